@@ -1,5 +1,6 @@
 //! bootlatch owns the network boot path of a site in one process.
 pub mod boot;
+pub mod config;
 pub mod dhcp;
 pub mod event;
 pub mod fleet;
