@@ -5,3 +5,4 @@ pub mod fleet;
 pub mod gate;
 pub mod iso;
 pub mod store;
+pub mod tftp;
