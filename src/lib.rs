@@ -7,3 +7,4 @@ pub mod fleet;
 pub mod gate;
 pub mod iso;
 pub mod store;
+pub mod tftp;
