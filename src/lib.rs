@@ -5,5 +5,6 @@ pub mod dhcp;
 pub mod event;
 pub mod fleet;
 pub mod gate;
+pub mod iscsi;
 pub mod iso;
 pub mod store;
