@@ -1,0 +1,222 @@
+use crate::fleet::lifecycle::is_exhausted;
+use crate::fleet::{BootMode, Boots, Host, Phase};
+
+use super::{Facts, Loading, Site, Stage, Verdict, Why};
+
+/// Decides what a machine boots, for every protocol.
+///
+/// A machine that never was seen is either to be enrolled first or to be ignored; what it boots is
+/// decided from the host that it becomes.
+pub fn decide(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
+    let Some(host) = host else { return enrol(facts, site) };
+    match facts.stage {
+        Stage::Installer => return configure(host),
+        Stage::Rom | Stage::Ipxe | Stage::LesserIpxe | Stage::IscsiLogin => {}
+    }
+    let aim = match aim(host, site) {
+        Ok(image) => image,
+        Err(verdict) => return verdict_at(facts, verdict, site),
+    };
+    match facts.stage {
+        Stage::Rom | Stage::LesserIpxe => chainload(facts, site),
+        Stage::Ipxe | Stage::IscsiLogin | Stage::Installer => Verdict::SanBoot(aim.clone()),
+    }
+}
+
+/// Drafts the host that a machine never seen before becomes by the site's rule.
+pub fn enrol(facts: &Facts, site: &Site) -> Verdict {
+    let architecture = facts.firmware.map(|firmware| firmware.architecture);
+    let asks_to_boot = match facts.stage {
+        Stage::Rom | Stage::Ipxe | Stage::LesserIpxe => true,
+        // A login or a config is asked for by a machine that was told to: a stranger's is no boot.
+        Stage::IscsiLogin | Stage::Installer => false,
+    };
+    if !asks_to_boot {
+        return Verdict::Ignore(Why::NoSuchHost);
+    }
+    let treatment = site.unknown_hosts.treatment(facts.mac, architecture, facts.address);
+    match treatment.draft(facts.mac, site.namespace.clone(), architecture) {
+        Some(host) => Verdict::Enrol(Box::new(host)),
+        None => Verdict::Ignore(Why::NeverSeenIgnored),
+    }
+}
+
+/// Finds the image that a host is to boot now, or the reason why it boots none.
+fn aim<'a>(host: &'a Host, site: &Site) -> Result<&'a crate::fleet::Name, Leave> {
+    let Boots::Image(image) = &host.spec.image else {
+        return Err(match host.status.phase {
+            Phase::Held => Leave::Alone(Why::HeldByOperator),
+            Phase::Installed => Leave::ToDisk(Why::InstallDone),
+            Phase::Seen | Phase::Assigned | Phase::Offered | Phase::Installing | Phase::Failed => {
+                Leave::ToDisk(Why::NothingAssigned)
+            }
+        });
+    };
+    match (host.status.phase, host.spec.boot_mode) {
+        (Phase::Held, _) => Err(Leave::Alone(Why::HeldByOperator)),
+        (Phase::Seen, _) => Err(Leave::ToDisk(Why::NothingAssigned)),
+        (_, BootMode::Forever) => Ok(image),
+        (Phase::Installed, BootMode::Once) => Err(Leave::ToDisk(Why::InstallDone)),
+        (Phase::Failed, BootMode::Once) => Err(Leave::ToDisk(Why::InstallFailed)),
+        (Phase::Offered | Phase::Installing, BootMode::Once) if is_exhausted(host, &site.install) => {
+            Err(Leave::ToDisk(Why::OffersUsedUp))
+        }
+        (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once) => Ok(image),
+    }
+}
+
+enum Leave {
+    Alone(Why),
+    ToDisk(Why),
+}
+
+/// Sends a machine to its disk in the way that its stage can take.
+fn verdict_at(facts: &Facts, leave: Leave, site: &Site) -> Verdict {
+    let why = match leave {
+        Leave::Alone(why) => return Verdict::Ignore(why),
+        Leave::ToDisk(why) => why,
+    };
+    match (facts.stage, facts.firmware.map(|firmware| firmware.loading)) {
+        // UEFI tries HTTP Boot after iPXE left with `exit 1`, and has its disk next in the order:
+        // an answer would load iPXE a second time (boot-facts 16).
+        (Stage::Rom, Some(Loading::Http)) => Verdict::Ignore(why),
+        // A PXE ROM that gets no answer retries for a minute; iPXE leaves for the disk at once.
+        (Stage::Rom | Stage::LesserIpxe, _) => chainload(facts, site),
+        (Stage::Ipxe, _) => Verdict::LocalDisk(why),
+        (Stage::IscsiLogin | Stage::Installer, _) => Verdict::Ignore(why),
+    }
+}
+
+fn chainload(facts: &Facts, site: &Site) -> Verdict {
+    let program = facts.firmware.and_then(|firmware| site.programs.find(firmware.architecture));
+    program.map_or(Verdict::Ignore(Why::NoProgram), |program| Verdict::Chainload(program.clone()))
+}
+
+/// A config outlives the install: the first boot from the disk may ask for it again.
+fn configure(host: &Host) -> Verdict {
+    match (&host.spec.boot_config_ref, host.status.phase) {
+        (_, Phase::Held) => Verdict::Ignore(Why::HeldByOperator),
+        (None, _) => Verdict::Ignore(Why::NoConfig),
+        (Some(config), _) => Verdict::Configure(config.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::site::tests::site;
+    use crate::boot::{Firmware, Program};
+    use crate::fleet::{Architecture, HostSpec, HostStatus, Install, Mac, Meta};
+
+    const VM: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    fn facts(stage: Stage, architecture: u16, loading: Loading) -> Facts {
+        let firmware = Some(Firmware { architecture: Architecture(architecture), loading });
+        Facts { mac: VM, firmware, stage, address: None }
+    }
+
+    fn host(phase: Phase, image: &str, mode: BootMode) -> Host {
+        let mut spec = HostSpec::for_mac(VM);
+        spec.image = image.parse().unwrap();
+        spec.boot_mode = mode;
+        let status = HostStatus { phase, ..HostStatus::default() };
+        Host { metadata: Meta::named("vm".parse().unwrap(), None), spec, status }
+    }
+
+    fn check(stage: Stage, phase: Phase, expected: Verdict) {
+        let got = decide(&facts(stage, 0, Loading::Pxe), Some(&host(phase, "live", BootMode::Once)), &site("hold"));
+        assert_eq!(got, expected, "{stage:?} {phase:?}");
+    }
+
+    fn program(name: &str) -> Verdict {
+        Verdict::Chainload(Program(name.into()))
+    }
+
+    fn live() -> Verdict {
+        Verdict::SanBoot("live".parse().unwrap())
+    }
+
+    #[test]
+    fn a_held_machine_is_never_answered() {
+        for stage in [Stage::Rom, Stage::Ipxe, Stage::LesserIpxe, Stage::IscsiLogin, Stage::Installer] {
+            check(stage, Phase::Held, Verdict::Ignore(Why::HeldByOperator));
+        }
+    }
+
+    #[test]
+    fn an_assigned_machine_boots_its_image_until_it_is_done() {
+        for phase in [Phase::Assigned, Phase::Offered, Phase::Installing] {
+            check(Stage::Rom, phase, program("undionly.kpxe"));
+            check(Stage::LesserIpxe, phase, program("undionly.kpxe"));
+            check(Stage::Ipxe, phase, live());
+            check(Stage::IscsiLogin, phase, live());
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_done_goes_to_its_disk_through_every_gate() {
+        for (phase, why) in [(Phase::Installed, Why::InstallDone), (Phase::Failed, Why::InstallFailed)] {
+            check(Stage::Ipxe, phase, Verdict::LocalDisk(why));
+            check(Stage::IscsiLogin, phase, Verdict::Ignore(why));
+            check(Stage::Rom, phase, program("undionly.kpxe"));
+        }
+    }
+
+    #[test]
+    fn http_boot_is_not_answered_on_the_way_to_the_disk() {
+        let done = host(Phase::Installed, "live", BootMode::Once);
+        let got = decide(&facts(Stage::Rom, 16, Loading::Http), Some(&done), &site("hold"));
+        assert_eq!(got, Verdict::Ignore(Why::InstallDone));
+        let due = host(Phase::Assigned, "live", BootMode::Once);
+        let got = decide(&facts(Stage::Rom, 16, Loading::Http), Some(&due), &site("hold"));
+        assert_eq!(got, program("snponly.efi"));
+    }
+
+    #[test]
+    fn for_ever_means_every_boot() {
+        for phase in [Phase::Assigned, Phase::Offered, Phase::Installing, Phase::Installed, Phase::Failed] {
+            let host = host(phase, "live", BootMode::Forever);
+            assert_eq!(decide(&facts(Stage::Ipxe, 0, Loading::Pxe), Some(&host), &site("hold")), live());
+        }
+    }
+
+    #[test]
+    fn an_install_that_used_up_its_boots_is_not_offered_again() {
+        let mut host = host(Phase::Offered, "live", BootMode::Once);
+        host.status.install = Some(Install { offers: 10, ..Install::default() });
+        let got = decide(&facts(Stage::Ipxe, 0, Loading::Pxe), Some(&host), &site("hold"));
+        assert_eq!(got, Verdict::LocalDisk(Why::OffersUsedUp));
+    }
+
+    #[test]
+    fn a_stranger_is_met_by_the_sites_rule() {
+        let ask = |rule: &str, stage| decide(&facts(stage, 7, Loading::Pxe), None, &site(rule));
+        assert_eq!(ask("ignore", Stage::Rom), Verdict::Ignore(Why::NeverSeenIgnored));
+        for (rule, phase) in [("hold", Phase::Held), ("localboot", Phase::Seen), ("install live", Phase::Assigned)] {
+            let Verdict::Enrol(host) = ask(rule, Stage::Rom) else { panic!("{rule} enrols") };
+            assert_eq!(host.status.phase, phase);
+        }
+        for stage in [Stage::IscsiLogin, Stage::Installer] {
+            assert_eq!(ask("install live", stage), Verdict::Ignore(Why::NoSuchHost));
+        }
+    }
+
+    #[test]
+    fn firmware_without_a_program_is_left_alone() {
+        let host = host(Phase::Assigned, "live", BootMode::Once);
+        let got = decide(&facts(Stage::Rom, 33, Loading::Pxe), Some(&host), &site("hold"));
+        assert_eq!(got, Verdict::Ignore(Why::NoProgram));
+    }
+
+    #[test]
+    fn a_config_is_given_before_and_after_the_install() {
+        let mut host = host(Phase::Installed, "live", BootMode::Once);
+        assert_eq!(
+            decide(&facts(Stage::Installer, 0, Loading::Pxe), Some(&host), &site("hold")),
+            Verdict::Ignore(Why::NoConfig)
+        );
+        host.spec.boot_config_ref = Some("target".parse().unwrap());
+        let got = decide(&facts(Stage::Installer, 0, Loading::Pxe), Some(&host), &site("hold"));
+        assert_eq!(got, Verdict::Configure("target".parse().unwrap()));
+    }
+}

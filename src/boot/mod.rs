@@ -1,0 +1,13 @@
+//! The one decision: what a machine boots. Pure, and ignorant of every protocol.
+
+mod decide;
+mod facts;
+mod script;
+mod site;
+mod verdict;
+
+pub use decide::{decide, enrol};
+pub use facts::{Facts, Firmware, Loading, Stage};
+pub use script::{Context, hook, render};
+pub use site::{Programs, Site};
+pub use verdict::{Drop, Program, Verdict, Why};

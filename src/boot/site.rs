@@ -1,0 +1,74 @@
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::fleet::lifecycle::Policy;
+use crate::fleet::unknown::Rules;
+use crate::fleet::{Architecture, Name};
+
+use super::Program;
+
+/// Holds what a decision needs to know of the site. Built once from the configuration.
+#[derive(Debug, Clone)]
+pub struct Site {
+    pub unknown_hosts: Rules,
+    pub install: Policy,
+    pub programs: Programs,
+    /// Is the namespace that a machine never seen before is put in.
+    pub namespace: Name,
+    /// Is the address that machines reach us at.
+    pub address: IpAddr,
+    pub http: SocketAddr,
+    pub iscsi: SocketAddr,
+    /// Is the beginning of every target's name, as in `iqn.2026-11.org.bootlatch`.
+    pub iqn: String,
+}
+
+impl Site {
+    /// Names the target that an image is served under.
+    pub fn target_iqn(&self, image: &Name) -> String {
+        format!("{}:{image}", self.iqn)
+    }
+}
+
+/// Maps an architecture to the boot program that it is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Programs(pub BTreeMap<Architecture, Program>);
+
+impl Programs {
+    pub fn find(&self, architecture: Architecture) -> Option<&Program> {
+        self.0.get(&architecture).or_else(|| self.0.get(&architecture.over_tftp()))
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fleet::lifecycle::DoneWhen;
+
+    /// Makes a site with the given rule for machines never seen before, for tests all over the crate.
+    pub fn site(rule: &str) -> Site {
+        let programs = [(0, "undionly.kpxe"), (7, "snponly.efi"), (11, "ipxe-arm64.efi")];
+        let programs = programs.map(|(code, name)| (Architecture(code), Program(name.into())));
+        let address = IpAddr::from([10, 77, 0, 2]);
+        Site {
+            unknown_hosts: Rules { first: Vec::new(), otherwise: rule.parse().unwrap() },
+            install: Policy { done_when: DoneWhen::BootComplete, limit: Duration::from_secs(3600), offers: 10 },
+            programs: Programs(programs.into()),
+            namespace: "default".parse().unwrap(),
+            address,
+            http: SocketAddr::new(address, 80),
+            iscsi: SocketAddr::new(address, 3260),
+            iqn: "iqn.2026-11.org.bootlatch".into(),
+        }
+    }
+
+    #[test]
+    fn http_boot_falls_back_to_its_machines_program() {
+        let programs = site("hold").programs;
+        assert_eq!(programs.find(Architecture(16)), Some(&Program("snponly.efi".into())));
+        assert_eq!(programs.find(Architecture(9)), Some(&Program("snponly.efi".into())));
+        assert_eq!(programs.find(Architecture(33)), None);
+    }
+}

@@ -1,0 +1,90 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::fleet::{Host, Name};
+
+/// Is what a machine is to be told. Each protocol says it in its own words.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Say nothing, or refuse where the protocol demands an answer.
+    Ignore(Why),
+    /// Remember the machine first (it was never seen before), then decide again.
+    Enrol(Box<Host>),
+    /// Load this program.
+    Chainload(Program),
+    /// Boot this image over the network.
+    SanBoot(Name),
+    /// Take this config.
+    Configure(Name),
+    /// Boot your own disk.
+    LocalDisk(Why),
+}
+
+/// Names a boot program, relative to the directory of boot programs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Program(pub Arc<str>);
+
+impl fmt::Display for Program {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident => $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($variant,)* }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Says the reason in words, for a person.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Says why a verdict is what it is.
+    Why {
+        NeverSeenIgnored => "never seen before, and the site's rule is to ignore such machines",
+        HeldByOperator => "held until an operator decides",
+        NothingAssigned => "no image is assigned",
+        InstallDone => "the install is done",
+        InstallFailed => "the install failed, and nobody asked for another",
+        OffersUsedUp => "the install was offered as often as the site allows",
+        NoProgram => "no boot program is known for this architecture",
+        OtherImage => "the image is not the one assigned to the machine",
+        NoConfig => "no config is assigned",
+        NoSuchHost => "no host is known by this address",
+        RuleUnfit => "the site's rule for machines never seen before cannot be applied",
+        AddressContradicted => "the address belongs to another machine",
+        StoreUnavailable => "the state could not be written",
+    }
+}
+
+reasons! {
+    /// Says why a packet or a request was dropped before any decision.
+    Drop {
+        NotARequest => "not a request of a client",
+        NotABoot => "not a boot request",
+        Truncated => "shorter than its own fields say",
+        BadHeader => "the header makes no sense",
+        BadOption => "an option makes no sense",
+        NotForUs => "addressed to another server",
+        NoAddress => "the client's hardware address is none we can answer",
+        Overload => "more at once than the limit allows",
+        UnknownName => "no such file",
+        WriteRefused => "writing is not offered",
+        BadClaim => "the claim contradicts what is known of the sender",
+    }
+}

@@ -1,0 +1,164 @@
+//! What happened: one enum that the log, the counters, the timeline and the UI read.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::boot::{Drop, Why};
+use crate::fleet::{Architecture, Mac};
+
+/// Is one line of a machine's timeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub time: Timestamp,
+    pub mac: Option<Mac>,
+    /// Is the host's name as it was then.
+    pub host: Option<String>,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Is something that happened to a machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", content = "detail", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Event {
+    FirstSeen { treatment: String },
+    Assigned { image: String },
+    Released {},
+    Held {},
+    Offer { architecture: String, file: String },
+    TftpStart { file: String },
+    TftpDone { file: String, bytes: u64, milliseconds: u64, resent: u64 },
+    Script { verdict: String },
+    IscsiLogin { initiator: String, target: String },
+    ConfigFetched { config: String },
+    BootComplete {},
+    LocalDisk { why: String },
+    Failed { message: String },
+    Refused { protocol: String, why: String },
+}
+
+impl Event {
+    /// Says whether the event waits for an operator.
+    pub fn needs_somebody(&self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+}
+
+/// Spells an architecture for an event.
+pub fn architecture(claimed: Option<Architecture>) -> String {
+    claimed.map_or_else(|| "unknown".to_owned(), |architecture| architecture.to_string())
+}
+
+/// Names the protocols, for counters and refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Dhcp,
+    Tftp,
+    Http,
+    Iscsi,
+}
+
+impl Protocol {
+    pub const ALL: [Self; 4] = [Self::Dhcp, Self::Tftp, Self::Http, Self::Iscsi];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dhcp => "dhcp",
+            Self::Tftp => "tftp",
+            Self::Http => "http",
+            Self::Iscsi => "iscsi",
+        }
+    }
+}
+
+/// Counts every answer, refusal and drop by protocol and reason. One place, read by the metrics.
+#[derive(Debug)]
+pub struct Counters {
+    answered: [AtomicU64; Protocol::ALL.len()],
+    refused: [[AtomicU64; Why::ALL.len()]; Protocol::ALL.len()],
+    dropped: [[AtomicU64; Drop::ALL.len()]; Protocol::ALL.len()],
+    /// Counts packets that the kernel dropped because our socket's buffer was full.
+    pub overflowed: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zeros = |_| std::array::from_fn(|_| AtomicU64::new(0));
+        Self {
+            answered: std::array::from_fn(|_| AtomicU64::new(0)),
+            refused: std::array::from_fn(zeros),
+            dropped: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+            overflowed: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    pub fn answer(&self, protocol: Protocol) {
+        self.answered[protocol as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a verdict that sends a machine away.
+    pub fn refuse(&self, protocol: Protocol, why: Why, from: Option<IpAddr>) {
+        tracing::debug!(protocol = protocol.as_str(), %why, ?from, "refused");
+        self.refused[protocol as usize][why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a packet or request that never reached a decision.
+    pub fn drop(&self, protocol: Protocol, why: Drop, from: Option<IpAddr>) {
+        tracing::debug!(protocol = protocol.as_str(), %why, ?from, "dropped");
+        self.dropped[protocol as usize][why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Lists all counters that are not zero, as (name, protocol, reason, count).
+    pub fn list(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
+        let mut rows = Vec::new();
+        for protocol in Protocol::ALL {
+            let (index, name) = (protocol as usize, protocol.as_str());
+            rows.push(("answered", name, "", self.answered[index].load(Ordering::Relaxed)));
+            for why in Why::ALL {
+                rows.push(("refused", name, why.as_str(), self.refused[index][*why as usize].load(Ordering::Relaxed)));
+            }
+            for why in Drop::ALL {
+                rows.push(("dropped", name, why.as_str(), self.dropped[index][*why as usize].load(Ordering::Relaxed)));
+            }
+        }
+        rows.push(("dropped", "kernel", "receive buffer full", self.overflowed.load(Ordering::Relaxed)));
+        rows.retain(|row| row.3 > 0);
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_reads_as_the_timeline_shows_it() {
+        let entry = Entry {
+            time: Timestamp::from_second(0).unwrap(),
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            host: Some("vm".into()),
+            event: Event::TftpStart { file: "undionly.kpxe".into() },
+        };
+        let json = serde_json::to_string(&entry).unwrap();
+        assert!(json.contains(r#""event":"tftp-start","detail":{"file":"undionly.kpxe"}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);
+    }
+
+    #[test]
+    fn every_reason_is_counted_by_itself() {
+        let counters = Counters::default();
+        for why in Why::ALL {
+            counters.refuse(Protocol::Dhcp, *why, None);
+        }
+        for why in Drop::ALL {
+            counters.drop(Protocol::Iscsi, *why, None);
+        }
+        assert_eq!(counters.list().len(), Why::ALL.len() + Drop::ALL.len());
+        assert!(counters.list().iter().all(|row| row.3 == 1));
+    }
+}

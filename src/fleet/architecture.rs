@@ -1,0 +1,104 @@
+use std::fmt;
+use std::str::FromStr;
+
+/// Is a client system architecture, as DHCP option 93 carries it (RFC 4578, IANA's
+/// "Processor Architecture Types"). Codes without a name here are kept as they came.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Architecture(pub u16);
+
+const NAMES: &[(u16, &str)] = &[
+    (0, "bios"),
+    (6, "x86-uefi"),
+    (7, "x86_64-uefi"),
+    (9, "x86_64-uefi-ebc"),
+    (10, "arm-uefi"),
+    (11, "arm64-uefi"),
+    (15, "x86-uefi-http"),
+    (16, "x86_64-uefi-http"),
+    (17, "uefi-ebc-http"),
+    (18, "arm-uefi-http"),
+    (19, "arm64-uefi-http"),
+    (20, "bios-http"),
+    (27, "riscv64-uefi"),
+    (28, "riscv64-uefi-http"),
+    (41, "rpi"),
+];
+
+impl Architecture {
+    pub const BIOS: Self = Self(0);
+    pub const X64_UEFI: Self = Self(7);
+    pub const ARM64_UEFI: Self = Self(11);
+    pub const X64_HTTP: Self = Self(16);
+
+    /// Says whether firmware of this architecture is UEFI.
+    pub fn is_uefi(self) -> bool {
+        !matches!(self.0, 0 | 20 | 41)
+    }
+
+    /// Gives the architecture that runs the same programs when they come by TFTP.
+    ///
+    /// The HTTP Boot codes differ from the PXE codes of the same machine only in how the program is
+    /// fetched; EBC's code 9 is what x86-64 firmware before EDK2 sends.
+    pub fn over_tftp(self) -> Self {
+        Self(match self.0 {
+            15 => 6,
+            9 | 16 | 17 => 7,
+            18 => 10,
+            19 => 11,
+            20 => 0,
+            28 => 27,
+            other => other,
+        })
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match NAMES.iter().find(|(code, _)| *code == self.0) {
+            Some((_, name)) => out.write_str(name),
+            None => write!(out, "architecture-{}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Architecture {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{self} ({})", self.0)
+    }
+}
+
+impl FromStr for Architecture {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = NAMES.iter().find(|(_, name)| *name == text).map(|(code, _)| *code);
+        let code = named.or_else(|| text.strip_prefix("architecture-").unwrap_or(text).parse().ok());
+        code.map(Self).ok_or_else(|| {
+            let names: Vec<_> = NAMES.iter().map(|(_, name)| *name).collect();
+            format!("{text:?} is no client architecture: one of {}, or option 93's number", names.join(", "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_and_its_code_are_the_same_architecture() {
+        for (code, name) in NAMES {
+            assert_eq!(name.parse(), Ok(Architecture(*code)));
+            assert_eq!(Architecture(*code).to_string(), *name);
+        }
+        assert_eq!("33".parse(), Ok(Architecture(33)));
+        assert_eq!(Architecture(33).to_string().parse(), Ok(Architecture(33)));
+        assert!("vax".parse::<Architecture>().is_err());
+    }
+
+    #[test]
+    fn http_boot_runs_the_program_of_its_machine() {
+        for (http, tftp) in [(15, 6), (16, 7), (9, 7), (19, 11), (0, 0), (7, 7)] {
+            assert_eq!(Architecture(http).over_tftp(), Architecture(tftp));
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The life of a host as a pure state machine: `advance(host, change, at, policy) -> host`.
+//!
+//! Seen -> Assigned -> Offered -> Installing -> Installed or Failed; see each `Change`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{BootMode, Host, Install, Phase};
+
+/// One boot may ask for its script twice (by TFTP beside the program, then by HTTP): within this
+/// time it counts once. No machine gets through its firmware faster.
+const SAME_BOOT: Duration = Duration::from_secs(3);
+
+/// Is something that happened to a host, or that somebody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Somebody asked for an install of the image that the spec names.
+    Assign,
+    /// Somebody asked for the local disk.
+    Release,
+    /// Somebody asked that the host be left alone.
+    Hold,
+    /// A script that boots the image is about to be served.
+    Offer,
+    /// The installer asked for its config.
+    FetchConfig,
+    /// The machine said that it is done.
+    Complete,
+    /// The site's limit passed without a word.
+    TimeUp,
+    /// The machine asks again after as many boots as the site allows an install.
+    GiveUp,
+}
+
+/// Holds what a site says about the end of an install.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub done_when: DoneWhen,
+    /// Is how long after its first offer a machine may stay silent.
+    pub limit: Duration,
+    /// Is how many boots may be given the script before the install counts as failed.
+    pub offers: u32,
+}
+
+/// Names what ends an install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DoneWhen {
+    /// The machine's POST to `boot-complete`, or cloud-init's `phone_home`.
+    BootComplete,
+    /// The config was fetched: dynamic-ignition-coreos's rule.
+    ConfigFetched,
+    /// The script was fetched: mkube's rule.
+    ScriptFetched,
+}
+
+/// Moves a host on. A change that means nothing in the host's phase leaves the host as it is.
+pub fn advance(mut host: Host, change: Change, at: Timestamp, policy: &Policy) -> Host {
+    let (phase, message) = match (host.status.phase, change) {
+        (_, Change::Assign) => (Phase::Assigned, String::new()),
+        (_, Change::Release) => (Phase::Seen, String::new()),
+        (_, Change::Hold) => (Phase::Held, String::new()),
+
+        (Phase::Assigned | Phase::Offered | Phase::Installing, Change::Offer) => on_offer(&mut host, at, policy),
+        (Phase::Seen | Phase::Held | Phase::Installed | Phase::Failed, Change::Offer) => {
+            return offered_forever(host, at);
+        }
+
+        (Phase::Assigned | Phase::Offered | Phase::Installing, Change::FetchConfig) => match policy.done_when {
+            DoneWhen::ConfigFetched if host.spec.boot_mode == BootMode::Once => {
+                (Phase::Installed, "the config was fetched".into())
+            }
+            DoneWhen::BootComplete | DoneWhen::ConfigFetched | DoneWhen::ScriptFetched => {
+                (Phase::Installing, String::new())
+            }
+        },
+        (Phase::Seen | Phase::Held | Phase::Installed | Phase::Failed, Change::FetchConfig) => return host,
+
+        // A machine that was given up on and then reports is done all the same: it would know.
+        (Phase::Assigned | Phase::Offered | Phase::Installing | Phase::Failed, Change::Complete) => {
+            (Phase::Installed, String::new())
+        }
+        (Phase::Seen | Phase::Held | Phase::Installed, Change::Complete) => return host,
+
+        (Phase::Offered | Phase::Installing, Change::TimeUp) if is_overdue(&host, at, policy) => {
+            (Phase::Failed, format!("no word from the machine within {} s of its first offer", policy.limit.as_secs()))
+        }
+        (_, Change::TimeUp) => return host,
+
+        (Phase::Offered | Phase::Installing, Change::GiveUp) if is_exhausted(&host, policy) => {
+            (Phase::Failed, format!("{} boots, and no word from the machine that it is done", policy.offers))
+        }
+        (_, Change::GiveUp) => return host,
+    };
+    match change {
+        Change::Assign => host.status.install = Some(Install::default()),
+        Change::Release | Change::Hold => host.status.install = None,
+        Change::Offer | Change::FetchConfig | Change::Complete | Change::TimeUp | Change::GiveUp => {}
+    }
+    if phase == Phase::Installed {
+        host.status.install.get_or_insert_default().completed = Some(at);
+    }
+    if phase != host.status.phase {
+        host.status.since = Some(at);
+    }
+    host.status.phase = phase;
+    host.status.message = message;
+    host
+}
+
+fn on_offer(host: &mut Host, at: Timestamp, policy: &Policy) -> (Phase, String) {
+    let again = host.status.last_boot.is_some_and(|last| at.duration_since(last).unsigned_abs() < SAME_BOOT);
+    host.status.last_boot = Some(at);
+    let install = host.status.install.get_or_insert_default();
+    install.first_offer.get_or_insert(at);
+    install.offers = match again && install.offers > 0 {
+        true => install.offers,
+        false => install.offers.saturating_add(1),
+    };
+    match policy.done_when {
+        _ if host.spec.boot_mode == BootMode::Forever => (Phase::Offered, String::new()),
+        DoneWhen::ScriptFetched => (Phase::Installed, "the script was fetched".into()),
+        DoneWhen::BootComplete | DoneWhen::ConfigFetched => (Phase::Offered, String::new()),
+    }
+}
+
+/// Counts the boots of a host that is `Installed` and boots its image for ever all the same.
+fn offered_forever(mut host: Host, at: Timestamp) -> Host {
+    host.status.last_boot = Some(at);
+    host
+}
+
+/// Says whether a host has used up its time, or its boots, without a word that it is done.
+///
+/// The boots are counted when the machine asks once more: its last allowed one may still succeed.
+pub fn is_overdue(host: &Host, at: Timestamp, policy: &Policy) -> bool {
+    if host.spec.boot_mode == BootMode::Forever || !host.status.phase.is_under_way() {
+        return false;
+    }
+    let Some(first) = host.status.install.as_ref().and_then(|install| install.first_offer) else { return false };
+    let waited = at.duration_since(first);
+    waited.unsigned_abs() >= policy.limit && waited.is_positive()
+}
+
+/// Says whether a host has had every boot that the site allows an install.
+pub fn is_exhausted(host: &Host, policy: &Policy) -> bool {
+    let offers = host.status.install.as_ref().map_or(0, |install| install.offers);
+    host.spec.boot_mode == BootMode::Once && host.status.phase.is_under_way() && offers >= policy.offers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Boots, HostSpec, HostStatus, Mac, Meta};
+
+    const LIMIT: Duration = Duration::from_secs(3600);
+
+    fn policy(done_when: DoneWhen) -> Policy {
+        Policy { done_when, limit: LIMIT, offers: 3 }
+    }
+
+    fn host(phase: Phase) -> Host {
+        let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
+        spec.image = Boots::Image("live".parse().unwrap());
+        let status = HostStatus { phase, ..HostStatus::default() };
+        Host { metadata: Meta::named("h".parse().unwrap(), None), spec, status }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn after(start: Phase, changes: &[(Change, i64)], done_when: DoneWhen) -> Phase {
+        let policy = policy(done_when);
+        let step = |host, (change, second): &(Change, i64)| advance(host, *change, at(*second), &policy);
+        changes.iter().fold(host(start), step).status.phase
+    }
+
+    #[test]
+    fn an_install_ends_when_the_machine_says_so() {
+        use Change::{Assign, Complete, FetchConfig, Offer};
+        let rows: [(&[(Change, i64)], Phase); 6] = [
+            (&[(Assign, 0)], Phase::Assigned),
+            (&[(Assign, 0), (Offer, 1)], Phase::Offered),
+            (&[(Assign, 0), (Offer, 1), (FetchConfig, 2)], Phase::Installing),
+            (&[(Assign, 0), (Offer, 1), (FetchConfig, 2), (Offer, 3)], Phase::Offered),
+            (&[(Assign, 0), (Offer, 1), (FetchConfig, 2), (Complete, 3)], Phase::Installed),
+            (&[(Assign, 0), (Offer, 1), (FetchConfig, 2), (Complete, 3), (Assign, 4)], Phase::Assigned),
+        ];
+        for (changes, phase) in rows {
+            assert_eq!(after(Phase::Seen, changes, DoneWhen::BootComplete), phase, "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_done_stays_done_until_somebody_asks() {
+        for change in [Change::Offer, Change::FetchConfig, Change::Complete, Change::TimeUp] {
+            let later = [(change, 1), (change, 100_000)];
+            assert_eq!(after(Phase::Installed, &later, DoneWhen::BootComplete), Phase::Installed);
+            assert_eq!(after(Phase::Held, &later, DoneWhen::ScriptFetched), Phase::Held);
+        }
+    }
+
+    #[test]
+    fn the_legacy_rules_are_kept_by_name() {
+        let script = [(Change::Assign, 0), (Change::Offer, 1)];
+        let config = [(Change::Assign, 0), (Change::Offer, 1), (Change::FetchConfig, 2)];
+        assert_eq!(after(Phase::Seen, &script, DoneWhen::ScriptFetched), Phase::Installed);
+        assert_eq!(after(Phase::Seen, &script, DoneWhen::ConfigFetched), Phase::Offered);
+        assert_eq!(after(Phase::Seen, &config, DoneWhen::ConfigFetched), Phase::Installed);
+    }
+
+    #[test]
+    fn silence_counts_from_the_first_offer_whatever_comes_after() {
+        let looping = [(Change::Assign, 0), (Change::Offer, 10), (Change::Offer, 3_000), (Change::TimeUp, 3_609)];
+        assert_eq!(after(Phase::Seen, &looping, DoneWhen::BootComplete), Phase::Offered);
+        let late = [(Change::Assign, 0), (Change::Offer, 10), (Change::Offer, 3_000), (Change::TimeUp, 3_610)];
+        assert_eq!(after(Phase::Seen, &late, DoneWhen::BootComplete), Phase::Failed);
+        let back = [(Change::Assign, 0), (Change::Offer, 10), (Change::TimeUp, 3_610), (Change::Complete, 4_000)];
+        assert_eq!(after(Phase::Seen, &back, DoneWhen::BootComplete), Phase::Installed);
+        assert_eq!(
+            after(Phase::Seen, &[(Change::Assign, 0), (Change::TimeUp, 9_999)], DoneWhen::BootComplete),
+            Phase::Assigned
+        );
+    }
+
+    #[test]
+    fn a_host_that_boots_its_image_for_ever_never_fails() {
+        let mut forever = host(Phase::Assigned);
+        forever.spec.boot_mode = BootMode::Forever;
+        for second in [0, 10, 20, 30] {
+            forever = advance(forever, Change::Offer, at(second), &policy(DoneWhen::ScriptFetched));
+        }
+        assert_eq!(forever.status.phase, Phase::Offered);
+        assert!(!is_overdue(&forever, at(1_000_000), &policy(DoneWhen::BootComplete)));
+        assert!(!is_exhausted(&forever, &policy(DoneWhen::BootComplete)));
+    }
+
+    #[test]
+    fn a_machine_that_keeps_coming_back_is_given_up_on() {
+        use Change::{Assign, GiveUp, Offer};
+        let twice = [(Assign, 0), (Offer, 10), (Offer, 60), (GiveUp, 110)];
+        assert_eq!(after(Phase::Seen, &twice, DoneWhen::BootComplete), Phase::Offered);
+        let thrice = [(Assign, 0), (Offer, 10), (Offer, 60), (Offer, 110), (GiveUp, 160)];
+        assert_eq!(after(Phase::Seen, &thrice, DoneWhen::BootComplete), Phase::Failed);
+        let one_boot = [(Assign, 0), (Offer, 10), (Offer, 11), (Offer, 12), (GiveUp, 60)];
+        assert_eq!(after(Phase::Seen, &one_boot, DoneWhen::BootComplete), Phase::Offered);
+    }
+}

@@ -1,0 +1,105 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Is the hardware address of an Ethernet port: six octets, whatever spelling it came in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+/// Says why a text is no MAC address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a MAC address: six octets in hexadecimal, as in 52:54:00:12:34:56, 52-54-00-12-34-56 or 5254.0012.3456"
+)]
+pub struct BadMac(pub String);
+
+impl Mac {
+    /// Spells the address with dashes, as file names and initiator names carry it.
+    pub fn dashed(&self) -> String {
+        self.to_string().replace(':', "-")
+    }
+
+    /// Says whether the address begins with these octets.
+    pub fn starts_with(&self, prefix: &[u8]) -> bool {
+        self.0.starts_with(prefix)
+    }
+}
+
+/// Reads hexadecimal octets written with colons, dashes, dots or nothing between them.
+///
+/// A prefix of a MAC address is read the same way, so this takes one to six octets.
+pub fn octets(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !b":-. ".contains(byte)).collect();
+    let spelled = text.len() - digits.len() <= 5 && digits.iter().all(u8::is_ascii_hexdigit);
+    if !spelled || digits.is_empty() || digits.len() % 2 != 0 || digits.len() > 12 {
+        return None;
+    }
+    let pairs = digits.chunks_exact(2).map(|pair| std::str::from_utf8(pair).ok());
+    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
+}
+
+impl FromStr for Mac {
+    type Err = BadMac;
+
+    fn from_str(text: &str) -> Result<Self, BadMac> {
+        let bad = || BadMac(text.to_owned());
+        let octets = octets(text.trim()).ok_or_else(bad)?;
+        Ok(Self(octets.try_into().map_err(|_| bad())?))
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.0;
+        write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+impl Serialize for Mac {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Mac {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOARD: Mac = Mac([0xac, 0x1f, 0x6b, 0x8a, 0xa7, 0x9c]);
+
+    #[test]
+    fn every_usual_spelling_is_read() {
+        for text in ["AC:1F:6B:8A:A7:9C", "ac-1f-6b-8a-a7-9c", "ac1f.6b8a.a79c", "AC1F6B8AA79C"] {
+            assert_eq!(text.parse(), Ok(BOARD), "{text}");
+        }
+        assert_eq!(BOARD.to_string(), "ac:1f:6b:8a:a7:9c");
+        assert_eq!(BOARD.dashed().parse(), Ok(BOARD));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_by_name() {
+        for text in ["", "ac:1f:6b:8a:a7", "ac:1f:6b:8a:a7:9c:00", "ag:1f:6b:8a:a7:9c", "::::::", "é1f6b8aa79c"] {
+            assert_eq!(text.parse::<Mac>(), Err(BadMac(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_one_to_six_octets() {
+        assert_eq!(octets("52:54:00"), Some(vec![0x52, 0x54, 0]));
+        assert!(BOARD.starts_with(&octets("ac1f").unwrap()));
+        assert_eq!(octets("525"), None);
+    }
+}

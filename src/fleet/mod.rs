@@ -1,0 +1,21 @@
+//! The nouns: hosts, images, boot configs, and the pure rules over them.
+//! Nothing in this folder touches the world; times arrive as arguments.
+
+mod architecture;
+mod boot_config;
+mod host;
+mod image;
+pub mod lifecycle;
+mod mac;
+mod meta;
+mod object;
+pub mod rules;
+pub mod unknown;
+
+pub use architecture::Architecture;
+pub use boot_config::{BootConfig, BootConfigSpec, Format};
+pub use host::{Bmc, BootMode, Boots, Host, HostSpec, HostStatus, Install, LocalDisk, Phase, Secret};
+pub use image::{Firmwares, Image, ImageSpec, ImageStatus, Portal};
+pub use mac::{BadMac, Mac};
+pub use meta::{BadName, Key, Kind, Meta, Name};
+pub use object::Object;

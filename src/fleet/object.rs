@@ -1,0 +1,76 @@
+use std::sync::Arc;
+
+use super::{BootConfig, Host, Image, Key, Kind, Meta};
+
+/// Is any one object, as the store keeps it and manifests declare it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    Host(Arc<Host>),
+    Image(Arc<Image>),
+    BootConfig(Arc<BootConfig>),
+}
+
+impl Object {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Host(_) => Kind::BareMetalHost,
+            Self::Image(_) => Kind::IscsiCdrom,
+            Self::BootConfig(_) => Kind::BootConfig,
+        }
+    }
+
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Self::Host(host) => &host.metadata,
+            Self::Image(image) => &image.metadata,
+            Self::BootConfig(config) => &config.metadata,
+        }
+    }
+
+    pub fn meta_mut(&mut self) -> &mut Meta {
+        match self {
+            Self::Host(host) => &mut Arc::make_mut(host).metadata,
+            Self::Image(image) => &mut Arc::make_mut(image).metadata,
+            Self::BootConfig(config) => &mut Arc::make_mut(config).metadata,
+        }
+    }
+
+    pub fn key(&self) -> Key {
+        let meta = self.meta();
+        Key { kind: self.kind(), namespace: meta.namespace.clone(), name: meta.name.clone() }
+    }
+
+    /// Says whether two objects wish for the same thing, whatever their state.
+    pub fn same_spec(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Host(one), Self::Host(two)) => one.spec == two.spec,
+            (Self::Image(one), Self::Image(two)) => one.spec == two.spec,
+            (Self::BootConfig(one), Self::BootConfig(two)) => one.spec == two.spec,
+            (Self::Host(_) | Self::Image(_) | Self::BootConfig(_), _) => false,
+        }
+    }
+
+    /// Reads an object of a known kind from its JSON body.
+    ///
+    /// # Errors
+    /// The field that is missing, unknown or of the wrong type, as serde says it.
+    pub fn from_json(kind: Kind, body: serde_json::Value) -> Result<Self, serde_json::Error> {
+        Ok(match kind {
+            Kind::BareMetalHost => Self::Host(Arc::new(serde_json::from_value(body)?)),
+            Kind::IscsiCdrom => Self::Image(Arc::new(serde_json::from_value(body)?)),
+            Kind::BootConfig => Self::BootConfig(Arc::new(serde_json::from_value(body)?)),
+        })
+    }
+
+    /// Writes the object without `apiVersion` and `kind`, secrets included: what the store keeps.
+    ///
+    /// # Errors
+    /// None for values that came through `from_json`.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        match self {
+            Self::Host(host) => serde_json::to_string(host),
+            Self::Image(image) => serde_json::to_string(image),
+            Self::BootConfig(config) => serde_json::to_string(config),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The gate: asks `boot::decide` on behalf of every protocol, and makes durable what a verdict
+//! depends on before the protocol may say it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::boot::{Facts, Site, Stage, Verdict, Why, decide};
+use crate::event::{Counters, Event, Protocol};
+use crate::fleet::lifecycle::Change as Life;
+use crate::fleet::{BootConfig, Host, Image, Mac};
+use crate::store::{Change, Error, Sighting, Store};
+
+/// Is what every protocol asks, with what it needs to answer.
+#[derive(Debug)]
+pub struct Gate {
+    pub site: Arc<Site>,
+    pub store: Arc<Store>,
+    pub counters: Arc<Counters>,
+}
+
+/// Is a verdict with the objects that it is about.
+#[derive(Debug, Clone)]
+pub struct Ruling {
+    pub verdict: Verdict,
+    pub host: Option<Arc<Host>>,
+}
+
+impl Ruling {
+    fn ignore(why: Why) -> Self {
+        Self { verdict: Verdict::Ignore(why), host: None }
+    }
+}
+
+impl Gate {
+    /// Decides from the state as it is; a machine never seen before comes back as `Enrol`.
+    pub fn look(&self, facts: &Facts) -> Ruling {
+        let state = self.store.glance();
+        let host = state.host_by_mac(facts.mac);
+        let verdict = decide(facts, host.map(Arc::as_ref), &self.site);
+        Ruling { verdict, host: host.cloned() }
+    }
+
+    /// Decides, remembering a machine never seen before first.
+    pub async fn ask(&self, facts: &Facts) -> Ruling {
+        let ruling = self.look(facts);
+        let Verdict::Enrol(host) = ruling.verdict else { return ruling };
+        let architecture = facts.firmware.map(|firmware| firmware.architecture);
+        let treatment = self.site.unknown_hosts.treatment(facts.mac, architecture, facts.address).to_string();
+        match self.store.commit(Change::Enrol { host, treatment: treatment.clone() }).await {
+            Ok(_) => self.look(facts),
+            Err(Error::Unavailable(_)) => Ruling::ignore(Why::StoreUnavailable),
+            Err(error) => {
+                tracing::warn!(mac = %facts.mac, rule = treatment, %error, "the rule for machines never seen before cannot be applied");
+                Ruling::ignore(Why::RuleUnfit)
+            }
+        }
+    }
+
+    /// Decides what script a machine gets, and makes it durable that it got it.
+    pub async fn script(&self, facts: &Facts) -> Ruling {
+        let ruling = self.ask(facts).await;
+        let life = match ruling.verdict {
+            Verdict::SanBoot(_) => Life::Offer,
+            Verdict::LocalDisk(Why::OffersUsedUp) => Life::GiveUp,
+            Verdict::LocalDisk(why) => {
+                self.store.note(Some(facts.mac), Event::LocalDisk { why: why.to_string() });
+                return ruling;
+            }
+            Verdict::Ignore(why) => {
+                self.refused(facts, Protocol::Http, why);
+                return ruling;
+            }
+            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return ruling,
+        };
+        match self.advance(facts, life).await {
+            Ok(host) => {
+                self.store.note(Some(facts.mac), Event::Script { verdict: told(&ruling.verdict) });
+                Ruling { host: Some(host), ..ruling }
+            }
+            Err(_) => Ruling::ignore(Why::StoreUnavailable),
+        }
+    }
+
+    /// Decides whether a machine may attach an image.
+    pub fn login(&self, facts: &Facts, image: &crate::fleet::Name) -> Result<Arc<Image>, Why> {
+        let facts = Facts { stage: Stage::IscsiLogin, ..*facts };
+        match self.look(&facts).verdict {
+            Verdict::SanBoot(assigned) if assigned == *image => {
+                self.store.glance().image(image).cloned().ok_or(Why::OtherImage)
+            }
+            Verdict::SanBoot(_) => Err(Why::OtherImage),
+            Verdict::Ignore(why) | Verdict::LocalDisk(why) => Err(why),
+            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => Err(Why::NothingAssigned),
+        }
+    }
+
+    /// Decides which config an installer gets, and makes it durable that it asked.
+    ///
+    /// # Errors
+    /// Why it gets none.
+    pub async fn configure(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
+        let facts = Facts { stage: Stage::Installer, ..*facts };
+        let ruling = self.look(&facts);
+        let name = match ruling.verdict {
+            Verdict::Configure(name) => name,
+            Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
+            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => return Err(Why::NoConfig),
+        };
+        let host = self.advance(&facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
+        let config = self.store.glance().boot_config(&name).cloned().ok_or(Why::NoConfig)?;
+        self.store.note(Some(facts.mac), Event::ConfigFetched { config: name.to_string() });
+        Ok((host, config))
+    }
+
+    /// Makes it durable that a machine said it is done.
+    ///
+    /// # Errors
+    /// The state could not be written.
+    pub async fn complete(&self, facts: &Facts) -> Result<Arc<Host>, Error> {
+        self.advance(facts, Life::Complete).await
+    }
+
+    /// Counts a refusal, and puts it in the machine's timeline.
+    pub fn refused(&self, facts: &Facts, protocol: Protocol, why: Why) {
+        self.counters.refuse(protocol, why, facts.address);
+        if self.store.glance().host_by_mac(facts.mac).is_some() {
+            let (protocol, why) = (protocol.as_str().to_owned(), why.to_string());
+            self.store.note(Some(facts.mac), Event::Refused { protocol, why });
+        }
+    }
+
+    async fn advance(&self, facts: &Facts, change: Life) -> Result<Arc<Host>, Error> {
+        let firmware = facts.firmware.map(|firmware| firmware.architecture);
+        let sighting = Sighting { firmware, address: facts.address };
+        match self.store.commit(Change::Advance { mac: facts.mac, change, sighting }).await? {
+            crate::fleet::Object::Host(host) => Ok(host),
+            crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => Err(Error::NoSuchMac(facts.mac)),
+        }
+    }
+}
+
+fn told(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::SanBoot(image) => format!("boot {image}"),
+        Verdict::LocalDisk(why) | Verdict::Ignore(why) => format!("local disk: {why}"),
+        Verdict::Chainload(program) => format!("load {program}"),
+        Verdict::Enrol(_) | Verdict::Configure(_) => "nothing".to_owned(),
+    }
+}
+
+/// Finds whose machine asks from an address, by what is known of the addresses.
+pub fn by_address(store: &Store, address: IpAddr, neighbour: Option<Mac>) -> Result<Option<Mac>, Why> {
+    let state = store.glance();
+    let claimed = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
+    match (claimed, neighbour) {
+        (Some(claimed), Some(neighbour)) if claimed != neighbour => Err(Why::AddressContradicted),
+        (claimed, neighbour) => Ok(neighbour.or(claimed)),
+    }
+}

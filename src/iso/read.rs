@@ -1,0 +1,53 @@
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Is a medium that is read by position: a file, or a view of one.
+pub trait ReadAt: std::fmt::Debug + Send + Sync {
+    /// Gives the medium's length in bytes. It does not change while the medium is open.
+    fn len(&self) -> u64;
+
+    /// Says whether there is nothing to read.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills the buffer from an offset.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` past the end, and what the file system says.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+}
+
+/// Is an image file, whose length was taken once.
+#[derive(Debug)]
+pub struct ImageFile {
+    file: File,
+    length: u64,
+}
+
+impl ImageFile {
+    /// Takes an open regular file.
+    ///
+    /// # Errors
+    /// What the file system says of its metadata.
+    pub fn new(file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file, length })
+    }
+
+    /// Lends the file, for readers that hand it to the kernel.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl ReadAt for ImageFile {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset)
+    }
+}

@@ -1,0 +1,7 @@
+//! bootlatch owns the network boot path of a site in one process.
+pub mod boot;
+pub mod event;
+pub mod fleet;
+pub mod gate;
+pub mod iso;
+pub mod store;

@@ -1,0 +1,274 @@
+//! What a change makes of the state. Pure: the writer makes it durable, or drops it whole.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::event::Event;
+use crate::fleet::lifecycle::{self, Policy, advance};
+use crate::fleet::rules::{self, References};
+use crate::fleet::{Boots, Host, HostStatus, Image, Key, Kind, Mac, Object, Phase};
+
+use super::{Change, Error, Expect, Past, Sighting, Snapshot, Verb};
+
+/// Is what a change came to.
+#[derive(Debug)]
+pub struct Applied {
+    /// Is the object that the change was about, as it now is; as it last was, where it is gone.
+    pub object: Object,
+    /// Is what is to be written; nothing where the change left everything as it was.
+    pub past: Option<Past>,
+    pub events: Vec<(Mac, Event)>,
+}
+
+/// Is the moment, and the policy, that a change is applied with.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    pub at: Timestamp,
+    pub policy: &'a Policy,
+}
+
+/// Applies one change to the state; the state is as it was where an error comes back.
+pub fn apply(
+    state: &mut Snapshot,
+    change: Change,
+    moment: Moment<'_>,
+    uid: impl FnOnce() -> String,
+) -> Result<Applied, Error> {
+    match change {
+        Change::Put { object, expect } => put(state, object, expect, moment, uid),
+        Change::Delete { key, version } => delete(state, &key, version),
+        Change::Enrol { host, treatment } => enrol(state, *host, treatment, moment, uid),
+        Change::Advance { mac, change, sighting } => advance_host(state, mac, change, sighting, moment),
+        Change::Sight { mac, sighting } => sight(state, mac, sighting, moment),
+    }
+}
+
+fn put(
+    state: &mut Snapshot,
+    mut object: Object,
+    expect: Expect,
+    moment: Moment<'_>,
+    uid: impl FnOnce() -> String,
+) -> Result<Applied, Error> {
+    let key = object.key();
+    let before = state.get(&key).cloned();
+    check_version(&key, before.as_ref(), expect)?;
+    check(state, &object, &key)?;
+    keep_identity(&mut object, before.as_ref(), moment.at, uid);
+    let mut events = Vec::new();
+    if let Object::Host(host) = &mut object {
+        let was = before.as_ref().and_then(as_host);
+        let settled = settle(Host::clone(host), was, moment);
+        events = announce(was, &settled);
+        *host = Arc::new(settled);
+    }
+    if before.as_ref().is_some_and(|before| unchanged(before, &object)) {
+        let object = before.unwrap_or(object);
+        return Ok(Applied { object, past: None, events: Vec::new() });
+    }
+    Ok(write(state, object, before, events))
+}
+
+fn as_host(object: &Object) -> Option<&Host> {
+    match object {
+        Object::Host(host) => Some(host),
+        Object::Image(_) | Object::BootConfig(_) => None,
+    }
+}
+
+fn check_version(key: &Key, before: Option<&Object>, expect: Expect) -> Result<(), Error> {
+    match (before, expect) {
+        (Some(_), Expect::Absent) => Err(Error::AlreadyExists(key.clone())),
+        (None, Expect::Present(_)) => Err(Error::NotFound(key.clone())),
+        (Some(before), Expect::Present(Some(wanted))) if before.meta().resource_version != wanted => {
+            Err(Error::Conflict { key: key.clone(), wanted, now: before.meta().resource_version })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks an object against the rules and the objects beside it.
+fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), Error> {
+    match object {
+        Object::Host(host) => {
+            let other = |host: Option<&Arc<Host>>| {
+                let found = host.map(|host| Object::Host(host.clone()).key());
+                found.filter(|found| found != key)
+            };
+            let same_mac = other(state.host_by_mac(host.spec.boot_mac_address));
+            let same_ip = other(host.spec.ip.and_then(|ip| state.host_by_ip(ip)));
+            let found = References {
+                image: host.spec.image.image().and_then(|name| state.image(name)).map(Arc::as_ref),
+                config_exists: host.spec.boot_config_ref.as_ref().is_some_and(|name| state.boot_config(name).is_some()),
+                same_mac: same_mac.as_ref(),
+                same_ip: same_ip.as_ref(),
+            };
+            rules::check_host(host, found)?;
+        }
+        Object::Image(image) => check_image(state, image)?,
+        Object::BootConfig(_) => {}
+    }
+    Ok(())
+}
+
+fn check_image(state: &Snapshot, image: &Image) -> Result<(), Error> {
+    let missing = image.spec.boot_configs.iter().find(|name| state.boot_config(name).is_none());
+    rules::check_image(&image.spec, missing)?;
+    // An image must go on listing the configs that hosts combine with it: rule 2 holds both ways.
+    let using = |host: &&Arc<Host>| host.spec.image.image() == Some(&image.metadata.name);
+    let unlisted = |host: &&Arc<Host>| {
+        host.spec.boot_config_ref.as_ref().is_some_and(|name| !image.spec.boot_configs.contains(name))
+    };
+    if let Some(host) = state.hosts().filter(using).find(unlisted) {
+        let message = format!("host {} combines the image with a config that is no longer listed", host.metadata.name);
+        return Err(rules::Invalid { field: "spec.bootConfigs", message }.into());
+    }
+    Ok(())
+}
+
+fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, uid: impl FnOnce() -> String) {
+    let same_spec = before.is_some_and(|before| before.same_spec(object));
+    let meta = object.meta_mut();
+    match before.map(Object::meta) {
+        Some(before) => {
+            meta.uid.clone_from(&before.uid);
+            meta.creation_timestamp = before.creation_timestamp;
+            meta.generation = before.generation + u64::from(!same_spec);
+            meta.resource_version = before.resource_version;
+        }
+        None => {
+            meta.uid = uid();
+            meta.creation_timestamp = Some(at);
+            meta.generation = 1;
+            meta.resource_version = 0;
+        }
+    }
+}
+
+/// Gives a host the state that its new spec means: a changed wish is a new install, or none.
+fn settle(mut host: Host, before: Option<&Host>, moment: Moment<'_>) -> Host {
+    host.status = before.map_or_else(HostStatus::default, |before| before.status.clone());
+    let wished_before = before.map_or(&Boots::LocalDisk, |before| &before.spec.image);
+    let change = match &host.spec.image {
+        image if image == wished_before => return host,
+        Boots::LocalDisk => lifecycle::Change::Release,
+        Boots::Image(_) => lifecycle::Change::Assign,
+    };
+    advance(host, change, moment.at, moment.policy)
+}
+
+/// Says whether a write left an object as it was, so that applying a manifest twice is no change.
+fn unchanged(before: &Object, after: &Object) -> bool {
+    before == after
+}
+
+fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Applied, Error> {
+    let before = state.get(key).cloned();
+    check_version(key, before.as_ref(), Expect::Present(version))?;
+    if let Some(by) = match key.kind {
+        Kind::BareMetalHost => None,
+        Kind::IscsiCdrom | Kind::BootConfig => state.referrer(key),
+    } {
+        return Err(Error::InUse { key: key.clone(), by });
+    }
+    let mut object = state.remove(key).ok_or_else(|| Error::NotFound(key.clone()))?;
+    state.version += 1;
+    object.meta_mut().resource_version = state.version;
+    let past = Past { version: state.version, verb: Verb::Deleted, object: object.clone(), before };
+    Ok(Applied { object, past: Some(past), events: Vec::new() })
+}
+
+fn enrol(
+    state: &mut Snapshot,
+    host: Host,
+    treatment: String,
+    moment: Moment<'_>,
+    uid: impl FnOnce() -> String,
+) -> Result<Applied, Error> {
+    let mac = host.spec.boot_mac_address;
+    if let Some(known) = state.host_by_mac(mac) {
+        return Ok(Applied { object: Object::Host(known.clone()), past: None, events: Vec::new() });
+    }
+    let phase = host.status.phase;
+    let mut object = Object::Host(Arc::new(host));
+    check_version(&object.key(), state.get(&object.key()), Expect::Absent)?;
+    check(state, &object, &object.key())?;
+    keep_identity(&mut object, None, moment.at, uid);
+    if let Object::Host(host) = &mut object {
+        let status = &mut Arc::make_mut(host).status;
+        status.since = Some(moment.at);
+        status.last_seen = Some(moment.at);
+        status.install = (phase == Phase::Assigned).then(Default::default);
+    }
+    Ok(write(state, object, None, vec![(mac, Event::FirstSeen { treatment })]))
+}
+
+fn advance_host(
+    state: &mut Snapshot,
+    mac: Mac,
+    change: lifecycle::Change,
+    sighting: Sighting,
+    moment: Moment<'_>,
+) -> Result<Applied, Error> {
+    let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
+    let after = advance(Host::clone(&before), change, moment.at, moment.policy);
+    let mut events = announce(Some(&before), &after);
+    if change == lifecycle::Change::Assign && events.is_empty() {
+        events.push((mac, Event::Assigned { image: after.spec.image.to_string() }));
+    }
+    let after = seen(after, sighting, moment.at);
+    if after == *before {
+        return Ok(Applied { object: Object::Host(before), past: None, events });
+    }
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events))
+}
+
+fn sight(state: &mut Snapshot, mac: Mac, sighting: Sighting, moment: Moment<'_>) -> Result<Applied, Error> {
+    let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
+    let after = seen(Host::clone(&before), sighting, moment.at);
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new()))
+}
+
+fn seen(mut host: Host, sighting: Sighting, at: Timestamp) -> Host {
+    let address = sighting.address.filter(|address| !is_nowhere(*address));
+    if sighting.firmware.is_none() && address.is_none() {
+        return host;
+    }
+    host.status.last_seen = Some(at);
+    host.status.firmware = sighting.firmware.or(host.status.firmware);
+    host.status.address = address.or(host.status.address);
+    host
+}
+
+fn is_nowhere(address: IpAddr) -> bool {
+    address.is_unspecified() || address.is_loopback()
+}
+
+/// Tells the milestones that lie between two states of a host.
+fn announce(before: Option<&Host>, after: &Host) -> Vec<(Mac, Event)> {
+    let phase = before.map_or(Phase::Seen, |before| before.status.phase);
+    let again = before.is_some_and(|before| before.status.since != after.status.since);
+    if phase == after.status.phase && !again {
+        return Vec::new();
+    }
+    let event = match after.status.phase {
+        Phase::Assigned => Event::Assigned { image: after.spec.image.to_string() },
+        Phase::Seen => Event::Released {},
+        Phase::Held => Event::Held {},
+        Phase::Installed => Event::BootComplete {},
+        Phase::Failed => Event::Failed { message: after.status.message.clone() },
+        Phase::Offered | Phase::Installing => return Vec::new(),
+    };
+    vec![(after.spec.boot_mac_address, event)]
+}
+
+fn write(state: &mut Snapshot, mut object: Object, before: Option<Object>, events: Vec<(Mac, Event)>) -> Applied {
+    state.version += 1;
+    object.meta_mut().resource_version = state.version;
+    state.put(object.clone());
+    let verb = if before.is_some() { Verb::Modified } else { Verb::Added };
+    let past = Past { version: state.version, verb, object: object.clone(), before };
+    Applied { object, past: Some(past), events }
+}

@@ -1,0 +1,191 @@
+//! The state: one snapshot for every reader, one writer for every change.
+//!
+//! A change is on disk before `commit` answers, and before any reader sees it. Changes that wait
+//! together are made durable together (one transaction, one sync).
+
+mod apply;
+mod history;
+mod snapshot;
+mod sqlite;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::event::{Entry, Event};
+use crate::fleet::lifecycle::{self, Policy};
+use crate::fleet::rules::Invalid;
+use crate::fleet::{Architecture, Host, Key, Mac, Object};
+
+pub use history::{Past, TooOld, Verb};
+pub use snapshot::Snapshot;
+
+/// Bounds the changes that wait for the writer; senders wait beyond it.
+const WAITING_CHANGES: usize = 4096;
+/// Bounds the timeline entries that wait to be written; beyond it they are lost, and counted.
+const WAITING_ENTRIES: usize = 8192;
+
+/// Is a wish to change the state.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Creates or replaces an object.
+    Put { object: Object, expect: Expect },
+    /// Removes an object that nothing refers to.
+    Delete { key: Key, version: Option<u64> },
+    /// Remembers a machine that was never seen before; leaves one that was as it is.
+    Enrol { host: Box<Host>, treatment: String },
+    /// Moves a host on in its life.
+    Advance { mac: Mac, change: lifecycle::Change, sighting: Sighting },
+    /// Notes where and as what a machine was seen.
+    Sight { mac: Mac, sighting: Sighting },
+}
+
+/// Is what a machine showed of itself when it asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sighting {
+    pub firmware: Option<Architecture>,
+    pub address: Option<std::net::IpAddr>,
+}
+
+/// Says what must be true of an object before it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// It does not exist yet.
+    Absent,
+    /// It exists, in this version; in any where none is given.
+    Present(Option<u64>),
+    /// Nothing.
+    Any,
+}
+
+/// Says why a change was not made. Nothing of it was.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("{0} exists already")]
+    AlreadyExists(Key),
+    #[error("there is no {0}")]
+    NotFound(Key),
+    #[error("no host has the MAC address {0}")]
+    NoSuchMac(Mac),
+    #[error("{key} has changed meanwhile: it is at version {now}, the change was made for {wanted}")]
+    Conflict { key: Key, wanted: u64, now: u64 },
+    #[error("{key} is in use by {by}")]
+    InUse { key: Key, by: Key },
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("the state could not be written: {0}")]
+    Unavailable(Arc<str>),
+}
+
+/// Is the handle that everybody shares.
+#[derive(Debug)]
+pub struct Store {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    history: Arc<history::History>,
+    changes: mpsc::Sender<writer::Job>,
+    entries: mpsc::Sender<Entry>,
+    lost_entries: std::sync::atomic::AtomicU64,
+    version: watch::Receiver<u64>,
+    reader: std::sync::Mutex<sqlite::Reader>,
+}
+
+impl Store {
+    /// Opens the state in a directory, making it where there is none, and starts the writer.
+    ///
+    /// The thread ends when the last handle is dropped; join it to know that all is written.
+    ///
+    /// # Errors
+    /// A file that cannot be opened or is no state of ours, with its path.
+    pub fn open(directory: &Path, policy: Policy) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
+        let path = directory.join("bootlatch.db");
+        let unavailable = |error: sqlite::Trouble| Error::Unavailable(format!("{}: {error}", path.display()).into());
+        let (disk, first) = sqlite::Disk::open(&path).map_err(unavailable)?;
+        let reader = sqlite::Reader::open(&path).map_err(unavailable)?;
+        let (changes, waiting) = mpsc::channel(WAITING_CHANGES);
+        let (entries, noted) = mpsc::channel(WAITING_ENTRIES);
+        let (announce, version) = watch::channel(first.version);
+        let history = Arc::new(history::History::starting_at(first.version));
+        let snapshot = Arc::new(ArcSwap::from_pointee(first));
+        let writer = writer::Writer { disk, policy, snapshot: snapshot.clone(), history: history.clone(), announce };
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(waiting, noted));
+        let thread = thread.map_err(|error| Error::Unavailable(error.to_string().into()))?;
+        let reader = std::sync::Mutex::new(reader);
+        Ok((Arc::new(Self { snapshot, history, changes, entries, lost_entries: 0.into(), version, reader }), thread))
+    }
+
+    /// Gives the state as it is, for as long as the reader likes to look at it.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Lends the state for a moment, without touching its reference count: for the packet paths.
+    pub fn glance(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Makes a change, and answers once it is on disk.
+    ///
+    /// # Errors
+    /// Why it was not made.
+    pub async fn commit(&self, change: Change) -> Result<Object, Error> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Error::Unavailable("the writer has stopped".into());
+        self.changes.send(writer::Job { change, reply }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Notes something that happened, for the timeline. It never waits; it is on disk within a second.
+    pub fn note(&self, mac: Option<Mac>, event: Event) {
+        let host = mac.and_then(|mac| self.glance().host_by_mac(mac).map(|host| host.metadata.name.to_string()));
+        let level = if event.needs_somebody() { tracing::Level::WARN } else { tracing::Level::INFO };
+        match level {
+            tracing::Level::WARN => tracing::warn!(?mac, host, ?event),
+            _ => tracing::info!(?mac, host, ?event),
+        }
+        let entry = Entry { time: now(), mac, host, event };
+        if self.entries.try_send(entry).is_err() {
+            self.lost_entries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// Counts the timeline entries that were lost because too many came at once.
+    pub fn lost_entries(&self) -> u64 {
+        self.lost_entries.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Reads a machine's timeline, oldest first; everybody's where no machine is named.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, Error> {
+        let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        reader.timeline(mac, limit).map_err(|error| Error::Unavailable(error.to_string().into()))
+    }
+
+    /// Lists what has happened to the objects since a version.
+    ///
+    /// # Errors
+    /// The version is older than the history that is kept.
+    pub fn since(&self, version: u64) -> Result<Vec<Arc<Past>>, TooOld> {
+        self.history.since(version)
+    }
+
+    /// Follows the version: it changes after each commit that changed an object.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.version.clone()
+    }
+}
+
+/// Gives the time, to the millisecond: what the API shows and the store keeps.
+pub fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdMap, OrdSet};
+
+use crate::fleet::{BootConfig, Host, Image, Key, Kind, Mac, Name, Object};
+
+/// Is the whole state at one moment. Cloning it costs nothing; changing one object costs one path.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Is the version of the newest change.
+    pub version: u64,
+    objects: OrdMap<Key, Object>,
+    by_mac: HashMap<Mac, Arc<Host>>,
+    by_ip: HashMap<IpAddr, Mac>,
+    /// Holds the hosts whose install is under way: those that can run out of time.
+    under_way: OrdSet<Mac>,
+}
+
+impl Snapshot {
+    pub fn get(&self, key: &Key) -> Option<&Object> {
+        self.objects.get(key)
+    }
+
+    pub fn host_by_mac(&self, mac: Mac) -> Option<&Arc<Host>> {
+        self.by_mac.get(&mac)
+    }
+
+    /// Finds the host whose spec names this address.
+    pub fn host_by_ip(&self, ip: IpAddr) -> Option<&Arc<Host>> {
+        self.by_ip.get(&ip).and_then(|mac| self.host_by_mac(*mac))
+    }
+
+    pub fn image(&self, name: &Name) -> Option<&Arc<Image>> {
+        match self.objects.get(&cluster(Kind::IscsiCdrom, name)) {
+            Some(Object::Image(image)) => Some(image),
+            _ => None,
+        }
+    }
+
+    pub fn boot_config(&self, name: &Name) -> Option<&Arc<BootConfig>> {
+        match self.objects.get(&cluster(Kind::BootConfig, name)) {
+            Some(Object::BootConfig(config)) => Some(config),
+            _ => None,
+        }
+    }
+
+    /// Lists the objects of a kind in the order of their keys, beginning after one.
+    pub fn list<'a>(&'a self, kind: Kind, after: Option<&Key>) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let start = match after {
+            Some(key) => std::ops::Bound::Excluded(key.clone()),
+            None => std::ops::Bound::Included(least(kind)),
+        };
+        let objects = self.objects.range((start, std::ops::Bound::Unbounded));
+        objects.map(|(_, object)| object).take_while(move |object| object.kind() == kind)
+    }
+
+    pub fn hosts(&self) -> impl Iterator<Item = &Arc<Host>> {
+        self.list(Kind::BareMetalHost, None).filter_map(|object| match object {
+            Object::Host(host) => Some(host),
+            Object::Image(_) | Object::BootConfig(_) => None,
+        })
+    }
+
+    pub fn images(&self) -> impl Iterator<Item = &Arc<Image>> {
+        self.list(Kind::IscsiCdrom, None).filter_map(|object| match object {
+            Object::Image(image) => Some(image),
+            Object::Host(_) | Object::BootConfig(_) => None,
+        })
+    }
+
+    /// Lists the hosts whose install is under way.
+    pub fn under_way(&self) -> impl Iterator<Item = &Arc<Host>> {
+        self.under_way.iter().filter_map(|mac| self.host_by_mac(*mac))
+    }
+
+    /// Finds an object that refers to this one.
+    pub fn referrer(&self, key: &Key) -> Option<Key> {
+        let hosts = || {
+            self.hosts().find(|host| match key.kind {
+                Kind::IscsiCdrom => host.spec.image.image() == Some(&key.name),
+                Kind::BootConfig => host.spec.boot_config_ref.as_ref() == Some(&key.name),
+                Kind::BareMetalHost => false,
+            })
+        };
+        let images =
+            || self.images().find(|image| key.kind == Kind::BootConfig && image.spec.boot_configs.contains(&key.name));
+        let host = hosts().map(|host| Object::Host(host.clone()).key());
+        host.or_else(|| images().map(|image| Object::Image(image.clone()).key()))
+    }
+
+    /// Puts an object in place of the one with its key, and keeps the indices true.
+    pub fn put(&mut self, object: Object) {
+        let key = object.key();
+        self.remove(&key);
+        if let Object::Host(host) = &object {
+            let mac = host.spec.boot_mac_address;
+            self.by_mac.insert(mac, host.clone());
+            if let Some(ip) = host.spec.ip {
+                self.by_ip.insert(ip, mac);
+            }
+            if host.status.phase.is_under_way() {
+                self.under_way.insert(mac);
+            }
+        }
+        self.objects.insert(key, object);
+    }
+
+    pub fn remove(&mut self, key: &Key) -> Option<Object> {
+        let object = self.objects.remove(key)?;
+        if let Object::Host(host) = &object {
+            let mac = host.spec.boot_mac_address;
+            self.by_mac.remove(&mac);
+            self.under_way.remove(&mac);
+            if let Some(ip) = host.spec.ip {
+                self.by_ip.remove(&ip);
+            }
+        }
+        Some(object)
+    }
+}
+
+/// Gives a key that no object of the kind comes before: names begin with a letter or a digit.
+fn least(kind: Kind) -> Key {
+    Key { kind, namespace: None, name: "0".parse().expect("a digit is a name") }
+}
+
+fn cluster(kind: Kind, name: &Name) -> Key {
+    Key { kind, namespace: None, name: name.clone() }
+}

@@ -1,0 +1,179 @@
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use crate::event::Entry;
+use crate::fleet::{Key, Kind, Mac, Name, Object};
+
+use super::{Past, Snapshot, Verb};
+
+/// Is the schema's version, in SQLite's `user_version`. Each step up is one entry of `MIGRATIONS`.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE objects (
+        kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (kind, namespace, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE version (only INTEGER PRIMARY KEY CHECK (only = 1), number INTEGER NOT NULL);
+    INSERT INTO version VALUES (1, 0);
+    CREATE TABLE timeline (id INTEGER PRIMARY KEY AUTOINCREMENT, mac TEXT, body TEXT NOT NULL);
+    CREATE INDEX timeline_mac ON timeline (mac, id);
+"];
+
+/// Bounds the timeline: the oldest entries go.
+const TIMELINE_ENTRIES: i64 = 200_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("it was written by a newer bootlatch: its schema is {found}, this one knows up to {known}")]
+    Newer { found: u32, known: u32 },
+    #[error("the object {key} in it makes no sense: {message}")]
+    Object { key: String, message: String },
+}
+
+/// Is the writer's connection.
+#[derive(Debug)]
+pub struct Disk {
+    connection: Connection,
+}
+
+impl Disk {
+    /// Opens the database and reads everything that is in it.
+    pub fn open(path: &Path) -> Result<(Self, Snapshot), Trouble> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let mut disk = Self { connection };
+        disk.migrate()?;
+        let snapshot = disk.load()?;
+        Ok((disk, snapshot))
+    }
+
+    fn migrate(&mut self) -> Result<(), Trouble> {
+        let found: u32 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+        if found > known {
+            return Err(Trouble::Newer { found, known });
+        }
+        for (step, sql) in (1u32..).zip(MIGRATIONS).skip(found as usize) {
+            let transaction = self.connection.transaction()?;
+            transaction.execute_batch(sql)?;
+            transaction.pragma_update(None, "user_version", step)?;
+            transaction.commit()?;
+        }
+        Ok(())
+    }
+
+    fn load(&self) -> Result<Snapshot, Trouble> {
+        let version: i64 = self.connection.query_row("SELECT number FROM version", [], |row| row.get(0))?;
+        let mut snapshot = Snapshot::default();
+        snapshot.version = version.unsigned_abs();
+        let mut rows = self.connection.prepare("SELECT kind, namespace, name, body FROM objects")?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let (kind, body): (String, String) = (row.get(0)?, row.get(3)?);
+            let object = object(&kind, &body).map_err(|message| {
+                let key = format!(
+                    "{kind} {}/{}",
+                    row.get::<_, String>(1).unwrap_or_default(),
+                    row.get::<_, String>(2).unwrap_or_default()
+                );
+                Trouble::Object { key, message }
+            })?;
+            snapshot.put(object);
+        }
+        Ok(snapshot)
+    }
+
+    /// Makes changes and timeline entries durable, all or none.
+    pub fn write<'a>(
+        &mut self,
+        version: u64,
+        changes: impl Iterator<Item = &'a Past>,
+        entries: &[Entry],
+    ) -> Result<(), Trouble> {
+        let transaction = self.connection.transaction()?;
+        {
+            let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)")?;
+            let mut remove =
+                transaction.prepare_cached("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?")?;
+            for past in changes {
+                let Key { kind, namespace, name } = past.object.key();
+                let namespace = namespace.as_ref().map_or("", Name::as_str);
+                match past.verb {
+                    Verb::Added | Verb::Modified => {
+                        let body = past
+                            .object
+                            .to_json()
+                            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                        put.execute(params![kind.as_str(), namespace, name.as_str(), body])?;
+                    }
+                    Verb::Deleted => {
+                        remove.execute(params![kind.as_str(), namespace, name.as_str()])?;
+                    }
+                }
+            }
+            transaction.prepare_cached("UPDATE version SET number = ?")?.execute([version.cast_signed()])?;
+            let mut note = transaction.prepare_cached("INSERT INTO timeline (mac, body) VALUES (?, ?)")?;
+            for entry in entries {
+                let body = serde_json::to_string(entry)
+                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                note.execute(params![entry.mac.map(|mac| mac.to_string()), body])?;
+            }
+        }
+        if !entries.is_empty() {
+            let trim = "DELETE FROM timeline WHERE id <= (SELECT max(id) FROM timeline) - ?";
+            transaction.prepare_cached(trim)?.execute([TIMELINE_ENTRIES])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+fn object(kind: &str, body: &str) -> Result<Object, String> {
+    let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or("its kind is not known")?;
+    let read = match kind {
+        Kind::BareMetalHost => serde_json::from_str(body).map(|host| Object::Host(std::sync::Arc::new(host))),
+        Kind::IscsiCdrom => serde_json::from_str(body).map(|image| Object::Image(std::sync::Arc::new(image))),
+        Kind::BootConfig => serde_json::from_str(body).map(|config| Object::BootConfig(std::sync::Arc::new(config))),
+    };
+    read.map_err(|error| error.to_string())
+}
+
+/// Reads the timeline beside the writer.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+}
+
+impl Reader {
+    pub fn open(path: &Path) -> Result<Self, Trouble> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        Ok(Self { connection })
+    }
+
+    pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, Trouble> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let body = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let bodies: Vec<String> = match mac {
+            Some(mac) => {
+                let sql = "SELECT body FROM timeline WHERE mac = ? ORDER BY id DESC LIMIT ?";
+                self.connection
+                    .prepare_cached(sql)?
+                    .query_map(params![mac.to_string(), limit], body)?
+                    .collect::<Result<_, _>>()?
+            }
+            None => {
+                let sql = "SELECT body FROM timeline ORDER BY id DESC LIMIT ?";
+                self.connection.prepare_cached(sql)?.query_map([limit], body)?.collect::<Result<_, _>>()?
+            }
+        };
+        let entries = bodies.iter().rev().map(|body| serde_json::from_str(body));
+        entries
+            .collect::<Result<_, _>>()
+            .map_err(|error| Trouble::Object { key: "timeline".into(), message: error.to_string() })
+    }
+}

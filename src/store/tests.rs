@@ -1,0 +1,165 @@
+use std::time::Duration;
+
+use super::*;
+use crate::fleet::lifecycle::{Change as Life, DoneWhen};
+use crate::fleet::{BootConfig, HostSpec, Kind, Meta, Phase};
+
+const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
+
+fn policy() -> Policy {
+    Policy { done_when: DoneWhen::BootComplete, limit: Duration::from_secs(60), offers: 3 }
+}
+
+fn open(directory: &Path) -> Arc<Store> {
+    Store::open(directory, policy()).unwrap().0
+}
+
+fn host(name: &str, mac: Mac) -> Object {
+    let metadata = Meta::named(name.parse().unwrap(), Some("default".parse().unwrap()));
+    Object::Host(Arc::new(Host { metadata, spec: HostSpec::for_mac(mac), status: Default::default() }))
+}
+
+fn image(name: &str) -> Object {
+    let body = serde_json::json!({"metadata": {"name": name}, "spec": {"isoFile": "a.iso"}});
+    Object::from_json(Kind::IscsiCdrom, body).unwrap()
+}
+
+fn assigned(name: &str, mac: Mac) -> Object {
+    let Object::Host(host) = host(name, mac) else { unreachable!() };
+    let mut host = Host::clone(&host);
+    host.spec.image = "live".parse().unwrap();
+    Object::Host(Arc::new(host))
+}
+
+fn put(object: Object) -> Change {
+    Change::Put { object, expect: Expect::Any }
+}
+
+fn life(change: Life) -> Change {
+    Change::Advance { mac: VM, change, sighting: Sighting::default() }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.commit(put(image("live"))).await.unwrap();
+    store.commit(put(assigned("vm", VM))).await.unwrap();
+    store.commit(life(Life::Offer)).await.unwrap();
+    // A second process reads the same files while the first was never told to stop: kill -9.
+    let again = open(directory.path());
+    let (one, two) = (store.snapshot(), again.snapshot());
+    assert_eq!(one.host_by_mac(VM), two.host_by_mac(VM));
+    assert_eq!(two.host_by_mac(VM).unwrap().status.phase, Phase::Offered);
+    assert_eq!(one.version, two.version);
+}
+
+#[tokio::test]
+async fn rules_hold_on_every_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let refused = store.commit(put(assigned("vm", VM))).await.unwrap_err();
+    assert!(matches!(&refused, Error::Invalid(error) if error.field == "spec.image"), "{refused}");
+    store.commit(put(image("live"))).await.unwrap();
+    store.commit(put(assigned("vm", VM))).await.unwrap();
+    let twin = store.commit(put(host("twin", VM))).await.unwrap_err();
+    assert!(matches!(&twin, Error::Invalid(error) if error.field == "spec.bootMACAddress"), "{twin}");
+    let key = image("live").key();
+    let used = store.commit(Change::Delete { key, version: None }).await.unwrap_err();
+    assert!(matches!(used, Error::InUse { .. }), "{used}");
+}
+
+#[tokio::test]
+async fn a_write_for_an_old_version_is_a_conflict() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let first = store.commit(put(host("vm", VM))).await.unwrap().meta().resource_version;
+    let mut changed = host("vm", VM);
+    changed.meta_mut().labels.insert("rack".into(), "1".into());
+    let expect = Expect::Present(Some(first));
+    store.commit(Change::Put { object: changed.clone(), expect }).await.unwrap();
+    changed.meta_mut().labels.insert("rack".into(), "2".into());
+    let error = store.commit(Change::Put { object: changed, expect }).await.unwrap_err();
+    assert!(matches!(error, Error::Conflict { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn the_same_manifest_twice_is_one_change_and_no_second_install() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.commit(put(image("live"))).await.unwrap();
+    store.commit(put(assigned("vm", VM))).await.unwrap();
+    for change in [Life::Offer, Life::FetchConfig, Life::Complete] {
+        store.commit(life(change)).await.unwrap();
+    }
+    let before = store.snapshot().version;
+    store.commit(put(assigned("vm", VM))).await.unwrap();
+    assert_eq!(store.snapshot().version, before);
+    assert_eq!(store.snapshot().host_by_mac(VM).unwrap().status.phase, Phase::Installed);
+    store.commit(life(Life::Assign)).await.unwrap();
+    assert_eq!(store.snapshot().host_by_mac(VM).unwrap().status.phase, Phase::Assigned);
+}
+
+#[tokio::test]
+async fn the_history_loses_nothing_and_repeats_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let start = store.snapshot().version;
+    for number in 0..50 {
+        store.commit(put(host(&format!("h{number}"), Mac([2, 0, 0, 0, 0, number])))).await.unwrap();
+    }
+    let versions: Vec<_> = store.since(start).unwrap().iter().map(|past| past.version).collect();
+    assert_eq!(versions, (start + 1..=start + 50).collect::<Vec<_>>());
+    assert_eq!(store.since(start + 49).unwrap().len(), 1);
+    let again = open(directory.path());
+    assert_eq!(again.since(start).unwrap_err().oldest, start + 50);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_write_acknowledges_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.commit(put(host("vm", VM))).await.unwrap();
+    let blocker = rusqlite::Connection::open(directory.path().join("bootlatch.db")).unwrap();
+    blocker.execute_batch("DROP TABLE objects").unwrap();
+    let error = store.commit(put(host("other", Mac([2, 0, 0, 0, 0, 9])))).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable(_)), "{error}");
+    assert!(store.snapshot().host_by_mac(Mac([2, 0, 0, 0, 0, 9])).is_none());
+}
+
+#[tokio::test]
+async fn the_timeline_is_kept_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, writer) = Store::open(directory.path(), policy()).unwrap();
+    store.commit(put(image("live"))).await.unwrap();
+    store.commit(put(assigned("vm", VM))).await.unwrap();
+    store.note(Some(VM), Event::TftpStart { file: "a".into() });
+    store.commit(life(Life::Complete)).await.unwrap();
+    drop(store);
+    writer.join().unwrap();
+    let entries = open(directory.path()).timeline(Some(VM), 10).unwrap();
+    let names: Vec<_> = entries.iter().map(|entry| entry.event.clone()).collect();
+    let expected =
+        [Event::Assigned { image: "live".into() }, Event::TftpStart { file: "a".into() }, Event::BootComplete {}];
+    assert_eq!(names, expected);
+    assert!(entries.iter().all(|entry| entry.host.as_deref() == Some("vm")));
+}
+
+#[tokio::test]
+async fn a_config_that_is_named_is_not_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let body = serde_json::json!({"metadata": {"name": "c"}, "spec": {"format": "script", "data": {}}});
+    let config: BootConfig = serde_json::from_value(body).unwrap();
+    let config = Object::BootConfig(Arc::new(config));
+    store.commit(put(config.clone())).await.unwrap();
+    let mut live = image("live");
+    if let Object::Image(image) = &mut live {
+        Arc::make_mut(image).spec.boot_configs.push("c".parse().unwrap());
+    }
+    store.commit(put(live.clone())).await.unwrap();
+    let used = store.commit(Change::Delete { key: config.key(), version: None }).await.unwrap_err();
+    assert!(matches!(used, Error::InUse { .. }), "{used}");
+    store.commit(Change::Delete { key: live.key(), version: None }).await.unwrap();
+    store.commit(Change::Delete { key: config.key(), version: None }).await.unwrap();
+}

@@ -1,0 +1,139 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::event::Entry;
+use crate::fleet::Object;
+use crate::fleet::lifecycle::Policy;
+
+use super::apply::{Applied, Moment, apply};
+use super::{Change, Error, Snapshot, history, now, sqlite};
+
+/// Bounds the changes of one transaction, so that the first of them does not wait for the last of many.
+const CHANGES_AT_ONCE: usize = 512;
+/// Is how long timeline entries may wait for a change to be written with.
+const ENTRIES_WAIT: Duration = Duration::from_millis(200);
+
+/// Is a change, and where its outcome is awaited.
+#[derive(Debug)]
+pub struct Job {
+    pub change: Change,
+    pub reply: oneshot::Sender<Result<Object, Error>>,
+}
+
+/// Is the only one who writes.
+#[derive(Debug)]
+pub struct Writer {
+    pub disk: sqlite::Disk,
+    pub policy: Policy,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub history: Arc<history::History>,
+    pub announce: watch::Sender<u64>,
+}
+
+impl Writer {
+    /// Writes what comes until every handle is gone.
+    pub fn run(mut self, mut changes: mpsc::Receiver<Job>, mut entries: mpsc::Receiver<Entry>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let Ok(runtime) = runtime else { return tracing::error!("no runtime for the store's writer") };
+        loop {
+            let (jobs, mut noted, open) = runtime.block_on(gather(&mut changes, &mut entries));
+            if !jobs.is_empty() || !noted.is_empty() {
+                self.write(jobs, &mut noted);
+            }
+            if !open {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, jobs: Vec<Job>, entries: &mut Vec<Entry>) {
+        let mut state = Snapshot::clone(&self.snapshot.load());
+        let moment = Moment { at: now(), policy: &self.policy };
+        let mut outcomes = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let applied = apply(&mut state, job.change, moment, || uuid::Uuid::new_v4().to_string());
+            outcomes.push((job.reply, applied));
+        }
+        let told: Vec<Entry> = outcomes.iter().flat_map(|(_, applied)| told(applied, &state, moment.at)).collect();
+        entries.extend(told.iter().cloned());
+        let pasts = outcomes.iter().filter_map(|(_, applied)| applied.as_ref().ok()?.past.as_ref());
+        if let Err(error) = self.disk.write(state.version, pasts, entries) {
+            tracing::error!(%error, "the state could not be written");
+            let reason: Arc<str> = error.to_string().into();
+            for (reply, _) in outcomes {
+                // Nobody waiting is no loss: the change was not made.
+                let _ = reply.send(Err(Error::Unavailable(reason.clone())));
+            }
+            return;
+        }
+        self.publish(state, outcomes, &told);
+    }
+
+    fn publish(
+        &self,
+        state: Snapshot,
+        outcomes: Vec<(oneshot::Sender<Result<Object, Error>>, Result<Applied, Error>)>,
+        told: &[Entry],
+    ) {
+        let version = state.version;
+        self.snapshot.store(Arc::new(state));
+        let pasts = outcomes.iter().filter_map(|(_, applied)| applied.as_ref().ok()?.past.clone());
+        self.history.push(pasts);
+        self.announce.send_if_modified(|known| std::mem::replace(known, version) != version);
+        for entry in told {
+            match entry.event.needs_somebody() {
+                true => tracing::warn!(mac = ?entry.mac, host = entry.host, event = ?entry.event),
+                false => tracing::info!(mac = ?entry.mac, host = entry.host, event = ?entry.event),
+            }
+        }
+        for (reply, applied) in outcomes {
+            let _ = reply.send(applied.map(|applied| applied.object));
+        }
+    }
+}
+
+fn told<'a>(
+    applied: &'a Result<Applied, Error>,
+    state: &'a Snapshot,
+    at: jiff::Timestamp,
+) -> impl Iterator<Item = Entry> + use<'a> {
+    let events = applied.as_ref().map_or(&[][..], |applied| &applied.events);
+    events.iter().map(move |(mac, event)| Entry {
+        time: at,
+        mac: Some(*mac),
+        host: state.host_by_mac(*mac).map(|host| host.metadata.name.to_string()),
+        event: event.clone(),
+    })
+}
+
+/// Waits for something to write, and takes all that waits with it.
+async fn gather(
+    changes: &mut mpsc::Receiver<Job>,
+    entries: &mut mpsc::Receiver<Entry>,
+) -> (Vec<Job>, Vec<Entry>, bool) {
+    let (mut jobs, mut noted) = (Vec::new(), Vec::new());
+    let deadline = Instant::now() + ENTRIES_WAIT;
+    let mut open = true;
+    tokio::select! {
+        biased;
+        count = changes.recv_many(&mut jobs, CHANGES_AT_ONCE) => open = count > 0,
+        count = entries.recv_many(&mut noted, super::WAITING_ENTRIES) => {
+            if count > 0 {
+                // Entries alone are not worth a sync each: they wait a moment for company.
+                tokio::select! {
+                    count = changes.recv_many(&mut jobs, CHANGES_AT_ONCE) => open = count > 0,
+                    () = tokio::time::sleep_until(deadline.into()) => {}
+                }
+            }
+        }
+    }
+    while noted.len() < super::WAITING_ENTRIES
+        && let Ok(entry) = entries.try_recv()
+    {
+        noted.push(entry);
+    }
+    (jobs, noted, open)
+}
