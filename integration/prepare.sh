@@ -25,3 +25,13 @@ build_binary() {
 }
 
 target=${CARGO_TARGET_DIR:-$root/target}
+
+# in_tree COMMAND...: a command in the tree with the toolchain's PATH.
+in_tree() { (cd "$root" && "${CARGO_AS[@]}" "$@"); }
+
+# install_deny FOLDER: builds cargo-deny from the registry into it.
+install_deny() {
+  mkdir -p "$1"
+  [ "${CARGO_AS[0]}" != runuser ] || chown "$SUDO_USER" "$1"
+  cargo_here install --locked cargo-deny --root "$1" --target-dir "$target/tools"
+}

@@ -32,7 +32,7 @@ class Network:
         self.id = f"{PREFIX}-{os.getpid()}-{next(_count)}"
         self.switch, self.dhcp, self.appliance = (f"{self.id}-{role}" for role in ("sw", "dhcp", "app"))
         self._made = []
-        self._taps = 0
+        self._taps = self._clients = 0
         try:
             self._make()
         except LabError:
@@ -50,13 +50,23 @@ class Network:
         self.join(self.dhcp, DHCP_ADDRESS)
         self.join(self.appliance, APPLIANCE_ADDRESS)
 
-    def join(self, space, address):
-        """Plugs a namespace into the bridge: there its card is `lan0` with this address."""
+    def join(self, space, address=None):
+        """Plugs a namespace into the bridge: there its card is `lan0`, with this address if one is given."""
         port = space.rsplit("-", 1)[1]
         self.ip(self.switch, "link", "add", port, "type", "veth", "peer", "name", "lan0", "netns", space)
         self.ip(self.switch, "link", "set", port, "master", "br0", "up")
-        self.ip(space, "address", "add", f"{address}/24", "dev", "lan0")
+        if address:
+            self.ip(space, "address", "add", f"{address}/24", "dev", "lan0")
         self.ip(space, "link", "set", "lan0", "up")
+
+    def add_client(self):
+        """Adds a namespace on the LAN whose card has no address yet, and returns its name."""
+        self._clients += 1
+        space = f"{self.id}-cli{self._clients}"
+        run(tool("ip"), "netns", "add", space)
+        self._made.append(space)
+        self.join(space)
+        return space
 
     def tap(self):
         """Adds a tap for one machine, in the switch's namespace, and returns its name."""
