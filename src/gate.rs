@@ -131,7 +131,7 @@ impl Gate {
 
     async fn advance(&self, facts: &Facts, change: Life) -> Result<Arc<Host>, Error> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
-        let sighting = Sighting { firmware, address: facts.address };
+        let sighting = Sighting { firmware, address: facts.address, uuid: facts.uuid };
         match self.store.commit(Change::Advance { mac: facts.mac, change, sighting }).await? {
             crate::fleet::Object::Host(host) => Ok(host),
             crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => Err(Error::NoSuchMac(facts.mac)),

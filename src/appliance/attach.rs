@@ -113,7 +113,7 @@ fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
     let prefix = format!("{}:", gate.site.iqn.to_lowercase());
     let named = login.claim.initiator.strip_prefix(&prefix).and_then(|name| name.parse::<Mac>().ok());
     let mac = named.or_else(|| by_address(&gate.store, login.peer.ip(), None).ok().flatten())?;
-    Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()) })
+    Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()), uuid: None })
 }
 
 fn tell(gate: &Gate, report: Report) {

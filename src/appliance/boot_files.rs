@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::boot::{Context, Drop, Facts, Stage, Verdict, render};
 use crate::config::Config;
+use crate::dhcp::serve::Progress;
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
 use crate::gate::{Gate, by_address};
@@ -28,12 +30,13 @@ pub type Cache = HashMap<String, Bytes>;
 /// A program that is there and cannot be read. One that is missing is a warning: the site may not need it.
 pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
     let mut cache = Cache::new();
-    for (architecture, program) in &config.programs.0 {
+    let others = config.overrides.iter().map(|(_, program)| program);
+    for program in config.programs.0.values().chain(others) {
         let path = config.firmware_dir.join(&*program.0);
         match std::fs::read(&path) {
             Ok(bytes) => drop(cache.insert(program.to_string(), bytes.into())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                tracing::warn!(%architecture, path = %path.display(), "the boot program is missing: run firmware/stage");
+                tracing::warn!(path = %path.display(), "the boot program is missing: run firmware/stage");
             }
             Err(error) => return Err(error).with_context(|| format!("firmware_dir: {}", path.display())),
         }
@@ -43,10 +46,11 @@ pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
 
 /// Serves TFTP until told to stop.
 pub fn serve(
-    listener: Listener,
+    listeners: Vec<Listener>,
     config: &Config,
     gate: Arc<Gate>,
     programs: Cache,
+    progress: Progress,
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<> {
     let settings = Settings {
@@ -59,10 +63,10 @@ pub fn serve(
     let files = Arc::new(Files { gate: gate.clone(), programs, folder: folder.ok() });
     let runtime = tokio::runtime::Handle::current();
     let content = move |request: Request, ticket: Ticket| files.answer(&runtime, &request, ticket);
-    let report = move |report| tell(&gate, report);
+    let report = move |report| tell(&gate, &progress, report);
     async move {
         let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        tftp::serve(vec![listener], settings, content, report, shutdown).await.context("TFTP")
+        tftp::serve(listeners, settings, content, report, shutdown).await.context("TFTP")
     }
 }
 
@@ -79,7 +83,8 @@ impl Files {
         match &request.asked.file {
             File::Autoexec => {
                 let facts = mac.map(|mac| facts(mac, Stage::Ipxe, request));
-                drop(runtime.spawn(async move { ticket.answer(files.autoexec(facts).await) }));
+                let local = request.local;
+                drop(runtime.spawn(async move { ticket.answer(files.autoexec(facts, local).await) }));
             }
             File::Pxelinux(_) | File::Grub(_) => ticket.answer(Answer::NotFound),
             File::Plain(path) => {
@@ -94,7 +99,7 @@ impl Files {
     }
 
     /// Answers `autoexec.ipxe` with the machine's script; one that cannot be told is brought here to ask.
-    async fn autoexec(&self, facts: Option<Facts>) -> Answer {
+    async fn autoexec(&self, facts: Option<Facts>, local: IpAddr) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
         let ruling = self.gate.script(&facts).await;
         let state = self.gate.store.glance();
@@ -103,7 +108,7 @@ impl Files {
             _ => None,
         };
         let context = Context {
-            site: &self.gate.site,
+            site: &self.gate.site.reached_at(local),
             mac: facts.mac,
             host: ruling.host.as_deref(),
             image: image.as_deref(),
@@ -124,7 +129,7 @@ impl Files {
 }
 
 fn facts(mac: Mac, stage: Stage, request: &Request) -> Facts {
-    Facts { mac, firmware: None, stage, address: Some(request.peer.ip()) }
+    Facts { mac, firmware: None, stage, address: Some(request.peer.ip()), uuid: None }
 }
 
 fn name(asked: &Asked) -> String {
@@ -137,13 +142,15 @@ fn name(asked: &Asked) -> String {
 }
 
 /// Puts what the server tells into the counters and the timelines.
-fn tell(gate: &Gate, report: Report) {
+fn tell(gate: &Gate, progress: &Progress, report: Report) {
     let mac = |asked: &Asked, peer: std::net::SocketAddr| {
         asked.mac().or_else(|| by_address(&gate.store, peer.ip(), None).ok().flatten())
     };
     match report {
         Report::Started { peer, asked, .. } => {
-            gate.store.note(mac(&asked, peer), Event::TftpStart { file: name(&asked) })
+            let mac = mac(&asked, peer);
+            mac.inspect(|mac| progress.tell(*mac));
+            gate.store.note(mac, Event::TftpStart { file: name(&asked) })
         }
         Report::Ended { peer, asked, how: Ended::Peer(Ending::Complete), octets, took, resent } => {
             gate.counters.answer(Protocol::Tftp);

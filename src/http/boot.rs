@@ -81,7 +81,7 @@ async fn decided(
     peek: bool,
 ) -> Reply {
     let gate = &shared.gate;
-    let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address };
+    let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address, uuid: None };
     // A HEAD only looks: nothing has been offered to who did not read it.
     let Ruling { verdict, host } = if peek { gate.look(&facts) } else { gate.script(&facts).await };
     let state = gate.store.glance();
@@ -199,7 +199,7 @@ async fn who(shared: &Shared, peer: &Peer) -> Result<Facts, Box<Reply>> {
         return Err(text(StatusCode::BAD_REQUEST, "a machine is known by its address: ask over TCP\n").into());
     };
     match resolve(shared, address).await {
-        Ok(Some(mac)) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: Some(address) }),
+        Ok(Some(mac)) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: Some(address), uuid: None }),
         Ok(None) => Err(stranger(shared, address, Why::NoSuchHost).into()),
         Err(why) => Err(stranger(shared, address, why).into()),
     }
