@@ -35,6 +35,9 @@ const OVERDUE_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// What kept it from starting; nothing is answered then.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
+    start_log();
+    // What is made from here on is the owner's and the group's: the state holds secrets.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
     let config = config::load(&flags)?;
     let user = privileges::choose(config.user.as_deref())?;
     let isos = config.state_dir.join("isos");
@@ -55,6 +58,15 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     writer.join().map_err(|_| anyhow!("the store's writer died"))?;
     drop(lock);
     ended
+}
+
+/// Writes the log to standard error; `BOOTLATCH_LOG` says how much, as in `bootlatch=debug`.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BOOTLATCH_LOG").unwrap_or_else(|_| "info".into());
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // A second start within one process, as in a test, keeps the first log.
+    let _ = log.with_target(false).try_init();
 }
 
 fn workers() -> usize {
