@@ -27,6 +27,7 @@ pub mod http;
 pub mod iscsi;
 pub mod iso;
 pub mod manifest;
+pub mod neighbours;
 pub mod privileges;
 pub mod provision;
 pub mod store;

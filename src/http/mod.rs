@@ -5,7 +5,6 @@ mod body;
 mod boot;
 mod install;
 mod metrics;
-mod neighbours;
 mod objects;
 mod reply;
 mod routes;
