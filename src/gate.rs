@@ -8,6 +8,7 @@ use crate::boot::{Facts, Site, Stage, Verdict, Why, decide};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
 use crate::fleet::{BootConfig, Host, Image, Mac};
+use crate::neighbours;
 use crate::store::{Change, Error, Sighting, Store};
 
 /// Is what every protocol asks, with what it needs to answer.
@@ -120,6 +121,21 @@ impl Gate {
         self.advance(facts, Life::Complete).await
     }
 
+    /// Finds whose machine asks from an address: by the neighbour table, the address that its spec names,
+    /// or the one that it was last seen at (which is all there is to know behind a router).
+    ///
+    /// # Errors
+    /// The neighbour table knows the address as another machine's.
+    pub fn whose(&self, address: IpAddr) -> Result<Option<Mac>, Why> {
+        let neighbour = neighbours::look_up(address);
+        let state = self.store.glance();
+        let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
+        match (named, neighbour) {
+            (Some(named), Some(neighbour)) if named != neighbour => Err(Why::AddressContradicted),
+            (named, neighbour) => Ok(neighbour.or(named).or_else(|| state.last_seen_at(address))),
+        }
+    }
+
     /// Counts a refusal, and puts it in the machine's timeline.
     pub fn refused(&self, facts: &Facts, protocol: Protocol, why: Why) {
         self.counters.refuse(protocol, why, facts.address);
@@ -145,15 +161,5 @@ fn told(verdict: &Verdict) -> String {
         Verdict::LocalDisk(why) | Verdict::Ignore(why) => format!("local disk: {why}"),
         Verdict::Chainload(program) => format!("load {program}"),
         Verdict::Enrol(_) | Verdict::Configure(_) => "nothing".to_owned(),
-    }
-}
-
-/// Finds whose machine asks from an address, by what is known of the addresses.
-pub fn by_address(store: &Store, address: IpAddr, neighbour: Option<Mac>) -> Result<Option<Mac>, Why> {
-    let state = store.glance();
-    let claimed = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
-    match (claimed, neighbour) {
-        (Some(claimed), Some(neighbour)) if claimed != neighbour => Err(Why::AddressContradicted),
-        (claimed, neighbour) => Ok(neighbour.or(claimed)),
     }
 }

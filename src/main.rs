@@ -1,8 +1,7 @@
 use std::process::ExitCode;
 
-use bootlatch::cli;
+use bootlatch::{appliance, cli};
 
 fn main() -> ExitCode {
-    // The composition root goes here: `bootlatch::appliance::run`.
-    cli::run(|_flags| anyhow::bail!("this build has no composition root yet"))
+    cli::run(appliance::run)
 }

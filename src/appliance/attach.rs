@@ -11,7 +11,7 @@ use crate::boot::{Drop, Facts, Stage, Why};
 use crate::config::{Access, Config};
 use crate::event::{Event, Protocol};
 use crate::fleet::{Image, Mac, Name};
-use crate::gate::{Gate, by_address};
+use crate::gate::Gate;
 use crate::iscsi::login::Refusal;
 use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
@@ -100,7 +100,10 @@ impl Usher {
         let state = self.gate.store.glance();
         let names = state.images().map(|image| &image.metadata.name);
         let attachable = names.filter(|name| self.image(login, name).is_ok());
-        let entry = |name: &Name| TargetEntry { name: self.gate.site.target_iqn(name), portals: vec![self.gate.site.iscsi.to_string()] };
+        let entry = |name: &Name| TargetEntry {
+            name: self.gate.site.target_iqn(name),
+            portals: vec![self.gate.site.iscsi.to_string()],
+        };
         attachable.map(entry).collect()
     }
 }
@@ -109,7 +112,7 @@ impl Usher {
 fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
     let prefix = format!("{}:", gate.site.iqn.to_lowercase());
     let named = login.claim.initiator.strip_prefix(&prefix).and_then(|name| name.parse::<Mac>().ok());
-    let mac = named.or_else(|| by_address(&gate.store, login.peer.ip(), None).ok().flatten())?;
+    let mac = named.or_else(|| gate.whose(login.peer.ip()).ok().flatten())?;
     Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()) })
 }
 
@@ -117,7 +120,10 @@ fn tell(gate: &Gate, report: Report) {
     match report {
         Report::Attached(login) => {
             gate.counters.answer(Protocol::Iscsi);
-            let event = Event::IscsiLogin { initiator: login.claim.initiator.clone(), target: login.claim.target.clone().unwrap_or_default() };
+            let event = Event::IscsiLogin {
+                initiator: login.claim.initiator.clone(),
+                target: login.claim.target.clone().unwrap_or_default(),
+            };
             if login.claim.target.is_some() {
                 gate.store.note(facts(gate, &login).map(|facts| facts.mac), event);
             }

@@ -7,7 +7,6 @@ mod discovery;
 mod install;
 mod list;
 mod metrics;
-mod neighbours;
 mod objects;
 mod openapi;
 mod options;
