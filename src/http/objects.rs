@@ -109,7 +109,8 @@ async fn apply(shared: &Shared, key: &Key, wish: Value, options: &Options) -> Re
     let version = wish.pointer("/metadata/resourceVersion").cloned();
     let change = |value: &mut Value| {
         let time = now().to_string();
-        ownership::apply(value, wish.clone(), manager, options.force, &time).map_err(|all| Status::conflicts(key, &all))?;
+        ownership::apply(value, wish.clone(), manager, options.force, &time)
+            .map_err(|all| Status::conflicts(key, &all))?;
         if let Some(version) = &version {
             value["metadata"]["resourceVersion"] = version.clone();
         }
