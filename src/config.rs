@@ -65,6 +65,8 @@ pub enum Form {
 pub struct Dhcp {
     pub port: u16,
     pub proxy_port: u16,
+    /// Answers a booting iPXE's router solicitation, so that it does not wait for a router that is not there.
+    pub shorten_router_wait: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -211,6 +213,7 @@ struct RawDhcp {
     mode: Option<DhcpMode>,
     port: Option<u16>,
     proxy_port: Option<u16>,
+    shorten_router_wait: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -279,7 +282,11 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
         programs: proof.programs(raw.programs)?,
         overrides,
         forms,
-        dhcp: Dhcp { port: raw.dhcp.port.unwrap_or(67), proxy_port: raw.dhcp.proxy_port.unwrap_or(4011) },
+        dhcp: Dhcp {
+            port: raw.dhcp.port.unwrap_or(67),
+            proxy_port: raw.dhcp.proxy_port.unwrap_or(4011),
+            shorten_router_wait: raw.dhcp.shorten_router_wait.unwrap_or(true),
+        },
         tftp: proof.tftp(&raw.tftp)?,
         http_port: flags.http_port.or(raw.http_port).unwrap_or(80),
         iscsi: proof.iscsi(raw.iscsi)?,

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::{Config, DhcpMode, Interface};
-use crate::dhcp;
 use crate::tftp;
+use crate::{dhcp, ndp};
 
 /// Bounds the TCP connections that wait to be accepted: a hall of racks after a power cut.
 const BACKLOG: i32 = 4096;
@@ -18,6 +18,8 @@ pub struct Doors {
     /// Is the first interface's address.
     pub address: Ipv4Addr,
     pub dhcp: Vec<dhcp::serve::Door>,
+    /// Holds a socket an interface where the site wants iPXE's wait for a router shortened, and there is IPv6.
+    pub solicitations: Vec<socket2::Socket>,
     pub tftp: Vec<tftp::serve::Listener>,
     pub http: Vec<std::net::TcpListener>,
     pub api: std::os::unix::net::UnixListener,
@@ -33,6 +35,7 @@ impl Doors {
         let mut doors = Self {
             address: Ipv4Addr::UNSPECIFIED,
             dhcp: Vec::new(),
+            solicitations: Vec::new(),
             tftp: Vec::new(),
             http: Vec::new(),
             iscsi: Vec::new(),
@@ -54,6 +57,12 @@ impl Doors {
             DhcpMode::Proxy => {
                 let door = dhcp::serve::Door::bind(name, address, config.dhcp.port, config.dhcp.proxy_port)?;
                 self.dhcp.push(door);
+                if config.dhcp.shorten_router_wait {
+                    let socket = ndp::serve::open(name).inspect_err(
+                        |error| tracing::info!(interface = name, %error, "iPXE's wait for an IPv6 router cannot be shortened"),
+                    );
+                    self.solicitations.extend(socket.ok());
+                }
             }
             DhcpMode::Off => {}
         }

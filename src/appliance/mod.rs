@@ -20,10 +20,10 @@ use crate::boot::Site;
 use crate::config::{self, Config, Flags, Form};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
-use crate::gate::Gate;
+use crate::gate::{Booting, Gate};
 use crate::http;
 use crate::store::{self, Change, Sighting, Store};
-use crate::{dhcp, manifest, privileges};
+use crate::{dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
 
@@ -35,6 +35,9 @@ const OVERDUE_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// What kept it from starting; nothing is answered then.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
+    start_log();
+    // What is made from here on is the owner's and the group's: the state holds secrets.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
     let config = config::load(&flags)?;
     let user = privileges::choose(config.user.as_deref())?;
     let isos = config.state_dir.join("isos");
@@ -55,6 +58,15 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     writer.join().map_err(|_| anyhow!("the store's writer died"))?;
     drop(lock);
     ended
+}
+
+/// Writes the log to standard error; `BOOTLATCH_LOG` says how much, as in `bootlatch=debug`.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BOOTLATCH_LOG").unwrap_or_else(|_| "info".into());
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // A second start within one process, as in a test, keeps the first log.
+    let _ = log.with_target(false).try_init();
 }
 
 fn workers() -> usize {
@@ -107,7 +119,7 @@ impl Appliance {
             iqn: config.iscsi.iqn.clone(),
         });
         let places = Places { isos, site: site.clone() };
-        let gate = Arc::new(Gate { site, store, counters: Arc::new(Counters::default()) });
+        let gate = Arc::new(Gate { site, store, counters: Arc::new(Counters::default()), booting: Booting::default() });
         Ok(Self { media: Arc::new(media::Media::new(places.clone())), config, doors, gate, places, programs, tokens })
     }
 
@@ -130,12 +142,7 @@ impl Appliance {
         for listener in doors.iscsi {
             services.spawn(attach::serve(listener, &config, gate.clone(), media.clone(), stopped.clone()));
         }
-        let shared = http::Shared {
-            gate: gate.clone(),
-            places: places.clone(),
-            firmware_dir: config.firmware_dir.clone(),
-            tokens,
-        };
+        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), tokens);
         let mut http_doors: Vec<_> = doors.http.into_iter().map(http::Door::Tcp).collect();
         http_doors.push(http::Door::Unix(doors.api));
         let until = stopped.clone();
@@ -143,6 +150,10 @@ impl Appliance {
             http::serve(http_doors, Arc::new(shared), until).await;
             Ok(())
         });
+        for socket in doors.solicitations {
+            let serve = ndp::serve::serve(socket, gate.clone(), stopped.clone());
+            services.spawn(async move { serve.await.context("router solicitations") });
+        }
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);

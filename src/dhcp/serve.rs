@@ -235,6 +235,7 @@ impl Desk {
                 let form = self.form(&facts, arrival.port, Instant::now());
                 let boot = Boot::of(&facts, &verdict, &link.site, form)?;
                 self.gate.counters.answer(Protocol::Dhcp);
+                note_booting(&self.gate, &facts);
                 let reply = answer::reply(&request, &boot, arrival);
                 self.tell(&facts, boot.file);
                 Some(reply)
@@ -297,6 +298,7 @@ impl Desk {
             }
             if let Some(boot) = Boot::of(&facts, &verdict, &site, form) {
                 gate.counters.answer(Protocol::Dhcp);
+                note_booting(&gate, &facts);
                 gate.store.note(Some(facts.mac), offer(&facts, &boot.file));
                 sockets.send(arrival.port, &[answer::reply(&request, &boot, arrival)]);
             }
@@ -318,6 +320,13 @@ impl Desk {
             self.gate.store.note(Some(facts.mac), offer(facts, &file));
             self.told.insert(facts.mac, (now, file));
         }
+    }
+}
+
+fn note_booting(gate: &Gate, facts: &Facts) {
+    match facts.stage {
+        Stage::Ipxe | Stage::LesserIpxe => gate.booting.note(facts.mac),
+        Stage::Rom | Stage::IscsiLogin | Stage::Installer => {}
     }
 }
 
