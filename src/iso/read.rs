@@ -2,6 +2,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use bytes::Bytes;
+
 /// Is a medium that is read by position: a file, or a view of one.
 pub trait ReadAt: std::fmt::Debug + Send + Sync {
     /// Gives the medium's length in bytes. It does not change while the medium is open.
@@ -49,5 +51,28 @@ impl ReadAt for ImageFile {
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(into, offset)
+    }
+}
+
+/// Is an image in memory: a NoCloud seed, a test's.
+#[derive(Debug, Clone)]
+pub struct Memory(pub Bytes);
+
+impl From<Vec<u8>> for Memory {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl ReadAt for Memory {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let from = usize::try_from(offset).ok();
+        let range = from.and_then(|from| self.0.get(from..from.checked_add(into.len())?));
+        into.copy_from_slice(range.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 }
