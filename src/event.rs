@@ -108,7 +108,7 @@ impl Counters {
     }
 
     /// Counts a packet or request that never reached a decision.
-    pub fn drop(&self, protocol: Protocol, why: Drop, from: Option<IpAddr>) {
+    pub fn discard(&self, protocol: Protocol, why: Drop, from: Option<IpAddr>) {
         tracing::debug!(protocol = protocol.as_str(), %why, ?from, "dropped");
         self.dropped[protocol as usize][why as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -156,7 +156,7 @@ mod tests {
             counters.refuse(Protocol::Dhcp, *why, None);
         }
         for why in Drop::ALL {
-            counters.drop(Protocol::Iscsi, *why, None);
+            counters.discard(Protocol::Iscsi, *why, None);
         }
         assert_eq!(counters.list().len(), Why::ALL.len() + Drop::ALL.len());
         assert!(counters.list().iter().all(|row| row.3 == 1));

@@ -3,7 +3,7 @@
 mod decide;
 mod facts;
 mod script;
-mod site;
+pub(crate) mod site;
 mod verdict;
 
 pub use decide::{decide, enrol};

@@ -22,7 +22,7 @@ pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
         Verdict::Enrol(_) | Verdict::Configure(_) => to_disk(context, "nothing to boot"),
         Verdict::Chainload(program) => {
             let Context { site, mac, .. } = context;
-            format!("#!ipxe\nchain http://{}/boot/{}/{program} || exit 1\n", site.http, mac.dashed())
+            format!("#!ipxe\nchain {}/boot/{}/{program} || exit 1\n", site.url(), mac.dashed())
         }
     }
 }
@@ -30,8 +30,8 @@ pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
 /// Writes the script that brings an iPXE here with what it knows of its machine.
 pub fn hook(site: &Site) -> String {
     format!(
-        "#!ipxe\nchain --replace http://{}/ipxe?mac=${{netX/mac:hexhyp}}&platform=${{platform}}&buildarch=${{buildarch}} || exit 1\n",
-        site.http
+        "#!ipxe\nchain --replace {}/ipxe?mac=${{netX/mac:hexhyp}}&platform=${{platform}}&buildarch=${{buildarch}} || exit 1\n",
+        site.url()
     )
 }
 
@@ -53,12 +53,12 @@ fn sanboot(context: &Context<'_>) -> String {
     format!(
         "#!ipxe\n{open}echo Booting {image} for {name}\nset initiator-iqn {iqn}:{dashed}\nsanboot {uri} ||\n\
          echo Could not boot {image}: trying again in 10 s\nsleep 10\n\
-         chain --replace http://{http}/ipxe?mac={dashed} || exit 1\n",
+         chain --replace {url}/ipxe?mac={dashed} || exit 1\n",
         image = image.metadata.name,
         name = name(context),
         iqn = site.iqn,
         dashed = mac.dashed(),
-        http = site.http,
+        url = site.url(),
     )
 }
 

@@ -24,9 +24,24 @@ pub struct Site {
 }
 
 impl Site {
+    /// Gives the beginning of our URLs, without the port where it is HTTP's own.
+    pub fn url(&self) -> String {
+        match self.http.port() {
+            80 => format!("http://{}", bracketed(self.http.ip())),
+            port => format!("http://{}:{port}", bracketed(self.http.ip())),
+        }
+    }
+
     /// Names the target that an image is served under.
     pub fn target_iqn(&self, image: &Name) -> String {
         format!("{}:{image}", self.iqn)
+    }
+}
+
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 

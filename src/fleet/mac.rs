@@ -32,7 +32,7 @@ impl Mac {
 pub fn octets(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !b":-. ".contains(byte)).collect();
     let spelled = text.len() - digits.len() <= 5 && digits.iter().all(u8::is_ascii_hexdigit);
-    if !spelled || digits.is_empty() || digits.len() % 2 != 0 || digits.len() > 12 {
+    if !spelled || digits.is_empty() || !digits.len().is_multiple_of(2) || digits.len() > 12 {
         return None;
     }
     let pairs = digits.chunks_exact(2).map(|pair| std::str::from_utf8(pair).ok());

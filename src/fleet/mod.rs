@@ -16,6 +16,6 @@ pub use architecture::Architecture;
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
 pub use host::{Bmc, BootMode, Boots, Host, HostSpec, HostStatus, Install, LocalDisk, Phase, Secret};
 pub use image::{Firmwares, Image, ImageSpec, ImageStatus, Portal};
-pub use mac::{BadMac, Mac};
+pub use mac::{BadMac, Mac, octets};
 pub use meta::{BadName, Key, Kind, Meta, Name};
 pub use object::Object;

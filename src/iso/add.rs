@@ -54,7 +54,8 @@ pub fn add(draft: &mut Draft<'_>, volume: &Volume, path: &str, content: Content)
 fn fresh(draft: &Draft<'_>, descriptor: &Descriptor) -> Result<Descriptor> {
     let mut record = [0; 34];
     draft.read_at(descriptor.at + ROOT_RECORD, &mut record).map_err(CannotCompose::read("a volume descriptor"))?;
-    let root = Record::parse(0, &record).map_err(|why| NotAnIso::Directory { path: "/".into(), at: descriptor.at, why })?;
+    let root =
+        Record::parse(0, &record).map_err(|why| NotAnIso::Directory { path: "/".into(), at: descriptor.at, why })?;
     Ok(Descriptor { root: root.extent, ..descriptor.clone() })
 }
 
@@ -73,7 +74,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn make(image: &dyn ReadAt, descriptor: &Descriptor, path: &str, name: &str, content: Content) -> Result<Option<Self>> {
+    fn make(
+        image: &dyn ReadAt,
+        descriptor: &Descriptor,
+        path: &str,
+        name: &str,
+        content: Content,
+    ) -> Result<Option<Self>> {
         let tree = Tree::open(image, descriptor)?;
         let found = tree.find(path)?.filter(|entry| entry.kind == Kind::Directory);
         let Some(entry) = found else { return Ok(None) };
@@ -96,7 +103,10 @@ impl Plan {
             records.push(record);
         }
         let new = new_record(&tree, &records, name, content);
-        let new = new.ok_or_else(|| CannotCompose::File { path: format!("{path}/{name}"), why: "its directory record does not fit" })?;
+        let new = new.ok_or_else(|| CannotCompose::File {
+            path: format!("{path}/{name}"),
+            why: "its directory record does not fit",
+        })?;
         let raw = raw_records(image, &records)?;
         let at = place(&records, &new);
         let all = raw[..at].iter().chain([&new]).chain(&raw[at..]).map(Vec::as_slice);
@@ -171,7 +181,14 @@ fn new_record(tree: &Tree<'_>, records: &[Record], name: &str, content: Content)
         system_use.extend(emit::alternate_name(name));
     }
     let Content { sector, length } = content;
-    let new = NewRecord { identifier: &identifier, sector, length, directory: false, stamp: first.stamp, system_use: &system_use };
+    let new = NewRecord {
+        identifier: &identifier,
+        sector,
+        length,
+        directory: false,
+        stamp: first.stamp,
+        system_use: &system_use,
+    };
     new.write()
 }
 

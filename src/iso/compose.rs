@@ -130,7 +130,8 @@ impl Work<'_> {
         if fits {
             self.changed.push("CoreOS's kernel argument areas".into());
         } else {
-            self.notes.push("the kernel arguments do not fit CoreOS's areas: the menus' lines were changed instead".into());
+            self.notes
+                .push("the kernel arguments do not fit CoreOS's areas: the menus' lines were changed instead".into());
         }
         Ok(fits)
     }
@@ -161,7 +162,8 @@ impl Work<'_> {
 
     /// Puts new content in a file's place where it fits, or behind the end, and points the records there.
     fn relocate(&mut self, old: Extent, records: &[u64], data: &[u8]) -> Result<()> {
-        let length = u32::try_from(data.len()).map_err(|_| CannotCompose::TooMuch { held: data.len(), most: u32::MAX as usize })?;
+        let length = u32::try_from(data.len())
+            .map_err(|_| CannotCompose::TooMuch { held: data.len(), most: u32::MAX as usize })?;
         let room = old.length.next_multiple_of(SECTOR);
         let at = if u64::from(length) <= room {
             let mut padded = data.to_vec();
@@ -192,7 +194,9 @@ impl Work<'_> {
         };
         match found {
             Some(entry) if entry.kind != Kind::File => return Err(refuse("something else has its name")),
-            Some(entry) if records.is_empty() || entry.extents.len() != 1 => return Err(refuse("the file there cannot be replaced")),
+            Some(entry) if records.is_empty() || entry.extents.len() != 1 => {
+                return Err(refuse("the file there cannot be replaced"));
+            }
             // A file may share its extent with an empty one: new content always lies apart.
             Some(_) => {
                 let content = self.content(bytes)?;
@@ -212,7 +216,8 @@ impl Work<'_> {
     }
 
     fn content(&mut self, bytes: &[u8]) -> Result<Content> {
-        let length = u32::try_from(bytes.len()).map_err(|_| CannotCompose::TooMuch { held: bytes.len(), most: u32::MAX as usize })?;
+        let length = u32::try_from(bytes.len())
+            .map_err(|_| CannotCompose::TooMuch { held: bytes.len(), most: u32::MAX as usize })?;
         let at = self.draft.append(bytes)?;
         Ok(Content { sector: add::sector(at)?, length })
     }
@@ -220,7 +225,9 @@ impl Work<'_> {
     /// Brings what the image says of its own length in step.
     fn sizes(&mut self) -> Result<()> {
         if self.examined.udf && !self.changed.is_empty() {
-            self.notes.push("the UDF side shows the image's own files: only the ISO 9660 and Joliet sides are changed".into());
+            self.notes.push(
+                "the UDF side shows the image's own files: only the ISO 9660 and Joliet sides are changed".into(),
+            );
         }
         if !self.draft.has_grown() {
             return Ok(());

@@ -64,8 +64,10 @@ impl CoreOs {
         match (info, header(iso.image, IGNITION_HEADER, b"coreiso+")?) {
             (Some(info), _) => found.ignition(iso, &info)?,
             (None, Some(header)) => {
-                found.ignition = le64(&header, 8).zip(le64(&header, 16)).map(|(offset, length)| Extent { offset, length });
-                let area = iso.find("/images/ignition.img")?.filter(|entry| entry.extents.first() == found.ignition.as_ref());
+                found.ignition =
+                    le64(&header, 8).zip(le64(&header, 16)).map(|(offset, length)| Extent { offset, length });
+                let area =
+                    iso.find("/images/ignition.img")?.filter(|entry| entry.extents.first() == found.ignition.as_ref());
                 found.ignition_file = area.map(|_| "/images/ignition.img".to_owned());
             }
             (None, None) => {}
@@ -111,7 +113,8 @@ impl CoreOs {
         let Some(header) = header(iso.image, KARGS_HEADER, b"coreKarg")? else { return Ok(()) };
         let length = le64(&header, 8).unwrap_or(0);
         let places = (0..AREAS_MAX).map_while(|at| le64(&header, 24 + at * 8).filter(|offset| *offset != 0));
-        self.kargs = places.map(|offset| KargsArea { place: Extent { offset, length }, pad: b'#', end: b'\n' }).collect();
+        self.kargs =
+            places.map(|offset| KargsArea { place: Extent { offset, length }, pad: b'#', end: b'\n' }).collect();
         Ok(())
     }
 

@@ -83,7 +83,13 @@ pub fn recognise(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, NotAnIso>
     }
     let memtest = lower.starts_with("mt86plus") || lower.contains("memtest");
     let grub = || Ok(matches!(iso.find("/boot/grub")?, Some(entry) if entry.kind == Kind::Directory));
-    let family = if memtest { Family::Memtest } else if grub()? { Family::Grub } else { Family::Unknown };
+    let family = if memtest {
+        Family::Memtest
+    } else if grub()? {
+        Family::Grub
+    } else {
+        Family::Unknown
+    };
     is(family, id)
 }
 
@@ -92,9 +98,13 @@ pub fn recognise(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, NotAnIso>
 pub fn arguments(family: Family, format: Format, url: &str) -> Vec<String> {
     let list = |words: &[&str]| words.iter().map(|word| word.replace('@', url)).collect();
     match (format, family) {
-        (Format::Ignition, _) => {
-            list(&["ignition.firstboot", "ignition.platform.id=metal", "ignition.config.url=@", "rd.neednet=1", "ip=dhcp"])
-        }
+        (Format::Ignition, _) => list(&[
+            "ignition.firstboot",
+            "ignition.platform.id=metal",
+            "ignition.config.url=@",
+            "rd.neednet=1",
+            "ip=dhcp",
+        ]),
         (Format::CloudInit, Family::Ubuntu) => list(&["autoinstall", "ds=nocloud;s=@"]),
         (Format::CloudInit, _) => list(&["ds=nocloud;s=@"]),
         (Format::Kickstart, Family::Ubuntu) => list(&["ks=@"]),

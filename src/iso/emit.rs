@@ -99,11 +99,21 @@ mod tests {
     #[test]
     fn a_record_reads_back() {
         for name in [&b"A.;1"[..], b"AB.;1", &[0]] {
-            let new = NewRecord { identifier: name, sector: 7, length: 9, directory: false, stamp: [0; 7], system_use: b"NM\x06\x01\0x" };
+            let new = NewRecord {
+                identifier: name,
+                sector: 7,
+                length: 9,
+                directory: false,
+                stamp: [0; 7],
+                system_use: b"NM\x06\x01\0x",
+            };
             let written = new.write().unwrap();
             assert_eq!(written.len() % 2, 0);
             let record = Record::parse(0, &written).unwrap();
-            assert_eq!((record.identifier.as_slice(), record.extent.offset, record.extent.length), (name, 7 * SECTOR, 9));
+            assert_eq!(
+                (record.identifier.as_slice(), record.extent.offset, record.extent.length),
+                (name, 7 * SECTOR, 9)
+            );
             assert_eq!(&record.system_use[..6], b"NM\x06\x01\0x");
         }
     }

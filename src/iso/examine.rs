@@ -122,7 +122,9 @@ fn volume_menus(iso: &Iso<'_>) -> Result<Vec<Menu>, NotAnIso> {
     let mut menus: Vec<Menu> = Vec::new();
     iso.walk(&mut |path, entry| {
         entry.within(iso.image.len(), path)?;
-        let known = |extent: &Extent| menus.iter().any(|menu| matches!(&menu.home, Home::Volume { extent: known, .. } if known == extent));
+        let known = |extent: &Extent| {
+            menus.iter().any(|menu| matches!(&menu.home, Home::Volume { extent: known, .. } if known == extent))
+        };
         let (true, [extent]) = (might_be_a_menu(path, entry), &entry.extents[..]) else { return Ok(()) };
         if menus.len() >= MENUS_MAX || known(extent) {
             return Ok(());
@@ -137,7 +139,8 @@ fn volume_menus(iso: &Iso<'_>) -> Result<Vec<Menu>, NotAnIso> {
 
 fn might_be_a_menu(path: &str, entry: &Entry) -> bool {
     let lower = path.to_ascii_lowercase();
-    let named = lower.ends_with(".cfg") || (lower.ends_with(".conf") && (lower.contains("/loader/") || lower.contains("linux")));
+    let named = lower.ends_with(".cfg")
+        || (lower.ends_with(".conf") && (lower.contains("/loader/") || lower.contains("linux")));
     entry.kind == Kind::File && named && (1..=MENU_MAX).contains(&entry.length())
 }
 
@@ -171,7 +174,8 @@ fn records_of(iso: &Iso<'_>, menus: &[Menu], ignition: Option<Extent>) -> Result
 /// cannot be read is left alone: the firmware may still like it.
 fn efi_menus(image: &dyn ReadAt, boots: &[BootEntry]) -> Result<Vec<Menu>, NotAnIso> {
     let mut menus = Vec::new();
-    let mut places: Vec<u64> = boots.iter().filter(|boot| boot.platform == Platform::Uefi).map(|boot| boot.image.offset).collect();
+    let mut places: Vec<u64> =
+        boots.iter().filter(|boot| boot.platform == Platform::Uefi).map(|boot| boot.image.offset).collect();
     places.dedup();
     for place in places {
         let Ok(Some(fat)) = Fat::open(image, place) else { continue };

@@ -57,7 +57,8 @@ impl Fat {
     /// Says what of it contradicts itself.
     pub fn open(image: &dyn ReadAt, at: u64) -> Result<Option<Self>> {
         let mut boot = [0; 512];
-        if Extent { offset: at, length: 512 }.within(image.len(), "").is_err() {
+        let head = Extent { offset: at, length: boot.len() as u64 };
+        if head.within(image.len(), "").is_err() {
             return Ok(None);
         }
         image.read_at(at, &mut boot).map_err(CannotCompose::read("an EFI partition"))?;
@@ -242,7 +243,11 @@ impl Fat {
                     let high = if self.width == Width::ThirtyTwo { words[0] << 16 } else { 0 };
                     let length = le32(entry, 28).unwrap_or(0);
                     let entry_at = position(number * ENTRY);
-                    found.push((name, attributes, FatFile { path: String::new(), length, first: high | words[1], entry_at }));
+                    found.push((
+                        name,
+                        attributes,
+                        FatFile { path: String::new(), length, first: high | words[1], entry_at },
+                    ));
                 }
             }
         }

@@ -10,7 +10,8 @@ const MBR_ENTRIES: [u64; 4] = [446, 462, 478, 494];
 const GPT_ENTRIES_MAX: u32 = 256;
 /// Is the cylinder of isohybrid's geometry (64 heads, 32 sectors): a BIOS may refuse a disk that ends elsewhere.
 const CYLINDER: u64 = 1024 * 1024;
-const EFI_SYSTEM: [u8; 16] = [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
+const EFI_SYSTEM: [u8; 16] =
+    [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
 
 /// Says which partition tables an image carries beside its ISO 9660 volume.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,7 +58,9 @@ fn grow_mbr(draft: &mut Draft<'_>, from: u64, length: u64) -> Result<()> {
     let mut head = [0; 512];
     draft.read_at(0, &mut head).map_err(CannotCompose::read("the MBR"))?;
     for at in MBR_ENTRIES {
-        let (Some(start), Some(count)) = (le32(&head, at as usize + 8), le32(&head, at as usize + 12)) else { continue };
+        let (Some(start), Some(count)) = (le32(&head, at as usize + 8), le32(&head, at as usize + 12)) else {
+            continue;
+        };
         let kind = head[at as usize + 4];
         let end = (u64::from(start) + u64::from(count)) * BLOCK;
         let ends_with_the_image = count != 0 && end + CYLINDER > from;

@@ -38,7 +38,12 @@ impl Implanted {
     ///
     /// # Errors
     /// What the medium says.
-    pub fn compute(image: &dyn ReadAt, descriptor_at: u64, volume: u64, supported: bool) -> Result<Vec<u8>, CannotCompose> {
+    pub fn compute(
+        image: &dyn ReadAt,
+        descriptor_at: u64,
+        volume: u64,
+        supported: bool,
+    ) -> Result<Vec<u8>, CannotCompose> {
         let total = volume.saturating_sub(SKIP * SECTOR);
         let fragment = (total / (FRAGMENTS + 1)).max(1);
         let area_at = descriptor_at + AREA.0;

@@ -159,6 +159,22 @@ impl View {
     pub fn overlay(&self) -> &Overlay {
         &self.overlay
     }
+
+    fn fill(&self, offset: u64, into: &mut [u8], base: impl Fn(u64, &mut [u8]) -> io::Result<()>) -> io::Result<()> {
+        let end = offset.checked_add(into.len() as u64).filter(|end| *end <= self.len());
+        end.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut left = into;
+        for piece in self.overlay.pieces(offset, left.len() as u64) {
+            let (here, rest) = left.split_at_mut(piece.length() as usize);
+            match piece {
+                Piece::Base(extent) => base(extent.offset, here)?,
+                Piece::Bytes(bytes) => here.copy_from_slice(&bytes),
+                Piece::Zeros(_) => here.fill(0),
+            }
+            left = rest;
+        }
+        Ok(())
+    }
 }
 
 impl ReadAt for View {
@@ -167,19 +183,11 @@ impl ReadAt for View {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        let end = offset.checked_add(into.len() as u64).filter(|end| *end <= self.len());
-        end.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let mut left = into;
-        for piece in self.overlay.pieces(offset, left.len() as u64) {
-            let (here, rest) = left.split_at_mut(piece.length() as usize);
-            match piece {
-                Piece::Base(extent) => self.base.read_at(extent.offset, here)?,
-                Piece::Bytes(bytes) => here.copy_from_slice(&bytes),
-                Piece::Zeros(_) => here.fill(0),
-            }
-            left = rest;
-        }
-        Ok(())
+        self.fill(offset, into, |from, here| self.base.read_at(from, here))
+    }
+
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.fill(offset, into, |from, here| self.base.read_now(from, here))
     }
 }
 

@@ -3,6 +3,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 /// Is a medium that is read by position: a file, or a view of one.
 pub trait ReadAt: std::fmt::Debug + Send + Sync {
@@ -19,6 +20,16 @@ pub trait ReadAt: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// `UnexpectedEof` past the end, and what the file system says.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Fills the buffer from an offset where that needs no waiting for a disk: what a task that
+    /// others wait for calls first. What a failed call left in the buffer means nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock` where [`Self::read_at`] must be called, on a thread that may wait.
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let _ = (offset, into);
+        Err(io::ErrorKind::WouldBlock.into())
+    }
 }
 
 /// Is an image file, whose length was taken once.
@@ -52,6 +63,17 @@ impl ReadAt for ImageFile {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(into, offset)
     }
+
+    /// Reads from the page cache. A file system that has no such read (EOPNOTSUPP) says `WouldBlock` too.
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let wanted = into.len();
+        let read = preadv2(&self.file, &mut [io::IoSliceMut::new(into)], offset, ReadWriteFlags::NOWAIT);
+        match read {
+            Ok(read) if read == wanted => Ok(()),
+            Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// Is an image in memory: a NoCloud seed, a test's.
@@ -74,5 +96,9 @@ impl ReadAt for Memory {
         let range = from.and_then(|from| self.0.get(from..from.checked_add(into.len())?));
         into.copy_from_slice(range.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
+    }
+
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.read_at(offset, into)
     }
 }

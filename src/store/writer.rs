@@ -23,6 +23,8 @@ pub struct Job {
     pub reply: oneshot::Sender<Result<Object, Error>>,
 }
 
+type Outcome = (oneshot::Sender<Result<Object, Error>>, Result<Applied, Error>);
+
 /// Is the only one who writes.
 #[derive(Debug)]
 pub struct Writer {
@@ -72,12 +74,7 @@ impl Writer {
         self.publish(state, outcomes, &told);
     }
 
-    fn publish(
-        &self,
-        state: Snapshot,
-        outcomes: Vec<(oneshot::Sender<Result<Object, Error>>, Result<Applied, Error>)>,
-        told: &[Entry],
-    ) {
+    fn publish(&self, state: Snapshot, outcomes: Vec<Outcome>, told: &[Entry]) {
         let version = state.version;
         self.snapshot.store(Arc::new(state));
         let pasts = outcomes.iter().filter_map(|(_, applied)| applied.as_ref().ok()?.past.clone());

@@ -1,0 +1,214 @@
+use std::borrow::Cow;
+use std::net::Ipv4Addr;
+
+use dhcproto::v4::MessageType;
+
+use crate::boot::Drop;
+use crate::fleet::Mac;
+
+/// Is the fixed part of a message with its magic cookie (RFC 2131 2).
+const HEADER: usize = 240;
+const COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// Bounds the options of one message; real clients send about 20.
+const OPTIONS: usize = 128;
+
+/// Is a client's message: checked once, then read in place.
+///
+/// dhcproto's owned decoder drops every option after a bad one and does not read overloaded fields,
+/// so the options are walked here; its types name what they hold.
+#[derive(Debug)]
+pub struct Request<'a> {
+    bytes: &'a [u8],
+    options: Vec<(u8, &'a [u8])>,
+    pub mac: Mac,
+    pub kind: MessageType,
+}
+
+impl<'a> Request<'a> {
+    /// Reads a message that a client sent.
+    ///
+    /// # Errors
+    /// Why it is none: shorter than its fields say, no BOOTREQUEST, no Ethernet address, no message type.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Drop> {
+        let header = bytes.get(..HEADER).ok_or(Drop::Truncated)?;
+        if header[0] != 1 {
+            return Err(Drop::NotARequest);
+        }
+        if header[236..240] != COOKIE {
+            return Err(Drop::BadHeader);
+        }
+        let mac = match (header[1], header[2]) {
+            (1, 6) => header[28..34].try_into().map(Mac).map_err(|_| Drop::Truncated)?,
+            _ => return Err(Drop::NoAddress),
+        };
+        // A group address or none at all belongs to no card.
+        if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
+            return Err(Drop::NoAddress);
+        }
+        let mut options = Vec::with_capacity(32);
+        walk(&bytes[HEADER..], &mut options)?;
+        // Option overload (RFC 2131 4.1): 1 puts options in `file`, 2 in `sname`, 3 in both, in this order.
+        let overload = options.iter().find(|(code, _)| *code == 52).and_then(|(_, data)| data.first().copied());
+        if matches!(overload, Some(1 | 3)) {
+            walk(&header[108..236], &mut options)?;
+        }
+        if matches!(overload, Some(2 | 3)) {
+            walk(&header[44..108], &mut options)?;
+        }
+        let kind = options.iter().find(|(code, _)| *code == 53).and_then(|(_, data)| data.first().copied());
+        let kind = kind.map(MessageType::from).ok_or(Drop::NotARequest)?;
+        Ok(Self { bytes, options, mac, kind })
+    }
+
+    /// Gives an option's bytes; those of its parts joined (RFC 3396).
+    pub fn option(&self, code: u8) -> Option<Cow<'a, [u8]>> {
+        let mut parts = self.options.iter().filter(|(found, _)| *found == code).map(|(_, data)| *data);
+        let first = parts.next()?;
+        match parts.next() {
+            None => Some(Cow::Borrowed(first)),
+            Some(second) => Some(Cow::Owned([first, second].into_iter().chain(parts).flatten().copied().collect())),
+        }
+    }
+
+    pub fn has(&self, code: u8) -> bool {
+        self.options.iter().any(|(found, _)| *found == code)
+    }
+
+    /// Reads an option that holds one address.
+    pub fn address(&self, code: u8) -> Option<Ipv4Addr> {
+        let octets: [u8; 4] = self.option(code)?.as_ref().try_into().ok()?;
+        Some(octets.into())
+    }
+
+    pub fn xid(&self) -> u32 {
+        u32::from_be_bytes(self.field(4))
+    }
+
+    pub fn secs(&self) -> u16 {
+        u16::from_be_bytes(self.field(8))
+    }
+
+    pub fn flags(&self) -> u16 {
+        u16::from_be_bytes(self.field(10))
+    }
+
+    pub fn ciaddr(&self) -> Ipv4Addr {
+        self.field::<4>(12).into()
+    }
+
+    pub fn giaddr(&self) -> Ipv4Addr {
+        self.field::<4>(24).into()
+    }
+
+    pub fn hops(&self) -> u8 {
+        self.field::<1>(3)[0]
+    }
+
+    fn field<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.bytes[at..at + N].try_into().expect("within the header, which was checked")
+    }
+}
+
+/// Walks an options field to its end mark (or its end: some ROMs leave the mark out).
+fn walk<'a>(mut field: &'a [u8], into: &mut Vec<(u8, &'a [u8])>) -> Result<(), Drop> {
+    loop {
+        match field {
+            [] | [255, ..] => return Ok(()),
+            [0, rest @ ..] => field = rest,
+            [code, length, rest @ ..] => {
+                let (data, rest) = rest.split_at_checked(usize::from(*length)).ok_or(Drop::Truncated)?;
+                if into.len() == OPTIONS {
+                    return Err(Drop::BadOption);
+                }
+                into.push((*code, data));
+                field = rest;
+            }
+            [_] => return Err(Drop::Truncated),
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Makes a message of a client, as a test likes it.
+    pub fn message(kind: u8, options: &[(u8, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER];
+        bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
+        bytes[4..8].copy_from_slice(&0xdead_beef_u32.to_be_bytes());
+        bytes[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        bytes[236..240].copy_from_slice(&COOKIE);
+        bytes.extend([53, 1, kind]);
+        for (code, data) in options {
+            bytes.extend([*code, u8::try_from(data.len()).unwrap()]);
+            bytes.extend(*data);
+        }
+        bytes.push(255);
+        bytes
+    }
+
+    /// Reads the UDP payloads of a capture, with their destination ports.
+    pub fn capture(file: &str) -> Vec<(u16, Vec<u8>)> {
+        let path = format!("{}/integration/captures/{file}", env!("CARGO_MANIFEST_DIR"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        let (mut at, mut packets) = (24, Vec::new());
+        while at < bytes.len() {
+            let (start, length) = (at + 16, word(at + 8));
+            let frame = &bytes[start..start + length];
+            at = start + length;
+            if frame[12..14] == [8, 0] && frame[23] == 17 {
+                let udp = 14 + usize::from(frame[14] & 15) * 4;
+                let port = u16::from_be_bytes([frame[udp + 2], frame[udp + 3]]);
+                packets.push((port, frame[udp + 8..].to_vec()));
+            }
+        }
+        packets
+    }
+
+    #[test]
+    fn options_are_read_past_a_bad_one_and_out_of_overloaded_fields() {
+        let mut bytes = message(1, &[(12, &[0xff, 0xfe]), (57, &[1]), (93, &[0, 7]), (52, &[3])]);
+        bytes[108..111].copy_from_slice(&[60, 1, b'P']);
+        bytes[44..48].copy_from_slice(&[60, 2, b'X', b'E']);
+        let request = Request::parse(&bytes).unwrap();
+        assert_eq!(request.option(93).as_deref(), Some(&[0, 7][..]));
+        assert_eq!(request.option(60).as_deref(), Some(&b"PXE"[..]));
+        assert_eq!(request.xid(), 0xdead_beef);
+    }
+
+    #[test]
+    fn what_is_no_request_is_dropped_with_its_reason() {
+        let good = message(1, &[]);
+        let check = |edit: &dyn Fn(&mut Vec<u8>), why| {
+            let mut bytes = good.clone();
+            edit(&mut bytes);
+            assert_eq!(Request::parse(&bytes).unwrap_err(), why);
+        };
+        check(&|bytes| bytes[0] = 2, Drop::NotARequest);
+        check(&|bytes| bytes[236] = 0, Drop::BadHeader);
+        check(&|bytes| bytes[2] = 16, Drop::NoAddress);
+        check(&|bytes| bytes[2] = 255, Drop::NoAddress);
+        check(&|bytes| bytes[28] = 1, Drop::NoAddress);
+        check(&|bytes| bytes.truncate(239), Drop::Truncated);
+        check(&|bytes| bytes.truncate(HEADER), Drop::NotARequest);
+        check(&|bytes| bytes[241] = 200, Drop::Truncated);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), header: bool) {
+            let mut bytes = bytes;
+            if header && bytes.len() >= HEADER {
+                bytes[..3].copy_from_slice(&[1, 1, 6]);
+                bytes[236..240].copy_from_slice(&COOKIE);
+            }
+            if let Ok(request) = Request::parse(&bytes) {
+                let _ = (request.option(60), request.address(54), request.giaddr(), request.ciaddr());
+            }
+        }
+    }
+}
