@@ -60,6 +60,10 @@ pub fn compose(base: &dyn ReadAt, examined: &Examined, identity: &[u8], wishes: 
     check(wishes)?;
     let mut work = Work { draft: Draft::new(base), examined, changed: Vec::new(), notes: Vec::new() };
     let mut edit = wishes.edit.clone();
+    if examined.implanted.is_some() && *wishes != Wishes::default() && wishes.digest == ImplantedDigest::Off {
+        // checkisomd5 calls a medium without a digest a bad one, and dracut then refuses to boot.
+        edit.remove.push("rd.live.check".into());
+    }
     if let Some(config) = &wishes.ignition {
         work.ignition(config)?;
     }
@@ -157,7 +161,7 @@ impl Work<'_> {
             }
             self.changed.push(menu.path.clone());
         }
-        if kernels == 0 && edit.arguments() { Err(CannotCompose::NoKernelLine) } else { Ok(()) }
+        if kernels == 0 && !edit.append.is_empty() { Err(CannotCompose::NoKernelLine) } else { Ok(()) }
     }
 
     /// Puts new content in a file's place where it fits, or behind the end, and points the records there.
@@ -241,21 +245,21 @@ impl Work<'_> {
     }
 
     fn digest(&mut self, wish: ImplantedDigest) -> Result<()> {
-        let Some(implanted) = &self.examined.implanted else { return Ok(()) };
-        if self.changed.is_empty() {
+        let Some(implanted) = self.examined.implanted.as_ref().filter(|_| !self.changed.is_empty()) else {
             return Ok(());
-        }
+        };
         let descriptor = self.examined.volume.primary.at;
-        let area = match wish {
-            ImplantedDigest::Off => {
-                self.notes.push("the digest that the image carries about itself (isomd5sum) is taken off".into());
-                vec![b' '; implanted::AREA.1]
-            }
-            ImplantedDigest::Recomputed => {
+        let area = match (wish, implanted) {
+            (ImplantedDigest::Recomputed, Implanted::IsoMd5Sum { supported, .. }) => {
                 let mut size = [0; 4];
                 self.draft.read_at(descriptor + 80, &mut size).map_err(CannotCompose::read("a volume descriptor"))?;
                 let volume = u64::from(u32::from_le_bytes(size)) * SECTOR;
-                Implanted::compute(&self.draft, descriptor, volume, implanted.supported)?
+                Implanted::compute(&self.draft, descriptor, volume, *supported)?
+            }
+            (ImplantedDigest::Off, _) | (_, Implanted::TagMedia) => {
+                let note = "the digest that the image carries about itself is taken off, and rd.live.check with it";
+                self.notes.push(note.into());
+                vec![b' '; implanted::AREA.1]
             }
         };
         self.draft.write(descriptor + implanted::AREA.0, &area)

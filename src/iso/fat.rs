@@ -311,7 +311,7 @@ impl Table {
         match self.width {
             Width::Twelve => {
                 let pair = le16(&self.bytes, cluster + cluster / 2)?;
-                Some(u32::from(if cluster % 2 == 0 { pair & 0xfff } else { pair >> 4 }))
+                Some(u32::from(if cluster.is_multiple_of(2) { pair & 0xfff } else { pair >> 4 }))
             }
             Width::Sixteen => le16(&self.bytes, cluster * 2).map(u32::from),
             Width::ThirtyTwo => le32(&self.bytes, cluster * 4).map(|value| value & 0x0fff_ffff),
@@ -345,7 +345,7 @@ impl Table {
                 let at = number + number / 2;
                 let pair = le16(&self.bytes, at).unwrap_or(0);
                 let value = value as u16;
-                let pair = if number % 2 == 0 { pair & 0xf000 | value } else { pair & 0xf | value << 4 };
+                let pair = if number.is_multiple_of(2) { pair & 0xf000 | value } else { pair & 0xf | value << 4 };
                 (at, pair.to_le_bytes().to_vec())
             }
             Width::Sixteen => (number * 2, (value as u16).to_le_bytes().to_vec()),

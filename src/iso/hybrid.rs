@@ -30,7 +30,7 @@ impl Hybrid {
     pub fn read(image: &dyn ReadAt) -> std::io::Result<Self> {
         let mut head = [0; 1024];
         image.read_at(0, &mut head)?;
-        let used = MBR_ENTRIES.iter().any(|at| head[*at as usize + 4] != 0);
+        let used = MBR_ENTRIES.iter().any(|at| le32(&head, *at as usize + 12) != Some(0));
         Ok(Self { mbr: used && head[510..512] == [0x55, 0xaa], gpt: head.get(512..520) == Some(b"EFI PART") })
     }
 
@@ -64,7 +64,7 @@ fn grow_mbr(draft: &mut Draft<'_>, from: u64, length: u64) -> Result<()> {
         let kind = head[at as usize + 4];
         let end = (u64::from(start) + u64::from(count)) * BLOCK;
         let ends_with_the_image = count != 0 && end + CYLINDER > from;
-        if kind == 0 || kind == 0xef || !ends_with_the_image {
+        if kind == 0xef || !ends_with_the_image {
             continue;
         }
         let count = u32::try_from(length / BLOCK - u64::from(start)).unwrap_or(u32::MAX);

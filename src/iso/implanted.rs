@@ -17,20 +17,24 @@ const SKIP: u64 = 15;
 
 /// Is what an area says of its image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Implanted {
-    /// Is the MD5 sum in hexadecimal digits, of all but the area and the last sectors.
-    pub md5: String,
-    /// Says whether the image's makers support it (RHLISOSTATUS).
-    pub supported: bool,
+pub enum Implanted {
+    /// isomd5sum's: an MD5 sum in hexadecimal digits, of all but the area and the last sectors, and
+    /// whether the image's makers support it (RHLISOSTATUS).
+    IsoMd5Sum { md5: String, supported: bool },
+    /// tagmedia's, which openSUSE uses; it can only be taken off.
+    TagMedia,
 }
 
 impl Implanted {
     /// Reads an area; nothing where it holds no digest.
     pub fn parse(area: &[u8]) -> Option<Self> {
         let text: String = area.iter().map(|byte| char::from(*byte)).collect();
-        let md5 = text.split_once("ISO MD5SUM = ")?.1.get(..32)?;
-        let whole = md5.bytes().all(|digit| digit.is_ascii_hexdigit());
-        whole.then(|| Self { md5: md5.to_owned(), supported: text.contains("RHLISOSTATUS=1") })
+        let Some((_, rest)) = text.split_once("ISO MD5SUM = ") else {
+            let tagged = ["md5sum=", "sha1sum=", "sha224sum=", "sha256sum=", "sha384sum=", "sha512sum="];
+            return tagged.iter().any(|tag| text.contains(tag)).then_some(Self::TagMedia);
+        };
+        let md5 = rest.get(..32).filter(|md5| md5.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        Some(Self::IsoMd5Sum { md5: md5.to_owned(), supported: text.contains("RHLISOSTATUS=1") })
     }
 
     /// Computes the area anew for an image whose volume has a length, as implantisomd5 writes it.

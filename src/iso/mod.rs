@@ -21,6 +21,7 @@ mod number;
 mod overlay;
 mod read;
 mod record;
+mod tell;
 mod tree;
 mod udf;
 mod volume;
