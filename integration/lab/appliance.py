@@ -1,0 +1,77 @@
+"""bootlatch itself, as the lab runs it: the built binary in the appliance's namespace."""
+
+import json
+import os
+import socket
+from datetime import datetime
+
+from .network import APPLIANCE_ADDRESS
+from .process import LabError, Program, run
+
+READY_LIMIT = 30.0
+
+
+class Appliance:
+    """One state directory, and at most one running server over it."""
+
+    def __init__(self, network, folder, binary, firmware):
+        self.network, self.folder, self.binary, self.firmware = network, folder, binary, firmware
+        self.state = folder / "state"
+        self.server = None
+        self._starts = 0
+
+    def start(self, rule="ignore", *options):
+        """Starts the server and returns once it says that it is ready."""
+        self._starts += 1
+        path = self.folder / "notify"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            ready.bind(os.fspath(path))
+            path.chmod(0o666)
+            command = [str(self.binary), "serve", "--interface", "lan0", "--address", APPLIANCE_ADDRESS,
+                       "--state-dir", str(self.state), "--firmware-dir", str(self.firmware),
+                       "--unknown-hosts", rule, *options]
+            environment = dict(os.environ, NOTIFY_SOCKET=os.fspath(path))
+            self.server = Program("bootlatch", self.network.inside(self.network.appliance, *command),
+                                  self.folder / f"bootlatch-{self._starts}.log", env=environment)
+            self._wait_ready(ready)
+
+    def _wait_ready(self, ready):
+        ready.settimeout(0.2)
+        for _ in range(int(READY_LIMIT / 0.2)):
+            try:
+                if b"READY=1" in ready.recv(4096):
+                    return
+            except TimeoutError:
+                if not self.server.running():
+                    raise LabError(f"bootlatch did not start: {self.server.tail()}") from None
+        raise LabError(f"bootlatch was not ready within {READY_LIMIT} s: {self.server.tail()}")
+
+    def command(self, *arguments):
+        """Runs a client command of bootlatch against this server, over its socket."""
+        return run(str(self.binary), *arguments, "--server", f"unix:{self.state}/api.sock")
+
+    def timeline(self, name):
+        """Reads a host's timeline: [(time, event, detail)], oldest first; empty for a host not yet seen."""
+        try:
+            entries = json.loads(self.command("host", "timeline", name, "-o", "json"))
+        except LabError:
+            if not self.server.running():
+                raise
+            return []
+        rows = [(datetime.fromisoformat(entry["time"].replace("Z", "+00:00")).timestamp(),
+                 entry["event"], entry.get("detail") or {}) for entry in entries]
+        return sorted(rows, key=lambda row: row[0])
+
+    def host(self, name):
+        return json.loads(self.command("host", "show", name, "-o", "json"))
+
+    def kill(self):
+        """As kill -9 does: nothing is told, nothing is flushed."""
+        self.server.kill()
+
+    def stop(self):
+        """Stops the server as systemd does; its exit code must be 0."""
+        code = self.server.stop()
+        if code:
+            raise LabError(f"bootlatch ended with exit code {code} on SIGTERM: {self.server.tail()}")

@@ -1,0 +1,100 @@
+"""A machine: QEMU with real firmware, a blank disk and one card, as seen from its serial console."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from .process import LabError, Program, tool
+from .qmp import Qmp
+
+MARKER = re.compile(r"BOOTLATCH-LAB: (\S+)(.*)")
+OVMF = Path("/usr/share/OVMF")
+DISK_SIZE = 512 << 20  # bytes; raw and sparse, so that what the guest wrote survives a pulled plug
+
+
+class Machine:
+    """Powered on by `power_on`; the serial lines, QEMU's events and markers are its `console`."""
+
+    def __init__(self, name, firmware, mac, folder, accelerator="tcg"):
+        if firmware not in ("bios", "uefi"):
+            raise LabError(f"no such firmware: {firmware}")
+        self.name, self.firmware, self.mac = name, firmware, mac
+        self.folder, self.accelerator = folder, accelerator
+        self.disk = folder / f"{name}.disk"
+        self.variables = folder / f"{name}.vars"
+        self.console = None
+        self.qmp = None
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(self.disk, "wb") as disk:
+            disk.truncate(DISK_SIZE)
+        if firmware == "uefi":
+            shutil.copy(OVMF / "OVMF_VARS_4M.fd", self.variables)
+
+    def power_on(self, network=None, cdrom=None, hold=None, extra=()):
+        """Starts the machine and returns the moment it got power. `hold` names the installer's step to stop at."""
+        control = self.folder / f"{self.name}.qmp"
+        control.unlink(missing_ok=True)
+        command = self._command(control, network, cdrom, hold) + list(extra)
+        if network:
+            command = network.inside(network.switch, *command)
+        self.console = Program(f"machine {self.name}", command, self.folder / f"{self.name}.console")
+        self.qmp = Qmp(control, self.console.running, self._on_event)
+        self.console.note("QEMU: POWER-ON")
+        at = self.console.lines[-1][0]
+        self.qmp.do("cont")
+        return at
+
+    def _command(self, control, network, cdrom, hold):
+        command = [tool("qemu-system-x86_64"), "-name", self.name, "-S", "-machine", "q35",
+                   "-accel", self.accelerator, "-cpu", "max" if self.accelerator == "tcg" else "host",
+                   "-smp", "1", "-m", "768", "-nodefaults", "-display", "none", "-vga", "std",
+                   "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+                   "-qmp", f"unix:{control},server=on,wait=off",
+                   "-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={self.disk}",
+                   "-device", "virtio-blk-pci,drive=disk,bootindex=2"]
+        if self.firmware == "uefi":
+            command += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
+                        "-drive", f"if=pflash,format=raw,file={self.variables}"]
+        if network:
+            # OVMF drives the card itself (its own PXE client); SeaBIOS needs QEMU's iPXE ROM.
+            rom = ",romfile=" if self.firmware == "uefi" else ""
+            command += ["-netdev", f"tap,id=lan,ifname={network.tap()},script=no,downscript=no",
+                        "-device", f"virtio-net-pci,netdev=lan,mac={self.mac},bootindex=1{rom}"]
+        if cdrom:
+            command += ["-drive", f"if=none,id=cd,format=raw,readonly=on,file={cdrom}",
+                        "-device", "ide-cd,drive=cd,bootindex=0"]
+        if hold:
+            command += ["-fw_cfg", f"name=opt/bootlatch.lab/hold,string={hold}"]
+        return command
+
+    def _on_event(self, _when, name, data):
+        self.console.note(f"QEMU: {name} {data.get('reason', '')}".rstrip())
+
+    def wait_marker(self, name, limit, since=0):
+        """Waits for the marker `name`; an installer that failed, or a CPU that did, ends the wait at once."""
+        def meets(text):
+            found = MARKER.search(text)
+            return "QEMU: STOP" in text or bool(found and found.group(1) in (name, "failed"))
+        index, when, text = self.console.wait_for(f"BOOTLATCH-LAB: {name}", limit, since, meets)
+        found = MARKER.search(text)
+        if not found or found.group(1) != name:
+            raise LabError(f"machine {self.name}: wanted '{name}', got: {text}; {self.console.tail(12)}")
+        return index, when, dict(re.findall(r"(\w+)=(\S*)", found.group(2)))
+
+    def reset(self):
+        """Presses the reset button; returns the console's index from where on the new boot is seen."""
+        since = len(self.console.lines)
+        self.qmp.do("system_reset")
+        return since
+
+    def screenshot(self, file):
+        self.qmp.do("screendump", filename=os.fspath(file), format="png")
+
+    def power_off(self):
+        """Pulls the plug."""
+        if self.qmp:
+            self.qmp.close()
+            self.qmp = None
+        if self.console:
+            self.console.kill()

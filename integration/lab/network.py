@@ -1,0 +1,89 @@
+"""A LAN of its own for each test: three network namespaces around one bridge, nothing on the host."""
+
+import itertools
+import os
+import re
+
+from .process import LabError, run, tool
+
+PREFIX = "blab"
+DHCP_ADDRESS = "10.77.0.1"  # the LAN's plain DHCP server, which bootlatch may not touch
+APPLIANCE_ADDRESS = "10.77.0.2"
+_count = itertools.count(1)
+
+
+def _alive(pid):
+    return os.path.exists(f"/proc/{pid}")
+
+
+def sweep():
+    """Deletes the namespaces of harnesses that were killed before they could."""
+    for line in run(tool("ip"), "netns", "list").splitlines():
+        name = line.split()[0]
+        owner = re.fullmatch(PREFIX + r"-(\d+)-\d+-\w+", name)
+        if owner and not _alive(owner.group(1)):
+            run(tool("ip"), "netns", "delete", name)
+
+
+class Network:
+    """The LAN: `switch` holds the bridge and the machines' taps, `dhcp` and `appliance` one server each."""
+
+    def __init__(self):
+        self.id = f"{PREFIX}-{os.getpid()}-{next(_count)}"
+        self.switch, self.dhcp, self.appliance = (f"{self.id}-{role}" for role in ("sw", "dhcp", "app"))
+        self._made = []
+        self._taps = self._clients = 0
+        try:
+            self._make()
+        except LabError:
+            self.close()
+            raise
+
+    def _make(self):
+        for space in (self.switch, self.dhcp, self.appliance):
+            run(tool("ip"), "netns", "add", space)
+            self._made.append(space)
+            self.ip(space, "link", "set", "lo", "up")
+        self.ip(self.switch, "link", "add", "br0", "type", "bridge", "stp_state", "0",
+                "forward_delay", "0", "mcast_snooping", "0")
+        self.ip(self.switch, "link", "set", "br0", "up")
+        self.join(self.dhcp, DHCP_ADDRESS)
+        self.join(self.appliance, APPLIANCE_ADDRESS)
+
+    def join(self, space, address=None):
+        """Plugs a namespace into the bridge: there its card is `lan0`, with this address if one is given."""
+        port = space.rsplit("-", 1)[1]
+        self.ip(self.switch, "link", "add", port, "type", "veth", "peer", "name", "lan0", "netns", space)
+        self.ip(self.switch, "link", "set", port, "master", "br0", "up")
+        if address:
+            self.ip(space, "address", "add", f"{address}/24", "dev", "lan0")
+        self.ip(space, "link", "set", "lan0", "up")
+
+    def add_client(self):
+        """Adds a namespace on the LAN whose card has no address yet, and returns its name."""
+        self._clients += 1
+        space = f"{self.id}-cli{self._clients}"
+        run(tool("ip"), "netns", "add", space)
+        self._made.append(space)
+        self.join(space)
+        return space
+
+    def tap(self):
+        """Adds a tap for one machine, in the switch's namespace, and returns its name."""
+        self._taps += 1
+        name = f"tap{self._taps}"
+        self.ip(self.switch, "tuntap", "add", name, "mode", "tap")
+        self.ip(self.switch, "link", "set", name, "master", "br0", "up")
+        return name
+
+    def ip(self, space, *arguments):
+        return run(tool("ip"), "-n", space, *arguments)
+
+    def inside(self, space, *command):
+        """The command line that runs `command` inside a namespace."""
+        return [tool("ip"), "netns", "exec", space, *command]
+
+    def close(self):
+        for space in reversed(self._made):
+            run(tool("ip"), "netns", "delete", space)
+        self._made.clear()

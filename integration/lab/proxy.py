@@ -1,0 +1,79 @@
+"""ProxyDHCP next to a real DHCP server: what each kind of client is told, and who is told nothing."""
+
+from .lab import Lab
+from .network import APPLIANCE_ADDRESS, DHCP_ADDRESS
+from .process import LabError
+from .pxe_client import Client, collect, packet, rom, socket_in
+
+BIOS, UEFI_X64, UEFI_ARM64 = 0, 7, 11
+
+
+def expect(held, what):
+    if not held:
+        raise LabError(what)
+
+
+def both(xid):
+    """Holds once the LAN's server and the appliance have both answered a transaction."""
+    return lambda came: {DHCP_ADDRESS, APPLIANCE_ADDRESS} <= {one.sender for one in came if one.xid == xid}
+
+
+def of(came, xid, sender):
+    return next(one for one in came if one.xid == xid and one.sender == sender)
+
+
+def check_offers(client, options):
+    """The LAN's server gives the address, the appliance the boot file and no address; returns both offers."""
+    xid = client.broadcast(options)
+    came = client.answers(both(xid))
+    address, proxy = of(came, xid, DHCP_ADDRESS), of(came, xid, APPLIANCE_ADDRESS)
+    expect(address.yiaddr.startswith("10.77.0.") and not address.file, f"the LAN's offer: {address}")
+    expect(proxy.yiaddr == "0.0.0.0" and 51 not in proxy.options, f"an address was offered: {proxy}")
+    expect(proxy.options.get(60) == b"PXEClient", f"option 60: {proxy.options.get(60)}")
+    expect(proxy.options.get(54) is not None and proxy.siaddr == APPLIANCE_ADDRESS, f"server identifier: {proxy}")
+    return address, proxy
+
+
+def check_file(client, architecture, program):
+    """A ROM of that architecture gets its program by DHCP, and again on port 4011."""
+    options = rom(architecture, client.mac)
+    address, proxy = check_offers(client, options)
+    expect(proxy.file.endswith(program), f"architecture {architecture}: {proxy.file!r}, not {program}")
+    client.take_address(address.yiaddr)
+    with socket_in(client.space, 4011) as second:
+        xid, raw = packet(client.mac, 3, options, ciaddr=address.yiaddr, broadcast=False)
+        second.sendto(raw, (APPLIANCE_ADDRESS, 4011))
+        answer = collect(second, lambda came: any(one.xid == xid for one in came))[-1]
+    expect(answer.file.endswith(program), f"port 4011, architecture {architecture}: {answer}")
+
+
+def check_silence(client):
+    """A client that does not ask to boot is left to the LAN's server."""
+    plain = client.broadcast({55: bytes([1, 3, 6]), 12: b"workstation"})
+    client.answers(lambda came: any(one.xid == plain for one in came))
+    boot = client.broadcast(rom(UEFI_X64, client.mac))  # answered after the first, had that been answered
+    came = client.answers(both(boot))
+    expect(not [one for one in came if one.xid == plain and one.sender == APPLIANCE_ADDRESS],
+           f"a plain DHCP client was answered: {came}")
+
+
+def proxied(kit, dhcp_server):
+    with Lab(kit, f"proxy-{dhcp_server}", dhcp_server) as lab:
+        lab.serve()
+        for number, (architecture, program) in enumerate(
+                [(BIOS, "undionly.kpxe"), (UEFI_X64, ".efi"), (UEFI_ARM64, "ipxe-arm64.efi")]):
+            client = Client(lab.network, f"52:54:00:78:00:{number:02x}")
+            check_file(client, architecture, program)
+            client.close()
+        ipxe = Client(lab.network, "52:54:00:78:00:10")
+        _, proxy = check_offers(ipxe, {**rom(UEFI_X64, ipxe.mac), 77: b"iPXE", 175: bytes([0x21, 1, 1])})
+        expect(proxy.file.startswith(f"http://{APPLIANCE_ADDRESS}"), f"iPXE is given {proxy.file!r}, not the script")
+        ipxe.close()
+        plain = Client(lab.network, "52:54:00:78:00:11")
+        check_silence(plain)
+        plain.close()
+        lab.appliance.stop()
+
+
+SCENARIOS = {f"ProxyDHCP next to {name} answers boot ROMs and nobody else":
+             lambda kit, server=name.split()[0].lower(): proxied(kit, server) for name in ("dnsmasq", "Kea")}

@@ -1,0 +1,118 @@
+"""A boot ROM's DHCP, played packet by packet: for clients that QEMU has no ROM of."""
+
+import ctypes
+import random
+import socket
+import struct
+import threading
+import time
+
+from .process import LabError
+
+COOKIE = b"\x63\x82\x53\x63"
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def socket_in(space, port):
+    """Opens a UDP socket on lan0 of a namespace; a namespace belongs to a thread, so one is spent on it."""
+    made = []
+
+    def enter_and_open():
+        try:
+            with open(f"/var/run/netns/{space}") as handle:
+                if _libc.setns(handle.fileno(), CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), f"setns {space}")
+            made.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        except OSError as why:
+            made.append(why)
+
+    thread = threading.Thread(target=enter_and_open)
+    thread.start()
+    thread.join()
+    if isinstance(made[0], OSError):
+        raise LabError(f"a socket in {space}: {made[0]}")
+    made[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made[0].setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    made[0].setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lan0")
+    made[0].bind(("", port))
+    return made[0]
+
+
+def packet(mac, kind, options, xid=None, ciaddr="0.0.0.0", broadcast=True):
+    """Builds a BOOTREQUEST; `options` maps codes to bytes."""
+    xid = random.getrandbits(32) if xid is None else xid
+    header = struct.pack("!BBBBIHH4s12x16s192x", 1, 1, 6, 0, xid, 0, 0x8000 if broadcast else 0,
+                         socket.inet_aton(ciaddr), bytes.fromhex(mac.replace(":", "")))
+    tail = b"".join(bytes([code, len(value)]) + value for code, value in {53: bytes([kind]), **options}.items())
+    return xid, (header + COOKIE + tail + b"\xff").ljust(300, b"\0")
+
+
+class Answer:
+    """A BOOTREPLY as the client reads it."""
+
+    def __init__(self, raw, sender):
+        self.sender = sender
+        self.xid = struct.unpack_from("!I", raw, 4)[0]
+        self.yiaddr, self.siaddr = socket.inet_ntoa(raw[16:20]), socket.inet_ntoa(raw[20:24])
+        self.options, at = {}, 240
+        while at < len(raw) and raw[at] != 255:
+            if raw[at] == 0:
+                at += 1
+                continue
+            self.options[raw[at]] = raw[at + 2:at + 2 + raw[at + 1]]
+            at += 2 + raw[at + 1]
+        self.file = (raw[108:236].split(b"\0")[0] or self.options.get(67, b"").rstrip(b"\0")).decode()
+
+    def __repr__(self):
+        return f"<from {self.sender} yiaddr {self.yiaddr} file {self.file!r} options {sorted(self.options)}>"
+
+
+def rom(architecture, mac):
+    """What a PXE ROM of that architecture says of itself."""
+    return {55: bytes([1, 3, 43, 54, 60, 66, 67, 97]), 57: struct.pack("!H", 1472),
+            60: f"PXEClient:Arch:{architecture:05}:UNDI:003000".encode(), 93: struct.pack("!H", architecture),
+            94: bytes([1, 3, 0]), 97: b"\0" + bytes.fromhex(mac.replace(":", "")) * 2 + b"\1\2\3\4"}
+
+
+class Client:
+    """One card on the LAN, in a namespace of its own without an address."""
+
+    def __init__(self, network, mac):
+        self.network, self.mac = network, mac
+        self.space = network.add_client()
+        network.ip(self.space, "link", "set", "lan0", "address", mac)
+        self.socket = socket_in(self.space, 68)
+
+    def broadcast(self, options, kind=1):
+        """Broadcasts a DISCOVER and returns its transaction number."""
+        xid, raw = packet(self.mac, kind, options)
+        self.socket.sendto(raw, ("255.255.255.255", 67))
+        return xid
+
+    def answers(self, enough, limit=10.0):
+        """Collects answers until `enough(answers)` holds."""
+        return collect(self.socket, enough, limit)
+
+    def take_address(self, address):
+        self.network.ip(self.space, "address", "add", f"{address}/24", "dev", "lan0")
+
+    def close(self):
+        self.socket.close()
+
+
+def collect(source, enough, limit=10.0):
+    """Reads answers from a socket until `enough` holds of all that came."""
+    came, deadline = [], time.monotonic() + limit
+    while not enough(came):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise LabError(f"not all answers within {limit} s; these came: {came}")
+        source.settimeout(left)
+        try:
+            raw, sender = source.recvfrom(4096)
+        except TimeoutError:
+            continue
+        if len(raw) >= 240 and raw[236:240] == COOKIE:
+            came.append(Answer(raw, sender[0]))
+    return came

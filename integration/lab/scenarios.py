@@ -1,0 +1,104 @@
+"""The boots as asserts. Each scenario gets the kit and raises LabError where something is not so."""
+
+import json
+
+from .cycle import BOOT_LIMIT, Cycle, host_name
+from .lab import Lab
+from .process import LabError
+
+
+def expect(held, what):
+    if not held:
+        raise LabError(what)
+
+
+def names(run):
+    return [name for _, name in run.server_events()]
+
+
+def check_install(run):
+    """Every step of an install was seen, in the order in which it must happen."""
+    steps = [step for step in run.steps()
+             if not (step[1] == "TFTP done" and run.machine.firmware == "bios")]
+    unseen = [label for seconds, label in steps if seconds is None]
+    expect(not unseen, f"not seen: {', '.join(unseen)}; steps: {run.steps()}")
+    install = [seconds for seconds, label in steps if label not in ("offer again", "local disk")]
+    expect(install == sorted(install), f"out of order: {run.steps()}")
+
+
+def check_disk_boot(run, loads):
+    """The boot went to the disk: no installer, no iSCSI login, and at most `loads` boot programs loaded."""
+    console = [name for _, name in run.console_events()]
+    expect("kernel-up" not in console, f"the installer ran again: {console}")
+    seen = names(run)
+    expect("iscsi-login" not in seen, f"an installed machine logged in to the ISO: {seen}")
+    expect("local-disk" in seen, f"no local-disk decision: {seen}")
+    expect(seen.count("tftp-done") <= loads, f"iPXE was loaded more than once: {seen}")
+
+
+def install_and_return(kit, firmware, dhcp_server):
+    """A blank machine installs, boots its disk, and a later PXE boot goes to the disk again."""
+    with Lab(kit, f"install-{firmware}-{dhcp_server}", dhcp_server) as lab:
+        lab.serve()
+        run = Cycle(lab, lab.machine(firmware))
+        run.power_on()
+        run.install()
+        run.os_up()
+        check_install(run)
+        run.reset()
+        run.os_up()
+        check_disk_boot(run, loads=2)
+        lab.appliance.stop()
+
+
+def killed_install(kit, firmware):
+    """An install that dies half-way is offered again, and then succeeds."""
+    with Lab(kit, f"killed-install-{firmware}") as lab:
+        lab.serve()
+        run = Cycle(lab, lab.machine(firmware))
+        run.power_on(hold="disk-half")
+        run.machine.wait_marker("held", BOOT_LIMIT + 60)
+        run.machine.power_off()
+        expect("boot-complete" not in names(run), "complete before the disk was written")
+        run.power_on()
+        run.install()
+        run.os_up()
+        check_install(run)
+
+
+def killed_server(kit, firmware):
+    """kill -9 of the server between the offer and the completion: nothing is lost, the install ends well."""
+    with Lab(kit, f"killed-server-{firmware}") as lab:
+        lab.serve()
+        run = Cycle(lab, lab.machine(firmware))
+        run.power_on()
+        run.machine.wait_marker("config-fetched", BOOT_LIMIT)
+        before = lab.appliance.timeline(host_name(run.machine))
+        shown = lab.appliance.host(host_name(run.machine))
+        lab.appliance.kill()
+        lab.serve()
+        after = lab.appliance.timeline(host_name(run.machine))
+        expect([row[1] for row in after[:len(before)]] == [row[1] for row in before],
+               f"the timeline lost entries: before {before}, after {after}")
+        expect(lab.appliance.host(host_name(run.machine))["spec"] == shown["spec"],
+               f"the host changed: {json.dumps(shown)}")
+        run.install()
+        run.os_up()
+        check_install(run)
+        lab.appliance.kill()  # and what was completed stays so
+        lab.serve()
+        run.reset()
+        run.os_up()
+        check_disk_boot(run, loads=2)
+
+
+SCENARIOS = {
+    "a blank BIOS machine installs and boots its disk (dnsmasq's LAN)":
+        lambda kit: install_and_return(kit, "bios", "dnsmasq"),
+    "a blank UEFI machine installs and boots its disk (Kea's LAN)":
+        lambda kit: install_and_return(kit, "uefi", "kea"),
+    "a BIOS install killed half-way is offered again": lambda kit: killed_install(kit, "bios"),
+    "a UEFI install killed half-way is offered again": lambda kit: killed_install(kit, "uefi"),
+    "kill -9 of the server during a UEFI install loses nothing": lambda kit: killed_server(kit, "uefi"),
+    "kill -9 of the server during a BIOS install loses nothing": lambda kit: killed_server(kit, "bios"),
+}

@@ -1,0 +1,26 @@
+# Sourced, not run. Finds the Rust toolchain and runs it as the person who owns it: under sudo that is the
+# caller, so that their rustup serves and what is built stays theirs.
+
+# toolchain VERSION: sets the array CARGO_AS (how to run cargo) if a cargo of that version or newer is found.
+toolchain() {
+  local need=$1 home
+  local -a candidate
+  CARGO_AS=()
+  if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
+    home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
+    candidate=(runuser -u "$SUDO_USER" -- env "HOME=$home" "PATH=$home/.cargo/bin:$PATH")
+    "${candidate[@]}" test -w "${BASH_SOURCE[0]%/*}" && new_enough "$need" "${candidate[@]}" &&
+      { CARGO_AS=("${candidate[@]}"); return 0; }
+  fi
+  candidate=(env "PATH=${HOME:-/root}/.cargo/bin:$PATH")
+  new_enough "$need" "${candidate[@]}" && { CARGO_AS=("${candidate[@]}"); return 0; }
+  return 1
+}
+
+new_enough() { # VERSION COMMAND...
+  local need=$1 have
+  shift
+  have=$("$@" cargo --version 2>/dev/null | cut -d' ' -f2)
+  "$@" rustc --version >/dev/null 2>&1 || return 1
+  [ -n "$have" ] && [ "$(printf '%s\n%s\n' "$need" "$have" | sort -V | head -n 1)" = "$need" ]
+}

@@ -1,0 +1,143 @@
+//! Who may attach which image over iSCSI: the decision's answer, in the target's words.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::boot::{Drop, Facts, Stage, Why};
+use crate::config::{Access, Config};
+use crate::event::{Event, Protocol};
+use crate::fleet::{Image, Mac, Name};
+use crate::gate::Gate;
+use crate::iscsi::login::Refusal;
+use crate::iscsi::medium::{Identity, Kind, Lun};
+use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
+use crate::iscsi::session::TargetEntry;
+use crate::iso::ReadAt;
+
+use super::media::Media;
+
+/// Serves iSCSI until told to stop.
+pub fn serve(
+    listener: std::net::TcpListener,
+    config: &Config,
+    gate: Arc<Gate>,
+    media: Arc<Media>,
+    stopped: watch::Receiver<bool>,
+) -> impl Future<Output = anyhow::Result<()>> + use<> {
+    let usher = Usher { gate: gate.clone(), media, access: config.iscsi.access };
+    let door = Door {
+        authorize: Box::new(move |claim| usher.admit(claim)),
+        report: Box::new(move |report| tell(&gate, report)),
+    };
+    async move {
+        target::serve(TcpListener::from_std(listener)?, Arc::new(door), stopped).await;
+        Ok(())
+    }
+}
+
+struct Usher {
+    gate: Arc<Gate>,
+    media: Arc<Media>,
+    access: Access,
+}
+
+impl Usher {
+    fn admit(&self, login: &LoginClaim) -> Admission {
+        let Some(target) = &login.claim.target else {
+            return Admission::Admit(Grant { targets: self.targets(login), ..Grant::default() });
+        };
+        let prefix = format!("{}:", self.gate.site.iqn.to_lowercase());
+        let Some(name) = target.strip_prefix(&prefix).and_then(|name| name.parse::<Name>().ok()) else {
+            return Admission::Refuse(Refusal::NotFound);
+        };
+        match self.image(login, &name) {
+            Ok(image) => self.attach(&image),
+            Err(why) => {
+                match facts(&self.gate, login) {
+                    Some(facts) => self.gate.refused(&facts, Protocol::Iscsi, why),
+                    None => self.gate.counters.refuse(Protocol::Iscsi, why, Some(login.peer.ip())),
+                }
+                Admission::Refuse(Refusal::Forbidden)
+            }
+        }
+    }
+
+    fn image(&self, login: &LoginClaim, name: &Name) -> Result<Arc<Image>, Why> {
+        match self.access {
+            Access::Any => self.gate.store.glance().image(name).cloned().ok_or(Why::OtherImage),
+            Access::Assigned => {
+                let facts = facts(&self.gate, login).ok_or(Why::NoSuchHost)?;
+                self.gate.login(&facts, name)
+            }
+        }
+    }
+
+    fn attach(&self, image: &Image) -> Admission {
+        if let Some(portal) = &image.spec.portal {
+            let portal = std::net::SocketAddr::new(portal.address, portal.port).to_string();
+            return Admission::Redirect { portal, permanent: false };
+        }
+        match self.media.open(image) {
+            Ok(file) => {
+                // A CD-ROM boots under BIOS and UEFI alike, and is what an installer looks for (boot-facts 17, 20).
+                let lun = Lun::new(Kind::Cdrom, file.len(), Identity::of(image.metadata.uid.as_bytes()));
+                let medium: Arc<dyn ReadAt> = file;
+                Admission::Admit(Grant { units: BTreeMap::from([(0, (lun, medium))]), ..Grant::default() })
+            }
+            Err(error) => {
+                tracing::warn!(image = %image.metadata.name, file = image.spec.iso_file, %error, "an image cannot be read");
+                Admission::Refuse(Refusal::Unavailable)
+            }
+        }
+    }
+
+    /// Lists what an initiator could attach: its own image, or all of them where the site is open.
+    fn targets(&self, login: &LoginClaim) -> Vec<TargetEntry> {
+        let state = self.gate.store.glance();
+        let names = state.images().map(|image| &image.metadata.name);
+        let attachable = names.filter(|name| self.image(login, name).is_ok());
+        let entry = |name: &Name| TargetEntry {
+            name: self.gate.site.target_iqn(name),
+            portals: vec![self.gate.site.iscsi.to_string()],
+        };
+        attachable.map(entry).collect()
+    }
+}
+
+/// Tells whose initiator it is: by the name that our script set, or by the address it comes from.
+fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
+    let prefix = format!("{}:", gate.site.iqn.to_lowercase());
+    let named = login.claim.initiator.strip_prefix(&prefix).and_then(|name| name.parse::<Mac>().ok());
+    let mac = named.or_else(|| gate.whose(login.peer.ip()).ok().flatten())?;
+    Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()) })
+}
+
+fn tell(gate: &Gate, report: Report) {
+    match report {
+        Report::Attached(login) => {
+            gate.counters.answer(Protocol::Iscsi);
+            let event = Event::IscsiLogin {
+                initiator: login.claim.initiator.clone(),
+                target: login.claim.target.clone().unwrap_or_default(),
+            };
+            if login.claim.target.is_some() {
+                gate.store.note(facts(gate, &login).map(|facts| facts.mac), event);
+            }
+        }
+        Report::Ended { login, end, sent } => tracing::debug!(peer = %login.peer, ?end, sent, "an iSCSI session ended"),
+        Report::Refused { peer, login, end } => {
+            tracing::debug!(%peer, ?login, ?end, "an iSCSI login failed");
+            gate.counters.discard(Protocol::Iscsi, Drop::BadClaim, Some(peer.ip()));
+        }
+        Report::Rejected { peer, opcode, why } => {
+            tracing::debug!(%peer, opcode, ?why, "an iSCSI PDU was rejected");
+            gate.counters.discard(Protocol::Iscsi, Drop::BadHeader, Some(peer.ip()));
+        }
+        Report::Full(peer) => gate.counters.discard(Protocol::Iscsi, Drop::Overload, Some(peer.ip())),
+        Report::ReadFailed { peer, lun, error } => tracing::error!(%peer, lun, error, "an image cannot be read"),
+    }
+}

@@ -1,0 +1,182 @@
+//! What TFTP serves: the boot programs, and the boot files that the decision renders.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::boot::{Context, Drop, Facts, Stage, Verdict, render};
+use crate::config::Config;
+use crate::event::{Event, Protocol};
+use crate::fleet::Mac;
+use crate::gate::Gate;
+use crate::tftp::path::{Asked, File};
+use crate::tftp::serve::{
+    self as tftp, Answer, Content, Dropped, Ended, Listener, Refusal, Report, Request, Settings, SiteFolder, Ticket,
+};
+use crate::tftp::transfer::Ending;
+
+/// Holds the boot programs in memory: read once, while everything is readable, and served from there.
+pub type Cache = HashMap<String, Bytes>;
+
+/// Reads the boot programs that the configuration names.
+///
+/// # Errors
+/// A program that is there and cannot be read. One that is missing is a warning: the site may not need it.
+pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
+    let mut cache = Cache::new();
+    for (architecture, program) in &config.programs.0 {
+        let path = config.firmware_dir.join(&*program.0);
+        match std::fs::read(&path) {
+            Ok(bytes) => drop(cache.insert(program.to_string(), bytes.into())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                tracing::warn!(%architecture, path = %path.display(), "the boot program is missing: run firmware/stage");
+            }
+            Err(error) => return Err(error).with_context(|| format!("firmware_dir: {}", path.display())),
+        }
+    }
+    Ok(cache)
+}
+
+/// Serves TFTP until told to stop.
+pub fn serve(
+    listener: Listener,
+    config: &Config,
+    gate: Arc<Gate>,
+    programs: Cache,
+    mut stopped: watch::Receiver<bool>,
+) -> impl Future<Output = anyhow::Result<()>> + use<> {
+    let settings = Settings {
+        single_port: config.tftp.single_port,
+        block_size: config.tftp.max_block_size,
+        drain: config.stop_within,
+        ..Settings::default()
+    };
+    let folder = SiteFolder::open(&config.firmware_dir);
+    let files = Arc::new(Files { gate: gate.clone(), programs, folder: folder.ok() });
+    let runtime = tokio::runtime::Handle::current();
+    let content = move |request: Request, ticket: Ticket| files.answer(&runtime, &request, ticket);
+    let report = move |report| tell(&gate, report);
+    async move {
+        let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        tftp::serve(vec![listener], settings, content, report, shutdown).await.context("TFTP")
+    }
+}
+
+struct Files {
+    gate: Arc<Gate>,
+    programs: Cache,
+    folder: Option<SiteFolder>,
+}
+
+impl Files {
+    fn answer(self: &Arc<Self>, runtime: &tokio::runtime::Handle, request: &Request, ticket: Ticket) {
+        let files = self.clone();
+        let mac = request.asked.mac();
+        match &request.asked.file {
+            File::Autoexec => {
+                // iPXE's EFI programs ask without the folder that their own name had: the address tells.
+                let mac = mac.or_else(|| self.gate.whose(request.peer.ip()).ok().flatten());
+                let facts = mac.map(|mac| facts(mac, Stage::Ipxe, request));
+                drop(runtime.spawn(async move { ticket.answer(files.autoexec(facts).await) }));
+            }
+            File::Pxelinux(_) | File::Grub(_) => ticket.answer(Answer::NotFound),
+            File::Plain(path) => {
+                let held = mac.map(|mac| self.gate.look(&facts(mac, Stage::Ipxe, request)).verdict);
+                if let Some(Verdict::Ignore(why)) = held {
+                    self.gate.counters.refuse(Protocol::Tftp, why, Some(request.peer.ip()));
+                    return ticket.answer(Answer::Refused(why.as_str()));
+                }
+                ticket.answer(self.program(path));
+            }
+        }
+    }
+
+    /// Answers `autoexec.ipxe` with the machine's script; one that cannot be told is brought here to ask.
+    async fn autoexec(&self, facts: Option<Facts>) -> Answer {
+        let Some(facts) = facts else { return Answer::NotFound };
+        let ruling = self.gate.script(&facts).await;
+        let state = self.gate.store.glance();
+        let image = match &ruling.verdict {
+            Verdict::SanBoot(name) => state.image(name).cloned(),
+            _ => None,
+        };
+        let context = Context {
+            site: &self.gate.site,
+            mac: facts.mac,
+            host: ruling.host.as_deref(),
+            image: image.as_deref(),
+            autoexec: true,
+        };
+        Answer::Content(Content::Shared(render(&ruling.verdict, &context).into()))
+    }
+
+    fn program(&self, path: &crate::tftp::path::RelativePath) -> Answer {
+        if let Some(bytes) = self.programs.get(path.as_str()) {
+            return Answer::Content(Content::Shared(bytes.clone()));
+        }
+        match self.folder.as_ref().map(|folder| folder.file(path)) {
+            Some(Ok(content)) => Answer::Content(content),
+            None | Some(Err(_)) => Answer::NotFound,
+        }
+    }
+}
+
+fn facts(mac: Mac, stage: Stage, request: &Request) -> Facts {
+    Facts { mac, firmware: None, stage, address: Some(request.peer.ip()) }
+}
+
+fn name(asked: &Asked) -> String {
+    match &asked.file {
+        File::Autoexec => "autoexec.ipxe".to_owned(),
+        File::Plain(path) => path.to_string(),
+        File::Pxelinux(_) => "pxelinux.cfg".to_owned(),
+        File::Grub(_) => "grub.cfg".to_owned(),
+    }
+}
+
+/// Puts what the server tells into the counters and the timelines.
+fn tell(gate: &Gate, report: Report) {
+    let mac = |asked: &Asked, peer: std::net::SocketAddr| asked.mac().or_else(|| gate.whose(peer.ip()).ok().flatten());
+    match report {
+        Report::Started { peer, asked, .. } => {
+            gate.store.note(mac(&asked, peer), Event::TftpStart { file: name(&asked) })
+        }
+        Report::Ended { peer, asked, how: Ended::Peer(Ending::Complete), octets, took, resent } => {
+            gate.counters.answer(Protocol::Tftp);
+            let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            gate.store
+                .note(mac(&asked, peer), Event::TftpDone { file: name(&asked), bytes: octets, milliseconds, resent });
+        }
+        Report::Ended { peer, asked, how, octets, .. } => {
+            tracing::debug!(%peer, file = name(&asked), ?how, octets, "a transfer ended early");
+        }
+        Report::Refused { peer, why } => {
+            let reason = match why {
+                Refusal::Write => Drop::WriteRefused,
+                Refusal::Name(_) | Refusal::NotFound | Refusal::Netascii => Drop::UnknownName,
+                Refusal::Decided(_) => return,
+            };
+            gate.counters.discard(Protocol::Tftp, reason, Some(peer.ip()));
+        }
+        Report::Dropped { peer, why } => {
+            let reason = match why {
+                Dropped::Overflow(count) => {
+                    gate.counters.overflowed.fetch_add(count.into(), std::sync::atomic::Ordering::Relaxed);
+                    return;
+                }
+                Dropped::Malformed(_) => Drop::BadHeader,
+                Dropped::Stray | Dropped::ToMany => Drop::NotForUs,
+                Dropped::Overload
+                | Dropped::NoSocket(_)
+                | Dropped::NotSent(_)
+                | Dropped::Silence
+                | Dropped::Stopping => Drop::Overload,
+            };
+            gate.counters.discard(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
+        }
+    }
+}

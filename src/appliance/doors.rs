@@ -1,0 +1,112 @@
+//! Every socket, bound before privileges are dropped: all of them, or none.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::config::Config;
+use crate::tftp;
+use crate::{dhcp, ndp};
+
+use super::answers_dhcp;
+
+/// Bounds the TCP connections that wait to be accepted: a hall of racks after a power cut.
+const BACKLOG: i32 = 4096;
+
+/// Holds what is bound.
+pub struct Doors {
+    pub address: Ipv4Addr,
+    pub dhcp: Option<dhcp::serve::Sockets>,
+    /// Is there where the site wants iPXE's wait for a router shortened, and the interface has IPv6.
+    pub solicitations: Option<socket2::Socket>,
+    pub tftp: tftp::serve::Listener,
+    pub http: std::net::TcpListener,
+    pub api: std::os::unix::net::UnixListener,
+    pub iscsi: std::net::TcpListener,
+}
+
+impl Doors {
+    /// Binds all that the configuration asks for.
+    ///
+    /// # Errors
+    /// The interface that is missing or has no address, the port that is in use.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        let name = config.interface.as_str();
+        let address = address(name, config.address)?;
+        let dhcp = match answers_dhcp(config) {
+            true => Some(dhcp::serve::Sockets::bind(name, config.dhcp.port, config.dhcp.proxy_port)?),
+            false => None,
+        };
+        let solicitations = match answers_dhcp(config) && config.dhcp.shorten_router_wait {
+            true => ndp::serve::open(name)
+                .inspect_err(|error| tracing::info!(%error, "iPXE's wait for an IPv6 router cannot be shortened"))
+                .ok(),
+            false => None,
+        };
+        let tftp = SocketAddr::from((address, config.tftp.port));
+        let tftp = tftp::serve::Listener::bind(tftp, Some(name)).with_context(|| format!("UDP {tftp} (tftp.port)"))?;
+        Ok(Self {
+            address,
+            dhcp,
+            solicitations,
+            tftp,
+            http: listen(SocketAddr::from((address, config.http_port)), "http_port")?,
+            iscsi: listen(SocketAddr::from((address, config.iscsi.port)), "iscsi.port")?,
+            api: listen_locally(&config.state_dir.join("api.sock"))?,
+        })
+    }
+}
+
+/// Finds the address to be reached at: the one that is configured, or the interface's first.
+fn address(interface: &str, configured: Option<IpAddr>) -> anyhow::Result<Ipv4Addr> {
+    let interfaces = pnet_datalink::interfaces();
+    let Some(found) = interfaces.iter().find(|found| found.name == interface) else {
+        let names: Vec<_> = interfaces.iter().map(|found| found.name.as_str()).collect();
+        bail!("interface: there is no {interface:?} here; there are {}", names.join(", "));
+    };
+    let v4 = found.ips.iter().filter_map(|net| match net.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    });
+    let addresses: Vec<_> = v4.collect();
+    match configured {
+        Some(IpAddr::V4(wanted)) if addresses.contains(&wanted) => Ok(wanted),
+        Some(wanted) => bail!("address: {interface} does not have {wanted}"),
+        None => addresses
+            .first()
+            .copied()
+            .ok_or_else(|| anyhow!("interface: {interface} has no IPv4 address yet: give it one, or name another")),
+    }
+}
+
+fn listen(address: SocketAddr, key: &str) -> anyhow::Result<std::net::TcpListener> {
+    let bind = || -> std::io::Result<std::net::TcpListener> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        // Connections of the process before us may still be in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    bind().with_context(|| format!("TCP {address} ({key})"))
+}
+
+fn listen_locally(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {
+    // We hold the directory's lock: a socket that is there was left by a process that died.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| path.display().to_string());
+        }
+        _ => {}
+    }
+    let bind = || -> std::io::Result<_> {
+        let listener = std::os::unix::net::UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().with_context(|| path.display().to_string())
+}

@@ -1,0 +1,225 @@
+//! The composition root: bind everything, drop privileges, start, wait, stop in order.
+
+mod attach;
+mod boot_files;
+mod doors;
+mod media;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admit::Places;
+use crate::boot::Site;
+use crate::config::{self, Config, DhcpMode, Flags};
+use crate::event::Counters;
+use crate::fleet::lifecycle::{Change as Life, is_overdue};
+use crate::gate::{Booting, Gate};
+use crate::http;
+use crate::store::{self, Change, Sighting, Store};
+use crate::{dhcp, manifest, ndp, privileges};
+
+use doors::Doors;
+
+/// Is how often installs are looked at that may have run out of time.
+const OVERDUE_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs the appliance until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting; nothing is answered then.
+pub fn run(flags: Flags) -> anyhow::Result<()> {
+    start_log();
+    // What is made from here on is the owner's and the group's: the state holds secrets.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
+    let config = config::load(&flags)?;
+    let user = privileges::choose(config.user.as_deref())?;
+    let isos = config.state_dir.join("isos");
+    make_directory(&config.state_dir)?;
+    make_directory(&isos)?;
+    let lock = lock(&config.state_dir)?;
+    let doors = Doors::open(&config)?;
+    let programs = boot_files::read_programs(&config)?;
+    if let Some(user) = &user {
+        user.own(&config.state_dir)?;
+        user.become_it()?;
+    }
+    let (store, writer) = Store::open(&config.state_dir, config.install.clone())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
+    let ended = runtime.block_on(Appliance::new(config, doors, programs, store, isos)?.live());
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    // The last handle is gone with the appliance: the writer ends once all that waits is on disk.
+    writer.join().map_err(|_| anyhow!("the store's writer died"))?;
+    drop(lock);
+    ended
+}
+
+/// Writes the log to standard error; `BOOTLATCH_LOG` says how much, as in `bootlatch=debug`.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BOOTLATCH_LOG").unwrap_or_else(|_| "info".into());
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // A second start within one process, as in a test, keeps the first log.
+    let _ = log.with_target(false).try_init();
+}
+
+fn workers() -> usize {
+    const MOST: usize = 4; // an appliance has 1 to 4 cores
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST))
+}
+
+fn make_directory(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(path);
+    made.with_context(|| format!("state_dir: making {}", path.display()))
+}
+
+/// Keeps a second appliance out of the same state.
+fn lock(state_dir: &Path) -> anyhow::Result<nix::fcntl::Flock<std::fs::File>> {
+    let path = state_dir.join("lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("state_dir: {}", path.display()))?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, _)| anyhow!("state_dir: another bootlatch runs in {}", state_dir.display()))
+}
+
+struct Appliance {
+    config: Config,
+    doors: Doors,
+    gate: Arc<Gate>,
+    places: Places,
+    programs: boot_files::Cache,
+    media: Arc<media::Media>,
+    tokens: http::Tokens,
+}
+
+impl Appliance {
+    fn new(
+        config: Config,
+        doors: Doors,
+        programs: boot_files::Cache,
+        store: Arc<Store>,
+        isos: PathBuf,
+    ) -> anyhow::Result<Self> {
+        let tokens = http::Tokens::open(&config.state_dir)?;
+        let site = Arc::new(Site {
+            unknown_hosts: config.unknown_hosts.clone(),
+            install: config.install.clone(),
+            programs: config.programs.clone(),
+            namespace: config.namespace.clone(),
+            address: doors.address.into(),
+            http: (doors.address, config.http_port).into(),
+            iscsi: (doors.address, config.iscsi.port).into(),
+            iqn: config.iscsi.iqn.clone(),
+        });
+        let places = Places { isos, site: site.clone() };
+        let gate = Arc::new(Gate { site, store, counters: Arc::new(Counters::default()), booting: Booting::default() });
+        Ok(Self { media: Arc::new(media::Media::new(places.clone())), config, doors, gate, places, programs, tokens })
+    }
+
+    async fn live(self) -> anyhow::Result<()> {
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let Self { config, doors, gate, places, programs, media, tokens } = self;
+        if let Some(directory) = &config.manifests {
+            let written = manifest::load(directory, &config.namespace, &places, &gate.store).await?;
+            tracing::info!(directory = %directory.display(), written, "manifests");
+        }
+        let (stop, stopped) = watch::channel(false);
+        let mut services = JoinSet::new();
+        let address = doors.address;
+        let dhcp = doors.dhcp.map(|sockets| -> anyhow::Result<_> {
+            let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
+            let runtime = tokio::runtime::Handle::current();
+            Ok((wake, dhcp::serve::spawn(sockets, gate.clone(), runtime, woken.into())?))
+        });
+        let dhcp = dhcp.transpose()?;
+        services.spawn(boot_files::serve(doors.tftp, &config, gate.clone(), programs, stopped.clone()));
+        services.spawn(attach::serve(doors.iscsi, &config, gate.clone(), media, stopped.clone()));
+        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), tokens);
+        let http_doors = vec![http::Door::Tcp(doors.http), http::Door::Unix(doors.api)];
+        let until = stopped.clone();
+        services.spawn(async move {
+            http::serve(http_doors, Arc::new(shared), until).await;
+            Ok(())
+        });
+        if let Some(socket) = doors.solicitations {
+            let serve = ndp::serve::serve(socket, gate.clone(), stopped.clone());
+            services.spawn(async move { serve.await.context("router solicitations") });
+        }
+        services.spawn(mark_overdue(gate.clone(), stopped));
+        tracing::info!(interface = config.interface, %address, "ready");
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        let ended = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                _ = hang_up.recv() => reload(&config, &places, &gate).await,
+                Some(ended) = services.join_next() => break service_ended(ended),
+            }
+        };
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        tracing::info!("stops");
+        stop.send_replace(true);
+        let all = async { while services.join_next().await.is_some() {} };
+        if tokio::time::timeout(config.stop_within, all).await.is_err() {
+            tracing::warn!(limit = ?config.stop_within, "what would not end in time was cut");
+        }
+        if let Some((wake, thread)) = dhcp {
+            drop(wake);
+            thread.join().map_err(|_| anyhow!("the DHCP thread died"))?;
+        }
+        ended
+    }
+}
+
+fn service_ended(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
+    ended.context("a service died")??;
+    Err(anyhow!("a service ended by itself"))
+}
+
+async fn reload(config: &Config, places: &Places, gate: &Gate) {
+    let Some(directory) = &config.manifests else {
+        return tracing::info!("SIGHUP: there are no manifests to load");
+    };
+    match manifest::load(directory, &config.namespace, places, &gate.store).await {
+        Ok(written) => tracing::info!(directory = %directory.display(), written, "manifests"),
+        Err(error) => tracing::warn!(%error, "the manifests were not loaded"),
+    }
+}
+
+/// Fails the installs whose time is up.
+async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let mut tick = tokio::time::interval(OVERDUE_EVERY);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+        }
+        let now = store::now();
+        let state = gate.store.snapshot();
+        for host in state.under_way().filter(|host| is_overdue(host, now, &gate.site.install)) {
+            let change = Change::Advance {
+                mac: host.spec.boot_mac_address,
+                change: Life::TimeUp,
+                sighting: Sighting::default(),
+            };
+            if let Err(error) = gate.store.commit(change).await {
+                tracing::error!(%error, host = %host.metadata.name, "an install that ran out of time could not be marked");
+            }
+        }
+    }
+}
+
+/// Says whether the site wants machines answered over DHCP.
+fn answers_dhcp(config: &Config) -> bool {
+    match config.dhcp.mode {
+        DhcpMode::Proxy => true,
+        DhcpMode::Off => false,
+    }
+}

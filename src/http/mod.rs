@@ -1,0 +1,25 @@
+//! HTTP: what machines ask, and the object API. Routes are one `match` in `routes`.
+
+mod auth;
+mod body;
+mod boot;
+mod discovery;
+mod install;
+mod list;
+mod metrics;
+mod objects;
+mod openapi;
+mod options;
+mod ownership;
+mod reply;
+mod routes;
+mod select;
+mod serve;
+mod status;
+mod table;
+mod upload;
+mod view;
+mod watch;
+
+pub use auth::{Role, Tokens};
+pub use serve::{Door, Peer, Shared, Trust, serve};

@@ -1,0 +1,208 @@
+//! The bytes of a file as a transfer reads them, and the directory of the site's own files.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise};
+use nix::sys::stat::Mode;
+
+use crate::tftp::path::RelativePath;
+
+/// How many entries of a folder are looked at for a name in another case.
+const ENTRIES: usize = 4096;
+
+/// Is what a transfer serves; any number of transfers share one.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Bytes in memory, held once.
+    Shared(Bytes),
+    /// An open file, read as it is sent.
+    File(Arc<File>, u64),
+}
+
+impl Content {
+    /// Says the size in octets.
+    pub fn size(&self) -> u64 {
+        match self {
+            Content::Shared(bytes) => bytes.len() as u64,
+            Content::File(_, size) => *size,
+        }
+    }
+
+    /// Appends the octets of a span that lies within the size.
+    ///
+    /// # Errors
+    /// Those of pread(2), and `UnexpectedEof` if the file has become shorter.
+    pub fn read(&self, span: Range<u64>, out: &mut Vec<u8>) -> io::Result<()> {
+        let length = usize::try_from(span.end - span.start).map_err(io::Error::other)?;
+        match self {
+            Content::Shared(bytes) => {
+                let start = usize::try_from(span.start).map_err(io::Error::other)?;
+                let part = bytes.get(start..start + length).ok_or(io::ErrorKind::UnexpectedEof)?;
+                out.extend_from_slice(part);
+                Ok(())
+            }
+            Content::File(file, _) => {
+                let start = out.len();
+                out.resize(start + length, 0);
+                file.read_exact_at(&mut out[start..], span.start)
+            }
+        }
+    }
+}
+
+/// Is the site's directory of files to serve: nothing outside of it is ever opened, by no name and no link.
+#[derive(Debug)]
+pub struct SiteFolder {
+    root: OwnedFd,
+}
+
+/// Why a file of the site's directory is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    #[error("there is no such file")]
+    NotFound,
+    #[error("the name leads out of the directory, or to no plain file")]
+    Outside,
+    #[error("opening the file")]
+    Open(#[source] io::Error),
+}
+
+impl SiteFolder {
+    /// Opens the directory; it is this very directory from then on, whatever its name comes to mean.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(SiteFolder { root: nix::fcntl::open(path, flags, Mode::empty())? })
+    }
+
+    /// Opens a file below the directory, in the case that it is spelled; if there is none, in any case.
+    ///
+    /// # Errors
+    /// [`SiteError`]; a symbolic link is followed as long as it stays within the directory.
+    pub fn file(&self, path: &RelativePath) -> Result<Content, SiteError> {
+        match self.open_below(path.as_str(), OFlag::O_RDONLY) {
+            Err(SiteError::NotFound) => {}
+            other => return content(File::from(other?)),
+        }
+        let mut spelled = String::new();
+        for part in path.parts() {
+            let folder = self.open_below(if spelled.is_empty() { "." } else { &spelled }, OFlag::O_DIRECTORY)?;
+            let name = entry(folder, part)?.ok_or(SiteError::NotFound)?;
+            if !spelled.is_empty() {
+                spelled.push('/');
+            }
+            spelled.push_str(&name);
+        }
+        content(File::from(self.open_below(&spelled, OFlag::O_RDONLY)?))
+    }
+
+    fn open_below(&self, path: &str, flags: OFlag) -> Result<OwnedFd, SiteError> {
+        // O_NONBLOCK: opening a FIFO must not wait for its writer.
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        openat2(&self.root, path, how).map_err(|errno| match errno {
+            nix::Error::ENOENT | nix::Error::ENOTDIR => SiteError::NotFound,
+            nix::Error::EXDEV | nix::Error::ELOOP => SiteError::Outside,
+            other => SiteError::Open(other.into()),
+        })
+    }
+}
+
+/// Finds the entry of a folder that has this name in any case; of several, the first in order.
+fn entry(folder: OwnedFd, part: &str) -> Result<Option<String>, SiteError> {
+    let failed = |error: nix::Error| SiteError::Open(error.into());
+    let mut folder = nix::dir::Dir::from_fd(folder).map_err(failed)?;
+    let mut found: Option<String> = None;
+    for entry in folder.iter().take(ENTRIES) {
+        let entry = entry.map_err(failed)?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if name.eq_ignore_ascii_case(part) && found.as_deref().is_none_or(|best| name < best) {
+            found = Some(name.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+fn content(file: File) -> Result<Content, SiteError> {
+    let about = file.metadata().map_err(SiteError::Open)?;
+    if !about.is_file() {
+        return Err(SiteError::Outside);
+    }
+    // The kernel reads ahead in the background, so that the first blocks need not wait for the disk one by one.
+    let size = about.len();
+    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+    Ok(Content::File(Arc::new(file), size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tftp::path::{Asked, File as Name};
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn site() -> (tempfile::TempDir, SiteFolder) {
+        let world = tempfile::tempdir().unwrap();
+        let root = world.path().join("site");
+        fs::create_dir_all(root.join("Boot/x")).unwrap();
+        fs::write(world.path().join("secret"), "secret").unwrap();
+        fs::write(root.join("Boot/BCD"), "bcd").unwrap();
+        fs::write(root.join("plain"), "plain").unwrap();
+        symlink("../secret", root.join("out")).unwrap();
+        symlink(world.path().join("secret"), root.join("absolute")).unwrap();
+        symlink("..", root.join("up")).unwrap();
+        symlink("Boot/BCD", root.join("inside")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        nix::unistd::mkfifo(&root.join("fifo"), Mode::S_IRWXU).unwrap();
+        let folder = SiteFolder::open(&root).unwrap();
+        (world, folder)
+    }
+
+    fn read(site: &SiteFolder, name: &str) -> Result<String, SiteError> {
+        let Name::Plain(path) = Asked::read(name.as_bytes()).unwrap().file else { panic!("a plain name") };
+        let content = site.file(&path)?;
+        let mut out = Vec::new();
+        content.read(0..content.size(), &mut out).unwrap();
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn files_are_found_in_any_case() {
+        let (_world, site) = site();
+        for (name, text) in
+            [("plain", "plain"), ("PLAIN", "plain"), ("boot/bcd", "bcd"), ("\\BOOT\\BCD", "bcd"), ("inside", "bcd")]
+        {
+            assert_eq!(read(&site, name).unwrap(), text, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_outside_and_nothing_but_plain_files_is_served() {
+        let (_world, site) = site();
+        for name in ["out", "absolute", "up/secret", "UP/secret", "OUT", "fifo", "Boot", "loop"] {
+            assert!(matches!(read(&site, name), Err(SiteError::Outside)), "{name}");
+        }
+        for name in ["missing", "plain/x", "Boot/x/y"] {
+            assert!(matches!(read(&site, name), Err(SiteError::NotFound)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_has_become_shorter_is_an_error_and_no_panic() {
+        let (world, site) = site();
+        let Name::Plain(path) = Asked::read(b"plain").unwrap().file else { panic!("a plain name") };
+        let content = site.file(&path).unwrap();
+        fs::write(world.path().join("site/plain"), "p").unwrap();
+        assert!(content.read(0..content.size(), &mut Vec::new()).is_err());
+    }
+}

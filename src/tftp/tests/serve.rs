@@ -1,0 +1,460 @@
+//! The server on loopback, asked by the real clients of Debian and by a client made of single packets.
+
+use super::super::packet::Packet;
+use super::*;
+use bytes::Bytes;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
+
+type Held = Arc<Mutex<Vec<Ticket>>>;
+
+struct World {
+    address: SocketAddr,
+    reports: Receiver<Report>,
+    /// Tickets of requests for `later`, kept unanswered.
+    held: Held,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+fn bytes(size: usize) -> Bytes {
+    (0..size).map(|at| (at * 7 + at / 251) as u8).collect::<Vec<u8>>().into()
+}
+
+impl World {
+    fn new(address: &str, settings: Settings) -> World {
+        let listener = Listener::bind(address.parse().unwrap(), None).unwrap();
+        let address = listener.address().unwrap();
+        let (told, reports) = mpsc::channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let held = Held::default();
+        let kept = held.clone();
+        let content = move |request: Request, ticket: Ticket| {
+            let super::super::path::File::Plain(path) = &request.asked.file else { return };
+            match path.as_str() {
+                "missing" => ticket.answer(Answer::NotFound),
+                "held" => ticket.answer(Answer::Refused("held by an operator")),
+                "silent" => ticket.answer(Answer::Silence),
+                "later" => kept.lock().unwrap().push(ticket),
+                "text" => ticket.answer(Answer::Content(Content::Shared("one\ntwo\r\n".into()))),
+                sized => ticket.answer(Answer::Content(Content::Shared(bytes(sized.parse().unwrap())))),
+            }
+        };
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let shutdown = async { stopped.await.unwrap_or_default() };
+            let report = move |report| told.send(report).unwrap_or_default();
+            runtime.block_on(serve(vec![listener], settings, content, report, shutdown))
+        });
+        World { address, reports, held, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Waits for the next report but for drops.
+    fn report(&self) -> Report {
+        loop {
+            match self.reports.recv_timeout(Duration::from_secs(20)).unwrap() {
+                Report::Dropped { .. } => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn dropped(&self) -> String {
+        loop {
+            if let Report::Dropped { why, .. } = self.reports.recv_timeout(Duration::from_secs(20)).unwrap() {
+                return format!("{why:?}");
+            }
+        }
+    }
+
+    fn ended(&self) -> (String, u64) {
+        loop {
+            if let Report::Ended { how, octets, .. } = self.report() {
+                return (format!("{how:?}"), octets);
+            }
+        }
+    }
+
+    fn client(&self) -> Client {
+        let any = if self.address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let socket = UdpSocket::bind(any).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Client { socket, server: self.address }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().unwrap().join();
+        if !std::thread::panicking() {
+            ended.unwrap().unwrap();
+        }
+    }
+}
+
+/// A client that sends what the test says and shows what comes back.
+struct Client {
+    socket: UdpSocket,
+    server: SocketAddr,
+}
+
+impl Client {
+    fn ask(&self, name: &str, options: &[u8]) {
+        let request = [b"\0\x01", name.as_bytes(), b"\0octet\0", options].concat();
+        self.socket.send_to(&request, self.server).unwrap();
+    }
+
+    fn send(&self, packet: Packet<'_>, to: SocketAddr) {
+        let mut out = Vec::new();
+        packet.emit(&mut out);
+        self.socket.send_to(&out, to).unwrap();
+    }
+
+    fn hear(&self) -> (Vec<u8>, SocketAddr) {
+        let mut datagram = vec![0; 70_000];
+        let (octets, from) = self.socket.recv_from(&mut datagram).unwrap();
+        datagram.truncate(octets);
+        (datagram, from)
+    }
+
+    fn read(&self, name: &str, options: &[u8], window: u64) -> Vec<u8> {
+        self.ask(name, options);
+        let (mut file, mut next, mut block_size) = (Vec::new(), 1u64, 512);
+        loop {
+            let (datagram, from) = self.hear();
+            match Packet::parse(&datagram).unwrap() {
+                Packet::OptionAck(pairs) => {
+                    let granted = Options::read(pairs);
+                    block_size = granted.block_size.map_or(512, usize::from);
+                    self.send(Packet::Ack(0), from);
+                }
+                Packet::Data { block, bytes } => {
+                    assert_eq!(block, next as u16);
+                    file.extend(bytes);
+                    if bytes.len() < block_size || next.is_multiple_of(window) {
+                        self.send(Packet::Ack(block), from);
+                    }
+                    if bytes.len() < block_size {
+                        return file;
+                    }
+                    next += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str], folder: &Path) -> String {
+    let run = Command::new(program).args(arguments).current_dir(folder).output();
+    let run = run.unwrap_or_else(|error| panic!("{program} (Debian's tftp-hpa, atftp, curl, busybox): {error}"));
+    let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{program} {arguments:?}: {said}");
+    said
+}
+
+fn single_port() -> Settings {
+    Settings { single_port: true, ..Settings::default() }
+}
+
+fn every_way() -> [(&'static str, Settings); 4] {
+    [
+        ("127.0.0.1:0", Settings::default()),
+        ("127.0.0.1:0", single_port()),
+        ("[::1]:0", Settings::default()),
+        ("[::1]:0", single_port()),
+    ]
+}
+
+#[test]
+fn debians_clients_read_files_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = 3_000_000;
+    let name = size.to_string();
+    for (address, settings) in every_way() {
+        let world = World::new(address, settings);
+        let (host, port) = (world.address.ip().to_string(), world.address.port().to_string());
+        let url = format!("tftp://{}/{name}", world.address);
+        let clients: [&[&str]; 7] = [
+            &["tftp", "-m", "octet", &host, &port, "-c", "get", &name, "out"],
+            &["atftp", "--get", "-r", &name, "-l", "out", &host, &port],
+            &[
+                "atftp",
+                "--option",
+                "blksize 1428",
+                "--option",
+                "tsize",
+                "--get",
+                "-r",
+                &name,
+                "-l",
+                "out",
+                &host,
+                &port,
+            ],
+            &[
+                "atftp",
+                "--option",
+                "windowsize 16",
+                "--option",
+                "blksize 1428",
+                "--get",
+                "-r",
+                &name,
+                "-l",
+                "out",
+                &host,
+                &port,
+            ],
+            &["curl", "-sS", "-o", "out", &url],
+            &["curl", "-sS", "--tftp-blksize", "8192", "-o", "out", &url],
+            &["busybox", "tftp", "-g", "-b", "1468", "-r", &name, "-l", "out", &host, &port],
+        ];
+        for client in clients {
+            if client[0] == "busybox" && host == "::1" {
+                continue; // it takes no IPv6 address
+            }
+            let said = run(client[0], &client[1..], folder.path());
+            let got = std::fs::read(folder.path().join("out")).unwrap_or_else(|_| panic!("{client:?}: {said}"));
+            assert!(got == bytes(size), "{client:?} got {} octets", got.len());
+            assert_eq!(world.ended(), ("Peer(Complete)".into(), size as u64), "{client:?}");
+            std::fs::remove_file(folder.path().join("out")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_file_may_have_more_blocks_than_there_are_numbers() {
+    for (address, settings) in every_way() {
+        let world = World::new(address, settings);
+        let size = 8 * 70_000 + 3;
+        assert!(world.client().read(&size.to_string(), b"blksize\x008\0windowsize\x0020\0", 20) == bytes(size));
+    }
+}
+
+#[test]
+fn windows_of_blocks_larger_than_one_call_sends_arrive_whole() {
+    for (address, settings) in every_way() {
+        let world = World::new(address, settings);
+        for (options, window) in
+            [(&b"blksize\x001468\0windowsize\x0064\0"[..], 64), (b"blksize\x0016384\0windowsize\x006\0", 6)]
+        {
+            assert!(world.client().read("1468000", options, window) == bytes(1_468_000));
+        }
+    }
+}
+
+#[test]
+fn a_block_beyond_the_mtu_goes_in_fragments_if_the_site_says_so() {
+    for single_port in [false, true] {
+        let settings = Settings { single_port, block_size: Some(65464), ..Settings::default() };
+        let world = World::new("127.0.0.1:0", settings);
+        assert!(world.client().read("300000", b"blksize\x0065464\0windowsize\x002\0", 2) == bytes(300_000));
+    }
+}
+
+#[test]
+fn ovmf_probes_the_size_and_reads_with_a_second_request() {
+    let world = World::new("127.0.0.1:0", Settings::default());
+    let probe = world.client();
+    probe.ask("300000", b"tsize\x000\0blksize\x001468\0windowsize\x004\0");
+    let (answer, from) = probe.hear();
+    assert_eq!(answer, b"\0\x06blksize\x001468\0tsize\x00300000\0windowsize\x004\0");
+    assert_ne!(from.port(), world.address.port());
+    probe.send(Packet::Error { code: 0, message: b"User aborted the transfer" }, from);
+    assert_eq!(world.ended(), ("Peer(Probed)".into(), 0));
+    assert!(world.client().read("300000", b"blksize\x001468\0windowsize\x004\0", 4) == bytes(300_000));
+    assert!(matches!(world.report(), Report::Started { size: 300_000, .. }));
+    assert_eq!(world.ended(), ("Peer(Complete)".into(), 300_000));
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_in_words_and_writes_are_too() {
+    for (address, settings) in every_way() {
+        let world = World::new(address, settings);
+        let client = world.client();
+        for (request, answer) in [
+            (&b"\0\x01missing\0octet\0"[..], &b"\0\x05\0\x01there is no such file\0"[..]),
+            (b"\0\x01held\0octet\0", b"\0\x05\0\x02held by an operator\0"),
+            (b"\0\x01../x\0octet\0", b"\0\x05\0\x02the name leads out of the directory\0"),
+            (b"\0\x02new\0octet\0", b"\0\x05\0\x02writing is not offered\0"),
+            (b"\0\x012000000\0netascii\0", b"\0\x05\0\0too large to be sent as netascii\0"),
+        ] {
+            client.socket.send_to(request, client.server).unwrap();
+            assert_eq!(client.hear().0, answer);
+        }
+        client.socket.send_to(b"\0\x01text\0netascii\0tsize\x000\0", client.server).unwrap();
+        let (answer, from) = client.hear();
+        assert_eq!(answer, b"\0\x06tsize\x0012\0");
+        client.send(Packet::Ack(0), from);
+        assert_eq!(client.hear().0, b"\0\x03\0\x01one\r\ntwo\r\0\r\n");
+        client.send(Packet::Ack(1), from);
+    }
+}
+
+#[test]
+fn nonsense_is_dropped_with_its_reason_and_without_a_reply() {
+    let world = World::new("127.0.0.1:0", Settings::default());
+    let client = world.client();
+    for (datagram, why) in [
+        (&b""[..], "Malformed(Truncated)"),
+        (b"\0\x09", "Malformed(UnknownOpcode(9))"),
+        (b"\0\x01x\0mail\0", "Malformed(UnknownMode)"),
+        (&[0xff; 2000], "Malformed(UnknownOpcode(65535))"),
+        (b"\0\x04\0\x01", "Stray"),
+        (b"\0\x03\0\x01data", "Stray"),
+        (b"\0\x01silent\0octet\0", "Silence"),
+    ] {
+        client.socket.send_to(datagram, client.server).unwrap();
+        assert_eq!(world.dropped(), why);
+    }
+    client.ask("missing", b"");
+    assert!(client.hear().0.starts_with(b"\0\x05\0\x01"), "the first reply of all");
+}
+
+#[test]
+fn replies_leave_from_the_address_that_was_addressed() {
+    for single_port in [false, true] {
+        let world = World::new("0.0.0.0:0", Settings { single_port, ..Settings::default() });
+        for host in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
+            let server = SocketAddr::new(host.parse().unwrap(), world.address.port());
+            let client = Client { server, ..world.client() };
+            for name in ["5", "missing"] {
+                client.ask(name, b"tsize\x000\0");
+                let (_, from) = client.hear();
+                assert_eq!(from.ip(), server.ip());
+                assert!(!single_port || from == server, "one port for all");
+                client.send(Packet::Error { code: 0, message: b"" }, from);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_repeated_request_gets_the_first_answer_again_and_begins_no_second_transfer() {
+    for (address, settings) in every_way() {
+        let world = World::new(address, settings);
+        let client = world.client();
+        client.ask("600", b"");
+        let (first, from) = client.hear();
+        client.ask("600", b"");
+        assert_eq!(client.hear(), (first, from));
+        client.send(Packet::Ack(1), from);
+        let (last, _) = client.hear();
+        assert_eq!(last.len(), 4 + 600 - 512);
+        client.send(Packet::Ack(2), from);
+        let Report::Started { .. } = world.report() else { panic!("a start") };
+        let Report::Ended { resent: 1, octets: 600, .. } = world.report() else { panic!("an end") };
+    }
+}
+
+#[test]
+fn another_file_from_the_same_port_replaces_the_first() {
+    for (address, settings) in every_way() {
+        let world = World::new(address, settings);
+        let client = world.client();
+        client.ask("600", b"");
+        client.hear();
+        assert_eq!(client.read("5", b"", 1), bytes(5).to_vec());
+        assert_eq!(world.ended(), ("Replaced".into(), 0));
+        assert_eq!(world.ended(), ("Peer(Complete)".into(), 5));
+    }
+}
+
+#[test]
+fn a_lost_packet_is_sent_again_and_a_silent_client_given_up() {
+    let settings = Settings { patience: Duration::from_millis(1200), ..Settings::default() };
+    let world = World::new("127.0.0.1:0", settings);
+    let client = world.client();
+    client.ask("600", b"");
+    let first = client.hear();
+    assert_eq!(client.hear(), first);
+    assert_eq!(world.ended(), ("Peer(Silent)".into(), 0));
+}
+
+#[test]
+fn a_client_whose_port_is_closed_ends_its_transfer() {
+    let world = World::new("127.0.0.1:0", Settings::default());
+    let client = world.client();
+    client.ask("600", b"");
+    client.hear();
+    drop(client);
+    assert_eq!(world.ended(), ("Gone".into(), 0));
+}
+
+#[test]
+fn requests_beyond_the_limit_are_dropped_until_a_transfer_ends() {
+    for single_port in [false, true] {
+        let world = World::new("127.0.0.1:0", Settings { single_port, transfers: 3, ..Settings::default() });
+        let clients: Vec<Client> = (0..4).map(|_| world.client()).collect();
+        let ask = |client: &Client| {
+            client.ask("600", b"");
+            client.hear().1
+        };
+        let from: Vec<SocketAddr> = clients.iter().take(3).map(ask).collect();
+        clients[3].ask("600", b"");
+        assert_eq!(world.dropped(), "Overload");
+        for (client, from) in clients.iter().zip(from) {
+            client.send(Packet::Error { code: 0, message: b"" }, from);
+            assert_eq!(world.ended().0, "Peer(Aborted(0))");
+        }
+        assert_eq!(clients[3].read("5", b"", 1), bytes(5).to_vec());
+    }
+}
+
+#[test]
+fn an_answer_may_come_later_and_from_another_thread() {
+    let world = World::new("127.0.0.1:0", Settings::default());
+    let client = world.client();
+    client.ask("later", b"");
+    client.ask("later", b"");
+    client.ask("missing", b"");
+    let others = world.client();
+    others.ask("missing", b"");
+    others.hear();
+    assert!(client.hear().0.starts_with(b"\0\x05"), "another question takes the place of the first");
+    client.ask("later", b"");
+    let ticket = loop {
+        // The first one's ticket went with its session.
+        let mut held = world.held.lock().unwrap();
+        if held.len() == 2 {
+            break held.pop().unwrap();
+        }
+        drop(held);
+        std::thread::yield_now();
+    };
+    ticket.answer(Answer::Content(Content::Shared("late".into())));
+    assert_eq!(client.hear().0, b"\0\x03\0\x01late");
+}
+
+#[test]
+fn transfers_under_way_are_finished_before_the_server_stops_but_new_ones_are_not_begun() {
+    for (drain, finishes) in [(Duration::from_secs(20), true), (Duration::ZERO, false)] {
+        let mut world = World::new("127.0.0.1:0", Settings { drain, ..Settings::default() });
+        let (client, other) = (world.client(), world.client());
+        client.ask("600", b"");
+        let (_, from) = client.hear();
+        drop(world.stop.take());
+        if finishes {
+            loop {
+                other.ask("missing", b"");
+                let heard = world.reports.recv_timeout(Duration::from_secs(20)).unwrap();
+                if matches!(heard, Report::Dropped { why: Dropped::Stopping, .. }) {
+                    break;
+                }
+            }
+            client.send(Packet::Ack(1), from);
+            client.hear();
+            client.send(Packet::Ack(2), from);
+            while !matches!(world.report(), Report::Ended { how: Ended::Peer(Ending::Complete), .. }) {}
+        } else {
+            assert!(client.hear().0.starts_with(b"\0\x05\0\0the server is stopping"));
+            assert_eq!(world.ended(), ("Stopped".into(), 0));
+        }
+    }
+}
