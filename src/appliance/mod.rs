@@ -141,12 +141,7 @@ impl Appliance {
         let dhcp = dhcp.transpose()?;
         services.spawn(boot_files::serve(doors.tftp, &config, gate.clone(), programs, stopped.clone()));
         services.spawn(attach::serve(doors.iscsi, &config, gate.clone(), media, stopped.clone()));
-        let shared = http::Shared {
-            gate: gate.clone(),
-            places: places.clone(),
-            firmware_dir: config.firmware_dir.clone(),
-            tokens,
-        };
+        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), tokens);
         let http_doors = vec![http::Door::Tcp(doors.http), http::Door::Unix(doors.api)];
         let until = stopped.clone();
         services.spawn(async move {

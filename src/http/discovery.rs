@@ -10,10 +10,7 @@ use super::reply::{self, Reply};
 /// Answers `/api`.
 pub fn versions() -> Reply {
     let here = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}]);
-    reply::json(
-        StatusCode::OK,
-        &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": here}),
-    )
+    reply::json(StatusCode::OK, &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": here}))
 }
 
 /// Answers `/apis`: there are no groups beside the core's.
@@ -41,8 +38,7 @@ pub fn resources() -> Reply {
         json!({"name": format!("baremetalhosts/{action}"), "singularName": "", "namespaced": true,
                "kind": "BareMetalHost", "verbs": ["create"]})
     }));
-    let list =
-        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1", "resources": resources});
+    let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1", "resources": resources});
     reply::json(StatusCode::OK, &list)
 }
 

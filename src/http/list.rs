@@ -80,7 +80,8 @@ fn begun(shared: &Shared, kind: Kind, token: &str) -> Result<(Arc<Snapshot>, Opt
         let namespace = if namespace.is_empty() { None } else { Some(namespace.parse().ok()?) };
         Some((version.parse().ok()?, Key { kind, namespace, name: name.parse().ok()? }))
     };
-    let (version, after) = place().ok_or_else(|| Status::bad_request("continue is not a token that this server gave"))?;
+    let (version, after) =
+        place().ok_or_else(|| Status::bad_request("continue is not a token that this server gave"))?;
     let expired = || Status::gone("the list that this continues is no longer kept: begin it again");
     let state = shared.pages.find(version).ok_or_else(expired)?;
     Ok((state, Some(after)))

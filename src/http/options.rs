@@ -87,7 +87,9 @@ impl Options {
 }
 
 fn number(key: &str, value: &str) -> Result<u64, Status> {
-    value.parse().map_err(|_| Status::bad_request(format!("{key}: {value:?} is not a number that this server gave or takes")))
+    value
+        .parse()
+        .map_err(|_| Status::bad_request(format!("{key}: {value:?} is not a number that this server gave or takes")))
 }
 
 /// Accept lists media types by preference: a table is wanted where it comes before plain JSON.

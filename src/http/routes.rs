@@ -12,7 +12,7 @@ use super::boot::{self, Query};
 use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
-use super::{Peer, Role, Shared, discovery, install, list, openapi, metrics, objects, upload, watch};
+use super::{Peer, Role, Shared, discovery, install, list, metrics, objects, openapi, upload, watch};
 
 /// Tells when the server is to stop.
 pub type Stop = tokio::sync::watch::Receiver<bool>;
@@ -21,12 +21,7 @@ pub type Stop = tokio::sync::watch::Receiver<bool>;
 const SEGMENTS: usize = 16;
 
 /// Answers a request: a machine's by what it is, anybody else's by the role that they prove.
-pub async fn answer(
-    shared: &Shared,
-    peer: Peer,
-    request: Request<Incoming>,
-    stop: &Stop,
-) -> Reply {
+pub async fn answer(shared: &Shared, peer: Peer, request: Request<Incoming>, stop: &Stop) -> Reply {
     let path = request.uri().path().to_owned();
     let path = percent_encoding::percent_decode_str(&path).decode_utf8().unwrap_or(Cow::Borrowed(""));
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect();
@@ -59,12 +54,7 @@ pub async fn answer(
     }
 }
 
-async fn api(
-    shared: &Shared,
-    parts: &[&str],
-    request: Request<Incoming>,
-    stop: &Stop,
-) -> Result<Reply, Status> {
+async fn api(shared: &Shared, parts: &[&str], request: Request<Incoming>, stop: &Stop) -> Result<Reply, Status> {
     let method = request.method().clone();
     match (&method, parts) {
         (&Method::GET | &Method::HEAD, ["api"]) => return Ok(discovery::versions()),

@@ -151,7 +151,6 @@ fn term(text: &str) -> Result<Term, String> {
     }
 }
 
-
 /// Spells MAC addresses as the objects do, whatever spelling was asked with.
 fn normal(mut term: Term) -> Term {
     if term.key == "spec.bootMACAddress"
@@ -201,7 +200,9 @@ mod tests {
             let selection = Selection::parse(None, labels, fields).unwrap();
             assert_eq!(selection.takes(&host()), expected, "{labels} {fields}");
         }
-        for (labels, fields) in [("a in (b", ""), ("a b", ""), ("=b", ""), ("a)b", ""), ("", "spec.online=true"), ("", "metadata.name")] {
+        for (labels, fields) in
+            [("a in (b", ""), ("a b", ""), ("=b", ""), ("a)b", ""), ("", "spec.online=true"), ("", "metadata.name")]
+        {
             assert!(Selection::parse(None, labels, fields).is_err(), "{labels} {fields}");
         }
     }

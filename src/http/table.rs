@@ -103,12 +103,8 @@ const IMAGE: &[Column] = &[
     wide("Target", "Name of its iSCSI target."),
 ];
 
-const CONFIG: &[Column] = &[
-    NAME,
-    column("Format", "Who reads it."),
-    column("Files", "Files that it consists of."),
-    AGE,
-];
+const CONFIG: &[Column] =
+    &[NAME, column("Format", "Who reads it."), column("Files", "Files that it consists of."), AGE];
 
 fn columns(kind: Kind) -> &'static [Column] {
     match kind {

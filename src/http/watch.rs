@@ -39,10 +39,9 @@ pub fn watch(store: &Arc<Store>, kind: Kind, options: Options, stop: watch::Rece
         Some(_) => options.initial,
     };
     let phase = match (from_here, options.version) {
-        (false, Some(version)) if version > state.version => Phase::Lost(format!(
-            "version {version} is not one that this server has given: it is at {}",
-            state.version
-        )),
+        (false, Some(version)) if version > state.version => {
+            Phase::Lost(format!("version {version} is not one that this server has given: it is at {}", state.version))
+        }
         (false, Some(version)) => Phase::Following(version),
         (true, _) | (false, None) => Phase::Present(state, None),
     };
@@ -174,13 +173,15 @@ impl Watch {
     fn tell(&self, part: &mut BytesMut, kind: &str, object: &Object, past: Option<&Past>) {
         match (self.options.form, past) {
             (Form::Table(include), _) => {
-                let metadata = ListMeta { resource_version: object.meta().resource_version.to_string(), next: String::new() };
+                let metadata =
+                    ListMeta { resource_version: object.meta().resource_version.to_string(), next: String::new() };
                 let table = Table::of(self.kind, std::iter::once(object), metadata, include, now());
                 self.write(part, kind, &table);
             }
             (Form::Plain, None) => self.write(part, kind, &View(object)),
             (Form::Plain, Some(past)) => {
-                let wire = past.wire.get_or_init(|| serde_json::to_vec(&View(object)).map(Bytes::from).unwrap_or_default());
+                let wire =
+                    past.wire.get_or_init(|| serde_json::to_vec(&View(object)).map(Bytes::from).unwrap_or_default());
                 frame(part, kind, |part| part.extend_from_slice(wire));
             }
         }

@@ -176,7 +176,8 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
     let mut object = state.remove(key).ok_or_else(|| Error::NotFound(key.clone()))?;
     state.version += 1;
     object.meta_mut().resource_version = state.version;
-    let past = Past { version: state.version, verb: Verb::Deleted, object: object.clone(), before, wire: OnceLock::new() };
+    let past =
+        Past { version: state.version, verb: Verb::Deleted, object: object.clone(), before, wire: OnceLock::new() };
     Ok(Applied { object, past: Some(past), events: Vec::new() })
 }
 

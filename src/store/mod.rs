@@ -112,11 +112,20 @@ impl Store {
         let (announce, version) = watch::channel(first.version);
         let history = Arc::new(history::History::starting_at(first.version));
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
-        let writer = writer::Writer { disk, policy: policy.clone(), snapshot: snapshot.clone(), history: history.clone(), announce };
+        let writer = writer::Writer {
+            disk,
+            policy: policy.clone(),
+            snapshot: snapshot.clone(),
+            history: history.clone(),
+            announce,
+        };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(waiting, noted));
         let thread = thread.map_err(|error| Error::Unavailable(error.to_string().into()))?;
         let reader = std::sync::Mutex::new(reader);
-        Ok((Arc::new(Self { snapshot, history, policy, changes, entries, lost_entries: 0.into(), version, reader }), thread))
+        Ok((
+            Arc::new(Self { snapshot, history, policy, changes, entries, lost_entries: 0.into(), version, reader }),
+            thread,
+        ))
     }
 
     /// Gives the state as it is, for as long as the reader likes to look at it.

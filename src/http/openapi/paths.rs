@@ -14,17 +14,23 @@ pub fn all() -> Value {
         };
         let namespace: &[&str] = if kind.is_namespaced() { &["namespace"] } else { &[] };
         if kind.is_namespaced() {
-            let everywhere = json!({"get": list(kind, &[], "ForAllNamespaces"), "post": create(kind, &[], "InAnyNamespace")});
+            let everywhere =
+                json!({"get": list(kind, &[], "ForAllNamespaces"), "post": create(kind, &[], "InAnyNamespace")});
             paths.insert(format!("/api/v1/{}", kind.plural()), everywhere);
         }
-        paths.insert(collection.clone(), json!({"get": list(kind, namespace, ""), "post": create(kind, namespace, "")}));
+        paths
+            .insert(collection.clone(), json!({"get": list(kind, namespace, ""), "post": create(kind, namespace, "")}));
         let named: Vec<&str> = namespace.iter().copied().chain(["name"]).collect();
         paths.insert(format!("{collection}/{{name}}"), item(kind, &named));
         if kind == Kind::BareMetalHost {
             for (action, body) in [("install", Some("Wish")), ("release", None), ("hold", None)] {
-                paths.insert(format!("{collection}/{{name}}/{action}"), json!({"post": act(kind, action, body, &named)}));
+                paths.insert(
+                    format!("{collection}/{{name}}/{action}"),
+                    json!({"post": act(kind, action, body, &named)}),
+                );
             }
-            let history = operation("readBareMetalHostTimeline", &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
+            let history =
+                operation("readBareMetalHostTimeline", &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
             paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
         }
     }
@@ -53,16 +59,19 @@ fn machines(paths: &mut Map<String, Value>) {
     paths.insert("/boot.ipxe".into(), script("bootHook", json!([])));
     let file = json!([{"name": "file", "in": "query", "schema": {"type": "string"}, "description": "File of the config; its main one where none is named."}]);
     let refused = "Says which step missed.";
-    paths.insert("/api/v1/bootconfig".into(), json!({"get": {
-        "operationId": "bootConfig", "parameters": file, "security": [],
-        "responses": {
-            "200": {"description": "The config of the machine that asks.", "content": {
-                "application/vnd.coreos.ignition+json": {"schema": {"type": "string"}},
-                "text/cloud-config": {"schema": {"type": "string"}}, "text/plain": {"schema": {"type": "string"}},
-            }},
-            "400": plain(refused), "403": plain(refused), "404": plain(refused), "503": plain(refused),
-        },
-    }}));
+    paths.insert(
+        "/api/v1/bootconfig".into(),
+        json!({"get": {
+            "operationId": "bootConfig", "parameters": file, "security": [],
+            "responses": {
+                "200": {"description": "The config of the machine that asks.", "content": {
+                    "application/vnd.coreos.ignition+json": {"schema": {"type": "string"}},
+                    "text/cloud-config": {"schema": {"type": "string"}}, "text/plain": {"schema": {"type": "string"}},
+                }},
+                "400": plain(refused), "403": plain(refused), "404": plain(refused), "503": plain(refused),
+            },
+        }}),
+    );
     paths.insert("/api/v1/boot-complete".into(), json!({"post": {
         "operationId": "bootComplete", "parameters": [], "security": [],
         "responses": {
@@ -71,9 +80,12 @@ fn machines(paths: &mut Map<String, Value>) {
         },
     }}));
     for (path, id) in [("/healthz", "health"), ("/metrics", "metrics")] {
-        paths.insert(path.into(), json!({"get": {
-            "operationId": id, "parameters": [], "security": [], "responses": {"200": plain("Text.")},
-        }}));
+        paths.insert(
+            path.into(),
+            json!({"get": {
+                "operationId": id, "parameters": [], "security": [], "responses": {"200": plain("Text.")},
+            }}),
+        );
     }
 }
 
@@ -104,7 +116,8 @@ fn operation(
         let content = json!({"application/json": {"schema": reference("Status")}});
         responses.insert(code.to_string(), json!({"description": "Not done.", "content": content}));
     }
-    let mut operation = json!({"operationId": id, "parameters": parameters, "responses": responses, "security": [{"token": []}]});
+    let mut operation =
+        json!({"operationId": id, "parameters": parameters, "responses": responses, "security": [{"token": []}]});
     if let Some(body) = body {
         operation["requestBody"] = body;
     }
@@ -133,14 +146,16 @@ fn list(kind: Kind, path: &[&str], suffix: &str) -> Value {
         ("timeoutSeconds", "integer"),
     ];
     let name = format!("{kind}List");
-    let mut list = operation(&format!("list{kind}{suffix}"), path, &query, None, &[(200, &name)], &[400, 401, 404, 410]);
+    let mut list =
+        operation(&format!("list{kind}{suffix}"), path, &query, None, &[(200, &name)], &[400, 401, 404, 410]);
     let watch = json!({"schema": reference(&format!("{kind}Event"))});
     list["responses"]["200"]["content"]["application/json;stream=watch"] = watch;
     of_kind(list, kind, "list")
 }
 
 fn content(kinds: &[&str], schema: &Value) -> Value {
-    let content: Map<String, Value> = kinds.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();
+    let content: Map<String, Value> =
+        kinds.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();
     json!({"required": true, "content": content})
 }
 
@@ -160,7 +175,8 @@ fn item(kind: Kind, path: &[&str]) -> Value {
     let bad = [400, 401, 404, 409, 413, 415, 422, 503];
     let replace = operation(&format!("replace{kind}"), path, WRITE, Some(body), &good, &bad);
     let change = json!({"type": "object"});
-    let mut patched = content(&["application/merge-patch+json", "application/json", "application/apply-patch+yaml"], &change);
+    let mut patched =
+        content(&["application/merge-patch+json", "application/json", "application/apply-patch+yaml"], &change);
     patched["content"]["application/json-patch+json"] = json!({"schema": {"type": "array", "items": change}});
     let query: Vec<_> = WRITE.iter().copied().chain([("force", "boolean")]).collect();
     let patch = operation(&format!("patch{kind}"), path, &query, Some(patched), &[good[0], (201, kind.as_str())], &bad);
