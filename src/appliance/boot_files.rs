@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::boot::{Context, Drop, Facts, Stage, Verdict, render};
+use crate::boot::{Drop, Facts, Form, Stage, Verdict};
 use crate::config::Config;
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
@@ -99,19 +99,7 @@ impl Files {
     async fn autoexec(&self, facts: Option<Facts>) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
         let ruling = self.gate.script(&facts).await;
-        let state = self.gate.store.glance();
-        let image = match &ruling.verdict {
-            Verdict::SanBoot(name) => state.image(name).cloned(),
-            _ => None,
-        };
-        let context = Context {
-            site: &self.gate.site,
-            mac: facts.mac,
-            host: ruling.host.as_deref(),
-            image: image.as_deref(),
-            autoexec: true,
-        };
-        Answer::Content(Content::Shared(render(&ruling.verdict, &context).into()))
+        Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, Form::Autoexec).into()))
     }
 
     fn program(&self, path: &crate::tftp::path::RelativePath) -> Answer {

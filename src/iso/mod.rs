@@ -25,6 +25,7 @@ mod tell;
 mod tree;
 mod udf;
 mod volume;
+mod wishes;
 
 pub use compose::{Composed, ImplantedDigest, Wishes, compose};
 pub use coreos::{CoreOs, KargsArea};
@@ -41,3 +42,4 @@ pub use overlay::{Overlay, Patch, Piece, Pieces, Tag, View};
 pub use read::{ImageFile, Memory, ReadAt};
 pub use tree::{Entry, Kind};
 pub use volume::Iso;
+pub use wishes::{kernel_arguments, wishes};
