@@ -1,8 +1,10 @@
 //! The gate: asks `boot::decide` on behalf of every protocol, and makes durable what a verdict
 //! depends on before the protocol may say it.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::boot::{Facts, Site, Stage, Verdict, Why, decide};
 use crate::event::{Counters, Event, Protocol};
@@ -17,6 +19,36 @@ pub struct Gate {
     pub site: Arc<Site>,
     pub store: Arc<Store>,
     pub counters: Arc<Counters>,
+    pub booting: Booting,
+}
+
+/// Remembers for a moment which machines' iPXE we have just answered.
+#[derive(Debug, Default)]
+pub struct Booting(Mutex<HashMap<Mac, Instant>>);
+
+impl Booting {
+    /// Is how long after its DHCP round a machine counts as booting.
+    const MOMENT: Duration = Duration::from_secs(60);
+    /// Bounds the machines that are remembered.
+    const MACHINES: usize = 8192;
+
+    /// Notes that a machine's iPXE was answered.
+    pub fn note(&self, mac: Mac) {
+        let now = Instant::now();
+        let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if machines.len() >= Self::MACHINES {
+            machines.retain(|_, at| now - *at < Self::MOMENT);
+        }
+        if machines.len() < Self::MACHINES {
+            machines.insert(mac, now);
+        }
+    }
+
+    /// Says whether a machine's iPXE was just answered; each answer counts once.
+    pub fn take(&self, mac: Mac) -> bool {
+        let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        machines.remove(&mac).is_some_and(|at| at.elapsed() < Self::MOMENT)
+    }
 }
 
 /// Is a verdict with the objects that it is about.
