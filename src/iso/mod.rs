@@ -4,6 +4,7 @@
 //! the few extents in which the host's view differs; `View` reads as the whole.
 
 mod add;
+mod cidata;
 mod compose;
 mod coreos;
 mod descriptor;
@@ -27,6 +28,7 @@ mod udf;
 mod volume;
 mod wishes;
 
+pub use cidata::{SEED_FILES, meta_data, seed};
 pub use compose::{Composed, ImplantedDigest, Wishes, compose};
 pub use coreos::{CoreOs, KargsArea};
 pub use descriptor::{Descriptor, Extent, PathTables, Spelling, Volume};
