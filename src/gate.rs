@@ -1,6 +1,7 @@
 //! The gate: asks `boot::decide` on behalf of every protocol, and makes durable what a verdict
 //! depends on before the protocol may say it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,8 +124,9 @@ impl Gate {
         }
     }
 
-    /// Writes a verdict in a boot loader's words.
-    pub fn render(&self, facts: &Facts, ruling: &Ruling, form: Form) -> String {
+    /// Writes a verdict in a boot loader's words, for a machine that reached us at an address of ours.
+    pub fn render(&self, facts: &Facts, ruling: &Ruling, form: Form, at: Option<IpAddr>) -> String {
+        let site = self.site_at(at);
         let state = self.store.glance();
         let host = ruling.host.as_deref();
         let image = match &ruling.verdict {
@@ -138,32 +140,52 @@ impl Gate {
             _ => Vec::new(),
         };
         let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
-        let url = self.config_url(host, config);
+        let url = config_url(&site, self.token(host), config);
         let arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
-        let context =
-            Context { site: &self.site, mac: facts.mac, host, image, arguments: &arguments, choices: &choices };
+        let context = Context { site: &site, mac: facts.mac, host, image, arguments: &arguments, choices: &choices };
         render(&ruling.verdict, form, &context)
     }
 
-    /// Gives the address at which a host's installer finds its config, with the token of this install.
-    pub fn config_url(&self, host: Option<&Host>, config: Option<&BootConfig>) -> String {
-        let token = host.map(|host| self.tokens.of(host)).unwrap_or_default();
-        match config.map(|config| config.spec.format) {
-            Some(Format::CloudInit) => format!("{}/nocloud/{token}/", self.site.url()),
-            _ => format!("{}/api/v1/bootconfig?token={token}", self.site.url()),
+    /// Gives the site as machines see it that reach us at one of our addresses.
+    fn site_at(&self, at: Option<IpAddr>) -> Cow<'_, Site> {
+        match at {
+            Some(at) if at != self.site.address => Cow::Owned(self.site.reached_at(at)),
+            _ => Cow::Borrowed(&*self.site),
         }
+    }
+
+    fn token(&self, host: Option<&Host>) -> String {
+        host.map(|host| self.tokens.of(host)).unwrap_or_default()
     }
 
     /// Gives an image as a host sees it; as it is where no host is named.
     ///
     /// # Errors
     /// The file cannot be read, or what was declared of it cannot be done.
-    pub fn medium(&self, image: &Image, host: Option<&Host>) -> Result<Arc<dyn ReadAt>, media::Error> {
+    pub fn medium(
+        &self,
+        image: &Image,
+        host: Option<&Host>,
+        at: Option<IpAddr>,
+    ) -> Result<Arc<dyn ReadAt>, media::Error> {
         let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
         let state = self.store.glance();
         let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
-        let wishes = iso::wishes(image, Some(host), config, &self.config_url(Some(host), config));
+        let url = config_url(&self.site_at(at), self.token(Some(host)), config);
+        let wishes = iso::wishes(image, Some(host), config, &url);
         self.media.view(image, wishes)
+    }
+
+    /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
+    ///
+    /// # Errors
+    /// The files do not fit a seed.
+    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
+        let seed = iso::seed(host.metadata.name.as_str(), &host.metadata.uid, &config.spec.data)?;
+        Ok(Some(Arc::new(iso::Memory(seed))))
     }
 
     /// Decides whether a machine may attach an image.
@@ -236,11 +258,19 @@ impl Gate {
 
     async fn advance(&self, facts: &Facts, change: Life) -> Result<Arc<Host>, Error> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
-        let sighting = Sighting { firmware, address: facts.address };
+        let sighting = Sighting { firmware, address: facts.address, uuid: facts.uuid };
         match self.store.commit(Change::Advance { mac: facts.mac, change, sighting }).await? {
             crate::fleet::Object::Host(host) => Ok(host),
             crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => Err(Error::NoSuchMac(facts.mac)),
         }
+    }
+}
+
+/// Gives the address at which an installer finds its config, with the token of this install.
+fn config_url(site: &Site, token: String, config: Option<&BootConfig>) -> String {
+    match config.map(|config| config.spec.format) {
+        Some(Format::CloudInit) => format!("{}/nocloud/{token}/", site.url()),
+        _ => format!("{}/api/v1/bootconfig?token={token}", site.url()),
     }
 }
 

@@ -11,6 +11,7 @@ mod meta;
 mod object;
 pub mod rules;
 pub mod unknown;
+mod who;
 
 pub use architecture::Architecture;
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
@@ -19,3 +20,4 @@ pub use image::{Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles,
 pub use mac::{BadMac, Mac, octets};
 pub use meta::{BadName, Key, Kind, Meta, Name};
 pub use object::Object;
+pub use who::Who;

@@ -73,10 +73,10 @@ fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
 
 async fn decided(shared: &Shared, peer: &Peer, mac: Mac, firmware: Option<Firmware>, form: Form, peek: bool) -> Reply {
     let gate = &shared.gate;
-    let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address };
+    let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address, uuid: None };
     // A HEAD only looks: nothing has been offered to who did not read it.
     let ruling = if peek { gate.look(&facts) } else { gate.script(&facts).await };
-    let script = gate.render(&facts, &ruling, form);
+    let script = gate.render(&facts, &ruling, form, peer.local);
     gate.counters.answer(Protocol::Http);
     text(StatusCode::OK, script)
 }
@@ -185,7 +185,7 @@ fn who(shared: &Shared, peer: &Peer) -> Result<Facts, Box<Reply>> {
         return Err(text(StatusCode::BAD_REQUEST, "a machine is known by its address: ask over TCP\n").into());
     };
     match shared.gate.whose(address) {
-        Ok(Some(mac)) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: Some(address) }),
+        Ok(Some(mac)) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: Some(address), uuid: None }),
         Ok(None) => Err(stranger(shared, address, Why::NoSuchHost).into()),
         Err(why) => Err(stranger(shared, address, why).into()),
     }
