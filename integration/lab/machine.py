@@ -60,7 +60,7 @@ class Machine:
             # OVMF drives the card itself (its own PXE client); SeaBIOS needs QEMU's iPXE ROM.
             rom = ",romfile=" if self.firmware == "uefi" else ""
             command += ["-netdev", f"tap,id=lan,ifname={network.tap()},script=no,downscript=no",
-                        "-device", f"virtio-net-pci,netdev=lan,mac={self.mac},bootindex=1{rom}"]
+                        "-device", f"virtio-net-pci,id=nic,netdev=lan,mac={self.mac},bootindex=1{rom}"]
         if cdrom:
             command += ["-drive", f"if=none,id=cd,format=raw,readonly=on,file={cdrom}",
                         "-device", "ide-cd,drive=cd,bootindex=0"]
