@@ -21,7 +21,8 @@ fn sources() -> Vec<Source> {
         let code = code.split("#[cfg(test)]\npub mod tests").next().unwrap();
         Source { path: path.strip_prefix(&root).unwrap().display().to_string(), code: code.to_owned() }
     };
-    let is_test = |path: &PathBuf| path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+    let is_test =
+        |path: &PathBuf| path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
     paths.iter().filter(|path| !is_test(path)).map(read).collect()
 }
 
@@ -39,7 +40,8 @@ fn gather(directory: &Path, into: &mut Vec<PathBuf>) {
 
 /// Says whether a file is of the rim: it may touch the world.
 fn is_rim(path: &str) -> bool {
-    let rim_files = ["main.rs", "appliance.rs", "config.rs", "gate.rs", "manifest.rs", "admit.rs", "privileges.rs", "event.rs"];
+    let rim_files =
+        ["main.rs", "appliance.rs", "config.rs", "gate.rs", "manifest.rs", "admit.rs", "privileges.rs", "event.rs"];
     let rim_folders = ["cli/", "store/", "http/"];
     rim_files.contains(&path) || rim_folders.iter().any(|folder| path.starts_with(folder)) || is_rim_of_protocol(path)
 }
@@ -117,8 +119,24 @@ fn modules_name_only_those_they_may() {
 #[test]
 fn pure_code_does_not_touch_the_world() {
     const WORLD: &[&str] = &[
-        "tokio::", "std::fs", "std::net::Udp", "std::net::Tcp", "std::thread", "Instant::now", "SystemTime", "Timestamp::now",
-        "async fn", "rusqlite", "nix::", "socket2::", "Uuid::new_v4", "getrandom", "std::env", "std::process", "println!", "eprintln!",
+        "tokio::",
+        "std::fs",
+        "std::net::Udp",
+        "std::net::Tcp",
+        "std::thread",
+        "Instant::now",
+        "SystemTime",
+        "Timestamp::now",
+        "async fn",
+        "rusqlite",
+        "nix::",
+        "socket2::",
+        "Uuid::new_v4",
+        "getrandom",
+        "std::env",
+        "std::process",
+        "println!",
+        "eprintln!",
     ];
     let mut wrong = Vec::new();
     for source in sources().iter().filter(|source| !is_rim(&source.path)) {
@@ -138,8 +156,11 @@ fn pure_code_does_not_touch_the_world() {
 
 #[test]
 fn there_is_one_decision() {
-    let decisions: Vec<_> =
-        sources().iter().filter(|source| source.code.contains("fn decide(")).map(|source| source.path.clone()).collect();
+    let decisions: Vec<_> = sources()
+        .iter()
+        .filter(|source| source.code.contains("fn decide("))
+        .map(|source| source.path.clone())
+        .collect();
     assert_eq!(decisions, ["boot/decide.rs"]);
 }
 
@@ -190,7 +211,8 @@ fn functions(code: &str) -> Vec<(String, usize)> {
         let indent = line.len() - trimmed.len();
         let Some(rest) = trimmed.split("fn ").nth(1).filter(|_| {
             let head = trimmed.split("fn ").next().unwrap();
-            head.split_whitespace().all(|word| word.starts_with("pub") || matches!(word, "async" | "const" | "unsafe" | "extern"))
+            head.split_whitespace()
+                .all(|word| word.starts_with("pub") || matches!(word, "async" | "const" | "unsafe" | "extern"))
         }) else {
             continue;
         };

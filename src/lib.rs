@@ -1,10 +1,33 @@
 //! bootlatch owns the network boot path of a site in one process.
+//!
+//! What a machine boots is decided in one place, `boot::decide`, from values. Every protocol turns its
+//! packet into `boot::Facts`, asks through `gate::Gate`, and says the verdict in its own words.
+//!
+//! Invariants, each kept by a test (`integration/tidy.rs` holds who may name whom):
+//! 1. `fleet` and `boot` are pure: no clock, no files, no tokio, no randomness.
+//! 2. Only the rim touches the world: `serve.rs`, `store`, `http`, `cli`, `config`, `gate`, `manifest`,
+//!    `admit`, `privileges`, `appliance`.
+//! 3. A change is on disk before anybody sees it, and before anybody is told of it.
+//! 4. Every refusal and every drop has a reason (`boot::Why`, `boot::Drop`), counted in `event::Counters`.
+//! 5. Nothing ends an install but the machine's own word, unless the site chose otherwise by name.
+//!
+//! The way of a DISCOVER: `dhcp::serve` -> `dhcp::packet` -> `dhcp::answer::facts` -> `gate` ->
+//! `boot::decide` -> `dhcp::answer::reply`.
+
+pub mod admit;
+pub mod appliance;
 pub mod boot;
+pub mod cli;
 pub mod config;
 pub mod dhcp;
 pub mod event;
 pub mod fleet;
 pub mod gate;
+pub mod http;
+pub mod iscsi;
 pub mod iso;
+pub mod manifest;
+pub mod privileges;
+pub mod provision;
 pub mod store;
 pub mod tftp;

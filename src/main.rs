@@ -1,1 +1,7 @@
-fn main() {}
+use std::process::ExitCode;
+
+use bootlatch::{appliance, cli};
+
+fn main() -> ExitCode {
+    cli::run(appliance::run)
+}

@@ -82,7 +82,8 @@ pub async fn load(directory: &Path, namespace: &Name, places: &Places, store: &A
             continue;
         }
         let prepared = admit::prepare(object, before.as_ref(), places);
-        let prepared = prepared.map_err(|error| Error::Wrong { path: path.clone(), line, message: error.to_string() })?;
+        let prepared =
+            prepared.map_err(|error| Error::Wrong { path: path.clone(), line, message: error.to_string() })?;
         let change = Change::Put { object: prepared, expect: Expect::Any };
         store.commit(change).await.map_err(|source| Error::Refused { path, line, source })?;
         written += 1;
@@ -107,7 +108,11 @@ fn read(path: &Path, namespace: &Name) -> Result<Vec<Declared>, Error> {
     let wrong = |source| Error::Read { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(wrong)?.len();
     if size > LARGEST_FILE {
-        return Err(Error::Wrong { path: path.to_owned(), line: 1, message: format!("{size} bytes are more than a manifest may have") });
+        return Err(Error::Wrong {
+            path: path.to_owned(),
+            line: 1,
+            message: format!("{size} bytes are more than a manifest may have"),
+        });
     }
     let text = std::fs::read_to_string(path).map_err(wrong)?;
     let mut declared = Vec::new();
@@ -227,7 +232,11 @@ mod tests {
 
     #[test]
     fn the_mark_follows_the_text() {
-        let text = |image: &str| format!("apiVersion: v1\nkind: BareMetalHost\nmetadata: {{name: vm}}\nspec: {{bootMACAddress: \"52:54:00:00:00:01\", image: \"{image}\"}}\n");
+        let text = |image: &str| {
+            format!(
+                "apiVersion: v1\nkind: BareMetalHost\nmetadata: {{name: vm}}\nspec: {{bootMACAddress: \"52:54:00:00:00:01\", image: \"{image}\"}}\n"
+            )
+        };
         let mark = |text: &str| parse(text, &namespace()).unwrap().meta().annotations[MARK].clone();
         assert_eq!(mark(&text("a")), mark(&text("a")));
         assert_ne!(mark(&text("a")), mark(&text("b")));

@@ -27,7 +27,8 @@ pub fn choose(named: Option<&str>) -> anyhow::Result<Option<Unprivileged>> {
         Some(name) => find(name)?.ok_or_else(|| anyhow!("user: there is no user {name:?}"))?,
         None => match find("bootlatch")? {
             Some(user) => user,
-            None => find("nobody")?.ok_or_else(|| anyhow!("user: there is neither a user bootlatch nor a user nobody; name one"))?,
+            None => find("nobody")?
+                .ok_or_else(|| anyhow!("user: there is neither a user bootlatch nor a user nobody; name one"))?,
         },
     };
     Ok(Some(Unprivileged { name: user.name, uid: user.uid, gid: user.gid }))

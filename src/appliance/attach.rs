@@ -100,7 +100,10 @@ impl Usher {
         let state = self.gate.store.glance();
         let names = state.images().map(|image| &image.metadata.name);
         let attachable = names.filter(|name| self.image(login, name).is_ok());
-        let entry = |name: &Name| TargetEntry { name: self.gate.site.target_iqn(name), portals: vec![self.gate.site.iscsi.to_string()] };
+        let entry = |name: &Name| TargetEntry {
+            name: self.gate.site.target_iqn(name),
+            portals: vec![self.gate.site.iscsi.to_string()],
+        };
         attachable.map(entry).collect()
     }
 }
@@ -117,7 +120,10 @@ fn tell(gate: &Gate, report: Report) {
     match report {
         Report::Attached(login) => {
             gate.counters.answer(Protocol::Iscsi);
-            let event = Event::IscsiLogin { initiator: login.claim.initiator.clone(), target: login.claim.target.clone().unwrap_or_default() };
+            let event = Event::IscsiLogin {
+                initiator: login.claim.initiator.clone(),
+                target: login.claim.target.clone().unwrap_or_default(),
+            };
             if login.claim.target.is_some() {
                 gate.store.note(facts(gate, &login).map(|facts| facts.mac), event);
             }

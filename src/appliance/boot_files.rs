@@ -14,7 +14,9 @@ use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
 use crate::gate::{Gate, by_address};
 use crate::tftp::path::{Asked, File};
-use crate::tftp::serve::{self as tftp, Answer, Content, Dropped, Ended, Listener, Refusal, Report, Request, Settings, SiteFolder, Ticket};
+use crate::tftp::serve::{
+    self as tftp, Answer, Content, Dropped, Ended, Listener, Refusal, Report, Request, Settings, SiteFolder, Ticket,
+};
 use crate::tftp::transfer::Ending;
 
 /// Holds the boot programs in memory: read once, while everything is readable, and served from there.
@@ -136,13 +138,18 @@ fn name(asked: &Asked) -> String {
 
 /// Puts what the server tells into the counters and the timelines.
 fn tell(gate: &Gate, report: Report) {
-    let mac = |asked: &Asked, peer: std::net::SocketAddr| asked.mac().or_else(|| by_address(&gate.store, peer.ip(), None).ok().flatten());
+    let mac = |asked: &Asked, peer: std::net::SocketAddr| {
+        asked.mac().or_else(|| by_address(&gate.store, peer.ip(), None).ok().flatten())
+    };
     match report {
-        Report::Started { peer, asked, .. } => gate.store.note(mac(&asked, peer), Event::TftpStart { file: name(&asked) }),
+        Report::Started { peer, asked, .. } => {
+            gate.store.note(mac(&asked, peer), Event::TftpStart { file: name(&asked) })
+        }
         Report::Ended { peer, asked, how: Ended::Peer(Ending::Complete), octets, took, resent } => {
             gate.counters.answer(Protocol::Tftp);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            gate.store.note(mac(&asked, peer), Event::TftpDone { file: name(&asked), bytes: octets, milliseconds, resent });
+            gate.store
+                .note(mac(&asked, peer), Event::TftpDone { file: name(&asked), bytes: octets, milliseconds, resent });
         }
         Report::Ended { peer, asked, how, octets, .. } => {
             tracing::debug!(%peer, file = name(&asked), ?how, octets, "a transfer ended early");
@@ -163,7 +170,11 @@ fn tell(gate: &Gate, report: Report) {
                 }
                 Dropped::Malformed(_) => Drop::BadHeader,
                 Dropped::Stray | Dropped::ToMany => Drop::NotForUs,
-                Dropped::Overload | Dropped::NoSocket(_) | Dropped::NotSent(_) | Dropped::Silence | Dropped::Stopping => Drop::Overload,
+                Dropped::Overload
+                | Dropped::NoSocket(_)
+                | Dropped::NotSent(_)
+                | Dropped::Silence
+                | Dropped::Stopping => Drop::Overload,
             };
             gate.counters.discard(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
         }

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
-use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::Config;
 use crate::dhcp;
@@ -58,14 +57,18 @@ fn address(interface: &str, configured: Option<IpAddr>) -> anyhow::Result<Ipv4Ad
         let names: Vec<_> = interfaces.iter().map(|found| found.name.as_str()).collect();
         bail!("interface: there is no {interface:?} here; there are {}", names.join(", "));
     };
-    let addresses: Vec<_> = found.ips.iter().filter_map(|net| match net.ip() {
+    let v4 = found.ips.iter().filter_map(|net| match net.ip() {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     });
+    let addresses: Vec<_> = v4.collect();
     match configured {
         Some(IpAddr::V4(wanted)) if addresses.contains(&wanted) => Ok(wanted),
         Some(wanted) => bail!("address: {interface} does not have {wanted}"),
-        None => addresses.first().copied().ok_or_else(|| anyhow!("interface: {interface} has no IPv4 address yet: give it one, or name another")),
+        None => addresses
+            .first()
+            .copied()
+            .ok_or_else(|| anyhow!("interface: {interface} has no IPv4 address yet: give it one, or name another")),
     }
 }
 
@@ -85,7 +88,9 @@ fn listen(address: SocketAddr, key: &str) -> anyhow::Result<std::net::TcpListene
 fn listen_locally(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {
     // We hold the directory's lock: a socket that is there was left by a process that died.
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(|| path.display().to_string()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| path.display().to_string());
+        }
         _ => {}
     }
     let bind = || -> std::io::Result<_> {

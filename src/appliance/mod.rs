@@ -23,7 +23,7 @@ use crate::fleet::lifecycle::{Change as Life, is_overdue};
 use crate::gate::Gate;
 use crate::http;
 use crate::store::{self, Change, Sighting, Store};
-use crate::{dhcp, iscsi, manifest, privileges, tftp};
+use crate::{dhcp, manifest, privileges};
 
 use doors::Doors;
 
@@ -34,8 +34,11 @@ const OVERDUE_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// What kept it from starting; nothing is answered then.
-pub fn run(flags: &Flags) -> anyhow::Result<()> {
-    let config = config::load(flags)?;
+pub fn run(flags: Flags) -> anyhow::Result<()> {
+    start_log();
+    // What is made from here on is the owner's and the group's: the state holds secrets.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
+    let config = config::load(&flags)?;
     let user = privileges::choose(config.user.as_deref())?;
     let isos = config.state_dir.join("isos");
     make_directory(&config.state_dir)?;
@@ -55,6 +58,15 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     writer.join().map_err(|_| anyhow!("the store's writer died"))?;
     drop(lock);
     ended
+}
+
+/// Writes the log to standard error; `BOOTLATCH_LOG` says how much, as in `bootlatch=debug`.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BOOTLATCH_LOG").unwrap_or_else(|_| "info".into());
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // A second start within one process, as in a test, keeps the first log.
+    let _ = log.with_target(false).try_init();
 }
 
 fn workers() -> usize {
@@ -87,7 +99,13 @@ struct Appliance {
 }
 
 impl Appliance {
-    fn new(config: Config, doors: Doors, programs: boot_files::Cache, store: Arc<Store>, isos: PathBuf) -> anyhow::Result<Self> {
+    fn new(
+        config: Config,
+        doors: Doors,
+        programs: boot_files::Cache,
+        store: Arc<Store>,
+        isos: PathBuf,
+    ) -> anyhow::Result<Self> {
         let tokens = http::Tokens::open(&config.state_dir)?;
         let site = Arc::new(Site {
             unknown_hosts: config.unknown_hosts.clone(),
@@ -123,7 +141,12 @@ impl Appliance {
         let dhcp = dhcp.transpose()?;
         services.spawn(boot_files::serve(doors.tftp, &config, gate.clone(), programs, stopped.clone()));
         services.spawn(attach::serve(doors.iscsi, &config, gate.clone(), media, stopped.clone()));
-        let shared = http::Shared { gate: gate.clone(), places: places.clone(), firmware_dir: config.firmware_dir.clone(), tokens };
+        let shared = http::Shared {
+            gate: gate.clone(),
+            places: places.clone(),
+            firmware_dir: config.firmware_dir.clone(),
+            tokens,
+        };
         let http_doors = vec![http::Door::Tcp(doors.http), http::Door::Unix(doors.api)];
         let until = stopped.clone();
         services.spawn(async move {
@@ -182,7 +205,11 @@ async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> an
         let now = store::now();
         let state = gate.store.snapshot();
         for host in state.under_way().filter(|host| is_overdue(host, now, &gate.site.install)) {
-            let change = Change::Advance { mac: host.spec.boot_mac_address, change: Life::TimeUp, sighting: Sighting::default() };
+            let change = Change::Advance {
+                mac: host.spec.boot_mac_address,
+                change: Life::TimeUp,
+                sighting: Sighting::default(),
+            };
             if let Err(error) = gate.store.commit(change).await {
                 tracing::error!(%error, host = %host.metadata.name, "an install that ran out of time could not be marked");
             }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::rules::Invalid;
 use super::{BootConfig, Host, Image, Key, Kind, Meta};
 
 /// Is any one object, as the store keeps it and manifests declare it.
@@ -53,12 +54,12 @@ impl Object {
     /// Reads an object of a known kind from its JSON body.
     ///
     /// # Errors
-    /// The field that is missing, unknown or of the wrong type, as serde says it.
-    pub fn from_json(kind: Kind, body: serde_json::Value) -> Result<Self, serde_json::Error> {
+    /// The field that is missing, unknown or of the wrong type.
+    pub fn from_json(kind: Kind, body: serde_json::Value) -> Result<Self, Invalid> {
         Ok(match kind {
-            Kind::BareMetalHost => Self::Host(Arc::new(serde_json::from_value(body)?)),
-            Kind::IscsiCdrom => Self::Image(Arc::new(serde_json::from_value(body)?)),
-            Kind::BootConfig => Self::BootConfig(Arc::new(serde_json::from_value(body)?)),
+            Kind::BareMetalHost => Self::Host(Arc::new(typed(body)?)),
+            Kind::IscsiCdrom => Self::Image(Arc::new(typed(body)?)),
+            Kind::BootConfig => Self::BootConfig(Arc::new(typed(body)?)),
         })
     }
 
@@ -73,4 +74,11 @@ impl Object {
             Self::BootConfig(config) => serde_json::to_string(config),
         }
     }
+}
+
+fn typed<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, Invalid> {
+    serde_path_to_error::deserialize(body).map_err(|error| {
+        let path = error.path().to_string();
+        Invalid { field: path.into(), message: error.into_inner().to_string() }
+    })
 }

@@ -1,5 +1,7 @@
 //! The rules that every write must pass, whatever route it came by.
 
+use std::borrow::Cow;
+
 use super::{Boots, Host, Image, ImageSpec, Key, Name};
 
 /// Says which field breaks a rule, and what to do about it.
@@ -7,12 +9,12 @@ use super::{Boots, Host, Image, ImageSpec, Key, Name};
 #[error("{field}: {message}")]
 pub struct Invalid {
     /// Is the field's path, as in `spec.bootConfigRef`.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     pub message: String,
 }
 
 fn invalid(field: &'static str, message: String) -> Result<(), Invalid> {
-    Err(Invalid { field, message })
+    Err(Invalid { field: field.into(), message })
 }
 
 /// Is what a host's references lead to, looked up by whoever holds the objects.
@@ -119,7 +121,7 @@ mod tests {
         config: Option<&str>,
         image: Option<&Image>,
         config_exists: bool,
-    ) -> Option<&'static str> {
+    ) -> Option<Cow<'static, str>> {
         let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         spec.image = image_name.parse().unwrap();
         spec.boot_config_ref = config.map(name);
@@ -131,18 +133,18 @@ mod tests {
     #[test]
     fn a_host_refers_only_to_what_exists_and_fits() {
         let (bare, with) = (image(&[]), image(&["builder", "target"]));
-        assert_eq!(check("live", None, None, false), Some("spec.image"));
+        assert_eq!(check("live", None, None, false), Some("spec.image".into()));
         assert_eq!(check("live", None, Some(&bare), false), None);
-        assert_eq!(check("live", Some("builder"), Some(&bare), true), Some("spec.bootConfigRef"));
+        assert_eq!(check("live", Some("builder"), Some(&bare), true), Some("spec.bootConfigRef".into()));
         assert_eq!(check("live", Some("builder"), Some(&with), true), None);
-        assert_eq!(check("live", Some("builder"), Some(&with), false), Some("spec.bootConfigRef"));
-        assert_eq!(check("live", Some("other"), Some(&with), true), Some("spec.bootConfigRef"));
+        assert_eq!(check("live", Some("builder"), Some(&with), false), Some("spec.bootConfigRef".into()));
+        assert_eq!(check("live", Some("other"), Some(&with), true), Some("spec.bootConfigRef".into()));
     }
 
     #[test]
     fn a_host_that_boots_its_disk_may_keep_a_config_that_exists() {
         assert_eq!(check("localboot", Some("target"), None, true), None);
-        assert_eq!(check("", Some("target"), None, false), Some("spec.bootConfigRef"));
+        assert_eq!(check("", Some("target"), None, false), Some("spec.bootConfigRef".into()));
         assert_eq!(check("", None, None, false), None);
     }
 
@@ -166,7 +168,7 @@ mod tests {
         {
             let mut spec = image(&[]).spec;
             spec.iso_file = file.into();
-            assert_eq!(check_image(&spec, None).err().map(|error| error.field), field, "{file}");
+            assert_eq!(check_image(&spec, None).err().map(|error| error.field), field.map(Cow::from), "{file}");
         }
         assert!(check_image(&image(&["gone"]).spec, Some(&name("gone"))).is_err());
     }

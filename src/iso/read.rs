@@ -2,6 +2,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
 /// Is a medium that is read by position: a file, or a view of one.
 pub trait ReadAt: std::fmt::Debug + Send + Sync {
     /// Gives the medium's length in bytes. It does not change while the medium is open.
@@ -17,6 +19,16 @@ pub trait ReadAt: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// `UnexpectedEof` past the end, and what the file system says.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Fills the buffer from an offset where that needs no waiting for a disk: what a task that
+    /// others wait for calls first. What a failed call left in the buffer means nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock` where [`Self::read_at`] must be called, on a thread that may wait.
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let _ = (offset, into);
+        Err(io::ErrorKind::WouldBlock.into())
+    }
 }
 
 /// Is an image file, whose length was taken once.
@@ -49,5 +61,16 @@ impl ReadAt for ImageFile {
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(into, offset)
+    }
+
+    /// Reads from the page cache. A file system that has no such read (EOPNOTSUPP) says `WouldBlock` too.
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let wanted = into.len();
+        let read = preadv2(&self.file, &mut [io::IoSliceMut::new(into)], offset, ReadWriteFlags::NOWAIT);
+        match read {
+            Ok(read) if read == wanted => Ok(()),
+            Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -123,7 +123,7 @@ fn check_image(state: &Snapshot, image: &Image) -> Result<(), Error> {
     };
     if let Some(host) = state.hosts().filter(using).find(unlisted) {
         let message = format!("host {} combines the image with a config that is no longer listed", host.metadata.name);
-        return Err(rules::Invalid { field: "spec.bootConfigs", message }.into());
+        return Err(rules::Invalid { field: "spec.bootConfigs".into(), message }.into());
     }
     Ok(())
 }

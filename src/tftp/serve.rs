@@ -596,5 +596,5 @@ fn raise_descriptor_limit(needed: u64) {
 }
 
 #[cfg(test)]
-#[path = "serve_tests.rs"]
+#[path = "tests/serve.rs"]
 mod tests;

@@ -367,5 +367,5 @@ fn nanoseconds(sample: Duration) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "transfer_tests.rs"]
+#[path = "tests/transfer.rs"]
 mod tests;

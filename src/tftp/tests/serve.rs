@@ -293,6 +293,7 @@ fn what_cannot_be_read_is_refused_in_words_and_writes_are_too() {
         assert_eq!(answer, b"\0\x06tsize\x0012\0");
         client.send(Packet::Ack(0), from);
         assert_eq!(client.hear().0, b"\0\x03\0\x01one\r\ntwo\r\0\r\n");
+        client.send(Packet::Ack(1), from);
     }
 }
 
@@ -391,15 +392,17 @@ fn requests_beyond_the_limit_are_dropped_until_a_transfer_ends() {
     for single_port in [false, true] {
         let world = World::new("127.0.0.1:0", Settings { single_port, transfers: 3, ..Settings::default() });
         let clients: Vec<Client> = (0..4).map(|_| world.client()).collect();
-        let mut from = world.address;
-        for client in &clients[..3] {
+        let ask = |client: &Client| {
             client.ask("600", b"");
-            from = client.hear().1;
-        }
+            client.hear().1
+        };
+        let from: Vec<SocketAddr> = clients.iter().take(3).map(ask).collect();
         clients[3].ask("600", b"");
         assert_eq!(world.dropped(), "Overload");
-        clients[2].send(Packet::Error { code: 0, message: b"" }, from);
-        assert_eq!(world.ended().0, "Peer(Aborted(0))");
+        for (client, from) in clients.iter().zip(from) {
+            client.send(Packet::Error { code: 0, message: b"" }, from);
+            assert_eq!(world.ended().0, "Peer(Aborted(0))");
+        }
         assert_eq!(clients[3].read("5", b"", 1), bytes(5).to_vec());
     }
 }

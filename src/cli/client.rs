@@ -1,0 +1,140 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Is how long a server may take to be reached.
+const REACH: Duration = Duration::from_secs(10);
+
+/// Says which server a command is for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Reach {
+    /// The server: unix:/PATH/api.sock or http://ADDRESS:PORT
+    #[arg(
+        long,
+        global = true,
+        env = "BOOTLATCH_SERVER",
+        default_value = "unix:/var/lib/bootlatch/api.sock",
+        value_name = "URL"
+    )]
+    server: String,
+    /// A file with the bearer token, for servers over http
+    #[arg(long, global = true, env = "BOOTLATCH_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no server answers at {server}: {cause}. Is `bootlatch serve` running there? Say another with --server")]
+    Unreachable { server: String, cause: String },
+    #[error("{message}")]
+    Refused { code: u16, message: String },
+    #[error("the server's answer broke off: {cause}")]
+    Broken { cause: String },
+}
+
+/// Asks one server, over one connection.
+#[derive(Debug)]
+pub struct Client {
+    sender: http1::SendRequest<Content>,
+    host: String,
+    token: Option<String>,
+}
+
+type Content = UnsyncBoxBody<Bytes, std::io::Error>;
+
+impl Client {
+    /// Connects to the server that a command is for.
+    ///
+    /// # Errors
+    /// Nobody answers there, or the token's file cannot be read.
+    pub async fn connect(reach: &Reach) -> anyhow::Result<Self> {
+        let token = reach.token_file.as_deref().map(read_token).transpose()?;
+        let unreachable = |cause: String| Error::Unreachable { server: reach.server.clone(), cause };
+        let (sender, host) = match (reach.server.strip_prefix("unix:"), reach.server.strip_prefix("http://")) {
+            (Some(path), _) => {
+                let stream = within(UnixStream::connect(path)).await.map_err(unreachable)?;
+                (shake(stream).await.map_err(unreachable)?, "localhost".to_owned())
+            }
+            (None, Some(rest)) => {
+                let host = rest.trim_end_matches('/').to_owned();
+                let port =
+                    if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) { "" } else { ":80" };
+                let stream = within(TcpStream::connect(format!("{host}{port}"))).await.map_err(unreachable)?;
+                (shake(stream).await.map_err(unreachable)?, host)
+            }
+            (None, None) => anyhow::bail!("--server {}: say unix:/PATH or http://ADDRESS:PORT", reach.server),
+        };
+        Ok(Self { sender, host, token })
+    }
+
+    /// Sends a request, and reads a JSON answer.
+    ///
+    /// # Errors
+    /// What the server refused, with its own words.
+    pub async fn ask(&mut self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let content = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        let content = Full::new(Bytes::from(content)).map_err(|never| match never {}).boxed_unsync();
+        self.send(method, path, "application/merge-patch+json", content).await
+    }
+
+    /// Sends a body of any kind, and reads a JSON answer.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn send(&mut self, method: Method, path: &str, kind: &str, content: Content) -> anyhow::Result<Value> {
+        let kind = if method == Method::PATCH { kind } else { kind.trim_start_matches("application/merge-patch+") };
+        let kind = if kind == "json" { "application/json" } else { kind };
+        let mut request =
+            Request::builder().method(method).uri(path).header(HOST, &self.host).header(CONTENT_TYPE, kind);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let broken = |error: hyper::Error| Error::Broken { cause: error.to_string() };
+        let answer = self.sender.send_request(request.body(content)?).await.map_err(broken)?;
+        read(answer).await
+    }
+}
+
+async fn read(answer: Response<hyper::body::Incoming>) -> anyhow::Result<Value> {
+    let code = answer.status();
+    let body =
+        answer.into_body().collect().await.map_err(|error| Error::Broken { cause: error.to_string() })?.to_bytes();
+    let value = serde_json::from_slice::<Value>(&body).ok();
+    if code.is_success() {
+        return Ok(value.unwrap_or_default());
+    }
+    let said = value.as_ref().and_then(|value| value.get("message")?.as_str()).map(str::to_owned);
+    let message = said.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
+    Err(Error::Refused { code: code.as_u16(), message }.into())
+}
+
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+async fn within<T>(connecting: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(REACH, connecting).await {
+        Ok(connected) => connected.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", REACH.as_secs())),
+    }
+}
+
+async fn shake(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<http1::SendRequest<Content>, String> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    // The connection runs beside; what goes wrong with it is told by the request.
+    tokio::spawn(connection);
+    Ok(sender)
+}

@@ -1,0 +1,246 @@
+//! What machines ask. Every answer that decides anything comes from the gate.
+
+use std::net::IpAddr;
+use std::path::{Component, Path};
+use std::str::FromStr;
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+
+use crate::boot::{self, Context, Drop, Facts, Firmware, Loading, Stage, Verdict, Why};
+use crate::event::Protocol;
+use crate::fleet::{Architecture, Format, Mac};
+use crate::gate::{self, Ruling};
+
+use super::reply::{self, Reply, bytes, text};
+use super::{Peer, Shared, neighbours};
+
+/// Bounds a boot program, which is read whole.
+const PROGRAM_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Is what an iPXE says of itself in the query of its request.
+#[derive(Debug, Default)]
+pub struct Query {
+    mac: Option<String>,
+    platform: Option<String>,
+    architecture: Option<String>,
+    pub file: Option<String>,
+}
+
+impl Query {
+    pub fn parse(query: Option<&str>) -> Self {
+        let mut found = Self::default();
+        for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            match key.as_ref() {
+                "mac" => found.mac = Some(value.into_owned()),
+                "platform" => found.platform = Some(value.into_owned()),
+                "buildarch" => found.architecture = Some(value.into_owned()),
+                "file" => found.file = Some(value.into_owned()),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// iPXE's `platform` and `buildarch` settings name what option 93 would have said.
+    fn firmware(&self) -> Option<Firmware> {
+        let code = match (self.platform.as_deref()?, self.architecture.as_deref().unwrap_or_default()) {
+            ("pcbios", _) => 0,
+            ("efi", "i386") => 6,
+            ("efi", "x86_64") => 7,
+            ("efi", "arm32") => 10,
+            ("efi", "arm64") => 11,
+            ("efi", "riscv64") => 27,
+            _ => return None,
+        };
+        Some(Firmware { architecture: Architecture(code), loading: Loading::Pxe })
+    }
+}
+
+/// Answers `/ipxe?mac=`: the script for the machine that asks.
+pub async fn script(shared: &Shared, peer: &Peer, query: &Query, peek: bool) -> Reply {
+    let mac = match query.mac.as_deref().map(Mac::from_str) {
+        Some(Ok(mac)) => mac,
+        Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
+        None => return refuse(shared, peer, "name the machine: ?mac=52:54:00:12:34:56"),
+    };
+    decided(shared, peer, mac, query.firmware(), false, peek).await
+}
+
+fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
+    shared.gate.counters.discard(Protocol::Http, Drop::BadOption, peer.address);
+    text(StatusCode::BAD_REQUEST, format!("{message}\n"))
+}
+
+async fn decided(
+    shared: &Shared,
+    peer: &Peer,
+    mac: Mac,
+    firmware: Option<Firmware>,
+    autoexec: bool,
+    peek: bool,
+) -> Reply {
+    let gate = &shared.gate;
+    let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address };
+    // A HEAD only looks: nothing has been offered to who did not read it.
+    let Ruling { verdict, host } = if peek { gate.look(&facts) } else { gate.script(&facts).await };
+    let state = gate.store.glance();
+    let image = match &verdict {
+        Verdict::SanBoot(name) => state.image(name).map(AsRef::as_ref),
+        _ => None,
+    };
+    let context = Context { site: &gate.site, mac, host: host.as_deref(), image, autoexec };
+    let script = boot::render(&verdict, &context);
+    gate.counters.answer(Protocol::Http);
+    text(StatusCode::OK, script)
+}
+
+/// Answers `/boot.ipxe`: the script that comes back with what iPXE knows of its machine.
+pub fn hook(shared: &Shared) -> Reply {
+    shared.gate.counters.answer(Protocol::Http);
+    text(StatusCode::OK, boot::hook(&shared.gate.site))
+}
+
+/// Answers `/boot/{mac}/{program}` for firmware that loads over HTTP, and iPXE's question beside it.
+pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], peek: bool) -> Reply {
+    let Ok(mac) = mac.parse::<Mac>() else {
+        shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
+        return text(StatusCode::NOT_FOUND, "no such boot program\n");
+    };
+    if file == ["autoexec.ipxe"] {
+        return decided(shared, peer, mac, None, true, peek).await;
+    }
+    program(shared, peer, &file.join("/")).await
+}
+
+async fn program(shared: &Shared, peer: &Peer, name: &str) -> Reply {
+    let within = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    let content = match within {
+        true => read_program(&shared.firmware_dir, name).await,
+        false => None,
+    };
+    let Some(content) = content else {
+        shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
+        return text(StatusCode::NOT_FOUND, "no such boot program\n");
+    };
+    shared.gate.counters.answer(Protocol::Http);
+    // EDK2 knows what to do with a download by its media type, and by its suffix where it has none.
+    let kind = match name.rsplit_once('.').map(|(_, suffix)| suffix) {
+        Some("efi") => "application/efi",
+        Some("iso") => "application/vnd.efi-iso",
+        Some("img") => "application/vnd.efi-img",
+        _ => "application/octet-stream",
+    };
+    bytes(StatusCode::OK, HeaderValue::from_static(kind), content)
+}
+
+/// Reads a program that lies in the directory, and is no link out of it.
+async fn read_program(directory: &Path, name: &str) -> Option<Vec<u8>> {
+    let root = tokio::fs::canonicalize(directory).await.ok()?;
+    let path = tokio::fs::canonicalize(root.join(name)).await.ok()?;
+    let metadata = tokio::fs::metadata(&path).await.ok()?;
+    if !path.starts_with(&root) || !metadata.is_file() || metadata.len() > PROGRAM_BYTES {
+        return None;
+    }
+    tokio::fs::read(&path).await.ok()
+}
+
+/// Answers `/api/v1/bootconfig`: the config of the machine at this source address.
+pub async fn config(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
+    let facts = match who(shared, peer).await {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    let (_, config) = match shared.gate.configure(&facts).await {
+        Ok(found) => found,
+        Err(why) => return sent_away(shared, &facts, why),
+    };
+    let Some(content) = config.file(query.file.as_deref()) else {
+        let wanted = query.file.as_deref().unwrap_or(config.spec.format.main_file());
+        let names: Vec<_> = config.spec.data.keys().map(String::as_str).collect();
+        let message = format!("the config {} has no {wanted}: it has {}\n", config.metadata.name, names.join(", "));
+        return text(StatusCode::NOT_FOUND, message);
+    };
+    shared.gate.counters.answer(Protocol::Http);
+    let kind = match query.file.as_deref() {
+        Some(file) if file != config.spec.format.main_file() => by_suffix(config.spec.format, file),
+        _ => config.spec.format.media_type(),
+    };
+    bytes(StatusCode::OK, HeaderValue::from_static(kind), content.to_owned())
+}
+
+fn by_suffix(format: Format, file: &str) -> &'static str {
+    match format {
+        Format::Ignition if file.ends_with(".ign") => format.media_type(),
+        _ => "text/plain",
+    }
+}
+
+/// Answers `POST /api/v1/boot-complete`, and cloud-init's `phone_home`: the machine is installed.
+pub async fn complete(shared: &Shared, peer: &Peer) -> Reply {
+    let facts = match who(shared, peer).await {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    match shared.gate.complete(&facts).await {
+        Ok(host) => {
+            shared.gate.counters.answer(Protocol::Http);
+            let name = host.metadata.name.as_str();
+            reply::json(StatusCode::OK, &serde_json::json!({"status": "ok", "host": name, "image": "localboot"}))
+        }
+        Err(crate::store::Error::Unavailable(_)) => sent_away(shared, &facts, Why::StoreUnavailable),
+        Err(_) => sent_away(shared, &facts, Why::NoSuchHost),
+    }
+}
+
+/// Finds out whose machine asks.
+async fn who(shared: &Shared, peer: &Peer) -> Result<Facts, Box<Reply>> {
+    let Some(address) = peer.address else {
+        return Err(text(StatusCode::BAD_REQUEST, "a machine is known by its address: ask over TCP\n").into());
+    };
+    match resolve(shared, address).await {
+        Ok(Some(mac)) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: Some(address) }),
+        Ok(None) => Err(stranger(shared, address, Why::NoSuchHost).into()),
+        Err(why) => Err(stranger(shared, address, why).into()),
+    }
+}
+
+async fn resolve(shared: &Shared, address: IpAddr) -> Result<Option<Mac>, Why> {
+    let neighbour = tokio::task::spawn_blocking(move || neighbours::look_up(address)).await.ok().flatten();
+    let found = gate::by_address(&shared.gate.store, address, neighbour)?;
+    Ok(found.or_else(|| last_seen_at(shared, address)))
+}
+
+/// Finds the host that last asked from an address that nothing else ties to a machine: behind a router.
+fn last_seen_at(shared: &Shared, address: IpAddr) -> Option<Mac> {
+    let state = shared.gate.store.glance();
+    let there = state.hosts().filter(|host| host.status.address == Some(address));
+    there.max_by_key(|host| host.status.last_seen).map(|host| host.spec.boot_mac_address)
+}
+
+fn stranger(shared: &Shared, address: IpAddr, why: Why) -> Reply {
+    shared.gate.counters.refuse(Protocol::Http, why, Some(address));
+    text(code(why), format!("{why} ({address})\n"))
+}
+
+fn sent_away(shared: &Shared, facts: &Facts, why: Why) -> Reply {
+    shared.gate.refused(facts, Protocol::Http, why);
+    text(code(why), format!("{why}\n"))
+}
+
+fn code(why: Why) -> StatusCode {
+    match why {
+        Why::AddressContradicted | Why::HeldByOperator => StatusCode::FORBIDDEN,
+        Why::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Why::NeverSeenIgnored
+        | Why::NothingAssigned
+        | Why::InstallDone
+        | Why::InstallFailed
+        | Why::OffersUsedUp
+        | Why::NoProgram
+        | Why::OtherImage
+        | Why::NoConfig
+        | Why::NoSuchHost
+        | Why::RuleUnfit => StatusCode::NOT_FOUND,
+    }
+}

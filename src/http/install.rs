@@ -1,0 +1,109 @@
+//! What is asked of a host beyond its spec: another install, its disk, to be left alone.
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::fleet::lifecycle;
+use crate::fleet::{Boots, Host, Key, Object};
+use crate::store::{Change, Sighting};
+
+use super::reply::{self, Reply};
+use super::status::Status;
+use super::view::View;
+use super::{Shared, body, objects};
+
+/// Bounds the entries of one timeline.
+const ENTRIES: usize = 10_000;
+
+/// Is what an install is asked for with; what is left out stays as the host has it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wish {
+    image: Option<String>,
+    /// Left out with another image, the host takes no config; an empty text takes it away.
+    boot_config_ref: Option<String>,
+    boot_mode: Option<String>,
+}
+
+/// Asks for a new install, also where the image is the one that the host has.
+pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
+    let (head, body) = request.into_parts();
+    let body = body::read(body).await?;
+    let wish: Wish = match body.is_empty() {
+        true => Wish::default(),
+        false => serde_json::from_value(body::parse(body::media_type(&head.headers), &body)?)
+            .map_err(|error| Status::bad_request(error.to_string()))?,
+    };
+    let before = objects::find(shared, key)?;
+    let object = objects::modify(shared, key, |value| {
+        express(&wish, value);
+        Ok(())
+    })
+    .await?;
+    if let Object::Host(host) = &object
+        && host.spec.image == Boots::LocalDisk
+    {
+        return Err(Status::unfit("the host has no image: name one"));
+    }
+    let object = again(shared, &before, object).await?;
+    Ok(reply::json(StatusCode::OK, &View(&object)))
+}
+
+fn express(wish: &Wish, host: &mut Value) {
+    let spec = &mut host["spec"];
+    if let Some(image) = &wish.image {
+        let other = spec.get("image").and_then(Value::as_str) != Some(image);
+        spec["image"] = json!(image);
+        if other {
+            spec["bootConfigRef"] = json!("");
+        }
+    }
+    for (field, value) in [("bootConfigRef", &wish.boot_config_ref), ("bootMode", &wish.boot_mode)] {
+        if let Some(value) = value {
+            spec[field] = json!(value);
+        }
+    }
+}
+
+/// Begins a new install where writing the spec did not: its image was named again.
+pub async fn again(shared: &Shared, before: &Object, after: Object) -> Result<Object, Status> {
+    let (Object::Host(was), Object::Host(is)) = (before, &after) else { return Ok(after) };
+    if was.spec.image != is.spec.image {
+        return Ok(after);
+    }
+    let change = match is.spec.image {
+        Boots::Image(_) => lifecycle::Change::Assign,
+        Boots::LocalDisk => lifecycle::Change::Release,
+    };
+    change_life(shared, is, &after.key(), change).await
+}
+
+/// Lets a host boot its disk, or holds it back.
+pub async fn change(shared: &Shared, key: &Key, change: lifecycle::Change) -> Result<Reply, Status> {
+    let Object::Host(host) = objects::find(shared, key)? else { return Err(Status::no_route()) };
+    let object = change_life(shared, &host, key, change).await?;
+    Ok(reply::json(StatusCode::OK, &View(&object)))
+}
+
+async fn change_life(shared: &Shared, host: &Host, key: &Key, change: lifecycle::Change) -> Result<Object, Status> {
+    let mac = host.spec.boot_mac_address;
+    let change = Change::Advance { mac, change, sighting: Sighting::default() };
+    shared.gate.store.commit(change).await.map_err(|error| Status::of_store(&error, key))
+}
+
+/// Tells what happened to a host, oldest first; to everything where none is named.
+pub async fn timeline(shared: &Shared, key: Option<&Key>) -> Result<Reply, Status> {
+    let mac = match key.map(|key| objects::find(shared, key)).transpose()? {
+        Some(Object::Host(host)) => Some(host.spec.boot_mac_address),
+        Some(_) => return Err(Status::no_route()),
+        None => None,
+    };
+    let store = shared.gate.store.clone();
+    let read = tokio::task::spawn_blocking(move || store.timeline(mac, ENTRIES)).await;
+    let entries = read.map_err(|error| Status::internal(error.to_string()))?;
+    let entries = entries.map_err(|error| Status::internal(error.to_string()))?;
+    let list = json!({"apiVersion": "v1", "kind": "Timeline", "items": entries});
+    Ok(reply::json(StatusCode::OK, &list))
+}

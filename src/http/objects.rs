@@ -1,0 +1,228 @@
+//! The object API's verbs on the three kinds.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde_json::Value;
+
+use crate::admit;
+use crate::fleet::rules::Invalid;
+use crate::fleet::{Key, Kind, Name, Object};
+use crate::store::{Change, Error, Expect};
+
+use super::reply::{Reply, json};
+use super::status::Status;
+use super::view::{List, ListMeta, View, restore};
+use super::{Shared, body, install};
+
+/// Is how often a change that names no version is made anew on what another writer left.
+const TRIES: usize = 8;
+
+/// Lists the objects of a kind, those of one namespace where one is named.
+pub fn list(shared: &Shared, kind: Kind, namespace: Option<&Name>) -> Reply {
+    let state = shared.gate.store.snapshot();
+    let here = |object: &&Object| namespace.is_none() || object.meta().namespace.as_ref() == namespace;
+    let items = state.list(kind, None).filter(here).collect();
+    let metadata =
+        ListMeta { resource_version: state.version.to_string(), next: String::new(), remaining_item_count: None };
+    json(StatusCode::OK, &List { api_version: "v1", kind: format!("{kind}List"), metadata, items })
+}
+
+/// Finds an object.
+pub fn find(shared: &Shared, key: &Key) -> Result<Object, Status> {
+    let state = shared.gate.store.glance();
+    state.get(key).cloned().ok_or_else(|| Status::not_found(key.kind, key.name.as_str()))
+}
+
+pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
+    Ok(json(StatusCode::OK, &View(&find(shared, key)?)))
+}
+
+pub async fn create(
+    shared: &Shared,
+    kind: Kind,
+    namespace: Option<Name>,
+    request: Request<Incoming>,
+) -> Result<Reply, Status> {
+    let (head, body) = request.into_parts();
+    let value = body::parse(body::media_type(&head.headers), &body::read(body).await?)?;
+    let object = typed(shared, kind, namespace, value)?;
+    let object = put(shared, object, None, Expect::Absent).await?;
+    Ok(json(StatusCode::CREATED, &View(&object)))
+}
+
+pub async fn replace(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
+    let (head, body) = request.into_parts();
+    let value = body::parse(body::media_type(&head.headers), &body::read(body).await?)?;
+    let object = typed(shared, key.kind, key.namespace.clone(), value)?;
+    if object.meta().name != key.name {
+        let message = format!("the body is named {}, the route {}", object.meta().name, key.name);
+        return Err(Status::bad_request(message));
+    }
+    let wanted = Some(object.meta().resource_version).filter(|version| *version > 0);
+    let before = find(shared, key)?;
+    let object = put(shared, object, Some(&before), Expect::Present(wanted)).await?;
+    Ok(json(StatusCode::OK, &View(&object)))
+}
+
+pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
+    let (head, body) = request.into_parts();
+    let kind = body::media_type(&head.headers).to_owned();
+    let change = Patch::read(&kind, &body::read(body).await?)?;
+    let before = find(shared, key)?;
+    let object = modify(shared, key, |value| change.apply(value)).await?;
+    // mkube's clients ask for an install by naming the image again.
+    if kind == "application/json" && change.names("/spec/image") {
+        let object = install::again(shared, &before, object).await?;
+        return Ok(json(StatusCode::OK, &View(&object)));
+    }
+    Ok(json(StatusCode::OK, &View(&object)))
+}
+
+pub async fn delete(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
+    let version = precondition(&body::read(request.into_body()).await?)?;
+    let change = Change::Delete { key: key.clone(), version };
+    let gone = shared.gate.store.commit(change).await.map_err(|error| Status::of_store(&error, key))?;
+    Ok(json(StatusCode::OK, &Status::deleted(key, &gone.meta().uid)))
+}
+
+/// Reads the version that `DeleteOptions` may ask for.
+fn precondition(body: &[u8]) -> Result<Option<u64>, Status> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let options = body::parse("", body)?;
+    let version = options.pointer("/preconditions/resourceVersion").and_then(Value::as_str);
+    let number = version.map(str::parse).transpose();
+    number.map_err(|_| Status::bad_request("preconditions.resourceVersion is not one this server gave"))
+}
+
+/// Is a change of an object's JSON.
+#[derive(Debug)]
+pub enum Patch {
+    /// RFC 7386: null deletes.
+    Merge(Value),
+    /// RFC 6902.
+    Steps(json_patch::Patch),
+}
+
+impl Patch {
+    fn read(kind: &str, body: &[u8]) -> Result<Self, Status> {
+        match kind {
+            "application/merge-patch+json" | "application/json" => body::parse(kind, body).map(Self::Merge),
+            "application/json-patch+json" => {
+                let steps = serde_json::from_value(body::parse(kind, body)?);
+                steps.map(Self::Steps).map_err(|error| Status::bad_request(format!("not a JSON patch: {error}")))
+            }
+            other => Err(Status::unsupported_media(format!(
+                "{other:?}: a patch is application/merge-patch+json, application/json-patch+json or application/json"
+            ))),
+        }
+    }
+
+    fn apply(&self, value: &mut Value) -> Result<(), Status> {
+        match self {
+            Self::Merge(patch) => json_patch::merge(value, patch),
+            Self::Steps(steps) => {
+                let wrong = |error: json_patch::PatchError| Status::unfit(format!("the patch does not apply: {error}"));
+                json_patch::patch(value, steps).map_err(wrong)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self, pointer: &str) -> bool {
+        matches!(self, Self::Merge(patch) if patch.pointer(pointer).is_some())
+    }
+}
+
+/// Changes an object as it is now, again where another writer came first, unless the change names a version.
+pub async fn modify(
+    shared: &Shared,
+    key: &Key,
+    change: impl Fn(&mut Value) -> Result<(), Status>,
+) -> Result<Object, Status> {
+    let mut conflict = None;
+    for _ in 0..TRIES {
+        let before = find(shared, key)?;
+        let now = before.meta().resource_version;
+        let text = before.to_json().map_err(|error| Status::internal(error.to_string()))?;
+        let mut value = serde_json::from_str(&text).map_err(|error| Status::internal(error.to_string()))?;
+        change(&mut value)?;
+        let object = typed(shared, key.kind, key.namespace.clone(), value)?;
+        if object.key() != *key {
+            return Err(Status::bad_request(format!("a patch cannot rename {key}")));
+        }
+        let wanted = object.meta().resource_version;
+        match put(shared, object, Some(&before), Expect::Present(Some(wanted))).await {
+            Err(status) if status.is_conflict() && wanted == now => conflict = Some(status),
+            other => return other,
+        }
+    }
+    Err(conflict.unwrap_or_else(|| Status::internal("no try was made")))
+}
+
+/// Checks what needs files, and commits.
+pub async fn put(
+    shared: &Shared,
+    mut object: Object,
+    before: Option<&Object>,
+    expect: Expect,
+) -> Result<Object, Status> {
+    let key = object.key();
+    if let (Object::Host(host), before) = (&mut object, before) {
+        let before = match before {
+            Some(Object::Host(before)) => Some(before.as_ref()),
+            _ => None,
+        };
+        restore(Arc::make_mut(host), before);
+    }
+    let (places, before) = (shared.places.clone(), before.cloned());
+    let prepared = tokio::task::spawn_blocking(move || admit::prepare(object, before.as_ref(), &places)).await;
+    let prepared = prepared.map_err(|error| Status::internal(error.to_string()))?;
+    let object = prepared.map_err(|wrong| Status::invalid(key.kind, key.name.as_str(), &wrong))?;
+    let wrong = |error: Error| Status::of_store(&error, &key);
+    shared.gate.store.commit(Change::Put { object, expect }).await.map_err(wrong)
+}
+
+/// Makes an object of a body, in the namespace of its route.
+fn typed(shared: &Shared, kind: Kind, namespace: Option<Name>, mut value: Value) -> Result<Object, Status> {
+    let Some(map) = value.as_object_mut() else { return Err(Status::bad_request("the body is not an object")) };
+    let expected = [("apiVersion", "v1"), ("kind", kind.as_str())];
+    for (field, expected) in expected {
+        match map.shift_remove(field) {
+            None => {}
+            Some(Value::String(found)) if found == expected => {}
+            Some(found) => {
+                return Err(Status::bad_request(format!("{field} is {found}, and this route's is {expected:?}")));
+            }
+        }
+    }
+    let Some(meta) = map.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return Err(invalid(kind, "", "metadata", "an object needs a name: metadata.name"));
+    };
+    let name = meta.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    // Kubernetes' typed clients send these empty; no object here has any.
+    for field in ["selfLink", "deletionTimestamp", "finalizers", "ownerReferences", "deletionGracePeriodSeconds"] {
+        meta.shift_remove(field);
+    }
+    let given = meta.shift_remove("namespace").filter(|given| !given.is_null() && given != "");
+    if kind.is_namespaced() {
+        let namespace = match (given, namespace) {
+            (None, namespace) => namespace.unwrap_or_else(|| shared.gate.site.namespace.clone()).to_string(),
+            (Some(Value::String(given)), Some(route)) if given != route.as_str() => {
+                return Err(Status::bad_request(format!("the body is in namespace {given}, the route in {route}")));
+            }
+            (Some(Value::String(given)), _) => given,
+            (Some(other), _) => return Err(invalid(kind, &name, "metadata.namespace", &format!("{other} is no name"))),
+        };
+        meta.insert("namespace".into(), namespace.into());
+    }
+    Object::from_json(kind, value).map_err(|wrong| Status::invalid(kind, &name, &wrong))
+}
+
+fn invalid(kind: Kind, name: &str, field: &'static str, message: &str) -> Status {
+    Status::invalid(kind, name, &Invalid { field: Cow::Borrowed(field), message: message.to_owned() })
+}

@@ -1,0 +1,104 @@
+//! The one table of routes.
+
+use std::borrow::Cow;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+
+use crate::fleet::lifecycle::Change;
+use crate::fleet::{Key, Kind, Name};
+
+use super::boot::{self, Query};
+use super::reply::{Reply, text};
+use super::status::Status;
+use super::{Peer, Role, Shared, install, metrics, objects, upload};
+
+/// Bounds the segments of a path.
+const SEGMENTS: usize = 16;
+
+/// Answers a request: a machine's by what it is, anybody else's by the role that they prove.
+pub async fn answer(shared: &Shared, peer: Peer, request: Request<Incoming>) -> Reply {
+    let path = request.uri().path().to_owned();
+    let path = percent_encoding::percent_decode_str(&path).decode_utf8().unwrap_or(Cow::Borrowed(""));
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect();
+    let peek = *request.method() == Method::HEAD;
+    let query = || Query::parse(request.uri().query());
+    match (request.method(), parts.as_slice()) {
+        (&Method::GET | &Method::HEAD, ["ipxe"] | ["api", "v1", "ipxe", "boot"]) => {
+            boot::script(shared, &peer, &query(), peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared),
+        (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
+            boot::beside(shared, &peer, mac, file, peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => boot::config(shared, &peer, &query()).await,
+        (&Method::POST, ["api", "v1", "boot-complete"] | ["phone_home" | "phone-home", ..]) => {
+            boot::complete(shared, &peer).await
+        }
+        (&Method::GET | &Method::HEAD, ["healthz" | "readyz" | "livez"]) => text(StatusCode::OK, "ok"),
+        (&Method::GET | &Method::HEAD, ["metrics"]) => metrics::metrics(shared),
+        (_, ["api", "v1", rest @ ..]) => {
+            let role = shared.tokens.role(&peer, request.headers());
+            let answered = match role {
+                Role::Nobody => Err(Status::unauthorized()),
+                Role::Admin => api(shared, rest, request).await,
+            };
+            answered.unwrap_or_else(|status| status.reply())
+        }
+        _ => Status::no_route().reply(),
+    }
+}
+
+async fn api(shared: &Shared, parts: &[&str], request: Request<Incoming>) -> Result<Reply, Status> {
+    let method = request.method().clone();
+    match (&method, parts) {
+        (&Method::POST, ["iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
+        (&Method::GET | &Method::HEAD, ["timeline"]) => return install::timeline(shared, None).await,
+        _ => {}
+    }
+    let (kind, namespace, rest) = match parts {
+        ["namespaces", namespace, plural, rest @ ..] => (kind(plural)?, Some(*namespace), rest),
+        [plural, rest @ ..] => (kind(plural)?, None, rest),
+        [] => return Err(Status::no_route()),
+    };
+    if namespace.is_some() && !kind.is_namespaced() {
+        return Err(Status::no_route());
+    }
+    let namespace = namespace.map(|text| name(kind, text)).transpose()?;
+    let key = |text: &str| -> Result<Key, Status> {
+        let namespace = match kind.is_namespaced() {
+            true => Some(namespace.clone().ok_or_else(Status::no_route)?),
+            false => None,
+        };
+        Ok(Key { kind, namespace, name: name(kind, text)? })
+    };
+    match (&method, rest) {
+        (&Method::GET | &Method::HEAD, []) => Ok(objects::list(shared, kind, namespace.as_ref())),
+        (&Method::POST, []) => objects::create(shared, kind, namespace, request).await,
+        (&Method::GET | &Method::HEAD, [name]) => objects::read(shared, &key(name)?),
+        (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request).await,
+        (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request).await,
+        (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request).await,
+        (method, [name, action]) if kind == Kind::BareMetalHost => {
+            let key = key(name)?;
+            match (method, *action) {
+                (&Method::POST, "install") => install::install(shared, &key, request).await,
+                (&Method::POST, "release") => install::change(shared, &key, Change::Release).await,
+                (&Method::POST, "hold") => install::change(shared, &key, Change::Hold).await,
+                (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(&key)).await,
+                (_, "install" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
+                _ => Err(Status::no_route()),
+            }
+        }
+        (_, [] | [_]) => Err(Status::method_not_allowed()),
+        _ => Err(Status::no_route()),
+    }
+}
+
+fn kind(plural: &str) -> Result<Kind, Status> {
+    Kind::ALL.into_iter().find(|kind| kind.plural() == plural).ok_or_else(Status::no_route)
+}
+
+fn name(kind: Kind, text: &str) -> Result<Name, Status> {
+    text.parse().map_err(|_| Status::not_found(kind, text))
+}

@@ -1,0 +1,161 @@
+use hyper::StatusCode;
+use serde::Serialize;
+
+use crate::fleet::rules::Invalid;
+use crate::fleet::{Key, Kind};
+use crate::store;
+
+use super::reply::{Reply, json};
+
+/// Is Kubernetes' answer to what could not be done (meta/v1 Status), and to a delete that could.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: Empty,
+    status: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Box<Details>>,
+    pub code: u16,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Empty {}
+
+#[derive(Debug, Clone, Default, Serialize)]
+struct Details {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    causes: Vec<Cause>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Cause {
+    reason: &'static str,
+    message: String,
+    field: String,
+}
+
+impl Status {
+    fn failure(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind: "Status",
+            api_version: "v1",
+            metadata: Empty {},
+            status: "Failure",
+            message: message.into(),
+            reason: Some(reason),
+            details: None,
+            code: code.as_u16(),
+        }
+    }
+
+    /// Says that an object is gone as asked.
+    pub fn deleted(key: &Key, uid: &str) -> Self {
+        let details = Details { uid: Some(uid.to_owned()), ..about(key) };
+        let message = String::new();
+        let done = Self::failure(StatusCode::OK, "", message);
+        Self { status: "Success", reason: None, details: Some(details.into()), ..done }
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    pub fn unauthorized() -> Self {
+        let message = "a bearer token is needed: the one in the state directory's admin.token";
+        Self::failure(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+    }
+
+    pub fn no_route() -> Self {
+        Self::failure(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
+    }
+
+    pub fn not_found(kind: Kind, name: &str) -> Self {
+        let message = format!("{} {name:?} not found", kind.plural());
+        let details = Details { name: Some(name.to_owned()), kind: Some(kind.plural()), ..Details::default() };
+        Self { details: Some(details.into()), ..Self::failure(StatusCode::NOT_FOUND, "NotFound", message) }
+    }
+
+    pub fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::failure(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+    }
+
+    pub fn too_large(limit: usize) -> Self {
+        let message = format!("the body is larger than {limit} bytes");
+        Self::failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+    }
+
+    pub fn unsupported_media(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+    }
+
+    /// Says that a request is understood, and cannot be carried out on what is there.
+    pub fn unfit(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+    }
+
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::REQUEST_TIMEOUT, "Timeout", message)
+    }
+
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+    }
+
+    /// Says which field of a manifest is wrong, and what to do.
+    pub fn invalid(kind: Kind, name: &str, wrong: &Invalid) -> Self {
+        let message = format!("{} {name:?} is invalid: {wrong}", kind.as_str());
+        let cause =
+            Cause { reason: "FieldValueInvalid", message: wrong.message.clone(), field: wrong.field.to_string() };
+        let details = Details {
+            name: Some(name.to_owned()),
+            kind: Some(kind.as_str()),
+            causes: vec![cause],
+            ..Details::default()
+        };
+        Self { details: Some(details.into()), ..Self::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
+    }
+
+    /// Says why a change of an object was not made.
+    pub fn of_store(error: &store::Error, key: &Key) -> Self {
+        use store::Error::{AlreadyExists, Conflict, InUse, NoSuchMac, NotFound, Unavailable};
+        let (code, reason) = match error {
+            NotFound(_) | NoSuchMac(_) => return Self::not_found(key.kind, key.name.as_str()),
+            store::Error::Invalid(wrong) => return Self::invalid(key.kind, key.name.as_str(), wrong),
+            AlreadyExists(_) => (StatusCode::CONFLICT, "AlreadyExists"),
+            Conflict { .. } | InUse { .. } => (StatusCode::CONFLICT, "Conflict"),
+            Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+        };
+        Self { details: Some(about(key).into()), ..Self::failure(code, reason, error.to_string()) }
+    }
+
+    /// Says whether another writer came first.
+    pub fn is_conflict(&self) -> bool {
+        self.code == StatusCode::CONFLICT.as_u16() && self.reason == Some("Conflict")
+    }
+
+    pub fn reply(&self) -> Reply {
+        let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut reply = json(code, self);
+        if code == StatusCode::UNAUTHORIZED {
+            let scheme = hyper::header::HeaderValue::from_static("Bearer realm=\"bootlatch\"");
+            reply.headers_mut().insert(hyper::header::WWW_AUTHENTICATE, scheme);
+        }
+        reply
+    }
+}
+
+fn about(key: &Key) -> Details {
+    Details { name: Some(key.name.to_string()), kind: Some(key.kind.plural()), ..Details::default() }
+}

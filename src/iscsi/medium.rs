@@ -1,0 +1,193 @@
+//! Describes logical units: what they are, how large, and which bytes a read may touch.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+/// What a logical unit shows itself as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Peripheral device type 5, blocks of 2048 bytes.
+    Cdrom,
+    /// Peripheral device type 0, write-protected, blocks of 512 bytes.
+    Disk,
+}
+
+impl Kind {
+    /// The block size, in bytes.
+    #[must_use]
+    pub fn block_size(self) -> u32 {
+        match self {
+            Self::Cdrom => 2048,
+            Self::Disk => 512,
+        }
+    }
+
+    /// The peripheral device type (SPC-4 6.4.2).
+    #[must_use]
+    pub fn device_type(self) -> u8 {
+        match self {
+            Self::Cdrom => 5,
+            Self::Disk => 0,
+        }
+    }
+}
+
+/// What tells one logical unit from another: a serial number and an NAA name, drawn from a seed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    serial: String,
+    naa: [u8; 8],
+}
+
+impl Identity {
+    /// Draws an identity from a seed that stays the same for what is the same (an ISO's digest or name).
+    #[must_use]
+    pub fn of(seed: &[u8]) -> Self {
+        let digest = Sha256::digest(seed);
+        let mut serial = String::with_capacity(20);
+        for byte in &digest[..10] {
+            // Writing to a String does not fail.
+            let _ = write!(serial, "{byte:02X}");
+        }
+        let mut naa = [0; 8];
+        naa.copy_from_slice(&digest[10..18]);
+        // NAA 3: locally assigned (SPC-4 7.8.6.6.4).
+        naa[0] = 0x30 | naa[0] & 0x0f;
+        Self { serial, naa }
+    }
+
+    /// The unit serial number: 20 characters.
+    #[must_use]
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// The NAA designator, locally assigned.
+    #[must_use]
+    pub fn naa(&self) -> [u8; 8] {
+        self.naa
+    }
+}
+
+/// A logical unit, as the session knows it. Its bytes are the rim's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lun {
+    /// What it shows itself as.
+    pub kind: Kind,
+    /// Serial number and name.
+    pub identity: Identity,
+    bytes: u64,
+}
+
+/// Bytes of a logical unit, all of them inside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    offset: u64,
+    length: u64,
+}
+
+impl Span {
+    /// First byte.
+    #[must_use]
+    pub fn offset(self) -> u64 {
+        self.offset
+    }
+
+    /// Number of bytes.
+    #[must_use]
+    pub fn length(self) -> u64 {
+        self.length
+    }
+
+    /// The first `length` bytes of the span, or all of it.
+    #[must_use]
+    pub fn first(self, length: u64) -> Self {
+        Self { length: self.length.min(length), ..self }
+    }
+
+    /// What is left of the span without its first `length` bytes.
+    #[must_use]
+    pub fn after(self, length: u64) -> Self {
+        let skipped = length.min(self.length);
+        Self { offset: self.offset + skipped, length: self.length - skipped }
+    }
+}
+
+impl Lun {
+    /// Describes a medium of `bytes` bytes. A last block that the medium does not fill reads as
+    /// zeros behind the medium's end.
+    #[must_use]
+    pub fn new(kind: Kind, bytes: u64, identity: Identity) -> Self {
+        Self { kind, identity, bytes }
+    }
+
+    /// Number of blocks.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.bytes.div_ceil(self.kind.block_size().into())
+    }
+
+    /// The bytes of `count` blocks from `start` on; `None` where they leave the unit.
+    #[must_use]
+    pub fn span(&self, start: u64, count: u32) -> Option<Span> {
+        let end = start.checked_add(count.into())?;
+        let size = u64::from(self.kind.block_size());
+        // Not above blocks * size, which is at most the medium's length and one block: checked still.
+        (end <= self.blocks()).then_some(())?;
+        Some(Span { offset: start.checked_mul(size)?, length: u64::from(count) * size })
+    }
+
+    /// The part of a span that the medium holds; the rest reads as zeros.
+    #[must_use]
+    pub fn stored(&self, span: Span) -> Span {
+        span.first(self.bytes.saturating_sub(span.offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cdrom(bytes: u64) -> Lun {
+        Lun::new(Kind::Cdrom, bytes, Identity::of(b"x"))
+    }
+
+    #[test]
+    fn a_span_never_leaves_its_unit() {
+        let lun = cdrom(2048 * 10 + 1);
+        assert_eq!(lun.blocks(), 11);
+        for (start, count, wanted) in [
+            (0, 11, Some((0, 22528))),
+            (10, 1, Some((20480, 2048))),
+            (11, 0, Some((22528, 0))),
+            (11, 1, None),
+            (0, 12, None),
+            (12, 0, None),
+            (u64::MAX, 1, None),
+            (u64::MAX, 0, None),
+            (1, u32::MAX, None),
+        ] {
+            let span = lun.span(start, count).map(|span| (span.offset(), span.length()));
+            assert_eq!(span, wanted, "{start}+{count}");
+        }
+    }
+
+    #[test]
+    fn the_last_block_is_stored_as_far_as_the_medium_goes() {
+        let lun = cdrom(2048 * 10 + 1);
+        let span = lun.span(9, 2).unwrap();
+        assert_eq!(lun.stored(span).length(), 2049);
+        assert_eq!(lun.stored(span.after(2048)).length(), 1);
+        assert_eq!(lun.stored(span.after(4096)).length(), 0);
+    }
+
+    #[test]
+    fn identities_differ_by_seed_and_stay_the_same_for_one() {
+        let (one, other) = (Identity::of(b"one"), Identity::of(b"other"));
+        assert_eq!(one, Identity::of(b"one"));
+        assert_ne!(one.serial(), other.serial());
+        assert_ne!(one.naa(), other.naa());
+        assert_eq!((one.serial().len(), one.naa()[0] >> 4), (20, 3));
+    }
+}

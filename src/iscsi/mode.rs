@@ -1,0 +1,140 @@
+//! Writes the mode parameters of MODE SENSE (SPC-4 7.5, SBC-3 6.5, MMC-6 7).
+
+use super::medium::{Kind, Lun};
+use super::sense::Sense;
+
+/// A MODE SENSE's question.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// MODE SENSE(10) rather than (6).
+    pub ten: bool,
+    /// DBD: leave out the block descriptor.
+    pub no_descriptor: bool,
+    /// Current, changeable, default or saved values (0 to 3).
+    pub control: u8,
+    /// The page code.
+    pub page: u8,
+    /// The subpage code.
+    pub subpage: u8,
+}
+
+const ALL: u8 = 0x3f;
+
+/// Gives the parameter data.
+///
+/// # Errors
+/// For a page that the unit has not, and for saved values.
+pub fn sense(lun: &Lun, asked: Asked) -> Result<Vec<u8>, Sense> {
+    if asked.control == 3 {
+        return Err(Sense::NO_SAVING);
+    }
+    if asked.subpage != 0 && !(asked.subpage == 0xff && asked.page == ALL) {
+        return Err(Sense::field(3));
+    }
+    let mut pages: Vec<u8> = Vec::new();
+    for page in pages_of(lun.kind).iter().filter(|page| asked.page == ALL || page[0] == asked.page) {
+        let at = pages.len();
+        pages.extend(*page);
+        if asked.control == 1 {
+            // Nothing can be changed.
+            pages[at + 2..].fill(0);
+        }
+    }
+    if pages.is_empty() {
+        return Err(Sense::field(2));
+    }
+    let descriptor = match lun.kind {
+        Kind::Disk if !asked.no_descriptor => descriptor(lun).to_vec(),
+        // MMC-6 has no block descriptors.
+        Kind::Disk | Kind::Cdrom => Vec::new(),
+    };
+    let mut data = header(lun.kind, asked.ten, descriptor.len(), pages.len());
+    data.extend(descriptor);
+    data.extend(pages);
+    Ok(data)
+}
+
+fn header(kind: Kind, ten: bool, descriptor: usize, pages: usize) -> Vec<u8> {
+    // Write-protected, DPO and FUA understood (SBC-3 6.5.1); MMC-6 defines no such bits.
+    let specific = match kind {
+        Kind::Disk => 0x90,
+        Kind::Cdrom => 0,
+    };
+    let rest = descriptor + pages;
+    let byte = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
+    if ten {
+        let [high, low] = u16::try_from(6 + rest).unwrap_or(u16::MAX).to_be_bytes();
+        vec![high, low, 0, specific, 0, 0, 0, byte(descriptor)]
+    } else {
+        vec![byte(3 + rest), 0, specific, byte(descriptor)]
+    }
+}
+
+/// The short block descriptor: number of blocks, as far as it fits, and their size.
+fn descriptor(lun: &Lun) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    let blocks = u32::try_from(lun.blocks()).unwrap_or(u32::MAX);
+    bytes[..4].copy_from_slice(&blocks.to_be_bytes());
+    bytes[4..].copy_from_slice(&lun.kind.block_size().to_be_bytes());
+    bytes
+}
+
+const RECOVERY: &[u8] = &[0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// DRA off: reading ahead is the page cache's.
+const CACHING: &[u8] = &[0x08, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// Unrestricted reordering.
+const CONTROL: &[u8] = &[0x0a, 0x0a, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0];
+const EXCEPTIONS: &[u8] = &[0x1c, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const MMC_RECOVERY: &[u8] = &[0x01, 0x0a, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+const POWER: &[u8] = &[0x1a, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const TIMEOUT: &[u8] = &[0x1d, 0x0a, 0, 0, 0, 0, 0, 60, 0, 60, 0, 0];
+/// Capabilities and mechanical status: reads DVD-ROM and CD-R; loads by tray, ejects, locks; 16x.
+const CAPABILITIES: &[u8] =
+    &[0x2a, 0x14, 0x0b, 0, 0x70, 0, 0x29, 0, 0x0b, 0x00, 0, 2, 2, 0, 0x0b, 0x00, 0, 0, 0, 0, 0, 0];
+
+fn pages_of(kind: Kind) -> &'static [&'static [u8]] {
+    match kind {
+        Kind::Disk => &[RECOVERY, CACHING, CONTROL, EXCEPTIONS],
+        Kind::Cdrom => &[MMC_RECOVERY, POWER, TIMEOUT, CAPABILITIES],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::medium::Identity;
+    use super::*;
+
+    fn asked(ten: bool, control: u8, page: u8) -> Asked {
+        Asked { ten, no_descriptor: false, control, page, subpage: 0 }
+    }
+
+    #[test]
+    fn a_disk_says_that_it_is_write_protected() {
+        let lun = Lun::new(Kind::Disk, 512 * 7, Identity::of(b""));
+        let six = sense(&lun, asked(false, 0, 0x0a)).unwrap();
+        assert_eq!(six[..12], [3 + 8 + 12, 0, 0x90, 8, 0, 0, 0, 7, 0, 0, 2, 0]);
+        let ten = sense(&lun, asked(true, 0, ALL)).unwrap();
+        assert_eq!(usize::from(ten[1]) + 2, ten.len());
+        assert_eq!(ten[3], 0x90);
+        let changeable = sense(&lun, asked(false, 1, 0x0a)).unwrap();
+        assert!(changeable[14..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_page_is_as_long_as_it_says() {
+        for kind in [Kind::Disk, Kind::Cdrom] {
+            for page in pages_of(kind) {
+                assert_eq!(page.len(), usize::from(page[1]) + 2);
+            }
+        }
+    }
+
+    #[test]
+    fn saved_values_and_unknown_pages_are_refused() {
+        let lun = Lun::new(Kind::Cdrom, 2048, Identity::of(b""));
+        assert_eq!(sense(&lun, asked(false, 3, ALL)), Err(Sense::NO_SAVING));
+        assert_eq!(sense(&lun, asked(false, 0, 0x08)), Err(Sense::field(2)));
+        let subpage = Asked { subpage: 1, ..asked(false, 0, 0x2a) };
+        assert_eq!(sense(&lun, subpage), Err(Sense::field(3)));
+    }
+}

@@ -1,0 +1,199 @@
+//! Answers what every device answers: INQUIRY with its pages, RETARGET LUNS, and a disk's capacity (SPC-4, SBC-3).
+
+use super::medium::{Kind, Lun};
+use super::sense::Sense;
+
+const VENDOR: &[u8; 8] = b"BOOTLTCH";
+const REVISION: &[u8; 4] = b"0001";
+
+/// Standard INQUIRY data (SPC-4 6.4.2): 96 bytes. For no unit, a qualifier says so (011b, type 1Fh).
+pub fn standard(lun: Option<&Lun>) -> Vec<u8> {
+    let mut data = vec![0; 96];
+    data[0] = lun.map_or(0x7f, |lun| lun.kind.device_type());
+    data[1] = if lun.is_some_and(|lun| lun.kind == Kind::Cdrom) { 0x80 } else { 0 };
+    data[2] = 6;
+    // HISUP: LUNs are numbered as SAM-5 has it; response data format 2.
+    data[3] = 0x12;
+    data[4] = 91;
+    // CMDQUE.
+    data[7] = 0x02;
+    data[8..16].copy_from_slice(VENDOR);
+    let product: &[u8; 16] = match lun.map(|lun| lun.kind) {
+        Some(Kind::Cdrom) => b"ISO CD-ROM      ",
+        Some(Kind::Disk) => b"ISO DISK        ",
+        None => b"                ",
+    };
+    data[16..32].copy_from_slice(product);
+    data[32..36].copy_from_slice(REVISION);
+    let commands: u16 = match lun.map(|lun| lun.kind) {
+        Some(Kind::Cdrom) => 0x04e0,
+        Some(Kind::Disk) | None => 0x04c0,
+    };
+    // SAM-5, SPC-4, MMC-6 or SBC-3, iSCSI: no version claimed (SPC-4 table 144).
+    for (at, version) in [0x00a0, 0x0460, commands, 0x0960].into_iter().enumerate() {
+        data[58 + at * 2..60 + at * 2].copy_from_slice(&version.to_be_bytes());
+    }
+    data
+}
+
+/// A page of vital product data (SPC-4 7.8).
+///
+/// # Errors
+/// For a page that the unit has not.
+pub fn vital(lun: &Lun, target: &str, page: u8) -> Result<Vec<u8>, Sense> {
+    let body = match (page, lun.kind) {
+        (0x00, kind) => pages_of(kind).to_vec(),
+        (0x80, _) => lun.identity.serial().as_bytes().to_vec(),
+        (0x83, _) => designators(lun, target),
+        (0x86, Kind::Disk) => extended(),
+        (0xb0, Kind::Disk) => block_limits(),
+        (0xb1, Kind::Disk) => characteristics(),
+        (0xb2, Kind::Disk) => vec![0; 4],
+        _ => return Err(Sense::field(2)),
+    };
+    let [high, low] = u16::try_from(body.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let mut data = vec![lun.kind.device_type(), page, high, low];
+    data.extend(body);
+    Ok(data)
+}
+
+fn pages_of(kind: Kind) -> &'static [u8] {
+    match kind {
+        Kind::Cdrom => &[0x00, 0x80, 0x83],
+        Kind::Disk => &[0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2],
+    }
+}
+
+/// Device identification (SPC-4 7.8.6): the unit's NAA and vendor names; the port's number, group and name.
+fn designators(lun: &Lun, target: &str) -> Vec<u8> {
+    let mut data = Vec::new();
+    let mut add = |set: u8, kind: u8, value: &[u8]| {
+        data.extend([set, kind, 0, u8::try_from(value.len()).unwrap_or(0)]);
+        data.extend(value);
+    };
+    add(0x01, 0x03, &lun.identity.naa());
+    let vendor: Vec<u8> = VENDOR.iter().chain(lun.identity.serial().as_bytes()).copied().collect();
+    add(0x02, 0x01, &vendor);
+    // Protocol 5 is iSCSI; 0x90: the association is with the target port.
+    add(0x51, 0x94, &[0, 0, 0, 1]);
+    add(0x51, 0x95, &[0, 0, 0, 1]);
+    let mut name = format!("{},t,0x0001", target).into_bytes();
+    name.push(0);
+    name.resize(name.len().next_multiple_of(4).min(252), 0);
+    add(0x53, 0x98, &name);
+    data
+}
+
+/// Extended INQUIRY data: no protection, SIMPLE, ORDERED and HEAD OF QUEUE tasks (SPC-4 7.8.7).
+fn extended() -> Vec<u8> {
+    let mut body = vec![0; 60];
+    body[1] = 0x07;
+    body
+}
+
+/// Block limits: none told, but a granularity of a page (SBC-3 6.6.3).
+fn block_limits() -> Vec<u8> {
+    let mut body = vec![0; 60];
+    body[2..4].copy_from_slice(&8u16.to_be_bytes());
+    // Optimal transfer length: 256 KiB, what one Data-In carries.
+    body[8..12].copy_from_slice(&512u32.to_be_bytes());
+    body
+}
+
+/// Block device characteristics: it does not rotate (SBC-3 6.6.2).
+fn characteristics() -> Vec<u8> {
+    let mut body = vec![0; 60];
+    body[1] = 1;
+    body
+}
+
+/// RETARGET LUNS: the numbers of the units that are there (SPC-4 6.33).
+///
+/// # Errors
+/// For a SELECT RETARGET that SPC-4 does not have.
+pub fn luns(present: impl Iterator<Item = u8>, select: u8) -> Result<Vec<u8>, Sense> {
+    let shown = match select {
+        0 | 2 => present.collect(),
+        // Well-known units: none.
+        1 => Vec::new(),
+        _ => return Err(Sense::field(2)),
+    };
+    let mut data = vec![0; 8];
+    for number in &shown {
+        data.extend([0, *number, 0, 0, 0, 0, 0, 0]);
+    }
+    let length = u32::try_from(shown.len() * 8).unwrap_or(0);
+    data[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(data)
+}
+
+/// READ CAPACITY(10): the last block's address, or all ones where it does not fit (SBC-3 5.15).
+pub fn capacity_10(lun: &Lun) -> Vec<u8> {
+    let last = u32::try_from(lun.blocks().saturating_sub(1)).unwrap_or(u32::MAX);
+    let mut data = last.to_be_bytes().to_vec();
+    data.extend(lun.kind.block_size().to_be_bytes());
+    data
+}
+
+/// READ CAPACITY(16): 32 bytes (SBC-3 5.16).
+pub fn capacity_16(lun: &Lun) -> Vec<u8> {
+    let mut data = lun.blocks().saturating_sub(1).to_be_bytes().to_vec();
+    data.extend(lun.kind.block_size().to_be_bytes());
+    data.resize(32, 0);
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::medium::Identity;
+    use super::*;
+
+    const TARGET: &str = "iqn.2026-11.org.bootlatch:iso";
+
+    fn unit(kind: Kind, bytes: u64) -> Lun {
+        Lun::new(kind, bytes, Identity::of(b"iso"))
+    }
+
+    #[test]
+    fn standard_data_tells_kind_and_versions() {
+        let cdrom = standard(Some(&unit(Kind::Cdrom, 2048)));
+        assert_eq!(cdrom[..5], [0x05, 0x80, 6, 0x12, 91]);
+        assert_eq!(cdrom[58..66], [0, 0xa0, 0x04, 0x60, 0x04, 0xe0, 0x09, 0x60]);
+        assert_eq!(standard(Some(&unit(Kind::Disk, 512)))[..2], [0, 0]);
+        assert_eq!(standard(None)[0], 0x7f);
+    }
+
+    #[test]
+    fn every_page_that_is_listed_is_there_and_as_long_as_it_says() {
+        for kind in [Kind::Cdrom, Kind::Disk] {
+            let unit = unit(kind, 1 << 30);
+            for page in pages_of(kind) {
+                let data = vital(&unit, TARGET, *page).unwrap();
+                assert_eq!(data[..2], [kind.device_type(), *page]);
+                assert_eq!(usize::from(u16::from_be_bytes([data[2], data[3]])) + 4, data.len());
+            }
+            assert_eq!(vital(&unit, TARGET, 0xc0), Err(Sense::field(2)));
+        }
+        assert_eq!(vital(&unit(Kind::Cdrom, 1), TARGET, 0xb0), Err(Sense::field(2)));
+    }
+
+    #[test]
+    fn capacities_too_large_for_ten_bytes_say_so() {
+        for (bytes, ten, sixteen) in
+            [(512, 0, 0u64), (512 << 32, u32::MAX, 0xffff_ffff), (512 << 33, u32::MAX, 0x1_ffff_ffff)]
+        {
+            let unit = unit(Kind::Disk, bytes);
+            assert_eq!(capacity_10(&unit), [ten.to_be_bytes(), 512u32.to_be_bytes()].concat());
+            assert_eq!(capacity_16(&unit)[..8], sixteen.to_be_bytes());
+            assert_eq!(capacity_16(&unit).len(), 32);
+        }
+    }
+
+    #[test]
+    fn units_are_listed_by_number() {
+        let two = luns([0, 3].into_iter(), 0).unwrap();
+        assert_eq!(two, [0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(luns([0].into_iter(), 1).unwrap(), [0; 8]);
+        assert_eq!(luns([0].into_iter(), 0x40), Err(Sense::field(2)));
+    }
+}

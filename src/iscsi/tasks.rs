@@ -1,0 +1,222 @@
+//! Keeps the tasks of a session: commands that came and are not answered yet, in order.
+
+use std::collections::VecDeque;
+
+use super::cdb::Cdb;
+use super::limits;
+use super::medium::Span;
+use super::pdu::{Answer, Header};
+
+/// A SCSI command as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Task {
+    /// The initiator task tag.
+    pub tag: u32,
+    /// The LUN field.
+    pub lun: [u8; 8],
+    /// The command.
+    pub cdb: Cdb,
+    /// Bytes that the initiator expects to be moved, in the direction that it names.
+    pub expected: u32,
+    /// It expects data from us.
+    pub reads: bool,
+    /// It has data for us.
+    pub writes: bool,
+    /// It came beside the command window.
+    pub immediate: bool,
+}
+
+impl Task {
+    /// Reads a SCSI Command PDU (RFC 7143 11.3).
+    #[must_use]
+    pub fn of(header: &Header) -> Self {
+        let mut cdb = [0; 16];
+        cdb.copy_from_slice(&header.0[32..48]);
+        Self {
+            tag: header.task_tag(),
+            lun: header.lun(),
+            cdb,
+            expected: header.word(20),
+            reads: header.flags() & 0x40 != 0,
+            writes: header.flags() & 0x20 != 0,
+            immediate: header.immediate(),
+        }
+    }
+
+    /// How many bytes the initiator takes.
+    #[must_use]
+    pub fn takes(&self) -> u64 {
+        if self.reads { self.expected.into() } else { 0 }
+    }
+
+    /// Writes the residual of a task that had `available` bytes for the initiator (RFC 7143 11.4.5).
+    pub fn set_residual(&self, header: &mut Header, available: u64) {
+        let wanted = if self.reads || self.writes { u64::from(self.expected) } else { 0 };
+        let (flag, count) = match available.cmp(&wanted) {
+            std::cmp::Ordering::Less => (0x02, wanted - available),
+            std::cmp::Ordering::Equal => return,
+            std::cmp::Ordering::Greater => (0x04, available - wanted),
+        };
+        header.0[1] |= flag;
+        header.set_word(44, u32::try_from(count).unwrap_or(u32::MAX));
+    }
+}
+
+/// A task whose Data-In is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// The task.
+    pub task: Task,
+    /// The unit's number.
+    pub lun: u8,
+    /// What is still to be sent.
+    pub left: Span,
+    /// All bytes that the command asked for, sent or not.
+    pub available: u64,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Data-In PDUs sent.
+    pub data_sn: u32,
+}
+
+impl Transfer {
+    /// Starts sending a span, as far as the initiator takes it.
+    #[must_use]
+    pub fn new(task: Task, lun: u8, span: Span) -> Self {
+        Self { task, lun, left: span.first(task.takes()), available: span.length(), sent: 0, data_sn: 0 }
+    }
+
+    /// The length of the next Data-In: a segment, as far as the burst and the span go, and whether it
+    /// ends its burst (RFC 7143 11.7, 13.13).
+    #[must_use]
+    pub fn next(&self, segment: usize, burst: u32) -> (usize, bool) {
+        let burst = u64::from(burst.max(1));
+        let in_burst = burst - self.sent % burst;
+        let segment = u64::try_from(segment.min(limits::SEND_SEGMENT)).unwrap_or(8192);
+        let length = self.left.length().min(segment).min(in_burst);
+        (usize::try_from(length).unwrap_or(limits::SEND_SEGMENT), length == in_burst || length == self.left.length())
+    }
+
+    /// The header of the next Data-In, without numbers and status.
+    #[must_use]
+    pub fn header(&self, ends_burst: bool) -> Header {
+        let mut header = Header::answer(Answer::DataIn, self.task.tag);
+        header.0[1] = if ends_burst { 0x80 } else { 0 };
+        header.set_word(20, super::pdu::NO_TAG);
+        header.set_word(36, self.data_sn);
+        header.set_word(40, u32::try_from(self.sent).unwrap_or(u32::MAX));
+        header
+    }
+
+    /// Counts a Data-In of `length` bytes as sent.
+    pub fn advance(&mut self, length: usize) {
+        let length = u64::try_from(length).unwrap_or(0);
+        self.left = self.left.after(length);
+        self.sent += length;
+        self.data_sn = self.data_sn.wrapping_add(1);
+    }
+}
+
+/// The tasks that wait, first come first served, and the one under way.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    waiting: VecDeque<Task>,
+    /// The task whose Data-In is on its way.
+    pub current: Option<Transfer>,
+}
+
+impl Tasks {
+    /// Adds a task.
+    pub fn push(&mut self, task: Task) {
+        self.waiting.push_back(task);
+    }
+
+    /// Takes the next task.
+    pub fn pop(&mut self) -> Option<Task> {
+        self.waiting.pop_front()
+    }
+
+    /// Whether a task with this tag is outstanding.
+    #[must_use]
+    pub fn holds(&self, tag: u32) -> bool {
+        self.all().any(|task| task.tag == tag)
+    }
+
+    /// Outstanding tasks that take a place of the command window.
+    #[must_use]
+    pub fn numbered(&self) -> u32 {
+        u32::try_from(self.all().filter(|task| !task.immediate).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Outstanding immediate tasks.
+    #[must_use]
+    pub fn immediate(&self) -> usize {
+        self.all().filter(|task| task.immediate).count()
+    }
+
+    /// Aborts what the test picks; tells whether there was any.
+    pub fn abort(&mut self, picked: impl Fn(&Task) -> bool) -> bool {
+        let before = self.all().count();
+        self.waiting.retain(|task| !picked(task));
+        if self.current.as_ref().is_some_and(|transfer| picked(&transfer.task)) {
+            self.current = None;
+        }
+        self.all().count() < before
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Task> {
+        self.current.iter().map(|transfer| &transfer.task).chain(&self.waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::medium::{Identity, Kind, Lun};
+    use super::*;
+
+    fn task(tag: u32, expected: u32) -> Task {
+        Task { tag, lun: [0; 8], cdb: [0; 16], expected, reads: true, writes: false, immediate: false }
+    }
+
+    #[test]
+    fn data_goes_in_segments_and_bursts() {
+        let lun = Lun::new(Kind::Disk, 1 << 20, Identity::of(b""));
+        let span = lun.span(0, 200).unwrap();
+        let mut transfer = Transfer::new(task(1, 102_400), 0, span);
+        let mut seen = Vec::new();
+        while transfer.left.length() > 0 {
+            let (length, ends) = transfer.next(24_000, 65_536);
+            let header = transfer.header(ends);
+            assert_eq!((header.word(36), u64::from(header.word(40))), (transfer.data_sn, transfer.sent));
+            seen.push((length, ends));
+            transfer.advance(length);
+        }
+        assert_eq!(seen, [(24_000, false), (24_000, false), (17_536, true), (24_000, false), (12_864, true)]);
+    }
+
+    #[test]
+    fn residuals_count_what_was_too_much_and_too_little() {
+        for (expected, available, flags, count) in
+            [(512, 512, 0x80, 0), (1024, 512, 0x82, 512), (100, 512, 0x84, 412), (0, 512, 0x84, 512)]
+        {
+            let mut header = Header::answer(Answer::Response, 1);
+            task(1, expected).set_residual(&mut header, available);
+            assert_eq!((header.0[1], header.word(44)), (flags, count));
+        }
+    }
+
+    #[test]
+    fn an_aborted_task_is_gone_wherever_it_was() {
+        let lun = Lun::new(Kind::Disk, 512, Identity::of(b""));
+        let mut tasks =
+            Tasks { current: Some(Transfer::new(task(1, 512), 0, lun.span(0, 1).unwrap())), ..Tasks::default() };
+        tasks.push(task(2, 0));
+        tasks.push(task(3, 0));
+        assert!(tasks.holds(1) && tasks.holds(3));
+        assert_eq!(tasks.numbered(), 3);
+        assert!(tasks.abort(|task| task.tag == 1));
+        assert!(tasks.abort(|task| task.tag == 3));
+        assert!(!tasks.abort(|task| task.tag == 3));
+        assert_eq!(tasks.pop().map(|task| task.tag), Some(2));
+    }
+}

@@ -1,0 +1,168 @@
+//! Reads and writes `key=value` text, as logins and text requests carry it (RFC 7143 6.1).
+
+/// The longest key (RFC 7143 6.1).
+const KEY: usize = 63;
+/// The longest value that the RFC allows outside CHAP (RFC 7143 6.1); a longer one is refused.
+const VALUE: usize = 8192;
+
+/// Why bytes are not text of keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// A piece has no `=`, an empty key, or one longer than 63 characters.
+    #[error("a piece of text has no key")]
+    Key,
+    /// A value is not UTF-8 or longer than 8192 bytes.
+    #[error("a value is not text")]
+    Value,
+}
+
+/// Splits text into its keys and values, in order.
+///
+/// # Errors
+/// When a piece is no `key=value`.
+pub fn parse(bytes: &[u8]) -> Result<Vec<(&str, &str)>, TextError> {
+    bytes.split(|byte| *byte == 0).filter(|piece| !piece.is_empty()).map(pair).collect()
+}
+
+fn pair(piece: &[u8]) -> Result<(&str, &str), TextError> {
+    let at = piece.iter().position(|byte| *byte == b'=').ok_or(TextError::Key)?;
+    if at == 0 || at > KEY {
+        return Err(TextError::Key);
+    }
+    let key = std::str::from_utf8(&piece[..at]).map_err(|_| TextError::Key)?;
+    let value = std::str::from_utf8(&piece[at + 1..]).map_err(|_| TextError::Value)?;
+    if value.len() > VALUE {
+        return Err(TextError::Value);
+    }
+    Ok((key, value))
+}
+
+/// Keys and values to answer with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answers(Vec<u8>);
+
+impl Answers {
+    /// Adds a key and its value.
+    pub fn add(&mut self, key: &str, value: &str) {
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.push(b'=');
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(0);
+    }
+
+    /// The text as a data segment.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Reads a number: decimal, or hexadecimal after `0x` (RFC 7143 6.1).
+#[must_use]
+pub fn number(value: &str) -> Option<u32> {
+    let (digits, radix) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (value, 10),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    u32::from_str_radix(digits, radix).ok()
+}
+
+/// Reads a binary value: hexadecimal after `0x`, or base64 after `0b` (RFC 7143 6.1).
+#[must_use]
+pub fn binary(value: &str) -> Option<Vec<u8>> {
+    if let Some(hex) = value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
+        return from_hex(hex);
+    }
+    from_base64(value.strip_prefix("0b").or_else(|| value.strip_prefix("0B"))?)
+}
+
+/// Writes a binary value in hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+    std::iter::once("0x".to_owned()).chain(digits).collect()
+}
+
+fn from_hex(hex: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = hex.chars().map(|digit| digit.to_digit(16)).collect();
+    let mut digits = digits?;
+    if digits.is_empty() {
+        return None;
+    }
+    if digits.len() % 2 == 1 {
+        digits.insert(0, 0);
+    }
+    digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
+}
+
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
+    if digits.is_empty() || digits.len() % 4 == 1 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
+    let (mut held, mut bits) = (0u32, 0u32);
+    for digit in digits.bytes() {
+        let six = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        held = (held << 6 | u32::from(six)) & 0xffff;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from(held >> bits & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_split_into_keys_and_values() {
+        let rows: [(&[u8], Result<Vec<(&str, &str)>, TextError>); 7] = [
+            (b"", Ok(vec![])),
+            (b"A=b\0", Ok(vec![("A", "b")])),
+            (b"A=b\0C=d=e\0\0\0", Ok(vec![("A", "b"), ("C", "d=e")])),
+            (b"A=\0", Ok(vec![("A", "")])),
+            (b"A\0", Err(TextError::Key)),
+            (b"=b\0", Err(TextError::Key)),
+            (b"A=\xff\0", Err(TextError::Value)),
+        ];
+        for (bytes, wanted) in rows {
+            assert_eq!(parse(bytes), wanted);
+        }
+    }
+
+    #[test]
+    fn numbers_and_binary_values_are_read_in_every_form() {
+        for (text, wanted) in
+            [("8192", Some(8192)), ("0x2000", Some(8192)), ("", None), ("-1", None), ("+1", None), ("4294967296", None)]
+        {
+            assert_eq!(number(text), wanted, "{text}");
+        }
+        for (text, wanted) in [
+            ("0x0102fF", Some(vec![1, 2, 255])),
+            ("0x102", Some(vec![1, 2])),
+            ("0bAQL/", Some(vec![1, 2, 255])),
+            ("0bAQI=", Some(vec![1, 2])),
+            ("0bA", None),
+            ("0x", None),
+            ("12", None),
+            ("0xg1", None),
+        ] {
+            assert_eq!(binary(text), wanted, "{text}");
+        }
+        assert_eq!(hex(&[1, 0xab]), "0x01ab");
+    }
+}

@@ -1,0 +1,40 @@
+use std::io;
+
+/// Says why an image cannot be used as an ISO 9660 volume. Every message names what was being read.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAnIso {
+    #[error("it is {length} bytes long: too short for an ISO 9660 volume, which begins with 32 KiB of system area")]
+    TooShort { length: u64 },
+    #[error("no ISO 9660 volume descriptor (\"CD001\") at sector {sector}")]
+    NoDescriptor { sector: u32 },
+    #[error("its volume descriptors do not include a primary one")]
+    NoPrimary,
+    #[error("more than {0} volume descriptors")]
+    TooManyDescriptors(u32),
+    #[error("its logical blocks are {0} bytes long: only 2048 is read")]
+    BlockSize(u16),
+    #[error("it is truncated: the volume is {volume} bytes long and the image {image}")]
+    Truncated { volume: u64, image: u64 },
+    #[error("{what} lies past the end: bytes {offset} to {end} of an image of {image}")]
+    PastEnd { what: String, offset: u64, end: u64, image: u64 },
+    #[error("the boot catalogue is damaged: {0}")]
+    Catalogue(&'static str),
+    #[error("the directory {path:?} is damaged at byte {at} of the image: {why}")]
+    Directory { path: String, at: u64, why: &'static str },
+    #[error("the directory {path:?} is its own ancestor, or is reached twice")]
+    Loop { path: String },
+    #[error("{path:?}: {limit}")]
+    Limit { path: String, limit: &'static str },
+    #[error("the UDF side is damaged: {0}")]
+    Udf(&'static str),
+    #[error("reading {what}")]
+    Read { what: String, source: io::Error },
+}
+
+impl NotAnIso {
+    /// Says what was being read when the medium itself failed.
+    pub fn read(what: &str) -> impl FnOnce(io::Error) -> Self + use<> {
+        let what = what.to_owned();
+        move |source| Self::Read { what, source }
+    }
+}

@@ -1,0 +1,5 @@
+//! Configs for installers: what is valid for its format.
+
+mod check;
+
+pub use check::{Fault, check};
