@@ -1,13 +1,16 @@
 //! The gate: asks `boot::decide` on behalf of every protocol, and makes durable what a verdict
 //! depends on before the protocol may say it.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::boot::{Facts, Site, Stage, Verdict, Why, decide};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
 use crate::fleet::{BootConfig, Host, Image, Mac};
+use crate::neighbours;
 use crate::store::{Change, Error, Sighting, Store};
 
 /// Is what every protocol asks, with what it needs to answer.
@@ -16,6 +19,36 @@ pub struct Gate {
     pub site: Arc<Site>,
     pub store: Arc<Store>,
     pub counters: Arc<Counters>,
+    pub booting: Booting,
+}
+
+/// Remembers for a moment which machines' iPXE we have just answered.
+#[derive(Debug, Default)]
+pub struct Booting(Mutex<HashMap<Mac, Instant>>);
+
+impl Booting {
+    /// Is how long after its DHCP round a machine counts as booting.
+    const MOMENT: Duration = Duration::from_secs(60);
+    /// Bounds the machines that are remembered.
+    const MACHINES: usize = 8192;
+
+    /// Notes that a machine's iPXE was answered.
+    pub fn note(&self, mac: Mac) {
+        let now = Instant::now();
+        let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if machines.len() >= Self::MACHINES {
+            machines.retain(|_, at| now - *at < Self::MOMENT);
+        }
+        if machines.len() < Self::MACHINES {
+            machines.insert(mac, now);
+        }
+    }
+
+    /// Says whether a machine's iPXE was just answered; each answer counts once.
+    pub fn take(&self, mac: Mac) -> bool {
+        let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        machines.remove(&mac).is_some_and(|at| at.elapsed() < Self::MOMENT)
+    }
 }
 
 /// Is a verdict with the objects that it is about.
@@ -120,6 +153,21 @@ impl Gate {
         self.advance(facts, Life::Complete).await
     }
 
+    /// Finds whose machine asks from an address: by the neighbour table, the address that its spec names,
+    /// or the one that it was last seen at (which is all there is to know behind a router).
+    ///
+    /// # Errors
+    /// The neighbour table knows the address as another machine's.
+    pub fn whose(&self, address: IpAddr) -> Result<Option<Mac>, Why> {
+        let neighbour = neighbours::look_up(address);
+        let state = self.store.glance();
+        let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
+        match (named, neighbour) {
+            (Some(named), Some(neighbour)) if named != neighbour => Err(Why::AddressContradicted),
+            (named, neighbour) => Ok(neighbour.or(named).or_else(|| state.last_seen_at(address))),
+        }
+    }
+
     /// Counts a refusal, and puts it in the machine's timeline.
     pub fn refused(&self, facts: &Facts, protocol: Protocol, why: Why) {
         self.counters.refuse(protocol, why, facts.address);
@@ -145,15 +193,5 @@ fn told(verdict: &Verdict) -> String {
         Verdict::LocalDisk(why) | Verdict::Ignore(why) => format!("local disk: {why}"),
         Verdict::Chainload(program) => format!("load {program}"),
         Verdict::Enrol(_) | Verdict::Configure(_) => "nothing".to_owned(),
-    }
-}
-
-/// Finds whose machine asks from an address, by what is known of the addresses.
-pub fn by_address(store: &Store, address: IpAddr, neighbour: Option<Mac>) -> Result<Option<Mac>, Why> {
-    let state = store.glance();
-    let claimed = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
-    match (claimed, neighbour) {
-        (Some(claimed), Some(neighbour)) if claimed != neighbour => Err(Why::AddressContradicted),
-        (claimed, neighbour) => Ok(neighbour.or(claimed)),
     }
 }

@@ -27,6 +27,8 @@ pub mod http;
 pub mod iscsi;
 pub mod iso;
 pub mod manifest;
+pub mod ndp;
+pub mod neighbours;
 pub mod privileges;
 pub mod provision;
 pub mod store;

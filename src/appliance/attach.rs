@@ -11,7 +11,7 @@ use crate::boot::{Drop, Facts, Stage, Why};
 use crate::config::{Access, Config};
 use crate::event::{Event, Protocol};
 use crate::fleet::{Image, Mac, Name};
-use crate::gate::{Gate, by_address};
+use crate::gate::Gate;
 use crate::iscsi::login::Refusal;
 use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
@@ -112,7 +112,7 @@ impl Usher {
 fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
     let prefix = format!("{}:", gate.site.iqn.to_lowercase());
     let named = login.claim.initiator.strip_prefix(&prefix).and_then(|name| name.parse::<Mac>().ok());
-    let mac = named.or_else(|| by_address(&gate.store, login.peer.ip(), None).ok().flatten())?;
+    let mac = named.or_else(|| gate.whose(login.peer.ip()).ok().flatten())?;
     Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()) })
 }
 

@@ -20,10 +20,10 @@ use crate::boot::Site;
 use crate::config::{self, Config, DhcpMode, Flags};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
-use crate::gate::Gate;
+use crate::gate::{Booting, Gate};
 use crate::http;
 use crate::store::{self, Change, Sighting, Store};
-use crate::{dhcp, manifest, privileges};
+use crate::{dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
 
@@ -118,7 +118,7 @@ impl Appliance {
             iqn: config.iscsi.iqn.clone(),
         });
         let places = Places { isos, site: site.clone() };
-        let gate = Arc::new(Gate { site, store, counters: Arc::new(Counters::default()) });
+        let gate = Arc::new(Gate { site, store, counters: Arc::new(Counters::default()), booting: Booting::default() });
         Ok(Self { media: Arc::new(media::Media::new(places.clone())), config, doors, gate, places, programs, tokens })
     }
 
@@ -141,18 +141,17 @@ impl Appliance {
         let dhcp = dhcp.transpose()?;
         services.spawn(boot_files::serve(doors.tftp, &config, gate.clone(), programs, stopped.clone()));
         services.spawn(attach::serve(doors.iscsi, &config, gate.clone(), media, stopped.clone()));
-        let shared = http::Shared {
-            gate: gate.clone(),
-            places: places.clone(),
-            firmware_dir: config.firmware_dir.clone(),
-            tokens,
-        };
+        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), tokens);
         let http_doors = vec![http::Door::Tcp(doors.http), http::Door::Unix(doors.api)];
         let until = stopped.clone();
         services.spawn(async move {
             http::serve(http_doors, Arc::new(shared), until).await;
             Ok(())
         });
+        if let Some(socket) = doors.solicitations {
+            let serve = ndp::serve::serve(socket, gate.clone(), stopped.clone());
+            services.spawn(async move { serve.await.context("router solicitations") });
+        }
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interface, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);

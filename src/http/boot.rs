@@ -10,10 +10,10 @@ use hyper::header::HeaderValue;
 use crate::boot::{self, Context, Drop, Facts, Firmware, Loading, Stage, Verdict, Why};
 use crate::event::Protocol;
 use crate::fleet::{Architecture, Format, Mac};
-use crate::gate::{self, Ruling};
+use crate::gate::Ruling;
 
 use super::reply::{self, Reply, bytes, text};
-use super::{Peer, Shared, neighbours};
+use super::{Peer, Shared};
 
 /// Bounds a boot program, which is read whole.
 const PROGRAM_BYTES: u64 = 64 * 1024 * 1024;
@@ -147,7 +147,7 @@ async fn read_program(directory: &Path, name: &str) -> Option<Vec<u8>> {
 
 /// Answers `/api/v1/bootconfig`: the config of the machine at this source address.
 pub async fn config(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
-    let facts = match who(shared, peer).await {
+    let facts = match who(shared, peer) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -178,7 +178,7 @@ fn by_suffix(format: Format, file: &str) -> &'static str {
 
 /// Answers `POST /api/v1/boot-complete`, and cloud-init's `phone_home`: the machine is installed.
 pub async fn complete(shared: &Shared, peer: &Peer) -> Reply {
-    let facts = match who(shared, peer).await {
+    let facts = match who(shared, peer) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -194,28 +194,15 @@ pub async fn complete(shared: &Shared, peer: &Peer) -> Reply {
 }
 
 /// Finds out whose machine asks.
-async fn who(shared: &Shared, peer: &Peer) -> Result<Facts, Box<Reply>> {
+fn who(shared: &Shared, peer: &Peer) -> Result<Facts, Box<Reply>> {
     let Some(address) = peer.address else {
         return Err(text(StatusCode::BAD_REQUEST, "a machine is known by its address: ask over TCP\n").into());
     };
-    match resolve(shared, address).await {
+    match shared.gate.whose(address) {
         Ok(Some(mac)) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: Some(address) }),
         Ok(None) => Err(stranger(shared, address, Why::NoSuchHost).into()),
         Err(why) => Err(stranger(shared, address, why).into()),
     }
-}
-
-async fn resolve(shared: &Shared, address: IpAddr) -> Result<Option<Mac>, Why> {
-    let neighbour = tokio::task::spawn_blocking(move || neighbours::look_up(address)).await.ok().flatten();
-    let found = gate::by_address(&shared.gate.store, address, neighbour)?;
-    Ok(found.or_else(|| last_seen_at(shared, address)))
-}
-
-/// Finds the host that last asked from an address that nothing else ties to a machine: behind a router.
-fn last_seen_at(shared: &Shared, address: IpAddr) -> Option<Mac> {
-    let state = shared.gate.store.glance();
-    let there = state.hosts().filter(|host| host.status.address == Some(address));
-    there.max_by_key(|host| host.status.last_seen).map(|host| host.spec.boot_mac_address)
 }
 
 fn stranger(shared: &Shared, address: IpAddr, why: Why) -> Reply {

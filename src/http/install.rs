@@ -37,7 +37,7 @@ pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> 
             .map_err(|error| Status::bad_request(error.to_string()))?,
     };
     let before = objects::find(shared, key)?;
-    let object = objects::modify(shared, key, |value| {
+    let object = objects::modify(shared, key, false, |value| {
         express(&wish, value);
         Ok(())
     })

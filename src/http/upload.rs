@@ -52,7 +52,7 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
     draft.discard();
     sync_directory(isos).await.map_err(failed)?;
     let mut kept = Draft(Some(place));
-    let object = objects::put(shared, image(wish, file, digest), None, Expect::Absent).await?;
+    let object = objects::put(shared, image(wish, file, digest), None, Expect::Absent, false).await?;
     kept.0 = None;
     Ok(json(StatusCode::CREATED, &View(&object)))
 }
