@@ -2,6 +2,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 /// Is a medium that is read by position: a file, or a view of one.
@@ -72,5 +73,32 @@ impl ReadAt for ImageFile {
             Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Is an image in memory: a NoCloud seed, a test's.
+#[derive(Debug, Clone)]
+pub struct Memory(pub Bytes);
+
+impl From<Vec<u8>> for Memory {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl ReadAt for Memory {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let from = usize::try_from(offset).ok();
+        let range = from.and_then(|from| self.0.get(from..from.checked_add(into.len())?));
+        into.copy_from_slice(range.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.read_at(offset, into)
     }
 }
