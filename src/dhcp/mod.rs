@@ -1,6 +1,8 @@
 //! DHCP for booting machines: the ProxyDHCP answers on ports 67 and 4011 (PXE 2.1, RFC 2131, RFC 4578).
 
 pub mod answer;
+mod frame;
+mod message;
 pub mod packet;
-mod quirks;
+pub mod quirks;
 pub mod serve;

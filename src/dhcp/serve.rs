@@ -1,113 +1,138 @@
-//! The rim of DHCP: two sockets on one interface, drained in batches by one thread.
+//! The rim of DHCP: the sockets of every interface, drained in batches by one thread.
+
+mod sockets;
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
-use socket2::{Domain, Protocol as Transport, Socket, Type};
 use tokio::sync::Semaphore;
 
-use crate::boot::{Drop, Facts, Stage, Verdict};
+use crate::boot::{Drop, Facts, Site, Stage, Verdict};
 use crate::event::{Event, Protocol, architecture};
-use crate::fleet::Mac;
+use crate::fleet::{Mac, Who};
 use crate::gate::Gate;
 use crate::store::{Change, Sighting};
 
-use super::answer::{self, Arrival, Port, Reply};
+use super::answer::{self, Arrival, Boot, Port, Reply};
 use super::packet::Request;
+use super::quirks::{Form, Learned};
 
-/// Bounds what one system call receives or sends.
-const BATCH: usize = 64;
-/// Is Ethernet's largest datagram; a longer DHCP message is cut, and dropped for it.
-const LARGEST: usize = 1500;
-/// Holds a DISCOVER of every machine of a hall after a power cut: 4,096 at about 1 KiB of kernel memory each, twice.
-const RECEIVE_BUFFER: usize = 8 << 20;
+use sockets::{BATCH, Batch, Sockets};
+
 /// Bounds the machines that are being remembered at one time.
 const ENROLLING: usize = 4096;
 /// Is how long an offer to the same machine is not told again in its timeline.
 const SAME_OFFER: Duration = Duration::from_secs(5);
 /// Bounds the machines whose last offer is remembered for that.
 const TOLD: usize = 8192;
+/// Bounds the machines that went on and are not yet heeded; a lost one costs its next boot a second.
+const WENT_ON: usize = 4096;
 
-/// Is the pair of sockets of one interface.
+/// Is one interface to answer on, bound.
 #[derive(Debug)]
-pub struct Sockets {
-    server: UdpSocket,
-    proxy: UdpSocket,
+pub struct Door {
+    name: String,
+    address: Ipv4Addr,
+    sockets: Sockets,
 }
 
-impl Sockets {
-    /// Binds both ports on an interface.
+impl Door {
+    /// Binds an interface's ports for DHCP and for the proxy's second exchange.
     ///
     /// # Errors
     /// The port that is in use or forbidden, by its number.
-    pub fn bind(interface: &str, server: u16, proxy: u16) -> io::Result<Self> {
-        let bind = |port: u16| {
-            open(interface, port).map_err(|error| {
-                io::Error::new(error.kind(), format!("UDP port {port} on {interface} (DHCP): {error}"))
-            })
-        };
-        Ok(Self { server: bind(server)?, proxy: bind(proxy)? })
+    pub fn bind(name: &str, address: Ipv4Addr, server: u16, proxy: u16) -> io::Result<Self> {
+        Ok(Self { name: name.to_owned(), address, sockets: Sockets::bind(name, address, server, proxy)? })
     }
 }
 
-fn open(interface: &str, port: u16) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Transport::UDP))?;
-    socket.bind_device(Some(interface.as_bytes()))?;
-    socket.set_broadcast(true)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    // The kernel halves what it may not grant; with CAP_NET_ADMIN it grants all of it.
-    let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER);
-    let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RxqOvfl, &1);
-    socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
-    Ok(socket.into())
+/// Is what the site wants of DHCP beside what every protocol heeds.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Tells some machines in a form of the site's choice; the first that means a machine decides.
+    pub forms: Vec<(Who, Form)>,
 }
 
-/// Answers on one interface in a thread of its own, until `stop` becomes readable.
+/// Is the running thread.
+#[derive(Debug)]
+pub struct Service {
+    pub thread: JoinHandle<()>,
+    pub progress: Progress,
+}
+
+/// Takes word of machines that went on after their offer: they asked for a file.
+#[derive(Debug, Clone)]
+pub struct Progress(SyncSender<Mac>);
+
+impl Progress {
+    /// Tells of a machine. It never waits.
+    pub fn tell(&self, mac: Mac) {
+        let _ = self.0.try_send(mac);
+    }
+}
+
+/// Answers on all interfaces in one thread, until `stop` becomes readable.
 ///
 /// # Errors
 /// The thread cannot be started.
 pub fn spawn(
-    sockets: Sockets,
+    doors: Vec<Door>,
+    settings: Settings,
     gate: Arc<Gate>,
     runtime: tokio::runtime::Handle,
     stop: OwnedFd,
-) -> io::Result<JoinHandle<()>> {
-    let proxy = Responder {
-        sockets: Arc::new(sockets),
+) -> io::Result<Service> {
+    let link = |door: Door| {
+        let site = gate.site.reached_at(door.address.into());
+        tracing::info!(interface = door.name, address = %door.address, "DHCP answers");
+        Link { address: door.address, site: Arc::new(site), sockets: Arc::new(door.sockets), overflow: [0; 2] }
+    };
+    let links = doors.into_iter().map(link).collect();
+    let (progress, went_on) = sync_channel(WENT_ON);
+    let desk = Desk {
         gate,
         runtime,
+        settings,
         enrolling: Arc::new(Semaphore::new(ENROLLING)),
         told: HashMap::new(),
-        overflow: [0; 2],
+        learned: Learned::default(),
+        went_on,
     };
-    std::thread::Builder::new().name("dhcp".into()).spawn(move || proxy.run(&stop))
+    let responder = Responder { links, desk };
+    let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || responder.run(&stop))?;
+    Ok(Service { thread, progress: Progress(progress) })
 }
 
 struct Responder {
+    links: Vec<Link>,
+    desk: Desk,
+}
+
+/// Is one interface as it is answered on.
+struct Link {
+    address: Ipv4Addr,
+    /// Is the site as this interface's machines reach it.
+    site: Arc<Site>,
     sockets: Arc<Sockets>,
-    gate: Arc<Gate>,
-    runtime: tokio::runtime::Handle,
-    enrolling: Arc<Semaphore>,
-    told: HashMap<Mac, (Instant, String)>,
     /// Is the kernel's count of dropped datagrams of each socket, as last read.
     overflow: [u32; 2],
 }
 
 impl Responder {
     fn run(mut self, stop: &OwnedFd) {
-        let mut buffers = vec![[0u8; LARGEST]; BATCH];
+        let mut batch = Batch::new();
+        let sockets: Vec<_> = self.links.iter().map(|link| link.sockets.clone()).collect();
+        let watched = std::iter::once(stop.as_fd()).chain(sockets.iter().flat_map(|sockets| sockets.watched()));
+        let mut ready: Vec<_> = watched.map(|watched| PollFd::new(watched, PollFlags::POLLIN)).collect();
         loop {
-            let watched = |fd| PollFd::new(fd, PollFlags::POLLIN);
-            let sockets = self.sockets.clone();
-            let mut ready = [watched(stop.as_fd()), watched(sockets.server.as_fd()), watched(sockets.proxy.as_fd())];
             match poll(&mut ready, PollTimeout::NONE) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
@@ -116,71 +141,90 @@ impl Responder {
             if ready[0].any() == Some(true) {
                 return;
             }
-            for (ready, port) in [(&ready[1], Port::Server), (&ready[2], Port::Proxy)] {
-                if ready.any() == Some(true) {
-                    self.drain(port, &mut buffers);
+            self.desk.heed_progress();
+            for (link, ready) in self.links.iter_mut().zip(ready[1..].chunks(2)) {
+                for (ready, port) in ready.iter().zip([Port::Server, Port::Proxy]) {
+                    if ready.any() == Some(true) {
+                        link.drain(port, &mut batch, &mut self.desk);
+                    }
                 }
             }
         }
     }
+}
 
+impl Link {
     /// Answers all that waits on one socket.
-    fn drain(&mut self, port: Port, buffers: &mut [[u8; LARGEST]]) {
+    fn drain(&mut self, port: Port, batch: &mut Batch, desk: &mut Desk) {
         let sockets = self.sockets.clone();
-        let socket = match port {
-            Port::Server => &sockets.server,
-            Port::Proxy => &sockets.proxy,
-        };
+        let mut replies = Vec::with_capacity(BATCH);
         loop {
-            let received = match receive(socket, buffers) {
-                Ok(received) if received.is_empty() => return,
-                Ok(received) => received,
-                Err(Errno::EINTR) => continue,
+            let received = batch.receive(sockets.of(port).as_fd(), |bytes, from, dropped| {
+                self.count_overflow(port, dropped, desk);
+                replies.extend(desk.answer(self, bytes, Arrival { port, from }));
+            });
+            match received {
+                Ok(count) => {
+                    sockets.send(port, &replies);
+                    replies.clear();
+                    if count < BATCH {
+                        return;
+                    }
+                }
+                Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return,
                 Err(error) => return tracing::warn!(%error, "DHCP cannot receive"),
-            };
-            let replies: Vec<Reply> = received
-                .iter()
-                .zip(buffers.iter())
-                .filter_map(|((length, from, dropped), buffer)| {
-                    self.count_overflow(port, *dropped);
-                    self.answer(buffer.get(..*length)?, Arrival { port, from: *from })
-                })
-                .collect();
-            send(socket, &replies);
-            if received.len() < BATCH {
-                return;
             }
         }
     }
 
-    fn count_overflow(&mut self, port: Port, dropped: Option<u32>) {
+    fn count_overflow(&mut self, port: Port, dropped: Option<u32>, desk: &Desk) {
         let Some(dropped) = dropped else { return };
         let last = &mut self.overflow[port as usize];
         let new = dropped.wrapping_sub(*last);
         if new > 0 {
             *last = dropped;
-            self.gate.counters.overflowed.fetch_add(u64::from(new), std::sync::atomic::Ordering::Relaxed);
+            desk.gate.counters.overflowed.fetch_add(u64::from(new), std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+/// Is what all interfaces share.
+struct Desk {
+    gate: Arc<Gate>,
+    runtime: tokio::runtime::Handle,
+    settings: Settings,
+    enrolling: Arc<Semaphore>,
+    told: HashMap<Mac, (Instant, String)>,
+    learned: Learned,
+    went_on: Receiver<Mac>,
+}
+
+impl Desk {
+    fn heed_progress(&mut self) {
+        for mac in self.went_on.try_iter() {
+            self.learned.went_on(mac);
         }
     }
 
-    fn answer(&mut self, bytes: &[u8], arrival: Arrival) -> Option<Reply> {
+    fn answer(&mut self, link: &Link, bytes: &[u8], arrival: Arrival) -> Option<Reply> {
         let request = match Request::parse(bytes) {
             Ok(request) => request,
             Err(why) => return self.discard(why, arrival),
         };
-        if let Some(address) = answer::claimed_address(&request).filter(|_| arrival.port == Port::Server) {
-            self.sight(request.mac, address);
+        if arrival.port == Port::Server
+            && let Some(address) = answer::claimed_address(&request)
+        {
+            self.sight(&request, address);
         }
-        let std::net::IpAddr::V4(ours) = self.gate.site.address else { return None };
-        let facts = match answer::facts(&request, arrival, ours) {
+        let facts = match answer::facts(&request, arrival, link.address) {
             Ok(facts) => facts,
             Err(why) => return self.discard(why, arrival),
         };
         let verdict = self.gate.look(&facts).verdict;
         match verdict {
             Verdict::Enrol(_) => {
-                self.enrol(bytes, facts, arrival);
+                self.enrol(link, bytes, facts, arrival);
                 None
             }
             Verdict::Ignore(why) => {
@@ -188,13 +232,25 @@ impl Responder {
                 None
             }
             verdict => {
-                let reply = answer::reply(&request, &facts, &verdict, &self.gate.site, arrival)?;
+                let form = self.form(&facts, arrival.port, Instant::now());
+                let boot = Boot::of(&facts, &verdict, &link.site, form)?;
                 self.gate.counters.answer(Protocol::Dhcp);
                 note_booting(&self.gate, &facts);
-                self.tell(&facts, &reply.file);
+                let reply = answer::reply(&request, &boot, arrival);
+                self.tell(&facts, boot.file);
                 Some(reply)
             }
         }
+    }
+
+    /// Picks the form to tell a machine in: the site's choice, or what was learned of it.
+    fn form(&mut self, facts: &Facts, port: Port, now: Instant) -> Form {
+        if port == Port::Proxy || !answer::has_forms(facts) {
+            self.learned.went_on(facts.mac);
+            return Form::Offer;
+        }
+        let chosen = self.settings.forms.iter().find(|(who, _)| who.means(facts.mac, facts.uuid));
+        chosen.map_or_else(|| self.learned.form(facts.mac, now), |(_, form)| *form)
     }
 
     fn discard(&self, why: Drop, arrival: Arrival) -> Option<Reply> {
@@ -202,17 +258,23 @@ impl Responder {
         None
     }
 
-    /// Notes the address that a known machine is about to have, where it is news.
-    fn sight(&self, mac: Mac, address: Ipv4Addr) {
-        let news =
-            self.gate.store.glance().host_by_mac(mac).is_some_and(|host| host.status.address != Some(address.into()));
+    /// Notes the address that a known machine is about to have, and its UUID, where they are news.
+    fn sight(&self, request: &Request<'_>, address: Ipv4Addr) {
+        let (mac, uuid) = (request.mac, request.uuid());
+        let address = Some(IpAddr::from(address));
+        let news = self
+            .gate
+            .store
+            .glance()
+            .host_by_mac(mac)
+            .is_some_and(|host| host.status.address != address || (uuid.is_some() && host.status.uuid != uuid));
         if !news {
             return;
         }
         let store = self.gate.store.clone();
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else { return };
         self.runtime.spawn(async move {
-            let sighting = Sighting { firmware: None, address: Some(address.into()) };
+            let sighting = Sighting { firmware: None, address, uuid };
             if let Err(error) = store.commit(Change::Sight { mac, sighting }).await {
                 tracing::debug!(%mac, %error, "an address was not noted");
             }
@@ -221,45 +283,42 @@ impl Responder {
     }
 
     /// Remembers a machine never seen before, and answers it once that is on disk.
-    fn enrol(&self, bytes: &[u8], facts: Facts, arrival: Arrival) {
+    fn enrol(&mut self, link: &Link, bytes: &[u8], facts: Facts, arrival: Arrival) {
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else {
             self.discard(Drop::Overload, arrival);
             return;
         };
-        let (gate, sockets, bytes) = (self.gate.clone(), self.sockets.clone(), bytes.to_vec());
+        let form = self.form(&facts, arrival.port, Instant::now());
+        let (gate, site, sockets, bytes) = (self.gate.clone(), link.site.clone(), link.sockets.clone(), bytes.to_vec());
         self.runtime.spawn(async move {
             let verdict = gate.ask(&facts).await.verdict;
             let Ok(request) = Request::parse(&bytes) else { return };
             if let Verdict::Ignore(why) = verdict {
                 gate.counters.refuse(Protocol::Dhcp, why, facts.address);
             }
-            if let Some(reply) = answer::reply(&request, &facts, &verdict, &gate.site, arrival) {
+            if let Some(boot) = Boot::of(&facts, &verdict, &site, form) {
                 gate.counters.answer(Protocol::Dhcp);
                 note_booting(&gate, &facts);
-                gate.store.note(Some(facts.mac), offer(&facts, &reply.file));
-                let socket = match arrival.port {
-                    Port::Server => &sockets.server,
-                    Port::Proxy => &sockets.proxy,
-                };
-                send(socket, &[reply]);
+                gate.store.note(Some(facts.mac), offer(&facts, &boot.file));
+                sockets.send(arrival.port, &[answer::reply(&request, &boot, arrival)]);
             }
             std::mem::drop(permit);
         });
     }
 
     /// Puts an offer into the machine's timeline, once for all the retries of one boot.
-    fn tell(&mut self, facts: &Facts, file: &str) {
+    fn tell(&mut self, facts: &Facts, file: String) {
         let now = Instant::now();
         let told = self.told.get(&facts.mac);
-        if told.is_some_and(|(at, last)| now - *at < SAME_OFFER && last == file) {
+        if told.is_some_and(|(at, last)| now - *at < SAME_OFFER && *last == file) {
             return;
         }
         if self.told.len() >= TOLD {
             self.told.retain(|_, (at, _)| now - *at < SAME_OFFER);
         }
         if self.told.len() < TOLD {
-            self.told.insert(facts.mac, (now, file.to_owned()));
-            self.gate.store.note(Some(facts.mac), offer(facts, file));
+            self.gate.store.note(Some(facts.mac), offer(facts, &file));
+            self.told.insert(facts.mac, (now, file));
         }
     }
 }
@@ -278,35 +337,4 @@ fn offer(facts: &Facts, file: &str) -> Event {
         Stage::Rom | Stage::IscsiLogin | Stage::Installer => "",
     };
     Event::Offer { architecture: format!("{client}{}", architecture(claimed)), file: file.to_owned() }
-}
-
-type Received = (usize, SocketAddrV4, Option<u32>);
-
-fn receive(socket: &UdpSocket, buffers: &mut [[u8; LARGEST]]) -> Result<Vec<Received>, Errno> {
-    let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
-    let mut headers = MultiHeaders::<SockaddrIn>::preallocate(slices.len(), Some(nix::cmsg_space!(u32)));
-    let messages = recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
-    let received = messages.map(|message| {
-        let from = message.address.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), SocketAddrV4::from);
-        let dropped = message.cmsgs().into_iter().flatten().find_map(|control| match control {
-            nix::sys::socket::ControlMessageOwned::RxqOvfl(count) => Some(count),
-            _ => None,
-        });
-        (message.bytes, from, dropped)
-    });
-    Ok(received.collect())
-}
-
-/// Sends replies. One that cannot be sent is the client's to ask for again, as a lost packet is.
-fn send(socket: &UdpSocket, replies: &[Reply]) {
-    if replies.is_empty() {
-        return;
-    }
-    let addresses: Vec<_> = replies.iter().map(|reply| Some(SockaddrIn::from(reply.to))).collect();
-    let slices: Vec<_> = replies.iter().map(|reply| [IoSlice::new(&reply.message)]).collect();
-    let mut headers = MultiHeaders::<SockaddrIn>::preallocate(replies.len(), None);
-    let none: [ControlMessage<'_>; 0] = [];
-    if let Err(error) = sendmmsg(socket.as_raw_fd(), &mut headers, &slices, addresses, none, MsgFlags::empty()) {
-        tracing::warn!(%error, replies = replies.len(), "DHCP cannot send");
-    }
 }

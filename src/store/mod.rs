@@ -50,6 +50,7 @@ pub enum Change {
 pub struct Sighting {
     pub firmware: Option<Architecture>,
     pub address: Option<std::net::IpAddr>,
+    pub uuid: Option<uuid::Uuid>,
 }
 
 /// Says what must be true of an object before it is written.
