@@ -44,6 +44,8 @@ pub struct Dhcp {
     pub mode: DhcpMode,
     pub port: u16,
     pub proxy_port: u16,
+    /// Answers a booting iPXE's router solicitation, so that it does not wait for a router that is not there.
+    pub shorten_router_wait: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -171,6 +173,7 @@ struct RawDhcp {
     mode: Option<DhcpMode>,
     port: Option<u16>,
     proxy_port: Option<u16>,
+    shorten_router_wait: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -251,6 +254,7 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
             mode: raw.dhcp.mode.unwrap_or(DhcpMode::Proxy),
             port: raw.dhcp.port.unwrap_or(67),
             proxy_port: raw.dhcp.proxy_port.unwrap_or(4011),
+            shorten_router_wait: raw.dhcp.shorten_router_wait.unwrap_or(true),
         },
         tftp: proof.tftp(&raw.tftp)?,
         http_port: flags.http_port.or(raw.http_port).unwrap_or(80),

@@ -1,14 +1,20 @@
 //! The gate: asks `boot::decide` on behalf of every protocol, and makes durable what a verdict
 //! depends on before the protocol may say it.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::boot::{Facts, Site, Stage, Verdict, Why, decide};
+use crate::boot::{Context, Facts, Form, Site, Stage, Verdict, Why, decide, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
-use crate::fleet::{BootConfig, Host, Image, Mac};
+use crate::fleet::{BootConfig, Format, Host, Image, Mac};
+use crate::iso::{self, ReadAt};
+use crate::media::{self, Media};
+use crate::neighbours;
 use crate::store::{Change, Error, Sighting, Store};
+use crate::token::BootTokens;
 
 /// Is what every protocol asks, with what it needs to answer.
 #[derive(Debug)]
@@ -16,6 +22,38 @@ pub struct Gate {
     pub site: Arc<Site>,
     pub store: Arc<Store>,
     pub counters: Arc<Counters>,
+    pub booting: Booting,
+    pub media: Media,
+    pub tokens: BootTokens,
+}
+
+/// Remembers for a moment which machines' iPXE we have just answered.
+#[derive(Debug, Default)]
+pub struct Booting(Mutex<HashMap<Mac, Instant>>);
+
+impl Booting {
+    /// Is how long after its DHCP round a machine counts as booting.
+    const MOMENT: Duration = Duration::from_secs(60);
+    /// Bounds the machines that are remembered.
+    const MACHINES: usize = 8192;
+
+    /// Notes that a machine's iPXE was answered.
+    pub fn note(&self, mac: Mac) {
+        let now = Instant::now();
+        let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if machines.len() >= Self::MACHINES {
+            machines.retain(|_, at| now - *at < Self::MOMENT);
+        }
+        if machines.len() < Self::MACHINES {
+            machines.insert(mac, now);
+        }
+    }
+
+    /// Says whether a machine's iPXE was just answered; each answer counts once.
+    pub fn take(&self, mac: Mac) -> bool {
+        let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        machines.remove(&mac).is_some_and(|at| at.elapsed() < Self::MOMENT)
+    }
 }
 
 /// Is a verdict with the objects that it is about.
@@ -70,6 +108,10 @@ impl Gate {
                 self.refused(facts, Protocol::Http, why);
                 return ruling;
             }
+            Verdict::Menu => {
+                self.store.note(Some(facts.mac), Event::Script { verdict: told(&ruling.verdict) });
+                return ruling;
+            }
             Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return ruling,
         };
         match self.advance(facts, life).await {
@@ -81,16 +123,62 @@ impl Gate {
         }
     }
 
+    /// Writes a verdict in a boot loader's words.
+    pub fn render(&self, facts: &Facts, ruling: &Ruling, form: Form) -> String {
+        let state = self.store.glance();
+        let host = ruling.host.as_deref();
+        let image = match &ruling.verdict {
+            Verdict::SanBoot(name) => state.image(name).map(Arc::as_ref),
+            _ => None,
+        };
+        let choices = match &ruling.verdict {
+            Verdict::Menu => {
+                state.images().map(|image| (image.metadata.name.to_string(), image.spec.description.clone())).collect()
+            }
+            _ => Vec::new(),
+        };
+        let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
+        let url = self.config_url(host, config);
+        let arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
+        let context =
+            Context { site: &self.site, mac: facts.mac, host, image, arguments: &arguments, choices: &choices };
+        render(&ruling.verdict, form, &context)
+    }
+
+    /// Gives the address at which a host's installer finds its config, with the token of this install.
+    pub fn config_url(&self, host: Option<&Host>, config: Option<&BootConfig>) -> String {
+        let token = host.map(|host| self.tokens.of(host)).unwrap_or_default();
+        match config.map(|config| config.spec.format) {
+            Some(Format::CloudInit) => format!("{}/nocloud/{token}/", self.site.url()),
+            _ => format!("{}/api/v1/bootconfig?token={token}", self.site.url()),
+        }
+    }
+
+    /// Gives an image as a host sees it; as it is where no host is named.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what was declared of it cannot be done.
+    pub fn medium(&self, image: &Image, host: Option<&Host>) -> Result<Arc<dyn ReadAt>, media::Error> {
+        let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
+        let wishes = iso::wishes(image, Some(host), config, &self.config_url(Some(host), config));
+        self.media.view(image, wishes)
+    }
+
     /// Decides whether a machine may attach an image.
-    pub fn login(&self, facts: &Facts, image: &crate::fleet::Name) -> Result<Arc<Image>, Why> {
+    pub fn login(&self, facts: &Facts, image: &crate::fleet::Name) -> Result<(Arc<Image>, Arc<Host>), Why> {
         let facts = Facts { stage: Stage::IscsiLogin, ..*facts };
-        match self.look(&facts).verdict {
+        let ruling = self.look(&facts);
+        match ruling.verdict {
             Verdict::SanBoot(assigned) if assigned == *image => {
-                self.store.glance().image(image).cloned().ok_or(Why::OtherImage)
+                self.store.glance().image(image).cloned().zip(ruling.host).ok_or(Why::OtherImage)
             }
             Verdict::SanBoot(_) => Err(Why::OtherImage),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => Err(why),
-            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => Err(Why::NothingAssigned),
+            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
+                Err(Why::NothingAssigned)
+            }
         }
     }
 
@@ -104,7 +192,9 @@ impl Gate {
         let name = match ruling.verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
-            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => return Err(Why::NoConfig),
+            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => {
+                return Err(Why::NoConfig);
+            }
         };
         let host = self.advance(&facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
         let config = self.store.glance().boot_config(&name).cloned().ok_or(Why::NoConfig)?;
@@ -118,6 +208,21 @@ impl Gate {
     /// The state could not be written.
     pub async fn complete(&self, facts: &Facts) -> Result<Arc<Host>, Error> {
         self.advance(facts, Life::Complete).await
+    }
+
+    /// Finds whose machine asks from an address: by the neighbour table, the address that its spec names,
+    /// or the one that it was last seen at (which is all there is to know behind a router).
+    ///
+    /// # Errors
+    /// The neighbour table knows the address as another machine's.
+    pub fn whose(&self, address: IpAddr) -> Result<Option<Mac>, Why> {
+        let neighbour = neighbours::look_up(address);
+        let state = self.store.glance();
+        let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
+        match (named, neighbour) {
+            (Some(named), Some(neighbour)) if named != neighbour => Err(Why::AddressContradicted),
+            (named, neighbour) => Ok(neighbour.or(named).or_else(|| state.last_seen_at(address))),
+        }
     }
 
     /// Counts a refusal, and puts it in the machine's timeline.
@@ -144,16 +249,7 @@ fn told(verdict: &Verdict) -> String {
         Verdict::SanBoot(image) => format!("boot {image}"),
         Verdict::LocalDisk(why) | Verdict::Ignore(why) => format!("local disk: {why}"),
         Verdict::Chainload(program) => format!("load {program}"),
+        Verdict::Menu => "menu".to_owned(),
         Verdict::Enrol(_) | Verdict::Configure(_) => "nothing".to_owned(),
-    }
-}
-
-/// Finds whose machine asks from an address, by what is known of the addresses.
-pub fn by_address(store: &Store, address: IpAddr, neighbour: Option<Mac>) -> Result<Option<Mac>, Why> {
-    let state = store.glance();
-    let claimed = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
-    match (claimed, neighbour) {
-        (Some(claimed), Some(neighbour)) if claimed != neighbour => Err(Why::AddressContradicted),
-        (claimed, neighbour) => Ok(neighbour.or(claimed)),
     }
 }

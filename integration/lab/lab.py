@@ -54,8 +54,8 @@ class Lab:
             shutil.copy(self.kit.iso, iso)
             config = self.folder / "config.ign"
             config.write_text(json.dumps(IGNITION))
-            self.appliance.command("iso", "add", "lab", str(iso))
             self.appliance.command("config", "add", "lab-config", str(config), "--format", "ignition")
+            self.appliance.command("iso", "add", "lab", str(iso), "--config", "lab-config")
 
     def machine(self, firmware):
         """Adds a blank machine."""

@@ -10,25 +10,23 @@ use tokio::sync::watch;
 use crate::boot::{Drop, Facts, Stage, Why};
 use crate::config::{Access, Config};
 use crate::event::{Event, Protocol};
-use crate::fleet::{Image, Mac, Name};
-use crate::gate::{Gate, by_address};
+use crate::fleet::{Host, Image, Mac, Name};
+use crate::gate::Gate;
 use crate::iscsi::login::Refusal;
 use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
 use crate::iscsi::session::TargetEntry;
 use crate::iso::ReadAt;
-
-use super::media::Media;
+use crate::media;
 
 /// Serves iSCSI until told to stop.
 pub fn serve(
     listener: std::net::TcpListener,
     config: &Config,
     gate: Arc<Gate>,
-    media: Arc<Media>,
     stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<> {
-    let usher = Usher { gate: gate.clone(), media, access: config.iscsi.access };
+    let usher = Usher { gate: gate.clone(), access: config.iscsi.access };
     let door = Door {
         authorize: Box::new(move |claim| usher.admit(claim)),
         report: Box::new(move |report| tell(&gate, report)),
@@ -39,9 +37,10 @@ pub fn serve(
     }
 }
 
+type Units = BTreeMap<u8, (Lun, Arc<dyn ReadAt>)>;
+
 struct Usher {
     gate: Arc<Gate>,
-    media: Arc<Media>,
     access: Access,
 }
 
@@ -54,8 +53,8 @@ impl Usher {
         let Some(name) = target.strip_prefix(&prefix).and_then(|name| name.parse::<Name>().ok()) else {
             return Admission::Refuse(Refusal::NotFound);
         };
-        match self.image(login, &name) {
-            Ok(image) => self.attach(&image),
+        match self.find(login, &name) {
+            Ok((image, host)) => self.attach(&image, host.as_deref()),
             Err(why) => {
                 match facts(&self.gate, login) {
                     Some(facts) => self.gate.refused(&facts, Protocol::Iscsi, why),
@@ -66,40 +65,56 @@ impl Usher {
         }
     }
 
-    fn image(&self, login: &LoginClaim, name: &Name) -> Result<Arc<Image>, Why> {
+    /// Finds the image, and the host whose view of it is to be seen; none where the site is open to all.
+    fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<Arc<Host>>), Why> {
         match self.access {
-            Access::Any => self.gate.store.glance().image(name).cloned().ok_or(Why::OtherImage),
+            Access::Any => {
+                let image = self.gate.store.glance().image(name).cloned().ok_or(Why::OtherImage)?;
+                Ok((image, None))
+            }
             Access::Assigned => {
                 let facts = facts(&self.gate, login).ok_or(Why::NoSuchHost)?;
-                self.gate.login(&facts, name)
+                self.gate.login(&facts, name).map(|(image, host)| (image, Some(host)))
             }
         }
     }
 
-    fn attach(&self, image: &Image) -> Admission {
+    fn attach(&self, image: &Image, host: Option<&Host>) -> Admission {
         if let Some(portal) = &image.spec.portal {
             let portal = std::net::SocketAddr::new(portal.address, portal.port).to_string();
             return Admission::Redirect { portal, permanent: false };
         }
-        match self.media.open(image) {
-            Ok(file) => {
-                // A CD-ROM boots under BIOS and UEFI alike, and is what an installer looks for (boot-facts 17, 20).
-                let lun = Lun::new(Kind::Cdrom, file.len(), Identity::of(image.metadata.uid.as_bytes()));
-                let medium: Arc<dyn ReadAt> = file;
-                Admission::Admit(Grant { units: BTreeMap::from([(0, (lun, medium))]), ..Grant::default() })
-            }
+        match self.units(image, host) {
+            Ok(units) => Admission::Admit(Grant { units, ..Grant::default() }),
             Err(error) => {
-                tracing::warn!(image = %image.metadata.name, file = image.spec.iso_file, %error, "an image cannot be read");
+                tracing::warn!(image = %image.metadata.name, %error, "an image cannot be attached");
                 Admission::Refuse(Refusal::Unavailable)
             }
         }
+    }
+
+    /// Puts the image on unit 0, and what is attached beside it on the next ones.
+    fn units(&self, image: &Image, host: Option<&Host>) -> Result<Units, media::Error> {
+        let mut units = Units::from([(0, self.unit(image, host)?)]);
+        let state = self.gate.store.glance();
+        let companions = image.spec.companions.iter().filter_map(|name| state.image(name));
+        for (number, companion) in (1..).zip(companions) {
+            units.insert(number, self.unit(companion, None)?);
+        }
+        Ok(units)
+    }
+
+    fn unit(&self, image: &Image, host: Option<&Host>) -> Result<(Lun, Arc<dyn ReadAt>), media::Error> {
+        let medium = self.gate.medium(image, host)?;
+        // A CD-ROM boots under BIOS and UEFI alike, and is what an installer looks for (boot-facts 17, 20).
+        Ok((Lun::new(Kind::Cdrom, medium.len(), Identity::of(image.metadata.uid.as_bytes())), medium))
     }
 
     /// Lists what an initiator could attach: its own image, or all of them where the site is open.
     fn targets(&self, login: &LoginClaim) -> Vec<TargetEntry> {
         let state = self.gate.store.glance();
         let names = state.images().map(|image| &image.metadata.name);
-        let attachable = names.filter(|name| self.image(login, name).is_ok());
+        let attachable = names.filter(|name| self.find(login, name).is_ok());
         let entry = |name: &Name| TargetEntry {
             name: self.gate.site.target_iqn(name),
             portals: vec![self.gate.site.iscsi.to_string()],
@@ -112,7 +127,7 @@ impl Usher {
 fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
     let prefix = format!("{}:", gate.site.iqn.to_lowercase());
     let named = login.claim.initiator.strip_prefix(&prefix).and_then(|name| name.parse::<Mac>().ok());
-    let mac = named.or_else(|| by_address(&gate.store, login.peer.ip(), None).ok().flatten())?;
+    let mac = named.or_else(|| gate.whose(login.peer.ip()).ok().flatten())?;
     Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()) })
 }
 

@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::boot::{Context, Drop, Facts, Stage, Verdict, render};
+use crate::boot::{Drop, Facts, Form, Stage, Verdict};
 use crate::config::Config;
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
-use crate::gate::{Gate, by_address};
+use crate::gate::Gate;
 use crate::tftp::path::{Asked, File};
 use crate::tftp::serve::{
     self as tftp, Answer, Content, Dropped, Ended, Listener, Refusal, Report, Request, Settings, SiteFolder, Ticket,
@@ -78,6 +78,8 @@ impl Files {
         let mac = request.asked.mac();
         match &request.asked.file {
             File::Autoexec => {
+                // iPXE's EFI programs ask without the folder that their own name had: the address tells.
+                let mac = mac.or_else(|| self.gate.whose(request.peer.ip()).ok().flatten());
                 let facts = mac.map(|mac| facts(mac, Stage::Ipxe, request));
                 drop(runtime.spawn(async move { ticket.answer(files.autoexec(facts).await) }));
             }
@@ -97,19 +99,7 @@ impl Files {
     async fn autoexec(&self, facts: Option<Facts>) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
         let ruling = self.gate.script(&facts).await;
-        let state = self.gate.store.glance();
-        let image = match &ruling.verdict {
-            Verdict::SanBoot(name) => state.image(name).cloned(),
-            _ => None,
-        };
-        let context = Context {
-            site: &self.gate.site,
-            mac: facts.mac,
-            host: ruling.host.as_deref(),
-            image: image.as_deref(),
-            autoexec: true,
-        };
-        Answer::Content(Content::Shared(render(&ruling.verdict, &context).into()))
+        Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, Form::Autoexec).into()))
     }
 
     fn program(&self, path: &crate::tftp::path::RelativePath) -> Answer {
@@ -138,9 +128,7 @@ fn name(asked: &Asked) -> String {
 
 /// Puts what the server tells into the counters and the timelines.
 fn tell(gate: &Gate, report: Report) {
-    let mac = |asked: &Asked, peer: std::net::SocketAddr| {
-        asked.mac().or_else(|| by_address(&gate.store, peer.ip(), None).ok().flatten())
-    };
+    let mac = |asked: &Asked, peer: std::net::SocketAddr| asked.mac().or_else(|| gate.whose(peer.ip()).ok().flatten());
     match report {
         Report::Started { peer, asked, .. } => {
             gate.store.note(mac(&asked, peer), Event::TftpStart { file: name(&asked) })

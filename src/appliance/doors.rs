@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::Config;
-use crate::dhcp;
 use crate::tftp;
+use crate::{dhcp, ndp};
 
 use super::answers_dhcp;
 
@@ -19,6 +19,8 @@ const BACKLOG: i32 = 4096;
 pub struct Doors {
     pub address: Ipv4Addr,
     pub dhcp: Option<dhcp::serve::Sockets>,
+    /// Is there where the site wants iPXE's wait for a router shortened, and the interface has IPv6.
+    pub solicitations: Option<socket2::Socket>,
     pub tftp: tftp::serve::Listener,
     pub http: std::net::TcpListener,
     pub api: std::os::unix::net::UnixListener,
@@ -37,11 +39,18 @@ impl Doors {
             true => Some(dhcp::serve::Sockets::bind(name, config.dhcp.port, config.dhcp.proxy_port)?),
             false => None,
         };
+        let solicitations = match answers_dhcp(config) && config.dhcp.shorten_router_wait {
+            true => ndp::serve::open(name)
+                .inspect_err(|error| tracing::info!(%error, "iPXE's wait for an IPv6 router cannot be shortened"))
+                .ok(),
+            false => None,
+        };
         let tftp = SocketAddr::from((address, config.tftp.port));
         let tftp = tftp::serve::Listener::bind(tftp, Some(name)).with_context(|| format!("UDP {tftp} (tftp.port)"))?;
         Ok(Self {
             address,
             dhcp,
+            solicitations,
             tftp,
             http: listen(SocketAddr::from((address, config.http_port)), "http_port")?,
             iscsi: listen(SocketAddr::from((address, config.iscsi.port)), "iscsi.port")?,

@@ -3,7 +3,6 @@
 mod attach;
 mod boot_files;
 mod doors;
-mod media;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,10 +19,12 @@ use crate::boot::Site;
 use crate::config::{self, Config, DhcpMode, Flags};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
-use crate::gate::Gate;
+use crate::gate::{Booting, Gate};
 use crate::http;
+use crate::media::Media;
 use crate::store::{self, Change, Sighting, Store};
-use crate::{dhcp, manifest, privileges};
+use crate::token::BootTokens;
+use crate::{dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
 
@@ -94,7 +95,6 @@ struct Appliance {
     gate: Arc<Gate>,
     places: Places,
     programs: boot_files::Cache,
-    media: Arc<media::Media>,
     tokens: http::Tokens,
 }
 
@@ -118,14 +118,21 @@ impl Appliance {
             iqn: config.iscsi.iqn.clone(),
         });
         let places = Places { isos, site: site.clone() };
-        let gate = Arc::new(Gate { site, store, counters: Arc::new(Counters::default()) });
-        Ok(Self { media: Arc::new(media::Media::new(places.clone())), config, doors, gate, places, programs, tokens })
+        let gate = Arc::new(Gate {
+            site,
+            store,
+            counters: Arc::new(Counters::default()),
+            booting: Booting::default(),
+            media: Media::new(places.isos.clone()),
+            tokens: BootTokens::open(&config.state_dir).context("state_dir: token.key")?,
+        });
+        Ok(Self { config, doors, gate, places, programs, tokens })
     }
 
     async fn live(self) -> anyhow::Result<()> {
         let mut hang_up = signal(SignalKind::hangup())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let Self { config, doors, gate, places, programs, media, tokens } = self;
+        let Self { config, doors, gate, places, programs, tokens } = self;
         if let Some(directory) = &config.manifests {
             let written = manifest::load(directory, &config.namespace, &places, &gate.store).await?;
             tracing::info!(directory = %directory.display(), written, "manifests");
@@ -140,19 +147,18 @@ impl Appliance {
         });
         let dhcp = dhcp.transpose()?;
         services.spawn(boot_files::serve(doors.tftp, &config, gate.clone(), programs, stopped.clone()));
-        services.spawn(attach::serve(doors.iscsi, &config, gate.clone(), media, stopped.clone()));
-        let shared = http::Shared {
-            gate: gate.clone(),
-            places: places.clone(),
-            firmware_dir: config.firmware_dir.clone(),
-            tokens,
-        };
+        services.spawn(attach::serve(doors.iscsi, &config, gate.clone(), stopped.clone()));
+        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), tokens);
         let http_doors = vec![http::Door::Tcp(doors.http), http::Door::Unix(doors.api)];
         let until = stopped.clone();
         services.spawn(async move {
             http::serve(http_doors, Arc::new(shared), until).await;
             Ok(())
         });
+        if let Some(socket) = doors.solicitations {
+            let serve = ndp::serve::serve(socket, gate.clone(), stopped.clone());
+            services.spawn(async move { serve.await.context("router solicitations") });
+        }
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interface, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);

@@ -129,7 +129,7 @@ pub fn reply(request: &Request<'_>, facts: &Facts, verdict: &Verdict, site: &Sit
         (Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Configure(_), _) => return None,
         (Verdict::Chainload(program), Loading::Pxe) => format!("{folder}/{program}"),
         (Verdict::Chainload(program), Loading::Http) => format!("{}/boot/{folder}/{program}", site.url()),
-        (Verdict::SanBoot(_) | Verdict::LocalDisk(_), _) => format!("{}/ipxe?mac={folder}", site.url()),
+        (Verdict::SanBoot(_) | Verdict::Menu | Verdict::LocalDisk(_), _) => format!("{}/ipxe?mac={folder}", site.url()),
     };
     let std::net::IpAddr::V4(ours) = site.address else { return None };
     let kind = if arrival.port == Port::Proxy { MessageType::Ack } else { MessageType::Offer };

@@ -190,6 +190,7 @@ impl Responder {
             verdict => {
                 let reply = answer::reply(&request, &facts, &verdict, &self.gate.site, arrival)?;
                 self.gate.counters.answer(Protocol::Dhcp);
+                note_booting(&self.gate, &facts);
                 self.tell(&facts, &reply.file);
                 Some(reply)
             }
@@ -234,6 +235,7 @@ impl Responder {
             }
             if let Some(reply) = answer::reply(&request, &facts, &verdict, &gate.site, arrival) {
                 gate.counters.answer(Protocol::Dhcp);
+                note_booting(&gate, &facts);
                 gate.store.note(Some(facts.mac), offer(&facts, &reply.file));
                 let socket = match arrival.port {
                     Port::Server => &sockets.server,
@@ -259,6 +261,13 @@ impl Responder {
             self.told.insert(facts.mac, (now, file.to_owned()));
             self.gate.store.note(Some(facts.mac), offer(facts, file));
         }
+    }
+}
+
+fn note_booting(gate: &Gate, facts: &Facts) {
+    match facts.stage {
+        Stage::Ipxe | Stage::LesserIpxe => gate.booting.note(facts.mac),
+        Stage::Rom | Stage::IscsiLogin | Stage::Installer => {}
     }
 }
 

@@ -15,7 +15,7 @@ pub mod unknown;
 pub use architecture::Architecture;
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
 pub use host::{Bmc, BootMode, Boots, Host, HostSpec, HostStatus, Install, LocalDisk, Phase, Secret};
-pub use image::{Firmwares, Image, ImageSpec, ImageStatus, Portal};
+pub use image::{Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal};
 pub use mac::{BadMac, Mac, octets};
 pub use meta::{BadName, Key, Kind, Meta, Name};
 pub use object::Object;

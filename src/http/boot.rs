@@ -7,13 +7,12 @@ use std::str::FromStr;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
-use crate::boot::{self, Context, Drop, Facts, Firmware, Loading, Stage, Verdict, Why};
+use crate::boot::{self, Drop, Facts, Firmware, Form, Loading, Stage, Why};
 use crate::event::Protocol;
 use crate::fleet::{Architecture, Format, Mac};
-use crate::gate::{self, Ruling};
 
 use super::reply::{self, Reply, bytes, text};
-use super::{Peer, Shared, neighbours};
+use super::{Peer, Shared};
 
 /// Bounds a boot program, which is read whole.
 const PROGRAM_BYTES: u64 = 64 * 1024 * 1024;
@@ -64,7 +63,7 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, peek: bool) -> 
         Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
         None => return refuse(shared, peer, "name the machine: ?mac=52:54:00:12:34:56"),
     };
-    decided(shared, peer, mac, query.firmware(), false, peek).await
+    decided(shared, peer, mac, query.firmware(), Form::Ipxe, peek).await
 }
 
 fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
@@ -72,25 +71,12 @@ fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
     text(StatusCode::BAD_REQUEST, format!("{message}\n"))
 }
 
-async fn decided(
-    shared: &Shared,
-    peer: &Peer,
-    mac: Mac,
-    firmware: Option<Firmware>,
-    autoexec: bool,
-    peek: bool,
-) -> Reply {
+async fn decided(shared: &Shared, peer: &Peer, mac: Mac, firmware: Option<Firmware>, form: Form, peek: bool) -> Reply {
     let gate = &shared.gate;
     let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address };
     // A HEAD only looks: nothing has been offered to who did not read it.
-    let Ruling { verdict, host } = if peek { gate.look(&facts) } else { gate.script(&facts).await };
-    let state = gate.store.glance();
-    let image = match &verdict {
-        Verdict::SanBoot(name) => state.image(name).map(AsRef::as_ref),
-        _ => None,
-    };
-    let context = Context { site: &gate.site, mac, host: host.as_deref(), image, autoexec };
-    let script = boot::render(&verdict, &context);
+    let ruling = if peek { gate.look(&facts) } else { gate.script(&facts).await };
+    let script = gate.render(&facts, &ruling, form);
     gate.counters.answer(Protocol::Http);
     text(StatusCode::OK, script)
 }
@@ -108,7 +94,7 @@ pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], peek
         return text(StatusCode::NOT_FOUND, "no such boot program\n");
     };
     if file == ["autoexec.ipxe"] {
-        return decided(shared, peer, mac, None, true, peek).await;
+        return decided(shared, peer, mac, None, Form::Autoexec, peek).await;
     }
     program(shared, peer, &file.join("/")).await
 }
@@ -147,7 +133,7 @@ async fn read_program(directory: &Path, name: &str) -> Option<Vec<u8>> {
 
 /// Answers `/api/v1/bootconfig`: the config of the machine at this source address.
 pub async fn config(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
-    let facts = match who(shared, peer).await {
+    let facts = match who(shared, peer) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -178,7 +164,7 @@ fn by_suffix(format: Format, file: &str) -> &'static str {
 
 /// Answers `POST /api/v1/boot-complete`, and cloud-init's `phone_home`: the machine is installed.
 pub async fn complete(shared: &Shared, peer: &Peer) -> Reply {
-    let facts = match who(shared, peer).await {
+    let facts = match who(shared, peer) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -194,28 +180,15 @@ pub async fn complete(shared: &Shared, peer: &Peer) -> Reply {
 }
 
 /// Finds out whose machine asks.
-async fn who(shared: &Shared, peer: &Peer) -> Result<Facts, Box<Reply>> {
+fn who(shared: &Shared, peer: &Peer) -> Result<Facts, Box<Reply>> {
     let Some(address) = peer.address else {
         return Err(text(StatusCode::BAD_REQUEST, "a machine is known by its address: ask over TCP\n").into());
     };
-    match resolve(shared, address).await {
+    match shared.gate.whose(address) {
         Ok(Some(mac)) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: Some(address) }),
         Ok(None) => Err(stranger(shared, address, Why::NoSuchHost).into()),
         Err(why) => Err(stranger(shared, address, why).into()),
     }
-}
-
-async fn resolve(shared: &Shared, address: IpAddr) -> Result<Option<Mac>, Why> {
-    let neighbour = tokio::task::spawn_blocking(move || neighbours::look_up(address)).await.ok().flatten();
-    let found = gate::by_address(&shared.gate.store, address, neighbour)?;
-    Ok(found.or_else(|| last_seen_at(shared, address)))
-}
-
-/// Finds the host that last asked from an address that nothing else ties to a machine: behind a router.
-fn last_seen_at(shared: &Shared, address: IpAddr) -> Option<Mac> {
-    let state = shared.gate.store.glance();
-    let there = state.hosts().filter(|host| host.status.address == Some(address));
-    there.max_by_key(|host| host.status.last_seen).map(|host| host.spec.boot_mac_address)
 }
 
 fn stranger(shared: &Shared, address: IpAddr, why: Why) -> Reply {

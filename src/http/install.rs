@@ -37,7 +37,7 @@ pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> 
             .map_err(|error| Status::bad_request(error.to_string()))?,
     };
     let before = objects::find(shared, key)?;
-    let object = objects::modify(shared, key, |value| {
+    let object = objects::modify(shared, key, false, |value| {
         express(&wish, value);
         Ok(())
     })
@@ -75,7 +75,7 @@ pub async fn again(shared: &Shared, before: &Object, after: Object) -> Result<Ob
     }
     let change = match is.spec.image {
         Boots::Image(_) => lifecycle::Change::Assign,
-        Boots::LocalDisk => lifecycle::Change::Release,
+        Boots::LocalDisk | Boots::Menu => lifecycle::Change::Release,
     };
     change_life(shared, is, &after.key(), change).await
 }

@@ -3,16 +3,23 @@
 mod auth;
 mod body;
 mod boot;
+mod discovery;
 mod install;
+mod list;
 mod metrics;
-mod neighbours;
 mod objects;
+mod openapi;
+mod options;
+mod ownership;
 mod reply;
 mod routes;
+mod select;
 mod serve;
 mod status;
+mod table;
 mod upload;
 mod view;
+mod watch;
 
 pub use auth::{Role, Tokens};
 pub use serve::{Door, Peer, Shared, Trust, serve};

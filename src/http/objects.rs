@@ -10,25 +10,17 @@ use serde_json::Value;
 use crate::admit;
 use crate::fleet::rules::Invalid;
 use crate::fleet::{Key, Kind, Name, Object};
-use crate::store::{Change, Error, Expect};
+use crate::store::{Change, Error, Expect, now};
 
+use super::options::{Form, Options};
 use super::reply::{Reply, json};
 use super::status::Status;
-use super::view::{List, ListMeta, View, restore};
-use super::{Shared, body, install};
+use super::table::Table;
+use super::view::{ListMeta, View, restore};
+use super::{Shared, body, install, ownership};
 
 /// Is how often a change that names no version is made anew on what another writer left.
 const TRIES: usize = 8;
-
-/// Lists the objects of a kind, those of one namespace where one is named.
-pub fn list(shared: &Shared, kind: Kind, namespace: Option<&Name>) -> Reply {
-    let state = shared.gate.store.snapshot();
-    let here = |object: &&Object| namespace.is_none() || object.meta().namespace.as_ref() == namespace;
-    let items = state.list(kind, None).filter(here).collect();
-    let metadata =
-        ListMeta { resource_version: state.version.to_string(), next: String::new(), remaining_item_count: None };
-    json(StatusCode::OK, &List { api_version: "v1", kind: format!("{kind}List"), metadata, items })
-}
 
 /// Finds an object.
 pub fn find(shared: &Shared, key: &Key) -> Result<Object, Status> {
@@ -36,8 +28,20 @@ pub fn find(shared: &Shared, key: &Key) -> Result<Object, Status> {
     state.get(key).cloned().ok_or_else(|| Status::not_found(key.kind, key.name.as_str()))
 }
 
-pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
-    Ok(json(StatusCode::OK, &View(&find(shared, key)?)))
+pub fn read(shared: &Shared, key: &Key, options: &Options) -> Result<Reply, Status> {
+    Ok(shown(StatusCode::OK, &find(shared, key)?, options))
+}
+
+/// Answers with an object in the form that the client asked for.
+pub fn shown(code: StatusCode, object: &Object, options: &Options) -> Reply {
+    match options.form {
+        Form::Plain => json(code, &View(object)),
+        Form::Table(include) => {
+            let resource_version = object.meta().resource_version.to_string();
+            let metadata = ListMeta { resource_version, next: String::new() };
+            json(code, &Table::of(object.kind(), std::iter::once(object), metadata, include, now()))
+        }
+    }
 }
 
 pub async fn create(
@@ -45,47 +49,108 @@ pub async fn create(
     kind: Kind,
     namespace: Option<Name>,
     request: Request<Incoming>,
+    options: &Options,
 ) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
     let value = body::parse(body::media_type(&head.headers), &body::read(body).await?)?;
     let object = typed(shared, kind, namespace, value)?;
-    let object = put(shared, object, None, Expect::Absent).await?;
-    Ok(json(StatusCode::CREATED, &View(&object)))
+    let object = put(shared, object, None, Expect::Absent, options.dry_run).await?;
+    Ok(shown(StatusCode::CREATED, &object, options))
 }
 
-pub async fn replace(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
+pub async fn replace(
+    shared: &Shared,
+    key: &Key,
+    request: Request<Incoming>,
+    options: &Options,
+) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
     let value = body::parse(body::media_type(&head.headers), &body::read(body).await?)?;
-    let object = typed(shared, key.kind, key.namespace.clone(), value)?;
+    let mut object = typed(shared, key.kind, key.namespace.clone(), value)?;
     if object.meta().name != key.name {
         let message = format!("the body is named {}, the route {}", object.meta().name, key.name);
         return Err(Status::bad_request(message));
     }
     let wanted = Some(object.meta().resource_version).filter(|version| *version > 0);
     let before = find(shared, key)?;
-    let object = put(shared, object, Some(&before), Expect::Present(wanted)).await?;
-    Ok(json(StatusCode::OK, &View(&object)))
+    // Who leaves the managers out says nothing of them; an empty list forgets them.
+    if object.meta().managed_fields.is_none() {
+        object.meta_mut().managed_fields.clone_from(&before.meta().managed_fields);
+    }
+    let object = put(shared, object, Some(&before), Expect::Present(wanted), options.dry_run).await?;
+    Ok(shown(StatusCode::OK, &object, options))
 }
 
-pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
+pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, options: &Options) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
     let kind = body::media_type(&head.headers).to_owned();
-    let change = Patch::read(&kind, &body::read(body).await?)?;
-    let before = find(shared, key)?;
-    let object = modify(shared, key, |value| change.apply(value)).await?;
-    // mkube's clients ask for an install by naming the image again.
-    if kind == "application/json" && change.names("/spec/image") {
-        let object = install::again(shared, &before, object).await?;
-        return Ok(json(StatusCode::OK, &View(&object)));
+    let body = body::read(body).await?;
+    if kind == "application/apply-patch+yaml" {
+        return apply(shared, key, body::parse(&kind, &body)?, options).await;
     }
-    Ok(json(StatusCode::OK, &View(&object)))
+    let change = Patch::read(&kind, &body)?;
+    let before = find(shared, key)?;
+    let object = modify(shared, key, options.dry_run, |value| change.apply(value)).await?;
+    // mkube's clients ask for an install by naming the image again.
+    if kind == "application/json" && change.names("/spec/image") && !options.dry_run {
+        let object = install::again(shared, &before, object).await?;
+        return Ok(shown(StatusCode::OK, &object, options));
+    }
+    Ok(shown(StatusCode::OK, &object, options))
 }
 
-pub async fn delete(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
+/// Makes an object what one manager wishes, as far as that manager goes; creates it where there is none.
+async fn apply(shared: &Shared, key: &Key, wish: Value, options: &Options) -> Result<Reply, Status> {
+    let manager = options.manager.as_deref();
+    let manager = manager.ok_or_else(|| Status::bad_request("server-side apply needs ?fieldManager=NAME"))?;
+    if wish.pointer("/metadata/managedFields").is_some_and(|given| !given.is_null()) {
+        return Err(Status::bad_request("metadata.managedFields must not be given"));
+    }
+    let version = wish.pointer("/metadata/resourceVersion").cloned();
+    let change = |value: &mut Value| {
+        let time = now().to_string();
+        ownership::apply(value, wish.clone(), manager, options.force, &time)
+            .map_err(|all| Status::conflicts(key, &all))?;
+        if let Some(version) = &version {
+            value["metadata"]["resourceVersion"] = version.clone();
+        }
+        Ok(())
+    };
+    if find(shared, key).is_err() {
+        let mut value = serde_json::json!({"metadata": {"name": key.name}, "spec": {}});
+        change(&mut value)?;
+        let object = typed(shared, key.kind, key.namespace.clone(), value)?;
+        let object = put(shared, object, None, Expect::Absent, options.dry_run).await?;
+        return Ok(shown(StatusCode::CREATED, &object, options));
+    }
+    let object = modify(shared, key, options.dry_run, change).await?;
+    Ok(shown(StatusCode::OK, &object, options))
+}
+
+pub async fn delete(
+    shared: &Shared,
+    key: &Key,
+    request: Request<Incoming>,
+    options: &Options,
+) -> Result<Reply, Status> {
     let version = precondition(&body::read(request.into_body()).await?)?;
     let change = Change::Delete { key: key.clone(), version };
-    let gone = shared.gate.store.commit(change).await.map_err(|error| Status::of_store(&error, key))?;
+    let gone = commit(shared, change, options.dry_run).await.map_err(|error| Status::of_store(&error, key))?;
     Ok(json(StatusCode::OK, &Status::deleted(key, &gone.meta().uid)))
+}
+
+/// Makes a change, or only says what it would come to.
+async fn commit(shared: &Shared, change: Change, dry_run: bool) -> Result<Object, Error> {
+    match dry_run {
+        true => {
+            let known =
+                |object: &Object| shared.gate.store.glance().get(&object.key()).map(|now| now.meta().resource_version);
+            let mut object = shared.gate.store.rehearse(change)?;
+            object.meta_mut().resource_version = known(&object).unwrap_or_default();
+            Ok(object)
+        }
+        false => shared.gate.store.commit(change).await,
+    }
 }
 
 /// Reads the version that `DeleteOptions` may ask for.
@@ -111,7 +176,10 @@ pub enum Patch {
 impl Patch {
     fn read(kind: &str, body: &[u8]) -> Result<Self, Status> {
         match kind {
-            "application/merge-patch+json" | "application/json" => body::parse(kind, body).map(Self::Merge),
+            // No list here is merged by a key, so a strategic merge is a plain one.
+            "application/merge-patch+json" | "application/strategic-merge-patch+json" | "application/json" => {
+                body::parse("application/json", body).map(Self::Merge)
+            }
             "application/json-patch+json" => {
                 let steps = serde_json::from_value(body::parse(kind, body)?);
                 steps.map(Self::Steps).map_err(|error| Status::bad_request(format!("not a JSON patch: {error}")))
@@ -142,6 +210,7 @@ impl Patch {
 pub async fn modify(
     shared: &Shared,
     key: &Key,
+    dry_run: bool,
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Object, Status> {
     let mut conflict = None;
@@ -156,7 +225,7 @@ pub async fn modify(
             return Err(Status::bad_request(format!("a patch cannot rename {key}")));
         }
         let wanted = object.meta().resource_version;
-        match put(shared, object, Some(&before), Expect::Present(Some(wanted))).await {
+        match put(shared, object, Some(&before), Expect::Present(Some(wanted)), dry_run).await {
             Err(status) if status.is_conflict() && wanted == now => conflict = Some(status),
             other => return other,
         }
@@ -170,6 +239,7 @@ pub async fn put(
     mut object: Object,
     before: Option<&Object>,
     expect: Expect,
+    dry_run: bool,
 ) -> Result<Object, Status> {
     let key = object.key();
     if let (Object::Host(host), before) = (&mut object, before) {
@@ -184,11 +254,11 @@ pub async fn put(
     let prepared = prepared.map_err(|error| Status::internal(error.to_string()))?;
     let object = prepared.map_err(|wrong| Status::invalid(key.kind, key.name.as_str(), &wrong))?;
     let wrong = |error: Error| Status::of_store(&error, &key);
-    shared.gate.store.commit(Change::Put { object, expect }).await.map_err(wrong)
+    commit(shared, Change::Put { object, expect }, dry_run).await.map_err(wrong)
 }
 
 /// Makes an object of a body, in the namespace of its route.
-fn typed(shared: &Shared, kind: Kind, namespace: Option<Name>, mut value: Value) -> Result<Object, Status> {
+pub fn typed(shared: &Shared, kind: Kind, namespace: Option<Name>, mut value: Value) -> Result<Object, Status> {
     let Some(map) = value.as_object_mut() else { return Err(Status::bad_request("the body is not an object")) };
     let expected = [("apiVersion", "v1"), ("kind", kind.as_str())];
     for (field, expected) in expected {
@@ -220,7 +290,13 @@ fn typed(shared: &Shared, kind: Kind, namespace: Option<Name>, mut value: Value)
         };
         meta.insert("namespace".into(), namespace.into());
     }
-    Object::from_json(kind, value).map_err(|wrong| Status::invalid(kind, &name, &wrong))
+    Object::from_json(kind, value).map_err(|mut wrong| {
+        // What was found in the place of a secret may be one.
+        if wrong.field.ends_with("password") {
+            wrong.message = "a password is a string".to_owned();
+        }
+        Status::invalid(kind, &name, &wrong)
+    })
 }
 
 fn invalid(kind: Kind, name: &str, field: &'static str, message: &str) -> Status {

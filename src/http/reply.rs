@@ -1,38 +1,60 @@
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::Stream;
 use hyper::body::{Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 /// Is a reply's body: bytes that are there, or parts that come.
-#[derive(Debug)]
 pub enum Body {
     Whole(Option<Bytes>),
+    Parts(Pin<Box<dyn Stream<Item = Part> + Send>>),
+}
+
+/// Is a part of a body; where one cannot be had, the connection is cut, so that nobody takes less for all.
+type Part = Result<Frame<Bytes>, io::Error>;
+
+impl Body {
+    pub fn parts(parts: impl Stream<Item = Part> + Send + 'static) -> Self {
+        Self::Parts(Box::pin(parts))
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(bytes) => bytes.fmt(out),
+            Self::Parts(_) => out.write_str("parts"),
+        }
+    }
 }
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Part>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Parts(parts) => parts.as_mut().poll_next(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
+            Self::Parts(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Parts(_) => SizeHint::default(),
         }
     }
 }

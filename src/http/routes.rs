@@ -9,15 +9,19 @@ use crate::fleet::lifecycle::Change;
 use crate::fleet::{Key, Kind, Name};
 
 use super::boot::{self, Query};
+use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
-use super::{Peer, Role, Shared, install, metrics, objects, upload};
+use super::{Peer, Role, Shared, discovery, install, list, metrics, objects, openapi, upload, watch};
+
+/// Tells when the server is to stop.
+pub type Stop = tokio::sync::watch::Receiver<bool>;
 
 /// Bounds the segments of a path.
 const SEGMENTS: usize = 16;
 
 /// Answers a request: a machine's by what it is, anybody else's by the role that they prove.
-pub async fn answer(shared: &Shared, peer: Peer, request: Request<Incoming>) -> Reply {
+pub async fn answer(shared: &Shared, peer: Peer, request: Request<Incoming>, stop: &Stop) -> Reply {
     let path = request.uri().path().to_owned();
     let path = percent_encoding::percent_decode_str(&path).decode_utf8().unwrap_or(Cow::Borrowed(""));
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect();
@@ -37,11 +41,12 @@ pub async fn answer(shared: &Shared, peer: Peer, request: Request<Incoming>) -> 
         }
         (&Method::GET | &Method::HEAD, ["healthz" | "readyz" | "livez"]) => text(StatusCode::OK, "ok"),
         (&Method::GET | &Method::HEAD, ["metrics"]) => metrics::metrics(shared),
-        (_, ["api", "v1", rest @ ..]) => {
+        (&Method::GET | &Method::HEAD, ["version"]) => discovery::version(),
+        (_, ["api" | "apis" | "openapi", ..]) => {
             let role = shared.tokens.role(&peer, request.headers());
             let answered = match role {
                 Role::Nobody => Err(Status::unauthorized()),
-                Role::Admin => api(shared, rest, request).await,
+                Role::Admin => api(shared, &parts, request, stop).await,
             };
             answered.unwrap_or_else(|status| status.reply())
         }
@@ -49,13 +54,20 @@ pub async fn answer(shared: &Shared, peer: Peer, request: Request<Incoming>) -> 
     }
 }
 
-async fn api(shared: &Shared, parts: &[&str], request: Request<Incoming>) -> Result<Reply, Status> {
+async fn api(shared: &Shared, parts: &[&str], request: Request<Incoming>, stop: &Stop) -> Result<Reply, Status> {
     let method = request.method().clone();
     match (&method, parts) {
-        (&Method::POST, ["iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
-        (&Method::GET | &Method::HEAD, ["timeline"]) => return install::timeline(shared, None).await,
+        (&Method::GET | &Method::HEAD, ["api"]) => return Ok(discovery::versions()),
+        (&Method::GET | &Method::HEAD, ["apis"]) => return Ok(discovery::groups()),
+        (&Method::GET | &Method::HEAD, ["api", "v1"]) => return Ok(discovery::resources()),
+        (&Method::GET | &Method::HEAD, ["openapi", "v3"]) => return Ok(openapi::index()),
+        (&Method::GET | &Method::HEAD, ["openapi", "v3", "api", "v1"]) => return Ok(openapi::document()),
+        (&Method::GET | &Method::HEAD, ["openapi", "v2"]) => return Ok(openapi::swagger()),
+        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
+        (&Method::GET | &Method::HEAD, ["api", "v1", "timeline"]) => return install::timeline(shared, None).await,
         _ => {}
     }
+    let Some(parts) = parts.strip_prefix(&["api", "v1"]) else { return Err(Status::no_route()) };
     let (kind, namespace, rest) = match parts {
         ["namespaces", namespace, plural, rest @ ..] => (kind(plural)?, Some(*namespace), rest),
         [plural, rest @ ..] => (kind(plural)?, None, rest),
@@ -72,13 +84,17 @@ async fn api(shared: &Shared, parts: &[&str], request: Request<Incoming>) -> Res
         };
         Ok(Key { kind, namespace, name: name(kind, text)? })
     };
+    let options = Options::parse(request.uri().query(), request.headers(), namespace.clone())?;
     match (&method, rest) {
-        (&Method::GET | &Method::HEAD, []) => Ok(objects::list(shared, kind, namespace.as_ref())),
-        (&Method::POST, []) => objects::create(shared, kind, namespace, request).await,
-        (&Method::GET | &Method::HEAD, [name]) => objects::read(shared, &key(name)?),
-        (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request).await,
-        (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request).await,
-        (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request).await,
+        (&Method::GET | &Method::HEAD, []) if options.watch => {
+            Ok(watch::watch(&shared.gate.store, kind, options, stop.clone()))
+        }
+        (&Method::GET | &Method::HEAD, []) => list::list(shared, kind, &options),
+        (&Method::POST, []) => objects::create(shared, kind, namespace.clone(), request, &options).await,
+        (&Method::GET | &Method::HEAD, [name]) => objects::read(shared, &key(name)?, &options),
+        (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request, &options).await,
+        (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request, &options).await,
+        (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request, &options).await,
         (method, [name, action]) if kind == Kind::BareMetalHost => {
             let key = key(name)?;
             match (method, *action) {

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::admit::Places;
 use crate::gate::Gate;
 
+use super::list::Pages;
 use super::{Tokens, routes};
 
 /// Bounds the connections; beyond it they wait in the kernel's backlog.
@@ -35,6 +36,13 @@ pub struct Shared {
     pub places: Places,
     pub firmware_dir: PathBuf,
     pub tokens: Tokens,
+    pub(super) pages: Pages,
+}
+
+impl Shared {
+    pub fn new(gate: Arc<Gate>, places: Places, firmware_dir: PathBuf, tokens: Tokens) -> Self {
+        Self { gate, places, firmware_dir, tokens, pages: Pages::default() }
+    }
 }
 
 /// Says who is at the other end of a connection.
@@ -174,9 +182,10 @@ async fn converse(
     shared: Arc<Shared>,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let stop = shutdown.clone();
     let answer = service_fn(|request| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(routes::answer(&shared, peer, request).await) }
+        let (shared, stop) = (shared.clone(), stop.clone());
+        async move { Ok::<_, Infallible>(routes::answer(&shared, peer, request, &stop).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -5,6 +5,7 @@ use crate::fleet::rules::Invalid;
 use crate::fleet::{Key, Kind};
 use crate::store;
 
+use super::ownership::Conflict;
 use super::reply::{Reply, json};
 
 /// Is Kubernetes' answer to what could not be done (meta/v1 Status), and to a delete that could.
@@ -76,6 +77,11 @@ impl Status {
         Self::failure(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
+    /// Says that a place in the past is no longer known.
+    pub fn gone(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::GONE, "Expired", message)
+    }
+
     pub fn no_route() -> Self {
         Self::failure(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
     }
@@ -125,6 +131,19 @@ impl Status {
             ..Details::default()
         };
         Self { details: Some(details.into()), ..Self::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
+    }
+
+    /// Says which fields other managers set to other values.
+    pub fn conflicts(key: &Key, conflicts: &[Conflict]) -> Self {
+        let cause = |one: &Conflict| Cause {
+            reason: "FieldManagerConflict",
+            message: format!("conflict with {:?}", one.manager),
+            field: one.field.clone(),
+        };
+        let told: Vec<_> = conflicts.iter().map(|one| format!("{} is {:?}'s", one.field, one.manager)).collect();
+        let message = format!("Apply failed with {} conflicts: {}", conflicts.len(), told.join(", "));
+        let details = Details { causes: conflicts.iter().map(cause).collect(), ..about(key) };
+        Self { details: Some(details.into()), ..Self::failure(StatusCode::CONFLICT, "Conflict", message) }
     }
 
     /// Says why a change of an object was not made.

@@ -81,8 +81,6 @@ pub struct ListMeta {
     pub resource_version: String,
     #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
     pub next: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remaining_item_count: Option<usize>,
 }
 
 fn views<S: Serializer>(objects: &[&Object], to: S) -> Result<S::Ok, S::Error> {

@@ -24,8 +24,6 @@ pub const TEXT: usize = 64 * 1024;
 pub const LOGIN_ROUNDS: u32 = 32;
 /// Logical units of a target.
 pub const LUNS: usize = 16;
-/// Parameter data that a command may bring, in bytes, where a command takes any.
-pub const PARAMETERS: u32 = 8192;
 
 /// Time from the TCP connection to the end of the login.
 pub const LOGIN_TIME: Duration = Duration::from_secs(30);

@@ -26,6 +26,7 @@ mod tell;
 mod tree;
 mod udf;
 mod volume;
+mod wishes;
 
 pub use cidata::{SEED_FILES, meta_data, seed};
 pub use compose::{Composed, ImplantedDigest, Wishes, compose};
@@ -43,3 +44,4 @@ pub use overlay::{Overlay, Patch, Piece, Pieces, Tag, View};
 pub use read::{ImageFile, Memory, ReadAt};
 pub use tree::{Entry, Kind};
 pub use volume::Iso;
+pub use wishes::{kernel_arguments, wishes};

@@ -1,7 +1,7 @@
 //! What a change makes of the state. Pure: the writer makes it durable, or drops it whole.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
@@ -153,7 +153,7 @@ fn settle(mut host: Host, before: Option<&Host>, moment: Moment<'_>) -> Host {
     let wished_before = before.map_or(&Boots::LocalDisk, |before| &before.spec.image);
     let change = match &host.spec.image {
         image if image == wished_before => return host,
-        Boots::LocalDisk => lifecycle::Change::Release,
+        Boots::LocalDisk | Boots::Menu => lifecycle::Change::Release,
         Boots::Image(_) => lifecycle::Change::Assign,
     };
     advance(host, change, moment.at, moment.policy)
@@ -176,7 +176,8 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
     let mut object = state.remove(key).ok_or_else(|| Error::NotFound(key.clone()))?;
     state.version += 1;
     object.meta_mut().resource_version = state.version;
-    let past = Past { version: state.version, verb: Verb::Deleted, object: object.clone(), before };
+    let past =
+        Past { version: state.version, verb: Verb::Deleted, object: object.clone(), before, wire: OnceLock::new() };
     Ok(Applied { object, past: Some(past), events: Vec::new() })
 }
 
@@ -269,6 +270,6 @@ fn write(state: &mut Snapshot, mut object: Object, before: Option<Object>, event
     object.meta_mut().resource_version = state.version;
     state.put(object.clone());
     let verb = if before.is_some() { Verb::Modified } else { Verb::Added };
-    let past = Past { version: state.version, verb, object: object.clone(), before };
+    let past = Past { version: state.version, verb, object: object.clone(), before, wire: OnceLock::new() };
     Applied { object, past: Some(past), events }
 }

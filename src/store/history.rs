@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
 
 use crate::fleet::Object;
 
@@ -15,6 +17,8 @@ pub struct Past {
     pub object: Object,
     /// Is the object as it was before, for watches that select: it may have left their selection.
     pub before: Option<Object>,
+    /// Is the object as the first watch wrote it: hundreds of them tell the same.
+    pub wire: OnceLock<Bytes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +65,12 @@ impl History {
         }
     }
 
-    pub fn since(&self, version: u64) -> Result<Vec<Arc<Past>>, TooOld> {
+    pub fn since(&self, version: u64, at_most: usize) -> Result<Vec<Arc<Past>>, TooOld> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if version < inner.floor {
             return Err(TooOld { wanted: version, oldest: inner.floor });
         }
         let first = inner.past.partition_point(|past| past.version <= version);
-        Ok(inner.past.iter().skip(first).cloned().collect())
+        Ok(inner.past.iter().skip(first).take(at_most).cloned().collect())
     }
 }

@@ -87,6 +87,7 @@ pub enum Error {
 pub struct Store {
     snapshot: Arc<ArcSwap<Snapshot>>,
     history: Arc<history::History>,
+    policy: Policy,
     changes: mpsc::Sender<writer::Job>,
     entries: mpsc::Sender<Entry>,
     lost_entries: std::sync::atomic::AtomicU64,
@@ -111,11 +112,20 @@ impl Store {
         let (announce, version) = watch::channel(first.version);
         let history = Arc::new(history::History::starting_at(first.version));
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
-        let writer = writer::Writer { disk, policy, snapshot: snapshot.clone(), history: history.clone(), announce };
+        let writer = writer::Writer {
+            disk,
+            policy: policy.clone(),
+            snapshot: snapshot.clone(),
+            history: history.clone(),
+            announce,
+        };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(waiting, noted));
         let thread = thread.map_err(|error| Error::Unavailable(error.to_string().into()))?;
         let reader = std::sync::Mutex::new(reader);
-        Ok((Arc::new(Self { snapshot, history, changes, entries, lost_entries: 0.into(), version, reader }), thread))
+        Ok((
+            Arc::new(Self { snapshot, history, policy, changes, entries, lost_entries: 0.into(), version, reader }),
+            thread,
+        ))
     }
 
     /// Gives the state as it is, for as long as the reader likes to look at it.
@@ -167,12 +177,22 @@ impl Store {
         reader.timeline(mac, limit).map_err(|error| Error::Unavailable(error.to_string().into()))
     }
 
-    /// Lists what has happened to the objects since a version.
+    /// Says what a change would come to, and makes nothing of it.
+    ///
+    /// # Errors
+    /// Why it would not be made.
+    pub fn rehearse(&self, change: Change) -> Result<Object, Error> {
+        let mut scratch = Snapshot::clone(&self.glance());
+        let moment = apply::Moment { at: now(), policy: &self.policy };
+        apply::apply(&mut scratch, change, moment, || uuid::Uuid::new_v4().to_string()).map(|applied| applied.object)
+    }
+
+    /// Lists what has happened to the objects since a version, the oldest first, so many at most.
     ///
     /// # Errors
     /// The version is older than the history that is kept.
-    pub fn since(&self, version: u64) -> Result<Vec<Arc<Past>>, TooOld> {
-        self.history.since(version)
+    pub fn since(&self, version: u64, at_most: usize) -> Result<Vec<Arc<Past>>, TooOld> {
+        self.history.since(version, at_most)
     }
 
     /// Follows the version: it changes after each commit that changed an object.

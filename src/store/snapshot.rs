@@ -13,6 +13,8 @@ pub struct Snapshot {
     objects: OrdMap<Key, Object>,
     by_mac: HashMap<Mac, Arc<Host>>,
     by_ip: HashMap<IpAddr, Mac>,
+    /// Holds where machines were last seen, the latest of them where several were seen at one address.
+    by_sight: HashMap<IpAddr, Mac>,
     /// Holds the hosts whose install is under way: those that can run out of time.
     under_way: OrdSet<Mac>,
 }
@@ -29,6 +31,11 @@ impl Snapshot {
     /// Finds the host whose spec names this address.
     pub fn host_by_ip(&self, ip: IpAddr) -> Option<&Arc<Host>> {
         self.by_ip.get(&ip).and_then(|mac| self.host_by_mac(*mac))
+    }
+
+    /// Finds the machine that was last seen at an address.
+    pub fn last_seen_at(&self, address: IpAddr) -> Option<Mac> {
+        self.by_sight.get(&address).copied()
     }
 
     pub fn image(&self, name: &Name) -> Option<&Arc<Image>> {
@@ -99,11 +106,23 @@ impl Snapshot {
             if let Some(ip) = host.spec.ip {
                 self.by_ip.insert(ip, mac);
             }
+            if let Some(address) = host.status.address {
+                self.see(mac, address, host);
+            }
             if host.status.phase.is_under_way() {
                 self.under_way.insert(mac);
             }
         }
         self.objects.insert(key, object);
+    }
+
+    fn see(&mut self, mac: Mac, address: IpAddr, host: &Host) {
+        let other = self.by_sight.get(&address).and_then(|other| self.by_mac.get(other));
+        let later =
+            |other: &Arc<Host>| other.status.last_seen > host.status.last_seen && other.spec.boot_mac_address != mac;
+        if !other.is_some_and(later) {
+            self.by_sight.insert(address, mac);
+        }
     }
 
     pub fn remove(&mut self, key: &Key) -> Option<Object> {
@@ -114,6 +133,9 @@ impl Snapshot {
             self.under_way.remove(&mac);
             if let Some(ip) = host.spec.ip {
                 self.by_ip.remove(&ip);
+            }
+            if let Some(address) = host.status.address.filter(|address| self.by_sight.get(address) == Some(&mac)) {
+                self.by_sight.remove(&address);
             }
         }
         Some(object)

@@ -108,11 +108,11 @@ async fn the_history_loses_nothing_and_repeats_nothing() {
     for number in 0..50 {
         store.commit(put(host(&format!("h{number}"), Mac([2, 0, 0, 0, 0, number])))).await.unwrap();
     }
-    let versions: Vec<_> = store.since(start).unwrap().iter().map(|past| past.version).collect();
+    let versions: Vec<_> = store.since(start, usize::MAX).unwrap().iter().map(|past| past.version).collect();
     assert_eq!(versions, (start + 1..=start + 50).collect::<Vec<_>>());
-    assert_eq!(store.since(start + 49).unwrap().len(), 1);
+    assert_eq!(store.since(start + 49, usize::MAX).unwrap().len(), 1);
     let again = open(directory.path());
-    assert_eq!(again.since(start).unwrap_err().oldest, start + 50);
+    assert_eq!(again.since(start, usize::MAX).unwrap_err().oldest, start + 50);
 }
 
 #[tokio::test]

@@ -1,0 +1,69 @@
+//! What is served, described by OpenAPI 3.0 (and its schemas by 2.0, for older clients).
+
+mod paths;
+mod schemas;
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::reply::{JSON, Reply, bytes};
+
+/// Holds the documents, written once.
+struct Documents {
+    index: Bytes,
+    third: Bytes,
+    second: Bytes,
+}
+
+static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
+    let third = third().to_string();
+    let hash: u64 = third
+        .bytes()
+        .fold(14_695_981_039_346_656_037, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(1_099_511_628_211));
+    let index = json!({"paths": {"api/v1": {"serverRelativeURL": format!("/openapi/v3/api/v1?hash={hash:016x}")}}});
+    Documents { index: index.to_string().into(), third: third.into(), second: second().to_string().into() }
+});
+
+fn info() -> Value {
+    json!({"title": "bootlatch", "version": env!("CARGO_PKG_VERSION"), "description": "Boots machines over the network."})
+}
+
+fn third() -> Value {
+    json!({
+        "openapi": "3.0.3",
+        "info": info(),
+        "paths": paths::all(),
+        "components": {
+            "schemas": schemas::all(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    })
+}
+
+/// Says in Swagger 2.0 what the objects are; clients of this century read version 3.
+fn second() -> Value {
+    let text = schemas::all().to_string().replace("#/components/schemas/", "#/definitions/");
+    let definitions: Value = serde_json::from_str(&text).unwrap_or_default();
+    json!({"swagger": "2.0", "info": info(), "paths": {}, "definitions": definitions})
+}
+
+/// Answers `/openapi/v3`: where the documents are.
+pub fn index() -> Reply {
+    bytes(StatusCode::OK, JSON, DOCUMENTS.index.clone())
+}
+
+/// Answers `/openapi/v3/api/v1`.
+pub fn document() -> Reply {
+    bytes(StatusCode::OK, JSON, DOCUMENTS.third.clone())
+}
+
+/// Answers `/openapi/v2`.
+pub fn swagger() -> Reply {
+    bytes(StatusCode::OK, JSON, DOCUMENTS.second.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+use serde_json::{Map, Value, json};
+
+use crate::fleet::{Format, Kind, Phase};
+
+/// Begins every schema's name, as Kubernetes' documents do.
+const PREFIX: &str = "org.bootlatch.v1.";
+
+/// Refers to a schema by its short name.
+pub fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{PREFIX}{name}")})
+}
+
+/// Describes everything that a body can be.
+pub fn all() -> Value {
+    let mut schemas = Map::new();
+    let mut add = |name: &str, schema: Value| {
+        schemas.insert(format!("{PREFIX}{name}"), schema);
+    };
+    for kind in Kind::ALL {
+        let (about, spec, status) = match kind {
+            Kind::BareMetalHost => ("A machine that boots from the network.", "HostSpec", "HostStatus"),
+            Kind::IscsiCdrom => ("An ISO that hosts can boot.", "ImageSpec", "ImageStatus"),
+            Kind::BootConfig => ("What an installer asks for once it runs.", "ConfigSpec", "ConfigStatus"),
+        };
+        add(kind.as_str(), object(kind, about, spec, status));
+        add(&format!("{kind}List"), list(kind));
+        add(&format!("{kind}Event"), event(kind));
+    }
+    add("HostSpec", host_spec());
+    add("HostStatus", host_status());
+    add("ImageSpec", image_spec());
+    add("ImageStatus", image_status());
+    add("ConfigSpec", config_spec());
+    add("ConfigStatus", json!({"type": "object", "description": "Nothing yet."}));
+    add("ObjectMeta", object_meta());
+    add("ListMeta", list_meta());
+    add("Status", status());
+    add("Table", table());
+    add("Wish", wish());
+    add("Timeline", timeline());
+    Value::Object(schemas)
+}
+
+fn kinds(kind: &str) -> Value {
+    json!([{"group": "", "version": "v1", "kind": kind}])
+}
+
+fn text(about: &str) -> Value {
+    json!({"type": "string", "description": about})
+}
+
+fn time(about: &str) -> Value {
+    json!({"type": "string", "format": "date-time", "description": about})
+}
+
+fn name(about: &str) -> Value {
+    json!({"type": "string", "maxLength": 253, "description": about})
+}
+
+fn described(mut schema: Value, about: &str) -> Value {
+    // OpenAPI 3.0 ignores what stands beside a $ref, so the reference is wrapped.
+    if schema.get("$ref").is_some() {
+        schema = json!({"allOf": [schema]});
+    }
+    schema["description"] = about.into();
+    schema
+}
+
+fn object(kind: Kind, about: &str, spec: &str, status: &str) -> Value {
+    json!({
+        "type": "object", "description": about, "required": ["metadata", "spec"],
+        "x-kubernetes-group-version-kind": kinds(kind.as_str()),
+        "properties": {
+            "apiVersion": {"type": "string", "enum": ["v1"], "description": "Version of the API."},
+            "kind": {"type": "string", "enum": [kind.as_str()], "description": "Kind of the object."},
+            "metadata": described(reference("ObjectMeta"), "Name, labels, identity and version."),
+            "spec": described(reference(spec), "What is wished for."),
+            "status": described(reference(status), "What is. Written by the server alone."),
+        },
+    })
+}
+
+fn list(kind: Kind) -> Value {
+    json!({
+        "type": "object", "description": format!("Objects of kind {kind}."), "required": ["items", "metadata"],
+        "x-kubernetes-group-version-kind": kinds(&format!("{kind}List")),
+        "properties": {
+            "apiVersion": {"type": "string"}, "kind": {"type": "string"},
+            "metadata": reference("ListMeta"),
+            "items": {"type": "array", "items": reference(kind.as_str())},
+        },
+    })
+}
+
+fn event(kind: Kind) -> Value {
+    json!({
+        "type": "object", "description": "One line of a watch.", "required": ["type", "object"],
+        "properties": {
+            "type": {"type": "string", "enum": ["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]},
+            "object": {"type": "object", "description": format!("The {kind}; its version alone in a BOOKMARK; a Status in an ERROR.")},
+        },
+    })
+}
+
+fn object_meta() -> Value {
+    let map = |about: &str| json!({"type": "object", "additionalProperties": {"type": "string"}, "description": about});
+    json!({
+        "type": "object", "required": ["name"], "description": "What every object has.",
+        "properties": {
+            "name": name("Name: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit."),
+            "namespace": name("Namespace, of kinds that live in one."),
+            "labels": map("Words to select objects by."),
+            "annotations": map("Words for other programs."),
+            "uid": text("Identity: differs from that of an earlier object of the same name."),
+            "resourceVersion": text("Version of the object. Sent with a write, the write is for this version only."),
+            "generation": {"type": "integer", "format": "int64", "description": "Counts the changes of the spec."},
+            "creationTimestamp": time("When the object was created."),
+            "managedFields": {"type": "array", "items": {"type": "object"}, "description": "Who set which field by server-side apply."},
+        },
+    })
+}
+
+fn list_meta() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "resourceVersion": text("Version of the state that the list is of: a watch may begin there."),
+            "continue": text("Asks for the next page of the list, where there is one."),
+        },
+    })
+}
+
+fn host_spec() -> Value {
+    json!({
+        "type": "object", "required": ["bootMACAddress"], "description": "What is wished of a machine.",
+        "properties": {
+            "bootMACAddress": text("Hardware address that the machine boots with, in any usual spelling; one host's alone."),
+            "ip": text("Address whose requests for a config are this host's; one host's alone."),
+            "image": text("ISCSICdrom to boot; localboot or nothing for the machine's own disk."),
+            "bootConfigRef": text("BootConfig that the installer is given; one that the image lists."),
+            "bootMode": {"type": "string", "enum": ["once", "forever"], "default": "once",
+                         "description": "once: install, then the local disk; forever: the image at every boot."},
+            "online": {"type": "boolean", "description": "Power state that is wanted, where a bmc is given."},
+            "bmc": {
+                "type": "object", "required": ["address"], "description": "Management controller of the machine.",
+                "properties": {
+                    "address": text("Address of the controller."),
+                    "username": text("User to log in as."),
+                    "password": text("Password. Reads show REDACTED where there is one; REDACTED written back leaves it."),
+                },
+            },
+            "kernelArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that this host gets beside those of its image."},
+            "localDisk": {
+                "type": "object", "description": "Where the machine's own disk is, where leaving iPXE misses it.",
+                "properties": {
+                    "drive": {"type": "integer", "minimum": 0, "maximum": 255, "description": "Drive number for sanboot: 128 is the first disk."},
+                    "filename": text("Boot file of the UEFI system partition."),
+                },
+            },
+        },
+    })
+}
+
+fn host_status() -> Value {
+    json!({
+        "type": "object", "description": "Where a machine is in its life.",
+        "properties": {
+            "phase": {"type": "string", "enum": Phase::ALL.map(|phase| phase.to_string()), "description": "Where the machine is in its life."},
+            "since": time("When the phase last changed."),
+            "message": text("Why the phase is what it is, where there is more to say."),
+            "firmware": text("Architecture that the machine's firmware last claimed."),
+            "address": text("Address that the machine last asked from."),
+            "lastSeen": time("When the machine last asked for something."),
+            "lastBoot": time("When a script was last given to the machine."),
+            "install": {
+                "type": "object", "description": "What happened since an install was last asked for.",
+                "properties": {
+                    "firstOffer": time("When the first script of this install was given."),
+                    "offers": {"type": "integer", "description": "Boots that were given the script."},
+                    "completed": time("When the machine said that it is done."),
+                },
+            },
+        },
+    })
+}
+
+fn image_spec() -> Value {
+    json!({
+        "type": "object", "required": ["isoFile"], "description": "What ISO is served, and how.",
+        "properties": {
+            "isoFile": text("File: relative to the directory of ISOs, or absolute and served where it lies."),
+            "description": text("Words for people."),
+            "readOnly": {"type": "boolean", "default": true, "description": "Always true: a CD-ROM is read-only."},
+            "bootConfigs": {"type": "array", "items": {"type": "string"}, "description": "Boot configs that hosts may combine with the ISO."},
+            "method": {"type": "string", "enum": ["sanboot", "kernel", "sanhook", "http", "chain"], "default": "sanboot", "description": "How a machine boots the ISO: its own loader over iSCSI, its kernel over HTTP, that with the ISO attached, the ISO over HTTP, or another URL."},
+            "url": text("What method chain goes to."),
+            "kernelArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that every boot of the ISO gets, beside those in its own menus."},
+            "removeArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that are taken out: whole, or by name with its '='."},
+            "configDelivery": {"type": "string", "enum": ["auto", "embed", "seed", "none"], "default": "auto", "description": "How the installer is told where a host's config is: by kernel arguments, within the ISO, by a NoCloud seed, or not at all."},
+            "companions": {"type": "array", "items": {"type": "string"}, "description": "ISOs that are attached beside this one."},
+            "portal": {
+                "type": "object", "required": ["address", "targetIqn"], "description": "Target elsewhere that serves the ISO in our stead.",
+                "properties": {
+                    "address": text("Address of the portal."),
+                    "port": {"type": "integer", "minimum": 0, "maximum": 65535, "default": 3260, "description": "Its port."},
+                    "targetIqn": text("Name of the target."),
+                },
+            },
+        },
+    })
+}
+
+fn image_status() -> Value {
+    json!({
+        "type": "object", "description": "What was found in the ISO, and where it is served.",
+        "properties": {
+            "phase": text("Ready, or Broken with the reason in message."),
+            "message": text("Why the ISO cannot be served."),
+            "targetIQN": text("Name of the iSCSI target."),
+            "portalIP": text("Address of the portal."),
+            "portalPort": {"type": "integer", "description": "Port of the portal."},
+            "sizeBytes": {"type": "integer", "format": "int64", "description": "Size of the file."},
+            "sha256": text("Digest of the file, where it was uploaded."),
+            "volumeID": text("Volume identifier."),
+            "distribution": text("What the ISO holds, in its makers' words."),
+            "family": text("The distribution's family."),
+            "kernel": {
+                "type": "object", "description": "What the ISO's own menu boots first.",
+                "properties": {
+                    "kernel": text("Path of the kernel in the ISO."),
+                    "initrds": {"type": "array", "items": {"type": "string"}, "description": "Paths of the initrds in the ISO."},
+                    "arguments": text("Arguments of the kernel."),
+                },
+            },
+            "boots": {
+                "type": "object", "description": "Firmware that finds something to boot in the ISO.",
+                "properties": {
+                    "bios": {"type": "boolean", "description": "BIOS does."}, "uefi": {"type": "boolean", "description": "UEFI does."},
+                },
+            },
+        },
+    })
+}
+
+fn config_spec() -> Value {
+    json!({
+        "type": "object", "required": ["format"], "description": "Files of one config.",
+        "properties": {
+            "format": {"type": "string", "enum": Format::ALL.map(|format| format.to_string()), "description": "Who reads the config."},
+            "data": {"type": "object", "additionalProperties": {"type": "string"},
+                     "description": "Files by name. The main one is config.ign, user-data, ks.cfg, preseed.cfg or script."},
+        },
+    })
+}
+
+fn wish() -> Value {
+    json!({
+        "type": "object", "description": "What an install is asked for with; what is left out stays as it is.", "additionalProperties": false,
+        "properties": {
+            "image": text("ISCSICdrom to install from."),
+            "bootConfigRef": text("BootConfig for its installer; empty for none."),
+            "bootMode": {"type": "string", "enum": ["once", "forever"], "description": "Whether to boot the image once or for ever."},
+        },
+    })
+}
+
+fn timeline() -> Value {
+    json!({
+        "type": "object", "required": ["items"], "description": "What happened, oldest first.",
+        "properties": {"items": {"type": "array", "items": {
+            "type": "object",
+            "properties": {
+                "time": time("When."), "mac": {"type": "string", "nullable": true}, "host": {"type": "string", "nullable": true},
+                "event": text("What: first-seen, offer, script, ..."), "detail": {"type": "object"},
+            },
+        }}},
+    })
+}
+
+fn table() -> Value {
+    json!({
+        "type": "object", "description": "Objects as rows, for `Accept: application/json;as=Table;v=v1;g=meta.k8s.io`.",
+        "properties": {
+            "metadata": reference("ListMeta"),
+            "columnDefinitions": {"type": "array", "items": {"type": "object"}},
+            "rows": {"type": "array", "items": {"type": "object"}},
+        },
+    })
+}
+
+fn status() -> Value {
+    json!({
+        "type": "object", "required": ["kind", "status", "code"], "description": "What could not be done, and why; or what was.",
+        "properties": {
+            "apiVersion": {"type": "string"}, "kind": {"type": "string", "enum": ["Status"]}, "metadata": {"type": "object"},
+            "status": {"type": "string", "enum": ["Success", "Failure"]},
+            "message": text("A sentence that tells what to do."),
+            "reason": text("The reason in one word."),
+            "code": {"type": "integer", "description": "The HTTP status."},
+            "details": {"type": "object", "properties": {
+                "name": {"type": "string"}, "kind": {"type": "string"}, "uid": {"type": "string"},
+                "causes": {"type": "array", "items": {"type": "object", "properties": {
+                    "reason": {"type": "string"}, "message": {"type": "string"}, "field": {"type": "string"},
+                }}},
+            }},
+        },
+    })
+}

@@ -1,0 +1,91 @@
+use serde_json::{Value, json};
+
+use super::super::view::View;
+use super::*;
+use crate::fleet::{Kind, Object};
+
+fn full(kind: Kind) -> Object {
+    let metadata = json!({
+        "name": "a", "uid": "u", "resourceVersion": "1", "generation": 1, "creationTimestamp": "2026-11-21T00:00:00Z",
+        "labels": {"a": "b"}, "annotations": {"a": "b"}, "managedFields": [],
+    });
+    let (mut metadata, spec, status) = match kind {
+        Kind::BareMetalHost => (
+            metadata,
+            json!({"bootMACAddress": "52:54:00:00:00:01", "ip": "10.0.0.1", "image": "i", "bootConfigRef": "c",
+                   "bootMode": "once", "online": true, "bmc": {"address": "b", "username": "u", "password": "p"},
+                   "kernelArguments": ["k"], "localDisk": {"drive": 128, "filename": "f"}}),
+            json!({"phase": "Seen", "since": "2026-11-21T00:00:00Z", "message": "m", "firmware": "bios", "address": "10.0.0.1",
+                   "lastSeen": "2026-11-21T00:00:00Z", "lastBoot": "2026-11-21T00:00:00Z",
+                   "install": {"firstOffer": "2026-11-21T00:00:00Z", "offers": 1, "completed": "2026-11-21T00:00:00Z"}}),
+        ),
+        Kind::IscsiCdrom => (
+            metadata,
+            json!({"isoFile": "a", "description": "d", "readOnly": true, "bootConfigs": ["c"], "method": "chain", "url": "http://u", "kernelArguments": ["k"],
+                   "removeArguments": ["r"], "configDelivery": "auto", "companions": ["d"],
+                   "portal": {"address": "10.0.0.1", "port": 3260, "targetIqn": "t"}}),
+            json!({"phase": "Ready", "message": "m", "targetIQN": "t", "portalIP": "10.0.0.1", "portalPort": 1,
+                   "sizeBytes": 1, "sha256": "s", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "distribution": "d",
+                   "family": "f", "kernel": {"kernel": "k", "initrds": ["i"], "arguments": "a"}}),
+        ),
+        Kind::BootConfig => (metadata, json!({"format": "ignition", "data": {"config.ign": "{}"}}), json!({})),
+    };
+    if kind.is_namespaced() {
+        metadata["namespace"] = "default".into();
+    }
+    Object::from_json(kind, json!({"metadata": metadata, "spec": spec, "status": status})).unwrap()
+}
+
+fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let schema = schema.pointer("/allOf/0").unwrap_or(schema);
+    match schema.get("$ref").and_then(Value::as_str) {
+        Some(path) => document.pointer(path.trim_start_matches('#')).unwrap_or_else(|| panic!("{path}")),
+        None => schema,
+    }
+}
+
+fn compare(document: &Value, schema: &Value, value: &Value, path: &str) {
+    let schema = resolve(document, schema);
+    let (Some(properties), Some(map)) = (schema.get("properties").and_then(Value::as_object), value.as_object()) else {
+        return;
+    };
+    for (field, value) in map {
+        let below = properties.get(field).unwrap_or_else(|| panic!("{path}.{field} is not described"));
+        compare(document, below, value, &format!("{path}.{field}"));
+    }
+    for field in properties.keys() {
+        assert!(map.contains_key(field), "{path}.{field} is described, and no object has it");
+    }
+}
+
+#[test]
+fn every_field_is_described_and_every_description_is_of_a_field() {
+    let document = third();
+    for kind in Kind::ALL {
+        let object = full(kind);
+        let value = serde_json::to_value(View(&object)).unwrap();
+        let mut value = value;
+        if !kind.is_namespaced() {
+            value["metadata"]["namespace"] = json!("");
+        }
+        let schema = json!({"$ref": format!("#/components/schemas/org.bootlatch.v1.{kind}")});
+        compare(&document, &schema, &value, kind.as_str());
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    fn walk(document: &Value, value: &Value) {
+        if let Some(path) = value.get("$ref").and_then(Value::as_str) {
+            assert!(document.pointer(path.trim_start_matches('#')).is_some(), "{path}");
+        }
+        match value {
+            Value::Object(map) => map.values().for_each(|below| walk(document, below)),
+            Value::Array(items) => items.iter().for_each(|below| walk(document, below)),
+            _ => {}
+        }
+    }
+    for document in [third(), second()] {
+        walk(&document, &document);
+    }
+}

@@ -1,0 +1,138 @@
+use hyper::HeaderMap;
+use hyper::header::ACCEPT;
+
+use crate::fleet::Name;
+
+use super::select::Selection;
+use super::status::Status;
+
+/// Is what a request to the object API asks for in its query and its Accept header.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub selection: Selection,
+    pub form: Form,
+    pub watch: bool,
+    pub version: Option<u64>,
+    pub limit: Option<usize>,
+    pub next: Option<String>,
+    pub bookmarks: bool,
+    pub initial: bool,
+    pub timeout: Option<u64>,
+    pub dry_run: bool,
+    pub manager: Option<String>,
+    pub force: bool,
+    pub replace: bool,
+}
+
+/// Says how objects are wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Form {
+    #[default]
+    Plain,
+    /// meta.k8s.io/v1 Table, as kubectl asks for where a person looks.
+    Table(Include),
+}
+
+/// Says how much of an object a row of a table carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+impl Options {
+    /// Reads what a request asks for; what this server does not know is left out, as Kubernetes does.
+    pub fn parse(query: Option<&str>, headers: &HeaderMap, namespace: Option<Name>) -> Result<Self, Status> {
+        let mut options = Self::default();
+        let (mut labels, mut fields, mut include) = (String::new(), String::new(), Include::default());
+        for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            let yes = matches!(value.as_ref(), "" | "1" | "t" | "true" | "True" | "TRUE");
+            match key.as_ref() {
+                "watch" => options.watch = yes,
+                "resourceVersion" if !value.is_empty() => options.version = Some(number(&key, &value)?),
+                "limit" => options.limit = Some(number(&key, &value)? as usize).filter(|limit| *limit > 0),
+                "continue" if !value.is_empty() => options.next = Some(value.into_owned()),
+                "labelSelector" => labels = value.into_owned(),
+                "fieldSelector" => fields = value.into_owned(),
+                "allowWatchBookmarks" => options.bookmarks = yes,
+                "sendInitialEvents" => options.initial = yes,
+                "timeoutSeconds" => options.timeout = Some(number(&key, &value)?),
+                "dryRun" => {
+                    options.dry_run = match value.as_ref() {
+                        "All" => true,
+                        other => return Err(Status::bad_request(format!("dryRun={other}: All is the only one"))),
+                    }
+                }
+                "fieldManager" => options.manager = Some(value.into_owned()).filter(|name| !name.is_empty()),
+                "force" => options.force = yes,
+                "replace" => options.replace = yes,
+                "includeObject" => {
+                    include = match value.as_ref() {
+                        "None" => Include::None,
+                        "Object" => Include::Object,
+                        _ => Include::Metadata,
+                    }
+                }
+                _ => {}
+            }
+        }
+        if wants_table(headers) {
+            options.form = Form::Table(include);
+        }
+        options.selection = Selection::parse(namespace, &labels, &fields).map_err(Status::bad_request)?;
+        Ok(options)
+    }
+}
+
+fn number(key: &str, value: &str) -> Result<u64, Status> {
+    value
+        .parse()
+        .map_err(|_| Status::bad_request(format!("{key}: {value:?} is not a number that this server gave or takes")))
+}
+
+/// Accept lists media types by preference: a table is wanted where it comes before plain JSON.
+fn wants_table(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    for kind in accept.split(',') {
+        let mut parameters = kind.split(';').map(str::trim);
+        let media = parameters.next().unwrap_or_default();
+        let parameters: Vec<&str> = parameters.collect();
+        if media == "application/json" && parameters.contains(&"as=Table") && parameters.contains(&"v=v1") {
+            return true;
+        }
+        if media == "application/json" && !parameters.iter().any(|one| one.starts_with("as=")) {
+            return false;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(query: &str, accept: &str) -> Result<Options, Status> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, accept.parse().unwrap());
+        Options::parse(Some(query), &headers, None)
+    }
+
+    #[test]
+    fn a_table_is_made_for_who_asks_for_one() {
+        let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        assert_eq!(options("", kubectl).unwrap().form, Form::Table(Include::Metadata));
+        assert_eq!(options("includeObject=Object", kubectl).unwrap().form, Form::Table(Include::Object));
+        assert_eq!(options("", "application/json").unwrap().form, Form::Plain);
+        assert_eq!(options("", "*/*").unwrap().form, Form::Plain);
+    }
+
+    #[test]
+    fn numbers_are_numbers() {
+        assert_eq!(options("limit=5&resourceVersion=7&watch=1", "").unwrap().limit, Some(5));
+        for query in ["limit=x", "resourceVersion=-1", "timeoutSeconds=1.5", "dryRun=Some", "fieldSelector=x"] {
+            assert_eq!(options(query, "").unwrap_err().code, 400, "{query}");
+        }
+    }
+}

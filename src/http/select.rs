@@ -1,0 +1,209 @@
+//! Label and field selectors, in Kubernetes' spelling. Pure.
+
+use std::borrow::Cow;
+
+use crate::fleet::{Name, Object};
+
+/// Bounds a selector's terms.
+const TERMS: usize = 64;
+
+/// Says which objects a list or a watch is about.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    pub namespace: Option<Name>,
+    labels: Vec<Term>,
+    fields: Vec<Term>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Term {
+    key: String,
+    test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Test {
+    In(Vec<String>),
+    /// Holds for objects without the key as well.
+    NotIn(Vec<String>),
+    Exists,
+    Absent,
+}
+
+impl Selection {
+    /// Reads both selectors; an empty text selects everything.
+    ///
+    /// # Errors
+    /// The term that makes no sense.
+    pub fn parse(namespace: Option<Name>, labels: &str, fields: &str) -> Result<Self, String> {
+        let labels = terms(labels)?;
+        let fields = terms(fields)?;
+        for Term { key, test } in &fields {
+            if !FIELDS.contains(&key.as_str()) {
+                return Err(format!("field label not supported: {key}: select by {}", FIELDS.join(", ")));
+            }
+            if matches!(test, Test::Exists | Test::Absent) {
+                return Err(format!("a field selector compares: {key}=VALUE"));
+            }
+        }
+        Ok(Self { namespace, labels, fields })
+    }
+
+    pub fn takes(&self, object: &Object) -> bool {
+        let meta = object.meta();
+        (self.namespace.is_none() || meta.namespace == self.namespace)
+            && self.labels.iter().all(|term| term.test.holds(meta.labels.get(&term.key).map(String::as_str)))
+            && self.fields.iter().all(|term| term.test.holds(Some(&field(object, &term.key))))
+    }
+}
+
+impl Test {
+    fn holds(&self, value: Option<&str>) -> bool {
+        match self {
+            Self::In(wanted) => value.is_some_and(|value| wanted.iter().any(|one| one == value)),
+            Self::NotIn(unwanted) => value.is_none_or(|value| unwanted.iter().all(|one| one != value)),
+            Self::Exists => value.is_some(),
+            Self::Absent => value.is_none(),
+        }
+    }
+}
+
+const FIELDS: [&str; 8] = [
+    "metadata.name",
+    "metadata.namespace",
+    "spec.bootMACAddress",
+    "spec.ip",
+    "spec.image",
+    "spec.bootConfigRef",
+    "spec.format",
+    "status.phase",
+];
+
+fn field<'a>(object: &'a Object, path: &str) -> Cow<'a, str> {
+    let name = |name: &'a Option<Name>| Cow::Borrowed(name.as_ref().map_or("", Name::as_str));
+    match (path, object) {
+        ("metadata.name", _) => Cow::Borrowed(object.meta().name.as_str()),
+        ("metadata.namespace", _) => name(&object.meta().namespace),
+        ("spec.bootMACAddress", Object::Host(host)) => host.spec.boot_mac_address.to_string().into(),
+        ("spec.ip", Object::Host(host)) => host.spec.ip.map_or(Cow::Borrowed(""), |ip| ip.to_string().into()),
+        ("spec.image", Object::Host(host)) => host.spec.image.to_string().into(),
+        ("spec.bootConfigRef", Object::Host(host)) => name(&host.spec.boot_config_ref),
+        ("status.phase", Object::Host(host)) => host.status.phase.to_string().into(),
+        ("status.phase", Object::Image(image)) => Cow::Borrowed(&image.status.phase),
+        ("spec.format", Object::BootConfig(config)) => config.spec.format.to_string().into(),
+        _ => Cow::Borrowed(""),
+    }
+}
+
+/// Splits at the commas that are not within parentheses.
+fn terms(text: &str) -> Result<Vec<Term>, String> {
+    let mut found = Vec::new();
+    let (mut depth, mut start) = (0usize, 0);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth = depth.checked_sub(1).ok_or_else(|| format!("{text:?}: a parenthesis too many"))?,
+            ',' if depth == 0 => {
+                found.push(term(&text[start..at])?);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if depth > 0 {
+        return Err(format!("{text:?}: a parenthesis is not closed"));
+    }
+    if !text[start..].trim().is_empty() {
+        found.push(term(&text[start..])?);
+    }
+    if found.len() > TERMS {
+        return Err(format!("a selector has at most {TERMS} terms"));
+    }
+    Ok(found)
+}
+
+fn term(text: &str) -> Result<Term, String> {
+    let text = text.trim();
+    let made = |key: &str, test| Term { key: key.trim().to_owned(), test };
+    let one = |value: &str| vec![value.trim().to_owned()];
+    let found = if let Some((key, value)) = text.split_once("!=") {
+        made(key, Test::NotIn(one(value)))
+    } else if let Some((key, value)) = text.split_once("==") {
+        made(key, Test::In(one(value)))
+    } else if let Some((key, value)) = text.split_once('=') {
+        made(key, Test::In(one(value)))
+    } else if let Some((head, list)) = text.split_once('(') {
+        let list = list.strip_suffix(')').ok_or_else(|| format!("{text:?} is no term of a selector"))?;
+        let list = list.split(',').map(|value| value.trim().to_owned()).collect();
+        match head.split_whitespace().collect::<Vec<_>>().as_slice() {
+            [key, "in"] => made(key, Test::In(list)),
+            [key, "notin"] => made(key, Test::NotIn(list)),
+            _ => return Err(format!("{text:?} is no term of a selector")),
+        }
+    } else if let Some(key) = text.strip_prefix('!') {
+        made(key, Test::Absent)
+    } else {
+        made(text, Test::Exists)
+    };
+    match found.key.is_empty() || found.key.contains(char::is_whitespace) {
+        true => Err(format!("{text:?} is no term of a selector")),
+        false => Ok(normal(found)),
+    }
+}
+
+/// Spells MAC addresses as the objects do, whatever spelling was asked with.
+fn normal(mut term: Term) -> Term {
+    if term.key == "spec.bootMACAddress"
+        && let Test::In(values) | Test::NotIn(values) = &mut term.test
+    {
+        for value in values {
+            if let Ok(mac) = value.parse::<crate::fleet::Mac>() {
+                *value = mac.to_string();
+            }
+        }
+    }
+    term
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Host, HostSpec, HostStatus, Mac, Meta};
+    use std::sync::Arc;
+
+    fn host() -> Object {
+        let mut metadata = Meta::named("a".parse().unwrap(), Some("default".parse().unwrap()));
+        metadata.labels = [("rack".to_owned(), "r1".to_owned()), ("x/y".to_owned(), String::new())].into();
+        let spec = HostSpec::for_mac(Mac([0x52, 0x54, 0, 0, 0, 1]));
+        Object::Host(Arc::new(Host { metadata, spec, status: HostStatus::default() }))
+    }
+
+    #[test]
+    fn selectors_read_as_kubernetes_spells_them() {
+        let rows = [
+            ("", "", true),
+            ("rack=r1", "", true),
+            ("rack==r1,x/y", "", true),
+            ("rack!=r1", "", false),
+            ("other!=r1", "", true),
+            ("rack in (r1, r2)", "", true),
+            ("rack notin (r1,r2),x/y", "", false),
+            ("other notin (a)", "", true),
+            ("!rack", "", false),
+            ("!other", "", true),
+            ("", "metadata.name=a,metadata.namespace=default", true),
+            ("", "metadata.name!=a", false),
+            ("", "spec.bootMACAddress=52-54-00-00-00-01", true),
+            ("", "status.phase=Seen,spec.image=localboot", true),
+        ];
+        for (labels, fields, expected) in rows {
+            let selection = Selection::parse(None, labels, fields).unwrap();
+            assert_eq!(selection.takes(&host()), expected, "{labels} {fields}");
+        }
+        for (labels, fields) in
+            [("a in (b", ""), ("a b", ""), ("=b", ""), ("a)b", ""), ("", "spec.online=true"), ("", "metadata.name")]
+        {
+            assert!(Selection::parse(None, labels, fields).is_err(), "{labels} {fields}");
+        }
+    }
+}

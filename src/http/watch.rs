@@ -1,0 +1,254 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream;
+use hyper::body::Frame;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::fleet::{Key, Kind, Object};
+use crate::store::{Past, Snapshot, Store, Verb, now};
+
+use super::options::{Form, Options};
+use super::reply::{Body, Reply};
+use super::status::Status;
+use super::table::Table;
+use super::view::{ListMeta, View};
+
+/// Bounds what a watch takes out of the history, or writes, at once.
+const CHANGES_AT_ONCE: usize = 512;
+const PART: usize = 64 * 1024;
+/// Is how often a watch that hears nothing says which version it is at, where its client asked for it.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
+/// Is how long changes wait for company after some were told: hundreds of watches must not slow a burst of writes.
+const GATHER: Duration = Duration::from_millis(25);
+
+/// Follows the objects of a kind: first as they are, where no version is named, then every change once.
+///
+/// A watch is a place in the history that all share; who does not read stays where it is, and is told
+/// to begin anew once the history has gone past that place.
+pub fn watch(store: &Arc<Store>, kind: Kind, options: Options, stop: watch::Receiver<bool>) -> Reply {
+    let state = store.snapshot();
+    let from_here = match options.version {
+        None | Some(0) => true,
+        Some(_) => options.initial,
+    };
+    let phase = match (from_here, options.version) {
+        (false, Some(version)) if version > state.version => {
+            Phase::Lost(format!("version {version} is not one that this server has given: it is at {}", state.version))
+        }
+        (false, Some(version)) => Phase::Following(version),
+        (true, _) | (false, None) => Phase::Present(state, None),
+    };
+    let end = options.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let versions = store.versions();
+    let watch = Watch { store: store.clone(), kind, options, phase, versions, stop, end, told: None };
+    let parts = stream::unfold(watch, |watch| async move {
+        let (part, watch) = watch.next().await?;
+        Some((Ok(Frame::data(part)), watch))
+    });
+    let mut reply = Response::new(Body::parts(parts));
+    *reply.status_mut() = StatusCode::OK;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json;stream=watch"));
+    reply
+}
+
+struct Watch {
+    store: Arc<Store>,
+    kind: Kind,
+    options: Options,
+    phase: Phase,
+    versions: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+    end: Option<Instant>,
+    /// Is when something was last told.
+    told: Option<Instant>,
+}
+
+enum Phase {
+    /// Tells the present objects, those after the one named.
+    Present(Arc<Snapshot>, Option<Key>),
+    /// Tells what came after a version.
+    Following(u64),
+    /// Tells that its place in the history is gone, and ends.
+    Lost(String),
+    Over,
+}
+
+/// Says why a watch stopped waiting.
+enum Woken {
+    Changed,
+    Quiet,
+    Ended,
+}
+
+impl Watch {
+    /// Gives the next part, once there is something to tell; nothing at the end.
+    async fn next(mut self) -> Option<(Bytes, Self)> {
+        loop {
+            let mut part = BytesMut::new();
+            match std::mem::replace(&mut self.phase, Phase::Over) {
+                Phase::Present(state, after) => self.present(&mut part, state, after),
+                Phase::Lost(message) => self.write(&mut part, "ERROR", &Status::gone(message)),
+                Phase::Following(version) => {
+                    self.phase = self.follow(&mut part, version);
+                    if part.is_empty() && matches!(self.phase, Phase::Following(seen) if seen == version) {
+                        match self.wait(version).await {
+                            Woken::Changed => {}
+                            Woken::Quiet => self.bookmark(&mut part, version, false),
+                            Woken::Ended => return None,
+                        }
+                    }
+                }
+                Phase::Over => return None,
+            }
+            if !part.is_empty() {
+                self.told = Some(Instant::now());
+                return Some((part.freeze(), self));
+            }
+        }
+    }
+
+    fn present(&mut self, part: &mut BytesMut, state: Arc<Snapshot>, after: Option<Key>) {
+        let mut last = None;
+        for object in state.list(self.kind, after.as_ref()) {
+            if self.options.selection.takes(object) {
+                self.tell(part, "ADDED", object, None);
+            }
+            if part.len() >= PART {
+                last = Some(object.key());
+                break;
+            }
+        }
+        self.phase = match last {
+            Some(last) => Phase::Present(state, Some(last)),
+            None => {
+                if self.options.initial {
+                    self.bookmark(part, state.version, true);
+                }
+                Phase::Following(state.version)
+            }
+        };
+    }
+
+    fn follow(&mut self, part: &mut BytesMut, mut version: u64) -> Phase {
+        let changes = match self.store.since(version, CHANGES_AT_ONCE) {
+            Ok(changes) => changes,
+            Err(error) => return Phase::Lost(error.to_string()),
+        };
+        for past in changes {
+            version = past.version;
+            if past.object.kind() == self.kind {
+                self.tell_past(part, &past);
+            }
+            if part.len() >= PART {
+                break;
+            }
+        }
+        Phase::Following(version)
+    }
+
+    /// A change may bring an object into the selection, or take it out.
+    fn tell_past(&self, part: &mut BytesMut, past: &Past) {
+        let selection = &self.options.selection;
+        let is = past.verb != Verb::Deleted && selection.takes(&past.object);
+        let was = match &past.before {
+            Some(before) => selection.takes(before),
+            None => past.verb == Verb::Deleted && selection.takes(&past.object),
+        };
+        let kind = match (was, is) {
+            (false, false) => return,
+            (false, true) => "ADDED",
+            (true, true) => "MODIFIED",
+            (true, false) => "DELETED",
+        };
+        self.tell(part, kind, &past.object, Some(past));
+    }
+
+    fn tell(&self, part: &mut BytesMut, kind: &str, object: &Object, past: Option<&Past>) {
+        match (self.options.form, past) {
+            (Form::Table(include), _) => {
+                let metadata =
+                    ListMeta { resource_version: object.meta().resource_version.to_string(), next: String::new() };
+                let table = Table::of(self.kind, std::iter::once(object), metadata, include, now());
+                self.write(part, kind, &table);
+            }
+            (Form::Plain, None) => self.write(part, kind, &View(object)),
+            (Form::Plain, Some(past)) => {
+                let wire =
+                    past.wire.get_or_init(|| serde_json::to_vec(&View(object)).map(Bytes::from).unwrap_or_default());
+                frame(part, kind, |part| part.extend_from_slice(wire));
+            }
+        }
+    }
+
+    fn bookmark(&self, part: &mut BytesMut, version: u64, initial: bool) {
+        if !self.options.bookmarks && !initial {
+            return;
+        }
+        let mut metadata = json!({"resourceVersion": version.to_string()});
+        if initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let mark = json!({"kind": self.kind.as_str(), "apiVersion": "v1", "metadata": metadata});
+        self.write(part, "BOOKMARK", &mark);
+    }
+
+    fn write(&self, part: &mut BytesMut, kind: &str, object: &impl Serialize) {
+        frame(part, kind, |part| {
+            // Our own objects always serialize; a torn line would only end this watch.
+            let _ = serde_json::to_writer(part.writer(), object);
+        });
+    }
+
+    async fn wait(&mut self, version: u64) -> Woken {
+        let now = Instant::now();
+        let gathered = self.told.map_or(now, |told| told + GATHER);
+        let quiet = self.options.bookmarks.then_some(now + BOOKMARK_EVERY);
+        let end = self.end;
+        tokio::select! {
+            biased;
+            stopped = self.stop.wait_for(|stop| *stop) => { let _ = stopped.is_ok(); Woken::Ended }
+            () = reached(end) => Woken::Ended,
+            changed = self.versions.wait_for(|newest| *newest > version) => {
+                let alive = changed.is_ok();
+                if !alive {
+                    return Woken::Ended;
+                }
+                Woken::Changed
+            }
+            () = reached(quiet) => Woken::Quiet,
+        }
+        .after(gathered)
+        .await
+    }
+}
+
+impl Woken {
+    async fn after(self, moment: Instant) -> Self {
+        if matches!(self, Self::Changed) {
+            tokio::time::sleep_until(moment).await;
+        }
+        self
+    }
+}
+
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn frame(part: &mut BytesMut, kind: &str, object: impl FnOnce(&mut BytesMut)) {
+    part.extend_from_slice(b"{\"type\":\"");
+    part.extend_from_slice(kind.as_bytes());
+    part.extend_from_slice(b"\",\"object\":");
+    object(part);
+    part.extend_from_slice(b"}\n");
+}

@@ -1,0 +1,53 @@
+//! The rim of the answer to router solicitations: one raw socket.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+
+use crate::gate::Gate;
+
+use super::advert;
+
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+/// Is what neighbour discovery demands, as a proof that no router was crossed (RFC 4861 6.1.2).
+const HOPS: u32 = 255;
+const LARGEST: usize = 1500;
+
+/// Opens the socket on an interface.
+///
+/// # Errors
+/// The interface has no IPv6, or the process may not open raw sockets.
+pub fn open(interface: &str) -> io::Result<Socket> {
+    let index = nix::net::if_::if_nametoindex(interface)?;
+    let socket = Socket::new(Domain::IPV6, Type::RAW.nonblocking(), Some(Protocol::ICMPV6))?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.join_multicast_v6(&ALL_ROUTERS, index)?;
+    socket.set_unicast_hops_v6(HOPS)?;
+    Ok(socket)
+}
+
+/// Answers each booting iPXE once, until told to stop.
+///
+/// # Errors
+/// The socket cannot be waited for.
+pub async fn serve(socket: Socket, gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
+    // A raw socket receives and sends as a datagram socket does; the type only names the calls.
+    let socket = UdpSocket::from_std(socket.into())?;
+    let mut buffer = [0; LARGEST];
+    loop {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut buffer) => received,
+            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+        };
+        let (length, SocketAddr::V6(from)) = received? else { continue };
+        let Some(mac) = buffer.get(..length).and_then(advert::solicitor) else { continue };
+        if from.ip().is_unicast_link_local() && gate.booting.take(mac) {
+            let sent = socket.send_to(&advert::nothing_here(), SocketAddr::V6(from)).await;
+            tracing::debug!(%mac, %from, ?sent, "told that there is no router to wait for");
+        }
+    }
+}
