@@ -243,7 +243,16 @@ impl Gate {
         let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
         match (named, neighbour) {
             (Some(named), Some(neighbour)) if named != neighbour => Err(Why::AddressContradicted),
-            (named, neighbour) => Ok(neighbour.or(named).or_else(|| state.last_seen_at(address))),
+            (named, neighbour) => {
+                let leased = || match address {
+                    IpAddr::V4(address) => {
+                        state.lease_by_ip(address).filter(|lease| lease.is_bound_at(crate::store::now()))
+                    }
+                    IpAddr::V6(_) => None,
+                };
+                let known = neighbour.or(named).or_else(|| leased().map(|lease| lease.mac));
+                Ok(known.or_else(|| state.last_seen_at(address)))
+            }
         }
     }
 

@@ -31,7 +31,7 @@ impl Doors {
     ///
     /// # Errors
     /// The interface that is missing or has no address, the port that is in use.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
+    pub fn open(config: &Config, settings: &dhcp::serve::Settings) -> anyhow::Result<Self> {
         let mut doors = Self {
             address: Ipv4Addr::UNSPECIFIED,
             dhcp: Vec::new(),
@@ -42,21 +42,30 @@ impl Doors {
             api: listen_locally(&config.state_dir.join("api.sock"))?,
         };
         for interface in &config.interfaces {
-            doors.open_on(interface, config)?;
+            doors.open_on(interface, config, settings)?;
         }
         Ok(doors)
     }
 
-    fn open_on(&mut self, interface: &Interface, config: &Config) -> anyhow::Result<()> {
+    fn open_on(
+        &mut self,
+        interface: &Interface,
+        config: &Config,
+        settings: &dhcp::serve::Settings,
+    ) -> anyhow::Result<()> {
         let name = interface.name.as_str();
         let address = address(name, interface.address)?;
         if self.address.is_unspecified() {
             self.address = address;
         }
         match interface.mode {
-            DhcpMode::Proxy => {
-                let door = dhcp::serve::Door::bind(name, address, config.dhcp.port, config.dhcp.proxy_port)?;
-                self.dhcp.push(door);
+            DhcpMode::Proxy | DhcpMode::Server => {
+                let ports = (config.dhcp.port, config.dhcp.proxy_port);
+                let mode = match interface.mode {
+                    DhcpMode::Server => dhcp::serve::Mode::Server,
+                    DhcpMode::Proxy | DhcpMode::Off => dhcp::serve::Mode::Proxy,
+                };
+                self.dhcp.push(dhcp::serve::Door::bind(name, address, ports, mode, settings)?);
                 if config.dhcp.shorten_router_wait {
                     let socket = ndp::serve::open(name).inspect_err(
                         |error| tracing::info!(interface = name, %error, "iPXE's wait for an IPv6 router cannot be shortened"),

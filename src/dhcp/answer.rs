@@ -11,7 +11,8 @@ use super::message::{Addresses, Writer};
 use super::packet::{Request, sub_options};
 use super::quirks::{self, Form, Quirks};
 
-const SERVER: u16 = 67;
+/// Is the port that servers and relays listen on.
+pub const SERVER: u16 = 67;
 const CLIENT: u16 = 68;
 
 /// Says on which of our ports a message came.

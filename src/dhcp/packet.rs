@@ -71,6 +71,11 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Gives the first part of an option in place, for one that is never sent in parts.
+    pub fn part(&self, code: u8) -> Option<&'a [u8]> {
+        self.options.iter().find(|(found, _)| *found == code).map(|(_, data)| *data)
+    }
+
     pub fn has(&self, code: u8) -> bool {
         self.options.iter().any(|(found, _)| *found == code)
     }

@@ -1,6 +1,6 @@
 //! The sockets of one interface: bound as root, drained and filled in batches.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -25,6 +25,19 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 const SEND_BUFFER: usize = 4 << 20;
 const EVERY_CARD: Mac = Mac([0xff; 6]);
 
+/// Marks our echo requests: `b0 07`, for boot.
+const ECHO: u16 = 0xb007;
+
+/// Says what a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    Port(Port),
+    /// Hears who has an address that we asked for on our own link.
+    Arp,
+    /// Hears who answers our pings.
+    Echo,
+}
+
 /// Is the set of sockets of one interface.
 #[derive(Debug)]
 pub struct Sockets {
@@ -32,8 +45,16 @@ pub struct Sockets {
     proxy: UdpSocket,
     /// Sends frames of our own; missing where that was not allowed.
     card: Option<Card>,
+    /// Asks for addresses before they are offered; only in server mode.
+    probes: Option<Probes>,
     address: Ipv4Addr,
     port: u16,
+}
+
+#[derive(Debug)]
+struct Probes {
+    arp: Socket,
+    echo: Socket,
 }
 
 #[derive(Debug)]
@@ -54,7 +75,57 @@ impl Sockets {
             })
         };
         let (port, server, proxy) = (server, bind(server)?, bind(proxy)?);
-        Ok(Self { server, proxy, card: Card::open(interface).ok(), address, port })
+        Ok(Self { server, proxy, card: Card::open(interface).ok(), probes: None, address, port })
+    }
+
+    /// Opens what server mode needs beside: frames for clients without an address, and probes where they are wanted.
+    ///
+    /// # Errors
+    /// The interface is no Ethernet, or raw sockets are not allowed.
+    pub fn serve_addresses(&mut self, interface: &str, probes: bool) -> io::Result<()> {
+        let needed = |error: io::Error| {
+            let message = format!("{interface}: a raw socket, which DHCP's server mode needs: {error}");
+            io::Error::new(error.kind(), message)
+        };
+        if self.card.is_none() {
+            self.card = Some(Card::open(interface).map_err(needed)?);
+        }
+        if probes {
+            self.probes = Some(Probes::open(interface).map_err(needed)?);
+        }
+        Ok(())
+    }
+
+    /// Asks who has an address. A probe that is lost is as one that nobody answers.
+    pub fn probe(&self, address: Ipv4Addr, is_near: bool) {
+        let (Some(card), Some(probes)) = (&self.card, &self.probes) else { return };
+        let sent = match is_near {
+            true => card.socket.send(&frame::arp_probe(card.mac, address)),
+            false => probes.echo.send_to(&frame::echo_request(ECHO), &SocketAddrV4::new(address, 0).into()),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%address, %error, "an address could not be asked for");
+        }
+    }
+
+    /// Lists who answered for an address, with the card where that is known.
+    pub fn claims(&self, wire: Wire) -> Vec<(Ipv4Addr, Option<Mac>)> {
+        let Some(probes) = &self.probes else { return Vec::new() };
+        let mut buffer = [0; 128];
+        let mut claims = Vec::new();
+        // Bounded, so that a flood of ARP leaves time for DHCP.
+        for _ in 0..BATCH {
+            let claim = match wire {
+                Wire::Arp => read(&probes.arp, &mut buffer).map(frame::arp_sender),
+                Wire::Echo => {
+                    read(&probes.echo, &mut buffer).map(|packet| frame::echo_reply(packet, ECHO).zip(Some(Mac([0; 6]))))
+                }
+                Wire::Port(_) => break,
+            };
+            let Some(claim) = claim else { break };
+            claims.extend(claim.map(|(address, mac)| (address, Some(mac).filter(|_| wire == Wire::Arp))));
+        }
+        claims
     }
 
     pub fn of(&self, port: Port) -> &UdpSocket {
@@ -64,9 +135,14 @@ impl Sockets {
         }
     }
 
-    /// Lists what to wait on, in the order of `Port`.
-    pub fn watched(&self) -> [BorrowedFd<'_>; 2] {
-        [self.server.as_fd(), self.proxy.as_fd()]
+    /// Lists what to wait on.
+    pub fn watched(&self) -> Vec<(Wire, BorrowedFd<'_>)> {
+        let mut watched =
+            vec![(Wire::Port(Port::Server), self.server.as_fd()), (Wire::Port(Port::Proxy), self.proxy.as_fd())];
+        if let Some(probes) = &self.probes {
+            watched.extend([(Wire::Arp, probes.arp.as_fd()), (Wire::Echo, probes.echo.as_fd())]);
+        }
+        watched
     }
 
     /// Sends replies. One that cannot be sent is the client's to ask for again, as a lost packet is.
@@ -124,6 +200,20 @@ impl Card {
         let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER);
         Ok(Self { socket, mac })
     }
+}
+
+impl Probes {
+    fn open(interface: &str) -> io::Result<Self> {
+        const ARP: u16 = 0x0806;
+        let echo = Socket::new(Domain::IPV4, Type::RAW.nonblocking(), Some(Protocol::ICMPV4))?;
+        echo.bind_device(Some(interface.as_bytes()))?;
+        Ok(Self { arp: packets(&link(interface)?, ARP)?, echo })
+    }
+}
+
+fn read<'a>(mut socket: &Socket, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let length = socket.read(buffer).ok()?;
+    buffer.get(..length)
 }
 
 /// Finds an Ethernet interface's index and address.
