@@ -27,8 +27,11 @@ pub enum Error {
 pub struct Media {
     isos: PathBuf,
     open: Mutex<HashMap<PathBuf, Weak<Opened>>>,
-    views: Mutex<Vec<(Wishes, Arc<Opened>, Arc<View>)>>,
+    views: Mutex<Vec<Kept>>,
 }
+
+/// Is a view with what it was made of.
+type Kept = (Wishes, Arc<Opened>, Arc<View>);
 
 /// Is an image file as it was when it was opened.
 #[derive(Debug)]
