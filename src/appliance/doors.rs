@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::Config;
-use crate::tftp;
+use crate::tftp::serve::{Listener, Ports};
 use crate::{dhcp, ndp};
 
 use super::answers_dhcp;
@@ -21,7 +21,7 @@ pub struct Doors {
     pub dhcp: Option<dhcp::serve::Sockets>,
     /// Is there where the site wants iPXE's wait for a router shortened, and the interface has IPv6.
     pub solicitations: Option<socket2::Socket>,
-    pub tftp: tftp::serve::Listener,
+    pub tftp: Listener,
     pub http: std::net::TcpListener,
     pub api: std::os::unix::net::UnixListener,
     pub iscsi: std::net::TcpListener,
@@ -46,7 +46,8 @@ impl Doors {
             false => None,
         };
         let tftp = SocketAddr::from((address, config.tftp.port));
-        let tftp = tftp::serve::Listener::bind(tftp, Some(name)).with_context(|| format!("UDP {tftp} (tftp.port)"))?;
+        let ports = if config.tftp.single_port { Ports::Single } else { Ports::Own };
+        let tftp = Listener::bind(tftp, Some(name), ports).with_context(|| format!("UDP {tftp} (tftp.port)"))?;
         Ok(Self {
             address,
             dhcp,
