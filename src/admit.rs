@@ -2,13 +2,14 @@
 //! parsing. The API, the command line's uploads and the manifests at start all come through here.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::boot::Site;
 use crate::fleet::rules::Invalid;
-use crate::fleet::{BootConfig, Image, ImageStatus, Object};
+use crate::fleet::{BootConfig, Host, Image, ImageStatus, KernelFiles, Method, Object, Secret};
+use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
 
 /// Says where the files of objects are.
@@ -34,7 +35,10 @@ impl Places {
 /// The field that is wrong, and what to do about it.
 pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Result<Object, Invalid> {
     match object {
-        Object::Host(_) => Ok(object),
+        Object::Host(mut host) => {
+            hide_password(&mut host);
+            Ok(Object::Host(host))
+        }
         Object::Image(mut image) => {
             let known = match before {
                 Some(Object::Image(before)) => Some(before.as_ref()),
@@ -52,6 +56,18 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
     }
 }
 
+/// Is where kubectl keeps the manifest that it applied last, secrets and all.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Takes the password out of the copy of a manifest that kubectl keeps in an annotation: anybody may read those.
+fn hide_password(host: &mut Arc<Host>) {
+    let Some(text) = host.metadata.annotations.get(LAST_APPLIED) else { return };
+    let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(text) else { return };
+    let Some(password) = manifest.pointer_mut("/spec/bmc/password") else { return };
+    *password = Secret::REDACTED.into();
+    Arc::make_mut(host).metadata.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
+}
+
 fn check_config(config: &BootConfig) -> Result<(), Invalid> {
     provision::check(&config.spec).map_err(|fault| Invalid { field: fault.field.into(), message: fault.message })
 }
@@ -67,50 +83,49 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
             ..ImageStatus::default()
         });
     }
+    if spec.method == Method::Chain {
+        return Ok(ImageStatus { phase: "Ready".into(), ..ImageStatus::default() });
+    }
     let iso = look_at(&places.iso(&spec.iso_file))?;
     let same =
-        before.filter(|before| before.spec.iso_file == spec.iso_file && before.status.size_bytes == Some(iso.size));
+        before.filter(|before| before.spec.iso_file == spec.iso_file && before.status.size_bytes == Some(iso.length));
     Ok(ImageStatus {
         phase: "Ready".into(),
         message: String::new(),
         target_iqn: places.site.target_iqn(&image.metadata.name),
         portal_ip: Some(places.site.iscsi.ip()),
         portal_port: Some(places.site.iscsi.port()),
-        size_bytes: Some(iso.size),
+        size_bytes: Some(iso.length),
         sha256: same.and_then(|before| before.status.sha256.clone()),
+        boots: Some(iso.firmwares()),
+        distribution: iso.distribution.name.clone(),
+        family: iso.distribution.family.to_string(),
+        kernel: iso.kernels().first().map(|entry| KernelFiles {
+            kernel: entry.kernel.clone(),
+            initrds: entry.initrds.clone(),
+            arguments: entry.arguments.clone(),
+        }),
         volume_id: Some(iso.volume_id),
-        boots: None,
     })
 }
 
-/// Is what was read of an ISO.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Iso {
-    size: u64,
-    volume_id: String,
-}
-
-/// Reads enough of a file to know that it is an ISO 9660 image (ECMA-119, 8.4).
-fn look_at(path: &Path) -> Result<Iso, Invalid> {
+/// Opens a file and reads what it is as an ISO.
+fn look_at(path: &Path) -> Result<Examined, Invalid> {
     let wrong =
         |message: String| Invalid { field: "spec.isoFile".into(), message: format!("{}: {message}", path.display()) };
-    let metadata = path.metadata().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
             wrong("there is no such file: add it with `bootlatch iso add`, or copy it there first".into())
         }
         _ => wrong(error.to_string()),
     })?;
-    if !metadata.is_file() {
-        return Err(wrong("it is not a regular file".into()));
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(wrong("it is not a regular file".into())),
+        Err(error) => return Err(wrong(error.to_string())),
     }
-    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
-    let mut descriptor = [0; 2048];
-    let read = file.read_exact_at(&mut descriptor, 16 * 2048);
-    if read.is_err() || descriptor[..6] != *b"\x01CD001" {
-        return Err(wrong("it is not an ISO 9660 image: there is no primary volume descriptor at 32 KiB".into()));
-    }
-    let volume_id = String::from_utf8_lossy(&descriptor[40..72]);
-    Ok(Iso { size: metadata.len(), volume_id: volume_id.trim_end_matches([' ', '\0']).to_owned() })
+    let image = ImageFile::new(file).map_err(|error| wrong(error.to_string()))?;
+    iso::examine(&image).map_err(|fault| wrong(format!("it is not an ISO 9660 image that can be served: {fault}")))
 }
 
 #[cfg(test)]
@@ -118,23 +133,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_iso_is_known_by_its_volume_descriptor() {
+    fn what_is_no_iso_is_refused_with_its_reason() {
         let place = tempfile::tempdir().unwrap();
         let check = |name: &str, bytes: Option<Vec<u8>>| {
             let path = place.path().join(name);
             if let Some(bytes) = bytes {
                 std::fs::write(&path, bytes).unwrap();
             }
-            look_at(&path).map_err(|wrong| wrong.message)
+            look_at(&path).map(drop).map_err(|wrong| wrong.message)
         };
-        let mut iso = vec![0; 40_000];
-        iso[32_768..32_774].copy_from_slice(b"\x01CD001");
-        iso[32_808..32_840].copy_from_slice(b"LIVE                            ");
-        assert_eq!(check("good.iso", Some(iso)), Ok(Iso { size: 40_000, volume_id: "LIVE".into() }));
         assert!(check("short.iso", Some(vec![0; 100])).unwrap_err().contains("not an ISO 9660 image"));
         assert!(check("zero.iso", Some(vec![0; 40_000])).unwrap_err().contains("not an ISO 9660 image"));
         assert!(check("gone.iso", None).unwrap_err().contains("no such file"));
         std::fs::create_dir(place.path().join("dir.iso")).unwrap();
         assert!(check("dir.iso", None).unwrap_err().contains("regular file"));
+    }
+
+    #[test]
+    fn a_manifests_copy_carries_no_password() {
+        use crate::fleet::{HostSpec, HostStatus, Mac, Meta};
+        let mut metadata = Meta::named("h".parse().unwrap(), None);
+        let copy = r#"{"spec":{"bmc":{"address":"b","password":"hunter2"}}}"#;
+        metadata.annotations.insert(LAST_APPLIED.into(), copy.into());
+        let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
+        let mut host = Arc::new(Host { metadata, spec, status: HostStatus::default() });
+        hide_password(&mut host);
+        let kept = &host.metadata.annotations[LAST_APPLIED];
+        assert_eq!(kept, "{\"spec\":{\"bmc\":{\"address\":\"b\",\"password\":\"REDACTED\"}}}\n");
     }
 }

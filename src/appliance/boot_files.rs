@@ -9,12 +9,14 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::boot::{Context, Drop, Facts, Stage, Verdict, render};
+use crate::boot::{Drop, Facts, Form, Stage, Verdict};
 use crate::config::Config;
 use crate::dhcp::serve::Progress;
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
 use crate::gate::Gate;
+use crate::iso::FileWithin;
+use crate::media::Media;
 use crate::tftp::path::{Asked, File};
 use crate::tftp::serve::{
     self as tftp, Answer, Content, Dropped, Ended, Listener, Refusal, Report, Request, Settings, SiteFolder, Ticket,
@@ -53,12 +55,8 @@ pub fn serve(
     progress: Progress,
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<> {
-    let settings = Settings {
-        single_port: config.tftp.single_port,
-        block_size: config.tftp.max_block_size,
-        drain: config.stop_within,
-        ..Settings::default()
-    };
+    let settings =
+        Settings { block_size: config.tftp.max_block_size, drain: config.stop_within, ..Settings::default() };
     let folder = SiteFolder::open(&config.firmware_dir);
     let files = Arc::new(Files { gate: gate.clone(), programs, folder: folder.ok() });
     let runtime = tokio::runtime::Handle::current();
@@ -81,14 +79,19 @@ impl Files {
         let files = self.clone();
         let mac = request.asked.mac();
         match &request.asked.file {
-            File::Autoexec => {
-                // iPXE's EFI programs ask without the folder that their own name had: the address tells.
+            File::Autoexec | File::Pxelinux(_) | File::Grub(_) => {
+                let form = match request.asked.file {
+                    File::Pxelinux(_) => Form::Pxelinux,
+                    File::Grub(_) => Form::Grub,
+                    File::Autoexec | File::Plain(_) => Form::Autoexec,
+                };
+                // Not all names carry a MAC address; iPXE's EFI programs ask without the folder that their
+                // own name had. The address tells then.
                 let mac = mac.or_else(|| self.gate.whose(request.peer.ip()).ok().flatten());
                 let facts = mac.map(|mac| facts(mac, Stage::Ipxe, request));
                 let local = request.local;
-                drop(runtime.spawn(async move { ticket.answer(files.autoexec(facts, local).await) }));
+                drop(runtime.spawn(async move { ticket.answer(files.script(facts, form, local).await) }));
             }
-            File::Pxelinux(_) | File::Grub(_) => ticket.answer(Answer::NotFound),
             File::Plain(path) => {
                 let held = mac.map(|mac| self.gate.look(&facts(mac, Stage::Ipxe, request)).verdict);
                 if let Some(Verdict::Ignore(why)) = held {
@@ -100,33 +103,37 @@ impl Files {
         }
     }
 
-    /// Answers `autoexec.ipxe` with the machine's script; one that cannot be told is brought here to ask.
-    async fn autoexec(&self, facts: Option<Facts>, local: IpAddr) -> Answer {
+    /// Answers with the machine's script; one that cannot be told goes on to ask over HTTP.
+    async fn script(&self, facts: Option<Facts>, form: Form, local: IpAddr) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
         let ruling = self.gate.script(&facts).await;
-        let state = self.gate.store.glance();
-        let image = match &ruling.verdict {
-            Verdict::SanBoot(name) => state.image(name).cloned(),
-            _ => None,
-        };
-        let context = Context {
-            site: &self.gate.site.reached_at(local),
-            mac: facts.mac,
-            host: ruling.host.as_deref(),
-            image: image.as_deref(),
-            autoexec: true,
-        };
-        Answer::Content(Content::Shared(render(&ruling.verdict, &context).into()))
+        Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, form, Some(local)).into()))
     }
 
     fn program(&self, path: &crate::tftp::path::RelativePath) -> Answer {
         if let Some(bytes) = self.programs.get(path.as_str()) {
             return Answer::Content(Content::Shared(bytes.clone()));
         }
+        if let Some(content) = self.within_image(path.as_str()) {
+            return content;
+        }
         match self.folder.as_ref().map(|folder| folder.file(path)) {
             Some(Ok(content)) => Answer::Content(content),
             None | Some(Err(_)) => Answer::NotFound,
         }
+    }
+}
+
+impl Files {
+    /// Finds `iso/NAME/PATH`: a file within an image, for loaders that fetch kernels over TFTP.
+    fn within_image(&self, path: &str) -> Option<Answer> {
+        let (name, inner) = path.strip_prefix("iso/")?.split_once('/')?;
+        let image = self.gate.store.glance().image(&name.parse().ok()?).cloned()?;
+        let found = self.gate.media.open(&image).ok().and_then(|opened| {
+            let extents = Media::find(&*opened.file, inner).ok().flatten()?;
+            Some(FileWithin::new(opened.file.clone(), extents))
+        });
+        Some(found.map_or(Answer::NotFound, |file| Answer::Content(Content::Medium(Arc::new(file)))))
     }
 }
 
@@ -177,11 +184,9 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
                 }
                 Dropped::Malformed(_) => Drop::BadHeader,
                 Dropped::Stray | Dropped::ToMany => Drop::NotForUs,
-                Dropped::Overload
-                | Dropped::NoSocket(_)
-                | Dropped::NotSent(_)
-                | Dropped::Silence
-                | Dropped::Stopping => Drop::Overload,
+                Dropped::Overload | Dropped::NoWay(_) | Dropped::NotSent(_) | Dropped::Silence | Dropped::Stopping => {
+                    Drop::Overload
+                }
             };
             gate.counters.discard(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
         }

@@ -3,7 +3,6 @@
 mod attach;
 mod boot_files;
 mod doors;
-mod media;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +21,9 @@ use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
 use crate::gate::{Booting, Gate};
 use crate::http;
+use crate::media::Media;
 use crate::store::{self, Change, Sighting, Store};
+use crate::token::BootTokens;
 use crate::{dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
@@ -94,7 +95,6 @@ struct Appliance {
     gate: Arc<Gate>,
     places: Places,
     programs: boot_files::Cache,
-    media: Arc<media::Media>,
     tokens: http::Tokens,
 }
 
@@ -119,14 +119,21 @@ impl Appliance {
             iqn: config.iscsi.iqn.clone(),
         });
         let places = Places { isos, site: site.clone() };
-        let gate = Arc::new(Gate { site, store, counters: Arc::new(Counters::default()), booting: Booting::default() });
-        Ok(Self { media: Arc::new(media::Media::new(places.clone())), config, doors, gate, places, programs, tokens })
+        let gate = Arc::new(Gate {
+            site,
+            store,
+            counters: Arc::new(Counters::default()),
+            booting: Booting::default(),
+            media: Media::new(places.isos.clone()),
+            tokens: BootTokens::open(&config.state_dir).context("state_dir: token.key")?,
+        });
+        Ok(Self { config, doors, gate, places, programs, tokens })
     }
 
     async fn live(self) -> anyhow::Result<()> {
         let mut hang_up = signal(SignalKind::hangup())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let Self { config, doors, gate, places, programs, media, tokens } = self;
+        let Self { config, doors, gate, places, programs, tokens } = self;
         if let Some(directory) = &config.manifests {
             let written = manifest::load(directory, &config.namespace, &places, &gate.store).await?;
             tracing::info!(directory = %directory.display(), written, "manifests");
@@ -140,7 +147,7 @@ impl Appliance {
         let files = boot_files::serve(doors.tftp, &config, gate.clone(), programs, dhcp.progress, stopped.clone());
         services.spawn(files);
         for listener in doors.iscsi {
-            services.spawn(attach::serve(listener, &config, gate.clone(), media.clone(), stopped.clone()));
+            services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
         }
         let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), tokens);
         let mut http_doors: Vec<_> = doors.http.into_iter().map(http::Door::Tcp).collect();

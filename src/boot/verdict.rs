@@ -14,6 +14,8 @@ pub enum Verdict {
     Chainload(Program),
     /// Boot this image over the network.
     SanBoot(Name),
+    /// Show whoever stands before the machine a menu.
+    Menu,
     /// Take this config.
     Configure(Name),
     /// Boot your own disk.

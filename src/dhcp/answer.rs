@@ -145,7 +145,9 @@ impl Boot {
             (Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Configure(_), _) => return None,
             (Verdict::Chainload(program), Loading::Pxe) => format!("{folder}/{program}"),
             (Verdict::Chainload(program), Loading::Http) => format!("{}/boot/{folder}/{program}", site.url()),
-            (Verdict::SanBoot(_) | Verdict::LocalDisk(_), _) => format!("{}/ipxe?mac={folder}", site.url()),
+            (Verdict::SanBoot(_) | Verdict::Menu | Verdict::LocalDisk(_), _) => {
+                format!("{}/ipxe?mac={folder}", site.url())
+            }
         };
         Some(Self { file, server, quirks: quirks::of(facts.stage, firmware).in_form(form) })
     }

@@ -18,7 +18,7 @@ mod who;
 pub use architecture::Architecture;
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
 pub use host::{Bmc, BootMode, Boots, Host, HostSpec, HostStatus, Install, LocalDisk, Phase, Secret};
-pub use image::{Firmwares, Image, ImageSpec, ImageStatus, Portal};
+pub use image::{Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal};
 pub use lease::{Held, Lease};
 pub use mac::{BadMac, Mac, octets};
 pub use meta::{BadName, Key, Kind, Meta, Name};

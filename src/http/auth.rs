@@ -3,6 +3,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
@@ -53,13 +55,26 @@ impl Tokens {
             return Role::Admin;
         }
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token =
-            header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        match token {
-            Some((_, token)) if same(token.trim().as_bytes(), self.admin.as_bytes()) => Role::Admin,
+        match header.and_then(token) {
+            Some(token) if same(token.as_bytes(), self.admin.as_bytes()) => Role::Admin,
             _ => Role::Nobody,
         }
     }
+}
+
+/// Takes the token out of `Bearer TOKEN`, or of `Basic` as its password, whoever the user is.
+///
+/// kubectl sends no bearer token over plain http, but does send what stands before an `@` in the server's URL.
+fn token(header: &str) -> Option<String> {
+    let (scheme, value) = header.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(value.trim().to_owned());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let plain = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
+    plain.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -83,7 +98,7 @@ mod tests {
     fn role(tokens: &Tokens, trust: Trust, header: &str) -> Role {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, header.parse().unwrap());
-        tokens.role(&Peer { address: None, trust }, &headers)
+        tokens.role(&Peer { address: None, local: None, trust }, &headers)
     }
 
     #[test]
@@ -95,7 +110,10 @@ mod tests {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let again = Tokens::open(place.path()).unwrap();
         assert_eq!(again.admin, tokens.admin);
-        assert_eq!(role(&tokens, Trust::Network, &format!("Bearer {}", tokens.admin)), Role::Admin);
+        let basic = format!("Basic {}", STANDARD.encode(format!("admin:{}", tokens.admin)));
+        for header in [&format!("Bearer {}", tokens.admin), &basic] {
+            assert_eq!(role(&tokens, Trust::Network, header), Role::Admin);
+        }
         for header in ["", "Bearer ", "Bearer x", &format!("Basic {}", tokens.admin)] {
             assert_eq!(role(&tokens, Trust::Network, header), Role::Nobody, "{header}");
         }

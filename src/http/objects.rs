@@ -142,7 +142,13 @@ pub async fn delete(
 /// Makes a change, or only says what it would come to.
 async fn commit(shared: &Shared, change: Change, dry_run: bool) -> Result<Object, Error> {
     match dry_run {
-        true => shared.gate.store.rehearse(change),
+        true => {
+            let known =
+                |object: &Object| shared.gate.store.glance().get(&object.key()).map(|now| now.meta().resource_version);
+            let mut object = shared.gate.store.rehearse(change)?;
+            object.meta_mut().resource_version = known(&object).unwrap_or_default();
+            Ok(object)
+        }
         false => shared.gate.store.commit(change).await,
     }
 }
@@ -170,7 +176,10 @@ pub enum Patch {
 impl Patch {
     fn read(kind: &str, body: &[u8]) -> Result<Self, Status> {
         match kind {
-            "application/merge-patch+json" | "application/json" => body::parse(kind, body).map(Self::Merge),
+            // No list here is merged by a key, so a strategic merge is a plain one.
+            "application/merge-patch+json" | "application/strategic-merge-patch+json" | "application/json" => {
+                body::parse("application/json", body).map(Self::Merge)
+            }
             "application/json-patch+json" => {
                 let steps = serde_json::from_value(body::parse(kind, body)?);
                 steps.map(Self::Steps).map_err(|error| Status::bad_request(format!("not a JSON patch: {error}")))
@@ -281,7 +290,13 @@ pub fn typed(shared: &Shared, kind: Kind, namespace: Option<Name>, mut value: Va
         };
         meta.insert("namespace".into(), namespace.into());
     }
-    Object::from_json(kind, value).map_err(|wrong| Status::invalid(kind, &name, &wrong))
+    Object::from_json(kind, value).map_err(|mut wrong| {
+        // What was found in the place of a secret may be one.
+        if wrong.field.ends_with("password") {
+            wrong.message = "a password is a string".to_owned();
+        }
+        Status::invalid(kind, &name, &wrong)
+    })
 }
 
 fn invalid(kind: Kind, name: &str, field: &'static str, message: &str) -> Status {

@@ -41,7 +41,7 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
     let failed = |error: std::io::Error| Status::internal(format!("{}: {error}", isos.display()));
     tokio::fs::create_dir_all(isos).await.map_err(failed)?;
     let mut draft = Draft(Some(isos.join(format!(".{}.{}.part", wish.name, uuid::Uuid::new_v4().simple()))));
-    let digest = receive(request.into_body(), draft.path()).await?;
+    let (digest, length) = receive(request.into_body(), draft.path()).await?;
     if wish.sha256.as_ref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(&digest)) {
         return Err(Status::unfit(format!("the ISO's SHA-256 is {digest}, not the one given")));
     }
@@ -52,7 +52,9 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
     draft.discard();
     sync_directory(isos).await.map_err(failed)?;
     let mut kept = Draft(Some(place));
-    let object = objects::put(shared, image(wish, file, digest), None, Expect::Absent, false).await?;
+    // What was found out while the bytes went by is what is known of the file before it is looked at.
+    let image = image(wish, file, digest, length);
+    let object = objects::put(shared, image.clone(), Some(&image), Expect::Absent, false).await?;
     kept.0 = None;
     Ok(json(StatusCode::CREATED, &View(&object)))
 }
@@ -73,20 +75,15 @@ fn wish(query: Option<&str>) -> Result<Wish, Status> {
     Ok(Wish { name, description, boot_configs, sha256 })
 }
 
-fn image(wish: Wish, iso_file: String, digest: String) -> Object {
-    let spec = ImageSpec {
-        iso_file,
-        description: wish.description,
-        read_only: true,
-        boot_configs: wish.boot_configs,
-        portal: None,
-    };
-    let status = ImageStatus { sha256: Some(digest), ..ImageStatus::default() };
+fn image(wish: Wish, iso_file: String, digest: String, length: u64) -> Object {
+    let spec =
+        ImageSpec { description: wish.description, boot_configs: wish.boot_configs, ..ImageSpec::of_file(iso_file) };
+    let status = ImageStatus { sha256: Some(digest), size_bytes: Some(length), ..ImageStatus::default() };
     Object::Image(Arc::new(Image { metadata: Meta::named(wish.name, None), spec, status }))
 }
 
-/// Writes a body to a new file, durably, and gives its SHA-256.
-async fn receive(mut body: Incoming, path: &Path) -> Result<String, Status> {
+/// Writes a body to a new file, durably, and gives its SHA-256 and its length in bytes.
+async fn receive(mut body: Incoming, path: &Path) -> Result<(String, u64), Status> {
     let failed = |error: std::io::Error| Status::internal(format!("the ISO could not be written: {error}"));
     let mut file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(path).await.map_err(failed)?;
     let (mut digest, mut length) = (Sha256::new(), 0u64);
@@ -105,7 +102,7 @@ async fn receive(mut body: Incoming, path: &Path) -> Result<String, Status> {
     }
     file.flush().await.map_err(failed)?;
     file.sync_all().await.map_err(failed)?;
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok((digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), length))
 }
 
 async fn sync_directory(path: &Path) -> std::io::Result<()> {

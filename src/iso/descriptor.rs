@@ -23,12 +23,13 @@ impl Extent {
         self.offset.checked_add(self.length)
     }
 
-    /// Proves that it lies inside an image of a length.
+    /// Proves that it lies inside an image of a length. Where nothing lies does not matter.
     ///
     /// # Errors
     /// `PastEnd`, naming what it is.
     pub fn within(self, image: u64, what: &str) -> Result<Self, NotAnIso> {
         match self.end() {
+            _ if self.length == 0 => Ok(self),
             Some(end) if end <= image => Ok(self),
             end => Err(NotAnIso::PastEnd {
                 what: what.to_owned(),

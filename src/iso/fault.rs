@@ -38,3 +38,38 @@ impl NotAnIso {
         move |source| Self::Read { what, source }
     }
 }
+
+/// Says why a view of an image cannot be made as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotCompose {
+    #[error("the image: {0}")]
+    Image(#[from] NotAnIso),
+    #[error("reading {what}")]
+    Read { what: String, source: io::Error },
+    #[error("byte {at} is outside the view")]
+    Outside { at: u64 },
+    #[error("the view would hold {held} bytes of its own, more than {most}")]
+    TooMuch { held: usize, most: usize },
+    #[error("the kernel argument {0:?} has a control character, or is longer than 1024 bytes")]
+    Argument(String),
+    #[error("the kernel arguments are {0} bytes long together, more than 2000: kernels read 2048")]
+    Arguments(usize),
+    #[error("no boot configuration in the image has a kernel line to add arguments to")]
+    NoKernelLine,
+    #[error("{path:?} cannot be added: {why}")]
+    File { path: String, why: &'static str },
+    #[error("the EFI partition's file system: {0}")]
+    Fat(&'static str),
+    #[error("CoreOS's embed area: {0}")]
+    CoreOs(&'static str),
+    #[error("the image is no CoreOS live image: it has no Ignition embed area")]
+    NotCoreOs,
+}
+
+impl CannotCompose {
+    /// Says what was being read when the medium itself failed.
+    pub fn read(what: &str) -> impl FnOnce(io::Error) -> Self + use<> {
+        let what = what.to_owned();
+        move |source| Self::Read { what, source }
+    }
+}

@@ -1,7 +1,10 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
+use super::descriptor::Extent;
+use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 /// Is a medium that is read by position: a file, or a view of one.
@@ -72,5 +75,74 @@ impl ReadAt for ImageFile {
             Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Is a file within an image, as the extents that hold it.
+#[derive(Debug, Clone)]
+pub struct FileWithin {
+    image: Arc<dyn ReadAt>,
+    extents: Vec<Extent>,
+    length: u64,
+}
+
+impl FileWithin {
+    /// Takes the extents in the file's order.
+    pub fn new(image: Arc<dyn ReadAt>, extents: Vec<Extent>) -> Self {
+        let length = extents.iter().map(|extent| extent.length).sum();
+        Self { image, extents, length }
+    }
+}
+
+impl ReadAt for FileWithin {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, mut offset: u64, mut into: &mut [u8]) -> io::Result<()> {
+        for extent in &self.extents {
+            if into.is_empty() {
+                return Ok(());
+            }
+            if offset >= extent.length {
+                offset -= extent.length;
+                continue;
+            }
+            let here = usize::try_from(extent.length - offset).map_or(into.len(), |left| left.min(into.len()));
+            let (part, rest) = into.split_at_mut(here);
+            self.image.read_at(extent.offset + offset, part)?;
+            (offset, into) = (0, rest);
+        }
+        match into.is_empty() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// Is an image in memory: a NoCloud seed, a test's.
+#[derive(Debug, Clone)]
+pub struct Memory(pub Bytes);
+
+impl From<Vec<u8>> for Memory {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl ReadAt for Memory {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let from = usize::try_from(offset).ok();
+        let range = from.and_then(|from| self.0.get(from..from.checked_add(into.len())?));
+        into.copy_from_slice(range.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.read_at(offset, into)
     }
 }

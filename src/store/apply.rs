@@ -153,7 +153,7 @@ fn settle(mut host: Host, before: Option<&Host>, moment: Moment<'_>) -> Host {
     let wished_before = before.map_or(&Boots::LocalDisk, |before| &before.spec.image);
     let change = match &host.spec.image {
         image if image == wished_before => return host,
-        Boots::LocalDisk => lifecycle::Change::Release,
+        Boots::LocalDisk | Boots::Menu => lifecycle::Change::Release,
         Boots::Image(_) => lifecycle::Change::Assign,
     };
     advance(host, change, moment.at, moment.policy)

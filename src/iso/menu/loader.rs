@@ -1,0 +1,79 @@
+use super::{Edit, MenuEntry, arguments};
+
+/// Knows an entry of systemd-boot's by where it lies and by its keys.
+pub fn is_one(path: &str, text: &str) -> bool {
+    path.contains("/loader/entries/") && path.ends_with(".conf") && key(text, "linux").is_some()
+}
+
+pub fn entries(text: &str) -> Vec<MenuEntry> {
+    let Some(kernel) = key(text, "linux") else { return Vec::new() };
+    vec![MenuEntry {
+        title: key(text, "title").unwrap_or_default().to_owned(),
+        kernel: kernel.to_owned(),
+        initrds: keys(text, "initrd").map(str::to_owned).collect(),
+        arguments: keys(text, "options").collect::<Vec<_>>().join(" "),
+    }]
+}
+
+pub fn edited(text: &str, edit: &Edit) -> (String, usize) {
+    if !edit.arguments() {
+        return (text.to_owned(), 1);
+    }
+    let mut out = String::new();
+    let mut done = false;
+    for line in text.split_inclusive('\n') {
+        match value(line, "options") {
+            Some(options) => {
+                let once = Edit { append: if done { Vec::new() } else { edit.append.clone() }, ..edit.clone() };
+                done = true;
+                out.push_str("options ");
+                out.push_str(&arguments(options.split_whitespace(), &once, str::to_owned).join(" "));
+                out.push('\n');
+            }
+            None => out.push_str(line),
+        }
+    }
+    if !done && !edit.append.is_empty() {
+        let gap = if out.ends_with('\n') { "" } else { "\n" };
+        out.push_str(&format!("{gap}options {}\n", edit.append.join(" ")));
+    }
+    (out, 1)
+}
+
+fn key<'a>(text: &'a str, name: &'a str) -> Option<&'a str> {
+    keys(text, name).next()
+}
+
+fn keys<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    text.lines().filter_map(move |line| value(line, name))
+}
+
+fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (first, rest) = line.trim().split_once(char::is_whitespace)?;
+    (first == name).then(|| rest.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARCH: &str = "title    Arch Linux install medium\nlinux    /arch/boot/x86_64/vmlinuz-linux\n\
+        initrd   /arch/boot/x86_64/initramfs-linux.img\noptions  archisobasedir=arch archisosearchuuid=2026\n";
+
+    #[test]
+    fn arguments_join_the_options() {
+        assert!(is_one("/loader/entries/01-archiso.conf", ARCH));
+        let edit =
+            Edit { append: vec!["console=ttyS0".into()], remove: vec!["archisosearchuuid=".into()], timeout: None };
+        let (text, lines) = edited(ARCH, &edit);
+        assert_eq!(lines, 1);
+        assert!(text.ends_with("options archisobasedir=arch console=ttyS0\n"), "{text}");
+        assert_eq!(entries(&text)[0].kernel, "/arch/boot/x86_64/vmlinuz-linux");
+    }
+
+    #[test]
+    fn an_entry_without_options_gets_some() {
+        let edit = Edit { append: vec!["a".into()], ..Edit::default() };
+        assert_eq!(edited("linux /k", &edit).0, "linux /k\noptions a\n");
+    }
+}

@@ -1,0 +1,209 @@
+use super::{Edit, MenuEntry, arguments, takes_arguments};
+
+/// Knows a configuration of Syslinux's by its keywords.
+pub fn is_one(path: &str, text: &str) -> bool {
+    let named = [".cfg", ".conf", ".lnx", ".inc"].iter().any(|end| path.ends_with(end));
+    let mut keywords = text.lines().filter_map(|line| split(line).map(|(word, _)| word.to_ascii_lowercase()));
+    named
+        && (path.contains("linux.cfg") || path.contains("extlinux.conf") || keywords.any(|word| word == "label"))
+        && !text.contains("menuentry")
+}
+
+pub fn entries(text: &str) -> Vec<MenuEntry> {
+    let menu = Menu::read(text);
+    let boots = menu.labels.iter().filter(|label| label.boots());
+    boots
+        .map(|label| {
+            let append = label.append.as_ref().or(menu.append.as_ref());
+            let append = append.map_or("", |line| line.value);
+            let words = append.split_whitespace();
+            let initrd = words.clone().filter_map(|word| word.strip_prefix("initrd=")).chain(label.initrd);
+            MenuEntry {
+                title: label.title.unwrap_or(label.name).replace('^', ""),
+                kernel: label.kernel.as_ref().map_or("", |line| line.value).to_owned(),
+                initrds: initrd.flat_map(|list| list.split(',')).map(str::to_owned).collect(),
+                arguments: words
+                    .filter(|word| !word.starts_with("initrd=") && *word != "-")
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            }
+        })
+        .collect()
+}
+
+/// Makes an edit; gives the text and how many labels boot a kernel of Linux's.
+pub fn edited(path: &str, text: &str, edit: &Edit) -> (String, usize) {
+    let menu = Menu::read(text);
+    let mut out: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    let boots: Vec<&Label<'_>> = menu.labels.iter().filter(|label| label.boots()).collect();
+    if edit.arguments() {
+        let shared = menu.append.iter().filter(|_| boots.iter().any(|label| label.append.is_none()));
+        for line in shared.chain(boots.iter().filter_map(|label| label.append.as_ref())) {
+            out[line.number] = append_line(line, edit);
+        }
+        let bare = boots.iter().filter(|label| label.append.is_none() && menu.append.is_none());
+        for kernel in bare.filter_map(|label| label.kernel.as_ref()).filter(|_| !edit.append.is_empty()) {
+            let gap = if out[kernel.number].ends_with('\n') { "" } else { "\n" };
+            let line = format!("{gap}{}append {}{}", kernel.indent, edit.append.join(" "), kernel.end());
+            out[kernel.number].push_str(&line);
+        }
+    }
+    if let Some(seconds) = edit.timeout {
+        let tenths = u32::from(seconds) * 10;
+        for line in &menu.timeouts {
+            out[line.number] = format!("{}{} {tenths}{}", line.indent, line.keyword, line.end());
+        }
+        if menu.timeouts.is_empty() && path.to_ascii_lowercase().ends_with("linux.cfg") {
+            out.insert(0, format!("timeout {tenths}\n"));
+        }
+    }
+    (out.concat(), boots.len())
+}
+
+fn append_line(line: &Line<'_>, edit: &Edit) -> String {
+    let words = line.value.split_whitespace().filter(|word| *word != "-");
+    let words = arguments(words, edit, str::to_owned);
+    format!("{}{} {}{}", line.indent, line.keyword, words.join(" "), line.end())
+}
+
+/// Is a line whose keyword matters, as it was spelled.
+#[derive(Debug, Clone)]
+struct Line<'a> {
+    number: usize,
+    indent: &'a str,
+    keyword: &'a str,
+    value: &'a str,
+    whole: &'a str,
+}
+
+impl Line<'_> {
+    fn end(&self) -> &'static str {
+        if self.whole.ends_with("\r\n") { "\r\n" } else { "\n" }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Label<'a> {
+    name: &'a str,
+    title: Option<&'a str>,
+    kernel: Option<Line<'a>>,
+    append: Option<Line<'a>>,
+    initrd: Option<&'a str>,
+}
+
+impl Label<'_> {
+    fn boots(&self) -> bool {
+        self.kernel.as_ref().is_some_and(|line| takes_arguments(line.value))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Menu<'a> {
+    append: Option<Line<'a>>,
+    labels: Vec<Label<'a>>,
+    timeouts: Vec<Line<'a>>,
+}
+
+impl<'a> Menu<'a> {
+    fn read(text: &'a str) -> Self {
+        let mut menu = Self::default();
+        let mut in_help = false;
+        for (number, whole) in text.split_inclusive('\n').enumerate() {
+            let Some((keyword, value)) = split(whole) else { continue };
+            let lower = keyword.to_ascii_lowercase();
+            if in_help {
+                in_help = lower != "endtext";
+                continue;
+            }
+            let indent = &whole[..whole.len() - whole.trim_start().len()];
+            let line = Line { number, indent, keyword, value, whole };
+            match (lower.as_str(), menu.labels.last_mut()) {
+                ("text", _) => in_help = value.to_ascii_lowercase().starts_with("help"),
+                ("label", _) => menu.labels.push(Label { name: value, ..Label::default() }),
+                ("timeout", _) => menu.timeouts.push(line),
+                ("append", None) => menu.append = Some(line),
+                ("append", Some(label)) => label.append = Some(line),
+                ("kernel" | "linux", Some(label)) => label.kernel = Some(line),
+                ("com32" | "boot" | "localboot" | "bss" | "fdimage" | "pxe" | "config", Some(label)) => {
+                    label.kernel = None
+                }
+                ("initrd", Some(label)) => label.initrd = Some(value),
+                ("menu", Some(label)) => label.title = label.title.or_else(|| title(value)),
+                (_, _) => {}
+            }
+        }
+        menu
+    }
+}
+
+/// Gives the title of a `menu label` line.
+fn title(value: &str) -> Option<&str> {
+    let (word, rest) = split(value)?;
+    word.eq_ignore_ascii_case("label").then_some(rest)
+}
+
+/// Splits a line into its keyword and the rest; nothing of a comment or an empty line.
+fn split(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return None;
+    }
+    Some(line.split_once(char::is_whitespace).map_or((line, ""), |(word, rest)| (word, rest.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEBIAN: &str = "default install\nlabel install\n\tmenu label ^Install\n\tkernel /install.amd/vmlinuz\n\
+        \tappend vga=788 initrd=/install.amd/initrd.gz --- quiet\nlabel memtest\n\tkernel /memtest86+.bin\n\tappend none\n";
+
+    fn adding(arguments: &[&str]) -> Edit {
+        Edit { append: arguments.iter().map(|text| text.to_string()).collect(), ..Edit::default() }
+    }
+
+    #[test]
+    fn arguments_go_before_the_installed_systems() {
+        let (text, lines) = edited("/isolinux/txt.cfg", DEBIAN, &adding(&["auto=true", "url=http://h/p;x"]));
+        assert_eq!(lines, 1);
+        let line = "\tappend vga=788 initrd=/install.amd/initrd.gz auto=true url=http://h/p;x --- quiet\n";
+        assert_eq!(text, DEBIAN.replace("\tappend vga=788 initrd=/install.amd/initrd.gz --- quiet\n", line));
+        assert_eq!(edited("/isolinux/txt.cfg", &text, &adding(&["auto=true"])).0, text, "and only once");
+    }
+
+    #[test]
+    fn an_entry_says_what_it_boots() {
+        let found = entries(DEBIAN);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].title, "Install");
+        assert_eq!(found[0].kernel, "/install.amd/vmlinuz");
+        assert_eq!(found[0].initrds, ["/install.amd/initrd.gz"]);
+        assert_eq!(found[0].arguments, "vga=788 --- quiet");
+    }
+
+    #[test]
+    fn a_label_without_append_gets_one() {
+        let rows = [
+            ("label a\n  linux /k", "label a\n  linux /k\n  append x\n"),
+            ("append ro\nlabel a\n linux /k\n", "append ro x\nlabel a\n linux /k\n"),
+            ("append ro\nlabel a\n linux /k\n append -\n", "append ro\nlabel a\n linux /k\n append x\n"),
+            ("label a\r\nkernel /k\r\nappend b\r\n", "label a\r\nkernel /k\r\nappend b x\r\n"),
+            (
+                "label a\ntext help\nappend not this\nendtext\nkernel /k\nAPPEND b\n",
+                "label a\ntext help\nappend not this\nendtext\nkernel /k\nAPPEND b x\n",
+            ),
+            ("label m\nkernel vesamenu.c32\nappend menu.cfg\n", "label m\nkernel vesamenu.c32\nappend menu.cfg\n"),
+        ];
+        for (before, after) in rows {
+            assert_eq!(edited("/x.cfg", before, &adding(&["x"])).0, after);
+        }
+    }
+
+    #[test]
+    fn the_menu_boots_by_itself() {
+        let edit = Edit { timeout: Some(3), ..Edit::default() };
+        assert_eq!(edited("/isolinux/isolinux.cfg", "prompt 0\ntimeout 0\n", &edit).0, "prompt 0\ntimeout 30\n");
+        assert_eq!(edited("/isolinux/isolinux.cfg", "prompt 0\n", &edit).0, "timeout 30\nprompt 0\n");
+        assert_eq!(edited("/isolinux/txt.cfg", DEBIAN, &edit).0, DEBIAN);
+    }
+}
