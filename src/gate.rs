@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Facts, Site, Stage, Verdict, Why, decide};
+use crate::boot::{Facts, Proof, Site, Stage, Tickets, Verdict, Why, decide, ticket};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
 use crate::fleet::{BootConfig, Host, Image, Mac};
 use crate::neighbours;
-use crate::store::{Change, Error, Sighting, Store};
+use crate::store::{Change, Error, Sighting, Store, now};
 
 /// Is what every protocol asks, with what it needs to answer.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Gate {
     pub store: Arc<Store>,
     pub counters: Arc<Counters>,
     pub booting: Booting,
+    pub tickets: Tickets,
 }
 
 /// Remembers for a moment which machines' iPXE we have just answered.
@@ -56,11 +57,22 @@ impl Booting {
 pub struct Ruling {
     pub verdict: Verdict,
     pub host: Option<Arc<Host>>,
+    /// Is what the machine's script carries in its URLs, where it was given one that boots an image.
+    pub ticket: Option<String>,
+}
+
+/// Says why nobody was given what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    pub why: Why,
+    /// Is the machine that it is about, as far as that is known.
+    pub mac: Option<Mac>,
 }
 
 impl Ruling {
-    fn ignore(why: Why) -> Self {
-        Self { verdict: Verdict::Ignore(why), host: None }
+    /// Is a ruling that gives a machine nothing.
+    pub fn ignore(why: Why) -> Self {
+        Self { verdict: Verdict::Ignore(why), host: None, ticket: None }
     }
 }
 
@@ -70,7 +82,7 @@ impl Gate {
         let state = self.store.glance();
         let host = state.host_by_mac(facts.mac);
         let verdict = decide(facts, host.map(Arc::as_ref), &self.site);
-        Ruling { verdict, host: host.cloned() }
+        Ruling { verdict, host: host.cloned(), ticket: None }
     }
 
     /// Decides, remembering a machine never seen before first.
@@ -108,7 +120,9 @@ impl Gate {
         match self.advance(facts, life).await {
             Ok(host) => {
                 self.store.note(Some(facts.mac), Event::Script { verdict: told(&ruling.verdict) });
-                Ruling { host: Some(host), ..ruling }
+                let ticket =
+                    matches!(ruling.verdict, Verdict::SanBoot(_)).then(|| self.tickets.issue(facts.mac, now()));
+                Ruling { host: Some(host), ticket, ..ruling }
             }
             Err(_) => Ruling::ignore(Why::StoreUnavailable),
         }
@@ -127,21 +141,31 @@ impl Gate {
         }
     }
 
+    /// Decides which config an installer gets.
+    ///
+    /// # Errors
+    /// Why it gets none.
+    pub fn config(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
+        let Ruling { verdict, host, .. } = self.look(&Facts { stage: Stage::Installer, ..*facts });
+        let name = match verdict {
+            Verdict::Configure(name) => name,
+            Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
+            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => return Err(Why::NoConfig),
+        };
+        let config = self.store.glance().boot_config(&name).cloned().ok_or(Why::NoConfig)?;
+        Ok((host.ok_or(Why::NoSuchHost)?, config))
+    }
+
     /// Decides which config an installer gets, and makes it durable that it asked.
     ///
     /// # Errors
     /// Why it gets none.
     pub async fn configure(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
-        let facts = Facts { stage: Stage::Installer, ..*facts };
-        let ruling = self.look(&facts);
-        let name = match ruling.verdict {
-            Verdict::Configure(name) => name,
-            Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
-            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => return Err(Why::NoConfig),
-        };
-        let host = self.advance(&facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
-        let config = self.store.glance().boot_config(&name).cloned().ok_or(Why::NoConfig)?;
-        self.store.note(Some(facts.mac), Event::ConfigFetched { config: name.to_string() });
+        let (_, config) = self.config(facts)?;
+        let host = self.advance(facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
+        let name = &config.metadata.name;
+        let address = facts.address.map(|address| address.to_string()).unwrap_or_default();
+        self.store.note(Some(facts.mac), Event::ConfigFetched { config: name.to_string(), address });
         Ok((host, config))
     }
 
@@ -166,6 +190,42 @@ impl Gate {
             (Some(named), Some(neighbour)) if named != neighbour => Err(Why::AddressContradicted),
             (named, neighbour) => Ok(neighbour.or(named).or_else(|| state.last_seen_at(address))),
         }
+    }
+
+    /// Finds which machine asks for what is its alone, by what the site takes for proof.
+    ///
+    /// # Errors
+    /// Why nobody is believed to be asking, and the machine that it is about where that is known.
+    pub fn admit(&self, address: Option<IpAddr>, ticket: Option<&str>, proof: Proof) -> Result<Mac, Refusal> {
+        let shown = ticket.map(|ticket| self.holder(ticket)).transpose()?;
+        let there = match address.map(|address| self.whose(address)).transpose() {
+            Ok(found) => found.flatten(),
+            Err(why) => return Err(Refusal { why, mac: shown }),
+        };
+        match (proof, shown, there) {
+            (_, Some(shown), Some(there)) if shown != there && proof != Proof::Ticket => {
+                Err(Refusal { why: Why::AddressContradicted, mac: Some(shown) })
+            }
+            (Proof::Ticket | Proof::Both, None, mac) => Err(Refusal { why: Why::NoTicket, mac }),
+            (Proof::Both, Some(shown), None) => Err(Refusal { why: Why::NoSuchHost, mac: Some(shown) }),
+            (_, Some(mac), _) | (Proof::Address, None, Some(mac)) => Ok(mac),
+            (Proof::Address, None, None) => Err(Refusal { why: Why::NoSuchHost, mac: None }),
+        }
+    }
+
+    fn holder(&self, ticket: &str) -> Result<Mac, Refusal> {
+        let (mac, issued) = self.tickets.read(ticket).ok_or(Refusal { why: Why::BadTicket, mac: None })?;
+        let state = self.store.glance();
+        let good = |host: &Arc<Host>| ticket::is_good(host, issued, now(), self.site.trust.window);
+        match state.host_by_mac(mac).is_some_and(good) {
+            true => Ok(mac),
+            false => Err(Refusal { why: Why::BadTicket, mac: Some(mac) }),
+        }
+    }
+
+    /// Says whether an address is known to be another machine's than the one that is claimed.
+    pub fn contradicts(&self, mac: Mac, address: Option<IpAddr>) -> bool {
+        address.and_then(neighbours::look_up).is_some_and(|neighbour| neighbour != mac)
     }
 
     /// Counts a refusal, and puts it in the machine's timeline.

@@ -110,6 +110,7 @@ impl Files {
             host: ruling.host.as_deref(),
             image: image.as_deref(),
             autoexec: true,
+            ticket: ruling.ticket.as_deref(),
         };
         Answer::Content(Content::Shared(render(&ruling.verdict, &context).into()))
     }

@@ -7,8 +7,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::Config;
-use crate::tftp;
-use crate::{dhcp, ndp};
+use crate::{dhcp, http, ndp, tftp};
 
 use super::answers_dhcp;
 
@@ -24,6 +23,8 @@ pub struct Doors {
     pub tftp: tftp::serve::Listener,
     pub http: std::net::TcpListener,
     pub api: std::os::unix::net::UnixListener,
+    /// Is the object API's own listener, where it has one.
+    pub objects: Option<http::Socket>,
     pub iscsi: std::net::TcpListener,
 }
 
@@ -54,6 +55,7 @@ impl Doors {
             tftp,
             http: listen(SocketAddr::from((address, config.http_port)), "http_port")?,
             iscsi: listen(SocketAddr::from((address, config.iscsi.port)), "iscsi.port")?,
+            objects: objects(config, address)?,
             api: listen_locally(&config.state_dir.join("api.sock"))?,
         })
     }
@@ -92,6 +94,18 @@ fn listen(address: SocketAddr, key: &str) -> anyhow::Result<std::net::TcpListene
         Ok(socket.into())
     };
     bind().with_context(|| format!("TCP {address} ({key})"))
+}
+
+fn objects(config: &Config, address: Ipv4Addr) -> anyhow::Result<Option<http::Socket>> {
+    let Some(place) = config.api.listen else { return Ok(None) };
+    let listener = listen(place, "api.listen")?;
+    let Some(tls) = &config.api.tls else { return Ok(Some(http::Socket::Tcp(listener))) };
+    let certificate = match &tls.files {
+        Some(files) => http::Certificate { files: files.clone(), client_ca: None },
+        None => http::Certificate::own(&config.state_dir, &[place.ip(), address.into()])?,
+    };
+    let certificate = http::Certificate { client_ca: tls.client_ca.clone(), ..certificate };
+    Ok(Some(http::Socket::Tls(listener, http::acceptor(&certificate)?)))
 }
 
 fn listen_locally(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {

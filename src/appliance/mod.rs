@@ -3,6 +3,7 @@
 mod attach;
 mod boot_files;
 mod doors;
+mod keys;
 mod media;
 
 use std::path::{Path, PathBuf};
@@ -16,13 +17,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admit::Places;
-use crate::boot::Site;
+use crate::boot::{Site, Tickets};
 use crate::config::{self, Config, DhcpMode, Flags};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
 use crate::gate::{Booting, Gate};
 use crate::http;
-use crate::store::{self, Change, Sighting, Store};
+use crate::store::{self, Change, Seal, Sighting, Store};
 use crate::{dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
@@ -46,11 +47,14 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let lock = lock(&config.state_dir)?;
     let doors = Doors::open(&config)?;
     let programs = boot_files::read_programs(&config)?;
+    let key = config.api.key_file.as_deref().map(keys::read).transpose()?;
+    let seal =
+        key.map(|key| Seal::new(&key).ok_or_else(|| anyhow!("api.key_file: the key is of no use"))).transpose()?;
     if let Some(user) = &user {
         user.own(&config.state_dir)?;
         user.become_it()?;
     }
-    let (store, writer) = Store::open(&config.state_dir, config.install.clone())?;
+    let (store, writer) = Store::open_sealed(&config.state_dir, config.install.clone(), seal)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
     let ended = runtime.block_on(Appliance::new(config, doors, programs, store, isos)?.live());
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -107,6 +111,7 @@ impl Appliance {
         isos: PathBuf,
     ) -> anyhow::Result<Self> {
         let tokens = http::Tokens::open(&config.state_dir)?;
+        let tickets = Tickets::new(&keys::read_or_make(&config.state_dir.join("ticket.key"))?);
         let site = Arc::new(Site {
             unknown_hosts: config.unknown_hosts.clone(),
             install: config.install.clone(),
@@ -116,9 +121,16 @@ impl Appliance {
             http: (doors.address, config.http_port).into(),
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
+            trust: config.trust,
         });
         let places = Places { isos, site: site.clone() };
-        let gate = Arc::new(Gate { site, store, counters: Arc::new(Counters::default()), booting: Booting::default() });
+        let gate = Arc::new(Gate {
+            site,
+            store,
+            counters: Arc::new(Counters::default()),
+            booting: Booting::default(),
+            tickets,
+        });
         Ok(Self { media: Arc::new(media::Media::new(places.clone())), config, doors, gate, places, programs, tokens })
     }
 
@@ -141,8 +153,18 @@ impl Appliance {
         let dhcp = dhcp.transpose()?;
         services.spawn(boot_files::serve(doors.tftp, &config, gate.clone(), programs, stopped.clone()));
         services.spawn(attach::serve(doors.iscsi, &config, gate.clone(), media, stopped.clone()));
-        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), tokens);
-        let http_doors = vec![http::Door::Tcp(doors.http), http::Door::Unix(doors.api)];
+        let access =
+            http::Access { tokens, trust_loopback: config.api.trust_loopback, proxies: config.api.proxies.clone() };
+        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), access);
+        let socket = |socket, serves| http::Door { socket, serves };
+        let mut http_doors = vec![socket(http::Socket::Unix(doors.api), http::Serves::Everything)];
+        let machines = http::Socket::Tcp(doors.http);
+        match doors.objects {
+            Some(objects) => {
+                http_doors.extend([socket(machines, http::Serves::Machines), socket(objects, http::Serves::Everything)])
+            }
+            None => http_doors.push(socket(machines, http::Serves::Everything)),
+        }
         let until = stopped.clone();
         services.spawn(async move {
             http::serve(http_doors, Arc::new(shared), until).await;

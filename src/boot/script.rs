@@ -12,6 +12,8 @@ pub struct Context<'a> {
     pub image: Option<&'a Image>,
     /// Says whether the script is `autoexec.ipxe`, which runs before iPXE has opened its card.
     pub autoexec: bool,
+    /// Is what the URLs of the machine's config carry, as proof that they come from this script.
+    pub ticket: Option<&'a str>,
 }
 
 /// Writes the iPXE script that carries out a verdict. It always ends somewhere sensible.
@@ -51,7 +53,7 @@ fn sanboot(context: &Context<'_>) -> String {
     // A target that cannot be reached yet is asked for again through a new decision, so that an
     // install that can never begin is given up on as any other is.
     format!(
-        "#!ipxe\n{open}echo Booting {image} for {name}\nset initiator-iqn {iqn}:{dashed}\nsanboot {uri} ||\n\
+        "#!ipxe\n{open}echo Booting {image} for {name}\nset initiator-iqn {iqn}:{dashed}\n{config}sanboot {uri} ||\n\
          echo Could not boot {image}: trying again in 10 s\nsleep 10\n\
          chain --replace {url}/ipxe?mac={dashed} || exit 1\n",
         image = image.metadata.name,
@@ -59,7 +61,14 @@ fn sanboot(context: &Context<'_>) -> String {
         iqn = site.iqn,
         dashed = mac.dashed(),
         url = site.url(),
+        config = config_url(context),
     )
+}
+
+/// Names where the machine's config is, for scripts and installers that are told by iPXE's settings.
+fn config_url(context: &Context<'_>) -> String {
+    let Some(ticket) = context.ticket else { return String::new() };
+    format!("set config-url {}/config/{ticket}\n", context.site.url())
 }
 
 /// Writes iPXE's spelling of an iSCSI target (RFC 4173), leaving out what is the default.
@@ -102,7 +111,8 @@ mod tests {
         };
         let mut image = Image { metadata: meta("coreos-live"), spec, status: ImageStatus::default() };
         edit(&mut host, &mut image);
-        let context = Context { site: &site("hold"), mac, host: Some(&host), image: Some(&image), autoexec };
+        let context =
+            Context { site: &site("hold"), mac, host: Some(&host), image: Some(&image), autoexec, ticket: None };
         render(&verdict, &context)
     }
 
