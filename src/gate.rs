@@ -1,17 +1,21 @@
 //! The gate: asks `boot::decide` on behalf of every protocol, and makes durable what a verdict
 //! depends on before the protocol may say it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Facts, Proof, Site, Stage, Tickets, Verdict, Why, decide, ticket};
+use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
-use crate::fleet::{BootConfig, Host, Image, Mac};
+use crate::fleet::{BootConfig, Format, Host, Image, Mac, Phase};
+use crate::iso::{self, ReadAt};
+use crate::media::{self, Media};
 use crate::neighbours;
 use crate::store::{Change, Error, Sighting, Store, now};
+use crate::token::BootTokens;
 
 /// Is what every protocol asks, with what it needs to answer.
 #[derive(Debug)]
@@ -20,7 +24,8 @@ pub struct Gate {
     pub store: Arc<Store>,
     pub counters: Arc<Counters>,
     pub booting: Booting,
-    pub tickets: Tickets,
+    pub media: Media,
+    pub tokens: BootTokens,
 }
 
 /// Remembers for a moment which machines' iPXE we have just answered.
@@ -57,8 +62,6 @@ impl Booting {
 pub struct Ruling {
     pub verdict: Verdict,
     pub host: Option<Arc<Host>>,
-    /// Is what the machine's script carries in its URLs, where it was given one that boots an image.
-    pub ticket: Option<String>,
 }
 
 /// Says why nobody was given what was asked for.
@@ -72,7 +75,7 @@ pub struct Refusal {
 impl Ruling {
     /// Is a ruling that gives a machine nothing.
     pub fn ignore(why: Why) -> Self {
-        Self { verdict: Verdict::Ignore(why), host: None, ticket: None }
+        Self { verdict: Verdict::Ignore(why), host: None }
     }
 }
 
@@ -82,7 +85,7 @@ impl Gate {
         let state = self.store.glance();
         let host = state.host_by_mac(facts.mac);
         let verdict = decide(facts, host.map(Arc::as_ref), &self.site);
-        Ruling { verdict, host: host.cloned(), ticket: None }
+        Ruling { verdict, host: host.cloned() }
     }
 
     /// Decides, remembering a machine never seen before first.
@@ -115,29 +118,100 @@ impl Gate {
                 self.refused(facts, Protocol::Http, why);
                 return ruling;
             }
+            Verdict::Menu => {
+                self.store.note(Some(facts.mac), Event::Script { verdict: told(&ruling.verdict) });
+                return ruling;
+            }
             Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return ruling,
         };
         match self.advance(facts, life).await {
             Ok(host) => {
                 self.store.note(Some(facts.mac), Event::Script { verdict: told(&ruling.verdict) });
-                let ticket =
-                    matches!(ruling.verdict, Verdict::SanBoot(_)).then(|| self.tickets.issue(facts.mac, now()));
-                Ruling { host: Some(host), ticket, ..ruling }
+                Ruling { host: Some(host), ..ruling }
             }
             Err(_) => Ruling::ignore(Why::StoreUnavailable),
         }
     }
 
+    /// Writes a verdict in a boot loader's words, for a machine that reached us at an address of ours.
+    pub fn render(&self, facts: &Facts, ruling: &Ruling, form: Form, at: Option<IpAddr>) -> String {
+        let site = self.site_at(at);
+        let state = self.store.glance();
+        let host = ruling.host.as_deref();
+        let image = match &ruling.verdict {
+            Verdict::SanBoot(name) => state.image(name).map(Arc::as_ref),
+            _ => None,
+        };
+        let choices = match &ruling.verdict {
+            Verdict::Menu => {
+                state.images().map(|image| (image.metadata.name.to_string(), image.spec.description.clone())).collect()
+            }
+            _ => Vec::new(),
+        };
+        let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
+        let url = config_url(&site, self.token(host), config);
+        let arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
+        let config_url = if config.is_some() && image.is_some() { url.as_str() } else { "" };
+        let (mac, arguments, choices) = (facts.mac, arguments.as_slice(), choices.as_slice());
+        let context = Context { site: &site, mac, host, image, arguments, config_url, choices };
+        render(&ruling.verdict, form, &context)
+    }
+
+    /// Gives the site as machines see it that reach us at one of our addresses.
+    fn site_at(&self, at: Option<IpAddr>) -> Cow<'_, Site> {
+        match at {
+            Some(at) if at != self.site.address => Cow::Owned(self.site.reached_at(at)),
+            _ => Cow::Borrowed(&*self.site),
+        }
+    }
+
+    fn token(&self, host: Option<&Host>) -> String {
+        host.map(|host| self.tokens.of(host)).unwrap_or_default()
+    }
+
+    /// Gives an image as a host sees it; as it is where no host is named.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what was declared of it cannot be done.
+    pub fn medium(
+        &self,
+        image: &Image,
+        host: Option<&Host>,
+        at: Option<IpAddr>,
+    ) -> Result<Arc<dyn ReadAt>, media::Error> {
+        let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
+        let url = config_url(&self.site_at(at), self.token(Some(host)), config);
+        let wishes = iso::wishes(image, Some(host), config, &url);
+        self.media.view(image, wishes)
+    }
+
+    /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
+    ///
+    /// # Errors
+    /// The files do not fit a seed.
+    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
+        let seed = iso::seed(host.metadata.name.as_str(), &host.metadata.uid, &config.spec.data)?;
+        Ok(Some(Arc::new(iso::Memory(seed))))
+    }
+
     /// Decides whether a machine may attach an image.
-    pub fn login(&self, facts: &Facts, image: &crate::fleet::Name) -> Result<Arc<Image>, Why> {
+    pub fn login(&self, facts: &Facts, image: &crate::fleet::Name) -> Result<(Arc<Image>, Arc<Host>), Why> {
         let facts = Facts { stage: Stage::IscsiLogin, ..*facts };
-        match self.look(&facts).verdict {
+        let ruling = self.look(&facts);
+        match ruling.verdict {
             Verdict::SanBoot(assigned) if assigned == *image => {
-                self.store.glance().image(image).cloned().ok_or(Why::OtherImage)
+                self.store.glance().image(image).cloned().zip(ruling.host).ok_or(Why::OtherImage)
             }
             Verdict::SanBoot(_) => Err(Why::OtherImage),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => Err(why),
-            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => Err(Why::NothingAssigned),
+            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
+                Err(Why::NothingAssigned)
+            }
         }
     }
 
@@ -146,11 +220,13 @@ impl Gate {
     /// # Errors
     /// Why it gets none.
     pub fn config(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
-        let Ruling { verdict, host, .. } = self.look(&Facts { stage: Stage::Installer, ..*facts });
+        let Ruling { verdict, host } = self.look(&Facts { stage: Stage::Installer, ..*facts });
         let name = match verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
-            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => return Err(Why::NoConfig),
+            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => {
+                return Err(Why::NoConfig);
+            }
         };
         let config = self.store.glance().boot_config(&name).cloned().ok_or(Why::NoConfig)?;
         Ok((host.ok_or(Why::NoSuchHost)?, config))
@@ -163,9 +239,9 @@ impl Gate {
     pub async fn configure(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
         let (_, config) = self.config(facts)?;
         let host = self.advance(facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
-        let name = &config.metadata.name;
+        let name = config.metadata.name.to_string();
         let address = facts.address.map(|address| address.to_string()).unwrap_or_default();
-        self.store.note(Some(facts.mac), Event::ConfigFetched { config: name.to_string(), address });
+        self.store.note(Some(facts.mac), Event::ConfigFetched { config: name, address });
         Ok((host, config))
     }
 
@@ -188,7 +264,16 @@ impl Gate {
         let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
         match (named, neighbour) {
             (Some(named), Some(neighbour)) if named != neighbour => Err(Why::AddressContradicted),
-            (named, neighbour) => Ok(neighbour.or(named).or_else(|| state.last_seen_at(address))),
+            (named, neighbour) => {
+                let leased = || match address {
+                    IpAddr::V4(address) => {
+                        state.lease_by_ip(address).filter(|lease| lease.is_bound_at(crate::store::now()))
+                    }
+                    IpAddr::V6(_) => None,
+                };
+                let known = neighbour.or(named).or_else(|| leased().map(|lease| lease.mac));
+                Ok(known.or_else(|| state.last_seen_at(address)))
+            }
         }
     }
 
@@ -196,30 +281,38 @@ impl Gate {
     ///
     /// # Errors
     /// Why nobody is believed to be asking, and the machine that it is about where that is known.
-    pub fn admit(&self, address: Option<IpAddr>, ticket: Option<&str>, proof: Proof) -> Result<Mac, Refusal> {
-        let shown = ticket.map(|ticket| self.holder(ticket)).transpose()?;
+    pub fn admit(&self, address: Option<IpAddr>, token: Option<&str>, proof: Proof) -> Result<Mac, Refusal> {
+        let shown = token.map(|token| self.holder(token)).transpose()?;
         let there = match address.map(|address| self.whose(address)).transpose() {
             Ok(found) => found.flatten(),
             Err(why) => return Err(Refusal { why, mac: shown }),
         };
         match (proof, shown, there) {
-            (_, Some(shown), Some(there)) if shown != there && proof != Proof::Ticket => {
+            (Proof::Address | Proof::Both, Some(shown), Some(there)) if shown != there => {
                 Err(Refusal { why: Why::AddressContradicted, mac: Some(shown) })
             }
-            (Proof::Ticket | Proof::Both, None, mac) => Err(Refusal { why: Why::NoTicket, mac }),
+            (Proof::Token | Proof::Both, None, mac) => Err(Refusal { why: Why::NoToken, mac }),
             (Proof::Both, Some(shown), None) => Err(Refusal { why: Why::NoSuchHost, mac: Some(shown) }),
             (_, Some(mac), _) | (Proof::Address, None, Some(mac)) => Ok(mac),
             (Proof::Address, None, None) => Err(Refusal { why: Why::NoSuchHost, mac: None }),
         }
     }
 
-    fn holder(&self, ticket: &str) -> Result<Mac, Refusal> {
-        let (mac, issued) = self.tickets.read(ticket).ok_or(Refusal { why: Why::BadTicket, mac: None })?;
+    /// Finds whose a token is: that of a host's present install, given with a script not too long ago.
+    fn holder(&self, token: &str) -> Result<Mac, Refusal> {
+        let mac = BootTokens::claimed(token).ok_or(Refusal { why: Why::BadToken, mac: None })?;
         let state = self.store.glance();
-        let good = |host: &Arc<Host>| ticket::is_good(host, issued, now(), self.site.trust.window);
+        let fresh = |host: &Host| {
+            let age = host.status.last_boot.map(|given| now().duration_since(given));
+            age.is_some_and(|age| age.unsigned_abs() <= self.site.trust.window)
+        };
+        let offered = |host: &Host| host.status.install.as_ref().is_some_and(|install| install.first_offer.is_some());
+        let good = |host: &Arc<Host>| {
+            self.tokens.holds(token, host) && offered(host) && fresh(host) && host.status.phase != Phase::Held
+        };
         match state.host_by_mac(mac).is_some_and(good) {
             true => Ok(mac),
-            false => Err(Refusal { why: Why::BadTicket, mac: Some(mac) }),
+            false => Err(Refusal { why: Why::BadToken, mac: Some(mac) }),
         }
     }
 
@@ -239,11 +332,19 @@ impl Gate {
 
     async fn advance(&self, facts: &Facts, change: Life) -> Result<Arc<Host>, Error> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
-        let sighting = Sighting { firmware, address: facts.address };
+        let sighting = Sighting { firmware, address: facts.address, uuid: facts.uuid };
         match self.store.commit(Change::Advance { mac: facts.mac, change, sighting }).await? {
             crate::fleet::Object::Host(host) => Ok(host),
             crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => Err(Error::NoSuchMac(facts.mac)),
         }
+    }
+}
+
+/// Gives the address at which an installer finds its config, with the token of this install.
+fn config_url(site: &Site, token: String, config: Option<&BootConfig>) -> String {
+    match config.map(|config| config.spec.format) {
+        Some(Format::CloudInit) => format!("{}/nocloud/{token}/", site.url()),
+        _ => format!("{}/api/v1/bootconfig?token={token}", site.url()),
     }
 }
 
@@ -252,6 +353,7 @@ fn told(verdict: &Verdict) -> String {
         Verdict::SanBoot(image) => format!("boot {image}"),
         Verdict::LocalDisk(why) | Verdict::Ignore(why) => format!("local disk: {why}"),
         Verdict::Chainload(program) => format!("load {program}"),
+        Verdict::Menu => "menu".to_owned(),
         Verdict::Enrol(_) | Verdict::Configure(_) => "nothing".to_owned(),
     }
 }

@@ -4,7 +4,6 @@ mod attach;
 mod boot_files;
 mod doors;
 mod keys;
-mod media;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,13 +16,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admit::Places;
-use crate::boot::{Site, Tickets};
-use crate::config::{self, Config, DhcpMode, Flags};
+use crate::boot::Site;
+use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
 use crate::gate::{Booting, Gate};
 use crate::http;
+use crate::media::Media;
 use crate::store::{self, Change, Seal, Sighting, Store};
+use crate::token::BootTokens;
 use crate::{dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
@@ -45,7 +46,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     make_directory(&config.state_dir)?;
     make_directory(&isos)?;
     let lock = lock(&config.state_dir)?;
-    let doors = Doors::open(&config)?;
+    let doors = Doors::open(&config, &dhcp_settings(&config))?;
     let programs = boot_files::read_programs(&config)?;
     let key = config.api.key_file.as_deref().map(keys::read).transpose()?;
     let seal =
@@ -98,7 +99,6 @@ struct Appliance {
     gate: Arc<Gate>,
     places: Places,
     programs: boot_files::Cache,
-    media: Arc<media::Media>,
     tokens: http::Tokens,
 }
 
@@ -111,11 +111,11 @@ impl Appliance {
         isos: PathBuf,
     ) -> anyhow::Result<Self> {
         let tokens = http::Tokens::open(&config.state_dir)?;
-        let tickets = Tickets::new(&keys::read_or_make(&config.state_dir.join("ticket.key"))?);
         let site = Arc::new(Site {
             unknown_hosts: config.unknown_hosts.clone(),
             install: config.install.clone(),
             programs: config.programs.clone(),
+            overrides: config.overrides.clone(),
             namespace: config.namespace.clone(),
             address: doors.address.into(),
             http: (doors.address, config.http_port).into(),
@@ -129,15 +129,16 @@ impl Appliance {
             store,
             counters: Arc::new(Counters::default()),
             booting: Booting::default(),
-            tickets,
+            media: Media::new(places.isos.clone()),
+            tokens: BootTokens::open(&config.state_dir).context("state_dir: token.key")?,
         });
-        Ok(Self { media: Arc::new(media::Media::new(places.clone())), config, doors, gate, places, programs, tokens })
+        Ok(Self { config, doors, gate, places, programs, tokens })
     }
 
     async fn live(self) -> anyhow::Result<()> {
         let mut hang_up = signal(SignalKind::hangup())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let Self { config, doors, gate, places, programs, media, tokens } = self;
+        let Self { config, doors, gate, places, programs, tokens } = self;
         if let Some(directory) = &config.manifests {
             let written = manifest::load(directory, &config.namespace, &places, &gate.store).await?;
             tracing::info!(directory = %directory.display(), written, "manifests");
@@ -145,37 +146,42 @@ impl Appliance {
         let (stop, stopped) = watch::channel(false);
         let mut services = JoinSet::new();
         let address = doors.address;
-        let dhcp = doors.dhcp.map(|sockets| -> anyhow::Result<_> {
-            let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
-            let runtime = tokio::runtime::Handle::current();
-            Ok((wake, dhcp::serve::spawn(sockets, gate.clone(), runtime, woken.into())?))
-        });
-        let dhcp = dhcp.transpose()?;
-        services.spawn(boot_files::serve(doors.tftp, &config, gate.clone(), programs, stopped.clone()));
-        services.spawn(attach::serve(doors.iscsi, &config, gate.clone(), media, stopped.clone()));
+        let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
+        let runtime = tokio::runtime::Handle::current();
+        let dhcp = dhcp::serve::spawn(doors.dhcp, dhcp_settings(&config), gate.clone(), runtime, woken.into())?;
+        let files = boot_files::serve(doors.tftp, &config, gate.clone(), programs, dhcp.progress, stopped.clone());
+        services.spawn(files);
+        for listener in doors.iscsi {
+            services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
+        }
         let access =
             http::Access { tokens, trust_loopback: config.api.trust_loopback, proxies: config.api.proxies.clone() };
         let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), access);
-        let socket = |socket, serves| http::Door { socket, serves };
-        let mut http_doors = vec![socket(http::Socket::Unix(doors.api), http::Serves::Everything)];
-        let machines = http::Socket::Tcp(doors.http);
-        match doors.objects {
-            Some(objects) => {
-                http_doors.extend([socket(machines, http::Serves::Machines), socket(objects, http::Serves::Everything)])
-            }
-            None => http_doors.push(socket(machines, http::Serves::Everything)),
-        }
+        let door = |socket, serves| http::Door { socket, serves };
+        let machines = match doors.objects {
+            Some(_) => http::Serves::Machines,
+            None => http::Serves::Everything,
+        };
+        let mut http_doors: Vec<_> =
+            doors.http.into_iter().map(|listener| door(http::Socket::Tcp(listener), machines)).collect();
+        let objects = doors.objects.into_iter().chain([http::Socket::Unix(doors.api)]);
+        http_doors.extend(objects.map(|socket| door(socket, http::Serves::Everything)));
         let until = stopped.clone();
         services.spawn(async move {
             http::serve(http_doors, Arc::new(shared), until).await;
             Ok(())
         });
-        if let Some(socket) = doors.solicitations {
+        for socket in doors.solicitations {
             let serve = ndp::serve::serve(socket, gate.clone(), stopped.clone());
             services.spawn(async move { serve.await.context("router solicitations") });
         }
+        if config.interfaces.iter().any(|interface| interface.mode == DhcpMode::Server) {
+            let path = config.state_dir.join("dhcp.leases");
+            let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
+            services.spawn(async move { export.await.context("the leases file") });
+        }
         services.spawn(mark_overdue(gate.clone(), stopped));
-        tracing::info!(interface = config.interface, %address, "ready");
+        tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let ended = loop {
             tokio::select! {
@@ -192,10 +198,8 @@ impl Appliance {
         if tokio::time::timeout(config.stop_within, all).await.is_err() {
             tracing::warn!(limit = ?config.stop_within, "what would not end in time was cut");
         }
-        if let Some((wake, thread)) = dhcp {
-            drop(wake);
-            thread.join().map_err(|_| anyhow!("the DHCP thread died"))?;
-        }
+        drop(wake);
+        dhcp.thread.join().map_err(|_| anyhow!("the DHCP thread died"))?;
         ended
     }
 }
@@ -238,10 +242,19 @@ async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> an
     }
 }
 
-/// Says whether the site wants machines answered over DHCP.
-fn answers_dhcp(config: &Config) -> bool {
-    match config.dhcp.mode {
-        DhcpMode::Proxy => true,
-        DhcpMode::Off => false,
+/// Says in DHCP's words what the configuration wants of it.
+fn dhcp_settings(config: &Config) -> dhcp::serve::Settings {
+    use dhcp::quirks::Form as Told;
+    let form = |form| match form {
+        Form::Offer => Told::Offer,
+        Form::Port4011 => Told::Port4011,
+    };
+    let forms = config.forms.iter().map(|(who, chosen)| (who.clone(), form(*chosen))).collect();
+    let Dhcp { subnets, authoritative, conflict_check, .. } = &config.dhcp;
+    dhcp::serve::Settings {
+        forms,
+        subnets: subnets.clone(),
+        authoritative: *authoritative,
+        conflict_check: *conflict_check,
     }
 }

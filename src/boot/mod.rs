@@ -4,12 +4,10 @@ mod decide;
 mod facts;
 mod script;
 pub(crate) mod site;
-pub mod ticket;
 mod verdict;
 
 pub use decide::{decide, enrol};
 pub use facts::{Facts, Firmware, Loading, Stage};
-pub use script::{Context, hook, render};
+pub use script::{Context, Form, hook, render};
 pub use site::{Programs, Proof, Site, Trust};
-pub use ticket::Tickets;
 pub use verdict::{Drop, Program, Verdict, Why};

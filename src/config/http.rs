@@ -117,7 +117,7 @@ impl Proof<'_> {
     pub(super) fn trust(&self, raw: &RawTrust) -> Result<boot::Trust, Error> {
         let config = match raw.config.unwrap_or(RawProof::Address) {
             RawProof::Address => boot::Proof::Address,
-            RawProof::Token => boot::Proof::Ticket,
+            RawProof::Token => boot::Proof::Token,
             RawProof::Both => boot::Proof::Both,
         };
         let window = self.duration("trust.window", raw.window.as_ref())?.unwrap_or(Duration::from_secs(3600));

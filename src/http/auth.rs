@@ -147,7 +147,7 @@ mod tests {
     fn role(access: &Access, trust: Trust, header: &str) -> Role {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, header.parse().unwrap());
-        access.role(&Peer { address: None, trust }, &headers)
+        access.role(&Peer { address: None, local: None, trust }, &headers)
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
         let origin = |from: &str, way: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-for", way.parse().unwrap());
-            let peer = Peer { address: from.parse().ok(), trust: Trust::Network };
+            let peer = Peer { address: from.parse().ok(), local: None, trust: Trust::Network };
             access.origin(peer, &headers).address.map(|address| address.to_string())
         };
         let rows = [

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
-use crate::boot::{self, Context, Drop, Facts, Firmware, Loading, Stage, Verdict, Why};
+use crate::boot::{self, Drop, Facts, Firmware, Form, Loading, Stage, Verdict, Why};
 use crate::event::Protocol;
 use crate::fleet::{Architecture, Mac};
 use crate::gate::Ruling;
@@ -24,7 +24,7 @@ pub struct Query {
     platform: Option<String>,
     architecture: Option<String>,
     pub file: Option<String>,
-    pub ticket: Option<String>,
+    pub token: Option<String>,
 }
 
 impl Query {
@@ -36,7 +36,7 @@ impl Query {
                 "platform" => found.platform = Some(value.into_owned()),
                 "buildarch" => found.architecture = Some(value.into_owned()),
                 "file" => found.file = Some(value.into_owned()),
-                "token" => found.ticket = Some(value.into_owned()),
+                "token" => found.token = Some(value.into_owned()),
                 _ => {}
             }
         }
@@ -65,7 +65,7 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, peek: bool) -> 
         Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
         None => return refuse(shared, peer, "name the machine: ?mac=52:54:00:12:34:56"),
     };
-    decided(shared, peer, mac, query.firmware(), false, peek).await
+    decided(shared, peer, mac, query.firmware(), Form::Ipxe, peek).await
 }
 
 fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
@@ -73,16 +73,9 @@ fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
     text(StatusCode::BAD_REQUEST, format!("{message}\n"))
 }
 
-async fn decided(
-    shared: &Shared,
-    peer: &Peer,
-    mac: Mac,
-    firmware: Option<Firmware>,
-    autoexec: bool,
-    peek: bool,
-) -> Reply {
+async fn decided(shared: &Shared, peer: &Peer, mac: Mac, firmware: Option<Firmware>, form: Form, peek: bool) -> Reply {
     let gate = &shared.gate;
-    let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address };
+    let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address, uuid: None };
     // The script of a machine is not given, nor its install begun, to who is known to be another.
     let ruling = match (gate.contradicts(mac, peer.address), peek) {
         (true, _) => {
@@ -93,25 +86,18 @@ async fn decided(
         (false, true) => gate.look(&facts),
         (false, false) => gate.script(&facts).await,
     };
-    let Ruling { verdict, host, ticket } = ruling;
-    let state = gate.store.glance();
-    let image = match &verdict {
-        Verdict::SanBoot(name) => state.image(name).map(AsRef::as_ref),
-        _ => None,
-    };
-    let context = Context { site: &gate.site, mac, host: host.as_deref(), image, autoexec, ticket: ticket.as_deref() };
-    let script = boot::render(&verdict, &context);
+    let script = gate.render(&facts, &ruling, form, peer.local);
     gate.counters.answer(Protocol::Http);
     text(StatusCode::OK, script)
 }
 
 /// Answers `/api/v1/ipxe/localboot`: the way to the disk, whoever asks.
-pub fn local(shared: &Shared, query: &Query) -> Reply {
+pub fn local(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
     let mac = query.mac.as_deref().and_then(|mac| mac.parse().ok()).unwrap_or(Mac([0; 6]));
-    let state = shared.gate.store.glance();
-    let host = state.host_by_mac(mac).map(AsRef::as_ref);
-    let context = Context { site: &shared.gate.site, mac, host, image: None, autoexec: false, ticket: None };
-    text(StatusCode::OK, boot::render(&Verdict::LocalDisk(Why::NothingAssigned), &context))
+    let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: peer.address, uuid: None };
+    let host = shared.gate.store.glance().host_by_mac(mac).cloned();
+    let ruling = Ruling { verdict: Verdict::LocalDisk(Why::NothingAssigned), host };
+    text(StatusCode::OK, shared.gate.render(&facts, &ruling, Form::Ipxe, peer.local))
 }
 
 /// Answers `/boot.ipxe`: the script that comes back with what iPXE knows of its machine.
@@ -127,7 +113,7 @@ pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], peek
         return text(StatusCode::NOT_FOUND, "no such boot program\n");
     };
     if file == ["autoexec.ipxe"] {
-        return decided(shared, peer, mac, None, true, peek).await;
+        return decided(shared, peer, mac, None, Form::Autoexec, peek).await;
     }
     program(shared, peer, &file.join("/")).await
 }

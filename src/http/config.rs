@@ -12,9 +12,9 @@ use crate::store::Error;
 use super::reply::{self, Reply, bytes, text};
 use super::{Peer, Shared};
 
-/// Answers `/api/v1/bootconfig` and `/config/{ticket}`: the config of the machine that asks.
-pub async fn config(shared: &Shared, peer: &Peer, ticket: Option<&str>, file: Option<&str>) -> Reply {
-    let facts = match who(shared, peer, ticket, shared.gate.site.trust.config) {
+/// Answers `/api/v1/bootconfig` and `/config/{token}`: the config of the machine that asks.
+pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Option<&str>) -> Reply {
+    let facts = match who(shared, peer, token, shared.gate.site.trust.config) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -48,11 +48,11 @@ fn by_suffix(format: Format, file: &str) -> &'static str {
 }
 
 /// Answers cloud-init's NoCloud over HTTP. What it fetches beside the user-data is no proof of an install.
-pub async fn nocloud(shared: &Shared, peer: &Peer, ticket: &str, file: &str) -> Reply {
+pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str) -> Reply {
     if file == "user-data" {
-        return config(shared, peer, Some(ticket), Some(file)).await;
+        return config(shared, peer, Some(token), Some(file)).await;
     }
-    let facts = match who(shared, peer, Some(ticket), shared.gate.site.trust.config) {
+    let facts = match who(shared, peer, Some(token), shared.gate.site.trust.config) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -80,10 +80,10 @@ fn meta_data(host: &Host) -> String {
 
 /// Answers `/get_ignition` as dynamic-ignition-coreos does: the machine's config with its name as a file;
 /// an empty object where nothing explains who asks.
-pub async fn named(shared: &Shared, peer: &Peer, ticket: Option<&str>) -> Reply {
+pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>) -> Reply {
     const NOTHING: &str = "{}";
     let kind = HeaderValue::from_static(Format::Ignition.media_type());
-    let Ok(facts) = who(shared, peer, ticket, shared.gate.site.trust.config) else {
+    let Ok(facts) = who(shared, peer, token, shared.gate.site.trust.config) else {
         return bytes(StatusCode::OK, kind, NOTHING);
     };
     // A machine that nobody ever saw becomes a host by the site's rule, as it would at its boot.
@@ -115,8 +115,8 @@ fn append_name(ignition: &mut Value, name: &str) {
 }
 
 /// Answers `POST /api/v1/boot-complete`, and cloud-init's `phone_home`: the machine is installed.
-pub async fn complete(shared: &Shared, peer: &Peer, ticket: Option<&str>) -> Reply {
-    let facts = match who(shared, peer, ticket, Proof::Address) {
+pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Reply {
+    let facts = match who(shared, peer, token, Proof::Address) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -132,10 +132,10 @@ pub async fn complete(shared: &Shared, peer: &Peer, ticket: Option<&str>) -> Rep
 }
 
 /// Finds out whose machine asks, as far as the site believes it.
-fn who(shared: &Shared, peer: &Peer, ticket: Option<&str>, proof: Proof) -> Result<Facts, Box<Reply>> {
+fn who(shared: &Shared, peer: &Peer, token: Option<&str>, proof: Proof) -> Result<Facts, Box<Reply>> {
     let gate = &shared.gate;
-    match gate.admit(peer.address, ticket, proof) {
-        Ok(mac) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: peer.address }),
+    match gate.admit(peer.address, token, proof) {
+        Ok(mac) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None }),
         Err(refusal) => {
             gate.counters.refuse(Protocol::Http, refusal.why, peer.address);
             let why = refusal.why.to_string();
@@ -153,7 +153,7 @@ fn sent_away(shared: &Shared, facts: &Facts, why: Why) -> Reply {
 
 fn code(why: Why) -> StatusCode {
     match why {
-        Why::AddressContradicted | Why::HeldByOperator | Why::NoTicket | Why::BadTicket => StatusCode::FORBIDDEN,
+        Why::AddressContradicted | Why::HeldByOperator | Why::NoToken | Why::BadToken => StatusCode::FORBIDDEN,
         Why::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Why::NeverSeenIgnored
         | Why::NothingAssigned

@@ -55,29 +55,27 @@ async fn machines(shared: &Shared, peer: &Peer, parts: &[&str], request: &Reques
         (&Method::GET | &Method::HEAD, ["ipxe"] | ["api", "v1", "ipxe", "boot"]) => {
             boot::script(shared, peer, &query(), peek).await
         }
-        (&Method::GET | &Method::HEAD, ["api", "v1", "ipxe", "localboot"]) => boot::local(shared, &query()),
+        (&Method::GET | &Method::HEAD, ["api", "v1", "ipxe", "localboot"]) => boot::local(shared, peer, &query()),
         (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared),
         (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
             boot::beside(shared, peer, mac, file, peek).await
         }
         (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => {
-            let Query { ticket, file, .. } = query();
-            config::config(shared, peer, ticket.as_deref(), file.as_deref()).await
+            let Query { token, file, .. } = query();
+            config::config(shared, peer, token.as_deref(), file.as_deref()).await
         }
-        (&Method::GET | &Method::HEAD, ["config", ticket]) => {
-            config::config(shared, peer, Some(ticket), query().file.as_deref()).await
+        (&Method::GET | &Method::HEAD, ["config", token]) => {
+            config::config(shared, peer, Some(token), query().file.as_deref()).await
         }
-        (&Method::GET | &Method::HEAD, ["config", ticket, file]) => {
-            config::config(shared, peer, Some(ticket), Some(file)).await
+        (&Method::GET | &Method::HEAD, ["config", token, file]) => {
+            config::config(shared, peer, Some(token), Some(file)).await
         }
-        (&Method::GET | &Method::HEAD, ["nocloud", ticket, file]) => config::nocloud(shared, peer, ticket, file).await,
-        (&Method::GET | &Method::HEAD, ["get_ignition"]) => {
-            config::named(shared, peer, query().ticket.as_deref()).await
-        }
+        (&Method::GET | &Method::HEAD, ["nocloud", token, file]) => config::nocloud(shared, peer, token, file).await,
+        (&Method::GET | &Method::HEAD, ["get_ignition"]) => config::named(shared, peer, query().token.as_deref()).await,
         (&Method::POST, ["api", "v1", "boot-complete"] | ["phone_home" | "phone-home"]) => {
-            config::complete(shared, peer, query().ticket.as_deref()).await
+            config::complete(shared, peer, query().token.as_deref()).await
         }
-        (&Method::POST, ["phone_home" | "phone-home", ticket]) => config::complete(shared, peer, Some(ticket)).await,
+        (&Method::POST, ["phone_home" | "phone-home", token]) => config::complete(shared, peer, Some(token)).await,
         _ => return None,
     })
 }

@@ -56,6 +56,8 @@ impl Shared {
 pub struct Peer {
     /// Is unknown on a unix socket.
     pub address: Option<IpAddr>,
+    /// Is the address of ours that it asked at; unknown on a unix socket.
+    pub local: Option<IpAddr>,
     pub trust: Trust,
 }
 
@@ -152,14 +154,22 @@ impl OpenDoor {
 impl Caller {
     /// Serves the connection to its end.
     async fn attend(self, serves: Serves, shared: Arc<Shared>, shutdown: watch::Receiver<bool>) {
-        let from_network = |from| Peer { address: Some(canonical(from)), trust: Trust::Network };
+        let from_network = |stream: &TcpStream, from| Peer {
+            address: Some(canonical(from)),
+            local: stream.local_addr().ok().map(canonical),
+            trust: Trust::Network,
+        };
         match self {
-            Self::Tcp(stream, from) => converse(stream, from_network(from), serves, shared, shutdown).await,
+            Self::Tcp(stream, from) => {
+                let peer = from_network(&stream, from);
+                converse(stream, peer, serves, shared, shutdown).await;
+            }
             Self::Unix(stream) => {
-                let peer = Peer { address: None, trust: Trust::Proven };
+                let peer = Peer { address: None, local: None, trust: Trust::Proven };
                 converse(stream, peer, serves, shared, shutdown).await;
             }
             Self::Tls(stream, from, acceptor) => {
+                let peer = from_network(&stream, from);
                 let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
                 let Ok(Ok(stream)) = shaken else { return tracing::debug!(%from, "no TLS handshake") };
                 // The handshake took only certificates of the authority that the site names.
@@ -167,7 +177,7 @@ impl Caller {
                     Some([_, ..]) => Trust::Proven,
                     _ => Trust::Network,
                 };
-                converse(stream, Peer { trust, ..from_network(from) }, serves, shared, shutdown).await;
+                converse(stream, Peer { trust, ..peer }, serves, shared, shutdown).await;
             }
         }
     }

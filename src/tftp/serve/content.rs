@@ -12,6 +12,7 @@ use bytes::Bytes;
 use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise};
 use nix::sys::stat::Mode;
 
+use crate::iso::ReadAt;
 use crate::tftp::path::RelativePath;
 
 /// How many entries of a folder are looked at for a name in another case.
@@ -24,6 +25,8 @@ pub enum Content {
     Shared(Bytes),
     /// An open file, read as it is sent.
     File(Arc<File>, u64),
+    /// A file within an image.
+    Medium(Arc<dyn ReadAt>),
 }
 
 impl Content {
@@ -32,6 +35,7 @@ impl Content {
         match self {
             Content::Shared(bytes) => bytes.len() as u64,
             Content::File(_, size) => *size,
+            Content::Medium(medium) => medium.len(),
         }
     }
 
@@ -52,6 +56,11 @@ impl Content {
                 let start = out.len();
                 out.resize(start + length, 0);
                 file.read_exact_at(&mut out[start..], span.start)
+            }
+            Content::Medium(medium) => {
+                let start = out.len();
+                out.resize(start + length, 0);
+                medium.read_at(span.start, &mut out[start..])
             }
         }
     }
