@@ -55,9 +55,9 @@ impl Content {
                 Ok(part.into())
             }
             Content::Medium(medium) => {
-                let start = out.len();
-                out.resize(start + length, 0);
-                medium.read_at(span.start, &mut out[start..])
+                let mut part = vec![0; end.saturating_sub(start)];
+                medium.read_at(span.start, &mut part)?;
+                Ok(part.into())
             }
         }
     }
