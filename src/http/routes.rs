@@ -12,7 +12,7 @@ use super::boot::{self, Query};
 use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
-use super::{Peer, Role, Serves, Shared, config, discovery, install, list, metrics, objects, openapi, upload, watch};
+use super::{Peer, Role, Serves, Shared, config, discovery, image, install, list, metrics, objects, openapi, upload, watch};
 
 /// Tells when the server is to stop.
 pub type Stop = tokio::sync::watch::Receiver<bool>;
@@ -26,7 +26,7 @@ pub async fn answer(shared: &Shared, peer: Peer, serves: Serves, request: Reques
     let path = percent_encoding::percent_decode_str(&path).decode_utf8().unwrap_or(Cow::Borrowed(""));
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect();
     let peer = shared.access.origin(peer, request.headers());
-    if let Some(reply) = machines(shared, &peer, &parts, &request).await {
+    if let Some(reply) = machines(shared, &peer, &path, &parts, &request).await {
         return reply;
     }
     match (request.method(), parts.as_slice()) {
@@ -48,7 +48,13 @@ pub async fn answer(shared: &Shared, peer: Peer, serves: Serves, request: Reques
 }
 
 /// Answers what machines ask; nothing where the request is none of theirs.
-async fn machines(shared: &Shared, peer: &Peer, parts: &[&str], request: &Request<Incoming>) -> Option<Reply> {
+async fn machines(
+    shared: &Shared,
+    peer: &Peer,
+    path: &str,
+    parts: &[&str],
+    request: &Request<Incoming>,
+) -> Option<Reply> {
     let peek = *request.method() == Method::HEAD;
     let query = || Query::parse(request.uri().query());
     Some(match (request.method(), parts) {
@@ -59,6 +65,10 @@ async fn machines(shared: &Shared, peer: &Peer, parts: &[&str], request: &Reques
         (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared),
         (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
             boot::beside(shared, peer, mac, file, peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
+            let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
+            image::image(shared, peer, inner, &query(), request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => {
             let Query { token, file, .. } = query();
