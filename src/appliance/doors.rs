@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::{Config, DhcpMode, Interface};
-use crate::tftp;
+use crate::tftp::serve::{Listener, Ports};
 use crate::{dhcp, ndp};
 
 /// Bounds the TCP connections that wait to be accepted: a hall of racks after a power cut.
@@ -20,7 +20,7 @@ pub struct Doors {
     pub dhcp: Vec<dhcp::serve::Door>,
     /// Holds a socket an interface where the site wants iPXE's wait for a router shortened, and there is IPv6.
     pub solicitations: Vec<socket2::Socket>,
-    pub tftp: Vec<tftp::serve::Listener>,
+    pub tftp: Vec<Listener>,
     pub http: Vec<std::net::TcpListener>,
     pub api: std::os::unix::net::UnixListener,
     pub iscsi: Vec<std::net::TcpListener>,
@@ -76,7 +76,8 @@ impl Doors {
             DhcpMode::Off => {}
         }
         let tftp = SocketAddr::from((address, config.tftp.port));
-        let listener = tftp::serve::Listener::bind(tftp, Some(name));
+        let ports = if config.tftp.single_port { Ports::Single } else { Ports::Own };
+        let listener = Listener::bind(tftp, Some(name), ports);
         self.tftp.push(listener.with_context(|| format!("UDP {tftp} (tftp.port)"))?);
         self.http.push(listen(SocketAddr::from((address, config.http_port)), "http_port")?);
         self.iscsi.push(listen(SocketAddr::from((address, config.iscsi.port)), "iscsi.port")?);

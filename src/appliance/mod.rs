@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::admit::Places;
 use crate::boot::Site;
-use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form};
+use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
 use crate::gate::{Booting, Gate};
@@ -236,11 +236,13 @@ fn dhcp_settings(config: &Config) -> dhcp::serve::Settings {
         Form::Port4011 => Told::Port4011,
     };
     let forms = config.forms.iter().map(|(who, chosen)| (who.clone(), form(*chosen))).collect();
-    let Dhcp { subnets, authoritative, conflict_check, .. } = &config.dhcp;
+    let Dhcp { subnets, authoritative, conflict_check, other_server, look_every, .. } = &config.dhcp;
     dhcp::serve::Settings {
         forms,
         subnets: subnets.clone(),
         authoritative: *authoritative,
         conflict_check: *conflict_check,
+        yields: *other_server == OtherServer::Yield,
+        look_every: *look_every,
     }
 }

@@ -318,7 +318,7 @@ impl Proof<'_> {
         let digits: String = text.get_ref().chars().filter(|digit| !matches!(digit, ':' | '-' | ' ')).collect();
         let octet = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
         let octets: Option<Box<[u8]>> = digits.as_bytes().chunks(2).map(octet).collect();
-        octets.filter(|octets| digits.len() % 2 == 0 && (2..=255).contains(&octets.len())).ok_or_else(|| {
+        octets.filter(|octets| digits.len().is_multiple_of(2) && (2..=255).contains(&octets.len())).ok_or_else(|| {
             let message = format!("{:?} is no client identifier: octets in hexadecimal, 2 to 255", text.get_ref());
             self.error("dhcp.subnets.reservations.client_id", Some(text.span()), &message)
         })

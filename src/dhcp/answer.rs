@@ -182,6 +182,15 @@ pub fn reply(request: &Request<'_>, boot: &Boot, arrival: Arrival) -> Reply {
     Reply { message: writer.finish(request), to: destination(request, arrival) }
 }
 
+/// Answers another bootlatch's question: we are here.
+pub fn here(request: &Request<'_>, ours: Ipv4Addr, arrival: Arrival) -> Reply {
+    let mut writer = Writer::reply(request, MessageType::Offer, Addresses::of_server(ours));
+    writer.address(54, ours);
+    writer.option(60, b"PXEClient");
+    writer.option(77, super::rivals::MARK);
+    Reply { message: writer.finish(request), to: destination(request, arrival) }
+}
+
 /// A relay gets it on its server port; a client on 4011 where it asked from; one without an address
 /// by broadcast, since a proxy gives it none to be reached at (RFC 2131 4.1).
 fn destination(request: &Request<'_>, arrival: Arrival) -> To {

@@ -75,6 +75,15 @@ pub fn arp_sender(frame: &[u8]) -> Option<(Ipv4Addr, Mac)> {
     (!address.is_unspecified()).then_some((address, mac))
 }
 
+/// Gives the payload of a UDP datagram to a port, from the frame that carries it.
+pub fn udp_payload(frame: &[u8], port: u16) -> Option<&[u8]> {
+    const PROTOCOL: u8 = 17;
+    let ip = frame.get(ETHERNET..).filter(|ip| ip.len() >= IP && frame[12..14] == IPV4.to_be_bytes())?;
+    let udp = ip.get(usize::from(ip[0] & 15) * 4..).filter(|udp| udp.len() >= UDP && ip[9] == PROTOCOL)?;
+    let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
+    (udp[2..4] == port.to_be_bytes()).then(|| udp.get(UDP..length)).flatten()
+}
+
 /// Writes an ICMP echo request (RFC 792), without its IP header.
 pub fn echo_request(identifier: u16) -> [u8; 8] {
     let [high, low] = identifier.to_be_bytes();

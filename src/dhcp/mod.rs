@@ -9,5 +9,6 @@ mod options;
 pub mod packet;
 mod probing;
 pub mod quirks;
+pub mod rivals;
 pub mod serve;
 pub mod server;

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::errno::Errno;
@@ -27,6 +27,7 @@ use crate::gate::Gate;
 use super::answer::{Arrival, Port};
 use super::probing::Probing;
 use super::quirks::{Form, Learned};
+use super::rivals::Rivals;
 use super::server::Server;
 
 use desk::{Again, Desk, Message, Outbox};
@@ -37,6 +38,8 @@ use sockets::{BATCH, Batch, Sockets, Wire};
 const ENROLLING: usize = 4096;
 /// Bounds the messages that are to be answered anew; those that wait for their machines fit in.
 const AGAIN: usize = 2 * ENROLLING;
+/// Is how long we listen for another boot server before our first answer. What machines say meanwhile waits.
+const LISTEN: Duration = Duration::from_millis(500);
 /// Bounds the machines that went on and are not yet heeded; a lost one costs its next boot a second.
 const WENT_ON: usize = 4096;
 
@@ -79,7 +82,7 @@ impl Door {
 }
 
 /// Is what the site wants of DHCP beside what every protocol heeds.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Tells some machines in a form of the site's choice; the first that means a machine decides.
     pub forms: Vec<(Who, Form)>,
@@ -87,6 +90,10 @@ pub struct Settings {
     pub subnets: Vec<Subnet>,
     pub authoritative: bool,
     pub conflict_check: bool,
+    /// Leaves machines to another boot server where one is found.
+    pub yields: bool,
+    /// Is how often another one is looked for.
+    pub look_every: Duration,
 }
 
 /// Is the running thread.
@@ -118,11 +125,14 @@ pub fn spawn(
     runtime: tokio::runtime::Handle,
     stop: OwnedFd,
 ) -> io::Result<Service> {
+    warn_of_neighbours(&settings, &gate);
     let link = |(index, door): (usize, Door)| {
         tracing::info!(interface = door.name, address = %door.address, mode = ?door.mode, "DHCP answers");
         let site = Arc::new(gate.site.reached_at(door.address.into()));
         let sockets = Arc::new(door.sockets);
-        Link { index, address: door.address, mode: door.mode, site, sockets, overflow: [0; 2] }
+        let rivals = Rivals::new(door.address, settings.look_every, Instant::now());
+        let (name, address, mode) = (door.name, door.address, door.mode);
+        Link { index, name, address, mode, site, sockets, rivals, overflow: [0; 2] }
     };
     let links = doors.into_iter().enumerate().map(link).collect();
     let (progress, went_on) = sync_channel(WENT_ON);
@@ -148,6 +158,25 @@ pub fn spawn(
     Ok(Service { thread, progress: Progress(progress) })
 }
 
+/// Warns where the kernel will not keep as many neighbours as there may be machines: beyond this many it can
+/// neither send to new ones nor receive from them, and says so to nobody.
+fn warn_of_neighbours(settings: &Settings, gate: &Gate) {
+    const LIMIT: &str = "/proc/sys/net/ipv4/neigh/default/gc_thresh3";
+    let Some(limit) = std::fs::read_to_string(LIMIT).ok().and_then(|text| text.trim().parse::<usize>().ok()) else {
+        return;
+    };
+    let pools = settings.subnets.iter().flat_map(|subnet| &subnet.pools);
+    let leases: usize = pools.map(|pool| (u32::from(*pool.end()) - u32::from(*pool.start())) as usize + 1).sum();
+    let machines = leases.max(gate.store.glance().hosts().count());
+    if machines > limit {
+        tracing::warn!(
+            machines,
+            limit,
+            "more machines than the kernel keeps neighbours: raise net.ipv4.neigh.default.gc_thresh3"
+        );
+    }
+}
+
 struct Responder {
     links: Vec<Link>,
     desk: Desk,
@@ -159,11 +188,13 @@ struct Responder {
 /// Is one interface as it is answered on.
 struct Link {
     index: usize,
+    name: String,
     address: Ipv4Addr,
     mode: Mode,
     /// Is the site as this interface's machines reach it.
     site: Arc<Site>,
     sockets: Arc<Sockets>,
+    rivals: Rivals,
     /// Is the kernel's count of dropped datagrams of each socket, as last read.
     overflow: [u32; 2],
 }
@@ -179,8 +210,18 @@ impl Responder {
         }
         let fds = [stop.as_fd(), wake.as_fd()].into_iter().chain(watched.iter().map(|(_, _, socket)| *socket));
         let mut ready: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let begin = Instant::now() + LISTEN;
+        let mut is_listening = true;
         loop {
-            match poll(&mut ready, self.patience()) {
+            self.look_for_others();
+            if is_listening {
+                is_listening = Instant::now() < begin;
+                let wanted = if is_listening { PollFlags::empty() } else { PollFlags::POLLIN };
+                let ports =
+                    ready[2..].iter_mut().zip(&watched).filter(|(_, (_, wire, _))| matches!(wire, Wire::Port(_)));
+                ports.for_each(|(ready, _)| ready.set_events(wanted));
+            }
+            match poll(&mut ready, self.patience(is_listening.then_some(begin))) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
                 Err(error) => return tracing::error!(%error, "DHCP cannot wait for packets"),
@@ -202,15 +243,19 @@ impl Responder {
     }
 
     /// Says how long to wait for packets, at most.
-    fn patience(&self) -> PollTimeout {
-        let Some(next) = self.desk.probing.next() else { return PollTimeout::NONE };
+    fn patience(&self, begin: Option<Instant>) -> PollTimeout {
+        let looks = self.links.iter().map(|link| link.rivals.next());
+        let Some(next) = looks.chain(self.desk.probing.next()).chain(begin).min() else { return PollTimeout::NONE };
         // A millisecond more than is left, so that the wait is over when it ends.
-        let left = next.saturating_duration_since(Instant::now()) + std::time::Duration::from_millis(1);
+        let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
     }
 
     fn hear(&mut self, link: usize, wire: Wire, batch: &mut Batch) {
         let Some(link) = self.links.get_mut(link) else { return };
+        if wire == Wire::Ear {
+            return link.sockets.overhear().into_iter().for_each(|heard| self.desk.note_other(link, heard));
+        }
         let Wire::Port(port) = wire else {
             for (address, by) in link.sockets.claims(wire) {
                 if let Some(message) = self.desk.probing.answered(address, by) {
@@ -222,6 +267,13 @@ impl Responder {
             return;
         };
         link.drain(port, batch, &mut self.desk);
+    }
+
+    fn look_for_others(&mut self) {
+        let now = Instant::now();
+        for link in self.links.iter_mut().filter_map(|link| link.rivals.is_due(now).then_some(link)) {
+            link.sockets.look_for_others(uuid::Uuid::new_v4().as_fields().0);
+        }
     }
 
     /// Answers the messages whose wait is over.

@@ -38,11 +38,13 @@ impl std::fmt::Debug for Job {
     }
 }
 
+type Then = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
 /// Holds the leases of a transaction, and what is to be done once they are on disk.
 #[derive(Default)]
 struct Granted {
     leases: Vec<Lease>,
-    then: Vec<Box<dyn FnOnce(Result<(), Error>) + Send>>,
+    then: Vec<Then>,
 }
 
 type Outcome = (oneshot::Sender<Result<Object, Error>>, Result<Applied, Error>);

@@ -16,6 +16,7 @@ use crate::dhcp::answer::{self, Arrival, Boot, Port, Reply};
 use crate::dhcp::packet::Request;
 use crate::dhcp::probing::Probing;
 use crate::dhcp::quirks::{Form, Learned};
+use crate::dhcp::rivals::{self, Deed, Heard};
 use crate::dhcp::server::{Context, Effect, Server};
 use crate::event::{Event, Protocol, architecture};
 use crate::fleet::{Lease, Mac};
@@ -86,6 +87,12 @@ impl Desk {
             Ok(request) => request,
             Err(why) => return self.discard(why, arrival),
         };
+        if rivals::is_question(&request) {
+            return out.replies.push(answer::here(&request, link.address, arrival));
+        }
+        if self.settings.yields && link.rivals.is_yielded() {
+            return self.discard(Drop::Yielded, arrival);
+        }
         let done = match (link.mode, arrival.port) {
             (Mode::Proxy, _) | (Mode::Server, Port::Proxy) => self.answer_as_proxy(link, message, &request, out),
             (Mode::Server, Port::Server) => self.answer_as_server(link, message, &request, out),
@@ -176,6 +183,21 @@ impl Desk {
                 }
             }
         }
+    }
+
+    /// Tells of a server that was heard beside us, where it does what we do.
+    pub fn note_other(&self, link: &mut Link, heard: Heard) {
+        if !link.rivals.note(heard, Instant::now()) {
+            return;
+        }
+        let does = match (heard.deed, link.mode) {
+            (Deed::Boots, _) => "tells machines what to boot",
+            (Deed::GivesAddresses, Mode::Server) => "gives addresses",
+            (Deed::GivesAddresses, Mode::Proxy) => return,
+        };
+        self.gate.counters.other_servers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (interface, address) = (link.name.clone(), heard.server.to_string());
+        self.gate.store.note(None, Event::OtherServer { interface, address, does: does.to_owned() });
     }
 
     /// Asks the gate what a machine is to boot; one never seen before is remembered first.
