@@ -4,7 +4,7 @@
 //! costs more than the work. Many transfers take place on one socket, because what arrives for them is taken
 //! in one system call, and what they answer is sent in one.
 
-mod batch;
+mod calls;
 mod content;
 mod port;
 mod session;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use self::batch::{BATCH, Beside, Inbox, Outbox, Received};
+use self::calls::{Beside, Inbox, Outbox, Received, Then};
 pub use self::content::{Content, SiteError, SiteFolder};
 use self::port::Port;
 pub use self::port::{Listener, Ports};
@@ -35,7 +35,7 @@ pub use self::words::{Answer, Dropped, Ended, Refusal, Report, Request, Settings
 use super::options::Asked as Options;
 use super::packet::{ErrorCode, Mode, Packet, Request as Wire};
 use super::path::Asked;
-use super::transfer::{Repeated, Step};
+use super::transfer::{Blocks, Repeated, Step};
 
 /// How many sockets are reported ready at once.
 const READY: usize = 64;
@@ -174,7 +174,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
             wake,
             asked_to_stop,
             stop_at: None,
-            outbox: Outbox::default(),
+            outbox: Outbox::new(),
             outbox_port: 0,
         })
     }
@@ -406,28 +406,17 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
     }
 
     fn take_step(&mut self, id: Id, step: Step, now: Instant) {
-        let Some(session) = self.sessions.session(id) else { return };
-        let Way { peer, port, .. } = session.way;
-        if port != self.outbox_port || self.outbox.len() >= BATCH {
-            send(&self.ports, &mut self.outbox, self.outbox_port, &self.report);
-            self.outbox_port = port;
-        }
-        let door = &self.ports[port].port;
         let sent = match step {
             Step::Wait => Ok(()),
             Step::End(ending) => return self.end(id, Ended::Peer(ending), now),
-            Step::OptionAck => {
-                session.post_option_ack(door, &mut self.outbox);
+            Step::OptionAck => self.with_outbox(id, |session, port, outbox| {
+                session.post_option_ack(port, outbox);
                 Ok(())
-            }
-            Step::Data(blocks) => {
-                if let Some(started) = session.start() {
-                    (self.report)(started);
-                }
-                session.send_blocks(door, blocks, &mut self.outbox)
-            }
+            }),
+            Step::Data(blocks) => self.send_blocks(id, blocks),
         };
-        let deadline = session.deadline();
+        let Some(session) = self.sessions.session(id) else { return };
+        let (peer, deadline) = (session.way.peer, session.deadline());
         match sent {
             Ok(()) => {}
             Err(Unsent::Content(error)) => return self.end(id, Ended::Unreadable(error), now),
@@ -437,6 +426,34 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
         if let Some(deadline) = deadline {
             self.sessions.ring_by(id, deadline);
         }
+    }
+
+    fn send_blocks(&mut self, id: Id, blocks: Blocks) -> Result<(), Unsent> {
+        let Some(session) = self.sessions.session(id) else { return Ok(()) };
+        if let Some(started) = session.start() {
+            (self.report)(started);
+        }
+        let Some(left) = session.send_window(&self.ports[session.way.port].port, blocks)? else { return Ok(()) };
+        for block in left.iter() {
+            self.with_outbox(id, |session, port, outbox| {
+                session.post_block(port, block, outbox).map_err(Unsent::Content)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Gives the outbox, for the port of a session and with room for a datagram.
+    fn with_outbox(
+        &mut self,
+        id: Id,
+        post: impl FnOnce(&Session, &Port, &mut Outbox) -> Result<(), Unsent>,
+    ) -> Result<(), Unsent> {
+        let Some(session) = self.sessions.session(id) else { return Ok(()) };
+        if session.way.port != self.outbox_port || self.outbox.is_full() {
+            send(&self.ports, &mut self.outbox, self.outbox_port, &self.report);
+            self.outbox_port = session.way.port;
+        }
+        post(session, &self.ports[session.way.port].port, &mut self.outbox)
     }
 
     fn send_outbox(&mut self) {
@@ -494,8 +511,13 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
 }
 
 fn send(ports: &[Door], outbox: &mut Outbox, port: usize, report: &impl Fn(Report)) {
-    outbox.send(ports[port].port.as_fd(), |peer, error| {
+    let port = &ports[port].port;
+    outbox.send(port.as_fd(), |peer, error| {
+        if error.raw_os_error() == Some(nix::libc::EMSGSIZE) && port.let_fragment() {
+            return Then::Again;
+        }
         report(Report::Dropped { peer, why: Dropped::NotSent(error) });
+        Then::Forget
     });
 }
 

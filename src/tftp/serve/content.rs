@@ -39,6 +39,26 @@ impl Content {
         }
     }
 
+    /// Appends the octets of a span that lies within the size.
+    ///
+    /// # Errors
+    /// As [`Self::part`].
+    pub fn read(&self, span: Range<u64>, out: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Content::Shared(bytes) => {
+                let span = usize::try_from(span.start).ok().zip(usize::try_from(span.end).ok());
+                let part = span.and_then(|(start, end)| bytes.get(start..end));
+                out.extend_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+            Content::File(file, _) => {
+                let start = out.len();
+                out.resize(start + usize::try_from(span.end - span.start).map_err(io::Error::other)?, 0);
+                file.read_exact_at(&mut out[start..], span.start)
+            }
+        }
+    }
+
     /// Gives the octets of a span that lies within the size: a part of what is shared, or a copy.
     ///
     /// # Errors
@@ -55,9 +75,9 @@ impl Content {
                 Ok(part.into())
             }
             Content::Medium(medium) => {
-                let start = out.len();
-                out.resize(start + length, 0);
-                medium.read_at(span.start, &mut out[start..])
+                let mut part = vec![0; end.saturating_sub(start)];
+                medium.read_at(span.start, &mut part)?;
+                Ok(part.into())
             }
         }
     }

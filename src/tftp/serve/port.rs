@@ -1,9 +1,11 @@
 //! The sockets: the port that requests arrive at, and the ports that transfers take place on.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use super::calls::set_never_fragmented;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, getsockopt, sendmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -39,6 +41,8 @@ pub struct Port {
     socket: UdpSocket,
     /// Whether it is bound to no address in particular, so that each datagram must say where it leaves from.
     anywhere: bool,
+    /// Whether its datagrams may be fragmented.
+    fragments: Cell<bool>,
 }
 
 impl Listener {
@@ -87,7 +91,15 @@ impl Port {
             socket.set_only_v6(true)?;
         }
         socket.bind(&address.into())?;
-        Ok(Port { socket: socket.into(), anywhere: address.ip().is_unspecified() })
+        let fragments = address.is_ipv6() || set_never_fragmented(socket.as_fd(), true).is_err();
+        let anywhere = address.ip().is_unspecified();
+        Ok(Port { socket: socket.into(), anywhere, fragments: Cell::new(fragments) })
+    }
+
+    /// Lets datagrams be fragmented from now on, once one was too large: the site has chosen such a block size,
+    /// or the way to some client is narrower than our interface. Says whether that changed anything.
+    pub fn let_fragment(&self) -> bool {
+        !self.fragments.replace(true) && set_never_fragmented(self.as_fd(), false).is_ok()
     }
 
     /// Says the address that a datagram must carry to leave from `local`, where the socket does not see to it.

@@ -1,5 +1,6 @@
 //! One client's session: what it asked, and what it is sent.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Instant;
 
 use nix::libc::{EINVAL, EIO, EMSGSIZE};
 
-use super::batch::{Name, Outbox};
+use super::calls::{Name, Outbox};
 use super::content::Content;
 use super::port::Port;
 use super::words::{Ended, Refusal, Report, Settings};
@@ -123,31 +124,35 @@ impl Session {
 
     pub fn post_option_ack(&self, port: &Port, outbox: &mut Outbox) {
         let Stage::Sending { transfer, .. } = &self.stage else { return };
-        let mut packet = Vec::with_capacity(64);
-        transfer.option_ack(&mut packet);
-        outbox.post(self.way.name, port.source(self.way.local), &[], packet.into());
+        let fill = |out: &mut Vec<u8>| Ok::<_, Infallible>(transfer.option_ack(out));
+        let Ok(()) = outbox.post(self.way.name, port.source(self.way.local), fill);
     }
 
-    /// Posts a single block; sends a window at once, with as few system calls as possible.
-    pub fn send_blocks(&mut self, port: &Port, blocks: Blocks, outbox: &mut Outbox) -> Result<(), Unsent> {
-        if self.segments && blocks.count() > 1 {
-            match self.send_window(port, blocks) {
-                // The way there cannot cut for us (udp(7)): the window is sent again, block by block.
-                Err(Unsent::Port(error)) if matches!(error.raw_os_error(), Some(EINVAL | EIO | EMSGSIZE)) => {
-                    self.segments = false;
-                }
-                other => return other,
+    /// Sends a window at once, with as few system calls as possible. What is left to be posted is returned:
+    /// a single block, or the whole window where the way cannot take it at once.
+    pub fn send_window(&mut self, port: &Port, blocks: Blocks) -> Result<Option<Blocks>, Unsent> {
+        if !self.segments || blocks.count() == 1 {
+            return Ok(Some(blocks));
+        }
+        match self.send_segments(port, blocks) {
+            // The way there cannot cut for us (udp(7)): the window is sent again, block by block.
+            Err(Unsent::Port(error)) if matches!(error.raw_os_error(), Some(EINVAL | EIO | EMSGSIZE)) => {
+                self.segments = false;
+                Ok(Some(blocks))
             }
+            other => other.map(|()| None),
         }
-        let Stage::Sending { transfer, content } = &self.stage else { return Ok(()) };
-        for block in blocks.iter() {
-            let body = content.part(transfer.span(block)).map_err(Unsent::Content)?;
-            outbox.post(self.way.name, port.source(self.way.local), &data_header(on_wire(block)), body);
-        }
-        Ok(())
     }
 
-    fn send_window(&self, port: &Port, blocks: Blocks) -> Result<(), Unsent> {
+    pub fn post_block(&self, port: &Port, block: u64, outbox: &mut Outbox) -> io::Result<()> {
+        let Stage::Sending { transfer, content } = &self.stage else { return Ok(()) };
+        outbox.post(self.way.name, port.source(self.way.local), |out| {
+            out.extend(data_header(on_wire(block)));
+            content.read(transfer.span(block), out)
+        })
+    }
+
+    fn send_segments(&self, port: &Port, blocks: Blocks) -> Result<(), Unsent> {
         let Stage::Sending { transfer, content } = &self.stage else { return Ok(()) };
         let read = |block| Ok((data_header(on_wire(block)), content.part(transfer.span(block))?));
         let window = blocks.iter().map(read).collect::<io::Result<Vec<_>>>().map_err(Unsent::Content)?;

@@ -1,7 +1,8 @@
-//! Many datagrams with one system call: recvmmsg(2) and sendmmsg(2).
+//! The system calls that are made here: many datagrams with one (recvmmsg(2), sendmmsg(2)), and the don't
+//! fragment flag (ip(7)).
 //!
-//! The crate that wraps them for others cannot send each datagram from its own address, and forgets to make
-//! room for addresses again. So the two calls are here, and they are all that is unsafe.
+//! The crate that wraps them for others cannot send each datagram from its own address, forgets to make room
+//! for addresses again, and lacks the flag. So the three calls are here, and they are all that is unsafe.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -9,7 +10,6 @@ use std::mem::size_of;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use bytes::Bytes;
 use nix::libc;
 
 /// How many datagrams one call takes or sends.
@@ -74,7 +74,10 @@ pub struct Inbox {
     octets: Vec<[u8; DATAGRAM]>,
     names: Vec<Name>,
     controls: Vec<[u8; CONTROL]>,
-    lengths: Vec<(usize, usize)>,
+    /// Point into the buffers above, which stay where they are.
+    headers: Vec<libc::mmsghdr>,
+    _parts: Vec<libc::iovec>,
+    received: usize,
 }
 
 /// Is one datagram received.
@@ -96,20 +99,24 @@ pub struct Beside {
     pub overflowed: Option<u32>,
 }
 
-impl Default for Inbox {
-    fn default() -> Self {
-        Inbox { octets: Vec::new(), names: Vec::new(), controls: Vec::new(), lengths: Vec::new() }
-    }
-}
-
 impl Inbox {
     pub fn new() -> Self {
-        Inbox {
-            octets: vec![[0; DATAGRAM]; BATCH],
-            names: vec![Name { bytes: [0; NAME], length: 0 }; BATCH],
-            controls: vec![[0; CONTROL]; BATCH],
-            lengths: Vec::with_capacity(BATCH),
+        let mut octets = vec![[0; DATAGRAM]; BATCH];
+        let mut names = vec![Name { bytes: [0; NAME], length: 0 }; BATCH];
+        let mut controls = vec![[0; CONTROL]; BATCH];
+        let part =
+            |octets: &mut [u8; DATAGRAM]| libc::iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: DATAGRAM };
+        let mut parts: Vec<libc::iovec> = octets.iter_mut().map(part).collect();
+        let mut headers = vec![EMPTY_HEADER; BATCH];
+        let buffers = parts.iter_mut().zip(&mut names).zip(&mut controls);
+        for (header, ((part, name), control)) in headers.iter_mut().zip(buffers) {
+            header.msg_hdr.msg_iov = part;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = name.bytes.as_mut_ptr().cast();
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
         }
+        // All have yet to be made ready, as if they had been used.
+        Inbox { octets, names, controls, headers, _parts: parts, received: BATCH }
     }
 
     /// Receives what waits at a socket, at most [`BATCH`] datagrams, in place of those received before.
@@ -117,38 +124,29 @@ impl Inbox {
     /// # Errors
     /// `WouldBlock` when none waits; those of recvmmsg(2).
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        self.lengths.clear();
-        let mut parts = [EMPTY_PART; BATCH];
-        let mut headers = [EMPTY_HEADER; BATCH];
-        let buffers = self.octets.iter_mut().zip(&mut self.names).zip(&mut self.controls);
-        let mut offered = 0;
-        for (((octets, name), control), (part, header)) in buffers.zip(parts.iter_mut().zip(&mut headers)) {
-            *part = libc::iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: DATAGRAM };
-            header.msg_hdr.msg_iov = part;
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_name = name.bytes.as_mut_ptr().cast();
+        for header in self.headers.iter_mut().take(std::mem::take(&mut self.received)) {
             header.msg_hdr.msg_namelen = NAME as u32;
-            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = CONTROL as _;
-            offered += 1;
         }
-        // SAFETY: each of the `offered` headers points at one part and at buffers of the lengths given, all of
-        // which outlive the call and are borrowed by nobody else.
+        // SAFETY: each header points at one part, a name and a control buffer of the lengths given; they are
+        // ours, they have not moved since `new`, and nothing borrows them during the call.
         let received = unsafe {
-            let headers = headers.as_mut_ptr();
-            libc::recvmmsg(socket.as_raw_fd(), headers, offered, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
+            let headers = self.headers.as_mut_ptr();
+            libc::recvmmsg(socket.as_raw_fd(), headers, BATCH as u32, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
         };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        let lengths = headers.iter().take(received);
-        self.lengths.extend(lengths.map(|header| (header.msg_len as usize, header.msg_hdr.msg_controllen as usize)));
+        self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         Ok(())
     }
 
     /// Yields what was received, but for datagrams of peers without an address.
     pub fn iter(&self) -> impl Iterator<Item = Received<'_>> {
         let buffers = self.octets.iter().zip(&self.names).zip(&self.controls);
-        buffers.zip(&self.lengths).filter_map(|(((octets, name), control), &(length, controls))| {
-            Some(Received { peer: name.address()?, octets: octets.get(..length)?, control: control.get(..controls)? })
+        buffers.zip(&self.headers).take(self.received).filter_map(|(((octets, name), control), header)| {
+            Some(Received {
+                peer: name.address()?,
+                octets: octets.get(..header.msg_len as usize)?,
+                control: control.get(..header.msg_hdr.msg_controllen as usize)?,
+            })
         })
     }
 }
@@ -193,80 +191,95 @@ impl Beside {
     }
 }
 
-/// Gathers datagrams that leave from one socket.
-#[derive(Default)]
+/// Gathers datagrams that leave from one socket, in buffers that are used again.
 pub struct Outbox {
-    waiting: Vec<Posted>,
+    buffers: Vec<Vec<u8>>,
+    /// Where from and where to, for each of the first buffers that is filled.
+    waiting: Vec<(Name, Option<IpAddr>)>,
+    parts: Vec<libc::iovec>,
+    controls: Vec<[u8; CONTROL]>,
+    headers: Vec<libc::mmsghdr>,
 }
 
-struct Posted {
-    to: Name,
-    control: [u8; CONTROL],
-    control_length: usize,
-    head: [u8; 4],
-    head_length: usize,
-    body: Bytes,
+/// Says what to do about a datagram that could not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    Again,
+    Forget,
 }
 
 impl Outbox {
-    /// Puts a datagram in: a head of at most four octets and a body that may be shared with others. It leaves
-    /// from an address of ours, if one is given.
-    pub fn post(&mut self, to: Name, from: Option<IpAddr>, head: &[u8], body: Bytes) {
-        let mut posted = Posted { to, control: [0; CONTROL], control_length: 0, head: [0; 4], head_length: 0, body };
-        posted.head_length = head.len().min(4);
-        posted.head[..posted.head_length].copy_from_slice(&head[..posted.head_length]);
-        if let Some(from) = from {
-            posted.control_length = packet_information(from, to, &mut posted.control);
+    pub fn new() -> Self {
+        Outbox {
+            buffers: vec![Vec::new(); BATCH],
+            waiting: Vec::with_capacity(BATCH),
+            parts: vec![EMPTY_PART; BATCH],
+            controls: vec![[0; CONTROL]; BATCH],
+            headers: vec![EMPTY_HEADER; BATCH],
         }
-        self.waiting.push(posted);
     }
 
-    pub fn len(&self) -> usize {
-        self.waiting.len()
+    /// Puts a datagram in, which `fill` writes. It leaves from an address of ours, if one is given. In a full
+    /// outbox it takes the place of the last.
+    ///
+    /// # Errors
+    /// That of `fill`: then nothing was put in.
+    pub fn post<E>(
+        &mut self,
+        to: Name,
+        from: Option<IpAddr>,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.waiting.truncate(BATCH - 1);
+        let Some(buffer) = self.buffers.get_mut(self.waiting.len()) else { return Ok(()) };
+        buffer.clear();
+        fill(buffer)?;
+        self.waiting.push((to, from));
+        Ok(())
     }
 
-    /// Sends all that was put in. What cannot be sent is told to `unsent` and forgotten: a lost datagram.
-    pub fn send(&mut self, socket: BorrowedFd<'_>, mut unsent: impl FnMut(Option<SocketAddr>, io::Error)) {
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= BATCH
+    }
+
+    /// Sends all that was put in. Of what cannot be sent, `unsent` says what to do.
+    pub fn send(&mut self, socket: BorrowedFd<'_>, mut unsent: impl FnMut(Option<SocketAddr>, io::Error) -> Then) {
         let mut done = 0;
-        while let Some(rest) = self.waiting.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match send_some(socket, rest) {
+        while done < self.waiting.len() {
+            match self.send_some(socket, done) {
                 Ok(sent) => done += sent,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    unsent(rest.first().and_then(|posted| posted.to.address()), error);
-                    done += 1;
+                    let peer = self.waiting.get(done).and_then(|(to, _)| to.address());
+                    done += usize::from(unsent(peer, error) == Then::Forget);
                 }
             }
         }
         self.waiting.clear();
     }
-}
 
-/// Sends the first of these datagrams and as many of those after it as one call takes.
-fn send_some(socket: BorrowedFd<'_>, posted: &mut [Posted]) -> io::Result<usize> {
-    let mut parts = [[EMPTY_PART; 2]; BATCH];
-    let mut headers = [EMPTY_HEADER; BATCH];
-    let mut offered = 0;
-    for (posted, (parts, header)) in posted.iter_mut().zip(parts.iter_mut().zip(&mut headers)) {
-        let body = posted.body.as_ptr().cast_mut();
-        *parts = [
-            libc::iovec { iov_base: posted.head.as_mut_ptr().cast(), iov_len: posted.head_length },
-            libc::iovec { iov_base: body.cast(), iov_len: posted.body.len() },
-        ];
-        header.msg_hdr.msg_iov = parts.as_mut_ptr();
-        header.msg_hdr.msg_iovlen = 2;
-        header.msg_hdr.msg_name = posted.to.bytes.as_mut_ptr().cast();
-        header.msg_hdr.msg_namelen = posted.to.length;
-        if posted.control_length > 0 {
-            header.msg_hdr.msg_control = posted.control.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = posted.control_length as _;
+    /// Sends from the `done`th datagram on as many as one call takes.
+    fn send_some(&mut self, socket: BorrowedFd<'_>, done: usize) -> io::Result<usize> {
+        let mut offered = 0;
+        let room = self.parts.iter_mut().zip(&mut self.controls).zip(&mut self.headers);
+        let waiting = self.waiting.iter_mut().zip(&mut self.buffers).skip(done);
+        for (((to, from), buffer), ((part, control), header)) in waiting.zip(room) {
+            *part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            header.msg_hdr.msg_iov = part;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = to.bytes.as_mut_ptr().cast();
+            header.msg_hdr.msg_namelen = to.length;
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+            let length = from.map_or(0, |from| packet_information(from, *to, control));
+            header.msg_hdr.msg_controllen = length as _;
+            offered += 1;
         }
-        offered += 1;
+        // SAFETY: each of the `offered` headers points at one part, a name and a control message of the
+        // lengths given, all of which outlive the call.
+        let sent =
+            unsafe { libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), offered, libc::MSG_DONTWAIT as _) };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
-    // SAFETY: each of the `offered` headers points at two parts, a name and a control message of the lengths
-    // given, all of which outlive the call; the kernel only reads them, so the bodies may be shared.
-    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), offered, libc::MSG_DONTWAIT as _) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 /// Writes the control message that says which address of ours a datagram leaves from; returns its length.
@@ -290,6 +303,22 @@ fn packet_information(from: IpAddr, to: Name, control: &mut [u8; CONTROL]) -> us
     control[CONTROL_HEADER - 4..CONTROL_HEADER].copy_from_slice(&kind.to_ne_bytes());
     control[CONTROL_HEADER..total].copy_from_slice(&data[..length]);
     total.next_multiple_of(size_of::<usize>())
+}
+
+/// Sets whether an IPv4 socket's datagrams are never fragmented: one too large for the way is then an error.
+/// That also spares the kernel to give each an identification, a twentieth of the cost of a block.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_never_fragmented(socket: BorrowedFd<'_>, never: bool) -> io::Result<()> {
+    let value: libc::c_int = if never { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_WANT };
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option's value is read from `value`, which is of the length given.
+    let set = unsafe {
+        let value = std::ptr::from_ref(&value).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, value, length)
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 const EMPTY_PART: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
@@ -316,14 +345,14 @@ mod tests {
         for any in ["127.0.0.1:0", "[::1]:0"] {
             let (here, there) = (UdpSocket::bind(any).unwrap(), UdpSocket::bind(any).unwrap());
             let from = Some(here.local_addr().unwrap().ip());
-            let mut outbox = Outbox::default();
+            let mut outbox = Outbox::new();
             for number in 0..100u8 {
-                let body = Bytes::from(vec![number; usize::from(number)]);
-                outbox.post(there.local_addr().unwrap().into(), from, &[number, 1], body);
+                let fill = |out: &mut Vec<u8>| Ok::<_, ()>(out.extend(vec![number; usize::from(number)]));
+                outbox.post(there.local_addr().unwrap().into(), from, fill).unwrap();
+                if outbox.is_full() || number == 99 {
+                    outbox.send(here.as_fd(), |peer, error| panic!("{peer:?}: {error}"));
+                }
             }
-            assert_eq!(outbox.len(), 100);
-            outbox.send(here.as_fd(), |peer, error| panic!("{peer:?}: {error}"));
-            assert_eq!(outbox.len(), 0);
             let mut inbox = Inbox::new();
             let mut number = 0;
             while number < 100 {
@@ -331,7 +360,7 @@ mod tests {
                 for received in inbox.iter() {
                     assert_eq!(received.peer, here.local_addr().unwrap());
                     let body = vec![number; usize::from(number)];
-                    assert_eq!(received.octets, [&[number, 1][..], &body].concat());
+                    assert_eq!(received.octets, body);
                     assert_eq!(received.beside(), Beside::default());
                     number += 1;
                 }
@@ -345,13 +374,18 @@ mod tests {
     fn what_cannot_be_sent_does_not_hold_up_the_rest() {
         let (here, there) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let to = there.local_addr().unwrap();
-        let mut outbox = Outbox::default();
-        outbox.post(to.into(), None, b"", Bytes::from_static(b"first"));
-        outbox.post(to.into(), None, b"", vec![0; 70_000].into());
-        outbox.post(to.into(), None, b"", Bytes::from_static(b"last"));
+        let mut outbox = Outbox::new();
+        let mut post = |octets: &[u8]| outbox.post(to.into(), None, |out| Ok::<_, ()>(out.extend(octets))).unwrap();
+        post(b"first");
+        post(&[0; 70_000]);
+        post(b"last");
+        assert_eq!(outbox.post(to.into(), None, |_| Err("no content")), Err("no content"));
         let mut unsent = Vec::new();
-        outbox.send(here.as_fd(), |peer, error| unsent.push((peer, error.raw_os_error())));
-        assert_eq!(unsent, [(Some(to), Some(libc::EMSGSIZE))]);
+        outbox.send(here.as_fd(), |peer, error| {
+            unsent.push((peer, error.raw_os_error()));
+            if unsent.len() < 3 { Then::Again } else { Then::Forget }
+        });
+        assert_eq!(unsent, [(Some(to), Some(libc::EMSGSIZE)); 3]);
         let mut inbox = Inbox::new();
         inbox.receive(there.as_fd()).unwrap();
         let all: Vec<&[u8]> = inbox.iter().map(|received| received.octets).collect();
