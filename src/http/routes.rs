@@ -12,7 +12,9 @@ use super::boot::{self, Query};
 use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
-use super::{Peer, Role, Serves, Shared, config, discovery, image, install, list, metrics, objects, openapi, upload, watch};
+use super::{
+    Peer, Role, Serves, Shared, config, discovery, image, install, list, metrics, objects, openapi, upload, watch,
+};
 
 /// Tells when the server is to stop.
 pub type Stop = tokio::sync::watch::Receiver<bool>;
