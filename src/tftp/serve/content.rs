@@ -56,6 +56,11 @@ impl Content {
                 out.resize(start + usize::try_from(span.end - span.start).map_err(io::Error::other)?, 0);
                 file.read_exact_at(&mut out[start..], span.start)
             }
+            Content::Medium(medium) => {
+                let start = out.len();
+                out.resize(start + usize::try_from(span.end - span.start).map_err(io::Error::other)?, 0);
+                medium.read_at(span.start, &mut out[start..])
+            }
         }
     }
 
@@ -72,11 +77,6 @@ impl Content {
             Content::File(file, _) => {
                 let mut part = vec![0; end.saturating_sub(start)];
                 file.read_exact_at(&mut part, span.start)?;
-                Ok(part.into())
-            }
-            Content::Medium(medium) => {
-                let mut part = vec![0; end.saturating_sub(start)];
-                medium.read_at(span.start, &mut part)?;
                 Ok(part.into())
             }
             Content::Medium(medium) => {
