@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::boot::Site;
 use crate::fleet::rules::Invalid;
-use crate::fleet::{BootConfig, Host, Image, ImageStatus, Object, Secret};
+use crate::fleet::{BootConfig, Host, Image, ImageStatus, KernelFiles, Method, Object, Secret};
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
 
@@ -83,6 +83,9 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
             ..ImageStatus::default()
         });
     }
+    if spec.method == Method::Chain {
+        return Ok(ImageStatus { phase: "Ready".into(), ..ImageStatus::default() });
+    }
     let iso = look_at(&places.iso(&spec.iso_file))?;
     let same =
         before.filter(|before| before.spec.iso_file == spec.iso_file && before.status.size_bytes == Some(iso.length));
@@ -95,6 +98,13 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         size_bytes: Some(iso.length),
         sha256: same.and_then(|before| before.status.sha256.clone()),
         boots: Some(iso.firmwares()),
+        distribution: iso.distribution.name.clone(),
+        family: iso.distribution.family.to_string(),
+        kernel: iso.kernels().first().map(|entry| KernelFiles {
+            kernel: entry.kernel.clone(),
+            initrds: entry.initrds.clone(),
+            arguments: entry.arguments.clone(),
+        }),
         volume_id: Some(iso.volume_id),
     })
 }

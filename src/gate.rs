@@ -1,17 +1,21 @@
 //! The gate: asks `boot::decide` on behalf of every protocol, and makes durable what a verdict
 //! depends on before the protocol may say it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Facts, Site, Stage, Verdict, Why, decide};
+use crate::boot::{Context, Facts, Form, Site, Stage, Verdict, Why, decide, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
-use crate::fleet::{BootConfig, Host, Image, Mac};
+use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object};
+use crate::iso::{self, ReadAt};
+use crate::media::{self, Media, Seen};
 use crate::neighbours;
-use crate::store::{Change, Error, Sighting, Store};
+use crate::store::{Change, Error, Expect, Sighting, Store};
+use crate::token::BootTokens;
 
 /// Is what every protocol asks, with what it needs to answer.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub struct Gate {
     pub store: Arc<Store>,
     pub counters: Arc<Counters>,
     pub booting: Booting,
+    pub media: Media,
+    pub tokens: BootTokens,
 }
 
 /// Remembers for a moment which machines' iPXE we have just answered.
@@ -103,6 +109,10 @@ impl Gate {
                 self.refused(facts, Protocol::Http, why);
                 return ruling;
             }
+            Verdict::Menu => {
+                self.store.note(Some(facts.mac), Event::Script { verdict: told(&ruling.verdict) });
+                return ruling;
+            }
             Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return ruling,
         };
         match self.advance(facts, life).await {
@@ -114,16 +124,94 @@ impl Gate {
         }
     }
 
+    /// Assigns what somebody picked from the menu before a machine.
+    ///
+    /// # Errors
+    /// The machine is not one that is shown a menu, or the image cannot be its own.
+    pub async fn choose(&self, mac: Mac, image: &Name) -> Result<(), Why> {
+        let host = self.store.glance().host_by_mac(mac).cloned();
+        let mut host = host.filter(|host| host.spec.image == Boots::Menu).ok_or(Why::NothingAssigned)?;
+        let expect = Expect::Present(Some(host.metadata.resource_version));
+        Arc::make_mut(&mut host).spec.image = Boots::Image(image.clone());
+        match self.store.commit(Change::Put { object: Object::Host(host), expect }).await {
+            Ok(_) => Ok(()),
+            Err(Error::Unavailable(_)) => Err(Why::StoreUnavailable),
+            Err(_) => Err(Why::OtherImage),
+        }
+    }
+
+    /// Writes a verdict in a boot loader's words, for a machine that reached us at an address of ours.
+    pub fn render(&self, facts: &Facts, ruling: &Ruling, form: Form, at: Option<IpAddr>) -> String {
+        let site = self.site_at(at);
+        let state = self.store.glance();
+        let host = ruling.host.as_deref();
+        let image = match &ruling.verdict {
+            Verdict::SanBoot(name) => state.image(name).map(Arc::as_ref),
+            _ => None,
+        };
+        let choices = match &ruling.verdict {
+            Verdict::Menu => {
+                state.images().map(|image| (image.metadata.name.to_string(), image.spec.description.clone())).collect()
+            }
+            _ => Vec::new(),
+        };
+        let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
+        let url = config_url(&site, self.token(host), config);
+        let arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
+        let context = Context { site: &site, mac: facts.mac, host, image, arguments: &arguments, choices: &choices };
+        render(&ruling.verdict, form, &context)
+    }
+
+    /// Gives the site as machines see it that reach us at one of our addresses.
+    fn site_at(&self, at: Option<IpAddr>) -> Cow<'_, Site> {
+        match at {
+            Some(at) if at != self.site.address => Cow::Owned(self.site.reached_at(at)),
+            _ => Cow::Borrowed(&*self.site),
+        }
+    }
+
+    fn token(&self, host: Option<&Host>) -> String {
+        host.map(|host| self.tokens.of(host)).unwrap_or_default()
+    }
+
+    /// Gives an image as a host sees it; as it is where no host is named.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what was declared of it cannot be done.
+    pub fn medium(&self, image: &Image, host: Option<&Host>, at: Option<IpAddr>) -> Result<Seen, media::Error> {
+        let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
+        let url = config_url(&self.site_at(at), self.token(Some(host)), config);
+        let wishes = iso::wishes(image, Some(host), config, &url);
+        self.media.view(image, wishes)
+    }
+
+    /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
+    ///
+    /// # Errors
+    /// The files do not fit a seed.
+    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
+        let seed = iso::seed(host.metadata.name.as_str(), &host.metadata.uid, &config.spec.data)?;
+        Ok(Some(Arc::new(iso::Memory(seed))))
+    }
+
     /// Decides whether a machine may attach an image.
-    pub fn login(&self, facts: &Facts, image: &crate::fleet::Name) -> Result<Arc<Image>, Why> {
+    pub fn login(&self, facts: &Facts, image: &crate::fleet::Name) -> Result<(Arc<Image>, Arc<Host>), Why> {
         let facts = Facts { stage: Stage::IscsiLogin, ..*facts };
-        match self.look(&facts).verdict {
+        let ruling = self.look(&facts);
+        match ruling.verdict {
             Verdict::SanBoot(assigned) if assigned == *image => {
-                self.store.glance().image(image).cloned().ok_or(Why::OtherImage)
+                self.store.glance().image(image).cloned().zip(ruling.host).ok_or(Why::OtherImage)
             }
             Verdict::SanBoot(_) => Err(Why::OtherImage),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => Err(why),
-            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => Err(Why::NothingAssigned),
+            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
+                Err(Why::NothingAssigned)
+            }
         }
     }
 
@@ -137,7 +225,9 @@ impl Gate {
         let name = match ruling.verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
-            Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => return Err(Why::NoConfig),
+            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => {
+                return Err(Why::NoConfig);
+            }
         };
         let host = self.advance(&facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
         let config = self.store.glance().boot_config(&name).cloned().ok_or(Why::NoConfig)?;
@@ -164,7 +254,16 @@ impl Gate {
         let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
         match (named, neighbour) {
             (Some(named), Some(neighbour)) if named != neighbour => Err(Why::AddressContradicted),
-            (named, neighbour) => Ok(neighbour.or(named).or_else(|| state.last_seen_at(address))),
+            (named, neighbour) => {
+                let leased = || match address {
+                    IpAddr::V4(address) => {
+                        state.lease_by_ip(address).filter(|lease| lease.is_bound_at(crate::store::now()))
+                    }
+                    IpAddr::V6(_) => None,
+                };
+                let known = neighbour.or(named).or_else(|| leased().map(|lease| lease.mac));
+                Ok(known.or_else(|| state.last_seen_at(address)))
+            }
         }
     }
 
@@ -179,11 +278,19 @@ impl Gate {
 
     async fn advance(&self, facts: &Facts, change: Life) -> Result<Arc<Host>, Error> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
-        let sighting = Sighting { firmware, address: facts.address };
+        let sighting = Sighting { firmware, address: facts.address, uuid: facts.uuid };
         match self.store.commit(Change::Advance { mac: facts.mac, change, sighting }).await? {
             crate::fleet::Object::Host(host) => Ok(host),
             crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => Err(Error::NoSuchMac(facts.mac)),
         }
+    }
+}
+
+/// Gives the address at which an installer finds its config, with the token of this install.
+fn config_url(site: &Site, token: String, config: Option<&BootConfig>) -> String {
+    match config.map(|config| config.spec.format) {
+        Some(Format::CloudInit) => format!("{}/nocloud/{token}/", site.url()),
+        _ => format!("{}/api/v1/bootconfig?token={token}", site.url()),
     }
 }
 
@@ -192,6 +299,7 @@ fn told(verdict: &Verdict) -> String {
         Verdict::SanBoot(image) => format!("boot {image}"),
         Verdict::LocalDisk(why) | Verdict::Ignore(why) => format!("local disk: {why}"),
         Verdict::Chainload(program) => format!("load {program}"),
+        Verdict::Menu => "menu".to_owned(),
         Verdict::Enrol(_) | Verdict::Configure(_) => "nothing".to_owned(),
     }
 }

@@ -1,8 +1,9 @@
 //! Serves files as an iSCSI target, for the benchmark and the clients' tests: nothing of the appliance around it.
 //!
 //! iscsi_target LISTEN TARGET=KIND:FILE[,KIND:FILE...] ... [--chap NAME:SECRET[:OURNAME:OURSECRET]]
-//!     [--redirect TARGET=HOST:PORT] [--only INITIATOR]
-//! KIND is `cdrom` or `disk`. One thread serves all sessions; SIGTERM stops it. Prints outcomes, one a line.
+//!     [--redirect TARGET=HOST:PORT] [--only INITIATOR] [--threads N]
+//! KIND is `cdrom` or `disk`. One thread serves all sessions, or tokio's pool of N; SIGTERM stops it.
+//! Prints outcomes, one a line.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,6 +17,7 @@ use bootlatch::iscsi::serve::{Admission, Door, Grant, LoginClaim, serve};
 use bootlatch::iscsi::session::TargetEntry;
 use bootlatch::iso::{ImageFile, ReadAt};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -33,9 +35,15 @@ fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let listen = arguments.next().context("no address to listen on")?;
     let mut site = Site::default();
+    let mut runtime = Builder::new_current_thread();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--chap" => site.chap = Some(chap(&arguments.next().context("--chap of what?")?)?),
+            "--threads" => {
+                let threads = arguments.next().context("--threads of what?")?.parse()?;
+                runtime = Builder::new_multi_thread();
+                runtime.worker_threads(threads);
+            }
             "--only" => site.only = arguments.next(),
             "--redirect" => {
                 let row = arguments.next().context("--redirect of what?")?;
@@ -48,8 +56,7 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime.enable_all().build()?.block_on(async {
         let listener = TcpListener::bind(&listen).await?;
         println!("listening {}", listener.local_addr()?);
         let (stop, stopped) = watch::channel(false);

@@ -1,6 +1,6 @@
 //! The driver of `integration/tests/iso`: what the library makes of an image, for other programs to check.
 //!
-//! `iso inspect FILE | ls FILE | cat FILE PATH | seed OUT NAME=FILE... |
+//! `iso inspect FILE | ls FILE | cat FILE PATH | seed OUT HOST INSTANCE NAME=FILE... |
 //!  view FILE OUT [--append ARG] [--remove ARG] [--timeout S] [--file PATH=FILE] [--ignition FILE] [--digest]`
 
 use std::fs::{self, File};
@@ -23,6 +23,14 @@ fn main() -> anyhow::Result<()> {
             let image = open(file)?;
             let extents = Iso::open(&image)?.file(path)?.context("no such file")?;
             copy(&image, &extents, &mut io::stdout().lock())?;
+        }
+        ["seed", out, host, instance, ref files @ ..] => {
+            let text = |pair: &&str| {
+                let (name, file) = pair.split_once('=').context("NAME=FILE")?;
+                Ok((name.to_owned(), fs::read_to_string(file)?))
+            };
+            let files = files.iter().map(text).collect::<anyhow::Result<_>>()?;
+            fs::write(out, iso::seed(host, instance, &files)?)?;
         }
         ["view", file, out, ref wishes @ ..] => view(file, out, wishes)?,
         _ => bail!("see the head of this file"),

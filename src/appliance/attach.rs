@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -10,25 +11,23 @@ use tokio::sync::watch;
 use crate::boot::{Drop, Facts, Stage, Why};
 use crate::config::{Access, Config};
 use crate::event::{Event, Protocol};
-use crate::fleet::{Image, Mac, Name};
+use crate::fleet::{Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
 use crate::iscsi::login::Refusal;
 use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
 use crate::iscsi::session::TargetEntry;
 use crate::iso::ReadAt;
-
-use super::media::Media;
+use crate::media;
 
 /// Serves iSCSI until told to stop.
 pub fn serve(
     listener: std::net::TcpListener,
     config: &Config,
     gate: Arc<Gate>,
-    media: Arc<Media>,
     stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<> {
-    let usher = Usher { gate: gate.clone(), media, access: config.iscsi.access };
+    let usher = Usher { gate: gate.clone(), access: config.iscsi.access };
     let door = Door {
         authorize: Box::new(move |claim| usher.admit(claim)),
         report: Box::new(move |report| tell(&gate, report)),
@@ -39,9 +38,10 @@ pub fn serve(
     }
 }
 
+type Units = BTreeMap<u8, (Lun, Arc<dyn ReadAt>)>;
+
 struct Usher {
     gate: Arc<Gate>,
-    media: Arc<Media>,
     access: Access,
 }
 
@@ -54,8 +54,8 @@ impl Usher {
         let Some(name) = target.strip_prefix(&prefix).and_then(|name| name.parse::<Name>().ok()) else {
             return Admission::Refuse(Refusal::NotFound);
         };
-        match self.image(login, &name) {
-            Ok(image) => self.attach(&image),
+        match self.find(login, &name) {
+            Ok((image, host)) => self.attach(login, &image, host.as_deref()),
             Err(why) => {
                 match facts(&self.gate, login) {
                     Some(facts) => self.gate.refused(&facts, Protocol::Iscsi, why),
@@ -66,40 +66,69 @@ impl Usher {
         }
     }
 
-    fn image(&self, login: &LoginClaim, name: &Name) -> Result<Arc<Image>, Why> {
+    /// Finds the image, and the host whose view of it is to be seen; none where the site is open to all.
+    fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<Arc<Host>>), Why> {
         match self.access {
-            Access::Any => self.gate.store.glance().image(name).cloned().ok_or(Why::OtherImage),
+            Access::Any => {
+                let image = self.gate.store.glance().image(name).cloned().ok_or(Why::OtherImage)?;
+                Ok((image, None))
+            }
             Access::Assigned => {
                 let facts = facts(&self.gate, login).ok_or(Why::NoSuchHost)?;
-                self.gate.login(&facts, name)
+                self.gate.login(&facts, name).map(|(image, host)| (image, Some(host)))
             }
         }
     }
 
-    fn attach(&self, image: &Image) -> Admission {
+    fn attach(&self, login: &LoginClaim, image: &Image, host: Option<&Host>) -> Admission {
         if let Some(portal) = &image.spec.portal {
             let portal = std::net::SocketAddr::new(portal.address, portal.port).to_string();
             return Admission::Redirect { portal, permanent: false };
         }
-        match self.media.open(image) {
-            Ok(file) => {
-                // A CD-ROM boots under BIOS and UEFI alike, and is what an installer looks for (boot-facts 17, 20).
-                let lun = Lun::new(Kind::Cdrom, file.len(), Identity::of(image.metadata.uid.as_bytes()));
-                let medium: Arc<dyn ReadAt> = file;
-                Admission::Admit(Grant { units: BTreeMap::from([(0, (lun, medium))]), ..Grant::default() })
-            }
+        match self.units(login, image, host) {
+            Ok(units) => Admission::Admit(Grant { units, ..Grant::default() }),
             Err(error) => {
-                tracing::warn!(image = %image.metadata.name, file = image.spec.iso_file, %error, "an image cannot be read");
+                tracing::warn!(image = %image.metadata.name, %error, "an image cannot be attached");
                 Admission::Refuse(Refusal::Unavailable)
             }
         }
+    }
+
+    /// Puts the image on unit 0, and what is attached beside it on the next ones.
+    fn units(&self, login: &LoginClaim, image: &Image, host: Option<&Host>) -> anyhow::Result<Units> {
+        let at = Some(login.local.ip());
+        let mut units = Units::from([(0, self.unit(image, host, at)?)]);
+        let state = self.gate.store.glance();
+        let companions = image.spec.companions.iter().filter_map(|name| state.image(name));
+        for (number, companion) in (1..).zip(companions) {
+            units.insert(number, self.unit(companion, None, at)?);
+        }
+        if let (Delivery::Seed, Some(host)) = (image.spec.config_delivery, host)
+            && let Some(seed) = self.gate.seed(host)?
+        {
+            let number = units.last_key_value().map_or(1, |(last, _)| last + 1);
+            let identity = Identity::of(format!("seed {}", host.metadata.uid).as_bytes());
+            units.insert(number, (Lun::new(Kind::Cdrom, seed.len(), identity), seed));
+        }
+        Ok(units)
+    }
+
+    fn unit(
+        &self,
+        image: &Image,
+        host: Option<&Host>,
+        at: Option<IpAddr>,
+    ) -> Result<(Lun, Arc<dyn ReadAt>), media::Error> {
+        let medium = self.gate.medium(image, host, at)?.medium;
+        // A CD-ROM boots under BIOS and UEFI alike, and is what an installer looks for (boot-facts 17, 20).
+        Ok((Lun::new(Kind::Cdrom, medium.len(), Identity::of(image.metadata.uid.as_bytes())), medium))
     }
 
     /// Lists what an initiator could attach: its own image, or all of them where the site is open.
     fn targets(&self, login: &LoginClaim) -> Vec<TargetEntry> {
         let state = self.gate.store.glance();
         let names = state.images().map(|image| &image.metadata.name);
-        let attachable = names.filter(|name| self.image(login, name).is_ok());
+        let attachable = names.filter(|name| self.find(login, name).is_ok());
         let entry = |name: &Name| TargetEntry {
             name: self.gate.site.target_iqn(name),
             portals: vec![self.gate.site.iscsi.to_string()],
@@ -113,7 +142,7 @@ fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
     let prefix = format!("{}:", gate.site.iqn.to_lowercase());
     let named = login.claim.initiator.strip_prefix(&prefix).and_then(|name| name.parse::<Mac>().ok());
     let mac = named.or_else(|| gate.whose(login.peer.ip()).ok().flatten())?;
-    Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()) })
+    Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()), uuid: None })
 }
 
 fn tell(gate: &Gate, report: Report) {

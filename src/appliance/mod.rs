@@ -3,7 +3,6 @@
 mod attach;
 mod boot_files;
 mod doors;
-mod media;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,12 +16,14 @@ use tokio::task::JoinSet;
 
 use crate::admit::Places;
 use crate::boot::Site;
-use crate::config::{self, Config, DhcpMode, Flags};
+use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
 use crate::gate::{Booting, Gate};
 use crate::http;
+use crate::media::Media;
 use crate::store::{self, Change, Sighting, Store};
+use crate::token::BootTokens;
 use crate::{dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
@@ -44,7 +45,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     make_directory(&config.state_dir)?;
     make_directory(&isos)?;
     let lock = lock(&config.state_dir)?;
-    let doors = Doors::open(&config)?;
+    let doors = Doors::open(&config, &dhcp_settings(&config))?;
     let programs = boot_files::read_programs(&config)?;
     if let Some(user) = &user {
         user.own(&config.state_dir)?;
@@ -94,7 +95,6 @@ struct Appliance {
     gate: Arc<Gate>,
     places: Places,
     programs: boot_files::Cache,
-    media: Arc<media::Media>,
     tokens: http::Tokens,
 }
 
@@ -111,6 +111,7 @@ impl Appliance {
             unknown_hosts: config.unknown_hosts.clone(),
             install: config.install.clone(),
             programs: config.programs.clone(),
+            overrides: config.overrides.clone(),
             namespace: config.namespace.clone(),
             address: doors.address.into(),
             http: (doors.address, config.http_port).into(),
@@ -118,14 +119,21 @@ impl Appliance {
             iqn: config.iscsi.iqn.clone(),
         });
         let places = Places { isos, site: site.clone() };
-        let gate = Arc::new(Gate { site, store, counters: Arc::new(Counters::default()), booting: Booting::default() });
-        Ok(Self { media: Arc::new(media::Media::new(places.clone())), config, doors, gate, places, programs, tokens })
+        let gate = Arc::new(Gate {
+            site,
+            store,
+            counters: Arc::new(Counters::default()),
+            booting: Booting::default(),
+            media: Media::new(places.isos.clone()),
+            tokens: BootTokens::open(&config.state_dir).context("state_dir: token.key")?,
+        });
+        Ok(Self { config, doors, gate, places, programs, tokens })
     }
 
     async fn live(self) -> anyhow::Result<()> {
         let mut hang_up = signal(SignalKind::hangup())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let Self { config, doors, gate, places, programs, media, tokens } = self;
+        let Self { config, doors, gate, places, programs, tokens } = self;
         if let Some(directory) = &config.manifests {
             let written = manifest::load(directory, &config.namespace, &places, &gate.store).await?;
             tracing::info!(directory = %directory.display(), written, "manifests");
@@ -133,27 +141,33 @@ impl Appliance {
         let (stop, stopped) = watch::channel(false);
         let mut services = JoinSet::new();
         let address = doors.address;
-        let dhcp = doors.dhcp.map(|sockets| -> anyhow::Result<_> {
-            let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
-            let runtime = tokio::runtime::Handle::current();
-            Ok((wake, dhcp::serve::spawn(sockets, gate.clone(), runtime, woken.into())?))
-        });
-        let dhcp = dhcp.transpose()?;
-        services.spawn(boot_files::serve(doors.tftp, &config, gate.clone(), programs, stopped.clone()));
-        services.spawn(attach::serve(doors.iscsi, &config, gate.clone(), media, stopped.clone()));
+        let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
+        let runtime = tokio::runtime::Handle::current();
+        let dhcp = dhcp::serve::spawn(doors.dhcp, dhcp_settings(&config), gate.clone(), runtime, woken.into())?;
+        let files = boot_files::serve(doors.tftp, &config, gate.clone(), programs, dhcp.progress, stopped.clone());
+        services.spawn(files);
+        for listener in doors.iscsi {
+            services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
+        }
         let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), tokens);
-        let http_doors = vec![http::Door::Tcp(doors.http), http::Door::Unix(doors.api)];
+        let mut http_doors: Vec<_> = doors.http.into_iter().map(http::Door::Tcp).collect();
+        http_doors.push(http::Door::Unix(doors.api));
         let until = stopped.clone();
         services.spawn(async move {
             http::serve(http_doors, Arc::new(shared), until).await;
             Ok(())
         });
-        if let Some(socket) = doors.solicitations {
+        for socket in doors.solicitations {
             let serve = ndp::serve::serve(socket, gate.clone(), stopped.clone());
             services.spawn(async move { serve.await.context("router solicitations") });
         }
+        if config.interfaces.iter().any(|interface| interface.mode == DhcpMode::Server) {
+            let path = config.state_dir.join("dhcp.leases");
+            let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
+            services.spawn(async move { export.await.context("the leases file") });
+        }
         services.spawn(mark_overdue(gate.clone(), stopped));
-        tracing::info!(interface = config.interface, %address, "ready");
+        tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let ended = loop {
             tokio::select! {
@@ -170,10 +184,8 @@ impl Appliance {
         if tokio::time::timeout(config.stop_within, all).await.is_err() {
             tracing::warn!(limit = ?config.stop_within, "what would not end in time was cut");
         }
-        if let Some((wake, thread)) = dhcp {
-            drop(wake);
-            thread.join().map_err(|_| anyhow!("the DHCP thread died"))?;
-        }
+        drop(wake);
+        dhcp.thread.join().map_err(|_| anyhow!("the DHCP thread died"))?;
         ended
     }
 }
@@ -216,10 +228,21 @@ async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> an
     }
 }
 
-/// Says whether the site wants machines answered over DHCP.
-fn answers_dhcp(config: &Config) -> bool {
-    match config.dhcp.mode {
-        DhcpMode::Proxy => true,
-        DhcpMode::Off => false,
+/// Says in DHCP's words what the configuration wants of it.
+fn dhcp_settings(config: &Config) -> dhcp::serve::Settings {
+    use dhcp::quirks::Form as Told;
+    let form = |form| match form {
+        Form::Offer => Told::Offer,
+        Form::Port4011 => Told::Port4011,
+    };
+    let forms = config.forms.iter().map(|(who, chosen)| (who.clone(), form(*chosen))).collect();
+    let Dhcp { subnets, authoritative, conflict_check, other_server, look_every, .. } = &config.dhcp;
+    dhcp::serve::Settings {
+        forms,
+        subnets: subnets.clone(),
+        authoritative: *authoritative,
+        conflict_check: *conflict_check,
+        yields: *other_server == OtherServer::Yield,
+        look_every: *look_every,
     }
 }

@@ -1,5 +1,5 @@
 use crate::fleet::lifecycle::is_exhausted;
-use crate::fleet::{BootMode, Boots, Host, Phase};
+use crate::fleet::{BootMode, Boots, Host, Name, Phase};
 
 use super::{Facts, Loading, Site, Stage, Verdict, Why};
 
@@ -19,7 +19,11 @@ pub fn decide(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
     };
     match facts.stage {
         Stage::Rom | Stage::LesserIpxe => chainload(facts, site),
-        Stage::Ipxe | Stage::IscsiLogin | Stage::Installer => Verdict::SanBoot(aim.clone()),
+        Stage::IscsiLogin | Stage::Installer if aim == Aim::Menu => Verdict::Ignore(Why::NothingAssigned),
+        Stage::Ipxe | Stage::IscsiLogin | Stage::Installer => match aim {
+            Aim::Menu => Verdict::Menu,
+            Aim::Image(image) => Verdict::SanBoot(image.clone()),
+        },
     }
 }
 
@@ -36,33 +40,42 @@ pub fn enrol(facts: &Facts, site: &Site) -> Verdict {
     }
     let treatment = site.unknown_hosts.treatment(facts.mac, architecture, facts.address);
     match treatment.draft(facts.mac, site.namespace.clone(), architecture) {
-        Some(host) => Verdict::Enrol(Box::new(host)),
+        Some(mut host) => {
+            host.status.uuid = facts.uuid;
+            Verdict::Enrol(Box::new(host))
+        }
         None => Verdict::Ignore(Why::NeverSeenIgnored),
     }
 }
 
-/// Finds the image that a host is to boot now, or the reason why it boots none.
-fn aim<'a>(host: &'a Host, site: &Site) -> Result<&'a crate::fleet::Name, Leave> {
-    let Boots::Image(image) = &host.spec.image else {
-        return Err(match host.status.phase {
-            Phase::Held => Leave::Alone(Why::HeldByOperator),
-            Phase::Installed => Leave::ToDisk(Why::InstallDone),
-            Phase::Seen | Phase::Assigned | Phase::Offered | Phase::Installing | Phase::Failed => {
-                Leave::ToDisk(Why::NothingAssigned)
-            }
-        });
+/// Finds what a host is to boot now, or the reason why it boots nothing of ours.
+fn aim<'a>(host: &'a Host, site: &Site) -> Result<Aim<'a>, Leave> {
+    let image = match &host.spec.image {
+        Boots::Image(image) => image,
+        Boots::LocalDisk | Boots::Menu if host.status.phase == Phase::Held => {
+            return Err(Leave::Alone(Why::HeldByOperator));
+        }
+        Boots::Menu => return Ok(Aim::Menu),
+        Boots::LocalDisk if host.status.phase == Phase::Installed => return Err(Leave::ToDisk(Why::InstallDone)),
+        Boots::LocalDisk => return Err(Leave::ToDisk(Why::NothingAssigned)),
     };
     match (host.status.phase, host.spec.boot_mode) {
         (Phase::Held, _) => Err(Leave::Alone(Why::HeldByOperator)),
         (Phase::Seen, _) => Err(Leave::ToDisk(Why::NothingAssigned)),
-        (_, BootMode::Forever) => Ok(image),
+        (_, BootMode::Forever) => Ok(Aim::Image(image)),
         (Phase::Installed, BootMode::Once) => Err(Leave::ToDisk(Why::InstallDone)),
         (Phase::Failed, BootMode::Once) => Err(Leave::ToDisk(Why::InstallFailed)),
         (Phase::Offered | Phase::Installing, BootMode::Once) if is_exhausted(host, &site.install) => {
             Err(Leave::ToDisk(Why::OffersUsedUp))
         }
-        (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once) => Ok(image),
+        (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once) => Ok(Aim::Image(image)),
     }
+}
+
+#[derive(PartialEq)]
+enum Aim<'a> {
+    Image(&'a Name),
+    Menu,
 }
 
 enum Leave {
@@ -88,8 +101,7 @@ fn verdict_at(facts: &Facts, leave: Leave, site: &Site) -> Verdict {
 }
 
 fn chainload(facts: &Facts, site: &Site) -> Verdict {
-    let program = facts.firmware.and_then(|firmware| site.programs.find(firmware.architecture));
-    program.map_or(Verdict::Ignore(Why::NoProgram), |program| Verdict::Chainload(program.clone()))
+    site.program(facts).map_or(Verdict::Ignore(Why::NoProgram), |program| Verdict::Chainload(program.clone()))
 }
 
 /// A config outlives the install: the first boot from the disk may ask for it again.
@@ -112,7 +124,7 @@ mod tests {
 
     fn facts(stage: Stage, architecture: u16, loading: Loading) -> Facts {
         let firmware = Some(Firmware { architecture: Architecture(architecture), loading });
-        Facts { mac: VM, firmware, stage, address: None }
+        Facts { mac: VM, firmware, stage, address: None, uuid: None }
     }
 
     fn host(phase: Phase, image: &str, mode: BootMode) -> Host {
@@ -178,6 +190,15 @@ mod tests {
             let host = host(phase, "live", BootMode::Forever);
             assert_eq!(decide(&facts(Stage::Ipxe, 0, Loading::Pxe), Some(&host), &site("hold")), live());
         }
+    }
+
+    #[test]
+    fn a_menu_is_shown_to_whoever_stands_there_and_attaches_nothing() {
+        let host = host(Phase::Seen, "menu", BootMode::Once);
+        let ask = |stage| decide(&facts(stage, 0, Loading::Pxe), Some(&host), &site("hold"));
+        assert_eq!(ask(Stage::Rom), program("undionly.kpxe"));
+        assert_eq!(ask(Stage::Ipxe), Verdict::Menu);
+        assert_eq!(ask(Stage::IscsiLogin), Verdict::Ignore(Why::NothingAssigned));
     }
 
     #[test]

@@ -8,6 +8,6 @@ mod verdict;
 
 pub use decide::{decide, enrol};
 pub use facts::{Facts, Firmware, Loading, Stage};
-pub use script::{Context, hook, render};
+pub use script::{Context, Form, hook, render};
 pub use site::{Programs, Site};
 pub use verdict::{Drop, Program, Verdict, Why};

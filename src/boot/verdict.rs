@@ -14,6 +14,8 @@ pub enum Verdict {
     Chainload(Program),
     /// Boot this image over the network.
     SanBoot(Name),
+    /// Show whoever stands before the machine a menu.
+    Menu,
     /// Take this config.
     Configure(Name),
     /// Boot your own disk.
@@ -83,6 +85,10 @@ reasons! {
         NotForUs => "addressed to another server",
         NoAddress => "the client's hardware address is none we can answer",
         Overload => "more at once than the limit allows",
+        NoSubnet => "no subnet is configured for the client's link",
+        NoFreeAddress => "no address is free in the client's subnet",
+        Unwritten => "its lease could not be written",
+        Yielded => "another boot server answers on this interface",
         UnknownName => "no such file",
         WriteRefused => "writing is not offered",
         BadClaim => "the claim contradicts what is known of the sender",

@@ -34,6 +34,9 @@ pub struct HostSpec {
     pub online: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bmc: Option<Bmc>,
+    /// Holds kernel arguments that this host gets beside those of its image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_arguments: Vec<String>,
     /// Says where this machine's own disk is, where the usual way of leaving iPXE misses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_disk: Option<LocalDisk>,
@@ -50,23 +53,25 @@ impl HostSpec {
             boot_mode: BootMode::Once,
             online: None,
             bmc: None,
+            kernel_arguments: Vec::new(),
             local_disk: None,
         }
     }
 }
 
-/// Says what a host is to boot: its own disk, or an image by name.
+/// Says what a host is to boot: its own disk, an image by name, or what a person picks from a menu.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Boots {
     #[default]
     LocalDisk,
+    Menu,
     Image(Name),
 }
 
 impl Boots {
     pub fn image(&self) -> Option<&Name> {
         match self {
-            Self::LocalDisk => None,
+            Self::LocalDisk | Self::Menu => None,
             Self::Image(name) => Some(name),
         }
     }
@@ -78,6 +83,7 @@ impl FromStr for Boots {
     fn from_str(text: &str) -> Result<Self, BadName> {
         match text {
             "" | "localboot" => Ok(Self::LocalDisk),
+            "menu" => Ok(Self::Menu),
             name => name.parse().map(Self::Image),
         }
     }
@@ -85,7 +91,11 @@ impl FromStr for Boots {
 
 impl fmt::Display for Boots {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.image().map_or("localboot", Name::as_str))
+        out.write_str(match self {
+            Self::LocalDisk => "localboot",
+            Self::Menu => "menu",
+            Self::Image(name) => name.as_str(),
+        })
     }
 }
 
@@ -201,6 +211,9 @@ pub struct HostStatus {
     /// Is the address that the machine last asked from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
+    /// Is the UUID that the machine's firmware last claimed, spelled as SMBIOS tools show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<uuid::Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
     /// Is when a script was last given to the machine.

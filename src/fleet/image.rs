@@ -26,9 +26,78 @@ pub struct ImageSpec {
     /// Lists the boot configs that a host may combine with this image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub boot_configs: Vec<Name>,
+    /// Says how a machine boots the image.
+    #[serde(default)]
+    pub method: Method,
+    /// Is what `method: chain` goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Holds kernel arguments that every boot of the image gets, beside those in its own menus.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_arguments: Vec<String>,
+    /// Holds kernel arguments that are taken out: whole (`quiet`), or by name (`console=`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_arguments: Vec<String>,
+    /// Says how the installer is told where a host's config is.
+    #[serde(default)]
+    pub config_delivery: Delivery,
+    /// Names images that are attached beside this one: drivers beside an installer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<Name>,
     /// Names the target where the ISO lives elsewhere (a MikroTik ROSE, an LIO); ours when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub portal: Option<Portal>,
+}
+
+impl ImageSpec {
+    /// Describes an ISO file that is booted in the usual way.
+    pub fn of_file(iso_file: impl Into<String>) -> Self {
+        Self {
+            iso_file: iso_file.into(),
+            description: String::new(),
+            read_only: true,
+            boot_configs: Vec::new(),
+            method: Method::default(),
+            url: None,
+            kernel_arguments: Vec::new(),
+            remove_arguments: Vec::new(),
+            config_delivery: Delivery::default(),
+            companions: Vec::new(),
+            portal: None,
+        }
+    }
+}
+
+/// Says how a machine boots an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// iPXE attaches the ISO over iSCSI and runs its own boot loader.
+    #[default]
+    Sanboot,
+    /// iPXE loads the ISO's kernel and initrd over HTTP, with the arguments that the host needs.
+    Kernel,
+    /// As `Kernel`, with the ISO attached over iSCSI (the iBFT tells the kernel where).
+    Sanhook,
+    /// iPXE attaches the ISO over HTTP: no iSCSI, and nothing left of it once the kernel runs.
+    Http,
+    /// iPXE goes on to another URL.
+    Chain,
+}
+
+/// Says how an installer is told where its host's config is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Delivery {
+    /// By the kernel arguments of the image's family, where it is one that is known.
+    #[default]
+    Auto,
+    /// Within the image as the host sees it: CoreOS's own area, or `/ks.cfg`, `/preseed.cfg`, `/user-data`.
+    Embed,
+    /// As a NoCloud seed (volume `cidata`) on a unit of its own beside the image.
+    Seed,
+    /// Not at all: the image knows by itself.
+    None,
 }
 
 /// Is an external iSCSI target that serves an image in our stead.
@@ -63,6 +132,24 @@ pub struct ImageStatus {
     pub volume_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boots: Option<Firmwares>,
+    /// Names what the image holds, in its makers' words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub distribution: String,
+    /// Is the distribution's family, which says how its installer is told where its config is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub family: String,
+    /// Is what the image's own menu boots first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelFiles>,
+}
+
+/// Is a kernel within an image, as the image's own menu boots it. Paths are within the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KernelFiles {
+    pub kernel: String,
+    pub initrds: Vec<String>,
+    pub arguments: String,
 }
 
 /// Says which firmware finds a boot entry in the ISO's El Torito catalogue.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Boots, Host, Image, ImageSpec, Key, Name};
+use super::{Boots, Host, Image, ImageSpec, Key, Method, Name};
 
 /// Says which field breaks a rule, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
         return invalid("spec.ip", format!("{ip} is already that of {other}"));
     }
     match (&spec.image, found.image) {
-        (Boots::LocalDisk, _) => {}
+        (Boots::LocalDisk | Boots::Menu, _) => {}
         (Boots::Image(name), None) => {
             return invalid("spec.image", format!("there is no ISCSICdrom {name}: add it first, or say localboot"));
         }
@@ -80,6 +80,19 @@ fn check_pairing(image: &Image, config: Option<&Name>) -> Result<(), Invalid> {
 /// # Errors
 /// The first rule that it breaks.
 pub fn check_image(spec: &ImageSpec, missing_config: Option<&Name>) -> Result<(), Invalid> {
+    if let Some(error) = check_words(spec) {
+        return Err(error);
+    }
+    if spec.method == Method::Chain {
+        let known = spec
+            .url
+            .as_deref()
+            .is_some_and(|url| ["http://", "https://", "tftp://"].iter().any(|scheme| url.starts_with(scheme)));
+        return match known {
+            true => Ok(()),
+            false => invalid("spec.url", "method chain goes to a URL: http://, https:// or tftp://".into()),
+        };
+    }
     if spec.iso_file.is_empty() && spec.portal.is_none() {
         return invalid("spec.isoFile", "name the ISO file, or the portal that serves it".into());
     }
@@ -95,6 +108,25 @@ pub fn check_image(spec: &ImageSpec, missing_config: Option<&Name>) -> Result<()
     }
 }
 
+/// What stands in a script or on a kernel's command line must be of one line, and of one word each.
+fn check_words(spec: &ImageSpec) -> Option<Invalid> {
+    let is_word = |word: &String| !word.is_empty() && !word.chars().any(|c| c.is_control() || c == '\n');
+    let wrong = |field: &str, word: &String| Invalid {
+        field: field.to_owned().into(),
+        message: format!("{word:?} is no argument of one line"),
+    };
+    let arguments =
+        spec.kernel_arguments.iter().find(|word| !is_word(word)).map(|word| wrong("spec.kernelArguments", word));
+    let url = spec
+        .url
+        .iter()
+        .find(|url| !is_word(url) || url.contains(char::is_whitespace))
+        .map(|url| wrong("spec.url", url));
+    let description =
+        (spec.description.contains(char::is_control)).then(|| wrong("spec.description", &spec.description));
+    arguments.or(url).or(description)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,13 +138,7 @@ mod tests {
 
     fn image(configs: &[&str]) -> Image {
         let boot_configs = configs.iter().map(|text| name(text)).collect();
-        let spec = ImageSpec {
-            iso_file: "a.iso".into(),
-            description: String::new(),
-            read_only: true,
-            boot_configs,
-            portal: None,
-        };
+        let spec = ImageSpec { boot_configs, ..ImageSpec::of_file("a.iso") };
         Image { metadata: Meta::named(name("live"), None), spec, status: ImageStatus::default() }
     }
 

@@ -28,6 +28,8 @@ pub enum Treatment {
     Hold,
     /// Remember it, and send it to its own disk.
     LocalBoot,
+    /// Remember it, and show whoever stands before it a menu.
+    Menu,
     /// Install this image with this config.
     Install { image: Name, config: Option<Name> },
 }
@@ -42,9 +44,10 @@ impl FromStr for Treatment {
             ["ignore"] => Ok(Self::Ignore),
             ["hold"] => Ok(Self::Hold),
             ["localboot"] => Ok(Self::LocalBoot),
+            ["menu"] => Ok(Self::Menu),
             ["install", image] => Ok(Self::Install { image: name(image)?, config: None }),
             ["install", image, config] => Ok(Self::Install { image: name(image)?, config: Some(name(config)?) }),
-            _ => Err(format!("{text:?} is no rule: ignore, hold, localboot, or install IMAGE [CONFIG]")),
+            _ => Err(format!("{text:?} is no rule: ignore, hold, localboot, menu, or install IMAGE [CONFIG]")),
         }
     }
 }
@@ -55,6 +58,7 @@ impl fmt::Display for Treatment {
             Self::Ignore => out.write_str("ignore"),
             Self::Hold => out.write_str("hold"),
             Self::LocalBoot => out.write_str("localboot"),
+            Self::Menu => out.write_str("menu"),
             Self::Install { image, config: None } => write!(out, "install {image}"),
             Self::Install { image, config: Some(config) } => write!(out, "install {image} {config}"),
         }
@@ -88,6 +92,10 @@ impl Treatment {
             Self::Ignore => return None,
             Self::Hold => Phase::Held,
             Self::LocalBoot => Phase::Seen,
+            Self::Menu => {
+                spec.image = Boots::Menu;
+                Phase::Seen
+            }
             Self::Install { image, config } => {
                 spec.image = Boots::Image(image.clone());
                 spec.boot_config_ref.clone_from(config);
@@ -136,7 +144,7 @@ mod tests {
 
     #[test]
     fn rules_are_spelled_as_people_write_them() {
-        for text in ["ignore", "hold", "localboot", "install live", "install live cfg"] {
+        for text in ["ignore", "hold", "localboot", "menu", "install live", "install live cfg"] {
             assert_eq!(text.parse::<Treatment>().unwrap().to_string(), text);
         }
         for text in ["", "install", "install A", "reinstall x", "hold on"] {

@@ -98,7 +98,7 @@ mod tests {
     fn role(tokens: &Tokens, trust: Trust, header: &str) -> Role {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, header.parse().unwrap());
-        tokens.role(&Peer { address: None, trust }, &headers)
+        tokens.role(&Peer { address: None, local: None, trust }, &headers)
     }
 
     #[test]

@@ -7,10 +7,9 @@ use std::str::FromStr;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
-use crate::boot::{self, Context, Drop, Facts, Firmware, Loading, Stage, Verdict, Why};
+use crate::boot::{self, Drop, Facts, Firmware, Form, Loading, Stage, Why};
 use crate::event::Protocol;
 use crate::fleet::{Architecture, Format, Mac};
-use crate::gate::Ruling;
 
 use super::reply::{self, Reply, bytes, text};
 use super::{Peer, Shared};
@@ -25,6 +24,11 @@ pub struct Query {
     platform: Option<String>,
     architecture: Option<String>,
     pub file: Option<String>,
+    /// Names the host, by its MAC address, whose view of an ISO is asked for.
+    pub host: Option<String>,
+    pub token: Option<String>,
+    /// Names the image that somebody picked from a menu.
+    pub choose: Option<String>,
 }
 
 impl Query {
@@ -36,6 +40,9 @@ impl Query {
                 "platform" => found.platform = Some(value.into_owned()),
                 "buildarch" => found.architecture = Some(value.into_owned()),
                 "file" => found.file = Some(value.into_owned()),
+                "host" => found.host = Some(value.into_owned()),
+                "token" => found.token = Some(value.into_owned()),
+                "choose" => found.choose = Some(value.into_owned()),
                 _ => {}
             }
         }
@@ -64,7 +71,13 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, peek: bool) -> 
         Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
         None => return refuse(shared, peer, "name the machine: ?mac=52:54:00:12:34:56"),
     };
-    decided(shared, peer, mac, query.firmware(), false, peek).await
+    let picked = query.choose.as_deref().and_then(|name| name.parse().ok()).filter(|_| !peek);
+    if let Some(image) = picked
+        && let Err(why) = shared.gate.choose(mac, &image).await
+    {
+        shared.gate.counters.refuse(Protocol::Http, why, peer.address);
+    }
+    decided(shared, peer, mac, query.firmware(), Form::Ipxe, peek).await
 }
 
 fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
@@ -72,25 +85,12 @@ fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
     text(StatusCode::BAD_REQUEST, format!("{message}\n"))
 }
 
-async fn decided(
-    shared: &Shared,
-    peer: &Peer,
-    mac: Mac,
-    firmware: Option<Firmware>,
-    autoexec: bool,
-    peek: bool,
-) -> Reply {
+async fn decided(shared: &Shared, peer: &Peer, mac: Mac, firmware: Option<Firmware>, form: Form, peek: bool) -> Reply {
     let gate = &shared.gate;
-    let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address };
+    let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address, uuid: None };
     // A HEAD only looks: nothing has been offered to who did not read it.
-    let Ruling { verdict, host } = if peek { gate.look(&facts) } else { gate.script(&facts).await };
-    let state = gate.store.glance();
-    let image = match &verdict {
-        Verdict::SanBoot(name) => state.image(name).map(AsRef::as_ref),
-        _ => None,
-    };
-    let context = Context { site: &gate.site, mac, host: host.as_deref(), image, autoexec };
-    let script = boot::render(&verdict, &context);
+    let ruling = if peek { gate.look(&facts) } else { gate.script(&facts).await };
+    let script = gate.render(&facts, &ruling, form, peer.local);
     gate.counters.answer(Protocol::Http);
     text(StatusCode::OK, script)
 }
@@ -108,7 +108,7 @@ pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], peek
         return text(StatusCode::NOT_FOUND, "no such boot program\n");
     };
     if file == ["autoexec.ipxe"] {
-        return decided(shared, peer, mac, None, true, peek).await;
+        return decided(shared, peer, mac, None, Form::Autoexec, peek).await;
     }
     program(shared, peer, &file.join("/")).await
 }
@@ -199,7 +199,7 @@ fn who(shared: &Shared, peer: &Peer) -> Result<Facts, Box<Reply>> {
         return Err(text(StatusCode::BAD_REQUEST, "a machine is known by its address: ask over TCP\n").into());
     };
     match shared.gate.whose(address) {
-        Ok(Some(mac)) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: Some(address) }),
+        Ok(Some(mac)) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: Some(address), uuid: None }),
         Ok(None) => Err(stranger(shared, address, Why::NoSuchHost).into()),
         Err(why) => Err(stranger(shared, address, why).into()),
     }

@@ -75,7 +75,7 @@ pub async fn again(shared: &Shared, before: &Object, after: Object) -> Result<Ob
     }
     let change = match is.spec.image {
         Boots::Image(_) => lifecycle::Change::Assign,
-        Boots::LocalDisk => lifecycle::Change::Release,
+        Boots::LocalDisk | Boots::Menu => lifecycle::Change::Release,
     };
     change_life(shared, is, &after.key(), change).await
 }

@@ -50,6 +50,8 @@ impl Shared {
 pub struct Peer {
     /// Is unknown on a unix socket.
     pub address: Option<IpAddr>,
+    /// Is the address of ours that it asked at; unknown on a unix socket.
+    pub local: Option<IpAddr>,
     pub trust: Trust,
 }
 
@@ -102,7 +104,8 @@ impl OpenDoor {
                 let (stream, from) = listener.accept().await?;
                 // Without it, small ranges wait for the other side's delayed acknowledgement.
                 stream.set_nodelay(true)?;
-                Ok(Caller::Tcp(stream, Peer { address: Some(canonical(from)), trust: Trust::Network }))
+                let local = Some(canonical(stream.local_addr()?));
+                Ok(Caller::Tcp(stream, Peer { address: Some(canonical(from)), local, trust: Trust::Network }))
             }
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Caller::Unix(stream)),
         }
@@ -140,7 +143,7 @@ async fn attend(door: OpenDoor, shared: Arc<Shared>, room: Arc<Semaphore>, mut s
                 drop(permit);
             })),
             Ok(Caller::Unix(stream)) => drop(connections.spawn(async move {
-                converse(stream, Peer { address: None, trust: Trust::Local }, shared, shutdown).await;
+                converse(stream, Peer { address: None, local: None, trust: Trust::Local }, shared, shutdown).await;
                 drop(permit);
             })),
             Err(error) => pause(&error).await,

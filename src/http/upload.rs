@@ -76,13 +76,8 @@ fn wish(query: Option<&str>) -> Result<Wish, Status> {
 }
 
 fn image(wish: Wish, iso_file: String, digest: String, length: u64) -> Object {
-    let spec = ImageSpec {
-        iso_file,
-        description: wish.description,
-        read_only: true,
-        boot_configs: wish.boot_configs,
-        portal: None,
-    };
+    let spec =
+        ImageSpec { description: wish.description, boot_configs: wish.boot_configs, ..ImageSpec::of_file(iso_file) };
     let status = ImageStatus { sha256: Some(digest), size_bytes: Some(length), ..ImageStatus::default() };
     Object::Image(Arc::new(Image { metadata: Meta::named(wish.name, None), spec, status }))
 }

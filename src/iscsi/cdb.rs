@@ -27,7 +27,7 @@ pub enum Command {
     /// VERIFY without data to compare, PRE-FETCH, SEEK, SYNCHRONIZE CACHE: the range alone counts.
     Touch { start: u64, blocks: u32 },
     /// VERIFY with data to compare (BYTCHK).
-    Compare { start: u64, blocks: u32, same: bool },
+    Compare { start: u64, blocks: u32 },
     /// READ CAPACITY(10).
     ReadCapacity10,
     /// READ CAPACITY(16).
@@ -68,6 +68,9 @@ pub fn parse(cdb: &Cdb, kind: Kind) -> Result<Command, Sense> {
     let control = control_byte(cdb[0]);
     if cdb[control] & 0x04 != 0 {
         return Err(Sense::field(u16::try_from(control).unwrap_or(0)));
+    }
+    if kind == Kind::Disk && cdb[1] & cache_bits(cdb[0]) != 0 {
+        return Err(Sense::field(1));
     }
     match cdb[0] {
         0x00 | 0x03 | 0x12 | 0x1a | 0x1b | 0x1e | 0x5a | 0xa0 | 0xa3 => primary(cdb),
@@ -155,8 +158,7 @@ fn verify(cdb: &Cdb, (start, blocks): (u64, u32)) -> Result<Command, Sense> {
     unprotected(cdb)?;
     match cdb[1] >> 1 & 3 {
         0 => Ok(Command::Touch { start, blocks }),
-        1 => Ok(Command::Compare { start, blocks, same: false }),
-        3 => Ok(Command::Compare { start, blocks, same: true }),
+        1 => Ok(Command::Compare { start, blocks }),
         _ => Err(Sense::field(1)),
     }
 }
@@ -197,6 +199,15 @@ fn read_cd(cdb: &Cdb) -> Result<Command, Sense> {
         0x00 => Ok(Command::Touch { start: word(cdb, 2).into(), blocks }),
         0x10 => Ok(Command::Read { start: word(cdb, 2).into(), blocks }),
         _ => Err(Sense::field(9)),
+    }
+}
+
+/// The DPO and FUA bits of a command. Mode sense says that a disk has neither (SBC-3 6.5.1).
+fn cache_bits(opcode: u8) -> u8 {
+    match opcode {
+        0x28 | 0x2a | 0x88 | 0x89 | 0x8a | 0x8b | 0xa8 | 0xaa => 0x18,
+        0x2e | 0x2f | 0x8e | 0x8f | 0xae | 0xaf => 0x10,
+        _ => 0,
     }
 }
 
@@ -241,7 +252,7 @@ mod tests {
         for (bytes, start, blocks) in [
             (&[0x08, 0xff, 0x02, 0x03, 0, 0][..], 0x001f_0203, 256),
             (&[0x08, 0, 0, 1, 7, 0], 1, 7),
-            (&[0x28, 0x18, 1, 2, 3, 4, 0, 5, 6, 0], 0x0102_0304, 0x0506),
+            (&[0x28, 0, 1, 2, 3, 4, 0, 5, 6, 0], 0x0102_0304, 0x0506),
             (&[0xa8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0], 0x0102_0304, 0x0506_0708),
             (&[0x88, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0], 0x0102_0304_0506_0708, 0x090a_0b0c),
         ] {
@@ -254,6 +265,8 @@ mod tests {
         for (bytes, kind, wanted) in [
             (&[0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0][..], Kind::Disk, Sense::field(1)),
             (&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 4], Kind::Disk, Sense::field(9)),
+            (&[0x28, 0x10, 0, 0, 0, 0, 0, 0, 1, 0], Kind::Disk, Sense::field(1)),
+            (&[0x2f, 0x06, 0, 0, 0, 0, 0, 0, 1, 0], Kind::Disk, Sense::field(1)),
             (&[0x12, 0, 0x80, 0, 96, 0], Kind::Disk, Sense::field(2)),
             (&[0x12, 2, 0, 0, 96, 0], Kind::Disk, Sense::field(1)),
             (&[0x2f, 4, 0, 0, 0, 0, 0, 0, 1, 0], Kind::Disk, Sense::field(1)),

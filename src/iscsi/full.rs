@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use super::keys::Params;
 use super::limits;
 use super::login::Claim;
+use super::medium::Span;
 use super::output::{Output, Room};
 use super::pdu::{Answer, Asked, Header, NO_TAG, Pdu};
 use super::scsi::{self, Outcome, Units};
 use super::sense::Sense;
 use super::session::{End, TargetEntry};
-use super::tasks::{Task, Tasks, Transfer};
+use super::tasks::{Comparison, Task, Tasks, Transfer, Work};
 use super::text::{self, Answers};
 
 /// Why a PDU was rejected (RFC 7143 11.17.1).
@@ -33,15 +34,15 @@ pub enum Rejection {
     InvalidField = 0x09,
 }
 
-/// What reads the medium for a session: a place in the output, and the transfer that it belongs to.
+/// A piece of a medium that a session needs: where it is, and a place in the output for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
-    /// The transfer as it was before.
-    pub transfer: Transfer,
+    /// The unit's number.
+    pub lun: u8,
+    /// The bytes, of which a last block's tail may lie behind the medium's end.
+    pub span: Span,
     /// Where the data goes.
     pub room: Room,
-    /// How much.
-    pub length: usize,
     /// Whether status goes with it.
     last: bool,
 }
@@ -135,7 +136,7 @@ impl Session {
             Asked::Text => self.on_text(pdu, out),
             Asked::Logout => self.on_logout(&pdu.header, out),
             Asked::Snack => self.reject(pdu, Rejection::Snack, out),
-            Asked::DataOut => self.reject(pdu, Rejection::Protocol, out),
+            Asked::DataOut => self.on_data_out(pdu, out),
             Asked::Unknown(_) => self.reject(pdu, Rejection::NotSupported, out),
             Asked::Login => return Err(End::Protocol("a login within a session")),
         }
@@ -145,36 +146,58 @@ impl Session {
     /// Works on the outstanding tasks until a medium must be read, the output is full, or nothing is left.
     pub fn next(&mut self, out: &mut Output) -> Next {
         loop {
-            if let Some(transfer) = self.tasks.current {
-                return self.data_in(transfer, out);
-            }
             if !out.fits(limits::RECEIVE_SEGMENT) {
                 return Next::Rest;
             }
-            let Some(task) = self.tasks.pop() else {
-                return Next::Rest;
-            };
-            self.start(task, out);
+            match &self.tasks.current {
+                Some(Work::Transfer(transfer)) => return self.data_in(*transfer, out),
+                Some(Work::Comparison(_)) => {
+                    if let Some(next) = self.compare(out) {
+                        return next;
+                    }
+                }
+                None => match self.tasks.pop() {
+                    Some(task) => self.start(task, out),
+                    None => return Next::Rest,
+                },
+            }
         }
     }
 
     /// Takes word of a reading: whether its room holds the data now.
     pub fn on_read(&mut self, reading: Reading, read: bool, out: &mut Output) {
-        let mut transfer = reading.transfer;
-        self.tasks.current = None;
-        if !read {
-            out.undo(reading.room);
-            let reached = transfer.sent;
-            self.respond(&transfer.task, Err(Sense::READ_ERROR), reached, transfer.data_sn, out);
-            return;
+        match self.tasks.current.take() {
+            Some(Work::Transfer(mut transfer)) if read => {
+                out.finish(reading.room);
+                transfer.advance(reading.span.length());
+                if reading.last {
+                    self.stat_sn = self.stat_sn.wrapping_add(1);
+                } else {
+                    self.tasks.current = Some(Work::Transfer(transfer));
+                }
+            }
+            Some(Work::Comparison(mut comparison)) if read => {
+                comparison.compare(out.room(reading.room));
+                out.undo(reading.room);
+                self.tasks.current = Some(Work::Comparison(comparison));
+            }
+            Some(Work::Transfer(Transfer { task, sent, data_sn, .. })) => {
+                out.undo(reading.room);
+                self.respond(&task, Err(Sense::READ_ERROR), sent, data_sn, out);
+            }
+            Some(Work::Comparison(comparison)) => {
+                out.undo(reading.room);
+                let Comparison { task, compared, r2t_sn, .. } = *comparison;
+                self.respond(&task, Err(Sense::READ_ERROR), compared, r2t_sn, out);
+            }
+            None => out.undo(reading.room),
         }
-        out.finish(reading.room);
-        transfer.advance(reading.length);
-        if reading.last {
-            self.stat_sn = self.stat_sn.wrapping_add(1);
-        } else {
-            self.tasks.current = Some(transfer);
-        }
+    }
+
+    /// Whether a piece of data waits to be compared: no other may come before.
+    #[must_use]
+    pub fn is_comparing(&self) -> bool {
+        matches!(&self.tasks.current, Some(Work::Comparison(comparison)) if comparison.piece.is_some())
     }
 
     /// When [`Self::on_time`] wants to be called at the latest.
@@ -262,17 +285,15 @@ impl Session {
             Outcome::Good => self.respond(&task, Ok(()), 0, 0, out),
             Outcome::Check(sense) => self.respond(&task, Err(sense), 0, 0, out),
             Outcome::Data(data) => self.send(&task, &data, out),
-            Outcome::Compare { .. } => self.respond(&task, Err(Sense::field(1)), 0, 0, out),
+            Outcome::Compare(lun, span) => {
+                self.tasks.current = Some(Work::Comparison(Box::new(Comparison::new(task, lun, span))));
+            }
             Outcome::Read(lun, span) => {
-                if task.writes && !task.reads {
-                    // The initiator takes the command for a write: it would wait for us to ask for data.
-                    return self.respond(&task, Err(Sense::COMMAND_INFORMATION), 0, 0, out);
-                }
                 let transfer = Transfer::new(task, lun, span);
                 if transfer.left.length() == 0 {
                     return self.respond(&task, Ok(()), span.length(), 0, out);
                 }
-                self.tasks.current = Some(transfer);
+                self.tasks.current = Some(Work::Transfer(transfer));
             }
         }
     }
@@ -309,7 +330,8 @@ impl Session {
         if !out.fits(length) {
             return Next::Rest;
         }
-        let last = u64::try_from(length).unwrap_or(u64::MAX) >= transfer.left.length();
+        let span = transfer.left.first(u64::try_from(length).unwrap_or(0));
+        let last = span.length() == transfer.left.length();
         let mut header = transfer.header(ends_burst);
         if last {
             // Phase collapse: GOOD status needs no PDU of its own (RFC 7143 11.7.3).
@@ -319,7 +341,44 @@ impl Session {
         }
         self.set_window(&mut header);
         let room = out.reserve(header, length);
-        Next::Read(Reading { transfer, room, length, last })
+        Next::Read(Reading { lun: transfer.lun, span, room, last })
+    }
+
+    /// Goes on with a comparison: reads what the waiting piece is compared with, asks for more, or
+    /// answers. Nothing where the task is done.
+    fn compare(&mut self, out: &mut Output) -> Option<Next> {
+        let Some(Work::Comparison(comparison)) = &mut self.tasks.current else {
+            return None;
+        };
+        if let Some(piece) = &comparison.piece {
+            // The room behind the output holds what the medium has, and is given back before anything is sent.
+            let room = out.reserve(Header::answer(Answer::DataIn, comparison.task.tag), piece.len());
+            let span = comparison.left.first(u64::try_from(piece.len()).unwrap_or(0));
+            return Some(Next::Read(Reading { lun: comparison.lun, span, room, last: false }));
+        }
+        if comparison.left.length() == 0 {
+            let result = if comparison.differs { Err(Sense::MISCOMPARE) } else { Ok(()) };
+            let (task, available, r2t_sn) = (comparison.task, comparison.available, comparison.r2t_sn);
+            self.tasks.current = None;
+            self.respond(&task, result, available, r2t_sn, out);
+            return None;
+        }
+        if let Some(mut header) = comparison.ask(self.params.max_burst) {
+            header.set_word(24, self.stat_sn);
+            self.set_window(&mut header);
+            out.push(header, &[]);
+        }
+        Some(Next::Rest)
+    }
+
+    fn on_data_out(&mut self, pdu: &Pdu<'_>, out: &mut Output) {
+        let taken = match &mut self.tasks.current {
+            Some(Work::Comparison(comparison)) => comparison.take(&pdu.header, pdu.data),
+            Some(Work::Transfer(_)) | None => false,
+        };
+        if !taken {
+            self.reject(pdu, Rejection::Protocol, out);
+        }
     }
 
     /// Sends a SCSI Response (RFC 7143 11.4).
@@ -433,6 +492,10 @@ impl Session {
     fn send_targets(&self, which: &str, answers: &mut Answers) {
         let which = which.to_lowercase();
         let own = self.claim.target.as_deref();
+        if let Some(own) = own.filter(|own| which.is_empty() && self.targets.iter().all(|target| target.name != *own)) {
+            // The addresses are those that the initiator has.
+            answers.add("TargetName", own);
+        }
         for target in &self.targets {
             let shown = match which.as_str() {
                 "all" => self.claim.discovery,

@@ -13,24 +13,13 @@ pub struct Params {
     pub send_segment: usize,
     /// MaxBurstLength, in bytes.
     pub max_burst: u32,
-    /// FirstBurstLength, in bytes.
-    pub first_burst: u32,
-    /// ImmediateData.
-    pub immediate_data: bool,
     /// Whether our MaxRecvDataSegmentLength was declared already.
     declared: bool,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self {
-            digests: Digests::default(),
-            send_segment: 8192,
-            max_burst: 262_144,
-            first_burst: 65_536,
-            immediate_data: true,
-            declared: false,
-        }
+        Self { digests: Digests::default(), send_segment: 8192, max_burst: 262_144, declared: false }
     }
 }
 
@@ -58,13 +47,12 @@ impl Params {
             // The larger one wins; ours is 0, so that theirs is the result (13.15).
             "DefaultTime2Wait" => within(value, 0..=3600).map(|theirs| theirs.to_string()),
             "MaxBurstLength" => self.max_burst(value),
-            "FirstBurstLength" => self.first_burst(value),
+            // Means nothing without immediate and unsolicited data (13.14).
+            "FirstBurstLength" => within(value, LENGTHS).map(|theirs| theirs.to_string()),
             // Or-ed with our Yes (13.10, 13.18, 13.19).
             "InitialR2T" | "DataPDUInOrder" | "DataSequenceInOrder" => boolean(value).map(|_| "Yes".to_owned()),
-            "ImmediateData" => boolean(value).map(|theirs| {
-                self.immediate_data = theirs;
-                yes_no(theirs)
-            }),
+            // And-ed with our No (13.11): nothing here is written, so that no data comes unasked.
+            "ImmediateData" => boolean(value).map(|_| "No".to_owned()),
             "TaskReporting" => list(value, &["RFC3720"]).map(str::to_owned),
             // The smaller one wins (RFC 7144 7.1.1); level 1 is RFC 7143.
             "iSCSIProtocolLevel" => least(value, 0..=31, 1),
@@ -95,13 +83,6 @@ impl Params {
         self.max_burst = within(value, LENGTHS)?;
         Some(self.max_burst.to_string())
     }
-
-    /// Never more than one segment of ours: what is not solicited comes as immediate data only.
-    fn first_burst(&mut self, value: &str) -> Option<String> {
-        let ours = u32::try_from(limits::RECEIVE_SEGMENT).unwrap_or(512);
-        self.first_burst = within(value, LENGTHS)?.min(ours);
-        Some(self.first_burst.to_string())
-    }
 }
 
 /// The first value of the initiator's list that we support (RFC 7143 6.2.1).
@@ -116,10 +97,6 @@ fn boolean(value: &str) -> Option<bool> {
         "No" => Some(false),
         _ => None,
     }
-}
-
-fn yes_no(value: bool) -> String {
-    if value { "Yes" } else { "No" }.to_owned()
 }
 
 fn within(value: &str, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
@@ -145,13 +122,13 @@ mod tests {
             ("MaxConnections", "0", Some("Reject")),
             ("InitialR2T", "No", Some("Yes")),
             ("InitialR2T", "Maybe", Some("Reject")),
-            ("ImmediateData", "Yes", Some("Yes")),
+            ("ImmediateData", "Yes", Some("No")),
             ("ImmediateData", "No", Some("No")),
             ("MaxRecvDataSegmentLength", "65536", None),
             ("MaxRecvDataSegmentLength", "511", Some("Reject")),
             ("MaxBurstLength", "16776192", Some("16776192")),
             ("MaxBurstLength", "16777216", Some("Reject")),
-            ("FirstBurstLength", "262144", Some("8192")),
+            ("FirstBurstLength", "262144", Some("262144")),
             ("FirstBurstLength", "4096", Some("4096")),
             ("DefaultTime2Wait", "2", Some("2")),
             ("DefaultTime2Retain", "20", Some("0")),

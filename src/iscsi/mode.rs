@@ -55,9 +55,9 @@ pub fn sense(lun: &Lun, asked: Asked) -> Result<Vec<u8>, Sense> {
 }
 
 fn header(kind: Kind, ten: bool, descriptor: usize, pages: usize) -> Vec<u8> {
-    // Write-protected, DPO and FUA understood (SBC-3 6.5.1); MMC-6 defines no such bits.
+    // Write-protected, without DPO and FUA (SBC-3 6.5.1); MMC-6 defines no such bits.
     let specific = match kind {
-        Kind::Disk => 0x90,
+        Kind::Disk => 0x80,
         Kind::Cdrom => 0,
     };
     let rest = descriptor + pages;
@@ -112,10 +112,10 @@ mod tests {
     fn a_disk_says_that_it_is_write_protected() {
         let lun = Lun::new(Kind::Disk, 512 * 7, Identity::of(b""));
         let six = sense(&lun, asked(false, 0, 0x0a)).unwrap();
-        assert_eq!(six[..12], [3 + 8 + 12, 0, 0x90, 8, 0, 0, 0, 7, 0, 0, 2, 0]);
+        assert_eq!(six[..12], [3 + 8 + 12, 0, 0x80, 8, 0, 0, 0, 7, 0, 0, 2, 0]);
         let ten = sense(&lun, asked(true, 0, ALL)).unwrap();
         assert_eq!(usize::from(ten[1]) + 2, ten.len());
-        assert_eq!(ten[3], 0x90);
+        assert_eq!(ten[3], 0x80);
         let changeable = sense(&lun, asked(false, 1, 0x0a)).unwrap();
         assert!(changeable[14..].iter().all(|byte| *byte == 0));
     }

@@ -14,15 +14,8 @@ pub enum Outcome {
     Data(Vec<u8>),
     /// The bytes of a span of the unit with this number.
     Read(u8, Span),
-    /// Data-Out is to be compared with a span: block after block, or one block with each of them.
-    Compare {
-        /// The unit's number.
-        lun: u8,
-        /// What is compared.
-        span: Span,
-        /// Whether one block is compared with each block of the span.
-        same: bool,
-    },
+    /// Data-Out is to be compared with the bytes of a span of the unit with this number.
+    Compare(u8, Span),
     /// CHECK CONDITION.
     Check(Sense),
 }
@@ -152,9 +145,7 @@ impl Unit {
         match command {
             Command::Read { start, blocks } => Ok(Outcome::Read(self.number, span(start, blocks)?)),
             Command::Touch { start, blocks } => span(start, blocks).map(|_| Outcome::Good),
-            Command::Compare { start, blocks, same } => {
-                Ok(Outcome::Compare { lun: self.number, span: span(start, blocks)?, same })
-            }
+            Command::Compare { start, blocks } => Ok(Outcome::Compare(self.number, span(start, blocks)?)),
             Command::ReadCapacity10 => Ok(Outcome::Data(spc::capacity_10(&self.lun))),
             Command::ReadCapacity16 { room } => Ok(cut(spc::capacity_16(&self.lun), room)),
             Command::ReadToc { msf, format, track, room } => Ok(cut(mmc::toc(&self.lun, msf, format, track)?, room)),

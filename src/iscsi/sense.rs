@@ -21,8 +21,6 @@ impl Sense {
     pub const NO_MEDIUM: Self = sense(2, 0x3a, 0);
     /// MEDIUM ERROR, unrecovered read error.
     pub const READ_ERROR: Self = sense(3, 0x11, 0);
-    /// ILLEGAL REQUEST, parameter list length error.
-    pub const PARAMETER_LENGTH: Self = sense(5, 0x1a, 0);
     /// ILLEGAL REQUEST, invalid command operation code.
     pub const OPCODE: Self = sense(5, 0x20, 0);
     /// ILLEGAL REQUEST, logical block address out of range.
@@ -35,8 +33,6 @@ impl Sense {
     pub const REMOVAL_PREVENTED: Self = sense(5, 0x53, 2);
     /// DATA PROTECT, write protected.
     pub const WRITE_PROTECTED: Self = sense(7, 0x27, 0);
-    /// ABORTED COMMAND, invalid field in the command information unit (its direction is wrong).
-    pub const COMMAND_INFORMATION: Self = sense(0xb, 0x0e, 3);
     /// MISCOMPARE during verify operation.
     pub const MISCOMPARE: Self = sense(0xe, 0x1d, 0);
 

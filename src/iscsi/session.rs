@@ -291,7 +291,7 @@ impl Connection {
     fn listens(&self) -> bool {
         let open = match &self.phase {
             Phase::Login { .. } | Phase::Admitted { .. } => true,
-            Phase::Full(session) => session.end.is_none(),
+            Phase::Full(session) => session.end.is_none() && !session.is_comparing(),
             Phase::Asking { .. } | Phase::Attaching { .. } | Phase::Over(_) => false,
         };
         open && self.out.fits(limits::RECEIVE_SEGMENT)
@@ -346,9 +346,8 @@ impl Connection {
         let Phase::Full(session) = &self.phase else {
             return Step::Receive;
         };
-        let wanted = reading.transfer.left.first(u64::try_from(reading.length).unwrap_or(0));
-        let lun = reading.transfer.lun;
-        let span = session.units().lun(lun).map_or(wanted.first(0), |unit| unit.stored(wanted));
+        let lun = reading.lun;
+        let span = session.units().lun(lun).map_or(reading.span.first(0), |unit| unit.stored(reading.span));
         let stored = usize::try_from(span.length()).unwrap_or(0);
         self.out.room(reading.room)[stored..].fill(0);
         Step::Read(Read { lun, span, reading })

@@ -109,11 +109,122 @@ impl Transfer {
     }
 
     /// Counts a Data-In of `length` bytes as sent.
-    pub fn advance(&mut self, length: usize) {
-        let length = u64::try_from(length).unwrap_or(0);
+    pub fn advance(&mut self, length: u64) {
         self.left = self.left.after(length);
         self.sent += length;
         self.data_sn = self.data_sn.wrapping_add(1);
+    }
+}
+
+/// A VERIFY that compares: it asks for data burst by burst, and holds each piece until it is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// The task.
+    pub task: Task,
+    /// The unit's number.
+    pub lun: u8,
+    /// What is still to be compared.
+    pub left: Span,
+    /// All bytes that the command compares, were they sent.
+    pub available: u64,
+    /// Bytes compared.
+    pub compared: u64,
+    /// Bytes asked for.
+    pub asked: u64,
+    /// R2Ts sent.
+    pub r2t_sn: u32,
+    /// Number of the next Data-Out of the burst.
+    pub data_sn: u32,
+    /// What came and is not compared yet.
+    pub piece: Option<Vec<u8>>,
+    /// Whether a byte differed.
+    pub differs: bool,
+}
+
+impl Comparison {
+    /// Starts comparing a span, as far as the initiator has data for it.
+    #[must_use]
+    pub fn new(task: Task, lun: u8, span: Span) -> Self {
+        let brings = if task.writes { task.expected } else { 0 };
+        Self {
+            task,
+            lun,
+            left: span.first(brings.into()),
+            available: span.length(),
+            compared: 0,
+            asked: 0,
+            r2t_sn: 0,
+            data_sn: 0,
+            piece: None,
+            differs: false,
+        }
+    }
+
+    /// The R2T for the next burst, where the one before is here and there is more (RFC 7143 11.8).
+    pub fn ask(&mut self, burst: u32) -> Option<Header> {
+        if self.compared < self.asked || self.left.length() == 0 {
+            return None;
+        }
+        let length = self.left.first(burst.max(1).into()).length();
+        let mut header = Header::answer(Answer::ReadyToTransfer, self.task.tag);
+        header.0[8..16].copy_from_slice(&self.task.lun);
+        header.set_word(36, self.r2t_sn);
+        self.r2t_sn = self.r2t_sn.wrapping_add(1);
+        header.set_word(20, self.transfer_tag());
+        header.set_word(40, u32::try_from(self.asked).unwrap_or(u32::MAX));
+        header.set_word(44, u32::try_from(length).unwrap_or(u32::MAX));
+        self.asked += length;
+        self.data_sn = 0;
+        Some(header)
+    }
+
+    /// Takes a Data-Out that continues the burst; tells whether it does (RFC 7143 11.7).
+    pub fn take(&mut self, header: &Header, data: &[u8]) -> bool {
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        let continues = header.task_tag() == self.task.tag
+            && header.word(20) == self.transfer_tag()
+            && header.word(36) == self.data_sn
+            && u64::from(header.word(40)) == self.compared
+            && self.piece.is_none()
+            && !data.is_empty()
+            && length <= self.asked - self.compared;
+        if continues {
+            self.data_sn = self.data_sn.wrapping_add(1);
+            self.piece = Some(data.to_vec());
+        }
+        continues
+    }
+
+    /// Compares the piece with what the medium has.
+    pub fn compare(&mut self, stored: &[u8]) {
+        let Some(piece) = self.piece.take() else { return };
+        self.differs |= piece != stored;
+        let length = u64::try_from(piece.len()).unwrap_or(0);
+        self.left = self.left.after(length);
+        self.compared += length;
+    }
+
+    /// The transfer tag of the latest R2T; never the one that names nothing.
+    fn transfer_tag(&self) -> u32 {
+        self.r2t_sn & 0x7fff_ffff
+    }
+}
+
+/// What is done for the task under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Its Data-In is on its way.
+    Transfer(Transfer),
+    /// Its Data-Out is being compared.
+    Comparison(Box<Comparison>),
+}
+
+impl Work {
+    fn task(&self) -> &Task {
+        match self {
+            Self::Transfer(transfer) => &transfer.task,
+            Self::Comparison(comparison) => &comparison.task,
+        }
     }
 }
 
@@ -121,8 +232,8 @@ impl Transfer {
 #[derive(Debug, Default)]
 pub struct Tasks {
     waiting: VecDeque<Task>,
-    /// The task whose Data-In is on its way.
-    pub current: Option<Transfer>,
+    /// The task under way.
+    pub current: Option<Work>,
 }
 
 impl Tasks {
@@ -158,14 +269,14 @@ impl Tasks {
     pub fn abort(&mut self, picked: impl Fn(&Task) -> bool) -> bool {
         let before = self.all().count();
         self.waiting.retain(|task| !picked(task));
-        if self.current.as_ref().is_some_and(|transfer| picked(&transfer.task)) {
+        if self.current.as_ref().is_some_and(|work| picked(work.task())) {
             self.current = None;
         }
         self.all().count() < before
     }
 
     fn all(&self) -> impl Iterator<Item = &Task> {
-        self.current.iter().map(|transfer| &transfer.task).chain(&self.waiting)
+        self.current.iter().map(Work::task).chain(&self.waiting)
     }
 }
 
@@ -189,7 +300,7 @@ mod tests {
             let header = transfer.header(ends);
             assert_eq!((header.word(36), u64::from(header.word(40))), (transfer.data_sn, transfer.sent));
             seen.push((length, ends));
-            transfer.advance(length);
+            transfer.advance(length as u64);
         }
         assert_eq!(seen, [(24_000, false), (24_000, false), (17_536, true), (24_000, false), (12_864, true)]);
     }
@@ -208,8 +319,10 @@ mod tests {
     #[test]
     fn an_aborted_task_is_gone_wherever_it_was() {
         let lun = Lun::new(Kind::Disk, 512, Identity::of(b""));
-        let mut tasks =
-            Tasks { current: Some(Transfer::new(task(1, 512), 0, lun.span(0, 1).unwrap())), ..Tasks::default() };
+        let mut tasks = Tasks {
+            current: Some(Work::Transfer(Transfer::new(task(1, 512), 0, lun.span(0, 1).unwrap()))),
+            ..Tasks::default()
+        };
         tasks.push(task(2, 0));
         tasks.push(task(3, 0));
         assert!(tasks.holds(1) && tasks.holds(3));

@@ -163,7 +163,7 @@ fn new_record(tree: &Tree<'_>, records: &[Record], name: &str, content: Content)
     let mut identifier = match tree.spelling() {
         Spelling::Plain => emit::plain_identifier(name),
         Spelling::Joliet => {
-            let versioned = files().next().is_none_or(|record| record.identifier.ends_with(&[0, b';', 0, b'1']));
+            let versioned = files().next().is_some_and(|record| record.identifier.ends_with(&[0, b';', 0, b'1']));
             emit::joliet_identifier(&if versioned { format!("{name};1") } else { name.to_owned() })
         }
     };

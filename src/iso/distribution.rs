@@ -27,6 +27,32 @@ pub enum Family {
     Unknown,
 }
 
+impl Family {
+    const ALL: [Self; 16] = [
+        Self::CoreOs,
+        Self::Fedora,
+        Self::RedHat,
+        Self::Debian,
+        Self::Ubuntu,
+        Self::Suse,
+        Self::Arch,
+        Self::Alpine,
+        Self::NixOs,
+        Self::Proxmox,
+        Self::Windows,
+        Self::Esxi,
+        Self::Memtest,
+        Self::Grub,
+        Self::CloudSeed,
+        Self::Unknown,
+    ];
+
+    /// Reads a family's name as `Display` writes it; whatever else is unknown.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|family| family.to_string() == name).unwrap_or(Self::Unknown)
+    }
+}
+
 /// Is what an image holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Distribution {

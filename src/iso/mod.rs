@@ -4,6 +4,7 @@
 //! the few extents in which the host's view differs; `View` reads as the whole.
 
 mod add;
+mod cidata;
 mod compose;
 mod coreos;
 mod descriptor;
@@ -25,7 +26,9 @@ mod tell;
 mod tree;
 mod udf;
 mod volume;
+mod wishes;
 
+pub use cidata::{SEED_FILES, meta_data, seed};
 pub use compose::{Composed, ImplantedDigest, Wishes, compose};
 pub use coreos::{CoreOs, KargsArea};
 pub use descriptor::{Descriptor, Extent, PathTables, Spelling, Volume};
@@ -38,6 +41,7 @@ pub use hybrid::Hybrid;
 pub use implanted::Implanted;
 pub use menu::{Dialect, Edit, MenuEntry};
 pub use overlay::{Overlay, Patch, Piece, Pieces, Tag, View};
-pub use read::{ImageFile, Memory, ReadAt};
+pub use read::{FileWithin, ImageFile, Memory, ReadAt};
 pub use tree::{Entry, Kind};
 pub use volume::Iso;
+pub use wishes::{kernel_arguments, wishes};

@@ -153,7 +153,7 @@ fn settle(mut host: Host, before: Option<&Host>, moment: Moment<'_>) -> Host {
     let wished_before = before.map_or(&Boots::LocalDisk, |before| &before.spec.image);
     let change = match &host.spec.image {
         image if image == wished_before => return host,
-        Boots::LocalDisk => lifecycle::Change::Release,
+        Boots::LocalDisk | Boots::Menu => lifecycle::Change::Release,
         Boots::Image(_) => lifecycle::Change::Assign,
     };
     advance(host, change, moment.at, moment.policy)
@@ -234,12 +234,13 @@ fn sight(state: &mut Snapshot, mac: Mac, sighting: Sighting, moment: Moment<'_>)
 
 fn seen(mut host: Host, sighting: Sighting, at: Timestamp) -> Host {
     let address = sighting.address.filter(|address| !is_nowhere(*address));
-    if sighting.firmware.is_none() && address.is_none() {
+    if sighting.firmware.is_none() && address.is_none() && sighting.uuid.is_none() {
         return host;
     }
     host.status.last_seen = Some(at);
     host.status.firmware = sighting.firmware.or(host.status.firmware);
     host.status.address = address.or(host.status.address);
+    host.status.uuid = sighting.uuid.or(host.status.uuid);
     host
 }
 

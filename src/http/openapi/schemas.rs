@@ -149,6 +149,7 @@ fn host_spec() -> Value {
                     "password": text("Password. Reads show REDACTED where there is one; REDACTED written back leaves it."),
                 },
             },
+            "kernelArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that this host gets beside those of its image."},
             "localDisk": {
                 "type": "object", "description": "Where the machine's own disk is, where leaving iPXE misses it.",
                 "properties": {
@@ -191,6 +192,12 @@ fn image_spec() -> Value {
             "description": text("Words for people."),
             "readOnly": {"type": "boolean", "default": true, "description": "Always true: a CD-ROM is read-only."},
             "bootConfigs": {"type": "array", "items": {"type": "string"}, "description": "Boot configs that hosts may combine with the ISO."},
+            "method": {"type": "string", "enum": ["sanboot", "kernel", "sanhook", "http", "chain"], "default": "sanboot", "description": "How a machine boots the ISO: its own loader over iSCSI, its kernel over HTTP, that with the ISO attached, the ISO over HTTP, or another URL."},
+            "url": text("What method chain goes to."),
+            "kernelArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that every boot of the ISO gets, beside those in its own menus."},
+            "removeArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that are taken out: whole, or by name with its '='."},
+            "configDelivery": {"type": "string", "enum": ["auto", "embed", "seed", "none"], "default": "auto", "description": "How the installer is told where a host's config is: by kernel arguments, within the ISO, by a NoCloud seed, or not at all."},
+            "companions": {"type": "array", "items": {"type": "string"}, "description": "ISOs that are attached beside this one."},
             "portal": {
                 "type": "object", "required": ["address", "targetIqn"], "description": "Target elsewhere that serves the ISO in our stead.",
                 "properties": {
@@ -215,6 +222,16 @@ fn image_status() -> Value {
             "sizeBytes": {"type": "integer", "format": "int64", "description": "Size of the file."},
             "sha256": text("Digest of the file, where it was uploaded."),
             "volumeID": text("Volume identifier."),
+            "distribution": text("What the ISO holds, in its makers' words."),
+            "family": text("The distribution's family."),
+            "kernel": {
+                "type": "object", "description": "What the ISO's own menu boots first.",
+                "properties": {
+                    "kernel": text("Path of the kernel in the ISO."),
+                    "initrds": {"type": "array", "items": {"type": "string"}, "description": "Paths of the initrds in the ISO."},
+                    "arguments": text("Arguments of the kernel."),
+                },
+            },
             "boots": {
                 "type": "object", "description": "Firmware that finds something to boot in the ISO.",
                 "properties": {

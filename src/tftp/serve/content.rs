@@ -12,6 +12,7 @@ use bytes::Bytes;
 use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise};
 use nix::sys::stat::Mode;
 
+use crate::iso::ReadAt;
 use crate::tftp::path::RelativePath;
 
 /// How many entries of a folder are looked at for a name in another case.
@@ -24,6 +25,8 @@ pub enum Content {
     Shared(Bytes),
     /// An open file, read as it is sent.
     File(Arc<File>, u64),
+    /// A file within an image.
+    Medium(Arc<dyn ReadAt>),
 }
 
 impl Content {
@@ -32,6 +35,7 @@ impl Content {
         match self {
             Content::Shared(bytes) => bytes.len() as u64,
             Content::File(_, size) => *size,
+            Content::Medium(medium) => medium.len(),
         }
     }
 
@@ -68,6 +72,11 @@ impl Content {
             Content::File(file, _) => {
                 let mut part = vec![0; end.saturating_sub(start)];
                 file.read_exact_at(&mut part, span.start)?;
+                Ok(part.into())
+            }
+            Content::Medium(medium) => {
+                let mut part = vec![0; end.saturating_sub(start)];
+                medium.read_at(span.start, &mut part)?;
                 Ok(part.into())
             }
         }

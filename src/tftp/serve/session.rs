@@ -59,6 +59,7 @@ pub struct Asking {
 
 /// Says how far a session has come.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all sessions are sending: a box would cost each of them")]
 pub enum Stage {
     /// The answer is not known yet.
     Waiting,

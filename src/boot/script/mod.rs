@@ -1,0 +1,212 @@
+//! The decision in the boot loaders' words: iPXE's scripts, PXELINUX's and GRUB's configurations.
+
+mod grub;
+mod ipxe;
+mod pxelinux;
+
+pub use ipxe::hook;
+
+use crate::fleet::{Host, Image, KernelFiles, Mac};
+
+use super::{Site, Verdict};
+
+/// Says who reads the script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Ipxe,
+    /// `autoexec.ipxe`, which iPXE runs before it has opened its card.
+    Autoexec,
+    Pxelinux,
+    Grub,
+}
+
+/// Is what a script needs beside its verdict.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    pub site: &'a Site,
+    pub mac: Mac,
+    pub host: Option<&'a Host>,
+    /// Is the image that the verdict names, for its portal.
+    pub image: Option<&'a Image>,
+    /// Holds the kernel arguments that the host gets beside those in the image's own menu.
+    pub arguments: &'a [String],
+    /// Lists the images of a menu, by name and description.
+    pub choices: &'a [(String, String)],
+}
+
+/// Writes what carries out a verdict. It always ends somewhere sensible.
+pub fn render(verdict: &Verdict, form: Form, context: &Context<'_>) -> String {
+    match form {
+        Form::Ipxe => ipxe::render(verdict, context, false),
+        Form::Autoexec => ipxe::render(verdict, context, true),
+        Form::Pxelinux => pxelinux::render(verdict, context),
+        Form::Grub => grub::render(verdict, context),
+    }
+}
+
+impl Context<'_> {
+    /// Names the machine, for whoever reads its screen.
+    fn name(&self) -> String {
+        let name = self.host.map_or("an unknown machine", |host| host.metadata.name.as_str());
+        format!("{name} ({})", self.mac)
+    }
+
+    /// Gives the image's kernel with all the arguments that the host gets.
+    fn kernel(&self) -> Option<Kernel<'_>> {
+        let image = self.image?;
+        let KernelFiles { kernel, initrds, arguments } = image.status.kernel.as_ref()?;
+        let removed = |word: &&str| {
+            image.spec.remove_arguments.iter().any(|remove| match remove.strip_suffix('=') {
+                Some(_) => word.starts_with(remove.as_str()),
+                None => *word == remove,
+            })
+        };
+        let own = arguments.split_whitespace().filter(|word| !removed(word) && !word.starts_with("initrd="));
+        let words = own.map(str::to_owned).chain(self.arguments.iter().cloned());
+        Some(Kernel { image: image.metadata.name.as_str(), path: kernel, initrds, words: words.collect() })
+    }
+}
+
+/// Is a kernel out of an image, for loaders that take kernels.
+struct Kernel<'a> {
+    image: &'a str,
+    path: &'a str,
+    initrds: &'a [String],
+    words: Vec<String>,
+}
+
+impl Kernel<'_> {
+    /// Gives where a file of the image is found below our roots, over HTTP and TFTP alike.
+    fn place(&self, path: &str) -> String {
+        format!("iso/{}/{}", self.image, path.trim_start_matches('/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::Why;
+    use crate::boot::site::tests::site;
+    use crate::fleet::{HostSpec, HostStatus, ImageSpec, ImageStatus, LocalDisk, Meta, Method, Portal};
+
+    fn script(verdict: &Verdict, form: Form, edit: impl FnOnce(&mut Host, &mut Image)) -> String {
+        let mac = Mac([0xac, 0x1f, 0x6b, 0x8a, 0xa7, 0x9c]);
+        let meta = |name: &str| Meta::named(name.parse().unwrap(), None);
+        let mut host = Host { metadata: meta("server1"), spec: HostSpec::for_mac(mac), status: HostStatus::default() };
+        let kernel = KernelFiles {
+            kernel: "/images/vmlinuz".into(),
+            initrds: vec!["/images/initrd.img".into()],
+            arguments: "quiet rd.live.image initrd=initrd.img".into(),
+        };
+        let status = ImageStatus { kernel: Some(kernel), ..ImageStatus::default() };
+        let mut image = Image { metadata: meta("coreos-live"), spec: ImageSpec::of_file("a.iso"), status };
+        edit(&mut host, &mut image);
+        let arguments = ["console=ttyS0".to_owned()];
+        let choices = [("coreos-live".to_owned(), "Fedora CoreOS".to_owned())];
+        let site = site("hold");
+        let context = Context {
+            site: &site,
+            mac,
+            host: Some(&host),
+            image: Some(&image),
+            arguments: &arguments,
+            choices: &choices,
+        };
+        render(verdict, form, &context)
+    }
+
+    fn live() -> Verdict {
+        Verdict::SanBoot("coreos-live".parse().unwrap())
+    }
+
+    fn done() -> Verdict {
+        Verdict::LocalDisk(Why::InstallDone)
+    }
+
+    #[test]
+    fn an_image_is_booted_from_our_target() {
+        let text = script(&live(), Form::Ipxe, |_, _| {});
+        assert!(text.starts_with("#!ipxe\necho Booting coreos-live for server1 (ac:1f:6b:8a:a7:9c)\n"), "{text}");
+        assert!(text.contains("set initiator-iqn iqn.2026-11.org.bootlatch:ac-1f-6b-8a-a7-9c\n"));
+        assert!(text.contains("sanboot iscsi:10.77.0.2::::iqn.2026-11.org.bootlatch:coreos-live ||"));
+        assert!(!text.contains("ifopen"));
+        assert!(script(&live(), Form::Autoexec, |_, _| {}).starts_with("#!ipxe\nifopen net0"));
+    }
+
+    #[test]
+    fn an_external_portal_is_named_in_its_stead() {
+        let text = script(&live(), Form::Ipxe, |_, image| {
+            let target_iqn = "iqn.2000-02.com.mikrotik:file4".into();
+            image.spec.portal = Some(Portal { address: "192.168.10.1".parse().unwrap(), port: 3261, target_iqn });
+        });
+        assert!(text.contains("sanboot iscsi:192.168.10.1::3261::iqn.2000-02.com.mikrotik:file4 ||"), "{text}");
+    }
+
+    #[test]
+    fn every_method_has_its_script() {
+        let by = |method, url: Option<&str>| {
+            let url = url.map(str::to_owned);
+            script(&live(), Form::Ipxe, |_, image| (image.spec.method, image.spec.url) = (method, url))
+        };
+        let kernel = by(Method::Kernel, None);
+        assert!(kernel.contains("kernel http://10.77.0.2/iso/coreos-live/images/vmlinuz quiet rd.live.image console=ttyS0 initrd=initrd.img ||"), "{kernel}");
+        assert!(
+            kernel.contains("\ninitrd http://10.77.0.2/iso/coreos-live/images/initrd.img ||")
+                && kernel.contains("\nboot ||"),
+            "{kernel}"
+        );
+        let hook = by(Method::Sanhook, None);
+        assert!(
+            hook.contains("\nsanhook iscsi:10.77.0.2::::iqn.2026-11.org.bootlatch:coreos-live ||")
+                && hook.contains("\nboot ||"),
+            "{hook}"
+        );
+        assert!(
+            by(Method::Http, None).contains("\nsanboot http://10.77.0.2/iso/coreos-live?host=ac-1f-6b-8a-a7-9c ||")
+        );
+        assert!(by(Method::Chain, Some("http://boot.example/x")).contains("\nchain http://boot.example/x ||"));
+    }
+
+    #[test]
+    fn the_disk_is_reached_on_bios_and_on_uefi() {
+        let text = script(&done(), Form::Autoexec, |_, _| {});
+        assert!(text.contains("\nexit\n:efi\nsanboot --no-describe --drive 0x80 || exit 1\n"), "{text}");
+        let text = script(&done(), Form::Ipxe, |host, _| {
+            host.spec.local_disk =
+                Some(LocalDisk { drive: Some(0x81), filename: Some("\\EFI\\debian\\shimx64.efi".into()) });
+        });
+        assert!(text.contains("--drive 0x81 --filename \\EFI\\debian\\shimx64.efi ||"), "{text}");
+    }
+
+    #[test]
+    fn a_menu_lists_images_the_disk_and_a_shell() {
+        let text = script(&Verdict::Menu, Form::Ipxe, |_, _| {});
+        for line in ["item image-0 coreos-live", "item disk", "item shell", "choose=coreos-live"] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn pxelinux_and_grub_get_the_same_decision() {
+        let text = script(&live(), Form::Pxelinux, |_, _| {});
+        assert!(text.contains("KERNEL iso/coreos-live/images/vmlinuz\n"), "{text}");
+        assert!(
+            text.contains("INITRD iso/coreos-live/images/initrd.img\n")
+                && text.contains("APPEND quiet rd.live.image console=ttyS0\n"),
+            "{text}"
+        );
+        assert!(script(&done(), Form::Pxelinux, |_, _| {}).contains("LOCALBOOT 0"));
+        let text = script(&live(), Form::Grub, |_, _| {});
+        assert!(
+            text.contains("linux (http,10.77.0.2:80)/iso/coreos-live/images/vmlinuz quiet rd.live.image console=ttyS0"),
+            "{text}"
+        );
+        assert!(script(&done(), Form::Grub, |_, _| {}).contains("exit"));
+    }
+
+    #[test]
+    fn arguments_are_taken_out_by_word_and_by_name() {
+        let text = script(&live(), Form::Pxelinux, |_, image| image.spec.remove_arguments = vec!["quiet".into()]);
+        assert!(text.contains("APPEND rd.live.image console=ttyS0\n"), "{text}");
+    }
+}

@@ -1,0 +1,142 @@
+//! The media that are open: one file for all who read an image, and the views that hosts have of it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
+
+use crate::fleet::Image;
+use crate::iso::{self, Examined, Extent, ImageFile, Iso, ReadAt, View, Wishes};
+
+/// Bounds the views that are kept after their last reader went: a reboot finds its own again.
+const VIEWS: usize = 256;
+
+/// Says why a medium cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{}: {source}", path.display())]
+    NotAnIso { path: PathBuf, source: iso::NotAnIso },
+    #[error("the view of {} cannot be made: {source}", path.display())]
+    View { path: PathBuf, source: iso::CannotCompose },
+}
+
+/// Holds open images by their path, and views by what is wished of them.
+#[derive(Debug)]
+pub struct Media {
+    isos: PathBuf,
+    open: Mutex<HashMap<PathBuf, Weak<Opened>>>,
+    views: Mutex<Vec<Kept>>,
+}
+
+/// Is a medium as somebody sees it, with what identifies its bytes.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub medium: Arc<dyn ReadAt>,
+    /// Is the same for the same bytes, over every transport, for as long as the image's file stays.
+    pub tag: String,
+}
+
+/// Is a view with what it was made of.
+type Kept = (Wishes, Arc<Opened>, Arc<View>);
+
+/// Is an image file as it was when it was opened.
+#[derive(Debug)]
+pub struct Opened {
+    pub file: Arc<ImageFile>,
+    path: PathBuf,
+    stamp: (u64, Option<SystemTime>),
+    examined: std::sync::OnceLock<Arc<Examined>>,
+}
+
+impl Media {
+    pub fn new(isos: PathBuf) -> Self {
+        Self { isos, open: Mutex::default(), views: Mutex::default() }
+    }
+
+    /// Opens an image, or joins those who have it open. A file that was replaced is opened anew.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open(&self, image: &Image) -> Result<Arc<Opened>, Error> {
+        let path = self.isos.join(&image.spec.iso_file);
+        let fail = |source| Error::File { path: path.clone(), source };
+        let stamp = stamp(&path).map_err(fail)?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = open.get(&path).and_then(Weak::upgrade).filter(|opened| opened.stamp == stamp) {
+            return Ok(opened);
+        }
+        open.retain(|_, opened| opened.strong_count() > 0);
+        let file = std::fs::File::open(&path).and_then(ImageFile::new).map_err(fail)?;
+        let opened = Arc::new(Opened { file: Arc::new(file), path: path.clone(), stamp, examined: Default::default() });
+        open.insert(path, Arc::downgrade(&opened));
+        Ok(opened)
+    }
+
+    /// Gives an image as somebody is to see it: the file itself where nothing is wished of it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the wishes cannot be met.
+    pub fn view(&self, image: &Image, wishes: Wishes) -> Result<Seen, Error> {
+        let opened = self.open(image)?;
+        if wishes == Wishes::default() {
+            return Ok(Seen { medium: opened.file.clone(), tag: opened.tag() });
+        }
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = views.iter().find(|(wished, base, _)| *wished == wishes && Arc::ptr_eq(base, &opened));
+        if let Some((_, _, view)) = known {
+            return Ok(seen(view));
+        }
+        let view = Arc::new(opened.compose(&wishes)?);
+        if views.len() == VIEWS {
+            views.remove(0);
+        }
+        views.push((wishes, opened, view.clone()));
+        Ok(seen(&view))
+    }
+
+    /// Finds a file within a medium, as the extents that hold it.
+    ///
+    /// # Errors
+    /// What is damaged of the image.
+    pub fn find(medium: &dyn ReadAt, path: &str) -> Result<Option<Vec<Extent>>, iso::NotAnIso> {
+        Iso::open(medium)?.file(path)
+    }
+}
+
+impl Opened {
+    fn tag(&self) -> String {
+        let (length, modified) = self.stamp;
+        let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+        format!("{length:x}-{:x}", since.as_nanos())
+    }
+
+    fn examined(&self) -> Result<Arc<Examined>, Error> {
+        if let Some(examined) = self.examined.get() {
+            return Ok(examined.clone());
+        }
+        let fail = |source| Error::NotAnIso { path: self.path.clone(), source };
+        let examined = Arc::new(iso::examine(&*self.file).map_err(fail)?);
+        Ok(self.examined.get_or_init(|| examined).clone())
+    }
+
+    fn compose(&self, wishes: &Wishes) -> Result<View, Error> {
+        let fail = |source| Error::View { path: self.path.clone(), source };
+        let identity = format!("{} {:?}", self.path.display(), self.stamp);
+        let composed = iso::compose(&*self.file, &*self.examined()?, identity.as_bytes(), wishes).map_err(fail)?;
+        for note in &composed.notes {
+            tracing::info!(image = %self.path.display(), note, "a view of an image");
+        }
+        Ok(View::new(self.file.clone(), Arc::new(composed.overlay)))
+    }
+}
+
+fn seen(view: &Arc<View>) -> Seen {
+    Seen { medium: view.clone(), tag: view.overlay().tag().to_string() }
+}
+
+fn stamp(path: &Path) -> std::io::Result<(u64, Option<SystemTime>)> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.len(), metadata.modified().ok()))
+}

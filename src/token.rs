@@ -1,0 +1,126 @@
+//! The token that a script carries in the URLs it names: it proves that a request comes from who was
+//! given that script. One for each install of each host; nothing of it is stored.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit, Mac as _};
+use sha2::Sha256;
+
+use crate::fleet::{Host, Mac};
+
+const KEY: usize = 32;
+/// Is how much of the authentication code goes into a token: 128 bits.
+const CODE: usize = 16;
+
+/// Makes and checks tokens, under a key that stays in the state directory.
+pub struct BootTokens {
+    key: [u8; KEY],
+}
+
+impl std::fmt::Debug for BootTokens {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("BootTokens")
+    }
+}
+
+impl BootTokens {
+    /// Reads the key, or makes one that only the owner can read.
+    ///
+    /// # Errors
+    /// What the file system says, or a key file of another length.
+    pub fn open(state_dir: &Path) -> std::io::Result<Self> {
+        let path = state_dir.join("token.key");
+        let mut key = [0; KEY];
+        match std::fs::File::open(&path) {
+            Ok(mut file) => file.read_exact(&mut key)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                for half in key.chunks_mut(16) {
+                    half.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+                }
+                let fresh = state_dir.join("token.key.new");
+                let mut file =
+                    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+                file.write_all(&key)?;
+                file.sync_all()?;
+                std::fs::rename(&fresh, &path)?;
+                std::fs::File::open(state_dir)?.sync_all()?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Self { key })
+    }
+
+    /// Gives the token of a host's present install: its MAC address, and a code over it, the host's
+    /// identity and when the install was first offered.
+    pub fn of(&self, host: &Host) -> String {
+        let mac = host.spec.boot_mac_address;
+        let code: String = self.code(host).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}{code}", mac.to_string().replace(':', ""))
+    }
+
+    /// Gives the MAC address that a token claims; what it claims is proved with `holds`.
+    pub fn claimed(token: &str) -> Option<Mac> {
+        let well_formed = token.len() == 12 + 2 * CODE && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+        well_formed.then(|| token[..12].parse().ok()).flatten()
+    }
+
+    /// Says whether a token is that of the host's present install. Takes the same time for every answer.
+    pub fn holds(&self, token: &str, host: &Host) -> bool {
+        let expected = self.of(host);
+        let differs = expected.bytes().zip(token.bytes()).fold(0, |differs, (one, two)| differs | (one ^ two));
+        expected.len() == token.len() && differs == 0
+    }
+
+    fn code(&self, host: &Host) -> [u8; CODE] {
+        let mut code = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
+        code.update(&host.spec.boot_mac_address.0);
+        code.update(host.metadata.uid.as_bytes());
+        let install = host.status.install.as_ref().and_then(|install| install.first_offer);
+        code.update(&install.map_or(0, |at| at.as_millisecond()).to_be_bytes());
+        let code = code.finalize().into_bytes();
+        std::array::from_fn(|index| code[index])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{HostSpec, HostStatus, Install, Meta};
+
+    fn host(last: u8, offered: i64) -> Host {
+        let first_offer = jiff::Timestamp::from_second(offered).ok();
+        let install = Some(Install { first_offer, ..Install::default() });
+        let status = HostStatus { install, ..HostStatus::default() };
+        Host {
+            metadata: Meta::named("h".parse().unwrap(), None),
+            spec: HostSpec::for_mac(Mac([2, 0, 0, 0, 0, last])),
+            status,
+        }
+    }
+
+    #[test]
+    fn a_token_is_of_one_host_and_one_install() {
+        let directory = tempfile::tempdir().unwrap();
+        let tokens = BootTokens::open(directory.path()).unwrap();
+        let token = tokens.of(&host(1, 100));
+        assert_eq!(BootTokens::claimed(&token), Some(Mac([2, 0, 0, 0, 0, 1])));
+        assert!(tokens.holds(&token, &host(1, 100)));
+        for other in [host(2, 100), host(1, 101)] {
+            assert!(!tokens.holds(&token, &other));
+        }
+        assert!(!tokens.holds(&token[..40], &host(1, 100)) && !tokens.holds("", &host(1, 100)));
+        let again = BootTokens::open(directory.path()).unwrap();
+        assert!(again.holds(&token, &host(1, 100)), "the key is kept");
+        let elsewhere = tempfile::tempdir().unwrap();
+        assert!(!BootTokens::open(elsewhere.path()).unwrap().holds(&token, &host(1, 100)));
+    }
+
+    #[test]
+    fn what_is_no_token_claims_nothing() {
+        for text in ["", "x", "é", &"g".repeat(44), &"0".repeat(43)] {
+            assert_eq!(BootTokens::claimed(text), None, "{text}");
+        }
+    }
+}
