@@ -78,7 +78,7 @@ fn may_name(path: &str) -> Option<Vec<&'static str>> {
         "admit" | "manifest" => vec!["admit", "boot", "fleet", "iso", "provision", "store"],
         "dhcp" | "ndp" | "tftp" | "iscsi" if rim => vec!["boot", "fleet", "store", "event", "gate", "iso"],
         "dhcp" | "ndp" | "tftp" | "iscsi" => vec!["boot", "fleet", "iso"],
-        "http" => vec!["admit", "boot", "fleet", "store", "event", "gate", "ui", "provision", "iso", "bmc"],
+        "http" => vec!["admit", "boot", "fleet", "store", "event", "gate", "media", "ui", "provision", "iso", "bmc"],
         "ui" => vec!["fleet", "event"],
         "bmc" => vec!["boot", "fleet", "store", "event"],
         "config" => vec!["boot", "fleet"],

@@ -1,7 +1,8 @@
 //! The configuration: one TOML file, proven at start, and the only place that reads it.
 
+mod dhcp;
+
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use crate::boot::{Program, Programs};
 use crate::fleet::lifecycle::{DoneWhen, Policy};
 use crate::fleet::unknown::{Rule, Rules, Treatment};
 use crate::fleet::{Architecture, Name, Who};
+
+pub use dhcp::{Dhcp, DhcpMode, Form, Interface, OtherServer};
+use dhcp::{RawDhcp, RawInterface, RawOverride};
 
 /// Is where the file is looked for when none is named; it may be missing there.
 pub const DEFAULT_PATH: &str = "/etc/bootlatch/bootlatch.toml";
@@ -40,42 +44,6 @@ pub struct Config {
     pub iscsi: Iscsi,
     /// Is how long transfers and sessions may go on after SIGTERM.
     pub stop_within: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
-    pub name: String,
-    /// Is the address that its machines reach us at; the interface's first when not given.
-    pub address: Option<IpAddr>,
-    pub mode: DhcpMode,
-}
-
-/// Says how PXE firmware is told its boot file: `[[overrides]]` names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Form {
-    /// In the offer itself.
-    Offer,
-    /// On port 4011, where the firmware asks a second time.
-    #[serde(rename = "4011")]
-    Port4011,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dhcp {
-    pub port: u16,
-    pub proxy_port: u16,
-    /// Answers a booting iPXE's router solicitation, so that it does not wait for a router that is not there.
-    pub shorten_router_wait: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DhcpMode {
-    /// Says beside somebody else's DHCP server what to boot.
-    Proxy,
-    /// Says nothing: another DHCP server points machines at us.
-    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,23 +135,6 @@ struct Raw {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawInterface {
-    name: Spanned<String>,
-    address: Option<Spanned<String>>,
-    mode: Option<DhcpMode>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawOverride {
-    mac: Option<Spanned<String>>,
-    uuid: Option<Spanned<String>>,
-    program: Option<Spanned<String>>,
-    boot_file: Option<Form>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawRule {
     mac: Option<Spanned<String>>,
     architecture: Option<Spanned<String>>,
@@ -205,15 +156,6 @@ enum RawDoneWhen {
     BootComplete,
     ConfigFetched,
     ScriptFetched,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawDhcp {
-    mode: Option<DhcpMode>,
-    port: Option<u16>,
-    proxy_port: Option<u16>,
-    shorten_router_wait: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -282,11 +224,7 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
         programs: proof.programs(raw.programs)?,
         overrides,
         forms,
-        dhcp: Dhcp {
-            port: raw.dhcp.port.unwrap_or(67),
-            proxy_port: raw.dhcp.proxy_port.unwrap_or(4011),
-            shorten_router_wait: raw.dhcp.shorten_router_wait.unwrap_or(true),
-        },
+        dhcp: proof.dhcp(&raw.dhcp)?,
         tftp: proof.tftp(&raw.tftp)?,
         http_port: flags.http_port.or(raw.http_port).unwrap_or(80),
         iscsi: proof.iscsi(raw.iscsi)?,
@@ -350,70 +288,6 @@ impl Proof<'_> {
         let number: u64 = text[..text.len() - 1].trim().parse().map_err(|_| wrong())?;
         let seconds = number.checked_mul(unit).filter(|seconds| (1..=366 * 86400).contains(seconds));
         seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(wrong)
-    }
-
-    /// Takes the one interface of the simple way, or the list of the full way.
-    fn interfaces(&self, flags: &Flags, raw: &Raw) -> Result<Vec<Interface>, Error> {
-        let usual = raw.dhcp.mode.unwrap_or(DhcpMode::Proxy);
-        let one = self.choose("interface", flags.interface.as_deref(), raw.interface.as_ref())?;
-        let address = self.choose("address", flags.address.as_deref(), raw.address.as_ref())?;
-        let span = raw.address.as_ref().map(Spanned::span);
-        let mut found = Vec::new();
-        if let Some(name) = one {
-            found.push(Interface { name, address: self.ipv4("address", span, address)?, mode: usual });
-        } else if address.is_some() {
-            return Err(self.error("address", span, "whose? name the interface beside it"));
-        }
-        // A flag names the one interface of this run, whatever the file lists.
-        let listed = if flags.interface.is_some() { &[][..] } else { &raw.interfaces };
-        for listed in listed {
-            let span = listed.address.as_ref().map(Spanned::span);
-            let address = listed.address.as_ref().map(|text| self.read("interfaces.address", text)).transpose()?;
-            let address = self.ipv4("interfaces.address", span, address)?;
-            let name = listed.name.get_ref().clone();
-            if found.iter().any(|found: &Interface| found.name == name) {
-                return Err(self.error("interfaces.name", Some(listed.name.span()), &format!("{name} is named twice")));
-            }
-            found.push(Interface { name, address, mode: listed.mode.unwrap_or(usual) });
-        }
-        if found.is_empty() {
-            return Err(self.error("interface", None, "name the interface to answer on, here or with --interface"));
-        }
-        Ok(found)
-    }
-
-    fn ipv4(
-        &self,
-        key: &str,
-        span: Option<std::ops::Range<usize>>,
-        address: Option<IpAddr>,
-    ) -> Result<Option<IpAddr>, Error> {
-        match address {
-            Some(IpAddr::V6(address)) => {
-                Err(self.error(key, span, &format!("{address} is no IPv4 address: DHCP needs one")))
-            }
-            address => Ok(address),
-        }
-    }
-
-    #[expect(clippy::type_complexity, reason = "two lists out of one, named where they go")]
-    fn overrides(&self, raw: &[RawOverride]) -> Result<(Vec<(Who, Program)>, Vec<(Who, Form)>), Error> {
-        let (mut programs, mut forms) = (Vec::new(), Vec::new());
-        for raw in raw {
-            let who = match (&raw.mac, &raw.uuid) {
-                (Some(mac), None) => Who::MacPrefix(self.mac_prefix("overrides.mac", mac)?),
-                (None, Some(uuid)) => Who::Uuid(self.read("overrides.uuid", uuid)?),
-                (Some(both), Some(_)) => {
-                    return Err(self.error("overrides", Some(both.span()), "name a mac or a uuid, not both"));
-                }
-                (None, None) => return Err(self.error("overrides", None, "name the machines by mac or uuid")),
-            };
-            if let Some(program) = &raw.program {
-                programs.push((who.clone(), self.program("overrides.program", program.span(), program.get_ref())?));
-            }
-            forms.extend(raw.boot_file.map(|form| (who, form)));
-        }
-        Ok((programs, forms))
     }
 
     fn program(&self, key: &str, span: std::ops::Range<usize>, name: &str) -> Result<Program, Error> {

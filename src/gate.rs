@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crate::boot::{Context, Facts, Form, Site, Stage, Verdict, Why, decide, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
-use crate::fleet::{BootConfig, Format, Host, Image, Mac};
+use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object};
 use crate::iso::{self, ReadAt};
-use crate::media::{self, Media};
+use crate::media::{self, Media, Seen};
 use crate::neighbours;
-use crate::store::{Change, Error, Sighting, Store};
+use crate::store::{Change, Error, Expect, Sighting, Store};
 use crate::token::BootTokens;
 
 /// Is what every protocol asks, with what it needs to answer.
@@ -124,6 +124,22 @@ impl Gate {
         }
     }
 
+    /// Assigns what somebody picked from the menu before a machine.
+    ///
+    /// # Errors
+    /// The machine is not one that is shown a menu, or the image cannot be its own.
+    pub async fn choose(&self, mac: Mac, image: &Name) -> Result<(), Why> {
+        let host = self.store.glance().host_by_mac(mac).cloned();
+        let mut host = host.filter(|host| host.spec.image == Boots::Menu).ok_or(Why::NothingAssigned)?;
+        let expect = Expect::Present(Some(host.metadata.resource_version));
+        Arc::make_mut(&mut host).spec.image = Boots::Image(image.clone());
+        match self.store.commit(Change::Put { object: Object::Host(host), expect }).await {
+            Ok(_) => Ok(()),
+            Err(Error::Unavailable(_)) => Err(Why::StoreUnavailable),
+            Err(_) => Err(Why::OtherImage),
+        }
+    }
+
     /// Writes a verdict in a boot loader's words, for a machine that reached us at an address of ours.
     pub fn render(&self, facts: &Facts, ruling: &Ruling, form: Form, at: Option<IpAddr>) -> String {
         let site = self.site_at(at);
@@ -162,12 +178,7 @@ impl Gate {
     ///
     /// # Errors
     /// The file cannot be read, or what was declared of it cannot be done.
-    pub fn medium(
-        &self,
-        image: &Image,
-        host: Option<&Host>,
-        at: Option<IpAddr>,
-    ) -> Result<Arc<dyn ReadAt>, media::Error> {
+    pub fn medium(&self, image: &Image, host: Option<&Host>, at: Option<IpAddr>) -> Result<Seen, media::Error> {
         let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
         let state = self.store.glance();
         let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
@@ -243,7 +254,16 @@ impl Gate {
         let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
         match (named, neighbour) {
             (Some(named), Some(neighbour)) if named != neighbour => Err(Why::AddressContradicted),
-            (named, neighbour) => Ok(neighbour.or(named).or_else(|| state.last_seen_at(address))),
+            (named, neighbour) => {
+                let leased = || match address {
+                    IpAddr::V4(address) => {
+                        state.lease_by_ip(address).filter(|lease| lease.is_bound_at(crate::store::now()))
+                    }
+                    IpAddr::V6(_) => None,
+                };
+                let known = neighbour.or(named).or_else(|| leased().map(|lease| lease.mac));
+                Ok(known.or_else(|| state.last_seen_at(address)))
+            }
         }
     }
 

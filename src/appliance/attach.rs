@@ -119,7 +119,7 @@ impl Usher {
         host: Option<&Host>,
         at: Option<IpAddr>,
     ) -> Result<(Lun, Arc<dyn ReadAt>), media::Error> {
-        let medium = self.gate.medium(image, host, at)?;
+        let medium = self.gate.medium(image, host, at)?.medium;
         // A CD-ROM boots under BIOS and UEFI alike, and is what an installer looks for (boot-facts 17, 20).
         Ok((Lun::new(Kind::Cdrom, medium.len(), Identity::of(image.metadata.uid.as_bytes())), medium))
     }

@@ -55,12 +55,8 @@ pub fn serve(
     progress: Progress,
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<> {
-    let settings = Settings {
-        single_port: config.tftp.single_port,
-        block_size: config.tftp.max_block_size,
-        drain: config.stop_within,
-        ..Settings::default()
-    };
+    let settings =
+        Settings { block_size: config.tftp.max_block_size, drain: config.stop_within, ..Settings::default() };
     let folder = SiteFolder::open(&config.firmware_dir);
     let files = Arc::new(Files { gate: gate.clone(), programs, folder: folder.ok() });
     let runtime = tokio::runtime::Handle::current();
@@ -188,11 +184,9 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
                 }
                 Dropped::Malformed(_) => Drop::BadHeader,
                 Dropped::Stray | Dropped::ToMany => Drop::NotForUs,
-                Dropped::Overload
-                | Dropped::NoSocket(_)
-                | Dropped::NotSent(_)
-                | Dropped::Silence
-                | Dropped::Stopping => Drop::Overload,
+                Dropped::Overload | Dropped::NoWay(_) | Dropped::NotSent(_) | Dropped::Silence | Dropped::Stopping => {
+                    Drop::Overload
+                }
             };
             gate.counters.discard(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::{Config, DhcpMode, Interface};
-use crate::tftp;
+use crate::tftp::serve::{Listener, Ports};
 use crate::{dhcp, ndp};
 
 /// Bounds the TCP connections that wait to be accepted: a hall of racks after a power cut.
@@ -20,7 +20,7 @@ pub struct Doors {
     pub dhcp: Vec<dhcp::serve::Door>,
     /// Holds a socket an interface where the site wants iPXE's wait for a router shortened, and there is IPv6.
     pub solicitations: Vec<socket2::Socket>,
-    pub tftp: Vec<tftp::serve::Listener>,
+    pub tftp: Vec<Listener>,
     pub http: Vec<std::net::TcpListener>,
     pub api: std::os::unix::net::UnixListener,
     pub iscsi: Vec<std::net::TcpListener>,
@@ -31,7 +31,7 @@ impl Doors {
     ///
     /// # Errors
     /// The interface that is missing or has no address, the port that is in use.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
+    pub fn open(config: &Config, settings: &dhcp::serve::Settings) -> anyhow::Result<Self> {
         let mut doors = Self {
             address: Ipv4Addr::UNSPECIFIED,
             dhcp: Vec::new(),
@@ -42,21 +42,30 @@ impl Doors {
             api: listen_locally(&config.state_dir.join("api.sock"))?,
         };
         for interface in &config.interfaces {
-            doors.open_on(interface, config)?;
+            doors.open_on(interface, config, settings)?;
         }
         Ok(doors)
     }
 
-    fn open_on(&mut self, interface: &Interface, config: &Config) -> anyhow::Result<()> {
+    fn open_on(
+        &mut self,
+        interface: &Interface,
+        config: &Config,
+        settings: &dhcp::serve::Settings,
+    ) -> anyhow::Result<()> {
         let name = interface.name.as_str();
         let address = address(name, interface.address)?;
         if self.address.is_unspecified() {
             self.address = address;
         }
         match interface.mode {
-            DhcpMode::Proxy => {
-                let door = dhcp::serve::Door::bind(name, address, config.dhcp.port, config.dhcp.proxy_port)?;
-                self.dhcp.push(door);
+            DhcpMode::Proxy | DhcpMode::Server => {
+                let ports = (config.dhcp.port, config.dhcp.proxy_port);
+                let mode = match interface.mode {
+                    DhcpMode::Server => dhcp::serve::Mode::Server,
+                    DhcpMode::Proxy | DhcpMode::Off => dhcp::serve::Mode::Proxy,
+                };
+                self.dhcp.push(dhcp::serve::Door::bind(name, address, ports, mode, settings)?);
                 if config.dhcp.shorten_router_wait {
                     let socket = ndp::serve::open(name).inspect_err(
                         |error| tracing::info!(interface = name, %error, "iPXE's wait for an IPv6 router cannot be shortened"),
@@ -67,7 +76,8 @@ impl Doors {
             DhcpMode::Off => {}
         }
         let tftp = SocketAddr::from((address, config.tftp.port));
-        let listener = tftp::serve::Listener::bind(tftp, Some(name));
+        let ports = if config.tftp.single_port { Ports::Single } else { Ports::Own };
+        let listener = Listener::bind(tftp, Some(name), ports);
         self.tftp.push(listener.with_context(|| format!("UDP {tftp} (tftp.port)"))?);
         self.http.push(listen(SocketAddr::from((address, config.http_port)), "http_port")?);
         self.iscsi.push(listen(SocketAddr::from((address, config.iscsi.port)), "iscsi.port")?);

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::admit::Places;
 use crate::boot::Site;
-use crate::config::{self, Config, Flags, Form};
+use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
 use crate::gate::{Booting, Gate};
@@ -45,7 +45,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     make_directory(&config.state_dir)?;
     make_directory(&isos)?;
     let lock = lock(&config.state_dir)?;
-    let doors = Doors::open(&config)?;
+    let doors = Doors::open(&config, &dhcp_settings(&config))?;
     let programs = boot_files::read_programs(&config)?;
     if let Some(user) = &user {
         user.own(&config.state_dir)?;
@@ -161,6 +161,11 @@ impl Appliance {
             let serve = ndp::serve::serve(socket, gate.clone(), stopped.clone());
             services.spawn(async move { serve.await.context("router solicitations") });
         }
+        if config.interfaces.iter().any(|interface| interface.mode == DhcpMode::Server) {
+            let path = config.state_dir.join("dhcp.leases");
+            let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
+            services.spawn(async move { export.await.context("the leases file") });
+        }
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -231,5 +236,13 @@ fn dhcp_settings(config: &Config) -> dhcp::serve::Settings {
         Form::Port4011 => Told::Port4011,
     };
     let forms = config.forms.iter().map(|(who, chosen)| (who.clone(), form(*chosen))).collect();
-    dhcp::serve::Settings { forms }
+    let Dhcp { subnets, authoritative, conflict_check, other_server, look_every, .. } = &config.dhcp;
+    dhcp::serve::Settings {
+        forms,
+        subnets: subnets.clone(),
+        authoritative: *authoritative,
+        conflict_check: *conflict_check,
+        yields: *other_server == OtherServer::Yield,
+        look_every: *look_every,
+    }
 }

@@ -11,7 +11,8 @@ use super::message::{Addresses, Writer};
 use super::packet::{Request, sub_options};
 use super::quirks::{self, Form, Quirks};
 
-const SERVER: u16 = 67;
+/// Is the port that servers and relays listen on.
+pub const SERVER: u16 = 67;
 const CLIENT: u16 = 68;
 
 /// Says on which of our ports a message came.
@@ -178,6 +179,15 @@ pub fn reply(request: &Request<'_>, boot: &Boot, arrival: Arrival) -> Reply {
     let mut writer = Writer::reply(request, kind, Addresses { ciaddr, ..Addresses::of_server(boot.server) });
     writer.address(54, boot.server);
     boot.write(request, &mut writer);
+    Reply { message: writer.finish(request), to: destination(request, arrival) }
+}
+
+/// Answers another bootlatch's question: we are here.
+pub fn here(request: &Request<'_>, ours: Ipv4Addr, arrival: Arrival) -> Reply {
+    let mut writer = Writer::reply(request, MessageType::Offer, Addresses::of_server(ours));
+    writer.address(54, ours);
+    writer.option(60, b"PXEClient");
+    writer.option(77, super::rivals::MARK);
     Reply { message: writer.finish(request), to: destination(request, arrival) }
 }
 

@@ -83,6 +83,11 @@ impl Writer {
         self.option(code, &address.octets())
     }
 
+    /// Sets the header's flags, which are the request's own otherwise.
+    pub fn set_flags(&mut self, flags: u16) {
+        self.bytes[10..12].copy_from_slice(&flags.to_be_bytes());
+    }
+
     /// Names the boot file in every place where some client looks: U-Boot in `file` only, others in 67.
     pub fn boot_file(&mut self, server: Ipv4Addr, file: &str) {
         let file = file.as_bytes();

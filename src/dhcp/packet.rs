@@ -31,8 +31,20 @@ impl<'a> Request<'a> {
     /// # Errors
     /// Why it is none: shorter than its fields say, no BOOTREQUEST, no Ethernet address, no message type.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Drop> {
+        Self::parse_as(1, bytes)
+    }
+
+    /// Reads a message that a server sent, by the same rules.
+    ///
+    /// # Errors
+    /// As for `parse`.
+    pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, Drop> {
+        Self::parse_as(2, bytes)
+    }
+
+    fn parse_as(operation: u8, bytes: &'a [u8]) -> Result<Self, Drop> {
         let header = bytes.get(..HEADER).ok_or(Drop::Truncated)?;
-        if header[0] != 1 {
+        if header[0] != operation {
             return Err(Drop::NotARequest);
         }
         if header[236..240] != COOKIE {
@@ -69,6 +81,11 @@ impl<'a> Request<'a> {
             None => Some(Cow::Borrowed(first)),
             Some(second) => Some(Cow::Owned([first, second].into_iter().chain(parts).flatten().copied().collect())),
         }
+    }
+
+    /// Gives the first part of an option in place, for one that is never sent in parts.
+    pub fn part(&self, code: u8) -> Option<&'a [u8]> {
+        self.options.iter().find(|(found, _)| *found == code).map(|(_, data)| *data)
     }
 
     pub fn has(&self, code: u8) -> bool {
@@ -115,6 +132,16 @@ impl<'a> Request<'a> {
 
     pub fn ciaddr(&self) -> Ipv4Addr {
         self.field::<4>(12).into()
+    }
+
+    pub fn siaddr(&self) -> Ipv4Addr {
+        self.field::<4>(20).into()
+    }
+
+    /// Gives the header's boot file, up to its end mark.
+    pub fn boot_file(&self) -> &'a [u8] {
+        let field = &self.bytes[108..236];
+        field.split(|octet| *octet == 0).next().unwrap_or_default()
     }
 
     pub fn giaddr(&self) -> Ipv4Addr {

@@ -24,6 +24,11 @@ pub struct Query {
     platform: Option<String>,
     architecture: Option<String>,
     pub file: Option<String>,
+    /// Names the host, by its MAC address, whose view of an ISO is asked for.
+    pub host: Option<String>,
+    pub token: Option<String>,
+    /// Names the image that somebody picked from a menu.
+    pub choose: Option<String>,
 }
 
 impl Query {
@@ -35,6 +40,9 @@ impl Query {
                 "platform" => found.platform = Some(value.into_owned()),
                 "buildarch" => found.architecture = Some(value.into_owned()),
                 "file" => found.file = Some(value.into_owned()),
+                "host" => found.host = Some(value.into_owned()),
+                "token" => found.token = Some(value.into_owned()),
+                "choose" => found.choose = Some(value.into_owned()),
                 _ => {}
             }
         }
@@ -63,6 +71,12 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, peek: bool) -> 
         Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
         None => return refuse(shared, peer, "name the machine: ?mac=52:54:00:12:34:56"),
     };
+    let picked = query.choose.as_deref().and_then(|name| name.parse().ok()).filter(|_| !peek);
+    if let Some(image) = picked
+        && let Err(why) = shared.gate.choose(mac, &image).await
+    {
+        shared.gate.counters.refuse(Protocol::Http, why, peer.address);
+    }
     decided(shared, peer, mac, query.firmware(), Form::Ipxe, peek).await
 }
 

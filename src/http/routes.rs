@@ -12,7 +12,7 @@ use super::boot::{self, Query};
 use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
-use super::{Peer, Role, Shared, discovery, install, list, metrics, objects, openapi, upload, watch};
+use super::{Peer, Role, Shared, discovery, image, install, list, metrics, objects, openapi, upload, watch};
 
 /// Tells when the server is to stop.
 pub type Stop = tokio::sync::watch::Receiver<bool>;
@@ -34,6 +34,10 @@ pub async fn answer(shared: &Shared, peer: Peer, request: Request<Incoming>, sto
         (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared),
         (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
             boot::beside(shared, &peer, mac, file, peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
+            let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
+            image::image(shared, &peer, inner, &query(), request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => boot::config(shared, &peer, &query()).await,
         (&Method::POST, ["api", "v1", "boot-complete"] | ["phone_home" | "phone-home", ..]) => {

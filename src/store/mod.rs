@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::event::{Entry, Event};
 use crate::fleet::lifecycle::{self, Policy};
 use crate::fleet::rules::Invalid;
-use crate::fleet::{Architecture, Host, Key, Mac, Object};
+use crate::fleet::{Architecture, Host, Key, Lease, Mac, Object};
 
 pub use history::{Past, TooOld, Verb};
 pub use snapshot::Snapshot;
@@ -93,6 +93,7 @@ pub struct Store {
     entries: mpsc::Sender<Entry>,
     lost_entries: std::sync::atomic::AtomicU64,
     version: watch::Receiver<u64>,
+    leases: watch::Receiver<u64>,
     reader: std::sync::Mutex<sqlite::Reader>,
 }
 
@@ -111,6 +112,7 @@ impl Store {
         let (changes, waiting) = mpsc::channel(WAITING_CHANGES);
         let (entries, noted) = mpsc::channel(WAITING_ENTRIES);
         let (announce, version) = watch::channel(first.version);
+        let (announce_leases, leases) = watch::channel(0);
         let history = Arc::new(history::History::starting_at(first.version));
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
         let writer = writer::Writer {
@@ -119,12 +121,23 @@ impl Store {
             snapshot: snapshot.clone(),
             history: history.clone(),
             announce,
+            announce_leases,
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(waiting, noted));
         let thread = thread.map_err(|error| Error::Unavailable(error.to_string().into()))?;
         let reader = std::sync::Mutex::new(reader);
         Ok((
-            Arc::new(Self { snapshot, history, policy, changes, entries, lost_entries: 0.into(), version, reader }),
+            Arc::new(Self {
+                snapshot,
+                history,
+                policy,
+                changes,
+                entries,
+                lost_entries: 0.into(),
+                version,
+                leases,
+                reader,
+            }),
             thread,
         ))
     }
@@ -146,8 +159,27 @@ impl Store {
     pub async fn commit(&self, change: Change) -> Result<Object, Error> {
         let (reply, answer) = oneshot::channel();
         let gone = || Error::Unavailable("the writer has stopped".into());
-        self.changes.send(writer::Job { change, reply }).await.map_err(|_| gone())?;
+        self.changes.send(writer::Job::Change { change, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// Makes leases durable, all or none, and then does `then`: in the writer's thread, so it must not wait.
+    /// This never waits itself.
+    ///
+    /// # Errors
+    /// Too much waits to be written already, or the writer has stopped; `then` is not done.
+    pub fn record(
+        &self,
+        leases: Vec<Lease>,
+        then: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        let job = writer::Job::Leases { leases, then: Box::new(then) };
+        self.changes.try_send(job).map_err(|error| Error::Unavailable(error.to_string().into()))
+    }
+
+    /// Follows the leases: it changes after each transaction that wrote some.
+    pub fn lease_changes(&self) -> watch::Receiver<u64> {
+        self.leases.clone()
     }
 
     /// Notes something that happened, for the timeline. It never waits; it is on disk within a second.

@@ -1,14 +1,16 @@
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::event::Entry;
-use crate::fleet::{Key, Kind, Mac, Name, Object};
+use crate::fleet::{Held, Key, Kind, Lease, Mac, Name, Object};
 
 use super::{Past, Snapshot, Verb};
 
 /// Is the schema's version, in SQLite's `user_version`. Each step up is one entry of `MIGRATIONS`.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE objects (
         kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (kind, namespace, name)
@@ -17,7 +19,14 @@ const MIGRATIONS: &[&str] = &["
     INSERT INTO version VALUES (1, 0);
     CREATE TABLE timeline (id INTEGER PRIMARY KEY AUTOINCREMENT, mac TEXT, body TEXT NOT NULL);
     CREATE INDEX timeline_mac ON timeline (mac, id);
-"];
+",
+    "
+    CREATE TABLE leases (
+        address INTEGER PRIMARY KEY, mac BLOB NOT NULL, client BLOB, hostname TEXT,
+        held INTEGER NOT NULL, until INTEGER NOT NULL
+    );
+",
+];
 
 /// Bounds the timeline: the oldest entries go.
 const TIMELINE_ENTRIES: i64 = 200_000;
@@ -84,7 +93,26 @@ impl Disk {
             })?;
             snapshot.put(object);
         }
+        self.load_leases(&mut snapshot)?;
         Ok(snapshot)
+    }
+
+    fn load_leases(&self, snapshot: &mut Snapshot) -> Result<(), Trouble> {
+        let mut rows = self.connection.prepare("SELECT address, mac, client, hostname, held, until FROM leases")?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let address = Ipv4Addr::from(row.get::<_, u32>(0)?);
+            let held = row.get::<_, u8>(4).map(|held| Held::ALL.get(usize::from(held)).copied())?;
+            let until = jiff::Timestamp::from_second(row.get(5)?).ok();
+            let (Some(held), Some(until)) = (held, until) else {
+                let message = "it is held in no way that is known".to_owned();
+                return Err(Trouble::Object { key: format!("lease {address}"), message });
+            };
+            let client = row.get::<_, Option<Vec<u8>>>(2)?.map(Into::into);
+            let hostname = row.get::<_, Option<String>>(3)?.map(Into::into);
+            snapshot.put_lease(Lease { address, mac: Mac(row.get(1)?), client, hostname, held, until });
+        }
+        Ok(())
     }
 
     /// Makes changes and timeline entries durable, all or none.
@@ -92,6 +120,7 @@ impl Disk {
         &mut self,
         version: u64,
         changes: impl Iterator<Item = &'a Past>,
+        leases: &[Lease],
         entries: &[Entry],
     ) -> Result<(), Trouble> {
         let transaction = self.connection.transaction()?;
@@ -114,6 +143,12 @@ impl Disk {
                         remove.execute(params![kind.as_str(), namespace, name.as_str()])?;
                     }
                 }
+            }
+            let mut grant = transaction.prepare_cached("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)")?;
+            for lease in leases {
+                let (address, held) = (u32::from(lease.address), lease.held as u8);
+                let (client, until) = (lease.client.as_deref(), lease.until.as_second());
+                grant.execute(params![address, lease.mac.0, client, lease.hostname, held, until])?;
             }
             transaction.prepare_cached("UPDATE version SET number = ?")?.execute([version.cast_signed()])?;
             let mut note = transaction.prepare_cached("INSERT INTO timeline (mac, body) VALUES (?, ?)")?;

@@ -1,6 +1,6 @@
 //! The sockets of one interface: bound as root, drained and filled in batches.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -9,10 +9,11 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, LinkAddr, MsgFlags, MultiHeaders, SockaddrIn, SockaddrLike, recvmmsg,
     sendmmsg, setsockopt, sockopt,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::dhcp::answer::{EVERYBODY, Port, Reply, To};
 use crate::dhcp::frame::{self, End};
+use crate::dhcp::rivals::{self, Heard};
 use crate::fleet::Mac;
 
 /// Bounds what one system call receives or sends.
@@ -25,6 +26,21 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 const SEND_BUFFER: usize = 4 << 20;
 const EVERY_CARD: Mac = Mac([0xff; 6]);
 
+/// Marks our echo requests: `b0 07`, for boot.
+const ECHO: u16 = 0xb007;
+
+/// Says what a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    Port(Port),
+    /// Hears who has an address that we asked for on our own link.
+    Arp,
+    /// Hears who answers our pings.
+    Echo,
+    /// Hears what other servers say to clients.
+    Ear,
+}
+
 /// Is the set of sockets of one interface.
 #[derive(Debug)]
 pub struct Sockets {
@@ -32,8 +48,18 @@ pub struct Sockets {
     proxy: UdpSocket,
     /// Sends frames of our own; missing where that was not allowed.
     card: Option<Card>,
+    /// Asks for addresses before they are offered; only in server mode.
+    probes: Option<Probes>,
+    /// Hears what other servers say to clients; missing where raw sockets are not allowed.
+    ear: Option<Socket>,
     address: Ipv4Addr,
     port: u16,
+}
+
+#[derive(Debug)]
+struct Probes {
+    arp: Socket,
+    echo: Socket,
 }
 
 #[derive(Debug)]
@@ -54,7 +80,87 @@ impl Sockets {
             })
         };
         let (port, server, proxy) = (server, bind(server)?, bind(proxy)?);
-        Ok(Self { server, proxy, card: Card::open(interface).ok(), address, port })
+        let warn = |error: &io::Error| {
+            tracing::warn!(interface, %error, "no raw socket: other boot servers are not noticed, and broadcasts cost more");
+        };
+        let card = Card::open(interface).inspect_err(warn).ok();
+        let ear = link(interface).and_then(|link| ear(&link)).ok();
+        Ok(Self { server, proxy, card, probes: None, ear, address, port })
+    }
+
+    /// Opens what server mode needs beside: frames for clients without an address, and probes where they are wanted.
+    ///
+    /// # Errors
+    /// The interface is no Ethernet, or raw sockets are not allowed.
+    pub fn serve_addresses(&mut self, interface: &str, probes: bool) -> io::Result<()> {
+        let needed = |error: io::Error| {
+            let message = format!("{interface}: a raw socket, which DHCP's server mode needs: {error}");
+            io::Error::new(error.kind(), message)
+        };
+        if self.card.is_none() {
+            self.card = Some(Card::open(interface).map_err(needed)?);
+        }
+        if probes {
+            self.probes = Some(Probes::open(interface).map_err(needed)?);
+        }
+        Ok(())
+    }
+
+    /// Asks who has an address. A probe that is lost is as one that nobody answers.
+    pub fn probe(&self, address: Ipv4Addr, is_near: bool) {
+        let (Some(card), Some(probes)) = (&self.card, &self.probes) else { return };
+        let sent = match is_near {
+            true => card.socket.send(&frame::arp_probe(card.mac, address)),
+            false => probes.echo.send_to(&frame::echo_request(ECHO), &SocketAddrV4::new(address, 0).into()),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%address, %error, "an address could not be asked for");
+        }
+    }
+
+    /// Asks who else tells machines what to boot.
+    pub fn look_for_others(&self, xid: u32) {
+        let Some(card) = &self.card else { return };
+        let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, EVERYBODY.port());
+        let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, self.port);
+        let question = rivals::question(card.mac, xid);
+        let (from, to) = (End { mac: card.mac, address: nobody }, End { mac: EVERY_CARD, address: everybody });
+        let sent = frame::udp(from, to, &question).map(|frame| card.socket.send(&frame));
+        if let Some(Err(error)) = sent {
+            tracing::debug!(%error, "other boot servers could not be looked for");
+        }
+    }
+
+    /// Lists the servers that were heard to answer clients.
+    pub fn overhear(&self) -> Vec<Heard> {
+        let mut buffer = [0; LARGEST + 64];
+        let mut heard = Vec::new();
+        for _ in 0..BATCH {
+            let Some(frame) = self.ear.as_ref().and_then(|ear| read(ear, &mut buffer)) else { break };
+            let said = frame::udp_payload(frame, EVERYBODY.port());
+            heard.extend(said.and_then(|bytes| rivals::heard(bytes, self.address)));
+        }
+        heard
+    }
+
+    /// Lists who answered for an address, with the card where that is known.
+    pub fn claims(&self, wire: Wire) -> Vec<(Ipv4Addr, Option<Mac>)> {
+        let Some(probes) = &self.probes else { return Vec::new() };
+        let mut buffer = [0; 128];
+        let mut claims = Vec::new();
+        // Bounded, so that a flood of ARP leaves time for DHCP.
+        for _ in 0..BATCH {
+            let claim = match wire {
+                Wire::Arp => read(&probes.arp, &mut buffer).map(frame::arp_sender),
+                Wire::Echo => {
+                    read(&probes.echo, &mut buffer).map(|packet| frame::echo_reply(packet, ECHO).zip(Some(Mac([0; 6]))))
+                }
+                Wire::Port(_) | Wire::Ear => break,
+            };
+            let Some(claim) = claim else { break };
+            claims.extend(claim.map(|(address, mac)| (address, Some(mac).filter(|_| wire == Wire::Arp))));
+        }
+        claims
     }
 
     pub fn of(&self, port: Port) -> &UdpSocket {
@@ -64,9 +170,15 @@ impl Sockets {
         }
     }
 
-    /// Lists what to wait on, in the order of `Port`.
-    pub fn watched(&self) -> [BorrowedFd<'_>; 2] {
-        [self.server.as_fd(), self.proxy.as_fd()]
+    /// Lists what to wait on.
+    pub fn watched(&self) -> Vec<(Wire, BorrowedFd<'_>)> {
+        let mut watched =
+            vec![(Wire::Port(Port::Server), self.server.as_fd()), (Wire::Port(Port::Proxy), self.proxy.as_fd())];
+        if let Some(probes) = &self.probes {
+            watched.extend([(Wire::Arp, probes.arp.as_fd()), (Wire::Echo, probes.echo.as_fd())]);
+        }
+        watched.extend(self.ear.as_ref().map(|ear| (Wire::Ear, ear.as_fd())));
+        watched
     }
 
     /// Sends replies. One that cannot be sent is the client's to ask for again, as a lost packet is.
@@ -124,6 +236,44 @@ impl Card {
         let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER);
         Ok(Self { socket, mac })
     }
+}
+
+impl Probes {
+    fn open(interface: &str) -> io::Result<Self> {
+        const ARP: u16 = 0x0806;
+        let echo = Socket::new(Domain::IPV4, Type::RAW.nonblocking(), Some(Protocol::ICMPV4))?;
+        echo.bind_device(Some(interface.as_bytes()))?;
+        Ok(Self { arp: packets(&link(interface)?, ARP)?, echo })
+    }
+}
+
+/// Opens an interface for what servers say to clients: UDP to port 68, and nothing else of its traffic.
+fn ear(link: &LinkAddr) -> io::Result<Socket> {
+    const IPV4: u16 = 0x0800;
+    let step = SockFilter::new;
+    // BPF over the frame: UDP (23 is the protocol), not a later fragment (20), to port 68 behind the IP header.
+    let filter = [
+        step(0x30, 0, 0, 23),
+        step(0x15, 0, 6, 17),
+        step(0x28, 0, 0, 20),
+        step(0x45, 4, 0, 0x1fff),
+        step(0xb1, 0, 0, 14),
+        step(0x48, 0, 0, 16),
+        step(0x15, 0, 1, u32::from(EVERYBODY.port())),
+        step(0x06, 0, 0, 0xffff),
+        step(0x06, 0, 0, 0),
+    ];
+    let socket = packets(link, IPV4)?;
+    socket.attach_filter(&filter)?;
+    // What came before the filter was there is of no interest.
+    let mut buffer = [0; 64];
+    while read(&socket, &mut buffer).is_some() {}
+    Ok(socket)
+}
+
+fn read<'a>(mut socket: &Socket, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let length = socket.read(buffer).ok()?;
+    buffer.get(..length)
 }
 
 /// Finds an Ethernet interface's index and address.
