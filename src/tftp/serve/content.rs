@@ -79,6 +79,11 @@ impl Content {
                 medium.read_at(span.start, &mut part)?;
                 Ok(part.into())
             }
+            Content::Medium(medium) => {
+                let mut part = vec![0; end.saturating_sub(start)];
+                medium.read_at(span.start, &mut part)?;
+                Ok(part.into())
+            }
         }
     }
 }
