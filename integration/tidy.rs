@@ -40,8 +40,18 @@ fn gather(directory: &Path, into: &mut Vec<PathBuf>) {
 
 /// Says whether a file is of the rim: it may touch the world.
 fn is_rim(path: &str) -> bool {
-    let rim_files =
-        ["main.rs", "config.rs", "gate.rs", "manifest.rs", "admit.rs", "privileges.rs", "event.rs", "neighbours.rs"];
+    let rim_files = [
+        "main.rs",
+        "config.rs",
+        "gate.rs",
+        "manifest.rs",
+        "admit.rs",
+        "privileges.rs",
+        "event.rs",
+        "neighbours.rs",
+        "media.rs",
+        "token.rs",
+    ];
     let rim_folders = ["appliance/", "cli/", "store/", "http/"];
     rim_files.contains(&path) || rim_folders.iter().any(|folder| path.starts_with(folder)) || is_rim_of_protocol(path)
 }
@@ -68,7 +78,7 @@ fn may_name(path: &str) -> Option<Vec<&'static str>> {
         "admit" | "manifest" => vec!["admit", "boot", "fleet", "iso", "provision", "store"],
         "dhcp" | "ndp" | "tftp" | "iscsi" if rim => vec!["boot", "fleet", "store", "event", "gate", "iso"],
         "dhcp" | "ndp" | "tftp" | "iscsi" => vec!["boot", "fleet", "iso"],
-        "http" => vec!["admit", "boot", "fleet", "store", "event", "gate", "ui", "provision", "iso", "bmc"],
+        "http" => vec!["admit", "boot", "fleet", "store", "event", "gate", "media", "ui", "provision", "iso", "bmc"],
         "ui" => vec!["fleet", "event"],
         "bmc" => vec!["boot", "fleet", "store", "event"],
         "config" => vec!["boot", "fleet"],

@@ -1,7 +1,9 @@
 //! The configuration: one TOML file, proven at start, and the only place that reads it.
 
+mod dhcp;
+mod http;
+
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +14,11 @@ use toml::Spanned;
 use crate::boot::{Program, Programs};
 use crate::fleet::lifecycle::{DoneWhen, Policy};
 use crate::fleet::unknown::{Rule, Rules, Treatment};
-use crate::fleet::{Architecture, Name};
+use crate::fleet::{Architecture, Name, Who};
+
+pub use dhcp::{Dhcp, DhcpMode, Form, Interface, OtherServer};
+use dhcp::{RawDhcp, RawInterface, RawOverride};
+pub use http::{Api, Tls};
 
 /// Is where the file is looked for when none is named; it may be missing there.
 pub const DEFAULT_PATH: &str = "/etc/bootlatch/bootlatch.toml";
@@ -20,9 +26,8 @@ pub const DEFAULT_PATH: &str = "/etc/bootlatch/bootlatch.toml";
 /// Is what the appliance runs with: every value proven.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub interface: String,
-    /// Is the address that machines reach us at; the interface's first when not given.
-    pub address: Option<IpAddr>,
+    /// Holds the interfaces to answer on, and on no other; at least one.
+    pub interfaces: Vec<Interface>,
     pub state_dir: PathBuf,
     pub firmware_dir: PathBuf,
     pub manifests: Option<PathBuf>,
@@ -31,30 +36,18 @@ pub struct Config {
     pub unknown_hosts: Rules,
     pub install: Policy,
     pub programs: Programs,
+    /// Gives some machines another program than their architecture's, in the file's order.
+    pub overrides: Vec<(Who, Program)>,
+    /// Tells some machines over DHCP in a form of the site's choice, in the file's order.
+    pub forms: Vec<(Who, Form)>,
     pub dhcp: Dhcp,
     pub tftp: Tftp,
     pub http_port: u16,
     pub iscsi: Iscsi,
+    pub api: Api,
+    pub trust: crate::boot::Trust,
     /// Is how long transfers and sessions may go on after SIGTERM.
     pub stop_within: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dhcp {
-    pub mode: DhcpMode,
-    pub port: u16,
-    pub proxy_port: u16,
-    /// Answers a booting iPXE's router solicitation, so that it does not wait for a router that is not there.
-    pub shorten_router_wait: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DhcpMode {
-    /// Says beside somebody else's DHCP server what to boot.
-    Proxy,
-    /// Says nothing: another DHCP server points machines at us.
-    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +119,7 @@ pub struct Flags {
 struct Raw {
     interface: Option<Spanned<String>>,
     address: Option<Spanned<String>>,
+    interfaces: Vec<RawInterface>,
     state_dir: Option<PathBuf>,
     firmware_dir: Option<PathBuf>,
     manifests: Option<PathBuf>,
@@ -138,7 +132,10 @@ struct Raw {
     dhcp: RawDhcp,
     tftp: RawTftp,
     iscsi: RawIscsi,
+    api: http::RawApi,
+    trust: http::RawTrust,
     programs: BTreeMap<Spanned<String>, String>,
+    overrides: Vec<RawOverride>,
     stop_within: Option<Spanned<String>>,
 }
 
@@ -165,15 +162,6 @@ enum RawDoneWhen {
     BootComplete,
     ConfigFetched,
     ScriptFetched,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawDhcp {
-    mode: Option<DhcpMode>,
-    port: Option<u16>,
-    proxy_port: Option<u16>,
-    shorten_router_wait: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -221,21 +209,11 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
         Error::Syntax { path: path.to_owned(), message }
     })?;
     let proof = Proof { text, path };
-    let interface = proof.choose("interface", flags.interface.as_deref(), raw.interface.as_ref())?;
-    let interface = interface
-        .ok_or_else(|| proof.error("interface", None, "name the interface to answer on, here or with --interface"))?;
-    let address = proof.choose::<IpAddr>("address", flags.address.as_deref(), raw.address.as_ref())?;
-    if let Some(IpAddr::V6(address)) = address {
-        return Err(proof.error(
-            "address",
-            raw.address.as_ref().map(Spanned::span),
-            &format!("{address} is no IPv4 address: DHCP needs one"),
-        ));
-    }
+    let interfaces = proof.interfaces(flags, &raw)?;
+    let (overrides, forms) = proof.overrides(&raw.overrides)?;
     let otherwise = proof.choose("unknown_hosts", flags.unknown_hosts.as_deref(), raw.unknown_hosts.as_ref())?;
     Ok(Config {
-        interface,
-        address,
+        interfaces,
         state_dir: flags.state_dir.clone().or(raw.state_dir).unwrap_or_else(|| "/var/lib/bootlatch".into()),
         firmware_dir: flags
             .firmware_dir
@@ -250,15 +228,14 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
         unknown_hosts: Rules { first: proof.rules(&raw.rules)?, otherwise: otherwise.unwrap_or(Treatment::Hold) },
         install: proof.install(&raw.install)?,
         programs: proof.programs(raw.programs)?,
-        dhcp: Dhcp {
-            mode: raw.dhcp.mode.unwrap_or(DhcpMode::Proxy),
-            port: raw.dhcp.port.unwrap_or(67),
-            proxy_port: raw.dhcp.proxy_port.unwrap_or(4011),
-            shorten_router_wait: raw.dhcp.shorten_router_wait.unwrap_or(true),
-        },
+        overrides,
+        forms,
+        dhcp: proof.dhcp(&raw.dhcp)?,
         tftp: proof.tftp(&raw.tftp)?,
         http_port: flags.http_port.or(raw.http_port).unwrap_or(80),
         iscsi: proof.iscsi(raw.iscsi)?,
+        api: proof.api(&raw.api)?,
+        trust: proof.trust(&raw.trust)?,
         stop_within: proof.duration("stop_within", raw.stop_within.as_ref())?.unwrap_or(Duration::from_secs(10)),
     })
 }
@@ -321,21 +298,26 @@ impl Proof<'_> {
         seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(wrong)
     }
 
+    fn program(&self, key: &str, span: std::ops::Range<usize>, name: &str) -> Result<Program, Error> {
+        if name.is_empty() || name.starts_with('/') || name.split('/').any(|part| part == "..") {
+            return Err(self.error(key, Some(span), &format!("{name:?} is no file within firmware_dir")));
+        }
+        Ok(Program(name.into()))
+    }
+
+    fn mac_prefix(&self, key: &str, text: &Spanned<String>) -> Result<Vec<u8>, Error> {
+        crate::fleet::octets(text.get_ref()).ok_or_else(|| {
+            let message = format!("{:?} is no MAC address or beginning of one", text.get_ref());
+            self.error(key, Some(text.span()), &message)
+        })
+    }
+
     fn rules(&self, raw: &[RawRule]) -> Result<Vec<Rule>, Error> {
         raw.iter().map(|rule| self.rule(rule)).collect()
     }
 
     fn rule(&self, raw: &RawRule) -> Result<Rule, Error> {
-        let mac_prefix = match &raw.mac {
-            None => Vec::new(),
-            Some(mac) => crate::fleet::octets(mac.get_ref()).ok_or_else(|| {
-                self.error(
-                    "rules.mac",
-                    Some(mac.span()),
-                    &format!("{:?} is no MAC address or beginning of one", mac.get_ref()),
-                )
-            })?,
-        };
+        let mac_prefix = raw.mac.as_ref().map(|mac| self.mac_prefix("rules.mac", mac)).transpose()?.unwrap_or_default();
         Ok(Rule {
             mac_prefix,
             architecture: raw.architecture.as_ref().map(|text| self.read("rules.architecture", text)).transpose()?,
@@ -367,14 +349,8 @@ impl Proof<'_> {
         let usual = [(0, "undionly.kpxe"), (7, "snponly.efi"), (11, "ipxe-arm64.efi")];
         let mut programs: BTreeMap<_, _> = usual.map(|(code, name)| (Architecture(code), Program(name.into()))).into();
         for (key, name) in raw {
-            if name.is_empty() || name.starts_with('/') || name.split('/').any(|part| part == "..") {
-                return Err(self.error(
-                    "programs",
-                    Some(key.span()),
-                    &format!("{name:?} is no file within firmware_dir"),
-                ));
-            }
-            programs.insert(self.read("programs", &key)?, Program(name.into()));
+            let program = self.program("programs", key.span(), &name)?;
+            programs.insert(self.read("programs", &key)?, program);
         }
         Ok(Programs(programs))
     }
@@ -425,7 +401,8 @@ mod tests {
     #[test]
     fn only_the_interface_must_be_given() {
         let config = read("interface = \"eth1\"").unwrap();
-        assert_eq!((config.interface.as_str(), config.http_port, config.dhcp.port), ("eth1", 80, 67));
+        let alone = Interface { name: "eth1".into(), address: None, mode: DhcpMode::Proxy };
+        assert_eq!((config.interfaces, config.http_port, config.dhcp.port), (vec![alone], 80, 67));
         assert_eq!(config.unknown_hosts, Rules { first: Vec::new(), otherwise: Treatment::Hold });
         assert!(read("").unwrap_err().contains("interface"));
     }
@@ -439,8 +416,30 @@ mod tests {
             ..Flags::default()
         };
         let config = parse("interface = \"eth1\"\nhttp_port = 81", Path::new("b.toml"), &flags).unwrap();
-        assert_eq!((config.interface.as_str(), config.http_port), ("eth9", 8080));
+        assert_eq!((config.interfaces[0].name.as_str(), config.http_port), ("eth9", 8080));
         assert_eq!(config.unknown_hosts.otherwise.to_string(), "install live cfg");
+    }
+
+    #[test]
+    fn each_interface_has_its_own_mode() {
+        let text = "[dhcp]\nmode = \"off\"\n[[interfaces]]\nname = \"a\"\nmode = \"proxy\"\naddress = \"10.0.0.1\"\n\
+                    [[interfaces]]\nname = \"b\"";
+        let config = read(text).unwrap();
+        let modes: Vec<_> = config.interfaces.iter().map(|found| (found.name.as_str(), found.mode)).collect();
+        assert_eq!(modes, [("a", DhcpMode::Proxy), ("b", DhcpMode::Off)]);
+        assert_eq!(config.interfaces[0].address, Some([10, 0, 0, 1].into()));
+        let twice = read("interface = \"a\"\n[[interfaces]]\nname = \"a\"").unwrap_err();
+        assert!(twice.contains("line 3") && twice.contains("twice"), "{twice}");
+    }
+
+    #[test]
+    fn some_machines_are_told_otherwise() {
+        let text = "interface = \"a\"\n[[overrides]]\nmac = \"52:54:00\"\nprogram = \"ipxe.efi\"\n[[overrides]]\n\
+                    uuid = \"12345678-9abc-def0-0102-030405060708\"\nboot_file = \"4011\"";
+        let config = read(text).unwrap();
+        assert_eq!(config.overrides, [(Who::MacPrefix(vec![0x52, 0x54, 0]), Program("ipxe.efi".into()))]);
+        let uuid = "12345678-9abc-def0-0102-030405060708".parse().unwrap();
+        assert_eq!(config.forms, [(Who::Uuid(uuid), Form::Port4011)]);
     }
 
     #[test]
@@ -461,6 +460,10 @@ mod tests {
         check("[iscsi]\niqn = \"x\"", &["line 3", "iscsi.iqn"]);
         check("[programs]\nbios = \"../x\"", &["line 3", "programs"]);
         check("[dhcp]\nmode = \"sever\"", &["line 3", "sever"]);
+        check("[[overrides]]\nmac = \"x\"", &["line 3", "overrides.mac"]);
+        check("[[overrides]]\nuuid = \"x\"", &["line 3", "overrides.uuid"]);
+        check("[[overrides]]\nprogram = \"x\"", &["overrides", "mac or uuid"]);
+        check("[[overrides]]\nmac = \"52\"\nprogram = \"../x\"", &["line 4", "overrides.program"]);
         check("address = \"::1\"", &["line 2", "address"]);
     }
 

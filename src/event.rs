@@ -33,17 +33,18 @@ pub enum Event {
     TftpDone { file: String, bytes: u64, milliseconds: u64, resent: u64 },
     Script { verdict: String },
     IscsiLogin { initiator: String, target: String },
-    ConfigFetched { config: String },
+    ConfigFetched { config: String, address: String },
     BootComplete {},
     LocalDisk { why: String },
     Failed { message: String },
     Refused { protocol: String, why: String },
+    OtherServer { interface: String, address: String, does: String },
 }
 
 impl Event {
     /// Says whether the event waits for an operator.
     pub fn needs_somebody(&self) -> bool {
-        matches!(self, Self::Failed { .. })
+        matches!(self, Self::Failed { .. } | Self::OtherServer { .. })
     }
 }
 
@@ -82,6 +83,8 @@ pub struct Counters {
     dropped: [[AtomicU64; Drop::ALL.len()]; Protocol::ALL.len()],
     /// Counts packets that the kernel dropped because our socket's buffer was full.
     pub overflowed: AtomicU64,
+    /// Counts the other boot servers that were found on our segments, each time they appear.
+    pub other_servers: AtomicU64,
 }
 
 impl Default for Counters {
@@ -92,6 +95,7 @@ impl Default for Counters {
             refused: std::array::from_fn(zeros),
             dropped: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             overflowed: AtomicU64::new(0),
+            other_servers: AtomicU64::new(0),
         }
     }
 }
@@ -127,6 +131,7 @@ impl Counters {
             }
         }
         rows.push(("dropped", "kernel", "receive buffer full", self.overflowed.load(Ordering::Relaxed)));
+        rows.push(("found", "dhcp", "another boot server", self.other_servers.load(Ordering::Relaxed)));
         rows.retain(|row| row.3 > 0);
         rows
     }

@@ -1,19 +1,20 @@
 //! The gate: asks `boot::decide` on behalf of every protocol, and makes durable what a verdict
 //! depends on before the protocol may say it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Context, Facts, Form, Site, Stage, Verdict, Why, decide, render};
+use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
-use crate::fleet::{BootConfig, Format, Host, Image, Mac};
+use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object, Phase};
 use crate::iso::{self, ReadAt};
-use crate::media::{self, Media};
+use crate::media::{self, Media, Seen};
 use crate::neighbours;
-use crate::store::{Change, Error, Sighting, Store};
+use crate::store::{Change, Error, Expect, Sighting, Store, now};
 use crate::token::BootTokens;
 
 /// Is what every protocol asks, with what it needs to answer.
@@ -63,8 +64,17 @@ pub struct Ruling {
     pub host: Option<Arc<Host>>,
 }
 
+/// Says why nobody was given what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    pub why: Why,
+    /// Is the machine that it is about, as far as that is known.
+    pub mac: Option<Mac>,
+}
+
 impl Ruling {
-    fn ignore(why: Why) -> Self {
+    /// Is a ruling that gives a machine nothing.
+    pub fn ignore(why: Why) -> Self {
         Self { verdict: Verdict::Ignore(why), host: None }
     }
 }
@@ -123,8 +133,25 @@ impl Gate {
         }
     }
 
-    /// Writes a verdict in a boot loader's words.
-    pub fn render(&self, facts: &Facts, ruling: &Ruling, form: Form) -> String {
+    /// Assigns what somebody picked from the menu before a machine.
+    ///
+    /// # Errors
+    /// The machine is not one that is shown a menu, or the image cannot be its own.
+    pub async fn choose(&self, mac: Mac, image: &Name) -> Result<(), Why> {
+        let host = self.store.glance().host_by_mac(mac).cloned();
+        let mut host = host.filter(|host| host.spec.image == Boots::Menu).ok_or(Why::NothingAssigned)?;
+        let expect = Expect::Present(Some(host.metadata.resource_version));
+        Arc::make_mut(&mut host).spec.image = Boots::Image(image.clone());
+        match self.store.commit(Change::Put { object: Object::Host(host), expect }).await {
+            Ok(_) => Ok(()),
+            Err(Error::Unavailable(_)) => Err(Why::StoreUnavailable),
+            Err(_) => Err(Why::OtherImage),
+        }
+    }
+
+    /// Writes a verdict in a boot loader's words, for a machine that reached us at an address of ours.
+    pub fn render(&self, facts: &Facts, ruling: &Ruling, form: Form, at: Option<IpAddr>) -> String {
+        let site = self.site_at(at);
         let state = self.store.glance();
         let host = ruling.host.as_deref();
         let image = match &ruling.verdict {
@@ -138,32 +165,49 @@ impl Gate {
             _ => Vec::new(),
         };
         let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
-        let url = self.config_url(host, config);
+        let url = config_url(&site, self.token(host), config);
         let arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
-        let context =
-            Context { site: &self.site, mac: facts.mac, host, image, arguments: &arguments, choices: &choices };
+        let config_url = if config.is_some() && image.is_some() { url.as_str() } else { "" };
+        let (mac, arguments, choices) = (facts.mac, arguments.as_slice(), choices.as_slice());
+        let context = Context { site: &site, mac, host, image, arguments, config_url, choices };
         render(&ruling.verdict, form, &context)
     }
 
-    /// Gives the address at which a host's installer finds its config, with the token of this install.
-    pub fn config_url(&self, host: Option<&Host>, config: Option<&BootConfig>) -> String {
-        let token = host.map(|host| self.tokens.of(host)).unwrap_or_default();
-        match config.map(|config| config.spec.format) {
-            Some(Format::CloudInit) => format!("{}/nocloud/{token}/", self.site.url()),
-            _ => format!("{}/api/v1/bootconfig?token={token}", self.site.url()),
+    /// Gives the site as machines see it that reach us at one of our addresses.
+    fn site_at(&self, at: Option<IpAddr>) -> Cow<'_, Site> {
+        match at {
+            Some(at) if at != self.site.address => Cow::Owned(self.site.reached_at(at)),
+            _ => Cow::Borrowed(&*self.site),
         }
+    }
+
+    fn token(&self, host: Option<&Host>) -> String {
+        host.map(|host| self.tokens.of(host)).unwrap_or_default()
     }
 
     /// Gives an image as a host sees it; as it is where no host is named.
     ///
     /// # Errors
     /// The file cannot be read, or what was declared of it cannot be done.
-    pub fn medium(&self, image: &Image, host: Option<&Host>) -> Result<Arc<dyn ReadAt>, media::Error> {
+    pub fn medium(&self, image: &Image, host: Option<&Host>, at: Option<IpAddr>) -> Result<Seen, media::Error> {
         let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
         let state = self.store.glance();
         let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
-        let wishes = iso::wishes(image, Some(host), config, &self.config_url(Some(host), config));
+        let url = config_url(&self.site_at(at), self.token(Some(host)), config);
+        let wishes = iso::wishes(image, Some(host), config, &url);
         self.media.view(image, wishes)
+    }
+
+    /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
+    ///
+    /// # Errors
+    /// The files do not fit a seed.
+    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
+        let seed = iso::seed(host.metadata.name.as_str(), &host.metadata.uid, &config.spec.data)?;
+        Ok(Some(Arc::new(iso::Memory(seed))))
     }
 
     /// Decides whether a machine may attach an image.
@@ -182,23 +226,33 @@ impl Gate {
         }
     }
 
-    /// Decides which config an installer gets, and makes it durable that it asked.
+    /// Decides which config an installer gets.
     ///
     /// # Errors
     /// Why it gets none.
-    pub async fn configure(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
-        let facts = Facts { stage: Stage::Installer, ..*facts };
-        let ruling = self.look(&facts);
-        let name = match ruling.verdict {
+    pub fn config(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
+        let Ruling { verdict, host } = self.look(&Facts { stage: Stage::Installer, ..*facts });
+        let name = match verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => {
                 return Err(Why::NoConfig);
             }
         };
-        let host = self.advance(&facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
         let config = self.store.glance().boot_config(&name).cloned().ok_or(Why::NoConfig)?;
-        self.store.note(Some(facts.mac), Event::ConfigFetched { config: name.to_string() });
+        Ok((host.ok_or(Why::NoSuchHost)?, config))
+    }
+
+    /// Decides which config an installer gets, and makes it durable that it asked.
+    ///
+    /// # Errors
+    /// Why it gets none.
+    pub async fn configure(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
+        let (_, config) = self.config(facts)?;
+        let host = self.advance(facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
+        let name = config.metadata.name.to_string();
+        let address = facts.address.map(|address| address.to_string()).unwrap_or_default();
+        self.store.note(Some(facts.mac), Event::ConfigFetched { config: name, address });
         Ok((host, config))
     }
 
@@ -221,8 +275,61 @@ impl Gate {
         let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
         match (named, neighbour) {
             (Some(named), Some(neighbour)) if named != neighbour => Err(Why::AddressContradicted),
-            (named, neighbour) => Ok(neighbour.or(named).or_else(|| state.last_seen_at(address))),
+            (named, neighbour) => {
+                let leased = || match address {
+                    IpAddr::V4(address) => {
+                        state.lease_by_ip(address).filter(|lease| lease.is_bound_at(crate::store::now()))
+                    }
+                    IpAddr::V6(_) => None,
+                };
+                let known = neighbour.or(named).or_else(|| leased().map(|lease| lease.mac));
+                Ok(known.or_else(|| state.last_seen_at(address)))
+            }
         }
+    }
+
+    /// Finds which machine asks for what is its alone, by what the site takes for proof.
+    ///
+    /// # Errors
+    /// Why nobody is believed to be asking, and the machine that it is about where that is known.
+    pub fn admit(&self, address: Option<IpAddr>, token: Option<&str>, proof: Proof) -> Result<Mac, Refusal> {
+        let shown = token.map(|token| self.holder(token)).transpose()?;
+        let there = match address.map(|address| self.whose(address)).transpose() {
+            Ok(found) => found.flatten(),
+            Err(why) => return Err(Refusal { why, mac: shown }),
+        };
+        match (proof, shown, there) {
+            (Proof::Address | Proof::Both, Some(shown), Some(there)) if shown != there => {
+                Err(Refusal { why: Why::AddressContradicted, mac: Some(shown) })
+            }
+            (Proof::Token | Proof::Both, None, mac) => Err(Refusal { why: Why::NoToken, mac }),
+            (Proof::Both, Some(shown), None) => Err(Refusal { why: Why::NoSuchHost, mac: Some(shown) }),
+            (_, Some(mac), _) | (Proof::Address, None, Some(mac)) => Ok(mac),
+            (Proof::Address, None, None) => Err(Refusal { why: Why::NoSuchHost, mac: None }),
+        }
+    }
+
+    /// Finds whose a token is: that of a host's present install, given with a script not too long ago.
+    fn holder(&self, token: &str) -> Result<Mac, Refusal> {
+        let mac = BootTokens::claimed(token).ok_or(Refusal { why: Why::BadToken, mac: None })?;
+        let state = self.store.glance();
+        let fresh = |host: &Host| {
+            let age = host.status.last_boot.map(|given| now().duration_since(given));
+            age.is_some_and(|age| age.unsigned_abs() <= self.site.trust.window)
+        };
+        let offered = |host: &Host| host.status.install.as_ref().is_some_and(|install| install.first_offer.is_some());
+        let good = |host: &Arc<Host>| {
+            self.tokens.holds(token, host) && offered(host) && fresh(host) && host.status.phase != Phase::Held
+        };
+        match state.host_by_mac(mac).is_some_and(good) {
+            true => Ok(mac),
+            false => Err(Refusal { why: Why::BadToken, mac: Some(mac) }),
+        }
+    }
+
+    /// Says whether an address is known to be another machine's than the one that is claimed.
+    pub fn contradicts(&self, mac: Mac, address: Option<IpAddr>) -> bool {
+        address.and_then(neighbours::look_up).is_some_and(|neighbour| neighbour != mac)
     }
 
     /// Counts a refusal, and puts it in the machine's timeline.
@@ -236,11 +343,19 @@ impl Gate {
 
     async fn advance(&self, facts: &Facts, change: Life) -> Result<Arc<Host>, Error> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
-        let sighting = Sighting { firmware, address: facts.address };
+        let sighting = Sighting { firmware, address: facts.address, uuid: facts.uuid };
         match self.store.commit(Change::Advance { mac: facts.mac, change, sighting }).await? {
             crate::fleet::Object::Host(host) => Ok(host),
             crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => Err(Error::NoSuchMac(facts.mac)),
         }
+    }
+}
+
+/// Gives the address at which an installer finds its config, with the token of this install.
+fn config_url(site: &Site, token: String, config: Option<&BootConfig>) -> String {
+    match config.map(|config| config.spec.format) {
+        Some(Format::CloudInit) => format!("{}/nocloud/{token}/", site.url()),
+        _ => format!("{}/api/v1/bootconfig?token={token}", site.url()),
     }
 }
 

@@ -27,8 +27,19 @@ pub enum Error {
 pub struct Media {
     isos: PathBuf,
     open: Mutex<HashMap<PathBuf, Weak<Opened>>>,
-    views: Mutex<Vec<(Wishes, Arc<Opened>, Arc<View>)>>,
+    views: Mutex<Vec<Kept>>,
 }
+
+/// Is a medium as somebody sees it, with what identifies its bytes.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub medium: Arc<dyn ReadAt>,
+    /// Is the same for the same bytes, over every transport, for as long as the image's file stays.
+    pub tag: String,
+}
+
+/// Is a view with what it was made of.
+type Kept = (Wishes, Arc<Opened>, Arc<View>);
 
 /// Is an image file as it was when it was opened.
 #[derive(Debug)]
@@ -67,22 +78,22 @@ impl Media {
     ///
     /// # Errors
     /// The file cannot be read, or the wishes cannot be met.
-    pub fn view(&self, image: &Image, wishes: Wishes) -> Result<Arc<dyn ReadAt>, Error> {
+    pub fn view(&self, image: &Image, wishes: Wishes) -> Result<Seen, Error> {
         let opened = self.open(image)?;
         if wishes == Wishes::default() {
-            return Ok(opened.file.clone());
+            return Ok(Seen { medium: opened.file.clone(), tag: opened.tag() });
         }
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let known = views.iter().find(|(wished, base, _)| *wished == wishes && Arc::ptr_eq(base, &opened));
         if let Some((_, _, view)) = known {
-            return Ok(view.clone());
+            return Ok(seen(view));
         }
         let view = Arc::new(opened.compose(&wishes)?);
         if views.len() == VIEWS {
             views.remove(0);
         }
         views.push((wishes, opened, view.clone()));
-        Ok(view)
+        Ok(seen(&view))
     }
 
     /// Finds a file within a medium, as the extents that hold it.
@@ -95,6 +106,12 @@ impl Media {
 }
 
 impl Opened {
+    fn tag(&self) -> String {
+        let (length, modified) = self.stamp;
+        let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+        format!("{length:x}-{:x}", since.as_nanos())
+    }
+
     fn examined(&self) -> Result<Arc<Examined>, Error> {
         if let Some(examined) = self.examined.get() {
             return Ok(examined.clone());
@@ -113,6 +130,10 @@ impl Opened {
         }
         Ok(View::new(self.file.clone(), Arc::new(composed.overlay)))
     }
+}
+
+fn seen(view: &Arc<View>) -> Seen {
+    Seen { medium: view.clone(), tag: view.overlay().tag().to_string() }
 }
 
 fn stamp(path: &Path) -> std::io::Result<(u64, Option<SystemTime>)> {

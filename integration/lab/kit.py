@@ -24,6 +24,11 @@ class Kit:
     accelerator: str
     failures: Path = CACHE / "failed"
 
+    @property
+    def rom(self):
+        """The boot ROM that the ISO's builder laid beside it."""
+        return self.iso.with_suffix(".rom")
+
 
 def load():
     """Takes what integration/prepare exported, and finds out whether KVM really runs a guest."""

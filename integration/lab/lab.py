@@ -49,19 +49,17 @@ class Lab:
     def serve(self, rule="install lab lab-config", *options):
         """Starts bootlatch, and gives it the lab's ISO and config under those names."""
         self.appliance.start(rule, *options)
-        iso = self.folder / "lab.iso"
-        if not iso.exists():
-            shutil.copy(self.kit.iso, iso)
-            config = self.folder / "config.ign"
+        config = self.folder / "config.ign"
+        if not config.exists():
             config.write_text(json.dumps(IGNITION))
             self.appliance.command("config", "add", "lab-config", str(config), "--format", "ignition")
-            self.appliance.command("iso", "add", "lab", str(iso), "--config", "lab-config")
+            self.appliance.command("iso", "add", "lab", str(self.kit.iso), "--config", "lab-config")
 
-    def machine(self, firmware):
-        """Adds a blank machine."""
+    def machine(self, firmware, rom="2025"):
+        """Adds a blank machine; its card's boot ROM under BIOS is Debian 13's of 2025, or QEMU's own."""
         number = len(self.machines) + 1
         machine = Machine(f"{firmware}{number}", firmware, f"52:54:00:77:00:{number:02x}", self.folder,
-                          self.kit.accelerator)
+                          self.kit.accelerator, self.kit.rom if rom == "2025" else None)
         self.machines.append(machine)
         return machine
 

@@ -14,13 +14,14 @@ DISK_SIZE = 512 << 20  # bytes; raw and sparse, so that what the guest wrote sur
 
 
 class Machine:
-    """Powered on by `power_on`; the serial lines, QEMU's events and markers are its `console`."""
+    """Powered on by `power_on`. `rom` replaces QEMU's boot ROM of the card under BIOS. The serial lines,
+    QEMU's events and the markers are its `console`."""
 
-    def __init__(self, name, firmware, mac, folder, accelerator="tcg"):
+    def __init__(self, name, firmware, mac, folder, accelerator="tcg", rom=None):
         if firmware not in ("bios", "uefi"):
             raise LabError(f"no such firmware: {firmware}")
         self.name, self.firmware, self.mac = name, firmware, mac
-        self.folder, self.accelerator = folder, accelerator
+        self.folder, self.accelerator, self.rom = folder, accelerator, rom
         self.disk = folder / f"{name}.disk"
         self.variables = folder / f"{name}.vars"
         self.console = None
@@ -57,8 +58,11 @@ class Machine:
             command += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
                         "-drive", f"if=pflash,format=raw,file={self.variables}"]
         if network:
-            # OVMF drives the card itself (its own PXE client); SeaBIOS needs QEMU's iPXE ROM.
-            rom = ",romfile=" if self.firmware == "uefi" else ""
+            # OVMF drives the card itself (its own PXE client); SeaBIOS needs an iPXE ROM: QEMU's, which on
+            # Debian 12 is of 2019 and waits 16 s for IPv6, or the one given. QEMU writes the card's id only
+            # into its own ROM file, so that another one fits the modern id alone.
+            rom = ",romfile=" if self.firmware == "uefi" else \
+                f",romfile={self.rom},disable-legacy=on" if self.rom else ""
             command += ["-netdev", f"tap,id=lan,ifname={network.tap()},script=no,downscript=no",
                         "-device", f"virtio-net-pci,netdev=lan,mac={self.mac},bootindex=1{rom}"]
         if cdrom:

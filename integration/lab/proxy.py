@@ -6,6 +6,8 @@ from .process import LabError
 from .pxe_client import Client, collect, packet, rom, socket_in
 
 BIOS, UEFI_X64, UEFI_ARM64 = 0, 7, 11
+# Option 175 of Debian 13's snponly.efi: it can do HTTP (19), iSCSI (17) and EFI (36).
+IPXE_FEATURES = bytes.fromhex("b105011af41041eb030100002601011701012701012401011301011401011101012901011b0101150101120101")
 
 
 def expect(held, what):
@@ -47,6 +49,15 @@ def check_file(client, architecture, program):
     expect(answer.file.endswith(program), f"port 4011, architecture {architecture}: {answer}")
 
 
+def check_ipxe(client):
+    """iPXE is given the script, not iPXE again; one that cannot do what the script needs gets ours."""
+    claims = {**rom(UEFI_X64, client.mac), 60: b"PXEClient", 77: b"iPXE"}
+    _, able = check_offers(client, {**claims, 175: IPXE_FEATURES})
+    expect(able.file.startswith(f"http://{APPLIANCE_ADDRESS}"), f"iPXE is given {able.file!r}, not the script")
+    _, unable = check_offers(client, {**claims, 175: bytes([36, 1, 1])})
+    expect(unable.file.endswith(".efi"), f"an iPXE without HTTP is given {unable.file!r}")
+
+
 def check_silence(client):
     """A client that does not ask to boot is left to the LAN's server."""
     plain = client.broadcast({55: bytes([1, 3, 6]), 12: b"workstation"})
@@ -66,8 +77,7 @@ def proxied(kit, dhcp_server):
             check_file(client, architecture, program)
             client.close()
         ipxe = Client(lab.network, "52:54:00:78:00:10")
-        _, proxy = check_offers(ipxe, {**rom(UEFI_X64, ipxe.mac), 77: b"iPXE", 175: bytes([0x21, 1, 1])})
-        expect(proxy.file.startswith(f"http://{APPLIANCE_ADDRESS}"), f"iPXE is given {proxy.file!r}, not the script")
+        check_ipxe(ipxe)
         ipxe.close()
         plain = Client(lab.network, "52:54:00:78:00:11")
         check_silence(plain)

@@ -1,7 +1,5 @@
 """The boots as asserts. Each scenario gets the kit and raises LabError where something is not so."""
 
-import json
-
 from .cycle import BOOT_LIMIT, Cycle, host_name
 from .lab import Lab
 from .process import LabError
@@ -75,13 +73,15 @@ def killed_server(kit, firmware):
         run.machine.wait_marker("config-fetched", BOOT_LIMIT)
         before = lab.appliance.timeline(host_name(run.machine))
         shown = lab.appliance.host(host_name(run.machine))
+        expect("config-fetched" in [row[1] for row in before], f"the config's fetch is not in the timeline: {before}")
         lab.appliance.kill()
         lab.serve()
         after = lab.appliance.timeline(host_name(run.machine))
         expect([row[1] for row in after[:len(before)]] == [row[1] for row in before],
                f"the timeline lost entries: before {before}, after {after}")
-        expect(lab.appliance.host(host_name(run.machine))["spec"] == shown["spec"],
-               f"the host changed: {json.dumps(shown)}")
+        restarted = lab.appliance.host(host_name(run.machine))
+        for part in ("spec", "status"):
+            expect(restarted[part] == shown[part], f"the host's {part} was {shown[part]}, is {restarted[part]}")
         run.install()
         run.os_up()
         check_install(run)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 use crate::boot::{Drop, Facts, Stage, Why};
 use crate::config::{Access, Config};
 use crate::event::{Event, Protocol};
-use crate::fleet::{Host, Image, Mac, Name};
+use crate::fleet::{Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
 use crate::iscsi::login::Refusal;
 use crate::iscsi::medium::{Identity, Kind, Lun};
@@ -54,7 +55,7 @@ impl Usher {
             return Admission::Refuse(Refusal::NotFound);
         };
         match self.find(login, &name) {
-            Ok((image, host)) => self.attach(&image, host.as_deref()),
+            Ok((image, host)) => self.attach(login, &image, host.as_deref()),
             Err(why) => {
                 match facts(&self.gate, login) {
                     Some(facts) => self.gate.refused(&facts, Protocol::Iscsi, why),
@@ -79,12 +80,12 @@ impl Usher {
         }
     }
 
-    fn attach(&self, image: &Image, host: Option<&Host>) -> Admission {
+    fn attach(&self, login: &LoginClaim, image: &Image, host: Option<&Host>) -> Admission {
         if let Some(portal) = &image.spec.portal {
             let portal = std::net::SocketAddr::new(portal.address, portal.port).to_string();
             return Admission::Redirect { portal, permanent: false };
         }
-        match self.units(image, host) {
+        match self.units(login, image, host) {
             Ok(units) => Admission::Admit(Grant { units, ..Grant::default() }),
             Err(error) => {
                 tracing::warn!(image = %image.metadata.name, %error, "an image cannot be attached");
@@ -94,18 +95,31 @@ impl Usher {
     }
 
     /// Puts the image on unit 0, and what is attached beside it on the next ones.
-    fn units(&self, image: &Image, host: Option<&Host>) -> Result<Units, media::Error> {
-        let mut units = Units::from([(0, self.unit(image, host)?)]);
+    fn units(&self, login: &LoginClaim, image: &Image, host: Option<&Host>) -> anyhow::Result<Units> {
+        let at = Some(login.local.ip());
+        let mut units = Units::from([(0, self.unit(image, host, at)?)]);
         let state = self.gate.store.glance();
         let companions = image.spec.companions.iter().filter_map(|name| state.image(name));
         for (number, companion) in (1..).zip(companions) {
-            units.insert(number, self.unit(companion, None)?);
+            units.insert(number, self.unit(companion, None, at)?);
+        }
+        if let (Delivery::Seed, Some(host)) = (image.spec.config_delivery, host)
+            && let Some(seed) = self.gate.seed(host)?
+        {
+            let number = units.last_key_value().map_or(1, |(last, _)| last + 1);
+            let identity = Identity::of(format!("seed {}", host.metadata.uid).as_bytes());
+            units.insert(number, (Lun::new(Kind::Cdrom, seed.len(), identity), seed));
         }
         Ok(units)
     }
 
-    fn unit(&self, image: &Image, host: Option<&Host>) -> Result<(Lun, Arc<dyn ReadAt>), media::Error> {
-        let medium = self.gate.medium(image, host)?;
+    fn unit(
+        &self,
+        image: &Image,
+        host: Option<&Host>,
+        at: Option<IpAddr>,
+    ) -> Result<(Lun, Arc<dyn ReadAt>), media::Error> {
+        let medium = self.gate.medium(image, host, at)?.medium;
         // A CD-ROM boots under BIOS and UEFI alike, and is what an installer looks for (boot-facts 17, 20).
         Ok((Lun::new(Kind::Cdrom, medium.len(), Identity::of(image.metadata.uid.as_bytes())), medium))
     }
@@ -128,7 +142,7 @@ fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
     let prefix = format!("{}:", gate.site.iqn.to_lowercase());
     let named = login.claim.initiator.strip_prefix(&prefix).and_then(|name| name.parse::<Mac>().ok());
     let mac = named.or_else(|| gate.whose(login.peer.ip()).ok().flatten())?;
-    Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()) })
+    Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()), uuid: None })
 }
 
 fn tell(gate: &Gate, report: Report) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -10,9 +11,12 @@ use tokio::sync::watch;
 
 use crate::boot::{Drop, Facts, Form, Stage, Verdict};
 use crate::config::Config;
+use crate::dhcp::serve::Progress;
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
 use crate::gate::Gate;
+use crate::iso::FileWithin;
+use crate::media::Media;
 use crate::tftp::path::{Asked, File};
 use crate::tftp::serve::{
     self as tftp, Answer, Content, Dropped, Ended, Listener, Refusal, Report, Request, Settings, SiteFolder, Ticket,
@@ -28,12 +32,13 @@ pub type Cache = HashMap<String, Bytes>;
 /// A program that is there and cannot be read. One that is missing is a warning: the site may not need it.
 pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
     let mut cache = Cache::new();
-    for (architecture, program) in &config.programs.0 {
+    let others = config.overrides.iter().map(|(_, program)| program);
+    for program in config.programs.0.values().chain(others) {
         let path = config.firmware_dir.join(&*program.0);
         match std::fs::read(&path) {
             Ok(bytes) => drop(cache.insert(program.to_string(), bytes.into())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                tracing::warn!(%architecture, path = %path.display(), "the boot program is missing: run firmware/stage");
+                tracing::warn!(path = %path.display(), "the boot program is missing: run firmware/stage");
             }
             Err(error) => return Err(error).with_context(|| format!("firmware_dir: {}", path.display())),
         }
@@ -43,26 +48,23 @@ pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
 
 /// Serves TFTP until told to stop.
 pub fn serve(
-    listener: Listener,
+    listeners: Vec<Listener>,
     config: &Config,
     gate: Arc<Gate>,
     programs: Cache,
+    progress: Progress,
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<> {
-    let settings = Settings {
-        single_port: config.tftp.single_port,
-        block_size: config.tftp.max_block_size,
-        drain: config.stop_within,
-        ..Settings::default()
-    };
+    let settings =
+        Settings { block_size: config.tftp.max_block_size, drain: config.stop_within, ..Settings::default() };
     let folder = SiteFolder::open(&config.firmware_dir);
     let files = Arc::new(Files { gate: gate.clone(), programs, folder: folder.ok() });
     let runtime = tokio::runtime::Handle::current();
     let content = move |request: Request, ticket: Ticket| files.answer(&runtime, &request, ticket);
-    let report = move |report| tell(&gate, report);
+    let report = move |report| tell(&gate, &progress, report);
     async move {
         let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        tftp::serve(vec![listener], settings, content, report, shutdown).await.context("TFTP")
+        tftp::serve(listeners, settings, content, report, shutdown).await.context("TFTP")
     }
 }
 
@@ -77,13 +79,19 @@ impl Files {
         let files = self.clone();
         let mac = request.asked.mac();
         match &request.asked.file {
-            File::Autoexec => {
-                // iPXE's EFI programs ask without the folder that their own name had: the address tells.
+            File::Autoexec | File::Pxelinux(_) | File::Grub(_) => {
+                let form = match request.asked.file {
+                    File::Pxelinux(_) => Form::Pxelinux,
+                    File::Grub(_) => Form::Grub,
+                    File::Autoexec | File::Plain(_) => Form::Autoexec,
+                };
+                // Not all names carry a MAC address; iPXE's EFI programs ask without the folder that their
+                // own name had. The address tells then.
                 let mac = mac.or_else(|| self.gate.whose(request.peer.ip()).ok().flatten());
                 let facts = mac.map(|mac| facts(mac, Stage::Ipxe, request));
-                drop(runtime.spawn(async move { ticket.answer(files.autoexec(facts).await) }));
+                let local = request.local;
+                drop(runtime.spawn(async move { ticket.answer(files.script(facts, form, local).await) }));
             }
-            File::Pxelinux(_) | File::Grub(_) => ticket.answer(Answer::NotFound),
             File::Plain(path) => {
                 let held = mac.map(|mac| self.gate.look(&facts(mac, Stage::Ipxe, request)).verdict);
                 if let Some(Verdict::Ignore(why)) = held {
@@ -95,16 +103,19 @@ impl Files {
         }
     }
 
-    /// Answers `autoexec.ipxe` with the machine's script; one that cannot be told is brought here to ask.
-    async fn autoexec(&self, facts: Option<Facts>) -> Answer {
+    /// Answers with the machine's script; one that cannot be told goes on to ask over HTTP.
+    async fn script(&self, facts: Option<Facts>, form: Form, local: IpAddr) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
         let ruling = self.gate.script(&facts).await;
-        Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, Form::Autoexec).into()))
+        Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, form, Some(local)).into()))
     }
 
     fn program(&self, path: &crate::tftp::path::RelativePath) -> Answer {
         if let Some(bytes) = self.programs.get(path.as_str()) {
             return Answer::Content(Content::Shared(bytes.clone()));
+        }
+        if let Some(content) = self.within_image(path.as_str()) {
+            return content;
         }
         match self.folder.as_ref().map(|folder| folder.file(path)) {
             Some(Ok(content)) => Answer::Content(content),
@@ -113,8 +124,21 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Finds `iso/NAME/PATH`: a file within an image, for loaders that fetch kernels over TFTP.
+    fn within_image(&self, path: &str) -> Option<Answer> {
+        let (name, inner) = path.strip_prefix("iso/")?.split_once('/')?;
+        let image = self.gate.store.glance().image(&name.parse().ok()?).cloned()?;
+        let found = self.gate.media.open(&image).ok().and_then(|opened| {
+            let extents = Media::find(&*opened.file, inner).ok().flatten()?;
+            Some(FileWithin::new(opened.file.clone(), extents))
+        });
+        Some(found.map_or(Answer::NotFound, |file| Answer::Content(Content::Medium(Arc::new(file)))))
+    }
+}
+
 fn facts(mac: Mac, stage: Stage, request: &Request) -> Facts {
-    Facts { mac, firmware: None, stage, address: Some(request.peer.ip()) }
+    Facts { mac, firmware: None, stage, address: Some(request.peer.ip()), uuid: None }
 }
 
 fn name(asked: &Asked) -> String {
@@ -127,11 +151,13 @@ fn name(asked: &Asked) -> String {
 }
 
 /// Puts what the server tells into the counters and the timelines.
-fn tell(gate: &Gate, report: Report) {
+fn tell(gate: &Gate, progress: &Progress, report: Report) {
     let mac = |asked: &Asked, peer: std::net::SocketAddr| asked.mac().or_else(|| gate.whose(peer.ip()).ok().flatten());
     match report {
         Report::Started { peer, asked, .. } => {
-            gate.store.note(mac(&asked, peer), Event::TftpStart { file: name(&asked) })
+            let mac = mac(&asked, peer);
+            mac.inspect(|mac| progress.tell(*mac));
+            gate.store.note(mac, Event::TftpStart { file: name(&asked) })
         }
         Report::Ended { peer, asked, how: Ended::Peer(Ending::Complete), octets, took, resent } => {
             gate.counters.answer(Protocol::Tftp);
@@ -158,11 +184,9 @@ fn tell(gate: &Gate, report: Report) {
                 }
                 Dropped::Malformed(_) => Drop::BadHeader,
                 Dropped::Stray | Dropped::ToMany => Drop::NotForUs,
-                Dropped::Overload
-                | Dropped::NoSocket(_)
-                | Dropped::NotSent(_)
-                | Dropped::Silence
-                | Dropped::Stopping => Drop::Overload,
+                Dropped::Overload | Dropped::NoWay(_) | Dropped::NotSent(_) | Dropped::Silence | Dropped::Stopping => {
+                    Drop::Overload
+                }
             };
             gate.counters.discard(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
         }

@@ -6,25 +6,26 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 
-use crate::config::Config;
-use crate::tftp;
-use crate::{dhcp, ndp};
-
-use super::answers_dhcp;
+use crate::config::{Config, DhcpMode, Interface};
+use crate::tftp::serve::{Listener, Ports};
+use crate::{dhcp, http, ndp};
 
 /// Bounds the TCP connections that wait to be accepted: a hall of racks after a power cut.
 const BACKLOG: i32 = 4096;
 
 /// Holds what is bound.
 pub struct Doors {
+    /// Is the first interface's address.
     pub address: Ipv4Addr,
-    pub dhcp: Option<dhcp::serve::Sockets>,
-    /// Is there where the site wants iPXE's wait for a router shortened, and the interface has IPv6.
-    pub solicitations: Option<socket2::Socket>,
-    pub tftp: tftp::serve::Listener,
-    pub http: std::net::TcpListener,
+    pub dhcp: Vec<dhcp::serve::Door>,
+    /// Holds a socket an interface where the site wants iPXE's wait for a router shortened, and there is IPv6.
+    pub solicitations: Vec<socket2::Socket>,
+    pub tftp: Vec<Listener>,
+    pub http: Vec<std::net::TcpListener>,
     pub api: std::os::unix::net::UnixListener,
-    pub iscsi: std::net::TcpListener,
+    /// Is the object API's own listener, where it has one.
+    pub objects: Option<http::Socket>,
+    pub iscsi: Vec<std::net::TcpListener>,
 }
 
 impl Doors {
@@ -32,30 +33,59 @@ impl Doors {
     ///
     /// # Errors
     /// The interface that is missing or has no address, the port that is in use.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
-        let name = config.interface.as_str();
-        let address = address(name, config.address)?;
-        let dhcp = match answers_dhcp(config) {
-            true => Some(dhcp::serve::Sockets::bind(name, config.dhcp.port, config.dhcp.proxy_port)?),
-            false => None,
-        };
-        let solicitations = match answers_dhcp(config) && config.dhcp.shorten_router_wait {
-            true => ndp::serve::open(name)
-                .inspect_err(|error| tracing::info!(%error, "iPXE's wait for an IPv6 router cannot be shortened"))
-                .ok(),
-            false => None,
-        };
-        let tftp = SocketAddr::from((address, config.tftp.port));
-        let tftp = tftp::serve::Listener::bind(tftp, Some(name)).with_context(|| format!("UDP {tftp} (tftp.port)"))?;
-        Ok(Self {
-            address,
-            dhcp,
-            solicitations,
-            tftp,
-            http: listen(SocketAddr::from((address, config.http_port)), "http_port")?,
-            iscsi: listen(SocketAddr::from((address, config.iscsi.port)), "iscsi.port")?,
+    pub fn open(config: &Config, settings: &dhcp::serve::Settings) -> anyhow::Result<Self> {
+        let mut doors = Self {
+            address: Ipv4Addr::UNSPECIFIED,
+            dhcp: Vec::new(),
+            solicitations: Vec::new(),
+            tftp: Vec::new(),
+            http: Vec::new(),
+            iscsi: Vec::new(),
+            objects: None,
             api: listen_locally(&config.state_dir.join("api.sock"))?,
-        })
+        };
+        for interface in &config.interfaces {
+            doors.open_on(interface, config, settings)?;
+        }
+        doors.objects = objects(config, doors.address)?;
+        Ok(doors)
+    }
+
+    fn open_on(
+        &mut self,
+        interface: &Interface,
+        config: &Config,
+        settings: &dhcp::serve::Settings,
+    ) -> anyhow::Result<()> {
+        let name = interface.name.as_str();
+        let address = address(name, interface.address)?;
+        if self.address.is_unspecified() {
+            self.address = address;
+        }
+        match interface.mode {
+            DhcpMode::Proxy | DhcpMode::Server => {
+                let ports = (config.dhcp.port, config.dhcp.proxy_port);
+                let mode = match interface.mode {
+                    DhcpMode::Server => dhcp::serve::Mode::Server,
+                    DhcpMode::Proxy | DhcpMode::Off => dhcp::serve::Mode::Proxy,
+                };
+                self.dhcp.push(dhcp::serve::Door::bind(name, address, ports, mode, settings)?);
+                if config.dhcp.shorten_router_wait {
+                    let socket = ndp::serve::open(name).inspect_err(
+                        |error| tracing::info!(interface = name, %error, "iPXE's wait for an IPv6 router cannot be shortened"),
+                    );
+                    self.solicitations.extend(socket.ok());
+                }
+            }
+            DhcpMode::Off => {}
+        }
+        let tftp = SocketAddr::from((address, config.tftp.port));
+        let ports = if config.tftp.single_port { Ports::Single } else { Ports::Own };
+        let listener = Listener::bind(tftp, Some(name), ports);
+        self.tftp.push(listener.with_context(|| format!("UDP {tftp} (tftp.port)"))?);
+        self.http.push(listen(SocketAddr::from((address, config.http_port)), "http_port")?);
+        self.iscsi.push(listen(SocketAddr::from((address, config.iscsi.port)), "iscsi.port")?);
+        Ok(())
     }
 }
 
@@ -92,6 +122,18 @@ fn listen(address: SocketAddr, key: &str) -> anyhow::Result<std::net::TcpListene
         Ok(socket.into())
     };
     bind().with_context(|| format!("TCP {address} ({key})"))
+}
+
+fn objects(config: &Config, address: Ipv4Addr) -> anyhow::Result<Option<http::Socket>> {
+    let Some(place) = config.api.listen else { return Ok(None) };
+    let listener = listen(place, "api.listen")?;
+    let Some(tls) = &config.api.tls else { return Ok(Some(http::Socket::Tcp(listener))) };
+    let certificate = match &tls.files {
+        Some(files) => http::Certificate { files: files.clone(), client_ca: None },
+        None => http::Certificate::own(&config.state_dir, &[place.ip(), address.into()])?,
+    };
+    let certificate = http::Certificate { client_ca: tls.client_ca.clone(), ..certificate };
+    Ok(Some(http::Socket::Tls(listener, http::acceptor(&certificate)?)))
 }
 
 fn listen_locally(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {

@@ -3,6 +3,7 @@
 mod attach;
 mod boot_files;
 mod doors;
+mod keys;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use tokio::task::JoinSet;
 
 use crate::admit::Places;
 use crate::boot::Site;
-use crate::config::{self, Config, DhcpMode, Flags};
+use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
 use crate::gate::{Booting, Gate};
 use crate::http;
 use crate::media::Media;
-use crate::store::{self, Change, Sighting, Store};
+use crate::store::{self, Change, Seal, Sighting, Store};
 use crate::token::BootTokens;
 use crate::{dhcp, manifest, ndp, privileges};
 
@@ -45,13 +46,16 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     make_directory(&config.state_dir)?;
     make_directory(&isos)?;
     let lock = lock(&config.state_dir)?;
-    let doors = Doors::open(&config)?;
+    let doors = Doors::open(&config, &dhcp_settings(&config))?;
     let programs = boot_files::read_programs(&config)?;
+    let key = config.api.key_file.as_deref().map(keys::read).transpose()?;
+    let seal =
+        key.map(|key| Seal::new(&key).ok_or_else(|| anyhow!("api.key_file: the key is of no use"))).transpose()?;
     if let Some(user) = &user {
         user.own(&config.state_dir)?;
         user.become_it()?;
     }
-    let (store, writer) = Store::open(&config.state_dir, config.install.clone())?;
+    let (store, writer) = Store::open_sealed(&config.state_dir, config.install.clone(), seal)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
     let ended = runtime.block_on(Appliance::new(config, doors, programs, store, isos)?.live());
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -111,11 +115,13 @@ impl Appliance {
             unknown_hosts: config.unknown_hosts.clone(),
             install: config.install.clone(),
             programs: config.programs.clone(),
+            overrides: config.overrides.clone(),
             namespace: config.namespace.clone(),
             address: doors.address.into(),
             http: (doors.address, config.http_port).into(),
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
+            trust: config.trust,
         });
         let places = Places { isos, site: site.clone() };
         let gate = Arc::new(Gate {
@@ -140,27 +146,42 @@ impl Appliance {
         let (stop, stopped) = watch::channel(false);
         let mut services = JoinSet::new();
         let address = doors.address;
-        let dhcp = doors.dhcp.map(|sockets| -> anyhow::Result<_> {
-            let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
-            let runtime = tokio::runtime::Handle::current();
-            Ok((wake, dhcp::serve::spawn(sockets, gate.clone(), runtime, woken.into())?))
-        });
-        let dhcp = dhcp.transpose()?;
-        services.spawn(boot_files::serve(doors.tftp, &config, gate.clone(), programs, stopped.clone()));
-        services.spawn(attach::serve(doors.iscsi, &config, gate.clone(), stopped.clone()));
-        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), tokens);
-        let http_doors = vec![http::Door::Tcp(doors.http), http::Door::Unix(doors.api)];
+        let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
+        let runtime = tokio::runtime::Handle::current();
+        let dhcp = dhcp::serve::spawn(doors.dhcp, dhcp_settings(&config), gate.clone(), runtime, woken.into())?;
+        let files = boot_files::serve(doors.tftp, &config, gate.clone(), programs, dhcp.progress, stopped.clone());
+        services.spawn(files);
+        for listener in doors.iscsi {
+            services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
+        }
+        let access =
+            http::Access { tokens, trust_loopback: config.api.trust_loopback, proxies: config.api.proxies.clone() };
+        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), access);
+        let door = |socket, serves| http::Door { socket, serves };
+        let machines = match doors.objects {
+            Some(_) => http::Serves::Machines,
+            None => http::Serves::Everything,
+        };
+        let mut http_doors: Vec<_> =
+            doors.http.into_iter().map(|listener| door(http::Socket::Tcp(listener), machines)).collect();
+        let objects = doors.objects.into_iter().chain([http::Socket::Unix(doors.api)]);
+        http_doors.extend(objects.map(|socket| door(socket, http::Serves::Everything)));
         let until = stopped.clone();
         services.spawn(async move {
             http::serve(http_doors, Arc::new(shared), until).await;
             Ok(())
         });
-        if let Some(socket) = doors.solicitations {
+        for socket in doors.solicitations {
             let serve = ndp::serve::serve(socket, gate.clone(), stopped.clone());
             services.spawn(async move { serve.await.context("router solicitations") });
         }
+        if config.interfaces.iter().any(|interface| interface.mode == DhcpMode::Server) {
+            let path = config.state_dir.join("dhcp.leases");
+            let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
+            services.spawn(async move { export.await.context("the leases file") });
+        }
         services.spawn(mark_overdue(gate.clone(), stopped));
-        tracing::info!(interface = config.interface, %address, "ready");
+        tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let ended = loop {
             tokio::select! {
@@ -177,10 +198,8 @@ impl Appliance {
         if tokio::time::timeout(config.stop_within, all).await.is_err() {
             tracing::warn!(limit = ?config.stop_within, "what would not end in time was cut");
         }
-        if let Some((wake, thread)) = dhcp {
-            drop(wake);
-            thread.join().map_err(|_| anyhow!("the DHCP thread died"))?;
-        }
+        drop(wake);
+        dhcp.thread.join().map_err(|_| anyhow!("the DHCP thread died"))?;
         ended
     }
 }
@@ -223,10 +242,21 @@ async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> an
     }
 }
 
-/// Says whether the site wants machines answered over DHCP.
-fn answers_dhcp(config: &Config) -> bool {
-    match config.dhcp.mode {
-        DhcpMode::Proxy => true,
-        DhcpMode::Off => false,
+/// Says in DHCP's words what the configuration wants of it.
+fn dhcp_settings(config: &Config) -> dhcp::serve::Settings {
+    use dhcp::quirks::Form as Told;
+    let form = |form| match form {
+        Form::Offer => Told::Offer,
+        Form::Port4011 => Told::Port4011,
+    };
+    let forms = config.forms.iter().map(|(who, chosen)| (who.clone(), form(*chosen))).collect();
+    let Dhcp { subnets, authoritative, conflict_check, other_server, look_every, .. } = &config.dhcp;
+    dhcp::serve::Settings {
+        forms,
+        subnets: subnets.clone(),
+        authoritative: *authoritative,
+        conflict_check: *conflict_check,
+        yields: *other_server == OtherServer::Yield,
+        look_every: *look_every,
     }
 }

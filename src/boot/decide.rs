@@ -40,7 +40,10 @@ pub fn enrol(facts: &Facts, site: &Site) -> Verdict {
     }
     let treatment = site.unknown_hosts.treatment(facts.mac, architecture, facts.address);
     match treatment.draft(facts.mac, site.namespace.clone(), architecture) {
-        Some(host) => Verdict::Enrol(Box::new(host)),
+        Some(mut host) => {
+            host.status.uuid = facts.uuid;
+            Verdict::Enrol(Box::new(host))
+        }
         None => Verdict::Ignore(Why::NeverSeenIgnored),
     }
 }
@@ -98,8 +101,7 @@ fn verdict_at(facts: &Facts, leave: Leave, site: &Site) -> Verdict {
 }
 
 fn chainload(facts: &Facts, site: &Site) -> Verdict {
-    let program = facts.firmware.and_then(|firmware| site.programs.find(firmware.architecture));
-    program.map_or(Verdict::Ignore(Why::NoProgram), |program| Verdict::Chainload(program.clone()))
+    site.program(facts).map_or(Verdict::Ignore(Why::NoProgram), |program| Verdict::Chainload(program.clone()))
 }
 
 /// A config outlives the install: the first boot from the disk may ask for it again.
@@ -122,7 +124,7 @@ mod tests {
 
     fn facts(stage: Stage, architecture: u16, loading: Loading) -> Facts {
         let firmware = Some(Firmware { architecture: Architecture(architecture), loading });
-        Facts { mac: VM, firmware, stage, address: None }
+        Facts { mac: VM, firmware, stage, address: None, uuid: None }
     }
 
     fn host(phase: Phase, image: &str, mode: BootMode) -> Host {

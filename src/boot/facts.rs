@@ -1,5 +1,7 @@
 use std::net::IpAddr;
 
+use uuid::Uuid;
+
 use crate::fleet::{Architecture, Mac};
 
 /// Holds what a client claims of itself; nothing in it is proof.
@@ -11,6 +13,8 @@ pub struct Facts {
     pub stage: Stage,
     /// Is the client's address, or its relay's, or ours on its segment: whichever is known first.
     pub address: Option<IpAddr>,
+    /// Is the machine's UUID, where the protocol carries it (DHCP option 97).
+    pub uuid: Option<Uuid>,
 }
 
 /// Is what a machine's firmware is, from DHCP options 93 and 60.

@@ -3,9 +3,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::fleet::lifecycle::Policy;
 use crate::fleet::unknown::Rules;
-use crate::fleet::{Architecture, Name};
+use crate::fleet::{Architecture, Name, Who};
 
-use super::Program;
+use super::{Facts, Program};
 
 /// Holds what a decision needs to know of the site. Built once from the configuration.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub struct Site {
     pub unknown_hosts: Rules,
     pub install: Policy,
     pub programs: Programs,
+    /// Gives some machines another program than their architecture's; the first that means a machine decides.
+    pub overrides: Vec<(Who, Program)>,
     /// Is the namespace that a machine never seen before is put in.
     pub namespace: Name,
     /// Is the address that machines reach us at.
@@ -21,6 +23,26 @@ pub struct Site {
     pub iscsi: SocketAddr,
     /// Is the beginning of every target's name, as in `iqn.2026-11.org.bootlatch`.
     pub iqn: String,
+    pub trust: Trust,
+}
+
+/// Says what a machine shows before it is given a config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trust {
+    pub config: Proof,
+    /// Is how long a token is good for.
+    pub window: std::time::Duration,
+}
+
+/// Names what proves that a config goes to its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The address that the machine asks from; a token where the address tells nothing.
+    Address,
+    /// The token of the machine's script, wherever it comes from.
+    Token,
+    /// The token, from the machine's address.
+    Both,
 }
 
 impl Site {
@@ -30,6 +52,19 @@ impl Site {
             80 => format!("http://{}", bracketed(self.http.ip())),
             port => format!("http://{}:{port}", bracketed(self.http.ip())),
         }
+    }
+
+    /// Gives the same site as the machines of another of our networks see it.
+    pub fn reached_at(&self, address: IpAddr) -> Self {
+        let at = |socket: SocketAddr| SocketAddr::new(address, socket.port());
+        Self { address, http: at(self.http), iscsi: at(self.iscsi), ..self.clone() }
+    }
+
+    /// Finds the program that a machine is given.
+    pub fn program(&self, facts: &Facts) -> Option<&Program> {
+        let meant = self.overrides.iter().find(|(who, _)| who.means(facts.mac, facts.uuid));
+        let usual = || facts.firmware.and_then(|firmware| self.programs.find(firmware.architecture));
+        meant.map(|(_, program)| program).or_else(usual)
     }
 
     /// Names the target that an image is served under.
@@ -71,11 +106,13 @@ pub mod tests {
             unknown_hosts: Rules { first: Vec::new(), otherwise: rule.parse().unwrap() },
             install: Policy { done_when: DoneWhen::BootComplete, limit: Duration::from_secs(3600), offers: 10 },
             programs: Programs(programs.into()),
+            overrides: Vec::new(),
             namespace: "default".parse().unwrap(),
             address,
             http: SocketAddr::new(address, 80),
             iscsi: SocketAddr::new(address, 3260),
             iqn: "iqn.2026-11.org.bootlatch".into(),
+            trust: Trust { config: Proof::Address, window: Duration::from_secs(3600) },
         }
     }
 

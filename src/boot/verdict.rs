@@ -70,6 +70,8 @@ reasons! {
         NoSuchHost => "no host is known by this address",
         RuleUnfit => "the site's rule for machines never seen before cannot be applied",
         AddressContradicted => "the address belongs to another machine",
+        NoToken => "the request carries no token of a script, and the site asks for one",
+        BadToken => "the token is none that this server gave to the machine, or its time is over",
         StoreUnavailable => "the state could not be written",
     }
 }
@@ -85,6 +87,10 @@ reasons! {
         NotForUs => "addressed to another server",
         NoAddress => "the client's hardware address is none we can answer",
         Overload => "more at once than the limit allows",
+        NoSubnet => "no subnet is configured for the client's link",
+        NoFreeAddress => "no address is free in the client's subnet",
+        Unwritten => "its lease could not be written",
+        Yielded => "another boot server answers on this interface",
         UnknownName => "no such file",
         WriteRefused => "writing is not offered",
         BadClaim => "the claim contradicts what is known of the sender",

@@ -1,11 +1,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -82,33 +84,109 @@ impl Client {
     /// # Errors
     /// What the server refused, with its own words.
     pub async fn ask(&mut self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let content = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
-        let content = Full::new(Bytes::from(content)).map_err(|never| match never {}).boxed_unsync();
-        self.send(method, path, "application/merge-patch+json", content).await
+        read(self.send(self.request(method, path), body.map(Value::to_string).unwrap_or_default()).await?).await
     }
 
-    /// Sends a body of any kind, and reads a JSON answer.
+    /// Sends a body of any size, part by part.
     ///
     /// # Errors
     /// As `ask`.
-    pub async fn send(&mut self, method: Method, path: &str, kind: &str, content: Content) -> anyhow::Result<Value> {
-        let kind = if method == Method::PATCH { kind } else { kind.trim_start_matches("application/merge-patch+") };
-        let kind = if kind == "json" { "application/json" } else { kind };
-        let mut request =
-            Request::builder().method(method).uri(path).header(HOST, &self.host).header(CONTENT_TYPE, kind);
+    pub async fn upload(&mut self, path: &str, content: Content) -> anyhow::Result<Value> {
+        let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/octet-stream");
+        let answer = self.sender.send_request(request.body(content)?).await;
+        read(answer.map_err(|error| Error::Broken { cause: error.to_string() })?).await
+    }
+
+    /// Asks for objects as the server's own table.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn table(&mut self, path: &str) -> anyhow::Result<Value> {
+        let request = self.request(Method::GET, path).header(ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io");
+        read(self.send(request, String::new()).await?).await
+    }
+
+    /// Asks for server-side apply.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn apply(&mut self, path: &str, wish: &Value) -> anyhow::Result<Value> {
+        let request = self.request(Method::PATCH, path).header(CONTENT_TYPE, "application/apply-patch+yaml");
+        read(self.send(request, wish.to_string()).await?).await
+    }
+
+    /// Finds an object's version; none where there is no such object.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn version(&mut self, path: &str) -> anyhow::Result<Option<String>> {
+        match self.ask(Method::GET, path, None).await {
+            Ok(object) => Ok(object["metadata"]["resourceVersion"].as_str().map(str::to_owned)),
+            Err(error) => match error.downcast_ref() {
+                Some(Error::Refused { code: 404, .. }) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Reads an answer line by line as it comes.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn lines(&mut self, path: &str) -> anyhow::Result<Lines> {
+        let answer = self.send(self.request(Method::GET, path), String::new()).await?;
+        match answer.status().is_success() {
+            true => Ok(Lines { body: answer.into_body(), rest: BytesMut::new() }),
+            false => Err(read(answer).await.err().unwrap_or_else(|| anyhow::anyhow!("no answer to follow"))),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> Builder {
+        let mut request = Request::builder().method(method).uri(path).header(HOST, &self.host);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let broken = |error: hyper::Error| Error::Broken { cause: error.to_string() };
-        let answer = self.sender.send_request(request.body(content)?).await.map_err(broken)?;
-        read(answer).await
+        request
+    }
+
+    async fn send(&mut self, mut request: Builder, body: String) -> anyhow::Result<Response<Incoming>> {
+        let typed = request.headers_ref().is_some_and(|headers| headers.contains_key(CONTENT_TYPE));
+        if !typed && !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let content = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync();
+        let answer = self.sender.send_request(request.body(content)?).await;
+        Ok(answer.map_err(|error| Error::Broken { cause: error.to_string() })?)
     }
 }
 
-async fn read(answer: Response<hyper::body::Incoming>) -> anyhow::Result<Value> {
+/// Is an answer that comes line by line.
+#[derive(Debug)]
+pub struct Lines {
+    body: Incoming,
+    rest: BytesMut,
+}
+
+impl Lines {
+    /// Gives the next line; nothing at the end, however the answer ended.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line = self.rest.split_to(end + 1);
+                return Some(String::from_utf8_lossy(&line).into_owned());
+            }
+            let frame = self.body.frame().await?.ok()?;
+            if let Ok(data) = frame.into_data() {
+                self.rest.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     let code = answer.status();
-    let body =
-        answer.into_body().collect().await.map_err(|error| Error::Broken { cause: error.to_string() })?.to_bytes();
+    let body = answer.into_body().collect().await.map_err(|error| Error::Broken { cause: error.to_string() })?;
+    let body = body.to_bytes();
     let value = serde_json::from_slice::<Value>(&body).ok();
     if code.is_success() {
         return Ok(value.unwrap_or_default());

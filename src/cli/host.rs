@@ -74,7 +74,7 @@ const COLUMNS: &[Column] = &[
     ("FIRMWARE", "/status/firmware"),
     ("LAST SEEN", "/status/lastSeen"),
 ];
-const EVENTS: &[Column] = &[("TIME", "/time"), ("EVENT", "/event"), ("DETAIL", "/detail")];
+pub const EVENTS: &[Column] = &[("TIME", "/time"), ("EVENT", "/event"), ("DETAIL", "/detail")];
 
 /// Runs a command on hosts.
 pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {

@@ -67,7 +67,7 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
             query.extend_pairs(sha256.iter().map(|digest| ("sha256", digest)));
             let path = format!("{PATH}/upload?{}", query.finish());
             let content = http_body_util::combinators::UnsyncBoxBody::new(open(&file).await?);
-            show(output, &client.send(Method::POST, &path, "application/octet-stream", content).await?, COLUMNS)
+            show(output, &client.upload(&path, content).await?, COLUMNS)
         }
         Verb::List { output } => show(output, &items(client.ask(Method::GET, PATH, None).await?), COLUMNS),
         Verb::Show { name, output } => {

@@ -4,11 +4,13 @@ mod client;
 mod config;
 mod host;
 mod iso;
+mod object;
+mod pages;
 mod show;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Flags;
 
@@ -56,6 +58,12 @@ enum Command {
     /// Boot configs that installers ask for
     #[command(subcommand)]
     Config(config::Verb),
+    #[command(flatten)]
+    Object(object::Verb),
+    /// Write the completions of a shell to standard output
+    Completions { shell: clap_complete::Shell },
+    /// Write the man pages into a directory
+    Man { directory: std::path::PathBuf },
 }
 
 /// Runs the command line; `serve` is the composition root, which nothing below it may name.
@@ -66,6 +74,9 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
         Command::Iso(verb) => talk(iso::run(verb, &reach)),
         Command::Host(verb) => talk(host::run(verb, &reach)),
         Command::Config(verb) => talk(config::run(verb, &reach)),
+        Command::Object(verb) => talk(object::run(verb, &reach)),
+        Command::Completions { shell } => pages::completions(shell, Arguments::command()),
+        Command::Man { directory } => pages::man(Arguments::command(), &directory),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -93,7 +104,6 @@ fn talk(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

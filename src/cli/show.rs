@@ -39,14 +39,33 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Lays out a table that the server made.
+pub fn server_table(table: &Value, wide: bool) -> String {
+    let none = Vec::new();
+    let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
+    let columns = list(&table["columnDefinitions"]);
+    let shown: Vec<usize> =
+        (0..columns.len()).filter(|at| wide || columns[*at]["priority"].as_i64() == Some(0)).collect();
+    let head = shown.iter().map(|at| cell(columns[*at].get("name")).to_uppercase()).collect();
+    let rows = table["rows"].as_array().unwrap_or(&none).iter().map(|row| {
+        let cells = list(&row["cells"]);
+        shown.iter().map(|at| cell(cells.get(*at))).collect()
+    });
+    lay_out(&std::iter::once(head).chain(rows).collect::<Vec<Vec<String>>>())
+}
+
 fn table(rows: &[Value], columns: &[Column]) -> String {
     let head = columns.iter().map(|(head, _)| (*head).to_owned()).collect::<Vec<_>>();
     let cells = rows.iter().map(|row| columns.iter().map(|(_, pointer)| cell(row.pointer(pointer))).collect());
     let lines: Vec<Vec<String>> = std::iter::once(head).chain(cells).collect();
+    lay_out(&lines)
+}
+
+fn lay_out(lines: &[Vec<String>]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
     let mut out = String::new();
-    for line in &lines {
+    for line in lines {
         let padded = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         out.push_str(padded.collect::<Vec<_>>().join("   ").trim_end());
         out.push('\n');

@@ -1,20 +1,19 @@
 //! Who asks, and what is answered: pure, from a checked request and a verdict to a message.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
-use dhcproto::Encodable;
-use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, UnknownOption};
+use dhcproto::v4::MessageType;
 
 use crate::boot::{Drop, Facts, Firmware, Loading, Site, Stage, Verdict};
-use crate::fleet::Architecture;
+use crate::fleet::{Architecture, Mac};
 
-use super::packet::Request;
-use super::quirks::{self, Quirks};
+use super::message::{Addresses, Writer};
+use super::packet::{Request, sub_options};
+use super::quirks::{self, Form, Quirks};
 
-const SERVER: u16 = 67;
+/// Is the port that servers and relays listen on.
+pub const SERVER: u16 = 67;
 const CLIENT: u16 = 68;
-/// Is the least size of a message that BOOTP relays and some ROMs take (RFC 1542 2.1).
-const LEAST: usize = 300;
 
 /// Says on which of our ports a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,37 +31,52 @@ pub struct Arrival {
     pub from: SocketAddrV4,
 }
 
+/// Says whom a reply goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// A relay, or a client that has its address.
+    Address(SocketAddrV4),
+    /// A client that does not answer ARP for its address yet (RFC 2131 4.1).
+    Card {
+        mac: Mac,
+        address: Ipv4Addr,
+    },
+    Everybody,
+}
+
 /// Is a message with where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub message: Vec<u8>,
-    pub to: SocketAddrV4,
-    /// Names the boot file or script that it offers, for the timeline.
-    pub file: String,
+    pub to: To,
 }
 
 /// Reads what a client claims of itself.
 ///
 /// # Errors
-/// Why the message is not one that a boot server answers.
+/// Why the message is not one that a proxy answers.
 pub fn facts(request: &Request<'_>, arrival: Arrival, ours: Ipv4Addr) -> Result<Facts, Drop> {
-    let answered = match (arrival.port, request.kind) {
-        (Port::Server, MessageType::Discover) => true,
+    match (arrival.port, request.kind) {
+        (Port::Server, MessageType::Discover) => {}
         (Port::Proxy, MessageType::Request | MessageType::Inform) => {
             // EDK2 leaves the server identifier out here; one that is there must be ours.
-            request.address(54).is_none_or(|server| server == ours)
+            if request.address(54).is_some_and(|server| server != ours) {
+                return Err(Drop::NotForUs);
+            }
         }
         (Port::Server | Port::Proxy, _) => return Err(Drop::NotABoot),
-    };
-    if !answered {
-        return Err(Drop::NotForUs);
     }
+    claims(request, ours).ok_or(Drop::NotABoot)
+}
+
+/// Reads what a client claims of itself; nothing where it does not boot from the network.
+pub fn claims(request: &Request<'_>, ours: Ipv4Addr) -> Option<Facts> {
     let class = request.option(60).unwrap_or_default();
     let loading = match class.as_ref() {
         class if class.starts_with(b"HTTPClient") => Loading::Http,
         class if class.starts_with(b"PXEClient") => Loading::Pxe,
         _ if is_ipxe(request) => Loading::Pxe,
-        _ => return Err(Drop::NotABoot),
+        _ => return None,
     };
     let architecture = architecture(request, &class);
     let stage = match is_ipxe(request) {
@@ -70,12 +84,13 @@ pub fn facts(request: &Request<'_>, arrival: Arrival, ours: Ipv4Addr) -> Result<
         true if can_all(request, architecture) => Stage::Ipxe,
         true => Stage::LesserIpxe,
     };
-    let known = [request.ciaddr(), request.giaddr(), ours].into_iter().find(|address| !address.is_unspecified());
+    let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
+    let known = own.or_else(|| request.link()).unwrap_or(ours);
     let firmware = Some(Firmware { architecture, loading });
-    Ok(Facts { mac: request.mac, firmware, stage, address: known.map(Into::into) })
+    Some(Facts { mac: request.mac, firmware, stage, address: Some(known.into()), uuid: request.uuid() })
 }
 
-/// Gives the address that a client asks its DHCP server to confirm: where it will ask us from.
+/// Gives the address that a booting client asks its DHCP server to confirm: where it will ask us from.
 pub fn claimed_address(request: &Request<'_>) -> Option<Ipv4Addr> {
     let boots =
         request.option(60).is_some_and(|class| class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient"));
@@ -103,15 +118,6 @@ fn can_all(request: &Request<'_>, architecture: Architecture) -> bool {
     has(ISCSI) && has(HTTP) && (!architecture.is_uefi() || has(EFI))
 }
 
-fn sub_options(mut field: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    std::iter::from_fn(move || {
-        let [code, length, rest @ ..] = field else { return None };
-        let (value, rest) = rest.split_at_checked(usize::from(*length))?;
-        field = rest;
-        Some((*code, value))
-    })
-}
-
 /// Takes the first architecture of option 93; the vendor class's where there is none.
 fn architecture(request: &Request<'_>, class: &[u8]) -> Architecture {
     if let Some([high, low, ..]) = request.option(93).as_deref() {
@@ -121,74 +127,88 @@ fn architecture(request: &Request<'_>, class: &[u8]) -> Architecture {
     Architecture(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0))
 }
 
-/// Says a verdict in DHCP's words; `None` where it is to say nothing.
-pub fn reply(request: &Request<'_>, facts: &Facts, verdict: &Verdict, site: &Site, arrival: Arrival) -> Option<Reply> {
-    let firmware = facts.firmware?;
-    let folder = request.mac.dashed();
-    let file = match (verdict, firmware.loading) {
-        (Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Configure(_), _) => return None,
-        (Verdict::Chainload(program), Loading::Pxe) => format!("{folder}/{program}"),
-        (Verdict::Chainload(program), Loading::Http) => format!("{}/boot/{folder}/{program}", site.url()),
-        (Verdict::SanBoot(_) | Verdict::Menu | Verdict::LocalDisk(_), _) => format!("{}/ipxe?mac={folder}", site.url()),
-    };
-    let std::net::IpAddr::V4(ours) = site.address else { return None };
-    let kind = if arrival.port == Port::Proxy { MessageType::Ack } else { MessageType::Offer };
-    let quirks = quirks::of(facts.stage, firmware);
-    let message = encode(request, kind, ours, &file, quirks, arrival.port)?;
-    Some(Reply { message, to: destination(request, arrival), file })
+/// Is a verdict in DHCP's words: what to load, and what this client must see to load it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// Names the boot file or script, for the message and for the timeline.
+    pub file: String,
+    server: Ipv4Addr,
+    quirks: Quirks,
 }
 
-fn encode(
-    request: &Request<'_>,
-    kind: MessageType,
-    ours: Ipv4Addr,
-    file: &str,
-    quirks: Quirks,
-    port: Port,
-) -> Option<Vec<u8>> {
-    let nowhere = Ipv4Addr::UNSPECIFIED;
-    let ciaddr = if port == Port::Proxy { request.ciaddr() } else { nowhere };
-    let mut message = Message::new_with_id(request.xid(), ciaddr, nowhere, ours, request.giaddr(), &request.mac.0);
-    message.set_opcode(Opcode::BootReply).set_flags(Flags::from(request.flags())).set_fname_str(file);
-    let options = message.opts_mut();
-    options.insert(DhcpOption::MessageType(kind));
-    options.insert(DhcpOption::ServerIdentifier(ours));
-    options.insert(DhcpOption::ClassIdentifier(quirks.vendor_class.to_vec()));
-    options.insert(DhcpOption::TFTPServerName(ours.to_string().into_bytes()));
-    options.insert(DhcpOption::BootfileName(file.as_bytes().to_vec()));
-    if quirks.discovery_control {
-        // PXE_DISCOVERY_CONTROL = 8, then the end mark that these vendor options have of their own.
-        options.insert(DhcpOption::Unknown(UnknownOption::new(43.into(), vec![6, 1, 8, 255])));
+impl Boot {
+    /// Says a verdict in DHCP's words; `None` where it is to say nothing.
+    pub fn of(facts: &Facts, verdict: &Verdict, site: &Site, form: Form) -> Option<Self> {
+        let (firmware, IpAddr::V4(server)) = (facts.firmware?, site.address) else { return None };
+        let folder = facts.mac.dashed();
+        let file = match (verdict, firmware.loading) {
+            (Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Configure(_), _) => return None,
+            (Verdict::Chainload(program), Loading::Pxe) => format!("{folder}/{program}"),
+            (Verdict::Chainload(program), Loading::Http) => format!("{}/boot/{folder}/{program}", site.url()),
+            (Verdict::SanBoot(_) | Verdict::Menu | Verdict::LocalDisk(_), _) => {
+                format!("{}/ipxe?mac={folder}", site.url())
+            }
+        };
+        Some(Self { file, server, quirks: quirks::of(facts.stage, firmware).in_form(form) })
     }
-    if let Some(uuid) = request.option(97) {
-        options.insert(DhcpOption::Unknown(UnknownOption::new(97.into(), uuid.into_owned())));
+
+    /// Writes what the client loads into a reply whose `siaddr` is ours.
+    pub fn write(&self, request: &Request<'_>, writer: &mut Writer) {
+        writer.option(60, self.quirks.vendor_class);
+        if !self.quirks.vendor_options.is_empty() {
+            writer.option(43, self.quirks.vendor_options);
+        }
+        if let Some(uuid) = request.option(97) {
+            writer.option(97, &uuid);
+        }
+        writer.boot_file(self.server, &self.file);
     }
-    let mut bytes = message.to_vec().ok()?;
-    if let Some(agent) = request.option(82).filter(|agent| agent.len() <= 255) {
-        // The relay's own words go back to it untouched, last (RFC 3046 2.2).
-        bytes.pop();
-        bytes.extend([82, u8::try_from(agent.len()).ok()?]);
-        bytes.extend_from_slice(&agent);
-        bytes.push(255);
-    }
-    bytes.resize(bytes.len().max(LEAST), 0);
-    Some(bytes)
+}
+
+/// Says whether a client can be told in more than one form, so that which one works is to be learned.
+pub fn has_forms(facts: &Facts) -> bool {
+    facts.firmware.is_some_and(|firmware| quirks::of(facts.stage, firmware).has_forms)
+}
+
+/// Writes a proxy's answer: what to load, and never an address.
+pub fn reply(request: &Request<'_>, boot: &Boot, arrival: Arrival) -> Reply {
+    let (kind, ciaddr) = match arrival.port {
+        Port::Server => (MessageType::Offer, Ipv4Addr::UNSPECIFIED),
+        Port::Proxy => (MessageType::Ack, request.ciaddr()),
+    };
+    let mut writer = Writer::reply(request, kind, Addresses { ciaddr, ..Addresses::of_server(boot.server) });
+    writer.address(54, boot.server);
+    boot.write(request, &mut writer);
+    Reply { message: writer.finish(request), to: destination(request, arrival) }
+}
+
+/// Answers another bootlatch's question: we are here.
+pub fn here(request: &Request<'_>, ours: Ipv4Addr, arrival: Arrival) -> Reply {
+    let mut writer = Writer::reply(request, MessageType::Offer, Addresses::of_server(ours));
+    writer.address(54, ours);
+    writer.option(60, b"PXEClient");
+    writer.option(77, super::rivals::MARK);
+    Reply { message: writer.finish(request), to: destination(request, arrival) }
 }
 
 /// A relay gets it on its server port; a client on 4011 where it asked from; one without an address
 /// by broadcast, since a proxy gives it none to be reached at (RFC 2131 4.1).
-fn destination(request: &Request<'_>, arrival: Arrival) -> SocketAddrV4 {
+fn destination(request: &Request<'_>, arrival: Arrival) -> To {
     if !request.giaddr().is_unspecified() {
-        return SocketAddrV4::new(request.giaddr(), SERVER);
+        return To::Address(SocketAddrV4::new(request.giaddr(), SERVER));
     }
     match arrival.port {
-        Port::Proxy if !arrival.from.ip().is_unspecified() => arrival.from,
-        Port::Proxy | Port::Server => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT),
+        Port::Proxy if !arrival.from.ip().is_unspecified() => To::Address(arrival.from),
+        Port::Proxy | Port::Server => To::Everybody,
     }
 }
 
+/// Is where everybody without an address listens.
+pub const EVERYBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT);
+
 #[cfg(test)]
 mod tests {
+    use dhcproto::v4::{DhcpOption, Message};
     use proptest::prelude::*;
 
     use super::super::packet::tests::{capture, message};
@@ -237,8 +257,9 @@ mod tests {
     fn offer(bytes: &[u8], port: Port, verdict: &Verdict) -> Option<Message> {
         let request = Request::parse(bytes).unwrap();
         let facts = facts(&request, arrival(port), OURS).ok()?;
-        let reply = reply(&request, &facts, verdict, &site("hold"), arrival(port))?;
-        assert!(reply.message.len() >= LEAST);
+        let boot = Boot::of(&facts, verdict, &site("hold"), Form::Offer)?;
+        let reply = reply(&request, &boot, arrival(port));
+        assert!(reply.message.len() >= 300);
         Some(dhcproto::Decodable::decode(&mut dhcproto::Decoder::new(&reply.message)).unwrap())
     }
 
@@ -292,6 +313,68 @@ mod tests {
     }
 
     #[test]
+    fn every_architecture_is_told_what_it_can_load() {
+        let rows: &[(u16, &str, &str)] = &[
+            (0, "PXEClient", "52-54-00-12-34-56/undionly.kpxe"),
+            (7, "PXEClient", "52-54-00-12-34-56/snponly.efi"),
+            (9, "PXEClient", "52-54-00-12-34-56/snponly.efi"),
+            (11, "PXEClient", "52-54-00-12-34-56/ipxe-arm64.efi"),
+            (16, "HTTPClient", "http://10.77.0.2/boot/52-54-00-12-34-56/snponly.efi"),
+            (17, "HTTPClient", "http://10.77.0.2/boot/52-54-00-12-34-56/snponly.efi"),
+            (19, "HTTPClient", "http://10.77.0.2/boot/52-54-00-12-34-56/ipxe-arm64.efi"),
+            (20, "HTTPClient", "http://10.77.0.2/boot/52-54-00-12-34-56/undionly.kpxe"),
+            (6, "PXEClient", "52-54-00-12-34-56/p6"),
+            (10, "PXEClient", "52-54-00-12-34-56/p10"),
+            (15, "HTTPClient", "http://10.77.0.2/boot/52-54-00-12-34-56/p6"),
+            (18, "HTTPClient", "http://10.77.0.2/boot/52-54-00-12-34-56/p10"),
+            (27, "PXEClient", "52-54-00-12-34-56/p27"),
+            (28, "HTTPClient", "http://10.77.0.2/boot/52-54-00-12-34-56/p27"),
+            (41, "PXEClient", "52-54-00-12-34-56/p41"),
+        ];
+        let mut site = site("hold");
+        site.programs.0.extend([6, 10, 27, 41].map(|code| (Architecture(code), Program(format!("p{code}").into()))));
+        for (code, class, file) in rows {
+            let claimed = format!("{class}:Arch:{code:05}:UNDI:003000");
+            let bytes = message(1, &[(60, claimed.as_bytes()), (93, &code.to_be_bytes())]);
+            let request = Request::parse(&bytes).unwrap();
+            let facts = facts(&request, arrival(Port::Server), OURS).unwrap();
+            let verdict = Verdict::Chainload(site.program(&facts).unwrap().clone());
+            let boot = Boot::of(&facts, &verdict, &site, Form::Offer).unwrap();
+            assert_eq!((boot.file.as_str(), boot.quirks.vendor_class), (*file, class.as_bytes()), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_machine_can_be_given_another_program() {
+        use crate::fleet::Who;
+        let wire = [0, 0x78, 0x56, 0x34, 0x12, 0xbc, 0x9a, 0xf0, 0xde, 1, 2, 3, 4, 5, 6, 7, 8];
+        let bytes = message(1, &[(60, b"PXEClient"), (93, &[0, 7]), (97, &wire)]);
+        let facts = facts(&Request::parse(&bytes).unwrap(), arrival(Port::Server), OURS).unwrap();
+        let mut site = site("hold");
+        let mut check = |who: Who, expected: &str| {
+            site.overrides = vec![(who, Program("other.efi".into()))];
+            assert_eq!(site.program(&facts), Some(&Program(expected.into())));
+        };
+        check(Who::MacPrefix(vec![0x52, 0x54]), "other.efi");
+        check(Who::MacPrefix(vec![0x52, 0x55]), "snponly.efi");
+        check(Who::Uuid("12345678-9abc-def0-0102-030405060708".parse().unwrap()), "other.efi");
+        check(Who::Uuid("12345678-9abc-def0-0102-030405060709".parse().unwrap()), "snponly.efi");
+    }
+
+    #[test]
+    fn the_other_form_leaves_the_file_to_port_4011() {
+        let bytes = message(1, &[(60, b"PXEClient"), (93, &[0, 7])]);
+        let request = Request::parse(&bytes).unwrap();
+        let facts = facts(&request, arrival(Port::Server), OURS).unwrap();
+        let verdict = Verdict::Chainload(Program("p".into()));
+        for (form, expected) in [(Form::Offer, true), (Form::Port4011, false)] {
+            let boot = Boot::of(&facts, &verdict, &site("hold"), form).unwrap();
+            let message = reply(&request, &boot, arrival(Port::Server)).message;
+            assert_eq!(message.windows(4).any(|window| window == [43, 4, 6, 1]), expected, "{form:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_boot_request_is_not_answered() {
         let verdict = Verdict::Chainload(Program("p".into()));
         assert!(offer(&message(1, &[]), Port::Server, &verdict).is_none());
@@ -322,10 +405,10 @@ mod tests {
         bytes[24..28].copy_from_slice(&[10, 9, 0, 1]);
         let request = Request::parse(&bytes).unwrap();
         let facts = facts(&request, arrival(Port::Server), OURS).unwrap();
-        let reply =
-            reply(&request, &facts, &Verdict::Chainload(Program("p".into())), &site("hold"), arrival(Port::Server))
-                .unwrap();
-        assert_eq!(reply.to, SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), 67));
+        let boot = Boot::of(&facts, &Verdict::Chainload(Program("p".into())), &site("hold"), Form::Offer).unwrap();
+        let reply = reply(&request, &boot, arrival(Port::Server));
+        assert_eq!(reply.to, To::Address(SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), 67)));
+        assert_eq!(reply.message[24..28], [10, 9, 0, 1]);
         let agent = [82, 4, 1, 2, 0xaa, 0xbb, 255];
         assert!(reply.message.windows(agent.len()).any(|window| window == agent));
         assert_eq!(facts.address, Some(Ipv4Addr::new(10, 9, 0, 1).into()));

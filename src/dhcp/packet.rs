@@ -2,13 +2,14 @@ use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
 use dhcproto::v4::MessageType;
+use uuid::Uuid;
 
 use crate::boot::Drop;
 use crate::fleet::Mac;
 
 /// Is the fixed part of a message with its magic cookie (RFC 2131 2).
-const HEADER: usize = 240;
-const COOKIE: [u8; 4] = [99, 130, 83, 99];
+pub const HEADER: usize = 240;
+pub const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// Bounds the options of one message; real clients send about 20.
 const OPTIONS: usize = 128;
 
@@ -30,8 +31,20 @@ impl<'a> Request<'a> {
     /// # Errors
     /// Why it is none: shorter than its fields say, no BOOTREQUEST, no Ethernet address, no message type.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Drop> {
+        Self::parse_as(1, bytes)
+    }
+
+    /// Reads a message that a server sent, by the same rules.
+    ///
+    /// # Errors
+    /// As for `parse`.
+    pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, Drop> {
+        Self::parse_as(2, bytes)
+    }
+
+    fn parse_as(operation: u8, bytes: &'a [u8]) -> Result<Self, Drop> {
         let header = bytes.get(..HEADER).ok_or(Drop::Truncated)?;
-        if header[0] != 1 {
+        if header[0] != operation {
             return Err(Drop::NotARequest);
         }
         if header[236..240] != COOKIE {
@@ -70,6 +83,11 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Gives the first part of an option in place, for one that is never sent in parts.
+    pub fn part(&self, code: u8) -> Option<&'a [u8]> {
+        self.options.iter().find(|(found, _)| *found == code).map(|(_, data)| *data)
+    }
+
     pub fn has(&self, code: u8) -> bool {
         self.options.iter().any(|(found, _)| *found == code)
     }
@@ -78,6 +96,26 @@ impl<'a> Request<'a> {
     pub fn address(&self, code: u8) -> Option<Ipv4Addr> {
         let octets: [u8; 4] = self.option(code)?.as_ref().try_into().ok()?;
         Some(octets.into())
+    }
+
+    /// Gives the machine's UUID (option 97, RFC 4578 2.3), spelled as SMBIOS tools do: its first three
+    /// parts are little-endian on the wire (boot-facts 7). One that is all zeros or all ones is none.
+    pub fn uuid(&self) -> Option<Uuid> {
+        let option = self.option(97)?;
+        let (0, octets) = option.split_first().map(|(kind, octets)| (*kind, octets))? else { return None };
+        let uuid = Uuid::from_bytes_le(octets.try_into().ok()?);
+        (!uuid.is_nil() && !uuid.is_max()).then_some(uuid)
+    }
+
+    /// Gives an address of the link that the client is on, as a relay or the client itself tells it:
+    /// link selection (RFC 3527), subnet selection (RFC 3011), then the relay's own address.
+    pub fn link(&self) -> Option<Ipv4Addr> {
+        const LINK_SELECTION: u8 = 5;
+        let agent = self.option(82).unwrap_or_default();
+        let selected = sub_options(&agent).find(|(code, _)| *code == LINK_SELECTION);
+        let selected = selected.and_then(|(_, octets)| <[u8; 4]>::try_from(octets).ok()).map(Ipv4Addr::from);
+        let relay = || Some(self.giaddr()).filter(|relay| !relay.is_unspecified());
+        selected.or_else(|| self.address(118)).or_else(relay)
     }
 
     pub fn xid(&self) -> u32 {
@@ -96,6 +134,16 @@ impl<'a> Request<'a> {
         self.field::<4>(12).into()
     }
 
+    pub fn siaddr(&self) -> Ipv4Addr {
+        self.field::<4>(20).into()
+    }
+
+    /// Gives the header's boot file, up to its end mark.
+    pub fn boot_file(&self) -> &'a [u8] {
+        let field = &self.bytes[108..236];
+        field.split(|octet| *octet == 0).next().unwrap_or_default()
+    }
+
     pub fn giaddr(&self) -> Ipv4Addr {
         self.field::<4>(24).into()
     }
@@ -107,6 +155,16 @@ impl<'a> Request<'a> {
     fn field<const N: usize>(&self, at: usize) -> [u8; N] {
         self.bytes[at..at + N].try_into().expect("within the header, which was checked")
     }
+}
+
+/// Lists the sub-options of an option, as far as they make sense.
+pub fn sub_options(mut field: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let [code, length, rest @ ..] = field else { return None };
+        let (value, rest) = rest.split_at_checked(usize::from(*length))?;
+        field = rest;
+        Some((*code, value))
+    })
 }
 
 /// Walks an options field to its end mark (or its end: some ROMs leave the mark out).
@@ -178,6 +236,35 @@ pub mod tests {
         assert_eq!(request.option(93).as_deref(), Some(&[0, 7][..]));
         assert_eq!(request.option(60).as_deref(), Some(&b"PXE"[..]));
         assert_eq!(request.xid(), 0xdead_beef);
+    }
+
+    #[test]
+    fn a_uuid_is_shown_as_smbios_tools_do() {
+        let wire = [0, 0x78, 0x56, 0x34, 0x12, 0xbc, 0x9a, 0xf0, 0xde, 1, 2, 3, 4, 5, 6, 7, 8];
+        let check = |wire: &[u8], expected: Option<&str>| {
+            let bytes = message(1, &[(97, wire)]);
+            let uuid = Request::parse(&bytes).unwrap().uuid().map(|uuid| uuid.to_string());
+            assert_eq!(uuid.as_deref(), expected, "{wire:?}");
+        };
+        check(&wire, Some("12345678-9abc-def0-0102-030405060708"));
+        check(&wire[..16], None);
+        check(&[1; 17], None);
+        check(&[0; 17], None);
+        check(&[], None);
+    }
+
+    #[test]
+    fn the_link_is_what_the_relay_says() {
+        let check = |relay: [u8; 4], options: &[(u8, &[u8])], expected: Option<[u8; 4]>| {
+            let mut bytes = message(1, options);
+            bytes[24..28].copy_from_slice(&relay);
+            assert_eq!(Request::parse(&bytes).unwrap().link(), expected.map(Ipv4Addr::from));
+        };
+        check([0; 4], &[], None);
+        check([10, 1, 0, 1], &[], Some([10, 1, 0, 1]));
+        check([10, 1, 0, 1], &[(82, &[1, 1, 9, 5, 4, 10, 2, 0, 0])], Some([10, 2, 0, 0]));
+        check([10, 1, 0, 1], &[(82, &[1, 9, 9])], Some([10, 1, 0, 1]));
+        check([0; 4], &[(118, &[10, 3, 0, 0])], Some([10, 3, 0, 0]));
     }
 
     #[test]

@@ -1,114 +1,227 @@
-//! The rim of DHCP: two sockets on one interface, drained in batches by one thread.
+//! The rim of DHCP: the sockets of every interface, drained in batches by one thread.
+
+mod desk;
+mod leases_file;
+mod sockets;
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
-use socket2::{Domain, Protocol as Transport, Socket, Type};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::Semaphore;
 
-use crate::boot::{Drop, Facts, Stage, Verdict};
-use crate::event::{Event, Protocol, architecture};
-use crate::fleet::Mac;
+use crate::boot::{Drop, Site};
+use crate::event::Protocol;
+use crate::fleet::{Mac, Subnet, Who};
 use crate::gate::Gate;
-use crate::store::{Change, Sighting};
 
-use super::answer::{self, Arrival, Port, Reply};
-use super::packet::Request;
+use super::answer::{Arrival, Port};
+use super::probing::Probing;
+use super::quirks::{Form, Learned};
+use super::rivals::Rivals;
+use super::server::Server;
 
-/// Bounds what one system call receives or sends.
-const BATCH: usize = 64;
-/// Is Ethernet's largest datagram; a longer DHCP message is cut, and dropped for it.
-const LARGEST: usize = 1500;
-/// Holds a DISCOVER of every machine of a hall after a power cut: 4,096 at about 1 KiB of kernel memory each, twice.
-const RECEIVE_BUFFER: usize = 8 << 20;
+use desk::{Again, Desk, Message, Outbox};
+pub use leases_file::export;
+use sockets::{BATCH, Batch, Sockets, Wire};
+
 /// Bounds the machines that are being remembered at one time.
 const ENROLLING: usize = 4096;
-/// Is how long an offer to the same machine is not told again in its timeline.
-const SAME_OFFER: Duration = Duration::from_secs(5);
-/// Bounds the machines whose last offer is remembered for that.
-const TOLD: usize = 8192;
+/// Bounds the messages that are to be answered anew; those that wait for their machines fit in.
+const AGAIN: usize = 2 * ENROLLING;
+/// Is how long we listen for another boot server before our first answer. What machines say meanwhile waits.
+const LISTEN: Duration = Duration::from_millis(500);
+/// Bounds the machines that went on and are not yet heeded; a lost one costs its next boot a second.
+const WENT_ON: usize = 4096;
 
-/// Is the pair of sockets of one interface.
-#[derive(Debug)]
-pub struct Sockets {
-    server: UdpSocket,
-    proxy: UdpSocket,
+/// Says what we are on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Says what to boot, beside somebody else's DHCP server.
+    Proxy,
+    /// Gives addresses as well.
+    Server,
 }
 
-impl Sockets {
-    /// Binds both ports on an interface.
+/// Is one interface to answer on, bound.
+#[derive(Debug)]
+pub struct Door {
+    name: String,
+    address: Ipv4Addr,
+    mode: Mode,
+    sockets: Sockets,
+}
+
+impl Door {
+    /// Binds an interface's ports for DHCP and for the proxy's second exchange.
     ///
     /// # Errors
-    /// The port that is in use or forbidden, by its number.
-    pub fn bind(interface: &str, server: u16, proxy: u16) -> io::Result<Self> {
-        let bind = |port: u16| {
-            open(interface, port).map_err(|error| {
-                io::Error::new(error.kind(), format!("UDP port {port} on {interface} (DHCP): {error}"))
-            })
-        };
-        Ok(Self { server: bind(server)?, proxy: bind(proxy)? })
+    /// The port that is in use or forbidden, by its number; in server mode, that raw sockets are forbidden.
+    pub fn bind(
+        name: &str,
+        address: Ipv4Addr,
+        (server, proxy): (u16, u16),
+        mode: Mode,
+        settings: &Settings,
+    ) -> io::Result<Self> {
+        let mut sockets = Sockets::bind(name, address, server, proxy)?;
+        if mode == Mode::Server {
+            sockets.serve_addresses(name, settings.conflict_check)?;
+        }
+        Ok(Self { name: name.to_owned(), address, mode, sockets })
     }
 }
 
-fn open(interface: &str, port: u16) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Transport::UDP))?;
-    socket.bind_device(Some(interface.as_bytes()))?;
-    socket.set_broadcast(true)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    // The kernel halves what it may not grant; with CAP_NET_ADMIN it grants all of it.
-    let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER);
-    let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RxqOvfl, &1);
-    socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
-    Ok(socket.into())
+/// Is what the site wants of DHCP beside what every protocol heeds.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Tells some machines in a form of the site's choice; the first that means a machine decides.
+    pub forms: Vec<(Who, Form)>,
+    /// Holds the networks that server mode gives addresses in.
+    pub subnets: Vec<Subnet>,
+    pub authoritative: bool,
+    pub conflict_check: bool,
+    /// Leaves machines to another boot server where one is found.
+    pub yields: bool,
+    /// Is how often another one is looked for.
+    pub look_every: Duration,
 }
 
-/// Answers on one interface in a thread of its own, until `stop` becomes readable.
+/// Is the running thread.
+#[derive(Debug)]
+pub struct Service {
+    pub thread: JoinHandle<()>,
+    pub progress: Progress,
+}
+
+/// Takes word of machines that went on after their offer: they asked for a file.
+#[derive(Debug, Clone)]
+pub struct Progress(SyncSender<Mac>);
+
+impl Progress {
+    /// Tells of a machine. It never waits.
+    pub fn tell(&self, mac: Mac) {
+        let _ = self.0.try_send(mac);
+    }
+}
+
+/// Answers on all interfaces in one thread, until `stop` becomes readable.
 ///
 /// # Errors
 /// The thread cannot be started.
 pub fn spawn(
-    sockets: Sockets,
+    doors: Vec<Door>,
+    settings: Settings,
     gate: Arc<Gate>,
     runtime: tokio::runtime::Handle,
     stop: OwnedFd,
-) -> io::Result<JoinHandle<()>> {
-    let proxy = Responder {
-        sockets: Arc::new(sockets),
+) -> io::Result<Service> {
+    warn_of_neighbours(&settings, &gate);
+    let link = |(index, door): (usize, Door)| {
+        tracing::info!(interface = door.name, address = %door.address, mode = ?door.mode, "DHCP answers");
+        let site = Arc::new(gate.site.reached_at(door.address.into()));
+        let sockets = Arc::new(door.sockets);
+        let rivals = Rivals::new(door.address, settings.look_every, Instant::now());
+        let (name, address, mode) = (door.name, door.address, door.mode);
+        Link { index, name, address, mode, site, sockets, rivals, overflow: [0; 2] }
+    };
+    let links = doors.into_iter().enumerate().map(link).collect();
+    let (progress, went_on) = sync_channel(WENT_ON);
+    let (again, waited) = sync_channel(AGAIN);
+    let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+    let mut server = Server::new(settings.subnets.clone(), settings.authoritative, settings.conflict_check);
+    server.load(gate.store.glance().leases().map(|lease| lease.as_ref().clone()));
+    let desk = Desk {
         gate,
         runtime,
+        settings,
+        server,
         enrolling: Arc::new(Semaphore::new(ENROLLING)),
         told: HashMap::new(),
-        overflow: [0; 2],
+        learned: Learned::default(),
+        went_on,
+        probing: Probing::default(),
+        again,
+        wake: wake.clone(),
     };
-    std::thread::Builder::new().name("dhcp".into()).spawn(move || proxy.run(&stop))
+    let responder = Responder { links, desk, waited, wake };
+    let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || responder.run(&stop))?;
+    Ok(Service { thread, progress: Progress(progress) })
+}
+
+/// Warns where the kernel will not keep as many neighbours as there may be machines: beyond this many it can
+/// neither send to new ones nor receive from them, and says so to nobody.
+fn warn_of_neighbours(settings: &Settings, gate: &Gate) {
+    const LIMIT: &str = "/proc/sys/net/ipv4/neigh/default/gc_thresh3";
+    let Some(limit) = std::fs::read_to_string(LIMIT).ok().and_then(|text| text.trim().parse::<usize>().ok()) else {
+        return;
+    };
+    let pools = settings.subnets.iter().flat_map(|subnet| &subnet.pools);
+    let leases: usize = pools.map(|pool| (u32::from(*pool.end()) - u32::from(*pool.start())) as usize + 1).sum();
+    let machines = leases.max(gate.store.glance().hosts().count());
+    if machines > limit {
+        tracing::warn!(
+            machines,
+            limit,
+            "more machines than the kernel keeps neighbours: raise net.ipv4.neigh.default.gc_thresh3"
+        );
+    }
 }
 
 struct Responder {
+    links: Vec<Link>,
+    desk: Desk,
+    /// Brings the messages that are to be answered anew; `wake` says that there are some.
+    waited: Receiver<Again>,
+    wake: Arc<EventFd>,
+}
+
+/// Is one interface as it is answered on.
+struct Link {
+    index: usize,
+    name: String,
+    address: Ipv4Addr,
+    mode: Mode,
+    /// Is the site as this interface's machines reach it.
+    site: Arc<Site>,
     sockets: Arc<Sockets>,
-    gate: Arc<Gate>,
-    runtime: tokio::runtime::Handle,
-    enrolling: Arc<Semaphore>,
-    told: HashMap<Mac, (Instant, String)>,
+    rivals: Rivals,
     /// Is the kernel's count of dropped datagrams of each socket, as last read.
     overflow: [u32; 2],
 }
 
 impl Responder {
     fn run(mut self, stop: &OwnedFd) {
-        let mut buffers = vec![[0u8; LARGEST]; BATCH];
+        let mut batch = Batch::new();
+        let sockets: Vec<_> = self.links.iter().map(|link| link.sockets.clone()).collect();
+        let wake = self.wake.clone();
+        let mut watched = Vec::new();
+        for (link, sockets) in sockets.iter().enumerate() {
+            watched.extend(sockets.watched().into_iter().map(|(wire, socket)| (link, wire, socket)));
+        }
+        let fds = [stop.as_fd(), wake.as_fd()].into_iter().chain(watched.iter().map(|(_, _, socket)| *socket));
+        let mut ready: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let begin = Instant::now() + LISTEN;
+        let mut is_listening = true;
         loop {
-            let watched = |fd| PollFd::new(fd, PollFlags::POLLIN);
-            let sockets = self.sockets.clone();
-            let mut ready = [watched(stop.as_fd()), watched(sockets.server.as_fd()), watched(sockets.proxy.as_fd())];
-            match poll(&mut ready, PollTimeout::NONE) {
+            self.look_for_others();
+            if is_listening {
+                is_listening = Instant::now() < begin;
+                let wanted = if is_listening { PollFlags::empty() } else { PollFlags::POLLIN };
+                let ports =
+                    ready[2..].iter_mut().zip(&watched).filter(|(_, (_, wire, _))| matches!(wire, Wire::Port(_)));
+                ports.for_each(|(ready, _)| ready.set_events(wanted));
+            }
+            match poll(&mut ready, self.patience(is_listening.then_some(begin))) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
                 Err(error) => return tracing::error!(%error, "DHCP cannot wait for packets"),
@@ -116,197 +229,139 @@ impl Responder {
             if ready[0].any() == Some(true) {
                 return;
             }
-            for (ready, port) in [(&ready[1], Port::Server), (&ready[2], Port::Proxy)] {
+            self.desk.heed_progress();
+            if ready[1].any() == Some(true) {
+                self.answer_anew();
+            }
+            for (ready, (link, wire, _)) in ready[2..].iter().zip(&watched) {
                 if ready.any() == Some(true) {
-                    self.drain(port, &mut buffers);
+                    self.hear(*link, *wire, &mut batch);
                 }
             }
+            self.offer_what_nobody_has();
         }
     }
 
-    /// Answers all that waits on one socket.
-    fn drain(&mut self, port: Port, buffers: &mut [[u8; LARGEST]]) {
-        let sockets = self.sockets.clone();
-        let socket = match port {
-            Port::Server => &sockets.server,
-            Port::Proxy => &sockets.proxy,
+    /// Says how long to wait for packets, at most.
+    fn patience(&self, begin: Option<Instant>) -> PollTimeout {
+        let looks = self.links.iter().map(|link| link.rivals.next());
+        let Some(next) = looks.chain(self.desk.probing.next()).chain(begin).min() else { return PollTimeout::NONE };
+        // A millisecond more than is left, so that the wait is over when it ends.
+        let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    }
+
+    fn hear(&mut self, link: usize, wire: Wire, batch: &mut Batch) {
+        let Some(link) = self.links.get_mut(link) else { return };
+        if wire == Wire::Ear {
+            return link.sockets.overhear().into_iter().for_each(|heard| self.desk.note_other(link, heard));
+        }
+        let Wire::Port(port) = wire else {
+            for (address, by) in link.sockets.claims(wire) {
+                if let Some(message) = self.desk.probing.answered(address, by) {
+                    tracing::warn!(%address, ?by, "an address of ours is used by somebody who does not have it from us");
+                    self.desk.server.probed(address, true, Timestamp::now());
+                    self.desk.later(message);
+                }
+            }
+            return;
         };
+        link.drain(port, batch, &mut self.desk);
+    }
+
+    fn look_for_others(&mut self) {
+        let now = Instant::now();
+        for link in self.links.iter_mut().filter_map(|link| link.rivals.is_due(now).then_some(link)) {
+            link.sockets.look_for_others(uuid::Uuid::new_v4().as_fields().0);
+        }
+    }
+
+    /// Answers the messages whose wait is over.
+    fn answer_anew(&mut self) {
+        let _ = self.wake.read();
+        // As many as were there: what they bring about is for the next turn.
+        let messages: Vec<_> = self.waited.try_iter().take(AGAIN).collect();
+        for message in messages {
+            self.answer_one(&message);
+        }
+    }
+
+    fn offer_what_nobody_has(&mut self) {
+        let now = Instant::now();
+        while let Some((address, message)) = self.desk.probing.quiet(now) {
+            self.desk.server.probed(address, false, Timestamp::now());
+            self.answer_one(&message);
+        }
+    }
+
+    fn answer_one(&mut self, message: &Again) {
+        let Some(link) = self.links.get(message.link) else { return };
+        let mut out = Outbox::default();
+        self.desk.answer(link, message, &mut out);
+        link.dispatch(message.arrival.port, &mut out, &self.desk);
+    }
+}
+
+impl Link {
+    /// Answers all that waits on one socket.
+    fn drain(&mut self, port: Port, batch: &mut Batch, desk: &mut Desk) {
+        let sockets = self.sockets.clone();
+        let mut out = Outbox::default();
         loop {
-            let received = match receive(socket, buffers) {
-                Ok(received) if received.is_empty() => return,
-                Ok(received) => received,
-                Err(Errno::EINTR) => continue,
+            let received = batch.receive(sockets.of(port).as_fd(), |bytes, from, dropped| {
+                self.count_overflow(port, dropped, desk);
+                let arrival = Arrival { port, from };
+                let message = Message { link: self.index, bytes: bytes.into(), arrival, enrolled: None };
+                desk.answer(self, &message, &mut out);
+            });
+            match received {
+                Ok(count) => {
+                    self.dispatch(port, &mut out, desk);
+                    if count < BATCH {
+                        return;
+                    }
+                }
+                Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return,
                 Err(error) => return tracing::warn!(%error, "DHCP cannot receive"),
-            };
-            let replies: Vec<Reply> = received
-                .iter()
-                .zip(buffers.iter())
-                .filter_map(|((length, from, dropped), buffer)| {
-                    self.count_overflow(port, *dropped);
-                    self.answer(buffer.get(..*length)?, Arrival { port, from: *from })
-                })
-                .collect();
-            send(socket, &replies);
-            if received.len() < BATCH {
-                return;
             }
         }
     }
 
-    fn count_overflow(&mut self, port: Port, dropped: Option<u32>) {
+    /// Does what a batch came to. What promises something leaves once that is on disk, and not before.
+    fn dispatch(&self, port: Port, out: &mut Outbox, desk: &Desk) {
+        self.sockets.send(port, &out.replies);
+        out.replies.clear();
+        for (address, is_near) in out.probes.drain(..) {
+            self.sockets.probe(address, is_near);
+        }
+        if out.promises.is_empty() {
+            return;
+        }
+        let (leases, replies): (Vec<_>, Vec<_>) = out.promises.drain(..).unzip();
+        let replies: Vec<_> = replies.into_iter().flatten().collect();
+        let (sockets, counters) = (self.sockets.clone(), desk.gate.counters.clone());
+        let then = move |written| match written {
+            Ok(()) => {
+                sockets.send(port, &replies);
+                replies.iter().for_each(|_| counters.answer(Protocol::Dhcp));
+            }
+            // The store told why. Nothing was promised: the client asks again.
+            Err(_) => replies.iter().for_each(|_| counters.discard(Protocol::Dhcp, Drop::Unwritten, None)),
+        };
+        if let Err(error) = desk.gate.store.record(leases, then) {
+            tracing::warn!(%error, "leases could not be recorded");
+            desk.gate.counters.discard(Protocol::Dhcp, Drop::Overload, None);
+        }
+    }
+
+    fn count_overflow(&mut self, port: Port, dropped: Option<u32>, desk: &Desk) {
         let Some(dropped) = dropped else { return };
         let last = &mut self.overflow[port as usize];
         let new = dropped.wrapping_sub(*last);
         if new > 0 {
             *last = dropped;
-            self.gate.counters.overflowed.fetch_add(u64::from(new), std::sync::atomic::Ordering::Relaxed);
+            desk.gate.counters.overflowed.fetch_add(u64::from(new), std::sync::atomic::Ordering::Relaxed);
         }
-    }
-
-    fn answer(&mut self, bytes: &[u8], arrival: Arrival) -> Option<Reply> {
-        let request = match Request::parse(bytes) {
-            Ok(request) => request,
-            Err(why) => return self.discard(why, arrival),
-        };
-        if let Some(address) = answer::claimed_address(&request).filter(|_| arrival.port == Port::Server) {
-            self.sight(request.mac, address);
-        }
-        let std::net::IpAddr::V4(ours) = self.gate.site.address else { return None };
-        let facts = match answer::facts(&request, arrival, ours) {
-            Ok(facts) => facts,
-            Err(why) => return self.discard(why, arrival),
-        };
-        let verdict = self.gate.look(&facts).verdict;
-        match verdict {
-            Verdict::Enrol(_) => {
-                self.enrol(bytes, facts, arrival);
-                None
-            }
-            Verdict::Ignore(why) => {
-                self.gate.counters.refuse(Protocol::Dhcp, why, facts.address);
-                None
-            }
-            verdict => {
-                let reply = answer::reply(&request, &facts, &verdict, &self.gate.site, arrival)?;
-                self.gate.counters.answer(Protocol::Dhcp);
-                note_booting(&self.gate, &facts);
-                self.tell(&facts, &reply.file);
-                Some(reply)
-            }
-        }
-    }
-
-    fn discard(&self, why: Drop, arrival: Arrival) -> Option<Reply> {
-        self.gate.counters.discard(Protocol::Dhcp, why, Some((*arrival.from.ip()).into()));
-        None
-    }
-
-    /// Notes the address that a known machine is about to have, where it is news.
-    fn sight(&self, mac: Mac, address: Ipv4Addr) {
-        let news =
-            self.gate.store.glance().host_by_mac(mac).is_some_and(|host| host.status.address != Some(address.into()));
-        if !news {
-            return;
-        }
-        let store = self.gate.store.clone();
-        let Ok(permit) = self.enrolling.clone().try_acquire_owned() else { return };
-        self.runtime.spawn(async move {
-            let sighting = Sighting { firmware: None, address: Some(address.into()) };
-            if let Err(error) = store.commit(Change::Sight { mac, sighting }).await {
-                tracing::debug!(%mac, %error, "an address was not noted");
-            }
-            std::mem::drop(permit);
-        });
-    }
-
-    /// Remembers a machine never seen before, and answers it once that is on disk.
-    fn enrol(&self, bytes: &[u8], facts: Facts, arrival: Arrival) {
-        let Ok(permit) = self.enrolling.clone().try_acquire_owned() else {
-            self.discard(Drop::Overload, arrival);
-            return;
-        };
-        let (gate, sockets, bytes) = (self.gate.clone(), self.sockets.clone(), bytes.to_vec());
-        self.runtime.spawn(async move {
-            let verdict = gate.ask(&facts).await.verdict;
-            let Ok(request) = Request::parse(&bytes) else { return };
-            if let Verdict::Ignore(why) = verdict {
-                gate.counters.refuse(Protocol::Dhcp, why, facts.address);
-            }
-            if let Some(reply) = answer::reply(&request, &facts, &verdict, &gate.site, arrival) {
-                gate.counters.answer(Protocol::Dhcp);
-                note_booting(&gate, &facts);
-                gate.store.note(Some(facts.mac), offer(&facts, &reply.file));
-                let socket = match arrival.port {
-                    Port::Server => &sockets.server,
-                    Port::Proxy => &sockets.proxy,
-                };
-                send(socket, &[reply]);
-            }
-            std::mem::drop(permit);
-        });
-    }
-
-    /// Puts an offer into the machine's timeline, once for all the retries of one boot.
-    fn tell(&mut self, facts: &Facts, file: &str) {
-        let now = Instant::now();
-        let told = self.told.get(&facts.mac);
-        if told.is_some_and(|(at, last)| now - *at < SAME_OFFER && last == file) {
-            return;
-        }
-        if self.told.len() >= TOLD {
-            self.told.retain(|_, (at, _)| now - *at < SAME_OFFER);
-        }
-        if self.told.len() < TOLD {
-            self.told.insert(facts.mac, (now, file.to_owned()));
-            self.gate.store.note(Some(facts.mac), offer(facts, file));
-        }
-    }
-}
-
-fn note_booting(gate: &Gate, facts: &Facts) {
-    match facts.stage {
-        Stage::Ipxe | Stage::LesserIpxe => gate.booting.note(facts.mac),
-        Stage::Rom | Stage::IscsiLogin | Stage::Installer => {}
-    }
-}
-
-fn offer(facts: &Facts, file: &str) -> Event {
-    let claimed = facts.firmware.map(|firmware| firmware.architecture);
-    let client = match facts.stage {
-        Stage::Ipxe | Stage::LesserIpxe => "ipxe on ",
-        Stage::Rom | Stage::IscsiLogin | Stage::Installer => "",
-    };
-    Event::Offer { architecture: format!("{client}{}", architecture(claimed)), file: file.to_owned() }
-}
-
-type Received = (usize, SocketAddrV4, Option<u32>);
-
-fn receive(socket: &UdpSocket, buffers: &mut [[u8; LARGEST]]) -> Result<Vec<Received>, Errno> {
-    let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
-    let mut headers = MultiHeaders::<SockaddrIn>::preallocate(slices.len(), Some(nix::cmsg_space!(u32)));
-    let messages = recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
-    let received = messages.map(|message| {
-        let from = message.address.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), SocketAddrV4::from);
-        let dropped = message.cmsgs().into_iter().flatten().find_map(|control| match control {
-            nix::sys::socket::ControlMessageOwned::RxqOvfl(count) => Some(count),
-            _ => None,
-        });
-        (message.bytes, from, dropped)
-    });
-    Ok(received.collect())
-}
-
-/// Sends replies. One that cannot be sent is the client's to ask for again, as a lost packet is.
-fn send(socket: &UdpSocket, replies: &[Reply]) {
-    if replies.is_empty() {
-        return;
-    }
-    let addresses: Vec<_> = replies.iter().map(|reply| Some(SockaddrIn::from(reply.to))).collect();
-    let slices: Vec<_> = replies.iter().map(|reply| [IoSlice::new(&reply.message)]).collect();
-    let mut headers = MultiHeaders::<SockaddrIn>::preallocate(replies.len(), None);
-    let none: [ControlMessage<'_>; 0] = [];
-    if let Err(error) = sendmmsg(socket.as_raw_fd(), &mut headers, &slices, addresses, none, MsgFlags::empty()) {
-        tracing::warn!(%error, replies = replies.len(), "DHCP cannot send");
     }
 }

@@ -211,6 +211,9 @@ pub struct HostStatus {
     /// Is the address that the machine last asked from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
+    /// Is the UUID that the machine's firmware last claimed, spelled as SMBIOS tools show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<uuid::Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
     /// Is when a script was last given to the machine.

@@ -87,6 +87,9 @@ pub enum ChapError {
     Reflected,
 }
 
+/// Keys and values to answer with.
+pub type Said = Vec<(&'static str, String)>;
+
 /// Where an exchange stands.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chap {
@@ -108,7 +111,7 @@ impl Chap {
         terms: &ChapTerms,
         nonce: &Nonce,
         pairs: &[(String, String)],
-    ) -> Result<(Self, Vec<(&'static str, String)>), ChapError> {
+    ) -> Result<(Self, Said), ChapError> {
         match self {
             Self::Chosen => challenge(nonce, pairs),
             Self::Challenged(algorithm) => prove(algorithm, terms, nonce, pairs),
@@ -117,7 +120,7 @@ impl Chap {
     }
 }
 
-fn challenge(nonce: &Nonce, pairs: &[(String, String)]) -> Result<(Chap, Vec<(&'static str, String)>), ChapError> {
+fn challenge(nonce: &Nonce, pairs: &[(String, String)]) -> Result<(Chap, Said), ChapError> {
     let Some(offered) = find(pairs, "CHAP_A") else {
         return Ok((Chap::Chosen, Vec::new()));
     };
@@ -139,7 +142,7 @@ fn prove(
     terms: &ChapTerms,
     nonce: &Nonce,
     pairs: &[(String, String)],
-) -> Result<(Chap, Vec<(&'static str, String)>), ChapError> {
+) -> Result<(Chap, Said), ChapError> {
     let name = find(pairs, "CHAP_N").ok_or(ChapError::Order)?;
     let response = find(pairs, "CHAP_R").and_then(text::binary).ok_or(ChapError::Order)?;
     let wanted = algorithm.response(nonce.id, &terms.secret, &nonce.challenge);

@@ -492,6 +492,10 @@ impl Session {
     fn send_targets(&self, which: &str, answers: &mut Answers) {
         let which = which.to_lowercase();
         let own = self.claim.target.as_deref();
+        if let Some(own) = own.filter(|own| which.is_empty() && self.targets.iter().all(|target| target.name != *own)) {
+            // The addresses are those that the initiator has.
+            answers.add("TargetName", own);
+        }
         for target in &self.targets {
             let shown = match which.as_str() {
                 "all" => self.claim.discovery,

@@ -133,7 +133,7 @@ const OPERATIONAL: u8 = 1;
 const FULL_FEATURE: u8 = 3;
 
 /// A login in progress.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Login {
     params: Params,
     claim: Option<Claim>,
@@ -174,28 +174,6 @@ pub struct Established {
     pub cmd_sn: u32,
     /// The number of the next status.
     pub stat_sn: u32,
-}
-
-impl Default for Login {
-    fn default() -> Self {
-        Self {
-            params: Params::default(),
-            claim: None,
-            admitted: false,
-            terms: None,
-            chap: None,
-            authenticated: false,
-            stage: None,
-            request: Request::default(),
-            gathered: Vec::new(),
-            opening: Vec::new(),
-            seen: Vec::new(),
-            answers: Answers::default(),
-            group_told: false,
-            rounds: 0,
-            stat_sn: 0,
-        }
-    }
 }
 
 impl Login {
@@ -336,10 +314,10 @@ impl Login {
             }
         }
         self.authenticate(&security)?;
-        if self.stage == Some(OPERATIONAL) {
-            if let Some(ours) = self.params.declare_ours() {
-                self.answers.add("MaxRecvDataSegmentLength", &ours);
-            }
+        if self.stage == Some(OPERATIONAL)
+            && let Some(ours) = self.params.declare_ours()
+        {
+            self.answers.add("MaxRecvDataSegmentLength", &ours);
         }
         self.step()
     }

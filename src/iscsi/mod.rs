@@ -27,6 +27,8 @@ mod full;
 mod mmc;
 mod mode;
 mod opcodes;
-mod registry;
 mod spc;
 mod tasks;
+
+#[cfg(test)]
+mod tests;

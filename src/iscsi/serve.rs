@@ -1,5 +1,7 @@
 //! The rim: sockets, media, clocks and challenges for [`session::Connection`](super::session).
 
+mod registry;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -17,10 +19,10 @@ use super::full::Rejection;
 use super::limits;
 use super::login::{Claim, Entrance, Refusal};
 use super::medium::Lun;
-use super::registry::{Place, Registry};
 use super::scsi::Units;
 use super::session::{Connection, End, Read, Step, TargetEntry, View};
 use crate::iso::ReadAt;
+use registry::{Place, Registry};
 
 /// Is a login as the door sees it: what the initiator claims, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

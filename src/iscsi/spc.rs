@@ -95,8 +95,8 @@ fn extended() -> Vec<u8> {
 fn block_limits() -> Vec<u8> {
     let mut body = vec![0; 60];
     body[2..4].copy_from_slice(&8u16.to_be_bytes());
-    // Optimal transfer length: 256 KiB, what one Data-In carries.
-    body[8..12].copy_from_slice(&512u32.to_be_bytes());
+    // Optimal transfer length: 64 KiB, what one Data-In carries.
+    body[8..12].copy_from_slice(&128u32.to_be_bytes());
     body
 }
 

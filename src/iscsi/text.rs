@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn text_is_split_into_keys_and_values() {
-        let rows: [(&[u8], Result<Vec<(&str, &str)>, TextError>); 7] = [
+        type Row<'a> = (&'a [u8], Result<Vec<(&'a str, &'a str)>, TextError>);
+        let rows: [Row<'_>; 7] = [
             (b"", Ok(vec![])),
             (b"A=b\0", Ok(vec![("A", "b")])),
             (b"A=b\0C=d=e\0\0\0", Ok(vec![("A", "b"), ("C", "d=e")])),

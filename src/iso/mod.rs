@@ -42,7 +42,7 @@ pub use hybrid::Hybrid;
 pub use implanted::Implanted;
 pub use menu::{Dialect, Edit, MenuEntry};
 pub use overlay::{Overlay, Patch, Piece, Pieces, Tag, View};
-pub use read::{ImageFile, Memory, ReadAt};
+pub use read::{FileWithin, ImageFile, Memory, ReadAt};
 pub use tree::{Entry, Kind};
 pub use volume::Iso;
 pub use wishes::{kernel_arguments, wishes};

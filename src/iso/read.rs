@@ -1,7 +1,9 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
+use super::descriptor::Extent;
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
@@ -72,6 +74,48 @@ impl ReadAt for ImageFile {
             Ok(read) if read == wanted => Ok(()),
             Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Is a file within an image, as the extents that hold it.
+#[derive(Debug, Clone)]
+pub struct FileWithin {
+    image: Arc<dyn ReadAt>,
+    extents: Vec<Extent>,
+    length: u64,
+}
+
+impl FileWithin {
+    /// Takes the extents in the file's order.
+    pub fn new(image: Arc<dyn ReadAt>, extents: Vec<Extent>) -> Self {
+        let length = extents.iter().map(|extent| extent.length).sum();
+        Self { image, extents, length }
+    }
+}
+
+impl ReadAt for FileWithin {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, mut offset: u64, mut into: &mut [u8]) -> io::Result<()> {
+        for extent in &self.extents {
+            if into.is_empty() {
+                return Ok(());
+            }
+            if offset >= extent.length {
+                offset -= extent.length;
+                continue;
+            }
+            let here = usize::try_from(extent.length - offset).map_or(into.len(), |left| left.min(into.len()));
+            let (part, rest) = into.split_at_mut(here);
+            self.image.read_at(extent.offset + offset, part)?;
+            (offset, into) = (0, rest);
+        }
+        match into.is_empty() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 }

@@ -234,12 +234,13 @@ fn sight(state: &mut Snapshot, mac: Mac, sighting: Sighting, moment: Moment<'_>)
 
 fn seen(mut host: Host, sighting: Sighting, at: Timestamp) -> Host {
     let address = sighting.address.filter(|address| !is_nowhere(*address));
-    if sighting.firmware.is_none() && address.is_none() {
+    if sighting.firmware.is_none() && address.is_none() && sighting.uuid.is_none() {
         return host;
     }
     host.status.last_seen = Some(at);
     host.status.firmware = sighting.firmware.or(host.status.firmware);
     host.status.address = address.or(host.status.address);
+    host.status.uuid = sighting.uuid.or(host.status.uuid);
     host
 }
 

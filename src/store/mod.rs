@@ -5,6 +5,7 @@
 
 mod apply;
 mod history;
+mod seal;
 mod snapshot;
 mod sqlite;
 mod writer;
@@ -20,9 +21,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::event::{Entry, Event};
 use crate::fleet::lifecycle::{self, Policy};
 use crate::fleet::rules::Invalid;
-use crate::fleet::{Architecture, Host, Key, Mac, Object};
+use crate::fleet::{Architecture, Host, Key, Lease, Mac, Object};
 
 pub use history::{Past, TooOld, Verb};
+pub use seal::Seal;
 pub use snapshot::Snapshot;
 
 /// Bounds the changes that wait for the writer; senders wait beyond it.
@@ -50,6 +52,7 @@ pub enum Change {
 pub struct Sighting {
     pub firmware: Option<Architecture>,
     pub address: Option<std::net::IpAddr>,
+    pub uuid: Option<uuid::Uuid>,
 }
 
 /// Says what must be true of an object before it is written.
@@ -92,6 +95,7 @@ pub struct Store {
     entries: mpsc::Sender<Entry>,
     lost_entries: std::sync::atomic::AtomicU64,
     version: watch::Receiver<u64>,
+    leases: watch::Receiver<u64>,
     reader: std::sync::Mutex<sqlite::Reader>,
 }
 
@@ -103,13 +107,26 @@ impl Store {
     /// # Errors
     /// A file that cannot be opened or is no state of ours, with its path.
     pub fn open(directory: &Path, policy: Policy) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
+        Self::open_sealed(directory, policy, None)
+    }
+
+    /// Opens the state as `open` does; what is written is encrypted under the key, and what was not yet is.
+    ///
+    /// # Errors
+    /// As `open`; and what is encrypted under another key, or under one that is not given.
+    pub fn open_sealed(
+        directory: &Path,
+        policy: Policy,
+        seal: Option<Seal>,
+    ) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
         let path = directory.join("bootlatch.db");
         let unavailable = |error: sqlite::Trouble| Error::Unavailable(format!("{}: {error}", path.display()).into());
-        let (disk, first) = sqlite::Disk::open(&path).map_err(unavailable)?;
+        let (disk, first) = sqlite::Disk::open(&path, seal).map_err(unavailable)?;
         let reader = sqlite::Reader::open(&path).map_err(unavailable)?;
         let (changes, waiting) = mpsc::channel(WAITING_CHANGES);
         let (entries, noted) = mpsc::channel(WAITING_ENTRIES);
         let (announce, version) = watch::channel(first.version);
+        let (announce_leases, leases) = watch::channel(0);
         let history = Arc::new(history::History::starting_at(first.version));
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
         let writer = writer::Writer {
@@ -118,12 +135,23 @@ impl Store {
             snapshot: snapshot.clone(),
             history: history.clone(),
             announce,
+            announce_leases,
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(waiting, noted));
         let thread = thread.map_err(|error| Error::Unavailable(error.to_string().into()))?;
         let reader = std::sync::Mutex::new(reader);
         Ok((
-            Arc::new(Self { snapshot, history, policy, changes, entries, lost_entries: 0.into(), version, reader }),
+            Arc::new(Self {
+                snapshot,
+                history,
+                policy,
+                changes,
+                entries,
+                lost_entries: 0.into(),
+                version,
+                leases,
+                reader,
+            }),
             thread,
         ))
     }
@@ -145,8 +173,27 @@ impl Store {
     pub async fn commit(&self, change: Change) -> Result<Object, Error> {
         let (reply, answer) = oneshot::channel();
         let gone = || Error::Unavailable("the writer has stopped".into());
-        self.changes.send(writer::Job { change, reply }).await.map_err(|_| gone())?;
+        self.changes.send(writer::Job::Change { change, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// Makes leases durable, all or none, and then does `then`: in the writer's thread, so it must not wait.
+    /// This never waits itself.
+    ///
+    /// # Errors
+    /// Too much waits to be written already, or the writer has stopped; `then` is not done.
+    pub fn record(
+        &self,
+        leases: Vec<Lease>,
+        then: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        let job = writer::Job::Leases { leases, then: Box::new(then) };
+        self.changes.try_send(job).map_err(|error| Error::Unavailable(error.to_string().into()))
+    }
+
+    /// Follows the leases: it changes after each transaction that wrote some.
+    pub fn lease_changes(&self) -> watch::Receiver<u64> {
+        self.leases.clone()
     }
 
     /// Notes something that happened, for the timeline. It never waits; it is on disk within a second.

@@ -1,9 +1,9 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap, OrdSet};
 
-use crate::fleet::{BootConfig, Host, Image, Key, Kind, Mac, Name, Object};
+use crate::fleet::{BootConfig, Host, Image, Key, Kind, Lease, Mac, Name, Object};
 
 /// Is the whole state at one moment. Cloning it costs nothing; changing one object costs one path.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,8 @@ pub struct Snapshot {
     by_ip: HashMap<IpAddr, Mac>,
     /// Holds where machines were last seen, the latest of them where several were seen at one address.
     by_sight: HashMap<IpAddr, Mac>,
+    /// Holds the leases of our own DHCP server, those that have ended too.
+    leases: OrdMap<Ipv4Addr, Arc<Lease>>,
     /// Holds the hosts whose install is under way: those that can run out of time.
     under_way: OrdSet<Mac>,
 }
@@ -36,6 +38,20 @@ impl Snapshot {
     /// Finds the machine that was last seen at an address.
     pub fn last_seen_at(&self, address: IpAddr) -> Option<Mac> {
         self.by_sight.get(&address).copied()
+    }
+
+    /// Finds the last lease of an address, which may have ended.
+    pub fn lease_by_ip(&self, ip: Ipv4Addr) -> Option<&Arc<Lease>> {
+        self.leases.get(&ip)
+    }
+
+    /// Lists the leases in the order of their addresses, those that have ended too.
+    pub fn leases(&self) -> impl Iterator<Item = &Arc<Lease>> {
+        self.leases.values()
+    }
+
+    pub fn put_lease(&mut self, lease: Lease) {
+        self.leases.insert(lease.address, Arc::new(lease));
     }
 
     pub fn image(&self, name: &Name) -> Option<&Arc<Image>> {

@@ -127,6 +127,50 @@ async fn a_store_that_cannot_write_acknowledges_nothing() {
     assert!(store.snapshot().host_by_mac(Mac([2, 0, 0, 0, 0, 9])).is_none());
 }
 
+fn lease(last: u8) -> Lease {
+    Lease {
+        address: [10, 0, 0, last].into(),
+        mac: Mac([2, 0, 0, 0, 0, last]),
+        client: Some(Box::new([255, last])),
+        hostname: Some("node".into()),
+        held: crate::fleet::Held::Bound,
+        until: Timestamp::from_second(2_000_000_000).unwrap(),
+    }
+}
+
+/// Waits for what came of recording leases.
+async fn record(store: &Store, leases: Vec<Lease>) -> Result<(), Error> {
+    let (done, result) = oneshot::channel();
+    store.record(leases, move |result| done.send(result).unwrap()).unwrap();
+    result.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_lease_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    record(&store, vec![lease(1), lease(2)]).await.unwrap();
+    let renewed =
+        Lease { until: Timestamp::from_second(2_000_000_001).unwrap(), client: None, hostname: None, ..lease(1) };
+    record(&store, vec![renewed.clone()]).await.unwrap();
+    let again = open(directory.path()).snapshot();
+    let found: Vec<_> = again.leases().map(|lease| Lease::clone(lease)).collect();
+    assert_eq!(found, [renewed, lease(2)]);
+    assert_eq!(again.lease_by_ip([10, 0, 0, 2].into()).map(|found| Lease::clone(found)), Some(lease(2)));
+    assert_eq!(store.snapshot().version, again.version, "leases are no objects: no watch is woken");
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_written_is_not_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let blocker = rusqlite::Connection::open(directory.path().join("bootlatch.db")).unwrap();
+    blocker.execute_batch("DROP TABLE leases").unwrap();
+    let error = record(&store, vec![lease(1)]).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable(_)), "{error}");
+    assert!(store.snapshot().lease_by_ip([10, 0, 0, 1].into()).is_none());
+}
+
 #[tokio::test]
 async fn the_timeline_is_kept_in_order() {
     let directory = tempfile::tempdir().unwrap();

@@ -5,8 +5,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::Entry;
-use crate::fleet::Object;
 use crate::fleet::lifecycle::Policy;
+use crate::fleet::{Lease, Object};
 
 use super::apply::{Applied, Moment, apply};
 use super::{Change, Error, Snapshot, history, now, sqlite};
@@ -16,11 +16,35 @@ const CHANGES_AT_ONCE: usize = 512;
 /// Is how long timeline entries may wait for a change to be written with.
 const ENTRIES_WAIT: Duration = Duration::from_millis(200);
 
-/// Is a change, and where its outcome is awaited.
-#[derive(Debug)]
-pub struct Job {
-    pub change: Change,
-    pub reply: oneshot::Sender<Result<Object, Error>>,
+/// Is a wish to write, and where its outcome is awaited.
+pub enum Job {
+    Change {
+        change: Change,
+        reply: oneshot::Sender<Result<Object, Error>>,
+    },
+    /// Carries what is to be done once the leases are on disk: it is done here, so it must not wait.
+    Leases {
+        leases: Vec<Lease>,
+        then: Box<dyn FnOnce(Result<(), Error>) + Send>,
+    },
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Change { change, .. } => change.fmt(out),
+            Self::Leases { leases, .. } => leases.fmt(out),
+        }
+    }
+}
+
+type Then = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// Holds the leases of a transaction, and what is to be done once they are on disk.
+#[derive(Default)]
+struct Granted {
+    leases: Vec<Lease>,
+    then: Vec<Then>,
 }
 
 type Outcome = (oneshot::Sender<Result<Object, Error>>, Result<Applied, Error>);
@@ -33,6 +57,7 @@ pub struct Writer {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub history: Arc<history::History>,
     pub announce: watch::Sender<u64>,
+    pub announce_leases: watch::Sender<u64>,
 }
 
 impl Writer {
@@ -55,23 +80,40 @@ impl Writer {
         let mut state = Snapshot::clone(&self.snapshot.load());
         let moment = Moment { at: now(), policy: &self.policy };
         let mut outcomes = Vec::with_capacity(jobs.len());
+        let mut granted = Granted::default();
         for job in jobs {
-            let applied = apply(&mut state, job.change, moment, || uuid::Uuid::new_v4().to_string());
-            outcomes.push((job.reply, applied));
+            match job {
+                Job::Change { change, reply } => {
+                    let applied = apply(&mut state, change, moment, || uuid::Uuid::new_v4().to_string());
+                    outcomes.push((reply, applied));
+                }
+                Job::Leases { leases, then } => {
+                    granted.then.push(then);
+                    granted.leases.extend(leases);
+                }
+            }
+        }
+        for lease in &granted.leases {
+            state.put_lease(lease.clone());
         }
         let told: Vec<Entry> = outcomes.iter().flat_map(|(_, applied)| told(applied, &state, moment.at)).collect();
         entries.extend(told.iter().cloned());
         let pasts = outcomes.iter().filter_map(|(_, applied)| applied.as_ref().ok()?.past.as_ref());
-        if let Err(error) = self.disk.write(state.version, pasts, entries) {
+        if let Err(error) = self.disk.write(state.version, pasts, &granted.leases, entries) {
             tracing::error!(%error, "the state could not be written");
             let reason: Arc<str> = error.to_string().into();
             for (reply, _) in outcomes {
                 // Nobody waiting is no loss: the change was not made.
                 let _ = reply.send(Err(Error::Unavailable(reason.clone())));
             }
+            granted.then.into_iter().for_each(|then| then(Err(Error::Unavailable(reason.clone()))));
             return;
         }
         self.publish(state, outcomes, &told);
+        if !granted.leases.is_empty() {
+            self.announce_leases.send_modify(|count| *count += 1);
+        }
+        granted.then.into_iter().for_each(|then| then(Ok(())));
     }
 
     fn publish(&self, state: Snapshot, outcomes: Vec<Outcome>, told: &[Entry]) {

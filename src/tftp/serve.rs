@@ -1,194 +1,50 @@
 //! The rim of the TFTP server: one thread that waits for all sockets at once and does what the transfers say.
 //!
-//! One thread, because a lockstep transfer is a few microseconds of work a packet: handing packets to tasks
-//! costs more than the work. A transfer has a port of its own (a connected socket: no route to look up, no
-//! address to write, strangers kept out by the kernel), or all share the listening port if the site says so.
+//! One thread, because a lockstep transfer is two microseconds of work a packet: handing packets to tasks
+//! costs more than the work. Many transfers take place on one socket, because what arrives for them is taken
+//! in one system call, and what they answer is sent in one.
 
+mod calls;
 mod content;
-mod listen;
+mod port;
 mod session;
 mod table;
+mod ticket;
+mod words;
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use self::calls::{Beside, Inbox, Outbox, Received, Then};
 pub use self::content::{Content, SiteError, SiteFolder};
-pub use self::listen::Listener;
-use self::listen::{Arrival, DATAGRAM};
-use self::session::{Line, Session, Stage};
+use self::port::Port;
+pub use self::port::{Listener, Ports};
+use self::session::{Asking, Session, Stage, Unsent, Way};
 use self::table::{Id, Table};
+pub use self::ticket::Ticket;
+pub use self::words::{Answer, Dropped, Ended, Refusal, Report, Request, Settings};
 use super::options::Asked as Options;
-use super::packet::{ErrorCode, Malformed, Mode, Packet, Request as Wire};
-use super::path::{Asked, BadPath};
-use super::transfer::{Ending, Repeated, Step};
+use super::packet::{ErrorCode, Mode, Packet, Request as Wire};
+use super::path::Asked;
+use super::transfer::{Blocks, Repeated, Step};
 
-/// How many datagrams are taken from one listening socket before the others have their turn.
-const BATCH: usize = 64;
 /// How many sockets are reported ready at once.
-const READY: usize = 256;
+const READY: usize = 64;
 /// How long whoever decides about a request may take before it is forgotten; the client asks again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Descriptors that the rest of the process needs beside one a transfer.
-const OTHER_DESCRIPTORS: u64 = 1024;
-/// The epoll word of the wake-up call; listening sockets count down from the one below it.
+/// How long an interface's MTU counts as known.
+const MTU_KNOWN: Duration = Duration::from_secs(10);
+/// The epoll word of the wake-up call; the others are places in the list of ports.
 const WAKE: u64 = u64::MAX;
-
-/// Says what of the server the site may set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Whether all transfers share the listening port, for firewalls and cross-subnet ROMs.
-    pub single_port: bool,
-    /// Transfers at once; a request beyond them is dropped, and its client asks again.
-    pub transfers: usize,
-    /// How long a silent peer is waited for.
-    pub patience: Duration,
-    /// How long transfers under way may go on after the server was told to stop.
-    pub drain: Duration,
-    /// The largest block size in octets in place of what the MTU allows.
-    pub block_size: Option<u16>,
-    /// The largest file that is converted to netascii, in octets: the copy is held in memory.
-    pub netascii: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            single_port: false,
-            transfers: 4096, // a hall of racks after a power cut
-            patience: Duration::from_secs(30),
-            drain: Duration::from_secs(10),
-            block_size: None,
-            netascii: 1 << 20,
-        }
-    }
-}
-
-/// Is a read request that waits for its answer.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub peer: SocketAddr,
-    /// The address of ours that the peer sent to.
-    pub local: IpAddr,
-    /// Which of the listeners heard it, by its place in the list given to [`serve`].
-    pub listener: usize,
-    pub asked: Arc<Asked>,
-}
-
-/// Says what a request gets.
-#[derive(Debug, Clone)]
-pub enum Answer {
-    Content(Content),
-    /// Error 1: the client may try another name.
-    NotFound,
-    /// Error 2, with these words.
-    Refused(&'static str),
-    /// Nothing at all.
-    Silence,
-}
-
-/// Is the right to answer one request, once, from any thread. Dropped, it answers with silence.
-#[derive(Debug)]
-pub struct Ticket {
-    id: Id,
-    thread: ThreadId,
-    wake: Arc<EventFd>,
-    answers: Option<mpsc::Sender<(Id, Answer)>>,
-}
-
-impl Ticket {
-    pub fn answer(mut self, answer: Answer) {
-        self.send(answer);
-    }
-
-    fn send(&mut self, answer: Answer) {
-        let Some(answers) = self.answers.take() else { return };
-        // A server that has stopped needs no answer. On its own thread it looks by itself.
-        if answers.send((self.id, answer)).is_ok() && std::thread::current().id() != self.thread {
-            let _ = self.wake.write(1);
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.send(Answer::Silence);
-    }
-}
-
-/// Is what the server tells of its work.
-#[derive(Debug)]
-pub enum Report {
-    /// The first blocks of a file leave: the peer has accepted the options, or asked for none.
-    Started { peer: SocketAddr, asked: Arc<Asked>, size: u64 },
-    /// A transfer is over. `octets` is what the peer acknowledged, `resent` counts packets.
-    Ended { peer: SocketAddr, asked: Arc<Asked>, how: Ended, octets: u64, took: Duration, resent: u64 },
-    /// A client was told no.
-    Refused { peer: SocketAddr, why: Refusal },
-    /// A datagram got no answer, or several that the kernel had no room for.
-    Dropped { peer: Option<SocketAddr>, why: Dropped },
-}
-
-/// Says how a transfer came to its end.
-#[derive(Debug)]
-pub enum Ended {
-    /// By the protocol: complete, probed for its size only, aborted by the peer, or given up in silence.
-    Peer(Ending),
-    /// The peer's port is closed: it went without a word.
-    Gone,
-    /// The peer asked for something else from the same port.
-    Replaced,
-    /// The file could not be read.
-    Unreadable(io::Error),
-    /// The server stopped.
-    Stopped,
-}
-
-/// Why a client was told no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refusal {
-    #[error("writing is not offered")]
-    Write,
-    #[error(transparent)]
-    Name(#[from] BadPath),
-    #[error("there is no such file")]
-    NotFound,
-    #[error("too large to be sent as netascii")]
-    Netascii,
-    #[error("{0}")]
-    Decided(&'static str),
-}
-
-/// Why a datagram got no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Dropped {
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    #[error("it belongs to no transfer")]
-    Stray,
-    #[error("sent to a broadcast or multicast address")]
-    ToMany,
-    #[error("as many transfers as the site allows are under way")]
-    Overload,
-    #[error("whoever decides kept silent")]
-    Silence,
-    #[error("the server is stopping")]
-    Stopping,
-    #[error("the kernel had no room for {0} datagrams")]
-    Overflow(u32),
-    #[error("opening a socket towards the peer")]
-    NoSocket(#[source] io::Error),
-    #[error("sending to the peer")]
-    NotSent(#[source] io::Error),
-}
 
 /// Serves until `shutdown` is ready, and then the transfers under way for at most [`Settings::drain`].
 ///
@@ -241,19 +97,43 @@ impl Drop for Stop {
 
 struct Server<C, R> {
     epoll: Epoll,
-    listeners: Vec<Listener>,
+    /// The listening ports, and after them the ports of each one's transfers.
+    ports: Vec<Door>,
+    listeners: usize,
     settings: Settings,
     content: C,
     report: R,
     sessions: Table<Session>,
     by_peer: HashMap<(usize, SocketAddr), Id>,
+    /// MTUs by the listener and the number of the interface.
+    mtus: HashMap<(usize, u32), (u32, Instant)>,
     answered: mpsc::Sender<(Id, Answer)>,
     answers: mpsc::Receiver<(Id, Answer)>,
     wake: Arc<EventFd>,
     asked_to_stop: Arc<AtomicBool>,
     /// When transfers under way are cut off, once the server is stopping.
     stop_at: Option<Instant>,
-    out: Vec<u8>,
+    outbox: Outbox,
+    /// Which port the outbox's datagrams leave from.
+    outbox_port: usize,
+}
+
+/// Is a port and how it is used.
+struct Door {
+    port: Port,
+    listener: usize,
+    transfers: usize,
+    /// When it was last given to a transfer, counted in transfers.
+    given: u64,
+    overflowed: u32,
+}
+
+/// Says how a request reached us.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    peer: SocketAddr,
+    local: IpAddr,
+    listener: usize,
 }
 
 impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
@@ -265,32 +145,43 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
         wake: Arc<EventFd>,
         asked_to_stop: Arc<AtomicBool>,
     ) -> io::Result<Self> {
-        raise_descriptor_limit(settings.transfers as u64 + OTHER_DESCRIPTORS);
+        let door = |port, listener| Door { port, listener, transfers: 0, given: 0, overflowed: 0 };
+        let count = listeners.len();
+        let (requests, transfers): (Vec<_>, Vec<_>) =
+            listeners.into_iter().map(|listener| (listener.requests, listener.transfers)).unzip();
+        let mut ports: Vec<Door> = requests.into_iter().zip(0..).map(|(port, listener)| door(port, listener)).collect();
+        for (transfers, listener) in transfers.into_iter().zip(0..) {
+            ports.extend(transfers.into_iter().map(|port| door(port, listener)));
+        }
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        for (listener, word) in listeners.iter().zip((0..WAKE).rev()) {
-            epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, word))?;
+        for (door, word) in ports.iter().zip(0..) {
+            epoll.add(&door.port, EpollEvent::new(EpollFlags::EPOLLIN, word))?;
         }
         let (answered, answers) = mpsc::channel();
         Ok(Server {
             epoll,
-            listeners,
+            ports,
+            listeners: count,
             settings,
             content,
             report,
             sessions: Table::default(),
             by_peer: HashMap::new(),
+            mtus: HashMap::new(),
             answered,
             answers,
             wake,
             asked_to_stop,
             stop_at: None,
-            out: Vec::new(),
+            outbox: Outbox::new(),
+            outbox_port: 0,
         })
     }
 
     fn run(mut self) -> io::Result<()> {
         let mut events = vec![EpollEvent::empty(); READY];
+        let mut inbox = Inbox::new();
         loop {
             let ready = match self.epoll.wait(&mut events, self.until_next_alarm()) {
                 Err(nix::Error::EINTR) => 0,
@@ -298,20 +189,16 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
             };
             let now = Instant::now();
             for event in events.iter().take(ready) {
-                match event.data() {
-                    WAKE => {
-                        let _ = self.wake.read();
-                    }
-                    word => match usize::try_from(WAKE - 1 - word) {
-                        Ok(listener) if listener < self.listeners.len() => self.on_listener(listener, now),
-                        _ => self.on_line(Id::of_word(word), now),
-                    },
+                match usize::try_from(event.data()) {
+                    Ok(port) if port < self.ports.len() => self.on_port(port, &mut inbox, now),
+                    _ => drop(self.wake.read()),
                 }
             }
             self.take_answers(now);
             while let Some(id) = self.sessions.rung(now) {
                 self.on_alarm(id, now);
             }
+            self.send_outbox();
             if self.asked_to_stop.load(Ordering::Acquire) && self.has_stopped(now) {
                 return Ok(());
             }
@@ -334,84 +221,88 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
             for id in self.sessions.ids() {
                 self.end(id, Ended::Stopped, now);
             }
+            self.send_outbox();
         }
         self.sessions.len() == 0
     }
 
-    fn on_listener(&mut self, listener: usize, now: Instant) {
-        let mut datagram = [0; DATAGRAM];
-        for _ in 0..BATCH {
-            let arrival = match self.listeners[listener].receive(&mut datagram) {
-                Ok(arrival) => arrival,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // An ICMP error that an earlier datagram met: it says nothing of this socket.
-                Err(_) => continue,
-            };
-            if arrival.overflowed > 0 {
-                self.drop_with(None, Dropped::Overflow(arrival.overflowed));
-            }
-            match Packet::parse(datagram.get(..arrival.octets).unwrap_or_default()) {
-                Err(why) => self.drop_with(Some(arrival.peer), why.into()),
-                Ok(_) if arrival.to_many => self.drop_with(Some(arrival.peer), Dropped::ToMany),
-                Ok(Packet::Read(request)) => self.on_request(listener, &arrival, &request, now),
-                Ok(Packet::Write(_)) => self.refuse(listener, &arrival, Refusal::Write),
-                Ok(packet) => match self.by_peer.get(&(listener, arrival.peer)) {
-                    Some(&id) if self.settings.single_port => self.on_packet(id, packet, now),
-                    _ => self.drop_with(Some(arrival.peer), Dropped::Stray),
-                },
+    fn on_port(&mut self, port: usize, inbox: &mut Inbox, now: Instant) {
+        if inbox.receive(self.ports[port].port.as_fd()).is_err() {
+            return; // nothing there after all
+        }
+        for received in inbox.iter() {
+            match Packet::parse(received.octets) {
+                Ok(Packet::Read(request)) if port < self.listeners => {
+                    if let Some((arrival, interface)) = self.arrival(port, &received) {
+                        self.on_request(&arrival, interface, &request, now);
+                    }
+                }
+                Ok(Packet::Write(_)) if port < self.listeners => {
+                    if let Some((arrival, _)) = self.arrival(port, &received) {
+                        self.refuse(&arrival, Refusal::Write);
+                    }
+                }
+                Ok(packet) => self.on_packet(port, received.peer, packet, now),
+                Err(why) => self.drop_with(Some(received.peer), why.into()),
             }
         }
+        self.send_outbox();
     }
 
-    fn on_request(&mut self, listener: usize, arrival: &Arrival, wire: &Wire<'_>, now: Instant) {
+    /// Says how a request came, unless it was sent to many (RFC 1123, section 4.2.3.4).
+    fn arrival(&mut self, port: usize, received: &Received<'_>) -> Option<(Arrival, u32)> {
+        let Beside { local, to_many, overflowed } = received.beside();
+        let door = &mut self.ports[port];
+        let lost = overflowed.map_or(0, |count| count.wrapping_sub(std::mem::replace(&mut door.overflowed, count)));
+        if lost > 0 {
+            self.drop_with(None, Dropped::Overflow(lost));
+        }
+        if to_many {
+            self.drop_with(Some(received.peer), Dropped::ToMany);
+            return None;
+        }
+        let (local, interface) = local.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
+        Some((Arrival { peer: received.peer, local, listener: port }, interface))
+    }
+
+    fn on_request(&mut self, arrival: &Arrival, interface: u32, wire: &Wire<'_>, now: Instant) {
         let asked = match Asked::read(wire.name) {
-            Ok(asked) => asked,
-            Err(bad) => return self.refuse(listener, arrival, bad.into()),
+            Ok(asked) => Arc::new(asked),
+            Err(bad) => return self.refuse(arrival, bad.into()),
         };
-        if self.is_repeated(listener, arrival, &asked, wire, now) {
+        let &Arrival { peer, local, listener } = arrival;
+        let asking = Asking { asked: asked.clone(), options: Options::read(wire.options), mode: wire.mode };
+        if self.is_repeated(arrival, &asking, now) {
             return;
         }
         if self.stop_at.is_some() {
-            return self.drop_with(Some(arrival.peer), Dropped::Stopping);
+            return self.drop_with(Some(peer), Dropped::Stopping);
         }
         if self.sessions.len() >= self.settings.transfers {
-            return self.drop_with(Some(arrival.peer), Dropped::Overload);
+            return self.drop_with(Some(peer), Dropped::Overload);
         }
-        let line = match Line::open(&self.listeners[listener], arrival, self.settings.single_port) {
-            Ok(line) => line,
-            Err(error) => return self.drop_with(Some(arrival.peer), Dropped::NoSocket(error)),
+        let mtu = match self.mtu(listener, interface, peer, now) {
+            Ok(mtu) => mtu,
+            Err(error) => return self.drop_with(Some(peer), Dropped::NoWay(error)),
         };
-        let asked = Arc::new(asked);
-        let options = Options::read(wire.options);
-        let session = Session::new(listener, arrival, line, asked.clone(), options, wire.mode, now);
-        let id = self.sessions.insert(session);
-        self.by_peer.insert((listener, arrival.peer), id);
+        let port = self.give_port(listener);
+        let way = Way { peer, name: peer.into(), local, listener, port, mtu };
+        let id = self.sessions.insert(Session::new(way, asking, now));
+        self.by_peer.insert((listener, peer), id);
         self.sessions.ring_by(id, now + ANSWER_WITHIN);
-        let ticket = Ticket {
-            id,
-            thread: std::thread::current().id(),
-            wake: self.wake.clone(),
-            answers: Some(self.answered.clone()),
-        };
-        (self.content)(Request { peer: arrival.peer, local: arrival.local, listener, asked }, ticket);
+        let ticket = Ticket::new(id, self.wake.clone(), self.answered.clone());
+        (self.content)(Request { peer, local, listener, asked }, ticket);
         self.take_answers(now);
     }
 
     /// Says whether a request is one that is being served already, and serves it. If it is another, or the
     /// client begins anew, what was before is forgotten.
-    fn is_repeated(
-        &mut self,
-        listener: usize,
-        arrival: &Arrival,
-        asked: &Asked,
-        wire: &Wire<'_>,
-        now: Instant,
-    ) -> bool {
-        let Some(&id) = self.by_peer.get(&(listener, arrival.peer)) else { return false };
+    fn is_repeated(&mut self, arrival: &Arrival, asking: &Asking, now: Instant) -> bool {
+        let Some(&id) = self.by_peer.get(&(arrival.listener, arrival.peer)) else { return false };
         let Some(session) = self.sessions.session(id) else { return false };
-        if session.is_for(asked, Options::read(wire.options), wire.mode) {
+        if session.request == *asking {
             match &mut session.stage {
-                Stage::Asking => return true,
+                Stage::Waiting => return true,
                 Stage::Sending { transfer, .. } => {
                     if let Repeated::Again(step) = transfer.on_request(now) {
                         self.take_step(id, step, now);
@@ -424,6 +315,32 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
         false
     }
 
+    /// Asks the kernel for the MTU towards a peer, at times.
+    fn mtu(&mut self, listener: usize, interface: u32, peer: SocketAddr, now: Instant) -> io::Result<u32> {
+        if let Some((mtu, asked_at)) = self.mtus.get(&(listener, interface)) {
+            if now < *asked_at + MTU_KNOWN {
+                return Ok(*mtu);
+            }
+        }
+        let mtu = port::mtu(peer)?;
+        self.mtus.insert((listener, interface), (mtu, now));
+        Ok(mtu)
+    }
+
+    /// Chooses the port with the fewest transfers, of those the one whose last transfer is longest ago: late
+    /// packets of a client's last transfer then find nobody, and not its next one.
+    fn give_port(&mut self, listener: usize) -> usize {
+        let given = self.ports.iter().map(|door| door.given).max().unwrap_or(0) + 1;
+        let of_listener = |(_, door): &(usize, &mut Door)| door.listener == listener;
+        let transfers = self.ports.iter_mut().enumerate().skip(self.listeners).filter(of_listener);
+        let Some((port, door)) = transfers.min_by_key(|(_, door)| (door.transfers, door.given)) else {
+            return listener; // a single port for all
+        };
+        door.transfers += 1;
+        door.given = given;
+        port
+    }
+
     fn take_answers(&mut self, now: Instant) {
         while let Ok((id, answer)) = self.answers.try_recv() {
             self.on_answer(id, answer, now);
@@ -433,56 +350,34 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
     fn on_answer(&mut self, id: Id, answer: Answer, now: Instant) {
         let Some(session) = self.sessions.session(id) else { return };
         let content = match answer {
-            Answer::Content(content) if session.mode == Mode::Octet => Ok(content),
+            Answer::Content(content) if session.request.mode == Mode::Octet => Ok(content),
             Answer::Content(content) => session::netascii(&content, self.settings.netascii),
             Answer::NotFound => Err(Refusal::NotFound),
             Answer::Refused(why) => Err(Refusal::Decided(why)),
             Answer::Silence => {
-                let peer = session.peer;
+                let peer = session.way.peer;
                 self.forget(id);
                 return self.drop_with(Some(peer), Dropped::Silence);
             }
         };
-        let content = match content {
-            Ok(content) => content,
+        match content {
+            Ok(content) => {
+                let step = session.begin(content, &self.settings, now);
+                self.take_step(id, step, now);
+            }
             Err(why) => {
-                let (listener, arrival) = (session.listener, session.arrival());
+                let Way { peer, local, listener, .. } = session.way;
                 self.forget(id);
-                return self.refuse(listener, &arrival, why);
-            }
-        };
-        let watched = session.line.watch(&self.epoll, id);
-        let step = session.begin(content, &self.listeners, &self.settings, now);
-        match watched.and(step) {
-            Ok(step) => self.take_step(id, step, now),
-            Err(error) => {
-                let peer = session.peer;
-                self.forget(id);
-                self.drop_with(Some(peer), Dropped::NoSocket(error));
+                self.refuse(&Arrival { peer, local, listener }, why);
             }
         }
     }
 
-    /// Hears what came in on a port of its own.
-    fn on_line(&mut self, id: Id, now: Instant) {
-        let mut datagram = [0; DATAGRAM];
-        let Some(session) = self.sessions.session(id) else { return };
-        let peer = session.peer;
-        match session.line.receive(&mut datagram) {
-            Ok(octets) => match Packet::parse(datagram.get(..octets).unwrap_or_default()) {
-                Ok(packet) => self.on_packet(id, packet, now),
-                Err(why) => self.drop_with(Some(peer), why.into()),
-            },
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.end(id, Ended::Gone, now),
-            // Nothing there after all, or a passing trouble on the way: the clock goes on.
-            Err(_) => {}
-        }
-    }
-
-    fn on_packet(&mut self, id: Id, packet: Packet<'_>, now: Instant) {
-        let Some(session) = self.sessions.session(id) else { return };
-        let peer = session.peer;
-        let Stage::Sending { transfer, .. } = &mut session.stage else {
+    fn on_packet(&mut self, port: usize, peer: SocketAddr, packet: Packet<'_>, now: Instant) {
+        let listener = self.ports[port].listener;
+        let id = self.by_peer.get(&(listener, peer)).copied();
+        let session = id.and_then(|id| self.sessions.session(id)).filter(|session| session.way.port == port);
+        let (Some(id), Some(Session { stage: Stage::Sending { transfer, .. }, .. })) = (id, session) else {
             return self.drop_with(Some(peer), Dropped::Stray);
         };
         let step = match packet {
@@ -498,8 +393,8 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
     fn on_alarm(&mut self, id: Id, now: Instant) {
         let Some(session) = self.sessions.session(id) else { return };
         match &mut session.stage {
-            Stage::Asking => {
-                let peer = session.peer;
+            Stage::Waiting => {
+                let peer = session.way.peer;
                 self.forget(id);
                 self.drop_with(Some(peer), Dropped::Silence);
             }
@@ -511,32 +406,58 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
     }
 
     fn take_step(&mut self, id: Id, step: Step, now: Instant) {
-        let Some(session) = self.sessions.session(id) else { return };
         let sent = match step {
             Step::Wait => Ok(()),
             Step::End(ending) => return self.end(id, Ended::Peer(ending), now),
-            Step::OptionAck => session.send_option_ack(&self.listeners, &mut self.out),
-            Step::Data(blocks) => {
-                if let Some(started) = session.start() {
-                    (self.report)(started);
-                }
-                session.send_blocks(&self.listeners, blocks, &mut self.out)
-            }
+            Step::OptionAck => self.with_outbox(id, |session, port, outbox| {
+                session.post_option_ack(port, outbox);
+                Ok(())
+            }),
+            Step::Data(blocks) => self.send_blocks(id, blocks),
         };
-        let deadline = session.deadline();
-        let peer = session.peer;
+        let Some(session) = self.sessions.session(id) else { return };
+        let (peer, deadline) = (session.way.peer, session.deadline());
         match sent {
             Ok(()) => {}
-            Err(session::Unsent::Content(error)) => return self.end(id, Ended::Unreadable(error), now),
-            Err(session::Unsent::Line(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return self.end(id, Ended::Gone, now);
-            }
+            Err(Unsent::Content(error)) => return self.end(id, Ended::Unreadable(error), now),
             // A full send buffer or a passing trouble on the way: a lost packet like any other.
-            Err(session::Unsent::Line(error)) => self.drop_with(Some(peer), Dropped::NotSent(error)),
+            Err(Unsent::Port(error)) => self.drop_with(Some(peer), Dropped::NotSent(error)),
         }
         if let Some(deadline) = deadline {
             self.sessions.ring_by(id, deadline);
         }
+    }
+
+    fn send_blocks(&mut self, id: Id, blocks: Blocks) -> Result<(), Unsent> {
+        let Some(session) = self.sessions.session(id) else { return Ok(()) };
+        if let Some(started) = session.start() {
+            (self.report)(started);
+        }
+        let Some(left) = session.send_window(&self.ports[session.way.port].port, blocks)? else { return Ok(()) };
+        for block in left.iter() {
+            self.with_outbox(id, |session, port, outbox| {
+                session.post_block(port, block, outbox).map_err(Unsent::Content)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Gives the outbox, for the port of a session and with room for a datagram.
+    fn with_outbox(
+        &mut self,
+        id: Id,
+        post: impl FnOnce(&Session, &Port, &mut Outbox) -> Result<(), Unsent>,
+    ) -> Result<(), Unsent> {
+        let Some(session) = self.sessions.session(id) else { return Ok(()) };
+        if session.way.port != self.outbox_port || self.outbox.is_full() {
+            send(&self.ports, &mut self.outbox, self.outbox_port, &self.report);
+            self.outbox_port = session.way.port;
+        }
+        post(session, &self.ports[session.way.port].port, &mut self.outbox)
+    }
+
+    fn send_outbox(&mut self) {
+        send(&self.ports, &mut self.outbox, self.outbox_port, &self.report);
     }
 
     fn end(&mut self, id: Id, how: Ended, now: Instant) {
@@ -544,40 +465,44 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
         let last_word = match &how {
             Ended::Unreadable(_) => Some("the file cannot be read"),
             Ended::Stopped => Some("the server is stopping"),
-            Ended::Peer(_) | Ended::Gone | Ended::Replaced => None,
+            Ended::Peer(_) | Ended::Replaced => None,
         };
+        let Way { peer, local, port, .. } = session.way;
         if let Some(message) = last_word {
-            self.out.clear();
-            let code = ErrorCode::NotDefined as u16;
-            Packet::Error { code, message: message.as_bytes() }.emit(&mut self.out);
-            let _ = session.send(&self.listeners, &[IoSlice::new(&self.out)], None);
+            self.say_error(port, local, peer, ErrorCode::NotDefined, message);
         }
-        if let Some(report) = session.ended(how, now) {
+        if let Some(report) = session.end(how, now) {
             (self.report)(report);
         }
     }
 
     fn forget(&mut self, id: Id) -> Option<Session> {
         let session = self.sessions.remove(id)?;
-        self.by_peer.remove(&(session.listener, session.peer));
+        let Way { listener, peer, port, .. } = session.way;
+        self.by_peer.remove(&(listener, peer));
+        let door = &mut self.ports[port];
+        door.transfers = door.transfers.saturating_sub(1);
         Some(session)
     }
 
     /// Tells a client no. Its ERROR leaves from the listening port: a client takes the first answer's port.
-    fn refuse(&mut self, listener: usize, arrival: &Arrival, why: Refusal) {
+    fn refuse(&mut self, arrival: &Arrival, why: Refusal) {
         let code = match why {
             Refusal::NotFound => ErrorCode::FileNotFound,
             Refusal::Write | Refusal::Name(_) | Refusal::Decided(_) => ErrorCode::AccessViolation,
             Refusal::Netascii => ErrorCode::NotDefined,
         };
-        self.out.clear();
-        Packet::Error { code: code as u16, message: why.to_string().as_bytes() }.emit(&mut self.out);
-        let peer = arrival.peer;
-        let sent = self.listeners[listener].send(&[IoSlice::new(&self.out)], None, arrival.local, peer);
-        if let Err(error) = sent {
+        let &Arrival { peer, local, listener } = arrival;
+        self.say_error(listener, local, peer, code, &why.to_string());
+        (self.report)(Report::Refused { peer, why });
+    }
+
+    fn say_error(&self, port: usize, local: IpAddr, peer: SocketAddr, code: ErrorCode, message: &str) {
+        let mut packet = Vec::new();
+        Packet::Error { code: code as u16, message: message.as_bytes() }.emit(&mut packet);
+        if let Err(error) = self.ports[port].port.send(&[IoSlice::new(&packet)], None, local, peer) {
             self.drop_with(Some(peer), Dropped::NotSent(error));
         }
-        (self.report)(Report::Refused { peer, why });
     }
 
     fn drop_with(&self, peer: Option<SocketAddr>, why: Dropped) {
@@ -585,14 +510,15 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
     }
 }
 
-/// Lets the process open as many descriptors as it needs, as far as it may.
-fn raise_descriptor_limit(needed: u64) {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
-    if soft < needed {
-        // Refused, it is what it was, and a request that finds no descriptor left is a counted drop.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard);
-    }
+fn send(ports: &[Door], outbox: &mut Outbox, port: usize, report: &impl Fn(Report)) {
+    let port = &ports[port].port;
+    outbox.send(port.as_fd(), |peer, error| {
+        if error.raw_os_error() == Some(nix::libc::EMSGSIZE) && port.let_fragment() {
+            return Then::Again;
+        }
+        report(Report::Dropped { peer, why: Dropped::NotSent(error) });
+        Then::Forget
+    });
 }
 
 #[cfg(test)]

@@ -363,7 +363,8 @@ impl RoundTrip {
 
 /// Bounded by an hour, so that the sums above cannot overflow.
 fn nanoseconds(sample: Duration) -> u64 {
-    u64::try_from(sample.min(Duration::from_secs(3600)).as_nanos()).unwrap_or(u64::MAX)
+    let sample = sample.min(Duration::from_secs(3600));
+    sample.as_secs() * 1_000_000_000 + u64::from(sample.subsec_nanos())
 }
 
 #[cfg(test)]

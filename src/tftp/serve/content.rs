@@ -12,6 +12,7 @@ use bytes::Bytes;
 use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise};
 use nix::sys::stat::Mode;
 
+use crate::iso::ReadAt;
 use crate::tftp::path::RelativePath;
 
 /// How many entries of a folder are looked at for a name in another case.
@@ -24,6 +25,8 @@ pub enum Content {
     Shared(Bytes),
     /// An open file, read as it is sent.
     File(Arc<File>, u64),
+    /// A file within an image.
+    Medium(Arc<dyn ReadAt>),
 }
 
 impl Content {
@@ -32,26 +35,54 @@ impl Content {
         match self {
             Content::Shared(bytes) => bytes.len() as u64,
             Content::File(_, size) => *size,
+            Content::Medium(medium) => medium.len(),
         }
     }
 
     /// Appends the octets of a span that lies within the size.
     ///
     /// # Errors
-    /// Those of pread(2), and `UnexpectedEof` if the file has become shorter.
+    /// As [`Self::part`].
     pub fn read(&self, span: Range<u64>, out: &mut Vec<u8>) -> io::Result<()> {
-        let length = usize::try_from(span.end - span.start).map_err(io::Error::other)?;
         match self {
             Content::Shared(bytes) => {
-                let start = usize::try_from(span.start).map_err(io::Error::other)?;
-                let part = bytes.get(start..start + length).ok_or(io::ErrorKind::UnexpectedEof)?;
-                out.extend_from_slice(part);
+                let span = usize::try_from(span.start).ok().zip(usize::try_from(span.end).ok());
+                let part = span.and_then(|(start, end)| bytes.get(start..end));
+                out.extend_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
                 Ok(())
             }
             Content::File(file, _) => {
                 let start = out.len();
-                out.resize(start + length, 0);
+                out.resize(start + usize::try_from(span.end - span.start).map_err(io::Error::other)?, 0);
                 file.read_exact_at(&mut out[start..], span.start)
+            }
+            Content::Medium(medium) => {
+                let start = out.len();
+                out.resize(start + usize::try_from(span.end - span.start).map_err(io::Error::other)?, 0);
+                medium.read_at(span.start, &mut out[start..])
+            }
+        }
+    }
+
+    /// Gives the octets of a span that lies within the size: a part of what is shared, or a copy.
+    ///
+    /// # Errors
+    /// Those of pread(2), and `UnexpectedEof` if the file has become shorter.
+    pub fn part(&self, span: Range<u64>) -> io::Result<Bytes> {
+        let start = usize::try_from(span.start).map_err(io::Error::other)?;
+        let end = usize::try_from(span.end).map_err(io::Error::other)?;
+        match self {
+            Content::Shared(bytes) if start <= end && end <= bytes.len() => Ok(bytes.slice(start..end)),
+            Content::Shared(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Content::File(file, _) => {
+                let mut part = vec![0; end.saturating_sub(start)];
+                file.read_exact_at(&mut part, span.start)?;
+                Ok(part.into())
+            }
+            Content::Medium(medium) => {
+                let mut part = vec![0; end.saturating_sub(start)];
+                medium.read_at(span.start, &mut part)?;
+                Ok(part.into())
             }
         }
     }
@@ -171,9 +202,8 @@ mod tests {
     fn read(site: &SiteFolder, name: &str) -> Result<String, SiteError> {
         let Name::Plain(path) = Asked::read(name.as_bytes()).unwrap().file else { panic!("a plain name") };
         let content = site.file(&path)?;
-        let mut out = Vec::new();
-        content.read(0..content.size(), &mut out).unwrap();
-        Ok(String::from_utf8(out).unwrap())
+        let text = content.part(0..content.size()).unwrap();
+        Ok(String::from_utf8(text.into()).unwrap())
     }
 
     #[test]
@@ -203,6 +233,6 @@ mod tests {
         let Name::Plain(path) = Asked::read(b"plain").unwrap().file else { panic!("a plain name") };
         let content = site.file(&path).unwrap();
         fs::write(world.path().join("site/plain"), "p").unwrap();
-        assert!(content.read(0..content.size(), &mut Vec::new()).is_err());
+        assert!(content.part(0..content.size()).is_err());
     }
 }

@@ -1,150 +1,95 @@
-//! One client's session: what it asked, what it is sent, and the line that it is sent over.
+//! One client's session: what it asked, and what it is sent.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::libc::{EINVAL, EIO, EMSGSIZE};
 
+use super::calls::{Name, Outbox};
 use super::content::Content;
-use super::listen::{Arrival, Listener, path_mtu, send_connected};
-use super::table::Id;
-use super::{Ended, Refusal, Report, Settings};
+use super::port::Port;
+use super::words::{Ended, Refusal, Report, Settings};
 use crate::tftp::netascii;
 use crate::tftp::options::{Asked as Options, Bounds, Granted};
 use crate::tftp::packet::{DATA_HEADER, Mode, data_header};
 use crate::tftp::path::Asked;
-use crate::tftp::transfer::{Blocks, Step, Transfer, on_wire};
+use crate::tftp::transfer::{Blocks, Ending, Step, Transfer, on_wire};
 
 /// How many datagrams one system call sends at most (the kernel's UDP_MAX_SEGMENTS was 64 up to 6.8).
-const SEGMENTS: u64 = 64;
+const SEGMENTS: usize = 64;
 /// How many octets one system call sends at most.
-const SENT_AT_ONCE: u64 = 65_000;
+const SENT_AT_ONCE: usize = 65_000;
 
 /// Is all that is known of a client while it is served.
 #[derive(Debug)]
 pub struct Session {
-    pub peer: SocketAddr,
-    pub listener: usize,
-    pub line: Line,
-    pub mode: Mode,
+    pub way: Way,
+    pub request: Asking,
     pub stage: Stage,
-    local: IpAddr,
-    asked: Arc<Asked>,
-    options: Options,
     since: Instant,
     /// Whether the kernel cuts a window into datagrams for us; it cannot for blocks beyond the MTU.
     segments: bool,
     started: bool,
 }
 
+/// Says where a session's packets come from and go to.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    pub peer: SocketAddr,
+    pub name: Name,
+    /// The address of ours that the peer sent to.
+    pub local: IpAddr,
+    /// Which of the server's listeners and ports.
+    pub listener: usize,
+    pub port: usize,
+    /// The MTU of the way to the peer, in octets.
+    pub mtu: u32,
+}
+
+/// Is what a client asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asking {
+    pub asked: Arc<Asked>,
+    pub options: Options,
+    pub mode: Mode,
+}
+
 /// Says how far a session has come.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all sessions are sending: a box would cost each of them")]
 pub enum Stage {
     /// The answer is not known yet.
-    Asking,
+    Waiting,
     Sending {
         transfer: Transfer,
         content: Content,
     },
 }
 
-/// Is where a session's packets come from and go to.
-#[derive(Debug)]
-pub enum Line {
-    /// A port of its own.
-    Own(UdpSocket),
-    /// The listening port.
-    Shared,
-}
-
 /// Why a step's packets did not leave.
 #[derive(Debug)]
 pub enum Unsent {
     Content(io::Error),
-    Line(io::Error),
-}
-
-impl Line {
-    pub fn open(listener: &Listener, arrival: &Arrival, single_port: bool) -> io::Result<Self> {
-        if single_port {
-            return Ok(Line::Shared);
-        }
-        listener.connect(arrival.local, arrival.peer).map(Line::Own)
-    }
-
-    pub fn watch(&self, epoll: &Epoll, id: Id) -> io::Result<()> {
-        match self {
-            Line::Own(socket) => Ok(epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, id.to_word()))?),
-            Line::Shared => Ok(()),
-        }
-    }
-
-    pub fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Line::Own(socket) => socket.recv(into),
-            Line::Shared => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
+    Port(io::Error),
 }
 
 impl Session {
-    pub fn new(
-        listener: usize,
-        arrival: &Arrival,
-        line: Line,
-        asked: Arc<Asked>,
-        options: Options,
-        mode: Mode,
-        now: Instant,
-    ) -> Self {
-        Session {
-            peer: arrival.peer,
-            listener,
-            line,
-            mode,
-            stage: Stage::Asking,
-            local: arrival.local,
-            asked,
-            options,
-            since: now,
-            segments: true,
-            started: false,
-        }
+    pub fn new(way: Way, request: Asking, now: Instant) -> Self {
+        Session { way, request, stage: Stage::Waiting, since: now, segments: true, started: false }
     }
 
-    /// Says whether a request asks for what this session is about.
-    pub fn is_for(&self, asked: &Asked, options: Options, mode: Mode) -> bool {
-        (&*self.asked, self.options, self.mode) == (asked, options, mode)
-    }
-
-    /// Reads back where the request came from.
-    pub fn arrival(&self) -> Arrival {
-        Arrival { peer: self.peer, local: self.local, to_many: false, octets: 0, overflowed: 0 }
-    }
-
-    pub fn begin(
-        &mut self,
-        content: Content,
-        listeners: &[Listener],
-        settings: &Settings,
-        now: Instant,
-    ) -> io::Result<Step> {
-        let mtu = match &self.line {
-            Line::Own(socket) => path_mtu(socket)?,
-            Line::Shared => match listeners.get(self.listener) {
-                Some(listener) => path_mtu(&listener.connect(self.local, self.peer)?)?,
-                None => return Err(io::ErrorKind::NotConnected.into()),
-            },
-        };
-        let mut bounds = Bounds::of_mtu(mtu, self.peer.is_ipv6());
+    /// Begins the transfer.
+    pub fn begin(&mut self, content: Content, settings: &Settings, now: Instant) -> Step {
+        let mut bounds = Bounds::of_mtu(self.way.mtu, self.way.peer.is_ipv6());
         self.segments = settings.block_size.is_none_or(|size| size <= bounds.block_size);
         bounds.block_size = settings.block_size.unwrap_or(bounds.block_size);
-        let granted = Granted::new(self.options, bounds);
+        let granted = Granted::new(self.request.options, bounds);
         let (transfer, step) = Transfer::new(granted, content.size(), settings.patience, now);
         self.stage = Stage::Sending { transfer, content };
-        Ok(step)
+        step
     }
 
     /// Reports the start, the first time that it is called.
@@ -153,15 +98,16 @@ impl Session {
         if std::mem::replace(&mut self.started, true) {
             return None;
         }
-        Some(Report::Started { peer: self.peer, asked: self.asked.clone(), size: content.size() })
+        Some(Report::Started { peer: self.way.peer, asked: self.request.asked.clone(), size: content.size() })
     }
 
-    pub fn ended(self, how: Ended, now: Instant) -> Option<Report> {
+    /// Reports the end, if there was a beginning.
+    pub fn end(self, how: Ended, now: Instant) -> Option<Report> {
         let Stage::Sending { transfer, content } = self.stage else { return None };
-        let complete = matches!(how, Ended::Peer(crate::tftp::transfer::Ending::Complete));
+        let complete = matches!(how, Ended::Peer(Ending::Complete));
         Some(Report::Ended {
-            peer: self.peer,
-            asked: self.asked,
+            peer: self.way.peer,
+            asked: self.request.asked,
             how,
             octets: if complete { content.size() } else { transfer.acknowledged() },
             took: now.saturating_duration_since(self.since),
@@ -171,48 +117,54 @@ impl Session {
 
     pub fn deadline(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Asking => None,
+            Stage::Waiting => None,
             Stage::Sending { transfer, .. } => Some(transfer.deadline()),
         }
     }
 
-    pub fn send_option_ack(&self, listeners: &[Listener], out: &mut Vec<u8>) -> Result<(), Unsent> {
-        let Stage::Sending { transfer, .. } = &self.stage else { return Ok(()) };
-        out.clear();
-        transfer.option_ack(out);
-        self.send(listeners, &[IoSlice::new(out)], None).map_err(Unsent::Line)
+    pub fn post_option_ack(&self, port: &Port, outbox: &mut Outbox) {
+        let Stage::Sending { transfer, .. } = &self.stage else { return };
+        let fill = |out: &mut Vec<u8>| Ok::<_, Infallible>(transfer.option_ack(out));
+        let Ok(()) = outbox.post(self.way.name, port.source(self.way.local), fill);
     }
 
-    /// Sends blocks, as many as possible with each system call.
-    pub fn send_blocks(&mut self, listeners: &[Listener], blocks: Blocks, out: &mut Vec<u8>) -> Result<(), Unsent> {
-        let Stage::Sending { transfer, content } = &self.stage else { return Ok(()) };
-        let size = transfer.granted().block_size;
-        let segment = size.saturating_add(DATA_HEADER as u16);
-        let at_once = (SENT_AT_ONCE / u64::from(segment)).clamp(1, SEGMENTS);
-        out.clear();
-        let mut held = 0;
-        for (block, left) in blocks.iter().zip((0..blocks.count()).rev()) {
-            out.extend(data_header(on_wire(block)));
-            content.read(transfer.span(block), out).map_err(Unsent::Content)?;
-            held += 1;
-            if left == 0 || held == at_once || !self.segments {
-                let several = (held > 1).then_some(segment);
-                self.send(listeners, &[IoSlice::new(out)], several).map_err(Unsent::Line)?;
-                out.clear();
-                held = 0;
+    /// Sends a window at once, with as few system calls as possible. What is left to be posted is returned:
+    /// a single block, or the whole window where the way cannot take it at once.
+    pub fn send_window(&mut self, port: &Port, blocks: Blocks) -> Result<Option<Blocks>, Unsent> {
+        if !self.segments || blocks.count() == 1 {
+            return Ok(Some(blocks));
+        }
+        match self.send_segments(port, blocks) {
+            // The way there cannot cut for us (udp(7)): the window is sent again, block by block.
+            Err(Unsent::Port(error)) if matches!(error.raw_os_error(), Some(EINVAL | EIO | EMSGSIZE)) => {
+                self.segments = false;
+                Ok(Some(blocks))
             }
+            other => other.map(|()| None),
+        }
+    }
+
+    pub fn post_block(&self, port: &Port, block: u64, outbox: &mut Outbox) -> io::Result<()> {
+        let Stage::Sending { transfer, content } = &self.stage else { return Ok(()) };
+        outbox.post(self.way.name, port.source(self.way.local), |out| {
+            out.extend(data_header(on_wire(block)));
+            content.read(transfer.span(block), out)
+        })
+    }
+
+    fn send_segments(&self, port: &Port, blocks: Blocks) -> Result<(), Unsent> {
+        let Stage::Sending { transfer, content } = &self.stage else { return Ok(()) };
+        let read = |block| Ok((data_header(on_wire(block)), content.part(transfer.span(block))?));
+        let window = blocks.iter().map(read).collect::<io::Result<Vec<_>>>().map_err(Unsent::Content)?;
+        let segment = transfer.granted().block_size.saturating_add(DATA_HEADER as u16);
+        let at_once = (SENT_AT_ONCE / usize::from(segment)).clamp(1, SEGMENTS);
+        for part in window.chunks(at_once) {
+            let slices = part.iter().flat_map(|(head, body)| [IoSlice::new(head), IoSlice::new(body)]);
+            let octets: Vec<IoSlice<'_>> = slices.collect();
+            let several = (part.len() > 1).then_some(segment);
+            port.send(&octets, several, self.way.local, self.way.peer).map_err(Unsent::Port)?;
         }
         Ok(())
-    }
-
-    pub fn send(&self, listeners: &[Listener], octets: &[IoSlice<'_>], segment: Option<u16>) -> io::Result<()> {
-        match &self.line {
-            Line::Own(socket) => send_connected(socket, octets, segment),
-            Line::Shared => match listeners.get(self.listener) {
-                Some(listener) => listener.send(octets, segment, self.local, self.peer),
-                None => Ok(()),
-            },
-        }
     }
 }
 
@@ -221,10 +173,9 @@ pub fn netascii(content: &Content, largest: u64) -> Result<Content, Refusal> {
     if content.size() > largest {
         return Err(Refusal::Netascii);
     }
-    let mut text = Vec::new();
-    content.read(0..content.size(), &mut text).map_err(|_| Refusal::NotFound)?;
+    let text = content.part(0..content.size()).map_err(|_| Refusal::NotFound)?;
     Ok(Content::Shared(netascii::encode(&text).into()))
 }
 
-/// What a session holds in memory beside its socket and the file that it shares with others.
+/// What a session holds in memory beside the file that it shares with others.
 const _: () = assert!(size_of::<Session>() < 1024);

@@ -11,16 +11,6 @@ pub struct Id {
     age: u32,
 }
 
-impl Id {
-    pub fn to_word(self) -> u64 {
-        u64::from(self.age) << 32 | u64::from(self.slot)
-    }
-
-    pub fn of_word(word: u64) -> Self {
-        Id { slot: (word & 0xffff_ffff) as u32, age: (word >> 32) as u32 }
-    }
-}
-
 /// Holds sessions in slots that are used again, and at most a few alarms for each.
 #[derive(Debug)]
 pub struct Table<S> {
@@ -125,7 +115,7 @@ mod tests {
         let second = table.insert("second");
         assert_eq!(table.session(first), None);
         assert_eq!((table.remove(first), table.len()), (None, 1));
-        assert_eq!(table.session(Id::of_word(second.to_word())), Some(&mut "second"));
+        assert_eq!(table.session(second), Some(&mut "second"));
         assert_eq!(table.ids(), [second]);
     }
 

@@ -1,6 +1,7 @@
 //! The server on loopback, asked by the real clients of Debian and by a client made of single packets.
 
 use super::super::packet::Packet;
+use super::super::transfer::Ending;
 use super::*;
 use bytes::Bytes;
 use std::net::UdpSocket;
@@ -26,8 +27,8 @@ fn bytes(size: usize) -> Bytes {
 }
 
 impl World {
-    fn new(address: &str, settings: Settings) -> World {
-        let listener = Listener::bind(address.parse().unwrap(), None).unwrap();
+    fn new((address, ports): (&str, Ports), settings: Settings) -> World {
+        let listener = Listener::bind(address.parse().unwrap(), None, ports).unwrap();
         let address = listener.address().unwrap();
         let (told, reports) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -162,17 +163,10 @@ fn run(program: &str, arguments: &[&str], folder: &Path) -> String {
     said
 }
 
-fn single_port() -> Settings {
-    Settings { single_port: true, ..Settings::default() }
-}
+const OWN: (&str, Ports) = ("127.0.0.1:0", Ports::Own);
 
-fn every_way() -> [(&'static str, Settings); 4] {
-    [
-        ("127.0.0.1:0", Settings::default()),
-        ("127.0.0.1:0", single_port()),
-        ("[::1]:0", Settings::default()),
-        ("[::1]:0", single_port()),
-    ]
+fn every_way() -> [(&'static str, Ports); 4] {
+    [OWN, ("127.0.0.1:0", Ports::Single), ("[::1]:0", Ports::Own), ("[::1]:0", Ports::Single)]
 }
 
 #[test]
@@ -180,8 +174,8 @@ fn debians_clients_read_files_whole() {
     let folder = tempfile::tempdir().unwrap();
     let size = 3_000_000;
     let name = size.to_string();
-    for (address, settings) in every_way() {
-        let world = World::new(address, settings);
+    for way in every_way() {
+        let world = World::new(way, Settings::default());
         let (host, port) = (world.address.ip().to_string(), world.address.port().to_string());
         let url = format!("tftp://{}/{name}", world.address);
         let clients: [&[&str]; 7] = [
@@ -234,8 +228,8 @@ fn debians_clients_read_files_whole() {
 
 #[test]
 fn a_file_may_have_more_blocks_than_there_are_numbers() {
-    for (address, settings) in every_way() {
-        let world = World::new(address, settings);
+    for way in every_way() {
+        let world = World::new(way, Settings::default());
         let size = 8 * 70_000 + 3;
         assert!(world.client().read(&size.to_string(), b"blksize\x008\0windowsize\x0020\0", 20) == bytes(size));
     }
@@ -243,8 +237,8 @@ fn a_file_may_have_more_blocks_than_there_are_numbers() {
 
 #[test]
 fn windows_of_blocks_larger_than_one_call_sends_arrive_whole() {
-    for (address, settings) in every_way() {
-        let world = World::new(address, settings);
+    for way in every_way() {
+        let world = World::new(way, Settings::default());
         for (options, window) in
             [(&b"blksize\x001468\0windowsize\x0064\0"[..], 64), (b"blksize\x0016384\0windowsize\x006\0", 6)]
         {
@@ -255,16 +249,16 @@ fn windows_of_blocks_larger_than_one_call_sends_arrive_whole() {
 
 #[test]
 fn a_block_beyond_the_mtu_goes_in_fragments_if_the_site_says_so() {
-    for single_port in [false, true] {
-        let settings = Settings { single_port, block_size: Some(65464), ..Settings::default() };
-        let world = World::new("127.0.0.1:0", settings);
+    for way in every_way() {
+        let settings = Settings { block_size: Some(65464), ..Settings::default() };
+        let world = World::new(way, settings);
         assert!(world.client().read("300000", b"blksize\x0065464\0windowsize\x002\0", 2) == bytes(300_000));
     }
 }
 
 #[test]
 fn ovmf_probes_the_size_and_reads_with_a_second_request() {
-    let world = World::new("127.0.0.1:0", Settings::default());
+    let world = World::new(OWN, Settings::default());
     let probe = world.client();
     probe.ask("300000", b"tsize\x000\0blksize\x001468\0windowsize\x004\0");
     let (answer, from) = probe.hear();
@@ -279,8 +273,8 @@ fn ovmf_probes_the_size_and_reads_with_a_second_request() {
 
 #[test]
 fn what_cannot_be_read_is_refused_in_words_and_writes_are_too() {
-    for (address, settings) in every_way() {
-        let world = World::new(address, settings);
+    for way in every_way() {
+        let world = World::new(way, Settings::default());
         let client = world.client();
         for (request, answer) in [
             (&b"\0\x01missing\0octet\0"[..], &b"\0\x05\0\x01there is no such file\0"[..]),
@@ -303,7 +297,7 @@ fn what_cannot_be_read_is_refused_in_words_and_writes_are_too() {
 
 #[test]
 fn nonsense_is_dropped_with_its_reason_and_without_a_reply() {
-    let world = World::new("127.0.0.1:0", Settings::default());
+    let world = World::new(OWN, Settings::default());
     let client = world.client();
     for (datagram, why) in [
         (&b""[..], "Malformed(Truncated)"),
@@ -323,8 +317,8 @@ fn nonsense_is_dropped_with_its_reason_and_without_a_reply() {
 
 #[test]
 fn replies_leave_from_the_address_that_was_addressed() {
-    for single_port in [false, true] {
-        let world = World::new("0.0.0.0:0", Settings { single_port, ..Settings::default() });
+    for ports in [Ports::Own, Ports::Single] {
+        let world = World::new(("0.0.0.0:0", ports), Settings::default());
         for host in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
             let server = SocketAddr::new(host.parse().unwrap(), world.address.port());
             let client = Client { server, ..world.client() };
@@ -332,7 +326,8 @@ fn replies_leave_from_the_address_that_was_addressed() {
                 client.ask(name, b"tsize\x000\0");
                 let (_, from) = client.hear();
                 assert_eq!(from.ip(), server.ip());
-                assert!(!single_port || from == server, "one port for all");
+                assert!(ports == Ports::Own || from == server, "one port for all");
+                assert!(ports == Ports::Single || name == "missing" || from.port() != server.port());
                 client.send(Packet::Error { code: 0, message: b"" }, from);
             }
         }
@@ -341,8 +336,8 @@ fn replies_leave_from_the_address_that_was_addressed() {
 
 #[test]
 fn a_repeated_request_gets_the_first_answer_again_and_begins_no_second_transfer() {
-    for (address, settings) in every_way() {
-        let world = World::new(address, settings);
+    for way in every_way() {
+        let world = World::new(way, Settings::default());
         let client = world.client();
         client.ask("600", b"");
         let (first, from) = client.hear();
@@ -359,8 +354,8 @@ fn a_repeated_request_gets_the_first_answer_again_and_begins_no_second_transfer(
 
 #[test]
 fn another_file_from_the_same_port_replaces_the_first() {
-    for (address, settings) in every_way() {
-        let world = World::new(address, settings);
+    for way in every_way() {
+        let world = World::new(way, Settings::default());
         let client = world.client();
         client.ask("600", b"");
         client.hear();
@@ -373,7 +368,7 @@ fn another_file_from_the_same_port_replaces_the_first() {
 #[test]
 fn a_lost_packet_is_sent_again_and_a_silent_client_given_up() {
     let settings = Settings { patience: Duration::from_millis(1200), ..Settings::default() };
-    let world = World::new("127.0.0.1:0", settings);
+    let world = World::new(OWN, settings);
     let client = world.client();
     client.ask("600", b"");
     let first = client.hear();
@@ -382,19 +377,34 @@ fn a_lost_packet_is_sent_again_and_a_silent_client_given_up() {
 }
 
 #[test]
-fn a_client_whose_port_is_closed_ends_its_transfer() {
-    let world = World::new("127.0.0.1:0", Settings::default());
-    let client = world.client();
-    client.ask("600", b"");
-    client.hear();
-    drop(client);
-    assert_eq!(world.ended(), ("Gone".into(), 0));
+fn transfers_at_once_have_ports_of_their_own_while_there_are_some() {
+    let world = World::new(OWN, Settings::default());
+    let clients: Vec<Client> = (0..40).map(|_| world.client()).collect();
+    let ask = |client: &Client| {
+        client.ask("600", b"");
+        client.hear().1
+    };
+    let from: Vec<SocketAddr> = clients.iter().map(ask).collect();
+    let different = |from: &[SocketAddr]| from.iter().collect::<std::collections::BTreeSet<_>>().len();
+    assert_eq!(different(&from[..8]), 8, "{from:?}");
+    assert_eq!(different(&from), 8, "then they are shared evenly");
+    // A stranger's acknowledgement, and one at another port, move nobody's transfer.
+    clients[0].send(Packet::Ack(1), from[1]);
+    assert_eq!(world.dropped(), "Stray");
+    world.client().send(Packet::Ack(1), from[0]);
+    assert_eq!(world.dropped(), "Stray");
+    for (client, from) in clients.iter().zip(from) {
+        client.send(Packet::Ack(1), from);
+        assert_eq!(client.hear().0.len(), 4 + 600 - 512);
+        client.send(Packet::Ack(2), from);
+        assert_eq!(world.ended().0, "Peer(Complete)");
+    }
 }
 
 #[test]
 fn requests_beyond_the_limit_are_dropped_until_a_transfer_ends() {
-    for single_port in [false, true] {
-        let world = World::new("127.0.0.1:0", Settings { single_port, transfers: 3, ..Settings::default() });
+    for way in every_way() {
+        let world = World::new(way, Settings { transfers: 3, ..Settings::default() });
         let clients: Vec<Client> = (0..4).map(|_| world.client()).collect();
         let ask = |client: &Client| {
             client.ask("600", b"");
@@ -413,7 +423,7 @@ fn requests_beyond_the_limit_are_dropped_until_a_transfer_ends() {
 
 #[test]
 fn an_answer_may_come_later_and_from_another_thread() {
-    let world = World::new("127.0.0.1:0", Settings::default());
+    let world = World::new(OWN, Settings::default());
     let client = world.client();
     client.ask("later", b"");
     client.ask("later", b"");
@@ -439,7 +449,7 @@ fn an_answer_may_come_later_and_from_another_thread() {
 #[test]
 fn transfers_under_way_are_finished_before_the_server_stops_but_new_ones_are_not_begun() {
     for (drain, finishes) in [(Duration::from_secs(20), true), (Duration::ZERO, false)] {
-        let mut world = World::new("127.0.0.1:0", Settings { drain, ..Settings::default() });
+        let mut world = World::new(OWN, Settings { drain, ..Settings::default() });
         let (client, other) = (world.client(), world.client());
         client.ask("600", b"");
         let (_, from) = client.hear();

@@ -1,0 +1,323 @@
+//! Verbs on objects of every kind, in the way of kubectl.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::Value;
+
+use crate::fleet::Kind;
+
+use super::show::{self, Output, print};
+use super::{Client, Reach};
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show objects
+    Get {
+        /// host, iso or config, or what Kubernetes calls them
+        #[arg(value_parser = kind)]
+        kind: Kind,
+        name: Option<String>,
+        #[command(flatten)]
+        selection: Selection,
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Form,
+    },
+    /// Show one object and what happened to it
+    Describe {
+        #[arg(value_parser = kind)]
+        kind: Kind,
+        name: String,
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+    },
+    /// Make objects what manifests say
+    Apply {
+        /// A file or a directory of manifests, YAML or JSON; - for standard input
+        #[arg(short, long, required = true)]
+        filename: Vec<PathBuf>,
+        /// Take over fields that somebody else applied
+        #[arg(long)]
+        force: bool,
+        /// Say what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove objects
+    Delete {
+        #[arg(value_parser = kind)]
+        kind: Kind,
+        #[arg(required = true)]
+        names: Vec<String>,
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+    },
+    /// Follow the changes of objects, until stopped
+    Watch {
+        #[arg(value_parser = kind)]
+        kind: Kind,
+        name: Option<String>,
+        #[command(flatten)]
+        selection: Selection,
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    #[default]
+    Table,
+    Wide,
+    Json,
+    Yaml,
+    Name,
+}
+
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// The namespace that hosts are in
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// Hosts of all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Only objects with these labels: a=b, a in (b, c), !a
+    #[arg(short = 'l', long, default_value = "")]
+    selector: String,
+    /// Only objects with these fields: status.phase=Failed
+    #[arg(long, default_value = "")]
+    field_selector: String,
+}
+
+fn kind(word: &str) -> Result<Kind, String> {
+    match word.to_ascii_lowercase().as_str() {
+        "host" | "hosts" | "bmh" | "baremetalhost" | "baremetalhosts" => Ok(Kind::BareMetalHost),
+        "iso" | "isos" | "cdrom" | "iscsicdrom" | "iscsi-cdrom" | "iscsi-cdroms" => Ok(Kind::IscsiCdrom),
+        "config" | "configs" | "bc" | "bootconfig" | "bootconfigs" => Ok(Kind::BootConfig),
+        _ => Err("there are hosts, isos and configs".to_owned()),
+    }
+}
+
+fn route(kind: Kind, namespace: Option<&str>) -> String {
+    match (kind.is_namespaced(), namespace) {
+        (true, Some(namespace)) => format!("/api/v1/namespaces/{namespace}/{}", kind.plural()),
+        _ => format!("/api/v1/{}", kind.plural()),
+    }
+}
+
+impl Selection {
+    fn route(&self, kind: Kind, name: Option<&str>, more: &[(&str, &str)]) -> String {
+        let namespace = (!self.all_namespaces).then_some(self.namespace.as_str());
+        let mut fields = self.field_selector.clone();
+        if let Some(name) = name {
+            let comma = if fields.is_empty() { "" } else { "," };
+            fields.push_str(&format!("{comma}metadata.name={name}"));
+        }
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let wanted = [("labelSelector", self.selector.as_str()), ("fieldSelector", fields.as_str())];
+        query.extend_pairs(wanted.iter().chain(more).filter(|(_, value)| !value.is_empty()));
+        format!("{}?{}", route(kind, namespace), query.finish())
+    }
+}
+
+/// Runs a verb on objects.
+pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
+    let mut client = Client::connect(reach).await?;
+    match verb {
+        Verb::Get { kind, name, selection, output } => {
+            get(&mut client, kind, name.as_deref(), &selection, output).await
+        }
+        Verb::Describe { kind, name, namespace } => describe(&mut client, kind, &name, &namespace).await,
+        Verb::Apply { filename, force, dry_run } => apply(&mut client, &filename, force, dry_run).await,
+        Verb::Delete { kind, names, namespace } => {
+            for name in names {
+                client.ask(Method::DELETE, &format!("{}/{name}", route(kind, Some(&namespace))), None).await?;
+                print(&format!("{kind} {name} deleted\n"))?;
+            }
+            Ok(())
+        }
+        Verb::Watch { kind, name, selection, output } => {
+            watch(&mut client, reach, kind, name.as_deref(), &selection, output).await
+        }
+    }
+}
+
+async fn get(
+    client: &mut Client,
+    kind: Kind,
+    name: Option<&str>,
+    selection: &Selection,
+    output: Form,
+) -> anyhow::Result<()> {
+    let list = match output {
+        Form::Table | Form::Wide => {
+            let route = selection.route(kind, name, &[]);
+            let table = client.table(&route).await?;
+            let empty = table["rows"].as_array().is_none_or(Vec::is_empty);
+            if let (true, Some(name)) = (empty, name) {
+                return missing(kind, name);
+            }
+            return print(&show::server_table(&table, output == Form::Wide));
+        }
+        Form::Json | Form::Yaml | Form::Name => match name {
+            Some(name) => {
+                client.ask(Method::GET, &format!("{}/{name}", route(kind, Some(&selection.namespace))), None).await?
+            }
+            None => client.ask(Method::GET, &selection.route(kind, None, &[]), None).await?,
+        },
+    };
+    match output {
+        Form::Json => show::show(Output::Json, &list, &[]),
+        Form::Yaml => show::show(Output::Yaml, &list, &[]),
+        Form::Table | Form::Wide | Form::Name => {
+            let one = std::slice::from_ref(&list);
+            let items = list["items"].as_array().map_or(one, Vec::as_slice);
+            let names = items.iter().filter_map(|item| item["metadata"]["name"].as_str());
+            print(&names.map(|name| format!("{name}\n")).collect::<String>())
+        }
+    }
+}
+
+fn missing(kind: Kind, name: &str) -> anyhow::Result<()> {
+    let message = format!("{} {name:?} not found", kind.plural());
+    Err(super::client::Error::Refused { code: 404, message }.into())
+}
+
+async fn describe(client: &mut Client, kind: Kind, name: &str, namespace: &str) -> anyhow::Result<()> {
+    let place = format!("{}/{name}", route(kind, Some(namespace)));
+    let object = client.ask(Method::GET, &place, None).await?;
+    show::show(Output::Yaml, &object, &[])?;
+    if kind != Kind::BareMetalHost {
+        return Ok(());
+    }
+    let history = client.ask(Method::GET, &format!("{place}/timeline"), None).await?;
+    print("\n")?;
+    show::show(Output::Table, &history["items"], super::host::EVENTS)
+}
+
+async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: bool) -> anyhow::Result<()> {
+    let mut wishes = Vec::new();
+    for file in files {
+        for (path, text) in read(file)? {
+            let documents = serde_saphyr::from_multiple::<Value>(&text).with_context(|| path.display().to_string())?;
+            let objects = documents.into_iter().filter(|document| !document.is_null());
+            for object in objects.flat_map(unlisted) {
+                let spelled = object["kind"].as_str().unwrap_or_default().to_owned();
+                let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == spelled);
+                let Some(kind) = found else { bail!("{}: kind {spelled:?} is not known here", path.display()) };
+                wishes.push((kind, object));
+            }
+        }
+    }
+    // What is referred to comes first.
+    wishes.sort_by_key(|(kind, _)| match kind {
+        Kind::BootConfig => 0,
+        Kind::IscsiCdrom => 1,
+        Kind::BareMetalHost => 2,
+    });
+    for (kind, wish) in wishes {
+        let name = wish["metadata"]["name"].as_str().context("an object without metadata.name")?;
+        let namespace = wish["metadata"]["namespace"].as_str().unwrap_or("default");
+        let dry = if dry_run { "&dryRun=All" } else { "" };
+        let place = format!("{}/{name}?fieldManager=bootlatch&force={force}{dry}", route(kind, Some(namespace)));
+        let before = client.version(&format!("{}/{name}", route(kind, Some(namespace)))).await?;
+        let after = client.apply(&place, &wish).await?;
+        let done = match (before, after["metadata"]["resourceVersion"].as_str()) {
+            (None, _) => "created",
+            (Some(before), Some(after)) if before == after && !dry_run => "unchanged",
+            _ => "configured",
+        };
+        print(&format!("{kind} {name} {done}{}\n", if dry_run { " (dry run)" } else { "" }))?;
+    }
+    Ok(())
+}
+
+fn unlisted(mut object: Value) -> Vec<Value> {
+    match object["kind"].as_str() {
+        Some(kind) if kind.ends_with("List") => match object["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        },
+        _ => vec![object],
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        return Ok(vec![(file.to_owned(), text)]);
+    }
+    let mut paths = vec![file.to_owned()];
+    if file.is_dir() {
+        let entries = std::fs::read_dir(file).with_context(|| file.display().to_string())?;
+        paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        paths.retain(|path| {
+            path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
+        });
+        paths.sort();
+    }
+    let read = |path: PathBuf| -> anyhow::Result<_> {
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok((path, text))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Follows changes over any number of connections: where one ends, the next goes on at the version it was at.
+async fn watch(
+    client: &mut Client,
+    reach: &Reach,
+    kind: Kind,
+    name: Option<&str>,
+    selection: &Selection,
+    output: Output,
+) -> anyhow::Result<()> {
+    let mut version = String::new();
+    let mut first = true;
+    loop {
+        let route = selection.route(
+            kind,
+            name,
+            &[("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", &version)],
+        );
+        let mut lines = match first {
+            true => client.lines(&route).await?,
+            false => Client::connect(reach).await?.lines(&route).await?,
+        };
+        while let Some(line) = lines.next().await {
+            let event: Value = serde_json::from_str(&line)?;
+            if event["type"] == "ERROR" {
+                version.clear();
+                break;
+            }
+            if let Some(now) = event["object"]["metadata"]["resourceVersion"].as_str() {
+                version = now.to_owned();
+            }
+            if event["type"] != "BOOKMARK" {
+                tell(&event, output, std::mem::take(&mut first))?;
+            }
+        }
+        first = false;
+    }
+}
+
+fn tell(event: &Value, output: Output, first: bool) -> anyhow::Result<()> {
+    match output {
+        Output::Json => print(&format!("{event}\n")),
+        Output::Yaml => print(&format!("---\n{}", serde_saphyr::to_string(event)?)),
+        Output::Table => {
+            let object = &event["object"];
+            let phase = object.pointer("/status/phase").or(object.pointer("/spec/format")).unwrap_or(&Value::Null);
+            let head = if first { "TIME       EVENT      PHASE        NAME\n" } else { "" };
+            let time = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+            let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+            let (kind, phase, name) = (text(&event["type"]), text(phase), text(&object["metadata"]["name"]));
+            print(&format!("{head}{time}   {kind:<9}  {phase:<11}  {name}\n"))
+        }
+    }
+}

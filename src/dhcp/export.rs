@@ -1,0 +1,56 @@
+//! The leases as operators and their scripts look for them: in the form of dnsmasq's leases file.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use crate::fleet::Lease;
+
+/// Writes a line for each lease that is in force: its end, MAC address, address, name and client identifier.
+pub fn lines<'a>(leases: impl Iterator<Item = &'a Lease>, now: Timestamp) -> String {
+    let mut text = String::new();
+    for lease in leases.filter(|lease| lease.is_bound_at(now)) {
+        let Lease { address, mac, client, hostname, until, .. } = lease;
+        let name = hostname.as_deref().unwrap_or("*");
+        // A String takes whatever is written into it.
+        let _ = write!(text, "{} {mac} {address} {name} ", until.as_second());
+        let _ = match client {
+            None => write!(text, "01:{mac}"),
+            Some(id) => id.iter().enumerate().try_for_each(|(place, octet)| match place {
+                0 => write!(text, "{octet:02x}"),
+                _ => write!(text, ":{octet:02x}"),
+            }),
+        };
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Held, Mac};
+
+    #[test]
+    fn a_lease_reads_as_dnsmasq_writes_it() {
+        let lease = |last, held, until| Lease {
+            address: [10, 0, 0, last].into(),
+            mac: Mac([0x52, 0x54, 0, 0, 0, last]),
+            client: (last == 2).then(|| Box::from([255, 0, 10])),
+            hostname: (last == 2).then(|| "node2".into()),
+            held,
+            until: Timestamp::from_second(until).unwrap(),
+        };
+        let leases = [
+            lease(1, Held::Bound, 500),
+            lease(2, Held::Bound, 500),
+            lease(3, Held::Bound, 100),
+            lease(4, Held::Declined, 500),
+            lease(5, Held::Released, 500),
+        ];
+        let text = lines(leases.iter(), Timestamp::from_second(100).unwrap());
+        let expected =
+            "500 52:54:00:00:00:01 10.0.0.1 * 01:52:54:00:00:00:01\n500 52:54:00:00:00:02 10.0.0.2 node2 ff:00:0a\n";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,169 @@
+//! Ethernet frames of our own: for clients without an address, which the kernel cannot reach.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use pnet_packet::ip::IpNextHeaderProtocols;
+use pnet_packet::ipv4::{self, Ipv4Flags, MutableIpv4Packet};
+use pnet_packet::udp::{self, MutableUdpPacket};
+
+use crate::fleet::Mac;
+
+/// Is the EtherType of IPv4.
+const IPV4: u16 = 0x0800;
+const ETHERNET: usize = 14;
+/// Is the EtherType of ARP.
+const ARP_TYPE: u16 = 0x0806;
+const ARP: usize = 28;
+const IP: usize = 20;
+const UDP: usize = 8;
+/// Is the number of hops that a reply may take.
+const HOPS: u8 = 64;
+
+/// Is one end of a datagram, with its card.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    pub mac: Mac,
+    pub address: SocketAddrV4,
+}
+
+/// Writes a UDP datagram as the frame that carries it; `None` where it is too long for one packet.
+pub fn udp(from: End, to: End, payload: &[u8]) -> Option<Vec<u8>> {
+    let datagram = UDP + payload.len();
+    let mut frame = vec![0; ETHERNET + IP + datagram];
+    frame[..6].copy_from_slice(&to.mac.0);
+    frame[6..12].copy_from_slice(&from.mac.0);
+    frame[12..14].copy_from_slice(&IPV4.to_be_bytes());
+    let mut ip = MutableIpv4Packet::new(&mut frame[ETHERNET..])?;
+    ip.set_version(4);
+    ip.set_header_length(5);
+    ip.set_total_length(u16::try_from(IP + datagram).ok()?);
+    ip.set_flags(Ipv4Flags::DontFragment);
+    ip.set_ttl(HOPS);
+    ip.set_next_level_protocol(IpNextHeaderProtocols::Udp);
+    ip.set_source(*from.address.ip());
+    ip.set_destination(*to.address.ip());
+    ip.set_checksum(ipv4::checksum(&ip.to_immutable()));
+    let mut packet = MutableUdpPacket::new(&mut frame[ETHERNET + IP..])?;
+    packet.set_source(from.address.port());
+    packet.set_destination(to.address.port());
+    packet.set_length(u16::try_from(datagram).ok()?);
+    packet.set_payload(payload);
+    packet.set_checksum(udp::ipv4_checksum(&packet.to_immutable(), from.address.ip(), to.address.ip()));
+    Some(frame)
+}
+
+/// Writes an ARP probe: who has this address? It claims none itself (RFC 5227 2.1.1).
+pub fn arp_probe(from: Mac, address: Ipv4Addr) -> Vec<u8> {
+    let mut frame = vec![0; ETHERNET + ARP];
+    frame[..6].fill(0xff);
+    frame[6..12].copy_from_slice(&from.0);
+    frame[12..14].copy_from_slice(&ARP_TYPE.to_be_bytes());
+    // Ethernet and IPv4 addresses, of 6 and 4 octets; operation 1, a request (RFC 826).
+    frame[14..22].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
+    frame[22..28].copy_from_slice(&from.0);
+    frame[38..42].copy_from_slice(&address.octets());
+    frame
+}
+
+/// Reads who says in an ARP message, request or reply, that an address is its own.
+pub fn arp_sender(frame: &[u8]) -> Option<(Ipv4Addr, Mac)> {
+    if frame.len() < ETHERNET + ARP || frame[12..14] != ARP_TYPE.to_be_bytes() || frame[14..20] != [0, 1, 8, 0, 6, 4] {
+        return None;
+    }
+    let mac = Mac(frame[22..28].try_into().ok()?);
+    let address = Ipv4Addr::from(<[u8; 4]>::try_from(&frame[28..32]).ok()?);
+    (!address.is_unspecified()).then_some((address, mac))
+}
+
+/// Gives the payload of a UDP datagram to a port, from the frame that carries it.
+pub fn udp_payload(frame: &[u8], port: u16) -> Option<&[u8]> {
+    const PROTOCOL: u8 = 17;
+    let ip = frame.get(ETHERNET..).filter(|ip| ip.len() >= IP && frame[12..14] == IPV4.to_be_bytes())?;
+    let udp = ip.get(usize::from(ip[0] & 15) * 4..).filter(|udp| udp.len() >= UDP && ip[9] == PROTOCOL)?;
+    let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
+    (udp[2..4] == port.to_be_bytes()).then(|| udp.get(UDP..length)).flatten()
+}
+
+/// Writes an ICMP echo request (RFC 792), without its IP header.
+pub fn echo_request(identifier: u16) -> [u8; 8] {
+    let [high, low] = identifier.to_be_bytes();
+    let sum = !(0x0800u16.wrapping_add(identifier) + u16::from(0x0800u16.overflowing_add(identifier).1));
+    let [first, second] = sum.to_be_bytes();
+    [8, 0, first, second, high, low, 0, 0]
+}
+
+/// Reads who answered an echo request of ours, from an IP packet.
+pub fn echo_reply(packet: &[u8], identifier: u16) -> Option<Ipv4Addr> {
+    let header = usize::from(packet.first()? & 15) * 4;
+    let icmp = packet.get(header..).filter(|icmp| icmp.len() >= 8)?;
+    let is_ours = icmp[..2] == [0, 0] && icmp[4..6] == identifier.to_be_bytes();
+    let from = <[u8; 4]>::try_from(packet.get(12..16)?).ok()?;
+    is_ours.then(|| from.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_asks_and_claims_nothing() {
+        let (us, them) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let mut frame = arp_probe(us, [10, 0, 0, 9].into());
+        assert_eq!(arp_sender(&frame), None);
+        frame[21] = 2;
+        frame[22..28].copy_from_slice(&them.0);
+        frame[28..32].copy_from_slice(&[10, 0, 0, 9]);
+        assert_eq!(arp_sender(&frame), Some(([10, 0, 0, 9].into(), them)));
+        assert_eq!(arp_sender(&frame[..41]), None);
+    }
+
+    #[test]
+    fn an_echo_is_known_by_its_number() {
+        let mut packet = vec![0x45; 20];
+        packet[12..16].copy_from_slice(&[10, 0, 0, 9]);
+        packet.extend([0, 0, 0, 0, 0xb0, 0x07, 0, 0]);
+        assert_eq!(echo_reply(&packet, 0xb007), Some([10, 0, 0, 9].into()));
+        assert_eq!(echo_reply(&packet, 1), None);
+        packet[20] = 8;
+        assert_eq!(echo_reply(&packet, 0xb007), None);
+        for identifier in [0, 0xb007, 0xf7ff, 0xf800, 0xffff] {
+            let words = echo_request(identifier)
+                .chunks(2)
+                .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+                .sum::<u32>();
+            assert_eq!((words & 0xffff) + (words >> 16), 0xffff, "{identifier:#x}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_is_framed_as_the_kernel_does() {
+        // Of ovmf-2025-pxe-x64.pcap's kind; the checksums are tcpdump's.
+        let end = |mac, address: &str| End { mac: Mac(mac), address: address.parse().unwrap() };
+        let from = end([2, 0, 0, 0, 0, 1], "10.77.0.2:67");
+        let to = end([0x52, 0x54, 0, 0, 0, 9], "10.77.0.9:68");
+        let frame = udp(from, to, b"hello").unwrap();
+        let expected: &[u8] = &[
+            0x52, 0x54, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0, // Ethernet
+            0x45, 0, 0, 33, 0, 0, 0x40, 0, 64, 17, 0x26, 0x23, 10, 77, 0, 2, 10, 77, 0, 9, // IP
+            0, 67, 0, 68, 0, 13, 0x26, 0xa3, b'h', b'e', b'l', b'l', b'o', // UDP
+        ];
+        // Both checksums verify: the sum over what they cover is all ones.
+        let sum = |bytes: &[u8]| {
+            let words =
+                bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)));
+            let sum: u32 = words.sum();
+            (sum & 0xffff) + (sum >> 16)
+        };
+        assert_eq!(sum(&frame[14..34]), 0xffff);
+        let pseudo = [10, 77, 0, 2, 10, 77, 0, 9, 0, 17, 0, 13];
+        assert_eq!(sum(&[&pseudo[..], &frame[34..]].concat()), 0xffff);
+        assert_eq!((&frame[..24], &frame[26..40]), (&expected[..24], &expected[26..40]));
+        assert_eq!(&frame[42..], b"hello");
+    }
+
+    #[test]
+    fn what_fits_no_packet_is_refused() {
+        let end = End { mac: Mac([2; 6]), address: "10.0.0.1:67".parse().unwrap() };
+        assert_eq!(udp(end, end, &[0; 65_530]), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! Writes replies: the header from the request, options in the order given, the relay's words last.
+
+use std::net::Ipv4Addr;
+
+use dhcproto::v4::MessageType;
+
+use super::packet::{COOKIE, HEADER, Request};
+
+/// Is the least size of a message that BOOTP relays and some ROMs take (RFC 1542 2.1).
+const LEAST: usize = 300;
+/// Is what IP and UDP put before a message.
+const IP_AND_UDP: usize = 28;
+/// Is the datagram that every client takes (RFC 2131 2): a longer one only to who says so in option 57.
+const EVERY_CLIENT: usize = 576;
+/// Is Ethernet's: no reply is longer, whatever a client claims to take, for a fragment breaks ROMs.
+const ETHERNET: usize = 1500;
+/// Is the field of the header that names the boot file, without its end mark.
+const FILE: usize = 127;
+
+/// Holds the addresses of a reply's header.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub ciaddr: Ipv4Addr,
+    pub yiaddr: Ipv4Addr,
+    pub siaddr: Ipv4Addr,
+}
+
+impl Addresses {
+    /// Names us as the boot server, and nobody's address.
+    pub fn of_server(siaddr: Ipv4Addr) -> Self {
+        Self { ciaddr: Ipv4Addr::UNSPECIFIED, yiaddr: Ipv4Addr::UNSPECIFIED, siaddr }
+    }
+}
+
+/// Is a reply that is being written. What would make it longer than its client may expect is left out.
+#[derive(Debug)]
+pub struct Writer {
+    bytes: Vec<u8>,
+    /// Is where options must end: the relay's words and the end mark come after.
+    room: usize,
+}
+
+impl Writer {
+    /// Begins a reply with what every reply has: the request's own xid, flags, relay and hardware address.
+    pub fn reply(request: &Request<'_>, kind: MessageType, addresses: Addresses) -> Self {
+        let mut bytes = Vec::with_capacity(LEAST + 128);
+        bytes.extend([2, 1, 6, 0]);
+        bytes.extend(request.xid().to_be_bytes());
+        bytes.extend([0, 0]);
+        bytes.extend(request.flags().to_be_bytes());
+        for address in [addresses.ciaddr, addresses.yiaddr, addresses.siaddr, request.giaddr()] {
+            bytes.extend(address.octets());
+        }
+        bytes.extend(request.mac.0);
+        bytes.resize(HEADER - COOKIE.len(), 0);
+        bytes.extend(COOKIE);
+        let claimed = request.option(57).and_then(|size| <[u8; 2]>::try_from(size.as_ref()).ok());
+        let datagram = claimed.map_or(EVERY_CLIENT, |size| usize::from(u16::from_be_bytes(size)));
+        let agent = request.option(82).map_or(0, |agent| agent.len() + 2 * agent.len().div_ceil(255).max(1));
+        let room = datagram.clamp(EVERY_CLIENT, ETHERNET) - IP_AND_UDP - agent.min(EVERY_CLIENT / 2) - 1;
+        let mut writer = Self { bytes, room };
+        writer.option(53, &[kind.into()]);
+        writer
+    }
+
+    /// Adds an option, in parts where it is long (RFC 3396); says whether there was room for it.
+    pub fn option(&mut self, code: u8, value: &[u8]) -> bool {
+        let parts = value.len().div_ceil(255).max(1);
+        if self.bytes.len() + value.len() + 2 * parts > self.room {
+            return false;
+        }
+        if value.is_empty() {
+            self.bytes.extend([code, 0]);
+        }
+        for part in value.chunks(255) {
+            self.bytes.extend([code, u8::try_from(part.len()).unwrap_or(u8::MAX)]);
+            self.bytes.extend_from_slice(part);
+        }
+        true
+    }
+
+    pub fn address(&mut self, code: u8, address: Ipv4Addr) -> bool {
+        self.option(code, &address.octets())
+    }
+
+    /// Sets the header's flags, which are the request's own otherwise.
+    pub fn set_flags(&mut self, flags: u16) {
+        self.bytes[10..12].copy_from_slice(&flags.to_be_bytes());
+    }
+
+    /// Names the boot file in every place where some client looks: U-Boot in `file` only, others in 67.
+    pub fn boot_file(&mut self, server: Ipv4Addr, file: &str) {
+        let file = file.as_bytes();
+        if file.len() <= FILE {
+            self.bytes[108..108 + file.len()].copy_from_slice(file);
+        }
+        self.option(67, file);
+        let mut digits = [0u8; 15];
+        self.option(66, spell(server, &mut digits));
+    }
+
+    /// Ends the message: the relay's own words go back to it untouched, last (RFC 3046 2.2).
+    pub fn finish(mut self, request: &Request<'_>) -> Vec<u8> {
+        if let Some(agent) = request.option(82) {
+            self.room = usize::MAX;
+            self.option(82, &agent);
+        }
+        self.bytes.push(255);
+        self.bytes.resize(self.bytes.len().max(LEAST), 0);
+        self.bytes
+    }
+}
+
+fn spell(address: Ipv4Addr, into: &mut [u8; 15]) -> &[u8] {
+    use std::io::Write;
+    let mut rest = &mut into[..];
+    let written = write!(rest, "{address}").map(|()| rest.len());
+    let left = written.unwrap_or(15);
+    &into[..15 - left]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packet::tests::message;
+    use super::*;
+
+    #[test]
+    fn a_reply_is_no_longer_than_its_client_may_expect() {
+        let check = |claimed: Option<u16>, longest: usize| {
+            let size = claimed.map(u16::to_be_bytes);
+            let options: Vec<(u8, &[u8])> = size.as_ref().map(|size| (57, &size[..])).into_iter().collect();
+            let bytes = message(1, &options);
+            let request = Request::parse(&bytes).unwrap();
+            let mut writer = Writer::reply(&request, MessageType::Offer, Addresses::of_server([10, 0, 0, 1].into()));
+            while writer.option(119, &[7; 40]) {}
+            while writer.option(12, b"x") {}
+            let reply = writer.finish(&request);
+            assert!((longest - 3..=longest).contains(&(reply.len() + IP_AND_UDP)), "{claimed:?}: {}", reply.len());
+            assert_eq!(reply.last(), Some(&255));
+        };
+        check(None, 576);
+        check(Some(100), 576);
+        check(Some(1260), 1260);
+        check(Some(65535), 1500);
+    }
+
+    #[test]
+    fn a_long_option_is_sent_in_parts() {
+        let bytes = message(1, &[(57, &[5, 0])]);
+        let request = Request::parse(&bytes).unwrap();
+        let mut writer = Writer::reply(&request, MessageType::Offer, Addresses::of_server([10, 0, 0, 1].into()));
+        assert!(writer.option(119, &[7; 300]));
+        let mut reply = writer.finish(&request);
+        reply[0] = 1;
+        assert_eq!(Request::parse(&reply).unwrap().option(119).as_deref(), Some(&[7; 300][..]));
+    }
+
+    #[test]
+    fn an_address_is_spelled_whole() {
+        for address in ["0.0.0.0", "255.255.255.255", "10.77.0.2"] {
+            assert_eq!(spell(address.parse().unwrap(), &mut [0; 15]), address.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The options of a subnet, as they are sent.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::fleet::Subnet;
+
+use super::packet::Request;
+
+/// Encodes a subnet's options once, for every reply.
+pub fn of(subnet: &Subnet) -> Vec<(u8, Vec<u8>)> {
+    let text = |text: &Option<String>| text.as_ref().map_or(Vec::new(), |text| text.as_bytes().to_vec());
+    let options = [
+        (1, subnet.net.netmask().octets().to_vec()),
+        (3, addresses(&subnet.routers)),
+        (6, addresses(&subnet.dns)),
+        (15, text(&subnet.domain)),
+        (28, subnet.net.broadcast().octets().to_vec()),
+        (42, addresses(&subnet.ntp)),
+        (119, subnet.search.iter().flat_map(|domain| labels(domain)).collect()),
+        (121, subnet.routes.iter().flat_map(|(net, router)| route(*net, *router)).collect()),
+    ];
+    options.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// Says which options go to every client, whatever it asks for in option 55: those that it cannot work without.
+pub fn is_always_sent(code: u8) -> bool {
+    matches!(code, 1 | 3 | 6)
+}
+
+fn addresses(addresses: &[Ipv4Addr]) -> Vec<u8> {
+    addresses.iter().flat_map(Ipv4Addr::octets).collect()
+}
+
+/// Spells a domain as DNS does (RFC 1035 3.1), which RFC 3397 takes over. Compression is optional, and left out.
+fn labels(domain: &str) -> Vec<u8> {
+    let label = |label: &str| [&[u8::try_from(label.len()).unwrap_or(0)], label.as_bytes()].concat();
+    let mut spelled: Vec<u8> = domain.split('.').filter(|part| !part.is_empty()).flat_map(label).collect();
+    spelled.push(0);
+    spelled
+}
+
+/// Spells a route with no more octets of its network than count (RFC 3442).
+fn route(net: Ipv4Net, router: Ipv4Addr) -> Vec<u8> {
+    let significant = usize::from(net.prefix_len().div_ceil(8));
+    [&[net.prefix_len()], &net.network().octets()[..significant], &router.octets()].concat()
+}
+
+/// Reads a client's name for itself, where it is one that a name can be (RFC 1123 2.1).
+pub fn hostname<'a>(request: &'a Request<'_>) -> Option<&'a str> {
+    const LONGEST: usize = 63;
+    let name = request.part(12)?;
+    let name = name.strip_suffix(&[0]).unwrap_or(name);
+    let is_name = (1..=LONGEST).contains(&name.len())
+        && name.iter().all(|octet| octet.is_ascii_alphanumeric() || *octet == b'-')
+        && name[0] != b'-';
+    std::str::from_utf8(name).ok().filter(|_| is_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_and_routes_are_spelled_as_their_rfcs_do() {
+        assert_eq!(labels("eng.apple.com."), b"\x03eng\x05apple\x03com\x00");
+        let check = |net: &str, expected: &[u8]| {
+            assert_eq!(route(net.parse().unwrap(), [10, 0, 0, 1].into()), [expected, &[10, 0, 0, 1]].concat());
+        };
+        // RFC 3442's own examples.
+        check("0.0.0.0/0", &[0]);
+        check("10.0.0.0/8", &[8, 10]);
+        check("10.17.0.0/16", &[16, 10, 17]);
+        check("10.27.129.0/24", &[24, 10, 27, 129]);
+        check("10.229.0.128/25", &[25, 10, 229, 0, 128]);
+        check("10.198.122.47/32", &[32, 10, 198, 122, 47]);
+    }
+}

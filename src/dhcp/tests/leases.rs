@@ -1,0 +1,206 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::fleet::Reservation;
+
+fn subnet(net: &str, pool: (&str, &str)) -> Subnet {
+    Subnet {
+        net: net.parse().unwrap(),
+        pools: vec![pool.0.parse().unwrap()..=pool.1.parse().unwrap()],
+        reservations: Vec::new(),
+        routers: vec![Ipv4Addr::new(10, 0, 0, 1)],
+        dns: vec![Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 3)],
+        ntp: vec![Ipv4Addr::new(10, 0, 0, 4)],
+        domain: Some("example.org".into()),
+        search: vec!["example.org".into(), "lab.example.org".into()],
+        routes: vec![("10.8.0.0/16".parse().unwrap(), Ipv4Addr::new(10, 0, 0, 9))],
+        times: LeaseTimes::of(Duration::from_secs(3600)),
+    }
+}
+
+fn leases() -> Leases {
+    Leases::new(subnet("10.0.0.0/24", ("10.0.0.100", "10.0.0.102")))
+}
+
+fn mac(number: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, number])
+}
+
+fn ask(number: u8) -> Ask<'static> {
+    Ask { client: Client::Mac(mac(number)), mac: mac(number), wanted: None, hostname: None, own: None }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + seconds).unwrap()
+}
+
+fn ip(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, last)
+}
+
+fn nobody(_: Ipv4Addr) -> bool {
+    false
+}
+
+fn offered(leases: &mut Leases, ask: &Ask<'_>, now: i64) -> Option<u8> {
+    leases.offer(ask, at(now), nobody).map(|offer| offer.address.octets()[3])
+}
+
+fn take(leases: &mut Leases, number: u8, last: u8, how: How, now: i64) -> Outcome {
+    let times = leases.subnet().times;
+    leases.request(&ask(number), ip(last), how, times, at(now), nobody)
+}
+
+fn is_granted(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Granted(lease) if lease.held == Held::Bound)
+}
+
+#[test]
+fn each_client_gets_an_address_of_its_own_until_there_are_none() {
+    let mut leases = leases();
+    assert_eq!([1, 2, 3].map(|client| offered(&mut leases, &ask(client), 0)), [Some(100), Some(101), Some(102)]);
+    assert_eq!(offered(&mut leases, &ask(4), 0), None);
+    assert_eq!(offered(&mut leases, &ask(2), 30), Some(101), "the same again");
+    assert!(is_granted(&take(&mut leases, 2, 101, How::Selecting, 31)));
+    assert_eq!(offered(&mut leases, &ask(4), 61), Some(100), "an offer that nobody took is free after a minute");
+    assert_eq!(offered(&mut leases, &ask(2), 5000), Some(101), "a client that comes back finds its address");
+}
+
+#[test]
+fn the_address_that_was_free_longest_is_given_first() {
+    let mut leases = leases();
+    for (client, last, now) in [(1, 100, 20), (2, 101, 0), (3, 102, 10)] {
+        offered(&mut leases, &ask(client), now);
+        assert!(is_granted(&take(&mut leases, client, last, How::Selecting, now)), "{last}");
+    }
+    assert_eq!(offered(&mut leases, &ask(4), 10_000), Some(101));
+    assert_eq!(take(&mut leases, 2, 101, How::Holding, 10_001), Outcome::Refused, "it is offered to another");
+}
+
+#[test]
+fn a_place_that_is_kept_is_given_to_nobody_else() {
+    let mut subnet = subnet("10.0.0.0/24", ("10.0.0.100", "10.0.0.102"));
+    let keep = |who, last| Reservation { who, address: ip(last), hostname: Some("kept".into()) };
+    subnet.reservations = vec![keep(Reserved::Mac(mac(1)), 100), keep(Reserved::Client(Box::new(*b"\0node")), 50)];
+    let mut leases = Leases::new(subnet);
+    assert_eq!(offered(&mut leases, &ask(9), 0), Some(101));
+    assert_eq!(offered(&mut leases, &ask(1), 0), Some(100));
+    let id = Client::Id(Box::new(*b"\0node"));
+    let node = Ask { client: leases.holder(id.clone(), mac(7), None), ..ask(7) };
+    assert_eq!(offered(&mut leases, &node, 0), Some(50));
+    assert_eq!(take(&mut leases, 9, 100, How::Holding, 0), Outcome::Refused);
+    let Outcome::Granted(lease) = take(&mut leases, 1, 100, How::Selecting, 0) else { panic!("granted") };
+    assert_eq!(lease.hostname.as_deref(), Some("kept"));
+    assert_eq!(take(&mut leases, 1, 102, How::Holding, 0), Outcome::Refused, "it is to move to its own");
+    // The machine's own system calls itself otherwise, and has the same place.
+    let system = leases.holder(Client::Id(Box::new([255, 1, 2, 3])), mac(1), None);
+    assert_eq!(system, Client::Mac(mac(1)));
+    // A host's own address is kept as a reservation is.
+    let host = Ask { own: Some(ip(60)), ..ask(5) };
+    assert_eq!(offered(&mut leases, &host, 0), Some(60));
+    assert_eq!(leases.offer(&ask(6), at(0), |address| address == ip(102)), None, "102 is a host's, and none is left");
+}
+
+#[test]
+fn what_is_found_in_use_is_left_alone() {
+    let mut leases = leases();
+    offered(&mut leases, &ask(1), 0);
+    leases.somebody_has(ip(100), at(0));
+    assert_eq!(offered(&mut leases, &ask(1), 1), Some(101));
+    assert!(!leases.offer(&ask(1), at(1), nobody).unwrap().proven);
+    leases.nobody_has(ip(101));
+    assert!(leases.offer(&ask(1), at(1), nobody).unwrap().proven);
+    assert!(is_granted(&take(&mut leases, 1, 101, How::Selecting, 2)));
+    let kept = leases.decline(&Client::Mac(mac(1)), ip(101), at(3)).unwrap();
+    assert_eq!((kept.held, kept.until), (Held::Declined, at(603)));
+    assert_eq!(offered(&mut leases, &ask(1), 4), Some(102));
+    assert!(is_granted(&take(&mut leases, 1, 102, How::Selecting, 4)));
+    assert_eq!(take(&mut leases, 1, 101, How::Holding, 5), Outcome::Refused);
+    assert_eq!(leases.decline(&Client::Mac(mac(2)), ip(102), at(6)), None, "it is not that client's");
+    assert_eq!(offered(&mut leases, &ask(2), 700), Some(100), "in time it is free again");
+}
+
+#[test]
+fn a_released_address_is_kept_in_mind_for_its_client() {
+    let mut leases = leases();
+    offered(&mut leases, &ask(1), 0);
+    take(&mut leases, 1, 100, How::Selecting, 0);
+    assert_eq!(leases.release(&Client::Mac(mac(2)), ip(100), at(1)), None);
+    let kept = leases.release(&Client::Mac(mac(1)), ip(100), at(1)).unwrap();
+    assert_eq!((kept.held, kept.until), (Held::Released, at(1)));
+    assert_eq!(offered(&mut leases, &ask(2), 2), Some(101));
+    assert_eq!(offered(&mut leases, &ask(1), 2), Some(100));
+}
+
+#[test]
+fn a_restart_forgets_nothing_that_was_promised() {
+    let mut before = leases();
+    offered(&mut before, &ask(1), 0);
+    let Outcome::Granted(lease) = take(&mut before, 1, 100, How::Selecting, 0) else { panic!("granted") };
+    let mut after = leases();
+    after.load(lease);
+    assert_eq!(offered(&mut after, &ask(2), 1), Some(101));
+    assert!(is_granted(&take(&mut after, 1, 100, How::Holding, 2)));
+    assert_eq!(take(&mut after, 3, 102, How::Holding, 3), Outcome::Unknown, "of this one nothing is known");
+}
+
+#[derive(Debug, Clone)]
+enum Deed {
+    Discover(u8),
+    Take(u8, u8, bool),
+    Decline(u8, u8),
+    Release(u8, u8),
+    Wait(u16),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let (client, last) = (0..6u8, 98..105u8);
+    prop_oneof![
+        client.clone().prop_map(Deed::Discover),
+        (client.clone(), last.clone(), any::<bool>())
+            .prop_map(|(client, last, selecting)| Deed::Take(client, last, selecting)),
+        (client.clone(), last.clone()).prop_map(|(client, last)| Deed::Decline(client, last)),
+        (client, last).prop_map(|(client, last)| Deed::Release(client, last)),
+        (0..2000u16).prop_map(Deed::Wait),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_address_is_ever_two_clients_at_once(deeds in proptest::collection::vec(deed(), 1..200)) {
+        let mut leases = leases();
+        let (mut now, mut holders) = (0, HashMap::<u8, (u8, Timestamp)>::new());
+        for deed in deeds {
+            let others = |holders: &HashMap<u8, (u8, Timestamp)>, last: u8, client: u8, now: i64| {
+                holders.get(&last).is_some_and(|(holder, until)| *holder != client && *until > at(now))
+            };
+            match deed {
+                Deed::Discover(client) => if let Some(last) = offered(&mut leases, &ask(client), now) {
+                    prop_assert!(!others(&holders, last, client, now), "{last} is offered while another has it");
+                },
+                Deed::Take(client, last, selecting) => {
+                    let how = if selecting { How::Selecting } else { How::Holding };
+                    if let Outcome::Granted(lease) = take(&mut leases, client, last, how, now) {
+                        prop_assert!(!others(&holders, last, client, now), "{last} is given while another has it");
+                        prop_assert!((100..=102).contains(&last));
+                        holders.insert(last, (client, lease.until));
+                    }
+                }
+                Deed::Decline(client, last) => if leases.decline(&Client::Mac(mac(client)), ip(last), at(now)).is_some() {
+                    holders.remove(&last);
+                },
+                Deed::Release(client, last) => if leases.release(&Client::Mac(mac(client)), ip(last), at(now)).is_some() {
+                    prop_assert_eq!(holders.remove(&last).map(|(holder, _)| holder), Some(client));
+                },
+                Deed::Wait(seconds) => now += i64::from(seconds),
+            }
+            prop_assert_eq!(leases.entries.len(), leases.ends.len());
+            prop_assert!(leases.entries.len() <= 3);
+            for (client, address) in &leases.by_client {
+                prop_assert_eq!(&leases.entries[address].client, client);
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::packet::tests::message;
+use super::*;
+use crate::boot::site::tests::site;
+use crate::boot::{Program, Verdict};
+use crate::dhcp::answer;
+use crate::dhcp::quirks::Form;
+use crate::fleet::{Held, Mac};
+
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const CARD: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+fn subnet(third: u8) -> Subnet {
+    let address = |last| Ipv4Addr::new(10, 0, third, last);
+    Subnet {
+        net: ipnet::Ipv4Net::new(address(0), 24).unwrap(),
+        pools: vec![address(100)..=address(200)],
+        reservations: Vec::new(),
+        routers: vec![address(1)],
+        dns: vec![address(2), address(3)],
+        ntp: vec![address(4)],
+        domain: Some("example.org".into()),
+        search: vec!["example.org".into()],
+        routes: vec![("10.8.0.0/16".parse().unwrap(), address(9))],
+        times: LeaseTimes::of(Duration::from_secs(3600)),
+    }
+}
+
+fn server() -> Server {
+    Server::new(vec![subnet(0), subnet(7)], true, false)
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_000_000).unwrap()
+}
+
+fn ask(server: &mut Server, bytes: &[u8]) -> Result<Vec<Effect>, Drop> {
+    let request = Request::parse(bytes).unwrap();
+    let facts = answer::claims(&request, OURS);
+    let verdict = Verdict::Chainload(Program("snponly.efi".into()));
+    let site = site("hold").reached_at(OURS.into());
+    let boot = facts.and_then(|facts| Boot::of(&facts, &verdict, &site, Form::Offer));
+    let context = Context { ours: OURS, boot: boot.as_ref(), own: None, taken: &|_| false, now: now() };
+    server.answer(&request, &context)
+}
+
+fn options(message: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+    let mut message = message.to_vec();
+    assert_eq!(message[0], 2);
+    message[0] = 1;
+    let request = Request::parse(&message).unwrap();
+    (1..255).filter_map(|code| Some((code, request.option(code)?.into_owned()))).collect()
+}
+
+fn sent(effects: &[Effect]) -> &Reply {
+    match effects.last() {
+        Some(Effect::Send(reply)) => reply,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn yiaddr(reply: &Reply) -> Ipv4Addr {
+    <[u8; 4]>::try_from(&reply.message[16..20]).unwrap().into()
+}
+
+#[test]
+fn a_client_gets_its_address_and_it_is_recorded_first() {
+    let mut server = server();
+    let offer = ask(&mut server, &message(1, &[(55, &[1, 3, 6, 15, 42, 119, 121])])).unwrap();
+    assert_eq!(offer.len(), 1, "an offer is no promise: nothing to record");
+    let address = yiaddr(sent(&offer));
+    assert_eq!(sent(&offer).to, To::Card { mac: CARD, address });
+    let found = options(&sent(&offer).message);
+    assert_eq!(found[&53], [2]);
+    assert_eq!((&found[&51], &found[&58], &found[&59]), (&vec![0, 0, 14, 16], &vec![0, 0, 7, 8], &vec![0, 0, 12, 78]));
+    assert_eq!(found[&121], [16, 10, 8, 10, 0, 0, 9]);
+    assert_eq!(found[&119], b"\x07example\x03org\0");
+    assert!(!found.contains_key(&28), "it was not asked for");
+    let taken = ask(&mut server, &message(3, &[(50, &address.octets()), (54, &OURS.octets())])).unwrap();
+    let [Effect::Record(lease), Effect::Send(reply)] = &taken[..] else { panic!("{taken:?}") };
+    assert_eq!((lease.address, lease.mac, lease.held), (address, CARD, Held::Bound));
+    assert_eq!((options(&reply.message)[&53].as_slice(), yiaddr(reply)), (&[5][..], address));
+}
+
+#[test]
+fn a_booting_client_is_told_what_to_boot_with_its_address() {
+    let mut server = server();
+    let class = b"PXEClient:Arch:00007:UNDI:003000";
+    for (kind, extra) in [(1, vec![]), (3, vec![(50, vec![10, 0, 0, 100]), (54, OURS.octets().to_vec())])] {
+        let mut given: Vec<(u8, &[u8])> = vec![(60, class), (93, &[0, 7]), (97, &[0; 17])];
+        given.extend(extra.iter().map(|(code, value)| (*code, value.as_slice())));
+        let effects = ask(&mut server, &message(kind, &given)).unwrap();
+        let reply = sent(&effects);
+        let found = options(&reply.message);
+        assert_eq!(reply.message[20..24], OURS.octets());
+        assert_eq!(found[&60], b"PXEClient");
+        assert_eq!(found[&67], b"52-54-00-12-34-56/snponly.efi");
+        assert_eq!((found[&43].as_slice(), found[&97].len()), (&[6, 1, 8, 255][..], 17));
+        assert_eq!(yiaddr(reply), Ipv4Addr::new(10, 0, 0, 100));
+    }
+}
+
+#[test]
+fn a_relay_names_the_subnet() {
+    let mut server = server();
+    let relayed = |server: &mut Server, relay: [u8; 4], options: &[(u8, &[u8])]| {
+        let mut bytes = message(1, options);
+        bytes[24..28].copy_from_slice(&relay);
+        ask(server, &bytes)
+    };
+    let offer = relayed(&mut server, [10, 0, 7, 1], &[(82, &[1, 2, 9, 9])]).unwrap();
+    assert_eq!(sent(&offer).to, To::Address("10.0.7.1:67".parse().unwrap()));
+    assert_eq!(yiaddr(sent(&offer)), Ipv4Addr::new(10, 0, 7, 100));
+    assert_eq!(options(&sent(&offer).message)[&82], [1, 2, 9, 9]);
+    let selected = relayed(&mut server, [172, 16, 0, 1], &[(82, &[5, 4, 10, 0, 7, 0])]).unwrap();
+    assert_eq!(yiaddr(sent(&selected)).octets()[..3], [10, 0, 7]);
+    assert_eq!(relayed(&mut server, [172, 16, 0, 1], &[]), Err(Drop::NoSubnet));
+}
+
+#[test]
+fn who_asks_for_what_it_cannot_have_is_told_so() {
+    let mut server = server();
+    let wrong = message(3, &[(50, &[192, 168, 1, 5])]);
+    let refused = ask(&mut server, &wrong).unwrap();
+    assert_eq!((options(&sent(&refused).message)[&53].as_slice(), sent(&refused).to), (&[6][..], To::Everybody));
+    let mut relayed = wrong.clone();
+    relayed[24..28].copy_from_slice(&[10, 0, 7, 1]);
+    let refused = ask(&mut server, &relayed).unwrap();
+    assert_eq!(sent(&refused).message[10], 0x80, "the relay is told to broadcast it");
+    let mut guest = Server::new(vec![subnet(0)], false, false);
+    assert_eq!(ask(&mut guest, &wrong), Err(Drop::NotForUs), "beside another server it is not ours to say");
+    assert_eq!(ask(&mut guest, &message(3, &[(50, &[10, 0, 0, 150])])), Err(Drop::NotForUs));
+    let adopted = ask(&mut server, &message(3, &[(50, &[10, 0, 0, 150])])).unwrap();
+    assert!(matches!(&adopted[..], [Effect::Record(_), Effect::Send(_)]), "the only server believes a free claim");
+}
+
+#[test]
+fn an_offer_that_was_not_taken_is_free_for_the_next() {
+    let mut server = server();
+    let first = yiaddr(sent(&ask(&mut server, &message(1, &[])).unwrap()));
+    let other = message(3, &[(50, &first.octets()), (54, &[10, 0, 0, 77])]);
+    assert_eq!(ask(&mut server, &other), Err(Drop::NotForUs));
+    let again = ask(&mut server, &message(1, &[])).unwrap();
+    assert_eq!(yiaddr(sent(&again)), first);
+}
+
+#[test]
+fn a_renewal_is_answered_where_it_came_from() {
+    let mut server = server();
+    ask(&mut server, &message(1, &[])).unwrap();
+    let mut renewal = message(3, &[]);
+    renewal[12..16].copy_from_slice(&[10, 0, 0, 100]);
+    let taken = ask(&mut server, &renewal).unwrap();
+    let address = Ipv4Addr::new(10, 0, 0, 100);
+    assert_eq!(sent(&taken).to, To::Card { mac: CARD, address });
+    // From behind a router it came without a relay: it is answered through the router.
+    renewal[12..16].copy_from_slice(&[10, 0, 7, 100]);
+    let taken = ask(&mut server, &renewal).unwrap();
+    assert_eq!(sent(&taken).to, To::Address("10.0.7.100:68".parse().unwrap()));
+}
+
+#[test]
+fn declined_released_informed() {
+    let mut server = server();
+    ask(&mut server, &message(1, &[])).unwrap();
+    let address = [10, 0, 0, 100];
+    ask(&mut server, &message(3, &[(50, &address), (54, &OURS.octets())])).unwrap();
+    let declined = ask(&mut server, &message(4, &[(50, &address), (54, &OURS.octets())])).unwrap();
+    assert!(matches!(&declined[..], [Effect::Record(lease)] if lease.held == Held::Declined));
+    let mut release = message(7, &[(54, &OURS.octets())]);
+    release[12..16].copy_from_slice(&address);
+    assert_eq!(ask(&mut server, &release), Err(Drop::BadClaim));
+    let next = yiaddr(sent(&ask(&mut server, &message(1, &[])).unwrap())).octets();
+    ask(&mut server, &message(3, &[(50, &next), (54, &OURS.octets())])).unwrap();
+    release[12..16].copy_from_slice(&next);
+    let released = ask(&mut server, &release).unwrap();
+    assert!(matches!(&released[..], [Effect::Record(lease)] if lease.held == Held::Released));
+    let mut inform = message(8, &[]);
+    inform[12..16].copy_from_slice(&[10, 0, 0, 9]);
+    let told = ask(&mut server, &inform).unwrap();
+    let found = options(&sent(&told).message);
+    assert_eq!(
+        (found[&53].as_slice(), found.contains_key(&51), yiaddr(sent(&told))),
+        (&[5][..], false, Ipv4Addr::UNSPECIFIED)
+    );
+}
+
+#[test]
+fn an_address_is_asked_for_before_it_is_offered() {
+    let mut server = Server::new(vec![subnet(0)], true, true);
+    let address = Ipv4Addr::new(10, 0, 0, 100);
+    assert_eq!(ask(&mut server, &message(1, &[])), Ok(vec![Effect::Probe { address, is_near: true }]));
+    server.probed(address, true, now());
+    let next = Ipv4Addr::new(10, 0, 0, 101);
+    assert_eq!(ask(&mut server, &message(1, &[])), Ok(vec![Effect::Probe { address: next, is_near: true }]));
+    server.probed(next, false, now());
+    assert_eq!(yiaddr(sent(&ask(&mut server, &message(1, &[])).unwrap())), next);
+}
+
+#[test]
+fn a_client_id_that_is_the_card_again_is_the_card() {
+    let read = |id: &[u8]| client(&Request::parse(&message(1, &[(61, id)])).unwrap());
+    assert_eq!(read(&[1, 0x52, 0x54, 0, 0x12, 0x34, 0x56]), Client::Mac(CARD));
+    assert_eq!(read(&[1, 2, 3]), Client::Id([1, 2, 3].into()));
+    assert_eq!(read(&[0]), Client::Mac(CARD));
+}
+
+proptest! {
+    #[test]
+    fn a_reply_is_the_requests_own(
+        xid: u32, flags: u16, kind in 1u8..9, mac: [u8; 5], wanted: u8, id: [u8; 5], size: u16, agent: [u8; 6],
+    ) {
+        let wanted = [10, 0, 0, wanted];
+        let mut bytes = message(kind, &[(50, &wanted), (61, &id), (57, &size.to_be_bytes()), (82, &agent)]);
+        bytes[4..8].copy_from_slice(&xid.to_be_bytes());
+        bytes[10..12].copy_from_slice(&flags.to_be_bytes());
+        bytes[29..34].copy_from_slice(&mac);
+        for effect in ask(&mut server(), &bytes).unwrap_or_default() {
+            if let Effect::Send(Reply { message, .. }) = effect {
+                prop_assert_eq!(&message[4..8], &xid.to_be_bytes());
+                prop_assert_eq!(&message[10..12], &flags.to_be_bytes());
+                prop_assert_eq!(&message[28..34], &bytes[28..34]);
+                prop_assert_eq!(&options(&message)[&82], &agent);
+                prop_assert!(message.len() + 28 <= usize::from(size).clamp(576, 1500));
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The bytes of ISOs, and of the files within them: `/iso/NAME`, `/iso/NAME/PATH`.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use hyper::body::Frame;
+use hyper::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+};
+use hyper::{Response, StatusCode};
+
+use crate::boot::Why;
+use crate::event::Protocol;
+use crate::fleet::{Host, Image, Mac, Name};
+use crate::iso::{FileWithin, ReadAt};
+use crate::media::{Media, Seen};
+
+use super::boot::Query;
+use super::ranges::{Wanted, wanted};
+use super::reply::{Body, Reply, text};
+use super::{Peer, Shared};
+
+/// Is what is read and sent at one time.
+const CHUNK: usize = 256 << 10;
+
+/// Answers with an ISO, or with a file in it, as a host sees it where one is named.
+pub async fn image(shared: &Shared, peer: &Peer, path: &str, query: &Query, headers: &HeaderMap, peek: bool) -> Reply {
+    let (name, inner) = path.split_once('/').unwrap_or((path, ""));
+    let image = name.parse::<Name>().ok().and_then(|name| shared.gate.store.glance().image(&name).cloned());
+    let Some(image) = image else { return text(StatusCode::NOT_FOUND, format!("there is no ISO {name:?}\n")) };
+    let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query)).transpose() {
+        Ok(host) => host,
+        Err(why) => {
+            shared.gate.counters.refuse(Protocol::Http, why, peer.address);
+            return text(StatusCode::FORBIDDEN, format!("{why}\n"));
+        }
+    };
+    let (gate, local, inner) = (shared.gate.clone(), peer.local, inner.to_owned());
+    let inner = move || -> Result<Option<Seen>, String> {
+        let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.to_string())?;
+        within(&image, seen, &inner)
+    };
+    // Views are composed, and directories walked, from a file that may have to be read first.
+    match tokio::task::spawn_blocking(inner).await {
+        Ok(Ok(Some(seen))) => {
+            shared.gate.counters.answer(Protocol::Http);
+            answer(seen, headers, peek).await
+        }
+        Ok(Ok(None)) => text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n"),
+        Ok(Err(message)) => {
+            tracing::warn!(message, "an ISO cannot be served");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")
+        }
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"),
+    }
+}
+
+fn within(_image: &Image, seen: Seen, path: &str) -> Result<Option<Seen>, String> {
+    if path.is_empty() {
+        return Ok(Some(seen));
+    }
+    let found = Media::find(&*seen.medium, path).map_err(|error| error.to_string())?;
+    Ok(found.map(|extents| {
+        let file = FileWithin::new(seen.medium.clone(), extents);
+        Seen { medium: Arc::new(file), tag: seen.tag }
+    }))
+}
+
+/// Finds the host whose view is asked for. A view may hold what is that host's alone: it is shown to the
+/// host's own address, and to whoever has the token of its script.
+fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc<Host>, Why> {
+    let mac = wanted.parse::<Mac>().map_err(|_| Why::NoSuchHost)?;
+    let host = shared.gate.store.glance().host_by_mac(mac).cloned().ok_or(Why::NoSuchHost)?;
+    let proved = query.token.as_deref().is_some_and(|token| shared.gate.tokens.holds(token, &host));
+    let own = || peer.address.is_some_and(|address| shared.gate.whose(address) == Ok(Some(mac)));
+    match proved || own() {
+        true => Ok(host),
+        false => Err(Why::AddressContradicted),
+    }
+}
+
+async fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
+    let length = seen.medium.len();
+    let tag = format!("\"{}\"", seen.tag);
+    let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if header(IF_NONE_MATCH).is_some_and(|known| known == "*" || known.split(',').any(|one| one.trim() == tag)) {
+        return described(StatusCode::NOT_MODIFIED, &tag, Body::Whole(None));
+    }
+    // A part of what it was before is no use to who resumes.
+    let range = header(RANGE).filter(|_| header(IF_RANGE).is_none_or(|known| known == tag));
+    let (status, start, count) = match wanted(range, length) {
+        Wanted::Whole => (StatusCode::OK, 0, length),
+        Wanted::Part(start, count) => (StatusCode::PARTIAL_CONTENT, start, count),
+        Wanted::Unsatisfiable => {
+            let mut reply = described(StatusCode::RANGE_NOT_SATISFIABLE, &tag, Body::Whole(None));
+            insert(&mut reply, CONTENT_RANGE, format!("bytes */{length}"));
+            return reply;
+        }
+    };
+    let body = match peek {
+        true => Body::Whole(None),
+        false => match body(seen.medium, start, count).await {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::warn!(%error, "an ISO cannot be read");
+                return text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n");
+            }
+        },
+    };
+    let mut reply = described(status, &tag, body);
+    insert(&mut reply, CONTENT_LENGTH, count.to_string());
+    if status == StatusCode::PARTIAL_CONTENT {
+        insert(&mut reply, CONTENT_RANGE, format!("bytes {start}-{}/{length}", start + count - 1));
+    }
+    reply
+}
+
+fn described(status: StatusCode, tag: &str, body: Body) -> Reply {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    insert(&mut reply, ETAG, tag.to_owned());
+    reply.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    reply
+}
+
+fn insert(reply: &mut Reply, name: hyper::header::HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        reply.headers_mut().insert(name, value);
+    }
+}
+
+/// Reads a small part whole, and a large one as it is sent.
+async fn body(medium: Arc<dyn ReadAt>, start: u64, count: u64) -> io::Result<Body> {
+    if count <= CHUNK as u64 {
+        return read(medium, start, count).await.map(|bytes| Body::Whole((!bytes.is_empty()).then_some(bytes)));
+    }
+    let parts = stream::try_unfold((medium, start, count), |(medium, start, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let here = left.min(CHUNK as u64);
+        let bytes = read(medium.clone(), start, here).await?;
+        Ok(Some((Frame::data(bytes), (medium, start + here, left - here))))
+    });
+    Ok(Body::parts(parts))
+}
+
+/// Reads from the page cache at once; what has to come from the disk is waited for elsewhere.
+async fn read(medium: Arc<dyn ReadAt>, start: u64, count: u64) -> io::Result<Bytes> {
+    let length = usize::try_from(count).map_err(io::Error::other)?;
+    let mut buffer = vec![0; length];
+    match medium.read_now(start, &mut buffer) {
+        Ok(()) => return Ok(buffer.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    let waited = tokio::task::spawn_blocking(move || medium.read_at(start, &mut buffer).map(|()| buffer.into()));
+    waited.await.map_err(io::Error::other)?
+}

@@ -1,0 +1,394 @@
+//! The system calls that are made here: many datagrams with one (recvmmsg(2), sendmmsg(2)), and the don't
+//! fragment flag (ip(7)).
+//!
+//! The crate that wraps them for others cannot send each datagram from its own address, forgets to make room
+//! for addresses again, and lacks the flag. So the three calls are here, and they are all that is unsafe.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::size_of;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::libc;
+
+/// How many datagrams one call takes or sends.
+pub const BATCH: usize = 64;
+/// What one received datagram may have: more than any request, acknowledgement or error.
+const DATAGRAM: usize = 1024;
+/// Room for a sockaddr_in6, the larger of two.
+const NAME: usize = 28;
+/// Room for a packet information of IPv6 and the count of overflows.
+const CONTROL: usize = 64;
+const CONTROL_HEADER: usize = size_of::<libc::cmsghdr>();
+
+/// Is a peer's address as the kernel spells it.
+#[derive(Debug, Clone, Copy)]
+pub struct Name {
+    bytes: [u8; NAME],
+    length: u32,
+}
+
+impl From<SocketAddr> for Name {
+    fn from(address: SocketAddr) -> Self {
+        let mut bytes = [0; NAME];
+        let (family, length) = match address {
+            SocketAddr::V4(v4) => {
+                bytes[4..8].copy_from_slice(&v4.ip().octets());
+                (libc::AF_INET, size_of::<libc::sockaddr_in>())
+            }
+            SocketAddr::V6(v6) => {
+                bytes[4..8].copy_from_slice(&v6.flowinfo().to_ne_bytes());
+                bytes[8..24].copy_from_slice(&v6.ip().octets());
+                bytes[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
+                (libc::AF_INET6, NAME)
+            }
+        };
+        bytes[0..2].copy_from_slice(&(family as u16).to_ne_bytes());
+        bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+        Name { bytes, length: length as u32 }
+    }
+}
+
+impl Name {
+    /// Reads the address back.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let (head, rest) = self.bytes.split_first_chunk::<4>()?;
+        let port = u16::from_be_bytes([head[2], head[3]]);
+        match i32::from(u16::from_ne_bytes([head[0], head[1]])) {
+            libc::AF_INET => rest.first_chunk::<4>().map(|octets| SocketAddr::from((*octets, port))),
+            libc::AF_INET6 => {
+                let (flow, rest) = rest.split_first_chunk::<4>()?;
+                let (octets, scope) = rest.split_first_chunk::<16>()?;
+                let scope = u32::from_ne_bytes(*scope.first_chunk::<4>()?);
+                let ip = Ipv6Addr::from(*octets);
+                Some(SocketAddrV6::new(ip, port, u32::from_ne_bytes(*flow), scope).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Takes datagrams as they arrive.
+pub struct Inbox {
+    octets: Vec<[u8; DATAGRAM]>,
+    names: Vec<Name>,
+    controls: Vec<[u8; CONTROL]>,
+    /// Point into the buffers above, which stay where they are.
+    headers: Vec<libc::mmsghdr>,
+    _parts: Vec<libc::iovec>,
+    received: usize,
+}
+
+/// Is one datagram received.
+#[derive(Debug)]
+pub struct Received<'a> {
+    pub peer: SocketAddr,
+    /// Cut off at [`DATAGRAM`] octets.
+    pub octets: &'a [u8],
+    control: &'a [u8],
+}
+
+/// Is what the kernel tells beside a datagram.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    /// The address of ours that the peer sent to, the interface's number, and whether it was to many.
+    pub local: Option<(IpAddr, u32)>,
+    pub to_many: bool,
+    /// All datagrams that the kernel dropped at this socket so far.
+    pub overflowed: Option<u32>,
+}
+
+impl Inbox {
+    pub fn new() -> Self {
+        let mut octets = vec![[0; DATAGRAM]; BATCH];
+        let mut names = vec![Name { bytes: [0; NAME], length: 0 }; BATCH];
+        let mut controls = vec![[0; CONTROL]; BATCH];
+        let part =
+            |octets: &mut [u8; DATAGRAM]| libc::iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: DATAGRAM };
+        let mut parts: Vec<libc::iovec> = octets.iter_mut().map(part).collect();
+        let mut headers = vec![EMPTY_HEADER; BATCH];
+        let buffers = parts.iter_mut().zip(&mut names).zip(&mut controls);
+        for (header, ((part, name), control)) in headers.iter_mut().zip(buffers) {
+            header.msg_hdr.msg_iov = part;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = name.bytes.as_mut_ptr().cast();
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+        }
+        // All have yet to be made ready, as if they had been used.
+        Inbox { octets, names, controls, headers, _parts: parts, received: BATCH }
+    }
+
+    /// Receives what waits at a socket, at most [`BATCH`] datagrams, in place of those received before.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; those of recvmmsg(2).
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        for header in self.headers.iter_mut().take(std::mem::take(&mut self.received)) {
+            header.msg_hdr.msg_namelen = NAME as u32;
+            header.msg_hdr.msg_controllen = CONTROL as _;
+        }
+        // SAFETY: each header points at one part, a name and a control buffer of the lengths given; they are
+        // ours, they have not moved since `new`, and nothing borrows them during the call.
+        let received = unsafe {
+            let headers = self.headers.as_mut_ptr();
+            libc::recvmmsg(socket.as_raw_fd(), headers, BATCH as u32, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
+        };
+        self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        Ok(())
+    }
+
+    /// Yields what was received, but for datagrams of peers without an address.
+    pub fn iter(&self) -> impl Iterator<Item = Received<'_>> {
+        let buffers = self.octets.iter().zip(&self.names).zip(&self.controls);
+        buffers.zip(&self.headers).take(self.received).filter_map(|(((octets, name), control), header)| {
+            Some(Received {
+                peer: name.address()?,
+                octets: octets.get(..header.msg_len as usize)?,
+                control: control.get(..header.msg_hdr.msg_controllen as usize)?,
+            })
+        })
+    }
+}
+
+impl Received<'_> {
+    /// Reads what the kernel tells beside the datagram (cmsg(3), ip(7), ipv6(7), socket(7)).
+    pub fn beside(&self) -> Beside {
+        let mut beside = Beside::default();
+        let mut rest = self.control;
+        while let Some((header, _)) = rest.split_at_checked(CONTROL_HEADER) {
+            let word =
+                |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+            let length = header.first_chunk::<{ size_of::<usize>() }>().map_or(0, |bytes| usize::from_ne_bytes(*bytes));
+            let (Some(level), Some(kind)) = (word(CONTROL_HEADER - 8), word(CONTROL_HEADER - 4)) else { break };
+            let Some(data) = rest.get(CONTROL_HEADER..length) else { break };
+            beside.read(level, kind, data);
+            rest = rest.get(length.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
+        }
+        beside
+    }
+}
+
+impl Beside {
+    fn read(&mut self, level: i32, kind: i32, data: &[u8]) {
+        let word = |at: usize| data.get(at..at + 4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+        match (level, kind) {
+            // in_pktinfo: the interface, our address, the address in the datagram's header.
+            (libc::SOL_IP, libc::IP_PKTINFO) => {
+                let (Some(interface), Some(local), Some(addressed)) = (word(0), word(4), word(8)) else { return };
+                self.local = Some((IpAddr::from(local), u32::from_ne_bytes(interface)));
+                self.to_many = local != addressed;
+            }
+            // in6_pktinfo: the address in the datagram's header, the interface.
+            (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
+                let (Some(octets), Some(interface)) = (data.first_chunk::<16>(), word(16)) else { return };
+                self.local = Some((IpAddr::from(*octets), u32::from_ne_bytes(interface)));
+                self.to_many = Ipv6Addr::from(*octets).is_multicast();
+            }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => self.overflowed = word(0).map(u32::from_ne_bytes),
+            _ => {}
+        }
+    }
+}
+
+/// Gathers datagrams that leave from one socket, in buffers that are used again.
+pub struct Outbox {
+    buffers: Vec<Vec<u8>>,
+    /// Where from and where to, for each of the first buffers that is filled.
+    waiting: Vec<(Name, Option<IpAddr>)>,
+    parts: Vec<libc::iovec>,
+    controls: Vec<[u8; CONTROL]>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+/// Says what to do about a datagram that could not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    Again,
+    Forget,
+}
+
+impl Outbox {
+    pub fn new() -> Self {
+        Outbox {
+            buffers: vec![Vec::new(); BATCH],
+            waiting: Vec::with_capacity(BATCH),
+            parts: vec![EMPTY_PART; BATCH],
+            controls: vec![[0; CONTROL]; BATCH],
+            headers: vec![EMPTY_HEADER; BATCH],
+        }
+    }
+
+    /// Puts a datagram in, which `fill` writes. It leaves from an address of ours, if one is given. In a full
+    /// outbox it takes the place of the last.
+    ///
+    /// # Errors
+    /// That of `fill`: then nothing was put in.
+    pub fn post<E>(
+        &mut self,
+        to: Name,
+        from: Option<IpAddr>,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.waiting.truncate(BATCH - 1);
+        let Some(buffer) = self.buffers.get_mut(self.waiting.len()) else { return Ok(()) };
+        buffer.clear();
+        fill(buffer)?;
+        self.waiting.push((to, from));
+        Ok(())
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= BATCH
+    }
+
+    /// Sends all that was put in. Of what cannot be sent, `unsent` says what to do.
+    pub fn send(&mut self, socket: BorrowedFd<'_>, mut unsent: impl FnMut(Option<SocketAddr>, io::Error) -> Then) {
+        let mut done = 0;
+        while done < self.waiting.len() {
+            match self.send_some(socket, done) {
+                Ok(sent) => done += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let peer = self.waiting.get(done).and_then(|(to, _)| to.address());
+                    done += usize::from(unsent(peer, error) == Then::Forget);
+                }
+            }
+        }
+        self.waiting.clear();
+    }
+
+    /// Sends from the `done`th datagram on as many as one call takes.
+    fn send_some(&mut self, socket: BorrowedFd<'_>, done: usize) -> io::Result<usize> {
+        let mut offered = 0;
+        let room = self.parts.iter_mut().zip(&mut self.controls).zip(&mut self.headers);
+        let waiting = self.waiting.iter_mut().zip(&mut self.buffers).skip(done);
+        for (((to, from), buffer), ((part, control), header)) in waiting.zip(room) {
+            *part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            header.msg_hdr.msg_iov = part;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = to.bytes.as_mut_ptr().cast();
+            header.msg_hdr.msg_namelen = to.length;
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+            let length = from.map_or(0, |from| packet_information(from, *to, control));
+            header.msg_hdr.msg_controllen = length as _;
+            offered += 1;
+        }
+        // SAFETY: each of the `offered` headers points at one part, a name and a control message of the
+        // lengths given, all of which outlive the call.
+        let sent =
+            unsafe { libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), offered, libc::MSG_DONTWAIT as _) };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+/// Writes the control message that says which address of ours a datagram leaves from; returns its length.
+fn packet_information(from: IpAddr, to: Name, control: &mut [u8; CONTROL]) -> usize {
+    let mut data = [0u8; 20];
+    let (level, kind, length) = match from {
+        IpAddr::V4(from) => {
+            data[4..8].copy_from_slice(&from.octets());
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, size_of::<libc::in_pktinfo>())
+        }
+        IpAddr::V6(from) => {
+            data[..16].copy_from_slice(&from.octets());
+            // A link-local peer's address carries its interface.
+            data[16..20].copy_from_slice(&to.bytes[24..28]);
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, size_of::<libc::in6_pktinfo>())
+        }
+    };
+    let total = CONTROL_HEADER + length;
+    control[..size_of::<usize>()].copy_from_slice(&total.to_ne_bytes());
+    control[CONTROL_HEADER - 8..CONTROL_HEADER - 4].copy_from_slice(&level.to_ne_bytes());
+    control[CONTROL_HEADER - 4..CONTROL_HEADER].copy_from_slice(&kind.to_ne_bytes());
+    control[CONTROL_HEADER..total].copy_from_slice(&data[..length]);
+    total.next_multiple_of(size_of::<usize>())
+}
+
+/// Sets whether an IPv4 socket's datagrams are never fragmented: one too large for the way is then an error.
+/// That also spares the kernel to give each an identification, a twentieth of the cost of a block.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_never_fragmented(socket: BorrowedFd<'_>, never: bool) -> io::Result<()> {
+    let value: libc::c_int = if never { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_WANT };
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option's value is read from `value`, which is of the length given.
+    let set = unsafe {
+        let value = std::ptr::from_ref(&value).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, value, length)
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+const EMPTY_PART: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+// SAFETY: of integers and pointers, for all of which zero is a value.
+const EMPTY_HEADER: libc::mmsghdr = unsafe { std::mem::zeroed() };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn addresses_survive_the_kernels_spelling() {
+        for text in ["10.1.2.3:69", "[::1]:1", "[fe80::5054:ff:fe12:3456%3]:65535", "0.0.0.0:0"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Name::from(address).address(), Some(address));
+        }
+        assert_eq!(Name { bytes: [0; NAME], length: 0 }.address(), None);
+    }
+
+    #[test]
+    fn a_hundred_datagrams_arrive_whole_and_in_order() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let (here, there) = (UdpSocket::bind(any).unwrap(), UdpSocket::bind(any).unwrap());
+            let from = Some(here.local_addr().unwrap().ip());
+            let mut outbox = Outbox::new();
+            for number in 0..100u8 {
+                let fill = |out: &mut Vec<u8>| Ok::<_, ()>(out.extend(vec![number; usize::from(number)]));
+                outbox.post(there.local_addr().unwrap().into(), from, fill).unwrap();
+                if outbox.is_full() || number == 99 {
+                    outbox.send(here.as_fd(), |peer, error| panic!("{peer:?}: {error}"));
+                }
+            }
+            let mut inbox = Inbox::new();
+            let mut number = 0;
+            while number < 100 {
+                inbox.receive(there.as_fd()).unwrap();
+                for received in inbox.iter() {
+                    assert_eq!(received.peer, here.local_addr().unwrap());
+                    let body = vec![number; usize::from(number)];
+                    assert_eq!(received.octets, body);
+                    assert_eq!(received.beside(), Beside::default());
+                    number += 1;
+                }
+            }
+            assert_eq!(inbox.receive(there.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            assert_eq!(inbox.iter().count(), 0);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_does_not_hold_up_the_rest() {
+        let (here, there) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let to = there.local_addr().unwrap();
+        let mut outbox = Outbox::new();
+        let mut post = |octets: &[u8]| outbox.post(to.into(), None, |out| Ok::<_, ()>(out.extend(octets))).unwrap();
+        post(b"first");
+        post(&[0; 70_000]);
+        post(b"last");
+        assert_eq!(outbox.post(to.into(), None, |_| Err("no content")), Err("no content"));
+        let mut unsent = Vec::new();
+        outbox.send(here.as_fd(), |peer, error| {
+            unsent.push((peer, error.raw_os_error()));
+            if unsent.len() < 3 { Then::Again } else { Then::Forget }
+        });
+        assert_eq!(unsent, [(Some(to), Some(libc::EMSGSIZE)); 3]);
+        let mut inbox = Inbox::new();
+        inbox.receive(there.as_fd()).unwrap();
+        let all: Vec<&[u8]> = inbox.iter().map(|received| received.octets).collect();
+        assert_eq!(all, [&b"first"[..], b"last"]);
+    }
+}
