@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, proven at start, and the only place that reads it.
 
 mod dhcp;
+mod http;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::fleet::{Architecture, Name, Who};
 
 pub use dhcp::{Dhcp, DhcpMode, Form, Interface, OtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
+pub use http::{Api, Tls};
 
 /// Is where the file is looked for when none is named; it may be missing there.
 pub const DEFAULT_PATH: &str = "/etc/bootlatch/bootlatch.toml";
@@ -42,6 +44,8 @@ pub struct Config {
     pub tftp: Tftp,
     pub http_port: u16,
     pub iscsi: Iscsi,
+    pub api: Api,
+    pub trust: crate::boot::Trust,
     /// Is how long transfers and sessions may go on after SIGTERM.
     pub stop_within: Duration,
 }
@@ -128,6 +132,8 @@ struct Raw {
     dhcp: RawDhcp,
     tftp: RawTftp,
     iscsi: RawIscsi,
+    api: http::RawApi,
+    trust: http::RawTrust,
     programs: BTreeMap<Spanned<String>, String>,
     overrides: Vec<RawOverride>,
     stop_within: Option<Spanned<String>>,
@@ -228,6 +234,8 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
         tftp: proof.tftp(&raw.tftp)?,
         http_port: flags.http_port.or(raw.http_port).unwrap_or(80),
         iscsi: proof.iscsi(raw.iscsi)?,
+        api: proof.api(&raw.api)?,
+        trust: proof.trust(&raw.trust)?,
         stop_within: proof.duration("stop_within", raw.stop_within.as_ref())?.unwrap_or(Duration::from_secs(10)),
     })
 }

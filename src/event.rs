@@ -33,7 +33,7 @@ pub enum Event {
     TftpDone { file: String, bytes: u64, milliseconds: u64, resent: u64 },
     Script { verdict: String },
     IscsiLogin { initiator: String, target: String },
-    ConfigFetched { config: String },
+    ConfigFetched { config: String, address: String },
     BootComplete {},
     LocalDisk { why: String },
     Failed { message: String },

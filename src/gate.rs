@@ -7,14 +7,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Context, Facts, Form, Site, Stage, Verdict, Why, decide, render};
+use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
-use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object};
+use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object, Phase};
 use crate::iso::{self, ReadAt};
 use crate::media::{self, Media, Seen};
 use crate::neighbours;
-use crate::store::{Change, Error, Expect, Sighting, Store};
+use crate::store::{Change, Error, Expect, Sighting, Store, now};
 use crate::token::BootTokens;
 
 /// Is what every protocol asks, with what it needs to answer.
@@ -64,8 +64,17 @@ pub struct Ruling {
     pub host: Option<Arc<Host>>,
 }
 
+/// Says why nobody was given what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    pub why: Why,
+    /// Is the machine that it is about, as far as that is known.
+    pub mac: Option<Mac>,
+}
+
 impl Ruling {
-    fn ignore(why: Why) -> Self {
+    /// Is a ruling that gives a machine nothing.
+    pub fn ignore(why: Why) -> Self {
         Self { verdict: Verdict::Ignore(why), host: None }
     }
 }
@@ -158,7 +167,9 @@ impl Gate {
         let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
         let url = config_url(&site, self.token(host), config);
         let arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
-        let context = Context { site: &site, mac: facts.mac, host, image, arguments: &arguments, choices: &choices };
+        let config_url = if config.is_some() && image.is_some() { url.as_str() } else { "" };
+        let (mac, arguments, choices) = (facts.mac, arguments.as_slice(), choices.as_slice());
+        let context = Context { site: &site, mac, host, image, arguments, config_url, choices };
         render(&ruling.verdict, form, &context)
     }
 
@@ -215,23 +226,33 @@ impl Gate {
         }
     }
 
-    /// Decides which config an installer gets, and makes it durable that it asked.
+    /// Decides which config an installer gets.
     ///
     /// # Errors
     /// Why it gets none.
-    pub async fn configure(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
-        let facts = Facts { stage: Stage::Installer, ..*facts };
-        let ruling = self.look(&facts);
-        let name = match ruling.verdict {
+    pub fn config(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
+        let Ruling { verdict, host } = self.look(&Facts { stage: Stage::Installer, ..*facts });
+        let name = match verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => {
                 return Err(Why::NoConfig);
             }
         };
-        let host = self.advance(&facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
         let config = self.store.glance().boot_config(&name).cloned().ok_or(Why::NoConfig)?;
-        self.store.note(Some(facts.mac), Event::ConfigFetched { config: name.to_string() });
+        Ok((host.ok_or(Why::NoSuchHost)?, config))
+    }
+
+    /// Decides which config an installer gets, and makes it durable that it asked.
+    ///
+    /// # Errors
+    /// Why it gets none.
+    pub async fn configure(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
+        let (_, config) = self.config(facts)?;
+        let host = self.advance(facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
+        let name = config.metadata.name.to_string();
+        let address = facts.address.map(|address| address.to_string()).unwrap_or_default();
+        self.store.note(Some(facts.mac), Event::ConfigFetched { config: name, address });
         Ok((host, config))
     }
 
@@ -265,6 +286,50 @@ impl Gate {
                 Ok(known.or_else(|| state.last_seen_at(address)))
             }
         }
+    }
+
+    /// Finds which machine asks for what is its alone, by what the site takes for proof.
+    ///
+    /// # Errors
+    /// Why nobody is believed to be asking, and the machine that it is about where that is known.
+    pub fn admit(&self, address: Option<IpAddr>, token: Option<&str>, proof: Proof) -> Result<Mac, Refusal> {
+        let shown = token.map(|token| self.holder(token)).transpose()?;
+        let there = match address.map(|address| self.whose(address)).transpose() {
+            Ok(found) => found.flatten(),
+            Err(why) => return Err(Refusal { why, mac: shown }),
+        };
+        match (proof, shown, there) {
+            (Proof::Address | Proof::Both, Some(shown), Some(there)) if shown != there => {
+                Err(Refusal { why: Why::AddressContradicted, mac: Some(shown) })
+            }
+            (Proof::Token | Proof::Both, None, mac) => Err(Refusal { why: Why::NoToken, mac }),
+            (Proof::Both, Some(shown), None) => Err(Refusal { why: Why::NoSuchHost, mac: Some(shown) }),
+            (_, Some(mac), _) | (Proof::Address, None, Some(mac)) => Ok(mac),
+            (Proof::Address, None, None) => Err(Refusal { why: Why::NoSuchHost, mac: None }),
+        }
+    }
+
+    /// Finds whose a token is: that of a host's present install, given with a script not too long ago.
+    fn holder(&self, token: &str) -> Result<Mac, Refusal> {
+        let mac = BootTokens::claimed(token).ok_or(Refusal { why: Why::BadToken, mac: None })?;
+        let state = self.store.glance();
+        let fresh = |host: &Host| {
+            let age = host.status.last_boot.map(|given| now().duration_since(given));
+            age.is_some_and(|age| age.unsigned_abs() <= self.site.trust.window)
+        };
+        let offered = |host: &Host| host.status.install.as_ref().is_some_and(|install| install.first_offer.is_some());
+        let good = |host: &Arc<Host>| {
+            self.tokens.holds(token, host) && offered(host) && fresh(host) && host.status.phase != Phase::Held
+        };
+        match state.host_by_mac(mac).is_some_and(good) {
+            true => Ok(mac),
+            false => Err(Refusal { why: Why::BadToken, mac: Some(mac) }),
+        }
+    }
+
+    /// Says whether an address is known to be another machine's than the one that is claimed.
+    pub fn contradicts(&self, mac: Mac, address: Option<IpAddr>) -> bool {
+        address.and_then(neighbours::look_up).is_some_and(|neighbour| neighbour != mac)
     }
 
     /// Counts a refusal, and puts it in the machine's timeline.

@@ -37,6 +37,14 @@ class Check:
         return bool(holds)
 
 
+def eventually(look, wait=5):
+    """Waits until a look finds something, and gives it; the last look where it never does."""
+    deadline = time.monotonic() + wait
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
 class Answer:
     def __init__(self, code, headers, body):
         self.code, self.headers, self.body = code, headers, body
@@ -56,8 +64,9 @@ class Answer:
 class Server:
     """One `bootlatch serve` on the loopback of this process's own network namespace."""
 
-    def __init__(self, place, config="", flags=()):
+    def __init__(self, place, config="", flags=(), interface="lo", address="127.0.0.1"):
         self.place, self.config, self.flags = Path(place), config, list(flags)
+        self.interface, self.address = interface, address
         self.state = self.place / "state"
         self.binary = os.environ["BOOTLATCH"]
         self.process = self.token = None
@@ -69,7 +78,7 @@ class Server:
         file.write_text(f'user = "root"\n{self.config}')
         self.log = open(self.place / "log", "ab")
         self.process = subprocess.Popen(
-            [self.binary, "serve", "--config", file, "--interface", "lo", "--address", "127.0.0.1",
+            [self.binary, "serve", "--config", file, "--interface", self.interface, "--address", self.address,
              "--state-dir", self.state, "--firmware-dir", self.place / "firmware", "--http-port", str(PORT), *self.flags],
             stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 30
@@ -100,7 +109,7 @@ class Server:
 
     def ask(self, method, path, body=None, kind=None, token=True, headers=None, source=None):
         """Asks once, over a connection of its own. A body that is no text is sent as JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30, source_address=source and (source, 0))
+        connection = http.client.HTTPConnection(self.address, PORT, timeout=30, source_address=source and (source, 0))
         sent = dict(headers or {})
         if body is not None and not isinstance(body, (str, bytes)):
             body, kind = json.dumps(body), kind or "application/json"
@@ -205,7 +214,7 @@ def basic(user, password):
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def main(run, config="", flags=()):
+def main(run, config="", flags=(), prepare=None, **place_of_server):
     """Runs a test in a network namespace without a name, which goes with it, and says how many checks held."""
     if os.environ.get("BAPI_INSIDE") != str(os.getpid()):
         if "BOOTLATCH" not in os.environ:
@@ -214,9 +223,11 @@ def main(run, config="", flags=()):
         os.environ["BAPI_INSIDE"] = str(os.getpid())
         os.execvp("unshare", ["unshare", "--net", sys.executable, *sys.argv])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    if prepare:
+        prepare()
     check = Check()
     with tempfile.TemporaryDirectory(prefix="bapi-") as place:
-        server = Server(place, config, flags)
+        server = Server(place, config.replace("PLACE", place), flags, **place_of_server)
         try:
             run(server.start(), check)
             check("the server is still there", server.process.poll() is None, server.tail())

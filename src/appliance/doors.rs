@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail};
 
 use crate::config::{Config, DhcpMode, Interface};
 use crate::tftp::serve::{Listener, Ports};
-use crate::{dhcp, ndp};
+use crate::{dhcp, http, ndp};
 
 /// Bounds the TCP connections that wait to be accepted: a hall of racks after a power cut.
 const BACKLOG: i32 = 4096;
@@ -23,6 +23,8 @@ pub struct Doors {
     pub tftp: Vec<Listener>,
     pub http: Vec<std::net::TcpListener>,
     pub api: std::os::unix::net::UnixListener,
+    /// Is the object API's own listener, where it has one.
+    pub objects: Option<http::Socket>,
     pub iscsi: Vec<std::net::TcpListener>,
 }
 
@@ -39,11 +41,13 @@ impl Doors {
             tftp: Vec::new(),
             http: Vec::new(),
             iscsi: Vec::new(),
+            objects: None,
             api: listen_locally(&config.state_dir.join("api.sock"))?,
         };
         for interface in &config.interfaces {
             doors.open_on(interface, config, settings)?;
         }
+        doors.objects = objects(config, doors.address)?;
         Ok(doors)
     }
 
@@ -118,6 +122,18 @@ fn listen(address: SocketAddr, key: &str) -> anyhow::Result<std::net::TcpListene
         Ok(socket.into())
     };
     bind().with_context(|| format!("TCP {address} ({key})"))
+}
+
+fn objects(config: &Config, address: Ipv4Addr) -> anyhow::Result<Option<http::Socket>> {
+    let Some(place) = config.api.listen else { return Ok(None) };
+    let listener = listen(place, "api.listen")?;
+    let Some(tls) = &config.api.tls else { return Ok(Some(http::Socket::Tcp(listener))) };
+    let certificate = match &tls.files {
+        Some(files) => http::Certificate { files: files.clone(), client_ca: None },
+        None => http::Certificate::own(&config.state_dir, &[place.ip(), address.into()])?,
+    };
+    let certificate = http::Certificate { client_ca: tls.client_ca.clone(), ..certificate };
+    Ok(Some(http::Socket::Tls(listener, http::acceptor(&certificate)?)))
 }
 
 fn listen_locally(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {

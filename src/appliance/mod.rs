@@ -3,6 +3,7 @@
 mod attach;
 mod boot_files;
 mod doors;
+mod keys;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::fleet::lifecycle::{Change as Life, is_overdue};
 use crate::gate::{Booting, Gate};
 use crate::http;
 use crate::media::Media;
-use crate::store::{self, Change, Sighting, Store};
+use crate::store::{self, Change, Seal, Sighting, Store};
 use crate::token::BootTokens;
 use crate::{dhcp, manifest, ndp, privileges};
 
@@ -47,11 +48,14 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let lock = lock(&config.state_dir)?;
     let doors = Doors::open(&config, &dhcp_settings(&config))?;
     let programs = boot_files::read_programs(&config)?;
+    let key = config.api.key_file.as_deref().map(keys::read).transpose()?;
+    let seal =
+        key.map(|key| Seal::new(&key).ok_or_else(|| anyhow!("api.key_file: the key is of no use"))).transpose()?;
     if let Some(user) = &user {
         user.own(&config.state_dir)?;
         user.become_it()?;
     }
-    let (store, writer) = Store::open(&config.state_dir, config.install.clone())?;
+    let (store, writer) = Store::open_sealed(&config.state_dir, config.install.clone(), seal)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
     let ended = runtime.block_on(Appliance::new(config, doors, programs, store, isos)?.live());
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -117,6 +121,7 @@ impl Appliance {
             http: (doors.address, config.http_port).into(),
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
+            trust: config.trust,
         });
         let places = Places { isos, site: site.clone() };
         let gate = Arc::new(Gate {
@@ -149,9 +154,18 @@ impl Appliance {
         for listener in doors.iscsi {
             services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
         }
-        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), tokens);
-        let mut http_doors: Vec<_> = doors.http.into_iter().map(http::Door::Tcp).collect();
-        http_doors.push(http::Door::Unix(doors.api));
+        let access =
+            http::Access { tokens, trust_loopback: config.api.trust_loopback, proxies: config.api.proxies.clone() };
+        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), access);
+        let door = |socket, serves| http::Door { socket, serves };
+        let machines = match doors.objects {
+            Some(_) => http::Serves::Machines,
+            None => http::Serves::Everything,
+        };
+        let mut http_doors: Vec<_> =
+            doors.http.into_iter().map(|listener| door(http::Socket::Tcp(listener), machines)).collect();
+        let objects = doors.objects.into_iter().chain([http::Socket::Unix(doors.api)]);
+        http_doors.extend(objects.map(|socket| door(socket, http::Serves::Everything)));
         let until = stopped.clone();
         services.spawn(async move {
             http::serve(http_doors, Arc::new(shared), until).await;

@@ -23,6 +23,26 @@ pub struct Site {
     pub iscsi: SocketAddr,
     /// Is the beginning of every target's name, as in `iqn.2026-11.org.bootlatch`.
     pub iqn: String,
+    pub trust: Trust,
+}
+
+/// Says what a machine shows before it is given a config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trust {
+    pub config: Proof,
+    /// Is how long a token is good for.
+    pub window: std::time::Duration,
+}
+
+/// Names what proves that a config goes to its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The address that the machine asks from; a token where the address tells nothing.
+    Address,
+    /// The token of the machine's script, wherever it comes from.
+    Token,
+    /// The token, from the machine's address.
+    Both,
 }
 
 impl Site {
@@ -92,6 +112,7 @@ pub mod tests {
             http: SocketAddr::new(address, 80),
             iscsi: SocketAddr::new(address, 3260),
             iqn: "iqn.2026-11.org.bootlatch".into(),
+            trust: Trust { config: Proof::Address, window: Duration::from_secs(3600) },
         }
     }
 

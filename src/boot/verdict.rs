@@ -70,6 +70,8 @@ reasons! {
         NoSuchHost => "no host is known by this address",
         RuleUnfit => "the site's rule for machines never seen before cannot be applied",
         AddressContradicted => "the address belongs to another machine",
+        NoToken => "the request carries no token of a script, and the site asks for one",
+        BadToken => "the token is none that this server gave to the machine, or its time is over",
         StoreUnavailable => "the state could not be written",
     }
 }

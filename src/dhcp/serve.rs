@@ -125,6 +125,7 @@ pub fn spawn(
     runtime: tokio::runtime::Handle,
     stop: OwnedFd,
 ) -> io::Result<Service> {
+    warn_of_neighbours(&settings, &gate);
     let link = |(index, door): (usize, Door)| {
         tracing::info!(interface = door.name, address = %door.address, mode = ?door.mode, "DHCP answers");
         let site = Arc::new(gate.site.reached_at(door.address.into()));
@@ -155,6 +156,25 @@ pub fn spawn(
     let responder = Responder { links, desk, waited, wake };
     let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || responder.run(&stop))?;
     Ok(Service { thread, progress: Progress(progress) })
+}
+
+/// Warns where the kernel will not keep as many neighbours as there may be machines: beyond this many it can
+/// neither send to new ones nor receive from them, and says so to nobody.
+fn warn_of_neighbours(settings: &Settings, gate: &Gate) {
+    const LIMIT: &str = "/proc/sys/net/ipv4/neigh/default/gc_thresh3";
+    let Some(limit) = std::fs::read_to_string(LIMIT).ok().and_then(|text| text.trim().parse::<usize>().ok()) else {
+        return;
+    };
+    let pools = settings.subnets.iter().flat_map(|subnet| &subnet.pools);
+    let leases: usize = pools.map(|pool| (u32::from(*pool.end()) - u32::from(*pool.start())) as usize + 1).sum();
+    let machines = leases.max(gate.store.glance().hosts().count());
+    if machines > limit {
+        tracing::warn!(
+            machines,
+            limit,
+            "more machines than the kernel keeps neighbours: raise net.ipv4.neigh.default.gc_thresh3"
+        );
+    }
 }
 
 struct Responder {

@@ -91,7 +91,21 @@ impl Server {
     }
 
     fn scope_of(&mut self, address: Ipv4Addr) -> Option<&mut Scope> {
-        self.scopes.iter_mut().find(|scope| scope.leases.subnet().net.contains(&address))
+        self.place_of(address).map(|place| &mut self.scopes[place])
+    }
+
+    fn place_of(&self, address: Ipv4Addr) -> Option<usize> {
+        self.scopes.iter().position(|scope| scope.leases.subnet().net.contains(&address))
+    }
+
+    /// Finds the subnet of the link that a client is on: a relay's word, the address that it renews through
+    /// a router, or our own interface.
+    fn place(&self, request: &Request<'_>, ours: Ipv4Addr) -> Option<usize> {
+        if let Some(link) = request.link() {
+            return self.place_of(link);
+        }
+        let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
+        own.and_then(|own| self.place_of(own)).or_else(|| self.place_of(ours))
     }
 
     /// Says what a client's message comes to.
@@ -100,8 +114,8 @@ impl Server {
     /// Why nothing is done.
     pub fn answer(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, Drop> {
         let (authoritative, probes) = (self.authoritative, self.probes);
-        let link = link(request, context.ours);
-        let scope = self.scope_of(link).ok_or(Drop::NoSubnet)?;
+        let place = self.place(request, context.ours).ok_or(Drop::NoSubnet)?;
+        let scope = &mut self.scopes[place];
         match request.kind {
             MessageType::Discover => scope.discover(request, context, probes),
             MessageType::Request => scope.request(request, context, authoritative),
@@ -111,12 +125,6 @@ impl Server {
             _ => Err(Drop::NotARequest),
         }
     }
-}
-
-/// Finds the link that a client is on: a relay's word, the address that it renews, or our own interface.
-fn link(request: &Request<'_>, ours: Ipv4Addr) -> Ipv4Addr {
-    let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
-    request.link().or(own).unwrap_or(ours)
 }
 
 impl Scope {

@@ -41,7 +41,7 @@ impl LeaseTimes {
     /// Gives the same for a shorter lease, which a client asked for.
     pub fn at_most(self, seconds: u32) -> Self {
         let wanted = Duration::from_secs(seconds.into());
-        if wanted < self.lease { Self::of(wanted.max(Self::LEAST)) } else { self }
+        if wanted < self.lease { Self::of(wanted.max(Self::LEAST).min(self.lease)) } else { self }
     }
 
     /// Is the shortest lease, whatever a client asks for.

@@ -1,5 +1,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
+use ipnet::IpNet;
 
 use super::{Peer, Trust};
 
@@ -15,6 +17,8 @@ use super::{Peer, Trust};
 pub enum Role {
     /// May ask what machines ask, and nothing else.
     Nobody,
+    /// May read.
+    Viewer,
     /// May do everything.
     Admin,
 }
@@ -22,6 +26,7 @@ pub enum Role {
 /// Holds the bearer tokens of the object API.
 pub struct Tokens {
     admin: String,
+    viewer: String,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -31,35 +36,71 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Reads the admin's token from a state directory, making it (file mode 0600) at the first start.
+    /// Reads the tokens of a state directory, making them (file mode 0600) at the first start.
     ///
     /// # Errors
-    /// The file can be neither read nor made, or is empty.
+    /// A file that can be neither read nor made, or is empty.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
-        let path = state_dir.join("admin.token");
-        match read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => return other.map(|admin| Self { admin }),
-        }
-        let admin = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(admin.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        Ok(Self { admin })
+        let admin = read_or_make(&state_dir.join("admin.token"))?;
+        let viewer = read_or_make(&state_dir.join("viewer.token"))?;
+        Ok(Self { admin, viewer })
     }
+}
 
+/// Says who may do what, and whose word is believed about where a request comes from.
+#[derive(Debug)]
+pub struct Access {
+    pub tokens: Tokens,
+    /// Says whether who asks from this machine needs no token.
+    pub trust_loopback: bool,
+    /// Lists the proxies whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<IpNet>,
+}
+
+impl Access {
     /// Finds what a request may do, by where it comes from and the token that it carries.
     pub fn role(&self, peer: &Peer, headers: &HeaderMap) -> Role {
-        if peer.trust == Trust::Local {
+        let here = self.trust_loopback && peer.address.is_some_and(|address| address.is_loopback());
+        if peer.trust == Trust::Proven || here {
             return Role::Admin;
         }
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         match header.and_then(token) {
-            Some(token) if same(token.as_bytes(), self.admin.as_bytes()) => Role::Admin,
+            Some(token) if same(token.as_bytes(), self.tokens.admin.as_bytes()) => Role::Admin,
+            Some(token) if same(token.as_bytes(), self.tokens.viewer.as_bytes()) => Role::Viewer,
             _ => Role::Nobody,
         }
     }
+
+    /// Finds who asked a proxy of ours: the nearest address on the request's way that is no such proxy.
+    pub fn origin(&self, peer: Peer, headers: &HeaderMap) -> Peer {
+        let ours = |address: IpAddr| self.proxies.iter().any(|net| net.contains(&address));
+        let Some(address) = peer.address.filter(|address| ours(*address)) else { return peer };
+        let values = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let way: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+        let mut nearest = Some(address);
+        for hop in way.into_iter().rev() {
+            // A hop that is no address hides everything behind it: then nobody is known to ask.
+            nearest = hop.parse::<IpAddr>().ok().map(|hop| hop.to_canonical());
+            if nearest.is_none_or(|address| !ours(address)) {
+                break;
+            }
+        }
+        Peer { address: nearest, ..peer }
+    }
+}
+
+fn read_or_make(path: &Path) -> io::Result<String> {
+    match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(token.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    Ok(token)
 }
 
 /// Takes the token out of `Bearer TOKEN`, or of `Basic` as its password, whoever the user is.
@@ -95,28 +136,60 @@ fn same(one: &[u8], two: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn role(tokens: &Tokens, trust: Trust, header: &str) -> Role {
+    fn access(place: &Path) -> Access {
+        Access {
+            tokens: Tokens::open(place).unwrap(),
+            trust_loopback: false,
+            proxies: vec!["10.0.0.0/24".parse().unwrap()],
+        }
+    }
+
+    fn role(access: &Access, trust: Trust, header: &str) -> Role {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, header.parse().unwrap());
-        tokens.role(&Peer { address: None, local: None, trust }, &headers)
+        access.role(&Peer { address: None, local: None, trust }, &headers)
     }
 
     #[test]
-    fn a_token_is_made_once_and_asked_for_from_the_network() {
+    fn tokens_are_made_once_and_asked_for_from_the_network() {
         use std::os::unix::fs::PermissionsExt;
         let place = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(place.path()).unwrap();
-        let file = place.path().join("admin.token");
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        let again = Tokens::open(place.path()).unwrap();
-        assert_eq!(again.admin, tokens.admin);
+        let access = access(place.path());
+        for name in ["admin.token", "viewer.token"] {
+            assert_eq!(place.path().join(name).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let tokens = &access.tokens;
+        assert_eq!(Tokens::open(place.path()).unwrap().admin, tokens.admin);
         let basic = format!("Basic {}", STANDARD.encode(format!("admin:{}", tokens.admin)));
         for header in [&format!("Bearer {}", tokens.admin), &basic] {
-            assert_eq!(role(&tokens, Trust::Network, header), Role::Admin);
+            assert_eq!(role(&access, Trust::Network, header), Role::Admin);
         }
-        for header in ["", "Bearer ", "Bearer x", &format!("Basic {}", tokens.admin)] {
-            assert_eq!(role(&tokens, Trust::Network, header), Role::Nobody, "{header}");
+        assert_eq!(role(&access, Trust::Network, &format!("Bearer {}", tokens.viewer)), Role::Viewer);
+        for header in ["", "Bearer ", "Bearer x", "Basic x", &format!("Basic {}", tokens.admin)] {
+            assert_eq!(role(&access, Trust::Network, header), Role::Nobody, "{header}");
         }
-        assert_eq!(role(&tokens, Trust::Local, ""), Role::Admin);
+        assert_eq!(role(&access, Trust::Proven, ""), Role::Admin);
+    }
+
+    #[test]
+    fn a_forwarded_address_is_believed_of_our_proxies_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let access = access(place.path());
+        let origin = |from: &str, way: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", way.parse().unwrap());
+            let peer = Peer { address: from.parse().ok(), local: None, trust: Trust::Network };
+            access.origin(peer, &headers).address.map(|address| address.to_string())
+        };
+        let rows = [
+            ("192.168.1.9", "10.9.9.9", Some("192.168.1.9")),
+            ("10.0.0.1", "192.168.1.9", Some("192.168.1.9")),
+            ("10.0.0.1", "1.2.3.4, 192.168.1.9, 10.0.0.2", Some("192.168.1.9")),
+            ("10.0.0.1", "1.2.3.4, unknown", None),
+            ("10.0.0.1", "10.0.0.7", Some("10.0.0.7")),
+        ];
+        for (from, way, expected) in rows {
+            assert_eq!(origin(from, way).as_deref(), expected, "{from} {way}");
+        }
     }
 }

@@ -1,17 +1,17 @@
 //! What machines ask. Every answer that decides anything comes from the gate.
 
-use std::net::IpAddr;
 use std::path::{Component, Path};
 use std::str::FromStr;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
-use crate::boot::{self, Drop, Facts, Firmware, Form, Loading, Stage, Why};
+use crate::boot::{self, Drop, Facts, Firmware, Form, Loading, Stage, Verdict, Why};
 use crate::event::Protocol;
-use crate::fleet::{Architecture, Format, Mac};
+use crate::fleet::{Architecture, Mac};
+use crate::gate::Ruling;
 
-use super::reply::{self, Reply, bytes, text};
+use super::reply::{Reply, bytes, text};
 use super::{Peer, Shared};
 
 /// Bounds a boot program, which is read whole.
@@ -71,7 +71,8 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, peek: bool) -> 
         Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
         None => return refuse(shared, peer, "name the machine: ?mac=52:54:00:12:34:56"),
     };
-    let picked = query.choose.as_deref().and_then(|name| name.parse().ok()).filter(|_| !peek);
+    let believed = !peek && !shared.gate.contradicts(mac, peer.address);
+    let picked = query.choose.as_deref().and_then(|name| name.parse().ok()).filter(|_| believed);
     if let Some(image) = picked
         && let Err(why) = shared.gate.choose(mac, &image).await
     {
@@ -88,11 +89,28 @@ fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
 async fn decided(shared: &Shared, peer: &Peer, mac: Mac, firmware: Option<Firmware>, form: Form, peek: bool) -> Reply {
     let gate = &shared.gate;
     let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address, uuid: None };
-    // A HEAD only looks: nothing has been offered to who did not read it.
-    let ruling = if peek { gate.look(&facts) } else { gate.script(&facts).await };
+    // The script of a machine is not given, nor its install begun, to who is known to be another.
+    let ruling = match (gate.contradicts(mac, peer.address), peek) {
+        (true, _) => {
+            gate.refused(&facts, Protocol::Http, Why::AddressContradicted);
+            Ruling::ignore(Why::AddressContradicted)
+        }
+        // A HEAD only looks: nothing has been offered to who did not read it.
+        (false, true) => gate.look(&facts),
+        (false, false) => gate.script(&facts).await,
+    };
     let script = gate.render(&facts, &ruling, form, peer.local);
     gate.counters.answer(Protocol::Http);
     text(StatusCode::OK, script)
+}
+
+/// Answers `/api/v1/ipxe/localboot`: the way to the disk, whoever asks.
+pub fn local(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
+    let mac = query.mac.as_deref().and_then(|mac| mac.parse().ok()).unwrap_or(Mac([0; 6]));
+    let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: peer.address, uuid: None };
+    let host = shared.gate.store.glance().host_by_mac(mac).cloned();
+    let ruling = Ruling { verdict: Verdict::LocalDisk(Why::NothingAssigned), host };
+    text(StatusCode::OK, shared.gate.render(&facts, &ruling, Form::Ipxe, peer.local))
 }
 
 /// Answers `/boot.ipxe`: the script that comes back with what iPXE knows of its machine.
@@ -143,91 +161,4 @@ async fn read_program(directory: &Path, name: &str) -> Option<Vec<u8>> {
         return None;
     }
     tokio::fs::read(&path).await.ok()
-}
-
-/// Answers `/api/v1/bootconfig`: the config of the machine at this source address.
-pub async fn config(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
-    let facts = match who(shared, peer) {
-        Ok(facts) => facts,
-        Err(reply) => return *reply,
-    };
-    let (_, config) = match shared.gate.configure(&facts).await {
-        Ok(found) => found,
-        Err(why) => return sent_away(shared, &facts, why),
-    };
-    let Some(content) = config.file(query.file.as_deref()) else {
-        let wanted = query.file.as_deref().unwrap_or(config.spec.format.main_file());
-        let names: Vec<_> = config.spec.data.keys().map(String::as_str).collect();
-        let message = format!("the config {} has no {wanted}: it has {}\n", config.metadata.name, names.join(", "));
-        return text(StatusCode::NOT_FOUND, message);
-    };
-    shared.gate.counters.answer(Protocol::Http);
-    let kind = match query.file.as_deref() {
-        Some(file) if file != config.spec.format.main_file() => by_suffix(config.spec.format, file),
-        _ => config.spec.format.media_type(),
-    };
-    bytes(StatusCode::OK, HeaderValue::from_static(kind), content.to_owned())
-}
-
-fn by_suffix(format: Format, file: &str) -> &'static str {
-    match format {
-        Format::Ignition if file.ends_with(".ign") => format.media_type(),
-        _ => "text/plain",
-    }
-}
-
-/// Answers `POST /api/v1/boot-complete`, and cloud-init's `phone_home`: the machine is installed.
-pub async fn complete(shared: &Shared, peer: &Peer) -> Reply {
-    let facts = match who(shared, peer) {
-        Ok(facts) => facts,
-        Err(reply) => return *reply,
-    };
-    match shared.gate.complete(&facts).await {
-        Ok(host) => {
-            shared.gate.counters.answer(Protocol::Http);
-            let name = host.metadata.name.as_str();
-            reply::json(StatusCode::OK, &serde_json::json!({"status": "ok", "host": name, "image": "localboot"}))
-        }
-        Err(crate::store::Error::Unavailable(_)) => sent_away(shared, &facts, Why::StoreUnavailable),
-        Err(_) => sent_away(shared, &facts, Why::NoSuchHost),
-    }
-}
-
-/// Finds out whose machine asks.
-fn who(shared: &Shared, peer: &Peer) -> Result<Facts, Box<Reply>> {
-    let Some(address) = peer.address else {
-        return Err(text(StatusCode::BAD_REQUEST, "a machine is known by its address: ask over TCP\n").into());
-    };
-    match shared.gate.whose(address) {
-        Ok(Some(mac)) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: Some(address), uuid: None }),
-        Ok(None) => Err(stranger(shared, address, Why::NoSuchHost).into()),
-        Err(why) => Err(stranger(shared, address, why).into()),
-    }
-}
-
-fn stranger(shared: &Shared, address: IpAddr, why: Why) -> Reply {
-    shared.gate.counters.refuse(Protocol::Http, why, Some(address));
-    text(code(why), format!("{why} ({address})\n"))
-}
-
-fn sent_away(shared: &Shared, facts: &Facts, why: Why) -> Reply {
-    shared.gate.refused(facts, Protocol::Http, why);
-    text(code(why), format!("{why}\n"))
-}
-
-fn code(why: Why) -> StatusCode {
-    match why {
-        Why::AddressContradicted | Why::HeldByOperator => StatusCode::FORBIDDEN,
-        Why::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-        Why::NeverSeenIgnored
-        | Why::NothingAssigned
-        | Why::InstallDone
-        | Why::InstallFailed
-        | Why::OffersUsedUp
-        | Why::NoProgram
-        | Why::OtherImage
-        | Why::NoConfig
-        | Why::NoSuchHost
-        | Why::RuleUnfit => StatusCode::NOT_FOUND,
-    }
 }

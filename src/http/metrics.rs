@@ -15,6 +15,7 @@ pub fn metrics(shared: &Shared) -> Reply {
         ("answered", "Requests of machines that were answered."),
         ("refused", "Requests that a decision sent away, by reason."),
         ("dropped", "Packets and requests that never reached a decision, by reason."),
+        ("found", "Other boot servers that appeared on our networks."),
     ] {
         let _ = writeln!(out, "# HELP bootlatch_{name}_total {help}\n# TYPE bootlatch_{name}_total counter");
         for (_, protocol, reason, count) in shared.gate.counters.list().into_iter().filter(|row| row.0 == name) {

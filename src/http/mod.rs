@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod boot;
+mod config;
 mod discovery;
 mod image;
 mod install;
@@ -19,9 +20,11 @@ mod select;
 mod serve;
 mod status;
 mod table;
+mod tls;
 mod upload;
 mod view;
 mod watch;
 
-pub use auth::{Role, Tokens};
-pub use serve::{Door, Peer, Shared, Trust, serve};
+pub use auth::{Access, Role, Tokens};
+pub use serve::{Door, Peer, Serves, Shared, Socket, Trust, serve};
+pub use tls::{Certificate, acceptor};

@@ -12,7 +12,9 @@ use super::boot::{self, Query};
 use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
-use super::{Peer, Role, Shared, discovery, image, install, list, metrics, objects, openapi, upload, watch};
+use super::{
+    Peer, Role, Serves, Shared, config, discovery, image, install, list, metrics, objects, openapi, upload, watch,
+};
 
 /// Tells when the server is to stop.
 pub type Stop = tokio::sync::watch::Receiver<bool>;
@@ -21,41 +23,73 @@ pub type Stop = tokio::sync::watch::Receiver<bool>;
 const SEGMENTS: usize = 16;
 
 /// Answers a request: a machine's by what it is, anybody else's by the role that they prove.
-pub async fn answer(shared: &Shared, peer: Peer, request: Request<Incoming>, stop: &Stop) -> Reply {
+pub async fn answer(shared: &Shared, peer: Peer, serves: Serves, request: Request<Incoming>, stop: &Stop) -> Reply {
     let path = request.uri().path().to_owned();
     let path = percent_encoding::percent_decode_str(&path).decode_utf8().unwrap_or(Cow::Borrowed(""));
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect();
-    let peek = *request.method() == Method::HEAD;
-    let query = || Query::parse(request.uri().query());
+    let peer = shared.access.origin(peer, request.headers());
+    if let Some(reply) = machines(shared, &peer, &path, &parts, &request).await {
+        return reply;
+    }
     match (request.method(), parts.as_slice()) {
-        (&Method::GET | &Method::HEAD, ["ipxe"] | ["api", "v1", "ipxe", "boot"]) => {
-            boot::script(shared, &peer, &query(), peek).await
-        }
-        (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared),
-        (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
-            boot::beside(shared, &peer, mac, file, peek).await
-        }
-        (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
-            let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
-            image::image(shared, &peer, inner, &query(), request.headers(), peek).await
-        }
-        (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => boot::config(shared, &peer, &query()).await,
-        (&Method::POST, ["api", "v1", "boot-complete"] | ["phone_home" | "phone-home", ..]) => {
-            boot::complete(shared, &peer).await
-        }
         (&Method::GET | &Method::HEAD, ["healthz" | "readyz" | "livez"]) => text(StatusCode::OK, "ok"),
         (&Method::GET | &Method::HEAD, ["metrics"]) => metrics::metrics(shared),
         (&Method::GET | &Method::HEAD, ["version"]) => discovery::version(),
-        (_, ["api" | "apis" | "openapi", ..]) => {
-            let role = shared.tokens.role(&peer, request.headers());
-            let answered = match role {
-                Role::Nobody => Err(Status::unauthorized()),
-                Role::Admin => api(shared, &parts, request, stop).await,
+        (_, ["api" | "apis" | "openapi", ..]) if serves == Serves::Everything => {
+            let answered = match (shared.access.role(&peer, request.headers()), request.method()) {
+                (Role::Nobody, _) => Err(Status::unauthorized()),
+                (Role::Viewer, method) if !matches!(*method, Method::GET | Method::HEAD) => {
+                    Err(Status::forbidden("a viewer only reads: this needs the admin's token"))
+                }
+                (Role::Viewer | Role::Admin, _) => api(shared, &parts, request, stop).await,
             };
             answered.unwrap_or_else(|status| status.reply())
         }
         _ => Status::no_route().reply(),
     }
+}
+
+/// Answers what machines ask; nothing where the request is none of theirs.
+async fn machines(
+    shared: &Shared,
+    peer: &Peer,
+    path: &str,
+    parts: &[&str],
+    request: &Request<Incoming>,
+) -> Option<Reply> {
+    let peek = *request.method() == Method::HEAD;
+    let query = || Query::parse(request.uri().query());
+    Some(match (request.method(), parts) {
+        (&Method::GET | &Method::HEAD, ["ipxe"] | ["api", "v1", "ipxe", "boot"]) => {
+            boot::script(shared, peer, &query(), peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["api", "v1", "ipxe", "localboot"]) => boot::local(shared, peer, &query()),
+        (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared),
+        (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
+            boot::beside(shared, peer, mac, file, peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
+            let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
+            image::image(shared, peer, inner, &query(), request.headers(), peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => {
+            let Query { token, file, .. } = query();
+            config::config(shared, peer, token.as_deref(), file.as_deref()).await
+        }
+        (&Method::GET | &Method::HEAD, ["config", token]) => {
+            config::config(shared, peer, Some(token), query().file.as_deref()).await
+        }
+        (&Method::GET | &Method::HEAD, ["config", token, file]) => {
+            config::config(shared, peer, Some(token), Some(file)).await
+        }
+        (&Method::GET | &Method::HEAD, ["nocloud", token, file]) => config::nocloud(shared, peer, token, file).await,
+        (&Method::GET | &Method::HEAD, ["get_ignition"]) => config::named(shared, peer, query().token.as_deref()).await,
+        (&Method::POST, ["api", "v1", "boot-complete"] | ["phone_home" | "phone-home"]) => {
+            config::complete(shared, peer, query().token.as_deref()).await
+        }
+        (&Method::POST, ["phone_home" | "phone-home", token]) => config::complete(shared, peer, Some(token)).await,
+        _ => return None,
+    })
 }
 
 async fn api(shared: &Shared, parts: &[&str], request: Request<Incoming>, stop: &Stop) -> Result<Reply, Status> {

@@ -8,16 +8,18 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::admit::Places;
 use crate::gate::Gate;
 
 use super::list::Pages;
-use super::{Tokens, routes};
+use super::{Access, routes};
 
 /// Bounds the connections; beyond it they wait in the kernel's backlog.
 const CONNECTIONS_AT_ONCE: usize = 8192;
@@ -26,6 +28,10 @@ const HEADER_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 64;
 /// Is how long a connection may take to send a request's headers, or stay idle.
 const HEADER_WAIT: Duration = Duration::from_secs(60);
+/// Is how long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Is how often a connection on which nothing happens is asked whether its other end is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Is how long requests under way may take to end once the server is told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -35,13 +41,13 @@ pub struct Shared {
     pub gate: Arc<Gate>,
     pub places: Places,
     pub firmware_dir: PathBuf,
-    pub tokens: Tokens,
+    pub access: Access,
     pub(super) pages: Pages,
 }
 
 impl Shared {
-    pub fn new(gate: Arc<Gate>, places: Places, firmware_dir: PathBuf, tokens: Tokens) -> Self {
-        Self { gate, places, firmware_dir, tokens, pages: Pages::default() }
+    pub fn new(gate: Arc<Gate>, places: Places, firmware_dir: PathBuf, access: Access) -> Self {
+        Self { gate, places, firmware_dir, access, pages: Pages::default() }
     }
 }
 
@@ -60,34 +66,62 @@ pub struct Peer {
 pub enum Trust {
     /// Needs a token for the object API.
     Network,
-    /// Came over the unix socket, which the file system guards.
-    Local,
+    /// Came over the unix socket, which the file system guards, or with a certificate of an admin's.
+    Proven,
 }
 
-/// Is a socket that is served, bound and listening already.
+/// Is a socket that is served, bound and listening already, and what is served there.
 #[derive(Debug)]
-pub enum Door {
+pub struct Door {
+    pub socket: Socket,
+    pub serves: Serves,
+}
+
+pub enum Socket {
     Tcp(std::net::TcpListener),
+    Tls(std::net::TcpListener, TlsAcceptor),
     Unix(std::os::unix::net::UnixListener),
 }
 
-#[derive(Debug)]
-enum OpenDoor {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(listener) | Self::Tls(listener, _) => listener.fmt(out),
+            Self::Unix(listener) => listener.fmt(out),
+        }
+    }
 }
 
+/// Says what a door leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    Everything,
+    /// What machines ask, and nothing of the object API.
+    Machines,
+}
+
+/// Is an accepted connection, before any of its bytes were read.
 enum Caller {
-    Tcp(TcpStream, Peer),
+    Tcp(TcpStream, SocketAddr),
+    Tls(TcpStream, SocketAddr, TlsAcceptor),
     Unix(UnixStream),
 }
 
-impl Door {
+enum OpenDoor {
+    Tcp(TcpListener, Option<TlsAcceptor>),
+    Unix(UnixListener),
+}
+
+impl Socket {
     fn open(self) -> io::Result<OpenDoor> {
         match self {
             Self::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
-                TcpListener::from_std(listener).map(OpenDoor::Tcp)
+                Ok(OpenDoor::Tcp(TcpListener::from_std(listener)?, None))
+            }
+            Self::Tls(listener, acceptor) => {
+                listener.set_nonblocking(true)?;
+                Ok(OpenDoor::Tcp(TcpListener::from_std(listener)?, Some(acceptor)))
             }
             Self::Unix(listener) => {
                 listener.set_nonblocking(true)?;
@@ -100,14 +134,51 @@ impl Door {
 impl OpenDoor {
     async fn accept(&self) -> io::Result<Caller> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, acceptor) => {
                 let (stream, from) = listener.accept().await?;
                 // Without it, small ranges wait for the other side's delayed acknowledgement.
                 stream.set_nodelay(true)?;
-                let local = Some(canonical(stream.local_addr()?));
-                Ok(Caller::Tcp(stream, Peer { address: Some(canonical(from)), local, trust: Trust::Network }))
+                // A watch's client that went away without a word is noticed.
+                let alive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+                SockRef::from(&stream).set_tcp_keepalive(&alive)?;
+                Ok(match acceptor {
+                    Some(acceptor) => Caller::Tls(stream, from, acceptor.clone()),
+                    None => Caller::Tcp(stream, from),
+                })
             }
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Caller::Unix(stream)),
+        }
+    }
+}
+
+impl Caller {
+    /// Serves the connection to its end.
+    async fn attend(self, serves: Serves, shared: Arc<Shared>, shutdown: watch::Receiver<bool>) {
+        let from_network = |stream: &TcpStream, from| Peer {
+            address: Some(canonical(from)),
+            local: stream.local_addr().ok().map(canonical),
+            trust: Trust::Network,
+        };
+        match self {
+            Self::Tcp(stream, from) => {
+                let peer = from_network(&stream, from);
+                converse(stream, peer, serves, shared, shutdown).await;
+            }
+            Self::Unix(stream) => {
+                let peer = Peer { address: None, local: None, trust: Trust::Proven };
+                converse(stream, peer, serves, shared, shutdown).await;
+            }
+            Self::Tls(stream, from, acceptor) => {
+                let peer = from_network(&stream, from);
+                let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+                let Ok(Ok(stream)) = shaken else { return tracing::debug!(%from, "no TLS handshake") };
+                // The handshake took only certificates of the authority that the site names.
+                let trust = match stream.get_ref().1.peer_certificates() {
+                    Some([_, ..]) => Trust::Proven,
+                    _ => Trust::Network,
+                };
+                converse(stream, Peer { trust, ..peer }, serves, shared, shutdown).await;
+            }
         }
     }
 }
@@ -117,15 +188,22 @@ pub async fn serve(doors: Vec<Door>, shared: Arc<Shared>, shutdown: watch::Recei
     let room = Arc::new(Semaphore::new(CONNECTIONS_AT_ONCE));
     let mut open = JoinSet::new();
     for door in doors {
-        match door.open() {
-            Ok(door) => drop(open.spawn(attend(door, shared.clone(), room.clone(), shutdown.clone()))),
+        let serves = door.serves;
+        match door.socket.open() {
+            Ok(door) => drop(open.spawn(attend(door, serves, shared.clone(), room.clone(), shutdown.clone()))),
             Err(error) => tracing::error!(%error, "a listening socket cannot be served"),
         }
     }
     while open.join_next().await.is_some() {}
 }
 
-async fn attend(door: OpenDoor, shared: Arc<Shared>, room: Arc<Semaphore>, mut shutdown: watch::Receiver<bool>) {
+async fn attend(
+    door: OpenDoor,
+    serves: Serves,
+    shared: Arc<Shared>,
+    room: Arc<Semaphore>,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let next = async {
@@ -138,12 +216,8 @@ async fn attend(door: OpenDoor, shared: Arc<Shared>, room: Arc<Semaphore>, mut s
         };
         let (shared, shutdown) = (shared.clone(), shutdown.clone());
         match caller {
-            Ok(Caller::Tcp(stream, peer)) => drop(connections.spawn(async move {
-                converse(stream, peer, shared, shutdown).await;
-                drop(permit);
-            })),
-            Ok(Caller::Unix(stream)) => drop(connections.spawn(async move {
-                converse(stream, Peer { address: None, local: None, trust: Trust::Local }, shared, shutdown).await;
+            Ok(caller) => drop(connections.spawn(async move {
+                caller.attend(serves, shared, shutdown).await;
                 drop(permit);
             })),
             Err(error) => pause(&error).await,
@@ -182,13 +256,14 @@ async fn finish(mut connections: JoinSet<()>) {
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
+    serves: Serves,
     shared: Arc<Shared>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let stop = shutdown.clone();
     let answer = service_fn(|request| {
         let (shared, stop) = (shared.clone(), stop.clone());
-        async move { Ok::<_, Infallible>(routes::answer(&shared, peer, request, &stop).await) }
+        async move { Ok::<_, Infallible>(routes::answer(&shared, peer, serves, request, &stop).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

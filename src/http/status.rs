@@ -77,6 +77,10 @@ impl Status {
         Self::failure(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
     /// Says that a place in the past is no longer known.
     pub fn gone(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::GONE, "Expired", message)

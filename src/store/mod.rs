@@ -5,6 +5,7 @@
 
 mod apply;
 mod history;
+mod seal;
 mod snapshot;
 mod sqlite;
 mod writer;
@@ -23,6 +24,7 @@ use crate::fleet::rules::Invalid;
 use crate::fleet::{Architecture, Host, Key, Lease, Mac, Object};
 
 pub use history::{Past, TooOld, Verb};
+pub use seal::Seal;
 pub use snapshot::Snapshot;
 
 /// Bounds the changes that wait for the writer; senders wait beyond it.
@@ -105,9 +107,21 @@ impl Store {
     /// # Errors
     /// A file that cannot be opened or is no state of ours, with its path.
     pub fn open(directory: &Path, policy: Policy) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
+        Self::open_sealed(directory, policy, None)
+    }
+
+    /// Opens the state as `open` does; what is written is encrypted under the key, and what was not yet is.
+    ///
+    /// # Errors
+    /// As `open`; and what is encrypted under another key, or under one that is not given.
+    pub fn open_sealed(
+        directory: &Path,
+        policy: Policy,
+        seal: Option<Seal>,
+    ) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
         let path = directory.join("bootlatch.db");
         let unavailable = |error: sqlite::Trouble| Error::Unavailable(format!("{}: {error}", path.display()).into());
-        let (disk, first) = sqlite::Disk::open(&path).map_err(unavailable)?;
+        let (disk, first) = sqlite::Disk::open(&path, seal).map_err(unavailable)?;
         let reader = sqlite::Reader::open(&path).map_err(unavailable)?;
         let (changes, waiting) = mpsc::channel(WAITING_CHANGES);
         let (entries, noted) = mpsc::channel(WAITING_ENTRIES);

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use crate::event::Entry;
 use crate::fleet::{Held, Key, Kind, Lease, Mac, Name, Object};
 
-use super::{Past, Snapshot, Verb};
+use super::{Past, Seal, Snapshot, Verb, seal};
 
 /// Is the schema's version, in SQLite's `user_version`. Each step up is one entry of `MIGRATIONS`.
 const MIGRATIONS: &[&str] = &[
@@ -39,24 +39,33 @@ pub enum Trouble {
     Newer { found: u32, known: u32 },
     #[error("the object {key} in it makes no sense: {message}")]
     Object { key: String, message: String },
+    #[error("the object {key} in it is encrypted, and not under the key that api.key_file gives")]
+    Sealed { key: String },
+    #[error("it could not be encrypted")]
+    Unsealable,
 }
 
 /// Is the writer's connection.
 #[derive(Debug)]
 pub struct Disk {
     connection: Connection,
+    seal: Option<Seal>,
 }
 
 impl Disk {
     /// Opens the database and reads everything that is in it.
-    pub fn open(path: &Path) -> Result<(Self, Snapshot), Trouble> {
+    pub fn open(path: &Path, seal: Option<Seal>) -> Result<(Self, Snapshot), Trouble> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        let mut disk = Self { connection };
+        connection.pragma_update(None, "secure_delete", "ON")?;
+        let mut disk = Self { connection, seal };
         disk.migrate()?;
-        let snapshot = disk.load()?;
+        let (snapshot, bare) = disk.load()?;
+        if bare > 0 && disk.seal.is_some() {
+            disk.seal_all(&snapshot)?;
+        }
         Ok((disk, snapshot))
     }
 
@@ -75,14 +84,27 @@ impl Disk {
         Ok(())
     }
 
-    fn load(&self) -> Result<Snapshot, Trouble> {
+    /// Reads all objects, and counts those that are not encrypted.
+    fn load(&self) -> Result<(Snapshot, usize), Trouble> {
         let version: i64 = self.connection.query_row("SELECT number FROM version", [], |row| row.get(0))?;
         let mut snapshot = Snapshot::default();
         snapshot.version = version.unsigned_abs();
+        let mut bare = 0;
         let mut rows = self.connection.prepare("SELECT kind, namespace, name, body FROM objects")?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             let (kind, body): (String, String) = (row.get(0)?, row.get(3)?);
+            let body = match (seal::is_sealed(&body), &self.seal) {
+                (false, _) => {
+                    bare += 1;
+                    body
+                }
+                (true, seal) => {
+                    let key = place(&kind, &row.get::<_, String>(1)?, &row.get::<_, String>(2)?);
+                    let open = seal.as_ref().and_then(|seal| seal.open(&key, &body));
+                    open.ok_or(Trouble::Sealed { key })?
+                }
+            };
             let object = object(&kind, &body).map_err(|message| {
                 let key = format!(
                     "{kind} {}/{}",
@@ -94,7 +116,22 @@ impl Disk {
             snapshot.put(object);
         }
         self.load_leases(&mut snapshot)?;
-        Ok(snapshot)
+        Ok((snapshot, bare))
+    }
+
+    /// Encrypts everything that is there, and leaves nothing of what it was on the disk.
+    fn seal_all(&mut self, snapshot: &Snapshot) -> Result<(), Trouble> {
+        let pasts = Kind::ALL.into_iter().flat_map(|kind| snapshot.list(kind, None)).map(|object| Past {
+            version: snapshot.version,
+            verb: Verb::Modified,
+            object: object.clone(),
+            before: None,
+            wire: std::sync::OnceLock::new(),
+        });
+        let pasts: Vec<Past> = pasts.collect();
+        self.write(snapshot.version, pasts.iter(), &[], &[])?;
+        self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?;
+        Ok(())
     }
 
     fn load_leases(&self, snapshot: &mut Snapshot) -> Result<(), Trouble> {
@@ -137,6 +174,13 @@ impl Disk {
                             .object
                             .to_json()
                             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                        let body = match &self.seal {
+                            None => body,
+                            Some(seal) => {
+                                let place = place(kind.as_str(), namespace, name.as_str());
+                                seal.close(&place, &body).ok_or(Trouble::Unsealable)?
+                            }
+                        };
                         put.execute(params![kind.as_str(), namespace, name.as_str(), body])?;
                     }
                     Verb::Deleted => {
@@ -165,6 +209,10 @@ impl Disk {
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn place(kind: &str, namespace: &str, name: &str) -> String {
+    format!("{kind} {namespace}/{name}")
 }
 
 fn object(kind: &str, body: &str) -> Result<Object, String> {

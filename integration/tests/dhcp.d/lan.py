@@ -29,6 +29,15 @@ def tool(name):
     return path
 
 
+def copied(folder, name):
+    """A copy of a program: Debian's AppArmor profiles go by path, and forbid the test's files to the original."""
+    copy = folder / "bin" / name
+    if not copy.exists():
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(tool(name), copy)
+    return str(copy)
+
+
 class Failure(Exception):
     pass
 

@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub image: Option<&'a Image>,
     /// Holds the kernel arguments that the host gets beside those in the image's own menu.
     pub arguments: &'a [String],
+    /// Is where the installer finds the host's config, with the token of this install; empty where it has none.
+    pub config_url: &'a str,
     /// Lists the images of a menu, by name and description.
     pub choices: &'a [(String, String)],
 }
@@ -110,6 +112,7 @@ mod tests {
             host: Some(&host),
             image: Some(&image),
             arguments: &arguments,
+            config_url: "http://10.77.0.2/config",
             choices: &choices,
         };
         render(verdict, form, &context)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
+use dhcproto::v4::MessageType;
 use jiff::Timestamp;
 use nix::sys::eventfd::EventFd;
 use tokio::sync::Semaphore;
@@ -133,7 +134,8 @@ impl Desk {
         if let Some(address) = answer::claimed_address(request) {
             self.sight(request, address);
         }
-        let boot = match answer::claims(request, link.address) {
+        let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
+        let boot = match answer::claims(request, link.address).filter(|_| boots) {
             None => None,
             Some(facts) => match self.ask(link, message, &facts) {
                 Asked::Wait => return Ok(()),

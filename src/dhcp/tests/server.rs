@@ -131,6 +131,10 @@ fn who_asks_for_what_it_cannot_have_is_told_so() {
     relayed[24..28].copy_from_slice(&[10, 0, 7, 1]);
     let refused = ask(&mut server, &relayed).unwrap();
     assert_eq!(sent(&refused).message[10], 0x80, "the relay is told to broadcast it");
+    let mut rebinding = message(3, &[]);
+    rebinding[12..16].copy_from_slice(&[192, 168, 1, 5]);
+    let refused = ask(&mut server, &rebinding).unwrap();
+    assert_eq!(options(&sent(&refused).message)[&53], [6], "it came from another network with its lease");
     let mut guest = Server::new(vec![subnet(0)], false, false);
     assert_eq!(ask(&mut guest, &wrong), Err(Drop::NotForUs), "beside another server it is not ours to say");
     assert_eq!(ask(&mut guest, &message(3, &[(50, &[10, 0, 0, 150])])), Err(Drop::NotForUs));

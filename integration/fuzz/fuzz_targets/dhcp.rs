@@ -1,0 +1,105 @@
+//! DHCP from bytes to answer: a talk of many messages with one server, as proxy and in server mode.
+#![no_main]
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use bootlatch::boot::{Program, Programs, Site, Verdict};
+use bootlatch::dhcp::answer::{self, Arrival, Boot, Port, Reply};
+use bootlatch::dhcp::packet::Request;
+use bootlatch::dhcp::quirks::Form;
+use bootlatch::dhcp::rivals;
+use bootlatch::dhcp::server::{Context, Effect, Server};
+use bootlatch::fleet::lifecycle::{DoneWhen, Policy};
+use bootlatch::fleet::unknown::{Rules, Treatment};
+use bootlatch::fleet::{Architecture, LeaseTimes, Reservation, Reserved, Subnet};
+use jiff::{SignedDuration, Timestamp};
+use libfuzzer_sys::fuzz_target;
+
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// Is what Ethernet carries of a message: no reply is longer.
+const LONGEST: usize = 1500 - 28;
+
+fn site() -> Site {
+    let programs = [(0, "undionly.kpxe"), (7, "snponly.efi"), (11, "ipxe-arm64.efi"), (41, "pi")];
+    Site {
+        unknown_hosts: Rules { first: Vec::new(), otherwise: Treatment::Hold },
+        install: Policy { done_when: DoneWhen::BootComplete, limit: Duration::from_secs(3600), offers: 10 },
+        programs: Programs(programs.map(|(code, name)| (Architecture(code), Program(name.into()))).into()),
+        overrides: Vec::new(),
+        namespace: "default".parse().expect("a name"),
+        address: OURS.into(),
+        http: SocketAddrV4::new(OURS, 80).into(),
+        iscsi: SocketAddrV4::new(OURS, 3260).into(),
+        iqn: "iqn.2026-11.org.bootlatch".into(),
+    }
+}
+
+fn subnet(net: &str, last: u8) -> Subnet {
+    let net: ipnet::Ipv4Net = net.parse().expect("a net");
+    let host = |last: u8| Ipv4Addr::from(u32::from(net.network()) + u32::from(last));
+    Subnet {
+        net,
+        pools: vec![host(100)..=host(last)],
+        reservations: vec![Reservation { who: Reserved::Client([0, 1].into()), address: host(50), hostname: Some("kept".into()) }],
+        routers: vec![host(1)],
+        dns: vec![host(2); 60],
+        ntp: vec![host(3)],
+        domain: Some("example.org".into()),
+        search: vec!["a.example.org".into(); 40],
+        routes: vec![("10.8.0.0/16".parse().expect("a net"), host(9)); 40],
+        times: LeaseTimes::of(Duration::from_secs(600)),
+    }
+}
+
+/// Checks what holds for every reply, whatever was asked.
+fn check(request: &Request<'_>, bytes: &[u8], reply: &Reply) {
+    let message = &reply.message;
+    assert!((300..=LONGEST).contains(&message.len()), "{} octets", message.len());
+    assert_eq!(message[..3], [2, 1, 6]);
+    assert_eq!((&message[4..8], &message[28..34]), (&bytes[4..8], &bytes[28..34]));
+    let read = Request::parse_reply(message).expect("what we write can be read");
+    assert!(read.address(54).is_some(), "EDK2 drops an offer without a server identifier");
+    if let Some(agent) = request.option(82) {
+        assert_eq!(read.option(82), Some(agent), "the relay's words go back untouched");
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let (mut rest, site) = (data, site());
+    let mut server = Server::new(vec![subnet("10.77.0.0/24", 103), subnet("10.9.0.0/24", 200)], true, false);
+    let mut now = Timestamp::from_second(1_800_000_000).expect("a time");
+    let verdicts =
+        [Verdict::Chainload(Program("snponly.efi".into())), Verdict::SanBoot("live".parse().expect("a name"))];
+    while let [how, high, low, tail @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
+        let (bytes, tail) = tail.split_at(length);
+        rest = tail;
+        now = now.saturating_add(SignedDuration::from_secs(i64::from(how >> 2) * 11)).unwrap_or(now);
+        // What other servers say is read by the same rules.
+        let _ = rivals::heard(bytes, OURS);
+        let Ok(request) = Request::parse(bytes) else { continue };
+        let port = if how & 1 == 1 { Port::Proxy } else { Port::Server };
+        let arrival = Arrival { port, from: SocketAddrV4::new([10, 77, 0, 185].into(), 4011) };
+        let verdict = &verdicts[usize::from(how >> 1 & 1)];
+        let form = if how & 2 == 2 { Form::Port4011 } else { Form::Offer };
+        if let Ok(facts) = answer::facts(&request, arrival, OURS)
+            && let Some(boot) = Boot::of(&facts, verdict, &site, form)
+        {
+            let reply = answer::reply(&request, &boot, arrival);
+            check(&request, bytes, &reply);
+            assert_eq!(reply.message[16..20], [0; 4], "a proxy gives no address");
+        }
+        let boot = answer::claims(&request, OURS).and_then(|facts| Boot::of(&facts, verdict, &site, form));
+        let taken = |address: Ipv4Addr| address.octets()[3] == 102;
+        let context = Context { ours: OURS, boot: boot.as_ref(), own: None, taken: &taken, now };
+        let effects = server.answer(&request, &context).unwrap_or_default();
+        for effect in &effects {
+            match effect {
+                Effect::Send(reply) => check(&request, bytes, reply),
+                Effect::Record(lease) => assert_ne!(lease.address.octets()[3], 102, "that is a host's"),
+                Effect::Probe { .. } => panic!("no probe was wanted"),
+            }
+        }
+    }
+});

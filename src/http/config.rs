@@ -1,0 +1,169 @@
+//! Configs: what installers ask for, and what they say when they are done.
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use serde_json::{Value, json};
+
+use crate::boot::{Facts, Proof, Stage, Why};
+use crate::event::{Event, Protocol};
+use crate::fleet::{BootConfig, Format, Host};
+use crate::store::Error;
+
+use super::reply::{self, Reply, bytes, text};
+use super::{Peer, Shared};
+
+/// Answers `/api/v1/bootconfig` and `/config/{token}`: the config of the machine that asks.
+pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Option<&str>) -> Reply {
+    let facts = match who(shared, peer, token, shared.gate.site.trust.config) {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    match shared.gate.configure(&facts).await {
+        Ok((_, config)) => given(shared, &config, file),
+        Err(why) => sent_away(shared, &facts, why),
+    }
+}
+
+fn given(shared: &Shared, config: &BootConfig, file: Option<&str>) -> Reply {
+    let format = config.spec.format;
+    let Some(content) = config.file(file) else {
+        let wanted = file.unwrap_or(format.main_file());
+        let names: Vec<_> = config.spec.data.keys().map(String::as_str).collect();
+        let message = format!("the config {} has no {wanted}: it has {}\n", config.metadata.name, names.join(", "));
+        return text(StatusCode::NOT_FOUND, message);
+    };
+    shared.gate.counters.answer(Protocol::Http);
+    let kind = match file {
+        Some(file) if file != format.main_file() => by_suffix(format, file),
+        _ => format.media_type(),
+    };
+    bytes(StatusCode::OK, HeaderValue::from_static(kind), content.to_owned())
+}
+
+fn by_suffix(format: Format, file: &str) -> &'static str {
+    match format {
+        Format::Ignition if file.ends_with(".ign") => format.media_type(),
+        _ => "text/plain",
+    }
+}
+
+/// Answers cloud-init's NoCloud over HTTP. What it fetches beside the user-data is no proof of an install.
+pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str) -> Reply {
+    if file == "user-data" {
+        return config(shared, peer, Some(token), Some(file)).await;
+    }
+    let facts = match who(shared, peer, Some(token), shared.gate.site.trust.config) {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    let (host, config) = match shared.gate.config(&facts) {
+        Ok(found) => found,
+        Err(why) => return sent_away(shared, &facts, why),
+    };
+    let given = config.spec.data.get(file).cloned();
+    match (file, given) {
+        (_, Some(content)) => text(StatusCode::OK, content),
+        ("meta-data", None) => text(StatusCode::OK, meta_data(&host)),
+        // A 404 here costs the machine ten seconds of retries (boot-facts 24).
+        ("vendor-data", None) => text(StatusCode::OK, ""),
+        _ => text(StatusCode::NOT_FOUND, "the config has no such file\n"),
+    }
+}
+
+/// Names the instance: another install of the same machine is another one, so that cloud-init runs again.
+fn meta_data(host: &Host) -> String {
+    let Host { metadata, status, .. } = host;
+    let first = status.install.as_ref().and_then(|install| install.first_offer);
+    let install = first.map_or(0, |first| first.as_second());
+    format!("instance-id: {}-{install}\nlocal-hostname: {}\n", metadata.uid, metadata.name)
+}
+
+/// Answers `/get_ignition` as dynamic-ignition-coreos does: the machine's config with its name as a file;
+/// an empty object where nothing explains who asks.
+pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>) -> Reply {
+    const NOTHING: &str = "{}";
+    let kind = HeaderValue::from_static(Format::Ignition.media_type());
+    let Ok(facts) = who(shared, peer, token, shared.gate.site.trust.config) else {
+        return bytes(StatusCode::OK, kind, NOTHING);
+    };
+    // A machine that nobody ever saw becomes a host by the site's rule, as it would at its boot.
+    shared.gate.ask(&Facts { stage: Stage::Ipxe, ..facts }).await;
+    let (host, config) = match shared.gate.configure(&facts).await {
+        Ok(found) => found,
+        Err(why) => {
+            shared.gate.refused(&facts, Protocol::Http, why);
+            return bytes(StatusCode::OK, kind, NOTHING);
+        }
+    };
+    let base = config.file(None).and_then(|text| serde_json::from_str(text).ok());
+    let Some(mut ignition): Option<Value> = base else { return bytes(StatusCode::OK, kind, NOTHING) };
+    append_name(&mut ignition, host.metadata.name.as_str());
+    shared.gate.counters.answer(Protocol::Http);
+    bytes(StatusCode::OK, kind, ignition.to_string())
+}
+
+fn append_name(ignition: &mut Value, name: &str) {
+    let file = json!({"path": "/etc/hostname", "mode": 0o644, "overwrite": true, "contents": {"source": format!("data:,{name}")}});
+    let files = &mut ignition["storage"]["files"];
+    match files.as_array_mut() {
+        Some(files) => {
+            files.retain(|known| known["path"] != "/etc/hostname");
+            files.push(file);
+        }
+        None => *files = json!([file]),
+    }
+}
+
+/// Answers `POST /api/v1/boot-complete`, and cloud-init's `phone_home`: the machine is installed.
+pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Reply {
+    let facts = match who(shared, peer, token, Proof::Address) {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    match shared.gate.complete(&facts).await {
+        Ok(host) => {
+            shared.gate.counters.answer(Protocol::Http);
+            let name = host.metadata.name.as_str();
+            reply::json(StatusCode::OK, &json!({"status": "ok", "host": name, "image": "localboot"}))
+        }
+        Err(Error::Unavailable(_)) => sent_away(shared, &facts, Why::StoreUnavailable),
+        Err(_) => sent_away(shared, &facts, Why::NoSuchHost),
+    }
+}
+
+/// Finds out whose machine asks, as far as the site believes it.
+fn who(shared: &Shared, peer: &Peer, token: Option<&str>, proof: Proof) -> Result<Facts, Box<Reply>> {
+    let gate = &shared.gate;
+    match gate.admit(peer.address, token, proof) {
+        Ok(mac) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None }),
+        Err(refusal) => {
+            gate.counters.refuse(Protocol::Http, refusal.why, peer.address);
+            let why = refusal.why.to_string();
+            gate.store.note(refusal.mac, Event::Refused { protocol: Protocol::Http.as_str().to_owned(), why });
+            let address = peer.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+            Err(text(code(refusal.why), format!("{} ({address})\n", refusal.why)).into())
+        }
+    }
+}
+
+fn sent_away(shared: &Shared, facts: &Facts, why: Why) -> Reply {
+    shared.gate.refused(facts, Protocol::Http, why);
+    text(code(why), format!("{why}\n"))
+}
+
+fn code(why: Why) -> StatusCode {
+    match why {
+        Why::AddressContradicted | Why::HeldByOperator | Why::NoToken | Why::BadToken => StatusCode::FORBIDDEN,
+        Why::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Why::NeverSeenIgnored
+        | Why::NothingAssigned
+        | Why::InstallDone
+        | Why::InstallFailed
+        | Why::OffersUsedUp
+        | Why::NoProgram
+        | Why::OtherImage
+        | Why::NoConfig
+        | Why::NoSuchHost
+        | Why::RuleUnfit => StatusCode::NOT_FOUND,
+    }
+}

@@ -1,0 +1,68 @@
+//! Secrets at rest: what is written is encrypted under the site's key, where it gives one.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// Begins a text that is encrypted; no object's JSON begins so.
+const MARK: &str = "sealed:";
+
+/// Encrypts and decrypts under one key (AES-256-GCM).
+pub struct Seal {
+    key: LessSafeKey,
+    random: SystemRandom,
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Seal")
+    }
+}
+
+impl Seal {
+    pub fn new(key: &[u8; 32]) -> Option<Self> {
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?);
+        Some(Self { key, random: SystemRandom::new() })
+    }
+
+    /// Encrypts a text for one place, so that it is of no use in another.
+    pub fn close(&self, place: &str, text: &str) -> Option<String> {
+        let mut nonce = [0; NONCE_LEN];
+        self.random.fill(&mut nonce).ok()?;
+        let mut bytes = text.as_bytes().to_vec();
+        let tag = Nonce::assume_unique_for_key(nonce);
+        self.key.seal_in_place_append_tag(tag, Aad::from(place), &mut bytes).ok()?;
+        let whole = [nonce.as_slice(), &bytes].concat();
+        Some(format!("{MARK}{}", STANDARD.encode(whole)))
+    }
+
+    /// Decrypts what was encrypted for the same place under the same key.
+    pub fn open(&self, place: &str, text: &str) -> Option<String> {
+        let mut whole = STANDARD.decode(text.strip_prefix(MARK)?).ok()?;
+        let (nonce, bytes) = whole.split_at_mut_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let plain = self.key.open_in_place(nonce, Aad::from(place), bytes).ok()?;
+        String::from_utf8(plain.to_vec()).ok()
+    }
+}
+
+pub fn is_sealed(text: &str) -> bool {
+    text.starts_with(MARK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_in_its_place_under_its_key() {
+        let seal = Seal::new(&[1; 32]).unwrap();
+        let closed = seal.close("BareMetalHost default/a", "{\"secret\":1}").unwrap();
+        assert!(is_sealed(&closed) && !closed.contains("secret"));
+        assert_eq!(seal.open("BareMetalHost default/a", &closed).as_deref(), Some("{\"secret\":1}"));
+        assert_eq!(seal.open("BareMetalHost default/b", &closed), None);
+        assert_eq!(Seal::new(&[2; 32]).unwrap().open("BareMetalHost default/a", &closed), None);
+        assert_ne!(seal.close("a", "b"), seal.close("a", "b"));
+    }
+}
