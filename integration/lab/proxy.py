@@ -44,8 +44,10 @@ def check_file(client, architecture, program):
     client.take_address(address.yiaddr)
     with socket_in(client.space, 4011) as second:
         xid, raw = packet(client.mac, 3, options, ciaddr=address.yiaddr, broadcast=False)
-        second.sendto(raw, (APPLIANCE_ADDRESS, 4011))
-        answer = collect(second, lambda came: any(one.xid == xid for one in came))[-1]
+        def ask():
+            second.sendto(raw, (APPLIANCE_ADDRESS, 4011))
+        ask()
+        answer = collect(second, ask, lambda came: any(one.xid == xid for one in came))[-1]
     expect(answer.file.endswith(program), f"port 4011, architecture {architecture}: {answer}")
 
 

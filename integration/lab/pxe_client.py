@@ -11,6 +11,7 @@ from .process import LabError
 
 COOKIE = b"\x63\x82\x53\x63"
 CLONE_NEWNET = 0x40000000
+AGAIN = 2.0  # seconds
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -86,13 +87,16 @@ class Client:
 
     def broadcast(self, options, kind=1):
         """Broadcasts a DISCOVER and returns its transaction number."""
-        xid, raw = packet(self.mac, kind, options)
-        self.socket.sendto(raw, ("255.255.255.255", 67))
+        xid, self._sent = packet(self.mac, kind, options)
+        self._send()
         return xid
 
-    def answers(self, enough, limit=10.0):
-        """Collects answers until `enough(answers)` holds."""
-        return collect(self.socket, enough, limit)
+    def _send(self):
+        self.socket.sendto(self._sent, ("255.255.255.255", 67))
+
+    def answers(self, enough):
+        """Collects answers until `enough(answers)` holds, and asks again as a ROM does."""
+        return collect(self.socket, self._send, enough)
 
     def take_address(self, address):
         self.network.ip(self.space, "address", "add", f"{address}/24", "dev", "lan0")
@@ -101,17 +105,17 @@ class Client:
         self.socket.close()
 
 
-def collect(source, enough, limit=10.0):
-    """Reads answers from a socket until `enough` holds of all that came."""
+def collect(source, ask_again, enough, limit=15.0):
+    """Reads answers from a socket until `enough` holds of all that came; asks again each `AGAIN` seconds."""
     came, deadline = [], time.monotonic() + limit
     while not enough(came):
-        left = deadline - time.monotonic()
-        if left <= 0:
+        if time.monotonic() > deadline:
             raise LabError(f"not all answers within {limit} s; these came: {came}")
-        source.settimeout(left)
+        source.settimeout(AGAIN)
         try:
             raw, sender = source.recvfrom(4096)
         except TimeoutError:
+            ask_again()  # a card that was just plugged in may lose its first packet
             continue
         if len(raw) >= 240 and raw[236:240] == COOKIE:
             came.append(Answer(raw, sender[0]))

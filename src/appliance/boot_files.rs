@@ -23,6 +23,9 @@ use crate::tftp::serve::{
 };
 use crate::tftp::transfer::Ending;
 
+/// Bounds what waits to be told of: a start and an end for each of 4,096 transfers, and as many drops.
+const REPORTS: usize = 16_384;
+
 /// Holds the boot programs in memory: read once, while everything is readable, and served from there.
 pub type Cache = HashMap<String, Bytes>;
 
@@ -61,10 +64,19 @@ pub fn serve(
     let files = Arc::new(Files { gate: gate.clone(), programs, folder: folder.ok() });
     let runtime = tokio::runtime::Handle::current();
     let content = move |request: Request, ticket: Ticket| files.answer(&runtime, &request, ticket);
-    let report = move |report| tell(&gate, &progress, report);
+    // To tell whose transfer it was takes the neighbour table: too long for the thread that sends the blocks.
+    let (reports, told) = std::sync::mpsc::sync_channel(REPORTS);
+    let telling = tokio::task::spawn_blocking(move || told.iter().for_each(|report| tell(&gate, &progress, report)));
+    let report = move |report| {
+        if reports.try_send(report).is_err() {
+            tracing::warn!(limit = REPORTS, "more happens over TFTP than can be told");
+        }
+    };
     async move {
         let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        tftp::serve(listeners, settings, content, report, shutdown).await.context("TFTP")
+        let served = tftp::serve(listeners, settings, content, report, shutdown).await.context("TFTP");
+        telling.await.context("telling of TFTP")?;
+        served
     }
 }
 
@@ -87,10 +99,12 @@ impl Files {
                 };
                 // Not all names carry a MAC address; iPXE's EFI programs ask without the folder that their
                 // own name had. The address tells then.
-                let mac = mac.or_else(|| self.gate.whose(request.peer.ip()).ok().flatten());
-                let facts = mac.map(|mac| facts(mac, Stage::Ipxe, request));
-                let local = request.local;
-                drop(runtime.spawn(async move { ticket.answer(files.script(facts, form, local).await) }));
+                let request = request.clone();
+                drop(runtime.spawn(async move {
+                    let mac = mac.or_else(|| files.gate.whose(request.peer.ip()).ok().flatten());
+                    let facts = mac.map(|mac| facts(mac, Stage::Ipxe, &request));
+                    ticket.answer(files.script(facts, form, request.local).await);
+                }));
             }
             File::Plain(path) => {
                 let held = mac.map(|mac| self.gate.look(&facts(mac, Stage::Ipxe, request)).verdict);

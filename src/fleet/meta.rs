@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Words;
 
 /// Names an object: a DNS-1123 subdomain (RFC 1123 2.1), at most 253 octets.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,10 +141,10 @@ pub struct Meta {
     pub generation: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_timestamp: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Words::is_empty")]
+    pub labels: Words,
+    #[serde(default, skip_serializing_if = "Words::is_empty")]
+    pub annotations: Words,
     /// Is kept for server-side apply's clients, and not interpreted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_fields: Option<serde_json::Value>,
@@ -159,8 +160,8 @@ impl Meta {
             resource_version: 0,
             generation: 0,
             creation_timestamp: None,
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+            labels: Words::default(),
+            annotations: Words::default(),
             managed_fields: None,
         }
     }

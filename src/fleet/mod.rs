@@ -14,6 +14,7 @@ pub mod rules;
 mod subnet;
 pub mod unknown;
 mod who;
+mod words;
 
 pub use architecture::Architecture;
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
@@ -25,3 +26,4 @@ pub use meta::{BadName, Key, Kind, Meta, Name};
 pub use object::Object;
 pub use subnet::{LeaseTimes, Reservation, Reserved, Subnet};
 pub use who::Who;
+pub use words::Words;

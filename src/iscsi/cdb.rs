@@ -4,10 +4,10 @@ use super::medium::Kind;
 use super::opcodes;
 use super::sense::Sense;
 
-/// A command descriptor block; shorter ones are padded with zeros.
+/// Is a command descriptor block; shorter ones are padded with zeros.
 pub type Cdb = [u8; 16];
 
-/// A command that a unit carries out, with its numbers still unchecked against the medium.
+/// Is a command that a unit carries out, with its numbers still unchecked against the medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// TEST UNIT READY.

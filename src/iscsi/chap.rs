@@ -7,7 +7,7 @@ use sha2::Digest;
 use super::keys;
 use super::text;
 
-/// What a target asks of an initiator, and how it proves itself when asked.
+/// Is what a target asks of an initiator, and how it proves itself when asked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ChapTerms {
     /// The name that the initiator gives.
@@ -27,7 +27,7 @@ impl fmt::Debug for ChapTerms {
     }
 }
 
-/// A challenge that nobody can foresee: an identifier and random bytes.
+/// Is a challenge that nobody can foresee: an identifier and random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nonce {
     /// The CHAP identifier.
@@ -36,7 +36,7 @@ pub struct Nonce {
     pub challenge: [u8; 16],
 }
 
-/// Hash functions, by their CHAP algorithm number (IANA "PPP Authentication Algorithms").
+/// Names a hash function by their CHAP algorithm number (IANA "PPP Authentication Algorithms").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
     /// MD5, number 5: what every initiator has.
@@ -67,7 +67,7 @@ fn hash<D: Digest>(id: u8, secret: &[u8], challenge: &[u8]) -> Vec<u8> {
     D::new().chain_update([id]).chain_update(secret).chain_update(challenge).finalize().to_vec()
 }
 
-/// Why an initiator was not believed.
+/// Says why an initiator was not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChapError {
     /// It offers no algorithm that we have.
@@ -90,7 +90,7 @@ pub enum ChapError {
 /// Keys and values to answer with.
 pub type Said = Vec<(&'static str, String)>;
 
-/// Where an exchange stands.
+/// Says where an exchange stands.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chap {
     /// CHAP was chosen; the initiator names its algorithms next.

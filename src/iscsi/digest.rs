@@ -1,6 +1,6 @@
 //! Computes header and data digests (RFC 7143 13.1: CRC32C).
 
-/// Which digests a connection uses; none until the login has ended.
+/// Says which digests a connection uses; none until the login has ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Digests {
     /// A digest follows each header.

@@ -14,7 +14,7 @@ use super::session::{End, TargetEntry};
 use super::tasks::{Comparison, Task, Tasks, Transfer, Work};
 use super::text::{self, Answers};
 
-/// Why a PDU was rejected (RFC 7143 11.17.1).
+/// Says why a PDU was rejected (RFC 7143 11.17.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Rejection {
@@ -34,7 +34,7 @@ pub enum Rejection {
     InvalidField = 0x09,
 }
 
-/// A piece of a medium that a session needs: where it is, and a place in the output for it.
+/// Is a piece of a medium that a session needs: where it is, and a place in the output for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
     /// The unit's number.
@@ -47,7 +47,7 @@ pub struct Reading {
     last: bool,
 }
 
-/// What a session wants next.
+/// Is what a session wants next.
 #[derive(Debug)]
 pub enum Next {
     /// Fill this room.
@@ -56,7 +56,7 @@ pub enum Next {
     Rest,
 }
 
-/// A session in its full feature phase.
+/// Is a session in its full feature phase.
 #[derive(Debug)]
 pub struct Session {
     /// What the login established.
@@ -101,7 +101,7 @@ impl Session {
         }
     }
 
-    /// The unit of this number.
+    /// Gives the unit of this number.
     #[must_use]
     pub fn units(&self) -> &Units {
         &self.units
@@ -194,13 +194,13 @@ impl Session {
         }
     }
 
-    /// Whether a piece of data waits to be compared: no other may come before.
+    /// Says whether a piece of data waits to be compared: no other may come before.
     #[must_use]
     pub fn is_comparing(&self) -> bool {
         matches!(&self.tasks.current, Some(Work::Comparison(comparison)) if comparison.piece.is_some())
     }
 
-    /// When [`Self::on_time`] wants to be called at the latest.
+    /// Says when [`Self::on_time`] wants to be called at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match self.pinged {

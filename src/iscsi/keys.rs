@@ -4,7 +4,7 @@ use super::digest::Digests;
 use super::limits;
 use super::text;
 
-/// What a session agreed on. The values before any negotiation are the RFC's defaults.
+/// Is what a session agreed on. The values before any negotiation are the RFC's defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Params {
     /// HeaderDigest and DataDigest.
@@ -65,7 +65,7 @@ impl Params {
         Some(answer.unwrap_or_else(|| REJECT.to_owned()))
     }
 
-    /// Our own MaxRecvDataSegmentLength, the first time that it is asked for.
+    /// Gives our own MaxRecvDataSegmentLength, the first time that it is asked for.
     pub fn declare_ours(&mut self) -> Option<String> {
         let first = !std::mem::replace(&mut self.declared, true);
         first.then(|| limits::RECEIVE_SEGMENT.to_string())
@@ -85,7 +85,7 @@ impl Params {
     }
 }
 
-/// The first value of the initiator's list that we support (RFC 7143 6.2.1).
+/// Gives the first value of the initiator's list that we support (RFC 7143 6.2.1).
 #[must_use]
 pub fn list<'a>(value: &'a str, ours: &[&str]) -> Option<&'a str> {
     value.split(',').find(|offered| ours.contains(offered))

@@ -9,7 +9,7 @@ use super::limits;
 use super::pdu::{Answer, Header, Pdu};
 use super::text::{self, Answers, TextError};
 
-/// What an initiator claims of itself in its first login request.
+/// Is what an initiator claims of itself in its first login request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// InitiatorName, in lower case.
@@ -22,7 +22,7 @@ pub struct Claim {
     pub discovery: bool,
 }
 
-/// How the caller answers a [`Claim`].
+/// Says how the caller answers a [`Claim`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entrance {
     /// The login may go on, after CHAP where terms are given.
@@ -53,7 +53,7 @@ pub enum Refusal {
     OutOfResources,
 }
 
-/// Why a login ended without a session.
+/// Says why a login ended without a session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
     /// The caller refused.
@@ -114,7 +114,7 @@ impl LoginError {
     }
 }
 
-/// What to do after a login request.
+/// Is what to do after a login request.
 #[derive(Debug)]
 pub enum Progress {
     /// Send this response and wait for the next request.
@@ -132,7 +132,7 @@ pub enum Progress {
 const OPERATIONAL: u8 = 1;
 const FULL_FEATURE: u8 = 3;
 
-/// A login in progress.
+/// Is a login in progress.
 #[derive(Debug, Default)]
 pub struct Login {
     params: Params,
@@ -163,7 +163,7 @@ struct Request {
     version_min: u8,
 }
 
-/// What a finished login hands over to the session.
+/// Is what a finished login hands over to the session.
 #[derive(Debug)]
 pub struct Established {
     /// What was claimed, and now holds.

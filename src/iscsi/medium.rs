@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// What a logical unit shows itself as.
+/// Is what a logical unit shows itself as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Peripheral device type 5, blocks of 2048 bytes.
@@ -14,7 +14,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The block size, in bytes.
+    /// Gives the block size, in bytes.
     #[must_use]
     pub fn block_size(self) -> u32 {
         match self {
@@ -23,7 +23,7 @@ impl Kind {
         }
     }
 
-    /// The peripheral device type (SPC-4 6.4.2).
+    /// Gives the peripheral device type (SPC-4 6.4.2).
     #[must_use]
     pub fn device_type(self) -> u8 {
         match self {
@@ -33,7 +33,7 @@ impl Kind {
     }
 }
 
-/// What tells one logical unit from another: a serial number and an NAA name, drawn from a seed.
+/// Is what tells one logical unit from another: a serial number and an NAA name, drawn from a seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     serial: String,
@@ -57,20 +57,20 @@ impl Identity {
         Self { serial, naa }
     }
 
-    /// The unit serial number: 20 characters.
+    /// Gives the unit serial number: 20 characters.
     #[must_use]
     pub fn serial(&self) -> &str {
         &self.serial
     }
 
-    /// The NAA designator, locally assigned.
+    /// Gives the NAA designator, locally assigned.
     #[must_use]
     pub fn naa(&self) -> [u8; 8] {
         self.naa
     }
 }
 
-/// A logical unit, as the session knows it. Its bytes are the rim's.
+/// Is a logical unit, as the session knows it. Its bytes are the rim's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lun {
     /// What it shows itself as.
@@ -80,7 +80,7 @@ pub struct Lun {
     bytes: u64,
 }
 
-/// Bytes of a logical unit, all of them inside it.
+/// Is some bytes of a logical unit, all of them inside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     offset: u64,
@@ -88,25 +88,25 @@ pub struct Span {
 }
 
 impl Span {
-    /// First byte.
+    /// Gives the first byte.
     #[must_use]
     pub fn offset(self) -> u64 {
         self.offset
     }
 
-    /// Number of bytes.
+    /// Gives the number of bytes.
     #[must_use]
     pub fn length(self) -> u64 {
         self.length
     }
 
-    /// The first `length` bytes of the span, or all of it.
+    /// Gives the first `length` bytes of the span, or all of it.
     #[must_use]
     pub fn first(self, length: u64) -> Self {
         Self { length: self.length.min(length), ..self }
     }
 
-    /// What is left of the span without its first `length` bytes.
+    /// Gives what is left of the span without its first `length` bytes.
     #[must_use]
     pub fn after(self, length: u64) -> Self {
         let skipped = length.min(self.length);
@@ -122,13 +122,13 @@ impl Lun {
         Self { kind, identity, bytes }
     }
 
-    /// Number of blocks.
+    /// Gives the number of blocks.
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.bytes.div_ceil(self.kind.block_size().into())
     }
 
-    /// The bytes of `count` blocks from `start` on; `None` where they leave the unit.
+    /// Gives the bytes of `count` blocks from `start` on; `None` where they leave the unit.
     #[must_use]
     pub fn span(&self, start: u64, count: u32) -> Option<Span> {
         let end = start.checked_add(count.into())?;
@@ -138,7 +138,7 @@ impl Lun {
         Some(Span { offset: start.checked_mul(size)?, length: u64::from(count) * size })
     }
 
-    /// The part of a span that the medium holds; the rest reads as zeros.
+    /// Gives the part of a span that the medium holds; the rest reads as zeros.
     #[must_use]
     pub fn stored(&self, span: Span) -> Span {
         span.first(self.bytes.saturating_sub(span.offset))

@@ -35,7 +35,7 @@ fn with_length(body: &[u8]) -> Vec<u8> {
     [&[high, low], body].concat()
 }
 
-/// READ TOC/PMA/ATIP: one data track (MMC-6 6.22).
+/// Answers READ TOC/PMA/ATIP: one data track (MMC-6 6.22).
 ///
 /// # Errors
 /// For formats that a pressed disc has not, and for tracks it has not.
@@ -105,7 +105,7 @@ fn features(lun: &Lun, loaded: bool) -> Vec<Feature> {
     ]
 }
 
-/// GET CONFIGURATION: the features from `first` on (MMC-6 6.6).
+/// Answers GET CONFIGURATION: the features from `first` on (MMC-6 6.6).
 ///
 /// # Errors
 /// For a request type that MMC-6 reserves.
@@ -132,7 +132,7 @@ pub fn configuration(lun: &Lun, loaded: bool, which: u8, first: u16) -> Result<V
 
 const MEDIA: u8 = 4;
 
-/// GET EVENT STATUS NOTIFICATION, polled: the medium is there or is not; nothing else happens (MMC-6 6.7).
+/// Answers GET EVENT STATUS NOTIFICATION, polled: the medium is there or is not; nothing else happens (MMC-6 6.7).
 ///
 /// # Errors
 /// When asked to wait for an event.
@@ -148,7 +148,7 @@ pub fn events(loaded: bool, polled: bool, classes: u8) -> Result<Vec<u8>, Sense>
     Ok(vec![0, 6, MEDIA, 1 << MEDIA, 0, state, 0, 0])
 }
 
-/// READ DISC INFORMATION: one finished session of one track (MMC-6 6.21).
+/// Answers READ DISC INFORMATION: one finished session of one track (MMC-6 6.21).
 ///
 /// # Errors
 /// For other data types: those describe writable discs.
@@ -168,7 +168,7 @@ pub fn disc(kind: u8) -> Result<Vec<u8>, Sense> {
     Ok(data)
 }
 
-/// READ TRACK INFORMATION: the one track, found by block, track or session (MMC-6 6.23).
+/// Answers READ TRACK INFORMATION: the one track, found by block, track or session (MMC-6 6.23).
 ///
 /// # Errors
 /// For an address, track or session that is not there.
@@ -188,7 +188,7 @@ pub fn track(lun: &Lun, by: u8, address: u32) -> Result<Vec<u8>, Sense> {
     Ok(data)
 }
 
-/// READ DVD STRUCTURE: physical format and copyright (MMC-6 6.24).
+/// Answers READ DVD STRUCTURE: physical format and copyright (MMC-6 6.24).
 ///
 /// # Errors
 /// On a CD, and for formats that need a real disc.
@@ -213,7 +213,7 @@ pub fn dvd_structure(lun: &Lun, format: u8) -> Result<Vec<u8>, Sense> {
     Ok(with_length(&body))
 }
 
-/// MECHANISM STATUS: an idle drive without a changer (MMC-6 6.11).
+/// Answers MECHANISM STATUS: an idle drive without a changer (MMC-6 6.11).
 pub fn mechanism() -> Vec<u8> {
     vec![0, 0, 0, 0, 0, 0, 0, 0]
 }

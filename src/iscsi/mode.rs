@@ -3,7 +3,7 @@
 use super::medium::{Kind, Lun};
 use super::sense::Sense;
 
-/// A MODE SENSE's question.
+/// Is a MODE SENSE's question.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
     /// MODE SENSE(10) rather than (6).

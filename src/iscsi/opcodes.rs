@@ -86,12 +86,12 @@ fn rows(kind: Kind) -> impl Iterator<Item = &'static Row> {
     })
 }
 
-/// Whether units of this kind have the command.
+/// Says whether units of this kind have the command.
 pub fn supported(cdb: &Cdb, kind: Kind) -> bool {
     rows(kind).any(|row| row.code == cdb[0] && row.action.is_none_or(|action| action == cdb[1] & 0x1f))
 }
 
-/// The parameter data of REPORT SUPPORTED OPERATION CODES.
+/// Gives the parameter data of REPORT SUPPORTED OPERATION CODES.
 ///
 /// # Errors
 /// Where the options ask for what the command has not (SPC-4 6.35.1).

@@ -4,7 +4,7 @@ use super::digest::{Digests, crc32c};
 use super::limits;
 use super::pdu::{BHS, Header};
 
-/// Bytes to send, in a buffer that is used again and grows no further than a connection's limit.
+/// Holds bytes to send, in a buffer that is used again and grows no further than a connection's limit.
 ///
 /// The bytes behind `end` stay initialised, so that a Data-In's room costs no clearing.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub struct Output {
     digests: Digests,
 }
 
-/// The place of a PDU whose data segment is still to be filled.
+/// Is the place of a PDU whose data segment is still to be filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     start: usize,
@@ -29,19 +29,19 @@ impl Output {
         self.digests = digests;
     }
 
-    /// The digests in use, both ways.
+    /// Gives the digests in use, both ways.
     #[must_use]
     pub fn digests(&self) -> Digests {
         self.digests
     }
 
-    /// What is to be sent.
+    /// Gives what is to be sent.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
         &self.bytes[self.sent..self.end]
     }
 
-    /// Whether nothing is to be sent.
+    /// Says whether nothing is to be sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sent == self.end
@@ -56,7 +56,7 @@ impl Output {
         }
     }
 
-    /// Whether a PDU with this much data fits beside what is pending. Into an empty output any fits.
+    /// Says whether a PDU with this much data fits beside what is pending. Into an empty output any fits.
     #[must_use]
     pub fn fits(&self, data: usize) -> bool {
         self.end == 0 || self.end + BHS + data + 12 <= limits::OUTPUT
@@ -96,7 +96,7 @@ impl Output {
         Room { start, data, length }
     }
 
-    /// The data segment of a PDU in the making.
+    /// Gives the data segment of a PDU in the making.
     pub fn room(&mut self, room: Room) -> &mut [u8] {
         &mut self.bytes[room.data..room.data + room.length]
     }

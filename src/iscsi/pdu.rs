@@ -3,12 +3,12 @@
 use super::digest::{Digests, crc32c};
 use super::limits;
 
-/// Length of the basic header segment, in bytes.
+/// Is the length of the basic header segment, in bytes.
 pub const BHS: usize = 48;
-/// The value of a task or transfer tag that names nothing.
+/// Is the value of a task or transfer tag that names nothing.
 pub const NO_TAG: u32 = 0xffff_ffff;
 
-/// A basic header segment as it stands on the wire.
+/// Is a basic header segment as it stands on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header(pub [u8; BHS]);
 
@@ -23,37 +23,37 @@ impl Header {
         header
     }
 
-    /// The opcode, without the immediate bit.
+    /// Gives the opcode, without the immediate bit.
     #[must_use]
     pub fn opcode(&self) -> u8 {
         self.0[0] & 0x3f
     }
 
-    /// Whether the request is immediate: it does not take a command number.
+    /// Says whether the request is immediate: it does not take a command number.
     #[must_use]
     pub fn immediate(&self) -> bool {
         self.0[0] & 0x40 != 0
     }
 
-    /// The byte of flags that follows the opcode.
+    /// Gives the byte of flags that follows the opcode.
     #[must_use]
     pub fn flags(&self) -> u8 {
         self.0[1]
     }
 
-    /// Length of the data segment, in bytes, without padding.
+    /// Gives the length of the data segment, in bytes, without padding.
     #[must_use]
     pub fn data_length(&self) -> usize {
         usize::from(self.0[5]) << 16 | usize::from(self.0[6]) << 8 | usize::from(self.0[7])
     }
 
-    /// Length of the additional header segments, in bytes.
+    /// Gives the length of the additional header segments, in bytes.
     #[must_use]
     pub fn ahs_length(&self) -> usize {
         usize::from(self.0[4]) * 4
     }
 
-    /// The logical unit number field.
+    /// Gives the logical unit number field.
     #[must_use]
     pub fn lun(&self) -> [u8; 8] {
         let mut lun = [0; 8];
@@ -61,19 +61,19 @@ impl Header {
         lun
     }
 
-    /// The initiator task tag.
+    /// Gives the initiator task tag.
     #[must_use]
     pub fn task_tag(&self) -> u32 {
         self.word(16)
     }
 
-    /// The 32-bit field at a byte offset of a multiple of four.
+    /// Gives the 32-bit field at a byte offset of a multiple of four.
     #[must_use]
     pub fn word(&self, at: usize) -> u32 {
         u32::from_be_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
     }
 
-    /// The 16-bit field at a byte offset.
+    /// Gives the 16-bit field at a byte offset.
     #[must_use]
     pub fn half(&self, at: usize) -> u16 {
         u16::from_be_bytes([self.0[at], self.0[at + 1]])
@@ -91,7 +91,7 @@ impl Header {
     }
 }
 
-/// The opcodes of an initiator (RFC 7143 11.2.1.2).
+/// Lists the opcodes of an initiator (RFC 7143 11.2.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// NOP-Out.
@@ -130,7 +130,7 @@ impl From<u8> for Asked {
     }
 }
 
-/// The opcodes of a target (RFC 7143 11.2.1.2).
+/// Lists the opcodes of a target (RFC 7143 11.2.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Answer {
@@ -156,7 +156,7 @@ pub enum Answer {
     Reject = 0x3f,
 }
 
-/// One request as it came: its header and its data segment without padding.
+/// Is one request as it came: its header and its data segment without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pdu<'a> {
     /// The basic header segment.
@@ -169,7 +169,7 @@ pub struct Pdu<'a> {
     pub intact: bool,
 }
 
-/// Why bytes are no PDU. The connection cannot go on: where the next one starts is not known.
+/// Says why bytes are no PDU. The connection cannot go on: where the next one starts is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The data segment is longer than we declared to take.

@@ -5,7 +5,7 @@ use super::medium::{Kind, Lun, Span};
 use super::sense::Sense;
 use super::{mmc, mode, opcodes, spc};
 
-/// What a command leads to.
+/// Is what a command leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// GOOD, without data.
@@ -29,7 +29,7 @@ struct Unit {
     locked: bool,
 }
 
-/// The units of a target, as one session sees them.
+/// Holds the units of a target, as one session sees them.
 #[derive(Debug)]
 pub struct Units {
     name: String,
@@ -44,7 +44,7 @@ impl Units {
         Self { name: name.to_owned(), units }
     }
 
-    /// The unit of this number.
+    /// Gives the unit of this number.
     #[must_use]
     pub fn lun(&self, number: u8) -> Option<&Lun> {
         self.units.iter().find(|unit| unit.number == number).map(|unit| &unit.lun)
@@ -89,7 +89,7 @@ impl Units {
     }
 }
 
-/// The number in a LUN field: peripheral or flat addressing, on the first level (SAM-5 4.7).
+/// Gives the number in a LUN field: peripheral or flat addressing, on the first level (SAM-5 4.7).
 #[must_use]
 pub fn number_of(lun: [u8; 8]) -> Option<u8> {
     match lun {

@@ -1,6 +1,6 @@
 //! Says why a command failed: sense keys and codes (SPC-4 4.5).
 
-/// A sense key with its additional sense code and qualifier.
+/// Is a sense key with its additional sense code and qualifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sense {
     key: u8,
@@ -15,28 +15,28 @@ const fn sense(key: u8, code: u8, qualifier: u8) -> Sense {
 }
 
 impl Sense {
-    /// NO SENSE: nothing to tell.
+    /// Is NO SENSE: nothing to tell.
     pub const NONE: Self = sense(0, 0, 0);
-    /// NOT READY, medium not present: it was ejected.
+    /// Is NOT READY, medium not present: it was ejected.
     pub const NO_MEDIUM: Self = sense(2, 0x3a, 0);
-    /// MEDIUM ERROR, unrecovered read error.
+    /// Is MEDIUM ERROR, unrecovered read error.
     pub const READ_ERROR: Self = sense(3, 0x11, 0);
-    /// ILLEGAL REQUEST, invalid command operation code.
+    /// Is ILLEGAL REQUEST, invalid command operation code.
     pub const OPCODE: Self = sense(5, 0x20, 0);
-    /// ILLEGAL REQUEST, logical block address out of range.
+    /// Is ILLEGAL REQUEST, logical block address out of range.
     pub const OUT_OF_RANGE: Self = sense(5, 0x21, 0);
-    /// ILLEGAL REQUEST, logical unit not supported.
+    /// Is ILLEGAL REQUEST, logical unit not supported.
     pub const NO_UNIT: Self = sense(5, 0x25, 0);
-    /// ILLEGAL REQUEST, saving parameters not supported.
+    /// Is ILLEGAL REQUEST, saving parameters not supported.
     pub const NO_SAVING: Self = sense(5, 0x39, 0);
-    /// ILLEGAL REQUEST, medium removal prevented.
+    /// Is ILLEGAL REQUEST, medium removal prevented.
     pub const REMOVAL_PREVENTED: Self = sense(5, 0x53, 2);
-    /// DATA PROTECT, write protected.
+    /// Is DATA PROTECT, write protected.
     pub const WRITE_PROTECTED: Self = sense(7, 0x27, 0);
-    /// MISCOMPARE during verify operation.
+    /// Is MISCOMPARE during verify operation.
     pub const MISCOMPARE: Self = sense(0xe, 0x1d, 0);
 
-    /// ILLEGAL REQUEST, invalid field in CDB: the byte at `at`.
+    /// Is ILLEGAL REQUEST, invalid field in CDB: the byte at `at`.
     #[must_use]
     pub const fn field(at: u16) -> Self {
         Self { field: Some(at), ..sense(5, 0x24, 0) }

@@ -14,7 +14,7 @@ use super::output::Output;
 use super::pdu::{Asked, Malformed, Pdu};
 use super::scsi::Units;
 
-/// A target as SendTargets shows it.
+/// Is a target as SendTargets shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetEntry {
     /// The target's iSCSI name.
@@ -23,7 +23,7 @@ pub struct TargetEntry {
     pub portals: Vec<String>,
 }
 
-/// What an admitted initiator sees.
+/// Is what an admitted initiator sees.
 #[derive(Debug)]
 pub struct View {
     /// The units of its target; none in a discovery session.
@@ -32,7 +32,7 @@ pub struct View {
     pub targets: Vec<TargetEntry>,
 }
 
-/// What makes a session the same as another one: a login with the same three reinstates it (RFC 7143 6.3.5).
+/// Is what makes a session the same as another one: a login with the same three reinstates it (RFC 7143 6.3.5).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionKey {
     /// The initiator's name.
@@ -43,7 +43,7 @@ pub struct SessionKey {
     pub target: Option<String>,
 }
 
-/// Why a connection ended.
+/// Says why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum End {
     /// The initiator logged out.
@@ -75,7 +75,7 @@ pub enum End {
     Stopped,
 }
 
-/// A piece of a medium to read into the connection's output.
+/// Is a piece of a medium to read into the connection's output.
 #[derive(Debug)]
 pub struct Read {
     /// The unit's number.
@@ -85,7 +85,7 @@ pub struct Read {
     reading: Reading,
 }
 
-/// What a connection wants of its caller.
+/// Is what a connection wants of its caller.
 #[derive(Debug)]
 pub enum Step {
     /// Decide who may attach, then call [`Connection::on_entrance`].
@@ -129,7 +129,7 @@ enum Phase {
     Over(End),
 }
 
-/// A connection of an initiator.
+/// Is a connection of an initiator.
 #[derive(Debug)]
 pub struct Connection {
     phase: Phase,
@@ -160,7 +160,7 @@ impl Connection {
         used
     }
 
-    /// What to do next.
+    /// Gives what to do next.
     pub fn step(&mut self) -> Step {
         match &mut self.phase {
             Phase::Asking { claim, .. } => {
@@ -219,7 +219,7 @@ impl Connection {
         }
     }
 
-    /// The room that a [`Read`]'s bytes go to.
+    /// Gives the room that a [`Read`]'s bytes go to.
     pub fn room(&mut self, read: &Read) -> &mut [u8] {
         let stored = usize::try_from(read.span.length()).unwrap_or(0);
         &mut self.out.room(read.reading.room)[..stored]
@@ -232,7 +232,7 @@ impl Connection {
         }
     }
 
-    /// What is to be sent.
+    /// Gives what is to be sent.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
         self.out.pending()
@@ -243,7 +243,7 @@ impl Connection {
         self.out.sent(count);
     }
 
-    /// When [`Self::on_time`] wants to be called.
+    /// Says when [`Self::on_time`] wants to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
@@ -279,7 +279,7 @@ impl Connection {
         }
     }
 
-    /// The latest PDU that was rejected, once: its opcode and why.
+    /// Gives the latest PDU that was rejected, once: its opcode and why.
     pub fn rejected(&mut self) -> Option<(u8, Rejection)> {
         match &mut self.phase {
             Phase::Full(session) => session.rejected.take(),

@@ -1,4 +1,4 @@
-//! Answers what every device answers: INQUIRY with its pages, RETARGET LUNS, and a disk's capacity (SPC-4, SBC-3).
+//! Answers what every device answers: INQUIRY with its pages, REPORT LUNS, and a disk's capacity (SPC-4, SBC-3).
 
 use super::medium::{Kind, Lun};
 use super::sense::Sense;
@@ -6,7 +6,7 @@ use super::sense::Sense;
 const VENDOR: &[u8; 8] = b"BOOTLTCH";
 const REVISION: &[u8; 4] = b"0001";
 
-/// Standard INQUIRY data (SPC-4 6.4.2): 96 bytes. For no unit, a qualifier says so (011b, type 1Fh).
+/// Gives standard INQUIRY data (SPC-4 6.4.2): 96 bytes. For no unit, a qualifier says so (011b, type 1Fh).
 pub fn standard(lun: Option<&Lun>) -> Vec<u8> {
     let mut data = vec![0; 96];
     data[0] = lun.map_or(0x7f, |lun| lun.kind.device_type());
@@ -36,7 +36,7 @@ pub fn standard(lun: Option<&Lun>) -> Vec<u8> {
     data
 }
 
-/// A page of vital product data (SPC-4 7.8).
+/// Gives a page of vital product data (SPC-4 7.8).
 ///
 /// # Errors
 /// For a page that the unit has not.
@@ -107,10 +107,10 @@ fn characteristics() -> Vec<u8> {
     body
 }
 
-/// RETARGET LUNS: the numbers of the units that are there (SPC-4 6.33).
+/// Answers REPORT LUNS: the numbers of the units that are there (SPC-4 6.33).
 ///
 /// # Errors
-/// For a SELECT RETARGET that SPC-4 does not have.
+/// For a SELECT REPORT that SPC-4 does not have.
 pub fn luns(present: impl Iterator<Item = u8>, select: u8) -> Result<Vec<u8>, Sense> {
     let shown = match select {
         0 | 2 => present.collect(),
@@ -127,7 +127,7 @@ pub fn luns(present: impl Iterator<Item = u8>, select: u8) -> Result<Vec<u8>, Se
     Ok(data)
 }
 
-/// READ CAPACITY(10): the last block's address, or all ones where it does not fit (SBC-3 5.15).
+/// Answers READ CAPACITY(10): the last block's address, or all ones where it does not fit (SBC-3 5.15).
 pub fn capacity_10(lun: &Lun) -> Vec<u8> {
     let last = u32::try_from(lun.blocks().saturating_sub(1)).unwrap_or(u32::MAX);
     let mut data = last.to_be_bytes().to_vec();
@@ -135,7 +135,7 @@ pub fn capacity_10(lun: &Lun) -> Vec<u8> {
     data
 }
 
-/// READ CAPACITY(16): 32 bytes (SBC-3 5.16).
+/// Answers READ CAPACITY(16): 32 bytes (SBC-3 5.16).
 pub fn capacity_16(lun: &Lun) -> Vec<u8> {
     let mut data = lun.blocks().saturating_sub(1).to_be_bytes().to_vec();
     data.extend(lun.kind.block_size().to_be_bytes());

@@ -7,7 +7,7 @@ use super::limits;
 use super::medium::Span;
 use super::pdu::{Answer, Header};
 
-/// A SCSI command as it came.
+/// Is a SCSI command as it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Task {
     /// The initiator task tag.
@@ -43,7 +43,7 @@ impl Task {
         }
     }
 
-    /// How many bytes the initiator takes.
+    /// Says how many bytes the initiator takes.
     #[must_use]
     pub fn takes(&self) -> u64 {
         if self.reads { self.expected.into() } else { 0 }
@@ -62,7 +62,7 @@ impl Task {
     }
 }
 
-/// A task whose Data-In is on its way.
+/// Is a task whose Data-In is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
     /// The task.
@@ -86,7 +86,7 @@ impl Transfer {
         Self { task, lun, left: span.first(task.takes()), available: span.length(), sent: 0, data_sn: 0 }
     }
 
-    /// The length of the next Data-In: a segment, as far as the burst and the span go, and whether it
+    /// Gives the length of the next Data-In: a segment, as far as the burst and the span go, and whether it
     /// ends its burst (RFC 7143 11.7, 13.13).
     #[must_use]
     pub fn next(&self, segment: usize, burst: u32) -> (usize, bool) {
@@ -97,7 +97,7 @@ impl Transfer {
         (usize::try_from(length).unwrap_or(limits::SEND_SEGMENT), length == in_burst || length == self.left.length())
     }
 
-    /// The header of the next Data-In, without numbers and status.
+    /// Gives the header of the next Data-In, without numbers and status.
     #[must_use]
     pub fn header(&self, ends_burst: bool) -> Header {
         let mut header = Header::answer(Answer::DataIn, self.task.tag);
@@ -116,7 +116,7 @@ impl Transfer {
     }
 }
 
-/// A VERIFY that compares: it asks for data burst by burst, and holds each piece until it is compared.
+/// Is a VERIFY that compares: it asks for data burst by burst, and holds each piece until it is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// The task.
@@ -160,7 +160,7 @@ impl Comparison {
         }
     }
 
-    /// The R2T for the next burst, where the one before is here and there is more (RFC 7143 11.8).
+    /// Gives the R2T for the next burst, where the one before is here and there is more (RFC 7143 11.8).
     pub fn ask(&mut self, burst: u32) -> Option<Header> {
         if self.compared < self.asked || self.left.length() == 0 {
             return None;
@@ -210,7 +210,7 @@ impl Comparison {
     }
 }
 
-/// What is done for the task under way.
+/// Is what is done for the task under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
     /// Its Data-In is on its way.
@@ -228,7 +228,7 @@ impl Work {
     }
 }
 
-/// The tasks that wait, first come first served, and the one under way.
+/// Is the tasks that wait, first come first served, and the one under way.
 #[derive(Debug, Default)]
 pub struct Tasks {
     waiting: VecDeque<Task>,
@@ -247,19 +247,19 @@ impl Tasks {
         self.waiting.pop_front()
     }
 
-    /// Whether a task with this tag is outstanding.
+    /// Says whether a task with this tag is outstanding.
     #[must_use]
     pub fn holds(&self, tag: u32) -> bool {
         self.all().any(|task| task.tag == tag)
     }
 
-    /// Outstanding tasks that take a place of the command window.
+    /// Counts the outstanding tasks that take a place of the command window.
     #[must_use]
     pub fn numbered(&self) -> u32 {
         u32::try_from(self.all().filter(|task| !task.immediate).count()).unwrap_or(u32::MAX)
     }
 
-    /// Outstanding immediate tasks.
+    /// Counts the outstanding immediate tasks.
     #[must_use]
     pub fn immediate(&self) -> usize {
         self.all().filter(|task| task.immediate).count()

@@ -5,7 +5,7 @@ const KEY: usize = 63;
 /// The longest value that the RFC allows outside CHAP (RFC 7143 6.1); a longer one is refused.
 const VALUE: usize = 8192;
 
-/// Why bytes are not text of keys and values.
+/// Says why bytes are not text of keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     /// A piece has no `=`, an empty key, or one longer than 63 characters.
@@ -50,7 +50,7 @@ impl Answers {
         self.0.push(0);
     }
 
-    /// The text as a data segment.
+    /// Gives the text as a data segment.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.0

@@ -8,6 +8,7 @@ use super::descriptor::{Extent, SECTOR};
 use super::examine::Home;
 use super::implanted::{self, Implanted};
 use super::number::both32;
+use super::sums;
 use super::tree::Kind;
 use super::volume::read_extents;
 use super::{CannotCompose, Draft, Edit, Examined, Iso, Overlay, ReadAt, menu};
@@ -74,6 +75,7 @@ pub fn compose(base: &dyn ReadAt, examined: &Examined, identity: &[u8], wishes: 
     for (path, bytes) in &wishes.files {
         work.file(path, bytes)?;
     }
+    work.sums()?;
     work.sizes()?;
     work.digest(wishes.digest)?;
     let Work { draft, changed, notes, .. } = work;
@@ -148,7 +150,7 @@ impl Work<'_> {
         for menu in &self.examined.menus {
             let old = match &menu.home {
                 Home::Volume { extent, .. } => read_extents(&self.draft, &[*extent], &menu.path)?.unwrap_or_default(),
-                Home::Efi { fat, file } => fat.read(&self.draft, file)?,
+                Home::Efi { fat, file, .. } => fat.read(&self.draft, file)?,
             };
             let (new, lines) = menu::edited(menu.dialect, &menu.path, &old, edit);
             kernels += lines;
@@ -157,7 +159,7 @@ impl Work<'_> {
             }
             match &menu.home {
                 Home::Volume { extent, records } => self.relocate(*extent, records, &new)?,
-                Home::Efi { fat, file } => fat.replace(&mut self.draft, file, &new)?,
+                Home::Efi { fat, file, .. } => fat.replace(&mut self.draft, file, &new)?,
             }
             self.changed.push(menu.path.clone());
         }
@@ -193,15 +195,19 @@ impl Work<'_> {
         let (found, records) = {
             let iso = Iso::open(&self.draft)?;
             let found = iso.find(&path)?;
-            let records = found.iter().filter_map(|entry| entry.extents.first()).map(|extent| records(&iso, *extent));
-            (found.clone(), records.collect::<Result<Vec<_>>>()?.concat())
+            let records = match found.as_ref().and_then(|entry| entry.extents.first()) {
+                // Empty files share their extent, so one is known by its path alone.
+                Some(extent) if extent.length == 0 => named(&iso, &path)?,
+                Some(extent) => records(&iso, *extent)?,
+                None => Vec::new(),
+            };
+            (found, records)
         };
         match found {
             Some(entry) if entry.kind != Kind::File => return Err(refuse("something else has its name")),
             Some(entry) if records.is_empty() || entry.extents.len() != 1 => {
                 return Err(refuse("the file there cannot be replaced"));
             }
-            // A file may share its extent with an empty one: new content always lies apart.
             Some(_) => {
                 let content = self.content(bytes)?;
                 let pointer = [both32(content.sector), both32(content.length)].concat();
@@ -224,6 +230,21 @@ impl Work<'_> {
             .map_err(|_| CannotCompose::TooMuch { held: bytes.len(), most: u32::MAX as usize })?;
         let at = self.draft.append(bytes)?;
         Ok(Content { sector: add::sector(at)?, length })
+    }
+
+    /// Keeps the image's own lists of checksums right.
+    fn sums(&mut self) -> Result<()> {
+        let mut changed = self.changed.clone();
+        for (menu, home) in self.examined.menus.iter().map(|menu| (menu, &menu.home)) {
+            if let (true, Home::Efi { partition: Some(path), .. }) = (self.changed.contains(&menu.path), home) {
+                changed.push(path.clone());
+            }
+        }
+        if !changed.is_empty() {
+            let lists = sums::correct(&mut self.draft, &changed)?;
+            self.changed.extend(lists);
+        }
+        Ok(())
     }
 
     /// Brings what the image says of its own length in step.
@@ -264,6 +285,15 @@ impl Work<'_> {
         };
         self.draft.write(descriptor + implanted::AREA.0, &area)
     }
+}
+
+/// Gathers, from all trees, the directory records of a path.
+fn named(iso: &Iso<'_>, path: &str) -> Result<Vec<u64>> {
+    let mut records = Vec::new();
+    for tree in &iso.trees {
+        records.extend(tree.find(path)?.into_iter().flat_map(|entry| entry.records));
+    }
+    Ok(records)
 }
 
 /// Gathers, from all trees, the directory records of a file by where its content lies.

@@ -70,7 +70,11 @@ impl CoreOs {
                     iso.find("/images/ignition.img")?.filter(|entry| entry.extents.first() == found.ignition.as_ref());
                 found.ignition_file = area.map(|_| "/images/ignition.img".to_owned());
             }
-            (None, None) => {}
+            // coreos-installer takes this file without more ado; nobody else's image has it.
+            (None, None) => {
+                let file = "images/ignition.img".to_owned();
+                found.ignition(iso, &IgnitionInfo { file, offset: None, length: None })?;
+            }
         }
         let length = iso.image.len();
         found.ignition = found.ignition.filter(|area| area.within(length, "").is_ok());

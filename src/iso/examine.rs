@@ -54,8 +54,16 @@ pub struct Menu {
 /// Says where a menu's text lies, and what names it.
 #[derive(Debug, Clone)]
 pub(super) enum Home {
-    Volume { extent: Extent, records: Vec<u64> },
-    Efi { fat: Fat, file: FatFile },
+    Volume {
+        extent: Extent,
+        records: Vec<u64>,
+    },
+    Efi {
+        fat: Fat,
+        file: FatFile,
+        /// Is the path of the file that holds the file system, where the volume names it.
+        partition: Option<String>,
+    },
 }
 
 impl Examined {
@@ -98,7 +106,7 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, NotAnIso> {
             *home = records.get(extent).cloned().unwrap_or_default();
         }
     }
-    menus.extend(efi_menus(image, &boots)?);
+    menus.extend(efi_menus(&iso, &boots)?);
     Ok(Examined {
         length: image.len(),
         volume_length: u64::from(volume.primary.sectors) * SECTOR,
@@ -170,9 +178,24 @@ fn records_of(iso: &Iso<'_>, menus: &[Menu], ignition: Option<Extent>) -> Result
     Ok(records)
 }
 
+/// Finds the path of the file that begins at a place of the image.
+fn path_at(iso: &Iso<'_>, place: u64) -> Result<Option<String>, NotAnIso> {
+    let mut found = None;
+    iso.walk(&mut |path, entry| {
+        if entry.kind == Kind::File
+            && entry.extents.first().is_some_and(|extent| extent.offset == place && extent.length > 0)
+        {
+            found = Some(path.to_owned());
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Finds the boot menus in the file systems that the catalogue's UEFI entries point to. One that
 /// cannot be read is left alone: the firmware may still like it.
-fn efi_menus(image: &dyn ReadAt, boots: &[BootEntry]) -> Result<Vec<Menu>, NotAnIso> {
+fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<Vec<Menu>, NotAnIso> {
+    let image = iso.image;
     let mut menus = Vec::new();
     let mut places: Vec<u64> =
         boots.iter().filter(|boot| boot.platform == Platform::Uefi).map(|boot| boot.image.offset).collect();
@@ -180,10 +203,11 @@ fn efi_menus(image: &dyn ReadAt, boots: &[BootEntry]) -> Result<Vec<Menu>, NotAn
     for place in places {
         let Ok(Some(fat)) = Fat::open(image, place) else { continue };
         let Ok(files) = fat.files(image) else { continue };
+        let partition = path_at(iso, place)?;
         let cfg = |file: &&FatFile| file.path.to_ascii_lowercase().ends_with(".cfg") || file.path.ends_with(".conf");
         for file in files.iter().filter(cfg).filter(|file| u64::from(file.length) <= MENU_MAX) {
             let Ok(text) = fat.read(image, file) else { continue };
-            let home = Home::Efi { fat: fat.clone(), file: file.clone() };
+            let home = Home::Efi { fat: fat.clone(), file: file.clone(), partition: partition.clone() };
             menus.extend(menu_of(format!("efi:{}", file.path), &text, home));
         }
     }

@@ -317,10 +317,9 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
 
     /// Asks the kernel for the MTU towards a peer, at times.
     fn mtu(&mut self, listener: usize, interface: u32, peer: SocketAddr, now: Instant) -> io::Result<u32> {
-        if let Some((mtu, asked_at)) = self.mtus.get(&(listener, interface)) {
-            if now < *asked_at + MTU_KNOWN {
-                return Ok(*mtu);
-            }
+        let known = self.mtus.get(&(listener, interface));
+        if let Some((mtu, _)) = known.filter(|(_, asked_at)| now < *asked_at + MTU_KNOWN) {
+            return Ok(*mtu);
         }
         let mtu = port::mtu(peer)?;
         self.mtus.insert((listener, interface), (mtu, now));

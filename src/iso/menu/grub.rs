@@ -62,6 +62,10 @@ pub fn edited(text: &str, edit: &Edit) -> (String, usize) {
 /// Gives the kernel that a command loads, unless it is a memory tester or the like.
 fn kernel(command: &Command) -> Option<String> {
     let name = command.words.get(1).filter(|_| is(command, &KERNEL_COMMANDS))?;
+    // A quote that never ends swallows whatever follows: GRUB refuses such a script, and nothing is added to it.
+    if command.words.iter().any(|word| !word.whole) {
+        return None;
+    }
     takes_arguments(&name.text).then(|| plain(&name.text))
 }
 
@@ -94,6 +98,8 @@ struct Command {
 struct Word {
     text: String,
     at: Range<usize>,
+    /// Says whether its quotes are closed.
+    whole: bool,
 }
 
 /// Splits a script into its commands (GRUB manual, "Writing full configuration files directly").
@@ -112,12 +118,12 @@ fn commands(text: &str) -> Vec<Command> {
             }
             next if next.is_whitespace() => at += next.len_utf8(),
             _ => {
-                let end = word_end(text, at);
+                let (end, whole) = word_end(text, at);
                 let word = &text[at..end];
                 if (command.words.is_empty() && KEYWORDS.contains(&word)) || word == "{" || word == "}" {
                     commands.push(std::mem::take(&mut command));
                 } else {
-                    command.words.push(Word { text: word.to_owned(), at: at..end });
+                    command.words.push(Word { text: word.to_owned(), at: at..end, whole });
                 }
                 at = end;
             }
@@ -128,8 +134,8 @@ fn commands(text: &str) -> Vec<Command> {
     commands
 }
 
-/// Finds where the word that begins at a place ends.
-fn word_end(text: &str, from: usize) -> usize {
+/// Finds where the word that begins at a place ends, and whether its quotes do.
+fn word_end(text: &str, from: usize) -> (usize, bool) {
     let mut quote = None;
     let mut escaped = false;
     for (at, character) in text[from..].char_indices() {
@@ -137,19 +143,19 @@ fn word_end(text: &str, from: usize) -> usize {
             _ if escaped => escaped = false,
             (None | Some('"'), '\\') => {
                 if quote.is_none() && text[from + at..].starts_with("\\\n") {
-                    return from + at;
+                    return (from + at, true);
                 }
                 escaped = true;
             }
             (Some(open), _) if open == character => quote = None,
             (Some(_), _) => {}
             (None, '"' | '\'') => quote = Some(character),
-            (None, ';' | '\n' | '|' | '&') => return from + at,
-            (None, character) if character.is_whitespace() => return from + at,
+            (None, ';' | '\n' | '|' | '&') => return (from + at, true),
+            (None, character) if character.is_whitespace() => return (from + at, true),
             (None, _) => {}
         }
     }
-    text.len()
+    (text.len(), quote.is_none() && !escaped)
 }
 
 /// Quotes an argument where GRUB's scripts would read more into it: `ds=nocloud;s=...` has a semicolon.
@@ -202,6 +208,8 @@ mod tests {
         check("linux16 /boot/memtest86+.bin x\n", "linux16 /boot/memtest86+.bin x\n");
         check("echo 'linux /k'\n", "echo 'linux /k'\n");
         check("linux /k # why\n", "linux /k @ # why\n");
+        check("linux /k a='b", "linux /k a='b");
+        check("linux /k b\\", "linux /k b\\");
     }
 
     #[test]

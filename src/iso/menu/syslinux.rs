@@ -5,7 +5,9 @@ pub fn is_one(path: &str, text: &str) -> bool {
     let named = [".cfg", ".conf", ".lnx", ".inc"].iter().any(|end| path.ends_with(end));
     let mut keywords = text.lines().filter_map(|line| split(line).map(|(word, _)| word.to_ascii_lowercase()));
     named
-        && (path.contains("linux.cfg") || path.contains("extlinux.conf") || keywords.any(|word| word == "label"))
+        && (path.contains("linux.cfg")
+            || path.contains("extlinux.conf")
+            || keywords.any(|word| word == "label" || word == "ontimeout"))
         && !text.contains("menuentry")
 }
 
@@ -48,6 +50,15 @@ pub fn edited(path: &str, text: &str, edit: &Edit) -> (String, usize) {
             out[kernel.number].push_str(&line);
         }
     }
+    for line in &menu.commands {
+        // debian-installer's menus start its speech synthesis when nobody presses a key.
+        let speaks = edit.timeout.is_some() && line.keyword.eq_ignore_ascii_case("ontimeout");
+        if speaks {
+            out[line.number] = format!("# {}", line.whole.trim_start());
+        } else if edit.arguments() {
+            out[line.number] = append_line(line, edit);
+        }
+    }
     if let Some(seconds) = edit.timeout {
         let tenths = u32::from(seconds) * 10;
         for line in &menu.timeouts {
@@ -57,7 +68,7 @@ pub fn edited(path: &str, text: &str, edit: &Edit) -> (String, usize) {
             out.insert(0, format!("timeout {tenths}\n"));
         }
     }
-    (out.concat(), boots.len())
+    (out.concat(), boots.len() + menu.commands.len())
 }
 
 fn append_line(line: &Line<'_>, edit: &Edit) -> String {
@@ -101,6 +112,8 @@ impl Label<'_> {
 struct Menu<'a> {
     append: Option<Line<'a>>,
     labels: Vec<Label<'a>>,
+    /// Holds the lines that name a kernel with its arguments where a label might stand.
+    commands: Vec<Line<'a>>,
     timeouts: Vec<Line<'a>>,
 }
 
@@ -121,6 +134,7 @@ impl<'a> Menu<'a> {
                 ("text", _) => in_help = value.to_ascii_lowercase().starts_with("help"),
                 ("label", _) => menu.labels.push(Label { name: value, ..Label::default() }),
                 ("timeout", _) => menu.timeouts.push(line),
+                ("default" | "ontimeout" | "onerror", _) if is_command(value) => menu.commands.push(line),
                 ("append", None) => menu.append = Some(line),
                 ("append", Some(label)) => label.append = Some(line),
                 ("kernel" | "linux", Some(label)) => label.kernel = Some(line),
@@ -134,6 +148,12 @@ impl<'a> Menu<'a> {
         }
         menu
     }
+}
+
+/// Says whether a value is a kernel with arguments rather than a label or a menu program.
+fn is_command(value: &str) -> bool {
+    let kernel = value.split_whitespace().next().unwrap_or_default();
+    kernel.contains('/') && kernel.len() < value.len() && takes_arguments(kernel)
 }
 
 /// Gives the title of a `menu label` line.
@@ -197,6 +217,15 @@ mod tests {
         for (before, after) in rows {
             assert_eq!(edited("/x.cfg", before, &adding(&["x"])).0, after);
         }
+    }
+
+    #[test]
+    fn a_kernel_that_no_label_names_gets_them_too() {
+        let text = "ontimeout /k speakup.synth=soft --- quiet\ndefault vesamenu.c32 x\n";
+        let (new, lines) = edited("/x.cfg", text, &adding(&["x"]));
+        assert_eq!((new.as_str(), lines), ("ontimeout /k speakup.synth=soft x --- quiet\ndefault vesamenu.c32 x\n", 1));
+        let edit = Edit { timeout: Some(1), ..adding(&["x"]) };
+        assert!(edited("/x.cfg", text, &edit).0.starts_with("# ontimeout /k"));
     }
 
     #[test]

@@ -142,10 +142,13 @@ impl Inbox {
     pub fn iter(&self) -> impl Iterator<Item = Received<'_>> {
         let buffers = self.octets.iter().zip(&self.names).zip(&self.controls);
         buffers.zip(&self.headers).take(self.received).filter_map(|(((octets, name), control), header)| {
+            // A size_t with glibc, a socklen_t with musl.
+            #[allow(clippy::unnecessary_cast)]
+            let controls = header.msg_hdr.msg_controllen as usize;
             Some(Received {
                 peer: name.address()?,
                 octets: octets.get(..header.msg_len as usize)?,
-                control: control.get(..header.msg_hdr.msg_controllen as usize)?,
+                control: control.get(..controls)?,
             })
         })
     }
@@ -347,7 +350,10 @@ mod tests {
             let from = Some(here.local_addr().unwrap().ip());
             let mut outbox = Outbox::new();
             for number in 0..100u8 {
-                let fill = |out: &mut Vec<u8>| Ok::<_, ()>(out.extend(vec![number; usize::from(number)]));
+                let fill = |out: &mut Vec<u8>| {
+                    out.extend(vec![number; usize::from(number)]);
+                    Ok::<(), ()>(())
+                };
                 outbox.post(there.local_addr().unwrap().into(), from, fill).unwrap();
                 if outbox.is_full() || number == 99 {
                     outbox.send(here.as_fd(), |peer, error| panic!("{peer:?}: {error}"));
@@ -375,7 +381,13 @@ mod tests {
         let (here, there) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let to = there.local_addr().unwrap();
         let mut outbox = Outbox::new();
-        let mut post = |octets: &[u8]| outbox.post(to.into(), None, |out| Ok::<_, ()>(out.extend(octets))).unwrap();
+        let mut post = |octets: &[u8]| {
+            let fill = |out: &mut Vec<u8>| {
+                out.extend(octets);
+                Ok::<(), ()>(())
+            };
+            outbox.post(to.into(), None, fill).unwrap();
+        };
         post(b"first");
         post(&[0; 70_000]);
         post(b"last");

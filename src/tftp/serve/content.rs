@@ -42,49 +42,39 @@ impl Content {
     /// Appends the octets of a span that lies within the size.
     ///
     /// # Errors
-    /// As [`Self::part`].
+    /// Those of pread(2), and `UnexpectedEof` if the file has become shorter.
     pub fn read(&self, span: Range<u64>, out: &mut Vec<u8>) -> io::Result<()> {
+        if let Content::Shared(bytes) = self {
+            let span = usize::try_from(span.start).ok().zip(usize::try_from(span.end).ok());
+            let part = span.and_then(|(start, end)| bytes.get(start..end));
+            out.extend_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+            return Ok(());
+        }
+        let start = out.len();
+        let length = usize::try_from(span.end.saturating_sub(span.start)).map_err(io::Error::other)?;
+        out.resize(start + length, 0);
+        let room = out.get_mut(start..).unwrap_or_default();
         match self {
-            Content::Shared(bytes) => {
-                let span = usize::try_from(span.start).ok().zip(usize::try_from(span.end).ok());
-                let part = span.and_then(|(start, end)| bytes.get(start..end));
-                out.extend_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
-            Content::File(file, _) => {
-                let start = out.len();
-                out.resize(start + usize::try_from(span.end - span.start).map_err(io::Error::other)?, 0);
-                file.read_exact_at(&mut out[start..], span.start)
-            }
-            Content::Medium(medium) => {
-                let start = out.len();
-                out.resize(start + usize::try_from(span.end - span.start).map_err(io::Error::other)?, 0);
-                medium.read_at(span.start, &mut out[start..])
-            }
+            Content::Shared(_) => Ok(()),
+            Content::File(file, _) => file.read_exact_at(room, span.start),
+            Content::Medium(medium) => medium.read_at(span.start, room),
         }
     }
 
     /// Gives the octets of a span that lies within the size: a part of what is shared, or a copy.
     ///
     /// # Errors
-    /// Those of pread(2), and `UnexpectedEof` if the file has become shorter.
+    /// As [`Self::read`].
     pub fn part(&self, span: Range<u64>) -> io::Result<Bytes> {
-        let start = usize::try_from(span.start).map_err(io::Error::other)?;
-        let end = usize::try_from(span.end).map_err(io::Error::other)?;
-        match self {
-            Content::Shared(bytes) if start <= end && end <= bytes.len() => Ok(bytes.slice(start..end)),
-            Content::Shared(_) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Content::File(file, _) => {
-                let mut part = vec![0; end.saturating_sub(start)];
-                file.read_exact_at(&mut part, span.start)?;
-                Ok(part.into())
-            }
-            Content::Medium(medium) => {
-                let mut part = vec![0; end.saturating_sub(start)];
-                medium.read_at(span.start, &mut part)?;
-                Ok(part.into())
-            }
+        if let Content::Shared(bytes) = self {
+            let start = usize::try_from(span.start).map_err(io::Error::other)?;
+            let end = usize::try_from(span.end).map_err(io::Error::other)?;
+            let within = start <= end && end <= bytes.len();
+            return within.then(|| bytes.slice(start..end)).ok_or(io::ErrorKind::UnexpectedEof.into());
         }
+        let mut part = Vec::new();
+        self.read(span, &mut part)?;
+        Ok(part.into())
     }
 }
 

@@ -124,7 +124,10 @@ impl Session {
 
     pub fn post_option_ack(&self, port: &Port, outbox: &mut Outbox) {
         let Stage::Sending { transfer, .. } = &self.stage else { return };
-        let fill = |out: &mut Vec<u8>| Ok::<_, Infallible>(transfer.option_ack(out));
+        let fill = |out: &mut Vec<u8>| {
+            transfer.option_ack(out);
+            Ok::<(), Infallible>(())
+        };
         let Ok(()) = outbox.post(self.way.name, port.source(self.way.local), fill);
     }
 

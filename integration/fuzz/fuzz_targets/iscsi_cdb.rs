@@ -1,0 +1,25 @@
+#![no_main]
+//! Any commands to any units: what comes back stays inside the unit, and within the room that was given.
+
+mod rim;
+
+use bootlatch::iscsi::scsi::Outcome;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let mut units = rim::units();
+    for chunk in data.chunks_exact(18) {
+        let mut cdb = [0; 16];
+        cdb.copy_from_slice(&chunk[2..]);
+        let lun = [chunk[0] & 0x40, chunk[1] % 4, 0, 0, 0, 0, 0, 0];
+        match units.execute(lun, &cdb) {
+            Outcome::Read(number, span) | Outcome::Compare(number, span) => {
+                let unit = units.lun(number).expect("the unit is there");
+                let stored = unit.stored(span);
+                assert!(stored.offset() + stored.length() <= rim::SIZE || stored.length() == 0);
+            }
+            Outcome::Data(data) => assert!(data.len() < 4096),
+            Outcome::Good | Outcome::Check(_) => {}
+        }
+    }
+});

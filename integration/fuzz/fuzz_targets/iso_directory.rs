@@ -1,0 +1,30 @@
+#![no_main]
+//! Reads a damaged image whole: it is refused with a reason, or read.
+
+mod damaged;
+
+use bootlatch::iso::{Draft, Iso, Kind, examine};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let base = damaged::image(data);
+    let mut draft = Draft::new(&base);
+    damaged::damage(&mut draft, data);
+    if let Err(why) = examine(&draft) {
+        assert!(!why.to_string().is_empty());
+    }
+    let Ok(iso) = Iso::open(&draft) else { return };
+    for path in
+        ["/boot/grub/grub.cfg", "/D/E/F/A file with a long name indeed", "/link", "/none", "/isolinux/../efi.img"]
+    {
+        if let Ok(Some(entry)) = iso.find(path) {
+            assert!(
+                entry.kind != Kind::File
+                    || entry.extents.iter().all(|extent| extent.within(base.0.len() as u64, path).is_ok())
+            );
+        }
+        let _ = iso.read(path);
+        let _ = iso.list(path);
+    }
+    let _ = iso.walk(&mut |_, _| Ok(()));
+});

@@ -1,0 +1,101 @@
+use std::fmt;
+use std::ops::Index;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Holds labels or annotations, in the order of their keys. Most objects have few, and there are many
+/// objects: a tree's first node would cost each of them half a KiB.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Words(Box<[(Box<str>, String)]>);
+
+impl Words {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn get(&self, key: &str) -> Option<&String> {
+        self.place(key).ok().map(|at| &self.0[at].1)
+    }
+
+    pub fn insert(&mut self, key: String, value: String) {
+        match self.place(&key) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => {
+                let mut words = std::mem::take(&mut self.0).into_vec();
+                words.insert(at, (key.into(), value));
+                self.0 = words.into();
+            }
+        }
+    }
+
+    fn place(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(key))
+    }
+}
+
+impl Index<&str> for Words {
+    type Output = String;
+
+    fn index(&self, key: &str) -> &String {
+        self.get(key).expect("the key is there")
+    }
+}
+
+impl<const N: usize> From<[(String, String); N]> for Words {
+    fn from(pairs: [(String, String); N]) -> Self {
+        let mut words = Self::default();
+        pairs.into_iter().for_each(|(key, value)| words.insert(key, value));
+        words
+    }
+}
+
+impl Serialize for Words {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Words;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a mapping of texts to texts")
+            }
+
+            // A null here is how typed clients say "none".
+            fn visit_unit<E: serde::de::Error>(self) -> Result<Words, E> {
+                Ok(Words::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
+                let mut pairs: std::collections::BTreeMap<Box<str>, String> = std::collections::BTreeMap::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    pairs.insert(key, value);
+                }
+                Ok(Words(pairs.into_iter().collect()))
+            }
+        }
+        from.deserialize_any(Pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_whatever_order_they_came_in() {
+        let mut words: Words = serde_json::from_str(r#"{"b":"2","a":"1","b":"3"}"#).unwrap();
+        words.insert("ab".into(), "x".into());
+        words.insert("a".into(), "0".into());
+        assert_eq!(serde_json::to_string(&words).unwrap(), r#"{"a":"0","ab":"x","b":"3"}"#);
+        assert_eq!((words.get("b"), words.get("c")), (Some(&"3".to_owned()), None));
+        assert!(serde_json::from_str::<Words>("null").unwrap().is_empty());
+        assert!(serde_json::from_str::<Words>(r#"{"a":1}"#).is_err());
+    }
+}
