@@ -1,0 +1,81 @@
+"""Every other way to boot than the ISO over iSCSI: each up to the line that proves it."""
+
+import json
+import threading
+import time
+
+from .cycle import host_name
+from .lab import Lab
+from .network import APPLIANCE_ADDRESS
+from .process import LabError
+from .scenarios import expect
+
+ROM_LIMIT = 90.0     # seconds from power-on to what the boot program prints, with a second boot beside it
+KERNEL_LIMIT = 120.0
+
+
+def configure(lab, text):
+    """Writes the appliance's configuration file and returns the option that names it."""
+    file = lab.folder / "bootlatch.toml"
+    file.write_text(text)
+    return ["--config", str(file)]
+
+
+def reshape(lab, kind, name, **spec):
+    """Changes fields of an object's spec."""
+    thing = json.loads(lab.appliance.command("get", kind, name, "-o", "json"))
+    manifest = {"apiVersion": thing["apiVersion"], "kind": thing["kind"], "metadata": {"name": name}, "spec": spec}
+    if thing["metadata"].get("namespace"):
+        manifest["metadata"]["namespace"] = thing["metadata"]["namespace"]
+    file = lab.folder / f"{name}.yaml"
+    file.write_text(json.dumps(manifest))
+    lab.appliance.command("apply", "-f", str(file), "--force")
+
+
+def override(machine, program):
+    return f'[[overrides]]\nmac = "{machine.mac}"\nprogram = "{program}"\n'
+
+
+def events(lab, machine):
+    return [(event, detail) for _, event, detail in lab.appliance.timeline(host_name(machine))]
+
+
+def files(lab, machine):
+    """What the machine was sent by TFTP, in order."""
+    return [detail.get("file") for event, detail in events(lab, machine) if event == "tftp-done"]
+
+
+def wait_event(lab, machine, wanted, limit=10.0):
+    """Waits until the machine's timeline has an event; returns its detail."""
+    deadline = time.monotonic() + limit
+    while True:
+        seen = events(lab, machine)
+        for event, detail in seen:
+            if event == wanted:
+                return detail
+        if time.monotonic() > deadline:
+            raise LabError(f"no {wanted} of {machine.name} within {limit} s: {seen}")
+        threading.Event().wait(0.2)
+
+
+def secure_boot(kit):
+    """Secure Boot enforcing: shim, GRUB and Debian's kernel boot; iPXE, which nobody signed, is refused."""
+    with Lab(kit, "secure-boot") as lab:
+        signed, unsigned = lab.machine("secure"), lab.machine("secure")
+        lab.serve("install lab lab-config", *configure(lab, override(signed, "shimx64.efi")))
+        reshape(lab, "iso", "lab", method="kernel", removeArguments=["quiet"],
+                kernelArguments=[f"bootlatch.server={APPLIANCE_ADDRESS}"])
+        signed.power_on(lab.network)
+        signed.console.wait_for("Secure boot enabled", KERNEL_LIMIT)
+        signed.wait_marker("kernel-up", KERNEL_LIMIT)
+        signed.power_off()
+        unsigned.power_on(lab.network)
+        unsigned.console.wait_for("Access Denied", ROM_LIMIT)
+        wait_event(lab, unsigned, "tftp-done")
+        seen = [event for event, _ in events(lab, unsigned)]
+        expect("script" not in seen, f"the unsigned program ran: {seen}")
+
+
+SCENARIOS = {
+    "Secure Boot: shim and GRUB boot Debian's kernel, an unsigned program is refused": secure_boot,
+}
