@@ -7,7 +7,7 @@ import time
 from .cycle import host_name
 from .lab import Lab
 from .network import APPLIANCE_ADDRESS
-from .process import LabError
+from .process import LabError, run
 from .scenarios import expect
 
 ROM_LIMIT = 90.0     # seconds from power-on to what the boot program prints, with a second boot beside it
@@ -76,6 +76,21 @@ def secure_boot(kit):
         expect("script" not in seen, f"the unsigned program ran: {seen}")
 
 
+def arm64(kit):
+    """AAVMF loads our iPXE, runs the script and boots an ISO from our target."""
+    with Lab(kit, "arm64") as lab:
+        lab.serve("install arm")
+        iso = run(str(kit.arm64_iso_builder)).strip()
+        lab.appliance.command("iso", "add", "arm", iso)
+        machine = lab.machine("arm64")
+        machine.power_on(lab.network)
+        _, _, details = machine.wait_marker("iso-up", KERNEL_LIMIT)
+        expect(details == {"cpu": "arm64", "platform": "efi"}, f"GRUB runs on {details}")
+        wait_event(lab, machine, "iscsi-login")
+        expect("ipxe-arm64.efi" in files(lab, machine), f"files: {files(lab, machine)}")
+
+
 SCENARIOS = {
+    "arm64: AAVMF boots to the script and the ISO": arm64,
     "Secure Boot: shim and GRUB boot Debian's kernel, an unsigned program is refused": secure_boot,
 }
