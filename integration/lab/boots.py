@@ -90,7 +90,33 @@ def arm64(kit):
         expect("ipxe-arm64.efi" in files(lab, machine), f"files: {files(lab, machine)}")
 
 
+HTTP_BOOT_FIRST = ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n",
+                   "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n",
+                   "-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=n"]
+
+
+def http_boot(kit):
+    """UEFI HTTP Boot: the firmware fetches iPXE over HTTP, iPXE its script, and no TFTP is spoken."""
+    with Lab(kit, "http-boot") as lab:
+        lab.serve()
+        machine = lab.machine("uefi")
+        machine.power_on(lab.network, extra=HTTP_BOOT_FIRST)
+        machine.console.wait_for(">>Start HTTP Boot over IPv4", ROM_LIMIT)
+        machine.console.wait_for(f"URI: http://{APPLIANCE_ADDRESS}/boot/{host_name(machine)}/snponly.efi", ROM_LIMIT)
+        machine.console.wait_for("File Size: ", ROM_LIMIT)
+        machine.wait_marker("kernel-up", KERNEL_LIMIT)
+        detail = wait_event(lab, machine, "offer")
+        expect(detail["file"].startswith(f"http://{APPLIANCE_ADDRESS}/boot/"), f"the offer: {detail}")
+        expect(not files(lab, machine), f"files were fetched by TFTP: {files(lab, machine)}")
+        reply = run(*lab.network.inside(lab.network.dhcp, "curl", "-sSI",
+                    f"http://{APPLIANCE_ADDRESS}/boot/{host_name(machine)}/snponly.efi"))
+        size = (kit.firmware / "snponly.efi").stat().st_size
+        for line in ("HTTP/1.1 200", "Content-Type: application/efi", f"Content-Length: {size}"):
+            expect(line in reply, f"no {line!r} in: {reply}")
+
+
 SCENARIOS = {
+    "UEFI HTTP Boot fetches iPXE over HTTP and boots the ISO": http_boot,
     "arm64: AAVMF boots to the script and the ISO": arm64,
     "Secure Boot: shim and GRUB boot Debian's kernel, an unsigned program is refused": secure_boot,
 }
