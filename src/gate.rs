@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, render};
+use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, hook, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
 use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object, Phase};
@@ -169,6 +169,11 @@ impl Gate {
         let (mac, arguments, choices) = (facts.mac, arguments.as_slice(), choices.as_slice());
         let context = Context { site: &site, mac, host, image, arguments, config_url, choices };
         render(&ruling.verdict, form, &context)
+    }
+
+    /// Writes the script that brings an iPXE back, to the address of ours that it reached.
+    pub fn hook(&self, at: Option<IpAddr>) -> String {
+        hook(&self.site_at(at))
     }
 
     /// Gives the site as machines see it that reach us at one of our addresses.

@@ -206,8 +206,24 @@ def menu(kit):
         expect(left["spec"]["image"] == "menu", f"nobody picked, and yet: {left['spec']}")
 
 
+def by_loader(kit, program, greeting):
+    """UEFI, another boot loader than iPXE: it installs a machine never seen before, and then boots its disk."""
+    with Lab(kit, f"loader-{program}") as lab:
+        run = Cycle(lab, lab.machine("uefi"))
+        lab.serve("install lab lab-config", *configure(lab, override(run.machine, program)))
+        reshape(lab, "iso", "lab", kernelArguments=[f"bootlatch.server={APPLIANCE_ADDRESS}"])
+        run.power_on()
+        run.machine.console.wait_for(greeting, ROM_LIMIT)
+        run.install()
+        run.os_up()
+        kinds = [event for event, _ in events(lab, run.machine)]
+        expect("local-disk" in kinds and "iscsi-login" not in kinds, f"the timeline: {kinds}")
+
+
 SECOND_ADDRESS = "10.78.0.2"
-SECOND = f"""[[interfaces]]
+BOTH = f"""[[interfaces]]
+name = "lan0"
+[[interfaces]]
 name = "lan1"
 mode = "server"
 address = "{SECOND_ADDRESS}"
@@ -222,10 +238,12 @@ def two_networks(kit):
     second = Network()
     try:
         with Lab(kit, "two-networks") as lab:
+            second.ip(second.dhcp, "address", "add", "10.78.0.1/24", "dev", "lan0")
             second.join(lab.network.appliance, SECOND_ADDRESS, card="lan1")
+            lab.appliance.interface = []
             there, here = lab.machine("uefi"), lab.machine("bios", rom="own")
             lab.serve("install lab lab-config",
-                      *configure(lab, SECOND + override(here, "pxelinux.0", "for_ipxe = true")))
+                      *configure(lab, BOTH + override(here, "pxelinux.0", "for_ipxe = true")))
             there.power_on(second)
             here.power_on(lab.network)
             there.console.wait_for("Station IP address is 10.78.0.1", ROM_LIMIT)
@@ -235,6 +253,9 @@ def two_networks(kit):
             expect(details["address"].startswith("10.78.0.1"), f"the installer's lease: {details}")
             there.wait_marker("config-fetched", KERNEL_LIMIT)
             there.power_off()
+            script = run(*lab.network.inside(second.dhcp, "curl", "-sS", "--max-time", "10", "--interface", "lan0",
+                                             f"http://{SECOND_ADDRESS}/boot.ipxe"))
+            expect(f"http://{SECOND_ADDRESS}/ipxe?" in script, f"the script brings back to another address: {script}")
             here.wait_marker("kernel-up", KERNEL_LIMIT)
             expect("pxelinux.0" in files(lab, here), f"the card's ROM was sent: {files(lab, here)}")
     finally:
@@ -242,6 +263,10 @@ def two_networks(kit):
 
 
 SCENARIOS = {
+    "GRUB installs a UEFI machine never seen before, and boots its disk":
+        lambda kit: by_loader(kit, "shimx64.efi", "bootlatch: "),
+    "SYSLINUX installs a UEFI machine never seen before, and boots its disk":
+        lambda kit: by_loader(kit, "syslinux.efi", "bootlatch: "),
     "two networks, proxy on one and server on the other, each told its own address": two_networks,
     "iPXE boots a kernel and its initrd over HTTP": kernel_by_ipxe,
     "iPXE boots a kernel beside the ISO that it attached (sanhook)": sanhook,
