@@ -434,17 +434,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_reply_is_the_requests_own_and_never_gives_an_address(xid: u32, flags: u16, uuid: [u8; 17], mac: [u8; 5], port: bool) {
-            let mut bytes = message(if port { 3 } else { 1 }, &[(60, b"PXEClient:Arch:00007"), (97, &uuid)]);
+        fn a_reply_is_the_requests_own_and_never_gives_an_address(
+            xid: u32, flags: u16, uuid: [u8; 17], mac: [u8; 5], port: bool, architecture: u16, ipxe: bool, http: bool, leave: bool,
+        ) {
+            let class: &[u8] = if http { b"HTTPClient" } else { b"PXEClient" };
+            let mut options: Vec<(u8, &[u8])> = vec![(60, class), (97, &uuid)];
+            let architecture = architecture.to_be_bytes();
+            options.push((93, &architecture));
+            options.extend(ipxe.then_some((77, &b"iPXE"[..])));
+            let mut bytes = message(if port { 3 } else { 1 }, &options);
             bytes[4..8].copy_from_slice(&xid.to_be_bytes());
             bytes[10..12].copy_from_slice(&flags.to_be_bytes());
             bytes[29..34].copy_from_slice(&mac);
             let port = if port { Port::Proxy } else { Port::Server };
-            let offer = offer(&bytes, port, &Verdict::Chainload(Program("p".into()))).unwrap();
+            let verdict = if leave { Verdict::LocalDisk(Why::InstallDone) } else { Verdict::Chainload(Program("p".into())) };
+            let offer = offer(&bytes, port, &verdict).unwrap();
             prop_assert_eq!((offer.xid(), u16::from(offer.flags())), (xid, flags));
             prop_assert_eq!(offer.chaddr(), &bytes[28..34]);
             prop_assert_eq!(offer.yiaddr(), Ipv4Addr::UNSPECIFIED);
-            prop_assert!(offer.opts().contains(dhcproto::v4::OptionCode::ClientMachineIdentifier));
+            let given = offer.opts().get(dhcproto::v4::OptionCode::ClientMachineIdentifier);
+            prop_assert_eq!(given, Some(&DhcpOption::ClientMachineIdentifier(uuid.to_vec())));
+            prop_assert!(!offer.opts().contains(dhcproto::v4::OptionCode::AddressLeaseTime));
         }
     }
 }
