@@ -210,3 +210,32 @@ fn yes() -> bool {
 fn iscsi_port() -> u16 {
     3260
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_a_disk_only_where_the_firmware_boots_no_other() {
+        let image = |attach_as, cdrom: (bool, bool), disk: (bool, bool)| {
+            let of = |(bios, uefi)| Some(Firmwares { bios, uefi });
+            let spec = ImageSpec { attach_as, ..ImageSpec::of_file("a.iso") };
+            let status = ImageStatus { boots: of(cdrom), boots_as_disk: of(disk), ..ImageStatus::default() };
+            Image { metadata: Meta::named("a".parse().unwrap(), None), spec, status }
+        };
+        let (bios, uefi) = (Some(Architecture::BIOS), Some(Architecture::X64_UEFI));
+        // Debian's memtest86+: a floppy disk's image for the BIOS, which iPXE does not emulate.
+        let memtest = |how| image(how, (false, true), (true, true));
+        for (image, firmware, disk) in [
+            (memtest(AttachAs::Auto), bios, true),
+            (memtest(AttachAs::Auto), uefi, false),
+            (memtest(AttachAs::Auto), None, false),
+            (memtest(AttachAs::Cdrom), bios, false),
+            (memtest(AttachAs::Disk), uefi, true),
+            (image(AttachAs::Auto, (true, true), (true, true)), bios, false),
+            (image(AttachAs::Auto, (false, false), (false, false)), uefi, false),
+        ] {
+            assert_eq!(image.is_attached_as_disk(firmware), disk, "{:?} {firmware:?}", image.spec.attach_as);
+        }
+    }
+}
