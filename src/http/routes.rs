@@ -72,6 +72,9 @@ async fn machines(
             let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
             image::image(shared, peer, inner, &query(), request.headers(), peek).await
         }
+        (&Method::GET | &Method::HEAD, ["media", token, file]) => {
+            image::held(shared, peer, token, file, request.headers(), peek).await
+        }
         (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => {
             let Query { token, file, .. } = query();
             config::config(shared, peer, token.as_deref(), file.as_deref()).await
@@ -137,10 +140,11 @@ async fn api(shared: &Shared, parts: &[&str], request: Request<Incoming>, stop: 
             let key = key(name)?;
             match (method, *action) {
                 (&Method::POST, "install") => install::install(shared, &key, request).await,
+                (&Method::POST, "medium") => install::medium(shared, &key, request).await,
                 (&Method::POST, "release") => install::change(shared, &key, Change::Release).await,
                 (&Method::POST, "hold") => install::change(shared, &key, Change::Hold).await,
                 (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(&key)).await,
-                (_, "install" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
+                (_, "install" | "medium" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
                 _ => Err(Status::no_route()),
             }
         }

@@ -29,6 +29,13 @@ pub fn all() -> Value {
                     json!({"post": act(kind, action, body, &named)}),
                 );
             }
+            let where_ = json!({"content": {"application/json": {"schema": {"type": "object", "properties": {
+                "address": {"type": "string", "description": "Address of ours that the BMC reaches, where it is not the machines'."},
+            }}}}});
+            let good = [(200, "VirtualMedium")];
+            let medium =
+                operation("insertBareMetalHostMedium", &named, &[], Some(where_), &good, &[400, 401, 404, 422]);
+            paths.insert(format!("{collection}/{{name}}/medium"), json!({"post": medium}));
             let history =
                 operation("readBareMetalHostTimeline", &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
             paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
