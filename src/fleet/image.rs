@@ -112,7 +112,7 @@ pub enum AttachAs {
     #[default]
     Auto,
     Cdrom,
-    /// As a read-only disk, for hybrid images whose El Torito entry iPXE cannot boot.
+    /// As a read-only disk, for hybrid images whose partition table alone leads UEFI to what it boots.
     Disk,
 }
 
@@ -224,14 +224,14 @@ mod tests {
             Image { metadata: Meta::named("a".parse().unwrap(), None), spec, status }
         };
         let (bios, uefi) = (Some(Architecture::BIOS), Some(Architecture::X64_UEFI));
-        // Debian's memtest86+: a floppy disk's image for the BIOS, which iPXE does not emulate.
-        let memtest = |how| image(how, (false, true), (true, true));
+        // A system partition that the partition table names, and the El Torito catalogue does not.
+        let stick = |how| image(how, (true, false), (false, true));
         for (image, firmware, disk) in [
-            (memtest(AttachAs::Auto), bios, true),
-            (memtest(AttachAs::Auto), uefi, false),
-            (memtest(AttachAs::Auto), None, false),
-            (memtest(AttachAs::Cdrom), bios, false),
-            (memtest(AttachAs::Disk), uefi, true),
+            (stick(AttachAs::Auto), bios, false),
+            (stick(AttachAs::Auto), uefi, true),
+            (stick(AttachAs::Auto), None, false),
+            (stick(AttachAs::Cdrom), uefi, false),
+            (stick(AttachAs::Disk), bios, true),
             (image(AttachAs::Auto, (true, true), (true, true)), bios, false),
             (image(AttachAs::Auto, (false, false), (false, false)), uefi, false),
         ] {

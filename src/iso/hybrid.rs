@@ -20,10 +20,9 @@ const EFI_SYSTEM: [u8; 16] =
 pub struct Hybrid {
     pub mbr: bool,
     pub gpt: bool,
-    /// Says whether the MBR has a program, which a BIOS runs.
-    pub code: bool,
-    /// Says whether one of the partitions is told to be an EFI system partition.
-    pub efi_system: bool,
+    /// Says which of the tables tells of an EFI system partition.
+    pub efi_by_mbr: bool,
+    pub efi_by_gpt: bool,
 }
 
 type Result<T, E = CannotCompose> = std::result::Result<T, E>;
@@ -38,14 +37,20 @@ impl Hybrid {
         image.read_at(0, &mut head)?;
         let used = |at: &&u64| le32(&head, **at as usize + 12) != Some(0);
         let mbr = MBR_ENTRIES.iter().any(|at| used(&at)) && head[510..512] == [0x55, 0xaa];
-        let efi_system = mbr && MBR_ENTRIES.iter().filter(used).any(|at| head[*at as usize + 4] == EFI_SYSTEM_MBR);
+        let efi_by_mbr = mbr && MBR_ENTRIES.iter().filter(used).any(|at| head[*at as usize + 4] == EFI_SYSTEM_MBR);
         let gpt = head.get(512..520) == Some(b"EFI PART");
-        Ok(Self { mbr, gpt, code: mbr && head[..440].iter().any(|byte| *byte != 0), efi_system })
+        let entries = if gpt { Gpt::read(image).ok().flatten() } else { None };
+        let efi_by_gpt =
+            entries.is_some_and(|gpt| gpt.entries.chunks_exact(gpt.entry).any(|entry| entry[..16] == EFI_SYSTEM));
+        Ok(Self { mbr, gpt, efi_by_mbr, efi_by_gpt })
     }
 
-    /// Says which firmware boots the image as a disk: a BIOS by the MBR's program, UEFI by a system partition.
-    pub fn firmwares(self) -> Firmwares {
-        Firmwares { bios: self.code, uefi: self.efi_system }
+    /// Says which firmware boots the image as a disk: UEFI does where a table tells of a system partition. EDK2 looks
+    /// at the GPT first, then for an El Torito catalogue on disks too, and at the MBR only where there is none.
+    /// Under a BIOS, iPXE takes a disk with an ISO 9660 volume on it for a CD-ROM, and leaves its MBR alone (both seen
+    /// with OVMF 2022.11 and the boot programs of 2025-05).
+    pub fn firmwares(self, has_catalogue: bool) -> Firmwares {
+        Firmwares { bios: false, uefi: self.efi_by_gpt || (self.efi_by_mbr && !has_catalogue) }
     }
 
     /// Brings the tables in step with an image that has grown from a length.
