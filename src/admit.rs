@@ -44,6 +44,10 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
                 Some(Object::Image(before)) => Some(before.as_ref()),
                 _ => None,
             };
+            if image.metadata.name.as_str() == RESERVED {
+                let message = format!("{RESERVED} is what ISOs are sent to: name it otherwise");
+                return Err(Invalid { field: "metadata.name".into(), message });
+            }
             let status = examine(&image, known, places)?;
             Arc::make_mut(&mut image).status = status;
             Ok(Object::Image(image))
@@ -55,6 +59,9 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
         }
     }
 }
+
+/// Is no ISO's name: `/api/v1/iscsi-cdroms/upload` takes ISOs.
+const RESERVED: &str = "upload";
 
 /// Is where kubectl keeps the manifest that it applied last, secrets and all.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
