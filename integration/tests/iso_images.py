@@ -152,15 +152,6 @@ def debian_iso(here, name="debian.iso", extra=()):
     return iso
 
 
-def debian_stick(here):
-    """The same files, with a system partition that the GPT names and the El Torito catalogue does not. Run after debian_iso."""
-    iso, tree = here / "stick.iso", here / "debian"
-    run("xorriso", "-as", "mkisofs", "-r", "-J", "-V", "Debian stick", "-o", iso, "-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat",
-        "-boot-load-size", "4", "-boot-info-table", "-no-emul-boot", "-append_partition", "2", "0xef", tree / "boot/grub/efi.img",
-        "-appended_part_as_gpt", tree)
-    return iso
-
-
 FEDORA_MENU = """set default="1"
 function load_video { insmod all_video }
 set timeout=60
