@@ -112,7 +112,6 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         size_bytes: Some(iso.length),
         sha256: same.and_then(|before| before.status.sha256.clone()),
         boots: Some(iso.firmwares()),
-        boots_as_disk: Some(iso.hybrid.firmwares()),
         distribution: iso.distribution.name.clone(),
         family: iso.distribution.family.to_string(),
         kernel: iso.kernels().first().map(|entry| KernelFiles {

@@ -208,7 +208,7 @@ fn image_spec() -> Value {
             "removeArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that are taken out: whole, or by name with its '='."},
             "configDelivery": {"type": "string", "enum": ["auto", "embed", "seed", "none"], "default": "auto", "description": "How the installer is told where a host's config is: by kernel arguments, within the ISO, by a NoCloud seed, or not at all."},
             "companions": {"type": "array", "items": {"type": "string"}, "description": "ISOs that are attached beside this one."},
-            "attachAs": {"type": "string", "enum": ["auto", "cdrom", "disk"], "default": "auto", "description": "What the ISO shows itself as over iSCSI; auto: a CD-ROM wherever the machine's firmware boots that."},
+            "attachAs": {"type": "string", "enum": ["cdrom", "disk"], "default": "cdrom", "description": "What the ISO shows itself as over iSCSI."},
             "portal": {
                 "type": "object", "required": ["address", "targetIqn"], "description": "Target elsewhere that serves the ISO in our stead.",
                 "properties": {
@@ -243,16 +243,13 @@ fn image_status() -> Value {
                     "arguments": text("Arguments of the kernel."),
                 },
             },
-            "boots": firmwares("Firmware that boots the ISO as a CD-ROM."),
-            "bootsAsDisk": firmwares("Firmware that boots the ISO as a disk."),
+            "boots": {
+                "type": "object", "description": "Firmware that boots the ISO by its El Torito catalogue.",
+                "properties": {
+                    "bios": {"type": "boolean", "description": "BIOS does."}, "uefi": {"type": "boolean", "description": "UEFI does."},
+                },
+            },
         },
-    })
-}
-
-fn firmwares(about: &str) -> Value {
-    json!({
-        "type": "object", "description": about,
-        "properties": {"bios": {"type": "boolean", "description": "BIOS does."}, "uefi": {"type": "boolean", "description": "UEFI does."}},
     })
 }
 
