@@ -18,6 +18,10 @@ use crate::tftp::path::RelativePath;
 /// How many entries of a folder are looked at for a name in another case.
 const ENTRIES: usize = 4096;
 
+/// From which size on, in octets, the kernel is told that all of a file will be read. It reads that far ahead by
+/// itself.
+const READ_AHEAD: u64 = 128 << 10;
+
 /// Is what a transfer serves; any number of transfers share one.
 #[derive(Debug, Clone)]
 pub enum Content {
@@ -161,7 +165,9 @@ fn content(file: File) -> Result<Content, SiteError> {
     }
     // The kernel reads ahead in the background, so that the first blocks need not wait for the disk one by one.
     let size = about.len();
-    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+    if size > READ_AHEAD {
+        let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+    }
     Ok(Content::File(Arc::new(file), size))
 }
 
