@@ -124,11 +124,9 @@ impl Gate {
             }
             Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return ruling,
         };
-        match self.advance(facts, life).await {
-            Ok(host) => {
-                self.store.note(Some(facts.mac), Event::Script { verdict: told(&ruling.verdict) });
-                Ruling { host: Some(host), ..ruling }
-            }
+        let event = Event::Script { verdict: told(&ruling.verdict) };
+        match self.advance(facts, life, Some(event)).await {
+            Ok(host) => Ruling { host: Some(host), ..ruling },
             Err(_) => Ruling::ignore(Why::StoreUnavailable),
         }
     }
@@ -249,10 +247,10 @@ impl Gate {
     /// Why it gets none.
     pub async fn configure(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
         let (_, config) = self.config(facts)?;
-        let host = self.advance(facts, Life::FetchConfig).await.map_err(|_| Why::StoreUnavailable)?;
         let name = config.metadata.name.to_string();
         let address = facts.address.map(|address| address.to_string()).unwrap_or_default();
-        self.store.note(Some(facts.mac), Event::ConfigFetched { config: name, address });
+        let event = Event::ConfigFetched { config: name, address };
+        let host = self.advance(facts, Life::FetchConfig, Some(event)).await.map_err(|_| Why::StoreUnavailable)?;
         Ok((host, config))
     }
 
@@ -261,7 +259,7 @@ impl Gate {
     /// # Errors
     /// The state could not be written.
     pub async fn complete(&self, facts: &Facts) -> Result<Arc<Host>, Error> {
-        self.advance(facts, Life::Complete).await
+        self.advance(facts, Life::Complete, None).await
     }
 
     /// Finds whose machine asks from an address: by the neighbour table, the address that its spec names,
@@ -341,10 +339,10 @@ impl Gate {
         }
     }
 
-    async fn advance(&self, facts: &Facts, change: Life) -> Result<Arc<Host>, Error> {
+    async fn advance(&self, facts: &Facts, change: Life, event: Option<Event>) -> Result<Arc<Host>, Error> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
         let sighting = Sighting { firmware, address: facts.address, uuid: facts.uuid };
-        match self.store.commit(Change::Advance { mac: facts.mac, change, sighting }).await? {
+        match self.store.commit(Change::Advance { mac: facts.mac, change, sighting, event }).await? {
             crate::fleet::Object::Host(host) => Ok(host),
             crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => Err(Error::NoSuchMac(facts.mac)),
         }

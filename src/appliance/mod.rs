@@ -234,6 +234,7 @@ async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> an
                 mac: host.spec.boot_mac_address,
                 change: Life::TimeUp,
                 sighting: Sighting::default(),
+                event: None,
             };
             if let Err(error) = gate.store.commit(change).await {
                 tracing::error!(%error, host = %host.metadata.name, "an install that ran out of time could not be marked");

@@ -89,7 +89,7 @@ pub async fn change(shared: &Shared, key: &Key, change: lifecycle::Change) -> Re
 
 async fn change_life(shared: &Shared, host: &Host, key: &Key, change: lifecycle::Change) -> Result<Object, Status> {
     let mac = host.spec.boot_mac_address;
-    let change = Change::Advance { mac, change, sighting: Sighting::default() };
+    let change = Change::Advance { mac, change, sighting: Sighting::default(), event: None };
     shared.gate.store.commit(change).await.map_err(|error| Status::of_store(&error, key))
 }
 

@@ -40,7 +40,11 @@ pub fn apply(
         Change::Put { object, expect } => put(state, object, expect, moment, uid),
         Change::Delete { key, version } => delete(state, &key, version),
         Change::Enrol { host, treatment } => enrol(state, *host, treatment, moment, uid),
-        Change::Advance { mac, change, sighting } => advance_host(state, mac, change, sighting, moment),
+        Change::Advance { mac, change, sighting, event } => {
+            let mut applied = advance_host(state, mac, change, sighting, moment)?;
+            applied.events.extend(event.map(|event| (mac, event)));
+            Ok(applied)
+        }
         Change::Sight { mac, sighting } => sight(state, mac, sighting, moment),
     }
 }

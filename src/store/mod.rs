@@ -41,8 +41,8 @@ pub enum Change {
     Delete { key: Key, version: Option<u64> },
     /// Remembers a machine that was never seen before; leaves one that was as it is.
     Enrol { host: Box<Host>, treatment: String },
-    /// Moves a host on in its life.
-    Advance { mac: Mac, change: lifecycle::Change, sighting: Sighting },
+    /// Moves a host on in its life; what happened is in its timeline with it, or neither is.
+    Advance { mac: Mac, change: lifecycle::Change, sighting: Sighting, event: Option<Event> },
     /// Notes where and as what a machine was seen.
     Sight { mac: Mac, sighting: Sighting },
 }

@@ -36,7 +36,7 @@ fn put(object: Object) -> Change {
 }
 
 fn life(change: Life) -> Change {
-    Change::Advance { mac: VM, change, sighting: Sighting::default() }
+    Change::Advance { mac: VM, change, sighting: Sighting::default(), event: None }
 }
 
 #[tokio::test]
@@ -187,6 +187,20 @@ async fn the_timeline_is_kept_in_order() {
         [Event::Assigned { image: "live".into() }, Event::TftpStart { file: "a".into() }, Event::BootComplete {}];
     assert_eq!(names, expected);
     assert!(entries.iter().all(|entry| entry.host.as_deref() == Some("vm")));
+}
+
+#[tokio::test]
+async fn what_happened_is_in_the_timeline_with_the_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.commit(put(image("live"))).await.unwrap();
+    store.commit(put(assigned("vm", VM))).await.unwrap();
+    let event = Some(Event::Script { verdict: "boot live".into() });
+    let change = Change::Advance { mac: VM, change: Life::Offer, sighting: Sighting::default(), event: event.clone() };
+    store.commit(change).await.unwrap();
+    // The first store was never told to stop: kill -9, right after its answer.
+    let entries = open(directory.path()).timeline(Some(VM), 10).unwrap();
+    assert_eq!(entries.last().map(|entry| entry.event.clone()), event);
 }
 
 #[tokio::test]

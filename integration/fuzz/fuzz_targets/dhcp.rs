@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use bootlatch::boot::{Program, Programs, Site, Verdict};
+use bootlatch::boot::{Program, Programs, Proof, Site, Trust, Verdict};
 use bootlatch::dhcp::answer::{self, Arrival, Boot, Port, Reply};
 use bootlatch::dhcp::packet::Request;
 use bootlatch::dhcp::quirks::Form;
@@ -32,6 +32,7 @@ fn site() -> Site {
         http: SocketAddrV4::new(OURS, 80).into(),
         iscsi: SocketAddrV4::new(OURS, 3260).into(),
         iqn: "iqn.2026-11.org.bootlatch".into(),
+        trust: Trust { config: Proof::Address, window: Duration::from_secs(3600) },
     }
 }
 
