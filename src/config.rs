@@ -14,7 +14,7 @@ use toml::Spanned;
 use crate::boot::{Program, Programs};
 use crate::fleet::lifecycle::{DoneWhen, Policy};
 use crate::fleet::unknown::{Rule, Rules, Treatment};
-use crate::fleet::{Architecture, Name, Who};
+use crate::fleet::{Architecture, Chap, Name, Secret, Who};
 
 pub use dhcp::{Dhcp, DhcpMode, Form, Interface, OtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
@@ -63,6 +63,7 @@ pub struct Iscsi {
     pub port: u16,
     pub iqn: String,
     pub access: Access,
+    pub chap: Option<Chap>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -178,6 +179,16 @@ struct RawIscsi {
     port: Option<u16>,
     iqn: Option<Spanned<String>>,
     access: Option<Access>,
+    chap: Option<Spanned<RawChap>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawChap {
+    username: String,
+    secret: Secret,
+    target_username: Option<String>,
+    target_secret: Option<Secret>,
 }
 
 /// Reads the file that the flags name, and proves it with the flags laid over it.
@@ -382,7 +393,22 @@ impl Proof<'_> {
                 ));
             }
         };
-        Ok(Iscsi { port: raw.port.unwrap_or(3260), iqn, access: raw.access.unwrap_or(Access::Assigned) })
+        let chap = raw.chap.map(|chap| self.chap(chap)).transpose()?;
+        Ok(Iscsi { port: raw.port.unwrap_or(3260), iqn, access: raw.access.unwrap_or(Access::Assigned), chap })
+    }
+
+    fn chap(&self, raw: Spanned<RawChap>) -> Result<Chap, Error> {
+        let (span, RawChap { username, secret, target_username, target_secret }) = (raw.span(), raw.into_inner());
+        let chap = Chap { username, secret, target_username, target_secret };
+        let key = |field| match field {
+            "targetUsername" => "target_username",
+            "targetSecret" => "target_secret",
+            field => field,
+        };
+        match chap.check() {
+            Ok(()) => Ok(chap),
+            Err((field, wrong)) => Err(self.error(&format!("iscsi.chap.{}", key(field)), Some(span), wrong)),
+        }
     }
 }
 
@@ -458,6 +484,7 @@ mod tests {
         check("[install]\noffers = 0", &["line 3", "install.offers"]);
         check("[tftp]\nmax_block_size = 7", &["line 3", "tftp.max_block_size"]);
         check("[iscsi]\niqn = \"x\"", &["line 3", "iscsi.iqn"]);
+        check("[iscsi.chap]\nusername = \"n\"\nsecret = \"short\"", &["iscsi.chap.secret", "12 octets"]);
         check("[programs]\nbios = \"../x\"", &["line 3", "programs"]);
         check("[dhcp]\nmode = \"sever\"", &["line 3", "sever"]);
         check("[[overrides]]\nmac = \"x\"", &["line 3", "overrides.mac"]);

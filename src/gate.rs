@@ -1,6 +1,8 @@
 //! The gate: asks `boot::decide` on behalf of every protocol, and makes durable what a verdict
 //! depends on before the protocol may say it.
 
+mod medium;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,11 +13,13 @@ use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
 use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object, Phase};
-use crate::iso::{self, ReadAt};
-use crate::media::{self, Media, Seen};
+use crate::iso;
+use crate::media::Media;
 use crate::neighbours;
 use crate::store::{Change, Error, Expect, Sighting, Store, now};
 use crate::token::BootTokens;
+
+pub use medium::{Held, Withheld};
 
 /// Is what every protocol asks, with what it needs to answer.
 #[derive(Debug)]
@@ -62,6 +66,9 @@ impl Booting {
 pub struct Ruling {
     pub verdict: Verdict,
     pub host: Option<Arc<Host>>,
+    /// Is where below our URLs the host's view of its image is read, the same bytes to the end; where it is
+    /// booted over HTTP.
+    pub medium: Option<String>,
 }
 
 /// Says why nobody was given what was asked for.
@@ -75,7 +82,7 @@ pub struct Refusal {
 impl Ruling {
     /// Is a ruling that gives a machine nothing.
     pub fn ignore(why: Why) -> Self {
-        Self { verdict: Verdict::Ignore(why), host: None }
+        Self { verdict: Verdict::Ignore(why), host: None, medium: None }
     }
 }
 
@@ -85,7 +92,7 @@ impl Gate {
         let state = self.store.glance();
         let host = state.host_by_mac(facts.mac);
         let verdict = decide(facts, host.map(Arc::as_ref), &self.site);
-        Ruling { verdict, host: host.cloned() }
+        Ruling { verdict, host: host.cloned(), medium: None }
     }
 
     /// Decides, remembering a machine never seen before first.
@@ -104,8 +111,8 @@ impl Gate {
         }
     }
 
-    /// Decides what script a machine gets, and makes it durable that it got it.
-    pub async fn script(&self, facts: &Facts) -> Ruling {
+    /// Decides what script a machine gets that reached us at an address of ours, and makes it durable that it got it.
+    pub async fn script(self: &Arc<Self>, facts: &Facts, at: Option<IpAddr>) -> Ruling {
         let ruling = self.ask(facts).await;
         let life = match ruling.verdict {
             Verdict::SanBoot(_) => Life::Offer,
@@ -126,7 +133,7 @@ impl Gate {
         };
         let event = Event::Script { verdict: told(&ruling.verdict) };
         match self.advance(facts, life, Some(event)).await {
-            Ok(host) => Ruling { host: Some(host), ..ruling },
+            Ok(host) => self.with_medium(Ruling { host: Some(host), ..ruling }, at).await,
             Err(_) => Ruling::ignore(Why::StoreUnavailable),
         }
     }
@@ -166,8 +173,13 @@ impl Gate {
         let url = config_url(&site, self.token(host), config);
         let arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
         let config_url = if config.is_some() && image.is_some() { url.as_str() } else { "" };
+        let medium_url = ruling.medium.as_ref().map(|path| format!("{}/{path}", site.url())).unwrap_or_default();
+        // A script may be asked for in another's name: what it proves itself with goes to its own address alone.
+        let its_own = || facts.address.is_some_and(|address| self.whose(address) == Ok(Some(facts.mac)));
+        let chap = image.and_then(|_| self.chap(host)).filter(|_| its_own());
         let (mac, arguments, choices) = (facts.mac, arguments.as_slice(), choices.as_slice());
-        let context = Context { site: &site, mac, host, image, arguments, config_url, choices };
+        let medium_url = medium_url.as_str();
+        let context = Context { site: &site, mac, host, image, arguments, config_url, chap, medium_url, choices };
         render(&ruling.verdict, form, &context)
     }
 
@@ -181,31 +193,6 @@ impl Gate {
 
     fn token(&self, host: Option<&Host>) -> String {
         host.map(|host| self.tokens.of(host)).unwrap_or_default()
-    }
-
-    /// Gives an image as a host sees it; as it is where no host is named.
-    ///
-    /// # Errors
-    /// The file cannot be read, or what was declared of it cannot be done.
-    pub fn medium(&self, image: &Image, host: Option<&Host>, at: Option<IpAddr>) -> Result<Seen, media::Error> {
-        let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
-        let state = self.store.glance();
-        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
-        let url = config_url(&self.site_at(at), self.token(Some(host)), config);
-        let wishes = iso::wishes(image, Some(host), config, &url);
-        self.media.view(image, wishes)
-    }
-
-    /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
-    ///
-    /// # Errors
-    /// The files do not fit a seed.
-    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
-        let state = self.store.glance();
-        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
-        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
-        let seed = iso::seed(host.metadata.name.as_str(), &host.metadata.uid, &config.spec.data)?;
-        Ok(Some(Arc::new(iso::Memory(seed))))
     }
 
     /// Decides whether a machine may attach an image.
@@ -229,7 +216,7 @@ impl Gate {
     /// # Errors
     /// Why it gets none.
     pub fn config(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
-        let Ruling { verdict, host } = self.look(&Facts { stage: Stage::Installer, ..*facts });
+        let Ruling { verdict, host, .. } = self.look(&Facts { stage: Stage::Installer, ..*facts });
         let name = match verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),

@@ -120,7 +120,7 @@ impl Files {
     /// Answers with the machine's script; one that cannot be told goes on to ask over HTTP.
     async fn script(&self, facts: Option<Facts>, form: Form, local: IpAddr) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
-        let ruling = self.gate.script(&facts).await;
+        let ruling = self.gate.script(&facts, Some(local)).await;
         Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, form, Some(local)).into()))
     }
 

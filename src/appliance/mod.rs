@@ -122,6 +122,7 @@ impl Appliance {
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
             trust: config.trust,
+            chap: config.iscsi.chap.clone(),
         });
         let places = Places { isos, site: site.clone() };
         let gate = Arc::new(Gate {

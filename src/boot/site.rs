@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::fleet::lifecycle::Policy;
 use crate::fleet::unknown::Rules;
-use crate::fleet::{Architecture, Name, Who};
+use crate::fleet::{Architecture, Chap, Name, Who};
 
 use super::{Facts, Program};
 
@@ -24,6 +24,8 @@ pub struct Site {
     /// Is the beginning of every target's name, as in `iqn.2026-11.org.bootlatch`.
     pub iqn: String,
     pub trust: Trust,
+    /// Is what initiators prove themselves with whose host names nothing else.
+    pub chap: Option<Chap>,
 }
 
 /// Says what a machine shows before it is given a config.
@@ -113,6 +115,7 @@ pub mod tests {
             iscsi: SocketAddr::new(address, 3260),
             iqn: "iqn.2026-11.org.bootlatch".into(),
             trust: Trust { config: Proof::Address, window: Duration::from_secs(3600) },
+            chap: None,
         }
     }
 

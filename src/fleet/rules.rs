@@ -42,6 +42,9 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
     if let (Some(other), Some(ip)) = (found.same_ip, spec.ip) {
         return invalid("spec.ip", format!("{ip} is already that of {other}"));
     }
+    if let Some((field, wrong)) = spec.chap.as_ref().and_then(|chap| chap.check().err()) {
+        return Err(Invalid { field: format!("spec.chap.{field}").into(), message: wrong.to_owned() });
+    }
     match (&spec.image, found.image) {
         (Boots::LocalDisk | Boots::Menu, _) => {}
         (Boots::Image(name), None) => {

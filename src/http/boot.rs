@@ -97,7 +97,7 @@ async fn decided(shared: &Shared, peer: &Peer, mac: Mac, firmware: Option<Firmwa
         }
         // A HEAD only looks: nothing has been offered to who did not read it.
         (false, true) => gate.look(&facts),
-        (false, false) => gate.script(&facts).await,
+        (false, false) => gate.script(&facts, peer.local).await,
     };
     let script = gate.render(&facts, &ruling, form, peer.local);
     gate.counters.answer(Protocol::Http);
@@ -109,7 +109,7 @@ pub fn local(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
     let mac = query.mac.as_deref().and_then(|mac| mac.parse().ok()).unwrap_or(Mac([0; 6]));
     let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: peer.address, uuid: None };
     let host = shared.gate.store.glance().host_by_mac(mac).cloned();
-    let ruling = Ruling { verdict: Verdict::LocalDisk(Why::NothingAssigned), host };
+    let ruling = Ruling { verdict: Verdict::LocalDisk(Why::NothingAssigned), host, medium: None };
     text(StatusCode::OK, shared.gate.render(&facts, &ruling, Form::Ipxe, peer.local))
 }
 

@@ -48,17 +48,18 @@ impl Options {
         let mut options = Self::default();
         let (mut labels, mut fields, mut include) = (String::new(), String::new(), Include::default());
         for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            let yes = matches!(value.as_ref(), "" | "1" | "t" | "true" | "True" | "TRUE");
             match key.as_ref() {
-                "watch" => options.watch = yes,
+                "watch" => options.watch = boolean(&key, &value)?,
                 "resourceVersion" if !value.is_empty() => options.version = Some(number(&key, &value)?),
                 "limit" => options.limit = Some(number(&key, &value)? as usize).filter(|limit| *limit > 0),
                 "continue" if !value.is_empty() => options.next = Some(value.into_owned()),
                 "labelSelector" => labels = value.into_owned(),
                 "fieldSelector" => fields = value.into_owned(),
-                "allowWatchBookmarks" => options.bookmarks = yes,
-                "sendInitialEvents" => options.initial = yes,
+                "allowWatchBookmarks" => options.bookmarks = boolean(&key, &value)?,
+                "sendInitialEvents" => options.initial = boolean(&key, &value)?,
                 "timeoutSeconds" => options.timeout = Some(number(&key, &value)?),
+                "fieldValidation" => among(&key, &value, &["Ignore", "Warn", "Strict"])?,
+                "resourceVersionMatch" => among(&key, &value, &["NotOlderThan", "Exact"])?,
                 "dryRun" => {
                     options.dry_run = match value.as_ref() {
                         "All" => true,
@@ -66,8 +67,8 @@ impl Options {
                     }
                 }
                 "fieldManager" => options.manager = Some(value.into_owned()).filter(|name| !name.is_empty()),
-                "force" => options.force = yes,
-                "replace" => options.replace = yes,
+                "force" => options.force = boolean(&key, &value)?,
+                "replace" => options.replace = boolean(&key, &value)?,
                 "includeObject" => {
                     include = match value.as_ref() {
                         "None" => Include::None,
@@ -83,6 +84,22 @@ impl Options {
         }
         options.selection = Selection::parse(namespace, &labels, &fields).map_err(Status::bad_request)?;
         Ok(options)
+    }
+}
+
+/// Reads a flag as Kubernetes' clients write it; one that is named without a value is set.
+pub(super) fn boolean(key: &str, value: &str) -> Result<bool, Status> {
+    match value {
+        "" | "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        other => Err(Status::bad_request(format!("{key}: {other:?} is neither true nor false"))),
+    }
+}
+
+fn among(key: &str, value: &str, known: &[&str]) -> Result<(), Status> {
+    match known.contains(&value) {
+        true => Ok(()),
+        false => Err(Status::bad_request(format!("{key}: {value:?} is none of {}", known.join(", ")))),
     }
 }
 
@@ -131,7 +148,15 @@ mod tests {
     #[test]
     fn numbers_are_numbers() {
         assert_eq!(options("limit=5&resourceVersion=7&watch=1", "").unwrap().limit, Some(5));
-        for query in ["limit=x", "resourceVersion=-1", "timeoutSeconds=1.5", "dryRun=Some", "fieldSelector=x"] {
+        for query in [
+            "limit=x",
+            "resourceVersion=-1",
+            "timeoutSeconds=1.5",
+            "dryRun=Some",
+            "fieldSelector=x",
+            "watch=maybe",
+            "fieldValidation=no",
+        ] {
             assert_eq!(options(query, "").unwrap_err().code, 400, "{query}");
         }
     }

@@ -13,7 +13,8 @@ use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
-    Peer, Role, Serves, Shared, config, discovery, image, install, list, metrics, objects, openapi, upload, watch,
+    Peer, Role, Serves, Shared, config, discovery, files, image, install, list, methods, metrics, objects, openapi,
+    upload, watch,
 };
 
 /// Tells when the server is to stop.
@@ -28,6 +29,9 @@ pub async fn answer(shared: &Shared, peer: Peer, serves: Serves, request: Reques
     let path = percent_encoding::percent_decode_str(&path).decode_utf8().unwrap_or(Cow::Borrowed(""));
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect();
     let peer = shared.access.origin(peer, request.headers());
+    if let Some(reply) = methods::refused(request.method(), &parts) {
+        return reply;
+    }
     if let Some(reply) = machines(shared, &peer, &path, &parts, &request).await {
         return reply;
     }
@@ -41,7 +45,7 @@ pub async fn answer(shared: &Shared, peer: Peer, serves: Serves, request: Reques
                 (Role::Viewer, method) if !matches!(*method, Method::GET | Method::HEAD) => {
                     Err(Status::forbidden("a viewer only reads: this needs the admin's token"))
                 }
-                (Role::Viewer | Role::Admin, _) => api(shared, &parts, request, stop).await,
+                (Role::Viewer | Role::Admin, _) => api(shared, &peer, &parts, request, stop).await,
             };
             answered.unwrap_or_else(|status| status.reply())
         }
@@ -72,6 +76,9 @@ async fn machines(
             let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
             image::image(shared, peer, inner, &query(), request.headers(), peek).await
         }
+        (&Method::GET | &Method::HEAD, ["media", token, file]) => {
+            image::held(shared, peer, token, file, request.headers(), peek).await
+        }
         (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => {
             let Query { token, file, .. } = query();
             config::config(shared, peer, token.as_deref(), file.as_deref()).await
@@ -92,7 +99,13 @@ async fn machines(
     })
 }
 
-async fn api(shared: &Shared, parts: &[&str], request: Request<Incoming>, stop: &Stop) -> Result<Reply, Status> {
+async fn api(
+    shared: &Shared,
+    peer: &Peer,
+    parts: &[&str],
+    request: Request<Incoming>,
+    stop: &Stop,
+) -> Result<Reply, Status> {
     let method = request.method().clone();
     match (&method, parts) {
         (&Method::GET | &Method::HEAD, ["api"]) => return Ok(discovery::versions()),
@@ -137,12 +150,17 @@ async fn api(shared: &Shared, parts: &[&str], request: Request<Incoming>, stop: 
             let key = key(name)?;
             match (method, *action) {
                 (&Method::POST, "install") => install::install(shared, &key, request).await,
+                (&Method::POST, "medium") => install::medium(shared, &key, request).await,
                 (&Method::POST, "release") => install::change(shared, &key, Change::Release).await,
                 (&Method::POST, "hold") => install::change(shared, &key, Change::Hold).await,
                 (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(&key)).await,
-                (_, "install" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
+                (_, "install" | "medium" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
                 _ => Err(Status::no_route()),
             }
+        }
+        (method, [name, "files"]) if kind == Kind::IscsiCdrom => {
+            let peek = *method == Method::HEAD;
+            files::files(shared, peer, &key(name)?, request.uri().query(), request.headers(), peek).await
         }
         (_, [] | [_]) => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),

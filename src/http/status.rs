@@ -96,6 +96,11 @@ impl Status {
         Self { details: Some(details.into()), ..Self::failure(StatusCode::NOT_FOUND, "NotFound", message) }
     }
 
+    /// Says that something other than an object is not there.
+    pub fn missing(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::NOT_FOUND, "NotFound", message)
+    }
+
     pub fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
         Self::failure(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)

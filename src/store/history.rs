@@ -74,3 +74,32 @@ impl History {
         Ok(inner.past.iter().skip(first).take(at_most).cloned().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Host, HostSpec, HostStatus, Mac, Meta};
+
+    #[test]
+    fn who_is_behind_what_is_kept_is_told_and_nobody_misses_a_change() {
+        let metadata = Meta::named("h".parse().unwrap(), None);
+        let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
+        let object = Object::Host(Arc::new(Host { metadata, spec, status: HostStatus::default() }));
+        let past = |version| Past {
+            version,
+            verb: Verb::Modified,
+            object: object.clone(),
+            before: None,
+            wire: OnceLock::new(),
+        };
+        let history = History::starting_at(10);
+        let last = 10 + PAST_CHANGES as u64;
+        history.push((11..=last).map(past));
+        assert_eq!(history.since(10, 1).unwrap()[0].version, 11, "all of them are kept");
+        history.push([past(last + 1)]);
+        assert_eq!(history.since(10, 1).unwrap_err(), TooOld { wanted: 10, oldest: 11 });
+        let kept: Vec<u64> = history.since(11, usize::MAX).unwrap().iter().map(|past| past.version).collect();
+        assert_eq!(kept, (12..=last + 1).collect::<Vec<_>>());
+        assert!(history.since(last + 1, 1).unwrap().is_empty());
+    }
+}

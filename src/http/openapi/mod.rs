@@ -1,5 +1,6 @@
 //! What is served, described by OpenAPI 3.0 (and its schemas by 2.0, for older clients).
 
+mod machines;
 mod paths;
 mod schemas;
 
@@ -31,7 +32,7 @@ fn info() -> Value {
     json!({"title": "bootlatch", "version": env!("CARGO_PKG_VERSION"), "description": "Boots machines over the network."})
 }
 
-fn third() -> Value {
+pub(super) fn third() -> Value {
     json!({
         "openapi": "3.0.3",
         "info": info(),

@@ -2,6 +2,7 @@ use serde_json::{Map, Value, json};
 
 use crate::fleet::Kind;
 
+use super::machines;
 use super::schemas::reference;
 
 /// Describes every route and what it answers.
@@ -29,68 +30,27 @@ pub fn all() -> Value {
                     json!({"post": act(kind, action, body, &named)}),
                 );
             }
+            let where_ = json!({"content": {"application/json": {"schema": {"type": "object", "properties": {
+                "address": {"type": "string", "description": "Address of ours that the BMC reaches, where it is not the machines'."},
+            }}}}});
+            let good = [(200, "VirtualMedium")];
+            let medium =
+                operation("insertBareMetalHostMedium", &named, &[], Some(where_), &good, &[400, 401, 404, 422]);
+            paths.insert(format!("{collection}/{{name}}/medium"), json!({"post": medium}));
             let history =
                 operation("readBareMetalHostTimeline", &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
             paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
+        }
+        if kind == Kind::IscsiCdrom {
+            paths.insert(format!("{collection}/{{name}}/files"), json!({"get": files(&named)}));
         }
     }
     let history = operation("listTimeline", &[], &[], None, &[(200, "Timeline")], &[401]);
     paths.insert("/api/v1/timeline".into(), json!({"get": history}));
     paths.insert("/api/v1/iscsi-cdroms/upload".into(), json!({"post": upload()}));
-    machines(&mut paths);
+    discovery(&mut paths);
+    machines::add(&mut paths);
     Value::Object(paths)
-}
-
-/// Describes what machines ask; it needs no token.
-fn machines(paths: &mut Map<String, Value>) {
-    let script = |id: &str, parameters: Value| {
-        json!({"get": {
-            "operationId": id, "parameters": parameters, "security": [],
-            "responses": {"200": plain("An iPXE script."), "400": plain("The MAC address is missing or wrong.")},
-        }})
-    };
-    let mac = json!([
-        {"name": "mac", "in": "query", "required": true, "schema": {"type": "string"}, "description": "Hardware address in any usual spelling."},
-        {"name": "platform", "in": "query", "schema": {"type": "string"}, "description": "iPXE's ${platform}."},
-        {"name": "buildarch", "in": "query", "schema": {"type": "string"}, "description": "iPXE's ${buildarch}."},
-    ]);
-    paths.insert("/ipxe".into(), script("bootScript", mac.clone()));
-    paths.insert("/api/v1/ipxe/boot".into(), script("bootScriptByApi", mac));
-    paths.insert("/boot.ipxe".into(), script("bootHook", json!([])));
-    let file = json!([{"name": "file", "in": "query", "schema": {"type": "string"}, "description": "File of the config; its main one where none is named."}]);
-    let refused = "Says which step missed.";
-    paths.insert(
-        "/api/v1/bootconfig".into(),
-        json!({"get": {
-            "operationId": "bootConfig", "parameters": file, "security": [],
-            "responses": {
-                "200": {"description": "The config of the machine that asks.", "content": {
-                    "application/vnd.coreos.ignition+json": {"schema": {"type": "string"}},
-                    "text/cloud-config": {"schema": {"type": "string"}}, "text/plain": {"schema": {"type": "string"}},
-                }},
-                "400": plain(refused), "403": plain(refused), "404": plain(refused), "503": plain(refused),
-            },
-        }}),
-    );
-    paths.insert("/api/v1/boot-complete".into(), json!({"post": {
-        "operationId": "bootComplete", "parameters": [], "security": [],
-        "responses": {
-            "200": {"description": "The host is Installed.", "content": {"application/json": {"schema": {"type": "object"}}}},
-            "400": plain(refused), "403": plain(refused), "404": plain(refused), "503": plain(refused),
-        },
-    }}));
-    for (path, id) in [("/healthz", "health"), ("/metrics", "metrics")] {
-        paths.insert(
-            path.into(),
-            json!({"get": {
-                "operationId": id, "parameters": [], "security": [], "responses": {"200": plain("Text.")},
-            }}),
-        );
-    }
-}
-
-fn plain(about: &str) -> Value {
-    json!({"description": about, "content": {"text/plain": {"schema": {"type": "string"}}}})
 }
 
 /// Describes an operation of the object API. Every one of them may answer 401 and 503 with a Status.
@@ -106,7 +66,8 @@ fn operation(
         .iter()
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
-    parameters.extend(query.iter().map(|(name, kind)| json!({"name": name, "in": "query", "schema": {"type": kind}})));
+    parameters
+        .extend(query.iter().map(|(name, kind)| json!({"name": name, "in": "query", "schema": one_of(name, kind)})));
     let mut responses = Map::new();
     for (code, schema) in good {
         let content = json!({"application/json": {"schema": reference(schema)}});
@@ -122,6 +83,52 @@ fn operation(
         operation["requestBody"] = body;
     }
     operation
+}
+
+/// Describes what says which kinds there are, and what the server is.
+fn discovery(paths: &mut Map<String, Value>) {
+    for (path, id) in [
+        ("/api", "listVersions"),
+        ("/apis", "listGroups"),
+        ("/api/v1", "listResources"),
+        ("/openapi/v2", "readSwagger"),
+        ("/openapi/v3", "listDocuments"),
+        ("/openapi/v3/api/v1", "readDocument"),
+    ] {
+        let mut read = operation(id, &[], &[], None, &[], &[401]);
+        read["responses"]["200"] = any("What there is.");
+        paths.insert(path.into(), json!({"get": read}));
+    }
+}
+
+/// Describes an answer that is some JSON object.
+pub fn any(about: &str) -> Value {
+    json!({"description": about, "content": {"application/json": {"schema": {"type": "object"}}}})
+}
+
+/// Describes what lists an ISO's directories and gives its files.
+fn files(path: &[&str]) -> Value {
+    let query = [("path", "string"), ("list", "boolean")];
+    let mut files = operation("readISCSICdromFiles", path, &query, None, &[], &[400, 401, 404, 422]);
+    let entry = json!({"type": "object", "required": ["name", "size", "isDir"], "properties": {
+        "name": {"type": "string"}, "size": {"type": "integer", "format": "int64"}, "isDir": {"type": "boolean"},
+    }});
+    let bytes = json!({"schema": {"type": "string", "format": "binary"}});
+    files["responses"]["200"] = json!({"description": "A directory's entries, or a file's bytes.", "content": {
+        "application/json": {"schema": {"type": "array", "items": entry}}, "text/plain": bytes,
+    }});
+    files
+}
+
+/// Describes a parameter, with its values where they are few.
+fn one_of(name: &str, kind: &str) -> Value {
+    let values: &[&str] = match name {
+        "dryRun" => &["All"],
+        "fieldValidation" => &["Ignore", "Warn", "Strict"],
+        "resourceVersionMatch" => &["NotOlderThan", "Exact"],
+        _ => return json!({"type": kind}),
+    };
+    json!({"type": kind, "enum": values})
 }
 
 fn of_kind(mut operation: Value, kind: Kind, action: &str) -> Value {
@@ -163,7 +170,7 @@ const OBJECT: &[&str] = &["application/json", "application/yaml"];
 
 fn create(kind: Kind, path: &[&str], suffix: &str) -> Value {
     let body = content(OBJECT, &reference(kind.as_str()));
-    let bad = [400, 401, 404, 409, 413, 415, 422, 503];
+    let bad = [400, 401, 403, 404, 409, 413, 415, 422, 503];
     let create = operation(&format!("create{kind}{suffix}"), path, WRITE, Some(body), &[(201, kind.as_str())], &bad);
     of_kind(create, kind, "post")
 }
@@ -172,7 +179,7 @@ fn item(kind: Kind, path: &[&str]) -> Value {
     let good = [(200, kind.as_str())];
     let body = content(OBJECT, &reference(kind.as_str()));
     let read = operation(&format!("read{kind}"), path, &[], None, &good, &[400, 401, 404]);
-    let bad = [400, 401, 404, 409, 413, 415, 422, 503];
+    let bad = [400, 401, 403, 404, 409, 413, 415, 422, 503];
     let replace = operation(&format!("replace{kind}"), path, WRITE, Some(body), &good, &bad);
     let change = json!({"type": "object"});
     let mut patched =
@@ -190,14 +197,14 @@ fn item(kind: Kind, path: &[&str]) -> Value {
 
 fn act(kind: Kind, action: &str, body: Option<&str>, path: &[&str]) -> Value {
     let body = body.map(|name| json!({"content": {"application/json": {"schema": reference(name)}}}));
-    let bad = [400, 401, 404, 409, 413, 415, 422, 503];
+    let bad = [400, 401, 403, 404, 409, 413, 415, 422, 503];
     operation(&format!("{action}{kind}"), path, &[], body, &[(200, kind.as_str())], &bad)
 }
 
 fn upload() -> Value {
     let body = json!({"required": true, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}});
     let query = [("name", "string"), ("description", "string"), ("bootConfig", "string"), ("sha256", "string")];
-    let bad = [400, 401, 408, 409, 422, 500, 503];
+    let bad = [400, 401, 403, 408, 409, 422, 503];
     let mut upload = operation("uploadISCSICdrom", &[], &query, Some(body), &[(201, "ISCSICdrom")], &bad);
     upload["parameters"][0]["required"] = true.into();
     upload
