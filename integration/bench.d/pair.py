@@ -14,7 +14,7 @@ from lan import Failure, Lan, copied, run, tool  # noqa: E402
 
 BINARY = pathlib.Path(os.environ.get("LAB_BINARY", ROOT / "target/release/bootlatch"))
 SERVER, OWN = "10.64.0.1", "10.64.0.2"
-FAR = "10.192.0.2"  # of the client too, behind a router for the server: it is nobody's neighbour there
+FAR = "10.192.0.2"  # as all of 10.192.0.0/16 of the client too, behind a router for the server: nobody's neighbour
 RUNS, SECONDS = int(os.environ.get("RUNS", 5)), float(os.environ.get("SECONDS_EACH", 3))
 TICK = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))[:2]
@@ -51,8 +51,8 @@ class Pair:
         for space, address in ((self.server, SERVER), (self.client, OWN)):
             self.lan.ip(space, "address", "add", f"{address}/10", "dev", "lan0")
             self.lan.ip(space, "link", "set", "lan0", "up")
-        self.lan.ip(self.client, "address", "add", f"{FAR}/32", "dev", "lo")
-        self.lan.ip(self.server, "route", "add", f"{FAR}/32", "via", OWN)
+        self.lan.ip(self.client, "route", "add", "local", "10.192.0.0/16", "dev", "lo")
+        self.lan.ip(self.server, "route", "add", "10.192.0.0/16", "via", OWN)
         # The server is to learn the address from nobody's question.
         run(*self.lan.inside(self.client, "sysctl", "-qw", "net.ipv4.conf.all.arp_announce=2"))
 
@@ -75,13 +75,13 @@ class Pair:
             raise Failure(f"{' '.join(command)}: {done.stderr.strip()} {done.stdout.strip()}")
         return json.loads(done.stdout)
 
-    def bootlatch(self, config="", state=None):
+    def bootlatch(self, config="", state=None, firmware=None):
         """Starts bootlatch, with fresh state where none is given; `config` is the rest of its file."""
         state = state or self.folder("state")
         file = self.folder("config") / "bootlatch.toml"
         file.write_text(f'interface = "lan0"\nuser = "root"\n{config}')
         command = ["env", "BOOTLATCH_LOG=error,bootlatch::appliance=info", BINARY, "serve", "--config", file,
-                   "--state-dir", state, "--firmware-dir", self.lan.folder]
+                   "--state-dir", state, "--firmware-dir", firmware or self.lan.folder]
         return self.serve("bootlatch", command, "ready")
 
     def nginx(self, root, port=80):
