@@ -35,7 +35,7 @@ pub type Cache = HashMap<String, Bytes>;
 /// A program that is there and cannot be read. One that is missing is a warning: the site may not need it.
 pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
     let mut cache = Cache::new();
-    let others = config.overrides.iter().map(|(_, program)| program);
+    let others = config.overrides.iter().map(|other| &other.program);
     for program in config.programs.0.values().chain(others) {
         let path = config.firmware_dir.join(&*program.0);
         match std::fs::read(&path) {

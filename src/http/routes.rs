@@ -68,7 +68,7 @@ async fn machines(
             boot::script(shared, peer, &query(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["api", "v1", "ipxe", "localboot"]) => boot::local(shared, peer, &query()),
-        (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared),
+        (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared, peer),
         (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
             boot::beside(shared, peer, mac, file, peek).await
         }
