@@ -84,10 +84,21 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
 }
 
 /// Says where an upload that broke off goes on.
-pub async fn progress(shared: &Shared, query: Option<&str>) -> Result<Reply, Status> {
-    let key = Wish::of_query(query)?.resume.ok_or_else(|| Status::bad_request("name the upload: ?resume=KEY"))?;
-    let offset = Draft::length_of(&shared.places.isos, &key).await;
+pub async fn progress(shared: &Shared, key: &str) -> Result<Reply, Status> {
+    let offset = Draft::length_of(&shared.places.isos, checked(key)?).await;
     Ok(json(StatusCode::OK, &json!({"kind": "Upload", "apiVersion": "v1", "offset": offset})))
+}
+
+/// Takes away what came of an upload that nobody will go on with.
+pub async fn give_up(shared: &Shared, key: &str) -> Result<Reply, Status> {
+    let gone = Draft::give_up(&shared.places.isos, checked(key)?).await;
+    gone.map_err(|error| Status::internal(error.to_string()))?;
+    Ok(json(StatusCode::OK, &json!({"kind": "Upload", "apiVersion": "v1", "offset": 0})))
+}
+
+fn checked(key: &str) -> Result<&str, Status> {
+    let is_key = (16..=64).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_key.then_some(key).ok_or_else(|| Status::bad_request("an upload is named by 16 to 64 hexadecimal digits"))
 }
 
 /// Takes away the file of an image that was uploaded, once nothing names it any more. Who has it open reads on.
@@ -120,11 +131,7 @@ impl Wish {
             "description" => self.description = value,
             "sha256" => self.sha256 = Some(value.trim().to_owned()),
             "bootConfig" => self.boot_configs.push(name(&value)?),
-            "resume" => {
-                let is_key = (16..=64).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_hexdigit());
-                let key = is_key.then_some(value);
-                self.resume = Some(key.ok_or_else(|| Status::bad_request("resume: 16 to 64 hexadecimal digits"))?);
-            }
+            "resume" => self.resume = Some(checked(&value)?.to_owned()),
             "offset" => {
                 self.offset = value.parse().map_err(|_| Status::bad_request("offset: a number of bytes"))?;
             }

@@ -66,6 +66,18 @@ impl Draft {
         tokio::fs::metadata(kept(isos, key)).await.map_or(0, |metadata| metadata.len())
     }
 
+    /// Removes what there is of an upload; nothing where there is none.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub async fn give_up(isos: &Path, key: &str) -> Result<(), Error> {
+        let path = kept(isos, key);
+        match tokio::fs::remove_file(&path).await {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File { path, source }),
+            _ => Ok(()),
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
