@@ -2,6 +2,7 @@
 //! Nothing in this folder touches the world; times arrive as arguments.
 
 mod architecture;
+mod bmc;
 mod boot_config;
 mod host;
 mod image;
@@ -17,6 +18,7 @@ mod who;
 mod words;
 
 pub use architecture::Architecture;
+pub use bmc::{BadBmcAddress, BmcAddress, Speaks};
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
 pub use host::{Bmc, BootMode, Boots, Host, HostSpec, HostStatus, Install, LocalDisk, Phase, Secret};
 pub use image::{Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal};

@@ -99,7 +99,9 @@ mod tests {
     #[test]
     fn a_secret_is_never_read_and_survives_being_written_back() {
         let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
-        spec.bmc = Some(Bmc { address: "b".into(), username: "u".into(), password: Secret("hunter2".into()) });
+        let password = Secret("hunter2".into());
+        spec.bmc =
+            Some(Bmc { address: "b".into(), username: "u".into(), password, disable_certificate_verification: false });
         let meta = Meta::named("h".parse().unwrap(), None);
         let host = Host { metadata: meta, spec, status: HostStatus::default() };
         let shown = serde_json::to_value(View(&Object::Host(Arc::new(host.clone())))).unwrap();
