@@ -31,7 +31,7 @@ suite_apt() {
   local dir=$1 tool=apt-get
   shift
   case $1 in apt-*) tool=$1 && shift ;; esac
-  "$tool" -q -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$dir/sources" \
+  "$tool" -q ${suite_architecture:+-o APT::Architectures::="$suite_architecture"} -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$dir/sources" \
     -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
     -o Dir::State="$dir/state" -o Dir::State::lists="$dir/lists" -o Dir::State::status=/dev/null \
     -o Dir::Cache="$dir/cache" -o APT::Sandbox::User=root -o Acquire::Languages=none \
@@ -39,11 +39,14 @@ suite_apt() {
     -o APT::Update::Post-Invoke-Success::= -o APT::Update::Post-Invoke::= "$@"
 }
 
-# suite_open DIR SUITE: makes the private tree and reads the suite's package lists into it.
+# suite_open DIR SUITE [ARCHITECTURE]: makes the private tree and reads the suite's package lists into it. Of
+# another architecture than this machine's, packages are named NAME:ARCHITECTURE.
 suite_open() {
   local dir=$1 suite=$2
+  [ -z "${3:-}" ] || suite_architecture=$3
   mkdir -p "$dir/sources" "$dir/state" "$dir/lists/partial" "$dir/cache/archives/partial"
   debian_stanza "$suite" >"$dir/sources/$suite.sources" || return 1
+  [ -z "${suite_architecture:-}" ] || echo "Architectures: $suite_architecture" >>"$dir/sources/$suite.sources"
   suite_apt "$dir" update >"$dir/update.log" 2>&1 ||
     { cat "$dir/update.log" >&2; echo "apt could not read Debian $suite's package lists" >&2; return 1; }
 }

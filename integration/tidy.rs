@@ -54,7 +54,7 @@ fn is_rim(path: &str) -> bool {
         "media.rs",
         "token.rs",
     ];
-    let rim_folders = ["appliance/", "cli/", "store/", "http/"];
+    let rim_folders = ["appliance/", "cli/", "gate/", "store/", "http/"];
     rim_files.contains(&path) || rim_folders.iter().any(|folder| path.starts_with(folder)) || is_rim_of_protocol(path)
 }
 

@@ -36,7 +36,7 @@ impl Places {
 pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Result<Object, Invalid> {
     match object {
         Object::Host(mut host) => {
-            hide_password(&mut host);
+            hide_secrets(&mut host);
             Ok(Object::Host(host))
         }
         Object::Image(mut image) => {
@@ -66,12 +66,19 @@ const RESERVED: &str = "upload";
 /// Is where kubectl keeps the manifest that it applied last, secrets and all.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Takes the password out of the copy of a manifest that kubectl keeps in an annotation: anybody may read those.
-fn hide_password(host: &mut Arc<Host>) {
+/// Takes the secrets out of the copy of a manifest that kubectl keeps in an annotation: anybody may read those.
+fn hide_secrets(host: &mut Arc<Host>) {
     let Some(text) = host.metadata.annotations.get(LAST_APPLIED) else { return };
     let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(text) else { return };
-    let Some(password) = manifest.pointer_mut("/spec/bmc/password") else { return };
-    *password = Secret::REDACTED.into();
+    let before = manifest.clone();
+    for place in ["/spec/bmc/password", "/spec/chap/secret", "/spec/chap/targetSecret"] {
+        if let Some(secret) = manifest.pointer_mut(place) {
+            *secret = Secret::REDACTED.into();
+        }
+    }
+    if manifest == before {
+        return;
+    }
     Arc::make_mut(host).metadata.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
 }
 
@@ -160,12 +167,15 @@ mod tests {
     fn a_manifests_copy_carries_no_password() {
         use crate::fleet::{HostSpec, HostStatus, Mac, Meta};
         let mut metadata = Meta::named("h".parse().unwrap(), None);
-        let copy = r#"{"spec":{"bmc":{"address":"b","password":"hunter2"}}}"#;
+        let copy = r#"{"spec":{"bmc":{"address":"b","password":"hunter2"},"chap":{"secret":"s"}}}"#;
         metadata.annotations.insert(LAST_APPLIED.into(), copy.into());
         let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         let mut host = Arc::new(Host { metadata, spec, status: HostStatus::default() });
-        hide_password(&mut host);
+        hide_secrets(&mut host);
         let kept = &host.metadata.annotations[LAST_APPLIED];
-        assert_eq!(kept, "{\"spec\":{\"bmc\":{\"address\":\"b\",\"password\":\"REDACTED\"}}}\n");
+        assert_eq!(
+            kept,
+            "{\"spec\":{\"bmc\":{\"address\":\"b\",\"password\":\"REDACTED\"},\"chap\":{\"secret\":\"REDACTED\"}}}\n"
+        );
     }
 }

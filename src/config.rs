@@ -11,10 +11,10 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::boot::{Program, Programs};
+use crate::boot::{Override, Program, Programs};
 use crate::fleet::lifecycle::{DoneWhen, Policy};
 use crate::fleet::unknown::{Rule, Rules, Treatment};
-use crate::fleet::{Architecture, Name, Who};
+use crate::fleet::{Architecture, Chap, Name, Secret, Who};
 
 pub use dhcp::{Dhcp, DhcpMode, Form, Interface, OtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
@@ -37,7 +37,7 @@ pub struct Config {
     pub install: Policy,
     pub programs: Programs,
     /// Gives some machines another program than their architecture's, in the file's order.
-    pub overrides: Vec<(Who, Program)>,
+    pub overrides: Vec<Override>,
     /// Tells some machines over DHCP in a form of the site's choice, in the file's order.
     pub forms: Vec<(Who, Form)>,
     pub dhcp: Dhcp,
@@ -63,6 +63,7 @@ pub struct Iscsi {
     pub port: u16,
     pub iqn: String,
     pub access: Access,
+    pub chap: Option<Chap>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -178,6 +179,16 @@ struct RawIscsi {
     port: Option<u16>,
     iqn: Option<Spanned<String>>,
     access: Option<Access>,
+    chap: Option<Spanned<RawChap>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawChap {
+    username: String,
+    secret: Secret,
+    target_username: Option<String>,
+    target_secret: Option<Secret>,
 }
 
 /// Reads the file that the flags name, and proves it with the flags laid over it.
@@ -382,7 +393,22 @@ impl Proof<'_> {
                 ));
             }
         };
-        Ok(Iscsi { port: raw.port.unwrap_or(3260), iqn, access: raw.access.unwrap_or(Access::Assigned) })
+        let chap = raw.chap.map(|chap| self.chap(chap)).transpose()?;
+        Ok(Iscsi { port: raw.port.unwrap_or(3260), iqn, access: raw.access.unwrap_or(Access::Assigned), chap })
+    }
+
+    fn chap(&self, raw: Spanned<RawChap>) -> Result<Chap, Error> {
+        let (span, RawChap { username, secret, target_username, target_secret }) = (raw.span(), raw.into_inner());
+        let chap = Chap { username, secret, target_username, target_secret };
+        let key = |field| match field {
+            "targetUsername" => "target_username",
+            "targetSecret" => "target_secret",
+            field => field,
+        };
+        match chap.check() {
+            Ok(()) => Ok(chap),
+            Err((field, wrong)) => Err(self.error(&format!("iscsi.chap.{}", key(field)), Some(span), wrong)),
+        }
     }
 }
 
@@ -434,10 +460,11 @@ mod tests {
 
     #[test]
     fn some_machines_are_told_otherwise() {
-        let text = "interface = \"a\"\n[[overrides]]\nmac = \"52:54:00\"\nprogram = \"ipxe.efi\"\n[[overrides]]\n\
-                    uuid = \"12345678-9abc-def0-0102-030405060708\"\nboot_file = \"4011\"";
+        let text = "interface = \"a\"\n[[overrides]]\nmac = \"52:54:00\"\nprogram = \"ipxe.efi\"\nfor_ipxe = true\n\
+                    [[overrides]]\nuuid = \"12345678-9abc-def0-0102-030405060708\"\nboot_file = \"4011\"";
         let config = read(text).unwrap();
-        assert_eq!(config.overrides, [(Who::MacPrefix(vec![0x52, 0x54, 0]), Program("ipxe.efi".into()))]);
+        let who = Who::MacPrefix(vec![0x52, 0x54, 0]);
+        assert_eq!(config.overrides, [Override { who, program: Program("ipxe.efi".into()), for_ipxe: true }]);
         let uuid = "12345678-9abc-def0-0102-030405060708".parse().unwrap();
         assert_eq!(config.forms, [(Who::Uuid(uuid), Form::Port4011)]);
     }
@@ -458,6 +485,7 @@ mod tests {
         check("[install]\noffers = 0", &["line 3", "install.offers"]);
         check("[tftp]\nmax_block_size = 7", &["line 3", "tftp.max_block_size"]);
         check("[iscsi]\niqn = \"x\"", &["line 3", "iscsi.iqn"]);
+        check("[iscsi.chap]\nusername = \"n\"\nsecret = \"short\"", &["iscsi.chap.secret", "12 octets"]);
         check("[programs]\nbios = \"../x\"", &["line 3", "programs"]);
         check("[dhcp]\nmode = \"sever\"", &["line 3", "sever"]);
         check("[[overrides]]\nmac = \"x\"", &["line 3", "overrides.mac"]);

@@ -1,21 +1,25 @@
 //! The gate: asks `boot::decide` on behalf of every protocol, and makes durable what a verdict
 //! depends on before the protocol may say it.
 
+mod medium;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, render};
+use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, hook, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
 use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object, Phase};
-use crate::iso::{self, ReadAt};
-use crate::media::{self, Media, Seen};
-use crate::neighbours;
+use crate::iso;
+use crate::media::Media;
+use crate::neighbours::Neighbours;
 use crate::store::{Change, Error, Expect, Sighting, Store, now};
 use crate::token::BootTokens;
+
+pub use medium::{Held, Withheld};
 
 /// Is what every protocol asks, with what it needs to answer.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct Gate {
     pub store: Arc<Store>,
     pub counters: Arc<Counters>,
     pub booting: Booting,
+    pub neighbours: Neighbours,
+    pub news: News,
     pub media: Media,
     pub tokens: BootTokens,
 }
@@ -57,11 +63,40 @@ impl Booting {
     }
 }
 
+/// Remembers what machines' timelines were last told: who asks again and again is in them once a moment.
+#[derive(Debug, Default)]
+pub struct News(Mutex<HashMap<Mac, (Instant, Event)>>);
+
+impl News {
+    /// Is how long the same is no news.
+    const MOMENT: Duration = Duration::from_secs(5);
+    /// Bounds the machines that are remembered; of others, everything is news.
+    const MACHINES: usize = 8192;
+
+    fn is_news(&self, mac: Mac, event: &Event) -> bool {
+        let now = Instant::now();
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&mac).is_some_and(|(at, last)| last == event && now - *at < Self::MOMENT) {
+            return false;
+        }
+        if told.len() >= Self::MACHINES {
+            told.retain(|_, (at, _)| now - *at < Self::MOMENT);
+        }
+        if told.len() < Self::MACHINES {
+            told.insert(mac, (now, event.clone()));
+        }
+        true
+    }
+}
+
 /// Is a verdict with the objects that it is about.
 #[derive(Debug, Clone)]
 pub struct Ruling {
     pub verdict: Verdict,
     pub host: Option<Arc<Host>>,
+    /// Is where below our URLs the host's view of its image is read, the same bytes to the end; where it is
+    /// booted over HTTP.
+    pub medium: Option<String>,
 }
 
 /// Says why nobody was given what was asked for.
@@ -75,7 +110,7 @@ pub struct Refusal {
 impl Ruling {
     /// Is a ruling that gives a machine nothing.
     pub fn ignore(why: Why) -> Self {
-        Self { verdict: Verdict::Ignore(why), host: None }
+        Self { verdict: Verdict::Ignore(why), host: None, medium: None }
     }
 }
 
@@ -85,7 +120,7 @@ impl Gate {
         let state = self.store.glance();
         let host = state.host_by_mac(facts.mac);
         let verdict = decide(facts, host.map(Arc::as_ref), &self.site);
-        Ruling { verdict, host: host.cloned() }
+        Ruling { verdict, host: host.cloned(), medium: None }
     }
 
     /// Decides, remembering a machine never seen before first.
@@ -104,14 +139,14 @@ impl Gate {
         }
     }
 
-    /// Decides what script a machine gets, and makes it durable that it got it.
-    pub async fn script(&self, facts: &Facts) -> Ruling {
+    /// Decides what script a machine gets that reached us at an address of ours, and makes it durable that it got it.
+    pub async fn script(self: &Arc<Self>, facts: &Facts, at: Option<IpAddr>) -> Ruling {
         let ruling = self.ask(facts).await;
         let life = match ruling.verdict {
             Verdict::SanBoot(_) => Life::Offer,
             Verdict::LocalDisk(Why::OffersUsedUp) => Life::GiveUp,
             Verdict::LocalDisk(why) => {
-                self.store.note(Some(facts.mac), Event::LocalDisk { why: why.to_string() });
+                self.tell(facts.mac, Event::LocalDisk { why: why.to_string() });
                 return ruling;
             }
             Verdict::Ignore(why) => {
@@ -119,14 +154,14 @@ impl Gate {
                 return ruling;
             }
             Verdict::Menu => {
-                self.store.note(Some(facts.mac), Event::Script { verdict: told(&ruling.verdict) });
+                self.tell(facts.mac, Event::Script { verdict: told(&ruling.verdict) });
                 return ruling;
             }
             Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return ruling,
         };
         let event = Event::Script { verdict: told(&ruling.verdict) };
         match self.advance(facts, life, Some(event)).await {
-            Ok(host) => Ruling { host: Some(host), ..ruling },
+            Ok(host) => self.with_medium(Ruling { host: Some(host), ..ruling }, at).await,
             Err(_) => Ruling::ignore(Why::StoreUnavailable),
         }
     }
@@ -163,12 +198,22 @@ impl Gate {
             _ => Vec::new(),
         };
         let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
-        let url = config_url(&site, self.token(host), config);
+        let url = image.map(|_| config_url(&site, self.token(host), config)).unwrap_or_default();
         let arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
         let config_url = if config.is_some() && image.is_some() { url.as_str() } else { "" };
+        let medium_url = ruling.medium.as_ref().map(|path| format!("{}/{path}", site.url())).unwrap_or_default();
+        // A script may be asked for in another's name: what it proves itself with goes to its own address alone.
+        let its_own = || facts.address.is_some_and(|address| self.whose(address) == Ok(Some(facts.mac)));
+        let chap = image.and_then(|_| self.chap(host)).filter(|_| its_own());
         let (mac, arguments, choices) = (facts.mac, arguments.as_slice(), choices.as_slice());
-        let context = Context { site: &site, mac, host, image, arguments, config_url, choices };
+        let medium_url = medium_url.as_str();
+        let context = Context { site: &site, mac, host, image, arguments, config_url, chap, medium_url, choices };
         render(&ruling.verdict, form, &context)
+    }
+
+    /// Writes the script that brings an iPXE back, to the address of ours that it reached.
+    pub fn hook(&self, at: Option<IpAddr>) -> String {
+        hook(&self.site_at(at))
     }
 
     /// Gives the site as machines see it that reach us at one of our addresses.
@@ -181,31 +226,6 @@ impl Gate {
 
     fn token(&self, host: Option<&Host>) -> String {
         host.map(|host| self.tokens.of(host)).unwrap_or_default()
-    }
-
-    /// Gives an image as a host sees it; as it is where no host is named.
-    ///
-    /// # Errors
-    /// The file cannot be read, or what was declared of it cannot be done.
-    pub fn medium(&self, image: &Image, host: Option<&Host>, at: Option<IpAddr>) -> Result<Seen, media::Error> {
-        let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
-        let state = self.store.glance();
-        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
-        let url = config_url(&self.site_at(at), self.token(Some(host)), config);
-        let wishes = iso::wishes(image, Some(host), config, &url);
-        self.media.view(image, wishes)
-    }
-
-    /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
-    ///
-    /// # Errors
-    /// The files do not fit a seed.
-    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
-        let state = self.store.glance();
-        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
-        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
-        let seed = iso::seed(host.metadata.name.as_str(), &host.metadata.uid, &config.spec.data)?;
-        Ok(Some(Arc::new(iso::Memory(seed))))
     }
 
     /// Decides whether a machine may attach an image.
@@ -229,7 +249,7 @@ impl Gate {
     /// # Errors
     /// Why it gets none.
     pub fn config(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
-        let Ruling { verdict, host } = self.look(&Facts { stage: Stage::Installer, ..*facts });
+        let Ruling { verdict, host, .. } = self.look(&Facts { stage: Stage::Installer, ..*facts });
         let name = match verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
@@ -268,7 +288,7 @@ impl Gate {
     /// # Errors
     /// The neighbour table knows the address as another machine's.
     pub fn whose(&self, address: IpAddr) -> Result<Option<Mac>, Why> {
-        let neighbour = neighbours::look_up(address);
+        let neighbour = self.neighbours.look_up(address);
         let state = self.store.glance();
         let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
         match (named, neighbour) {
@@ -327,7 +347,7 @@ impl Gate {
 
     /// Says whether an address is known to be another machine's than the one that is claimed.
     pub fn contradicts(&self, mac: Mac, address: Option<IpAddr>) -> bool {
-        address.and_then(neighbours::look_up).is_some_and(|neighbour| neighbour != mac)
+        address.and_then(|address| self.neighbours.look_up(address)).is_some_and(|neighbour| neighbour != mac)
     }
 
     /// Counts a refusal, and puts it in the machine's timeline.
@@ -335,7 +355,14 @@ impl Gate {
         self.counters.refuse(protocol, why, facts.address);
         if self.store.glance().host_by_mac(facts.mac).is_some() {
             let (protocol, why) = (protocol.as_str().to_owned(), why.to_string());
-            self.store.note(Some(facts.mac), Event::Refused { protocol, why });
+            self.tell(facts.mac, Event::Refused { protocol, why });
+        }
+    }
+
+    /// Puts into a machine's timeline what it has not just been told there.
+    fn tell(&self, mac: Mac, event: Event) {
+        if self.news.is_news(mac, &event) {
+            self.store.note(Some(mac), event);
         }
     }
 

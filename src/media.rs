@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use crate::fleet::Image;
 use crate::iso::{self, Examined, Extent, ImageFile, Iso, ReadAt, View, Wishes};
 
-/// Bounds the views that are kept after their last reader went: a reboot finds its own again.
+/// Bounds the views that are kept after their last reader went, and those that are held under a token.
 const VIEWS: usize = 256;
 
 /// Says why a medium cannot be had.
@@ -28,6 +28,8 @@ pub struct Media {
     isos: PathBuf,
     open: Mutex<HashMap<PathBuf, Weak<Opened>>>,
     views: Mutex<Vec<Kept>>,
+    /// Holds what is read under a token, the last that was read last.
+    held: Mutex<Vec<(String, Seen)>>,
 }
 
 /// Is a medium as somebody sees it, with what identifies its bytes.
@@ -52,7 +54,7 @@ pub struct Opened {
 
 impl Media {
     pub fn new(isos: PathBuf) -> Self {
-        Self { isos, open: Mutex::default(), views: Mutex::default() }
+        Self { isos, open: Mutex::default(), views: Mutex::default(), held: Mutex::default() }
     }
 
     /// Opens an image, or joins those who have it open. A file that was replaced is opened anew.
@@ -83,17 +85,43 @@ impl Media {
         if wishes == Wishes::default() {
             return Ok(Seen { medium: opened.file.clone(), tag: opened.tag() });
         }
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = views.iter().find(|(wished, base, _)| *wished == wishes && Arc::ptr_eq(base, &opened));
-        if let Some((_, _, view)) = known {
-            return Ok(seen(view));
+        if let Some(view) = self.known(&wishes, &opened) {
+            return Ok(seen(&view));
         }
+        // Nobody waits for a view but who wants this one; two who do make the same.
         let view = Arc::new(opened.compose(&wishes)?);
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         if views.len() == VIEWS {
             views.remove(0);
         }
         views.push((wishes, opened, view.clone()));
         Ok(seen(&view))
+    }
+
+    /// Finds a view that was made; it is then the last to be forgotten.
+    fn known(&self, wishes: &Wishes, opened: &Arc<Opened>) -> Option<Arc<View>> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = views.iter().position(|(wished, base, _)| wished == wishes && Arc::ptr_eq(base, opened))?;
+        views[place..].rotate_left(1);
+        views.last().map(|(_, _, view)| view.clone())
+    }
+
+    /// Holds a medium under a token, whatever becomes of the image and the host meanwhile.
+    pub fn hold(&self, token: String, seen: Seen) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|(other, _)| *other != token);
+        if held.len() == VIEWS {
+            held.remove(0);
+        }
+        held.push((token, seen));
+    }
+
+    /// Finds the medium under a token.
+    pub fn held(&self, token: &str) -> Option<Seen> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = held.iter().position(|(known, _)| known == token)?;
+        held[place..].rotate_left(1);
+        held.last().map(|(_, seen)| seen.clone())
     }
 
     /// Finds a file within a medium, as the extents that hold it.

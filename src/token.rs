@@ -8,7 +8,7 @@ use std::path::Path;
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
-use crate::fleet::{Host, Mac};
+use crate::fleet::{Host, Mac, Name};
 
 const KEY: usize = 32;
 /// Is how much of the authentication code goes into a token: 128 bits.
@@ -56,8 +56,36 @@ impl BootTokens {
     /// identity and when the install was first offered.
     pub fn of(&self, host: &Host) -> String {
         let mac = host.spec.boot_mac_address;
-        let code: String = self.code(host).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{}{code}", mac.to_string().replace(':', ""))
+        let mut code = self.start();
+        code.update(&mac.0);
+        code.update(host.metadata.uid.as_bytes());
+        let install = host.status.install.as_ref().and_then(|install| install.first_offer);
+        code.update(&install.map_or(0, |at| at.as_millisecond()).to_be_bytes());
+        spell(mac, code)
+    }
+
+    /// Gives the token of a host's view of an image: who has it reads those bytes and no others. `tag` identifies them.
+    pub fn of_medium(&self, host: &Host, image: &Name, tag: &str) -> String {
+        let mac = host.spec.boot_mac_address;
+        let mut code = self.start();
+        // No token of an install is over such a text: its third part is 36 characters of a UUID.
+        for part in [
+            &mac.0[..],
+            b" reads ",
+            host.metadata.uid.as_bytes(),
+            b" ",
+            image.as_str().as_bytes(),
+            b" ",
+            tag.as_bytes(),
+        ] {
+            code.update(part);
+        }
+        spell(mac, code)
+    }
+
+    /// Says whether a token is that of a host's view of an image. Takes the same time for every answer.
+    pub fn holds_medium(&self, token: &str, host: &Host, image: &Name, tag: &str) -> bool {
+        same(&self.of_medium(host, image, tag), token)
     }
 
     /// Gives the MAC address that a token claims; what it claims is proved with `holds`.
@@ -68,20 +96,23 @@ impl BootTokens {
 
     /// Says whether a token is that of the host's present install. Takes the same time for every answer.
     pub fn holds(&self, token: &str, host: &Host) -> bool {
-        let expected = self.of(host);
-        let differs = expected.bytes().zip(token.bytes()).fold(0, |differs, (one, two)| differs | (one ^ two));
-        expected.len() == token.len() && differs == 0
+        same(&self.of(host), token)
     }
 
-    fn code(&self, host: &Host) -> [u8; CODE] {
-        let mut code = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
-        code.update(&host.spec.boot_mac_address.0);
-        code.update(host.metadata.uid.as_bytes());
-        let install = host.status.install.as_ref().and_then(|install| install.first_offer);
-        code.update(&install.map_or(0, |at| at.as_millisecond()).to_be_bytes());
-        let code = code.finalize().into_bytes();
-        std::array::from_fn(|index| code[index])
+    fn start(&self) -> Hmac<Sha256> {
+        Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length")
     }
+}
+
+/// Writes a token: the MAC address that it claims, and the first octets of its code.
+fn spell(mac: Mac, code: Hmac<Sha256>) -> String {
+    let code: String = code.finalize().into_bytes()[..CODE].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}{code}", mac.to_string().replace(':', ""))
+}
+
+fn same(expected: &str, token: &str) -> bool {
+    let differs = expected.bytes().zip(token.bytes()).fold(0, |differs, (one, two)| differs | (one ^ two));
+    expected.len() == token.len() && differs == 0
 }
 
 #[cfg(test)]
@@ -115,6 +146,22 @@ mod tests {
         assert!(again.holds(&token, &host(1, 100)), "the key is kept");
         let elsewhere = tempfile::tempdir().unwrap();
         assert!(!BootTokens::open(elsewhere.path()).unwrap().holds(&token, &host(1, 100)));
+    }
+
+    #[test]
+    fn a_mediums_token_is_of_one_hosts_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let tokens = BootTokens::open(directory.path()).unwrap();
+        let (live, other): (Name, Name) = ("live".parse().unwrap(), "other".parse().unwrap());
+        let token = tokens.of_medium(&host(1, 100), &live, "tag");
+        assert_eq!(BootTokens::claimed(&token), Some(Mac([2, 0, 0, 0, 0, 1])));
+        assert!(tokens.holds_medium(&token, &host(1, 200), &live, "tag"), "another install reads the same bytes");
+        for (host, image, tag) in
+            [(host(2, 100), &live, "tag"), (host(1, 100), &other, "tag"), (host(1, 100), &live, "x")]
+        {
+            assert!(!tokens.holds_medium(&token, &host, image, tag));
+        }
+        assert!(!tokens.holds(&token, &host(1, 100)), "it is no install's");
     }
 
     #[test]

@@ -25,6 +25,10 @@ class Kit:
     failures: Path = CACHE / "failed"
 
     @property
+    def arm64_iso_builder(self):
+        return ROOT / "integration/iso-arm64/build"
+
+    @property
     def rom(self):
         """The boot ROM that the ISO's builder laid beside it."""
         return self.iso.with_suffix(".rom")

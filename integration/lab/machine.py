@@ -3,14 +3,38 @@
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from .process import LabError, Program, tool
 from .qmp import Qmp
 
 MARKER = re.compile(r"BOOTLATCH-LAB: (\S+)(.*)")
-OVMF = Path("/usr/share/OVMF")
+SHARE = Path("/usr/share")
 DISK_SIZE = 512 << 20  # bytes; raw and sparse, so that what the guest wrote survives a pulled plug
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """What QEMU makes a machine of. `code` and `variables` are UEFI's flash; SeaBIOS has none."""
+
+    system: str = "x86_64"
+    board: tuple = ("-machine", "q35", "-vga", "std")
+    code: str = ""
+    variables: str = ""
+
+
+FIRMWARE = {
+    # The text screen of SeaBIOS, of boot ROMs and of boot loaders goes to the serial port as well.
+    "bios": Firmware(board=("-machine", "q35,graphics=off", "-vga", "std")),
+    "uefi": Firmware(code="OVMF/OVMF_CODE_4M.fd", variables="OVMF/OVMF_VARS_4M.fd"),
+    # Secure Boot enforcing, Microsoft's keys enrolled: the variables can be written in SMM alone.
+    "secure": Firmware(board=("-machine", "q35,smm=on", "-vga", "std",
+                              "-global", "driver=cfi.pflash01,property=secure,value=on"),
+                       code="OVMF/OVMF_CODE_4M.secboot.fd", variables="OVMF/OVMF_VARS_4M.ms.fd"),
+    "arm64": Firmware(system="aarch64", board=("-machine", "virt"),
+                      code="AAVMF/AAVMF_CODE.fd", variables="AAVMF/AAVMF_VARS.fd"),
+}
 
 
 class Machine:
@@ -18,8 +42,11 @@ class Machine:
     QEMU's events and the markers are its `console`."""
 
     def __init__(self, name, firmware, mac, folder, accelerator="tcg", rom=None):
-        if firmware not in ("bios", "uefi"):
+        if firmware not in FIRMWARE:
             raise LabError(f"no such firmware: {firmware}")
+        self.kind = FIRMWARE[firmware]
+        if self.kind.system != "x86_64":
+            accelerator = "tcg"
         self.name, self.firmware, self.mac = name, firmware, mac
         self.folder, self.accelerator, self.rom = folder, accelerator, rom
         self.disk = folder / f"{name}.disk"
@@ -29,8 +56,8 @@ class Machine:
         folder.mkdir(parents=True, exist_ok=True)
         with open(self.disk, "wb") as disk:
             disk.truncate(DISK_SIZE)
-        if firmware == "uefi":
-            shutil.copy(OVMF / "OVMF_VARS_4M.fd", self.variables)
+        if self.kind.variables:
+            shutil.copy(SHARE / self.kind.variables, self.variables)
 
     def power_on(self, network=None, cdrom=None, hold=None, extra=()):
         """Starts the machine and returns the moment it got power. `hold` names the installer's step to stop at."""
@@ -47,21 +74,21 @@ class Machine:
         return at
 
     def _command(self, control, network, cdrom, hold):
-        command = [tool("qemu-system-x86_64"), "-name", self.name, "-S", "-machine", "q35",
+        command = [tool(f"qemu-system-{self.kind.system}"), "-name", self.name, "-S", *self.kind.board,
                    "-accel", self.accelerator, "-cpu", "max" if self.accelerator == "tcg" else "host",
-                   "-smp", "1", "-m", "768", "-nodefaults", "-display", "none", "-vga", "std",
+                   "-smp", "1", "-m", "768", "-nodefaults", "-display", "none",
                    "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
                    "-qmp", f"unix:{control},server=on,wait=off",
                    "-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={self.disk}",
                    "-device", "virtio-blk-pci,drive=disk,bootindex=2"]
-        if self.firmware == "uefi":
-            command += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
+        if self.kind.code:
+            command += ["-drive", f"if=pflash,format=raw,readonly=on,file={SHARE / self.kind.code}",
                         "-drive", f"if=pflash,format=raw,file={self.variables}"]
         if network:
             # OVMF drives the card itself (its own PXE client); SeaBIOS needs an iPXE ROM: QEMU's, which on
             # Debian 12 is of 2019 and waits 16 s for IPv6, or the one given. QEMU writes the card's id only
             # into its own ROM file, so that another one fits the modern id alone.
-            rom = ",romfile=" if self.firmware == "uefi" else \
+            rom = ",romfile=" if self.kind.code else \
                 f",romfile={self.rom},disable-legacy=on" if self.rom else ""
             command += ["-netdev", f"tap,id=lan,ifname={network.tap()},script=no,downscript=no",
                         "-device", f"virtio-net-pci,netdev=lan,mac={self.mac},bootindex=1{rom}"]
@@ -85,6 +112,11 @@ class Machine:
         if not found or found.group(1) != name:
             raise LabError(f"machine {self.name}: wanted '{name}', got: {text}; {self.console.tail(12)}")
         return index, when, dict(re.findall(r"(\w+)=(\S*)", found.group(2)))
+
+    def press(self, *keys):
+        """Presses keys on the keyboard, one after the other, by QEMU's names for them."""
+        for key in keys:
+            self.qmp.do("send-key", keys=[{"type": "qcode", "data": key}])
 
     def reset(self):
         """Presses the reset button; returns the console's index from where on the new boot is seen."""

@@ -7,7 +7,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import kit, lab, network, proxy, scenarios
+from . import boots, kit, lab, network, proxy, scenarios
 from .process import LabError
 
 
@@ -27,7 +27,7 @@ def run_one(parts, name, scenario):
 def main(report, *words):
     lab.exit_on_signals()
     network.sweep()
-    chosen = {name: scenario for name, scenario in {**proxy.SCENARIOS, **scenarios.SCENARIOS}.items()
+    chosen = {name: scenario for name, scenario in {**proxy.SCENARIOS, **boots.SCENARIOS, **scenarios.SCENARIOS}.items()
               if not words or any(word.lower() in name.lower() for word in words)}
     pool = ThreadPoolExecutor(max_workers=max(1, min(4, os.cpu_count() or 1)))
     try:

@@ -11,12 +11,13 @@ use tokio::sync::watch;
 use crate::boot::{Drop, Facts, Stage, Why};
 use crate::config::{Access, Config};
 use crate::event::{Event, Protocol};
-use crate::fleet::{Delivery, Host, Image, Mac, Name};
+use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
-use crate::iscsi::login::Refusal;
+use crate::iscsi::chap::ChapTerms;
+use crate::iscsi::login::{LoginError, Refusal};
 use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
-use crate::iscsi::session::TargetEntry;
+use crate::iscsi::session::{End, TargetEntry};
 use crate::iso::ReadAt;
 use crate::media;
 
@@ -48,10 +49,12 @@ struct Usher {
 impl Usher {
     fn admit(&self, login: &LoginClaim) -> Admission {
         let Some(target) = &login.claim.target else {
-            return Admission::Admit(Grant { targets: self.targets(login), ..Grant::default() });
+            let (targets, chap) = (self.targets(login), self.chap(login));
+            return Admission::Admit(Grant { targets, chap, ..Grant::default() });
         };
         let prefix = format!("{}:", self.gate.site.iqn.to_lowercase());
         let Some(name) = target.strip_prefix(&prefix).and_then(|name| name.parse::<Name>().ok()) else {
+            self.gate.counters.refuse(Protocol::Iscsi, Why::OtherImage, Some(login.peer.ip()));
             return Admission::Refuse(Refusal::NotFound);
         };
         match self.find(login, &name) {
@@ -68,16 +71,27 @@ impl Usher {
 
     /// Finds the image, and the host whose view of it is to be seen; none where the site is open to all.
     fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<Arc<Host>>), Why> {
-        match self.access {
-            Access::Any => {
+        let its_own = match facts(&self.gate, login) {
+            Some(facts) => self.gate.login(&facts, name),
+            None => Err(Why::NoSuchHost),
+        };
+        match (its_own, self.access) {
+            (Ok((image, host)), _) => Ok((image, Some(host))),
+            (Err(why), Access::Assigned) => Err(why),
+            (Err(_), Access::Any) => {
                 let image = self.gate.store.glance().image(name).cloned().ok_or(Why::OtherImage)?;
                 Ok((image, None))
             }
-            Access::Assigned => {
-                let facts = facts(&self.gate, login).ok_or(Why::NoSuchHost)?;
-                self.gate.login(&facts, name).map(|(image, host)| (image, Some(host)))
-            }
         }
+    }
+
+    /// Gives what the initiator proves itself with: its host's, or the site's.
+    fn chap(&self, login: &LoginClaim) -> Option<ChapTerms> {
+        let facts = facts(&self.gate, login);
+        let host = facts.and_then(|facts| self.gate.store.glance().host_by_mac(facts.mac).cloned());
+        let Chap { username, secret, target_username, target_secret } = self.gate.chap(host.as_deref())?.clone();
+        let ours = target_username.zip(target_secret).map(|(name, secret)| (name, secret.0.into_bytes()));
+        Some(ChapTerms { name: username, secret: secret.0.into_bytes(), ours })
     }
 
     fn attach(&self, login: &LoginClaim, image: &Image, host: Option<&Host>) -> Admission {
@@ -86,7 +100,7 @@ impl Usher {
             return Admission::Redirect { portal, permanent: false };
         }
         match self.units(login, image, host) {
-            Ok(units) => Admission::Admit(Grant { units, ..Grant::default() }),
+            Ok(units) => Admission::Admit(Grant { units, chap: self.chap(login), ..Grant::default() }),
             Err(error) => {
                 tracing::warn!(image = %image.metadata.name, %error, "an image cannot be attached");
                 Admission::Refuse(Refusal::Unavailable)
@@ -120,8 +134,11 @@ impl Usher {
         at: Option<IpAddr>,
     ) -> Result<(Lun, Arc<dyn ReadAt>), media::Error> {
         let medium = self.gate.medium(image, host, at)?.medium;
-        // A CD-ROM boots under BIOS and UEFI alike, and is what an installer looks for (boot-facts 17, 20).
-        Ok((Lun::new(Kind::Cdrom, medium.len(), Identity::of(image.metadata.uid.as_bytes())), medium))
+        let kind = match image.spec.attach_as {
+            AttachAs::Cdrom => Kind::Cdrom,
+            AttachAs::Disk => Kind::Disk,
+        };
+        Ok((Lun::new(kind, medium.len(), Identity::of(image.metadata.uid.as_bytes())), medium))
     }
 
     /// Lists what an initiator could attach: its own image, or all of them where the site is open.
@@ -158,6 +175,16 @@ fn tell(gate: &Gate, report: Report) {
             }
         }
         Report::Ended { login, end, sent } => tracing::debug!(peer = %login.peer, ?end, sent, "an iSCSI session ended"),
+        Report::Refused {
+            peer,
+            login: Some(login),
+            end: Some(End::Login(LoginError::Chap(_) | LoginError::NoChap)),
+        } => match facts(gate, &login) {
+            Some(facts) => gate.refused(&facts, Protocol::Iscsi, Why::BadSecret),
+            None => gate.counters.refuse(Protocol::Iscsi, Why::BadSecret, Some(peer.ip())),
+        },
+        // It was refused by the gate, and counted there.
+        Report::Refused { end: Some(End::Login(LoginError::Refused(_) | LoginError::Redirected { .. })), .. } => {}
         Report::Refused { peer, login, end } => {
             tracing::debug!(%peer, ?login, ?end, "an iSCSI login failed");
             gate.counters.discard(Protocol::Iscsi, Drop::BadClaim, Some(peer.ip()));

@@ -35,7 +35,7 @@ pub type Cache = HashMap<String, Bytes>;
 /// A program that is there and cannot be read. One that is missing is a warning: the site may not need it.
 pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
     let mut cache = Cache::new();
-    let others = config.overrides.iter().map(|(_, program)| program);
+    let others = config.overrides.iter().map(|other| &other.program);
     for program in config.programs.0.values().chain(others) {
         let path = config.firmware_dir.join(&*program.0);
         match std::fs::read(&path) {
@@ -120,7 +120,7 @@ impl Files {
     /// Answers with the machine's script; one that cannot be told goes on to ask over HTTP.
     async fn script(&self, facts: Option<Facts>, form: Form, local: IpAddr) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
-        let ruling = self.gate.script(&facts).await;
+        let ruling = self.gate.script(&facts, Some(local)).await;
         Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, form, Some(local)).into()))
     }
 

@@ -20,9 +20,10 @@ use crate::boot::Site;
 use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
-use crate::gate::{Booting, Gate};
+use crate::gate::{Booting, Gate, News};
 use crate::http;
 use crate::media::Media;
+use crate::neighbours::Neighbours;
 use crate::store::{self, Change, Seal, Sighting, Store};
 use crate::token::BootTokens;
 use crate::{dhcp, manifest, ndp, privileges};
@@ -122,6 +123,7 @@ impl Appliance {
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
             trust: config.trust,
+            chap: config.iscsi.chap.clone(),
         });
         let places = Places { isos, site: site.clone() };
         let gate = Arc::new(Gate {
@@ -129,6 +131,8 @@ impl Appliance {
             store,
             counters: Arc::new(Counters::default()),
             booting: Booting::default(),
+            neighbours: Neighbours::default(),
+            news: News::default(),
             media: Media::new(places.isos.clone()),
             tokens: BootTokens::open(&config.state_dir).context("state_dir: token.key")?,
         });

@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::fleet::lifecycle::Policy;
 use crate::fleet::unknown::Rules;
-use crate::fleet::{Architecture, Name, Who};
+use crate::fleet::{Architecture, Chap, Name, Who};
 
 use super::{Facts, Program};
 
@@ -14,7 +14,7 @@ pub struct Site {
     pub install: Policy,
     pub programs: Programs,
     /// Gives some machines another program than their architecture's; the first that means a machine decides.
-    pub overrides: Vec<(Who, Program)>,
+    pub overrides: Vec<Override>,
     /// Is the namespace that a machine never seen before is put in.
     pub namespace: Name,
     /// Is the address that machines reach us at.
@@ -24,6 +24,17 @@ pub struct Site {
     /// Is the beginning of every target's name, as in `iqn.2026-11.org.bootlatch`.
     pub iqn: String,
     pub trust: Trust,
+    /// Is what initiators prove themselves with whose host names nothing else.
+    pub chap: Option<Chap>,
+}
+
+/// Gives some machines another program than their architecture's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    pub who: Who,
+    pub program: Program,
+    /// Gives it to a ROM that is an iPXE too, which would otherwise get our script.
+    pub for_ipxe: bool,
 }
 
 /// Says what a machine shows before it is given a config.
@@ -62,9 +73,17 @@ impl Site {
 
     /// Finds the program that a machine is given.
     pub fn program(&self, facts: &Facts) -> Option<&Program> {
-        let meant = self.overrides.iter().find(|(who, _)| who.means(facts.mac, facts.uuid));
         let usual = || facts.firmware.and_then(|firmware| self.programs.find(firmware.architecture));
-        meant.map(|(_, program)| program).or_else(usual)
+        self.meant(facts).map(|other| &other.program).or_else(usual)
+    }
+
+    /// Finds the program that a machine's iPXE is to load instead of our script.
+    pub fn program_for_ipxe(&self, facts: &Facts) -> Option<&Program> {
+        self.meant(facts).filter(|other| other.for_ipxe).map(|other| &other.program)
+    }
+
+    fn meant(&self, facts: &Facts) -> Option<&Override> {
+        self.overrides.iter().find(|other| other.who.means(facts.mac, facts.uuid))
     }
 
     /// Names the target that an image is served under.
@@ -113,6 +132,7 @@ pub mod tests {
             iscsi: SocketAddr::new(address, 3260),
             iqn: "iqn.2026-11.org.bootlatch".into(),
             trust: Trust { config: Proof::Address, window: Duration::from_secs(3600) },
+            chap: None,
         }
     }
 

@@ -71,6 +71,7 @@ reasons! {
         RuleUnfit => "the site's rule for machines never seen before cannot be applied",
         AddressContradicted => "the address belongs to another machine",
         NoToken => "the request carries no token of a script, and the site asks for one",
+        BadSecret => "the CHAP name or secret is wrong, or none was given",
         BadToken => "the token is none that this server gave to the machine, or its time is over",
         StoreUnavailable => "the state could not be written",
     }

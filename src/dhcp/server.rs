@@ -293,6 +293,9 @@ fn refuse(request: &Request<'_>, context: &Context<'_>) -> Reply {
     let nobody = Addresses::of_server(Ipv4Addr::UNSPECIFIED);
     let mut writer = Writer::reply(request, MessageType::Nak, nobody);
     writer.address(54, context.ours);
+    if let Some(uuid) = request.option(97) {
+        writer.option(97, &uuid);
+    }
     if request.giaddr().is_unspecified() {
         return Reply { message: writer.finish(request), to: To::Everybody };
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Architecture, BadName, Mac, Meta, Name};
+use super::{Architecture, BadName, Chap, Mac, Meta, Name};
 
 /// Is a machine that boots from the network (kind BareMetalHost).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct HostSpec {
     /// Holds kernel arguments that this host gets beside those of its image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_arguments: Vec<String>,
+    /// Holds what this host proves itself with to the iSCSI target, in place of the site's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap: Option<Chap>,
     /// Says where this machine's own disk is, where the usual way of leaving iPXE misses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_disk: Option<LocalDisk>,
@@ -54,6 +57,7 @@ impl HostSpec {
             online: None,
             bmc: None,
             kernel_arguments: Vec::new(),
+            chap: None,
             local_disk: None,
         }
     }
@@ -135,7 +139,7 @@ pub struct Bmc {
 }
 
 /// Holds a secret. It is written in full to the store only; `Debug` and the API show that there is one.
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
 

@@ -44,6 +44,9 @@ pub struct ImageSpec {
     /// Names images that are attached beside this one: drivers beside an installer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub companions: Vec<Name>,
+    /// Says what the image shows itself as over iSCSI.
+    #[serde(default)]
+    pub attach_as: AttachAs,
     /// Names the target where the ISO lives elsewhere (a MikroTik ROSE, an LIO); ours when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub portal: Option<Portal>,
@@ -63,6 +66,7 @@ impl ImageSpec {
             remove_arguments: Vec::new(),
             config_delivery: Delivery::default(),
             companions: Vec::new(),
+            attach_as: AttachAs::default(),
             portal: None,
         }
     }
@@ -105,6 +109,18 @@ pub enum Delivery {
     Seed,
     /// Not at all: the image knows by itself.
     None,
+}
+
+/// Says what an image shows itself as over iSCSI.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachAs {
+    /// As a CD-ROM. No firmware needs a disk: iPXE takes one that holds an ISO 9660 volume for a CD-ROM, under
+    /// BIOS and UEFI alike, and leaves its partition tables alone (seen with the programs of 2025-05).
+    #[default]
+    Cdrom,
+    /// As a read-only disk of 512-byte blocks, for initiators that are not iPXE, and kernels without a CD-ROM's driver.
+    Disk,
 }
 
 /// Is an external iSCSI target that serves an image in our stead.
@@ -159,7 +175,7 @@ pub struct KernelFiles {
     pub arguments: String,
 }
 
-/// Says which firmware finds a boot entry in the ISO's El Torito catalogue.
+/// Says which firmware boots an image by its El Torito catalogue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firmwares {
     pub bios: bool,

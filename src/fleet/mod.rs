@@ -4,6 +4,7 @@
 mod architecture;
 mod bmc;
 mod boot_config;
+mod chap;
 mod host;
 mod image;
 mod lease;
@@ -20,8 +21,9 @@ mod words;
 pub use architecture::Architecture;
 pub use bmc::{BadBmcAddress, BmcAddress, Speaks};
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
+pub use chap::Chap;
 pub use host::{Bmc, BootMode, Boots, Host, HostSpec, HostStatus, Install, LocalDisk, Phase, Secret};
-pub use image::{Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal};
+pub use image::{AttachAs, Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal};
 pub use lease::{Held, Lease};
 pub use mac::{BadMac, Mac, octets};
 pub use meta::{BadName, Key, Kind, Meta, Name};

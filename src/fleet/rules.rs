@@ -45,6 +45,9 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
     if let Some(Err(error)) = spec.bmc.as_ref().map(|bmc| bmc.address.parse::<BmcAddress>()) {
         return invalid("spec.bmc.address", error.to_string());
     }
+    if let Some((field, wrong)) = spec.chap.as_ref().and_then(|chap| chap.check().err()) {
+        return Err(Invalid { field: format!("spec.chap.{field}").into(), message: wrong.to_owned() });
+    }
     match (&spec.image, found.image) {
         (Boots::LocalDisk | Boots::Menu, _) => {}
         (Boots::Image(name), None) => {

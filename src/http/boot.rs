@@ -6,7 +6,7 @@ use std::str::FromStr;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
-use crate::boot::{self, Drop, Facts, Firmware, Form, Loading, Stage, Verdict, Why};
+use crate::boot::{Drop, Facts, Firmware, Form, Loading, Stage, Verdict, Why};
 use crate::event::Protocol;
 use crate::fleet::{Architecture, Mac};
 use crate::gate::Ruling;
@@ -97,7 +97,7 @@ async fn decided(shared: &Shared, peer: &Peer, mac: Mac, firmware: Option<Firmwa
         }
         // A HEAD only looks: nothing has been offered to who did not read it.
         (false, true) => gate.look(&facts),
-        (false, false) => gate.script(&facts).await,
+        (false, false) => gate.script(&facts, peer.local).await,
     };
     let script = gate.render(&facts, &ruling, form, peer.local);
     gate.counters.answer(Protocol::Http);
@@ -109,14 +109,14 @@ pub fn local(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
     let mac = query.mac.as_deref().and_then(|mac| mac.parse().ok()).unwrap_or(Mac([0; 6]));
     let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: peer.address, uuid: None };
     let host = shared.gate.store.glance().host_by_mac(mac).cloned();
-    let ruling = Ruling { verdict: Verdict::LocalDisk(Why::NothingAssigned), host };
+    let ruling = Ruling { verdict: Verdict::LocalDisk(Why::NothingAssigned), host, medium: None };
     text(StatusCode::OK, shared.gate.render(&facts, &ruling, Form::Ipxe, peer.local))
 }
 
 /// Answers `/boot.ipxe`: the script that comes back with what iPXE knows of its machine.
-pub fn hook(shared: &Shared) -> Reply {
+pub fn hook(shared: &Shared, peer: &Peer) -> Reply {
     shared.gate.counters.answer(Protocol::Http);
-    text(StatusCode::OK, boot::hook(&shared.gate.site))
+    text(StatusCode::OK, shared.gate.hook(peer.local))
 }
 
 /// Answers `/boot/{mac}/{program}` for firmware that loads over HTTP, and iPXE's question beside it.

@@ -153,7 +153,9 @@ fn sent_away(shared: &Shared, facts: &Facts, why: Why) -> Reply {
 
 fn code(why: Why) -> StatusCode {
     match why {
-        Why::AddressContradicted | Why::HeldByOperator | Why::NoToken | Why::BadToken => StatusCode::FORBIDDEN,
+        Why::AddressContradicted | Why::HeldByOperator | Why::NoToken | Why::BadToken | Why::BadSecret => {
+            StatusCode::FORBIDDEN
+        }
         Why::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Why::NeverSeenIgnored
         | Why::NothingAssigned

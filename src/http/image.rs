@@ -14,6 +14,7 @@ use hyper::{Response, StatusCode};
 use crate::boot::Why;
 use crate::event::Protocol;
 use crate::fleet::{Host, Image, Mac, Name};
+use crate::gate::Withheld;
 use crate::iso::{FileWithin, ReadAt};
 use crate::media::{Media, Seen};
 
@@ -51,6 +52,35 @@ pub async fn image(shared: &Shared, peer: &Peer, path: &str, query: &Query, head
         Ok(Ok(None)) => text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n"),
         Ok(Err(message)) => {
             tracing::warn!(message, "an ISO cannot be served");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")
+        }
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"),
+    }
+}
+
+/// Answers `/media/{token}/{image}.iso`: a host's view of its image, as its BMC or iPXE was told to read it. The
+/// bytes are the same until nobody reads them any more, whatever becomes of the host's config.
+pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers: &HeaderMap, peek: bool) -> Reply {
+    let found = match shared.gate.held(token) {
+        Ok(Some(seen)) => Ok(Ok(seen)),
+        Ok(None) => {
+            let image = file.strip_suffix(".iso").unwrap_or(file).to_owned();
+            let (gate, token, local) = (shared.gate.clone(), token.to_owned(), peer.local);
+            tokio::task::spawn_blocking(move || gate.hold_again(&token, &image, local)).await
+        }
+        Err(why) => Ok(Err(Withheld::Why(why))),
+    };
+    match found {
+        Ok(Ok(seen)) => {
+            shared.gate.counters.answer(Protocol::Http);
+            answer(seen, headers, peek).await
+        }
+        Ok(Err(Withheld::Why(why))) => {
+            shared.gate.counters.refuse(Protocol::Http, why, peer.address);
+            text(StatusCode::FORBIDDEN, format!("{why}\n"))
+        }
+        Ok(Err(Withheld::Medium(error))) => {
+            tracing::warn!(%error, "an ISO cannot be served");
             text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")
         }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"),

@@ -1,5 +1,7 @@
 //! What is asked of a host beyond its spec: another install, its disk, to be left alone.
 
+use std::net::IpAddr;
+
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::fleet::lifecycle;
 use crate::fleet::{Boots, Host, Key, Object};
+use crate::gate::Held;
 use crate::store::{Change, Sighting};
 
 use super::reply::{self, Reply};
@@ -82,6 +85,32 @@ pub async fn again(shared: &Shared, before: &Object, after: Object) -> Result<Ob
         Boots::LocalDisk | Boots::Menu => lifecycle::Change::Release,
     };
     change_life(shared, is, &after.key(), change).await
+}
+
+/// Says where the machine's BMC reaches us, where that is not where machines do.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Insertion {
+    address: Option<IpAddr>,
+}
+
+/// Begins a boot from virtual media, and gives the URL that the BMC is to read.
+pub async fn medium(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
+    let (head, body) = request.into_parts();
+    let body = body::read(body).await?;
+    let Insertion { address } = match body.is_empty() {
+        true => Insertion::default(),
+        false => serde_json::from_value(body::parse(body::media_type(&head.headers), &body)?)
+            .map_err(|error| Status::bad_request(error.to_string()))?,
+    };
+    let Object::Host(host) = objects::find(shared, key)? else { return Err(Status::no_route()) };
+    let held =
+        shared.gate.insert(host.spec.boot_mac_address).await.map_err(|error| Status::unfit(error.to_string()))?;
+    let (Held { image, seen, path }, site) = (held, &shared.gate.site);
+    let url = format!("{}/{path}", address.map_or_else(|| site.url(), |address| site.reached_at(address).url()));
+    let (size, etag) = (seen.medium.len(), format!("\"{}\"", seen.tag));
+    let told = json!({"apiVersion": "v1", "kind": "VirtualMedium", "image": image, "url": url, "etag": etag, "sizeBytes": size});
+    Ok(reply::json(StatusCode::OK, &told))
 }
 
 /// Lets a host boot its disk, or holds it back.

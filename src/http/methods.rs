@@ -30,6 +30,7 @@ fn of(parts: &[&str]) -> Option<&'static str> {
         ["ipxe" | "boot.ipxe" | "get_ignition" | "healthz" | "readyz" | "livez" | "metrics" | "version"]
         | ["boot", _, _, ..]
         | ["iso", _, ..]
+        | ["media", _, _]
         | ["config", _]
         | ["config" | "nocloud", _, _]
         | ["api" | "apis"]
@@ -88,7 +89,7 @@ fn object(kind: Kind, in_namespace: bool, rest: &[&str]) -> Option<&'static str>
         (_, []) => Some(COLLECTION),
         (kind, _) if kind.is_namespaced() != in_namespace => None,
         (_, [_]) => Some(ITEM),
-        (Kind::BareMetalHost, [_, "install" | "release" | "hold"]) => Some(ASK),
+        (Kind::BareMetalHost, [_, "install" | "medium" | "release" | "hold"]) => Some(ASK),
         (Kind::BareMetalHost, [_, "timeline"]) | (Kind::IscsiCdrom, [_, "files"]) => Some(READ),
         _ => None,
     }

@@ -292,8 +292,8 @@ pub fn typed(shared: &Shared, kind: Kind, namespace: Option<Name>, mut value: Va
     }
     Object::from_json(kind, value).map_err(|mut wrong| {
         // What was found in the place of a secret may be one.
-        if wrong.field.ends_with("password") {
-            wrong.message = "a password is a string".to_owned();
+        if wrong.field.ends_with("password") || wrong.field.to_lowercase().ends_with("secret") {
+            wrong.message = "a secret is a string".to_owned();
         }
         Status::invalid(kind, &name, &wrong)
     })

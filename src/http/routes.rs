@@ -69,13 +69,16 @@ async fn machines(
             boot::script(shared, peer, &query(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["api", "v1", "ipxe", "localboot"]) => boot::local(shared, peer, &query()),
-        (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared),
+        (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared, peer),
         (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
             boot::beside(shared, peer, mac, file, peek).await
         }
         (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
             let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
             image::image(shared, peer, inner, &query(), request.headers(), peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["media", token, file]) => {
+            image::held(shared, peer, token, file, request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => {
             let Query { token, file, .. } = query();
@@ -148,10 +151,11 @@ async fn api(
             let key = key(name)?;
             match (method, *action) {
                 (&Method::POST, "install") => install::install(shared, &key, request).await,
+                (&Method::POST, "medium") => install::medium(shared, &key, request).await,
                 (&Method::POST, "release") => install::change(shared, &key, Change::Release).await,
                 (&Method::POST, "hold") => install::change(shared, &key, Change::Hold).await,
                 (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(&key)).await,
-                (_, "install" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
+                (_, "install" | "medium" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
                 _ => Err(Status::no_route()),
             }
         }

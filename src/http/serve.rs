@@ -268,6 +268,8 @@ async fn converse(
         async move { Ok::<_, Infallible>(routes::answer(&shared, peer, serves, request, &stop).await) }
     });
     let connection = http1::Builder::new()
+        // GRUB 2.12 reads header names by case, and takes a file without `Content-Length` for endless.
+        .title_case_headers(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_WAIT)
         .max_buf_size(HEADER_BYTES)

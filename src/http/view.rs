@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
-use crate::fleet::{Host, Kind, Meta, Object, Secret};
+use crate::fleet::{Chap, Host, HostSpec, Kind, Meta, Object, Secret};
 
 /// Is an object as clients see it: with its kind, and without its secrets.
 #[derive(Debug)]
@@ -42,25 +42,42 @@ impl Serialize for View<'_> {
 
 /// Hides a host's secrets; hosts without any are not copied.
 fn redacted(host: &Arc<Host>) -> std::borrow::Cow<'_, Arc<Host>> {
-    match &host.spec.bmc {
-        Some(bmc) if !bmc.password.0.is_empty() => {
-            let mut host = host.clone();
-            if let Some(bmc) = &mut Arc::make_mut(&mut host).spec.bmc {
-                bmc.password = Secret(Secret::REDACTED.into());
-            }
-            std::borrow::Cow::Owned(host)
-        }
-        _ => std::borrow::Cow::Borrowed(host),
+    if secrets(&host.spec).iter().all(|secret| secret.0.is_empty()) {
+        return std::borrow::Cow::Borrowed(host);
     }
+    let mut host = host.clone();
+    for secret in secrets_mut(&mut Arc::make_mut(&mut host).spec).into_iter().flatten() {
+        if !secret.0.is_empty() {
+            *secret = Secret(Secret::REDACTED.into());
+        }
+    }
+    std::borrow::Cow::Owned(host)
+}
+
+/// Lists what a host holds of secrets, each in its place: the BMC's, the initiator's, the target's.
+fn secrets_mut(spec: &mut HostSpec) -> [Option<&mut Secret>; 3] {
+    let bmc = spec.bmc.as_mut().map(|bmc| &mut bmc.password);
+    let (ours, theirs) = match &mut spec.chap {
+        Some(Chap { secret, target_secret, .. }) => (Some(secret), target_secret.as_mut()),
+        None => (None, None),
+    };
+    [bmc, ours, theirs]
+}
+
+fn secrets(spec: &HostSpec) -> Vec<&Secret> {
+    let chap = spec.chap.iter().flat_map(|chap| std::iter::once(&chap.secret).chain(&chap.target_secret));
+    spec.bmc.iter().map(|bmc| &bmc.password).chain(chap).collect()
 }
 
 /// Puts a secret back where a client wrote what it had read.
 pub fn restore(host: &mut Host, before: Option<&Host>) {
-    let kept = before.and_then(|before| before.spec.bmc.as_ref()).map(|bmc| &bmc.password);
-    if let (Some(bmc), Some(kept)) = (&mut host.spec.bmc, kept)
-        && bmc.password.0 == Secret::REDACTED
-    {
-        bmc.password = kept.clone();
+    let Some(mut kept) = before.map(|before| before.spec.clone()) else { return };
+    for (secret, kept) in secrets_mut(&mut host.spec).into_iter().zip(secrets_mut(&mut kept)) {
+        if let (Some(secret), Some(kept)) = (secret, kept)
+            && secret.0 == Secret::REDACTED
+        {
+            *secret = kept.clone();
+        }
     }
 }
 
@@ -94,7 +111,7 @@ fn views<S: Serializer>(objects: &[&Object], to: S) -> Result<S::Ok, S::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Bmc, HostSpec, HostStatus, Mac};
+    use crate::fleet::{Bmc, HostStatus, Mac};
 
     #[test]
     fn a_secret_is_never_read_and_survives_being_written_back() {
@@ -102,13 +119,23 @@ mod tests {
         let password = Secret("hunter2".into());
         spec.bmc =
             Some(Bmc { address: "b".into(), username: "u".into(), password, disable_certificate_verification: false });
+        spec.chap = Some(Chap {
+            username: "n".into(),
+            secret: Secret("a-secret-of-n".into()),
+            target_username: Some("t".into()),
+            target_secret: Some(Secret("a-secret-of-t".into())),
+        });
         let meta = Meta::named("h".parse().unwrap(), None);
         let host = Host { metadata: meta, spec, status: HostStatus::default() };
         let shown = serde_json::to_value(View(&Object::Host(Arc::new(host.clone())))).unwrap();
         assert_eq!(shown["spec"]["bmc"]["password"], "REDACTED");
+        let chap = &shown["spec"]["chap"];
+        assert_eq!((&chap["secret"], &chap["targetSecret"]), (&"REDACTED".into(), &"REDACTED".into()));
         assert_eq!((&shown["kind"], &shown["apiVersion"]), (&"BareMetalHost".into(), &"v1".into()));
         let mut back = host.clone();
-        back.spec.bmc.as_mut().unwrap().password = Secret("REDACTED".into());
+        for secret in secrets_mut(&mut back.spec).into_iter().flatten() {
+            *secret = Secret("REDACTED".into());
+        }
         restore(&mut back, Some(&host));
         assert_eq!(back, host);
     }

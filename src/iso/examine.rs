@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::coreos::CoreOs;
 use super::descriptor::{Extent, SECTOR};
 use super::distribution::{self, Distribution};
-use super::eltorito::{self, BootEntry, Platform};
+use super::eltorito::{self, BootEntry, Emulation, Platform};
 use super::fat::{Fat, FatFile};
 use super::hybrid::Hybrid;
 use super::implanted::Implanted;
@@ -67,9 +67,13 @@ pub(super) enum Home {
 }
 
 impl Examined {
-    /// Says which firmware finds something bootable in the catalogue.
+    /// Says which firmware finds something in the catalogue that iPXE can boot: it emulates no floppy disk.
     pub fn firmwares(&self) -> Firmwares {
-        let finds = |platform| self.boots.iter().any(|entry| entry.bootable && entry.platform == platform);
+        let finds = |platform| {
+            self.boots
+                .iter()
+                .any(|entry| entry.bootable && entry.platform == platform && entry.emulation == Emulation::None)
+        };
         Firmwares { bios: finds(Platform::Bios), uefi: finds(Platform::Uefi) }
     }
 

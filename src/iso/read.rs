@@ -92,14 +92,13 @@ impl FileWithin {
         let length = extents.iter().map(|extent| extent.length).sum();
         Self { image, extents, length }
     }
-}
 
-impl ReadAt for FileWithin {
-    fn len(&self) -> u64 {
-        self.length
-    }
-
-    fn read_at(&self, mut offset: u64, mut into: &mut [u8]) -> io::Result<()> {
+    fn fill(
+        &self,
+        mut offset: u64,
+        mut into: &mut [u8],
+        read: impl Fn(u64, &mut [u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         for extent in &self.extents {
             if into.is_empty() {
                 return Ok(());
@@ -110,13 +109,27 @@ impl ReadAt for FileWithin {
             }
             let here = usize::try_from(extent.length - offset).map_or(into.len(), |left| left.min(into.len()));
             let (part, rest) = into.split_at_mut(here);
-            self.image.read_at(extent.offset + offset, part)?;
+            read(extent.offset + offset, part)?;
             (offset, into) = (0, rest);
         }
         match into.is_empty() {
             true => Ok(()),
             false => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+}
+
+impl ReadAt for FileWithin {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.fill(offset, into, |from, here| self.image.read_at(from, here))
+    }
+
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.fill(offset, into, |from, here| self.image.read_now(from, here))
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use crate::fleet::{Image, LocalDisk, Method};
+use crate::fleet::{Chap, Image, LocalDisk, Method};
 
 use super::super::{Site, Verdict};
 use super::Context;
@@ -42,7 +42,8 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
         Method::Http if image.spec.is_elsewhere() => {
             format!("sanboot {} ||\n", image.spec.url.as_deref().unwrap_or_default())
         }
-        Method::Http => format!("sanboot {url}/iso/{name}?host={dashed} ||\n"),
+        Method::Http if context.medium_url.is_empty() => format!("sanboot {url}/iso/{name}?host={dashed} ||\n"),
+        Method::Http => format!("sanboot {} ||\n", context.medium_url),
         Method::Chain => format!("chain {} ||\n", image.spec.url.as_deref().unwrap_or_default()),
         Method::Kernel => kernel(context),
         Method::Sanhook => format!("sanhook {target} || goto again\n{}", kernel(context)),
@@ -50,15 +51,25 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
     // What cannot be booted yet is asked for again through a new decision, so that an install that
     // can never begin is given up on as any other is.
     format!(
-        "echo Booting {name} for {machine}\nset initiator-iqn {iqn}:{dashed}\n{config}{attempt}:again\n\
+        "echo Booting {name} for {machine}\nset initiator-iqn {iqn}:{dashed}\n{chap}{config}{attempt}:again\n\
          echo Could not boot {name}: trying again in 10 s\nsleep 10\nchain --replace {url}/ipxe?mac={dashed} || exit 1\n",
         machine = context.name(),
         iqn = site.iqn,
+        chap = context.chap.map(chap).unwrap_or_default(),
         config = match context.config_url {
             "" => String::new(),
             url => format!("set config-url {url}\n"),
         },
     )
+}
+
+/// Tells iPXE what to prove itself with, and what the target is to prove itself with.
+fn chap(chap: &Chap) -> String {
+    let mut lines = format!("set username {}\nset password {}\n", chap.username, chap.secret.0);
+    if let (Some(name), Some(secret)) = (&chap.target_username, &chap.target_secret) {
+        let _ = write!(lines, "set reverse-username {name}\nset reverse-password {}\n", secret.0);
+    }
+    lines
 }
 
 /// Loads the image's kernel and initrds over HTTP, with the host's arguments.

@@ -6,7 +6,7 @@ mod pxelinux;
 
 pub use ipxe::hook;
 
-use crate::fleet::{Host, Image, KernelFiles, Mac};
+use crate::fleet::{Chap, Host, Image, KernelFiles, Mac};
 
 use super::{Site, Verdict};
 
@@ -32,6 +32,12 @@ pub struct Context<'a> {
     pub arguments: &'a [String],
     /// Is where the installer finds the host's config, with the token of this install; empty where it has none.
     pub config_url: &'a str,
+    /// Is what the machine proves itself with over iSCSI; given only where the machine is known to be the one
+    /// that asks.
+    pub chap: Option<&'a Chap>,
+    /// Is where the machine's view of its image is read over HTTP, the same bytes to the end; empty where it is
+    /// to be asked for by the host's name.
+    pub medium_url: &'a str,
     /// Lists the images of a menu, by name and description.
     pub choices: &'a [(String, String)],
 }
@@ -113,6 +119,8 @@ mod tests {
             image: Some(&image),
             arguments: &arguments,
             config_url: "http://10.77.0.2/config",
+            chap: host.spec.chap.as_ref(),
+            medium_url: "",
             choices: &choices,
         };
         render(verdict, form, &context)
@@ -143,6 +151,27 @@ mod tests {
             image.spec.portal = Some(Portal { address: "192.168.10.1".parse().unwrap(), port: 3261, target_iqn });
         });
         assert!(text.contains("sanboot iscsi:192.168.10.1::3261::iqn.2000-02.com.mikrotik:file4 ||"), "{text}");
+    }
+
+    #[test]
+    fn the_script_carries_what_the_machine_proves_itself_with() {
+        use crate::fleet::{Chap, Secret};
+        let chap = |target: Option<(&str, &str)>| {
+            script(&live(), Form::Ipxe, |host, _| {
+                host.spec.chap = Some(Chap {
+                    username: "server1".into(),
+                    secret: Secret("a-secret-of-server1".into()),
+                    target_username: target.map(|(name, _)| name.into()),
+                    target_secret: target.map(|(_, secret)| Secret(secret.into())),
+                });
+            })
+        };
+        let one_way = chap(None);
+        assert!(one_way.contains("\nset username server1\nset password a-secret-of-server1\n"), "{one_way}");
+        assert!(!one_way.contains("reverse"), "{one_way}");
+        let mutual = chap(Some(("target", "a-secret-of-ours")));
+        assert!(mutual.contains("\nset reverse-username target\nset reverse-password a-secret-of-ours\n"), "{mutual}");
+        assert!(!script(&live(), Form::Ipxe, |_, _| {}).contains("set username"));
     }
 
     #[test]
@@ -204,7 +233,13 @@ mod tests {
             text.contains("linux (http,10.77.0.2:80)/iso/coreos-live/images/vmlinuz quiet rd.live.image console=ttyS0"),
             "{text}"
         );
-        assert!(script(&done(), Form::Grub, |_, _| {}).contains("exit"));
+        let text = script(&done(), Form::Grub, |_, _| {});
+        assert!(text.contains("set loader=/EFI/BOOT/BOOTX64.EFI\n") && text.contains("chainloader"), "{text}");
+        assert!(text.ends_with("exit 1\n") && !text.contains("&&"), "GRUB's script knows no such thing: {text}");
+        let text = script(&done(), Form::Grub, |host, _| {
+            host.spec.local_disk = Some(LocalDisk { drive: None, filename: Some("\\EFI\\debian\\shimx64.efi".into()) });
+        });
+        assert!(text.contains("set loader=/EFI/debian/shimx64.efi\n"), "{text}");
     }
 
     #[test]

@@ -2,8 +2,8 @@ use serde_json::{Map, Value, json};
 
 use crate::fleet::Kind;
 
-use super::machines;
 use super::schemas::reference;
+use super::{machines, redfish};
 
 /// Describes every route and what it answers.
 pub fn all() -> Value {
@@ -30,6 +30,13 @@ pub fn all() -> Value {
                     json!({"post": act(kind, action, body, &named)}),
                 );
             }
+            let where_ = json!({"content": {"application/json": {"schema": {"type": "object", "properties": {
+                "address": {"type": "string", "description": "Address of ours that the BMC reaches, where it is not the machines'."},
+            }}}}});
+            let good = [(200, "VirtualMedium")];
+            let medium =
+                operation("insertBareMetalHostMedium", &named, &[], Some(where_), &good, &[400, 401, 404, 422]);
+            paths.insert(format!("{collection}/{{name}}/medium"), json!({"post": medium}));
             let history =
                 operation("readBareMetalHostTimeline", &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
             paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
@@ -43,6 +50,7 @@ pub fn all() -> Value {
     paths.insert("/api/v1/iscsi-cdroms/upload".into(), json!({"post": upload()}));
     discovery(&mut paths);
     machines::add(&mut paths);
+    redfish::add(&mut paths);
     Value::Object(paths)
 }
 

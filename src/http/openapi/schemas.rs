@@ -38,6 +38,7 @@ pub fn all() -> Value {
     add("Table", table());
     add("Wish", wish());
     add("Timeline", timeline());
+    add("VirtualMedium", virtual_medium());
     Value::Object(schemas)
 }
 
@@ -151,6 +152,15 @@ fn host_spec() -> Value {
                 },
             },
             "kernelArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that this host gets beside those of its image."},
+            "chap": {
+                "type": "object", "required": ["username", "secret"], "description": "What the host proves itself with over iSCSI, in place of the site's.",
+                "properties": {
+                    "username": text("Name of the initiator."),
+                    "secret": text("Secret of the initiator, 12 octets or more. Reads show REDACTED; REDACTED written back leaves it."),
+                    "targetUsername": text("Name that the target proves itself with, where the host asks it to."),
+                    "targetSecret": text("Secret of the target. Reads show REDACTED; REDACTED written back leaves it."),
+                },
+            },
             "localDisk": {
                 "type": "object", "description": "Where the machine's own disk is, where leaving iPXE misses it.",
                 "properties": {
@@ -199,6 +209,7 @@ fn image_spec() -> Value {
             "removeArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that are taken out: whole, or by name with its '='."},
             "configDelivery": {"type": "string", "enum": ["auto", "embed", "seed", "none"], "default": "auto", "description": "How the installer is told where a host's config is: by kernel arguments, within the ISO, by a NoCloud seed, or not at all."},
             "companions": {"type": "array", "items": {"type": "string"}, "description": "ISOs that are attached beside this one."},
+            "attachAs": {"type": "string", "enum": ["cdrom", "disk"], "default": "cdrom", "description": "What the ISO shows itself as over iSCSI."},
             "portal": {
                 "type": "object", "required": ["address", "targetIqn"], "description": "Target elsewhere that serves the ISO in our stead.",
                 "properties": {
@@ -234,7 +245,7 @@ fn image_status() -> Value {
                 },
             },
             "boots": {
-                "type": "object", "description": "Firmware that finds something to boot in the ISO.",
+                "type": "object", "description": "Firmware that boots the ISO by its El Torito catalogue.",
                 "properties": {
                     "bios": {"type": "boolean", "description": "BIOS does."}, "uefi": {"type": "boolean", "description": "UEFI does."},
                 },
@@ -261,6 +272,18 @@ fn wish() -> Value {
             "image": text("ISCSICdrom to install from."),
             "bootConfigRef": text("BootConfig for its installer; empty for none."),
             "bootMode": {"type": "string", "enum": ["once", "forever"], "description": "Whether to boot the image once or for ever."},
+        },
+    })
+}
+
+fn virtual_medium() -> Value {
+    json!({
+        "type": "object", "required": ["url"], "description": "What a BMC is given to boot its machine from.",
+        "properties": {
+            "image": text("ISCSICdrom that the host boots."),
+            "url": text("Where the host's view of it is read, by who has the URL: the same bytes to the end."),
+            "etag": text("Tag of those bytes, the same over every transport."),
+            "sizeBytes": {"type": "integer", "format": "int64", "description": "Number of those bytes."},
         },
     })
 }

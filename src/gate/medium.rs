@@ -1,0 +1,148 @@
+//! What hosts read: their views of images, the seeds beside them, and what they prove themselves with.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::boot::{Facts, Stage, Verdict, Why};
+use crate::event::Event;
+use crate::fleet::lifecycle::Change as Life;
+use crate::fleet::{Chap, Format, Host, Image, Mac, Method, Name, Phase};
+use crate::iso::{self, ReadAt};
+use crate::media::{self, Seen};
+use crate::token::BootTokens;
+
+use super::{Gate, Ruling, config_url, told};
+
+/// Is a host's view of its image, held under a URL: the same bytes for as long as anybody reads there.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub image: Name,
+    pub seen: Seen,
+    /// Is where it is read, below our URLs.
+    pub path: String,
+}
+
+/// Says why a host's medium is not given.
+#[derive(Debug, thiserror::Error)]
+pub enum Withheld {
+    #[error("{0}")]
+    Why(Why),
+    #[error(transparent)]
+    Medium(#[from] media::Error),
+}
+
+impl Gate {
+    /// Gives an image as a host sees it; as it is where no host is named.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what was declared of it cannot be done.
+    pub fn medium(&self, image: &Image, host: Option<&Host>, at: Option<IpAddr>) -> Result<Seen, media::Error> {
+        let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
+        let url = config_url(&self.site_at(at), self.token(Some(host)), config);
+        let wishes = iso::wishes(image, Some(host), config, &url);
+        self.media.view(image, wishes)
+    }
+
+    /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
+    ///
+    /// # Errors
+    /// The files do not fit a seed.
+    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
+        let seed = iso::seed(host.metadata.name.as_str(), &host.metadata.uid, &config.spec.data)?;
+        Ok(Some(Arc::new(iso::Memory(seed))))
+    }
+
+    /// Gives what a host proves itself with over iSCSI: its own, or the site's.
+    pub fn chap<'a>(&'a self, host: Option<&'a Host>) -> Option<&'a Chap> {
+        host.and_then(|host| host.spec.chap.as_ref()).or(self.site.chap.as_ref())
+    }
+
+    /// Begins a host's boot from a virtual medium: what a script does for machines that boot over the network.
+    /// The URL is for its BMC.
+    ///
+    /// # Errors
+    /// The host is not to boot an image now, or its view cannot be had.
+    pub async fn insert(self: &Arc<Self>, mac: Mac) -> Result<Held, Withheld> {
+        let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: None, uuid: None };
+        let ruling = self.look(&facts);
+        let name = match &ruling.verdict {
+            Verdict::SanBoot(name) => name.clone(),
+            Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(Withheld::Why(*why)),
+            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
+                return Err(Withheld::Why(Why::NothingAssigned));
+            }
+        };
+        let event = Event::Script { verdict: format!("{} as a virtual medium", told(&ruling.verdict)) };
+        let host = self.advance(&facts, Life::Offer, Some(event)).await;
+        let host = host.map_err(|_| Withheld::Why(Why::StoreUnavailable))?;
+        self.hold(host, name, None).await
+    }
+
+    /// Finds the medium that is held under a token; nothing where it is to be looked for by `hold_again`.
+    ///
+    /// # Errors
+    /// Why nobody is given anything.
+    pub fn held(&self, token: &str) -> Result<Option<Seen>, Why> {
+        let mac = BootTokens::claimed(token).ok_or(Why::BadToken)?;
+        let host = self.store.glance().host_by_mac(mac).cloned().ok_or(Why::NoSuchHost)?;
+        match host.status.phase {
+            Phase::Held => Err(Why::HeldByOperator),
+            _ => Ok(self.media.held(token)),
+        }
+    }
+
+    /// Makes the medium that a token was given for before a restart: the host's view as it is now must still
+    /// be that one. May wait for a disk.
+    ///
+    /// # Errors
+    /// Why nobody is given anything.
+    pub fn hold_again(&self, token: &str, image: &str, at: Option<IpAddr>) -> Result<Seen, Withheld> {
+        let mac = BootTokens::claimed(token).ok_or(Withheld::Why(Why::BadToken))?;
+        let name = image.parse::<Name>().map_err(|_| Withheld::Why(Why::OtherImage))?;
+        let facts = Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: None, uuid: None };
+        let (image, host) = self.login(&facts, &name).map_err(Withheld::Why)?;
+        for at in [None, at] {
+            let seen = self.medium(&image, Some(&host), at)?;
+            if self.tokens.holds_medium(token, &host, &name, &seen.tag) {
+                self.media.hold(token.to_owned(), seen.clone());
+                return Ok(seen);
+            }
+        }
+        Err(Withheld::Why(Why::BadToken))
+    }
+
+    /// Adds to a ruling where its medium is read, where the image is booted over HTTP.
+    pub(super) async fn with_medium(self: &Arc<Self>, ruling: Ruling, at: Option<IpAddr>) -> Ruling {
+        let (Verdict::SanBoot(name), Some(host)) = (&ruling.verdict, &ruling.host) else { return ruling };
+        let over_http = |image: &Arc<Image>| image.spec.method == Method::Http;
+        if !self.store.glance().image(name).is_some_and(over_http) {
+            return ruling;
+        }
+        match self.hold(host.clone(), name.clone(), at).await {
+            Ok(held) => Ruling { medium: Some(held.path), ..ruling },
+            Err(error) => {
+                tracing::warn!(image = %name, %error, "an image cannot be given over HTTP");
+                ruling
+            }
+        }
+    }
+
+    /// Makes a host's view, and holds it under a token of its own.
+    async fn hold(self: &Arc<Self>, host: Arc<Host>, name: Name, at: Option<IpAddr>) -> Result<Held, Withheld> {
+        let gate = self.clone();
+        // A view is composed from a file that may have to be read first.
+        let made = tokio::task::spawn_blocking(move || {
+            let image = gate.store.glance().image(&name).cloned().ok_or(Withheld::Why(Why::OtherImage))?;
+            let seen = gate.medium(&image, Some(&host), at)?;
+            let token = gate.tokens.of_medium(&host, &name, &seen.tag);
+            gate.media.hold(token.clone(), seen.clone());
+            Ok(Held { path: format!("media/{token}/{name}.iso"), image: name, seen })
+        });
+        made.await.unwrap_or(Err(Withheld::Why(Why::StoreUnavailable)))
+    }
+}
