@@ -97,7 +97,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
             ..ImageStatus::default()
         });
     }
-    if spec.method == Method::Chain {
+    if spec.method == Method::Chain || spec.is_elsewhere() {
         return Ok(ImageStatus { phase: "Ready".into(), ..ImageStatus::default() });
     }
     let iso = look_at(&places.iso(&spec.iso_file))?;
@@ -112,7 +112,6 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         size_bytes: Some(iso.length),
         sha256: same.and_then(|before| before.status.sha256.clone()),
         boots: Some(iso.firmwares()),
-        boots_as_disk: Some(iso.hybrid.firmwares()),
         distribution: iso.distribution.name.clone(),
         family: iso.distribution.family.to_string(),
         kernel: iso.kernels().first().map(|entry| KernelFiles {

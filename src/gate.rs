@@ -15,7 +15,7 @@ use crate::fleet::lifecycle::Change as Life;
 use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object, Phase};
 use crate::iso;
 use crate::media::Media;
-use crate::neighbours;
+use crate::neighbours::Neighbours;
 use crate::store::{Change, Error, Expect, Sighting, Store, now};
 use crate::token::BootTokens;
 
@@ -28,6 +28,8 @@ pub struct Gate {
     pub store: Arc<Store>,
     pub counters: Arc<Counters>,
     pub booting: Booting,
+    pub neighbours: Neighbours,
+    pub news: News,
     pub media: Media,
     pub tokens: BootTokens,
 }
@@ -58,6 +60,32 @@ impl Booting {
     pub fn take(&self, mac: Mac) -> bool {
         let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         machines.remove(&mac).is_some_and(|at| at.elapsed() < Self::MOMENT)
+    }
+}
+
+/// Remembers what machines' timelines were last told: who asks again and again is in them once a moment.
+#[derive(Debug, Default)]
+pub struct News(Mutex<HashMap<Mac, (Instant, Event)>>);
+
+impl News {
+    /// Is how long the same is no news.
+    const MOMENT: Duration = Duration::from_secs(5);
+    /// Bounds the machines that are remembered; of others, everything is news.
+    const MACHINES: usize = 8192;
+
+    fn is_news(&self, mac: Mac, event: &Event) -> bool {
+        let now = Instant::now();
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&mac).is_some_and(|(at, last)| last == event && now - *at < Self::MOMENT) {
+            return false;
+        }
+        if told.len() >= Self::MACHINES {
+            told.retain(|_, (at, _)| now - *at < Self::MOMENT);
+        }
+        if told.len() < Self::MACHINES {
+            told.insert(mac, (now, event.clone()));
+        }
+        true
     }
 }
 
@@ -118,7 +146,7 @@ impl Gate {
             Verdict::SanBoot(_) => Life::Offer,
             Verdict::LocalDisk(Why::OffersUsedUp) => Life::GiveUp,
             Verdict::LocalDisk(why) => {
-                self.store.note(Some(facts.mac), Event::LocalDisk { why: why.to_string() });
+                self.tell(facts.mac, Event::LocalDisk { why: why.to_string() });
                 return ruling;
             }
             Verdict::Ignore(why) => {
@@ -126,7 +154,7 @@ impl Gate {
                 return ruling;
             }
             Verdict::Menu => {
-                self.store.note(Some(facts.mac), Event::Script { verdict: told(&ruling.verdict) });
+                self.tell(facts.mac, Event::Script { verdict: told(&ruling.verdict) });
                 return ruling;
             }
             Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return ruling,
@@ -170,7 +198,7 @@ impl Gate {
             _ => Vec::new(),
         };
         let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
-        let url = config_url(&site, self.token(host), config);
+        let url = image.map(|_| config_url(&site, self.token(host), config)).unwrap_or_default();
         let mut arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
         if let Some(image) = image {
             site.fill(&mut arguments, &image.metadata.name, facts.mac);
@@ -263,7 +291,7 @@ impl Gate {
     /// # Errors
     /// The neighbour table knows the address as another machine's.
     pub fn whose(&self, address: IpAddr) -> Result<Option<Mac>, Why> {
-        let neighbour = neighbours::look_up(address);
+        let neighbour = self.neighbours.look_up(address);
         let state = self.store.glance();
         let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
         match (named, neighbour) {
@@ -322,7 +350,7 @@ impl Gate {
 
     /// Says whether an address is known to be another machine's than the one that is claimed.
     pub fn contradicts(&self, mac: Mac, address: Option<IpAddr>) -> bool {
-        address.and_then(neighbours::look_up).is_some_and(|neighbour| neighbour != mac)
+        address.and_then(|address| self.neighbours.look_up(address)).is_some_and(|neighbour| neighbour != mac)
     }
 
     /// Counts a refusal, and puts it in the machine's timeline.
@@ -330,7 +358,14 @@ impl Gate {
         self.counters.refuse(protocol, why, facts.address);
         if self.store.glance().host_by_mac(facts.mac).is_some() {
             let (protocol, why) = (protocol.as_str().to_owned(), why.to_string());
-            self.store.note(Some(facts.mac), Event::Refused { protocol, why });
+            self.tell(facts.mac, Event::Refused { protocol, why });
+        }
+    }
+
+    /// Puts into a machine's timeline what it has not just been told there.
+    fn tell(&self, mac: Mac, event: Event) {
+        if self.news.is_news(mac, &event) {
+            self.store.note(Some(mac), event);
         }
     }
 

@@ -108,7 +108,8 @@ fn uuid(machine: u32) -> [u8; 17] {
 }
 
 fn message(plan: &Plan, slot: &Slot, kind: u8, xid: u32) -> Vec<u8> {
-    let mut bytes = vec![0; 240];
+    let mut bytes = Vec::with_capacity(512);
+    bytes.resize(240, 0);
     bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
     bytes[4..8].copy_from_slice(&xid.to_be_bytes());
     bytes[10] = 0x80;
@@ -160,7 +161,9 @@ fn check(plan: &Plan, slot: &Slot, bytes: &[u8]) -> anyhow::Result<Ipv4Addr> {
     ensure!(bytes[28..34] == mac(slot.machine), "chaddr");
     let wants_broadcast = !(plan.mode == Mode::Proxy && slot.is_second);
     ensure!((bytes[10] == 0x80) == wants_broadcast, "flags");
-    let mut options = [None; 256];
+    const CHECKED: [u8; 6] = [1, 51, 53, 54, 60, 97];
+    let place = |code: u8| CHECKED.iter().position(|checked| *checked == code);
+    let mut found = [None; CHECKED.len()];
     let mut rest = &bytes[240..];
     while let [code, length, tail @ ..] = rest {
         if *code == 255 {
@@ -171,17 +174,20 @@ fn check(plan: &Plan, slot: &Slot, bytes: &[u8]) -> anyhow::Result<Ipv4Addr> {
             continue;
         }
         ensure!(tail.len() >= usize::from(*length), "an option is cut");
-        options[usize::from(*code)] = Some(&tail[..usize::from(*length)]);
+        if let Some(place) = place(*code) {
+            found[place] = Some(&tail[..usize::from(*length)]);
+        }
         rest = &tail[usize::from(*length)..];
     }
     let kind = if slot.is_second { 5 } else { 2 };
-    ensure!(options[53] == Some(&[kind][..]), "message type {:?}", options[53]);
-    ensure!(options[54] == Some(&plan.server.octets()[..]), "server identifier");
+    let option = |code: u8| place(code).and_then(|place| found[place]);
+    ensure!(option(53) == Some(&[kind][..]), "message type {:?}", option(53));
+    ensure!(option(54) == Some(&plan.server.octets()[..]), "server identifier");
     let yiaddr = address(16);
     match plan.mode {
         Mode::Proxy | Mode::Storm => {
-            ensure!(options[60] == Some(b"PXEClient"), "vendor class");
-            ensure!(options[97] == Some(&uuid(slot.machine)[..]), "uuid");
+            ensure!(option(60) == Some(b"PXEClient"), "vendor class");
+            ensure!(option(97) == Some(&uuid(slot.machine)[..]), "uuid");
             ensure!(yiaddr.is_unspecified(), "a proxy gives no address");
             if slot.is_second {
                 let file = bytes[108..236].split(|octet| *octet == 0).next().unwrap_or_default();
@@ -192,8 +198,8 @@ fn check(plan: &Plan, slot: &Slot, bytes: &[u8]) -> anyhow::Result<Ipv4Addr> {
         Mode::Lease => {
             ensure!(!yiaddr.is_unspecified(), "no address");
             ensure!(!slot.is_second || yiaddr == slot.offered, "another address than the offer's");
-            ensure!(options[51].is_some_and(|time| time.len() == 4), "lease time");
-            ensure!(options[1].is_some_and(|mask| mask.len() == 4), "subnet mask");
+            ensure!(option(51).is_some_and(|time| time.len() == 4), "lease time");
+            ensure!(option(1).is_some_and(|mask| mask.len() == 4), "subnet mask");
         }
     }
     Ok(yiaddr)
@@ -211,6 +217,8 @@ struct Load {
     times: Vec<u32>,
     given: HashSet<Ipv4Addr>,
     first_wrong: Option<String>,
+    /// Are used again in each call.
+    headers: MultiHeaders<()>,
 }
 
 impl Load {
@@ -262,9 +270,9 @@ impl Load {
     ) -> anyhow::Result<Vec<usize>> {
         let socket = if from_second { &self.second } else { &self.broadcast };
         let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
-        let mut headers = MultiHeaders::<SockaddrIn>::preallocate(slices.len(), None);
+        let headers = &mut self.headers;
         let lengths: Vec<usize> =
-            match recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
+            match recvmmsg(socket.as_raw_fd(), headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
                 Ok(messages) => messages.map(|message| message.bytes).collect(),
                 Err(Errno::EAGAIN | Errno::EINTR) => Vec::new(),
                 Err(error) => return Err(error).context("receiving"),
@@ -393,6 +401,7 @@ fn main() -> anyhow::Result<()> {
         times: Vec::new(),
         given: HashSet::new(),
         first_wrong: None,
+        headers: MultiHeaders::preallocate(BATCH, None),
     };
     if load.plan.mode == Mode::Lease {
         load.next = std::process::id() << 16;

@@ -20,9 +20,10 @@ use crate::boot::Site;
 use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
-use crate::gate::{Booting, Gate};
+use crate::gate::{Booting, Gate, News};
 use crate::http;
 use crate::media::Media;
+use crate::neighbours::Neighbours;
 use crate::store::{self, Change, Seal, Sighting, Store};
 use crate::token::BootTokens;
 use crate::{dhcp, manifest, ndp, privileges};
@@ -130,6 +131,8 @@ impl Appliance {
             store,
             counters: Arc::new(Counters::default()),
             booting: Booting::default(),
+            neighbours: Neighbours::default(),
+            news: News::default(),
             media: Media::new(places.isos.clone()),
             tokens: BootTokens::open(&config.state_dir).context("state_dir: token.key")?,
         });

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv4::{self, Ipv4Flags, MutableIpv4Packet};
-use pnet_packet::udp::{self, MutableUdpPacket};
+use pnet_packet::udp::MutableUdpPacket;
 
 use crate::fleet::Mac;
 
@@ -26,10 +26,13 @@ pub struct End {
     pub address: SocketAddrV4,
 }
 
-/// Writes a UDP datagram as the frame that carries it; `None` where it is too long for one packet.
-pub fn udp(from: End, to: End, payload: &[u8]) -> Option<Vec<u8>> {
+/// Is what comes before a datagram's payload in its frame.
+pub type Head = [u8; ETHERNET + IP + UDP];
+
+/// Writes the frame that carries a UDP datagram, up to its payload; `None` where it is too long for one packet.
+pub fn udp(from: End, to: End, payload: &[u8]) -> Option<Head> {
     let datagram = UDP + payload.len();
-    let mut frame = vec![0; ETHERNET + IP + datagram];
+    let mut frame = [0; ETHERNET + IP + UDP];
     frame[..6].copy_from_slice(&to.mac.0);
     frame[6..12].copy_from_slice(&from.mac.0);
     frame[12..14].copy_from_slice(&IPV4.to_be_bytes());
@@ -43,13 +46,34 @@ pub fn udp(from: End, to: End, payload: &[u8]) -> Option<Vec<u8>> {
     ip.set_source(*from.address.ip());
     ip.set_destination(*to.address.ip());
     ip.set_checksum(ipv4::checksum(&ip.to_immutable()));
+    let length = u16::try_from(datagram).ok()?;
     let mut packet = MutableUdpPacket::new(&mut frame[ETHERNET + IP..])?;
     packet.set_source(from.address.port());
     packet.set_destination(to.address.port());
-    packet.set_length(u16::try_from(datagram).ok()?);
-    packet.set_payload(payload);
-    packet.set_checksum(udp::ipv4_checksum(&packet.to_immutable(), from.address.ip(), to.address.ip()));
+    packet.set_length(length);
+    // The pseudo-header (RFC 768): addresses, protocol and length, which lie before the datagram but for the last two.
+    let pseudo = u64::from(IpNextHeaderProtocols::Udp.0) + u64::from(length);
+    let covered = sum(&frame[ETHERNET + 12..]) + pseudo + sum(payload);
+    let checksum = match !fold(covered) {
+        0 => 0xffff,
+        checksum => checksum,
+    };
+    frame[ETHERNET + IP + 6..].copy_from_slice(&checksum.to_be_bytes());
     Some(frame)
+}
+
+/// Adds bytes up as 16-bit words, the last one filled with a zero (RFC 1071).
+fn sum(bytes: &[u8]) -> u64 {
+    let words = bytes.chunks_exact(2);
+    let last = words.remainder().first().map_or(0, |octet| u64::from(*octet) << 8);
+    words.map(|word| u64::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u64>() + last
+}
+
+fn fold(sum: u64) -> u16 {
+    // Fewer than 2^17 words: two folds take up every carry.
+    let once = (sum & 0xffff) + (sum >> 16);
+    let twice = (once & 0xffff) + (once >> 16);
+    u16::try_from(twice & 0xffff).unwrap_or(u16::MAX)
 }
 
 /// Writes an ARP probe: who has this address? It claims none itself (RFC 5227 2.1.1).
@@ -141,7 +165,7 @@ mod tests {
         let end = |mac, address: &str| End { mac: Mac(mac), address: address.parse().unwrap() };
         let from = end([2, 0, 0, 0, 0, 1], "10.77.0.2:67");
         let to = end([0x52, 0x54, 0, 0, 0, 9], "10.77.0.9:68");
-        let frame = udp(from, to, b"hello").unwrap();
+        let frame = [&udp(from, to, b"hello").unwrap()[..], b"hello"].concat();
         let expected: &[u8] = &[
             0x52, 0x54, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0, // Ethernet
             0x45, 0, 0, 33, 0, 0, 0x40, 0, 64, 17, 0x26, 0x23, 10, 77, 0, 2, 10, 77, 0, 9, // IP

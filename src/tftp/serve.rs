@@ -12,6 +12,7 @@ mod table;
 mod ticket;
 mod words;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -49,7 +50,8 @@ const WAKE: u64 = u64::MAX;
 /// Serves until `shutdown` is ready, and then the transfers under way for at most [`Settings::drain`].
 ///
 /// `content` is called on the server's thread for each request: it answers its ticket at once where that takes
-/// no waiting, and elsewhere hands it on. `report` is called on the same thread and must not wait either.
+/// no waiting, and elsewhere hands it on. `report` is called on the same thread, after the datagrams that it
+/// is about were sent, and must not wait either.
 ///
 /// # Errors
 /// What kept the server from starting, or from waiting for its sockets.
@@ -103,6 +105,8 @@ struct Server<C, R> {
     settings: Settings,
     content: C,
     report: R,
+    /// What is to be told once the datagrams at hand are on their way: whoever listens may want this core.
+    untold: RefCell<Vec<Report>>,
     sessions: Table<Session>,
     by_peer: HashMap<(usize, SocketAddr), Id>,
     /// MTUs by the listener and the number of the interface.
@@ -166,6 +170,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
             settings,
             content,
             report,
+            untold: RefCell::default(),
             sessions: Table::default(),
             by_peer: HashMap::new(),
             mtus: HashMap::new(),
@@ -199,6 +204,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
                 self.on_alarm(id, now);
             }
             self.send_outbox();
+            self.untold.take().into_iter().for_each(&self.report);
             if self.asked_to_stop.load(Ordering::Acquire) && self.has_stopped(now) {
                 return Ok(());
             }
@@ -222,6 +228,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
                 self.end(id, Ended::Stopped, now);
             }
             self.send_outbox();
+            self.untold.take().into_iter().for_each(&self.report);
         }
         self.sessions.len() == 0
     }
@@ -430,7 +437,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
     fn send_blocks(&mut self, id: Id, blocks: Blocks) -> Result<(), Unsent> {
         let Some(session) = self.sessions.session(id) else { return Ok(()) };
         if let Some(started) = session.start() {
-            (self.report)(started);
+            self.untold.borrow_mut().push(started);
         }
         let Some(left) = session.send_window(&self.ports[session.way.port].port, blocks)? else { return Ok(()) };
         for block in left.iter() {
@@ -449,14 +456,14 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
     ) -> Result<(), Unsent> {
         let Some(session) = self.sessions.session(id) else { return Ok(()) };
         if session.way.port != self.outbox_port || self.outbox.is_full() {
-            send(&self.ports, &mut self.outbox, self.outbox_port, &self.report);
+            send(&self.ports, &mut self.outbox, self.outbox_port, &self.untold);
             self.outbox_port = session.way.port;
         }
         post(session, &self.ports[session.way.port].port, &mut self.outbox)
     }
 
     fn send_outbox(&mut self) {
-        send(&self.ports, &mut self.outbox, self.outbox_port, &self.report);
+        send(&self.ports, &mut self.outbox, self.outbox_port, &self.untold);
     }
 
     fn end(&mut self, id: Id, how: Ended, now: Instant) {
@@ -471,7 +478,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
             self.say_error(port, local, peer, ErrorCode::NotDefined, message);
         }
         if let Some(report) = session.end(how, now) {
-            (self.report)(report);
+            self.tell(report);
         }
     }
 
@@ -493,7 +500,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
         };
         let &Arrival { peer, local, listener } = arrival;
         self.say_error(listener, local, peer, code, &why.to_string());
-        (self.report)(Report::Refused { peer, why });
+        self.tell(Report::Refused { peer, why });
     }
 
     fn say_error(&self, port: usize, local: IpAddr, peer: SocketAddr, code: ErrorCode, message: &str) {
@@ -504,18 +511,22 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
         }
     }
 
+    fn tell(&self, report: Report) {
+        self.untold.borrow_mut().push(report);
+    }
+
     fn drop_with(&self, peer: Option<SocketAddr>, why: Dropped) {
-        (self.report)(Report::Dropped { peer, why });
+        self.tell(Report::Dropped { peer, why });
     }
 }
 
-fn send(ports: &[Door], outbox: &mut Outbox, port: usize, report: &impl Fn(Report)) {
+fn send(ports: &[Door], outbox: &mut Outbox, port: usize, untold: &RefCell<Vec<Report>>) {
     let port = &ports[port].port;
     outbox.send(port.as_fd(), |peer, error| {
         if error.raw_os_error() == Some(nix::libc::EMSGSIZE) && port.let_fragment() {
             return Then::Again;
         }
-        report(Report::Dropped { peer, why: Dropped::NotSent(error) });
+        untold.borrow_mut().push(Report::Dropped { peer, why: Dropped::NotSent(error) });
         Then::Forget
     });
 }

@@ -237,23 +237,24 @@ impl Desk {
         self.gate.counters.discard(Protocol::Dhcp, why, Some((*arrival.from.ip()).into()));
     }
 
-    /// Notes the address that a known machine is about to have, and its UUID, where they are news.
+    /// Notes the address that a known machine is about to have, its firmware and its UUID, where they are news.
     fn sight(&self, request: &Request<'_>, address: Ipv4Addr) {
         let (mac, uuid) = (request.mac, request.uuid());
+        let claims = answer::claims(request, address);
+        let firmware = claims.and_then(|facts| facts.firmware).map(|firmware| firmware.architecture);
         let address = Some(IpAddr::from(address));
-        let news = self
-            .gate
-            .store
-            .glance()
-            .host_by_mac(mac)
-            .is_some_and(|host| host.status.address != address || (uuid.is_some() && host.status.uuid != uuid));
+        let news = self.gate.store.glance().host_by_mac(mac).is_some_and(|host| {
+            host.status.address != address
+                || (uuid.is_some() && host.status.uuid != uuid)
+                || (firmware.is_some() && host.status.firmware != firmware)
+        });
         if !news {
             return;
         }
         let store = self.gate.store.clone();
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else { return };
         self.runtime.spawn(async move {
-            let sighting = Sighting { firmware: None, address, uuid };
+            let sighting = Sighting { firmware, address, uuid };
             if let Err(error) = store.commit(Change::Sight { mac, sighting }).await {
                 tracing::debug!(%mac, %error, "an address was not noted");
             }

@@ -125,7 +125,7 @@ impl Sockets {
         let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, self.port);
         let question = rivals::question(card.mac, xid);
         let (from, to) = (End { mac: card.mac, address: nobody }, End { mac: EVERY_CARD, address: everybody });
-        let sent = frame::udp(from, to, &question).map(|frame| card.socket.send(&frame));
+        let sent = frame::udp(from, to, &question).map(|head| card.socket.send(&[&head[..], &question].concat()));
         if let Some(Err(error)) = sent {
             tracing::debug!(%error, "other boot servers could not be looked for");
         }
@@ -182,21 +182,21 @@ impl Sockets {
     }
 
     /// Sends replies. One that cannot be sent is the client's to ask for again, as a lost packet is.
-    pub fn send(&self, port: Port, replies: &[Reply]) {
+    pub fn send<'a>(&self, port: Port, replies: &'a [Reply]) {
         let Some(card) = &self.card else { return self.send_datagrams(port, replies.iter()) };
         let from = End { mac: card.mac, address: SocketAddrV4::new(self.address, self.port) };
-        let framed = |reply: &Reply| match reply.to {
-            To::Address(_) => None,
-            // A broadcast of the kernel's comes back to this host as well; a frame does not.
-            To::Everybody => frame::udp(from, End { mac: EVERY_CARD, address: EVERYBODY }, &reply.message),
-            To::Card { mac, address } => {
-                let address = SocketAddrV4::new(address, EVERYBODY.port());
-                frame::udp(from, End { mac, address }, &reply.message)
-            }
+        let framed = |reply: &'a Reply| {
+            let to = match reply.to {
+                To::Address(_) => return None,
+                // A broadcast of the kernel's comes back to this host as well; a frame does not.
+                To::Everybody => End { mac: EVERY_CARD, address: EVERYBODY },
+                To::Card { mac, address } => End { mac, address: SocketAddrV4::new(address, EVERYBODY.port()) },
+            };
+            Some((frame::udp(from, to, &reply.message)?, &reply.message))
         };
         let frames: Vec<_> = replies.iter().filter_map(framed).collect();
-        let frames: Vec<_> = frames.iter().map(|frame| (None::<LinkAddr>, [IoSlice::new(frame)])).collect();
-        send_all(card.socket.as_raw_fd(), frames);
+        let slices = frames.iter().map(|(head, message)| [IoSlice::new(head), IoSlice::new(message)]);
+        send_all(card.socket.as_raw_fd(), slices.map(|slices| (None::<LinkAddr>, slices)));
         self.send_datagrams(port, replies.iter().filter(|reply| matches!(reply.to, To::Address(_))));
     }
 
@@ -208,7 +208,7 @@ impl Sockets {
             };
             (Some(SockaddrIn::from(to)), [IoSlice::new(&reply.message)])
         });
-        send_all(self.of(port).as_raw_fd(), datagrams.collect());
+        send_all(self.of(port).as_raw_fd(), datagrams);
     }
 }
 
@@ -293,8 +293,11 @@ fn packets(link: &LinkAddr, ethertype: u16) -> io::Result<Socket> {
 }
 
 /// Sends all in as few calls as it takes; what the kernel refuses is left out, and the rest still goes.
-fn send_all<S: SockaddrLike + Copy>(socket: RawFd, messages: Vec<(Option<S>, [IoSlice<'_>; 1])>) {
-    let (addresses, slices): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+fn send_all<'a, S: SockaddrLike + Copy, const N: usize>(
+    socket: RawFd,
+    messages: impl Iterator<Item = (Option<S>, [IoSlice<'a>; N])>,
+) {
+    let (addresses, slices): (Vec<_>, Vec<_>) = messages.unzip();
     let mut sent = 0;
     while sent < slices.len() {
         let (addresses, slices) = (&addresses[sent..], &slices[sent..]);
@@ -312,14 +315,23 @@ fn send_all<S: SockaddrLike + Copy>(socket: RawFd, messages: Vec<(Option<S>, [Io
 }
 
 /// Is what one system call fills, used again and again.
-#[derive(Debug)]
 pub struct Batch {
     buffers: Vec<[u8; LARGEST]>,
+    headers: MultiHeaders<SockaddrIn>,
+    /// Says that the last call left some waiting: the kernel may have dropped others, and is asked how many.
+    was_full: bool,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Batch").field("was_full", &self.was_full).finish_non_exhaustive()
+    }
 }
 
 impl Batch {
     pub fn new() -> Self {
-        Self { buffers: vec![[0; LARGEST]; BATCH] }
+        let headers = MultiHeaders::preallocate(BATCH, None);
+        Self { buffers: vec![[0; LARGEST]; BATCH], headers, was_full: false }
     }
 
     /// Receives what waits, up to a batch, and shows each message with where it came from; says how many there were.
@@ -335,10 +347,11 @@ impl Batch {
     ) -> Result<usize, Errno> {
         let mut slices: Vec<_> = self.buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
         // Made anew each time: nix keeps the control length that the kernel left, and an old 0 hides the count.
-        let mut headers = MultiHeaders::<SockaddrIn>::preallocate(slices.len(), Some(nix::cmsg_space!(u32)));
+        let mut counting = self.was_full.then(|| MultiHeaders::preallocate(slices.len(), Some(nix::cmsg_space!(u32))));
+        let headers = counting.as_mut().unwrap_or(&mut self.headers);
         let flags = MsgFlags::MSG_DONTWAIT;
         let mut count = 0;
-        for message in recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None)? {
+        for message in recvmmsg(socket.as_raw_fd(), headers, slices.iter_mut(), flags, None)? {
             let from: SocketAddrV4 =
                 message.address.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), SocketAddrV4::from);
             let dropped = message.cmsgs().into_iter().flatten().find_map(|control| match control {
@@ -350,6 +363,7 @@ impl Batch {
             }
             count += 1;
         }
+        self.was_full = count == BATCH;
         Ok(count)
     }
 }

@@ -1,12 +1,13 @@
 //! The bytes of a file as a transfer reads them, and the directory of the site's own files.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise};
@@ -17,6 +18,13 @@ use crate::tftp::path::RelativePath;
 
 /// How many entries of a folder are looked at for a name in another case.
 const ENTRIES: usize = 4096;
+
+/// Up to which size, in octets, a file is read at once: what a transfer may take in memory, and it spares the
+/// descriptor, of which the kernel makes room for more only after milliseconds.
+const SMALL: u64 = 4 << 10;
+/// From which size on, in octets, the kernel is told that all of a file will be read. It reads that far ahead by
+/// itself.
+const READ_AHEAD: u64 = 128 << 10;
 
 /// Is what a transfer serves; any number of transfers share one.
 #[derive(Debug, Clone)]
@@ -82,7 +90,12 @@ impl Content {
 #[derive(Debug)]
 pub struct SiteFolder {
     root: OwnedFd,
+    /// The files that transfers read from now: a thousand clients of one file take one descriptor.
+    open: Mutex<HashMap<Identity, Weak<File>>>,
 }
+
+/// Tells files, and states of a file, apart: device, inode, size, change time in seconds and nanoseconds.
+type Identity = (u64, u64, u64, i64, i64);
 
 /// Why a file of the site's directory is not served.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +115,7 @@ impl SiteFolder {
     /// Those of open(2).
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(SiteFolder { root: nix::fcntl::open(path, flags, Mode::empty())? })
+        Ok(SiteFolder { root: nix::fcntl::open(path, flags, Mode::empty())?, open: Mutex::default() })
     }
 
     /// Opens a file below the directory, in the case that it is spelled; if there is none, in any case.
@@ -112,7 +125,7 @@ impl SiteFolder {
     pub fn file(&self, path: &RelativePath) -> Result<Content, SiteError> {
         match self.open_below(path.as_str(), OFlag::O_RDONLY) {
             Err(SiteError::NotFound) => {}
-            other => return content(File::from(other?)),
+            other => return self.content(File::from(other?)),
         }
         let mut spelled = String::new();
         for part in path.parts() {
@@ -123,7 +136,32 @@ impl SiteFolder {
             }
             spelled.push_str(&name);
         }
-        content(File::from(self.open_below(&spelled, OFlag::O_RDONLY)?))
+        self.content(File::from(self.open_below(&spelled, OFlag::O_RDONLY)?))
+    }
+
+    fn content(&self, file: File) -> Result<Content, SiteError> {
+        let about = file.metadata().map_err(SiteError::Open)?;
+        if !about.is_file() {
+            return Err(SiteError::Outside);
+        }
+        let size = about.len();
+        if size <= SMALL {
+            let mut bytes = Vec::new();
+            file.take(SMALL).read_to_end(&mut bytes).map_err(SiteError::Open)?;
+            return Ok(Content::Shared(bytes.into()));
+        }
+        let identity = (about.dev(), about.ino(), size, about.ctime(), about.ctime_nsec());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(&identity).and_then(Weak::upgrade) {
+            return Ok(Content::File(file, size));
+        }
+        if size > READ_AHEAD {
+            let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+        }
+        open.retain(|_, file| file.strong_count() > 0);
+        let file = Arc::new(file);
+        open.insert(identity, Arc::downgrade(&file));
+        Ok(Content::File(file, size))
     }
 
     fn open_below(&self, path: &str, flags: OFlag) -> Result<OwnedFd, SiteError> {
@@ -152,17 +190,6 @@ fn entry(folder: OwnedFd, part: &str) -> Result<Option<String>, SiteError> {
         }
     }
     Ok(found)
-}
-
-fn content(file: File) -> Result<Content, SiteError> {
-    let about = file.metadata().map_err(SiteError::Open)?;
-    if !about.is_file() {
-        return Err(SiteError::Outside);
-    }
-    // The kernel reads ahead in the background, so that the first blocks need not wait for the disk one by one.
-    let size = about.len();
-    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
-    Ok(Content::File(Arc::new(file), size))
 }
 
 #[cfg(test)]
@@ -221,8 +248,28 @@ mod tests {
     fn a_file_that_has_become_shorter_is_an_error_and_no_panic() {
         let (world, site) = site();
         let Name::Plain(path) = Asked::read(b"plain").unwrap().file else { panic!("a plain name") };
+        let plain = world.path().join("site/plain");
+        fs::write(&plain, vec![1; 100_000]).unwrap();
         let content = site.file(&path).unwrap();
-        fs::write(world.path().join("site/plain"), "p").unwrap();
+        fs::write(&plain, "p").unwrap();
         assert!(content.part(0..content.size()).is_err());
+    }
+
+    #[test]
+    fn clients_of_one_file_share_its_descriptor_until_it_changes() {
+        let (world, site) = site();
+        let plain = world.path().join("site/plain");
+        fs::write(&plain, vec![1; 100_000]).unwrap();
+        let Name::Plain(path) = Asked::read(b"plain").unwrap().file else { panic!("a plain name") };
+        let open = || match site.file(&path).unwrap() {
+            Content::File(file, size) => (file, size),
+            other => panic!("{other:?}"),
+        };
+        let (first, second) = (open(), open());
+        assert!(Arc::ptr_eq(&first.0, &second.0));
+        fs::write(&plain, vec![2; 100_001]).unwrap();
+        let third = open();
+        assert!(!Arc::ptr_eq(&first.0, &third.0));
+        assert_eq!(third.1, 100_001);
     }
 }

@@ -1,0 +1,387 @@
+//! Plays a hall of machines that are switched on at once, in one thread to be pinned to a core of its own: UEFI's
+//! DHCP and port 4011, the program over TFTP, iPXE's DHCP, the script over HTTP. Every byte of the program is checked,
+//! and what each answer must hold. Prints one line of JSON.
+//!
+//! `storm-load --card lan0 --server 10.64.0.1 --own 10.64.0.2 --machines 500 --program FILE --script PATH --holds TEXT`
+//! `{mac}` in the path and the text is the machine's own. Machine N has the address 10.192.0.0 + 16 + N, which must be
+//! local here and reached through `--own` there.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Is how long a machine waits before it repeats itself, and how often it does.
+const PATIENCE: Duration = Duration::from_secs(1);
+const TRIES: u32 = 8;
+/// Is where the shared sockets' events lie, behind the machines'.
+const BROADCAST: u64 = 1 << 32;
+const SECOND: u64 = 2 << 32;
+
+struct Hall {
+    card: String,
+    server: Ipv4Addr,
+    own: Ipv4Addr,
+    program: Vec<u8>,
+    script: String,
+    holds: String,
+}
+
+/// Is what a machine waits for.
+enum Stage {
+    Offer,
+    Ack,
+    Program { socket: UdpSocket, is_connected: bool, next: u64 },
+    IpxeOffer,
+    Script { stream: TcpStream, got: Vec<u8> },
+    Done,
+}
+
+struct Machine {
+    number: u32,
+    stage: Stage,
+    file: String,
+    at: Instant,
+    tries: u32,
+}
+
+struct Wire {
+    epoll: Epoll,
+    broadcast: Socket,
+    second: Socket,
+}
+
+#[derive(Default)]
+struct Tally {
+    repeats: u64,
+    times: Vec<Duration>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let given = arguments()?;
+    let text = |name: &str| given.get(name).cloned().ok_or(format!("{name} is missing"));
+    let hall = Hall {
+        card: text("--card")?,
+        server: text("--server")?.parse()?,
+        own: text("--own")?.parse()?,
+        program: std::fs::read(text("--program")?)?,
+        script: text("--script")?,
+        holds: text("--holds")?,
+    };
+    let wire = Wire::open(&hall)?;
+    let count: u32 = text("--machines")?.parse()?;
+    let began = Instant::now();
+    let machine = |number| Machine { number, stage: Stage::Offer, file: String::new(), at: began, tries: 0 };
+    let mut machines: Vec<_> = (0..count).map(machine).collect();
+    for machine in &mut machines {
+        machine.say(&hall, &wire)?;
+    }
+    let mut tally = Tally::default();
+    run(&hall, &wire, &mut machines, &mut tally, began)?;
+    tally.times.sort_unstable();
+    let at = |part: usize| tally.times[(tally.times.len() * part / 100).min(tally.times.len() - 1)].as_secs_f64();
+    println!(
+        r#"{{"machines": {count}, "seconds": {:.4}, "repeats": {}, "p50": {:.4}, "p99": {:.4}}}"#,
+        at(100),
+        tally.repeats,
+        at(50),
+        at(99)
+    );
+    Ok(())
+}
+
+fn run(hall: &Hall, wire: &Wire, machines: &mut [Machine], tally: &mut Tally, began: Instant) -> io::Result<()> {
+    let mut events = vec![EpollEvent::empty(); 256];
+    let mut buffer = vec![0; 65_536];
+    let mut swept = began;
+    while tally.times.len() < machines.len() {
+        let ready = wire.epoll.wait(&mut events, EpollTimeout::from(50u8))?;
+        for event in events.iter().take(ready) {
+            match event.data() {
+                BROADCAST => hear_dhcp(hall, wire, &wire.broadcast, machines, &mut buffer)?,
+                SECOND => hear_dhcp(hall, wire, &wire.second, machines, &mut buffer)?,
+                number => {
+                    let machine = &mut machines[number as usize];
+                    if machine.receive(hall, wire, &mut buffer)? {
+                        machine.stage = Stage::Done;
+                        tally.times.push(began.elapsed());
+                    }
+                }
+            }
+        }
+        let now = Instant::now();
+        if now - swept > Duration::from_millis(100) {
+            swept = now;
+            for machine in machines.iter_mut().filter(|machine| now - machine.at > PATIENCE) {
+                if matches!(machine.stage, Stage::Done | Stage::Script { .. }) {
+                    continue;
+                }
+                tally.repeats += 1;
+                machine.tries += 1;
+                if machine.tries > TRIES {
+                    return Err(io::Error::other(format!("machine {} gave up", machine.number)));
+                }
+                machine.say(hall, wire)?;
+            }
+        }
+        if now - began > Duration::from_secs(60) {
+            return Err(io::Error::other("not done within a minute"));
+        }
+    }
+    Ok(())
+}
+
+/// Takes the DHCP answers that are there, each its machine's by the transaction's number.
+fn hear_dhcp(hall: &Hall, wire: &Wire, from: &Socket, machines: &mut [Machine], buffer: &mut [u8]) -> io::Result<()> {
+    let mut from = from;
+    loop {
+        let length = match from.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            other => other?,
+        };
+        let bytes = &buffer[..length];
+        let Some([a, b, c, d]) = bytes.get(4..8) else { continue };
+        let transaction = u32::from_be_bytes([*a, *b, *c, *d]);
+        if let Some(machine) = machines.get_mut((transaction & 0xffff) as usize) {
+            machine.hear(hall, wire, transaction >> 16, bytes)?;
+        }
+    }
+}
+
+impl Wire {
+    fn open(hall: &Hall) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let open = |address: Ipv4Addr, port, tag| -> io::Result<Socket> {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+            socket.bind_device(Some(hall.card.as_bytes()))?;
+            socket.set_broadcast(true)?;
+            setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20))?;
+            setsockopt(&socket, sockopt::SndBufForce, &(16 << 20))?;
+            socket.bind(&SocketAddrV4::new(address, port).into())?;
+            epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, tag))?;
+            Ok(socket)
+        };
+        let (broadcast, second) = (open(Ipv4Addr::UNSPECIFIED, 68, BROADCAST)?, open(hall.own, 4011, SECOND)?);
+        Ok(Self { epoll, broadcast, second })
+    }
+}
+
+impl Machine {
+    fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 192, 0, 16)) + self.number)
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        let [a, b, c, d] = self.number.to_be_bytes();
+        [0x56, 0x54, a, b, c, d]
+    }
+
+    fn dashed(&self) -> String {
+        self.mac().map(|octet| format!("{octet:02x}")).join("-")
+    }
+
+    /// Numbers the stages in which DHCP is asked, so that a late answer is known for one.
+    fn phase(&self) -> u32 {
+        match self.stage {
+            Stage::Offer => 1,
+            Stage::Ack => 2,
+            Stage::IpxeOffer => 3,
+            Stage::Program { .. } | Stage::Script { .. } | Stage::Done => 0,
+        }
+    }
+
+    /// Says, or says again, what the stage begins with.
+    fn say(&mut self, hall: &Hall, wire: &Wire) -> io::Result<()> {
+        self.at = Instant::now();
+        let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
+        match &mut self.stage {
+            Stage::Offer | Stage::IpxeOffer => {
+                wire.broadcast.send_to(&self.message(hall), &everybody.into())?;
+            }
+            Stage::Ack => {
+                wire.second.send_to(&self.message(hall), &SocketAddrV4::new(hall.server, 4011).into())?;
+            }
+            Stage::Program { socket, is_connected: false, .. } => {
+                let request = format!("\0\u{1}{}\0octet\0tsize\x000\0blksize\x001468\0", self.file);
+                socket.send_to(request.as_bytes(), (hall.server, 69))?;
+            }
+            Stage::Program { socket, next, .. } => {
+                acknowledge(socket, *next)?;
+            }
+            Stage::Script { .. } | Stage::Done => {}
+        }
+        Ok(())
+    }
+
+    fn message(&self, hall: &Hall) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(512);
+        bytes.resize(240, 0);
+        bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
+        bytes[4..8].copy_from_slice(&(self.phase() << 16 | self.number).to_be_bytes());
+        bytes[28..34].copy_from_slice(&self.mac());
+        bytes[236..240].copy_from_slice(&[99, 130, 83, 99]);
+        let is_second = matches!(self.stage, Stage::Ack);
+        match is_second {
+            true => bytes[12..16].copy_from_slice(&hall.own.octets()),
+            false => bytes[10] = 0x80,
+        }
+        let mut option = |code: u8, value: &[u8]| {
+            bytes.extend([code, value.len() as u8]);
+            bytes.extend(value);
+        };
+        option(53, &[if is_second { 3 } else { 1 }]);
+        option(57, &1472u16.to_be_bytes());
+        option(55, &[1, 2, 3, 4, 5, 6, 12, 13, 15, 43, 54, 60, 66, 67, 97, 175]);
+        let mut uuid = [7; 17];
+        uuid[0] = 0;
+        uuid[1..5].copy_from_slice(&self.number.to_be_bytes());
+        option(97, &uuid);
+        option(94, &[1, 3, 0]);
+        option(93, &[0, 7]);
+        option(60, b"PXEClient:Arch:00007:UNDI:003000");
+        if matches!(self.stage, Stage::IpxeOffer) {
+            option(77, b"iPXE");
+            // iSCSI, HTTP, EFI, as iPXE's features tell them.
+            option(175, &[17, 1, 1, 19, 1, 1, 36, 1, 1]);
+        }
+        bytes.push(255);
+        bytes
+    }
+
+    /// Takes a DHCP answer to what was asked in a phase.
+    fn hear(&mut self, hall: &Hall, wire: &Wire, phase: u32, bytes: &[u8]) -> io::Result<()> {
+        if phase != self.phase() {
+            return Ok(()); // the answer to what was said twice
+        }
+        let wrong = |what: &str| Err(io::Error::other(format!("machine {} in phase {phase}: {what}", self.number)));
+        if bytes.len() < 240 || bytes[28..34] != self.mac() || bytes[16..20] != [0; 4] {
+            return wrong("no answer of a proxy's");
+        }
+        let kind = option(bytes, 53).and_then(|kind| kind.first().copied());
+        let is_right =
+            kind == Some(if phase == 2 { 5 } else { 2 }) && option(bytes, 54) == Some(&hall.server.octets()[..]);
+        if !is_right || option(bytes, 60) != Some(b"PXEClient") {
+            return wrong("type, server or class");
+        }
+        match phase {
+            1 => self.stage = Stage::Ack,
+            2 => {
+                let file = bytes[108..236].split(|octet| *octet == 0).next().unwrap_or_default();
+                self.file = String::from_utf8_lossy(file).into_owned();
+                let socket = UdpSocket::bind((self.address(), 0))?;
+                socket.set_nonblocking(true)?;
+                wire.epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, self.number.into()))?;
+                self.stage = Stage::Program { socket, is_connected: false, next: 1 };
+            }
+            _ => return self.ask_for_script(hall, wire),
+        }
+        self.say(hall, wire)
+    }
+
+    fn ask_for_script(&mut self, hall: &Hall, wire: &Wire) -> io::Result<()> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        socket.bind(&SocketAddrV4::new(self.address(), 0).into())?;
+        socket.connect(&SocketAddr::from((hall.server, 80)).into())?;
+        let mut stream = TcpStream::from(socket);
+        let path = hall.script.replace("{mac}", &self.dashed());
+        stream.write_all(
+            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", hall.server).as_bytes(),
+        )?;
+        stream.set_nonblocking(true)?;
+        wire.epoll.add(stream.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, self.number.into()))?;
+        self.stage = Stage::Script { stream, got: Vec::new() };
+        Ok(())
+    }
+
+    /// Takes what came on the machine's own sockets; says whether it has its script.
+    fn receive(&mut self, hall: &Hall, wire: &Wire, buffer: &mut [u8]) -> io::Result<bool> {
+        let holds = hall.holds.replace("{mac}", &self.dashed());
+        match &mut self.stage {
+            Stage::Program { socket, is_connected, next } => {
+                self.at = Instant::now();
+                let (length, from) = socket.recv_from(buffer)?;
+                if !*is_connected {
+                    socket.connect(from)?;
+                    *is_connected = true;
+                }
+                match &buffer[..length] {
+                    [0, 6, ..] => acknowledge(socket, *next).map(|()| false),
+                    [0, 3, high, low, bytes @ ..] if u16::from_be_bytes([*high, *low]) == *next as u16 => {
+                        let at = (*next - 1) as usize * 1468;
+                        let end = (at + 1468).min(hall.program.len());
+                        if hall.program.get(at..end) != Some(bytes) {
+                            return Err(io::Error::other(format!("block {next} is not the program's")));
+                        }
+                        *next += 1;
+                        acknowledge(socket, *next)?;
+                        if bytes.len() < 1468 {
+                            self.stage = Stage::IpxeOffer;
+                            self.say(hall, wire)?;
+                        }
+                        Ok(false)
+                    }
+                    [0, 3, ..] => Ok(false),
+                    other => Err(io::Error::other(format!("TFTP: {:?}", String::from_utf8_lossy(other)))),
+                }
+            }
+            Stage::Script { stream, got } => loop {
+                match stream.read(buffer) {
+                    Ok(0) => {
+                        let text = String::from_utf8_lossy(got);
+                        if !text.starts_with("HTTP/1.1 200")
+                            || !text.contains("\r\n\r\n#!ipxe")
+                            || !text.contains(&holds)
+                        {
+                            return Err(io::Error::other(format!("no {holds} in {text}")));
+                        }
+                        return Ok(true);
+                    }
+                    Ok(count) => got.extend_from_slice(&buffer[..count]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                    Err(error) => return Err(error),
+                }
+            },
+            Stage::Offer | Stage::Ack | Stage::IpxeOffer | Stage::Done => Ok(false),
+        }
+    }
+}
+
+/// Acknowledges the block before the next one.
+fn acknowledge(socket: &UdpSocket, next: u64) -> io::Result<()> {
+    let [high, low] = ((next - 1) as u16).to_be_bytes();
+    socket.send(&[0, 4, high, low]).map(drop)
+}
+
+fn option(bytes: &[u8], wanted: u8) -> Option<&[u8]> {
+    let mut rest = bytes.get(240..)?;
+    loop {
+        match rest {
+            [0, tail @ ..] => rest = tail,
+            [255, ..] => return None,
+            [code, length, tail @ ..] => {
+                let value = tail.get(..usize::from(*length))?;
+                if *code == wanted {
+                    return Some(value);
+                }
+                rest = &tail[value.len()..];
+            }
+            _ => return None,
+        }
+    }
+}
+
+fn arguments() -> Result<BTreeMap<String, String>, Box<dyn Error>> {
+    let mut given = BTreeMap::new();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or(format!("{word} wants a value"))?;
+        given.insert(word, value);
+    }
+    Ok(given)
+}
