@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 
 use crate::fleet::lifecycle::Change;
-use crate::fleet::{Key, Kind, Name};
+use crate::fleet::{Key, Kind, Name, Object};
 
 use super::boot::{self, Query};
 use super::options::Options;
@@ -155,8 +155,14 @@ async fn api(
                 (&Method::POST, "medium") => install::medium(shared, &key, request).await,
                 (&Method::POST, "release") => install::change(shared, &key, Change::Release).await,
                 (&Method::POST, "hold") => install::change(shared, &key, Change::Hold).await,
+                (&Method::GET | &Method::HEAD, "seed") => match objects::find(shared, &key)? {
+                    Object::Host(host) => Ok(config::seed(shared, &host)),
+                    _ => Err(Status::no_route()),
+                },
                 (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(&key)).await,
-                (_, "install" | "medium" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
+                (_, "install" | "medium" | "release" | "hold" | "timeline" | "seed") => {
+                    Err(Status::method_not_allowed())
+                }
                 _ => Err(Status::no_route()),
             }
         }
