@@ -97,7 +97,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
             ..ImageStatus::default()
         });
     }
-    if spec.method == Method::Chain {
+    if spec.method == Method::Chain || spec.is_elsewhere() {
         return Ok(ImageStatus { phase: "Ready".into(), ..ImageStatus::default() });
     }
     let iso = look_at(&places.iso(&spec.iso_file))?;

@@ -141,6 +141,9 @@ pub struct Bmc {
     pub username: String,
     #[serde(default)]
     pub password: Secret,
+    /// Says that the controller's certificate may be anybody's: most make their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_certificate_verification: bool,
 }
 
 /// Holds a secret. It is written in full to the store only; `Debug` and the API show that there is one.

@@ -29,7 +29,7 @@ pub struct ImageSpec {
     /// Says how a machine boots the image.
     #[serde(default)]
     pub method: Method,
-    /// Is what `method: chain` goes to.
+    /// Is what `method: chain` goes to; where the ISO is that `method: http` boots, if it has no file here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// Holds kernel arguments that every boot of the image gets, beside those in its own menus.
@@ -69,6 +69,13 @@ impl ImageSpec {
             attach_as: AttachAs::default(),
             portal: None,
         }
+    }
+}
+
+impl ImageSpec {
+    /// Says whether the ISO is booted from a URL elsewhere, and no file of it is here.
+    pub fn is_elsewhere(&self) -> bool {
+        self.method == Method::Http && self.iso_file.is_empty() && self.url.is_some()
     }
 }
 

@@ -17,6 +17,7 @@ mod openapi;
 mod options;
 mod ownership;
 mod ranges;
+mod redfish;
 mod reply;
 mod routes;
 mod select;

@@ -14,7 +14,7 @@ use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
     Peer, Role, Serves, Shared, config, discovery, files, image, install, list, methods, metrics, objects, openapi,
-    upload, watch,
+    redfish, upload, watch,
 };
 
 /// Tells when the server is to stop.
@@ -39,6 +39,7 @@ pub async fn answer(shared: &Shared, peer: Peer, serves: Serves, request: Reques
         (&Method::GET | &Method::HEAD, ["healthz" | "readyz" | "livez"]) => text(StatusCode::OK, "ok"),
         (&Method::GET | &Method::HEAD, ["metrics"]) => metrics::metrics(shared),
         (&Method::GET | &Method::HEAD, ["version"]) => discovery::version(),
+        (_, ["redfish", ..]) if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
         (_, ["api" | "apis" | "openapi", ..]) if serves == Serves::Everything => {
             let answered = match (shared.access.role(&peer, request.headers()), request.method()) {
                 (Role::Nobody, _) => Err(Status::unauthorized()),

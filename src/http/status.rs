@@ -178,6 +178,11 @@ impl Status {
         self.code == StatusCode::CONFLICT.as_u16() && self.reason == Some("Conflict")
     }
 
+    /// Gives the sentence that tells what to do.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     pub fn reply(&self) -> Reply {
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut reply = json(code, self);

@@ -2,8 +2,8 @@ use serde_json::{Map, Value, json};
 
 use crate::fleet::Kind;
 
-use super::machines;
 use super::schemas::reference;
+use super::{machines, redfish};
 
 /// Describes every route and what it answers.
 pub fn all() -> Value {
@@ -61,6 +61,7 @@ pub fn all() -> Value {
     paths.insert("/api/v1/uploads/{key}".into(), json!({"get": progress, "delete": give_up}));
     discovery(&mut paths);
     machines::add(&mut paths);
+    redfish::add(&mut paths);
     Value::Object(paths)
 }
 

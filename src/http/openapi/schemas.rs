@@ -146,9 +146,10 @@ fn host_spec() -> Value {
             "bmc": {
                 "type": "object", "required": ["address"], "description": "Management controller of the machine.",
                 "properties": {
-                    "address": text("Address of the controller."),
+                    "address": text("Where the controller is: an address alone speaks IPMI; or ipmi://HOST, redfish://HOST[:PORT][/redfish/v1/Systems/ID], redfish+http://HOST."),
                     "username": text("User to log in as."),
                     "password": text("Password. Reads show REDACTED where there is one; REDACTED written back leaves it."),
+                    "disableCertificateVerification": {"type": "boolean", "default": false, "description": "Whether the controller's certificate may be anybody's."},
                 },
             },
             "kernelArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that this host gets beside those of its image."},
