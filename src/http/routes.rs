@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 
 use crate::fleet::lifecycle::Change;
-use crate::fleet::{Key, Kind, Name};
+use crate::fleet::{Key, Kind, Name, Object};
 
 use super::boot::{self, Query};
 use super::options::Options;
@@ -149,23 +149,29 @@ async fn api(
         (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request, &options).await,
         (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request, &options).await,
         (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request, &options).await,
-        (method, [name, action]) if kind == Kind::BareMetalHost => {
-            let key = key(name)?;
-            match (method, *action) {
-                (&Method::POST, "install") => install::install(shared, &key, request).await,
-                (&Method::POST, "medium") => install::medium(shared, &key, request).await,
-                (&Method::POST, "release") => install::change(shared, &key, Change::Release).await,
-                (&Method::POST, "hold") => install::change(shared, &key, Change::Hold).await,
-                (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(&key)).await,
-                (_, "install" | "medium" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
-                _ => Err(Status::no_route()),
-            }
-        }
+        (_, [name, action]) if kind == Kind::BareMetalHost => act(shared, &key(name)?, action, request).await,
         (method, [name, "files"]) if kind == Kind::IscsiCdrom => {
             let peek = *method == Method::HEAD;
             files::files(shared, peer, &key(name)?, request.uri().query(), request.headers(), peek).await
         }
         (_, [] | [_]) => Err(Status::method_not_allowed()),
+        _ => Err(Status::no_route()),
+    }
+}
+
+/// Carries out what is asked of a host beyond its spec.
+async fn act(shared: &Shared, key: &Key, action: &str, request: Request<Incoming>) -> Result<Reply, Status> {
+    match (request.method(), action) {
+        (&Method::POST, "install") => install::install(shared, key, request).await,
+        (&Method::POST, "medium") => install::medium(shared, key, request).await,
+        (&Method::POST, "release") => install::change(shared, key, Change::Release).await,
+        (&Method::POST, "hold") => install::change(shared, key, Change::Hold).await,
+        (&Method::GET | &Method::HEAD, "seed") => match objects::find(shared, key)? {
+            Object::Host(host) => Ok(config::seed(shared, &host)),
+            Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
+        },
+        (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(key)).await,
+        (_, "install" | "medium" | "release" | "hold" | "timeline" | "seed") => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),
     }
 }
