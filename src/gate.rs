@@ -199,7 +199,10 @@ impl Gate {
         };
         let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
         let url = image.map(|_| config_url(&site, self.token(host), config)).unwrap_or_default();
-        let arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
+        let mut arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
+        if let Some(image) = image {
+            site.fill(&mut arguments, &image.metadata.name, facts.mac);
+        }
         let config_url = if config.is_some() && image.is_some() { url.as_str() } else { "" };
         let medium_url = ruling.medium.as_ref().map(|path| format!("{}/{path}", site.url())).unwrap_or_default();
         // A script may be asked for in another's name: what it proves itself with goes to its own address alone.

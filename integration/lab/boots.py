@@ -74,7 +74,7 @@ def secure_boot(kit):
         signed, unsigned = lab.machine("secure"), lab.machine("secure")
         lab.serve("install lab lab-config", *configure(lab, override(signed, "shimx64.efi")))
         reshape(lab, "iso", "lab", method="kernel", removeArguments=["quiet"],
-                kernelArguments=[f"bootlatch.server={APPLIANCE_ADDRESS}"])
+                kernelArguments=["bootlatch.server={server}"])
         signed.power_on(lab.network)
         signed.console.wait_for("Secure boot enabled", KERNEL_LIMIT)
         signed.wait_marker("kernel-up", KERNEL_LIMIT)
@@ -130,7 +130,7 @@ def pxelinux(kit):
     with Lab(kit, "pxelinux") as lab:
         run = Cycle(lab, lab.machine("bios"))
         lab.serve("install lab lab-config", *configure(lab, override(run.machine, "pxelinux.0", "for_ipxe = true")))
-        reshape(lab, "iso", "lab", kernelArguments=[f"bootlatch.server={APPLIANCE_ADDRESS}"])
+        reshape(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
         run.power_on()
         run.machine.console.wait_for("PXELINUX 6", ROM_LIMIT)
         run.install()
@@ -144,7 +144,7 @@ def kernel_by_ipxe(kit):
     """iPXE loads the ISO's kernel and initrd over HTTP, with the host's arguments; nothing is attached."""
     with Lab(kit, "kernel") as lab:
         lab.serve()
-        reshape(lab, "iso", "lab", method="kernel", kernelArguments=[f"bootlatch.server={APPLIANCE_ADDRESS}"])
+        reshape(lab, "iso", "lab", method="kernel", kernelArguments=["bootlatch.server={server}"])
         machine = lab.machine("uefi")
         machine.power_on(lab.network)
         machine.wait_marker("config-fetched", KERNEL_LIMIT)
@@ -211,7 +211,7 @@ def by_grub(kit):
     with Lab(kit, "grub") as lab:
         run = Cycle(lab, lab.machine("uefi"))
         lab.serve("install lab lab-config", *configure(lab, override(run.machine, "shimx64.efi")))
-        reshape(lab, "iso", "lab", kernelArguments=[f"bootlatch.server={APPLIANCE_ADDRESS}"])
+        reshape(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
         run.power_on()
         run.machine.console.wait_for("bootlatch: ", ROM_LIMIT)
         run.install()
@@ -226,7 +226,7 @@ def by_syslinux(kit):
     with Lab(kit, "syslinux") as lab:
         machine = lab.machine("uefi")
         lab.serve("install lab lab-config", *configure(lab, override(machine, "syslinux.efi")))
-        reshape(lab, "iso", "lab", kernelArguments=[f"bootlatch.server={APPLIANCE_ADDRESS}"])
+        reshape(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
         machine.power_on(lab.network)
         machine.wait_marker("config-fetched", KERNEL_LIMIT)
         expect("ldlinux.e64" in files(lab, machine), f"sent: {files(lab, machine)}")

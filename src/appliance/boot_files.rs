@@ -120,8 +120,10 @@ impl Files {
     /// Answers with the machine's script; one that cannot be told goes on to ask over HTTP.
     async fn script(&self, facts: Option<Facts>, form: Form, local: IpAddr) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
-        let ruling = self.gate.script(&facts, Some(local)).await;
-        Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, form, Some(local)).into()))
+        // What a script names is served over IPv4 alone.
+        let at = Some(local).filter(IpAddr::is_ipv4);
+        let ruling = self.gate.script(&facts, at).await;
+        Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, form, at).into()))
     }
 
     fn program(&self, path: &crate::tftp::path::RelativePath) -> Answer {

@@ -1,6 +1,6 @@
 //! Every socket, bound before privileges are dropped: all of them, or none.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -83,6 +83,10 @@ impl Doors {
         let ports = if config.tftp.single_port { Ports::Single } else { Ports::Own };
         let listener = Listener::bind(tftp, Some(name), ports);
         self.tftp.push(listener.with_context(|| format!("UDP {tftp} (tftp.port)"))?);
+        match Listener::bind((Ipv6Addr::UNSPECIFIED, config.tftp.port).into(), Some(name), ports) {
+            Ok(listener) => self.tftp.push(listener),
+            Err(error) => tracing::info!(interface = name, %error, "TFTP is served over IPv4 alone"),
+        }
         self.http.push(listen(SocketAddr::from((address, config.http_port)), "http_port")?);
         self.iscsi.push(listen(SocketAddr::from((address, config.iscsi.port)), "iscsi.port")?);
         Ok(())

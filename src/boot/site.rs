@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::fleet::lifecycle::Policy;
 use crate::fleet::unknown::Rules;
-use crate::fleet::{Architecture, Chap, Name, Who};
+use crate::fleet::{Architecture, Chap, Mac, Name, Who};
 
 use super::{Facts, Program};
 
@@ -62,6 +62,19 @@ impl Site {
         match self.http.port() {
             80 => format!("http://{}", bracketed(self.http.ip())),
             port => format!("http://{}:{port}", bracketed(self.http.ip())),
+        }
+    }
+
+    /// Fills our addresses into kernel arguments: `{server}`, `{url}`, `{image}` (where the image's files are) and
+    /// `{mac}`, with dashes. Other braces stay.
+    pub fn fill(&self, arguments: &mut [String], image: &Name, mac: Mac) {
+        for argument in arguments.iter_mut().filter(|argument| argument.contains('{')) {
+            let url = self.url();
+            *argument = argument
+                .replace("{server}", &self.address.to_string())
+                .replace("{image}", &format!("{url}/iso/{image}"))
+                .replace("{url}", &url)
+                .replace("{mac}", &mac.dashed());
         }
     }
 
@@ -134,6 +147,17 @@ pub mod tests {
             trust: Trust { config: Proof::Address, window: Duration::from_secs(3600) },
             chap: None,
         }
+    }
+
+    #[test]
+    fn kernel_arguments_name_the_address_that_their_machine_reached() {
+        let mut arguments =
+            ["a={server}", "{image}/rootfs.img", "{url}/x?{mac}", "{other}", "quiet"].map(str::to_owned);
+        let site = site("hold").reached_at([10, 78, 0, 2].into());
+        site.fill(&mut arguments, &"live".parse().unwrap(), Mac([0x52, 0x54, 0, 0, 0, 1]));
+        let expected = ["a=10.78.0.2", "http://10.78.0.2/iso/live/rootfs.img", "http://10.78.0.2/x?52-54-00-00-00-01"];
+        assert_eq!(arguments[..3], expected);
+        assert_eq!(arguments[3..], ["{other}", "quiet"]);
     }
 
     #[test]

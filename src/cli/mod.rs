@@ -6,7 +6,10 @@ mod host;
 mod iso;
 mod object;
 mod pages;
+mod progress;
 mod show;
+mod source;
+mod web;
 
 use std::process::ExitCode;
 

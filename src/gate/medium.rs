@@ -40,8 +40,10 @@ impl Gate {
         let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
         let state = self.store.glance();
         let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
-        let url = config_url(&self.site_at(at), self.token(Some(host)), config);
-        let wishes = iso::wishes(image, Some(host), config, &url);
+        let site = self.site_at(at);
+        let url = config_url(&site, self.token(Some(host)), config);
+        let mut wishes = iso::wishes(image, Some(host), config, &url);
+        site.fill(&mut wishes.edit.append, &image.metadata.name, host.spec.boot_mac_address);
         self.media.view(image, wishes)
     }
 

@@ -39,6 +39,7 @@ fn of(parts: &[&str]) -> Option<&'static str> {
         | ["api", "v1"]
         | ["api", "v1", "bootconfig" | "timeline"]
         | ["api", "v1", "ipxe", "boot" | "localboot"] => Some(READ),
+        ["api", "v1", "uploads", _] => Some("GET, HEAD, DELETE"),
         ["phone_home" | "phone-home"]
         | ["phone_home" | "phone-home", _]
         | ["api", "v1", "boot-complete"]

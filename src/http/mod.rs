@@ -11,6 +11,7 @@ mod install;
 mod list;
 mod methods;
 mod metrics;
+mod multipart;
 mod objects;
 mod openapi;
 mod options;

@@ -17,7 +17,7 @@ use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
 use super::view::{ListMeta, View, restore};
-use super::{Shared, body, install, ownership};
+use super::{Shared, body, install, ownership, upload};
 
 /// Is how often a change that names no version is made anew on what another writer left.
 const TRIES: usize = 8;
@@ -137,6 +137,9 @@ pub async fn delete(
     let version = precondition(&body::read(request.into_body()).await?)?;
     let change = Change::Delete { key: key.clone(), version };
     let gone = commit(shared, change, options.dry_run).await.map_err(|error| Status::of_store(&error, key))?;
+    if !options.dry_run {
+        upload::forget(shared, &gone).await;
+    }
     Ok(json(StatusCode::OK, &Status::deleted(key, &gone.meta().uid)))
 }
 

@@ -116,6 +116,8 @@ async fn api(
         (&Method::GET | &Method::HEAD, ["openapi", "v3", "api", "v1"]) => return Ok(openapi::document()),
         (&Method::GET | &Method::HEAD, ["openapi", "v2"]) => return Ok(openapi::swagger()),
         (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
+        (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return upload::progress(shared, key).await,
+        (&Method::DELETE, ["api", "v1", "uploads", key]) => return upload::give_up(shared, key).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "timeline"]) => return install::timeline(shared, None).await,
         _ => {}
     }

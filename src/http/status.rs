@@ -120,6 +120,11 @@ impl Status {
         Self::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
     }
 
+    /// Says that somebody else was there first.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::CONFLICT, "Conflict", message)
+    }
+
     pub fn timeout(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::REQUEST_TIMEOUT, "Timeout", message)
     }

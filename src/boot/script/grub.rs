@@ -13,7 +13,13 @@ pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
         | Verdict::Configure(_)
         | Verdict::LocalDisk(_) => None,
     };
-    let Some(kernel) = boots else { return format!("{head}{}", to_disk(context)) };
+    let Some(kernel) = boots else {
+        let why = match verdict {
+            Verdict::SanBoot(image) => format!("echo 'No kernel was found in {image}: booting the local disk'\n"),
+            _ => String::new(),
+        };
+        return format!("{head}{why}{}", to_disk(context));
+    };
     let device = format!("(http,{})", context.site.http);
     let file = |path: &str| format!("{device}/{}", kernel.place(path));
     let words: Vec<_> = kernel.words.iter().map(|word| quoted(word)).collect();

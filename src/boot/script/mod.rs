@@ -243,6 +243,14 @@ mod tests {
     }
 
     #[test]
+    fn an_image_without_a_kernel_is_said_to_be_one() {
+        for form in [Form::Pxelinux, Form::Grub] {
+            let text = script(&live(), form, |_, image| image.status.kernel = None);
+            assert!(text.contains("No kernel was found in coreos-live"), "{text}");
+        }
+    }
+
+    #[test]
     fn arguments_are_taken_out_by_word_and_by_name() {
         let text = script(&live(), Form::Pxelinux, |_, image| image.spec.remove_arguments = vec!["quiet".into()]);
         assert!(text.contains("APPEND rd.live.image console=ttyS0\n"), "{text}");

@@ -43,6 +43,7 @@ pub fn all() -> Value {
     add("Wish", wish());
     add("Timeline", timeline());
     add("VirtualMedium", virtual_medium());
+    add("Upload", upload());
     Value::Object(schemas)
 }
 
@@ -277,6 +278,13 @@ fn wish() -> Value {
             "bootConfigRef": text("BootConfig for its installer; empty for none."),
             "bootMode": {"type": "string", "enum": ["once", "forever"], "description": "Whether to boot the image once or for ever."},
         },
+    })
+}
+
+fn upload() -> Value {
+    json!({
+        "type": "object", "required": ["offset"], "description": "How far an upload came.",
+        "properties": {"offset": {"type": "integer", "format": "int64", "description": "Bytes of it that are there."}},
     })
 }
 
