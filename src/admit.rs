@@ -53,8 +53,12 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
             Ok(Object::Image(image))
         }
         Object::BootConfig(mut config) => {
-            check_config(&config)?;
-            Arc::make_mut(&mut config).status.clear();
+            let notes = check_config(&config)?;
+            let status = &mut Arc::make_mut(&mut config).status;
+            status.clear();
+            if !notes.is_empty() {
+                status.insert("warnings".into(), notes.into());
+            }
             Ok(Object::BootConfig(config))
         }
     }
@@ -82,7 +86,7 @@ fn hide_secrets(host: &mut Arc<Host>) {
     Arc::make_mut(host).metadata.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
 }
 
-fn check_config(config: &BootConfig) -> Result<(), Invalid> {
+fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
     provision::check(&config.spec).map_err(|fault| Invalid { field: fault.field.into(), message: fault.message })
 }
 

@@ -31,7 +31,11 @@ pub fn all() -> Value {
     add("ImageSpec", image_spec());
     add("ImageStatus", image_status());
     add("ConfigSpec", config_spec());
-    add("ConfigStatus", json!({"type": "object", "description": "Nothing yet."}));
+    let warnings = json!({"type": "array", "items": {"type": "string"}, "description": "What is no fault in the config but worth a word."});
+    add(
+        "ConfigStatus",
+        json!({"type": "object", "description": "What was found in the config.", "properties": {"warnings": warnings}}),
+    );
     add("ObjectMeta", object_meta());
     add("ListMeta", list_meta());
     add("Status", status());
