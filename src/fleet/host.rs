@@ -45,6 +45,14 @@ pub struct HostSpec {
     pub local_disk: Option<LocalDisk>,
 }
 
+impl Host {
+    /// Names the instance to cloud-init: another install of the same machine is another one, so that it runs again.
+    pub fn instance(&self) -> String {
+        let first = self.status.install.as_ref().and_then(|install| install.first_offer);
+        format!("{}-{}", self.metadata.uid, first.map_or(0, Timestamp::as_second))
+    }
+}
+
 impl HostSpec {
     /// Wishes for nothing but the local disk.
     pub fn for_mac(mac: Mac) -> Self {

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::boot::{Facts, Stage, Verdict, Why};
 use crate::event::Event;
 use crate::fleet::lifecycle::Change as Life;
@@ -47,16 +49,26 @@ impl Gate {
         self.media.view(image, wishes)
     }
 
+    /// Makes the NoCloud seed of a host's config; none where that is no cloud-init.
+    ///
+    /// # Errors
+    /// The files do not fit a seed.
+    pub fn seed_of(&self, host: &Host) -> Result<Option<Bytes>, iso::CannotCompose> {
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
+        let is_seeds = |name: &String| iso::SEED_FILES.contains(&name.as_str());
+        let files = config.spec.data.iter().filter(|(name, _)| is_seeds(name));
+        let files = files.map(|(name, text)| (name.clone(), text.clone())).collect();
+        iso::seed(host.metadata.name.as_str(), &host.instance(), &files).map(Some)
+    }
+
     /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
     ///
     /// # Errors
     /// The files do not fit a seed.
     pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
-        let state = self.store.glance();
-        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
-        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
-        let seed = iso::seed(host.metadata.name.as_str(), &host.metadata.uid, &config.spec.data)?;
-        Ok(Some(Arc::new(iso::Memory(seed))))
+        Ok(self.seed_of(host)?.map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::Memory(seed)) }))
     }
 
     /// Gives what a host proves itself with over iSCSI: its own, or the site's.

@@ -1,7 +1,8 @@
 //! The bytes of ISOs, and of the files within them: `/iso/NAME`, `/iso/NAME/PATH`.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -17,25 +18,107 @@ use crate::fleet::{Host, Image, Mac, Name};
 use crate::gate::Withheld;
 use crate::iso::{FileWithin, ReadAt};
 use crate::media::{Media, Seen};
+use crate::store::Snapshot;
 
 use super::boot::Query;
 use super::ranges::{Wanted, wanted};
-use super::reply::{Body, Reply, text};
+use super::reply::{Body, Reply, Span, text};
 use super::{Peer, Shared};
 
 /// Is what is read and sent at one time.
-const CHUNK: usize = 256 << 10;
+pub const CHUNK: u64 = 256 << 10;
+
+/// Is how long what a connection has asked for is not looked for again: iPXE reads an ISO in thousands of pieces.
+const REMEMBERED: Duration = Duration::from_secs(1);
+
+/// Remembers what was last asked for on a connection.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Option<Recent>>);
+
+#[derive(Debug)]
+struct Recent {
+    path: String,
+    query: Option<String>,
+    /// Is the state that it was decided in: another one may decide otherwise.
+    version: u64,
+    image: Option<Arc<Image>>,
+    at: Instant,
+    seen: Seen,
+}
+
+impl Memory {
+    /// Gives what the same question came to a moment ago; nothing where it may come to something else now.
+    fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>) -> Option<Seen> {
+        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = recent.as_ref().filter(|recent| recent.at.elapsed() < REMEMBERED)?;
+        let is_same = recent.path == path && recent.query.as_deref() == query;
+        // An image alone stays what it is while its object does, whatever becomes of hosts and configs.
+        let stays = || recent.image.as_ref().zip(named(state, path)).is_some_and(|(was, is)| Arc::ptr_eq(was, is));
+        let holds = is_same && (recent.version == state.version || query.is_none() && stays());
+        holds.then(|| recent.seen.clone())
+    }
+
+    fn keep(&self, state: &Snapshot, path: &str, query: Option<&str>, seen: Seen) {
+        let (version, image) = (state.version, named(state, path).cloned());
+        let (path, query) = (path.to_owned(), query.map(str::to_owned));
+        let recent = Recent { path, query, version, image, at: Instant::now(), seen };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(recent);
+    }
+}
+
+/// Finds the image that a path begins with.
+fn named<'a>(state: &'a Snapshot, path: &str) -> Option<&'a Arc<Image>> {
+    let name = path.split('/').next().unwrap_or_default();
+    state.image(&name.parse().ok()?)
+}
+
+/// Answers as `image` does, and remembers what it came to on this connection.
+pub async fn again(
+    shared: &Shared,
+    peer: &Peer,
+    memory: &Memory,
+    path: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    peek: bool,
+) -> Reply {
+    let state = shared.gate.store.snapshot();
+    let seen = match memory.recall(&state, path, query) {
+        Some(seen) => seen,
+        None => match find(shared, peer, path, &Query::parse(query)).await {
+            Ok(seen) => {
+                memory.keep(&state, path, query, seen.clone());
+                seen
+            }
+            Err(reply) => return reply,
+        },
+    };
+    shared.gate.counters.answer(Protocol::Http);
+    answer(seen, headers, peek)
+}
 
 /// Answers with an ISO, or with a file in it, as a host sees it where one is named.
 pub async fn image(shared: &Shared, peer: &Peer, path: &str, query: &Query, headers: &HeaderMap, peek: bool) -> Reply {
+    match find(shared, peer, path, query).await {
+        Ok(seen) => {
+            shared.gate.counters.answer(Protocol::Http);
+            answer(seen, headers, peek)
+        }
+        Err(reply) => reply,
+    }
+}
+
+async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result<Seen, Reply> {
     let (name, inner) = path.split_once('/').unwrap_or((path, ""));
     let image = name.parse::<Name>().ok().and_then(|name| shared.gate.store.glance().image(&name).cloned());
-    let Some(image) = image else { return text(StatusCode::NOT_FOUND, format!("there is no ISO {name:?}\n")) };
+    let Some(image) = image else {
+        return Err(text(StatusCode::NOT_FOUND, format!("there is no ISO {name:?}\n")));
+    };
     let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query)).transpose() {
         Ok(host) => host,
         Err(why) => {
             shared.gate.counters.refuse(Protocol::Http, why, peer.address);
-            return text(StatusCode::FORBIDDEN, format!("{why}\n"));
+            return Err(text(StatusCode::FORBIDDEN, format!("{why}\n")));
         }
     };
     let (gate, local, inner) = (shared.gate.clone(), peer.local, inner.to_owned());
@@ -45,16 +128,13 @@ pub async fn image(shared: &Shared, peer: &Peer, path: &str, query: &Query, head
     };
     // Views are composed, and directories walked, from a file that may have to be read first.
     match tokio::task::spawn_blocking(inner).await {
-        Ok(Ok(Some(seen))) => {
-            shared.gate.counters.answer(Protocol::Http);
-            answer(seen, headers, peek).await
-        }
-        Ok(Ok(None)) => text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n"),
+        Ok(Ok(Some(seen))) => Ok(seen),
+        Ok(Ok(None)) => Err(text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n")),
         Ok(Err(message)) => {
             tracing::warn!(message, "an ISO cannot be served");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")
+            Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"))
         }
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"),
+        Err(_) => Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")),
     }
 }
 
@@ -73,7 +153,7 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
     match found {
         Ok(Ok(seen)) => {
             shared.gate.counters.answer(Protocol::Http);
-            answer(seen, headers, peek).await
+            answer(seen, headers, peek)
         }
         Ok(Err(Withheld::Why(why))) => {
             shared.gate.counters.refuse(Protocol::Http, why, peer.address);
@@ -111,7 +191,7 @@ fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc
     }
 }
 
-async fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
+fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
     let length = seen.medium.len();
     let tag = format!("\"{}\"", seen.tag);
     let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -131,13 +211,7 @@ async fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
     };
     let body = match peek {
         true => Body::Whole(None),
-        false => match body(seen.medium, start, count).await {
-            Ok(body) => body,
-            Err(error) => {
-                tracing::warn!(%error, "an ISO cannot be read");
-                return text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n");
-            }
-        },
+        false => Body::Medium(Span { medium: seen.medium, start, count }),
     };
     let mut reply = described(status, &tag, body);
     insert(&mut reply, CONTENT_LENGTH, count.to_string());
@@ -161,24 +235,24 @@ fn insert(reply: &mut Reply, name: hyper::header::HeaderName, value: String) {
     }
 }
 
-/// Reads a small part whole, and a large one as it is sent.
-async fn body(medium: Arc<dyn ReadAt>, start: u64, count: u64) -> io::Result<Body> {
-    if count <= CHUNK as u64 {
-        return read(medium, start, count).await.map(|bytes| Body::Whole((!bytes.is_empty()).then_some(bytes)));
-    }
-    let parts = stream::try_unfold((medium, start, count), |(medium, start, left)| async move {
-        if left == 0 {
+/// Makes parts of a medium's bytes, each read as it is sent.
+pub fn parts(span: Span) -> Body {
+    Body::parts(stream::try_unfold(span, |Span { medium, start, count }| async move {
+        if count == 0 {
             return Ok(None);
         }
-        let here = left.min(CHUNK as u64);
-        let bytes = read(medium.clone(), start, here).await?;
-        Ok(Some((Frame::data(bytes), (medium, start + here, left - here))))
-    });
-    Ok(Body::parts(parts))
+        let here = count.min(CHUNK);
+        let bytes = read(&medium, start, here).await.inspect_err(cannot_be_read)?;
+        Ok(Some((Frame::data(bytes), Span { medium, start: start + here, count: count - here })))
+    }))
+}
+
+pub fn cannot_be_read(error: &io::Error) {
+    tracing::warn!(%error, "an ISO cannot be read");
 }
 
 /// Reads from the page cache at once; what has to come from the disk is waited for elsewhere.
-async fn read(medium: Arc<dyn ReadAt>, start: u64, count: u64) -> io::Result<Bytes> {
+pub async fn read(medium: &Arc<dyn ReadAt>, start: u64, count: u64) -> io::Result<Bytes> {
     let length = usize::try_from(count).map_err(io::Error::other)?;
     let mut buffer = vec![0; length];
     match medium.read_now(start, &mut buffer) {
@@ -186,6 +260,7 @@ async fn read(medium: Arc<dyn ReadAt>, start: u64, count: u64) -> io::Result<Byt
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => return Err(error),
     }
+    let medium = medium.clone();
     let waited = tokio::task::spawn_blocking(move || medium.read_at(start, &mut buffer).map(|()| buffer.into()));
     waited.await.map_err(io::Error::other)?
 }

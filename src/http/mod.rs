@@ -8,6 +8,7 @@ mod discovery;
 mod files;
 mod image;
 mod install;
+mod lane;
 mod list;
 mod methods;
 mod metrics;

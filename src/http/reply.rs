@@ -1,5 +1,6 @@
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,10 +10,22 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-/// Is a reply's body: bytes that are there, or parts that come.
+use crate::iso::ReadAt;
+
+/// Is a reply's body: bytes that are there, bytes of a medium, or parts that come.
 pub enum Body {
     Whole(Option<Bytes>),
+    /// Leaves it to the connection how they are read; hyper takes them as parts.
+    Medium(Span),
     Parts(Pin<Box<dyn Stream<Item = Part> + Send>>),
+}
+
+/// Is a run of bytes of a medium.
+#[derive(Debug, Clone)]
+pub struct Span {
+    pub medium: Arc<dyn ReadAt>,
+    pub start: u64,
+    pub count: u64,
 }
 
 /// Is a part of a body; where one cannot be had, the connection is cut, so that nobody takes less for all.
@@ -28,6 +41,7 @@ impl std::fmt::Debug for Body {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Whole(bytes) => bytes.fmt(out),
+            Self::Medium(span) => span.fmt(out),
             Self::Parts(_) => out.write_str("parts"),
         }
     }
@@ -38,8 +52,14 @@ impl hyper::body::Body for Body {
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Part>> {
-        match self.get_mut() {
+        let body = self.get_mut();
+        match body {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Medium(span) => {
+                let span = span.clone();
+                *body = super::image::parts(span);
+                Pin::new(body).poll_frame(context)
+            }
             Self::Parts(parts) => parts.as_mut().poll_next(context),
         }
     }
@@ -47,6 +67,7 @@ impl hyper::body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
+            Self::Medium(span) => span.count == 0,
             Self::Parts(_) => false,
         }
     }
@@ -54,6 +75,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Medium(span) => SizeHint::with_exact(span.count),
             Self::Parts(_) => SizeHint::default(),
         }
     }

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 
 use crate::fleet::lifecycle::Change;
-use crate::fleet::{Key, Kind, Name};
+use crate::fleet::{Key, Kind, Name, Object};
 
 use super::boot::{self, Query};
 use super::options::Options;
@@ -24,15 +24,22 @@ pub type Stop = tokio::sync::watch::Receiver<bool>;
 const SEGMENTS: usize = 16;
 
 /// Answers a request: a machine's by what it is, anybody else's by the role that they prove.
-pub async fn answer(shared: &Shared, peer: Peer, serves: Serves, request: Request<Incoming>, stop: &Stop) -> Reply {
+pub async fn answer(
+    shared: &Shared,
+    peer: Peer,
+    memory: &image::Memory,
+    serves: Serves,
+    request: Request<Incoming>,
+    stop: &Stop,
+) -> Reply {
     let path = request.uri().path().to_owned();
-    let path = percent_encoding::percent_decode_str(&path).decode_utf8().unwrap_or(Cow::Borrowed(""));
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect();
+    let path = decoded(&path);
+    let parts = parts(&path);
     let peer = shared.access.origin(peer, request.headers());
     if let Some(reply) = methods::refused(request.method(), &parts) {
         return reply;
     }
-    if let Some(reply) = machines(shared, &peer, &path, &parts, &request).await {
+    if let Some(reply) = machines(shared, &peer, memory, &path, &parts, &request).await {
         return reply;
     }
     match (request.method(), parts.as_slice()) {
@@ -54,13 +61,34 @@ pub async fn answer(shared: &Shared, peer: Peer, serves: Serves, request: Reques
     }
 }
 
+/// Answers a request without a body, where it is one of a machine's.
+pub async fn answer_machine(
+    shared: &Shared,
+    peer: Peer,
+    memory: &image::Memory,
+    request: &Request<()>,
+) -> Option<Reply> {
+    let path = decoded(request.uri().path());
+    let peer = shared.access.origin(peer, request.headers());
+    machines(shared, &peer, memory, &path, &parts(&path), request).await
+}
+
+fn decoded(path: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(path).decode_utf8().unwrap_or(Cow::Borrowed(""))
+}
+
+fn parts(path: &str) -> Vec<&str> {
+    path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect()
+}
+
 /// Answers what machines ask; nothing where the request is none of theirs.
-async fn machines(
+async fn machines<B>(
     shared: &Shared,
     peer: &Peer,
+    memory: &image::Memory,
     path: &str,
     parts: &[&str],
-    request: &Request<Incoming>,
+    request: &Request<B>,
 ) -> Option<Reply> {
     let peek = *request.method() == Method::HEAD;
     let query = || Query::parse(request.uri().query());
@@ -75,7 +103,7 @@ async fn machines(
         }
         (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
             let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
-            image::image(shared, peer, inner, &query(), request.headers(), peek).await
+            image::again(shared, peer, memory, inner, request.uri().query(), request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["media", token, file]) => {
             image::held(shared, peer, token, file, request.headers(), peek).await
@@ -149,23 +177,29 @@ async fn api(
         (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request, &options).await,
         (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request, &options).await,
         (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request, &options).await,
-        (method, [name, action]) if kind == Kind::BareMetalHost => {
-            let key = key(name)?;
-            match (method, *action) {
-                (&Method::POST, "install") => install::install(shared, &key, request).await,
-                (&Method::POST, "medium") => install::medium(shared, &key, request).await,
-                (&Method::POST, "release") => install::change(shared, &key, Change::Release).await,
-                (&Method::POST, "hold") => install::change(shared, &key, Change::Hold).await,
-                (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(&key)).await,
-                (_, "install" | "medium" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
-                _ => Err(Status::no_route()),
-            }
-        }
+        (_, [name, action]) if kind == Kind::BareMetalHost => act(shared, &key(name)?, action, request).await,
         (method, [name, "files"]) if kind == Kind::IscsiCdrom => {
             let peek = *method == Method::HEAD;
             files::files(shared, peer, &key(name)?, request.uri().query(), request.headers(), peek).await
         }
         (_, [] | [_]) => Err(Status::method_not_allowed()),
+        _ => Err(Status::no_route()),
+    }
+}
+
+/// Carries out what is asked of a host beyond its spec.
+async fn act(shared: &Shared, key: &Key, action: &str, request: Request<Incoming>) -> Result<Reply, Status> {
+    match (request.method(), action) {
+        (&Method::POST, "install") => install::install(shared, key, request).await,
+        (&Method::POST, "medium") => install::medium(shared, key, request).await,
+        (&Method::POST, "release") => install::change(shared, key, Change::Release).await,
+        (&Method::POST, "hold") => install::change(shared, key, Change::Hold).await,
+        (&Method::GET | &Method::HEAD, "seed") => match objects::find(shared, key)? {
+            Object::Host(host) => Ok(config::seed(shared, &host)),
+            Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
+        },
+        (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(key)).await,
+        (_, "install" | "medium" | "release" | "hold" | "timeline" | "seed") => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),
     }
 }

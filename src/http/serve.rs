@@ -18,17 +18,18 @@ use tokio_rustls::TlsAcceptor;
 use crate::admit::Places;
 use crate::gate::Gate;
 
+use super::image::Memory;
 use super::list::Pages;
 use super::redfish::Sessions;
-use super::{Access, routes};
+use super::{Access, lane, routes};
 
 /// Bounds the connections; beyond it they wait in the kernel's backlog.
 const CONNECTIONS_AT_ONCE: usize = 8192;
 /// Bounds a request's headers, in bytes, and by number.
 const HEADER_BYTES: usize = 64 * 1024;
-const HEADERS: usize = 64;
+pub const HEADERS: usize = 64;
 /// Is how long a connection may take to send a request's headers, or stay idle.
-const HEADER_WAIT: Duration = Duration::from_secs(60);
+pub const HEADER_WAIT: Duration = Duration::from_secs(60);
 /// Is how long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Is how often a connection on which nothing happens is asked whether its other end is there.
@@ -163,12 +164,15 @@ impl Caller {
         };
         match self {
             Self::Tcp(stream, from) => {
-                let peer = from_network(&stream, from);
-                converse(stream, peer, serves, shared, shutdown).await;
+                let (peer, memory) = (from_network(&stream, from), Memory::default());
+                let lane = lane::serve(stream, peer, &shared, &memory, shutdown.clone());
+                if let Some(handed_on) = lane.await {
+                    converse(handed_on, peer, memory, serves, shared, shutdown).await;
+                }
             }
             Self::Unix(stream) => {
                 let peer = Peer { address: None, local: None, trust: Trust::Proven };
-                converse(stream, peer, serves, shared, shutdown).await;
+                converse(stream, peer, Memory::default(), serves, shared, shutdown).await;
             }
             Self::Tls(stream, from, acceptor) => {
                 let peer = from_network(&stream, from);
@@ -179,7 +183,7 @@ impl Caller {
                     Some([_, ..]) => Trust::Proven,
                     _ => Trust::Network,
                 };
-                converse(stream, Peer { trust, ..peer }, serves, shared, shutdown).await;
+                converse(stream, Peer { trust, ..peer }, Memory::default(), serves, shared, shutdown).await;
             }
         }
     }
@@ -241,7 +245,7 @@ async fn pause(error: &io::Error) {
 }
 
 /// Waits until the server is told to stop; forever where nobody is left to tell it.
-async fn told(shutdown: &mut watch::Receiver<bool>) {
+pub async fn told(shutdown: &mut watch::Receiver<bool>) {
     let gone = shutdown.wait_for(|stop| *stop).await.is_err();
     if gone {
         std::future::pending::<()>().await;
@@ -258,14 +262,16 @@ async fn finish(mut connections: JoinSet<()>) {
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
+    memory: Memory,
     serves: Serves,
     shared: Arc<Shared>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let stop = shutdown.clone();
+    let memory = &memory;
     let answer = service_fn(|request| {
         let (shared, stop) = (shared.clone(), stop.clone());
-        async move { Ok::<_, Infallible>(routes::answer(&shared, peer, serves, request, &stop).await) }
+        async move { Ok::<_, Infallible>(routes::answer(&shared, peer, memory, serves, request, &stop).await) }
     });
     let connection = http1::Builder::new()
         // GRUB 2.12 reads header names by case, and takes a file without `Content-Length` for endless.

@@ -1,6 +1,7 @@
 //! The view of an image that a host gets: the image, and a short list of bytes that differ.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -188,6 +189,14 @@ impl ReadAt for View {
 
     fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.fill(offset, into, |from, here| self.base.read_now(from, here))
+    }
+
+    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+        let left = self.len().checked_sub(offset)?;
+        match self.overlay.pieces(offset, wanted.min(left)).next()? {
+            Piece::Base(extent) => self.base.lies_at(extent.offset, extent.length),
+            Piece::Bytes(_) | Piece::Zeros(_) => None,
+        }
     }
 }
 

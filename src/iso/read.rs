@@ -32,6 +32,13 @@ pub trait ReadAt: std::fmt::Debug + Send + Sync {
         let _ = (offset, into);
         Err(io::ErrorKind::WouldBlock.into())
     }
+
+    /// Says where the next bytes lie as they are, for who hands them to the kernel: in which file, from where,
+    /// and how many of those that are wanted. Nothing where they lie in no file, or are past the end.
+    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+        let _ = (offset, wanted);
+        None
+    }
 }
 
 /// Is an image file, whose length was taken once.
@@ -75,6 +82,11 @@ impl ReadAt for ImageFile {
             Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+        let length = wanted.min(self.length.checked_sub(offset)?);
+        Some((&self.file, Extent { offset, length }))
     }
 }
 
@@ -130,6 +142,16 @@ impl ReadAt for FileWithin {
 
     fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.fill(offset, into, |from, here| self.image.read_now(from, here))
+    }
+
+    fn lies_at(&self, mut offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+        for extent in &self.extents {
+            if offset < extent.length {
+                return self.image.lies_at(extent.offset + offset, wanted.min(extent.length - offset));
+            }
+            offset -= extent.length;
+        }
+        None
     }
 }
 

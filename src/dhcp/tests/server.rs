@@ -231,6 +231,7 @@ proptest! {
                 prop_assert_eq!(&message[28..34], &bytes[28..34]);
                 prop_assert_eq!(&self::options(&message)[&82], &agent);
                 prop_assert_eq!(&self::options(&message)[&97], &uuid);
+                prop_assert_eq!(&self::options(&message)[&61], &id);
                 prop_assert!(message.len() + 28 <= usize::from(size).clamp(576, 1500));
             }
         }

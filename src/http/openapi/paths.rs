@@ -40,6 +40,14 @@ pub fn all() -> Value {
             let history =
                 operation("readBareMetalHostTimeline", &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
             paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
+            let mut seed = operation("readBareMetalHostSeed", &named, &[], None, &[(200, "Upload")], &[400, 401]);
+            seed["responses"]["200"] = json!({"description": "A NoCloud seed.", "content": {
+                "application/x-iso9660-image": {"schema": {"type": "string", "format": "binary"}},
+            }});
+            for code in ["404", "422"] {
+                seed["responses"][code] = any("Says why there is none.");
+            }
+            paths.insert(format!("{collection}/{{name}}/seed"), json!({"get": seed}));
         }
         if kind == Kind::IscsiCdrom {
             paths.insert(format!("{collection}/{{name}}/files"), json!({"get": files(&named)}));
