@@ -53,8 +53,12 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
             Ok(Object::Image(image))
         }
         Object::BootConfig(mut config) => {
-            check_config(&config)?;
-            Arc::make_mut(&mut config).status.clear();
+            let notes = check_config(&config)?;
+            let status = &mut Arc::make_mut(&mut config).status;
+            status.clear();
+            if !notes.is_empty() {
+                status.insert("warnings".into(), notes.into());
+            }
             Ok(Object::BootConfig(config))
         }
     }
@@ -82,7 +86,7 @@ fn hide_secrets(host: &mut Arc<Host>) {
     Arc::make_mut(host).metadata.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
 }
 
-fn check_config(config: &BootConfig) -> Result<(), Invalid> {
+fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
     provision::check(&config.spec).map_err(|fault| Invalid { field: fault.field.into(), message: fault.message })
 }
 
@@ -97,7 +101,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
             ..ImageStatus::default()
         });
     }
-    if spec.method == Method::Chain {
+    if spec.method == Method::Chain || spec.is_elsewhere() {
         return Ok(ImageStatus { phase: "Ready".into(), ..ImageStatus::default() });
     }
     let iso = look_at(&places.iso(&spec.iso_file))?;
@@ -112,7 +116,6 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         size_bytes: Some(iso.length),
         sha256: same.and_then(|before| before.status.sha256.clone()),
         boots: Some(iso.firmwares()),
-        boots_as_disk: Some(iso.hybrid.firmwares()),
         distribution: iso.distribution.name.clone(),
         family: iso.distribution.family.to_string(),
         kernel: iso.kernels().first().map(|entry| KernelFiles {

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::boot::{Program, Programs};
+use crate::boot::{Override, Program, Programs};
 use crate::fleet::lifecycle::{DoneWhen, Policy};
 use crate::fleet::unknown::{Rule, Rules, Treatment};
 use crate::fleet::{Architecture, Chap, Name, Secret, Who};
@@ -37,7 +37,7 @@ pub struct Config {
     pub install: Policy,
     pub programs: Programs,
     /// Gives some machines another program than their architecture's, in the file's order.
-    pub overrides: Vec<(Who, Program)>,
+    pub overrides: Vec<Override>,
     /// Tells some machines over DHCP in a form of the site's choice, in the file's order.
     pub forms: Vec<(Who, Form)>,
     pub dhcp: Dhcp,
@@ -460,10 +460,11 @@ mod tests {
 
     #[test]
     fn some_machines_are_told_otherwise() {
-        let text = "interface = \"a\"\n[[overrides]]\nmac = \"52:54:00\"\nprogram = \"ipxe.efi\"\n[[overrides]]\n\
-                    uuid = \"12345678-9abc-def0-0102-030405060708\"\nboot_file = \"4011\"";
+        let text = "interface = \"a\"\n[[overrides]]\nmac = \"52:54:00\"\nprogram = \"ipxe.efi\"\nfor_ipxe = true\n\
+                    [[overrides]]\nuuid = \"12345678-9abc-def0-0102-030405060708\"\nboot_file = \"4011\"";
         let config = read(text).unwrap();
-        assert_eq!(config.overrides, [(Who::MacPrefix(vec![0x52, 0x54, 0]), Program("ipxe.efi".into()))]);
+        let who = Who::MacPrefix(vec![0x52, 0x54, 0]);
+        assert_eq!(config.overrides, [Override { who, program: Program("ipxe.efi".into()), for_ipxe: true }]);
         let uuid = "12345678-9abc-def0-0102-030405060708".parse().unwrap();
         assert_eq!(config.forms, [(Who::Uuid(uuid), Form::Port4011)]);
     }

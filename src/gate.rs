@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, render};
+use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, hook, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
 use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object, Phase};
@@ -199,7 +199,10 @@ impl Gate {
         };
         let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
         let url = image.map(|_| config_url(&site, self.token(host), config)).unwrap_or_default();
-        let arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
+        let mut arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
+        if let Some(image) = image {
+            site.fill(&mut arguments, &image.metadata.name, facts.mac);
+        }
         let config_url = if config.is_some() && image.is_some() { url.as_str() } else { "" };
         let medium_url = ruling.medium.as_ref().map(|path| format!("{}/{path}", site.url())).unwrap_or_default();
         // A script may be asked for in another's name: what it proves itself with goes to its own address alone.
@@ -209,6 +212,11 @@ impl Gate {
         let medium_url = medium_url.as_str();
         let context = Context { site: &site, mac, host, image, arguments, config_url, chap, medium_url, choices };
         render(&ruling.verdict, form, &context)
+    }
+
+    /// Writes the script that brings an iPXE back, to the address of ours that it reached.
+    pub fn hook(&self, at: Option<IpAddr>) -> String {
+        hook(&self.site_at(at))
     }
 
     /// Gives the site as machines see it that reach us at one of our addresses.

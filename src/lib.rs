@@ -16,6 +16,7 @@
 
 pub mod admit;
 pub mod appliance;
+pub mod bmc;
 pub mod boot;
 pub mod cli;
 pub mod config;

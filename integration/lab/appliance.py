@@ -17,6 +17,8 @@ class Appliance:
     def __init__(self, network, folder, binary, firmware):
         self.network, self.folder, self.binary, self.firmware = network, folder, binary, firmware
         self.state = folder / "state"
+        # A flag names the one interface; a scenario with several takes it away and lists them in its configuration.
+        self.interface = ["--interface", "lan0", "--address", APPLIANCE_ADDRESS]
         self.server = None
         self._starts = 0
 
@@ -28,9 +30,8 @@ class Appliance:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(os.fspath(path))
             path.chmod(0o666)
-            command = [str(self.binary), "serve", "--interface", "lan0", "--address", APPLIANCE_ADDRESS,
-                       "--state-dir", str(self.state), "--firmware-dir", str(self.firmware),
-                       "--unknown-hosts", rule, *options]
+            command = [str(self.binary), "serve", *self.interface, "--state-dir", str(self.state),
+                       "--firmware-dir", str(self.firmware), "--unknown-hosts", rule, *options]
             environment = dict(os.environ, NOTIFY_SOCKET=os.fspath(path))
             self.server = Program("bootlatch", self.network.inside(self.network.appliance, *command),
                                   self.folder / f"bootlatch-{self._starts}.log", env=environment)

@@ -1,13 +1,14 @@
 """Every other way to boot than the ISO over iSCSI: each up to the line that proves it."""
 
 import json
+import sys
 import threading
 import time
 
-from .cycle import host_name
+from .cycle import Cycle, host_name
 from .lab import Lab
-from .network import APPLIANCE_ADDRESS
-from .process import LabError, run
+from .network import APPLIANCE_ADDRESS, DHCP_ADDRESS, Network
+from .process import LabError, Program, run
 from .scenarios import expect
 
 ROM_LIMIT = 90.0     # seconds from power-on to what the boot program prints, with a second boot beside it
@@ -32,8 +33,8 @@ def reshape(lab, kind, name, **spec):
     lab.appliance.command("apply", "-f", str(file), "--force")
 
 
-def override(machine, program):
-    return f'[[overrides]]\nmac = "{machine.mac}"\nprogram = "{program}"\n'
+def override(machine, program, more=""):
+    return f'[[overrides]]\nmac = "{machine.mac}"\nprogram = "{program}"\n{more}\n'
 
 
 def events(lab, machine):
@@ -58,13 +59,22 @@ def wait_event(lab, machine, wanted, limit=10.0):
         threading.Event().wait(0.2)
 
 
+def wait_screen(machine, wanted, limit, since=0):
+    """Waits for a text on the console that need not end a line: what a menu draws."""
+    deadline = time.monotonic() + limit
+    while wanted.encode() not in machine.console.log.read_bytes()[since:]:
+        if time.monotonic() > deadline or not machine.console.running():
+            raise LabError(f"{machine.name}: no {wanted!r} on the screen within {limit} s: {machine.console.tail()}")
+        threading.Event().wait(0.2)
+
+
 def secure_boot(kit):
     """Secure Boot enforcing: shim, GRUB and Debian's kernel boot; iPXE, which nobody signed, is refused."""
     with Lab(kit, "secure-boot") as lab:
         signed, unsigned = lab.machine("secure"), lab.machine("secure")
         lab.serve("install lab lab-config", *configure(lab, override(signed, "shimx64.efi")))
         reshape(lab, "iso", "lab", method="kernel", removeArguments=["quiet"],
-                kernelArguments=[f"bootlatch.server={APPLIANCE_ADDRESS}"])
+                kernelArguments=["bootlatch.server={server}"])
         signed.power_on(lab.network)
         signed.console.wait_for("Secure boot enabled", KERNEL_LIMIT)
         signed.wait_marker("kernel-up", KERNEL_LIMIT)
@@ -115,7 +125,164 @@ def http_boot(kit):
             expect(line in reply, f"no {line!r} in: {reply}")
 
 
+def pxelinux(kit):
+    """dynamic-ignition-coreos's flow: PXELINUX installs a machine never seen before, and then boots its disk."""
+    with Lab(kit, "pxelinux") as lab:
+        run = Cycle(lab, lab.machine("bios"))
+        lab.serve("install lab lab-config", *configure(lab, override(run.machine, "pxelinux.0", "for_ipxe = true")))
+        reshape(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
+        run.power_on()
+        run.machine.console.wait_for("PXELINUX 6", ROM_LIMIT)
+        run.install()
+        run.os_up()
+        kinds = [event for event, _ in events(lab, run.machine)]
+        expect(files(lab, run.machine).count("pxelinux.0") == 2, f"loaded: {files(lab, run.machine)}")
+        expect("local-disk" in kinds and "iscsi-login" not in kinds, f"the timeline: {kinds}")
+
+
+def kernel_by_ipxe(kit):
+    """iPXE loads the ISO's kernel and initrd over HTTP, with the host's arguments; nothing is attached."""
+    with Lab(kit, "kernel") as lab:
+        lab.serve()
+        reshape(lab, "iso", "lab", method="kernel", kernelArguments=["bootlatch.server={server}"])
+        machine = lab.machine("uefi")
+        machine.power_on(lab.network)
+        machine.wait_marker("config-fetched", KERNEL_LIMIT)
+        kinds = [event for event, _ in events(lab, machine)]
+        expect("iscsi-login" not in kinds and "config-fetched" in kinds, f"the timeline: {kinds}")
+
+
+def sanhook(kit):
+    """iPXE attaches the ISO and loads its kernel beside it: the kernel finds the target in the iBFT."""
+    with Lab(kit, "sanhook") as lab:
+        lab.serve()
+        reshape(lab, "iso", "lab", method="sanhook")
+        machine = lab.machine("bios")
+        machine.power_on(lab.network)
+        _, _, details = machine.wait_marker("network", KERNEL_LIMIT)
+        expect(details.get("server") == APPLIANCE_ADDRESS, f"the iBFT's portal is not ours: {details}")
+        machine.wait_marker("config-fetched", KERNEL_LIMIT)
+        wait_event(lab, machine, "iscsi-login")
+
+
+def chained(kit):
+    """An image whose method is `chain` goes to its URL."""
+    with Lab(kit, "chain") as lab:
+        (lab.folder / "site.ipxe").write_text("#!ipxe\necho BOOTLATCH-LAB: chained platform=${platform}\nshell\n")
+        site = Program("site", lab.network.inside(
+            lab.network.dhcp, sys.executable, "-um", "http.server", "8080", "--directory", str(lab.folder)),
+            lab.folder / "site.log")
+        lab.programs.append(site)
+        lab.serve()
+        reshape(lab, "iso", "lab", method="chain", url=f"http://{DHCP_ADDRESS}:8080/site.ipxe")
+        for firmware, platform in (("bios", "pcbios"), ("uefi", "efi")):
+            machine = lab.machine(firmware)
+            machine.power_on(lab.network)
+            _, _, details = machine.wait_marker("chained", ROM_LIMIT)
+            expect(details["platform"] == platform, f"chained on {details}")
+            machine.power_off()
+
+
+def menu(kit):
+    """A machine never seen before is shown the menu: somebody picks the ISO; the other, left alone, boots its disk."""
+    with Lab(kit, "menu") as lab:
+        lab.serve("menu")
+        picking, alone = lab.machine("uefi"), lab.machine("bios")
+        alone.power_on(lab.network)
+        wait_screen(alone, "iPXE shell", ROM_LIMIT)
+        picking.power_on(lab.network)
+        wait_screen(picking, "iPXE shell", ROM_LIMIT)
+        picking.press("down", "ret")
+        wait_screen(picking, "iPXE>", ROM_LIMIT)
+        drawn = picking.console.log.stat().st_size
+        picking.press("e", "x", "i", "t", "ret")
+        wait_screen(picking, "iPXE shell", ROM_LIMIT, drawn)
+        picking.press("up", "ret")
+        picking.wait_marker("kernel-up", KERNEL_LIMIT)
+        shown = lab.appliance.host(host_name(picking))
+        expect(shown["spec"]["image"] == "lab", f"what was picked: {shown['spec']}")
+        wait_screen(alone, "Booting from Hard Disk", ROM_LIMIT)
+        left = lab.appliance.host(host_name(alone))
+        expect(left["spec"]["image"] == "menu", f"nobody picked, and yet: {left['spec']}")
+
+
+def by_grub(kit):
+    """GRUB without Secure Boot: it installs a machine never seen before, and then boots its disk."""
+    with Lab(kit, "grub") as lab:
+        run = Cycle(lab, lab.machine("uefi"))
+        lab.serve("install lab lab-config", *configure(lab, override(run.machine, "shimx64.efi")))
+        reshape(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
+        run.power_on()
+        run.machine.console.wait_for("bootlatch: ", ROM_LIMIT)
+        run.install()
+        run.os_up()
+        kinds = [event for event, _ in events(lab, run.machine)]
+        expect("local-disk" in kinds and "iscsi-login" not in kinds, f"the timeline: {kinds}")
+
+
+def by_syslinux(kit):
+    """SYSLINUX under UEFI boots an installer's kernel. (Its LOCALBOOT goes through all that is left of the firmware's
+    boot order, minutes on OVMF: iPXE and GRUB are the ways to a disk there.)"""
+    with Lab(kit, "syslinux") as lab:
+        machine = lab.machine("uefi")
+        lab.serve("install lab lab-config", *configure(lab, override(machine, "syslinux.efi")))
+        reshape(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
+        machine.power_on(lab.network)
+        machine.wait_marker("config-fetched", KERNEL_LIMIT)
+        expect("ldlinux.e64" in files(lab, machine), f"sent: {files(lab, machine)}")
+
+
+SECOND_ADDRESS = "10.78.0.2"
+BOTH = f"""[[interfaces]]
+name = "lan0"
+[[interfaces]]
+name = "lan1"
+mode = "server"
+address = "{SECOND_ADDRESS}"
+[[dhcp.subnets]]
+net = "10.78.0.0/24"
+pools = ["10.78.0.100-10.78.0.120"]
+"""
+
+
+def two_networks(kit):
+    """A proxy on one network, the DHCP server on another: machines are told the address of their own side."""
+    second = Network()
+    try:
+        with Lab(kit, "two-networks") as lab:
+            second.ip(second.dhcp, "address", "add", "10.78.0.1/24", "dev", "lan0")
+            second.join(lab.network.appliance, SECOND_ADDRESS, card="lan1")
+            lab.appliance.interface = []
+            there, here = lab.machine("uefi"), lab.machine("bios", rom="own")
+            lab.serve("install lab lab-config",
+                      *configure(lab, BOTH + override(here, "pxelinux.0", "for_ipxe = true")))
+            there.power_on(second)
+            here.power_on(lab.network)
+            there.console.wait_for("Station IP address is 10.78.0.1", ROM_LIMIT)
+            there.console.wait_for(f"Server IP address is {SECOND_ADDRESS}", ROM_LIMIT)
+            _, _, details = there.wait_marker("network", KERNEL_LIMIT)  # found in the iBFT
+            expect(details["server"] == SECOND_ADDRESS, f"the script named {details}")
+            expect(details["address"].startswith("10.78.0.1"), f"the installer's lease: {details}")
+            there.wait_marker("config-fetched", KERNEL_LIMIT)
+            there.power_off()
+            script = run(*lab.network.inside(second.dhcp, "curl", "-sS", "--max-time", "10", "--interface", "lan0",
+                                             f"http://{SECOND_ADDRESS}/boot.ipxe"))
+            expect(f"http://{SECOND_ADDRESS}/ipxe?" in script, f"the script brings back to another address: {script}")
+            here.wait_marker("kernel-up", KERNEL_LIMIT)
+            expect("pxelinux.0" in files(lab, here), f"the card's ROM was sent: {files(lab, here)}")
+    finally:
+        second.close()
+
+
 SCENARIOS = {
+    "GRUB installs a UEFI machine never seen before, and boots its disk": by_grub,
+    "SYSLINUX under UEFI boots an installer": by_syslinux,
+    "two networks, proxy on one and server on the other, each told its own address": two_networks,
+    "iPXE boots a kernel and its initrd over HTTP": kernel_by_ipxe,
+    "iPXE boots a kernel beside the ISO that it attached (sanhook)": sanhook,
+    "iPXE goes to a site's own URL (chain), BIOS and UEFI": chained,
+    "a menu: an ISO is picked by keyboard, and the time-out goes to the disk": menu,
+    "PXELINUX installs a machine never seen before, and LOCALBOOT boots its disk": pxelinux,
     "UEFI HTTP Boot fetches iPXE over HTTP and boots the ISO": http_boot,
     "arm64: AAVMF boots to the script and the ISO": arm64,
     "Secure Boot: shim and GRUB boot Debian's kernel, an unsigned program is refused": secure_boot,

@@ -113,6 +113,11 @@ class Machine:
             raise LabError(f"machine {self.name}: wanted '{name}', got: {text}; {self.console.tail(12)}")
         return index, when, dict(re.findall(r"(\w+)=(\S*)", found.group(2)))
 
+    def press(self, *keys):
+        """Presses keys on the keyboard, one after the other, by QEMU's names for them."""
+        for key in keys:
+            self.qmp.do("send-key", keys=[{"type": "qcode", "data": key}])
+
     def reset(self):
         """Presses the reset button; returns the console's index from where on the new boot is seen."""
         since = len(self.console.lines)

@@ -50,14 +50,14 @@ class Network:
         self.join(self.dhcp, DHCP_ADDRESS)
         self.join(self.appliance, APPLIANCE_ADDRESS)
 
-    def join(self, space, address=None):
-        """Plugs a namespace into the bridge: there its card is `lan0`, with this address if one is given."""
-        port = space.rsplit("-", 1)[1]
-        self.ip(self.switch, "link", "add", port, "type", "veth", "peer", "name", "lan0", "netns", space)
+    def join(self, space, address=None, card="lan0"):
+        """Plugs a namespace into the bridge with a card of this name, and this address if one is given."""
+        port = space.rsplit("-", 1)[1] + ("" if card == "lan0" else f"-{card}")
+        self.ip(self.switch, "link", "add", port, "type", "veth", "peer", "name", card, "netns", space)
         self.ip(self.switch, "link", "set", port, "master", "br0", "up")
         if address:
-            self.ip(space, "address", "add", f"{address}/24", "dev", "lan0")
-        self.ip(space, "link", "set", "lan0", "up")
+            self.ip(space, "address", "add", f"{address}/24", "dev", card)
+        self.ip(space, "link", "set", card, "up")
 
     def add_client(self):
         """Adds a namespace on the LAN whose card has no address yet, and returns its name."""

@@ -61,11 +61,15 @@ class Program:
         return self.process.pid
 
     def _read(self):
+        rest = b""
         with open(self.log, "ab", buffering=0) as log:
-            for raw in self.process.stdout:
-                log.write(raw)
-                text = raw.decode("utf-8", "replace").rstrip()
-                self.note(text)
+            while part := self.process.stdout.read1(65536):
+                log.write(part)  # at once: a menu on a console is no line
+                *lines, rest = (rest + part).split(b"\n")
+                for raw in lines:
+                    self.note(raw.decode("utf-8", "replace").rstrip())
+        if rest:
+            self.note(rest.decode("utf-8", "replace").rstrip())
         with self.changed:
             self.changed.notify_all()
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::boot::{Drop, Facts, Stage, Why};
 use crate::config::{Access, Config};
 use crate::event::{Event, Protocol};
-use crate::fleet::{Chap, Delivery, Host, Image, Mac, Name};
+use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
 use crate::iscsi::chap::ChapTerms;
 use crate::iscsi::login::{LoginError, Refusal};
@@ -134,9 +134,9 @@ impl Usher {
         at: Option<IpAddr>,
     ) -> Result<(Lun, Arc<dyn ReadAt>), media::Error> {
         let medium = self.gate.medium(image, host, at)?.medium;
-        let kind = match image.is_attached_as_disk(host.and_then(|host| host.status.firmware)) {
-            true => Kind::Disk,
-            false => Kind::Cdrom,
+        let kind = match image.spec.attach_as {
+            AttachAs::Cdrom => Kind::Cdrom,
+            AttachAs::Disk => Kind::Disk,
         };
         Ok((Lun::new(kind, medium.len(), Identity::of(image.metadata.uid.as_bytes())), medium))
     }

@@ -17,11 +17,14 @@ use crate::fleet::Mac;
 use crate::gate::Gate;
 use crate::iso::FileWithin;
 use crate::media::Media;
+use crate::tftp::packet::Malformed;
 use crate::tftp::path::{Asked, File};
 use crate::tftp::serve::{
-    self as tftp, Answer, Content, Dropped, Ended, Listener, Refusal, Report, Request, Settings, SiteFolder, Ticket,
+    self as tftp, Answer, Content, Dropped, Ended, Refusal, Report, Request, Settings, SiteFolder, Ticket,
 };
 use crate::tftp::transfer::Ending;
+
+use super::doors::Tftp;
 
 /// Bounds what waits to be told of: a start and an end for each of 4,096 transfers, and as many drops.
 const REPORTS: usize = 16_384;
@@ -35,7 +38,7 @@ pub type Cache = HashMap<String, Bytes>;
 /// A program that is there and cannot be read. One that is missing is a warning: the site may not need it.
 pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
     let mut cache = Cache::new();
-    let others = config.overrides.iter().map(|(_, program)| program);
+    let others = config.overrides.iter().map(|other| &other.program);
     for program in config.programs.0.values().chain(others) {
         let path = config.firmware_dir.join(&*program.0);
         match std::fs::read(&path) {
@@ -51,7 +54,7 @@ pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
 
 /// Serves TFTP until told to stop.
 pub fn serve(
-    listeners: Vec<Listener>,
+    doors: Vec<Tftp>,
     config: &Config,
     gate: Arc<Gate>,
     programs: Cache,
@@ -61,7 +64,8 @@ pub fn serve(
     let settings =
         Settings { block_size: config.tftp.max_block_size, drain: config.stop_within, ..Settings::default() };
     let folder = SiteFolder::open(&config.firmware_dir);
-    let files = Arc::new(Files { gate: gate.clone(), programs, folder: folder.ok() });
+    let (listeners, reached_at) = doors.into_iter().map(|door| (door.listener, IpAddr::from(door.reached_at))).unzip();
+    let files = Arc::new(Files { gate: gate.clone(), programs, folder: folder.ok(), reached_at });
     let runtime = tokio::runtime::Handle::current();
     let content = move |request: Request, ticket: Ticket| files.answer(&runtime, &request, ticket);
     // To tell whose transfer it was takes the neighbour table: too long for the thread that sends the blocks.
@@ -84,6 +88,8 @@ struct Files {
     gate: Arc<Gate>,
     programs: Cache,
     folder: Option<SiteFolder>,
+    /// Says where machines find HTTP and iSCSI, by the listener that they asked at.
+    reached_at: Vec<IpAddr>,
 }
 
 impl Files {
@@ -103,7 +109,7 @@ impl Files {
                 drop(runtime.spawn(async move {
                     let mac = mac.or_else(|| files.gate.whose(request.peer.ip()).ok().flatten());
                     let facts = mac.map(|mac| facts(mac, Stage::Ipxe, &request));
-                    ticket.answer(files.script(facts, form, request.local).await);
+                    ticket.answer(files.script(facts, form, request.listener).await);
                 }));
             }
             File::Plain(path) => {
@@ -118,10 +124,11 @@ impl Files {
     }
 
     /// Answers with the machine's script; one that cannot be told goes on to ask over HTTP.
-    async fn script(&self, facts: Option<Facts>, form: Form, local: IpAddr) -> Answer {
+    async fn script(&self, facts: Option<Facts>, form: Form, listener: usize) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
-        let ruling = self.gate.script(&facts, Some(local)).await;
-        Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, form, Some(local)).into()))
+        let at = self.reached_at.get(listener).copied();
+        let ruling = self.gate.script(&facts, at).await;
+        Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, form, at).into()))
     }
 
     fn program(&self, path: &crate::tftp::path::RelativePath) -> Answer {
@@ -196,11 +203,16 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
                     gate.counters.overflowed.fetch_add(count.into(), std::sync::atomic::Ordering::Relaxed);
                     return;
                 }
-                Dropped::Malformed(_) => Drop::BadHeader,
-                Dropped::Stray | Dropped::ToMany => Drop::NotForUs,
-                Dropped::Overload | Dropped::NoWay(_) | Dropped::NotSent(_) | Dropped::Silence | Dropped::Stopping => {
-                    Drop::Overload
-                }
+                Dropped::Malformed(Malformed::Truncated | Malformed::TextCutOff) => Drop::Truncated,
+                Dropped::Malformed(Malformed::OptionCutOff) => Drop::BadOption,
+                Dropped::Malformed(Malformed::NoName) => Drop::UnknownName,
+                Dropped::Malformed(
+                    Malformed::UnknownOpcode(_) | Malformed::RequestTooLong | Malformed::UnknownMode,
+                ) => Drop::BadHeader,
+                Dropped::Stray => Drop::Stray,
+                Dropped::ToMany => Drop::NotForUs,
+                Dropped::NoWay(_) | Dropped::NotSent(_) => Drop::NotSent,
+                Dropped::Overload | Dropped::Silence | Dropped::Stopping => Drop::Overload,
             };
             gate.counters.discard(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
         }

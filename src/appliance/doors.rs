@@ -1,6 +1,6 @@
 //! Every socket, bound before privileges are dropped: all of them, or none.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -20,12 +20,19 @@ pub struct Doors {
     pub dhcp: Vec<dhcp::serve::Door>,
     /// Holds a socket an interface where the site wants iPXE's wait for a router shortened, and there is IPv6.
     pub solicitations: Vec<socket2::Socket>,
-    pub tftp: Vec<Listener>,
+    pub tftp: Vec<Tftp>,
     pub http: Vec<std::net::TcpListener>,
     pub api: std::os::unix::net::UnixListener,
     /// Is the object API's own listener, where it has one.
     pub objects: Option<http::Socket>,
     pub iscsi: Vec<std::net::TcpListener>,
+}
+
+/// Is TFTP at one address.
+pub struct Tftp {
+    pub listener: Listener,
+    /// Is our address on the interface, where its machines find HTTP and iSCSI.
+    pub reached_at: Ipv4Addr,
 }
 
 impl Doors {
@@ -58,7 +65,8 @@ impl Doors {
         settings: &dhcp::serve::Settings,
     ) -> anyhow::Result<()> {
         let name = interface.name.as_str();
-        let address = address(name, interface.address)?;
+        let addresses = addresses(name)?;
+        let address = choose(name, &addresses, interface.address)?;
         if self.address.is_unspecified() {
             self.address = address;
         }
@@ -79,18 +87,41 @@ impl Doors {
             }
             DhcpMode::Off => {}
         }
-        let tftp = SocketAddr::from((address, config.tftp.port));
-        let ports = if config.tftp.single_port { Ports::Single } else { Ports::Own };
-        let listener = Listener::bind(tftp, Some(name), ports);
-        self.tftp.push(listener.with_context(|| format!("UDP {tftp} (tftp.port)"))?);
+        self.open_tftp(interface, address, addresses, config)?;
         self.http.push(listen(SocketAddr::from((address, config.http_port)), "http_port")?);
         self.iscsi.push(listen(SocketAddr::from((address, config.iscsi.port)), "iscsi.port")?);
         Ok(())
     }
+
+    /// Opens TFTP at every address of an interface, unless one of them was chosen: a client that was pointed to
+    /// another than the first is answered from there. Files that name us name `address`, where HTTP is.
+    fn open_tftp(
+        &mut self,
+        interface: &Interface,
+        address: Ipv4Addr,
+        addresses: Vec<Ipv4Addr>,
+        config: &Config,
+    ) -> anyhow::Result<()> {
+        let (name, port) = (interface.name.as_str(), config.tftp.port);
+        let ports = if config.tftp.single_port { Ports::Single } else { Ports::Own };
+        let every = if interface.address.is_some() { vec![address] } else { addresses };
+        for tftp in every.into_iter().map(|address| SocketAddr::from((address, port))) {
+            let listener = Listener::bind(tftp, Some(name), ports);
+            self.tftp.push(Tftp {
+                listener: listener.with_context(|| format!("UDP {tftp} (tftp.port)"))?,
+                reached_at: address,
+            });
+        }
+        match Listener::bind((Ipv6Addr::UNSPECIFIED, port).into(), Some(name), ports) {
+            Ok(listener) => self.tftp.push(Tftp { listener, reached_at: address }),
+            Err(error) => tracing::info!(interface = name, %error, "TFTP is served over IPv4 alone"),
+        }
+        Ok(())
+    }
 }
 
-/// Finds the address to be reached at: the one that is configured, or the interface's first.
-fn address(interface: &str, configured: Option<IpAddr>) -> anyhow::Result<Ipv4Addr> {
+/// Lists an interface's IPv4 addresses.
+fn addresses(interface: &str) -> anyhow::Result<Vec<Ipv4Addr>> {
     let interfaces = pnet_datalink::interfaces();
     let Some(found) = interfaces.iter().find(|found| found.name == interface) else {
         let names: Vec<_> = interfaces.iter().map(|found| found.name.as_str()).collect();
@@ -100,7 +131,11 @@ fn address(interface: &str, configured: Option<IpAddr>) -> anyhow::Result<Ipv4Ad
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     });
-    let addresses: Vec<_> = v4.collect();
+    Ok(v4.collect())
+}
+
+/// Finds the address to be reached at: the one that is configured, or the interface's first.
+fn choose(interface: &str, addresses: &[Ipv4Addr], configured: Option<IpAddr>) -> anyhow::Result<Ipv4Addr> {
     match configured {
         Some(IpAddr::V4(wanted)) if addresses.contains(&wanted) => Ok(wanted),
         Some(wanted) => bail!("address: {interface} does not have {wanted}"),

@@ -9,5 +9,5 @@ mod verdict;
 pub use decide::{decide, enrol};
 pub use facts::{Facts, Firmware, Loading, Stage};
 pub use script::{Context, Form, hook, render};
-pub use site::{Programs, Proof, Site, Trust};
+pub use site::{Override, Programs, Proof, Site, Trust};
 pub use verdict::{Drop, Program, Verdict, Why};

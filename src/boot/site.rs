@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::fleet::lifecycle::Policy;
 use crate::fleet::unknown::Rules;
-use crate::fleet::{Architecture, Chap, Name, Who};
+use crate::fleet::{Architecture, Chap, Mac, Name, Who};
 
 use super::{Facts, Program};
 
@@ -14,7 +14,7 @@ pub struct Site {
     pub install: Policy,
     pub programs: Programs,
     /// Gives some machines another program than their architecture's; the first that means a machine decides.
-    pub overrides: Vec<(Who, Program)>,
+    pub overrides: Vec<Override>,
     /// Is the namespace that a machine never seen before is put in.
     pub namespace: Name,
     /// Is the address that machines reach us at.
@@ -26,6 +26,15 @@ pub struct Site {
     pub trust: Trust,
     /// Is what initiators prove themselves with whose host names nothing else.
     pub chap: Option<Chap>,
+}
+
+/// Gives some machines another program than their architecture's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    pub who: Who,
+    pub program: Program,
+    /// Gives it to a ROM that is an iPXE too, which would otherwise get our script.
+    pub for_ipxe: bool,
 }
 
 /// Says what a machine shows before it is given a config.
@@ -56,6 +65,19 @@ impl Site {
         }
     }
 
+    /// Fills our addresses into kernel arguments: `{server}`, `{url}`, `{image}` (where the image's files are) and
+    /// `{mac}`, with dashes. Other braces stay.
+    pub fn fill(&self, arguments: &mut [String], image: &Name, mac: Mac) {
+        for argument in arguments.iter_mut().filter(|argument| argument.contains('{')) {
+            let url = self.url();
+            *argument = argument
+                .replace("{server}", &self.address.to_string())
+                .replace("{image}", &format!("{url}/iso/{image}"))
+                .replace("{url}", &url)
+                .replace("{mac}", &mac.dashed());
+        }
+    }
+
     /// Gives the same site as the machines of another of our networks see it.
     pub fn reached_at(&self, address: IpAddr) -> Self {
         let at = |socket: SocketAddr| SocketAddr::new(address, socket.port());
@@ -64,9 +86,17 @@ impl Site {
 
     /// Finds the program that a machine is given.
     pub fn program(&self, facts: &Facts) -> Option<&Program> {
-        let meant = self.overrides.iter().find(|(who, _)| who.means(facts.mac, facts.uuid));
         let usual = || facts.firmware.and_then(|firmware| self.programs.find(firmware.architecture));
-        meant.map(|(_, program)| program).or_else(usual)
+        self.meant(facts).map(|other| &other.program).or_else(usual)
+    }
+
+    /// Finds the program that a machine's iPXE is to load instead of our script.
+    pub fn program_for_ipxe(&self, facts: &Facts) -> Option<&Program> {
+        self.meant(facts).filter(|other| other.for_ipxe).map(|other| &other.program)
+    }
+
+    fn meant(&self, facts: &Facts) -> Option<&Override> {
+        self.overrides.iter().find(|other| other.who.means(facts.mac, facts.uuid))
     }
 
     /// Names the target that an image is served under.
@@ -117,6 +147,17 @@ pub mod tests {
             trust: Trust { config: Proof::Address, window: Duration::from_secs(3600) },
             chap: None,
         }
+    }
+
+    #[test]
+    fn kernel_arguments_name_the_address_that_their_machine_reached() {
+        let mut arguments =
+            ["a={server}", "{image}/rootfs.img", "{url}/x?{mac}", "{other}", "quiet"].map(str::to_owned);
+        let site = site("hold").reached_at([10, 78, 0, 2].into());
+        site.fill(&mut arguments, &"live".parse().unwrap(), Mac([0x52, 0x54, 0, 0, 0, 1]));
+        let expected = ["a=10.78.0.2", "http://10.78.0.2/iso/live/rootfs.img", "http://10.78.0.2/x?52-54-00-00-00-01"];
+        assert_eq!(arguments[..3], expected);
+        assert_eq!(arguments[3..], ["{other}", "quiet"]);
     }
 
     #[test]

@@ -88,6 +88,8 @@ reasons! {
         NotForUs => "addressed to another server",
         NoAddress => "the client's hardware address is none we can answer",
         Overload => "more at once than the limit allows",
+        Stray => "it belongs to no transfer",
+        NotSent => "the answer could not be sent",
         NoSubnet => "no subnet is configured for the client's link",
         NoFreeAddress => "no address is free in the client's subnet",
         Unwritten => "its lease could not be written",

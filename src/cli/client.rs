@@ -97,6 +97,19 @@ impl Client {
         read(answer.map_err(|error| Error::Broken { cause: error.to_string() })?).await
     }
 
+    /// Reads an answer's bytes as they are.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn bytes(&mut self, path: &str) -> anyhow::Result<Bytes> {
+        let answer = self.send(self.request(Method::GET, path), String::new()).await?;
+        if !answer.status().is_success() {
+            return Err(read(answer).await.err().unwrap_or_else(|| anyhow::anyhow!("no answer")));
+        }
+        let body = answer.into_body().collect().await;
+        Ok(body.map_err(|error| Error::Broken { cause: error.to_string() })?.to_bytes())
+    }
+
     /// Asks for objects as the server's own table.
     ///
     /// # Errors

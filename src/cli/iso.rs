@@ -1,23 +1,27 @@
-use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
-use anyhow::Context;
-use bytes::{Bytes, BytesMut};
 use clap::Subcommand;
+use futures_util::TryStreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::Method;
 use hyper::body::Frame;
-use tokio::io::AsyncReadExt;
+use serde_json::Value;
 
+use super::client::Error;
 use super::host::items;
+use super::progress::Progress;
 use super::show::{Column, show};
+use super::source::{Changed, Source, Trouble};
 use super::{Client, Output, Reach};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Upload an ISO, and make it known by a name
+    /// Upload an ISO, and make it known by a name. What broke off goes on when it is asked for again
     Add {
         name: String,
-        file: PathBuf,
+        /// A file, or a URL of http or https
+        #[arg(value_name = "FILE|URL")]
+        source: Source,
         #[arg(long, default_value = "")]
         description: String,
         /// A boot config that hosts may combine with it; may be given several times
@@ -53,21 +57,23 @@ const COLUMNS: &[Column] = &[
     ("CONFIGS", "/spec/bootConfigs"),
     ("TARGET", "/status/targetIQN"),
 ];
-/// Is how much of an ISO is read and sent at once.
-const PART: usize = 256 * 1024;
+/// Is how often an ISO is begun anew that changes while it is fetched, or whose upload somebody else moved.
+const BEGINNINGS: usize = 3;
 
 /// Runs a command on ISOs.
 pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
     let mut client = Client::connect(reach).await?;
     match verb {
-        Verb::Add { name, file, description, configs, sha256, output } => {
+        Verb::Add { name, source, description, configs, sha256, output } => {
             let mut query = form_urlencoded::Serializer::new(String::new());
             query.append_pair("name", &name).append_pair("description", &description);
             query.extend_pairs(configs.iter().map(|config| ("bootConfig", config)));
             query.extend_pairs(sha256.iter().map(|digest| ("sha256", digest)));
-            let path = format!("{PATH}/upload?{}", query.finish());
-            let content = http_body_util::combinators::UnsyncBoxBody::new(open(&file).await?);
-            show(output, &client.upload(&path, content).await?, COLUMNS)
+            if client.version(&format!("{PATH}/{name}")).await?.is_some() {
+                let message = format!("there is an ISO {name} already: remove it first, or give another name");
+                return Err(Error::Refused { code: 409, message }.into());
+            }
+            show(output, &add(reach, source, &query.finish()).await?, COLUMNS)
         }
         Verb::List { output } => show(output, &items(client.ask(Method::GET, PATH, None).await?), COLUMNS),
         Verb::Show { name, output } => {
@@ -80,14 +86,48 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
     }
 }
 
-async fn open(
-    path: &Path,
-) -> anyhow::Result<impl hyper::body::Body<Data = Bytes, Error = std::io::Error> + Send + use<>> {
-    let file = tokio::fs::File::open(path).await.with_context(|| path.display().to_string())?;
-    let parts = futures_util::stream::try_unfold(file, |mut file| async move {
-        let mut part = BytesMut::with_capacity(PART);
-        while part.len() < PART && file.read_buf(&mut part).await? > 0 {}
-        Ok((!part.is_empty()).then(|| (Frame::data(part.freeze()), file)))
+/// Sends an ISO from where the server has it already.
+async fn add(reach: &Reach, source: Source, query: &str) -> anyhow::Result<Value> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match once(reach, source.clone(), query).await {
+            Err(error) if tries < BEGINNINGS && is_race(&error) => {}
+            Err(error) if tries < BEGINNINGS && error.is::<Changed>() => eprintln!("{error}: beginning again"),
+            other => return other,
+        }
+    }
+}
+
+/// Says whether the server has another part of the upload than it said a moment ago.
+fn is_race(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Refused { code: 409, message }) if message.contains("ask again"))
+}
+
+async fn once(reach: &Reach, source: Source, query: &str) -> anyhow::Result<Value> {
+    let mut client = Client::connect(reach).await?;
+    let found = source.find().await?;
+    let mut path = format!("{PATH}/upload?{query}");
+    let mut offset = 0;
+    if let Some(key) = &found.key {
+        let told = client.ask(Method::GET, &format!("/api/v1/uploads/{key}"), None).await?;
+        offset = told["offset"].as_u64().filter(|offset| found.total.is_none_or(|total| *offset <= total)).unwrap_or(0);
+        path = format!("{path}&resume={key}&offset={offset}");
+    }
+    if offset > 0 {
+        eprintln!("going on at byte {offset}, where it broke off");
+    }
+    let trouble = Trouble::default();
+    let mut progress = Progress::new(offset, found.total);
+    let parts = found.read(offset, trouble.clone()).await?.map_ok(move |data| {
+        progress.add(data.len() as u64);
+        Frame::data(data)
     });
-    Ok(StreamBody::new(parts).boxed_unsync())
+    let sent = client.upload(&path, StreamBody::new(parts).boxed_unsync()).await;
+    let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let (Some(key), Some(true)) = (&found.key, trouble.as_ref().map(anyhow::Error::is::<Changed>)) {
+        let mut client = Client::connect(reach).await?;
+        client.ask(Method::DELETE, &format!("/api/v1/uploads/{key}"), None).await?;
+    }
+    sent.map_err(|error| trouble.unwrap_or(error))
 }

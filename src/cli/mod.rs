@@ -4,9 +4,13 @@ mod client;
 mod config;
 mod host;
 mod iso;
+mod nocloud;
 mod object;
 mod pages;
+mod progress;
 mod show;
+mod source;
+mod web;
 
 use std::process::ExitCode;
 
@@ -58,6 +62,9 @@ enum Command {
     /// Boot configs that installers ask for
     #[command(subcommand)]
     Config(config::Verb),
+    /// Seeds that cloud-init reads
+    #[command(subcommand)]
+    Nocloud(nocloud::Verb),
     #[command(flatten)]
     Object(object::Verb),
     /// Write the completions of a shell to standard output
@@ -74,6 +81,7 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
         Command::Iso(verb) => talk(iso::run(verb, &reach)),
         Command::Host(verb) => talk(host::run(verb, &reach)),
         Command::Config(verb) => talk(config::run(verb, &reach)),
+        Command::Nocloud(verb) => talk(nocloud::run(verb, &reach)),
         Command::Object(verb) => talk(object::run(verb, &reach)),
         Command::Completions { shell } => pages::completions(shell, Arguments::command()),
         Command::Man { directory } => pages::man(Arguments::command(), &directory),

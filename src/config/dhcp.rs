@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::boot::Program;
+use crate::boot::Override;
 use crate::fleet::{LeaseTimes, Mac, Reservation, Reserved, Subnet, Who};
 
 use super::{Error, Flags, Proof, Raw};
@@ -89,6 +89,8 @@ pub struct RawOverride {
     pub mac: Option<Spanned<String>>,
     pub uuid: Option<Spanned<String>>,
     pub program: Option<Spanned<String>>,
+    #[serde(default)]
+    pub for_ipxe: bool,
     pub boot_file: Option<Form>,
 }
 
@@ -192,7 +194,7 @@ impl Proof<'_> {
     }
 
     #[expect(clippy::type_complexity, reason = "two lists out of one, named where they go")]
-    pub(super) fn overrides(&self, raw: &[RawOverride]) -> Result<(Vec<(Who, Program)>, Vec<(Who, Form)>), Error> {
+    pub(super) fn overrides(&self, raw: &[RawOverride]) -> Result<(Vec<Override>, Vec<(Who, Form)>), Error> {
         let (mut programs, mut forms) = (Vec::new(), Vec::new());
         for raw in raw {
             let who = match (&raw.mac, &raw.uuid) {
@@ -204,7 +206,8 @@ impl Proof<'_> {
                 (None, None) => return Err(self.error("overrides", None, "name the machines by mac or uuid")),
             };
             if let Some(program) = &raw.program {
-                programs.push((who.clone(), self.program("overrides.program", program.span(), program.get_ref())?));
+                let program = self.program("overrides.program", program.span(), program.get_ref())?;
+                programs.push(Override { who: who.clone(), program, for_ipxe: raw.for_ipxe });
             }
             forms.extend(raw.boot_file.map(|form| (who, form)));
         }

@@ -145,9 +145,11 @@ impl Boot {
             (Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Configure(_), _) => return None,
             (Verdict::Chainload(program), Loading::Pxe) => format!("{folder}/{program}"),
             (Verdict::Chainload(program), Loading::Http) => format!("{}/boot/{folder}/{program}", site.url()),
-            (Verdict::SanBoot(_) | Verdict::Menu | Verdict::LocalDisk(_), _) => {
-                format!("{}/ipxe?mac={folder}", site.url())
-            }
+            // iPXE asks for itself here; what it loads instead must be no iPXE, or it would go round.
+            (Verdict::SanBoot(_) | Verdict::Menu | Verdict::LocalDisk(_), _) => match site.program_for_ipxe(facts) {
+                Some(program) => format!("{folder}/{program}"),
+                None => format!("{}/ipxe?mac={folder}", site.url()),
+            },
         };
         Some(Self { file, server, quirks: quirks::of(facts.stage, firmware).in_form(form) })
     }
@@ -214,7 +216,7 @@ mod tests {
     use super::super::packet::tests::{capture, message};
     use super::*;
     use crate::boot::site::tests::site;
-    use crate::boot::{Program, Why};
+    use crate::boot::{Override, Program, Why};
 
     const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
@@ -352,13 +354,29 @@ mod tests {
         let facts = facts(&Request::parse(&bytes).unwrap(), arrival(Port::Server), OURS).unwrap();
         let mut site = site("hold");
         let mut check = |who: Who, expected: &str| {
-            site.overrides = vec![(who, Program("other.efi".into()))];
+            site.overrides = vec![Override { who, program: Program("other.efi".into()), for_ipxe: false }];
             assert_eq!(site.program(&facts), Some(&Program(expected.into())));
         };
         check(Who::MacPrefix(vec![0x52, 0x54]), "other.efi");
         check(Who::MacPrefix(vec![0x52, 0x55]), "snponly.efi");
         check(Who::Uuid("12345678-9abc-def0-0102-030405060708".parse().unwrap()), "other.efi");
         check(Who::Uuid("12345678-9abc-def0-0102-030405060709".parse().unwrap()), "snponly.efi");
+    }
+
+    #[test]
+    fn a_rom_that_is_an_ipxe_can_be_given_another_program_than_our_script() {
+        use crate::fleet::Who;
+        let (_, bytes) = capture("bios-ipxe-rom-2025.pcap").remove(0);
+        let facts = facts(&Request::parse(&bytes).unwrap(), arrival(Port::Server), OURS).unwrap();
+        let mut site = site("hold");
+        for (for_ipxe, expected) in
+            [(false, "http://10.77.0.2/ipxe?mac=52-54-00-aa-00-01"), (true, "52-54-00-aa-00-01/pxelinux.0")]
+        {
+            let who = Who::MacPrefix(facts.mac.0.to_vec());
+            site.overrides = vec![Override { who, program: Program("pxelinux.0".into()), for_ipxe }];
+            let boot = Boot::of(&facts, &Verdict::SanBoot("live".parse().unwrap()), &site, Form::Offer).unwrap();
+            assert_eq!(boot.file, expected);
+        }
     }
 
     #[test]
@@ -416,17 +434,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_reply_is_the_requests_own_and_never_gives_an_address(xid: u32, flags: u16, uuid: [u8; 17], mac: [u8; 5], port: bool) {
-            let mut bytes = message(if port { 3 } else { 1 }, &[(60, b"PXEClient:Arch:00007"), (97, &uuid)]);
+        fn a_reply_is_the_requests_own_and_never_gives_an_address(
+            xid: u32, flags: u16, uuid: [u8; 17], mac: [u8; 5], port: bool, architecture: u16, ipxe: bool, http: bool, leave: bool,
+        ) {
+            let class: &[u8] = if http { b"HTTPClient" } else { b"PXEClient" };
+            let mut options: Vec<(u8, &[u8])> = vec![(60, class), (97, &uuid)];
+            let architecture = architecture.to_be_bytes();
+            options.push((93, &architecture));
+            options.extend(ipxe.then_some((77, &b"iPXE"[..])));
+            let mut bytes = message(if port { 3 } else { 1 }, &options);
             bytes[4..8].copy_from_slice(&xid.to_be_bytes());
             bytes[10..12].copy_from_slice(&flags.to_be_bytes());
             bytes[29..34].copy_from_slice(&mac);
             let port = if port { Port::Proxy } else { Port::Server };
-            let offer = offer(&bytes, port, &Verdict::Chainload(Program("p".into()))).unwrap();
+            let verdict = if leave { Verdict::LocalDisk(Why::InstallDone) } else { Verdict::Chainload(Program("p".into())) };
+            let offer = offer(&bytes, port, &verdict).unwrap();
             prop_assert_eq!((offer.xid(), u16::from(offer.flags())), (xid, flags));
             prop_assert_eq!(offer.chaddr(), &bytes[28..34]);
             prop_assert_eq!(offer.yiaddr(), Ipv4Addr::UNSPECIFIED);
-            prop_assert!(offer.opts().contains(dhcproto::v4::OptionCode::ClientMachineIdentifier));
+            let given = offer.opts().get(dhcproto::v4::OptionCode::ClientMachineIdentifier);
+            prop_assert_eq!(given, Some(&DhcpOption::ClientMachineIdentifier(uuid.to_vec())));
+            prop_assert!(!offer.opts().contains(dhcproto::v4::OptionCode::AddressLeaseTime));
         }
     }
 }

@@ -50,6 +50,9 @@ impl<'a> Request<'a> {
         if header[236..240] != COOKIE {
             return Err(Drop::BadHeader);
         }
+        if ![12, 24].into_iter().all(|at| is_nobodys_or_a_hosts(&header[at..at + 4])) {
+            return Err(Drop::BadHeader);
+        }
         let mac = match (header[1], header[2]) {
             (1, 6) => header[28..34].try_into().map(Mac).map_err(|_| Drop::Truncated)?,
             _ => return Err(Drop::NoAddress),
@@ -167,6 +170,12 @@ pub fn sub_options(mut field: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
+/// Says whether an address is none, or one that a single machine can have: a client or a relay that claims to be
+/// everybody would have us answer everybody.
+fn is_nobodys_or_a_hosts(octets: &[u8]) -> bool {
+    matches!(octets, [0, 0, 0, 0] | [1..=126 | 128..=223, ..])
+}
+
 /// Walks an options field to its end mark (or its end: some ROMs leave the mark out).
 fn walk<'a>(mut field: &'a [u8], into: &mut Vec<(u8, &'a [u8])>) -> Result<(), Drop> {
     loop {
@@ -280,6 +289,10 @@ pub mod tests {
         check(&|bytes| bytes[2] = 16, Drop::NoAddress);
         check(&|bytes| bytes[2] = 255, Drop::NoAddress);
         check(&|bytes| bytes[28] = 1, Drop::NoAddress);
+        for address in [[255; 4], [224, 0, 0, 1], [127, 0, 0, 1], [0, 0, 0, 1], [240, 0, 0, 1]] {
+            check(&|bytes| bytes[24..28].copy_from_slice(&address), Drop::BadHeader);
+            check(&|bytes| bytes[12..16].copy_from_slice(&address), Drop::BadHeader);
+        }
         check(&|bytes| bytes.truncate(239), Drop::Truncated);
         check(&|bytes| bytes.truncate(HEADER), Drop::NotARequest);
         check(&|bytes| bytes[241] = 200, Drop::Truncated);

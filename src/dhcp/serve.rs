@@ -4,7 +4,7 @@ mod desk;
 mod leases_file;
 mod sockets;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -145,6 +145,7 @@ pub fn spawn(
         runtime,
         settings,
         server,
+        here: own_addresses()?,
         enrolling: Arc::new(Semaphore::new(ENROLLING)),
         told: HashMap::new(),
         learned: Learned::default(),
@@ -156,6 +157,12 @@ pub fn spawn(
     let responder = Responder { links, desk, waited, wake };
     let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || responder.run(&stop))?;
     Ok(Service { thread, progress: Progress(progress) })
+}
+
+/// Lists the IPv4 addresses of this host, of all its interfaces.
+fn own_addresses() -> io::Result<HashSet<Ipv4Addr>> {
+    let found = nix::ifaddrs::getifaddrs()?;
+    Ok(found.filter_map(|found| Some(found.address?.as_sockaddr_in()?.ip())).collect())
 }
 
 /// Warns where the kernel will not keep as many neighbours as there may be machines: beyond this many it can

@@ -255,6 +255,7 @@ impl Scope {
         } else if let Some(uuid) = request.option(97) {
             writer.option(97, &uuid);
         }
+        echo_client(request, writer);
         for (code, value) in self.options.iter().filter(|(code, _)| is_wanted(*code)) {
             writer.option(*code, value);
         }
@@ -271,7 +272,8 @@ impl Scope {
             return To::Address(SocketAddrV4::new(request.giaddr(), SERVER));
         }
         match (request.ciaddr().is_unspecified(), self.is_near(context)) {
-            (true, _) if request.flags() & BROADCAST != 0 => To::Everybody,
+            // An INFORM without an address to answer to (RFC 2131 4.3.5 wants one) is heard by its card at least.
+            (true, _) if request.flags() & BROADCAST != 0 || address.is_unspecified() => To::Everybody,
             (true, _) | (false, true) => To::Card { mac: request.mac, address },
             (false, false) => To::Address(SocketAddrV4::new(request.ciaddr(), EVERYBODY.port())),
         }
@@ -288,11 +290,22 @@ fn client(request: &Request<'_>) -> Client {
     }
 }
 
+/// Gives a client its identifier back, by which it may know its own answers (RFC 6842 3).
+fn echo_client(request: &Request<'_>, writer: &mut Writer) {
+    if let Some(id) = request.option(61) {
+        writer.option(61, &id);
+    }
+}
+
 /// Writes a NAK. A relay is told to broadcast it, since the client's address is not its own (RFC 2131 4.3.2).
 fn refuse(request: &Request<'_>, context: &Context<'_>) -> Reply {
     let nobody = Addresses::of_server(Ipv4Addr::UNSPECIFIED);
     let mut writer = Writer::reply(request, MessageType::Nak, nobody);
     writer.address(54, context.ours);
+    if let Some(uuid) = request.option(97) {
+        writer.option(97, &uuid);
+    }
+    echo_client(request, &mut writer);
     if request.giaddr().is_unspecified() {
         return Reply { message: writer.finish(request), to: To::Everybody };
     }

@@ -45,6 +45,14 @@ pub struct HostSpec {
     pub local_disk: Option<LocalDisk>,
 }
 
+impl Host {
+    /// Names the instance to cloud-init: another install of the same machine is another one, so that it runs again.
+    pub fn instance(&self) -> String {
+        let first = self.status.install.as_ref().and_then(|install| install.first_offer);
+        format!("{}-{}", self.metadata.uid, first.map_or(0, Timestamp::as_second))
+    }
+}
+
 impl HostSpec {
     /// Wishes for nothing but the local disk.
     pub fn for_mac(mac: Mac) -> Self {
@@ -133,6 +141,9 @@ pub struct Bmc {
     pub username: String,
     #[serde(default)]
     pub password: Secret,
+    /// Says that the controller's certificate may be anybody's: most make their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_certificate_verification: bool,
 }
 
 /// Holds a secret. It is written in full to the store only; `Debug` and the API show that there is one.

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Meta, Name};
+use super::{Meta, Name};
 
 /// Is an ISO that hosts can boot (kind ISCSICdrom).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct ImageSpec {
     /// Says how a machine boots the image.
     #[serde(default)]
     pub method: Method,
-    /// Is what `method: chain` goes to.
+    /// Is what `method: chain` goes to; where the ISO is that `method: http` boots, if it has no file here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// Holds kernel arguments that every boot of the image gets, beside those in its own menus.
@@ -72,6 +72,13 @@ impl ImageSpec {
     }
 }
 
+impl ImageSpec {
+    /// Says whether the ISO is booted from a URL elsewhere, and no file of it is here.
+    pub fn is_elsewhere(&self) -> bool {
+        self.method == Method::Http && self.iso_file.is_empty() && self.url.is_some()
+    }
+}
+
 /// Says how a machine boots an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -108,28 +115,12 @@ pub enum Delivery {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttachAs {
-    /// As what the machine's firmware boots it as: a CD-ROM wherever that boots, for installers look for one.
+    /// As a CD-ROM. No firmware needs a disk: iPXE takes one that holds an ISO 9660 volume for a CD-ROM, under
+    /// BIOS and UEFI alike, and leaves its partition tables alone (seen with the programs of 2025-05).
     #[default]
-    Auto,
     Cdrom,
-    /// As a read-only disk, for hybrid images whose El Torito entry iPXE cannot boot.
+    /// As a read-only disk of 512-byte blocks, for initiators that are not iPXE, and kernels without a CD-ROM's driver.
     Disk,
-}
-
-impl Image {
-    /// Says whether firmware of an architecture is to find the image as a disk. A firmware that is not known
-    /// counts as one that boots the CD-ROM.
-    pub fn is_attached_as_disk(&self, firmware: Option<Architecture>) -> bool {
-        match self.spec.attach_as {
-            AttachAs::Disk => true,
-            AttachAs::Cdrom => false,
-            AttachAs::Auto => {
-                let (cdrom, disk) = (self.status.boots.unwrap_or_default(), self.status.boots_as_disk);
-                let of = |boots: Firmwares| firmware.map(|firmware| boots.holds(firmware));
-                of(cdrom) == Some(false) && of(disk.unwrap_or_default()) == Some(true)
-            }
-        }
-    }
 }
 
 /// Is an external iSCSI target that serves an image in our stead.
@@ -164,8 +155,6 @@ pub struct ImageStatus {
     pub volume_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boots: Option<Firmwares>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub boots_as_disk: Option<Firmwares>,
     /// Names what the image holds, in its makers' words.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub distribution: String,
@@ -186,21 +175,11 @@ pub struct KernelFiles {
     pub arguments: String,
 }
 
-/// Says which firmware boots an image: as a CD-ROM by its El Torito catalogue, or as a disk by its boot record.
+/// Says which firmware boots an image by its El Torito catalogue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firmwares {
     pub bios: bool,
     pub uefi: bool,
-}
-
-impl Firmwares {
-    /// Says whether firmware of an architecture is among them.
-    pub fn holds(self, firmware: Architecture) -> bool {
-        match firmware.is_uefi() {
-            true => self.uefi,
-            false => self.bios,
-        }
-    }
 }
 
 fn yes() -> bool {
@@ -209,33 +188,4 @@ fn yes() -> bool {
 
 fn iscsi_port() -> u16 {
     3260
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_is_a_disk_only_where_the_firmware_boots_no_other() {
-        let image = |attach_as, cdrom: (bool, bool), disk: (bool, bool)| {
-            let of = |(bios, uefi)| Some(Firmwares { bios, uefi });
-            let spec = ImageSpec { attach_as, ..ImageSpec::of_file("a.iso") };
-            let status = ImageStatus { boots: of(cdrom), boots_as_disk: of(disk), ..ImageStatus::default() };
-            Image { metadata: Meta::named("a".parse().unwrap(), None), spec, status }
-        };
-        let (bios, uefi) = (Some(Architecture::BIOS), Some(Architecture::X64_UEFI));
-        // Debian's memtest86+: a floppy disk's image for the BIOS, which iPXE does not emulate.
-        let memtest = |how| image(how, (false, true), (true, true));
-        for (image, firmware, disk) in [
-            (memtest(AttachAs::Auto), bios, true),
-            (memtest(AttachAs::Auto), uefi, false),
-            (memtest(AttachAs::Auto), None, false),
-            (memtest(AttachAs::Cdrom), bios, false),
-            (memtest(AttachAs::Disk), uefi, true),
-            (image(AttachAs::Auto, (true, true), (true, true)), bios, false),
-            (image(AttachAs::Auto, (false, false), (false, false)), uefi, false),
-        ] {
-            assert_eq!(image.is_attached_as_disk(firmware), disk, "{:?} {firmware:?}", image.spec.attach_as);
-        }
-    }
 }

@@ -2,6 +2,7 @@
 //! Nothing in this folder touches the world; times arrive as arguments.
 
 mod architecture;
+mod bmc;
 mod boot_config;
 mod chap;
 mod host;
@@ -18,6 +19,7 @@ mod who;
 mod words;
 
 pub use architecture::Architecture;
+pub use bmc::{BadBmcAddress, BmcAddress, Speaks};
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
 pub use chap::Chap;
 pub use host::{Bmc, BootMode, Boots, Host, HostSpec, HostStatus, Install, LocalDisk, Phase, Secret};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Boots, Host, Image, ImageSpec, Key, Method, Name};
+use super::{BmcAddress, Boots, Host, Image, ImageSpec, Key, Method, Name};
 
 /// Says which field breaks a rule, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,9 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
     }
     if let (Some(other), Some(ip)) = (found.same_ip, spec.ip) {
         return invalid("spec.ip", format!("{ip} is already that of {other}"));
+    }
+    if let Some(Err(error)) = spec.bmc.as_ref().map(|bmc| bmc.address.parse::<BmcAddress>()) {
+        return invalid("spec.bmc.address", error.to_string());
     }
     if let Some((field, wrong)) = spec.chap.as_ref().and_then(|chap| chap.check().err()) {
         return Err(Invalid { field: format!("spec.chap.{field}").into(), message: wrong.to_owned() });
@@ -94,6 +97,13 @@ pub fn check_image(spec: &ImageSpec, missing_config: Option<&Name>) -> Result<()
         return match known {
             true => Ok(()),
             false => invalid("spec.url", "method chain goes to a URL: http://, https:// or tftp://".into()),
+        };
+    }
+    if spec.is_elsewhere() {
+        let url = spec.url.as_deref().unwrap_or_default();
+        return match ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            true => Ok(()),
+            false => invalid("spec.url", "an ISO elsewhere is at a URL: http:// or https://".into()),
         };
     }
     if spec.iso_file.is_empty() && spec.portal.is_none() {

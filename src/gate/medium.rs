@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::boot::{Facts, Stage, Verdict, Why};
 use crate::event::Event;
 use crate::fleet::lifecycle::Change as Life;
@@ -40,9 +42,25 @@ impl Gate {
         let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
         let state = self.store.glance();
         let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
-        let url = config_url(&self.site_at(at), self.token(Some(host)), config);
-        let wishes = iso::wishes(image, Some(host), config, &url);
+        let site = self.site_at(at);
+        let url = config_url(&site, self.token(Some(host)), config);
+        let mut wishes = iso::wishes(image, Some(host), config, &url);
+        site.fill(&mut wishes.edit.append, &image.metadata.name, host.spec.boot_mac_address);
         self.media.view(image, wishes)
+    }
+
+    /// Makes the NoCloud seed of a host's config; none where that is no cloud-init.
+    ///
+    /// # Errors
+    /// The files do not fit a seed.
+    pub fn seed_of(&self, host: &Host) -> Result<Option<Bytes>, iso::CannotCompose> {
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
+        let is_seeds = |name: &String| iso::SEED_FILES.contains(&name.as_str());
+        let files = config.spec.data.iter().filter(|(name, _)| is_seeds(name));
+        let files = files.map(|(name, text)| (name.clone(), text.clone())).collect();
+        iso::seed(host.metadata.name.as_str(), &host.instance(), &files).map(Some)
     }
 
     /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
@@ -50,11 +68,7 @@ impl Gate {
     /// # Errors
     /// The files do not fit a seed.
     pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
-        let state = self.store.glance();
-        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
-        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
-        let seed = iso::seed(host.metadata.name.as_str(), &host.metadata.uid, &config.spec.data)?;
-        Ok(Some(Arc::new(iso::Memory(seed))))
+        Ok(self.seed_of(host)?.map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::Memory(seed)) }))
     }
 
     /// Gives what a host proves itself with over iSCSI: its own, or the site's.

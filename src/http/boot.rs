@@ -6,7 +6,7 @@ use std::str::FromStr;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
-use crate::boot::{self, Drop, Facts, Firmware, Form, Loading, Stage, Verdict, Why};
+use crate::boot::{Drop, Facts, Firmware, Form, Loading, Stage, Verdict, Why};
 use crate::event::Protocol;
 use crate::fleet::{Architecture, Mac};
 use crate::gate::Ruling;
@@ -114,9 +114,9 @@ pub fn local(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
 }
 
 /// Answers `/boot.ipxe`: the script that comes back with what iPXE knows of its machine.
-pub fn hook(shared: &Shared) -> Reply {
+pub fn hook(shared: &Shared, peer: &Peer) -> Reply {
     shared.gate.counters.answer(Protocol::Http);
-    text(StatusCode::OK, boot::hook(&shared.gate.site))
+    text(StatusCode::OK, shared.gate.hook(peer.local))
 }
 
 /// Answers `/boot/{mac}/{program}` for firmware that loads over HTTP, and iPXE's question beside it.

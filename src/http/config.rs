@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::boot::{Facts, Proof, Stage, Why};
 use crate::event::{Event, Protocol};
 use crate::fleet::{BootConfig, Format, Host};
+use crate::iso;
 use crate::store::Error;
 
 use super::reply::{self, Reply, bytes, text};
@@ -60,22 +61,30 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str) -> R
         Ok(found) => found,
         Err(why) => return sent_away(shared, &facts, why),
     };
+    if file == "seed.iso" {
+        return seed(shared, &host);
+    }
     let given = config.spec.data.get(file).cloned();
     match (file, given) {
         (_, Some(content)) => text(StatusCode::OK, content),
-        ("meta-data", None) => text(StatusCode::OK, meta_data(&host)),
+        ("meta-data", None) => text(StatusCode::OK, iso::meta_data(host.metadata.name.as_str(), &host.instance())),
         // A 404 here costs the machine ten seconds of retries (boot-facts 24).
         ("vendor-data", None) => text(StatusCode::OK, ""),
         _ => text(StatusCode::NOT_FOUND, "the config has no such file\n"),
     }
 }
 
-/// Names the instance: another install of the same machine is another one, so that cloud-init runs again.
-fn meta_data(host: &Host) -> String {
-    let Host { metadata, status, .. } = host;
-    let first = status.install.as_ref().and_then(|install| install.first_offer);
-    let install = first.map_or(0, |first| first.as_second());
-    format!("instance-id: {}-{install}\nlocal-hostname: {}\n", metadata.uid, metadata.name)
+/// Answers with all of a host's NoCloud files, as the image that cloud-init looks for among its disks.
+pub fn seed(shared: &Shared, host: &Host) -> Reply {
+    let kind = HeaderValue::from_static("application/x-iso9660-image");
+    match shared.gate.seed_of(host) {
+        Ok(Some(seed)) => {
+            shared.gate.counters.answer(Protocol::Http);
+            bytes(StatusCode::OK, kind, seed)
+        }
+        Ok(None) => text(StatusCode::NOT_FOUND, "the host's config is no cloud-init\n"),
+        Err(error) => text(StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n")),
+    }
 }
 
 /// Answers `/get_ignition` as dynamic-ignition-coreos does: the machine's config with its name as a file;

@@ -23,11 +23,11 @@ const ENTRIES: usize = 10_000;
 /// Is what an install is asked for with; what is left out stays as the host has it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Wish {
-    image: Option<String>,
+pub struct Wish {
+    pub image: Option<String>,
     /// Left out with another image, the host takes no config; an empty text takes it away.
-    boot_config_ref: Option<String>,
-    boot_mode: Option<String>,
+    pub boot_config_ref: Option<String>,
+    pub boot_mode: Option<String>,
 }
 
 /// Asks for a new install, also where the image is the one that the host has.
@@ -39,9 +39,14 @@ pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> 
         false => serde_json::from_value(body::parse(body::media_type(&head.headers), &body)?)
             .map_err(|error| Status::bad_request(error.to_string()))?,
     };
+    Ok(reply::json(StatusCode::OK, &View(&begin(shared, key, &wish).await?)))
+}
+
+/// Begins a new install of what is wished, else of what the host has.
+pub async fn begin(shared: &Shared, key: &Key, wish: &Wish) -> Result<Object, Status> {
     let before = objects::find(shared, key)?;
     let object = objects::modify(shared, key, false, |value| {
-        express(&wish, value);
+        express(wish, value);
         Ok(())
     })
     .await?;
@@ -50,8 +55,7 @@ pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> 
     {
         return Err(Status::unfit("the host has no image: name one"));
     }
-    let object = again(shared, &before, object).await?;
-    Ok(reply::json(StatusCode::OK, &View(&object)))
+    again(shared, &before, object).await
 }
 
 fn express(wish: &Wish, host: &mut Value) {

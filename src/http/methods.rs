@@ -39,11 +39,13 @@ fn of(parts: &[&str]) -> Option<&'static str> {
         | ["api", "v1"]
         | ["api", "v1", "bootconfig" | "timeline"]
         | ["api", "v1", "ipxe", "boot" | "localboot"] => Some(READ),
+        ["api", "v1", "uploads", _] => Some("GET, HEAD, DELETE"),
         ["phone_home" | "phone-home"]
         | ["phone_home" | "phone-home", _]
         | ["api", "v1", "boot-complete"]
         // No ISO is named so: see admit.
         | ["api", "v1", "iscsi-cdroms", "upload"] => Some(ASK),
+        ["redfish", rest @ ..] => redfish(rest),
         ["api", "v1", "namespaces", _, plural, rest @ ..] => object(kind(plural)?, true, rest),
         ["api", "v1", plural, rest @ ..] => object(kind(plural)?, false, rest),
         _ => None,
@@ -52,6 +54,32 @@ fn of(parts: &[&str]) -> Option<&'static str> {
 
 fn kind(plural: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| kind.plural() == plural)
+}
+
+fn redfish(parts: &[&str]) -> Option<&'static str> {
+    match parts {
+        [] | ["v1"] | ["v1", "odata" | "$metadata" | "Systems" | "Managers" | "Chassis" | "SessionService"] => {
+            Some(READ)
+        }
+        ["v1", "SessionService", "Sessions"] => Some(COLLECTION),
+        ["v1", "SessionService", "Sessions", _] => Some("GET, HEAD, DELETE"),
+        ["v1", "Systems", _] | ["v1", "Systems" | "Managers", _, "VirtualMedia", "Cd"] => Some("GET, HEAD, PATCH"),
+        ["v1", "Managers" | "Chassis", _]
+        | ["v1", "Systems" | "Managers", _, "VirtualMedia"]
+        | ["v1", "Systems", _, "EthernetInterfaces"]
+        | ["v1", "Systems", _, "EthernetInterfaces", "1"] => Some(READ),
+        ["v1", "Systems", _, "Actions", "ComputerSystem.Reset"]
+        | [
+            "v1",
+            "Systems" | "Managers",
+            _,
+            "VirtualMedia",
+            "Cd",
+            "Actions",
+            "VirtualMedia.InsertMedia" | "VirtualMedia.EjectMedia",
+        ] => Some(ASK),
+        _ => None,
+    }
 }
 
 fn object(kind: Kind, in_namespace: bool, rest: &[&str]) -> Option<&'static str> {
@@ -63,7 +91,7 @@ fn object(kind: Kind, in_namespace: bool, rest: &[&str]) -> Option<&'static str>
         (kind, _) if kind.is_namespaced() != in_namespace => None,
         (_, [_]) => Some(ITEM),
         (Kind::BareMetalHost, [_, "install" | "medium" | "release" | "hold"]) => Some(ASK),
-        (Kind::BareMetalHost, [_, "timeline"]) | (Kind::IscsiCdrom, [_, "files"]) => Some(READ),
+        (Kind::BareMetalHost, [_, "timeline" | "seed"]) | (Kind::IscsiCdrom, [_, "files"]) => Some(READ),
         _ => None,
     }
 }

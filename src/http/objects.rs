@@ -17,7 +17,7 @@ use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
 use super::view::{ListMeta, View, restore};
-use super::{Shared, body, install, ownership};
+use super::{Shared, body, install, ownership, upload};
 
 /// Is how often a change that names no version is made anew on what another writer left.
 const TRIES: usize = 8;
@@ -106,7 +106,8 @@ async fn apply(shared: &Shared, key: &Key, wish: Value, options: &Options) -> Re
     if wish.pointer("/metadata/managedFields").is_some_and(|given| !given.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must not be given"));
     }
-    let version = wish.pointer("/metadata/resourceVersion").cloned();
+    let version =
+        wish.pointer("/metadata/resourceVersion").filter(|version| !version.is_null() && *version != "").cloned();
     let change = |value: &mut Value| {
         let time = now().to_string();
         ownership::apply(value, wish.clone(), manager, options.force, &time)
@@ -136,6 +137,9 @@ pub async fn delete(
     let version = precondition(&body::read(request.into_body()).await?)?;
     let change = Change::Delete { key: key.clone(), version };
     let gone = commit(shared, change, options.dry_run).await.map_err(|error| Status::of_store(&error, key))?;
+    if !options.dry_run {
+        upload::forget(shared, &gone).await;
+    }
     Ok(json(StatusCode::OK, &Status::deleted(key, &gone.meta().uid)))
 }
 
@@ -224,7 +228,8 @@ pub async fn modify(
         if object.key() != *key {
             return Err(Status::bad_request(format!("a patch cannot rename {key}")));
         }
-        let wanted = object.meta().resource_version;
+        // Who takes the version away asks for none in particular: kubectl does, after a `replace`.
+        let wanted = Some(object.meta().resource_version).filter(|version| *version > 0).unwrap_or(now);
         match put(shared, object, Some(&before), Expect::Present(Some(wanted)), dry_run).await {
             Err(status) if status.is_conflict() && wanted == now => conflict = Some(status),
             other => return other,

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 
 use crate::fleet::lifecycle::Change;
-use crate::fleet::{Key, Kind, Name};
+use crate::fleet::{Key, Kind, Name, Object};
 
 use super::boot::{self, Query};
 use super::options::Options;
@@ -14,7 +14,7 @@ use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
     Peer, Role, Serves, Shared, config, discovery, files, image, install, list, methods, metrics, objects, openapi,
-    upload, watch,
+    redfish, upload, watch,
 };
 
 /// Tells when the server is to stop.
@@ -46,6 +46,7 @@ pub async fn answer(
         (&Method::GET | &Method::HEAD, ["healthz" | "readyz" | "livez"]) => text(StatusCode::OK, "ok"),
         (&Method::GET | &Method::HEAD, ["metrics"]) => metrics::metrics(shared),
         (&Method::GET | &Method::HEAD, ["version"]) => discovery::version(),
+        (_, ["redfish", ..]) if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
         (_, ["api" | "apis" | "openapi", ..]) if serves == Serves::Everything => {
             let answered = match (shared.access.role(&peer, request.headers()), request.method()) {
                 (Role::Nobody, _) => Err(Status::unauthorized()),
@@ -96,7 +97,7 @@ async fn machines<B>(
             boot::script(shared, peer, &query(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["api", "v1", "ipxe", "localboot"]) => boot::local(shared, peer, &query()),
-        (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared),
+        (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared, peer),
         (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
             boot::beside(shared, peer, mac, file, peek).await
         }
@@ -143,6 +144,8 @@ async fn api(
         (&Method::GET | &Method::HEAD, ["openapi", "v3", "api", "v1"]) => return Ok(openapi::document()),
         (&Method::GET | &Method::HEAD, ["openapi", "v2"]) => return Ok(openapi::swagger()),
         (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
+        (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return upload::progress(shared, key).await,
+        (&Method::DELETE, ["api", "v1", "uploads", key]) => return upload::give_up(shared, key).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "timeline"]) => return install::timeline(shared, None).await,
         _ => {}
     }
@@ -174,23 +177,29 @@ async fn api(
         (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request, &options).await,
         (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request, &options).await,
         (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request, &options).await,
-        (method, [name, action]) if kind == Kind::BareMetalHost => {
-            let key = key(name)?;
-            match (method, *action) {
-                (&Method::POST, "install") => install::install(shared, &key, request).await,
-                (&Method::POST, "medium") => install::medium(shared, &key, request).await,
-                (&Method::POST, "release") => install::change(shared, &key, Change::Release).await,
-                (&Method::POST, "hold") => install::change(shared, &key, Change::Hold).await,
-                (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(&key)).await,
-                (_, "install" | "medium" | "release" | "hold" | "timeline") => Err(Status::method_not_allowed()),
-                _ => Err(Status::no_route()),
-            }
-        }
+        (_, [name, action]) if kind == Kind::BareMetalHost => act(shared, &key(name)?, action, request).await,
         (method, [name, "files"]) if kind == Kind::IscsiCdrom => {
             let peek = *method == Method::HEAD;
             files::files(shared, peer, &key(name)?, request.uri().query(), request.headers(), peek).await
         }
         (_, [] | [_]) => Err(Status::method_not_allowed()),
+        _ => Err(Status::no_route()),
+    }
+}
+
+/// Carries out what is asked of a host beyond its spec.
+async fn act(shared: &Shared, key: &Key, action: &str, request: Request<Incoming>) -> Result<Reply, Status> {
+    match (request.method(), action) {
+        (&Method::POST, "install") => install::install(shared, key, request).await,
+        (&Method::POST, "medium") => install::medium(shared, key, request).await,
+        (&Method::POST, "release") => install::change(shared, key, Change::Release).await,
+        (&Method::POST, "hold") => install::change(shared, key, Change::Hold).await,
+        (&Method::GET | &Method::HEAD, "seed") => match objects::find(shared, key)? {
+            Object::Host(host) => Ok(config::seed(shared, &host)),
+            Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
+        },
+        (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(key)).await,
+        (_, "install" | "medium" | "release" | "hold" | "timeline" | "seed") => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),
     }
 }

@@ -20,6 +20,7 @@ use crate::gate::Gate;
 
 use super::image::Memory;
 use super::list::Pages;
+use super::redfish::Sessions;
 use super::{Access, lane, routes};
 
 /// Bounds the connections; beyond it they wait in the kernel's backlog.
@@ -44,11 +45,12 @@ pub struct Shared {
     pub firmware_dir: PathBuf,
     pub access: Access,
     pub(super) pages: Pages,
+    pub(super) sessions: Sessions,
 }
 
 impl Shared {
     pub fn new(gate: Arc<Gate>, places: Places, firmware_dir: PathBuf, access: Access) -> Self {
-        Self { gate, places, firmware_dir, access, pages: Pages::default() }
+        Self { gate, places, firmware_dir, access, pages: Pages::default(), sessions: Sessions::default() }
     }
 }
 

@@ -120,6 +120,11 @@ impl Status {
         Self::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
     }
 
+    /// Says that somebody else was there first.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::CONFLICT, "Conflict", message)
+    }
+
     pub fn timeout(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::REQUEST_TIMEOUT, "Timeout", message)
     }
@@ -171,6 +176,11 @@ impl Status {
     /// Says whether another writer came first.
     pub fn is_conflict(&self) -> bool {
         self.code == StatusCode::CONFLICT.as_u16() && self.reason == Some("Conflict")
+    }
+
+    /// Gives the sentence that tells what to do.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     pub fn reply(&self) -> Reply {

@@ -1,133 +1,263 @@
-use std::path::{Path, PathBuf};
+//! Uploads of ISOs: a body that is the ISO, or a form with the ISO as a file in it.
+
+mod draft;
+
+use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
-use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
+use serde_json::json;
 
-use crate::fleet::{Image, ImageSpec, ImageStatus, Kind, Meta, Name, Object};
+use crate::fleet::{Image, ImageSpec, ImageStatus, Key, Kind, Meta, Name, Object};
 use crate::store::Expect;
 
+use super::multipart::{Event, Parser};
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::view::View;
 use super::{Shared, objects};
+use draft::Draft;
 
-/// Bounds an uploaded ISO: a two-layer Blu-ray disc holds less.
-const ISO_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Is how long an upload may stand still.
 const STALL: std::time::Duration = std::time::Duration::from_secs(60);
+/// Bounds a field of a form beside the file.
+const FIELD_BYTES: usize = 64 * 1024;
 
-/// Is what an upload says of its ISO, in the query.
-#[derive(Debug)]
+/// Is what an upload says of its ISO, in the query or in fields of its form.
+#[derive(Debug, Default)]
 struct Wish {
-    name: Name,
+    name: Option<Name>,
     description: String,
     boot_configs: Vec<Name>,
     sha256: Option<String>,
+    /// Names an upload that may be gone on with, and where it is now.
+    resume: Option<String>,
+    offset: u64,
 }
 
-/// Takes an ISO and makes an ISCSICdrom of it. Nothing of it stays where that fails.
+/// Takes an ISO and makes an ISCSICdrom of it. Nothing of it stays where that fails, but what came of an upload
+/// that can be gone on with.
 pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply, Status> {
-    let wish = wish(request.uri().query())?;
-    let key = crate::fleet::Key { kind: Kind::IscsiCdrom, namespace: None, name: wish.name.clone() };
-    if objects::find(shared, &key).is_ok() {
-        let exists = crate::store::Error::AlreadyExists(key.clone());
-        return Err(Status::of_store(&exists, &key));
+    let mut wish = Wish::of_query(request.uri().query())?;
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let parser = Parser::of(content_type);
+    if parser.is_none() {
+        // Before a long wait for nothing.
+        absent(shared, &wish)?;
     }
-    let isos = &shared.places.isos;
-    let failed = |error: std::io::Error| Status::internal(format!("{}: {error}", isos.display()));
-    tokio::fs::create_dir_all(isos).await.map_err(failed)?;
-    let mut draft = Draft(Some(isos.join(format!(".{}.{}.part", wish.name, uuid::Uuid::new_v4().simple()))));
-    let (digest, length) = receive(request.into_body(), draft.path()).await?;
+    let isos = shared.places.isos.clone();
+    tokio::fs::create_dir_all(&isos).await.map_err(|error| Status::internal(format!("{}: {error}", isos.display())))?;
+    let swept = isos.clone();
+    let now = std::time::SystemTime::now();
+    tokio::task::spawn_blocking(move || draft::sweep(&swept, now));
+    let made = match &wish.resume {
+        Some(key) => Draft::go_on(&isos, key, wish.offset).await,
+        None => Draft::new(&isos).await,
+    };
+    let mut draft = made.map_err(refused)?;
+    let parts = Parts { body: request.into_body() };
+    match parser {
+        Some(parser) => form(parts, parser, &mut wish, &mut draft).await?,
+        None => whole(parts, &mut draft).await?,
+    }
+    let key = absent(shared, &wish)?;
+    let (digest, length) = draft.finish().await.map_err(refused)?;
     if wish.sha256.as_ref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(&digest)) {
         return Err(Status::unfit(format!("the ISO's SHA-256 is {digest}, not the one given")));
     }
-    let file = format!("{}.iso", wish.name);
+    let file = format!("{}.iso", key.name);
     let place = isos.join(&file);
-    // A link fails where the file exists: another upload, or a file that somebody put there.
-    tokio::fs::hard_link(draft.path(), &place).await.map_err(failed)?;
-    draft.discard();
-    sync_directory(isos).await.map_err(failed)?;
-    let mut kept = Draft(Some(place));
+    link(draft.path(), &place).await?;
+    drop(draft);
+    let mut kept = Placed(Some(&place));
+    let failed = |error: std::io::Error| Status::internal(format!("{}: {error}", isos.display()));
+    tokio::fs::File::open(&isos).await.map_err(failed)?.sync_all().await.map_err(failed)?;
     // What was found out while the bytes went by is what is known of the file before it is looked at.
-    let image = image(wish, file, digest, length);
+    let image = image(wish, key.name, file, digest, length);
     let object = objects::put(shared, image.clone(), Some(&image), Expect::Absent, false).await?;
     kept.0 = None;
     Ok(json(StatusCode::CREATED, &View(&object)))
 }
 
-fn wish(query: Option<&str>) -> Result<Wish, Status> {
-    let (mut name, mut description, mut boot_configs, mut sha256) = (None, String::new(), Vec::new(), None);
-    let bad = |error: crate::fleet::BadName| Status::bad_request(error.to_string());
-    for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match key.as_ref() {
-            "name" => name = Some(value.parse().map_err(bad)?),
-            "description" => description = value.into_owned(),
-            "sha256" => sha256 = Some(value.into_owned()),
-            "bootConfig" => boot_configs.push(value.parse().map_err(bad)?),
+/// Says where an upload that broke off goes on.
+pub async fn progress(shared: &Shared, key: &str) -> Result<Reply, Status> {
+    let offset = Draft::length_of(&shared.places.isos, checked(key)?).await;
+    Ok(json(StatusCode::OK, &json!({"kind": "Upload", "apiVersion": "v1", "offset": offset})))
+}
+
+/// Takes away what came of an upload that nobody will go on with.
+pub async fn give_up(shared: &Shared, key: &str) -> Result<Reply, Status> {
+    let gone = Draft::give_up(&shared.places.isos, checked(key)?).await;
+    gone.map_err(|error| Status::internal(error.to_string()))?;
+    Ok(json(StatusCode::OK, &json!({"kind": "Upload", "apiVersion": "v1", "offset": 0})))
+}
+
+fn checked(key: &str) -> Result<&str, Status> {
+    let is_key = (16..=64).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_key.then_some(key).ok_or_else(|| Status::bad_request("an upload is named by 16 to 64 hexadecimal digits"))
+}
+
+/// Takes away the file of an image that was uploaded, once nothing names it any more. Who has it open reads on.
+pub async fn forget(shared: &Shared, gone: &Object) {
+    let Object::Image(image) = gone else { return };
+    let (file, name) = (&image.spec.iso_file, &image.metadata.name);
+    let is_upload = image.status.sha256.is_some() && *file == format!("{name}.iso");
+    let named = shared.gate.store.glance().images().any(|other| other.spec.iso_file == *file);
+    if !is_upload || named {
+        return;
+    }
+    if let Err(error) = tokio::fs::remove_file(shared.places.iso(file)).await {
+        tracing::warn!(file, %error, "an uploaded ISO could not be removed");
+    }
+}
+
+impl Wish {
+    fn of_query(query: Option<&str>) -> Result<Self, Status> {
+        let mut wish = Self::default();
+        for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            wish.take(&key, value.into_owned())?;
+        }
+        Ok(wish)
+    }
+
+    fn take(&mut self, field: &str, value: String) -> Result<(), Status> {
+        let name = |text: &str| text.trim().parse::<Name>().map_err(|error| Status::bad_request(error.to_string()));
+        match field {
+            "name" => self.name = Some(name(&value)?),
+            "description" => self.description = value,
+            "sha256" => self.sha256 = Some(value.trim().to_owned()),
+            "bootConfig" => self.boot_configs.push(name(&value)?),
+            "resume" => self.resume = Some(checked(&value)?.to_owned()),
+            "offset" => {
+                self.offset = value.parse().map_err(|_| Status::bad_request("offset: a number of bytes"))?;
+            }
             _ => {}
         }
+        Ok(())
     }
-    let name = name.ok_or_else(|| Status::bad_request("name the ISO: ?name=NAME"))?;
-    Ok(Wish { name, description, boot_configs, sha256 })
 }
 
-fn image(wish: Wish, iso_file: String, digest: String, length: u64) -> Object {
-    let spec =
-        ImageSpec { description: wish.description, boot_configs: wish.boot_configs, ..ImageSpec::of_file(iso_file) };
-    let status = ImageStatus { sha256: Some(digest), size_bytes: Some(length), ..ImageStatus::default() };
-    Object::Image(Arc::new(Image { metadata: Meta::named(wish.name, None), spec, status }))
+/// Gives the key of the object to be, which must not be there yet.
+fn absent(shared: &Shared, wish: &Wish) -> Result<Key, Status> {
+    let name =
+        wish.name.clone().ok_or_else(|| Status::bad_request("name the ISO: ?name=NAME, or a field of the form"))?;
+    let key = Key { kind: Kind::IscsiCdrom, namespace: None, name };
+    match objects::find(shared, &key) {
+        Ok(_) => Err(Status::of_store(&crate::store::Error::AlreadyExists(key.clone()), &key)),
+        Err(_) => Ok(key),
+    }
 }
 
-/// Writes a body to a new file, durably, and gives its SHA-256 and its length in bytes.
-async fn receive(mut body: Incoming, path: &Path) -> Result<(String, u64), Status> {
-    let failed = |error: std::io::Error| Status::internal(format!("the ISO could not be written: {error}"));
-    let mut file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(path).await.map_err(failed)?;
-    let (mut digest, mut length) = (Sha256::new(), 0u64);
-    loop {
-        let frame = tokio::time::timeout(STALL, body.frame()).await;
-        let frame = frame.map_err(|_| Status::timeout("the upload stood still"))?;
-        let Some(frame) = frame else { break };
-        let frame = frame.map_err(|error| Status::bad_request(format!("the upload broke off: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len() as u64;
-        if length > ISO_BYTES {
-            return Err(Status::bad_request(format!("the ISO is larger than {ISO_BYTES} bytes")));
+/// Is a body that comes in parts, and must not stand still.
+struct Parts {
+    body: Incoming,
+}
+
+impl Parts {
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            let frame = tokio::time::timeout(STALL, self.body.frame()).await;
+            let Some(frame) = frame.map_err(|_| Status::timeout("the upload stood still"))? else { return Ok(None) };
+            let frame = frame.map_err(|error| Status::bad_request(format!("the upload broke off: {error}")))?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
         }
-        digest.update(&data);
-        file.write_all(&data).await.map_err(failed)?;
     }
-    file.flush().await.map_err(failed)?;
-    file.sync_all().await.map_err(failed)?;
-    Ok((digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), length))
 }
 
-async fn sync_directory(path: &Path) -> std::io::Result<()> {
-    tokio::fs::File::open(path).await?.sync_all().await
+async fn whole(mut parts: Parts, draft: &mut Draft) -> Result<(), Status> {
+    while let Some(data) = parts.next().await? {
+        draft.write(&data).await.map_err(refused)?;
+    }
+    Ok(())
 }
 
-/// Is a file that goes when its upload fails.
-struct Draft(Option<PathBuf>);
+/// Is the part of a form that is being read.
+enum Reading {
+    Nothing,
+    File,
+    Field(String, Vec<u8>),
+}
 
-impl Draft {
-    fn path(&self) -> &Path {
-        self.0.as_deref().unwrap_or(Path::new(""))
+/// Reads a form: fields that say something of the ISO, in any order, and one file.
+async fn form(mut parts: Parts, mut parser: Parser, wish: &mut Wish, draft: &mut Draft) -> Result<(), Status> {
+    let (mut reading, mut files) = (Reading::Nothing, 0);
+    loop {
+        let Some(event) = parser.next().map_err(|error| Status::bad_request(format!("the form: {error}")))? else {
+            let data = parts.next().await?;
+            parser.push(&data.ok_or_else(|| Status::bad_request("the upload broke off: the form does not end"))?);
+            continue;
+        };
+        if let Event::Data(data) = &event {
+            match &mut reading {
+                Reading::Nothing => {}
+                Reading::File => draft.write(data).await.map_err(refused)?,
+                Reading::Field(name, value) if value.len() + data.len() > FIELD_BYTES => {
+                    return Err(Status::bad_request(format!("the field {name} is longer than {FIELD_BYTES} bytes")));
+                }
+                Reading::Field(_, value) => value.extend_from_slice(data),
+            }
+            continue;
+        }
+        if let Reading::Field(name, value) = std::mem::replace(&mut reading, Reading::Nothing) {
+            wish.take(&name, String::from_utf8_lossy(&value).into_owned())?;
+        }
+        match event {
+            Event::Part { is_file: true, .. } => {
+                files += 1;
+                reading = Reading::File;
+            }
+            Event::Part { name, .. } => reading = Reading::Field(name, Vec::new()),
+            Event::Data(_) => {}
+            Event::End if files == 1 => return Ok(()),
+            Event::End => return Err(Status::bad_request(format!("the form has {files} files: send the ISO as one"))),
+        }
+        if files > 1 {
+            return Err(Status::bad_request("the form has more than one file: send the ISO as one"));
+        }
     }
+}
 
-    fn discard(&mut self) {
-        if let Some(path) = self.0.take()
-            && let Err(error) = std::fs::remove_file(&path)
+async fn link(draft: &Path, place: &Path) -> Result<(), Status> {
+    // A link fails where the file exists: another upload, or a file that somebody put there.
+    tokio::fs::hard_link(draft, place).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Status::unfit(format!(
+            "{} is there already, and no upload's: name it in an ISCSICdrom's isoFile",
+            place.display()
+        )),
+        _ => Status::internal(format!("{}: {error}", place.display())),
+    })
+}
+
+/// Is a file in its place that goes where its object cannot be made.
+struct Placed<'a>(Option<&'a Path>);
+
+impl Drop for Placed<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0
+            && let Err(error) = std::fs::remove_file(path)
         {
             tracing::warn!(path = %path.display(), %error, "an upload's file could not be removed");
         }
     }
 }
 
-impl Drop for Draft {
-    fn drop(&mut self) {
-        self.discard();
+fn image(wish: Wish, name: Name, iso_file: String, digest: String, length: u64) -> Object {
+    let spec =
+        ImageSpec { description: wish.description, boot_configs: wish.boot_configs, ..ImageSpec::of_file(iso_file) };
+    let status = ImageStatus { sha256: Some(digest), size_bytes: Some(length), ..ImageStatus::default() };
+    Object::Image(Arc::new(Image { metadata: Meta::named(name, None), spec, status }))
+}
+
+fn refused(error: draft::Error) -> Status {
+    match error {
+        draft::Error::File { .. } => Status::internal(format!("the ISO could not be written: {error}")),
+        draft::Error::UnderWay | draft::Error::Offset { .. } => Status::conflict(error.to_string()),
+        draft::Error::TooLarge => Status::bad_request(error.to_string()),
     }
 }

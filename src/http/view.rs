@@ -116,7 +116,9 @@ mod tests {
     #[test]
     fn a_secret_is_never_read_and_survives_being_written_back() {
         let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
-        spec.bmc = Some(Bmc { address: "b".into(), username: "u".into(), password: Secret("hunter2".into()) });
+        let password = Secret("hunter2".into());
+        spec.bmc =
+            Some(Bmc { address: "b".into(), username: "u".into(), password, disable_certificate_verification: false });
         spec.chap = Some(Chap {
             username: "n".into(),
             secret: Secret("a-secret-of-n".into()),

@@ -4,14 +4,12 @@
 use super::descriptor::SECTOR;
 use super::number::{le32, le64};
 use super::{CannotCompose, Draft, ReadAt};
-use crate::fleet::Firmwares;
 
 const BLOCK: u64 = 512;
 const MBR_ENTRIES: [u64; 4] = [446, 462, 478, 494];
 const GPT_ENTRIES_MAX: u32 = 256;
 /// Is the cylinder of isohybrid's geometry (64 heads, 32 sectors): a BIOS may refuse a disk that ends elsewhere.
 const CYLINDER: u64 = 1024 * 1024;
-const EFI_SYSTEM_MBR: u8 = 0xef;
 const EFI_SYSTEM: [u8; 16] =
     [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
 
@@ -20,10 +18,6 @@ const EFI_SYSTEM: [u8; 16] =
 pub struct Hybrid {
     pub mbr: bool,
     pub gpt: bool,
-    /// Says whether the MBR has a program, which a BIOS runs.
-    pub code: bool,
-    /// Says whether one of the partitions is told to be an EFI system partition.
-    pub efi_system: bool,
 }
 
 type Result<T, E = CannotCompose> = std::result::Result<T, E>;
@@ -36,16 +30,8 @@ impl Hybrid {
     pub fn read(image: &dyn ReadAt) -> std::io::Result<Self> {
         let mut head = [0; 1024];
         image.read_at(0, &mut head)?;
-        let used = |at: &&u64| le32(&head, **at as usize + 12) != Some(0);
-        let mbr = MBR_ENTRIES.iter().any(|at| used(&at)) && head[510..512] == [0x55, 0xaa];
-        let efi_system = mbr && MBR_ENTRIES.iter().filter(used).any(|at| head[*at as usize + 4] == EFI_SYSTEM_MBR);
-        let gpt = head.get(512..520) == Some(b"EFI PART");
-        Ok(Self { mbr, gpt, code: mbr && head[..440].iter().any(|byte| *byte != 0), efi_system })
-    }
-
-    /// Says which firmware boots the image as a disk: a BIOS by the MBR's program, UEFI by a system partition.
-    pub fn firmwares(self) -> Firmwares {
-        Firmwares { bios: self.code, uefi: self.efi_system }
+        let used = MBR_ENTRIES.iter().any(|at| le32(&head, *at as usize + 12) != Some(0));
+        Ok(Self { mbr: used && head[510..512] == [0x55, 0xaa], gpt: head.get(512..520) == Some(b"EFI PART") })
     }
 
     /// Brings the tables in step with an image that has grown from a length.
@@ -78,7 +64,7 @@ fn grow_mbr(draft: &mut Draft<'_>, from: u64, length: u64) -> Result<()> {
         let kind = head[at as usize + 4];
         let end = (u64::from(start) + u64::from(count)) * BLOCK;
         let ends_with_the_image = count != 0 && end + CYLINDER > from;
-        if kind == EFI_SYSTEM_MBR || !ends_with_the_image {
+        if kind == 0xef || !ends_with_the_image {
             continue;
         }
         let count = u32::try_from(length / BLOCK - u64::from(start)).unwrap_or(u32::MAX);

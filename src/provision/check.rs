@@ -1,6 +1,8 @@
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::fleet::{BootConfigSpec, Format};
+
+use super::{cloud_config, ignition};
 
 /// Says what is wrong with a config: which field of the object, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,18 +11,21 @@ pub struct Fault {
     pub message: String,
 }
 
-/// Checks that a config's files are what its format asks for.
+/// Checks that a config's files are what its format asks for, and gives what is no fault but worth a word.
 ///
 /// # Errors
 /// The first file that is not, with the line or the JSON pointer.
-pub fn check(spec: &BootConfigSpec) -> Result<(), Fault> {
+pub fn check(spec: &BootConfigSpec) -> Result<Vec<String>, Fault> {
     if spec.data.is_empty() {
         let message = format!("no file: put the config under {:?}", spec.format.main_file());
         return Err(Fault { field: "spec.data".into(), message });
     }
+    let mut notes = Vec::new();
     for (name, text) in &spec.data {
         let checked = match (spec.format, name.as_str()) {
-            (Format::Ignition, name) if name.ends_with(".ign") || spec.data.len() == 1 => ignition(text),
+            (Format::Ignition, name) if name.ends_with(".ign") || spec.data.len() == 1 => {
+                ignition::check(text).map(|unused| notes.extend(unused.iter().map(|note| format!("{name}: {note}"))))
+            }
             (Format::CloudInit, "user-data") => user_data(text),
             (Format::CloudInit, "meta-data" | "network-config") => yaml_mapping(text),
             (Format::CloudInit, "vendor-data") if !text.trim().is_empty() => user_data(text),
@@ -29,30 +34,18 @@ pub fn check(spec: &BootConfigSpec) -> Result<(), Fault> {
         };
         checked.map_err(|message| Fault { field: format!("spec.data.{name}"), message })?;
     }
-    Ok(())
+    Ok(notes)
 }
 
 fn not_empty(text: &str) -> Result<(), String> {
     if text.trim().is_empty() { Err("the file is empty".into()) } else { Ok(()) }
 }
 
-/// The versions that Ignition's specification has had since 3.0.0.
-const IGNITION: [&str; 7] = ["3.0.0", "3.1.0", "3.2.0", "3.3.0", "3.4.0", "3.5.0", "3.6.0"];
-
-fn ignition(text: &str) -> Result<(), String> {
-    let config: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    let version = config.pointer("/ignition/version").ok_or("/ignition/version is missing: as in \"3.4.0\"")?;
-    match version.as_str() {
-        Some(version) if IGNITION.contains(&version) => Ok(()),
-        _ => Err(format!("/ignition/version: {version} is none of {}", IGNITION.join(", "))),
-    }
-}
-
 /// cloud-init looks at the first line to know what it was given.
 fn user_data(text: &str) -> Result<(), String> {
     let first = text.trim_start_matches('\u{feff}').lines().next().unwrap_or_default().trim_end();
     match first {
-        "#cloud-config" => yaml_mapping(text),
+        "#cloud-config" => cloud_config::check(&mapping(text)?),
         _ if ["#!", "#include", "#cloud-", "#part-handler", "## template:", "MIME-Version:", "Content-Type:"]
             .iter()
             .any(|header| first.starts_with(header)) =>
@@ -64,12 +57,17 @@ fn user_data(text: &str) -> Result<(), String> {
 }
 
 fn yaml_mapping(text: &str) -> Result<(), String> {
+    mapping(text).map(drop)
+}
+
+/// Reads a mapping; a file of comments alone is an empty one.
+fn mapping(text: &str) -> Result<Map<String, Value>, String> {
     let only_comments = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
     if only_comments {
-        return Ok(());
+        return Ok(Map::new());
     }
     match serde_saphyr::from_str::<Value>(text) {
-        Ok(Value::Object(_)) => Ok(()),
+        Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err("line 1: not a mapping of keys to values".into()),
         Err(error) => Err(format!("not YAML: {error}")),
     }
@@ -105,6 +103,19 @@ mod tests {
             (Format::CloudInit, "user-data", "packages: [vim]\n", "#cloud-config"),
             (Format::CloudInit, "user-data", "#cloud-config\npackages: [vim\n", "not YAML"),
             (Format::CloudInit, "user-data", "#cloud-config\n- a\n", "mapping"),
+            (
+                Format::CloudInit,
+                "user-data",
+                "#cloud-config\npackages: vim\n",
+                "/packages is text, and is to be a list",
+            ),
+            (
+                Format::CloudInit,
+                "user-data",
+                "#cloud-config\nwrite_files: [{content: x}]\n",
+                "/write_files/0 has no path",
+            ),
+            (Format::CloudInit, "user-data", "#cloud-config\nhostname: {a: b}\n", "/hostname is a mapping"),
             (Format::Preseed, "preseed.cfg", " \n", "empty"),
         ];
         for (format, name, text, said) in bad {

@@ -57,6 +57,16 @@ class Message:
         self.kind = self.options.get(53, b"\0")[0]
 
 
+def request(kind, mac, options, ciaddr="0.0.0.0", flags=0, giaddr="0.0.0.0", xid=0x0b007):
+    """A client's message."""
+    body = bytes([1, 1, 6, 0]) + xid.to_bytes(4, "big") + b"\0\0" + flags.to_bytes(2, "big")
+    body += socket.inet_aton(ciaddr) + bytes(8) + socket.inet_aton(giaddr)
+    body += bytes.fromhex(mac.replace(":", "")) + bytes(202) + COOKIE + bytes([53, 1, kind])
+    for code, value in options:
+        body += bytes([code, len(value)]) + value
+    return body + b"\xff"
+
+
 class Client:
     """A card of a client: it sends frames and sees every reply to it on the wire."""
 
@@ -74,12 +84,7 @@ class Client:
     def send(self, kind, options, ciaddr="0.0.0.0", flags=0, source=("0.0.0.0", 68), to=("255.255.255.255", 67),
              to_mac=b"\xff" * 6):
         self.xid = (self.xid + 1) & 0xffffffff
-        head = bytes([1, 1, 6, 0]) + self.xid.to_bytes(4, "big") + b"\0\0" + flags.to_bytes(2, "big")
-        head += socket.inet_aton(ciaddr) + bytes(12) + self.mac + bytes(202) + COOKIE
-        body = head + bytes([53, 1, kind])
-        for code, value in options:
-            body += bytes([code, len(value)]) + value
-        body += b"\xff"
+        body = request(kind, self.mac.hex(":"), options, ciaddr, flags, xid=self.xid)
         udp = struct.pack("!HHHH", source[1], to[1], 8 + len(body), 0) + body
         ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0)
         ip += socket.inet_aton(source[0]) + socket.inet_aton(to[0])

@@ -14,10 +14,11 @@ pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
         | Verdict::LocalDisk(_) => None,
     };
     let Some(kernel) = boots else {
-        // GRUB ends with the firmware's next boot option; the disk's own loader goes before it.
-        return format!(
-            "{head}search --no-floppy --set=root --file /EFI/BOOT/BOOTX64.EFI --hint hd0,gpt1\nchainloader /EFI/BOOT/BOOTX64.EFI && boot\nexit\n"
-        );
+        let why = match verdict {
+            Verdict::SanBoot(image) => format!("echo 'No kernel was found in {image}: booting the local disk'\n"),
+            _ => String::new(),
+        };
+        return format!("{head}{why}{}", to_disk(context));
     };
     let device = format!("(http,{})", context.site.http);
     let file = |path: &str| format!("{device}/{}", kernel.place(path));
@@ -25,6 +26,22 @@ pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
     let initrds: Vec<_> = kernel.initrds.iter().map(|path| file(path)).collect();
     let initrd = if initrds.is_empty() { String::new() } else { format!("initrd {}\n", initrds.join(" ")) };
     format!("{head}linux {} {}\n{initrd}boot\n", file(kernel.path), words.join(" "))
+}
+
+/// Starts the disk's own loader. Where that cannot be, GRUB ends and the firmware goes on to its next boot option:
+/// on OVMF the set-up menu, should nothing else be left. GRUB's script knows no `&&`.
+fn to_disk(context: &Context<'_>) -> String {
+    let own = context.host.and_then(|host| host.spec.local_disk.as_ref()?.filename.clone());
+    let set = match own {
+        Some(file) => format!("set loader={}\n", quoted(&file.replace('\\', "/"))),
+        None => "set loader=/EFI/BOOT/BOOTX64.EFI\n\
+                 if [ \"$grub_cpu\" = arm64 ]; then set loader=/EFI/BOOT/BOOTAA64.EFI; fi\n"
+            .to_owned(),
+    };
+    format!(
+        "{set}if search --no-floppy --set=root --file \"$loader\" --hint hd0,gpt1; then\n  \
+         if chainloader \"$loader\"; then boot; fi\nfi\nexit 1\n"
+    )
 }
 
 /// Keeps GRUB from reading `;`, `$` and the like in an argument.

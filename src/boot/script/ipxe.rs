@@ -39,6 +39,9 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
     let target = target(context, image);
     let attempt = match image.spec.method {
         Method::Sanboot => format!("sanboot {target} ||\n"),
+        Method::Http if image.spec.is_elsewhere() => {
+            format!("sanboot {} ||\n", image.spec.url.as_deref().unwrap_or_default())
+        }
         Method::Http if context.medium_url.is_empty() => format!("sanboot {url}/iso/{name}?host={dashed} ||\n"),
         Method::Http => format!("sanboot {} ||\n", context.medium_url),
         Method::Chain => format!("chain {} ||\n", image.spec.url.as_deref().unwrap_or_default()),

@@ -233,7 +233,21 @@ mod tests {
             text.contains("linux (http,10.77.0.2:80)/iso/coreos-live/images/vmlinuz quiet rd.live.image console=ttyS0"),
             "{text}"
         );
-        assert!(script(&done(), Form::Grub, |_, _| {}).contains("exit"));
+        let text = script(&done(), Form::Grub, |_, _| {});
+        assert!(text.contains("set loader=/EFI/BOOT/BOOTX64.EFI\n") && text.contains("chainloader"), "{text}");
+        assert!(text.ends_with("exit 1\n") && !text.contains("&&"), "GRUB's script knows no such thing: {text}");
+        let text = script(&done(), Form::Grub, |host, _| {
+            host.spec.local_disk = Some(LocalDisk { drive: None, filename: Some("\\EFI\\debian\\shimx64.efi".into()) });
+        });
+        assert!(text.contains("set loader=/EFI/debian/shimx64.efi\n"), "{text}");
+    }
+
+    #[test]
+    fn an_image_without_a_kernel_is_said_to_be_one() {
+        for form in [Form::Pxelinux, Form::Grub] {
+            let text = script(&live(), form, |_, image| image.status.kernel = None);
+            assert!(text.contains("No kernel was found in coreos-live"), "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@ use super::Context;
 
 /// Writes a PXELINUX configuration. Files are named relative to the TFTP root.
 pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
-    let say = format!("SAY bootlatch: {}\n", context.name());
+    let mut say = format!("SAY bootlatch: {}\n", context.name());
     let label = match verdict {
         Verdict::SanBoot(_) => context.kernel().map(|kernel| {
             let initrds: Vec<_> = kernel.initrds.iter().map(|path| kernel.place(path)).collect();
@@ -17,6 +17,9 @@ pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
         | Verdict::Configure(_)
         | Verdict::LocalDisk(_) => None,
     };
+    if let (Verdict::SanBoot(image), None) = (verdict, &label) {
+        say += &format!("SAY No kernel was found in {image}: booting the local disk\n");
+    }
     // LOCALBOOT 0 asks the PXE stack for a normal local boot.
     let label = label.unwrap_or_else(|| "  LOCALBOOT 0\n".to_owned());
     format!("DEFAULT bootlatch\nPROMPT 0\nTIMEOUT 10\n{say}LABEL bootlatch\n{label}")

@@ -1,7 +1,7 @@
 //! What becomes of a message: asked of the gate and of the server's leases, and told to who wants to know.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -65,6 +65,8 @@ pub struct Desk {
     pub runtime: tokio::runtime::Handle,
     pub settings: Settings,
     pub server: Server,
+    /// Holds this host's own addresses, which it does not answer for when it asks on the wire whether they are used.
+    pub here: HashSet<Ipv4Addr>,
     pub enrolling: Arc<Semaphore>,
     pub told: HashMap<Mac, (Instant, String)>,
     pub learned: Learned,
@@ -151,8 +153,10 @@ impl Desk {
             Some(IpAddr::V4(address)) => Some(address),
             Some(IpAddr::V6(_)) | None => None,
         };
+        let here = &self.here;
         let taken = |address: Ipv4Addr| {
-            state.host_by_ip(address.into()).is_some_and(|host| host.spec.boot_mac_address != request.mac)
+            here.contains(&address)
+                || state.host_by_ip(address.into()).is_some_and(|host| host.spec.boot_mac_address != request.mac)
         };
         let own = state.host_by_mac(request.mac).and_then(of);
         let context = Context { ours: link.address, boot: boot.as_ref(), own, taken: &taken, now: Timestamp::now() };
@@ -237,23 +241,24 @@ impl Desk {
         self.gate.counters.discard(Protocol::Dhcp, why, Some((*arrival.from.ip()).into()));
     }
 
-    /// Notes the address that a known machine is about to have, and its UUID, where they are news.
+    /// Notes the address that a known machine is about to have, its firmware and its UUID, where they are news.
     fn sight(&self, request: &Request<'_>, address: Ipv4Addr) {
         let (mac, uuid) = (request.mac, request.uuid());
+        let claims = answer::claims(request, address);
+        let firmware = claims.and_then(|facts| facts.firmware).map(|firmware| firmware.architecture);
         let address = Some(IpAddr::from(address));
-        let news = self
-            .gate
-            .store
-            .glance()
-            .host_by_mac(mac)
-            .is_some_and(|host| host.status.address != address || (uuid.is_some() && host.status.uuid != uuid));
+        let news = self.gate.store.glance().host_by_mac(mac).is_some_and(|host| {
+            host.status.address != address
+                || (uuid.is_some() && host.status.uuid != uuid)
+                || (firmware.is_some() && host.status.firmware != firmware)
+        });
         if !news {
             return;
         }
         let store = self.gate.store.clone();
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else { return };
         self.runtime.spawn(async move {
-            let sighting = Sighting { firmware: None, address, uuid };
+            let sighting = Sighting { firmware, address, uuid };
             if let Err(error) = store.commit(Change::Sight { mac, sighting }).await {
                 tracing::debug!(%mac, %error, "an address was not noted");
             }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::libc::{in_addr, in_pktinfo};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, LinkAddr, MsgFlags, MultiHeaders, SockaddrIn, SockaddrLike, recvmmsg,
     sendmmsg, setsockopt, sockopt,
@@ -196,7 +197,7 @@ impl Sockets {
         };
         let frames: Vec<_> = replies.iter().filter_map(framed).collect();
         let slices = frames.iter().map(|(head, message)| [IoSlice::new(head), IoSlice::new(message)]);
-        send_all(card.socket.as_raw_fd(), slices.map(|slices| (None::<LinkAddr>, slices)));
+        send_all(card.socket.as_raw_fd(), None, slices.map(|slices| (None::<LinkAddr>, slices)));
         self.send_datagrams(port, replies.iter().filter(|reply| matches!(reply.to, To::Address(_))));
     }
 
@@ -208,7 +209,7 @@ impl Sockets {
             };
             (Some(SockaddrIn::from(to)), [IoSlice::new(&reply.message)])
         });
-        send_all(self.of(port).as_raw_fd(), datagrams);
+        send_all(self.of(port).as_raw_fd(), Some(self.address), datagrams);
     }
 }
 
@@ -293,17 +294,24 @@ fn packets(link: &LinkAddr, ethertype: u16) -> io::Result<Socket> {
 }
 
 /// Sends all in as few calls as it takes; what the kernel refuses is left out, and the rest still goes.
+///
+/// `from` is the address that datagrams leave from: of several on the interface the kernel would take the first,
+/// and firmware drops an answer of somebody whom it did not ask.
 fn send_all<'a, S: SockaddrLike + Copy, const N: usize>(
     socket: RawFd,
+    from: Option<Ipv4Addr>,
     messages: impl Iterator<Item = (Option<S>, [IoSlice<'a>; N])>,
 ) {
     let (addresses, slices): (Vec<_>, Vec<_>) = messages.unzip();
+    let from = from.map(|address| in_addr { s_addr: u32::from_ne_bytes(address.octets()) });
+    let from = from.map(|address| in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: address });
+    let source: Vec<_> = from.iter().map(ControlMessage::Ipv4PacketInfo).collect();
     let mut sent = 0;
     while sent < slices.len() {
         let (addresses, slices) = (&addresses[sent..], &slices[sent..]);
-        let mut headers = MultiHeaders::<S>::preallocate(slices.len(), None);
-        let none: [ControlMessage<'_>; 0] = [];
-        match sendmmsg(socket, &mut headers, slices, addresses, none, MsgFlags::empty()) {
+        let room = source.as_slice().first().map(|_| nix::cmsg_space!(in_pktinfo));
+        let mut headers = MultiHeaders::<S>::preallocate(slices.len(), room);
+        match sendmmsg(socket, &mut headers, slices, addresses, &source, MsgFlags::empty()) {
             Ok(results) => sent += results.count().max(1),
             Err(Errno::EINTR) => {}
             Err(error) => {
@@ -358,9 +366,8 @@ impl Batch {
                 ControlMessageOwned::RxqOvfl(count) => Some(count),
                 _ => None,
             });
-            if let Some(bytes) = message.iovs().next() {
-                each(bytes, from, dropped);
-            }
+            // An empty datagram has no part, and is a message all the same: one to be dropped and counted.
+            each(message.iovs().next().unwrap_or_default(), from, dropped);
             count += 1;
         }
         self.was_full = count == BATCH;

@@ -216,10 +216,11 @@ fn a_client_id_that_is_the_card_again_is_the_card() {
 proptest! {
     #[test]
     fn a_reply_is_the_requests_own(
-        xid: u32, flags: u16, kind in 1u8..9, mac: [u8; 5], wanted: u8, id: [u8; 5], size: u16, agent: [u8; 6],
+        xid: u32, flags: u16, kind in 1u8..9, mac: [u8; 5], wanted: u8, id: [u8; 5], size: u16, agent: [u8; 6], uuid: [u8; 17],
     ) {
         let wanted = [10, 0, 0, wanted];
-        let mut bytes = message(kind, &[(50, &wanted), (61, &id), (57, &size.to_be_bytes()), (82, &agent)]);
+        let options: [(u8, &[u8]); 5] = [(50, &wanted), (61, &id), (57, &size.to_be_bytes()), (82, &agent), (97, &uuid)];
+        let mut bytes = message(kind, &options);
         bytes[4..8].copy_from_slice(&xid.to_be_bytes());
         bytes[10..12].copy_from_slice(&flags.to_be_bytes());
         bytes[29..34].copy_from_slice(&mac);
@@ -228,7 +229,9 @@ proptest! {
                 prop_assert_eq!(&message[4..8], &xid.to_be_bytes());
                 prop_assert_eq!(&message[10..12], &flags.to_be_bytes());
                 prop_assert_eq!(&message[28..34], &bytes[28..34]);
-                prop_assert_eq!(&options(&message)[&82], &agent);
+                prop_assert_eq!(&self::options(&message)[&82], &agent);
+                prop_assert_eq!(&self::options(&message)[&97], &uuid);
+                prop_assert_eq!(&self::options(&message)[&61], &id);
                 prop_assert!(message.len() + 28 <= usize::from(size).clamp(576, 1500));
             }
         }

@@ -2,6 +2,7 @@
 
 mod machines;
 mod paths;
+mod redfish;
 mod schemas;
 
 use std::sync::LazyLock;

@@ -2,8 +2,8 @@ use serde_json::{Map, Value, json};
 
 use crate::fleet::Kind;
 
-use super::machines;
 use super::schemas::reference;
+use super::{machines, redfish};
 
 /// Describes every route and what it answers.
 pub fn all() -> Value {
@@ -40,6 +40,14 @@ pub fn all() -> Value {
             let history =
                 operation("readBareMetalHostTimeline", &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
             paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
+            let mut seed = operation("readBareMetalHostSeed", &named, &[], None, &[(200, "Upload")], &[400, 401]);
+            seed["responses"]["200"] = json!({"description": "A NoCloud seed.", "content": {
+                "application/x-iso9660-image": {"schema": {"type": "string", "format": "binary"}},
+            }});
+            for code in ["404", "422"] {
+                seed["responses"][code] = any("Says why there is none.");
+            }
+            paths.insert(format!("{collection}/{{name}}/seed"), json!({"get": seed}));
         }
         if kind == Kind::IscsiCdrom {
             paths.insert(format!("{collection}/{{name}}/files"), json!({"get": files(&named)}));
@@ -48,8 +56,12 @@ pub fn all() -> Value {
     let history = operation("listTimeline", &[], &[], None, &[(200, "Timeline")], &[401]);
     paths.insert("/api/v1/timeline".into(), json!({"get": history}));
     paths.insert("/api/v1/iscsi-cdroms/upload".into(), json!({"post": upload()}));
+    let progress = operation("readUpload", &["key"], &[], None, &[(200, "Upload")], &[400, 401]);
+    let give_up = operation("giveUpUpload", &["key"], &[], None, &[(200, "Upload")], &[400, 401, 403, 500]);
+    paths.insert("/api/v1/uploads/{key}".into(), json!({"get": progress, "delete": give_up}));
     discovery(&mut paths);
     machines::add(&mut paths);
+    redfish::add(&mut paths);
     Value::Object(paths)
 }
 
@@ -202,10 +214,22 @@ fn act(kind: Kind, action: &str, body: Option<&str>, path: &[&str]) -> Value {
 }
 
 fn upload() -> Value {
-    let body = json!({"required": true, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}});
-    let query = [("name", "string"), ("description", "string"), ("bootConfig", "string"), ("sha256", "string")];
+    let file = json!({"type": "string", "format": "binary"});
+    let form = json!({"type": "object", "required": ["file"], "properties": {
+        "name": {"type": "string"}, "description": {"type": "string"}, "sha256": {"type": "string"},
+        "bootConfig": {"type": "array", "items": {"type": "string"}}, "file": file,
+    }});
+    let body = json!({"required": true, "content": {
+        "application/octet-stream": {"schema": file}, "multipart/form-data": {"schema": form},
+    }});
+    let query = [
+        ("name", "string"),
+        ("description", "string"),
+        ("bootConfig", "string"),
+        ("sha256", "string"),
+        ("resume", "string"),
+        ("offset", "integer"),
+    ];
     let bad = [400, 401, 403, 408, 409, 422, 503];
-    let mut upload = operation("uploadISCSICdrom", &[], &query, Some(body), &[(201, "ISCSICdrom")], &bad);
-    upload["parameters"][0]["required"] = true.into();
-    upload
+    operation("uploadISCSICdrom", &[], &query, Some(body), &[(201, "ISCSICdrom")], &bad)
 }

@@ -31,7 +31,11 @@ pub fn all() -> Value {
     add("ImageSpec", image_spec());
     add("ImageStatus", image_status());
     add("ConfigSpec", config_spec());
-    add("ConfigStatus", json!({"type": "object", "description": "Nothing yet."}));
+    let warnings = json!({"type": "array", "items": {"type": "string"}, "description": "What is no fault in the config but worth a word."});
+    add(
+        "ConfigStatus",
+        json!({"type": "object", "description": "What was found in the config.", "properties": {"warnings": warnings}}),
+    );
     add("ObjectMeta", object_meta());
     add("ListMeta", list_meta());
     add("Status", status());
@@ -39,6 +43,7 @@ pub fn all() -> Value {
     add("Wish", wish());
     add("Timeline", timeline());
     add("VirtualMedium", virtual_medium());
+    add("Upload", upload());
     Value::Object(schemas)
 }
 
@@ -145,9 +150,10 @@ fn host_spec() -> Value {
             "bmc": {
                 "type": "object", "required": ["address"], "description": "Management controller of the machine.",
                 "properties": {
-                    "address": text("Address of the controller."),
+                    "address": text("Where the controller is: an address alone speaks IPMI; or ipmi://HOST, redfish://HOST[:PORT][/redfish/v1/Systems/ID], redfish+http://HOST."),
                     "username": text("User to log in as."),
                     "password": text("Password. Reads show REDACTED where there is one; REDACTED written back leaves it."),
+                    "disableCertificateVerification": {"type": "boolean", "default": false, "description": "Whether the controller's certificate may be anybody's."},
                 },
             },
             "kernelArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that this host gets beside those of its image."},
@@ -208,7 +214,7 @@ fn image_spec() -> Value {
             "removeArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that are taken out: whole, or by name with its '='."},
             "configDelivery": {"type": "string", "enum": ["auto", "embed", "seed", "none"], "default": "auto", "description": "How the installer is told where a host's config is: by kernel arguments, within the ISO, by a NoCloud seed, or not at all."},
             "companions": {"type": "array", "items": {"type": "string"}, "description": "ISOs that are attached beside this one."},
-            "attachAs": {"type": "string", "enum": ["auto", "cdrom", "disk"], "default": "auto", "description": "What the ISO shows itself as over iSCSI; auto: a CD-ROM wherever the machine's firmware boots that."},
+            "attachAs": {"type": "string", "enum": ["cdrom", "disk"], "default": "cdrom", "description": "What the ISO shows itself as over iSCSI."},
             "portal": {
                 "type": "object", "required": ["address", "targetIqn"], "description": "Target elsewhere that serves the ISO in our stead.",
                 "properties": {
@@ -243,16 +249,13 @@ fn image_status() -> Value {
                     "arguments": text("Arguments of the kernel."),
                 },
             },
-            "boots": firmwares("Firmware that boots the ISO as a CD-ROM."),
-            "bootsAsDisk": firmwares("Firmware that boots the ISO as a disk."),
+            "boots": {
+                "type": "object", "description": "Firmware that boots the ISO by its El Torito catalogue.",
+                "properties": {
+                    "bios": {"type": "boolean", "description": "BIOS does."}, "uefi": {"type": "boolean", "description": "UEFI does."},
+                },
+            },
         },
-    })
-}
-
-fn firmwares(about: &str) -> Value {
-    json!({
-        "type": "object", "description": about,
-        "properties": {"bios": {"type": "boolean", "description": "BIOS does."}, "uefi": {"type": "boolean", "description": "UEFI does."}},
     })
 }
 
@@ -275,6 +278,13 @@ fn wish() -> Value {
             "bootConfigRef": text("BootConfig for its installer; empty for none."),
             "bootMode": {"type": "string", "enum": ["once", "forever"], "description": "Whether to boot the image once or for ever."},
         },
+    })
+}
+
+fn upload() -> Value {
+    json!({
+        "type": "object", "required": ["offset"], "description": "How far an upload came.",
+        "properties": {"offset": {"type": "integer", "format": "int64", "description": "Bytes of it that are there."}},
     })
 }
 

@@ -13,7 +13,7 @@ fn full(kind: Kind) -> Object {
         Kind::BareMetalHost => (
             metadata,
             json!({"bootMACAddress": "52:54:00:00:00:01", "ip": "10.0.0.1", "image": "i", "bootConfigRef": "c",
-                   "bootMode": "once", "online": true, "bmc": {"address": "b", "username": "u", "password": "p"},
+                   "bootMode": "once", "online": true, "bmc": {"address": "b", "username": "u", "password": "p", "disableCertificateVerification": true},
                    "kernelArguments": ["k"], "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}, "localDisk": {"drive": 128, "filename": "f"}}),
             json!({"phase": "Seen", "since": "2026-11-21T00:00:00Z", "message": "m", "firmware": "bios", "address": "10.0.0.1",
                    "lastSeen": "2026-11-21T00:00:00Z", "lastBoot": "2026-11-21T00:00:00Z",
@@ -25,10 +25,12 @@ fn full(kind: Kind) -> Object {
                    "removeArguments": ["r"], "attachAs": "disk", "configDelivery": "auto", "companions": ["d"],
                    "portal": {"address": "10.0.0.1", "port": 3260, "targetIqn": "t"}}),
             json!({"phase": "Ready", "message": "m", "targetIQN": "t", "portalIP": "10.0.0.1", "portalPort": 1,
-                   "sizeBytes": 1, "sha256": "s", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "bootsAsDisk": {"bios": true, "uefi": true}, "distribution": "d",
+                   "sizeBytes": 1, "sha256": "s", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "distribution": "d",
                    "family": "f", "kernel": {"kernel": "k", "initrds": ["i"], "arguments": "a"}}),
         ),
-        Kind::BootConfig => (metadata, json!({"format": "ignition", "data": {"config.ign": "{}"}}), json!({})),
+        Kind::BootConfig => {
+            (metadata, json!({"format": "ignition", "data": {"config.ign": "{}"}}), json!({"warnings": ["w"]}))
+        }
     };
     if kind.is_namespaced() {
         metadata["namespace"] = "default".into();

@@ -1,0 +1,120 @@
+//! TFTP from a request to the end of its transfer: what a peer may send, and when, against what we promise.
+#![no_main]
+
+use std::time::{Duration, Instant};
+
+use bootlatch::tftp::netascii;
+use bootlatch::tftp::options::{Asked, BLOCK_SIZES, Bounds, Granted};
+use bootlatch::tftp::packet::{DATA_HEADER, Mode, Packet, REQUEST_MAX};
+use bootlatch::tftp::path;
+use bootlatch::tftp::transfer::{Ending, Repeated, Step, Transfer};
+use libfuzzer_sys::fuzz_target;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// More datagrams than any peer of these inputs can ask for.
+const STEPS: usize = 4096;
+
+/// Takes the next packet of a talk: how long the peer waits before it (one octet), its length (two), its octets.
+fn take<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let [how, high, low, tail @ ..] = *rest else { return None };
+    let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
+    let (bytes, tail) = tail.split_at(length);
+    *rest = tail;
+    Some((*how, bytes))
+}
+
+/// Holds what was sent, as a peer that misses nothing would keep it.
+struct Peer {
+    /// Is the highest block that was ever sent, and how many octets there are up to it.
+    sent: u64,
+    octets: u64,
+    size: u64,
+}
+
+impl Peer {
+    /// Checks one step; says whether the transfer goes on.
+    fn hear(&mut self, transfer: &Transfer, step: Step) -> bool {
+        let granted = transfer.granted();
+        match step {
+            Step::Wait => {}
+            Step::OptionAck => {
+                let mut out = Vec::new();
+                transfer.option_ack(&mut out);
+                assert!(matches!(Packet::parse(&out), Ok(Packet::OptionAck(_))), "{out:?}");
+                assert!(out.len() <= REQUEST_MAX, "{} octets", out.len());
+            }
+            Step::Data(blocks) => {
+                assert!(blocks.count() <= granted.window.into(), "{} blocks at once", blocks.count());
+                for block in blocks.iter() {
+                    let span = transfer.span(block);
+                    let length = span.end - span.start;
+                    assert!(span.end <= self.size && length <= granted.block_size.into(), "{span:?}");
+                    assert!(block <= self.sent + 1, "block {block} after {}", self.sent);
+                    if block > self.sent {
+                        assert_eq!(span.start, self.octets, "a gap before block {block}");
+                        (self.sent, self.octets) = (block, span.end);
+                    }
+                }
+            }
+            Step::End(ending) => {
+                assert!(ending != Ending::Complete || self.octets == self.size, "complete at {}", self.octets);
+                return false;
+            }
+        }
+        assert!(transfer.acknowledged() <= self.octets);
+        true
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut rest = data;
+    let Some((how, first)) = take(&mut rest) else { return };
+    let Ok(packet) = Packet::parse(first) else { return };
+    let mut again = Vec::new();
+    packet.emit(&mut again);
+    if let Packet::Read(_) | Packet::Write(_) | Packet::OptionAck(_) | Packet::Data { .. } = packet {
+        assert_eq!(Packet::parse(&again), Ok(packet), "what was read is written the same");
+    }
+    let Packet::Read(request) = packet else { return };
+    if let Ok(path::Asked { file: path::File::Plain(path), .. }) = path::Asked::read(request.name) {
+        assert!(path.parts().all(|part| !matches!(part, "" | "." | "..")), "{path}");
+    }
+    let bounds = Bounds::of_mtu(if how & 1 == 1 { 9000 } else { 1500 }, how & 2 == 2);
+    let granted = Granted::new(Asked::read(request.options), bounds);
+    assert!(BLOCK_SIZES.contains(&granted.block_size) && granted.window >= 1);
+    assert!(usize::from(granted.block_size) + DATA_HEADER + 28 <= 9000);
+    let size = match request.mode {
+        Mode::Octet => u64::from(how) << (how & 15),
+        Mode::Netascii => netascii::encode(first).len() as u64,
+    };
+    let mut now = Instant::now();
+    let (mut transfer, mut step) = Transfer::new(granted, size, PATIENCE, now);
+    let mut peer = Peer { sent: 0, octets: 0, size };
+    for _ in 0..STEPS {
+        if !peer.hear(&transfer, step) {
+            return;
+        }
+        let Some((wait, bytes)) = take(&mut rest) else { break };
+        now += Duration::from_millis(u64::from(wait) * u64::from(wait));
+        step = match Packet::parse(bytes) {
+            Ok(Packet::Ack(block)) => transfer.on_ack(block, now),
+            Ok(Packet::Error { code, .. }) => Step::End(transfer.on_error(code)),
+            Ok(Packet::Read(same)) if same == request => match transfer.on_request(now) {
+                Repeated::Again(step) => step,
+                Repeated::Anew => return,
+            },
+            Ok(_) | Err(_) => transfer.on_timeout(now),
+        };
+    }
+    // Whoever falls silent is given up, and within the site's patience.
+    let silent_since = now;
+    for _ in 0..STEPS {
+        now = transfer.deadline().max(now);
+        let step = transfer.on_timeout(now);
+        if !peer.hear(&transfer, step) {
+            assert!(now <= silent_since + PATIENCE.max(Duration::from_secs(4 * 255)), "given up too late");
+            return;
+        }
+    }
+    panic!("a silent peer is never given up");
+});

@@ -1,0 +1,111 @@
+use std::fmt;
+use std::str::FromStr;
+
+/// Is where a machine's management controller is, and what it speaks.
+///
+/// A bare address is IPMI's, as mkube and pxemanager write it; `ipmi://`, `redfish://` (over TLS), `redfish+http://`
+/// and Metal3's other spellings of the two say which. A path names the system among a Redfish service's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BmcAddress {
+    pub speaks: Speaks,
+    /// Is a name or an address; IPv6 without its brackets.
+    pub host: String,
+    pub port: u16,
+    pub path: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    Ipmi,
+    Redfish { tls: bool },
+}
+
+/// Says why a text is no controller's address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no controller's address: 192.168.11.10, ipmi://HOST, redfish://HOST[:PORT][/redfish/v1/Systems/ID]")]
+pub struct BadBmcAddress(String);
+
+impl FromStr for BmcAddress {
+    type Err = BadBmcAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadBmcAddress> {
+        let bad = || BadBmcAddress(text.to_owned());
+        let (scheme, rest) = text.split_once("://").unwrap_or(("ipmi", text));
+        let (speaks, port) = match scheme {
+            "ipmi" => (Speaks::Ipmi, 623),
+            "redfish+http" | "redfish-virtualmedia+http" | "http" => (Speaks::Redfish { tls: false }, 80),
+            "redfish" | "redfish+https" | "redfish-virtualmedia" | "redfish-virtualmedia+https" | "https" => {
+                (Speaks::Redfish { tls: true }, 443)
+            }
+            _ => return Err(bad()),
+        };
+        let (place, path) = match rest.find('/') {
+            Some(at) => (&rest[..at], Some(rest[at..].trim_end_matches('/')).filter(|path| !path.is_empty())),
+            None => (rest, None),
+        };
+        let (host, port) = split(place, port).ok_or_else(bad)?;
+        let odd = |letter: char| !(letter.is_ascii_alphanumeric() || ".-_:%".contains(letter));
+        if host.is_empty()
+            || host.contains(odd)
+            || path.is_some_and(|path| path.contains(|c: char| !c.is_ascii_graphic()))
+        {
+            return Err(bad());
+        }
+        Ok(Self { speaks, host: host.to_owned(), port, path: path.map(str::to_owned) })
+    }
+}
+
+/// Splits `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a bare IPv6 address.
+fn split(place: &str, default: u16) -> Option<(&str, u16)> {
+    if let Some(rest) = place.strip_prefix('[') {
+        let (host, port) = rest.split_once(']')?;
+        return match port.strip_prefix(':') {
+            Some(port) => Some((host, port.parse().ok()?)),
+            None => port.is_empty().then_some((host, default)),
+        };
+    }
+    match place.split_once(':') {
+        Some((host, port)) if !port.contains(':') => Some((host, port.parse().ok()?)),
+        Some(_) | None => Some((place, default)),
+    }
+}
+
+impl fmt::Display for BmcAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(out, "[{}]:{}", self.host, self.port),
+            false => write!(out, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_as_operators_write_it() {
+        let rows = [
+            ("192.168.11.10", Speaks::Ipmi, "192.168.11.10", 623, None),
+            ("server3.g11.lo", Speaks::Ipmi, "server3.g11.lo", 623, None),
+            ("ipmi://10.0.0.1:6230", Speaks::Ipmi, "10.0.0.1", 6230, None),
+            ("fd00::1", Speaks::Ipmi, "fd00::1", 623, None),
+            ("redfish://[fd00::1]:8443/", Speaks::Redfish { tls: true }, "fd00::1", 8443, None),
+            (
+                "redfish-virtualmedia+http://b:8000/redfish/v1/Systems/1",
+                Speaks::Redfish { tls: false },
+                "b",
+                8000,
+                Some("/redfish/v1/Systems/1"),
+            ),
+        ];
+        for (text, speaks, host, port, path) in rows {
+            let address: BmcAddress = text.parse().unwrap();
+            assert_eq!((address.speaks, address.host.as_str(), address.port), (speaks, host, port), "{text}");
+            assert_eq!(address.path.as_deref(), path, "{text}");
+        }
+        for text in ["", "ftp://b", "redfish://", "b:port", "ipmi://b:70000", "[fd00::1", "a b", "redfish://u@b"] {
+            assert!(text.parse::<BmcAddress>().is_err(), "{text}");
+        }
+    }
+}
