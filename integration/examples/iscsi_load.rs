@@ -115,8 +115,9 @@ impl Client {
         .map(|pair| format!("{pair}\0"))
         .concat();
         let mut request = header(0x43, 0x87, text.len());
-        // A random ISID: tgtd takes none of zeros.
-        request[8..14].copy_from_slice(&[0x80, 0x62, 0x6c, 0, 0, 1]);
+        // A random ISID: tgtd takes none of zeros. Each client's is its own, or one would take another's session over.
+        let [a, b, c, d] = std::process::id().to_be_bytes();
+        request[8..14].copy_from_slice(&[0x80, 0x62, a ^ b, c, d, 1]);
         request[24..28].copy_from_slice(&1u32.to_be_bytes());
         request.extend(text.as_bytes());
         request.resize(request.len().next_multiple_of(4), 0);
