@@ -207,13 +207,13 @@ mod wire {
         found.ok_or(Errno::EBADMSG)
     }
 
-    /// Reads who a neighbour is.
+    /// Reads who a neighbour is. The loopback's own entries name no card: their address is all zeros.
     pub fn who(body: &[u8]) -> Found {
         const ADDRESS: u16 = 2; // NDA_LLADDR
         let state = half(body, HEADER - 4 + 8).unwrap_or(0);
         let valid = half(body, 0) == Some(NEW_NEIGHBOUR) && state & VALID != 0;
         let mut cards = attributes(body).filter(|(kind, _)| valid && *kind == ADDRESS);
-        let mac = cards.find_map(|(_, value)| value.try_into().ok().map(Mac));
+        let mac = cards.find_map(|(_, value)| value.try_into().ok().filter(|mac| *mac != [0; 6]).map(Mac));
         mac.map_or(Found::Nobody, Found::Neighbour)
     }
 
@@ -276,6 +276,10 @@ mod tests {
             let expected = if known { Found::Neighbour(Mac(card)) } else { Found::Nobody };
             assert_eq!(wire::who(wire::body(&bytes).unwrap()), expected, "{state:#x}");
         }
+        let mut loopback = [0; 12];
+        loopback[8..10].copy_from_slice(&0x40u16.to_ne_bytes());
+        let bytes = answer(28, loopback, &[(2, &[0; 6])]);
+        assert_eq!(wire::who(wire::body(&bytes).unwrap()), Found::Nobody);
     }
 
     #[test]
