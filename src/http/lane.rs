@@ -249,9 +249,9 @@ async fn send_long(stream: &mut TcpStream, span: Span) -> io::Result<()> {
         let lies =
             medium.lies_at(start, count.min(LONG)).filter(|(_, extent)| is_cached(&medium, start, extent.length));
         let sent = match lies {
-            Some((file, extent)) => {
+            Some((image, extent)) => {
                 let (mut offset, length) = (extent.offset, usize::try_from(extent.length).map_err(io::Error::other)?);
-                let send = || Ok(rustix::fs::sendfile(&*stream, file, Some(&mut offset), length)?);
+                let send = || Ok(rustix::fs::sendfile(&*stream, image.file(), Some(&mut offset), length)?);
                 match stream.try_io(Interest::WRITABLE, send) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     Ok(sent) => sent as u64,

@@ -1,15 +1,14 @@
 //! The view of an image that a host gets: the image, and a short list of bytes that differ.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::ReadAt;
 use super::descriptor::Extent;
+use super::{ImageFile, ReadAt};
 
 /// Is what a view has instead of its base, and behind its end. Cheap to share; small.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +190,7 @@ impl ReadAt for View {
         self.fill(offset, into, |from, here| self.base.read_now(from, here))
     }
 
-    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
         let left = self.len().checked_sub(offset)?;
         match self.overlay.pieces(offset, wanted.min(left)).next()? {
             Piece::Base(extent) => self.base.lies_at(extent.offset, extent.length),

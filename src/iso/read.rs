@@ -35,7 +35,7 @@ pub trait ReadAt: std::fmt::Debug + Send + Sync {
 
     /// Says where the next bytes lie as they are, for who hands them to the kernel: in which file, from where,
     /// and how many of those that are wanted. Nothing where they lie in no file, or are past the end.
-    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
         let _ = (offset, wanted);
         None
     }
@@ -84,9 +84,9 @@ impl ReadAt for ImageFile {
         }
     }
 
-    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
         let length = wanted.min(self.length.checked_sub(offset)?);
-        Some((&self.file, Extent { offset, length }))
+        Some((self, Extent { offset, length }))
     }
 }
 
@@ -144,7 +144,7 @@ impl ReadAt for FileWithin {
         self.fill(offset, into, |from, here| self.image.read_now(from, here))
     }
 
-    fn lies_at(&self, mut offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+    fn lies_at(&self, mut offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
         for extent in &self.extents {
             if offset < extent.length {
                 return self.image.lies_at(extent.offset + offset, wanted.min(extent.length - offset));
