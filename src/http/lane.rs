@@ -344,7 +344,7 @@ mod tests {
             ("GET /iso/a HTTP/1.1\r\nHost: b\r\n\r\n", "GET /iso/a 32 false"),
             ("GET /iso/a HTTP/1.1\r\nHost: b\r\n\r\nGET /x", "GET /iso/a 32 false"),
             ("HEAD /media/t/a.iso HTTP/1.1\r\n\r\n", "HEAD /media/t/a.iso 32 false"),
-            ("GET /ipxe?mac=1 HTTP/1.1\r\nConnection: Close\r\n\r\n", "GET /ipxe?mac=1 48 true"),
+            ("GET /ipxe?mac=1 HTTP/1.1\r\nConnection: Close\r\n\r\n", "GET /ipxe?mac=1 47 true"),
             ("GET /ipxe?mac=1 HTTP/1.1\r\nConnection: keep-alive\r\n\r\n", "GET /ipxe?mac=1 52 false"),
             ("GET /iso/a HTTP/1.1\r\nHost", "unfinished"),
             ("", "unfinished"),
