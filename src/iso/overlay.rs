@@ -1,7 +1,6 @@
 //! The view of an image that a host gets: the image, and a short list of bytes that differ.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::ReadAt;
 use super::descriptor::Extent;
+use super::read::Lent;
 
 /// Is what a view has instead of its base, and behind its end. Cheap to share; small.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +191,7 @@ impl ReadAt for View {
         self.fill(offset, into, |from, here| self.base.read_now(from, here))
     }
 
-    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+    fn lies_at(&self, offset: u64, wanted: u64) -> Option<Lent<'_>> {
         let left = self.len().checked_sub(offset)?;
         match self.overlay.pieces(offset, wanted.min(left)).next()? {
             Piece::Base(extent) => self.base.lies_at(extent.offset, extent.length),

@@ -7,6 +7,9 @@ use super::descriptor::Extent;
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
+/// Is a file with the part of it that is meant.
+pub type Lent<'a> = (&'a File, Extent);
+
 /// Is a medium that is read by position: a file, or a view of one.
 pub trait ReadAt: std::fmt::Debug + Send + Sync {
     /// Gives the medium's length in bytes. It does not change while the medium is open.
@@ -35,7 +38,7 @@ pub trait ReadAt: std::fmt::Debug + Send + Sync {
 
     /// Says where the next bytes lie as they are, for who hands them to the kernel: in which file, from where,
     /// and how many of those that are wanted. Nothing where they lie in no file, or are past the end.
-    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+    fn lies_at(&self, offset: u64, wanted: u64) -> Option<Lent<'_>> {
         let _ = (offset, wanted);
         None
     }
@@ -84,7 +87,7 @@ impl ReadAt for ImageFile {
         }
     }
 
-    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+    fn lies_at(&self, offset: u64, wanted: u64) -> Option<Lent<'_>> {
         let length = wanted.min(self.length.checked_sub(offset)?);
         Some((&self.file, Extent { offset, length }))
     }
@@ -144,7 +147,7 @@ impl ReadAt for FileWithin {
         self.fill(offset, into, |from, here| self.image.read_now(from, here))
     }
 
-    fn lies_at(&self, mut offset: u64, wanted: u64) -> Option<(&File, Extent)> {
+    fn lies_at(&self, mut offset: u64, wanted: u64) -> Option<Lent<'_>> {
         for extent in &self.extents {
             if offset < extent.length {
                 return self.image.lies_at(extent.offset + offset, wanted.min(extent.length - offset));
