@@ -1,4 +1,4 @@
-//! Who the kernel's IPv4 neighbours are, as this process's network namespace has them.
+//! Who the kernel's neighbours are, as this process's network namespace has them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -45,7 +45,7 @@ enum Found {
 impl Neighbours {
     /// Finds the hardware address that the kernel knows an address by.
     pub fn look_up(&self, address: IpAddr) -> Option<Mac> {
-        let IpAddr::V4(wanted) = address else { return None };
+        let address = address.to_canonical();
         let now = Instant::now();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, answer)) = known.answers.get(&address)
@@ -53,7 +53,7 @@ impl Neighbours {
         {
             return *answer;
         }
-        let found = known.ask(wanted).unwrap_or_else(|_| in_table(wanted));
+        let found = known.ask(address).unwrap_or_else(|_| in_table(address));
         if known.answers.len() >= ANSWERS {
             known.answers.retain(|_, (at, _)| now.saturating_duration_since(*at) < KEPT);
         }
@@ -72,7 +72,7 @@ impl Neighbours {
 
 impl Known {
     /// Asks the kernel: by which card is it reached, and who is it there?
-    fn ask(&mut self, address: Ipv4Addr) -> Result<Found, Errno> {
+    fn ask(&mut self, address: IpAddr) -> Result<Found, Errno> {
         if self.kernel.is_none() {
             let flags = SockFlag::SOCK_CLOEXEC;
             self.kernel = Some(socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?);
@@ -104,7 +104,8 @@ fn talk<'a>(kernel: &OwnedFd, question: &[u8], buffer: &'a mut [u8]) -> Result<&
     wire::body(buffer.get(..length).ok_or(Errno::EMSGSIZE)?)
 }
 
-fn in_table(address: Ipv4Addr) -> Found {
+fn in_table(address: IpAddr) -> Found {
+    let IpAddr::V4(address) = address else { return Found::Nobody };
     let table = std::fs::read_to_string(TABLE).unwrap_or_default();
     find(&table, address).map_or(Found::Nobody, Found::Neighbour)
 }
@@ -122,7 +123,7 @@ fn find(table: &str, address: Ipv4Addr) -> Option<Mac> {
 
 /// The four messages of rtnetlink(7) that are needed. Numbers are the host's own, little end or big.
 mod wire {
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     use nix::errno::Errno;
 
@@ -135,6 +136,7 @@ mod wire {
     const NEW_NEIGHBOUR: u16 = 28;
     const GET_NEIGHBOUR: u16 = 30;
     const IPV4: u8 = 2; // AF_INET
+    const IPV6: u8 = 10;
     /// NUD_VALID: the states in which an entry's hardware address may be believed.
     const VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
 
@@ -146,36 +148,36 @@ mod wire {
     }
 
     /// Asks for the route to an address (RTM_GETROUTE).
-    pub fn route(address: Ipv4Addr) -> [u8; HEADER + 20] {
-        let mut body = [0; 20];
-        (body[0], body[1]) = (IPV4, 32);
-        put_address(&mut body, address);
-        message(GET_ROUTE, body)
+    pub fn route(address: IpAddr) -> Vec<u8> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        message(GET_ROUTE, address, [bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     }
 
     /// Asks for one neighbour on a card (RTM_GETNEIGH).
-    pub fn neighbour(card: i32, address: Ipv4Addr) -> [u8; HEADER + 20] {
-        let mut body = [0; 20];
-        body[0] = IPV4;
-        body[4..8].copy_from_slice(&card.to_ne_bytes());
-        put_address(&mut body, address);
-        message(GET_NEIGHBOUR, body)
+    pub fn neighbour(card: i32, address: IpAddr) -> Vec<u8> {
+        let [a, b, c, d] = card.to_ne_bytes();
+        message(GET_NEIGHBOUR, address, [0, 0, 0, a, b, c, d, 0, 0, 0, 0])
     }
 
-    /// Puts RTA_DST or NDA_DST, which are both 1, behind the fixed part.
-    fn put_address(body: &mut [u8; 20], address: Ipv4Addr) {
-        body[12..14].copy_from_slice(&8u16.to_ne_bytes());
-        body[14..16].copy_from_slice(&1u16.to_ne_bytes());
-        body[16..20].copy_from_slice(&address.octets());
-    }
-
-    fn message(kind: u16, body: [u8; 20]) -> [u8; HEADER + 20] {
+    /// Writes a question: the header, the family and the rest of the fixed part, and the address as RTA_DST or
+    /// NDA_DST, which are both 1.
+    fn message(kind: u16, address: IpAddr, rest: [u8; 11]) -> Vec<u8> {
         const REQUEST: u16 = 1; // NLM_F_REQUEST
-        let mut message = [0; HEADER + 20];
-        message[..4].copy_from_slice(&(HEADER as u32 + 20).to_ne_bytes());
-        message[4..6].copy_from_slice(&kind.to_ne_bytes());
-        message[6..8].copy_from_slice(&REQUEST.to_ne_bytes());
-        message[HEADER..].copy_from_slice(&body);
+        let (family, octets) = match address {
+            IpAddr::V4(address) => (IPV4, address.octets().to_vec()),
+            IpAddr::V6(address) => (IPV6, address.octets().to_vec()),
+        };
+        let attribute = 4 + octets.len() as u16;
+        let mut message = Vec::with_capacity(HEADER + 32);
+        message.extend((HEADER as u32 + 12 + u32::from(attribute)).to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
+        message.extend(REQUEST.to_ne_bytes());
+        message.extend([0; 8]);
+        message.push(family);
+        message.extend(rest);
+        message.extend(attribute.to_ne_bytes());
+        message.extend(1u16.to_ne_bytes());
+        message.extend(octets);
         message
     }
 
@@ -205,13 +207,13 @@ mod wire {
         found.ok_or(Errno::EBADMSG)
     }
 
-    /// Reads who a neighbour is.
+    /// Reads who a neighbour is. The loopback's own entries name no card: their address is all zeros.
     pub fn who(body: &[u8]) -> Found {
         const ADDRESS: u16 = 2; // NDA_LLADDR
         let state = half(body, HEADER - 4 + 8).unwrap_or(0);
         let valid = half(body, 0) == Some(NEW_NEIGHBOUR) && state & VALID != 0;
         let mut cards = attributes(body).filter(|(kind, _)| valid && *kind == ADDRESS);
-        let mac = cards.find_map(|(_, value)| value.try_into().ok().map(Mac));
+        let mac = cards.find_map(|(_, value)| value.try_into().ok().filter(|mac| *mac != [0; 6]).map(Mac));
         mac.map_or(Found::Nobody, Found::Neighbour)
     }
 
@@ -274,6 +276,10 @@ mod tests {
             let expected = if known { Found::Neighbour(Mac(card)) } else { Found::Nobody };
             assert_eq!(wire::who(wire::body(&bytes).unwrap()), expected, "{state:#x}");
         }
+        let mut loopback = [0; 12];
+        loopback[8..10].copy_from_slice(&0x40u16.to_ne_bytes());
+        let bytes = answer(28, loopback, &[(2, &[0; 6])]);
+        assert_eq!(wire::who(wire::body(&bytes).unwrap()), Found::Nobody);
     }
 
     #[test]
@@ -303,6 +309,8 @@ mod tests {
             assert_eq!(neighbours.look_up(IpAddr::from([127, 0, 0, 1])), None);
         }
         let mut known = Known::default();
-        assert_eq!(known.ask(Ipv4Addr::new(127, 0, 0, 9)), Ok(Found::Nobody));
+        assert_eq!(known.ask(IpAddr::from([127, 0, 0, 9])), Ok(Found::Nobody));
+        // A kernel without IPv6 has no route to itself; any other has nobody there.
+        assert!(matches!(known.ask("::1".parse().unwrap()), Ok(Found::Nobody)));
     }
 }

@@ -103,6 +103,8 @@ impl Usher {
             Ok(units) => Admission::Admit(Grant { units, chap: self.chap(login), ..Grant::default() }),
             Err(error) => {
                 tracing::warn!(image = %image.metadata.name, %error, "an image cannot be attached");
+                let (protocol, why) = (Protocol::Iscsi.as_str().to_owned(), error.to_string());
+                self.gate.store.note(host.map(|host| host.spec.boot_mac_address), Event::Refused { protocol, why });
                 Admission::Refuse(Refusal::Unavailable)
             }
         }

@@ -26,6 +26,11 @@ pub fn lines<'a>(leases: impl Iterator<Item = &'a Lease>, now: Timestamp) -> Str
     text
 }
 
+/// Says when the next lease that is in force ends: its line goes then.
+pub fn next_end<'a>(leases: impl Iterator<Item = &'a Lease>, now: Timestamp) -> Option<Timestamp> {
+    leases.filter(|lease| lease.is_bound_at(now)).map(|lease| lease.until).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,7 +53,11 @@ mod tests {
             lease(4, Held::Declined, 500),
             lease(5, Held::Released, 500),
         ];
-        let text = lines(leases.iter(), Timestamp::from_second(100).unwrap());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(next_end(leases.iter(), at(99)), Some(at(100)));
+        assert_eq!(next_end(leases.iter(), at(100)), Some(at(500)));
+        assert_eq!(next_end(leases.iter(), at(500)), None);
+        let text = lines(leases.iter(), at(100));
         let expected =
             "500 52:54:00:00:00:01 10.0.0.1 * 01:52:54:00:00:00:01\n500 52:54:00:00:00:02 10.0.0.2 node2 ff:00:0a\n";
         assert_eq!(text, expected);

@@ -45,7 +45,7 @@ pub struct HandedOn {
 }
 
 /// Is what a connection's next bytes are.
-#[allow(clippy::large_enum_variant, reason = "it is taken apart where it is made, once a request")]
+#[allow(clippy::large_enum_variant, reason = "one lives at a time, on the stack; a box would cost each request one")]
 enum Next {
     /// A request, how long its head is, and whether the connection ends after its answer.
     Request(Request<()>, usize, bool),

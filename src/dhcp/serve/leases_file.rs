@@ -2,10 +2,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use crate::dhcp::export::lines;
+use crate::dhcp::export::{lines, next_end};
 use crate::store::{Store, now};
 
 /// Is how often the file is written at most.
@@ -21,7 +22,10 @@ pub async fn export(store: Arc<Store>, path: PathBuf, mut stopped: watch::Receiv
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         changes.mark_unchanged();
-        let text = lines(store.snapshot().leases().map(AsRef::as_ref), now());
+        let (text, end) = {
+            let (state, at) = (store.snapshot(), now());
+            (lines(state.leases().map(AsRef::as_ref), at), next_end(state.leases().map(AsRef::as_ref), at))
+        };
         let file = path.clone();
         let written = tokio::task::spawn_blocking(move || replace(&file, &text)).await;
         if let Ok(Err(error)) = written {
@@ -32,9 +36,18 @@ pub async fn export(store: Arc<Store>, path: PathBuf, mut stopped: watch::Receiv
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
         tokio::select! {
+            () = ended(end) => {}
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
+    }
+}
+
+/// Waits until a time; for ever where there is none.
+async fn ended(end: Option<Timestamp>) {
+    match end {
+        Some(end) => tokio::time::sleep(Duration::try_from(end.duration_since(now())).unwrap_or_default()).await,
+        None => std::future::pending().await,
     }
 }
 
