@@ -1,7 +1,6 @@
 //! The view of an image that a host gets: the image, and a short list of bytes that differ.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::ReadAt;
 use super::descriptor::Extent;
+use super::read::File;
 
 /// Is what a view has instead of its base, and behind its end. Cheap to share; small.
 #[derive(Debug, Clone, PartialEq, Eq)]

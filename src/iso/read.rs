@@ -1,4 +1,5 @@
-use std::fs::File;
+// Views lend it, and know nothing else of files.
+pub(super) use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
