@@ -84,14 +84,15 @@ class Pair:
                    "--state-dir", state, "--firmware-dir", firmware or self.lan.folder]
         return self.serve("bootlatch", command, "ready")
 
-    def nginx(self, root, port=80):
-        """Starts nginx as one process, tuned: sendfile, open files remembered, no log."""
+    def nginx(self, root, port=80, remembers=True):
+        """Starts nginx as one process: sendfile, no log, and where it is to be tuned further, open files remembered."""
         config = self.folder("nginx") / "nginx.conf"
+        memory = "open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;" if remembers else ""
         config.write_text(f"""daemon off; master_process off; user root; worker_processes 1; pid {config.parent}/pid;
 error_log {config.parent}/error.log;
 events {{ worker_connections 4096; }}
 http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 1000000000; default_type text/plain;
-open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;
+{memory}
 server {{ listen {SERVER}:{port} backlog=4096; root {root}; }} }}
 """)
         program = self.lan.start(self.server, "nginx", "taskset", "-c", str(CORES[0]), tool("nginx"), "-c", config)
