@@ -164,11 +164,12 @@ fn objects(config: &Config, address: Ipv4Addr) -> anyhow::Result<Option<http::So
     let listener = listen(place, "api.listen")?;
     let Some(tls) = &config.api.tls else { return Ok(Some(http::Socket::Tcp(listener))) };
     let certificate = match &tls.files {
-        Some(files) => http::Certificate { files: files.clone(), client_ca: None },
+        Some(files) => http::Certificate { files: files.clone(), client_ca: None, viewer_ca: None },
         None => http::Certificate::own(&config.state_dir, &[place.ip(), address.into()])?,
     };
-    let certificate = http::Certificate { client_ca: tls.client_ca.clone(), ..certificate };
-    Ok(Some(http::Socket::Tls(listener, http::acceptor(&certificate)?)))
+    let (client_ca, viewer_ca) = (tls.client_ca.clone(), tls.viewer_ca.clone());
+    let certificate = http::Certificate { client_ca, viewer_ca, ..certificate };
+    Ok(Some(http::Socket::Tls(listener, http::Tls::new(&certificate)?)))
 }
 
 fn listen_locally(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {

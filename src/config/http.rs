@@ -31,6 +31,8 @@ pub struct Tls {
     pub files: Option<(PathBuf, PathBuf)>,
     /// Names the authority whose certificates let clients in as admins.
     pub client_ca: Option<PathBuf>,
+    /// Names the authority whose certificates let clients in as viewers.
+    pub viewer_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -41,6 +43,7 @@ pub struct RawApi {
     certificate: Option<Spanned<PathBuf>>,
     key: Option<PathBuf>,
     client_ca: Option<Spanned<PathBuf>>,
+    viewer_ca: Option<Spanned<PathBuf>>,
     trust_loopback: Option<bool>,
     proxies: Vec<Spanned<String>>,
     key_file: Option<PathBuf>,
@@ -66,7 +69,7 @@ impl Proof<'_> {
         let tls = match raw.tls.as_ref().is_some_and(|tls| *tls.get_ref()) {
             true => Some(self.tls(raw)?),
             false => {
-                let stray = raw.certificate.as_ref().or(raw.client_ca.as_ref());
+                let stray = raw.certificate.as_ref().or(raw.client_ca.as_ref()).or(raw.viewer_ca.as_ref());
                 if let (Some(stray), None) = (stray, &raw.tls) {
                     return Err(self.error(
                         "api.tls",
@@ -104,7 +107,8 @@ impl Proof<'_> {
                 ));
             }
         };
-        Ok(Tls { files, client_ca: raw.client_ca.as_ref().map(|path| path.get_ref().clone()) })
+        let place = |path: &Option<Spanned<PathBuf>>| path.as_ref().map(|path| path.get_ref().clone());
+        Ok(Tls { files, client_ca: place(&raw.client_ca), viewer_ca: place(&raw.viewer_ca) })
     }
 
     fn net(&self, text: &Spanned<String>) -> Result<IpNet, Error> {

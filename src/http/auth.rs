@@ -61,11 +61,14 @@ impl Access {
     /// Finds what a request may do, by where it comes from and the token that it carries.
     pub fn role(&self, peer: &Peer, headers: &HeaderMap) -> Role {
         let here = self.trust_loopback && peer.address.is_some_and(|address| address.is_loopback());
-        if peer.trust == Trust::Proven || here {
-            return Role::Admin;
-        }
+        let by_way = match peer.trust {
+            Trust::Proven => Role::Admin,
+            Trust::Network | Trust::Viewer if here => Role::Admin,
+            Trust::Viewer => Role::Viewer,
+            Trust::Network => Role::Nobody,
+        };
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        header.and_then(token).map_or(Role::Nobody, |token| self.of_token(&token))
+        header.and_then(token).map_or(Role::Nobody, |token| self.of_token(&token)).max(by_way)
     }
 
     /// Finds what the bearer of a token may do.
@@ -174,6 +177,8 @@ mod tests {
             assert_eq!(role(&access, Trust::Network, header), Role::Nobody, "{header}");
         }
         assert_eq!(role(&access, Trust::Proven, ""), Role::Admin);
+        assert_eq!(role(&access, Trust::Viewer, "Bearer x"), Role::Viewer);
+        assert_eq!(role(&access, Trust::Viewer, &basic), Role::Admin);
     }
 
     #[test]

@@ -32,4 +32,4 @@ mod watch;
 
 pub use auth::{Access, Role, Tokens};
 pub use serve::{Door, Peer, Serves, Shared, Socket, Trust, serve};
-pub use tls::{Certificate, acceptor};
+pub use tls::{Certificate, Tls};

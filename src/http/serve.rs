@@ -13,7 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::admit::Places;
 use crate::gate::Gate;
@@ -21,7 +20,7 @@ use crate::gate::Gate;
 use super::image::Memory;
 use super::list::Pages;
 use super::redfish::Sessions;
-use super::{Access, lane, routes};
+use super::{Access, Tls, lane, routes};
 
 /// Bounds the connections; beyond it they wait in the kernel's backlog.
 const CONNECTIONS_AT_ONCE: usize = 8192;
@@ -69,6 +68,8 @@ pub struct Peer {
 pub enum Trust {
     /// Needs a token for the object API.
     Network,
+    /// Came with a certificate of a viewer's.
+    Viewer,
     /// Came over the unix socket, which the file system guards, or with a certificate of an admin's.
     Proven,
 }
@@ -82,7 +83,7 @@ pub struct Door {
 
 pub enum Socket {
     Tcp(std::net::TcpListener),
-    Tls(std::net::TcpListener, TlsAcceptor),
+    Tls(std::net::TcpListener, Tls),
     Unix(std::os::unix::net::UnixListener),
 }
 
@@ -106,12 +107,12 @@ pub enum Serves {
 /// Is an accepted connection, before any of its bytes were read.
 enum Caller {
     Tcp(TcpStream, SocketAddr),
-    Tls(TcpStream, SocketAddr, TlsAcceptor),
+    Tls(TcpStream, SocketAddr, Tls),
     Unix(UnixStream),
 }
 
 enum OpenDoor {
-    Tcp(TcpListener, Option<TlsAcceptor>),
+    Tcp(TcpListener, Option<Tls>),
     Unix(UnixListener),
 }
 
@@ -177,12 +178,7 @@ impl Caller {
             Self::Tls(stream, from, acceptor) => {
                 let peer = from_network(&stream, from);
                 let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
-                let Ok(Ok(stream)) = shaken else { return tracing::debug!(%from, "no TLS handshake") };
-                // The handshake took only certificates of the authority that the site names.
-                let trust = match stream.get_ref().1.peer_certificates() {
-                    Some([_, ..]) => Trust::Proven,
-                    _ => Trust::Network,
-                };
+                let Ok(Ok((stream, trust))) = shaken else { return tracing::debug!(%from, "no TLS handshake") };
                 converse(stream, Peer { trust, ..peer }, Memory::default(), serves, shared, shutdown).await;
             }
         }

@@ -4,51 +4,105 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
+
+use super::Trust;
 
 /// Says where a listener's certificate is.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     /// Holds the files of the chain and of the key; in PEM.
     pub files: (PathBuf, PathBuf),
-    /// Names the authority of the clients' certificates.
+    /// Names the authority of the admins' certificates.
     pub client_ca: Option<PathBuf>,
+    /// Names the authority of the viewers' certificates.
+    pub viewer_ca: Option<PathBuf>,
 }
 
-/// Makes what accepts TLS connections (1.2 and 1.3).
-///
-/// # Errors
-/// A file that cannot be read, or is not what it should be, by its name.
-pub fn acceptor(certificate: &Certificate) -> io::Result<TlsAcceptor> {
-    let (chain, key) = &certificate.files;
-    let certificates = read_chain(chain)?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
-    let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(chain, &error))?;
-    let builder = match &certificate.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            for root in read_chain(authority)? {
-                roots.add(root).map_err(|error| wrong(authority, &error))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| wrong(authority, &error))?;
-            builder.with_client_cert_verifier(verifier)
+/// Accepts TLS connections, and knows whose certificate lets its client do what.
+#[derive(Clone)]
+pub struct Tls {
+    acceptor: TlsAcceptor,
+    admins: Option<Arc<dyn ClientCertVerifier>>,
+    viewers: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Tls")
+    }
+}
+
+impl Tls {
+    /// Makes what accepts TLS connections (1.2 and 1.3).
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not what it should be, by its name.
+    pub fn new(certificate: &Certificate) -> io::Result<Self> {
+        let (chain, key) = &certificate.files;
+        let certificates = read_chain(chain)?;
+        let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
+        let admins = certificate.client_ca.as_ref().map(|path| verifier(&[path])).transpose()?;
+        let viewers = certificate.viewer_ca.as_ref().map(|path| verifier(&[path])).transpose()?;
+        let both: Vec<&PathBuf> = certificate.client_ca.iter().chain(&certificate.viewer_ca).collect();
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| wrong(chain, &error))?;
+        let builder = match both.as_slice() {
+            [] => builder.with_no_client_auth(),
+            both => builder.with_client_cert_verifier(verifier(both)?),
+        };
+        let mut config = builder.with_single_cert(certificates, secret).map_err(|error| wrong(chain, &error))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), admins, viewers })
+    }
+
+    /// Shakes hands, and says how far the client's certificate goes.
+    ///
+    /// # Errors
+    /// No handshake; a certificate of an authority that the site does not name is none.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Trust)> {
+        let stream = self.acceptor.accept(stream).await?;
+        let trust = self.trust(stream.get_ref().1.peer_certificates().unwrap_or_default());
+        Ok((stream, trust))
+    }
+
+    /// The handshake proved the key and one of the authorities; here it is asked which.
+    fn trust(&self, chain: &[CertificateDer<'_>]) -> Trust {
+        let [own, between @ ..] = chain else { return Trust::Network };
+        let of = |authority: &Option<Arc<dyn ClientCertVerifier>>| {
+            let checked =
+                authority.as_ref().map(|authority| authority.verify_client_cert(own, between, UnixTime::now()));
+            matches!(checked, Some(Ok(_)))
+        };
+        match (of(&self.admins), of(&self.viewers)) {
+            (true, _) => Trust::Proven,
+            (false, true) => Trust::Viewer,
+            (false, false) => Trust::Network,
         }
-    };
-    let mut config = builder.with_single_cert(certificates, secret).map_err(|error| wrong(chain, &error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+fn verifier(authorities: &[&PathBuf]) -> io::Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for path in authorities {
+        for root in read_chain(path)? {
+            roots.add(root).map_err(|error| wrong(path, &error))?;
+        }
+    }
+    let provider = Arc::new(ring::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
+    builder
+        .build()
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("the clients' authority: {error}")))
 }
 
 impl Certificate {
@@ -61,7 +115,7 @@ impl Certificate {
         if !files.0.exists() || !files.1.exists() {
             make(&files, addresses).map_err(|error| wrong(&files.0, &error))?;
         }
-        Ok(Self { files, client_ca: None })
+        Ok(Self { files, client_ca: None, viewer_ca: None })
     }
 }
 
