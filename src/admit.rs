@@ -17,6 +17,8 @@ use crate::provision;
 pub struct Places {
     /// Is the directory that a relative `isoFile` is looked up in: `isos/` of the state directory.
     pub isos: PathBuf,
+    /// Is the directory of what `/files/` serves: `files/` of the state directory.
+    pub files: PathBuf,
     pub site: Arc<Site>,
 }
 
@@ -53,6 +55,10 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
             Ok(Object::Image(image))
         }
         Object::BootConfig(mut config) => {
+            stays_confidential(&config, before)?;
+            if config.spec.confidential {
+                hide_files(&mut config);
+            }
             let notes = check_config(&config)?;
             let status = &mut Arc::make_mut(&mut config).status;
             status.clear();
@@ -86,8 +92,43 @@ fn hide_secrets(host: &mut Arc<Host>) {
     Arc::make_mut(host).metadata.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
 }
 
+/// As `hide_secrets`, for the files of a confidential config.
+fn hide_files(config: &mut Arc<BootConfig>) {
+    let Some(text) = config.metadata.annotations.get(LAST_APPLIED) else { return };
+    let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(text) else { return };
+    let files = manifest.pointer_mut("/spec/data").and_then(serde_json::Value::as_object_mut);
+    for text in files.into_iter().flat_map(|files| files.values_mut()) {
+        *text = Secret::REDACTED.into();
+    }
+    Arc::make_mut(config).metadata.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
+}
+
+/// Otherwise whoever may write could have read to them what nobody is shown.
+fn stays_confidential(config: &BootConfig, before: Option<&Object>) -> Result<(), Invalid> {
+    let was = matches!(before, Some(Object::BootConfig(before)) if before.spec.confidential);
+    if was && !config.spec.confidential {
+        let message = "a confidential config stays one: say confidential: true, or delete it and create it anew";
+        return Err(Invalid { field: "spec.confidential".into(), message: message.into() });
+    }
+    match config.spec.data.iter().find(|(_, text)| *text == Secret::REDACTED) {
+        Some((name, _)) => {
+            let message = "this is what a confidential file reads as, not a file: write its content";
+            Err(Invalid { field: format!("spec.data.{name}").into(), message: message.into() })
+        }
+        None => Ok(()),
+    }
+}
+
 fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
-    provision::check(&config.spec).map_err(|fault| Invalid { field: fault.field.into(), message: fault.message })
+    provision::check(&config.spec).map_err(|fault| {
+        let message = match config.spec.confidential {
+            true => {
+                "the file is not what its format asks for; what is wrong may show what is in it, and is not told".into()
+            }
+            false => fault.message,
+        };
+        Invalid { field: fault.field.into(), message }
+    })
 }
 
 fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<ImageStatus, Invalid> {

@@ -1,7 +1,9 @@
 //! The media that are open: one file for all who read an image, and the views that hosts have of it.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io;
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -135,9 +137,7 @@ impl Media {
 
 impl Opened {
     fn tag(&self) -> String {
-        let (length, modified) = self.stamp;
-        let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
-        format!("{length:x}-{:x}", since.as_nanos())
+        tag(self.stamp)
     }
 
     fn examined(&self) -> Result<Arc<Examined>, Error> {
@@ -167,4 +167,29 @@ fn seen(view: &Arc<View>) -> Seen {
 fn stamp(path: &Path) -> std::io::Result<(u64, Option<SystemTime>)> {
     let metadata = std::fs::metadata(path)?;
     Ok((metadata.len(), metadata.modified().ok()))
+}
+/// Names a file's bytes by its length and when it was changed.
+fn tag((length, modified): (u64, Option<SystemTime>)) -> String {
+    let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+    format!("{length:x}-{:x}", since.as_nanos())
+}
+
+/// Opens a regular file beneath a directory; nothing where there is none, or where a link leads out.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn file_beneath(root: &Path, path: &str) -> io::Result<Option<Seen>> {
+    let within = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    let found = match (within && !path.contains('\0'), root.canonicalize(), root.join(path).canonicalize()) {
+        (true, Ok(root), Ok(found)) if found.starts_with(&root) => found,
+        _ => return Ok(None),
+    };
+    // Whoever waits at a pipe waits for ever: only a regular file is opened.
+    if !found.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let file = File::open(found)?;
+    let about = file.metadata()?;
+    let tag = tag((about.len(), about.modified().ok()));
+    Ok(Some(Seen { medium: Arc::new(ImageFile::new(file)?), tag }))
 }

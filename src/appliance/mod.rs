@@ -125,7 +125,8 @@ impl Appliance {
             trust: config.trust,
             chap: config.iscsi.chap.clone(),
         });
-        let places = Places { isos, site: site.clone() };
+        let files = config.state_dir.join("files");
+        let places = Places { isos, files, site: site.clone() };
         let gate = Arc::new(Gate {
             site,
             store,

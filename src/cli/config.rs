@@ -25,6 +25,9 @@ pub enum Verb {
         /// Replace the config where it exists
         #[arg(long)]
         replace: bool,
+        /// Its files hold secrets: its machine is given them, and nobody reads them back
+        #[arg(long)]
+        confidential: bool,
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
@@ -51,11 +54,11 @@ const COLUMNS: &[Column] =
 pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
     let mut client = Client::connect(reach).await?;
     match verb {
-        Verb::Add { name, files, format, replace, output } => {
+        Verb::Add { name, files, format, replace, confidential, output } => {
             let data = read(&files, format)?;
             let config = json!({
                 "apiVersion": "v1", "kind": "BootConfig", "metadata": {"name": name},
-                "spec": {"format": format.to_string(), "data": data},
+                "spec": {"format": format.to_string(), "data": data, "confidential": confidential},
             });
             let added = client.ask(Method::POST, PATH, Some(&config)).await;
             let config = match added {

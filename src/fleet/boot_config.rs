@@ -23,6 +23,9 @@ pub struct BootConfigSpec {
     /// Holds the files by name; `Format::main_file` is the one given when none is asked for.
     #[serde(default)]
     pub data: BTreeMap<String, String>,
+    /// Says that the files hold secrets (a pull secret, a password): their machine is given them, and no reader.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confidential: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,7 +104,7 @@ mod tests {
 
     fn config(files: &[(&str, &str)]) -> BootConfig {
         let data = files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-        let spec = BootConfigSpec { format: Format::CloudInit, data };
+        let spec = BootConfigSpec { format: Format::CloudInit, data, confidential: false };
         BootConfig { metadata: Meta::named("c".parse().unwrap(), None), spec, status: BTreeMap::new() }
     }
 

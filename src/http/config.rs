@@ -11,6 +11,7 @@ use crate::iso;
 use crate::store::Error;
 
 use super::reply::{self, Reply, bytes, text};
+use super::status::Status;
 use super::{Peer, Shared};
 
 /// Answers `/api/v1/bootconfig` and `/config/{token}`: the config of the machine that asks.
@@ -84,6 +85,23 @@ pub fn seed(shared: &Shared, host: &Host) -> Reply {
         }
         Ok(None) => text(StatusCode::NOT_FOUND, "the host's config is no cloud-init\n"),
         Err(error) => text(StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n")),
+    }
+}
+
+/// Answers who reads a host's seed through the object API.
+///
+/// # Errors
+/// The config is confidential; it is no cloud-init; its files do not fit a seed.
+pub fn seed_read(shared: &Shared, host: &Host) -> Result<Reply, Status> {
+    let state = shared.gate.store.glance();
+    let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+    if config.is_some_and(|config| config.spec.confidential) {
+        return Err(Status::forbidden("the host's config is confidential: its machine alone is given the seed"));
+    }
+    match shared.gate.seed_of(host) {
+        Ok(Some(_)) => Ok(seed(shared, host)),
+        Ok(None) => Err(Status::missing("the host's config is no cloud-init")),
+        Err(error) => Err(Status::unfit(error.to_string())),
     }
 }
 

@@ -29,7 +29,7 @@ fn of(parts: &[&str]) -> Option<&'static str> {
     match parts {
         ["ipxe" | "boot.ipxe" | "get_ignition" | "healthz" | "readyz" | "livez" | "metrics" | "version"]
         | ["boot", _, _, ..]
-        | ["iso", _, ..]
+        | ["iso" | "files", _, ..]
         | ["media", _, _]
         | ["config", _]
         | ["config" | "nocloud", _, _]

@@ -1,7 +1,6 @@
 //! The object API's verbs on the three kinds.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -248,13 +247,7 @@ pub async fn put(
     dry_run: bool,
 ) -> Result<Object, Status> {
     let key = object.key();
-    if let (Object::Host(host), before) = (&mut object, before) {
-        let before = match before {
-            Some(Object::Host(before)) => Some(before.as_ref()),
-            _ => None,
-        };
-        restore(Arc::make_mut(host), before);
-    }
+    restore(&mut object, before);
     let (places, before) = (shared.places.clone(), before.cloned());
     let prepared = tokio::task::spawn_blocking(move || admit::prepare(object, before.as_ref(), &places)).await;
     let prepared = prepared.map_err(|error| Status::internal(error.to_string()))?;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 use serde_json::Value;
 
-use crate::fleet::{Chap, Host, HostSpec, Kind, Meta, Object, Secret};
+use crate::fleet::{BootConfigSpec, Chap, Host, HostSpec, Kind, Meta, Object, Secret};
 
 /// Is an object as clients see it: with its kind, and without its secrets.
 #[derive(Debug)]
@@ -34,7 +34,11 @@ impl Serialize for View<'_> {
                 Envelope { api_version: "v1", kind, metadata, spec, status }.serialize(to)
             }
             Object::BootConfig(config) => {
-                let (metadata, spec, status) = (&config.metadata, &config.spec, &config.status);
+                let spec = match config.spec.confidential {
+                    true => &covered(&config.spec),
+                    false => &config.spec,
+                };
+                let (metadata, status) = (&config.metadata, &config.status);
                 Envelope { api_version: "v1", kind, metadata, spec, status }.serialize(to)
             }
         }
@@ -55,6 +59,12 @@ fn redacted(host: &Arc<Host>) -> std::borrow::Cow<'_, Arc<Host>> {
     std::borrow::Cow::Owned(host)
 }
 
+/// Hides what stands in a config's files.
+fn covered(spec: &BootConfigSpec) -> BootConfigSpec {
+    let data = spec.data.keys().map(|name| (name.clone(), Secret::REDACTED.to_owned())).collect();
+    BootConfigSpec { data, ..spec.clone() }
+}
+
 /// Lists what a host holds of secrets, each in its place: the BMC's, the initiator's, the target's.
 fn secrets_mut(spec: &mut HostSpec) -> [Option<&mut Secret>; 3] {
     let bmc = spec.bmc.as_mut().map(|bmc| &mut bmc.password);
@@ -70,8 +80,23 @@ fn secrets(spec: &HostSpec) -> Vec<&Secret> {
     spec.bmc.iter().map(|bmc| &bmc.password).chain(chap).collect()
 }
 
-/// Puts a secret back where a client wrote what it had read.
-pub fn restore(host: &mut Host, before: Option<&Host>) {
+/// Puts secrets back where a client wrote what it had read.
+pub fn restore(object: &mut Object, before: Option<&Object>) {
+    match (object, before) {
+        (Object::Host(host), Some(Object::Host(before))) => restore_host(Arc::make_mut(host), Some(before)),
+        (Object::BootConfig(config), Some(Object::BootConfig(before))) if before.spec.confidential => {
+            for (name, text) in &mut Arc::make_mut(config).spec.data {
+                match before.spec.data.get(name) {
+                    Some(kept) if text == Secret::REDACTED => text.clone_from(kept),
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn restore_host(host: &mut Host, before: Option<&Host>) {
     let Some(mut kept) = before.map(|before| before.spec.clone()) else { return };
     for (secret, kept) in secrets_mut(&mut host.spec).into_iter().zip(secrets_mut(&mut kept)) {
         if let (Some(secret), Some(kept)) = (secret, kept)
@@ -82,12 +107,18 @@ pub fn restore(host: &mut Host, before: Option<&Host>) {
     }
 }
 
-/// Hides the secrets in a host's JSON: a JSON patch's `copy`, `move` and `test` find what anybody may read.
+/// Hides the secrets in an object's JSON: a JSON patch's `copy`, `move` and `test` find what anybody may read.
 pub fn conceal(value: &mut Value) {
     for place in SECRET_PLACES {
         match value.pointer_mut(place) {
             Some(Value::String(secret)) if !secret.is_empty() => *secret = Secret::REDACTED.into(),
             _ => {}
+        }
+    }
+    if value.pointer("/spec/confidential") == Some(&Value::Bool(true)) {
+        let files = value.pointer_mut("/spec/data").and_then(Value::as_object_mut);
+        for text in files.into_iter().flat_map(|files| files.values_mut()) {
+            *text = Secret::REDACTED.into();
         }
     }
 }
@@ -153,7 +184,7 @@ mod tests {
         for secret in secrets_mut(&mut back.spec).into_iter().flatten() {
             *secret = Secret("REDACTED".into());
         }
-        restore(&mut back, Some(&host));
+        restore_host(&mut back, Some(&host));
         assert_eq!(back, host);
     }
 }

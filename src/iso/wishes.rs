@@ -76,7 +76,7 @@ mod tests {
         let data = [(format.main_file().to_owned(), "text".to_owned())].into();
         BootConfig {
             metadata: Meta::named("c".parse().unwrap(), None),
-            spec: BootConfigSpec { format, data },
+            spec: BootConfigSpec { format, data, confidential: false },
             status: Default::default(),
         }
     }

@@ -80,7 +80,7 @@ mod tests {
 
     fn wrong(format: Format, name: &str, text: &str) -> Option<String> {
         let data = [(name.to_owned(), text.to_owned())].into();
-        check(&BootConfigSpec { format, data }).err().map(|fault| fault.message)
+        check(&BootConfigSpec { format, data, confidential: false }).err().map(|fault| fault.message)
     }
 
     #[test]
@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_config_has_a_file() {
-        let fault = check(&BootConfigSpec { format: Format::Ignition, data: Default::default() }).unwrap_err();
+        let fault = check(&BootConfigSpec { format: Format::Ignition, data: Default::default(), confidential: false })
+            .unwrap_err();
         assert_eq!(fault.field, "spec.data");
     }
 }

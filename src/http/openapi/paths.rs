@@ -44,7 +44,7 @@ pub fn all() -> Value {
             seed["responses"]["200"] = json!({"description": "A NoCloud seed.", "content": {
                 "application/x-iso9660-image": {"schema": {"type": "string", "format": "binary"}},
             }});
-            for code in ["404", "422"] {
+            for code in ["403", "404", "422"] {
                 seed["responses"][code] = any("Says why there is none.");
             }
             paths.insert(format!("{collection}/{{name}}/seed"), json!({"get": seed}));

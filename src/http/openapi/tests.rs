@@ -28,9 +28,11 @@ fn full(kind: Kind) -> Object {
                    "sizeBytes": 1, "sha256": "s", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "distribution": "d",
                    "family": "f", "kernel": {"kernel": "k", "initrds": ["i"], "arguments": "a"}}),
         ),
-        Kind::BootConfig => {
-            (metadata, json!({"format": "ignition", "data": {"config.ign": "{}"}}), json!({"warnings": ["w"]}))
-        }
+        Kind::BootConfig => (
+            metadata,
+            json!({"format": "ignition", "data": {"config.ign": "{}"}, "confidential": true}),
+            json!({"warnings": ["w"]}),
+        ),
     };
     if kind.is_namespaced() {
         metadata["namespace"] = "default".into();
