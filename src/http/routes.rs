@@ -199,7 +199,7 @@ async fn act(shared: &Shared, key: &Key, action: &str, request: Request<Incoming
         (&Method::POST, "release") => install::change(shared, key, Change::Release).await,
         (&Method::POST, "hold") => install::change(shared, key, Change::Hold).await,
         (&Method::GET | &Method::HEAD, "seed") => match objects::find(shared, key)? {
-            Object::Host(host) => Ok(config::seed(shared, &host)),
+            Object::Host(host) => config::seed(shared, &host),
             Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
         },
         (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(key)).await,
