@@ -17,8 +17,6 @@ use crate::provision;
 pub struct Places {
     /// Is the directory that a relative `isoFile` is looked up in: `isos/` of the state directory.
     pub isos: PathBuf,
-    /// Is the directory of what `/files/` serves: `files/` of the state directory.
-    pub files: PathBuf,
     pub site: Arc<Site>,
 }
 

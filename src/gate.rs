@@ -353,6 +353,13 @@ impl Gate {
         address.and_then(|address| self.neighbours.look_up(address)).is_some_and(|neighbour| neighbour != mac)
     }
 
+    /// Says whether an address is known to be another machine's: by the neighbour table, or as another host's own.
+    pub fn is_anothers(&self, mac: Mac, address: IpAddr) -> bool {
+        let state = self.store.glance();
+        let named = state.host_by_ip(address).is_some_and(|host| host.spec.boot_mac_address != mac);
+        named || self.contradicts(mac, Some(address))
+    }
+
     /// Counts a refusal, and puts it in the machine's timeline.
     pub fn refused(&self, facts: &Facts, protocol: Protocol, why: Why) {
         self.counters.refuse(protocol, why, facts.address);

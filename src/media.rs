@@ -1,11 +1,12 @@
 //! The media that are open: one file for all who read an image, and the views that hosts have of it.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 use crate::fleet::Image;
 use crate::iso::{self, Examined, Extent, ImageFile, Iso, ReadAt, View, Wishes};
@@ -126,6 +127,41 @@ impl Media {
         held.last().map(|(_, seen)| seen.clone())
     }
 
+    /// Finds a file below a directory; nothing where there is none, or where the name or a link leads out.
+    ///
+    /// # Errors
+    /// What else the file system says.
+    pub fn below(directory: &Path, path: &str) -> std::io::Result<Option<Seen>> {
+        // Opening a FIFO must not wait for its writer.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let opened = std::fs::File::open(directory)
+            .and_then(|root| Ok(openat2(&root, path, flags, Mode::empty(), within)?))
+            .map(std::fs::File::from);
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                let is_none = [
+                    Errno::INVAL,
+                    Errno::NOENT,
+                    Errno::NOTDIR,
+                    Errno::XDEV,
+                    Errno::LOOP,
+                    Errno::NXIO,
+                    Errno::NAMETOOLONG,
+                ];
+                let is_none = is_none.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error()));
+                return if is_none { Ok(None) } else { Err(error) };
+            }
+        };
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Ok(None);
+        }
+        let tag = tag((about.len(), about.modified().ok()));
+        Ok(Some(Seen { medium: Arc::new(ImageFile::new(file)?), tag }))
+    }
+
     /// Finds a file within a medium, as the extents that hold it.
     ///
     /// # Errors
@@ -164,32 +200,12 @@ fn seen(view: &Arc<View>) -> Seen {
     Seen { medium: view.clone(), tag: view.overlay().tag().to_string() }
 }
 
-fn stamp(path: &Path) -> std::io::Result<(u64, Option<SystemTime>)> {
-    let metadata = std::fs::metadata(path)?;
-    Ok((metadata.len(), metadata.modified().ok()))
-}
-/// Names a file's bytes by its length and when it was changed.
 fn tag((length, modified): (u64, Option<SystemTime>)) -> String {
     let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
     format!("{length:x}-{:x}", since.as_nanos())
 }
 
-/// Opens a regular file beneath a directory; nothing where there is none, or where a link leads out.
-///
-/// # Errors
-/// The file is there and cannot be read.
-pub fn file_beneath(root: &Path, path: &str) -> io::Result<Option<Seen>> {
-    let within = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-    let found = match (within && !path.contains('\0'), root.canonicalize(), root.join(path).canonicalize()) {
-        (true, Ok(root), Ok(found)) if found.starts_with(&root) => found,
-        _ => return Ok(None),
-    };
-    // Whoever waits at a pipe waits for ever: only a regular file is opened.
-    if !found.metadata()?.is_file() {
-        return Ok(None);
-    }
-    let file = File::open(found)?;
-    let about = file.metadata()?;
-    let tag = tag((about.len(), about.modified().ok()));
-    Ok(Some(Seen { medium: Arc::new(ImageFile::new(file)?), tag }))
+fn stamp(path: &Path) -> std::io::Result<(u64, Option<SystemTime>)> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.len(), metadata.modified().ok()))
 }

@@ -27,8 +27,8 @@ class Ended(Exception):
 
 
 class Initiator:
-    def __init__(self, port, target, keys=(), isid=1, name="iqn.2026-11.org.bootlatch:test", discovery=False):
-        self.stream = socket.create_connection(("127.0.0.1", port), 10)
+    def __init__(self, port, target, keys=(), isid=1, name="iqn.2026-11.org.bootlatch:test", discovery=False, source=None):
+        self.stream = socket.create_connection(("127.0.0.1", port), 10, source and (source, 0))
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.isid = b"\x80" + isid.to_bytes(5, "big")
         self.command, self.tag, self.header_digest, self.data_digest = 1, 0, False, False

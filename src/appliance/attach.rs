@@ -72,6 +72,8 @@ impl Usher {
     /// Finds the image, and the host whose view of it is to be seen; none where the site is open to all.
     fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<Arc<Host>>), Why> {
         let its_own = match facts(&self.gate, login) {
+            // A name is a claim: a view may hold what is its host's alone.
+            Some(facts) if self.gate.is_anothers(facts.mac, login.peer.ip()) => Err(Why::AddressContradicted),
             Some(facts) => self.gate.login(&facts, name),
             None => Err(Why::NoSuchHost),
         };

@@ -17,7 +17,9 @@ pub struct Image {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageSpec {
-    /// Names the file: relative to the state directory's `isos/`, or absolute and served where it lies.
+    /// Names the file: relative to the state directory's `isos/`, or absolute and served where it lies. Empty
+    /// where the ISO lies elsewhere.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub iso_file: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,

@@ -12,12 +12,12 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use crate::boot::{Drop, Why};
+use crate::boot::Why;
 use crate::event::Protocol;
 use crate::fleet::{Host, Image, Mac, Name};
 use crate::gate::Withheld;
 use crate::iso::{FileWithin, ReadAt};
-use crate::media::{self, Media, Seen};
+use crate::media::{Media, Seen};
 use crate::store::Snapshot;
 
 use super::boot::Query;
@@ -138,26 +138,6 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     }
 }
 
-/// Answers `/files/{path}`: what the site put into the state directory's `files/`, for whoever asks.
-pub async fn public(shared: &Shared, peer: &Peer, path: &str, headers: &HeaderMap, peek: bool) -> Reply {
-    let (root, wanted) = (shared.places.files.clone(), path.to_owned());
-    match tokio::task::spawn_blocking(move || media::file_beneath(&root, &wanted)).await {
-        Ok(Ok(Some(seen))) => {
-            shared.gate.counters.answer(Protocol::Http);
-            answer(seen, headers, peek)
-        }
-        Ok(Ok(None)) => {
-            shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
-            text(StatusCode::NOT_FOUND, "there is no such file\n")
-        }
-        Ok(Err(error)) => {
-            cannot_be_read(&error);
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n")
-        }
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n"),
-    }
-}
-
 /// Answers `/media/{token}/{image}.iso`: a host's view of its image, as its BMC or iPXE was told to read it. The
 /// bytes are the same until nobody reads them any more, whatever becomes of the host's config.
 pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers: &HeaderMap, peek: bool) -> Reply {
@@ -211,7 +191,7 @@ fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc
     }
 }
 
-fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
+pub fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
     let length = seen.medium.len();
     let tag = format!("\"{}\"", seen.tag);
     let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());

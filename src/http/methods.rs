@@ -109,6 +109,7 @@ mod tests {
     fn a_path_takes_what_it_says() {
         let rows = [
             ("/ipxe", Some(READ)),
+            ("/files/a/b", Some(READ)),
             ("/api/v1/boot-complete", Some(ASK)),
             ("/api/v1/baremetalhosts", Some(COLLECTION)),
             ("/api/v1/baremetalhosts/a", None),

@@ -99,7 +99,7 @@ async fn machines<B>(
         (&Method::GET | &Method::HEAD, ["api", "v1", "ipxe", "localboot"]) => boot::local(shared, peer, &query()),
         (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared, peer),
         (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
-            boot::beside(shared, peer, mac, file, peek).await
+            boot::beside(shared, peer, mac, file, request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
             let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
@@ -107,7 +107,7 @@ async fn machines<B>(
         }
         (&Method::GET | &Method::HEAD, ["files", _, ..]) => {
             let inner = path.trim_start_matches('/').strip_prefix("files/").unwrap_or_default();
-            image::public(shared, peer, inner, request.headers(), peek).await
+            boot::file(shared, peer, inner, request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["media", token, file]) => {
             image::held(shared, peer, token, file, request.headers(), peek).await

@@ -202,9 +202,9 @@ fn host_status() -> Value {
 
 fn image_spec() -> Value {
     json!({
-        "type": "object", "required": ["isoFile"], "description": "What ISO is served, and how.",
+        "type": "object", "description": "What ISO is served, and how.",
         "properties": {
-            "isoFile": text("File: relative to the directory of ISOs, or absolute and served where it lies."),
+            "isoFile": text("File: relative to the directory of ISOs, or absolute and served where it lies. None where the ISO lies elsewhere, at portal or url."),
             "description": text("Words for people."),
             "readOnly": {"type": "boolean", "default": true, "description": "Always true: a CD-ROM is read-only."},
             "bootConfigs": {"type": "array", "items": {"type": "string"}, "description": "Boot configs that hosts may combine with the ISO."},
