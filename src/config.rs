@@ -30,6 +30,8 @@ pub struct Config {
     pub interfaces: Vec<Interface>,
     pub state_dir: PathBuf,
     pub firmware_dir: PathBuf,
+    /// Holds what the site itself hands out, over TFTP and HTTP.
+    pub files_dir: PathBuf,
     pub manifests: Option<PathBuf>,
     pub user: Option<String>,
     pub namespace: Name,
@@ -123,6 +125,7 @@ struct Raw {
     interfaces: Vec<RawInterface>,
     state_dir: Option<PathBuf>,
     firmware_dir: Option<PathBuf>,
+    files_dir: Option<PathBuf>,
     manifests: Option<PathBuf>,
     user: Option<String>,
     namespace: Option<Spanned<String>>,
@@ -223,9 +226,11 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
     let interfaces = proof.interfaces(flags, &raw)?;
     let (overrides, forms) = proof.overrides(&raw.overrides)?;
     let otherwise = proof.choose("unknown_hosts", flags.unknown_hosts.as_deref(), raw.unknown_hosts.as_ref())?;
+    let state_dir = flags.state_dir.clone().or(raw.state_dir).unwrap_or_else(|| "/var/lib/bootlatch".into());
     Ok(Config {
         interfaces,
-        state_dir: flags.state_dir.clone().or(raw.state_dir).unwrap_or_else(|| "/var/lib/bootlatch".into()),
+        files_dir: raw.files_dir.unwrap_or_else(|| state_dir.join("files")),
+        state_dir,
         firmware_dir: flags
             .firmware_dir
             .clone()

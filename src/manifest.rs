@@ -11,7 +11,9 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::admit::{self, Places};
-use crate::fleet::{BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Kind, Meta, Name, Object};
+use crate::fleet::{
+    BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Kind, Meta, Name, Object, without_value,
+};
 use crate::store::{self, Change, Expect, Store};
 
 /// Marks an object with the digest of the manifest that it was last written from.
@@ -180,7 +182,8 @@ fn parse(document: &str, namespace: &Name) -> Result<Object, String> {
 }
 
 fn yaml<'a, T: Deserialize<'a>>(document: &'a str) -> Result<T, String> {
-    serde_saphyr::from_str(document).map_err(|error| error.to_string())
+    // What is wrong goes to the log: neither the parser's snippet nor the value that it found does.
+    serde_saphyr::from_str(document).map_err(|error| without_value(&error.without_snippet().to_string()))
 }
 
 /// Finds the line that the parser's message names.

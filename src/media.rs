@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
 use crate::fleet::Image;
 use crate::iso::{self, Examined, Extent, ImageFile, Iso, ReadAt, View, Wishes};
 
@@ -124,6 +127,41 @@ impl Media {
         held.last().map(|(_, seen)| seen.clone())
     }
 
+    /// Finds a file below a directory; nothing where there is none, or where the name or a link leads out.
+    ///
+    /// # Errors
+    /// What else the file system says.
+    pub fn below(directory: &Path, path: &str) -> std::io::Result<Option<Seen>> {
+        // Opening a FIFO must not wait for its writer.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let opened = std::fs::File::open(directory)
+            .and_then(|root| Ok(openat2(&root, path, flags, Mode::empty(), within)?))
+            .map(std::fs::File::from);
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                let is_none = [
+                    Errno::INVAL,
+                    Errno::NOENT,
+                    Errno::NOTDIR,
+                    Errno::XDEV,
+                    Errno::LOOP,
+                    Errno::NXIO,
+                    Errno::NAMETOOLONG,
+                ];
+                let is_none = is_none.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error()));
+                return if is_none { Ok(None) } else { Err(error) };
+            }
+        };
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Ok(None);
+        }
+        let tag = tag((about.len(), about.modified().ok()));
+        Ok(Some(Seen { medium: Arc::new(ImageFile::new(file)?), tag }))
+    }
+
     /// Finds a file within a medium, as the extents that hold it.
     ///
     /// # Errors
@@ -135,9 +173,7 @@ impl Media {
 
 impl Opened {
     fn tag(&self) -> String {
-        let (length, modified) = self.stamp;
-        let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
-        format!("{length:x}-{:x}", since.as_nanos())
+        tag(self.stamp)
     }
 
     fn examined(&self) -> Result<Arc<Examined>, Error> {
@@ -162,6 +198,11 @@ impl Opened {
 
 fn seen(view: &Arc<View>) -> Seen {
     Seen { medium: view.clone(), tag: view.overlay().tag().to_string() }
+}
+
+fn tag((length, modified): (u64, Option<SystemTime>)) -> String {
+    let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+    format!("{length:x}-{:x}", since.as_nanos())
 }
 
 fn stamp(path: &Path) -> std::io::Result<(u64, Option<SystemTime>)> {

@@ -63,9 +63,9 @@ pub fn serve(
 ) -> impl Future<Output = anyhow::Result<()>> + use<> {
     let settings =
         Settings { block_size: config.tftp.max_block_size, drain: config.stop_within, ..Settings::default() };
-    let folder = SiteFolder::open(&config.firmware_dir);
+    let folders = [&config.firmware_dir, &config.files_dir].into_iter().filter_map(|path| SiteFolder::open(path).ok());
     let (listeners, reached_at) = doors.into_iter().map(|door| (door.listener, IpAddr::from(door.reached_at))).unzip();
-    let files = Arc::new(Files { gate: gate.clone(), programs, folder: folder.ok(), reached_at });
+    let files = Arc::new(Files { gate: gate.clone(), programs, folders: folders.collect(), reached_at });
     let runtime = tokio::runtime::Handle::current();
     let content = move |request: Request, ticket: Ticket| files.answer(&runtime, &request, ticket);
     // To tell whose transfer it was takes the neighbour table: too long for the thread that sends the blocks.
@@ -87,7 +87,8 @@ pub fn serve(
 struct Files {
     gate: Arc<Gate>,
     programs: Cache,
-    folder: Option<SiteFolder>,
+    /// Are looked into in this order.
+    folders: Vec<SiteFolder>,
     /// Says where machines find HTTP and iSCSI, by the listener that they asked at.
     reached_at: Vec<IpAddr>,
 }
@@ -138,10 +139,8 @@ impl Files {
         if let Some(content) = self.within_image(path.as_str()) {
             return content;
         }
-        match self.folder.as_ref().map(|folder| folder.file(path)) {
-            Some(Ok(content)) => Answer::Content(content),
-            None | Some(Err(_)) => Answer::NotFound,
-        }
+        let found = self.folders.iter().find_map(|folder| folder.file(path).ok());
+        found.map_or(Answer::NotFound, Answer::Content)
     }
 }
 

@@ -46,6 +46,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let isos = config.state_dir.join("isos");
     make_directory(&config.state_dir)?;
     make_directory(&isos)?;
+    make_directory(&config.files_dir)?;
     let lock = lock(&config.state_dir)?;
     let doors = Doors::open(&config, &dhcp_settings(&config))?;
     let programs = boot_files::read_programs(&config)?;
@@ -83,7 +84,7 @@ fn workers() -> usize {
 fn make_directory(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(path);
-    made.with_context(|| format!("state_dir: making {}", path.display()))
+    made.with_context(|| format!("making {}", path.display()))
 }
 
 /// Keeps a second appliance out of the same state.
@@ -160,7 +161,8 @@ impl Appliance {
         }
         let access =
             http::Access { tokens, trust_loopback: config.api.trust_loopback, proxies: config.api.proxies.clone() };
-        let shared = http::Shared::new(gate.clone(), places.clone(), config.firmware_dir.clone(), access);
+        let folders = http::Folders { firmware: config.firmware_dir.clone(), files: config.files_dir.clone() };
+        let shared = http::Shared::new(gate.clone(), places.clone(), folders, access);
         let door = |socket, serves| http::Door { socket, serves };
         let machines = match doors.objects {
             Some(_) => http::Serves::Machines,

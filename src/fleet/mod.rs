@@ -27,7 +27,7 @@ pub use image::{AttachAs, Delivery, Firmwares, Image, ImageSpec, ImageStatus, Ke
 pub use lease::{Held, Lease};
 pub use mac::{BadMac, Mac, octets};
 pub use meta::{BadName, Key, Kind, Meta, Name};
-pub use object::Object;
+pub use object::{Object, without_value};
 pub use subnet::{LeaseTimes, Reservation, Reserved, Subnet};
 pub use who::Who;
 pub use words::Words;

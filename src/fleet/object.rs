@@ -79,6 +79,44 @@ impl Object {
 fn typed<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, Invalid> {
     serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();
-        Invalid { field: path.into(), message: error.into_inner().to_string() }
+        let message = error.into_inner().to_string();
+        let message = match path.starts_with("spec.bmc") || path.starts_with("spec.chap") {
+            true => without_value(&message),
+            false => message,
+        };
+        Invalid { field: path.into(), message }
     })
+}
+
+/// Takes the value out of a parser's message about a wrong type: what stands in a secret's place may be one.
+pub fn without_value(message: &str) -> String {
+    let begins = ["invalid type: ", "invalid value: "].iter().find_map(|what| {
+        let at = message.find(what)?;
+        Some((at, at + what.len()))
+    });
+    match (begins, message.rfind(", expected ")) {
+        (Some((at, after)), Some(ends)) if ends >= after => {
+            format!("{}{}", &message[..at], message[ends..].trim_start_matches(", "))
+        }
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_value_in_a_secrets_place_is_not_told() {
+        for (text, told) in [
+            ("invalid type: string \"x, expected y\", expected struct Bmc", "expected struct Bmc"),
+            ("line 1 column 2: invalid type: integer `5`, expected a string", "line 1 column 2: expected a string"),
+            ("missing field `secret`", "missing field `secret`"),
+        ] {
+            assert_eq!(without_value(text), told);
+        }
+        let body = serde_json::json!({"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01", "bmc": "geheim"}});
+        let wrong = Object::from_json(Kind::BareMetalHost, body).unwrap_err();
+        assert!(wrong.field == "spec.bmc" && !wrong.message.contains("geheim"), "{wrong:?}");
+    }
 }

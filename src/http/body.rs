@@ -47,8 +47,10 @@ pub fn parse(kind: &str, body: &[u8]) -> Result<Value, Status> {
         | "application/vnd.yaml"
         | "application/apply-patch+yaml"
         | "application/x-www-form-urlencoded"
-        | "text/plain" => serde_saphyr::from_str(text)
-            .map_err(|error| Status::bad_request(format!("the body is neither JSON nor YAML: {error}"))),
+        | "text/plain" => serde_saphyr::from_str(text).map_err(|error| {
+            // The parser's snippet shows lines of the body, and those may hold secrets.
+            Status::bad_request(format!("the body is neither JSON nor YAML: {}", error.without_snippet()))
+        }),
         other => Err(Status::unsupported_media(format!("{other:?}: send application/json or application/yaml"))),
     }
 }

@@ -1,21 +1,19 @@
 //! What machines ask. Every answer that decides anything comes from the gate.
 
-use std::path::{Component, Path};
+use std::path::Path;
 use std::str::FromStr;
 
 use hyper::StatusCode;
-use hyper::header::HeaderValue;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use crate::boot::{Drop, Facts, Firmware, Form, Loading, Stage, Verdict, Why};
 use crate::event::Protocol;
 use crate::fleet::{Architecture, Mac};
 use crate::gate::Ruling;
+use crate::media::Media;
 
-use super::reply::{Reply, bytes, text};
-use super::{Peer, Shared};
-
-/// Bounds a boot program, which is read whole.
-const PROGRAM_BYTES: u64 = 64 * 1024 * 1024;
+use super::reply::{Reply, text};
+use super::{Peer, Shared, image};
 
 /// Is what an iPXE says of itself in the query of its request.
 #[derive(Debug, Default)]
@@ -120,7 +118,7 @@ pub fn hook(shared: &Shared, peer: &Peer) -> Reply {
 }
 
 /// Answers `/boot/{mac}/{program}` for firmware that loads over HTTP, and iPXE's question beside it.
-pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], peek: bool) -> Reply {
+pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], headers: &HeaderMap, peek: bool) -> Reply {
     let Ok(mac) = mac.parse::<Mac>() else {
         shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
         return text(StatusCode::NOT_FOUND, "no such boot program\n");
@@ -128,37 +126,44 @@ pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], peek
     if file == ["autoexec.ipxe"] {
         return decided(shared, peer, mac, None, Form::Autoexec, peek).await;
     }
-    program(shared, peer, &file.join("/")).await
+    stored(shared, peer, &shared.folders.firmware, &file.join("/"), headers, peek).await
 }
 
-async fn program(shared: &Shared, peer: &Peer, name: &str) -> Reply {
-    let within = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-    let content = match within {
-        true => read_program(&shared.firmware_dir, name).await,
-        false => None,
-    };
-    let Some(content) = content else {
-        shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
-        return text(StatusCode::NOT_FOUND, "no such boot program\n");
+/// Answers `/files/PATH`: the site's own files.
+pub async fn file(shared: &Shared, peer: &Peer, path: &str, headers: &HeaderMap, peek: bool) -> Reply {
+    stored(shared, peer, &shared.folders.files, path, headers, peek).await
+}
+
+/// Answers with a file below a directory.
+async fn stored(shared: &Shared, peer: &Peer, directory: &Path, name: &str, headers: &HeaderMap, peek: bool) -> Reply {
+    let (below, wanted) = (directory.to_owned(), name.to_owned());
+    let found = tokio::task::spawn_blocking(move || Media::below(&below, &wanted)).await;
+    let seen = match found {
+        Ok(Ok(Some(seen))) => seen,
+        Ok(Ok(None)) => {
+            shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
+            return text(StatusCode::NOT_FOUND, "there is no such file\n");
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(directory = %directory.display(), name, %error, "a file cannot be served");
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n");
+        }
+        Err(_) => return text(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n"),
     };
     shared.gate.counters.answer(Protocol::Http);
-    // EDK2 knows what to do with a download by its media type, and by its suffix where it has none.
-    let kind = match name.rsplit_once('.').map(|(_, suffix)| suffix) {
+    let mut reply = image::answer(seen, headers, peek);
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type(name)));
+    reply
+}
+
+/// EDK2 knows what to do with a download by its media type, and by its suffix where it has none.
+fn media_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map(|(_, suffix)| suffix) {
         Some("efi") => "application/efi",
         Some("iso") => "application/vnd.efi-iso",
         Some("img") => "application/vnd.efi-img",
+        Some("ipxe" | "cfg" | "ks" | "txt") => "text/plain",
+        Some("json" | "ign") => "application/json",
         _ => "application/octet-stream",
-    };
-    bytes(StatusCode::OK, HeaderValue::from_static(kind), content)
-}
-
-/// Reads a program that lies in the directory, and is no link out of it.
-async fn read_program(directory: &Path, name: &str) -> Option<Vec<u8>> {
-    let root = tokio::fs::canonicalize(directory).await.ok()?;
-    let path = tokio::fs::canonicalize(root.join(name)).await.ok()?;
-    let metadata = tokio::fs::metadata(&path).await.ok()?;
-    if !path.starts_with(&root) || !metadata.is_file() || metadata.len() > PROGRAM_BYTES {
-        return None;
     }
-    tokio::fs::read(&path).await.ok()
 }

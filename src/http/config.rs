@@ -11,6 +11,7 @@ use crate::iso;
 use crate::store::Error;
 
 use super::reply::{self, Reply, bytes, text};
+use super::status::Status;
 use super::{Peer, Shared};
 
 /// Answers `/api/v1/bootconfig` and `/config/{token}`: the config of the machine that asks.
@@ -62,7 +63,10 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str) -> R
         Err(why) => return sent_away(shared, &facts, why),
     };
     if file == "seed.iso" {
-        return seed(shared, &host);
+        return seed(shared, &host).unwrap_or_else(|none| {
+            let code = StatusCode::from_u16(none.code).unwrap_or(StatusCode::NOT_FOUND);
+            text(code, format!("{}\n", none.message()))
+        });
     }
     let given = config.spec.data.get(file).cloned();
     match (file, given) {
@@ -75,15 +79,18 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str) -> R
 }
 
 /// Answers with all of a host's NoCloud files, as the image that cloud-init looks for among its disks.
-pub fn seed(shared: &Shared, host: &Host) -> Reply {
+///
+/// # Errors
+/// Why there is none.
+pub fn seed(shared: &Shared, host: &Host) -> Result<Reply, Status> {
     let kind = HeaderValue::from_static("application/x-iso9660-image");
     match shared.gate.seed_of(host) {
         Ok(Some(seed)) => {
             shared.gate.counters.answer(Protocol::Http);
-            bytes(StatusCode::OK, kind, seed)
+            Ok(bytes(StatusCode::OK, kind, seed))
         }
-        Ok(None) => text(StatusCode::NOT_FOUND, "the host's config is no cloud-init\n"),
-        Err(error) => text(StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n")),
+        Ok(None) => Err(Status::missing("the host's config is no cloud-init")),
+        Err(error) => Err(Status::unfit(error.to_string())),
     }
 }
 

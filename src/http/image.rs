@@ -191,7 +191,7 @@ fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc
     }
 }
 
-fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
+pub fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
     let length = seen.medium.len();
     let tag = format!("\"{}\"", seen.tag);
     let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());

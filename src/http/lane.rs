@@ -147,7 +147,7 @@ fn next(input: &[u8]) -> Next {
 
 /// Says whether a path is one that machines read often.
 fn is_machines(path: &str) -> bool {
-    ["/ipxe?", "/iso/", "/media/", "/boot/", "/boot.ipxe"].iter().any(|first| path.starts_with(first))
+    ["/ipxe?", "/iso/", "/media/", "/files/", "/boot/", "/boot.ipxe"].iter().any(|first| path.starts_with(first))
 }
 
 /// Writes answers, in a buffer that is used again.

@@ -29,7 +29,7 @@ fn of(parts: &[&str]) -> Option<&'static str> {
     match parts {
         ["ipxe" | "boot.ipxe" | "get_ignition" | "healthz" | "readyz" | "livez" | "metrics" | "version"]
         | ["boot", _, _, ..]
-        | ["iso", _, ..]
+        | ["iso" | "files", _, ..]
         | ["media", _, _]
         | ["config", _]
         | ["config" | "nocloud", _, _]
@@ -109,6 +109,7 @@ mod tests {
     fn a_path_takes_what_it_says() {
         let rows = [
             ("/ipxe", Some(READ)),
+            ("/files/a/b", Some(READ)),
             ("/api/v1/boot-complete", Some(ASK)),
             ("/api/v1/baremetalhosts", Some(COLLECTION)),
             ("/api/v1/baremetalhosts/a", None),

@@ -31,5 +31,5 @@ mod view;
 mod watch;
 
 pub use auth::{Access, Role, Tokens};
-pub use serve::{Door, Peer, Serves, Shared, Socket, Trust, serve};
+pub use serve::{Door, Folders, Peer, Serves, Shared, Socket, Trust, serve};
 pub use tls::{Certificate, acceptor};

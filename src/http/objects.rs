@@ -16,7 +16,7 @@ use super::options::{Form, Options};
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
-use super::view::{ListMeta, View, restore};
+use super::view::{ListMeta, View, conceal, restore};
 use super::{Shared, body, install, ownership, upload};
 
 /// Is how often a change that names no version is made anew on what another writer left.
@@ -198,6 +198,7 @@ impl Patch {
         match self {
             Self::Merge(patch) => json_patch::merge(value, patch),
             Self::Steps(steps) => {
+                conceal(value);
                 let wrong = |error: json_patch::PatchError| Status::unfit(format!("the patch does not apply: {error}"));
                 json_patch::patch(value, steps).map_err(wrong)?;
             }
@@ -295,13 +296,7 @@ pub fn typed(shared: &Shared, kind: Kind, namespace: Option<Name>, mut value: Va
         };
         meta.insert("namespace".into(), namespace.into());
     }
-    Object::from_json(kind, value).map_err(|mut wrong| {
-        // What was found in the place of a secret may be one.
-        if wrong.field.ends_with("password") || wrong.field.to_lowercase().ends_with("secret") {
-            wrong.message = "a secret is a string".to_owned();
-        }
-        Status::invalid(kind, &name, &wrong)
-    })
+    Object::from_json(kind, value).map_err(|wrong| Status::invalid(kind, &name, &wrong))
 }
 
 fn invalid(kind: Kind, name: &str, field: &'static str, message: &str) -> Status {

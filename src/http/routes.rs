@@ -99,11 +99,15 @@ async fn machines<B>(
         (&Method::GET | &Method::HEAD, ["api", "v1", "ipxe", "localboot"]) => boot::local(shared, peer, &query()),
         (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => boot::hook(shared, peer),
         (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
-            boot::beside(shared, peer, mac, file, peek).await
+            boot::beside(shared, peer, mac, file, request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
             let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
             image::again(shared, peer, memory, inner, request.uri().query(), request.headers(), peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["files", _, ..]) => {
+            let inner = path.trim_start_matches('/').strip_prefix("files/").unwrap_or_default();
+            boot::file(shared, peer, inner, request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["media", token, file]) => {
             image::held(shared, peer, token, file, request.headers(), peek).await
@@ -195,7 +199,7 @@ async fn act(shared: &Shared, key: &Key, action: &str, request: Request<Incoming
         (&Method::POST, "release") => install::change(shared, key, Change::Release).await,
         (&Method::POST, "hold") => install::change(shared, key, Change::Hold).await,
         (&Method::GET | &Method::HEAD, "seed") => match objects::find(shared, key)? {
-            Object::Host(host) => Ok(config::seed(shared, &host)),
+            Object::Host(host) => config::seed(shared, &host),
             Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
         },
         (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(key)).await,

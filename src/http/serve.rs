@@ -37,20 +37,29 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Is how long requests under way may take to end once the server is told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// Says which directories files are handed out of.
+#[derive(Debug)]
+pub struct Folders {
+    /// Holds boot programs: `/boot/MAC/NAME`.
+    pub firmware: PathBuf,
+    /// Holds the site's own files: `/files/PATH`.
+    pub files: PathBuf,
+}
+
 /// Is what every request needs.
 #[derive(Debug)]
 pub struct Shared {
     pub gate: Arc<Gate>,
     pub places: Places,
-    pub firmware_dir: PathBuf,
+    pub folders: Folders,
     pub access: Access,
     pub(super) pages: Pages,
     pub(super) sessions: Sessions,
 }
 
 impl Shared {
-    pub fn new(gate: Arc<Gate>, places: Places, firmware_dir: PathBuf, access: Access) -> Self {
-        Self { gate, places, firmware_dir, access, pages: Pages::default(), sessions: Sessions::default() }
+    pub fn new(gate: Arc<Gate>, places: Places, folders: Folders, access: Access) -> Self {
+        Self { gate, places, folders, access, pages: Pages::default(), sessions: Sessions::default() }
     }
 }
 

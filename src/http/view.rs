@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
+use serde_json::Value;
 
 use crate::fleet::{Chap, Host, HostSpec, Kind, Meta, Object, Secret};
 
@@ -81,6 +82,19 @@ pub fn restore(host: &mut Host, before: Option<&Host>) {
     }
 }
 
+/// Hides the secrets in a host's JSON: a JSON patch's `copy`, `move` and `test` find what anybody may read.
+pub fn conceal(value: &mut Value) {
+    for place in SECRET_PLACES {
+        match value.pointer_mut(place) {
+            Some(Value::String(secret)) if !secret.is_empty() => *secret = Secret::REDACTED.into(),
+            _ => {}
+        }
+    }
+}
+
+/// Are the JSON pointers of what `secrets` lists.
+const SECRET_PLACES: [&str; 3] = ["/spec/bmc/password", "/spec/chap/secret", "/spec/chap/targetSecret"];
+
 /// Is a list of objects of one kind.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -132,6 +146,9 @@ mod tests {
         let chap = &shown["spec"]["chap"];
         assert_eq!((&chap["secret"], &chap["targetSecret"]), (&"REDACTED".into(), &"REDACTED".into()));
         assert_eq!((&shown["kind"], &shown["apiVersion"]), (&"BareMetalHost".into(), &"v1".into()));
+        let mut concealed = serde_json::to_value(&host).unwrap();
+        conceal(&mut concealed);
+        assert_eq!(concealed["spec"], shown["spec"]);
         let mut back = host.clone();
         for secret in secrets_mut(&mut back.spec).into_iter().flatten() {
             *secret = Secret("REDACTED".into());

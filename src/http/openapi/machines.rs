@@ -92,6 +92,7 @@ fn bytes(paths: &mut Map<String, Value>) {
     let with = |names: &[&str]| -> Value { names.iter().map(|name| path(name)).chain(view.clone()).collect() };
     paths.insert("/iso/{name}".into(), read("isoBytes", with(&["name"]), part.clone()));
     paths.insert("/iso/{name}/{path}".into(), read("isoFileBytes", with(&["name", "path"]), part.clone()));
+    paths.insert("/files/{path}".into(), read("fileBytes", json!([path("path")]), part.clone()));
     paths.insert("/media/{token}/{file}".into(), read("mediumBytes", json!([path("token"), path("file")]), part));
 }
 
