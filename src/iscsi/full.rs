@@ -194,6 +194,12 @@ impl Session {
         }
     }
 
+    /// Says whether tasks are outstanding.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
     /// Says whether a piece of data waits to be compared: no other may come before.
     #[must_use]
     pub fn is_comparing(&self) -> bool {

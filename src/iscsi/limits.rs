@@ -37,6 +37,8 @@ pub const PING_ANSWER: Duration = Duration::from_secs(60);
 pub const SEND_STALL: Duration = Duration::from_secs(60);
 /// Bounds the time between the asynchronous logout request and the end of the connection at shutdown.
 pub const LOGOUT_TIME: Duration = Duration::from_secs(2);
+/// Bounds the time that all sessions get to end at shutdown: one that takes nothing is not sent the request even.
+pub const STOP_TIME: Duration = Duration::from_secs(3);
 /// Bounds the silence after which TCP probes a peer: an abandoned session of a booted machine gets a reset this way.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 /// Bounds the time between two such probes.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
@@ -157,7 +158,10 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, mut stop: watch::Rece
         });
     }
     drop(listener);
-    while sessions.join_next().await.is_some() {}
+    let ended = async { while sessions.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits::STOP_TIME, ended).await.is_err() {
+        tracing::debug!(left = sessions.len(), "sessions that take nothing are cut off");
+    }
 }
 
 /// Is one connection with the world around it.
@@ -224,7 +228,7 @@ impl Rim {
         let mut input = Input { bytes: vec![0; limits::INPUT].into(), start: 0, end: 0 };
         let timer = tokio::time::sleep_until(self.wake());
         tokio::pin!(timer);
-        let mut stopping = false;
+        let mut leave = None;
         loop {
             match self.connection.step() {
                 Step::Ask(claim) => self.ask(claim).await,
@@ -234,11 +238,17 @@ impl Rim {
                     if let Err(end) = self.send().await {
                         return end;
                     }
+                    if let Err(end) = self.look_up(&mut input, stop, &mut leave) {
+                        return end;
+                    }
                 }
                 Step::Close(end) => return Some(end),
                 Step::Receive => {
                     if self.take(&mut input) {
                         continue;
+                    }
+                    if let Some(leave) = leave {
+                        timer.as_mut().reset(leave);
                     }
                     tokio::select! {
                         biased;
@@ -248,22 +258,57 @@ impl Rim {
                         },
                         () = self.replaced.notified() => return Some(End::Replaced),
                         () = &mut timer => {
-                            if stopping {
+                            if leave.is_some() {
                                 return Some(End::Stopped);
                             }
                             self.connection.on_time(Instant::now());
-                            timer.as_mut().reset(self.wake());
+                            // An answered ping brings the next one nearer than the end that was feared.
+                            timer.as_mut().reset(self.wake().min(tokio::time::Instant::now() + limits::IDLE_PING));
                         }
-                        _ = stop.changed(), if !stopping => {
-                            stopping = true;
-                            self.connection.on_stop(limits::LOGOUT_TIME);
-                            timer.as_mut().reset(tokio::time::Instant::now() + limits::LOGOUT_TIME);
-                        }
+                        _ = stop.changed(), if leave.is_none() => leave = Some(self.begin_to_stop()),
                     }
                     self.take(&mut input);
                 }
             }
         }
+    }
+
+    /// Looks up from work that may never end, an initiator keeping its queue full: what it asks for meanwhile
+    /// does not wait for what it is to abort, nor does the end of the session.
+    fn look_up(
+        &mut self,
+        input: &mut Input,
+        stop: &watch::Receiver<bool>,
+        leave: &mut Option<tokio::time::Instant>,
+    ) -> Result<(), Option<End>> {
+        if !self.connection.works() {
+            return Ok(());
+        }
+        let room = input.room();
+        if !room.is_empty() {
+            match self.stream.try_read(room) {
+                Ok(0) => return Err(None),
+                Ok(count) => input.end += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(None),
+            }
+        }
+        self.take(input);
+        if self.replaced.notified().now_or_never().is_some() {
+            return Err(Some(End::Replaced));
+        }
+        match leave {
+            Some(leave) if tokio::time::Instant::now() >= *leave => return Err(Some(End::Stopped)),
+            None if stop.has_changed().unwrap_or(true) => *leave = Some(self.begin_to_stop()),
+            Some(_) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Asks the initiator to log out; gives when it has to be gone.
+    fn begin_to_stop(&mut self) -> tokio::time::Instant {
+        self.connection.on_stop(limits::LOGOUT_TIME);
+        tokio::time::Instant::now() + limits::LOGOUT_TIME
     }
 
     /// Hands the connection what was read; tells whether it took anything.

@@ -287,6 +287,12 @@ impl Connection {
         }
     }
 
+    /// Says whether tasks are outstanding: then [`Self::step`] does not say [`Step::Receive`] for a while.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        matches!(&self.phase, Phase::Full(session) if session.works())
+    }
+
     /// Whether the connection takes requests now: what it has to send is bounded.
     fn listens(&self) -> bool {
         let open = match &self.phase {

@@ -247,6 +247,12 @@ impl Tasks {
         self.waiting.pop_front()
     }
 
+    /// Says whether no task is outstanding.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.current.is_none() && self.waiting.is_empty()
+    }
+
     /// Says whether a task with this tag is outstanding.
     #[must_use]
     pub fn holds(&self, tag: u32) -> bool {

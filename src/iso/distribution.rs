@@ -80,8 +80,12 @@ pub fn recognise(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, NotAnIso>
         return is(family, info);
     }
     if let Some(name) = tree_info(iso)? {
-        let family = if name.to_ascii_lowercase().starts_with("fedora") { Family::Fedora } else { Family::RedHat };
-        return is(family, name);
+        return is(by_name(&name.to_ascii_lowercase()), name);
+    }
+    // Anaconda's network image has no .treeinfo, and gives no more than a version here.
+    if let Some(told) = iso.read("/.discinfo")?.and_then(|text| line(&text, 1)) {
+        let name = if told.starts_with(|first: char| first.is_ascii_digit()) { id } else { told };
+        return is(by_name(&name.to_ascii_lowercase()), name);
     }
     for (path, family) in [("/media.1/products", Family::Suse), ("/.alpine-release", Family::Alpine)] {
         if let Some(text) = first_line(iso, path)? {
@@ -95,11 +99,13 @@ pub fn recognise(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, NotAnIso>
         ("/.cd-info", Family::Proxmox),
         ("/sources/boot.wim", Family::Windows),
         ("/EFI/BOOT/BOOT.CFG", Family::Esxi),
-        ("/LiveOS/squashfs.img", Family::Fedora),
+        // openSUSE's live images and Agama's have the next one too.
+        ("/boot/x86_64/loader", Family::Suse),
+        ("/boot/aarch64/linux", Family::Suse),
+        ("/LiveOS/squashfs.img", by_name(&lower)),
         ("/install.amd", Family::Debian),
         ("/casper", Family::Ubuntu),
         ("/live/filesystem.squashfs", Family::Debian),
-        ("/boot/x86_64/loader", Family::Suse),
         ("/memtest", Family::Memtest),
     ];
     for (path, family) in marks {
@@ -142,11 +148,18 @@ pub fn arguments(family: Family, format: Format, url: &str) -> Vec<String> {
     }
 }
 
+/// Tells, of those that share a layout, by the image's name or its volume id in small letters.
+fn by_name(name: &str) -> Family {
+    match name {
+        name if name.contains("suse") => Family::Suse,
+        name if name.starts_with("fedora") => Family::Fedora,
+        _ => Family::RedHat,
+    }
+}
+
 /// Reads the name and version that Anaconda's `.treeinfo` gives.
 fn tree_info(iso: &Iso<'_>) -> Result<Option<String>, NotAnIso> {
-    let Some(text) = iso.read("/.treeinfo")? else {
-        return Ok(iso.read("/.discinfo")?.and_then(|text| line(&text, 1)));
-    };
+    let Some(text) = iso.read("/.treeinfo")? else { return Ok(None) };
     let text = String::from_utf8_lossy(&text);
     let value = |name: &str| {
         let pairs = text.lines().filter_map(|line| line.split_once('='));
