@@ -124,7 +124,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     let (gate, local, inner) = (shared.gate.clone(), peer.local, inner.to_owned());
     let inner = move || -> Result<Option<Seen>, String> {
         let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.to_string())?;
-        within(&image, seen, &inner)
+        within(seen, &inner)
     };
     // Views are composed, and directories walked, from a file that may have to be read first.
     match tokio::task::spawn_blocking(inner).await {
@@ -167,7 +167,7 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
     }
 }
 
-fn within(_image: &Image, seen: Seen, path: &str) -> Result<Option<Seen>, String> {
+fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {
     if path.is_empty() {
         return Ok(Some(seen));
     }
