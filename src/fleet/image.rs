@@ -79,6 +79,11 @@ impl ImageSpec {
     pub fn is_elsewhere(&self) -> bool {
         self.method == Method::Http && self.iso_file.is_empty() && self.url.is_some()
     }
+
+    /// Says whether the image's bytes are ours to give: a file, and neither a portal's nor a URL's.
+    pub fn is_here(&self) -> bool {
+        self.portal.is_none() && self.method != Method::Chain && !self.is_elsewhere()
+    }
 }
 
 /// Says how a machine boots an image.
