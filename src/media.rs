@@ -17,6 +17,8 @@ const VIEWS: usize = 256;
 /// Says why a medium cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("the ISO is not here but {place}")]
+    Elsewhere { place: String },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: {source}", path.display())]
@@ -65,6 +67,9 @@ impl Media {
     /// # Errors
     /// What the file system says.
     pub fn open(&self, image: &Image) -> Result<Arc<Opened>, Error> {
+        if let Some(place) = image.spec.elsewhere() {
+            return Err(Error::Elsewhere { place });
+        }
         let path = self.isos.join(&image.spec.iso_file);
         let fail = |source| Error::File { path: path.clone(), source };
         let stamp = stamp(&path).map_err(fail)?;

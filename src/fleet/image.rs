@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,23 @@ impl ImageSpec {
     /// Says whether the image's bytes are ours to give: a file, and neither a portal's nor a URL's.
     pub fn is_here(&self) -> bool {
         self.portal.is_none() && self.method != Method::Chain && !self.is_elsewhere()
+    }
+
+    /// Says in words where the image's bytes are that are not here; nothing where they are.
+    pub fn elsewhere(&self) -> Option<String> {
+        match &self.portal {
+            _ if self.is_here() => None,
+            Some(Portal { address, port, target_iqn }) => {
+                Some(format!("at the portal {}, target {target_iqn}", SocketAddr::new(*address, *port)))
+            }
+            // What is behind the server's name may be secret.
+            None => {
+                let url = self.url.as_deref().unwrap_or_default();
+                let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+                let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                Some(format!("at {scheme}://{}", server.rsplit('@').next().unwrap_or_default()))
+            }
+        }
     }
 }
 

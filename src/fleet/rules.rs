@@ -67,6 +67,17 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
     }
 }
 
+/// Says what of a host's spec has no effect on the image that it boots.
+pub fn warnings(host: &Host, image: Option<&Image>) -> Vec<String> {
+    let elsewhere = image.and_then(|image| Some((&image.metadata.name, image.spec.elsewhere()?)));
+    match elsewhere {
+        Some((name, place)) if !host.spec.kernel_arguments.is_empty() => {
+            vec![format!("spec.kernelArguments do not reach the kernel of {name}: its ISO is not here but {place}")]
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn check_pairing(image: &Image, config: Option<&Name>) -> Result<(), Invalid> {
     let (name, listed) = (&image.metadata.name, &image.spec.boot_configs);
     match config {

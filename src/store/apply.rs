@@ -64,7 +64,8 @@ fn put(
     let mut events = Vec::new();
     if let Object::Host(host) = &mut object {
         let was = before.as_ref().and_then(as_host);
-        let settled = settle(Host::clone(host), was, moment);
+        let mut settled = settle(Host::clone(host), was, moment);
+        settled.status.warnings = warnings(state, &settled);
         events = announce(was, &settled);
         *host = Arc::new(settled);
     }
@@ -156,6 +157,10 @@ fn leads_to(state: &Snapshot, from: &Name, to: &Name) -> bool {
     false
 }
 
+fn warnings(state: &Snapshot, host: &Host) -> Vec<String> {
+    rules::warnings(host, host.spec.image.image().and_then(|name| state.image(name)).map(Arc::as_ref))
+}
+
 fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, uid: impl FnOnce() -> String) {
     let same_spec = before.is_some_and(|before| before.same_spec(object));
     let meta = object.meta_mut();
@@ -242,7 +247,8 @@ fn advance_host(
     moment: Moment<'_>,
 ) -> Result<Applied, Error> {
     let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
-    let after = advance(Host::clone(&before), change, moment.at, moment.policy);
+    let mut after = advance(Host::clone(&before), change, moment.at, moment.policy);
+    after.status.warnings = warnings(state, &after);
     let mut events = announce(Some(&before), &after);
     if change == lifecycle::Change::Assign && events.is_empty() {
         events.push((mac, Event::Assigned { image: after.spec.image.to_string() }));

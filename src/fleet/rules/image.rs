@@ -1,4 +1,4 @@
-use super::super::{Image, ImageSpec, Method, Name};
+use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name};
 use super::{Invalid, invalid};
 
 /// Bounds the images beside another: what firmware and drivers scan for units, and a seed, is left room.
@@ -38,6 +38,7 @@ pub fn check_image(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
         let message = format!("ISCSICdrom {other} has it beside itself (spec.companions): its file must be here");
         return invalid(elsewhere_by(spec), message);
     }
+    check_effect(spec)?;
     check_companions(image, found)
 }
 
@@ -66,6 +67,27 @@ fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
         return invalid("spec.isoFile", format!("{:?} leaves the directory of ISOs", spec.iso_file));
     }
     Ok(())
+}
+
+/// Refuses what is wished of bytes that are not ours to change.
+fn check_effect(spec: &ImageSpec) -> Result<(), Invalid> {
+    let Some(place) = spec.elsewhere() else { return Ok(()) };
+    let by_us = matches!(spec.method, Method::Kernel | Method::Sanhook | Method::Http) && spec.portal.is_some();
+    let delivers = matches!(spec.config_delivery, Delivery::Embed | Delivery::Seed);
+    let fields = [
+        ("spec.method", by_us),
+        ("spec.kernelArguments", !spec.kernel_arguments.is_empty()),
+        ("spec.removeArguments", !spec.remove_arguments.is_empty()),
+        ("spec.configDelivery", delivers),
+        ("spec.attachAs", spec.attach_as == AttachAs::Disk),
+        ("spec.companions", !spec.companions.is_empty()),
+    ];
+    match fields.iter().find(|(_, wished)| *wished) {
+        Some((field, _)) => {
+            invalid(field, format!("it has no effect on an ISO that is not here but {place}: leave it out"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Names the field that puts an image elsewhere.
@@ -179,6 +201,43 @@ mod tests {
         beside(&["live"], vec![None], Some("itself"));
         beside(&["drivers", "drivers"], vec![Some(&drivers); 2], Some("twice"));
         beside(&["a"; 9], vec![Some(&drivers); 9], Some("more than the 8"));
+    }
+
+    #[test]
+    fn nothing_is_wished_of_bytes_that_are_not_ours() {
+        type Edit = fn(&mut ImageSpec);
+        let wishes: [(&str, Edit); 6] = [
+            ("spec.kernelArguments", |spec| spec.kernel_arguments = vec!["quiet".into()]),
+            ("spec.removeArguments", |spec| spec.remove_arguments = vec!["quiet".into()]),
+            ("spec.configDelivery", |spec| spec.config_delivery = Delivery::Embed),
+            ("spec.configDelivery", |spec| spec.config_delivery = Delivery::Seed),
+            ("spec.attachAs", |spec| spec.attach_as = AttachAs::Disk),
+            ("spec.companions", |spec| spec.companions = vec!["drivers".parse().unwrap()]),
+        ];
+        let elsewhere: [(&str, Edit); 3] = [
+            ("192.0.2.1:3260, target iqn.2000-01.x:y", |spec| spec.portal = portal()),
+            ("http://boot.example:8080:", |spec| {
+                (spec.method, spec.url) = (Method::Chain, Some("http://me:secret@boot.example:8080/x?y".into()));
+            }),
+            ("https://boot.example:", |spec| {
+                (spec.method, spec.iso_file) = (Method::Http, String::new());
+                spec.url = Some("https://boot.example/a.iso".into());
+            }),
+        ];
+        for (place, away) in elsewhere {
+            check(&image("live", away), &Beside::default(), None);
+            for (field, wish) in wishes {
+                let live = image("live", |spec| {
+                    away(spec);
+                    wish(spec);
+                });
+                check(&live, &Beside::default(), Some((field, place)));
+            }
+        }
+        for (method, field) in [(Method::Sanboot, None), (Method::Kernel, Some("spec.method"))] {
+            let live = image("live", |spec| (spec.portal, spec.method) = (portal(), method));
+            check(&live, &Beside::default(), field.map(|field| (field, "portal")));
+        }
     }
 
     #[test]

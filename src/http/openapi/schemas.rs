@@ -184,6 +184,7 @@ fn host_status() -> Value {
             "phase": {"type": "string", "enum": Phase::ALL.map(|phase| phase.to_string()), "description": "Where the machine is in its life."},
             "since": time("When the phase last changed."),
             "message": text("Why the phase is what it is, where there is more to say."),
+            "warnings": {"type": "array", "items": {"type": "string"}, "description": "What of the spec has no effect, as of the last write and the last boot."},
             "firmware": text("Architecture that the machine's firmware last claimed."),
             "address": text("Address that the machine last asked from."),
             "lastSeen": time("When the machine last asked for something."),

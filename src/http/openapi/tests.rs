@@ -15,7 +15,7 @@ fn full(kind: Kind) -> Object {
             json!({"bootMACAddress": "52:54:00:00:00:01", "ip": "10.0.0.1", "image": "i", "bootConfigRef": "c",
                    "bootMode": "once", "online": true, "bmc": {"address": "b", "username": "u", "password": "p", "disableCertificateVerification": true},
                    "kernelArguments": ["k"], "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}, "localDisk": {"drive": 128, "filename": "f"}}),
-            json!({"phase": "Seen", "since": "2026-11-21T00:00:00Z", "message": "m", "firmware": "bios", "address": "10.0.0.1",
+            json!({"phase": "Seen", "since": "2026-11-21T00:00:00Z", "message": "m", "warnings": ["w"], "firmware": "bios", "address": "10.0.0.1",
                    "lastSeen": "2026-11-21T00:00:00Z", "lastBoot": "2026-11-21T00:00:00Z",
                    "install": {"firstOffer": "2026-11-21T00:00:00Z", "offers": 1, "completed": "2026-11-21T00:00:00Z"}}),
         ),
