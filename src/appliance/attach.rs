@@ -20,7 +20,7 @@ use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
 use crate::iscsi::session::{End, TargetEntry};
 use crate::iso::ReadAt;
-use crate::media;
+use crate::media::{self, Seen};
 
 /// Serves iSCSI until told to stop.
 pub fn serve(
@@ -142,7 +142,10 @@ impl Usher {
         host: Option<&Host>,
         at: Option<IpAddr>,
     ) -> Result<(Lun, Arc<dyn ReadAt>), media::Error> {
-        let medium = self.gate.medium(image, host, at)?.medium;
+        let Seen { medium, warnings, .. } = self.gate.medium(image, host, at)?;
+        if let Some(host) = host {
+            self.gate.warn(host, &warnings);
+        }
         let kind = match image.spec.attach_as {
             AttachAs::Cdrom => Kind::Cdrom,
             AttachAs::Disk => Kind::Disk,

@@ -165,6 +165,9 @@ pub struct ImageStatus {
     pub phase: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Says what of the image is not as hosts may expect that get a view of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     #[serde(rename = "targetIQN", skip_serializing_if = "String::is_empty")]
     pub target_iqn: String,
     #[serde(rename = "portalIP", skip_serializing_if = "Option::is_none")]

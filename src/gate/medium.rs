@@ -157,6 +157,7 @@ impl Gate {
         let made = tokio::task::spawn_blocking(move || {
             let image = gate.store.glance().image(&name).cloned().ok_or(Withheld::Why(Why::OtherImage))?;
             let seen = gate.medium(&image, Some(&host), at)?;
+            gate.warn(&host, &seen.warnings);
             let token = gate.tokens.of_medium(&host, &name, &seen.tag);
             gate.media.hold(token.clone(), seen.clone());
             Ok(Held { path: format!("media/{token}/{name}.iso"), image: name, seen })

@@ -177,7 +177,7 @@ fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {
     let found = Media::find(&*seen.medium, path).map_err(|error| error.to_string())?;
     Ok(found.map(|extents| {
         let file = FileWithin::new(seen.medium.clone(), extents);
-        Seen { medium: Arc::new(file), tag: seen.tag }
+        Seen { medium: Arc::new(file), ..seen }
     }))
 }
 

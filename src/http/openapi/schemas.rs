@@ -234,6 +234,7 @@ fn image_status() -> Value {
         "properties": {
             "phase": text("Ready, or Broken with the reason in message."),
             "message": text("Why the ISO cannot be served."),
+            "warnings": {"type": "array", "items": {"type": "string"}, "description": "What of the ISO is not as hosts may expect that get a view of their own."},
             "targetIQN": text("Name of the iSCSI target."),
             "portalIP": text("Address of the portal."),
             "portalPort": {"type": "integer", "description": "Port of the portal."},

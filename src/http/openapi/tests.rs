@@ -24,7 +24,7 @@ fn full(kind: Kind) -> Object {
             json!({"isoFile": "a", "description": "d", "readOnly": true, "bootConfigs": ["c"], "method": "chain", "url": "http://u", "kernelArguments": ["k"],
                    "removeArguments": ["r"], "attachAs": "disk", "configDelivery": "auto", "companions": ["d"],
                    "portal": {"address": "10.0.0.1", "port": 3260, "targetIqn": "t"}}),
-            json!({"phase": "Ready", "message": "m", "targetIQN": "t", "portalIP": "10.0.0.1", "portalPort": 1,
+            json!({"phase": "Ready", "message": "m", "warnings": ["w"], "targetIQN": "t", "portalIP": "10.0.0.1", "portalPort": 1,
                    "sizeBytes": 1, "sha256": "s", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "distribution": "d",
                    "family": "f", "kernel": {"kernel": "k", "initrds": ["i"], "arguments": "a"}}),
         ),
