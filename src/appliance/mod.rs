@@ -26,7 +26,7 @@ use crate::media::Media;
 use crate::neighbours::Neighbours;
 use crate::store::{self, Change, Seal, Sighting, Store};
 use crate::token::BootTokens;
-use crate::{dhcp, manifest, ndp, privileges};
+use crate::{bmc, dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
 
@@ -186,6 +186,7 @@ impl Appliance {
             let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
             services.spawn(async move { export.await.context("the leases file") });
         }
+        services.spawn(ask_controllers(gate.clone(), stopped.clone()));
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -223,6 +224,11 @@ async fn reload(config: &Config, places: &Places, gate: &Gate) {
         Ok(written) => tracing::info!(directory = %directory.display(), written, "manifests"),
         Err(error) => tracing::warn!(%error, "the manifests were not loaded"),
     }
+}
+
+async fn ask_controllers(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
+    bmc::serve::serve(gate.store.clone(), stopped).await;
+    Ok(())
 }
 
 /// Fails the installs whose time is up.
