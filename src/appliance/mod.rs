@@ -159,8 +159,7 @@ impl Appliance {
         for listener in doors.iscsi {
             services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
         }
-        let access =
-            http::Access { tokens, trust_loopback: config.api.trust_loopback, proxies: config.api.proxies.clone() };
+        let access = access(&config, tokens);
         let folders = http::Folders { firmware: config.firmware_dir.clone(), files: config.files_dir.clone() };
         let shared = http::Shared::new(gate.clone(), places.clone(), folders, access);
         let door = |socket, serves| http::Door { socket, serves };
@@ -224,6 +223,11 @@ async fn reload(config: &Config, places: &Places, gate: &Gate) {
         Ok(written) => tracing::info!(directory = %directory.display(), written, "manifests"),
         Err(error) => tracing::warn!(%error, "the manifests were not loaded"),
     }
+}
+
+fn access(config: &Config, tokens: http::Tokens) -> http::Access {
+    let config::Api { trust_loopback, trust_socket, proxies, .. } = &config.api;
+    http::Access { tokens, trust_loopback: *trust_loopback, trust_socket: *trust_socket, proxies: proxies.clone() }
 }
 
 async fn ask_controllers(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
