@@ -25,7 +25,7 @@ use crate::http;
 use crate::media::Media;
 use crate::neighbours::Neighbours;
 use crate::store::{self, Change, Seal, Sighting, Store};
-use crate::token::BootTokens;
+use crate::token::{self, BootTokens};
 use crate::{bmc, dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
@@ -144,8 +144,9 @@ impl Appliance {
         let mut hang_up = signal(SignalKind::hangup())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Self { config, doors, gate, places, programs, tokens } = self;
+        let key = token::key(&config.state_dir, "manifest.key").context("state_dir: manifest.key")?;
         if let Some(directory) = &config.manifests {
-            let written = manifest::load(directory, &config.namespace, &places, &gate.store).await?;
+            let written = manifest::load(directory, &config.namespace, &key, &places, &gate.store).await?;
             tracing::info!(directory = %directory.display(), written, "manifests");
         }
         let (stop, stopped) = watch::channel(false);
@@ -193,7 +194,7 @@ impl Appliance {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
-                _ = hang_up.recv() => reload(&config, &places, &gate).await,
+                _ = hang_up.recv() => reload(&config, &key, &places, &gate).await,
                 Some(ended) = services.join_next() => break service_ended(ended),
             }
         };
@@ -215,11 +216,11 @@ fn service_ended(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> a
     Err(anyhow!("a service ended by itself"))
 }
 
-async fn reload(config: &Config, places: &Places, gate: &Gate) {
+async fn reload(config: &Config, key: &token::Key, places: &Places, gate: &Gate) {
     let Some(directory) = &config.manifests else {
         return tracing::info!("SIGHUP: there are no manifests to load");
     };
-    match manifest::load(directory, &config.namespace, places, &gate.store).await {
+    match manifest::load(directory, &config.namespace, key, places, &gate.store).await {
         Ok(written) => tracing::info!(directory = %directory.display(), written, "manifests"),
         Err(error) => tracing::warn!(%error, "the manifests were not loaded"),
     }
