@@ -148,13 +148,13 @@ impl Client {
         read(self.send(request, wish.to_string()).await?).await
     }
 
-    /// Finds an object's version; none where there is no such object.
+    /// Finds an object; none where there is no such object.
     ///
     /// # Errors
     /// As `ask`.
-    pub async fn version(&mut self, path: &str) -> anyhow::Result<Option<String>> {
+    pub async fn find(&mut self, path: &str) -> anyhow::Result<Option<Value>> {
         match self.ask(Method::GET, path, None).await {
-            Ok(object) => Ok(object["metadata"]["resourceVersion"].as_str().map(str::to_owned)),
+            Ok(object) => Ok(Some(object)),
             Err(error) => match error.downcast_ref() {
                 Some(Error::Refused { code: 404, .. }) => Ok(None),
                 _ => Err(error),
