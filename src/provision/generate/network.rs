@@ -80,9 +80,12 @@ impl Interface {
             if std::mem::replace(&mut taken.routes[usize::from(gateway.is_ipv6())], true) {
                 return Err(fault(field, "another interface has the default route already"));
             }
-            // Older renderers of cloud-init know no `to: default`.
-            let to = if gateway.is_ipv6() { "::/0" } else { "0.0.0.0/0" };
-            written.insert("routes".into(), json!([{"to": to, "via": gateway.to_string()}]));
+            // cloud-init 22.4 (Debian 12's) reads no `to: default`, and takes `::/0` for a network of 64 bits.
+            let via = gateway.to_string();
+            match gateway {
+                IpAddr::V4(_) => written.insert("routes".into(), json!([{"to": "0.0.0.0/0", "via": via}])),
+                IpAddr::V6(_) => written.insert("gateway6".into(), via.into()),
+            };
         }
         if !self.nameservers.is_empty() {
             let servers = self.nameservers.iter().enumerate().map(|(index, text)| {
@@ -166,7 +169,7 @@ mod tests {
         let expected = json!({"version": 2, "ethernets": {
             "eth0": {"addresses": ["10.1.107.11/24", "2001:db8::11/64"], "routes": [{"to": "0.0.0.0/0", "via": "10.1.107.1"}],
                      "nameservers": {"addresses": ["10.1.107.1"]}},
-            "eth1": {"addresses": ["2001:db8:1::11/64"], "routes": [{"to": "::/0", "via": "fe80::1"}]},
+            "eth1": {"addresses": ["2001:db8:1::11/64"], "gateway6": "fe80::1"},
             "eth2": {"addresses": ["10.2.0.0/31"]},
             "eth3": {"dhcp4": true},
         }});
