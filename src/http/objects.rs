@@ -16,7 +16,7 @@ use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
 use super::view::{ListMeta, View, conceal, restore};
-use super::{Shared, body, install, ownership, upload};
+use super::{Shared, body, generate, install, ownership, upload};
 
 /// Is how often a change that names no version is made anew on what another writer left.
 const TRIES: usize = 8;
@@ -152,6 +152,7 @@ pub async fn delete(
     let gone = commit(shared, change, options.dry_run).await.map_err(|error| Status::of_store(&error, key))?;
     if !options.dry_run {
         upload::forget(shared, &gone).await;
+        generate::forget(shared, &gone).await;
     }
     Ok(json(StatusCode::OK, &Status::deleted(key, &gone.meta().uid)))
 }
