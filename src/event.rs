@@ -78,6 +78,11 @@ pub enum Event {
     ControllerFailed {
         message: String,
     },
+    /// Says what of an image is not as people may expect.
+    Warning {
+        image: String,
+        message: String,
+    },
     OtherServer {
         interface: String,
         address: String,

@@ -6,6 +6,7 @@
 //! is read by whoever may read the object, and the text may have a password in it that a digest would
 //! let them guess at.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +48,15 @@ struct Declared {
     plain: String,
 }
 
+impl Declared {
+    fn image(&self) -> Option<&Image> {
+        match &self.object {
+            Object::Image(image) => Some(image),
+            Object::Host(_) | Object::BootConfig(_) => None,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Head {
     kind: Option<Kind>,
@@ -84,14 +94,8 @@ pub async fn load(
         declared.extend(read(&path, namespace, key)?);
     }
     renew_marks(&declared, store).await;
-    // What is referred to comes first: configs, then images, then hosts.
-    declared.sort_by_key(|one| match one.object.kind() {
-        Kind::BootConfig => 0,
-        Kind::IscsiCdrom => 1,
-        Kind::BareMetalHost => 2,
-    });
     let mut written = 0;
-    for Declared { path, line, object, .. } in declared {
+    for Declared { path, line, object, .. } in ordered(declared)? {
         let before = store.snapshot().get(&object.key()).cloned();
         if before.as_ref().is_some_and(|before| mark(before) == mark(&object)) {
             continue;
@@ -127,6 +131,38 @@ async fn renew_marks(declared: &[Declared], store: &Store) {
             tracing::warn!(%error, "the mark of an earlier version stays");
         }
     }
+}
+
+/// Puts what is referred to first: configs, then images, each behind those beside it, then hosts.
+fn ordered(mut declared: Vec<Declared>) -> Result<Vec<Declared>, Error> {
+    let images = || declared.iter().filter_map(Declared::image);
+    // Counts what must come before each, step by step: without circles, that ends after as many as there are images.
+    let mut depths: HashMap<Name, usize> = images().map(|image| (image.metadata.name.clone(), 0)).collect();
+    for round in 0.. {
+        let mut moved = None;
+        for image in images() {
+            let behind = image.spec.companions.iter().filter_map(|name| depths.get(name)).max();
+            let depth = behind.map_or(0, |depth| depth + 1);
+            if depths.get(&image.metadata.name).is_some_and(|known| *known < depth) {
+                depths.insert(image.metadata.name.clone(), depth);
+                moved = Some(&image.metadata.name);
+            }
+        }
+        let Some(name) = moved else { break };
+        if round > depths.len() {
+            let message = format!("spec.companions: those beside {name} lead round in a circle");
+            let is_it = |one: &&Declared| one.image().is_some_and(|image| image.metadata.name == *name);
+            let place = declared.iter().find(is_it).map(|one| (one.path.clone(), one.line));
+            let (path, line) = place.unwrap_or_default();
+            return Err(Error::Wrong { path, line, message });
+        }
+    }
+    declared.sort_by_key(|one| match &one.object {
+        Object::BootConfig(_) => (0, 0),
+        Object::Image(image) => (1, depths.get(&image.metadata.name).copied().unwrap_or_default()),
+        Object::Host(_) => (2, 0),
+    });
+    Ok(declared)
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -282,6 +318,31 @@ mod tests {
         format!(
             "apiVersion: v1\nkind: BareMetalHost\nmetadata: {{name: vm}}\nspec: {{bootMACAddress: \"52:54:00:00:00:01\", image: \"{image}\"}}\n"
         )
+    }
+
+    #[test]
+    fn what_is_referred_to_comes_first_however_it_was_written() {
+        let object = |text: &str| {
+            let text = format!("apiVersion: v1\nkind: {text}");
+            Declared {
+                path: "a.yaml".into(),
+                line: 1,
+                object: parse(&text, &namespace()).unwrap(),
+                plain: String::new(),
+            }
+        };
+        let image = |name: &str, companions: &str| {
+            let spec = format!("{{isoFile: a.iso, companions: [{companions}]}}");
+            object(&format!("ISCSICdrom\nmetadata: {{name: {name}}}\nspec: {spec}\n"))
+        };
+        let host = || object("BareMetalHost\nmetadata: {name: h}\nspec: {bootMACAddress: \"52:54:00:00:00:01\"}\n");
+        let config = || object("BootConfig\nmetadata: {name: c}\nspec: {format: script, data: {script: a}}\n");
+        let all = vec![host(), image("a", "c, b"), image("b", "d"), image("c", "elsewhere"), image("d", ""), config()];
+        let ordered_all = ordered(all).unwrap();
+        let names: Vec<_> = ordered_all.iter().map(|one| one.object.meta().name.as_str()).collect();
+        assert_eq!(names, ["c", "c", "d", "b", "a", "h"]);
+        let round = ordered(vec![host(), image("a", "b"), image("b", "c"), image("c", "a")]).unwrap_err();
+        assert!(round.to_string().contains("spec.companions") && round.to_string().contains("circle"), "{round}");
     }
 
     #[test]

@@ -221,6 +221,9 @@ pub struct HostStatus {
     /// Says why the phase is what it is, where there is more to say than its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Says what of the spec has no effect, as of the last write and the last boot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Is the architecture that the machine's firmware last claimed.
     #[serde(with = "architecture_name", skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Architecture>,

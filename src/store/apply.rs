@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use crate::event::Event;
 use crate::fleet::lifecycle::{self, Policy, advance};
-use crate::fleet::rules::{self, References};
-use crate::fleet::{Boots, Host, HostStatus, Image, Key, Kind, Mac, Object, Phase, Power, conditions, power};
+use crate::fleet::rules::{self, Beside, References};
+use crate::fleet::{Boots, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power};
 
 use super::{Change, Error, Expect, Past, Sighting, Snapshot, Verb, Word};
 
@@ -65,7 +65,8 @@ fn put(
     let mut events = Vec::new();
     if let Object::Host(host) = &mut object {
         let was = before.as_ref().and_then(as_host);
-        let settled = settle(Host::clone(host), was, moment);
+        let mut settled = settle(Host::clone(host), was, moment);
+        settled.status.warnings = warnings(state, &settled);
         events = announce(was, &settled);
         *host = Arc::new(settled);
     }
@@ -119,8 +120,15 @@ fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), Error> {
 }
 
 fn check_image(state: &Snapshot, image: &Image) -> Result<(), Error> {
-    let missing = image.spec.boot_configs.iter().find(|name| state.boot_config(name).is_none());
-    rules::check_image(&image.spec, missing)?;
+    let (name, spec) = (&image.metadata.name, &image.spec);
+    let others = || state.images().filter(|other| other.metadata.name != *name);
+    let found = Beside {
+        missing_config: spec.boot_configs.iter().find(|name| state.boot_config(name).is_none()),
+        companions: spec.companions.iter().map(|name| state.image(name).map(Arc::as_ref)).collect(),
+        circular: spec.companions.iter().find(|companion| *companion != name && leads_to(state, companion, name)),
+        beside: others().find(|other| other.spec.companions.contains(name)).map(|other| &other.metadata.name),
+    };
+    rules::check_image(image, &found)?;
     // An image must go on listing the configs that hosts combine with it: rule 2 holds both ways.
     let using = |host: &&Arc<Host>| host.spec.image.image() == Some(&image.metadata.name);
     let unlisted = |host: &&Arc<Host>| {
@@ -131,6 +139,27 @@ fn check_image(state: &Snapshot, image: &Image) -> Result<(), Error> {
         return Err(rules::Invalid { field: "spec.bootConfigs".into(), message }.into());
     }
     Ok(())
+}
+
+/// Says whether an image has another one beside itself, or beside those beside it.
+fn leads_to(state: &Snapshot, from: &Name, to: &Name) -> bool {
+    let (mut known, mut next) = (vec![from], 0);
+    while let Some(name) = known.get(next) {
+        next += 1;
+        for companion in state.image(name).map_or(&[][..], |image| &image.spec.companions) {
+            if companion == to {
+                return true;
+            }
+            if !known.contains(&companion) {
+                known.push(companion);
+            }
+        }
+    }
+    false
+}
+
+fn warnings(state: &Snapshot, host: &Host) -> Vec<String> {
+    rules::warnings(host, host.spec.image.image().and_then(|name| state.image(name)).map(Arc::as_ref))
 }
 
 fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, uid: impl FnOnce() -> String) {
@@ -220,7 +249,8 @@ fn advance_host(
     moment: Moment<'_>,
 ) -> Result<Applied, Error> {
     let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
-    let after = advance(Host::clone(&before), change, moment.at, moment.policy);
+    let mut after = advance(Host::clone(&before), change, moment.at, moment.policy);
+    after.status.warnings = warnings(state, &after);
     let mut events = announce(Some(&before), &after);
     if change == lifecycle::Change::Assign && events.is_empty() {
         events.push((mac, Event::Assigned { image: after.spec.image.to_string() }));

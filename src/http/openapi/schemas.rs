@@ -185,6 +185,7 @@ fn host_status() -> Value {
             "phase": {"type": "string", "enum": Phase::ALL.map(|phase| phase.to_string()), "description": "Where the machine is in its life."},
             "since": time("When the phase last changed."),
             "message": text("Why the phase is what it is, where there is more to say."),
+            "warnings": {"type": "array", "items": {"type": "string"}, "description": "What of the spec has no effect, as of the last write and the last boot."},
             "firmware": text("Architecture that the machine's firmware last claimed."),
             "address": text("Address that the machine last asked from."),
             "lastSeen": time("When the machine last asked for something."),
@@ -247,6 +248,7 @@ fn image_status() -> Value {
         "properties": {
             "phase": text("Ready, or Broken with the reason in message."),
             "message": text("Why the ISO cannot be served."),
+            "warnings": {"type": "array", "items": {"type": "string"}, "description": "What of the ISO is not as hosts may expect that get a view of their own."},
             "targetIQN": text("Name of the iSCSI target."),
             "portalIP": text("Address of the portal."),
             "portalPort": {"type": "integer", "description": "Port of the portal."},
