@@ -67,6 +67,11 @@ pub enum Event {
         protocol: String,
         why: String,
     },
+    /// Says what of an image is not as people may expect.
+    Warning {
+        image: String,
+        message: String,
+    },
     /// The machine's controller says that it runs now, or no longer does.
     Power {
         state: String,
@@ -76,11 +81,6 @@ pub enum Event {
         reset: String,
     },
     ControllerFailed {
-        message: String,
-    },
-    /// Says what of an image is not as people may expect.
-    Warning {
-        image: String,
         message: String,
     },
     OtherServer {

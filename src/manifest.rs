@@ -110,29 +110,6 @@ pub async fn load(
     Ok(written)
 }
 
-fn mark(object: &Object) -> Option<&String> {
-    object.meta().annotations.get(MARK)
-}
-
-/// Takes away the marks of earlier versions, and gives those whose text still stands there the one that it has now.
-async fn renew_marks(declared: &[Declared], store: &Store) {
-    let state = store.snapshot();
-    let all = Kind::ALL.into_iter().flat_map(|kind| state.list(kind, None));
-    for before in all.filter(|object| mark(object).is_some_and(|mark| !mark.starts_with(KEYED))) {
-        let same = declared.iter().find(|one| one.object.key() == before.key() && mark(before) == Some(&one.plain));
-        let mut object = before.clone();
-        let annotations = &mut object.meta_mut().annotations;
-        match same.and_then(|same| mark(&same.object)) {
-            Some(keyed) => annotations.insert(MARK.to_owned(), keyed.clone()),
-            None => annotations.remove(MARK),
-        }
-        let expect = Expect::Present(Some(before.meta().resource_version));
-        if let Err(error) = store.commit(Change::Put { object, expect }).await {
-            tracing::warn!(%error, "the mark of an earlier version stays");
-        }
-    }
-}
-
 /// Puts what is referred to first: configs, then images, each behind those beside it, then hosts.
 fn ordered(mut declared: Vec<Declared>) -> Result<Vec<Declared>, Error> {
     let images = || declared.iter().filter_map(Declared::image);
@@ -163,6 +140,29 @@ fn ordered(mut declared: Vec<Declared>) -> Result<Vec<Declared>, Error> {
         Object::Host(_) => (2, 0),
     });
     Ok(declared)
+}
+
+fn mark(object: &Object) -> Option<&String> {
+    object.meta().annotations.get(MARK)
+}
+
+/// Takes away the marks of earlier versions, and gives those whose text still stands there the one that it has now.
+async fn renew_marks(declared: &[Declared], store: &Store) {
+    let state = store.snapshot();
+    let all = Kind::ALL.into_iter().flat_map(|kind| state.list(kind, None));
+    for before in all.filter(|object| mark(object).is_some_and(|mark| !mark.starts_with(KEYED))) {
+        let same = declared.iter().find(|one| one.object.key() == before.key() && mark(before) == Some(&one.plain));
+        let mut object = before.clone();
+        let annotations = &mut object.meta_mut().annotations;
+        match same.and_then(|same| mark(&same.object)) {
+            Some(keyed) => annotations.insert(MARK.to_owned(), keyed.clone()),
+            None => annotations.remove(MARK),
+        }
+        let expect = Expect::Present(Some(before.meta().resource_version));
+        if let Err(error) = store.commit(Change::Put { object, expect }).await {
+            tracing::warn!(%error, "the mark of an earlier version stays");
+        }
+    }
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -161,7 +161,7 @@ impl Appliance {
             services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
         }
         let access = access(&config, tokens);
-        let folders = http::Folders { firmware: config.firmware_dir.clone(), files: config.files_dir.clone() };
+        let folders = folders(&config);
         let shared = http::Shared::new(gate.clone(), places.clone(), folders, access);
         let door = |socket, serves| http::Door { socket, serves };
         let machines = match doors.objects {
@@ -208,6 +208,16 @@ impl Appliance {
         drop(wake);
         dhcp.thread.join().map_err(|_| anyhow!("the DHCP thread died"))?;
         ended
+    }
+}
+
+fn folders(config: &Config) -> http::Folders {
+    let volume =
+        |(name, directory): &(String, PathBuf)| http::Volume { name: name.clone(), directory: directory.clone() };
+    http::Folders {
+        firmware: config.firmware_dir.clone(),
+        files: config.files_dir.clone(),
+        volumes: Arc::new(http::Volumes::new(config.volumes.iter().map(volume).collect())),
     }
 }
 

@@ -16,7 +16,7 @@ use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
 use super::view::{ListMeta, View, conceal, restore};
-use super::{Shared, body, install, ownership, upload};
+use super::{Shared, body, generate, install, ownership, upload};
 
 /// Is how often a change that names no version is made anew on what another writer left.
 const TRIES: usize = 8;
@@ -152,6 +152,7 @@ pub async fn delete(
     let gone = commit(shared, change, options.dry_run).await.map_err(|error| Status::of_store(&error, key))?;
     if !options.dry_run {
         upload::forget(shared, &gone).await;
+        generate::forget(shared, &gone).await;
     }
     Ok(json(StatusCode::OK, &Status::deleted(key, &gone.meta().uid)))
 }
@@ -262,9 +263,15 @@ pub async fn put(
 ) -> Result<Object, Status> {
     let key = object.key();
     restore(&mut object, before);
-    let (places, before) = (shared.places.clone(), before.cloned());
-    let prepared = tokio::task::spawn_blocking(move || admit::prepare(object, before.as_ref(), &places)).await;
-    let prepared = prepared.map_err(|error| Status::internal(error.to_string()))?;
+    let prepared = match object {
+        // Nothing of a host is read from a disk: another thread would cost more than the work.
+        Object::Host(_) => admit::prepare(object, before, &shared.places),
+        Object::Image(_) | Object::BootConfig(_) => {
+            let (places, before) = (shared.places.clone(), before.cloned());
+            let prepared = tokio::task::spawn_blocking(move || admit::prepare(object, before.as_ref(), &places)).await;
+            prepared.map_err(|error| Status::internal(error.to_string()))?
+        }
+    };
     let object = prepared.map_err(|wrong| Status::invalid(key.kind, key.name.as_str(), &wrong))?;
     let wrong = |error: Error| Status::of_store(&error, &key);
     commit(shared, Change::Put { object, expect }, dry_run).await.map_err(wrong)

@@ -20,7 +20,7 @@ use crate::gate::Gate;
 use super::image::Memory;
 use super::list::Pages;
 use super::redfish::Sessions;
-use super::{Access, Tls, lane, routes};
+use super::{Access, Tls, Volumes, lane, routes};
 
 /// Bounds the connections; beyond it they wait in the kernel's backlog.
 const CONNECTIONS_AT_ONCE: usize = 8192;
@@ -43,6 +43,8 @@ pub struct Folders {
     pub firmware: PathBuf,
     /// Holds the site's own files: `/files/PATH`.
     pub files: PathBuf,
+    /// Hold generated configs, for others to read.
+    pub volumes: Arc<Volumes>,
 }
 
 /// Is what every request needs.

@@ -185,9 +185,18 @@ impl Store {
     /// # Errors
     /// Why it was not made.
     pub async fn commit(&self, change: Change) -> Result<Object, Error> {
+        let object = self.commit_all(vec![change]).await?.pop();
+        object.ok_or_else(|| Error::Unavailable("the writer made nothing of a change".into()))
+    }
+
+    /// Makes changes, all or none, and answers once they are on disk. Each is applied to what those before it leave.
+    ///
+    /// # Errors
+    /// Why the first that cannot be made was not; none is.
+    pub async fn commit_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, Error> {
         let (reply, answer) = oneshot::channel();
         let gone = || Error::Unavailable("the writer has stopped".into());
-        self.changes.send(writer::Job::Change { change, reply }).await.map_err(|_| gone())?;
+        self.changes.send(writer::Job::Changes { changes, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 

@@ -45,6 +45,7 @@ pub fn all() -> Value {
     add("Timeline", timeline());
     add("VirtualMedium", virtual_medium());
     add("Upload", upload());
+    super::generate::schemas().into_iter().for_each(|(name, schema)| add(name, schema));
     Value::Object(schemas)
 }
 
