@@ -109,8 +109,8 @@ async fn apply(shared: &Shared, key: &Key, wish: Value, options: &Options) -> Re
         wish.pointer("/metadata/resourceVersion").filter(|version| !version.is_null() && *version != "").cloned();
     let change = |value: &mut Value| {
         let time = now().to_string();
-        ownership::apply(value, wish.clone(), manager, options.force, &time)
-            .map_err(|all| Status::conflicts(key, &all))?;
+        let wish = respelled(shared, key, value, &wish)?;
+        ownership::apply(value, wish, manager, options.force, &time).map_err(|all| Status::conflicts(key, &all))?;
         if let Some(version) = &version {
             value["metadata"]["resourceVersion"] = version.clone();
         }
@@ -125,6 +125,20 @@ async fn apply(shared: &Shared, key: &Key, wish: Value, options: &Options) -> Re
     }
     let object = modify(shared, key, options.dry_run, change).await?;
     Ok(shown(StatusCode::OK, &object, options))
+}
+
+/// Gives a wish as the server spells it, its secrets put back where it says that they stay.
+fn respelled(shared: &Shared, key: &Key, live: &Value, wish: &Value) -> Result<Value, Status> {
+    let mut made = live.clone();
+    let Some(spec) = wish.get("spec").filter(|spec| spec.is_object()) else { return Ok(wish.clone()) };
+    json_patch::merge(&mut made["spec"], spec);
+    let mut made = typed(shared, key.kind, key.namespace.clone(), made)?;
+    restore(&mut made, find(shared, key).ok().as_ref());
+    let text = made.to_json().map_err(|error| Status::internal(error.to_string()))?;
+    let normal: Value = serde_json::from_str(&text).map_err(|error| Status::internal(error.to_string()))?;
+    let mut wish = wish.clone();
+    ownership::respell(&mut wish, &normal);
+    Ok(wish)
 }
 
 pub async fn delete(

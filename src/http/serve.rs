@@ -71,6 +71,8 @@ pub struct Peer {
     pub address: Option<IpAddr>,
     /// Is the address of ours that it asked at; unknown on a unix socket.
     pub local: Option<IpAddr>,
+    /// Says whether it connected from this machine itself, and speaks for itself.
+    pub here: bool,
     pub trust: Trust,
 }
 
@@ -81,7 +83,9 @@ pub enum Trust {
     Network,
     /// Came with a certificate of a viewer's.
     Viewer,
-    /// Came over the unix socket, which the file system guards, or with a certificate of an admin's.
+    /// Came over the unix socket, which the file system guards.
+    Socket,
+    /// Came with a certificate of an admin's.
     Proven,
 }
 
@@ -172,6 +176,7 @@ impl Caller {
         let from_network = |stream: &TcpStream, from| Peer {
             address: Some(canonical(from)),
             local: stream.local_addr().ok().map(canonical),
+            here: canonical(from).is_loopback(),
             trust: Trust::Network,
         };
         match self {
@@ -183,7 +188,7 @@ impl Caller {
                 }
             }
             Self::Unix(stream) => {
-                let peer = Peer { address: None, local: None, trust: Trust::Proven };
+                let peer = Peer { address: None, local: None, here: false, trust: Trust::Socket };
                 converse(stream, peer, Memory::default(), serves, shared, shutdown).await;
             }
             Self::Tls(stream, from, acceptor) => {

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::event::{Entry, Event};
 use crate::fleet::lifecycle::{self, Policy};
 use crate::fleet::rules::Invalid;
-use crate::fleet::{Architecture, Host, Key, Lease, Mac, Object};
+use crate::fleet::{Architecture, Bmc, Host, Key, Lease, Mac, Object, Power, PowerFault};
 
 pub use history::{Past, TooOld, Verb};
 pub use seal::Seal;
@@ -45,6 +45,20 @@ pub enum Change {
     Advance { mac: Mac, change: lifecycle::Change, sighting: Sighting, event: Option<Event> },
     /// Notes where and as what a machine was seen.
     Sight { mac: Mac, sighting: Sighting },
+    /// Notes what a machine's controller said.
+    Heard { mac: Mac, word: Box<Word> },
+}
+
+/// Is what was heard of a machine's controller; void where the machine has another by now.
+#[derive(Debug, Clone)]
+pub struct Word {
+    pub bmc: Bmc,
+    /// Leaves the power as it was where it told nothing of it.
+    pub power: Option<Power>,
+    pub fault: Option<PowerFault>,
+    /// Names the switching that is over, by when it was asked for.
+    pub over: Option<Timestamp>,
+    pub events: Vec<Event>,
 }
 
 /// Is what a machine showed of itself when it asked.
