@@ -263,9 +263,15 @@ pub async fn put(
 ) -> Result<Object, Status> {
     let key = object.key();
     restore(&mut object, before);
-    let (places, before) = (shared.places.clone(), before.cloned());
-    let prepared = tokio::task::spawn_blocking(move || admit::prepare(object, before.as_ref(), &places)).await;
-    let prepared = prepared.map_err(|error| Status::internal(error.to_string()))?;
+    let prepared = match object {
+        // Nothing of a host is read from a disk: another thread would cost more than the work.
+        Object::Host(_) => admit::prepare(object, before, &shared.places),
+        Object::Image(_) | Object::BootConfig(_) => {
+            let (places, before) = (shared.places.clone(), before.cloned());
+            let prepared = tokio::task::spawn_blocking(move || admit::prepare(object, before.as_ref(), &places)).await;
+            prepared.map_err(|error| Status::internal(error.to_string()))?
+        }
+    };
     let object = prepared.map_err(|wrong| Status::invalid(key.kind, key.name.as_str(), &wrong))?;
     let wrong = |error: Error| Status::of_store(&error, &key);
     commit(shared, Change::Put { object, expect }, dry_run).await.map_err(wrong)

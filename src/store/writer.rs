@@ -113,7 +113,6 @@ impl Writer {
         self.snapshot.store(Arc::new(state));
         let pasts = outcomes.iter().flat_map(|(_, applied)| made(applied)).filter_map(|applied| applied.past.clone());
         self.history.push(pasts);
-        self.announce.send_if_modified(|known| std::mem::replace(known, version) != version);
         for entry in told {
             match entry.event.needs_somebody() {
                 true => tracing::warn!(mac = ?entry.mac, host = entry.host, event = ?entry.event),
@@ -123,6 +122,8 @@ impl Writer {
         for (reply, applied) in outcomes {
             let _ = reply.send(applied.map(|applied| applied.into_iter().map(|applied| applied.object).collect()));
         }
+        // Whoever wrote comes first: hundreds of watches may wait to be woken.
+        self.announce.send_if_modified(|known| std::mem::replace(known, version) != version);
     }
 }
 
