@@ -7,7 +7,7 @@ mod keys;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use sd_notify::NotifyState;
@@ -19,7 +19,7 @@ use crate::admit::Places;
 use crate::boot::Site;
 use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
 use crate::event::Counters;
-use crate::fleet::lifecycle::{Change as Life, is_overdue};
+use crate::fleet::lifecycle::{Change as Life, Vigil};
 use crate::gate::{Booting, Gate, News};
 use crate::http;
 use crate::media::Media;
@@ -249,22 +249,20 @@ async fn ask_controllers(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> any
 /// Fails the installs whose time is up.
 async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(OVERDUE_EVERY);
+    let mut vigil = Vigil::default();
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
-        let now = store::now();
+        let now = (store::now(), Instant::now());
         let state = gate.store.snapshot();
-        for host in state.under_way().filter(|host| is_overdue(host, now, &gate.site.install)) {
-            let change = Change::Advance {
-                mac: host.spec.boot_mac_address,
-                change: Life::TimeUp,
-                sighting: Sighting::default(),
-                event: None,
-            };
+        let overdue = vigil.overdue(state.under_way().map(Arc::as_ref), now, &gate.site.install);
+        for (mac, since) in overdue {
+            let (change, sighting) = (Life::TimeUp { since }, Sighting::default());
+            let change = Change::Advance { mac, change, sighting, event: None };
             if let Err(error) = gate.store.commit(change).await {
-                tracing::error!(%error, host = %host.metadata.name, "an install that ran out of time could not be marked");
+                tracing::error!(%error, %mac, "an install that ran out of time could not be marked");
             }
         }
     }

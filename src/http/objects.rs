@@ -16,7 +16,7 @@ use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
 use super::view::{ListMeta, View, conceal, restore};
-use super::{Shared, body, generate, install, ownership, upload};
+use super::{Shared, body, generate, install, ownership, redfish, upload};
 
 /// Is how often a change that names no version is made anew on what another writer left.
 const TRIES: usize = 8;
@@ -153,6 +153,7 @@ pub async fn delete(
     if !options.dry_run {
         upload::forget(shared, &gone).await;
         generate::forget(shared, &gone).await;
+        redfish::forget(shared, &gone).await;
     }
     Ok(json(StatusCode::OK, &Status::deleted(key, &gone.meta().uid)))
 }

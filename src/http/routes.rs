@@ -114,19 +114,23 @@ async fn machines<B>(
         }
         (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => {
             let Query { token, file, .. } = query();
-            config::config(shared, peer, token.as_deref(), file.as_deref()).await
+            config::config(shared, peer, token.as_deref(), file.as_deref(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["config", token]) => {
-            config::config(shared, peer, Some(token), query().file.as_deref()).await
+            config::config(shared, peer, Some(token), query().file.as_deref(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["config", token, file]) => {
-            config::config(shared, peer, Some(token), Some(file)).await
+            config::config(shared, peer, Some(token), Some(file), peek).await
         }
         (&Method::GET | &Method::HEAD, ["configs", file]) => {
-            config::generated(shared, peer, file, query().token.as_deref()).await
+            config::generated(shared, peer, file, query().token.as_deref(), peek).await
         }
-        (&Method::GET | &Method::HEAD, ["nocloud", token, file]) => config::nocloud(shared, peer, token, file).await,
-        (&Method::GET | &Method::HEAD, ["get_ignition"]) => config::named(shared, peer, query().token.as_deref()).await,
+        (&Method::GET | &Method::HEAD, ["nocloud", token, file]) => {
+            config::nocloud(shared, peer, token, file, peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["get_ignition"]) => {
+            config::named(shared, peer, query().token.as_deref(), peek).await
+        }
         (&Method::POST, ["api", "v1", "boot-complete"] | ["phone_home" | "phone-home"]) => {
             config::complete(shared, peer, query().token.as_deref()).await
         }
