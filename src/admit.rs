@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::boot::Site;
-use crate::fleet::rules::Invalid;
+use crate::fleet::rules::{self, Invalid};
 use crate::fleet::{BootConfig, Host, Image, ImageStatus, KernelFiles, Method, Object, Secret};
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
@@ -36,6 +36,10 @@ impl Places {
 pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Result<Object, Invalid> {
     match object {
         Object::Host(mut host) => {
+            if let Some(ip) = host.spec.ip.filter(|ip| places.site.ours.contains(ip)) {
+                let message = format!("{ip} is this server's own");
+                return Err(Invalid { field: "spec.ip".into(), message });
+            }
             hide_secrets(&mut host);
             Ok(Object::Host(host))
         }
@@ -143,6 +147,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     if spec.method == Method::Chain || spec.is_elsewhere() {
         return Ok(ImageStatus { phase: "Ready".into(), ..ImageStatus::default() });
     }
+    rules::check_place(spec)?;
     let iso = look_at(&places.iso(&spec.iso_file))?;
     let same =
         before.filter(|before| before.spec.iso_file == spec.iso_file && before.status.size_bytes == Some(iso.length));

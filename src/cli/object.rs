@@ -133,13 +133,7 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
         }
         Verb::Describe { kind, name, namespace } => describe(&mut client, kind, &name, &namespace).await,
         Verb::Apply { filename, force, dry_run } => apply(&mut client, &filename, force, dry_run).await,
-        Verb::Delete { kind, names, namespace } => {
-            for name in names {
-                client.ask(Method::DELETE, &format!("{}/{name}", route(kind, Some(&namespace))), None).await?;
-                print(&format!("{kind} {name} deleted\n"))?;
-            }
-            Ok(())
-        }
+        Verb::Delete { kind, names, namespace } => delete(&mut client, kind, &names, &namespace).await,
         Verb::Watch { kind, name, selection, output } => {
             watch(&mut client, reach, kind, name.as_deref(), &selection, output).await
         }
@@ -182,6 +176,22 @@ async fn get(
     }
 }
 
+/// Removes what can be removed: one that cannot keeps none of the others.
+async fn delete(client: &mut Client, kind: Kind, names: &[String], namespace: &str) -> anyhow::Result<()> {
+    let mut first = None;
+    for name in names {
+        match client.ask(Method::DELETE, &format!("{}/{name}", route(kind, Some(namespace))), None).await {
+            Ok(_) => print(&format!("{kind} {name} deleted\n"))?,
+            Err(error) if !matches!(error.downcast_ref(), Some(super::client::Error::Refused { .. })) => {
+                return Err(error);
+            }
+            Err(error) if first.is_some() => eprintln!("bootlatch: {error:#}"),
+            Err(error) => first = Some(error),
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
 fn missing(kind: Kind, name: &str) -> anyhow::Result<()> {
     let message = format!("{} {name:?} not found", kind.plural());
     Err(super::client::Error::Refused { code: 404, message }.into())
@@ -212,6 +222,10 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
                 wishes.push((kind, object));
             }
         }
+    }
+    if wishes.is_empty() {
+        let places: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        bail!("{}: no objects to apply (files end in .yaml, .yml or .json)", places.join(", "));
     }
     // What is referred to comes first.
     wishes.sort_by_key(|(kind, _)| match kind {

@@ -41,9 +41,11 @@ impl Tokens {
     /// # Errors
     /// A file that can be neither read nor made, or is empty.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
-        let admin = read_or_make(&state_dir.join("admin.token"))?;
-        let viewer = read_or_make(&state_dir.join("viewer.token"))?;
-        Ok(Self { admin, viewer })
+        let open = |name: &str| {
+            let path = state_dir.join(name);
+            read_or_make(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        };
+        Ok(Self { admin: open("admin.token")?, viewer: open("viewer.token")? })
     }
 }
 

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, StatusCode};
 
 use crate::fleet::lifecycle::Change;
-use crate::fleet::{Key, Kind, Name, Object};
+use crate::fleet::{BadName, Key, Kind, Name, Object};
 
 use super::boot::{self, Query};
 use super::options::Options;
@@ -49,7 +50,7 @@ pub async fn answer(
         (_, ["redfish", ..]) if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
         (_, ["api" | "apis" | "openapi", ..]) if serves == Serves::Everything => {
             let answered = match (shared.access.role(&peer, request.headers()), request.method()) {
-                (Role::Nobody, _) => Err(Status::unauthorized()),
+                (Role::Nobody, _) => Err(Status::unauthorized(request.headers().contains_key(AUTHORIZATION))),
                 (Role::Viewer, method) if !matches!(*method, Method::GET | Method::HEAD) => {
                     Err(Status::forbidden("a viewer only reads: this needs the admin's token"))
                 }
@@ -162,7 +163,8 @@ async fn api(
     if namespace.is_some() && !kind.is_namespaced() {
         return Err(Status::no_route());
     }
-    let namespace = namespace.map(|text| name(kind, text)).transpose()?;
+    let no_namespace = |wrong: BadName| Status::bad_request(format!("the route's namespace: {wrong}"));
+    let namespace = namespace.map(|text| text.parse().map_err(no_namespace)).transpose()?;
     let key = |text: &str| -> Result<Key, Status> {
         let namespace = match kind.is_namespaced() {
             true => Some(namespace.clone().ok_or_else(Status::no_route)?),
