@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
+use serde::Serialize;
+
+use super::conditions::Turns;
 use super::rules::Invalid;
-use super::{BootConfig, Host, Image, Key, Kind, Meta};
+use super::{BootConfig, Host, HostSpec, HostStatus, Image, Key, Kind, Meta};
 
 /// Bounds the unknown fields of one object that are dropped: each costs a reading of the whole.
 const UNKNOWN_MAX: usize = 256;
@@ -95,7 +98,7 @@ impl Object {
     /// None for values that came through `from_json`.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         match self {
-            Self::Host(host) => serde_json::to_string(host),
+            Self::Host(host) => serde_json::to_string(&Kept::from(host.as_ref())),
             Self::Image(image) => serde_json::to_string(image),
             Self::BootConfig(config) => serde_json::to_string(config),
         }
@@ -118,6 +121,29 @@ pub fn take_out(body: &mut serde_json::Value, path: &[String]) -> bool {
         _ => value.get_mut(key),
     });
     parent.and_then(serde_json::Value::as_object_mut).is_some_and(|map| map.shift_remove(last).is_some())
+}
+
+/// Is a host with what the store alone keeps of it.
+#[derive(Serialize)]
+struct Kept<'a> {
+    metadata: &'a Meta,
+    spec: &'a HostSpec,
+    status: KeptStatus<'a>,
+}
+
+#[derive(Serialize)]
+struct KeptStatus<'a> {
+    #[serde(flatten)]
+    status: &'a HostStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turns: &'a Option<Box<Turns>>,
+}
+
+impl<'a> From<&'a Host> for Kept<'a> {
+    fn from(host: &'a Host) -> Self {
+        let Host { metadata, spec, status } = host;
+        Self { metadata, spec, status: KeptStatus { status, turns: &status.turns } }
+    }
 }
 
 fn typed<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, Invalid> {
