@@ -48,8 +48,8 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
                 Some(Object::Image(before)) => Some(before.as_ref()),
                 _ => None,
             };
-            if image.metadata.name.as_str() == RESERVED {
-                let message = format!("{RESERVED} is what ISOs are sent to: name it otherwise");
+            if let Some((name, why)) = RESERVED.iter().find(|(name, _)| *name == image.metadata.name.as_str()) {
+                let message = format!("{name} {why}: name it otherwise");
                 return Err(Invalid { field: "metadata.name".into(), message });
             }
             let status = examine(&image, known, places)?;
@@ -72,8 +72,12 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
     }
 }
 
-/// Is no ISO's name: `/api/v1/iscsi-cdroms/upload` takes ISOs.
-const RESERVED: &str = "upload";
+/// Are no ISO's names: `/api/v1/iscsi-cdroms/upload` takes ISOs, and a host's `spec.image` means other things by two.
+const RESERVED: [(&str, &str); 3] = [
+    ("upload", "is what ISOs are sent to"),
+    ("localboot", "means a host's own disk"),
+    ("menu", "means the menu before a host"),
+];
 
 /// Is where kubectl keeps the manifest that it applied last, secrets and all.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -71,7 +71,7 @@ impl Access {
         let by_way = match peer.trust {
             Trust::Proven => Role::Admin,
             Trust::Socket if self.trust_socket => Role::Admin,
-            Trust::Network | Trust::Viewer if self.trust_loopback && peer.here => Role::Admin,
+            Trust::Network | Trust::Viewer if self.trust_loopback && peer.here && !is_a_pages(headers) => Role::Admin,
             Trust::Viewer => Role::Viewer,
             Trust::Socket | Trust::Network => Role::Nobody,
         };
@@ -110,6 +110,12 @@ impl Access {
         }
         Peer { address: nearest, here: false, ..peer }
     }
+}
+
+/// Says whether a page in a browser asks, whose it may be: whoever can have somebody on this machine open a page is
+/// not this machine. Programs send neither header; browsers do not let a page leave them out (Fetch, 3.1 and Fetch Metadata, 2).
+fn is_a_pages(headers: &HeaderMap) -> bool {
+    ["origin", "sec-fetch-site", "sec-fetch-mode"].iter().any(|name| headers.contains_key(*name))
 }
 
 fn read_or_make(path: &Path) -> io::Result<String> {

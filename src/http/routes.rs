@@ -157,7 +157,10 @@ async fn api(
         (&Method::POST, ["api", "v1", "configs", "cloudinit", "generate"]) => {
             return generate::generate(shared, generate::Maker::CloudInit, request).await;
         }
-        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
+        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => {
+            unrehearsed(request.uri().query())?;
+            return upload::upload(shared, request).await;
+        }
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return upload::progress(shared, key).await,
         (&Method::DELETE, ["api", "v1", "uploads", key]) => return upload::give_up(shared, key).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "timeline"]) => return install::timeline(shared, None).await,
@@ -192,13 +195,25 @@ async fn api(
         (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request, &options).await,
         (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request, &options).await,
         (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request, &options).await,
-        (_, [name, action]) if kind == Kind::BareMetalHost => act(shared, &key(name)?, action, request).await,
+        (_, [name, action]) if kind == Kind::BareMetalHost => {
+            unrehearsed(request.uri().query())?;
+            act(shared, &key(name)?, action, request).await
+        }
         (method, [name, "files"]) if kind == Kind::IscsiCdrom => {
             let peek = *method == Method::HEAD;
             files::files(shared, peer, &key(name)?, request.uri().query(), request.headers(), peek).await
         }
         (_, [] | [_]) => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),
+    }
+}
+
+/// Refuses a dry run of what is no write of an object: nothing can say what it would come to.
+fn unrehearsed(query: Option<&str>) -> Result<(), Status> {
+    let asked = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(key, _)| key == "dryRun");
+    match asked {
+        true => Err(Status::bad_request("dryRun: this is carried out or not, and cannot be rehearsed")),
+        false => Ok(()),
     }
 }
 
