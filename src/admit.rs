@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::boot::Site;
-use crate::fleet::rules::Invalid;
+use crate::fleet::rules::{self, Invalid};
 use crate::fleet::{BootConfig, Host, Image, ImageStatus, KernelFiles, Method, Object, Secret};
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
@@ -36,6 +36,10 @@ impl Places {
 pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Result<Object, Invalid> {
     match object {
         Object::Host(mut host) => {
+            if let Some(ip) = host.spec.ip.filter(|ip| places.site.ours.contains(ip)) {
+                let message = format!("{ip} is this server's own");
+                return Err(Invalid { field: "spec.ip".into(), message });
+            }
             hide_secrets(&mut host);
             Ok(Object::Host(host))
         }
@@ -44,8 +48,8 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
                 Some(Object::Image(before)) => Some(before.as_ref()),
                 _ => None,
             };
-            if image.metadata.name.as_str() == RESERVED {
-                let message = format!("{RESERVED} is what ISOs are sent to: name it otherwise");
+            if let Some((name, why)) = RESERVED.iter().find(|(name, _)| *name == image.metadata.name.as_str()) {
+                let message = format!("{name} {why}: name it otherwise");
                 return Err(Invalid { field: "metadata.name".into(), message });
             }
             let status = examine(&image, known, places)?;
@@ -68,8 +72,12 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
     }
 }
 
-/// Is no ISO's name: `/api/v1/iscsi-cdroms/upload` takes ISOs.
-const RESERVED: &str = "upload";
+/// Are no ISO's names: `/api/v1/iscsi-cdroms/upload` takes ISOs, and a host's `spec.image` means other things by two.
+const RESERVED: [(&str, &str); 3] = [
+    ("upload", "is what ISOs are sent to"),
+    ("localboot", "means a host's own disk"),
+    ("menu", "means the menu before a host"),
+];
 
 /// Is where kubectl keeps the manifest that it applied last, secrets and all.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -143,6 +151,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     if spec.method == Method::Chain || spec.is_elsewhere() {
         return Ok(ImageStatus { phase: "Ready".into(), ..ImageStatus::default() });
     }
+    rules::check_place(spec)?;
     let iso = look_at(&places.iso(&spec.iso_file))?;
     let same =
         before.filter(|before| before.spec.iso_file == spec.iso_file && before.status.size_bytes == Some(iso.length));

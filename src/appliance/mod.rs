@@ -120,6 +120,7 @@ impl Appliance {
             overrides: config.overrides.clone(),
             namespace: config.namespace.clone(),
             address: doors.address.into(),
+            ours: doors.tftp.iter().map(|door| door.reached_at.into()).collect(),
             http: (doors.address, config.http_port).into(),
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),

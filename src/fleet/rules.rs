@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::{BmcAddress, Boots, Host, Image, Key, Name};
+use super::{BmcAddress, Boots, Host, Image, Key, Name, unfit};
 
 mod image;
+mod meta;
 
-pub use image::{Beside, check_image};
+pub use image::{Beside, check_image, check_place};
+pub use meta::check_meta;
 
 /// Says which field breaks a rule, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +42,15 @@ pub struct References<'a> {
 /// The first rule that it breaks.
 pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
     let spec = &host.spec;
+    let mac = spec.boot_mac_address;
+    if let Some(why) = mac.unfit() {
+        return invalid("spec.bootMACAddress", format!("{mac} {why}"));
+    }
+    if let Some((ip, why)) = spec.ip.and_then(|ip| Some((ip, unfit(ip)?))) {
+        return invalid("spec.ip", format!("{ip} {why}"));
+    }
     if let Some(other) = found.same_mac {
-        return invalid("spec.bootMACAddress", format!("{} is already that of {other}", spec.boot_mac_address));
+        return invalid("spec.bootMACAddress", format!("{mac} is already that of {other}"));
     }
     if let (Some(other), Some(ip)) = (found.same_ip, spec.ip) {
         return invalid("spec.ip", format!("{ip} is already that of {other}"));
@@ -212,6 +221,22 @@ mod tests {
             let found = check(&|spec| spec.local_disk = disk.clone());
             assert_eq!(found, (!fits).then_some("spec.localDisk.filename".into()), "{file:?}");
         }
+    }
+
+    #[test]
+    fn what_no_machine_has_is_no_hosts() {
+        let check = |mac: &str, ip: &str| {
+            let mut spec = HostSpec::for_mac(mac.parse().unwrap());
+            spec.ip = Some(crate::fleet::address(ip).unwrap());
+            let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
+            let found = References { image: None, config_exists: false, same_mac: None, same_ip: None };
+            check_host(&host, found).map_err(|wrong| wrong.to_string())
+        };
+        assert_eq!(check("52:54:00:00:00:01", "10.0.0.1"), Ok(()));
+        let group = "spec.bootMACAddress: 01:00:5e:00:00:01 is no card's, but a group's (multicast)";
+        assert_eq!(check("01:00:5e:00:00:01", "10.0.0.1"), Err(group.to_owned()));
+        let loopback = "spec.ip: 127.0.0.1 is every machine's own loopback";
+        assert_eq!(check("52:54:00:00:00:01", "::ffff:127.0.0.1"), Err(loopback.to_owned()));
     }
 
     #[test]

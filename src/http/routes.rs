@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, StatusCode};
 
 use crate::fleet::lifecycle::Change;
-use crate::fleet::{Key, Kind, Name, Object};
+use crate::fleet::{BadName, Key, Kind, Name, Object};
 
 use super::boot::{self, Query};
 use super::options::Options;
@@ -49,7 +50,7 @@ pub async fn answer(
         (_, ["redfish", ..]) if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
         (_, ["api" | "apis" | "openapi", ..]) if serves == Serves::Everything => {
             let answered = match (shared.access.role(&peer, request.headers()), request.method()) {
-                (Role::Nobody, _) => Err(Status::unauthorized()),
+                (Role::Nobody, _) => Err(Status::unauthorized(request.headers().contains_key(AUTHORIZATION))),
                 (Role::Viewer, method) if !matches!(*method, Method::GET | Method::HEAD) => {
                     Err(Status::forbidden("a viewer only reads: this needs the admin's token"))
                 }
@@ -160,7 +161,10 @@ async fn api(
         (&Method::POST, ["api", "v1", "configs", "cloudinit", "generate"]) => {
             return generate::generate(shared, generate::Maker::CloudInit, request).await;
         }
-        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
+        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => {
+            unrehearsed(request.uri().query())?;
+            return upload::upload(shared, request).await;
+        }
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return upload::progress(shared, key).await,
         (&Method::DELETE, ["api", "v1", "uploads", key]) => return upload::give_up(shared, key).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "timeline"]) => return install::timeline(shared, None).await,
@@ -175,7 +179,8 @@ async fn api(
     if namespace.is_some() && !kind.is_namespaced() {
         return Err(Status::no_route());
     }
-    let namespace = namespace.map(|text| name(kind, text)).transpose()?;
+    let no_namespace = |wrong: BadName| Status::bad_request(format!("the route's namespace: {wrong}"));
+    let namespace = namespace.map(|text| text.parse().map_err(no_namespace)).transpose()?;
     let key = |text: &str| -> Result<Key, Status> {
         let namespace = match kind.is_namespaced() {
             true => Some(namespace.clone().ok_or_else(Status::no_route)?),
@@ -194,13 +199,25 @@ async fn api(
         (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request, &options).await,
         (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request, &options).await,
         (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request, &options).await,
-        (_, [name, action]) if kind == Kind::BareMetalHost => act(shared, &key(name)?, action, request).await,
+        (_, [name, action]) if kind == Kind::BareMetalHost => {
+            unrehearsed(request.uri().query())?;
+            act(shared, &key(name)?, action, request).await
+        }
         (method, [name, "files"]) if kind == Kind::IscsiCdrom => {
             let peek = *method == Method::HEAD;
             files::files(shared, peer, &key(name)?, request.uri().query(), request.headers(), peek).await
         }
         (_, [] | [_]) => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),
+    }
+}
+
+/// Refuses a dry run of what is no write of an object: nothing can say what it would come to.
+fn unrehearsed(query: Option<&str>) -> Result<(), Status> {
+    let asked = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(key, _)| key == "dryRun");
+    match asked {
+        true => Err(Status::bad_request("dryRun: this is carried out or not, and cannot be rehearsed")),
+        false => Ok(()),
     }
 }
 

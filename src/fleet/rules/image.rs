@@ -54,7 +54,10 @@ pub fn check_image(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
 }
 
 /// Checks where the image's bytes are said to be.
-fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
+///
+/// # Errors
+/// The field that says nothing, or something that cannot be.
+pub fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
     let begins = |schemes: &[&str]| {
         let url = spec.url.as_deref().unwrap_or_default();
         schemes.iter().any(|scheme| url.starts_with(scheme))

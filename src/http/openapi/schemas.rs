@@ -113,9 +113,10 @@ fn event(kind: Kind) -> Value {
 fn object_meta() -> Value {
     let map = |about: &str| json!({"type": "object", "additionalProperties": {"type": "string"}, "description": about});
     json!({
-        "type": "object", "required": ["name"], "description": "What every object has.",
+        "type": "object", "description": "What every object has.",
         "properties": {
             "name": name("Name: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit."),
+            "generateName": text("Beginning of the name that the server makes where none is given."),
             "namespace": name("Namespace, of kinds that live in one."),
             "labels": map("Words to select objects by."),
             "annotations": map("Words for other programs."),
@@ -123,7 +124,23 @@ fn object_meta() -> Value {
             "resourceVersion": text("Version of the object. Sent with a write, the write is for this version only."),
             "generation": {"type": "integer", "format": "int64", "description": "Counts the changes of the spec."},
             "creationTimestamp": time("When the object was created."),
+            "ownerReferences": {"type": "array", "description": "What the object belongs to. Kept for who asks: removing an owner removes nothing else.", "items": owner()},
             "managedFields": {"type": "array", "items": {"type": "object"}, "description": "Who set which field by server-side apply."},
+        },
+    })
+}
+
+fn owner() -> Value {
+    let flag = |about: &str| json!({"type": "boolean", "description": about});
+    json!({
+        "type": "object", "required": ["apiVersion", "kind", "name", "uid"],
+        "properties": {
+            "apiVersion": text("Version of the owner's API."),
+            "kind": text("Kind of the owner."),
+            "name": text("Name of the owner."),
+            "uid": text("Identity of the owner."),
+            "controller": flag("Says that the owner is the one that manages the object."),
+            "blockOwnerDeletion": flag("Is kept, and has no effect."),
         },
     })
 }

@@ -7,7 +7,8 @@ use crate::fleet::{Kind, Object};
 fn full(kind: Kind) -> Object {
     let metadata = json!({
         "name": "a", "uid": "u", "resourceVersion": "1", "generation": 1, "creationTimestamp": "2026-11-21T00:00:00Z",
-        "labels": {"a": "b"}, "annotations": {"a": "b"}, "managedFields": [],
+        "labels": {"a": "b"}, "annotations": {"a": "b"}, "managedFields": [], "generateName": "a",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "k", "name": "n", "uid": "u", "controller": true, "blockOwnerDeletion": true}],
     });
     let (mut metadata, spec, status) = match kind {
         Kind::BareMetalHost => (
