@@ -82,7 +82,7 @@ pub enum Event {
 impl Event {
     /// Says whether the event waits for an operator.
     pub fn needs_somebody(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::OtherServer { .. })
+        matches!(self, Self::Failed { .. } | Self::OtherServer { .. } | Self::Warning { .. })
     }
 }
 
