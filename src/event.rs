@@ -72,6 +72,17 @@ pub enum Event {
         image: String,
         message: String,
     },
+    /// The machine's controller says that it runs now, or no longer does.
+    Power {
+        state: String,
+    },
+    /// The machine's controller was told so, for the sake of `spec.online`.
+    Switched {
+        reset: String,
+    },
+    ControllerFailed {
+        message: String,
+    },
     OtherServer {
         interface: String,
         address: String,
@@ -82,7 +93,10 @@ pub enum Event {
 impl Event {
     /// Says whether the event waits for an operator.
     pub fn needs_somebody(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::OtherServer { .. } | Self::Warning { .. })
+        matches!(
+            self,
+            Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. } | Self::Warning { .. }
+        )
     }
 }
 
