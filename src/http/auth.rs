@@ -202,7 +202,7 @@ mod tests {
     fn what_came_through_a_proxy_did_not_come_from_here() {
         let place = tempfile::tempdir().unwrap();
         let access =
-            Access { trust_loopback: true, proxies: vec!["127.0.0.2".parse().unwrap()], ..access(place.path()) };
+            Access { trust_loopback: true, proxies: vec!["127.0.0.2/32".parse().unwrap()], ..access(place.path()) };
         let role = |from: &str, header: Option<(&'static str, &str)>| {
             let headers = header.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             let headers: HeaderMap = headers.into_iter().collect();
