@@ -93,7 +93,10 @@ pub enum Event {
 impl Event {
     /// Says whether the event waits for an operator.
     pub fn needs_somebody(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. })
+        matches!(
+            self,
+            Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. } | Self::Warning { .. }
+        )
     }
 }
 
