@@ -1,12 +1,10 @@
 //! What must be found out before an object may be written: the part of rule 5 that needs files or
 //! parsing. The API, the command line's uploads and the manifests at start all come through here.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use jiff::Timestamp;
 
 use crate::boot::Site;
 use crate::fleet::rules::{self, Invalid};
@@ -143,7 +141,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     let spec = &image.spec;
     if let Some(portal) = &spec.portal {
         return Ok(ImageStatus {
-            phase: ImageStatus::READY.into(),
+            phase: "Ready".into(),
             target_iqn: portal.target_iqn.clone(),
             portal_ip: Some(portal.address),
             portal_port: Some(portal.port),
@@ -151,24 +149,20 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         });
     }
     if spec.method == Method::Chain || spec.is_elsewhere() {
-        return Ok(ImageStatus { phase: ImageStatus::READY.into(), ..ImageStatus::default() });
+        return Ok(ImageStatus { phase: "Ready".into(), ..ImageStatus::default() });
     }
     rules::check_place(spec)?;
-    let (iso, modified) = look_at(&places.iso(&spec.iso_file))?;
-    let same = before.filter(|before| {
-        let was = &before.status;
-        let is_unchanged = was.size_bytes == Some(iso.length) && (was.modified.is_none() || was.modified == modified);
-        before.spec.iso_file == spec.iso_file && is_unchanged
-    });
+    let iso = look_at(&places.iso(&spec.iso_file))?;
+    let same =
+        before.filter(|before| before.spec.iso_file == spec.iso_file && before.status.size_bytes == Some(iso.length));
     Ok(ImageStatus {
-        phase: ImageStatus::READY.into(),
+        phase: "Ready".into(),
         message: String::new(),
         warnings: iso.warnings(),
         target_iqn: places.site.target_iqn(&image.metadata.name),
         portal_ip: Some(places.site.iscsi.ip()),
         portal_port: Some(places.site.iscsi.port()),
         size_bytes: Some(iso.length),
-        modified,
         sha256: same.and_then(|before| before.status.sha256.clone()),
         boots: Some(iso.firmwares()),
         distribution: iso.distribution.name.clone(),
@@ -182,33 +176,8 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     })
 }
 
-/// Looks at an image's file again where it is not as it was when its object was written. Gives what is found;
-/// nothing where the object says it already. Reads files: not for a runtime's thread.
-pub fn examine_again(image: &Image, places: &Places) -> Option<ImageStatus> {
-    if !image.spec.is_here() {
-        return None;
-    }
-    let was = &image.status;
-    let now = std::fs::metadata(places.iso(&image.spec.iso_file)).ok();
-    let is_same = now.is_some_and(|now| was.is_of(now.len(), modified(&now)));
-    if is_same && was.phase == ImageStatus::READY {
-        return None;
-    }
-    // What a broken file was is kept: it may come back as it was.
-    let found = examine(image, Some(image), places).unwrap_or_else(|wrong| ImageStatus {
-        phase: ImageStatus::BROKEN.into(),
-        message: wrong.message,
-        ..was.clone()
-    });
-    (found != *was).then_some(found)
-}
-
-fn modified(file: &Metadata) -> Option<Timestamp> {
-    file.modified().ok().and_then(|at| Timestamp::try_from(at).ok())
-}
-
-/// Opens a file and reads what it is as an ISO, and when it was last changed.
-fn look_at(path: &Path) -> Result<(Examined, Option<Timestamp>), Invalid> {
+/// Opens a file and reads what it is as an ISO.
+fn look_at(path: &Path) -> Result<Examined, Invalid> {
     let wrong =
         |message: String| Invalid { field: "spec.isoFile".into(), message: format!("{}: {message}", path.display()) };
     let file = File::open(path).map_err(|error| match error.kind() {
@@ -217,15 +186,13 @@ fn look_at(path: &Path) -> Result<(Examined, Option<Timestamp>), Invalid> {
         }
         _ => wrong(error.to_string()),
     })?;
-    let modified = match file.metadata() {
-        Ok(metadata) if metadata.is_file() => modified(&metadata),
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return Err(wrong("it is not a regular file".into())),
         Err(error) => return Err(wrong(error.to_string())),
-    };
+    }
     let image = ImageFile::new(file).map_err(|error| wrong(error.to_string()))?;
-    let examined = iso::examine(&image);
-    let refused = |fault| wrong(format!("it is not an ISO 9660 image that can be served: {fault}"));
-    Ok((examined.map_err(refused)?, modified))
+    iso::examine(&image).map_err(|fault| wrong(format!("it is not an ISO 9660 image that can be served: {fault}")))
 }
 
 #[cfg(test)]

@@ -93,10 +93,7 @@ pub enum Event {
 impl Event {
     /// Says whether the event waits for an operator.
     pub fn needs_somebody(&self) -> bool {
-        matches!(
-            self,
-            Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. } | Self::Warning { .. }
-        )
+        matches!(self, Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. })
     }
 }
 

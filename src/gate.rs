@@ -162,7 +162,7 @@ impl Gate {
         let event = Event::Script { verdict: told(&ruling.verdict) };
         match self.advance(facts, life, Some(event)).await {
             Ok(host) => {
-                self.warn(&host, &[host.status.warnings.clone(), self.unready(&host)].concat());
+                self.warn(&host, &host.status.warnings);
                 self.with_medium(Ruling { host: Some(host), ..ruling }, at).await
             }
             Err(_) => Ruling::ignore(Why::StoreUnavailable),
@@ -374,18 +374,6 @@ impl Gate {
             let protocol = protocol.as_str().to_owned();
             self.tell(facts.mac, Event::Refused { protocol, why: words });
         }
-    }
-
-    /// Says what of a host's image cannot be served now: its own file, or that of what goes beside it.
-    fn unready(&self, host: &Host) -> Vec<String> {
-        let state = self.store.glance();
-        let Some(image) = host.spec.image.image().and_then(|name| state.image(name)) else { return Vec::new() };
-        let beside = image.spec.companions.iter().filter_map(|name| {
-            let Some(companion) = state.image(name) else { return Some(format!("{name}, beside it, is not there")) };
-            Some(format!("{name}, beside it, is {}", companion.status.broken()?))
-        });
-        let own = image.status.broken().map(|broken| format!("it is {broken}"));
-        own.into_iter().chain(beside).collect()
     }
 
     /// Puts into a host's timeline what of its image is not as people may expect.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
-use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
@@ -98,11 +97,6 @@ impl Media {
     /// The file cannot be read, or the wishes cannot be met.
     pub fn view(&self, image: &Image, wishes: Wishes) -> Result<Seen, Error> {
         let opened = self.open(image)?;
-        // A file that was replaced may be no ISO any more, or half of one.
-        let (size, modified) = opened.stamp;
-        if !image.status.is_of(size, modified.and_then(|at| Timestamp::try_from(at).ok())) {
-            opened.examined()?;
-        }
         if wishes == Wishes::default() {
             return Ok(Seen::plain(opened.file.clone(), opened.tag()));
         }

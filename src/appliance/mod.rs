@@ -3,7 +3,6 @@
 mod attach;
 mod boot_files;
 mod doors;
-mod inspect;
 mod keys;
 
 use std::path::{Path, PathBuf};
@@ -188,7 +187,6 @@ impl Appliance {
             let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
             services.spawn(async move { export.await.context("the leases file") });
         }
-        services.spawn(inspect::serve(gate.clone(), places.clone(), stopped.clone()));
         services.spawn(ask_controllers(gate.clone(), stopped.clone()));
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");

@@ -1,6 +1,5 @@
 use std::net::{IpAddr, SocketAddr};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Meta, Name};
@@ -178,9 +177,6 @@ pub struct ImageStatus {
     pub portal_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// Is when the file was last changed that all this was found in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub modified: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     #[serde(rename = "volumeID", skip_serializing_if = "Option::is_none")]
@@ -196,21 +192,6 @@ pub struct ImageStatus {
     /// Is what the image's own menu boots first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelFiles>,
-}
-
-impl ImageStatus {
-    pub const READY: &'static str = "Ready";
-    pub const BROKEN: &'static str = "Broken";
-
-    /// Says whether this was found in a file of so many bytes, last changed at this time.
-    pub fn is_of(&self, size: u64, modified: Option<Timestamp>) -> bool {
-        self.size_bytes == Some(size) && self.modified == modified
-    }
-
-    /// Says in words that the image cannot be served; nothing where it can.
-    pub fn broken(&self) -> Option<String> {
-        (self.phase == Self::BROKEN).then(|| format!("Broken: {}", self.message))
-    }
 }
 
 /// Is a kernel within an image, as the image's own menu boots it. Paths are within the image.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::boot::{Facts, Stage, Verdict, Why};
-use crate::event::{Event, Protocol};
+use crate::event::Event;
 use crate::fleet::lifecycle::Change as Life;
 use crate::fleet::{Chap, Format, Host, Image, Mac, Method, Name, Object, Phase};
 use crate::iso::{self, ReadAt};
@@ -151,8 +151,6 @@ impl Gate {
             Ok(held) => Ruling { medium: Some(held.path), ..ruling },
             Err(error) => {
                 tracing::warn!(image = %name, %error, "an image cannot be given over HTTP");
-                let (protocol, why) = (Protocol::Http.as_str().to_owned(), error.to_string());
-                self.tell(host.spec.boot_mac_address, Event::Refused { protocol, why });
                 ruling
             }
         }

@@ -17,7 +17,7 @@ use crate::event::Protocol;
 use crate::fleet::{Host, Image, Mac, Name};
 use crate::gate::Withheld;
 use crate::iso::{FileWithin, ReadAt};
-use crate::media::{self, Media, Seen};
+use crate::media::{Media, Seen};
 use crate::store::Snapshot;
 
 use super::boot::Query;
@@ -126,7 +126,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     };
     let (gate, local, inner) = (shared.gate.clone(), peer.local, inner.to_owned());
     let inner = move || -> Result<Option<Seen>, String> {
-        let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| reason(&error))?;
+        let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.to_string())?;
         within(seen, &inner)
     };
     // Views are composed, and directories walked, from a file that may have to be read first.
@@ -134,8 +134,8 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
         Ok(Ok(Some(seen))) => Ok(seen),
         Ok(Ok(None)) => Err(text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n")),
         Ok(Err(message)) => {
-            tracing::warn!(image = name, message, "an ISO cannot be served");
-            Err(text(StatusCode::INTERNAL_SERVER_ERROR, format!("the ISO cannot be read: {message}\n")))
+            tracing::warn!(message, "an ISO cannot be served");
+            Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"))
         }
         Err(_) => Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")),
     }
@@ -164,15 +164,10 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
         }
         Ok(Err(Withheld::Medium(error))) => {
             tracing::warn!(%error, "an ISO cannot be served");
-            text(StatusCode::INTERNAL_SERVER_ERROR, format!("the ISO cannot be read: {}\n", reason(&error)))
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")
         }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"),
     }
-}
-
-/// Says why a medium cannot be had, without where it lies here: anybody may ask.
-fn reason(error: &media::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {

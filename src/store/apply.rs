@@ -8,9 +8,7 @@ use jiff::Timestamp;
 use crate::event::Event;
 use crate::fleet::lifecycle::{self, Policy, advance};
 use crate::fleet::rules::{self, Beside, References};
-use crate::fleet::{
-    Boots, Host, HostStatus, Image, ImageStatus, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power,
-};
+use crate::fleet::{Boots, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power};
 
 use super::{Change, Error, Expect, Past, Sighting, Snapshot, Verb, Word};
 
@@ -40,7 +38,6 @@ pub fn apply(
 ) -> Result<Applied, Error> {
     match change {
         Change::Put { object, expect } => put(state, object, expect, moment, uid),
-        Change::Examined { image, version, status } => examined(state, &image, version, *status, moment.at),
         Change::Delete { key, version } => delete(state, &key, version),
         Change::Enrol { host, treatment } => enrol(state, *host, treatment, moment, uid),
         Change::Advance { mac, change, sighting, event } => {
@@ -218,21 +215,6 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
     let past =
         Past { version: state.version, verb: Verb::Deleted, object: object.clone(), before, wire: OnceLock::new() };
     Ok(Applied { object, past: Some(past), events: Vec::new() })
-}
-
-fn examined(
-    state: &mut Snapshot,
-    name: &Name,
-    version: u64,
-    status: ImageStatus,
-    at: Timestamp,
-) -> Result<Applied, Error> {
-    let key = Key { kind: Kind::IscsiCdrom, namespace: None, name: name.clone() };
-    let mut image = state.image(name).cloned().ok_or_else(|| Error::NotFound(key.clone()))?;
-    let before = Object::Image(image.clone());
-    check_version(&key, Some(&before), Expect::Present(Some(version)))?;
-    Arc::make_mut(&mut image).status = status;
-    Ok(write(state, Object::Image(image), Some(before), Vec::new(), at))
 }
 
 fn enrol(

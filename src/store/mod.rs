@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::event::{Entry, Event};
 use crate::fleet::lifecycle::{self, Policy};
 use crate::fleet::rules::Invalid;
-use crate::fleet::{Architecture, Bmc, Host, ImageStatus, Key, Lease, Mac, Name, Object, Power, PowerFault};
+use crate::fleet::{Architecture, Bmc, Host, Key, Lease, Mac, Name, Object, Power, PowerFault};
 
 pub use history::{Past, TooOld, Verb};
 pub use seal::Seal;
@@ -37,8 +37,6 @@ const WAITING_ENTRIES: usize = 8192;
 pub enum Change {
     /// Creates or replaces an object.
     Put { object: Object, expect: Expect },
-    /// Puts down what was found in an image's file, where the image is in this version still.
-    Examined { image: Name, version: u64, status: Box<ImageStatus> },
     /// Removes an object that nothing refers to.
     Delete { key: Key, version: Option<u64> },
     /// Remembers a machine that was never seen before; leaves one that was as it is.

@@ -271,7 +271,6 @@ fn image_status() -> Value {
             "portalIP": text("Address of the portal."),
             "portalPort": {"type": "integer", "description": "Port of the portal."},
             "sizeBytes": {"type": "integer", "format": "int64", "description": "Size of the file."},
-            "modified": time("When the file was last changed that all this was found in."),
             "sha256": text("Digest of the file, where it was uploaded."),
             "volumeID": text("Volume identifier."),
             "distribution": text("What the ISO holds, in its makers' words."),
