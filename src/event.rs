@@ -72,6 +72,16 @@ pub enum Event {
         image: String,
         message: String,
     },
+    /// Says that the disk that the state is on is nearly full: soon nothing can be written.
+    NearlyFull {
+        directory: String,
+        free: u64,
+    },
+    /// Says that there is room again.
+    RoomAgain {
+        directory: String,
+        free: u64,
+    },
     OtherServer {
         interface: String,
         address: String,
@@ -82,7 +92,7 @@ pub enum Event {
 impl Event {
     /// Says whether the event waits for an operator.
     pub fn needs_somebody(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::OtherServer { .. })
+        matches!(self, Self::Failed { .. } | Self::OtherServer { .. } | Self::NearlyFull { .. })
     }
 }
 

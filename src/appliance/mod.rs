@@ -4,6 +4,7 @@ mod attach;
 mod boot_files;
 mod doors;
 mod keys;
+mod room;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -186,6 +187,7 @@ impl Appliance {
             let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
             services.spawn(async move { export.await.context("the leases file") });
         }
+        services.spawn(room::watch(gate.clone(), places.isos.clone(), stopped.clone()));
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);

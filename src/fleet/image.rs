@@ -1,5 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Meta, Name};
@@ -178,6 +179,9 @@ pub struct ImageStatus {
     pub size_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Is when the file was last written, as its file system has it: with its size, what it is known again by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_modified: Option<Timestamp>,
     #[serde(rename = "volumeID", skip_serializing_if = "Option::is_none")]
     pub volume_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,7 @@ mod ownership;
 mod ranges;
 mod redfish;
 mod reply;
+mod room;
 mod routes;
 mod select;
 mod serve;
@@ -31,5 +32,6 @@ mod view;
 mod watch;
 
 pub use auth::{Access, Role, Tokens};
+pub use room::{Room, clear};
 pub use serve::{Door, Folders, Peer, Serves, Shared, Socket, Trust, serve};
 pub use tls::{Certificate, Tls};
