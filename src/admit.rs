@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -151,11 +152,40 @@ fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
     })
 }
 
+/// Is how long a file must not have been written to before it is taken for whole.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Looks whether an image's file is still what its status says; gives what the status is to be where it is not.
+///
+/// Reads the file where it changed: not for a runtime's thread.
+pub fn look_again(image: &Image, places: &Places, now: SystemTime) -> Option<ImageStatus> {
+    if !image.spec.is_here() {
+        return None;
+    }
+    let was = &image.status;
+    let broken = |message: String| ImageStatus { phase: ImageStatus::BROKEN.into(), message, ..was.clone() };
+    let path = places.iso(&image.spec.iso_file);
+    let found = stamp(&path);
+    if was.phase == ImageStatus::READY
+        && found.is_some()
+        && found == was.size_bytes.map(|size| (size, was.file_modified))
+    {
+        return None;
+    }
+    let written = found.and_then(|(_, modified)| modified).map(SystemTime::from);
+    let is_written = written.and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age < SETTLED);
+    let status = match is_written {
+        true => broken(format!("{}: it is being written to", path.display())),
+        false => examine(image, Some(image), places).unwrap_or_else(|wrong| broken(wrong.message)),
+    };
+    (status != *was).then_some(status)
+}
+
 fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<ImageStatus, Invalid> {
     let spec = &image.spec;
     if let Some(portal) = &spec.portal {
         return Ok(ImageStatus {
-            phase: "Ready".into(),
+            phase: ImageStatus::READY.into(),
             target_iqn: portal.target_iqn.clone(),
             portal_ip: Some(portal.address),
             portal_port: Some(portal.port),
@@ -163,7 +193,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         });
     }
     if spec.method == Method::Chain || spec.is_elsewhere() {
-        return Ok(ImageStatus { phase: "Ready".into(), ..ImageStatus::default() });
+        return Ok(ImageStatus { phase: ImageStatus::READY.into(), ..ImageStatus::default() });
     }
     let path = places.iso(&spec.iso_file);
     let (iso, modified) = look_at(&path)?;
@@ -181,7 +211,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         return Err(wrong_file(&path, "it is being written to: ask again once it is whole"));
     }
     Ok(ImageStatus {
-        phase: "Ready".into(),
+        phase: ImageStatus::READY.into(),
         message: String::new(),
         warnings: iso.warnings(),
         target_iqn: places.site.target_iqn(&image.metadata.name),

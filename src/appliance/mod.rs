@@ -3,6 +3,7 @@
 mod attach;
 mod boot_files;
 mod doors;
+mod isos;
 mod keys;
 mod room;
 
@@ -187,6 +188,7 @@ impl Appliance {
             let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
             services.spawn(async move { export.await.context("the leases file") });
         }
+        services.spawn(isos::watch(gate.clone(), places.clone(), stopped.clone()));
         services.spawn(room::watch(gate.clone(), places.isos.clone(), stopped.clone()));
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");

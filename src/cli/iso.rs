@@ -57,6 +57,7 @@ const COLUMNS: &[Column] = &[
     ("VOLUME", "/status/volumeID"),
     ("CONFIGS", "/spec/bootConfigs"),
     ("TARGET", "/status/targetIQN"),
+    ("MESSAGE", "/status/message"),
 ];
 /// Is how often an ISO is begun anew that changes while it is fetched, or whose upload somebody else moved.
 const BEGINNINGS: usize = 3;

@@ -197,6 +197,17 @@ pub struct ImageStatus {
     pub kernel: Option<KernelFiles>,
 }
 
+impl ImageStatus {
+    /// Is the phase of an image that hosts can boot.
+    pub const READY: &str = "Ready";
+    /// Is the phase of an image whose file cannot be served as it is.
+    pub const BROKEN: &str = "Broken";
+
+    pub fn is_broken(&self) -> bool {
+        self.phase == Self::BROKEN
+    }
+}
+
 /// Is a kernel within an image, as the image's own menu boots it. Paths are within the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

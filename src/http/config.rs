@@ -185,7 +185,7 @@ fn code(why: Why) -> StatusCode {
         Why::AddressContradicted | Why::HeldByOperator | Why::NoToken | Why::BadToken | Why::BadSecret => {
             StatusCode::FORBIDDEN
         }
-        Why::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Why::StoreUnavailable | Why::ImageBroken => StatusCode::SERVICE_UNAVAILABLE,
         Why::NeverSeenIgnored
         | Why::NothingAssigned
         | Why::InstallDone

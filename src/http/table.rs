@@ -101,6 +101,7 @@ const IMAGE: &[Column] = &[
     AGE,
     wide("File", "File that is served."),
     wide("Target", "Name of its iSCSI target."),
+    wide("Message", "Why the phase is what it is."),
 ];
 
 const CONFIG: &[Column] =
@@ -153,6 +154,7 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
                 age,
                 spec.iso_file.clone(),
                 status.target_iqn.clone(),
+                known(Some(status.message.clone()).filter(|message| !message.is_empty())),
             ]
         }
         Object::BootConfig(config) => {
