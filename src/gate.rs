@@ -119,7 +119,7 @@ impl Gate {
     pub fn look(&self, facts: &Facts) -> Ruling {
         let state = self.store.glance();
         let host = state.host_by_mac(facts.mac);
-        let verdict = decide(facts, host.map(Arc::as_ref), &self.site);
+        let verdict = decide(facts, host.map(Arc::as_ref), &self.site).given(|name| state.image(name).cloned());
         Ruling { verdict, host: host.cloned(), medium: None }
     }
 
@@ -142,15 +142,21 @@ impl Gate {
     /// Decides what script a machine gets that reached us at an address of ours, and makes it durable that it got it.
     pub async fn script(self: &Arc<Self>, facts: &Facts, at: Option<IpAddr>) -> Ruling {
         let ruling = self.ask(facts).await;
-        let life = match ruling.verdict {
+        let life = match &ruling.verdict {
             Verdict::SanBoot(_) => Life::Offer,
+            // Nothing is offered: an install is not used up by waiting.
+            Verdict::Wait(image) => {
+                self.tell_wait(facts, image);
+                return ruling;
+            }
             Verdict::LocalDisk(Why::OffersUsedUp) => Life::GiveUp,
             Verdict::LocalDisk(why) => {
+                let why = *why;
                 self.tell(facts.mac, Event::LocalDisk { why: why.to_string() });
                 return ruling;
             }
             Verdict::Ignore(why) => {
-                self.refused(facts, Protocol::Http, why);
+                self.refused(facts, Protocol::Http, *why);
                 return ruling;
             }
             Verdict::Menu => {
@@ -244,6 +250,7 @@ impl Gate {
             }
             Verdict::SanBoot(_) => Err(Why::OtherImage),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => Err(why),
+            Verdict::Wait(_) => Err(Why::ImageBroken),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
                 Err(Why::NothingAssigned)
             }
@@ -259,7 +266,7 @@ impl Gate {
         let name = match verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
-            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => {
+            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) | Verdict::Wait(_) => {
                 return Err(Why::NoConfig);
             }
         };
@@ -384,6 +391,22 @@ impl Gate {
         }
     }
 
+    /// Puts into a machine's timeline that it waits for its image, and why.
+    fn tell_wait(&self, facts: &Facts, image: &Name) {
+        let state = self.store.glance();
+        let message = state.image(image).map(|image| image.status.message.clone()).unwrap_or_default();
+        self.counters.refuse(Protocol::Http, Why::ImageBroken, facts.address);
+        self.tell(facts.mac, Event::Waiting { image: image.to_string(), message });
+    }
+
+    /// Puts into the timeline of the machine at an address what it asked for in vain.
+    pub fn tell_vain(&self, address: IpAddr, protocol: Protocol, why: String) {
+        let known = self.whose(address).ok().flatten();
+        if let Some(mac) = known.filter(|mac| self.store.glance().host_by_mac(*mac).is_some()) {
+            self.tell(mac, Event::Refused { protocol: protocol.as_str().to_owned(), why });
+        }
+    }
+
     /// Puts into a machine's timeline what it has not just been told there.
     fn tell(&self, mac: Mac, event: Event) {
         if self.news.is_news(mac, &event) {
@@ -412,6 +435,7 @@ fn config_url(site: &Site, token: String, config: Option<&BootConfig>) -> String
 fn told(verdict: &Verdict) -> String {
     match verdict {
         Verdict::SanBoot(image) => format!("boot {image}"),
+        Verdict::Wait(image) => format!("wait for {image}"),
         Verdict::LocalDisk(why) | Verdict::Ignore(why) => format!("local disk: {why}"),
         Verdict::Chainload(program) => format!("load {program}"),
         Verdict::Menu => "menu".to_owned(),

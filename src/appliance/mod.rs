@@ -3,7 +3,9 @@
 mod attach;
 mod boot_files;
 mod doors;
+mod isos;
 mod keys;
+mod room;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -188,6 +190,8 @@ impl Appliance {
             services.spawn(async move { export.await.context("the leases file") });
         }
         services.spawn(ask_controllers(gate.clone(), stopped.clone()));
+        services.spawn(isos::watch(gate.clone(), places.clone(), stopped.clone()));
+        services.spawn(room::watch(gate.clone(), places.isos.clone(), stopped.clone()));
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);

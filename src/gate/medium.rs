@@ -88,6 +88,7 @@ impl Gate {
         let name = match &ruling.verdict {
             Verdict::SanBoot(name) => name.clone(),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(Withheld::Why(*why)),
+            Verdict::Wait(_) => return Err(Withheld::Why(Why::ImageBroken)),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
                 return Err(Withheld::Why(Why::NothingAssigned));
             }

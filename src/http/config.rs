@@ -248,7 +248,7 @@ fn code(why: Why) -> StatusCode {
         | Why::BadToken
         | Why::BadSecret
         | Why::OtherConfig => StatusCode::FORBIDDEN,
-        Why::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Why::StoreUnavailable | Why::ImageBroken => StatusCode::SERVICE_UNAVAILABLE,
         Why::NeverSeenIgnored
         | Why::NothingAssigned
         | Why::InstallDone

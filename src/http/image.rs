@@ -117,6 +117,10 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     if let Some(place) = image.spec.elsewhere() {
         return Err(text(StatusCode::NOT_FOUND, format!("the ISO {name} is not here but {place}\n")));
     }
+    let cannot = || unavailable(format!("the ISO {name} cannot be served now: its file is missing or broken\n"));
+    if image.status.is_broken() {
+        return Err(cannot());
+    }
     let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query)).transpose() {
         Ok(host) => host,
         Err(why) => {
@@ -124,18 +128,26 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
             return Err(text(StatusCode::FORBIDDEN, format!("{why}\n")));
         }
     };
-    let (gate, local, inner) = (shared.gate.clone(), peer.local, inner.to_owned());
-    let inner = move || -> Result<Option<Seen>, String> {
+    let (gate, local, wanted) = (shared.gate.clone(), peer.local, inner.to_owned());
+    let seek = move || -> Result<Option<Seen>, String> {
         let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.to_string())?;
-        within(seen, &inner)
+        within(seen, &wanted)
     };
     // Views are composed, and directories walked, from a file that may have to be read first.
-    match tokio::task::spawn_blocking(inner).await {
+    match tokio::task::spawn_blocking(seek).await {
         Ok(Ok(Some(seen))) => Ok(seen),
-        Ok(Ok(None)) => Err(text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n")),
+        Ok(Ok(None)) => {
+            if let Some(address) = peer.address {
+                shared.gate.tell_vain(address, Protocol::Http, format!("there is no file {inner} in the ISO {name}"));
+            }
+            Err(text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n"))
+        }
         Ok(Err(message)) => {
             tracing::warn!(message, "an ISO cannot be served");
-            Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"))
+            if let Some(address) = peer.address {
+                shared.gate.tell_vain(address, Protocol::Http, format!("{name}: {message}"));
+            }
+            Err(cannot())
         }
         Err(_) => Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")),
     }
@@ -164,10 +176,19 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
         }
         Ok(Err(Withheld::Medium(error))) => {
             tracing::warn!(%error, "an ISO cannot be served");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")
+            unavailable("the ISO cannot be served now: its file is missing or broken\n".to_owned())
         }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"),
     }
+}
+
+/// Is how long who asked for an ISO that is missing had best wait, in seconds.
+const RETRY_AFTER: u16 = 10;
+
+fn unavailable(message: String) -> Reply {
+    let mut reply = text(StatusCode::SERVICE_UNAVAILABLE, message);
+    reply.headers_mut().insert(hyper::header::RETRY_AFTER, RETRY_AFTER.into());
+    reply
 }
 
 fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {

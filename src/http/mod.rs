@@ -23,6 +23,7 @@ mod ranges;
 mod reading;
 mod redfish;
 mod reply;
+mod room;
 mod routes;
 mod select;
 mod serve;
@@ -36,6 +37,7 @@ mod volumes;
 mod watch;
 
 pub use auth::{Access, Role, Tokens};
+pub use room::{Room, clear};
 pub use serve::{Door, Folders, Peer, Serves, Shared, Socket, Trust, serve};
 pub use tls::{Certificate, Tls};
 pub use volumes::{Volume, Volumes};

@@ -14,8 +14,7 @@ use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
-    Peer, Role, Serves, Shared, config, discovery, files, generate, image, install, list, methods, metrics, objects,
-    openapi, redfish, upload, watch,
+use super::{Peer, Role, Serves, Shared, config, discovery, files, generate, image, install, list, methods, metrics, objects, openapi, redfish, room, upload, watch};
 };
 
 /// Tells when the server is to stop.
@@ -44,7 +43,8 @@ pub async fn answer(
         return reply;
     }
     match (request.method(), parts.as_slice()) {
-        (&Method::GET | &Method::HEAD, ["healthz" | "readyz" | "livez"]) => text(StatusCode::OK, "ok"),
+        (&Method::GET | &Method::HEAD, ["healthz" | "livez"]) => text(StatusCode::OK, "ok"),
+        (&Method::GET | &Method::HEAD, ["readyz"]) => room::ready(shared).await,
         (&Method::GET | &Method::HEAD, ["metrics"]) => metrics::metrics(shared),
         (&Method::GET | &Method::HEAD, ["version"]) => discovery::version(),
         (_, ["redfish", ..]) if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
@@ -165,6 +165,7 @@ async fn api(
             unrehearsed(request.uri().query())?;
             return upload::upload(shared, request).await;
         }
+        (&Method::GET | &Method::HEAD, ["api", "v1", "uploads"]) => return upload::list(shared).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return upload::progress(shared, key).await,
         (&Method::DELETE, ["api", "v1", "uploads", key]) => return upload::give_up(shared, key).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "timeline"]) => return install::timeline(shared, None).await,

@@ -151,6 +151,11 @@ impl Status {
         Self::failure(StatusCode::REQUEST_TIMEOUT, "Timeout", message)
     }
 
+    /// Says that what was sent does not fit on the disk (RFC 4918, section 11.5).
+    pub fn no_room(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", message)
+    }
+
     pub fn internal(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }

@@ -46,6 +46,7 @@ pub fn all() -> Value {
     add("VirtualMedium", virtual_medium());
     add("Upload", upload());
     super::generate::schemas().into_iter().for_each(|(name, schema)| add(name, schema));
+    add("UploadList", uploads());
     Value::Object(schemas)
 }
 
@@ -272,6 +273,7 @@ fn image_status() -> Value {
             "portalPort": {"type": "integer", "description": "Port of the portal."},
             "sizeBytes": {"type": "integer", "format": "int64", "description": "Size of the file."},
             "sha256": text("Digest of the file, where it was uploaded."),
+            "fileModified": time("When the file was last written, as it was looked at."),
             "volumeID": text("Volume identifier."),
             "distribution": text("What the ISO holds, in its makers' words."),
             "family": text("The distribution's family."),
@@ -334,6 +336,25 @@ fn upload() -> Value {
     json!({
         "type": "object", "required": ["offset"], "description": "How far an upload came.",
         "properties": {"offset": {"type": "integer", "format": "int64", "description": "Bytes of it that are there."}},
+    })
+}
+
+fn uploads() -> Value {
+    let one = json!({
+        "type": "object", "required": ["key", "offset"], "description": "An upload that is not done.",
+        "properties": {
+            "key": text("What it is named by."),
+            "name": text("Name of the ISO that it was to be."),
+            "offset": {"type": "integer", "format": "int64", "description": "Bytes of it that are there."},
+            "lastWritten": time("When the last of them came."),
+            "keptUntil": time("When it goes, if nobody goes on with it."),
+        },
+    });
+    json!({
+        "type": "object", "required": ["items"], "description": "Uploads that are not done.",
+        "properties": {
+            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "items": {"type": "array", "items": one},
+        },
     })
 }
 

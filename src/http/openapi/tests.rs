@@ -28,7 +28,7 @@ fn full(kind: Kind) -> Object {
                    "removeArguments": ["r"], "attachAs": "disk", "configDelivery": "auto", "companions": ["d"],
                    "portal": {"address": "10.0.0.1", "port": 3260, "targetIqn": "t"}}),
             json!({"phase": "Ready", "message": "m", "warnings": ["w"], "targetIQN": "t", "portalIP": "10.0.0.1", "portalPort": 1,
-                   "sizeBytes": 1, "sha256": "s", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "distribution": "d",
+                   "sizeBytes": 1, "sha256": "s", "fileModified": "2026-11-21T00:00:00Z", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "distribution": "d",
                    "family": "f", "kernel": {"kernel": "k", "initrds": ["i"], "arguments": "a"}}),
         ),
         Kind::BootConfig => (
