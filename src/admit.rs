@@ -149,6 +149,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     Ok(ImageStatus {
         phase: "Ready".into(),
         message: String::new(),
+        warnings: iso.warnings(),
         target_iqn: places.site.target_iqn(&image.metadata.name),
         portal_ip: Some(places.site.iscsi.ip()),
         portal_port: Some(places.site.iscsi.port()),

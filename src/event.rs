@@ -24,27 +24,76 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", content = "detail", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Event {
-    FirstSeen { treatment: String },
-    Assigned { image: String },
+    FirstSeen {
+        treatment: String,
+    },
+    Assigned {
+        image: String,
+    },
     Released {},
     Held {},
-    Offer { architecture: String, file: String },
-    TftpStart { file: String },
-    TftpDone { file: String, bytes: u64, milliseconds: u64, resent: u64 },
-    Script { verdict: String },
-    IscsiLogin { initiator: String, target: String },
-    ConfigFetched { config: String, address: String },
+    Offer {
+        architecture: String,
+        file: String,
+    },
+    TftpStart {
+        file: String,
+    },
+    TftpDone {
+        file: String,
+        bytes: u64,
+        milliseconds: u64,
+        resent: u64,
+    },
+    Script {
+        verdict: String,
+    },
+    IscsiLogin {
+        initiator: String,
+        target: String,
+    },
+    ConfigFetched {
+        config: String,
+        address: String,
+    },
     BootComplete {},
-    LocalDisk { why: String },
-    Failed { message: String },
-    Refused { protocol: String, why: String },
-    OtherServer { interface: String, address: String, does: String },
+    LocalDisk {
+        why: String,
+    },
+    Failed {
+        message: String,
+    },
+    Refused {
+        protocol: String,
+        why: String,
+    },
+    /// Says what of an image is not as people may expect.
+    Warning {
+        image: String,
+        message: String,
+    },
+    /// The machine's controller says that it runs now, or no longer does.
+    Power {
+        state: String,
+    },
+    /// The machine's controller was told so, for the sake of `spec.online`.
+    Switched {
+        reset: String,
+    },
+    ControllerFailed {
+        message: String,
+    },
+    OtherServer {
+        interface: String,
+        address: String,
+        does: String,
+    },
 }
 
 impl Event {
     /// Says whether the event waits for an operator.
     pub fn needs_somebody(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::OtherServer { .. })
+        matches!(self, Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. })
     }
 }
 

@@ -161,7 +161,10 @@ impl Gate {
         };
         let event = Event::Script { verdict: told(&ruling.verdict) };
         match self.advance(facts, life, Some(event)).await {
-            Ok(host) => self.with_medium(Ruling { host: Some(host), ..ruling }, at).await,
+            Ok(host) => {
+                self.warn(&host, &host.status.warnings);
+                self.with_medium(Ruling { host: Some(host), ..ruling }, at).await
+            }
             Err(_) => Ruling::ignore(Why::StoreUnavailable),
         }
     }
@@ -366,6 +369,14 @@ impl Gate {
         if self.store.glance().host_by_mac(facts.mac).is_some() {
             let (protocol, why) = (protocol.as_str().to_owned(), why.to_string());
             self.tell(facts.mac, Event::Refused { protocol, why });
+        }
+    }
+
+    /// Puts into a host's timeline what of its image is not as people may expect.
+    pub fn warn(&self, host: &Host, warnings: &[String]) {
+        if !warnings.is_empty() {
+            let (image, message) = (host.spec.image.to_string(), warnings.join("; "));
+            self.tell(host.spec.boot_mac_address, Event::Warning { image, message });
         }
     }
 

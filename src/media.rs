@@ -17,6 +17,8 @@ const VIEWS: usize = 256;
 /// Says why a medium cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("the ISO is not here but {place}")]
+    Elsewhere { place: String },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: {source}", path.display())]
@@ -41,10 +43,17 @@ pub struct Seen {
     pub medium: Arc<dyn ReadAt>,
     /// Is the same for the same bytes, over every transport, for as long as the image's file stays.
     pub tag: String,
+    /// Says what of it is not as people may expect.
+    pub warnings: Arc<[String]>,
 }
 
 /// Is a view with what it was made of.
-type Kept = (Wishes, Arc<Opened>, Arc<View>);
+#[derive(Debug)]
+struct Kept {
+    wishes: Wishes,
+    base: Arc<Opened>,
+    seen: Seen,
+}
 
 /// Is an image file as it was when it was opened.
 #[derive(Debug)]
@@ -65,6 +74,9 @@ impl Media {
     /// # Errors
     /// What the file system says.
     pub fn open(&self, image: &Image) -> Result<Arc<Opened>, Error> {
+        if let Some(place) = image.spec.elsewhere() {
+            return Err(Error::Elsewhere { place });
+        }
         let path = self.isos.join(&image.spec.iso_file);
         let fail = |source| Error::File { path: path.clone(), source };
         let stamp = stamp(&path).map_err(fail)?;
@@ -86,27 +98,27 @@ impl Media {
     pub fn view(&self, image: &Image, wishes: Wishes) -> Result<Seen, Error> {
         let opened = self.open(image)?;
         if wishes == Wishes::default() {
-            return Ok(Seen { medium: opened.file.clone(), tag: opened.tag() });
+            return Ok(Seen::plain(opened.file.clone(), opened.tag()));
         }
-        if let Some(view) = self.known(&wishes, &opened) {
-            return Ok(seen(&view));
+        if let Some(seen) = self.known(&wishes, &opened) {
+            return Ok(seen);
         }
         // Nobody waits for a view but who wants this one; two who do make the same.
-        let view = Arc::new(opened.compose(&wishes)?);
+        let seen = opened.compose(&wishes)?;
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         if views.len() == VIEWS {
             views.remove(0);
         }
-        views.push((wishes, opened, view.clone()));
-        Ok(seen(&view))
+        views.push(Kept { wishes, base: opened, seen: seen.clone() });
+        Ok(seen)
     }
 
     /// Finds a view that was made; it is then the last to be forgotten.
-    fn known(&self, wishes: &Wishes, opened: &Arc<Opened>) -> Option<Arc<View>> {
+    fn known(&self, wishes: &Wishes, opened: &Arc<Opened>) -> Option<Seen> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = views.iter().position(|(wished, base, _)| wished == wishes && Arc::ptr_eq(base, opened))?;
+        let place = views.iter().position(|kept| kept.wishes == *wishes && Arc::ptr_eq(&kept.base, opened))?;
         views[place..].rotate_left(1);
-        views.last().map(|(_, _, view)| view.clone())
+        views.last().map(|kept| kept.seen.clone())
     }
 
     /// Holds a medium under a token, whatever becomes of the image and the host meanwhile.
@@ -159,7 +171,7 @@ impl Media {
             return Ok(None);
         }
         let tag = tag((about.len(), about.modified().ok()));
-        Ok(Some(Seen { medium: Arc::new(ImageFile::new(file)?), tag }))
+        Ok(Some(Seen::plain(Arc::new(ImageFile::new(file)?), tag)))
     }
 
     /// Finds a file within a medium, as the extents that hold it.
@@ -168,6 +180,13 @@ impl Media {
     /// What is damaged of the image.
     pub fn find(medium: &dyn ReadAt, path: &str) -> Result<Option<Vec<Extent>>, iso::NotAnIso> {
         Iso::open(medium)?.file(path)
+    }
+}
+
+impl Seen {
+    /// Sees bytes as they are.
+    fn plain(medium: Arc<dyn ReadAt>, tag: String) -> Self {
+        Self { medium, tag, warnings: Arc::default() }
     }
 }
 
@@ -185,19 +204,17 @@ impl Opened {
         Ok(self.examined.get_or_init(|| examined).clone())
     }
 
-    fn compose(&self, wishes: &Wishes) -> Result<View, Error> {
+    fn compose(&self, wishes: &Wishes) -> Result<Seen, Error> {
         let fail = |source| Error::View { path: self.path.clone(), source };
         let identity = format!("{} {:?}", self.path.display(), self.stamp);
         let composed = iso::compose(&*self.file, &*self.examined()?, identity.as_bytes(), wishes).map_err(fail)?;
-        for note in &composed.notes {
-            tracing::info!(image = %self.path.display(), note, "a view of an image");
+        for warning in &composed.warnings {
+            tracing::info!(image = %self.path.display(), warning, "a view of an image");
         }
-        Ok(View::new(self.file.clone(), Arc::new(composed.overlay)))
+        let view = View::new(self.file.clone(), Arc::new(composed.overlay));
+        let tag = view.overlay().tag().to_string();
+        Ok(Seen { medium: Arc::new(view), tag, warnings: composed.warnings.into() })
     }
-}
-
-fn seen(view: &Arc<View>) -> Seen {
-    Seen { medium: view.clone(), tag: view.overlay().tag().to_string() }
 }
 
 fn tag((length, modified): (u64, Option<SystemTime>)) -> String {

@@ -78,7 +78,7 @@ fn view(file: &str, out: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let composed = iso::compose(&*base, &examined, file.as_bytes(), &wishes)?;
     println!("tag {}\nlength {}\nheld {}", composed.overlay.tag(), composed.overlay.length(), composed.overlay.held());
     composed.changed.iter().for_each(|path| println!("changed {path}"));
-    composed.notes.iter().for_each(|note| println!("note {note}"));
+    composed.warnings.iter().for_each(|warning| println!("note {warning}"));
     let view = View::new(base, Arc::new(composed.overlay));
     let whole = Extent { offset: 0, length: view.len() };
     copy(&view, &[whole], &mut File::create(out)?)

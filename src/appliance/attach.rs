@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -19,7 +20,7 @@ use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
 use crate::iscsi::session::{End, TargetEntry};
 use crate::iso::ReadAt;
-use crate::media;
+use crate::media::{self, Seen};
 
 /// Serves iSCSI until told to stop.
 pub fn serve(
@@ -104,8 +105,9 @@ impl Usher {
         match self.units(login, image, host) {
             Ok(units) => Admission::Admit(Grant { units, chap: self.chap(login), ..Grant::default() }),
             Err(error) => {
-                tracing::warn!(image = %image.metadata.name, %error, "an image cannot be attached");
-                let (protocol, why) = (Protocol::Iscsi.as_str().to_owned(), error.to_string());
+                let why = format!("{}: {error:#}", image.metadata.name);
+                tracing::warn!(why, "an image cannot be attached");
+                let protocol = Protocol::Iscsi.as_str().to_owned();
                 self.gate.store.note(host.map(|host| host.spec.boot_mac_address), Event::Refused { protocol, why });
                 Admission::Refuse(Refusal::Unavailable)
             }
@@ -117,9 +119,12 @@ impl Usher {
         let at = Some(login.local.ip());
         let mut units = Units::from([(0, self.unit(image, host, at)?)]);
         let state = self.gate.store.glance();
-        let companions = image.spec.companions.iter().filter_map(|name| state.image(name));
-        for (number, companion) in (1..).zip(companions) {
-            units.insert(number, self.unit(companion, None, at)?);
+        // An installer without its drivers is no use: the machine asks again until they are there.
+        for (number, name) in (1..).zip(&image.spec.companions) {
+            let companion =
+                state.image(name).ok_or_else(|| anyhow!("there is no ISCSICdrom {name} to go beside it"))?;
+            let unit = self.unit(companion, None, at).with_context(|| format!("{name} cannot go beside it"))?;
+            units.insert(number, unit);
         }
         if let (Delivery::Seed, Some(host)) = (image.spec.config_delivery, host)
             && let Some(seed) = self.gate.seed(host)?
@@ -137,7 +142,10 @@ impl Usher {
         host: Option<&Host>,
         at: Option<IpAddr>,
     ) -> Result<(Lun, Arc<dyn ReadAt>), media::Error> {
-        let medium = self.gate.medium(image, host, at)?.medium;
+        let Seen { medium, warnings, .. } = self.gate.medium(image, host, at)?;
+        if let Some(host) = host {
+            self.gate.warn(host, &warnings);
+        }
         let kind = match image.spec.attach_as {
             AttachAs::Cdrom => Kind::Cdrom,
             AttachAs::Disk => Kind::Disk,

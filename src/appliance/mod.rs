@@ -25,8 +25,8 @@ use crate::http;
 use crate::media::Media;
 use crate::neighbours::Neighbours;
 use crate::store::{self, Change, Seal, Sighting, Store};
-use crate::token::BootTokens;
-use crate::{dhcp, manifest, ndp, privileges};
+use crate::token::{self, BootTokens};
+use crate::{bmc, dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
 
@@ -144,8 +144,9 @@ impl Appliance {
         let mut hang_up = signal(SignalKind::hangup())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Self { config, doors, gate, places, programs, tokens } = self;
+        let key = token::key(&config.state_dir, "manifest.key").context("state_dir: manifest.key")?;
         if let Some(directory) = &config.manifests {
-            let written = manifest::load(directory, &config.namespace, &places, &gate.store).await?;
+            let written = manifest::load(directory, &config.namespace, &key, &places, &gate.store).await?;
             tracing::info!(directory = %directory.display(), written, "manifests");
         }
         let (stop, stopped) = watch::channel(false);
@@ -159,9 +160,8 @@ impl Appliance {
         for listener in doors.iscsi {
             services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
         }
-        let access =
-            http::Access { tokens, trust_loopback: config.api.trust_loopback, proxies: config.api.proxies.clone() };
-        let folders = http::Folders { firmware: config.firmware_dir.clone(), files: config.files_dir.clone() };
+        let access = access(&config, tokens);
+        let folders = folders(&config);
         let shared = http::Shared::new(gate.clone(), places.clone(), folders, access);
         let door = |socket, serves| http::Door { socket, serves };
         let machines = match doors.objects {
@@ -186,6 +186,7 @@ impl Appliance {
             let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
             services.spawn(async move { export.await.context("the leases file") });
         }
+        services.spawn(ask_controllers(gate.clone(), stopped.clone()));
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -193,7 +194,7 @@ impl Appliance {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
-                _ = hang_up.recv() => reload(&config, &places, &gate).await,
+                _ = hang_up.recv() => reload(&config, &key, &places, &gate).await,
                 Some(ended) = services.join_next() => break service_ended(ended),
             }
         };
@@ -210,19 +211,39 @@ impl Appliance {
     }
 }
 
+fn folders(config: &Config) -> http::Folders {
+    let volume =
+        |(name, directory): &(String, PathBuf)| http::Volume { name: name.clone(), directory: directory.clone() };
+    http::Folders {
+        firmware: config.firmware_dir.clone(),
+        files: config.files_dir.clone(),
+        volumes: Arc::new(http::Volumes::new(config.volumes.iter().map(volume).collect())),
+    }
+}
+
 fn service_ended(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
     ended.context("a service died")??;
     Err(anyhow!("a service ended by itself"))
 }
 
-async fn reload(config: &Config, places: &Places, gate: &Gate) {
+async fn reload(config: &Config, key: &token::Key, places: &Places, gate: &Gate) {
     let Some(directory) = &config.manifests else {
         return tracing::info!("SIGHUP: there are no manifests to load");
     };
-    match manifest::load(directory, &config.namespace, places, &gate.store).await {
+    match manifest::load(directory, &config.namespace, key, places, &gate.store).await {
         Ok(written) => tracing::info!(directory = %directory.display(), written, "manifests"),
         Err(error) => tracing::warn!(%error, "the manifests were not loaded"),
     }
+}
+
+fn access(config: &Config, tokens: http::Tokens) -> http::Access {
+    let config::Api { trust_loopback, trust_socket, proxies, .. } = &config.api;
+    http::Access { tokens, trust_loopback: *trust_loopback, trust_socket: *trust_socket, proxies: proxies.clone() }
+}
+
+async fn ask_controllers(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
+    bmc::serve::serve(gate.store.clone(), stopped).await;
+    Ok(())
 }
 
 /// Fails the installs whose time is up.

@@ -67,6 +67,7 @@ reasons! {
         NoProgram => "no boot program is known for this architecture",
         OtherImage => "the image is not the one assigned to the machine",
         NoConfig => "no config is assigned",
+        OtherConfig => "the config is not the one assigned to the machine",
         NoSuchHost => "no host is known by this address",
         RuleUnfit => "the site's rule for machines never seen before cannot be applied",
         AddressContradicted => "the address belongs to another machine",

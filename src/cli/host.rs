@@ -71,6 +71,7 @@ const COLUMNS: &[Column] = &[
     ("CONFIG", "/spec/bootConfigRef"),
     ("MODE", "/spec/bootMode"),
     ("PHASE", "/status/phase"),
+    ("POWER", "/status/power"),
     ("FIRMWARE", "/status/firmware"),
     ("LAST SEEN", "/status/lastSeen"),
 ];

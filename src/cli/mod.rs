@@ -10,6 +10,7 @@ mod pages;
 mod progress;
 mod show;
 mod source;
+mod tls;
 mod web;
 
 use std::process::ExitCode;
@@ -101,7 +102,9 @@ fn exit(error: &anyhow::Error) -> Exit {
         Some(client::Error::Refused { code: 404, .. }) => Exit::NotFound,
         Some(client::Error::Refused { code: 401 | 403, .. }) => Exit::NotAllowed,
         Some(client::Error::Refused { code: 409 | 422, .. }) => Exit::Refused,
-        Some(client::Error::Refused { .. } | client::Error::Broken { .. }) | None => Exit::Failed,
+        Some(client::Error::Untrusted { .. } | client::Error::Refused { .. } | client::Error::Broken { .. }) | None => {
+            Exit::Failed
+        }
     }
 }
 

@@ -224,16 +224,22 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
         let namespace = wish["metadata"]["namespace"].as_str().unwrap_or("default");
         let dry = if dry_run { "&dryRun=All" } else { "" };
         let place = format!("{}/{name}?fieldManager=bootlatch&force={force}{dry}", route(kind, Some(namespace)));
-        let before = client.version(&format!("{}/{name}", route(kind, Some(namespace)))).await?;
+        let before = client.find(&format!("{}/{name}", route(kind, Some(namespace)))).await?;
         let after = client.apply(&place, &wish).await?;
-        let done = match (before, after["metadata"]["resourceVersion"].as_str()) {
-            (None, _) => "created",
-            (Some(before), Some(after)) if before == after && !dry_run => "unchanged",
-            _ => "configured",
+        let done = match before {
+            None => "created",
+            Some(before) if wished(&before) == wished(&after) => "unchanged",
+            Some(_) => "configured",
         };
         print(&format!("{kind} {name} {done}{}\n", if dry_run { " (dry run)" } else { "" }))?;
     }
     Ok(())
+}
+
+/// Gives what a write changes of an object, whatever its machine did meanwhile; the spec, which has secrets that
+/// are not read, by the number of its changes.
+fn wished(object: &Value) -> [&Value; 5] {
+    ["uid", "generation", "labels", "annotations", "managedFields"].map(|field| &object["metadata"][field])
 }
 
 fn unlisted(mut object: Value) -> Vec<Value> {

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Architecture, BadName, Chap, Mac, Meta, Name};
+use super::conditions::Turns;
+use super::{Architecture, BadName, Chap, Mac, Meta, Name, Power, PowerFault, Switching};
 
 /// Is a machine that boots from the network (kind BareMetalHost).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -220,6 +221,9 @@ pub struct HostStatus {
     /// Says why the phase is what it is, where there is more to say than its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Says what of the spec has no effect, as of the last write and the last boot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Is the architecture that the machine's firmware last claimed.
     #[serde(with = "architecture_name", skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Architecture>,
@@ -236,6 +240,21 @@ pub struct HostStatus {
     pub last_boot: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
+    /// Is whether the machine runs, as its controller last said; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power: Option<Power>,
+    /// Is when `power` became what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_since: Option<Timestamp>,
+    /// Says what keeps the power unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_fault: Option<Box<PowerFault>>,
+    /// Is what the controller is being told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switching: Option<Box<Switching>>,
+    /// Is the store's own: clients are shown the conditions that it is part of.
+    #[serde(skip_serializing)]
+    pub turns: Option<Box<Turns>>,
 }
 
 /// Counts what happened since an install was last asked for.
@@ -247,6 +266,9 @@ pub struct Install {
     pub first_offer: Option<Timestamp>,
     /// Counts the boots that were given the image's script.
     pub offers: u32,
+    /// Is when the installer was first given its config.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_fetched: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed: Option<Timestamp>,
 }

@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,28 @@ impl ImageSpec {
     pub fn is_elsewhere(&self) -> bool {
         self.method == Method::Http && self.iso_file.is_empty() && self.url.is_some()
     }
+
+    /// Says whether the image's bytes are ours to give: a file, and neither a portal's nor a URL's.
+    pub fn is_here(&self) -> bool {
+        self.portal.is_none() && self.method != Method::Chain && !self.is_elsewhere()
+    }
+
+    /// Says in words where the image's bytes are that are not here; nothing where they are.
+    pub fn elsewhere(&self) -> Option<String> {
+        match &self.portal {
+            _ if self.is_here() => None,
+            Some(Portal { address, port, target_iqn }) => {
+                Some(format!("at the portal {}, target {target_iqn}", SocketAddr::new(*address, *port)))
+            }
+            // What is behind the server's name may be secret.
+            None => {
+                let url = self.url.as_deref().unwrap_or_default();
+                let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+                let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                Some(format!("at {scheme}://{}", server.rsplit('@').next().unwrap_or_default()))
+            }
+        }
+    }
 }
 
 /// Says how a machine boots an image.
@@ -143,6 +165,9 @@ pub struct ImageStatus {
     pub phase: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Says what of the image is not as hosts may expect that get a view of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     #[serde(rename = "targetIQN", skip_serializing_if = "String::is_empty")]
     pub target_iqn: String,
     #[serde(rename = "portalIP", skip_serializing_if = "Option::is_none")]

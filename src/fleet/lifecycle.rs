@@ -95,7 +95,10 @@ pub fn advance(mut host: Host, change: Change, at: Timestamp, policy: &Policy) -
     match change {
         Change::Assign => host.status.install = Some(Install::default()),
         Change::Release | Change::Hold => host.status.install = None,
-        Change::Offer | Change::FetchConfig | Change::Complete | Change::TimeUp | Change::GiveUp => {}
+        Change::FetchConfig => {
+            host.status.install.get_or_insert_default().config_fetched.get_or_insert(at);
+        }
+        Change::Offer | Change::Complete | Change::TimeUp | Change::GiveUp => {}
     }
     if phase == Phase::Installed {
         host.status.install.get_or_insert_default().completed = Some(at);

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
+use serde::Serialize;
+
+use super::conditions::Turns;
 use super::rules::Invalid;
-use super::{BootConfig, Host, Image, Key, Kind, Meta};
+use super::{BootConfig, Host, HostSpec, HostStatus, Image, Key, Kind, Meta};
 
 /// Is any one object, as the store keeps it and manifests declare it.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,10 +72,33 @@ impl Object {
     /// None for values that came through `from_json`.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         match self {
-            Self::Host(host) => serde_json::to_string(host),
+            Self::Host(host) => serde_json::to_string(&Kept::from(host.as_ref())),
             Self::Image(image) => serde_json::to_string(image),
             Self::BootConfig(config) => serde_json::to_string(config),
         }
+    }
+}
+
+/// Is a host with what the store alone keeps of it.
+#[derive(Serialize)]
+struct Kept<'a> {
+    metadata: &'a Meta,
+    spec: &'a HostSpec,
+    status: KeptStatus<'a>,
+}
+
+#[derive(Serialize)]
+struct KeptStatus<'a> {
+    #[serde(flatten)]
+    status: &'a HostStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turns: &'a Option<Box<Turns>>,
+}
+
+impl<'a> From<&'a Host> for Kept<'a> {
+    fn from(host: &'a Host) -> Self {
+        let Host { metadata, spec, status } = host;
+        Self { metadata, spec, status: KeptStatus { status, turns: &status.turns } }
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::{BmcAddress, Boots, Host, Image, ImageSpec, Key, Method, Name};
+use super::{BmcAddress, Boots, Host, Image, Key, Name};
+
+mod image;
+
+pub use image::{Beside, check_image};
 
 /// Says which field breaks a rule, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +67,17 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
     }
 }
 
+/// Says what of a host's spec has no effect on the image that it boots.
+pub fn warnings(host: &Host, image: Option<&Image>) -> Vec<String> {
+    let elsewhere = image.and_then(|image| Some((&image.metadata.name, image.spec.elsewhere()?)));
+    match elsewhere {
+        Some((name, place)) if !host.spec.kernel_arguments.is_empty() => {
+            vec![format!("spec.kernelArguments do not reach the kernel of {name}: its ISO is not here but {place}")]
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn check_pairing(image: &Image, config: Option<&Name>) -> Result<(), Invalid> {
     let (name, listed) = (&image.metadata.name, &image.spec.boot_configs);
     match config {
@@ -81,69 +96,10 @@ fn check_pairing(image: &Image, config: Option<&Name>) -> Result<(), Invalid> {
     }
 }
 
-/// Checks an image's own fields; that its file is an ISO is found out where files can be read.
-///
-/// # Errors
-/// The first rule that it breaks.
-pub fn check_image(spec: &ImageSpec, missing_config: Option<&Name>) -> Result<(), Invalid> {
-    if let Some(error) = check_words(spec) {
-        return Err(error);
-    }
-    if spec.method == Method::Chain {
-        let known = spec
-            .url
-            .as_deref()
-            .is_some_and(|url| ["http://", "https://", "tftp://"].iter().any(|scheme| url.starts_with(scheme)));
-        return match known {
-            true => Ok(()),
-            false => invalid("spec.url", "method chain goes to a URL: http://, https:// or tftp://".into()),
-        };
-    }
-    if spec.is_elsewhere() {
-        let url = spec.url.as_deref().unwrap_or_default();
-        return match ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
-            true => Ok(()),
-            false => invalid("spec.url", "an ISO elsewhere is at a URL: http:// or https://".into()),
-        };
-    }
-    if spec.iso_file.is_empty() && spec.portal.is_none() {
-        return invalid("spec.isoFile", "name the ISO file, or the portal that serves it".into());
-    }
-    if !spec.iso_file.starts_with('/') && spec.iso_file.split('/').any(|part| part == "..") {
-        return invalid("spec.isoFile", format!("{:?} leaves the directory of ISOs", spec.iso_file));
-    }
-    if !spec.read_only {
-        return invalid("spec.readOnly", "a CD-ROM is read-only: leave it out, or say true".into());
-    }
-    match missing_config {
-        Some(name) => invalid("spec.bootConfigs", format!("there is no BootConfig {name}: add it first")),
-        None => Ok(()),
-    }
-}
-
-/// What stands in a script or on a kernel's command line must be of one line, and of one word each.
-fn check_words(spec: &ImageSpec) -> Option<Invalid> {
-    let is_word = |word: &String| !word.is_empty() && !word.chars().any(|c| c.is_control() || c == '\n');
-    let wrong = |field: &str, word: &String| Invalid {
-        field: field.to_owned().into(),
-        message: format!("{word:?} is no argument of one line"),
-    };
-    let arguments =
-        spec.kernel_arguments.iter().find(|word| !is_word(word)).map(|word| wrong("spec.kernelArguments", word));
-    let url = spec
-        .url
-        .iter()
-        .find(|url| !is_word(url) || url.contains(char::is_whitespace))
-        .map(|url| wrong("spec.url", url));
-    let description =
-        (spec.description.contains(char::is_control)).then(|| wrong("spec.description", &spec.description));
-    arguments.or(url).or(description)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{HostSpec, HostStatus, ImageStatus, Kind, Mac, Meta};
+    use crate::fleet::{HostSpec, HostStatus, ImageSpec, ImageStatus, Kind, Mac, Meta};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
@@ -198,17 +154,5 @@ mod tests {
         let found = References { image: None, config_exists: false, same_mac: Some(&other), same_ip: None };
         let error = check_host(&host, found).unwrap_err();
         assert_eq!(error.to_string(), "spec.bootMACAddress: 02:00:00:00:00:01 is already that of BareMetalHost other");
-    }
-
-    #[test]
-    fn an_iso_does_not_leave_its_directory() {
-        for (file, field) in
-            [("../x.iso", Some("spec.isoFile")), ("", Some("spec.isoFile")), ("/srv/../x.iso", None), ("x.iso", None)]
-        {
-            let mut spec = image(&[]).spec;
-            spec.iso_file = file.into();
-            assert_eq!(check_image(&spec, None).err().map(|error| error.field), field.map(Cow::from), "{file}");
-        }
-        assert!(check_image(&image(&["gone"]).spec, Some(&name("gone"))).is_err());
     }
 }

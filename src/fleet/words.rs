@@ -29,6 +29,14 @@ impl Words {
         }
     }
 
+    pub fn remove(&mut self, key: &str) {
+        if let Ok(at) = self.place(key) {
+            let mut words = std::mem::take(&mut self.0).into_vec();
+            words.remove(at);
+            self.0 = words.into();
+        }
+    }
+
     fn place(&self, key: &str) -> Result<usize, usize> {
         self.0.binary_search_by(|(known, _)| (**known).cmp(key))
     }
@@ -93,6 +101,9 @@ mod tests {
         let mut words: Words = serde_json::from_str(r#"{"b":"2","a":"1","b":"3"}"#).unwrap();
         words.insert("ab".into(), "x".into());
         words.insert("a".into(), "0".into());
+        words.insert("aa".into(), "y".into());
+        words.remove("aa");
+        words.remove("ac");
         assert_eq!(serde_json::to_string(&words).unwrap(), r#"{"a":"0","ab":"x","b":"3"}"#);
         assert_eq!((words.get("b"), words.get("c")), (Some(&"3".to_owned()), None));
         assert!(serde_json::from_str::<Words>("null").unwrap().is_empty());

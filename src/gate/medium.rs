@@ -91,6 +91,10 @@ impl Gate {
                 return Err(Withheld::Why(Why::NothingAssigned));
             }
         };
+        let place = self.store.glance().image(&name).and_then(|image| image.spec.elsewhere());
+        if let Some(place) = place {
+            return Err(Withheld::Medium(media::Error::Elsewhere { place }));
+        }
         let event = Event::Script { verdict: format!("{} as a virtual medium", told(&ruling.verdict)) };
         let host = self.advance(&facts, Life::Offer, Some(event)).await;
         let host = host.map_err(|_| Withheld::Why(Why::StoreUnavailable))?;
@@ -133,7 +137,7 @@ impl Gate {
     /// Adds to a ruling where its medium is read, where the image is booted over HTTP.
     pub(super) async fn with_medium(self: &Arc<Self>, ruling: Ruling, at: Option<IpAddr>) -> Ruling {
         let (Verdict::SanBoot(name), Some(host)) = (&ruling.verdict, &ruling.host) else { return ruling };
-        let over_http = |image: &Arc<Image>| image.spec.method == Method::Http;
+        let over_http = |image: &Arc<Image>| image.spec.method == Method::Http && image.spec.is_here();
         if !self.store.glance().image(name).is_some_and(over_http) {
             return ruling;
         }
@@ -153,6 +157,7 @@ impl Gate {
         let made = tokio::task::spawn_blocking(move || {
             let image = gate.store.glance().image(&name).cloned().ok_or(Withheld::Why(Why::OtherImage))?;
             let seen = gate.medium(&image, Some(&host), at)?;
+            gate.warn(&host, &seen.warnings);
             let token = gate.tokens.of_medium(&host, &name, &seen.tag);
             gate.media.hold(token.clone(), seen.clone());
             Ok(Held { path: format!("media/{token}/{name}.iso"), image: name, seen })

@@ -4,12 +4,14 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
-use crate::boot::{Facts, Proof, Stage, Why};
+use crate::boot::{Drop, Facts, Proof, Stage, Why};
 use crate::event::{Event, Protocol};
 use crate::fleet::{BootConfig, Format, Host};
 use crate::iso;
+use crate::provision::generate as generation;
 use crate::store::Error;
 
+use super::generate::is_generated;
 use super::reply::{self, Reply, bytes, text};
 use super::status::Status;
 use super::{Peer, Shared};
@@ -40,6 +42,36 @@ fn given(shared: &Shared, config: &BootConfig, file: Option<&str>) -> Reply {
         _ => format.media_type(),
     };
     bytes(StatusCode::OK, HeaderValue::from_static(kind), content.to_owned())
+}
+
+/// Answers `/configs/FILE`: a file of a generated config. One that holds secrets is its machine's alone.
+pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Option<&str>) -> Reply {
+    let found = generation::named(file_name).and_then(|(name, file)| {
+        let config = shared.gate.store.glance().boot_config(&name).cloned()?;
+        (is_generated(&config) && config.spec.data.contains_key(file)).then_some((config, file))
+    });
+    let Some((config, file)) = found else {
+        shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
+        return text(StatusCode::NOT_FOUND, "there is no such config\n");
+    };
+    if !config.spec.confidential {
+        return given(shared, &config, Some(file));
+    }
+    let facts = match who(shared, peer, token, shared.gate.site.trust.config) {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    match shared.gate.config(&facts) {
+        Ok((_, own)) if own.metadata.name == config.metadata.name => {}
+        Ok(_) => return sent_away(shared, &facts, Why::OtherConfig),
+        Err(why) => return sent_away(shared, &facts, why),
+    }
+    // What is given is what the gate made durable that it was asked for.
+    match shared.gate.configure(&facts).await {
+        Ok((_, own)) if own.metadata.name == config.metadata.name => given(shared, &own, Some(file)),
+        Ok(_) => sent_away(shared, &facts, Why::OtherConfig),
+        Err(why) => sent_away(shared, &facts, why),
+    }
 }
 
 fn by_suffix(format: Format, file: &str) -> &'static str {
@@ -182,9 +214,12 @@ fn sent_away(shared: &Shared, facts: &Facts, why: Why) -> Reply {
 
 fn code(why: Why) -> StatusCode {
     match why {
-        Why::AddressContradicted | Why::HeldByOperator | Why::NoToken | Why::BadToken | Why::BadSecret => {
-            StatusCode::FORBIDDEN
-        }
+        Why::AddressContradicted
+        | Why::HeldByOperator
+        | Why::NoToken
+        | Why::BadToken
+        | Why::BadSecret
+        | Why::OtherConfig => StatusCode::FORBIDDEN,
         Why::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Why::NeverSeenIgnored
         | Why::NothingAssigned

@@ -133,6 +133,9 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     let Some(image) = image else {
         return Err(text(StatusCode::NOT_FOUND, format!("there is no ISO {name:?}\n")));
     };
+    if let Some(place) = image.spec.elsewhere() {
+        return Err(text(StatusCode::NOT_FOUND, format!("the ISO {name} is not here but {place}\n")));
+    }
     let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query)).transpose() {
         Ok(host) => host,
         Err(why) => {
@@ -193,7 +196,7 @@ fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {
     let found = Media::find(&*seen.medium, path).map_err(|error| error.to_string())?;
     Ok(found.map(|extents| {
         let file = FileWithin::new(seen.medium.clone(), extents);
-        Seen { medium: Arc::new(file), tag: seen.tag }
+        Seen { medium: Arc::new(file), ..seen }
     }))
 }
 

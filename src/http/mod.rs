@@ -6,6 +6,7 @@ mod boot;
 mod config;
 mod discovery;
 mod files;
+mod generate;
 mod image;
 mod install;
 mod lane;
@@ -30,8 +31,10 @@ mod table;
 mod tls;
 mod upload;
 mod view;
+mod volumes;
 mod watch;
 
 pub use auth::{Access, Role, Tokens};
 pub use serve::{Door, Folders, Peer, Serves, Shared, Socket, Trust, serve};
 pub use tls::{Certificate, Tls};
+pub use volumes::{Volume, Volumes};

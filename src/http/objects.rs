@@ -16,7 +16,7 @@ use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
 use super::view::{ListMeta, View, conceal, restore};
-use super::{Shared, body, install, ownership, upload};
+use super::{Shared, body, generate, install, ownership, upload};
 
 /// Is how often a change that names no version is made anew on what another writer left.
 const TRIES: usize = 8;
@@ -109,8 +109,8 @@ async fn apply(shared: &Shared, key: &Key, wish: Value, options: &Options) -> Re
         wish.pointer("/metadata/resourceVersion").filter(|version| !version.is_null() && *version != "").cloned();
     let change = |value: &mut Value| {
         let time = now().to_string();
-        ownership::apply(value, wish.clone(), manager, options.force, &time)
-            .map_err(|all| Status::conflicts(key, &all))?;
+        let wish = respelled(shared, key, value, &wish)?;
+        ownership::apply(value, wish, manager, options.force, &time).map_err(|all| Status::conflicts(key, &all))?;
         if let Some(version) = &version {
             value["metadata"]["resourceVersion"] = version.clone();
         }
@@ -127,6 +127,20 @@ async fn apply(shared: &Shared, key: &Key, wish: Value, options: &Options) -> Re
     Ok(shown(StatusCode::OK, &object, options))
 }
 
+/// Gives a wish as the server spells it, its secrets put back where it says that they stay.
+fn respelled(shared: &Shared, key: &Key, live: &Value, wish: &Value) -> Result<Value, Status> {
+    let mut made = live.clone();
+    let Some(spec) = wish.get("spec").filter(|spec| spec.is_object()) else { return Ok(wish.clone()) };
+    json_patch::merge(&mut made["spec"], spec);
+    let mut made = typed(shared, key.kind, key.namespace.clone(), made)?;
+    restore(&mut made, find(shared, key).ok().as_ref());
+    let text = made.to_json().map_err(|error| Status::internal(error.to_string()))?;
+    let normal: Value = serde_json::from_str(&text).map_err(|error| Status::internal(error.to_string()))?;
+    let mut wish = wish.clone();
+    ownership::respell(&mut wish, &normal);
+    Ok(wish)
+}
+
 pub async fn delete(
     shared: &Shared,
     key: &Key,
@@ -138,6 +152,7 @@ pub async fn delete(
     let gone = commit(shared, change, options.dry_run).await.map_err(|error| Status::of_store(&error, key))?;
     if !options.dry_run {
         upload::forget(shared, &gone).await;
+        generate::forget(shared, &gone).await;
     }
     Ok(json(StatusCode::OK, &Status::deleted(key, &gone.meta().uid)))
 }
@@ -248,9 +263,15 @@ pub async fn put(
 ) -> Result<Object, Status> {
     let key = object.key();
     restore(&mut object, before);
-    let (places, before) = (shared.places.clone(), before.cloned());
-    let prepared = tokio::task::spawn_blocking(move || admit::prepare(object, before.as_ref(), &places)).await;
-    let prepared = prepared.map_err(|error| Status::internal(error.to_string()))?;
+    let prepared = match object {
+        // Nothing of a host is read from a disk: another thread would cost more than the work.
+        Object::Host(_) => admit::prepare(object, before, &shared.places),
+        Object::Image(_) | Object::BootConfig(_) => {
+            let (places, before) = (shared.places.clone(), before.cloned());
+            let prepared = tokio::task::spawn_blocking(move || admit::prepare(object, before.as_ref(), &places)).await;
+            prepared.map_err(|error| Status::internal(error.to_string()))?
+        }
+    };
     let object = prepared.map_err(|wrong| Status::invalid(key.kind, key.name.as_str(), &wrong))?;
     let wrong = |error: Error| Status::of_store(&error, &key);
     commit(shared, Change::Put { object, expect }, dry_run).await.map_err(wrong)

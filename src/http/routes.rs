@@ -13,8 +13,8 @@ use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
-    Peer, Role, Serves, Shared, config, discovery, files, image, install, list, methods, metrics, objects, openapi,
-    redfish, upload, watch,
+    Peer, Role, Serves, Shared, config, discovery, files, generate, image, install, list, methods, metrics, objects,
+    openapi, redfish, upload, watch,
 };
 
 /// Tells when the server is to stop.
@@ -140,6 +140,9 @@ async fn machines<B>(
         (&Method::GET | &Method::HEAD, ["config", token, file]) => {
             config::config(shared, peer, Some(token), Some(file)).await
         }
+        (&Method::GET | &Method::HEAD, ["configs", file]) => {
+            config::generated(shared, peer, file, query().token.as_deref()).await
+        }
         (&Method::GET | &Method::HEAD, ["nocloud", token, file]) => config::nocloud(shared, peer, token, file).await,
         (&Method::GET | &Method::HEAD, ["get_ignition"]) => config::named(shared, peer, query().token.as_deref()).await,
         (&Method::POST, ["api", "v1", "boot-complete"] | ["phone_home" | "phone-home"]) => {
@@ -165,6 +168,12 @@ async fn api(
         (&Method::GET | &Method::HEAD, ["openapi", "v3"]) => return Ok(openapi::index()),
         (&Method::GET | &Method::HEAD, ["openapi", "v3", "api", "v1"]) => return Ok(openapi::document()),
         (&Method::GET | &Method::HEAD, ["openapi", "v2"]) => return Ok(openapi::swagger()),
+        (&Method::POST, ["api", "v1", "configs", "ignition", "generate"]) => {
+            return generate::generate(shared, generate::Maker::Ignition, request).await;
+        }
+        (&Method::POST, ["api", "v1", "configs", "cloudinit", "generate"]) => {
+            return generate::generate(shared, generate::Maker::CloudInit, request).await;
+        }
         (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return upload::progress(shared, key).await,
         (&Method::DELETE, ["api", "v1", "uploads", key]) => return upload::give_up(shared, key).await,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::fleet::{Name, Object};
+use crate::fleet::{Name, Object, Power};
 
 /// Bounds a selector's terms.
 const TERMS: usize = 64;
@@ -68,7 +68,7 @@ impl Test {
     }
 }
 
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 9] = [
     "metadata.name",
     "metadata.namespace",
     "spec.bootMACAddress",
@@ -77,6 +77,7 @@ const FIELDS: [&str; 8] = [
     "spec.bootConfigRef",
     "spec.format",
     "status.phase",
+    "status.power",
 ];
 
 fn field<'a>(object: &'a Object, path: &str) -> Cow<'a, str> {
@@ -90,6 +91,7 @@ fn field<'a>(object: &'a Object, path: &str) -> Cow<'a, str> {
         ("spec.bootConfigRef", Object::Host(host)) => name(&host.spec.boot_config_ref),
         ("status.phase", Object::Host(host)) => host.status.phase.to_string().into(),
         ("status.phase", Object::Image(image)) => Cow::Borrowed(&image.status.phase),
+        ("status.power", Object::Host(host)) => Cow::Borrowed(host.status.power.map_or("", Power::as_str)),
         ("spec.format", Object::BootConfig(config)) => config.spec.format.to_string().into(),
         _ => Cow::Borrowed(""),
     }

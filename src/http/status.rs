@@ -120,6 +120,24 @@ impl Status {
         Self::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
     }
 
+    /// Says which field of a body is wrong, and what to do.
+    pub fn unfit_field(field: &str, message: &str) -> Self {
+        let cause = Cause { reason: "FieldValueInvalid", message: message.to_owned(), field: field.to_owned() };
+        let details = Details { causes: vec![cause], ..Details::default() };
+        let told = if field.is_empty() { message.to_owned() } else { format!("{field}: {message}") };
+        Self { details: Some(details.into()), ..Self::unfit(told) }
+    }
+
+    /// Says that what is to be made is there already, and somebody else's.
+    pub fn already_there(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::CONFLICT, "AlreadyExists", message)
+    }
+
+    /// Says that something which is needed does not work now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+    }
+
     /// Says that somebody else was there first.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::CONFLICT, "Conflict", message)

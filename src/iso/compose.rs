@@ -47,7 +47,7 @@ pub struct Composed {
     /// Names the files that changed or came.
     pub changed: Vec<String>,
     /// Says, for people, what is not as they may expect.
-    pub notes: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 type Result<T, E = CannotCompose> = std::result::Result<T, E>;
@@ -59,7 +59,7 @@ type Result<T, E = CannotCompose> = std::result::Result<T, E>;
 /// Says why the image cannot be seen so.
 pub fn compose(base: &dyn ReadAt, examined: &Examined, identity: &[u8], wishes: &Wishes) -> Result<Composed> {
     check(wishes)?;
-    let mut work = Work { draft: Draft::new(base), examined, changed: Vec::new(), notes: Vec::new() };
+    let mut work = Work { draft: Draft::new(base), examined, changed: Vec::new(), warnings: Vec::new() };
     let mut edit = wishes.edit.clone();
     if examined.implanted.is_some() && *wishes != Wishes::default() && wishes.digest == ImplantedDigest::Off {
         // checkisomd5 calls a medium without a digest a bad one, and dracut then refuses to boot.
@@ -78,8 +78,8 @@ pub fn compose(base: &dyn ReadAt, examined: &Examined, identity: &[u8], wishes: 
     work.sums()?;
     work.sizes()?;
     work.digest(wishes.digest)?;
-    let Work { draft, changed, notes, .. } = work;
-    Ok(Composed { overlay: draft.finish(identity), changed, notes })
+    let Work { draft, changed, warnings, .. } = work;
+    Ok(Composed { overlay: draft.finish(identity), changed, warnings })
 }
 
 fn check(wishes: &Wishes) -> Result<()> {
@@ -105,7 +105,7 @@ struct Work<'a> {
     draft: Draft<'a>,
     examined: &'a Examined,
     changed: Vec<String>,
-    notes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Work<'_> {
@@ -136,7 +136,7 @@ impl Work<'_> {
         if fits {
             self.changed.push("CoreOS's kernel argument areas".into());
         } else {
-            self.notes
+            self.warnings
                 .push("the kernel arguments do not fit CoreOS's areas: the menus' lines were changed instead".into());
         }
         Ok(fits)
@@ -250,7 +250,7 @@ impl Work<'_> {
     /// Brings what the image says of its own length in step.
     fn sizes(&mut self) -> Result<()> {
         if self.examined.udf && !self.changed.is_empty() {
-            self.notes.push(
+            self.warnings.push(
                 "the UDF side shows the image's own files: only the ISO 9660 and Joliet sides are changed".into(),
             );
         }
@@ -278,8 +278,8 @@ impl Work<'_> {
                 Implanted::compute(&self.draft, descriptor, volume, *supported)?
             }
             (ImplantedDigest::Off, _) | (_, Implanted::TagMedia) => {
-                let note = "the digest that the image carries about itself is taken off, and rd.live.check with it";
-                self.notes.push(note.into());
+                let words = "the digest that the image carries about itself is taken off, and rd.live.check with it";
+                self.warnings.push(words.into());
                 vec![b' '; implanted::AREA.1]
             }
         };

@@ -48,6 +48,25 @@ impl fmt::Display for Examined {
     }
 }
 
+impl Examined {
+    /// Says what of the image a host's changed view cannot keep as it is.
+    pub fn warnings(&self) -> Vec<String> {
+        let digest = self.implanted.as_ref().map(|implanted| match implanted {
+            Implanted::IsoMd5Sum { .. } => "isomd5sum",
+            Implanted::TagMedia => "tagmedia",
+        });
+        let digest = digest.map(|whose| {
+            format!(
+                "the image carries a digest about itself ({whose}): a host whose view is changed, by kernel arguments or \
+                 files, sees none, and its kernel gets no rd.live.check"
+            )
+        });
+        let sides =
+            "the image has a UDF side: what is changed for a host is changed on its ISO 9660 and Joliet sides only";
+        digest.into_iter().chain(self.udf.then(|| sides.to_owned())).collect()
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use crate::event::Event;
 use crate::fleet::lifecycle::{self, Policy, advance};
-use crate::fleet::rules::{self, References};
-use crate::fleet::{Boots, Host, HostStatus, Image, Key, Kind, Mac, Object, Phase};
+use crate::fleet::rules::{self, Beside, References};
+use crate::fleet::{Boots, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power};
 
-use super::{Change, Error, Expect, Past, Sighting, Snapshot, Verb};
+use super::{Change, Error, Expect, Past, Sighting, Snapshot, Verb, Word};
 
 /// Is what a change came to.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ pub fn apply(
             Ok(applied)
         }
         Change::Sight { mac, sighting } => sight(state, mac, sighting, moment),
+        Change::Heard { mac, word } => hear(state, mac, *word, moment),
     }
 }
 
@@ -64,7 +65,8 @@ fn put(
     let mut events = Vec::new();
     if let Object::Host(host) = &mut object {
         let was = before.as_ref().and_then(as_host);
-        let settled = settle(Host::clone(host), was, moment);
+        let mut settled = settle(Host::clone(host), was, moment);
+        settled.status.warnings = warnings(state, &settled);
         events = announce(was, &settled);
         *host = Arc::new(settled);
     }
@@ -72,7 +74,7 @@ fn put(
         let object = before.unwrap_or(object);
         return Ok(Applied { object, past: None, events: Vec::new() });
     }
-    Ok(write(state, object, before, events))
+    Ok(write(state, object, before, events, moment.at))
 }
 
 fn as_host(object: &Object) -> Option<&Host> {
@@ -118,8 +120,15 @@ fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), Error> {
 }
 
 fn check_image(state: &Snapshot, image: &Image) -> Result<(), Error> {
-    let missing = image.spec.boot_configs.iter().find(|name| state.boot_config(name).is_none());
-    rules::check_image(&image.spec, missing)?;
+    let (name, spec) = (&image.metadata.name, &image.spec);
+    let others = || state.images().filter(|other| other.metadata.name != *name);
+    let found = Beside {
+        missing_config: spec.boot_configs.iter().find(|name| state.boot_config(name).is_none()),
+        companions: spec.companions.iter().map(|name| state.image(name).map(Arc::as_ref)).collect(),
+        circular: spec.companions.iter().find(|companion| *companion != name && leads_to(state, companion, name)),
+        beside: others().find(|other| other.spec.companions.contains(name)).map(|other| &other.metadata.name),
+    };
+    rules::check_image(image, &found)?;
     // An image must go on listing the configs that hosts combine with it: rule 2 holds both ways.
     let using = |host: &&Arc<Host>| host.spec.image.image() == Some(&image.metadata.name);
     let unlisted = |host: &&Arc<Host>| {
@@ -130,6 +139,27 @@ fn check_image(state: &Snapshot, image: &Image) -> Result<(), Error> {
         return Err(rules::Invalid { field: "spec.bootConfigs".into(), message }.into());
     }
     Ok(())
+}
+
+/// Says whether an image has another one beside itself, or beside those beside it.
+fn leads_to(state: &Snapshot, from: &Name, to: &Name) -> bool {
+    let (mut known, mut next) = (vec![from], 0);
+    while let Some(name) = known.get(next) {
+        next += 1;
+        for companion in state.image(name).map_or(&[][..], |image| &image.spec.companions) {
+            if companion == to {
+                return true;
+            }
+            if !known.contains(&companion) {
+                known.push(companion);
+            }
+        }
+    }
+    false
+}
+
+fn warnings(state: &Snapshot, host: &Host) -> Vec<String> {
+    rules::warnings(host, host.spec.image.image().and_then(|name| state.image(name)).map(Arc::as_ref))
 }
 
 fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, uid: impl FnOnce() -> String) {
@@ -154,6 +184,7 @@ fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, ui
 /// Gives a host the state that its new spec means: a changed wish is a new install, or none.
 fn settle(mut host: Host, before: Option<&Host>, moment: Moment<'_>) -> Host {
     host.status = before.map_or_else(HostStatus::default, |before| before.status.clone());
+    let host = power::settle(host, before, moment.at);
     let wished_before = before.map_or(&Boots::LocalDisk, |before| &before.spec.image);
     let change = match &host.spec.image {
         image if image == wished_before => return host,
@@ -207,7 +238,7 @@ fn enrol(
         status.last_seen = Some(moment.at);
         status.install = (phase == Phase::Assigned).then(Default::default);
     }
-    Ok(write(state, object, None, vec![(mac, Event::FirstSeen { treatment })]))
+    Ok(write(state, object, None, vec![(mac, Event::FirstSeen { treatment })], moment.at))
 }
 
 fn advance_host(
@@ -218,7 +249,8 @@ fn advance_host(
     moment: Moment<'_>,
 ) -> Result<Applied, Error> {
     let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
-    let after = advance(Host::clone(&before), change, moment.at, moment.policy);
+    let mut after = advance(Host::clone(&before), change, moment.at, moment.policy);
+    after.status.warnings = warnings(state, &after);
     let mut events = announce(Some(&before), &after);
     if change == lifecycle::Change::Assign && events.is_empty() {
         events.push((mac, Event::Assigned { image: after.spec.image.to_string() }));
@@ -227,13 +259,44 @@ fn advance_host(
     if after == *before {
         return Ok(Applied { object: Object::Host(before), past: None, events });
     }
-    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events))
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, moment.at))
 }
 
 fn sight(state: &mut Snapshot, mac: Mac, sighting: Sighting, moment: Moment<'_>) -> Result<Applied, Error> {
     let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
     let after = seen(Host::clone(&before), sighting, moment.at);
-    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new()))
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), moment.at))
+}
+
+/// Takes a controller's word; one that says nothing new is no change.
+fn hear(state: &mut Snapshot, mac: Mac, word: Word, moment: Moment<'_>) -> Result<Applied, Error> {
+    let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
+    if before.spec.bmc.as_ref() != Some(&word.bmc) {
+        return Ok(Applied { object: Object::Host(before), past: None, events: Vec::new() });
+    }
+    let mut after = Host::clone(&before);
+    let status = &mut after.status;
+    let mut events = word.events;
+    if let Some(power) = word.power {
+        if status.power != Some(power) {
+            (status.power, status.power_since) = (Some(power), Some(moment.at));
+            if power != Power::Unknown {
+                events.push(Event::Power { state: power.to_string() });
+            }
+        }
+        // The same fault in other words is no news.
+        if status.power_fault.as_ref().map(|known| &known.reason) != word.fault.as_ref().map(|told| &told.reason) {
+            status.power_fault = word.fault.map(Box::new);
+        }
+    }
+    if status.switching.as_ref().is_some_and(|switching| Some(switching.asked) == word.over) {
+        status.switching = None;
+    }
+    let events = events.into_iter().map(|event| (mac, event)).collect();
+    if after == *before {
+        return Ok(Applied { object: Object::Host(before), past: None, events });
+    }
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, moment.at))
 }
 
 fn seen(mut host: Host, sighting: Sighting, at: Timestamp) -> Host {
@@ -270,7 +333,16 @@ fn announce(before: Option<&Host>, after: &Host) -> Vec<(Mac, Event)> {
     vec![(after.spec.boot_mac_address, event)]
 }
 
-fn write(state: &mut Snapshot, mut object: Object, before: Option<Object>, events: Vec<(Mac, Event)>) -> Applied {
+fn write(
+    state: &mut Snapshot,
+    mut object: Object,
+    before: Option<Object>,
+    events: Vec<(Mac, Event)>,
+    at: Timestamp,
+) -> Applied {
+    if let (Object::Host(after), Some(Object::Host(before))) = (&mut object, &before) {
+        conditions::turn(before, Arc::make_mut(after), at);
+    }
     state.version += 1;
     object.meta_mut().resource_version = state.version;
     state.put(object.clone());

@@ -106,8 +106,13 @@ impl Snapshot {
                 Kind::BareMetalHost => false,
             })
         };
-        let images =
-            || self.images().find(|image| key.kind == Kind::BootConfig && image.spec.boot_configs.contains(&key.name));
+        let images = || {
+            self.images().find(|image| match key.kind {
+                Kind::IscsiCdrom => image.metadata.name != key.name && image.spec.companions.contains(&key.name),
+                Kind::BootConfig => image.spec.boot_configs.contains(&key.name),
+                Kind::BareMetalHost => false,
+            })
+        };
         let host = hosts().map(|host| Object::Host(host.clone()).key());
         host.or_else(|| images().map(|image| Object::Image(image.clone()).key()))
     }

@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-use crate::fleet::{Format, Kind, Phase};
+use crate::fleet::{Format, Kind, Phase, Power};
 
 /// Begins every schema's name, as Kubernetes' documents do.
 const PREFIX: &str = "org.bootlatch.v1.";
@@ -41,9 +41,11 @@ pub fn all() -> Value {
     add("Status", status());
     add("Table", table());
     add("Wish", wish());
+    add("Condition", condition());
     add("Timeline", timeline());
     add("VirtualMedium", virtual_medium());
     add("Upload", upload());
+    super::generate::schemas().into_iter().for_each(|(name, schema)| add(name, schema));
     Value::Object(schemas)
 }
 
@@ -146,7 +148,7 @@ fn host_spec() -> Value {
             "bootConfigRef": text("BootConfig that the installer is given; one that the image lists."),
             "bootMode": {"type": "string", "enum": ["once", "forever"], "default": "once",
                          "description": "once: install, then the local disk; forever: the image at every boot."},
-            "online": {"type": "boolean", "description": "Power state that is wanted, where a bmc is given."},
+            "online": {"type": "boolean", "description": "Power state that is wanted, where a bmc is given. A write that sets or changes it switches the machine, off by asking it to shut down and by cutting its power 3 minutes later; nothing else does."},
             "bmc": {
                 "type": "object", "required": ["address"], "description": "Management controller of the machine.",
                 "properties": {
@@ -184,15 +186,29 @@ fn host_status() -> Value {
             "phase": {"type": "string", "enum": Phase::ALL.map(|phase| phase.to_string()), "description": "Where the machine is in its life."},
             "since": time("When the phase last changed."),
             "message": text("Why the phase is what it is, where there is more to say."),
+            "warnings": {"type": "array", "items": {"type": "string"}, "description": "What of the spec has no effect, as of the last write and the last boot."},
             "firmware": text("Architecture that the machine's firmware last claimed."),
             "address": text("Address that the machine last asked from."),
             "lastSeen": time("When the machine last asked for something."),
             "lastBoot": time("When a script was last given to the machine."),
+            "uuid": text("UUID that the machine's firmware last claimed."),
+            "power": {"type": "string", "enum": Power::ALL.map(Power::as_str), "description": "Whether the machine runs, as its controller last said."},
+            "powerSince": time("When the power became what it is."),
+            "powerFault": {
+                "type": "object", "description": "What keeps the power unknown.", "required": ["reason", "message"],
+                "properties": {"reason": text("One word for programs."), "message": text("What the controller said, or did not.")},
+            },
+            "switching": {
+                "type": "object", "description": "What the controller is being told, for the sake of spec.online; tried for 10 minutes.", "required": ["to", "asked"],
+                "properties": {"to": {"type": "string", "enum": ["on", "off"], "description": "Power state that is wanted."}, "asked": time("When it was written.")},
+            },
+            "conditions": {"type": "array", "description": "What holds of the machine, for `kubectl wait --for=condition=Installed`.", "items": reference("Condition")},
             "install": {
                 "type": "object", "description": "What happened since an install was last asked for.",
                 "properties": {
                     "firstOffer": time("When the first script of this install was given."),
                     "offers": {"type": "integer", "description": "Boots that were given the script."},
+                    "configFetched": time("When the installer was first given its config."),
                     "completed": time("When the machine said that it is done."),
                 },
             },
@@ -233,6 +249,7 @@ fn image_status() -> Value {
         "properties": {
             "phase": text("Ready, or Broken with the reason in message."),
             "message": text("Why the ISO cannot be served."),
+            "warnings": {"type": "array", "items": {"type": "string"}, "description": "What of the ISO is not as hosts may expect that get a view of their own."},
             "targetIQN": text("Name of the iSCSI target."),
             "portalIP": text("Address of the portal."),
             "portalPort": {"type": "integer", "description": "Port of the portal."},
@@ -267,6 +284,20 @@ fn config_spec() -> Value {
             "data": {"type": "object", "additionalProperties": {"type": "string"},
                      "description": "Files by name. The main one is config.ign, user-data, ks.cfg, preseed.cfg or script."},
             "confidential": {"type": "boolean", "description": "Whether the files hold secrets: reads then show REDACTED for each, and REDACTED written back leaves it."},
+        },
+    })
+}
+
+fn condition() -> Value {
+    json!({
+        "type": "object", "required": ["type", "status", "reason", "message"], "description": "Something that holds of a machine, or does not.",
+        "properties": {
+            "type": {"type": "string", "enum": ["Installed", "ConfigDelivered", "PowerKnown"],
+                     "description": "Installed: the machine said that it is done; ConfigDelivered: its installer was given its config, where it has one; PowerKnown: its controller answers, where it has one."},
+            "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
+            "reason": text("Why, in one word."),
+            "message": text("Why, for people."),
+            "lastTransitionTime": time("When the status last changed."),
         },
     })
 }

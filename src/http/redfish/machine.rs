@@ -9,14 +9,14 @@ use sha2::{Digest, Sha256};
 use crate::bmc::{self, Next, Reset};
 use crate::fleet::lifecycle::Change;
 use crate::fleet::{Boots, Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, Phase};
-use crate::store::Expect;
+use crate::store::{Expect, Word};
 
 use super::super::{Peer, Shared, install, objects};
 use super::fault::Fault;
 use super::resources::{MEDIUM, MEDIUM_IMAGE, TARGETS, mode};
 
 /// Carries out `ComputerSystem.Reset` on the machine's own controller.
-pub async fn reset(host: &Host, body: &Value) -> Result<(), Fault> {
+pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fault> {
     let Some(bmc) = &host.spec.bmc else {
         let message = format!("{} has no controller here: set its spec.bmc, or switch it yourself", host.metadata.name);
         return Err(Fault::new(StatusCode::BAD_REQUEST, "ActionNotSupported", message));
@@ -24,6 +24,14 @@ pub async fn reset(host: &Host, body: &Value) -> Result<(), Fault> {
     let known = || format!("ResetType is one of {}", Reset::ALL.map(Reset::as_str).join(", "));
     let wanted = body["ResetType"].as_str().and_then(Reset::read).ok_or_else(|| Fault::bad(known()))?;
     bmc::client::reset(bmc, wanted).await?;
+    // Whoever resets a machine by hand means more than a wish of the spec's that is still being carried out.
+    if let Some(switching) = &host.status.switching {
+        let word = Word { bmc: bmc.clone(), power: None, fault: None, over: Some(switching.asked), events: Vec::new() };
+        let change = crate::store::Change::Heard { mac: host.spec.boot_mac_address, word: Box::new(word) };
+        if let Err(error) = shared.gate.store.commit(change).await {
+            tracing::warn!(%error, host = %host.metadata.name, "a switching goes on");
+        }
+    }
     tracing::info!(host = %host.metadata.name, reset = wanted.as_str(), "a machine was reset");
     Ok(())
 }
