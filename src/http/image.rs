@@ -109,7 +109,7 @@ pub struct Part {
 /// Gives the part of what this connection asked for a moment ago that a Range header wants; nothing where that has
 /// to be looked for again, or is not to be answered with a part.
 pub fn part(shared: &Shared, memory: &Memory, path: &str, query: Option<&str>, range: &str) -> Option<Part> {
-    let Seen { medium, tag } = memory.recall(&shared.gate.store.glance(), path, query)?;
+    let Seen { medium, tag, .. } = memory.recall(&shared.gate.store.glance(), path, query)?;
     let whole = medium.len();
     let Wanted::Part(start, count) = wanted(Some(range), whole) else { return None };
     shared.gate.counters.answer(Protocol::Http);
