@@ -14,7 +14,8 @@ use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
-use super::{Peer, Role, Serves, Shared, config, discovery, files, generate, image, install, list, methods, metrics, objects, openapi, redfish, room, upload, watch};
+    Peer, Role, Serves, Shared, config, discovery, files, generate, image, install, list, methods, metrics, objects,
+    openapi, redfish, room, upload, watch,
 };
 
 /// Tells when the server is to stop.
@@ -74,6 +75,16 @@ pub async fn answer_machine(
     machines(shared, &peer, memory, &path, &parts(&path), request).await
 }
 
+/// Gives the ISO and the path within it that a request's path means: nothing where it means no ISO.
+pub fn image_path(path: &str) -> Option<String> {
+    let path = decoded(path);
+    inner(&path).map(str::to_owned)
+}
+
+fn inner(path: &str) -> Option<&str> {
+    path.trim_start_matches('/').strip_prefix("iso/")
+}
+
 fn decoded(path: &str) -> Cow<'_, str> {
     percent_encoding::percent_decode_str(path).decode_utf8().unwrap_or(Cow::Borrowed(""))
 }
@@ -103,8 +114,16 @@ async fn machines<B>(
             boot::beside(shared, peer, mac, file, request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
-            let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
-            image::again(shared, peer, memory, inner, request.uri().query(), request.headers(), peek).await
+            image::again(
+                shared,
+                peer,
+                memory,
+                inner(path).unwrap_or_default(),
+                request.uri().query(),
+                request.headers(),
+                peek,
+            )
+            .await
         }
         (&Method::GET | &Method::HEAD, ["files", _, ..]) => {
             let inner = path.trim_start_matches('/').strip_prefix("files/").unwrap_or_default();
