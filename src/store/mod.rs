@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::event::{Entry, Event};
 use crate::fleet::lifecycle::{self, Policy};
 use crate::fleet::rules::Invalid;
-use crate::fleet::{Architecture, Bmc, Host, Key, Lease, Mac, Name, Object, Power, PowerFault};
+use crate::fleet::{Architecture, Bmc, Host, Key, Lease, Mac, Object, Power, PowerFault};
 
 pub use history::{Past, TooOld, Verb};
 pub use seal::Seal;
