@@ -88,12 +88,22 @@ pub enum Event {
         address: String,
         does: String,
     },
+    /// A manifest was left out; the server serves without it.
+    ManifestWrong {
+        message: String,
+    },
 }
 
 impl Event {
     /// Says whether the event waits for an operator.
     pub fn needs_somebody(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. })
+            || self.is_error()
+    }
+
+    /// Says whether something is wrong with what the site wants of us, rather than with a machine.
+    pub fn is_error(&self) -> bool {
+        matches!(self, Self::ManifestWrong { .. })
     }
 }
 

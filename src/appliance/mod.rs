@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::admit::Places;
 use crate::boot::Site;
 use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
-use crate::event::Counters;
+use crate::event::{Counters, Event};
 use crate::fleet::lifecycle::{Change as Life, is_overdue};
 use crate::gate::{Booting, Gate, News};
 use crate::http;
@@ -145,10 +145,8 @@ impl Appliance {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Self { config, doors, gate, places, programs, tokens } = self;
         let key = token::key(&config.state_dir, "manifest.key").context("state_dir: manifest.key")?;
-        if let Some(directory) = &config.manifests {
-            let written = manifest::load(directory, &config.namespace, &key, &places, &gate.store).await?;
-            tracing::info!(directory = %directory.display(), written, "manifests");
-        }
+        let (faults, told) = watch::channel(Vec::new());
+        load_manifests(&config, &key, &places, &gate, &faults).await?;
         let (stop, stopped) = watch::channel(false);
         let mut services = JoinSet::new();
         let address = doors.address;
@@ -162,7 +160,7 @@ impl Appliance {
         }
         let access = access(&config, tokens);
         let folders = folders(&config);
-        let shared = http::Shared::new(gate.clone(), places.clone(), folders, access);
+        let shared = http::Shared::new(gate.clone(), places.clone(), folders, access, told);
         let door = |socket, serves| http::Door { socket, serves };
         let machines = match doors.objects {
             Some(_) => http::Serves::Machines,
@@ -194,7 +192,7 @@ impl Appliance {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
-                _ = hang_up.recv() => reload(&config, &key, &places, &gate).await,
+                _ = hang_up.recv() => reload(&config, &key, &places, &gate, &faults).await,
                 Some(ended) = services.join_next() => break service_ended(ended),
             }
         };
@@ -226,14 +224,36 @@ fn service_ended(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> a
     Err(anyhow!("a service ended by itself"))
 }
 
-async fn reload(config: &Config, key: &token::Key, places: &Places, gate: &Gate) {
-    let Some(directory) = &config.manifests else {
+type Faults = watch::Sender<Vec<String>>;
+
+async fn reload(config: &Config, key: &token::Key, places: &Places, gate: &Gate, faults: &Faults) {
+    if config.manifests.is_none() {
         return tracing::info!("SIGHUP: there are no manifests to load");
-    };
-    match manifest::load(directory, &config.namespace, key, places, &gate.store).await {
-        Ok(written) => tracing::info!(directory = %directory.display(), written, "manifests"),
-        Err(error) => tracing::warn!(%error, "the manifests were not loaded"),
     }
+    if let Err(error) = load_manifests(config, key, places, gate, faults).await {
+        tracing::error!(%error, "the manifests were not loaded");
+        faults.send_replace(vec!["the manifests cannot be read".to_owned()]);
+    }
+}
+
+/// Loads the manifests. One that is wrong is left out and told, and the server is not ready until it is mended; it
+/// answers machines all the same, for those that have nothing to do with it.
+async fn load_manifests(
+    config: &Config,
+    key: &token::Key,
+    places: &Places,
+    gate: &Gate,
+    faults: &Faults,
+) -> anyhow::Result<()> {
+    let Some(directory) = &config.manifests else { return Ok(()) };
+    let loaded = manifest::load(directory, &config.namespace, key, places, &gate.store).await;
+    let manifest::Loaded { written, wrong } = loaded.context("manifests")?;
+    for error in &wrong {
+        gate.store.note(None, Event::ManifestWrong { message: error.to_string() });
+    }
+    tracing::info!(directory = %directory.display(), written, wrong = wrong.len(), "manifests");
+    faults.send_replace(wrong.iter().map(|error| format!("a manifest is not applied: {}", error.place())).collect());
+    Ok(())
 }
 
 fn access(config: &Config, tokens: http::Tokens) -> http::Access {

@@ -43,6 +43,10 @@ pub async fn answer(
         return reply;
     }
     match (request.method(), parts.as_slice()) {
+        (&Method::GET | &Method::HEAD, ["readyz"]) if !shared.faults.borrow().is_empty() => {
+            let faults: String = shared.faults.borrow().iter().map(|fault| format!("{fault}\n")).collect();
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("{faults}The log and the timeline say what is wrong.\n"))
+        }
         (&Method::GET | &Method::HEAD, ["healthz" | "readyz" | "livez"]) => text(StatusCode::OK, "ok"),
         (&Method::GET | &Method::HEAD, ["metrics"]) => metrics::metrics(shared),
         (&Method::GET | &Method::HEAD, ["version"]) => discovery::version(),
