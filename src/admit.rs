@@ -2,13 +2,17 @@
 //! parsing. The API, the command line's uploads and the manifests at start all come through here.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use crate::boot::Site;
-use crate::fleet::rules::Invalid;
-use crate::fleet::{BootConfig, Host, Image, ImageStatus, KernelFiles, Method, Object, Secret};
+use crate::fleet::rules::{self, Invalid};
+use crate::fleet::{BootConfig, Host, Image, ImageStatus, KernelFiles, Method, Name, Object, Secret};
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
 
@@ -36,6 +40,10 @@ impl Places {
 pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Result<Object, Invalid> {
     match object {
         Object::Host(mut host) => {
+            if let Some(ip) = host.spec.ip.filter(|ip| places.site.ours.contains(ip)) {
+                let message = format!("{ip} is this server's own");
+                return Err(Invalid { field: "spec.ip".into(), message });
+            }
             hide_secrets(&mut host);
             Ok(Object::Host(host))
         }
@@ -44,10 +52,7 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
                 Some(Object::Image(before)) => Some(before.as_ref()),
                 _ => None,
             };
-            if image.metadata.name.as_str() == RESERVED {
-                let message = format!("{RESERVED} is what ISOs are sent to: name it otherwise");
-                return Err(Invalid { field: "metadata.name".into(), message });
-            }
+            check_image_name(&image.metadata.name, &places.site)?;
             let status = examine(&image, known, places)?;
             Arc::make_mut(&mut image).status = status;
             Ok(Object::Image(image))
@@ -68,8 +73,34 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
     }
 }
 
-/// Is no ISO's name: `/api/v1/iscsi-cdroms/upload` takes ISOs.
-const RESERVED: &str = "upload";
+/// Are no ISO's names: `/api/v1/iscsi-cdroms/upload` takes ISOs, and a host's `spec.image` means other things by two.
+const RESERVED: [(&str, &str); 3] = [
+    ("upload", "is what ISOs are sent to"),
+    ("localboot", "means a host's own disk"),
+    ("menu", "means the menu before a host"),
+];
+
+/// Bounds a target's name, in octets (RFC 7143, section 4.2.7.1).
+const TARGET_NAME: usize = 223;
+
+/// Checks what an image may be named: its target's name is made of it.
+///
+/// # Errors
+/// The name, with what is wrong about it.
+pub fn check_image_name(name: &Name, site: &Site) -> Result<(), Invalid> {
+    let wrong = |message| Err(Invalid { field: "metadata.name".into(), message });
+    if let Some((name, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == name.as_str()) {
+        return wrong(format!("{name} {why}: name it otherwise"));
+    }
+    let target = site.target_iqn(name).len();
+    if target > TARGET_NAME {
+        let most = TARGET_NAME.saturating_sub(target - name.as_str().len());
+        return wrong(format!(
+            "its iSCSI target's name would have {target} octets, and {TARGET_NAME} are allowed: name it with {most} at most"
+        ));
+    }
+    Ok(())
+}
 
 /// Is where kubectl keeps the manifest that it applied last, secrets and all.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -129,11 +160,40 @@ fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
     })
 }
 
+/// Is how long a file must not have been written to before it is taken for whole.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Looks whether an image's file is still what its status says; gives what the status is to be where it is not.
+///
+/// Reads the file where it changed: not for a runtime's thread.
+pub fn look_again(image: &Image, places: &Places, now: SystemTime) -> Option<ImageStatus> {
+    if !image.spec.is_here() {
+        return None;
+    }
+    let was = &image.status;
+    let broken = |message: String| ImageStatus { phase: ImageStatus::BROKEN.into(), message, ..was.clone() };
+    let path = places.iso(&image.spec.iso_file);
+    let found = stamp(&path);
+    if was.phase == ImageStatus::READY
+        && found.is_some()
+        && found == was.size_bytes.map(|size| (size, was.file_modified))
+    {
+        return None;
+    }
+    let written = found.and_then(|(_, modified)| modified).map(SystemTime::from);
+    let is_written = written.and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age < SETTLED);
+    let status = match is_written {
+        true => broken(format!("{}: it is being written to", path.display())),
+        false => examine(image, Some(image), places).unwrap_or_else(|wrong| broken(wrong.message)),
+    };
+    (status != *was).then_some(status)
+}
+
 fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<ImageStatus, Invalid> {
     let spec = &image.spec;
     if let Some(portal) = &spec.portal {
         return Ok(ImageStatus {
-            phase: "Ready".into(),
+            phase: ImageStatus::READY.into(),
             target_iqn: portal.target_iqn.clone(),
             portal_ip: Some(portal.address),
             portal_port: Some(portal.port),
@@ -141,20 +201,34 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         });
     }
     if spec.method == Method::Chain || spec.is_elsewhere() {
-        return Ok(ImageStatus { phase: "Ready".into(), ..ImageStatus::default() });
+        return Ok(ImageStatus { phase: ImageStatus::READY.into(), ..ImageStatus::default() });
     }
-    let iso = look_at(&places.iso(&spec.iso_file))?;
-    let same =
-        before.filter(|before| before.spec.iso_file == spec.iso_file && before.status.size_bytes == Some(iso.length));
+    rules::check_place(spec)?;
+    let path = places.iso(&spec.iso_file);
+    let (iso, modified) = look_at(&path)?;
+    let known = before.filter(|before| before.spec.iso_file == spec.iso_file).map(|before| &before.status);
+    let same = |known: &ImageStatus| {
+        known.size_bytes == Some(iso.length) && known.file_modified.is_none_or(|was| Some(was) == modified)
+    };
+    // The digest is of what was uploaded; of what took its place, it is made anew.
+    let sha256 = match known.and_then(|known| Some((known, known.sha256.as_ref()?))) {
+        Some((known, digest)) if same(known) => Some(digest.clone()),
+        Some(_) => Some(digest(&path).map_err(|error| wrong_file(&path, error))?),
+        None => None,
+    };
+    if stamp(&path) != Some((iso.length, modified)) {
+        return Err(wrong_file(&path, "it is being written to: ask again once it is whole"));
+    }
     Ok(ImageStatus {
-        phase: "Ready".into(),
+        phase: ImageStatus::READY.into(),
         message: String::new(),
         warnings: iso.warnings(),
         target_iqn: places.site.target_iqn(&image.metadata.name),
         portal_ip: Some(places.site.iscsi.ip()),
         portal_port: Some(places.site.iscsi.port()),
         size_bytes: Some(iso.length),
-        sha256: same.and_then(|before| before.status.sha256.clone()),
+        sha256,
+        file_modified: modified,
         boots: Some(iso.firmwares()),
         distribution: iso.distribution.name.clone(),
         family: iso.distribution.family.to_string(),
@@ -167,23 +241,45 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     })
 }
 
-/// Opens a file and reads what it is as an ISO.
-fn look_at(path: &Path) -> Result<Examined, Invalid> {
-    let wrong =
-        |message: String| Invalid { field: "spec.isoFile".into(), message: format!("{}: {message}", path.display()) };
+/// Gives what an image's file is known again by: its size, and when it was last written. Nothing where it is not.
+pub fn stamp(path: &Path) -> Option<(u64, Option<Timestamp>)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok())))
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let (mut file, mut digest, mut part) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => digest.update(&part[..count]),
+        }
+    }
+}
+
+fn wrong_file(path: &Path, message: impl std::fmt::Display) -> Invalid {
+    Invalid { field: "spec.isoFile".into(), message: format!("{}: {message}", path.display()) }
+}
+
+/// Opens a file and reads what it is as an ISO, and when it was last written.
+fn look_at(path: &Path) -> Result<(Examined, Option<Timestamp>), Invalid> {
+    let wrong = |message: String| wrong_file(path, message);
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             wrong("there is no such file: add it with `bootlatch iso add`, or copy it there first".into())
         }
         _ => wrong(error.to_string()),
     })?;
-    match file.metadata() {
-        Ok(metadata) if metadata.is_file() => {}
+    let modified = match file.metadata() {
+        Ok(metadata) if metadata.is_file() => metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok()),
         Ok(_) => return Err(wrong("it is not a regular file".into())),
         Err(error) => return Err(wrong(error.to_string())),
-    }
+    };
     let image = ImageFile::new(file).map_err(|error| wrong(error.to_string()))?;
-    iso::examine(&image).map_err(|fault| wrong(format!("it is not an ISO 9660 image that can be served: {fault}")))
+    let examined = iso::examine(&image);
+    let examined =
+        examined.map_err(|fault| wrong(format!("it is not an ISO 9660 image that can be served: {fault}")))?;
+    Ok((examined, modified))
 }
 
 #[cfg(test)]
@@ -205,6 +301,18 @@ mod tests {
         assert!(check("gone.iso", None).unwrap_err().contains("no such file"));
         std::fs::create_dir(place.path().join("dir.iso")).unwrap();
         assert!(check("dir.iso", None).unwrap_err().contains("regular file"));
+    }
+
+    #[test]
+    fn a_name_that_no_target_can_have_is_refused() {
+        let site = crate::boot::site::tests::site("hold");
+        let room = TARGET_NAME - site.target_iqn(&"a".parse().unwrap()).len() + 1;
+        let label = |length: usize| ["a"; 300].concat()[..length].parse::<Name>().unwrap();
+        assert_eq!(site.target_iqn(&label(room)).len(), TARGET_NAME);
+        check_image_name(&label(room), &site).unwrap();
+        let wrong = check_image_name(&label(room + 1), &site).unwrap_err();
+        assert!(wrong.field == "metadata.name" && wrong.message.contains(&format!("{room} at most")), "{wrong}");
+        assert!(check_image_name(&"upload".parse().unwrap(), &site).is_err());
     }
 
     #[test]

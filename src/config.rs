@@ -115,7 +115,8 @@ pub struct Flags {
     /// The port of the HTTP side [default: 80]
     #[arg(long, value_name = "N")]
     pub http_port: Option<u16>,
-    /// What becomes of a machine never seen before: ignore, hold, localboot, or install NAME [CONFIG] [default: hold]
+    /// What becomes of a machine never seen before: ignore, hold, localboot, menu, or install NAME [CONFIG]
+    /// [default: hold]
     #[arg(long, value_name = "RULE")]
     pub unknown_hosts: Option<String>,
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::boot::{Drop, Why};
-use crate::fleet::{Architecture, Mac};
+use crate::fleet::{Architecture, ImageStatus, Mac};
 
 /// Is one line of a machine's timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,6 +83,27 @@ pub enum Event {
     ControllerFailed {
         message: String,
     },
+    /// Says that a machine is told to ask again later: its image cannot be given now.
+    Waiting {
+        image: String,
+        message: String,
+    },
+    /// Says what became of an image's file under the running server.
+    Image {
+        image: String,
+        phase: String,
+        message: String,
+    },
+    /// Says that the disk that the state is on is nearly full: soon nothing can be written.
+    NearlyFull {
+        directory: String,
+        free: u64,
+    },
+    /// Says that there is room again.
+    RoomAgain {
+        directory: String,
+        free: u64,
+    },
     OtherServer {
         interface: String,
         address: String,
@@ -97,8 +118,13 @@ pub enum Event {
 impl Event {
     /// Says whether the event waits for an operator.
     pub fn needs_somebody(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. })
-            || self.is_error()
+        if let Self::Image { phase, .. } = self {
+            return phase == ImageStatus::BROKEN;
+        }
+        matches!(
+            self,
+            Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. } | Self::NearlyFull { .. }
+        ) || self.is_error()
     }
 
     /// Says whether something is wrong with what the site wants of us, rather than with a machine.

@@ -119,7 +119,7 @@ impl Gate {
     pub fn look(&self, facts: &Facts) -> Ruling {
         let state = self.store.glance();
         let host = state.host_by_mac(facts.mac);
-        let verdict = decide(facts, host.map(Arc::as_ref), &self.site);
+        let verdict = decide(facts, host.map(Arc::as_ref), &self.site).given(|name| state.image(name).cloned());
         Ruling { verdict, host: host.cloned(), medium: None }
     }
 
@@ -142,15 +142,21 @@ impl Gate {
     /// Decides what script a machine gets that reached us at an address of ours, and makes it durable that it got it.
     pub async fn script(self: &Arc<Self>, facts: &Facts, at: Option<IpAddr>) -> Ruling {
         let ruling = self.ask(facts).await;
-        let life = match ruling.verdict {
+        let life = match &ruling.verdict {
             Verdict::SanBoot(_) => Life::Offer,
+            // Nothing is offered: an install is not used up by waiting.
+            Verdict::Wait(image) => {
+                self.tell_wait(facts, image);
+                return ruling;
+            }
             Verdict::LocalDisk(Why::OffersUsedUp) => Life::GiveUp,
             Verdict::LocalDisk(why) => {
+                let why = *why;
                 self.tell(facts.mac, Event::LocalDisk { why: why.to_string() });
                 return ruling;
             }
             Verdict::Ignore(why) => {
-                self.refused(facts, Protocol::Http, why);
+                self.refused(facts, Protocol::Http, *why);
                 return ruling;
             }
             Verdict::Menu => {
@@ -244,6 +250,7 @@ impl Gate {
             }
             Verdict::SanBoot(_) => Err(Why::OtherImage),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => Err(why),
+            Verdict::Wait(_) => Err(Why::ImageBroken),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
                 Err(Why::NothingAssigned)
             }
@@ -259,7 +266,7 @@ impl Gate {
         let name = match verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
-            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) => {
+            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) | Verdict::Wait(_) => {
                 return Err(Why::NoConfig);
             }
         };
@@ -267,17 +274,16 @@ impl Gate {
         Ok((host.ok_or(Why::NoSuchHost)?, config))
     }
 
-    /// Decides which config an installer gets, and makes it durable that it asked.
+    /// Makes it durable that an installer is given a file of the config that was decided on: before it is given.
     ///
     /// # Errors
-    /// Why it gets none.
-    pub async fn configure(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
-        let (_, config) = self.config(facts)?;
+    /// Why it is not to be given.
+    pub async fn configure(&self, facts: &Facts, config: &BootConfig) -> Result<(), Why> {
         let name = config.metadata.name.to_string();
         let address = facts.address.map(|address| address.to_string()).unwrap_or_default();
         let event = Event::ConfigFetched { config: name, address };
-        let host = self.advance(facts, Life::FetchConfig, Some(event)).await.map_err(|_| Why::StoreUnavailable)?;
-        Ok((host, config))
+        self.advance(facts, Life::FetchConfig, Some(event)).await.map_err(|_| Why::StoreUnavailable)?;
+        Ok(())
     }
 
     /// Makes it durable that a machine said it is done.
@@ -365,10 +371,15 @@ impl Gate {
 
     /// Counts a refusal, and puts it in the machine's timeline.
     pub fn refused(&self, facts: &Facts, protocol: Protocol, why: Why) {
+        self.refused_saying(facts, protocol, why, why.to_string());
+    }
+
+    /// Counts a refusal, and puts it in the machine's timeline in words that say more than the reason does.
+    pub fn refused_saying(&self, facts: &Facts, protocol: Protocol, why: Why, words: String) {
         self.counters.refuse(protocol, why, facts.address);
         if self.store.glance().host_by_mac(facts.mac).is_some() {
-            let (protocol, why) = (protocol.as_str().to_owned(), why.to_string());
-            self.tell(facts.mac, Event::Refused { protocol, why });
+            let protocol = protocol.as_str().to_owned();
+            self.tell(facts.mac, Event::Refused { protocol, why: words });
         }
     }
 
@@ -377,6 +388,22 @@ impl Gate {
         if !warnings.is_empty() {
             let (image, message) = (host.spec.image.to_string(), warnings.join("; "));
             self.tell(host.spec.boot_mac_address, Event::Warning { image, message });
+        }
+    }
+
+    /// Puts into a machine's timeline that it waits for its image, and why.
+    fn tell_wait(&self, facts: &Facts, image: &Name) {
+        let state = self.store.glance();
+        let message = state.image(image).map(|image| image.status.message.clone()).unwrap_or_default();
+        self.counters.refuse(Protocol::Http, Why::ImageBroken, facts.address);
+        self.tell(facts.mac, Event::Waiting { image: image.to_string(), message });
+    }
+
+    /// Puts into the timeline of the machine at an address what it asked for in vain.
+    pub fn tell_vain(&self, address: IpAddr, protocol: Protocol, why: String) {
+        let known = self.whose(address).ok().flatten();
+        if let Some(mac) = known.filter(|mac| self.store.glance().host_by_mac(*mac).is_some()) {
+            self.tell(mac, Event::Refused { protocol: protocol.as_str().to_owned(), why });
         }
     }
 
@@ -408,6 +435,7 @@ fn config_url(site: &Site, token: String, config: Option<&BootConfig>) -> String
 fn told(verdict: &Verdict) -> String {
     match verdict {
         Verdict::SanBoot(image) => format!("boot {image}"),
+        Verdict::Wait(image) => format!("wait for {image}"),
         Verdict::LocalDisk(why) | Verdict::Ignore(why) => format!("local disk: {why}"),
         Verdict::Chainload(program) => format!("load {program}"),
         Verdict::Menu => "menu".to_owned(),

@@ -93,7 +93,8 @@ impl Error {
             Self::Read { path, .. } => (path, None),
             Self::Wrong { path, line, .. } | Self::Refused { path, line, .. } => (path, Some(line)),
         };
-        let name = path.file_name().unwrap_or_default().display();
+        let name = path.file_name().unwrap_or_default().display().to_string();
+        let name = name.escape_debug(); // a line of text stays one
         line.map_or_else(|| name.to_string(), |line| format!("{name}: line {line}"))
     }
 }

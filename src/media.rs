@@ -33,6 +33,8 @@ pub struct Media {
     isos: PathBuf,
     open: Mutex<HashMap<PathBuf, Weak<Opened>>>,
     views: Mutex<Vec<Kept>>,
+    /// Wakes who looks at the images' files: one of them could not be opened.
+    amiss: tokio::sync::Notify,
     /// Holds what is read under a token, the last that was read last.
     held: Mutex<Vec<(String, Seen)>>,
 }
@@ -66,7 +68,18 @@ pub struct Opened {
 
 impl Media {
     pub fn new(isos: PathBuf) -> Self {
-        Self { isos, open: Mutex::default(), views: Mutex::default(), held: Mutex::default() }
+        Self {
+            isos,
+            open: Mutex::default(),
+            views: Mutex::default(),
+            amiss: Default::default(),
+            held: Mutex::default(),
+        }
+    }
+
+    /// Waits until an image could not be opened.
+    pub async fn amiss(&self) {
+        self.amiss.notified().await;
     }
 
     /// Opens an image, or joins those who have it open. A file that was replaced is opened anew.
@@ -74,6 +87,10 @@ impl Media {
     /// # Errors
     /// What the file system says.
     pub fn open(&self, image: &Image) -> Result<Arc<Opened>, Error> {
+        self.try_open(image).inspect_err(|_| self.amiss.notify_one())
+    }
+
+    fn try_open(&self, image: &Image) -> Result<Arc<Opened>, Error> {
         if let Some(place) = image.spec.elsewhere() {
             return Err(Error::Elsewhere { place });
         }

@@ -206,6 +206,9 @@ fn tell(gate: &Gate, report: Report) {
             gate.counters.discard(Protocol::Iscsi, Drop::BadHeader, Some(peer.ip()));
         }
         Report::Full(peer) => gate.counters.discard(Protocol::Iscsi, Drop::Overload, Some(peer.ip())),
-        Report::ReadFailed { peer, lun, error } => tracing::error!(%peer, lun, error, "an image cannot be read"),
+        Report::ReadFailed { peer, lun, error } => {
+            tracing::error!(%peer, lun, error, "an image cannot be read");
+            gate.tell_vain(peer.ip(), Protocol::Iscsi, format!("unit {lun} of its image cannot be read: {error}"));
+        }
     }
 }

@@ -3,11 +3,14 @@
 mod attach;
 mod boot_files;
 mod doors;
+mod isos;
 mod keys;
+mod manifests;
+mod room;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use sd_notify::NotifyState;
@@ -18,17 +21,18 @@ use tokio::task::JoinSet;
 use crate::admit::Places;
 use crate::boot::Site;
 use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
-use crate::event::{Counters, Event};
-use crate::fleet::lifecycle::{Change as Life, is_overdue};
+use crate::event::Counters;
+use crate::fleet::lifecycle::{Change as Life, Vigil};
 use crate::gate::{Booting, Gate, News};
 use crate::http;
 use crate::media::Media;
 use crate::neighbours::Neighbours;
 use crate::store::{self, Change, Seal, Sighting, Store};
-use crate::token::{self, BootTokens};
-use crate::{bmc, dhcp, manifest, ndp, privileges};
+use crate::token::BootTokens;
+use crate::{bmc, dhcp, ndp, privileges};
 
 use doors::Doors;
+use manifests::Manifests;
 
 /// Is how often installs are looked at that may have run out of time.
 const OVERDUE_EVERY: Duration = Duration::from_secs(1);
@@ -120,6 +124,7 @@ impl Appliance {
             overrides: config.overrides.clone(),
             namespace: config.namespace.clone(),
             address: doors.address.into(),
+            ours: doors.tftp.iter().map(|door| door.reached_at.into()).collect(),
             http: (doors.address, config.http_port).into(),
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
@@ -144,9 +149,8 @@ impl Appliance {
         let mut hang_up = signal(SignalKind::hangup())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Self { config, doors, gate, places, programs, tokens } = self;
-        let key = token::key(&config.state_dir, "manifest.key").context("state_dir: manifest.key")?;
-        let (faults, told) = watch::channel(Vec::new());
-        load_manifests(&config, &key, &places, &gate, &faults).await?;
+        let manifests = Manifests::new(&config)?;
+        manifests.load(&places, &gate).await?;
         let (stop, stopped) = watch::channel(false);
         let mut services = JoinSet::new();
         let address = doors.address;
@@ -160,7 +164,7 @@ impl Appliance {
         }
         let access = access(&config, tokens);
         let folders = folders(&config);
-        let shared = http::Shared::new(gate.clone(), places.clone(), folders, access, told);
+        let shared = http::Shared::new(gate.clone(), places.clone(), folders, access, manifests.faults());
         let door = |socket, serves| http::Door { socket, serves };
         let machines = match doors.objects {
             Some(_) => http::Serves::Machines,
@@ -185,6 +189,8 @@ impl Appliance {
             services.spawn(async move { export.await.context("the leases file") });
         }
         services.spawn(ask_controllers(gate.clone(), stopped.clone()));
+        services.spawn(isos::watch(gate.clone(), places.clone(), stopped.clone()));
+        services.spawn(room::watch(gate.clone(), places.isos.clone(), stopped.clone()));
         services.spawn(mark_overdue(gate.clone(), stopped));
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -192,7 +198,7 @@ impl Appliance {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
-                _ = hang_up.recv() => reload(&config, &key, &places, &gate, &faults).await,
+                _ = hang_up.recv() => manifests.reload(&places, &gate).await,
                 Some(ended) = services.join_next() => break service_ended(ended),
             }
         };
@@ -224,38 +230,6 @@ fn service_ended(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> a
     Err(anyhow!("a service ended by itself"))
 }
 
-type Faults = watch::Sender<Vec<String>>;
-
-async fn reload(config: &Config, key: &token::Key, places: &Places, gate: &Gate, faults: &Faults) {
-    if config.manifests.is_none() {
-        return tracing::info!("SIGHUP: there are no manifests to load");
-    }
-    if let Err(error) = load_manifests(config, key, places, gate, faults).await {
-        tracing::error!(%error, "the manifests were not loaded");
-        faults.send_replace(vec!["the manifests cannot be read".to_owned()]);
-    }
-}
-
-/// Loads the manifests. One that is wrong is left out and told, and the server is not ready until it is mended; it
-/// answers machines all the same, for those that have nothing to do with it.
-async fn load_manifests(
-    config: &Config,
-    key: &token::Key,
-    places: &Places,
-    gate: &Gate,
-    faults: &Faults,
-) -> anyhow::Result<()> {
-    let Some(directory) = &config.manifests else { return Ok(()) };
-    let loaded = manifest::load(directory, &config.namespace, key, places, &gate.store).await;
-    let manifest::Loaded { written, wrong } = loaded.context("manifests")?;
-    for error in &wrong {
-        gate.store.note(None, Event::ManifestWrong { message: error.to_string() });
-    }
-    tracing::info!(directory = %directory.display(), written, wrong = wrong.len(), "manifests");
-    faults.send_replace(wrong.iter().map(|error| format!("a manifest is not applied: {}", error.place())).collect());
-    Ok(())
-}
-
 fn access(config: &Config, tokens: http::Tokens) -> http::Access {
     let config::Api { trust_loopback, trust_socket, proxies, .. } = &config.api;
     http::Access { tokens, trust_loopback: *trust_loopback, trust_socket: *trust_socket, proxies: proxies.clone() }
@@ -269,22 +243,20 @@ async fn ask_controllers(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> any
 /// Fails the installs whose time is up.
 async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(OVERDUE_EVERY);
+    let mut vigil = Vigil::default();
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
-        let now = store::now();
+        let now = (store::now(), Instant::now());
         let state = gate.store.snapshot();
-        for host in state.under_way().filter(|host| is_overdue(host, now, &gate.site.install)) {
-            let change = Change::Advance {
-                mac: host.spec.boot_mac_address,
-                change: Life::TimeUp,
-                sighting: Sighting::default(),
-                event: None,
-            };
+        let overdue = vigil.overdue(state.under_way().map(Arc::as_ref), now, &gate.site.install);
+        for (mac, since) in overdue {
+            let (change, sighting) = (Life::TimeUp { since }, Sighting::default());
+            let change = Change::Advance { mac, change, sighting, event: None };
             if let Err(error) = gate.store.commit(change).await {
-                tracing::error!(%error, host = %host.metadata.name, "an install that ran out of time could not be marked");
+                tracing::error!(%error, %mac, "an install that ran out of time could not be marked");
             }
         }
     }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::fleet::{Host, Name};
+use crate::fleet::{Host, Image, Name};
 
 /// Is what a machine is to be told. Each protocol says it in its own words.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,12 +14,24 @@ pub enum Verdict {
     Chainload(Program),
     /// Boot this image over the network.
     SanBoot(Name),
+    /// Ask again later: this image is to be booted, and cannot be given now.
+    Wait(Name),
     /// Show whoever stands before the machine a menu.
     Menu,
     /// Take this config.
     Configure(Name),
     /// Boot your own disk.
     LocalDisk(Why),
+}
+
+impl Verdict {
+    /// Gives the verdict where the image that it may name is as it is: one whose file is gone or broken is waited for.
+    pub fn given(self, image: impl FnOnce(&Name) -> Option<Arc<Image>>) -> Self {
+        match self {
+            Self::SanBoot(name) if image(&name).is_some_and(|image| image.status.is_broken()) => Self::Wait(name),
+            other => other,
+        }
+    }
 }
 
 /// Names a boot program, relative to the directory of boot programs.
@@ -66,7 +78,9 @@ reasons! {
         OffersUsedUp => "the install was offered as often as the site allows",
         NoProgram => "no boot program is known for this architecture",
         OtherImage => "the image is not the one assigned to the machine",
+        ImageBroken => "the image cannot be served now: its status says why",
         NoConfig => "no config is assigned",
+        NoSuchFile => "there is no such file",
         OtherConfig => "the config is not the one assigned to the machine",
         NoSuchHost => "no host is known by this address",
         RuleUnfit => "the site's rule for machines never seen before cannot be applied",

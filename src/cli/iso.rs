@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::Method;
 use hyper::body::Frame;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::Error;
 use super::host::items;
@@ -13,12 +13,13 @@ use super::progress::Progress;
 use super::show::{Column, show};
 use super::source::{Changed, Source, Trouble};
 use super::{Client, Output, Reach};
+use crate::fleet::Name;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Upload an ISO, and make it known by a name. What broke off goes on when it is asked for again
     Add {
-        name: String,
+        name: Name,
         /// A file, or a URL of http or https
         #[arg(value_name = "FILE|URL")]
         source: Source,
@@ -26,26 +27,26 @@ pub enum Verb {
         description: String,
         /// A boot config that hosts may combine with it; may be given several times
         #[arg(long = "config")]
-        configs: Vec<String>,
-        /// What the file's SHA-256 must be
-        #[arg(long)]
+        configs: Vec<Name>,
+        /// What the file's SHA-256 must be, in hexadecimal digits
+        #[arg(long, value_parser = digest)]
         sha256: Option<String>,
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// List the ISOs
+    /// List the ISOs, and the uploads that wait for their rest
     List {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// Show one ISO in full
     Show {
-        name: String,
+        name: Name,
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Remove an ISO that no host boots
-    Remove { name: String },
+    /// Remove an ISO that no host boots, or what came of an upload that nobody will go on with
+    Remove { name: Name },
 }
 
 const PATH: &str = "/api/v1/iscsi-cdroms";
@@ -56,6 +57,7 @@ const COLUMNS: &[Column] = &[
     ("VOLUME", "/status/volumeID"),
     ("CONFIGS", "/spec/bootConfigs"),
     ("TARGET", "/status/targetIQN"),
+    ("MESSAGE", "/status/message"),
 ];
 /// Is how often an ISO is begun anew that changes while it is fetched, or whose upload somebody else moved.
 const BEGINNINGS: usize = 3;
@@ -66,8 +68,8 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
     match verb {
         Verb::Add { name, source, description, configs, sha256, output } => {
             let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("name", &name).append_pair("description", &description);
-            query.extend_pairs(configs.iter().map(|config| ("bootConfig", config)));
+            query.append_pair("name", name.as_str()).append_pair("description", &description);
+            query.extend_pairs(configs.iter().map(|config| ("bootConfig", config.as_str())));
             query.extend_pairs(sha256.iter().map(|digest| ("sha256", digest)));
             if client.find(&format!("{PATH}/{name}")).await?.is_some() {
                 let message = format!("there is an ISO {name} already: remove it first, or give another name");
@@ -75,15 +77,52 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
             }
             show(output, &add(reach, source, &query.finish()).await?, COLUMNS)
         }
-        Verb::List { output } => show(output, &items(client.ask(Method::GET, PATH, None).await?), COLUMNS),
+        Verb::List { output } => {
+            let mut isos = items(client.ask(Method::GET, PATH, None).await?);
+            if let (Output::Table, Some(rows)) = (output, isos.as_array_mut()) {
+                rows.extend(uploads(&mut client).await?.iter().map(waiting));
+            }
+            show(output, &isos, COLUMNS)
+        }
         Verb::Show { name, output } => {
             show(output, &client.ask(Method::GET, &format!("{PATH}/{name}"), None).await?, COLUMNS)
         }
         Verb::Remove { name } => {
-            client.ask(Method::DELETE, &format!("{PATH}/{name}"), None).await?;
-            super::show::print(&format!("removed {name}\n"))
+            let gone = client.ask(Method::DELETE, &format!("{PATH}/{name}"), None).await;
+            let is_upload = |upload: &Value| upload["name"] == name.as_str();
+            let kept: Vec<_> = uploads(&mut client).await?.into_iter().filter(is_upload).collect();
+            for key in kept.iter().filter_map(|upload| upload["key"].as_str()) {
+                client.ask(Method::DELETE, &format!("/api/v1/uploads/{key}"), None).await?;
+            }
+            match gone {
+                Err(error) if kept.is_empty() || !is_missing(&error) => Err(error),
+                Err(_) => super::show::print(&format!("removed what there was of {name}\n")),
+                Ok(_) => super::show::print(&format!("removed {name}\n")),
+            }
         }
     }
+}
+
+fn digest(text: &str) -> Result<String, String> {
+    let is_digest = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest.then(|| text.to_owned()).ok_or_else(|| "a SHA-256 has 64 hexadecimal digits".to_owned())
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Refused { code: 404, .. }))
+}
+
+/// Lists what came of uploads that are not done.
+async fn uploads(client: &mut Client) -> anyhow::Result<Vec<Value>> {
+    match items(client.ask(Method::GET, "/api/v1/uploads", None).await?) {
+        Value::Array(uploads) => Ok(uploads),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Shows an upload that is not done beside the ISOs.
+fn waiting(upload: &Value) -> Value {
+    json!({"metadata": {"name": upload["name"]}, "status": {"phase": "Uploading", "sizeBytes": upload["offset"]}})
 }
 
 /// Sends an ISO from where the server has it already.
@@ -108,12 +147,17 @@ async fn once(reach: &Reach, source: Source, query: &str) -> anyhow::Result<Valu
     let mut client = Client::connect(reach).await?;
     let found = source.find().await?;
     let mut path = format!("{PATH}/upload?{query}");
+    if let Some(total) = found.total {
+        path = format!("{path}&length={total}");
+    }
     let mut offset = 0;
     if let Some(key) = &found.key {
         let told = client.ask(Method::GET, &format!("/api/v1/uploads/{key}"), None).await?;
         offset = told["offset"].as_u64().filter(|offset| found.total.is_none_or(|total| *offset <= total)).unwrap_or(0);
         path = format!("{path}&resume={key}&offset={offset}");
     }
+    // Before a long way for nothing.
+    client.ask(Method::POST, &format!("{path}&dryRun=All"), None).await?;
     if offset > 0 {
         eprintln!("going on at byte {offset}, where it broke off");
     }

@@ -15,7 +15,7 @@ mod web;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Flags;
 
@@ -76,7 +76,8 @@ enum Command {
 
 /// Runs the command line; `serve` is the composition root, which nothing below it may name.
 pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
-    let Arguments { reach, command } = Arguments::parse();
+    let parsed = Arguments::from_arg_matches(&arguments().get_matches());
+    let Arguments { reach, command } = parsed.unwrap_or_else(|error| error.exit());
     let done = match command {
         Command::Serve(flags) => serve(flags),
         Command::Iso(verb) => talk(iso::run(verb, &reach)),
@@ -84,8 +85,8 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
         Command::Config(verb) => talk(config::run(verb, &reach)),
         Command::Nocloud(verb) => talk(nocloud::run(verb, &reach)),
         Command::Object(verb) => talk(object::run(verb, &reach)),
-        Command::Completions { shell } => pages::completions(shell, Arguments::command()),
-        Command::Man { directory } => pages::man(Arguments::command(), &directory),
+        Command::Completions { shell } => pages::completions(shell, arguments()),
+        Command::Man { directory } => pages::man(arguments(), &directory),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -94,6 +95,13 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
             ExitCode::from(exit(&error) as u8)
         }
     }
+}
+
+/// Describes the command line; `serve` is the server, and does not offer to say which one is asked.
+fn arguments() -> clap::Command {
+    let reach = Reach::augment_args(clap::Command::new("reach"));
+    let hidden: Vec<_> = reach.get_arguments().map(|argument| argument.clone().hide(true)).collect();
+    Arguments::command().mut_subcommand("serve", |serve| serve.args(hidden))
 }
 
 fn exit(error: &anyhow::Error) -> Exit {
@@ -118,6 +126,20 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Arguments::command().debug_assert();
+        arguments().debug_assert();
+    }
+
+    #[test]
+    fn a_server_is_named_where_one_is_asked() {
+        let help = |command: &str| {
+            let mut all = arguments();
+            all.build();
+            all.find_subcommand_mut(command).unwrap().render_help().to_string()
+        };
+        assert!(help("get").contains("--server") && help("get").contains("--token-file"));
+        assert!(!help("serve").contains("--server") && !help("serve").contains("--token-file"));
+        for rule in ["ignore", "hold", "localboot", "menu", "install"] {
+            assert!(help("serve").contains(rule), "{rule}");
+        }
     }
 }

@@ -51,12 +51,24 @@ pub struct Changed {
 pub type Trouble = Arc<Mutex<Option<anyhow::Error>>>;
 
 impl std::str::FromStr for Source {
-    type Err = std::convert::Infallible;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_url = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
-        Ok(if is_url { Self::Url(text.to_owned()) } else { Self::File(text.into()) })
+        match text.split_once("://") {
+            _ if is_url => Ok(Self::Url(text.to_owned())),
+            Some((scheme, _)) if is_scheme(scheme) => {
+                Err(format!("{scheme} is not spoken: http:// or https:// only, or a file"))
+            }
+            _ => Ok(Self::File(text.into())),
+        }
     }
+}
+
+/// Says whether a text is a URL's scheme (RFC 3986, section 3.1).
+fn is_scheme(text: &str) -> bool {
+    let within = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(within)
 }
 
 impl Source {

@@ -146,10 +146,12 @@ impl Boot {
             (Verdict::Chainload(program), Loading::Pxe) => format!("{folder}/{program}"),
             (Verdict::Chainload(program), Loading::Http) => format!("{}/boot/{folder}/{program}", site.url()),
             // iPXE asks for itself here; what it loads instead must be no iPXE, or it would go round.
-            (Verdict::SanBoot(_) | Verdict::Menu | Verdict::LocalDisk(_), _) => match site.program_for_ipxe(facts) {
-                Some(program) => format!("{folder}/{program}"),
-                None => format!("{}/ipxe?mac={folder}", site.url()),
-            },
+            (Verdict::SanBoot(_) | Verdict::Wait(_) | Verdict::Menu | Verdict::LocalDisk(_), _) => {
+                match site.program_for_ipxe(facts) {
+                    Some(program) => format!("{folder}/{program}"),
+                    None => format!("{}/ipxe?mac={folder}", site.url()),
+                }
+            }
         };
         Some(Self { file, server, quirks: quirks::of(facts.stage, firmware).in_form(form) })
     }

@@ -291,7 +291,7 @@ mod architecture_name {
 
 /// Reads an empty text as "none given", which is how Kubernetes' typed clients send it.
 macro_rules! blank_is_none {
-    ($module:ident, $type:ty) => {
+    ($module:ident, $type:ty, $read:path) => {
         mod $module {
             use serde::{Deserialize, Deserializer, Serializer};
 
@@ -306,15 +306,15 @@ macro_rules! blank_is_none {
                 match Option::<String>::deserialize(from)?.as_deref() {
                     None | Some("") => Ok(None),
                     Some(text) => {
-                        text.parse().map(Some).map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}")))
+                        $read(text).map(Some).map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}")))
                     }
                 }
             }
         }
     };
 }
-blank_is_none!(blank_ip, std::net::IpAddr);
-blank_is_none!(blank_name, crate::fleet::Name);
+blank_is_none!(blank_ip, std::net::IpAddr, crate::fleet::address);
+blank_is_none!(blank_name, crate::fleet::Name, str::parse);
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Meta, Name};
@@ -151,6 +152,7 @@ pub enum AttachAs {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Portal {
+    #[serde(deserialize_with = "super::address::deserialize")]
     pub address: IpAddr,
     #[serde(default = "iscsi_port")]
     pub port: u16,
@@ -178,6 +180,9 @@ pub struct ImageStatus {
     pub size_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Is when the file was last written, as its file system has it: with its size, what it is known again by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_modified: Option<Timestamp>,
     #[serde(rename = "volumeID", skip_serializing_if = "Option::is_none")]
     pub volume_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,6 +196,17 @@ pub struct ImageStatus {
     /// Is what the image's own menu boots first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelFiles>,
+}
+
+impl ImageStatus {
+    /// Is the phase of an image that hosts can boot.
+    pub const READY: &str = "Ready";
+    /// Is the phase of an image whose file cannot be served as it is.
+    pub const BROKEN: &str = "Broken";
+
+    pub fn is_broken(&self) -> bool {
+        self.phase == Self::BROKEN
+    }
 }
 
 /// Is a kernel within an image, as the image's own menu boots it. Paths are within the image.

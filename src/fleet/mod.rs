@@ -1,6 +1,7 @@
 //! The nouns: hosts, images, boot configs, and the pure rules over them.
 //! Nothing in this folder touches the world; times arrive as arguments.
 
+mod address;
 mod architecture;
 mod bmc;
 mod boot_config;
@@ -20,6 +21,7 @@ pub mod unknown;
 mod who;
 mod words;
 
+pub use address::{address, unfit};
 pub use architecture::Architecture;
 pub use bmc::{BadBmcAddress, BmcAddress, Speaks};
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
@@ -28,8 +30,8 @@ pub use host::{Bmc, BootMode, Boots, Host, HostSpec, HostStatus, Install, LocalD
 pub use image::{AttachAs, Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal};
 pub use lease::{Held, Lease};
 pub use mac::{BadMac, Mac, octets};
-pub use meta::{BadName, Key, Kind, Meta, Name};
-pub use object::{Object, without_value};
+pub use meta::{BadName, Key, Kind, Meta, Name, Owner};
+pub use object::{Object, take_out, without_value};
 pub use power::{Power, PowerFault, Switching};
 pub use subnet::{LeaseTimes, Reservation, Reserved, Subnet};
 pub use who::Who;

@@ -14,6 +14,10 @@ impl Words {
         self.0.is_empty()
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &String)> {
+        self.0.iter().map(|(key, value)| (&**key, value))
+    }
+
     pub fn get(&self, key: &str) -> Option<&String> {
         self.place(key).ok().map(|at| &self.0[at].1)
     }

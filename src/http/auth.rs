@@ -45,9 +45,11 @@ impl Tokens {
     /// # Errors
     /// A file that can be neither read nor made, or is empty.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
-        let admin = read_or_make(&state_dir.join("admin.token"))?;
-        let viewer = read_or_make(&state_dir.join("viewer.token"))?;
-        Ok(Self { admin, viewer })
+        let open = |name: &str| {
+            let path = state_dir.join(name);
+            read_or_make(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        };
+        Ok(Self { admin: open("admin.token")?, viewer: open("viewer.token")? })
     }
 }
 
@@ -69,7 +71,7 @@ impl Access {
         let by_way = match peer.trust {
             Trust::Proven => Role::Admin,
             Trust::Socket if self.trust_socket => Role::Admin,
-            Trust::Network | Trust::Viewer if self.trust_loopback && peer.here => Role::Admin,
+            Trust::Network | Trust::Viewer if self.trust_loopback && peer.here && !is_a_pages(headers) => Role::Admin,
             Trust::Viewer => Role::Viewer,
             Trust::Socket | Trust::Network => Role::Nobody,
         };
@@ -108,6 +110,12 @@ impl Access {
         }
         Peer { address: nearest, here: false, ..peer }
     }
+}
+
+/// Says whether a page in a browser asks, whose it may be: whoever can have somebody on this machine open a page is
+/// not this machine. Programs send neither header; browsers do not let a page leave them out (Fetch, 3.1 and Fetch Metadata, 2).
+fn is_a_pages(headers: &HeaderMap) -> bool {
+    ["origin", "sec-fetch-site", "sec-fetch-mode"].iter().any(|name| headers.contains_key(*name))
 }
 
 fn read_or_make(path: &Path) -> io::Result<String> {

@@ -50,11 +50,11 @@ impl Memory {
     /// Gives what the same question came to a moment ago; nothing where it may come to something else now.
     fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>) -> Option<Seen> {
         let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = recent.as_ref().filter(|recent| recent.at.elapsed() < REMEMBERED)?;
-        let is_same = recent.path == path && recent.query.as_deref() == query;
+        let is_same = |recent: &&Recent| recent.path == path && recent.query.as_deref() == query;
+        let recent = recent.as_ref().filter(is_same).filter(|recent| recent.at.elapsed() < REMEMBERED)?;
         // An image alone stays what it is while its object does, whatever becomes of hosts and configs.
         let stays = || recent.image.as_ref().zip(named(state, path)).is_some_and(|(was, is)| Arc::ptr_eq(was, is));
-        let holds = is_same && (recent.version == state.version || query.is_none() && stays());
+        let holds = recent.version == state.version || query.is_none() && stays();
         holds.then(|| recent.seen.clone())
     }
 
@@ -97,6 +97,25 @@ pub async fn again(
     answer(seen, headers, peek)
 }
 
+/// Is an answer of a part of a medium, before it is written.
+#[derive(Debug)]
+pub struct Part {
+    pub tag: String,
+    /// Is the medium's length.
+    pub whole: u64,
+    pub span: Span,
+}
+
+/// Gives the part of what this connection asked for a moment ago that a Range header wants; nothing where that has
+/// to be looked for again, or is not to be answered with a part.
+pub fn part(shared: &Shared, memory: &Memory, path: &str, query: Option<&str>, range: &str) -> Option<Part> {
+    let Seen { medium, tag, .. } = memory.recall(&shared.gate.store.glance(), path, query)?;
+    let whole = medium.len();
+    let Wanted::Part(start, count) = wanted(Some(range), whole) else { return None };
+    shared.gate.counters.answer(Protocol::Http);
+    Some(Part { tag, whole, span: Span { medium, start, count } })
+}
+
 /// Answers with an ISO, or with a file in it, as a host sees it where one is named.
 pub async fn image(shared: &Shared, peer: &Peer, path: &str, query: &Query, headers: &HeaderMap, peek: bool) -> Reply {
     match find(shared, peer, path, query).await {
@@ -117,6 +136,10 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     if let Some(place) = image.spec.elsewhere() {
         return Err(text(StatusCode::NOT_FOUND, format!("the ISO {name} is not here but {place}\n")));
     }
+    let cannot = || unavailable(format!("the ISO {name} cannot be served now: its file is missing or broken\n"));
+    if image.status.is_broken() {
+        return Err(cannot());
+    }
     let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query)).transpose() {
         Ok(host) => host,
         Err(why) => {
@@ -124,18 +147,26 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
             return Err(text(StatusCode::FORBIDDEN, format!("{why}\n")));
         }
     };
-    let (gate, local, inner) = (shared.gate.clone(), peer.local, inner.to_owned());
-    let inner = move || -> Result<Option<Seen>, String> {
+    let (gate, local, wanted) = (shared.gate.clone(), peer.local, inner.to_owned());
+    let seek = move || -> Result<Option<Seen>, String> {
         let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.to_string())?;
-        within(seen, &inner)
+        within(seen, &wanted)
     };
     // Views are composed, and directories walked, from a file that may have to be read first.
-    match tokio::task::spawn_blocking(inner).await {
+    match tokio::task::spawn_blocking(seek).await {
         Ok(Ok(Some(seen))) => Ok(seen),
-        Ok(Ok(None)) => Err(text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n")),
+        Ok(Ok(None)) => {
+            if let Some(address) = peer.address {
+                shared.gate.tell_vain(address, Protocol::Http, format!("there is no file {inner} in the ISO {name}"));
+            }
+            Err(text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n"))
+        }
         Ok(Err(message)) => {
             tracing::warn!(message, "an ISO cannot be served");
-            Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"))
+            if let Some(address) = peer.address {
+                shared.gate.tell_vain(address, Protocol::Http, format!("{name}: {message}"));
+            }
+            Err(cannot())
         }
         Err(_) => Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")),
     }
@@ -164,10 +195,19 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
         }
         Ok(Err(Withheld::Medium(error))) => {
             tracing::warn!(%error, "an ISO cannot be served");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")
+            unavailable("the ISO cannot be served now: its file is missing or broken\n".to_owned())
         }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"),
     }
+}
+
+/// Is how long who asked for an ISO that is missing had best wait, in seconds.
+const RETRY_AFTER: u16 = 10;
+
+fn unavailable(message: String) -> Reply {
+    let mut reply = text(StatusCode::SERVICE_UNAVAILABLE, message);
+    reply.headers_mut().insert(hyper::header::RETRY_AFTER, RETRY_AFTER.into());
+    reply
 }
 
 fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {

@@ -38,7 +38,7 @@ fn of(parts: &[&str]) -> Option<&'static str> {
         | ["openapi", "v2" | "v3"]
         | ["openapi", "v3", "api", "v1"]
         | ["api", "v1"]
-        | ["api", "v1", "bootconfig" | "timeline"]
+        | ["api", "v1", "bootconfig" | "timeline" | "uploads"]
         | ["api", "v1", "ipxe", "boot" | "localboot"] => Some(READ),
         ["api", "v1", "uploads", _] => Some("GET, HEAD, DELETE"),
         ["phone_home" | "phone-home"]

@@ -33,7 +33,7 @@ pub fn respell(wish: &mut Value, normal: &Value) {
 /// # Errors
 /// The fields that others set to other values, where force is not used. The object is as it was then.
 pub fn apply(live: &mut Value, mut wish: Value, manager: &str, force: bool, now: &str) -> Result<(), Vec<Conflict>> {
-    strip(&mut wish);
+    wish = stripped(wish);
     let wished = leaves(&wish);
     let mut entries = entries(live);
     let is_mine = |entry: &Value| entry["manager"] == manager && entry["operation"] == "Apply";
@@ -79,18 +79,33 @@ fn entry(before: Option<&Value>, wished: &[Path], manager: &str, now: &str) -> V
 }
 
 /// Takes what names the object, and what is not a manager's to set, out of a wish.
-fn strip(wish: &mut Value) {
-    let Some(map) = wish.as_object_mut() else { return };
+pub fn stripped(mut wish: Value) -> Value {
+    let Some(map) = wish.as_object_mut() else { return wish };
     for field in ["apiVersion", "kind", "status"] {
         map.shift_remove(field);
     }
     if let Some(meta) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-        meta.retain(|field, _| matches!(field.as_str(), "labels" | "annotations"));
+        meta.retain(|field, _| !NOT_ONES_OWN.contains(&field.as_str()));
         if meta.is_empty() {
             map.shift_remove("metadata");
         }
     }
+    wish
 }
+
+/// Are the fields of `metadata` that name an object or that the server alone sets.
+const NOT_ONES_OWN: [&str; 10] = [
+    "name",
+    "namespace",
+    "generateName",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "managedFields",
+    "selfLink",
+];
 
 fn entries(live: &Value) -> Vec<Value> {
     live.pointer("/metadata/managedFields").and_then(Value::as_array).cloned().unwrap_or_default()

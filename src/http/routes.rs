@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, StatusCode};
 
 use crate::fleet::lifecycle::Change;
-use crate::fleet::{Key, Kind, Name, Object};
+use crate::fleet::{BadName, Key, Kind, Name, Object};
 
 use super::boot::{self, Query};
 use super::options::Options;
@@ -14,7 +15,7 @@ use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
     Peer, Role, Serves, Shared, config, discovery, files, generate, image, install, list, methods, metrics, objects,
-    openapi, redfish, upload, watch,
+    openapi, ready, redfish, upload, watch,
 };
 
 /// Tells when the server is to stop.
@@ -43,17 +44,14 @@ pub async fn answer(
         return reply;
     }
     match (request.method(), parts.as_slice()) {
-        (&Method::GET | &Method::HEAD, ["readyz"]) if !shared.faults.borrow().is_empty() => {
-            let faults: String = shared.faults.borrow().iter().map(|fault| format!("{fault}\n")).collect();
-            text(StatusCode::SERVICE_UNAVAILABLE, format!("{faults}The log and the timeline say what is wrong.\n"))
-        }
-        (&Method::GET | &Method::HEAD, ["healthz" | "readyz" | "livez"]) => text(StatusCode::OK, "ok"),
+        (&Method::GET | &Method::HEAD, ["healthz" | "livez"]) => text(StatusCode::OK, "ok"),
+        (&Method::GET | &Method::HEAD, ["readyz"]) => ready::ready(shared).await,
         (&Method::GET | &Method::HEAD, ["metrics"]) => metrics::metrics(shared),
         (&Method::GET | &Method::HEAD, ["version"]) => discovery::version(),
         (_, ["redfish", ..]) if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
         (_, ["api" | "apis" | "openapi", ..]) if serves == Serves::Everything => {
             let answered = match (shared.access.role(&peer, request.headers()), request.method()) {
-                (Role::Nobody, _) => Err(Status::unauthorized()),
+                (Role::Nobody, _) => Err(Status::unauthorized(request.headers().contains_key(AUTHORIZATION))),
                 (Role::Viewer, method) if !matches!(*method, Method::GET | Method::HEAD) => {
                     Err(Status::forbidden("a viewer only reads: this needs the admin's token"))
                 }
@@ -75,6 +73,16 @@ pub async fn answer_machine(
     let path = decoded(request.uri().path());
     let peer = shared.access.origin(peer, request.headers());
     machines(shared, &peer, memory, &path, &parts(&path), request).await
+}
+
+/// Gives the ISO and the path within it that a request's path means: nothing where it means no ISO.
+pub fn image_path(path: &str) -> Option<String> {
+    let path = decoded(path);
+    inner(&path).map(str::to_owned)
+}
+
+fn inner(path: &str) -> Option<&str> {
+    path.trim_start_matches('/').strip_prefix("iso/")
 }
 
 fn decoded(path: &str) -> Cow<'_, str> {
@@ -106,8 +114,16 @@ async fn machines<B>(
             boot::beside(shared, peer, mac, file, request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
-            let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
-            image::again(shared, peer, memory, inner, request.uri().query(), request.headers(), peek).await
+            image::again(
+                shared,
+                peer,
+                memory,
+                inner(path).unwrap_or_default(),
+                request.uri().query(),
+                request.headers(),
+                peek,
+            )
+            .await
         }
         (&Method::GET | &Method::HEAD, ["files", _, ..]) => {
             let inner = path.trim_start_matches('/').strip_prefix("files/").unwrap_or_default();
@@ -118,19 +134,23 @@ async fn machines<B>(
         }
         (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => {
             let Query { token, file, .. } = query();
-            config::config(shared, peer, token.as_deref(), file.as_deref()).await
+            config::config(shared, peer, token.as_deref(), file.as_deref(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["config", token]) => {
-            config::config(shared, peer, Some(token), query().file.as_deref()).await
+            config::config(shared, peer, Some(token), query().file.as_deref(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["config", token, file]) => {
-            config::config(shared, peer, Some(token), Some(file)).await
+            config::config(shared, peer, Some(token), Some(file), peek).await
         }
         (&Method::GET | &Method::HEAD, ["configs", file]) => {
-            config::generated(shared, peer, file, query().token.as_deref()).await
+            config::generated(shared, peer, file, query().token.as_deref(), peek).await
         }
-        (&Method::GET | &Method::HEAD, ["nocloud", token, file]) => config::nocloud(shared, peer, token, file).await,
-        (&Method::GET | &Method::HEAD, ["get_ignition"]) => config::named(shared, peer, query().token.as_deref()).await,
+        (&Method::GET | &Method::HEAD, ["nocloud", token, file]) => {
+            config::nocloud(shared, peer, token, file, peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["get_ignition"]) => {
+            config::named(shared, peer, query().token.as_deref(), peek).await
+        }
         (&Method::POST, ["api", "v1", "boot-complete"] | ["phone_home" | "phone-home"]) => {
             config::complete(shared, peer, query().token.as_deref()).await
         }
@@ -160,22 +180,17 @@ async fn api(
         (&Method::POST, ["api", "v1", "configs", "cloudinit", "generate"]) => {
             return generate::generate(shared, generate::Maker::CloudInit, request).await;
         }
-        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
+        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => {
+            unrehearsed(request.uri().query())?;
+            return upload::upload(shared, request).await;
+        }
+        (&Method::GET | &Method::HEAD, ["api", "v1", "uploads"]) => return upload::list(shared).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return upload::progress(shared, key).await,
         (&Method::DELETE, ["api", "v1", "uploads", key]) => return upload::give_up(shared, key).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "timeline"]) => return install::timeline(shared, None).await,
         _ => {}
     }
-    let Some(parts) = parts.strip_prefix(&["api", "v1"]) else { return Err(Status::no_route()) };
-    let (kind, namespace, rest) = match parts {
-        ["namespaces", namespace, plural, rest @ ..] => (kind(plural)?, Some(*namespace), rest),
-        [plural, rest @ ..] => (kind(plural)?, None, rest),
-        [] => return Err(Status::no_route()),
-    };
-    if namespace.is_some() && !kind.is_namespaced() {
-        return Err(Status::no_route());
-    }
-    let namespace = namespace.map(|text| name(kind, text)).transpose()?;
+    let (kind, namespace, rest) = place(parts)?;
     let key = |text: &str| -> Result<Key, Status> {
         let namespace = match kind.is_namespaced() {
             true => Some(namespace.clone().ok_or_else(Status::no_route)?),
@@ -194,13 +209,40 @@ async fn api(
         (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request, &options).await,
         (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request, &options).await,
         (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request, &options).await,
-        (_, [name, action]) if kind == Kind::BareMetalHost => act(shared, &key(name)?, action, request).await,
+        (_, [name, action]) if kind == Kind::BareMetalHost => {
+            unrehearsed(request.uri().query())?;
+            act(shared, &key(name)?, action, request).await
+        }
         (method, [name, "files"]) if kind == Kind::IscsiCdrom => {
             let peek = *method == Method::HEAD;
             files::files(shared, peer, &key(name)?, request.uri().query(), request.headers(), peek).await
         }
         (_, [] | [_]) => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),
+    }
+}
+
+/// Reads what a path is about: a kind, a namespace, and what of them.
+fn place<'a>(parts: &'a [&'a str]) -> Result<(Kind, Option<Name>, &'a [&'a str]), Status> {
+    let Some(parts) = parts.strip_prefix(&["api", "v1"]) else { return Err(Status::no_route()) };
+    let (kind, namespace, rest) = match parts {
+        ["namespaces", namespace, plural, rest @ ..] => (kind(plural)?, Some(*namespace), rest),
+        [plural, rest @ ..] => (kind(plural)?, None, rest),
+        [] => return Err(Status::no_route()),
+    };
+    if namespace.is_some() && !kind.is_namespaced() {
+        return Err(Status::no_route());
+    }
+    let no_namespace = |wrong: BadName| Status::bad_request(format!("the route's namespace: {wrong}"));
+    Ok((kind, namespace.map(|text| text.parse().map_err(no_namespace)).transpose()?, rest))
+}
+
+/// Refuses a dry run of what is no write of an object: nothing can say what it would come to.
+fn unrehearsed(query: Option<&str>) -> Result<(), Status> {
+    let asked = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(key, _)| key == "dryRun");
+    match asked {
+        true => Err(Status::bad_request("dryRun: this is carried out or not, and cannot be rehearsed")),
+        false => Ok(()),
     }
 }
 

@@ -72,8 +72,12 @@ impl Status {
         Self::failure(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    pub fn unauthorized() -> Self {
-        let message = "a bearer token is needed: the one in the state directory's admin.token";
+    /// Says that nobody is known to ask, who gave a token or did not.
+    pub fn unauthorized(given: bool) -> Self {
+        let message = match given {
+            true => "the token is none of this server's: the admin's is in its state directory's admin.token",
+            false => "a bearer token is needed: the one in the state directory's admin.token",
+        };
         Self::failure(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
@@ -147,6 +151,11 @@ impl Status {
         Self::failure(StatusCode::REQUEST_TIMEOUT, "Timeout", message)
     }
 
+    /// Says that what was sent does not fit on the disk (RFC 4918, section 11.5).
+    pub fn no_room(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", message)
+    }
+
     pub fn internal(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
@@ -194,6 +203,11 @@ impl Status {
     /// Says whether another writer came first.
     pub fn is_conflict(&self) -> bool {
         self.code == StatusCode::CONFLICT.as_u16() && self.reason == Some("Conflict")
+    }
+
+    /// Says whether there is an object of the name already.
+    pub fn is_taken(&self) -> bool {
+        self.reason == Some("AlreadyExists")
     }
 
     /// Gives the sentence that tells what to do.

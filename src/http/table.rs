@@ -102,6 +102,7 @@ const IMAGE: &[Column] = &[
     AGE,
     wide("File", "File that is served."),
     wide("Target", "Name of its iSCSI target."),
+    wide("Message", "Why the phase is what it is."),
 ];
 
 const CONFIG: &[Column] =
@@ -155,6 +156,7 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
                 age,
                 spec.iso_file.clone(),
                 status.target_iqn.clone(),
+                known(Some(status.message.clone()).filter(|message| !message.is_empty())),
             ]
         }
         Object::BootConfig(config) => {

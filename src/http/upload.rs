@@ -7,20 +7,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use serde_json::json;
 
+use crate::admit;
 use crate::fleet::{Image, ImageSpec, ImageStatus, Key, Kind, Meta, Name, Object};
-use crate::store::Expect;
+use crate::store::{Change, Expect};
 
 use super::multipart::{Event, Parser};
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::view::View;
 use super::{Shared, objects};
-use draft::Draft;
+use draft::{Draft, ISO_BYTES};
+
+pub use draft::sweep;
 
 /// Is how long an upload may stand still.
 const STALL: std::time::Duration = std::time::Duration::from_secs(60);
@@ -37,6 +40,10 @@ struct Wish {
     /// Names an upload that may be gone on with, and where it is now.
     resume: Option<String>,
     offset: u64,
+    /// Is the whole ISO's length, where it is known before its bytes come.
+    length: Option<u64>,
+    /// Asks only whether the upload would be taken.
+    dry_run: bool,
 }
 
 /// Takes an ISO and makes an ISCSICdrom of it. Nothing of it stays where that fails, but what came of an upload
@@ -47,15 +54,23 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
     let parser = Parser::of(content_type);
     if parser.is_none() {
         // Before a long wait for nothing.
-        absent(shared, &wish)?;
+        acceptable(shared, &wish)?;
     }
     let isos = shared.places.isos.clone();
     tokio::fs::create_dir_all(&isos).await.map_err(|error| Status::internal(format!("{}: {error}", isos.display())))?;
-    let swept = isos.clone();
-    let now = std::time::SystemTime::now();
-    tokio::task::spawn_blocking(move || draft::sweep(&swept, now));
+    let more = match wish.length {
+        Some(length) => Some(length.saturating_sub(wish.offset)),
+        None => request.body().size_hint().exact(),
+    };
+    if more.is_some_and(|more| more > ISO_BYTES) {
+        return Err(refused(draft::Error::TooLarge));
+    }
+    draft::look(&isos, more.unwrap_or_default()).await.map_err(refused)?;
+    if wish.dry_run {
+        return Ok(told(wish.offset));
+    }
     let made = match &wish.resume {
-        Some(key) => Draft::go_on(&isos, key, wish.offset).await,
+        Some(key) => Draft::go_on(&isos, key, wish.offset, wish.name.as_ref()).await,
         None => Draft::new(&isos).await,
     };
     let mut draft = made.map_err(refused)?;
@@ -64,12 +79,12 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
         Some(parser) => form(parts, parser, &mut wish, &mut draft).await?,
         None => whole(parts, &mut draft).await?,
     }
-    let key = absent(shared, &wish)?;
+    let key = acceptable(shared, &wish)?;
     let (digest, length) = draft.finish().await.map_err(refused)?;
     if wish.sha256.as_ref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(&digest)) {
         return Err(Status::unfit(format!("the ISO's SHA-256 is {digest}, not the one given")));
     }
-    let file = format!("{}.iso", key.name);
+    let file = file_of(&key.name);
     let place = isos.join(&file);
     link(draft.path(), &place).await?;
     drop(draft);
@@ -77,7 +92,7 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
     let failed = |error: std::io::Error| Status::internal(format!("{}: {error}", isos.display()));
     tokio::fs::File::open(&isos).await.map_err(failed)?.sync_all().await.map_err(failed)?;
     // What was found out while the bytes went by is what is known of the file before it is looked at.
-    let image = image(wish, key.name, file, digest, length);
+    let image = image(&wish, key.name, file, digest, length);
     let object = objects::put(shared, image.clone(), Some(&image), Expect::Absent, false).await?;
     kept.0 = None;
     Ok(json(StatusCode::CREATED, &View(&object)))
@@ -85,15 +100,26 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
 
 /// Says where an upload that broke off goes on.
 pub async fn progress(shared: &Shared, key: &str) -> Result<Reply, Status> {
-    let offset = Draft::length_of(&shared.places.isos, checked(key)?).await;
-    Ok(json(StatusCode::OK, &json!({"kind": "Upload", "apiVersion": "v1", "offset": offset})))
+    Ok(told(Draft::length_of(&shared.places.isos, checked(key)?).await))
+}
+
+/// Lists the uploads that are under way, or broke off and wait for the rest.
+pub async fn list(shared: &Shared) -> Result<Reply, Status> {
+    let isos = shared.places.isos.clone();
+    let found = tokio::task::spawn_blocking(move || draft::list(&isos)).await;
+    let items = found.map_err(|error| Status::internal(error.to_string()))?;
+    Ok(json(StatusCode::OK, &json!({"kind": "UploadList", "apiVersion": "v1", "items": items})))
 }
 
 /// Takes away what came of an upload that nobody will go on with.
 pub async fn give_up(shared: &Shared, key: &str) -> Result<Reply, Status> {
     let gone = Draft::give_up(&shared.places.isos, checked(key)?).await;
     gone.map_err(|error| Status::internal(error.to_string()))?;
-    Ok(json(StatusCode::OK, &json!({"kind": "Upload", "apiVersion": "v1", "offset": 0})))
+    Ok(told(0))
+}
+
+fn told(offset: u64) -> Reply {
+    json(StatusCode::OK, &json!({"kind": "Upload", "apiVersion": "v1", "offset": offset}))
 }
 
 fn checked(key: &str) -> Result<&str, Status> {
@@ -105,14 +131,28 @@ fn checked(key: &str) -> Result<&str, Status> {
 pub async fn forget(shared: &Shared, gone: &Object) {
     let Object::Image(image) = gone else { return };
     let (file, name) = (&image.spec.iso_file, &image.metadata.name);
+    let path = shared.places.iso(file);
+    let Some(mark) = mark(&shared.places.isos, &path) else { return };
     let is_upload = image.status.sha256.is_some() && *file == format!("{name}.iso");
-    let named = shared.gate.store.glance().images().any(|other| other.spec.iso_file == *file);
-    if !is_upload || named {
-        return;
-    }
-    if let Err(error) = tokio::fs::remove_file(shared.places.iso(file)).await {
+    let named = shared.gate.store.glance().images().any(|other| shared.places.iso(&other.spec.iso_file) == path);
+    let done = match (is_upload || mark.exists(), named) {
+        (false, _) => return,
+        // The last who names it may be one that did not bring it.
+        (true, true) => tokio::fs::write(&mark, b"").await,
+        (true, false) => tokio::fs::remove_file(&path).await,
+    };
+    if let Err(error) = done {
         tracing::warn!(file, %error, "an uploaded ISO could not be removed");
+    } else if !named {
+        let _ = tokio::fs::remove_file(&mark).await;
     }
+}
+
+/// Gives the file that marks another as an upload's, once the image that it came for is gone; nothing for files
+/// that no upload can have brought.
+fn mark(isos: &Path, file: &Path) -> Option<std::path::PathBuf> {
+    let name = file.strip_prefix(isos).ok()?.to_str().filter(|name| !name.contains('/'))?;
+    Some(isos.join(format!(".{name}.uploaded")))
 }
 
 impl Wish {
@@ -129,27 +169,49 @@ impl Wish {
         match field {
             "name" => self.name = Some(name(&value)?),
             "description" => self.description = value,
-            "sha256" => self.sha256 = Some(value.trim().to_owned()),
+            "sha256" => self.sha256 = Some(digest(value.trim())?),
             "bootConfig" => self.boot_configs.push(name(&value)?),
             "resume" => self.resume = Some(checked(&value)?.to_owned()),
             "offset" => {
                 self.offset = value.parse().map_err(|_| Status::bad_request("offset: a number of bytes"))?;
             }
+            "length" => {
+                let length = value.parse().map_err(|_| Status::bad_request("length: a number of bytes"))?;
+                self.length = Some(length);
+            }
+            "dryRun" if value == "All" => self.dry_run = true,
+            "dryRun" => return Err(Status::bad_request(format!("dryRun: {value:?} is not known: All is"))),
             _ => {}
         }
         Ok(())
     }
 }
 
-/// Gives the key of the object to be, which must not be there yet.
-fn absent(shared: &Shared, wish: &Wish) -> Result<Key, Status> {
+fn digest(text: &str) -> Result<String, Status> {
+    let is_digest = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let message = || Status::bad_request(format!("sha256: {text:?} is none: say its 64 hexadecimal digits"));
+    is_digest.then(|| text.to_owned()).ok_or_else(message)
+}
+
+/// Gives the key of the object to be, once all that is known of it is found to be well.
+fn acceptable(shared: &Shared, wish: &Wish) -> Result<Key, Status> {
     let name =
         wish.name.clone().ok_or_else(|| Status::bad_request("name the ISO: ?name=NAME, or a field of the form"))?;
     let key = Key { kind: Kind::IscsiCdrom, namespace: None, name };
-    match objects::find(shared, &key) {
-        Ok(_) => Err(Status::of_store(&crate::store::Error::AlreadyExists(key.clone()), &key)),
+    let invalid = |wrong| Status::invalid(key.kind, key.name.as_str(), &wrong);
+    admit::check_image_name(&key.name, &shared.places.site).map_err(invalid)?;
+    let object = image(wish, key.name.clone(), file_of(&key.name), String::new(), 0);
+    let would = shared.gate.store.rehearse(Change::Put { object, expect: Expect::Absent });
+    would.map_err(|error| Status::of_store(&error, &key))?;
+    let place = shared.places.isos.join(file_of(&key.name));
+    match place.symlink_metadata() {
+        Ok(_) => Err(taken(&place)),
         Err(_) => Ok(key),
     }
+}
+
+fn file_of(name: &Name) -> String {
+    format!("{name}.iso")
 }
 
 /// Is a body that comes in parts, and must not stand still.
@@ -226,12 +288,14 @@ async fn form(mut parts: Parts, mut parser: Parser, wish: &mut Wish, draft: &mut
 async fn link(draft: &Path, place: &Path) -> Result<(), Status> {
     // A link fails where the file exists: another upload, or a file that somebody put there.
     tokio::fs::hard_link(draft, place).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Status::unfit(format!(
-            "{} is there already, and no upload's: name it in an ISCSICdrom's isoFile",
-            place.display()
-        )),
+        std::io::ErrorKind::AlreadyExists => taken(place),
         _ => Status::internal(format!("{}: {error}", place.display())),
     })
+}
+
+fn taken(place: &Path) -> Status {
+    let words = "is there already, and no upload's: name it in an ISCSICdrom's isoFile";
+    Status::unfit(format!("{} {words}", place.display()))
 }
 
 /// Is a file in its place that goes where its object cannot be made.
@@ -247,15 +311,22 @@ impl Drop for Placed<'_> {
     }
 }
 
-fn image(wish: Wish, name: Name, iso_file: String, digest: String, length: u64) -> Object {
-    let spec =
-        ImageSpec { description: wish.description, boot_configs: wish.boot_configs, ..ImageSpec::of_file(iso_file) };
+fn image(wish: &Wish, name: Name, iso_file: String, digest: String, length: u64) -> Object {
+    let spec = ImageSpec {
+        description: wish.description.clone(),
+        boot_configs: wish.boot_configs.clone(),
+        ..ImageSpec::of_file(iso_file)
+    };
     let status = ImageStatus { sha256: Some(digest), size_bytes: Some(length), ..ImageStatus::default() };
     Object::Image(Arc::new(Image { metadata: Meta::named(name, None), spec, status }))
 }
 
 fn refused(error: draft::Error) -> Status {
     match error {
+        draft::Error::File { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Status::no_room(error.to_string())
+        }
+        draft::Error::NoRoom { .. } => Status::no_room(error.to_string()),
         draft::Error::File { .. } => Status::internal(format!("the ISO could not be written: {error}")),
         draft::Error::UnderWay | draft::Error::Offset { .. } => Status::conflict(error.to_string()),
         draft::Error::TooLarge => Status::bad_request(error.to_string()),

@@ -97,6 +97,7 @@ fn check_version(key: &Key, before: Option<&Object>, expect: Expect) -> Result<(
 
 /// Checks an object against the rules and the objects beside it.
 fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), Error> {
+    rules::check_meta(object.meta())?;
     match object {
         Object::Host(host) => {
             let other = |host: Option<&Arc<Host>>| {

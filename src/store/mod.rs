@@ -10,11 +10,11 @@ mod snapshot;
 mod sqlite;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -111,6 +111,8 @@ pub struct Store {
     version: watch::Receiver<u64>,
     leases: watch::Receiver<u64>,
     reader: std::sync::Mutex<sqlite::Reader>,
+    directory: PathBuf,
+    trouble: Arc<ArcSwapOption<String>>,
 }
 
 impl Store {
@@ -143,6 +145,7 @@ impl Store {
         let (announce_leases, leases) = watch::channel(0);
         let history = Arc::new(history::History::starting_at(first.version));
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
+        let trouble = Arc::new(ArcSwapOption::empty());
         let writer = writer::Writer {
             disk,
             policy: policy.clone(),
@@ -150,6 +153,7 @@ impl Store {
             history: history.clone(),
             announce,
             announce_leases,
+            trouble: trouble.clone(),
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(waiting, noted));
         let thread = thread.map_err(|error| Error::Unavailable(error.to_string().into()))?;
@@ -165,6 +169,8 @@ impl Store {
                 version,
                 leases,
                 reader,
+                directory: directory.to_owned(),
+                trouble,
             }),
             thread,
         ))
@@ -212,6 +218,25 @@ impl Store {
     ) -> Result<(), Error> {
         let job = writer::Job::Leases { leases, then: Box::new(then) };
         self.changes.try_send(job).map_err(|error| Error::Unavailable(error.to_string().into()))
+    }
+
+    /// Gives the directory that the state is in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Says why the last write failed; nothing where it did not.
+    pub fn trouble(&self) -> Option<Arc<String>> {
+        self.trouble.load_full()
+    }
+
+    /// Writes where the last write failed, so that who waits for the state learns when it can be written again.
+    /// This never waits.
+    pub fn try_again(&self) {
+        if self.trouble.load().is_some() {
+            // What is full is being written to: that write tells as well.
+            let _ = self.record(Vec::new(), |_| ());
+        }
     }
 
     /// Follows the leases: it changes after each transaction that wrote some.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::Entry;
@@ -53,6 +53,8 @@ pub struct Writer {
     pub history: Arc<history::History>,
     pub announce: watch::Sender<u64>,
     pub announce_leases: watch::Sender<u64>,
+    /// Says why the last write failed.
+    pub trouble: Arc<ArcSwapOption<String>>,
 }
 
 impl Writer {
@@ -60,8 +62,9 @@ impl Writer {
     pub fn run(mut self, mut changes: mpsc::Receiver<Job>, mut entries: mpsc::Receiver<Entry>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let Ok(runtime) = runtime else { return tracing::error!("no runtime for the store's writer") };
+        let mut noted = Vec::new();
         loop {
-            let (jobs, mut noted, open) = runtime.block_on(gather(&mut changes, &mut entries));
+            let (jobs, open) = runtime.block_on(gather(&mut changes, &mut entries, &mut noted));
             if !jobs.is_empty() || !noted.is_empty() {
                 self.write(jobs, &mut noted);
             }
@@ -71,6 +74,7 @@ impl Writer {
         }
     }
 
+    /// Writes all or nothing of it. Entries that could not be written stay, for the next time.
     fn write(&mut self, jobs: Vec<Job>, entries: &mut Vec<Entry>) {
         let mut state = Snapshot::clone(&self.snapshot.load());
         let moment = Moment { at: now(), policy: &self.policy };
@@ -89,17 +93,30 @@ impl Writer {
             state.put_lease(lease.clone());
         }
         let told: Vec<Entry> = outcomes.iter().flat_map(|(_, applied)| told(applied, &state, moment.at)).collect();
+        let noted = entries.len();
         entries.extend(told.iter().cloned());
         let pasts = outcomes.iter().flat_map(|(_, applied)| made(applied)).filter_map(|applied| applied.past.as_ref());
         if let Err(error) = self.disk.write(state.version, pasts, &granted.leases, entries) {
-            tracing::error!(%error, "the state could not be written");
+            let is_known = self.trouble.load().as_ref().is_some_and(|known| **known == error.to_string());
+            match is_known {
+                // A site that boots meets it many times a second.
+                true => tracing::debug!(%error, "the state could not be written"),
+                false => tracing::error!(%error, "the state could not be written"),
+            }
             let reason: Arc<str> = error.to_string().into();
+            self.trouble.store(Some(Arc::new(error.to_string())));
+            // What happened in a change that was not made did not happen.
+            entries.truncate(noted);
             for (reply, _) in outcomes {
                 // Nobody waiting is no loss: the change was not made.
                 let _ = reply.send(Err(Error::Unavailable(reason.clone())));
             }
             granted.then.into_iter().for_each(|then| then(Err(Error::Unavailable(reason.clone()))));
             return;
+        }
+        entries.clear();
+        if self.trouble.swap(None).is_some() {
+            tracing::info!("the state can be written again");
         }
         self.publish(state, outcomes, &told);
         if !granted.leases.is_empty() {
@@ -159,14 +176,16 @@ fn told<'a>(
 async fn gather(
     changes: &mut mpsc::Receiver<Job>,
     entries: &mut mpsc::Receiver<Entry>,
-) -> (Vec<Job>, Vec<Entry>, bool) {
-    let (mut jobs, mut noted) = (Vec::new(), Vec::new());
+    noted: &mut Vec<Entry>,
+) -> (Vec<Job>, bool) {
+    let mut jobs = Vec::new();
+    let room = super::WAITING_ENTRIES.saturating_sub(noted.len());
     let deadline = Instant::now() + ENTRIES_WAIT;
     let mut open = true;
     tokio::select! {
         biased;
         count = changes.recv_many(&mut jobs, CHANGES_AT_ONCE) => open = count > 0,
-        count = entries.recv_many(&mut noted, super::WAITING_ENTRIES) => {
+        count = entries.recv_many(noted, room), if room > 0 => {
             if count > 0 {
                 // Entries alone are not worth a sync each: they wait a moment for company.
                 tokio::select! {
@@ -181,5 +200,5 @@ async fn gather(
     {
         noted.push(entry);
     }
-    (jobs, noted, open)
+    (jobs, open)
 }

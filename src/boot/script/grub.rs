@@ -9,6 +9,7 @@ pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
         Verdict::Ignore(_)
         | Verdict::Enrol(_)
         | Verdict::Chainload(_)
+        | Verdict::Wait(_)
         | Verdict::Menu
         | Verdict::Configure(_)
         | Verdict::LocalDisk(_) => None,
@@ -16,6 +17,7 @@ pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
     let Some(kernel) = boots else {
         let why = match verdict {
             Verdict::SanBoot(image) => format!("echo 'No kernel was found in {image}: booting the local disk'\n"),
+            Verdict::Wait(image) => format!("echo '{image} cannot be served now: booting the local disk'\n"),
             _ => String::new(),
         };
         return format!("{head}{why}{}", to_disk(context));

@@ -1,12 +1,15 @@
 use std::fmt::Write as _;
 
-use crate::fleet::{Chap, Image, LocalDisk, Method};
+use crate::fleet::{Chap, Image, LocalDisk, Method, Name};
 
 use super::super::{Site, Verdict};
 use super::Context;
 
 /// Is how long a menu waits before it leaves for the disk, in milliseconds.
 const MENU_WAIT: u32 = 30_000;
+
+/// Is how long a machine whose image cannot be given waits before it asks again, in seconds.
+const WAIT: u32 = 30;
 
 /// Writes the iPXE script that carries out a verdict.
 pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> String {
@@ -16,6 +19,7 @@ pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> Strin
             Some(image) => format!("#!ipxe\n{open}{}", boot(context, image)),
             None => to_disk(context, "its image is gone"),
         },
+        Verdict::Wait(image) => format!("#!ipxe\n{open}{}", wait(context, image)),
         Verdict::Menu => format!("#!ipxe\n{open}{}", menu(context)),
         Verdict::Ignore(why) | Verdict::LocalDisk(why) => to_disk(context, why.as_str()),
         Verdict::Enrol(_) | Verdict::Configure(_) => to_disk(context, "nothing to boot"),
@@ -60,6 +64,15 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
             "" => String::new(),
             url => format!("set config-url {url}\n"),
         },
+    )
+}
+
+/// Says why the machine waits, and asks again: the decision may be another by then.
+fn wait(context: &Context<'_>, image: &Name) -> String {
+    let (machine, url, dashed) = (context.name(), context.site.url(), context.mac.dashed());
+    format!(
+        "echo {image} cannot be served to {machine} now: its file is missing or broken on the server\n\
+         echo Asking again in {WAIT} s\nsleep {WAIT}\nchain --replace {url}/ipxe?mac={dashed} || exit 1\n"
     )
 }
 

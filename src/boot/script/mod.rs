@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::boot::Why;
     use crate::boot::site::tests::site;
-    use crate::fleet::{HostSpec, HostStatus, ImageSpec, ImageStatus, LocalDisk, Meta, Method, Portal};
+    use crate::fleet::{HostSpec, HostStatus, ImageSpec, ImageStatus, LocalDisk, Meta, Method, Name, Portal};
 
     fn script(verdict: &Verdict, form: Form, edit: impl FnOnce(&mut Host, &mut Image)) -> String {
         let mac = Mac([0xac, 0x1f, 0x6b, 0x8a, 0xa7, 0x9c]);
@@ -215,6 +215,31 @@ mod tests {
         let text = script(&Verdict::Menu, Form::Ipxe, |_, _| {});
         for line in ["item image-0 coreos-live", "item disk", "item shell", "choose=coreos-live"] {
             assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_machine_whose_image_is_broken_is_told_so_and_asks_again() {
+        let broken = |name: &Name| {
+            let status = ImageStatus { phase: ImageStatus::BROKEN.into(), ..ImageStatus::default() };
+            let metadata = Meta::named(name.clone(), None);
+            Some(std::sync::Arc::new(Image { metadata, spec: ImageSpec::of_file("a.iso"), status }))
+        };
+        let wait = live().given(broken);
+        assert_eq!(wait, Verdict::Wait("coreos-live".parse().unwrap()));
+        assert_eq!(live().given(|_| None), live());
+        assert_eq!(done().given(broken), done());
+        for form in [Form::Ipxe, Form::Autoexec] {
+            let text = script(&wait, form, |_, _| {});
+            assert!(!text.contains("sanboot") && text.contains("cannot be served"), "{text}");
+            assert!(
+                text.contains("\nsleep 30\nchain --replace http://10.77.0.2/ipxe?mac=ac-1f-6b-8a-a7-9c ||"),
+                "{text}"
+            );
+        }
+        for form in [Form::Pxelinux, Form::Grub] {
+            let text = script(&wait, form, |_, _| {});
+            assert!(text.contains("coreos-live cannot be served now") && !text.contains("vmlinuz"), "{text}");
         }
     }
 

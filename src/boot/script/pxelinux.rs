@@ -13,12 +13,16 @@ pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
         Verdict::Ignore(_)
         | Verdict::Enrol(_)
         | Verdict::Chainload(_)
+        | Verdict::Wait(_)
         | Verdict::Menu
         | Verdict::Configure(_)
         | Verdict::LocalDisk(_) => None,
     };
     if let (Verdict::SanBoot(image), None) = (verdict, &label) {
         say += &format!("SAY No kernel was found in {image}: booting the local disk\n");
+    }
+    if let Verdict::Wait(image) = verdict {
+        say += &format!("SAY {image} cannot be served now: booting the local disk\n");
     }
     // LOCALBOOT 0 asks the PXE stack for a normal local boot.
     let label = label.unwrap_or_else(|| "  LOCALBOOT 0\n".to_owned());

@@ -58,6 +58,8 @@ pub fn all() -> Value {
     paths.insert("/api/v1/iscsi-cdroms/upload".into(), json!({"post": upload()}));
     let progress = operation("readUpload", &["key"], &[], None, &[(200, "Upload")], &[400, 401]);
     let give_up = operation("giveUpUpload", &["key"], &[], None, &[(200, "Upload")], &[400, 401, 403, 500]);
+    let all = operation("listUploads", &[], &[], None, &[(200, "UploadList")], &[401]);
+    paths.insert("/api/v1/uploads".into(), json!({"get": all}));
     paths.insert("/api/v1/uploads/{key}".into(), json!({"get": progress, "delete": give_up}));
     generate::add(&mut paths);
     discovery(&mut paths);
@@ -230,7 +232,9 @@ fn upload() -> Value {
         ("sha256", "string"),
         ("resume", "string"),
         ("offset", "integer"),
+        ("length", "integer"),
+        ("dryRun", "string"),
     ];
-    let bad = [400, 401, 403, 408, 409, 422, 503];
-    operation("uploadISCSICdrom", &[], &query, Some(body), &[(201, "ISCSICdrom")], &bad)
+    let bad = [400, 401, 403, 408, 409, 422, 503, 507];
+    operation("uploadISCSICdrom", &[], &query, Some(body), &[(200, "Upload"), (201, "ISCSICdrom")], &bad)
 }

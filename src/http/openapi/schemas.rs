@@ -46,6 +46,7 @@ pub fn all() -> Value {
     add("VirtualMedium", virtual_medium());
     add("Upload", upload());
     super::generate::schemas().into_iter().for_each(|(name, schema)| add(name, schema));
+    add("UploadList", uploads());
     Value::Object(schemas)
 }
 
@@ -113,9 +114,10 @@ fn event(kind: Kind) -> Value {
 fn object_meta() -> Value {
     let map = |about: &str| json!({"type": "object", "additionalProperties": {"type": "string"}, "description": about});
     json!({
-        "type": "object", "required": ["name"], "description": "What every object has.",
+        "type": "object", "description": "What every object has.",
         "properties": {
             "name": name("Name: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit."),
+            "generateName": text("Beginning of the name that the server makes where none is given."),
             "namespace": name("Namespace, of kinds that live in one."),
             "labels": map("Words to select objects by."),
             "annotations": map("Words for other programs."),
@@ -123,7 +125,23 @@ fn object_meta() -> Value {
             "resourceVersion": text("Version of the object. Sent with a write, the write is for this version only."),
             "generation": {"type": "integer", "format": "int64", "description": "Counts the changes of the spec."},
             "creationTimestamp": time("When the object was created."),
+            "ownerReferences": {"type": "array", "description": "What the object belongs to. Kept for who asks: removing an owner removes nothing else.", "items": owner()},
             "managedFields": {"type": "array", "items": {"type": "object"}, "description": "Who set which field by server-side apply."},
+        },
+    })
+}
+
+fn owner() -> Value {
+    let flag = |about: &str| json!({"type": "boolean", "description": about});
+    json!({
+        "type": "object", "required": ["apiVersion", "kind", "name", "uid"],
+        "properties": {
+            "apiVersion": text("Version of the owner's API."),
+            "kind": text("Kind of the owner."),
+            "name": text("Name of the owner."),
+            "uid": text("Identity of the owner."),
+            "controller": flag("Says that the owner is the one that manages the object."),
+            "blockOwnerDeletion": flag("Is kept, and has no effect."),
         },
     })
 }
@@ -255,6 +273,7 @@ fn image_status() -> Value {
             "portalPort": {"type": "integer", "description": "Port of the portal."},
             "sizeBytes": {"type": "integer", "format": "int64", "description": "Size of the file."},
             "sha256": text("Digest of the file, where it was uploaded."),
+            "fileModified": time("When the file was last written, as it was looked at."),
             "volumeID": text("Volume identifier."),
             "distribution": text("What the ISO holds, in its makers' words."),
             "family": text("The distribution's family."),
@@ -317,6 +336,25 @@ fn upload() -> Value {
     json!({
         "type": "object", "required": ["offset"], "description": "How far an upload came.",
         "properties": {"offset": {"type": "integer", "format": "int64", "description": "Bytes of it that are there."}},
+    })
+}
+
+fn uploads() -> Value {
+    let one = json!({
+        "type": "object", "required": ["key", "offset"], "description": "An upload that is not done.",
+        "properties": {
+            "key": text("What it is named by."),
+            "name": text("Name of the ISO that it was to be."),
+            "offset": {"type": "integer", "format": "int64", "description": "Bytes of it that are there."},
+            "lastWritten": time("When the last of them came."),
+            "keptUntil": time("When it goes, if nobody goes on with it."),
+        },
+    });
+    json!({
+        "type": "object", "required": ["items"], "description": "Uploads that are not done.",
+        "properties": {
+            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "items": {"type": "array", "items": one},
+        },
     })
 }
 

@@ -7,7 +7,8 @@ use crate::fleet::{Kind, Object};
 fn full(kind: Kind) -> Object {
     let metadata = json!({
         "name": "a", "uid": "u", "resourceVersion": "1", "generation": 1, "creationTimestamp": "2026-11-21T00:00:00Z",
-        "labels": {"a": "b"}, "annotations": {"a": "b"}, "managedFields": [],
+        "labels": {"a": "b"}, "annotations": {"a": "b"}, "managedFields": [], "generateName": "a",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "k", "name": "n", "uid": "u", "controller": true, "blockOwnerDeletion": true}],
     });
     let (mut metadata, spec, status) = match kind {
         Kind::BareMetalHost => (
@@ -27,7 +28,7 @@ fn full(kind: Kind) -> Object {
                    "removeArguments": ["r"], "attachAs": "disk", "configDelivery": "auto", "companions": ["d"],
                    "portal": {"address": "10.0.0.1", "port": 3260, "targetIqn": "t"}}),
             json!({"phase": "Ready", "message": "m", "warnings": ["w"], "targetIQN": "t", "portalIP": "10.0.0.1", "portalPort": 1,
-                   "sizeBytes": 1, "sha256": "s", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "distribution": "d",
+                   "sizeBytes": 1, "sha256": "s", "fileModified": "2026-11-21T00:00:00Z", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "distribution": "d",
                    "family": "f", "kernel": {"kernel": "k", "initrds": ["i"], "arguments": "a"}}),
         ),
         Kind::BootConfig => (

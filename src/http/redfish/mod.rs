@@ -23,6 +23,7 @@ use super::reply::{self, JSON, Reply, bytes};
 use super::{Peer, Role, Shared, body};
 use fault::Fault;
 
+pub use machine::forget;
 pub use sessions::Sessions;
 
 /// Is how long a controller is waited for where only its machine's power is wanted.
@@ -162,7 +163,7 @@ async fn write(shared: &Shared, peer: &Peer, method: &Method, parts: &[&str], co
         (&Method::POST, ["v1", owner, id, "VirtualMedia", "Cd", "Actions", action]) if drive.contains(owner) => {
             let (key, host) = find(shared, id)?;
             match *action {
-                "VirtualMedia.InsertMedia" => machine::insert(shared, peer, &key, &value).await?,
+                "VirtualMedia.InsertMedia" => machine::insert(shared, peer, &key, &host, &value).await?,
                 "VirtualMedia.EjectMedia" => machine::eject(shared, &key, &host).await?,
                 _ => return Err(Fault::unknown("such action")),
             }
@@ -171,7 +172,9 @@ async fn write(shared: &Shared, peer: &Peer, method: &Method, parts: &[&str], co
         (&Method::PATCH, ["v1", owner, id, "VirtualMedia", "Cd"]) if drive.contains(owner) => {
             let (key, host) = find(shared, id)?;
             match value.get("Image") {
-                Some(Value::String(url)) if !url.is_empty() => machine::insert(shared, peer, &key, &value).await?,
+                Some(Value::String(url)) if !url.is_empty() => {
+                    machine::insert(shared, peer, &key, &host, &value).await?
+                }
                 _ => machine::eject(shared, &key, &host).await?,
             }
         }

@@ -8,10 +8,18 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
+use crate::fleet::Name;
+
+use super::super::room::Room;
+
 /// Bounds an uploaded ISO: a two-layer Blu-ray disc holds less.
 pub const ISO_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Is how long the beginning of an upload that broke off waits for the rest.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Is how long one that is written to may stand still: twice what the body that it comes from may.
+const STILL: Duration = Duration::from_secs(2 * super::STALL.as_secs());
+/// Is how much is written before the room that is left is looked at again.
+const LOOK_EVERY: u64 = 1 << 20;
 
 /// Says why an upload cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +32,23 @@ pub enum Error {
     Offset { there: u64, wanted: u64 },
     #[error("the ISO is larger than {ISO_BYTES} bytes")]
     TooLarge,
+    #[error(
+        "there is no room for it: {free} bytes are free where ISOs are kept, of which {reserve} stay free for the state"
+    )]
+    NoRoom { free: u64, reserve: u64 },
+}
+
+/// Is the beginning of an upload that waits for the rest.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    pub key: String,
+    /// Names the ISO that it was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    pub offset: u64,
+    pub last_written: Option<jiff::Timestamp>,
+    pub kept_until: Option<jiff::Timestamp>,
 }
 
 /// Is a file that goes when its upload fails; where the upload can be gone on with, only when it is given up.
@@ -33,6 +58,8 @@ pub struct Draft {
     file: tokio::fs::File,
     digest: Sha256,
     length: u64,
+    /// Is how long it was when the room was last looked at.
+    looked: u64,
     keep: bool,
 }
 
@@ -45,20 +72,27 @@ impl Draft {
         let path = isos.join(format!(".{}.part", uuid::Uuid::new_v4().simple()));
         let file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(&path).await;
         let file = file.map_err(|source| Error::File { path: path.clone(), source })?;
-        Ok(Self { path, file, digest: Sha256::new(), length: 0, keep: false })
+        Ok(Self { path, file, digest: Sha256::new(), length: 0, looked: 0, keep: false })
     }
 
     /// Goes on with one that broke off, or begins it. What is there must be as long as the client believes.
     ///
     /// # Errors
     /// What the file system says, another upload, another length.
-    pub async fn go_on(isos: &Path, key: &str, offset: u64) -> Result<Self, Error> {
+    pub async fn go_on(isos: &Path, key: &str, offset: u64, name: Option<&Name>) -> Result<Self, Error> {
         let path = kept(isos, key);
         let fail = |source| Error::File { path: path.clone(), source };
         let at = path.clone();
         let opened = tokio::task::spawn_blocking(move || reopen(&at, offset)).await;
         let (file, digest) = opened.map_err(|error| fail(io::Error::other(error)))??;
-        Ok(Self { file: tokio::fs::File::from_std(file), path, digest, length: offset, keep: true })
+        let file = tokio::fs::File::from_std(file);
+        let mut draft = Self { file, path, digest, length: offset, looked: offset, keep: true };
+        if let Some(name) = name {
+            let label = label(&draft.path);
+            let named = tokio::fs::write(&label, name.as_str()).await;
+            named.map_err(|source| draft.failed(Error::File { path: label, source }))?;
+        }
+        Ok(draft)
     }
 
     /// Says how much of an upload is there.
@@ -72,6 +106,7 @@ impl Draft {
     /// What the file system says.
     pub async fn give_up(isos: &Path, key: &str) -> Result<(), Error> {
         let path = kept(isos, key);
+        let _ = tokio::fs::remove_file(label(&path)).await;
         match tokio::fs::remove_file(&path).await {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File { path, source }),
             _ => Ok(()),
@@ -85,16 +120,28 @@ impl Draft {
     /// Writes what came next.
     ///
     /// # Errors
-    /// What the file system says, or too much.
+    /// What the file system says, too much of it, or more than there is room for: then nothing of it stays.
     pub async fn write(&mut self, data: &[u8]) -> Result<(), Error> {
         self.length += data.len() as u64;
         if self.length > ISO_BYTES {
-            self.keep = false;
-            return Err(Error::TooLarge);
+            return Err(self.failed(Error::TooLarge));
         }
         self.digest.update(data);
         let written = self.file.write_all(data).await;
-        written.map_err(|source| Error::File { path: self.path.clone(), source })
+        written.map_err(|source| self.failed_to_write(source))?;
+        if self.length - self.looked >= LOOK_EVERY {
+            self.looked = self.length;
+            self.look(0).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks that so much more leaves the room that is the state's own.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn look(&mut self, more: u64) -> Result<(), Error> {
+        look(&self.path, more).await.map_err(|error| self.failed(error))
     }
 
     /// Makes all of it durable; gives its SHA-256 and its length in bytes. It goes now whatever happens.
@@ -106,18 +153,51 @@ impl Draft {
             self.file.flush().await?;
             self.file.sync_all().await
         };
-        synced.await.map_err(|source| Error::File { path: self.path.clone(), source })?;
+        synced.await.map_err(|source| self.failed_to_write(source))?;
         self.keep = false;
         let digest = std::mem::take(&mut self.digest).finalize();
         Ok((digest.iter().map(|byte| format!("{byte:02x}")).collect(), self.length))
+    }
+
+    /// Keeps nothing of an upload that there is no sense in going on with: where there is no room, what stayed of
+    /// it would take the state's.
+    fn failed(&mut self, error: Error) -> Error {
+        let is_full =
+            |source: &io::Error| matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        self.keep &= match &error {
+            Error::File { source, .. } => !is_full(source),
+            Error::UnderWay | Error::Offset { .. } => true,
+            Error::TooLarge | Error::NoRoom { .. } => false,
+        };
+        error
+    }
+
+    fn failed_to_write(&mut self, source: io::Error) -> Error {
+        let path = self.path.clone();
+        self.failed(Error::File { path, source })
+    }
+}
+
+/// Checks that so many bytes more leave the reserve of the file system that a path is on.
+///
+/// # Errors
+/// They do not.
+pub async fn look(path: &Path, more: u64) -> Result<(), Error> {
+    let at = path.to_owned();
+    match tokio::task::spawn_blocking(move || Room::at(&at)).await {
+        Ok(Ok(room)) if !room.takes(more) => Err(Error::NoRoom { free: room.free, reserve: room.reserve }),
+        // A file system that does not tell says it when it is full.
+        _ => Ok(()),
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.keep
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
+        if self.keep {
+            return;
+        }
+        let _ = std::fs::remove_file(label(&self.path));
+        if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "an upload's file could not be removed");
         }
     }
@@ -125,6 +205,11 @@ impl Drop for Draft {
 
 fn kept(isos: &Path, key: &str) -> PathBuf {
     isos.join(format!(".{key}.part"))
+}
+
+/// Gives the file beside a draft that names the ISO to be.
+fn label(part: &Path) -> PathBuf {
+    part.with_extension("name")
 }
 
 /// Opens the beginning of an upload at its end, alone, with the digest of what is there.
@@ -155,16 +240,41 @@ fn reopen(path: &Path, offset: u64) -> Result<(File, Sha256), Error> {
     Ok((file, digest))
 }
 
-/// Removes the beginnings of uploads that nobody went on with.
-pub fn sweep(isos: &Path, now: SystemTime) {
+/// Lists the beginnings of uploads that wait for the rest, or are being written.
+pub fn list(isos: &Path) -> Vec<Kept> {
+    let Ok(entries) = std::fs::read_dir(isos) else { return Vec::new() };
+    let mut found: Vec<Kept> = entries.flatten().filter_map(|entry| about(&entry)).collect();
+    found.sort_by(|one, other| one.key.cmp(&other.key));
+    found
+}
+
+fn about(entry: &std::fs::DirEntry) -> Option<Kept> {
+    let key = entry.file_name().to_str()?.strip_prefix('.')?.strip_suffix(".part")?.to_owned();
+    let metadata = entry.metadata().ok()?;
+    let name = std::fs::read_to_string(label(&entry.path())).ok().and_then(|name| name.parse().ok());
+    let written = metadata.modified().ok();
+    let time = |at: SystemTime| jiff::Timestamp::try_from(at).ok();
+    Some(Kept {
+        key,
+        name,
+        offset: metadata.len(),
+        last_written: written.and_then(time),
+        kept_until: written.and_then(|at| time(at + KEPT)),
+    })
+}
+
+/// Removes the beginnings of uploads that nobody went on with; where room is short, all that stand still.
+pub fn sweep(isos: &Path, now: SystemTime, is_short: bool) {
     let Ok(entries) = std::fs::read_dir(isos) else { return };
+    let limit = if is_short { STILL } else { KEPT };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let is_draft = name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".part"));
         let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let is_old = modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > KEPT));
+        let is_old = modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > limit));
         if is_draft && is_old {
-            tracing::info!(path = %entry.path().display(), "an upload that nobody went on with is removed");
+            tracing::info!(path = %entry.path().display(), is_short, "an upload that nobody went on with is removed");
+            let _ = std::fs::remove_file(label(&entry.path()));
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -178,14 +288,14 @@ mod tests {
     async fn an_upload_goes_on_where_it_broke_off() {
         let place = tempfile::tempdir().unwrap();
         let isos = place.path();
-        let mut draft = Draft::go_on(isos, "abcd", 0).await.unwrap();
+        let mut draft = Draft::go_on(isos, "abcd", 0, None).await.unwrap();
         draft.write(b"first, ").await.unwrap();
         draft.file.flush().await.unwrap();
-        assert!(matches!(Draft::go_on(isos, "abcd", 7).await, Err(Error::UnderWay)));
+        assert!(matches!(Draft::go_on(isos, "abcd", 7, None).await, Err(Error::UnderWay)));
         drop(draft);
         assert_eq!(Draft::length_of(isos, "abcd").await, 7);
-        assert!(matches!(Draft::go_on(isos, "abcd", 5).await, Err(Error::Offset { there: 7, wanted: 5 })));
-        let mut draft = Draft::go_on(isos, "abcd", 7).await.unwrap();
+        assert!(matches!(Draft::go_on(isos, "abcd", 5, None).await, Err(Error::Offset { there: 7, wanted: 5 })));
+        let mut draft = Draft::go_on(isos, "abcd", 7, None).await.unwrap();
         draft.write(b"then").await.unwrap();
         let (digest, length) = draft.finish().await.unwrap();
         let whole: String = Sha256::digest(b"first, then").iter().map(|byte| format!("{byte:02x}")).collect();
@@ -200,9 +310,37 @@ mod tests {
         for name in [".abcd.part", "live.iso"] {
             std::fs::write(place.path().join(name), b"x").unwrap();
         }
-        sweep(place.path(), SystemTime::now() + KEPT / 2);
+        sweep(place.path(), SystemTime::now() + KEPT / 2, false);
         assert!(place.path().join(".abcd.part").exists());
-        sweep(place.path(), SystemTime::now() + KEPT * 2);
+        sweep(place.path(), SystemTime::now(), true);
+        assert!(place.path().join(".abcd.part").exists(), "it is written to just now");
+        sweep(place.path(), SystemTime::now() + KEPT * 2, false);
         assert!(!place.path().join(".abcd.part").exists() && place.path().join("live.iso").exists());
+    }
+
+    #[test]
+    fn where_room_is_short_what_stands_still_goes() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join(".abcd.part"), b"x").unwrap();
+        std::fs::write(place.path().join(".abcd.name"), b"live").unwrap();
+        let kept = list(place.path());
+        assert_eq!((kept.len(), kept[0].offset, kept[0].key.as_str()), (1, 1, "abcd"));
+        assert_eq!(kept[0].name, Some("live".parse().unwrap()));
+        sweep(place.path(), SystemTime::now() + STILL * 2, true);
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_stays_of_an_upload_that_there_is_no_room_for() {
+        let place = tempfile::tempdir().unwrap();
+        let name = "live".parse().unwrap();
+        let mut draft = Draft::go_on(place.path(), "abcd", 0, Some(&name)).await.unwrap();
+        draft.write(b"some").await.unwrap();
+        assert!(matches!(draft.look(u64::MAX).await, Err(Error::NoRoom { .. })));
+        drop(draft);
+        let mut draft = Draft::go_on(place.path(), "abcd", 0, Some(&name)).await.unwrap();
+        draft.failed_to_write(io::ErrorKind::StorageFull.into());
+        drop(draft);
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
     }
 }

@@ -31,10 +31,18 @@ pub fn typed<T: DeserializeOwned>(body: Value) -> Result<T, Fault> {
             return fault(within(field), "it is missing");
         }
         if let Some((field, rest)) = quoted("unknown field `") {
+            if !is_word(field) {
+                return fault("", "there is a field whose name is none");
+            }
             return fault(within(field), format!("there is no such field{rest}"));
         }
         fault(if path == "." { "" } else { path.as_str() }, message)
     })
+}
+
+/// Says whether a text is a field's name, and no secret in the place of one.
+fn is_word(text: &str) -> bool {
+    text.len() <= REPEATED && text.chars().all(|sign| sign.is_alphanumeric() || "_-.".contains(sign))
 }
 
 /// Repeats a text in an error where it is short, and no part of a longer secret.
@@ -85,6 +93,7 @@ mod tests {
             (json!({"inner": [{"a": 5}]}), "inner[0].a", "expected a string"),
             (json!({"inner": "geheim"}), "inner", "expected a sequence"),
             (json!("geheim"), "", "expected struct"),
+            (json!({"inner": [{"{\"geheim\"`": 1}]}), "", "none"),
             (json!({"inner": [{"a": {"geheim": 1}}]}), "inner[0].a", "expected a string"),
         ];
         for (body, field, message) in rows {
