@@ -22,7 +22,7 @@ use super::{Shared, body, objects};
 /// Bounds the entries of one timeline.
 const ENTRIES: usize = 10_000;
 
-/// Is how often an install is begun from what another writer left.
+/// Is how often a change is made anew on what another writer left.
 const TRIES: usize = 8;
 
 /// Is what an install is asked for with; what is left out stays as the host has it.
@@ -49,18 +49,27 @@ pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> 
 
 /// Begins a new install of what is wished, else of what the host has: all of it, or nothing is changed.
 pub async fn begin(shared: &Shared, key: &Key, wish: &Wish) -> Result<Object, Status> {
+    carry_out(shared, key, |before| steps(shared, before, wish)).await
+}
+
+/// Makes the changes that `steps` gives for an object as it is now: all of them, or nothing is changed.
+pub async fn carry_out<E: From<Status>>(
+    shared: &Shared,
+    key: &Key,
+    steps: impl Fn(&Object) -> Result<Vec<Change>, E>,
+) -> Result<Object, E> {
     let mut conflict = None;
     for _ in 0..TRIES {
         let before = objects::find(shared, key)?;
-        let changes = steps(shared, &before, wish)?;
-        match shared.gate.store.commit_all(changes).await {
-            Ok(mut made) => return made.pop().ok_or_else(|| Status::internal("nothing was made of an install")),
+        match shared.gate.store.commit_all(steps(&before)?).await {
+            Ok(mut made) => return made.pop().ok_or_else(|| Status::internal("nothing was made of a change").into()),
             // Another writer came first: what it left is begun from.
             Err(error @ Error::Conflict { .. }) => conflict = Some(error),
-            Err(error) => return Err(Status::of_store(&error, key)),
+            Err(error) => return Err(Status::of_store(&error, key).into()),
         }
     }
-    Err(conflict.map_or_else(|| Status::internal("no try was made"), |error| Status::of_store(&error, key)))
+    let none = || Status::internal("no try was made");
+    Err(conflict.map_or_else(none, |error| Status::of_store(&error, key)).into())
 }
 
 /// Gives the changes that begin an install, to be made together.
