@@ -15,7 +15,7 @@ use crate::event::{Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
 use crate::iscsi::chap::ChapTerms;
-use crate::iscsi::login::{LoginError, Refusal};
+use crate::iscsi::login::{self, LoginError, Refusal};
 use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
 use crate::iscsi::session::{End, TargetEntry};
@@ -196,7 +196,14 @@ fn tell(gate: &Gate, report: Report) {
             None => gate.counters.refuse(Protocol::Iscsi, Why::BadSecret, Some(peer.ip())),
         },
         // It was refused by the gate, and counted there.
-        Report::Refused { end: Some(End::Login(LoginError::Refused(_) | LoginError::Redirected { .. })), .. } => {}
+        Report::Refused { end: Some(End::Login(LoginError::Refused(_))), .. } => {}
+        Report::Refused { login: Some(login), end: Some(End::Login(LoginError::Redirected { portal, .. })), .. } => {
+            gate.counters.answer(Protocol::Iscsi);
+            let mac = facts(gate, &login).map(|facts| facts.mac);
+            let login::Claim { initiator, target, .. } = login.claim;
+            let event = Event::IscsiRedirect { initiator, target: target.unwrap_or_default(), portal };
+            gate.store.note(mac, event);
+        }
         Report::Refused { peer, login, end } => {
             tracing::debug!(%peer, ?login, ?end, "an iSCSI login failed");
             gate.counters.discard(Protocol::Iscsi, Drop::BadClaim, Some(peer.ip()));

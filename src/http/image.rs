@@ -234,11 +234,17 @@ fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc
     }
 }
 
+/// Gives a tag without its mark of weakness: what a client has is compared weakly (RFC 9110, section 13.1.2).
+fn strong(tag: &str) -> &str {
+    let tag = tag.trim();
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
+
 pub fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
     let length = seen.medium.len();
     let tag = format!("\"{}\"", seen.tag);
     let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    if header(IF_NONE_MATCH).is_some_and(|known| known == "*" || known.split(',').any(|one| one.trim() == tag)) {
+    if header(IF_NONE_MATCH).is_some_and(|known| known == "*" || known.split(',').any(|one| strong(one) == tag)) {
         return described(StatusCode::NOT_MODIFIED, &tag, Body::Whole(None));
     }
     // A part of what it was before is no use to who resumes.
