@@ -197,7 +197,9 @@ fn tell(gate: &Gate, report: Report) {
         },
         // It was refused by the gate, and counted there.
         Report::Refused { end: Some(End::Login(LoginError::Refused(_))), .. } => {}
-        Report::Refused { login: Some(login), end: Some(End::Login(LoginError::Redirected { portal, .. })), .. } => {
+        Report::Refused {
+            login: Some(login), end: Some(End::Login(LoginError::Redirected { portal, .. })), ..
+        } => {
             gate.counters.answer(Protocol::Iscsi);
             let mac = facts(gate, &login).map(|facts| facts.mac);
             let login::Claim { initiator, target, .. } = login.claim;

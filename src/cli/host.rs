@@ -79,6 +79,9 @@ const COLUMNS: &[Column] = &[
     ("FIRMWARE", "/status/firmware"),
     ("LAST SEEN", "/status/lastSeen"),
 ];
+/// Says whose events they are as well.
+pub const EVENTS_OF_ALL: &[Column] =
+    &[("TIME", "/time"), ("HOST", "/host"), ("EVENT", "/event"), ("DETAIL", "/detail")];
 pub const EVENTS: &[Column] = &[("TIME", "/time"), ("EVENT", "/event"), ("DETAIL", "/detail")];
 
 /// Runs a command on hosts.

@@ -17,7 +17,7 @@ use super::reading::Reading;
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
-use super::view::{ListMeta, View, conceal, restore};
+use super::view::{ListMeta, Metadata, View, conceal, restore};
 use super::{Shared, body, generate, install, naming, ownership, reborn, redfish, upload};
 
 /// Is how often a change that names no version is made anew on what another writer left.
@@ -37,6 +37,7 @@ pub fn read(shared: &Shared, key: &Key, options: &Options) -> Result<Reply, Stat
 pub fn shown(code: StatusCode, object: &Object, options: &Options) -> Reply {
     match options.form {
         Form::Plain => json(code, &View(object)),
+        Form::Metadata => json(code, &Metadata(object)),
         Form::Table(include) => {
             let resource_version = object.meta().resource_version.to_string();
             let metadata = ListMeta { resource_version, next: String::new() };
@@ -63,7 +64,9 @@ pub async fn create(
         }
         let object = typed(shared, kind, namespace.clone(), value.clone(), &mut reading)?;
         if object.meta().resource_version > 0 {
-            return Err(Status::bad_request("metadata.resourceVersion: what is to be created has none yet: leave it out"));
+            return Err(Status::bad_request(
+                "metadata.resourceVersion: what is to be created has none yet: leave it out",
+            ));
         }
         match made(shared, object, &value, options.dry_run, &mut reading).await {
             Err(taken) if taken.is_taken() && wish.is_some() && tries < TRIES => {}
@@ -133,6 +136,7 @@ async fn apply(
     let version =
         wish.pointer("/metadata/resourceVersion").filter(|version| !version.is_null() && *version != "").cloned();
     let before = find(shared, key).ok();
+    is_meant(key, &wish, before.as_ref())?;
     let bare = || serde_json::json!({"metadata": {"name": key.name}, "spec": {}});
     if !reading.is_strict() {
         // What nobody knows is no manager's either, so it is found before anybody owns it.
@@ -154,16 +158,26 @@ async fn apply(
         let mut value = bare();
         change(&mut value)?;
         let object = typed(shared, key.kind, key.namespace.clone(), value, &mut Reading::default())?;
-        let meta = object.meta();
-        if meta.resource_version > 0 || !meta.uid.is_empty() {
-            let message = format!("metadata.resourceVersion and uid are an object's that is there, and there is no {key}");
-            return Err(Status::conflict(message));
-        }
         let object = made(shared, object, &wish, options.dry_run, reading).await?;
         return Ok(shown(StatusCode::CREATED, &object, options));
     }
     let object = modify(shared, key, options.dry_run, change).await?;
     Ok(shown(StatusCode::OK, &object, options))
+}
+
+/// Checks that a wish is meant for what is there, where it says what it is meant for.
+fn is_meant(key: &Key, wish: &Value, before: Option<&Object>) -> Result<(), Status> {
+    let given = |field: &str| wish["metadata"][field].as_str().filter(|text| !text.is_empty());
+    let wrong =
+        |field: &str, is: &str| Err(Status::conflict(format!("metadata.{field} is of an object that is there: {is}")));
+    match (before, given("uid"), given("resourceVersion")) {
+        (Some(before), Some(uid), _) if uid != before.meta().uid => {
+            wrong("uid", &format!("{key} is {}", before.meta().uid))
+        }
+        (None, Some(_), _) => wrong("uid", &format!("there is no {key}")),
+        (None, None, Some(_)) => wrong("resourceVersion", &format!("there is no {key}")),
+        (_, _, _) => Ok(()),
+    }
 }
 
 /// Gives a wish as the server spells it, its secrets put back where it says that they stay.

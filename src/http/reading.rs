@@ -95,7 +95,9 @@ impl Reading {
         let twice = self.twice.iter().map(|path| format!("duplicate field \"{path}\""));
         let mut left = TOLD_BYTES;
         let dropped = unknown.chain(twice).filter(|_| dropped);
-        for warning in self.notes.iter().cloned().chain(dropped).filter_map(|text| HeaderValue::from_str(&warning(&text)).ok()) {
+        for warning in
+            self.notes.iter().cloned().chain(dropped).filter_map(|text| HeaderValue::from_str(&warning(&text)).ok())
+        {
             let Some(rest) = left.checked_sub(warning.len()) else { break };
             left = rest;
             reply.headers_mut().append(WARNING, warning);
