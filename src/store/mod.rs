@@ -5,6 +5,7 @@
 
 mod apply;
 mod history;
+mod lines;
 mod seal;
 mod snapshot;
 mod sqlite;
@@ -229,7 +230,7 @@ impl Store {
             tracing::Level::WARN => tracing::warn!(?mac, host, ?event),
             _ => tracing::info!(?mac, host, ?event),
         }
-        let entry = Entry { time: now(), mac, host, event };
+        let entry = Entry { time: now(), last: None, count: 1, mac, host, event };
         if self.entries.try_send(entry).is_err() {
             self.lost_entries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }

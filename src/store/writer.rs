@@ -159,6 +159,8 @@ fn told<'a>(
     let events = applied.as_ref().map_or(&[][..], |applied| &applied.events);
     events.iter().map(move |(mac, event)| Entry {
         time: at,
+        last: None,
+        count: 1,
         mac: Some(*mac),
         host: state.host_by_mac(*mac).map(|host| host.metadata.name.to_string()),
         event: event.clone(),
