@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::boot::Site;
-use crate::fleet::rules::Invalid;
+use crate::fleet::rules::{self, Invalid};
 use crate::fleet::{BootConfig, Host, Image, ImageStatus, KernelFiles, Method, Name, Object, Secret};
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
@@ -40,6 +40,10 @@ impl Places {
 pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Result<Object, Invalid> {
     match object {
         Object::Host(mut host) => {
+            if let Some(ip) = host.spec.ip.filter(|ip| places.site.ours.contains(ip)) {
+                let message = format!("{ip} is this server's own");
+                return Err(Invalid { field: "spec.ip".into(), message });
+            }
             hide_secrets(&mut host);
             Ok(Object::Host(host))
         }
@@ -69,8 +73,12 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
     }
 }
 
-/// Is no ISO's name: `/api/v1/iscsi-cdroms/upload` takes ISOs.
-const RESERVED: &str = "upload";
+/// Are no ISO's names: `/api/v1/iscsi-cdroms/upload` takes ISOs, and a host's `spec.image` means other things by two.
+const RESERVED: [(&str, &str); 3] = [
+    ("upload", "is what ISOs are sent to"),
+    ("localboot", "means a host's own disk"),
+    ("menu", "means the menu before a host"),
+];
 
 /// Bounds a target's name, in octets (RFC 7143, section 4.2.7.1).
 const TARGET_NAME: usize = 223;
@@ -81,8 +89,8 @@ const TARGET_NAME: usize = 223;
 /// The name, with what is wrong about it.
 pub fn check_image_name(name: &Name, site: &Site) -> Result<(), Invalid> {
     let wrong = |message| Err(Invalid { field: "metadata.name".into(), message });
-    if name.as_str() == RESERVED {
-        return wrong(format!("{RESERVED} is what ISOs are sent to: name it otherwise"));
+    if let Some((name, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == name.as_str()) {
+        return wrong(format!("{name} {why}: name it otherwise"));
     }
     let target = site.target_iqn(name).len();
     if target > TARGET_NAME {
@@ -195,6 +203,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     if spec.method == Method::Chain || spec.is_elsewhere() {
         return Ok(ImageStatus { phase: ImageStatus::READY.into(), ..ImageStatus::default() });
     }
+    rules::check_place(spec)?;
     let path = places.iso(&spec.iso_file);
     let (iso, modified) = look_at(&path)?;
     let known = before.filter(|before| before.spec.iso_file == spec.iso_file).map(|before| &before.status);

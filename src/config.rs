@@ -2,6 +2,7 @@
 
 mod dhcp;
 mod http;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ pub struct Config {
     pub iscsi: Iscsi,
     pub api: Api,
     pub trust: crate::boot::Trust,
+    /// Holds the storages that generated configs are written to: their names, and the directories of their snippets.
+    pub volumes: Vec<(String, PathBuf)>,
     /// Is how long transfers and sessions may go on after SIGTERM.
     pub stop_within: Duration,
 }
@@ -112,7 +115,8 @@ pub struct Flags {
     /// The port of the HTTP side [default: 80]
     #[arg(long, value_name = "N")]
     pub http_port: Option<u16>,
-    /// What becomes of a machine never seen before: ignore, hold, localboot, or install NAME [CONFIG] [default: hold]
+    /// What becomes of a machine never seen before: ignore, hold, localboot, menu, or install NAME [CONFIG]
+    /// [default: hold]
     #[arg(long, value_name = "RULE")]
     pub unknown_hosts: Option<String>,
 }
@@ -138,6 +142,7 @@ struct Raw {
     iscsi: RawIscsi,
     api: http::RawApi,
     trust: http::RawTrust,
+    volumes: Vec<volumes::RawVolume>,
     programs: BTreeMap<Spanned<String>, String>,
     overrides: Vec<RawOverride>,
     stop_within: Option<Spanned<String>>,
@@ -252,6 +257,7 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
         iscsi: proof.iscsi(raw.iscsi)?,
         api: proof.api(&raw.api)?,
         trust: proof.trust(&raw.trust)?,
+        volumes: proof.volumes(&raw.volumes)?,
         stop_within: proof.duration("stop_within", raw.stop_within.as_ref())?.unwrap_or(Duration::from_secs(10)),
     })
 }
@@ -491,6 +497,13 @@ mod tests {
         check("[tftp]\nmax_block_size = 7", &["line 3", "tftp.max_block_size"]);
         check("[iscsi]\niqn = \"x\"", &["line 3", "iscsi.iqn"]);
         check("[iscsi.chap]\nusername = \"n\"\nsecret = \"short\"", &["iscsi.chap.secret", "12 octets"]);
+        check("[[volumes]]\nname = \"../x\"\ndirectory = \"/x\"", &["line 3", "volumes.name"]);
+        check("[[volumes]]\nname = \"bootlatch\"\ndirectory = \"/x\"", &["line 3", "volumes.name"]);
+        check("[[volumes]]\nname = \"a\"\ndirectory = \"x\"", &["line 4", "volumes.directory"]);
+        check(
+            "[[volumes]]\nname = \"a\"\ndirectory = \"/x\"\n[[volumes]]\nname = \"a\"\ndirectory = \"/y\"",
+            &["line 6", "twice"],
+        );
         check("[programs]\nbios = \"../x\"", &["line 3", "programs"]);
         check("[dhcp]\nmode = \"sever\"", &["line 3", "sever"]);
         check("[[overrides]]\nmac = \"x\"", &["line 3", "overrides.mac"]);

@@ -87,6 +87,17 @@ pub enum Event {
         image: String,
         message: String,
     },
+    /// The machine's controller says that it runs now, or no longer does.
+    Power {
+        state: String,
+    },
+    /// The machine's controller was told so, for the sake of `spec.online`.
+    Switched {
+        reset: String,
+    },
+    ControllerFailed {
+        message: String,
+    },
     /// Says that a machine is told to ask again later: its image cannot be given now.
     Waiting {
         image: String,
@@ -121,7 +132,10 @@ impl Event {
         if let Self::Image { phase, .. } = self {
             return phase == ImageStatus::BROKEN;
         }
-        matches!(self, Self::Failed { .. } | Self::OtherServer { .. } | Self::NearlyFull { .. })
+        matches!(
+            self,
+            Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. } | Self::NearlyFull { .. }
+        )
     }
 }
 

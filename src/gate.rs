@@ -274,17 +274,16 @@ impl Gate {
         Ok((host.ok_or(Why::NoSuchHost)?, config))
     }
 
-    /// Decides which config an installer gets, and makes it durable that it asked.
+    /// Makes it durable that an installer is given a file of the config that was decided on: before it is given.
     ///
     /// # Errors
-    /// Why it gets none.
-    pub async fn configure(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
-        let (_, config) = self.config(facts)?;
+    /// Why it is not to be given.
+    pub async fn configure(&self, facts: &Facts, config: &BootConfig) -> Result<(), Why> {
         let name = config.metadata.name.to_string();
         let address = facts.address.map(|address| address.to_string()).unwrap_or_default();
         let event = Event::ConfigFetched { config: name, address };
-        let host = self.advance(facts, Life::FetchConfig, Some(event)).await.map_err(|_| Why::StoreUnavailable)?;
-        Ok((host, config))
+        self.advance(facts, Life::FetchConfig, Some(event)).await.map_err(|_| Why::StoreUnavailable)?;
+        Ok(())
     }
 
     /// Makes it durable that a machine said it is done.
@@ -372,10 +371,15 @@ impl Gate {
 
     /// Counts a refusal, and puts it in the machine's timeline.
     pub fn refused(&self, facts: &Facts, protocol: Protocol, why: Why) {
+        self.refused_saying(facts, protocol, why, why.to_string());
+    }
+
+    /// Counts a refusal, and puts it in the machine's timeline in words that say more than the reason does.
+    pub fn refused_saying(&self, facts: &Facts, protocol: Protocol, why: Why, words: String) {
         self.counters.refuse(protocol, why, facts.address);
         if self.store.glance().host_by_mac(facts.mac).is_some() {
-            let (protocol, why) = (protocol.as_str().to_owned(), why.to_string());
-            self.tell(facts.mac, Event::Refused { protocol, why });
+            let protocol = protocol.as_str().to_owned();
+            self.tell(facts.mac, Event::Refused { protocol, why: words });
         }
     }
 

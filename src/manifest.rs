@@ -1,13 +1,16 @@
 //! Manifests: objects declared in files, loaded at start and on SIGHUP.
 //!
-//! A manifest speaks when it changes: what was written to the store is marked with the digest of the
+//! A manifest speaks when it changes: what was written to the store is marked with a code over the
 //! text that it came from, and a text that was written already is left alone. So a restart does not
-//! undo what the API did since, and does not install a machine again.
+//! undo what the API did since, and does not install a machine again. The code is under a key: the mark
+//! is read by whoever may read the object, and the text may have a password in it that a digest would
+//! let them guess at.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -17,8 +20,10 @@ use crate::fleet::{
 };
 use crate::store::{self, Change, Expect, Store};
 
-/// Marks an object with the digest of the manifest that it was last written from.
+/// Marks an object with the code of the manifest that it was last written from.
 const MARK: &str = "bootlatch.org/manifest";
+/// Begins the marks that are under a key; those of earlier versions were a plain digest.
+const KEYED: &str = "hmac-";
 /// Bounds one file of manifests.
 const LARGEST_FILE: u64 = 64 << 20;
 
@@ -39,6 +44,8 @@ struct Declared {
     path: PathBuf,
     line: usize,
     object: Object,
+    /// Is the mark that an earlier version gave the same text.
+    plain: String,
 }
 
 impl Declared {
@@ -75,15 +82,21 @@ struct Document<Spec> {
 ///
 /// # Errors
 /// The first manifest that is wrong, with its file and line.
-pub async fn load(directory: &Path, namespace: &Name, places: &Places, store: &Arc<Store>) -> Result<usize, Error> {
+pub async fn load(
+    directory: &Path,
+    namespace: &Name,
+    key: &[u8; 32],
+    places: &Places,
+    store: &Arc<Store>,
+) -> Result<usize, Error> {
     let mut declared = Vec::new();
     for path in files(directory)? {
-        declared.extend(read(&path, namespace)?);
+        declared.extend(read(&path, namespace, key)?);
     }
+    renew_marks(&declared, store).await;
     let mut written = 0;
-    for Declared { path, line, object } in ordered(declared)? {
+    for Declared { path, line, object, .. } in ordered(declared)? {
         let before = store.snapshot().get(&object.key()).cloned();
-        let mark = |object: &Object| object.meta().annotations.get(MARK).cloned();
         if before.as_ref().is_some_and(|before| mark(before) == mark(&object)) {
             continue;
         }
@@ -129,6 +142,29 @@ fn ordered(mut declared: Vec<Declared>) -> Result<Vec<Declared>, Error> {
     Ok(declared)
 }
 
+fn mark(object: &Object) -> Option<&String> {
+    object.meta().annotations.get(MARK)
+}
+
+/// Takes away the marks of earlier versions, and gives those whose text still stands there the one that it has now.
+async fn renew_marks(declared: &[Declared], store: &Store) {
+    let state = store.snapshot();
+    let all = Kind::ALL.into_iter().flat_map(|kind| state.list(kind, None));
+    for before in all.filter(|object| mark(object).is_some_and(|mark| !mark.starts_with(KEYED))) {
+        let same = declared.iter().find(|one| one.object.key() == before.key() && mark(before) == Some(&one.plain));
+        let mut object = before.clone();
+        let annotations = &mut object.meta_mut().annotations;
+        match same.and_then(|same| mark(&same.object)) {
+            Some(keyed) => annotations.insert(MARK.to_owned(), keyed.clone()),
+            None => annotations.remove(MARK),
+        }
+        let expect = Expect::Present(Some(before.meta().resource_version));
+        if let Err(error) = store.commit(Change::Put { object, expect }).await {
+            tracing::warn!(%error, "the mark of an earlier version stays");
+        }
+    }
+}
+
 fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let wrong = |source| Error::Read { path: directory.to_owned(), source };
     let mut paths = Vec::new();
@@ -142,7 +178,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
-fn read(path: &Path, namespace: &Name) -> Result<Vec<Declared>, Error> {
+fn read(path: &Path, namespace: &Name, key: &[u8; 32]) -> Result<Vec<Declared>, Error> {
     let wrong = |source| Error::Read { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(wrong)?.len();
     if size > LARGEST_FILE {
@@ -155,11 +191,13 @@ fn read(path: &Path, namespace: &Name) -> Result<Vec<Declared>, Error> {
     let text = std::fs::read_to_string(path).map_err(wrong)?;
     let mut declared = Vec::new();
     for (line, document) in documents(&text) {
-        let object = parse(&document, namespace).map_err(|message| {
+        let mut object = parse(&document, namespace).map_err(|message| {
             let line = line_of(&message).unwrap_or(line);
             Error::Wrong { path: path.to_owned(), line, message }
         })?;
-        declared.push(Declared { path: path.to_owned(), line, object });
+        let text = document.trim().as_bytes();
+        object.meta_mut().annotations.insert(MARK.to_owned(), format!("{KEYED}{}", spell(&code(key, text))));
+        declared.push(Declared { path: path.to_owned(), line, object, plain: spell(&Sha256::digest(text)) });
     }
     Ok(declared)
 }
@@ -196,7 +234,7 @@ fn parse(document: &str, namespace: &Name) -> Result<Object, String> {
         Some(other) => return Err(format!("apiVersion: {other:?} is not known: v1 is")),
         None => return Err("apiVersion: say v1".to_owned()),
     }
-    let mut object = match kind {
+    Ok(match kind {
         Kind::BareMetalHost => {
             let Document { mut metadata, spec, .. } = yaml::<Document<HostSpec>>(document)?;
             metadata.namespace.get_or_insert_with(|| namespace.clone());
@@ -210,11 +248,18 @@ fn parse(document: &str, namespace: &Name) -> Result<Object, String> {
             let Document { metadata, spec, .. } = yaml::<Document<BootConfigSpec>>(document)?;
             Object::BootConfig(Arc::new(BootConfig { metadata, spec, status: Default::default() }))
         }
-    };
-    let digest = Sha256::digest(document.trim().as_bytes());
-    let mark: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    object.meta_mut().annotations.insert(MARK.to_owned(), mark);
-    Ok(object)
+    })
+}
+
+fn code(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
+    let mut code = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length will do");
+    code.update(text);
+    code.finalize().into_bytes().into()
+}
+
+/// Spells the first half of a digest: it tells texts apart.
+fn spell(digest: &[u8]) -> String {
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn yaml<'a, T: Deserialize<'a>>(document: &'a str) -> Result<T, String> {
@@ -240,7 +285,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.yaml");
         std::fs::write(&path, text).unwrap();
-        read(&path, &namespace()).unwrap_err().to_string()
+        read(&path, &namespace(), &[0; 32]).unwrap_err().to_string()
     }
 
     #[test]
@@ -248,7 +293,7 @@ mod tests {
         let text = "# hosts\n---\napiVersion: v1\nkind: BootConfig\nmetadata: {name: c}\nspec:\n  format: script\n  data:\n    script: |\n      a\n      --- b\n---\napiVersion: v1\nkind: BareMetalHost\nmetadata: {name: vm}\nspec: {bootMACAddress: \"52-54-00-00-00-01\", image: \"\"}\n";
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("a.yaml"), text).unwrap();
-        let declared = read(&directory.path().join("a.yaml"), &namespace()).unwrap();
+        let declared = read(&directory.path().join("a.yaml"), &namespace(), &[0; 32]).unwrap();
         let keys: Vec<_> = declared.iter().map(|one| (one.line, one.object.key().to_string())).collect();
         assert_eq!(keys, [(3, "BootConfig c".to_owned()), (13, "BareMetalHost default/vm".to_owned())]);
     }
@@ -269,11 +314,22 @@ mod tests {
         check("a: [1\n", &["line"]);
     }
 
+    fn text(image: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: BareMetalHost\nmetadata: {{name: vm}}\nspec: {{bootMACAddress: \"52:54:00:00:00:01\", image: \"{image}\"}}\n"
+        )
+    }
+
     #[test]
     fn what_is_referred_to_comes_first_however_it_was_written() {
         let object = |text: &str| {
             let text = format!("apiVersion: v1\nkind: {text}");
-            Declared { path: "a.yaml".into(), line: 1, object: parse(&text, &namespace()).unwrap() }
+            Declared {
+                path: "a.yaml".into(),
+                line: 1,
+                object: parse(&text, &namespace()).unwrap(),
+                plain: String::new(),
+            }
         };
         let image = |name: &str, companions: &str| {
             let spec = format!("{{isoFile: a.iso, companions: [{companions}]}}");
@@ -290,14 +346,42 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_follows_the_text() {
-        let text = |image: &str| {
-            format!(
-                "apiVersion: v1\nkind: BareMetalHost\nmetadata: {{name: vm}}\nspec: {{bootMACAddress: \"52:54:00:00:00:01\", image: \"{image}\"}}\n"
-            )
+    fn the_mark_follows_the_text_and_the_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let marked = |text: &str, key: u8| {
+            let path = directory.path().join("a.yaml");
+            std::fs::write(&path, text).unwrap();
+            mark(&read(&path, &namespace(), &[key; 32]).unwrap()[0].object).unwrap().clone()
         };
-        let mark = |text: &str| parse(text, &namespace()).unwrap().meta().annotations[MARK].clone();
-        assert_eq!(mark(&text("a")), mark(&text("a")));
-        assert_ne!(mark(&text("a")), mark(&text("b")));
+        assert_eq!(marked(&text("a"), 1), marked(&text("a"), 1));
+        assert_ne!(marked(&text("a"), 1), marked(&text("b"), 1));
+        assert_ne!(marked(&text("a"), 1), marked(&text("a"), 2));
+    }
+
+    #[tokio::test]
+    async fn a_mark_of_an_earlier_version_is_known_once_more_and_then_gone() {
+        use crate::fleet::lifecycle::{DoneWhen, Policy};
+        let place = tempfile::tempdir().unwrap();
+        let limit = std::time::Duration::from_secs(60);
+        let policy = Policy { done_when: DoneWhen::BootComplete, limit, offers: 3 };
+        let (store, writer) = Store::open(place.path(), policy).unwrap();
+        let path = place.path().join("a.yaml");
+        std::fs::write(
+            &path,
+            text("localboot") + "---\n" + &text("localboot").replace("vm", "other").replace("00:01", "00:02"),
+        )
+        .unwrap();
+        let declared = read(&path, &namespace(), &[0; 32]).unwrap();
+        for (one, plain) in declared.iter().zip([declared[0].plain.as_str(), "another text's"]) {
+            let mut object = one.object.clone();
+            object.meta_mut().annotations.insert(MARK.to_owned(), plain.to_owned());
+            store.commit(Change::Put { object, expect: Expect::Any }).await.unwrap();
+        }
+        renew_marks(&declared, &store).await;
+        let now = |one: &Declared| mark(store.snapshot().get(&one.object.key()).unwrap()).cloned();
+        assert_eq!(now(&declared[0]).as_ref(), mark(&declared[0].object));
+        assert_eq!(now(&declared[1]), None);
+        drop(store);
+        writer.join().unwrap();
     }
 }

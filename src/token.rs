@@ -11,12 +11,14 @@ use sha2::Sha256;
 use crate::fleet::{Host, Mac, Name};
 
 const KEY: usize = 32;
+/// Is a key that stays in the state directory.
+pub type Key = [u8; KEY];
 /// Is how much of the authentication code goes into a token: 128 bits.
 const CODE: usize = 16;
 
 /// Makes and checks tokens, under a key that stays in the state directory.
 pub struct BootTokens {
-    key: [u8; KEY],
+    key: Key,
 }
 
 impl std::fmt::Debug for BootTokens {
@@ -25,31 +27,39 @@ impl std::fmt::Debug for BootTokens {
     }
 }
 
+/// Reads a key of the state directory, or makes one that only the owner can read.
+///
+/// # Errors
+/// What the file system says, or a key file of another length.
+pub fn key(state_dir: &Path, name: &str) -> std::io::Result<Key> {
+    let path = state_dir.join(name);
+    let mut key = [0; KEY];
+    match std::fs::File::open(&path) {
+        Ok(mut file) => file.read_exact(&mut key)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            for half in key.chunks_mut(16) {
+                half.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+            }
+            let fresh = state_dir.join(format!("{name}.new"));
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            file.write_all(&key)?;
+            file.sync_all()?;
+            std::fs::rename(&fresh, &path)?;
+            std::fs::File::open(state_dir)?.sync_all()?;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(key)
+}
+
 impl BootTokens {
     /// Reads the key, or makes one that only the owner can read.
     ///
     /// # Errors
     /// What the file system says, or a key file of another length.
     pub fn open(state_dir: &Path) -> std::io::Result<Self> {
-        let path = state_dir.join("token.key");
-        let mut key = [0; KEY];
-        match std::fs::File::open(&path) {
-            Ok(mut file) => file.read_exact(&mut key)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                for half in key.chunks_mut(16) {
-                    half.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-                }
-                let fresh = state_dir.join("token.key.new");
-                let mut file =
-                    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-                file.write_all(&key)?;
-                file.sync_all()?;
-                std::fs::rename(&fresh, &path)?;
-                std::fs::File::open(state_dir)?.sync_all()?;
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(Self { key })
+        Ok(Self { key: key(state_dir, "token.key")? })
     }
 
     /// Gives the token of a host's present install: its MAC address, and a code over it, the host's

@@ -22,6 +22,7 @@ class Firmware:
     board: tuple = ("-machine", "q35", "-vga", "std")
     code: str = ""
     variables: str = ""
+    cpu: str = "max"  # under plain emulation
 
 
 FIRMWARE = {
@@ -33,7 +34,9 @@ FIRMWARE = {
                               "-global", "driver=cfi.pflash01,property=secure,value=on"),
                        code="OVMF/OVMF_CODE_4M.secboot.fd", variables="OVMF/OVMF_VARS_4M.ms.fd"),
     "arm64": Firmware(system="aarch64", board=("-machine", "virt"),
-                      code="AAVMF/AAVMF_CODE.fd", variables="AAVMF/AAVMF_VARS.fd"),
+                      code="AAVMF/AAVMF_CODE.fd", variables="AAVMF/AAVMF_VARS.fd",
+                      # The architected signatures of pointers cost most of the emulator's time.
+                      cpu="max,pauth-impdef=on"),
 }
 
 
@@ -75,7 +78,7 @@ class Machine:
 
     def _command(self, control, network, cdrom, hold):
         command = [tool(f"qemu-system-{self.kind.system}"), "-name", self.name, "-S", *self.kind.board,
-                   "-accel", self.accelerator, "-cpu", "max" if self.accelerator == "tcg" else "host",
+                   "-accel", self.accelerator, "-cpu", self.kind.cpu if self.accelerator == "tcg" else "host",
                    "-smp", "1", "-m", "768", "-nodefaults", "-display", "none",
                    "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
                    "-qmp", f"unix:{control},server=on,wait=off",

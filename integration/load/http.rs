@@ -1,25 +1,38 @@
-//! Is a load of HTTP clients in one thread, to be pinned to a core of its own: it checks the status, the lengths and
-//! each byte of each answer, and prints one line of JSON.
+//! Is a load of HTTP clients in one thread, to be pinned to a core of its own: it checks the status, the head and the
+//! length of each answer, compares bytes with a copy's, and prints one line of JSON.
 //!
 //! `http-load --server 10.0.0.1:80 --path /f --copy f --connections 1 --seconds 3` fetches a file again and again on
 //! each connection; `--range 2048` fetches that many bytes from a random place that is a multiple of it.
 //! `--from ADDRESS` connects from that one. `--machines N` asks for scripts: `{mac}` in the path is that of one of N machines in turn, and `--holds TEXT`, where
 //! `{mac}` means the same, must be in each answer.
+//!
+//! Each byte is compared, unless `--compare N` says one in N: then of each answer what comes with its head (4 KiB with
+//! it), and of what follows a part of 64 KiB in N. The kernel counts the others and lets them go, without a copy: a
+//! client that looks at every byte is slower than the servers, and would be what is measured. Nor does it ever sleep: to
+//! wake it would cost the server more than a small answer does, which clients on machines of their own do not.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::{Domain, Socket, Type};
 
+mod arguments;
+
+use arguments::Arguments;
+
+/// Is how long nothing may come.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Is what one read takes at most.
 const BUFFER: usize = 1 << 20;
-/// Bounds an answer's head.
-const HEAD: usize = 8192;
+/// Is what is read of an answer before its head is known: any head, and a short answer with it.
+const FIRST: usize = 4096;
+/// Is how many bytes in a row are compared where not all are.
+const PART: usize = 64 << 10;
 
 struct Load {
     path: String,
@@ -27,6 +40,8 @@ struct Load {
     range: Option<u64>,
     machines: u32,
     holds: String,
+    /// Is how many parts there are to each one that is compared.
+    compare: usize,
 }
 
 struct Client {
@@ -35,6 +50,7 @@ struct Client {
     asked_at: Instant,
     /// Is the place in the copy of the next byte, and how many are to come; none before the head is read.
     body: Option<(usize, usize)>,
+    length: u64,
     wanted: (usize, usize),
     machine: u32,
     script: Vec<u8>,
@@ -47,26 +63,28 @@ struct Tally {
     times: Vec<u32>,
     next: u32,
     seed: u64,
+    /// Is how many bytes go by uncompared before the next part, and how many of that one are to come.
+    passing: usize,
+    comparing: usize,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let given = arguments()?;
-    let text = |name: &str| given.get(name).cloned().ok_or(format!("{name} is missing"));
-    let number = |name: &str, or: u64| given.get(name).map_or(Ok(or), |value| value.parse());
-    let server: SocketAddr = text("--server")?.parse()?;
+    let given = Arguments::read(&[])?;
+    let server: SocketAddr = given.text("--server")?.parse()?;
     let load = Load {
-        path: text("--path")?,
-        copy: given.get("--copy").map_or(Ok(Vec::new()), std::fs::read)?,
-        range: given.get("--range").map(|range| range.parse()).transpose()?,
-        machines: u32::try_from(number("--machines", 0)?)?,
-        holds: given.get("--holds").cloned().unwrap_or_default(),
+        path: given.text("--path")?.to_owned(),
+        copy: given.perhaps("--copy").map_or(Ok(Vec::new()), std::fs::read)?,
+        range: given.perhaps("--range").map(str::parse).transpose()?,
+        machines: given.number("--machines", 0)?,
+        holds: given.perhaps("--holds").unwrap_or_default().to_owned(),
+        compare: given.number("--compare", 1)?,
     };
-    let lasts = Duration::from_secs_f64(text("--seconds")?.parse()?);
+    let lasts = Duration::from_secs_f64(given.text("--seconds")?.parse()?);
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    let mut tally = Tally { seed: 88_172_645_463_325_252, ..Tally::default() };
+    let mut tally = Tally { seed: 88_172_645_463_325_252, comparing: PART, ..Tally::default() };
     let mut clients = Vec::new();
-    for place in 0..number("--connections", 1)? {
-        clients.push(Client::connect(server, given.get("--from"), &epoll, place)?);
+    for place in 0..given.number("--connections", 1)? {
+        clients.push(Client::connect(server, given.perhaps("--from"), &epoll, place)?);
     }
     let began = Instant::now();
     for client in &mut clients {
@@ -81,11 +99,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn run(load: &Load, epoll: &Epoll, clients: &mut [Client], tally: &mut Tally, until: Instant) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     let mut events = vec![EpollEvent::empty(); 256];
-    let mut open = clients.len();
+    let (mut open, mut heard) = (clients.len(), Instant::now());
     while open > 0 {
-        let ready = epoll.wait(&mut events, EpollTimeout::from(5000u16))?;
-        if ready == 0 {
-            return Err(io::Error::other("no answer for five seconds"));
+        let ready = epoll.wait(&mut events, EpollTimeout::ZERO)?;
+        match ready {
+            0 if heard.elapsed() > PATIENCE => return Err(io::Error::other("no answer for five seconds")),
+            0 => continue,
+            _ => heard = Instant::now(),
         }
         for event in events.iter().take(ready) {
             let client = &mut clients[event.data() as usize];
@@ -101,7 +121,7 @@ fn run(load: &Load, epoll: &Epoll, clients: &mut [Client], tally: &mut Tally, un
 }
 
 impl Client {
-    fn connect(server: SocketAddr, from: Option<&String>, epoll: &Epoll, place: u64) -> io::Result<Self> {
+    fn connect(server: SocketAddr, from: Option<&str>, epoll: &Epoll, place: u64) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
         if let Some(from) = from {
             let from: IpAddr = from.parse().map_err(io::Error::other)?;
@@ -113,7 +133,7 @@ impl Client {
         stream.set_nonblocking(true)?;
         epoll.add(stream.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, place))?;
         let (head, script, asked_at) = (Vec::new(), Vec::new(), Instant::now());
-        Ok(Self { stream, head, asked_at, body: None, wanted: (0, 0), machine: 0, script })
+        Ok(Self { stream, head, asked_at, body: None, length: 0, wanted: (0, 0), machine: 0, script })
     }
 
     fn ask(&mut self, load: &Load, tally: &mut Tally) -> io::Result<()> {
@@ -145,41 +165,87 @@ impl Client {
 
     /// Takes what has arrived, and says whether an answer is whole and right.
     fn receive(&mut self, load: &Load, buffer: &mut [u8], tally: &mut Tally) -> io::Result<bool> {
-        let count = match self.stream.read(buffer) {
-            Ok(0) => return Err(io::Error::other("the server closed the connection")),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            other => other?,
+        let left = match self.body {
+            Some((_, left)) => left,
+            None => {
+                let Some(count) = self.arrived((&self.stream).read(&mut buffer[..FIRST]))? else { return Ok(false) };
+                let known = self.head.len();
+                self.head.extend_from_slice(&buffer[..count]);
+                let Some(end) = self.head.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(false) };
+                self.read_head(load, end)?;
+                self.head.truncate(end);
+                self.compare(load, &buffer[end + 4 - known..count])?;
+                match self.body {
+                    Some((_, left)) if left > 0 && count == FIRST => left,
+                    _ => return self.ended(load, tally),
+                }
+            }
         };
-        let mut bytes = &buffer[..count];
-        if self.body.is_none() {
-            let known = self.head.len();
-            self.head.extend_from_slice(&bytes[..bytes.len().min(HEAD)]);
-            let Some(end) = self.head.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(false) };
-            self.read_head(load, end)?;
-            bytes = &bytes[end + 4 - known..];
+        if load.machines == 0 && tally.passing > 0 {
+            let length = left.min(tally.passing).min(buffer.len());
+            // MSG_TRUNC on a TCP socket: tcp(7). The buffer is not written to.
+            let passed = recv(self.stream.as_raw_fd(), &mut buffer[..length], MsgFlags::MSG_TRUNC);
+            let Some(count) = self.arrived(passed.map_err(io::Error::from))? else { return Ok(false) };
+            tally.passing -= count;
+            self.advance(count)?;
+        } else {
+            let length = left.min(tally.comparing).min(buffer.len());
+            let Some(count) = self.arrived((&self.stream).read(&mut buffer[..length]))? else { return Ok(false) };
+            self.compare(load, &buffer[..count])?;
+            tally.comparing -= count;
+            if tally.comparing == 0 {
+                (tally.passing, tally.comparing) = ((load.compare - 1) * PART, PART);
+            }
         }
-        let Some((at, left)) = &mut self.body else { return Ok(false) };
-        let wrong = |what: &str| Err(io::Error::other(format!("{what}: {}", String::from_utf8_lossy(&self.head))));
-        if bytes.len() > *left {
-            return wrong("more bytes than announced");
+        self.ended(load, tally)
+    }
+
+    /// Gives how many bytes came; none where they have not yet.
+    fn arrived(&self, read: io::Result<usize>) -> io::Result<Option<usize>> {
+        match read {
+            Ok(0) => Err(self.wrong("the server closed the connection")),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            other => other.map(Some),
         }
+    }
+
+    fn wrong(&self, what: &str) -> io::Error {
+        io::Error::other(format!("{what}: {}", String::from_utf8_lossy(&self.head)))
+    }
+
+    fn advance(&mut self, count: usize) -> io::Result<()> {
+        let (at, left) = self.body.unwrap_or_default();
+        let left = left.checked_sub(count).ok_or_else(|| self.wrong("more bytes than announced"))?;
+        self.body = Some((at + count, left));
+        Ok(())
+    }
+
+    /// Takes bytes of a body that are the copy's, or of a script, which is looked at when it is whole.
+    fn compare(&mut self, load: &Load, bytes: &[u8]) -> io::Result<()> {
+        let (at, _) = self.body.unwrap_or_default();
+        self.advance(bytes.len())?;
         match load.machines {
-            0 if load.copy.get(*at..*at + bytes.len()) != Some(bytes) => return wrong("other bytes than the copy's"),
-            0 => {}
-            _ => self.script.extend_from_slice(bytes),
+            0 if load.copy.get(at..at + bytes.len()) != Some(bytes) => Err(self.wrong("other bytes than the copy's")),
+            0 => Ok(()),
+            _ => {
+                self.script.extend_from_slice(bytes);
+                Ok(())
+            }
         }
-        (*at, *left) = (*at + bytes.len(), *left - bytes.len());
-        tally.octets += bytes.len() as u64;
-        if *left > 0 {
-            return Ok(false);
-        }
+    }
+
+    /// Says whether nothing more of the answer is to come.
+    fn ended(&mut self, load: &Load, tally: &mut Tally) -> io::Result<bool> {
+        let Some((_, 0)) = self.body else { return Ok(false) };
         if load.machines > 0 {
             let holds = load.holds.replace("{mac}", &mac(self.machine));
-            if !self.script.starts_with(b"#!ipxe\n") || !String::from_utf8_lossy(&self.script).contains(&holds) {
-                return wrong(&format!("no {holds} in {}", String::from_utf8_lossy(&self.script)));
+            let text = String::from_utf8_lossy(&self.script);
+            if !text.starts_with("#!ipxe\n") || !text.contains(&holds) {
+                return Err(self.wrong(&format!("no {holds} in {text}")));
             }
         }
         tally.answers += 1;
+        tally.octets += self.length;
         tally.times.push(self.asked_at.elapsed().as_micros() as u32);
         Ok(true)
     }
@@ -198,7 +264,7 @@ impl Client {
             None => head.starts_with("HTTP/1.1 200 "),
         };
         match announced.filter(|announced| good && (load.machines > 0 || *announced == length)) {
-            Some(announced) => self.body = Some((start, announced)),
+            Some(announced) => (self.body, self.length) = (Some((start, announced)), announced as u64),
             None => return Err(io::Error::other(format!("not what was asked for ({range}): {head}"))),
         }
         Ok(())
@@ -208,16 +274,6 @@ impl Client {
 fn mac(machine: u32) -> String {
     let [a, b, c, d] = machine.to_be_bytes();
     format!("52-54-{a:02x}-{b:02x}-{c:02x}-{d:02x}")
-}
-
-fn arguments() -> Result<BTreeMap<String, String>, Box<dyn Error>> {
-    let mut given = BTreeMap::new();
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or(format!("{word} wants a value"))?;
-        given.insert(word, value);
-    }
-    Ok(given)
 }
 
 fn print(mut tally: Tally, took: Duration) {

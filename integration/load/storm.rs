@@ -6,7 +6,6 @@
 //! `{mac}` in the path and the text is the machine's own. Machine N has the address 10.192.0.0 + 16 + N, which must be
 //! local here and reached through `--own` there.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
@@ -16,6 +15,10 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
+
+mod arguments;
+
+use arguments::Arguments;
 
 /// Is how long a machine waits before it repeats itself, and how often it does.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -64,18 +67,17 @@ struct Tally {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let given = arguments()?;
-    let text = |name: &str| given.get(name).cloned().ok_or(format!("{name} is missing"));
+    let given = Arguments::read(&[])?;
     let hall = Hall {
-        card: text("--card")?,
-        server: text("--server")?.parse()?,
-        own: text("--own")?.parse()?,
-        program: std::fs::read(text("--program")?)?,
-        script: text("--script")?,
-        holds: text("--holds")?,
+        card: given.text("--card")?.to_owned(),
+        server: given.text("--server")?.parse()?,
+        own: given.text("--own")?.parse()?,
+        program: std::fs::read(given.text("--program")?)?,
+        script: given.text("--script")?.to_owned(),
+        holds: given.text("--holds")?.to_owned(),
     };
     let wire = Wire::open(&hall)?;
-    let count: u32 = text("--machines")?.parse()?;
+    let count: u32 = given.number("--machines", 500)?;
     let began = Instant::now();
     let machine = |number| Machine { number, stage: Stage::Offer, file: String::new(), at: began, tries: 0 };
     let mut machines: Vec<_> = (0..count).map(machine).collect();
@@ -374,14 +376,4 @@ fn option(bytes: &[u8], wanted: u8) -> Option<&[u8]> {
             _ => return None,
         }
     }
-}
-
-fn arguments() -> Result<BTreeMap<String, String>, Box<dyn Error>> {
-    let mut given = BTreeMap::new();
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or(format!("{word} wants a value"))?;
-        given.insert(word, value);
-    }
-    Ok(given)
 }

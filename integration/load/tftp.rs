@@ -5,7 +5,6 @@
 //! keeps every client fetching for three seconds; `--once` lets each fetch one file and start at the same moment.
 //! `--names N` appends 0..N to the name, a file for each client; the copies are `/path/f0`...
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -14,6 +13,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
+
+mod arguments;
+
+use arguments::Arguments;
 
 /// How long a client waits before it repeats itself, and how often it does.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -58,7 +61,7 @@ struct Tally {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (load, clients) = arguments()?;
+    let (load, clients) = asked_for()?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let mut tally = Tally::default();
     let began = Instant::now();
@@ -251,28 +254,25 @@ impl Client {
     }
 }
 
-fn arguments() -> Result<(Load, usize), Box<dyn Error>> {
-    let mut given: BTreeMap<String, String> = BTreeMap::new();
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let value = if word == "--once" { "0".into() } else { words.next().ok_or("a value is missing")? };
-        given.insert(if word == "--once" { "--seconds".into() } else { word }, value);
-    }
-    let text = |name: &str| given.get(name).cloned().ok_or(format!("{name} is missing"));
-    let number = |name: &str, or: usize| given.get(name).map_or(Ok(or), |value| value.parse());
+fn asked_for() -> Result<(Load, usize), Box<dyn Error>> {
+    let given = Arguments::read(&["--once"])?;
+    let number = |name, or: usize| given.number(name, or);
     let names = number("--names", 1)?;
-    let path = text("--copy")?;
+    let path = given.text("--copy")?;
     let copies = match names {
         1 => vec![std::fs::read(path)?],
         _ => (0..names).map(|number| std::fs::read(format!("{path}{number}"))).collect::<io::Result<_>>()?,
     };
     let load = Load {
-        server: text("--server")?.parse()?,
-        name: text("--name")?,
+        server: given.text("--server")?.parse()?,
+        name: given.text("--name")?.to_owned(),
         names,
         block_size: number("--block-size", 512)?,
         window: number("--window", 1)? as u64,
-        lasts: Duration::from_secs_f64(text("--seconds")?.parse()?),
+        lasts: match given.perhaps("--once") {
+            Some(_) => Duration::ZERO,
+            None => Duration::from_secs_f64(given.text("--seconds")?.parse()?),
+        },
         copies,
     };
     Ok((load, number("--clients", 1)?))

@@ -67,6 +67,27 @@ def write(path, data):
     return path
 
 
+TRIXIE = CACHE.with_name("iso-material-trixie-arm64")
+TRIXIE_PACKAGES = ("debian-installer-13-netboot-arm64", "grub-efi-arm64-signed:arm64")
+
+
+def fetch_trixie():
+    """Unpacks Debian 13's installer for arm64, and its signed GRUB for CDs, from the suite's own package lists."""
+    if not TRIXIE.exists():
+        TRIXIE.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".iso-material-", dir=TRIXIE.parent))
+        try:
+            run("bash", "-ec", '. "$0"; suite_open "$PWD/apt" trixie arm64; suite_fetch "$PWD/apt" "$@"',
+                ROOT / "firmware/debian-suite.sh", *TRIXIE_PACKAGES, cwd=work)
+            for package in sorted(work.glob("*.deb")):
+                run("dpkg-deb", "-x", package, work / "root")
+            shutil.rmtree(work / "root/usr/lib/debian-installer/images/13/arm64/gtk")
+            (work / "root").rename(TRIXIE)
+        finally:
+            shutil.rmtree(work)
+    return TRIXIE
+
+
 # What is built.
 
 GRUB_MENU = """set timeout=-1
@@ -149,6 +170,29 @@ def debian_iso(here, name="debian.iso", extra=()):
         "-isohybrid-mbr", "/usr/lib/ISOLINUX/isohdpfx.bin", "-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat",
         "-boot-load-size", "4", "-boot-info-table", "-no-emul-boot", "-eltorito-alt-boot", "-e", "boot/grub/efi.img",
         "-no-emul-boot", "-isohybrid-gpt-basdat", *extra, tree)
+    return iso
+
+
+def trixie_arm64_iso(here):
+    """Packs Debian 13's installer for arm64 as debian-cd does: UEFI alone, by the GRUB that Debian signed for CDs."""
+    material = fetch_trixie()
+    netboot = material / "usr/lib/debian-installer/images/13/arm64/text/debian-installer/arm64"
+    tree = here / "trixie"
+    write(tree / ".disk/info", 'Debian GNU/Linux 13.0.0 "Trixie" - Unofficial arm64 NETINST with firmware 20250803-10:22\n')
+    (tree / "install.a64").mkdir()
+    shutil.copy(netboot / "linux", tree / "install.a64/vmlinuz")
+    shutil.copy(netboot / "initrd.gz", tree / "install.a64/initrd.gz")
+    shutil.copytree(netboot / "grub", tree / "boot/grub")
+    menu = (tree / "boot/grub/grub.cfg").read_text()
+    menu = menu.replace("/debian-installer/arm64/linux", "/install.a64/vmlinuz").replace("/debian-installer/arm64/", "/install.a64/")
+    write(tree / "boot/grub/grub.cfg", menu)
+    loader = (material / "usr/lib/grub/arm64-efi-signed/gcdaa64.efi.signed").read_bytes()
+    efi_image(tree / "boot/grub/efi.img", 8192, "12", {"EFI/BOOT/BOOTAA64.EFI": loader})
+    (tree / "boot/grub/efi-file").unlink()
+    iso = here / "trixie.iso"
+    run("xorriso", "-as", "mkisofs", "-r", "-J", "-joliet-long", "-V", "Debian 13.0.0 arm64 n", "-o", iso,
+        "-e", "boot/grub/efi.img", "-no-emul-boot", "-append_partition", "2", "0xef", tree / "boot/grub/efi.img",
+        "-partition_cyl_align", "all", tree)
     return iso
 
 

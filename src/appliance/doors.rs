@@ -169,7 +169,9 @@ fn objects(config: &Config, address: Ipv4Addr) -> anyhow::Result<Option<http::So
     };
     let (client_ca, viewer_ca) = (tls.client_ca.clone(), tls.viewer_ca.clone());
     let certificate = http::Certificate { client_ca, viewer_ca, ..certificate };
-    Ok(Some(http::Socket::Tls(listener, http::Tls::new(&certificate)?)))
+    let tls = http::Tls::new(&certificate)?;
+    tracing::info!(address = %place, fingerprint = tls.fingerprint(), "the API's certificate");
+    Ok(Some(http::Socket::Tls(listener, tls)))
 }
 
 fn listen_locally(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {

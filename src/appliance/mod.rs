@@ -9,7 +9,7 @@ mod room;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use sd_notify::NotifyState;
@@ -21,14 +21,14 @@ use crate::admit::Places;
 use crate::boot::Site;
 use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
 use crate::event::Counters;
-use crate::fleet::lifecycle::{Change as Life, is_overdue};
+use crate::fleet::lifecycle::{Change as Life, Vigil};
 use crate::gate::{Booting, Gate, News};
 use crate::http;
 use crate::media::Media;
 use crate::neighbours::Neighbours;
 use crate::store::{self, Change, Seal, Sighting, Store};
-use crate::token::BootTokens;
-use crate::{dhcp, manifest, ndp, privileges};
+use crate::token::{self, BootTokens};
+use crate::{bmc, dhcp, manifest, ndp, privileges};
 
 use doors::Doors;
 
@@ -122,6 +122,7 @@ impl Appliance {
             overrides: config.overrides.clone(),
             namespace: config.namespace.clone(),
             address: doors.address.into(),
+            ours: doors.tftp.iter().map(|door| door.reached_at.into()).collect(),
             http: (doors.address, config.http_port).into(),
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
@@ -146,8 +147,9 @@ impl Appliance {
         let mut hang_up = signal(SignalKind::hangup())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Self { config, doors, gate, places, programs, tokens } = self;
+        let key = token::key(&config.state_dir, "manifest.key").context("state_dir: manifest.key")?;
         if let Some(directory) = &config.manifests {
-            let written = manifest::load(directory, &config.namespace, &places, &gate.store).await?;
+            let written = manifest::load(directory, &config.namespace, &key, &places, &gate.store).await?;
             tracing::info!(directory = %directory.display(), written, "manifests");
         }
         let (stop, stopped) = watch::channel(false);
@@ -161,9 +163,8 @@ impl Appliance {
         for listener in doors.iscsi {
             services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
         }
-        let access =
-            http::Access { tokens, trust_loopback: config.api.trust_loopback, proxies: config.api.proxies.clone() };
-        let folders = http::Folders { firmware: config.firmware_dir.clone(), files: config.files_dir.clone() };
+        let access = access(&config, tokens);
+        let folders = folders(&config);
         let shared = http::Shared::new(gate.clone(), places.clone(), folders, access);
         let door = |socket, serves| http::Door { socket, serves };
         let machines = match doors.objects {
@@ -188,6 +189,7 @@ impl Appliance {
             let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
             services.spawn(async move { export.await.context("the leases file") });
         }
+        services.spawn(ask_controllers(gate.clone(), stopped.clone()));
         services.spawn(isos::watch(gate.clone(), places.clone(), stopped.clone()));
         services.spawn(room::watch(gate.clone(), places.isos.clone(), stopped.clone()));
         services.spawn(mark_overdue(gate.clone(), stopped));
@@ -197,7 +199,7 @@ impl Appliance {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
-                _ = hang_up.recv() => reload(&config, &places, &gate).await,
+                _ = hang_up.recv() => reload(&config, &key, &places, &gate).await,
                 Some(ended) = services.join_next() => break service_ended(ended),
             }
         };
@@ -214,40 +216,58 @@ impl Appliance {
     }
 }
 
+fn folders(config: &Config) -> http::Folders {
+    let volume =
+        |(name, directory): &(String, PathBuf)| http::Volume { name: name.clone(), directory: directory.clone() };
+    http::Folders {
+        firmware: config.firmware_dir.clone(),
+        files: config.files_dir.clone(),
+        volumes: Arc::new(http::Volumes::new(config.volumes.iter().map(volume).collect())),
+    }
+}
+
 fn service_ended(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
     ended.context("a service died")??;
     Err(anyhow!("a service ended by itself"))
 }
 
-async fn reload(config: &Config, places: &Places, gate: &Gate) {
+async fn reload(config: &Config, key: &token::Key, places: &Places, gate: &Gate) {
     let Some(directory) = &config.manifests else {
         return tracing::info!("SIGHUP: there are no manifests to load");
     };
-    match manifest::load(directory, &config.namespace, places, &gate.store).await {
+    match manifest::load(directory, &config.namespace, key, places, &gate.store).await {
         Ok(written) => tracing::info!(directory = %directory.display(), written, "manifests"),
         Err(error) => tracing::warn!(%error, "the manifests were not loaded"),
     }
 }
 
+fn access(config: &Config, tokens: http::Tokens) -> http::Access {
+    let config::Api { trust_loopback, trust_socket, proxies, .. } = &config.api;
+    http::Access { tokens, trust_loopback: *trust_loopback, trust_socket: *trust_socket, proxies: proxies.clone() }
+}
+
+async fn ask_controllers(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
+    bmc::serve::serve(gate.store.clone(), stopped).await;
+    Ok(())
+}
+
 /// Fails the installs whose time is up.
 async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(OVERDUE_EVERY);
+    let mut vigil = Vigil::default();
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
-        let now = store::now();
+        let now = (store::now(), Instant::now());
         let state = gate.store.snapshot();
-        for host in state.under_way().filter(|host| is_overdue(host, now, &gate.site.install)) {
-            let change = Change::Advance {
-                mac: host.spec.boot_mac_address,
-                change: Life::TimeUp,
-                sighting: Sighting::default(),
-                event: None,
-            };
+        let overdue = vigil.overdue(state.under_way().map(Arc::as_ref), now, &gate.site.install);
+        for (mac, since) in overdue {
+            let (change, sighting) = (Life::TimeUp { since }, Sighting::default());
+            let change = Change::Advance { mac, change, sighting, event: None };
             if let Err(error) = gate.store.commit(change).await {
-                tracing::error!(%error, host = %host.metadata.name, "an install that ran out of time could not be marked");
+                tracing::error!(%error, %mac, "an install that ran out of time could not be marked");
             }
         }
     }

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use crate::fleet::{Bmc, BmcAddress, Speaks};
+use crate::fleet::{Bmc, BmcAddress, Power, Speaks};
 
-use super::{Next, Power, Reset, Trouble, ipmi, redfish};
+use super::{Next, Reset, Trouble, ipmi, redfish};
 
 /// Is how long a controller may take for all of what is asked: they are slow, and clients wait.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,8 +1,11 @@
-//! Management controllers: what is asked of them. `client` asks, in Redfish or IPMI as the host's `spec.bmc` says.
+//! Management controllers: what is asked of them. `client` asks, in Redfish or IPMI as the host's `spec.bmc` says;
+//! `serve` asks all of them for their machines' power, and switches machines as `rounds` decides.
 
 pub mod client;
 mod ipmi;
 mod redfish;
+mod rounds;
+pub mod serve;
 
 /// Is what can be done to a machine's power, in Redfish's words (DSP2046, ResetType).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +51,6 @@ impl Reset {
     }
 }
 
-/// Says whether a machine runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Power {
-    On,
-    Off,
-}
-
 /// Says what a machine's firmware is to boot, in spite of its own order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -75,4 +71,16 @@ pub enum Trouble {
     Refused { at: String, message: String },
     #[error("the controller at {at} does not know {what}")]
     Lacks { at: String, what: &'static str },
+}
+
+impl Trouble {
+    /// Gives the reason in one word, for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Address(_) => "BadAddress",
+            Self::Unreachable { .. } => "Unreachable",
+            Self::Refused { .. } => "Refused",
+            Self::Lacks { .. } => "NotSupported",
+        }
+    }
 }

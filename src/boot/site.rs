@@ -19,6 +19,8 @@ pub struct Site {
     pub namespace: Name,
     /// Is the address that machines reach us at.
     pub address: IpAddr,
+    /// Holds that address, and those that the machines of our other networks reach us at.
+    pub ours: Vec<IpAddr>,
     pub http: SocketAddr,
     pub iscsi: SocketAddr,
     /// Is the beginning of every target's name, as in `iqn.2026-11.org.bootlatch`.
@@ -141,6 +143,7 @@ pub mod tests {
             overrides: Vec::new(),
             namespace: "default".parse().unwrap(),
             address,
+            ours: vec![address],
             http: SocketAddr::new(address, 80),
             iscsi: SocketAddr::new(address, 3260),
             iqn: "iqn.2026-11.org.bootlatch".into(),

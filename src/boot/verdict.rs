@@ -80,6 +80,8 @@ reasons! {
         OtherImage => "the image is not the one assigned to the machine",
         ImageBroken => "the image cannot be served now: its status says why",
         NoConfig => "no config is assigned",
+        NoSuchFile => "there is no such file",
+        OtherConfig => "the config is not the one assigned to the machine",
         NoSuchHost => "no host is known by this address",
         RuleUnfit => "the site's rule for machines never seen before cannot be applied",
         AddressContradicted => "the address belongs to another machine",

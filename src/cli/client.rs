@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,11 +9,15 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::http::request::Builder;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::tls::Trusts;
 
 /// Is how long a server may take to be reached.
 const REACH: Duration = Duration::from_secs(10);
@@ -20,7 +25,7 @@ const REACH: Duration = Duration::from_secs(10);
 /// Says which server a command is for.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Reach {
-    /// The server: unix:/PATH/api.sock or http://ADDRESS:PORT
+    /// The server: unix:/PATH/api.sock, https://ADDRESS:PORT or http://ADDRESS:PORT
     #[arg(
         long,
         global = true,
@@ -29,15 +34,19 @@ pub struct Reach {
         value_name = "URL"
     )]
     server: String,
-    /// A file with the bearer token, for servers over http
+    /// A file with the bearer token, for servers over https and http
     #[arg(long, global = true, env = "BOOTLATCH_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    trusts: Trusts,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("no server answers at {server}: {cause}. Is `bootlatch serve` running there? Say another with --server")]
     Unreachable { server: String, cause: String },
+    #[error("{server} is not known to be the server: {cause}")]
+    Untrusted { server: String, cause: String },
     #[error("{message}")]
     Refused { code: u16, message: String },
     #[error("the server's answer broke off: {cause}")]
@@ -62,19 +71,30 @@ impl Client {
     pub async fn connect(reach: &Reach) -> anyhow::Result<Self> {
         let token = reach.token_file.as_deref().map(read_token).transpose()?;
         let unreachable = |cause: String| Error::Unreachable { server: reach.server.clone(), cause };
-        let (sender, host) = match (reach.server.strip_prefix("unix:"), reach.server.strip_prefix("http://")) {
-            (Some(path), _) => {
-                let stream = within(UnixStream::connect(path)).await.map_err(unreachable)?;
-                (shake(stream).await.map_err(unreachable)?, "localhost".to_owned())
+        if let Some(path) = reach.server.strip_prefix("unix:") {
+            let stream = within(UnixStream::connect(path)).await.map_err(unreachable)?;
+            let sender = shake(stream).await.map_err(unreachable)?;
+            return Ok(Self { sender, host: "localhost".to_owned(), token });
+        }
+        let Some((is_secure, host, port)) = place(&reach.server) else {
+            anyhow::bail!("--server {}: say unix:/PATH, http://ADDRESS:PORT or https://ADDRESS:PORT", reach.server)
+        };
+        // A word too much here is a mistake that would send the token in the clear.
+        if let (false, Some(given)) = (is_secure, reach.trusts.given()) {
+            anyhow::bail!("{given} is for https: --server {} has no TLS", reach.server);
+        }
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let config = is_secure.then(|| reach.trusts.config()).transpose()?;
+        let stream = within(TcpStream::connect((bare.as_str(), port))).await.map_err(unreachable)?;
+        let host = format!("{host}:{port}");
+        let sender = match config {
+            None => shake(stream).await.map_err(unreachable)?,
+            Some(config) => {
+                let name = ServerName::try_from(bare)?;
+                let untrusted = |cause: String| Error::Untrusted { server: reach.server.clone(), cause };
+                let secured = within(TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
+                shake(secured.map_err(untrusted)?).await.map_err(unreachable)?
             }
-            (None, Some(rest)) => {
-                let host = rest.trim_end_matches('/').to_owned();
-                let port =
-                    if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) { "" } else { ":80" };
-                let stream = within(TcpStream::connect(format!("{host}{port}"))).await.map_err(unreachable)?;
-                (shake(stream).await.map_err(unreachable)?, host)
-            }
-            (None, None) => anyhow::bail!("--server {}: say unix:/PATH or http://ADDRESS:PORT", reach.server),
         };
         Ok(Self { sender, host, token })
     }
@@ -128,13 +148,13 @@ impl Client {
         read(self.send(request, wish.to_string()).await?).await
     }
 
-    /// Finds an object's version; none where there is no such object.
+    /// Finds an object; none where there is no such object.
     ///
     /// # Errors
     /// As `ask`.
-    pub async fn version(&mut self, path: &str) -> anyhow::Result<Option<String>> {
+    pub async fn find(&mut self, path: &str) -> anyhow::Result<Option<Value>> {
         match self.ask(Method::GET, path, None).await {
-            Ok(object) => Ok(object["metadata"]["resourceVersion"].as_str().map(str::to_owned)),
+            Ok(object) => Ok(Some(object)),
             Err(error) => match error.downcast_ref() {
                 Some(Error::Refused { code: 404, .. }) => Ok(None),
                 _ => Err(error),
@@ -209,6 +229,19 @@ async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     Err(Error::Refused { code: code.as_u16(), message }.into())
 }
 
+/// Reads a server's URL: whether it is spoken to over TLS, its host (IPv6 in brackets) and its port.
+fn place(server: &str) -> Option<(bool, String, u16)> {
+    let url: Uri = server.parse().ok()?;
+    let (is_secure, usual) = match url.scheme_str()? {
+        "http" => (false, 80),
+        "https" => (true, 443),
+        _ => return None,
+    };
+    let plain = url.path_and_query().is_none_or(|path| path.as_str() == "/");
+    let nobody = !url.authority()?.as_str().contains('@');
+    (plain && nobody).then_some((is_secure, url.host()?.to_owned(), url.port_u16().unwrap_or(usual)))
+}
+
 fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     Ok(text.trim().to_owned())
@@ -228,4 +261,26 @@ async fn shake(
     // The connection runs beside; what goes wrong with it is told by the request.
     tokio::spawn(connection);
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_named_by_its_url() {
+        let rows = [
+            ("http://10.0.0.1", Some((false, "10.0.0.1", 80))),
+            ("https://boot.example:6443/", Some((true, "boot.example", 6443))),
+            ("https://[fd00::1]", Some((true, "[fd00::1]", 443))),
+            ("https://a:TOKEN@b", None),
+            ("https://b/api", None),
+            ("ftp://b", None),
+            ("b:80", None),
+        ];
+        for (text, expected) in rows {
+            let expected = expected.map(|(secure, host, port)| (secure, host.to_owned(), port));
+            assert_eq!(place(text), expected, "{text}");
+        }
+    }
 }

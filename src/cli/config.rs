@@ -1,9 +1,9 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Subcommand;
 use hyper::Method;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::fleet::Format;
 
@@ -31,6 +31,17 @@ pub enum Verb {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Generate configs from a few words, and say where they are
+    Generate {
+        what: What,
+        /// What they are made of, YAML or JSON, as POST /api/v1/configs/WHAT/generate takes it; - for standard input
+        file: PathBuf,
+        /// Only say what would come of it
+        #[arg(long)]
+        dry_run: bool,
+        #[arg(short, long, value_enum, default_value = "yaml")]
+        output: Output,
+    },
     /// List the boot configs
     List {
         #[arg(short, long, value_enum, default_value_t)]
@@ -46,9 +57,20 @@ pub enum Verb {
     Remove { name: String },
 }
 
+/// Names what is generated.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum What {
+    /// Ignition for the roles of a cluster
+    Ignition,
+    /// cloud-init's files for one machine
+    Cloudinit,
+}
+
 const PATH: &str = "/api/v1/bootconfigs";
 const COLUMNS: &[Column] =
     &[("NAME", "/metadata/name"), ("FORMAT", "/spec/format"), ("CREATED", "/metadata/creationTimestamp")];
+
+const WHERE: &[Column] = &[("URL", "/servingUrl"), ("CONFIGS", "/configs")];
 
 /// Runs a command on boot configs.
 pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
@@ -69,6 +91,15 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
             };
             show(output, &config, COLUMNS)
         }
+        Verb::Generate { what, file, dry_run, output } => {
+            let what = match what {
+                What::Ignition => "ignition",
+                What::Cloudinit => "cloudinit",
+            };
+            let path = format!("/api/v1/configs/{what}/generate{}", if dry_run { "?dryRun=All" } else { "" });
+            let wish = wish(&file)?;
+            show(output, &client.ask(Method::POST, &path, Some(&wish)).await?, WHERE)
+        }
         Verb::List { output } => show(output, &items(client.ask(Method::GET, PATH, None).await?), COLUMNS),
         Verb::Show { name, output } => {
             show(output, &client.ask(Method::GET, &format!("{PATH}/{name}"), None).await?, COLUMNS)
@@ -80,7 +111,17 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
     }
 }
 
-fn read(files: &[PathBuf], format: Format) -> anyhow::Result<Map<String, serde_json::Value>> {
+/// Reads what configs are made of. What is wrong in it is said without the line: a pull secret may stand there.
+fn wish(file: &Path) -> anyhow::Result<Value> {
+    let text = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.with_context(|| file.display().to_string())?;
+    serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", file.display(), error.without_snippet()))
+}
+
+fn read(files: &[PathBuf], format: Format) -> anyhow::Result<Map<String, Value>> {
     let mut data = Map::new();
     for file in files {
         let spelled = file.to_string_lossy();

@@ -9,6 +9,9 @@ use super::{Client, Output, Reach};
 pub enum Verb {
     /// List the hosts
     List {
+        /// Hosts of all namespaces
+        #[arg(short = 'A', long)]
+        all_namespaces: bool,
         #[command(flatten)]
         view: View,
     },
@@ -63,6 +66,7 @@ pub struct View {
     namespace: String,
 }
 
+const NAMESPACE: Column = ("NAMESPACE", "/metadata/namespace");
 const COLUMNS: &[Column] = &[
     ("NAME", "/metadata/name"),
     ("MAC", "/spec/bootMACAddress"),
@@ -71,6 +75,7 @@ const COLUMNS: &[Column] = &[
     ("CONFIG", "/spec/bootConfigRef"),
     ("MODE", "/spec/bootMode"),
     ("PHASE", "/status/phase"),
+    ("POWER", "/status/power"),
     ("FIRMWARE", "/status/firmware"),
     ("LAST SEEN", "/status/lastSeen"),
 ];
@@ -82,9 +87,13 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
     let mut client = Client::connect(reach).await?;
     let hosts = |view: &View| format!("/api/v1/namespaces/{}/baremetalhosts", view.namespace);
     let (view, value, columns) = match verb {
-        Verb::List { view } => {
-            let list = client.ask(Method::GET, &hosts(&view), None).await?;
-            (view, items(list), COLUMNS)
+        Verb::List { all_namespaces, view } => {
+            let (route, columns) = match all_namespaces {
+                true => ("/api/v1/baremetalhosts".to_owned(), [&[NAMESPACE], COLUMNS].concat()),
+                false => (hosts(&view), COLUMNS.to_vec()),
+            };
+            let list = client.ask(Method::GET, &route, None).await?;
+            return show(view.output, &items(list), &columns);
         }
         Verb::Show { name, view } => {
             let host = client.ask(Method::GET, &format!("{}/{name}", hosts(&view)), None).await?;

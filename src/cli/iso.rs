@@ -71,7 +71,7 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
             query.append_pair("name", name.as_str()).append_pair("description", &description);
             query.extend_pairs(configs.iter().map(|config| ("bootConfig", config.as_str())));
             query.extend_pairs(sha256.iter().map(|digest| ("sha256", digest)));
-            if client.version(&format!("{PATH}/{name}")).await?.is_some() {
+            if client.find(&format!("{PATH}/{name}")).await?.is_some() {
                 let message = format!("there is an ISO {name} already: remove it first, or give another name");
                 return Err(Error::Refused { code: 409, message }.into());
             }

@@ -10,11 +10,12 @@ mod pages;
 mod progress;
 mod show;
 mod source;
+mod tls;
 mod web;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Flags;
 
@@ -75,7 +76,8 @@ enum Command {
 
 /// Runs the command line; `serve` is the composition root, which nothing below it may name.
 pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
-    let Arguments { reach, command } = Arguments::parse();
+    let parsed = Arguments::from_arg_matches(&arguments().get_matches());
+    let Arguments { reach, command } = parsed.unwrap_or_else(|error| error.exit());
     let done = match command {
         Command::Serve(flags) => serve(flags),
         Command::Iso(verb) => talk(iso::run(verb, &reach)),
@@ -83,8 +85,8 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
         Command::Config(verb) => talk(config::run(verb, &reach)),
         Command::Nocloud(verb) => talk(nocloud::run(verb, &reach)),
         Command::Object(verb) => talk(object::run(verb, &reach)),
-        Command::Completions { shell } => pages::completions(shell, Arguments::command()),
-        Command::Man { directory } => pages::man(Arguments::command(), &directory),
+        Command::Completions { shell } => pages::completions(shell, arguments()),
+        Command::Man { directory } => pages::man(arguments(), &directory),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,13 +97,22 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
     }
 }
 
+/// Describes the command line; `serve` is the server, and does not offer to say which one is asked.
+fn arguments() -> clap::Command {
+    let reach = Reach::augment_args(clap::Command::new("reach"));
+    let hidden: Vec<_> = reach.get_arguments().map(|argument| argument.clone().hide(true)).collect();
+    Arguments::command().mut_subcommand("serve", |serve| serve.args(hidden))
+}
+
 fn exit(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<client::Error>() {
         Some(client::Error::Unreachable { .. }) => Exit::Unreachable,
         Some(client::Error::Refused { code: 404, .. }) => Exit::NotFound,
         Some(client::Error::Refused { code: 401 | 403, .. }) => Exit::NotAllowed,
         Some(client::Error::Refused { code: 409 | 422, .. }) => Exit::Refused,
-        Some(client::Error::Refused { .. } | client::Error::Broken { .. }) | None => Exit::Failed,
+        Some(client::Error::Untrusted { .. } | client::Error::Refused { .. } | client::Error::Broken { .. }) | None => {
+            Exit::Failed
+        }
     }
 }
 
@@ -115,6 +126,20 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Arguments::command().debug_assert();
+        arguments().debug_assert();
+    }
+
+    #[test]
+    fn a_server_is_named_where_one_is_asked() {
+        let help = |command: &str| {
+            let mut all = arguments();
+            all.build();
+            all.find_subcommand_mut(command).unwrap().render_help().to_string()
+        };
+        assert!(help("get").contains("--server") && help("get").contains("--token-file"));
+        assert!(!help("serve").contains("--server") && !help("serve").contains("--token-file"));
+        for rule in ["ignore", "hold", "localboot", "menu", "install"] {
+            assert!(help("serve").contains(rule), "{rule}");
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Subcommand;
 
-use crate::iso;
+use crate::fleet::{BootConfigSpec, Format};
+use crate::{iso, provision};
 
 use super::{Client, Reach};
 
@@ -41,7 +42,7 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
             let mut client = Client::connect(reach).await?;
             client.bytes(&format!("/api/v1/namespaces/{namespace}/baremetalhosts/{host}/seed")).await?
         }
-        None => iso::seed(&hostname, &instance_id, &read(&files)?)?,
+        None => iso::seed(&hostname, &instance_id, &checked(read(&files)?)?)?,
     };
     write(&output, &seed).with_context(|| output.display().to_string())?;
     super::show::print(&format!("{} is a seed of {} bytes\n", output.display(), seed.len()))
@@ -61,6 +62,18 @@ fn read(files: &[PathBuf]) -> anyhow::Result<BTreeMap<String, String>> {
         }
     }
     Ok(data)
+}
+
+/// Refuses what the server would refuse as a config.
+fn checked(data: BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, String>> {
+    let spec = BootConfigSpec { format: Format::CloudInit, data, confidential: false };
+    match provision::check(&spec) {
+        Ok(warnings) => {
+            warnings.iter().for_each(|warning| eprintln!("bootlatch: {warning}"));
+            Ok(spec.data)
+        }
+        Err(fault) => anyhow::bail!("{}: {}", fault.field.trim_start_matches("spec.data."), fault.message),
+    }
 }
 
 /// Puts a file in its place whole, or not at all.

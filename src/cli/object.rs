@@ -2,14 +2,16 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::Value;
 
 use crate::fleet::Kind;
 
+use super::client::Lines;
 use super::show::{self, Output, print};
 use super::{Client, Reach};
 
@@ -26,7 +28,7 @@ pub enum Verb {
         #[arg(short, long, value_enum, default_value_t)]
         output: Form,
     },
-    /// Show one object and what happened to it
+    /// Show one object in full, and what happened to it where it is a host
     Describe {
         #[arg(value_parser = kind)]
         kind: Kind,
@@ -133,13 +135,7 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
         }
         Verb::Describe { kind, name, namespace } => describe(&mut client, kind, &name, &namespace).await,
         Verb::Apply { filename, force, dry_run } => apply(&mut client, &filename, force, dry_run).await,
-        Verb::Delete { kind, names, namespace } => {
-            for name in names {
-                client.ask(Method::DELETE, &format!("{}/{name}", route(kind, Some(&namespace))), None).await?;
-                print(&format!("{kind} {name} deleted\n"))?;
-            }
-            Ok(())
-        }
+        Verb::Delete { kind, names, namespace } => delete(&mut client, kind, &names, &namespace).await,
         Verb::Watch { kind, name, selection, output } => {
             watch(&mut client, reach, kind, name.as_deref(), &selection, output).await
         }
@@ -182,6 +178,22 @@ async fn get(
     }
 }
 
+/// Removes what can be removed: one that cannot keeps none of the others.
+async fn delete(client: &mut Client, kind: Kind, names: &[String], namespace: &str) -> anyhow::Result<()> {
+    let mut first = None;
+    for name in names {
+        match client.ask(Method::DELETE, &format!("{}/{name}", route(kind, Some(namespace))), None).await {
+            Ok(_) => print(&format!("{kind} {name} deleted\n"))?,
+            Err(error) if !matches!(error.downcast_ref(), Some(super::client::Error::Refused { .. })) => {
+                return Err(error);
+            }
+            Err(error) if first.is_some() => eprintln!("bootlatch: {error:#}"),
+            Err(error) => first = Some(error),
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
 fn missing(kind: Kind, name: &str) -> anyhow::Result<()> {
     let message = format!("{} {name:?} not found", kind.plural());
     Err(super::client::Error::Refused { code: 404, message }.into())
@@ -203,7 +215,9 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
     let mut wishes = Vec::new();
     for file in files {
         for (path, text) in read(file)? {
-            let documents = serde_saphyr::from_multiple::<Value>(&text).with_context(|| path.display().to_string())?;
+            // The parser's snippet shows lines of the manifest, and those may hold secrets.
+            let documents = serde_saphyr::from_multiple::<Value>(&text);
+            let documents = documents.map_err(|error| anyhow!("{}: {}", path.display(), error.without_snippet()))?;
             let objects = documents.into_iter().filter(|document| !document.is_null());
             for object in objects.flat_map(unlisted) {
                 let spelled = object["kind"].as_str().unwrap_or_default().to_owned();
@@ -212,6 +226,10 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
                 wishes.push((kind, object));
             }
         }
+    }
+    if wishes.is_empty() {
+        let places: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        bail!("{}: no objects to apply (files end in .yaml, .yml or .json)", places.join(", "));
     }
     // What is referred to comes first.
     wishes.sort_by_key(|(kind, _)| match kind {
@@ -224,16 +242,22 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
         let namespace = wish["metadata"]["namespace"].as_str().unwrap_or("default");
         let dry = if dry_run { "&dryRun=All" } else { "" };
         let place = format!("{}/{name}?fieldManager=bootlatch&force={force}{dry}", route(kind, Some(namespace)));
-        let before = client.version(&format!("{}/{name}", route(kind, Some(namespace)))).await?;
+        let before = client.find(&format!("{}/{name}", route(kind, Some(namespace)))).await?;
         let after = client.apply(&place, &wish).await?;
-        let done = match (before, after["metadata"]["resourceVersion"].as_str()) {
-            (None, _) => "created",
-            (Some(before), Some(after)) if before == after && !dry_run => "unchanged",
-            _ => "configured",
+        let done = match before {
+            None => "created",
+            Some(before) if wished(&before) == wished(&after) => "unchanged",
+            Some(_) => "configured",
         };
         print(&format!("{kind} {name} {done}{}\n", if dry_run { " (dry run)" } else { "" }))?;
     }
     Ok(())
+}
+
+/// Gives what a write changes of an object, whatever its machine did meanwhile; the spec, which has secrets that
+/// are not read, by the number of its changes.
+fn wished(object: &Value) -> [&Value; 5] {
+    ["uid", "generation", "labels", "annotations", "managedFields"].map(|field| &object["metadata"][field])
 }
 
 fn unlisted(mut object: Value) -> Vec<Value> {
@@ -287,7 +311,7 @@ async fn watch(
         );
         let mut lines = match first {
             true => client.lines(&route).await?,
-            false => Client::connect(reach).await?.lines(&route).await?,
+            false => again(reach, &route).await?,
         };
         while let Some(line) = lines.next().await {
             let event: Value = serde_json::from_str(&line)?;
@@ -304,6 +328,27 @@ async fn watch(
         }
         first = false;
     }
+}
+
+/// Is how long a server may be away, as it is while it starts anew, and how long is waited in between.
+const AWAY: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Goes on with a watch that has ended.
+async fn again(reach: &Reach, route: &str) -> anyhow::Result<Lines> {
+    let deadline = Instant::now() + AWAY;
+    loop {
+        let tried = async { Client::connect(reach).await?.lines(route).await };
+        match tried.await {
+            Err(error) if Instant::now() < deadline && is_away(&error) => tokio::time::sleep(PAUSE).await,
+            other => return other,
+        }
+    }
+}
+
+fn is_away(error: &anyhow::Error) -> bool {
+    use super::client::Error::{Broken, Refused, Unreachable};
+    matches!(error.downcast_ref(), Some(Unreachable { .. } | Broken { .. } | Refused { code: 503, .. }))
 }
 
 fn tell(event: &Value, output: Output, first: bool) -> anyhow::Result<()> {

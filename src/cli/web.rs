@@ -14,16 +14,15 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::tls;
 
 /// Is how long a server may take to be reached, and to begin its answer.
 const REACH: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(60);
 const REDIRECTS: usize = 10;
-/// Is where Debian, Ubuntu and Alpine keep the authorities that they trust; `SSL_CERT_FILE` names another.
-const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Is a file's content from a place on.
 #[derive(Debug)]
@@ -143,12 +142,7 @@ async fn send(
 
 /// Trusts the authorities that this machine does.
 fn trusting() -> anyhow::Result<ClientConfig> {
-    let path = std::env::var("SSL_CERT_FILE").unwrap_or_else(|_| AUTHORITIES.to_owned());
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(&path)
-        .with_context(|| format!("{path}: the authorities to trust (install ca-certificates)"))?;
-    roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    Ok(ClientConfig::builder().with_root_certificates(tls::authorities()?).with_no_client_auth())
 }
 
 /// Reads the next piece of a body; nothing at its end.

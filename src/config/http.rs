@@ -16,8 +16,10 @@ pub struct Api {
     /// Is a listener of the object API's own; it is then no longer on the machines'.
     pub listen: Option<SocketAddr>,
     pub tls: Option<Tls>,
-    /// Says whether who asks from this machine needs no token.
+    /// Says whether who asks from this machine over its loopback needs no token.
     pub trust_loopback: bool,
+    /// Says whether who asks over the unix socket needs none.
+    pub trust_socket: bool,
     /// Lists the proxies whose `X-Forwarded-For` is believed.
     pub proxies: Vec<IpNet>,
     /// Names the file with the key that the state is encrypted under.
@@ -45,6 +47,7 @@ pub struct RawApi {
     client_ca: Option<Spanned<PathBuf>>,
     viewer_ca: Option<Spanned<PathBuf>>,
     trust_loopback: Option<bool>,
+    trust_socket: Option<bool>,
     proxies: Vec<Spanned<String>>,
     key_file: Option<PathBuf>,
 }
@@ -89,6 +92,7 @@ impl Proof<'_> {
             listen,
             tls,
             trust_loopback: raw.trust_loopback.unwrap_or(false),
+            trust_socket: raw.trust_socket.unwrap_or(true),
             proxies: raw.proxies.iter().map(|text| self.net(text)).collect::<Result<_, _>>()?,
             key_file: raw.key_file.clone(),
         })

@@ -25,11 +25,24 @@ pub enum Speaks {
 #[error("{0:?} is no controller's address: 192.168.11.10, ipmi://HOST, redfish://HOST[:PORT][/redfish/v1/Systems/ID]")]
 pub struct BadBmcAddress(String);
 
+impl BadBmcAddress {
+    /// Keeps what is before an `@` to itself: people write a password there, which has a field of its own.
+    fn new(text: &str) -> Self {
+        match text.rsplit_once('@') {
+            Some((before, host)) => {
+                let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
+                Self(format!("{scheme}...@{host}"))
+            }
+            None => Self(text.to_owned()),
+        }
+    }
+}
+
 impl FromStr for BmcAddress {
     type Err = BadBmcAddress;
 
     fn from_str(text: &str) -> Result<Self, BadBmcAddress> {
-        let bad = || BadBmcAddress(text.to_owned());
+        let bad = || BadBmcAddress::new(text);
         let (scheme, rest) = text.split_once("://").unwrap_or(("ipmi", text));
         let (speaks, port) = match scheme {
             "ipmi" => (Speaks::Ipmi, 623),
@@ -106,6 +119,14 @@ mod tests {
         }
         for text in ["", "ftp://b", "redfish://", "b:port", "ipmi://b:70000", "[fd00::1", "a b", "redfish://u@b"] {
             assert!(text.parse::<BmcAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_told() {
+        for text in ["redfish://admin:geheim@b", "admin:geheim@b", "ipmi://a:ge/heim@b", "ftp://a:geh://eim@b"] {
+            let told = text.parse::<BmcAddress>().unwrap_err().to_string();
+            assert!(!told.contains("heim") && !told.contains("eim@") && told.contains("...@b"), "{told}");
         }
     }
 }

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Architecture, BadName, Chap, Mac, Meta, Name};
+use super::conditions::Turns;
+use super::{Architecture, BadName, Chap, Mac, Meta, Name, Power, PowerFault, Switching};
 
 /// Is a machine that boots from the network (kind BareMetalHost).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -239,6 +240,21 @@ pub struct HostStatus {
     pub last_boot: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
+    /// Is whether the machine runs, as its controller last said; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power: Option<Power>,
+    /// Is when `power` became what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_since: Option<Timestamp>,
+    /// Says what keeps the power unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_fault: Option<Box<PowerFault>>,
+    /// Is what the controller is being told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switching: Option<Box<Switching>>,
+    /// Is the store's own: clients are shown the conditions that it is part of.
+    #[serde(skip_serializing)]
+    pub turns: Option<Box<Turns>>,
 }
 
 /// Counts what happened since an install was last asked for.
@@ -250,6 +266,9 @@ pub struct Install {
     pub first_offer: Option<Timestamp>,
     /// Counts the boots that were given the image's script.
     pub offers: u32,
+    /// Is when the installer was first given its config.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_fetched: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed: Option<Timestamp>,
 }
@@ -272,7 +291,7 @@ mod architecture_name {
 
 /// Reads an empty text as "none given", which is how Kubernetes' typed clients send it.
 macro_rules! blank_is_none {
-    ($module:ident, $type:ty) => {
+    ($module:ident, $type:ty, $read:path) => {
         mod $module {
             use serde::{Deserialize, Deserializer, Serializer};
 
@@ -287,15 +306,15 @@ macro_rules! blank_is_none {
                 match Option::<String>::deserialize(from)?.as_deref() {
                     None | Some("") => Ok(None),
                     Some(text) => {
-                        text.parse().map(Some).map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}")))
+                        $read(text).map(Some).map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}")))
                     }
                 }
             }
         }
     };
 }
-blank_is_none!(blank_ip, std::net::IpAddr);
-blank_is_none!(blank_name, crate::fleet::Name);
+blank_is_none!(blank_ip, std::net::IpAddr, crate::fleet::address);
+blank_is_none!(blank_name, crate::fleet::Name, str::parse);
 
 #[cfg(test)]
 mod tests {

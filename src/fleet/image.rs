@@ -152,6 +152,7 @@ pub enum AttachAs {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Portal {
+    #[serde(deserialize_with = "super::address::deserialize")]
     pub address: IpAddr,
     #[serde(default = "iscsi_port")]
     pub port: u16,

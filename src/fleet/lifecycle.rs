@@ -2,15 +2,20 @@
 //!
 //! Seen -> Assigned -> Offered -> Installing -> Installed or Failed; see each `Change`.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{BootMode, Host, Install, Phase};
+use super::{BootMode, Host, Install, Mac, Phase};
 
 /// One boot may ask for its script twice (by TFTP beside the program, then by HTTP): within this
 /// time it counts once. No machine gets through its firmware faster.
 const SAME_BOOT: Duration = Duration::from_secs(3);
+
+/// Is what an install is left with, at the least, when the server starts: how long it was silent before is then told
+/// by the wall clock alone, which may have been wrong at either end.
+const LEFT_AT_START: Duration = Duration::from_secs(300);
 
 /// Is something that happened to a host, or that somebody asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +32,8 @@ pub enum Change {
     FetchConfig,
     /// The machine said that it is done.
     Complete,
-    /// The site's limit passed without a word.
-    TimeUp,
+    /// The site's limit passed without a word since the first offer that was made then (`Vigil::overdue`).
+    TimeUp { since: Timestamp },
     /// The machine asks again after as many boots as the site allows an install.
     GiveUp,
 }
@@ -82,10 +87,10 @@ pub fn advance(mut host: Host, change: Change, at: Timestamp, policy: &Policy) -
         }
         (Phase::Seen | Phase::Held | Phase::Installed, Change::Complete) => return host,
 
-        (Phase::Offered | Phase::Installing, Change::TimeUp) if is_overdue(&host, at, policy) => {
+        (Phase::Offered | Phase::Installing, Change::TimeUp { since }) if awaited_since(&host) == Some(since) => {
             (Phase::Failed, format!("no word from the machine within {} s of its first offer", policy.limit.as_secs()))
         }
-        (_, Change::TimeUp) => return host,
+        (_, Change::TimeUp { .. }) => return host,
 
         (Phase::Offered | Phase::Installing, Change::GiveUp) if is_exhausted(&host, policy) => {
             (Phase::Failed, format!("{} boots, and no word from the machine that it is done", policy.offers))
@@ -95,7 +100,10 @@ pub fn advance(mut host: Host, change: Change, at: Timestamp, policy: &Policy) -
     match change {
         Change::Assign => host.status.install = Some(Install::default()),
         Change::Release | Change::Hold => host.status.install = None,
-        Change::Offer | Change::FetchConfig | Change::Complete | Change::TimeUp | Change::GiveUp => {}
+        Change::FetchConfig => {
+            host.status.install.get_or_insert_default().config_fetched.get_or_insert(at);
+        }
+        Change::Offer | Change::Complete | Change::TimeUp { .. } | Change::GiveUp => {}
     }
     if phase == Phase::Installed {
         host.status.install.get_or_insert_default().completed = Some(at);
@@ -130,19 +138,56 @@ fn offered_forever(mut host: Host, at: Timestamp) -> Host {
     host
 }
 
-/// Says whether a host has used up its time, or its boots, without a word that it is done.
-///
-/// The boots are counted when the machine asks once more: its last allowed one may still succeed.
-pub fn is_overdue(host: &Host, at: Timestamp, policy: &Policy) -> bool {
-    if host.spec.boot_mode == BootMode::Forever || !host.status.phase.is_under_way() {
-        return false;
-    }
-    let Some(first) = host.status.install.as_ref().and_then(|install| install.first_offer) else { return false };
-    let waited = at.duration_since(first);
-    waited.unsigned_abs() >= policy.limit && waited.is_positive()
+/// Gives the first offer of an install that must come to an end and has not.
+fn awaited_since(host: &Host) -> Option<Timestamp> {
+    let awaited = host.spec.boot_mode == BootMode::Once && host.status.phase.is_under_way();
+    host.status.install.as_ref().filter(|_| awaited)?.first_offer
 }
 
-/// Says whether a host has had every boot that the site allows an install.
+/// Measures how long the installs under way are silent, by a clock that nobody sets: a wall clock that jumps, as by
+/// NTP's first step on a machine without a clock of its own, neither ends an install nor keeps one from its end.
+#[derive(Debug, Default)]
+pub struct Vigil {
+    /// Holds each install, by its first offer, and when its time is up.
+    until: HashMap<Mac, (Timestamp, Instant)>,
+    began: bool,
+}
+
+impl Vigil {
+    /// Finds the installs whose time is up, each with its first offer. It is asked once at the start and then every
+    /// few seconds, with all hosts whose install is under way: one that it finds later was first offered just now.
+    pub fn overdue<'a>(
+        &mut self,
+        hosts: impl Iterator<Item = &'a Host>,
+        (wall, steady): (Timestamp, Instant),
+        policy: &Policy,
+    ) -> Vec<(Mac, Timestamp)> {
+        let (known, mut overdue) = (std::mem::take(&mut self.until), Vec::new());
+        for host in hosts {
+            let (mac, Some(first)) = (host.spec.boot_mac_address, awaited_since(host)) else { continue };
+            let until = match known.get(&mac) {
+                Some((same, until)) if *same == first => *until,
+                _ if self.began => steady + policy.limit,
+                _ => steady + left_at_start(wall, first, policy),
+            };
+            self.until.insert(mac, (first, until));
+            if until <= steady {
+                overdue.push((mac, first));
+            }
+        }
+        self.began = true;
+        overdue
+    }
+}
+
+/// Gives the time that is left to an install that was under way when the server started.
+fn left_at_start(wall: Timestamp, first: Timestamp, policy: &Policy) -> Duration {
+    let waited = Duration::try_from(wall.duration_since(first)).unwrap_or_default();
+    policy.limit.saturating_sub(waited).max(LEFT_AT_START.min(policy.limit))
+}
+
+/// Says whether a host has had every boot that the site allows an install. They are counted when the machine asks
+/// once more: its last allowed one may still succeed.
 pub fn is_exhausted(host: &Host, policy: &Policy) -> bool {
     let offers = host.status.install.as_ref().map_or(0, |install| install.offers);
     host.spec.boot_mode == BootMode::Once && host.status.phase.is_under_way() && offers >= policy.offers
@@ -194,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_is_done_stays_done_until_somebody_asks() {
-        for change in [Change::Offer, Change::FetchConfig, Change::Complete, Change::TimeUp] {
+        for change in [Change::Offer, Change::FetchConfig, Change::Complete, Change::TimeUp { since: at(0) }] {
             let later = [(change, 1), (change, 100_000)];
             assert_eq!(after(Phase::Installed, &later, DoneWhen::BootComplete), Phase::Installed);
             assert_eq!(after(Phase::Held, &later, DoneWhen::ScriptFetched), Phase::Held);
@@ -212,16 +257,75 @@ mod tests {
 
     #[test]
     fn silence_counts_from_the_first_offer_whatever_comes_after() {
-        let looping = [(Change::Assign, 0), (Change::Offer, 10), (Change::Offer, 3_000), (Change::TimeUp, 3_609)];
-        assert_eq!(after(Phase::Seen, &looping, DoneWhen::BootComplete), Phase::Offered);
-        let late = [(Change::Assign, 0), (Change::Offer, 10), (Change::Offer, 3_000), (Change::TimeUp, 3_610)];
-        assert_eq!(after(Phase::Seen, &late, DoneWhen::BootComplete), Phase::Failed);
-        let back = [(Change::Assign, 0), (Change::Offer, 10), (Change::TimeUp, 3_610), (Change::Complete, 4_000)];
+        let time_up = |second| Change::TimeUp { since: at(second) };
+        let looping = [(Change::Assign, 0), (Change::Offer, 10), (Change::Offer, 3_000), (time_up(10), 3_610)];
+        assert_eq!(after(Phase::Seen, &looping, DoneWhen::BootComplete), Phase::Failed);
+        let back = [(Change::Assign, 0), (Change::Offer, 10), (time_up(10), 3_610), (Change::Complete, 4_000)];
         assert_eq!(after(Phase::Seen, &back, DoneWhen::BootComplete), Phase::Installed);
-        assert_eq!(
-            after(Phase::Seen, &[(Change::Assign, 0), (Change::TimeUp, 9_999)], DoneWhen::BootComplete),
-            Phase::Assigned
-        );
+        let another = [(Change::Assign, 0), (Change::Offer, 10), (Change::Assign, 20), (Change::Offer, 30)];
+        let late = another.iter().chain(&[(time_up(10), 3_610)]).copied().collect::<Vec<_>>();
+        assert_eq!(after(Phase::Seen, &late, DoneWhen::BootComplete), Phase::Offered, "the time of another install");
+        let unoffered = [(Change::Assign, 0), (time_up(0), 9_999)];
+        assert_eq!(after(Phase::Seen, &unoffered, DoneWhen::BootComplete), Phase::Assigned);
+    }
+
+    /// Asks a vigil of one install that was first offered at second 0 of the wall clock, at each (seconds of the
+    /// steady clock, of the wall clock), and gives the steady seconds at which it was overdue.
+    fn watch(vigil: &mut Vigil, asked: &[(u64, i64)], start: Instant) -> Vec<u64> {
+        let policy = policy(DoneWhen::BootComplete);
+        let [assigned, offered] = [(Change::Assign, 0), (Change::Offer, 0)];
+        let step = |host, (change, second): (Change, i64)| advance(host, change, at(second), &policy);
+        let host = [assigned, offered].into_iter().fold(host(Phase::Seen), step);
+        let is_overdue = |vigil: &mut Vigil, steady: u64, wall: i64| {
+            let now = (at(wall), start + Duration::from_secs(steady));
+            let found = vigil.overdue(std::iter::once(&host), now, &policy);
+            assert!(found.is_empty() || found == [(host.spec.boot_mac_address, at(0))], "{found:?}");
+            !found.is_empty()
+        };
+        asked.iter().filter(|(steady, wall)| is_overdue(vigil, *steady, *wall)).map(|(steady, _)| *steady).collect()
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumps_ends_no_install_and_keeps_none_from_its_end() {
+        let (start, day) = (Instant::now(), 86_400);
+        let began = || Vigil { began: true, ..Vigil::default() };
+        for jump in [0, day, -day, 56 * 365 * day] {
+            let asked = [(1, 1), (2, 2 + jump), (3_600, 3_600 + jump), (3_601, 3_601 + jump), (9_000, 9_000 + jump)];
+            assert_eq!(watch(&mut began(), &asked, start), [3_601, 9_000], "a jump of {jump} s");
+        }
+    }
+
+    #[test]
+    fn across_a_restart_the_wall_clock_counts_within_bounds() {
+        let start = Instant::now();
+        for (wall, end) in [
+            // Half of its time is over.
+            (1_800, 1_800),
+            // All of it, by a clock that may be wrong: the machine is given a moment.
+            (3_590, 300),
+            (1_000_000_000, 300),
+            // The clock was set back since.
+            (-1_000_000_000, 3_600),
+        ] {
+            let asked = [(0, wall), (end - 1, wall), (end, wall)];
+            assert_eq!(watch(&mut Vigil::default(), &asked, start), [end], "the wall clock says {wall} s");
+        }
+    }
+
+    #[test]
+    fn another_install_of_the_host_has_its_own_time() {
+        let (start, policy) = (Instant::now(), policy(DoneWhen::BootComplete));
+        let offered = |second| {
+            let step = |host, (change, second)| advance(host, change, at(second), &policy);
+            [(Change::Assign, second), (Change::Offer, second)].into_iter().fold(host(Phase::Seen), step)
+        };
+        let mut vigil = Vigil::default();
+        let mut ask = |host: &Host, second: u64| {
+            let now = (at(second as i64), start + Duration::from_secs(second));
+            vigil.overdue(std::iter::once(host), now, &policy).len()
+        };
+        let (first, second) = (offered(0), offered(3_000));
+        assert_eq!([ask(&first, 0), ask(&second, 3_000), ask(&second, 3_700), ask(&second, 6_600)], [0, 0, 0, 1]);
     }
 
     #[test]
@@ -232,7 +336,7 @@ mod tests {
             forever = advance(forever, Change::Offer, at(second), &policy(DoneWhen::ScriptFetched));
         }
         assert_eq!(forever.status.phase, Phase::Offered);
-        assert!(!is_overdue(&forever, at(1_000_000), &policy(DoneWhen::BootComplete)));
+        assert_eq!(awaited_since(&forever), None);
         assert!(!is_exhausted(&forever, &policy(DoneWhen::BootComplete)));
     }
 

@@ -31,6 +31,17 @@ impl Mac {
         text
     }
 
+    /// Says why no card has the address for its own; nothing where one may.
+    pub fn unfit(&self) -> Option<&'static str> {
+        match self.0 {
+            [0, 0, 0, 0, 0, 0] => Some("is no card's: all zeros mean none"),
+            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Some("is no card's, but everybody's (broadcast)"),
+            // The first octet's lowest bit (IEEE 802, 8.2.2).
+            [first, ..] if first & 1 == 1 => Some("is no card's, but a group's (multicast)"),
+            _ => None,
+        }
+    }
+
     /// Says whether the address begins with these octets.
     pub fn starts_with(&self, prefix: &[u8]) -> bool {
         self.0.starts_with(prefix)
@@ -103,6 +114,16 @@ mod tests {
     fn what_is_no_address_is_refused_by_name() {
         for text in ["", "ac:1f:6b:8a:a7", "ac:1f:6b:8a:a7:9c:00", "ag:1f:6b:8a:a7:9c", "::::::", "é1f6b8aa79c"] {
             assert_eq!(text.parse::<Mac>(), Err(BadMac(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn what_no_card_has_is_told_apart() {
+        for text in ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "33:33:00:00:00:01", "00:00:00:00:00:00"] {
+            assert!(text.parse::<Mac>().unwrap().unfit().is_some(), "{text}");
+        }
+        for mac in [BOARD, Mac([0x52, 0x54, 0, 0, 0, 1]), Mac([0, 0, 0, 0, 0, 1])] {
+            assert_eq!(mac.unfit(), None, "{mac}");
         }
     }
 

@@ -145,9 +145,29 @@ pub struct Meta {
     pub labels: Words,
     #[serde(default, skip_serializing_if = "Words::is_empty")]
     pub annotations: Words,
+    /// Is what the object's name was made of, where its client asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate_name: Option<Box<str>>,
+    /// Names what the object belongs to, for who asks; removing that does not remove this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_references: Option<Box<[Owner]>>,
     /// Is kept for server-side apply's clients, and not interpreted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_fields: Option<serde_json::Value>,
+}
+
+/// Is an object, here or elsewhere, that another belongs to (meta/v1 OwnerReference).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Owner {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_owner_deletion: Option<bool>,
 }
 
 impl Meta {
@@ -162,6 +182,8 @@ impl Meta {
             creation_timestamp: None,
             labels: Words::default(),
             annotations: Words::default(),
+            generate_name: None,
+            owner_references: None,
             managed_fields: None,
         }
     }

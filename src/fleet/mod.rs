@@ -1,10 +1,12 @@
 //! The nouns: hosts, images, boot configs, and the pure rules over them.
 //! Nothing in this folder touches the world; times arrive as arguments.
 
+mod address;
 mod architecture;
 mod bmc;
 mod boot_config;
 mod chap;
+pub mod conditions;
 mod host;
 mod image;
 mod lease;
@@ -12,12 +14,14 @@ pub mod lifecycle;
 mod mac;
 mod meta;
 mod object;
+pub mod power;
 pub mod rules;
 mod subnet;
 pub mod unknown;
 mod who;
 mod words;
 
+pub use address::{address, unfit};
 pub use architecture::Architecture;
 pub use bmc::{BadBmcAddress, BmcAddress, Speaks};
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
@@ -26,8 +30,9 @@ pub use host::{Bmc, BootMode, Boots, Host, HostSpec, HostStatus, Install, LocalD
 pub use image::{AttachAs, Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal};
 pub use lease::{Held, Lease};
 pub use mac::{BadMac, Mac, octets};
-pub use meta::{BadName, Key, Kind, Meta, Name};
-pub use object::{Object, without_value};
+pub use meta::{BadName, Key, Kind, Meta, Name, Owner};
+pub use object::{Object, take_out, without_value};
+pub use power::{Power, PowerFault, Switching};
 pub use subnet::{LeaseTimes, Reservation, Reserved, Subnet};
 pub use who::Who;
 pub use words::Words;

@@ -1,7 +1,13 @@
 use std::sync::Arc;
 
+use serde::Serialize;
+
+use super::conditions::Turns;
 use super::rules::Invalid;
-use super::{BootConfig, Host, Image, Key, Kind, Meta};
+use super::{BootConfig, Host, HostSpec, HostStatus, Image, Key, Kind, Meta};
+
+/// Bounds the unknown fields of one object that are dropped: each costs a reading of the whole.
+const UNKNOWN_MAX: usize = 256;
 
 /// Is any one object, as the store keeps it and manifests declare it.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,16 +69,80 @@ impl Object {
         })
     }
 
+    /// Reads an object as `from_json` does, and drops the fields that nobody knows: says where each stood, key by key.
+    ///
+    /// # Errors
+    /// As `from_json`; and more unknown fields than anybody writes by mistake.
+    pub fn from_json_leniently(kind: Kind, mut body: serde_json::Value) -> Result<(Self, Vec<Vec<String>>), Invalid> {
+        let mut dropped = Vec::new();
+        loop {
+            let unknown = match kind {
+                Kind::BareMetalHost => unknown_field::<Host>(&body),
+                Kind::IscsiCdrom => unknown_field::<Image>(&body),
+                Kind::BootConfig => unknown_field::<BootConfig>(&body),
+            };
+            match unknown {
+                Some(path) if dropped.len() < UNKNOWN_MAX && take_out(&mut body, &path) => dropped.push(path),
+                Some(path) => {
+                    let message = format!("there are more than {UNKNOWN_MAX} unknown fields");
+                    return Err(Invalid { field: path.join(".").into(), message });
+                }
+                None => return Ok((Self::from_json(kind, body)?, dropped)),
+            }
+        }
+    }
+
     /// Writes the object without `apiVersion` and `kind`, secrets included: what the store keeps.
     ///
     /// # Errors
     /// None for values that came through `from_json`.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         match self {
-            Self::Host(host) => serde_json::to_string(host),
+            Self::Host(host) => serde_json::to_string(&Kept::from(host.as_ref())),
             Self::Image(image) => serde_json::to_string(image),
             Self::BootConfig(config) => serde_json::to_string(config),
         }
+    }
+}
+
+/// Finds the first field that a type does not know, where that is what is wrong.
+fn unknown_field<T: serde::de::DeserializeOwned>(body: &serde_json::Value) -> Option<Vec<String>> {
+    let error = serde_path_to_error::deserialize::<_, T>(body).err()?;
+    let path = error.path().iter().map(ToString::to_string).collect();
+    error.inner().to_string().starts_with("unknown field ").then_some(path)
+}
+
+/// Takes the field at a path, key by key, out of a body; says whether there was one.
+pub fn take_out(body: &mut serde_json::Value, path: &[String]) -> bool {
+    let Some((last, parents)) = path.split_last() else { return false };
+    let index = |key: &String| key.strip_prefix('[')?.strip_suffix(']')?.parse::<usize>().ok();
+    let parent = parents.iter().try_fold(body, |value, key| match index(key) {
+        Some(index) if value.is_array() => value.get_mut(index),
+        _ => value.get_mut(key),
+    });
+    parent.and_then(serde_json::Value::as_object_mut).is_some_and(|map| map.shift_remove(last).is_some())
+}
+
+/// Is a host with what the store alone keeps of it.
+#[derive(Serialize)]
+struct Kept<'a> {
+    metadata: &'a Meta,
+    spec: &'a HostSpec,
+    status: KeptStatus<'a>,
+}
+
+#[derive(Serialize)]
+struct KeptStatus<'a> {
+    #[serde(flatten)]
+    status: &'a HostStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turns: &'a Option<Box<Turns>>,
+}
+
+impl<'a> From<&'a Host> for Kept<'a> {
+    fn from(host: &'a Host) -> Self {
+        let Host { metadata, spec, status } = host;
+        Self { metadata, spec, status: KeptStatus { status, turns: &status.turns } }
     }
 }
 

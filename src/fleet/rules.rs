@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::{BmcAddress, Boots, Host, Image, Key, Name};
+use super::{BmcAddress, Boots, Host, Image, Key, Name, unfit};
 
 mod image;
+mod meta;
 
-pub use image::{Beside, check_image};
+pub use image::{Beside, check_image, check_place};
+pub use meta::check_meta;
 
 /// Says which field breaks a rule, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +42,15 @@ pub struct References<'a> {
 /// The first rule that it breaks.
 pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
     let spec = &host.spec;
+    let mac = spec.boot_mac_address;
+    if let Some(why) = mac.unfit() {
+        return invalid("spec.bootMACAddress", format!("{mac} {why}"));
+    }
+    if let Some((ip, why)) = spec.ip.and_then(|ip| Some((ip, unfit(ip)?))) {
+        return invalid("spec.ip", format!("{ip} {why}"));
+    }
     if let Some(other) = found.same_mac {
-        return invalid("spec.bootMACAddress", format!("{} is already that of {other}", spec.boot_mac_address));
+        return invalid("spec.bootMACAddress", format!("{mac} is already that of {other}"));
     }
     if let (Some(other), Some(ip)) = (found.same_ip, spec.ip) {
         return invalid("spec.ip", format!("{ip} is already that of {other}"));
@@ -51,6 +60,10 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
     }
     if let Some((field, wrong)) = spec.chap.as_ref().and_then(|chap| chap.check().err()) {
         return Err(Invalid { field: format!("spec.chap.{field}").into(), message: wrong.to_owned() });
+    }
+    check_arguments("spec.kernelArguments", &spec.kernel_arguments)?;
+    if let Some(file) = spec.local_disk.as_ref().and_then(|disk| disk.filename.as_deref()) {
+        check_filename(file)?;
     }
     match (&spec.image, found.image) {
         (Boots::LocalDisk | Boots::Menu, _) => {}
@@ -78,6 +91,42 @@ pub fn warnings(host: &Host, image: Option<&Image>) -> Vec<String> {
     }
 }
 
+/// Bounds one kernel argument, in octets: what a view's menus take.
+const ARGUMENT_MAX: usize = 1024;
+/// Bounds the arguments of one object, in octets: Linux reads no more of a command line (x86, arm64).
+const ARGUMENTS_MAX: usize = 2048;
+/// Bounds the name of a boot file, in octets.
+const FILENAME_MAX: usize = 255;
+
+/// Checks kernel arguments: each is of one line, as scripts and menus are, and all of them fit a command line.
+fn check_arguments(field: &'static str, words: &[String]) -> Result<(), Invalid> {
+    for word in words {
+        if word.is_empty() || word.contains(char::is_control) {
+            return invalid(field, format!("{word:?} is no argument of one line"));
+        }
+        if word.len() > ARGUMENT_MAX {
+            return invalid(field, format!("an argument of {} octets is longer than {ARGUMENT_MAX}", word.len()));
+        }
+    }
+    match words.iter().map(|word| word.len() + 1).sum::<usize>() {
+        0..=ARGUMENTS_MAX => Ok(()),
+        length => invalid(field, format!("{length} octets are more than a kernel's command line of {ARGUMENTS_MAX}")),
+    }
+}
+
+/// Checks the name of a disk's boot file: one word of a script, in which `${` would be iPXE's.
+fn check_filename(file: &str) -> Result<(), Invalid> {
+    let odd = |c: char| c.is_control() || c.is_whitespace() || "$\"'".contains(c);
+    match file.is_empty() || file.contains(odd) || file.len() > FILENAME_MAX {
+        false => Ok(()),
+        true => {
+            let message =
+                format!("{file:?} is no path of one word, without quotes and `$`, of {FILENAME_MAX} octets at most");
+            invalid("spec.localDisk.filename", message)
+        }
+    }
+}
+
 fn check_pairing(image: &Image, config: Option<&Name>) -> Result<(), Invalid> {
     let (name, listed) = (&image.metadata.name, &image.spec.boot_configs);
     match config {
@@ -99,7 +148,7 @@ fn check_pairing(image: &Image, config: Option<&Name>) -> Result<(), Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{HostSpec, HostStatus, ImageSpec, ImageStatus, Kind, Mac, Meta};
+    use crate::fleet::{HostSpec, HostStatus, ImageSpec, ImageStatus, Kind, LocalDisk, Mac, Meta};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
@@ -141,6 +190,53 @@ mod tests {
         assert_eq!(check("localboot", Some("target"), None, true), None);
         assert_eq!(check("", Some("target"), None, false), Some("spec.bootConfigRef".into()));
         assert_eq!(check("", None, None, false), None);
+    }
+
+    #[test]
+    fn what_a_script_would_carry_is_of_one_line() {
+        let check = |edit: &dyn Fn(&mut HostSpec)| {
+            let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
+            edit(&mut spec);
+            let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
+            let found = References { image: None, config_exists: false, same_mac: None, same_ip: None };
+            check_host(&host, found).err().map(|error| error.field)
+        };
+        let (longest, long) = ("a".repeat(1024), "a".repeat(1025));
+        for (words, fits) in [
+            (vec!["console=ttyS0", "a=b c"], true),
+            (vec![longest.as_str()], true),
+            (vec![long.as_str()], false),
+            (vec![longest.as_str(), longest.as_str()], false),
+            (vec!["x\ny"], false),
+            (vec!["x\u{7f}"], false),
+            (vec![""], false),
+        ] {
+            let found = check(&|spec| spec.kernel_arguments = words.iter().map(|word| word.to_string()).collect());
+            assert_eq!(found, (!fits).then_some("spec.kernelArguments".into()), "{words:?}");
+        }
+        for (file, fits) in
+            [("\\EFI\\debian\\shimx64.efi", true), ("a b", false), ("a\nshell", false), ("${x}", false), ("", false)]
+        {
+            let disk = Some(LocalDisk { drive: None, filename: Some(file.into()) });
+            let found = check(&|spec| spec.local_disk = disk.clone());
+            assert_eq!(found, (!fits).then_some("spec.localDisk.filename".into()), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_machine_has_is_no_hosts() {
+        let check = |mac: &str, ip: &str| {
+            let mut spec = HostSpec::for_mac(mac.parse().unwrap());
+            spec.ip = Some(crate::fleet::address(ip).unwrap());
+            let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
+            let found = References { image: None, config_exists: false, same_mac: None, same_ip: None };
+            check_host(&host, found).map_err(|wrong| wrong.to_string())
+        };
+        assert_eq!(check("52:54:00:00:00:01", "10.0.0.1"), Ok(()));
+        let group = "spec.bootMACAddress: 01:00:5e:00:00:01 is no card's, but a group's (multicast)";
+        assert_eq!(check("01:00:5e:00:00:01", "10.0.0.1"), Err(group.to_owned()));
+        let loopback = "spec.ip: 127.0.0.1 is every machine's own loopback";
+        assert_eq!(check("52:54:00:00:00:01", "::ffff:127.0.0.1"), Err(loopback.to_owned()));
     }
 
     #[test]

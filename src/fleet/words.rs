@@ -14,6 +14,10 @@ impl Words {
         self.0.is_empty()
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &String)> {
+        self.0.iter().map(|(key, value)| (&**key, value))
+    }
+
     pub fn get(&self, key: &str) -> Option<&String> {
         self.place(key).ok().map(|at| &self.0[at].1)
     }
@@ -26,6 +30,14 @@ impl Words {
                 words.insert(at, (key.into(), value));
                 self.0 = words.into();
             }
+        }
+    }
+
+    pub fn remove(&mut self, key: &str) {
+        if let Ok(at) = self.place(key) {
+            let mut words = std::mem::take(&mut self.0).into_vec();
+            words.remove(at);
+            self.0 = words.into();
         }
     }
 
@@ -93,6 +105,9 @@ mod tests {
         let mut words: Words = serde_json::from_str(r#"{"b":"2","a":"1","b":"3"}"#).unwrap();
         words.insert("ab".into(), "x".into());
         words.insert("a".into(), "0".into());
+        words.insert("aa".into(), "y".into());
+        words.remove("aa");
+        words.remove("ac");
         assert_eq!(serde_json::to_string(&words).unwrap(), r#"{"a":"0","ab":"x","b":"3"}"#);
         assert_eq!((words.get("b"), words.get("c")), (Some(&"3".to_owned()), None));
         assert!(serde_json::from_str::<Words>("null").unwrap().is_empty());

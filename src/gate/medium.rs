@@ -8,9 +8,10 @@ use bytes::Bytes;
 use crate::boot::{Facts, Stage, Verdict, Why};
 use crate::event::Event;
 use crate::fleet::lifecycle::Change as Life;
-use crate::fleet::{Chap, Format, Host, Image, Mac, Method, Name, Phase};
+use crate::fleet::{Chap, Format, Host, Image, Mac, Method, Name, Object, Phase};
 use crate::iso::{self, ReadAt};
 use crate::media::{self, Seen};
+use crate::store::{Change, Sighting};
 use crate::token::BootTokens;
 
 use super::{Gate, Ruling, config_url, told};
@@ -96,6 +97,11 @@ impl Gate {
         if let Some(place) = place {
             return Err(Withheld::Medium(media::Error::Elsewhere { place }));
         }
+        // A view that cannot be made is no boot: it is made first, for the host as this boot leaves it.
+        let change = Change::Advance { mac, change: Life::Offer, sighting: Sighting::default(), event: None };
+        if let Ok(Object::Host(offered)) = self.store.rehearse(change) {
+            self.compose(offered, name.clone(), None).await?;
+        }
         let event = Event::Script { verdict: format!("{} as a virtual medium", told(&ruling.verdict)) };
         let host = self.advance(&facts, Life::Offer, Some(event)).await;
         let host = host.map_err(|_| Withheld::Why(Why::StoreUnavailable))?;
@@ -153,15 +159,19 @@ impl Gate {
 
     /// Makes a host's view, and holds it under a token of its own.
     async fn hold(self: &Arc<Self>, host: Arc<Host>, name: Name, at: Option<IpAddr>) -> Result<Held, Withheld> {
+        let seen = self.compose(host.clone(), name.clone(), at).await?;
+        self.warn(&host, &seen.warnings);
+        let token = self.tokens.of_medium(&host, &name, &seen.tag);
+        self.media.hold(token.clone(), seen.clone());
+        Ok(Held { path: format!("media/{token}/{name}.iso"), image: name, seen })
+    }
+
+    /// Makes a host's view, of a file that may have to be read first.
+    async fn compose(self: &Arc<Self>, host: Arc<Host>, name: Name, at: Option<IpAddr>) -> Result<Seen, Withheld> {
         let gate = self.clone();
-        // A view is composed from a file that may have to be read first.
         let made = tokio::task::spawn_blocking(move || {
             let image = gate.store.glance().image(&name).cloned().ok_or(Withheld::Why(Why::OtherImage))?;
-            let seen = gate.medium(&image, Some(&host), at)?;
-            gate.warn(&host, &seen.warnings);
-            let token = gate.tokens.of_medium(&host, &name, &seen.tag);
-            gate.media.hold(token.clone(), seen.clone());
-            Ok(Held { path: format!("media/{token}/{name}.iso"), image: name, seen })
+            Ok(gate.medium(&image, Some(&host), at)?)
         });
         made.await.unwrap_or(Err(Withheld::Why(Why::StoreUnavailable)))
     }

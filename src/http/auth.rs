@@ -12,6 +12,10 @@ use ipnet::IpNet;
 
 use super::{Peer, Trust};
 
+/// Are the headers that proxies add (RFC 7239, RFC 9110 section 7.6.3, and what came before them).
+const FORWARDED: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
+
 /// Says what a client of the object API may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -41,9 +45,11 @@ impl Tokens {
     /// # Errors
     /// A file that can be neither read nor made, or is empty.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
-        let admin = read_or_make(&state_dir.join("admin.token"))?;
-        let viewer = read_or_make(&state_dir.join("viewer.token"))?;
-        Ok(Self { admin, viewer })
+        let open = |name: &str| {
+            let path = state_dir.join(name);
+            read_or_make(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        };
+        Ok(Self { admin: open("admin.token")?, viewer: open("viewer.token")? })
     }
 }
 
@@ -51,8 +57,10 @@ impl Tokens {
 #[derive(Debug)]
 pub struct Access {
     pub tokens: Tokens,
-    /// Says whether who asks from this machine needs no token.
+    /// Says whether who asks from this machine over its loopback needs no token.
     pub trust_loopback: bool,
+    /// Says whether who asks over the unix socket needs none.
+    pub trust_socket: bool,
     /// Lists the proxies whose `X-Forwarded-For` is believed.
     pub proxies: Vec<IpNet>,
 }
@@ -60,12 +68,12 @@ pub struct Access {
 impl Access {
     /// Finds what a request may do, by where it comes from and the token that it carries.
     pub fn role(&self, peer: &Peer, headers: &HeaderMap) -> Role {
-        let here = self.trust_loopback && peer.address.is_some_and(|address| address.is_loopback());
         let by_way = match peer.trust {
             Trust::Proven => Role::Admin,
-            Trust::Network | Trust::Viewer if here => Role::Admin,
+            Trust::Socket if self.trust_socket => Role::Admin,
+            Trust::Network | Trust::Viewer if self.trust_loopback && peer.here && !is_a_pages(headers) => Role::Admin,
             Trust::Viewer => Role::Viewer,
-            Trust::Network => Role::Nobody,
+            Trust::Socket | Trust::Network => Role::Nobody,
         };
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         header.and_then(token).map_or(Role::Nobody, |token| self.of_token(&token)).max(by_way)
@@ -81,9 +89,15 @@ impl Access {
     }
 
     /// Finds who asked a proxy of ours: the nearest address on the request's way that is no such proxy.
+    ///
+    /// A proxy speaks for others: what comes through one does not come from this machine itself, whether the site
+    /// names the proxy or it gives itself away.
     pub fn origin(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         let ours = |address: IpAddr| self.proxies.iter().any(|net| net.contains(&address));
-        let Some(address) = peer.address.filter(|address| ours(*address)) else { return peer };
+        let Some(address) = peer.address.filter(|address| ours(*address)) else {
+            let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+            return Peer { here: peer.here && !is_forwarded, ..peer };
+        };
         let values = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
         let way: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
         let mut nearest = Some(address);
@@ -94,8 +108,14 @@ impl Access {
                 break;
             }
         }
-        Peer { address: nearest, ..peer }
+        Peer { address: nearest, here: false, ..peer }
     }
+}
+
+/// Says whether a page in a browser asks, whose it may be: whoever can have somebody on this machine open a page is
+/// not this machine. Programs send neither header; browsers do not let a page leave them out (Fetch, 3.1 and Fetch Metadata, 2).
+fn is_a_pages(headers: &HeaderMap) -> bool {
+    ["origin", "sec-fetch-site", "sec-fetch-mode"].iter().any(|name| headers.contains_key(*name))
 }
 
 fn read_or_make(path: &Path) -> io::Result<String> {
@@ -148,6 +168,7 @@ mod tests {
         Access {
             tokens: Tokens::open(place).unwrap(),
             trust_loopback: false,
+            trust_socket: true,
             proxies: vec!["10.0.0.0/24".parse().unwrap()],
         }
     }
@@ -155,7 +176,7 @@ mod tests {
     fn role(access: &Access, trust: Trust, header: &str) -> Role {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, header.parse().unwrap());
-        access.role(&Peer { address: None, local: None, trust }, &headers)
+        access.role(&Peer { address: None, local: None, here: false, trust }, &headers)
     }
 
     #[test]
@@ -177,8 +198,38 @@ mod tests {
             assert_eq!(role(&access, Trust::Network, header), Role::Nobody, "{header}");
         }
         assert_eq!(role(&access, Trust::Proven, ""), Role::Admin);
+        assert_eq!(role(&access, Trust::Socket, ""), Role::Admin);
+        let access = Access { trust_socket: false, ..access };
+        assert_eq!(role(&access, Trust::Socket, ""), Role::Nobody);
+        assert_eq!(role(&access, Trust::Socket, &basic), Role::Admin);
         assert_eq!(role(&access, Trust::Viewer, "Bearer x"), Role::Viewer);
         assert_eq!(role(&access, Trust::Viewer, &basic), Role::Admin);
+    }
+
+    #[test]
+    fn what_came_through_a_proxy_did_not_come_from_here() {
+        let place = tempfile::tempdir().unwrap();
+        let access =
+            Access { trust_loopback: true, proxies: vec!["127.0.0.2/32".parse().unwrap()], ..access(place.path()) };
+        let role = |from: &str, header: Option<(&'static str, &str)>| {
+            let headers = header.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let headers: HeaderMap = headers.into_iter().collect();
+            let address: IpAddr = from.parse().unwrap();
+            let peer = Peer { address: Some(address), local: None, here: address.is_loopback(), trust: Trust::Network };
+            access.role(&access.origin(peer, &headers), &headers)
+        };
+        let rows = [
+            ("127.0.0.1", None, Role::Admin),
+            ("127.0.0.1", Some(("x-forwarded-for", "192.168.1.9")), Role::Nobody),
+            ("127.0.0.1", Some(("x-forwarded-for", "127.0.0.1")), Role::Nobody),
+            ("127.0.0.1", Some(("forwarded", "for=192.168.1.9")), Role::Nobody),
+            ("127.0.0.2", Some(("x-forwarded-for", "127.0.0.1")), Role::Nobody),
+            ("127.0.0.2", None, Role::Nobody),
+            ("192.168.1.9", None, Role::Nobody),
+        ];
+        for (from, header, expected) in rows {
+            assert_eq!(role(from, header), expected, "{from} {header:?}");
+        }
     }
 
     #[test]
@@ -188,7 +239,7 @@ mod tests {
         let origin = |from: &str, way: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-for", way.parse().unwrap());
-            let peer = Peer { address: from.parse().ok(), local: None, trust: Trust::Network };
+            let peer = Peer { address: from.parse().ok(), local: None, here: false, trust: Trust::Network };
             access.origin(peer, &headers).address.map(|address| address.to_string())
         };
         let rows = [

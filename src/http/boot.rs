@@ -65,7 +65,10 @@ impl Query {
 /// Answers `/ipxe?mac=`: the script for the machine that asks.
 pub async fn script(shared: &Shared, peer: &Peer, query: &Query, peek: bool) -> Reply {
     let mac = match query.mac.as_deref().map(Mac::from_str) {
-        Some(Ok(mac)) => mac,
+        Some(Ok(mac)) => match mac.unfit() {
+            None => mac,
+            Some(why) => return refuse(shared, peer, &format!("mac: {mac} {why}")),
+        },
         Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
         None => return refuse(shared, peer, "name the machine: ?mac=52:54:00:12:34:56"),
     };

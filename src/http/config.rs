@@ -4,42 +4,89 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
-use crate::boot::{Facts, Proof, Stage, Why};
+use crate::boot::{Drop, Facts, Proof, Stage, Why};
 use crate::event::{Event, Protocol};
 use crate::fleet::{BootConfig, Format, Host};
 use crate::iso;
+use crate::provision::generate as generation;
 use crate::store::Error;
 
+use super::generate::is_generated;
 use super::reply::{self, Reply, bytes, text};
 use super::status::Status;
 use super::{Peer, Shared};
 
 /// Answers `/api/v1/bootconfig` and `/config/{token}`: the config of the machine that asks.
-pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Option<&str>) -> Reply {
+pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Option<&str>, peek: bool) -> Reply {
     let facts = match who(shared, peer, token, shared.gate.site.trust.config) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
-    match shared.gate.configure(&facts).await {
-        Ok((_, config)) => given(shared, &config, file),
+    match shared.gate.config(&facts) {
+        Ok((_, config)) => hand_out(shared, &facts, &config, file, peek).await,
         Err(why) => sent_away(shared, &facts, why),
     }
 }
 
-fn given(shared: &Shared, config: &BootConfig, file: Option<&str>) -> Reply {
+/// Gives a machine a file of its config. What is not there is no step of an install, nor is a HEAD (`peek`): it
+/// is found first, then it is made durable that it is given, then it is.
+async fn hand_out(shared: &Shared, facts: &Facts, config: &BootConfig, file: Option<&str>, peek: bool) -> Reply {
+    let reply = match given(config, file) {
+        Ok(reply) => reply,
+        Err(words) => {
+            let reply = text(StatusCode::NOT_FOUND, format!("{words}\n"));
+            shared.gate.refused_saying(facts, Protocol::Http, Why::NoSuchFile, words);
+            return reply;
+        }
+    };
+    if !peek && let Err(why) = shared.gate.configure(facts, config).await {
+        return sent_away(shared, facts, why);
+    }
+    shared.gate.counters.answer(Protocol::Http);
+    reply
+}
+
+/// Makes the reply with a file of a config; where there is none of the name, says what there is.
+fn given(config: &BootConfig, file: Option<&str>) -> Result<Reply, String> {
     let format = config.spec.format;
     let Some(content) = config.file(file) else {
         let wanted = file.unwrap_or(format.main_file());
         let names: Vec<_> = config.spec.data.keys().map(String::as_str).collect();
-        let message = format!("the config {} has no {wanted}: it has {}\n", config.metadata.name, names.join(", "));
-        return text(StatusCode::NOT_FOUND, message);
+        return Err(format!("the config {} has no {wanted}: it has {}", config.metadata.name, names.join(", ")));
     };
-    shared.gate.counters.answer(Protocol::Http);
     let kind = match file {
         Some(file) if file != format.main_file() => by_suffix(format, file),
         _ => format.media_type(),
     };
-    bytes(StatusCode::OK, HeaderValue::from_static(kind), content.to_owned())
+    Ok(bytes(StatusCode::OK, HeaderValue::from_static(kind), content.to_owned()))
+}
+
+/// Answers `/configs/FILE`: a file of a generated config. One that holds secrets is its machine's alone.
+pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Option<&str>, peek: bool) -> Reply {
+    let found = generation::named(file_name).and_then(|(name, file)| {
+        let config = shared.gate.store.glance().boot_config(&name).cloned()?;
+        let reply = is_generated(&config).then(|| given(&config, Some(file)).ok())??;
+        Some((config, file, reply))
+    });
+    let Some((config, file, reply)) = found else {
+        shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
+        return text(StatusCode::NOT_FOUND, "there is no such config\n");
+    };
+    if !config.spec.confidential {
+        shared.gate.counters.answer(Protocol::Http);
+        return reply;
+    }
+    let facts = match who(shared, peer, token, shared.gate.site.trust.config) {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    match shared.gate.config(&facts) {
+        Ok((_, own)) if own.metadata.name == config.metadata.name => {
+            hand_out(shared, &facts, &own, Some(file), peek).await
+        }
+        Ok(_) => sent_away(shared, &facts, Why::OtherConfig),
+        Err(why) => sent_away(shared, &facts, why),
+    }
 }
 
 fn by_suffix(format: Format, file: &str) -> &'static str {
@@ -50,9 +97,9 @@ fn by_suffix(format: Format, file: &str) -> &'static str {
 }
 
 /// Answers cloud-init's NoCloud over HTTP. What it fetches beside the user-data is no proof of an install.
-pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str) -> Reply {
+pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, peek: bool) -> Reply {
     if file == "user-data" {
-        return config(shared, peer, Some(token), Some(file)).await;
+        return config(shared, peer, Some(token), Some(file), peek).await;
     }
     let facts = match who(shared, peer, Some(token), shared.gate.site.trust.config) {
         Ok(facts) => facts,
@@ -109,26 +156,39 @@ pub fn seed_read(shared: &Shared, host: &Host) -> Result<Reply, Status> {
 
 /// Answers `/get_ignition` as dynamic-ignition-coreos does: the machine's config with its name as a file;
 /// an empty object where nothing explains who asks.
-pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>) -> Reply {
+pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>, peek: bool) -> Reply {
     const NOTHING: &str = "{}";
     let kind = HeaderValue::from_static(Format::Ignition.media_type());
     let Ok(facts) = who(shared, peer, token, shared.gate.site.trust.config) else {
         return bytes(StatusCode::OK, kind, NOTHING);
     };
-    // A machine that nobody ever saw becomes a host by the site's rule, as it would at its boot.
-    shared.gate.ask(&Facts { stage: Stage::Ipxe, ..facts }).await;
-    let (host, config) = match shared.gate.configure(&facts).await {
-        Ok(found) => found,
-        Err(why) => {
-            shared.gate.refused(&facts, Protocol::Http, why);
-            return bytes(StatusCode::OK, kind, NOTHING);
-        }
+    if !peek {
+        // A machine that nobody ever saw becomes a host by the site's rule, as it would at its boot.
+        shared.gate.ask(&Facts { stage: Stage::Ipxe, ..facts }).await;
+    }
+    let refused = |why: Why, words: String| {
+        shared.gate.refused_saying(&facts, Protocol::Http, why, words);
+        bytes(StatusCode::OK, kind.clone(), NOTHING)
     };
-    let base = config.file(None).and_then(|text| serde_json::from_str(text).ok());
-    let Some(mut ignition): Option<Value> = base else { return bytes(StatusCode::OK, kind, NOTHING) };
+    let (host, config) = match shared.gate.config(&facts) {
+        Ok(found) => found,
+        Err(why) => return refused(why, why.to_string()),
+    };
+    let Some(mut ignition) = base(&config) else {
+        return refused(Why::NoSuchFile, format!("the config {} is no Ignition config", config.metadata.name));
+    };
+    if !peek && let Err(why) = shared.gate.configure(&facts, &config).await {
+        return refused(why, why.to_string());
+    }
     append_name(&mut ignition, host.metadata.name.as_str());
     shared.gate.counters.answer(Protocol::Http);
     bytes(StatusCode::OK, kind, ignition.to_string())
+}
+
+/// Reads a config's Ignition, which is an object: it was checked when it was declared.
+fn base(config: &BootConfig) -> Option<Value> {
+    let text = config.file(None).filter(|_| config.spec.format == Format::Ignition)?;
+    serde_json::from_str(text).ok().filter(Value::is_object)
 }
 
 fn append_name(ignition: &mut Value, name: &str) {
@@ -182,9 +242,12 @@ fn sent_away(shared: &Shared, facts: &Facts, why: Why) -> Reply {
 
 fn code(why: Why) -> StatusCode {
     match why {
-        Why::AddressContradicted | Why::HeldByOperator | Why::NoToken | Why::BadToken | Why::BadSecret => {
-            StatusCode::FORBIDDEN
-        }
+        Why::AddressContradicted
+        | Why::HeldByOperator
+        | Why::NoToken
+        | Why::BadToken
+        | Why::BadSecret
+        | Why::OtherConfig => StatusCode::FORBIDDEN,
         Why::StoreUnavailable | Why::ImageBroken => StatusCode::SERVICE_UNAVAILABLE,
         Why::NeverSeenIgnored
         | Why::NothingAssigned
@@ -194,6 +257,7 @@ fn code(why: Why) -> StatusCode {
         | Why::NoProgram
         | Why::OtherImage
         | Why::NoConfig
+        | Why::NoSuchFile
         | Why::NoSuchHost
         | Why::RuleUnfit => StatusCode::NOT_FOUND,
     }

@@ -50,11 +50,11 @@ impl Memory {
     /// Gives what the same question came to a moment ago; nothing where it may come to something else now.
     fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>) -> Option<Seen> {
         let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = recent.as_ref().filter(|recent| recent.at.elapsed() < REMEMBERED)?;
-        let is_same = recent.path == path && recent.query.as_deref() == query;
+        let is_same = |recent: &&Recent| recent.path == path && recent.query.as_deref() == query;
+        let recent = recent.as_ref().filter(is_same).filter(|recent| recent.at.elapsed() < REMEMBERED)?;
         // An image alone stays what it is while its object does, whatever becomes of hosts and configs.
         let stays = || recent.image.as_ref().zip(named(state, path)).is_some_and(|(was, is)| Arc::ptr_eq(was, is));
-        let holds = is_same && (recent.version == state.version || query.is_none() && stays());
+        let holds = recent.version == state.version || query.is_none() && stays();
         holds.then(|| recent.seen.clone())
     }
 
@@ -95,6 +95,25 @@ pub async fn again(
     };
     shared.gate.counters.answer(Protocol::Http);
     answer(seen, headers, peek)
+}
+
+/// Is an answer of a part of a medium, before it is written.
+#[derive(Debug)]
+pub struct Part {
+    pub tag: String,
+    /// Is the medium's length.
+    pub whole: u64,
+    pub span: Span,
+}
+
+/// Gives the part of what this connection asked for a moment ago that a Range header wants; nothing where that has
+/// to be looked for again, or is not to be answered with a part.
+pub fn part(shared: &Shared, memory: &Memory, path: &str, query: Option<&str>, range: &str) -> Option<Part> {
+    let Seen { medium, tag, .. } = memory.recall(&shared.gate.store.glance(), path, query)?;
+    let whole = medium.len();
+    let Wanted::Part(start, count) = wanted(Some(range), whole) else { return None };
+    shared.gate.counters.answer(Protocol::Http);
+    Some(Part { tag, whole, span: Span { medium, start, count } })
 }
 
 /// Answers with an ISO, or with a file in it, as a host sees it where one is named.

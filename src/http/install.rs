@@ -7,10 +7,12 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::admit;
 use crate::fleet::lifecycle;
+use crate::fleet::rules::Invalid;
 use crate::fleet::{Boots, Host, Key, Object};
 use crate::gate::Held;
-use crate::store::{Change, Sighting};
+use crate::store::{Change, Error, Expect, Sighting};
 
 use super::reply::{self, Reply};
 use super::status::Status;
@@ -19,6 +21,9 @@ use super::{Shared, body, objects};
 
 /// Bounds the entries of one timeline.
 const ENTRIES: usize = 10_000;
+
+/// Is how often an install is begun from what another writer left.
+const TRIES: usize = 8;
 
 /// Is what an install is asked for with; what is left out stays as the host has it.
 #[derive(Debug, Default, Deserialize)]
@@ -42,20 +47,38 @@ pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> 
     Ok(reply::json(StatusCode::OK, &View(&begin(shared, key, &wish).await?)))
 }
 
-/// Begins a new install of what is wished, else of what the host has.
+/// Begins a new install of what is wished, else of what the host has: all of it, or nothing is changed.
 pub async fn begin(shared: &Shared, key: &Key, wish: &Wish) -> Result<Object, Status> {
-    let before = objects::find(shared, key)?;
-    let object = objects::modify(shared, key, false, |value| {
-        express(wish, value);
-        Ok(())
-    })
-    .await?;
-    if let Object::Host(host) = &object
-        && host.spec.image == Boots::LocalDisk
-    {
+    let mut conflict = None;
+    for _ in 0..TRIES {
+        let before = objects::find(shared, key)?;
+        let changes = steps(shared, &before, wish)?;
+        match shared.gate.store.commit_all(changes).await {
+            Ok(mut made) => return made.pop().ok_or_else(|| Status::internal("nothing was made of an install")),
+            // Another writer came first: what it left is begun from.
+            Err(error @ Error::Conflict { .. }) => conflict = Some(error),
+            Err(error) => return Err(Status::of_store(&error, key)),
+        }
+    }
+    Err(conflict.map_or_else(|| Status::internal("no try was made"), |error| Status::of_store(&error, key)))
+}
+
+/// Gives the changes that begin an install, to be made together.
+fn steps(shared: &Shared, before: &Object, wish: &Wish) -> Result<Vec<Change>, Status> {
+    let (kind, name) = (before.kind(), before.meta().name.clone());
+    let invalid = |wrong: Invalid| Status::invalid(kind, name.as_str(), &wrong);
+    let broken = |error: serde_json::Error| Status::internal(error.to_string());
+    let mut value = serde_json::from_str(&before.to_json().map_err(broken)?).map_err(broken)?;
+    express(wish, &mut value);
+    let object = Object::from_json(kind, value).map_err(invalid)?;
+    let object = admit::prepare(object, Some(before), &shared.places).map_err(invalid)?;
+    let (Object::Host(was), Object::Host(is)) = (before, &object) else { return Err(Status::no_route()) };
+    if is.spec.image == Boots::LocalDisk {
         return Err(Status::unfit("the host has no image: name one"));
     }
-    again(shared, &before, object).await
+    let anew = anew(was, is);
+    let expect = Expect::Present(Some(before.meta().resource_version));
+    Ok([Change::Put { object, expect }].into_iter().chain(anew).collect())
 }
 
 fn express(wish: &Wish, host: &mut Value) {
@@ -77,14 +100,21 @@ fn express(wish: &Wish, host: &mut Value) {
 /// Begins a new install where writing the spec did not: its image was named again.
 pub async fn again(shared: &Shared, before: &Object, after: Object) -> Result<Object, Status> {
     let (Object::Host(was), Object::Host(is)) = (before, &after) else { return Ok(after) };
-    if was.spec.image != is.spec.image {
-        return Ok(after);
+    match anew(was, is) {
+        Some(change) => committed(shared, &after.key(), change).await,
+        None => Ok(after),
     }
+}
+
+/// Gives the change that begins an install where writing the spec does not.
+fn anew(was: &Host, is: &Host) -> Option<Change> {
     let change = match is.spec.image {
+        _ if was.spec.image != is.spec.image => return None,
         Boots::Image(_) => lifecycle::Change::Assign,
         Boots::LocalDisk | Boots::Menu => lifecycle::Change::Release,
     };
-    change_life(shared, is, &after.key(), change).await
+    let mac = is.spec.boot_mac_address;
+    Some(Change::Advance { mac, change, sighting: Sighting::default(), event: None })
 }
 
 /// Says where the machine's BMC reaches us, where that is not where machines do.
@@ -116,13 +146,13 @@ pub async fn medium(shared: &Shared, key: &Key, request: Request<Incoming>) -> R
 /// Lets a host boot its disk, or holds it back.
 pub async fn change(shared: &Shared, key: &Key, change: lifecycle::Change) -> Result<Reply, Status> {
     let Object::Host(host) = objects::find(shared, key)? else { return Err(Status::no_route()) };
-    let object = change_life(shared, &host, key, change).await?;
+    let mac = host.spec.boot_mac_address;
+    let change = Change::Advance { mac, change, sighting: Sighting::default(), event: None };
+    let object = committed(shared, key, change).await?;
     Ok(reply::json(StatusCode::OK, &View(&object)))
 }
 
-async fn change_life(shared: &Shared, host: &Host, key: &Key, change: lifecycle::Change) -> Result<Object, Status> {
-    let mac = host.spec.boot_mac_address;
-    let change = Change::Advance { mac, change, sighting: Sighting::default(), event: None };
+async fn committed(shared: &Shared, key: &Key, change: Change) -> Result<Object, Status> {
     shared.gate.store.commit(change).await.map_err(|error| Status::of_store(&error, key))
 }
 

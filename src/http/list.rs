@@ -46,6 +46,7 @@ impl Pages {
 pub fn list(shared: &Shared, kind: Kind, options: &Options) -> Result<Reply, Status> {
     let (state, after) = match &options.next {
         Some(token) => begun(shared, kind, token)?,
+        None if options.is_exact => (exactly(shared, options.version)?, None),
         None => (shared.gate.store.snapshot(), None),
     };
     let mut selected = state.list(kind, after.as_ref()).filter(|object| options.selection.takes(object));
@@ -65,6 +66,16 @@ pub fn list(shared: &Shared, kind: Kind, options: &Options) -> Result<Reply, Sta
         Form::Plain => json(StatusCode::OK, &List { api_version: "v1", kind: format!("{kind}List"), metadata, items }),
         Form::Table(include) => json(StatusCode::OK, &Table::of(kind, items.into_iter(), metadata, include, now())),
     })
+}
+
+/// Finds the state at a version: the present one, or one that is kept for a list.
+fn exactly(shared: &Shared, version: Option<u64>) -> Result<Arc<Snapshot>, Status> {
+    let wanted = "resourceVersionMatch=Exact needs the resourceVersion that the list is to be of";
+    let version = version.filter(|version| *version > 0).ok_or_else(|| Status::bad_request(wanted))?;
+    let now = shared.gate.store.snapshot();
+    let kept = if now.version == version { Some(now.clone()) } else { shared.pages.find(version) };
+    let message = || format!("the state of version {version} is not kept: it is {} now", now.version);
+    kept.ok_or_else(|| Status::gone(message()))
 }
 
 /// Names a place in a list: the state's version, and the last object that was given.

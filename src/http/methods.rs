@@ -33,6 +33,7 @@ fn of(parts: &[&str]) -> Option<&'static str> {
         | ["media", _, _]
         | ["config", _]
         | ["config" | "nocloud", _, _]
+        | ["configs", _]
         | ["api" | "apis"]
         | ["openapi", "v2" | "v3"]
         | ["openapi", "v3", "api", "v1"]
@@ -43,6 +44,7 @@ fn of(parts: &[&str]) -> Option<&'static str> {
         ["phone_home" | "phone-home"]
         | ["phone_home" | "phone-home", _]
         | ["api", "v1", "boot-complete"]
+        | ["api", "v1", "configs", "ignition" | "cloudinit", "generate"]
         // No ISO is named so: see admit.
         | ["api", "v1", "iscsi-cdroms", "upload"] => Some(ASK),
         ["redfish", rest @ ..] => redfish(rest),
@@ -110,6 +112,9 @@ mod tests {
         let rows = [
             ("/ipxe", Some(READ)),
             ("/files/a/b", Some(READ)),
+            ("/configs/a.ign", Some(READ)),
+            ("/api/v1/configs/ignition/generate", Some(ASK)),
+            ("/api/v1/configs/kickstart/generate", None),
             ("/api/v1/boot-complete", Some(ASK)),
             ("/api/v1/baremetalhosts", Some(COLLECTION)),
             ("/api/v1/baremetalhosts/a", None),

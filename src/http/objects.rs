@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::admit;
@@ -11,12 +12,13 @@ use crate::fleet::rules::Invalid;
 use crate::fleet::{Key, Kind, Name, Object};
 use crate::store::{Change, Error, Expect, now};
 
-use super::options::{Form, Options};
+use super::options::{self, Form, Options};
+use super::reading::Reading;
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
 use super::view::{ListMeta, View, conceal, restore};
-use super::{Shared, body, install, ownership, upload};
+use super::{Shared, body, generate, install, naming, ownership, redfish, upload};
 
 /// Is how often a change that names no version is made anew on what another writer left.
 const TRIES: usize = 8;
@@ -51,10 +53,21 @@ pub async fn create(
     options: &Options,
 ) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
-    let value = body::parse(body::media_type(&head.headers), &body::read(body).await?)?;
-    let object = typed(shared, kind, namespace, value)?;
-    let object = put(shared, object, None, Expect::Absent, options.dry_run).await?;
-    Ok(shown(StatusCode::CREATED, &object, options))
+    let mut reading = Reading::new(options.validation);
+    let mut value = reading.parse(body::media_type(&head.headers), &body::read(body).await?)?;
+    let wish = naming::wish(&value);
+    for tries in 1.. {
+        if let Some(prefix) = &wish {
+            let name = naming::name(prefix).map_err(|wrong| Status::invalid(kind, prefix, &wrong))?;
+            value["metadata"]["name"] = name.as_str().into();
+        }
+        let object = typed(shared, kind, namespace.clone(), value.clone(), &mut reading)?;
+        match put(shared, object, None, Expect::Absent, options.dry_run).await {
+            Err(taken) if taken.is_taken() && wish.is_some() && tries < TRIES => {}
+            made => return Ok(reading.told(shown(StatusCode::CREATED, &made?, options))),
+        }
+    }
+    Err(Status::internal("no try was made"))
 }
 
 pub async fn replace(
@@ -64,8 +77,9 @@ pub async fn replace(
     options: &Options,
 ) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
-    let value = body::parse(body::media_type(&head.headers), &body::read(body).await?)?;
-    let mut object = typed(shared, key.kind, key.namespace.clone(), value)?;
+    let mut reading = Reading::new(options.validation);
+    let value = reading.parse(body::media_type(&head.headers), &body::read(body).await?)?;
+    let mut object = typed(shared, key.kind, key.namespace.clone(), value, &mut reading)?;
     if object.meta().name != key.name {
         let message = format!("the body is named {}, the route {}", object.meta().name, key.name);
         return Err(Status::bad_request(message));
@@ -77,29 +91,36 @@ pub async fn replace(
         object.meta_mut().managed_fields.clone_from(&before.meta().managed_fields);
     }
     let object = put(shared, object, Some(&before), Expect::Present(wanted), options.dry_run).await?;
-    Ok(shown(StatusCode::OK, &object, options))
+    Ok(reading.told(shown(StatusCode::OK, &object, options)))
 }
 
 pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, options: &Options) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
     let kind = body::media_type(&head.headers).to_owned();
     let body = body::read(body).await?;
+    let mut reading = Reading::new(options.validation);
     if kind == "application/apply-patch+yaml" {
-        return apply(shared, key, body::parse(&kind, &body)?, options).await;
+        let wish = reading.parse(&kind, &body)?;
+        return apply(shared, key, wish, options, &mut reading).await.map(|reply| reading.told(reply));
     }
-    let change = Patch::read(&kind, &body)?;
+    let change = Patch::read(&kind, &body, &mut reading)?;
     let before = find(shared, key)?;
-    let object = modify(shared, key, options.dry_run, |value| change.apply(value)).await?;
+    let mut object = changed(shared, key, options.dry_run, &mut reading, |value| change.apply(value)).await?;
     // mkube's clients ask for an install by naming the image again.
     if kind == "application/json" && change.names("/spec/image") && !options.dry_run {
-        let object = install::again(shared, &before, object).await?;
-        return Ok(shown(StatusCode::OK, &object, options));
+        object = install::again(shared, &before, object).await?;
     }
-    Ok(shown(StatusCode::OK, &object, options))
+    Ok(reading.told(shown(StatusCode::OK, &object, options)))
 }
 
 /// Makes an object what one manager wishes, as far as that manager goes; creates it where there is none.
-async fn apply(shared: &Shared, key: &Key, wish: Value, options: &Options) -> Result<Reply, Status> {
+async fn apply(
+    shared: &Shared,
+    key: &Key,
+    mut wish: Value,
+    options: &Options,
+    reading: &mut Reading,
+) -> Result<Reply, Status> {
     let manager = options.manager.as_deref();
     let manager = manager.ok_or_else(|| Status::bad_request("server-side apply needs ?fieldManager=NAME"))?;
     if wish.pointer("/metadata/managedFields").is_some_and(|given| !given.is_null()) {
@@ -107,24 +128,47 @@ async fn apply(shared: &Shared, key: &Key, wish: Value, options: &Options) -> Re
     }
     let version =
         wish.pointer("/metadata/resourceVersion").filter(|version| !version.is_null() && *version != "").cloned();
+    let before = find(shared, key).ok();
+    let bare = || serde_json::json!({"metadata": {"name": key.name}, "spec": {}});
+    if !reading.is_strict() {
+        // What nobody knows is no manager's either, so it is found before anybody owns it.
+        let mut value = before.as_ref().map_or_else(|| Ok(bare()), plain)?;
+        json_patch::merge(&mut value, &ownership::stripped(wish.clone()));
+        typed(shared, key.kind, key.namespace.clone(), value, reading)?;
+        reading.take_out(&mut wish);
+    }
     let change = |value: &mut Value| {
         let time = now().to_string();
-        ownership::apply(value, wish.clone(), manager, options.force, &time)
-            .map_err(|all| Status::conflicts(key, &all))?;
+        let wish = respelled(shared, key, value, &wish)?;
+        ownership::apply(value, wish, manager, options.force, &time).map_err(|all| Status::conflicts(key, &all))?;
         if let Some(version) = &version {
             value["metadata"]["resourceVersion"] = version.clone();
         }
         Ok(())
     };
-    if find(shared, key).is_err() {
-        let mut value = serde_json::json!({"metadata": {"name": key.name}, "spec": {}});
+    if before.is_none() {
+        let mut value = bare();
         change(&mut value)?;
-        let object = typed(shared, key.kind, key.namespace.clone(), value)?;
+        let object = typed(shared, key.kind, key.namespace.clone(), value, &mut Reading::default())?;
         let object = put(shared, object, None, Expect::Absent, options.dry_run).await?;
         return Ok(shown(StatusCode::CREATED, &object, options));
     }
     let object = modify(shared, key, options.dry_run, change).await?;
     Ok(shown(StatusCode::OK, &object, options))
+}
+
+/// Gives a wish as the server spells it, its secrets put back where it says that they stay.
+fn respelled(shared: &Shared, key: &Key, live: &Value, wish: &Value) -> Result<Value, Status> {
+    let mut made = live.clone();
+    let Some(spec) = wish.get("spec").filter(|spec| spec.is_object()) else { return Ok(wish.clone()) };
+    json_patch::merge(&mut made["spec"], spec);
+    let mut made = typed(shared, key.kind, key.namespace.clone(), made, &mut Reading::default())?;
+    restore(&mut made, find(shared, key).ok().as_ref());
+    let text = made.to_json().map_err(|error| Status::internal(error.to_string()))?;
+    let normal: Value = serde_json::from_str(&text).map_err(|error| Status::internal(error.to_string()))?;
+    let mut wish = wish.clone();
+    ownership::respell(&mut wish, &normal);
+    Ok(wish)
 }
 
 pub async fn delete(
@@ -133,11 +177,15 @@ pub async fn delete(
     request: Request<Incoming>,
     options: &Options,
 ) -> Result<Reply, Status> {
-    let version = precondition(&body::read(request.into_body()).await?)?;
+    let wish = Removal::read(&body::read(request.into_body()).await?)?;
+    let dry_run = options.dry_run || wish.dry_run;
+    let version = wish.version_of(&find(shared, key)?)?;
     let change = Change::Delete { key: key.clone(), version };
-    let gone = commit(shared, change, options.dry_run).await.map_err(|error| Status::of_store(&error, key))?;
-    if !options.dry_run {
+    let gone = commit(shared, change, dry_run).await.map_err(|error| Status::of_store(&error, key))?;
+    if !dry_run {
         upload::forget(shared, &gone).await;
+        generate::forget(shared, &gone).await;
+        redfish::forget(shared, &gone).await;
     }
     Ok(json(StatusCode::OK, &Status::deleted(key, &gone.meta().uid)))
 }
@@ -156,15 +204,46 @@ async fn commit(shared: &Shared, change: Change, dry_run: bool) -> Result<Object
     }
 }
 
-/// Reads the version that `DeleteOptions` may ask for.
-fn precondition(body: &[u8]) -> Result<Option<u64>, Status> {
-    if body.is_empty() {
-        return Ok(None);
+/// Is what a DELETE's body, Kubernetes' `DeleteOptions`, asks for. Nothing here is collected, held back or waited
+/// for, so the rest of it has no meaning.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Removal {
+    preconditions: Option<Preconditions>,
+    #[serde(deserialize_with = "options::dry_run")]
+    dry_run: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Preconditions {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+impl Removal {
+    fn read(body: &[u8]) -> Result<Self, Status> {
+        if body.is_empty() {
+            return Ok(Self::default());
+        }
+        let read = serde_path_to_error::deserialize(body::parse("", body)?);
+        read.map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))
     }
-    let options = body::parse("", body)?;
-    let version = options.pointer("/preconditions/resourceVersion").and_then(Value::as_str);
-    let number = version.map(str::parse).transpose();
-    number.map_err(|_| Status::bad_request("preconditions.resourceVersion is not one this server gave"))
+
+    /// Gives the version that may be removed; any where nothing is asked.
+    fn version_of(&self, object: &Object) -> Result<Option<u64>, Status> {
+        let meta = object.meta();
+        let asked = self.preconditions.as_ref();
+        if let Some(uid) = asked.and_then(|asked| asked.uid.as_ref()).filter(|uid| **uid != meta.uid) {
+            let key = object.key();
+            return Err(Status::conflict(format!("preconditions.uid: {key} is {}, not {uid}", meta.uid)));
+        }
+        let version = asked.and_then(|asked| asked.resource_version.as_ref()).map(|version| version.parse());
+        let wrong = |_| Status::bad_request("preconditions.resourceVersion is not one this server gave");
+        // An identity is the object's for as long as there is one; that it is still this one is its version.
+        let same = asked.and_then(|asked| asked.uid.as_ref()).map(|_| meta.resource_version);
+        Ok(version.transpose().map_err(wrong)?.or(same))
+    }
 }
 
 /// Is a change of an object's JSON.
@@ -177,14 +256,14 @@ pub enum Patch {
 }
 
 impl Patch {
-    fn read(kind: &str, body: &[u8]) -> Result<Self, Status> {
+    fn read(kind: &str, body: &[u8], reading: &mut Reading) -> Result<Self, Status> {
         match kind {
             // No list here is merged by a key, so a strategic merge is a plain one.
             "application/merge-patch+json" | "application/strategic-merge-patch+json" | "application/json" => {
-                body::parse("application/json", body).map(Self::Merge)
+                reading.parse("application/json", body).map(Self::Merge)
             }
             "application/json-patch+json" => {
-                let steps = serde_json::from_value(body::parse(kind, body)?);
+                let steps = serde_json::from_value(reading.parse(kind, body)?);
                 steps.map(Self::Steps).map_err(|error| Status::bad_request(format!("not a JSON patch: {error}")))
             }
             other => Err(Status::unsupported_media(format!(
@@ -217,14 +296,23 @@ pub async fn modify(
     dry_run: bool,
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Object, Status> {
+    changed(shared, key, dry_run, &mut Reading::default(), change).await
+}
+
+async fn changed(
+    shared: &Shared,
+    key: &Key,
+    dry_run: bool,
+    reading: &mut Reading,
+    change: impl Fn(&mut Value) -> Result<(), Status>,
+) -> Result<Object, Status> {
     let mut conflict = None;
     for _ in 0..TRIES {
         let before = find(shared, key)?;
         let now = before.meta().resource_version;
-        let text = before.to_json().map_err(|error| Status::internal(error.to_string()))?;
-        let mut value = serde_json::from_str(&text).map_err(|error| Status::internal(error.to_string()))?;
+        let mut value = plain(&before)?;
         change(&mut value)?;
-        let object = typed(shared, key.kind, key.namespace.clone(), value)?;
+        let object = typed(shared, key.kind, key.namespace.clone(), value, reading)?;
         if object.key() != *key {
             return Err(Status::bad_request(format!("a patch cannot rename {key}")));
         }
@@ -238,6 +326,12 @@ pub async fn modify(
     Err(conflict.unwrap_or_else(|| Status::internal("no try was made")))
 }
 
+/// Gives an object's JSON, secrets included.
+fn plain(object: &Object) -> Result<Value, Status> {
+    let text = object.to_json().map_err(|error| Status::internal(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| Status::internal(error.to_string()))
+}
+
 /// Checks what needs files, and commits.
 pub async fn put(
     shared: &Shared,
@@ -248,16 +342,28 @@ pub async fn put(
 ) -> Result<Object, Status> {
     let key = object.key();
     restore(&mut object, before);
-    let (places, before) = (shared.places.clone(), before.cloned());
-    let prepared = tokio::task::spawn_blocking(move || admit::prepare(object, before.as_ref(), &places)).await;
-    let prepared = prepared.map_err(|error| Status::internal(error.to_string()))?;
+    let prepared = match object {
+        // Nothing of a host is read from a disk: another thread would cost more than the work.
+        Object::Host(_) => admit::prepare(object, before, &shared.places),
+        Object::Image(_) | Object::BootConfig(_) => {
+            let (places, before) = (shared.places.clone(), before.cloned());
+            let prepared = tokio::task::spawn_blocking(move || admit::prepare(object, before.as_ref(), &places)).await;
+            prepared.map_err(|error| Status::internal(error.to_string()))?
+        }
+    };
     let object = prepared.map_err(|wrong| Status::invalid(key.kind, key.name.as_str(), &wrong))?;
     let wrong = |error: Error| Status::of_store(&error, &key);
     commit(shared, Change::Put { object, expect }, dry_run).await.map_err(wrong)
 }
 
 /// Makes an object of a body, in the namespace of its route.
-pub fn typed(shared: &Shared, kind: Kind, namespace: Option<Name>, mut value: Value) -> Result<Object, Status> {
+fn typed(
+    shared: &Shared,
+    kind: Kind,
+    namespace: Option<Name>,
+    mut value: Value,
+    reading: &mut Reading,
+) -> Result<Object, Status> {
     let Some(map) = value.as_object_mut() else { return Err(Status::bad_request("the body is not an object")) };
     let expected = [("apiVersion", "v1"), ("kind", kind.as_str())];
     for (field, expected) in expected {
@@ -273,10 +379,7 @@ pub fn typed(shared: &Shared, kind: Kind, namespace: Option<Name>, mut value: Va
         return Err(invalid(kind, "", "metadata", "an object needs a name: metadata.name"));
     };
     let name = meta.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    // Kubernetes' typed clients send these empty; no object here has any.
-    for field in ["selfLink", "deletionTimestamp", "finalizers", "ownerReferences", "deletionGracePeriodSeconds"] {
-        meta.shift_remove(field);
-    }
+    naming::settle(meta).map_err(|wrong| Status::invalid(kind, &name, &wrong))?;
     let given = meta.shift_remove("namespace").filter(|given| !given.is_null() && given != "");
     if kind.is_namespaced() {
         let namespace = match (given, namespace) {
@@ -289,7 +392,7 @@ pub fn typed(shared: &Shared, kind: Kind, namespace: Option<Name>, mut value: Va
         };
         meta.insert("namespace".into(), namespace.into());
     }
-    Object::from_json(kind, value).map_err(|wrong| Status::invalid(kind, &name, &wrong))
+    reading.object(kind, value).map_err(|wrong| Status::invalid(kind, &name, &wrong))
 }
 
 fn invalid(kind: Kind, name: &str, field: &'static str, message: &str) -> Status {

@@ -1,8 +1,10 @@
 use hyper::HeaderMap;
 use hyper::header::ACCEPT;
+use serde::{Deserialize, Deserializer};
 
 use crate::fleet::Name;
 
+use super::reading::Validation;
 use super::select::Selection;
 use super::status::Status;
 
@@ -13,12 +15,15 @@ pub struct Options {
     pub form: Form,
     pub watch: bool,
     pub version: Option<u64>,
+    /// Says that a list is to be of that version, and of no later one.
+    pub is_exact: bool,
     pub limit: Option<usize>,
     pub next: Option<String>,
     pub bookmarks: bool,
     pub initial: bool,
     pub timeout: Option<u64>,
     pub dry_run: bool,
+    pub validation: Validation,
     pub manager: Option<String>,
     pub force: bool,
     pub replace: bool,
@@ -58,13 +63,17 @@ impl Options {
                 "allowWatchBookmarks" => options.bookmarks = boolean(&key, &value)?,
                 "sendInitialEvents" => options.initial = boolean(&key, &value)?,
                 "timeoutSeconds" => options.timeout = Some(number(&key, &value)?),
-                "fieldValidation" => among(&key, &value, &["Ignore", "Warn", "Strict"])?,
-                "resourceVersionMatch" => among(&key, &value, &["NotOlderThan", "Exact"])?,
+                "fieldValidation" => {
+                    among(&key, &value, Validation::NAMES)?;
+                    options.validation = Validation::named(&value).unwrap_or_default();
+                }
+                "resourceVersionMatch" if !value.is_empty() => {
+                    among(&key, &value, &["NotOlderThan", "Exact"])?;
+                    options.is_exact = value == "Exact";
+                }
                 "dryRun" => {
-                    options.dry_run = match value.as_ref() {
-                        "All" => true,
-                        other => return Err(Status::bad_request(format!("dryRun={other}: All is the only one"))),
-                    }
+                    among(&key, &value, DRY_RUNS)?;
+                    options.dry_run = true;
                 }
                 "fieldManager" => options.manager = Some(value.into_owned()).filter(|name| !name.is_empty()),
                 "force" => options.force = boolean(&key, &value)?,
@@ -85,6 +94,17 @@ impl Options {
         options.selection = Selection::parse(namespace, &labels, &fields).map_err(Status::bad_request)?;
         Ok(options)
     }
+}
+
+/// Are the stages that a dry run may stop before: the only one is the last.
+const DRY_RUNS: &[&str] = &["All"];
+
+/// Reads `dryRun` as `DeleteOptions` carry it: a list.
+pub(super) fn dry_run<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    let stages = Option::<Vec<String>>::deserialize(from)?.unwrap_or_default();
+    let wrong = |status: Status| serde::de::Error::custom(status.message());
+    stages.iter().try_for_each(|stage| among("dryRun", stage, DRY_RUNS)).map_err(wrong)?;
+    Ok(!stages.is_empty())
 }
 
 /// Reads a flag as Kubernetes' clients write it; one that is named without a value is set.

@@ -16,22 +16,37 @@ pub struct Conflict {
 
 type Path = Vec<String>;
 
+/// Spells a wish as the server does: what is the same in other words is no difference. `normal` is the object that
+/// the wish makes, as the server writes it; what it leaves out is nothing.
+pub fn respell(wish: &mut Value, normal: &Value) {
+    for path in leaves(wish) {
+        let first = path.first().map(String::as_str);
+        let place = path.iter().try_fold(&mut *wish, |value, part| value.get_mut(part));
+        if let (Some("spec"), Some(place)) = (first, place) {
+            *place = at(normal, &path).cloned().unwrap_or_default();
+        }
+    }
+}
+
 /// Applies what a manager wishes for to an object as it is. `now` is RFC 3339.
 ///
 /// # Errors
 /// The fields that others set to other values, where force is not used. The object is as it was then.
 pub fn apply(live: &mut Value, mut wish: Value, manager: &str, force: bool, now: &str) -> Result<(), Vec<Conflict>> {
-    strip(&mut wish);
+    wish = stripped(wish);
     let wished = leaves(&wish);
     let mut entries = entries(live);
-    let (mine, others): (Vec<Value>, Vec<Value>) =
-        entries.drain(..).partition(|entry| entry["manager"] == manager && entry["operation"] == "Apply");
+    let is_mine = |entry: &Value| entry["manager"] == manager && entry["operation"] == "Apply";
+    // Whoever applies again what he did keeps his place: otherwise two who take turns would each be a change.
+    let place = entries.iter().position(is_mine).unwrap_or(entries.len());
+    let (mine, others): (Vec<Value>, Vec<Value>) = entries.drain(..).partition(is_mine);
     let before: Vec<Path> = mine.first().map(|entry| owned(&entry["fieldsV1"])).unwrap_or_default();
     let theirs: Vec<(String, Vec<Path>)> = others
         .iter()
         .map(|entry| (entry["manager"].as_str().unwrap_or_default().to_owned(), owned(&entry["fieldsV1"])))
         .collect();
-    let differs = |path: &Path| at(live, path) != at(&wish, path);
+    let said = |value: &Value, path: &Path| at(value, path).filter(|value| !value.is_null()).cloned();
+    let differs = |path: &Path| said(live, path) != said(&wish, path);
     let conflicts: Vec<Conflict> = theirs
         .iter()
         .flat_map(|(manager, paths)| paths.iter().map(move |path| (manager, path)))
@@ -49,7 +64,7 @@ pub fn apply(live: &mut Value, mut wish: Value, manager: &str, force: bool, now:
     }
     json_patch::merge(live, &wish);
     let mut entries: Vec<Value> = others.into_iter().filter_map(|entry| without(entry, &lost)).collect();
-    entries.push(entry(mine.first(), &wished, manager, now));
+    entries.insert(place.min(entries.len()), entry(mine.first(), &wished, manager, now));
     if let Some(meta) = live.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.insert("managedFields".into(), entries.into());
     }
@@ -64,18 +79,33 @@ fn entry(before: Option<&Value>, wished: &[Path], manager: &str, now: &str) -> V
 }
 
 /// Takes what names the object, and what is not a manager's to set, out of a wish.
-fn strip(wish: &mut Value) {
-    let Some(map) = wish.as_object_mut() else { return };
+pub fn stripped(mut wish: Value) -> Value {
+    let Some(map) = wish.as_object_mut() else { return wish };
     for field in ["apiVersion", "kind", "status"] {
         map.shift_remove(field);
     }
     if let Some(meta) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-        meta.retain(|field, _| matches!(field.as_str(), "labels" | "annotations"));
+        meta.retain(|field, _| !NOT_ONES_OWN.contains(&field.as_str()));
         if meta.is_empty() {
             map.shift_remove("metadata");
         }
     }
+    wish
 }
+
+/// Are the fields of `metadata` that name an object or that the server alone sets.
+const NOT_ONES_OWN: [&str; 10] = [
+    "name",
+    "namespace",
+    "generateName",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "managedFields",
+    "selfLink",
+];
 
 fn entries(live: &Value) -> Vec<Value> {
     live.pointer("/metadata/managedFields").and_then(Value::as_array).cloned().unwrap_or_default()
@@ -174,6 +204,33 @@ mod tests {
         let again = live.clone();
         applied(&mut live, "one", json!({"bmc": {"address": "c"}}), false).unwrap();
         assert_eq!(live, again);
+    }
+
+    #[test]
+    fn who_applies_again_changes_nothing_whoever_came_between() {
+        let mut live = json!({"metadata": {"name": "a"}, "spec": {}});
+        for manager in ["one", "two"] {
+            applied(&mut live, manager, json!({"image": "x"}), false).unwrap();
+        }
+        let before = live.clone();
+        for manager in ["one", "two"] {
+            applied(&mut live, manager, json!({"image": "x"}), false).unwrap();
+            assert_eq!(live, before, "{manager}");
+        }
+    }
+
+    #[test]
+    fn another_spelling_is_no_difference() {
+        let mut wish =
+            json!({"metadata": {"labels": {"a": "X"}}, "spec": {"mac": "AA-BB", "ref": "", "bmc": {"address": "b"}}});
+        respell(&mut wish, &json!({"metadata": {}, "spec": {"mac": "aa:bb", "bmc": {"address": "b", "username": ""}}}));
+        assert_eq!(
+            wish,
+            json!({"metadata": {"labels": {"a": "X"}}, "spec": {"mac": "aa:bb", "ref": null, "bmc": {"address": "b"}}})
+        );
+        let mut live = json!({"metadata": {"name": "a"}, "spec": {}});
+        applied(&mut live, "one", wish["spec"].clone(), false).unwrap();
+        applied(&mut live, "two", wish["spec"].clone(), false).unwrap();
     }
 
     #[test]

@@ -3,18 +3,19 @@
 use std::borrow::Cow;
 
 use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, StatusCode};
 
 use crate::fleet::lifecycle::Change;
-use crate::fleet::{Key, Kind, Name, Object};
+use crate::fleet::{BadName, Key, Kind, Name, Object};
 
 use super::boot::{self, Query};
 use super::options::Options;
 use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
-    Peer, Role, Serves, Shared, config, discovery, files, image, install, list, methods, metrics, objects, openapi,
-    redfish, room, upload, watch,
+    Peer, Role, Serves, Shared, config, discovery, files, generate, image, install, list, methods, metrics, objects,
+    openapi, redfish, room, upload, watch,
 };
 
 /// Tells when the server is to stop.
@@ -50,7 +51,7 @@ pub async fn answer(
         (_, ["redfish", ..]) if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
         (_, ["api" | "apis" | "openapi", ..]) if serves == Serves::Everything => {
             let answered = match (shared.access.role(&peer, request.headers()), request.method()) {
-                (Role::Nobody, _) => Err(Status::unauthorized()),
+                (Role::Nobody, _) => Err(Status::unauthorized(request.headers().contains_key(AUTHORIZATION))),
                 (Role::Viewer, method) if !matches!(*method, Method::GET | Method::HEAD) => {
                     Err(Status::forbidden("a viewer only reads: this needs the admin's token"))
                 }
@@ -72,6 +73,16 @@ pub async fn answer_machine(
     let path = decoded(request.uri().path());
     let peer = shared.access.origin(peer, request.headers());
     machines(shared, &peer, memory, &path, &parts(&path), request).await
+}
+
+/// Gives the ISO and the path within it that a request's path means: nothing where it means no ISO.
+pub fn image_path(path: &str) -> Option<String> {
+    let path = decoded(path);
+    inner(&path).map(str::to_owned)
+}
+
+fn inner(path: &str) -> Option<&str> {
+    path.trim_start_matches('/').strip_prefix("iso/")
 }
 
 fn decoded(path: &str) -> Cow<'_, str> {
@@ -103,8 +114,16 @@ async fn machines<B>(
             boot::beside(shared, peer, mac, file, request.headers(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
-            let inner = path.trim_start_matches('/').strip_prefix("iso/").unwrap_or_default();
-            image::again(shared, peer, memory, inner, request.uri().query(), request.headers(), peek).await
+            image::again(
+                shared,
+                peer,
+                memory,
+                inner(path).unwrap_or_default(),
+                request.uri().query(),
+                request.headers(),
+                peek,
+            )
+            .await
         }
         (&Method::GET | &Method::HEAD, ["files", _, ..]) => {
             let inner = path.trim_start_matches('/').strip_prefix("files/").unwrap_or_default();
@@ -115,16 +134,23 @@ async fn machines<B>(
         }
         (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => {
             let Query { token, file, .. } = query();
-            config::config(shared, peer, token.as_deref(), file.as_deref()).await
+            config::config(shared, peer, token.as_deref(), file.as_deref(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["config", token]) => {
-            config::config(shared, peer, Some(token), query().file.as_deref()).await
+            config::config(shared, peer, Some(token), query().file.as_deref(), peek).await
         }
         (&Method::GET | &Method::HEAD, ["config", token, file]) => {
-            config::config(shared, peer, Some(token), Some(file)).await
+            config::config(shared, peer, Some(token), Some(file), peek).await
         }
-        (&Method::GET | &Method::HEAD, ["nocloud", token, file]) => config::nocloud(shared, peer, token, file).await,
-        (&Method::GET | &Method::HEAD, ["get_ignition"]) => config::named(shared, peer, query().token.as_deref()).await,
+        (&Method::GET | &Method::HEAD, ["configs", file]) => {
+            config::generated(shared, peer, file, query().token.as_deref(), peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["nocloud", token, file]) => {
+            config::nocloud(shared, peer, token, file, peek).await
+        }
+        (&Method::GET | &Method::HEAD, ["get_ignition"]) => {
+            config::named(shared, peer, query().token.as_deref(), peek).await
+        }
         (&Method::POST, ["api", "v1", "boot-complete"] | ["phone_home" | "phone-home"]) => {
             config::complete(shared, peer, query().token.as_deref()).await
         }
@@ -148,7 +174,16 @@ async fn api(
         (&Method::GET | &Method::HEAD, ["openapi", "v3"]) => return Ok(openapi::index()),
         (&Method::GET | &Method::HEAD, ["openapi", "v3", "api", "v1"]) => return Ok(openapi::document()),
         (&Method::GET | &Method::HEAD, ["openapi", "v2"]) => return Ok(openapi::swagger()),
-        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
+        (&Method::POST, ["api", "v1", "configs", "ignition", "generate"]) => {
+            return generate::generate(shared, generate::Maker::Ignition, request).await;
+        }
+        (&Method::POST, ["api", "v1", "configs", "cloudinit", "generate"]) => {
+            return generate::generate(shared, generate::Maker::CloudInit, request).await;
+        }
+        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => {
+            unrehearsed(request.uri().query())?;
+            return upload::upload(shared, request).await;
+        }
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads"]) => return upload::list(shared).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return upload::progress(shared, key).await,
         (&Method::DELETE, ["api", "v1", "uploads", key]) => return upload::give_up(shared, key).await,
@@ -164,7 +199,8 @@ async fn api(
     if namespace.is_some() && !kind.is_namespaced() {
         return Err(Status::no_route());
     }
-    let namespace = namespace.map(|text| name(kind, text)).transpose()?;
+    let no_namespace = |wrong: BadName| Status::bad_request(format!("the route's namespace: {wrong}"));
+    let namespace = namespace.map(|text| text.parse().map_err(no_namespace)).transpose()?;
     let key = |text: &str| -> Result<Key, Status> {
         let namespace = match kind.is_namespaced() {
             true => Some(namespace.clone().ok_or_else(Status::no_route)?),
@@ -183,13 +219,25 @@ async fn api(
         (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request, &options).await,
         (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request, &options).await,
         (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request, &options).await,
-        (_, [name, action]) if kind == Kind::BareMetalHost => act(shared, &key(name)?, action, request).await,
+        (_, [name, action]) if kind == Kind::BareMetalHost => {
+            unrehearsed(request.uri().query())?;
+            act(shared, &key(name)?, action, request).await
+        }
         (method, [name, "files"]) if kind == Kind::IscsiCdrom => {
             let peek = *method == Method::HEAD;
             files::files(shared, peer, &key(name)?, request.uri().query(), request.headers(), peek).await
         }
         (_, [] | [_]) => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),
+    }
+}
+
+/// Refuses a dry run of what is no write of an object: nothing can say what it would come to.
+fn unrehearsed(query: Option<&str>) -> Result<(), Status> {
+    let asked = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(key, _)| key == "dryRun");
+    match asked {
+        true => Err(Status::bad_request("dryRun: this is carried out or not, and cannot be rehearsed")),
+        false => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::fleet::{Name, Object};
+use crate::fleet::{self, Mac, Name, Object, Power};
 
 /// Bounds a selector's terms.
 const TERMS: usize = 64;
@@ -68,7 +68,7 @@ impl Test {
     }
 }
 
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 9] = [
     "metadata.name",
     "metadata.namespace",
     "spec.bootMACAddress",
@@ -77,6 +77,7 @@ const FIELDS: [&str; 8] = [
     "spec.bootConfigRef",
     "spec.format",
     "status.phase",
+    "status.power",
 ];
 
 fn field<'a>(object: &'a Object, path: &str) -> Cow<'a, str> {
@@ -90,6 +91,7 @@ fn field<'a>(object: &'a Object, path: &str) -> Cow<'a, str> {
         ("spec.bootConfigRef", Object::Host(host)) => name(&host.spec.boot_config_ref),
         ("status.phase", Object::Host(host)) => host.status.phase.to_string().into(),
         ("status.phase", Object::Image(image)) => Cow::Borrowed(&image.status.phase),
+        ("status.power", Object::Host(host)) => Cow::Borrowed(host.status.power.map_or("", Power::as_str)),
         ("spec.format", Object::BootConfig(config)) => config.spec.format.to_string().into(),
         _ => Cow::Borrowed(""),
     }
@@ -151,15 +153,16 @@ fn term(text: &str) -> Result<Term, String> {
     }
 }
 
-/// Spells MAC addresses as the objects do, whatever spelling was asked with.
+/// Spells addresses as the objects do, whatever spelling was asked with.
 fn normal(mut term: Term) -> Term {
-    if term.key == "spec.bootMACAddress"
-        && let Test::In(values) | Test::NotIn(values) = &mut term.test
-    {
+    let spelled = |value: &str| match term.key.as_str() {
+        "spec.bootMACAddress" => value.parse::<Mac>().ok().map(|mac| mac.to_string()),
+        "spec.ip" => fleet::address(value).ok().map(|ip| ip.to_string()),
+        _ => None,
+    };
+    if let Test::In(values) | Test::NotIn(values) = &mut term.test {
         for value in values {
-            if let Ok(mac) = value.parse::<crate::fleet::Mac>() {
-                *value = mac.to_string();
-            }
+            *value = spelled(value).unwrap_or_else(|| std::mem::take(value));
         }
     }
     term
@@ -168,13 +171,14 @@ fn normal(mut term: Term) -> Term {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Host, HostSpec, HostStatus, Mac, Meta};
+    use crate::fleet::{Host, HostSpec, HostStatus, Meta};
     use std::sync::Arc;
 
     fn host() -> Object {
         let mut metadata = Meta::named("a".parse().unwrap(), Some("default".parse().unwrap()));
         metadata.labels = [("rack".to_owned(), "r1".to_owned()), ("x/y".to_owned(), String::new())].into();
-        let spec = HostSpec::for_mac(Mac([0x52, 0x54, 0, 0, 0, 1]));
+        let mut spec = HostSpec::for_mac(Mac([0x52, 0x54, 0, 0, 0, 1]));
+        spec.ip = fleet::address("fd00::10").ok();
         Object::Host(Arc::new(Host { metadata, spec, status: HostStatus::default() }))
     }
 
@@ -194,6 +198,8 @@ mod tests {
             ("", "metadata.name=a,metadata.namespace=default", true),
             ("", "metadata.name!=a", false),
             ("", "spec.bootMACAddress=52-54-00-00-00-01", true),
+            ("", "spec.ip=FD00:0::0010", true),
+            ("", "spec.ip!=fd00:0:0::10", false),
             ("", "status.phase=Seen,spec.image=localboot", true),
         ];
         for (labels, fields, expected) in rows {

@@ -20,7 +20,7 @@ use crate::gate::Gate;
 use super::image::Memory;
 use super::list::Pages;
 use super::redfish::Sessions;
-use super::{Access, Tls, lane, routes};
+use super::{Access, Tls, Volumes, lane, routes};
 
 /// Bounds the connections; beyond it they wait in the kernel's backlog.
 const CONNECTIONS_AT_ONCE: usize = 8192;
@@ -43,6 +43,8 @@ pub struct Folders {
     pub firmware: PathBuf,
     /// Holds the site's own files: `/files/PATH`.
     pub files: PathBuf,
+    /// Hold generated configs, for others to read.
+    pub volumes: Arc<Volumes>,
 }
 
 /// Is what every request needs.
@@ -69,6 +71,8 @@ pub struct Peer {
     pub address: Option<IpAddr>,
     /// Is the address of ours that it asked at; unknown on a unix socket.
     pub local: Option<IpAddr>,
+    /// Says whether it connected from this machine itself, and speaks for itself.
+    pub here: bool,
     pub trust: Trust,
 }
 
@@ -79,7 +83,9 @@ pub enum Trust {
     Network,
     /// Came with a certificate of a viewer's.
     Viewer,
-    /// Came over the unix socket, which the file system guards, or with a certificate of an admin's.
+    /// Came over the unix socket, which the file system guards.
+    Socket,
+    /// Came with a certificate of an admin's.
     Proven,
 }
 
@@ -170,6 +176,7 @@ impl Caller {
         let from_network = |stream: &TcpStream, from| Peer {
             address: Some(canonical(from)),
             local: stream.local_addr().ok().map(canonical),
+            here: canonical(from).is_loopback(),
             trust: Trust::Network,
         };
         match self {
@@ -181,7 +188,7 @@ impl Caller {
                 }
             }
             Self::Unix(stream) => {
-                let peer = Peer { address: None, local: None, trust: Trust::Proven };
+                let peer = Peer { address: None, local: None, here: false, trust: Trust::Socket };
                 converse(stream, peer, Memory::default(), serves, shared, shutdown).await;
             }
             Self::Tls(stream, from, acceptor) => {

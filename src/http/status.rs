@@ -72,8 +72,12 @@ impl Status {
         Self::failure(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    pub fn unauthorized() -> Self {
-        let message = "a bearer token is needed: the one in the state directory's admin.token";
+    /// Says that nobody is known to ask, who gave a token or did not.
+    pub fn unauthorized(given: bool) -> Self {
+        let message = match given {
+            true => "the token is none of this server's: the admin's is in its state directory's admin.token",
+            false => "a bearer token is needed: the one in the state directory's admin.token",
+        };
         Self::failure(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
@@ -118,6 +122,24 @@ impl Status {
     /// Says that a request is understood, and cannot be carried out on what is there.
     pub fn unfit(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+    }
+
+    /// Says which field of a body is wrong, and what to do.
+    pub fn unfit_field(field: &str, message: &str) -> Self {
+        let cause = Cause { reason: "FieldValueInvalid", message: message.to_owned(), field: field.to_owned() };
+        let details = Details { causes: vec![cause], ..Details::default() };
+        let told = if field.is_empty() { message.to_owned() } else { format!("{field}: {message}") };
+        Self { details: Some(details.into()), ..Self::unfit(told) }
+    }
+
+    /// Says that what is to be made is there already, and somebody else's.
+    pub fn already_there(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::CONFLICT, "AlreadyExists", message)
+    }
+
+    /// Says that something which is needed does not work now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }
 
     /// Says that somebody else was there first.
@@ -181,6 +203,11 @@ impl Status {
     /// Says whether another writer came first.
     pub fn is_conflict(&self) -> bool {
         self.code == StatusCode::CONFLICT.as_u16() && self.reason == Some("Conflict")
+    }
+
+    /// Says whether there is an object of the name already.
+    pub fn is_taken(&self) -> bool {
+        self.reason == Some("AlreadyExists")
     }
 
     /// Gives the sentence that tells what to do.

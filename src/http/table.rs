@@ -84,9 +84,10 @@ const HOST: &[Column] = &[
     column("Image", "What it boots: an ISCSICdrom, or its own disk."),
     column("Config", "Config that its installer is given."),
     column("Phase", "Where the machine is in its life."),
-    column("Power", "Power state that is wanted."),
+    column("Power", "Whether the machine runs, as its controller says."),
     AGE,
     wide("Mode", "Whether it boots the image once or for ever."),
+    wide("Online", "Power state that the spec wants."),
     wide("Firmware", "Architecture that its firmware claims."),
     wide("Last Seen", "Time since it last asked for something."),
     wide("Message", "Why the phase is what it is."),
@@ -122,7 +123,7 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
         Object::Host(host) => {
             let (spec, status) = (&host.spec, &host.status);
             let ip = spec.ip.or(status.address).map(|ip| ip.to_string());
-            let power = spec.online.map(|on| if on { "on" } else { "off" }.to_owned());
+            let wanted = spec.online.map(|on| if on { "on" } else { "off" }.to_owned());
             let mode = match spec.boot_mode {
                 BootMode::Once => "once",
                 BootMode::Forever => "forever",
@@ -134,9 +135,10 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
                 spec.image.to_string(),
                 known(spec.boot_config_ref.as_ref().map(Name::to_string)),
                 status.phase.to_string(),
-                known(power),
+                known(status.power.map(|power| power.to_string())),
                 age,
                 mode.to_owned(),
+                known(wanted),
                 known(status.firmware.map(|firmware| firmware.to_string())),
                 ago(status.last_seen, now),
                 status.message.clone(),

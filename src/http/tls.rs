@@ -4,6 +4,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
@@ -33,6 +34,7 @@ pub struct Tls {
     acceptor: TlsAcceptor,
     admins: Option<Arc<dyn ClientCertVerifier>>,
     viewers: Option<Arc<dyn ClientCertVerifier>>,
+    fingerprint: Arc<str>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -49,6 +51,8 @@ impl Tls {
     pub fn new(certificate: &Certificate) -> io::Result<Self> {
         let (chain, key) = &certificate.files;
         let certificates = read_chain(chain)?;
+        let own = certificates.first().map(Sha256::digest).unwrap_or_default();
+        let fingerprint = own.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
         let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
         let admins = certificate.client_ca.as_ref().map(|path| verifier(&[path])).transpose()?;
         let viewers = certificate.viewer_ca.as_ref().map(|path| verifier(&[path])).transpose()?;
@@ -62,7 +66,12 @@ impl Tls {
         };
         let mut config = builder.with_single_cert(certificates, secret).map_err(|error| wrong(chain, &error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), admins, viewers })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), admins, viewers, fingerprint })
+    }
+
+    /// Gives the SHA-256 digest of the server's own certificate, in hexadecimal digits: what clients know it by.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Shakes hands, and says how far the client's certificate goes.

@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 use serde_json::Value;
 
-use crate::fleet::{BootConfigSpec, Chap, Host, HostSpec, Kind, Meta, Object, Secret};
+use crate::fleet::conditions::{self, Condition};
+use crate::fleet::{BootConfigSpec, Chap, Host, HostSpec, HostStatus, Kind, Meta, Object, Secret};
 
 /// Is an object as clients see it: with its kind, and without its secrets.
 #[derive(Debug)]
@@ -20,6 +21,13 @@ struct Envelope<'a, S, T> {
     status: &'a T,
 }
 
+#[derive(Serialize)]
+struct ShownStatus<'a> {
+    #[serde(flatten)]
+    status: &'a HostStatus,
+    conditions: Vec<Condition>,
+}
+
 impl Serialize for View<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let kind = self.0.kind();
@@ -27,6 +35,7 @@ impl Serialize for View<'_> {
             Object::Host(host) => {
                 let host = redacted(host);
                 let Host { metadata, spec, status } = &**host.as_ref();
+                let status = &ShownStatus { status, conditions: conditions::of(&host) };
                 Envelope { api_version: "v1", kind, metadata, spec, status }.serialize(to)
             }
             Object::Image(image) => {

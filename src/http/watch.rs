@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -25,8 +26,13 @@ const CHANGES_AT_ONCE: usize = 512;
 const PART: usize = 64 * 1024;
 /// Is how often a watch that hears nothing says which version it is at, where its client asked for it.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
-/// Is how long changes wait for company after some were told: hundreds of watches must not slow a burst of writes.
-const GATHER: Duration = Duration::from_millis(25);
+/// Bounds the parts that all watches together tell in a second, about: to send one costs as much as dozens of changes
+/// in it, and hundreds of watches must not slow a burst of writes. Changes wait for company where some were just told.
+const PARTS_A_SECOND: u32 = 2500;
+const GATHER_AT_LEAST: Duration = Duration::from_millis(10);
+/// Counts the rhythms in which watches gather. Hundreds that were woken by one change would otherwise come at once again
+/// and again, and a write between would wait for all of them.
+const RHYTHMS: u32 = 16;
 
 /// Follows the objects of a kind: first as they are, where no version is named, then every change once.
 ///
@@ -47,7 +53,8 @@ pub fn watch(store: &Arc<Store>, kind: Kind, options: Options, stop: watch::Rece
     };
     let end = options.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let versions = store.versions();
-    let watch = Watch { store: store.clone(), kind, options, phase, versions, stop, end, told: None };
+    let watch =
+        Watch { store: store.clone(), kind, options, phase, versions, stop, end, place: Place::taken(), told: None };
     let parts = stream::unfold(watch, |watch| async move {
         let (part, watch) = watch.next().await?;
         Some((Ok(Frame::data(part)), watch))
@@ -66,8 +73,37 @@ struct Watch {
     versions: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     end: Option<Instant>,
+    place: Place,
     /// Is when something was last told.
     told: Option<Instant>,
+}
+
+/// Is a watch's place among those that are open.
+struct Place(u32);
+
+static OPEN: AtomicU32 = AtomicU32::new(0);
+
+impl Place {
+    fn taken() -> Self {
+        Self(OPEN.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Says how long this watch gathers: the longer the more there are, and each in a rhythm of its own.
+    fn gather(&self) -> Duration {
+        gather(self.0, OPEN.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn gather(place: u32, open: u32) -> Duration {
+    let shared = (Duration::from_secs(1) * open / PARTS_A_SECOND).max(GATHER_AT_LEAST);
+    // From three quarters of it to five: as many parts as if all kept the same.
+    shared * 3 / 4 + shared / 2 / RHYTHMS * (place % RHYTHMS)
 }
 
 enum Phase {
@@ -207,34 +243,21 @@ impl Watch {
     }
 
     async fn wait(&mut self, version: u64) -> Woken {
-        let now = Instant::now();
-        let gathered = self.told.map_or(now, |told| told + GATHER);
-        let quiet = self.options.bookmarks.then_some(now + BOOKMARK_EVERY);
-        let end = self.end;
+        let gathered = self.told.map(|told| told + self.place.gather());
+        let quiet = self.options.bookmarks.then(|| Instant::now() + BOOKMARK_EVERY);
+        let (versions, end) = (&mut self.versions, self.end);
+        let changed = async {
+            // Nobody is woken for a change while it gathers: who writes would pay for each watch.
+            tokio::time::sleep_until(gathered.unwrap_or_else(Instant::now)).await;
+            versions.wait_for(|newest| *newest > version).await.is_ok()
+        };
         tokio::select! {
             biased;
-            stopped = self.stop.wait_for(|stop| *stop) => { let _ = stopped.is_ok(); Woken::Ended }
+            _ = self.stop.wait_for(|stop| *stop) => Woken::Ended,
             () = reached(end) => Woken::Ended,
-            changed = self.versions.wait_for(|newest| *newest > version) => {
-                let alive = changed.is_ok();
-                if !alive {
-                    return Woken::Ended;
-                }
-                Woken::Changed
-            }
+            alive = changed => if alive { Woken::Changed } else { Woken::Ended },
             () = reached(quiet) => Woken::Quiet,
         }
-        .after(gathered)
-        .await
-    }
-}
-
-impl Woken {
-    async fn after(self, moment: Instant) -> Self {
-        if matches!(self, Self::Changed) {
-            tokio::time::sleep_until(moment).await;
-        }
-        self
     }
 }
 
@@ -251,4 +274,20 @@ fn frame(part: &mut BytesMut, kind: &str, object: impl FnOnce(&mut BytesMut)) {
     part.extend_from_slice(b"\",\"object\":");
     object(part);
     part.extend_from_slice(b"}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_gather_the_longer_the_more_there_are_and_not_in_step() {
+        let milliseconds = |place, open| gather(place, open).as_micros() as f64 / 1000.0;
+        let rows = [(0, 1, 7.5), (0, 25, 7.5), (8, 25, 10.0), (0, 200, 60.0), (8, 200, 80.0), (24, 200, 80.0)];
+        for (place, open, expected) in rows {
+            assert_eq!(milliseconds(place, open), expected, "{place} of {open}");
+        }
+        let parts: f64 = (0..200).map(|place| 1000.0 / milliseconds(place, 200)).sum();
+        assert!((2400.0..2700.0).contains(&parts), "{parts} parts a second");
+    }
 }

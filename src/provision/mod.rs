@@ -1,7 +1,8 @@
-//! Configs for installers: what is valid for its format.
+//! Configs for installers: what is valid for its format, and what is generated from a few words.
 
 mod check;
 mod cloud_config;
+pub mod generate;
 mod ignition;
 
 pub use check::{Fault, check};

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use crate::event::Event;
 use crate::fleet::lifecycle::{self, Policy, advance};
 use crate::fleet::rules::{self, Beside, References};
-use crate::fleet::{Boots, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase};
+use crate::fleet::{Boots, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power};
 
-use super::{Change, Error, Expect, Past, Sighting, Snapshot, Verb};
+use super::{Change, Error, Expect, Past, Sighting, Snapshot, Verb, Word};
 
 /// Is what a change came to.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ pub fn apply(
             Ok(applied)
         }
         Change::Sight { mac, sighting } => sight(state, mac, sighting, moment),
+        Change::Heard { mac, word } => hear(state, mac, *word, moment),
     }
 }
 
@@ -73,7 +74,7 @@ fn put(
         let object = before.unwrap_or(object);
         return Ok(Applied { object, past: None, events: Vec::new() });
     }
-    Ok(write(state, object, before, events))
+    Ok(write(state, object, before, events, moment.at))
 }
 
 fn as_host(object: &Object) -> Option<&Host> {
@@ -96,6 +97,7 @@ fn check_version(key: &Key, before: Option<&Object>, expect: Expect) -> Result<(
 
 /// Checks an object against the rules and the objects beside it.
 fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), Error> {
+    rules::check_meta(object.meta())?;
     match object {
         Object::Host(host) => {
             let other = |host: Option<&Arc<Host>>| {
@@ -183,6 +185,7 @@ fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, ui
 /// Gives a host the state that its new spec means: a changed wish is a new install, or none.
 fn settle(mut host: Host, before: Option<&Host>, moment: Moment<'_>) -> Host {
     host.status = before.map_or_else(HostStatus::default, |before| before.status.clone());
+    let host = power::settle(host, before, moment.at);
     let wished_before = before.map_or(&Boots::LocalDisk, |before| &before.spec.image);
     let change = match &host.spec.image {
         image if image == wished_before => return host,
@@ -236,7 +239,7 @@ fn enrol(
         status.last_seen = Some(moment.at);
         status.install = (phase == Phase::Assigned).then(Default::default);
     }
-    Ok(write(state, object, None, vec![(mac, Event::FirstSeen { treatment })]))
+    Ok(write(state, object, None, vec![(mac, Event::FirstSeen { treatment })], moment.at))
 }
 
 fn advance_host(
@@ -257,13 +260,44 @@ fn advance_host(
     if after == *before {
         return Ok(Applied { object: Object::Host(before), past: None, events });
     }
-    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events))
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, moment.at))
 }
 
 fn sight(state: &mut Snapshot, mac: Mac, sighting: Sighting, moment: Moment<'_>) -> Result<Applied, Error> {
     let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
     let after = seen(Host::clone(&before), sighting, moment.at);
-    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new()))
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), moment.at))
+}
+
+/// Takes a controller's word; one that says nothing new is no change.
+fn hear(state: &mut Snapshot, mac: Mac, word: Word, moment: Moment<'_>) -> Result<Applied, Error> {
+    let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
+    if before.spec.bmc.as_ref() != Some(&word.bmc) {
+        return Ok(Applied { object: Object::Host(before), past: None, events: Vec::new() });
+    }
+    let mut after = Host::clone(&before);
+    let status = &mut after.status;
+    let mut events = word.events;
+    if let Some(power) = word.power {
+        if status.power != Some(power) {
+            (status.power, status.power_since) = (Some(power), Some(moment.at));
+            if power != Power::Unknown {
+                events.push(Event::Power { state: power.to_string() });
+            }
+        }
+        // The same fault in other words is no news.
+        if status.power_fault.as_ref().map(|known| &known.reason) != word.fault.as_ref().map(|told| &told.reason) {
+            status.power_fault = word.fault.map(Box::new);
+        }
+    }
+    if status.switching.as_ref().is_some_and(|switching| Some(switching.asked) == word.over) {
+        status.switching = None;
+    }
+    let events = events.into_iter().map(|event| (mac, event)).collect();
+    if after == *before {
+        return Ok(Applied { object: Object::Host(before), past: None, events });
+    }
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, moment.at))
 }
 
 fn seen(mut host: Host, sighting: Sighting, at: Timestamp) -> Host {
@@ -300,7 +334,16 @@ fn announce(before: Option<&Host>, after: &Host) -> Vec<(Mac, Event)> {
     vec![(after.spec.boot_mac_address, event)]
 }
 
-fn write(state: &mut Snapshot, mut object: Object, before: Option<Object>, events: Vec<(Mac, Event)>) -> Applied {
+fn write(
+    state: &mut Snapshot,
+    mut object: Object,
+    before: Option<Object>,
+    events: Vec<(Mac, Event)>,
+    at: Timestamp,
+) -> Applied {
+    if let (Object::Host(after), Some(Object::Host(before))) = (&mut object, &before) {
+        conditions::turn(before, Arc::make_mut(after), at);
+    }
     state.version += 1;
     object.meta_mut().resource_version = state.version;
     state.put(object.clone());

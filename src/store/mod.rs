@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::event::{Entry, Event};
 use crate::fleet::lifecycle::{self, Policy};
 use crate::fleet::rules::Invalid;
-use crate::fleet::{Architecture, Host, Key, Lease, Mac, Object};
+use crate::fleet::{Architecture, Bmc, Host, Key, Lease, Mac, Object, Power, PowerFault};
 
 pub use history::{Past, TooOld, Verb};
 pub use seal::Seal;
@@ -46,6 +46,20 @@ pub enum Change {
     Advance { mac: Mac, change: lifecycle::Change, sighting: Sighting, event: Option<Event> },
     /// Notes where and as what a machine was seen.
     Sight { mac: Mac, sighting: Sighting },
+    /// Notes what a machine's controller said.
+    Heard { mac: Mac, word: Box<Word> },
+}
+
+/// Is what was heard of a machine's controller; void where the machine has another by now.
+#[derive(Debug, Clone)]
+pub struct Word {
+    pub bmc: Bmc,
+    /// Leaves the power as it was where it told nothing of it.
+    pub power: Option<Power>,
+    pub fault: Option<PowerFault>,
+    /// Names the switching that is over, by when it was asked for.
+    pub over: Option<Timestamp>,
+    pub events: Vec<Event>,
 }
 
 /// Is what a machine showed of itself when it asked.
@@ -178,9 +192,18 @@ impl Store {
     /// # Errors
     /// Why it was not made.
     pub async fn commit(&self, change: Change) -> Result<Object, Error> {
+        let object = self.commit_all(vec![change]).await?.pop();
+        object.ok_or_else(|| Error::Unavailable("the writer made nothing of a change".into()))
+    }
+
+    /// Makes changes, all or none, and answers once they are on disk. Each is applied to what those before it leave.
+    ///
+    /// # Errors
+    /// Why the first that cannot be made was not; none is.
+    pub async fn commit_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, Error> {
         let (reply, answer) = oneshot::channel();
         let gone = || Error::Unavailable("the writer has stopped".into());
-        self.changes.send(writer::Job::Change { change, reply }).await.map_err(|_| gone())?;
+        self.changes.send(writer::Job::Changes { changes, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 

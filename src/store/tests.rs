@@ -221,3 +221,23 @@ async fn a_config_that_is_named_is_not_deleted() {
     store.commit(Change::Delete { key: live.key(), version: None }).await.unwrap();
     store.commit(Change::Delete { key: config.key(), version: None }).await.unwrap();
 }
+
+#[tokio::test]
+async fn changes_that_belong_together_are_made_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let other = Mac([0x52, 0x54, 0, 0, 0, 2]);
+    let version = store.snapshot().version;
+    let wrong = vec![put(host("a", VM)), put(image("live")), put(host("b", VM))];
+    let refused = store.commit_all(wrong).await.unwrap_err();
+    assert!(matches!(&refused, Error::Invalid(error) if error.field == "spec.bootMACAddress"), "{refused}");
+    let state = store.snapshot();
+    assert!(state.version == version && state.host_by_mac(VM).is_none() && state.images().next().is_none());
+    assert!(store.since(version, 10).unwrap().is_empty());
+    let made = store.commit_all(vec![put(image("live")), put(assigned("a", VM)), put(host("b", other))]).await.unwrap();
+    assert_eq!(made.len(), 3);
+    assert_eq!(store.since(version, 10).unwrap().len(), 3);
+    let again = open(directory.path());
+    assert_eq!(again.snapshot().version, store.snapshot().version);
+    assert!(again.snapshot().host_by_mac(VM).is_some() && again.snapshot().host_by_mac(other).is_some());
+}

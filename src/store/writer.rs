@@ -18,21 +18,16 @@ const ENTRIES_WAIT: Duration = Duration::from_millis(200);
 
 /// Is a wish to write, and where its outcome is awaited.
 pub enum Job {
-    Change {
-        change: Change,
-        reply: oneshot::Sender<Result<Object, Error>>,
-    },
+    /// Is made whole or not at all.
+    Changes { changes: Vec<Change>, reply: oneshot::Sender<Result<Vec<Object>, Error>> },
     /// Carries what is to be done once the leases are on disk: it is done here, so it must not wait.
-    Leases {
-        leases: Vec<Lease>,
-        then: Box<dyn FnOnce(Result<(), Error>) + Send>,
-    },
+    Leases { leases: Vec<Lease>, then: Box<dyn FnOnce(Result<(), Error>) + Send> },
 }
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Change { change, .. } => change.fmt(out),
+            Self::Changes { changes, .. } => changes.fmt(out),
             Self::Leases { leases, .. } => leases.fmt(out),
         }
     }
@@ -47,7 +42,7 @@ struct Granted {
     then: Vec<Then>,
 }
 
-type Outcome = (oneshot::Sender<Result<Object, Error>>, Result<Applied, Error>);
+type Outcome = (oneshot::Sender<Result<Vec<Object>, Error>>, Result<Vec<Applied>, Error>);
 
 /// Is the only one who writes.
 #[derive(Debug)]
@@ -87,10 +82,7 @@ impl Writer {
         let mut granted = Granted::default();
         for job in jobs {
             match job {
-                Job::Change { change, reply } => {
-                    let applied = apply(&mut state, change, moment, || uuid::Uuid::new_v4().to_string());
-                    outcomes.push((reply, applied));
-                }
+                Job::Changes { changes, reply } => outcomes.push((reply, apply_all(&mut state, changes, moment))),
                 Job::Leases { leases, then } => {
                     granted.then.push(then);
                     granted.leases.extend(leases);
@@ -103,7 +95,7 @@ impl Writer {
         let told: Vec<Entry> = outcomes.iter().flat_map(|(_, applied)| told(applied, &state, moment.at)).collect();
         let noted = entries.len();
         entries.extend(told.iter().cloned());
-        let pasts = outcomes.iter().filter_map(|(_, applied)| applied.as_ref().ok()?.past.as_ref());
+        let pasts = outcomes.iter().flat_map(|(_, applied)| made(applied)).filter_map(|applied| applied.past.as_ref());
         if let Err(error) = self.disk.write(state.version, pasts, &granted.leases, entries) {
             let is_known = self.trouble.load().as_ref().is_some_and(|known| **known == error.to_string());
             match is_known {
@@ -136,9 +128,8 @@ impl Writer {
     fn publish(&self, state: Snapshot, outcomes: Vec<Outcome>, told: &[Entry]) {
         let version = state.version;
         self.snapshot.store(Arc::new(state));
-        let pasts = outcomes.iter().filter_map(|(_, applied)| applied.as_ref().ok()?.past.clone());
+        let pasts = outcomes.iter().flat_map(|(_, applied)| made(applied)).filter_map(|applied| applied.past.clone());
         self.history.push(pasts);
-        self.announce.send_if_modified(|known| std::mem::replace(known, version) != version);
         for entry in told {
             match entry.event.needs_somebody() {
                 true => tracing::warn!(mac = ?entry.mac, host = entry.host, event = ?entry.event),
@@ -146,18 +137,34 @@ impl Writer {
             }
         }
         for (reply, applied) in outcomes {
-            let _ = reply.send(applied.map(|applied| applied.object));
+            let _ = reply.send(applied.map(|applied| applied.into_iter().map(|applied| applied.object).collect()));
         }
+        // Whoever wrote comes first: hundreds of watches may wait to be woken.
+        self.announce.send_if_modified(|known| std::mem::replace(known, version) != version);
     }
 }
 
+/// Applies changes that belong together; the state is as it was where one of them fails.
+fn apply_all(state: &mut Snapshot, changes: Vec<Change>, moment: Moment<'_>) -> Result<Vec<Applied>, Error> {
+    let before = (changes.len() > 1).then(|| state.clone());
+    let uid = || uuid::Uuid::new_v4().to_string();
+    let applied = changes.into_iter().map(|change| apply(state, change, moment, uid)).collect();
+    if let (Err(_), Some(before)) = (&applied, before) {
+        *state = before;
+    }
+    applied
+}
+
+fn made(applied: &Result<Vec<Applied>, Error>) -> &[Applied] {
+    applied.as_deref().unwrap_or_default()
+}
+
 fn told<'a>(
-    applied: &'a Result<Applied, Error>,
+    applied: &'a Result<Vec<Applied>, Error>,
     state: &'a Snapshot,
     at: jiff::Timestamp,
 ) -> impl Iterator<Item = Entry> + use<'a> {
-    let events = applied.as_ref().map_or(&[][..], |applied| &applied.events);
-    events.iter().map(move |(mac, event)| Entry {
+    made(applied).iter().flat_map(|applied| &applied.events).map(move |(mac, event)| Entry {
         time: at,
         last: None,
         count: 1,

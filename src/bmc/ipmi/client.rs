@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use ipmi::{BlockingClient, PrivilegeLevel};
 
-use crate::fleet::{Bmc, BmcAddress};
+use crate::fleet::{Bmc, BmcAddress, Power};
 
-use super::super::{Next, Power, Reset, Trouble};
+use super::super::{Next, Reset, Trouble};
 
 const APPLICATION: u8 = 0x06;
 const SET_SESSION_PRIVILEGE: u8 = 0x3b;

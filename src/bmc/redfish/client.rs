@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::fleet::{Bmc, BmcAddress};
+use crate::fleet::{Bmc, BmcAddress, Power};
 
-use super::super::{Next, Power, Reset, Trouble};
+use super::super::{Next, Reset, Trouble};
 use super::tls;
 
 /// Bounds an answer, in bytes.

@@ -1,8 +1,14 @@
-use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name};
-use super::{Invalid, invalid};
+use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name, Portal};
+use super::{Invalid, check_arguments, invalid};
 
 /// Bounds the images beside another: what firmware and drivers scan for units, and a seed, is left room.
 const COMPANIONS_MAX: usize = 8;
+
+/// Bounds an iSCSI name, in octets (RFC 7143, section 4.2.7.1).
+const ISCSI_NAME_MAX: usize = 223;
+
+/// Bounds a URL, in octets.
+const URL_MAX: usize = 2048;
 
 /// Is what an image's references lead to, looked up by whoever holds the objects.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +33,12 @@ pub fn check_image(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
     if let Some(error) = check_words(spec) {
         return Err(error);
     }
+    check_arguments("spec.kernelArguments", &spec.kernel_arguments)?;
+    check_arguments("spec.removeArguments", &spec.remove_arguments)?;
     check_place(spec)?;
+    if let Some(portal) = &spec.portal {
+        check_portal(portal)?;
+    }
     if !spec.read_only {
         return invalid("spec.readOnly", "a CD-ROM is read-only: leave it out, or say true".into());
     }
@@ -43,7 +54,10 @@ pub fn check_image(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
 }
 
 /// Checks where the image's bytes are said to be.
-fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
+///
+/// # Errors
+/// The field that says nothing, or something that cannot be.
+pub fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
     let begins = |schemes: &[&str]| {
         let url = spec.url.as_deref().unwrap_or_default();
         schemes.iter().any(|scheme| url.starts_with(scheme))
@@ -128,27 +142,66 @@ fn check_companions(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
 
 /// What stands in a script or on a kernel's command line must be of one line, and of one word each.
 fn check_words(spec: &ImageSpec) -> Option<Invalid> {
-    let is_word = |word: &String| !word.is_empty() && !word.chars().any(|c| c.is_control() || c == '\n');
-    let wrong = |field: &str, word: &String| Invalid {
-        field: field.to_owned().into(),
+    let wrong = |field: &'static str, word: &String| Invalid {
+        field: field.into(),
         message: format!("{word:?} is no argument of one line"),
     };
-    let arguments =
-        spec.kernel_arguments.iter().find(|word| !is_word(word)).map(|word| wrong("spec.kernelArguments", word));
-    let url = spec
+    let is_odd = |url: &&String| url.is_empty() || url.contains(|c: char| c.is_control() || c.is_whitespace());
+    let url = spec.url.iter().find(is_odd).map(|url| wrong("spec.url", url));
+    let long = spec
         .url
-        .iter()
-        .find(|url| !is_word(url) || url.contains(char::is_whitespace))
-        .map(|url| wrong("spec.url", url));
+        .as_ref()
+        .filter(|url| url.len() > URL_MAX)
+        .map(|_| Invalid { field: "spec.url".into(), message: format!("it is longer than {URL_MAX} octets") });
     let description =
         (spec.description.contains(char::is_control)).then(|| wrong("spec.description", &spec.description));
-    arguments.or(url).or(description)
+    url.or(long).or(description)
+}
+
+/// Checks what names another's target: it stands in a script.
+fn check_portal(portal: &Portal) -> Result<(), Invalid> {
+    let name = &portal.target_iqn;
+    if !is_iscsi_name(name) {
+        let message = format!(
+            "{name:?} is no iSCSI name of RFC 7143: iqn.2000-02.com.example:disk, eui. and 16 or naa. and 16 or 32 \
+             hexadecimal digits, {ISCSI_NAME_MAX} octets at most"
+        );
+        return invalid("spec.portal.targetIqn", message);
+    }
+    match portal.port {
+        0 => invalid("spec.portal.port", "a port is one of 1 to 65535".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Says whether a text is an iSCSI name in one of the three forms of RFC 7143, sections 4.2.7.3 to 4.2.7.6.
+fn is_iscsi_name(name: &str) -> bool {
+    // RFC 3722 folds capitals and knows no `_`, but targets in the field have both, and neither hurts a script.
+    let is_plain = |text: &str| text.chars().all(|c| c.is_alphanumeric() || "-.:_".contains(c));
+    let is_hex = |text: &str, lengths: &[usize]| {
+        lengths.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let is_dated = |rest: &str| {
+        let Some((date, authority)) = rest.split_once('.') else { return false };
+        let Some((year, month)) = date.split_once('-') else { return false };
+        let digits = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
+        let domain = authority.split(':').next().unwrap_or_default();
+        let month_fits = digits(month, 2) && ("01"..="12").contains(&month);
+        digits(year, 4) && month_fits && domain.split('.').all(|label| !label.is_empty()) && is_plain(authority)
+    };
+    name.len() <= ISCSI_NAME_MAX
+        && match name.split_once('.') {
+            Some(("iqn", rest)) => is_dated(rest),
+            Some(("eui", rest)) => is_hex(rest, &[16]),
+            Some(("naa", rest)) => is_hex(rest, &[16, 32]),
+            _ => false,
+        }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{ImageStatus, Meta, Portal};
+    use crate::fleet::{ImageStatus, Meta};
 
     fn image(text: &str, edit: impl FnOnce(&mut ImageSpec)) -> Image {
         let mut spec = ImageSpec::of_file("a.iso");
@@ -169,6 +222,50 @@ mod tests {
 
     fn portal() -> Option<Portal> {
         Some(Portal { address: "192.0.2.1".parse().unwrap(), port: 3260, target_iqn: "iqn.2000-01.x:y".into() })
+    }
+
+    #[test]
+    fn anothers_target_is_named_as_rfc_7143_names_them() {
+        let long = |length: usize| format!("iqn.2000-02.com.example:{}", "a".repeat(length - 24));
+        for (name, fits) in [
+            ("iqn.2000-02.com.mikrotik:file4", true),
+            ("iqn.2001-04.com.example", true),
+            ("iqn.2000-01.com.synology:Disk_Station.Target-1", true),
+            ("eui.02004567A425678D", true),
+            ("naa.52004567BA64678D", true),
+            ("naa.62004567BA64678D0123456789ABCDEF", true),
+            (&long(223), true),
+            (&long(224), false),
+            ("iqn.2000-02.com.mikrotik:file4\nshell", false),
+            ("iqn.2000-02.com.mikrotik:${x}", false),
+            ("iqn.2000-13.com.example:a", false),
+            ("iqn.200-02.com.example:a", false),
+            ("iqn.2000-02.:a", false),
+            ("iqn.com.example:a", false),
+            ("eui.02004567A425678", false),
+            ("naa.52004567BA64678G", false),
+            ("not an iqn", false),
+            ("", false),
+        ] {
+            let portal = Portal { address: "192.0.2.1".parse().unwrap(), port: 3260, target_iqn: name.into() };
+            let live = image("live", |spec| spec.portal = Some(portal));
+            check(&live, &Beside::default(), (!fits).then_some(("spec.portal.targetIqn", "no iSCSI name")));
+        }
+        let live = image("live", |spec| spec.portal = portal().map(|portal| Portal { port: 0, ..portal }));
+        check(&live, &Beside::default(), Some(("spec.portal.port", "1 to 65535")));
+    }
+
+    #[test]
+    fn what_a_script_would_carry_is_of_one_line() {
+        for word in ["x\ny", ""] {
+            let live = image("live", |spec| spec.kernel_arguments = vec![word.into()]);
+            check(&live, &Beside::default(), Some(("spec.kernelArguments", "one line")));
+            let live = image("live", |spec| spec.remove_arguments = vec![word.into()]);
+            check(&live, &Beside::default(), Some(("spec.removeArguments", "one line")));
+        }
+        let url = format!("http://a/{}", "a".repeat(URL_MAX));
+        let live = image("live", |spec| (spec.method, spec.url) = (Method::Chain, Some(url)));
+        check(&live, &Beside::default(), Some(("spec.url", "longer")));
     }
 
     #[test]

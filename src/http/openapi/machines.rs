@@ -66,6 +66,7 @@ fn configs(paths: &mut Map<String, Value>) {
         read("configFileByToken", json!(named(&["token", "file"])), config.clone()),
     );
     paths.insert("/nocloud/{token}/{file}".into(), read("noCloud", json!(named(&["token", "file"])), config.clone()));
+    paths.insert("/configs/{file}".into(), read("generatedConfig", json!([path("file"), token]), config.clone()));
     paths.insert("/get_ignition".into(), read("namedIgnition", json!([token]), config));
     let done = json!({
         "200": any("The host is Installed."),

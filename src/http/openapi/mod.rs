@@ -1,5 +1,6 @@
 //! What is served, described by OpenAPI 3.0 (and its schemas by 2.0, for older clients).
 
+mod generate;
 mod machines;
 mod paths;
 mod redfish;

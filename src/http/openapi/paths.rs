@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 use crate::fleet::Kind;
 
 use super::schemas::reference;
-use super::{machines, redfish};
+use super::{generate, machines, redfish};
 
 /// Describes every route and what it answers.
 pub fn all() -> Value {
@@ -61,6 +61,7 @@ pub fn all() -> Value {
     let all = operation("listUploads", &[], &[], None, &[(200, "UploadList")], &[401]);
     paths.insert("/api/v1/uploads".into(), json!({"get": all}));
     paths.insert("/api/v1/uploads/{key}".into(), json!({"get": progress, "delete": give_up}));
+    generate::add(&mut paths);
     discovery(&mut paths);
     machines::add(&mut paths);
     redfish::add(&mut paths);
@@ -68,7 +69,7 @@ pub fn all() -> Value {
 }
 
 /// Describes an operation of the object API. Every one of them may answer 401 and 503 with a Status.
-fn operation(
+pub fn operation(
     id: &str,
     path: &[&str],
     query: &[(&str, &str)],
@@ -174,13 +175,13 @@ fn list(kind: Kind, path: &[&str], suffix: &str) -> Value {
     of_kind(list, kind, "list")
 }
 
-fn content(kinds: &[&str], schema: &Value) -> Value {
+pub fn content(kinds: &[&str], schema: &Value) -> Value {
     let content: Map<String, Value> =
         kinds.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();
     json!({"required": true, "content": content})
 }
 
-const OBJECT: &[&str] = &["application/json", "application/yaml"];
+pub const OBJECT: &[&str] = &["application/json", "application/yaml"];
 
 fn create(kind: Kind, path: &[&str], suffix: &str) -> Value {
     let body = content(OBJECT, &reference(kind.as_str()));

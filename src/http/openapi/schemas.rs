@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-use crate::fleet::{Format, Kind, Phase};
+use crate::fleet::{Format, Kind, Phase, Power};
 
 /// Begins every schema's name, as Kubernetes' documents do.
 const PREFIX: &str = "org.bootlatch.v1.";
@@ -41,9 +41,11 @@ pub fn all() -> Value {
     add("Status", status());
     add("Table", table());
     add("Wish", wish());
+    add("Condition", condition());
     add("Timeline", timeline());
     add("VirtualMedium", virtual_medium());
     add("Upload", upload());
+    super::generate::schemas().into_iter().for_each(|(name, schema)| add(name, schema));
     add("UploadList", uploads());
     Value::Object(schemas)
 }
@@ -112,9 +114,10 @@ fn event(kind: Kind) -> Value {
 fn object_meta() -> Value {
     let map = |about: &str| json!({"type": "object", "additionalProperties": {"type": "string"}, "description": about});
     json!({
-        "type": "object", "required": ["name"], "description": "What every object has.",
+        "type": "object", "description": "What every object has.",
         "properties": {
             "name": name("Name: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit."),
+            "generateName": text("Beginning of the name that the server makes where none is given."),
             "namespace": name("Namespace, of kinds that live in one."),
             "labels": map("Words to select objects by."),
             "annotations": map("Words for other programs."),
@@ -122,7 +125,23 @@ fn object_meta() -> Value {
             "resourceVersion": text("Version of the object. Sent with a write, the write is for this version only."),
             "generation": {"type": "integer", "format": "int64", "description": "Counts the changes of the spec."},
             "creationTimestamp": time("When the object was created."),
+            "ownerReferences": {"type": "array", "description": "What the object belongs to. Kept for who asks: removing an owner removes nothing else.", "items": owner()},
             "managedFields": {"type": "array", "items": {"type": "object"}, "description": "Who set which field by server-side apply."},
+        },
+    })
+}
+
+fn owner() -> Value {
+    let flag = |about: &str| json!({"type": "boolean", "description": about});
+    json!({
+        "type": "object", "required": ["apiVersion", "kind", "name", "uid"],
+        "properties": {
+            "apiVersion": text("Version of the owner's API."),
+            "kind": text("Kind of the owner."),
+            "name": text("Name of the owner."),
+            "uid": text("Identity of the owner."),
+            "controller": flag("Says that the owner is the one that manages the object."),
+            "blockOwnerDeletion": flag("Is kept, and has no effect."),
         },
     })
 }
@@ -147,7 +166,7 @@ fn host_spec() -> Value {
             "bootConfigRef": text("BootConfig that the installer is given; one that the image lists."),
             "bootMode": {"type": "string", "enum": ["once", "forever"], "default": "once",
                          "description": "once: install, then the local disk; forever: the image at every boot."},
-            "online": {"type": "boolean", "description": "Power state that is wanted, where a bmc is given."},
+            "online": {"type": "boolean", "description": "Power state that is wanted, where a bmc is given. A write that sets or changes it switches the machine, off by asking it to shut down and by cutting its power 3 minutes later; nothing else does."},
             "bmc": {
                 "type": "object", "required": ["address"], "description": "Management controller of the machine.",
                 "properties": {
@@ -190,11 +209,24 @@ fn host_status() -> Value {
             "address": text("Address that the machine last asked from."),
             "lastSeen": time("When the machine last asked for something."),
             "lastBoot": time("When a script was last given to the machine."),
+            "uuid": text("UUID that the machine's firmware last claimed."),
+            "power": {"type": "string", "enum": Power::ALL.map(Power::as_str), "description": "Whether the machine runs, as its controller last said."},
+            "powerSince": time("When the power became what it is."),
+            "powerFault": {
+                "type": "object", "description": "What keeps the power unknown.", "required": ["reason", "message"],
+                "properties": {"reason": text("One word for programs."), "message": text("What the controller said, or did not.")},
+            },
+            "switching": {
+                "type": "object", "description": "What the controller is being told, for the sake of spec.online; tried for 10 minutes.", "required": ["to", "asked"],
+                "properties": {"to": {"type": "string", "enum": ["on", "off"], "description": "Power state that is wanted."}, "asked": time("When it was written.")},
+            },
+            "conditions": {"type": "array", "description": "What holds of the machine, for `kubectl wait --for=condition=Installed`.", "items": reference("Condition")},
             "install": {
                 "type": "object", "description": "What happened since an install was last asked for.",
                 "properties": {
                     "firstOffer": time("When the first script of this install was given."),
                     "offers": {"type": "integer", "description": "Boots that were given the script."},
+                    "configFetched": time("When the installer was first given its config."),
                     "completed": time("When the machine said that it is done."),
                 },
             },
@@ -271,6 +303,20 @@ fn config_spec() -> Value {
             "data": {"type": "object", "additionalProperties": {"type": "string"},
                      "description": "Files by name. The main one is config.ign, user-data, ks.cfg, preseed.cfg or script."},
             "confidential": {"type": "boolean", "description": "Whether the files hold secrets: reads then show REDACTED for each, and REDACTED written back leaves it."},
+        },
+    })
+}
+
+fn condition() -> Value {
+    json!({
+        "type": "object", "required": ["type", "status", "reason", "message"], "description": "Something that holds of a machine, or does not.",
+        "properties": {
+            "type": {"type": "string", "enum": ["Installed", "ConfigDelivered", "PowerKnown"],
+                     "description": "Installed: the machine said that it is done; ConfigDelivered: its installer was given its config, where it has one; PowerKnown: its controller answers, where it has one."},
+            "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
+            "reason": text("Why, in one word."),
+            "message": text("Why, for people."),
+            "lastTransitionTime": time("When the status last changed."),
         },
     })
 }

@@ -7,7 +7,8 @@ use crate::fleet::{Kind, Object};
 fn full(kind: Kind) -> Object {
     let metadata = json!({
         "name": "a", "uid": "u", "resourceVersion": "1", "generation": 1, "creationTimestamp": "2026-11-21T00:00:00Z",
-        "labels": {"a": "b"}, "annotations": {"a": "b"}, "managedFields": [],
+        "labels": {"a": "b"}, "annotations": {"a": "b"}, "managedFields": [], "generateName": "a",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "k", "name": "n", "uid": "u", "controller": true, "blockOwnerDeletion": true}],
     });
     let (mut metadata, spec, status) = match kind {
         Kind::BareMetalHost => (
@@ -16,8 +17,10 @@ fn full(kind: Kind) -> Object {
                    "bootMode": "once", "online": true, "bmc": {"address": "b", "username": "u", "password": "p", "disableCertificateVerification": true},
                    "kernelArguments": ["k"], "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}, "localDisk": {"drive": 128, "filename": "f"}}),
             json!({"phase": "Seen", "since": "2026-11-21T00:00:00Z", "message": "m", "warnings": ["w"], "firmware": "bios", "address": "10.0.0.1",
-                   "lastSeen": "2026-11-21T00:00:00Z", "lastBoot": "2026-11-21T00:00:00Z",
-                   "install": {"firstOffer": "2026-11-21T00:00:00Z", "offers": 1, "completed": "2026-11-21T00:00:00Z"}}),
+                   "lastSeen": "2026-11-21T00:00:00Z", "lastBoot": "2026-11-21T00:00:00Z", "uuid": "67e55044-10b1-426f-9247-bb680e5fe0c8",
+                   "power": "unknown", "powerSince": "2026-11-21T00:00:00Z", "powerFault": {"reason": "r", "message": "m"},
+                   "switching": {"to": "on", "asked": "2026-11-21T00:00:00Z"},
+                   "install": {"configFetched": "2026-11-21T00:00:00Z", "firstOffer": "2026-11-21T00:00:00Z", "offers": 1, "completed": "2026-11-21T00:00:00Z"}}),
         ),
         Kind::IscsiCdrom => (
             metadata,

@@ -1,22 +1,25 @@
 //! What is asked of a machine: its power, its next boot, the medium in its virtual drive.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use hyper::http::uri::Authority;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::bmc::{self, Next, Reset};
 use crate::fleet::lifecycle::Change;
 use crate::fleet::{Boots, Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, Phase};
-use crate::store::Expect;
+use crate::store::Change::Delete;
+use crate::store::{Expect, Word};
 
 use super::super::{Peer, Shared, install, objects};
 use super::fault::Fault;
 use super::resources::{MEDIUM, MEDIUM_IMAGE, TARGETS, mode};
 
 /// Carries out `ComputerSystem.Reset` on the machine's own controller.
-pub async fn reset(host: &Host, body: &Value) -> Result<(), Fault> {
+pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fault> {
     let Some(bmc) = &host.spec.bmc else {
         let message = format!("{} has no controller here: set its spec.bmc, or switch it yourself", host.metadata.name);
         return Err(Fault::new(StatusCode::BAD_REQUEST, "ActionNotSupported", message));
@@ -24,6 +27,14 @@ pub async fn reset(host: &Host, body: &Value) -> Result<(), Fault> {
     let known = || format!("ResetType is one of {}", Reset::ALL.map(Reset::as_str).join(", "));
     let wanted = body["ResetType"].as_str().and_then(Reset::read).ok_or_else(|| Fault::bad(known()))?;
     bmc::client::reset(bmc, wanted).await?;
+    // Whoever resets a machine by hand means more than a wish of the spec's that is still being carried out.
+    if let Some(switching) = &host.status.switching {
+        let word = Word { bmc: bmc.clone(), power: None, fault: None, over: Some(switching.asked), events: Vec::new() };
+        let change = crate::store::Change::Heard { mac: host.spec.boot_mac_address, word: Box::new(word) };
+        if let Err(error) = shared.gate.store.commit(change).await {
+            tracing::warn!(%error, host = %host.metadata.name, "a switching goes on");
+        }
+    }
     tracing::info!(host = %host.metadata.name, reset = wanted.as_str(), "a machine was reset");
     Ok(())
 }
@@ -109,6 +120,7 @@ async fn set(shared: &Shared, key: &Key, host: &Host, wish: Wish<'_>) -> Result<
         (Next::AsItLikes, _) if !pending => {}
         (Next::AsItLikes | Next::Disk, _) => drop(install::change(shared, key, Change::Release).await?),
     }
+    let_go(shared, held(host)).await;
     Ok(())
 }
 
@@ -119,18 +131,32 @@ fn inserted(host: &Host) -> Result<Name, Fault> {
     image.ok_or_else(|| Fault::new(StatusCode::CONFLICT, "PropertyValueConflict", empty))
 }
 
-/// Finds the image of ours that a medium's URL means, or its name; one that stands for another's URL, too.
-fn find(shared: &Shared, peer: &Peer, url: &str) -> Option<Name> {
+/// Finds the image of ours that a medium's URL means, or its name; nothing where the URL is another's.
+fn find(shared: &Shared, peer: &Peer, url: &str) -> Result<Option<Name>, Fault> {
     let state = shared.gate.store.glance();
     let known = |name: &str| name.parse().ok().filter(|name| state.image(name).is_some());
-    let Some((_, rest)) = url.split_once("://") else { return known(url.strip_suffix(".iso").unwrap_or(url)) };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        let found = known(url.strip_suffix(".iso").unwrap_or(url));
+        return found.map(Some).ok_or_else(|| Fault::bad(format!("there is no ISO {url:?}, and it is no URL")));
+    };
     let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let here = shared.gate.site.url().split_once("://").is_some_and(|(_, here)| here == place)
-        || peer.local.is_some_and(|local| place.starts_with(&local.to_string()));
-    match path.strip_prefix("iso/").filter(|_| here) {
-        Some(path) => known(path.split(['/', '?']).next().unwrap_or_default()),
-        None => known(&borrowed(url)),
+    let Some(path) = path.strip_prefix("iso/") else { return Ok(None) };
+    let (here, port) = is_here(shared, peer, scheme, place);
+    let name = path.split(['/', '?']).next().unwrap_or_default();
+    match known(name).filter(|_| here) {
+        // Another server on our host may well have an `/iso/` of its own.
+        None if here && port => Err(Fault::bad(format!("there is no ISO {name:?} here: add it first"))),
+        found => Ok(found),
     }
+}
+
+/// Says whether a URL's server is our host, and its port the one that machines find us at.
+fn is_here(shared: &Shared, peer: &Peer, scheme: &str, place: &str) -> (bool, bool) {
+    let site = &shared.gate.site;
+    let Ok(place) = place.parse::<Authority>() else { return (false, false) };
+    let host = place.host().trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    let port = place.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    (host.is_some_and(|host| host == site.address || Some(host) == peer.local), port == site.http.port())
 }
 
 /// Names the image that stands for an ISO at another's URL.
@@ -140,7 +166,7 @@ fn borrowed(url: &str) -> String {
 }
 
 /// Puts a medium into a machine's virtual drive: an image of ours by its URL or its name, or any other URL.
-pub async fn insert(shared: &Shared, peer: &Peer, key: &Key, body: &Value) -> Result<(), Fault> {
+pub async fn insert(shared: &Shared, peer: &Peer, key: &Key, host: &Host, body: &Value) -> Result<(), Fault> {
     let url =
         body["Image"].as_str().filter(|url| !url.is_empty()).ok_or_else(|| Fault::bad("Image is the medium's URL"))?;
     if ["UserName", "Password"].iter().any(|name| body[*name].as_str().is_some_and(|text| !text.is_empty())) {
@@ -153,17 +179,19 @@ pub async fn insert(shared: &Shared, peer: &Peer, key: &Key, body: &Value) -> Re
     if body["WriteProtected"] == Value::Bool(false) {
         return Err(Fault::new(StatusCode::BAD_REQUEST, "ActionParameterNotSupported", "a medium is read-only here"));
     }
-    let image = match find(shared, peer, url) {
+    let image = match find(shared, peer, url)? {
         Some(image) => image,
-        None if !url.contains("://") => return Err(Fault::bad(format!("there is no ISO {url:?}, and it is no URL"))),
         None => {
             let image = elsewhere(url)?;
             let name = image.metadata.name.clone();
-            objects::put(shared, Object::Image(Arc::new(image)), None, Expect::Absent, false).await?;
+            // Another machine may have it in its drive already.
+            objects::put(shared, Object::Image(Arc::new(image)), None, Expect::Any, false).await?;
             name
         }
     };
-    note(shared, key, Some((url, image.as_str()))).await
+    note(shared, key, Some((url, image.as_str()))).await?;
+    let_go(shared, held(host)).await;
+    Ok(())
 }
 
 fn elsewhere(url: &str) -> Result<Image, Fault> {
@@ -185,15 +213,37 @@ pub async fn eject(shared: &Shared, key: &Key, host: &Host) -> Result<(), Fault>
         .await?;
     }
     note(shared, key, None).await?;
-    let foreign = host.metadata.annotations.get(MEDIUM).is_some_and(|url| borrowed(url) == name.as_str());
-    if foreign {
+    let_go(shared, held(host)).await;
+    Ok(())
+}
+
+/// Lets go of the media of a host that is no more.
+pub async fn forget(shared: &Shared, gone: &Object) {
+    if let Object::Host(host) = gone {
+        let_go(shared, held(host)).await;
+    }
+}
+
+/// Names the images that a host has in its drive, and that it boots.
+fn held(host: &Host) -> Vec<Name> {
+    inserted(host).ok().into_iter().chain(host.spec.image.image().cloned()).collect()
+}
+
+/// Removes those images that stand for another's URL, once no drive has them and no host boots them.
+async fn let_go(shared: &Shared, names: Vec<Name>) {
+    for name in names {
+        let state = shared.gate.store.snapshot();
+        let stands = |image: &Arc<Image>| image.spec.url.as_ref().is_some_and(|url| borrowed(url) == name.as_str());
+        let in_drive =
+            |host: &Arc<Host>| host.metadata.annotations.get(MEDIUM_IMAGE).is_some_and(|held| *held == name.as_str());
+        if !state.image(&name).is_some_and(stands) || state.hosts().any(in_drive) {
+            continue;
+        }
         let key = Key { kind: Kind::IscsiCdrom, namespace: None, name };
-        // Another machine may have the same medium in its drive.
-        if let Err(error) = shared.gate.store.commit(crate::store::Change::Delete { key, version: None }).await {
+        if let Err(error) = shared.gate.store.commit(Delete { key, version: None }).await {
             tracing::debug!(%error, "a medium stays");
         }
     }
-    Ok(())
 }
 
 async fn note(shared: &Shared, key: &Key, medium: Option<(&str, &str)>) -> Result<(), Fault> {

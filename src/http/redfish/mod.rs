@@ -17,12 +17,13 @@ use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 use crate::bmc;
-use crate::fleet::{Host, Key, Kind, Name};
+use crate::fleet::{Host, Key, Kind, Name, Power};
 
 use super::reply::{self, JSON, Reply, bytes};
 use super::{Peer, Role, Shared, body};
 use fault::Fault;
 
+pub use machine::forget;
 pub use sessions::Sessions;
 
 /// Is how long a controller is waited for where only its machine's power is wanted.
@@ -126,15 +127,15 @@ async fn read(shared: &Shared, parts: &[&str]) -> Result<Reply, Fault> {
 }
 
 /// Asks a machine's controller whether it runs; a controller that does not answer leaves it unknown.
-async fn power(host: &Host) -> Option<bmc::Power> {
-    let asked = tokio::time::timeout(GLANCE, bmc::client::power(host.spec.bmc.as_ref()?)).await;
-    match asked {
-        Ok(Ok(power)) => Some(power),
+async fn power(host: &Host) -> Power {
+    let Some(bmc) = &host.spec.bmc else { return Power::Unknown };
+    match tokio::time::timeout(GLANCE, bmc::client::power(bmc)).await {
+        Ok(Ok(power)) => power,
         Ok(Err(error)) => {
             tracing::debug!(host = %host.metadata.name, %error, "a machine's power is not known");
-            None
+            Power::Unknown
         }
-        Err(_) => None,
+        Err(_) => Power::Unknown,
     }
 }
 
@@ -157,12 +158,12 @@ async fn write(shared: &Shared, peer: &Peer, method: &Method, parts: &[&str], co
             machine::change(shared, &key, &host, &value).await?;
         }
         (&Method::POST, ["v1", "Systems", id, "Actions", "ComputerSystem.Reset"]) => {
-            machine::reset(find(shared, id)?.1.as_ref(), &value).await?;
+            machine::reset(shared, find(shared, id)?.1.as_ref(), &value).await?;
         }
         (&Method::POST, ["v1", owner, id, "VirtualMedia", "Cd", "Actions", action]) if drive.contains(owner) => {
             let (key, host) = find(shared, id)?;
             match *action {
-                "VirtualMedia.InsertMedia" => machine::insert(shared, peer, &key, &value).await?,
+                "VirtualMedia.InsertMedia" => machine::insert(shared, peer, &key, &host, &value).await?,
                 "VirtualMedia.EjectMedia" => machine::eject(shared, &key, &host).await?,
                 _ => return Err(Fault::unknown("such action")),
             }
@@ -171,7 +172,9 @@ async fn write(shared: &Shared, peer: &Peer, method: &Method, parts: &[&str], co
         (&Method::PATCH, ["v1", owner, id, "VirtualMedia", "Cd"]) if drive.contains(owner) => {
             let (key, host) = find(shared, id)?;
             match value.get("Image") {
-                Some(Value::String(url)) if !url.is_empty() => machine::insert(shared, peer, &key, &value).await?,
+                Some(Value::String(url)) if !url.is_empty() => {
+                    machine::insert(shared, peer, &key, &host, &value).await?
+                }
                 _ => machine::eject(shared, &key, &host).await?,
             }
         }

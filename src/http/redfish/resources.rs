@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::bmc::{Power, Reset};
-use crate::fleet::{BootMode, Host, Phase};
+use crate::bmc::Reset;
+use crate::fleet::{BootMode, Host, Phase, Power};
 
 pub const ROOT: &str = "/redfish/v1";
 
@@ -49,7 +49,7 @@ pub fn collection(kind: &str, path: &str, ids: impl Iterator<Item = String>) -> 
 }
 
 /// Describes a machine. Its power is known where it has a controller that answers.
-pub fn system(host: &Host, id: &str, power: Option<Power>) -> Value {
+pub fn system(host: &Host, id: &str, power: Power) -> Value {
     let path = format!("Systems/{id}");
     let health = if host.status.phase == Phase::Failed { "Warning" } else { "OK" };
     let mut system = json!({
@@ -57,7 +57,7 @@ pub fn system(host: &Host, id: &str, power: Option<Power>) -> Value {
         "Id": id, "Name": host.metadata.name, "HostName": host.metadata.name, "SystemType": "Physical",
         "UUID": host.status.uuid.map_or_else(|| host.metadata.uid.clone(), |uuid| uuid.to_string()),
         "Status": {"State": "Enabled", "Health": health},
-        "PowerState": power.map(|power| match power { Power::On => "On", Power::Off => "Off" }),
+        "PowerState": match power { Power::On => Some("On"), Power::Off => Some("Off"), Power::Unknown => None },
         "Boot": boot(host),
         "EthernetInterfaces": link(&format!("{path}/EthernetInterfaces")),
         "VirtualMedia": link(&format!("{path}/VirtualMedia")),

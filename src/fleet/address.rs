@@ -1,0 +1,58 @@
+use std::net::{AddrParseError, IpAddr, Ipv4Addr};
+
+use serde::{Deserialize, Deserializer};
+
+/// Reads an address. An IPv4 address that is written as an IPv6 one (RFC 4291 2.5.5.2) is the IPv4 address: that is
+/// what who asks from it shows itself as.
+///
+/// # Errors
+/// The text is no address.
+pub fn address(text: &str) -> Result<IpAddr, AddrParseError> {
+    text.parse().map(|address: IpAddr| address.to_canonical())
+}
+
+/// Reads a field that holds an address, as `address` does.
+pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    address(&text).map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}")))
+}
+
+/// Says why no machine of the network can have an address for its own; nothing where one can.
+pub fn unfit(address: IpAddr) -> Option<&'static str> {
+    match address {
+        address if address.is_unspecified() => Some("means no address at all"),
+        address if address.is_loopback() => Some("is every machine's own loopback"),
+        address if address.is_multicast() => Some("is a group's (multicast), and no machine's"),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("is everybody's (broadcast), and no machine's"),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_one_spelling() {
+        for (text, same) in [
+            ("::ffff:192.168.10.10", "192.168.10.10"),
+            ("::FFFF:c0a8:a0a", "192.168.10.10"),
+            ("FD00:0::0010", "fd00::10"),
+            ("192.168.10.10", "192.168.10.10"),
+        ] {
+            assert_eq!(address(text).unwrap().to_string(), same);
+        }
+        assert!(address("192.168.10").is_err());
+    }
+
+    #[test]
+    fn what_is_no_machines_is_told_apart() {
+        for text in ["0.0.0.0", "::", "127.0.0.1", "127.9.9.9", "::1", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            assert!(unfit(address(text).unwrap()).is_some(), "{text}");
+        }
+        assert!(unfit(address("::ffff:127.0.0.1").unwrap()).is_some());
+        for text in ["192.168.10.10", "10.0.0.255", "fd00::10", "fe80::1"] {
+            assert_eq!(unfit(address(text).unwrap()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What is known of a host, in the form that Kubernetes' clients wait for. Derived, never set by itself.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Host, Phase, Power};
+
+/// Is one thing that holds of a host, or does not (meta.k8s.io/v1 Condition).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    pub r#type: Topic,
+    pub status: Truth,
+    pub reason: String,
+    pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Topic {
+    /// The machine said that its install is done, and no other was asked for since.
+    Installed,
+    /// Its installer was given its config in this install. Absent where it has none.
+    ConfigDelivered,
+    /// Its controller says whether it runs. Absent where it has none.
+    PowerKnown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Truth {
+    True,
+    False,
+    Unknown,
+}
+
+impl Truth {
+    fn of(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+/// Holds when each condition last turned; since the host was made where it never did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Turns {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    installed: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_delivered: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    power_known: Option<Timestamp>,
+}
+
+impl Turns {
+    fn of(&mut self, topic: Topic) -> &mut Option<Timestamp> {
+        match topic {
+            Topic::Installed => &mut self.installed,
+            Topic::ConfigDelivered => &mut self.config_delivered,
+            Topic::PowerKnown => &mut self.power_known,
+        }
+    }
+}
+
+/// Lists what is known of a host.
+pub fn of(host: &Host) -> Vec<Condition> {
+    let topics = [Topic::Installed, Topic::ConfigDelivered, Topic::PowerKnown];
+    topics.into_iter().filter_map(|topic| condition(host, topic)).collect()
+}
+
+/// Notes which conditions a change has turned.
+pub fn turn(before: &Host, after: &mut Host, at: Timestamp) {
+    let truth = |host: &Host, topic| condition(host, topic).map(|condition| condition.status);
+    for topic in [Topic::Installed, Topic::ConfigDelivered, Topic::PowerKnown] {
+        if truth(before, topic) != truth(after, topic) {
+            *after.status.turns.get_or_insert_default().of(topic) = Some(at);
+        }
+    }
+}
+
+fn condition(host: &Host, topic: Topic) -> Option<Condition> {
+    let status = &host.status;
+    let (truth, reason, message) = match topic {
+        Topic::Installed => {
+            (Truth::of(status.phase == Phase::Installed), status.phase.to_string(), status.message.clone())
+        }
+        Topic::ConfigDelivered => {
+            host.spec.boot_config_ref.as_ref()?;
+            let fetched = status.install.as_ref().is_some_and(|install| install.config_fetched.is_some());
+            (Truth::of(fetched), if fetched { "Fetched" } else { "NotFetched" }.to_owned(), String::new())
+        }
+        Topic::PowerKnown => {
+            host.spec.bmc.as_ref()?;
+            match (status.power.unwrap_or(Power::Unknown), &status.power_fault) {
+                (Power::On, _) => (Truth::True, "On".to_owned(), String::new()),
+                (Power::Off, _) => (Truth::True, "Off".to_owned(), String::new()),
+                (Power::Unknown, None) => (Truth::Unknown, "NotAsked".to_owned(), String::new()),
+                (Power::Unknown, Some(fault)) => (Truth::False, fault.reason.clone(), fault.message.clone()),
+            }
+        }
+    };
+    let turned = status.turns.as_ref().and_then(|turns| match topic {
+        Topic::Installed => turns.installed,
+        Topic::ConfigDelivered => turns.config_delivered,
+        Topic::PowerKnown => turns.power_known,
+    });
+    let last_transition_time = turned.or(host.metadata.creation_timestamp);
+    Some(Condition { r#type: topic, status: truth, reason, message, last_transition_time })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{HostSpec, HostStatus, Install, Mac, Meta};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn host(phase: Phase) -> Host {
+        let mut metadata = Meta::named("h".parse().unwrap(), None);
+        metadata.creation_timestamp = Some(at(0));
+        let status = HostStatus { phase, ..HostStatus::default() };
+        Host { metadata, spec: HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1])), status }
+    }
+
+    fn said(host: &Host) -> Vec<(Topic, Truth, String, Option<Timestamp>)> {
+        of(host).into_iter().map(|one| (one.r#type, one.status, one.reason, one.last_transition_time)).collect()
+    }
+
+    #[test]
+    fn a_condition_turns_when_its_truth_does_and_not_with_each_phase() {
+        let mut was = host(Phase::Assigned);
+        for (second, phase, truth, since) in [
+            (5, Phase::Offered, Truth::False, 0),
+            (6, Phase::Installed, Truth::True, 6),
+            (7, Phase::Installed, Truth::True, 6),
+            (8, Phase::Assigned, Truth::False, 8),
+            (9, Phase::Offered, Truth::False, 8),
+        ] {
+            let mut is = was.clone();
+            is.status.phase = phase;
+            turn(&was, &mut is, at(second));
+            assert_eq!(said(&is), [(Topic::Installed, truth, phase.to_string(), Some(at(since)))]);
+            was = is;
+        }
+    }
+
+    #[test]
+    fn what_a_host_does_not_have_is_not_told_of() {
+        let mut one = host(Phase::Seen);
+        assert_eq!(said(&one).len(), 1);
+        one.spec.boot_config_ref = Some("c".parse().unwrap());
+        assert_eq!(said(&one)[1], (Topic::ConfigDelivered, Truth::False, "NotFetched".into(), Some(at(0))));
+        one.status.install = Some(Install { config_fetched: Some(at(1)), ..Install::default() });
+        assert_eq!(said(&one)[1].1, Truth::True);
+    }
+}

@@ -1,0 +1,113 @@
+//! Keys that stand twice in one mapping: JSON and YAML readers keep the last, and nobody hears of the first. Pure.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Bounds the keys that are told.
+const TOLD_MAX: usize = 64;
+
+/// Reads a value, and notes each key that stands twice by its path, as in `spec.bootMACAddress`.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    path: String,
+    twice: &'a mut Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(twice: &'a mut Vec<String>) -> Self {
+        Self { path: String::new(), twice }
+    }
+
+    fn below(&mut self, path: String) -> Reader<'_> {
+        Reader { path, twice: self.twice }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        self.deserialize(from)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        loop {
+            let path = format!("{}[{}]", self.path, values.len());
+            match list.next_element_seed(self.below(path))? {
+                Some(value) => values.push(value),
+                None => return Ok(Value::Array(values)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
+        let mut values = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let dot = if self.path.is_empty() { "" } else { "." };
+            let path = format!("{}{dot}{key}", self.path);
+            if values.contains_key(&key) && self.twice.len() < TOLD_MAX {
+                self.twice.push(path.clone());
+            }
+            let value = map.next_value_seed(self.below(path))?;
+            values.insert(key, value);
+        }
+        Ok(Value::Object(values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_that_stands_twice_is_told_by_its_path_and_the_last_wins() {
+        let text = r#"{"a": 1, "b": [{"c": null, "c": "x"}], "a": {"d": true, "d": -2.5, "d": 7}}"#;
+        let mut twice = Vec::new();
+        let value = Reader::new(&mut twice).deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap();
+        assert_eq!(twice, ["b[0].c", "a", "a.d", "a.d"]);
+        assert_eq!(value, serde_json::from_str::<Value>(text).unwrap());
+    }
+}

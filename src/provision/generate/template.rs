@@ -1,0 +1,66 @@
+use std::str::FromStr;
+
+use serde_json::{Map, Value, json};
+
+use super::body::said;
+
+/// Is what a machine is made for, beyond its users, packages and network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Template {
+    /// Nothing more.
+    Base,
+    /// What kubeadm's preflight checks ask of a node: forwarding, bridged traffic in the filters, no swap.
+    KubernetesNode,
+}
+
+impl Template {
+    pub const ALL: [Self; 2] = [Self::Base, Self::KubernetesNode];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::KubernetesNode => "kubernetes-node",
+        }
+    }
+
+    /// Adds what the template is made of.
+    pub fn add(self, config: &mut Map<String, Value>) {
+        match self {
+            Self::Base => {}
+            Self::KubernetesNode => {
+                let file = |path: &str, content: &str| json!({"path": path, "permissions": "0644", "content": content});
+                let settings = "net.bridge.bridge-nf-call-iptables = 1\nnet.bridge.bridge-nf-call-ip6tables = 1\n\
+                                net.ipv4.ip_forward = 1\n";
+                config.insert(
+                    "write_files".into(),
+                    json!([
+                        file("/etc/modules-load.d/kubernetes.conf", "overlay\nbr_netfilter\n"),
+                        file("/etc/sysctl.d/99-kubernetes.conf", settings),
+                    ]),
+                );
+                config.insert(
+                    "runcmd".into(),
+                    json!([
+                        ["modprobe", "overlay"],
+                        ["modprobe", "br_netfilter"],
+                        ["sysctl", "--system"],
+                        ["swapoff", "-a"],
+                        // And none after the next start.
+                        ["sed", "-i", "-E", "/^[^#]+[[:space:]]swap[[:space:]]/s/^/#/", "/etc/fstab"],
+                    ]),
+                );
+            }
+        }
+    }
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|template| template.as_str() == text).ok_or_else(|| {
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            format!("{} is no template that is known: {known}", said(text))
+        })
+    }
+}
