@@ -103,6 +103,11 @@ pub enum Event {
         image: String,
         message: String,
     },
+    /// Says that what a machine has attached cannot be read.
+    Unreadable {
+        unit: u8,
+        message: String,
+    },
     /// Says what became of an image's file under the running server.
     Image {
         image: String,
@@ -134,13 +139,18 @@ impl Event {
         }
         matches!(
             self,
-            Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. } | Self::NearlyFull { .. }
+            Self::Failed { .. }
+                | Self::ControllerFailed { .. }
+                | Self::OtherServer { .. }
+                | Self::NearlyFull { .. }
+                | Self::Unreadable { .. }
         )
     }
 }
 
 impl Event {
-    /// Says whether the event changes what becomes of a machine: then it is a line of its own.
+    /// Says whether the event changes what becomes of a machine: then it is a line of its own, and what happens
+    /// after it is another story.
     pub fn is_milestone(&self) -> bool {
         matches!(
             self,
@@ -150,6 +160,8 @@ impl Event {
                 | Self::Held {}
                 | Self::BootComplete {}
                 | Self::Failed { .. }
+                | Self::Power { .. }
+                | Self::Switched { .. }
                 | Self::Image { .. }
                 | Self::NearlyFull { .. }
                 | Self::RoomAgain { .. }

@@ -180,10 +180,7 @@ async fn api(
         (&Method::POST, ["api", "v1", "configs", "cloudinit", "generate"]) => {
             return generate::generate(shared, generate::Maker::CloudInit, request).await;
         }
-        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => {
-            unrehearsed(request.uri().query())?;
-            return upload::upload(shared, request).await;
-        }
+        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads"]) => return upload::list(shared).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return upload::progress(shared, key).await,
         (&Method::DELETE, ["api", "v1", "uploads", key]) => return upload::give_up(shared, key).await,

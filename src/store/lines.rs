@@ -7,13 +7,16 @@ use jiff::{SignedDuration, Timestamp};
 use crate::event::Entry;
 use crate::fleet::Mac;
 
-/// Is how many of a machine's last lines what happens again is looked for in: a boot that goes round has about
-/// as many different ones.
-const BACK: usize = 8;
+/// Is how many of a machine's last lines what happens again is looked for in: a boot by UEFI that goes round has
+/// about ten different ones.
+const BACK: usize = 16;
+/// Is how long after its last time something is a line of its own again: a boot of another hour is another story.
+/// A server whose boot goes round takes up to a quarter of an hour.
+const APART: SignedDuration = SignedDuration::from_mins(30);
 /// Is how long after its first time something is a line of its own again, however often it happened.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
-/// Bounds the machines whose last lines are remembered; of others, everything is a line of its own.
-const MACHINES: usize = 8192;
+/// Bounds the machines whose last lines are remembered: some 25 MB. Of others, everything is a line of its own.
+const MACHINES: usize = 4096;
 
 /// Remembers the last lines of machines' timelines, the newest last.
 #[derive(Debug, Default)]
@@ -68,8 +71,9 @@ impl Lines {
 }
 
 fn fits(line: &Entry, entry: &Entry) -> bool {
-    let first: Timestamp = line.time;
-    line.host == entry.host && line.event.is_again(&entry.event) && entry.time.duration_since(first) < LONGEST
+    let since = |time: Timestamp| entry.time.duration_since(time);
+    let is_soon = since(line.last.unwrap_or(line.time)) < APART && since(line.time) < LONGEST;
+    is_soon && line.host == entry.host && line.event.is_again(&entry.event)
 }
 
 #[cfg(test)]
@@ -94,7 +98,7 @@ mod tests {
     fn lines(entries: Vec<Entry>) -> Vec<(u32, Event)> {
         let (mut lines, mut disk) = (Lines::default(), Vec::new());
         for entry in entries {
-            let line = lines.join(&entry).unwrap_or_else(|| Line { id: disk.len() as i64, entry });
+            let line = lines.join(&entry).unwrap_or(Line { id: disk.len() as i64, entry });
             let at = line.id as usize;
             disk.truncate(disk.len().max(at));
             match at < disk.len() {
@@ -125,13 +129,22 @@ mod tests {
     }
 
     #[test]
-    fn another_machine_or_another_day_is_another_line() {
+    fn another_machine_is_another_line() {
         let mut other = entry(1, script("live"));
         other.mac = None;
-        let day = 24 * 3600;
-        let told =
-            lines(vec![entry(0, script("live")), other, entry(day - 1, script("live")), entry(day, script("live"))]);
-        assert_eq!(told.iter().map(|line| line.0).collect::<Vec<_>>(), [2, 1, 1]);
+        let told = lines(vec![entry(0, script("live")), other, entry(2, script("live"))]);
+        assert_eq!(told.iter().map(|line| line.0).collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn another_hour_or_another_day_is_another_line() {
+        let counts = |every: i64, times: i64| {
+            let told = lines((0..times).map(|number| entry(number * every, script("live"))).collect());
+            told.iter().map(|line| line.0).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(1799, 3), [3]);
+        assert_eq!(counts(1800, 3), [1, 1, 1]);
+        assert_eq!(counts(600, 24 * 6 + 1), [24 * 6, 1]);
     }
 
     #[test]
