@@ -129,6 +129,10 @@ pub enum Event {
         address: String,
         does: String,
     },
+    /// A manifest was left out; the server serves without it.
+    ManifestWrong {
+        message: String,
+    },
 }
 
 impl Event {
@@ -144,11 +148,14 @@ impl Event {
                 | Self::OtherServer { .. }
                 | Self::NearlyFull { .. }
                 | Self::Unreadable { .. }
-        )
+        ) || self.is_error()
     }
-}
 
-impl Event {
+    /// Says whether something is wrong with what the site wants of us, rather than with a machine.
+    pub fn is_error(&self) -> bool {
+        matches!(self, Self::ManifestWrong { .. })
+    }
+
     /// Says whether the event changes what becomes of a machine: then it is a line of its own, and what happens
     /// after it is another story.
     pub fn is_milestone(&self) -> bool {
