@@ -14,6 +14,7 @@ use crate::gate::Gate;
 use crate::provision::generate::{Generated, NewConfig, cloudinit, file_name, ignition};
 use crate::store::{Change, Error, Expect};
 
+use super::objects::Tries;
 use super::options::Options;
 use super::reply::{Reply, json as reply};
 use super::status::Status;
@@ -24,8 +25,6 @@ use super::{Shared, body};
 const GENERATED: &str = "bootlatch.org/generated";
 /// Names the volume that a generated config's files are in.
 const VOLUME: &str = "bootlatch.org/volume";
-/// Is how often a generation is made anew on what another writer left.
-const TRIES: usize = 8;
 
 /// Says what is generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,15 +101,13 @@ impl Work {
         let picked = self.volumes.pick(self.generated.volume.as_deref());
         let volume = picked.map_err(|message| Status::unfit_field("volume", &message))?;
         let _turn = self.volumes.turn().await;
-        let mut tried = Status::internal("no try was made");
-        for _ in 0..TRIES {
-            match self.attempt(volume).await {
-                Err(status) if status.is_conflict() => tried = status,
-                Err(status) => return Err(status),
-                Ok(()) => return Ok(self.answer(volume)),
+        let mut tries = Tries::default();
+        loop {
+            let made = self.attempt(volume).await;
+            if !tries.again(&made) {
+                return made.map(|()| self.answer(volume));
             }
         }
-        Err(tried)
     }
 
     async fn attempt(&self, volume: Option<&Volume>) -> Result<(), Status> {

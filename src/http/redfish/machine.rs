@@ -11,8 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::bmc::{self, Next, Reset};
 use crate::fleet::lifecycle::Change;
 use crate::fleet::{Boots, Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, Phase};
-use crate::store::Change::Delete;
-use crate::store::{Expect, Word};
+use crate::store::{self, Expect, Word};
 
 use super::super::{Peer, Shared, install, objects};
 use super::fault::Fault;
@@ -30,7 +29,7 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fau
     // Whoever resets a machine by hand means more than a wish of the spec's that is still being carried out.
     if let Some(switching) = &host.status.switching {
         let word = Word { bmc: bmc.clone(), power: None, fault: None, over: Some(switching.asked), events: Vec::new() };
-        let change = crate::store::Change::Heard { mac: host.spec.boot_mac_address, word: Box::new(word) };
+        let change = store::Change::Heard { mac: host.spec.boot_mac_address, word: Box::new(word) };
         if let Err(error) = shared.gate.store.commit(change).await {
             tracing::warn!(%error, host = %host.metadata.name, "a switching goes on");
         }
@@ -240,7 +239,7 @@ async fn let_go(shared: &Shared, names: Vec<Name>) {
             continue;
         }
         let key = Key { kind: Kind::IscsiCdrom, namespace: None, name };
-        if let Err(error) = shared.gate.store.commit(Delete { key, version: None }).await {
+        if let Err(error) = shared.gate.store.commit(store::Change::Delete { key, version: None }).await {
             tracing::debug!(%error, "a medium stays");
         }
     }
