@@ -56,18 +56,19 @@ pub async fn create(
     let mut reading = Reading::new(options.validation);
     let mut value = reading.parse(body::media_type(&head.headers), &body::read(body).await?)?;
     let wish = naming::wish(&value);
-    for tries in 1.. {
+    let mut names = 0;
+    loop {
         if let Some(prefix) = &wish {
             let name = naming::name(prefix).map_err(|wrong| Status::invalid(kind, prefix, &wrong))?;
             value["metadata"]["name"] = name.as_str().into();
         }
         let object = typed(shared, kind, namespace.clone(), value.clone(), &mut reading)?;
+        names += 1;
         match put(shared, object, None, Expect::Absent, options.dry_run).await {
-            Err(taken) if taken.is_taken() && wish.is_some() && tries < TRIES => {}
+            Err(taken) if taken.is_taken() && wish.is_some() && names < TRIES => {}
             made => return Ok(reading.told(shown(StatusCode::CREATED, &made?, options))),
         }
     }
-    Err(Status::internal("no try was made"))
 }
 
 pub async fn replace(

@@ -14,6 +14,7 @@ use super::status::Status;
 /// Bounds what is told in an answer's headers: a client takes a few KiB of those.
 const TOLD_BYTES: usize = 4096;
 
+/// Says what becomes of what cannot be kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Validation {
     /// Drops what cannot be kept.
@@ -26,11 +27,17 @@ pub enum Validation {
 }
 
 impl Validation {
+    /// Lists the words of the query for them.
     pub const NAMES: &[&str] = &["Ignore", "Warn", "Strict"];
 
     /// Reads one of `NAMES`.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Ignore, Self::Warn, Self::Strict].into_iter().find(|one| format!("{one:?}") == name)
+        match name {
+            "Ignore" => Some(Self::Ignore),
+            "Warn" => Some(Self::Warn),
+            "Strict" => Some(Self::Strict),
+            _ => None,
+        }
     }
 }
 
@@ -40,14 +47,16 @@ pub struct Reading {
     validation: Validation,
     twice: Vec<String>,
     /// Holds where the fields stood that nobody knows, each key by key.
-    pub unknown: Vec<Vec<String>>,
+    unknown: Vec<Vec<String>>,
 }
 
 impl Reading {
+    /// Begins a reading, as strict as its client asks.
     pub fn new(validation: Validation) -> Self {
         Self { validation, twice: Vec::new(), unknown: Vec::new() }
     }
 
+    /// Says whether what cannot be kept is refused.
     pub fn is_strict(&self) -> bool {
         self.validation == Validation::Strict
     }

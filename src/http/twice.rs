@@ -16,6 +16,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Begins at the top of a value.
     pub fn new(twice: &'a mut Vec<String>) -> Self {
         Self { path: String::new(), twice }
     }

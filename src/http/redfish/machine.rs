@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bmc::{self, Next, Reset};
 use crate::fleet::lifecycle::Change;
-use crate::fleet::{Boots, Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, Phase};
+use crate::fleet::{Boots, Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, Phase, hex};
 use crate::store::{self, Expect, Word};
 
 use super::super::{Peer, Shared, install, objects};
@@ -160,8 +160,7 @@ fn is_here(shared: &Shared, peer: &Peer, scheme: &str, place: &str) -> (bool, bo
 
 /// Names the image that stands for an ISO at another's URL.
 fn borrowed(url: &str) -> String {
-    let digest: String = Sha256::digest(url).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("media-{digest}")
+    format!("media-{}", hex(&Sha256::digest(url)[..8]))
 }
 
 /// Puts a medium into a machine's virtual drive: an image of ours by its URL or its name, or any other URL.
