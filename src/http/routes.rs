@@ -180,10 +180,7 @@ async fn api(
         (&Method::POST, ["api", "v1", "configs", "cloudinit", "generate"]) => {
             return generate::generate(shared, generate::Maker::CloudInit, request).await;
         }
-        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => {
-            unrehearsed(request.uri().query())?;
-            return upload::upload(shared, request).await;
-        }
+        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return upload::upload(shared, request).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads"]) => return upload::list(shared).await,
         (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return upload::progress(shared, key).await,
         (&Method::DELETE, ["api", "v1", "uploads", key]) => return upload::give_up(shared, key).await,
@@ -191,6 +188,17 @@ async fn api(
         _ => {}
     }
     let Some(parts) = parts.strip_prefix(&["api", "v1"]) else { return Err(Status::no_route()) };
+    kinds(shared, peer, parts, request, stop).await
+}
+
+/// Answers what is asked of the objects of a kind.
+async fn kinds(
+    shared: &Shared,
+    peer: &Peer,
+    parts: &[&str],
+    request: Request<Incoming>,
+    stop: &Stop,
+) -> Result<Reply, Status> {
     let (kind, namespace, rest) = match parts {
         ["namespaces", namespace, plural, rest @ ..] => (kind(plural)?, Some(*namespace), rest),
         [plural, rest @ ..] => (kind(plural)?, None, rest),
@@ -209,7 +217,7 @@ async fn api(
         Ok(Key { kind, namespace, name: name(kind, text)? })
     };
     let options = Options::parse(request.uri().query(), request.headers(), namespace.clone())?;
-    match (&method, rest) {
+    match (&request.method().clone(), rest) {
         (&Method::GET | &Method::HEAD, []) if options.watch => {
             Ok(watch::watch(&shared.gate.store, kind, options, stop.clone()))
         }
