@@ -68,7 +68,7 @@ fn steps(shared: &Shared, before: &Object, wish: &Wish) -> Result<Vec<Change>, S
     let object = admit::prepare(object, Some(before), &shared.places).map_err(invalid)?;
     let (Object::Host(was), Object::Host(is)) = (before, &object) else { return Err(Status::no_route()) };
     if is.spec.image == Boots::LocalDisk {
-        return Err(Status::unfit("the host has no image: name one"));
+        return Err(Status::unfit_field("image", "the host has none: name one"));
     }
     let begun = beginning(was, is);
     let expect = Expect::Present(Some(before.meta().resource_version));

@@ -160,4 +160,15 @@ mod tests {
         let many = reading.object(Kind::BareMetalHost, json!({"metadata": {"name": "h"}, "spec": fields}));
         assert!(many.unwrap_err().message.contains("unknown fields"));
     }
+
+    #[test]
+    fn an_answer_tells_no_more_than_a_client_takes() {
+        let mut reading = Reading::new(Validation::Warn);
+        let mut body = json!({"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01"}});
+        (0..200).for_each(|number| body["spec"][format!("field{number}")] = json!(1));
+        reading.object(Kind::BareMetalHost, body).unwrap();
+        let reply = reading.told(text(StatusCode::OK, ""));
+        let told: Vec<_> = reply.headers().get_all(WARNING).iter().map(HeaderValue::len).collect();
+        assert!(told.len() < 200 && told.iter().sum::<usize>() <= TOLD_BYTES, "{told:?}");
+    }
 }
