@@ -28,7 +28,7 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fau
     bmc::client::reset(bmc, wanted).await?;
     // Whoever resets a machine by hand means more than a wish of the spec's that is still being carried out.
     if let Some(switching) = &host.status.switching {
-        let word = Word { bmc: bmc.clone(), power: None, fault: None, over: Some(switching.asked), events: Vec::new() };
+        let word = Word { over: Some(switching.asked), ..Word::of(bmc) };
         let change = store::Change::Heard { mac: host.spec.boot_mac_address, word: Box::new(word) };
         if let Err(error) = shared.gate.store.commit(change).await {
             tracing::warn!(%error, host = %host.metadata.name, "a switching goes on");
@@ -140,22 +140,36 @@ fn find(shared: &Shared, peer: &Peer, url: &str) -> Result<Option<Name>, Fault> 
     };
     let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
     let Some(path) = path.strip_prefix("iso/") else { return Ok(None) };
-    let (here, port) = is_here(shared, peer, scheme, place);
     let name = path.split(['/', '?']).next().unwrap_or_default();
-    match known(name).filter(|_| here) {
-        // Another server on our host may well have an `/iso/` of its own.
-        None if here && port => Err(Fault::bad(format!("there is no ISO {name:?} here: add it first"))),
-        found => Ok(found),
+    match whose(shared, peer, scheme, place) {
+        Whose::Ours => match known(name) {
+            None => Err(Fault::bad(format!("there is no ISO {name:?} here: add it first"))),
+            found => Ok(found),
+        },
+        Whose::OurHosts => Ok(known(name)),
+        Whose::Others => Ok(None),
     }
 }
 
-/// Says whether a URL's server is our host, and its port the one that machines find us at.
-fn is_here(shared: &Shared, peer: &Peer, scheme: &str, place: &str) -> (bool, bool) {
+/// Says whose server a URL leads to.
+enum Whose {
+    /// Machines find us there.
+    Ours,
+    /// It is on our host, at another port: another server may well have an `/iso/` of its own.
+    OurHosts,
+    Others,
+}
+
+fn whose(shared: &Shared, peer: &Peer, scheme: &str, place: &str) -> Whose {
     let site = &shared.gate.site;
-    let Ok(place) = place.parse::<Authority>() else { return (false, false) };
+    let Ok(place) = place.parse::<Authority>() else { return Whose::Others };
     let host = place.host().trim_matches(['[', ']']).parse::<IpAddr>().ok();
     let port = place.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
-    (host.is_some_and(|host| host == site.address || Some(host) == peer.local), port == site.http.port())
+    match host.is_some_and(|host| host == site.address || Some(host) == peer.local) {
+        true if port == site.http.port() => Whose::Ours,
+        true => Whose::OurHosts,
+        false => Whose::Others,
+    }
 }
 
 /// Names the image that stands for an ISO at another's URL.
