@@ -7,8 +7,6 @@ mod isos;
 mod keys;
 mod room;
 
-use std::net::TcpListener;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -157,7 +155,7 @@ impl Appliance {
         let (stop, stopped) = watch::channel(false);
         let mut services = JoinSet::new();
         let address = doors.address;
-        let (wake, woken) = UnixStream::pair()?;
+        let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
         let runtime = tokio::runtime::Handle::current();
         let dhcp = dhcp::serve::spawn(doors.dhcp, dhcp_settings(&config), gate.clone(), runtime, woken.into())?;
         let files = boot_files::serve(doors.tftp, &config, gate.clone(), programs, dhcp.progress, stopped.clone());
@@ -165,8 +163,19 @@ impl Appliance {
         for listener in doors.iscsi {
             services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
         }
-        let shared = http::Shared::new(gate.clone(), places.clone(), folders(&config), access(&config, tokens));
-        let (http_doors, until) = (http_doors(doors.http, doors.objects, doors.api), stopped.clone());
+        let access = access(&config, tokens);
+        let folders = folders(&config);
+        let shared = http::Shared::new(gate.clone(), places.clone(), folders, access);
+        let door = |socket, serves| http::Door { socket, serves };
+        let machines = match doors.objects {
+            Some(_) => http::Serves::Machines,
+            None => http::Serves::Everything,
+        };
+        let mut http_doors: Vec<_> =
+            doors.http.into_iter().map(|listener| door(http::Socket::Tcp(listener), machines)).collect();
+        let objects = doors.objects.into_iter().chain([http::Socket::Unix(doors.api)]);
+        http_doors.extend(objects.map(|socket| door(socket, http::Serves::Everything)));
+        let until = stopped.clone();
         services.spawn(async move {
             http::serve(http_doors, Arc::new(shared), until).await;
             Ok(())
@@ -180,10 +189,7 @@ impl Appliance {
             let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
             services.spawn(async move { export.await.context("the leases file") });
         }
-        services.spawn(ask_controllers(gate.clone(), stopped.clone()));
-        services.spawn(isos::watch(gate.clone(), places.clone(), stopped.clone()));
-        services.spawn(room::watch(gate.clone(), places.isos.clone(), stopped.clone()));
-        services.spawn(mark_overdue(gate.clone(), stopped));
+        look_after(&mut services, &gate, &places, stopped);
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let ended = loop {
@@ -207,16 +213,17 @@ impl Appliance {
     }
 }
 
-/// Gives each listener what it serves: the object API on the machines' own where it has none of its own.
-fn http_doors(machines: Vec<TcpListener>, objects: Option<http::Socket>, api: UnixListener) -> Vec<http::Door> {
-    let serves = match objects {
-        Some(_) => http::Serves::Machines,
-        None => http::Serves::Everything,
-    };
-    let machines = machines.into_iter().map(|listener| http::Door { socket: http::Socket::Tcp(listener), serves });
-    let objects = objects.into_iter().chain([http::Socket::Unix(api)]);
-    let objects = objects.map(|socket| http::Door { socket, serves: http::Serves::Everything });
-    machines.chain(objects).collect()
+/// Spawns what looks after hosts and ISOs whether anybody asks or not.
+fn look_after(
+    services: &mut JoinSet<anyhow::Result<()>>,
+    gate: &Arc<Gate>,
+    places: &Places,
+    stopped: watch::Receiver<bool>,
+) {
+    services.spawn(ask_controllers(gate.clone(), stopped.clone()));
+    services.spawn(isos::watch(gate.clone(), places.clone(), stopped.clone()));
+    services.spawn(room::watch(gate.clone(), places.isos.clone(), stopped.clone()));
+    services.spawn(mark_overdue(gate.clone(), stopped));
 }
 
 fn folders(config: &Config) -> http::Folders {

@@ -188,17 +188,6 @@ async fn api(
         _ => {}
     }
     let Some(parts) = parts.strip_prefix(&["api", "v1"]) else { return Err(Status::no_route()) };
-    kinds(shared, peer, parts, request, stop).await
-}
-
-/// Answers what is asked of the objects of a kind.
-async fn kinds(
-    shared: &Shared,
-    peer: &Peer,
-    parts: &[&str],
-    request: Request<Incoming>,
-    stop: &Stop,
-) -> Result<Reply, Status> {
     let (kind, namespace, rest) = match parts {
         ["namespaces", namespace, plural, rest @ ..] => (kind(plural)?, Some(*namespace), rest),
         [plural, rest @ ..] => (kind(plural)?, None, rest),
@@ -217,7 +206,7 @@ async fn kinds(
         Ok(Key { kind, namespace, name: name(kind, text)? })
     };
     let options = Options::parse(request.uri().query(), request.headers(), namespace.clone())?;
-    match (&request.method().clone(), rest) {
+    match (&method, rest) {
         (&Method::GET | &Method::HEAD, []) if options.watch => {
             Ok(watch::watch(&shared.gate.store, kind, options, stop.clone()))
         }
