@@ -376,7 +376,10 @@ impl Gate {
     /// Counts a refusal, and puts it in the machine's timeline in words that say more than the reason does.
     pub fn refused_saying(&self, facts: &Facts, protocol: Protocol, why: Why, words: String) {
         self.counters.refuse(protocol, why, facts.address);
-        self.tell_refused(facts.mac, protocol, words);
+        if self.store.glance().host_by_mac(facts.mac).is_some() {
+            let protocol = protocol.as_str().to_owned();
+            self.tell(facts.mac, Event::Refused { protocol, why: words });
+        }
     }
 
     /// Puts into a host's timeline what of its image is not as people may expect.
@@ -397,14 +400,8 @@ impl Gate {
 
     /// Puts into the timeline of the machine at an address what it asked for in vain.
     pub fn tell_vain(&self, address: IpAddr, protocol: Protocol, why: String) {
-        if let Some(mac) = self.whose(address).ok().flatten() {
-            self.tell_refused(mac, protocol, why);
-        }
-    }
-
-    /// Puts into a machine's timeline what it was refused; machines that are no hosts have none.
-    fn tell_refused(&self, mac: Mac, protocol: Protocol, why: String) {
-        if self.store.glance().host_by_mac(mac).is_some() {
+        let known = self.whose(address).ok().flatten();
+        if let Some(mac) = known.filter(|mac| self.store.glance().host_by_mac(*mac).is_some()) {
             self.tell(mac, Event::Refused { protocol: protocol.as_str().to_owned(), why });
         }
     }
