@@ -109,6 +109,10 @@ pub enum Event {
         address: String,
         does: String,
     },
+    /// A manifest was left out; the server serves without it.
+    ManifestWrong {
+        message: String,
+    },
 }
 
 impl Event {
@@ -120,7 +124,12 @@ impl Event {
         matches!(
             self,
             Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. } | Self::NearlyFull { .. }
-        )
+        ) || self.is_error()
+    }
+
+    /// Says whether something is wrong with what the site wants of us, rather than with a machine.
+    pub fn is_error(&self) -> bool {
+        matches!(self, Self::ManifestWrong { .. })
     }
 }
 

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::admit::{self, Places};
 use crate::fleet::{
-    BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Kind, Meta, Name, Object, without_value,
+    BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Key, Kind, Meta, Name, Object, without_value,
 };
 use crate::store::{self, Change, Expect, Store};
 
@@ -27,11 +27,19 @@ const KEYED: &str = "hmac-";
 /// Bounds one file of manifests.
 const LARGEST_FILE: u64 = 64 << 20;
 
-/// Says which manifest is wrong, where, and why. Nothing of its file was written.
+/// Is what a directory of manifests came to.
+#[derive(Debug)]
+pub struct Loaded {
+    pub written: usize,
+    pub wrong: Vec<Error>,
+}
+
+/// Says which manifest is wrong, where, and why. Nothing of a file that cannot be read was written, nor of an
+/// object that is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}: {source}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: {why}", path.display())]
+    Read { path: PathBuf, why: std::io::Error },
     #[error("{}: line {line}: {message}", path.display())]
     Wrong { path: PathBuf, line: usize, message: String },
     #[error("{}: line {line}: {source}", path.display())]
@@ -78,68 +86,126 @@ struct Document<Spec> {
     _status: serde::de::IgnoredAny,
 }
 
-/// Loads all manifests of a directory. All files are read before anything is written.
+impl Error {
+    /// Names the place without what stands there: whoever asks may be told.
+    pub fn place(&self) -> String {
+        let (path, line) = match self {
+            Self::Read { path, .. } => (path, None),
+            Self::Wrong { path, line, .. } | Self::Refused { path, line, .. } => (path, Some(line)),
+        };
+        let name = path.file_name().unwrap_or_default().display().to_string();
+        let name = name.escape_debug(); // a line of text stays one
+        line.map_or_else(|| name.to_string(), |line| format!("{name}: line {line}"))
+    }
+}
+
+/// Loads all manifests of a directory. All files are read before anything is written; what is wrong is left out, and
+/// all the others depend on it only where they refer to it.
 ///
 /// # Errors
-/// The first manifest that is wrong, with its file and line.
+/// The directory cannot be read.
 pub async fn load(
     directory: &Path,
     namespace: &Name,
     key: &[u8; 32],
     places: &Places,
     store: &Arc<Store>,
-) -> Result<usize, Error> {
-    let mut declared = Vec::new();
+) -> Result<Loaded, Error> {
+    let (mut declared, mut wrong) = (Vec::new(), Vec::new());
     for path in files(directory)? {
-        declared.extend(read(&path, namespace, key)?);
-    }
-    renew_marks(&declared, store).await;
-    let mut written = 0;
-    for Declared { path, line, object, .. } in ordered(declared)? {
-        let before = store.snapshot().get(&object.key()).cloned();
-        if before.as_ref().is_some_and(|before| mark(before) == mark(&object)) {
-            continue;
+        match read(&path, namespace, key) {
+            Ok(found) => declared.extend(found),
+            Err(error) => wrong.push(error),
         }
-        let prepared = admit::prepare(object, before.as_ref(), places);
-        let prepared =
-            prepared.map_err(|error| Error::Wrong { path: path.clone(), line, message: error.to_string() })?;
-        let change = Change::Put { object: prepared, expect: Expect::Any };
-        store.commit(change).await.map_err(|source| Error::Refused { path, line, source })?;
-        written += 1;
     }
-    Ok(written)
+    renew_marks(&declared, wrong.is_empty(), store).await;
+    let declared = ordered(declared_once(declared, &mut wrong), &mut wrong);
+    let mut written = 0;
+    for one in declared {
+        match write(one, places, store).await {
+            Ok(is_news) => written += usize::from(is_news),
+            Err(error) => wrong.push(error),
+        }
+    }
+    Ok(Loaded { written, wrong })
 }
 
-/// Puts what is referred to first: configs, then images, each behind those beside it, then hosts.
-fn ordered(mut declared: Vec<Declared>) -> Result<Vec<Declared>, Error> {
-    let images = || declared.iter().filter_map(Declared::image);
-    // Counts what must come before each, step by step: without circles, that ends after as many as there are images.
-    let mut depths: HashMap<Name, usize> = images().map(|image| (image.metadata.name.clone(), 0)).collect();
-    for round in 0.. {
-        let mut moved = None;
-        for image in images() {
-            let behind = image.spec.companions.iter().filter_map(|name| depths.get(name)).max();
-            let depth = behind.map_or(0, |depth| depth + 1);
-            if depths.get(&image.metadata.name).is_some_and(|known| *known < depth) {
-                depths.insert(image.metadata.name.clone(), depth);
-                moved = Some(&image.metadata.name);
+/// Writes what is declared, where its text is another than the one that it was last written from.
+async fn write(one: Declared, places: &Places, store: &Arc<Store>) -> Result<bool, Error> {
+    let Declared { path, line, object, .. } = one;
+    let before = store.snapshot().get(&object.key()).cloned();
+    if before.as_ref().is_some_and(|before| mark(before) == mark(&object)) {
+        return Ok(false);
+    }
+    let prepared = admit::prepare(object, before.as_ref(), places);
+    let object = prepared.map_err(|error| Error::Wrong { path: path.clone(), line, message: error.to_string() })?;
+    let written = store.commit(Change::Put { object, expect: Expect::Any }).await;
+    written.map(|_| true).map_err(|source| Error::Refused { path, line, source })
+}
+
+/// Leaves out what is declared more than once. Each text would undo the other at every start: a host that one of
+/// them gives an image would be installed again each time.
+fn declared_once(declared: Vec<Declared>, wrong: &mut Vec<Error>) -> Vec<Declared> {
+    let mut places: HashMap<Key, Vec<(PathBuf, usize)>> = HashMap::new();
+    for one in &declared {
+        places.entry(one.object.key()).or_default().push((one.path.clone(), one.line));
+    }
+    let (once, more): (Vec<_>, Vec<_>) =
+        declared.into_iter().partition(|one| places.get(&one.object.key()).is_some_and(|places| places.len() == 1));
+    for one in more {
+        let key = one.object.key();
+        let Some(places) = places.remove(&key) else { continue };
+        let others: Vec<_> = places[1..].iter().map(|(path, line)| format!("{} line {line}", path.display())).collect();
+        let message = format!("{key} is declared more than once, also in {}: none of it is applied", others.join(", "));
+        wrong.push(Error::Wrong { path: one.path, line: one.line, message });
+    }
+    once
+}
+
+/// Puts what is referred to first: configs, then images, each behind those beside it, then hosts. Leaves out
+/// images that lead round in a circle.
+fn ordered(mut declared: Vec<Declared>, wrong: &mut Vec<Error>) -> Vec<Declared> {
+    let depths = loop {
+        match depths(&declared) {
+            Ok(depths) => break depths,
+            Err(place) => {
+                let Declared { path, line, object, .. } = declared.remove(place);
+                let name = &object.meta().name;
+                let message = format!("spec.companions: those beside {name} lead round in a circle");
+                wrong.push(Error::Wrong { path, line, message });
             }
         }
-        let Some(name) = moved else { break };
-        if round > depths.len() {
-            let message = format!("spec.companions: those beside {name} lead round in a circle");
-            let is_it = |one: &&Declared| one.image().is_some_and(|image| image.metadata.name == *name);
-            let place = declared.iter().find(is_it).map(|one| (one.path.clone(), one.line));
-            let (path, line) = place.unwrap_or_default();
-            return Err(Error::Wrong { path, line, message });
-        }
-    }
+    };
     declared.sort_by_key(|one| match &one.object {
         Object::BootConfig(_) => (0, 0),
         Object::Image(image) => (1, depths.get(&image.metadata.name).copied().unwrap_or_default()),
         Object::Host(_) => (2, 0),
     });
-    Ok(declared)
+    declared
+}
+
+/// Counts how many images must come before each, or gives the place of one that is behind itself.
+fn depths(declared: &[Declared]) -> Result<HashMap<Name, usize>, usize> {
+    let images = || declared.iter().enumerate().filter_map(|(place, one)| one.image().map(|image| (place, image)));
+    // Step by step: without circles, that ends after as many as there are images.
+    let mut depths: HashMap<Name, usize> = images().map(|(_, image)| (image.metadata.name.clone(), 0)).collect();
+    for round in 0.. {
+        let mut moved = None;
+        for (place, image) in images() {
+            let behind = image.spec.companions.iter().filter_map(|name| depths.get(name)).max();
+            let depth = behind.map_or(0, |depth| depth + 1);
+            if depths.get(&image.metadata.name).is_some_and(|known| *known < depth) {
+                depths.insert(image.metadata.name.clone(), depth);
+                moved = Some(place);
+            }
+        }
+        match moved {
+            None => break,
+            Some(place) if round > depths.len() => return Err(place),
+            Some(_) => {}
+        }
+    }
+    Ok(depths)
 }
 
 fn mark(object: &Object) -> Option<&String> {
@@ -147,7 +213,9 @@ fn mark(object: &Object) -> Option<&String> {
 }
 
 /// Takes away the marks of earlier versions, and gives those whose text still stands there the one that it has now.
-async fn renew_marks(declared: &[Declared], store: &Store) {
+///
+/// While a file cannot be read, the marks of what it may declare are left: it would be written again once it is mended.
+async fn renew_marks(declared: &[Declared], is_all: bool, store: &Store) {
     let state = store.snapshot();
     let all = Kind::ALL.into_iter().flat_map(|kind| state.list(kind, None));
     for before in all.filter(|object| mark(object).is_some_and(|mark| !mark.starts_with(KEYED))) {
@@ -156,6 +224,7 @@ async fn renew_marks(declared: &[Declared], store: &Store) {
         let annotations = &mut object.meta_mut().annotations;
         match same.and_then(|same| mark(&same.object)) {
             Some(keyed) => annotations.insert(MARK.to_owned(), keyed.clone()),
+            None if !is_all => continue,
             None => annotations.remove(MARK),
         }
         let expect = Expect::Present(Some(before.meta().resource_version));
@@ -166,11 +235,11 @@ async fn renew_marks(declared: &[Declared], store: &Store) {
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let wrong = |source| Error::Read { path: directory.to_owned(), source };
+    let wrong = |why| Error::Read { path: directory.to_owned(), why };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(wrong)? {
         let path = entry.map_err(wrong)?.path();
-        if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json") {
+        if is_manifest(&path) {
             paths.push(path);
         }
     }
@@ -178,8 +247,15 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
+/// Says whether a file of a directory is a manifest by its name: editors' backups and locks are none (`.#a.yaml`,
+/// `a.yaml~`), nor is what else is hidden.
+pub fn is_manifest(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    !is_hidden && path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json")
+}
+
 fn read(path: &Path, namespace: &Name, key: &[u8; 32]) -> Result<Vec<Declared>, Error> {
-    let wrong = |source| Error::Read { path: path.to_owned(), source };
+    let wrong = |why| Error::Read { path: path.to_owned(), why };
     let size = std::fs::metadata(path).map_err(wrong)?.len();
     if size > LARGEST_FILE {
         return Err(Error::Wrong {
@@ -338,11 +414,15 @@ mod tests {
         let host = || object("BareMetalHost\nmetadata: {name: h}\nspec: {bootMACAddress: \"52:54:00:00:00:01\"}\n");
         let config = || object("BootConfig\nmetadata: {name: c}\nspec: {format: script, data: {script: a}}\n");
         let all = vec![host(), image("a", "c, b"), image("b", "d"), image("c", "elsewhere"), image("d", ""), config()];
-        let ordered_all = ordered(all).unwrap();
+        let mut wrong = Vec::new();
+        let ordered_all = ordered(all, &mut wrong);
+        assert!(wrong.is_empty(), "{wrong:?}");
         let names: Vec<_> = ordered_all.iter().map(|one| one.object.meta().name.as_str()).collect();
         assert_eq!(names, ["c", "c", "d", "b", "a", "h"]);
-        let round = ordered(vec![host(), image("a", "b"), image("b", "c"), image("c", "a")]).unwrap_err();
+        let rest = ordered(vec![host(), image("a", "b"), image("b", "c"), image("c", "a")], &mut wrong);
+        let [round] = &wrong[..] else { panic!("{wrong:?}") };
         assert!(round.to_string().contains("spec.companions") && round.to_string().contains("circle"), "{round}");
+        assert_eq!(rest.len(), 3, "the others are not left out with it");
     }
 
     #[test]
@@ -377,11 +457,52 @@ mod tests {
             object.meta_mut().annotations.insert(MARK.to_owned(), plain.to_owned());
             store.commit(Change::Put { object, expect: Expect::Any }).await.unwrap();
         }
-        renew_marks(&declared, &store).await;
         let now = |one: &Declared| mark(store.snapshot().get(&one.object.key()).unwrap()).cloned();
+        renew_marks(&declared, false, &store).await;
+        assert_eq!(now(&declared[0]).as_ref(), mark(&declared[0].object));
+        assert_eq!(now(&declared[1]).as_deref(), Some("another text's"), "its file may be one that cannot be read");
+        renew_marks(&declared, true, &store).await;
         assert_eq!(now(&declared[0]).as_ref(), mark(&declared[0].object));
         assert_eq!(now(&declared[1]), None);
         drop(store);
         writer.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_hidden_or_a_backup_is_no_manifest() {
+        for (name, expected) in [
+            ("a.yaml", true),
+            ("a.yml", true),
+            ("a.json", true),
+            (".h.yaml", false),
+            (".#a.yaml", false),
+            ("a.yaml~", false),
+            ("#a.yaml#", false),
+            ("a.yaml.bak", false),
+        ] {
+            assert_eq!(is_manifest(&Path::new("/m").join(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_declared_twice_is_told_with_both_places_and_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut declared = Vec::new();
+        let other = text("localboot").replace("vm", "other");
+        let files = [("a.yaml", format!("{other}---\n{}", text("i1"))), ("d.yaml", text(""))];
+        for (name, text) in files {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            declared.extend(read(&path, &namespace(), &[0; 32]).unwrap());
+        }
+        let mut wrong = Vec::new();
+        let once = declared_once(declared, &mut wrong);
+        assert_eq!(once.iter().map(|one| one.object.meta().name.as_str()).collect::<Vec<_>>(), ["other"]);
+        let [error] = &wrong[..] else { panic!("{wrong:?}") };
+        let told = error.to_string();
+        for part in ["a.yaml: line 6: BareMetalHost default/vm", "d.yaml line 1"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert_eq!(error.place(), "a.yaml: line 6");
     }
 }

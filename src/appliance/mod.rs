@@ -5,6 +5,7 @@ mod boot_files;
 mod doors;
 mod isos;
 mod keys;
+mod manifests;
 mod room;
 
 use std::path::{Path, PathBuf};
@@ -27,10 +28,11 @@ use crate::http;
 use crate::media::Media;
 use crate::neighbours::Neighbours;
 use crate::store::{self, Change, Seal, Sighting, Store};
-use crate::token::{self, BootTokens};
-use crate::{bmc, dhcp, manifest, ndp, privileges};
+use crate::token::BootTokens;
+use crate::{bmc, dhcp, ndp, privileges};
 
 use doors::Doors;
+use manifests::Manifests;
 
 /// Is how often installs are looked at that may have run out of time.
 const OVERDUE_EVERY: Duration = Duration::from_secs(1);
@@ -147,11 +149,8 @@ impl Appliance {
         let mut hang_up = signal(SignalKind::hangup())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Self { config, doors, gate, places, programs, tokens } = self;
-        let key = token::key(&config.state_dir, "manifest.key").context("state_dir: manifest.key")?;
-        if let Some(directory) = &config.manifests {
-            let written = manifest::load(directory, &config.namespace, &key, &places, &gate.store).await?;
-            tracing::info!(directory = %directory.display(), written, "manifests");
-        }
+        let manifests = Manifests::new(&config)?;
+        manifests.load(&places, &gate).await?;
         let (stop, stopped) = watch::channel(false);
         let mut services = JoinSet::new();
         let address = doors.address;
@@ -165,7 +164,7 @@ impl Appliance {
         }
         let access = access(&config, tokens);
         let folders = folders(&config);
-        let shared = http::Shared::new(gate.clone(), places.clone(), folders, access);
+        let shared = http::Shared::new(gate.clone(), places.clone(), folders, access, manifests.faults());
         let door = |socket, serves| http::Door { socket, serves };
         let machines = match doors.objects {
             Some(_) => http::Serves::Machines,
@@ -196,7 +195,7 @@ impl Appliance {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
-                _ = hang_up.recv() => reload(&config, &key, &places, &gate).await,
+                _ = hang_up.recv() => manifests.reload(&places, &gate).await,
                 Some(ended) = services.join_next() => break service_ended(ended),
             }
         };
@@ -237,16 +236,6 @@ fn folders(config: &Config) -> http::Folders {
 fn service_ended(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
     ended.context("a service died")??;
     Err(anyhow!("a service ended by itself"))
-}
-
-async fn reload(config: &Config, key: &token::Key, places: &Places, gate: &Gate) {
-    let Some(directory) = &config.manifests else {
-        return tracing::info!("SIGHUP: there are no manifests to load");
-    };
-    match manifest::load(directory, &config.namespace, key, places, &gate.store).await {
-        Ok(written) => tracing::info!(directory = %directory.display(), written, "manifests"),
-        Err(error) => tracing::warn!(%error, "the manifests were not loaded"),
-    }
 }
 
 fn access(config: &Config, tokens: http::Tokens) -> http::Access {

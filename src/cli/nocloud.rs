@@ -72,7 +72,10 @@ fn checked(data: BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, St
             warnings.iter().for_each(|warning| eprintln!("bootlatch: {warning}"));
             Ok(spec.data)
         }
-        Err(fault) => anyhow::bail!("{}: {}", fault.field.trim_start_matches("spec.data."), fault.message),
+        Err(fault) => match fault.field.strip_prefix("spec.data.") {
+            Some(file) => anyhow::bail!("{file}: {}", fault.message),
+            None => anyhow::bail!("{}", fault.message),
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! Verbs on objects of every kind, in the way of kubectl.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -223,23 +224,24 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
                 let spelled = object["kind"].as_str().unwrap_or_default().to_owned();
                 let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == spelled);
                 let Some(kind) = found else { bail!("{}: kind {spelled:?} is not known here", path.display()) };
-                wishes.push((kind, object));
+                wishes.push((kind, object, path.clone()));
             }
         }
     }
+    once(&wishes)?;
     if wishes.is_empty() {
         let places: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         bail!("{}: no objects to apply (files end in .yaml, .yml or .json)", places.join(", "));
     }
     // What is referred to comes first.
-    wishes.sort_by_key(|(kind, _)| match kind {
+    wishes.sort_by_key(|(kind, ..)| match kind {
         Kind::BootConfig => 0,
         Kind::IscsiCdrom => 1,
         Kind::BareMetalHost => 2,
     });
-    for (kind, wish) in wishes {
+    for (kind, wish, _) in wishes {
         let name = wish["metadata"]["name"].as_str().context("an object without metadata.name")?;
-        let namespace = wish["metadata"]["namespace"].as_str().unwrap_or("default");
+        let namespace = namespace(&wish);
         let dry = if dry_run { "&dryRun=All" } else { "" };
         let place = format!("{}/{name}?fieldManager=bootlatch&force={force}{dry}", route(kind, Some(namespace)));
         let before = client.find(&format!("{}/{name}", route(kind, Some(namespace)))).await?;
@@ -250,6 +252,23 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
             Some(_) => "configured",
         };
         print(&format!("{kind} {name} {done}{}\n", if dry_run { " (dry run)" } else { "" }))?;
+    }
+    Ok(())
+}
+
+fn namespace(wish: &Value) -> &str {
+    wish["metadata"]["namespace"].as_str().unwrap_or("default")
+}
+
+/// Refuses what is declared twice, as the server does of its manifests: one of the two would undo the other.
+fn once(wishes: &[(Kind, Value, PathBuf)]) -> anyhow::Result<()> {
+    let mut places = HashMap::new();
+    for (kind, wish, path) in wishes {
+        let Some(name) = wish["metadata"]["name"].as_str() else { continue };
+        let namespace = if kind.is_namespaced() { namespace(wish) } else { "" };
+        if let Some(first) = places.insert((*kind, namespace, name), path) {
+            bail!("{kind} {name} is declared in {}, and again in {}", first.display(), path.display());
+        }
     }
     Ok(())
 }
@@ -280,9 +299,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     if file.is_dir() {
         let entries = std::fs::read_dir(file).with_context(|| file.display().to_string())?;
         paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-        paths.retain(|path| {
-            path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
-        });
+        paths.retain(|path| crate::manifest::is_manifest(path));
         paths.sort();
     }
     let read = |path: PathBuf| -> anyhow::Result<_> {

@@ -22,6 +22,7 @@ mod output;
 mod ownership;
 mod ranges;
 mod reading;
+mod ready;
 mod recurring;
 mod redfish;
 mod reply;

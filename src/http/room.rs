@@ -1,12 +1,9 @@
-//! Room on the disk: what uploads leave free for the state, and whether the state has enough of it.
+//! Room on the disk: what uploads leave free for the state, and whether little is left even of that.
 
 use std::io;
 use std::path::Path;
 
-use hyper::StatusCode;
-
-use super::reply::{Reply, text};
-use super::{Shared, upload};
+use super::upload;
 
 /// Is what uploads leave free on their file system, so that the state beside them can be written.
 pub const RESERVE: u64 = 64 * 1024 * 1024;
@@ -44,24 +41,6 @@ impl Room {
     /// byte must not be a warning at once.
     pub fn is_short(&self) -> bool {
         self.free < self.reserve / 2
-    }
-}
-
-/// Answers `/readyz`: whether what must be durable before it is told can be made so.
-pub async fn ready(shared: &Shared) -> Reply {
-    let store = &shared.gate.store;
-    if let Some(trouble) = store.trouble() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, format!("the state could not be written: {trouble}\n"));
-    }
-    let directory = store.directory().to_owned();
-    match tokio::task::spawn_blocking(move || Room::at(&directory)).await {
-        Ok(Ok(room)) if room.is_short() => {
-            let Room { free, reserve } = room;
-            let message = format!("the state directory is nearly full: {free} bytes are free, {reserve} should be\n");
-            text(StatusCode::SERVICE_UNAVAILABLE, message)
-        }
-        // Where nobody can tell, the state's own writes do.
-        _ => text(StatusCode::OK, "ok"),
     }
 }
 

@@ -15,7 +15,7 @@ use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
     Peer, Role, Serves, Shared, config, discovery, files, generate, image, install, list, methods, metrics, objects,
-    openapi, redfish, room, upload, watch,
+    openapi, ready, redfish, upload, watch,
 };
 
 /// Tells when the server is to stop.
@@ -45,7 +45,7 @@ pub async fn answer(
     }
     match (request.method(), parts.as_slice()) {
         (&Method::GET | &Method::HEAD, ["healthz" | "livez"]) => text(StatusCode::OK, "ok"),
-        (&Method::GET | &Method::HEAD, ["readyz"]) => room::ready(shared).await,
+        (&Method::GET | &Method::HEAD, ["readyz"]) => ready::ready(shared).await,
         (&Method::GET | &Method::HEAD, ["metrics"]) => metrics::metrics(shared),
         (&Method::GET | &Method::HEAD, ["version"]) => discovery::version(),
         (_, ["redfish", ..]) if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
@@ -187,17 +187,7 @@ async fn api(
         (&Method::GET | &Method::HEAD, ["api", "v1", "timeline"]) => return install::timeline(shared, None).await,
         _ => {}
     }
-    let Some(parts) = parts.strip_prefix(&["api", "v1"]) else { return Err(Status::no_route()) };
-    let (kind, namespace, rest) = match parts {
-        ["namespaces", namespace, plural, rest @ ..] => (kind(plural)?, Some(*namespace), rest),
-        [plural, rest @ ..] => (kind(plural)?, None, rest),
-        [] => return Err(Status::no_route()),
-    };
-    if namespace.is_some() && !kind.is_namespaced() {
-        return Err(Status::no_route());
-    }
-    let no_namespace = |wrong: BadName| Status::bad_request(format!("the route's namespace: {wrong}"));
-    let namespace = namespace.map(|text| text.parse().map_err(no_namespace)).transpose()?;
+    let (kind, namespace, rest) = place(parts)?;
     let key = |text: &str| -> Result<Key, Status> {
         let namespace = match kind.is_namespaced() {
             true => Some(namespace.clone().ok_or_else(Status::no_route)?),
@@ -227,6 +217,21 @@ async fn api(
         (_, [] | [_]) => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),
     }
+}
+
+/// Reads what a path is about: a kind, a namespace, and what of them.
+fn place<'a>(parts: &'a [&'a str]) -> Result<(Kind, Option<Name>, &'a [&'a str]), Status> {
+    let Some(parts) = parts.strip_prefix(&["api", "v1"]) else { return Err(Status::no_route()) };
+    let (kind, namespace, rest) = match parts {
+        ["namespaces", namespace, plural, rest @ ..] => (kind(plural)?, Some(*namespace), rest),
+        [plural, rest @ ..] => (kind(plural)?, None, rest),
+        [] => return Err(Status::no_route()),
+    };
+    if namespace.is_some() && !kind.is_namespaced() {
+        return Err(Status::no_route());
+    }
+    let no_namespace = |wrong: BadName| Status::bad_request(format!("the route's namespace: {wrong}"));
+    Ok((kind, namespace.map(|text| text.parse().map_err(no_namespace)).transpose()?, rest))
 }
 
 /// Refuses a dry run of what is no write of an object: nothing can say what it would come to.

@@ -56,11 +56,19 @@ pub struct Shared {
     pub access: Access,
     pub(super) pages: Pages,
     pub(super) sessions: Sessions,
+    /// Says what the site wants and does not have; the server is ready where it is empty.
+    pub(super) faults: watch::Receiver<Vec<String>>,
 }
 
 impl Shared {
-    pub fn new(gate: Arc<Gate>, places: Places, folders: Folders, access: Access) -> Self {
-        Self { gate, places, folders, access, pages: Pages::default(), sessions: Sessions::default() }
+    pub fn new(
+        gate: Arc<Gate>,
+        places: Places,
+        folders: Folders,
+        access: Access,
+        faults: watch::Receiver<Vec<String>>,
+    ) -> Self {
+        Self { gate, places, folders, access, pages: Pages::default(), sessions: Sessions::default(), faults }
     }
 }
 

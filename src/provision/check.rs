@@ -14,22 +14,30 @@ pub struct Fault {
 /// Checks that a config's files are what its format asks for, and gives what is no fault but worth a word.
 ///
 /// # Errors
-/// The first file that is not, with the line or the JSON pointer.
+/// The file that is missing, or the first that is not so, with the line or the JSON pointer.
 pub fn check(spec: &BootConfigSpec) -> Result<Vec<String>, Fault> {
-    if spec.data.is_empty() {
-        let message = format!("no file: put the config under {:?}", spec.format.main_file());
-        return Err(Fault { field: "spec.data".into(), message });
+    let main = spec.format.main_file();
+    let wrong = |message| Err(Fault { field: "spec.data".into(), message });
+    if spec.data.contains_key("") {
+        return wrong(format!("a file has the empty name: nobody can ask for it; the config itself is {main}"));
+    }
+    if !spec.data.contains_key(main) {
+        let format = spec.format;
+        let names: Vec<_> = spec.data.keys().map(String::as_str).collect();
+        return wrong(match names.is_empty() {
+            true => format!("no file: put the config under {main}"),
+            false => format!("no {main}, which {format} asks for first: there is {}", names.join(", ")),
+        });
     }
     let mut notes = Vec::new();
     for (name, text) in &spec.data {
         let checked = match (spec.format, name.as_str()) {
-            (Format::Ignition, name) if name.ends_with(".ign") || spec.data.len() == 1 => {
+            (Format::Ignition, name) if name.ends_with(".ign") => {
                 ignition::check(text).map(|unused| notes.extend(unused.iter().map(|note| format!("{name}: {note}"))))
             }
             (Format::CloudInit, "user-data") => user_data(text),
             (Format::CloudInit, "meta-data" | "network-config") => yaml_mapping(text),
             (Format::CloudInit, "vendor-data") if !text.trim().is_empty() => user_data(text),
-            (Format::CloudInit, _) if spec.data.len() == 1 => user_data(text),
             _ => not_empty(text),
         };
         checked.map_err(|message| Fault { field: format!("spec.data.{name}"), message })?;
@@ -78,9 +86,15 @@ fn mapping(text: &str) -> Result<Map<String, Value>, String> {
 mod tests {
     use super::*;
 
+    /// Checks one file, beside a main file that is as it should be where it is none itself.
     fn wrong(format: Format, name: &str, text: &str) -> Option<String> {
-        let data = [(name.to_owned(), text.to_owned())].into();
-        check(&BootConfigSpec { format, data, confidential: false }).err().map(|fault| fault.message)
+        let main = match format {
+            Format::CloudInit => "#cloud-config\n",
+            Format::Ignition | Format::Kickstart | Format::Preseed | Format::Script => "text\n",
+        };
+        let data = [(format.main_file(), main), (name, text)].map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let spec = BootConfigSpec { format, data: data.into(), confidential: false };
+        check(&spec).err().map(|fault| fault.message)
     }
 
     #[test]
@@ -126,9 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn a_config_has_a_file() {
-        let fault = check(&BootConfigSpec { format: Format::Ignition, data: Default::default(), confidential: false })
-            .unwrap_err();
-        assert_eq!(fault.field, "spec.data");
+    fn a_config_has_the_file_that_its_format_asks_for_and_names_for_all() {
+        let said = |format, names: &[&str]| {
+            let data = names.iter().map(|name| ((*name).to_owned(), "text\n".to_owned())).collect();
+            let fault = check(&BootConfigSpec { format, data, confidential: false }).unwrap_err();
+            assert_eq!(fault.field, "spec.data");
+            fault.message
+        };
+        assert_eq!(said(Format::Ignition, &[]), "no file: put the config under config.ign");
+        let other = said(Format::Kickstart, &["aa", "user-data"]);
+        assert_eq!(other, "no ks.cfg, which kickstart asks for first: there is aa, user-data");
+        assert!(said(Format::Kickstart, &["", "ks.cfg"]).contains("the empty name"));
     }
 }

@@ -254,10 +254,10 @@ impl Store {
     /// Notes something that happened, for the timeline. It never waits; it is on disk within a second.
     pub fn note(&self, mac: Option<Mac>, event: Event) {
         let host = mac.and_then(|mac| self.glance().host_by_mac(mac).map(|host| host.metadata.name.to_string()));
-        let level = if event.needs_somebody() { tracing::Level::WARN } else { tracing::Level::INFO };
-        match level {
-            tracing::Level::WARN => tracing::warn!(?mac, host, ?event),
-            _ => tracing::info!(?mac, host, ?event),
+        match (event.is_error(), event.needs_somebody()) {
+            (true, _) => tracing::error!(?mac, host, ?event),
+            (false, true) => tracing::warn!(?mac, host, ?event),
+            (false, false) => tracing::info!(?mac, host, ?event),
         }
         let entry = Entry { time: now(), mac, host, event };
         if self.entries.try_send(entry).is_err() {
