@@ -89,7 +89,10 @@ fn bytes(paths: &mut Map<String, Value>) {
         "416": {"description": "The range cannot be satisfied."},
     });
     let view = [
-        query("host", "MAC address of the host whose view of the ISO is asked for."),
+        query(
+            "host",
+            "MAC address or name (of another namespace than the site's: NAMESPACE/NAME) of the host whose view of the ISO is asked for.",
+        ),
         query("token", "Token that its script carried."),
     ];
     let with = |names: &[&str]| -> Value { names.iter().map(|name| path(name)).chain(view.clone()).collect() };
