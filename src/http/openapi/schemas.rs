@@ -387,7 +387,10 @@ fn timeline() -> Value {
         "properties": {"items": {"type": "array", "items": {
             "type": "object",
             "properties": {
-                "time": time("When."), "mac": {"type": "string", "nullable": true}, "host": {"type": "string", "nullable": true},
+                "time": time("When; the first time, where it happened again and again."),
+                "last": time("When it happened last."),
+                "count": {"type": "integer", "description": "How often it happened, where more than once."},
+                "mac": {"type": "string", "nullable": true}, "host": {"type": "string", "nullable": true},
                 "event": text("What: first-seen, offer, script, ..."), "detail": {"type": "object"},
             },
         }}},
