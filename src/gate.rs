@@ -158,7 +158,6 @@ impl Gate {
             }
             Verdict::LocalDisk(Why::OffersUsedUp) => Life::GiveUp,
             Verdict::LocalDisk(why) => {
-                let why = *why;
                 self.tell(facts.mac, Event::LocalDisk { why: why.to_string() });
                 return ruling;
             }

@@ -226,12 +226,10 @@ fn look_after(
 }
 
 fn folders(config: &Config) -> http::Folders {
-    let volume =
-        |(name, directory): &(String, PathBuf)| http::Volume { name: name.clone(), directory: directory.clone() };
     http::Folders {
         firmware: config.firmware_dir.clone(),
         files: config.files_dir.clone(),
-        volumes: Arc::new(http::Volumes::new(config.volumes.iter().map(volume).collect())),
+        volumes: Arc::new(http::Volumes::new(config.volumes.clone())),
     }
 }
 

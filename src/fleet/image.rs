@@ -212,6 +212,7 @@ impl ImageStatus {
     /// Is the phase of an image whose file cannot be served as it is.
     pub const BROKEN: &str = "Broken";
 
+    /// Says whether the image's file cannot be served as it is.
     pub fn is_broken(&self) -> bool {
         self.phase == Self::BROKEN
     }

@@ -22,7 +22,7 @@ pub struct Query {
     platform: Option<String>,
     architecture: Option<String>,
     pub file: Option<String>,
-    /// Names the host, by its MAC address, whose view of an ISO is asked for.
+    /// Names the host, by its MAC address or its name, whose view of an ISO is asked for.
     pub host: Option<String>,
     pub token: Option<String>,
     /// Names the image that somebody picked from a menu.

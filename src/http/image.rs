@@ -15,7 +15,7 @@ use hyper::{Response, StatusCode};
 
 use crate::boot::Why;
 use crate::event::Protocol;
-use crate::fleet::{Host, Image, Mac, Name};
+use crate::fleet::{Host, Image, Key, Kind, Mac, Name, Object};
 use crate::gate::Withheld;
 use crate::iso::{FileWithin, ReadAt};
 use crate::media::{Media, Seen};
@@ -149,7 +149,14 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
         Ok(host) => host,
         Err(why) => {
             shared.gate.counters.refuse(Protocol::Http, why, peer.address);
-            return Err(text(StatusCode::FORBIDDEN, format!("{why}\n")));
+            let wanted = query.host.as_deref().unwrap_or_default();
+            return Err(text(
+                StatusCode::FORBIDDEN,
+                match why {
+                    Why::NoSuchHost => format!("host: {wanted:?} is neither a host's MAC address nor its name\n"),
+                    _ => format!("{why}\n"),
+                },
+            ));
         }
     };
     let (gate, local, wanted) = (shared.gate.clone(), peer.local, inner.to_owned());
@@ -222,13 +229,31 @@ fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {
 /// Finds the host whose view is asked for. A view may hold what is that host's alone: it is shown to the
 /// host's own address, and to whoever has the token of its script.
 fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc<Host>, Why> {
-    let mac = wanted.parse::<Mac>().map_err(|_| Why::NoSuchHost)?;
-    let host = shared.gate.store.glance().host_by_mac(mac).cloned().ok_or(Why::NoSuchHost)?;
+    let host = host_named(shared, wanted).ok_or(Why::NoSuchHost)?;
+    let mac = host.spec.boot_mac_address;
     let proved = query.token.as_deref().is_some_and(|token| shared.gate.tokens.holds(token, &host));
     let own = || peer.address.is_some_and(|address| shared.gate.whose(address) == Ok(Some(mac)));
     match proved || own() {
         true => Ok(host),
         false => Err(Why::AddressContradicted),
+    }
+}
+
+/// Finds a host by its MAC address, as scripts name it, or as people do: by its name, with its namespace before it
+/// where that is not the site's.
+fn host_named(shared: &Shared, wanted: &str) -> Option<Arc<Host>> {
+    let state = shared.gate.store.glance();
+    if let Some(host) = wanted.parse::<Mac>().ok().and_then(|mac| state.host_by_mac(mac)) {
+        return Some(host.clone());
+    }
+    let (namespace, name) = match wanted.split_once('/') {
+        Some((namespace, name)) => (namespace.parse().ok()?, name),
+        None => (shared.gate.site.namespace.clone(), wanted),
+    };
+    let key = Key { kind: Kind::BareMetalHost, namespace: Some(namespace), name: name.parse().ok()? };
+    match state.get(&key)? {
+        Object::Host(host) => Some(host.clone()),
+        Object::Image(_) | Object::BootConfig(_) => None,
     }
 }
 

@@ -62,6 +62,13 @@ pub struct Word {
     pub events: Vec<Event>,
 }
 
+impl Word {
+    /// Is the word of a controller that told nothing yet.
+    pub fn of(bmc: &Bmc) -> Self {
+        Self { bmc: bmc.clone(), power: None, fault: None, over: None, events: Vec::new() }
+    }
+}
+
 /// Is what a machine showed of itself when it asked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sighting {

@@ -59,6 +59,23 @@ impl Context<'_> {
         format!("{name} ({})", self.mac)
     }
 
+    /// Gives the kernel that a verdict boots, for loaders that take kernels; else what whoever stands before the
+    /// machine is told of why it goes to its disk, which may be nothing.
+    fn boots(&self, verdict: &Verdict) -> Result<Kernel<'_>, String> {
+        match verdict {
+            Verdict::SanBoot(image) => {
+                self.kernel().ok_or_else(|| format!("No kernel was found in {image}: booting the local disk"))
+            }
+            Verdict::Wait(image) => Err(format!("{image} cannot be served now: booting the local disk")),
+            Verdict::Ignore(_)
+            | Verdict::Enrol(_)
+            | Verdict::Chainload(_)
+            | Verdict::Menu
+            | Verdict::Configure(_)
+            | Verdict::LocalDisk(_) => Err(String::new()),
+        }
+    }
+
     /// Gives the image's kernel with all the arguments that the host gets.
     fn kernel(&self) -> Option<Kernel<'_>> {
         let image = self.image?;
