@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use hyper::body::Frame;
 use hyper::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_RANGE,
+    RANGE,
 };
 use hyper::{Response, StatusCode};
 
@@ -136,9 +137,13 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     if let Some(place) = image.spec.elsewhere() {
         return Err(text(StatusCode::NOT_FOUND, format!("the ISO {name} is not here but {place}\n")));
     }
-    let cannot = || unavailable(format!("the ISO {name} cannot be served now: its file is missing or broken\n"));
-    if image.status.is_broken() {
-        return Err(cannot());
+    let cannot = |reason: &str| {
+        let message = format!("the ISO {name} cannot be served now: {reason}");
+        shared.gate.tell_vain_at(peer.address, Protocol::Http, message.clone());
+        unavailable(format!("{message}\n"))
+    };
+    if let Some(reason) = shared.gate.media.reason(&image) {
+        return Err(cannot(reason));
     }
     let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query)).transpose() {
         Ok(host) => host,
@@ -156,25 +161,18 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     };
     let (gate, local, wanted) = (shared.gate.clone(), peer.local, inner.to_owned());
     let seek = move || -> Result<Option<Seen>, String> {
-        let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.to_string())?;
+        let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.reason())?;
         within(seen, &wanted)
     };
     // Views are composed, and directories walked, from a file that may have to be read first.
     match tokio::task::spawn_blocking(seek).await {
         Ok(Ok(Some(seen))) => Ok(seen),
         Ok(Ok(None)) => {
-            if let Some(address) = peer.address {
-                shared.gate.tell_vain(address, Protocol::Http, format!("there is no file {inner} in the ISO {name}"));
-            }
+            let why = format!("there is no file {inner} in the ISO {name}");
+            shared.gate.tell_vain_at(peer.address, Protocol::Http, why);
             Err(text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n"))
         }
-        Ok(Err(message)) => {
-            tracing::warn!(message, "an ISO cannot be served");
-            if let Some(address) = peer.address {
-                shared.gate.tell_vain(address, Protocol::Http, format!("{name}: {message}"));
-            }
-            Err(cannot())
-        }
+        Ok(Err(reason)) => Err(cannot(&reason)),
         Err(_) => Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")),
     }
 }
@@ -201,8 +199,8 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
             text(StatusCode::FORBIDDEN, format!("{why}\n"))
         }
         Ok(Err(Withheld::Medium(error))) => {
-            tracing::warn!(%error, "an ISO cannot be served");
-            unavailable("the ISO cannot be served now: its file is missing or broken\n".to_owned())
+            tracing::debug!(%error, "an ISO cannot be served");
+            unavailable(format!("the ISO cannot be served now: {}\n", error.reason()))
         }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"),
     }
@@ -269,7 +267,12 @@ pub fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
     let length = seen.medium.len();
     let tag = format!("\"{}\"", seen.tag);
     let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    if header(IF_NONE_MATCH).is_some_and(|known| known == "*" || known.split(',').any(|one| strong(one) == tag)) {
+    let is_any = |known: &str| known.trim() == "*";
+    // RFC 9110 13.2.2 has them in this order.
+    if header(IF_MATCH).is_some_and(|known| !is_any(known) && known.split(',').all(|one| one.trim() != tag)) {
+        return described(StatusCode::PRECONDITION_FAILED, &tag, Body::Whole(None));
+    }
+    if header(IF_NONE_MATCH).is_some_and(|known| is_any(known) || known.split(',').any(|one| strong(one) == tag)) {
         return described(StatusCode::NOT_MODIFIED, &tag, Body::Whole(None));
     }
     // A part of what it was before is no use to who resumes.

@@ -96,10 +96,12 @@ fn bytes(paths: &mut Map<String, Value>) {
         query("token", "Token that its script carried."),
     ];
     let with = |names: &[&str]| -> Value { names.iter().map(|name| path(name)).chain(view.clone()).collect() };
-    paths.insert("/iso/{name}".into(), read("isoBytes", with(&["name"]), part.clone()));
-    paths.insert("/iso/{name}/{path}".into(), read("isoFileBytes", with(&["name", "path"]), part.clone()));
     paths.insert("/files/{path}".into(), read("fileBytes", json!([path("path")]), part.clone()));
-    paths.insert("/media/{token}/{file}".into(), read("mediumBytes", json!([path("token"), path("file")]), part));
+    let mut iso = part;
+    iso["503"] = plain("The ISO's file is missing or broken. Retry-After says when to ask again.");
+    paths.insert("/iso/{name}".into(), read("isoBytes", with(&["name"]), iso.clone()));
+    paths.insert("/iso/{name}/{path}".into(), read("isoFileBytes", with(&["name", "path"]), iso.clone()));
+    paths.insert("/media/{token}/{file}".into(), read("mediumBytes", json!([path("token"), path("file")]), iso));
 }
 
 fn query(name: &str, about: &str) -> Value {

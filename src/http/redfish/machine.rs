@@ -30,7 +30,7 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fau
     bmc::client::reset(bmc, wanted).await?;
     // Whoever resets a machine by hand means more than a wish of the spec's that is still being carried out.
     if let Some(switching) = &host.status.switching {
-        let word = Word { bmc: bmc.clone(), power: None, fault: None, over: Some(switching.asked), events: Vec::new() };
+        let word = Word { over: Some(switching.asked), ..Word::of(bmc) };
         let change = store::Change::Heard { mac: host.spec.boot_mac_address, word: Box::new(word) };
         if let Err(error) = shared.gate.store.commit(change).await {
             tracing::warn!(%error, host = %host.metadata.name, "a switching goes on");
