@@ -55,6 +55,9 @@ pub enum Event {
     ConfigFetched {
         config: String,
         address: String,
+        /// Says what it was given by, where that is not the request for its main file.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
     },
     BootComplete {},
     LocalDisk {

@@ -30,6 +30,9 @@ pub enum Change {
     Offer,
     /// The installer asked for its config.
     FetchConfig,
+    /// The machine was given its config within its image. Its boot reads the same bytes: this is no word of an
+    /// installer, and ends no install.
+    CarryConfig,
     /// The machine said that it is done.
     Complete,
     /// The site's limit passed without a word since the first offer that was made then (`Vigil::overdue`).
@@ -79,7 +82,12 @@ pub fn advance(mut host: Host, change: Change, at: Timestamp, policy: &Policy) -
                 (Phase::Installing, String::new())
             }
         },
-        (Phase::Seen | Phase::Held | Phase::Installed | Phase::Failed, Change::FetchConfig) => return host,
+        (phase @ (Phase::Assigned | Phase::Offered | Phase::Installing), Change::CarryConfig) => {
+            (phase, std::mem::take(&mut host.status.message))
+        }
+        (Phase::Seen | Phase::Held | Phase::Installed | Phase::Failed, Change::FetchConfig | Change::CarryConfig) => {
+            return host;
+        }
 
         // A machine that was given up on and then reports is done all the same: it would know.
         (Phase::Assigned | Phase::Offered | Phase::Installing | Phase::Failed, Change::Complete) => {
@@ -100,7 +108,7 @@ pub fn advance(mut host: Host, change: Change, at: Timestamp, policy: &Policy) -
     match change {
         Change::Assign => host.status.install = Some(Install::default()),
         Change::Release | Change::Hold => host.status.install = None,
-        Change::FetchConfig => {
+        Change::FetchConfig | Change::CarryConfig => {
             host.status.install.get_or_insert_default().config_fetched.get_or_insert(at);
         }
         Change::Offer | Change::Complete | Change::TimeUp { .. } | Change::GiveUp => {}

@@ -150,7 +150,7 @@ fn typed<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, I
     serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();
         let message = error.into_inner().to_string();
-        let message = match path.starts_with("spec.bmc") || path.starts_with("spec.chap") {
+        let message = match ["spec.bmc", "spec.chap", "spec.portal.chap"].iter().any(|place| path.starts_with(place)) {
             true => without_value(&message),
             false => message,
         };

@@ -12,10 +12,10 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use crate::boot::Why;
+use crate::boot::{Facts, Stage, Why};
 use crate::event::Protocol;
 use crate::fleet::{Host, Image, Mac, Name};
-use crate::gate::Withheld;
+use crate::gate::{Shown, Way, Withheld};
 use crate::iso::{FileWithin, ReadAt};
 use crate::media::{Media, Seen};
 use crate::store::Snapshot;
@@ -87,6 +87,9 @@ pub async fn again(
         Some(seen) => seen,
         None => match find(shared, peer, path, &Query::parse(query)).await {
             Ok(seen) => {
+                if !peek && let Err(reply) = release(shared, peer, &seen).await {
+                    return reply;
+                }
                 memory.keep(&state, path, query, seen.clone());
                 seen
             }
@@ -120,11 +123,21 @@ pub fn part(shared: &Shared, memory: &Memory, path: &str, query: Option<&str>, r
 pub async fn image(shared: &Shared, peer: &Peer, path: &str, query: &Query, headers: &HeaderMap, peek: bool) -> Reply {
     match find(shared, peer, path, query).await {
         Ok(seen) => {
+            if !peek && let Err(reply) = release(shared, peer, &seen).await {
+                return reply;
+            }
             shared.gate.counters.answer(Protocol::Http);
             answer(seen, headers, peek)
         }
         Err(reply) => reply,
     }
+}
+
+/// Makes it durable that a machine's config is given with its image, where it is within it: before it is given.
+async fn release(shared: &Shared, peer: &Peer, seen: &Seen) -> Result<(), Reply> {
+    let Some((mac, config)) = &seen.carries else { return Ok(()) };
+    let facts = Facts { mac: *mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None };
+    shared.gate.release(&facts, config, Way::Embedded).await.map_err(|why| unavailable(format!("{why}\n")))
 }
 
 async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result<Seen, Reply> {
@@ -149,7 +162,8 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     };
     let (gate, local, wanted) = (shared.gate.clone(), peer.local, inner.to_owned());
     let seek = move || -> Result<Option<Seen>, String> {
-        let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.to_string())?;
+        let own = host.as_deref().map(|host| (host, Shown::Whole));
+        let seen = gate.medium(&image, own, local).map_err(|error| error.to_string())?;
         within(seen, &wanted)
     };
     // Views are composed, and directories walked, from a file that may have to be read first.
@@ -186,6 +200,9 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
     };
     match found {
         Ok(Ok(seen)) => {
+            if !peek && let Err(reply) = release(shared, peer, &seen).await {
+                return reply;
+            }
             shared.gate.counters.answer(Protocol::Http);
             answer(seen, headers, peek)
         }
@@ -221,16 +238,17 @@ fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {
     }))
 }
 
-/// Finds the host whose view is asked for. A view may hold what is that host's alone: it is shown to the
-/// host's own address, and to whoever has the token of its script.
+/// Finds the host whose view is asked for. A view may hold what is that host's alone: it is shown to whom the site
+/// would give the host's config.
 fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc<Host>, Why> {
     let mac = wanted.parse::<Mac>().map_err(|_| Why::NoSuchHost)?;
-    let host = shared.gate.store.glance().host_by_mac(mac).cloned().ok_or(Why::NoSuchHost)?;
-    let proved = query.token.as_deref().is_some_and(|token| shared.gate.tokens.holds(token, &host));
-    let own = || peer.address.is_some_and(|address| shared.gate.whose(address) == Ok(Some(mac)));
-    match proved || own() {
-        true => Ok(host),
-        false => Err(Why::AddressContradicted),
+    let gate = &shared.gate;
+    let host = gate.store.glance().host_by_mac(mac).cloned().ok_or(Why::NoSuchHost)?;
+    match gate.admit(peer.address, query.token.as_deref(), gate.site.trust.config) {
+        Ok(asks) if asks == mac => Ok(host),
+        Ok(_) => Err(Why::AddressContradicted),
+        Err(refusal) if refusal.why == Why::NoSuchHost => Err(Why::NothingTies),
+        Err(refusal) => Err(refusal.why),
     }
 }
 
