@@ -289,7 +289,11 @@ impl Gate {
     /// # Errors
     /// Why it may not.
     pub fn attach(&self, facts: &Facts, token: Option<&str>, image: &Name) -> Result<Attached, Why> {
-        let tied = self.ties(facts.mac, facts.address)?;
+        let tied = match self.ties(facts.mac, facts.address) {
+            // Where the site takes the token alone for proof, it holds wherever it comes from.
+            Err(_) if self.is_proved_anywhere(facts.mac, token) => false,
+            tied => tied?,
+        };
         let (image, host) = self.login(facts, image)?;
         let asks = Asks { address: facts.address, tied, token };
         let shown = Shown::whole_if(self.shows(asks, &host, &image)?);

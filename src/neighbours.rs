@@ -324,6 +324,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(neighbours.look_up(IpAddr::from([127, 0, 0, 1])), None);
         }
+        assert!(neighbours.is_near(IpAddr::from([127, 0, 0, 1])), "no router is between us and ourselves");
         let mut known = Known::default();
         assert_eq!(known.ask(IpAddr::from([127, 0, 0, 9])), Ok(Found::Nobody));
         // A kernel without IPv6 has no route to itself; any other has nobody there.

@@ -86,6 +86,7 @@ reasons! {
         RuleUnfit => "the site's rule for machines never seen before cannot be applied",
         AddressContradicted => "the address belongs to another machine",
         AddressElsewhere => "the host's spec.ip is another address than the one that asks",
+        SeenElsewhere => "the machine is at another address, by the neighbour table or its lease",
         NothingTies => "nothing ties the address to the machine: give the host its address (spec.ip), or name its network in [trust] routed",
         NoToken => "the request carries no token of a script, and the site asks for one",
         BadSecret => "the CHAP name or secret is wrong, or none was given",

@@ -240,7 +240,7 @@ pub struct HostStatus {
     /// Is the architecture that the machine's firmware last claimed.
     #[serde(with = "architecture_name", skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Architecture>,
-    /// Is the address that the machine last asked from.
+    /// Is the address that the machine last had, as far as anything but its own word ties it to the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// Is the UUID that the machine's firmware last claimed, spelled as SMBIOS tools show it.

@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_is_done_stays_done_until_somebody_asks() {
-        for change in [Change::Offer, Change::FetchConfig, Change::Complete, Change::TimeUp { since: at(0) }] {
+        for change in [Change::Offer, Change::FetchConfig, Change::CarryConfig, Change::Complete, Change::TimeUp { since: at(0) }] {
             let later = [(change, 1), (change, 100_000)];
             assert_eq!(after(Phase::Installed, &later, DoneWhen::BootComplete), Phase::Installed);
             assert_eq!(after(Phase::Held, &later, DoneWhen::ScriptFetched), Phase::Held);
@@ -261,6 +261,13 @@ mod tests {
         assert_eq!(after(Phase::Seen, &script, DoneWhen::ScriptFetched), Phase::Installed);
         assert_eq!(after(Phase::Seen, &script, DoneWhen::ConfigFetched), Phase::Offered);
         assert_eq!(after(Phase::Seen, &config, DoneWhen::ConfigFetched), Phase::Installed);
+    }
+
+    #[test]
+    fn a_config_that_came_with_its_image_ends_no_install() {
+        let host = after_all(&[(Change::Assign, 0), (Change::Offer, 1), (Change::CarryConfig, 2)], DoneWhen::ConfigFetched);
+        assert_eq!(host.status.phase, Phase::Offered);
+        assert_eq!(host.status.install.unwrap().config_fetched, Some(at(2)));
     }
 
     #[test]

@@ -40,6 +40,7 @@ impl Gate {
             Some(known) if known == mac => return Ok(true),
             Some(_) => return Err(Why::AddressContradicted),
             None if self.is_elsewhere(mac, address) => return Err(Why::AddressElsewhere),
+            None if self.is_there_now(mac) => return Err(Why::SeenElsewhere),
             // Machines there change their addresses without our seeing it: the last word counts.
             None if self.is_routed(address) => return Ok(true),
             None => {}
@@ -73,6 +74,13 @@ impl Gate {
     fn is_elsewhere(&self, mac: Mac, address: IpAddr) -> bool {
         let ip = self.store.glance().host_by_mac(mac).and_then(|host| host.spec.ip);
         ip.is_some_and(|ip| ip != address && ip.is_ipv4() == address.is_ipv4())
+    }
+
+    /// Says whether a machine is known to be at the address that it was last seen at: it is at no other then that
+    /// nobody knows.
+    fn is_there_now(&self, mac: Mac) -> bool {
+        let address = self.store.glance().host_by_mac(mac).and_then(|host| host.status.address);
+        address.is_some_and(|address| self.told(address) == Ok(Some(mac)))
     }
 
     fn is_routed(&self, address: IpAddr) -> bool {
@@ -121,6 +129,11 @@ impl Gate {
             Err(refusal) if refusal.why == Why::BadToken && tied && self.gave(token, host) => Ok(true),
             Err(refusal) => Err(refusal.why),
         }
+    }
+
+    pub(super) fn is_proved_anywhere(&self, mac: Mac, token: Option<&str>) -> bool {
+        let holds = |token| self.holder(token).is_ok_and(|holder| holder == mac);
+        self.site.trust.config == Proof::Token && token.is_some_and(holds)
     }
 
     /// Finds the config that a host is told of by its view of an image.

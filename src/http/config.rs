@@ -260,6 +260,7 @@ fn code(why: Why) -> StatusCode {
     match why {
         Why::AddressContradicted
         | Why::AddressElsewhere
+        | Why::SeenElsewhere
         | Why::NothingTies
         | Why::HeldByOperator
         | Why::NoToken

@@ -198,7 +198,7 @@ fn host_status() -> Value {
             "message": text("Why the phase is what it is, where there is more to say."),
             "warnings": {"type": "array", "items": {"type": "string"}, "description": "What of the spec has no effect, as of the last write and the last boot."},
             "firmware": text("Architecture that the machine's firmware last claimed."),
-            "address": text("Address that the machine last asked from."),
+            "address": text("Address that the machine last had, as far as more than its own word ties it."),
             "lastSeen": time("When the machine last asked for something."),
             "lastBoot": time("When a script was last given to the machine."),
             "uuid": text("UUID that the machine's firmware last claimed."),
