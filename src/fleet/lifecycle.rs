@@ -224,9 +224,12 @@ mod tests {
     }
 
     fn after(start: Phase, changes: &[(Change, i64)], done_when: DoneWhen) -> Phase {
+        after_all(host(start), changes, done_when).status.phase
+    }
+
+    fn after_all(host: Host, changes: &[(Change, i64)], done_when: DoneWhen) -> Host {
         let policy = policy(done_when);
-        let step = |host, (change, second): &(Change, i64)| advance(host, *change, at(*second), &policy);
-        changes.iter().fold(host(start), step).status.phase
+        changes.iter().fold(host, |host, (change, second)| advance(host, *change, at(*second), &policy))
     }
 
     #[test]
@@ -247,7 +250,9 @@ mod tests {
 
     #[test]
     fn what_is_done_stays_done_until_somebody_asks() {
-        for change in [Change::Offer, Change::FetchConfig, Change::CarryConfig, Change::Complete, Change::TimeUp { since: at(0) }] {
+        for change in
+            [Change::Offer, Change::FetchConfig, Change::CarryConfig, Change::Complete, Change::TimeUp { since: at(0) }]
+        {
             let later = [(change, 1), (change, 100_000)];
             assert_eq!(after(Phase::Installed, &later, DoneWhen::BootComplete), Phase::Installed);
             assert_eq!(after(Phase::Held, &later, DoneWhen::ScriptFetched), Phase::Held);
@@ -265,7 +270,8 @@ mod tests {
 
     #[test]
     fn a_config_that_came_with_its_image_ends_no_install() {
-        let host = after_all(&[(Change::Assign, 0), (Change::Offer, 1), (Change::CarryConfig, 2)], DoneWhen::ConfigFetched);
+        let changes = [(Change::Assign, 0), (Change::Offer, 1), (Change::CarryConfig, 2)];
+        let host = after_all(host(Phase::Seen), &changes, DoneWhen::ConfigFetched);
         assert_eq!(host.status.phase, Phase::Offered);
         assert_eq!(host.status.install.unwrap().config_fetched, Some(at(2)));
     }

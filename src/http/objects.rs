@@ -20,7 +20,7 @@ use super::table::Table;
 use super::view::{ListMeta, View, conceal, restore};
 use super::{Shared, body, generate, install, naming, ownership, redfish, upload};
 
-/// Is how often a change that names no version is made anew on what another writer left.
+/// Is how often a change is made before it is given up that other writers came before.
 const TRIES: usize = 8;
 
 /// Finds an object.
@@ -56,18 +56,19 @@ pub async fn create(
     let mut reading = Reading::new(options.validation);
     let mut value = reading.parse(body::media_type(&head.headers), &body::read(body).await?)?;
     let wish = naming::wish(&value);
-    for tries in 1.. {
+    let mut names = 0;
+    loop {
         if let Some(prefix) = &wish {
             let name = naming::name(prefix).map_err(|wrong| Status::invalid(kind, prefix, &wrong))?;
             value["metadata"]["name"] = name.as_str().into();
         }
         let object = typed(shared, kind, namespace.clone(), value.clone(), &mut reading)?;
+        names += 1;
         match put(shared, object, None, Expect::Absent, options.dry_run).await {
-            Err(taken) if taken.is_taken() && wish.is_some() && tries < TRIES => {}
+            Err(taken) if taken.is_taken() && wish.is_some() && names < TRIES => {}
             made => return Ok(reading.told(shown(StatusCode::CREATED, &made?, options))),
         }
     }
-    Err(Status::internal("no try was made"))
 }
 
 pub async fn replace(
@@ -306,8 +307,8 @@ async fn changed(
     reading: &mut Reading,
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Object, Status> {
-    let mut conflict = None;
-    for _ in 0..TRIES {
+    let mut tries = Tries::default();
+    loop {
         let before = find(shared, key)?;
         let now = before.meta().resource_version;
         let mut value = plain(&before)?;
@@ -318,16 +319,27 @@ async fn changed(
         }
         // Who takes the version away asks for none in particular: kubectl does, after a `replace`.
         let wanted = Some(object.meta().resource_version).filter(|version| *version > 0).unwrap_or(now);
-        match put(shared, object, Some(&before), Expect::Present(Some(wanted)), dry_run).await {
-            Err(status) if status.is_conflict() && wanted == now => conflict = Some(status),
-            other => return other,
+        let made = put(shared, object, Some(&before), Expect::Present(Some(wanted)), dry_run).await;
+        if wanted != now || !tries.again(&made) {
+            return made;
         }
     }
-    Err(conflict.unwrap_or_else(|| Status::internal("no try was made")))
+}
+
+/// Counts how often a change was made that another writer may come before.
+#[derive(Debug, Default)]
+pub struct Tries(usize);
+
+impl Tries {
+    /// Says whether a change that came to this is to be made anew, on what another writer left.
+    pub fn again<T>(&mut self, made: &Result<T, Status>) -> bool {
+        self.0 += 1;
+        self.0 < TRIES && made.as_ref().is_err_and(Status::is_conflict)
+    }
 }
 
 /// Gives an object's JSON, secrets included.
-fn plain(object: &Object) -> Result<Value, Status> {
+pub fn plain(object: &Object) -> Result<Value, Status> {
     let text = object.to_json().map_err(|error| Status::internal(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| Status::internal(error.to_string()))
 }
