@@ -71,7 +71,7 @@ fn redacted(host: &Arc<Host>) -> std::borrow::Cow<'_, Arc<Host>> {
 
 /// Hides what an image's portal is proved with; images without are not copied.
 fn portal_redacted(image: &Arc<Image>) -> std::borrow::Cow<'_, Arc<Image>> {
-    if !image.spec.portal.as_ref().is_some_and(|portal| portal.chap.is_some()) {
+    if image.spec.portal.as_ref().is_none_or(|portal| portal.chap.is_none()) {
         return std::borrow::Cow::Borrowed(image);
     }
     let mut image = image.clone();
