@@ -461,3 +461,18 @@ fn told(verdict: &Verdict) -> String {
         Verdict::Enrol(_) | Verdict::Configure(_) => "nothing".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_again_and_again_is_told_of_once_and_of_many_things_in_a_few_lines() {
+        let (news, vm, other) = (News::default(), Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let refused = |why: usize| Event::Refused { protocol: "http".into(), why: why.to_string() };
+        let told = |mac| (0..100).filter(|number| news.is_news(mac, &refused(number % 2))).count();
+        assert_eq!(told(vm), 2);
+        let many = (0..100).filter(|number| news.is_news(other, &refused(*number))).count();
+        assert_eq!(many, News::AT_ONCE);
+    }
+}

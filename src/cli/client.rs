@@ -244,7 +244,11 @@ fn place(server: &str) -> Option<(bool, String, u16)> {
 
 fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-    Ok(text.trim().to_owned())
+    let token = text.trim();
+    match token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Err(anyhow::anyhow!("{}: a token is one word, and this file holds none", path.display())),
+        false => Ok(token.to_owned()),
+    }
 }
 
 async fn within<T>(connecting: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {

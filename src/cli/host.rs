@@ -81,6 +81,15 @@ const COLUMNS: &[Column] = &[
 ];
 pub const EVENTS: &[Column] =
     &[("TIME", "/time"), ("EVENT", "/event"), ("DETAIL", "/detail"), ("TIMES", "/count"), ("LAST", "/last")];
+/// Says whose events they are as well.
+pub const EVENTS_OF_ALL: &[Column] = &[
+    ("TIME", "/time"),
+    ("HOST", "/host"),
+    ("EVENT", "/event"),
+    ("DETAIL", "/detail"),
+    ("TIMES", "/count"),
+    ("LAST", "/last"),
+];
 
 /// Runs a command on hosts.
 pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {

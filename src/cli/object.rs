@@ -29,7 +29,7 @@ pub enum Verb {
         #[arg(short, long, value_enum, default_value_t)]
         output: Form,
     },
-    /// Show one object in full, and what happened to it where it is a host
+    /// Show one object in full, and what happened to it
     Describe {
         #[arg(value_parser = kind)]
         kind: Kind,
@@ -204,12 +204,13 @@ async fn describe(client: &mut Client, kind: Kind, name: &str, namespace: &str) 
     let place = format!("{}/{name}", route(kind, Some(namespace)));
     let object = client.ask(Method::GET, &place, None).await?;
     show::show(Output::Yaml, &object, &[])?;
-    if kind != Kind::BareMetalHost {
-        return Ok(());
-    }
     let history = client.ask(Method::GET, &format!("{place}/timeline"), None).await?;
     print("\n")?;
-    show::show(Output::Table, &history["items"], super::host::EVENTS)
+    let columns = match kind {
+        Kind::BareMetalHost => super::host::EVENTS,
+        Kind::IscsiCdrom | Kind::BootConfig => super::host::EVENTS_OF_ALL,
+    };
+    show::show(Output::Table, &history["items"], columns)
 }
 
 async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: bool) -> anyhow::Result<()> {

@@ -152,13 +152,14 @@ async fn committed(shared: &Shared, key: &Key, change: Change) -> Result<Object,
 
 /// Tells what happened to a host, oldest first; to everything where none is named.
 pub async fn timeline(shared: &Shared, key: Option<&Key>) -> Result<Reply, Status> {
-    let mac = match key.map(|key| objects::find(shared, key)).transpose()? {
-        Some(Object::Host(host)) => Some(host.spec.boot_mac_address),
-        Some(_) => return Err(Status::no_route()),
-        None => None,
-    };
+    let object = key.map(|key| objects::find(shared, key)).transpose()?;
     let store = shared.gate.store.clone();
-    let read = tokio::task::spawn_blocking(move || store.timeline(mac, ENTRIES)).await;
+    let read = tokio::task::spawn_blocking(move || match object {
+        None => store.timeline(None, ENTRIES),
+        Some(Object::Host(host)) => store.timeline(Some(host.spec.boot_mac_address), ENTRIES),
+        Some(other) => store.mentions(&other.key(), ENTRIES),
+    })
+    .await;
     let entries = read.map_err(|error| Status::internal(error.to_string()))?;
     let entries = entries.map_err(|error| Status::internal(error.to_string()))?;
     let list = json!({"apiVersion": "v1", "kind": "Timeline", "items": entries});

@@ -12,7 +12,7 @@ use super::options::{Form, Options};
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
-use super::view::{List, ListMeta};
+use super::view::{List, ListMeta, Metadata, View};
 
 /// Bounds the states that are kept for lists which are read page by page.
 const STATES: usize = 8;
@@ -63,7 +63,15 @@ pub fn list(shared: &Shared, kind: Kind, options: &Options) -> Result<Reply, Sta
     };
     let metadata = ListMeta { resource_version: state.version.to_string(), next };
     Ok(match options.form {
-        Form::Plain => json(StatusCode::OK, &List { api_version: "v1", kind: format!("{kind}List"), metadata, items }),
+        Form::Plain => {
+            let items: Vec<_> = items.into_iter().map(View).collect();
+            json(StatusCode::OK, &List { api_version: "v1", kind: format!("{kind}List"), metadata, items })
+        }
+        Form::Metadata => {
+            let items: Vec<_> = items.into_iter().map(Metadata).collect();
+            let kind = "PartialObjectMetadataList".to_owned();
+            json(StatusCode::OK, &List { api_version: "meta.k8s.io/v1", kind, metadata, items })
+        }
         Form::Table(include) => json(StatusCode::OK, &Table::of(kind, items.into_iter(), metadata, include, now())),
     })
 }

@@ -17,7 +17,7 @@ use super::reading::Reading;
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
-use super::view::{ListMeta, View, conceal, restore};
+use super::view::{ListMeta, Metadata, View, conceal, restore};
 use super::{Shared, body, generate, install, naming, ownership, redfish, upload};
 
 /// Is how often a change is made before it is given up that other writers came before.
@@ -37,6 +37,7 @@ pub fn read(shared: &Shared, key: &Key, options: &Options) -> Result<Reply, Stat
 pub fn shown(code: StatusCode, object: &Object, options: &Options) -> Reply {
     match options.form {
         Form::Plain => json(code, &View(object)),
+        Form::Metadata => json(code, &Metadata(object)),
         Form::Table(include) => {
             let resource_version = object.meta().resource_version.to_string();
             let metadata = ListMeta { resource_version, next: String::new() };

@@ -36,6 +36,8 @@ pub enum Form {
     Plain,
     /// meta.k8s.io/v1 Table, as kubectl asks for where a person looks.
     Table(Include),
+    /// meta.k8s.io/v1 PartialObjectMetadata, as controllers ask for that need no more than names and labels.
+    Metadata,
 }
 
 /// Says how much of an object a row of a table carries.
@@ -88,9 +90,7 @@ impl Options {
                 _ => {}
             }
         }
-        if wants_table(headers) {
-            options.form = Form::Table(include);
-        }
+        options.form = form(headers, include);
         options.selection = Selection::parse(namespace, &labels, &fields).map_err(Status::bad_request)?;
         Ok(options)
     }
@@ -129,21 +129,25 @@ fn number(key: &str, value: &str) -> Result<u64, Status> {
         .map_err(|_| Status::bad_request(format!("{key}: {value:?} is not a number that this server gave or takes")))
 }
 
-/// Accept lists media types by preference: a table is wanted where it comes before plain JSON.
-fn wants_table(headers: &HeaderMap) -> bool {
+/// Picks the form that comes first: Accept lists media types by preference.
+fn form(headers: &HeaderMap, include: Include) -> Form {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     for kind in accept.split(',') {
         let mut parameters = kind.split(';').map(str::trim);
         let media = parameters.next().unwrap_or_default();
         let parameters: Vec<&str> = parameters.collect();
-        if media == "application/json" && parameters.contains(&"as=Table") && parameters.contains(&"v=v1") {
-            return true;
+        if media != "application/json" {
+            continue;
         }
-        if media == "application/json" && !parameters.iter().any(|one| one.starts_with("as=")) {
-            return false;
+        let wanted = parameters.iter().find_map(|one| one.strip_prefix("as="));
+        match (wanted, parameters.contains(&"v=v1")) {
+            (None, _) => return Form::Plain,
+            (Some("Table"), true) => return Form::Table(include),
+            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), true) => return Form::Metadata,
+            (Some(_), _) => {}
         }
     }
-    false
+    Form::Plain
 }
 
 #[cfg(test)]
@@ -163,6 +167,15 @@ mod tests {
         assert_eq!(options("includeObject=Object", kubectl).unwrap().form, Form::Table(Include::Object));
         assert_eq!(options("", "application/json").unwrap().form, Form::Plain);
         assert_eq!(options("", "*/*").unwrap().form, Form::Plain);
+    }
+
+    #[test]
+    fn no_more_than_metadata_is_given_to_who_asks_for_that() {
+        let client = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        assert_eq!(options("", client).unwrap().form, Form::Metadata);
+        assert_eq!(options("", "application/json;as=PartialObjectMetadata;v=v1").unwrap().form, Form::Metadata);
+        assert_eq!(options("", "application/json;as=PartialObjectMetadata;v=v1beta1").unwrap().form, Form::Plain);
+        assert_eq!(options("", "application/json, application/json;as=Table;v=v1").unwrap().form, Form::Plain);
     }
 
     #[test]

@@ -155,7 +155,7 @@ mod tests {
     fn what_is_wrong_is_refused_however_lenient() {
         let mut reading = Reading::new(Validation::Ignore);
         let wrong = reading.object(Kind::BareMetalHost, json!({"metadata": {"name": "h"}, "spec": {"colour": "red"}}));
-        assert_eq!(wrong.unwrap_err().to_string(), "spec: missing field `bootMACAddress`");
+        assert_eq!(wrong.unwrap_err().to_string(), "spec.bootMACAddress: it is missing");
         let fields = (0..1000).map(|number| (number.to_string(), json!(1))).collect::<serde_json::Map<_, _>>();
         let many = reading.object(Kind::BareMetalHost, json!({"metadata": {"name": "h"}, "spec": fields}));
         assert!(many.unwrap_err().message.contains("unknown fields"));

@@ -206,6 +206,7 @@ async fn api(
         (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request, &options).await,
         (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request, &options).await,
         (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request, &options).await,
+        (&Method::GET | &Method::HEAD, [name, "timeline"]) => install::timeline(shared, Some(&key(name)?)).await,
         (_, [name, action]) if kind == Kind::BareMetalHost => {
             unrehearsed(request.uri().query())?;
             act(shared, &key(name)?, action, request).await
@@ -254,7 +255,6 @@ async fn act(shared: &Shared, key: &Key, action: &str, request: Request<Incoming
             Object::Host(host) => config::seed_read(shared, &host),
             Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
         },
-        (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(key)).await,
         (_, "install" | "medium" | "release" | "hold" | "timeline" | "seed") => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),
     }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde::ser::{SerializeSeq, Serializer};
+use serde::ser::Serializer;
 use serde_json::Value;
 
 use crate::fleet::conditions::{self, Condition};
@@ -19,6 +19,24 @@ struct Envelope<'a, S, T> {
     metadata: &'a Meta,
     spec: &'a S,
     status: &'a T,
+}
+
+/// Is an object's metadata alone.
+#[derive(Debug)]
+pub struct Metadata<'a>(pub &'a Object);
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Partial<'a> {
+            kind: &'static str,
+            api_version: &'static str,
+            metadata: &'a Meta,
+        }
+        let (kind, api_version) = ("PartialObjectMetadata", "meta.k8s.io/v1");
+        Partial { kind, api_version, metadata: self.0.meta() }.serialize(to)
+    }
 }
 
 #[derive(Serialize)]
@@ -174,12 +192,11 @@ pub fn conceal(value: &mut Value) {
 /// Is a list of objects of one kind.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct List<'a> {
+pub struct List<Item: Serialize> {
     pub api_version: &'static str,
     pub kind: String,
     pub metadata: ListMeta,
-    #[serde(serialize_with = "views")]
-    pub items: Vec<&'a Object>,
+    pub items: Vec<Item>,
 }
 
 #[derive(Debug, Serialize)]
@@ -188,14 +205,6 @@ pub struct ListMeta {
     pub resource_version: String,
     #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
     pub next: String,
-}
-
-fn views<S: Serializer>(objects: &[&Object], to: S) -> Result<S::Ok, S::Error> {
-    let mut list = to.serialize_seq(Some(objects.len()))?;
-    for object in objects {
-        list.serialize_element(&View(object))?;
-    }
-    list.end()
 }
 
 #[cfg(test)]

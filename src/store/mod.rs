@@ -292,6 +292,15 @@ impl Store {
         reader.timeline(mac, limit).map_err(|error| Error::Unavailable(error.to_string().into()))
     }
 
+    /// Reads what the timeline says of an object that is no host, oldest first.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn mentions(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, Error> {
+        let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        reader.mentions(key, limit).map_err(|error| Error::Unavailable(error.to_string().into()))
+    }
+
     /// Says what a change would come to, and makes nothing of it.
     ///
     /// # Errors

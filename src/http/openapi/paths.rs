@@ -23,6 +23,9 @@ pub fn all() -> Value {
             .insert(collection.clone(), json!({"get": list(kind, namespace, ""), "post": create(kind, namespace, "")}));
         let named: Vec<&str> = namespace.iter().copied().chain(["name"]).collect();
         paths.insert(format!("{collection}/{{name}}"), item(kind, &named));
+        let read = format!("read{kind}Timeline");
+        let history = operation(&read, &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
+        paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
         if kind == Kind::BareMetalHost {
             for (action, body) in [("install", Some("Wish")), ("release", None), ("hold", None)] {
                 paths.insert(
@@ -37,9 +40,6 @@ pub fn all() -> Value {
             let medium =
                 operation("insertBareMetalHostMedium", &named, &[], Some(where_), &good, &[400, 401, 404, 422]);
             paths.insert(format!("{collection}/{{name}}/medium"), json!({"post": medium}));
-            let history =
-                operation("readBareMetalHostTimeline", &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
-            paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
             let mut seed = operation("readBareMetalHostSeed", &named, &[], None, &[(200, "Upload")], &[400, 401]);
             seed["responses"]["200"] = json!({"description": "A NoCloud seed.", "content": {
                 "application/x-iso9660-image": {"schema": {"type": "string", "format": "binary"}},

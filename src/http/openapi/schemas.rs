@@ -317,7 +317,7 @@ fn config_spec() -> Value {
         "properties": {
             "format": {"type": "string", "enum": Format::ALL.map(|format| format.to_string()), "description": "Who reads the config."},
             "data": {"type": "object", "additionalProperties": {"type": "string"},
-                     "description": "Files by name. The main one is config.ign, user-data, ks.cfg, preseed.cfg or script."},
+                     "description": "Files by name. The main one must be there: config.ign, user-data, ks.cfg, preseed.cfg or script."},
             "confidential": {"type": "boolean", "description": "Whether the files hold secrets: reads then show REDACTED for each, and REDACTED written back leaves it."},
         },
     })
