@@ -76,6 +76,9 @@ pub enum Event {
     ConfigFetched {
         config: String,
         address: String,
+        /// Says what it was given by, where that is not the request for its main file.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
     },
     BootComplete {},
     /// The machine said that it is done where no install was under way: nothing came of it.

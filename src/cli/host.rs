@@ -70,7 +70,7 @@ const NAMESPACE: Column = ("NAMESPACE", "/metadata/namespace");
 const COLUMNS: &[Column] = &[
     ("NAME", "/metadata/name"),
     ("MAC", "/spec/bootMACAddress"),
-    ("ADDRESS", "/status/address"),
+    ("ADDRESS", "/status/address|/spec/ip"),
     ("IMAGE", "/spec/image"),
     ("CONFIG", "/spec/bootConfigRef"),
     ("MODE", "/spec/bootMode"),

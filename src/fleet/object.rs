@@ -155,7 +155,7 @@ fn typed<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, I
             let parent = Some(path).filter(|path| path != ".").map(|path| path + ".").unwrap_or_default();
             return Invalid { field: format!("{parent}{missing}").into(), message: "it is missing".into() };
         }
-        let message = match path.starts_with("spec.bmc") || path.starts_with("spec.chap") {
+        let message = match ["spec.bmc", "spec.chap", "spec.portal.chap"].iter().any(|place| path.starts_with(place)) {
             true => without_value(&message),
             false => message,
         };

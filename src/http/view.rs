@@ -5,7 +5,7 @@ use serde::ser::Serializer;
 use serde_json::Value;
 
 use crate::fleet::conditions::{self, Condition};
-use crate::fleet::{BootConfigSpec, Chap, Host, HostSpec, HostStatus, Kind, Meta, Object, Secret};
+use crate::fleet::{BootConfigSpec, Chap, Host, HostSpec, HostStatus, Image, ImageSpec, Kind, Meta, Object, Secret};
 
 /// Is an object as clients see it: with its kind, and without its secrets.
 #[derive(Debug)]
@@ -57,7 +57,8 @@ impl Serialize for View<'_> {
                 Envelope { api_version: "v1", kind, metadata, spec, status }.serialize(to)
             }
             Object::Image(image) => {
-                let (metadata, spec, status) = (&image.metadata, &image.spec, &image.status);
+                let image = portal_redacted(image);
+                let Image { metadata, spec, status } = &**image.as_ref();
                 Envelope { api_version: "v1", kind, metadata, spec, status }.serialize(to)
             }
             Object::BootConfig(config) => {
@@ -86,6 +87,18 @@ fn redacted(host: &Arc<Host>) -> std::borrow::Cow<'_, Arc<Host>> {
     std::borrow::Cow::Owned(host)
 }
 
+/// Hides what an image's portal is proved with; images without are not copied.
+fn portal_redacted(image: &Arc<Image>) -> std::borrow::Cow<'_, Arc<Image>> {
+    if image.spec.portal.as_ref().is_none_or(|portal| portal.chap.is_none()) {
+        return std::borrow::Cow::Borrowed(image);
+    }
+    let mut image = image.clone();
+    for secret in portal_secrets_mut(&mut Arc::make_mut(&mut image).spec).into_iter().flatten() {
+        *secret = Secret(Secret::REDACTED.into());
+    }
+    std::borrow::Cow::Owned(image)
+}
+
 /// Hides what stands in a config's files.
 fn covered(spec: &BootConfigSpec) -> BootConfigSpec {
     let data = spec.data.keys().map(|name| (name.clone(), Secret::REDACTED.to_owned())).collect();
@@ -95,11 +108,19 @@ fn covered(spec: &BootConfigSpec) -> BootConfigSpec {
 /// Lists what a host holds of secrets, each in its place: the BMC's, the initiator's, the target's.
 fn secrets_mut(spec: &mut HostSpec) -> [Option<&mut Secret>; 3] {
     let bmc = spec.bmc.as_mut().map(|bmc| &mut bmc.password);
-    let (ours, theirs) = match &mut spec.chap {
-        Some(Chap { secret, target_secret, .. }) => (Some(secret), target_secret.as_mut()),
-        None => (None, None),
-    };
+    let [ours, theirs] = chap_secrets_mut(spec.chap.as_mut());
     [bmc, ours, theirs]
+}
+
+fn portal_secrets_mut(spec: &mut ImageSpec) -> [Option<&mut Secret>; 2] {
+    chap_secrets_mut(spec.portal.as_mut().and_then(|portal| portal.chap.as_mut()))
+}
+
+fn chap_secrets_mut(chap: Option<&mut Chap>) -> [Option<&mut Secret>; 2] {
+    match chap {
+        Some(Chap { secret, target_secret, .. }) => [Some(secret), target_secret.as_mut()],
+        None => [None, None],
+    }
 }
 
 fn secrets(spec: &HostSpec) -> Vec<&Secret> {
@@ -111,6 +132,7 @@ fn secrets(spec: &HostSpec) -> Vec<&Secret> {
 pub fn restore(object: &mut Object, before: Option<&Object>) {
     match (object, before) {
         (Object::Host(host), Some(Object::Host(before))) => restore_host(Arc::make_mut(host), Some(before)),
+        (Object::Image(image), Some(Object::Image(before))) => restore_portal(image, before),
         (Object::BootConfig(config), Some(Object::BootConfig(before))) if before.spec.confidential => {
             for (name, text) in &mut Arc::make_mut(config).spec.data {
                 match before.spec.data.get(name) {
@@ -134,9 +156,26 @@ fn restore_host(host: &mut Host, before: Option<&Host>) {
     }
 }
 
+/// Puts a portal's secrets back where it is still that portal: another is not told them.
+fn restore_portal(image: &mut Arc<Image>, before: &Image) {
+    let place = |image: &Image| image.spec.portal.as_ref().map(|portal| (portal.address, portal.port));
+    if image.spec.portal.as_ref().is_none_or(|portal| portal.chap.is_none()) || place(image) != place(before) {
+        return;
+    }
+    let mut kept = before.spec.clone();
+    let places = portal_secrets_mut(&mut Arc::make_mut(image).spec).into_iter().zip(portal_secrets_mut(&mut kept));
+    for (secret, kept) in places {
+        if let (Some(secret), Some(kept)) = (secret, kept)
+            && secret.is_redacted()
+        {
+            *secret = kept.clone();
+        }
+    }
+}
+
 /// Hides the secrets in an object's JSON: a JSON patch's `copy`, `move` and `test` find what anybody may read.
 pub fn conceal(value: &mut Value) {
-    for place in SECRET_PLACES {
+    for place in Secret::PLACES {
         match value.pointer_mut(place) {
             Some(Value::String(secret)) if !secret.is_empty() => *secret = Secret::REDACTED.into(),
             _ => {}
@@ -149,9 +188,6 @@ pub fn conceal(value: &mut Value) {
         }
     }
 }
-
-/// Are the JSON pointers of what `secrets` lists.
-const SECRET_PLACES: [&str; 3] = ["/spec/bmc/password", "/spec/chap/secret", "/spec/chap/targetSecret"];
 
 /// Is a list of objects of one kind.
 #[derive(Debug, Serialize)]

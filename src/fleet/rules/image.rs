@@ -1,4 +1,4 @@
-use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name, Portal};
+use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name, Portal, Secret};
 use super::{Invalid, check_arguments, check_url, invalid};
 
 /// Bounds the images beside another: what firmware and drivers scan for units, and a seed, is left room.
@@ -168,10 +168,18 @@ fn check_portal(portal: &Portal) -> Result<(), Invalid> {
         );
         return invalid("spec.portal.targetIqn", message);
     }
-    match portal.port {
-        0 => invalid("spec.portal.port", "a port is one of 1 to 65535".into()),
-        _ => Ok(()),
+    if portal.port == 0 {
+        return invalid("spec.portal.port", "a port is one of 1 to 65535".into());
     }
+    let Some(chap) = &portal.chap else { return Ok(()) };
+    if [Some(&chap.secret), chap.target_secret.as_ref()].into_iter().flatten().any(Secret::is_redacted) {
+        let message = "this is what a secret reads as: write it again, it is kept for the portal that it was given for";
+        return invalid("spec.portal.chap", message.into());
+    }
+    chap.check().map_err(|(field, wrong)| Invalid {
+        field: format!("spec.portal.chap.{field}").into(),
+        message: wrong.to_owned(),
+    })
 }
 
 /// Says whether a text is an iSCSI name in one of the three forms of RFC 7143, sections 4.2.7.3 to 4.2.7.6.
@@ -221,7 +229,12 @@ mod tests {
     }
 
     fn portal() -> Option<Portal> {
-        Some(Portal { address: "192.0.2.1".parse().unwrap(), port: 3260, target_iqn: "iqn.2000-01.x:y".into() })
+        Some(Portal {
+            address: "192.0.2.1".parse().unwrap(),
+            port: 3260,
+            target_iqn: "iqn.2000-01.x:y".into(),
+            chap: None,
+        })
     }
 
     #[test]
@@ -247,7 +260,8 @@ mod tests {
             ("not an iqn", false),
             ("", false),
         ] {
-            let portal = Portal { address: "192.0.2.1".parse().unwrap(), port: 3260, target_iqn: name.into() };
+            let portal =
+                Portal { address: "192.0.2.1".parse().unwrap(), port: 3260, target_iqn: name.into(), chap: None };
             let live = image("live", |spec| spec.portal = Some(portal));
             check(&live, &Beside::default(), (!fits).then_some(("spec.portal.targetIqn", "no iSCSI name")));
         }
