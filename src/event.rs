@@ -67,6 +67,12 @@ pub enum Event {
         initiator: String,
         target: String,
     },
+    /// An initiator was sent on to the portal that serves its image.
+    IscsiRedirect {
+        initiator: String,
+        target: String,
+        portal: String,
+    },
     ConfigFetched {
         config: String,
         address: String,
@@ -75,6 +81,10 @@ pub enum Event {
         by: String,
     },
     BootComplete {},
+    /// The machine said that it is done where no install was under way: nothing came of it.
+    BootCompleteUnheeded {
+        phase: String,
+    },
     LocalDisk {
         why: String,
     },

@@ -16,7 +16,7 @@ use crate::event::{Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::{Attached, Gate, Shown, Way};
 use crate::iscsi::chap::ChapTerms;
-use crate::iscsi::login::{LoginError, Refusal};
+use crate::iscsi::login::{self, LoginError, Refusal};
 use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
 use crate::iscsi::session::{End, TargetEntry};
@@ -273,7 +273,16 @@ fn tell(gate: &Gate, report: Report) {
             None => gate.counters.refuse(Protocol::Iscsi, Why::BadSecret, Some(peer.ip())),
         },
         // It was refused by the gate, and counted there.
-        Report::Refused { end: Some(End::Login(LoginError::Refused(_) | LoginError::Redirected { .. })), .. } => {}
+        Report::Refused { end: Some(End::Login(LoginError::Refused(_))), .. } => {}
+        Report::Refused {
+            login: Some(login), end: Some(End::Login(LoginError::Redirected { portal, .. })), ..
+        } => {
+            gate.counters.answer(Protocol::Iscsi);
+            let mac = facts(gate, &login).map(|facts| facts.mac);
+            let login::Claim { initiator, target, .. } = login.claim;
+            let event = Event::IscsiRedirect { initiator, target: target.unwrap_or_default(), portal };
+            gate.store.note(mac, event);
+        }
         Report::Refused { peer, login, end } => {
             let initiator = login.map(|login| tellable(gate, &login));
             tracing::debug!(%peer, initiator, ?end, "an iSCSI login failed");

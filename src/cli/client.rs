@@ -7,7 +7,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, WARNING};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -218,6 +218,9 @@ impl Lines {
 
 async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     let code = answer.status();
+    for told in answer.headers().get_all(WARNING).iter().filter_map(|value| value.to_str().ok()) {
+        eprintln!("bootlatch: warning: {}", warning(told));
+    }
     let body = answer.into_body().collect().await.map_err(|error| Error::Broken { cause: error.to_string() })?;
     let body = body.to_bytes();
     let value = serde_json::from_slice::<Value>(&body).ok();
@@ -227,6 +230,12 @@ async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     let said = value.as_ref().and_then(|value| value.get("message")?.as_str()).map(str::to_owned);
     let message = said.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
     Err(Error::Refused { code: code.as_u16(), message }.into())
+}
+
+/// Gives the words of a warning: `299 - "words"`, its quotes escaped (RFC 7234, section 5.5).
+fn warning(told: &str) -> String {
+    let words = told.split_once('"').and_then(|(_, rest)| rest.strip_suffix('"')).unwrap_or(told);
+    words.replace("\\\"", "\"").replace("\\\\", "\\")
 }
 
 /// Reads a server's URL: whether it is spoken to over TLS, its host (IPv6 in brackets) and its port.

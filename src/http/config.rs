@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::boot::{Drop, Facts, Proof, Stage, Why};
 use crate::event::{Event, Protocol};
-use crate::fleet::{BootConfig, Format, Host};
+use crate::fleet::{BootConfig, Format, Host, Phase};
 use crate::iso;
 use crate::provision::generate as generation;
 use crate::store::Error;
@@ -222,6 +222,10 @@ pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Repl
     match shared.gate.complete(&facts).await {
         Ok(host) => {
             shared.gate.counters.answer(Protocol::Http);
+            if host.status.phase != Phase::Installed {
+                let event = Event::BootCompleteUnheeded { phase: host.status.phase.to_string() };
+                shared.gate.store.note(Some(facts.mac), event);
+            }
             let name = host.metadata.name.as_str();
             reply::json(StatusCode::OK, &json!({"status": "ok", "host": name, "image": "localboot"}))
         }

@@ -256,6 +256,12 @@ fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc
     }
 }
 
+/// Gives a tag without its mark of weakness: what a client has is compared weakly (RFC 9110, section 13.1.2).
+fn strong(tag: &str) -> &str {
+    let tag = tag.trim();
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
+
 /// Finds a host by its MAC address, as scripts name it, or as people do: by its name, with its namespace before it
 /// where that is not the site's.
 fn host_named(shared: &Shared, wanted: &str) -> Option<Arc<Host>> {
@@ -278,12 +284,12 @@ pub fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
     let length = seen.medium.len();
     let tag = format!("\"{}\"", seen.tag);
     let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let is_among = |known: &str| known.trim() == "*" || known.split(',').any(|one| one.trim() == tag);
+    let is_any = |known: &str| known.trim() == "*";
     // RFC 9110 13.2.2 has them in this order.
-    if header(IF_MATCH).is_some_and(|known| !is_among(known)) {
+    if header(IF_MATCH).is_some_and(|known| !is_any(known) && known.split(',').all(|one| one.trim() != tag)) {
         return described(StatusCode::PRECONDITION_FAILED, &tag, Body::Whole(None));
     }
-    if header(IF_NONE_MATCH).is_some_and(is_among) {
+    if header(IF_NONE_MATCH).is_some_and(|known| is_any(known) || known.split(',').any(|one| strong(one) == tag)) {
         return described(StatusCode::NOT_MODIFIED, &tag, Body::Whole(None));
     }
     // A part of what it was before is no use to who resumes.

@@ -47,13 +47,22 @@ pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> 
 
 /// Begins a new install of what is wished, else of what the host has: all of it, or nothing is changed.
 pub async fn begin(shared: &Shared, key: &Key, wish: &Wish) -> Result<Object, Status> {
+    carry_out(shared, key, |before| steps(shared, before, wish)).await
+}
+
+/// Makes the changes that `steps` gives for an object as it is now: all of them, or nothing is changed.
+pub async fn carry_out<E: From<Status>>(
+    shared: &Shared,
+    key: &Key,
+    steps: impl Fn(&Object) -> Result<Vec<Change>, E>,
+) -> Result<Object, E> {
     let mut tries = Tries::default();
     loop {
         let before = objects::find(shared, key)?;
-        let made = shared.gate.store.commit_all(steps(shared, &before, wish)?).await;
+        let made = shared.gate.store.commit_all(steps(&before)?).await;
         let made = made.map_err(|error| Status::of_store(&error, key));
         if !tries.again(&made) {
-            return made?.pop().ok_or_else(|| Status::internal("nothing was made of an install"));
+            return made?.pop().ok_or_else(|| Status::internal("nothing was made of a change").into());
         }
     }
 }

@@ -45,6 +45,12 @@ impl Pages {
 /// Lists the objects of a kind that are asked for, or one page of them.
 pub fn list(shared: &Shared, kind: Kind, options: &Options) -> Result<Reply, Status> {
     let (state, after) = match &options.next {
+        // The token says which version.
+        Some(_) if options.version.is_some_and(|version| version > 0) => {
+            return Err(Status::bad_request(
+                "resourceVersion: a list that goes on (continue) is of the version it began at",
+            ));
+        }
         Some(token) => begun(shared, kind, token)?,
         None if options.is_exact => (exactly(shared, options.version)?, None),
         None => (shared.gate.store.snapshot(), None),

@@ -23,6 +23,7 @@ mod ownership;
 mod ranges;
 mod reading;
 mod ready;
+mod reborn;
 mod recurring;
 mod redfish;
 mod reply;

@@ -129,6 +129,17 @@ fn number(key: &str, value: &str) -> Result<u64, Status> {
         .map_err(|_| Status::bad_request(format!("{key}: {value:?} is not a number that this server gave or takes")))
 }
 
+/// Refuses a client that takes none of what objects are given as (RFC 9110, section 12.5.1).
+pub fn acceptable(headers: &HeaderMap) -> Result<(), Status> {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut kinds = accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    let given = ["*/*", "application/*", "application/json"];
+    match accept.trim().is_empty() || kinds.any(|kind| given.iter().any(|one| kind.eq_ignore_ascii_case(one))) {
+        true => Ok(()),
+        false => Err(Status::not_acceptable("objects are given as application/json: accept that")),
+    }
+}
+
 /// Picks the form that comes first: Accept lists media types by preference.
 fn form(headers: &HeaderMap, include: Include) -> Form {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -176,6 +187,29 @@ mod tests {
         assert_eq!(options("", "application/json;as=PartialObjectMetadata;v=v1").unwrap().form, Form::Metadata);
         assert_eq!(options("", "application/json;as=PartialObjectMetadata;v=v1beta1").unwrap().form, Form::Plain);
         assert_eq!(options("", "application/json, application/json;as=Table;v=v1").unwrap().form, Form::Plain);
+    }
+
+    #[test]
+    fn who_takes_no_json_is_told_that_there_is_nothing_else() {
+        let takes = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            acceptable(&headers).is_ok()
+        };
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        let rows = [
+            ("", true),
+            ("*/*", true),
+            ("text/html, application/*;q=0.1", true),
+            ("Application/JSON;as=Table;v=v1", true),
+            ("application/yaml", false),
+            (protobuf, false),
+            (&format!("{protobuf},application/json"), true),
+        ];
+        for (accept, expected) in rows {
+            assert_eq!(takes(accept), expected, "{accept}");
+        }
+        assert!(acceptable(&HeaderMap::new()).is_ok());
     }
 
     #[test]

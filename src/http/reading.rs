@@ -46,6 +46,8 @@ impl Validation {
 pub struct Reading {
     validation: Validation,
     twice: Vec<String>,
+    /// Holds what the client is told, however little it wants to know of what was dropped.
+    notes: Vec<String>,
     /// Holds where the fields stood that nobody knows, each key by key.
     unknown: Vec<Vec<String>>,
 }
@@ -53,7 +55,7 @@ pub struct Reading {
 impl Reading {
     /// Begins a reading, as strict as its client asks.
     pub fn new(validation: Validation) -> Self {
-        Self { validation, twice: Vec::new(), unknown: Vec::new() }
+        Self { validation, ..Self::default() }
     }
 
     /// Says whether what cannot be kept is refused.
@@ -88,15 +90,23 @@ impl Reading {
         }
     }
 
-    /// Says in an answer what was dropped, where its client wants to know.
-    pub fn told(&self, mut reply: Reply) -> Reply {
-        if self.validation != Validation::Warn {
-            return reply;
+    /// Keeps what the client is to be told in any case.
+    pub fn note(&mut self, text: String) {
+        if !self.notes.contains(&text) {
+            self.notes.push(text);
         }
+    }
+
+    /// Says in an answer what the client is to be told, and what was dropped, where it wants to know.
+    pub fn told(&self, mut reply: Reply) -> Reply {
+        let dropped = self.validation == Validation::Warn;
         let unknown = self.unknown.iter().map(|path| format!("unknown field \"{}\"", path.join(".")));
         let twice = self.twice.iter().map(|path| format!("duplicate field \"{path}\""));
         let mut left = TOLD_BYTES;
-        for warning in unknown.chain(twice).filter_map(|text| HeaderValue::from_str(&warning(&text)).ok()) {
+        let dropped = unknown.chain(twice).filter(|_| dropped);
+        for warning in
+            self.notes.iter().cloned().chain(dropped).filter_map(|text| HeaderValue::from_str(&warning(&text)).ok())
+        {
             let Some(rest) = left.checked_sub(warning.len()) else { break };
             left = rest;
             reply.headers_mut().append(WARNING, warning);

@@ -203,7 +203,17 @@ impl Watch {
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        self.tell(part, kind, &past.object, Some(past));
+        match (&past.before, past.verb) {
+            // What left the selection is told as it last was within it, at the version that it left at.
+            (Some(before), Verb::Modified) if was && !is => {
+                let mut left = before.clone();
+                left.meta_mut().resource_version = past.version;
+                self.tell(part, kind, &left, None);
+            }
+            (Some(_) | None, Verb::Added | Verb::Modified | Verb::Deleted) => {
+                self.tell(part, kind, &past.object, Some(past));
+            }
+        }
     }
 
     fn tell(&self, part: &mut BytesMut, kind: &str, object: &Object, past: Option<&Past>) {

@@ -1,5 +1,5 @@
 use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name, Portal, Secret};
-use super::{Invalid, check_arguments, invalid};
+use super::{Invalid, check_arguments, check_url, invalid};
 
 /// Bounds the images beside another: what firmware and drivers scan for units, and a seed, is left room.
 const COMPANIONS_MAX: usize = 8;
@@ -58,21 +58,21 @@ pub fn check_image(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
 /// # Errors
 /// The field that says nothing, or something that cannot be.
 pub fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
-    let begins = |schemes: &[&str]| {
+    let leads = |schemes: &[&str], otherwise: &str| {
         let url = spec.url.as_deref().unwrap_or_default();
-        schemes.iter().any(|scheme| url.starts_with(scheme))
+        match schemes.iter().any(|scheme| url.starts_with(scheme)) {
+            true => check_url(url).or_else(|wrong| invalid("spec.url", wrong.to_owned())),
+            false => invalid("spec.url", otherwise.to_owned()),
+        }
     };
     if spec.method == Method::Chain {
-        return match begins(&["http://", "https://", "tftp://"]) {
-            true => Ok(()),
-            false => invalid("spec.url", "method chain goes to a URL: http://, https:// or tftp://".into()),
-        };
+        return leads(&["http://", "https://", "tftp://"], "method chain goes to a URL: http://, https:// or tftp://");
     }
     if spec.is_elsewhere() {
-        return match begins(&["http://", "https://"]) {
-            true => Ok(()),
-            false => invalid("spec.url", "an ISO elsewhere is at a URL: http:// or https://".into()),
-        };
+        return leads(&["http://", "https://"], "an ISO elsewhere is at a URL: http:// or https://");
+    }
+    if let Some(Err(wrong)) = spec.url.as_deref().map(check_url) {
+        return invalid("spec.url", wrong.to_owned());
     }
     if spec.iso_file.is_empty() && spec.portal.is_none() {
         return invalid("spec.isoFile", "name the ISO file, or the portal that serves it".into());
@@ -328,7 +328,7 @@ mod tests {
         let elsewhere: [(&str, Edit); 3] = [
             ("192.0.2.1:3260, target iqn.2000-01.x:y", |spec| spec.portal = portal()),
             ("http://boot.example:8080:", |spec| {
-                (spec.method, spec.url) = (Method::Chain, Some("http://me:secret@boot.example:8080/x?y".into()));
+                (spec.method, spec.url) = (Method::Chain, Some("http://boot.example:8080/x?y".into()));
             }),
             ("https://boot.example:", |spec| {
                 (spec.method, spec.iso_file) = (Method::Http, String::new());

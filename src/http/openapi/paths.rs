@@ -169,7 +169,7 @@ fn list(kind: Kind, path: &[&str], suffix: &str) -> Value {
     ];
     let name = format!("{kind}List");
     let mut list =
-        operation(&format!("list{kind}{suffix}"), path, &query, None, &[(200, &name)], &[400, 401, 404, 410]);
+        operation(&format!("list{kind}{suffix}"), path, &query, None, &[(200, &name)], &[400, 401, 404, 406, 410]);
     let watch = json!({"schema": reference(&format!("{kind}Event"))});
     list["responses"]["200"]["content"]["application/json;stream=watch"] = watch;
     of_kind(list, kind, "list")
@@ -187,7 +187,7 @@ pub const OBJECT: &[&str] = &["application/json", "application/yaml"];
 
 fn create(kind: Kind, path: &[&str], suffix: &str) -> Value {
     let body = content(OBJECT, &reference(kind.as_str()));
-    let bad = [400, 401, 403, 404, 409, 413, 415, 422, 503];
+    let bad = [400, 401, 403, 404, 406, 409, 413, 415, 422, 503];
     let create = operation(&format!("create{kind}{suffix}"), path, WRITE, Some(body), &[(201, kind.as_str())], &bad);
     of_kind(create, kind, "post")
 }
@@ -195,8 +195,8 @@ fn create(kind: Kind, path: &[&str], suffix: &str) -> Value {
 fn item(kind: Kind, path: &[&str]) -> Value {
     let good = [(200, kind.as_str())];
     let body = content(OBJECT, &reference(kind.as_str()));
-    let read = operation(&format!("read{kind}"), path, &[], None, &good, &[400, 401, 404]);
-    let bad = [400, 401, 403, 404, 409, 413, 415, 422, 503];
+    let read = operation(&format!("read{kind}"), path, &[], None, &good, &[400, 401, 404, 406]);
+    let bad = [400, 401, 403, 404, 406, 409, 413, 415, 422, 503];
     let replace = operation(&format!("replace{kind}"), path, WRITE, Some(body), &good, &bad);
     let change = json!({"type": "object"});
     let mut patched =
