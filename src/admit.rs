@@ -16,6 +16,8 @@ use crate::fleet::{BootConfig, Host, Image, ImageStatus, KernelFiles, Method, Na
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
 
+mod secrets;
+
 /// Says where the files of objects are.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -44,6 +46,7 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
                 let message = format!("{ip} is this server's own");
                 return Err(Invalid { field: "spec.ip".into(), message });
             }
+            secrets::check(&host, before)?;
             hide_secrets(&mut host);
             Ok(Object::Host(host))
         }

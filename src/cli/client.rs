@@ -7,7 +7,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, WARNING};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -218,6 +218,8 @@ impl Lines {
 
 async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     let code = answer.status();
+    let warnings = answer.headers().get_all(WARNING).iter().filter_map(|value| warning(value.to_str().ok()?));
+    warnings.for_each(|text| eprintln!("bootlatch: warning: {text}"));
     let body = answer.into_body().collect().await.map_err(|error| Error::Broken { cause: error.to_string() })?;
     let body = body.to_bytes();
     let value = serde_json::from_slice::<Value>(&body).ok();
@@ -227,6 +229,17 @@ async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     let said = value.as_ref().and_then(|value| value.get("message")?.as_str()).map(str::to_owned);
     let message = said.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
     Err(Error::Refused { code: code.as_u16(), message }.into())
+}
+
+/// Takes the text out of a warning: its code, whose it is, and a quoted text (RFC 7234, section 5.5).
+fn warning(value: &str) -> Option<String> {
+    let quoted = value.splitn(3, ' ').nth(2)?.strip_prefix('"')?.strip_suffix('"')?;
+    let mut text = String::new();
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        text.extend(if letter == '\\' { letters.next() } else { Some(letter) });
+    }
+    Some(text)
 }
 
 /// Reads a server's URL: whether it is spoken to over TLS, its host (IPv6 in brackets) and its port.
@@ -266,6 +279,13 @@ async fn shake(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warnings_text_is_read() {
+        let read = warning(r#"299 - "unused key: $.\\a, of \"b\"""#);
+        assert_eq!(read.as_deref(), Some(r#"unused key: $.\a, of "b""#));
+        assert_eq!(warning("299 - x"), None);
+    }
 
     #[test]
     fn a_server_is_named_by_its_url() {

@@ -9,6 +9,8 @@ use serde::de::DeserializeSeed;
 use serde_json::Value;
 use serde_saphyr::DuplicateKeyPolicy;
 
+use crate::provision::yaml_fault;
+
 use super::status::Status;
 use super::twice::Reader;
 
@@ -71,8 +73,7 @@ fn read_as(kind: &str, body: &[u8], keys: DuplicateKeyPolicy, twice: &mut Vec<St
             let options = serde_saphyr::options! { duplicate_keys: keys };
             let read = |from: serde_saphyr::Deserializer<'_, '_>| Reader::new(twice).deserialize(from);
             serde_saphyr::with_deserializer_from_str_with_options(text, options, read).map_err(|error| {
-                // The parser's snippet shows lines of the body, and those may hold secrets.
-                Status::bad_request(format!("the body is neither JSON nor YAML: {}", error.without_snippet()))
+                Status::bad_request(format!("the body is neither JSON nor YAML: {}", yaml_fault(&error)))
             })
         }
         other => Err(Status::unsupported_media(format!("{other:?}: send application/json or application/yaml"))),

@@ -17,11 +17,13 @@ use super::reading::Reading;
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
-use super::view::{ListMeta, View, conceal, restore};
+use super::view::{ListMeta, View, conceal, conceal_but, restore};
 use super::{Shared, body, generate, install, naming, ownership, redfish, upload};
 
+/// Is how often a made name may be somebody else's.
+const NAMES: usize = 8;
 /// Is how often a change that names no version is made anew on what another writer left.
-const TRIES: usize = 8;
+const TRIES: usize = 64;
 
 /// Finds an object.
 pub fn find(shared: &Shared, key: &Key) -> Result<Object, Status> {
@@ -45,6 +47,11 @@ pub fn shown(code: StatusCode, object: &Object, options: &Options) -> Reply {
     }
 }
 
+/// Answers a write, with what is worth a word about it.
+fn told(reading: &Reading, code: StatusCode, object: &Object, options: &Options) -> Reply {
+    reading.told(shown(code, object, options), Some(object))
+}
+
 pub async fn create(
     shared: &Shared,
     kind: Kind,
@@ -63,8 +70,8 @@ pub async fn create(
         }
         let object = typed(shared, kind, namespace.clone(), value.clone(), &mut reading)?;
         match put(shared, object, None, Expect::Absent, options.dry_run).await {
-            Err(taken) if taken.is_taken() && wish.is_some() && tries < TRIES => {}
-            made => return Ok(reading.told(shown(StatusCode::CREATED, &made?, options))),
+            Err(taken) if taken.is_taken() && wish.is_some() && tries < NAMES => {}
+            made => return Ok(told(&reading, StatusCode::CREATED, &made?, options)),
         }
     }
     Err(Status::internal("no try was made"))
@@ -91,7 +98,7 @@ pub async fn replace(
         object.meta_mut().managed_fields.clone_from(&before.meta().managed_fields);
     }
     let object = put(shared, object, Some(&before), Expect::Present(wanted), options.dry_run).await?;
-    Ok(reading.told(shown(StatusCode::OK, &object, options)))
+    Ok(told(&reading, StatusCode::OK, &object, options))
 }
 
 pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, options: &Options) -> Result<Reply, Status> {
@@ -101,7 +108,7 @@ pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, optio
     let mut reading = Reading::new(options.validation);
     if kind == "application/apply-patch+yaml" {
         let wish = reading.parse(&kind, &body)?;
-        return apply(shared, key, wish, options, &mut reading).await.map(|reply| reading.told(reply));
+        return apply(shared, key, wish, options, reading).await;
     }
     let change = Patch::read(&kind, &body, &mut reading)?;
     let before = find(shared, key)?;
@@ -110,7 +117,7 @@ pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, optio
     if kind == "application/json" && change.names("/spec/image") && !options.dry_run {
         object = install::again(shared, &before, object).await?;
     }
-    Ok(reading.told(shown(StatusCode::OK, &object, options)))
+    Ok(told(&reading, StatusCode::OK, &object, options))
 }
 
 /// Makes an object what one manager wishes, as far as that manager goes; creates it where there is none.
@@ -119,7 +126,7 @@ async fn apply(
     key: &Key,
     mut wish: Value,
     options: &Options,
-    reading: &mut Reading,
+    mut reading: Reading,
 ) -> Result<Reply, Status> {
     let manager = options.manager.as_deref();
     let manager = manager.ok_or_else(|| Status::bad_request("server-side apply needs ?fieldManager=NAME"))?;
@@ -134,13 +141,14 @@ async fn apply(
         // What nobody knows is no manager's either, so it is found before anybody owns it.
         let mut value = before.as_ref().map_or_else(|| Ok(bare()), plain)?;
         json_patch::merge(&mut value, &ownership::stripped(wish.clone()));
-        typed(shared, key.kind, key.namespace.clone(), value, reading)?;
+        typed(shared, key.kind, key.namespace.clone(), value, &mut reading)?;
         reading.take_out(&mut wish);
     }
     let change = |value: &mut Value| {
         let time = now().to_string();
-        let wish = respelled(shared, key, value, &wish)?;
-        ownership::apply(value, wish, manager, options.force, &time).map_err(|all| Status::conflicts(key, &all))?;
+        let spelled = respelled(shared, key, value, &wish)?;
+        ownership::apply(value, spelled, manager, options.force, &time).map_err(|all| Status::conflicts(key, &all))?;
+        conceal_but(value, &wish);
         if let Some(version) = &version {
             value["metadata"]["resourceVersion"] = version.clone();
         }
@@ -150,11 +158,14 @@ async fn apply(
         let mut value = bare();
         change(&mut value)?;
         let object = typed(shared, key.kind, key.namespace.clone(), value, &mut Reading::default())?;
-        let object = put(shared, object, None, Expect::Absent, options.dry_run).await?;
-        return Ok(shown(StatusCode::CREATED, &object, options));
+        match put(shared, object, None, Expect::Absent, options.dry_run).await {
+            // Somebody else created it meanwhile.
+            Err(taken) if taken.is_taken() => {}
+            made => return Ok(told(&reading, StatusCode::CREATED, &made?, options)),
+        }
     }
     let object = modify(shared, key, options.dry_run, change).await?;
-    Ok(shown(StatusCode::OK, &object, options))
+    Ok(told(&reading, StatusCode::OK, &object, options))
 }
 
 /// Gives a wish as the server spells it, its secrets put back where it says that they stay.
@@ -273,10 +284,10 @@ impl Patch {
     }
 
     fn apply(&self, value: &mut Value) -> Result<(), Status> {
+        conceal(value);
         match self {
             Self::Merge(patch) => json_patch::merge(value, patch),
             Self::Steps(steps) => {
-                conceal(value);
                 let wrong = |error: json_patch::PatchError| Status::unfit(format!("the patch does not apply: {error}"));
                 json_patch::patch(value, steps).map_err(wrong)?;
             }
@@ -306,8 +317,12 @@ async fn changed(
     reading: &mut Reading,
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Object, Status> {
-    let mut conflict = None;
+    let (mut conflict, mut turn) = (None, None);
     for _ in 0..TRIES {
+        // Those who lost a race go on one by one: as many as there are, each is beaten by newcomers alone.
+        if conflict.is_some() && turn.is_none() {
+            turn = Some(shared.losers.lock().await);
+        }
         let before = find(shared, key)?;
         let now = before.meta().resource_version;
         let mut value = plain(&before)?;

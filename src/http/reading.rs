@@ -79,15 +79,19 @@ impl Reading {
         }
     }
 
-    /// Says in an answer what was dropped, where its client wants to know.
-    pub fn told(&self, mut reply: Reply) -> Reply {
-        if self.validation != Validation::Warn {
-            return reply;
-        }
+    /// Says in an answer what was dropped, where its client wants to know, and what of the object is worth a word.
+    pub fn told(&self, mut reply: Reply, object: Option<&Object>) -> Reply {
+        let is_told = self.validation == Validation::Warn;
         let unknown = self.unknown.iter().map(|path| format!("unknown field \"{}\"", path.join(".")));
         let twice = self.twice.iter().map(|path| format!("duplicate field \"{path}\""));
+        let found = object.into_iter().flat_map(Object::warnings).map(str::to_owned);
         let mut left = TOLD_BYTES;
-        for warning in unknown.chain(twice).filter_map(|text| HeaderValue::from_str(&warning(&text)).ok()) {
+        for warning in unknown
+            .chain(twice)
+            .filter(|_| is_told)
+            .chain(found)
+            .filter_map(|text| HeaderValue::from_str(&warning(&text)).ok())
+        {
             let Some(rest) = left.checked_sub(warning.len()) else { break };
             left = rest;
             reply.headers_mut().append(WARNING, warning);
@@ -117,7 +121,7 @@ mod tests {
         let object = reading.parse("application/json", BODY.as_bytes()).map_err(|status| status.message().to_owned());
         let object =
             object.and_then(|value| reading.object(Kind::BareMetalHost, value).map_err(|wrong| wrong.to_string()));
-        let reply = reading.told(text(StatusCode::OK, ""));
+        let reply = reading.told(text(StatusCode::OK, ""), None);
         let told = reply.headers().get_all(WARNING).iter().map(|value| value.to_str().unwrap().to_owned()).collect();
         (object, told)
     }

@@ -115,6 +115,10 @@ impl Status {
         Self::failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
     }
 
+    pub fn not_acceptable(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
+    }
+
     pub fn unsupported_media(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
