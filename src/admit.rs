@@ -210,9 +210,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     let path = places.iso(&spec.iso_file);
     let (iso, modified) = look_at(&path)?;
     let known = before.filter(|before| before.spec.iso_file == spec.iso_file).map(|before| &before.status);
-    let same = |known: &ImageStatus| {
-        known.size_bytes == Some(iso.length) && known.file_modified.is_none_or(|was| Some(was) == modified)
-    };
+    let same = |known: &ImageStatus| known.size_bytes.is_some() && known.is_of(iso.length, modified);
     // The digest is of what was uploaded; of what took its place, it is made anew.
     let sha256 = match known.and_then(|known| Some((known, known.sha256.as_ref()?))) {
         Some((known, digest)) if same(known) => Some(digest.clone()),

@@ -49,8 +49,8 @@ pub struct Config {
     pub iscsi: Iscsi,
     pub api: Api,
     pub trust: crate::boot::Trust,
-    /// Holds the storages that generated configs are written to: their names, and the directories of their snippets.
-    pub volumes: Vec<(String, PathBuf)>,
+    /// Holds the storages that generated configs are written to.
+    pub volumes: Vec<crate::fleet::Volume>,
     /// Is how long transfers and sessions may go on after SIGTERM.
     pub stop_within: Duration,
 }

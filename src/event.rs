@@ -12,12 +12,27 @@ use crate::fleet::{Architecture, ImageStatus, Mac};
 /// Is one line of a machine's timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
+    /// Is when it happened; the first time, where it happened again and again.
     pub time: Timestamp,
+    /// Is when it happened last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+    /// Is how often it happened.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub count: u32,
     pub mac: Option<Mac>,
     /// Is the host's name as it was then.
     pub host: Option<String>,
     #[serde(flatten)]
     pub event: Event,
+}
+
+fn once() -> u32 {
+    1
+}
+
+fn is_once(count: &u32) -> bool {
+    *count == 1
 }
 
 /// Is something that happened to a machine.
@@ -88,6 +103,11 @@ pub enum Event {
         image: String,
         message: String,
     },
+    /// Says that what a machine has attached cannot be read.
+    Unreadable {
+        unit: u8,
+        message: String,
+    },
     /// Says what became of an image's file under the running server.
     Image {
         image: String,
@@ -123,13 +143,46 @@ impl Event {
         }
         matches!(
             self,
-            Self::Failed { .. } | Self::ControllerFailed { .. } | Self::OtherServer { .. } | Self::NearlyFull { .. }
+            Self::Failed { .. }
+                | Self::ControllerFailed { .. }
+                | Self::OtherServer { .. }
+                | Self::NearlyFull { .. }
+                | Self::Unreadable { .. }
         ) || self.is_error()
     }
 
     /// Says whether something is wrong with what the site wants of us, rather than with a machine.
     pub fn is_error(&self) -> bool {
         matches!(self, Self::ManifestWrong { .. })
+    }
+
+    /// Says whether the event changes what becomes of a machine: then it is a line of its own, and what happens
+    /// after it is another story.
+    pub fn is_milestone(&self) -> bool {
+        matches!(
+            self,
+            Self::FirstSeen { .. }
+                | Self::Assigned { .. }
+                | Self::Released {}
+                | Self::Held {}
+                | Self::BootComplete {}
+                | Self::Failed { .. }
+                | Self::Power { .. }
+                | Self::Switched { .. }
+                | Self::Image { .. }
+                | Self::NearlyFull { .. }
+                | Self::RoomAgain { .. }
+        )
+    }
+
+    /// Says whether another event is the same once more. How long a transfer took does not make it another.
+    pub fn is_again(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::TftpDone { file, bytes, .. }, Self::TftpDone { file: again, bytes: as_many, .. }) => {
+                file == again && bytes == as_many
+            }
+            _ => self == other,
+        }
     }
 }
 
@@ -230,6 +283,8 @@ mod tests {
     fn an_entry_reads_as_the_timeline_shows_it() {
         let entry = Entry {
             time: Timestamp::from_second(0).unwrap(),
+            last: None,
+            count: 1,
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             host: Some("vm".into()),
             event: Event::TftpStart { file: "undionly.kpxe".into() },

@@ -63,28 +63,35 @@ impl Booting {
     }
 }
 
-/// Remembers what machines' timelines were last told: who asks again and again is in them once a moment.
+/// Remembers what machines' timelines were just told: who asks again and again is in them, and in the log, once a
+/// moment.
 #[derive(Debug, Default)]
-pub struct News(Mutex<HashMap<Mac, (Instant, Event)>>);
+pub struct News(Mutex<HashMap<Mac, Vec<(Instant, Event)>>>);
 
 impl News {
     /// Is how long the same is no news.
     const MOMENT: Duration = Duration::from_secs(5);
     /// Bounds the machines that are remembered; of others, everything is news.
     const MACHINES: usize = 8192;
+    /// Bounds what a machine's timeline is told in that time: who asks for many things that are not there says little
+    /// with the next.
+    const AT_ONCE: usize = 8;
 
     fn is_news(&self, mac: Mac, event: &Event) -> bool {
-        let now = Instant::now();
+        let is_fresh = |(at, _): &(Instant, Event)| at.elapsed() < Self::MOMENT;
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.get(&mac).is_some_and(|(at, last)| last == event && now - *at < Self::MOMENT) {
+        if told.len() >= Self::MACHINES {
+            told.retain(|_, told| told.iter().any(is_fresh));
+        }
+        if told.len() >= Self::MACHINES && !told.contains_key(&mac) {
+            return true;
+        }
+        let told = told.entry(mac).or_default();
+        told.retain(is_fresh);
+        if told.len() == Self::AT_ONCE || told.iter().any(|(_, known)| known == event) {
             return false;
         }
-        if told.len() >= Self::MACHINES {
-            told.retain(|_, (at, _)| now - *at < Self::MOMENT);
-        }
-        if told.len() < Self::MACHINES {
-            told.insert(mac, (now, event.clone()));
-        }
+        told.push((Instant::now(), event.clone()));
         true
     }
 }
@@ -119,7 +126,7 @@ impl Gate {
     pub fn look(&self, facts: &Facts) -> Ruling {
         let state = self.store.glance();
         let host = state.host_by_mac(facts.mac);
-        let verdict = decide(facts, host.map(Arc::as_ref), &self.site).given(|name| state.image(name).cloned());
+        let verdict = decide(facts, host.map(Arc::as_ref), &self.site).given(|name| state.image(name).map(Arc::as_ref));
         Ruling { verdict, host: host.cloned(), medium: None }
     }
 
@@ -151,7 +158,6 @@ impl Gate {
             }
             Verdict::LocalDisk(Why::OffersUsedUp) => Life::GiveUp,
             Verdict::LocalDisk(why) => {
-                let why = *why;
                 self.tell(facts.mac, Event::LocalDisk { why: why.to_string() });
                 return ruling;
             }
@@ -377,9 +383,22 @@ impl Gate {
     /// Counts a refusal, and puts it in the machine's timeline in words that say more than the reason does.
     pub fn refused_saying(&self, facts: &Facts, protocol: Protocol, why: Why, words: String) {
         self.counters.refuse(protocol, why, facts.address);
-        if self.store.glance().host_by_mac(facts.mac).is_some() {
-            let protocol = protocol.as_str().to_owned();
-            self.tell(facts.mac, Event::Refused { protocol, why: words });
+        self.tell_vain(facts.mac, protocol, words);
+        let is_stranger = || self.store.glance().host_by_mac(facts.mac).is_none();
+        if let Some(address) = facts.address.filter(|_| why == Why::AddressContradicted && is_stranger()) {
+            self.tell_stranger(facts.mac, address, protocol);
+        }
+    }
+
+    /// Puts into the server's timeline that a machine never seen before is not met by the site's rule, since its
+    /// address is another's. That one bounds it: a stranger's MAC address is anything.
+    fn tell_stranger(&self, mac: Mac, address: IpAddr, protocol: Protocol) {
+        let named = || self.store.glance().host_by_ip(address).map(|host| host.spec.boot_mac_address);
+        let Some(owner) = self.neighbours.look_up(address).or_else(named) else { return };
+        let why = format!("{}: {address} is {owner}'s", Why::AddressContradicted);
+        let event = Event::Refused { protocol: protocol.as_str().to_owned(), why };
+        if self.news.is_news(owner, &event) {
+            self.store.note(Some(mac), event);
         }
     }
 
@@ -391,7 +410,18 @@ impl Gate {
         }
     }
 
-    /// Puts into a machine's timeline that it waits for its image, and why.
+    /// Says in words why an image, or one that goes beside it, cannot be served now; nothing where they can.
+    pub fn wanting(&self, image: &Image) -> Option<String> {
+        let state = self.store.glance();
+        let beside = image.spec.beside().iter().filter_map(|name| state.image(name));
+        let its_own = self.media.reason(image).map(str::to_owned);
+        its_own.or_else(|| {
+            let found = beside.filter_map(|other| Some((&other.metadata.name, self.media.reason(other)?))).next();
+            found.map(|(name, reason)| format!("{name}, which goes beside it: {reason}"))
+        })
+    }
+
+    /// Puts into a machine's timeline that it waits for its image, or for one that goes beside it, and why.
     fn tell_wait(&self, facts: &Facts, image: &Name) {
         let state = self.store.glance();
         let message = state.image(image).map(|image| image.status.message.clone()).unwrap_or_default();
@@ -399,11 +429,25 @@ impl Gate {
         self.tell(facts.mac, Event::Waiting { image: image.to_string(), message });
     }
 
-    /// Puts into the timeline of the machine at an address what it asked for in vain.
-    pub fn tell_vain(&self, address: IpAddr, protocol: Protocol, why: String) {
-        let known = self.whose(address).ok().flatten();
-        if let Some(mac) = known.filter(|mac| self.store.glance().host_by_mac(*mac).is_some()) {
+    /// Puts into a host's timeline what it asked for in vain.
+    pub fn tell_vain(&self, mac: Mac, protocol: Protocol, why: String) {
+        if self.store.glance().host_by_mac(mac).is_some() {
             self.tell(mac, Event::Refused { protocol: protocol.as_str().to_owned(), why });
+        }
+    }
+
+    /// Puts into the timeline of the machine at an address what it asked for in vain.
+    pub fn tell_vain_at(&self, address: Option<IpAddr>, protocol: Protocol, why: String) {
+        let known = address.and_then(|address| self.whose(address).ok().flatten());
+        known.inspect(|mac| self.tell_vain(*mac, protocol, why));
+    }
+
+    /// Puts into a machine's timeline, the server's where it is none that is known, that it cannot read what it has
+    /// attached.
+    pub fn tell_unreadable(&self, mac: Option<Mac>, unit: u8, message: String) {
+        let event = Event::Unreadable { unit, message };
+        if self.news.is_news(mac.unwrap_or(Mac([0; 6])), &event) {
+            self.store.note(mac, event);
         }
     }
 

@@ -5,8 +5,8 @@
 //!
 //! Invariants, each kept by a test (`integration/tidy.rs` holds who may name whom):
 //! 1. `fleet` and `boot` are pure: no clock, no files, no tokio, no randomness.
-//! 2. Only the rim touches the world: `serve.rs`, `store`, `http`, `cli`, `config`, `gate`, `manifest`,
-//!    `admit`, `privileges`, `appliance`.
+//! 2. Only the rim touches the world: `serve.rs`, `client.rs`, `store`, `http`, `cli`, `config`, `gate`, `media`,
+//!    `manifest`, `admit`, `event`, `neighbours`, `token`, `privileges`, `appliance`; and `iso::read` opens files.
 //! 3. A change is on disk before anybody sees it, and before anybody is told of it.
 //! 4. Every refusal and every drop has a reason (`boot::Why`, `boot::Drop`), counted in `event::Counters`.
 //! 5. Nothing ends an install but the machine's own word, unless the site chose otherwise by name.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
+use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
@@ -19,12 +20,31 @@ const VIEWS: usize = 256;
 pub enum Error {
     #[error("the ISO is not here but {place}")]
     Elsewhere { place: String },
+    #[error("{0}")]
+    Broken(String),
+    #[error("{}: {}", path.display(), Error::CHANGED)]
+    Changed { path: PathBuf },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: {source}", path.display())]
     NotAnIso { path: PathBuf, source: iso::NotAnIso },
     #[error("the view of {} cannot be made: {source}", path.display())]
     View { path: PathBuf, source: iso::CannotCompose },
+}
+
+impl Error {
+    const CHANGED: &str = "it is another file than the one that was looked at: it is looked at anew";
+
+    /// Says why without saying where the file lies: for machines, which that is no business of.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Elsewhere { .. } | Self::Broken(_) => self.to_string(),
+            Self::Changed { .. } => Self::CHANGED.to_owned(),
+            Self::File { source, .. } => source.to_string(),
+            Self::NotAnIso { source, .. } => source.to_string(),
+            Self::View { source, .. } => format!("the host's view of it cannot be made: {source}"),
+        }
+    }
 }
 
 /// Holds open images by their path, and views by what is wished of them.
@@ -82,10 +102,18 @@ impl Media {
         self.amiss.notified().await;
     }
 
-    /// Opens an image, or joins those who have it open. A file that was replaced is opened anew.
+    /// Says why an image cannot be served now, by its status and without where its file lies; nothing where it can.
+    pub fn reason<'a>(&self, image: &'a Image) -> Option<&'a str> {
+        let message = image.status.is_broken().then_some(image.status.message.as_str())?;
+        let place = format!("{}: ", self.isos.join(&image.spec.iso_file).display());
+        Some(message.strip_prefix(&place).unwrap_or(message))
+    }
+
+    /// Opens an image, or joins those who have it open. Only a file that was looked at is served: one that was
+    /// replaced since must be looked at first, and whoever does that is woken.
     ///
     /// # Errors
-    /// What the file system says.
+    /// What the file system says, or what was found of the file.
     pub fn open(&self, image: &Image) -> Result<Arc<Opened>, Error> {
         self.try_open(image).inspect_err(|_| self.amiss.notify_one())
     }
@@ -94,9 +122,15 @@ impl Media {
         if let Some(place) = image.spec.elsewhere() {
             return Err(Error::Elsewhere { place });
         }
+        if let Some(reason) = self.reason(image) {
+            return Err(Error::Broken(reason.to_owned()));
+        }
         let path = self.isos.join(&image.spec.iso_file);
         let fail = |source| Error::File { path: path.clone(), source };
         let stamp = stamp(&path).map_err(fail)?;
+        if !image.status.is_of(stamp.0, stamp.1.and_then(|at| Timestamp::try_from(at).ok())) {
+            return Err(Error::Changed { path });
+        }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(opened) = open.get(&path).and_then(Weak::upgrade).filter(|opened| opened.stamp == stamp) {
             return Ok(opened);
@@ -191,12 +225,15 @@ impl Media {
         Ok(Some(Seen::plain(Arc::new(ImageFile::new(file)?), tag)))
     }
 
-    /// Finds a file within a medium, as the extents that hold it.
+    /// Finds a file within a medium, as the extents that hold it; nothing where links lead round in a circle.
     ///
     /// # Errors
     /// What is damaged of the image.
     pub fn find(medium: &dyn ReadAt, path: &str) -> Result<Option<Vec<Extent>>, iso::NotAnIso> {
-        Iso::open(medium)?.file(path)
+        match Iso::open(medium)?.file(path) {
+            Err(iso::NotAnIso::Links { .. }) => Ok(None),
+            found => found,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
-use crate::fleet::{Host, Mac, Name};
+use crate::fleet::{Host, Mac, Name, hex};
 
 const KEY: usize = 32;
 /// Is a key that stays in the state directory.
@@ -116,8 +116,7 @@ impl BootTokens {
 
 /// Writes a token: the MAC address that it claims, and the first octets of its code.
 fn spell(mac: Mac, code: Hmac<Sha256>) -> String {
-    let code: String = code.finalize().into_bytes()[..CODE].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}{code}", mac.to_string().replace(':', ""))
+    format!("{}{}", hex(&mac.0), hex(&code.finalize().into_bytes()[..CODE]))
 }
 
 fn same(expected: &str, token: &str) -> bool {

@@ -53,15 +53,21 @@ class Appliance:
         return run(str(self.binary), *arguments, "--server", f"unix:{self.state}/api.sock")
 
     def timeline(self, name):
-        """Reads a host's timeline: [(time, event, detail)], oldest first; empty for a host not yet seen."""
+        """Reads a host's timeline: [(time, event, detail)], oldest first; empty for a host not yet seen.
+
+        What happened again and again is one line of it with a count: here it is as many rows, all but the first of
+        them at the last time."""
         try:
             entries = json.loads(self.command("host", "timeline", name, "-o", "json"))
         except LabError:
             if not self.server.running():
                 raise
             return []
-        rows = [(datetime.fromisoformat(entry["time"].replace("Z", "+00:00")).timestamp(),
-                 entry["event"], entry.get("detail") or {}) for entry in entries]
+        moment = lambda text: datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+        rows = []
+        for entry in entries:
+            again = [entry["last"]] * (entry["count"] - 1) if "last" in entry else []
+            rows += [(moment(time), entry["event"], entry.get("detail") or {}) for time in (entry["time"], *again)]
         return sorted(rows, key=lambda row: row[0])
 
     def host(self, name):

@@ -9,7 +9,7 @@
 //! says `following`, and ends once each watch has told the version that comes on its standard input. A watch must tell
 //! every version once and in order; the deaf ones are opened and not read.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,6 +17,10 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+mod arguments;
+
+use arguments::Arguments;
 
 /// Is where the hosts are.
 const HOSTS: &str = "/api/v1/namespaces/default/baremetalhosts";
@@ -28,33 +32,17 @@ const PATIENCE: u16 = 10_000;
 const VERSION: &[u8] = b"\"resourceVersion\":\"";
 const SENT: &[u8] = b"\"sent\":\"";
 
-type Given = BTreeMap<String, String>;
-
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut words = std::env::args().skip(1);
-    let mode = words.next().unwrap_or_default();
-    let mut given = Given::new();
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or(format!("{word} wants a value"))?;
-        given.insert(word, value);
-    }
-    match mode.as_str() {
-        "write" => write(&given),
-        "watch" => watch(&given),
-        other => Err(format!("{other:?} is neither write nor watch").into()),
+    let given = Arguments::read(&["write", "watch"])?;
+    match (given.perhaps("write"), given.perhaps("watch")) {
+        (Some(_), None) => write(&given),
+        (None, Some(_)) => watch(&given),
+        (None, None) | (Some(_), Some(_)) => Err("say write or watch".into()),
     }
 }
 
-fn text<'a>(given: &'a Given, name: &str) -> Result<&'a String, String> {
-    given.get(name).ok_or(format!("{name} is missing"))
-}
-
-fn number(given: &Given, name: &str, or: u64) -> Result<u64, std::num::ParseIntError> {
-    given.get(name).map_or(Ok(or), |value| value.parse())
-}
-
-fn connect(given: &Given, epoll: &Epoll, place: u64) -> Result<TcpStream, Box<dyn Error>> {
-    let server: SocketAddr = text(given, "--server")?.parse()?;
+fn connect(given: &Arguments, epoll: &Epoll, place: u64) -> Result<TcpStream, Box<dyn Error>> {
+    let server: SocketAddr = given.text("--server")?.parse()?;
     let stream = TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
@@ -79,12 +67,12 @@ struct Writer {
     due: Option<Instant>,
 }
 
-fn write(given: &Given) -> Result<(), Box<dyn Error>> {
-    let (token, hosts, writes) = (text(given, "--token")?, number(given, "--hosts", 1)?, number(given, "--writes", 1)?);
-    let pace = number(given, "--pace", 0)?;
+fn write(given: &Arguments) -> Result<(), Box<dyn Error>> {
+    let (token, hosts, writes) = (given.text("--token")?, given.number("--hosts", 1)?, given.number("--writes", 1)?);
+    let pace = given.number("--pace", 0)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let mut writers = Vec::new();
-    for place in 0..number(given, "--connections", 1)? {
+    for place in 0..given.number("--connections", 1)? {
         writers.push(Writer { stream: connect(given, &epoll, place)?, answer: Vec::new(), due: None });
     }
     let mut idle: VecDeque<usize> = (0..writers.len()).collect();
@@ -201,10 +189,10 @@ struct Tally {
     places: [usize; 2],
 }
 
-fn watch(given: &Given) -> Result<(), Box<dyn Error>> {
+fn watch(given: &Arguments) -> Result<(), Box<dyn Error>> {
     let (token, watches, version) =
-        (text(given, "--token")?, number(given, "--watches", 1)?, number(given, "--version", 0)?);
-    let deaf = number(given, "--deaf", 0)?;
+        (given.text("--token")?, given.number("--watches", 1)?, given.number("--version", 0)?);
+    let deaf = given.number("--deaf", 0)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let mut open = Vec::new();
     for place in 0..watches {

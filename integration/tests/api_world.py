@@ -215,6 +215,13 @@ def as_machine():
     subprocess.run("ip route replace local 127.0.0.1 dev lo table local proto kernel scope host src 192.0.2.1".split(), check=True)
 
 
+def timeline(server, name="", *kinds):
+    """Gives a host's timeline, or the whole one without a name; only events of some kinds where any is named."""
+    path = f"{HOSTS}/{name}/timeline" if name else "/api/v1/timeline"
+    items = server.ask("GET", path).json["items"]
+    return [entry for entry in items if not kinds or entry["event"] in kinds]
+
+
 def basic(user, password):
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 

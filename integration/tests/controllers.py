@@ -31,6 +31,7 @@ def inside():
         prepare()
         os.execv(PLACE / "bin/python", [PLACE / "bin/python", *sys.argv])
 
+
 EMULATOR = """
 SUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'
 SUSHY_EMULATOR_LISTEN_PORT = {port}
@@ -70,7 +71,7 @@ def emulator(server, port, tls=False):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bmc",
                         "-keyout", state / "key", "-out", state / "crt"], check=True, capture_output=True)
         text += f"SUSHY_EMULATOR_SSL_CERT = '{state}/crt'\nSUSHY_EMULATOR_SSL_KEY = '{state}/key'\n"
-    import bcrypt
+    import bcrypt  # one of the packages, which are there once `inside` was called
 
     (state / "users").write_text("admin:" + bcrypt.hashpw(b"password", bcrypt.gensalt(4)).decode() + "\n")
     text += f"SUSHY_EMULATOR_AUTH_FILE = '{state}/users'\n"
@@ -83,6 +84,7 @@ def fake_bmc(server, port):
     place = server.place / "ipmi"
     place.mkdir()
     return Beside(place, port, PLACE / "bin/fakebmc", "--port", str(port), udp=True)
+
 
 LAN = """
 name "machine"

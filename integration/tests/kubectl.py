@@ -18,6 +18,7 @@ dpkg-deb -x kubectl_1.32*.deb root
 rm -rf apt kubectl_*.deb
 """
 
+
 def kubectl():
     binary = CACHE / "root/usr/bin/kubectl"
     if not binary.exists():
@@ -30,6 +31,8 @@ BINARY = kubectl() if os.environ.get("BAPI_INSIDE") != str(os.getpid()) else CAC
 
 
 class Kubectl:
+    """Calls kubectl as an admin of a server; nothing of the caller's own configuration counts."""
+
     def __init__(self, server):
         self.words = [str(BINARY), f"--server=http://admin:{server.token}@127.0.0.1:{PORT}"]
         self.environment = {"HOME": str(server.place), "KUBECONFIG": "/dev/null", "PATH": os.environ["PATH"]}

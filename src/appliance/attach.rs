@@ -60,14 +60,20 @@ impl Usher {
         };
         match self.find(login, &name) {
             Ok((image, host)) => self.attach(login, &image, host.as_deref()),
-            Err(why) => {
-                match facts(&self.gate, login) {
-                    Some(facts) => self.gate.refused(&facts, Protocol::Iscsi, why),
-                    None => self.gate.counters.refuse(Protocol::Iscsi, why, Some(login.peer.ip())),
-                }
-                Admission::Refuse(Refusal::Forbidden)
-            }
+            Err(why) => self.refuse(login, &name, why),
         }
+    }
+
+    fn refuse(&self, login: &LoginClaim, name: &Name, why: Why) -> Admission {
+        // What cannot be served now may be soon: the initiator had best ask again.
+        let wanting = || self.gate.store.glance().image(name).and_then(|image| self.gate.wanting(image));
+        let words = Some(why).filter(|why| *why == Why::ImageBroken).and_then(|_| wanting());
+        let words = words.map_or_else(|| why.to_string(), |reason| format!("{name} cannot be served now: {reason}"));
+        match facts(&self.gate, login) {
+            Some(facts) => self.gate.refused_saying(&facts, Protocol::Iscsi, why, words),
+            None => self.gate.counters.refuse(Protocol::Iscsi, why, Some(login.peer.ip())),
+        }
+        Admission::Refuse(if why == Why::ImageBroken { Refusal::Unavailable } else { Refusal::Forbidden })
     }
 
     /// Finds the image, and the host whose view of it is to be seen; none where the site is open to all.
@@ -106,9 +112,11 @@ impl Usher {
             Ok(units) => Admission::Admit(Grant { units, chap: self.chap(login), ..Grant::default() }),
             Err(error) => {
                 let why = format!("{}: {error:#}", image.metadata.name);
-                tracing::warn!(why, "an image cannot be attached");
-                let protocol = Protocol::Iscsi.as_str().to_owned();
-                self.gate.store.note(host.map(|host| host.spec.boot_mac_address), Event::Refused { protocol, why });
+                tracing::debug!(peer = %login.peer, why, "an image cannot be attached");
+                match host {
+                    Some(host) => self.gate.tell_vain(host.spec.boot_mac_address, Protocol::Iscsi, why),
+                    None => self.gate.tell_vain_at(Some(login.peer.ip()), Protocol::Iscsi, why),
+                }
                 Admission::Refuse(Refusal::Unavailable)
             }
         }
@@ -206,9 +214,10 @@ fn tell(gate: &Gate, report: Report) {
             gate.counters.discard(Protocol::Iscsi, Drop::BadHeader, Some(peer.ip()));
         }
         Report::Full(peer) => gate.counters.discard(Protocol::Iscsi, Drop::Overload, Some(peer.ip())),
-        Report::ReadFailed { peer, lun, error } => {
-            tracing::error!(%peer, lun, error, "an image cannot be read");
-            gate.tell_vain(peer.ip(), Protocol::Iscsi, format!("unit {lun} of its image cannot be read: {error}"));
+        Report::ReadFailed { peer, login, lun, error } => {
+            tracing::debug!(%peer, lun, error, "an image cannot be read");
+            let mac = login.and_then(|login| facts(gate, &login)).map(|facts| facts.mac);
+            gate.tell_unreadable(mac, lun, error);
         }
     }
 }

@@ -29,6 +29,9 @@ use super::doors::Tftp;
 /// Bounds what waits to be told of: a start and an end for each of 4,096 transfers, and as many drops.
 const REPORTS: usize = 16_384;
 
+/// Are what boot programs load next and cannot do without: SYSLINUX's and PXELINUX's core, and shim's GRUB.
+const LOADED_NEXT: [&str; 4] = ["ldlinux.c32", "ldlinux.e64", "grubx64.efi", "grubaa64.efi"];
+
 /// Holds the boot programs in memory: read once, while everything is readable, and served from there.
 pub type Cache = HashMap<String, Bytes>;
 
@@ -116,7 +119,7 @@ impl Files {
             File::Plain(path) => {
                 let held = mac.map(|mac| self.gate.look(&facts(mac, Stage::Ipxe, request)).verdict);
                 if let Some(Verdict::Ignore(why)) = held {
-                    self.gate.counters.refuse(Protocol::Tftp, why, Some(request.peer.ip()));
+                    mac.inspect(|mac| self.gate.refused(&facts(*mac, Stage::Ipxe, request), Protocol::Tftp, why));
                     return ticket.answer(Answer::Refused(why.as_str()));
                 }
                 ticket.answer(self.program(path));
@@ -170,6 +173,18 @@ fn name(asked: &Asked) -> String {
     }
 }
 
+/// Says what a machine cannot boot without, where what it asked for is that. Loaders look for much else that need
+/// not be there.
+fn missing(gate: &Gate, asked: &Asked) -> Option<String> {
+    let File::Plain(path) = &asked.file else { return None };
+    let path = path.as_str();
+    if path.starts_with("iso/") {
+        return Some(format!("there is no {path}"));
+    }
+    let is_needed = gate.site.gives(path) || LOADED_NEXT.contains(&path);
+    is_needed.then(|| format!("there is no boot program {path} in firmware_dir: run firmware/stage"))
+}
+
 /// Puts what the server tells into the counters and the timelines.
 fn tell(gate: &Gate, progress: &Progress, report: Report) {
     let mac = |asked: &Asked, peer: std::net::SocketAddr| asked.mac().or_else(|| gate.whose(peer.ip()).ok().flatten());
@@ -188,7 +203,12 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
         Report::Ended { peer, asked, how, octets, .. } => {
             tracing::debug!(%peer, file = name(&asked), ?how, octets, "a transfer ended early");
         }
-        Report::Refused { peer, why } => {
+        Report::Refused { peer, asked, why } => {
+            if let (Refusal::NotFound, Some(asked)) = (why, &asked)
+                && let Some(missing) = missing(gate, asked)
+            {
+                mac(asked, peer).inspect(|mac| gate.tell_vain(*mac, Protocol::Tftp, missing));
+            }
             let reason = match why {
                 Refusal::Write => Drop::WriteRefused,
                 Refusal::Name(_) | Refusal::NotFound | Refusal::Netascii => Drop::UnknownName,

@@ -188,10 +188,7 @@ impl Appliance {
             let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
             services.spawn(async move { export.await.context("the leases file") });
         }
-        services.spawn(ask_controllers(gate.clone(), stopped.clone()));
-        services.spawn(isos::watch(gate.clone(), places.clone(), stopped.clone()));
-        services.spawn(room::watch(gate.clone(), places.isos.clone(), stopped.clone()));
-        services.spawn(mark_overdue(gate.clone(), stopped));
+        look_after(&mut services, &gate, &places, stopped);
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let ended = loop {
@@ -215,13 +212,24 @@ impl Appliance {
     }
 }
 
+/// Spawns what looks after hosts and ISOs whether anybody asks or not.
+fn look_after(
+    services: &mut JoinSet<anyhow::Result<()>>,
+    gate: &Arc<Gate>,
+    places: &Places,
+    stopped: watch::Receiver<bool>,
+) {
+    services.spawn(ask_controllers(gate.clone(), stopped.clone()));
+    services.spawn(isos::watch(gate.clone(), places.clone(), stopped.clone()));
+    services.spawn(room::watch(gate.clone(), places.isos.clone(), stopped.clone()));
+    services.spawn(mark_overdue(gate.clone(), stopped));
+}
+
 fn folders(config: &Config) -> http::Folders {
-    let volume =
-        |(name, directory): &(String, PathBuf)| http::Volume { name: name.clone(), directory: directory.clone() };
     http::Folders {
         firmware: config.firmware_dir.clone(),
         files: config.files_dir.clone(),
-        volumes: Arc::new(http::Volumes::new(config.volumes.iter().map(volume).collect())),
+        volumes: Arc::new(http::Volumes::new(config.volumes.clone())),
     }
 }
 

@@ -175,7 +175,7 @@ impl Rounds {
     ) -> Option<Word> {
         // The host may have got another controller, or gone and come back, while this one was asked.
         let turn = self.turns.get_mut(&mac).filter(|turn| turn.due.is_none() && turn.bmc == *bmc)?;
-        let mut word = Word { bmc: bmc.clone(), power: None, fault: None, over: None, events: Vec::new() };
+        let mut word = Word::of(bmc);
         let (due, next) = match (outcome, task) {
             (Ok(Some(power)), _) => turn.learn(power, &mut word, moment),
             (Ok(None), Task::Switch(reset)) => turn.tell(reset, &mut word, moment),

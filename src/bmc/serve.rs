@@ -102,6 +102,7 @@ fn follow(store: &Store, rounds: &mut Rounds, mut version: u64) -> u64 {
     version
 }
 
+/// Takes up a host; for those without a controller, which most changes are of, no dice are thrown.
 fn take_up(rounds: &mut Rounds, host: &Host, is_start: bool) {
     match &host.spec.bmc {
         Some(_) => rounds.follow(host, is_start, moment()),

@@ -97,6 +97,12 @@ impl Site {
         self.meant(facts).filter(|other| other.for_ipxe).map(|other| &other.program)
     }
 
+    /// Says whether a boot program is one that some machine is given.
+    pub fn gives(&self, program: &str) -> bool {
+        let others = self.overrides.iter().map(|other| &other.program);
+        self.programs.0.values().chain(others).any(|given| &*given.0 == program)
+    }
+
     fn meant(&self, facts: &Facts) -> Option<&Override> {
         self.overrides.iter().find(|other| other.who.means(facts.mac, facts.uuid))
     }

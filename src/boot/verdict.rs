@@ -14,7 +14,7 @@ pub enum Verdict {
     Chainload(Program),
     /// Boot this image over the network.
     SanBoot(Name),
-    /// Ask again later: this image is to be booted, and cannot be given now.
+    /// Ask again later: this image is to be booted, or goes beside the one that is, and cannot be given now.
     Wait(Name),
     /// Show whoever stands before the machine a menu.
     Menu,
@@ -25,12 +25,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Gives the verdict where the image that it may name is as it is: one whose file is gone or broken is waited for.
-    pub fn given(self, image: impl FnOnce(&Name) -> Option<Arc<Image>>) -> Self {
-        match self {
-            Self::SanBoot(name) if image(&name).is_some_and(|image| image.status.is_broken()) => Self::Wait(name),
-            other => other,
-        }
+    /// Gives the verdict where the image that it may name is as it is: one whose file is gone or broken is waited
+    /// for, and so is one that is attached beside it.
+    pub fn given<'a>(self, image: impl Fn(&Name) -> Option<&'a Image>) -> Self {
+        let Self::SanBoot(name) = &self else { return self };
+        let is_broken = |name: &&Name| image(name).is_some_and(|image| image.status.is_broken());
+        let beside = image(name).map_or(&[][..], |image| image.spec.beside());
+        let awaited = std::iter::once(name).chain(beside).find(is_broken).cloned();
+        awaited.map_or(self, Self::Wait)
     }
 }
 

@@ -79,7 +79,8 @@ const COLUMNS: &[Column] = &[
     ("FIRMWARE", "/status/firmware"),
     ("LAST SEEN", "/status/lastSeen"),
 ];
-pub const EVENTS: &[Column] = &[("TIME", "/time"), ("EVENT", "/event"), ("DETAIL", "/detail")];
+pub const EVENTS: &[Column] =
+    &[("TIME", "/time"), ("EVENT", "/event"), ("DETAIL", "/detail"), ("TIMES", "/count"), ("LAST", "/last")];
 
 /// Runs a command on hosts.
 pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {

@@ -3,13 +3,14 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::fleet::Volume;
+
 use super::{Error, Proof};
 
-/// Is what says that a config is in the state alone, and so no volume's name.
-const BUILT_IN: &str = "bootlatch";
 /// Bounds a volume's name.
 const NAME: usize = 64;
 
+/// Is a `[[volumes]]` entry as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawVolume {
@@ -18,25 +19,25 @@ pub struct RawVolume {
 }
 
 impl Proof<'_> {
-    pub(super) fn volumes(&self, raw: &[RawVolume]) -> Result<Vec<(String, PathBuf)>, Error> {
-        let mut volumes: Vec<(String, PathBuf)> = Vec::new();
+    pub(super) fn volumes(&self, raw: &[RawVolume]) -> Result<Vec<Volume>, Error> {
+        let mut volumes: Vec<Volume> = Vec::new();
         for volume in raw {
             let (name, directory) = (volume.name.get_ref(), volume.directory.get_ref());
             let wrong = |message: &str| self.error("volumes.name", Some(volume.name.span()), message);
             if !is_storage(name) {
                 return Err(wrong("a storage's name has letters, digits, '-', '_' and '.', and begins with a letter"));
             }
-            if name == BUILT_IN {
+            if name == Volume::BUILT_IN {
                 return Err(wrong("bootlatch is the name of the built-in store: name the volume otherwise"));
             }
-            if volumes.iter().any(|(known, _)| known == name) {
+            if volumes.iter().any(|known| known.name == *name) {
                 return Err(wrong("the name is there twice"));
             }
             if !directory.is_absolute() {
                 let message = "a volume's directory is given from the root: /...";
                 return Err(self.error("volumes.directory", Some(volume.directory.span()), message));
             }
-            volumes.push((name.clone(), directory.clone()));
+            volumes.push(Volume { name: name.clone(), directory: directory.clone() });
         }
         Ok(volumes)
     }

@@ -30,7 +30,10 @@ impl BadBmcAddress {
     fn new(text: &str) -> Self {
         match text.rsplit_once('@') {
             Some((before, host)) => {
-                let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
+                let is_scheme =
+                    |word: &str| word.chars().all(|letter| letter.is_ascii_lowercase() || "+-".contains(letter));
+                let scheme = before.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| is_scheme(scheme));
+                let scheme = scheme.map(|scheme| format!("{scheme}://")).unwrap_or_default();
                 Self(format!("{scheme}...@{host}"))
             }
             None => Self(text.to_owned()),

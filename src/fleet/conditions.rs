@@ -17,6 +17,7 @@ pub struct Condition {
     pub last_transition_time: Option<Timestamp>,
 }
 
+/// Says what a condition is about: Kubernetes' `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Topic {
     /// The machine said that its install is done, and no other was asked for since.
@@ -27,6 +28,12 @@ pub enum Topic {
     PowerKnown,
 }
 
+impl Topic {
+    /// Lists all of them, in the order that they are shown in.
+    pub const ALL: [Self; 3] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown];
+}
+
+/// Says whether a condition holds: Kubernetes' `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Truth {
     True,
@@ -35,6 +42,9 @@ pub enum Truth {
 }
 
 impl Truth {
+    /// Lists all of them.
+    pub const ALL: [Self; 3] = [Self::True, Self::False, Self::Unknown];
+
     fn of(holds: bool) -> Self {
         if holds { Self::True } else { Self::False }
     }
@@ -64,14 +74,13 @@ impl Turns {
 
 /// Lists what is known of a host.
 pub fn of(host: &Host) -> Vec<Condition> {
-    let topics = [Topic::Installed, Topic::ConfigDelivered, Topic::PowerKnown];
-    topics.into_iter().filter_map(|topic| condition(host, topic)).collect()
+    Topic::ALL.into_iter().filter_map(|topic| condition(host, topic)).collect()
 }
 
 /// Notes which conditions a change has turned.
 pub fn turn(before: &Host, after: &mut Host, at: Timestamp) {
     let truth = |host: &Host, topic| condition(host, topic).map(|condition| condition.status);
-    for topic in [Topic::Installed, Topic::ConfigDelivered, Topic::PowerKnown] {
+    for topic in Topic::ALL {
         if truth(before, topic) != truth(after, topic) {
             *after.status.turns.get_or_insert_default().of(topic) = Some(at);
         }
@@ -99,11 +108,7 @@ fn condition(host: &Host, topic: Topic) -> Option<Condition> {
             }
         }
     };
-    let turned = status.turns.as_ref().and_then(|turns| match topic {
-        Topic::Installed => turns.installed,
-        Topic::ConfigDelivered => turns.config_delivered,
-        Topic::PowerKnown => turns.power_known,
-    });
+    let turned = status.turns.as_ref().and_then(|turns| *turns.clone().of(topic));
     let last_transition_time = turned.or(host.metadata.creation_timestamp);
     Some(Condition { r#type: topic, status: truth, reason, message, last_transition_time })
 }

@@ -86,6 +86,14 @@ impl ImageSpec {
         self.portal.is_none() && self.method != Method::Chain && !self.is_elsewhere()
     }
 
+    /// Names the images that iPXE attaches beside this one.
+    pub fn beside(&self) -> &[Name] {
+        match self.method {
+            Method::Sanboot | Method::Sanhook if self.is_here() => &self.companions,
+            Method::Sanboot | Method::Sanhook | Method::Kernel | Method::Http | Method::Chain => &[],
+        }
+    }
+
     /// Says in words where the image's bytes are that are not here; nothing where they are.
     pub fn elsewhere(&self) -> Option<String> {
         match &self.portal {
@@ -204,8 +212,15 @@ impl ImageStatus {
     /// Is the phase of an image whose file cannot be served as it is.
     pub const BROKEN: &str = "Broken";
 
+    /// Says whether the image's file cannot be served as it is.
     pub fn is_broken(&self) -> bool {
         self.phase == Self::BROKEN
+    }
+
+    /// Says whether it tells of the file that has this size and was last written then, as far as can be known.
+    pub fn is_of(&self, size: u64, modified: Option<Timestamp>) -> bool {
+        self.size_bytes.is_none_or(|known| known == size)
+            && self.file_modified.is_none_or(|known| Some(known) == modified)
     }
 }
 

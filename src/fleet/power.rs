@@ -17,8 +17,10 @@ pub enum Power {
 }
 
 impl Power {
+    /// Lists all of them.
     pub const ALL: [Self; 3] = [Self::On, Self::Off, Self::Unknown];
 
+    /// Gives the word for it in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::On => "on",

@@ -14,6 +14,7 @@ impl Words {
         self.0.is_empty()
     }
 
+    /// Gives the pairs, by their keys' order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &String)> {
         self.0.iter().map(|(key, value)| (&**key, value))
     }
@@ -33,6 +34,7 @@ impl Words {
         }
     }
 
+    /// Takes a word out, where it is there.
     pub fn remove(&mut self, key: &str) {
         if let Ok(at) = self.place(key) {
             let mut words = std::mem::take(&mut self.0).into_vec();

@@ -88,7 +88,7 @@ impl Gate {
         let name = match &ruling.verdict {
             Verdict::SanBoot(name) => name.clone(),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(Withheld::Why(*why)),
-            Verdict::Wait(_) => return Err(Withheld::Why(Why::ImageBroken)),
+            Verdict::Wait(name) => return Err(self.withheld(name)),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
                 return Err(Withheld::Why(Why::NothingAssigned));
             }
@@ -106,6 +106,14 @@ impl Gate {
         let host = self.advance(&facts, Life::Offer, Some(event)).await;
         let host = host.map_err(|_| Withheld::Why(Why::StoreUnavailable))?;
         self.hold(host, name, None).await
+    }
+
+    /// Says why a host's medium waits for an image.
+    fn withheld(&self, name: &Name) -> Withheld {
+        let reason = self.store.glance().image(name).and_then(|image| self.media.reason(image).map(str::to_owned));
+        reason.map_or(Withheld::Why(Why::ImageBroken), |reason| {
+            Withheld::Medium(media::Error::Broken(format!("{name} cannot be served now: {reason}")))
+        })
     }
 
     /// Finds the medium that is held under a token; nothing where it is to be looked for by `hold_again`.

@@ -22,7 +22,7 @@ pub struct Query {
     platform: Option<String>,
     architecture: Option<String>,
     pub file: Option<String>,
-    /// Names the host, by its MAC address, whose view of an ISO is asked for.
+    /// Names the host, by its MAC address or its name, whose view of an ISO is asked for.
     pub host: Option<String>,
     pub token: Option<String>,
     /// Names the image that somebody picked from a menu.
@@ -129,7 +129,13 @@ pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], head
     if file == ["autoexec.ipxe"] {
         return decided(shared, peer, mac, None, Form::Autoexec, peek).await;
     }
-    stored(shared, peer, &shared.folders.firmware, &file.join("/"), headers, peek).await
+    let program = file.join("/");
+    let reply = stored(shared, peer, &shared.folders.firmware, &program, headers, peek).await;
+    if reply.status() == StatusCode::NOT_FOUND && shared.gate.site.gives(&program) {
+        let missing = format!("there is no boot program {program} in firmware_dir: run firmware/stage");
+        shared.gate.tell_vain(mac, Protocol::Http, missing);
+    }
+    reply
 }
 
 /// Answers `/files/PATH`: the site's own files.

@@ -42,8 +42,8 @@ pub async fn files(
             _ => {}
         }
     }
-    if image.spec.iso_file.is_empty() {
-        return Err(Status::unfit("the ISO lies elsewhere: its portal or its URL has the files"));
+    if let Some(place) = image.spec.elsewhere() {
+        return Err(Status::unfit(format!("the ISO is not here but {place}")));
     }
     let (file, inner) = (shared.places.iso(&image.spec.iso_file), path.clone());
     let found = tokio::task::spawn_blocking(move || directory(file, &inner)).await;

@@ -7,25 +7,25 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
 
 use crate::admit::{self, Places};
-use crate::fleet::{BootConfig, Key, Kind, Meta, Name, Object};
+use crate::fleet::{BootConfig, Key, Kind, Meta, Name, Object, Volume};
 use crate::gate::Gate;
 use crate::provision::generate::{Generated, NewConfig, cloudinit, file_name, ignition};
 use crate::store::{Change, Error, Expect};
 
+use super::objects::Tries;
 use super::options::Options;
 use super::reply::{Reply, json as reply};
 use super::status::Status;
-use super::volumes::{self, BUILT_IN, NewFile, Volume, Volumes, Written};
+use super::volumes::{self, NewFile, Volumes, Written};
 use super::{Shared, body};
 
 /// Marks a config that was generated, and says by what.
 const GENERATED: &str = "bootlatch.org/generated";
 /// Names the volume that a generated config's files are in.
 const VOLUME: &str = "bootlatch.org/volume";
-/// Is how often a generation is made anew on what another writer left.
-const TRIES: usize = 8;
 
 /// Says what is generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,7 @@ pub async fn generate(shared: &Shared, maker: Maker, request: Request<Incoming>)
         gate: shared.gate.clone(),
         places: shared.places.clone(),
         volumes: shared.folders.volumes.clone(),
+        losers: shared.losers.clone(),
         maker,
         generated,
         dry_run: options.dry_run,
@@ -86,6 +87,7 @@ struct Work {
     gate: Arc<Gate>,
     places: Places,
     volumes: Arc<Volumes>,
+    losers: Arc<Mutex<()>>,
     maker: Maker,
     generated: Generated,
     dry_run: bool,
@@ -102,15 +104,13 @@ impl Work {
         let picked = self.volumes.pick(self.generated.volume.as_deref());
         let volume = picked.map_err(|message| Status::unfit_field("volume", &message))?;
         let _turn = self.volumes.turn().await;
-        let mut tried = Status::internal("no try was made");
-        for _ in 0..TRIES {
-            match self.attempt(volume).await {
-                Err(status) if status.is_conflict() => tried = status,
-                Err(status) => return Err(status),
-                Ok(()) => return Ok(self.answer(volume)),
+        let mut tries = Tries::of(&self.losers);
+        loop {
+            let made = self.attempt(volume).await;
+            if !tries.again(&made).await {
+                return made.map(|()| self.answer(volume));
             }
         }
-        Err(tried)
     }
 
     async fn attempt(&self, volume: Option<&Volume>) -> Result<(), Status> {
@@ -158,7 +158,7 @@ impl Work {
             }
         };
         metadata.labels.insert(GENERATED.into(), maker.into());
-        let place = volume.map_or(BUILT_IN, |volume| volume.name.as_str());
+        let place = volume.map_or(Volume::BUILT_IN, |volume| volume.name.as_str());
         metadata.annotations.insert(VOLUME.into(), place.into());
         let mut spec = config.spec.clone();
         spec.confidential |= matches!(&before, Some(Object::BootConfig(before)) if before.spec.confidential);
@@ -189,7 +189,7 @@ impl Work {
                 let file = file_name(&config.name, file).unwrap_or_default();
                 let reference = match volume {
                     Some(volume) => volume.reference(&file),
-                    None => format!("{BUILT_IN}:{file}"),
+                    None => format!("{}:{file}", Volume::BUILT_IN),
                 };
                 configs.insert((*called).into(), reference.into());
             }
@@ -240,7 +240,7 @@ async fn write(volume: &Volume, steps: &[Step]) -> Result<Written, Status> {
     let ours = steps.iter().filter_map(|step| placed(step.before.as_ref()?)).filter(|(name, _)| *name == volume.name);
     let ours: BTreeSet<String> = ours.flat_map(|(_, files)| files).collect();
     let volume = volume.clone();
-    let written = tokio::task::spawn_blocking(move || volume.write(&files, &ours)).await;
+    let written = tokio::task::spawn_blocking(move || volumes::write(&volume, &files, &ours)).await;
     written.map_err(|error| Status::internal(error.to_string()))?.map_err(|error| match error {
         volumes::Error::Foreign { .. } => Status::already_there(error.to_string()),
         volumes::Error::File { .. } => {
@@ -252,7 +252,7 @@ async fn write(volume: &Volume, steps: &[Step]) -> Result<Written, Status> {
 
 async fn clear(volume: &Volume, files: BTreeSet<String>) {
     let volume = volume.clone();
-    match tokio::task::spawn_blocking(move || volume.remove(&files)).await {
+    match tokio::task::spawn_blocking(move || volumes::remove(&volume, &files)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "a config's file could not be removed"),
         Err(error) => tracing::warn!(%error, "a config's file could not be removed"),

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use futures_util::stream;
 use hyper::body::Frame;
 use hyper::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_RANGE,
+    RANGE,
 };
 use hyper::{Response, StatusCode};
 
 use crate::boot::Why;
 use crate::event::Protocol;
-use crate::fleet::{Host, Image, Mac, Name};
+use crate::fleet::{Host, Image, Key, Kind, Mac, Name, Object};
 use crate::gate::Withheld;
 use crate::iso::{FileWithin, ReadAt};
 use crate::media::{Media, Seen};
@@ -136,38 +137,42 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     if let Some(place) = image.spec.elsewhere() {
         return Err(text(StatusCode::NOT_FOUND, format!("the ISO {name} is not here but {place}\n")));
     }
-    let cannot = || unavailable(format!("the ISO {name} cannot be served now: its file is missing or broken\n"));
-    if image.status.is_broken() {
-        return Err(cannot());
+    let cannot = |reason: &str| {
+        let message = format!("the ISO {name} cannot be served now: {reason}");
+        shared.gate.tell_vain_at(peer.address, Protocol::Http, message.clone());
+        unavailable(format!("{message}\n"))
+    };
+    if let Some(reason) = shared.gate.media.reason(&image) {
+        return Err(cannot(reason));
     }
     let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query)).transpose() {
         Ok(host) => host,
         Err(why) => {
             shared.gate.counters.refuse(Protocol::Http, why, peer.address);
-            return Err(text(StatusCode::FORBIDDEN, format!("{why}\n")));
+            let wanted = query.host.as_deref().unwrap_or_default();
+            return Err(text(
+                StatusCode::FORBIDDEN,
+                match why {
+                    Why::NoSuchHost => format!("host: {wanted:?} is neither a host's MAC address nor its name\n"),
+                    _ => format!("{why}\n"),
+                },
+            ));
         }
     };
     let (gate, local, wanted) = (shared.gate.clone(), peer.local, inner.to_owned());
     let seek = move || -> Result<Option<Seen>, String> {
-        let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.to_string())?;
+        let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.reason())?;
         within(seen, &wanted)
     };
     // Views are composed, and directories walked, from a file that may have to be read first.
     match tokio::task::spawn_blocking(seek).await {
         Ok(Ok(Some(seen))) => Ok(seen),
         Ok(Ok(None)) => {
-            if let Some(address) = peer.address {
-                shared.gate.tell_vain(address, Protocol::Http, format!("there is no file {inner} in the ISO {name}"));
-            }
+            let why = format!("there is no file {inner} in the ISO {name}");
+            shared.gate.tell_vain_at(peer.address, Protocol::Http, why);
             Err(text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n"))
         }
-        Ok(Err(message)) => {
-            tracing::warn!(message, "an ISO cannot be served");
-            if let Some(address) = peer.address {
-                shared.gate.tell_vain(address, Protocol::Http, format!("{name}: {message}"));
-            }
-            Err(cannot())
-        }
+        Ok(Err(reason)) => Err(cannot(&reason)),
         Err(_) => Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n")),
     }
 }
@@ -194,8 +199,8 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
             text(StatusCode::FORBIDDEN, format!("{why}\n"))
         }
         Ok(Err(Withheld::Medium(error))) => {
-            tracing::warn!(%error, "an ISO cannot be served");
-            unavailable("the ISO cannot be served now: its file is missing or broken\n".to_owned())
+            tracing::debug!(%error, "an ISO cannot be served");
+            unavailable(format!("the ISO cannot be served now: {}\n", error.reason()))
         }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the ISO cannot be read\n"),
     }
@@ -224,8 +229,8 @@ fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {
 /// Finds the host whose view is asked for. A view may hold what is that host's alone: it is shown to the
 /// host's own address, and to whoever has the token of its script.
 fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc<Host>, Why> {
-    let mac = wanted.parse::<Mac>().map_err(|_| Why::NoSuchHost)?;
-    let host = shared.gate.store.glance().host_by_mac(mac).cloned().ok_or(Why::NoSuchHost)?;
+    let host = host_named(shared, wanted).ok_or(Why::NoSuchHost)?;
+    let mac = host.spec.boot_mac_address;
     let proved = query.token.as_deref().is_some_and(|token| shared.gate.tokens.holds(token, &host));
     let own = || peer.address.is_some_and(|address| shared.gate.whose(address) == Ok(Some(mac)));
     match proved || own() {
@@ -234,11 +239,34 @@ fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc
     }
 }
 
+/// Finds a host by its MAC address, as scripts name it, or as people do: by its name, with its namespace before it
+/// where that is not the site's.
+fn host_named(shared: &Shared, wanted: &str) -> Option<Arc<Host>> {
+    let state = shared.gate.store.glance();
+    if let Some(host) = wanted.parse::<Mac>().ok().and_then(|mac| state.host_by_mac(mac)) {
+        return Some(host.clone());
+    }
+    let (namespace, name) = match wanted.split_once('/') {
+        Some((namespace, name)) => (namespace.parse().ok()?, name),
+        None => (shared.gate.site.namespace.clone(), wanted),
+    };
+    let key = Key { kind: Kind::BareMetalHost, namespace: Some(namespace), name: name.parse().ok()? };
+    match state.get(&key)? {
+        Object::Host(host) => Some(host.clone()),
+        Object::Image(_) | Object::BootConfig(_) => None,
+    }
+}
+
 pub fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
     let length = seen.medium.len();
     let tag = format!("\"{}\"", seen.tag);
     let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    if header(IF_NONE_MATCH).is_some_and(|known| known == "*" || known.split(',').any(|one| one.trim() == tag)) {
+    let is_among = |known: &str| known.trim() == "*" || known.split(',').any(|one| one.trim() == tag);
+    // RFC 9110 13.2.2 has them in this order.
+    if header(IF_MATCH).is_some_and(|known| !is_among(known)) {
+        return described(StatusCode::PRECONDITION_FAILED, &tag, Body::Whole(None));
+    }
+    if header(IF_NONE_MATCH).is_some_and(is_among) {
         return described(StatusCode::NOT_MODIFIED, &tag, Body::Whole(None));
     }
     // A part of what it was before is no use to who resumes.

@@ -12,8 +12,9 @@ use crate::fleet::lifecycle;
 use crate::fleet::rules::Invalid;
 use crate::fleet::{Boots, Host, Key, Object};
 use crate::gate::Held;
-use crate::store::{Change, Error, Expect, Sighting};
+use crate::store::{Change, Expect, Sighting};
 
+use super::objects::Tries;
 use super::reply::{self, Reply};
 use super::status::Status;
 use super::view::View;
@@ -21,9 +22,6 @@ use super::{Shared, body, objects};
 
 /// Bounds the entries of one timeline.
 const ENTRIES: usize = 10_000;
-
-/// Is how often an install is begun from what another writer left.
-const TRIES: usize = 8;
 
 /// Is what an install is asked for with; what is left out stays as the host has it.
 #[derive(Debug, Default, Deserialize)]
@@ -49,36 +47,32 @@ pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> 
 
 /// Begins a new install of what is wished, else of what the host has: all of it, or nothing is changed.
 pub async fn begin(shared: &Shared, key: &Key, wish: &Wish) -> Result<Object, Status> {
-    let mut conflict = None;
-    for _ in 0..TRIES {
+    let mut tries = Tries::of(&shared.losers);
+    loop {
         let before = objects::find(shared, key)?;
-        let changes = steps(shared, &before, wish)?;
-        match shared.gate.store.commit_all(changes).await {
-            Ok(mut made) => return made.pop().ok_or_else(|| Status::internal("nothing was made of an install")),
-            // Another writer came first: what it left is begun from.
-            Err(error @ Error::Conflict { .. }) => conflict = Some(error),
-            Err(error) => return Err(Status::of_store(&error, key)),
+        let made = shared.gate.store.commit_all(steps(shared, &before, wish)?).await;
+        let made = made.map_err(|error| Status::of_store(&error, key));
+        if !tries.again(&made).await {
+            return made?.pop().ok_or_else(|| Status::internal("nothing was made of an install"));
         }
     }
-    Err(conflict.map_or_else(|| Status::internal("no try was made"), |error| Status::of_store(&error, key)))
 }
 
 /// Gives the changes that begin an install, to be made together.
 fn steps(shared: &Shared, before: &Object, wish: &Wish) -> Result<Vec<Change>, Status> {
     let (kind, name) = (before.kind(), before.meta().name.clone());
     let invalid = |wrong: Invalid| Status::invalid(kind, name.as_str(), &wrong);
-    let broken = |error: serde_json::Error| Status::internal(error.to_string());
-    let mut value = serde_json::from_str(&before.to_json().map_err(broken)?).map_err(broken)?;
+    let mut value = objects::plain(before)?;
     express(wish, &mut value);
     let object = Object::from_json(kind, value).map_err(invalid)?;
     let object = admit::prepare(object, Some(before), &shared.places).map_err(invalid)?;
     let (Object::Host(was), Object::Host(is)) = (before, &object) else { return Err(Status::no_route()) };
     if is.spec.image == Boots::LocalDisk {
-        return Err(Status::unfit("the host has no image: name one"));
+        return Err(Status::unfit_field("image", "the host has none: name one"));
     }
-    let anew = anew(was, is);
+    let begun = beginning(was, is);
     let expect = Expect::Present(Some(before.meta().resource_version));
-    Ok([Change::Put { object, expect }].into_iter().chain(anew).collect())
+    Ok([Change::Put { object, expect }].into_iter().chain(begun).collect())
 }
 
 fn express(wish: &Wish, host: &mut Value) {
@@ -100,14 +94,14 @@ fn express(wish: &Wish, host: &mut Value) {
 /// Begins a new install where writing the spec did not: its image was named again.
 pub async fn again(shared: &Shared, before: &Object, after: Object) -> Result<Object, Status> {
     let (Object::Host(was), Object::Host(is)) = (before, &after) else { return Ok(after) };
-    match anew(was, is) {
+    match beginning(was, is) {
         Some(change) => committed(shared, &after.key(), change).await,
         None => Ok(after),
     }
 }
 
 /// Gives the change that begins an install where writing the spec does not.
-fn anew(was: &Host, is: &Host) -> Option<Change> {
+fn beginning(was: &Host, is: &Host) -> Option<Change> {
     let change = match is.spec.image {
         _ if was.spec.image != is.spec.image => return None,
         Boots::Image(_) => lifecycle::Change::Assign,

@@ -45,4 +45,4 @@ pub use auth::{Access, Role, Tokens};
 pub use room::{Room, clear};
 pub use serve::{Door, Folders, Peer, Serves, Shared, Socket, Trust, serve};
 pub use tls::{Certificate, Tls};
-pub use volumes::{Volume, Volumes};
+pub use volumes::Volumes;

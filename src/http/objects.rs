@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::admit;
 use crate::fleet::rules::Invalid;
@@ -20,10 +21,10 @@ use super::table::Table;
 use super::view::{ListMeta, View, conceal, conceal_but, restore};
 use super::{Shared, body, generate, install, naming, ownership, redfish, upload};
 
+/// Is how often a change is made before it is given up that other writers came before.
+const TRIES: usize = 64;
 /// Is how often a made name may be somebody else's.
 const NAMES: usize = 8;
-/// Is how often a change that names no version is made anew on what another writer left.
-const TRIES: usize = 64;
 
 /// Finds an object.
 pub fn find(shared: &Shared, key: &Key) -> Result<Object, Status> {
@@ -63,18 +64,19 @@ pub async fn create(
     let mut reading = Reading::new(options.validation);
     let mut value = reading.parse(body::media_type(&head.headers), &body::read(body).await?)?;
     let wish = naming::wish(&value);
-    for tries in 1.. {
+    let mut names = 0;
+    loop {
         if let Some(prefix) = &wish {
             let name = naming::name(prefix).map_err(|wrong| Status::invalid(kind, prefix, &wrong))?;
             value["metadata"]["name"] = name.as_str().into();
         }
         let object = typed(shared, kind, namespace.clone(), value.clone(), &mut reading)?;
+        names += 1;
         match put(shared, object, None, Expect::Absent, options.dry_run).await {
-            Err(taken) if taken.is_taken() && wish.is_some() && tries < NAMES => {}
+            Err(taken) if taken.is_taken() && wish.is_some() && names < NAMES => {}
             made => return Ok(told(&reading, StatusCode::CREATED, &made?, options)),
         }
     }
-    Err(Status::internal("no try was made"))
 }
 
 pub async fn replace(
@@ -317,12 +319,8 @@ async fn changed(
     reading: &mut Reading,
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Object, Status> {
-    let (mut conflict, mut turn) = (None, None);
-    for _ in 0..TRIES {
-        // Those who lost a race go on one by one: as many as there are, each is beaten by newcomers alone.
-        if conflict.is_some() && turn.is_none() {
-            turn = Some(shared.losers.lock().await);
-        }
+    let mut tries = Tries::of(&shared.losers);
+    loop {
         let before = find(shared, key)?;
         let now = before.meta().resource_version;
         let mut value = plain(&before)?;
@@ -333,16 +331,41 @@ async fn changed(
         }
         // Who takes the version away asks for none in particular: kubectl does, after a `replace`.
         let wanted = Some(object.meta().resource_version).filter(|version| *version > 0).unwrap_or(now);
-        match put(shared, object, Some(&before), Expect::Present(Some(wanted)), dry_run).await {
-            Err(status) if status.is_conflict() && wanted == now => conflict = Some(status),
-            other => return other,
+        let made = put(shared, object, Some(&before), Expect::Present(Some(wanted)), dry_run).await;
+        if wanted != now || !tries.again(&made).await {
+            return made;
         }
     }
-    Err(conflict.unwrap_or_else(|| Status::internal("no try was made")))
+}
+
+/// Counts how often a change was made that another writer may come before.
+///
+/// Those who lost go on one by one: as many as there may be, each is beaten by newcomers alone, and by those once.
+#[derive(Debug)]
+pub struct Tries<'a> {
+    made: usize,
+    losers: &'a Mutex<()>,
+    turn: Option<MutexGuard<'a, ()>>,
+}
+
+impl<'a> Tries<'a> {
+    pub fn of(losers: &'a Mutex<()>) -> Self {
+        Self { made: 0, losers, turn: None }
+    }
+
+    /// Says whether a change that came to this is to be made anew, on what another writer left; waits its turn.
+    pub async fn again<T>(&mut self, made: &Result<T, Status>) -> bool {
+        self.made += 1;
+        let again = self.made < TRIES && made.as_ref().is_err_and(Status::is_conflict);
+        if again && self.turn.is_none() {
+            self.turn = Some(self.losers.lock().await);
+        }
+        again
+    }
 }
 
 /// Gives an object's JSON, secrets included.
-fn plain(object: &Object) -> Result<Value, Status> {
+pub fn plain(object: &Object) -> Result<Value, Status> {
     let text = object.to_json().map_err(|error| Status::internal(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| Status::internal(error.to_string()))
 }

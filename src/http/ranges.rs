@@ -18,18 +18,18 @@ pub fn wanted(header: Option<&str>, length: u64) -> Wanted {
     let (first, last) = (first.trim(), last.trim());
     if first.is_empty() {
         // The last so many bytes.
-        return match last.parse::<u64>() {
-            Ok(0) => Wanted::Unsatisfiable,
-            Ok(_) if length == 0 => Wanted::Unsatisfiable,
-            Ok(count) => Wanted::Part(length - count.min(length), count.min(length)),
-            Err(_) => Wanted::Whole,
+        return match position(last) {
+            Some(0) => Wanted::Unsatisfiable,
+            Some(_) if length == 0 => Wanted::Unsatisfiable,
+            Some(count) => Wanted::Part(length - count.min(length), count.min(length)),
+            None => Wanted::Whole,
         };
     }
-    let Ok(first) = first.parse::<u64>() else { return Wanted::Whole };
+    let Some(first) = position(first) else { return Wanted::Whole };
     let last = match last {
         "" => u64::MAX,
-        last => match last.parse::<u64>() {
-            Ok(last) if last >= first => last,
+        last => match position(last) {
+            Some(last) if last >= first => last,
             _ => return Wanted::Whole,
         },
     };
@@ -37,6 +37,12 @@ pub fn wanted(header: Option<&str>, length: u64) -> Wanted {
         true => Wanted::Part(first, last.min(length - 1) - first + 1),
         false => Wanted::Unsatisfiable,
     }
+}
+
+/// Reads a position, of as many digits as it may have (14.1.1): one that is too large for us lies behind every end.
+fn position(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -59,7 +65,11 @@ mod tests {
             (Some("bytes=5-4"), Wanted::Whole),
             (Some("bytes=0-1,5-6"), Wanted::Whole),
             (Some("bytes=18446744073709551615-18446744073709551615"), Wanted::Unsatisfiable),
-            (Some("bytes=0-99999999999999999999"), Wanted::Whole),
+            (Some("bytes=0-99999999999999999999"), Wanted::Part(0, 1000)),
+            (Some("bytes=-99999999999999999999"), Wanted::Part(0, 1000)),
+            (Some("bytes=99999999999999999999-"), Wanted::Unsatisfiable),
+            (Some("bytes=99999999999999999998-99999999999999999999"), Wanted::Unsatisfiable),
+            (Some("bytes=+1-5"), Wanted::Whole),
             (Some("lines=0-1"), Wanted::Whole),
         ];
         for (header, expected) in rows {

@@ -14,6 +14,7 @@ use super::status::Status;
 /// Bounds what is told in an answer's headers: a client takes a few KiB of those.
 const TOLD_BYTES: usize = 4096;
 
+/// Says what becomes of what cannot be kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Validation {
     /// Drops what cannot be kept.
@@ -26,11 +27,17 @@ pub enum Validation {
 }
 
 impl Validation {
+    /// Lists the words of the query for them.
     pub const NAMES: &[&str] = &["Ignore", "Warn", "Strict"];
 
     /// Reads one of `NAMES`.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Ignore, Self::Warn, Self::Strict].into_iter().find(|one| format!("{one:?}") == name)
+        match name {
+            "Ignore" => Some(Self::Ignore),
+            "Warn" => Some(Self::Warn),
+            "Strict" => Some(Self::Strict),
+            _ => None,
+        }
     }
 }
 
@@ -40,14 +47,16 @@ pub struct Reading {
     validation: Validation,
     twice: Vec<String>,
     /// Holds where the fields stood that nobody knows, each key by key.
-    pub unknown: Vec<Vec<String>>,
+    unknown: Vec<Vec<String>>,
 }
 
 impl Reading {
+    /// Begins a reading, as strict as its client asks.
     pub fn new(validation: Validation) -> Self {
         Self { validation, twice: Vec::new(), unknown: Vec::new() }
     }
 
+    /// Says whether what cannot be kept is refused.
     pub fn is_strict(&self) -> bool {
         self.validation == Validation::Strict
     }
@@ -154,5 +163,16 @@ mod tests {
         let fields = (0..1000).map(|number| (number.to_string(), json!(1))).collect::<serde_json::Map<_, _>>();
         let many = reading.object(Kind::BareMetalHost, json!({"metadata": {"name": "h"}, "spec": fields}));
         assert!(many.unwrap_err().message.contains("unknown fields"));
+    }
+
+    #[test]
+    fn an_answer_tells_no_more_than_a_client_takes() {
+        let mut reading = Reading::new(Validation::Warn);
+        let mut body = json!({"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01"}});
+        (0..200).for_each(|number| body["spec"][format!("field{number}")] = json!(1));
+        reading.object(Kind::BareMetalHost, body).unwrap();
+        let reply = reading.told(text(StatusCode::OK, ""));
+        let told: Vec<_> = reply.headers().get_all(WARNING).iter().map(HeaderValue::len).collect();
+        assert!(told.len() < 200 && told.iter().sum::<usize>() <= TOLD_BYTES, "{told:?}");
     }
 }

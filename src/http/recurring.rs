@@ -1,6 +1,6 @@
 //! The request that comes thousands of times: a range of an ISO, on the connection that asked for another range of it.
 
-use hyper::header::{IF_NONE_MATCH, IF_RANGE, RANGE};
+use hyper::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use hyper::{Method, Request};
 
 use super::image::{self, Memory, Part};
@@ -27,8 +27,7 @@ impl Recurring {
     pub fn of(head: &[u8], request: &Request<()>) -> Option<Self> {
         let headers = request.headers();
         let is_plain = *request.method() == Method::GET
-            && !headers.contains_key(IF_RANGE)
-            && !headers.contains_key(IF_NONE_MATCH)
+            && ![IF_MATCH, IF_NONE_MATCH, IF_RANGE].iter().any(|name| headers.contains_key(name))
             && headers.get_all(RANGE).iter().count() == 1;
         let path = routes::image_path(request.uri().path()).filter(|_| is_plain)?;
         let numbers = headers.get(RANGE)?.as_bytes().strip_prefix(BYTES)?;

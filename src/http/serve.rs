@@ -57,7 +57,7 @@ pub struct Shared {
     pub(super) pages: Pages,
     pub(super) sessions: Sessions,
     /// Is whose turn it is of those who change an object anew, since another writer came first.
-    pub(super) losers: Mutex<()>,
+    pub(super) losers: Arc<Mutex<()>>,
     /// Says what the site wants and does not have; the server is ready where it is empty.
     pub(super) faults: watch::Receiver<Vec<String>>,
 }
@@ -77,7 +77,7 @@ impl Shared {
             access,
             pages: Pages::default(),
             sessions: Sessions::default(),
-            losers: Mutex::default(),
+            losers: Arc::default(),
             faults,
         }
     }

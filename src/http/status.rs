@@ -46,6 +46,12 @@ struct Cause {
     field: String,
 }
 
+impl Cause {
+    fn of(field: &str, message: &str) -> Self {
+        Self { reason: "FieldValueInvalid", message: message.to_owned(), field: field.to_owned() }
+    }
+}
+
 impl Status {
     fn failure(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -130,8 +136,7 @@ impl Status {
 
     /// Says which field of a body is wrong, and what to do.
     pub fn unfit_field(field: &str, message: &str) -> Self {
-        let cause = Cause { reason: "FieldValueInvalid", message: message.to_owned(), field: field.to_owned() };
-        let details = Details { causes: vec![cause], ..Details::default() };
+        let details = Details { causes: vec![Cause::of(field, message)], ..Details::default() };
         let told = if field.is_empty() { message.to_owned() } else { format!("{field}: {message}") };
         Self { details: Some(details.into()), ..Self::unfit(told) }
     }
@@ -167,15 +172,9 @@ impl Status {
     /// Says which field of a manifest is wrong, and what to do.
     pub fn invalid(kind: Kind, name: &str, wrong: &Invalid) -> Self {
         let message = format!("{} {name:?} is invalid: {wrong}", kind.as_str());
-        let cause =
-            Cause { reason: "FieldValueInvalid", message: wrong.message.clone(), field: wrong.field.to_string() };
-        let details = Details {
-            name: Some(name.to_owned()),
-            kind: Some(kind.as_str()),
-            causes: vec![cause],
-            ..Details::default()
-        };
-        Self { details: Some(details.into()), ..Self::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
+        let causes = vec![Cause::of(&wrong.field, &wrong.message)];
+        let details = Details { name: Some(name.to_owned()), kind: Some(kind.as_str()), causes, ..Details::default() };
+        Self { details: Some(details.into()), ..Self::unfit(message) }
     }
 
     /// Says which fields other managers set to other values.

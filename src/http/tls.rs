@@ -15,6 +15,8 @@ use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
+use crate::fleet::hex;
+
 use super::Trust;
 
 /// Says where a listener's certificate is.
@@ -52,7 +54,7 @@ impl Tls {
         let (chain, key) = &certificate.files;
         let certificates = read_chain(chain)?;
         let own = certificates.first().map(Sha256::digest).unwrap_or_default();
-        let fingerprint = own.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
+        let fingerprint = hex(&own).into();
         let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
         let admins = certificate.client_ca.as_ref().map(|path| verifier(&[path])).transpose()?;
         let viewers = certificate.viewer_ca.as_ref().map(|path| verifier(&[path])).transpose()?;

@@ -16,6 +16,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Begins at the top of a value.
     pub fn new(twice: &'a mut Vec<String>) -> Self {
         Self { path: String::new(), twice }
     }
@@ -109,5 +110,13 @@ mod tests {
         let value = Reader::new(&mut twice).deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap();
         assert_eq!(twice, ["b[0].c", "a", "a.d", "a.d"]);
         assert_eq!(value, serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn so_many_are_told_and_no_more() {
+        let text = format!("{{{}}}", vec!["\"a\": 1"; TOLD_MAX + 2].join(","));
+        let mut twice = Vec::new();
+        Reader::new(&mut twice).deserialize(&mut serde_json::Deserializer::from_str(&text)).unwrap();
+        assert_eq!(twice, vec!["a"; TOLD_MAX]);
     }
 }

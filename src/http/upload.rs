@@ -52,6 +52,10 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
     let mut wish = Wish::of_query(request.uri().query())?;
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let parser = Parser::of(content_type);
+    if wish.dry_run && request.body().size_hint().exact() != Some(0) {
+        let message = "dryRun: bytes are taken or not, and cannot be rehearsed: ask without them whether they would be";
+        return Err(Status::bad_request(message));
+    }
     if parser.is_none() {
         // Before a long wait for nothing.
         acceptable(shared, &wish)?;
@@ -79,6 +83,8 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
         Some(parser) => form(parts, parser, &mut wish, &mut draft).await?,
         None => whole(parts, &mut draft).await?,
     }
+    // All of it came: where it is refused now, nobody goes on with it.
+    draft.ends();
     let key = acceptable(shared, &wish)?;
     let (digest, length) = draft.finish().await.map_err(refused)?;
     if wish.sha256.as_ref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(&digest)) {

@@ -5,23 +5,16 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags, ResolveFlags, access, fchmod, openat2, renameat, unlinkat};
 use rustix::io::Errno;
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Is no volume's name: it says that a config is in the state alone.
-pub const BUILT_IN: &str = "bootlatch";
+use crate::fleet::Volume;
+
 /// Bounds what is read of a file that may be replaced: no config is as long.
 const FILE_BYTES: u64 = 16 << 20;
-
-/// Is a storage that others know by its name, as Proxmox does, and the directory of its snippets.
-#[derive(Debug, Clone)]
-pub struct Volume {
-    pub name: String,
-    pub directory: PathBuf,
-}
 
 /// Holds the volumes; the first is where files go that are wanted in no other.
 #[derive(Debug, Default)]
@@ -60,6 +53,7 @@ pub enum Error {
 }
 
 impl Volumes {
+    /// Takes the site's volumes, and warns of those that cannot be written to.
     pub fn new(list: Vec<Volume>) -> Self {
         for volume in &list {
             if let Err(error) = access(&volume.directory, Access::WRITE_OK | Access::EXEC_OK) {
@@ -77,14 +71,15 @@ impl Volumes {
     pub fn pick(&self, name: Option<&str>) -> Result<Option<&Volume>, String> {
         match name {
             None => Ok(self.list.first()),
-            Some(BUILT_IN) => Ok(None),
+            Some(Volume::BUILT_IN) => Ok(None),
             Some(name) => self.find(name).map(Some).ok_or_else(|| {
-                let known = self.list.iter().map(|volume| volume.name.as_str()).chain([BUILT_IN]);
+                let known = self.list.iter().map(|volume| volume.name.as_str()).chain([Volume::BUILT_IN]);
                 format!("there is no such volume: {}", known.collect::<Vec<_>>().join(", "))
             }),
         }
     }
 
+    /// Finds a volume by its name.
     pub fn find(&self, name: &str) -> Option<&Volume> {
         self.list.iter().find(|volume| volume.name == name)
     }
@@ -95,71 +90,63 @@ impl Volumes {
     }
 }
 
-impl Volume {
-    /// Names a file as Proxmox does.
-    pub fn reference(&self, file: &str) -> String {
-        format!("{}:snippets/{file}", self.name)
+/// Writes files, all or none; what is there already, as it is to be, stays. Waits for the disk.
+///
+/// # Errors
+/// What the file system says, or a file that is not one of `ours`.
+pub fn write(volume: &Volume, files: &[NewFile], ours: &BTreeSet<String>) -> Result<Written, Error> {
+    let mut written = Written { volume: volume.clone(), before: Vec::new() };
+    let fail = |file: &str| {
+        let (volume, file) = (volume.name.clone(), file.to_owned());
+        move |source| Error::File { volume, file, source }
+    };
+    let root = open_directory(&volume.directory).map_err(fail("."))?;
+    let mut staged = Staged { root: &root, names: Vec::new() };
+    let mut changed = Vec::new();
+    for file in files {
+        let mode = if file.confidential { 0o640 } else { 0o644 };
+        let was = read(&root, &file.name).map_err(fail(&file.name))?;
+        if was.as_ref().is_some_and(|(bytes, was)| bytes == file.text.as_bytes() && *was == mode) {
+            continue;
+        }
+        let same = was.as_ref().is_some_and(|(bytes, _)| bytes == file.text.as_bytes());
+        if was.is_some() && !same && !ours.contains(&file.name) {
+            return Err(Error::Foreign { volume: volume.name.clone(), file: file.name.clone() });
+        }
+        staged.names.push(part(&file.name));
+        stage(&root, &file.name, file.text.as_bytes(), mode).map_err(fail(&file.name))?;
+        changed.push((file.name.clone(), was));
     }
-
-    /// Writes files, all or none; what is there already, as it is to be, stays. Waits for the disk.
-    ///
-    /// # Errors
-    /// What the file system says, or a file that is not one of `ours`.
-    pub fn write(&self, files: &[NewFile], ours: &BTreeSet<String>) -> Result<Written, Error> {
-        let mut written = Written { volume: self.clone(), before: Vec::new() };
-        let fail = |file: &str| {
-            let (volume, file) = (self.name.clone(), file.to_owned());
-            move |source| Error::File { volume, file, source }
-        };
-        let root = open_directory(&self.directory).map_err(fail("."))?;
-        let mut staged = Staged { root: &root, names: Vec::new() };
-        let mut changed = Vec::new();
-        for file in files {
-            let mode = if file.confidential { 0o640 } else { 0o644 };
-            let was = read(&root, &file.name).map_err(fail(&file.name))?;
-            if was.as_ref().is_some_and(|(bytes, was)| bytes == file.text.as_bytes() && *was == mode) {
-                continue;
-            }
-            let same = was.as_ref().is_some_and(|(bytes, _)| bytes == file.text.as_bytes());
-            if was.is_some() && !same && !ours.contains(&file.name) {
-                return Err(Error::Foreign { volume: self.name.clone(), file: file.name.clone() });
-            }
-            staged.names.push(part(&file.name));
-            stage(&root, &file.name, file.text.as_bytes(), mode).map_err(fail(&file.name))?;
-            changed.push((file.name.clone(), was));
+    for (name, was) in changed {
+        let placed = renameat(&root, part(&name), &root, &name).map_err(io::Error::from);
+        if let Err(source) = placed {
+            written.undo();
+            return Err(fail(&name)(source));
         }
-        for (name, was) in changed {
-            let placed = renameat(&root, part(&name), &root, &name).map_err(io::Error::from);
-            if let Err(source) = placed {
-                written.undo();
-                return Err(fail(&name)(source));
-            }
-            written.before.push((name, was));
-        }
-        staged.names.clear();
-        match root.sync_all() {
-            Ok(()) => Ok(written),
-            Err(source) => {
-                written.undo();
-                Err(fail(".")(source))
-            }
-        }
+        written.before.push((name, was));
     }
-
-    /// Takes files away; those that are not there are gone already. Waits for the disk.
-    ///
-    /// # Errors
-    /// What the file system says of the first that stays.
-    pub fn remove<'a>(&self, files: impl IntoIterator<Item = &'a String>) -> Result<(), Error> {
-        let fail = |file: &str, source| Error::File { volume: self.name.clone(), file: file.to_owned(), source };
-        let root = open_directory(&self.directory).map_err(|source| fail(".", source))?;
-        for file in files {
-            unlink(&root, file).map_err(|source| fail(file, source))?;
+    staged.names.clear();
+    match root.sync_all() {
+        Ok(()) => Ok(written),
+        Err(source) => {
+            written.undo();
+            Err(fail(".")(source))
         }
-        root.sync_all().map_err(|source| fail(".", source))
     }
 }
 
+/// Takes files away; those that are not there are gone already. Waits for the disk.
+///
+/// # Errors
+/// What the file system says of the first that stays.
+pub fn remove<'a>(volume: &Volume, files: impl IntoIterator<Item = &'a String>) -> Result<(), Error> {
+    let fail = |file: &str, source| Error::File { volume: volume.name.clone(), file: file.to_owned(), source };
+    let root = open_directory(&volume.directory).map_err(|source| fail(".", source))?;
+    for file in files {
+        unlink(&root, file).map_err(|source| fail(file, source))?;
+    }
+    root.sync_all().map_err(|source| fail(".", source))
+}
 impl Written {
     /// Puts back what was there before. Waits for the disk.
     pub fn undo(self) {
@@ -278,21 +265,21 @@ mod tests {
         let (volume, none) = (volume(place.path()), BTreeSet::new());
         let text = |name: &str| std::fs::read_to_string(place.path().join(name)).unwrap();
         std::fs::write(place.path().join(".a.part"), "left by a power cut").unwrap();
-        let first = volume.write(&[file("a", "1"), file("b", "2")], &none).unwrap();
+        let first = write(&volume, &[file("a", "1"), file("b", "2")], &none).unwrap();
         assert_eq!((text("a"), text("b"), names(place.path()).len()), ("1".into(), "2".into(), 2));
         assert_eq!(first.before, [("a".to_owned(), None), ("b".to_owned(), None)]);
         let mode = |name: &str| place.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode("a"), 0o644);
         let secret = NewFile { confidential: true, ..file("a", "3") };
         let ours: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
-        let second = volume.write(&[secret, file("b", "2"), file("c", "4")], &ours).unwrap();
+        let second = write(&volume, &[secret, file("b", "2"), file("c", "4")], &ours).unwrap();
         assert_eq!((text("a"), mode("a"), second.before.len()), ("3".into(), 0o640, 2));
         second.undo();
         assert_eq!((text("a"), mode("a"), names(place.path())), ("1".into(), 0o644, vec!["a".into(), "b".into()]));
-        assert!(volume.write(&[file("a", "1")], &none).unwrap().before.is_empty(), "what is so already stays");
+        assert!(write(&volume, &[file("a", "1")], &none).unwrap().before.is_empty(), "what is so already stays");
         first.undo();
         assert!(names(place.path()).is_empty());
-        volume.remove(&ours).unwrap();
+        remove(&volume, &ours).unwrap();
     }
 
     #[test]
@@ -304,13 +291,13 @@ mod tests {
         std::os::unix::fs::symlink(outside.path().join("target"), place.path().join("link")).unwrap();
         let before = names(place.path());
         for bad in ["directory", "link", "theirs", "..", "../out", "/etc/out", "a/b", "", &"n".repeat(300)] {
-            let wrong = volume.write(&[file("good", "1"), file(bad, "2")], &none);
+            let wrong = write(&volume, &[file("good", "1"), file(bad, "2")], &none);
             assert!(wrong.is_err(), "{bad}");
             assert_eq!(names(place.path()), before, "{bad}");
         }
         assert!(names(outside.path()).is_empty());
         let gone = Volume { name: "gone".into(), directory: place.path().join("gone") };
-        assert!(gone.write(&[file("a", "1")], &none).unwrap_err().to_string().contains("volume gone: "));
+        assert!(write(&gone, &[file("a", "1")], &none).unwrap_err().to_string().contains("volume gone: "));
     }
 
     #[test]
@@ -321,7 +308,7 @@ mod tests {
         let picked = |name: Option<&str>| volumes.pick(name).map(|volume| volume.map(|volume| volume.name.clone()));
         assert_eq!(picked(None), Ok(Some("a".into())));
         assert_eq!(picked(Some("b")), Ok(Some("b".into())));
-        assert_eq!(picked(Some(BUILT_IN)), Ok(None));
+        assert_eq!(picked(Some(Volume::BUILT_IN)), Ok(None));
         assert!(picked(Some("../c")).unwrap_err().contains("a, b, bootlatch"));
         assert_eq!(Volumes::default().pick(None).unwrap().map(|volume| &volume.name), None);
     }

@@ -101,6 +101,8 @@ pub enum Report {
     ReadFailed {
         /// Names who wanted to read.
         peer: SocketAddr,
+        /// Is what it logged in with.
+        login: Option<LoginClaim>,
         /// Holds the number of the unit.
         lun: u8,
         /// Says what went wrong.
@@ -366,7 +368,11 @@ impl Rim {
             None => Err(io::ErrorKind::NotFound.into()),
         };
         if let Err(error) = &result {
-            let report = Report::ReadFailed { peer: self.peer, lun: read.lun, error: error.to_string() };
+            let error = match error.kind() {
+                io::ErrorKind::UnexpectedEof => "its file ends before what was asked for".to_owned(),
+                _ => error.to_string(),
+            };
+            let report = Report::ReadFailed { peer: self.peer, login: self.login.clone(), lun: read.lun, error };
             (self.door.report)(report);
         }
         self.connection.on_read(read, result.is_ok());

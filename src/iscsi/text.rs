@@ -1,5 +1,7 @@
 //! Reads and writes `key=value` text, as logins and text requests carry it (RFC 7143 6.1).
 
+use crate::fleet;
+
 /// The longest key (RFC 7143 6.1).
 const KEY: usize = 63;
 /// The longest value that the RFC allows outside CHAP (RFC 7143 6.1); a longer one is refused.
@@ -82,8 +84,7 @@ pub fn binary(value: &str) -> Option<Vec<u8>> {
 /// Writes a binary value in hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-    std::iter::once("0x".to_owned()).chain(digits).collect()
+    format!("0x{}", fleet::hex(bytes))
 }
 
 fn from_hex(hex: &str) -> Option<Vec<u8>> {

@@ -25,6 +25,8 @@ pub enum NotAnIso {
     Loop { path: String },
     #[error("{path:?}: {limit}")]
     Limit { path: String, limit: &'static str },
+    #[error("{path:?} leads through more than {limit} symbolic links")]
+    Links { path: String, limit: usize },
     #[error("the UDF side is damaged: {0}")]
     Udf(&'static str),
     #[error("reading {what}")]

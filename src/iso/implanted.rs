@@ -1,9 +1,9 @@
 //! The digest that an image may carry about itself: isomd5sum's, in the primary volume descriptor's
 //! application use area. Installers of the Fedora and Red Hat family check it ("Test this media").
 
-use std::fmt::Write;
-
 use md5::{Digest, Md5};
+
+use crate::fleet::hex;
 
 use super::{CannotCompose, ReadAt};
 
@@ -65,16 +65,10 @@ impl Implanted {
                 fragments.extend(sum.iter().take(3).filter_map(|byte| format!("{byte:x}").chars().next()));
             }
         }
-        let mut text = String::from("ISO MD5SUM = ");
-        for byte in hash.finalize() {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        let status = u8::from(supported);
-        let _ = write!(
-            text,
-            ";SKIPSECTORS = {SKIP};RHLISOSTATUS={status};FRAGMENT SUMS = {fragments};FRAGMENT COUNT = {FRAGMENTS};\
-             THIS IS NOT THE SAME AS RUNNING MD5SUM ON THIS ISO!!"
+        let (sum, status) = (hex(&hash.finalize()), u8::from(supported));
+        let text = format!(
+            "ISO MD5SUM = {sum};SKIPSECTORS = {SKIP};RHLISOSTATUS={status};FRAGMENT SUMS = {fragments};\
+             FRAGMENT COUNT = {FRAGMENTS};THIS IS NOT THE SAME AS RUNNING MD5SUM ON THIS ISO!!"
         );
         let mut area = text.into_bytes();
         area.resize(AREA.1, b' ');

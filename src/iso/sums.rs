@@ -4,6 +4,8 @@
 use md5::{Digest, Md5};
 use sha2::Sha256;
 
+use crate::fleet::hex;
+
 use super::descriptor::Extent;
 use super::tree::Kind;
 use super::{CannotCompose, Draft, Iso, ReadAt};
@@ -86,7 +88,6 @@ fn digest(image: &dyn ReadAt, extents: &[Extent], sum: Sum) -> Result<Option<Str
             }
         }
     }
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Some(match sum {
         Sum::Md5 => hex(&md5.finalize()),
         Sum::Sha256 => hex(&sha256.finalize()),

@@ -141,7 +141,7 @@ impl<'a> Tree<'a> {
                 Kind::Link(target) => {
                     links += 1;
                     if links > LINKS_MAX {
-                        return Err(limit(path, "more than 16 symbolic links"));
+                        return Err(NotAnIso::Links { path: path.to_owned(), limit: LINKS_MAX });
                     }
                     if target.starts_with('/') {
                         trail.truncate(1);

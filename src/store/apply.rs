@@ -22,6 +22,13 @@ pub struct Applied {
     pub events: Vec<(Mac, Event)>,
 }
 
+impl Applied {
+    /// Is what a change came to that left everything as it was.
+    fn nothing(object: Object, events: Vec<(Mac, Event)>) -> Self {
+        Self { object, past: None, events }
+    }
+}
+
 /// Is the moment, and the policy, that a change is applied with.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment<'a> {
@@ -72,7 +79,7 @@ fn put(
     }
     if before.as_ref().is_some_and(|before| unchanged(before, &object)) {
         let object = before.unwrap_or(object);
-        return Ok(Applied { object, past: None, events: Vec::new() });
+        return Ok(Applied::nothing(object, Vec::new()));
     }
     Ok(write(state, object, before, events, moment.at))
 }
@@ -226,7 +233,7 @@ fn enrol(
 ) -> Result<Applied, Error> {
     let mac = host.spec.boot_mac_address;
     if let Some(known) = state.host_by_mac(mac) {
-        return Ok(Applied { object: Object::Host(known.clone()), past: None, events: Vec::new() });
+        return Ok(Applied::nothing(Object::Host(known.clone()), Vec::new()));
     }
     let phase = host.status.phase;
     let mut object = Object::Host(Arc::new(host));
@@ -258,7 +265,7 @@ fn advance_host(
     }
     let after = seen(after, sighting, moment.at);
     if after == *before {
-        return Ok(Applied { object: Object::Host(before), past: None, events });
+        return Ok(Applied::nothing(Object::Host(before), events));
     }
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, moment.at))
 }
@@ -273,7 +280,7 @@ fn sight(state: &mut Snapshot, mac: Mac, sighting: Sighting, moment: Moment<'_>)
 fn hear(state: &mut Snapshot, mac: Mac, word: Word, moment: Moment<'_>) -> Result<Applied, Error> {
     let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
     if before.spec.bmc.as_ref() != Some(&word.bmc) {
-        return Ok(Applied { object: Object::Host(before), past: None, events: Vec::new() });
+        return Ok(Applied::nothing(Object::Host(before), Vec::new()));
     }
     let mut after = Host::clone(&before);
     let status = &mut after.status;
@@ -295,7 +302,7 @@ fn hear(state: &mut Snapshot, mac: Mac, word: Word, moment: Moment<'_>) -> Resul
     }
     let events = events.into_iter().map(|event| (mac, event)).collect();
     if after == *before {
-        return Ok(Applied { object: Object::Host(before), past: None, events });
+        return Ok(Applied::nothing(Object::Host(before), events));
     }
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, moment.at))
 }

@@ -5,6 +5,7 @@
 
 mod apply;
 mod history;
+mod lines;
 mod seal;
 mod snapshot;
 mod sqlite;
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::event::{Entry, Event};
 use crate::fleet::lifecycle::{self, Policy};
 use crate::fleet::rules::Invalid;
-use crate::fleet::{Architecture, Bmc, Host, Key, Lease, Mac, Object, Power, PowerFault};
+use crate::fleet::{Architecture, Bmc, Host, Key, Kind, Lease, Mac, Object, Power, PowerFault};
 
 pub use history::{Past, TooOld, Verb};
 pub use seal::Seal;
@@ -61,6 +62,13 @@ pub struct Word {
     pub events: Vec<Event>,
 }
 
+impl Word {
+    /// Is the word of a controller that told nothing yet.
+    pub fn of(bmc: &Bmc) -> Self {
+        Self { bmc: bmc.clone(), power: None, fault: None, over: None, events: Vec::new() }
+    }
+}
+
 /// Is what a machine showed of itself when it asked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sighting {
@@ -91,12 +99,24 @@ pub enum Error {
     NoSuchMac(Mac),
     #[error("{key} has changed meanwhile: it is at version {now}, the change was made for {wanted}")]
     Conflict { key: Key, wanted: u64, now: u64 },
-    #[error("{key} is in use by {by}")]
+    #[error("{key} is in use by {by}: {}", remedy(key.kind, by.kind))]
     InUse { key: Key, by: Key },
     #[error(transparent)]
     Invalid(#[from] Invalid),
     #[error("the state could not be written: {0}")]
     Unavailable(Arc<str>),
+}
+
+/// Says where an object of one kind is named by another, and what to do about it.
+fn remedy(named: Kind, by: Kind) -> &'static str {
+    match (named, by) {
+        (Kind::IscsiCdrom, Kind::BareMetalHost) => {
+            "its spec.image names it, and does so while the host boots its disk: set that to another ISO or to localboot"
+        }
+        (Kind::BootConfig, Kind::BareMetalHost) => "its spec.bootConfigRef names it: take it out there first",
+        (Kind::IscsiCdrom, _) => "its spec.companions names it: take it out there first",
+        (Kind::BootConfig | Kind::BareMetalHost, _) => "its spec.bootConfigs names it: take it out there first",
+    }
 }
 
 /// Is the handle that everybody shares.
@@ -263,7 +283,7 @@ impl Store {
             (false, true) => tracing::warn!(?mac, host, ?event),
             (false, false) => tracing::info!(?mac, host, ?event),
         }
-        let entry = Entry { time: now(), mac, host, event };
+        let entry = Entry { time: now(), last: None, count: 1, mac, host, event };
         if self.entries.try_send(entry).is_err() {
             self.lost_entries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use crate::event::Entry;
 use crate::fleet::{Held, Key, Kind, Lease, Mac, Name, Object};
 
+use super::lines::{Line, Lines};
 use super::{Past, Seal, Snapshot, Verb, seal};
 
 /// Is the schema's version, in SQLite's `user_version`. Each step up is one entry of `MIGRATIONS`.
@@ -50,6 +51,7 @@ pub enum Trouble {
 pub struct Disk {
     connection: Connection,
     seal: Option<Seal>,
+    lines: Lines,
 }
 
 impl Disk {
@@ -60,7 +62,7 @@ impl Disk {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
-        let mut disk = Self { connection, seal };
+        let mut disk = Self { connection, seal, lines: Lines::default() };
         disk.migrate()?;
         let (snapshot, bare) = disk.load()?;
         if bare > 0 && disk.seal.is_some() {
@@ -160,6 +162,21 @@ impl Disk {
         leases: &[Lease],
         entries: &[Entry],
     ) -> Result<(), Trouble> {
+        let written = self.transact(version, changes, leases, entries);
+        if written.is_err() {
+            // What is joined later must be on disk.
+            self.lines.clear();
+        }
+        written
+    }
+
+    fn transact<'a>(
+        &mut self,
+        version: u64,
+        changes: impl Iterator<Item = &'a Past>,
+        leases: &[Lease],
+        entries: &[Entry],
+    ) -> Result<(), Trouble> {
         let transaction = self.connection.transaction()?;
         {
             let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)")?;
@@ -195,13 +212,8 @@ impl Disk {
                 grant.execute(params![address, lease.mac.0, client, lease.hostname, held, until])?;
             }
             transaction.prepare_cached("UPDATE version SET number = ?")?.execute([version.cast_signed()])?;
-            let mut note = transaction.prepare_cached("INSERT INTO timeline (mac, body) VALUES (?, ?)")?;
-            for entry in entries {
-                let body = serde_json::to_string(entry)
-                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-                note.execute(params![entry.mac.map(|mac| mac.to_string()), body])?;
-            }
         }
+        note(&transaction, &mut self.lines, entries)?;
         if !entries.is_empty() {
             let trim = "DELETE FROM timeline WHERE id <= (SELECT max(id) FROM timeline) - ?";
             transaction.prepare_cached(trim)?.execute([TIMELINE_ENTRIES])?;
@@ -209,6 +221,27 @@ impl Disk {
         transaction.commit()?;
         Ok(())
     }
+}
+
+/// Writes what happened: as lines of their own, or as another time of lines that are there.
+fn note(transaction: &rusqlite::Transaction<'_>, lines: &mut Lines, entries: &[Entry]) -> Result<(), Trouble> {
+    let mut add = transaction.prepare_cached("INSERT INTO timeline (mac, body) VALUES (?, ?)")?;
+    let mut again = transaction.prepare_cached("UPDATE timeline SET body = ? WHERE id = ?")?;
+    let written = |entry: &Entry| {
+        serde_json::to_string(entry).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    };
+    for entry in entries {
+        // The oldest lines go when there are too many: such a one is not there to be joined.
+        if let Some(line) = lines.join(entry)
+            && again.execute(params![written(&line.entry)?, line.id])? == 1
+        {
+            lines.keep(line);
+            continue;
+        }
+        add.execute(params![entry.mac.map(|mac| mac.to_string()), written(entry)?])?;
+        lines.keep(Line { id: transaction.last_insert_rowid(), entry: entry.clone() });
+    }
+    Ok(())
 }
 
 fn place(kind: &str, namespace: &str, name: &str) -> String {

@@ -66,7 +66,7 @@ async fn rules_hold_on_every_write() {
     assert!(matches!(&twin, Error::Invalid(error) if error.field == "spec.bootMACAddress"), "{twin}");
     let key = image("live").key();
     let used = store.commit(Change::Delete { key, version: None }).await.unwrap_err();
-    assert!(matches!(used, Error::InUse { .. }), "{used}");
+    assert!(matches!(used, Error::InUse { .. }) && used.to_string().contains("to localboot"), "{used}");
 }
 
 #[tokio::test]
@@ -187,6 +187,36 @@ async fn the_timeline_is_kept_in_order() {
         [Event::Assigned { image: "live".into() }, Event::TftpStart { file: "a".into() }, Event::BootComplete {}];
     assert_eq!(names, expected);
     assert!(entries.iter().all(|entry| entry.host.as_deref() == Some("vm")));
+}
+
+#[tokio::test]
+async fn what_happens_again_is_one_line_with_a_count_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, writer) = Store::open(directory.path(), policy()).unwrap();
+    store.commit(put(image("live"))).await.unwrap();
+    store.commit(put(assigned("vm", VM))).await.unwrap();
+    for number in 0..30 {
+        store.note(Some(VM), Event::TftpDone { file: "a".into(), bytes: 1, milliseconds: number, resent: 0 });
+        store.note(Some(VM), Event::Script { verdict: "boot live".into() });
+    }
+    drop(store);
+    writer.join().unwrap();
+    let entries = open(directory.path()).timeline(Some(VM), 10).unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.count).collect::<Vec<_>>(), [1, 30, 30]);
+    assert!(entries[1].last.unwrap() >= entries[1].time, "{entries:?}");
+    assert_eq!(entries[1].event, Event::TftpDone { file: "a".into(), bytes: 1, milliseconds: 29, resent: 0 });
+}
+
+#[tokio::test]
+async fn a_timeline_of_before_there_were_counts_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    let file = rusqlite::Connection::open(directory.path().join("bootlatch.db")).unwrap();
+    let old = r#"{"time":"2026-11-20T10:00:00Z","mac":"02:00:00:00:00:01","host":"vm","event":"tftp-start","detail":{"file":"a"}}"#;
+    file.execute("INSERT INTO timeline (mac, body) VALUES (?, ?)", ["02:00:00:00:00:01", old]).unwrap();
+    let entries = open(directory.path()).timeline(None, 10).unwrap();
+    assert_eq!((entries[0].count, entries[0].last), (1, None));
+    assert_eq!(serde_json::to_string(&entries[0]).unwrap(), old);
 }
 
 #[tokio::test]

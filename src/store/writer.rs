@@ -166,6 +166,8 @@ fn told<'a>(
 ) -> impl Iterator<Item = Entry> + use<'a> {
     made(applied).iter().flat_map(|applied| &applied.events).map(move |(mac, event)| Entry {
         time: at,
+        last: None,
+        count: 1,
         mac: Some(*mac),
         host: state.host_by_mac(*mac).map(|host| host.metadata.name.to_string()),
         event: event.clone(),

@@ -246,7 +246,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
                 }
                 Ok(Packet::Write(_)) if port < self.listeners => {
                     if let Some((arrival, _)) = self.arrival(port, &received) {
-                        self.refuse(&arrival, Refusal::Write);
+                        self.refuse(&arrival, None, Refusal::Write);
                     }
                 }
                 Ok(packet) => self.on_packet(port, received.peer, packet, now),
@@ -275,7 +275,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
     fn on_request(&mut self, arrival: &Arrival, interface: u32, wire: &Wire<'_>, now: Instant) {
         let asked = match Asked::read(wire.name) {
             Ok(asked) => Arc::new(asked),
-            Err(bad) => return self.refuse(arrival, bad.into()),
+            Err(bad) => return self.refuse(arrival, None, bad.into()),
         };
         let &Arrival { peer, local, listener } = arrival;
         let asking = Asking { asked: asked.clone(), options: Options::read(wire.options), mode: wire.mode };
@@ -373,8 +373,8 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
             }
             Err(why) => {
                 let Way { peer, local, listener, .. } = session.way;
-                self.forget(id);
-                self.refuse(&Arrival { peer, local, listener }, why);
+                let asked = self.forget(id).map(|session| session.request.asked);
+                self.refuse(&Arrival { peer, local, listener }, asked, why);
             }
         }
     }
@@ -492,7 +492,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
     }
 
     /// Tells a client no. Its ERROR leaves from the listening port: a client takes the first answer's port.
-    fn refuse(&mut self, arrival: &Arrival, why: Refusal) {
+    fn refuse(&mut self, arrival: &Arrival, asked: Option<Arc<Asked>>, why: Refusal) {
         let code = match why {
             Refusal::NotFound => ErrorCode::FileNotFound,
             Refusal::Write | Refusal::Name(_) | Refusal::Decided(_) => ErrorCode::AccessViolation,
@@ -500,7 +500,7 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
         };
         let &Arrival { peer, local, listener } = arrival;
         self.say_error(listener, local, peer, code, &why.to_string());
-        self.tell(Report::Refused { peer, why });
+        self.tell(Report::Refused { peer, asked, why });
     }
 
     fn say_error(&self, port: usize, local: IpAddr, peer: SocketAddr, code: ErrorCode, message: &str) {

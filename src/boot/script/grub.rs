@@ -4,23 +4,12 @@ use super::Context;
 /// Writes a GRUB configuration, for the signed GRUB of a Secure Boot chain: it fetches over HTTP.
 pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
     let head = format!("set timeout=0\necho 'bootlatch: {}'\n", context.name());
-    let boots = match verdict {
-        Verdict::SanBoot(_) => context.kernel(),
-        Verdict::Ignore(_)
-        | Verdict::Enrol(_)
-        | Verdict::Chainload(_)
-        | Verdict::Wait(_)
-        | Verdict::Menu
-        | Verdict::Configure(_)
-        | Verdict::LocalDisk(_) => None,
-    };
-    let Some(kernel) = boots else {
-        let why = match verdict {
-            Verdict::SanBoot(image) => format!("echo 'No kernel was found in {image}: booting the local disk'\n"),
-            Verdict::Wait(image) => format!("echo '{image} cannot be served now: booting the local disk'\n"),
-            _ => String::new(),
-        };
-        return format!("{head}{why}{}", to_disk(context));
+    let kernel = match context.boots(verdict) {
+        Ok(kernel) => kernel,
+        Err(why) => {
+            let why = if why.is_empty() { why } else { format!("echo '{why}'\n") };
+            return format!("{head}{why}{}", to_disk(context));
+        }
     };
     let device = format!("(http,{})", context.site.http);
     let file = |path: &str| format!("{device}/{}", kernel.place(path));

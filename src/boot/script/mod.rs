@@ -59,6 +59,23 @@ impl Context<'_> {
         format!("{name} ({})", self.mac)
     }
 
+    /// Gives the kernel that a verdict boots, for loaders that take kernels; else what whoever stands before the
+    /// machine is told of why it goes to its disk, which may be nothing.
+    fn boots(&self, verdict: &Verdict) -> Result<Kernel<'_>, String> {
+        match verdict {
+            Verdict::SanBoot(image) => {
+                self.kernel().ok_or_else(|| format!("No kernel was found in {image}: booting the local disk"))
+            }
+            Verdict::Wait(image) => Err(format!("{image} cannot be served now: booting the local disk")),
+            Verdict::Ignore(_)
+            | Verdict::Enrol(_)
+            | Verdict::Chainload(_)
+            | Verdict::Menu
+            | Verdict::Configure(_)
+            | Verdict::LocalDisk(_) => Err(String::new()),
+        }
+    }
+
     /// Gives the image's kernel with all the arguments that the host gets.
     fn kernel(&self) -> Option<Kernel<'_>> {
         let image = self.image?;
@@ -95,7 +112,7 @@ mod tests {
     use super::*;
     use crate::boot::Why;
     use crate::boot::site::tests::site;
-    use crate::fleet::{HostSpec, HostStatus, ImageSpec, ImageStatus, LocalDisk, Meta, Method, Name, Portal};
+    use crate::fleet::{HostSpec, HostStatus, ImageSpec, ImageStatus, LocalDisk, Meta, Method, Portal};
 
     fn script(verdict: &Verdict, form: Form, edit: impl FnOnce(&mut Host, &mut Image)) -> String {
         let mac = Mac([0xac, 0x1f, 0x6b, 0x8a, 0xa7, 0x9c]);
@@ -218,17 +235,29 @@ mod tests {
         }
     }
 
+    /// Makes an ISO that the drivers go beside.
+    fn iso(name: &str, phase: &str) -> Image {
+        let status = ImageStatus { phase: phase.into(), ..ImageStatus::default() };
+        let mut spec = ImageSpec::of_file("a.iso");
+        spec.companions = if name == "drivers" { Vec::new() } else { vec!["drivers".parse().unwrap()] };
+        Image { metadata: Meta::named(name.parse().unwrap(), None), spec, status }
+    }
+
     #[test]
     fn a_machine_whose_image_is_broken_is_told_so_and_asks_again() {
-        let broken = |name: &Name| {
-            let status = ImageStatus { phase: ImageStatus::BROKEN.into(), ..ImageStatus::default() };
-            let metadata = Meta::named(name.clone(), None);
-            Some(std::sync::Arc::new(Image { metadata, spec: ImageSpec::of_file("a.iso"), status }))
-        };
-        let wait = live().given(broken);
+        let (live_iso, drivers, broken) =
+            (iso("coreos-live", "Ready"), iso("drivers", "Ready"), |name| iso(name, "Broken"));
+        let given =
+            |images: [&Image; 2]| live().given(|name| images.into_iter().find(|image| image.metadata.name == *name));
+        let wait = given([&broken("coreos-live"), &drivers]);
         assert_eq!(wait, Verdict::Wait("coreos-live".parse().unwrap()));
+        assert_eq!(given([&live_iso, &drivers]), live());
+        assert_eq!(given([&live_iso, &broken("drivers")]), Verdict::Wait("drivers".parse().unwrap()));
+        let mut by_kernel = live_iso.clone();
+        by_kernel.spec.method = Method::Kernel;
+        assert_eq!(given([&by_kernel, &broken("drivers")]), live());
         assert_eq!(live().given(|_| None), live());
-        assert_eq!(done().given(broken), done());
+        assert_eq!(done().given(|_| Some(&live_iso)), done());
         for form in [Form::Ipxe, Form::Autoexec] {
             let text = script(&wait, form, |_, _| {});
             assert!(!text.contains("sanboot") && text.contains("cannot be served"), "{text}");

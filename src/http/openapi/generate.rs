@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 use crate::provision::generate::{Platform, Template};
 
 use super::paths::{OBJECT, content, operation};
-use super::schemas::reference;
+use super::schemas::{list_of, reference, text};
 
 /// Describes what makes configs from a few words.
 pub fn add(paths: &mut Map<String, Value>) {
@@ -22,17 +22,11 @@ pub fn schemas() -> [(&'static str, Value); 3] {
     [("IgnitionWish", ignition()), ("CloudInitWish", cloudinit()), ("Generated", generated())]
 }
 
-fn text(about: &str) -> Value {
-    json!({"type": "string", "description": about})
-}
-
 /// Is a text that may be left out.
 fn some(about: &str) -> Value {
-    json!({"type": "string", "nullable": true, "description": about})
-}
-
-fn list(about: &str, of: Value) -> Value {
-    json!({"type": "array", "items": of, "description": about})
+    let mut schema = text(about);
+    schema["nullable"] = true.into();
+    schema
 }
 
 const VOLUME: &str =
@@ -42,7 +36,7 @@ const KEY: &str = "Public key as authorized_keys has it, without options.";
 fn ignition() -> Value {
     let platforms = Platform::ALL.map(Platform::as_str).join(", ");
     let roles = "Roles to make configs for; all of the platform's where none is named.";
-    let mut roles = list(roles, text("bootstrap, master or worker of a cluster; master, worker or node of fcos."));
+    let mut roles = list_of(roles, text("bootstrap, master or worker of a cluster; master, worker or node of fcos."));
     roles["nullable"] = true.into();
     roles["minItems"] = 1.into();
     json!({
@@ -77,9 +71,9 @@ fn cloudinit() -> Value {
         "type": "object", "required": ["name"], "additionalProperties": false,
         "properties": {
             "name": text("Name of the interface, as in eth0."),
-            "addresses": list("Addresses with the length of their network's prefix; none for DHCP.", text("As in 10.1.107.11/24.")),
+            "addresses": list_of("Addresses with the length of their network's prefix; none for DHCP.", text("As in 10.1.107.11/24.")),
             "gateway": some("Router of the default route."),
-            "nameservers": list("Name servers.", text("IP address.")),
+            "nameservers": list_of("Name servers.", text("IP address.")),
         },
     });
     let interfaces =
@@ -94,10 +88,10 @@ fn cloudinit() -> Value {
                 "type": "object", "required": ["interfaces"], "additionalProperties": false, "nullable": true,
                 "description": "How the machine is reached.", "properties": {"interfaces": interfaces},
             },
-            "packages": list("Packages to install.", text("Name of the package.")),
-            "users": list("Users, each an administrator.", json!({
+            "packages": list_of("Packages to install.", text("Name of the package.")),
+            "users": list_of("Users, each an administrator.", json!({
                 "type": "object", "required": ["name"], "additionalProperties": false,
-                "properties": {"name": text("Name of the user."), "sshKeys": list("Keys to log on with.", text(KEY))},
+                "properties": {"name": text("Name of the user."), "sshKeys": list_of("Keys to log on with.", text(KEY))},
             })),
             "volume": some(VOLUME),
         },
@@ -105,7 +99,6 @@ fn cloudinit() -> Value {
 }
 
 fn generated() -> Value {
-    let reference = |about: &str| json!({"type": "string", "description": about});
     json!({
         "type": "object", "required": ["configs", "servingUrl", "warnings"], "description": "Where what was generated is.",
         "properties": {
@@ -113,11 +106,11 @@ fn generated() -> Value {
                 "type": "object", "additionalProperties": {"type": "string"},
                 "description": "VOLUME:snippets/FILE, or bootlatch:FILE, by role; for one machine by userdata, metadata, network.",
             },
-            "servingUrl": reference("Where each FILE is served; one that holds secrets to its own machine alone."),
-            "warnings": list("What the configs do not have, and somebody may expect.", json!({"type": "string"})),
-            "userdata": reference("As in configs, of one machine."),
-            "metadata": reference("As in configs, of one machine."),
-            "network": reference("As in configs, of one machine."),
+            "servingUrl": text("Where each FILE is served; one that holds secrets to its own machine alone."),
+            "warnings": list_of("What the configs do not have, and somebody may expect.", json!({"type": "string"})),
+            "userdata": text("As in configs, of one machine."),
+            "metadata": text("As in configs, of one machine."),
+            "network": text("As in configs, of one machine."),
         },
     })
 }

@@ -9,9 +9,11 @@ pub fn add(paths: &mut Map<String, Value>) {
     scripts(paths);
     configs(paths);
     bytes(paths);
-    for (path, id) in [("/healthz", "health"), ("/readyz", "ready"), ("/livez", "live"), ("/metrics", "metrics")] {
+    for (path, id) in [("/healthz", "health"), ("/livez", "live"), ("/metrics", "metrics")] {
         paths.insert(path.into(), read(id, json!([]), json!({"200": plain("Text.")})));
     }
+    let ready = json!({"200": plain("Nothing is wrong."), "503": plain("What is wrong, a line each.")});
+    paths.insert("/readyz".into(), read("ready", json!([]), ready));
     paths.insert("/version".into(), read("version", json!([]), json!({"200": any("What the server is.")})));
 }
 
@@ -87,14 +89,19 @@ fn bytes(paths: &mut Map<String, Value>) {
         "416": {"description": "The range cannot be satisfied."},
     });
     let view = [
-        query("host", "MAC address of the host whose view of the ISO is asked for."),
+        query(
+            "host",
+            "MAC address or name (of another namespace than the site's: NAMESPACE/NAME) of the host whose view of the ISO is asked for.",
+        ),
         query("token", "Token that its script carried."),
     ];
     let with = |names: &[&str]| -> Value { names.iter().map(|name| path(name)).chain(view.clone()).collect() };
-    paths.insert("/iso/{name}".into(), read("isoBytes", with(&["name"]), part.clone()));
-    paths.insert("/iso/{name}/{path}".into(), read("isoFileBytes", with(&["name", "path"]), part.clone()));
     paths.insert("/files/{path}".into(), read("fileBytes", json!([path("path")]), part.clone()));
-    paths.insert("/media/{token}/{file}".into(), read("mediumBytes", json!([path("token"), path("file")]), part));
+    let mut iso = part;
+    iso["503"] = plain("The ISO's file is missing or broken. Retry-After says when to ask again.");
+    paths.insert("/iso/{name}".into(), read("isoBytes", with(&["name"]), iso.clone()));
+    paths.insert("/iso/{name}/{path}".into(), read("isoFileBytes", with(&["name", "path"]), iso.clone()));
+    paths.insert("/media/{token}/{file}".into(), read("mediumBytes", json!([path("token"), path("file")]), iso));
 }
 
 fn query(name: &str, about: &str) -> Value {

@@ -191,12 +191,14 @@ fn list(kind: Kind, path: &[&str], suffix: &str) -> Value {
     of_kind(list, kind, "list")
 }
 
+/// Describes a body that must be there, in some media types.
 pub fn content(kinds: &[&str], schema: &Value) -> Value {
     let content: Map<String, Value> =
         kinds.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();
     json!({"required": true, "content": content})
 }
 
+/// Lists the media types that an object is written in.
 pub const OBJECT: &[&str] = &["application/json", "application/yaml"];
 
 fn create(kind: Kind, path: &[&str], suffix: &str) -> Value {

@@ -1,5 +1,6 @@
 use serde_json::{Map, Value, json};
 
+use crate::fleet::conditions::{Topic, Truth};
 use crate::fleet::{Format, Kind, Phase, Power};
 
 /// Begins every schema's name, as Kubernetes' documents do.
@@ -31,7 +32,7 @@ pub fn all() -> Value {
     add("ImageSpec", image_spec());
     add("ImageStatus", image_status());
     add("ConfigSpec", config_spec());
-    let warnings = json!({"type": "array", "items": {"type": "string"}, "description": "What is no fault in the config but worth a word."});
+    let warnings = texts("What is no fault in the config but worth a word.");
     add(
         "ConfigStatus",
         json!({"type": "object", "description": "What was found in the config.", "properties": {"warnings": warnings}}),
@@ -54,8 +55,18 @@ fn kinds(kind: &str) -> Value {
     json!([{"group": "", "version": "v1", "kind": kind}])
 }
 
-fn text(about: &str) -> Value {
+/// Describes a text.
+pub fn text(about: &str) -> Value {
     json!({"type": "string", "description": about})
+}
+
+/// Describes a list of something.
+pub fn list_of(about: &str, what: Value) -> Value {
+    json!({"type": "array", "items": what, "description": about})
+}
+
+fn texts(about: &str) -> Value {
+    list_of(about, json!({"type": "string"}))
 }
 
 fn time(about: &str) -> Value {
@@ -125,8 +136,8 @@ fn object_meta() -> Value {
             "resourceVersion": text("Version of the object. Sent with a write, the write is for this version only."),
             "generation": {"type": "integer", "format": "int64", "description": "Counts the changes of the spec."},
             "creationTimestamp": time("When the object was created."),
-            "ownerReferences": {"type": "array", "description": "What the object belongs to. Kept for who asks: removing an owner removes nothing else.", "items": owner()},
-            "managedFields": {"type": "array", "items": {"type": "object"}, "description": "Who set which field by server-side apply."},
+            "ownerReferences": list_of("What the object belongs to. Kept for who asks: removing an owner removes nothing else.", owner()),
+            "managedFields": list_of("Who set which field by server-side apply.", json!({"type": "object"})),
         },
     })
 }
@@ -176,7 +187,7 @@ fn host_spec() -> Value {
                     "disableCertificateVerification": {"type": "boolean", "default": false, "description": "Whether the controller's certificate may be anybody's."},
                 },
             },
-            "kernelArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that this host gets beside those of its image."},
+            "kernelArguments": texts("Kernel arguments that this host gets beside those of its image."),
             "chap": {
                 "type": "object", "required": ["username", "secret"], "description": "What the host proves itself with over iSCSI, in place of the site's.",
                 "properties": {
@@ -204,7 +215,7 @@ fn host_status() -> Value {
             "phase": {"type": "string", "enum": Phase::ALL.map(|phase| phase.to_string()), "description": "Where the machine is in its life."},
             "since": time("When the phase last changed."),
             "message": text("Why the phase is what it is, where there is more to say."),
-            "warnings": {"type": "array", "items": {"type": "string"}, "description": "What of the spec has no effect, as of the last write and the last boot."},
+            "warnings": texts("What of the spec has no effect, as of the last write and the last boot."),
             "firmware": text("Architecture that the machine's firmware last claimed."),
             "address": text("Address that the machine last asked from."),
             "lastSeen": time("When the machine last asked for something."),
@@ -220,7 +231,7 @@ fn host_status() -> Value {
                 "type": "object", "description": "What the controller is being told, for the sake of spec.online; tried for 10 minutes.", "required": ["to", "asked"],
                 "properties": {"to": {"type": "string", "enum": ["on", "off"], "description": "Power state that is wanted."}, "asked": time("When it was written.")},
             },
-            "conditions": {"type": "array", "description": "What holds of the machine, for `kubectl wait --for=condition=Installed`.", "items": reference("Condition")},
+            "conditions": list_of("What holds of the machine, for `kubectl wait --for=condition=Installed`.", reference("Condition")),
             "install": {
                 "type": "object", "description": "What happened since an install was last asked for.",
                 "properties": {
@@ -241,13 +252,13 @@ fn image_spec() -> Value {
             "isoFile": text("File: relative to the directory of ISOs, or absolute and served where it lies. None where the ISO lies elsewhere, at portal or url."),
             "description": text("Words for people."),
             "readOnly": {"type": "boolean", "default": true, "description": "Always true: a CD-ROM is read-only."},
-            "bootConfigs": {"type": "array", "items": {"type": "string"}, "description": "Boot configs that hosts may combine with the ISO."},
+            "bootConfigs": texts("Boot configs that hosts may combine with the ISO."),
             "method": {"type": "string", "enum": ["sanboot", "kernel", "sanhook", "http", "chain"], "default": "sanboot", "description": "How a machine boots the ISO: its own loader over iSCSI, its kernel over HTTP, that with the ISO attached, the ISO over HTTP, or another URL."},
             "url": text("What method chain goes to."),
-            "kernelArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that every boot of the ISO gets, beside those in its own menus."},
-            "removeArguments": {"type": "array", "items": {"type": "string"}, "description": "Kernel arguments that are taken out: whole, or by name with its '='."},
+            "kernelArguments": texts("Kernel arguments that every boot of the ISO gets, beside those in its own menus."),
+            "removeArguments": texts("Kernel arguments that are taken out: whole, or by name with its '='."),
             "configDelivery": {"type": "string", "enum": ["auto", "embed", "seed", "none"], "default": "auto", "description": "How the installer is told where a host's config is: by kernel arguments, within the ISO, by a NoCloud seed, or not at all."},
-            "companions": {"type": "array", "items": {"type": "string"}, "description": "ISOs that are attached beside this one."},
+            "companions": texts("ISOs that are attached beside this one."),
             "attachAs": {"type": "string", "enum": ["cdrom", "disk"], "default": "cdrom", "description": "What the ISO shows itself as over iSCSI."},
             "portal": {
                 "type": "object", "required": ["address", "targetIqn"], "description": "Target elsewhere that serves the ISO in our stead.",
@@ -267,7 +278,7 @@ fn image_status() -> Value {
         "properties": {
             "phase": text("Ready, or Broken with the reason in message."),
             "message": text("Why the ISO cannot be served."),
-            "warnings": {"type": "array", "items": {"type": "string"}, "description": "What of the ISO is not as hosts may expect that get a view of their own."},
+            "warnings": texts("What of the ISO is not as hosts may expect that get a view of their own."),
             "targetIQN": text("Name of the iSCSI target."),
             "portalIP": text("Address of the portal."),
             "portalPort": {"type": "integer", "description": "Port of the portal."},
@@ -281,7 +292,7 @@ fn image_status() -> Value {
                 "type": "object", "description": "What the ISO's own menu boots first.",
                 "properties": {
                     "kernel": text("Path of the kernel in the ISO."),
-                    "initrds": {"type": "array", "items": {"type": "string"}, "description": "Paths of the initrds in the ISO."},
+                    "initrds": texts("Paths of the initrds in the ISO."),
                     "arguments": text("Arguments of the kernel."),
                 },
             },
@@ -311,9 +322,9 @@ fn condition() -> Value {
     json!({
         "type": "object", "required": ["type", "status", "reason", "message"], "description": "Something that holds of a machine, or does not.",
         "properties": {
-            "type": {"type": "string", "enum": ["Installed", "ConfigDelivered", "PowerKnown"],
+            "type": {"type": "string", "enum": Topic::ALL,
                      "description": "Installed: the machine said that it is done; ConfigDelivered: its installer was given its config, where it has one; PowerKnown: its controller answers, where it has one."},
-            "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
+            "status": {"type": "string", "enum": Truth::ALL, "description": "Whether it holds."},
             "reason": text("Why, in one word."),
             "message": text("Why, for people."),
             "lastTransitionTime": time("When the status last changed."),
@@ -376,7 +387,10 @@ fn timeline() -> Value {
         "properties": {"items": {"type": "array", "items": {
             "type": "object",
             "properties": {
-                "time": time("When."), "mac": {"type": "string", "nullable": true}, "host": {"type": "string", "nullable": true},
+                "time": time("When; the first time, where it happened again and again."),
+                "last": time("When it happened last."),
+                "count": {"type": "integer", "description": "How often it happened, where more than once."},
+                "mac": {"type": "string", "nullable": true}, "host": {"type": "string", "nullable": true},
                 "event": text("What: first-seen, offer, script, ..."), "detail": {"type": "object"},
             },
         }}},

@@ -10,9 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::bmc::{self, Next, Reset};
 use crate::fleet::lifecycle::Change;
-use crate::fleet::{Boots, Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, Phase};
-use crate::store::Change::Delete;
-use crate::store::{Expect, Word};
+use crate::fleet::{Boots, Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, Phase, hex};
+use crate::store::{self, Expect, Word};
 
 use super::super::{Peer, Shared, install, objects};
 use super::fault::Fault;
@@ -29,8 +28,8 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fau
     bmc::client::reset(bmc, wanted).await?;
     // Whoever resets a machine by hand means more than a wish of the spec's that is still being carried out.
     if let Some(switching) = &host.status.switching {
-        let word = Word { bmc: bmc.clone(), power: None, fault: None, over: Some(switching.asked), events: Vec::new() };
-        let change = crate::store::Change::Heard { mac: host.spec.boot_mac_address, word: Box::new(word) };
+        let word = Word { over: Some(switching.asked), ..Word::of(bmc) };
+        let change = store::Change::Heard { mac: host.spec.boot_mac_address, word: Box::new(word) };
         if let Err(error) = shared.gate.store.commit(change).await {
             tracing::warn!(%error, host = %host.metadata.name, "a switching goes on");
         }
@@ -141,28 +140,41 @@ fn find(shared: &Shared, peer: &Peer, url: &str) -> Result<Option<Name>, Fault> 
     };
     let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
     let Some(path) = path.strip_prefix("iso/") else { return Ok(None) };
-    let (here, port) = is_here(shared, peer, scheme, place);
     let name = path.split(['/', '?']).next().unwrap_or_default();
-    match known(name).filter(|_| here) {
-        // Another server on our host may well have an `/iso/` of its own.
-        None if here && port => Err(Fault::bad(format!("there is no ISO {name:?} here: add it first"))),
-        found => Ok(found),
+    match whose(shared, peer, scheme, place) {
+        Whose::Ours => match known(name) {
+            None => Err(Fault::bad(format!("there is no ISO {name:?} here: add it first"))),
+            found => Ok(found),
+        },
+        Whose::OurHosts => Ok(known(name)),
+        Whose::Others => Ok(None),
     }
 }
 
-/// Says whether a URL's server is our host, and its port the one that machines find us at.
-fn is_here(shared: &Shared, peer: &Peer, scheme: &str, place: &str) -> (bool, bool) {
+/// Says whose server a URL leads to.
+enum Whose {
+    /// Machines find us there.
+    Ours,
+    /// It is on our host, at another port: another server may well have an `/iso/` of its own.
+    OurHosts,
+    Others,
+}
+
+fn whose(shared: &Shared, peer: &Peer, scheme: &str, place: &str) -> Whose {
     let site = &shared.gate.site;
-    let Ok(place) = place.parse::<Authority>() else { return (false, false) };
+    let Ok(place) = place.parse::<Authority>() else { return Whose::Others };
     let host = place.host().trim_matches(['[', ']']).parse::<IpAddr>().ok();
     let port = place.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
-    (host.is_some_and(|host| host == site.address || Some(host) == peer.local), port == site.http.port())
+    match host.is_some_and(|host| host == site.address || Some(host) == peer.local) {
+        true if port == site.http.port() => Whose::Ours,
+        true => Whose::OurHosts,
+        false => Whose::Others,
+    }
 }
 
 /// Names the image that stands for an ISO at another's URL.
 fn borrowed(url: &str) -> String {
-    let digest: String = Sha256::digest(url).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("media-{digest}")
+    format!("media-{}", hex(&Sha256::digest(url)[..8]))
 }
 
 /// Puts a medium into a machine's virtual drive: an image of ours by its URL or its name, or any other URL.
@@ -240,7 +252,7 @@ async fn let_go(shared: &Shared, names: Vec<Name>) {
             continue;
         }
         let key = Key { kind: Kind::IscsiCdrom, namespace: None, name };
-        if let Err(error) = shared.gate.store.commit(Delete { key, version: None }).await {
+        if let Err(error) = shared.gate.store.commit(store::Change::Delete { key, version: None }).await {
             tracing::debug!(%error, "a medium stays");
         }
     }

@@ -144,7 +144,12 @@ impl Draft {
         look(&self.path, more).await.map_err(|error| self.failed(error))
     }
 
-    /// Makes all of it durable; gives its SHA-256 and its length in bytes. It goes now whatever happens.
+    /// Notes that nothing more comes: it goes now whatever happens.
+    pub fn ends(&mut self) {
+        self.keep = false;
+    }
+
+    /// Makes all of it durable; gives its SHA-256 and its length in bytes.
     ///
     /// # Errors
     /// What the file system says.
@@ -154,7 +159,6 @@ impl Draft {
             self.file.sync_all().await
         };
         synced.await.map_err(|source| self.failed_to_write(source))?;
-        self.keep = false;
         let digest = std::mem::take(&mut self.digest).finalize();
         Ok((digest.iter().map(|byte| format!("{byte:02x}")).collect(), self.length))
     }
@@ -297,6 +301,7 @@ mod tests {
         assert!(matches!(Draft::go_on(isos, "abcd", 5, None).await, Err(Error::Offset { there: 7, wanted: 5 })));
         let mut draft = Draft::go_on(isos, "abcd", 7, None).await.unwrap();
         draft.write(b"then").await.unwrap();
+        draft.ends();
         let (digest, length) = draft.finish().await.unwrap();
         let whole: String = Sha256::digest(b"first, then").iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!((digest, length), (whole, 11));

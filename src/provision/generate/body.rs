@@ -10,6 +10,7 @@ const REPEATED: usize = 64;
 /// Bounds a label of a domain name (RFC 1035, section 2.3.4).
 const LABEL: usize = 63;
 
+/// Makes a fault of the field that is wrong and what is wrong about it.
 pub fn fault(field: impl Into<String>, message: impl Into<String>) -> Fault {
     Fault { field: field.into(), message: message.into() }
 }

@@ -1,10 +1,10 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::fleet::{BootConfigSpec, Format, Name};
+use crate::fleet::{BootConfigSpec, Format, Name, hex};
 
 use super::super::Fault;
 use super::body::{domain, fault, said, typed};
@@ -72,8 +72,7 @@ pub fn cloudinit(body: Value) -> Result<Generated, Fault> {
     let network = body.network.as_ref().map(|given| yaml(&network(given)?)).transpose()?;
     let meta_data = meta_data(&name, &[&user_data, network.as_deref().unwrap_or_default()])?;
     let mut files = vec![("userdata", "user-data"), ("metadata", "meta-data")];
-    let mut data =
-        std::collections::BTreeMap::from([("user-data".to_owned(), user_data), ("meta-data".to_owned(), meta_data)]);
+    let mut data = BTreeMap::from([("user-data".to_owned(), user_data), ("meta-data".to_owned(), meta_data)]);
     if let Some(network) = network {
         files.push(("network", "network-config"));
         data.insert("network-config".into(), network);
@@ -153,7 +152,7 @@ fn meta_data(name: &Name, told: &[&str]) -> Result<String, Fault> {
         digest.update((text.len() as u64).to_be_bytes());
         digest.update(text);
     }
-    let digest: String = digest.finalize().iter().take(8).map(|octet| format!("{octet:02x}")).collect();
+    let digest = hex(&digest.finalize()[..8]);
     yaml(&json!({"instance-id": format!("{name}-{digest}"), "local-hostname": name}))
 }
 

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::fleet::{BootConfigSpec, Format, Name};
+use crate::fleet::{self, BootConfigSpec, Format, Name};
 
 use super::super::Fault;
 use super::body::{domain, fault, said, typed};
@@ -126,8 +126,7 @@ fn network(text: &str) -> Result<IpNet, Fault> {
     if net.trunc() != net {
         return Err(wrong(format!("{} is an address in {}: name the network", said(text), net.trunc())));
     }
-    let address = net.addr();
-    match address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+    match fleet::unfit(net.addr()).is_some() {
         true => Err(wrong(format!("{net} is no network that machines are in"))),
         false => Ok(net),
     }

@@ -5,12 +5,15 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::fleet;
+
 use super::super::Fault;
 use super::body::{fault, said};
 
 /// Bounds an interface's name (IFNAMSIZ, without its end).
 const INTERFACE_NAME: usize = 15;
 
+/// Is the `network` of a body.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
@@ -90,8 +93,7 @@ impl Interface {
         if !self.nameservers.is_empty() {
             let servers = self.nameservers.iter().enumerate().map(|(index, text)| {
                 let field = format!("{field}.nameservers[{index}]");
-                let server: IpAddr =
-                    text.parse().map_err(|_| fault(&field, format!("{} is no IP address", said(text))))?;
+                let server = host(&field, text)?;
                 match server.is_unspecified() || server.is_multicast() {
                     true => Err(fault(field, format!("{server} is no machine's address"))),
                     false => Ok(server.to_string()),
@@ -119,8 +121,8 @@ fn address(field: &str, text: &str) -> Result<IpNet, Fault> {
         || fault(field, format!("{} is no address with its network: ADDRESS/LENGTH, as in 10.1.107.11/24", said(text)));
     let net: IpNet = text.parse().map_err(|_| form())?;
     let address = net.addr();
-    if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
-        return Err(fault(field, format!("{address} is no address that a machine can have")));
+    if let Some(why) = fleet::unfit(address) {
+        return Err(fault(field, format!("{address} {why}")));
     }
     // Networks of one or two addresses have no address of their own, nor one for all (RFC 3021).
     let is_wide = net.prefix_len() + 1 < net.max_prefix_len();
@@ -135,8 +137,12 @@ fn address(field: &str, text: &str) -> Result<IpNet, Fault> {
     }
 }
 
+fn host(field: &str, text: &str) -> Result<IpAddr, Fault> {
+    fleet::address(text).map_err(|_| fault(field, format!("{} is no IP address", said(text))))
+}
+
 fn gateway(field: &str, text: &str, nets: &[IpNet]) -> Result<IpAddr, Fault> {
-    let gateway: IpAddr = text.parse().map_err(|_| fault(field, format!("{} is no IP address", said(text))))?;
+    let gateway = host(field, text)?;
     if nets.is_empty() {
         return Err(fault(field, "an interface without addresses is told its gateway by DHCP"));
     }

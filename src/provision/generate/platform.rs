@@ -21,8 +21,10 @@ const LAST_FEDORA: u32 = 44;
 const STREAMS: [&str; 3] = ["stable", "testing", "next"];
 
 impl Platform {
+    /// Lists all of them.
     pub const ALL: [Self; 3] = [Self::Okd, Self::OpenShift, Self::Fcos];
 
+    /// Gives the name by which a body asks for it; case does not count.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Okd => "okd",
@@ -93,12 +95,14 @@ impl FromStr for Platform {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "okd" => Ok(Self::Okd),
-            "openshift" | "ocp" => Ok(Self::OpenShift),
-            "fcos" => Ok(Self::Fcos),
-            _ => Err(format!("{} is no platform that is known: okd, openshift, fcos", said(text))),
+        let lower = text.to_ascii_lowercase();
+        if lower == "ocp" {
+            return Ok(Self::OpenShift);
         }
+        Self::ALL.into_iter().find(|platform| platform.as_str() == lower).ok_or_else(|| {
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            format!("{} is no platform that is known: {known}", said(text))
+        })
     }
 }
 

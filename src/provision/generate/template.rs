@@ -14,8 +14,10 @@ pub enum Template {
 }
 
 impl Template {
+    /// Lists all of them.
     pub const ALL: [Self; 2] = [Self::Base, Self::KubernetesNode];
 
+    /// Gives the name by which a body asks for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Base => "base",

@@ -67,8 +67,8 @@ pub enum Report {
     Started { peer: SocketAddr, asked: Arc<Asked>, size: u64 },
     /// A transfer is over. `octets` is what the peer acknowledged, `resent` counts packets.
     Ended { peer: SocketAddr, asked: Arc<Asked>, how: Ended, octets: u64, took: Duration, resent: u64 },
-    /// A client was told no.
-    Refused { peer: SocketAddr, why: Refusal },
+    /// A client was told no. What it asked for is known, unless its name is none.
+    Refused { peer: SocketAddr, asked: Option<Arc<Asked>>, why: Refusal },
     /// A datagram got no answer, or several that the kernel had no room for.
     Dropped { peer: Option<SocketAddr>, why: Dropped },
 }
