@@ -171,7 +171,7 @@ mod tests {
         let mut body = json!({"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01"}});
         (0..200).for_each(|number| body["spec"][format!("field{number}")] = json!(1));
         reading.object(Kind::BareMetalHost, body).unwrap();
-        let reply = reading.told(text(StatusCode::OK, ""));
+        let reply = reading.told(text(StatusCode::OK, ""), None);
         let told: Vec<_> = reply.headers().get_all(WARNING).iter().map(HeaderValue::len).collect();
         assert!(told.len() < 200 && told.iter().sum::<usize>() <= TOLD_BYTES, "{told:?}");
     }
