@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::boot::Site;
 use crate::fleet::rules::{self, Invalid};
-use crate::fleet::{BootConfig, Host, Image, ImageStatus, KernelFiles, Method, Name, Object, Secret};
+use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret};
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
 
@@ -40,14 +40,19 @@ impl Places {
 /// # Errors
 /// The field that is wrong, and what to do about it.
 pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Result<Object, Invalid> {
+    secrets::check(&object, before)?;
     match object {
         Object::Host(mut host) => {
             if let Some(ip) = host.spec.ip.filter(|ip| places.site.ours.contains(ip)) {
                 let message = format!("{ip} is this server's own");
                 return Err(Invalid { field: "spec.ip".into(), message });
             }
-            secrets::check(&host, before)?;
-            hide_secrets(&mut host);
+            if let Some(message) = host.spec.ip.and_then(|ip| places.site.unfit(ip)) {
+                return Err(Invalid { field: "spec.ip".into(), message });
+            }
+            if host.metadata.annotations.get(LAST_APPLIED).is_some() {
+                hide_secrets(&mut Arc::make_mut(&mut host).metadata);
+            }
             Ok(Object::Host(host))
         }
         Object::Image(mut image) => {
@@ -57,7 +62,9 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
             };
             check_image_name(&image.metadata.name, &places.site)?;
             let status = examine(&image, known, places)?;
-            Arc::make_mut(&mut image).status = status;
+            let image_now = Arc::make_mut(&mut image);
+            hide_secrets(&mut image_now.metadata);
+            image_now.status = status;
             Ok(Object::Image(image))
         }
         Object::BootConfig(mut config) => {
@@ -109,11 +116,11 @@ pub fn check_image_name(name: &Name, site: &Site) -> Result<(), Invalid> {
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Takes the secrets out of the copy of a manifest that kubectl keeps in an annotation: anybody may read those.
-fn hide_secrets(host: &mut Arc<Host>) {
-    let Some(text) = host.metadata.annotations.get(LAST_APPLIED) else { return };
+fn hide_secrets(meta: &mut Meta) {
+    let Some(text) = meta.annotations.get(LAST_APPLIED) else { return };
     let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(text) else { return };
     let before = manifest.clone();
-    for place in ["/spec/bmc/password", "/spec/chap/secret", "/spec/chap/targetSecret"] {
+    for place in Secret::PLACES {
         if let Some(secret) = manifest.pointer_mut(place) {
             *secret = Secret::REDACTED.into();
         }
@@ -121,7 +128,7 @@ fn hide_secrets(host: &mut Arc<Host>) {
     if manifest == before {
         return;
     }
-    Arc::make_mut(host).metadata.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
+    meta.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
 }
 
 /// As `hide_secrets`, for the files of a confidential config.
@@ -318,17 +325,13 @@ mod tests {
 
     #[test]
     fn a_manifests_copy_carries_no_password() {
-        use crate::fleet::{HostSpec, HostStatus, Mac, Meta};
         let mut metadata = Meta::named("h".parse().unwrap(), None);
-        let copy = r#"{"spec":{"bmc":{"address":"b","password":"hunter2"},"chap":{"secret":"s"}}}"#;
+        let copy = r#"{"spec":{"bmc":{"address":"b","password":"hunter2"},"chap":{"secret":"s"},"portal":{"chap":{"targetSecret":"s"}}}}"#;
         metadata.annotations.insert(LAST_APPLIED.into(), copy.into());
-        let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
-        let mut host = Arc::new(Host { metadata, spec, status: HostStatus::default() });
-        hide_secrets(&mut host);
-        let kept = &host.metadata.annotations[LAST_APPLIED];
-        assert_eq!(
-            kept,
-            "{\"spec\":{\"bmc\":{\"address\":\"b\",\"password\":\"REDACTED\"},\"chap\":{\"secret\":\"REDACTED\"}}}\n"
-        );
+        hide_secrets(&mut metadata);
+        let kept: serde_json::Value = serde_json::from_str(&metadata.annotations[LAST_APPLIED]).unwrap();
+        let (bmc, secret) = (serde_json::json!({"address": "b", "password": "REDACTED"}), "REDACTED");
+        let portal = serde_json::json!({"chap": {"targetSecret": secret}});
+        assert_eq!(kept, serde_json::json!({"spec": {"bmc": bmc, "chap": {"secret": secret}, "portal": portal}}));
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::boot::{Drop, Why};
-use crate::fleet::{Architecture, ImageStatus, Mac};
+use crate::fleet::{Architecture, ImageStatus, Kind, Mac};
 
 /// Is one line of a machine's timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,11 +67,24 @@ pub enum Event {
         initiator: String,
         target: String,
     },
+    /// An initiator was sent on to the portal that serves its image.
+    IscsiRedirect {
+        initiator: String,
+        target: String,
+        portal: String,
+    },
     ConfigFetched {
         config: String,
         address: String,
+        /// Says what it was given by, where that is not the request for its main file.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
     },
     BootComplete {},
+    /// The machine said that it is done where no install was under way: nothing came of it.
+    BootCompleteUnheeded {
+        phase: String,
+    },
     LocalDisk {
         why: String,
     },
@@ -149,6 +162,28 @@ impl Event {
                 | Self::NearlyFull { .. }
                 | Self::Unreadable { .. }
         ) || self.is_error()
+    }
+
+    /// Says whether the event names an object that is no host: hosts' events are told by their machines.
+    pub fn is_about(&self, kind: Kind, name: &str) -> bool {
+        match (kind, self) {
+            (Kind::IscsiCdrom, Self::Script { verdict }) => {
+                let image = verdict.strip_prefix("boot ").or_else(|| verdict.strip_prefix("wait for "));
+                image.is_some_and(|image| image.split(' ').next() == Some(name))
+            }
+            (Kind::IscsiCdrom, Self::IscsiLogin { target, .. }) => {
+                target.rsplit_once(':').is_some_and(|(_, image)| image == name)
+            }
+            (
+                Kind::IscsiCdrom,
+                Self::Assigned { image }
+                | Self::Warning { image, .. }
+                | Self::Waiting { image, .. }
+                | Self::Image { image, .. },
+            ) => image == name,
+            (Kind::BootConfig, Self::ConfigFetched { config, .. }) => config == name,
+            _ => false,
+        }
     }
 
     /// Says whether something is wrong with what the site wants of us, rather than with a machine.
@@ -292,6 +327,29 @@ mod tests {
         let json = serde_json::to_string(&entry).unwrap();
         assert!(json.contains(r#""event":"tftp-start","detail":{"file":"undionly.kpxe"}"#), "{json}");
         assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);
+    }
+
+    #[test]
+    fn an_event_is_about_what_it_names() {
+        let script = |verdict: &str| Event::Script { verdict: verdict.to_owned() };
+        let login = |target: &str| Event::IscsiLogin { initiator: "live".into(), target: target.to_owned() };
+        let rows = [
+            (Event::Assigned { image: "live".into() }, true),
+            (Event::Assigned { image: "live2".into() }, false),
+            (script("boot live"), true),
+            (script("boot live as a virtual medium"), true),
+            (script("wait for live"), true),
+            (script("boot live2"), false),
+            (script("load live"), false),
+            (login("iqn.2026-01.org.example:live"), true),
+            (login("iqn.2026-01.org.example:other"), false),
+            (Event::ConfigFetched { config: "live".into(), address: String::new() }, false),
+        ];
+        for (event, expected) in rows {
+            assert_eq!(event.is_about(Kind::IscsiCdrom, "live"), expected, "{event:?}");
+        }
+        let fetched = Event::ConfigFetched { config: "live".into(), address: String::new() };
+        assert!(fetched.is_about(Kind::BootConfig, "live") && !fetched.is_about(Kind::BootConfig, "li"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! depends on before the protocol may say it.
 
 mod medium;
+mod release;
+mod tie;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,14 +14,16 @@ use std::time::{Duration, Instant};
 use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, hook, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
-use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object, Phase};
+use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object};
 use crate::iso;
 use crate::media::Media;
 use crate::neighbours::Neighbours;
-use crate::store::{Change, Error, Expect, Sighting, Store, now};
+use crate::store::{Change, Error, Expect, Sighting, Store};
 use crate::token::BootTokens;
 
-pub use medium::{Held, Withheld};
+pub use medium::{Attached, Held, Shown, Withheld};
+pub use release::{Releases, Way};
+use tie::Asks;
 
 /// Is what every protocol asks, with what it needs to answer.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub struct Gate {
     pub booting: Booting,
     pub neighbours: Neighbours,
     pub news: News,
+    pub releases: Releases,
     pub media: Media,
     pub tokens: BootTokens,
 }
@@ -104,6 +109,9 @@ pub struct Ruling {
     /// Is where below our URLs the host's view of its image is read, the same bytes to the end; where it is
     /// booted over HTTP.
     pub medium: Option<String>,
+    /// Says whether anything but its own word ties who asks to the machine: only then is it told what is the
+    /// machine's alone.
+    pub tied: bool,
 }
 
 /// Says why nobody was given what was asked for.
@@ -115,9 +123,14 @@ pub struct Refusal {
 }
 
 impl Ruling {
+    /// Is a ruling for who may be anybody.
+    pub fn of(verdict: Verdict, host: Option<Arc<Host>>) -> Self {
+        Self { verdict, host, medium: None, tied: false }
+    }
+
     /// Is a ruling that gives a machine nothing.
     pub fn ignore(why: Why) -> Self {
-        Self { verdict: Verdict::Ignore(why), host: None, medium: None }
+        Self::of(Verdict::Ignore(why), None)
     }
 }
 
@@ -127,7 +140,7 @@ impl Gate {
         let state = self.store.glance();
         let host = state.host_by_mac(facts.mac);
         let verdict = decide(facts, host.map(Arc::as_ref), &self.site).given(|name| state.image(name).map(Arc::as_ref));
-        Ruling { verdict, host: host.cloned(), medium: None }
+        Ruling::of(verdict, host.cloned())
     }
 
     /// Decides, remembering a machine never seen before first.
@@ -147,13 +160,17 @@ impl Gate {
     }
 
     /// Decides what script a machine gets that reached us at an address of ours, and makes it durable that it got it.
-    pub async fn script(self: &Arc<Self>, facts: &Facts, at: Option<IpAddr>) -> Ruling {
-        let ruling = self.ask(facts).await;
+    pub async fn script(self: &Arc<Self>, facts: &Facts, by: Protocol, at: Option<IpAddr>) -> Ruling {
+        let ruling = match self.ties(facts.mac, facts.address) {
+            Ok(tied) => self.provable(Ruling { tied, ..self.ask(facts).await }),
+            // The script of a machine is not given, nor its install begun, to who is known to be another.
+            Err(why) => Ruling::ignore(why),
+        };
         let life = match &ruling.verdict {
             Verdict::SanBoot(_) => Life::Offer,
             // Nothing is offered: an install is not used up by waiting.
             Verdict::Wait(image) => {
-                self.tell_wait(facts, image);
+                self.tell_wait(facts, by, image);
                 return ruling;
             }
             Verdict::LocalDisk(Why::OffersUsedUp) => Life::GiveUp,
@@ -162,7 +179,7 @@ impl Gate {
                 return ruling;
             }
             Verdict::Ignore(why) => {
-                self.refused(facts, Protocol::Http, *why);
+                self.refused(facts, by, *why);
                 return ruling;
             }
             Verdict::Menu => {
@@ -175,9 +192,31 @@ impl Gate {
         match self.advance(facts, life, Some(event)).await {
             Ok(host) => {
                 self.warn(&host, &host.status.warnings);
+                if life == Life::Offer && !ruling.tied && host.spec.boot_config_ref.is_some() {
+                    self.warn(&host, &[format!("its script tells of no config: {}", Why::NothingTies)]);
+                }
                 self.with_medium(Ruling { host: Some(host), ..ruling }, at).await
             }
             Err(_) => Ruling::ignore(Why::StoreUnavailable),
+        }
+    }
+
+    /// Decides what script a machine would get now, and notes nothing.
+    pub fn peek(&self, facts: &Facts) -> Ruling {
+        match self.ties(facts.mac, facts.address) {
+            Ok(tied) => self.provable(Ruling { tied, ..self.look(facts) }),
+            Err(why) => Ruling::ignore(why),
+        }
+    }
+
+    /// Begins no install that cannot be gone through with: where the site asks for the token of a script, a config
+    /// is to be had with one alone, and who is not known to be the machine is given none.
+    fn provable(&self, ruling: Ruling) -> Ruling {
+        let has_config = ruling.host.as_ref().is_some_and(|host| host.spec.boot_config_ref.is_some());
+        let asks_for_token = self.site.trust.config != Proof::Address;
+        match &ruling.verdict {
+            Verdict::SanBoot(_) if !ruling.tied && has_config && asks_for_token => Ruling::ignore(Why::NothingTies),
+            _ => ruling,
         }
     }
 
@@ -212,7 +251,9 @@ impl Gate {
             }
             _ => Vec::new(),
         };
-        let config = host.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
+        // A script may be asked for in another's name: what is the machine's alone goes to its own address alone.
+        let own = host.filter(|_| ruling.tied);
+        let config = own.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
         let url = image.map(|_| config_url(&site, self.token(host), config)).unwrap_or_default();
         let mut arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
         if let Some(image) = image {
@@ -220,12 +261,14 @@ impl Gate {
         }
         let config_url = if config.is_some() && image.is_some() { url.as_str() } else { "" };
         let medium_url = ruling.medium.as_ref().map(|path| format!("{}/{path}", site.url())).unwrap_or_default();
-        // A script may be asked for in another's name: what it proves itself with goes to its own address alone.
-        let its_own = || facts.address.is_some_and(|address| self.whose(address) == Ok(Some(facts.mac)));
-        let chap = image.and_then(|_| self.chap(host)).filter(|_| its_own());
+        let chap = image.zip(own).and_then(|(image, own)| self.chap_for(image, own));
+        let shown = image.zip(own).map(|(image, own)| self.shown_at_login(image, own)).unwrap_or_default();
+        let token = shown.as_str();
+        let chap = chap.as_ref();
         let (mac, arguments, choices) = (facts.mac, arguments.as_slice(), choices.as_slice());
         let medium_url = medium_url.as_str();
-        let context = Context { site: &site, mac, host, image, arguments, config_url, chap, medium_url, choices };
+        let context =
+            Context { site: &site, mac, host, image, arguments, config_url, token, chap, medium_url, choices };
         render(&ruling.verdict, form, &context)
     }
 
@@ -244,6 +287,23 @@ impl Gate {
 
     fn token(&self, host: Option<&Host>) -> String {
         host.map(|host| self.tokens.of(host)).unwrap_or_default()
+    }
+
+    /// Decides whether an initiator may attach an image in a machine's name, and how much it is shown of what is the
+    /// machine's alone.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn attach(&self, facts: &Facts, token: Option<&str>, image: &Name) -> Result<Attached, Why> {
+        let tied = match self.ties(facts.mac, facts.address) {
+            // Where the site takes the token alone for proof, it holds wherever it comes from.
+            Err(_) if self.is_proved_anywhere(facts.mac, token) => false,
+            tied => tied?,
+        };
+        let (image, host) = self.login(facts, image)?;
+        let asks = Asks { address: facts.address, tied, token };
+        let shown = Shown::whole_if(self.shows(asks, &host, &image)?);
+        Ok(Attached { image, host, shown })
     }
 
     /// Decides whether a machine may attach an image.
@@ -280,99 +340,12 @@ impl Gate {
         Ok((host.ok_or(Why::NoSuchHost)?, config))
     }
 
-    /// Makes it durable that an installer is given a file of the config that was decided on: before it is given.
-    ///
-    /// # Errors
-    /// Why it is not to be given.
-    pub async fn configure(&self, facts: &Facts, config: &BootConfig) -> Result<(), Why> {
-        let name = config.metadata.name.to_string();
-        let address = facts.address.map(|address| address.to_string()).unwrap_or_default();
-        let event = Event::ConfigFetched { config: name, address };
-        self.advance(facts, Life::FetchConfig, Some(event)).await.map_err(|_| Why::StoreUnavailable)?;
-        Ok(())
-    }
-
     /// Makes it durable that a machine said it is done.
     ///
     /// # Errors
     /// The state could not be written.
     pub async fn complete(&self, facts: &Facts) -> Result<Arc<Host>, Error> {
         self.advance(facts, Life::Complete, None).await
-    }
-
-    /// Finds whose machine asks from an address: by the neighbour table, the address that its spec names,
-    /// or the one that it was last seen at (which is all there is to know behind a router).
-    ///
-    /// # Errors
-    /// The neighbour table knows the address as another machine's.
-    pub fn whose(&self, address: IpAddr) -> Result<Option<Mac>, Why> {
-        let neighbour = self.neighbours.look_up(address);
-        let state = self.store.glance();
-        let named = state.host_by_ip(address).map(|host| host.spec.boot_mac_address);
-        match (named, neighbour) {
-            (Some(named), Some(neighbour)) if named != neighbour => Err(Why::AddressContradicted),
-            (named, neighbour) => {
-                let leased = || match address {
-                    IpAddr::V4(address) => {
-                        state.lease_by_ip(address).filter(|lease| lease.is_bound_at(crate::store::now()))
-                    }
-                    IpAddr::V6(_) => None,
-                };
-                let known = neighbour.or(named).or_else(|| leased().map(|lease| lease.mac));
-                Ok(known.or_else(|| state.last_seen_at(address)))
-            }
-        }
-    }
-
-    /// Finds which machine asks for what is its alone, by what the site takes for proof.
-    ///
-    /// # Errors
-    /// Why nobody is believed to be asking, and the machine that it is about where that is known.
-    pub fn admit(&self, address: Option<IpAddr>, token: Option<&str>, proof: Proof) -> Result<Mac, Refusal> {
-        let shown = token.map(|token| self.holder(token)).transpose()?;
-        let there = match address.map(|address| self.whose(address)).transpose() {
-            Ok(found) => found.flatten(),
-            Err(why) => return Err(Refusal { why, mac: shown }),
-        };
-        match (proof, shown, there) {
-            (Proof::Address | Proof::Both, Some(shown), Some(there)) if shown != there => {
-                Err(Refusal { why: Why::AddressContradicted, mac: Some(shown) })
-            }
-            (Proof::Token | Proof::Both, None, mac) => Err(Refusal { why: Why::NoToken, mac }),
-            (Proof::Both, Some(shown), None) => Err(Refusal { why: Why::NoSuchHost, mac: Some(shown) }),
-            (_, Some(mac), _) | (Proof::Address, None, Some(mac)) => Ok(mac),
-            (Proof::Address, None, None) => Err(Refusal { why: Why::NoSuchHost, mac: None }),
-        }
-    }
-
-    /// Finds whose a token is: that of a host's present install, given with a script not too long ago.
-    fn holder(&self, token: &str) -> Result<Mac, Refusal> {
-        let mac = BootTokens::claimed(token).ok_or(Refusal { why: Why::BadToken, mac: None })?;
-        let state = self.store.glance();
-        let fresh = |host: &Host| {
-            let age = host.status.last_boot.map(|given| now().duration_since(given));
-            age.is_some_and(|age| age.unsigned_abs() <= self.site.trust.window)
-        };
-        let offered = |host: &Host| host.status.install.as_ref().is_some_and(|install| install.first_offer.is_some());
-        let good = |host: &Arc<Host>| {
-            self.tokens.holds(token, host) && offered(host) && fresh(host) && host.status.phase != Phase::Held
-        };
-        match state.host_by_mac(mac).is_some_and(good) {
-            true => Ok(mac),
-            false => Err(Refusal { why: Why::BadToken, mac: Some(mac) }),
-        }
-    }
-
-    /// Says whether an address is known to be another machine's than the one that is claimed.
-    pub fn contradicts(&self, mac: Mac, address: Option<IpAddr>) -> bool {
-        address.and_then(|address| self.neighbours.look_up(address)).is_some_and(|neighbour| neighbour != mac)
-    }
-
-    /// Says whether an address is known to be another machine's: by the neighbour table, or as another host's own.
-    pub fn is_anothers(&self, mac: Mac, address: IpAddr) -> bool {
-        let state = self.store.glance();
-        let named = state.host_by_ip(address).is_some_and(|host| host.spec.boot_mac_address != mac);
-        named || self.contradicts(mac, Some(address))
     }
 
     /// Counts a refusal, and puts it in the machine's timeline.
@@ -422,10 +395,10 @@ impl Gate {
     }
 
     /// Puts into a machine's timeline that it waits for its image, or for one that goes beside it, and why.
-    fn tell_wait(&self, facts: &Facts, image: &Name) {
+    fn tell_wait(&self, facts: &Facts, by: Protocol, image: &Name) {
         let state = self.store.glance();
         let message = state.image(image).map(|image| image.status.message.clone()).unwrap_or_default();
-        self.counters.refuse(Protocol::Http, Why::ImageBroken, facts.address);
+        self.counters.refuse(by, Why::ImageBroken, facts.address);
         self.tell(facts.mac, Event::Waiting { image: image.to_string(), message });
     }
 
@@ -460,7 +433,9 @@ impl Gate {
 
     async fn advance(&self, facts: &Facts, change: Life, event: Option<Event>) -> Result<Arc<Host>, Error> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
-        let sighting = Sighting { firmware, address: facts.address, uuid: facts.uuid };
+        // What a machine says of itself does not make an address its own.
+        let address = facts.address.filter(|_| self.ties(facts.mac, facts.address) == Ok(true));
+        let sighting = Sighting { firmware, address, uuid: facts.uuid };
         match self.store.commit(Change::Advance { mac: facts.mac, change, sighting, event }).await? {
             crate::fleet::Object::Host(host) => Ok(host),
             crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => Err(Error::NoSuchMac(facts.mac)),
@@ -484,5 +459,20 @@ fn told(verdict: &Verdict) -> String {
         Verdict::Chainload(program) => format!("load {program}"),
         Verdict::Menu => "menu".to_owned(),
         Verdict::Enrol(_) | Verdict::Configure(_) => "nothing".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_again_and_again_is_told_of_once_and_of_many_things_in_a_few_lines() {
+        let (news, vm, other) = (News::default(), Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let refused = |why: usize| Event::Refused { protocol: "http".into(), why: why.to_string() };
+        let told = |mac| (0..100).filter(|number| news.is_news(mac, &refused(number % 2))).count();
+        assert_eq!(told(vm), 2);
+        let many = (0..100).filter(|number| news.is_news(other, &refused(*number))).count();
+        assert_eq!(many, News::AT_ONCE);
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-use crate::fleet::Image;
+use crate::fleet::{Image, Mac, Name};
 use crate::iso::{self, Examined, Extent, ImageFile, Iso, ReadAt, View, Wishes};
 
 /// Bounds the views that are kept after their last reader went, and those that are held under a token.
@@ -67,6 +67,8 @@ pub struct Seen {
     pub tag: String,
     /// Says what of it is not as people may expect.
     pub warnings: Arc<[String]>,
+    /// Names the machine whose config is among its bytes, and the config.
+    pub carries: Option<(Mac, Name)>,
 }
 
 /// Is a view with what it was made of.
@@ -240,7 +242,7 @@ impl Media {
 impl Seen {
     /// Sees bytes as they are.
     fn plain(medium: Arc<dyn ReadAt>, tag: String) -> Self {
-        Self { medium, tag, warnings: Arc::default() }
+        Self { medium, tag, warnings: Arc::default(), carries: None }
     }
 }
 
@@ -267,7 +269,7 @@ impl Opened {
         }
         let view = View::new(self.file.clone(), Arc::new(composed.overlay));
         let tag = view.overlay().tag().to_string();
-        Ok(Seen { medium: Arc::new(view), tag, warnings: composed.warnings.into() })
+        Ok(Seen { medium: Arc::new(view), tag, warnings: composed.warnings.into(), carries: None })
     }
 }
 

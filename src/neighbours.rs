@@ -70,35 +70,51 @@ impl Neighbours {
     }
 }
 
+impl Neighbours {
+    /// Says whether an address is on a wire of ours: no router is between.
+    pub fn is_near(&self, address: IpAddr) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(known.way(address.to_canonical()), Ok(wire::Way::Card(_)))
+    }
+}
+
 impl Known {
     /// Asks the kernel: by which card is it reached, and who is it there?
     fn ask(&mut self, address: IpAddr) -> Result<Found, Errno> {
-        if self.kernel.is_none() {
-            let flags = SockFlag::SOCK_CLOEXEC;
-            self.kernel = Some(socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?);
-        }
-        let kernel = self.kernel.as_ref().ok_or(Errno::EBADF)?;
-        let mut buffer = [0; 1024];
-        let way = talk(kernel, &wire::route(address), &mut buffer).and_then(wire::way);
-        let asked = way.and_then(|way| match way {
-            wire::Way::Card(card) => talk(kernel, &wire::neighbour(card, address), &mut buffer).map(wire::who),
+        let asked = self.way(address).and_then(|way| match way {
+            wire::Way::Card(card) => self.talk(&wire::neighbour(card, address), |body| Ok(wire::who(body))),
             wire::Way::Router => Ok(Found::Far),
         });
         match asked {
             // No route, or no entry: nobody's table knows more.
             Err(Errno::ENOENT | Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(Found::Nobody),
-            // A late answer would be taken for the next question's.
-            Err(error) => {
-                self.kernel = None;
-                Err(error)
-            }
             found => found,
         }
+    }
+
+    fn way(&mut self, address: IpAddr) -> Result<wire::Way, Errno> {
+        self.talk(&wire::route(address), wire::way)
+    }
+
+    /// Asks the kernel one thing, and reads the answer's body.
+    fn talk<T>(&mut self, question: &[u8], read: impl FnOnce(&[u8]) -> Result<T, Errno>) -> Result<T, Errno> {
+        if self.kernel.is_none() {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            self.kernel = Some(socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?);
+        }
+        let kernel = self.kernel.as_ref().ok_or(Errno::EBADF)?;
+        let answer = talk(kernel, question, &mut [0; 1024]).and_then(read);
+        match answer {
+            Err(Errno::ENOENT | Errno::ENETUNREACH | Errno::EHOSTUNREACH) | Ok(_) => {}
+            // A late answer would be taken for the next question's.
+            Err(_) => self.kernel = None,
+        }
+        answer
     }
 }
 
 /// Sends a question and gives the answer's body, which is there once the question was taken.
-fn talk<'a>(kernel: &OwnedFd, question: &[u8], buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
+fn talk<'a>(kernel: &OwnedFd, question: &[u8], buffer: &'a mut [u8; 1024]) -> Result<&'a [u8], Errno> {
     send(kernel.as_raw_fd(), question, MsgFlags::empty())?;
     let length = recv(kernel.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
     wire::body(buffer.get(..length).ok_or(Errno::EMSGSIZE)?)
@@ -308,6 +324,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(neighbours.look_up(IpAddr::from([127, 0, 0, 1])), None);
         }
+        assert!(neighbours.is_near(IpAddr::from([127, 0, 0, 1])), "no router is between us and ourselves");
         let mut known = Known::default();
         assert_eq!(known.ask(IpAddr::from([127, 0, 0, 9])), Ok(Found::Nobody));
         // A kernel without IPv6 has no route to itself; any other has nobody there.

@@ -165,6 +165,22 @@ def sanhook(kit):
         wait_event(lab, machine, "iscsi-login")
 
 
+def by_token(kit):
+    """Where the site asks for the token of a script, iPXE shows it to the target in its initiator's name; the name
+    alone is not enough."""
+    with Lab(kit, "token") as lab:
+        lab.serve("install lab lab-config", *configure(lab, '[trust]\nconfig = "both"\n'))
+        for firmware in ("bios", "uefi"):
+            machine = lab.machine(firmware)
+            machine.power_on(lab.network)
+            machine.wait_marker("kernel-up", KERNEL_LIMIT)
+            login = wait_event(lab, machine, "iscsi-login")
+            expect(login["initiator"].endswith(f":{host_name(machine)}"), f"what is told of the login: {login}")
+            refused = [detail for event, detail in events(lab, machine) if event == "refused"]
+            expect(all(detail["protocol"] == "http" for detail in refused), f"refused: {refused}")
+            machine.power_off()
+
+
 def chained(kit):
     """An image whose method is `chain` goes to its URL."""
     with Lab(kit, "chain") as lab:
@@ -280,6 +296,7 @@ SCENARIOS = {
     "two networks, proxy on one and server on the other, each told its own address": two_networks,
     "iPXE boots a kernel and its initrd over HTTP": kernel_by_ipxe,
     "iPXE boots a kernel beside the ISO that it attached (sanhook)": sanhook,
+    "a site that asks for tokens: iPXE shows its own to the target, BIOS and UEFI": by_token,
     "iPXE goes to a site's own URL (chain), BIOS and UEFI": chained,
     "a menu: an ISO is picked by keyboard, and the time-out goes to the disk": menu,
     "PXELINUX installs a machine never seen before, and LOCALBOOT boots its disk": pxelinux,

@@ -130,8 +130,8 @@ class Server:
         return subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=60, env={
             **os.environ, "BOOTLATCH_SERVER": f"unix:{self.state}/api.sock", **environment})
 
-    def watch(self, path):
-        return Watch(path, self.token)
+    def watch(self, path, headers=None):
+        return Watch(path, self.token, headers)
 
     def iso(self, name="x.iso"):
         """Puts a small ISO where a relative isoFile is looked for."""
@@ -143,9 +143,9 @@ class Server:
 class Watch:
     """An open watch, read line by line."""
 
-    def __init__(self, path, token):
+    def __init__(self, path, token, headers=None):
         self.connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
-        self.connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        self.connection.request("GET", path, headers={"Authorization": f"Bearer {token}", **(headers or {})})
         self.answer = self.connection.getresponse()
         self.code = self.answer.status
 

@@ -1,7 +1,7 @@
 //! What a secret must be where one is written. Pure.
 
 use crate::fleet::rules::Invalid;
-use crate::fleet::{BmcAddress, Host, HostSpec, Object, Secret};
+use crate::fleet::{BmcAddress, Object, Secret};
 
 /// Refuses what a secret reads as where a secret belongs, since nothing is there that it could stand for.
 ///
@@ -9,31 +9,27 @@ use crate::fleet::{BmcAddress, Host, HostSpec, Object, Secret};
 ///
 /// # Errors
 /// The first such field, and what to write.
-pub fn check(host: &Host, before: Option<&Object>) -> Result<(), Invalid> {
-    let before = match before {
-        Some(Object::Host(before)) => Some(&before.spec),
-        _ => None,
-    };
-    let was = before.map(places);
-    for (index, (field, secret)) in places(&host.spec).into_iter().enumerate() {
-        let kept = was.as_ref().and_then(|was| was[index].1);
+pub fn check(object: &Object, before: Option<&Object>) -> Result<(), Invalid> {
+    let was = before.map(places).unwrap_or_default();
+    for (field, secret) in places(object) {
+        let kept = was.iter().find(|(other, _)| *other == field).map(|(_, kept)| *kept);
         // An earlier version took the word for a secret: it is mended when that is written, not when a label is.
-        if secret.is_none_or(|secret| secret.0 != Secret::REDACTED) || kept == secret {
-            continue;
-        }
-        // What is no address is refused for that.
-        let bmc = host.spec.bmc.as_ref().filter(|_| field == "spec.bmc.password");
-        if bmc.is_some_and(|bmc| bmc.address.parse::<BmcAddress>().is_err()) {
+        if !secret.is_redacted() || kept == Some(secret) || is_no_address(object, field) {
             continue;
         }
         let is_kept = kept.is_some_and(|kept| !kept.0.is_empty());
         let message = match (field, is_kept) {
-            ("spec.bmc.password", true) => {
-                "the controller's address is another: what was kept for the former is not told there, so write the password again"
-            }
-            (_, true) => "the machine is another (bootMACAddress): write the secret again, or take spec.chap away",
             (_, false) => {
                 "REDACTED is what a secret reads as, and none is kept here that it could stand for: write the secret"
+            }
+            (BMC, true) => {
+                "the controller's address is another: what was kept for the former is not told there, so write the password again"
+            }
+            (CHAP | CHAP_TARGET, true) => {
+                "the machine is another (bootMACAddress): write the secret again, or take spec.chap away"
+            }
+            (_, true) => {
+                "the portal is another: what was kept for the former is not told there, so write the secret again"
             }
         };
         return Err(Invalid { field: field.into(), message: message.into() });
@@ -41,13 +37,29 @@ pub fn check(host: &Host, before: Option<&Object>) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn places(spec: &HostSpec) -> [(&'static str, Option<&Secret>); 3] {
-    let chap = spec.chap.as_ref();
-    [
-        ("spec.bmc.password", spec.bmc.as_ref().map(|bmc| &bmc.password)),
-        ("spec.chap.secret", chap.map(|chap| &chap.secret)),
-        ("spec.chap.targetSecret", chap.and_then(|chap| chap.target_secret.as_ref())),
-    ]
+const BMC: &str = "spec.bmc.password";
+const CHAP: &str = "spec.chap.secret";
+const CHAP_TARGET: &str = "spec.chap.targetSecret";
+
+/// What is no address is refused for that.
+fn is_no_address(object: &Object, field: &str) -> bool {
+    let Object::Host(host) = object else { return false };
+    field == BMC && host.spec.bmc.as_ref().is_some_and(|bmc| bmc.address.parse::<BmcAddress>().is_err())
+}
+
+/// Lists the secrets of an object, each by its field.
+fn places(object: &Object) -> Vec<(&'static str, &Secret)> {
+    let (bmc, chap, fields) = match object {
+        Object::Host(host) => (host.spec.bmc.as_ref(), host.spec.chap.as_ref(), [CHAP, CHAP_TARGET]),
+        Object::Image(image) => {
+            let chap = image.spec.portal.as_ref().and_then(|portal| portal.chap.as_ref());
+            (None, chap, ["spec.portal.chap.secret", "spec.portal.chap.targetSecret"])
+        }
+        Object::BootConfig(_) => return Vec::new(),
+    };
+    let ours = chap.map(|chap| (fields[0], &chap.secret));
+    let theirs = chap.and_then(|chap| Some((fields[1], chap.target_secret.as_ref()?)));
+    bmc.map(|bmc| (BMC, &bmc.password)).into_iter().chain(ours).chain(theirs).collect()
 }
 
 #[cfg(test)]
@@ -55,17 +67,18 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::fleet::{Bmc, HostStatus, Mac, Meta};
+    use crate::fleet::{Bmc, Host, HostSpec, HostStatus, Mac, Meta};
 
-    fn host(password: &str) -> Host {
+    fn host(password: &str) -> Object {
         let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         let (address, username, password) = ("b".to_owned(), String::new(), Secret(password.to_owned()));
         spec.bmc = Some(Bmc { address, username, password, disable_certificate_verification: false });
-        Host { metadata: Meta::named("h".parse().unwrap(), None), spec, status: HostStatus::default() }
+        let metadata = Meta::named("h".parse().unwrap(), None);
+        Object::Host(Arc::new(Host { metadata, spec, status: HostStatus::default() }))
     }
 
     fn wrong(password: &str, before: Option<&str>) -> Option<String> {
-        let before = before.map(|before| Object::Host(Arc::new(host(before))));
+        let before = before.map(host);
         check(&host(password), before.as_ref()).err().map(|wrong| wrong.to_string())
     }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::IpAddr;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
@@ -13,9 +14,9 @@ use crate::boot::{Drop, Facts, Stage, Why};
 use crate::config::{Access, Config};
 use crate::event::{Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
-use crate::gate::Gate;
+use crate::gate::{Attached, Gate, Shown, Way};
 use crate::iscsi::chap::ChapTerms;
-use crate::iscsi::login::{LoginError, Refusal};
+use crate::iscsi::login::{self, LoginError, Refusal};
 use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
 use crate::iscsi::session::{End, TargetEntry};
@@ -59,7 +60,7 @@ impl Usher {
             return Admission::Refuse(Refusal::NotFound);
         };
         match self.find(login, &name) {
-            Ok((image, host)) => self.attach(login, &image, host.as_deref()),
+            Ok((image, own)) => self.attach(login, &image, own.as_ref().map(|(host, shown)| (&**host, *shown))),
             Err(why) => self.refuse(login, &name, why),
         }
     }
@@ -77,15 +78,14 @@ impl Usher {
     }
 
     /// Finds the image, and the host whose view of it is to be seen; none where the site is open to all.
-    fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<Arc<Host>>), Why> {
+    fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<Own>), Why> {
         let its_own = match facts(&self.gate, login) {
             // A name is a claim: a view may hold what is its host's alone.
-            Some(facts) if self.gate.is_anothers(facts.mac, login.peer.ip()) => Err(Why::AddressContradicted),
-            Some(facts) => self.gate.login(&facts, name),
+            Some(facts) => self.gate.attach(&facts, named(&self.gate, login).and_then(|(_, token)| token), name),
             None => Err(Why::NoSuchHost),
         };
         match (its_own, self.access) {
-            (Ok((image, host)), _) => Ok((image, Some(host))),
+            (Ok(Attached { image, host, shown }), _) => Ok((image, Some((host, shown)))),
             (Err(why), Access::Assigned) => Err(why),
             (Err(_), Access::Any) => {
                 let image = self.gate.store.glance().image(name).cloned().ok_or(Why::OtherImage)?;
@@ -103,18 +103,18 @@ impl Usher {
         Some(ChapTerms { name: username, secret: secret.0.into_bytes(), ours })
     }
 
-    fn attach(&self, login: &LoginClaim, image: &Image, host: Option<&Host>) -> Admission {
+    fn attach(&self, login: &LoginClaim, image: &Image, own: Option<(&Host, Shown)>) -> Admission {
         if let Some(portal) = &image.spec.portal {
             let portal = std::net::SocketAddr::new(portal.address, portal.port).to_string();
             return Admission::Redirect { portal, permanent: false };
         }
-        match self.units(login, image, host) {
+        match self.units(login, image, own) {
             Ok(units) => Admission::Admit(Grant { units, chap: self.chap(login), ..Grant::default() }),
             Err(error) => {
                 let why = format!("{}: {error:#}", image.metadata.name);
                 tracing::debug!(peer = %login.peer, why, "an image cannot be attached");
-                match host {
-                    Some(host) => self.gate.tell_vain(host.spec.boot_mac_address, Protocol::Iscsi, why),
+                match own {
+                    Some((host, _)) => self.gate.tell_vain(host.spec.boot_mac_address, Protocol::Iscsi, why),
                     None => self.gate.tell_vain_at(Some(login.peer.ip()), Protocol::Iscsi, why),
                 }
                 Admission::Refuse(Refusal::Unavailable)
@@ -123,35 +123,37 @@ impl Usher {
     }
 
     /// Puts the image on unit 0, and what is attached beside it on the next ones.
-    fn units(&self, login: &LoginClaim, image: &Image, host: Option<&Host>) -> anyhow::Result<Units> {
-        let at = Some(login.local.ip());
-        let mut units = Units::from([(0, self.unit(image, host, at)?)]);
+    fn units(&self, login: &LoginClaim, image: &Image, own: Option<(&Host, Shown)>) -> anyhow::Result<Units> {
+        let mut units = Units::from([(0, self.unit(login, image, own)?)]);
         let state = self.gate.store.glance();
         // An installer without its drivers is no use: the machine asks again until they are there.
         for (number, name) in (1..).zip(&image.spec.companions) {
             let companion =
                 state.image(name).ok_or_else(|| anyhow!("there is no ISCSICdrom {name} to go beside it"))?;
-            let unit = self.unit(companion, None, at).with_context(|| format!("{name} cannot go beside it"))?;
+            let unit = self.unit(login, companion, None).with_context(|| format!("{name} cannot go beside it"))?;
             units.insert(number, unit);
         }
-        if let (Delivery::Seed, Some(host)) = (image.spec.config_delivery, host)
+        if let (Delivery::Seed, Some((host, Shown::Whole))) = (image.spec.config_delivery, own)
             && let Some(seed) = self.gate.seed(host)?
         {
             let number = units.last_key_value().map_or(1, |(last, _)| last + 1);
             let identity = Identity::of(format!("seed {}", host.metadata.uid).as_bytes());
-            units.insert(number, (Lun::new(Kind::Cdrom, seed.len(), identity), seed));
+            let config = host.spec.boot_config_ref.clone().map(|name| (host.spec.boot_mac_address, name));
+            let lun = Lun::new(Kind::Cdrom, seed.len(), identity);
+            units.insert(number, (lun, self.told(login, config, Way::SeedUnit, seed)));
         }
         Ok(units)
     }
 
     fn unit(
         &self,
+        login: &LoginClaim,
         image: &Image,
-        host: Option<&Host>,
-        at: Option<IpAddr>,
+        own: Option<(&Host, Shown)>,
     ) -> Result<(Lun, Arc<dyn ReadAt>), media::Error> {
-        let Seen { medium, warnings, .. } = self.gate.medium(image, host, at)?;
-        if let Some(host) = host {
+        let Seen { medium, warnings, carries, .. } = self.gate.medium(image, own, Some(login.local.ip()))?;
+        let medium = self.told(login, carries, Way::Embedded, medium);
+        if let Some((host, _)) = own {
             self.gate.warn(host, &warnings);
         }
         let kind = match image.spec.attach_as {
@@ -159,6 +161,21 @@ impl Usher {
             AttachAs::Disk => Kind::Disk,
         };
         Ok((Lun::new(kind, medium.len(), Identity::of(image.metadata.uid.as_bytes())), medium))
+    }
+
+    /// Gives a unit whose first read is told, where it holds a machine's config.
+    fn told(
+        &self,
+        login: &LoginClaim,
+        carries: Option<(Mac, Name)>,
+        way: Way,
+        medium: Arc<dyn ReadAt>,
+    ) -> Arc<dyn ReadAt> {
+        let Some((mac, config)) = carries else { return medium };
+        let facts = Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()), uuid: None };
+        let (gate, runtime) = (self.gate.clone(), tokio::runtime::Handle::current());
+        let tell = move || runtime.block_on(gate.release(&facts, &config, way));
+        Arc::new(Told { medium, is_told: AtomicBool::new(false), tell: Box::new(tell) })
     }
 
     /// Lists what an initiator could attach: its own image, or all of them where the site is open.
@@ -174,12 +191,64 @@ impl Usher {
     }
 }
 
+/// Is the host whose view of an image is to be seen, and how much of it.
+type Own = (Arc<Host>, Shown);
+
 /// Tells whose initiator it is: by the name that our script set, or by the address it comes from.
 fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
-    let prefix = format!("{}:", gate.site.iqn.to_lowercase());
-    let named = login.claim.initiator.strip_prefix(&prefix).and_then(|name| name.parse::<Mac>().ok());
+    let named = named(gate, login).map(|(mac, _)| mac);
     let mac = named.or_else(|| gate.whose(login.peer.ip()).ok().flatten())?;
     Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()), uuid: None })
+}
+
+/// Reads the name that our script set: the machine, and the token that it shows where the site asks for one.
+fn named<'a>(gate: &Gate, login: &'a LoginClaim) -> Option<(Mac, Option<&'a str>)> {
+    let name = login.claim.initiator.strip_prefix(&format!("{}:", gate.site.iqn.to_lowercase()))?;
+    let (mac, token) = name.split_once(':').map_or((name, None), |(mac, token)| (mac, Some(token)));
+    Some((mac.parse().ok()?, token))
+}
+
+/// Gives an initiator's name as it may be told: without the token in it.
+fn tellable(gate: &Gate, login: &LoginClaim) -> String {
+    match named(gate, login) {
+        Some((mac, Some(_))) => format!("{}:{}", gate.site.iqn.to_lowercase(), mac.dashed()),
+        Some((_, None)) | None => login.claim.initiator.clone(),
+    }
+}
+
+/// Is a unit that holds a config. That this is given is on disk before the first byte of the unit leaves.
+struct Told {
+    medium: Arc<dyn ReadAt>,
+    is_told: AtomicBool,
+    tell: Box<dyn Fn() -> Result<(), Why> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_tuple("Told").field(&self.medium).finish()
+    }
+}
+
+impl ReadAt for Told {
+    fn len(&self) -> u64 {
+        self.medium.len()
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        if !self.is_told.load(Ordering::Acquire) {
+            (self.tell)().map_err(|why| io::Error::other(why.as_str()))?;
+            self.is_told.store(true, Ordering::Release);
+        }
+        self.medium.read_at(offset, into)
+    }
+
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        match self.is_told.load(Ordering::Acquire) {
+            true => self.medium.read_now(offset, into),
+            // To be told of waits for the disk.
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
 }
 
 fn tell(gate: &Gate, report: Report) {
@@ -187,7 +256,7 @@ fn tell(gate: &Gate, report: Report) {
         Report::Attached(login) => {
             gate.counters.answer(Protocol::Iscsi);
             let event = Event::IscsiLogin {
-                initiator: login.claim.initiator.clone(),
+                initiator: tellable(gate, &login),
                 target: login.claim.target.clone().unwrap_or_default(),
             };
             if login.claim.target.is_some() {
@@ -204,9 +273,19 @@ fn tell(gate: &Gate, report: Report) {
             None => gate.counters.refuse(Protocol::Iscsi, Why::BadSecret, Some(peer.ip())),
         },
         // It was refused by the gate, and counted there.
-        Report::Refused { end: Some(End::Login(LoginError::Refused(_) | LoginError::Redirected { .. })), .. } => {}
+        Report::Refused { end: Some(End::Login(LoginError::Refused(_))), .. } => {}
+        Report::Refused {
+            login: Some(login), end: Some(End::Login(LoginError::Redirected { portal, .. })), ..
+        } => {
+            gate.counters.answer(Protocol::Iscsi);
+            let mac = facts(gate, &login).map(|facts| facts.mac);
+            let login::Claim { initiator, target, .. } = login.claim;
+            let event = Event::IscsiRedirect { initiator, target: target.unwrap_or_default(), portal };
+            gate.store.note(mac, event);
+        }
         Report::Refused { peer, login, end } => {
-            tracing::debug!(%peer, ?login, ?end, "an iSCSI login failed");
+            let initiator = login.map(|login| tellable(gate, &login));
+            tracing::debug!(%peer, initiator, ?end, "an iSCSI login failed");
             gate.counters.discard(Protocol::Iscsi, Drop::BadClaim, Some(peer.ip()));
         }
         Report::Rejected { peer, opcode, why } => {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
+use ipnet::Ipv4Net;
 
 use crate::config::{Config, DhcpMode, Interface};
 use crate::tftp::serve::{Listener, Ports};
@@ -17,6 +18,8 @@ const BACKLOG: i32 = 4096;
 pub struct Doors {
     /// Is the first interface's address.
     pub address: Ipv4Addr,
+    /// Holds the networks that the interfaces are on.
+    pub nets: Vec<Ipv4Net>,
     pub dhcp: Vec<dhcp::serve::Door>,
     /// Holds a socket an interface where the site wants iPXE's wait for a router shortened, and there is IPv6.
     pub solicitations: Vec<socket2::Socket>,
@@ -43,6 +46,7 @@ impl Doors {
     pub fn open(config: &Config, settings: &dhcp::serve::Settings) -> anyhow::Result<Self> {
         let mut doors = Self {
             address: Ipv4Addr::UNSPECIFIED,
+            nets: Vec::new(),
             dhcp: Vec::new(),
             solicitations: Vec::new(),
             tftp: Vec::new(),
@@ -65,7 +69,9 @@ impl Doors {
         settings: &dhcp::serve::Settings,
     ) -> anyhow::Result<()> {
         let name = interface.name.as_str();
-        let addresses = addresses(name)?;
+        let nets = nets(name)?;
+        let addresses: Vec<_> = nets.iter().map(Ipv4Net::addr).collect();
+        self.nets.extend(nets.iter().map(Ipv4Net::trunc));
         let address = choose(name, &addresses, interface.address)?;
         if self.address.is_unspecified() {
             self.address = address;
@@ -120,15 +126,15 @@ impl Doors {
     }
 }
 
-/// Lists an interface's IPv4 addresses.
-fn addresses(interface: &str) -> anyhow::Result<Vec<Ipv4Addr>> {
+/// Lists an interface's IPv4 addresses, each with its network.
+fn nets(interface: &str) -> anyhow::Result<Vec<Ipv4Net>> {
     let interfaces = pnet_datalink::interfaces();
     let Some(found) = interfaces.iter().find(|found| found.name == interface) else {
         let names: Vec<_> = interfaces.iter().map(|found| found.name.as_str()).collect();
         bail!("interface: there is no {interface:?} here; there are {}", names.join(", "));
     };
     let v4 = found.ips.iter().filter_map(|net| match net.ip() {
-        IpAddr::V4(address) => Some(address),
+        IpAddr::V4(address) => Ipv4Net::new(address, net.prefix()).ok(),
         IpAddr::V6(_) => None,
     });
     Ok(v4.collect())

@@ -23,7 +23,7 @@ use crate::boot::Site;
 use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, Vigil};
-use crate::gate::{Booting, Gate, News};
+use crate::gate::{Booting, Gate, News, Releases};
 use crate::http;
 use crate::media::Media;
 use crate::neighbours::Neighbours;
@@ -124,11 +124,17 @@ impl Appliance {
             overrides: config.overrides.clone(),
             namespace: config.namespace.clone(),
             address: doors.address.into(),
+            nets: doors
+                .nets
+                .iter()
+                .copied()
+                .chain(config.dhcp.subnets.iter().map(|subnet| subnet.net.trunc()))
+                .collect(),
             ours: doors.tftp.iter().map(|door| door.reached_at.into()).collect(),
             http: (doors.address, config.http_port).into(),
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
-            trust: config.trust,
+            trust: config.trust.clone(),
             chap: config.iscsi.chap.clone(),
         });
         let places = Places { isos, site: site.clone() };
@@ -139,6 +145,7 @@ impl Appliance {
             booting: Booting::default(),
             neighbours: Neighbours::default(),
             news: News::default(),
+            releases: Releases::default(),
             media: Media::new(places.isos.clone()),
             tokens: BootTokens::open(&config.state_dir).context("state_dir: token.key")?,
         });

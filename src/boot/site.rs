@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::{IpNet, Ipv4Net};
+
 use crate::fleet::lifecycle::Policy;
 use crate::fleet::unknown::Rules;
 use crate::fleet::{Architecture, Chap, Mac, Name, Who};
@@ -21,6 +23,8 @@ pub struct Site {
     pub address: IpAddr,
     /// Holds that address, and those that the machines of our other networks reach us at.
     pub ours: Vec<IpAddr>,
+    /// Holds the networks that we are on, and those that we give addresses in.
+    pub nets: Vec<Ipv4Net>,
     pub http: SocketAddr,
     pub iscsi: SocketAddr,
     /// Is the beginning of every target's name, as in `iqn.2026-11.org.bootlatch`.
@@ -40,11 +44,13 @@ pub struct Override {
 }
 
 /// Says what a machine shows before it is given a config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
     pub config: Proof,
     /// Is how long a token is good for.
     pub window: std::time::Duration,
+    /// Lists the networks behind routers whose machines are believed which they are: the site vouches for them.
+    pub routed: Vec<IpNet>,
 }
 
 /// Names what proves that a config goes to its machine.
@@ -95,6 +101,18 @@ impl Site {
     /// Finds the program that a machine's iPXE is to load instead of our script.
     pub fn program_for_ipxe(&self, facts: &Facts) -> Option<&Program> {
         self.meant(facts).filter(|other| other.for_ipxe).map(|other| &other.program)
+    }
+
+    /// Says why an address is no machine's on a network of ours; nothing where it may be one's.
+    pub fn unfit(&self, address: IpAddr) -> Option<String> {
+        let IpAddr::V4(address) = address else { return None };
+        // A network of two addresses, or of one, has no others (RFC 3021).
+        let mut nets = self.nets.iter().filter(|net| net.prefix_len() < 31);
+        nets.find_map(|net| match address {
+            address if address == net.network() => Some(format!("{address} is the network {net} itself")),
+            address if address == net.broadcast() => Some(format!("{address} is everybody's on {net} (broadcast)")),
+            _ => None,
+        })
     }
 
     /// Says whether a boot program is one that some machine is given.
@@ -150,10 +168,11 @@ pub mod tests {
             namespace: "default".parse().unwrap(),
             address,
             ours: vec![address],
+            nets: vec!["10.77.0.0/24".parse().unwrap()],
             http: SocketAddr::new(address, 80),
             iscsi: SocketAddr::new(address, 3260),
             iqn: "iqn.2026-11.org.bootlatch".into(),
-            trust: Trust { config: Proof::Address, window: Duration::from_secs(3600) },
+            trust: Trust { config: Proof::Address, window: Duration::from_secs(3600), routed: Vec::new() },
             chap: None,
         }
     }
@@ -167,6 +186,17 @@ pub mod tests {
         let expected = ["a=10.78.0.2", "http://10.78.0.2/iso/live/rootfs.img", "http://10.78.0.2/x?52-54-00-00-00-01"];
         assert_eq!(arguments[..3], expected);
         assert_eq!(arguments[3..], ["{other}", "quiet"]);
+    }
+
+    #[test]
+    fn a_networks_own_addresses_are_no_machines() {
+        let mut site = site("hold");
+        site.nets.push("10.78.0.0/31".parse().unwrap());
+        for (address, fits) in
+            [("10.77.0.0", false), ("10.77.0.255", false), ("10.77.0.1", true), ("10.78.0.0", true), ("fd00::", true)]
+        {
+            assert_eq!(site.unfit(address.parse().unwrap()).is_none(), fits, "{address}");
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ const NAMESPACE: Column = ("NAMESPACE", "/metadata/namespace");
 const COLUMNS: &[Column] = &[
     ("NAME", "/metadata/name"),
     ("MAC", "/spec/bootMACAddress"),
-    ("ADDRESS", "/status/address"),
+    ("ADDRESS", "/status/address|/spec/ip"),
     ("IMAGE", "/spec/image"),
     ("CONFIG", "/spec/bootConfigRef"),
     ("MODE", "/spec/bootMode"),
@@ -81,6 +81,15 @@ const COLUMNS: &[Column] = &[
 ];
 pub const EVENTS: &[Column] =
     &[("TIME", "/time"), ("EVENT", "/event"), ("DETAIL", "/detail"), ("TIMES", "/count"), ("LAST", "/last")];
+/// Says whose events they are as well.
+pub const EVENTS_OF_ALL: &[Column] = &[
+    ("TIME", "/time"),
+    ("HOST", "/host"),
+    ("EVENT", "/event"),
+    ("DETAIL", "/detail"),
+    ("TIMES", "/count"),
+    ("LAST", "/last"),
+];
 
 /// Runs a command on hosts.
 pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {

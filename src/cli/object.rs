@@ -30,7 +30,7 @@ pub enum Verb {
         #[arg(short, long, value_enum, default_value_t)]
         output: Form,
     },
-    /// Show one object in full, and what happened to it where it is a host
+    /// Show one object in full, and what happened to it
     Describe {
         #[arg(value_parser = kind)]
         kind: Kind,
@@ -205,12 +205,13 @@ async fn describe(client: &mut Client, kind: Kind, name: &str, namespace: &str) 
     let place = format!("{}/{name}", route(kind, Some(namespace)));
     let object = client.ask(Method::GET, &place, None).await?;
     show::show(Output::Yaml, &object, &[])?;
-    if kind != Kind::BareMetalHost {
-        return Ok(());
-    }
     let history = client.ask(Method::GET, &format!("{place}/timeline"), None).await?;
     print("\n")?;
-    show::show(Output::Table, &history["items"], super::host::EVENTS)
+    let columns = match kind {
+        Kind::BareMetalHost => super::host::EVENTS,
+        Kind::IscsiCdrom | Kind::BootConfig => super::host::EVENTS_OF_ALL,
+    };
+    show::show(Output::Table, &history["items"], columns)
 }
 
 async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: bool) -> anyhow::Result<()> {
@@ -224,6 +225,9 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
                 let spelled = object["kind"].as_str().unwrap_or_default().to_owned();
                 let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == spelled);
                 let Some(kind) = found else { bail!("{}: kind {spelled:?} is not known here", path.display()) };
+                if !object["metadata"]["name"].is_string() {
+                    bail!("{}: a {kind} without metadata.name", path.display());
+                }
                 wishes.push((kind, object, path.clone()));
             }
         }
@@ -239,21 +243,50 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
         Kind::IscsiCdrom => 1,
         Kind::BareMetalHost => 2,
     });
+    let (all, mut refused) = (wishes.len(), Vec::new());
     for (kind, wish, _) in wishes {
-        let name = wish["metadata"]["name"].as_str().context("an object without metadata.name")?;
-        let namespace = namespace(&wish);
-        let dry = if dry_run { "&dryRun=All" } else { "" };
-        let place = format!("{}/{name}?fieldManager=bootlatch&force={force}{dry}", route(kind, Some(namespace)));
-        let before = client.find(&format!("{}/{name}", route(kind, Some(namespace)))).await?;
-        let after = client.apply(&place, &wish).await?;
-        let done = match before {
-            None => "created",
-            Some(before) if wished(&before) == wished(&after) => "unchanged",
-            Some(_) => "configured",
-        };
-        print(&format!("{kind} {name} {done}{}\n", if dry_run { " (dry run)" } else { "" }))?;
+        let name = wish["metadata"]["name"].as_str().unwrap_or_default();
+        match apply_one(client, kind, name, &wish, (force, dry_run)).await {
+            Ok(done) => print(&format!("{kind} {name} {done}{}\n", if dry_run { " (dry run)" } else { "" }))?,
+            // One that is refused keeps none of the others.
+            Err(error) => match error.downcast_ref() {
+                Some(super::client::Error::Refused { code, message }) if ![401, 403].contains(code) => {
+                    let hint = if message.starts_with(TAKEN) { ": --force takes them over" } else { "" };
+                    eprintln!("bootlatch: {kind} {name}: {message}{hint}");
+                    refused.push(*code);
+                }
+                _ => return Err(error.context(format!("{kind} {name}"))),
+            },
+        }
     }
-    Ok(())
+    // The exit code is that of a rule or a conflict, where one of them was.
+    let Some(code) = refused.iter().find(|code| [409, 422].contains(*code)).or(refused.first()).copied() else {
+        return Ok(());
+    };
+    let message = format!("{} of {all} objects not applied", refused.len());
+    Err(super::client::Error::Refused { code, message }.into())
+}
+
+/// Is how the server begins to say that fields are other managers'.
+const TAKEN: &str = "Apply failed with ";
+
+/// Makes one object what a manifest says, and says what became of it.
+async fn apply_one(
+    client: &mut Client,
+    kind: Kind,
+    name: &str,
+    wish: &Value,
+    (force, dry_run): (bool, bool),
+) -> anyhow::Result<&'static str> {
+    let place = format!("{}/{name}", route(kind, Some(namespace(wish))));
+    let dry = if dry_run { "&dryRun=All" } else { "" };
+    let before = client.find(&place).await?;
+    let after = client.apply(&format!("{place}?fieldManager=bootlatch&force={force}{dry}"), wish).await?;
+    Ok(match before {
+        None => "created",
+        Some(before) if wished(&before) == wished(&after) => "unchanged",
+        Some(_) => "configured",
+    })
 }
 
 fn namespace(wish: &Value) -> &str {

@@ -11,7 +11,7 @@ pub enum Output {
     Yaml,
 }
 
-/// Is a column of a table: its head, and where in an object its text is.
+/// Is a column of a table: its head, and where in an object its text is; of several places, the first that is filled.
 pub type Column = (&'static str, &'static str);
 
 /// Shows one object, or several, as asked.
@@ -56,7 +56,9 @@ pub fn server_table(table: &Value, wide: bool) -> String {
 
 fn table(rows: &[Value], columns: &[Column]) -> String {
     let head = columns.iter().map(|(head, _)| (*head).to_owned()).collect::<Vec<_>>();
-    let cells = rows.iter().map(|row| columns.iter().map(|(_, pointer)| cell(row.pointer(pointer))).collect());
+    let cells = rows.iter().map(|row| {
+        columns.iter().map(|(_, places)| cell(places.split('|').find_map(|place| row.pointer(place)))).collect()
+    });
     let lines: Vec<Vec<String>> = std::iter::once(head).chain(cells).collect();
     lay_out(&lines)
 }
@@ -95,5 +97,6 @@ mod tests {
     fn a_table_lines_up() {
         let rows = [json!({"a": "x", "b": {"c": 10}}), json!({"a": "longer"})];
         assert_eq!(table(&rows, &[("A", "/a"), ("COUNT", "/b/c")]), "A        COUNT\nx        10\nlonger   -\n");
+        assert_eq!(table(&rows, &[("ONE", "/b/c|/a")]), "ONE\n10\nlonger\n");
     }
 }

@@ -57,6 +57,7 @@ pub struct RawApi {
 pub struct RawTrust {
     config: Option<RawProof>,
     window: Option<Spanned<String>>,
+    routed: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -93,7 +94,7 @@ impl Proof<'_> {
             tls,
             trust_loopback: raw.trust_loopback.unwrap_or(false),
             trust_socket: raw.trust_socket.unwrap_or(true),
-            proxies: raw.proxies.iter().map(|text| self.net(text)).collect::<Result<_, _>>()?,
+            proxies: raw.proxies.iter().map(|text| self.net("api.proxies", text)).collect::<Result<_, _>>()?,
             key_file: raw.key_file.clone(),
         })
     }
@@ -115,10 +116,10 @@ impl Proof<'_> {
         Ok(Tls { files, client_ca: place(&raw.client_ca), viewer_ca: place(&raw.viewer_ca) })
     }
 
-    fn net(&self, text: &Spanned<String>) -> Result<IpNet, Error> {
+    fn net(&self, key: &str, text: &Spanned<String>) -> Result<IpNet, Error> {
         match text.get_ref().parse::<std::net::IpAddr>() {
             Ok(address) => Ok(address.into()),
-            Err(_) => self.read("api.proxies", text),
+            Err(_) => self.read(key, text),
         }
     }
 
@@ -129,6 +130,7 @@ impl Proof<'_> {
             RawProof::Both => boot::Proof::Both,
         };
         let window = self.duration("trust.window", raw.window.as_ref())?.unwrap_or(Duration::from_secs(3600));
-        Ok(boot::Trust { config, window })
+        let routed = raw.routed.iter().map(|text| self.net("trust.routed", text)).collect::<Result<_, _>>()?;
+        Ok(boot::Trust { config, window, routed })
     }
 }

@@ -90,12 +90,10 @@ pub fn claims(request: &Request<'_>, ours: Ipv4Addr) -> Option<Facts> {
     Some(Facts { mac: request.mac, firmware, stage, address: Some(known.into()), uuid: request.uuid() })
 }
 
-/// Gives the address that a booting client asks its DHCP server to confirm: where it will ask us from.
+/// Gives the address that a client asks its DHCP server to confirm: where it will ask us from, its firmware or the
+/// installer that has an address of its own.
 pub fn claimed_address(request: &Request<'_>) -> Option<Ipv4Addr> {
-    let boots =
-        request.option(60).is_some_and(|class| class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient"));
-    let is_claim = request.kind == MessageType::Request && (boots || is_ipxe(request));
-    is_claim.then(|| request.address(50)).flatten()
+    (request.kind == MessageType::Request).then(|| request.address(50)).flatten()
 }
 
 /// iPXE says so in its user class, and carries its features in option 175. After a PXE chainload its

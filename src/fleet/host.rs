@@ -155,6 +155,19 @@ pub struct Secret(pub String);
 impl Secret {
     /// Stands for a secret wherever one is read; written back, it means "unchanged".
     pub const REDACTED: &'static str = "REDACTED";
+
+    /// Are the JSON pointers of every secret that an object's spec may hold beside a confidential config's files.
+    pub const PLACES: [&'static str; 5] = [
+        "/spec/bmc/password",
+        "/spec/chap/secret",
+        "/spec/chap/targetSecret",
+        "/spec/portal/chap/secret",
+        "/spec/portal/chap/targetSecret",
+    ];
+
+    pub fn is_redacted(&self) -> bool {
+        self.0 == Self::REDACTED
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -227,7 +240,7 @@ pub struct HostStatus {
     /// Is the architecture that the machine's firmware last claimed.
     #[serde(with = "architecture_name", skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Architecture>,
-    /// Is the address that the machine last asked from.
+    /// Is the address that the machine last had, as far as anything but its own word ties it to the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// Is the UUID that the machine's firmware last claimed, spelled as SMBIOS tools show it.

@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Meta, Name};
+use super::{Chap, Meta, Name};
 
 /// Is an ISO that hosts can boot (kind ISCSICdrom).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ impl ImageSpec {
     pub fn elsewhere(&self) -> Option<String> {
         match &self.portal {
             _ if self.is_here() => None,
-            Some(Portal { address, port, target_iqn }) => {
+            Some(Portal { address, port, target_iqn, .. }) => {
                 Some(format!("at the portal {}, target {target_iqn}", SocketAddr::new(*address, *port)))
             }
             // What is behind the server's name may be secret.
@@ -165,6 +165,9 @@ pub struct Portal {
     #[serde(default = "iscsi_port")]
     pub port: u16,
     pub target_iqn: String,
+    /// Holds what initiators prove themselves with there. What our own target asks for is not for others' ears.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap: Option<Chap>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -30,6 +30,9 @@ pub enum Change {
     Offer,
     /// The installer asked for its config.
     FetchConfig,
+    /// The machine was given its config within its image. Its boot reads the same bytes: this is no word of an
+    /// installer, and ends no install.
+    CarryConfig,
     /// The machine said that it is done.
     Complete,
     /// The site's limit passed without a word since the first offer that was made then (`Vigil::overdue`).
@@ -79,7 +82,12 @@ pub fn advance(mut host: Host, change: Change, at: Timestamp, policy: &Policy) -
                 (Phase::Installing, String::new())
             }
         },
-        (Phase::Seen | Phase::Held | Phase::Installed | Phase::Failed, Change::FetchConfig) => return host,
+        (phase @ (Phase::Assigned | Phase::Offered | Phase::Installing), Change::CarryConfig) => {
+            (phase, std::mem::take(&mut host.status.message))
+        }
+        (Phase::Seen | Phase::Held | Phase::Installed | Phase::Failed, Change::FetchConfig | Change::CarryConfig) => {
+            return host;
+        }
 
         // A machine that was given up on and then reports is done all the same: it would know.
         (Phase::Assigned | Phase::Offered | Phase::Installing | Phase::Failed, Change::Complete) => {
@@ -100,7 +108,7 @@ pub fn advance(mut host: Host, change: Change, at: Timestamp, policy: &Policy) -
     match change {
         Change::Assign => host.status.install = Some(Install::default()),
         Change::Release | Change::Hold => host.status.install = None,
-        Change::FetchConfig => {
+        Change::FetchConfig | Change::CarryConfig => {
             host.status.install.get_or_insert_default().config_fetched.get_or_insert(at);
         }
         Change::Offer | Change::Complete | Change::TimeUp { .. } | Change::GiveUp => {}
@@ -216,9 +224,12 @@ mod tests {
     }
 
     fn after(start: Phase, changes: &[(Change, i64)], done_when: DoneWhen) -> Phase {
+        after_all(host(start), changes, done_when).status.phase
+    }
+
+    fn after_all(host: Host, changes: &[(Change, i64)], done_when: DoneWhen) -> Host {
         let policy = policy(done_when);
-        let step = |host, (change, second): &(Change, i64)| advance(host, *change, at(*second), &policy);
-        changes.iter().fold(host(start), step).status.phase
+        changes.iter().fold(host, |host, (change, second)| advance(host, *change, at(*second), &policy))
     }
 
     #[test]
@@ -239,7 +250,9 @@ mod tests {
 
     #[test]
     fn what_is_done_stays_done_until_somebody_asks() {
-        for change in [Change::Offer, Change::FetchConfig, Change::Complete, Change::TimeUp { since: at(0) }] {
+        for change in
+            [Change::Offer, Change::FetchConfig, Change::CarryConfig, Change::Complete, Change::TimeUp { since: at(0) }]
+        {
             let later = [(change, 1), (change, 100_000)];
             assert_eq!(after(Phase::Installed, &later, DoneWhen::BootComplete), Phase::Installed);
             assert_eq!(after(Phase::Held, &later, DoneWhen::ScriptFetched), Phase::Held);
@@ -253,6 +266,14 @@ mod tests {
         assert_eq!(after(Phase::Seen, &script, DoneWhen::ScriptFetched), Phase::Installed);
         assert_eq!(after(Phase::Seen, &script, DoneWhen::ConfigFetched), Phase::Offered);
         assert_eq!(after(Phase::Seen, &config, DoneWhen::ConfigFetched), Phase::Installed);
+    }
+
+    #[test]
+    fn a_config_that_came_with_its_image_ends_no_install() {
+        let changes = [(Change::Assign, 0), (Change::Offer, 1), (Change::CarryConfig, 2)];
+        let host = after_all(host(Phase::Seen), &changes, DoneWhen::ConfigFetched);
+        assert_eq!(host.status.phase, Phase::Offered);
+        assert_eq!(host.status.install.unwrap().config_fetched, Some(at(2)));
     }
 
     #[test]

@@ -162,7 +162,12 @@ fn typed<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, I
     serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();
         let message = error.into_inner().to_string();
-        let message = match path.starts_with("spec.bmc") || path.starts_with("spec.chap") {
+        // What is missing is told as the field that it is, rather than as its parent's fault.
+        if let Some(missing) = message.strip_prefix("missing field `").and_then(|name| name.strip_suffix('`')) {
+            let parent = Some(path).filter(|path| path != ".").map(|path| path + ".").unwrap_or_default();
+            return Invalid { field: format!("{parent}{missing}").into(), message: "it is missing".into() };
+        }
+        let message = match ["spec.bmc", "spec.chap", "spec.portal.chap"].iter().any(|place| path.starts_with(place)) {
             true => without_value(&message),
             false => message,
         };
@@ -200,5 +205,12 @@ mod tests {
         let body = serde_json::json!({"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01", "bmc": "geheim"}});
         let wrong = Object::from_json(Kind::BareMetalHost, body).unwrap_err();
         assert!(wrong.field == "spec.bmc" && !wrong.message.contains("geheim"), "{wrong:?}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let missing = |body| Object::from_json(Kind::BareMetalHost, body).unwrap_err().field;
+        assert_eq!(missing(serde_json::json!({"metadata": {"name": "h"}})), "spec");
+        assert_eq!(missing(serde_json::json!({"metadata": {"name": "h"}, "spec": {}})), "spec.bootMACAddress");
     }
 }

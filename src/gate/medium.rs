@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::boot::{Facts, Stage, Verdict, Why};
+use crate::boot::{Facts, Proof, Stage, Verdict, Why};
 use crate::event::Event;
 use crate::fleet::lifecycle::Change as Life;
-use crate::fleet::{Chap, Format, Host, Image, Mac, Method, Name, Object, Phase};
+use crate::fleet::{BootConfig, Chap, Delivery, Format, Host, Image, Mac, Method, Name, Object, Phase};
 use crate::iso::{self, ReadAt};
 use crate::media::{self, Seen};
 use crate::store::{Change, Sighting};
@@ -25,6 +25,28 @@ pub struct Held {
     pub path: String,
 }
 
+/// Says how much of what is a host's alone its view of an image shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    Whole,
+    /// Neither its config, nor where that is: who asks may be anybody.
+    WithoutConfig,
+}
+
+impl Shown {
+    pub(super) fn whole_if(shows: bool) -> Self {
+        if shows { Self::Whole } else { Self::WithoutConfig }
+    }
+}
+
+/// Is an image that a host may attach, as it is to see it.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    pub image: Arc<Image>,
+    pub host: Arc<Host>,
+    pub shown: Shown,
+}
+
 /// Says why a host's medium is not given.
 #[derive(Debug, thiserror::Error)]
 pub enum Withheld {
@@ -39,15 +61,21 @@ impl Gate {
     ///
     /// # Errors
     /// The file cannot be read, or what was declared of it cannot be done.
-    pub fn medium(&self, image: &Image, host: Option<&Host>, at: Option<IpAddr>) -> Result<Seen, media::Error> {
-        let Some(host) = host else { return self.media.view(image, iso::Wishes::default()) };
-        let state = self.store.glance();
-        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref);
+    pub fn medium(
+        &self,
+        image: &Image,
+        host: Option<(&Host, Shown)>,
+        at: Option<IpAddr>,
+    ) -> Result<Seen, media::Error> {
+        let Some((host, shown)) = host else { return self.media.view(image, iso::Wishes::default()) };
+        let config = self.told_of(host, image).filter(|_| shown == Shown::Whole);
         let site = self.site_at(at);
-        let url = config_url(&site, self.token(Some(host)), config);
-        let mut wishes = iso::wishes(image, Some(host), config, &url);
+        let url = config_url(&site, self.token(Some(host)), config.as_deref());
+        let mut wishes = iso::wishes(image, Some(host), config.as_deref(), &url);
         site.fill(&mut wishes.edit.append, &image.metadata.name, host.spec.boot_mac_address);
-        self.media.view(image, wishes)
+        let is_within = |_: &Arc<BootConfig>| image.spec.config_delivery == Delivery::Embed;
+        let carries = config.filter(is_within).map(|config| (host.spec.boot_mac_address, config.metadata.name.clone()));
+        Ok(Seen { carries, ..self.media.view(image, wishes)? })
     }
 
     /// Makes the NoCloud seed of a host's config; none where that is no cloud-init.
@@ -72,7 +100,26 @@ impl Gate {
         Ok(self.seed_of(host)?.map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::Memory(seed)) }))
     }
 
-    /// Gives what a host proves itself with over iSCSI: its own, or the site's.
+    /// Gives what the script of a host sets to prove itself with where an image is: at our target the host's own or
+    /// the site's, at another's portal what is declared for that alone.
+    pub(super) fn chap_for(&self, image: &Image, host: &Host) -> Option<Chap> {
+        match &image.spec.portal {
+            Some(portal) => portal.chap.clone(),
+            None => self.chap(Some(host)).cloned(),
+        }
+    }
+
+    /// Gives the token that a host shows at our target by its initiator's name, where the site asks for one and
+    /// what it attaches holds its config. No other target is shown it.
+    pub(super) fn shown_at_login(&self, image: &Image, host: &Host) -> String {
+        let is_asked = self.site.trust.config != Proof::Address && image.spec.portal.is_none();
+        match is_asked && self.told_of(host, image).is_some() {
+            true => self.token(Some(host)),
+            false => String::new(),
+        }
+    }
+
+    /// Gives what a host proves itself with to our target: its own, or the site's.
     pub fn chap<'a>(&'a self, host: Option<&'a Host>) -> Option<&'a Chap> {
         host.and_then(|host| host.spec.chap.as_ref()).or(self.site.chap.as_ref())
     }
@@ -100,12 +147,12 @@ impl Gate {
         // A view that cannot be made is no boot: it is made first, for the host as this boot leaves it.
         let change = Change::Advance { mac, change: Life::Offer, sighting: Sighting::default(), event: None };
         if let Ok(Object::Host(offered)) = self.store.rehearse(change) {
-            self.compose(offered, name.clone(), None).await?;
+            self.compose(offered, name.clone(), Shown::Whole, None).await?;
         }
         let event = Event::Script { verdict: format!("{} as a virtual medium", told(&ruling.verdict)) };
         let host = self.advance(&facts, Life::Offer, Some(event)).await;
         let host = host.map_err(|_| Withheld::Why(Why::StoreUnavailable))?;
-        self.hold(host, name, None).await
+        self.hold(host, name, Shown::Whole, None).await
     }
 
     /// Says why a host's medium waits for an image.
@@ -139,8 +186,9 @@ impl Gate {
         let name = image.parse::<Name>().map_err(|_| Withheld::Why(Why::OtherImage))?;
         let facts = Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: None, uuid: None };
         let (image, host) = self.login(&facts, &name).map_err(Withheld::Why)?;
-        for at in [None, at] {
-            let seen = self.medium(&image, Some(&host), at)?;
+        let views = [Shown::Whole, Shown::WithoutConfig].map(|shown| [(shown, None), (shown, at)]);
+        for (shown, at) in views.into_iter().flatten() {
+            let seen = self.medium(&image, Some((&host, shown)), at)?;
             if self.tokens.holds_medium(token, &host, &name, &seen.tag) {
                 self.media.hold(token.to_owned(), seen.clone());
                 return Ok(seen);
@@ -156,7 +204,8 @@ impl Gate {
         if !self.store.glance().image(name).is_some_and(over_http) {
             return ruling;
         }
-        match self.hold(host.clone(), name.clone(), at).await {
+        let shown = Shown::whole_if(ruling.tied);
+        match self.hold(host.clone(), name.clone(), shown, at).await {
             Ok(held) => Ruling { medium: Some(held.path), ..ruling },
             Err(error) => {
                 tracing::warn!(image = %name, %error, "an image cannot be given over HTTP");
@@ -166,8 +215,14 @@ impl Gate {
     }
 
     /// Makes a host's view, and holds it under a token of its own.
-    async fn hold(self: &Arc<Self>, host: Arc<Host>, name: Name, at: Option<IpAddr>) -> Result<Held, Withheld> {
-        let seen = self.compose(host.clone(), name.clone(), at).await?;
+    async fn hold(
+        self: &Arc<Self>,
+        host: Arc<Host>,
+        name: Name,
+        shown: Shown,
+        at: Option<IpAddr>,
+    ) -> Result<Held, Withheld> {
+        let seen = self.compose(host.clone(), name.clone(), shown, at).await?;
         self.warn(&host, &seen.warnings);
         let token = self.tokens.of_medium(&host, &name, &seen.tag);
         self.media.hold(token.clone(), seen.clone());
@@ -175,11 +230,17 @@ impl Gate {
     }
 
     /// Makes a host's view, of a file that may have to be read first.
-    async fn compose(self: &Arc<Self>, host: Arc<Host>, name: Name, at: Option<IpAddr>) -> Result<Seen, Withheld> {
+    async fn compose(
+        self: &Arc<Self>,
+        host: Arc<Host>,
+        name: Name,
+        shown: Shown,
+        at: Option<IpAddr>,
+    ) -> Result<Seen, Withheld> {
         let gate = self.clone();
         let made = tokio::task::spawn_blocking(move || {
             let image = gate.store.glance().image(&name).cloned().ok_or(Withheld::Why(Why::OtherImage))?;
-            Ok(gate.medium(&image, Some(&host), at)?)
+            Ok(gate.medium(&image, Some((&host, shown)), at)?)
         });
         made.await.unwrap_or(Err(Withheld::Why(Why::StoreUnavailable)))
     }

@@ -73,7 +73,12 @@ fn read_as(kind: &str, body: &[u8], keys: DuplicateKeyPolicy, twice: &mut Vec<St
             let options = serde_saphyr::options! { duplicate_keys: keys };
             let read = |from: serde_saphyr::Deserializer<'_, '_>| Reader::new(twice).deserialize(from);
             serde_saphyr::with_deserializer_from_str_with_options(text, options, read).map_err(|error| {
-                Status::bad_request(format!("the body is neither JSON nor YAML: {}", yaml_fault(&error)))
+                Status::bad_request(match error.without_snippet() {
+                    serde_saphyr::Error::MultipleDocuments { .. } => {
+                        "the body has more than one YAML document: send each object by itself".to_owned()
+                    }
+                    wrong => format!("the body is neither JSON nor YAML: {}", yaml_fault(wrong)),
+                })
             })
         }
         other => Err(Status::unsupported_media(format!("{other:?}: send application/json or application/yaml"))),

@@ -72,7 +72,7 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, peek: bool) -> 
         Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
         None => return refuse(shared, peer, "name the machine: ?mac=52:54:00:12:34:56"),
     };
-    let believed = !peek && !shared.gate.contradicts(mac, peer.address);
+    let believed = !peek && shared.gate.ties(mac, peer.address).is_ok();
     let picked = query.choose.as_deref().and_then(|name| name.parse().ok()).filter(|_| believed);
     if let Some(image) = picked
         && let Err(why) = shared.gate.choose(mac, &image).await
@@ -90,15 +90,10 @@ fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
 async fn decided(shared: &Shared, peer: &Peer, mac: Mac, firmware: Option<Firmware>, form: Form, peek: bool) -> Reply {
     let gate = &shared.gate;
     let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address, uuid: None };
-    // The script of a machine is not given, nor its install begun, to who is known to be another.
-    let ruling = match (gate.contradicts(mac, peer.address), peek) {
-        (true, _) => {
-            gate.refused(&facts, Protocol::Http, Why::AddressContradicted);
-            Ruling::ignore(Why::AddressContradicted)
-        }
+    let ruling = match peek {
         // A HEAD only looks: nothing has been offered to who did not read it.
-        (false, true) => gate.look(&facts),
-        (false, false) => gate.script(&facts, peer.local).await,
+        true => gate.peek(&facts),
+        false => gate.script(&facts, Protocol::Http, peer.local).await,
     };
     let script = gate.render(&facts, &ruling, form, peer.local);
     gate.counters.answer(Protocol::Http);
@@ -110,7 +105,7 @@ pub fn local(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
     let mac = query.mac.as_deref().and_then(|mac| mac.parse().ok()).unwrap_or(Mac([0; 6]));
     let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: peer.address, uuid: None };
     let host = shared.gate.store.glance().host_by_mac(mac).cloned();
-    let ruling = Ruling { verdict: Verdict::LocalDisk(Why::NothingAssigned), host, medium: None };
+    let ruling = Ruling::of(Verdict::LocalDisk(Why::NothingAssigned), host);
     text(StatusCode::OK, shared.gate.render(&facts, &ruling, Form::Ipxe, peer.local))
 }
 

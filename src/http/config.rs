@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::boot::{Drop, Facts, Proof, Stage, Why};
 use crate::event::{Event, Protocol};
-use crate::fleet::{BootConfig, Format, Host};
+use crate::fleet::{BootConfig, Format, Host, Phase};
 use crate::iso;
 use crate::provision::generate as generation;
 use crate::store::Error;
@@ -39,7 +39,7 @@ async fn hand_out(shared: &Shared, facts: &Facts, config: &BootConfig, file: Opt
             return reply;
         }
     };
-    if !peek && let Err(why) = shared.gate.configure(facts, config).await {
+    if !peek && let Err(why) = shared.gate.configure(facts, &config.metadata.name, "").await {
         return sent_away(shared, facts, why);
     }
     shared.gate.counters.answer(Protocol::Http);
@@ -110,12 +110,22 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, peek
         Err(why) => return sent_away(shared, &facts, why),
     };
     if file == "seed.iso" {
-        return seed(shared, &host).unwrap_or_else(|none| {
-            let code = StatusCode::from_u16(none.code).unwrap_or(StatusCode::NOT_FOUND);
-            text(code, format!("{}\n", none.message()))
-        });
+        let reply = match seed(shared, &host) {
+            Ok(reply) => reply,
+            Err(none) => {
+                let code = StatusCode::from_u16(none.code).unwrap_or(StatusCode::NOT_FOUND);
+                return text(code, format!("{}\n", none.message()));
+            }
+        };
+        if !peek && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, file).await {
+            return sent_away(shared, &facts, why);
+        }
+        return reply;
     }
     let given = config.spec.data.get(file).cloned();
+    if given.is_some() && !peek {
+        shared.gate.tell_beside(&facts, &config.metadata.name, file);
+    }
     match (file, given) {
         (_, Some(content)) => text(StatusCode::OK, content),
         ("meta-data", None) => text(StatusCode::OK, iso::meta_data(host.metadata.name.as_str(), &host.instance())),
@@ -177,7 +187,7 @@ pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>, peek: bool
     let Some(mut ignition) = base(&config) else {
         return refused(Why::NoSuchFile, format!("the config {} is no Ignition config", config.metadata.name));
     };
-    if !peek && let Err(why) = shared.gate.configure(&facts, &config).await {
+    if !peek && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, "").await {
         return refused(why, why.to_string());
     }
     append_name(&mut ignition, host.metadata.name.as_str());
@@ -212,6 +222,10 @@ pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Repl
     match shared.gate.complete(&facts).await {
         Ok(host) => {
             shared.gate.counters.answer(Protocol::Http);
+            if host.status.phase != Phase::Installed {
+                let event = Event::BootCompleteUnheeded { phase: host.status.phase.to_string() };
+                shared.gate.store.note(Some(facts.mac), event);
+            }
             let name = host.metadata.name.as_str();
             reply::json(StatusCode::OK, &json!({"status": "ok", "host": name, "image": "localboot"}))
         }
@@ -230,7 +244,13 @@ fn who(shared: &Shared, peer: &Peer, token: Option<&str>, proof: Proof) -> Resul
             let why = refusal.why.to_string();
             gate.store.note(refusal.mac, Event::Refused { protocol: Protocol::Http.as_str().to_owned(), why });
             let address = peer.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
-            Err(text(code(refusal.why), format!("{} ({address})\n", refusal.why)).into())
+            let hint = match refusal.why {
+                Why::NoSuchHost => {
+                    ": behind a router, give the host its address (spec.ip), or name the network in [trust] routed"
+                }
+                _ => "",
+            };
+            Err(text(code(refusal.why), format!("{} ({address}){hint}\n", refusal.why)).into())
         }
     }
 }
@@ -243,6 +263,9 @@ fn sent_away(shared: &Shared, facts: &Facts, why: Why) -> Reply {
 fn code(why: Why) -> StatusCode {
     match why {
         Why::AddressContradicted
+        | Why::AddressElsewhere
+        | Why::SeenElsewhere
+        | Why::NothingTies
         | Why::HeldByOperator
         | Why::NoToken
         | Why::BadToken

@@ -13,10 +13,10 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use crate::boot::Why;
+use crate::boot::{Facts, Stage, Why};
 use crate::event::Protocol;
 use crate::fleet::{Host, Image, Key, Kind, Mac, Name, Object};
-use crate::gate::Withheld;
+use crate::gate::{Shown, Way, Withheld};
 use crate::iso::{FileWithin, ReadAt};
 use crate::media::{Media, Seen};
 use crate::store::Snapshot;
@@ -88,6 +88,9 @@ pub async fn again(
         Some(seen) => seen,
         None => match find(shared, peer, path, &Query::parse(query)).await {
             Ok(seen) => {
+                if !peek && let Err(reply) = release(shared, peer, &seen).await {
+                    return reply;
+                }
                 memory.keep(&state, path, query, seen.clone());
                 seen
             }
@@ -121,11 +124,21 @@ pub fn part(shared: &Shared, memory: &Memory, path: &str, query: Option<&str>, r
 pub async fn image(shared: &Shared, peer: &Peer, path: &str, query: &Query, headers: &HeaderMap, peek: bool) -> Reply {
     match find(shared, peer, path, query).await {
         Ok(seen) => {
+            if !peek && let Err(reply) = release(shared, peer, &seen).await {
+                return reply;
+            }
             shared.gate.counters.answer(Protocol::Http);
             answer(seen, headers, peek)
         }
         Err(reply) => reply,
     }
+}
+
+/// Makes it durable that a machine's config is given with its image, where it is within it: before it is given.
+async fn release(shared: &Shared, peer: &Peer, seen: &Seen) -> Result<(), Reply> {
+    let Some((mac, config)) = &seen.carries else { return Ok(()) };
+    let facts = Facts { mac: *mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None };
+    shared.gate.release(&facts, config, Way::Embedded).await.map_err(|why| unavailable(format!("{why}\n")))
 }
 
 async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result<Seen, Reply> {
@@ -161,7 +174,8 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     };
     let (gate, local, wanted) = (shared.gate.clone(), peer.local, inner.to_owned());
     let seek = move || -> Result<Option<Seen>, String> {
-        let seen = gate.medium(&image, host.as_deref(), local).map_err(|error| error.reason())?;
+        let own = host.as_deref().map(|host| (host, Shown::Whole));
+        let seen = gate.medium(&image, own, local).map_err(|error| error.reason())?;
         within(seen, &wanted)
     };
     // Views are composed, and directories walked, from a file that may have to be read first.
@@ -191,6 +205,9 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
     };
     match found {
         Ok(Ok(seen)) => {
+            if !peek && let Err(reply) = release(shared, peer, &seen).await {
+                return reply;
+            }
             shared.gate.counters.answer(Protocol::Http);
             answer(seen, headers, peek)
         }
@@ -226,17 +243,23 @@ fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {
     }))
 }
 
-/// Finds the host whose view is asked for. A view may hold what is that host's alone: it is shown to the
-/// host's own address, and to whoever has the token of its script.
+/// Finds the host whose view is asked for. A view may hold what is that host's alone: it is shown to whom the site
+/// would give the host's config.
 fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc<Host>, Why> {
     let host = host_named(shared, wanted).ok_or(Why::NoSuchHost)?;
-    let mac = host.spec.boot_mac_address;
-    let proved = query.token.as_deref().is_some_and(|token| shared.gate.tokens.holds(token, &host));
-    let own = || peer.address.is_some_and(|address| shared.gate.whose(address) == Ok(Some(mac)));
-    match proved || own() {
-        true => Ok(host),
-        false => Err(Why::AddressContradicted),
+    let gate = &shared.gate;
+    match gate.admit(peer.address, query.token.as_deref(), gate.site.trust.config) {
+        Ok(asks) if asks == host.spec.boot_mac_address => Ok(host),
+        Ok(_) => Err(Why::AddressContradicted),
+        Err(refusal) if refusal.why == Why::NoSuchHost => Err(Why::NothingTies),
+        Err(refusal) => Err(refusal.why),
     }
+}
+
+/// Gives a tag without its mark of weakness: what a client has is compared weakly (RFC 9110, section 13.1.2).
+fn strong(tag: &str) -> &str {
+    let tag = tag.trim();
+    tag.strip_prefix("W/").unwrap_or(tag)
 }
 
 /// Finds a host by its MAC address, as scripts name it, or as people do: by its name, with its namespace before it
@@ -261,12 +284,12 @@ pub fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
     let length = seen.medium.len();
     let tag = format!("\"{}\"", seen.tag);
     let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let is_among = |known: &str| known.trim() == "*" || known.split(',').any(|one| one.trim() == tag);
+    let is_any = |known: &str| known.trim() == "*";
     // RFC 9110 13.2.2 has them in this order.
-    if header(IF_MATCH).is_some_and(|known| !is_among(known)) {
+    if header(IF_MATCH).is_some_and(|known| !is_any(known) && known.split(',').all(|one| one.trim() != tag)) {
         return described(StatusCode::PRECONDITION_FAILED, &tag, Body::Whole(None));
     }
-    if header(IF_NONE_MATCH).is_some_and(is_among) {
+    if header(IF_NONE_MATCH).is_some_and(|known| is_any(known) || known.split(',').any(|one| strong(one) == tag)) {
         return described(StatusCode::NOT_MODIFIED, &tag, Body::Whole(None));
     }
     // A part of what it was before is no use to who resumes.

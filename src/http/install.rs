@@ -47,13 +47,22 @@ pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> 
 
 /// Begins a new install of what is wished, else of what the host has: all of it, or nothing is changed.
 pub async fn begin(shared: &Shared, key: &Key, wish: &Wish) -> Result<Object, Status> {
+    carry_out(shared, key, |before| steps(shared, before, wish)).await
+}
+
+/// Makes the changes that `steps` gives for an object as it is now: all of them, or nothing is changed.
+pub async fn carry_out<E: From<Status>>(
+    shared: &Shared,
+    key: &Key,
+    steps: impl Fn(&Object) -> Result<Vec<Change>, E>,
+) -> Result<Object, E> {
     let mut tries = Tries::of(&shared.losers);
     loop {
         let before = objects::find(shared, key)?;
-        let made = shared.gate.store.commit_all(steps(shared, &before, wish)?).await;
+        let made = shared.gate.store.commit_all(steps(&before)?).await;
         let made = made.map_err(|error| Status::of_store(&error, key));
         if !tries.again(&made).await {
-            return made?.pop().ok_or_else(|| Status::internal("nothing was made of an install"));
+            return made?.pop().ok_or_else(|| Status::internal("nothing was made of a change").into());
         }
     }
 }
@@ -152,13 +161,14 @@ async fn committed(shared: &Shared, key: &Key, change: Change) -> Result<Object,
 
 /// Tells what happened to a host, oldest first; to everything where none is named.
 pub async fn timeline(shared: &Shared, key: Option<&Key>) -> Result<Reply, Status> {
-    let mac = match key.map(|key| objects::find(shared, key)).transpose()? {
-        Some(Object::Host(host)) => Some(host.spec.boot_mac_address),
-        Some(_) => return Err(Status::no_route()),
-        None => None,
-    };
+    let object = key.map(|key| objects::find(shared, key)).transpose()?;
     let store = shared.gate.store.clone();
-    let read = tokio::task::spawn_blocking(move || store.timeline(mac, ENTRIES)).await;
+    let read = tokio::task::spawn_blocking(move || match object {
+        None => store.timeline(None, ENTRIES),
+        Some(Object::Host(host)) => store.timeline(Some(host.spec.boot_mac_address), ENTRIES),
+        Some(other) => store.mentions(&other.key(), ENTRIES),
+    })
+    .await;
     let entries = read.map_err(|error| Status::internal(error.to_string()))?;
     let entries = entries.map_err(|error| Status::internal(error.to_string()))?;
     let list = json!({"apiVersion": "v1", "kind": "Timeline", "items": entries});

@@ -12,7 +12,7 @@ use super::options::{Form, Options};
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
-use super::view::{List, ListMeta};
+use super::view::{List, ListMeta, Metadata, View};
 
 /// Bounds the states that are kept for lists which are read page by page.
 const STATES: usize = 8;
@@ -45,6 +45,12 @@ impl Pages {
 /// Lists the objects of a kind that are asked for, or one page of them.
 pub fn list(shared: &Shared, kind: Kind, options: &Options) -> Result<Reply, Status> {
     let (state, after) = match &options.next {
+        // The token says which version.
+        Some(_) if options.version.is_some_and(|version| version > 0) => {
+            return Err(Status::bad_request(
+                "resourceVersion: a list that goes on (continue) is of the version it began at",
+            ));
+        }
         Some(token) => begun(shared, kind, token)?,
         None if options.is_exact => (exactly(shared, options.version)?, None),
         None => (shared.gate.store.snapshot(), None),
@@ -63,7 +69,15 @@ pub fn list(shared: &Shared, kind: Kind, options: &Options) -> Result<Reply, Sta
     };
     let metadata = ListMeta { resource_version: state.version.to_string(), next };
     Ok(match options.form {
-        Form::Plain => json(StatusCode::OK, &List { api_version: "v1", kind: format!("{kind}List"), metadata, items }),
+        Form::Plain => {
+            let items: Vec<_> = items.into_iter().map(View).collect();
+            json(StatusCode::OK, &List { api_version: "v1", kind: format!("{kind}List"), metadata, items })
+        }
+        Form::Metadata => {
+            let items: Vec<_> = items.into_iter().map(Metadata).collect();
+            let kind = "PartialObjectMetadataList".to_owned();
+            json(StatusCode::OK, &List { api_version: "meta.k8s.io/v1", kind, metadata, items })
+        }
         Form::Table(include) => json(StatusCode::OK, &Table::of(kind, items.into_iter(), metadata, include, now())),
     })
 }

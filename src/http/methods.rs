@@ -95,7 +95,7 @@ fn object(kind: Kind, in_namespace: bool, rest: &[&str]) -> Option<&'static str>
         (kind, _) if kind.is_namespaced() != in_namespace => None,
         (_, [_]) => Some(ITEM),
         (Kind::BareMetalHost, [_, "install" | "medium" | "release" | "hold"]) => Some(ASK),
-        (Kind::BareMetalHost, [_, "timeline" | "seed"]) | (Kind::IscsiCdrom, [_, "files"]) => Some(READ),
+        (_, [_, "timeline"]) | (Kind::BareMetalHost, [_, "seed"]) | (Kind::IscsiCdrom, [_, "files"]) => Some(READ),
         _ => None,
     }
 }

@@ -24,6 +24,7 @@ mod protobuf;
 mod ranges;
 mod reading;
 mod ready;
+mod reborn;
 mod recurring;
 mod redfish;
 mod reply;

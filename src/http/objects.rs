@@ -18,8 +18,8 @@ use super::reading::Reading;
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
-use super::view::{ListMeta, View, conceal, conceal_but, restore};
-use super::{Shared, body, generate, install, naming, ownership, redfish, upload};
+use super::view::{ListMeta, Metadata, View, conceal, conceal_but, restore};
+use super::{Shared, body, generate, install, naming, ownership, reborn, redfish, upload};
 
 /// Is how often a change is made before it is given up that other writers came before.
 const TRIES: usize = 64;
@@ -40,6 +40,7 @@ pub fn read(shared: &Shared, key: &Key, options: &Options) -> Result<Reply, Stat
 pub fn shown(code: StatusCode, object: &Object, options: &Options) -> Reply {
     match options.form {
         Form::Plain => json(code, &View(object)),
+        Form::Metadata => json(code, &Metadata(object)),
         Form::Table(include) => {
             let resource_version = object.meta().resource_version.to_string();
             let metadata = ListMeta { resource_version, next: String::new() };
@@ -49,8 +50,9 @@ pub fn shown(code: StatusCode, object: &Object, options: &Options) -> Reply {
 }
 
 /// Answers a write, with what is worth a word about it.
-fn told(reading: &Reading, code: StatusCode, object: &Object, options: &Options) -> Reply {
-    reading.told(shown(code, object, options), Some(object))
+fn told(reading: &mut Reading, code: StatusCode, object: &Object, options: &Options) -> Reply {
+    object.warnings().into_iter().for_each(|warning| reading.note(warning.to_owned()));
+    reading.told(shown(code, object, options))
 }
 
 pub async fn create(
@@ -71,10 +73,15 @@ pub async fn create(
             value["metadata"]["name"] = name.as_str().into();
         }
         let object = typed(shared, kind, namespace.clone(), value.clone(), &mut reading)?;
+        if object.meta().resource_version > 0 {
+            return Err(Status::bad_request(
+                "metadata.resourceVersion: what is to be created has none yet: leave it out",
+            ));
+        }
         names += 1;
-        match put(shared, object, None, Expect::Absent, options.dry_run).await {
+        match made(shared, object, &value, options.dry_run, &mut reading).await {
             Err(taken) if taken.is_taken() && wish.is_some() && names < NAMES => {}
-            made => return Ok(told(&reading, StatusCode::CREATED, &made?, options)),
+            made => return Ok(told(&mut reading, StatusCode::CREATED, &made?, options)),
         }
     }
 }
@@ -95,12 +102,13 @@ pub async fn replace(
     }
     let wanted = Some(object.meta().resource_version).filter(|version| *version > 0);
     let before = find(shared, key)?;
+    same_uid(&object, &before)?;
     // Who leaves the managers out says nothing of them; an empty list forgets them.
     if object.meta().managed_fields.is_none() {
         object.meta_mut().managed_fields.clone_from(&before.meta().managed_fields);
     }
     let object = put(shared, object, Some(&before), Expect::Present(wanted), options.dry_run).await?;
-    Ok(told(&reading, StatusCode::OK, &object, options))
+    Ok(told(&mut reading, StatusCode::OK, &object, options))
 }
 
 pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, options: &Options) -> Result<Reply, Status> {
@@ -119,7 +127,7 @@ pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, optio
     if kind == "application/json" && change.names("/spec/image") && !options.dry_run {
         object = install::again(shared, &before, object).await?;
     }
-    Ok(told(&reading, StatusCode::OK, &object, options))
+    Ok(told(&mut reading, StatusCode::OK, &object, options))
 }
 
 /// Makes an object what one manager wishes, as far as that manager goes; creates it where there is none.
@@ -138,6 +146,7 @@ async fn apply(
     let version =
         wish.pointer("/metadata/resourceVersion").filter(|version| !version.is_null() && *version != "").cloned();
     let before = find(shared, key).ok();
+    is_meant(key, &wish, before.as_ref())?;
     let bare = || serde_json::json!({"metadata": {"name": key.name}, "spec": {}});
     if !reading.is_strict() {
         // What nobody knows is no manager's either, so it is found before anybody owns it.
@@ -160,14 +169,29 @@ async fn apply(
         let mut value = bare();
         change(&mut value)?;
         let object = typed(shared, key.kind, key.namespace.clone(), value, &mut Reading::default())?;
-        match put(shared, object, None, Expect::Absent, options.dry_run).await {
+        match made(shared, object, &wish, options.dry_run, &mut reading).await {
             // Somebody else created it meanwhile.
             Err(taken) if taken.is_taken() => {}
-            made => return Ok(told(&reading, StatusCode::CREATED, &made?, options)),
+            made => return Ok(told(&mut reading, StatusCode::CREATED, &made?, options)),
         }
     }
     let object = modify(shared, key, options.dry_run, change).await?;
-    Ok(told(&reading, StatusCode::OK, &object, options))
+    Ok(told(&mut reading, StatusCode::OK, &object, options))
+}
+
+/// Checks that a wish is meant for what is there, where it says what it is meant for.
+fn is_meant(key: &Key, wish: &Value, before: Option<&Object>) -> Result<(), Status> {
+    let given = |field: &str| wish["metadata"][field].as_str().filter(|text| !text.is_empty());
+    let wrong =
+        |field: &str, is: &str| Err(Status::conflict(format!("metadata.{field} is of an object that is there: {is}")));
+    match (before, given("uid"), given("resourceVersion")) {
+        (Some(before), Some(uid), _) if uid != before.meta().uid => {
+            wrong("uid", &format!("{key} is {}", before.meta().uid))
+        }
+        (None, Some(_), _) => wrong("uid", &format!("there is no {key}")),
+        (None, None, Some(_)) => wrong("resourceVersion", &format!("there is no {key}")),
+        (_, _, _) => Ok(()),
+    }
 }
 
 /// Gives a wish as the server spells it, its secrets put back where it says that they stay.
@@ -194,7 +218,7 @@ pub async fn delete(
     let dry_run = options.dry_run || wish.dry_run;
     let version = wish.version_of(&find(shared, key)?)?;
     let change = Change::Delete { key: key.clone(), version };
-    let gone = commit(shared, change, dry_run).await.map_err(|error| Status::of_store(&error, key))?;
+    let gone = commit(shared, vec![change], dry_run).await.map_err(|error| Status::of_store(&error, key))?;
     if !dry_run {
         upload::forget(shared, &gone).await;
         generate::forget(shared, &gone).await;
@@ -203,17 +227,46 @@ pub async fn delete(
     Ok(json(StatusCode::OK, &Status::deleted(key, &gone.meta().uid)))
 }
 
-/// Makes a change, or only says what it would come to.
-async fn commit(shared: &Shared, change: Change, dry_run: bool) -> Result<Object, Error> {
-    match dry_run {
-        true => {
-            let known =
-                |object: &Object| shared.gate.store.glance().get(&object.key()).map(|now| now.meta().resource_version);
-            let mut object = shared.gate.store.rehearse(change)?;
-            object.meta_mut().resource_version = known(&object).unwrap_or_default();
-            Ok(object)
-        }
-        false => shared.gate.store.commit(change).await,
+/// Makes changes of one object, or only says what they would come to.
+async fn commit(shared: &Shared, changes: Vec<Change>, dry_run: bool) -> Result<Object, Error> {
+    let store = &shared.gate.store;
+    let mut made = match dry_run {
+        true => store.rehearse_all(changes)?,
+        false => store.commit_all(changes).await?,
+    };
+    let mut object = made.pop().ok_or_else(|| Error::Unavailable("nothing was made of a change".into()))?;
+    if dry_run {
+        let now = store.glance().get(&object.key()).map(|now| now.meta().resource_version);
+        object.meta_mut().resource_version = now.unwrap_or_default();
+    }
+    Ok(object)
+}
+
+/// Creates an object, whose body may be a backup's: the host that it is of is not installed anew for that.
+async fn made(
+    shared: &Shared,
+    object: Object,
+    body: &Value,
+    dry_run: bool,
+    reading: &mut Reading,
+) -> Result<Object, Status> {
+    let key = object.key();
+    let after = reborn::moved(&object, body).map(|(change, words)| {
+        reading.note(words);
+        change
+    });
+    let object = prepared(shared, object, None).await?;
+    let put = Change::Put { object, expect: Expect::Absent };
+    let made = commit(shared, [put].into_iter().chain(after).collect(), dry_run).await;
+    made.map_err(|error| Status::of_store(&error, &key))
+}
+
+/// Checks that what is written is meant for the object that is there: one that was deleted and made anew is another.
+fn same_uid(object: &Object, before: &Object) -> Result<(), Status> {
+    let (given, is) = (&object.meta().uid, &before.meta().uid);
+    match given.is_empty() || given == is {
+        true => Ok(()),
+        false => Err(Status::conflict(format!("metadata.uid: {} is {is}, not {given}", before.key()))),
     }
 }
 
@@ -329,6 +382,7 @@ async fn changed(
         if object.key() != *key {
             return Err(Status::bad_request(format!("a patch cannot rename {key}")));
         }
+        same_uid(&object, &before)?;
         // Who takes the version away asks for none in particular: kubectl does, after a `replace`.
         let wanted = Some(object.meta().resource_version).filter(|version| *version > 0).unwrap_or(now);
         let made = put(shared, object, Some(&before), Expect::Present(Some(wanted)), dry_run).await;
@@ -373,11 +427,19 @@ pub fn plain(object: &Object) -> Result<Value, Status> {
 /// Checks what needs files, and commits.
 pub async fn put(
     shared: &Shared,
-    mut object: Object,
+    object: Object,
     before: Option<&Object>,
     expect: Expect,
     dry_run: bool,
 ) -> Result<Object, Status> {
+    let key = object.key();
+    let object = prepared(shared, object, before).await?;
+    let made = commit(shared, vec![Change::Put { object, expect }], dry_run).await;
+    made.map_err(|error| Status::of_store(&error, &key))
+}
+
+/// Checks what needs files, and fills in what was found.
+async fn prepared(shared: &Shared, mut object: Object, before: Option<&Object>) -> Result<Object, Status> {
     let key = object.key();
     restore(&mut object, before);
     let prepared = match object {
@@ -389,9 +451,7 @@ pub async fn put(
             prepared.map_err(|error| Status::internal(error.to_string()))?
         }
     };
-    let object = prepared.map_err(|wrong| Status::invalid(key.kind, key.name.as_str(), &wrong))?;
-    let wrong = |error: Error| Status::of_store(&error, &key);
-    commit(shared, Change::Put { object, expect }, dry_run).await.map_err(wrong)
+    prepared.map_err(|wrong| Status::invalid(key.kind, key.name.as_str(), &wrong))
 }
 
 /// Makes an object of a body, in the namespace of its route.

@@ -36,6 +36,8 @@ pub enum Form {
     Plain,
     /// meta.k8s.io/v1 Table, as kubectl asks for where a person looks.
     Table(Include),
+    /// meta.k8s.io/v1 PartialObjectMetadata, as controllers ask for that need no more than names and labels.
+    Metadata,
 }
 
 /// Says how much of an object a row of a table carries.
@@ -88,9 +90,7 @@ impl Options {
                 _ => {}
             }
         }
-        if wants_table(headers) {
-            options.form = Form::Table(include);
-        }
+        options.form = form(headers, include);
         options.selection = Selection::parse(namespace, &labels, &fields).map_err(Status::bad_request)?;
         Ok(options)
     }
@@ -129,21 +129,36 @@ fn number(key: &str, value: &str) -> Result<u64, Status> {
         .map_err(|_| Status::bad_request(format!("{key}: {value:?} is not a number that this server gave or takes")))
 }
 
-/// Accept lists media types by preference: a table is wanted where it comes before plain JSON.
-fn wants_table(headers: &HeaderMap) -> bool {
+/// Refuses a client that takes none of what objects are given as (RFC 9110, section 12.5.1).
+pub fn acceptable(headers: &HeaderMap) -> Result<(), Status> {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut kinds = accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    let given = ["*/*", "application/*", "application/json"];
+    match accept.trim().is_empty() || kinds.any(|kind| given.iter().any(|one| kind.eq_ignore_ascii_case(one))) {
+        true => Ok(()),
+        false => Err(Status::not_acceptable("objects are given as application/json: accept that")),
+    }
+}
+
+/// Picks the form that comes first: Accept lists media types by preference.
+fn form(headers: &HeaderMap, include: Include) -> Form {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     for kind in accept.split(',') {
         let mut parameters = kind.split(';').map(str::trim);
         let media = parameters.next().unwrap_or_default();
         let parameters: Vec<&str> = parameters.collect();
-        if media == "application/json" && parameters.contains(&"as=Table") && parameters.contains(&"v=v1") {
-            return true;
+        if media != "application/json" {
+            continue;
         }
-        if media == "application/json" && !parameters.iter().any(|one| one.starts_with("as=")) {
-            return false;
+        let wanted = parameters.iter().find_map(|one| one.strip_prefix("as="));
+        match (wanted, parameters.contains(&"v=v1")) {
+            (None, _) => return Form::Plain,
+            (Some("Table"), true) => return Form::Table(include),
+            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), true) => return Form::Metadata,
+            (Some(_), _) => {}
         }
     }
-    false
+    Form::Plain
 }
 
 #[cfg(test)]
@@ -163,6 +178,38 @@ mod tests {
         assert_eq!(options("includeObject=Object", kubectl).unwrap().form, Form::Table(Include::Object));
         assert_eq!(options("", "application/json").unwrap().form, Form::Plain);
         assert_eq!(options("", "*/*").unwrap().form, Form::Plain);
+    }
+
+    #[test]
+    fn no_more_than_metadata_is_given_to_who_asks_for_that() {
+        let client = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        assert_eq!(options("", client).unwrap().form, Form::Metadata);
+        assert_eq!(options("", "application/json;as=PartialObjectMetadata;v=v1").unwrap().form, Form::Metadata);
+        assert_eq!(options("", "application/json;as=PartialObjectMetadata;v=v1beta1").unwrap().form, Form::Plain);
+        assert_eq!(options("", "application/json, application/json;as=Table;v=v1").unwrap().form, Form::Plain);
+    }
+
+    #[test]
+    fn who_takes_no_json_is_told_that_there_is_nothing_else() {
+        let takes = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            acceptable(&headers).is_ok()
+        };
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        let rows = [
+            ("", true),
+            ("*/*", true),
+            ("text/html, application/*;q=0.1", true),
+            ("Application/JSON;as=Table;v=v1", true),
+            ("application/yaml", false),
+            (protobuf, false),
+            (&format!("{protobuf},application/json"), true),
+        ];
+        for (accept, expected) in rows {
+            assert_eq!(takes(accept), expected, "{accept}");
+        }
+        assert!(acceptable(&HeaderMap::new()).is_ok());
     }
 
     #[test]

@@ -312,8 +312,12 @@ mod tests {
     #[tokio::test]
     async fn a_part_is_sent_as_a_reply_of_it_is() {
         let bytes: Vec<u8> = (0..100_000u32).flat_map(|word| word.to_le_bytes()).collect();
-        let seen =
-            Seen { medium: Arc::new(crate::iso::Memory(bytes.into())), tag: "a tag".into(), warnings: Arc::default() };
+        let seen = Seen {
+            medium: Arc::new(crate::iso::Memory(bytes.into())),
+            tag: "a tag".into(),
+            warnings: Arc::default(),
+            carries: None,
+        };
         for (start, count) in [(0, 1), (2048, 2048), (10_000, 70_000)] {
             let range = HeaderValue::try_from(format!("bytes={start}-{}", start + count - 1)).unwrap();
             let headers = HeaderMap::from_iter([(RANGE, range)]);

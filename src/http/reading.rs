@@ -46,6 +46,8 @@ impl Validation {
 pub struct Reading {
     validation: Validation,
     twice: Vec<String>,
+    /// Holds what the client is told, however little it wants to know of what was dropped.
+    notes: Vec<String>,
     /// Holds where the fields stood that nobody knows, each key by key.
     unknown: Vec<Vec<String>>,
 }
@@ -53,7 +55,7 @@ pub struct Reading {
 impl Reading {
     /// Begins a reading, as strict as its client asks.
     pub fn new(validation: Validation) -> Self {
-        Self { validation, twice: Vec::new(), unknown: Vec::new() }
+        Self { validation, ..Self::default() }
     }
 
     /// Says whether what cannot be kept is refused.
@@ -88,18 +90,22 @@ impl Reading {
         }
     }
 
-    /// Says in an answer what was dropped, where its client wants to know, and what of the object is worth a word.
-    pub fn told(&self, mut reply: Reply, object: Option<&Object>) -> Reply {
-        let is_told = self.validation == Validation::Warn;
+    /// Keeps what the client is to be told in any case.
+    pub fn note(&mut self, text: String) {
+        if !self.notes.contains(&text) {
+            self.notes.push(text);
+        }
+    }
+
+    /// Says in an answer what the client is to be told, and what was dropped, where it wants to know.
+    pub fn told(&self, mut reply: Reply) -> Reply {
+        let dropped = self.validation == Validation::Warn;
         let unknown = self.unknown.iter().map(|path| format!("unknown field \"{}\"", path.join(".")));
         let twice = self.twice.iter().map(|path| format!("duplicate field \"{path}\""));
-        let found = object.into_iter().flat_map(Object::warnings).map(str::to_owned);
         let mut left = TOLD_BYTES;
-        for warning in unknown
-            .chain(twice)
-            .filter(|_| is_told)
-            .chain(found)
-            .filter_map(|text| HeaderValue::from_str(&warning(&text)).ok())
+        let dropped = unknown.chain(twice).filter(|_| dropped);
+        for warning in
+            self.notes.iter().cloned().chain(dropped).filter_map(|text| HeaderValue::from_str(&warning(&text)).ok())
         {
             let Some(rest) = left.checked_sub(warning.len()) else { break };
             left = rest;
@@ -130,7 +136,7 @@ mod tests {
         let object = reading.parse("application/json", BODY.as_bytes()).map_err(|status| status.message().to_owned());
         let object =
             object.and_then(|value| reading.object(Kind::BareMetalHost, value).map_err(|wrong| wrong.to_string()));
-        let reply = reading.told(text(StatusCode::OK, ""), None);
+        let reply = reading.told(text(StatusCode::OK, ""));
         let told = reply.headers().get_all(WARNING).iter().map(|value| value.to_str().unwrap().to_owned()).collect();
         (object, told)
     }
@@ -159,7 +165,7 @@ mod tests {
     fn what_is_wrong_is_refused_however_lenient() {
         let mut reading = Reading::new(Validation::Ignore);
         let wrong = reading.object(Kind::BareMetalHost, json!({"metadata": {"name": "h"}, "spec": {"colour": "red"}}));
-        assert_eq!(wrong.unwrap_err().to_string(), "spec: missing field `bootMACAddress`");
+        assert_eq!(wrong.unwrap_err().to_string(), "spec.bootMACAddress: it is missing");
         let fields = (0..1000).map(|number| (number.to_string(), json!(1))).collect::<serde_json::Map<_, _>>();
         let many = reading.object(Kind::BareMetalHost, json!({"metadata": {"name": "h"}, "spec": fields}));
         assert!(many.unwrap_err().message.contains("unknown fields"));
@@ -171,7 +177,7 @@ mod tests {
         let mut body = json!({"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01"}});
         (0..200).for_each(|number| body["spec"][format!("field{number}")] = json!(1));
         reading.object(Kind::BareMetalHost, body).unwrap();
-        let reply = reading.told(text(StatusCode::OK, ""), None);
+        let reply = reading.told(text(StatusCode::OK, ""));
         let told: Vec<_> = reply.headers().get_all(WARNING).iter().map(HeaderValue::len).collect();
         assert!(told.len() < 200 && told.iter().sum::<usize>() <= TOLD_BYTES, "{told:?}");
     }

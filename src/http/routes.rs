@@ -10,7 +10,7 @@ use crate::fleet::lifecycle::Change;
 use crate::fleet::{BadName, Key, Kind, Name, Object};
 
 use super::boot::{self, Query};
-use super::options::Options;
+use super::options::{self, Options};
 use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
@@ -196,17 +196,25 @@ async fn api(
         };
         Ok(Key { kind, namespace, name: name(kind, text)? })
     };
-    let options = Options::parse(request.uri().query(), request.headers(), namespace.clone())?;
+    let mut options = Options::parse(request.uri().query(), request.headers(), namespace.clone())?;
+    if rest.len() < 2 {
+        options::acceptable(request.headers())?;
+    }
     match (&method, rest) {
         (&Method::GET | &Method::HEAD, []) if options.watch => {
             Ok(watch::watch(&shared.gate.store, kind, options, stop.clone()))
         }
         (&Method::GET | &Method::HEAD, []) => list::list(shared, kind, &options),
         (&Method::POST, []) => objects::create(shared, kind, namespace.clone(), request, &options).await,
+        (&Method::GET | &Method::HEAD, [name]) if options.watch => {
+            options.selection.narrow(&key(name)?.name);
+            Ok(watch::watch(&shared.gate.store, kind, options, stop.clone()))
+        }
         (&Method::GET | &Method::HEAD, [name]) => objects::read(shared, &key(name)?, &options),
         (&Method::PUT, [name]) => objects::replace(shared, &key(name)?, request, &options).await,
         (&Method::PATCH, [name]) => objects::patch(shared, &key(name)?, request, &options).await,
         (&Method::DELETE, [name]) => objects::delete(shared, &key(name)?, request, &options).await,
+        (&Method::GET | &Method::HEAD, [name, "timeline"]) => install::timeline(shared, Some(&key(name)?)).await,
         (_, [name, action]) if kind == Kind::BareMetalHost => {
             unrehearsed(request.uri().query())?;
             act(shared, &key(name)?, action, request).await
@@ -255,7 +263,6 @@ async fn act(shared: &Shared, key: &Key, action: &str, request: Request<Incoming
             Object::Host(host) => config::seed_read(shared, &host),
             Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
         },
-        (&Method::GET | &Method::HEAD, "timeline") => install::timeline(shared, Some(key)).await,
         (_, "install" | "medium" | "release" | "hold" | "timeline" | "seed") => Err(Status::method_not_allowed()),
         _ => Err(Status::no_route()),
     }

@@ -49,6 +49,11 @@ impl Selection {
         Ok(Self { namespace, labels, fields })
     }
 
+    /// Narrows the selection to the objects of a name.
+    pub fn narrow(&mut self, name: &Name) {
+        self.fields.push(Term { key: "metadata.name".to_owned(), test: Test::In(vec![name.to_string()]) });
+    }
+
     pub fn takes(&self, object: &Object) -> bool {
         let meta = object.meta();
         (self.namespace.is_none() || meta.namespace == self.namespace)

@@ -185,20 +185,21 @@ impl Status {
             field: one.field.clone(),
         };
         let told: Vec<_> = conflicts.iter().map(|one| format!("{} is {:?}'s", one.field, one.manager)).collect();
-        let message = format!("Apply failed with {} conflicts: {}", conflicts.len(), told.join(", "));
+        let count = conflicts.len();
+        let message = format!("Apply failed with {count} conflict{}: {}", plural(count), told.join(", "));
         let details = Details { causes: conflicts.iter().map(cause).collect(), ..about(key) };
         Self { details: Some(details.into()), ..Self::failure(StatusCode::CONFLICT, "Conflict", message) }
     }
 
     /// Says why a change of an object was not made.
     pub fn of_store(error: &store::Error, key: &Key) -> Self {
-        use store::Error::{AlreadyExists, Conflict, InUse, NoSuchMac, NotFound, Unavailable};
+        use store::Error::{AlreadyExists, Conflict, InUse, NoSuchMac, NotFound, Unavailable, Unreadable};
         let (code, reason) = match error {
             NotFound(_) | NoSuchMac(_) => return Self::not_found(key.kind, key.name.as_str()),
             store::Error::Invalid(wrong) => return Self::invalid(key.kind, key.name.as_str(), wrong),
             AlreadyExists(_) => (StatusCode::CONFLICT, "AlreadyExists"),
             Conflict { .. } | InUse { .. } => (StatusCode::CONFLICT, "Conflict"),
-            Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            Unavailable(_) | Unreadable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
         };
         Self { details: Some(about(key).into()), ..Self::failure(code, reason, error.to_string()) }
     }
@@ -227,6 +228,10 @@ impl Status {
         }
         reply
     }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 fn about(key: &Key) -> Details {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::fleet::{BootMode, Kind, Name, Object};
 
 use super::options::Include;
-use super::view::{ListMeta, View};
+use super::view::{ListMeta, Metadata, View};
 
 /// Is a table of objects of one kind.
 #[derive(Debug, Serialize)]
@@ -45,9 +45,7 @@ fn carried(object: &Object, include: Include) -> Option<Value> {
     match include {
         Include::None => None,
         Include::Object => serde_json::to_value(View(object)).ok(),
-        Include::Metadata => {
-            Some(json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object.meta()}))
-        }
+        Include::Metadata => serde_json::to_value(Metadata(object)).ok(),
     }
 }
 

@@ -1,11 +1,13 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde::ser::{SerializeSeq, Serializer};
+use serde::ser::Serializer;
 use serde_json::Value;
 
 use crate::fleet::conditions::{self, Condition};
-use crate::fleet::{Bmc, BmcAddress, BootConfigSpec, Chap, Host, HostSpec, HostStatus, Kind, Meta, Object, Secret};
+use crate::fleet::{
+    Bmc, BmcAddress, BootConfigSpec, Chap, Host, HostSpec, HostStatus, Image, ImageSpec, Kind, Meta, Object, Secret,
+};
 
 /// Is an object as clients see it: with its kind, and without its secrets.
 #[derive(Debug)]
@@ -19,6 +21,24 @@ struct Envelope<'a, S, T> {
     metadata: &'a Meta,
     spec: &'a S,
     status: &'a T,
+}
+
+/// Is an object's metadata alone.
+#[derive(Debug)]
+pub struct Metadata<'a>(pub &'a Object);
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Partial<'a> {
+            kind: &'static str,
+            api_version: &'static str,
+            metadata: &'a Meta,
+        }
+        let (kind, api_version) = ("PartialObjectMetadata", "meta.k8s.io/v1");
+        Partial { kind, api_version, metadata: self.0.meta() }.serialize(to)
+    }
 }
 
 #[derive(Serialize)]
@@ -39,7 +59,8 @@ impl Serialize for View<'_> {
                 Envelope { api_version: "v1", kind, metadata, spec, status }.serialize(to)
             }
             Object::Image(image) => {
-                let (metadata, spec, status) = (&image.metadata, &image.spec, &image.status);
+                let image = portal_redacted(image);
+                let Image { metadata, spec, status } = &**image.as_ref();
                 Envelope { api_version: "v1", kind, metadata, spec, status }.serialize(to)
             }
             Object::BootConfig(config) => {
@@ -68,6 +89,18 @@ fn redacted(host: &Arc<Host>) -> std::borrow::Cow<'_, Arc<Host>> {
     std::borrow::Cow::Owned(host)
 }
 
+/// Hides what an image's portal is proved with; images without are not copied.
+fn portal_redacted(image: &Arc<Image>) -> std::borrow::Cow<'_, Arc<Image>> {
+    if image.spec.portal.as_ref().is_none_or(|portal| portal.chap.is_none()) {
+        return std::borrow::Cow::Borrowed(image);
+    }
+    let mut image = image.clone();
+    for secret in portal_secrets_mut(&mut Arc::make_mut(&mut image).spec).into_iter().flatten() {
+        *secret = Secret(Secret::REDACTED.into());
+    }
+    std::borrow::Cow::Owned(image)
+}
+
 /// Hides what stands in a config's files.
 fn covered(spec: &BootConfigSpec) -> BootConfigSpec {
     let data = spec.data.keys().map(|name| (name.clone(), Secret::REDACTED.to_owned())).collect();
@@ -77,11 +110,19 @@ fn covered(spec: &BootConfigSpec) -> BootConfigSpec {
 /// Lists what a host holds of secrets, each in its place: the BMC's, the initiator's, the target's.
 fn secrets_mut(spec: &mut HostSpec) -> [Option<&mut Secret>; 3] {
     let bmc = spec.bmc.as_mut().map(|bmc| &mut bmc.password);
-    let (ours, theirs) = match &mut spec.chap {
-        Some(Chap { secret, target_secret, .. }) => (Some(secret), target_secret.as_mut()),
-        None => (None, None),
-    };
+    let [ours, theirs] = chap_secrets_mut(spec.chap.as_mut());
     [bmc, ours, theirs]
+}
+
+fn portal_secrets_mut(spec: &mut ImageSpec) -> [Option<&mut Secret>; 2] {
+    chap_secrets_mut(spec.portal.as_mut().and_then(|portal| portal.chap.as_mut()))
+}
+
+fn chap_secrets_mut(chap: Option<&mut Chap>) -> [Option<&mut Secret>; 2] {
+    match chap {
+        Some(Chap { secret, target_secret, .. }) => [Some(secret), target_secret.as_mut()],
+        None => [None, None],
+    }
 }
 
 fn secrets(spec: &HostSpec) -> Vec<&Secret> {
@@ -93,6 +134,7 @@ fn secrets(spec: &HostSpec) -> Vec<&Secret> {
 pub fn restore(object: &mut Object, before: Option<&Object>) {
     match (object, before) {
         (Object::Host(host), Some(Object::Host(before))) => restore_host(Arc::make_mut(host), Some(before)),
+        (Object::Image(image), Some(Object::Image(before))) => restore_portal(image, before),
         (Object::BootConfig(config), Some(Object::BootConfig(before))) if before.spec.confidential => {
             for (name, text) in &mut Arc::make_mut(config).spec.data {
                 match before.spec.data.get(name) {
@@ -125,6 +167,23 @@ fn restore_host(host: &mut Host, before: Option<&Host>) {
     }
 }
 
+/// Puts a portal's secrets back where it is still that portal: another is not told them.
+fn restore_portal(image: &mut Arc<Image>, before: &Image) {
+    let place = |image: &Image| image.spec.portal.as_ref().map(|portal| (portal.address, portal.port));
+    if image.spec.portal.as_ref().is_none_or(|portal| portal.chap.is_none()) || place(image) != place(before) {
+        return;
+    }
+    let mut kept = before.spec.clone();
+    let places = portal_secrets_mut(&mut Arc::make_mut(image).spec).into_iter().zip(portal_secrets_mut(&mut kept));
+    for (secret, kept) in places {
+        if let (Some(secret), Some(kept)) = (secret, kept)
+            && secret.is_redacted()
+        {
+            *secret = kept.clone();
+        }
+    }
+}
+
 fn is_same_service(was: &Bmc, is: &Bmc) -> bool {
     let read = |bmc: &Bmc| bmc.address.parse::<BmcAddress>().ok();
     was.address == is.address || read(was).zip(read(is)).is_some_and(|(was, is)| was.is_same_service(&is))
@@ -133,7 +192,7 @@ fn is_same_service(was: &Bmc, is: &Bmc) -> bool {
 /// Hides the secrets in an object's JSON that a wish does not give anew: they stay where the object still goes to
 /// whom they are for.
 pub fn conceal_but(value: &mut Value, wish: &Value) {
-    for place in SECRET_PLACES {
+    for place in Secret::PLACES {
         let is_given = matches!(wish.pointer(place), Some(Value::String(secret)) if secret != Secret::REDACTED);
         match value.pointer_mut(place) {
             Some(Value::String(secret)) if !secret.is_empty() && !is_given => *secret = Secret::REDACTED.into(),
@@ -153,18 +212,14 @@ pub fn conceal(value: &mut Value) {
     }
 }
 
-/// Are the JSON pointers of what `secrets` lists.
-const SECRET_PLACES: [&str; 3] = ["/spec/bmc/password", "/spec/chap/secret", "/spec/chap/targetSecret"];
-
 /// Is a list of objects of one kind.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct List<'a> {
+pub struct List<Item: Serialize> {
     pub api_version: &'static str,
     pub kind: String,
     pub metadata: ListMeta,
-    #[serde(serialize_with = "views")]
-    pub items: Vec<&'a Object>,
+    pub items: Vec<Item>,
 }
 
 #[derive(Debug, Serialize)]
@@ -173,14 +228,6 @@ pub struct ListMeta {
     pub resource_version: String,
     #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
     pub next: String,
-}
-
-fn views<S: Serializer>(objects: &[&Object], to: S) -> Result<S::Ok, S::Error> {
-    let mut list = to.serialize_seq(Some(objects.len()))?;
-    for object in objects {
-        list.serialize_element(&View(object))?;
-    }
-    list.end()
 }
 
 #[cfg(test)]

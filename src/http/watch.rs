@@ -19,7 +19,7 @@ use super::options::{Form, Options};
 use super::reply::{Body, Reply};
 use super::status::Status;
 use super::table::Table;
-use super::view::{ListMeta, View};
+use super::view::{ListMeta, Metadata, View};
 
 /// Bounds what a watch takes out of the history, or writes, at once.
 const CHANGES_AT_ONCE: usize = 512;
@@ -203,7 +203,17 @@ impl Watch {
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        self.tell(part, kind, &past.object, Some(past));
+        match (&past.before, past.verb) {
+            // What left the selection is told as it last was within it, at the version that it left at.
+            (Some(before), Verb::Modified) if was && !is => {
+                let mut left = before.clone();
+                left.meta_mut().resource_version = past.version;
+                self.tell(part, kind, &left, None);
+            }
+            (Some(_) | None, Verb::Added | Verb::Modified | Verb::Deleted) => {
+                self.tell(part, kind, &past.object, Some(past));
+            }
+        }
     }
 
     fn tell(&self, part: &mut BytesMut, kind: &str, object: &Object, past: Option<&Past>) {
@@ -214,6 +224,7 @@ impl Watch {
                 let table = Table::of(self.kind, std::iter::once(object), metadata, include, now());
                 self.write(part, kind, &table);
             }
+            (Form::Metadata, _) => self.write(part, kind, &Metadata(object)),
             (Form::Plain, None) => self.write(part, kind, &View(object)),
             (Form::Plain, Some(past)) => {
                 let wire =
@@ -231,7 +242,11 @@ impl Watch {
         if initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let mark = json!({"kind": self.kind.as_str(), "apiVersion": "v1", "metadata": metadata});
+        let (kind, version) = match self.options.form {
+            Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1"),
+            Form::Plain | Form::Table(_) => (self.kind.as_str(), "v1"),
+        };
+        let mark = json!({"kind": kind, "apiVersion": version, "metadata": metadata});
         self.write(part, "BOOKMARK", &mark);
     }
 

@@ -105,6 +105,8 @@ pub enum Error {
     Invalid(#[from] Invalid),
     #[error("the state could not be written: {0}")]
     Unavailable(Arc<str>),
+    #[error("the state could not be read: {0}")]
+    Unreadable(Arc<str>),
 }
 
 /// Says where an object of one kind is named by another, and what to do about it.
@@ -156,9 +158,9 @@ impl Store {
         seal: Option<Seal>,
     ) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
         let path = directory.join("bootlatch.db");
-        let unavailable = |error: sqlite::Trouble| Error::Unavailable(format!("{}: {error}", path.display()).into());
-        let (disk, first) = sqlite::Disk::open(&path, seal).map_err(unavailable)?;
-        let reader = sqlite::Reader::open(&path).map_err(unavailable)?;
+        let unreadable = |error: sqlite::Trouble| Error::Unreadable(format!("{}: {error}", path.display()).into());
+        let (disk, first) = sqlite::Disk::open(&path, seal).map_err(unreadable)?;
+        let reader = sqlite::Reader::open(&path).map_err(unreadable)?;
         let (changes, waiting) = mpsc::channel(WAITING_CHANGES);
         let (entries, noted) = mpsc::channel(WAITING_ENTRIES);
         let (announce, version) = watch::channel(first.version);
@@ -300,7 +302,16 @@ impl Store {
     /// The state cannot be read.
     pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, Error> {
         let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        reader.timeline(mac, limit).map_err(|error| Error::Unavailable(error.to_string().into()))
+        reader.timeline(mac, limit).map_err(|error| Error::Unreadable(error.to_string().into()))
+    }
+
+    /// Reads what the timeline says of an object that is no host, oldest first.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn mentions(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, Error> {
+        let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        reader.mentions(key, limit).map_err(|error| Error::Unavailable(error.to_string().into()))
     }
 
     /// Says what a change would come to, and makes nothing of it.
@@ -308,9 +319,20 @@ impl Store {
     /// # Errors
     /// Why it would not be made.
     pub fn rehearse(&self, change: Change) -> Result<Object, Error> {
+        let object = self.rehearse_all(vec![change])?.pop();
+        object.ok_or_else(|| Error::Unavailable("nothing was made of a change".into()))
+    }
+
+    /// Says what changes would come to, each applied to what those before it leave, and makes nothing of them.
+    ///
+    /// # Errors
+    /// Why the first that cannot be made would not be.
+    pub fn rehearse_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, Error> {
         let mut scratch = Snapshot::clone(&self.glance());
         let moment = apply::Moment { at: now(), policy: &self.policy };
-        apply::apply(&mut scratch, change, moment, || uuid::Uuid::new_v4().to_string()).map(|applied| applied.object)
+        let uid = || uuid::Uuid::new_v4().to_string();
+        let applied = changes.into_iter().map(|change| apply::apply(&mut scratch, change, moment, uid));
+        applied.map(|applied| applied.map(|applied| applied.object)).collect()
     }
 
     /// Lists what has happened to the objects since a version, the oldest first, so many at most.

@@ -258,6 +258,10 @@ fn object(kind: &str, body: &str) -> Result<Object, String> {
     read.map_err(|error| error.to_string())
 }
 
+fn entry(body: &str) -> Result<Entry, Trouble> {
+    serde_json::from_str(body).map_err(|error| Trouble::Object { key: "timeline".into(), message: error.to_string() })
+}
+
 /// Reads the timeline beside the writer.
 #[derive(Debug)]
 pub struct Reader {
@@ -287,9 +291,22 @@ impl Reader {
                 self.connection.prepare_cached(sql)?.query_map([limit], body)?.collect::<Result<_, _>>()?
             }
         };
-        let entries = bodies.iter().rev().map(|body| serde_json::from_str(body));
-        entries
-            .collect::<Result<_, _>>()
-            .map_err(|error| Trouble::Object { key: "timeline".into(), message: error.to_string() })
+        bodies.iter().rev().map(|body| entry(body)).collect()
+    }
+
+    /// Reads the entries that name an object, oldest first: all that hold its name are looked at.
+    pub fn mentions(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, Trouble> {
+        let sql = "SELECT body FROM timeline WHERE instr(body, ?) ORDER BY id DESC";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([key.name.as_str()])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()?.filter(|_| found.len() < limit) {
+            let entry = entry(&row.get::<_, String>(0)?)?;
+            if entry.event.is_about(key.kind, key.name.as_str()) {
+                found.push(entry);
+            }
+        }
+        found.reverse();
+        Ok(found)
     }
 }

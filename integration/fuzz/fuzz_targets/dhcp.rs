@@ -33,7 +33,7 @@ fn site() -> Site {
         iscsi: SocketAddrV4::new(OURS, 3260).into(),
         iqn: "iqn.2026-11.org.bootlatch".into(),
         chap: None,
-        trust: Trust { config: Proof::Address, window: Duration::from_secs(3600) },
+        trust: Trust { config: Proof::Address, window: Duration::from_secs(3600), routed: Vec::new() },
     }
 }
 

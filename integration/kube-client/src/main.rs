@@ -4,7 +4,7 @@
 //!   kube-client URL TOKEN list|stream
 
 use futures::StreamExt;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ListParams};
 use kube::config::{AuthInfo, Config};
 use kube::discovery::Discovery;
 use kube::runtime::watcher::{self, Event};
@@ -29,6 +29,11 @@ async fn main() -> Result<(), Failure> {
     println!("{}", json!({"event": "kinds", "names": names}));
     let found = kinds.iter().find(|(kind, _)| kind.kind == "BareMetalHost");
     let (kind, _) = found.ok_or("the server offers no BareMetalHost")?;
+    let hosts = Api::<DynamicObject>::all_with(client.clone(), kind);
+    let partial = hosts.list_metadata(&ListParams::default()).await?;
+    let versions: Map<String, Value> =
+        partial.items.iter().map(|host| (host.name_any(), json!(host.resource_version()))).collect();
+    println!("{}", json!({"event": "metadata", "types": partial.types, "versions": versions}));
 
     let follow = match how.as_str() {
         "stream" => watcher::Config::default().streaming_lists(),

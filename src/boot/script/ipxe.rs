@@ -55,10 +55,14 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
     // What cannot be booted yet is asked for again through a new decision, so that an install that
     // can never begin is given up on as any other is.
     format!(
-        "echo Booting {name} for {machine}\nset initiator-iqn {iqn}:{dashed}\n{chap}{config}{attempt}:again\n\
+        "echo Booting {name} for {machine}\nset initiator-iqn {iqn}:{dashed}{token}\n{chap}{config}{attempt}:again\n\
          echo Could not boot {name}: trying again in 10 s\nsleep 10\nchain --replace {url}/ipxe?mac={dashed} || exit 1\n",
         machine = context.name(),
         iqn = site.iqn,
+        token = match context.token {
+            "" => String::new(),
+            token => format!(":{token}"),
+        },
         chap = context.chap.map(chap).unwrap_or_default(),
         config = match context.config_url {
             "" => String::new(),

@@ -32,6 +32,8 @@ pub struct Context<'a> {
     pub arguments: &'a [String],
     /// Is where the installer finds the host's config, with the token of this install; empty where it has none.
     pub config_url: &'a str,
+    /// Is the token that the machine shows to our iSCSI target; empty where it is asked for none.
+    pub token: &'a str,
     /// Is what the machine proves itself with over iSCSI; given only where the machine is known to be the one
     /// that asks.
     pub chap: Option<&'a Chap>,
@@ -136,6 +138,7 @@ mod tests {
             image: Some(&image),
             arguments: &arguments,
             config_url: "http://10.77.0.2/config",
+            token: "",
             chap: host.spec.chap.as_ref(),
             medium_url: "",
             choices: &choices,
@@ -165,7 +168,8 @@ mod tests {
     fn an_external_portal_is_named_in_its_stead() {
         let text = script(&live(), Form::Ipxe, |_, image| {
             let target_iqn = "iqn.2000-02.com.mikrotik:file4".into();
-            image.spec.portal = Some(Portal { address: "192.168.10.1".parse().unwrap(), port: 3261, target_iqn });
+            image.spec.portal =
+                Some(Portal { address: "192.168.10.1".parse().unwrap(), port: 3261, target_iqn, chap: None });
         });
         assert!(text.contains("sanboot iscsi:192.168.10.1::3261::iqn.2000-02.com.mikrotik:file4 ||"), "{text}");
     }

@@ -20,7 +20,7 @@ use crate::dhcp::quirks::{Form, Learned};
 use crate::dhcp::rivals::{self, Deed, Heard};
 use crate::dhcp::server::{Context, Effect, Server};
 use crate::event::{Event, Protocol, architecture};
-use crate::fleet::{Lease, Mac};
+use crate::fleet::{Held, Lease, Mac};
 use crate::gate::Gate;
 use crate::store::{Change, Sighting};
 
@@ -115,6 +115,7 @@ impl Desk {
         let arrival = message.arrival;
         if arrival.port == Port::Server
             && let Some(address) = answer::claimed_address(request)
+            && self.is_ours_to_believe(request, arrival, address)
         {
             self.sight(request, address);
         }
@@ -133,9 +134,6 @@ impl Desk {
         request: &Request<'_>,
         out: &mut Outbox,
     ) -> Result<(), Drop> {
-        if let Some(address) = answer::claimed_address(request) {
-            self.sight(request, address);
-        }
         let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
         let boot = match answer::claims(request, link.address).filter(|_| boots) {
             None => None,
@@ -161,6 +159,13 @@ impl Desk {
         let own = state.host_by_mac(request.mac).and_then(of);
         let context = Context { ours: link.address, boot: boot.as_ref(), own, taken: &taken, now: Timestamp::now() };
         let effects = self.server.answer(request, &context)?;
+        let granted = effects.iter().find_map(|effect| match effect {
+            Effect::Record(lease) if lease.held == Held::Bound => Some(lease.address),
+            Effect::Record(_) | Effect::Send(_) | Effect::Probe { .. } => None,
+        });
+        if let Some(address) = granted {
+            self.sight(request, address);
+        }
         self.obey(effects, message, request.mac, out);
         Ok(())
     }
@@ -241,9 +246,23 @@ impl Desk {
         self.gate.counters.discard(Protocol::Dhcp, why, Some((*arrival.from.ip()).into()));
     }
 
+    /// Says whether an exchange with another DHCP server that we hear of is one: it was broadcast on our own wire, or
+    /// a relay on it passes it on. Anybody can send us anything from afar.
+    fn is_ours_to_believe(&self, request: &Request<'_>, arrival: Arrival, address: Ipv4Addr) -> bool {
+        let from = *arrival.from.ip();
+        let is_new = || {
+            let state = self.gate.store.glance();
+            state.host_by_mac(request.mac).is_some_and(|host| host.status.address != Some(address.into()))
+        };
+        from.is_unspecified() || is_new() && from != address && self.gate.neighbours.is_near(from.into())
+    }
+
     /// Notes the address that a known machine is about to have, its firmware and its UUID, where they are news.
     fn sight(&self, request: &Request<'_>, address: Ipv4Addr) {
         let (mac, uuid) = (request.mac, request.uuid());
+        if self.gate.store.glance().host_by_mac(mac).is_none() {
+            return;
+        }
         let claims = answer::claims(request, address);
         let firmware = claims.and_then(|facts| facts.firmware).map(|firmware| firmware.architecture);
         let address = Some(IpAddr::from(address));

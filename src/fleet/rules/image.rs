@@ -1,5 +1,5 @@
-use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name, Portal};
-use super::{Invalid, check_arguments, invalid};
+use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name, Portal, Secret};
+use super::{Invalid, check_arguments, check_url, invalid};
 
 /// Bounds the images beside another: what firmware and drivers scan for units, and a seed, is left room.
 const COMPANIONS_MAX: usize = 8;
@@ -58,21 +58,21 @@ pub fn check_image(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
 /// # Errors
 /// The field that says nothing, or something that cannot be.
 pub fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
-    let begins = |schemes: &[&str]| {
+    let leads = |schemes: &[&str], otherwise: &str| {
         let url = spec.url.as_deref().unwrap_or_default();
-        schemes.iter().any(|scheme| url.starts_with(scheme))
+        match schemes.iter().any(|scheme| url.starts_with(scheme)) {
+            true => check_url(url).or_else(|wrong| invalid("spec.url", wrong.to_owned())),
+            false => invalid("spec.url", otherwise.to_owned()),
+        }
     };
     if spec.method == Method::Chain {
-        return match begins(&["http://", "https://", "tftp://"]) {
-            true => Ok(()),
-            false => invalid("spec.url", "method chain goes to a URL: http://, https:// or tftp://".into()),
-        };
+        return leads(&["http://", "https://", "tftp://"], "method chain goes to a URL: http://, https:// or tftp://");
     }
     if spec.is_elsewhere() {
-        return match begins(&["http://", "https://"]) {
-            true => Ok(()),
-            false => invalid("spec.url", "an ISO elsewhere is at a URL: http:// or https://".into()),
-        };
+        return leads(&["http://", "https://"], "an ISO elsewhere is at a URL: http:// or https://");
+    }
+    if let Some(Err(wrong)) = spec.url.as_deref().map(check_url) {
+        return invalid("spec.url", wrong.to_owned());
     }
     if spec.iso_file.is_empty() && spec.portal.is_none() {
         return invalid("spec.isoFile", "name the ISO file, or the portal that serves it".into());
@@ -168,10 +168,18 @@ fn check_portal(portal: &Portal) -> Result<(), Invalid> {
         );
         return invalid("spec.portal.targetIqn", message);
     }
-    match portal.port {
-        0 => invalid("spec.portal.port", "a port is one of 1 to 65535".into()),
-        _ => Ok(()),
+    if portal.port == 0 {
+        return invalid("spec.portal.port", "a port is one of 1 to 65535".into());
     }
+    let Some(chap) = &portal.chap else { return Ok(()) };
+    if [Some(&chap.secret), chap.target_secret.as_ref()].into_iter().flatten().any(Secret::is_redacted) {
+        let message = "this is what a secret reads as: write it again, it is kept for the portal that it was given for";
+        return invalid("spec.portal.chap", message.into());
+    }
+    chap.check().map_err(|(field, wrong)| Invalid {
+        field: format!("spec.portal.chap.{field}").into(),
+        message: wrong.to_owned(),
+    })
 }
 
 /// Says whether a text is an iSCSI name in one of the three forms of RFC 7143, sections 4.2.7.3 to 4.2.7.6.
@@ -221,7 +229,12 @@ mod tests {
     }
 
     fn portal() -> Option<Portal> {
-        Some(Portal { address: "192.0.2.1".parse().unwrap(), port: 3260, target_iqn: "iqn.2000-01.x:y".into() })
+        Some(Portal {
+            address: "192.0.2.1".parse().unwrap(),
+            port: 3260,
+            target_iqn: "iqn.2000-01.x:y".into(),
+            chap: None,
+        })
     }
 
     #[test]
@@ -247,7 +260,8 @@ mod tests {
             ("not an iqn", false),
             ("", false),
         ] {
-            let portal = Portal { address: "192.0.2.1".parse().unwrap(), port: 3260, target_iqn: name.into() };
+            let portal =
+                Portal { address: "192.0.2.1".parse().unwrap(), port: 3260, target_iqn: name.into(), chap: None };
             let live = image("live", |spec| spec.portal = Some(portal));
             check(&live, &Beside::default(), (!fits).then_some(("spec.portal.targetIqn", "no iSCSI name")));
         }
@@ -314,7 +328,7 @@ mod tests {
         let elsewhere: [(&str, Edit); 3] = [
             ("192.0.2.1:3260, target iqn.2000-01.x:y", |spec| spec.portal = portal()),
             ("http://boot.example:8080:", |spec| {
-                (spec.method, spec.url) = (Method::Chain, Some("http://me:secret@boot.example:8080/x?y".into()));
+                (spec.method, spec.url) = (Method::Chain, Some("http://boot.example:8080/x?y".into()));
             }),
             ("https://boot.example:", |spec| {
                 (spec.method, spec.iso_file) = (Method::Http, String::new());

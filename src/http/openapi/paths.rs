@@ -23,6 +23,9 @@ pub fn all() -> Value {
             .insert(collection.clone(), json!({"get": list(kind, namespace, ""), "post": create(kind, namespace, "")}));
         let named: Vec<&str> = namespace.iter().copied().chain(["name"]).collect();
         paths.insert(format!("{collection}/{{name}}"), item(kind, &named));
+        let read = format!("read{kind}Timeline");
+        let history = operation(&read, &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
+        paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
         if kind == Kind::BareMetalHost {
             for (action, body) in [("install", Some("Wish")), ("release", None), ("hold", None)] {
                 paths.insert(
@@ -37,9 +40,6 @@ pub fn all() -> Value {
             let medium =
                 operation("insertBareMetalHostMedium", &named, &[], Some(where_), &good, &[400, 401, 404, 422]);
             paths.insert(format!("{collection}/{{name}}/medium"), json!({"post": medium}));
-            let history =
-                operation("readBareMetalHostTimeline", &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
-            paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
             let mut seed = operation("readBareMetalHostSeed", &named, &[], None, &[(200, "Upload")], &[400, 401]);
             seed["responses"]["200"] = json!({"description": "A NoCloud seed.", "content": {
                 "application/x-iso9660-image": {"schema": {"type": "string", "format": "binary"}},
@@ -185,7 +185,7 @@ fn list(kind: Kind, path: &[&str], suffix: &str) -> Value {
     ];
     let name = format!("{kind}List");
     let mut list =
-        operation(&format!("list{kind}{suffix}"), path, &query, None, &[(200, &name)], &[400, 401, 404, 410]);
+        operation(&format!("list{kind}{suffix}"), path, &query, None, &[(200, &name)], &[400, 401, 404, 406, 410]);
     let watch = json!({"schema": reference(&format!("{kind}Event"))});
     list["responses"]["200"]["content"]["application/json;stream=watch"] = watch;
     of_kind(list, kind, "list")
@@ -203,7 +203,7 @@ pub const OBJECT: &[&str] = &["application/json", "application/yaml"];
 
 fn create(kind: Kind, path: &[&str], suffix: &str) -> Value {
     let body = content(OBJECT, &reference(kind.as_str()));
-    let bad = [400, 401, 403, 404, 409, 413, 415, 422, 503];
+    let bad = [400, 401, 403, 404, 406, 409, 413, 415, 422, 503];
     let create = operation(&format!("create{kind}{suffix}"), path, WRITE, Some(body), &[(201, kind.as_str())], &bad);
     of_kind(create, kind, "post")
 }
@@ -211,8 +211,8 @@ fn create(kind: Kind, path: &[&str], suffix: &str) -> Value {
 fn item(kind: Kind, path: &[&str]) -> Value {
     let good = [(200, kind.as_str())];
     let body = content(OBJECT, &reference(kind.as_str()));
-    let read = operation(&format!("read{kind}"), path, &[], None, &good, &[400, 401, 404]);
-    let bad = [400, 401, 403, 404, 409, 413, 415, 422, 503];
+    let read = operation(&format!("read{kind}"), path, &[], None, &good, &[400, 401, 404, 406]);
+    let bad = [400, 401, 403, 404, 406, 409, 413, 415, 422, 503];
     let replace = operation(&format!("replace{kind}"), path, WRITE, Some(body), &good, &bad);
     let change = json!({"type": "object"});
     let mut patched =

@@ -47,7 +47,12 @@ fn machines(paths: &mut Map<String, Value>) {
     paths.insert(path.into(), json!({"post": self::change("redfishReset", path, kind)}));
     for (owner, id) in [("Systems", "redfishSystem"), ("Managers", "redfish")] {
         let path = format!("/redfish/v1/{owner}/{{id}}/VirtualMedia/Cd");
-        let medium = || json!({"type": "object", "properties": {"Image": {"type": "string", "nullable": true}}});
+        let medium = || {
+            json!({"type": "object", "properties": {
+                "Image": {"type": "string", "nullable": true, "description": "A URL without a password, which whoever may read is shown."},
+                "Inserted": {"type": "boolean"},
+            }})
+        };
         let (read, set) =
             (operation(&format!("{id}Drive"), &path, &[]), self::change(&format!("{id}SetDrive"), &path, medium()));
         paths.insert(path.clone(), json!({"get": read, "patch": set}));
@@ -68,14 +73,14 @@ fn sessions(paths: &mut Map<String, Value>) {
     let proof = json!({"type": "object", "required": ["UserName", "Password"], "properties": {
         "UserName": {"type": "string"}, "Password": {"type": "string", "description": "A token of this server's."},
     }});
-    let mut begin = operation("redfishBegin", path, &[400, 408, 413]);
+    let mut begin = operation("redfishBegin", path, &[400, 408, 413, 503]);
     begin["responses"]["201"] = any("A session: its token is in X-Auth-Token.");
     begin["responses"].as_object_mut().map(|responses| responses.remove("200"));
     begin["requestBody"] = body(proof);
     begin["security"] = json!([]);
     paths.insert(path.into(), json!({"get": operation("redfishSessions", path, &[]), "post": begin}));
     let path = "/redfish/v1/SessionService/Sessions/{id}";
-    let mut end = operation("redfishEnd", path, &[400]);
+    let mut end = operation("redfishEnd", path, &[400, 403]);
     end["responses"]["204"] = json!({"description": "Ended."});
     end["responses"].as_object_mut().map(|responses| responses.remove("200"));
     paths.insert(path.into(), json!({"get": operation("redfishSession", path, &[]), "delete": end}));

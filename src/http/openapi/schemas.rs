@@ -188,15 +188,7 @@ fn host_spec() -> Value {
                 },
             },
             "kernelArguments": texts("Kernel arguments that this host gets beside those of its image."),
-            "chap": {
-                "type": "object", "required": ["username", "secret"], "description": "What the host proves itself with over iSCSI, in place of the site's.",
-                "properties": {
-                    "username": text("Name of the initiator."),
-                    "secret": text("Secret of the initiator, 12 octets or more. Reads show REDACTED; REDACTED written back leaves it."),
-                    "targetUsername": text("Name that the target proves itself with, where the host asks it to."),
-                    "targetSecret": text("Secret of the target. Reads show REDACTED; REDACTED written back leaves it."),
-                },
-            },
+            "chap": chap("What the host proves itself with to our iSCSI target, in place of the site's."),
             "localDisk": {
                 "type": "object", "description": "Where the machine's own disk is, where leaving iPXE misses it.",
                 "properties": {
@@ -217,7 +209,7 @@ fn host_status() -> Value {
             "message": text("Why the phase is what it is, where there is more to say."),
             "warnings": texts("What of the spec has no effect, as of the last write and the last boot."),
             "firmware": text("Architecture that the machine's firmware last claimed."),
-            "address": text("Address that the machine last asked from."),
+            "address": text("Address that the machine last had, as far as more than its own word ties it."),
             "lastSeen": time("When the machine last asked for something."),
             "lastBoot": time("When a script was last given to the machine."),
             "uuid": text("UUID that the machine's firmware last claimed."),
@@ -266,8 +258,21 @@ fn image_spec() -> Value {
                     "address": text("Address of the portal."),
                     "port": {"type": "integer", "minimum": 0, "maximum": 65535, "default": 3260, "description": "Its port."},
                     "targetIqn": text("Name of the target."),
+                    "chap": chap("What initiators prove themselves with there; it is told to no other portal."),
                 },
             },
+        },
+    })
+}
+
+fn chap(description: &str) -> Value {
+    json!({
+        "type": "object", "required": ["username", "secret"], "description": description,
+        "properties": {
+            "username": text("Name of the initiator."),
+            "secret": text("Secret of the initiator, 12 octets or more. Reads show REDACTED; REDACTED written back leaves it."),
+            "targetUsername": text("Name that the target proves itself with, where it is asked to."),
+            "targetSecret": text("Secret of the target. Reads show REDACTED; REDACTED written back leaves it."),
         },
     })
 }
@@ -312,7 +317,7 @@ fn config_spec() -> Value {
         "properties": {
             "format": {"type": "string", "enum": Format::ALL.map(|format| format.to_string()), "description": "Who reads the config."},
             "data": {"type": "object", "additionalProperties": {"type": "string"},
-                     "description": "Files by name. The main one is config.ign, user-data, ks.cfg, preseed.cfg or script."},
+                     "description": "Files by name. The main one must be there: config.ign, user-data, ks.cfg, preseed.cfg or script."},
             "confidential": {"type": "boolean", "description": "Whether the files hold secrets: reads then show REDACTED for each, and REDACTED written back leaves it."},
         },
     })

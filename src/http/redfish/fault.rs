@@ -28,6 +28,14 @@ impl Fault {
         Self::new(StatusCode::BAD_REQUEST, "PropertyValueError", message)
     }
 
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "PropertyValueConflict", message)
+    }
+
+    pub fn not_writable(property: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "PropertyNotWritable", format!("{property} cannot be set here"))
+    }
+
     pub fn reply(&self) -> Reply {
         let id = format!("Base.1.18.{}", self.id);
         let told = json!({"MessageId": id, "Message": self.message, "MessageArgs": [], "Severity": "Warning", "Resolution": "None"});

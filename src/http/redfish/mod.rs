@@ -3,6 +3,8 @@
 //! A machine's boot is what the object API says of it: `Pxe` and `Cd` ask for an install, `Hdd` for the disk. Its power
 //! is its own controller's, where the host has one.
 
+mod boot;
+mod drive;
 mod fault;
 mod machine;
 mod resources;
@@ -23,7 +25,7 @@ use super::reply::{self, JSON, Reply, bytes};
 use super::{Peer, Role, Shared, body};
 use fault::Fault;
 
-pub use machine::forget;
+pub use drive::forget;
 pub use sessions::Sessions;
 
 /// Is how long a controller is waited for where only its machine's power is wanted.
@@ -42,8 +44,9 @@ pub async fn answer(shared: &Shared, peer: &Peer, parts: &[&str], request: Reque
     let done = match role {
         Role::Nobody if !(open && (reading || beginning)) => Err(unproved()),
         Role::Nobody if parts == ["v1", "SessionService", "Sessions"] && !beginning => Err(unproved()),
-        Role::Viewer if !reading && !beginning && parts.get(1) != Some(&"SessionService") => {
-            Err(Fault::new(StatusCode::FORBIDDEN, "InsufficientPrivilege", "a viewer only reads"))
+        Role::Viewer if !reading && !beginning && !is_own(shared, parts, &head.headers) => {
+            let message = "a viewer only reads, and ends its own session by the X-Auth-Token that it carries";
+            Err(Fault::new(StatusCode::FORBIDDEN, "InsufficientPrivilege", message))
         }
         Role::Nobody | Role::Viewer | Role::Admin if reading => read(shared, parts).await,
         Role::Nobody | Role::Viewer | Role::Admin => match body::read(content).await {
@@ -63,6 +66,15 @@ pub async fn answer(shared: &Shared, peer: &Peer, parts: &[&str], request: Reque
 fn unproved() -> Fault {
     let message = "log in with a token as the password, or carry a session's X-Auth-Token";
     Fault::new(StatusCode::UNAUTHORIZED, "NoValidSession", message)
+}
+
+/// Says whether a request carries the token of the session that its path names.
+fn is_own(shared: &Shared, parts: &[&str], headers: &HeaderMap) -> bool {
+    let token = headers.get("x-auth-token").and_then(|value| value.to_str().ok());
+    match (parts, token) {
+        (["v1", "SessionService", "Sessions", id], Some(token)) => shared.sessions.is_of(token, id),
+        _ => false,
+    }
 }
 
 /// Finds what a request may do: as everywhere, or by the token of a session.
@@ -146,7 +158,8 @@ async fn write(shared: &Shared, peer: &Peer, method: &Method, parts: &[&str], co
             Fault::new(StatusCode::BAD_REQUEST, "MalformedJSON", format!("the body is not JSON: {error}"))
         })?,
     };
-    let drive = ["Systems", "Managers"];
+    let fields = value.as_object().ok_or_else(|| Fault::bad("the body is not an object"))?;
+    let owners = ["Systems", "Managers"];
     match (method, parts) {
         (&Method::POST, ["v1", "SessionService", "Sessions"]) => return begin(shared, &value),
         (&Method::DELETE, ["v1", "SessionService", "Sessions", id]) => match shared.sessions.end(id) {
@@ -155,28 +168,22 @@ async fn write(shared: &Shared, peer: &Peer, method: &Method, parts: &[&str], co
         },
         (&Method::PATCH, ["v1", "Systems", id]) => {
             let (key, host) = find(shared, id)?;
-            machine::change(shared, &key, &host, &value).await?;
+            machine::change(shared, &key, &host, fields).await?;
         }
         (&Method::POST, ["v1", "Systems", id, "Actions", "ComputerSystem.Reset"]) => {
             machine::reset(shared, find(shared, id)?.1.as_ref(), &value).await?;
         }
-        (&Method::POST, ["v1", owner, id, "VirtualMedia", "Cd", "Actions", action]) if drive.contains(owner) => {
+        (&Method::POST, ["v1", owner, id, "VirtualMedia", "Cd", "Actions", action]) if owners.contains(owner) => {
             let (key, host) = find(shared, id)?;
             match *action {
-                "VirtualMedia.InsertMedia" => machine::insert(shared, peer, &key, &host, &value).await?,
-                "VirtualMedia.EjectMedia" => machine::eject(shared, &key, &host).await?,
+                "VirtualMedia.InsertMedia" => drive::insert(shared, peer, &key, &host, fields).await?,
+                "VirtualMedia.EjectMedia" => drive::eject(shared, &key, &host).await?,
                 _ => return Err(Fault::unknown("such action")),
             }
         }
-        // Some clients set the drive's properties instead: an image goes in, null takes it out.
-        (&Method::PATCH, ["v1", owner, id, "VirtualMedia", "Cd"]) if drive.contains(owner) => {
+        (&Method::PATCH, ["v1", owner, id, "VirtualMedia", "Cd"]) if owners.contains(owner) => {
             let (key, host) = find(shared, id)?;
-            match value.get("Image") {
-                Some(Value::String(url)) if !url.is_empty() => {
-                    machine::insert(shared, peer, &key, &host, &value).await?
-                }
-                _ => machine::eject(shared, &key, &host).await?,
-            }
+            drive::change(shared, peer, &key, &host, fields).await?;
         }
         _ => return Err(Fault::unknown("such resource")),
     }
@@ -191,7 +198,8 @@ fn begin(shared: &Shared, body: &Value) -> Result<Reply, Fault> {
     if role == Role::Nobody {
         return Err(unproved());
     }
-    let (id, token) = shared.sessions.begin(user, role, Instant::now());
+    let full = || Fault::new(StatusCode::SERVICE_UNAVAILABLE, "SessionLimitExceeded", "there are too many sessions");
+    let (id, token) = shared.sessions.begin(user, role, Instant::now()).ok_or_else(full)?;
     let mut reply = reply::json(StatusCode::CREATED, &resources::session(&id, user));
     let place = format!("{}/SessionService/Sessions/{id}", resources::ROOT);
     for (name, value) in [(LOCATION.as_str(), place), ("x-auth-token", token)] {

@@ -3,15 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::bmc::Reset;
-use crate::fleet::{BootMode, Host, Phase, Power};
+use crate::fleet::{Host, Phase, Power};
+
+use super::boot::{self, MEDIUM};
 
 pub const ROOT: &str = "/redfish/v1";
-
-/// Is an annotation of a host: the URL of the medium in its virtual drive.
-pub const MEDIUM: &str = "bootlatch.org/virtual-media";
-
-/// Is another: the image that the URL means.
-pub const MEDIUM_IMAGE: &str = "bootlatch.org/virtual-media-image";
 
 /// Lists what a machine's boot can be set to.
 pub const TARGETS: [&str; 4] = ["None", "Pxe", "Cd", "Hdd"];
@@ -44,7 +40,7 @@ pub fn collection(kind: &str, path: &str, ids: impl Iterator<Item = String>) -> 
     let members: Vec<Value> = ids.map(|id| link(&format!("{path}/{id}"))).collect();
     json!({
         "@odata.type": format!("#{kind}Collection.{kind}Collection"), "@odata.id": format!("{ROOT}/{path}"),
-        "Name": format!("{kind}s"), "Members@odata.count": members.len(), "Members": members,
+        "Name": format!("{kind} Collection"), "Members@odata.count": members.len(), "Members": members,
     })
 }
 
@@ -75,14 +71,7 @@ pub fn system(host: &Host, id: &str, power: Power) -> Value {
 }
 
 fn boot(host: &Host) -> Value {
-    let under_way = matches!(host.status.phase, Phase::Assigned | Phase::Offered | Phase::Installing);
-    let medium = host.metadata.annotations.get(MEDIUM).is_some();
-    let (enabled, target) = match (under_way, host.spec.boot_mode) {
-        (false, BootMode::Once) => ("Disabled", "None"),
-        (false, BootMode::Forever) if host.spec.image.image().is_none() => ("Disabled", "None"),
-        (true, BootMode::Once) => ("Once", if medium { "Cd" } else { "Pxe" }),
-        (_, BootMode::Forever) => ("Continuous", if medium { "Cd" } else { "Pxe" }),
-    };
+    let (enabled, target) = boot::told(host);
     let mut boot = json!({
         "BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": target,
         "BootSourceOverrideTarget@Redfish.AllowableValues": TARGETS,
