@@ -343,12 +343,12 @@ mod tests {
             (script("load live"), false),
             (login("iqn.2026-01.org.example:live"), true),
             (login("iqn.2026-01.org.example:other"), false),
-            (Event::ConfigFetched { config: "live".into(), address: String::new() }, false),
+            (Event::ConfigFetched { config: "live".into(), address: String::new(), by: String::new() }, false),
         ];
         for (event, expected) in rows {
             assert_eq!(event.is_about(Kind::IscsiCdrom, "live"), expected, "{event:?}");
         }
-        let fetched = Event::ConfigFetched { config: "live".into(), address: String::new() };
+        let fetched = Event::ConfigFetched { config: "live".into(), address: String::new(), by: String::new() };
         assert!(fetched.is_about(Kind::BootConfig, "live") && !fetched.is_about(Kind::BootConfig, "li"));
     }
 
