@@ -16,6 +16,8 @@ use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Na
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
 
+mod secrets;
+
 /// Says where the files of objects are.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -38,6 +40,7 @@ impl Places {
 /// # Errors
 /// The field that is wrong, and what to do about it.
 pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Result<Object, Invalid> {
+    secrets::check(&object, before)?;
     match object {
         Object::Host(mut host) => {
             if let Some(ip) = host.spec.ip.filter(|ip| places.site.ours.contains(ip)) {

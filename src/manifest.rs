@@ -18,6 +18,7 @@ use crate::admit::{self, Places};
 use crate::fleet::{
     BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Key, Kind, Meta, Name, Object, without_value,
 };
+use crate::provision::yaml_fault;
 use crate::store::{self, Change, Expect, Store};
 
 /// Marks an object with the code of the manifest that it was last written from.
@@ -339,8 +340,8 @@ fn spell(digest: &[u8]) -> String {
 }
 
 fn yaml<'a, T: Deserialize<'a>>(document: &'a str) -> Result<T, String> {
-    // What is wrong goes to the log: neither the parser's snippet nor the value that it found does.
-    serde_saphyr::from_str(document).map_err(|error| without_value(&error.without_snippet().to_string()))
+    // What is wrong goes to the log: the value that was found does not.
+    serde_saphyr::from_str(document).map_err(|error| without_value(&yaml_fault(&error)))
 }
 
 /// Finds the line that the parser's message names.

@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub async fn power(bmc: &Bmc) -> Result<Power, Trouble> {
     let at: BmcAddress = bmc.address.parse()?;
     match at.speaks {
-        Speaks::Redfish { tls } => within(&at, redfish::client::Service::new(bmc, &at, tls).power()).await,
-        Speaks::Ipmi => within(&at, ipmi::client::power(bmc, &at)).await,
+        Speaks::Redfish { tls } => within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).power()).await,
+        Speaks::Ipmi => within(bmc, &at, ipmi::client::power(bmc, &at)).await,
     }
 }
 
@@ -26,8 +26,8 @@ pub async fn power(bmc: &Bmc) -> Result<Power, Trouble> {
 pub async fn reset(bmc: &Bmc, reset: Reset) -> Result<(), Trouble> {
     let at: BmcAddress = bmc.address.parse()?;
     match at.speaks {
-        Speaks::Redfish { tls } => within(&at, redfish::client::Service::new(bmc, &at, tls).reset(reset)).await,
-        Speaks::Ipmi => within(&at, ipmi::client::reset(bmc, &at, reset)).await,
+        Speaks::Redfish { tls } => within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).reset(reset)).await,
+        Speaks::Ipmi => within(bmc, &at, ipmi::client::reset(bmc, &at, reset)).await,
     }
 }
 
@@ -38,13 +38,17 @@ pub async fn reset(bmc: &Bmc, reset: Reset) -> Result<(), Trouble> {
 pub async fn boot(bmc: &Bmc, next: Next, once: bool) -> Result<(), Trouble> {
     let at: BmcAddress = bmc.address.parse()?;
     match at.speaks {
-        Speaks::Redfish { tls } => within(&at, redfish::client::Service::new(bmc, &at, tls).boot(next, once)).await,
-        Speaks::Ipmi => within(&at, ipmi::client::boot(bmc, &at, next, once)).await,
+        Speaks::Redfish { tls } => {
+            within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).boot(next, once)).await
+        }
+        Speaks::Ipmi => within(bmc, &at, ipmi::client::boot(bmc, &at, next, once)).await,
     }
 }
 
-async fn within<T>(at: &BmcAddress, asking: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+/// Asks for no longer than a controller may take. Nothing but what comes out here is told to anybody.
+async fn within<T>(bmc: &Bmc, at: &BmcAddress, asking: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
     let silent =
         |_| Trouble::Unreachable { at: at.to_string(), cause: format!("no answer within {} s", PATIENCE.as_secs()) };
-    tokio::time::timeout(PATIENCE, asking).await.map_err(silent)?
+    let answered = tokio::time::timeout(PATIENCE, asking).await.map_err(silent)?;
+    answered.map_err(|trouble| trouble.without_password(bmc))
 }

@@ -239,7 +239,7 @@ impl Turn {
     }
 
     fn fail(&mut self, task: Task, trouble: &Trouble, word: &mut Word, moment: Moment) -> (Instant, Task) {
-        let message = self.without_password(trouble.to_string());
+        let message = trouble.to_string();
         self.failures += 1;
         let mut is_news = false;
         if task == Task::Ask && (self.power == Power::Unknown || self.failures >= FAILURES) {
@@ -267,14 +267,6 @@ impl Turn {
             word.events.push(Event::ControllerFailed { message });
         }
         (moment.now + LOOK_AGAIN * (1 << (order.failures - 1).min(4)), Task::Ask)
-    }
-
-    /// A service's own words are in what it refuses with, and nobody knows what it puts there.
-    fn without_password(&self, message: String) -> String {
-        match self.bmc.password.0.as_str() {
-            "" => message,
-            password => message.replace(password, crate::fleet::Secret::REDACTED),
-        }
     }
 }
 

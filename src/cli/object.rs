@@ -11,6 +11,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::fleet::Kind;
+use crate::provision::yaml_fault;
 
 use super::client::Lines;
 use super::show::{self, Output, print};
@@ -217,9 +218,8 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
     let mut wishes = Vec::new();
     for file in files {
         for (path, text) in read(file)? {
-            // The parser's snippet shows lines of the manifest, and those may hold secrets.
             let documents = serde_saphyr::from_multiple::<Value>(&text);
-            let documents = documents.map_err(|error| anyhow!("{}: {}", path.display(), error.without_snippet()))?;
+            let documents = documents.map_err(|error| anyhow!("{}: {}", path.display(), yaml_fault(&error)))?;
             let objects = documents.into_iter().filter(|document| !document.is_null());
             for object in objects.flat_map(unlisted) {
                 let spelled = object["kind"].as_str().unwrap_or_default().to_owned();

@@ -41,6 +41,13 @@ impl BadBmcAddress {
     }
 }
 
+impl BmcAddress {
+    /// Says whether two are one service, spoken to alike: what is told to the one may be told to the other.
+    pub fn is_same_service(&self, other: &Self) -> bool {
+        (self.speaks, &self.host, self.port) == (other.speaks, &other.host, other.port)
+    }
+}
+
 impl FromStr for BmcAddress {
     type Err = BadBmcAddress;
 
@@ -120,6 +127,9 @@ mod tests {
             assert_eq!((address.speaks, address.host.as_str(), address.port), (speaks, host, port), "{text}");
             assert_eq!(address.path.as_deref(), path, "{text}");
         }
+        let same = |one: &str, two: &str| one.parse::<BmcAddress>().unwrap().is_same_service(&two.parse().unwrap());
+        assert!(same("b", "ipmi://b:623/") && same("redfish://b/redfish/v1/Systems/1", "https://b:443"));
+        assert!(!same("b", "c") && !same("b", "b:624") && !same("redfish://b:80", "redfish+http://b:80"));
         for text in ["", "ftp://b", "redfish://", "b:port", "ipmi://b:70000", "[fd00::1", "a b", "redfish://u@b"] {
             assert!(text.parse::<BmcAddress>().is_err(), "{text}");
         }

@@ -47,6 +47,18 @@ impl Object {
         Key { kind: self.kind(), namespace: meta.namespace.clone(), name: meta.name.clone() }
     }
 
+    /// Gives what was found of it that is no fault, and worth a word.
+    pub fn warnings(&self) -> Vec<&str> {
+        match self {
+            Self::Host(host) => host.status.warnings.iter().map(String::as_str).collect(),
+            Self::Image(image) => image.status.warnings.iter().map(String::as_str).collect(),
+            Self::BootConfig(config) => {
+                let warnings = config.status.get("warnings").and_then(|warnings| warnings.as_array());
+                warnings.into_iter().flatten().filter_map(|warning| warning.as_str()).collect()
+            }
+        }
+    }
+
     /// Says whether two objects wish for the same thing, whatever their state.
     pub fn same_spec(&self, other: &Self) -> bool {
         match (self, other) {

@@ -9,6 +9,8 @@ use serde::de::DeserializeSeed;
 use serde_json::Value;
 use serde_saphyr::DuplicateKeyPolicy;
 
+use crate::provision::yaml_fault;
+
 use super::status::Status;
 use super::twice::Reader;
 
@@ -71,12 +73,11 @@ fn read_as(kind: &str, body: &[u8], keys: DuplicateKeyPolicy, twice: &mut Vec<St
             let options = serde_saphyr::options! { duplicate_keys: keys };
             let read = |from: serde_saphyr::Deserializer<'_, '_>| Reader::new(twice).deserialize(from);
             serde_saphyr::with_deserializer_from_str_with_options(text, options, read).map_err(|error| {
-                // The parser's snippet shows lines of the body, and those may hold secrets.
                 Status::bad_request(match error.without_snippet() {
                     serde_saphyr::Error::MultipleDocuments { .. } => {
                         "the body has more than one YAML document: send each object by itself".to_owned()
                     }
-                    wrong => format!("the body is neither JSON nor YAML: {wrong}"),
+                    wrong => format!("the body is neither JSON nor YAML: {}", yaml_fault(wrong)),
                 })
             })
         }

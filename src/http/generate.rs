@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
 
 use crate::admit::{self, Places};
 use crate::fleet::{BootConfig, Key, Kind, Meta, Name, Object, Volume};
@@ -61,6 +62,7 @@ pub async fn generate(shared: &Shared, maker: Maker, request: Request<Incoming>)
         gate: shared.gate.clone(),
         places: shared.places.clone(),
         volumes: shared.folders.volumes.clone(),
+        losers: shared.losers.clone(),
         maker,
         generated,
         dry_run: options.dry_run,
@@ -85,6 +87,7 @@ struct Work {
     gate: Arc<Gate>,
     places: Places,
     volumes: Arc<Volumes>,
+    losers: Arc<Mutex<()>>,
     maker: Maker,
     generated: Generated,
     dry_run: bool,
@@ -101,10 +104,10 @@ impl Work {
         let picked = self.volumes.pick(self.generated.volume.as_deref());
         let volume = picked.map_err(|message| Status::unfit_field("volume", &message))?;
         let _turn = self.volumes.turn().await;
-        let mut tries = Tries::default();
+        let mut tries = Tries::of(&self.losers);
         loop {
             let made = self.attempt(volume).await;
-            if !tries.again(&made) {
+            if !tries.again(&made).await {
                 return made.map(|()| self.answer(volume));
             }
         }

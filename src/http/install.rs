@@ -56,12 +56,12 @@ pub async fn carry_out<E: From<Status>>(
     key: &Key,
     steps: impl Fn(&Object) -> Result<Vec<Change>, E>,
 ) -> Result<Object, E> {
-    let mut tries = Tries::default();
+    let mut tries = Tries::of(&shared.losers);
     loop {
         let before = objects::find(shared, key)?;
         let made = shared.gate.store.commit_all(steps(&before)?).await;
         let made = made.map_err(|error| Status::of_store(&error, key));
-        if !tries.again(&made) {
+        if !tries.again(&made).await {
             return made?.pop().ok_or_else(|| Status::internal("nothing was made of a change").into());
         }
     }

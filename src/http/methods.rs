@@ -6,6 +6,7 @@ use hyper::header::{ALLOW, HeaderValue};
 use crate::fleet::Kind;
 
 use super::reply::Reply;
+use super::review;
 use super::status::Status;
 
 const READ: &str = "GET, HEAD";
@@ -47,6 +48,7 @@ fn of(parts: &[&str]) -> Option<&'static str> {
         | ["api", "v1", "configs", "ignition" | "cloudinit", "generate"]
         // No ISO is named so: see admit.
         | ["api", "v1", "iscsi-cdroms", "upload"] => Some(ASK),
+        _ if review::named(parts).is_some() => Some(ASK),
         ["redfish", rest @ ..] => redfish(rest),
         ["api", "v1", "namespaces", _, plural, rest @ ..] => object(kind(plural)?, true, rest),
         ["api", "v1", plural, rest @ ..] => object(kind(plural)?, false, rest),

@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::admit;
 use crate::fleet::rules::Invalid;
@@ -17,11 +18,13 @@ use super::reading::Reading;
 use super::reply::{Reply, json};
 use super::status::Status;
 use super::table::Table;
-use super::view::{ListMeta, Metadata, View, conceal, restore};
+use super::view::{ListMeta, Metadata, View, conceal, conceal_but, restore};
 use super::{Shared, body, generate, install, naming, ownership, reborn, redfish, upload};
 
 /// Is how often a change is made before it is given up that other writers came before.
-const TRIES: usize = 8;
+const TRIES: usize = 64;
+/// Is how often a made name may be somebody else's.
+const NAMES: usize = 8;
 
 /// Finds an object.
 pub fn find(shared: &Shared, key: &Key) -> Result<Object, Status> {
@@ -44,6 +47,12 @@ pub fn shown(code: StatusCode, object: &Object, options: &Options) -> Reply {
             json(code, &Table::of(object.kind(), std::iter::once(object), metadata, include, now()))
         }
     }
+}
+
+/// Answers a write, with what is worth a word about it.
+fn told(reading: &mut Reading, code: StatusCode, object: &Object, options: &Options) -> Reply {
+    object.warnings().into_iter().for_each(|warning| reading.note(warning.to_owned()));
+    reading.told(shown(code, object, options))
 }
 
 pub async fn create(
@@ -71,8 +80,8 @@ pub async fn create(
         }
         names += 1;
         match made(shared, object, &value, options.dry_run, &mut reading).await {
-            Err(taken) if taken.is_taken() && wish.is_some() && names < TRIES => {}
-            made => return Ok(reading.told(shown(StatusCode::CREATED, &made?, options))),
+            Err(taken) if taken.is_taken() && wish.is_some() && names < NAMES => {}
+            made => return Ok(told(&mut reading, StatusCode::CREATED, &made?, options)),
         }
     }
 }
@@ -99,7 +108,7 @@ pub async fn replace(
         object.meta_mut().managed_fields.clone_from(&before.meta().managed_fields);
     }
     let object = put(shared, object, Some(&before), Expect::Present(wanted), options.dry_run).await?;
-    Ok(reading.told(shown(StatusCode::OK, &object, options)))
+    Ok(told(&mut reading, StatusCode::OK, &object, options))
 }
 
 pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, options: &Options) -> Result<Reply, Status> {
@@ -109,7 +118,7 @@ pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, optio
     let mut reading = Reading::new(options.validation);
     if kind == "application/apply-patch+yaml" {
         let wish = reading.parse(&kind, &body)?;
-        return apply(shared, key, wish, options, &mut reading).await.map(|reply| reading.told(reply));
+        return apply(shared, key, wish, options, reading).await;
     }
     let change = Patch::read(&kind, &body, &mut reading)?;
     let before = find(shared, key)?;
@@ -118,7 +127,7 @@ pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, optio
     if kind == "application/json" && change.names("/spec/image") && !options.dry_run {
         object = install::again(shared, &before, object).await?;
     }
-    Ok(reading.told(shown(StatusCode::OK, &object, options)))
+    Ok(told(&mut reading, StatusCode::OK, &object, options))
 }
 
 /// Makes an object what one manager wishes, as far as that manager goes; creates it where there is none.
@@ -127,7 +136,7 @@ async fn apply(
     key: &Key,
     mut wish: Value,
     options: &Options,
-    reading: &mut Reading,
+    mut reading: Reading,
 ) -> Result<Reply, Status> {
     let manager = options.manager.as_deref();
     let manager = manager.ok_or_else(|| Status::bad_request("server-side apply needs ?fieldManager=NAME"))?;
@@ -143,13 +152,14 @@ async fn apply(
         // What nobody knows is no manager's either, so it is found before anybody owns it.
         let mut value = before.as_ref().map_or_else(|| Ok(bare()), plain)?;
         json_patch::merge(&mut value, &ownership::stripped(wish.clone()));
-        typed(shared, key.kind, key.namespace.clone(), value, reading)?;
+        typed(shared, key.kind, key.namespace.clone(), value, &mut reading)?;
         reading.take_out(&mut wish);
     }
     let change = |value: &mut Value| {
         let time = now().to_string();
-        let wish = respelled(shared, key, value, &wish)?;
-        ownership::apply(value, wish, manager, options.force, &time).map_err(|all| Status::conflicts(key, &all))?;
+        let spelled = respelled(shared, key, value, &wish)?;
+        ownership::apply(value, spelled, manager, options.force, &time).map_err(|all| Status::conflicts(key, &all))?;
+        conceal_but(value, &wish);
         if let Some(version) = &version {
             value["metadata"]["resourceVersion"] = version.clone();
         }
@@ -159,11 +169,14 @@ async fn apply(
         let mut value = bare();
         change(&mut value)?;
         let object = typed(shared, key.kind, key.namespace.clone(), value, &mut Reading::default())?;
-        let object = made(shared, object, &wish, options.dry_run, reading).await?;
-        return Ok(shown(StatusCode::CREATED, &object, options));
+        match made(shared, object, &wish, options.dry_run, &mut reading).await {
+            // Somebody else created it meanwhile.
+            Err(taken) if taken.is_taken() => {}
+            made => return Ok(told(&mut reading, StatusCode::CREATED, &made?, options)),
+        }
     }
     let object = modify(shared, key, options.dry_run, change).await?;
-    Ok(shown(StatusCode::OK, &object, options))
+    Ok(told(&mut reading, StatusCode::OK, &object, options))
 }
 
 /// Checks that a wish is meant for what is there, where it says what it is meant for.
@@ -326,10 +339,10 @@ impl Patch {
     }
 
     fn apply(&self, value: &mut Value) -> Result<(), Status> {
+        conceal(value);
         match self {
             Self::Merge(patch) => json_patch::merge(value, patch),
             Self::Steps(steps) => {
-                conceal(value);
                 let wrong = |error: json_patch::PatchError| Status::unfit(format!("the patch does not apply: {error}"));
                 json_patch::patch(value, steps).map_err(wrong)?;
             }
@@ -359,7 +372,7 @@ async fn changed(
     reading: &mut Reading,
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Object, Status> {
-    let mut tries = Tries::default();
+    let mut tries = Tries::of(&shared.losers);
     loop {
         let before = find(shared, key)?;
         let now = before.meta().resource_version;
@@ -373,21 +386,35 @@ async fn changed(
         // Who takes the version away asks for none in particular: kubectl does, after a `replace`.
         let wanted = Some(object.meta().resource_version).filter(|version| *version > 0).unwrap_or(now);
         let made = put(shared, object, Some(&before), Expect::Present(Some(wanted)), dry_run).await;
-        if wanted != now || !tries.again(&made) {
+        if wanted != now || !tries.again(&made).await {
             return made;
         }
     }
 }
 
 /// Counts how often a change was made that another writer may come before.
-#[derive(Debug, Default)]
-pub struct Tries(usize);
+///
+/// Those who lost go on one by one: as many as there may be, each is beaten by newcomers alone, and by those once.
+#[derive(Debug)]
+pub struct Tries<'a> {
+    made: usize,
+    losers: &'a Mutex<()>,
+    turn: Option<MutexGuard<'a, ()>>,
+}
 
-impl Tries {
-    /// Says whether a change that came to this is to be made anew, on what another writer left.
-    pub fn again<T>(&mut self, made: &Result<T, Status>) -> bool {
-        self.0 += 1;
-        self.0 < TRIES && made.as_ref().is_err_and(Status::is_conflict)
+impl<'a> Tries<'a> {
+    pub fn of(losers: &'a Mutex<()>) -> Self {
+        Self { made: 0, losers, turn: None }
+    }
+
+    /// Says whether a change that came to this is to be made anew, on what another writer left; waits its turn.
+    pub async fn again<T>(&mut self, made: &Result<T, Status>) -> bool {
+        self.made += 1;
+        let again = self.made < TRIES && made.as_ref().is_err_and(Status::is_conflict);
+        if again && self.turn.is_none() {
+            self.turn = Some(self.losers.lock().await);
+        }
+        again
     }
 }
 

@@ -15,7 +15,7 @@ use super::reply::{Reply, text};
 use super::status::Status;
 use super::{
     Peer, Role, Serves, Shared, config, discovery, files, generate, image, install, list, methods, metrics, objects,
-    openapi, ready, redfish, upload, watch,
+    openapi, ready, redfish, review, upload, watch,
 };
 
 /// Tells when the server is to stop.
@@ -52,6 +52,7 @@ pub async fn answer(
         (_, ["api" | "apis" | "openapi", ..]) if serves == Serves::Everything => {
             let answered = match (shared.access.role(&peer, request.headers()), request.method()) {
                 (Role::Nobody, _) => Err(Status::unauthorized(request.headers().contains_key(AUTHORIZATION))),
+                (role, _) if let Some(review) = review::named(&parts) => review::answer(review, role, request).await,
                 (Role::Viewer, method) if !matches!(*method, Method::GET | Method::HEAD) => {
                     Err(Status::forbidden("a viewer only reads: this needs the admin's token"))
                 }
@@ -173,7 +174,7 @@ async fn api(
         (&Method::GET | &Method::HEAD, ["api", "v1"]) => return Ok(discovery::resources()),
         (&Method::GET | &Method::HEAD, ["openapi", "v3"]) => return Ok(openapi::index()),
         (&Method::GET | &Method::HEAD, ["openapi", "v3", "api", "v1"]) => return Ok(openapi::document()),
-        (&Method::GET | &Method::HEAD, ["openapi", "v2"]) => return Ok(openapi::swagger()),
+        (&Method::GET | &Method::HEAD, ["openapi", "v2"]) => return openapi::swagger(request.headers()),
         (&Method::POST, ["api", "v1", "configs", "ignition", "generate"]) => {
             return generate::generate(shared, generate::Maker::Ignition, request).await;
         }

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::admit::Places;
@@ -56,6 +56,8 @@ pub struct Shared {
     pub access: Access,
     pub(super) pages: Pages,
     pub(super) sessions: Sessions,
+    /// Is whose turn it is of those who change an object anew, since another writer came first.
+    pub(super) losers: Arc<Mutex<()>>,
     /// Says what the site wants and does not have; the server is ready where it is empty.
     pub(super) faults: watch::Receiver<Vec<String>>,
 }
@@ -68,7 +70,16 @@ impl Shared {
         access: Access,
         faults: watch::Receiver<Vec<String>>,
     ) -> Self {
-        Self { gate, places, folders, access, pages: Pages::default(), sessions: Sessions::default(), faults }
+        Self {
+            gate,
+            places,
+            folders,
+            access,
+            pages: Pages::default(),
+            sessions: Sessions::default(),
+            losers: Arc::default(),
+            faults,
+        }
     }
 }
 

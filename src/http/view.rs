@@ -5,7 +5,9 @@ use serde::ser::Serializer;
 use serde_json::Value;
 
 use crate::fleet::conditions::{self, Condition};
-use crate::fleet::{BootConfigSpec, Chap, Host, HostSpec, HostStatus, Image, ImageSpec, Kind, Meta, Object, Secret};
+use crate::fleet::{
+    Bmc, BmcAddress, BootConfigSpec, Chap, Host, HostSpec, HostStatus, Image, ImageSpec, Kind, Meta, Object, Secret,
+};
 
 /// Is an object as clients see it: with its kind, and without its secrets.
 #[derive(Debug)]
@@ -145,11 +147,20 @@ pub fn restore(object: &mut Object, before: Option<&Object>) {
     }
 }
 
+/// Where a secret would go to somebody else now, it is left for whoever writes to give: otherwise whoever may write
+/// could have told to them what nobody is shown.
 fn restore_host(host: &mut Host, before: Option<&Host>) {
     let Some(mut kept) = before.map(|before| before.spec.clone()) else { return };
+    if !kept.bmc.as_ref().zip(host.spec.bmc.as_ref()).is_some_and(|(was, is)| is_same_service(was, is)) {
+        kept.bmc = None;
+    }
+    if kept.boot_mac_address != host.spec.boot_mac_address {
+        kept.chap = None;
+    }
     for (secret, kept) in secrets_mut(&mut host.spec).into_iter().zip(secrets_mut(&mut kept)) {
         if let (Some(secret), Some(kept)) = (secret, kept)
             && secret.0 == Secret::REDACTED
+            && !kept.0.is_empty()
         {
             *secret = kept.clone();
         }
@@ -173,14 +184,26 @@ fn restore_portal(image: &mut Arc<Image>, before: &Image) {
     }
 }
 
-/// Hides the secrets in an object's JSON: a JSON patch's `copy`, `move` and `test` find what anybody may read.
-pub fn conceal(value: &mut Value) {
+fn is_same_service(was: &Bmc, is: &Bmc) -> bool {
+    let read = |bmc: &Bmc| bmc.address.parse::<BmcAddress>().ok();
+    was.address == is.address || read(was).zip(read(is)).is_some_and(|(was, is)| was.is_same_service(&is))
+}
+
+/// Hides the secrets in an object's JSON that a wish does not give anew: they stay where the object still goes to
+/// whom they are for.
+pub fn conceal_but(value: &mut Value, wish: &Value) {
     for place in Secret::PLACES {
+        let is_given = matches!(wish.pointer(place), Some(Value::String(secret)) if secret != Secret::REDACTED);
         match value.pointer_mut(place) {
-            Some(Value::String(secret)) if !secret.is_empty() => *secret = Secret::REDACTED.into(),
+            Some(Value::String(secret)) if !secret.is_empty() && !is_given => *secret = Secret::REDACTED.into(),
             _ => {}
         }
     }
+}
+
+/// Hides the secrets in an object's JSON: a JSON patch's `copy`, `move` and `test` find what anybody may read.
+pub fn conceal(value: &mut Value) {
+    conceal_but(value, &Value::Null);
     if value.pointer("/spec/confidential") == Some(&Value::Bool(true)) {
         let files = value.pointer_mut("/spec/data").and_then(Value::as_object_mut);
         for text in files.into_iter().flat_map(|files| files.values_mut()) {

@@ -77,8 +77,7 @@ fn mapping(text: &str) -> Result<Map<String, Value>, String> {
     match serde_saphyr::from_str::<Value>(text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err("line 1: not a mapping of keys to values".into()),
-        // The parser's snippet shows lines of the config, and those may hold secrets.
-        Err(error) => Err(format!("not YAML: {}", error.without_snippet())),
+        Err(error) => Err(format!("not YAML: {}", super::yaml_fault(&error))),
     }
 }
 

@@ -4,5 +4,7 @@ mod check;
 mod cloud_config;
 pub mod generate;
 mod ignition;
+mod yaml;
 
 pub use check::{Fault, check};
+pub use yaml::yaml_fault;

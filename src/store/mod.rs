@@ -261,6 +261,17 @@ impl Store {
         }
     }
 
+    /// Says why nothing can be written, having tried where the last write failed; nothing where it can.
+    pub async fn trouble_now(&self) -> Option<Arc<String>> {
+        self.trouble()?;
+        let (done, tried) = oneshot::channel();
+        if self.record(Vec::new(), move |outcome| drop(done.send(outcome))).is_ok() {
+            // Where the writer is gone, what it said last stands.
+            drop(tried.await);
+        }
+        self.trouble()
+    }
+
     /// Follows the leases: it changes after each transaction that wrote some.
     pub fn lease_changes(&self) -> watch::Receiver<u64> {
         self.leases.clone()

@@ -4,6 +4,10 @@ use super::{Invalid, invalid};
 /// Bounds a label's name and its value, as Kubernetes does, so that a selector can ask for either.
 const WORD_MAX: usize = 63;
 
+/// Bounds the annotations of one object, keys and values, in octets, as Kubernetes does: each watcher is sent them with
+/// each change.
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+
 /// Checks what every kind of object has beside its name.
 ///
 /// # Errors
@@ -23,7 +27,13 @@ pub fn check_meta(meta: &Meta) -> Result<(), Invalid> {
     if let Some((key, why)) = meta.annotations.iter().find_map(wrong) {
         return invalid("metadata.annotations", format!("{key:?} is no annotation's key: {why}"));
     }
-    check_owners(meta)
+    match meta.annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() {
+        0..=ANNOTATIONS_MAX => check_owners(meta),
+        length => {
+            let message = format!("{length} octets of keys and values are more than {ANNOTATIONS_MAX} in all");
+            invalid("metadata.annotations", message)
+        }
+    }
 }
 
 const WORD: &str = "has 63 letters, digits, '-', '_' and '.' at most, beginning and ending with a letter or digit";
@@ -102,6 +112,13 @@ mod tests {
     fn an_annotations_text_is_free_and_its_key_is_not() {
         assert_eq!(check(&[], &[("Example.org/last-applied", "anything: {at all}\n")]), None);
         assert_eq!(check(&[], &[("bad key!", "")]).as_deref(), Some("metadata.annotations"));
+    }
+
+    #[test]
+    fn annotations_have_an_end() {
+        let text = "x".repeat(ANNOTATIONS_MAX / 2);
+        assert_eq!(check(&[], &[("a", &text), ("b", &text[2..])]), None);
+        assert_eq!(check(&[], &[("a", &text), ("b", &text[1..])]).as_deref(), Some("metadata.annotations"));
     }
 
     #[test]

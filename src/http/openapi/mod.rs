@@ -9,10 +9,12 @@ mod schemas;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use hyper::StatusCode;
+use hyper::header::ACCEPT;
+use hyper::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::reply::{JSON, Reply, bytes};
+use super::status::Status;
 
 /// Holds the documents, written once.
 struct Documents {
@@ -63,9 +65,24 @@ pub fn document() -> Reply {
     bytes(StatusCode::OK, JSON, DOCUMENTS.third.clone())
 }
 
-/// Answers `/openapi/v2`.
-pub fn swagger() -> Reply {
-    bytes(StatusCode::OK, JSON, DOCUMENTS.second.clone())
+/// Answers `/openapi/v2`: in JSON, and not in the protobuf that a client may ask for alone.
+pub fn swagger(headers: &HeaderMap) -> Result<Reply, Status> {
+    match takes_json(headers) {
+        true => Ok(bytes(StatusCode::OK, JSON, DOCUMENTS.second.clone())),
+        false => Err(Status::not_acceptable("this is served as application/json alone")),
+    }
+}
+
+/// Says whether a client takes JSON (RFC 9110, section 12.5.1).
+fn takes_json(headers: &HeaderMap) -> bool {
+    let mut ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    let is_json = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let is_refused = parts.any(|part| part.strip_prefix("q=").and_then(|q| q.parse().ok()) == Some(0.0));
+        ["*/*", "application/*", "application/json"].iter().any(|one| media.eq_ignore_ascii_case(one)) && !is_refused
+    };
+    ranges.peek().is_none() || ranges.flat_map(|value| value.split(',')).any(is_json)
 }
 
 #[cfg(test)]

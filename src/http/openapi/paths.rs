@@ -63,6 +63,7 @@ pub fn all() -> Value {
     paths.insert("/api/v1/uploads/{key}".into(), json!({"get": progress, "delete": give_up}));
     generate::add(&mut paths);
     discovery(&mut paths);
+    reviews(&mut paths);
     machines::add(&mut paths);
     redfish::add(&mut paths);
     Value::Object(paths)
@@ -110,9 +111,24 @@ fn discovery(paths: &mut Map<String, Value>) {
         ("/openapi/v3", "listDocuments"),
         ("/openapi/v3/api/v1", "readDocument"),
     ] {
-        let mut read = operation(id, &[], &[], None, &[], &[401]);
+        let bad: &[u16] = if path == "/openapi/v2" { &[401, 406] } else { &[401] };
+        let mut read = operation(id, &[], &[], None, &[], bad);
         read["responses"]["200"] = any("What there is.");
         paths.insert(path.into(), json!({"get": read}));
+    }
+}
+
+/// Describes what a client may ask about itself, as Kubernetes' clients do.
+fn reviews(paths: &mut Map<String, Value>) {
+    for (group, plural, id) in [
+        ("authentication", "selfsubjectreviews", "createSelfSubjectReview"),
+        ("authorization", "selfsubjectaccessreviews", "createSelfSubjectAccessReview"),
+        ("authorization", "selfsubjectrulesreviews", "createSelfSubjectRulesReview"),
+    ] {
+        let body = content(OBJECT, &json!({"type": "object", "properties": {"spec": {"type": "object"}}}));
+        let mut review = operation(id, &[], &[], Some(body), &[], &[400, 401, 408, 413, 415]);
+        review["responses"]["201"] = any("Who the client is, or what it may do.");
+        paths.insert(format!("/apis/{group}.k8s.io/v1/{plural}"), json!({"post": review}));
     }
 }
 

@@ -183,7 +183,7 @@ fn host_spec() -> Value {
                 "properties": {
                     "address": text("Where the controller is: an address alone speaks IPMI; or ipmi://HOST, redfish://HOST[:PORT][/redfish/v1/Systems/ID], redfish+http://HOST."),
                     "username": text("User to log in as."),
-                    "password": text("Password. Reads show REDACTED where there is one; REDACTED written back leaves it."),
+                    "password": text("Password. Reads show REDACTED where there is one; REDACTED written back leaves it. Another controller's address asks for it again."),
                     "disableCertificateVerification": {"type": "boolean", "default": false, "description": "Whether the controller's certificate may be anybody's."},
                 },
             },

@@ -97,3 +97,16 @@ fn every_reference_leads_somewhere() {
         walk(&document, &document);
     }
 }
+
+#[test]
+fn json_is_for_who_takes_it() {
+    let takes = |accept: &str| takes_json(&[(ACCEPT, accept.parse().unwrap())].into_iter().collect());
+    assert!(takes_json(&HeaderMap::new()));
+    for accept in ["*/*", "application/json", "text/html, application/*;q=0.8", "x/y, Application/JSON; charset=utf-8"]
+    {
+        assert!(takes(accept), "{accept}");
+    }
+    for accept in ["application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "text/html, application/json;q=0"] {
+        assert!(!takes(accept), "{accept}");
+    }
+}
