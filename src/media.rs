@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -55,8 +55,9 @@ pub struct Media {
     views: Mutex<Vec<Kept>>,
     /// Wakes who looks at the images' files: one of them could not be opened.
     amiss: tokio::sync::Notify,
-    /// Holds what is read under a token, the last that was read last.
-    held: Mutex<Vec<(String, Seen)>>,
+    /// Holds what is read under a token, and since when nobody did; the last that was read last.
+    held: Mutex<Vec<(String, Seen, Instant)>>,
+    begun: Instant,
 }
 
 /// Is a medium as somebody sees it, with what identifies its bytes.
@@ -96,6 +97,7 @@ impl Media {
             views: Mutex::default(),
             amiss: Default::default(),
             held: Mutex::default(),
+            begun: Instant::now(),
         }
     }
 
@@ -177,19 +179,29 @@ impl Media {
     /// Holds a medium under a token, whatever becomes of the image and the host meanwhile.
     pub fn hold(&self, token: String, seen: Seen) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|(other, _)| *other != token);
+        held.retain(|(other, ..)| *other != token);
         if held.len() == VIEWS {
             held.remove(0);
         }
-        held.push((token, seen));
+        held.push((token, seen, Instant::now()));
     }
 
-    /// Finds the medium under a token.
-    pub fn held(&self, token: &str) -> Option<Seen> {
+    /// Finds the medium under a token. `is_given` is asked of it, and of the time since it was read last.
+    pub fn held(&self, token: &str, is_given: impl FnOnce(&Seen, Duration) -> bool) -> Option<Option<Seen>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = held.iter().position(|(known, _)| known == token)?;
+        let place = held.iter().position(|(known, ..)| known == token)?;
+        let (_, seen, last) = &mut held[place];
+        if !is_given(seen, last.elapsed()) {
+            return Some(None);
+        }
+        *last = Instant::now();
         held[place..].rotate_left(1);
-        held.last().map(|(_, seen)| seen.clone())
+        held.last().map(|(_, seen, _)| Some(seen.clone()))
+    }
+
+    /// Measures how long nothing is known of who read what before: the server's life.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// Finds a file below a directory; nothing where there is none, or where the name or a link leads out.

@@ -164,7 +164,7 @@ mod tests {
         let (live, other): (Name, Name) = ("live".parse().unwrap(), "other".parse().unwrap());
         let token = tokens.of_medium(&host(1, 100), &live, "tag");
         assert_eq!(BootTokens::claimed(&token), Some(Mac([2, 0, 0, 0, 0, 1])));
-        assert!(tokens.holds_medium(&token, &host(1, 200), &live, "tag"), "another install reads the same bytes");
+        assert!(tokens.holds_medium(&token, &host(1, 200), &live, "tag"), "of the same bytes");
         for (host, image, tag) in
             [(host(2, 100), &live, "tag"), (host(1, 100), &other, "tag"), (host(1, 100), &live, "x")]
         {

@@ -163,16 +163,30 @@ impl Gate {
         })
     }
 
-    /// Finds the medium that is held under a token; nothing where it is to be looked for by `hold_again`.
+    /// Finds the medium that is held under a token, of a URL that names an image; nothing where it is to be looked
+    /// for by `hold_again`. One that holds the machine's config is read by the install alone that it was made for,
+    /// and within the window of its last reading.
     ///
     /// # Errors
     /// Why nobody is given anything.
-    pub fn held(&self, token: &str) -> Result<Option<Seen>, Why> {
+    pub fn held(&self, token: &str, image: &str) -> Result<Option<Seen>, Why> {
         let mac = BootTokens::claimed(token).ok_or(Why::BadToken)?;
         let host = self.store.glance().host_by_mac(mac).cloned().ok_or(Why::NoSuchHost)?;
-        match host.status.phase {
-            Phase::Held => Err(Why::HeldByOperator),
-            _ => Ok(self.media.held(token)),
+        if host.status.phase == Phase::Held {
+            return Err(Why::HeldByOperator);
+        }
+        let name = image.parse::<Name>().map_err(|_| Why::OtherImage)?;
+        let is_given = |seen: &Seen, idle| match &seen.carries {
+            None => true,
+            Some((_, config)) => {
+                let is_hosts = host.spec.boot_config_ref.as_ref() == Some(config);
+                let is_installs = self.tokens.holds_medium(token, &host, &name, &mark(seen, &host));
+                is_hosts && is_installs && self.is_in_time(&host, idle)
+            }
+        };
+        match self.media.held(token, is_given) {
+            Some(None) => Err(Why::BadToken),
+            found => Ok(found.flatten()),
         }
     }
 
@@ -189,7 +203,9 @@ impl Gate {
         let views = [Shown::Whole, Shown::WithoutConfig].map(|shown| [(shown, None), (shown, at)]);
         for (shown, at) in views.into_iter().flatten() {
             let seen = self.medium(&image, Some((&host, shown)), at)?;
-            if self.tokens.holds_medium(token, &host, &name, &seen.tag) {
+            // Who read it until the restart is not known any more.
+            let is_given = seen.carries.is_none() || self.is_in_time(&host, self.media.age());
+            if is_given && self.tokens.holds_medium(token, &host, &name, &mark(&seen, &host)) {
                 self.media.hold(token.to_owned(), seen.clone());
                 return Ok(seen);
             }
@@ -224,7 +240,7 @@ impl Gate {
     ) -> Result<Held, Withheld> {
         let seen = self.compose(host.clone(), name.clone(), shown, at).await?;
         self.warn(&host, &seen.warnings);
-        let token = self.tokens.of_medium(&host, &name, &seen.tag);
+        let token = self.tokens.of_medium(&host, &name, &mark(&seen, &host));
         self.media.hold(token.clone(), seen.clone());
         Ok(Held { path: format!("media/{token}/{name}.iso"), image: name, seen })
     }
@@ -243,5 +259,15 @@ impl Gate {
             Ok(gate.medium(&image, Some((&host, shown)), at)?)
         });
         made.await.unwrap_or(Err(Withheld::Why(Why::StoreUnavailable)))
+    }
+}
+
+/// Identifies what a medium's token is of: bytes, and where they hold the host's config, its present install.
+fn mark(seen: &Seen, host: &Host) -> String {
+    let install = host.status.install.as_ref().and_then(|install| install.first_offer);
+    match (&seen.carries, install) {
+        (None, _) => seen.tag.clone(),
+        (Some(_), None) => format!("{} of no install", seen.tag),
+        (Some(_), Some(at)) => format!("{} of {}", seen.tag, at.as_millisecond()),
     }
 }

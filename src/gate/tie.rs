@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::boot::{Proof, Why};
 use crate::fleet::{BootConfig, Delivery, Host, Image, Mac, Phase};
@@ -95,6 +96,8 @@ impl Gate {
         let shown = token.map(|token| self.holder(token)).transpose()?;
         let there = match address.map(|address| self.whose(address)).transpose() {
             Ok(found) => found.flatten(),
+            // A machine may speak from another card than it booted from: where its token is proof, it is enough.
+            Err(_) if proof == Proof::Token && shown.is_some() => None,
             Err(why) => return Err(Refusal { why, mac: shown }),
         };
         match (proof, shown, there) {
@@ -147,16 +150,23 @@ impl Gate {
         token.is_some_and(|token| self.tokens.holds(token, host)) && host.status.phase != Phase::Held
     }
 
+    /// Says whether a host was given its script not too long ago.
+    fn is_in_window(&self, host: &Host) -> bool {
+        let age = host.status.last_boot.map(|given| now().duration_since(given));
+        age.is_some_and(|age| age.unsigned_abs() <= self.site.trust.window)
+    }
+
+    /// Says whether a medium that was read so long ago may be read on, though it holds the host's config.
+    pub(super) fn is_in_time(&self, host: &Host, idle: Duration) -> bool {
+        idle <= self.site.trust.window || self.is_in_window(host)
+    }
+
     /// Finds whose a token is: that of a host's present install, given with a script not too long ago.
     fn holder(&self, token: &str) -> Result<Mac, Refusal> {
         let mac = BootTokens::claimed(token).ok_or(Refusal { why: Why::BadToken, mac: None })?;
         let state = self.store.glance();
-        let fresh = |host: &Host| {
-            let age = host.status.last_boot.map(|given| now().duration_since(given));
-            age.is_some_and(|age| age.unsigned_abs() <= self.site.trust.window)
-        };
         let offered = |host: &Host| host.status.install.as_ref().is_some_and(|install| install.first_offer.is_some());
-        let good = |host: &Arc<Host>| offered(host) && fresh(host) && self.gave(Some(token), host);
+        let good = |host: &Arc<Host>| offered(host) && self.is_in_window(host) && self.gave(Some(token), host);
         match state.host_by_mac(mac).is_some_and(good) {
             true => Ok(mac),
             false => Err(Refusal { why: Why::BadToken, mac: Some(mac) }),

@@ -194,10 +194,10 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
 /// Answers `/media/{token}/{image}.iso`: a host's view of its image, as its BMC or iPXE was told to read it. The
 /// bytes are the same until nobody reads them any more, whatever becomes of the host's config.
 pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers: &HeaderMap, peek: bool) -> Reply {
-    let found = match shared.gate.held(token) {
+    let image = file.strip_suffix(".iso").unwrap_or(file).to_owned();
+    let found = match shared.gate.held(token, &image) {
         Ok(Some(seen)) => Ok(Ok(seen)),
         Ok(None) => {
-            let image = file.strip_suffix(".iso").unwrap_or(file).to_owned();
             let (gate, token, local) = (shared.gate.clone(), token.to_owned(), peer.local);
             tokio::task::spawn_blocking(move || gate.hold_again(&token, &image, local)).await
         }
