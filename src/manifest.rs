@@ -15,6 +15,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::admit::{self, Places};
+use crate::fleet::rules;
 use crate::fleet::{
     BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Key, Kind, Meta, Name, Object, without_value,
 };
@@ -39,8 +40,8 @@ pub struct Loaded {
 /// object that is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}: {why}", path.display())]
-    Read { path: PathBuf, why: std::io::Error },
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
     #[error("{}: line {line}: {message}", path.display())]
     Wrong { path: PathBuf, line: usize, message: String },
     #[error("{}: line {line}: {source}", path.display())]
@@ -58,11 +59,12 @@ struct Declared {
 }
 
 impl Declared {
-    fn image(&self) -> Option<&Image> {
-        match &self.object {
-            Object::Image(image) => Some(image),
-            Object::Host(_) | Object::BootConfig(_) => None,
-        }
+    fn referred(&self) -> rules::Referred<'_> {
+        let beside = match &self.object {
+            Object::Image(image) => image.spec.companions.iter().map(Name::as_str).collect(),
+            Object::Host(_) | Object::BootConfig(_) => Vec::new(),
+        };
+        (self.object.key().kind, self.object.meta().name.as_str(), beside)
     }
 }
 
@@ -166,9 +168,10 @@ fn declared_once(declared: Vec<Declared>, wrong: &mut Vec<Error>) -> Vec<Declare
 /// Puts what is referred to first: configs, then images, each behind those beside it, then hosts. Leaves out
 /// images that lead round in a circle.
 fn ordered(mut declared: Vec<Declared>, wrong: &mut Vec<Error>) -> Vec<Declared> {
-    let depths = loop {
-        match depths(&declared) {
-            Ok(depths) => break depths,
+    let order = loop {
+        let objects: Vec<_> = declared.iter().map(Declared::referred).collect();
+        match rules::order(&objects) {
+            Ok(order) => break order,
             Err(place) => {
                 let Declared { path, line, object, .. } = declared.remove(place);
                 let name = &object.meta().name;
@@ -177,36 +180,9 @@ fn ordered(mut declared: Vec<Declared>, wrong: &mut Vec<Error>) -> Vec<Declared>
             }
         }
     };
-    declared.sort_by_key(|one| match &one.object {
-        Object::BootConfig(_) => (0, 0),
-        Object::Image(image) => (1, depths.get(&image.metadata.name).copied().unwrap_or_default()),
-        Object::Host(_) => (2, 0),
-    });
-    declared
-}
-
-/// Counts how many images must come before each, or gives the place of one that is behind itself.
-fn depths(declared: &[Declared]) -> Result<HashMap<Name, usize>, usize> {
-    let images = || declared.iter().enumerate().filter_map(|(place, one)| one.image().map(|image| (place, image)));
-    // Step by step: without circles, that ends after as many as there are images.
-    let mut depths: HashMap<Name, usize> = images().map(|(_, image)| (image.metadata.name.clone(), 0)).collect();
-    for round in 0.. {
-        let mut moved = None;
-        for (place, image) in images() {
-            let behind = image.spec.companions.iter().filter_map(|name| depths.get(name)).max();
-            let depth = behind.map_or(0, |depth| depth + 1);
-            if depths.get(&image.metadata.name).is_some_and(|known| *known < depth) {
-                depths.insert(image.metadata.name.clone(), depth);
-                moved = Some(place);
-            }
-        }
-        match moved {
-            None => break,
-            Some(place) if round > depths.len() => return Err(place),
-            Some(_) => {}
-        }
-    }
-    Ok(depths)
+    let mut placed: Vec<_> = order.into_iter().zip(declared).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, one)| one).collect()
 }
 
 fn mark(object: &Object) -> Option<&String> {
@@ -236,7 +212,7 @@ async fn renew_marks(declared: &[Declared], is_all: bool, store: &Store) {
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let wrong = |why| Error::Read { path: directory.to_owned(), why };
+    let wrong = |source| Error::Read { path: directory.to_owned(), source };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(wrong)? {
         let path = entry.map_err(wrong)?.path();
@@ -256,7 +232,7 @@ pub fn is_manifest(path: &Path) -> bool {
 }
 
 fn read(path: &Path, namespace: &Name, key: &[u8; 32]) -> Result<Vec<Declared>, Error> {
-    let wrong = |why| Error::Read { path: path.to_owned(), why };
+    let wrong = |source| Error::Read { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(wrong)?.len();
     if size > LARGEST_FILE {
         return Err(Error::Wrong {

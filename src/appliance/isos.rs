@@ -26,11 +26,14 @@ pub async fn watch(gate: Arc<Gate>, places: Places, mut stopped: watch::Receiver
             () = gate.media.amiss() => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
+        let once = async {
+            look(&gate, &places).await;
+            tokio::time::sleep(PAUSE).await;
+        };
         tokio::select! {
-            () = look(&gate, &places) => {}
+            () = once => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::Value;
 
-use crate::fleet::Kind;
+use crate::fleet::{Kind, rules};
 use crate::provision::yaml_fault;
 
 use super::client::Lines;
@@ -237,12 +237,7 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
         let places: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         bail!("{}: no objects to apply (files end in .yaml, .yml or .json)", places.join(", "));
     }
-    // What is referred to comes first.
-    wishes.sort_by_key(|(kind, ..)| match kind {
-        Kind::BootConfig => 0,
-        Kind::IscsiCdrom => 1,
-        Kind::BareMetalHost => 2,
-    });
+    let wishes = ordered(wishes);
     let (all, mut refused) = (wishes.len(), Vec::new());
     for (kind, wish, _) in wishes {
         let name = wish["metadata"]["name"].as_str().unwrap_or_default();
@@ -291,6 +286,20 @@ async fn apply_one(
 
 fn namespace(wish: &Value) -> &str {
     wish["metadata"]["namespace"].as_str().unwrap_or("default")
+}
+
+/// Puts what is referred to first, as the server does of its manifests; it refuses what leads round in a circle.
+fn ordered(wishes: Vec<(Kind, Value, PathBuf)>) -> Vec<(Kind, Value, PathBuf)> {
+    let objects: Vec<_> = wishes.iter().map(|(kind, wish, _)| referred(*kind, wish)).collect();
+    let order = rules::order(&objects).unwrap_or_else(|_| vec![(0, 0); wishes.len()]);
+    let mut placed: Vec<_> = order.into_iter().zip(wishes).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, wish)| wish).collect()
+}
+
+fn referred(kind: Kind, wish: &Value) -> rules::Referred<'_> {
+    let beside = wish["spec"]["companions"].as_array().into_iter().flatten();
+    (kind, wish["metadata"]["name"].as_str().unwrap_or_default(), beside.filter_map(Value::as_str).collect())
 }
 
 /// Refuses what is declared twice, as the server does of its manifests: one of the two would undo the other.

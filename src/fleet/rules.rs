@@ -6,10 +6,12 @@ use super::{BmcAddress, Boots, Host, Image, Key, Name, unfit};
 
 mod image;
 mod meta;
+mod order;
 mod url;
 
 pub use image::{Beside, check_image, check_place};
 pub use meta::check_meta;
+pub use order::{Referred, order};
 pub use url::check_url;
 
 /// Says which field breaks a rule, and what to do about it.
