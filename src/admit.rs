@@ -1,7 +1,7 @@
 //! What must be found out before an object may be written: the part of rule 5 that needs files or
 //! parsing. The API, the command line's uploads and the manifests at start all come through here.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::boot::Site;
 use crate::fleet::rules::{self, Invalid};
-use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret};
+use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret, hex};
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
 
@@ -90,9 +90,6 @@ const RESERVED: [(&str, &str); 3] = [
     ("menu", "means the menu before a host"),
 ];
 
-/// Bounds a target's name, in octets (RFC 7143, section 4.2.7.1).
-const TARGET_NAME: usize = 223;
-
 /// Checks what an image may be named: its target's name is made of it.
 ///
 /// # Errors
@@ -103,10 +100,11 @@ pub fn check_image_name(name: &Name, site: &Site) -> Result<(), Invalid> {
         return wrong(format!("{name} {why}: name it otherwise"));
     }
     let target = site.target_iqn(name).len();
-    if target > TARGET_NAME {
-        let most = TARGET_NAME.saturating_sub(target - name.as_str().len());
+    if target > rules::ISCSI_NAME_MAX {
+        let most = rules::ISCSI_NAME_MAX.saturating_sub(target - name.as_str().len());
         return wrong(format!(
-            "its iSCSI target's name would have {target} octets, and {TARGET_NAME} are allowed: name it with {most} at most"
+            "its iSCSI target's name would have {target} octets, and {} are allowed: name it with {most} at most",
+            rules::ISCSI_NAME_MAX
         ));
     }
     Ok(())
@@ -252,14 +250,18 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
 /// Gives what an image's file is known again by: its size, and when it was last written. Nothing where it is not.
 pub fn stamp(path: &Path) -> Option<(u64, Option<Timestamp>)> {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.len(), metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok())))
+    Some((metadata.len(), modified(&metadata)))
+}
+
+fn modified(metadata: &Metadata) -> Option<Timestamp> {
+    metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok())
 }
 
 fn digest(path: &Path) -> io::Result<String> {
     let (mut file, mut digest, mut part) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut part)? {
-            0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => return Ok(hex(&digest.finalize())),
             count => digest.update(&part[..count]),
         }
     }
@@ -279,7 +281,7 @@ fn look_at(path: &Path) -> Result<(Examined, Option<Timestamp>), Invalid> {
         _ => wrong(error.to_string()),
     })?;
     let modified = match file.metadata() {
-        Ok(metadata) if metadata.is_file() => metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok()),
+        Ok(metadata) if metadata.is_file() => modified(&metadata),
         Ok(_) => return Err(wrong("it is not a regular file".into())),
         Err(error) => return Err(wrong(error.to_string())),
     };
@@ -314,9 +316,9 @@ mod tests {
     #[test]
     fn a_name_that_no_target_can_have_is_refused() {
         let site = crate::boot::site::tests::site("hold");
-        let room = TARGET_NAME - site.target_iqn(&"a".parse().unwrap()).len() + 1;
+        let room = rules::ISCSI_NAME_MAX - site.target_iqn(&"a".parse().unwrap()).len() + 1;
         let label = |length: usize| ["a"; 300].concat()[..length].parse::<Name>().unwrap();
-        assert_eq!(site.target_iqn(&label(room)).len(), TARGET_NAME);
+        assert_eq!(site.target_iqn(&label(room)).len(), rules::ISCSI_NAME_MAX);
         check_image_name(&label(room), &site).unwrap();
         let wrong = check_image_name(&label(room + 1), &site).unwrap_err();
         assert!(wrong.field == "metadata.name" && wrong.message.contains(&format!("{room} at most")), "{wrong}");

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Context, Facts, Form, Proof, Site, Stage, Verdict, Why, decide, hook, render};
+use crate::boot::{Context, Facts, Form, Site, Stage, Verdict, Why, decide, hook, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Change as Life;
 use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object};
@@ -209,14 +209,12 @@ impl Gate {
         }
     }
 
-    /// Begins no install that cannot be gone through with: where the site asks for the token of a script, a config
-    /// is to be had with one alone, and who is not known to be the machine is given none.
+    /// Gives a ruling that can be gone through with by who asks.
     fn provable(&self, ruling: Ruling) -> Ruling {
-        let has_config = ruling.host.as_ref().is_some_and(|host| host.spec.boot_config_ref.is_some());
-        let asks_for_token = self.site.trust.config != Proof::Address;
-        match &ruling.verdict {
-            Verdict::SanBoot(_) if !ruling.tied && has_config && asks_for_token => Ruling::ignore(Why::NothingTies),
-            _ => ruling,
+        let Ruling { verdict, host, tied, .. } = &ruling;
+        match verdict.withheld(host.as_deref(), *tied, self.site.trust.config) {
+            Some(why) => Ruling::ignore(why),
+            None => ruling,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::event::{Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::{Attached, Gate, Shown, Way};
 use crate::iscsi::chap::ChapTerms;
-use crate::iscsi::login::{self, LoginError, Refusal};
+use crate::iscsi::login::{LoginError, Refusal};
 use crate::iscsi::medium::{Identity, Kind, Lun};
 use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
 use crate::iscsi::session::{End, TargetEntry};
@@ -279,8 +279,8 @@ fn tell(gate: &Gate, report: Report) {
         } => {
             gate.counters.answer(Protocol::Iscsi);
             let mac = facts(gate, &login).map(|facts| facts.mac);
-            let login::Claim { initiator, target, .. } = login.claim;
-            let event = Event::IscsiRedirect { initiator, target: target.unwrap_or_default(), portal };
+            let (initiator, target) = (tellable(gate, &login), login.claim.target.unwrap_or_default());
+            let event = Event::IscsiRedirect { initiator, target, portal };
             gate.store.note(mac, event);
         }
         Report::Refused { peer, login, end } => {

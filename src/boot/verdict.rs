@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use crate::fleet::{Host, Image, Name};
 
+use super::Proof;
+
 /// Is what a machine is to be told. Each protocol says it in its own words.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -25,6 +27,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Says why an install is not begun that cannot be gone through with: where the site asks for the token of a
+    /// script, a config is to be had with one alone, and who is not known to be the machine is given none.
+    pub fn withheld(&self, host: Option<&Host>, tied: bool, proof: Proof) -> Option<Why> {
+        let has_config = host.is_some_and(|host| host.spec.boot_config_ref.is_some());
+        let is_boot = matches!(self, Self::SanBoot(_));
+        (is_boot && has_config && !tied && proof != Proof::Address).then_some(Why::NothingTies)
+    }
+
     /// Gives the verdict where the image that it may name is as it is: one whose file is gone or broken is waited
     /// for, and so is one that is attached beside it.
     pub fn given<'a>(self, image: impl Fn(&Name) -> Option<&'a Image>) -> Self {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{BootMode, Host, Install, Mac, Phase};
+use super::{BootMode, Boots, Host, Install, Mac, Phase};
 
 /// One boot may ask for its script twice (by TFTP beside the program, then by HTTP): within this
 /// time it counts once. No machine gets through its firmware faster.
@@ -144,6 +144,20 @@ fn on_offer(host: &mut Host, at: Timestamp, policy: &Policy) -> (Phase, String) 
 fn offered_forever(mut host: Host, at: Timestamp) -> Host {
     host.status.last_boot = Some(at);
     host
+}
+
+/// Gives what a host is moved on by that is created as the copy of one that was in a phase: what was installed is
+/// not installed over.
+pub fn restored(image: &Boots, mode: BootMode, phase: Phase) -> Option<Change> {
+    match (image, phase, mode) {
+        (_, Phase::Held, _) => Some(Change::Hold),
+        (Boots::LocalDisk | Boots::Menu, _, _) => None,
+        (Boots::Image(_), Phase::Seen, _) => Some(Change::Release),
+        (Boots::Image(_), Phase::Installed | Phase::Failed, BootMode::Once) => Some(Change::Release),
+        // It boots its image at every boot.
+        (Boots::Image(_), Phase::Installed | Phase::Failed, BootMode::Forever) => None,
+        (Boots::Image(_), Phase::Assigned | Phase::Offered | Phase::Installing, _) => None,
+    }
 }
 
 /// Gives the first offer of an install that must come to an end and has not.

@@ -9,7 +9,7 @@ mod meta;
 mod order;
 mod url;
 
-pub use image::{Beside, check_image, check_place};
+pub use image::{Beside, ISCSI_NAME_MAX, check_image, check_place};
 pub use meta::check_meta;
 pub use order::{Referred, order};
 pub use url::check_url;

@@ -5,8 +5,7 @@
 
 use serde_json::Value;
 
-use crate::fleet::lifecycle::Change;
-use crate::fleet::{BootMode, Boots, Object, Phase};
+use crate::fleet::{Object, lifecycle};
 use crate::store::{self, Sighting};
 
 /// Gives what a host that is created is moved on by, where its body's status says that no install of it waited; and
@@ -14,29 +13,18 @@ use crate::store::{self, Sighting};
 pub fn moved(object: &Object, body: &Value) -> Option<(store::Change, String)> {
     let Object::Host(host) = object else { return None };
     let phase = serde_json::from_value(body.pointer("/status/phase")?.clone()).ok()?;
-    let change = after(&host.spec.image, host.spec.boot_mode, phase)?;
+    let change = lifecycle::restored(&host.spec.image, host.spec.boot_mode, phase)?;
     let (name, mac) = (&host.metadata.name, host.spec.boot_mac_address);
     let words =
         format!("status: not kept; as {name} was {phase}, no install of it begins: POST .../install begins one");
     Some((store::Change::Advance { mac, change, sighting: Sighting::default(), event: None }, words))
 }
 
-fn after(image: &Boots, mode: BootMode, phase: Phase) -> Option<Change> {
-    match (image, phase, mode) {
-        (_, Phase::Held, _) => Some(Change::Hold),
-        (Boots::LocalDisk | Boots::Menu, _, _) => None,
-        (Boots::Image(_), Phase::Seen, _) => Some(Change::Release),
-        (Boots::Image(_), Phase::Installed | Phase::Failed, BootMode::Once) => Some(Change::Release),
-        // It boots its image at every boot.
-        (Boots::Image(_), Phase::Installed | Phase::Failed, BootMode::Forever) => None,
-        (Boots::Image(_), Phase::Assigned | Phase::Offered | Phase::Installing, _) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fleet::Kind;
+    use crate::fleet::lifecycle::Change;
     use serde_json::json;
 
     #[test]

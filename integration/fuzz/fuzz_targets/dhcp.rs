@@ -29,6 +29,8 @@ fn site() -> Site {
         overrides: Vec::new(),
         namespace: "default".parse().expect("a name"),
         address: OURS.into(),
+        ours: vec![OURS.into()],
+        nets: vec!["10.77.0.0/24".parse().expect("a net")],
         http: SocketAddrV4::new(OURS, 80).into(),
         iscsi: SocketAddrV4::new(OURS, 3260).into(),
         iqn: "iqn.2026-11.org.bootlatch".into(),

@@ -5,7 +5,7 @@ use super::{Invalid, check_arguments, check_url, invalid};
 const COMPANIONS_MAX: usize = 8;
 
 /// Bounds an iSCSI name, in octets (RFC 7143, section 4.2.7.1).
-const ISCSI_NAME_MAX: usize = 223;
+pub const ISCSI_NAME_MAX: usize = 223;
 
 /// Bounds a URL, in octets.
 const URL_MAX: usize = 2048;
