@@ -46,6 +46,8 @@ pub struct Config {
     pub dhcp: Dhcp,
     pub tftp: Tftp,
     pub http_port: u16,
+    /// Names the congestion control of TCP connections; without, cubic where the kernel has it.
+    pub tcp_congestion_control: Option<String>,
     pub iscsi: Iscsi,
     pub api: Api,
     pub trust: crate::boot::Trust,
@@ -134,6 +136,7 @@ struct Raw {
     user: Option<String>,
     namespace: Option<Spanned<String>>,
     http_port: Option<u16>,
+    tcp_congestion_control: Option<Spanned<String>>,
     unknown_hosts: Option<Spanned<String>>,
     rules: Vec<RawRule>,
     install: RawInstall,
@@ -254,6 +257,7 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
         dhcp: proof.dhcp(&raw.dhcp)?,
         tftp: proof.tftp(&raw.tftp)?,
         http_port: flags.http_port.or(raw.http_port).unwrap_or(80),
+        tcp_congestion_control: proof.congestion_control(raw.tcp_congestion_control)?,
         iscsi: proof.iscsi(raw.iscsi)?,
         api: proof.api(&raw.api)?,
         trust: proof.trust(&raw.trust)?,
@@ -375,6 +379,17 @@ impl Proof<'_> {
             programs.insert(self.read("programs", &key)?, program);
         }
         Ok(Programs(programs))
+    }
+
+    fn congestion_control(&self, name: Option<Spanned<String>>) -> Result<Option<String>, Error> {
+        let Some(name) = name else { return Ok(None) };
+        // TCP_CA_NAME_MAX of the kernel counts the zero at its end.
+        let is_name = |name: &str| (1..16).contains(&name.len()) && name.bytes().all(|octet| octet.is_ascii_graphic());
+        if !is_name(name.get_ref()) {
+            let message = "the name of a congestion control has 1 to 15 characters, as in cubic";
+            return Err(self.error("tcp_congestion_control", Some(name.span()), message));
+        }
+        Ok(Some(name.into_inner()))
     }
 
     fn tftp(&self, raw: &RawTftp) -> Result<Tftp, Error> {
@@ -510,6 +525,8 @@ mod tests {
         check("[[overrides]]\nuuid = \"x\"", &["line 3", "overrides.uuid"]);
         check("[[overrides]]\nprogram = \"x\"", &["overrides", "mac or uuid"]);
         check("[[overrides]]\nmac = \"52\"\nprogram = \"../x\"", &["line 4", "overrides.program"]);
+        check("tcp_congestion_control = \"\"", &["line 2", "tcp_congestion_control"]);
+        check("tcp_congestion_control = \"sixteen-or-more.\"", &["line 2", "tcp_congestion_control"]);
         check("address = \"::1\"", &["line 2", "address"]);
     }
 

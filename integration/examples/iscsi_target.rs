@@ -16,6 +16,7 @@ use bootlatch::iscsi::medium::{Identity, Kind, Lun};
 use bootlatch::iscsi::serve::{Admission, Door, Grant, LoginClaim, serve};
 use bootlatch::iscsi::session::TargetEntry;
 use bootlatch::iso::{ImageFile, ReadAt};
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -58,6 +59,8 @@ fn main() -> anyhow::Result<()> {
     }
     runtime.enable_all().build()?.block_on(async {
         let listener = TcpListener::bind(&listen).await?;
+        // As the appliance does, whatever the system's own is.
+        SockRef::from(&listener).set_tcp_congestion(b"cubic")?;
         println!("listening {}", listener.local_addr()?);
         let (stop, stopped) = watch::channel(false);
         let mut terminate = signal(SignalKind::terminate())?;

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, HeaderName};
@@ -13,7 +12,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-use crate::iso::{Extent, ImageFile, ReadAt};
+use crate::iso::{Extent, ImageFile};
 
 use super::image::{self, Part};
 use super::reply::{Body, Reply, Span};
@@ -22,10 +21,6 @@ use super::reply::{Body, Reply, Span};
 const SHORT: u64 = 16 << 10;
 /// Is what the kernel is given to send at one time.
 const LONG: u64 = 2 << 20;
-/// Is how far apart it is asked whether bytes are in the page cache, before the kernel is given them. What is lost
-/// in between costs this thread one read of the disk; asked for each 128 KiB, nine in ten system calls of a long
-/// answer were such questions.
-const PROBES: usize = 512 << 10;
 /// Is after how many bytes one connection lets others have the thread.
 const TURN: u64 = 4 << 20;
 
@@ -166,7 +161,7 @@ async fn send_long(stream: &mut TcpStream, span: Span) -> io::Result<()> {
     let mut turn = 0;
     while count > 0 {
         let lies = medium.lies_at(start, count.min(LONG));
-        let lies = lies.filter(|(_, extent)| is_cached(&medium, found.max(start), start + extent.length));
+        let lies = lies.filter(|(_, extent)| medium.is_at_hand(found.max(start), start + extent.length));
         let sent = match lies {
             Some((image, extent)) => {
                 found = found.max(start + extent.length);
@@ -190,15 +185,12 @@ async fn send_long(stream: &mut TcpStream, span: Span) -> io::Result<()> {
 
 /// Lets the kernel send of a file what it takes now, and waits for room where that was not all.
 async fn send_file(stream: &TcpStream, image: &ImageFile, extent: Extent) -> io::Result<u64> {
-    let (mut offset, length) = (extent.offset, usize::try_from(extent.length).map_err(io::Error::other)?);
-    let send = || Ok(rustix::fs::sendfile(stream, image.file(), Some(&mut offset), length)?);
-    match stream.try_io(Interest::WRITABLE, send) {
-        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+    match stream.try_io(Interest::WRITABLE, || image.send(stream, extent)) {
         Ok(sent) => {
-            if sent < length {
+            if sent < extent.length {
                 room(stream).await?;
             }
-            Ok(sent as u64)
+            Ok(sent)
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             stream.writable().await?;
@@ -225,14 +217,9 @@ async fn room(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Says whether the kernel can send these bytes without waiting for a disk, as far as that shows.
-fn is_cached(medium: &Arc<dyn ReadAt>, from: u64, until: u64) -> bool {
-    let mut places = (from..until).step_by(PROBES).chain((from < until).then(|| until - 1));
-    places.all(|place| medium.read_now(place, &mut [0]).is_ok())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::task::Poll;
 
     use hyper::HeaderMap;
@@ -240,6 +227,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+    use crate::iso::ReadAt;
     use crate::media::Seen;
 
     /// Gives a connection's two ends.
@@ -273,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_arrive_as_they_lie_whichever_way_they_take() {
-        use crate::iso::{Extent, FileWithin, ImageFile, ReadAt};
+        use crate::iso::FileWithin;
         let mut file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..3_000_000u32).flat_map(|word| word.to_le_bytes()).collect();
         file.write_all(&bytes).unwrap();

@@ -14,6 +14,8 @@ const _: () = assert!(INPUT >= 48 + AHS + 4 + RECEIVE_SEGMENT + 4, "a whole PDU 
 /// Bounds the data segment that we send in one Data-In, in bytes, where the initiator takes as much. Larger ones
 /// were not faster: the medium's bytes leave the processor's cache before they are sent.
 pub const SEND_SEGMENT: usize = 64 * 1024;
+/// Is from which length on a data segment is sent out of the page cache, not copied through the output.
+pub const LEND: u64 = 32 * 1024;
 /// Bounds the output that a connection gathers before it writes: one largest Data-In and what small answers fit beside it.
 pub const OUTPUT: usize = SEND_SEGMENT + 16 * 1024;
 /// Bounds commands outstanding in a session: the CmdSN window (RFC 7143 4.2.2.1).

@@ -101,6 +101,14 @@ impl Output {
         &mut self.bytes[room.data..room.data + room.length]
     }
 
+    /// Gives what is to be sent before the data segment of a PDU in the making, where that may be sent from elsewhere:
+    /// nothing of ours lies in it or behind it.
+    #[must_use]
+    pub fn before(&self, room: Room) -> Option<&[u8]> {
+        let is_last = !self.digests.data && self.end == room.data + room.length;
+        is_last.then(|| &self.bytes[self.sent..room.data])
+    }
+
     /// Closes the last PDU, its data being in place.
     pub fn finish(&mut self, room: Room) {
         if self.digests.data && room.length > 0 {
@@ -146,6 +154,24 @@ mod tests {
         let room = output.reserve(Header::answer(Answer::DataIn, 2), 512);
         output.undo(room);
         assert_eq!(output.pending(), before);
+    }
+
+    #[test]
+    fn data_is_sent_from_elsewhere_where_nothing_of_ours_lies_around_it() {
+        for (digests, length, is_lent) in [
+            (Digests::default(), 512, true),
+            (Digests { header: true, data: false }, 512, true),
+            (Digests { header: false, data: true }, 512, false),
+            (Digests::default(), 511, false),
+        ] {
+            let mut output = Output::default();
+            output.set_digests(digests);
+            output.push(Header::answer(Answer::Nop, 1), b"one");
+            output.sent(8);
+            let room = output.reserve(Header::answer(Answer::DataIn, 2), length);
+            let pending = output.pending().len();
+            assert_eq!(output.before(room).map(<[u8]>::len), is_lent.then(|| pending - length));
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The rim: sockets, media, clocks and challenges for [`session::Connection`](super::session).
 
+mod lend;
+mod patience;
 mod registry;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
@@ -23,6 +25,7 @@ use super::medium::Lun;
 use super::scsi::Units;
 use super::session::{Connection, End, Read, Step, TargetEntry, View};
 use crate::iso::ReadAt;
+use patience::Patience;
 use registry::{Place, Registry};
 
 /// Is a login as the door sees it: what the initiator claims, and where it comes from.
@@ -231,15 +234,21 @@ impl Rim {
         let timer = tokio::time::sleep_until(self.wake());
         tokio::pin!(timer);
         let mut leave = None;
+        let mut patience = Patience::default();
         loop {
             match self.connection.step() {
                 Step::Ask(claim) => self.ask(claim).await,
                 Step::Attach(key) => self.attach(key).await?,
-                Step::Read(read) => self.read(read).await,
-                Step::Send => {
-                    if let Err(end) = self.send().await {
+                Step::Read(read) if !self.lends(&read) => self.read(read).await,
+                step @ (Step::Read(_) | Step::Send) => {
+                    let sent = match step {
+                        Step::Read(read) => self.lend(read).await,
+                        _ => self.send().await,
+                    };
+                    if let Err(end) = sent {
                         return end;
                     }
+                    tokio::task::consume_budget().await;
                     if let Err(end) = self.look_up(&mut input, stop, &mut leave) {
                         return end;
                     }
@@ -248,6 +257,14 @@ impl Rim {
                 Step::Receive => {
                     if self.take(&mut input) {
                         continue;
+                    }
+                    if let Some(time) = patience.look() {
+                        let came = self.look_out(time, &mut input).await;
+                        patience.waited(came);
+                        if came {
+                            self.take(&mut input);
+                            continue;
+                        }
                     }
                     if let Some(leave) = leave {
                         timer.as_mut().reset(leave);
@@ -273,6 +290,23 @@ impl Rim {
                 }
             }
         }
+    }
+
+    /// Looks for more of the peer, letting others have the thread in between, before it is waited for; tells
+    /// whether something came. An end or an error is found again by who waits.
+    async fn look_out(&self, time: Duration, input: &mut Input) -> bool {
+        let started = Instant::now();
+        while started.elapsed() < time {
+            match self.stream.try_read(input.room()) {
+                Ok(count) => {
+                    input.end += count;
+                    return count > 0;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::task::yield_now().await,
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// Looks up from work that may never end, an initiator keeping its queue full: what it asks for meanwhile
@@ -368,14 +402,18 @@ impl Rim {
             None => Err(io::ErrorKind::NotFound.into()),
         };
         if let Err(error) = &result {
-            let error = match error.kind() {
-                io::ErrorKind::UnexpectedEof => "its file ends before what was asked for".to_owned(),
-                _ => error.to_string(),
-            };
-            let report = Report::ReadFailed { peer: self.peer, login: self.login.clone(), lun: read.lun, error };
-            (self.door.report)(report);
+            self.tell_of_failed(&read, error);
         }
         self.connection.on_read(read, result.is_ok());
+    }
+
+    fn tell_of_failed(&self, read: &Read, error: &io::Error) {
+        let error = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "its file ends before what was asked for".to_owned(),
+            _ => error.to_string(),
+        };
+        let report = Report::ReadFailed { peer: self.peer, login: self.login.clone(), lun: read.lun, error };
+        (self.door.report)(report);
     }
 
     /// Sends all that is pending. A peer that takes nothing for too long has gone.
@@ -386,21 +424,23 @@ impl Rim {
                     self.sent += u64::try_from(count).unwrap_or(0);
                     self.connection.sent(count);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let ready = self.stream.ready(Interest::WRITABLE);
-                    tokio::select! {
-                        ready = tokio::time::timeout(limits::SEND_STALL, ready) => match ready {
-                            Ok(Ok(_)) => {}
-                            Ok(Err(_)) => return Err(None),
-                            Err(_) => return Err(Some(End::Silent)),
-                        },
-                        () = self.replaced.notified() => return Err(Some(End::Replaced)),
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room().await?,
                 Err(_) => return Err(None),
             }
         }
         Ok(())
+    }
+
+    async fn wait_for_room(&self) -> Result<(), Option<End>> {
+        let ready = self.stream.ready(Interest::WRITABLE);
+        tokio::select! {
+            ready = tokio::time::timeout(limits::SEND_STALL, ready) => match ready {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(_)) => Err(None),
+                Err(_) => Err(Some(End::Silent)),
+            },
+            () = self.replaced.notified() => Err(Some(End::Replaced)),
+        }
     }
 }
 

@@ -232,6 +232,21 @@ impl Connection {
         }
     }
 
+    /// Gives what is to be sent before a [`Read`]'s bytes, where the caller may send those itself; then call
+    /// [`Self::on_lent`]. Nothing where they must be read.
+    #[must_use]
+    pub fn before(&self, read: &Read) -> Option<&[u8]> {
+        let is_whole = read.span.length() == read.reading.span.length();
+        let is_sent = matches!(&self.phase, Phase::Full(session) if !session.is_comparing());
+        if is_whole && is_sent { self.out.before(read.reading.room) } else { None }
+    }
+
+    /// Takes word of a [`Read`] whose bytes were sent, and what stood before them.
+    pub fn on_lent(&mut self, read: Read) {
+        self.on_read(read, true);
+        self.out.sent(self.out.pending().len());
+    }
+
     /// Gives what is to be sent.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
