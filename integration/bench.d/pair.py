@@ -40,6 +40,9 @@ def resident(pid, what="VmRSS"):
     return next(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024
 
 
+SYSTEM_CONTROL = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+
+
 class Pair:
     """Two namespaces and a wire."""
 
@@ -84,8 +87,11 @@ class Pair:
                    "--state-dir", state, "--firmware-dir", firmware or self.lan.folder]
         return self.serve("bootlatch", command, "ready")
 
-    def nginx(self, root, port=80, remembers=True):
-        """Starts nginx as one process: sendfile, no log, and where it is to be tuned further, open files remembered."""
+    def nginx(self, root, port=80, remembers=True, control=SYSTEM_CONTROL):
+        """Starts nginx as one process: sendfile, no log, and where it is to be tuned further, open files remembered.
+
+        TCP's congestion control is the system's, for nginx has no word for it; another stands for a system tuned for it."""
+        run(*self.lan.inside(self.server, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={control}"))
         config = self.folder("nginx") / "nginx.conf"
         memory = "open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;" if remembers else ""
         config.write_text(f"""daemon off; master_process off; user root; worker_processes 1; pid {config.parent}/pid;
