@@ -208,7 +208,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
             ..ImageStatus::default()
         });
     }
-    if spec.method == Method::Chain || spec.is_elsewhere() {
+    if spec.method == Method::Chain || spec.is_at_url() {
         return Ok(ImageStatus { phase: ImageStatus::READY.into(), ..ImageStatus::default() });
     }
     rules::check_place(spec)?;

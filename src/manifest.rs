@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::admit::{self, Places};
 use crate::fleet::rules;
 use crate::fleet::{
-    BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Key, Kind, Meta, Name, Object, without_value,
+    BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Key, Kind, Meta, Name, Object, hex, without_value,
 };
 use crate::provision::yaml_fault;
 use crate::store::{self, Change, Expect, Store};
@@ -250,7 +250,7 @@ fn read(path: &Path, namespace: &Name, key: &[u8; 32]) -> Result<Vec<Declared>, 
         })?;
         let text = document.trim().as_bytes();
         object.meta_mut().annotations.insert(MARK.to_owned(), format!("{KEYED}{}", spell(&code(key, text))));
-        declared.push(Declared { path: path.to_owned(), line, object, plain: spell(&Sha256::digest(text)) });
+        declared.push(Declared { path: path.to_owned(), line, object, plain: spell(&Sha256::digest(text).into()) });
     }
     Ok(declared)
 }
@@ -311,8 +311,8 @@ fn code(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
 }
 
 /// Spells the first half of a digest: it tells texts apart.
-fn spell(digest: &[u8]) -> String {
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+fn spell(digest: &[u8; 32]) -> String {
+    hex(&digest[..16])
 }
 
 fn yaml<'a, T: Deserialize<'a>>(document: &'a str) -> Result<T, String> {

@@ -26,7 +26,7 @@ pub async fn watch(gate: Arc<Gate>, isos: PathBuf, mut stopped: watch::Receiver<
         let (directory, isos) = (gate.store.directory().to_owned(), isos.clone());
         let looked = tokio::task::spawn_blocking(move || {
             let room = Room::at(&directory).inspect_err(|error| tracing::debug!(%error, "the disk does not tell"));
-            http::clear(&isos, room.as_ref().is_ok_and(Room::is_short));
+            http::clear_uploads(&isos, room.as_ref().is_ok_and(Room::is_short));
             room
         });
         gate.store.try_again();

@@ -13,7 +13,7 @@ use super::progress::Progress;
 use super::show::{Column, show};
 use super::source::{Changed, Source, Trouble};
 use super::{Client, Output, Reach};
-use crate::fleet::Name;
+use crate::fleet::{Name, is_sha256};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -104,8 +104,7 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
 }
 
 fn digest(text: &str) -> Result<String, String> {
-    let is_digest = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_digest.then(|| text.to_owned()).ok_or_else(|| "a SHA-256 has 64 hexadecimal digits".to_owned())
+    is_sha256(text).then(|| text.to_owned()).ok_or_else(|| "a SHA-256 has 64 hexadecimal digits".to_owned())
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {

@@ -5,6 +5,11 @@ pub fn hex(octets: &[u8]) -> String {
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
+/// Says whether a text is a SHA-256 as digests are told: 64 hexadecimal digits.
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

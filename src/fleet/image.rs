@@ -77,13 +77,13 @@ impl ImageSpec {
 
 impl ImageSpec {
     /// Says whether the ISO is booted from a URL elsewhere, and no file of it is here.
-    pub fn is_elsewhere(&self) -> bool {
+    pub fn is_at_url(&self) -> bool {
         self.method == Method::Http && self.iso_file.is_empty() && self.url.is_some()
     }
 
     /// Says whether the image's bytes are ours to give: a file, and neither a portal's nor a URL's.
     pub fn is_here(&self) -> bool {
-        self.portal.is_none() && self.method != Method::Chain && !self.is_elsewhere()
+        self.portal.is_none() && self.method != Method::Chain && !self.is_at_url()
     }
 
     /// Names the images that iPXE attaches beside this one.

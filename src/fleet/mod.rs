@@ -28,7 +28,7 @@ pub use architecture::Architecture;
 pub use bmc::{BadBmcAddress, BmcAddress, Speaks};
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
 pub use chap::Chap;
-pub use hex::hex;
+pub use hex::{hex, is_sha256};
 pub use host::{Bmc, BootMode, Boots, Host, HostSpec, HostStatus, Install, LocalDisk, Phase, Secret};
 pub use image::{AttachAs, Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal};
 pub use lease::{Held, Lease};

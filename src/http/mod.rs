@@ -43,7 +43,7 @@ mod volumes;
 mod watch;
 
 pub use auth::{Access, Role, Tokens};
-pub use room::{Room, clear};
+pub use room::{Room, clear_uploads};
 pub use serve::{Door, Folders, Peer, Serves, Shared, Socket, Trust, serve};
 pub use tls::{Certificate, Tls};
 pub use volumes::Volumes;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::upload;
 
 /// Is what uploads leave free on their file system, so that the state beside them can be written.
-pub const RESERVE: u64 = 64 * 1024 * 1024;
+const RESERVE: u64 = 64 * 1024 * 1024;
 /// Is the part of a small file system that the reserve takes at most.
 const MOST: u64 = 8;
 
@@ -45,7 +45,7 @@ impl Room {
 }
 
 /// Removes the beginnings of uploads that nobody went on with in time; all that stand still, where room is short.
-pub fn clear(isos: &Path, is_short: bool) {
+pub fn clear_uploads(isos: &Path, is_short: bool) {
     upload::sweep(isos, std::time::SystemTime::now(), is_short);
 }
 

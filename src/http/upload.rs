@@ -13,7 +13,7 @@ use hyper::{Request, StatusCode};
 use serde_json::json;
 
 use crate::admit;
-use crate::fleet::{Image, ImageSpec, ImageStatus, Key, Kind, Meta, Name, Object};
+use crate::fleet::{Image, ImageSpec, ImageStatus, Key, Kind, Meta, Name, Object, is_sha256};
 use crate::store::{Change, Expect};
 
 use super::multipart::{Event, Parser};
@@ -88,7 +88,7 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
     let key = acceptable(shared, &wish)?;
     let (digest, length) = draft.finish().await.map_err(refused)?;
     if wish.sha256.as_ref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(&digest)) {
-        return Err(Status::unfit(format!("the ISO's SHA-256 is {digest}, not the one given")));
+        return Err(Status::unfit_field("sha256", &format!("the ISO's SHA-256 is {digest}, not the one given")));
     }
     let file = file_of(&key.name);
     let place = isos.join(&file);
@@ -194,9 +194,8 @@ impl Wish {
 }
 
 fn digest(text: &str) -> Result<String, Status> {
-    let is_digest = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let message = || Status::bad_request(format!("sha256: {text:?} is none: say its 64 hexadecimal digits"));
-    is_digest.then(|| text.to_owned()).ok_or_else(message)
+    is_sha256(text).then(|| text.to_owned()).ok_or_else(message)
 }
 
 /// Gives the key of the object to be, once all that is known of it is found to be well.
@@ -301,7 +300,7 @@ async fn link(draft: &Path, place: &Path) -> Result<(), Status> {
 
 fn taken(place: &Path) -> Status {
     let words = "is there already, and no upload's: name it in an ISCSICdrom's isoFile";
-    Status::unfit(format!("{} {words}", place.display()))
+    Status::unfit_field("name", &format!("{} {words}", place.display()))
 }
 
 /// Is a file in its place that goes where its object cannot be made.

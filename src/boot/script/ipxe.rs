@@ -43,7 +43,7 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
     let target = target(context, image);
     let attempt = match image.spec.method {
         Method::Sanboot => format!("sanboot {target} ||\n"),
-        Method::Http if image.spec.is_elsewhere() => {
+        Method::Http if image.spec.is_at_url() => {
             format!("sanboot {} ||\n", image.spec.url.as_deref().unwrap_or_default())
         }
         Method::Http if context.medium_url.is_empty() => format!("sanboot {url}/iso/{name}?host={dashed} ||\n"),

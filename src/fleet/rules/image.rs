@@ -68,7 +68,7 @@ pub fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
     if spec.method == Method::Chain {
         return leads(&["http://", "https://", "tftp://"], "method chain goes to a URL: http://, https:// or tftp://");
     }
-    if spec.is_elsewhere() {
+    if spec.is_at_url() {
         return leads(&["http://", "https://"], "an ISO elsewhere is at a URL: http:// or https://");
     }
     if let Some(Err(wrong)) = spec.url.as_deref().map(check_url) {
