@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::descriptor::Extent;
 use bytes::Bytes;
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, retry_on_intr};
 
 /// Is how far apart it is asked whether bytes are in the page cache, beside the last of them. What is lost in between costs
 /// who hands them to the kernel one read of the disk; asked for each 512 KiB, three in four system calls of a long answer
@@ -77,7 +77,7 @@ impl ImageFile {
     /// kernel says.
     pub fn send(&self, socket: impl AsFd, extent: Extent) -> io::Result<u64> {
         let (mut offset, length) = (extent.offset, usize::try_from(extent.length).map_err(io::Error::other)?);
-        match rustix::fs::sendfile(socket, &self.file, Some(&mut offset), length)? {
+        match retry_on_intr(|| rustix::fs::sendfile(&socket, &self.file, Some(&mut offset), length))? {
             0 if length > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
             sent => Ok(sent as u64),
         }
