@@ -59,8 +59,10 @@ fn main() -> anyhow::Result<()> {
     }
     runtime.enable_all().build()?.block_on(async {
         let listener = TcpListener::bind(&listen).await?;
-        // As the appliance does, whatever the system's own is.
-        SockRef::from(&listener).set_tcp_congestion(b"cubic")?;
+        // As the appliance does, whatever the system's own is, where the kernel has it.
+        if let Err(error) = SockRef::from(&listener).set_tcp_congestion(b"cubic") {
+            eprintln!("cubic: {error}");
+        }
         println!("listening {}", listener.local_addr()?);
         let (stop, stopped) = watch::channel(false);
         let mut terminate = signal(SignalKind::terminate())?;

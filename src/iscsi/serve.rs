@@ -5,6 +5,7 @@ mod patience;
 mod registry;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -218,7 +219,7 @@ impl Rim {
     }
 
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let end = self.converse(&mut stop).await;
+        let Err(end) = self.converse(&mut stop).await;
         let attached = self.place.is_some();
         let (peer, sent) = (self.peer, self.sent);
         let report = match self.login.take() {
@@ -228,8 +229,8 @@ impl Rim {
         (self.door.report)(report);
     }
 
-    /// Obeys the connection until it ends; `None` where the peer just went away.
-    async fn converse(&mut self, stop: &mut watch::Receiver<bool>) -> Option<End> {
+    /// Obeys the connection until it ends; with `None` where the peer just went away.
+    async fn converse(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Infallible, Option<End>> {
         let mut input = Input { bytes: vec![0; limits::INPUT].into(), start: 0, end: 0 };
         let timer = tokio::time::sleep_until(self.wake());
         tokio::pin!(timer);
@@ -238,22 +239,20 @@ impl Rim {
         loop {
             match self.connection.step() {
                 Step::Ask(claim) => self.ask(claim).await,
-                Step::Attach(key) => self.attach(key).await?,
-                Step::Read(read) if !self.lends(&read) => self.read(read).await,
-                step @ (Step::Read(_) | Step::Send) => {
-                    let sent = match step {
-                        Step::Read(read) => self.lend(read).await,
-                        _ => self.send().await,
-                    };
-                    if let Err(end) = sent {
-                        return end;
-                    }
-                    tokio::task::consume_budget().await;
-                    if let Err(end) = self.look_up(&mut input, stop, &mut leave) {
-                        return end;
+                Step::Attach(key) => self.attach(key).await.ok_or(None)?,
+                Step::Read(read) => {
+                    if self.lend(&read).await? {
+                        self.connection.on_lent(read);
+                        self.look_up(&mut input, stop, &mut leave).await?;
+                    } else {
+                        self.read(read).await;
                     }
                 }
-                Step::Close(end) => return Some(end),
+                Step::Send => {
+                    self.send().await?;
+                    self.look_up(&mut input, stop, &mut leave).await?;
+                }
+                Step::Close(end) => return Err(Some(end)),
                 Step::Receive => {
                     if self.take(&mut input) {
                         continue;
@@ -263,6 +262,7 @@ impl Rim {
                         patience.waited(came);
                         if came {
                             self.take(&mut input);
+                            self.heed(stop, &mut leave)?;
                             continue;
                         }
                     }
@@ -272,13 +272,13 @@ impl Rim {
                     tokio::select! {
                         biased;
                         read = self.stream.read(input.room()) => match read {
-                            Ok(0) | Err(_) => return None,
+                            Ok(0) | Err(_) => return Err(None),
                             Ok(count) => input.end += count,
                         },
-                        () = self.replaced.notified() => return Some(End::Replaced),
+                        () = self.replaced.notified() => return Err(Some(End::Replaced)),
                         () = &mut timer => {
                             if leave.is_some() {
-                                return Some(End::Stopped);
+                                return Err(Some(End::Stopped));
                             }
                             self.connection.on_time(Instant::now());
                             // An answered ping brings the next one nearer than the end that was feared.
@@ -311,12 +311,13 @@ impl Rim {
 
     /// Looks up from work that may never end, an initiator keeping its queue full: what it asks for meanwhile
     /// does not wait for what it is to abort, nor does the end of the session.
-    fn look_up(
+    async fn look_up(
         &mut self,
         input: &mut Input,
         stop: &watch::Receiver<bool>,
         leave: &mut Option<tokio::time::Instant>,
     ) -> Result<(), Option<End>> {
+        tokio::task::consume_budget().await;
         if !self.connection.works() {
             return Ok(());
         }
@@ -330,6 +331,15 @@ impl Rim {
             }
         }
         self.take(input);
+        self.heed(stop, leave)
+    }
+
+    /// Heeds what ends a session whose initiator never lets it wait.
+    fn heed(
+        &mut self,
+        stop: &watch::Receiver<bool>,
+        leave: &mut Option<tokio::time::Instant>,
+    ) -> Result<(), Option<End>> {
         if self.replaced.notified().now_or_never().is_some() {
             return Err(Some(End::Replaced));
         }

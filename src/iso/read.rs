@@ -8,9 +8,9 @@ use super::descriptor::Extent;
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2, retry_on_intr};
 
-/// Is how far apart it is asked whether bytes are in the page cache, beside the last of them. What is lost in between costs
-/// who hands them to the kernel one read of the disk; asked for each 512 KiB, three in four system calls of a long answer
-/// were such questions.
+/// Is how far apart it is asked whether bytes are in the page cache, beside the last of them. What is lost in
+/// between is read from the disk by who hands the bytes to the kernel, while others wait; asked for each 512 KiB, three
+/// in four system calls of a long answer were such questions.
 const PROBES: usize = 2 << 20;
 
 /// Is a medium that is read by position: a file, or a view of one.

@@ -1,7 +1,6 @@
 //! Sends a medium's bytes as they lie in a file and in the page cache, by the kernel: nothing is copied here.
 
 use std::io;
-use std::sync::Arc;
 
 use nix::libc::MSG_MORE;
 use socket2::SockRef;
@@ -10,51 +9,72 @@ use tokio::io::Interest;
 use super::Rim;
 use crate::iscsi::limits;
 use crate::iscsi::session::{End, Read};
-use crate::iso::{Extent, ImageFile, ReadAt};
+use crate::iso::Extent;
 
 impl Rim {
-    /// Says whether a reading's bytes can be sent as they lie.
-    pub(super) fn lends(&self, read: &Read) -> bool {
-        let (start, length) = (read.span.offset(), read.span.length());
-        let Some(medium) = self.media.get(&read.lun).filter(|_| length >= limits::LEND) else { return false };
-        self.connection.before(read).is_some()
-            && lies(medium, read).is_some()
-            && medium.is_at_hand(start, start + length)
+    /// Sends a reading's bytes, and what is to be sent before them, where they can be sent as they lie; says whether.
+    ///
+    /// A file that fails in the midst of them ends the session: the head that promised them is sent by then.
+    pub(super) async fn lend(&mut self, read: &Read) -> Result<bool, Option<End>> {
+        let mut sent = 0;
+        let lent = self.lend_counted(read, &mut sent).await;
+        self.sent += sent;
+        lent
     }
 
-    /// Sends a reading's bytes, and what is to be sent before them.
-    pub(super) async fn lend(&mut self, read: Read) -> Result<(), Option<End>> {
-        let (Some(medium), Some(before)) = (self.media.get(&read.lun), self.connection.before(&read)) else {
-            return Err(None);
+    async fn lend_counted(&self, read: &Read, sent: &mut u64) -> Result<bool, Option<End>> {
+        let (start, length) = (read.span.offset(), read.span.length());
+        let medium = self.media.get(&read.lun).filter(|_| length >= limits::LEND);
+        let (Some(medium), Some(mut head)) = (medium, self.connection.before(read)) else { return Ok(false) };
+        let lies = medium.lies_at(start, length).filter(|(_, extent)| extent.length == length);
+        let Some((image, mut extent)) = lies.filter(|_| medium.is_at_hand(start, start + length)) else {
+            return Ok(false);
         };
-        let Some((image, mut extent)) = lies(medium, &read) else { return Err(None) };
-        let (mut rest, length) = (before, before.len() as u64 + extent.length);
-        while !rest.is_empty() {
-            let send = || SockRef::from(&self.stream).send_with_flags(rest, MSG_MORE);
+        while !head.is_empty() {
+            let send = || SockRef::from(&self.stream).send_with_flags(head, MSG_MORE);
             match self.stream.try_io(Interest::WRITABLE, send) {
-                Ok(count) => rest = &rest[count..],
+                Ok(count) => {
+                    head = &head[count..];
+                    *sent += u64::try_from(count).unwrap_or(0);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room().await?,
                 Err(_) => return Err(None),
             }
         }
         while extent.length > 0 {
             match self.stream.try_io(Interest::WRITABLE, || image.send(&self.stream, extent)) {
-                Ok(sent) => extent = Extent { offset: extent.offset + sent, length: extent.length - sent },
+                Ok(count) => {
+                    extent = Extent { offset: extent.offset + count, length: extent.length - count };
+                    *sent += count;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room().await?,
                 Err(error) => {
-                    self.tell_of_failed(&read, &error);
+                    if !is_of_peer(&error) {
+                        self.tell_of_failed(read, &error);
+                    }
                     return Err(None);
                 }
             }
         }
-        self.sent += length;
-        self.connection.on_lent(read);
-        Ok(())
+        Ok(true)
     }
 }
 
-/// Says where all of a reading's bytes lie, where that is one place.
-fn lies<'a>(medium: &'a Arc<dyn ReadAt>, read: &Read) -> Option<(&'a ImageFile, Extent)> {
-    let length = read.span.length();
-    medium.lies_at(read.span.offset(), length).filter(|(_, extent)| extent.length == length)
+/// Says whether a send failed for the peer's sake, or the network's; what else fails is the file.
+fn is_of_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
+        TimedOut,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
+    )
 }
