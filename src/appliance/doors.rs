@@ -14,8 +14,8 @@ use crate::{dhcp, http, ndp};
 /// Bounds the TCP connections that wait to be accepted: a hall of racks after a power cut.
 const BACKLOG: i32 = 4096;
 
-/// Is the congestion control where the site names none: it needs no timers, as bbr does, which paces what it sends, and
-/// took three times the CPU for each byte over HTTP and iSCSI where it was the system's own.
+/// Is the congestion control where the site names none: it needs no timers. bbr, which paces what it sends by them, took
+/// three times the CPU for each byte of HTTP and iSCSI in `integration/bench`, on a machine where it is the system's own.
 const CONGESTION_CONTROL: &str = "cubic";
 
 /// Holds what is bound.

@@ -64,6 +64,14 @@ pub enum Proof {
     Both,
 }
 
+impl Proof {
+    /// Gives what proves that a machine is the one that says it is installed: either does. An installed system may
+    /// speak from another card than it booted from, and a token lasts for its window only.
+    pub fn of_done(has_good_token: bool) -> Self {
+        if has_good_token { Self::Token } else { Self::Address }
+    }
+}
+
 impl Site {
     /// Gives the beginning of our URLs, without the port where it is HTTP's own.
     pub fn url(&self) -> String {

@@ -215,10 +215,8 @@ fn append_name(ignition: &mut Value, name: &str) {
 
 /// Answers `POST /api/v1/boot-complete`, and cloud-init's `phone_home`: the machine is installed.
 pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Reply {
-    // Either proves it: an installed system may speak from another card, and a token lasts for its window only.
     let good = token.filter(|token| shared.gate.admit(None, Some(token), Proof::Token).is_ok());
-    let proof = if good.is_some() { Proof::Token } else { Proof::Address };
-    let facts = match who(shared, peer, good, proof) {
+    let facts = match who(shared, peer, good, Proof::of_done(good.is_some())) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };

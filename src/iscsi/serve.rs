@@ -262,7 +262,7 @@ impl Rim {
                         patience.waited(came);
                         if came {
                             self.take(&mut input);
-                            self.heed(stop, &mut leave)?;
+                            self.heed(stop, &mut leave).await?;
                             continue;
                         }
                     }
@@ -317,7 +317,6 @@ impl Rim {
         stop: &watch::Receiver<bool>,
         leave: &mut Option<tokio::time::Instant>,
     ) -> Result<(), Option<End>> {
-        tokio::task::consume_budget().await;
         if !self.connection.works() {
             return Ok(());
         }
@@ -331,15 +330,16 @@ impl Rim {
             }
         }
         self.take(input);
-        self.heed(stop, leave)
+        self.heed(stop, leave).await
     }
 
-    /// Heeds what ends a session whose initiator never lets it wait.
-    fn heed(
+    /// Heeds what ends a session whose initiator never lets it wait, and lets others have the thread now and then.
+    async fn heed(
         &mut self,
         stop: &watch::Receiver<bool>,
         leave: &mut Option<tokio::time::Instant>,
     ) -> Result<(), Option<End>> {
+        tokio::task::consume_budget().await;
         if self.replaced.notified().now_or_never().is_some() {
             return Err(Some(End::Replaced));
         }
