@@ -14,25 +14,23 @@
 //! The way of a DISCOVER: `dhcp::serve` -> `dhcp::packet` -> `dhcp::answer::facts` -> `gate` ->
 //! `boot::decide` -> `dhcp::answer::reply`.
 
-pub mod admit;
+pub mod admission;
+pub mod api;
 pub mod appliance;
 pub mod bmc;
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod controllers;
 pub mod dhcp;
 pub mod event;
 pub mod fleet;
 pub mod gate;
 pub mod http;
+pub mod images;
 pub mod iscsi;
 pub mod iso;
-pub mod manifest;
-pub mod media;
 pub mod ndp;
-pub mod neighbours;
-pub mod privileges;
 pub mod provision;
 pub mod store;
 pub mod tftp;
-pub mod token;

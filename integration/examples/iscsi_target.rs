@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use bootlatch::iscsi::chap::ChapTerms;
+use bootlatch::iscsi::connection::TargetEntry;
 use bootlatch::iscsi::login::Refusal;
 use bootlatch::iscsi::medium::{Identity, Kind, Lun};
 use bootlatch::iscsi::serve::{Admission, Door, Grant, LoginClaim, serve};
-use bootlatch::iscsi::session::TargetEntry;
 use bootlatch::iso::{ImageFile, ReadAt};
 use socket2::SockRef;
 use tokio::net::TcpListener;

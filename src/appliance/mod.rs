@@ -1,12 +1,8 @@
 //! The composition root: bind everything, drop privileges, start, wait, stop in order.
 
-mod attach;
-mod boot_files;
-mod doors;
-mod isos;
-mod keys;
-mod manifests;
-mod room;
+mod listeners;
+mod privileges;
+mod state_dir;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,21 +14,26 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admit::Places;
+use crate::admission::prepare::Places;
+use crate::api::auth;
 use crate::boot::Site;
 use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
+use crate::controllers::{disk_space, image_watch, power};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{Change as Life, Vigil};
-use crate::gate::{Booting, Gate, News, Releases};
-use crate::http;
-use crate::media::Media;
-use crate::neighbours::Neighbours;
+use crate::gate::config_release::Releases;
+use crate::gate::neighbours::Neighbours;
+use crate::gate::tokens::BootTokens;
+use crate::gate::{Booting, Gate, News};
+use crate::http::listener;
+use crate::images::library::Media;
+use crate::iscsi::serve::admission;
 use crate::store::{self, Change, Seal, Sighting, Store};
-use crate::token::BootTokens;
-use crate::{bmc, dhcp, ndp, privileges};
+use crate::tftp::serve::boot_files;
+use crate::{dhcp, ndp};
 
-use doors::Doors;
-use manifests::Manifests;
+use crate::appliance::listeners::Doors;
+use crate::controllers::manifests::Manifests;
 
 /// Is how often installs are looked at that may have run out of time.
 const OVERDUE_EVERY: Duration = Duration::from_secs(1);
@@ -54,7 +55,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let lock = lock(&config.state_dir)?;
     let doors = Doors::open(&config, &dhcp_settings(&config))?;
     let programs = boot_files::read_programs(&config)?;
-    let key = config.api.key_file.as_deref().map(keys::read).transpose()?;
+    let key = config.api.key_file.as_deref().map(state_dir::read).transpose()?;
     let seal =
         key.map(|key| Seal::new(&key).ok_or_else(|| anyhow!("api.key_file: the key is of no use"))).transpose()?;
     if let Some(user) = &user {
@@ -105,7 +106,7 @@ struct Appliance {
     gate: Arc<Gate>,
     places: Places,
     programs: boot_files::Cache,
-    tokens: http::Tokens,
+    tokens: auth::Tokens,
 }
 
 impl Appliance {
@@ -116,7 +117,7 @@ impl Appliance {
         store: Arc<Store>,
         isos: PathBuf,
     ) -> anyhow::Result<Self> {
-        let tokens = http::Tokens::open(&config.state_dir)?;
+        let tokens = auth::Tokens::open(&config.state_dir)?;
         let site = Arc::new(Site {
             unknown_hosts: config.unknown_hosts.clone(),
             install: config.install.clone(),
@@ -167,23 +168,23 @@ impl Appliance {
         let files = boot_files::serve(doors.tftp, &config, gate.clone(), programs, dhcp.progress, stopped.clone());
         services.spawn(files);
         for listener in doors.iscsi {
-            services.spawn(attach::serve(listener, &config, gate.clone(), stopped.clone()));
+            services.spawn(admission::serve(listener, &config, gate.clone(), stopped.clone()));
         }
         let access = access(&config, tokens);
         let folders = folders(&config);
-        let shared = http::Shared::new(gate.clone(), places.clone(), folders, access, manifests.faults());
-        let door = |socket, serves| http::Door { socket, serves };
+        let shared = listener::Shared::new(gate.clone(), places.clone(), folders, access, manifests.faults());
+        let door = |socket, serves| listener::Door { socket, serves };
         let machines = match doors.objects {
-            Some(_) => http::Serves::Machines,
-            None => http::Serves::Everything,
+            Some(_) => listener::Serves::Machines,
+            None => listener::Serves::Everything,
         };
         let mut http_doors: Vec<_> =
-            doors.http.into_iter().map(|listener| door(http::Socket::Tcp(listener), machines)).collect();
-        let objects = doors.objects.into_iter().chain([http::Socket::Unix(doors.api)]);
-        http_doors.extend(objects.map(|socket| door(socket, http::Serves::Everything)));
+            doors.http.into_iter().map(|listener| door(listener::Socket::Tcp(listener), machines)).collect();
+        let objects = doors.objects.into_iter().chain([listener::Socket::Unix(doors.api)]);
+        http_doors.extend(objects.map(|socket| door(socket, listener::Serves::Everything)));
         let until = stopped.clone();
         services.spawn(async move {
-            http::serve(http_doors, Arc::new(shared), until).await;
+            listener::serve(http_doors, Arc::new(shared), until).await;
             Ok(())
         });
         for socket in doors.solicitations {
@@ -227,16 +228,16 @@ fn look_after(
     stopped: watch::Receiver<bool>,
 ) {
     services.spawn(ask_controllers(gate.clone(), stopped.clone()));
-    services.spawn(isos::watch(gate.clone(), places.clone(), stopped.clone()));
-    services.spawn(room::watch(gate.clone(), places.isos.clone(), stopped.clone()));
+    services.spawn(image_watch::watch(gate.clone(), places.clone(), stopped.clone()));
+    services.spawn(disk_space::watch(gate.clone(), places.isos.clone(), stopped.clone()));
     services.spawn(mark_overdue(gate.clone(), stopped));
 }
 
-fn folders(config: &Config) -> http::Folders {
-    http::Folders {
+fn folders(config: &Config) -> listener::Folders {
+    listener::Folders {
         firmware: config.firmware_dir.clone(),
         files: config.files_dir.clone(),
-        volumes: Arc::new(http::Volumes::new(config.volumes.clone())),
+        volumes: Arc::new(crate::store::volumes::Volumes::new(config.volumes.clone())),
     }
 }
 
@@ -245,13 +246,13 @@ fn service_ended(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> a
     Err(anyhow!("a service ended by itself"))
 }
 
-fn access(config: &Config, tokens: http::Tokens) -> http::Access {
+fn access(config: &Config, tokens: auth::Tokens) -> auth::Access {
     let config::Api { trust_loopback, trust_socket, proxies, .. } = &config.api;
-    http::Access { tokens, trust_loopback: *trust_loopback, trust_socket: *trust_socket, proxies: proxies.clone() }
+    auth::Access { tokens, trust_loopback: *trust_loopback, trust_socket: *trust_socket, proxies: proxies.clone() }
 }
 
 async fn ask_controllers(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
-    bmc::serve::serve(gate.store.clone(), stopped).await;
+    power::serve(gate.store.clone(), stopped).await;
     Ok(())
 }
 

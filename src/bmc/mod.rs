@@ -9,8 +9,7 @@ use crate::fleet::{Bmc, Secret};
 pub mod client;
 mod ipmi;
 mod redfish;
-mod rounds;
-pub mod serve;
+pub mod rounds;
 
 /// Is what can be done to a machine's power, in Redfish's words (DSP2046, ResetType).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::fleet::enrolment::Rules;
 use crate::fleet::lifecycle::Policy;
-use crate::fleet::unknown::Rules;
 use crate::fleet::{Architecture, Chap, Mac, Name, Who};
 
 use super::{Facts, Program};

@@ -341,7 +341,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     if file.is_dir() {
         let entries = std::fs::read_dir(file).with_context(|| file.display().to_string())?;
         paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-        paths.retain(|path| crate::manifest::is_manifest(path));
+        paths.retain(|path| crate::admission::manifest::is_manifest(path));
         paths.sort();
     }
     let read = |path: PathBuf| -> anyhow::Result<_> {

@@ -189,7 +189,7 @@ pub fn here(request: &Request<'_>, ours: Ipv4Addr, arrival: Arrival) -> Reply {
     let mut writer = Writer::reply(request, MessageType::Offer, Addresses::of_server(ours));
     writer.address(54, ours);
     writer.option(60, b"PXEClient");
-    writer.option(77, super::rivals::MARK);
+    writer.option(77, crate::dhcp::rogue_servers::MARK);
     Reply { message: writer.finish(request), to: destination(request, arrival) }
 }
 

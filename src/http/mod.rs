@@ -1,49 +1,10 @@
-//! HTTP: what machines ask, and the object API. Routes are one `match` in `routes`.
+//! HTTP as a transport: listeners, TLS, the fast path, replies, ranges and limits. What is answered is in `api`.
 
-mod auth;
-mod body;
-mod boot;
-mod config;
-mod discovery;
-mod files;
-mod generate;
-mod image;
-mod install;
-mod lane;
-mod list;
-mod methods;
-mod metrics;
-mod multipart;
-mod naming;
-mod objects;
-mod openapi;
-mod options;
-mod output;
-mod ownership;
-mod protobuf;
-mod ranges;
-mod reading;
-mod ready;
-mod reborn;
-mod recurring;
-mod redfish;
-mod reply;
-mod review;
-mod room;
-mod routes;
-mod select;
-mod serve;
-mod status;
-mod table;
-mod tls;
-mod twice;
-mod upload;
-mod view;
-mod volumes;
-mod watch;
-
-pub use auth::{Access, Role, Tokens};
-pub use room::{Room, clear_uploads};
-pub use serve::{Door, Folders, Peer, Serves, Shared, Socket, Trust, serve};
-pub use tls::{Certificate, Tls};
-pub use volumes::Volumes;
+pub mod fast_path;
+pub mod listener;
+pub mod multipart;
+pub mod ranges;
+pub mod repeated_range;
+pub mod reply;
+pub mod tls;
+pub mod writer;

@@ -57,7 +57,7 @@ impl hyper::body::Body for Body {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Medium(span) => {
                 let span = span.clone();
-                *body = super::image::parts(span);
+                *body = crate::api::machine::images::parts(span);
                 Pin::new(body).poll_frame(context)
             }
             Self::Parts(parts) => parts.as_mut().poll_next(context),

@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::fleet::hex;
 
-use super::Trust;
+use crate::http::listener::Trust;
 
 /// Says where a listener's certificate is.
 #[derive(Debug, Clone)]

@@ -9,7 +9,9 @@
 //! 3. Who may attach what is asked once a login, of `serve::Door::authorize`.
 
 pub mod chap;
+pub mod connection;
 pub mod digest;
+pub mod full_feature;
 pub mod keys;
 pub mod limits;
 pub mod login;
@@ -19,11 +21,9 @@ pub mod pdu;
 pub mod scsi;
 pub mod sense;
 pub mod serve;
-pub mod session;
 pub mod text;
 
 mod cdb;
-mod full;
 mod mmc;
 mod mode;
 mod opcodes;

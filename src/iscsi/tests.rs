@@ -6,14 +6,14 @@ use proptest::prelude::*;
 
 use super::chap::{Algorithm, ChapTerms, Nonce};
 use super::digest::{Digests, crc32c};
-use super::full::Rejection;
 use super::limits;
 use super::login::{Entrance, LoginError, Refusal};
 use super::medium::{Identity, Kind, Lun};
 use super::pdu::{BHS, Header, NO_TAG};
 use super::scsi::Units;
-use super::session::{Connection, End, Step, TargetEntry, View};
 use super::text;
+use crate::iscsi::connection::{Connection, End, Step, TargetEntry, View};
+use crate::iscsi::full_feature::Rejection;
 
 mod login;
 

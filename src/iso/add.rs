@@ -3,10 +3,10 @@
 
 use super::descriptor::{Descriptor, Extent, SECTOR, Spelling};
 use super::emit::{self, NewRecord};
-use super::number::both32;
 use super::record::Record;
 use super::tree::{Kind, Tree};
 use super::{CannotCompose, Draft, NotAnIso, ReadAt, Volume};
+use crate::iso::endian::both32;
 
 const NAME_MAX: usize = 64;
 const PATH_TABLE_MAX: u32 = 4 * 1024 * 1024;

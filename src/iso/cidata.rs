@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::CannotCompose;
 use super::descriptor::{SECTOR, Spelling};
 use super::emit::{self, NewRecord};
-use super::number::{both16, both32};
+use crate::iso::endian::{both16, both32};
 
 /// Names the files of a seed; the first two are always there.
 pub const SEED_FILES: [&str; 4] = ["meta-data", "user-data", "vendor-data", "network-config"];

@@ -7,11 +7,11 @@ use super::coreos;
 use super::descriptor::{Extent, SECTOR};
 use super::examine::Home;
 use super::implanted::{self, Implanted};
-use super::number::both32;
 use super::sums;
 use super::tree::Kind;
 use super::volume::read_extents;
 use super::{CannotCompose, Draft, Edit, Examined, Iso, Overlay, ReadAt, menu};
+use crate::iso::endian::both32;
 
 const ARGUMENT_MAX: usize = 1024;
 /// Is what x86 kernels read, with room for what the boot program adds (`BOOT_IMAGE=`, `initrd=`).

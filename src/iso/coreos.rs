@@ -6,8 +6,8 @@
 use serde::Deserialize;
 
 use super::descriptor::{Extent, SYSTEM_AREA};
-use super::number::le64;
 use super::{CannotCompose, Draft, Edit, Iso, NotAnIso, ReadAt};
+use crate::iso::endian::le64;
 
 const KARGS_MAX: u64 = 2048;
 const AREAS_MAX: usize = 6;

@@ -1,7 +1,7 @@
 //! The volume descriptors (ECMA-119 8): what kinds of tree there are, and where their roots are.
 
-use super::number::{le16, le32};
 use super::{NotAnIso, ReadAt};
+use crate::iso::endian::{le16, le32};
 
 /// Is the length of a logical sector and, in every image that is read here, of a logical block.
 pub const SECTOR: u64 = 2048;

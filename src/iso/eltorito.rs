@@ -1,8 +1,8 @@
 //! The El Torito boot catalogue: which firmware finds what to boot, and where.
 
 use super::descriptor::{Extent, SECTOR};
-use super::number::{le16, le32};
 use super::{NotAnIso, ReadAt};
+use crate::iso::endian::{le16, le32};
 
 const CATALOGUE_MAX: usize = 2048;
 const ENTRY: usize = 32;

@@ -1,8 +1,8 @@
 //! Directory records and directories, written (ECMA-119 9.1, 6.8; SUSP 1.12; RRIP 1.10 and 1.12).
 
 use super::descriptor::SECTOR;
-use super::number::{both16, both32};
 use super::record::HEAD;
+use crate::iso::endian::{both16, both32};
 
 /// Is a time stamp as directory records have it (ECMA-119 9.1.5).
 pub type Stamp = [u8; 7];

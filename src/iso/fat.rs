@@ -2,8 +2,8 @@
 //! It is read, and single files of it are replaced, as Microsoft's FAT specification 1.03 has it.
 
 use super::descriptor::Extent;
-use super::number::{le16, le32};
 use super::{CannotCompose, Draft, ReadAt};
+use crate::iso::endian::{le16, le32};
 
 const DIRECTORY_MAX: usize = 2 * 1024 * 1024;
 const TABLE_MAX: u64 = 8 * 1024 * 1024;

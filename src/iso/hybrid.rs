@@ -2,8 +2,8 @@
 //! (UEFI 2.10, chapter 5) with its copy at the very end.
 
 use super::descriptor::SECTOR;
-use super::number::{le32, le64};
 use super::{CannotCompose, Draft, ReadAt};
+use crate::iso::endian::{le32, le64};
 
 const BLOCK: u64 = 512;
 const MBR_ENTRIES: [u64; 4] = [446, 462, 478, 494];

@@ -2,8 +2,8 @@
 
 use super::descriptor::{Extent, SECTOR, Spelling, spell};
 use super::emit::Stamp;
-use super::number::le32;
 use super::{NotAnIso, ReadAt};
+use crate::iso::endian::le32;
 
 /// Is the length of a record without its identifier and its system use area.
 pub const HEAD: usize = 33;

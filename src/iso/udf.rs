@@ -3,9 +3,9 @@
 //! 2.50 metadata) are refused by name: no installation image seen uses them.
 
 use super::descriptor::{Extent, SECTOR};
-use super::number::{le16, le32, le64};
 use super::tree::{Entry, Kind};
 use super::{NotAnIso, ReadAt};
+use crate::iso::endian::{le16, le32, le64};
 
 const ANCHOR: u64 = 256 * SECTOR;
 const SEQUENCE_MAX: u64 = 64;

@@ -9,6 +9,7 @@ mod lines;
 mod seal;
 mod snapshot;
 mod sqlite;
+pub mod volumes;
 mod writer;
 
 use std::path::{Path, PathBuf};

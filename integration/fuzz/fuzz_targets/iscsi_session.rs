@@ -5,7 +5,7 @@ mod rim;
 
 use std::time::Instant;
 
-use bootlatch::iscsi::session::Connection;
+use bootlatch::iscsi::connection::Connection;
 use libfuzzer_sys::fuzz_target;
 
 const NAMES: &[u8] = b"InitiatorName=iqn.a:b\0TargetName=iqn.x:y\0SessionType=Normal\0";

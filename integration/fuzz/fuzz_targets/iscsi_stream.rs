@@ -5,7 +5,7 @@ mod rim;
 
 use std::time::Instant;
 
-use bootlatch::iscsi::session::Connection;
+use bootlatch::iscsi::connection::Connection;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

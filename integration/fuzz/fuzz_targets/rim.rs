@@ -7,7 +7,7 @@ use bootlatch::iscsi::limits;
 use bootlatch::iscsi::login::Entrance;
 use bootlatch::iscsi::medium::{Identity, Kind, Lun};
 use bootlatch::iscsi::scsi::Units;
-use bootlatch::iscsi::session::{Connection, Step, TargetEntry, View};
+use bootlatch::iscsi::connection::{Connection, Step, TargetEntry, View};
 
 pub const SIZE: u64 = 3_000_001;
 

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::dhcp::answer::{EVERYBODY, Port, Reply, To};
 use crate::dhcp::frame::{self, End};
-use crate::dhcp::rivals::{self, Heard};
+use crate::dhcp::rogue_servers::{self, Heard};
 use crate::fleet::Mac;
 
 /// Bounds what one system call receives or sends.
@@ -124,7 +124,7 @@ impl Sockets {
         let Some(card) = &self.card else { return };
         let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, EVERYBODY.port());
         let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, self.port);
-        let question = rivals::question(card.mac, xid);
+        let question = rogue_servers::question(card.mac, xid);
         let (from, to) = (End { mac: card.mac, address: nobody }, End { mac: EVERY_CARD, address: everybody });
         let sent = frame::udp(from, to, &question).map(|head| card.socket.send(&[&head[..], &question].concat()));
         if let Some(Err(error)) = sent {
@@ -139,7 +139,7 @@ impl Sockets {
         for _ in 0..BATCH {
             let Some(frame) = self.ear.as_ref().and_then(|ear| read(ear, &mut buffer)) else { break };
             let said = frame::udp_payload(frame, EVERYBODY.port());
-            heard.extend(said.and_then(|bytes| rivals::heard(bytes, self.address)));
+            heard.extend(said.and_then(|bytes| rogue_servers::heard(bytes, self.address)));
         }
         heard
     }

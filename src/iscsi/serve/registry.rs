@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use crate::iscsi::session::SessionKey;
+use crate::iscsi::connection::SessionKey;
 
 /// Is the table of live sessions of a target server.
 #[derive(Debug, Default)]

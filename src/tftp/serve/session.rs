@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use nix::libc::{EINVAL, EIO, EMSGSIZE};
 
-use super::calls::{Name, Outbox};
 use super::content::Content;
 use super::port::Port;
-use super::words::{Ended, Refusal, Report, Settings};
 use crate::tftp::netascii;
 use crate::tftp::options::{Asked as Options, Bounds, Granted};
 use crate::tftp::packet::{DATA_HEADER, Mode, data_header};
 use crate::tftp::path::Asked;
+use crate::tftp::serve::mmsg::{Name, Outbox};
+use crate::tftp::serve::types::{Ended, Refusal, Report, Settings};
 use crate::tftp::transfer::{Blocks, Ending, Step, Transfer, on_wire};
 
 /// How many datagrams one system call sends at most (the kernel's UDP_MAX_SEGMENTS was 64 up to 6.8).

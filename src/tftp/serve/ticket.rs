@@ -6,7 +6,7 @@ use std::thread::ThreadId;
 use nix::sys::eventfd::EventFd;
 
 use super::table::Id;
-use super::words::Answer;
+use crate::tftp::serve::types::Answer;
 
 /// Is the right to answer one request, once, from any thread. Dropped, it answers with silence.
 #[derive(Debug)]

@@ -1,0 +1,337 @@
+//! What must be found out before an object may be written: the part of rule 5 that needs files or
+//! parsing. The API, the command line's uploads and the manifests at start all come through here.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::boot::Site;
+use crate::fleet::rules::{self, Invalid};
+use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret, hex};
+use crate::iso::{self, Examined, ImageFile};
+use crate::provision;
+
+/// Says where the files of objects are.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Is the directory that a relative `isoFile` is looked up in: `isos/` of the state directory.
+    pub isos: PathBuf,
+    pub site: Arc<Site>,
+}
+
+impl Places {
+    /// Gives the path of an image's file.
+    pub fn iso(&self, iso_file: &str) -> PathBuf {
+        self.isos.join(iso_file)
+    }
+}
+
+/// Checks what an object claims about files and formats, and fills in what was found.
+///
+/// `before` is the object that it replaces, where there is one. Reads files: not for a runtime's thread.
+///
+/// # Errors
+/// The field that is wrong, and what to do about it.
+pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Result<Object, Invalid> {
+    crate::admission::secrets::check(&object, before)?;
+    match object {
+        Object::Host(mut host) => {
+            if let Some(ip) = host.spec.ip.filter(|ip| places.site.ours.contains(ip)) {
+                let message = format!("{ip} is this server's own");
+                return Err(Invalid { field: "spec.ip".into(), message });
+            }
+            if let Some(message) = host.spec.ip.and_then(|ip| places.site.unfit(ip)) {
+                return Err(Invalid { field: "spec.ip".into(), message });
+            }
+            if host.metadata.annotations.get(LAST_APPLIED).is_some() {
+                hide_secrets(&mut Arc::make_mut(&mut host).metadata);
+            }
+            Ok(Object::Host(host))
+        }
+        Object::Image(mut image) => {
+            let known = match before {
+                Some(Object::Image(before)) => Some(before.as_ref()),
+                _ => None,
+            };
+            check_image_name(&image.metadata.name, &places.site)?;
+            let status = examine(&image, known, places)?;
+            let image_now = Arc::make_mut(&mut image);
+            hide_secrets(&mut image_now.metadata);
+            image_now.status = status;
+            Ok(Object::Image(image))
+        }
+        Object::BootConfig(mut config) => {
+            stays_confidential(&config, before)?;
+            if config.spec.confidential {
+                hide_files(&mut config);
+            }
+            let notes = check_config(&config)?;
+            let status = &mut Arc::make_mut(&mut config).status;
+            status.clear();
+            if !notes.is_empty() {
+                status.insert("warnings".into(), notes.into());
+            }
+            Ok(Object::BootConfig(config))
+        }
+    }
+}
+
+/// Are no ISO's names: `/api/v1/iscsi-cdroms/upload` takes ISOs, and a host's `spec.image` means other things by two.
+const RESERVED: [(&str, &str); 3] = [
+    ("upload", "is what ISOs are sent to"),
+    ("localboot", "means a host's own disk"),
+    ("menu", "means the menu before a host"),
+];
+
+/// Checks what an image may be named: its target's name is made of it.
+///
+/// # Errors
+/// The name, with what is wrong about it.
+pub fn check_image_name(name: &Name, site: &Site) -> Result<(), Invalid> {
+    let wrong = |message| Err(Invalid { field: "metadata.name".into(), message });
+    if let Some((name, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == name.as_str()) {
+        return wrong(format!("{name} {why}: name it otherwise"));
+    }
+    let target = site.target_iqn(name).len();
+    if target > rules::ISCSI_NAME_MAX {
+        let most = rules::ISCSI_NAME_MAX.saturating_sub(target - name.as_str().len());
+        return wrong(format!(
+            "its iSCSI target's name would have {target} octets, and {} are allowed: name it with {most} at most",
+            rules::ISCSI_NAME_MAX
+        ));
+    }
+    Ok(())
+}
+
+/// Is where kubectl keeps the manifest that it applied last, secrets and all.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Takes the secrets out of the copy of a manifest that kubectl keeps in an annotation: anybody may read those.
+fn hide_secrets(meta: &mut Meta) {
+    let Some(text) = meta.annotations.get(LAST_APPLIED) else { return };
+    let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(text) else { return };
+    let before = manifest.clone();
+    for place in Secret::PLACES {
+        if let Some(secret) = manifest.pointer_mut(place) {
+            *secret = Secret::REDACTED.into();
+        }
+    }
+    if manifest == before {
+        return;
+    }
+    meta.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
+}
+
+/// As `hide_secrets`, for the files of a confidential config.
+fn hide_files(config: &mut Arc<BootConfig>) {
+    let Some(text) = config.metadata.annotations.get(LAST_APPLIED) else { return };
+    let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(text) else { return };
+    let files = manifest.pointer_mut("/spec/data").and_then(serde_json::Value::as_object_mut);
+    for text in files.into_iter().flat_map(|files| files.values_mut()) {
+        *text = Secret::REDACTED.into();
+    }
+    Arc::make_mut(config).metadata.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
+}
+
+/// Otherwise whoever may write could have read to them what nobody is shown.
+fn stays_confidential(config: &BootConfig, before: Option<&Object>) -> Result<(), Invalid> {
+    let was = matches!(before, Some(Object::BootConfig(before)) if before.spec.confidential);
+    if was && !config.spec.confidential {
+        let message = "a confidential config stays one: say confidential: true, or delete it and create it anew";
+        return Err(Invalid { field: "spec.confidential".into(), message: message.into() });
+    }
+    match config.spec.data.iter().find(|(_, text)| *text == Secret::REDACTED) {
+        Some((name, _)) => {
+            let message = "this is what a confidential file reads as, not a file: write its content";
+            Err(Invalid { field: format!("spec.data.{name}").into(), message: message.into() })
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
+    provision::check(&config.spec).map_err(|fault| {
+        let message = match config.spec.confidential {
+            true => {
+                "the file is not what its format asks for; what is wrong may show what is in it, and is not told".into()
+            }
+            false => fault.message,
+        };
+        Invalid { field: fault.field.into(), message }
+    })
+}
+
+/// Is how long a file must not have been written to before it is taken for whole.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Looks whether an image's file is still what its status says; gives what the status is to be where it is not.
+///
+/// Reads the file where it changed: not for a runtime's thread.
+pub fn look_again(image: &Image, places: &Places, now: SystemTime) -> Option<ImageStatus> {
+    if !image.spec.is_here() {
+        return None;
+    }
+    let was = &image.status;
+    let broken = |message: String| ImageStatus { phase: ImageStatus::BROKEN.into(), message, ..was.clone() };
+    let path = places.iso(&image.spec.iso_file);
+    let found = stamp(&path);
+    if was.phase == ImageStatus::READY
+        && found.is_some()
+        && found == was.size_bytes.map(|size| (size, was.file_modified))
+    {
+        return None;
+    }
+    let written = found.and_then(|(_, modified)| modified).map(SystemTime::from);
+    let is_written = written.and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age < SETTLED);
+    let status = match is_written {
+        true => broken(format!("{}: it is being written to", path.display())),
+        false => examine(image, Some(image), places).unwrap_or_else(|wrong| broken(wrong.message)),
+    };
+    (status != *was).then_some(status)
+}
+
+fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<ImageStatus, Invalid> {
+    let spec = &image.spec;
+    if let Some(portal) = &spec.portal {
+        return Ok(ImageStatus {
+            phase: ImageStatus::READY.into(),
+            target_iqn: portal.target_iqn.clone(),
+            portal_ip: Some(portal.address),
+            portal_port: Some(portal.port),
+            ..ImageStatus::default()
+        });
+    }
+    if spec.method == Method::Chain || spec.is_at_url() {
+        return Ok(ImageStatus { phase: ImageStatus::READY.into(), ..ImageStatus::default() });
+    }
+    rules::check_place(spec)?;
+    let path = places.iso(&spec.iso_file);
+    let (iso, modified) = look_at(&path)?;
+    let known = before.filter(|before| before.spec.iso_file == spec.iso_file).map(|before| &before.status);
+    let same = |known: &ImageStatus| known.size_bytes.is_some() && known.is_of(iso.length, modified);
+    // The digest is of what was uploaded; of what took its place, it is made anew.
+    let sha256 = match known.and_then(|known| Some((known, known.sha256.as_ref()?))) {
+        Some((known, digest)) if same(known) => Some(digest.clone()),
+        Some(_) => Some(digest(&path).map_err(|error| wrong_file(&path, error))?),
+        None => None,
+    };
+    if stamp(&path) != Some((iso.length, modified)) {
+        return Err(wrong_file(&path, "it is being written to: ask again once it is whole"));
+    }
+    Ok(ImageStatus {
+        phase: ImageStatus::READY.into(),
+        message: String::new(),
+        warnings: iso.warnings(),
+        target_iqn: places.site.target_iqn(&image.metadata.name),
+        portal_ip: Some(places.site.iscsi.ip()),
+        portal_port: Some(places.site.iscsi.port()),
+        size_bytes: Some(iso.length),
+        sha256,
+        file_modified: modified,
+        boots: Some(iso.firmwares()),
+        distribution: iso.distribution.name.clone(),
+        family: iso.distribution.family.to_string(),
+        kernel: iso.kernels().first().map(|entry| KernelFiles {
+            kernel: entry.kernel.clone(),
+            initrds: entry.initrds.clone(),
+            arguments: entry.arguments.clone(),
+        }),
+        volume_id: Some(iso.volume_id),
+    })
+}
+
+/// Gives what an image's file is known again by: its size, and when it was last written. Nothing where it is not.
+pub fn stamp(path: &Path) -> Option<(u64, Option<Timestamp>)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), modified(&metadata)))
+}
+
+fn modified(metadata: &Metadata) -> Option<Timestamp> {
+    metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok())
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let (mut file, mut digest, mut part) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(hex(&digest.finalize())),
+            count => digest.update(&part[..count]),
+        }
+    }
+}
+
+fn wrong_file(path: &Path, message: impl std::fmt::Display) -> Invalid {
+    Invalid { field: "spec.isoFile".into(), message: format!("{}: {message}", path.display()) }
+}
+
+/// Opens a file and reads what it is as an ISO, and when it was last written.
+fn look_at(path: &Path) -> Result<(Examined, Option<Timestamp>), Invalid> {
+    let wrong = |message: String| wrong_file(path, message);
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            wrong("there is no such file: add it with `bootlatch iso add`, or copy it there first".into())
+        }
+        _ => wrong(error.to_string()),
+    })?;
+    let modified = match file.metadata() {
+        Ok(metadata) if metadata.is_file() => modified(&metadata),
+        Ok(_) => return Err(wrong("it is not a regular file".into())),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    let image = ImageFile::new(file).map_err(|error| wrong(error.to_string()))?;
+    let examined = iso::examine(&image);
+    let examined =
+        examined.map_err(|fault| wrong(format!("it is not an ISO 9660 image that can be served: {fault}")))?;
+    Ok((examined, modified))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_iso_is_refused_with_its_reason() {
+        let place = tempfile::tempdir().unwrap();
+        let check = |name: &str, bytes: Option<Vec<u8>>| {
+            let path = place.path().join(name);
+            if let Some(bytes) = bytes {
+                std::fs::write(&path, bytes).unwrap();
+            }
+            look_at(&path).map(drop).map_err(|wrong| wrong.message)
+        };
+        assert!(check("short.iso", Some(vec![0; 100])).unwrap_err().contains("not an ISO 9660 image"));
+        assert!(check("zero.iso", Some(vec![0; 40_000])).unwrap_err().contains("not an ISO 9660 image"));
+        assert!(check("gone.iso", None).unwrap_err().contains("no such file"));
+        std::fs::create_dir(place.path().join("dir.iso")).unwrap();
+        assert!(check("dir.iso", None).unwrap_err().contains("regular file"));
+    }
+
+    #[test]
+    fn a_name_that_no_target_can_have_is_refused() {
+        let site = crate::boot::site::tests::site("hold");
+        let room = rules::ISCSI_NAME_MAX - site.target_iqn(&"a".parse().unwrap()).len() + 1;
+        let label = |length: usize| ["a"; 300].concat()[..length].parse::<Name>().unwrap();
+        assert_eq!(site.target_iqn(&label(room)).len(), rules::ISCSI_NAME_MAX);
+        check_image_name(&label(room), &site).unwrap();
+        let wrong = check_image_name(&label(room + 1), &site).unwrap_err();
+        assert!(wrong.field == "metadata.name" && wrong.message.contains(&format!("{room} at most")), "{wrong}");
+        assert!(check_image_name(&"upload".parse().unwrap(), &site).is_err());
+    }
+
+    #[test]
+    fn a_manifests_copy_carries_no_password() {
+        let mut metadata = Meta::named("h".parse().unwrap(), None);
+        let copy = r#"{"spec":{"bmc":{"address":"b","password":"hunter2"},"chap":{"secret":"s"},"portal":{"chap":{"targetSecret":"s"}}}}"#;
+        metadata.annotations.insert(LAST_APPLIED.into(), copy.into());
+        hide_secrets(&mut metadata);
+        let kept: serde_json::Value = serde_json::from_str(&metadata.annotations[LAST_APPLIED]).unwrap();
+        let (bmc, secret) = (serde_json::json!({"address": "b", "password": "REDACTED"}), "REDACTED");
+        let portal = serde_json::json!({"chap": {"targetSecret": secret}});
+        assert_eq!(kept, serde_json::json!({"spec": {"bmc": bmc, "chap": {"secret": secret}, "portal": portal}}));
+    }
+}

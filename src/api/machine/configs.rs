@@ -1,0 +1,288 @@
+//! Configs: what installers ask for, and what they say when they are done.
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use serde_json::{Value, json};
+
+use crate::boot::{Drop, Facts, Proof, Stage, Why};
+use crate::event::{Event, Protocol};
+use crate::fleet::{BootConfig, Format, Host, Phase};
+use crate::iso;
+use crate::provision::generate as generation;
+use crate::store::Error;
+
+use crate::api::generate::is_generated;
+use crate::api::objects::status::Status;
+use crate::http::listener::{Peer, Shared};
+use crate::http::reply::{self, Reply, bytes, text};
+
+/// Answers `/api/v1/bootconfig` and `/config/{token}`: the config of the machine that asks.
+pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Option<&str>, peek: bool) -> Reply {
+    let facts = match who(shared, peer, token, shared.gate.site.trust.config) {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    match shared.gate.config(&facts) {
+        Ok((_, config)) => hand_out(shared, &facts, &config, file, peek).await,
+        Err(why) => sent_away(shared, &facts, why),
+    }
+}
+
+/// Gives a machine a file of its config. What is not there is no step of an install, nor is a HEAD (`peek`): it
+/// is found first, then it is made durable that it is given, then it is.
+async fn hand_out(shared: &Shared, facts: &Facts, config: &BootConfig, file: Option<&str>, peek: bool) -> Reply {
+    let reply = match given(config, file) {
+        Ok(reply) => reply,
+        Err(words) => {
+            let reply = text(StatusCode::NOT_FOUND, format!("{words}\n"));
+            shared.gate.refused_saying(facts, Protocol::Http, Why::NoSuchFile, words);
+            return reply;
+        }
+    };
+    if !peek && let Err(why) = shared.gate.configure(facts, &config.metadata.name, "").await {
+        return sent_away(shared, facts, why);
+    }
+    shared.gate.counters.answer(Protocol::Http);
+    reply
+}
+
+/// Makes the reply with a file of a config; where there is none of the name, says what there is.
+fn given(config: &BootConfig, file: Option<&str>) -> Result<Reply, String> {
+    let format = config.spec.format;
+    let Some(content) = config.file(file) else {
+        let wanted = file.unwrap_or(format.main_file());
+        let names: Vec<_> = config.spec.data.keys().map(String::as_str).collect();
+        return Err(format!("the config {} has no {wanted}: it has {}", config.metadata.name, names.join(", ")));
+    };
+    let kind = match file {
+        Some(file) if file != format.main_file() => by_suffix(format, file),
+        _ => format.media_type(),
+    };
+    Ok(bytes(StatusCode::OK, HeaderValue::from_static(kind), content.to_owned()))
+}
+
+/// Answers `/configs/FILE`: a file of a generated config. One that holds secrets is its machine's alone.
+pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Option<&str>, peek: bool) -> Reply {
+    let found = generation::named(file_name).and_then(|(name, file)| {
+        let config = shared.gate.store.glance().boot_config(&name).cloned()?;
+        let reply = is_generated(&config).then(|| given(&config, Some(file)).ok())??;
+        Some((config, file, reply))
+    });
+    let Some((config, file, reply)) = found else {
+        shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
+        return text(StatusCode::NOT_FOUND, "there is no such config\n");
+    };
+    if !config.spec.confidential {
+        shared.gate.counters.answer(Protocol::Http);
+        return reply;
+    }
+    let facts = match who(shared, peer, token, shared.gate.site.trust.config) {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    match shared.gate.config(&facts) {
+        Ok((_, own)) if own.metadata.name == config.metadata.name => {
+            hand_out(shared, &facts, &own, Some(file), peek).await
+        }
+        Ok(_) => sent_away(shared, &facts, Why::OtherConfig),
+        Err(why) => sent_away(shared, &facts, why),
+    }
+}
+
+fn by_suffix(format: Format, file: &str) -> &'static str {
+    match format {
+        Format::Ignition if file.ends_with(".ign") => format.media_type(),
+        _ => "text/plain",
+    }
+}
+
+/// Answers cloud-init's NoCloud over HTTP. What it fetches beside the user-data is no proof of an install.
+pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, peek: bool) -> Reply {
+    if file == "user-data" {
+        return config(shared, peer, Some(token), Some(file), peek).await;
+    }
+    let facts = match who(shared, peer, Some(token), shared.gate.site.trust.config) {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    let (host, config) = match shared.gate.config(&facts) {
+        Ok(found) => found,
+        Err(why) => return sent_away(shared, &facts, why),
+    };
+    if file == "seed.iso" {
+        let reply = match seed(shared, &host) {
+            Ok(reply) => reply,
+            Err(none) => {
+                let code = StatusCode::from_u16(none.code).unwrap_or(StatusCode::NOT_FOUND);
+                return text(code, format!("{}\n", none.message()));
+            }
+        };
+        if !peek && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, file).await {
+            return sent_away(shared, &facts, why);
+        }
+        return reply;
+    }
+    let given = config.spec.data.get(file).cloned();
+    if given.is_some() && !peek {
+        shared.gate.tell_beside(&facts, &config.metadata.name, file);
+    }
+    match (file, given) {
+        (_, Some(content)) => text(StatusCode::OK, content),
+        ("meta-data", None) => text(StatusCode::OK, iso::meta_data(host.metadata.name.as_str(), &host.instance())),
+        // A 404 here costs the machine ten seconds of retries (boot-facts 24).
+        ("vendor-data", None) => text(StatusCode::OK, ""),
+        _ => text(StatusCode::NOT_FOUND, "the config has no such file\n"),
+    }
+}
+
+/// Answers with all of a host's NoCloud files, as the image that cloud-init looks for among its disks.
+///
+/// # Errors
+/// Why there is none.
+pub fn seed(shared: &Shared, host: &Host) -> Result<Reply, Status> {
+    let kind = HeaderValue::from_static("application/x-iso9660-image");
+    match shared.gate.seed_of(host) {
+        Ok(Some(seed)) => {
+            shared.gate.counters.answer(Protocol::Http);
+            Ok(bytes(StatusCode::OK, kind, seed))
+        }
+        Ok(None) => Err(Status::missing("the host's config is no cloud-init")),
+        Err(error) => Err(Status::unfit(error.to_string())),
+    }
+}
+
+/// Answers who reads a host's seed through the object API.
+///
+/// # Errors
+/// The config is confidential; it is no cloud-init; its files do not fit a seed.
+pub fn seed_read(shared: &Shared, host: &Host) -> Result<Reply, Status> {
+    let state = shared.gate.store.glance();
+    let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+    if config.is_some_and(|config| config.spec.confidential) {
+        return Err(Status::forbidden("the host's config is confidential: its machine alone is given the seed"));
+    }
+    seed(shared, host)
+}
+
+/// Answers `/get_ignition` as dynamic-ignition-coreos does: the machine's config with its name as a file;
+/// an empty object where nothing explains who asks.
+pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>, peek: bool) -> Reply {
+    const NOTHING: &str = "{}";
+    let kind = HeaderValue::from_static(Format::Ignition.media_type());
+    let Ok(facts) = who(shared, peer, token, shared.gate.site.trust.config) else {
+        return bytes(StatusCode::OK, kind, NOTHING);
+    };
+    if !peek {
+        // A machine that nobody ever saw becomes a host by the site's rule, as it would at its boot.
+        shared.gate.ask(&Facts { stage: Stage::Ipxe, ..facts }).await;
+    }
+    let refused = |why: Why, words: String| {
+        shared.gate.refused_saying(&facts, Protocol::Http, why, words);
+        bytes(StatusCode::OK, kind.clone(), NOTHING)
+    };
+    let (host, config) = match shared.gate.config(&facts) {
+        Ok(found) => found,
+        Err(why) => return refused(why, why.to_string()),
+    };
+    let Some(mut ignition) = base(&config) else {
+        return refused(Why::NoSuchFile, format!("the config {} is no Ignition config", config.metadata.name));
+    };
+    if !peek && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, "").await {
+        return refused(why, why.to_string());
+    }
+    append_name(&mut ignition, host.metadata.name.as_str());
+    shared.gate.counters.answer(Protocol::Http);
+    bytes(StatusCode::OK, kind, ignition.to_string())
+}
+
+/// Reads a config's Ignition, which is an object: it was checked when it was declared.
+fn base(config: &BootConfig) -> Option<Value> {
+    let text = config.file(None).filter(|_| config.spec.format == Format::Ignition)?;
+    serde_json::from_str(text).ok().filter(Value::is_object)
+}
+
+fn append_name(ignition: &mut Value, name: &str) {
+    let file = json!({"path": "/etc/hostname", "mode": 0o644, "overwrite": true, "contents": {"source": format!("data:,{name}")}});
+    let files = &mut ignition["storage"]["files"];
+    match files.as_array_mut() {
+        Some(files) => {
+            files.retain(|known| known["path"] != "/etc/hostname");
+            files.push(file);
+        }
+        None => *files = json!([file]),
+    }
+}
+
+/// Answers `POST /api/v1/boot-complete`, and cloud-init's `phone_home`: the machine is installed.
+pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Reply {
+    let good = token.filter(|token| shared.gate.admit(None, Some(token), Proof::Token).is_ok());
+    let facts = match who(shared, peer, good, Proof::of_done(good.is_some())) {
+        Ok(facts) => facts,
+        Err(reply) => return *reply,
+    };
+    match shared.gate.complete(&facts).await {
+        Ok(host) => {
+            shared.gate.counters.answer(Protocol::Http);
+            if host.status.phase != Phase::Installed {
+                let event = Event::BootCompleteUnheeded { phase: host.status.phase.to_string() };
+                shared.gate.store.note(Some(facts.mac), event);
+            }
+            let name = host.metadata.name.as_str();
+            reply::json(StatusCode::OK, &json!({"status": "ok", "host": name, "image": "localboot"}))
+        }
+        Err(Error::Unavailable(_)) => sent_away(shared, &facts, Why::StoreUnavailable),
+        Err(_) => sent_away(shared, &facts, Why::NoSuchHost),
+    }
+}
+
+/// Finds out whose machine asks, as far as the site believes it.
+fn who(shared: &Shared, peer: &Peer, token: Option<&str>, proof: Proof) -> Result<Facts, Box<Reply>> {
+    let gate = &shared.gate;
+    match gate.admit(peer.address, token, proof) {
+        Ok(mac) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None }),
+        Err(refusal) => {
+            gate.counters.refuse(Protocol::Http, refusal.why, peer.address);
+            let why = refusal.why.to_string();
+            gate.store.note(refusal.mac, Event::Refused { protocol: Protocol::Http.as_str().to_owned(), why });
+            let address = peer.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+            let hint = match refusal.why {
+                Why::NoSuchHost => {
+                    ": behind a router, give the host its address (spec.ip), or name the network in [trust] routed"
+                }
+                _ => "",
+            };
+            Err(text(code(refusal.why), format!("{} ({address}){hint}\n", refusal.why)).into())
+        }
+    }
+}
+
+fn sent_away(shared: &Shared, facts: &Facts, why: Why) -> Reply {
+    shared.gate.refused(facts, Protocol::Http, why);
+    text(code(why), format!("{why}\n"))
+}
+
+fn code(why: Why) -> StatusCode {
+    match why {
+        Why::AddressContradicted
+        | Why::AddressElsewhere
+        | Why::SeenElsewhere
+        | Why::NothingTies
+        | Why::HeldByOperator
+        | Why::NoToken
+        | Why::BadToken
+        | Why::BadSecret
+        | Why::OtherConfig => StatusCode::FORBIDDEN,
+        Why::StoreUnavailable | Why::ImageBroken => StatusCode::SERVICE_UNAVAILABLE,
+        Why::NeverSeenIgnored
+        | Why::NothingAssigned
+        | Why::InstallDone
+        | Why::InstallFailed
+        | Why::OffersUsedUp
+        | Why::NoProgram
+        | Why::OtherImage
+        | Why::NoConfig
+        | Why::NoSuchFile
+        | Why::NoSuchHost
+        | Why::RuleUnfit => StatusCode::NOT_FOUND,
+    }
+}

@@ -1,0 +1,247 @@
+//! What Kubernetes' clients ask about themselves: who they are, and what they may do (`kubectl auth whoami`, `can-i`).
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::fleet::Kind;
+
+use crate::api::auth::Role;
+use crate::api::objects::status::Status;
+use crate::api::objects::{body, protobuf};
+use crate::http::reply::{self, Reply};
+
+/// Are what each role may do to objects, in Kubernetes' words.
+const READS: [&str; 3] = ["get", "list", "watch"];
+const WRITES: [&str; 4] = ["create", "delete", "patch", "update"];
+/// Are the paths below an object, and whether a POST there does something; the others are read.
+const BELOW: [(Kind, &str, bool); 7] = [
+    (Kind::BareMetalHost, "install", true),
+    (Kind::BareMetalHost, "release", true),
+    (Kind::BareMetalHost, "hold", true),
+    (Kind::BareMetalHost, "medium", true),
+    (Kind::BareMetalHost, "timeline", false),
+    (Kind::BareMetalHost, "seed", false),
+    (Kind::IscsiCdrom, "files", false),
+];
+
+/// Says which review a path is of: its group, and its kind.
+pub fn named(parts: &[&str]) -> Option<Review> {
+    match parts {
+        ["apis", "authentication.k8s.io", "v1", "selfsubjectreviews"] => Some(Review::Subject),
+        ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"] => Some(Review::Access),
+        ["apis", "authorization.k8s.io", "v1", "selfsubjectrulesreviews"] => Some(Review::Rules),
+        _ => None,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Review {
+    /// Asks who the client is.
+    Subject,
+    /// Asks whether it may do one thing.
+    Access,
+    /// Asks for all that it may do.
+    Rules,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Asked {
+    resource_attributes: Option<Attributes>,
+    non_resource_attributes: Option<PathAttributes>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Attributes {
+    verb: String,
+    group: String,
+    resource: String,
+    subresource: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PathAttributes {
+    verb: String,
+}
+
+/// Answers a review from the role that the client proved.
+pub async fn answer(review: Review, role: Role, request: Request<Incoming>) -> Result<Reply, Status> {
+    let (head, body) = request.into_parts();
+    let spec = spec(review, body::media_type(&head.headers), &body::read(body).await?)?;
+    let (group, kind, status) = match review {
+        Review::Subject => ("authentication.k8s.io", "SelfSubjectReview", json!({"userInfo": user(role)})),
+        Review::Access => {
+            let asked = serde_path_to_error::deserialize(spec.clone());
+            let asked = asked.map_err(|error| Status::bad_request(format!("spec.{error}")))?;
+            ("authorization.k8s.io", "SelfSubjectAccessReview", access(role, &asked)?)
+        }
+        Review::Rules => ("authorization.k8s.io", "SelfSubjectRulesReview", rules(role)),
+    };
+    let mut told =
+        json!({"kind": kind, "apiVersion": format!("{group}/v1"), "metadata": {}, "spec": spec, "status": status});
+    if review == Review::Subject {
+        told.as_object_mut().map(|map| map.shift_remove("spec"));
+    }
+    Ok(reply::json(StatusCode::CREATED, &told))
+}
+
+/// Reads what is asked.
+fn spec(review: Review, kind: &str, body: &[u8]) -> Result<Value, Status> {
+    if kind == "application/vnd.kubernetes.protobuf" {
+        let read = protobuf::object(body).and_then(|object| match review {
+            Review::Subject | Review::Rules => Some(json!({})),
+            Review::Access => access_asked(object),
+        });
+        return read.ok_or_else(|| Status::bad_request("the body is no review in Kubernetes' protobuf"));
+    }
+    let mut value = body::parse(kind, body)?;
+    let map = value.as_object_mut().ok_or_else(|| Status::bad_request("the body is not an object"))?;
+    let spec = map.shift_remove("spec").unwrap_or_else(|| json!({}));
+    match spec.is_object() {
+        true => Ok(spec),
+        false => Err(Status::bad_request("spec is not an object")),
+    }
+}
+
+/// Reads a `SelfSubjectAccessReview` (k8s.io/api/authorization/v1, generated.proto).
+fn access_asked(object: &[u8]) -> Option<Value> {
+    const SPEC: u64 = 2;
+    let text = |message: &[u8], number| -> Option<Value> {
+        let text = protobuf::field(message, number)?.unwrap_or_default();
+        Some(std::str::from_utf8(text).ok()?.into())
+    };
+    let mut asked = json!({});
+    let Some(spec) = protobuf::field(object, SPEC)? else { return Some(asked) };
+    let resource = ["namespace", "verb", "group", "version", "resource", "subresource", "name"];
+    for (number, field, fields) in
+        [(1, "resourceAttributes", &resource[..]), (2, "nonResourceAttributes", &["path", "verb"])]
+    {
+        let Some(message) = protobuf::field(spec, number)? else { continue };
+        for (number, name) in (1..).zip(fields) {
+            asked[field][*name] = text(message, number)?;
+        }
+    }
+    Some(asked)
+}
+
+fn user(role: Role) -> Value {
+    let name = match role {
+        Role::Admin => "admin",
+        Role::Viewer => "viewer",
+        Role::Nobody => "nobody",
+    };
+    json!({"username": name, "groups": ["system:authenticated"]})
+}
+
+fn access(role: Role, asked: &Asked) -> Result<Value, Status> {
+    let why = match (&asked.resource_attributes, &asked.non_resource_attributes) {
+        (Some(attributes), None) => refusal(role, attributes),
+        (None, Some(PathAttributes { verb })) => may(role, &["get", "head"], &["delete", "patch", "post", "put"], verb),
+        _ => return Err(Status::bad_request("spec: say resourceAttributes or nonResourceAttributes")),
+    };
+    Ok(match why {
+        None => json!({"allowed": true}),
+        Some(reason) => json!({"allowed": false, "reason": reason}),
+    })
+}
+
+/// Says why a client may not do something to objects; nothing where it may.
+fn refusal(role: Role, asked: &Attributes) -> Option<String> {
+    let Attributes { verb, group, resource, subresource } = asked;
+    let kind = Kind::ALL.into_iter().find(|kind| kind.plural() == resource);
+    if !matches!(group.as_str(), "" | "*") || (kind.is_none() && resource != "*") {
+        return Some(format!("there is no {resource:?} here"));
+    }
+    if matches!(subresource.as_str(), "" | "*") {
+        return may(role, &READS, &WRITES, verb);
+    }
+    match BELOW.into_iter().find(|(of, name, _)| kind.is_none_or(|kind| kind == *of) && name == subresource) {
+        None => Some(format!("there is no {subresource:?} of {resource:?} here")),
+        Some((_, _, true)) => may(role, &[], &["create"], verb),
+        Some((_, _, false)) => may(role, &["get"], &[], verb),
+    }
+}
+
+fn may(role: Role, reads: &[&str], writes: &[&str], verb: &str) -> Option<String> {
+    match (role, verb) {
+        (Role::Admin, "*") => None,
+        (Role::Admin | Role::Viewer, verb) if reads.contains(&verb) => None,
+        (Role::Admin, verb) if writes.contains(&verb) => None,
+        (Role::Viewer, "*") => Some("a viewer only reads".to_owned()),
+        (Role::Viewer, verb) if writes.contains(&verb) => Some("a viewer only reads".to_owned()),
+        (Role::Admin | Role::Viewer, verb) => Some(format!("{verb:?} is not done to that")),
+        (Role::Nobody, _) => Some("nobody is known".to_owned()),
+    }
+}
+
+fn rules(role: Role) -> Value {
+    let everything: Vec<&str> = READS.into_iter().chain(WRITES).collect();
+    let plurals = Kind::ALL.map(Kind::plural);
+    let below = |does: bool| -> Vec<String> {
+        let of = BELOW.into_iter().filter(|(_, _, one)| *one == does);
+        of.map(|(kind, name, _)| format!("{}/{name}", kind.plural())).collect()
+    };
+    let on = |resources: Value, verbs: &[&str]| json!({"apiGroups": [""], "resources": resources, "verbs": verbs});
+    let mut objects = vec![on(json!(below(false)), &["get"])];
+    let paths: &[&str] = match role {
+        Role::Admin => {
+            objects.extend([on(json!(plurals), &everything), on(json!(below(true)), &["create"])]);
+            &["delete", "get", "head", "patch", "post", "put"]
+        }
+        Role::Viewer | Role::Nobody => {
+            objects.push(on(json!(plurals), &READS));
+            &["get", "head"]
+        }
+    };
+    let paths = json!([{"nonResourceURLs": ["*"], "verbs": paths}]);
+    json!({"resourceRules": objects, "nonResourceRules": paths, "incomplete": false})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(role: Role, verb: &str, resource: &str) -> bool {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let [verb, resource, subresource] = [verb, resource, subresource].map(str::to_owned);
+        refusal(role, &Attributes { verb, group: String::new(), resource, subresource }).is_none()
+    }
+
+    #[test]
+    fn kubectls_own_words_are_read() {
+        // As kubectl 1.32 sends `auth can-i delete bmh/x`: metadata, then spec with its resource attributes.
+        let attributes = b"\x0a\x07default\x12\x06delete\x1a\x00\x22\x01*\x2a\x0ebaremetalhosts\x32\x00\x3a\x01x";
+        let mut object = vec![0x0a, 0, 0x12, attributes.len() as u8 + 2, 0x0a, attributes.len() as u8];
+        object.extend(attributes);
+        let asked = access_asked(&object).unwrap();
+        assert_eq!(asked["resourceAttributes"]["verb"], "delete");
+        let asked: Asked = serde_json::from_value(asked).unwrap();
+        assert!(refusal(Role::Admin, asked.resource_attributes.as_ref().unwrap()).is_none());
+        assert!(refusal(Role::Viewer, asked.resource_attributes.as_ref().unwrap()).is_some());
+        assert_eq!(access_asked(&object[..9]), None);
+    }
+
+    #[test]
+    fn a_viewer_reads_and_an_admin_does_what_there_is_to_do() {
+        let rows = [
+            ("get", "baremetalhosts", true, true),
+            ("watch", "*", true, true),
+            ("delete", "iscsi-cdroms", true, false),
+            ("*", "*", true, false),
+            ("create", "baremetalhosts/install", true, false),
+            ("get", "baremetalhosts/timeline", true, true),
+            ("get", "baremetalhosts/install", false, false),
+            ("create", "bootconfigs/install", false, false),
+            ("impersonate", "baremetalhosts", false, false),
+            ("get", "pods", false, false),
+        ];
+        for (verb, resource, admin, viewer) in rows {
+            let found = (allowed(Role::Admin, verb, resource), allowed(Role::Viewer, verb, resource));
+            assert_eq!(found, (admin, viewer), "{verb} {resource}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Objects as rows for people: meta.k8s.io/v1 Table. Pure but for the time, which is an argument.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::fleet::{BootMode, Kind, Name, Object};
+
+use crate::api::objects::options::Include;
+use crate::api::objects::redaction::{ListMeta, Metadata, View};
+
+/// Is a table of objects of one kind.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Table {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: ListMeta,
+    column_definitions: Vec<Value>,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    cells: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<Value>,
+}
+
+impl Table {
+    pub fn of<'a>(
+        kind: Kind,
+        objects: impl Iterator<Item = &'a Object>,
+        metadata: ListMeta,
+        include: Include,
+        now: Timestamp,
+    ) -> Self {
+        let rows = objects.map(|object| Row { cells: cells(object, now), object: carried(object, include) }).collect();
+        let column_definitions = columns(kind).iter().map(Column::define).collect();
+        Self { kind: "Table", api_version: "meta.k8s.io/v1", metadata, column_definitions, rows }
+    }
+}
+
+fn carried(object: &Object, include: Include) -> Option<Value> {
+    match include {
+        Include::None => None,
+        Include::Object => serde_json::to_value(View(object)).ok(),
+        Include::Metadata => serde_json::to_value(Metadata(object)).ok(),
+    }
+}
+
+struct Column {
+    name: &'static str,
+    description: &'static str,
+    /// Says that the column is for `-o wide` only.
+    wide: bool,
+}
+
+impl Column {
+    fn define(&self) -> Value {
+        let format = if self.name == "Name" { "name" } else { "" };
+        let priority = i32::from(self.wide);
+        json!({"name": self.name, "type": "string", "format": format, "description": self.description, "priority": priority})
+    }
+}
+
+const fn column(name: &'static str, description: &'static str) -> Column {
+    Column { name, description, wide: false }
+}
+
+const fn wide(name: &'static str, description: &'static str) -> Column {
+    Column { name, description, wide: true }
+}
+
+const NAME: Column = column("Name", "Name within its namespace, or the cluster.");
+const AGE: Column = column("Age", "Time since the object was created.");
+
+const HOST: &[Column] = &[
+    NAME,
+    column("MAC", "Hardware address that the machine boots with."),
+    column("IP", "Address that the spec names, or that it was last seen at."),
+    column("Image", "What it boots: an ISCSICdrom, or its own disk."),
+    column("Config", "Config that its installer is given."),
+    column("Phase", "Where the machine is in its life."),
+    column("Power", "Whether the machine runs, as its controller says."),
+    AGE,
+    wide("Mode", "Whether it boots the image once or for ever."),
+    wide("Online", "Power state that the spec wants."),
+    wide("Firmware", "Architecture that its firmware claims."),
+    wide("Last Seen", "Time since it last asked for something."),
+    wide("Message", "Why the phase is what it is."),
+];
+
+const IMAGE: &[Column] = &[
+    NAME,
+    column("Phase", "Whether hosts can boot it."),
+    column("Size", "Size of the ISO in bytes."),
+    column("Volume", "Volume identifier of the ISO."),
+    column("Configs", "Boot configs that hosts may combine with it."),
+    AGE,
+    wide("File", "File that is served."),
+    wide("Target", "Name of its iSCSI target."),
+    wide("Message", "Why the phase is what it is."),
+];
+
+const CONFIG: &[Column] =
+    &[NAME, column("Format", "Who reads it."), column("Files", "Files that it consists of."), AGE];
+
+fn columns(kind: Kind) -> &'static [Column] {
+    match kind {
+        Kind::BareMetalHost => HOST,
+        Kind::IscsiCdrom => IMAGE,
+        Kind::BootConfig => CONFIG,
+    }
+}
+
+fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
+    let name = object.meta().name.to_string();
+    let age = ago(object.meta().creation_timestamp, now);
+    let texts = match object {
+        Object::Host(host) => {
+            let (spec, status) = (&host.spec, &host.status);
+            let ip = spec.ip.or(status.address).map(|ip| ip.to_string());
+            let wanted = spec.online.map(|on| if on { "on" } else { "off" }.to_owned());
+            let mode = match spec.boot_mode {
+                BootMode::Once => "once",
+                BootMode::Forever => "forever",
+            };
+            vec![
+                name,
+                spec.boot_mac_address.to_string(),
+                known(ip),
+                spec.image.to_string(),
+                known(spec.boot_config_ref.as_ref().map(Name::to_string)),
+                status.phase.to_string(),
+                known(status.power.map(|power| power.to_string())),
+                age,
+                mode.to_owned(),
+                known(wanted),
+                known(status.firmware.map(|firmware| firmware.to_string())),
+                ago(status.last_seen, now),
+                status.message.clone(),
+            ]
+        }
+        Object::Image(image) => {
+            let (spec, status) = (&image.spec, &image.status);
+            let configs: Vec<_> = spec.boot_configs.iter().map(Name::as_str).collect();
+            vec![
+                name,
+                status.phase.clone(),
+                known(status.size_bytes.map(|size| size.to_string())),
+                known(status.volume_id.clone()),
+                known(Some(configs.join(",")).filter(|list| !list.is_empty())),
+                age,
+                spec.iso_file.clone(),
+                status.target_iqn.clone(),
+                known(Some(status.message.clone()).filter(|message| !message.is_empty())),
+            ]
+        }
+        Object::BootConfig(config) => {
+            let files: Vec<_> = config.spec.data.keys().map(String::as_str).collect();
+            vec![name, config.spec.format.to_string(), files.join(","), age]
+        }
+    };
+    texts.into_iter().map(Value::String).collect()
+}
+
+fn known(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "<none>".to_owned())
+}
+
+/// Says how long ago something was, as kubectl does: two units at most, the larger ones.
+fn ago(then: Option<Timestamp>, now: Timestamp) -> String {
+    let Some(then) = then else { return "<unknown>".to_owned() };
+    let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..600 if seconds % 60 > 0 => format!("{minutes}m{}s", seconds % 60),
+        120..10_800 => format!("{minutes}m"),
+        10_800..28_800 if minutes % 60 > 0 => format!("{hours}h{}m", minutes % 60),
+        10_800..172_800 => format!("{hours}h"),
+        172_800..691_200 if hours % 24 > 0 => format!("{days}d{}h", hours % 24),
+        _ if days < 730 => format!("{days}d"),
+        _ => format!("{}y{}d", days / 365, days % 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_read_as_kubectls() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (seconds, text) in [
+            (5, "5s"),
+            (119, "119s"),
+            (125, "2m5s"),
+            (660, "11m"),
+            (11_100, "3h5m"),
+            (90_000, "25h"),
+            (200_000, "2d7h"),
+            (8_640_000, "100d"),
+        ] {
+            assert_eq!(ago(Some(at(0)), at(seconds)), text);
+        }
+        assert_eq!(ago(None, at(0)), "<unknown>");
+    }
+
+    #[test]
+    fn every_row_has_a_cell_for_each_column() {
+        use crate::fleet::{Host, HostSpec, HostStatus, Mac, Meta};
+        let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
+        let metadata = Meta::named("h".parse().unwrap(), None);
+        let host = Object::Host(std::sync::Arc::new(Host { metadata, spec, status: HostStatus::default() }));
+        assert_eq!(cells(&host, Timestamp::UNIX_EPOCH).len(), HOST.len());
+    }
+}

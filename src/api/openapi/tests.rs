@@ -1,0 +1,112 @@
+use serde_json::{Value, json};
+
+use crate::api::objects::redaction::View;
+use crate::api::openapi::*;
+use crate::fleet::{Kind, Object};
+
+fn full(kind: Kind) -> Object {
+    let metadata = json!({
+        "name": "a", "uid": "u", "resourceVersion": "1", "generation": 1, "creationTimestamp": "2026-11-21T00:00:00Z",
+        "labels": {"a": "b"}, "annotations": {"a": "b"}, "managedFields": [], "generateName": "a",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "k", "name": "n", "uid": "u", "controller": true, "blockOwnerDeletion": true}],
+    });
+    let (mut metadata, spec, status) = match kind {
+        Kind::BareMetalHost => (
+            metadata,
+            json!({"bootMACAddress": "52:54:00:00:00:01", "ip": "10.0.0.1", "image": "i", "bootConfigRef": "c",
+                   "bootMode": "once", "online": true, "bmc": {"address": "b", "username": "u", "password": "p", "disableCertificateVerification": true},
+                   "kernelArguments": ["k"], "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}, "localDisk": {"drive": 128, "filename": "f"}}),
+            json!({"phase": "Seen", "since": "2026-11-21T00:00:00Z", "message": "m", "warnings": ["w"], "firmware": "bios", "address": "10.0.0.1",
+                   "lastSeen": "2026-11-21T00:00:00Z", "lastBoot": "2026-11-21T00:00:00Z", "uuid": "67e55044-10b1-426f-9247-bb680e5fe0c8",
+                   "power": "unknown", "powerSince": "2026-11-21T00:00:00Z", "powerFault": {"reason": "r", "message": "m"},
+                   "switching": {"to": "on", "asked": "2026-11-21T00:00:00Z"},
+                   "install": {"configFetched": "2026-11-21T00:00:00Z", "firstOffer": "2026-11-21T00:00:00Z", "offers": 1, "completed": "2026-11-21T00:00:00Z"}}),
+        ),
+        Kind::IscsiCdrom => (
+            metadata,
+            json!({"isoFile": "a", "description": "d", "readOnly": true, "bootConfigs": ["c"], "method": "chain", "url": "http://u", "kernelArguments": ["k"],
+                   "removeArguments": ["r"], "attachAs": "disk", "configDelivery": "auto", "companions": ["d"],
+                   "portal": {"address": "10.0.0.1", "port": 3260, "targetIqn": "t",
+                              "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}}}),
+            json!({"phase": "Ready", "message": "m", "warnings": ["w"], "targetIQN": "t", "portalIP": "10.0.0.1", "portalPort": 1,
+                   "sizeBytes": 1, "sha256": "s", "fileModified": "2026-11-21T00:00:00Z", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "distribution": "d",
+                   "family": "f", "kernel": {"kernel": "k", "initrds": ["i"], "arguments": "a"}}),
+        ),
+        Kind::BootConfig => (
+            metadata,
+            json!({"format": "ignition", "data": {"config.ign": "{}"}, "confidential": true}),
+            json!({"warnings": ["w"]}),
+        ),
+    };
+    if kind.is_namespaced() {
+        metadata["namespace"] = "default".into();
+    }
+    Object::from_json(kind, json!({"metadata": metadata, "spec": spec, "status": status})).unwrap()
+}
+
+fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let schema = schema.pointer("/allOf/0").unwrap_or(schema);
+    match schema.get("$ref").and_then(Value::as_str) {
+        Some(path) => document.pointer(path.trim_start_matches('#')).unwrap_or_else(|| panic!("{path}")),
+        None => schema,
+    }
+}
+
+fn compare(document: &Value, schema: &Value, value: &Value, path: &str) {
+    let schema = resolve(document, schema);
+    let (Some(properties), Some(map)) = (schema.get("properties").and_then(Value::as_object), value.as_object()) else {
+        return;
+    };
+    for (field, value) in map {
+        let below = properties.get(field).unwrap_or_else(|| panic!("{path}.{field} is not described"));
+        compare(document, below, value, &format!("{path}.{field}"));
+    }
+    for field in properties.keys() {
+        assert!(map.contains_key(field), "{path}.{field} is described, and no object has it");
+    }
+}
+
+#[test]
+fn every_field_is_described_and_every_description_is_of_a_field() {
+    let document = third();
+    for kind in Kind::ALL {
+        let object = full(kind);
+        let value = serde_json::to_value(View(&object)).unwrap();
+        let mut value = value;
+        if !kind.is_namespaced() {
+            value["metadata"]["namespace"] = json!("");
+        }
+        let schema = json!({"$ref": format!("#/components/schemas/org.bootlatch.v1.{kind}")});
+        compare(&document, &schema, &value, kind.as_str());
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    fn walk(document: &Value, value: &Value) {
+        if let Some(path) = value.get("$ref").and_then(Value::as_str) {
+            assert!(document.pointer(path.trim_start_matches('#')).is_some(), "{path}");
+        }
+        match value {
+            Value::Object(map) => map.values().for_each(|below| walk(document, below)),
+            Value::Array(items) => items.iter().for_each(|below| walk(document, below)),
+            _ => {}
+        }
+    }
+    for document in [third(), second()] {
+        walk(&document, &document);
+    }
+}
+
+#[test]
+fn json_is_for_who_takes_it() {
+    let takes = |accept: &str| takes_json(&[(ACCEPT, accept.parse().unwrap())].into_iter().collect());
+    assert!(takes_json(&HeaderMap::new()));
+    for accept in ["*/*", "application/json", "text/html, application/*;q=0.8", "x/y, Application/JSON; charset=utf-8"]
+    {
+        assert!(takes(accept), "{accept}");
+    }
+    for accept in ["application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "text/html, application/json;q=0"] {
+        assert!(!takes(accept), "{accept}");
+    }
+}

@@ -1,0 +1,4 @@
+//! Health and metrics.
+
+pub mod health;
+pub mod metrics;

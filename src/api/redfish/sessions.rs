@@ -1,0 +1,112 @@
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::api::auth::Role;
+
+/// Bounds the sessions; of a viewer's, the one that was idle longest makes room, else of an admin's for another's.
+const SESSIONS: usize = 256;
+/// Is how long a session lives without a request.
+pub const IDLE: Duration = Duration::from_secs(1800);
+
+/// Holds what `X-Auth-Token` is proved by (DSP0266, section 13.3.4).
+#[derive(Debug, Default)]
+pub struct Sessions(Mutex<HashMap<String, Session>>);
+
+#[derive(Debug, Clone)]
+struct Session {
+    id: String,
+    user: String,
+    role: Role,
+    used: Instant,
+}
+
+impl Sessions {
+    /// Begins a session, and gives its id and its token; nothing where a viewer's would have to end an admin's.
+    pub fn begin(&self, user: &str, role: Role, now: Instant) -> Option<(String, String)> {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|_, session| now.duration_since(session.used) < IDLE);
+        if sessions.len() >= SESSIONS {
+            let lesser = sessions.iter().filter(|(_, one)| one.role <= role);
+            let oldest = lesser.min_by_key(|(_, one)| (one.role, one.used)).map(|(token, _)| token.clone())?;
+            sessions.remove(&oldest);
+        }
+        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        sessions.insert(token.clone(), Session { id: id.clone(), user: user.to_owned(), role, used: now });
+        Some((id, token))
+    }
+
+    /// Finds what the bearer of a token may do, and keeps the session alive.
+    pub fn role(&self, token: &str, now: Instant) -> Role {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match sessions.get_mut(token) {
+            Some(session) if now.duration_since(session.used) < IDLE => {
+                session.used = now;
+                session.role
+            }
+            Some(_) | None => Role::Nobody,
+        }
+    }
+
+    /// Lists the sessions by id, with their users.
+    pub fn list(&self, now: Instant) -> Vec<(String, String)> {
+        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = sessions.values().filter(|session| now.duration_since(session.used) < IDLE);
+        alive.map(|session| (session.id.clone(), session.user.clone())).collect()
+    }
+
+    /// Says whether a token is that of the session with an id.
+    pub fn is_of(&self, token: &str, id: &str) -> bool {
+        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.get(token).is_some_and(|session| session.id == id)
+    }
+
+    /// Ends a session by its id, where there is one.
+    pub fn end(&self, id: &str) -> bool {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = sessions.len();
+        sessions.retain(|_, session| session.id != id);
+        sessions.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_ends_when_it_is_idle_and_when_it_is_told_to() {
+        let (sessions, start) = (Sessions::default(), Instant::now());
+        let (id, token) = sessions.begin("a", Role::Viewer, start).unwrap();
+        assert_eq!(sessions.role(&token, start + IDLE / 2), Role::Viewer);
+        assert_eq!(sessions.role(&token, start + IDLE), Role::Viewer, "it was used meanwhile");
+        assert_eq!(sessions.role(&token, start + IDLE * 3), Role::Nobody);
+        assert_eq!(sessions.role("x", start), Role::Nobody);
+        let (other, token) = sessions.begin("b", Role::Admin, start).unwrap();
+        assert!(sessions.is_of(&token, &other) && !sessions.is_of(&token, &id) && !sessions.is_of("x", &id));
+        assert!(sessions.end(&other) && !sessions.end(&other));
+        assert_eq!(sessions.role(&token, start), Role::Nobody);
+        assert!(sessions.end(&id));
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_a_viewer_ends_no_admins() {
+        let (sessions, start) = (Sessions::default(), Instant::now());
+        let at = |count: usize| start + Duration::from_millis(count as u64);
+        let (_, admin) = sessions.begin("first", Role::Admin, start).unwrap();
+        let (_, viewer) = sessions.begin("second", Role::Viewer, at(1)).unwrap();
+        for count in 2..=SESSIONS {
+            sessions.begin("more", Role::Viewer, at(count)).unwrap();
+        }
+        assert_eq!(sessions.list(at(SESSIONS)).len(), SESSIONS);
+        assert_eq!(sessions.role(&viewer, start), Role::Nobody, "it was idle longest");
+        for count in 0..SESSIONS {
+            assert_eq!(sessions.role(&admin, at(SESSIONS + count)), Role::Admin, "a viewer's makes room first");
+            sessions.begin("admin", Role::Admin, at(SESSIONS + count)).unwrap();
+        }
+        assert_eq!(sessions.begin("viewer", Role::Viewer, at(2 * SESSIONS)), None);
+        sessions.begin("admin", Role::Admin, at(2 * SESSIONS)).unwrap();
+        assert_eq!(sessions.list(at(2 * SESSIONS)).len(), SESSIONS);
+    }
+}

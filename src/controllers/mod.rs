@@ -1,0 +1,6 @@
+//! Loops that look after objects.
+
+pub mod disk_space;
+pub mod image_watch;
+pub mod manifests;
+pub mod power;

@@ -1,0 +1,165 @@
+//! What becomes of a machine that was never seen before: the site's rules, in order.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+use crate::fleet::{Architecture, Boots, Host, HostSpec, HostStatus, Mac, Meta, Name, Phase};
+
+/// Is one rule: what a machine must match, and what then becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Is the beginning of the MAC address, one to six octets; any when empty.
+    pub mac_prefix: Vec<u8>,
+    pub architecture: Option<Architecture>,
+    /// Holds the machine's address, the relay's, or the answering interface's, whichever is known first.
+    pub subnet: Option<IpNet>,
+    pub then: Treatment,
+}
+
+/// Says what becomes of a machine never seen before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Treatment {
+    /// Leave no trace but a counter, and never answer.
+    Ignore,
+    /// Remember it, and do not answer until somebody decides.
+    Hold,
+    /// Remember it, and send it to its own disk.
+    LocalBoot,
+    /// Remember it, and show whoever stands before it a menu.
+    Menu,
+    /// Install this image with this config.
+    Install { image: Name, config: Option<Name> },
+}
+
+impl FromStr for Treatment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<_> = text.split_whitespace().collect();
+        let name = |word: &str| word.parse::<Name>().map_err(|error| error.to_string());
+        match words.as_slice() {
+            ["ignore"] => Ok(Self::Ignore),
+            ["hold"] => Ok(Self::Hold),
+            ["localboot"] => Ok(Self::LocalBoot),
+            ["menu"] => Ok(Self::Menu),
+            ["install", image] => Ok(Self::Install { image: name(image)?, config: None }),
+            ["install", image, config] => Ok(Self::Install { image: name(image)?, config: Some(name(config)?) }),
+            _ => Err(format!("{text:?} is no rule: ignore, hold, localboot, menu, or install IMAGE [CONFIG]")),
+        }
+    }
+}
+
+impl fmt::Display for Treatment {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ignore => out.write_str("ignore"),
+            Self::Hold => out.write_str("hold"),
+            Self::LocalBoot => out.write_str("localboot"),
+            Self::Menu => out.write_str("menu"),
+            Self::Install { image, config: None } => write!(out, "install {image}"),
+            Self::Install { image, config: Some(config) } => write!(out, "install {image} {config}"),
+        }
+    }
+}
+
+/// Holds the site's rules in order; the last one matches everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    pub first: Vec<Rule>,
+    pub otherwise: Treatment,
+}
+
+impl Rules {
+    /// Finds the treatment of a machine: the first rule that matches all it asks for.
+    pub fn treatment(&self, mac: Mac, architecture: Option<Architecture>, address: Option<IpAddr>) -> &Treatment {
+        let matches = |rule: &&Rule| {
+            mac.starts_with(&rule.mac_prefix)
+                && rule.architecture.is_none_or(|wanted| architecture == Some(wanted))
+                && rule.subnet.is_none_or(|subnet| address.is_some_and(|address| subnet.contains(&address)))
+        };
+        self.first.iter().find(matches).map_or(&self.otherwise, |rule| &rule.then)
+    }
+}
+
+impl Treatment {
+    /// Drafts the host that a machine becomes; `None` where the site wants no trace of it.
+    pub fn draft(&self, mac: Mac, namespace: Name, firmware: Option<Architecture>) -> Option<Host> {
+        let mut spec = HostSpec::for_mac(mac);
+        let phase = match self {
+            Self::Ignore => return None,
+            Self::Hold => Phase::Held,
+            Self::LocalBoot => Phase::Seen,
+            Self::Menu => {
+                spec.image = Boots::Menu;
+                Phase::Seen
+            }
+            Self::Install { image, config } => {
+                spec.image = Boots::Image(image.clone());
+                spec.boot_config_ref.clone_from(config);
+                Phase::Assigned
+            }
+        };
+        let name = mac.dashed().parse().expect("six octets with dashes are a name");
+        let status = HostStatus { phase, firmware, ..HostStatus::default() };
+        Some(Host { metadata: Meta::named(name, Some(namespace)), spec, status })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VM: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    fn rule(prefix: &[u8], architecture: Option<u16>, subnet: Option<&str>, then: &str) -> Rule {
+        let architecture = architecture.map(Architecture);
+        let subnet = subnet.map(|net| net.parse().unwrap());
+        Rule { mac_prefix: prefix.to_vec(), architecture, subnet, then: then.parse().unwrap() }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides() {
+        let rules = Rules {
+            first: vec![
+                rule(&[0x52, 0x54], Some(7), None, "install live"),
+                rule(&[0x52, 0x54], None, Some("10.9.0.0/16"), "localboot"),
+                rule(&[0xac], None, None, "ignore"),
+            ],
+            otherwise: Treatment::Hold,
+        };
+        let check = |mac, architecture: u16, address: &str, expected: &str| {
+            let address = address.parse().ok();
+            let got = rules.treatment(mac, Some(Architecture(architecture)), address);
+            assert_eq!(got.to_string(), expected);
+        };
+        check(VM, 7, "10.9.0.1", "install live");
+        check(VM, 0, "10.9.0.1", "localboot");
+        check(VM, 0, "10.8.0.1", "hold");
+        check(VM, 0, "", "hold");
+        check(Mac([0xac, 0, 0, 0, 0, 0]), 7, "", "ignore");
+    }
+
+    #[test]
+    fn rules_are_spelled_as_people_write_them() {
+        for text in ["ignore", "hold", "localboot", "menu", "install live", "install live cfg"] {
+            assert_eq!(text.parse::<Treatment>().unwrap().to_string(), text);
+        }
+        for text in ["", "install", "install A", "reinstall x", "hold on"] {
+            assert!(text.parse::<Treatment>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_draft_is_named_by_its_address() {
+        let namespace: Name = "default".parse().unwrap();
+        let draft = |text: &str| text.parse::<Treatment>().unwrap().draft(VM, namespace.clone(), None);
+        assert_eq!(draft("ignore"), None);
+        let host = draft("install live").unwrap();
+        assert_eq!((host.metadata.name.as_str(), host.status.phase), ("52-54-00-12-34-56", Phase::Assigned));
+        assert_eq!(draft("hold").unwrap().status.phase, Phase::Held);
+        assert_eq!(draft("localboot").unwrap().status.phase, Phase::Seen);
+    }
+}

@@ -1,0 +1,273 @@
+//! What hosts read: their views of images, the seeds beside them, and what they prove themselves with.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::boot::{Facts, Proof, Stage, Verdict, Why};
+use crate::event::Event;
+use crate::fleet::lifecycle::Change as Life;
+use crate::fleet::{BootConfig, Chap, Delivery, Format, Host, Image, Mac, Method, Name, Object, Phase};
+use crate::gate::tokens::BootTokens;
+use crate::images::library::{self, Seen};
+use crate::iso::{self, ReadAt};
+use crate::store::{Change, Sighting};
+
+use crate::gate::{Gate, Ruling, config_url, told};
+
+/// Is a host's view of its image, held under a URL: the same bytes for as long as anybody reads there.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub image: Name,
+    pub seen: Seen,
+    /// Is where it is read, below our URLs.
+    pub path: String,
+}
+
+/// Says how much of what is a host's alone its view of an image shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    Whole,
+    /// Neither its config, nor where that is: who asks may be anybody.
+    WithoutConfig,
+}
+
+impl Shown {
+    pub fn whole_if(shows: bool) -> Self {
+        if shows { Self::Whole } else { Self::WithoutConfig }
+    }
+}
+
+/// Is an image that a host may attach, as it is to see it.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    pub image: Arc<Image>,
+    pub host: Arc<Host>,
+    pub shown: Shown,
+}
+
+/// Says why a host's medium is not given.
+#[derive(Debug, thiserror::Error)]
+pub enum Withheld {
+    #[error("{0}")]
+    Why(Why),
+    #[error(transparent)]
+    Medium(#[from] library::Error),
+}
+
+impl Gate {
+    /// Gives an image as a host sees it; as it is where no host is named.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what was declared of it cannot be done.
+    pub fn medium(
+        &self,
+        image: &Image,
+        host: Option<(&Host, Shown)>,
+        at: Option<IpAddr>,
+    ) -> Result<Seen, library::Error> {
+        let Some((host, shown)) = host else { return self.media.view(image, iso::Wishes::default()) };
+        let config = self.told_of(host, image).filter(|_| shown == Shown::Whole);
+        let site = self.site_at(at);
+        let url = config_url(&site, self.token(Some(host)), config.as_deref());
+        let mut wishes = iso::wishes(image, Some(host), config.as_deref(), &url);
+        site.fill(&mut wishes.edit.append, &image.metadata.name, host.spec.boot_mac_address);
+        let is_within = |_: &Arc<BootConfig>| image.spec.config_delivery == Delivery::Embed;
+        let carries = config.filter(is_within).map(|config| (host.spec.boot_mac_address, config.metadata.name.clone()));
+        Ok(Seen { carries, ..self.media.view(image, wishes)? })
+    }
+
+    /// Makes the NoCloud seed of a host's config; none where that is no cloud-init.
+    ///
+    /// # Errors
+    /// The files do not fit a seed.
+    pub fn seed_of(&self, host: &Host) -> Result<Option<Bytes>, iso::CannotCompose> {
+        let state = self.store.glance();
+        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
+        let is_seeds = |name: &String| iso::SEED_FILES.contains(&name.as_str());
+        let files = config.spec.data.iter().filter(|(name, _)| is_seeds(name));
+        let files = files.map(|(name, text)| (name.clone(), text.clone())).collect();
+        iso::seed(host.metadata.name.as_str(), &host.instance(), &files).map(Some)
+    }
+
+    /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
+    ///
+    /// # Errors
+    /// The files do not fit a seed.
+    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
+        Ok(self.seed_of(host)?.map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::Memory(seed)) }))
+    }
+
+    /// Gives what the script of a host sets to prove itself with where an image is: at our target the host's own or
+    /// the site's, at another's portal what is declared for that alone.
+    pub fn chap_for(&self, image: &Image, host: &Host) -> Option<Chap> {
+        match &image.spec.portal {
+            Some(portal) => portal.chap.clone(),
+            None => self.chap(Some(host)).cloned(),
+        }
+    }
+
+    /// Gives the token that a host shows at our target by its initiator's name, where the site asks for one and
+    /// what it attaches holds its config. No other target is shown it.
+    pub fn shown_at_login(&self, image: &Image, host: &Host) -> String {
+        let is_asked = self.site.trust.config != Proof::Address && image.spec.portal.is_none();
+        match is_asked && self.told_of(host, image).is_some() {
+            true => self.token(Some(host)),
+            false => String::new(),
+        }
+    }
+
+    /// Gives what a host proves itself with to our target: its own, or the site's.
+    pub fn chap<'a>(&'a self, host: Option<&'a Host>) -> Option<&'a Chap> {
+        host.and_then(|host| host.spec.chap.as_ref()).or(self.site.chap.as_ref())
+    }
+
+    /// Begins a host's boot from a virtual medium: what a script does for machines that boot over the network.
+    /// The URL is for its BMC.
+    ///
+    /// # Errors
+    /// The host is not to boot an image now, or its view cannot be had.
+    pub async fn insert(self: &Arc<Self>, mac: Mac) -> Result<Held, Withheld> {
+        let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: None, uuid: None };
+        let ruling = self.look(&facts);
+        let name = match &ruling.verdict {
+            Verdict::SanBoot(name) => name.clone(),
+            Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(Withheld::Why(*why)),
+            Verdict::Wait(name) => return Err(self.withheld(name)),
+            Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
+                return Err(Withheld::Why(Why::NothingAssigned));
+            }
+        };
+        let place = self.store.glance().image(&name).and_then(|image| image.spec.elsewhere());
+        if let Some(place) = place {
+            return Err(Withheld::Medium(library::Error::Elsewhere { place }));
+        }
+        // A view that cannot be made is no boot: it is made first, for the host as this boot leaves it.
+        let change = Change::Advance { mac, change: Life::Offer, sighting: Sighting::default(), event: None };
+        if let Ok(Object::Host(offered)) = self.store.rehearse(change) {
+            self.compose(offered, name.clone(), Shown::Whole, None).await?;
+        }
+        let event = Event::Script { verdict: format!("{} as a virtual medium", told(&ruling.verdict)) };
+        let host = self.advance(&facts, Life::Offer, Some(event)).await;
+        let host = host.map_err(|_| Withheld::Why(Why::StoreUnavailable))?;
+        self.hold(host, name, Shown::Whole, None).await
+    }
+
+    /// Says why a host's medium waits for an image.
+    fn withheld(&self, name: &Name) -> Withheld {
+        let reason = self.store.glance().image(name).and_then(|image| self.media.reason(image).map(str::to_owned));
+        reason.map_or(Withheld::Why(Why::ImageBroken), |reason| {
+            Withheld::Medium(library::Error::Broken(format!("{name} cannot be served now: {reason}")))
+        })
+    }
+
+    /// Finds the medium that is held under a token, of a URL that names an image; nothing where it is to be looked
+    /// for by `hold_again`. One that holds the machine's config is read by the install alone that it was made for,
+    /// and within the window of its last reading.
+    ///
+    /// # Errors
+    /// Why nobody is given anything.
+    pub fn held(&self, token: &str, image: &str) -> Result<Option<Seen>, Why> {
+        let mac = BootTokens::claimed(token).ok_or(Why::BadToken)?;
+        let host = self.store.glance().host_by_mac(mac).cloned().ok_or(Why::NoSuchHost)?;
+        if host.status.phase == Phase::Held {
+            return Err(Why::HeldByOperator);
+        }
+        let name = image.parse::<Name>().map_err(|_| Why::OtherImage)?;
+        let is_given = |seen: &Seen, idle| match &seen.carries {
+            None => true,
+            Some((_, config)) => {
+                let is_hosts = host.spec.boot_config_ref.as_ref() == Some(config);
+                let is_installs = self.tokens.holds_medium(token, &host, &name, &mark(seen, &host));
+                is_hosts && is_installs && self.is_in_time(&host, idle)
+            }
+        };
+        match self.media.held(token, is_given) {
+            Some(None) => Err(Why::BadToken),
+            found => Ok(found.flatten()),
+        }
+    }
+
+    /// Makes the medium that a token was given for before a restart: the host's view as it is now must still
+    /// be that one. May wait for a disk.
+    ///
+    /// # Errors
+    /// Why nobody is given anything.
+    pub fn hold_again(&self, token: &str, image: &str, at: Option<IpAddr>) -> Result<Seen, Withheld> {
+        let mac = BootTokens::claimed(token).ok_or(Withheld::Why(Why::BadToken))?;
+        let name = image.parse::<Name>().map_err(|_| Withheld::Why(Why::OtherImage))?;
+        let facts = Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: None, uuid: None };
+        let (image, host) = self.login(&facts, &name).map_err(Withheld::Why)?;
+        let views = [Shown::Whole, Shown::WithoutConfig].map(|shown| [(shown, None), (shown, at)]);
+        for (shown, at) in views.into_iter().flatten() {
+            let seen = self.medium(&image, Some((&host, shown)), at)?;
+            // Who read it until the restart is not known any more.
+            let is_given = seen.carries.is_none() || self.is_in_time(&host, self.media.age());
+            if is_given && self.tokens.holds_medium(token, &host, &name, &mark(&seen, &host)) {
+                self.media.hold(token.to_owned(), seen.clone());
+                return Ok(seen);
+            }
+        }
+        Err(Withheld::Why(Why::BadToken))
+    }
+
+    /// Adds to a ruling where its medium is read, where the image is booted over HTTP.
+    pub async fn with_medium(self: &Arc<Self>, ruling: Ruling, at: Option<IpAddr>) -> Ruling {
+        let (Verdict::SanBoot(name), Some(host)) = (&ruling.verdict, &ruling.host) else { return ruling };
+        let over_http = |image: &Arc<Image>| image.spec.method == Method::Http && image.spec.is_here();
+        if !self.store.glance().image(name).is_some_and(over_http) {
+            return ruling;
+        }
+        let shown = Shown::whole_if(ruling.tied);
+        match self.hold(host.clone(), name.clone(), shown, at).await {
+            Ok(held) => Ruling { medium: Some(held.path), ..ruling },
+            Err(error) => {
+                tracing::warn!(image = %name, %error, "an image cannot be given over HTTP");
+                ruling
+            }
+        }
+    }
+
+    /// Makes a host's view, and holds it under a token of its own.
+    async fn hold(
+        self: &Arc<Self>,
+        host: Arc<Host>,
+        name: Name,
+        shown: Shown,
+        at: Option<IpAddr>,
+    ) -> Result<Held, Withheld> {
+        let seen = self.compose(host.clone(), name.clone(), shown, at).await?;
+        self.warn(&host, &seen.warnings);
+        let token = self.tokens.of_medium(&host, &name, &mark(&seen, &host));
+        self.media.hold(token.clone(), seen.clone());
+        Ok(Held { path: format!("media/{token}/{name}.iso"), image: name, seen })
+    }
+
+    /// Makes a host's view, of a file that may have to be read first.
+    async fn compose(
+        self: &Arc<Self>,
+        host: Arc<Host>,
+        name: Name,
+        shown: Shown,
+        at: Option<IpAddr>,
+    ) -> Result<Seen, Withheld> {
+        let gate = self.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let image = gate.store.glance().image(&name).cloned().ok_or(Withheld::Why(Why::OtherImage))?;
+            Ok(gate.medium(&image, Some((&host, shown)), at)?)
+        });
+        made.await.unwrap_or(Err(Withheld::Why(Why::StoreUnavailable)))
+    }
+}
+
+/// Identifies what a medium's token is of: bytes, and where they hold the host's config, its present install.
+fn mark(seen: &Seen, host: &Host) -> String {
+    let install = host.status.install.as_ref().and_then(|install| install.first_offer);
+    match (&seen.carries, install) {
+        (None, _) => seen.tag.clone(),
+        (Some(_), None) => format!("{} of no install", seen.tag),
+        (Some(_), Some(at)) => format!("{} of {}", seen.tag, at.as_millisecond()),
+    }
+}

@@ -1,0 +1,333 @@
+//! Who the kernel's neighbours are, as this process's network namespace has them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+use crate::fleet::Mac;
+
+/// Is the table for people, where the kernel does not answer for a single neighbour (before Linux 5.0).
+const TABLE: &str = "/proc/net/arp";
+/// Marks an entry that is resolved (ATF_COM of `net/if_arp.h`).
+const COMPLETE: u32 = 0x2;
+/// Is how long an answer is kept: a machine asks a few times within its boot, and the kernel itself believes an
+/// entry for longer. That somebody is no neighbour yet is never kept; that a router is between is.
+const KEPT: Duration = Duration::from_secs(1);
+/// Bounds the answers that are kept.
+const ANSWERS: usize = 4096;
+
+/// Finds neighbours' hardware addresses.
+#[derive(Debug, Default)]
+pub struct Neighbours(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    answers: HashMap<IpAddr, (Instant, Option<Mac>)>,
+    /// Talks to the kernel (rtnetlink(7)); opened once it is needed.
+    kernel: Option<OwnedFd>,
+}
+
+/// Is what the kernel says of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Neighbour(Mac),
+    /// No entry, or none that is resolved.
+    Nobody,
+    /// A router is between.
+    Far,
+}
+
+impl Neighbours {
+    /// Finds the hardware address that the kernel knows an address by.
+    pub fn look_up(&self, address: IpAddr) -> Option<Mac> {
+        let address = address.to_canonical();
+        let now = Instant::now();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, answer)) = known.answers.get(&address)
+            && now.saturating_duration_since(*at) < KEPT
+        {
+            return *answer;
+        }
+        let found = known.ask(address).unwrap_or_else(|_| in_table(address));
+        if known.answers.len() >= ANSWERS {
+            known.answers.retain(|_, (at, _)| now.saturating_duration_since(*at) < KEPT);
+        }
+        let answer = match found {
+            Found::Neighbour(mac) => Some(mac),
+            Found::Far | Found::Nobody => None,
+        };
+        if found != Found::Nobody && known.answers.len() < ANSWERS {
+            known.answers.insert(address, (now, answer));
+        } else {
+            known.answers.remove(&address);
+        }
+        answer
+    }
+}
+
+impl Neighbours {
+    /// Says whether an address is on a wire of ours: no router is between.
+    pub fn is_near(&self, address: IpAddr) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(known.way(address.to_canonical()), Ok(wire::Way::Card(_)))
+    }
+}
+
+impl Known {
+    /// Asks the kernel: by which card is it reached, and who is it there?
+    fn ask(&mut self, address: IpAddr) -> Result<Found, Errno> {
+        let asked = self.way(address).and_then(|way| match way {
+            wire::Way::Card(card) => self.talk(&wire::neighbour(card, address), |body| Ok(wire::who(body))),
+            wire::Way::Router => Ok(Found::Far),
+        });
+        match asked {
+            // No route, or no entry: nobody's table knows more.
+            Err(Errno::ENOENT | Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(Found::Nobody),
+            found => found,
+        }
+    }
+
+    fn way(&mut self, address: IpAddr) -> Result<wire::Way, Errno> {
+        self.talk(&wire::route(address), wire::way)
+    }
+
+    /// Asks the kernel one thing, and reads the answer's body.
+    fn talk<T>(&mut self, question: &[u8], read: impl FnOnce(&[u8]) -> Result<T, Errno>) -> Result<T, Errno> {
+        if self.kernel.is_none() {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            self.kernel = Some(socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?);
+        }
+        let kernel = self.kernel.as_ref().ok_or(Errno::EBADF)?;
+        let answer = talk(kernel, question, &mut [0; 1024]).and_then(read);
+        match answer {
+            Err(Errno::ENOENT | Errno::ENETUNREACH | Errno::EHOSTUNREACH) | Ok(_) => {}
+            // A late answer would be taken for the next question's.
+            Err(_) => self.kernel = None,
+        }
+        answer
+    }
+}
+
+/// Sends a question and gives the answer's body, which is there once the question was taken.
+fn talk<'a>(kernel: &OwnedFd, question: &[u8], buffer: &'a mut [u8; 1024]) -> Result<&'a [u8], Errno> {
+    send(kernel.as_raw_fd(), question, MsgFlags::empty())?;
+    let length = recv(kernel.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
+    wire::body(buffer.get(..length).ok_or(Errno::EMSGSIZE)?)
+}
+
+fn in_table(address: IpAddr) -> Found {
+    let IpAddr::V4(address) = address else { return Found::Nobody };
+    let table = std::fs::read_to_string(TABLE).unwrap_or_default();
+    find(&table, address).map_or(Found::Nobody, Found::Neighbour)
+}
+
+/// Columns: address, hardware type, flags, hardware address, mask, device.
+fn find(table: &str, address: Ipv4Addr) -> Option<Mac> {
+    let row = |line: &str| {
+        let mut columns = line.split_ascii_whitespace();
+        let (ip, _, flags, mac) = (columns.next()?, columns.next()?, columns.next()?, columns.next()?);
+        let flags = u32::from_str_radix(flags.strip_prefix("0x")?, 16).ok()?;
+        (ip.parse() == Ok(address) && flags & COMPLETE != 0).then(|| mac.parse().ok())?
+    };
+    table.lines().find_map(row)
+}
+
+/// The four messages of rtnetlink(7) that are needed. Numbers are the host's own, little end or big.
+mod wire {
+    use std::net::IpAddr;
+
+    use nix::errno::Errno;
+
+    use crate::gate::neighbours::{Found, Mac};
+
+    const HEADER: usize = 16;
+    const ERROR: u16 = 2; // NLMSG_ERROR
+    const NEW_ROUTE: u16 = 24;
+    const GET_ROUTE: u16 = 26;
+    const NEW_NEIGHBOUR: u16 = 28;
+    const GET_NEIGHBOUR: u16 = 30;
+    const IPV4: u8 = 2; // AF_INET
+    const IPV6: u8 = 10;
+    /// NUD_VALID: the states in which an entry's hardware address may be believed.
+    const VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
+
+    /// Is how an address is reached.
+    #[derive(Debug, PartialEq, Eq)]
+    pub enum Way {
+        Card(i32),
+        Router,
+    }
+
+    /// Asks for the route to an address (RTM_GETROUTE).
+    pub fn route(address: IpAddr) -> Vec<u8> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        message(GET_ROUTE, address, [bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// Asks for one neighbour on a card (RTM_GETNEIGH).
+    pub fn neighbour(card: i32, address: IpAddr) -> Vec<u8> {
+        let [a, b, c, d] = card.to_ne_bytes();
+        message(GET_NEIGHBOUR, address, [0, 0, 0, a, b, c, d, 0, 0, 0, 0])
+    }
+
+    /// Writes a question: the header, the family and the rest of the fixed part, and the address as RTA_DST or
+    /// NDA_DST, which are both 1.
+    fn message(kind: u16, address: IpAddr, rest: [u8; 11]) -> Vec<u8> {
+        const REQUEST: u16 = 1; // NLM_F_REQUEST
+        let (family, octets) = match address {
+            IpAddr::V4(address) => (IPV4, address.octets().to_vec()),
+            IpAddr::V6(address) => (IPV6, address.octets().to_vec()),
+        };
+        let attribute = 4 + octets.len() as u16;
+        let mut message = Vec::with_capacity(HEADER + 32);
+        message.extend((HEADER as u32 + 12 + u32::from(attribute)).to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
+        message.extend(REQUEST.to_ne_bytes());
+        message.extend([0; 8]);
+        message.push(family);
+        message.extend(rest);
+        message.extend(attribute.to_ne_bytes());
+        message.extend(1u16.to_ne_bytes());
+        message.extend(octets);
+        message
+    }
+
+    /// Gives an answer from its type on.
+    pub fn body(answer: &[u8]) -> Result<&[u8], Errno> {
+        let body = answer.get(4..).filter(|_| answer.len() >= HEADER + 4).ok_or(Errno::EBADMSG)?;
+        match half(body, 0) {
+            Some(ERROR) => Err(Errno::from_raw(word(body, HEADER - 4).map_or(0, |code| code.wrapping_neg()))),
+            _ => Ok(body),
+        }
+    }
+
+    /// Reads which card an address is reached by, and whether a router is between.
+    pub fn way(body: &[u8]) -> Result<Way, Errno> {
+        const OUT: u16 = 4; // RTA_OIF
+        const GATEWAY: u16 = 5;
+        const VIA: u16 = 18;
+        let wanted = half(body, 0) == Some(NEW_ROUTE);
+        let mut found = None;
+        for (kind, value) in attributes(body).filter(|_| wanted) {
+            match kind {
+                GATEWAY | VIA => return Ok(Way::Router),
+                OUT => found = word(value, 0).map(Way::Card),
+                _ => {}
+            }
+        }
+        found.ok_or(Errno::EBADMSG)
+    }
+
+    /// Reads who a neighbour is. The loopback's own entries name no card: their address is all zeros.
+    pub fn who(body: &[u8]) -> Found {
+        const ADDRESS: u16 = 2; // NDA_LLADDR
+        let state = half(body, HEADER - 4 + 8).unwrap_or(0);
+        let valid = half(body, 0) == Some(NEW_NEIGHBOUR) && state & VALID != 0;
+        let mut cards = attributes(body).filter(|(kind, _)| valid && *kind == ADDRESS);
+        let mac = cards.find_map(|(_, value)| value.try_into().ok().filter(|mac| *mac != [0; 6]).map(Mac));
+        mac.map_or(Found::Nobody, Found::Neighbour)
+    }
+
+    /// Lists the attributes behind the 12 octets that a route and a neighbour begin with.
+    fn attributes(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+        let mut rest = body.get(HEADER - 4 + 12..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (length, kind) = (usize::from(half(rest, 0)?), half(rest, 2)?);
+            let value = rest.get(4..length)?;
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            Some((kind, value))
+        })
+    }
+
+    fn half(bytes: &[u8], at: usize) -> Option<u16> {
+        Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+    }
+
+    fn word(bytes: &[u8], at: usize) -> Option<i32> {
+        Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_resolved_entry_names_a_machine() {
+        let table = "IP address       HW type     Flags       HW address            Mask     Device\n\
+                     10.77.0.9        0x1         0x0         00:00:00:00:00:00     *        br0\n\
+                     10.77.0.10       0x1         0x2         52:54:00:12:34:56     *        br0\n";
+        let found = find(table, Ipv4Addr::new(10, 77, 0, 10));
+        assert_eq!(found, Some(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56])));
+        assert_eq!(find(table, Ipv4Addr::new(10, 77, 0, 9)), None);
+        assert_eq!(find(table, Ipv4Addr::new(10, 77, 0, 1)), None);
+    }
+
+    /// An answer as the kernel writes it: a header, a fixed part, attributes.
+    fn answer(kind: u16, fixed: [u8; 12], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; 16];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes.extend(fixed);
+        for (kind, value) in attributes {
+            bytes.extend((value.len() as u16 + 4).to_ne_bytes());
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(*value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_neighbour_is_believed_in_a_valid_state_only() {
+        let card = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+        for (state, known) in [(0x02u16, true), (0x04, true), (0x80, true), (0x01, false), (0x20, false), (0, false)] {
+            let mut fixed = [0; 12];
+            fixed[8..10].copy_from_slice(&state.to_ne_bytes());
+            let bytes = answer(28, fixed, &[(1, &[10, 77, 0, 10]), (2, &card)]);
+            let expected = if known { Found::Neighbour(Mac(card)) } else { Found::Nobody };
+            assert_eq!(wire::who(wire::body(&bytes).unwrap()), expected, "{state:#x}");
+        }
+        let mut loopback = [0; 12];
+        loopback[8..10].copy_from_slice(&0x40u16.to_ne_bytes());
+        let bytes = answer(28, loopback, &[(2, &[0; 6])]);
+        assert_eq!(wire::who(wire::body(&bytes).unwrap()), Found::Nobody);
+    }
+
+    #[test]
+    fn a_router_between_is_no_neighbour() {
+        let way = |attributes: &[(u16, &[u8])]| wire::way(wire::body(&answer(24, [2; 12], attributes)).unwrap());
+        let card = 7i32.to_ne_bytes();
+        assert_eq!(way(&[(1, &[10, 0, 0, 9]), (4, &card)]), Ok(wire::Way::Card(7)));
+        assert_eq!(way(&[(4, &card), (5, &[10, 0, 0, 1])]), Ok(wire::Way::Router));
+        assert_eq!(way(&[]), Err(Errno::EBADMSG));
+    }
+
+    #[test]
+    fn an_error_is_the_kernels() {
+        let mut bytes = answer(2, [0; 12], &[]);
+        bytes[16..20].copy_from_slice(&(-2i32).to_ne_bytes());
+        assert_eq!(wire::body(&bytes), Err(Errno::ENOENT));
+        for cut in 0..bytes.len() {
+            let _ = wire::body(&bytes[..cut]).map(|body| (wire::way(body).is_ok(), wire::who(body)));
+        }
+    }
+
+    #[test]
+    fn the_kernel_itself_answers() {
+        // Nobody is a neighbour over the loopback, and asking twice is no other.
+        let neighbours = Neighbours::default();
+        for _ in 0..2 {
+            assert_eq!(neighbours.look_up(IpAddr::from([127, 0, 0, 1])), None);
+        }
+        assert!(neighbours.is_near(IpAddr::from([127, 0, 0, 1])), "no router is between us and ourselves");
+        let mut known = Known::default();
+        assert_eq!(known.ask(IpAddr::from([127, 0, 0, 9])), Ok(Found::Nobody));
+        // A kernel without IPv6 has no route to itself; any other has nobody there.
+        assert!(matches!(known.ask("::1".parse().unwrap()), Ok(Found::Nobody)));
+    }
+}
