@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::boot::{Drop, Why};
+use crate::boot::{DropReason, Reason};
 use crate::fleet::{Architecture, ImageStatus, Kind, Mac};
 
 /// Is one line of a machine's timeline.
@@ -252,8 +252,8 @@ impl Protocol {
 #[derive(Debug)]
 pub struct Counters {
     answered: [AtomicU64; Protocol::ALL.len()],
-    refused: [[AtomicU64; Why::ALL.len()]; Protocol::ALL.len()],
-    dropped: [[AtomicU64; Drop::ALL.len()]; Protocol::ALL.len()],
+    refused: [[AtomicU64; Reason::ALL.len()]; Protocol::ALL.len()],
+    dropped: [[AtomicU64; DropReason::ALL.len()]; Protocol::ALL.len()],
     /// Counts packets that the kernel dropped because our socket's buffer was full.
     pub overflowed: AtomicU64,
     /// Counts the other boot servers that were found on our segments, each time they appear.
@@ -279,13 +279,13 @@ impl Counters {
     }
 
     /// Counts a verdict that sends a machine away.
-    pub fn refuse(&self, protocol: Protocol, why: Why, from: Option<IpAddr>) {
+    pub fn refuse(&self, protocol: Protocol, why: Reason, from: Option<IpAddr>) {
         tracing::debug!(protocol = protocol.as_str(), %why, ?from, "refused");
         self.refused[protocol as usize][why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a packet or request that never reached a decision.
-    pub fn discard(&self, protocol: Protocol, why: Drop, from: Option<IpAddr>) {
+    pub fn discard(&self, protocol: Protocol, why: DropReason, from: Option<IpAddr>) {
         tracing::debug!(protocol = protocol.as_str(), %why, ?from, "dropped");
         self.dropped[protocol as usize][why as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -296,10 +296,10 @@ impl Counters {
         for protocol in Protocol::ALL {
             let (index, name) = (protocol as usize, protocol.as_str());
             rows.push(("answered", name, "", self.answered[index].load(Ordering::Relaxed)));
-            for why in Why::ALL {
+            for why in Reason::ALL {
                 rows.push(("refused", name, why.as_str(), self.refused[index][*why as usize].load(Ordering::Relaxed)));
             }
-            for why in Drop::ALL {
+            for why in DropReason::ALL {
                 rows.push(("dropped", name, why.as_str(), self.dropped[index][*why as usize].load(Ordering::Relaxed)));
             }
         }
@@ -355,13 +355,13 @@ mod tests {
     #[test]
     fn every_reason_is_counted_by_itself() {
         let counters = Counters::default();
-        for why in Why::ALL {
+        for why in Reason::ALL {
             counters.refuse(Protocol::Dhcp, *why, None);
         }
-        for why in Drop::ALL {
+        for why in DropReason::ALL {
             counters.discard(Protocol::Iscsi, *why, None);
         }
-        assert_eq!(counters.list().len(), Why::ALL.len() + Drop::ALL.len());
+        assert_eq!(counters.list().len(), Reason::ALL.len() + DropReason::ALL.len());
         assert!(counters.list().iter().all(|row| row.3 == 1));
     }
 }

@@ -8,7 +8,7 @@
 //! 2. Only the rim touches the world: `serve.rs`, `client.rs`, `store`, `http`, `cli`, `config`, `gate`, `media`,
 //!    `manifest`, `admit`, `event`, `neighbours`, `token`, `privileges`, `appliance`; and `iso::read` opens files.
 //! 3. A change is on disk before anybody sees it, and before anybody is told of it.
-//! 4. Every refusal and every drop has a reason (`boot::Why`, `boot::Drop`), counted in `event::Counters`.
+//! 4. Every refusal and every drop has a reason (`boot::Reason`, `boot::DropReason`), counted in `event::Counters`.
 //! 5. Nothing ends an install but the machine's own word, unless the site chose otherwise by name.
 //!
 //! The way of a DISCOVER: `dhcp::serve` -> `dhcp::packet` -> `dhcp::answer::facts` -> `gate` ->

@@ -33,19 +33,19 @@ const LARGEST_FILE: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Loaded {
     pub written: usize,
-    pub wrong: Vec<Error>,
+    pub wrong: Vec<ManifestError>,
 }
 
 /// Says which manifest is wrong, where, and why. Nothing of a file that cannot be read was written, nor of an
 /// object that is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ManifestError {
     #[error("{}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{}: line {line}: {message}", path.display())]
     Wrong { path: PathBuf, line: usize, message: String },
     #[error("{}: line {line}: {source}", path.display())]
-    Refused { path: PathBuf, line: usize, source: store::Error },
+    Refused { path: PathBuf, line: usize, source: store::StoreError },
 }
 
 /// Is one document of a file.
@@ -89,7 +89,7 @@ struct Document<Spec> {
     _status: serde::de::IgnoredAny,
 }
 
-impl Error {
+impl ManifestError {
     /// Names the place without what stands there: whoever asks may be told.
     pub fn place(&self) -> String {
         let (path, line) = match self {
@@ -113,7 +113,7 @@ pub async fn load(
     key: &[u8; 32],
     places: &Places,
     store: &Arc<Store>,
-) -> Result<Loaded, Error> {
+) -> Result<Loaded, ManifestError> {
     let (mut declared, mut wrong) = (Vec::new(), Vec::new());
     for path in files(directory)? {
         match read(&path, namespace, key) {
@@ -134,21 +134,22 @@ pub async fn load(
 }
 
 /// Writes what is declared, where its text is another than the one that it was last written from.
-async fn write(one: Declared, places: &Places, store: &Arc<Store>) -> Result<bool, Error> {
+async fn write(one: Declared, places: &Places, store: &Arc<Store>) -> Result<bool, ManifestError> {
     let Declared { path, line, object, .. } = one;
     let before = store.snapshot().get(&object.key()).cloned();
     if before.as_ref().is_some_and(|before| mark(before) == mark(&object)) {
         return Ok(false);
     }
     let prepared = prepare::prepare(object, before.as_ref(), places);
-    let object = prepared.map_err(|error| Error::Wrong { path: path.clone(), line, message: error.to_string() })?;
+    let object =
+        prepared.map_err(|error| ManifestError::Wrong { path: path.clone(), line, message: error.to_string() })?;
     let written = store.commit(Change::Put { object, expect: Expect::Any }).await;
-    written.map(|_| true).map_err(|source| Error::Refused { path, line, source })
+    written.map(|_| true).map_err(|source| ManifestError::Refused { path, line, source })
 }
 
 /// Leaves out what is declared more than once. Each text would undo the other at every start: a host that one of
 /// them gives an image would be installed again each time.
-fn declared_once(declared: Vec<Declared>, wrong: &mut Vec<Error>) -> Vec<Declared> {
+fn declared_once(declared: Vec<Declared>, wrong: &mut Vec<ManifestError>) -> Vec<Declared> {
     let mut places: HashMap<Key, Vec<(PathBuf, usize)>> = HashMap::new();
     for one in &declared {
         places.entry(one.object.key()).or_default().push((one.path.clone(), one.line));
@@ -160,14 +161,14 @@ fn declared_once(declared: Vec<Declared>, wrong: &mut Vec<Error>) -> Vec<Declare
         let Some(places) = places.remove(&key) else { continue };
         let others: Vec<_> = places[1..].iter().map(|(path, line)| format!("{} line {line}", path.display())).collect();
         let message = format!("{key} is declared more than once, also in {}: none of it is applied", others.join(", "));
-        wrong.push(Error::Wrong { path: one.path, line: one.line, message });
+        wrong.push(ManifestError::Wrong { path: one.path, line: one.line, message });
     }
     once
 }
 
 /// Puts what is referred to first: configs, then images, each behind those beside it, then hosts. Leaves out
 /// images that lead round in a circle.
-fn ordered(mut declared: Vec<Declared>, wrong: &mut Vec<Error>) -> Vec<Declared> {
+fn ordered(mut declared: Vec<Declared>, wrong: &mut Vec<ManifestError>) -> Vec<Declared> {
     let order = loop {
         let objects: Vec<_> = declared.iter().map(Declared::referred).collect();
         match rules::order(&objects) {
@@ -176,7 +177,7 @@ fn ordered(mut declared: Vec<Declared>, wrong: &mut Vec<Error>) -> Vec<Declared>
                 let Declared { path, line, object, .. } = declared.remove(place);
                 let name = &object.meta().name;
                 let message = format!("spec.companions: those beside {name} lead round in a circle");
-                wrong.push(Error::Wrong { path, line, message });
+                wrong.push(ManifestError::Wrong { path, line, message });
             }
         }
     };
@@ -211,8 +212,8 @@ async fn renew_marks(declared: &[Declared], is_all: bool, store: &Store) {
     }
 }
 
-fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let wrong = |source| Error::Read { path: directory.to_owned(), source };
+fn files(directory: &Path) -> Result<Vec<PathBuf>, ManifestError> {
+    let wrong = |source| ManifestError::Read { path: directory.to_owned(), source };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(wrong)? {
         let path = entry.map_err(wrong)?.path();
@@ -231,11 +232,11 @@ pub fn is_manifest(path: &Path) -> bool {
     !is_hidden && path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json")
 }
 
-fn read(path: &Path, namespace: &Name, key: &[u8; 32]) -> Result<Vec<Declared>, Error> {
-    let wrong = |source| Error::Read { path: path.to_owned(), source };
+fn read(path: &Path, namespace: &Name, key: &[u8; 32]) -> Result<Vec<Declared>, ManifestError> {
+    let wrong = |source| ManifestError::Read { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(wrong)?.len();
     if size > LARGEST_FILE {
-        return Err(Error::Wrong {
+        return Err(ManifestError::Wrong {
             path: path.to_owned(),
             line: 1,
             message: format!("{size} bytes are more than a manifest may have"),
@@ -246,7 +247,7 @@ fn read(path: &Path, namespace: &Name, key: &[u8; 32]) -> Result<Vec<Declared>, 
     for (line, document) in documents(&text) {
         let mut object = parse(&document, namespace).map_err(|message| {
             let line = line_of(&message).unwrap_or(line);
-            Error::Wrong { path: path.to_owned(), line, message }
+            ManifestError::Wrong { path: path.to_owned(), line, message }
         })?;
         let text = document.trim().as_bytes();
         object.meta_mut().annotations.insert(MARK.to_owned(), format!("{KEYED}{}", spell(&code(key, text))));
@@ -417,10 +418,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_mark_of_an_earlier_version_is_known_once_more_and_then_gone() {
-        use crate::fleet::lifecycle::{DoneWhen, Policy};
+        use crate::fleet::lifecycle::{Completion, InstallPolicy};
         let place = tempfile::tempdir().unwrap();
         let limit = std::time::Duration::from_secs(60);
-        let policy = Policy { done_when: DoneWhen::BootComplete, limit, offers: 3 };
+        let policy = InstallPolicy { done_when: Completion::BootComplete, limit, offers: 3 };
         let (store, writer) = Store::open(place.path(), policy).unwrap();
         let path = place.path().join("a.yaml");
         std::fs::write(

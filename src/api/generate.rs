@@ -13,7 +13,7 @@ use crate::admission::prepare::{self, Places};
 use crate::fleet::{BootConfig, Key, Kind, Meta, Name, Object, Volume};
 use crate::gate::Gate;
 use crate::provision::generate::{Generated, NewConfig, cloudinit, file_name, ignition};
-use crate::store::{Change, Error, Expect};
+use crate::store::{Change, Expect, StoreError};
 
 use crate::api::objects::body;
 use crate::api::objects::handlers::Tries;
@@ -135,7 +135,9 @@ impl Work {
                 undone.map_err(|error| Status::internal(error.to_string()))?;
             }
             let key = match &error {
-                Error::AlreadyExists(key) | Error::NotFound(key) | Error::Conflict { key, .. } => key.clone(),
+                StoreError::AlreadyExists(key) | StoreError::NotFound(key) | StoreError::Conflict { key, .. } => {
+                    key.clone()
+                }
                 _ => key(0),
             };
             return Err(Status::of_store(&error, &key));
@@ -243,8 +245,8 @@ async fn write(volume: &Volume, steps: &[Step]) -> Result<Written, Status> {
     let volume = volume.clone();
     let written = tokio::task::spawn_blocking(move || volumes::write(&volume, &files, &ours)).await;
     written.map_err(|error| Status::internal(error.to_string()))?.map_err(|error| match error {
-        volumes::Error::Foreign { .. } => Status::already_there(error.to_string()),
-        volumes::Error::File { .. } => {
+        volumes::VolumeError::Foreign { .. } => Status::already_there(error.to_string()),
+        volumes::VolumeError::File { .. } => {
             tracing::warn!(%error, "configs could not be generated");
             Status::unavailable(error.to_string())
         }

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, StatusCode};
 
-use crate::fleet::lifecycle::Change;
+use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BadName, Key, Kind, Name, Object};
 
 use crate::api::auth::Role;
@@ -261,8 +261,8 @@ async fn act(shared: &Shared, key: &Key, action: &str, request: Request<Incoming
     match (request.method(), action) {
         (&Method::POST, "install") => actions::install(shared, key, request).await,
         (&Method::POST, "medium") => actions::medium(shared, key, request).await,
-        (&Method::POST, "release") => actions::change(shared, key, Change::Release).await,
-        (&Method::POST, "hold") => actions::change(shared, key, Change::Hold).await,
+        (&Method::POST, "release") => actions::change(shared, key, Transition::Release).await,
+        (&Method::POST, "hold") => actions::change(shared, key, Transition::Hold).await,
         (&Method::GET | &Method::HEAD, "seed") => match handlers::find(shared, key)? {
             Object::Host(host) => configs::seed_read(shared, &host),
             Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),

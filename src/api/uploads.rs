@@ -65,7 +65,7 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
         None => request.body().size_hint().exact(),
     };
     if more.is_some_and(|more| more > ISO_BYTES) {
-        return Err(refused(partial_upload::Error::TooLarge));
+        return Err(refused(partial_upload::UploadError::TooLarge));
     }
     partial_upload::look(&isos, more.unwrap_or_default()).await.map_err(refused)?;
     if wish.dry_run {
@@ -324,14 +324,16 @@ fn image(wish: &Wish, name: Name, iso_file: String, digest: String, length: u64)
     Object::Image(Arc::new(Image { metadata: Meta::named(name, None), spec, status }))
 }
 
-fn refused(error: partial_upload::Error) -> Status {
+fn refused(error: partial_upload::UploadError) -> Status {
     match error {
-        partial_upload::Error::File { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+        partial_upload::UploadError::File { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             Status::no_room(error.to_string())
         }
-        partial_upload::Error::NoRoom { .. } => Status::no_room(error.to_string()),
-        partial_upload::Error::File { .. } => Status::internal(format!("the ISO could not be written: {error}")),
-        partial_upload::Error::UnderWay | partial_upload::Error::Offset { .. } => Status::conflict(error.to_string()),
-        partial_upload::Error::TooLarge => Status::bad_request(error.to_string()),
+        partial_upload::UploadError::NoRoom { .. } => Status::no_room(error.to_string()),
+        partial_upload::UploadError::File { .. } => Status::internal(format!("the ISO could not be written: {error}")),
+        partial_upload::UploadError::UnderWay | partial_upload::UploadError::Offset { .. } => {
+            Status::conflict(error.to_string())
+        }
+        partial_upload::UploadError::TooLarge => Status::bad_request(error.to_string()),
     }
 }

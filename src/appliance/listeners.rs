@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 
 use crate::config::{Config, DhcpMode, Interface};
 use crate::http::{listener, tls};
+use crate::tftp::serve::boot_files::Endpoint;
 use crate::tftp::serve::{Listener, Ports};
 use crate::{dhcp, ndp};
 
@@ -28,19 +29,12 @@ pub struct Doors {
     pub dhcp: Vec<dhcp::serve::Door>,
     /// Holds a socket an interface where the site wants iPXE's wait for a router shortened, and there is IPv6.
     pub solicitations: Vec<socket2::Socket>,
-    pub tftp: Vec<Tftp>,
+    pub tftp: Vec<Endpoint>,
     pub http: Vec<std::net::TcpListener>,
     pub api: std::os::unix::net::UnixListener,
     /// Is the object API's own listener, where it has one.
     pub objects: Option<listener::Socket>,
     pub iscsi: Vec<std::net::TcpListener>,
-}
-
-/// Is TFTP at one address.
-pub struct Tftp {
-    pub listener: Listener,
-    /// Is our address on the interface, where its machines find HTTP and iSCSI.
-    pub reached_at: Ipv4Addr,
 }
 
 impl Doors {
@@ -118,13 +112,13 @@ impl Doors {
         let every = if interface.address.is_some() { vec![address] } else { addresses };
         for tftp in every.into_iter().map(|address| SocketAddr::from((address, port))) {
             let listener = Listener::bind(tftp, Some(name), ports);
-            self.tftp.push(Tftp {
+            self.tftp.push(Endpoint {
                 listener: listener.with_context(|| format!("UDP {tftp} (tftp.port)"))?,
                 reached_at: address,
             });
         }
         match Listener::bind((Ipv6Addr::UNSPECIFIED, port).into(), Some(name), ports) {
-            Ok(listener) => self.tftp.push(Tftp { listener, reached_at: address }),
+            Ok(listener) => self.tftp.push(Endpoint { listener, reached_at: address }),
             Err(error) => tracing::info!(interface = name, %error, "TFTP is served over IPv4 alone"),
         }
         Ok(())

@@ -17,18 +17,18 @@ use tokio::task::JoinSet;
 use crate::admission::prepare::Places;
 use crate::api::auth;
 use crate::boot::Site;
-use crate::config::{self, Config, Dhcp, DhcpMode, Flags, Form, OtherServer};
+use crate::config::{self, BootFileIn, Config, Dhcp, DhcpMode, Flags, OtherServer};
 use crate::controllers::{disk_space, image_watch, power};
 use crate::event::Counters;
-use crate::fleet::lifecycle::{Change as Life, Vigil};
+use crate::fleet::lifecycle::{InstallDeadlines, Transition};
 use crate::gate::config_release::Releases;
 use crate::gate::neighbours::Neighbours;
 use crate::gate::tokens::BootTokens;
-use crate::gate::{Booting, Gate, News};
+use crate::gate::{EventThrottle, Gate, RecentIpxeClients};
 use crate::http::listener;
-use crate::images::library::Media;
+use crate::images::library::ImageLibrary;
 use crate::iscsi::serve::admission;
-use crate::store::{self, Change, Seal, Sighting, Store};
+use crate::store::{self, Change, Observation, Seal, Store};
 use crate::tftp::serve::boot_files;
 use crate::{dhcp, ndp};
 
@@ -143,11 +143,11 @@ impl Appliance {
             site,
             store,
             counters: Arc::new(Counters::default()),
-            booting: Booting::default(),
+            booting: RecentIpxeClients::default(),
             neighbours: Neighbours::default(),
-            news: News::default(),
+            news: EventThrottle::default(),
             releases: Releases::default(),
-            media: Media::new(places.isos.clone()),
+            media: ImageLibrary::new(places.isos.clone()),
             tokens: BootTokens::open(&config.state_dir).context("state_dir: token.key")?,
         });
         Ok(Self { config, doors, gate, places, programs, tokens })
@@ -259,7 +259,7 @@ async fn ask_controllers(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> any
 /// Fails the installs whose time is up.
 async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(OVERDUE_EVERY);
-    let mut vigil = Vigil::default();
+    let mut vigil = InstallDeadlines::default();
     loop {
         tokio::select! {
             _ = tick.tick() => {}
@@ -269,7 +269,7 @@ async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> an
         let state = gate.store.snapshot();
         let overdue = vigil.overdue(state.under_way().map(Arc::as_ref), now, &gate.site.install);
         for (mac, since) in overdue {
-            let (change, sighting) = (Life::TimeUp { since }, Sighting::default());
+            let (change, sighting) = (Transition::TimeUp { since }, Observation::default());
             let change = Change::Advance { mac, change, sighting, event: None };
             if let Err(error) = gate.store.commit(change).await {
                 tracing::error!(%error, %mac, "an install that ran out of time could not be marked");
@@ -282,8 +282,8 @@ async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> an
 fn dhcp_settings(config: &Config) -> dhcp::serve::Settings {
     use dhcp::quirks::Form as Told;
     let form = |form| match form {
-        Form::Offer => Told::Offer,
-        Form::Port4011 => Told::Port4011,
+        BootFileIn::Offer => Told::Offer,
+        BootFileIn::Port4011 => Told::Port4011,
     };
     let forms = config.forms.iter().map(|(who, chosen)| (who.clone(), form(*chosen))).collect();
     let Dhcp { subnets, authoritative, conflict_check, other_server, look_every, .. } = &config.dhcp;

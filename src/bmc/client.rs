@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::fleet::{Bmc, BmcAddress, Power, Speaks};
+use crate::fleet::{Bmc, BmcAddress, BmcProtocol, Power};
 
 use super::{Next, Reset, Trouble, ipmi, redfish};
 
@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub async fn power(bmc: &Bmc) -> Result<Power, Trouble> {
     let at: BmcAddress = bmc.address.parse()?;
     match at.speaks {
-        Speaks::Redfish { tls } => within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).power()).await,
-        Speaks::Ipmi => within(bmc, &at, ipmi::client::power(bmc, &at)).await,
+        BmcProtocol::Redfish { tls } => within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).power()).await,
+        BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::power(bmc, &at)).await,
     }
 }
 
@@ -26,8 +26,10 @@ pub async fn power(bmc: &Bmc) -> Result<Power, Trouble> {
 pub async fn reset(bmc: &Bmc, reset: Reset) -> Result<(), Trouble> {
     let at: BmcAddress = bmc.address.parse()?;
     match at.speaks {
-        Speaks::Redfish { tls } => within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).reset(reset)).await,
-        Speaks::Ipmi => within(bmc, &at, ipmi::client::reset(bmc, &at, reset)).await,
+        BmcProtocol::Redfish { tls } => {
+            within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).reset(reset)).await
+        }
+        BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::reset(bmc, &at, reset)).await,
     }
 }
 
@@ -38,10 +40,10 @@ pub async fn reset(bmc: &Bmc, reset: Reset) -> Result<(), Trouble> {
 pub async fn boot(bmc: &Bmc, next: Next, once: bool) -> Result<(), Trouble> {
     let at: BmcAddress = bmc.address.parse()?;
     match at.speaks {
-        Speaks::Redfish { tls } => {
+        BmcProtocol::Redfish { tls } => {
             within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).boot(next, once)).await
         }
-        Speaks::Ipmi => within(bmc, &at, ipmi::client::boot(bmc, &at, next, once)).await,
+        BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::boot(bmc, &at, next, once)).await,
     }
 }
 

@@ -1,7 +1,7 @@
 use crate::fleet::lifecycle::is_exhausted;
-use crate::fleet::{BootMode, Boots, Host, Name, Phase};
+use crate::fleet::{BootMode, BootTarget, Host, Name, Phase};
 
-use super::{Facts, Loading, Site, Stage, Verdict, Why};
+use super::{BootProtocol, Facts, Reason, Site, Stage, Verdict};
 
 /// Decides what a machine boots, for every protocol.
 ///
@@ -11,18 +11,18 @@ pub fn decide(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
     let Some(host) = host else { return enrol(facts, site) };
     match facts.stage {
         Stage::Installer => return configure(host),
-        Stage::Rom | Stage::Ipxe | Stage::LesserIpxe | Stage::IscsiLogin => {}
+        Stage::Rom | Stage::Ipxe | Stage::LimitedIpxe | Stage::IscsiLogin => {}
     }
     let aim = match aim(host, site) {
         Ok(image) => image,
         Err(verdict) => return verdict_at(facts, verdict, site),
     };
     match facts.stage {
-        Stage::Rom | Stage::LesserIpxe => chainload(facts, site),
-        Stage::IscsiLogin | Stage::Installer if aim == Aim::Menu => Verdict::Ignore(Why::NothingAssigned),
+        Stage::Rom | Stage::LimitedIpxe => chainload(facts, site),
+        Stage::IscsiLogin | Stage::Installer if aim == Target::Menu => Verdict::Ignore(Reason::NothingAssigned),
         Stage::Ipxe | Stage::IscsiLogin | Stage::Installer => match aim {
-            Aim::Menu => Verdict::Menu,
-            Aim::Image(image) => Verdict::SanBoot(image.clone()),
+            Target::Menu => Verdict::Menu,
+            Target::Image(image) => Verdict::SanBoot(image.clone()),
         },
     }
 }
@@ -31,12 +31,12 @@ pub fn decide(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
 pub fn enrol(facts: &Facts, site: &Site) -> Verdict {
     let architecture = facts.firmware.map(|firmware| firmware.architecture);
     let asks_to_boot = match facts.stage {
-        Stage::Rom | Stage::Ipxe | Stage::LesserIpxe => true,
+        Stage::Rom | Stage::Ipxe | Stage::LimitedIpxe => true,
         // A login or a config is asked for by a machine that was told to: a stranger's is no boot.
         Stage::IscsiLogin | Stage::Installer => false,
     };
     if !asks_to_boot {
-        return Verdict::Ignore(Why::NoSuchHost);
+        return Verdict::Ignore(Reason::NoSuchHost);
     }
     let treatment = site.unknown_hosts.treatment(facts.mac, architecture, facts.address);
     match treatment.draft(facts.mac, site.namespace.clone(), architecture) {
@@ -44,43 +44,45 @@ pub fn enrol(facts: &Facts, site: &Site) -> Verdict {
             host.status.uuid = facts.uuid;
             Verdict::Enrol(Box::new(host))
         }
-        None => Verdict::Ignore(Why::NeverSeenIgnored),
+        None => Verdict::Ignore(Reason::NeverSeenIgnored),
     }
 }
 
 /// Finds what a host is to boot now, or the reason why it boots nothing of ours.
-fn aim<'a>(host: &'a Host, site: &Site) -> Result<Aim<'a>, Leave> {
+fn aim<'a>(host: &'a Host, site: &Site) -> Result<Target<'a>, Leave> {
     let image = match &host.spec.image {
-        Boots::Image(image) => image,
-        Boots::LocalDisk | Boots::Menu if host.status.phase == Phase::Held => {
-            return Err(Leave::Alone(Why::HeldByOperator));
+        BootTarget::Image(image) => image,
+        BootTarget::LocalDisk | BootTarget::Menu if host.status.phase == Phase::Held => {
+            return Err(Leave::Alone(Reason::HeldByOperator));
         }
-        Boots::Menu => return Ok(Aim::Menu),
-        Boots::LocalDisk if host.status.phase == Phase::Installed => return Err(Leave::ToDisk(Why::InstallDone)),
-        Boots::LocalDisk => return Err(Leave::ToDisk(Why::NothingAssigned)),
+        BootTarget::Menu => return Ok(Target::Menu),
+        BootTarget::LocalDisk if host.status.phase == Phase::Installed => {
+            return Err(Leave::ToDisk(Reason::InstallDone));
+        }
+        BootTarget::LocalDisk => return Err(Leave::ToDisk(Reason::NothingAssigned)),
     };
     match (host.status.phase, host.spec.boot_mode) {
-        (Phase::Held, _) => Err(Leave::Alone(Why::HeldByOperator)),
-        (Phase::Seen, _) => Err(Leave::ToDisk(Why::NothingAssigned)),
-        (_, BootMode::Forever) => Ok(Aim::Image(image)),
-        (Phase::Installed, BootMode::Once) => Err(Leave::ToDisk(Why::InstallDone)),
-        (Phase::Failed, BootMode::Once) => Err(Leave::ToDisk(Why::InstallFailed)),
+        (Phase::Held, _) => Err(Leave::Alone(Reason::HeldByOperator)),
+        (Phase::LocalBoot, _) => Err(Leave::ToDisk(Reason::NothingAssigned)),
+        (_, BootMode::Forever) => Ok(Target::Image(image)),
+        (Phase::Installed, BootMode::Once) => Err(Leave::ToDisk(Reason::InstallDone)),
+        (Phase::Failed, BootMode::Once) => Err(Leave::ToDisk(Reason::InstallFailed)),
         (Phase::Offered | Phase::Installing, BootMode::Once) if is_exhausted(host, &site.install) => {
-            Err(Leave::ToDisk(Why::OffersUsedUp))
+            Err(Leave::ToDisk(Reason::OffersUsedUp))
         }
-        (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once) => Ok(Aim::Image(image)),
+        (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once) => Ok(Target::Image(image)),
     }
 }
 
 #[derive(PartialEq)]
-enum Aim<'a> {
+enum Target<'a> {
     Image(&'a Name),
     Menu,
 }
 
 enum Leave {
-    Alone(Why),
-    ToDisk(Why),
+    Alone(Reason),
+    ToDisk(Reason),
 }
 
 /// Sends a machine to its disk in the way that its stage can take.
@@ -92,23 +94,23 @@ fn verdict_at(facts: &Facts, leave: Leave, site: &Site) -> Verdict {
     match (facts.stage, facts.firmware.map(|firmware| firmware.loading)) {
         // UEFI tries HTTP Boot after iPXE left with `exit 1`, and has its disk next in the order:
         // an answer would load iPXE a second time (boot-facts 16).
-        (Stage::Rom, Some(Loading::Http)) => Verdict::Ignore(why),
+        (Stage::Rom, Some(BootProtocol::Http)) => Verdict::Ignore(why),
         // A PXE ROM that gets no answer retries for a minute; iPXE leaves for the disk at once.
-        (Stage::Rom | Stage::LesserIpxe, _) => chainload(facts, site),
+        (Stage::Rom | Stage::LimitedIpxe, _) => chainload(facts, site),
         (Stage::Ipxe, _) => Verdict::LocalDisk(why),
         (Stage::IscsiLogin | Stage::Installer, _) => Verdict::Ignore(why),
     }
 }
 
 fn chainload(facts: &Facts, site: &Site) -> Verdict {
-    site.program(facts).map_or(Verdict::Ignore(Why::NoProgram), |program| Verdict::Chainload(program.clone()))
+    site.program(facts).map_or(Verdict::Ignore(Reason::NoProgram), |program| Verdict::Chainload(program.clone()))
 }
 
 /// A config outlives the install: the first boot from the disk may ask for it again.
 fn configure(host: &Host) -> Verdict {
     match (&host.spec.boot_config_ref, host.status.phase) {
-        (_, Phase::Held) => Verdict::Ignore(Why::HeldByOperator),
-        (None, _) => Verdict::Ignore(Why::NoConfig),
+        (_, Phase::Held) => Verdict::Ignore(Reason::HeldByOperator),
+        (None, _) => Verdict::Ignore(Reason::NoConfig),
         (Some(config), _) => Verdict::Configure(config.clone()),
     }
 }
@@ -122,7 +124,7 @@ mod tests {
 
     const VM: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 
-    fn facts(stage: Stage, architecture: u16, loading: Loading) -> Facts {
+    fn facts(stage: Stage, architecture: u16, loading: BootProtocol) -> Facts {
         let firmware = Some(Firmware { architecture: Architecture(architecture), loading });
         Facts { mac: VM, firmware, stage, address: None, uuid: None }
     }
@@ -136,7 +138,8 @@ mod tests {
     }
 
     fn check(stage: Stage, phase: Phase, expected: Verdict) {
-        let got = decide(&facts(stage, 0, Loading::Pxe), Some(&host(phase, "live", BootMode::Once)), &site("hold"));
+        let got =
+            decide(&facts(stage, 0, BootProtocol::Pxe), Some(&host(phase, "live", BootMode::Once)), &site("hold"));
         assert_eq!(got, expected, "{stage:?} {phase:?}");
     }
 
@@ -150,8 +153,8 @@ mod tests {
 
     #[test]
     fn a_held_machine_is_never_answered() {
-        for stage in [Stage::Rom, Stage::Ipxe, Stage::LesserIpxe, Stage::IscsiLogin, Stage::Installer] {
-            check(stage, Phase::Held, Verdict::Ignore(Why::HeldByOperator));
+        for stage in [Stage::Rom, Stage::Ipxe, Stage::LimitedIpxe, Stage::IscsiLogin, Stage::Installer] {
+            check(stage, Phase::Held, Verdict::Ignore(Reason::HeldByOperator));
         }
     }
 
@@ -159,7 +162,7 @@ mod tests {
     fn an_assigned_machine_boots_its_image_until_it_is_done() {
         for phase in [Phase::Assigned, Phase::Offered, Phase::Installing] {
             check(Stage::Rom, phase, program("undionly.kpxe"));
-            check(Stage::LesserIpxe, phase, program("undionly.kpxe"));
+            check(Stage::LimitedIpxe, phase, program("undionly.kpxe"));
             check(Stage::Ipxe, phase, live());
             check(Stage::IscsiLogin, phase, live());
         }
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_done_goes_to_its_disk_through_every_gate() {
-        for (phase, why) in [(Phase::Installed, Why::InstallDone), (Phase::Failed, Why::InstallFailed)] {
+        for (phase, why) in [(Phase::Installed, Reason::InstallDone), (Phase::Failed, Reason::InstallFailed)] {
             check(Stage::Ipxe, phase, Verdict::LocalDisk(why));
             check(Stage::IscsiLogin, phase, Verdict::Ignore(why));
             check(Stage::Rom, phase, program("undionly.kpxe"));
@@ -177,10 +180,10 @@ mod tests {
     #[test]
     fn http_boot_is_not_answered_on_the_way_to_the_disk() {
         let done = host(Phase::Installed, "live", BootMode::Once);
-        let got = decide(&facts(Stage::Rom, 16, Loading::Http), Some(&done), &site("hold"));
-        assert_eq!(got, Verdict::Ignore(Why::InstallDone));
+        let got = decide(&facts(Stage::Rom, 16, BootProtocol::Http), Some(&done), &site("hold"));
+        assert_eq!(got, Verdict::Ignore(Reason::InstallDone));
         let due = host(Phase::Assigned, "live", BootMode::Once);
-        let got = decide(&facts(Stage::Rom, 16, Loading::Http), Some(&due), &site("hold"));
+        let got = decide(&facts(Stage::Rom, 16, BootProtocol::Http), Some(&due), &site("hold"));
         assert_eq!(got, program("snponly.efi"));
     }
 
@@ -188,56 +191,57 @@ mod tests {
     fn for_ever_means_every_boot() {
         for phase in [Phase::Assigned, Phase::Offered, Phase::Installing, Phase::Installed, Phase::Failed] {
             let host = host(phase, "live", BootMode::Forever);
-            assert_eq!(decide(&facts(Stage::Ipxe, 0, Loading::Pxe), Some(&host), &site("hold")), live());
+            assert_eq!(decide(&facts(Stage::Ipxe, 0, BootProtocol::Pxe), Some(&host), &site("hold")), live());
         }
     }
 
     #[test]
     fn a_menu_is_shown_to_whoever_stands_there_and_attaches_nothing() {
-        let host = host(Phase::Seen, "menu", BootMode::Once);
-        let ask = |stage| decide(&facts(stage, 0, Loading::Pxe), Some(&host), &site("hold"));
+        let host = host(Phase::LocalBoot, "menu", BootMode::Once);
+        let ask = |stage| decide(&facts(stage, 0, BootProtocol::Pxe), Some(&host), &site("hold"));
         assert_eq!(ask(Stage::Rom), program("undionly.kpxe"));
         assert_eq!(ask(Stage::Ipxe), Verdict::Menu);
-        assert_eq!(ask(Stage::IscsiLogin), Verdict::Ignore(Why::NothingAssigned));
+        assert_eq!(ask(Stage::IscsiLogin), Verdict::Ignore(Reason::NothingAssigned));
     }
 
     #[test]
     fn an_install_that_used_up_its_boots_is_not_offered_again() {
         let mut host = host(Phase::Offered, "live", BootMode::Once);
         host.status.install = Some(Install { offers: 10, ..Install::default() });
-        let got = decide(&facts(Stage::Ipxe, 0, Loading::Pxe), Some(&host), &site("hold"));
-        assert_eq!(got, Verdict::LocalDisk(Why::OffersUsedUp));
+        let got = decide(&facts(Stage::Ipxe, 0, BootProtocol::Pxe), Some(&host), &site("hold"));
+        assert_eq!(got, Verdict::LocalDisk(Reason::OffersUsedUp));
     }
 
     #[test]
     fn a_stranger_is_met_by_the_sites_rule() {
-        let ask = |rule: &str, stage| decide(&facts(stage, 7, Loading::Pxe), None, &site(rule));
-        assert_eq!(ask("ignore", Stage::Rom), Verdict::Ignore(Why::NeverSeenIgnored));
-        for (rule, phase) in [("hold", Phase::Held), ("localboot", Phase::Seen), ("install live", Phase::Assigned)] {
+        let ask = |rule: &str, stage| decide(&facts(stage, 7, BootProtocol::Pxe), None, &site(rule));
+        assert_eq!(ask("ignore", Stage::Rom), Verdict::Ignore(Reason::NeverSeenIgnored));
+        for (rule, phase) in [("hold", Phase::Held), ("localboot", Phase::LocalBoot), ("install live", Phase::Assigned)]
+        {
             let Verdict::Enrol(host) = ask(rule, Stage::Rom) else { panic!("{rule} enrols") };
             assert_eq!(host.status.phase, phase);
         }
         for stage in [Stage::IscsiLogin, Stage::Installer] {
-            assert_eq!(ask("install live", stage), Verdict::Ignore(Why::NoSuchHost));
+            assert_eq!(ask("install live", stage), Verdict::Ignore(Reason::NoSuchHost));
         }
     }
 
     #[test]
     fn firmware_without_a_program_is_left_alone() {
         let host = host(Phase::Assigned, "live", BootMode::Once);
-        let got = decide(&facts(Stage::Rom, 33, Loading::Pxe), Some(&host), &site("hold"));
-        assert_eq!(got, Verdict::Ignore(Why::NoProgram));
+        let got = decide(&facts(Stage::Rom, 33, BootProtocol::Pxe), Some(&host), &site("hold"));
+        assert_eq!(got, Verdict::Ignore(Reason::NoProgram));
     }
 
     #[test]
     fn a_config_is_given_before_and_after_the_install() {
         let mut host = host(Phase::Installed, "live", BootMode::Once);
         assert_eq!(
-            decide(&facts(Stage::Installer, 0, Loading::Pxe), Some(&host), &site("hold")),
-            Verdict::Ignore(Why::NoConfig)
+            decide(&facts(Stage::Installer, 0, BootProtocol::Pxe), Some(&host), &site("hold")),
+            Verdict::Ignore(Reason::NoConfig)
         );
         host.spec.boot_config_ref = Some("target".parse().unwrap());
-        let got = decide(&facts(Stage::Installer, 0, Loading::Pxe), Some(&host), &site("hold"));
+        let got = decide(&facts(Stage::Installer, 0, BootProtocol::Pxe), Some(&host), &site("hold"));
         assert_eq!(got, Verdict::Configure("target".parse().unwrap()));
     }
 }

@@ -21,12 +21,12 @@ pub struct Facts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Firmware {
     pub architecture: Architecture,
-    pub loading: Loading,
+    pub loading: BootProtocol,
 }
 
 /// Says how firmware fetches its boot program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loading {
+pub enum BootProtocol {
     /// TFTP, from a `PXEClient`.
     Pxe,
     /// HTTP, from an `HTTPClient`: UEFI HTTP Boot.
@@ -41,7 +41,7 @@ pub enum Stage {
     /// An iPXE that can do all that our scripts need asks for its script.
     Ipxe,
     /// An iPXE that lacks iSCSI, HTTP or its platform's loader asks: it is given ours instead.
-    LesserIpxe,
+    LimitedIpxe,
     /// An initiator wants to attach an image.
     IscsiLogin,
     /// An installer, or an installed system at its first boot, asks for its config.

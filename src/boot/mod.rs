@@ -7,7 +7,7 @@ pub(crate) mod site;
 mod verdict;
 
 pub use decide::{decide, enrol};
-pub use facts::{Facts, Firmware, Loading, Stage};
-pub use script::{Context, Form, hook, render};
-pub use site::{Override, Programs, Proof, Site, Trust};
-pub use verdict::{Drop, Program, Verdict, Why};
+pub use facts::{BootProtocol, Facts, Firmware, Stage};
+pub use script::{Context, ScriptFormat, hook, render};
+pub use site::{ConfigAccess, ConfigProof, ProgramOverride, Programs, Site};
+pub use verdict::{DropReason, Program, Reason, Verdict};

@@ -3,20 +3,20 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::fleet::enrolment::Rules;
-use crate::fleet::lifecycle::Policy;
-use crate::fleet::{Architecture, Chap, Mac, Name, Who};
+use crate::fleet::enrolment::EnrolmentRules;
+use crate::fleet::lifecycle::InstallPolicy;
+use crate::fleet::{Architecture, Chap, HostMatch, Mac, Name};
 
 use super::{Facts, Program};
 
 /// Holds what a decision needs to know of the site. Built once from the configuration.
 #[derive(Debug, Clone)]
 pub struct Site {
-    pub unknown_hosts: Rules,
-    pub install: Policy,
+    pub unknown_hosts: EnrolmentRules,
+    pub install: InstallPolicy,
     pub programs: Programs,
     /// Gives some machines another program than their architecture's; the first that means a machine decides.
-    pub overrides: Vec<Override>,
+    pub overrides: Vec<ProgramOverride>,
     /// Is the namespace that a machine never seen before is put in.
     pub namespace: Name,
     /// Is the address that machines reach us at.
@@ -29,15 +29,15 @@ pub struct Site {
     pub iscsi: SocketAddr,
     /// Is the beginning of every target's name, as in `iqn.2026-11.org.bootlatch`.
     pub iqn: String,
-    pub trust: Trust,
+    pub trust: ConfigAccess,
     /// Is what initiators prove themselves with whose host names nothing else.
     pub chap: Option<Chap>,
 }
 
 /// Gives some machines another program than their architecture's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Override {
-    pub who: Who,
+pub struct ProgramOverride {
+    pub who: HostMatch,
     pub program: Program,
     /// Gives it to a ROM that is an iPXE too, which would otherwise get our script.
     pub for_ipxe: bool,
@@ -45,8 +45,8 @@ pub struct Override {
 
 /// Says what a machine shows before it is given a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trust {
-    pub config: Proof,
+pub struct ConfigAccess {
+    pub config: ConfigProof,
     /// Is how long a token is good for.
     pub window: std::time::Duration,
     /// Lists the networks behind routers whose machines are believed which they are: the site vouches for them.
@@ -55,7 +55,7 @@ pub struct Trust {
 
 /// Names what proves that a config goes to its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
+pub enum ConfigProof {
     /// The address that the machine asks from; a token where the address tells nothing.
     Address,
     /// The token of the machine's script, wherever it comes from.
@@ -64,7 +64,7 @@ pub enum Proof {
     Both,
 }
 
-impl Proof {
+impl ConfigProof {
     /// Gives what proves that a machine is the one that says it is installed: either does. An installed system may
     /// speak from another card than it booted from, and a token lasts for its window only.
     pub fn of_done(has_good_token: bool) -> Self {
@@ -129,7 +129,7 @@ impl Site {
         self.programs.0.values().chain(others).any(|given| &*given.0 == program)
     }
 
-    fn meant(&self, facts: &Facts) -> Option<&Override> {
+    fn meant(&self, facts: &Facts) -> Option<&ProgramOverride> {
         self.overrides.iter().find(|other| other.who.means(facts.mac, facts.uuid))
     }
 
@@ -161,7 +161,7 @@ pub mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::fleet::lifecycle::DoneWhen;
+    use crate::fleet::lifecycle::Completion;
 
     /// Makes a site with the given rule for machines never seen before, for tests all over the crate.
     pub fn site(rule: &str) -> Site {
@@ -169,8 +169,12 @@ pub mod tests {
         let programs = programs.map(|(code, name)| (Architecture(code), Program(name.into())));
         let address = IpAddr::from([10, 77, 0, 2]);
         Site {
-            unknown_hosts: Rules { first: Vec::new(), otherwise: rule.parse().unwrap() },
-            install: Policy { done_when: DoneWhen::BootComplete, limit: Duration::from_secs(3600), offers: 10 },
+            unknown_hosts: EnrolmentRules { first: Vec::new(), otherwise: rule.parse().unwrap() },
+            install: InstallPolicy {
+                done_when: Completion::BootComplete,
+                limit: Duration::from_secs(3600),
+                offers: 10,
+            },
             programs: Programs(programs.into()),
             overrides: Vec::new(),
             namespace: "default".parse().unwrap(),
@@ -180,7 +184,7 @@ pub mod tests {
             http: SocketAddr::new(address, 80),
             iscsi: SocketAddr::new(address, 3260),
             iqn: "iqn.2026-11.org.bootlatch".into(),
-            trust: Trust { config: Proof::Address, window: Duration::from_secs(3600), routed: Vec::new() },
+            trust: ConfigAccess { config: ConfigProof::Address, window: Duration::from_secs(3600), routed: Vec::new() },
             chap: None,
         }
     }

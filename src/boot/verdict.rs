@@ -3,13 +3,13 @@ use std::sync::Arc;
 
 use crate::fleet::{Host, Image, Name};
 
-use super::Proof;
+use super::ConfigProof;
 
 /// Is what a machine is to be told. Each protocol says it in its own words.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Say nothing, or refuse where the protocol demands an answer.
-    Ignore(Why),
+    Ignore(Reason),
     /// Remember the machine first (it was never seen before), then decide again.
     Enrol(Box<Host>),
     /// Load this program.
@@ -23,16 +23,16 @@ pub enum Verdict {
     /// Take this config.
     Configure(Name),
     /// Boot your own disk.
-    LocalDisk(Why),
+    LocalDisk(Reason),
 }
 
 impl Verdict {
     /// Says why an install is not begun that cannot be gone through with: where the site asks for the token of a
     /// script, a config is to be had with one alone, and who is not known to be the machine is given none.
-    pub fn withheld(&self, host: Option<&Host>, tied: bool, proof: Proof) -> Option<Why> {
+    pub fn withheld(&self, host: Option<&Host>, tied: bool, proof: ConfigProof) -> Option<Reason> {
         let has_config = host.is_some_and(|host| host.spec.boot_config_ref.is_some());
         let is_boot = matches!(self, Self::SanBoot(_));
-        (is_boot && has_config && !tied && proof != Proof::Address).then_some(Why::NothingTies)
+        (is_boot && has_config && !tied && proof != ConfigProof::Address).then_some(Reason::NothingTies)
     }
 
     /// Gives the verdict where the image that it may name is as it is: one whose file is gone or broken is waited
@@ -81,7 +81,7 @@ macro_rules! reasons {
 
 reasons! {
     /// Says why a verdict is what it is.
-    Why {
+    Reason {
         NeverSeenIgnored => "never seen before, and the site's rule is to ignore such machines",
         HeldByOperator => "held until an operator decides",
         NothingAssigned => "no image is assigned",
@@ -109,7 +109,7 @@ reasons! {
 
 reasons! {
     /// Says why a packet or a request was dropped before any decision.
-    Drop {
+    DropReason {
         NotARequest => "not a request of a client",
         NotABoot => "not a boot request",
         Truncated => "shorter than its own fields say",

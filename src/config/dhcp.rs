@@ -9,10 +9,10 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::boot::Override;
-use crate::fleet::{LeaseTimes, Mac, Reservation, Reserved, Subnet, Who};
+use crate::boot::ProgramOverride;
+use crate::fleet::{HostMatch, LeaseTimes, Mac, Reservation, Reserved, Subnet};
 
-use super::{Error, Flags, Proof, Raw};
+use super::{ConfigError, Flags, Raw, Validator};
 
 /// Bounds the addresses of all pools together: a lease is about 200 octets of memory.
 const ADDRESSES: u64 = 1 << 20;
@@ -28,7 +28,7 @@ pub struct Interface {
 /// Says how PXE firmware is told its boot file: `[[overrides]]` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Form {
+pub enum BootFileIn {
     /// In the offer itself.
     Offer,
     /// On port 4011, where the firmware asks a second time.
@@ -91,7 +91,7 @@ pub struct RawOverride {
     pub program: Option<Spanned<String>>,
     #[serde(default)]
     pub for_ipxe: bool,
-    pub boot_file: Option<Form>,
+    pub boot_file: Option<BootFileIn>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -148,9 +148,9 @@ struct RawReservation {
     hostname: Option<String>,
 }
 
-impl Proof<'_> {
+impl Validator<'_> {
     /// Takes the one interface of the simple way, or the list of the full way.
-    pub(super) fn interfaces(&self, flags: &Flags, raw: &Raw) -> Result<Vec<Interface>, Error> {
+    pub(super) fn interfaces(&self, flags: &Flags, raw: &Raw) -> Result<Vec<Interface>, ConfigError> {
         let usual = raw.dhcp.mode.unwrap_or(DhcpMode::Proxy);
         let one = self.choose("interface", flags.interface.as_deref(), raw.interface.as_ref())?;
         let address = self.choose("address", flags.address.as_deref(), raw.address.as_ref())?;
@@ -184,7 +184,7 @@ impl Proof<'_> {
         key: &str,
         span: Option<std::ops::Range<usize>>,
         address: Option<IpAddr>,
-    ) -> Result<Option<IpAddr>, Error> {
+    ) -> Result<Option<IpAddr>, ConfigError> {
         match address {
             Some(IpAddr::V6(address)) => {
                 Err(self.error(key, span, &format!("{address} is no IPv4 address: DHCP needs one")))
@@ -194,12 +194,15 @@ impl Proof<'_> {
     }
 
     #[expect(clippy::type_complexity, reason = "two lists out of one, named where they go")]
-    pub(super) fn overrides(&self, raw: &[RawOverride]) -> Result<(Vec<Override>, Vec<(Who, Form)>), Error> {
+    pub(super) fn overrides(
+        &self,
+        raw: &[RawOverride],
+    ) -> Result<(Vec<ProgramOverride>, Vec<(HostMatch, BootFileIn)>), ConfigError> {
         let (mut programs, mut forms) = (Vec::new(), Vec::new());
         for raw in raw {
             let who = match (&raw.mac, &raw.uuid) {
-                (Some(mac), None) => Who::MacPrefix(self.mac_prefix("overrides.mac", mac)?),
-                (None, Some(uuid)) => Who::Uuid(self.read("overrides.uuid", uuid)?),
+                (Some(mac), None) => HostMatch::MacPrefix(self.mac_prefix("overrides.mac", mac)?),
+                (None, Some(uuid)) => HostMatch::Uuid(self.read("overrides.uuid", uuid)?),
                 (Some(both), Some(_)) => {
                     return Err(self.error("overrides", Some(both.span()), "name a mac or a uuid, not both"));
                 }
@@ -207,14 +210,14 @@ impl Proof<'_> {
             };
             if let Some(program) = &raw.program {
                 let program = self.program("overrides.program", program.span(), program.get_ref())?;
-                programs.push(Override { who: who.clone(), program, for_ipxe: raw.for_ipxe });
+                programs.push(ProgramOverride { who: who.clone(), program, for_ipxe: raw.for_ipxe });
             }
             forms.extend(raw.boot_file.map(|form| (who, form)));
         }
         Ok((programs, forms))
     }
 
-    pub(super) fn dhcp(&self, raw: &RawDhcp) -> Result<Dhcp, Error> {
+    pub(super) fn dhcp(&self, raw: &RawDhcp) -> Result<Dhcp, ConfigError> {
         let subnets = raw.subnets.iter().map(|raw| self.subnet(raw)).collect::<Result<Vec<_>, _>>()?;
         for (place, subnet) in subnets.iter().enumerate() {
             let span = Some(raw.subnets[place].net.span());
@@ -244,7 +247,7 @@ impl Proof<'_> {
         })
     }
 
-    fn subnet(&self, raw: &RawSubnet) -> Result<Subnet, Error> {
+    fn subnet(&self, raw: &RawSubnet) -> Result<Subnet, ConfigError> {
         let net = raw.net.get_ref().trunc();
         let pools = raw.pools.iter().map(|pool| self.pool(net, pool)).collect::<Result<Vec<_>, _>>()?;
         let lease = self.duration("dhcp.subnets.lease", raw.lease.as_ref())?.unwrap_or(Duration::from_secs(3600));
@@ -275,7 +278,7 @@ impl Proof<'_> {
         })
     }
 
-    fn pool(&self, net: Ipv4Net, text: &Spanned<String>) -> Result<RangeInclusive<Ipv4Addr>, Error> {
+    fn pool(&self, net: Ipv4Net, text: &Spanned<String>) -> Result<RangeInclusive<Ipv4Addr>, ConfigError> {
         let wrong = |message: &str| self.error("dhcp.subnets.pools", Some(text.span()), message);
         let ends = text.get_ref().split_once('-').map(|(first, last)| (first.trim().parse(), last.trim().parse()));
         let Some((Ok(first), Ok(last))) = ends else {
@@ -291,7 +294,7 @@ impl Proof<'_> {
         }
     }
 
-    fn reservations(&self, net: Ipv4Net, raw: &[RawReservation]) -> Result<Vec<Reservation>, Error> {
+    fn reservations(&self, net: Ipv4Net, raw: &[RawReservation]) -> Result<Vec<Reservation>, ConfigError> {
         let mut found = HashMap::new();
         let read = |raw: &RawReservation| {
             let (address, span) = (*raw.address.get_ref(), Some(raw.address.span()));
@@ -317,7 +320,7 @@ impl Proof<'_> {
     }
 
     /// Reads option 61 as tools show it: octets in hexadecimal, the type first.
-    fn client_id(&self, text: &Spanned<String>) -> Result<Box<[u8]>, Error> {
+    fn client_id(&self, text: &Spanned<String>) -> Result<Box<[u8]>, ConfigError> {
         let digits: String = text.get_ref().chars().filter(|digit| !matches!(digit, ':' | '-' | ' ')).collect();
         let octet = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
         let octets: Option<Box<[u8]>> = digits.as_bytes().chunks(2).map(octet).collect();
@@ -327,7 +330,7 @@ impl Proof<'_> {
         })
     }
 
-    fn domain(&self, text: &Spanned<String>) -> Result<String, Error> {
+    fn domain(&self, text: &Spanned<String>) -> Result<String, ConfigError> {
         let name = text.get_ref().trim_end_matches('.');
         let is_label = |label: &str| {
             (1..=63).contains(&label.len())

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use crate::boot;
 
-use super::{Error, Proof};
+use super::{ConfigError, Validator};
 
 /// Is how the object API is reached, and by whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,8 +68,8 @@ enum RawProof {
     Both,
 }
 
-impl Proof<'_> {
-    pub(super) fn api(&self, raw: &RawApi) -> Result<Api, Error> {
+impl Validator<'_> {
+    pub(super) fn api(&self, raw: &RawApi) -> Result<Api, ConfigError> {
         let tls = match raw.tls.as_ref().is_some_and(|tls| *tls.get_ref()) {
             true => Some(self.tls(raw)?),
             false => {
@@ -99,7 +99,7 @@ impl Proof<'_> {
         })
     }
 
-    fn tls(&self, raw: &RawApi) -> Result<Tls, Error> {
+    fn tls(&self, raw: &RawApi) -> Result<Tls, ConfigError> {
         let files = match (&raw.certificate, &raw.key) {
             (Some(certificate), Some(key)) => Some((certificate.get_ref().clone(), key.clone())),
             (None, None) => None,
@@ -116,21 +116,21 @@ impl Proof<'_> {
         Ok(Tls { files, client_ca: place(&raw.client_ca), viewer_ca: place(&raw.viewer_ca) })
     }
 
-    fn net(&self, key: &str, text: &Spanned<String>) -> Result<IpNet, Error> {
+    fn net(&self, key: &str, text: &Spanned<String>) -> Result<IpNet, ConfigError> {
         match text.get_ref().parse::<std::net::IpAddr>() {
             Ok(address) => Ok(address.into()),
             Err(_) => self.read(key, text),
         }
     }
 
-    pub(super) fn trust(&self, raw: &RawTrust) -> Result<boot::Trust, Error> {
+    pub(super) fn trust(&self, raw: &RawTrust) -> Result<boot::ConfigAccess, ConfigError> {
         let config = match raw.config.unwrap_or(RawProof::Address) {
-            RawProof::Address => boot::Proof::Address,
-            RawProof::Token => boot::Proof::Token,
-            RawProof::Both => boot::Proof::Both,
+            RawProof::Address => boot::ConfigProof::Address,
+            RawProof::Token => boot::ConfigProof::Token,
+            RawProof::Both => boot::ConfigProof::Both,
         };
         let window = self.duration("trust.window", raw.window.as_ref())?.unwrap_or(Duration::from_secs(3600));
         let routed = raw.routed.iter().map(|text| self.net("trust.routed", text)).collect::<Result<_, _>>()?;
-        Ok(boot::Trust { config, window, routed })
+        Ok(boot::ConfigAccess { config, window, routed })
     }
 }

@@ -12,12 +12,12 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::boot::{Override, Program, Programs};
-use crate::fleet::enrolment::{Rule, Rules, Treatment};
-use crate::fleet::lifecycle::{DoneWhen, Policy};
-use crate::fleet::{Architecture, Chap, Name, Secret, Who};
+use crate::boot::{Program, ProgramOverride, Programs};
+use crate::fleet::enrolment::{EnrolmentRule, EnrolmentRules, UnknownHostAction};
+use crate::fleet::lifecycle::{Completion, InstallPolicy};
+use crate::fleet::{Architecture, Chap, HostMatch, Name, Secret};
 
-pub use dhcp::{Dhcp, DhcpMode, Form, Interface, OtherServer};
+pub use dhcp::{BootFileIn, Dhcp, DhcpMode, Interface, OtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
 pub use http::{Api, Tls};
 
@@ -36,13 +36,13 @@ pub struct Config {
     pub manifests: Option<PathBuf>,
     pub user: Option<String>,
     pub namespace: Name,
-    pub unknown_hosts: Rules,
-    pub install: Policy,
+    pub unknown_hosts: EnrolmentRules,
+    pub install: InstallPolicy,
     pub programs: Programs,
     /// Gives some machines another program than their architecture's, in the file's order.
-    pub overrides: Vec<Override>,
+    pub overrides: Vec<ProgramOverride>,
     /// Tells some machines over DHCP in a form of the site's choice, in the file's order.
-    pub forms: Vec<(Who, Form)>,
+    pub forms: Vec<(HostMatch, BootFileIn)>,
     pub dhcp: Dhcp,
     pub tftp: Tftp,
     pub http_port: u16,
@@ -50,7 +50,7 @@ pub struct Config {
     pub tcp_congestion_control: Option<String>,
     pub iscsi: Iscsi,
     pub api: Api,
-    pub trust: crate::boot::Trust,
+    pub trust: crate::boot::ConfigAccess,
     /// Holds the storages that generated configs are written to.
     pub volumes: Vec<crate::fleet::Volume>,
     /// Is how long transfers and sessions may go on after SIGTERM.
@@ -69,13 +69,13 @@ pub struct Tftp {
 pub struct Iscsi {
     pub port: u16,
     pub iqn: String,
-    pub access: Access,
+    pub access: IscsiAccess,
     pub chap: Option<Chap>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Access {
+pub enum IscsiAccess {
     /// A host attaches the image that the decision gives it, and no other.
     Assigned,
     /// Whoever can reach the port attaches any image.
@@ -84,7 +84,7 @@ pub enum Access {
 
 /// Says what is wrong with the configuration: the file, the line where there is one, the key.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ConfigError {
     #[error("{}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{}: {message}", path.display())]
@@ -189,7 +189,7 @@ struct RawTftp {
 struct RawIscsi {
     port: Option<u16>,
     iqn: Option<Spanned<String>>,
-    access: Option<Access>,
+    access: Option<IscsiAccess>,
     chap: Option<Spanned<RawChap>>,
 }
 
@@ -206,13 +206,13 @@ struct RawChap {
 ///
 /// # Errors
 /// What is wrong, with the file, the line and the key.
-pub fn load(flags: &Flags) -> Result<Config, Error> {
+pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
     let default = Path::new(DEFAULT_PATH);
     let path = flags.config.as_deref().unwrap_or(default);
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && flags.config.is_none() => String::new(),
-        Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
+        Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
     };
     parse(&text, path, flags)
 }
@@ -221,16 +221,16 @@ pub fn load(flags: &Flags) -> Result<Config, Error> {
 ///
 /// # Errors
 /// What is wrong, with the line and the key.
-pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
+pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigError> {
     let raw: Raw = toml::from_str(text).map_err(|error| {
         let line = error.span().map(|span| line(text, span.start));
         let message = match line {
             Some(line) => format!("line {line}: {}", error.message()),
             None => error.message().to_owned(),
         };
-        Error::Syntax { path: path.to_owned(), message }
+        ConfigError::Syntax { path: path.to_owned(), message }
     })?;
-    let proof = Proof { text, path };
+    let proof = Validator { text, path };
     let interfaces = proof.interfaces(flags, &raw)?;
     let (overrides, forms) = proof.overrides(&raw.overrides)?;
     let otherwise = proof.choose("unknown_hosts", flags.unknown_hosts.as_deref(), raw.unknown_hosts.as_ref())?;
@@ -249,7 +249,10 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
         namespace: proof
             .choose("namespace", None, raw.namespace.as_ref())?
             .unwrap_or_else(|| "default".parse().expect("a name")),
-        unknown_hosts: Rules { first: proof.rules(&raw.rules)?, otherwise: otherwise.unwrap_or(Treatment::Hold) },
+        unknown_hosts: EnrolmentRules {
+            first: proof.rules(&raw.rules)?,
+            otherwise: otherwise.unwrap_or(UnknownHostAction::Hold),
+        },
         install: proof.install(&raw.install)?,
         programs: proof.programs(raw.programs)?,
         overrides,
@@ -267,25 +270,25 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, Error> {
 }
 
 /// Is the text that values are proven against, so that an error names its line.
-struct Proof<'a> {
+struct Validator<'a> {
     text: &'a str,
     path: &'a Path,
 }
 
-impl Proof<'_> {
-    fn error(&self, key: &str, span: Option<std::ops::Range<usize>>, message: &str) -> Error {
+impl Validator<'_> {
+    fn error(&self, key: &str, span: Option<std::ops::Range<usize>>, message: &str) -> ConfigError {
         let place = match span {
             Some(span) => format!("{}: line {}", self.path.display(), line(self.text, span.start)),
             None => self.path.display().to_string(),
         };
-        Error::Value { place, key: key.to_owned(), message: message.to_owned() }
+        ConfigError::Value { place, key: key.to_owned(), message: message.to_owned() }
     }
 
     fn read<T: std::str::FromStr<Err: std::fmt::Display>>(
         &self,
         key: &str,
         value: &Spanned<String>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, ConfigError> {
         value.get_ref().parse().map_err(|error: T::Err| self.error(key, Some(value.span()), &error.to_string()))
     }
 
@@ -295,14 +298,15 @@ impl Proof<'_> {
         key: &str,
         flag: Option<&str>,
         file: Option<&Spanned<String>>,
-    ) -> Result<Option<T>, Error> {
+    ) -> Result<Option<T>, ConfigError> {
         let Some(flag) = flag else { return file.map(|value| self.read(key, value)).transpose() };
         let place = || format!("--{}", key.replace('_', "-"));
-        let wrong = |error: T::Err| Error::Value { place: place(), key: key.to_owned(), message: error.to_string() };
+        let wrong =
+            |error: T::Err| ConfigError::Value { place: place(), key: key.to_owned(), message: error.to_string() };
         flag.parse().map(Some).map_err(wrong)
     }
 
-    fn duration(&self, key: &str, value: Option<&Spanned<String>>) -> Result<Option<Duration>, Error> {
+    fn duration(&self, key: &str, value: Option<&Spanned<String>>) -> Result<Option<Duration>, ConfigError> {
         let Some(value) = value else { return Ok(None) };
         let wrong = || {
             self.error(
@@ -324,27 +328,27 @@ impl Proof<'_> {
         seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(wrong)
     }
 
-    fn program(&self, key: &str, span: std::ops::Range<usize>, name: &str) -> Result<Program, Error> {
+    fn program(&self, key: &str, span: std::ops::Range<usize>, name: &str) -> Result<Program, ConfigError> {
         if name.is_empty() || name.starts_with('/') || name.split('/').any(|part| part == "..") {
             return Err(self.error(key, Some(span), &format!("{name:?} is no file within firmware_dir")));
         }
         Ok(Program(name.into()))
     }
 
-    fn mac_prefix(&self, key: &str, text: &Spanned<String>) -> Result<Vec<u8>, Error> {
+    fn mac_prefix(&self, key: &str, text: &Spanned<String>) -> Result<Vec<u8>, ConfigError> {
         crate::fleet::octets(text.get_ref()).ok_or_else(|| {
             let message = format!("{:?} is no MAC address or beginning of one", text.get_ref());
             self.error(key, Some(text.span()), &message)
         })
     }
 
-    fn rules(&self, raw: &[RawRule]) -> Result<Vec<Rule>, Error> {
+    fn rules(&self, raw: &[RawRule]) -> Result<Vec<EnrolmentRule>, ConfigError> {
         raw.iter().map(|rule| self.rule(rule)).collect()
     }
 
-    fn rule(&self, raw: &RawRule) -> Result<Rule, Error> {
+    fn rule(&self, raw: &RawRule) -> Result<EnrolmentRule, ConfigError> {
         let mac_prefix = raw.mac.as_ref().map(|mac| self.mac_prefix("rules.mac", mac)).transpose()?.unwrap_or_default();
-        Ok(Rule {
+        Ok(EnrolmentRule {
             mac_prefix,
             architecture: raw.architecture.as_ref().map(|text| self.read("rules.architecture", text)).transpose()?,
             subnet: raw.subnet.as_ref().map(|text| self.read::<IpNet>("rules.subnet", text)).transpose()?,
@@ -352,7 +356,7 @@ impl Proof<'_> {
         })
     }
 
-    fn install(&self, raw: &RawInstall) -> Result<Policy, Error> {
+    fn install(&self, raw: &RawInstall) -> Result<InstallPolicy, ConfigError> {
         let offers = match &raw.offers {
             Some(offers) if *offers.get_ref() == 0 => {
                 return Err(self.error("install.offers", Some(offers.span()), "0 boots would never install anything"));
@@ -360,18 +364,18 @@ impl Proof<'_> {
             Some(offers) => *offers.get_ref(),
             None => 10,
         };
-        Ok(Policy {
+        Ok(InstallPolicy {
             done_when: match raw.done_when.unwrap_or(RawDoneWhen::BootComplete) {
-                RawDoneWhen::BootComplete => DoneWhen::BootComplete,
-                RawDoneWhen::ConfigFetched => DoneWhen::ConfigFetched,
-                RawDoneWhen::ScriptFetched => DoneWhen::ScriptFetched,
+                RawDoneWhen::BootComplete => Completion::BootComplete,
+                RawDoneWhen::ConfigFetched => Completion::ConfigFetched,
+                RawDoneWhen::ScriptFetched => Completion::ScriptFetched,
             },
             limit: self.duration("install.limit", raw.limit.as_ref())?.unwrap_or(Duration::from_secs(3600)),
             offers,
         })
     }
 
-    fn programs(&self, raw: BTreeMap<Spanned<String>, String>) -> Result<Programs, Error> {
+    fn programs(&self, raw: BTreeMap<Spanned<String>, String>) -> Result<Programs, ConfigError> {
         let usual = [(0, "undionly.kpxe"), (7, "snponly.efi"), (11, "ipxe-arm64.efi")];
         let mut programs: BTreeMap<_, _> = usual.map(|(code, name)| (Architecture(code), Program(name.into()))).into();
         for (key, name) in raw {
@@ -381,7 +385,7 @@ impl Proof<'_> {
         Ok(Programs(programs))
     }
 
-    fn congestion_control(&self, name: Option<Spanned<String>>) -> Result<Option<String>, Error> {
+    fn congestion_control(&self, name: Option<Spanned<String>>) -> Result<Option<String>, ConfigError> {
         let Some(name) = name else { return Ok(None) };
         // TCP_CA_NAME_MAX of the kernel counts the zero at its end.
         let is_name = |name: &str| (1..16).contains(&name.len()) && name.bytes().all(|octet| octet.is_ascii_graphic());
@@ -392,7 +396,7 @@ impl Proof<'_> {
         Ok(Some(name.into_inner()))
     }
 
-    fn tftp(&self, raw: &RawTftp) -> Result<Tftp, Error> {
+    fn tftp(&self, raw: &RawTftp) -> Result<Tftp, ConfigError> {
         if let Some(size) = raw.max_block_size.as_ref().filter(|size| !(8..=65464).contains(size.get_ref())) {
             return Err(self.error(
                 "tftp.max_block_size",
@@ -407,7 +411,7 @@ impl Proof<'_> {
         })
     }
 
-    fn iscsi(&self, raw: RawIscsi) -> Result<Iscsi, Error> {
+    fn iscsi(&self, raw: RawIscsi) -> Result<Iscsi, ConfigError> {
         let iqn = match raw.iqn {
             None => "iqn.2026-11.org.bootlatch".to_owned(),
             Some(iqn) if iqn.get_ref().starts_with("iqn.") && iqn.get_ref().len() <= 120 => iqn.into_inner(),
@@ -420,10 +424,10 @@ impl Proof<'_> {
             }
         };
         let chap = raw.chap.map(|chap| self.chap(chap)).transpose()?;
-        Ok(Iscsi { port: raw.port.unwrap_or(3260), iqn, access: raw.access.unwrap_or(Access::Assigned), chap })
+        Ok(Iscsi { port: raw.port.unwrap_or(3260), iqn, access: raw.access.unwrap_or(IscsiAccess::Assigned), chap })
     }
 
-    fn chap(&self, raw: Spanned<RawChap>) -> Result<Chap, Error> {
+    fn chap(&self, raw: Spanned<RawChap>) -> Result<Chap, ConfigError> {
         let (span, RawChap { username, secret, target_username, target_secret }) = (raw.span(), raw.into_inner());
         let chap = Chap { username, secret, target_username, target_secret };
         let key = |field| match field {
@@ -455,7 +459,7 @@ mod tests {
         let config = read("interface = \"eth1\"").unwrap();
         let alone = Interface { name: "eth1".into(), address: None, mode: DhcpMode::Proxy };
         assert_eq!((config.interfaces, config.http_port, config.dhcp.port), (vec![alone], 80, 67));
-        assert_eq!(config.unknown_hosts, Rules { first: Vec::new(), otherwise: Treatment::Hold });
+        assert_eq!(config.unknown_hosts, EnrolmentRules { first: Vec::new(), otherwise: UnknownHostAction::Hold });
         assert!(read("").unwrap_err().contains("interface"));
     }
 
@@ -489,10 +493,10 @@ mod tests {
         let text = "interface = \"a\"\n[[overrides]]\nmac = \"52:54:00\"\nprogram = \"ipxe.efi\"\nfor_ipxe = true\n\
                     [[overrides]]\nuuid = \"12345678-9abc-def0-0102-030405060708\"\nboot_file = \"4011\"";
         let config = read(text).unwrap();
-        let who = Who::MacPrefix(vec![0x52, 0x54, 0]);
-        assert_eq!(config.overrides, [Override { who, program: Program("ipxe.efi".into()), for_ipxe: true }]);
+        let who = HostMatch::MacPrefix(vec![0x52, 0x54, 0]);
+        assert_eq!(config.overrides, [ProgramOverride { who, program: Program("ipxe.efi".into()), for_ipxe: true }]);
         let uuid = "12345678-9abc-def0-0102-030405060708".parse().unwrap();
-        assert_eq!(config.forms, [(Who::Uuid(uuid), Form::Port4011)]);
+        assert_eq!(config.forms, [(HostMatch::Uuid(uuid), BootFileIn::Port4011)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use toml::Spanned;
 
 use crate::fleet::Volume;
 
-use super::{Error, Proof};
+use super::{ConfigError, Validator};
 
 /// Bounds a volume's name.
 const NAME: usize = 64;
@@ -18,8 +18,8 @@ pub struct RawVolume {
     directory: Spanned<PathBuf>,
 }
 
-impl Proof<'_> {
-    pub(super) fn volumes(&self, raw: &[RawVolume]) -> Result<Vec<Volume>, Error> {
+impl Validator<'_> {
+    pub(super) fn volumes(&self, raw: &[RawVolume]) -> Result<Vec<Volume>, ConfigError> {
         let mut volumes: Vec<Volume> = Vec::new();
         for volume in raw {
             let (name, directory) = (volume.name.get_ref(), volume.directory.get_ref());

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::event::Event;
 use crate::gate::Gate;
-use crate::images::free_space::{self, Room};
+use crate::images::free_space::{self, FreeSpace};
 
 /// Is how often the disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -25,8 +25,8 @@ pub async fn watch(gate: Arc<Gate>, isos: PathBuf, mut stopped: watch::Receiver<
         }
         let (directory, isos) = (gate.store.directory().to_owned(), isos.clone());
         let looked = tokio::task::spawn_blocking(move || {
-            let room = Room::at(&directory).inspect_err(|error| tracing::debug!(%error, "the disk does not tell"));
-            free_space::clear_uploads(&isos, room.as_ref().is_ok_and(Room::is_short));
+            let room = FreeSpace::at(&directory).inspect_err(|error| tracing::debug!(%error, "the disk does not tell"));
+            free_space::clear_uploads(&isos, room.as_ref().is_ok_and(FreeSpace::is_short));
             room
         });
         gate.store.try_again();

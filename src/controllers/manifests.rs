@@ -12,14 +12,14 @@ use crate::config::Config;
 use crate::event::Event;
 use crate::fleet::Name;
 use crate::gate::Gate;
-use crate::gate::tokens::{self, Key};
+use crate::gate::tokens::{self, TokenKey};
 
 /// Is a directory of manifests, where the site has one. One that is wrong is left out and told, and the server is not
 /// ready until it is mended; it answers all the same, for those that have nothing to do with it.
 pub struct Manifests {
     directory: Option<PathBuf>,
     namespace: Name,
-    key: Key,
+    key: TokenKey,
     /// Says of each that is not applied where it stands.
     faults: watch::Sender<Vec<String>>,
 }
@@ -42,7 +42,7 @@ impl Manifests {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub async fn load(&self, places: &Places, gate: &Gate) -> Result<(), manifest::Error> {
+    pub async fn load(&self, places: &Places, gate: &Gate) -> Result<(), manifest::ManifestError> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let Loaded { written, wrong } =
             manifest::load(directory, &self.namespace, &self.key, places, &gate.store).await?;

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::fleet::{Bmc, Host, Mac, Object, Power};
-use crate::store::{Change, Store, Verb, Word, now};
+use crate::store::{Change, Operation, PowerReport, Store, now};
 
 use crate::bmc::rounds::{Moment, Rounds, Task};
 use crate::bmc::{Trouble, client};
@@ -58,8 +58,8 @@ async fn ask(bmc: &Bmc, task: Task) -> Result<Option<Power>, Trouble> {
     }
 }
 
-async fn tell(store: &Store, rounds: &mut Rounds, mac: Mac, word: Word) {
-    let told = store.commit(Change::Heard { mac, word: Box::new(word) }).await;
+async fn tell(store: &Store, rounds: &mut Rounds, mac: Mac, word: PowerReport) {
+    let told = store.commit(Change::PowerReported { mac, word: Box::new(word) }).await;
     if let Err(error) = told {
         tracing::warn!(%error, %mac, "what a controller said was not kept");
         // It begins anew with what the store knows, so that it is told again.
@@ -94,8 +94,8 @@ fn follow(store: &Store, rounds: &mut Rounds, mut version: u64) -> u64 {
                 rounds.forget(before.spec.boot_mac_address);
             }
             match past.verb {
-                Verb::Added | Verb::Modified => take_up(rounds, host, false),
-                Verb::Deleted => rounds.forget(host.spec.boot_mac_address),
+                Operation::Added | Operation::Modified => take_up(rounds, host, false),
+                Operation::Deleted => rounds.forget(host.spec.boot_mac_address),
             }
         }
     }

@@ -1,10 +1,10 @@
-//! Who asks, and what is answered: pure, from a checked request and a verdict to a message.
+//! HostMatch asks, and what is answered: pure, from a checked request and a verdict to a message.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::MessageType;
 
-use crate::boot::{Drop, Facts, Firmware, Loading, Site, Stage, Verdict};
+use crate::boot::{BootProtocol, DropReason, Facts, Firmware, Site, Stage, Verdict};
 use crate::fleet::{Architecture, Mac};
 
 use super::message::{Addresses, Writer};
@@ -54,35 +54,35 @@ pub struct Reply {
 /// Reads what a client claims of itself.
 ///
 /// # Errors
-/// Why the message is not one that a proxy answers.
-pub fn facts(request: &Request<'_>, arrival: Arrival, ours: Ipv4Addr) -> Result<Facts, Drop> {
+/// Reason the message is not one that a proxy answers.
+pub fn facts(request: &Request<'_>, arrival: Arrival, ours: Ipv4Addr) -> Result<Facts, DropReason> {
     match (arrival.port, request.kind) {
         (Port::Server, MessageType::Discover) => {}
         (Port::Proxy, MessageType::Request | MessageType::Inform) => {
             // EDK2 leaves the server identifier out here; one that is there must be ours.
             if request.address(54).is_some_and(|server| server != ours) {
-                return Err(Drop::NotForUs);
+                return Err(DropReason::NotForUs);
             }
         }
-        (Port::Server | Port::Proxy, _) => return Err(Drop::NotABoot),
+        (Port::Server | Port::Proxy, _) => return Err(DropReason::NotABoot),
     }
-    claims(request, ours).ok_or(Drop::NotABoot)
+    claims(request, ours).ok_or(DropReason::NotABoot)
 }
 
 /// Reads what a client claims of itself; nothing where it does not boot from the network.
 pub fn claims(request: &Request<'_>, ours: Ipv4Addr) -> Option<Facts> {
     let class = request.option(60).unwrap_or_default();
     let loading = match class.as_ref() {
-        class if class.starts_with(b"HTTPClient") => Loading::Http,
-        class if class.starts_with(b"PXEClient") => Loading::Pxe,
-        _ if is_ipxe(request) => Loading::Pxe,
+        class if class.starts_with(b"HTTPClient") => BootProtocol::Http,
+        class if class.starts_with(b"PXEClient") => BootProtocol::Pxe,
+        _ if is_ipxe(request) => BootProtocol::Pxe,
         _ => return None,
     };
     let architecture = architecture(request, &class);
     let stage = match is_ipxe(request) {
         false => Stage::Rom,
         true if can_all(request, architecture) => Stage::Ipxe,
-        true => Stage::LesserIpxe,
+        true => Stage::LimitedIpxe,
     };
     let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
     let known = own.or_else(|| request.link()).unwrap_or(ours);
@@ -141,8 +141,8 @@ impl Boot {
         let folder = facts.mac.dashed();
         let file = match (verdict, firmware.loading) {
             (Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Configure(_), _) => return None,
-            (Verdict::Chainload(program), Loading::Pxe) => format!("{folder}/{program}"),
-            (Verdict::Chainload(program), Loading::Http) => format!("{}/boot/{folder}/{program}", site.url()),
+            (Verdict::Chainload(program), BootProtocol::Pxe) => format!("{folder}/{program}"),
+            (Verdict::Chainload(program), BootProtocol::Http) => format!("{}/boot/{folder}/{program}", site.url()),
             // iPXE asks for itself here; what it loads instead must be no iPXE, or it would go round.
             (Verdict::SanBoot(_) | Verdict::Wait(_) | Verdict::Menu | Verdict::LocalDisk(_), _) => {
                 match site.program_for_ipxe(facts) {
@@ -216,7 +216,7 @@ mod tests {
     use super::super::packet::tests::{capture, message};
     use super::*;
     use crate::boot::site::tests::site;
-    use crate::boot::{Override, Program, Why};
+    use crate::boot::{Program, ProgramOverride, Reason};
 
     const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
@@ -229,7 +229,7 @@ mod tests {
     }
 
     /// Reads who asks in a capture: every message that a boot server would answer.
-    fn askers(file: &str) -> Vec<(u16, u16, Loading, Stage)> {
+    fn askers(file: &str) -> Vec<(u16, u16, BootProtocol, Stage)> {
         let mut found = Vec::new();
         for (port, bytes) in capture(file) {
             let side = if port == 4011 { Port::Proxy } else { Port::Server };
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn real_clients_are_known_for_what_they_are() {
-        use Loading::{Http, Pxe};
+        use BootProtocol::{Http, Pxe};
         use Stage::{Ipxe, Rom};
         let check = |file, expected: &[_]| assert_eq!(askers(file), expected, "{file}");
         check("bios-ipxe-rom-2025.pcap", &[(67, 0, Pxe, Ipxe)]);
@@ -348,32 +348,32 @@ mod tests {
 
     #[test]
     fn a_machine_can_be_given_another_program() {
-        use crate::fleet::Who;
+        use crate::fleet::HostMatch;
         let wire = [0, 0x78, 0x56, 0x34, 0x12, 0xbc, 0x9a, 0xf0, 0xde, 1, 2, 3, 4, 5, 6, 7, 8];
         let bytes = message(1, &[(60, b"PXEClient"), (93, &[0, 7]), (97, &wire)]);
         let facts = facts(&Request::parse(&bytes).unwrap(), arrival(Port::Server), OURS).unwrap();
         let mut site = site("hold");
-        let mut check = |who: Who, expected: &str| {
-            site.overrides = vec![Override { who, program: Program("other.efi".into()), for_ipxe: false }];
+        let mut check = |who: HostMatch, expected: &str| {
+            site.overrides = vec![ProgramOverride { who, program: Program("other.efi".into()), for_ipxe: false }];
             assert_eq!(site.program(&facts), Some(&Program(expected.into())));
         };
-        check(Who::MacPrefix(vec![0x52, 0x54]), "other.efi");
-        check(Who::MacPrefix(vec![0x52, 0x55]), "snponly.efi");
-        check(Who::Uuid("12345678-9abc-def0-0102-030405060708".parse().unwrap()), "other.efi");
-        check(Who::Uuid("12345678-9abc-def0-0102-030405060709".parse().unwrap()), "snponly.efi");
+        check(HostMatch::MacPrefix(vec![0x52, 0x54]), "other.efi");
+        check(HostMatch::MacPrefix(vec![0x52, 0x55]), "snponly.efi");
+        check(HostMatch::Uuid("12345678-9abc-def0-0102-030405060708".parse().unwrap()), "other.efi");
+        check(HostMatch::Uuid("12345678-9abc-def0-0102-030405060709".parse().unwrap()), "snponly.efi");
     }
 
     #[test]
     fn a_rom_that_is_an_ipxe_can_be_given_another_program_than_our_script() {
-        use crate::fleet::Who;
+        use crate::fleet::HostMatch;
         let (_, bytes) = capture("bios-ipxe-rom-2025.pcap").remove(0);
         let facts = facts(&Request::parse(&bytes).unwrap(), arrival(Port::Server), OURS).unwrap();
         let mut site = site("hold");
         for (for_ipxe, expected) in
             [(false, "http://10.77.0.2/ipxe?mac=52-54-00-aa-00-01"), (true, "52-54-00-aa-00-01/pxelinux.0")]
         {
-            let who = Who::MacPrefix(facts.mac.0.to_vec());
-            site.overrides = vec![Override { who, program: Program("pxelinux.0".into()), for_ipxe }];
+            let who = HostMatch::MacPrefix(facts.mac.0.to_vec());
+            site.overrides = vec![ProgramOverride { who, program: Program("pxelinux.0".into()), for_ipxe }];
             let boot = Boot::of(&facts, &Verdict::SanBoot("live".parse().unwrap()), &site, Form::Offer).unwrap();
             assert_eq!(boot.file, expected);
         }
@@ -400,7 +400,7 @@ mod tests {
         assert!(offer(&message(3, &[(60, b"PXEClient")]), Port::Server, &verdict).is_none());
         assert!(offer(&message(3, &[(60, b"PXEClient"), (54, &[10, 0, 0, 1])]), Port::Proxy, &verdict).is_none());
         assert!(
-            offer(&message(1, &[(60, b"PXEClient")]), Port::Server, &Verdict::Ignore(Why::HeldByOperator)).is_none()
+            offer(&message(1, &[(60, b"PXEClient")]), Port::Server, &Verdict::Ignore(Reason::HeldByOperator)).is_none()
         );
     }
 
@@ -411,10 +411,10 @@ mod tests {
             facts(&Request::parse(&bytes).unwrap(), arrival(Port::Server), OURS).unwrap().stage
         };
         assert_eq!(stage(&[17, 1, 1, 19, 1, 1, 36, 1, 1]), Stage::Ipxe);
-        assert_eq!(stage(&[17, 1, 1, 19, 1, 1]), Stage::LesserIpxe);
-        assert_eq!(stage(&[19, 1, 1, 36, 1, 1]), Stage::LesserIpxe);
-        assert_eq!(stage(&[17, 1, 0, 19, 1, 1, 36, 1, 1]), Stage::LesserIpxe);
-        assert_eq!(stage(&[17, 9]), Stage::LesserIpxe);
+        assert_eq!(stage(&[17, 1, 1, 19, 1, 1]), Stage::LimitedIpxe);
+        assert_eq!(stage(&[19, 1, 1, 36, 1, 1]), Stage::LimitedIpxe);
+        assert_eq!(stage(&[17, 1, 0, 19, 1, 1, 36, 1, 1]), Stage::LimitedIpxe);
+        assert_eq!(stage(&[17, 9]), Stage::LimitedIpxe);
     }
 
     #[test]
@@ -447,7 +447,7 @@ mod tests {
             bytes[10..12].copy_from_slice(&flags.to_be_bytes());
             bytes[29..34].copy_from_slice(&mac);
             let port = if port { Port::Proxy } else { Port::Server };
-            let verdict = if leave { Verdict::LocalDisk(Why::InstallDone) } else { Verdict::Chainload(Program("p".into())) };
+            let verdict = if leave { Verdict::LocalDisk(Reason::InstallDone) } else { Verdict::Chainload(Program("p".into())) };
             let offer = offer(&bytes, port, &verdict).unwrap();
             prop_assert_eq!((offer.xid(), u16::from(offer.flags())), (xid, flags));
             prop_assert_eq!(offer.chaddr(), &bytes[28..34]);

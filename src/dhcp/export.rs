@@ -34,7 +34,7 @@ pub fn next_end<'a>(leases: impl Iterator<Item = &'a Lease>, now: Timestamp) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Held, Mac};
+    use crate::fleet::{LeaseState, Mac};
 
     #[test]
     fn a_lease_reads_as_dnsmasq_writes_it() {
@@ -47,11 +47,11 @@ mod tests {
             until: Timestamp::from_second(until).unwrap(),
         };
         let leases = [
-            lease(1, Held::Bound, 500),
-            lease(2, Held::Bound, 500),
-            lease(3, Held::Bound, 100),
-            lease(4, Held::Declined, 500),
-            lease(5, Held::Released, 500),
+            lease(1, LeaseState::Bound, 500),
+            lease(2, LeaseState::Bound, 500),
+            lease(3, LeaseState::Bound, 100),
+            lease(4, LeaseState::Declined, 500),
+            lease(5, LeaseState::Released, 500),
         ];
         let at = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(next_end(leases.iter(), at(99)), Some(at(100)));

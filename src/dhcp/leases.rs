@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::fleet::{Held, Lease, LeaseTimes, Mac, Reserved, Subnet};
+use crate::fleet::{Lease, LeaseState, LeaseTimes, Mac, Reserved, Subnet};
 
 /// Is how long an address is kept for a client that was offered it.
 const OFFER_HELD: Duration = Duration::from_secs(60);
@@ -131,9 +131,9 @@ impl Leases {
     pub fn load(&mut self, lease: Lease) {
         let client = lease.client.map_or(Client::Mac(lease.mac), Client::Id);
         let stage = match lease.held {
-            Held::Bound => Stage::Bound,
-            Held::Released => Stage::Released,
-            Held::Declined => Stage::Declined,
+            LeaseState::Bound => Stage::Bound,
+            LeaseState::Released => Stage::Released,
+            LeaseState::Declined => Stage::Declined,
         };
         let entry = Entry { client, mac: lease.mac, hostname: lease.hostname, stage, until: lease.until };
         self.put(lease.address, entry);
@@ -335,9 +335,9 @@ impl Leases {
     fn lease(&self, address: Ipv4Addr) -> Option<Lease> {
         let entry = self.entries.get(&address)?;
         let held = match entry.stage {
-            Stage::Bound => Held::Bound,
-            Stage::Declined => Held::Declined,
-            Stage::Offered { .. } | Stage::Released => Held::Released,
+            Stage::Bound => LeaseState::Bound,
+            Stage::Declined => LeaseState::Declined,
+            Stage::Offered { .. } | Stage::Released => LeaseState::Released,
         };
         let client = match &entry.client {
             Client::Mac(_) => None,

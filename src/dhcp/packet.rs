@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::MessageType;
 use uuid::Uuid;
 
-use crate::boot::Drop;
+use crate::boot::DropReason;
 use crate::fleet::Mac;
 
 /// Is the fixed part of a message with its magic cookie (RFC 2131 2).
@@ -30,7 +30,7 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// Why it is none: shorter than its fields say, no BOOTREQUEST, no Ethernet address, no message type.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Drop> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         Self::parse_as(1, bytes)
     }
 
@@ -38,28 +38,28 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// As for `parse`.
-    pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, Drop> {
+    pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, DropReason> {
         Self::parse_as(2, bytes)
     }
 
-    fn parse_as(operation: u8, bytes: &'a [u8]) -> Result<Self, Drop> {
-        let header = bytes.get(..HEADER).ok_or(Drop::Truncated)?;
+    fn parse_as(operation: u8, bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let header = bytes.get(..HEADER).ok_or(DropReason::Truncated)?;
         if header[0] != operation {
-            return Err(Drop::NotARequest);
+            return Err(DropReason::NotARequest);
         }
         if header[236..240] != COOKIE {
-            return Err(Drop::BadHeader);
+            return Err(DropReason::BadHeader);
         }
         if ![12, 24].into_iter().all(|at| is_nobodys_or_a_hosts(&header[at..at + 4])) {
-            return Err(Drop::BadHeader);
+            return Err(DropReason::BadHeader);
         }
         let mac = match (header[1], header[2]) {
-            (1, 6) => header[28..34].try_into().map(Mac).map_err(|_| Drop::Truncated)?,
-            _ => return Err(Drop::NoAddress),
+            (1, 6) => header[28..34].try_into().map(Mac).map_err(|_| DropReason::Truncated)?,
+            _ => return Err(DropReason::NoAddress),
         };
         // A group address or none at all belongs to no card.
         if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
-            return Err(Drop::NoAddress);
+            return Err(DropReason::NoAddress);
         }
         let mut options = Vec::with_capacity(32);
         walk(&bytes[HEADER..], &mut options)?;
@@ -72,7 +72,7 @@ impl<'a> Request<'a> {
             walk(&header[44..108], &mut options)?;
         }
         let kind = options.iter().find(|(code, _)| *code == 53).and_then(|(_, data)| data.first().copied());
-        let kind = kind.map(MessageType::from).ok_or(Drop::NotARequest)?;
+        let kind = kind.map(MessageType::from).ok_or(DropReason::NotARequest)?;
         Ok(Self { bytes, options, mac, kind })
     }
 
@@ -177,20 +177,20 @@ fn is_nobodys_or_a_hosts(octets: &[u8]) -> bool {
 }
 
 /// Walks an options field to its end mark (or its end: some ROMs leave the mark out).
-fn walk<'a>(mut field: &'a [u8], into: &mut Vec<(u8, &'a [u8])>) -> Result<(), Drop> {
+fn walk<'a>(mut field: &'a [u8], into: &mut Vec<(u8, &'a [u8])>) -> Result<(), DropReason> {
     loop {
         match field {
             [] | [255, ..] => return Ok(()),
             [0, rest @ ..] => field = rest,
             [code, length, rest @ ..] => {
-                let (data, rest) = rest.split_at_checked(usize::from(*length)).ok_or(Drop::Truncated)?;
+                let (data, rest) = rest.split_at_checked(usize::from(*length)).ok_or(DropReason::Truncated)?;
                 if into.len() == OPTIONS {
-                    return Err(Drop::BadOption);
+                    return Err(DropReason::BadOption);
                 }
                 into.push((*code, data));
                 field = rest;
             }
-            [_] => return Err(Drop::Truncated),
+            [_] => return Err(DropReason::Truncated),
         }
     }
 }
@@ -284,18 +284,18 @@ pub mod tests {
             edit(&mut bytes);
             assert_eq!(Request::parse(&bytes).unwrap_err(), why);
         };
-        check(&|bytes| bytes[0] = 2, Drop::NotARequest);
-        check(&|bytes| bytes[236] = 0, Drop::BadHeader);
-        check(&|bytes| bytes[2] = 16, Drop::NoAddress);
-        check(&|bytes| bytes[2] = 255, Drop::NoAddress);
-        check(&|bytes| bytes[28] = 1, Drop::NoAddress);
+        check(&|bytes| bytes[0] = 2, DropReason::NotARequest);
+        check(&|bytes| bytes[236] = 0, DropReason::BadHeader);
+        check(&|bytes| bytes[2] = 16, DropReason::NoAddress);
+        check(&|bytes| bytes[2] = 255, DropReason::NoAddress);
+        check(&|bytes| bytes[28] = 1, DropReason::NoAddress);
         for address in [[255; 4], [224, 0, 0, 1], [127, 0, 0, 1], [0, 0, 0, 1], [240, 0, 0, 1]] {
-            check(&|bytes| bytes[24..28].copy_from_slice(&address), Drop::BadHeader);
-            check(&|bytes| bytes[12..16].copy_from_slice(&address), Drop::BadHeader);
+            check(&|bytes| bytes[24..28].copy_from_slice(&address), DropReason::BadHeader);
+            check(&|bytes| bytes[12..16].copy_from_slice(&address), DropReason::BadHeader);
         }
-        check(&|bytes| bytes.truncate(239), Drop::Truncated);
-        check(&|bytes| bytes.truncate(HEADER), Drop::NotARequest);
-        check(&|bytes| bytes[241] = 200, Drop::Truncated);
+        check(&|bytes| bytes.truncate(239), DropReason::Truncated);
+        check(&|bytes| bytes.truncate(HEADER), DropReason::NotARequest);
+        check(&|bytes| bytes[241] = 200, DropReason::Truncated);
     }
 
     proptest! {

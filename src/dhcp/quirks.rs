@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::boot::{Firmware, Loading, Stage};
+use crate::boot::{BootProtocol, Firmware, Stage};
 use crate::fleet::{Architecture, Mac};
 
 /// Is what an answer to a client must look like beside what all of them get.
@@ -55,13 +55,13 @@ const TABLE: &[Row] = &[
         // iPXE takes file and siaddr of the OFFER as they are, and never asks on 4011
         // (bios-ipxe-rom-2025.pcap; boot-facts 11, 12).
         client: "iPXE",
-        matches: |stage, _| matches!(stage, Stage::Ipxe | Stage::LesserIpxe),
+        matches: |stage, _| matches!(stage, Stage::Ipxe | Stage::LimitedIpxe),
         quirks: Quirks { vendor_class: b"PXEClient", vendor_options: &[], has_forms: false },
     },
     Row {
         // UEFI HTTP Boot refuses an offer whose class is PXEClient (ovmf-2022-http-x64.pcap; boot-facts 8).
         client: "UEFI HTTP Boot",
-        matches: |_, firmware| firmware.loading == Loading::Http,
+        matches: |_, firmware| firmware.loading == BootProtocol::Http,
         quirks: Quirks { vendor_class: b"HTTPClient", vendor_options: &[], has_forms: false },
     },
     Row {

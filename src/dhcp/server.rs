@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use dhcproto::v4::MessageType;
 use jiff::Timestamp;
 
-use crate::boot::Drop;
+use crate::boot::DropReason;
 use crate::fleet::{Lease, LeaseTimes, Subnet};
 
 use super::answer::{Boot, EVERYBODY, Reply, SERVER, To};
@@ -112,9 +112,9 @@ impl Server {
     ///
     /// # Errors
     /// Why nothing is done.
-    pub fn answer(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, Drop> {
+    pub fn answer(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, DropReason> {
         let (authoritative, probes) = (self.authoritative, self.probes);
-        let place = self.place(request, context.ours).ok_or(Drop::NoSubnet)?;
+        let place = self.place(request, context.ours).ok_or(DropReason::NoSubnet)?;
         let scope = &mut self.scopes[place];
         match request.kind {
             MessageType::Discover => scope.discover(request, context, probes),
@@ -122,15 +122,20 @@ impl Server {
             MessageType::Decline => scope.decline(request, context),
             MessageType::Release => scope.release(request, context),
             MessageType::Inform => Ok(scope.inform(request, context)),
-            _ => Err(Drop::NotARequest),
+            _ => Err(DropReason::NotARequest),
         }
     }
 }
 
 impl Scope {
-    fn discover(&mut self, request: &Request<'_>, context: &Context<'_>, probes: bool) -> Result<Vec<Effect>, Drop> {
+    fn discover(
+        &mut self,
+        request: &Request<'_>,
+        context: &Context<'_>,
+        probes: bool,
+    ) -> Result<Vec<Effect>, DropReason> {
         let ask = self.ask(request, context);
-        let offer = self.leases.offer(&ask, context.now, context.taken).ok_or(Drop::NoFreeAddress)?;
+        let offer = self.leases.offer(&ask, context.now, context.taken).ok_or(DropReason::NoFreeAddress)?;
         if probes && !offer.proven {
             return Ok(vec![Effect::Probe { address: offer.address, is_near: self.is_near(context) }]);
         }
@@ -143,16 +148,16 @@ impl Scope {
         request: &Request<'_>,
         context: &Context<'_>,
         authoritative: bool,
-    ) -> Result<Vec<Effect>, Drop> {
+    ) -> Result<Vec<Effect>, DropReason> {
         let ask = self.ask(request, context);
         let server = request.address(54);
         if server.is_some_and(|server| server != context.ours) {
             self.leases.not_taken(&ask.client, context.now);
-            return Err(Drop::NotForUs);
+            return Err(DropReason::NotForUs);
         }
         let how = if server.is_some() { How::Selecting } else { How::Holding };
         let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
-        let address = ask.wanted.or(own).ok_or(Drop::BadOption)?;
+        let address = ask.wanted.or(own).ok_or(DropReason::BadOption)?;
         let times = self.times(request);
         let outcome = match self.leases.subnet().net.contains(&address) {
             true => self.leases.request(&ask, address, how, times, context.now, context.taken),
@@ -164,22 +169,22 @@ impl Scope {
             Outcome::Refused if authoritative || how == How::Selecting => {
                 return Ok(vec![Effect::Send(refuse(request, context))]);
             }
-            Outcome::Unknown | Outcome::Refused => return Err(Drop::NotForUs),
+            Outcome::Unknown | Outcome::Refused => return Err(DropReason::NotForUs),
         };
         let reply = self.give(request, context, MessageType::Ack, address, times);
         Ok(vec![Effect::Record(lease), Effect::Send(reply)])
     }
 
-    fn decline(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, Drop> {
+    fn decline(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, DropReason> {
         let ask = self.addressed(request, context)?;
-        let address = ask.wanted.ok_or(Drop::BadOption)?;
-        let lease = self.leases.decline(&ask.client, address, context.now).ok_or(Drop::BadClaim)?;
+        let address = ask.wanted.ok_or(DropReason::BadOption)?;
+        let lease = self.leases.decline(&ask.client, address, context.now).ok_or(DropReason::BadClaim)?;
         Ok(vec![Effect::Record(lease)])
     }
 
-    fn release(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, Drop> {
+    fn release(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, DropReason> {
         let ask = self.addressed(request, context)?;
-        let lease = self.leases.release(&ask.client, request.ciaddr(), context.now).ok_or(Drop::BadClaim)?;
+        let lease = self.leases.release(&ask.client, request.ciaddr(), context.now).ok_or(DropReason::BadClaim)?;
         Ok(vec![Effect::Record(lease)])
     }
 
@@ -197,9 +202,9 @@ impl Scope {
         vec![Effect::Send(Reply { message: writer.finish(request), to })]
     }
 
-    fn addressed<'a>(&self, request: &'a Request<'_>, context: &Context<'_>) -> Result<Ask<'a>, Drop> {
+    fn addressed<'a>(&self, request: &'a Request<'_>, context: &Context<'_>) -> Result<Ask<'a>, DropReason> {
         match request.address(54) {
-            Some(server) if server != context.ours => Err(Drop::NotForUs),
+            Some(server) if server != context.ours => Err(DropReason::NotForUs),
             _ => Ok(self.ask(request, context)),
         }
     }

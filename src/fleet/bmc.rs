@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// and Metal3's other spellings of the two say which. A path names the system among a Redfish service's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BmcAddress {
-    pub speaks: Speaks,
+    pub speaks: BmcProtocol,
     /// Is a name or an address; IPv6 without its brackets.
     pub host: String,
     pub port: u16,
@@ -15,7 +15,7 @@ pub struct BmcAddress {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaks {
+pub enum BmcProtocol {
     Ipmi,
     Redfish { tls: bool },
 }
@@ -55,10 +55,10 @@ impl FromStr for BmcAddress {
         let bad = || BadBmcAddress::new(text);
         let (scheme, rest) = text.split_once("://").unwrap_or(("ipmi", text));
         let (speaks, port) = match scheme {
-            "ipmi" => (Speaks::Ipmi, 623),
-            "redfish+http" | "redfish-virtualmedia+http" | "http" => (Speaks::Redfish { tls: false }, 80),
+            "ipmi" => (BmcProtocol::Ipmi, 623),
+            "redfish+http" | "redfish-virtualmedia+http" | "http" => (BmcProtocol::Redfish { tls: false }, 80),
             "redfish" | "redfish+https" | "redfish-virtualmedia" | "redfish-virtualmedia+https" | "https" => {
-                (Speaks::Redfish { tls: true }, 443)
+                (BmcProtocol::Redfish { tls: true }, 443)
             }
             _ => return Err(bad()),
         };
@@ -109,14 +109,14 @@ mod tests {
     #[test]
     fn an_address_is_read_as_operators_write_it() {
         let rows = [
-            ("192.168.11.10", Speaks::Ipmi, "192.168.11.10", 623, None),
-            ("server3.g11.lo", Speaks::Ipmi, "server3.g11.lo", 623, None),
-            ("ipmi://10.0.0.1:6230", Speaks::Ipmi, "10.0.0.1", 6230, None),
-            ("fd00::1", Speaks::Ipmi, "fd00::1", 623, None),
-            ("redfish://[fd00::1]:8443/", Speaks::Redfish { tls: true }, "fd00::1", 8443, None),
+            ("192.168.11.10", BmcProtocol::Ipmi, "192.168.11.10", 623, None),
+            ("server3.g11.lo", BmcProtocol::Ipmi, "server3.g11.lo", 623, None),
+            ("ipmi://10.0.0.1:6230", BmcProtocol::Ipmi, "10.0.0.1", 6230, None),
+            ("fd00::1", BmcProtocol::Ipmi, "fd00::1", 623, None),
+            ("redfish://[fd00::1]:8443/", BmcProtocol::Redfish { tls: true }, "fd00::1", 8443, None),
             (
                 "redfish-virtualmedia+http://b:8000/redfish/v1/Systems/1",
-                Speaks::Redfish { tls: false },
+                BmcProtocol::Redfish { tls: false },
                 "b",
                 8000,
                 Some("/redfish/v1/Systems/1"),

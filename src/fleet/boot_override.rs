@@ -5,8 +5,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::lifecycle::Change;
-use crate::fleet::{BootMode, Boots, Host, Name, Phase};
+use crate::fleet::lifecycle::Transition;
+use crate::fleet::{BootMode, BootTarget, Host, Name, Phase};
 
 use crate::api::redfish::error::Fault;
 
@@ -49,7 +49,7 @@ pub struct Override {
     pub once: bool,
     set: Timestamp,
     /// Is what the host's spec was made to boot: who declares another image meanwhile has ended the override.
-    image: Boots,
+    image: BootTarget,
     /// Is what is declared of the host, where its spec says something else for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     declared: Option<Declared>,
@@ -59,7 +59,7 @@ pub struct Override {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Declared {
-    image: Boots,
+    image: BootTarget,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot_config_ref: Option<Name>,
     boot_mode: BootMode,
@@ -80,7 +80,7 @@ pub fn told(host: &Host) -> (&'static str, &'static str) {
     let status = &host.status;
     let (waits, leaves) = (
         matches!(status.phase, Phase::Assigned | Phase::Offered | Phase::Installing),
-        matches!(status.phase, Phase::Seen | Phase::Held),
+        matches!(status.phase, Phase::LocalBoot | Phase::Held),
     );
     let network = |once: bool, target: &'static str| match once {
         true if waits => ("Once", target),
@@ -100,27 +100,27 @@ pub fn told(host: &Host) -> (&'static str, &'static str) {
 ///
 /// # Errors
 /// There is nothing of the kind to boot.
-pub fn set(host: &Host, target: Target, once: bool, now: Timestamp) -> Result<(Host, Change), Fault> {
+pub fn set(host: &Host, target: Target, once: bool, now: Timestamp) -> Result<(Host, Transition), Fault> {
     let (mut after, _) = taken_back(host);
     let declared = || Declared::of(host);
     let (kept, change) = match (target, once) {
-        (Target::Hdd, _) => (None, Change::Release),
+        (Target::Hdd, _) => (None, Transition::Release),
         (Target::Pxe, _) if after.spec.image.image().is_none() => {
             let message = "nothing is assigned to the machine: insert virtual media, or name its spec.image first";
             return Err(Fault::conflict(message));
         }
-        (Target::Pxe, true) => (None, Change::Assign),
+        (Target::Pxe, true) => (None, Transition::Assign),
         (Target::Pxe, false) => {
             after.spec.boot_mode = BootMode::Forever;
-            (Some(declared()), Change::Assign)
+            (Some(declared()), Transition::Assign)
         }
         (Target::Cd, once) => {
-            let image = Boots::Image(inserted(host)?);
+            let image = BootTarget::Image(inserted(host)?);
             if after.spec.image != image {
                 (after.spec.image, after.spec.boot_config_ref) = (image, None);
             }
             after.spec.boot_mode = if once { BootMode::Once } else { BootMode::Forever };
-            (Some(declared()), Change::Assign)
+            (Some(declared()), Transition::Assign)
         }
     };
     let set = Override { target, once, set: now, image: after.spec.image.clone(), declared: kept };
@@ -131,14 +131,14 @@ pub fn set(host: &Host, target: Target, once: bool, now: Timestamp) -> Result<(H
 }
 
 /// Gives the host without an override, and what it is to be moved on by: no install of it waits.
-pub fn cleared(host: &Host) -> (Host, Option<Change>) {
+pub fn cleared(host: &Host) -> (Host, Option<Transition>) {
     let (after, change) = taken_back(host);
     let waits = is_pending(host) && after.spec.boot_mode == BootMode::Once;
-    (after, change.or(waits.then_some(Change::Release)))
+    (after, change.or(waits.then_some(Transition::Release)))
 }
 
 /// Gives the host as it is declared, and what it is to be moved on by, where no more than its spec says.
-fn taken_back(host: &Host) -> (Host, Option<Change>) {
+fn taken_back(host: &Host) -> (Host, Option<Transition>) {
     let mut after = host.clone();
     after.metadata.annotations.remove(OVERRIDE);
     let Some(declared) = Override::of(host).and_then(|set| set.declared) else { return (after, None) };
@@ -156,7 +156,7 @@ fn is_pending(host: &Host) -> bool {
 
 /// Gives the host with an empty drive, and what it is to be moved on by: one that was to boot what was in it is as it
 /// is declared again.
-pub fn ejected(host: &Host) -> (Host, Option<Change>) {
+pub fn ejected(host: &Host) -> (Host, Option<Transition>) {
     let (mut after, change) = match Override::of(host) {
         Some(set) if set.target == Target::Cd => taken_back(host),
         Some(_) | None => (host.clone(), None),
@@ -179,7 +179,7 @@ pub fn inserted(host: &Host) -> Result<Name, Fault> {
 /// Leaves a host to its disk: what was declared of it is no more.
 pub fn left_to_disk(host: &mut Host) {
     let spec = &mut host.spec;
-    (spec.image, spec.boot_config_ref, spec.boot_mode) = (Boots::LocalDisk, None, BootMode::Once);
+    (spec.image, spec.boot_config_ref, spec.boot_mode) = (BootTarget::LocalDisk, None, BootMode::Once);
 }
 
 impl Declared {
@@ -194,16 +194,16 @@ impl Declared {
     }
 
     /// Says what a host is moved on by once this holds again: what an override did to its disk is not installed over.
-    fn again(&self, now: Phase) -> Option<Change> {
+    fn again(&self, now: Phase) -> Option<Transition> {
         match (self.phase, self.boot_mode) {
-            (Phase::Held, _) => Some(Change::Hold),
-            (Phase::Seen, _) => Some(Change::Release),
+            (Phase::Held, _) => Some(Transition::Hold),
+            (Phase::LocalBoot, _) => Some(Transition::Release),
             // Nothing was booted meanwhile: what waited still does.
             (Phase::Assigned, BootMode::Once) if now == Phase::Assigned => None,
             (
                 Phase::Assigned | Phase::Offered | Phase::Installing | Phase::Installed | Phase::Failed,
                 BootMode::Once,
-            ) => Some(Change::Release),
+            ) => Some(Transition::Release),
             (
                 Phase::Assigned | Phase::Offered | Phase::Installing | Phase::Installed | Phase::Failed,
                 BootMode::Forever,
@@ -228,11 +228,11 @@ mod tests {
     }
 
     /// Carries a change out as the store does, for what is asked here.
-    fn moved((mut host, change): (Host, Option<Change>), otherwise: Phase) -> Host {
+    fn moved((mut host, change): (Host, Option<Transition>), otherwise: Phase) -> Host {
         host.status.phase = match change {
-            Some(Change::Assign) => Phase::Assigned,
-            Some(Change::Release) => Phase::Seen,
-            Some(Change::Hold) => Phase::Held,
+            Some(Transition::Assign) => Phase::Assigned,
+            Some(Transition::Release) => Phase::LocalBoot,
+            Some(Transition::Hold) => Phase::Held,
             Some(_) => panic!("{change:?}"),
             None => otherwise,
         };
@@ -241,19 +241,19 @@ mod tests {
 
     fn set_to(host: &Host, target: Target, once: bool) -> Host {
         let (host, change) = set(host, target, once, Timestamp::UNIX_EPOCH).unwrap();
-        moved((host, Some(change)), Phase::Seen)
+        moved((host, Some(change)), Phase::LocalBoot)
     }
 
     #[test]
     fn what_was_declared_is_given_back() {
         use BootMode::{Forever, Once};
         for (image, mode, before, while_it_held, after) in [
-            ("live", Once, Phase::Installed, Phase::Offered, Phase::Seen),
-            ("live", Once, Phase::Installed, Phase::Assigned, Phase::Seen),
+            ("live", Once, Phase::Installed, Phase::Offered, Phase::LocalBoot),
+            ("live", Once, Phase::Installed, Phase::Assigned, Phase::LocalBoot),
             ("live", Once, Phase::Assigned, Phase::Assigned, Phase::Assigned),
-            ("live", Once, Phase::Assigned, Phase::Installed, Phase::Seen),
+            ("live", Once, Phase::Assigned, Phase::Installed, Phase::LocalBoot),
             ("live", Forever, Phase::Offered, Phase::Installed, Phase::Assigned),
-            ("live", Forever, Phase::Seen, Phase::Installed, Phase::Seen),
+            ("live", Forever, Phase::LocalBoot, Phase::Installed, Phase::LocalBoot),
             ("localboot", Once, Phase::Held, Phase::Offered, Phase::Held),
         ] {
             let declared = host(image, mode, before);
@@ -291,15 +291,15 @@ mod tests {
         assert_eq!(told(&disk), ("Disabled", "None"));
         assert_eq!(told(&set_to(&disk, Target::Hdd, false)), ("Continuous", "Hdd"));
         let mut over = cd;
-        over.spec.image = Boots::LocalDisk;
-        over.status.phase = Phase::Seen;
+        over.spec.image = BootTarget::LocalDisk;
+        over.status.phase = Phase::LocalBoot;
         assert_eq!(told(&over), ("Disabled", "None"), "somebody declared something else");
         assert_eq!(ejected(&over).0.spec, over.spec, "which holds");
     }
 
     #[test]
     fn what_is_not_there_is_not_booted() {
-        let declared = host("localboot", BootMode::Once, Phase::Seen);
+        let declared = host("localboot", BootMode::Once, Phase::LocalBoot);
         assert!(set(&declared, Target::Pxe, true, Timestamp::UNIX_EPOCH).is_err());
         let (empty, _) = ejected(&declared);
         assert!(set(&empty, Target::Cd, true, Timestamp::UNIX_EPOCH).is_err());

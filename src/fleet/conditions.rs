@@ -9,8 +9,8 @@ use super::{Host, Phase, Power};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    pub r#type: Topic,
-    pub status: Truth,
+    pub r#type: ConditionType,
+    pub status: ConditionStatus,
     pub reason: String,
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -19,7 +19,7 @@ pub struct Condition {
 
 /// Says what a condition is about: Kubernetes' `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Topic {
+pub enum ConditionType {
     /// The machine said that its install is done, and no other was asked for since.
     Installed,
     /// Its installer was given its config in this install. Absent where it has none.
@@ -28,20 +28,20 @@ pub enum Topic {
     PowerKnown,
 }
 
-impl Topic {
+impl ConditionType {
     /// Lists all of them, in the order that they are shown in.
     pub const ALL: [Self; 3] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown];
 }
 
 /// Says whether a condition holds: Kubernetes' `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Truth {
+pub enum ConditionStatus {
     True,
     False,
     Unknown,
 }
 
-impl Truth {
+impl ConditionStatus {
     /// Lists all of them.
     pub const ALL: [Self; 3] = [Self::True, Self::False, Self::Unknown];
 
@@ -53,7 +53,7 @@ impl Truth {
 /// Holds when each condition last turned; since the host was made where it never did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Turns {
+pub struct TransitionTimes {
     #[serde(skip_serializing_if = "Option::is_none")]
     installed: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,49 +62,49 @@ pub struct Turns {
     power_known: Option<Timestamp>,
 }
 
-impl Turns {
-    fn of(&mut self, topic: Topic) -> &mut Option<Timestamp> {
+impl TransitionTimes {
+    fn of(&mut self, topic: ConditionType) -> &mut Option<Timestamp> {
         match topic {
-            Topic::Installed => &mut self.installed,
-            Topic::ConfigDelivered => &mut self.config_delivered,
-            Topic::PowerKnown => &mut self.power_known,
+            ConditionType::Installed => &mut self.installed,
+            ConditionType::ConfigDelivered => &mut self.config_delivered,
+            ConditionType::PowerKnown => &mut self.power_known,
         }
     }
 }
 
 /// Lists what is known of a host.
 pub fn of(host: &Host) -> Vec<Condition> {
-    Topic::ALL.into_iter().filter_map(|topic| condition(host, topic)).collect()
+    ConditionType::ALL.into_iter().filter_map(|topic| condition(host, topic)).collect()
 }
 
 /// Notes which conditions a change has turned.
 pub fn turn(before: &Host, after: &mut Host, at: Timestamp) {
     let truth = |host: &Host, topic| condition(host, topic).map(|condition| condition.status);
-    for topic in Topic::ALL {
+    for topic in ConditionType::ALL {
         if truth(before, topic) != truth(after, topic) {
             *after.status.turns.get_or_insert_default().of(topic) = Some(at);
         }
     }
 }
 
-fn condition(host: &Host, topic: Topic) -> Option<Condition> {
+fn condition(host: &Host, topic: ConditionType) -> Option<Condition> {
     let status = &host.status;
     let (truth, reason, message) = match topic {
-        Topic::Installed => {
-            (Truth::of(status.phase == Phase::Installed), status.phase.to_string(), status.message.clone())
+        ConditionType::Installed => {
+            (ConditionStatus::of(status.phase == Phase::Installed), status.phase.to_string(), status.message.clone())
         }
-        Topic::ConfigDelivered => {
+        ConditionType::ConfigDelivered => {
             host.spec.boot_config_ref.as_ref()?;
             let fetched = status.install.as_ref().is_some_and(|install| install.config_fetched.is_some());
-            (Truth::of(fetched), if fetched { "Fetched" } else { "NotFetched" }.to_owned(), String::new())
+            (ConditionStatus::of(fetched), if fetched { "Fetched" } else { "NotFetched" }.to_owned(), String::new())
         }
-        Topic::PowerKnown => {
+        ConditionType::PowerKnown => {
             host.spec.bmc.as_ref()?;
             match (status.power.unwrap_or(Power::Unknown), &status.power_fault) {
-                (Power::On, _) => (Truth::True, "On".to_owned(), String::new()),
-                (Power::Off, _) => (Truth::True, "Off".to_owned(), String::new()),
-                (Power::Unknown, None) => (Truth::Unknown, "NotAsked".to_owned(), String::new()),
-                (Power::Unknown, Some(fault)) => (Truth::False, fault.reason.clone(), fault.message.clone()),
+                (Power::On, _) => (ConditionStatus::True, "On".to_owned(), String::new()),
+                (Power::Off, _) => (ConditionStatus::True, "Off".to_owned(), String::new()),
+                (Power::Unknown, None) => (ConditionStatus::Unknown, "NotAsked".to_owned(), String::new()),
+                (Power::Unknown, Some(fault)) => (ConditionStatus::False, fault.reason.clone(), fault.message.clone()),
             }
         }
     };
@@ -129,7 +129,7 @@ mod tests {
         Host { metadata, spec: HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1])), status }
     }
 
-    fn said(host: &Host) -> Vec<(Topic, Truth, String, Option<Timestamp>)> {
+    fn said(host: &Host) -> Vec<(ConditionType, ConditionStatus, String, Option<Timestamp>)> {
         of(host).into_iter().map(|one| (one.r#type, one.status, one.reason, one.last_transition_time)).collect()
     }
 
@@ -137,27 +137,30 @@ mod tests {
     fn a_condition_turns_when_its_truth_does_and_not_with_each_phase() {
         let mut was = host(Phase::Assigned);
         for (second, phase, truth, since) in [
-            (5, Phase::Offered, Truth::False, 0),
-            (6, Phase::Installed, Truth::True, 6),
-            (7, Phase::Installed, Truth::True, 6),
-            (8, Phase::Assigned, Truth::False, 8),
-            (9, Phase::Offered, Truth::False, 8),
+            (5, Phase::Offered, ConditionStatus::False, 0),
+            (6, Phase::Installed, ConditionStatus::True, 6),
+            (7, Phase::Installed, ConditionStatus::True, 6),
+            (8, Phase::Assigned, ConditionStatus::False, 8),
+            (9, Phase::Offered, ConditionStatus::False, 8),
         ] {
             let mut is = was.clone();
             is.status.phase = phase;
             turn(&was, &mut is, at(second));
-            assert_eq!(said(&is), [(Topic::Installed, truth, phase.to_string(), Some(at(since)))]);
+            assert_eq!(said(&is), [(ConditionType::Installed, truth, phase.to_string(), Some(at(since)))]);
             was = is;
         }
     }
 
     #[test]
     fn what_a_host_does_not_have_is_not_told_of() {
-        let mut one = host(Phase::Seen);
+        let mut one = host(Phase::LocalBoot);
         assert_eq!(said(&one).len(), 1);
         one.spec.boot_config_ref = Some("c".parse().unwrap());
-        assert_eq!(said(&one)[1], (Topic::ConfigDelivered, Truth::False, "NotFetched".into(), Some(at(0))));
+        assert_eq!(
+            said(&one)[1],
+            (ConditionType::ConfigDelivered, ConditionStatus::False, "NotFetched".into(), Some(at(0)))
+        );
         one.status.install = Some(Install { config_fetched: Some(at(1)), ..Install::default() });
-        assert_eq!(said(&one)[1].1, Truth::True);
+        assert_eq!(said(&one)[1].1, ConditionStatus::True);
     }
 }

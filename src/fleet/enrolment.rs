@@ -6,22 +6,22 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::fleet::{Architecture, Boots, Host, HostSpec, HostStatus, Mac, Meta, Name, Phase};
+use crate::fleet::{Architecture, BootTarget, Host, HostSpec, HostStatus, Mac, Meta, Name, Phase};
 
 /// Is one rule: what a machine must match, and what then becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct EnrolmentRule {
     /// Is the beginning of the MAC address, one to six octets; any when empty.
     pub mac_prefix: Vec<u8>,
     pub architecture: Option<Architecture>,
     /// Holds the machine's address, the relay's, or the answering interface's, whichever is known first.
     pub subnet: Option<IpNet>,
-    pub then: Treatment,
+    pub then: UnknownHostAction,
 }
 
 /// Says what becomes of a machine never seen before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Treatment {
+pub enum UnknownHostAction {
     /// Leave no trace but a counter, and never answer.
     Ignore,
     /// Remember it, and do not answer until somebody decides.
@@ -34,7 +34,7 @@ pub enum Treatment {
     Install { image: Name, config: Option<Name> },
 }
 
-impl FromStr for Treatment {
+impl FromStr for UnknownHostAction {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -52,7 +52,7 @@ impl FromStr for Treatment {
     }
 }
 
-impl fmt::Display for Treatment {
+impl fmt::Display for UnknownHostAction {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ignore => out.write_str("ignore"),
@@ -67,15 +67,20 @@ impl fmt::Display for Treatment {
 
 /// Holds the site's rules in order; the last one matches everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules {
-    pub first: Vec<Rule>,
-    pub otherwise: Treatment,
+pub struct EnrolmentRules {
+    pub first: Vec<EnrolmentRule>,
+    pub otherwise: UnknownHostAction,
 }
 
-impl Rules {
+impl EnrolmentRules {
     /// Finds the treatment of a machine: the first rule that matches all it asks for.
-    pub fn treatment(&self, mac: Mac, architecture: Option<Architecture>, address: Option<IpAddr>) -> &Treatment {
-        let matches = |rule: &&Rule| {
+    pub fn treatment(
+        &self,
+        mac: Mac,
+        architecture: Option<Architecture>,
+        address: Option<IpAddr>,
+    ) -> &UnknownHostAction {
+        let matches = |rule: &&EnrolmentRule| {
             mac.starts_with(&rule.mac_prefix)
                 && rule.architecture.is_none_or(|wanted| architecture == Some(wanted))
                 && rule.subnet.is_none_or(|subnet| address.is_some_and(|address| subnet.contains(&address)))
@@ -84,20 +89,20 @@ impl Rules {
     }
 }
 
-impl Treatment {
+impl UnknownHostAction {
     /// Drafts the host that a machine becomes; `None` where the site wants no trace of it.
     pub fn draft(&self, mac: Mac, namespace: Name, firmware: Option<Architecture>) -> Option<Host> {
         let mut spec = HostSpec::for_mac(mac);
         let phase = match self {
             Self::Ignore => return None,
             Self::Hold => Phase::Held,
-            Self::LocalBoot => Phase::Seen,
+            Self::LocalBoot => Phase::LocalBoot,
             Self::Menu => {
-                spec.image = Boots::Menu;
-                Phase::Seen
+                spec.image = BootTarget::Menu;
+                Phase::LocalBoot
             }
             Self::Install { image, config } => {
-                spec.image = Boots::Image(image.clone());
+                spec.image = BootTarget::Image(image.clone());
                 spec.boot_config_ref.clone_from(config);
                 Phase::Assigned
             }
@@ -114,21 +119,21 @@ mod tests {
 
     const VM: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 
-    fn rule(prefix: &[u8], architecture: Option<u16>, subnet: Option<&str>, then: &str) -> Rule {
+    fn rule(prefix: &[u8], architecture: Option<u16>, subnet: Option<&str>, then: &str) -> EnrolmentRule {
         let architecture = architecture.map(Architecture);
         let subnet = subnet.map(|net| net.parse().unwrap());
-        Rule { mac_prefix: prefix.to_vec(), architecture, subnet, then: then.parse().unwrap() }
+        EnrolmentRule { mac_prefix: prefix.to_vec(), architecture, subnet, then: then.parse().unwrap() }
     }
 
     #[test]
     fn the_first_rule_that_matches_decides() {
-        let rules = Rules {
+        let rules = EnrolmentRules {
             first: vec![
                 rule(&[0x52, 0x54], Some(7), None, "install live"),
                 rule(&[0x52, 0x54], None, Some("10.9.0.0/16"), "localboot"),
                 rule(&[0xac], None, None, "ignore"),
             ],
-            otherwise: Treatment::Hold,
+            otherwise: UnknownHostAction::Hold,
         };
         let check = |mac, architecture: u16, address: &str, expected: &str| {
             let address = address.parse().ok();
@@ -145,21 +150,21 @@ mod tests {
     #[test]
     fn rules_are_spelled_as_people_write_them() {
         for text in ["ignore", "hold", "localboot", "menu", "install live", "install live cfg"] {
-            assert_eq!(text.parse::<Treatment>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<UnknownHostAction>().unwrap().to_string(), text);
         }
         for text in ["", "install", "install A", "reinstall x", "hold on"] {
-            assert!(text.parse::<Treatment>().is_err(), "{text}");
+            assert!(text.parse::<UnknownHostAction>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_draft_is_named_by_its_address() {
         let namespace: Name = "default".parse().unwrap();
-        let draft = |text: &str| text.parse::<Treatment>().unwrap().draft(VM, namespace.clone(), None);
+        let draft = |text: &str| text.parse::<UnknownHostAction>().unwrap().draft(VM, namespace.clone(), None);
         assert_eq!(draft("ignore"), None);
         let host = draft("install live").unwrap();
         assert_eq!((host.metadata.name.as_str(), host.status.phase), ("52-54-00-12-34-56", Phase::Assigned));
         assert_eq!(draft("hold").unwrap().status.phase, Phase::Held);
-        assert_eq!(draft("localboot").unwrap().status.phase, Phase::Seen);
+        assert_eq!(draft("localboot").unwrap().status.phase, Phase::LocalBoot);
     }
 }

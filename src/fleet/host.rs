@@ -5,8 +5,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::conditions::Turns;
-use super::{Architecture, BadName, Chap, Mac, Meta, Name, Power, PowerFault, Switching};
+use super::conditions::TransitionTimes;
+use super::{Architecture, BadName, Chap, Mac, Meta, Name, Power, PowerError, PowerTransition};
 
 /// Is a machine that boots from the network (kind BareMetalHost).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct HostSpec {
     #[serde(default, with = "blank_ip", skip_serializing_if = "Option::is_none")]
     pub ip: Option<IpAddr>,
     #[serde(default)]
-    pub image: Boots,
+    pub image: BootTarget,
     #[serde(default, with = "blank_name", skip_serializing_if = "Option::is_none")]
     pub boot_config_ref: Option<Name>,
     #[serde(default)]
@@ -60,7 +60,7 @@ impl HostSpec {
         Self {
             boot_mac_address: mac,
             ip: None,
-            image: Boots::LocalDisk,
+            image: BootTarget::LocalDisk,
             boot_config_ref: None,
             boot_mode: BootMode::Once,
             online: None,
@@ -74,14 +74,14 @@ impl HostSpec {
 
 /// Says what a host is to boot: its own disk, an image by name, or what a person picks from a menu.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Boots {
+pub enum BootTarget {
     #[default]
     LocalDisk,
     Menu,
     Image(Name),
 }
 
-impl Boots {
+impl BootTarget {
     pub fn image(&self) -> Option<&Name> {
         match self {
             Self::LocalDisk | Self::Menu => None,
@@ -90,7 +90,7 @@ impl Boots {
     }
 }
 
-impl FromStr for Boots {
+impl FromStr for BootTarget {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<Self, BadName> {
@@ -102,7 +102,7 @@ impl FromStr for Boots {
     }
 }
 
-impl fmt::Display for Boots {
+impl fmt::Display for BootTarget {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::LocalDisk => "localboot",
@@ -112,13 +112,13 @@ impl fmt::Display for Boots {
     }
 }
 
-impl Serialize for Boots {
+impl Serialize for BootTarget {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Boots {
+impl<'de> Deserialize<'de> for BootTarget {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
@@ -130,7 +130,7 @@ pub enum BootMode {
     /// Installs, then boots the local disk until another install is asked for.
     #[default]
     Once,
-    /// Boots the image at every boot.
+    /// BootTarget the image at every boot.
     Forever,
 }
 
@@ -193,7 +193,7 @@ pub struct LocalDisk {
 pub enum Phase {
     /// Is known, and boots its own disk.
     #[default]
-    Seen,
+    LocalBoot,
     /// Is known, and not answered until somebody says more.
     Held,
     /// Will be given its image at the next boot.
@@ -210,7 +210,7 @@ pub enum Phase {
 
 impl Phase {
     pub const ALL: [Self; 7] =
-        [Self::Seen, Self::Held, Self::Assigned, Self::Offered, Self::Installing, Self::Installed, Self::Failed];
+        [Self::LocalBoot, Self::Held, Self::Assigned, Self::Offered, Self::Installing, Self::Installed, Self::Failed];
 
     /// Says whether an install has begun and not ended.
     pub fn is_under_way(self) -> bool {
@@ -261,13 +261,13 @@ pub struct HostStatus {
     pub power_since: Option<Timestamp>,
     /// Says what keeps the power unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub power_fault: Option<Box<PowerFault>>,
+    pub power_fault: Option<Box<PowerError>>,
     /// Is what the controller is being told.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub switching: Option<Box<Switching>>,
+    pub switching: Option<Box<PowerTransition>>,
     /// Is the store's own: clients are shown the conditions that it is part of.
     #[serde(skip_serializing)]
-    pub turns: Option<Box<Turns>>,
+    pub turns: Option<Box<TransitionTimes>>,
 }
 
 /// Counts what happened since an install was last asked for.
@@ -340,7 +340,7 @@ mod tests {
             "bootConfigRef":"","bootMode":"once","online":true,
             "bmc":{"address":"192.168.11.10","username":"ADMIN","password":"ADMIN"}}}"#;
         let host: Host = serde_json::from_str(json).unwrap();
-        assert_eq!(host.spec.image, Boots::Image("coreos-live".parse().unwrap()));
+        assert_eq!(host.spec.image, BootTarget::Image("coreos-live".parse().unwrap()));
         assert_eq!(host.spec.boot_config_ref, None);
         assert!(!format!("{host:?}").contains("\"ADMIN\"}"), "a secret in Debug");
         let again: Host = serde_json::from_str(&serde_json::to_string(&host).unwrap()).unwrap();

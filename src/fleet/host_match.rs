@@ -4,14 +4,14 @@ use crate::fleet::Mac;
 
 /// Picks machines, for a site's overrides.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
+pub enum HostMatch {
     /// Is the beginning of a MAC address, one to six octets.
     MacPrefix(Vec<u8>),
     /// Is a machine's UUID, spelled as SMBIOS tools show it.
     Uuid(Uuid),
 }
 
-impl Who {
+impl HostMatch {
     /// Says whether a machine is meant.
     pub fn means(&self, mac: Mac, uuid: Option<Uuid>) -> bool {
         match self {

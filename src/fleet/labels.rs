@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Holds labels or annotations, in the order of their keys. Most objects have few, and there are many
 /// objects: a tree's first node would cost each of them half a KiB.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Words(Box<[(Box<str>, String)]>);
+pub struct StringMap(Box<[(Box<str>, String)]>);
 
-impl Words {
+impl StringMap {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -48,7 +48,7 @@ impl Words {
     }
 }
 
-impl Index<&str> for Words {
+impl Index<&str> for StringMap {
     type Output = String;
 
     fn index(&self, key: &str) -> &String {
@@ -56,7 +56,7 @@ impl Index<&str> for Words {
     }
 }
 
-impl<const N: usize> From<[(String, String); N]> for Words {
+impl<const N: usize> From<[(String, String); N]> for StringMap {
     fn from(pairs: [(String, String); N]) -> Self {
         let mut words = Self::default();
         pairs.into_iter().for_each(|(key, value)| words.insert(key, value));
@@ -64,34 +64,34 @@ impl<const N: usize> From<[(String, String); N]> for Words {
     }
 }
 
-impl Serialize for Words {
+impl Serialize for StringMap {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_map(self.0.iter().map(|(key, value)| (key, value)))
     }
 }
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de> Deserialize<'de> for StringMap {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Pairs;
 
         impl<'de> Visitor<'de> for Pairs {
-            type Value = Words;
+            type Value = StringMap;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
                 out.write_str("a mapping of texts to texts")
             }
 
             // A null here is how typed clients say "none".
-            fn visit_unit<E: serde::de::Error>(self) -> Result<Words, E> {
-                Ok(Words::default())
+            fn visit_unit<E: serde::de::Error>(self) -> Result<StringMap, E> {
+                Ok(StringMap::default())
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StringMap, A::Error> {
                 let mut pairs: std::collections::BTreeMap<Box<str>, String> = std::collections::BTreeMap::new();
                 while let Some((key, value)) = map.next_entry()? {
                     pairs.insert(key, value);
                 }
-                Ok(Words(pairs.into_iter().collect()))
+                Ok(StringMap(pairs.into_iter().collect()))
             }
         }
         from.deserialize_any(Pairs)
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn words_are_found_whatever_order_they_came_in() {
-        let mut words: Words = serde_json::from_str(r#"{"b":"2","a":"1","b":"3"}"#).unwrap();
+        let mut words: StringMap = serde_json::from_str(r#"{"b":"2","a":"1","b":"3"}"#).unwrap();
         words.insert("ab".into(), "x".into());
         words.insert("a".into(), "0".into());
         words.insert("aa".into(), "y".into());
@@ -112,7 +112,7 @@ mod tests {
         words.remove("ac");
         assert_eq!(serde_json::to_string(&words).unwrap(), r#"{"a":"0","ab":"x","b":"3"}"#);
         assert_eq!((words.get("b"), words.get("c")), (Some(&"3".to_owned()), None));
-        assert!(serde_json::from_str::<Words>("null").unwrap().is_empty());
-        assert!(serde_json::from_str::<Words>(r#"{"a":1}"#).is_err());
+        assert!(serde_json::from_str::<StringMap>("null").unwrap().is_empty());
+        assert!(serde_json::from_str::<StringMap>(r#"{"a":1}"#).is_err());
     }
 }

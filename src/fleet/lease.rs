@@ -12,14 +12,14 @@ pub struct Lease {
     /// Is what the client calls itself (option 61); none where its MAC address is all there is.
     pub client: Option<Box<[u8]>>,
     pub hostname: Option<Box<str>>,
-    pub held: Held,
+    pub held: LeaseState,
     /// Is when the address is free again.
     pub until: Timestamp,
 }
 
 /// Says how an address is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
+pub enum LeaseState {
     /// By a client that was told so.
     Bound,
     /// By nobody; its last client may have it again.
@@ -28,13 +28,13 @@ pub enum Held {
     Declined,
 }
 
-impl Held {
+impl LeaseState {
     pub const ALL: [Self; 3] = [Self::Bound, Self::Released, Self::Declined];
 }
 
 impl Lease {
     /// Says whether the client has the address at this moment.
     pub fn is_bound_at(&self, now: Timestamp) -> bool {
-        self.held == Held::Bound && self.until > now
+        self.held == LeaseState::Bound && self.until > now
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Words;
+use super::StringMap;
 
 /// Names an object: a DNS-1123 subdomain (RFC 1123 2.1), at most 253 octets.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,10 +141,10 @@ pub struct Meta {
     pub generation: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_timestamp: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Words::is_empty")]
-    pub labels: Words,
-    #[serde(default, skip_serializing_if = "Words::is_empty")]
-    pub annotations: Words,
+    #[serde(default, skip_serializing_if = "StringMap::is_empty")]
+    pub labels: StringMap,
+    #[serde(default, skip_serializing_if = "StringMap::is_empty")]
+    pub annotations: StringMap,
     /// Is what the object's name was made of, where its client asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate_name: Option<Box<str>>,
@@ -180,8 +180,8 @@ impl Meta {
             resource_version: 0,
             generation: 0,
             creation_timestamp: None,
-            labels: Words::default(),
-            annotations: Words::default(),
+            labels: StringMap::default(),
+            annotations: StringMap::default(),
             generate_name: None,
             owner_references: None,
             managed_fields: None,

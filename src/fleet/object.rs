@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::conditions::Turns;
+use super::conditions::TransitionTimes;
 use super::rules::Invalid;
 use super::{BootConfig, Host, HostSpec, HostStatus, Image, Key, Kind, Meta};
 
@@ -148,7 +148,7 @@ struct KeptStatus<'a> {
     #[serde(flatten)]
     status: &'a HostStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
-    turns: &'a Option<Box<Turns>>,
+    turns: &'a Option<Box<TransitionTimes>>,
 }
 
 impl<'a> From<&'a Host> for Kept<'a> {

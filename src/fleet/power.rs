@@ -38,12 +38,12 @@ impl fmt::Display for Power {
 
 /// Is a switching that a write of `spec.online` asked for, and that is not done yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Switching {
+pub struct PowerTransition {
     pub to: Power,
     pub asked: Timestamp,
 }
 
-impl Switching {
+impl PowerTransition {
     /// Is how long a switching is tried for. After a longer stop of ours it is void: the wish is an old one then, and
     /// whoever stood before the machine meanwhile knew better.
     pub const LASTS: Duration = Duration::from_secs(600);
@@ -60,7 +60,7 @@ impl Switching {
 
 /// Says why a machine's power is not known. Never carries a password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PowerFault {
+pub struct PowerError {
     /// Is one word for programs.
     pub reason: String,
     pub message: String,
@@ -84,7 +84,7 @@ pub fn settle(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host {
     match host.spec.online {
         Some(on) if had.is_none() || wished != Some(on) => {
             let to = if on { Power::On } else { Power::Off };
-            status.switching = Some(Box::new(Switching { to, asked: at }));
+            status.switching = Some(Box::new(PowerTransition { to, asked: at }));
         }
         Some(_) => {}
         None => status.switching = None,
@@ -151,9 +151,9 @@ mod tests {
 
     #[test]
     fn an_old_wish_is_void() {
-        let switching = Switching { to: Power::On, asked: at(0) };
-        assert_eq!(switching.left(at(-5)), Some(Switching::LASTS));
-        assert_eq!(switching.left(at(10)), Some(Switching::LASTS - Duration::from_secs(10)));
+        let switching = PowerTransition { to: Power::On, asked: at(0) };
+        assert_eq!(switching.left(at(-5)), Some(PowerTransition::LASTS));
+        assert_eq!(switching.left(at(10)), Some(PowerTransition::LASTS - Duration::from_secs(10)));
         assert_eq!(switching.left(at(600)), None);
     }
 }

@@ -6,23 +6,23 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::boot::{Facts, Why};
+use crate::boot::{Facts, Reason};
 use crate::event::Event;
-use crate::fleet::lifecycle::Change as Life;
+use crate::fleet::lifecycle::Transition;
 use crate::fleet::{Mac, Name};
 
 use crate::gate::Gate;
 
 /// Names the ways in which a config is given to a machine that does not ask for it by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
+pub enum DeliveryChannel {
     /// The NoCloud seed on a unit beside the image: its first read. Firmware reads the image's unit alone.
     SeedUnit,
     /// Within the image as the machine sees it. What reads that may be its boot loader still.
     Embedded,
 }
 
-impl Way {
+impl DeliveryChannel {
     fn as_str(self) -> &'static str {
         match self {
             Self::SeedUnit => "the seed's unit",
@@ -30,10 +30,10 @@ impl Way {
         }
     }
 
-    fn change(self) -> Life {
+    fn change(self) -> Transition {
         match self {
-            Self::SeedUnit => Life::FetchConfig,
-            Self::Embedded => Life::CarryConfig,
+            Self::SeedUnit => Transition::FetchConfig,
+            Self::Embedded => Transition::CarryConfig,
         }
     }
 }
@@ -41,7 +41,7 @@ impl Way {
 /// Remembers which releases are told: an image is read in thousands of pieces, and each install is told once of every
 /// address and way.
 #[derive(Debug, Default)]
-pub struct Releases(Mutex<HashMap<(Mac, Way), Release>>);
+pub struct Releases(Mutex<HashMap<(Mac, DeliveryChannel), Release>>);
 
 /// Is what makes a release another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +55,11 @@ impl Releases {
     /// Bounds the releases that are remembered; of others, every read is told.
     const REMEMBERED: usize = 8192;
 
-    fn is_told(&self, of: (Mac, Way), release: &Release) -> bool {
+    fn is_told(&self, of: (Mac, DeliveryChannel), release: &Release) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&of) == Some(release)
     }
 
-    fn note(&self, of: (Mac, Way), release: Release) {
+    fn note(&self, of: (Mac, DeliveryChannel), release: Release) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < Self::REMEMBERED || told.contains_key(&of) {
             told.insert(of, release);
@@ -72,10 +72,10 @@ impl Gate {
     /// says how, where that is not the request for its main file.
     ///
     /// # Errors
-    /// Why it is not to be given.
-    pub async fn configure(&self, facts: &Facts, config: &Name, by: &str) -> Result<(), Why> {
+    /// Reason it is not to be given.
+    pub async fn configure(&self, facts: &Facts, config: &Name, by: &str) -> Result<(), Reason> {
         let event = fetched(facts, config, by);
-        self.advance(facts, Life::FetchConfig, Some(event)).await.map_err(|_| Why::StoreUnavailable)?;
+        self.advance(facts, Transition::FetchConfig, Some(event)).await.map_err(|_| Reason::StoreUnavailable)?;
         Ok(())
     }
 
@@ -88,16 +88,16 @@ impl Gate {
     /// once for all the reads of an install from an address.
     ///
     /// # Errors
-    /// Why it is not to be given.
-    pub async fn release(&self, facts: &Facts, config: &Name, way: Way) -> Result<(), Why> {
-        let host = self.store.glance().host_by_mac(facts.mac).cloned().ok_or(Why::NoSuchHost)?;
+    /// Reason it is not to be given.
+    pub async fn release(&self, facts: &Facts, config: &Name, way: DeliveryChannel) -> Result<(), Reason> {
+        let host = self.store.glance().host_by_mac(facts.mac).cloned().ok_or(Reason::NoSuchHost)?;
         let install = host.status.install.as_ref().and_then(|install| install.first_offer);
         let (of, release) = ((facts.mac, way), Release { config: config.clone(), install, to: facts.address });
         if self.releases.is_told(of, &release) {
             return Ok(());
         }
         let event = fetched(facts, config, way.as_str());
-        self.advance(facts, way.change(), Some(event)).await.map_err(|_| Why::StoreUnavailable)?;
+        self.advance(facts, way.change(), Some(event)).await.map_err(|_| Reason::StoreUnavailable)?;
         self.releases.note(of, release);
         Ok(())
     }

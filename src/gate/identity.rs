@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::boot::{Proof, Why};
+use crate::boot::{ConfigProof, Reason};
 use crate::fleet::{BootConfig, Delivery, Host, Image, Mac, Phase};
 use crate::gate::tokens::BootTokens;
 use crate::store::now;
@@ -18,12 +18,12 @@ impl Gate {
     ///
     /// # Errors
     /// Two of them name different machines, or the machine's spec names another address.
-    pub fn whose(&self, address: IpAddr) -> Result<Option<Mac>, Why> {
+    pub fn whose(&self, address: IpAddr) -> Result<Option<Mac>, Reason> {
         let address = address.to_canonical();
         match self.told(address)? {
             Some(mac) => Ok(Some(mac)),
             None => match self.store.glance().last_seen_at(address) {
-                Some(mac) if self.is_elsewhere(mac, address) => Err(Why::AddressElsewhere),
+                Some(mac) if self.is_elsewhere(mac, address) => Err(Reason::AddressElsewhere),
                 seen => Ok(seen),
             },
         }
@@ -33,27 +33,27 @@ impl Gate {
     ///
     /// # Errors
     /// The address is known to be another machine's, or the machine's to be another.
-    pub fn ties(&self, mac: Mac, address: Option<IpAddr>) -> Result<bool, Why> {
+    pub fn ties(&self, mac: Mac, address: Option<IpAddr>) -> Result<bool, Reason> {
         let address = address.map(|address| address.to_canonical());
         // Who asks from this very machine is not the machine that it names.
         let Some(address) = address.filter(|address| !address.is_loopback()) else { return Ok(false) };
         match self.told(address)? {
             Some(known) if known == mac => return Ok(true),
-            Some(_) => return Err(Why::AddressContradicted),
-            None if self.is_elsewhere(mac, address) => return Err(Why::AddressElsewhere),
-            None if self.is_there_now(mac) => return Err(Why::SeenElsewhere),
+            Some(_) => return Err(Reason::AddressContradicted),
+            None if self.is_elsewhere(mac, address) => return Err(Reason::AddressElsewhere),
+            None if self.is_there_now(mac) => return Err(Reason::SeenElsewhere),
             // Machines there change their addresses without our seeing it: the last word counts.
             None if self.is_routed(address) => return Ok(true),
             None => {}
         }
         match self.store.glance().last_seen_at(address) {
-            Some(seen) if seen != mac => Err(Why::AddressContradicted),
+            Some(seen) if seen != mac => Err(Reason::AddressContradicted),
             seen => Ok(seen.is_some()),
         }
     }
 
     /// Finds what names the machine at an address without having it from the machine.
-    fn told(&self, address: IpAddr) -> Result<Option<Mac>, Why> {
+    fn told(&self, address: IpAddr) -> Result<Option<Mac>, Reason> {
         let neighbour = self.neighbours.look_up(address);
         let state = self.store.glance();
         let leased = match address {
@@ -64,9 +64,9 @@ impl Gate {
         let mut told = [neighbour, leased.map(|lease| lease.mac), named].into_iter().flatten();
         let Some(mac) = told.next() else { return Ok(None) };
         match told.all(|other| other == mac) {
-            false => Err(Why::AddressContradicted),
+            false => Err(Reason::AddressContradicted),
             // On our own wire a machine may have another address than its installed system will.
-            true if neighbour.is_none() && self.is_elsewhere(mac, address) => Err(Why::AddressElsewhere),
+            true if neighbour.is_none() && self.is_elsewhere(mac, address) => Err(Reason::AddressElsewhere),
             true => Ok(Some(mac)),
         }
     }
@@ -91,23 +91,23 @@ impl Gate {
     /// Finds which machine asks for what is its alone, by what the site takes for proof.
     ///
     /// # Errors
-    /// Why nobody is believed to be asking, and the machine that it is about where that is known.
-    pub fn admit(&self, address: Option<IpAddr>, token: Option<&str>, proof: Proof) -> Result<Mac, Refusal> {
+    /// Reason nobody is believed to be asking, and the machine that it is about where that is known.
+    pub fn admit(&self, address: Option<IpAddr>, token: Option<&str>, proof: ConfigProof) -> Result<Mac, Refusal> {
         let shown = token.map(|token| self.holder(token)).transpose()?;
         let there = match address.map(|address| self.whose(address)).transpose() {
             Ok(found) => found.flatten(),
             // A machine may speak from another card than it booted from: where its token is proof, it is enough.
-            Err(_) if proof == Proof::Token && shown.is_some() => None,
+            Err(_) if proof == ConfigProof::Token && shown.is_some() => None,
             Err(why) => return Err(Refusal { why, mac: shown }),
         };
         match (proof, shown, there) {
-            (Proof::Address | Proof::Both, Some(shown), Some(there)) if shown != there => {
-                Err(Refusal { why: Why::AddressContradicted, mac: Some(shown) })
+            (ConfigProof::Address | ConfigProof::Both, Some(shown), Some(there)) if shown != there => {
+                Err(Refusal { why: Reason::AddressContradicted, mac: Some(shown) })
             }
-            (Proof::Token | Proof::Both, None, mac) => Err(Refusal { why: Why::NoToken, mac }),
-            (Proof::Both, Some(shown), None) => Err(Refusal { why: Why::NothingTies, mac: Some(shown) }),
-            (_, Some(mac), _) | (Proof::Address, None, Some(mac)) => Ok(mac),
-            (Proof::Address, None, None) => Err(Refusal { why: Why::NoSuchHost, mac: None }),
+            (ConfigProof::Token | ConfigProof::Both, None, mac) => Err(Refusal { why: Reason::NoToken, mac }),
+            (ConfigProof::Both, Some(shown), None) => Err(Refusal { why: Reason::NothingTies, mac: Some(shown) }),
+            (_, Some(mac), _) | (ConfigProof::Address, None, Some(mac)) => Ok(mac),
+            (ConfigProof::Address, None, None) => Err(Refusal { why: Reason::NoSuchHost, mac: None }),
         }
     }
 
@@ -115,28 +115,28 @@ impl Gate {
     /// shown it.
     ///
     /// # Errors
-    /// Why it is shown nothing: the site asks for the token of its script.
-    pub fn shows(&self, asks: Asks<'_>, host: &Host, image: &Image) -> Result<bool, Why> {
+    /// Reason it is shown nothing: the site asks for the token of its script.
+    pub fn shows(&self, asks: Asks<'_>, host: &Host, image: &Image) -> Result<bool, Reason> {
         let Asks { address, tied, token } = asks;
         if self.told_of(host, image).is_none() {
             return Ok(true);
         }
         let proof = match self.site.trust.config {
-            Proof::Address => return Ok(tied),
-            proof @ (Proof::Token | Proof::Both) => proof,
+            ConfigProof::Address => return Ok(tied),
+            proof @ (ConfigProof::Token | ConfigProof::Both) => proof,
         };
         match self.admit(address, token, proof) {
             Ok(mac) if mac == host.spec.boot_mac_address => Ok(true),
-            Ok(_) => Err(Why::BadToken),
+            Ok(_) => Err(Reason::BadToken),
             // A machine that runs off its image logs in again after hours: its own address keeps its token good.
-            Err(refusal) if refusal.why == Why::BadToken && tied && self.gave(token, host) => Ok(true),
+            Err(refusal) if refusal.why == Reason::BadToken && tied && self.gave(token, host) => Ok(true),
             Err(refusal) => Err(refusal.why),
         }
     }
 
     pub fn is_proved_anywhere(&self, mac: Mac, token: Option<&str>) -> bool {
         let holds = |token| self.holder(token).is_ok_and(|holder| holder == mac);
-        self.site.trust.config == Proof::Token && token.is_some_and(holds)
+        self.site.trust.config == ConfigProof::Token && token.is_some_and(holds)
     }
 
     /// Finds the config that a host is told of by its view of an image.
@@ -163,13 +163,13 @@ impl Gate {
 
     /// Finds whose a token is: that of a host's present install, given with a script not too long ago.
     fn holder(&self, token: &str) -> Result<Mac, Refusal> {
-        let mac = BootTokens::claimed(token).ok_or(Refusal { why: Why::BadToken, mac: None })?;
+        let mac = BootTokens::claimed(token).ok_or(Refusal { why: Reason::BadToken, mac: None })?;
         let state = self.store.glance();
         let offered = |host: &Host| host.status.install.as_ref().is_some_and(|install| install.first_offer.is_some());
         let good = |host: &Arc<Host>| offered(host) && self.is_in_window(host) && self.gave(Some(token), host);
         match state.host_by_mac(mac).is_some_and(good) {
             true => Ok(mac),
-            false => Err(Refusal { why: Why::BadToken, mac: Some(mac) }),
+            false => Err(Refusal { why: Reason::BadToken, mac: Some(mac) }),
         }
     }
 }

@@ -5,35 +5,35 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::boot::{Facts, Proof, Stage, Verdict, Why};
+use crate::boot::{ConfigProof, Facts, Reason, Stage, Verdict};
 use crate::event::Event;
-use crate::fleet::lifecycle::Change as Life;
+use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BootConfig, Chap, Delivery, Format, Host, Image, Mac, Method, Name, Object, Phase};
 use crate::gate::tokens::BootTokens;
-use crate::images::library::{self, Seen};
+use crate::images::library::{self, ImageView};
 use crate::iso::{self, ReadAt};
-use crate::store::{Change, Sighting};
+use crate::store::{Change, Observation};
 
-use crate::gate::{Gate, Ruling, config_url, told};
+use crate::gate::{Decision, Gate, config_url, told};
 
 /// Is a host's view of its image, held under a URL: the same bytes for as long as anybody reads there.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub struct MediaLease {
     pub image: Name,
-    pub seen: Seen,
+    pub seen: ImageView,
     /// Is where it is read, below our URLs.
     pub path: String,
 }
 
 /// Says how much of what is a host's alone its view of an image shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum ConfigVisibility {
     Whole,
     /// Neither its config, nor where that is: who asks may be anybody.
     WithoutConfig,
 }
 
-impl Shown {
+impl ConfigVisibility {
     pub fn whole_if(shows: bool) -> Self {
         if shows { Self::Whole } else { Self::WithoutConfig }
     }
@@ -44,16 +44,16 @@ impl Shown {
 pub struct Attached {
     pub image: Arc<Image>,
     pub host: Arc<Host>,
-    pub shown: Shown,
+    pub shown: ConfigVisibility,
 }
 
 /// Says why a host's medium is not given.
 #[derive(Debug, thiserror::Error)]
-pub enum Withheld {
+pub enum MediaError {
     #[error("{0}")]
-    Why(Why),
+    Reason(Reason),
     #[error(transparent)]
-    Medium(#[from] library::Error),
+    Medium(#[from] library::ImageError),
 }
 
 impl Gate {
@@ -64,18 +64,18 @@ impl Gate {
     pub fn medium(
         &self,
         image: &Image,
-        host: Option<(&Host, Shown)>,
+        host: Option<(&Host, ConfigVisibility)>,
         at: Option<IpAddr>,
-    ) -> Result<Seen, library::Error> {
+    ) -> Result<ImageView, library::ImageError> {
         let Some((host, shown)) = host else { return self.media.view(image, iso::Wishes::default()) };
-        let config = self.told_of(host, image).filter(|_| shown == Shown::Whole);
+        let config = self.told_of(host, image).filter(|_| shown == ConfigVisibility::Whole);
         let site = self.site_at(at);
         let url = config_url(&site, self.token(Some(host)), config.as_deref());
         let mut wishes = iso::wishes(image, Some(host), config.as_deref(), &url);
         site.fill(&mut wishes.edit.append, &image.metadata.name, host.spec.boot_mac_address);
         let is_within = |_: &Arc<BootConfig>| image.spec.config_delivery == Delivery::Embed;
         let carries = config.filter(is_within).map(|config| (host.spec.boot_mac_address, config.metadata.name.clone()));
-        Ok(Seen { carries, ..self.media.view(image, wishes)? })
+        Ok(ImageView { carries, ..self.media.view(image, wishes)? })
     }
 
     /// Makes the NoCloud seed of a host's config; none where that is no cloud-init.
@@ -112,7 +112,7 @@ impl Gate {
     /// Gives the token that a host shows at our target by its initiator's name, where the site asks for one and
     /// what it attaches holds its config. No other target is shown it.
     pub fn shown_at_login(&self, image: &Image, host: &Host) -> String {
-        let is_asked = self.site.trust.config != Proof::Address && image.spec.portal.is_none();
+        let is_asked = self.site.trust.config != ConfigProof::Address && image.spec.portal.is_none();
         match is_asked && self.told_of(host, image).is_some() {
             true => self.token(Some(host)),
             false => String::new(),
@@ -129,37 +129,37 @@ impl Gate {
     ///
     /// # Errors
     /// The host is not to boot an image now, or its view cannot be had.
-    pub async fn insert(self: &Arc<Self>, mac: Mac) -> Result<Held, Withheld> {
+    pub async fn insert(self: &Arc<Self>, mac: Mac) -> Result<MediaLease, MediaError> {
         let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: None, uuid: None };
         let ruling = self.look(&facts);
         let name = match &ruling.verdict {
             Verdict::SanBoot(name) => name.clone(),
-            Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(Withheld::Why(*why)),
+            Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(MediaError::Reason(*why)),
             Verdict::Wait(name) => return Err(self.withheld(name)),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
-                return Err(Withheld::Why(Why::NothingAssigned));
+                return Err(MediaError::Reason(Reason::NothingAssigned));
             }
         };
         let place = self.store.glance().image(&name).and_then(|image| image.spec.elsewhere());
         if let Some(place) = place {
-            return Err(Withheld::Medium(library::Error::Elsewhere { place }));
+            return Err(MediaError::Medium(library::ImageError::Elsewhere { place }));
         }
         // A view that cannot be made is no boot: it is made first, for the host as this boot leaves it.
-        let change = Change::Advance { mac, change: Life::Offer, sighting: Sighting::default(), event: None };
+        let change = Change::Advance { mac, change: Transition::Offer, sighting: Observation::default(), event: None };
         if let Ok(Object::Host(offered)) = self.store.rehearse(change) {
-            self.compose(offered, name.clone(), Shown::Whole, None).await?;
+            self.compose(offered, name.clone(), ConfigVisibility::Whole, None).await?;
         }
         let event = Event::Script { verdict: format!("{} as a virtual medium", told(&ruling.verdict)) };
-        let host = self.advance(&facts, Life::Offer, Some(event)).await;
-        let host = host.map_err(|_| Withheld::Why(Why::StoreUnavailable))?;
-        self.hold(host, name, Shown::Whole, None).await
+        let host = self.advance(&facts, Transition::Offer, Some(event)).await;
+        let host = host.map_err(|_| MediaError::Reason(Reason::StoreUnavailable))?;
+        self.hold(host, name, ConfigVisibility::Whole, None).await
     }
 
     /// Says why a host's medium waits for an image.
-    fn withheld(&self, name: &Name) -> Withheld {
+    fn withheld(&self, name: &Name) -> MediaError {
         let reason = self.store.glance().image(name).and_then(|image| self.media.reason(image).map(str::to_owned));
-        reason.map_or(Withheld::Why(Why::ImageBroken), |reason| {
-            Withheld::Medium(library::Error::Broken(format!("{name} cannot be served now: {reason}")))
+        reason.map_or(MediaError::Reason(Reason::ImageBroken), |reason| {
+            MediaError::Medium(library::ImageError::Broken(format!("{name} cannot be served now: {reason}")))
         })
     }
 
@@ -168,15 +168,15 @@ impl Gate {
     /// and within the window of its last reading.
     ///
     /// # Errors
-    /// Why nobody is given anything.
-    pub fn held(&self, token: &str, image: &str) -> Result<Option<Seen>, Why> {
-        let mac = BootTokens::claimed(token).ok_or(Why::BadToken)?;
-        let host = self.store.glance().host_by_mac(mac).cloned().ok_or(Why::NoSuchHost)?;
+    /// Reason nobody is given anything.
+    pub fn held(&self, token: &str, image: &str) -> Result<Option<ImageView>, Reason> {
+        let mac = BootTokens::claimed(token).ok_or(Reason::BadToken)?;
+        let host = self.store.glance().host_by_mac(mac).cloned().ok_or(Reason::NoSuchHost)?;
         if host.status.phase == Phase::Held {
-            return Err(Why::HeldByOperator);
+            return Err(Reason::HeldByOperator);
         }
-        let name = image.parse::<Name>().map_err(|_| Why::OtherImage)?;
-        let is_given = |seen: &Seen, idle| match &seen.carries {
+        let name = image.parse::<Name>().map_err(|_| Reason::OtherImage)?;
+        let is_given = |seen: &ImageView, idle| match &seen.carries {
             None => true,
             Some((_, config)) => {
                 let is_hosts = host.spec.boot_config_ref.as_ref() == Some(config);
@@ -185,7 +185,7 @@ impl Gate {
             }
         };
         match self.media.held(token, is_given) {
-            Some(None) => Err(Why::BadToken),
+            Some(None) => Err(Reason::BadToken),
             found => Ok(found.flatten()),
         }
     }
@@ -194,13 +194,14 @@ impl Gate {
     /// be that one. May wait for a disk.
     ///
     /// # Errors
-    /// Why nobody is given anything.
-    pub fn hold_again(&self, token: &str, image: &str, at: Option<IpAddr>) -> Result<Seen, Withheld> {
-        let mac = BootTokens::claimed(token).ok_or(Withheld::Why(Why::BadToken))?;
-        let name = image.parse::<Name>().map_err(|_| Withheld::Why(Why::OtherImage))?;
+    /// Reason nobody is given anything.
+    pub fn hold_again(&self, token: &str, image: &str, at: Option<IpAddr>) -> Result<ImageView, MediaError> {
+        let mac = BootTokens::claimed(token).ok_or(MediaError::Reason(Reason::BadToken))?;
+        let name = image.parse::<Name>().map_err(|_| MediaError::Reason(Reason::OtherImage))?;
         let facts = Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: None, uuid: None };
-        let (image, host) = self.login(&facts, &name).map_err(Withheld::Why)?;
-        let views = [Shown::Whole, Shown::WithoutConfig].map(|shown| [(shown, None), (shown, at)]);
+        let (image, host) = self.login(&facts, &name).map_err(MediaError::Reason)?;
+        let views =
+            [ConfigVisibility::Whole, ConfigVisibility::WithoutConfig].map(|shown| [(shown, None), (shown, at)]);
         for (shown, at) in views.into_iter().flatten() {
             let seen = self.medium(&image, Some((&host, shown)), at)?;
             // Who read it until the restart is not known any more.
@@ -210,19 +211,19 @@ impl Gate {
                 return Ok(seen);
             }
         }
-        Err(Withheld::Why(Why::BadToken))
+        Err(MediaError::Reason(Reason::BadToken))
     }
 
     /// Adds to a ruling where its medium is read, where the image is booted over HTTP.
-    pub async fn with_medium(self: &Arc<Self>, ruling: Ruling, at: Option<IpAddr>) -> Ruling {
+    pub async fn with_medium(self: &Arc<Self>, ruling: Decision, at: Option<IpAddr>) -> Decision {
         let (Verdict::SanBoot(name), Some(host)) = (&ruling.verdict, &ruling.host) else { return ruling };
         let over_http = |image: &Arc<Image>| image.spec.method == Method::Http && image.spec.is_here();
         if !self.store.glance().image(name).is_some_and(over_http) {
             return ruling;
         }
-        let shown = Shown::whole_if(ruling.tied);
+        let shown = ConfigVisibility::whole_if(ruling.tied);
         match self.hold(host.clone(), name.clone(), shown, at).await {
-            Ok(held) => Ruling { medium: Some(held.path), ..ruling },
+            Ok(held) => Decision { medium: Some(held.path), ..ruling },
             Err(error) => {
                 tracing::warn!(image = %name, %error, "an image cannot be given over HTTP");
                 ruling
@@ -235,14 +236,14 @@ impl Gate {
         self: &Arc<Self>,
         host: Arc<Host>,
         name: Name,
-        shown: Shown,
+        shown: ConfigVisibility,
         at: Option<IpAddr>,
-    ) -> Result<Held, Withheld> {
+    ) -> Result<MediaLease, MediaError> {
         let seen = self.compose(host.clone(), name.clone(), shown, at).await?;
         self.warn(&host, &seen.warnings);
         let token = self.tokens.of_medium(&host, &name, &mark(&seen, &host));
         self.media.hold(token.clone(), seen.clone());
-        Ok(Held { path: format!("media/{token}/{name}.iso"), image: name, seen })
+        Ok(MediaLease { path: format!("media/{token}/{name}.iso"), image: name, seen })
     }
 
     /// Makes a host's view, of a file that may have to be read first.
@@ -250,20 +251,20 @@ impl Gate {
         self: &Arc<Self>,
         host: Arc<Host>,
         name: Name,
-        shown: Shown,
+        shown: ConfigVisibility,
         at: Option<IpAddr>,
-    ) -> Result<Seen, Withheld> {
+    ) -> Result<ImageView, MediaError> {
         let gate = self.clone();
         let made = tokio::task::spawn_blocking(move || {
-            let image = gate.store.glance().image(&name).cloned().ok_or(Withheld::Why(Why::OtherImage))?;
+            let image = gate.store.glance().image(&name).cloned().ok_or(MediaError::Reason(Reason::OtherImage))?;
             Ok(gate.medium(&image, Some((&host, shown)), at)?)
         });
-        made.await.unwrap_or(Err(Withheld::Why(Why::StoreUnavailable)))
+        made.await.unwrap_or(Err(MediaError::Reason(Reason::StoreUnavailable)))
     }
 }
 
 /// Identifies what a medium's token is of: bytes, and where they hold the host's config, its present install.
-fn mark(seen: &Seen, host: &Host) -> String {
+fn mark(seen: &ImageView, host: &Host) -> String {
     let install = host.status.install.as_ref().and_then(|install| install.first_offer);
     match (&seen.carries, install) {
         (None, _) => seen.tag.clone(),

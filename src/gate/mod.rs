@@ -13,19 +13,19 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Context, Facts, Form, Site, Stage, Verdict, Why, decide, hook, render};
+use crate::boot::{Context, Facts, Reason, ScriptFormat, Site, Stage, Verdict, decide, hook, render};
 use crate::event::{Counters, Event, Protocol};
-use crate::fleet::lifecycle::Change as Life;
-use crate::fleet::{BootConfig, Boots, Format, Host, Image, Mac, Name, Object};
+use crate::fleet::lifecycle::Transition;
+use crate::fleet::{BootConfig, BootTarget, Format, Host, Image, Mac, Name, Object};
 use crate::gate::neighbours::Neighbours;
 use crate::gate::tokens::BootTokens;
-use crate::images::library::Media;
+use crate::images::library::ImageLibrary;
 use crate::iso;
-use crate::store::{Change, Error, Expect, Sighting, Store};
+use crate::store::{Change, Expect, Observation, Store, StoreError};
 
-pub use crate::gate::config_release::{Releases, Way};
+pub use crate::gate::config_release::{DeliveryChannel, Releases};
 use crate::gate::identity::Asks;
-pub use crate::gate::media::{Attached, Held, Shown, Withheld};
+pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
 
 /// Is what every protocol asks, with what it needs to answer.
 #[derive(Debug)]
@@ -33,19 +33,19 @@ pub struct Gate {
     pub site: Arc<Site>,
     pub store: Arc<Store>,
     pub counters: Arc<Counters>,
-    pub booting: Booting,
+    pub booting: RecentIpxeClients,
     pub neighbours: Neighbours,
-    pub news: News,
+    pub news: EventThrottle,
     pub releases: Releases,
-    pub media: Media,
+    pub media: ImageLibrary,
     pub tokens: BootTokens,
 }
 
 /// Remembers for a moment which machines' iPXE we have just answered.
 #[derive(Debug, Default)]
-pub struct Booting(Mutex<HashMap<Mac, Instant>>);
+pub struct RecentIpxeClients(Mutex<HashMap<Mac, Instant>>);
 
-impl Booting {
+impl RecentIpxeClients {
     /// Is how long after its DHCP round a machine counts as booting.
     const MOMENT: Duration = Duration::from_secs(60);
     /// Bounds the machines that are remembered.
@@ -73,9 +73,9 @@ impl Booting {
 /// Remembers what machines' timelines were just told: who asks again and again is in them, and in the log, once a
 /// moment.
 #[derive(Debug, Default)]
-pub struct News(Mutex<HashMap<Mac, Vec<(Instant, Event)>>>);
+pub struct EventThrottle(Mutex<HashMap<Mac, Vec<(Instant, Event)>>>);
 
-impl News {
+impl EventThrottle {
     /// Is how long the same is no news.
     const MOMENT: Duration = Duration::from_secs(5);
     /// Bounds the machines that are remembered; of others, everything is news.
@@ -105,7 +105,7 @@ impl News {
 
 /// Is a verdict with the objects that it is about.
 #[derive(Debug, Clone)]
-pub struct Ruling {
+pub struct Decision {
     pub verdict: Verdict,
     pub host: Option<Arc<Host>>,
     /// Is where below our URLs the host's view of its image is read, the same bytes to the end; where it is
@@ -119,63 +119,63 @@ pub struct Ruling {
 /// Says why nobody was given what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    pub why: Why,
+    pub why: Reason,
     /// Is the machine that it is about, as far as that is known.
     pub mac: Option<Mac>,
 }
 
-impl Ruling {
+impl Decision {
     /// Is a ruling for who may be anybody.
     pub fn of(verdict: Verdict, host: Option<Arc<Host>>) -> Self {
         Self { verdict, host, medium: None, tied: false }
     }
 
     /// Is a ruling that gives a machine nothing.
-    pub fn ignore(why: Why) -> Self {
+    pub fn ignore(why: Reason) -> Self {
         Self::of(Verdict::Ignore(why), None)
     }
 }
 
 impl Gate {
     /// Decides from the state as it is; a machine never seen before comes back as `Enrol`.
-    pub fn look(&self, facts: &Facts) -> Ruling {
+    pub fn look(&self, facts: &Facts) -> Decision {
         let state = self.store.glance();
         let host = state.host_by_mac(facts.mac);
         let verdict = decide(facts, host.map(Arc::as_ref), &self.site).given(|name| state.image(name).map(Arc::as_ref));
-        Ruling::of(verdict, host.cloned())
+        Decision::of(verdict, host.cloned())
     }
 
     /// Decides, remembering a machine never seen before first.
-    pub async fn ask(&self, facts: &Facts) -> Ruling {
+    pub async fn ask(&self, facts: &Facts) -> Decision {
         let ruling = self.look(facts);
         let Verdict::Enrol(host) = ruling.verdict else { return ruling };
         let architecture = facts.firmware.map(|firmware| firmware.architecture);
         let treatment = self.site.unknown_hosts.treatment(facts.mac, architecture, facts.address).to_string();
         match self.store.commit(Change::Enrol { host, treatment: treatment.clone() }).await {
             Ok(_) => self.look(facts),
-            Err(Error::Unavailable(_)) => Ruling::ignore(Why::StoreUnavailable),
+            Err(StoreError::Unavailable(_)) => Decision::ignore(Reason::StoreUnavailable),
             Err(error) => {
                 tracing::warn!(mac = %facts.mac, rule = treatment, %error, "the rule for machines never seen before cannot be applied");
-                Ruling::ignore(Why::RuleUnfit)
+                Decision::ignore(Reason::RuleUnfit)
             }
         }
     }
 
     /// Decides what script a machine gets that reached us at an address of ours, and makes it durable that it got it.
-    pub async fn script(self: &Arc<Self>, facts: &Facts, by: Protocol, at: Option<IpAddr>) -> Ruling {
+    pub async fn script(self: &Arc<Self>, facts: &Facts, by: Protocol, at: Option<IpAddr>) -> Decision {
         let ruling = match self.ties(facts.mac, facts.address) {
-            Ok(tied) => self.provable(Ruling { tied, ..self.ask(facts).await }),
+            Ok(tied) => self.provable(Decision { tied, ..self.ask(facts).await }),
             // The script of a machine is not given, nor its install begun, to who is known to be another.
-            Err(why) => Ruling::ignore(why),
+            Err(why) => Decision::ignore(why),
         };
         let life = match &ruling.verdict {
-            Verdict::SanBoot(_) => Life::Offer,
+            Verdict::SanBoot(_) => Transition::Offer,
             // Nothing is offered: an install is not used up by waiting.
             Verdict::Wait(image) => {
                 self.tell_wait(facts, by, image);
                 return ruling;
             }
-            Verdict::LocalDisk(Why::OffersUsedUp) => Life::GiveUp,
+            Verdict::LocalDisk(Reason::OffersUsedUp) => Transition::GiveUp,
             Verdict::LocalDisk(why) => {
                 self.tell(facts.mac, Event::LocalDisk { why: why.to_string() });
                 return ruling;
@@ -194,28 +194,28 @@ impl Gate {
         match self.advance(facts, life, Some(event)).await {
             Ok(host) => {
                 self.warn(&host, &host.status.warnings);
-                if life == Life::Offer && !ruling.tied && host.spec.boot_config_ref.is_some() {
-                    self.warn(&host, &[format!("its script tells of no config: {}", Why::NothingTies)]);
+                if life == Transition::Offer && !ruling.tied && host.spec.boot_config_ref.is_some() {
+                    self.warn(&host, &[format!("its script tells of no config: {}", Reason::NothingTies)]);
                 }
-                self.with_medium(Ruling { host: Some(host), ..ruling }, at).await
+                self.with_medium(Decision { host: Some(host), ..ruling }, at).await
             }
-            Err(_) => Ruling::ignore(Why::StoreUnavailable),
+            Err(_) => Decision::ignore(Reason::StoreUnavailable),
         }
     }
 
     /// Decides what script a machine would get now, and notes nothing.
-    pub fn peek(&self, facts: &Facts) -> Ruling {
+    pub fn peek(&self, facts: &Facts) -> Decision {
         match self.ties(facts.mac, facts.address) {
-            Ok(tied) => self.provable(Ruling { tied, ..self.look(facts) }),
-            Err(why) => Ruling::ignore(why),
+            Ok(tied) => self.provable(Decision { tied, ..self.look(facts) }),
+            Err(why) => Decision::ignore(why),
         }
     }
 
     /// Gives a ruling that can be gone through with by who asks.
-    fn provable(&self, ruling: Ruling) -> Ruling {
-        let Ruling { verdict, host, tied, .. } = &ruling;
+    fn provable(&self, ruling: Decision) -> Decision {
+        let Decision { verdict, host, tied, .. } = &ruling;
         match verdict.withheld(host.as_deref(), *tied, self.site.trust.config) {
-            Some(why) => Ruling::ignore(why),
+            Some(why) => Decision::ignore(why),
             None => ruling,
         }
     }
@@ -224,20 +224,20 @@ impl Gate {
     ///
     /// # Errors
     /// The machine is not one that is shown a menu, or the image cannot be its own.
-    pub async fn choose(&self, mac: Mac, image: &Name) -> Result<(), Why> {
+    pub async fn choose(&self, mac: Mac, image: &Name) -> Result<(), Reason> {
         let host = self.store.glance().host_by_mac(mac).cloned();
-        let mut host = host.filter(|host| host.spec.image == Boots::Menu).ok_or(Why::NothingAssigned)?;
+        let mut host = host.filter(|host| host.spec.image == BootTarget::Menu).ok_or(Reason::NothingAssigned)?;
         let expect = Expect::Present(Some(host.metadata.resource_version));
-        Arc::make_mut(&mut host).spec.image = Boots::Image(image.clone());
+        Arc::make_mut(&mut host).spec.image = BootTarget::Image(image.clone());
         match self.store.commit(Change::Put { object: Object::Host(host), expect }).await {
             Ok(_) => Ok(()),
-            Err(Error::Unavailable(_)) => Err(Why::StoreUnavailable),
-            Err(_) => Err(Why::OtherImage),
+            Err(StoreError::Unavailable(_)) => Err(Reason::StoreUnavailable),
+            Err(_) => Err(Reason::OtherImage),
         }
     }
 
     /// Writes a verdict in a boot loader's words, for a machine that reached us at an address of ours.
-    pub fn render(&self, facts: &Facts, ruling: &Ruling, form: Form, at: Option<IpAddr>) -> String {
+    pub fn render(&self, facts: &Facts, ruling: &Decision, form: ScriptFormat, at: Option<IpAddr>) -> String {
         let site = self.site_at(at);
         let state = self.store.glance();
         let host = ruling.host.as_deref();
@@ -293,8 +293,8 @@ impl Gate {
     /// machine's alone.
     ///
     /// # Errors
-    /// Why it may not.
-    pub fn attach(&self, facts: &Facts, token: Option<&str>, image: &Name) -> Result<Attached, Why> {
+    /// Reason it may not.
+    pub fn attach(&self, facts: &Facts, token: Option<&str>, image: &Name) -> Result<Attached, Reason> {
         let tied = match self.ties(facts.mac, facts.address) {
             // Where the site takes the token alone for proof, it holds wherever it comes from.
             Err(_) if self.is_proved_anywhere(facts.mac, token) => false,
@@ -302,23 +302,23 @@ impl Gate {
         };
         let (image, host) = self.login(facts, image)?;
         let asks = Asks { address: facts.address, tied, token };
-        let shown = Shown::whole_if(self.shows(asks, &host, &image)?);
+        let shown = ConfigVisibility::whole_if(self.shows(asks, &host, &image)?);
         Ok(Attached { image, host, shown })
     }
 
     /// Decides whether a machine may attach an image.
-    pub fn login(&self, facts: &Facts, image: &crate::fleet::Name) -> Result<(Arc<Image>, Arc<Host>), Why> {
+    pub fn login(&self, facts: &Facts, image: &crate::fleet::Name) -> Result<(Arc<Image>, Arc<Host>), Reason> {
         let facts = Facts { stage: Stage::IscsiLogin, ..*facts };
         let ruling = self.look(&facts);
         match ruling.verdict {
             Verdict::SanBoot(assigned) if assigned == *image => {
-                self.store.glance().image(image).cloned().zip(ruling.host).ok_or(Why::OtherImage)
+                self.store.glance().image(image).cloned().zip(ruling.host).ok_or(Reason::OtherImage)
             }
-            Verdict::SanBoot(_) => Err(Why::OtherImage),
+            Verdict::SanBoot(_) => Err(Reason::OtherImage),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => Err(why),
-            Verdict::Wait(_) => Err(Why::ImageBroken),
+            Verdict::Wait(_) => Err(Reason::ImageBroken),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
-                Err(Why::NothingAssigned)
+                Err(Reason::NothingAssigned)
             }
         }
     }
@@ -326,39 +326,39 @@ impl Gate {
     /// Decides which config an installer gets.
     ///
     /// # Errors
-    /// Why it gets none.
-    pub fn config(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Why> {
-        let Ruling { verdict, host, .. } = self.look(&Facts { stage: Stage::Installer, ..*facts });
+    /// Reason it gets none.
+    pub fn config(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Reason> {
+        let Decision { verdict, host, .. } = self.look(&Facts { stage: Stage::Installer, ..*facts });
         let name = match verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::SanBoot(_) | Verdict::Wait(_) => {
-                return Err(Why::NoConfig);
+                return Err(Reason::NoConfig);
             }
         };
-        let config = self.store.glance().boot_config(&name).cloned().ok_or(Why::NoConfig)?;
-        Ok((host.ok_or(Why::NoSuchHost)?, config))
+        let config = self.store.glance().boot_config(&name).cloned().ok_or(Reason::NoConfig)?;
+        Ok((host.ok_or(Reason::NoSuchHost)?, config))
     }
 
     /// Makes it durable that a machine said it is done.
     ///
     /// # Errors
     /// The state could not be written.
-    pub async fn complete(&self, facts: &Facts) -> Result<Arc<Host>, Error> {
-        self.advance(facts, Life::Complete, None).await
+    pub async fn complete(&self, facts: &Facts) -> Result<Arc<Host>, StoreError> {
+        self.advance(facts, Transition::Complete, None).await
     }
 
     /// Counts a refusal, and puts it in the machine's timeline.
-    pub fn refused(&self, facts: &Facts, protocol: Protocol, why: Why) {
+    pub fn refused(&self, facts: &Facts, protocol: Protocol, why: Reason) {
         self.refused_saying(facts, protocol, why, why.to_string());
     }
 
     /// Counts a refusal, and puts it in the machine's timeline in words that say more than the reason does.
-    pub fn refused_saying(&self, facts: &Facts, protocol: Protocol, why: Why, words: String) {
+    pub fn refused_saying(&self, facts: &Facts, protocol: Protocol, why: Reason, words: String) {
         self.counters.refuse(protocol, why, facts.address);
         self.tell_vain(facts.mac, protocol, words);
         let is_stranger = || self.store.glance().host_by_mac(facts.mac).is_none();
-        if let Some(address) = facts.address.filter(|_| why == Why::AddressContradicted && is_stranger()) {
+        if let Some(address) = facts.address.filter(|_| why == Reason::AddressContradicted && is_stranger()) {
             self.tell_stranger(facts.mac, address, protocol);
         }
     }
@@ -368,7 +368,7 @@ impl Gate {
     fn tell_stranger(&self, mac: Mac, address: IpAddr, protocol: Protocol) {
         let named = || self.store.glance().host_by_ip(address).map(|host| host.spec.boot_mac_address);
         let Some(owner) = self.neighbours.look_up(address).or_else(named) else { return };
-        let why = format!("{}: {address} is {owner}'s", Why::AddressContradicted);
+        let why = format!("{}: {address} is {owner}'s", Reason::AddressContradicted);
         let event = Event::Refused { protocol: protocol.as_str().to_owned(), why };
         if self.news.is_news(owner, &event) {
             self.store.note(Some(mac), event);
@@ -398,7 +398,7 @@ impl Gate {
     fn tell_wait(&self, facts: &Facts, by: Protocol, image: &Name) {
         let state = self.store.glance();
         let message = state.image(image).map(|image| image.status.message.clone()).unwrap_or_default();
-        self.counters.refuse(by, Why::ImageBroken, facts.address);
+        self.counters.refuse(by, Reason::ImageBroken, facts.address);
         self.tell(facts.mac, Event::Waiting { image: image.to_string(), message });
     }
 
@@ -431,14 +431,16 @@ impl Gate {
         }
     }
 
-    async fn advance(&self, facts: &Facts, change: Life, event: Option<Event>) -> Result<Arc<Host>, Error> {
+    async fn advance(&self, facts: &Facts, change: Transition, event: Option<Event>) -> Result<Arc<Host>, StoreError> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
         // What a machine says of itself does not make an address its own.
         let address = facts.address.filter(|_| self.ties(facts.mac, facts.address) == Ok(true));
-        let sighting = Sighting { firmware, address, uuid: facts.uuid };
+        let sighting = Observation { firmware, address, uuid: facts.uuid };
         match self.store.commit(Change::Advance { mac: facts.mac, change, sighting, event }).await? {
             crate::fleet::Object::Host(host) => Ok(host),
-            crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => Err(Error::NoSuchMac(facts.mac)),
+            crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => {
+                Err(StoreError::NoSuchMac(facts.mac))
+            }
         }
     }
 }
@@ -468,11 +470,11 @@ mod tests {
 
     #[test]
     fn who_asks_again_and_again_is_told_of_once_and_of_many_things_in_a_few_lines() {
-        let (news, vm, other) = (News::default(), Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let (news, vm, other) = (EventThrottle::default(), Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
         let refused = |why: usize| Event::Refused { protocol: "http".into(), why: why.to_string() };
         let told = |mac| (0..100).filter(|number| news.is_news(mac, &refused(number % 2))).count();
         assert_eq!(told(vm), 2);
         let many = (0..100).filter(|number| news.is_news(other, &refused(*number))).count();
-        assert_eq!(many, News::AT_ONCE);
+        assert_eq!(many, EventThrottle::AT_ONCE);
     }
 }

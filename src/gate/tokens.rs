@@ -12,13 +12,13 @@ use crate::fleet::{Host, Mac, Name, hex};
 
 const KEY: usize = 32;
 /// Is a key that stays in the state directory.
-pub type Key = [u8; KEY];
+pub type TokenKey = [u8; KEY];
 /// Is how much of the authentication code goes into a token: 128 bits.
 const CODE: usize = 16;
 
 /// Makes and checks tokens, under a key that stays in the state directory.
 pub struct BootTokens {
-    key: Key,
+    key: TokenKey,
 }
 
 impl std::fmt::Debug for BootTokens {
@@ -31,7 +31,7 @@ impl std::fmt::Debug for BootTokens {
 ///
 /// # Errors
 /// What the file system says, or a key file of another length.
-pub fn key(state_dir: &Path, name: &str) -> std::io::Result<Key> {
+pub fn key(state_dir: &Path, name: &str) -> std::io::Result<TokenKey> {
     let path = state_dir.join(name);
     let mut key = [0; KEY];
     match std::fs::File::open(&path) {

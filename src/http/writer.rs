@@ -227,7 +227,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::images::library::Seen;
+    use crate::images::library::ImageView;
     use crate::iso::ReadAt;
 
     /// Gives a connection's two ends.
@@ -301,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn a_part_is_sent_as_a_reply_of_it_is() {
         let bytes: Vec<u8> = (0..100_000u32).flat_map(|word| word.to_le_bytes()).collect();
-        let seen = Seen {
+        let seen = ImageView {
             medium: Arc::new(crate::iso::Memory(bytes.into())),
             tag: "a tag".into(),
             warnings: Arc::default(),

@@ -1,4 +1,4 @@
-//! Room on the disk: what uploads leave free for the state, and whether little is left even of that.
+//! FreeSpace on the disk: what uploads leave free for the state, and whether little is left even of that.
 
 use std::io;
 use std::path::Path;
@@ -12,13 +12,13 @@ const MOST: u64 = 8;
 
 /// Is what a file system has left, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct FreeSpace {
     pub free: u64,
     /// Is what uploads leave.
     pub reserve: u64,
 }
 
-impl Room {
+impl FreeSpace {
     /// Asks the file system that a path is on.
     ///
     /// # Errors
@@ -56,12 +56,12 @@ mod tests {
     #[test]
     fn what_is_kept_free_is_kept() {
         const MIB: u64 = 1024 * 1024;
-        let large = Room::of(1000 * MIB, 10_000 * MIB);
+        let large = FreeSpace::of(1000 * MIB, 10_000 * MIB);
         assert!(large.takes(936 * MIB) && !large.takes(936 * MIB + 1) && !large.takes(u64::MAX));
-        let small = Room::of(10 * MIB, 16 * MIB);
+        let small = FreeSpace::of(10 * MIB, 16 * MIB);
         assert_eq!(small.reserve, 2 * MIB);
         assert!(small.takes(8 * MIB) && !small.takes(9 * MIB) && !small.is_short());
-        assert!(!Room::of(MIB, 16 * MIB).is_short(), "an upload that fitted is no warning");
-        assert!(Room::of(MIB - 1, 16 * MIB).is_short());
+        assert!(!FreeSpace::of(MIB, 16 * MIB).is_short(), "an upload that fitted is no warning");
+        assert!(FreeSpace::of(MIB - 1, 16 * MIB).is_short());
     }
 }

@@ -17,12 +17,12 @@ const VIEWS: usize = 256;
 
 /// Says why a medium cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ImageError {
     #[error("the ISO is not here but {place}")]
     Elsewhere { place: String },
     #[error("{0}")]
     Broken(String),
-    #[error("{}: {}", path.display(), Error::CHANGED)]
+    #[error("{}: {}", path.display(), ImageError::CHANGED)]
     Changed { path: PathBuf },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
@@ -32,7 +32,7 @@ pub enum Error {
     View { path: PathBuf, source: iso::CannotCompose },
 }
 
-impl Error {
+impl ImageError {
     const CHANGED: &str = "it is another file than the one that was looked at: it is looked at anew";
 
     /// Says why without saying where the file lies: for machines, which that is no business of.
@@ -49,20 +49,20 @@ impl Error {
 
 /// Holds open images by their path, and views by what is wished of them.
 #[derive(Debug)]
-pub struct Media {
+pub struct ImageLibrary {
     isos: PathBuf,
-    open: Mutex<HashMap<PathBuf, Weak<Opened>>>,
-    views: Mutex<Vec<Kept>>,
+    open: Mutex<HashMap<PathBuf, Weak<OpenImage>>>,
+    views: Mutex<Vec<CachedView>>,
     /// Wakes who looks at the images' files: one of them could not be opened.
     amiss: tokio::sync::Notify,
     /// Holds what is read under a token, and since when nobody did; the last that was read last.
-    held: Mutex<Vec<(String, Seen, Instant)>>,
+    held: Mutex<Vec<(String, ImageView, Instant)>>,
     begun: Instant,
 }
 
 /// Is a medium as somebody sees it, with what identifies its bytes.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct ImageView {
     pub medium: Arc<dyn ReadAt>,
     /// Is the same for the same bytes, over every transport, for as long as the image's file stays.
     pub tag: String,
@@ -74,22 +74,22 @@ pub struct Seen {
 
 /// Is a view with what it was made of.
 #[derive(Debug)]
-struct Kept {
+struct CachedView {
     wishes: Wishes,
-    base: Arc<Opened>,
-    seen: Seen,
+    base: Arc<OpenImage>,
+    seen: ImageView,
 }
 
 /// Is an image file as it was when it was opened.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenImage {
     pub file: Arc<ImageFile>,
     path: PathBuf,
     stamp: (u64, Option<SystemTime>),
     examined: std::sync::OnceLock<Arc<Examined>>,
 }
 
-impl Media {
+impl ImageLibrary {
     pub fn new(isos: PathBuf) -> Self {
         Self {
             isos,
@@ -118,22 +118,22 @@ impl Media {
     ///
     /// # Errors
     /// What the file system says, or what was found of the file.
-    pub fn open(&self, image: &Image) -> Result<Arc<Opened>, Error> {
+    pub fn open(&self, image: &Image) -> Result<Arc<OpenImage>, ImageError> {
         self.try_open(image).inspect_err(|_| self.amiss.notify_one())
     }
 
-    fn try_open(&self, image: &Image) -> Result<Arc<Opened>, Error> {
+    fn try_open(&self, image: &Image) -> Result<Arc<OpenImage>, ImageError> {
         if let Some(place) = image.spec.elsewhere() {
-            return Err(Error::Elsewhere { place });
+            return Err(ImageError::Elsewhere { place });
         }
         if let Some(reason) = self.reason(image) {
-            return Err(Error::Broken(reason.to_owned()));
+            return Err(ImageError::Broken(reason.to_owned()));
         }
         let path = self.isos.join(&image.spec.iso_file);
-        let fail = |source| Error::File { path: path.clone(), source };
+        let fail = |source| ImageError::File { path: path.clone(), source };
         let stamp = stamp(&path).map_err(fail)?;
         if !image.status.is_of(stamp.0, stamp.1.and_then(|at| Timestamp::try_from(at).ok())) {
-            return Err(Error::Changed { path });
+            return Err(ImageError::Changed { path });
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(opened) = open.get(&path).and_then(Weak::upgrade).filter(|opened| opened.stamp == stamp) {
@@ -141,7 +141,8 @@ impl Media {
         }
         open.retain(|_, opened| opened.strong_count() > 0);
         let file = std::fs::File::open(&path).and_then(ImageFile::new).map_err(fail)?;
-        let opened = Arc::new(Opened { file: Arc::new(file), path: path.clone(), stamp, examined: Default::default() });
+        let opened =
+            Arc::new(OpenImage { file: Arc::new(file), path: path.clone(), stamp, examined: Default::default() });
         open.insert(path, Arc::downgrade(&opened));
         Ok(opened)
     }
@@ -150,10 +151,10 @@ impl Media {
     ///
     /// # Errors
     /// The file cannot be read, or the wishes cannot be met.
-    pub fn view(&self, image: &Image, wishes: Wishes) -> Result<Seen, Error> {
+    pub fn view(&self, image: &Image, wishes: Wishes) -> Result<ImageView, ImageError> {
         let opened = self.open(image)?;
         if wishes == Wishes::default() {
-            return Ok(Seen::plain(opened.file.clone(), opened.tag()));
+            return Ok(ImageView::plain(opened.file.clone(), opened.tag()));
         }
         if let Some(seen) = self.known(&wishes, &opened) {
             return Ok(seen);
@@ -164,12 +165,12 @@ impl Media {
         if views.len() == VIEWS {
             views.remove(0);
         }
-        views.push(Kept { wishes, base: opened, seen: seen.clone() });
+        views.push(CachedView { wishes, base: opened, seen: seen.clone() });
         Ok(seen)
     }
 
     /// Finds a view that was made; it is then the last to be forgotten.
-    fn known(&self, wishes: &Wishes, opened: &Arc<Opened>) -> Option<Seen> {
+    fn known(&self, wishes: &Wishes, opened: &Arc<OpenImage>) -> Option<ImageView> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let place = views.iter().position(|kept| kept.wishes == *wishes && Arc::ptr_eq(&kept.base, opened))?;
         views[place..].rotate_left(1);
@@ -177,7 +178,7 @@ impl Media {
     }
 
     /// Holds a medium under a token, whatever becomes of the image and the host meanwhile.
-    pub fn hold(&self, token: String, seen: Seen) {
+    pub fn hold(&self, token: String, seen: ImageView) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|(other, ..)| *other != token);
         if held.len() == VIEWS {
@@ -187,7 +188,7 @@ impl Media {
     }
 
     /// Finds the medium under a token. `is_given` is asked of it, and of the time since it was read last.
-    pub fn held(&self, token: &str, is_given: impl FnOnce(&Seen, Duration) -> bool) -> Option<Option<Seen>> {
+    pub fn held(&self, token: &str, is_given: impl FnOnce(&ImageView, Duration) -> bool) -> Option<Option<ImageView>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let place = held.iter().position(|(known, ..)| known == token)?;
         let (_, seen, last) = &mut held[place];
@@ -208,7 +209,7 @@ impl Media {
     ///
     /// # Errors
     /// What else the file system says.
-    pub fn below(directory: &Path, path: &str) -> std::io::Result<Option<Seen>> {
+    pub fn below(directory: &Path, path: &str) -> std::io::Result<Option<ImageView>> {
         // Opening a FIFO must not wait for its writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -236,7 +237,7 @@ impl Media {
             return Ok(None);
         }
         let tag = tag((about.len(), about.modified().ok()));
-        Ok(Some(Seen::plain(Arc::new(ImageFile::new(file)?), tag)))
+        Ok(Some(ImageView::plain(Arc::new(ImageFile::new(file)?), tag)))
     }
 
     /// Finds a file within a medium, as the extents that hold it; nothing where links lead round in a circle.
@@ -251,29 +252,29 @@ impl Media {
     }
 }
 
-impl Seen {
+impl ImageView {
     /// Sees bytes as they are.
     fn plain(medium: Arc<dyn ReadAt>, tag: String) -> Self {
         Self { medium, tag, warnings: Arc::default(), carries: None }
     }
 }
 
-impl Opened {
+impl OpenImage {
     fn tag(&self) -> String {
         tag(self.stamp)
     }
 
-    fn examined(&self) -> Result<Arc<Examined>, Error> {
+    fn examined(&self) -> Result<Arc<Examined>, ImageError> {
         if let Some(examined) = self.examined.get() {
             return Ok(examined.clone());
         }
-        let fail = |source| Error::NotAnIso { path: self.path.clone(), source };
+        let fail = |source| ImageError::NotAnIso { path: self.path.clone(), source };
         let examined = Arc::new(iso::examine(&*self.file).map_err(fail)?);
         Ok(self.examined.get_or_init(|| examined).clone())
     }
 
-    fn compose(&self, wishes: &Wishes) -> Result<Seen, Error> {
-        let fail = |source| Error::View { path: self.path.clone(), source };
+    fn compose(&self, wishes: &Wishes) -> Result<ImageView, ImageError> {
+        let fail = |source| ImageError::View { path: self.path.clone(), source };
         let identity = format!("{} {:?}", self.path.display(), self.stamp);
         let composed = iso::compose(&*self.file, &*self.examined()?, identity.as_bytes(), wishes).map_err(fail)?;
         for warning in &composed.warnings {
@@ -281,7 +282,7 @@ impl Opened {
         }
         let view = View::new(self.file.clone(), Arc::new(composed.overlay));
         let tag = view.overlay().tag().to_string();
-        Ok(Seen { medium: Arc::new(view), tag, warnings: composed.warnings.into(), carries: None })
+        Ok(ImageView { medium: Arc::new(view), tag, warnings: composed.warnings.into(), carries: None })
     }
 }
 

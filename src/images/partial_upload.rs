@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::fleet::Name;
 
-use crate::images::free_space::Room;
+use crate::images::free_space::FreeSpace;
 
 /// Bounds an uploaded ISO: a two-layer Blu-ray disc holds less.
 pub const ISO_BYTES: u64 = 64 * 1024 * 1024 * 1024;
@@ -25,7 +25,7 @@ const LOOK_EVERY: u64 = 1 << 20;
 
 /// Says why an upload cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum UploadError {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("another upload of it is under way")]
@@ -70,10 +70,10 @@ impl Draft {
     ///
     /// # Errors
     /// What the file system says.
-    pub async fn new(isos: &Path) -> Result<Self, Error> {
+    pub async fn new(isos: &Path) -> Result<Self, UploadError> {
         let path = isos.join(format!(".{}.part", uuid::Uuid::new_v4().simple()));
         let file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(&path).await;
-        let file = file.map_err(|source| Error::File { path: path.clone(), source })?;
+        let file = file.map_err(|source| UploadError::File { path: path.clone(), source })?;
         Ok(Self { path, file, digest: Sha256::new(), length: 0, looked: 0, keep: false })
     }
 
@@ -81,9 +81,9 @@ impl Draft {
     ///
     /// # Errors
     /// What the file system says, another upload, another length.
-    pub async fn go_on(isos: &Path, key: &str, offset: u64, name: Option<&Name>) -> Result<Self, Error> {
+    pub async fn go_on(isos: &Path, key: &str, offset: u64, name: Option<&Name>) -> Result<Self, UploadError> {
         let path = kept(isos, key);
-        let fail = |source| Error::File { path: path.clone(), source };
+        let fail = |source| UploadError::File { path: path.clone(), source };
         let at = path.clone();
         let opened = tokio::task::spawn_blocking(move || reopen(&at, offset)).await;
         let (file, digest) = opened.map_err(|error| fail(io::Error::other(error)))??;
@@ -92,7 +92,7 @@ impl Draft {
         if let Some(name) = name {
             let label = label(&draft.path);
             let named = tokio::fs::write(&label, name.as_str()).await;
-            named.map_err(|source| draft.failed(Error::File { path: label, source }))?;
+            named.map_err(|source| draft.failed(UploadError::File { path: label, source }))?;
         }
         Ok(draft)
     }
@@ -106,11 +106,11 @@ impl Draft {
     ///
     /// # Errors
     /// What the file system says.
-    pub async fn give_up(isos: &Path, key: &str) -> Result<(), Error> {
+    pub async fn give_up(isos: &Path, key: &str) -> Result<(), UploadError> {
         let path = kept(isos, key);
         let _ = tokio::fs::remove_file(label(&path)).await;
         match tokio::fs::remove_file(&path).await {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File { path, source }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(UploadError::File { path, source }),
             _ => Ok(()),
         }
     }
@@ -123,10 +123,10 @@ impl Draft {
     ///
     /// # Errors
     /// What the file system says, too much of it, or more than there is room for: then nothing of it stays.
-    pub async fn write(&mut self, data: &[u8]) -> Result<(), Error> {
+    pub async fn write(&mut self, data: &[u8]) -> Result<(), UploadError> {
         self.length += data.len() as u64;
         if self.length > ISO_BYTES {
-            return Err(self.failed(Error::TooLarge));
+            return Err(self.failed(UploadError::TooLarge));
         }
         self.digest.update(data);
         let written = self.file.write_all(data).await;
@@ -142,7 +142,7 @@ impl Draft {
     ///
     /// # Errors
     /// It does not.
-    pub async fn look(&mut self, more: u64) -> Result<(), Error> {
+    pub async fn look(&mut self, more: u64) -> Result<(), UploadError> {
         look(&self.path, more).await.map_err(|error| self.failed(error))
     }
 
@@ -155,7 +155,7 @@ impl Draft {
     ///
     /// # Errors
     /// What the file system says.
-    pub async fn finish(&mut self) -> Result<(String, u64), Error> {
+    pub async fn finish(&mut self) -> Result<(String, u64), UploadError> {
         let synced = async {
             self.file.flush().await?;
             self.file.sync_all().await
@@ -167,20 +167,20 @@ impl Draft {
 
     /// Keeps nothing of an upload that there is no sense in going on with: where there is no room, what stayed of
     /// it would take the state's.
-    fn failed(&mut self, error: Error) -> Error {
+    fn failed(&mut self, error: UploadError) -> UploadError {
         let is_full =
             |source: &io::Error| matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         self.keep &= match &error {
-            Error::File { source, .. } => !is_full(source),
-            Error::UnderWay | Error::Offset { .. } => true,
-            Error::TooLarge | Error::NoRoom { .. } => false,
+            UploadError::File { source, .. } => !is_full(source),
+            UploadError::UnderWay | UploadError::Offset { .. } => true,
+            UploadError::TooLarge | UploadError::NoRoom { .. } => false,
         };
         error
     }
 
-    fn failed_to_write(&mut self, source: io::Error) -> Error {
+    fn failed_to_write(&mut self, source: io::Error) -> UploadError {
         let path = self.path.clone();
-        self.failed(Error::File { path, source })
+        self.failed(UploadError::File { path, source })
     }
 }
 
@@ -188,10 +188,10 @@ impl Draft {
 ///
 /// # Errors
 /// They do not.
-pub async fn look(path: &Path, more: u64) -> Result<(), Error> {
+pub async fn look(path: &Path, more: u64) -> Result<(), UploadError> {
     let at = path.to_owned();
-    match tokio::task::spawn_blocking(move || Room::at(&at)).await {
-        Ok(Ok(room)) if !room.takes(more) => Err(Error::NoRoom { free: room.free, reserve: room.reserve }),
+    match tokio::task::spawn_blocking(move || FreeSpace::at(&at)).await {
+        Ok(Ok(room)) if !room.takes(more) => Err(UploadError::NoRoom { free: room.free, reserve: room.reserve }),
         // A file system that does not tell says it when it is full.
         _ => Ok(()),
     }
@@ -219,12 +219,12 @@ fn label(part: &Path) -> PathBuf {
 }
 
 /// Opens the beginning of an upload at its end, alone, with the digest of what is there.
-fn reopen(path: &Path, offset: u64) -> Result<(File, Sha256), Error> {
-    let fail = |source| Error::File { path: path.to_owned(), source };
+fn reopen(path: &Path, offset: u64) -> Result<(File, Sha256), UploadError> {
+    let fail = |source| UploadError::File { path: path.to_owned(), source };
     let open = std::fs::OpenOptions::new().read(true).append(true).create(true).open(path);
     let mut file = open.map_err(fail)?;
     file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => Error::UnderWay,
+        TryLockError::WouldBlock => UploadError::UnderWay,
         TryLockError::Error(source) => fail(source),
     })?;
     if offset == 0 {
@@ -241,7 +241,7 @@ fn reopen(path: &Path, offset: u64) -> Result<(File, Sha256), Error> {
         }
     }
     if there != offset {
-        return Err(Error::Offset { there, wanted: offset });
+        return Err(UploadError::Offset { there, wanted: offset });
     }
     Ok((file, digest))
 }
@@ -297,10 +297,10 @@ mod tests {
         let mut draft = Draft::go_on(isos, "abcd", 0, None).await.unwrap();
         draft.write(b"first, ").await.unwrap();
         draft.file.flush().await.unwrap();
-        assert!(matches!(Draft::go_on(isos, "abcd", 7, None).await, Err(Error::UnderWay)));
+        assert!(matches!(Draft::go_on(isos, "abcd", 7, None).await, Err(UploadError::UnderWay)));
         drop(draft);
         assert_eq!(Draft::length_of(isos, "abcd").await, 7);
-        assert!(matches!(Draft::go_on(isos, "abcd", 5, None).await, Err(Error::Offset { there: 7, wanted: 5 })));
+        assert!(matches!(Draft::go_on(isos, "abcd", 5, None).await, Err(UploadError::Offset { there: 7, wanted: 5 })));
         let mut draft = Draft::go_on(isos, "abcd", 7, None).await.unwrap();
         draft.write(b"then").await.unwrap();
         draft.ends();
@@ -343,7 +343,7 @@ mod tests {
         let name = "live".parse().unwrap();
         let mut draft = Draft::go_on(place.path(), "abcd", 0, Some(&name)).await.unwrap();
         draft.write(b"some").await.unwrap();
-        assert!(matches!(draft.look(u64::MAX).await, Err(Error::NoRoom { .. })));
+        assert!(matches!(draft.look(u64::MAX).await, Err(UploadError::NoRoom { .. })));
         drop(draft);
         let mut draft = Draft::go_on(place.path(), "abcd", 0, Some(&name)).await.unwrap();
         draft.failed_to_write(io::ErrorKind::StorageFull.into());

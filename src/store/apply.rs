@@ -6,11 +6,13 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 
 use crate::event::Event;
-use crate::fleet::lifecycle::{self, Policy, advance};
+use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, Beside, References};
-use crate::fleet::{Boots, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power};
+use crate::fleet::{
+    BootTarget, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power,
+};
 
-use super::{Change, Error, Expect, Past, Sighting, Snapshot, Verb, Word};
+use super::{Change, ChangeRecord, Expect, Observation, Operation, PowerReport, Snapshot, StoreError};
 
 /// Is what a change came to.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub struct Applied {
     /// Is the object that the change was about, as it now is; as it last was, where it is gone.
     pub object: Object,
     /// Is what is to be written; nothing where the change left everything as it was.
-    pub past: Option<Past>,
+    pub past: Option<ChangeRecord>,
     pub events: Vec<(Mac, Event)>,
 }
 
@@ -31,18 +33,18 @@ impl Applied {
 
 /// Is the moment, and the policy, that a change is applied with.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment<'a> {
+pub struct ApplyContext<'a> {
     pub at: Timestamp,
-    pub policy: &'a Policy,
+    pub policy: &'a InstallPolicy,
 }
 
 /// Applies one change to the state; the state is as it was where an error comes back.
 pub fn apply(
     state: &mut Snapshot,
     change: Change,
-    moment: Moment<'_>,
+    moment: ApplyContext<'_>,
     uid: impl FnOnce() -> String,
-) -> Result<Applied, Error> {
+) -> Result<Applied, StoreError> {
     match change {
         Change::Put { object, expect } => put(state, object, expect, moment, uid),
         Change::Delete { key, version } => delete(state, &key, version),
@@ -52,8 +54,8 @@ pub fn apply(
             applied.events.extend(event.map(|event| (mac, event)));
             Ok(applied)
         }
-        Change::Sight { mac, sighting } => sight(state, mac, sighting, moment),
-        Change::Heard { mac, word } => hear(state, mac, *word, moment),
+        Change::Observe { mac, sighting } => sight(state, mac, sighting, moment),
+        Change::PowerReported { mac, word } => hear(state, mac, *word, moment),
     }
 }
 
@@ -61,9 +63,9 @@ fn put(
     state: &mut Snapshot,
     mut object: Object,
     expect: Expect,
-    moment: Moment<'_>,
+    moment: ApplyContext<'_>,
     uid: impl FnOnce() -> String,
-) -> Result<Applied, Error> {
+) -> Result<Applied, StoreError> {
     let key = object.key();
     let before = state.get(&key).cloned();
     check_version(&key, before.as_ref(), expect)?;
@@ -91,19 +93,19 @@ fn as_host(object: &Object) -> Option<&Host> {
     }
 }
 
-fn check_version(key: &Key, before: Option<&Object>, expect: Expect) -> Result<(), Error> {
+fn check_version(key: &Key, before: Option<&Object>, expect: Expect) -> Result<(), StoreError> {
     match (before, expect) {
-        (Some(_), Expect::Absent) => Err(Error::AlreadyExists(key.clone())),
-        (None, Expect::Present(_)) => Err(Error::NotFound(key.clone())),
+        (Some(_), Expect::Absent) => Err(StoreError::AlreadyExists(key.clone())),
+        (None, Expect::Present(_)) => Err(StoreError::NotFound(key.clone())),
         (Some(before), Expect::Present(Some(wanted))) if before.meta().resource_version != wanted => {
-            Err(Error::Conflict { key: key.clone(), wanted, now: before.meta().resource_version })
+            Err(StoreError::Conflict { key: key.clone(), wanted, now: before.meta().resource_version })
         }
         _ => Ok(()),
     }
 }
 
 /// Checks an object against the rules and the objects beside it.
-fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), Error> {
+fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), StoreError> {
     rules::check_meta(object.meta())?;
     match object {
         Object::Host(host) => {
@@ -127,7 +129,7 @@ fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_image(state: &Snapshot, image: &Image) -> Result<(), Error> {
+fn check_image(state: &Snapshot, image: &Image) -> Result<(), StoreError> {
     let (name, spec) = (&image.metadata.name, &image.spec);
     let others = || state.images().filter(|other| other.metadata.name != *name);
     let found = Beside {
@@ -190,14 +192,14 @@ fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, ui
 }
 
 /// Gives a host the state that its new spec means: a changed wish is a new install, or none.
-fn settle(mut host: Host, before: Option<&Host>, moment: Moment<'_>) -> Host {
+fn settle(mut host: Host, before: Option<&Host>, moment: ApplyContext<'_>) -> Host {
     host.status = before.map_or_else(HostStatus::default, |before| before.status.clone());
     let host = power::settle(host, before, moment.at);
-    let wished_before = before.map_or(&Boots::LocalDisk, |before| &before.spec.image);
+    let wished_before = before.map_or(&BootTarget::LocalDisk, |before| &before.spec.image);
     let change = match &host.spec.image {
         image if image == wished_before => return host,
-        Boots::LocalDisk | Boots::Menu => lifecycle::Change::Release,
-        Boots::Image(_) => lifecycle::Change::Assign,
+        BootTarget::LocalDisk | BootTarget::Menu => lifecycle::Transition::Release,
+        BootTarget::Image(_) => lifecycle::Transition::Assign,
     };
     advance(host, change, moment.at, moment.policy)
 }
@@ -207,20 +209,25 @@ fn unchanged(before: &Object, after: &Object) -> bool {
     before == after
 }
 
-fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Applied, Error> {
+fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Applied, StoreError> {
     let before = state.get(key).cloned();
     check_version(key, before.as_ref(), Expect::Present(version))?;
     if let Some(by) = match key.kind {
         Kind::BareMetalHost => None,
         Kind::IscsiCdrom | Kind::BootConfig => state.referrer(key),
     } {
-        return Err(Error::InUse { key: key.clone(), by });
+        return Err(StoreError::InUse { key: key.clone(), by });
     }
-    let mut object = state.remove(key).ok_or_else(|| Error::NotFound(key.clone()))?;
+    let mut object = state.remove(key).ok_or_else(|| StoreError::NotFound(key.clone()))?;
     state.version += 1;
     object.meta_mut().resource_version = state.version;
-    let past =
-        Past { version: state.version, verb: Verb::Deleted, object: object.clone(), before, wire: OnceLock::new() };
+    let past = ChangeRecord {
+        version: state.version,
+        verb: Operation::Deleted,
+        object: object.clone(),
+        before,
+        wire: OnceLock::new(),
+    };
     Ok(Applied { object, past: Some(past), events: Vec::new() })
 }
 
@@ -228,9 +235,9 @@ fn enrol(
     state: &mut Snapshot,
     host: Host,
     treatment: String,
-    moment: Moment<'_>,
+    moment: ApplyContext<'_>,
     uid: impl FnOnce() -> String,
-) -> Result<Applied, Error> {
+) -> Result<Applied, StoreError> {
     let mac = host.spec.boot_mac_address;
     if let Some(known) = state.host_by_mac(mac) {
         return Ok(Applied::nothing(Object::Host(known.clone()), Vec::new()));
@@ -252,15 +259,15 @@ fn enrol(
 fn advance_host(
     state: &mut Snapshot,
     mac: Mac,
-    change: lifecycle::Change,
-    sighting: Sighting,
-    moment: Moment<'_>,
-) -> Result<Applied, Error> {
-    let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
+    change: lifecycle::Transition,
+    sighting: Observation,
+    moment: ApplyContext<'_>,
+) -> Result<Applied, StoreError> {
+    let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
     let mut after = advance(Host::clone(&before), change, moment.at, moment.policy);
     after.status.warnings = warnings(state, &after);
     let mut events = announce(Some(&before), &after);
-    if change == lifecycle::Change::Assign && events.is_empty() {
+    if change == lifecycle::Transition::Assign && events.is_empty() {
         events.push((mac, Event::Assigned { image: after.spec.image.to_string() }));
     }
     let after = seen(after, sighting, moment.at);
@@ -270,15 +277,20 @@ fn advance_host(
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, moment.at))
 }
 
-fn sight(state: &mut Snapshot, mac: Mac, sighting: Sighting, moment: Moment<'_>) -> Result<Applied, Error> {
-    let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
+fn sight(
+    state: &mut Snapshot,
+    mac: Mac,
+    sighting: Observation,
+    moment: ApplyContext<'_>,
+) -> Result<Applied, StoreError> {
+    let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
     let after = seen(Host::clone(&before), sighting, moment.at);
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), moment.at))
 }
 
 /// Takes a controller's word; one that says nothing new is no change.
-fn hear(state: &mut Snapshot, mac: Mac, word: Word, moment: Moment<'_>) -> Result<Applied, Error> {
-    let before = state.host_by_mac(mac).cloned().ok_or(Error::NoSuchMac(mac))?;
+fn hear(state: &mut Snapshot, mac: Mac, word: PowerReport, moment: ApplyContext<'_>) -> Result<Applied, StoreError> {
+    let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
     if before.spec.bmc.as_ref() != Some(&word.bmc) {
         return Ok(Applied::nothing(Object::Host(before), Vec::new()));
     }
@@ -307,7 +319,7 @@ fn hear(state: &mut Snapshot, mac: Mac, word: Word, moment: Moment<'_>) -> Resul
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, moment.at))
 }
 
-fn seen(mut host: Host, sighting: Sighting, at: Timestamp) -> Host {
+fn seen(mut host: Host, sighting: Observation, at: Timestamp) -> Host {
     let address = sighting.address.filter(|address| !is_nowhere(*address));
     if sighting.firmware.is_none() && address.is_none() && sighting.uuid.is_none() {
         return host;
@@ -325,14 +337,14 @@ fn is_nowhere(address: IpAddr) -> bool {
 
 /// Tells the milestones that lie between two states of a host.
 fn announce(before: Option<&Host>, after: &Host) -> Vec<(Mac, Event)> {
-    let phase = before.map_or(Phase::Seen, |before| before.status.phase);
+    let phase = before.map_or(Phase::LocalBoot, |before| before.status.phase);
     let again = before.is_some_and(|before| before.status.since != after.status.since);
     if phase == after.status.phase && !again {
         return Vec::new();
     }
     let event = match after.status.phase {
         Phase::Assigned => Event::Assigned { image: after.spec.image.to_string() },
-        Phase::Seen => Event::Released {},
+        Phase::LocalBoot => Event::Released {},
         Phase::Held => Event::Held {},
         Phase::Installed => Event::BootComplete {},
         Phase::Failed => Event::Failed { message: after.status.message.clone() },
@@ -354,7 +366,7 @@ fn write(
     state.version += 1;
     object.meta_mut().resource_version = state.version;
     state.put(object.clone());
-    let verb = if before.is_some() { Verb::Modified } else { Verb::Added };
-    let past = Past { version: state.version, verb, object: object.clone(), before, wire: OnceLock::new() };
+    let verb = if before.is_some() { Operation::Modified } else { Operation::Added };
+    let past = ChangeRecord { version: state.version, verb, object: object.clone(), before, wire: OnceLock::new() };
     Applied { object, past: Some(past), events }
 }

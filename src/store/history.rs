@@ -10,9 +10,9 @@ const PAST_CHANGES: usize = 16_384;
 
 /// Is one change of an object, as watches tell it.
 #[derive(Debug, Clone)]
-pub struct Past {
+pub struct ChangeRecord {
     pub version: u64,
-    pub verb: Verb,
+    pub verb: Operation,
     /// Is the object as it became; as it last was, where it was deleted.
     pub object: Object,
     /// Is the object as it was before, for watches that select: it may have left their selection.
@@ -22,7 +22,7 @@ pub struct Past {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub enum Operation {
     Added,
     Modified,
     Deleted,
@@ -45,7 +45,7 @@ pub struct History {
 struct Inner {
     /// Is the newest version that is no longer told of.
     floor: u64,
-    past: VecDeque<Arc<Past>>,
+    past: VecDeque<Arc<ChangeRecord>>,
 }
 
 impl History {
@@ -53,7 +53,7 @@ impl History {
         Self { inner: Mutex::new(Inner { floor: version, past: VecDeque::new() }) }
     }
 
-    pub fn push(&self, changes: impl IntoIterator<Item = Past>) {
+    pub fn push(&self, changes: impl IntoIterator<Item = ChangeRecord>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         for past in changes {
             if inner.past.len() == PAST_CHANGES
@@ -65,7 +65,7 @@ impl History {
         }
     }
 
-    pub fn since(&self, version: u64, at_most: usize) -> Result<Vec<Arc<Past>>, TooOld> {
+    pub fn since(&self, version: u64, at_most: usize) -> Result<Vec<Arc<ChangeRecord>>, TooOld> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if version < inner.floor {
             return Err(TooOld { wanted: version, oldest: inner.floor });
@@ -85,9 +85,9 @@ mod tests {
         let metadata = Meta::named("h".parse().unwrap(), None);
         let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         let object = Object::Host(Arc::new(Host { metadata, spec, status: HostStatus::default() }));
-        let past = |version| Past {
+        let past = |version| ChangeRecord {
             version,
-            verb: Verb::Modified,
+            verb: Operation::Modified,
             object: object.clone(),
             before: None,
             wire: OnceLock::new(),

@@ -20,7 +20,7 @@ const MACHINES: usize = 4096;
 
 /// Remembers the last lines of machines' timelines, the newest last.
 #[derive(Debug, Default)]
-pub struct Lines(HashMap<Option<Mac>, VecDeque<Line>>);
+pub struct TimelineCoalescer(HashMap<Option<Mac>, VecDeque<Line>>);
 
 /// Is a line of the timeline as it is on disk.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct Line {
     pub entry: Entry,
 }
 
-impl Lines {
+impl TimelineCoalescer {
     /// Finds the line that an entry is another time of, as it is with it. What lies beyond a milestone of the
     /// machine is another story.
     pub fn join(&self, entry: &Entry) -> Option<Line> {
@@ -96,7 +96,7 @@ mod tests {
 
     /// Gives the lines that entries come to, as (count, event).
     fn lines(entries: Vec<Entry>) -> Vec<(u32, Event)> {
-        let (mut lines, mut disk) = (Lines::default(), Vec::new());
+        let (mut lines, mut disk) = (TimelineCoalescer::default(), Vec::new());
         for entry in entries {
             let line = lines.join(&entry).unwrap_or(Line { id: disk.len() as i64, entry });
             let at = line.id as usize;
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded() {
-        let mut lines = Lines::default();
+        let mut lines = TimelineCoalescer::default();
         for number in 0..MACHINES as i64 * 2 {
             let mut one = entry(number, script("live"));
             let tail = (number as u32).to_be_bytes();

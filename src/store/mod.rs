@@ -21,11 +21,11 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::{Entry, Event};
-use crate::fleet::lifecycle::{self, Policy};
+use crate::fleet::lifecycle::{self, InstallPolicy};
 use crate::fleet::rules::Invalid;
-use crate::fleet::{Architecture, Bmc, Host, Key, Kind, Lease, Mac, Object, Power, PowerFault};
+use crate::fleet::{Architecture, Bmc, Host, Key, Kind, Lease, Mac, Object, Power, PowerError};
 
-pub use history::{Past, TooOld, Verb};
+pub use history::{ChangeRecord, Operation, TooOld};
 pub use seal::Seal;
 pub use snapshot::Snapshot;
 
@@ -44,26 +44,26 @@ pub enum Change {
     /// Remembers a machine that was never seen before; leaves one that was as it is.
     Enrol { host: Box<Host>, treatment: String },
     /// Moves a host on in its life; what happened is in its timeline with it, or neither is.
-    Advance { mac: Mac, change: lifecycle::Change, sighting: Sighting, event: Option<Event> },
+    Advance { mac: Mac, change: lifecycle::Transition, sighting: Observation, event: Option<Event> },
     /// Notes where and as what a machine was seen.
-    Sight { mac: Mac, sighting: Sighting },
+    Observe { mac: Mac, sighting: Observation },
     /// Notes what a machine's controller said.
-    Heard { mac: Mac, word: Box<Word> },
+    PowerReported { mac: Mac, word: Box<PowerReport> },
 }
 
 /// Is what was heard of a machine's controller; void where the machine has another by now.
 #[derive(Debug, Clone)]
-pub struct Word {
+pub struct PowerReport {
     pub bmc: Bmc,
     /// Leaves the power as it was where it told nothing of it.
     pub power: Option<Power>,
-    pub fault: Option<PowerFault>,
+    pub fault: Option<PowerError>,
     /// Names the switching that is over, by when it was asked for.
     pub over: Option<Timestamp>,
     pub events: Vec<Event>,
 }
 
-impl Word {
+impl PowerReport {
     /// Is the word of a controller that told nothing yet.
     pub fn of(bmc: &Bmc) -> Self {
         Self { bmc: bmc.clone(), power: None, fault: None, over: None, events: Vec::new() }
@@ -72,7 +72,7 @@ impl Word {
 
 /// Is what a machine showed of itself when it asked.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sighting {
+pub struct Observation {
     pub firmware: Option<Architecture>,
     pub address: Option<std::net::IpAddr>,
     pub uuid: Option<uuid::Uuid>,
@@ -91,7 +91,7 @@ pub enum Expect {
 
 /// Says why a change was not made. Nothing of it was.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
+pub enum StoreError {
     #[error("{0} exists already")]
     AlreadyExists(Key),
     #[error("there is no {0}")]
@@ -127,7 +127,7 @@ fn remedy(named: Kind, by: Kind) -> &'static str {
 pub struct Store {
     snapshot: Arc<ArcSwap<Snapshot>>,
     history: Arc<history::History>,
-    policy: Policy,
+    policy: InstallPolicy,
     changes: mpsc::Sender<writer::Job>,
     entries: mpsc::Sender<Entry>,
     lost_entries: std::sync::atomic::AtomicU64,
@@ -145,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     /// A file that cannot be opened or is no state of ours, with its path.
-    pub fn open(directory: &Path, policy: Policy) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
+    pub fn open(directory: &Path, policy: InstallPolicy) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
         Self::open_sealed(directory, policy, None)
     }
 
@@ -155,11 +155,11 @@ impl Store {
     /// As `open`; and what is encrypted under another key, or under one that is not given.
     pub fn open_sealed(
         directory: &Path,
-        policy: Policy,
+        policy: InstallPolicy,
         seal: Option<Seal>,
-    ) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
+    ) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
         let path = directory.join("bootlatch.db");
-        let unreadable = |error: sqlite::Trouble| Error::Unreadable(format!("{}: {error}", path.display()).into());
+        let unreadable = |error: sqlite::Trouble| StoreError::Unreadable(format!("{}: {error}", path.display()).into());
         let (disk, first) = sqlite::Disk::open(&path, seal).map_err(unreadable)?;
         let reader = sqlite::Reader::open(&path).map_err(unreadable)?;
         let (changes, waiting) = mpsc::channel(WAITING_CHANGES);
@@ -179,7 +179,7 @@ impl Store {
             trouble: trouble.clone(),
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(waiting, noted));
-        let thread = thread.map_err(|error| Error::Unavailable(error.to_string().into()))?;
+        let thread = thread.map_err(|error| StoreError::Unavailable(error.to_string().into()))?;
         let reader = std::sync::Mutex::new(reader);
         Ok((
             Arc::new(Self {
@@ -213,18 +213,18 @@ impl Store {
     ///
     /// # Errors
     /// Why it was not made.
-    pub async fn commit(&self, change: Change) -> Result<Object, Error> {
+    pub async fn commit(&self, change: Change) -> Result<Object, StoreError> {
         let object = self.commit_all(vec![change]).await?.pop();
-        object.ok_or_else(|| Error::Unavailable("the writer made nothing of a change".into()))
+        object.ok_or_else(|| StoreError::Unavailable("the writer made nothing of a change".into()))
     }
 
     /// Makes changes, all or none, and answers once they are on disk. Each is applied to what those before it leave.
     ///
     /// # Errors
     /// Why the first that cannot be made was not; none is.
-    pub async fn commit_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, Error> {
+    pub async fn commit_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let gone = || Error::Unavailable("the writer has stopped".into());
+        let gone = || StoreError::Unavailable("the writer has stopped".into());
         self.changes.send(writer::Job::Changes { changes, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -237,10 +237,10 @@ impl Store {
     pub fn record(
         &self,
         leases: Vec<Lease>,
-        then: impl FnOnce(Result<(), Error>) + Send + 'static,
-    ) -> Result<(), Error> {
+        then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
         let job = writer::Job::Leases { leases, then: Box::new(then) };
-        self.changes.try_send(job).map_err(|error| Error::Unavailable(error.to_string().into()))
+        self.changes.try_send(job).map_err(|error| StoreError::Unavailable(error.to_string().into()))
     }
 
     /// Gives the directory that the state is in.
@@ -301,36 +301,36 @@ impl Store {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, Error> {
+    pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        reader.timeline(mac, limit).map_err(|error| Error::Unreadable(error.to_string().into()))
+        reader.timeline(mac, limit).map_err(|error| StoreError::Unreadable(error.to_string().into()))
     }
 
     /// Reads what the timeline says of an object that is no host, oldest first.
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn mentions(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, Error> {
+    pub fn mentions(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        reader.mentions(key, limit).map_err(|error| Error::Unavailable(error.to_string().into()))
+        reader.mentions(key, limit).map_err(|error| StoreError::Unavailable(error.to_string().into()))
     }
 
     /// Says what a change would come to, and makes nothing of it.
     ///
     /// # Errors
     /// Why it would not be made.
-    pub fn rehearse(&self, change: Change) -> Result<Object, Error> {
+    pub fn rehearse(&self, change: Change) -> Result<Object, StoreError> {
         let object = self.rehearse_all(vec![change])?.pop();
-        object.ok_or_else(|| Error::Unavailable("nothing was made of a change".into()))
+        object.ok_or_else(|| StoreError::Unavailable("nothing was made of a change".into()))
     }
 
     /// Says what changes would come to, each applied to what those before it leave, and makes nothing of them.
     ///
     /// # Errors
     /// Why the first that cannot be made would not be.
-    pub fn rehearse_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, Error> {
+    pub fn rehearse_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
         let mut scratch = Snapshot::clone(&self.glance());
-        let moment = apply::Moment { at: now(), policy: &self.policy };
+        let moment = apply::ApplyContext { at: now(), policy: &self.policy };
         let uid = || uuid::Uuid::new_v4().to_string();
         let applied = changes.into_iter().map(|change| apply::apply(&mut scratch, change, moment, uid));
         applied.map(|applied| applied.map(|applied| applied.object)).collect()
@@ -340,7 +340,7 @@ impl Store {
     ///
     /// # Errors
     /// The version is older than the history that is kept.
-    pub fn since(&self, version: u64, at_most: usize) -> Result<Vec<Arc<Past>>, TooOld> {
+    pub fn since(&self, version: u64, at_most: usize) -> Result<Vec<Arc<ChangeRecord>>, TooOld> {
         self.history.since(version, at_most)
     }
 

@@ -4,10 +4,10 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::event::Entry;
-use crate::fleet::{Held, Key, Kind, Lease, Mac, Name, Object};
+use crate::fleet::{Key, Kind, Lease, LeaseState, Mac, Name, Object};
 
-use super::lines::{Line, Lines};
-use super::{Past, Seal, Snapshot, Verb, seal};
+use super::lines::{Line, TimelineCoalescer};
+use super::{ChangeRecord, Operation, Seal, Snapshot, seal};
 
 /// Is the schema's version, in SQLite's `user_version`. Each step up is one entry of `MIGRATIONS`.
 const MIGRATIONS: &[&str] = &[
@@ -51,7 +51,7 @@ pub enum Trouble {
 pub struct Disk {
     connection: Connection,
     seal: Option<Seal>,
-    lines: Lines,
+    lines: TimelineCoalescer,
 }
 
 impl Disk {
@@ -62,7 +62,7 @@ impl Disk {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
-        let mut disk = Self { connection, seal, lines: Lines::default() };
+        let mut disk = Self { connection, seal, lines: TimelineCoalescer::default() };
         disk.migrate()?;
         let (snapshot, bare) = disk.load()?;
         if bare > 0 && disk.seal.is_some() {
@@ -123,14 +123,14 @@ impl Disk {
 
     /// Encrypts everything that is there, and leaves nothing of what it was on the disk.
     fn seal_all(&mut self, snapshot: &Snapshot) -> Result<(), Trouble> {
-        let pasts = Kind::ALL.into_iter().flat_map(|kind| snapshot.list(kind, None)).map(|object| Past {
+        let pasts = Kind::ALL.into_iter().flat_map(|kind| snapshot.list(kind, None)).map(|object| ChangeRecord {
             version: snapshot.version,
-            verb: Verb::Modified,
+            verb: Operation::Modified,
             object: object.clone(),
             before: None,
             wire: std::sync::OnceLock::new(),
         });
-        let pasts: Vec<Past> = pasts.collect();
+        let pasts: Vec<ChangeRecord> = pasts.collect();
         self.write(snapshot.version, pasts.iter(), &[], &[])?;
         self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?;
         Ok(())
@@ -141,7 +141,7 @@ impl Disk {
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             let address = Ipv4Addr::from(row.get::<_, u32>(0)?);
-            let held = row.get::<_, u8>(4).map(|held| Held::ALL.get(usize::from(held)).copied())?;
+            let held = row.get::<_, u8>(4).map(|held| LeaseState::ALL.get(usize::from(held)).copied())?;
             let until = jiff::Timestamp::from_second(row.get(5)?).ok();
             let (Some(held), Some(until)) = (held, until) else {
                 let message = "it is held in no way that is known".to_owned();
@@ -158,7 +158,7 @@ impl Disk {
     pub fn write<'a>(
         &mut self,
         version: u64,
-        changes: impl Iterator<Item = &'a Past>,
+        changes: impl Iterator<Item = &'a ChangeRecord>,
         leases: &[Lease],
         entries: &[Entry],
     ) -> Result<(), Trouble> {
@@ -173,7 +173,7 @@ impl Disk {
     fn transact<'a>(
         &mut self,
         version: u64,
-        changes: impl Iterator<Item = &'a Past>,
+        changes: impl Iterator<Item = &'a ChangeRecord>,
         leases: &[Lease],
         entries: &[Entry],
     ) -> Result<(), Trouble> {
@@ -186,7 +186,7 @@ impl Disk {
                 let Key { kind, namespace, name } = past.object.key();
                 let namespace = namespace.as_ref().map_or("", Name::as_str);
                 match past.verb {
-                    Verb::Added | Verb::Modified => {
+                    Operation::Added | Operation::Modified => {
                         let body = past
                             .object
                             .to_json()
@@ -200,7 +200,7 @@ impl Disk {
                         };
                         put.execute(params![kind.as_str(), namespace, name.as_str(), body])?;
                     }
-                    Verb::Deleted => {
+                    Operation::Deleted => {
                         remove.execute(params![kind.as_str(), namespace, name.as_str()])?;
                     }
                 }
@@ -224,7 +224,11 @@ impl Disk {
 }
 
 /// Writes what happened: as lines of their own, or as another time of lines that are there.
-fn note(transaction: &rusqlite::Transaction<'_>, lines: &mut Lines, entries: &[Entry]) -> Result<(), Trouble> {
+fn note(
+    transaction: &rusqlite::Transaction<'_>,
+    lines: &mut TimelineCoalescer,
+    entries: &[Entry],
+) -> Result<(), Trouble> {
     let mut add = transaction.prepare_cached("INSERT INTO timeline (mac, body) VALUES (?, ?)")?;
     let mut again = transaction.prepare_cached("UPDATE timeline SET body = ? WHERE id = ?")?;
     let written = |entry: &Entry| {

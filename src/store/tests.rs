@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use super::*;
-use crate::fleet::lifecycle::{Change as Life, DoneWhen};
+use crate::fleet::lifecycle::{Completion, Transition};
 use crate::fleet::{BootConfig, HostSpec, Kind, Meta, Phase};
 
 const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 
-fn policy() -> Policy {
-    Policy { done_when: DoneWhen::BootComplete, limit: Duration::from_secs(60), offers: 3 }
+fn policy() -> InstallPolicy {
+    InstallPolicy { done_when: Completion::BootComplete, limit: Duration::from_secs(60), offers: 3 }
 }
 
 fn open(directory: &Path) -> Arc<Store> {
@@ -35,8 +35,8 @@ fn put(object: Object) -> Change {
     Change::Put { object, expect: Expect::Any }
 }
 
-fn life(change: Life) -> Change {
-    Change::Advance { mac: VM, change, sighting: Sighting::default(), event: None }
+fn life(change: Transition) -> Change {
+    Change::Advance { mac: VM, change, sighting: Observation::default(), event: None }
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let store = open(directory.path());
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
-    store.commit(life(Life::Offer)).await.unwrap();
+    store.commit(life(Transition::Offer)).await.unwrap();
     // A second process reads the same files while the first was never told to stop: kill -9.
     let again = open(directory.path());
     let (one, two) = (store.snapshot(), again.snapshot());
@@ -59,14 +59,14 @@ async fn rules_hold_on_every_write() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let refused = store.commit(put(assigned("vm", VM))).await.unwrap_err();
-    assert!(matches!(&refused, Error::Invalid(error) if error.field == "spec.image"), "{refused}");
+    assert!(matches!(&refused, StoreError::Invalid(error) if error.field == "spec.image"), "{refused}");
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     let twin = store.commit(put(host("twin", VM))).await.unwrap_err();
-    assert!(matches!(&twin, Error::Invalid(error) if error.field == "spec.bootMACAddress"), "{twin}");
+    assert!(matches!(&twin, StoreError::Invalid(error) if error.field == "spec.bootMACAddress"), "{twin}");
     let key = image("live").key();
     let used = store.commit(Change::Delete { key, version: None }).await.unwrap_err();
-    assert!(matches!(used, Error::InUse { .. }) && used.to_string().contains("to localboot"), "{used}");
+    assert!(matches!(used, StoreError::InUse { .. }) && used.to_string().contains("to localboot"), "{used}");
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn a_write_for_an_old_version_is_a_conflict() {
     store.commit(Change::Put { object: changed.clone(), expect }).await.unwrap();
     changed.meta_mut().labels.insert("rack".into(), "2".into());
     let error = store.commit(Change::Put { object: changed, expect }).await.unwrap_err();
-    assert!(matches!(error, Error::Conflict { .. }), "{error}");
+    assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -89,14 +89,14 @@ async fn the_same_manifest_twice_is_one_change_and_no_second_install() {
     let store = open(directory.path());
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
-    for change in [Life::Offer, Life::FetchConfig, Life::Complete] {
+    for change in [Transition::Offer, Transition::FetchConfig, Transition::Complete] {
         store.commit(life(change)).await.unwrap();
     }
     let before = store.snapshot().version;
     store.commit(put(assigned("vm", VM))).await.unwrap();
     assert_eq!(store.snapshot().version, before);
     assert_eq!(store.snapshot().host_by_mac(VM).unwrap().status.phase, Phase::Installed);
-    store.commit(life(Life::Assign)).await.unwrap();
+    store.commit(life(Transition::Assign)).await.unwrap();
     assert_eq!(store.snapshot().host_by_mac(VM).unwrap().status.phase, Phase::Assigned);
 }
 
@@ -123,7 +123,7 @@ async fn a_store_that_cannot_write_acknowledges_nothing() {
     let blocker = rusqlite::Connection::open(directory.path().join("bootlatch.db")).unwrap();
     blocker.execute_batch("DROP TABLE objects").unwrap();
     let error = store.commit(put(host("other", Mac([2, 0, 0, 0, 0, 9])))).await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable(_)), "{error}");
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     assert!(store.snapshot().host_by_mac(Mac([2, 0, 0, 0, 0, 9])).is_none());
 }
 
@@ -133,13 +133,13 @@ fn lease(last: u8) -> Lease {
         mac: Mac([2, 0, 0, 0, 0, last]),
         client: Some(Box::new([255, last])),
         hostname: Some("node".into()),
-        held: crate::fleet::Held::Bound,
+        held: crate::fleet::LeaseState::Bound,
         until: Timestamp::from_second(2_000_000_000).unwrap(),
     }
 }
 
 /// Waits for what came of recording leases.
-async fn record(store: &Store, leases: Vec<Lease>) -> Result<(), Error> {
+async fn record(store: &Store, leases: Vec<Lease>) -> Result<(), StoreError> {
     let (done, result) = oneshot::channel();
     store.record(leases, move |result| done.send(result).unwrap()).unwrap();
     result.await.unwrap()
@@ -167,7 +167,7 @@ async fn a_lease_that_cannot_be_written_is_not_acknowledged() {
     let blocker = rusqlite::Connection::open(directory.path().join("bootlatch.db")).unwrap();
     blocker.execute_batch("DROP TABLE leases").unwrap();
     let error = record(&store, vec![lease(1)]).await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable(_)), "{error}");
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     assert!(store.snapshot().lease_by_ip([10, 0, 0, 1].into()).is_none());
 }
 
@@ -178,7 +178,7 @@ async fn the_timeline_is_kept_in_order() {
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     store.note(Some(VM), Event::TftpStart { file: "a".into() });
-    store.commit(life(Life::Complete)).await.unwrap();
+    store.commit(life(Transition::Complete)).await.unwrap();
     drop(store);
     writer.join().unwrap();
     let entries = open(directory.path()).timeline(Some(VM), 10).unwrap();
@@ -226,7 +226,8 @@ async fn what_happened_is_in_the_timeline_with_the_change() {
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     let event = Some(Event::Script { verdict: "boot live".into() });
-    let change = Change::Advance { mac: VM, change: Life::Offer, sighting: Sighting::default(), event: event.clone() };
+    let change =
+        Change::Advance { mac: VM, change: Transition::Offer, sighting: Observation::default(), event: event.clone() };
     store.commit(change).await.unwrap();
     // The first store was never told to stop: kill -9, right after its answer.
     let entries = open(directory.path()).timeline(Some(VM), 10).unwrap();
@@ -247,7 +248,7 @@ async fn a_config_that_is_named_is_not_deleted() {
     }
     store.commit(put(live.clone())).await.unwrap();
     let used = store.commit(Change::Delete { key: config.key(), version: None }).await.unwrap_err();
-    assert!(matches!(used, Error::InUse { .. }), "{used}");
+    assert!(matches!(used, StoreError::InUse { .. }), "{used}");
     store.commit(Change::Delete { key: live.key(), version: None }).await.unwrap();
     store.commit(Change::Delete { key: config.key(), version: None }).await.unwrap();
 }
@@ -260,7 +261,7 @@ async fn changes_that_belong_together_are_made_together() {
     let version = store.snapshot().version;
     let wrong = vec![put(host("a", VM)), put(image("live")), put(host("b", VM))];
     let refused = store.commit_all(wrong).await.unwrap_err();
-    assert!(matches!(&refused, Error::Invalid(error) if error.field == "spec.bootMACAddress"), "{refused}");
+    assert!(matches!(&refused, StoreError::Invalid(error) if error.field == "spec.bootMACAddress"), "{refused}");
     let state = store.snapshot();
     assert!(state.version == version && state.host_by_mac(VM).is_none() && state.images().next().is_none());
     assert!(store.since(version, 10).unwrap().is_empty());

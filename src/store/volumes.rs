@@ -45,7 +45,7 @@ pub struct Written {
 
 /// Says why files are not written. None of them is.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum VolumeError {
     #[error("volume {volume}: {file}: {source}")]
     File { volume: String, file: String, source: io::Error },
     #[error("volume {volume}: {file} is there already, and was not generated here: move it away")]
@@ -94,11 +94,11 @@ impl Volumes {
 ///
 /// # Errors
 /// What the file system says, or a file that is not one of `ours`.
-pub fn write(volume: &Volume, files: &[NewFile], ours: &BTreeSet<String>) -> Result<Written, Error> {
+pub fn write(volume: &Volume, files: &[NewFile], ours: &BTreeSet<String>) -> Result<Written, VolumeError> {
     let mut written = Written { volume: volume.clone(), before: Vec::new() };
     let fail = |file: &str| {
         let (volume, file) = (volume.name.clone(), file.to_owned());
-        move |source| Error::File { volume, file, source }
+        move |source| VolumeError::File { volume, file, source }
     };
     let root = open_directory(&volume.directory).map_err(fail("."))?;
     let mut staged = Staged { root: &root, names: Vec::new() };
@@ -111,7 +111,7 @@ pub fn write(volume: &Volume, files: &[NewFile], ours: &BTreeSet<String>) -> Res
         }
         let same = was.as_ref().is_some_and(|(bytes, _)| bytes == file.text.as_bytes());
         if was.is_some() && !same && !ours.contains(&file.name) {
-            return Err(Error::Foreign { volume: volume.name.clone(), file: file.name.clone() });
+            return Err(VolumeError::Foreign { volume: volume.name.clone(), file: file.name.clone() });
         }
         staged.names.push(part(&file.name));
         stage(&root, &file.name, file.text.as_bytes(), mode).map_err(fail(&file.name))?;
@@ -139,8 +139,8 @@ pub fn write(volume: &Volume, files: &[NewFile], ours: &BTreeSet<String>) -> Res
 ///
 /// # Errors
 /// What the file system says of the first that stays.
-pub fn remove<'a>(volume: &Volume, files: impl IntoIterator<Item = &'a String>) -> Result<(), Error> {
-    let fail = |file: &str, source| Error::File { volume: volume.name.clone(), file: file.to_owned(), source };
+pub fn remove<'a>(volume: &Volume, files: impl IntoIterator<Item = &'a String>) -> Result<(), VolumeError> {
+    let fail = |file: &str, source| VolumeError::File { volume: volume.name.clone(), file: file.to_owned(), source };
     let root = open_directory(&volume.directory).map_err(|source| fail(".", source))?;
     for file in files {
         unlink(&root, file).map_err(|source| fail(file, source))?;

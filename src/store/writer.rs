@@ -5,11 +5,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::Entry;
-use crate::fleet::lifecycle::Policy;
+use crate::fleet::lifecycle::InstallPolicy;
 use crate::fleet::{Lease, Object};
 
-use super::apply::{Applied, Moment, apply};
-use super::{Change, Error, Snapshot, history, now, sqlite};
+use super::apply::{Applied, ApplyContext, apply};
+use super::{Change, Snapshot, StoreError, history, now, sqlite};
 
 /// Bounds the changes of one transaction, so that the first of them does not wait for the last of many.
 const CHANGES_AT_ONCE: usize = 512;
@@ -19,9 +19,9 @@ const ENTRIES_WAIT: Duration = Duration::from_millis(200);
 /// Is a wish to write, and where its outcome is awaited.
 pub enum Job {
     /// Is made whole or not at all.
-    Changes { changes: Vec<Change>, reply: oneshot::Sender<Result<Vec<Object>, Error>> },
+    Changes { changes: Vec<Change>, reply: oneshot::Sender<Result<Vec<Object>, StoreError>> },
     /// Carries what is to be done once the leases are on disk: it is done here, so it must not wait.
-    Leases { leases: Vec<Lease>, then: Box<dyn FnOnce(Result<(), Error>) + Send> },
+    Leases { leases: Vec<Lease>, then: Box<dyn FnOnce(Result<(), StoreError>) + Send> },
 }
 
 impl std::fmt::Debug for Job {
@@ -33,7 +33,7 @@ impl std::fmt::Debug for Job {
     }
 }
 
-type Then = Box<dyn FnOnce(Result<(), Error>) + Send>;
+type Then = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Holds the leases of a transaction, and what is to be done once they are on disk.
 #[derive(Default)]
@@ -42,13 +42,13 @@ struct Granted {
     then: Vec<Then>,
 }
 
-type Outcome = (oneshot::Sender<Result<Vec<Object>, Error>>, Result<Vec<Applied>, Error>);
+type Outcome = (oneshot::Sender<Result<Vec<Object>, StoreError>>, Result<Vec<Applied>, StoreError>);
 
 /// Is the only one who writes.
 #[derive(Debug)]
 pub struct Writer {
     pub disk: sqlite::Disk,
-    pub policy: Policy,
+    pub policy: InstallPolicy,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub history: Arc<history::History>,
     pub announce: watch::Sender<u64>,
@@ -77,7 +77,7 @@ impl Writer {
     /// Writes all or nothing of it. Entries that could not be written stay, for the next time.
     fn write(&mut self, jobs: Vec<Job>, entries: &mut Vec<Entry>) {
         let mut state = Snapshot::clone(&self.snapshot.load());
-        let moment = Moment { at: now(), policy: &self.policy };
+        let moment = ApplyContext { at: now(), policy: &self.policy };
         let mut outcomes = Vec::with_capacity(jobs.len());
         let mut granted = Granted::default();
         for job in jobs {
@@ -109,9 +109,9 @@ impl Writer {
             entries.truncate(noted);
             for (reply, _) in outcomes {
                 // Nobody waiting is no loss: the change was not made.
-                let _ = reply.send(Err(Error::Unavailable(reason.clone())));
+                let _ = reply.send(Err(StoreError::Unavailable(reason.clone())));
             }
-            granted.then.into_iter().for_each(|then| then(Err(Error::Unavailable(reason.clone()))));
+            granted.then.into_iter().for_each(|then| then(Err(StoreError::Unavailable(reason.clone()))));
             return;
         }
         entries.clear();
@@ -145,7 +145,7 @@ impl Writer {
 }
 
 /// Applies changes that belong together; the state is as it was where one of them fails.
-fn apply_all(state: &mut Snapshot, changes: Vec<Change>, moment: Moment<'_>) -> Result<Vec<Applied>, Error> {
+fn apply_all(state: &mut Snapshot, changes: Vec<Change>, moment: ApplyContext<'_>) -> Result<Vec<Applied>, StoreError> {
     let before = (changes.len() > 1).then(|| state.clone());
     let uid = || uuid::Uuid::new_v4().to_string();
     let applied = changes.into_iter().map(|change| apply(state, change, moment, uid)).collect();
@@ -155,12 +155,12 @@ fn apply_all(state: &mut Snapshot, changes: Vec<Change>, moment: Moment<'_>) -> 
     applied
 }
 
-fn made(applied: &Result<Vec<Applied>, Error>) -> &[Applied] {
+fn made(applied: &Result<Vec<Applied>, StoreError>) -> &[Applied] {
     applied.as_deref().unwrap_or_default()
 }
 
 fn told<'a>(
-    applied: &'a Result<Vec<Applied>, Error>,
+    applied: &'a Result<Vec<Applied>, StoreError>,
     state: &'a Snapshot,
     at: jiff::Timestamp,
 ) -> impl Iterator<Item = Entry> + use<'a> {

@@ -4,12 +4,12 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
-use crate::boot::{Drop, Facts, Proof, Stage, Why};
+use crate::boot::{ConfigProof, DropReason, Facts, Reason, Stage};
 use crate::event::{Event, Protocol};
 use crate::fleet::{BootConfig, Format, Host, Phase};
 use crate::iso;
 use crate::provision::generate as generation;
-use crate::store::Error;
+use crate::store::StoreError;
 
 use crate::api::generate::is_generated;
 use crate::api::objects::status::Status;
@@ -35,7 +35,7 @@ async fn hand_out(shared: &Shared, facts: &Facts, config: &BootConfig, file: Opt
         Ok(reply) => reply,
         Err(words) => {
             let reply = text(StatusCode::NOT_FOUND, format!("{words}\n"));
-            shared.gate.refused_saying(facts, Protocol::Http, Why::NoSuchFile, words);
+            shared.gate.refused_saying(facts, Protocol::Http, Reason::NoSuchFile, words);
             return reply;
         }
     };
@@ -69,7 +69,7 @@ pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Opt
         Some((config, file, reply))
     });
     let Some((config, file, reply)) = found else {
-        shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
+        shared.gate.counters.discard(Protocol::Http, DropReason::UnknownName, peer.address);
         return text(StatusCode::NOT_FOUND, "there is no such config\n");
     };
     if !config.spec.confidential {
@@ -84,7 +84,7 @@ pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Opt
         Ok((_, own)) if own.metadata.name == config.metadata.name => {
             hand_out(shared, &facts, &own, Some(file), peek).await
         }
-        Ok(_) => sent_away(shared, &facts, Why::OtherConfig),
+        Ok(_) => sent_away(shared, &facts, Reason::OtherConfig),
         Err(why) => sent_away(shared, &facts, why),
     }
 }
@@ -138,7 +138,7 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, peek
 /// Answers with all of a host's NoCloud files, as the image that cloud-init looks for among its disks.
 ///
 /// # Errors
-/// Why there is none.
+/// Reason there is none.
 pub fn seed(shared: &Shared, host: &Host) -> Result<Reply, Status> {
     let kind = HeaderValue::from_static("application/x-iso9660-image");
     match shared.gate.seed_of(host) {
@@ -176,7 +176,7 @@ pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>, peek: bool
         // A machine that nobody ever saw becomes a host by the site's rule, as it would at its boot.
         shared.gate.ask(&Facts { stage: Stage::Ipxe, ..facts }).await;
     }
-    let refused = |why: Why, words: String| {
+    let refused = |why: Reason, words: String| {
         shared.gate.refused_saying(&facts, Protocol::Http, why, words);
         bytes(StatusCode::OK, kind.clone(), NOTHING)
     };
@@ -185,7 +185,7 @@ pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>, peek: bool
         Err(why) => return refused(why, why.to_string()),
     };
     let Some(mut ignition) = base(&config) else {
-        return refused(Why::NoSuchFile, format!("the config {} is no Ignition config", config.metadata.name));
+        return refused(Reason::NoSuchFile, format!("the config {} is no Ignition config", config.metadata.name));
     };
     if !peek && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, "").await {
         return refused(why, why.to_string());
@@ -215,8 +215,8 @@ fn append_name(ignition: &mut Value, name: &str) {
 
 /// Answers `POST /api/v1/boot-complete`, and cloud-init's `phone_home`: the machine is installed.
 pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Reply {
-    let good = token.filter(|token| shared.gate.admit(None, Some(token), Proof::Token).is_ok());
-    let facts = match who(shared, peer, good, Proof::of_done(good.is_some())) {
+    let good = token.filter(|token| shared.gate.admit(None, Some(token), ConfigProof::Token).is_ok());
+    let facts = match who(shared, peer, good, ConfigProof::of_done(good.is_some())) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -230,13 +230,13 @@ pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Repl
             let name = host.metadata.name.as_str();
             reply::json(StatusCode::OK, &json!({"status": "ok", "host": name, "image": "localboot"}))
         }
-        Err(Error::Unavailable(_)) => sent_away(shared, &facts, Why::StoreUnavailable),
-        Err(_) => sent_away(shared, &facts, Why::NoSuchHost),
+        Err(StoreError::Unavailable(_)) => sent_away(shared, &facts, Reason::StoreUnavailable),
+        Err(_) => sent_away(shared, &facts, Reason::NoSuchHost),
     }
 }
 
 /// Finds out whose machine asks, as far as the site believes it.
-fn who(shared: &Shared, peer: &Peer, token: Option<&str>, proof: Proof) -> Result<Facts, Box<Reply>> {
+fn who(shared: &Shared, peer: &Peer, token: Option<&str>, proof: ConfigProof) -> Result<Facts, Box<Reply>> {
     let gate = &shared.gate;
     match gate.admit(peer.address, token, proof) {
         Ok(mac) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None }),
@@ -246,7 +246,7 @@ fn who(shared: &Shared, peer: &Peer, token: Option<&str>, proof: Proof) -> Resul
             gate.store.note(refusal.mac, Event::Refused { protocol: Protocol::Http.as_str().to_owned(), why });
             let address = peer.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
             let hint = match refusal.why {
-                Why::NoSuchHost => {
+                Reason::NoSuchHost => {
                     ": behind a router, give the host its address (spec.ip), or name the network in [trust] routed"
                 }
                 _ => "",
@@ -256,33 +256,33 @@ fn who(shared: &Shared, peer: &Peer, token: Option<&str>, proof: Proof) -> Resul
     }
 }
 
-fn sent_away(shared: &Shared, facts: &Facts, why: Why) -> Reply {
+fn sent_away(shared: &Shared, facts: &Facts, why: Reason) -> Reply {
     shared.gate.refused(facts, Protocol::Http, why);
     text(code(why), format!("{why}\n"))
 }
 
-fn code(why: Why) -> StatusCode {
+fn code(why: Reason) -> StatusCode {
     match why {
-        Why::AddressContradicted
-        | Why::AddressElsewhere
-        | Why::SeenElsewhere
-        | Why::NothingTies
-        | Why::HeldByOperator
-        | Why::NoToken
-        | Why::BadToken
-        | Why::BadSecret
-        | Why::OtherConfig => StatusCode::FORBIDDEN,
-        Why::StoreUnavailable | Why::ImageBroken => StatusCode::SERVICE_UNAVAILABLE,
-        Why::NeverSeenIgnored
-        | Why::NothingAssigned
-        | Why::InstallDone
-        | Why::InstallFailed
-        | Why::OffersUsedUp
-        | Why::NoProgram
-        | Why::OtherImage
-        | Why::NoConfig
-        | Why::NoSuchFile
-        | Why::NoSuchHost
-        | Why::RuleUnfit => StatusCode::NOT_FOUND,
+        Reason::AddressContradicted
+        | Reason::AddressElsewhere
+        | Reason::SeenElsewhere
+        | Reason::NothingTies
+        | Reason::HeldByOperator
+        | Reason::NoToken
+        | Reason::BadToken
+        | Reason::BadSecret
+        | Reason::OtherConfig => StatusCode::FORBIDDEN,
+        Reason::StoreUnavailable | Reason::ImageBroken => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::NeverSeenIgnored
+        | Reason::NothingAssigned
+        | Reason::InstallDone
+        | Reason::InstallFailed
+        | Reason::OffersUsedUp
+        | Reason::NoProgram
+        | Reason::OtherImage
+        | Reason::NoConfig
+        | Reason::NoSuchFile
+        | Reason::NoSuchHost
+        | Reason::RuleUnfit => StatusCode::NOT_FOUND,
     }
 }

@@ -13,12 +13,12 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use crate::boot::{Facts, Stage, Why};
+use crate::boot::{Facts, Reason, Stage};
 use crate::event::Protocol;
 use crate::fleet::{Host, Image, Key, Kind, Mac, Name, Object};
-use crate::gate::config_release::Way;
-use crate::gate::media::{Shown, Withheld};
-use crate::images::library::{Media, Seen};
+use crate::gate::config_release::DeliveryChannel;
+use crate::gate::media::{ConfigVisibility, MediaError};
+use crate::images::library::{ImageLibrary, ImageView};
 use crate::iso::{FileWithin, ReadAt};
 use crate::store::Snapshot;
 
@@ -45,12 +45,12 @@ struct Recent {
     version: u64,
     image: Option<Arc<Image>>,
     at: Instant,
-    seen: Seen,
+    seen: ImageView,
 }
 
 impl Memory {
     /// Gives what the same question came to a moment ago; nothing where it may come to something else now.
-    fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>) -> Option<Seen> {
+    fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>) -> Option<ImageView> {
         let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |recent: &&Recent| recent.path == path && recent.query.as_deref() == query;
         let recent = recent.as_ref().filter(is_same).filter(|recent| recent.at.elapsed() < REMEMBERED)?;
@@ -60,7 +60,7 @@ impl Memory {
         holds.then(|| recent.seen.clone())
     }
 
-    fn keep(&self, state: &Snapshot, path: &str, query: Option<&str>, seen: Seen) {
+    fn keep(&self, state: &Snapshot, path: &str, query: Option<&str>, seen: ImageView) {
         let (version, image) = (state.version, named(state, path).cloned());
         let (path, query) = (path.to_owned(), query.map(str::to_owned));
         let recent = Recent { path, query, version, image, at: Instant::now(), seen };
@@ -114,7 +114,7 @@ pub struct Part {
 /// Gives the part of what this connection asked for a moment ago that a Range header wants; nothing where that has
 /// to be looked for again, or is not to be answered with a part.
 pub fn part(shared: &Shared, memory: &Memory, path: &str, query: Option<&str>, range: &str) -> Option<Part> {
-    let Seen { medium, tag, .. } = memory.recall(&shared.gate.store.glance(), path, query)?;
+    let ImageView { medium, tag, .. } = memory.recall(&shared.gate.store.glance(), path, query)?;
     let whole = medium.len();
     let Wanted::Part(start, count) = wanted(Some(range), whole) else { return None };
     shared.gate.counters.answer(Protocol::Http);
@@ -136,13 +136,13 @@ pub async fn image(shared: &Shared, peer: &Peer, path: &str, query: &Query, head
 }
 
 /// Makes it durable that a machine's config is given with its image, where it is within it: before it is given.
-async fn release(shared: &Shared, peer: &Peer, seen: &Seen) -> Result<(), Reply> {
+async fn release(shared: &Shared, peer: &Peer, seen: &ImageView) -> Result<(), Reply> {
     let Some((mac, config)) = &seen.carries else { return Ok(()) };
     let facts = Facts { mac: *mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None };
-    shared.gate.release(&facts, config, Way::Embedded).await.map_err(|why| unavailable(format!("{why}\n")))
+    shared.gate.release(&facts, config, DeliveryChannel::Embedded).await.map_err(|why| unavailable(format!("{why}\n")))
 }
 
-async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result<Seen, Reply> {
+async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result<ImageView, Reply> {
     let (name, inner) = path.split_once('/').unwrap_or((path, ""));
     let image = name.parse::<Name>().ok().and_then(|name| shared.gate.store.glance().image(&name).cloned());
     let Some(image) = image else {
@@ -167,15 +167,15 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
             return Err(text(
                 StatusCode::FORBIDDEN,
                 match why {
-                    Why::NoSuchHost => format!("host: {wanted:?} is neither a host's MAC address nor its name\n"),
+                    Reason::NoSuchHost => format!("host: {wanted:?} is neither a host's MAC address nor its name\n"),
                     _ => format!("{why}\n"),
                 },
             ));
         }
     };
     let (gate, local, wanted) = (shared.gate.clone(), peer.local, inner.to_owned());
-    let seek = move || -> Result<Option<Seen>, String> {
-        let own = host.as_deref().map(|host| (host, Shown::Whole));
+    let seek = move || -> Result<Option<ImageView>, String> {
+        let own = host.as_deref().map(|host| (host, ConfigVisibility::Whole));
         let seen = gate.medium(&image, own, local).map_err(|error| error.reason())?;
         within(seen, &wanted)
     };
@@ -202,7 +202,7 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
             let (gate, token, local) = (shared.gate.clone(), token.to_owned(), peer.local);
             tokio::task::spawn_blocking(move || gate.hold_again(&token, &image, local)).await
         }
-        Err(why) => Ok(Err(Withheld::Why(why))),
+        Err(why) => Ok(Err(MediaError::Reason(why))),
     };
     match found {
         Ok(Ok(seen)) => {
@@ -212,11 +212,11 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
             shared.gate.counters.answer(Protocol::Http);
             answer(seen, headers, peek)
         }
-        Ok(Err(Withheld::Why(why))) => {
+        Ok(Err(MediaError::Reason(why))) => {
             shared.gate.counters.refuse(Protocol::Http, why, peer.address);
             text(StatusCode::FORBIDDEN, format!("{why}\n"))
         }
-        Ok(Err(Withheld::Medium(error))) => {
+        Ok(Err(MediaError::Medium(error))) => {
             tracing::debug!(%error, "an ISO cannot be served");
             unavailable(format!("the ISO cannot be served now: {}\n", error.reason()))
         }
@@ -233,26 +233,26 @@ fn unavailable(message: String) -> Reply {
     reply
 }
 
-fn within(seen: Seen, path: &str) -> Result<Option<Seen>, String> {
+fn within(seen: ImageView, path: &str) -> Result<Option<ImageView>, String> {
     if path.is_empty() {
         return Ok(Some(seen));
     }
-    let found = Media::find(&*seen.medium, path).map_err(|error| error.to_string())?;
+    let found = ImageLibrary::find(&*seen.medium, path).map_err(|error| error.to_string())?;
     Ok(found.map(|extents| {
         let file = FileWithin::new(seen.medium.clone(), extents);
-        Seen { medium: Arc::new(file), ..seen }
+        ImageView { medium: Arc::new(file), ..seen }
     }))
 }
 
 /// Finds the host whose view is asked for. A view may hold what is that host's alone: it is shown to whom the site
 /// would give the host's config.
-fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc<Host>, Why> {
-    let host = host_named(shared, wanted).ok_or(Why::NoSuchHost)?;
+fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc<Host>, Reason> {
+    let host = host_named(shared, wanted).ok_or(Reason::NoSuchHost)?;
     let gate = &shared.gate;
     match gate.admit(peer.address, query.token.as_deref(), gate.site.trust.config) {
         Ok(asks) if asks == host.spec.boot_mac_address => Ok(host),
-        Ok(_) => Err(Why::AddressContradicted),
-        Err(refusal) if refusal.why == Why::NoSuchHost => Err(Why::NothingTies),
+        Ok(_) => Err(Reason::AddressContradicted),
+        Err(refusal) if refusal.why == Reason::NoSuchHost => Err(Reason::NothingTies),
         Err(refusal) => Err(refusal.why),
     }
 }
@@ -281,7 +281,7 @@ fn host_named(shared: &Shared, wanted: &str) -> Option<Arc<Host>> {
     }
 }
 
-pub fn answer(seen: Seen, headers: &HeaderMap, peek: bool) -> Reply {
+pub fn answer(seen: ImageView, headers: &HeaderMap, peek: bool) -> Reply {
     let length = seen.medium.len();
     let tag = format!("\"{}\"", seen.tag);
     let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());

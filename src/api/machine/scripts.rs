@@ -6,11 +6,11 @@ use std::str::FromStr;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use crate::boot::{Drop, Facts, Firmware, Form, Loading, Stage, Verdict, Why};
+use crate::boot::{BootProtocol, DropReason, Facts, Firmware, Reason, ScriptFormat, Stage, Verdict};
 use crate::event::Protocol;
 use crate::fleet::{Architecture, Mac};
-use crate::gate::Ruling;
-use crate::images::library::Media;
+use crate::gate::Decision;
+use crate::images::library::ImageLibrary;
 
 use crate::api::machine::images;
 use crate::http::listener::{Peer, Shared};
@@ -59,7 +59,7 @@ impl Query {
             ("efi", "riscv64") => 27,
             _ => return None,
         };
-        Some(Firmware { architecture: Architecture(code), loading: Loading::Pxe })
+        Some(Firmware { architecture: Architecture(code), loading: BootProtocol::Pxe })
     }
 }
 
@@ -80,15 +80,22 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, peek: bool) -> 
     {
         shared.gate.counters.refuse(Protocol::Http, why, peer.address);
     }
-    decided(shared, peer, mac, query.firmware(), Form::Ipxe, peek).await
+    decided(shared, peer, mac, query.firmware(), ScriptFormat::Ipxe, peek).await
 }
 
 fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
-    shared.gate.counters.discard(Protocol::Http, Drop::BadOption, peer.address);
+    shared.gate.counters.discard(Protocol::Http, DropReason::BadOption, peer.address);
     text(StatusCode::BAD_REQUEST, format!("{message}\n"))
 }
 
-async fn decided(shared: &Shared, peer: &Peer, mac: Mac, firmware: Option<Firmware>, form: Form, peek: bool) -> Reply {
+async fn decided(
+    shared: &Shared,
+    peer: &Peer,
+    mac: Mac,
+    firmware: Option<Firmware>,
+    form: ScriptFormat,
+    peek: bool,
+) -> Reply {
     let gate = &shared.gate;
     let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address, uuid: None };
     let ruling = match peek {
@@ -106,8 +113,8 @@ pub fn local(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
     let mac = query.mac.as_deref().and_then(|mac| mac.parse().ok()).unwrap_or(Mac([0; 6]));
     let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: peer.address, uuid: None };
     let host = shared.gate.store.glance().host_by_mac(mac).cloned();
-    let ruling = Ruling::of(Verdict::LocalDisk(Why::NothingAssigned), host);
-    text(StatusCode::OK, shared.gate.render(&facts, &ruling, Form::Ipxe, peer.local))
+    let ruling = Decision::of(Verdict::LocalDisk(Reason::NothingAssigned), host);
+    text(StatusCode::OK, shared.gate.render(&facts, &ruling, ScriptFormat::Ipxe, peer.local))
 }
 
 /// Answers `/boot.ipxe`: the script that comes back with what iPXE knows of its machine.
@@ -119,11 +126,11 @@ pub fn hook(shared: &Shared, peer: &Peer) -> Reply {
 /// Answers `/boot/{mac}/{program}` for firmware that loads over HTTP, and iPXE's question beside it.
 pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], headers: &HeaderMap, peek: bool) -> Reply {
     let Ok(mac) = mac.parse::<Mac>() else {
-        shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
+        shared.gate.counters.discard(Protocol::Http, DropReason::UnknownName, peer.address);
         return text(StatusCode::NOT_FOUND, "no such boot program\n");
     };
     if file == ["autoexec.ipxe"] {
-        return decided(shared, peer, mac, None, Form::Autoexec, peek).await;
+        return decided(shared, peer, mac, None, ScriptFormat::Autoexec, peek).await;
     }
     let program = file.join("/");
     let reply = stored(shared, peer, &shared.folders.firmware, &program, headers, peek).await;
@@ -142,11 +149,11 @@ pub async fn file(shared: &Shared, peer: &Peer, path: &str, headers: &HeaderMap,
 /// Answers with a file below a directory.
 async fn stored(shared: &Shared, peer: &Peer, directory: &Path, name: &str, headers: &HeaderMap, peek: bool) -> Reply {
     let (below, wanted) = (directory.to_owned(), name.to_owned());
-    let found = tokio::task::spawn_blocking(move || Media::below(&below, &wanted)).await;
+    let found = tokio::task::spawn_blocking(move || ImageLibrary::below(&below, &wanted)).await;
     let seen = match found {
         Ok(Ok(Some(seen))) => seen,
         Ok(Ok(None)) => {
-            shared.gate.counters.discard(Protocol::Http, Drop::UnknownName, peer.address);
+            shared.gate.counters.discard(Protocol::Http, DropReason::UnknownName, peer.address);
             return text(StatusCode::NOT_FOUND, "there is no such file\n");
         }
         Ok(Err(error)) => {

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::admission::prepare;
 use crate::fleet::lifecycle;
 use crate::fleet::rules::Invalid;
-use crate::fleet::{Boots, Host, Key, Object};
-use crate::gate::media::Held;
-use crate::store::{Change, Expect, Sighting};
+use crate::fleet::{BootTarget, Host, Key, Object};
+use crate::gate::media::MediaLease;
+use crate::store::{Change, Expect, Observation};
 
 use crate::api::objects::handlers::Tries;
 use crate::api::objects::redaction::View;
@@ -77,7 +77,7 @@ fn steps(shared: &Shared, before: &Object, wish: &Wish) -> Result<Vec<Change>, S
     let object = Object::from_json(kind, value).map_err(invalid)?;
     let object = prepare::prepare(object, Some(before), &shared.places).map_err(invalid)?;
     let (Object::Host(was), Object::Host(is)) = (before, &object) else { return Err(Status::no_route()) };
-    if is.spec.image == Boots::LocalDisk {
+    if is.spec.image == BootTarget::LocalDisk {
         return Err(Status::unfit_field("image", "the host has none: name one"));
     }
     let begun = beginning(was, is);
@@ -114,11 +114,11 @@ pub async fn again(shared: &Shared, before: &Object, after: Object) -> Result<Ob
 fn beginning(was: &Host, is: &Host) -> Option<Change> {
     let change = match is.spec.image {
         _ if was.spec.image != is.spec.image => return None,
-        Boots::Image(_) => lifecycle::Change::Assign,
-        Boots::LocalDisk | Boots::Menu => lifecycle::Change::Release,
+        BootTarget::Image(_) => lifecycle::Transition::Assign,
+        BootTarget::LocalDisk | BootTarget::Menu => lifecycle::Transition::Release,
     };
     let mac = is.spec.boot_mac_address;
-    Some(Change::Advance { mac, change, sighting: Sighting::default(), event: None })
+    Some(Change::Advance { mac, change, sighting: Observation::default(), event: None })
 }
 
 /// Says where the machine's BMC reaches us, where that is not where machines do.
@@ -140,7 +140,7 @@ pub async fn medium(shared: &Shared, key: &Key, request: Request<Incoming>) -> R
     let Object::Host(host) = handlers::find(shared, key)? else { return Err(Status::no_route()) };
     let held =
         shared.gate.insert(host.spec.boot_mac_address).await.map_err(|error| Status::unfit(error.to_string()))?;
-    let (Held { image, seen, path }, site) = (held, &shared.gate.site);
+    let (MediaLease { image, seen, path }, site) = (held, &shared.gate.site);
     let url = format!("{}/{path}", address.map_or_else(|| site.url(), |address| site.reached_at(address).url()));
     let (size, etag) = (seen.medium.len(), format!("\"{}\"", seen.tag));
     let told = json!({"apiVersion": "v1", "kind": "VirtualMedium", "image": image, "url": url, "etag": etag, "sizeBytes": size});
@@ -148,10 +148,10 @@ pub async fn medium(shared: &Shared, key: &Key, request: Request<Incoming>) -> R
 }
 
 /// Lets a host boot its disk, or holds it back.
-pub async fn change(shared: &Shared, key: &Key, change: lifecycle::Change) -> Result<Reply, Status> {
+pub async fn change(shared: &Shared, key: &Key, change: lifecycle::Transition) -> Result<Reply, Status> {
     let Object::Host(host) = handlers::find(shared, key)? else { return Err(Status::no_route()) };
     let mac = host.spec.boot_mac_address;
-    let change = Change::Advance { mac, change, sighting: Sighting::default(), event: None };
+    let change = Change::Advance { mac, change, sighting: Observation::default(), event: None };
     let object = committed(shared, key, change).await?;
     Ok(reply::json(StatusCode::OK, &View(&object)))
 }

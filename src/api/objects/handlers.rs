@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::admission::prepare;
 use crate::fleet::rules::Invalid;
 use crate::fleet::{Key, Kind, Name, Object};
-use crate::store::{Change, Error, Expect, now};
+use crate::store::{Change, Expect, StoreError, now};
 
 use crate::api::objects::field_validation::Reading;
 use crate::api::objects::options::{self, Form, Options};
@@ -231,13 +231,13 @@ pub async fn delete(
 }
 
 /// Makes changes of one object, or only says what they would come to.
-async fn commit(shared: &Shared, changes: Vec<Change>, dry_run: bool) -> Result<Object, Error> {
+async fn commit(shared: &Shared, changes: Vec<Change>, dry_run: bool) -> Result<Object, StoreError> {
     let store = &shared.gate.store;
     let mut made = match dry_run {
         true => store.rehearse_all(changes)?,
         false => store.commit_all(changes).await?,
     };
-    let mut object = made.pop().ok_or_else(|| Error::Unavailable("nothing was made of a change".into()))?;
+    let mut object = made.pop().ok_or_else(|| StoreError::Unavailable("nothing was made of a change".into()))?;
     if dry_run {
         let now = store.glance().get(&object.key()).map(|now| now.meta().resource_version);
         object.meta_mut().resource_version = now.unwrap_or_default();

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::fleet::{Object, lifecycle};
-use crate::store::{self, Sighting};
+use crate::store::{self, Observation};
 
 /// Gives what a host that is created is moved on by, where its body's status says that no install of it waited; and
 /// what its client is to be told of that.
@@ -17,30 +17,30 @@ pub fn moved(object: &Object, body: &Value) -> Option<(store::Change, String)> {
     let (name, mac) = (&host.metadata.name, host.spec.boot_mac_address);
     let words =
         format!("status: not kept; as {name} was {phase}, no install of it begins: POST .../install begins one");
-    Some((store::Change::Advance { mac, change, sighting: Sighting::default(), event: None }, words))
+    Some((store::Change::Advance { mac, change, sighting: Observation::default(), event: None }, words))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fleet::Kind;
-    use crate::fleet::lifecycle::Change;
+    use crate::fleet::lifecycle::Transition;
     use serde_json::json;
 
     #[test]
     fn what_was_installed_is_not_installed_over() {
         let rows = [
-            ("live", "once", Some("Installed"), Some(Change::Release)),
-            ("live", "once", Some("Failed"), Some(Change::Release)),
-            ("live", "once", Some("Seen"), Some(Change::Release)),
-            ("live", "once", Some("Held"), Some(Change::Hold)),
+            ("live", "once", Some("Installed"), Some(Transition::Release)),
+            ("live", "once", Some("Failed"), Some(Transition::Release)),
+            ("live", "once", Some("Seen"), Some(Transition::Release)),
+            ("live", "once", Some("Held"), Some(Transition::Hold)),
             ("live", "once", Some("Assigned"), None),
             ("live", "once", Some("Installing"), None),
             ("live", "once", None, None),
             ("live", "forever", Some("Installed"), None),
-            ("live", "forever", Some("Seen"), Some(Change::Release)),
+            ("live", "forever", Some("Seen"), Some(Transition::Release)),
             ("localboot", "once", Some("Installed"), None),
-            ("localboot", "once", Some("Held"), Some(Change::Hold)),
+            ("localboot", "once", Some("Held"), Some(Transition::Hold)),
         ];
         for (image, mode, phase, expected) in rows {
             let mut body = json!({"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01", "image": image, "bootMode": mode}, "status": {}});

@@ -192,11 +192,11 @@ impl Status {
     }
 
     /// Says why a change of an object was not made.
-    pub fn of_store(error: &store::Error, key: &Key) -> Self {
-        use store::Error::{AlreadyExists, Conflict, InUse, NoSuchMac, NotFound, Unavailable, Unreadable};
+    pub fn of_store(error: &store::StoreError, key: &Key) -> Self {
+        use store::StoreError::{AlreadyExists, Conflict, InUse, NoSuchMac, NotFound, Unavailable, Unreadable};
         let (code, reason) = match error {
             NotFound(_) | NoSuchMac(_) => return Self::not_found(key.kind, key.name.as_str()),
-            store::Error::Invalid(wrong) => return Self::invalid(key.kind, key.name.as_str(), wrong),
+            store::StoreError::Invalid(wrong) => return Self::invalid(key.kind, key.name.as_str(), wrong),
             AlreadyExists(_) => (StatusCode::CONFLICT, "AlreadyExists"),
             Conflict { .. } | InUse { .. } => (StatusCode::CONFLICT, "Conflict"),
             Unavailable(_) | Unreadable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::fleet::{Key, Kind, Object};
-use crate::store::{Past, Snapshot, Store, Verb, now};
+use crate::store::{ChangeRecord, Operation, Snapshot, Store, now};
 
 use crate::api::objects::options::{Form, Options};
 use crate::api::objects::redaction::{ListMeta, Metadata, View};
@@ -190,12 +190,12 @@ impl Watch {
     }
 
     /// A change may bring an object into the selection, or take it out.
-    fn tell_past(&self, part: &mut BytesMut, past: &Past) {
+    fn tell_past(&self, part: &mut BytesMut, past: &ChangeRecord) {
         let selection = &self.options.selection;
-        let is = past.verb != Verb::Deleted && selection.takes(&past.object);
+        let is = past.verb != Operation::Deleted && selection.takes(&past.object);
         let was = match &past.before {
             Some(before) => selection.takes(before),
-            None => past.verb == Verb::Deleted && selection.takes(&past.object),
+            None => past.verb == Operation::Deleted && selection.takes(&past.object),
         };
         let kind = match (was, is) {
             (false, false) => return,
@@ -205,18 +205,18 @@ impl Watch {
         };
         match (&past.before, past.verb) {
             // What left the selection is told as it last was within it, at the version that it left at.
-            (Some(before), Verb::Modified) if was && !is => {
+            (Some(before), Operation::Modified) if was && !is => {
                 let mut left = before.clone();
                 left.meta_mut().resource_version = past.version;
                 self.tell(part, kind, &left, None);
             }
-            (Some(_) | None, Verb::Added | Verb::Modified | Verb::Deleted) => {
+            (Some(_) | None, Operation::Added | Operation::Modified | Operation::Deleted) => {
                 self.tell(part, kind, &past.object, Some(past));
             }
         }
     }
 
-    fn tell(&self, part: &mut BytesMut, kind: &str, object: &Object, past: Option<&Past>) {
+    fn tell(&self, part: &mut BytesMut, kind: &str, object: &Object, past: Option<&ChangeRecord>) {
         match (self.options.form, past) {
             (Form::Table(include), _) => {
                 let metadata =

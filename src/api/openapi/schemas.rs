@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-use crate::fleet::conditions::{Topic, Truth};
+use crate::fleet::conditions::{ConditionStatus, ConditionType};
 use crate::fleet::{Format, Kind, Phase, Power};
 
 /// Begins every schema's name, as Kubernetes' documents do.
@@ -327,9 +327,9 @@ fn condition() -> Value {
     json!({
         "type": "object", "required": ["type", "status", "reason", "message"], "description": "Something that holds of a machine, or does not.",
         "properties": {
-            "type": {"type": "string", "enum": Topic::ALL,
+            "type": {"type": "string", "enum": ConditionType::ALL,
                      "description": "Installed: the machine said that it is done; ConfigDelivered: its installer was given its config, where it has one; PowerKnown: its controller answers, where it has one."},
-            "status": {"type": "string", "enum": Truth::ALL, "description": "Whether it holds."},
+            "status": {"type": "string", "enum": ConditionStatus::ALL, "description": "Whether it holds."},
             "reason": text("Why, in one word."),
             "message": text("Why, for people."),
             "lastTransitionTime": time("When the status last changed."),

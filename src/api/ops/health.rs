@@ -4,7 +4,7 @@ use hyper::StatusCode;
 
 use crate::http::listener::Shared;
 use crate::http::reply::{Reply, text};
-use crate::images::free_space::Room;
+use crate::images::free_space::FreeSpace;
 
 /// Answers `/readyz`: all that is wrong, a line each. Whoever asks may read it: it says where, and never what stands there.
 pub async fn ready(shared: &Shared) -> Reply {
@@ -24,7 +24,8 @@ async fn state_fault(shared: &Shared) -> Option<String> {
     }
     let directory = store.directory().to_owned();
     // Where nobody can tell, the state's own writes do.
-    let Room { free, reserve } = tokio::task::spawn_blocking(move || Room::at(&directory)).await.ok()?.ok()?;
-    let short = Room { free, reserve }.is_short();
+    let FreeSpace { free, reserve } =
+        tokio::task::spawn_blocking(move || FreeSpace::at(&directory)).await.ok()?.ok()?;
+    let short = FreeSpace { free, reserve }.is_short();
     short.then(|| format!("the state directory is nearly full: {free} bytes are free, {reserve} should be"))
 }

@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::admission::prepare;
 use crate::bmc::{self, Next, Reset};
-use crate::fleet::lifecycle::Change;
+use crate::fleet::lifecycle::Transition;
 use crate::fleet::{Host, Key, Object};
-use crate::store::{self, Expect, Sighting, Word, now};
+use crate::store::{self, Expect, Observation, PowerReport, now};
 
 use crate::api::objects::actions;
 use crate::api::objects::status::Status;
@@ -30,8 +30,8 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fau
     bmc::client::reset(bmc, wanted).await?;
     // Whoever resets a machine by hand means more than a wish of the spec's that is still being carried out.
     if let Some(switching) = &host.status.switching {
-        let word = Word { over: Some(switching.asked), ..Word::of(bmc) };
-        let change = store::Change::Heard { mac: host.spec.boot_mac_address, word: Box::new(word) };
+        let word = PowerReport { over: Some(switching.asked), ..PowerReport::of(bmc) };
+        let change = store::Change::PowerReported { mac: host.spec.boot_mac_address, word: Box::new(word) };
         if let Err(error) = shared.gate.store.commit(change).await {
             tracing::warn!(%error, host = %host.metadata.name, "a switching goes on");
         }
@@ -127,7 +127,7 @@ async fn set(shared: &Shared, key: &Key, host: &Host, wish: Option<(Target, bool
 pub async fn carry_out(
     shared: &Shared,
     key: &Key,
-    made: impl Fn(&Host) -> Result<(Host, Option<Change>), Fault>,
+    made: impl Fn(&Host) -> Result<(Host, Option<Transition>), Fault>,
 ) -> Result<(), Fault> {
     actions::carry_out(shared, key, |before| {
         let Object::Host(host) = before else { return Err(Fault::unknown("such system")) };
@@ -141,7 +141,7 @@ pub async fn carry_out(
             .map_err(|wrong| Status::invalid(key.kind, key.name.as_str(), &wrong))?;
         let put = store::Change::Put { object, expect: Expect::Present(Some(version)) };
         let moved =
-            change.map(|change| store::Change::Advance { mac, change, sighting: Sighting::default(), event: None });
+            change.map(|change| store::Change::Advance { mac, change, sighting: Observation::default(), event: None });
         Ok([put].into_iter().chain(moved).collect())
     })
     .await

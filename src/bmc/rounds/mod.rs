@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::event::Event;
-use crate::fleet::{Bmc, Host, Mac, Power, PowerFault, Switching};
-use crate::store::Word;
+use crate::fleet::{Bmc, Host, Mac, Power, PowerError, PowerTransition};
+use crate::store::PowerReport;
 
 use super::{Reset, Trouble};
 
@@ -90,7 +90,7 @@ struct Order {
 }
 
 impl Order {
-    fn of(switching: &Switching, moment: Moment) -> Self {
+    fn of(switching: &PowerTransition, moment: Moment) -> Self {
         let until = moment.now + switching.left(moment.at).unwrap_or_default();
         Self { to: switching.to, asked: switching.asked, until, told: None, failures: 0 }
     }
@@ -106,7 +106,7 @@ impl Order {
     }
 
     fn given_up(&self, why: &str) -> Event {
-        let limit = Switching::LASTS.as_secs();
+        let limit = PowerTransition::LASTS.as_secs();
         Event::ControllerFailed { message: format!("not switched {} within {limit} s: {why}", self.to) }
     }
 }
@@ -172,10 +172,10 @@ impl Rounds {
         task: Task,
         outcome: Result<Option<Power>, Trouble>,
         moment: Moment,
-    ) -> Option<Word> {
+    ) -> Option<PowerReport> {
         // The host may have got another controller, or gone and come back, while this one was asked.
         let turn = self.turns.get_mut(&mac).filter(|turn| turn.due.is_none() && turn.bmc == *bmc)?;
-        let mut word = Word::of(bmc);
+        let mut word = PowerReport::of(bmc);
         let (due, next) = match (outcome, task) {
             (Ok(Some(power)), _) => turn.learn(power, &mut word, moment),
             (Ok(None), Task::Switch(reset)) => turn.tell(reset, &mut word, moment),
@@ -209,7 +209,7 @@ impl Rounds {
 }
 
 impl Turn {
-    fn learn(&mut self, power: Power, word: &mut Word, moment: Moment) -> (Instant, Task) {
+    fn learn(&mut self, power: Power, word: &mut PowerReport, moment: Moment) -> (Instant, Task) {
         if power != self.power || self.fault_is_known {
             word.power = Some(power);
         }
@@ -229,7 +229,7 @@ impl Turn {
         }
     }
 
-    fn tell(&mut self, reset: Reset, word: &mut Word, moment: Moment) -> (Instant, Task) {
+    fn tell(&mut self, reset: Reset, word: &mut PowerReport, moment: Moment) -> (Instant, Task) {
         word.events.push(Event::Switched { reset: reset.as_str().to_owned() });
         // Another order may have come meanwhile: it begins from the start.
         if let Some(order) = self.order.as_mut().filter(|order| (order.to == Power::On) == (reset == Reset::On)) {
@@ -238,7 +238,7 @@ impl Turn {
         (moment.now + LOOK_AGAIN, Task::Ask)
     }
 
-    fn fail(&mut self, task: Task, trouble: &Trouble, word: &mut Word, moment: Moment) -> (Instant, Task) {
+    fn fail(&mut self, task: Task, trouble: &Trouble, word: &mut PowerReport, moment: Moment) -> (Instant, Task) {
         let message = trouble.to_string();
         self.failures += 1;
         let mut is_news = false;
@@ -246,7 +246,7 @@ impl Turn {
             is_news = !self.fault_is_known;
             if is_news {
                 word.power = Some(Power::Unknown);
-                word.fault = Some(PowerFault { reason: trouble.reason().to_owned(), message: message.clone() });
+                word.fault = Some(PowerError { reason: trouble.reason().to_owned(), message: message.clone() });
             }
             (self.power, self.fault_is_known) = (Power::Unknown, true);
         }

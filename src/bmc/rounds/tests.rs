@@ -40,7 +40,7 @@ impl World {
 
     fn order(&mut self, to: Power) {
         let asked = self.moment().at;
-        self.host.status.switching = Some(Box::new(Switching { to, asked }));
+        self.host.status.switching = Some(Box::new(PowerTransition { to, asked }));
         self.follow();
     }
 
@@ -57,7 +57,7 @@ impl World {
         }
     }
 
-    fn answer(&mut self, task: Task, outcome: Result<Option<Power>, Trouble>) -> Option<Word> {
+    fn answer(&mut self, task: Task, outcome: Result<Option<Power>, Trouble>) -> Option<PowerReport> {
         let word = self.rounds.answered(MAC, &bmc("a"), task, outcome, self.moment());
         if let Some(word) = &word {
             self.host.status.power = word.power.or(self.host.status.power);
@@ -69,7 +69,7 @@ impl World {
         word
     }
 
-    fn asked(&mut self, power: Power) -> (u64, Option<Word>) {
+    fn asked(&mut self, power: Power) -> (u64, Option<PowerReport>) {
         let (waited, task) = self.turn();
         assert_eq!(task, Task::Ask);
         (waited, self.answer(task, Ok(Some(power))))
@@ -210,7 +210,7 @@ fn a_switching_is_given_up_in_time_and_says_so() {
 fn an_order_that_was_left_from_before_a_long_stop_is_void() {
     let mut world = World::new();
     let asked = world.moment().at;
-    world.host.status.switching = Some(Box::new(Switching { to: Power::Off, asked }));
+    world.host.status.switching = Some(Box::new(PowerTransition { to: Power::Off, asked }));
     world.second = 700;
     world.follow();
     let (_, word) = world.asked(Power::On);

@@ -12,7 +12,7 @@ use super::{Site, Verdict};
 
 /// Says who reads the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum ScriptFormat {
     Ipxe,
     /// `autoexec.ipxe`, which iPXE runs before it has opened its card.
     Autoexec,
@@ -45,12 +45,12 @@ pub struct Context<'a> {
 }
 
 /// Writes what carries out a verdict. It always ends somewhere sensible.
-pub fn render(verdict: &Verdict, form: Form, context: &Context<'_>) -> String {
+pub fn render(verdict: &Verdict, form: ScriptFormat, context: &Context<'_>) -> String {
     match form {
-        Form::Ipxe => ipxe::render(verdict, context, false),
-        Form::Autoexec => ipxe::render(verdict, context, true),
-        Form::Pxelinux => pxelinux::render(verdict, context),
-        Form::Grub => grub::render(verdict, context),
+        ScriptFormat::Ipxe => ipxe::render(verdict, context, false),
+        ScriptFormat::Autoexec => ipxe::render(verdict, context, true),
+        ScriptFormat::Pxelinux => pxelinux::render(verdict, context),
+        ScriptFormat::Grub => grub::render(verdict, context),
     }
 }
 
@@ -112,11 +112,11 @@ impl Kernel<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::Why;
+    use crate::boot::Reason;
     use crate::boot::site::tests::site;
     use crate::fleet::{HostSpec, HostStatus, ImageSpec, ImageStatus, LocalDisk, Meta, Method, Portal};
 
-    fn script(verdict: &Verdict, form: Form, edit: impl FnOnce(&mut Host, &mut Image)) -> String {
+    fn script(verdict: &Verdict, form: ScriptFormat, edit: impl FnOnce(&mut Host, &mut Image)) -> String {
         let mac = Mac([0xac, 0x1f, 0x6b, 0x8a, 0xa7, 0x9c]);
         let meta = |name: &str| Meta::named(name.parse().unwrap(), None);
         let mut host = Host { metadata: meta("server1"), spec: HostSpec::for_mac(mac), status: HostStatus::default() };
@@ -151,22 +151,22 @@ mod tests {
     }
 
     fn done() -> Verdict {
-        Verdict::LocalDisk(Why::InstallDone)
+        Verdict::LocalDisk(Reason::InstallDone)
     }
 
     #[test]
     fn an_image_is_booted_from_our_target() {
-        let text = script(&live(), Form::Ipxe, |_, _| {});
+        let text = script(&live(), ScriptFormat::Ipxe, |_, _| {});
         assert!(text.starts_with("#!ipxe\necho Booting coreos-live for server1 (ac:1f:6b:8a:a7:9c)\n"), "{text}");
         assert!(text.contains("set initiator-iqn iqn.2026-11.org.bootlatch:ac-1f-6b-8a-a7-9c\n"));
         assert!(text.contains("sanboot iscsi:10.77.0.2::::iqn.2026-11.org.bootlatch:coreos-live ||"));
         assert!(!text.contains("ifopen"));
-        assert!(script(&live(), Form::Autoexec, |_, _| {}).starts_with("#!ipxe\nifopen net0"));
+        assert!(script(&live(), ScriptFormat::Autoexec, |_, _| {}).starts_with("#!ipxe\nifopen net0"));
     }
 
     #[test]
     fn an_external_portal_is_named_in_its_stead() {
-        let text = script(&live(), Form::Ipxe, |_, image| {
+        let text = script(&live(), ScriptFormat::Ipxe, |_, image| {
             let target_iqn = "iqn.2000-02.com.mikrotik:file4".into();
             image.spec.portal =
                 Some(Portal { address: "192.168.10.1".parse().unwrap(), port: 3261, target_iqn, chap: None });
@@ -178,7 +178,7 @@ mod tests {
     fn the_script_carries_what_the_machine_proves_itself_with() {
         use crate::fleet::{Chap, Secret};
         let chap = |target: Option<(&str, &str)>| {
-            script(&live(), Form::Ipxe, |host, _| {
+            script(&live(), ScriptFormat::Ipxe, |host, _| {
                 host.spec.chap = Some(Chap {
                     username: "server1".into(),
                     secret: Secret("a-secret-of-server1".into()),
@@ -192,14 +192,14 @@ mod tests {
         assert!(!one_way.contains("reverse"), "{one_way}");
         let mutual = chap(Some(("target", "a-secret-of-ours")));
         assert!(mutual.contains("\nset reverse-username target\nset reverse-password a-secret-of-ours\n"), "{mutual}");
-        assert!(!script(&live(), Form::Ipxe, |_, _| {}).contains("set username"));
+        assert!(!script(&live(), ScriptFormat::Ipxe, |_, _| {}).contains("set username"));
     }
 
     #[test]
     fn every_method_has_its_script() {
         let by = |method, url: Option<&str>| {
             let url = url.map(str::to_owned);
-            script(&live(), Form::Ipxe, |_, image| (image.spec.method, image.spec.url) = (method, url))
+            script(&live(), ScriptFormat::Ipxe, |_, image| (image.spec.method, image.spec.url) = (method, url))
         };
         let kernel = by(Method::Kernel, None);
         assert!(kernel.contains("kernel http://10.77.0.2/iso/coreos-live/images/vmlinuz quiet rd.live.image console=ttyS0 initrd=initrd.img ||"), "{kernel}");
@@ -222,9 +222,9 @@ mod tests {
 
     #[test]
     fn the_disk_is_reached_on_bios_and_on_uefi() {
-        let text = script(&done(), Form::Autoexec, |_, _| {});
+        let text = script(&done(), ScriptFormat::Autoexec, |_, _| {});
         assert!(text.contains("\nexit\n:efi\nsanboot --no-describe --drive 0x80 || exit 1\n"), "{text}");
-        let text = script(&done(), Form::Ipxe, |host, _| {
+        let text = script(&done(), ScriptFormat::Ipxe, |host, _| {
             host.spec.local_disk =
                 Some(LocalDisk { drive: Some(0x81), filename: Some("\\EFI\\debian\\shimx64.efi".into()) });
         });
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_menu_lists_images_the_disk_and_a_shell() {
-        let text = script(&Verdict::Menu, Form::Ipxe, |_, _| {});
+        let text = script(&Verdict::Menu, ScriptFormat::Ipxe, |_, _| {});
         for line in ["item image-0 coreos-live", "item disk", "item shell", "choose=coreos-live"] {
             assert!(text.contains(line), "{text}");
         }
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(given([&by_kernel, &broken("drivers")]), live());
         assert_eq!(live().given(|_| None), live());
         assert_eq!(done().given(|_| Some(&live_iso)), done());
-        for form in [Form::Ipxe, Form::Autoexec] {
+        for form in [ScriptFormat::Ipxe, ScriptFormat::Autoexec] {
             let text = script(&wait, form, |_, _| {});
             assert!(!text.contains("sanboot") && text.contains("cannot be served"), "{text}");
             assert!(
@@ -270,7 +270,7 @@ mod tests {
                 "{text}"
             );
         }
-        for form in [Form::Pxelinux, Form::Grub] {
+        for form in [ScriptFormat::Pxelinux, ScriptFormat::Grub] {
             let text = script(&wait, form, |_, _| {});
             assert!(text.contains("coreos-live cannot be served now") && !text.contains("vmlinuz"), "{text}");
         }
@@ -278,23 +278,23 @@ mod tests {
 
     #[test]
     fn pxelinux_and_grub_get_the_same_decision() {
-        let text = script(&live(), Form::Pxelinux, |_, _| {});
+        let text = script(&live(), ScriptFormat::Pxelinux, |_, _| {});
         assert!(text.contains("KERNEL iso/coreos-live/images/vmlinuz\n"), "{text}");
         assert!(
             text.contains("INITRD iso/coreos-live/images/initrd.img\n")
                 && text.contains("APPEND quiet rd.live.image console=ttyS0\n"),
             "{text}"
         );
-        assert!(script(&done(), Form::Pxelinux, |_, _| {}).contains("LOCALBOOT 0"));
-        let text = script(&live(), Form::Grub, |_, _| {});
+        assert!(script(&done(), ScriptFormat::Pxelinux, |_, _| {}).contains("LOCALBOOT 0"));
+        let text = script(&live(), ScriptFormat::Grub, |_, _| {});
         assert!(
             text.contains("linux (http,10.77.0.2:80)/iso/coreos-live/images/vmlinuz quiet rd.live.image console=ttyS0"),
             "{text}"
         );
-        let text = script(&done(), Form::Grub, |_, _| {});
+        let text = script(&done(), ScriptFormat::Grub, |_, _| {});
         assert!(text.contains("set loader=/EFI/BOOT/BOOTX64.EFI\n") && text.contains("chainloader"), "{text}");
         assert!(text.ends_with("exit 1\n") && !text.contains("&&"), "GRUB's script knows no such thing: {text}");
-        let text = script(&done(), Form::Grub, |host, _| {
+        let text = script(&done(), ScriptFormat::Grub, |host, _| {
             host.spec.local_disk = Some(LocalDisk { drive: None, filename: Some("\\EFI\\debian\\shimx64.efi".into()) });
         });
         assert!(text.contains("set loader=/EFI/debian/shimx64.efi\n"), "{text}");
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn an_image_without_a_kernel_is_said_to_be_one() {
-        for form in [Form::Pxelinux, Form::Grub] {
+        for form in [ScriptFormat::Pxelinux, ScriptFormat::Grub] {
             let text = script(&live(), form, |_, image| image.status.kernel = None);
             assert!(text.contains("No kernel was found in coreos-live"), "{text}");
         }
@@ -310,7 +310,8 @@ mod tests {
 
     #[test]
     fn arguments_are_taken_out_by_word_and_by_name() {
-        let text = script(&live(), Form::Pxelinux, |_, image| image.spec.remove_arguments = vec!["quiet".into()]);
+        let text =
+            script(&live(), ScriptFormat::Pxelinux, |_, image| image.spec.remove_arguments = vec!["quiet".into()]);
         assert!(text.contains("APPEND rd.live.image console=ttyS0\n"), "{text}");
     }
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use nix::sys::eventfd::EventFd;
 use tokio::sync::Semaphore;
 
-use crate::boot::{Drop, Facts, Stage, Verdict, Why};
+use crate::boot::{DropReason, Facts, Reason, Stage, Verdict};
 use crate::dhcp::answer::{self, Arrival, Boot, Port, Reply};
 use crate::dhcp::conflict_probe::Probing;
 use crate::dhcp::packet::Request;
@@ -20,9 +20,9 @@ use crate::dhcp::quirks::{Form, Learned};
 use crate::dhcp::rogue_servers::{self, Deed, Heard};
 use crate::dhcp::server::{Context, Effect, Server};
 use crate::event::{Event, Protocol, architecture};
-use crate::fleet::{Held, Lease, Mac};
+use crate::fleet::{Lease, LeaseState, Mac};
 use crate::gate::Gate;
-use crate::store::{Change, Sighting};
+use crate::store::{Change, Observation};
 
 use crate::dhcp::serve::{Link, Mode, Settings};
 
@@ -41,7 +41,7 @@ pub struct Message<'a> {
     pub bytes: Cow<'a, [u8]>,
     pub arrival: Arrival,
     /// Says that the machine was to be remembered, and why it could not be where it was not.
-    pub enrolled: Option<Result<(), Why>>,
+    pub enrolled: Option<Result<(), Reason>>,
 }
 
 impl Message<'_> {
@@ -94,7 +94,7 @@ impl Desk {
             return out.replies.push(answer::here(&request, link.address, arrival));
         }
         if self.settings.yields && link.rivals.is_yielded() {
-            return self.discard(Drop::Yielded, arrival);
+            return self.discard(DropReason::Yielded, arrival);
         }
         let done = match (link.mode, arrival.port) {
             (Mode::Proxy, _) | (Mode::Server, Port::Proxy) => self.answer_as_proxy(link, message, &request, out),
@@ -111,7 +111,7 @@ impl Desk {
         message: &Message<'_>,
         request: &Request<'_>,
         out: &mut Outbox,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         let arrival = message.arrival;
         if arrival.port == Port::Server
             && let Some(address) = answer::claimed_address(request)
@@ -133,7 +133,7 @@ impl Desk {
         message: &Message<'_>,
         request: &Request<'_>,
         out: &mut Outbox,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
         let boot = match answer::claims(request, link.address).filter(|_| boots) {
             None => None,
@@ -160,7 +160,7 @@ impl Desk {
         let context = Context { ours: link.address, boot: boot.as_ref(), own, taken: &taken, now: Timestamp::now() };
         let effects = self.server.answer(request, &context)?;
         let granted = effects.iter().find_map(|effect| match effect {
-            Effect::Record(lease) if lease.held == Held::Bound => Some(lease.address),
+            Effect::Record(lease) if lease.held == LeaseState::Bound => Some(lease.address),
             Effect::Record(_) | Effect::Send(_) | Effect::Probe { .. } => None,
         });
         if let Some(address) = granted {
@@ -218,7 +218,7 @@ impl Desk {
                 self.enrol(message, *facts);
                 return Asked::Wait;
             }
-            (Verdict::Enrol(_), Some(Ok(()))) => Why::NoSuchHost,
+            (Verdict::Enrol(_), Some(Ok(()))) => Reason::NoSuchHost,
             (Verdict::Enrol(_), Some(Err(why))) => why,
             (Verdict::Ignore(why), _) => why,
             (verdict, _) => {
@@ -242,7 +242,7 @@ impl Desk {
         chosen.map_or_else(|| self.learned.form(facts.mac, now), |(_, form)| *form)
     }
 
-    pub fn discard(&self, why: Drop, arrival: Arrival) {
+    pub fn discard(&self, why: DropReason, arrival: Arrival) {
         self.gate.counters.discard(Protocol::Dhcp, why, Some((*arrival.from.ip()).into()));
     }
 
@@ -277,8 +277,8 @@ impl Desk {
         let store = self.gate.store.clone();
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else { return };
         self.runtime.spawn(async move {
-            let sighting = Sighting { firmware, address, uuid };
-            if let Err(error) = store.commit(Change::Sight { mac, sighting }).await {
+            let sighting = Observation { firmware, address, uuid };
+            if let Err(error) = store.commit(Change::Observe { mac, sighting }).await {
                 tracing::debug!(%mac, %error, "an address was not noted");
             }
             std::mem::drop(permit);
@@ -288,7 +288,7 @@ impl Desk {
     /// Remembers a machine never seen before, and answers it once that is on disk.
     fn enrol(&self, message: &Message<'_>, facts: Facts) {
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else {
-            return self.discard(Drop::Overload, message.arrival);
+            return self.discard(DropReason::Overload, message.arrival);
         };
         let (gate, again, wake, mut message) =
             (self.gate.clone(), self.again.clone(), self.wake.clone(), message.keep());
@@ -342,7 +342,7 @@ fn send_again(again: &SyncSender<Again>, wake: &EventFd, message: Again) {
 /// Lets a machine whose iPXE was answered be told that there is no router to wait for.
 fn note_booting(gate: &Gate, facts: &Facts) {
     match facts.stage {
-        Stage::Ipxe | Stage::LesserIpxe => gate.booting.note(facts.mac),
+        Stage::Ipxe | Stage::LimitedIpxe => gate.booting.note(facts.mac),
         Stage::Rom | Stage::IscsiLogin | Stage::Installer => {}
     }
 }
@@ -350,7 +350,7 @@ fn note_booting(gate: &Gate, facts: &Facts) {
 fn offer(facts: &Facts, file: &str) -> Event {
     let claimed = facts.firmware.map(|firmware| firmware.architecture);
     let client = match facts.stage {
-        Stage::Ipxe | Stage::LesserIpxe => "ipxe on ",
+        Stage::Ipxe | Stage::LimitedIpxe => "ipxe on ",
         Stage::Rom | Stage::IscsiLogin | Stage::Installer => "",
     };
     Event::Offer { architecture: format!("{client}{}", architecture(claimed)), file: file.to_owned() }

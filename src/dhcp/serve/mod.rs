@@ -19,9 +19,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::Semaphore;
 
-use crate::boot::{Drop, Site};
+use crate::boot::{DropReason, Site};
 use crate::event::Protocol;
-use crate::fleet::{Mac, Subnet, Who};
+use crate::fleet::{HostMatch, Mac, Subnet};
 use crate::gate::Gate;
 
 use super::answer::{Arrival, Port};
@@ -85,7 +85,7 @@ impl Door {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Tells some machines in a form of the site's choice; the first that means a machine decides.
-    pub forms: Vec<(Who, Form)>,
+    pub forms: Vec<(HostMatch, Form)>,
     /// Holds the networks that server mode gives addresses in.
     pub subnets: Vec<Subnet>,
     pub authoritative: bool,
@@ -354,11 +354,11 @@ impl Link {
                 replies.iter().for_each(|_| counters.answer(Protocol::Dhcp));
             }
             // The store told why. Nothing was promised: the client asks again.
-            Err(_) => replies.iter().for_each(|_| counters.discard(Protocol::Dhcp, Drop::Unwritten, None)),
+            Err(_) => replies.iter().for_each(|_| counters.discard(Protocol::Dhcp, DropReason::Unwritten, None)),
         };
         if let Err(error) = desk.gate.store.record(leases, then) {
             tracing::warn!(%error, "leases could not be recorded");
-            desk.gate.counters.discard(Protocol::Dhcp, Drop::Overload, None);
+            desk.gate.counters.discard(Protocol::Dhcp, DropReason::Overload, None);
         }
     }
 

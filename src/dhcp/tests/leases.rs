@@ -54,7 +54,7 @@ fn take(leases: &mut Leases, number: u8, last: u8, how: How, now: i64) -> Outcom
 }
 
 fn is_granted(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Granted(lease) if lease.held == Held::Bound)
+    matches!(outcome, Outcome::Granted(lease) if lease.held == LeaseState::Bound)
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn what_is_found_in_use_is_left_alone() {
     assert!(leases.offer(&ask(1), at(1), nobody).unwrap().proven);
     assert!(is_granted(&take(&mut leases, 1, 101, How::Selecting, 2)));
     let kept = leases.decline(&Client::Mac(mac(1)), ip(101), at(3)).unwrap();
-    assert_eq!((kept.held, kept.until), (Held::Declined, at(603)));
+    assert_eq!((kept.held, kept.until), (LeaseState::Declined, at(603)));
     assert_eq!(offered(&mut leases, &ask(1), 4), Some(102));
     assert!(is_granted(&take(&mut leases, 1, 102, How::Selecting, 4)));
     assert_eq!(take(&mut leases, 1, 101, How::Holding, 5), Outcome::Refused);
@@ -129,7 +129,7 @@ fn a_released_address_is_kept_in_mind_for_its_client() {
     take(&mut leases, 1, 100, How::Selecting, 0);
     assert_eq!(leases.release(&Client::Mac(mac(2)), ip(100), at(1)), None);
     let kept = leases.release(&Client::Mac(mac(1)), ip(100), at(1)).unwrap();
-    assert_eq!((kept.held, kept.until), (Held::Released, at(1)));
+    assert_eq!((kept.held, kept.until), (LeaseState::Released, at(1)));
     assert_eq!(offered(&mut leases, &ask(2), 2), Some(101));
     assert_eq!(offered(&mut leases, &ask(1), 2), Some(100));
 }

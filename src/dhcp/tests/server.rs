@@ -9,7 +9,7 @@ use crate::boot::site::tests::site;
 use crate::boot::{Program, Verdict};
 use crate::dhcp::answer;
 use crate::dhcp::quirks::Form;
-use crate::fleet::{Held, Mac};
+use crate::fleet::{LeaseState, Mac};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const CARD: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
@@ -38,7 +38,7 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_000_000).unwrap()
 }
 
-fn ask(server: &mut Server, bytes: &[u8]) -> Result<Vec<Effect>, Drop> {
+fn ask(server: &mut Server, bytes: &[u8]) -> Result<Vec<Effect>, DropReason> {
     let request = Request::parse(bytes).unwrap();
     let facts = answer::claims(&request, OURS);
     let verdict = Verdict::Chainload(Program("snponly.efi".into()));
@@ -82,7 +82,7 @@ fn a_client_gets_its_address_and_it_is_recorded_first() {
     assert!(!found.contains_key(&28), "it was not asked for");
     let taken = ask(&mut server, &message(3, &[(50, &address.octets()), (54, &OURS.octets())])).unwrap();
     let [Effect::Record(lease), Effect::Send(reply)] = &taken[..] else { panic!("{taken:?}") };
-    assert_eq!((lease.address, lease.mac, lease.held), (address, CARD, Held::Bound));
+    assert_eq!((lease.address, lease.mac, lease.held), (address, CARD, LeaseState::Bound));
     assert_eq!((options(&reply.message)[&53].as_slice(), yiaddr(reply)), (&[5][..], address));
 }
 
@@ -118,7 +118,7 @@ fn a_relay_names_the_subnet() {
     assert_eq!(options(&sent(&offer).message)[&82], [1, 2, 9, 9]);
     let selected = relayed(&mut server, [172, 16, 0, 1], &[(82, &[5, 4, 10, 0, 7, 0])]).unwrap();
     assert_eq!(yiaddr(sent(&selected)).octets()[..3], [10, 0, 7]);
-    assert_eq!(relayed(&mut server, [172, 16, 0, 1], &[]), Err(Drop::NoSubnet));
+    assert_eq!(relayed(&mut server, [172, 16, 0, 1], &[]), Err(DropReason::NoSubnet));
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn who_asks_for_what_it_cannot_have_is_told_so() {
     let refused = ask(&mut server, &rebinding).unwrap();
     assert_eq!(options(&sent(&refused).message)[&53], [6], "it came from another network with its lease");
     let mut guest = Server::new(vec![subnet(0)], false, false);
-    assert_eq!(ask(&mut guest, &wrong), Err(Drop::NotForUs), "beside another server it is not ours to say");
-    assert_eq!(ask(&mut guest, &message(3, &[(50, &[10, 0, 0, 150])])), Err(Drop::NotForUs));
+    assert_eq!(ask(&mut guest, &wrong), Err(DropReason::NotForUs), "beside another server it is not ours to say");
+    assert_eq!(ask(&mut guest, &message(3, &[(50, &[10, 0, 0, 150])])), Err(DropReason::NotForUs));
     let adopted = ask(&mut server, &message(3, &[(50, &[10, 0, 0, 150])])).unwrap();
     assert!(matches!(&adopted[..], [Effect::Record(_), Effect::Send(_)]), "the only server believes a free claim");
 }
@@ -147,7 +147,7 @@ fn an_offer_that_was_not_taken_is_free_for_the_next() {
     let mut server = server();
     let first = yiaddr(sent(&ask(&mut server, &message(1, &[])).unwrap()));
     let other = message(3, &[(50, &first.octets()), (54, &[10, 0, 0, 77])]);
-    assert_eq!(ask(&mut server, &other), Err(Drop::NotForUs));
+    assert_eq!(ask(&mut server, &other), Err(DropReason::NotForUs));
     let again = ask(&mut server, &message(1, &[])).unwrap();
     assert_eq!(yiaddr(sent(&again)), first);
 }
@@ -174,15 +174,15 @@ fn declined_released_informed() {
     let address = [10, 0, 0, 100];
     ask(&mut server, &message(3, &[(50, &address), (54, &OURS.octets())])).unwrap();
     let declined = ask(&mut server, &message(4, &[(50, &address), (54, &OURS.octets())])).unwrap();
-    assert!(matches!(&declined[..], [Effect::Record(lease)] if lease.held == Held::Declined));
+    assert!(matches!(&declined[..], [Effect::Record(lease)] if lease.held == LeaseState::Declined));
     let mut release = message(7, &[(54, &OURS.octets())]);
     release[12..16].copy_from_slice(&address);
-    assert_eq!(ask(&mut server, &release), Err(Drop::BadClaim));
+    assert_eq!(ask(&mut server, &release), Err(DropReason::BadClaim));
     let next = yiaddr(sent(&ask(&mut server, &message(1, &[])).unwrap())).octets();
     ask(&mut server, &message(3, &[(50, &next), (54, &OURS.octets())])).unwrap();
     release[12..16].copy_from_slice(&next);
     let released = ask(&mut server, &release).unwrap();
-    assert!(matches!(&released[..], [Effect::Record(lease)] if lease.held == Held::Released));
+    assert!(matches!(&released[..], [Effect::Record(lease)] if lease.held == LeaseState::Released));
     let mut inform = message(8, &[]);
     inform[12..16].copy_from_slice(&[10, 0, 0, 9]);
     let told = ask(&mut server, &inform).unwrap();

@@ -72,11 +72,11 @@ fn check_owners(meta: &Meta) -> Result<(), Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::Words;
+    use crate::fleet::StringMap;
 
     fn check(labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> Option<String> {
         let words = |pairs: &[(&str, &str)]| {
-            let mut words = Words::default();
+            let mut words = StringMap::default();
             pairs.iter().for_each(|(key, value)| words.insert((*key).into(), (*value).into()));
             words
         };

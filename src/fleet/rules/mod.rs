@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{BmcAddress, Boots, Host, Image, Key, Name, unfit};
+use super::{BmcAddress, BootTarget, Host, Image, Key, Name, unfit};
 
 mod image;
 mod meta;
@@ -70,11 +70,11 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
         check_filename(file)?;
     }
     match (&spec.image, found.image) {
-        (Boots::LocalDisk | Boots::Menu, _) => {}
-        (Boots::Image(name), None) => {
+        (BootTarget::LocalDisk | BootTarget::Menu, _) => {}
+        (BootTarget::Image(name), None) => {
             return invalid("spec.image", format!("there is no ISCSICdrom {name}: add it first, or say localboot"));
         }
-        (Boots::Image(_), Some(image)) => check_pairing(image, spec.boot_config_ref.as_ref())?,
+        (BootTarget::Image(_), Some(image)) => check_pairing(image, spec.boot_config_ref.as_ref())?,
     }
     match &spec.boot_config_ref {
         Some(name) if !found.config_exists => {

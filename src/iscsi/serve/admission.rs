@@ -10,14 +10,14 @@ use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::boot::{Drop, Facts, Stage, Why};
-use crate::config::{Access, Config};
+use crate::boot::{DropReason, Facts, Reason, Stage};
+use crate::config::{Config, IscsiAccess};
 use crate::event::{Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
-use crate::gate::config_release::Way;
-use crate::gate::media::{Attached, Shown};
-use crate::images::library::{self, Seen};
+use crate::gate::config_release::DeliveryChannel;
+use crate::gate::media::{Attached, ConfigVisibility};
+use crate::images::library::{self, ImageView};
 use crate::iscsi::chap::ChapTerms;
 use crate::iscsi::connection::{End, TargetEntry};
 use crate::iscsi::login::{LoginError, Refusal};
@@ -47,7 +47,7 @@ type Units = BTreeMap<u8, (Lun, Arc<dyn ReadAt>)>;
 
 struct Usher {
     gate: Arc<Gate>,
-    access: Access,
+    access: IscsiAccess,
 }
 
 impl Usher {
@@ -58,7 +58,7 @@ impl Usher {
         };
         let prefix = format!("{}:", self.gate.site.iqn.to_lowercase());
         let Some(name) = target.strip_prefix(&prefix).and_then(|name| name.parse::<Name>().ok()) else {
-            self.gate.counters.refuse(Protocol::Iscsi, Why::OtherImage, Some(login.peer.ip()));
+            self.gate.counters.refuse(Protocol::Iscsi, Reason::OtherImage, Some(login.peer.ip()));
             return Admission::Refuse(Refusal::NotFound);
         };
         match self.find(login, &name) {
@@ -67,30 +67,30 @@ impl Usher {
         }
     }
 
-    fn refuse(&self, login: &LoginClaim, name: &Name, why: Why) -> Admission {
+    fn refuse(&self, login: &LoginClaim, name: &Name, why: Reason) -> Admission {
         // What cannot be served now may be soon: the initiator had best ask again.
         let wanting = || self.gate.store.glance().image(name).and_then(|image| self.gate.wanting(image));
-        let words = Some(why).filter(|why| *why == Why::ImageBroken).and_then(|_| wanting());
+        let words = Some(why).filter(|why| *why == Reason::ImageBroken).and_then(|_| wanting());
         let words = words.map_or_else(|| why.to_string(), |reason| format!("{name} cannot be served now: {reason}"));
         match facts(&self.gate, login) {
             Some(facts) => self.gate.refused_saying(&facts, Protocol::Iscsi, why, words),
             None => self.gate.counters.refuse(Protocol::Iscsi, why, Some(login.peer.ip())),
         }
-        Admission::Refuse(if why == Why::ImageBroken { Refusal::Unavailable } else { Refusal::Forbidden })
+        Admission::Refuse(if why == Reason::ImageBroken { Refusal::Unavailable } else { Refusal::Forbidden })
     }
 
     /// Finds the image, and the host whose view of it is to be seen; none where the site is open to all.
-    fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<Own>), Why> {
+    fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<Own>), Reason> {
         let its_own = match facts(&self.gate, login) {
             // A name is a claim: a view may hold what is its host's alone.
             Some(facts) => self.gate.attach(&facts, named(&self.gate, login).and_then(|(_, token)| token), name),
-            None => Err(Why::NoSuchHost),
+            None => Err(Reason::NoSuchHost),
         };
         match (its_own, self.access) {
             (Ok(Attached { image, host, shown }), _) => Ok((image, Some((host, shown)))),
-            (Err(why), Access::Assigned) => Err(why),
-            (Err(_), Access::Any) => {
-                let image = self.gate.store.glance().image(name).cloned().ok_or(Why::OtherImage)?;
+            (Err(why), IscsiAccess::Assigned) => Err(why),
+            (Err(_), IscsiAccess::Any) => {
+                let image = self.gate.store.glance().image(name).cloned().ok_or(Reason::OtherImage)?;
                 Ok((image, None))
             }
         }
@@ -105,7 +105,7 @@ impl Usher {
         Some(ChapTerms { name: username, secret: secret.0.into_bytes(), ours })
     }
 
-    fn attach(&self, login: &LoginClaim, image: &Image, own: Option<(&Host, Shown)>) -> Admission {
+    fn attach(&self, login: &LoginClaim, image: &Image, own: Option<(&Host, ConfigVisibility)>) -> Admission {
         if let Some(portal) = &image.spec.portal {
             let portal = std::net::SocketAddr::new(portal.address, portal.port).to_string();
             return Admission::Redirect { portal, permanent: false };
@@ -125,7 +125,12 @@ impl Usher {
     }
 
     /// Puts the image on unit 0, and what is attached beside it on the next ones.
-    fn units(&self, login: &LoginClaim, image: &Image, own: Option<(&Host, Shown)>) -> anyhow::Result<Units> {
+    fn units(
+        &self,
+        login: &LoginClaim,
+        image: &Image,
+        own: Option<(&Host, ConfigVisibility)>,
+    ) -> anyhow::Result<Units> {
         let mut units = Units::from([(0, self.unit(login, image, own)?)]);
         let state = self.gate.store.glance();
         // An installer without its drivers is no use: the machine asks again until they are there.
@@ -135,14 +140,14 @@ impl Usher {
             let unit = self.unit(login, companion, None).with_context(|| format!("{name} cannot go beside it"))?;
             units.insert(number, unit);
         }
-        if let (Delivery::Seed, Some((host, Shown::Whole))) = (image.spec.config_delivery, own)
+        if let (Delivery::Seed, Some((host, ConfigVisibility::Whole))) = (image.spec.config_delivery, own)
             && let Some(seed) = self.gate.seed(host)?
         {
             let number = units.last_key_value().map_or(1, |(last, _)| last + 1);
             let identity = Identity::of(format!("seed {}", host.metadata.uid).as_bytes());
             let config = host.spec.boot_config_ref.clone().map(|name| (host.spec.boot_mac_address, name));
             let lun = Lun::new(Kind::Cdrom, seed.len(), identity);
-            units.insert(number, (lun, self.told(login, config, Way::SeedUnit, seed)));
+            units.insert(number, (lun, self.told(login, config, DeliveryChannel::SeedUnit, seed)));
         }
         Ok(units)
     }
@@ -151,10 +156,10 @@ impl Usher {
         &self,
         login: &LoginClaim,
         image: &Image,
-        own: Option<(&Host, Shown)>,
-    ) -> Result<(Lun, Arc<dyn ReadAt>), library::Error> {
-        let Seen { medium, warnings, carries, .. } = self.gate.medium(image, own, Some(login.local.ip()))?;
-        let medium = self.told(login, carries, Way::Embedded, medium);
+        own: Option<(&Host, ConfigVisibility)>,
+    ) -> Result<(Lun, Arc<dyn ReadAt>), library::ImageError> {
+        let ImageView { medium, warnings, carries, .. } = self.gate.medium(image, own, Some(login.local.ip()))?;
+        let medium = self.told(login, carries, DeliveryChannel::Embedded, medium);
         if let Some((host, _)) = own {
             self.gate.warn(host, &warnings);
         }
@@ -170,7 +175,7 @@ impl Usher {
         &self,
         login: &LoginClaim,
         carries: Option<(Mac, Name)>,
-        way: Way,
+        way: DeliveryChannel,
         medium: Arc<dyn ReadAt>,
     ) -> Arc<dyn ReadAt> {
         let Some((mac, config)) = carries else { return medium };
@@ -194,7 +199,7 @@ impl Usher {
 }
 
 /// Is the host whose view of an image is to be seen, and how much of it.
-type Own = (Arc<Host>, Shown);
+type Own = (Arc<Host>, ConfigVisibility);
 
 /// Tells whose initiator it is: by the name that our script set, or by the address it comes from.
 fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
@@ -222,7 +227,7 @@ fn tellable(gate: &Gate, login: &LoginClaim) -> String {
 struct Told {
     medium: Arc<dyn ReadAt>,
     is_told: AtomicBool,
-    tell: Box<dyn Fn() -> Result<(), Why> + Send + Sync>,
+    tell: Box<dyn Fn() -> Result<(), Reason> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Told {
@@ -271,8 +276,8 @@ fn tell(gate: &Gate, report: Report) {
             login: Some(login),
             end: Some(End::Login(LoginError::Chap(_) | LoginError::NoChap)),
         } => match facts(gate, &login) {
-            Some(facts) => gate.refused(&facts, Protocol::Iscsi, Why::BadSecret),
-            None => gate.counters.refuse(Protocol::Iscsi, Why::BadSecret, Some(peer.ip())),
+            Some(facts) => gate.refused(&facts, Protocol::Iscsi, Reason::BadSecret),
+            None => gate.counters.refuse(Protocol::Iscsi, Reason::BadSecret, Some(peer.ip())),
         },
         // It was refused by the gate, and counted there.
         Report::Refused { end: Some(End::Login(LoginError::Refused(_))), .. } => {}
@@ -288,13 +293,13 @@ fn tell(gate: &Gate, report: Report) {
         Report::Refused { peer, login, end } => {
             let initiator = login.map(|login| tellable(gate, &login));
             tracing::debug!(%peer, initiator, ?end, "an iSCSI login failed");
-            gate.counters.discard(Protocol::Iscsi, Drop::BadClaim, Some(peer.ip()));
+            gate.counters.discard(Protocol::Iscsi, DropReason::BadClaim, Some(peer.ip()));
         }
         Report::Rejected { peer, opcode, why } => {
             tracing::debug!(%peer, opcode, ?why, "an iSCSI PDU was rejected");
-            gate.counters.discard(Protocol::Iscsi, Drop::BadHeader, Some(peer.ip()));
+            gate.counters.discard(Protocol::Iscsi, DropReason::BadHeader, Some(peer.ip()));
         }
-        Report::Full(peer) => gate.counters.discard(Protocol::Iscsi, Drop::Overload, Some(peer.ip())),
+        Report::Full(peer) => gate.counters.discard(Protocol::Iscsi, DropReason::Overload, Some(peer.ip())),
         Report::ReadFailed { peer, login, lun, error } => {
             tracing::debug!(%peer, lun, error, "an image cannot be read");
             let mac = login.and_then(|login| facts(gate, &login)).map(|facts| facts.mac);

@@ -9,22 +9,20 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::boot::{Drop, Facts, Form, Stage, Verdict};
+use crate::boot::{DropReason, Facts, ScriptFormat, Stage, Verdict};
 use crate::config::Config;
 use crate::dhcp::serve::Progress;
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
 use crate::gate::Gate;
-use crate::images::library::Media;
+use crate::images::library::ImageLibrary;
 use crate::iso::FileWithin;
 use crate::tftp::packet::Malformed;
 use crate::tftp::path::{Asked, File};
 use crate::tftp::serve::{
-    self as tftp, Answer, Content, Dropped, Ended, Refusal, Report, Request, Settings, SiteFolder, Ticket,
+    self as tftp, Answer, Content, Dropped, Ended, Listener, Refusal, Report, Request, Settings, SiteFolder, Ticket,
 };
 use crate::tftp::transfer::Ending;
-
-use crate::appliance::listeners::Tftp;
 
 /// Bounds what waits to be told of: a start and an end for each of 4,096 transfers, and as many drops.
 const REPORTS: usize = 16_384;
@@ -55,9 +53,18 @@ pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
     Ok(cache)
 }
 
+/// A TFTP listener and the address of the other services on the same interface.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The bound socket.
+    pub listener: Listener,
+    /// Address of this server on the interface, at which machines reach HTTP and iSCSI.
+    pub reached_at: std::net::Ipv4Addr,
+}
+
 /// Serves TFTP until told to stop.
 pub fn serve(
-    doors: Vec<Tftp>,
+    doors: Vec<Endpoint>,
     config: &Config,
     gate: Arc<Gate>,
     programs: Cache,
@@ -103,9 +110,9 @@ impl Files {
         match &request.asked.file {
             File::Autoexec | File::Pxelinux(_) | File::Grub(_) => {
                 let form = match request.asked.file {
-                    File::Pxelinux(_) => Form::Pxelinux,
-                    File::Grub(_) => Form::Grub,
-                    File::Autoexec | File::Plain(_) => Form::Autoexec,
+                    File::Pxelinux(_) => ScriptFormat::Pxelinux,
+                    File::Grub(_) => ScriptFormat::Grub,
+                    File::Autoexec | File::Plain(_) => ScriptFormat::Autoexec,
                 };
                 // Not all names carry a MAC address; iPXE's EFI programs ask without the folder that their
                 // own name had. The address tells then.
@@ -128,7 +135,7 @@ impl Files {
     }
 
     /// Answers with the machine's script; one that cannot be told goes on to ask over HTTP.
-    async fn script(&self, facts: Option<Facts>, form: Form, listener: usize) -> Answer {
+    async fn script(&self, facts: Option<Facts>, form: ScriptFormat, listener: usize) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
         let at = self.reached_at.get(listener).copied();
         let ruling = self.gate.script(&facts, Protocol::Tftp, at).await;
@@ -153,7 +160,7 @@ impl Files {
         let (name, inner) = path.strip_prefix("iso/")?.split_once('/')?;
         let image = self.gate.store.glance().image(&name.parse().ok()?).cloned()?;
         let found = self.gate.media.open(&image).ok().and_then(|opened| {
-            let extents = Media::find(&*opened.file, inner).ok().flatten()?;
+            let extents = ImageLibrary::find(&*opened.file, inner).ok().flatten()?;
             Some(FileWithin::new(opened.file.clone(), extents))
         });
         Some(found.map_or(Answer::NotFound, |file| Answer::Content(Content::Medium(Arc::new(file)))))
@@ -210,8 +217,8 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
                 mac(asked, peer).inspect(|mac| gate.tell_vain(*mac, Protocol::Tftp, missing));
             }
             let reason = match why {
-                Refusal::Write => Drop::WriteRefused,
-                Refusal::Name(_) | Refusal::NotFound | Refusal::Netascii => Drop::UnknownName,
+                Refusal::Write => DropReason::WriteRefused,
+                Refusal::Name(_) | Refusal::NotFound | Refusal::Netascii => DropReason::UnknownName,
                 Refusal::Decided(_) => return,
             };
             gate.counters.discard(Protocol::Tftp, reason, Some(peer.ip()));
@@ -222,16 +229,16 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
                     gate.counters.overflowed.fetch_add(count.into(), std::sync::atomic::Ordering::Relaxed);
                     return;
                 }
-                Dropped::Malformed(Malformed::Truncated | Malformed::TextCutOff) => Drop::Truncated,
-                Dropped::Malformed(Malformed::OptionCutOff) => Drop::BadOption,
-                Dropped::Malformed(Malformed::NoName) => Drop::UnknownName,
+                Dropped::Malformed(Malformed::Truncated | Malformed::TextCutOff) => DropReason::Truncated,
+                Dropped::Malformed(Malformed::OptionCutOff) => DropReason::BadOption,
+                Dropped::Malformed(Malformed::NoName) => DropReason::UnknownName,
                 Dropped::Malformed(
                     Malformed::UnknownOpcode(_) | Malformed::RequestTooLong | Malformed::UnknownMode,
-                ) => Drop::BadHeader,
-                Dropped::Stray => Drop::Stray,
-                Dropped::ToMany => Drop::NotForUs,
-                Dropped::NoWay(_) | Dropped::NotSent(_) => Drop::NotSent,
-                Dropped::Overload | Dropped::Silence | Dropped::Stopping => Drop::Overload,
+                ) => DropReason::BadHeader,
+                Dropped::Stray => DropReason::Stray,
+                Dropped::ToMany => DropReason::NotForUs,
+                Dropped::NoWay(_) | Dropped::NotSent(_) => DropReason::NotSent,
+                Dropped::Overload | Dropped::Silence | Dropped::Stopping => DropReason::Overload,
             };
             gate.counters.discard(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
         }
