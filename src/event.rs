@@ -150,7 +150,7 @@ pub enum Event {
 
 impl Event {
     /// Says whether the event waits for an operator.
-    pub fn needs_somebody(&self) -> bool {
+    pub fn needs_attention(&self) -> bool {
         if let Self::Image { phase, .. } = self {
             return phase == ImageStatus::BROKEN;
         }
@@ -211,7 +211,7 @@ impl Event {
     }
 
     /// Says whether another event is the same once more. How long a transfer took does not make it another.
-    pub fn is_again(&self, other: &Self) -> bool {
+    pub fn is_repeat_of(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::TftpDone { file, bytes, .. }, Self::TftpDone { file: again, bytes: as_many, .. }) => {
                 file == again && bytes == as_many
@@ -274,18 +274,18 @@ impl Default for Counters {
 }
 
 impl Counters {
-    pub fn answer(&self, protocol: Protocol) {
+    pub fn count_answered(&self, protocol: Protocol) {
         self.answered[protocol as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a verdict that sends a machine away.
-    pub fn refuse(&self, protocol: Protocol, why: Reason, from: Option<IpAddr>) {
+    pub fn count_refused(&self, protocol: Protocol, why: Reason, from: Option<IpAddr>) {
         tracing::debug!(protocol = protocol.as_str(), %why, ?from, "refused");
         self.refused[protocol as usize][why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a packet or request that never reached a decision.
-    pub fn discard(&self, protocol: Protocol, why: DropReason, from: Option<IpAddr>) {
+    pub fn count_dropped(&self, protocol: Protocol, why: DropReason, from: Option<IpAddr>) {
         tracing::debug!(protocol = protocol.as_str(), %why, ?from, "dropped");
         self.dropped[protocol as usize][why as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -356,10 +356,10 @@ mod tests {
     fn every_reason_is_counted_by_itself() {
         let counters = Counters::default();
         for why in Reason::ALL {
-            counters.refuse(Protocol::Dhcp, *why, None);
+            counters.count_refused(Protocol::Dhcp, *why, None);
         }
         for why in DropReason::ALL {
-            counters.discard(Protocol::Iscsi, *why, None);
+            counters.count_dropped(Protocol::Iscsi, *why, None);
         }
         assert_eq!(counters.list().len(), Reason::ALL.len() + DropReason::ALL.len());
         assert!(counters.list().iter().all(|row| row.3 == 1));

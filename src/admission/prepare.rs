@@ -45,7 +45,7 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
                 let message = format!("{ip} is this server's own");
                 return Err(Invalid { field: "spec.ip".into(), message });
             }
-            if let Some(message) = host.spec.ip.and_then(|ip| places.site.unfit(ip)) {
+            if let Some(message) = host.spec.ip.and_then(|ip| places.site.rejection_reason(ip)) {
                 return Err(Invalid { field: "spec.ip".into(), message });
             }
             if host.metadata.annotations.get(LAST_APPLIED).is_some() {
@@ -173,7 +173,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 ///
 /// Reads the file where it changed: not for a runtime's thread.
 pub fn look_again(image: &Image, places: &Places, now: SystemTime) -> Option<ImageStatus> {
-    if !image.spec.is_here() {
+    if !image.spec.is_local() {
         return None;
     }
     let was = &image.status;

@@ -78,7 +78,7 @@ pub async fn forget(shared: &Shared, gone: &Object) {
     let Some((name, files)) = placed(gone) else { return };
     let volumes = shared.folders.volumes.clone();
     let _turn = volumes.turn().await;
-    let is_back = shared.gate.store.glance().get(&gone.key()).is_some();
+    let is_back = shared.gate.store.load().get(&gone.key()).is_some();
     if let Some(volume) = volumes.find(&name).filter(|_| !is_back) {
         clear(volume, files).await;
     }
@@ -121,7 +121,7 @@ impl Work {
         let key = |index: usize| steps[index.min(steps.len() - 1)].object.key();
         if self.dry_run {
             for (index, change) in changes.into_iter().enumerate() {
-                self.gate.store.rehearse(change).map_err(|error| Status::of_store(&error, &key(index)))?;
+                self.gate.store.dry_run(change).map_err(|error| Status::of_store(&error, &key(index)))?;
             }
             return Ok(());
         }
@@ -150,7 +150,7 @@ impl Work {
 
     fn step(&self, config: &NewConfig, volume: Option<&Volume>) -> Result<Step, Status> {
         let key = Key { kind: Kind::BootConfig, namespace: None, name: config.name.clone() };
-        let before = self.gate.store.glance().get(&key).cloned();
+        let before = self.gate.store.load().get(&key).cloned();
         let maker = self.maker.as_str();
         let mut metadata = match &before {
             None => Meta::named(config.name.clone(), None),

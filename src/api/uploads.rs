@@ -138,7 +138,7 @@ pub async fn forget(shared: &Shared, gone: &Object) {
     let path = shared.places.iso(file);
     let Some(mark) = mark(&shared.places.isos, &path) else { return };
     let is_upload = image.status.sha256.is_some() && *file == format!("{name}.iso");
-    let named = shared.gate.store.glance().images().any(|other| shared.places.iso(&other.spec.iso_file) == path);
+    let named = shared.gate.store.load().images().any(|other| shared.places.iso(&other.spec.iso_file) == path);
     let done = match (is_upload || mark.exists(), named) {
         (false, _) => return,
         // The last who names it may be one that did not bring it.
@@ -204,7 +204,7 @@ fn acceptable(shared: &Shared, wish: &Wish) -> Result<Key, Status> {
     let invalid = |wrong| Status::invalid(key.kind, key.name.as_str(), &wrong);
     prepare::check_image_name(&key.name, &shared.places.site).map_err(invalid)?;
     let object = image(wish, key.name.clone(), file_of(&key.name), String::new(), 0);
-    let would = shared.gate.store.rehearse(Change::Put { object, expect: Expect::Absent });
+    let would = shared.gate.store.dry_run(Change::Put { object, expect: Expect::Absent });
     would.map_err(|error| Status::of_store(&error, &key))?;
     let place = shared.places.isos.join(file_of(&key.name));
     match place.symlink_metadata() {

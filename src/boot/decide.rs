@@ -15,7 +15,7 @@ pub fn decide(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
     }
     let aim = match aim(host, site) {
         Ok(image) => image,
-        Err(verdict) => return verdict_at(facts, verdict, site),
+        Err(verdict) => return render_for_stage(facts, verdict, site),
     };
     match facts.stage {
         Stage::Rom | Stage::LimitedIpxe => chainload(facts, site),
@@ -86,7 +86,7 @@ enum Leave {
 }
 
 /// Sends a machine to its disk in the way that its stage can take.
-fn verdict_at(facts: &Facts, leave: Leave, site: &Site) -> Verdict {
+fn render_for_stage(facts: &Facts, leave: Leave, site: &Site) -> Verdict {
     let why = match leave {
         Leave::Alone(why) => return Verdict::Ignore(why),
         Leave::ToDisk(why) => why,

@@ -8,6 +8,6 @@ mod verdict;
 
 pub use decide::{decide, enrol};
 pub use facts::{BootProtocol, Facts, Firmware, Stage};
-pub use script::{Context, ScriptFormat, hook, render};
+pub use script::{Context, ScriptFormat, bootstrap_script, render};
 pub use site::{ConfigAccess, ConfigProof, ProgramOverride, Programs, Site};
 pub use verdict::{DropReason, Program, Reason, Verdict};

@@ -112,7 +112,7 @@ impl Site {
     }
 
     /// Says why an address is no machine's on a network of ours; nothing where it may be one's.
-    pub fn unfit(&self, address: IpAddr) -> Option<String> {
+    pub fn rejection_reason(&self, address: IpAddr) -> Option<String> {
         let IpAddr::V4(address) = address else { return None };
         // A network of two addresses, or of one, has no others (RFC 3021).
         let mut nets = self.nets.iter().filter(|net| net.prefix_len() < 31);
@@ -130,7 +130,7 @@ impl Site {
     }
 
     fn meant(&self, facts: &Facts) -> Option<&ProgramOverride> {
-        self.overrides.iter().find(|other| other.who.means(facts.mac, facts.uuid))
+        self.overrides.iter().find(|other| other.who.matches(facts.mac, facts.uuid))
     }
 
     /// Names the target that an image is served under.
@@ -207,7 +207,7 @@ pub mod tests {
         for (address, fits) in
             [("10.77.0.0", false), ("10.77.0.255", false), ("10.77.0.1", true), ("10.78.0.0", true), ("fd00::", true)]
         {
-            assert_eq!(site.unfit(address.parse().unwrap()).is_none(), fits, "{address}");
+            assert_eq!(site.rejection_reason(address.parse().unwrap()).is_none(), fits, "{address}");
         }
     }
 

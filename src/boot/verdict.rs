@@ -29,7 +29,7 @@ pub enum Verdict {
 impl Verdict {
     /// Says why an install is not begun that cannot be gone through with: where the site asks for the token of a
     /// script, a config is to be had with one alone, and who is not known to be the machine is given none.
-    pub fn withheld(&self, host: Option<&Host>, tied: bool, proof: ConfigProof) -> Option<Reason> {
+    pub fn missing_proof(&self, host: Option<&Host>, tied: bool, proof: ConfigProof) -> Option<Reason> {
         let has_config = host.is_some_and(|host| host.spec.boot_config_ref.is_some());
         let is_boot = matches!(self, Self::SanBoot(_));
         (is_boot && has_config && !tied && proof != ConfigProof::Address).then_some(Reason::NothingTies)
@@ -37,10 +37,10 @@ impl Verdict {
 
     /// Gives the verdict where the image that it may name is as it is: one whose file is gone or broken is waited
     /// for, and so is one that is attached beside it.
-    pub fn given<'a>(self, image: impl Fn(&Name) -> Option<&'a Image>) -> Self {
+    pub fn wait_if_broken<'a>(self, image: impl Fn(&Name) -> Option<&'a Image>) -> Self {
         let Self::SanBoot(name) = &self else { return self };
         let is_broken = |name: &&Name| image(name).is_some_and(|image| image.status.is_broken());
-        let beside = image(name).map_or(&[][..], |image| image.spec.beside());
+        let beside = image(name).map_or(&[][..], |image| image.spec.attached_companions());
         let awaited = std::iter::once(name).chain(beside).find(is_broken).cloned();
         awaited.map_or(self, Self::Wait)
     }

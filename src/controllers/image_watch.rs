@@ -23,7 +23,7 @@ pub async fn watch(gate: Arc<Gate>, places: Places, mut stopped: watch::Receiver
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            () = gate.media.amiss() => {}
+            () = gate.media.open_failed() => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
         let once = async {
@@ -38,7 +38,7 @@ pub async fn watch(gate: Arc<Gate>, places: Places, mut stopped: watch::Receiver
 }
 
 async fn look(gate: &Gate, places: &Places) {
-    let images: Vec<Arc<Image>> = gate.store.glance().images().cloned().collect();
+    let images: Vec<Arc<Image>> = gate.store.load().images().cloned().collect();
     for image in images {
         let (places, looked) = (places.clone(), image.clone());
         let found = tokio::task::spawn_blocking(move || prepare::look_again(&looked, &places, SystemTime::now())).await;
@@ -48,7 +48,7 @@ async fn look(gate: &Gate, places: &Places) {
         let object = Object::Image(Arc::new(Image { status, ..Image::clone(&image) }));
         // Who wrote it meanwhile looked at the file as well; what cannot be written is found again.
         match gate.store.commit(Change::Put { object, expect }).await {
-            Ok(_) => event.into_iter().for_each(|event| gate.store.note(None, event)),
+            Ok(_) => event.into_iter().for_each(|event| gate.store.record_event(None, event)),
             Err(error) => tracing::debug!(image = %image.metadata.name, %error, "what became of an ISO is not written"),
         }
     }

@@ -64,7 +64,7 @@ async fn tell(store: &Store, rounds: &mut Rounds, mac: Mac, word: PowerReport) {
         tracing::warn!(%error, %mac, "what a controller said was not kept");
         // It begins anew with what the store knows, so that it is told again.
         rounds.forget(mac);
-        if let Some(host) = store.glance().host_by_mac(mac) {
+        if let Some(host) = store.load().host_by_mac(mac) {
             rounds.follow(host, true, moment());
         }
     }
@@ -82,7 +82,7 @@ fn begin(store: &Store, rounds: &mut Rounds) -> u64 {
 
 /// Takes up what has changed since a version.
 fn follow(store: &Store, rounds: &mut Rounds, mut version: u64) -> u64 {
-    while store.glance().version > version {
+    while store.load().version > version {
         let Ok(pasts) = store.since(version, CHANGES) else { return begin(store, rounds) };
         let Some(last) = pasts.last() else { return version };
         version = last.version;

@@ -156,14 +156,14 @@ impl Leases {
     }
 
     /// Notes that nobody answered for an address that is about to be offered.
-    pub fn nobody_has(&mut self, address: Ipv4Addr) {
+    pub fn mark_free(&mut self, address: Ipv4Addr) {
         if let Some(Entry { stage: Stage::Offered { proven }, .. }) = self.entries.get_mut(&address) {
             *proven = true;
         }
     }
 
     /// Notes that somebody uses an address that is about to be offered: it is left alone for a while.
-    pub fn somebody_has(&mut self, address: Ipv4Addr, now: Timestamp) {
+    pub fn mark_in_use(&mut self, address: Ipv4Addr, now: Timestamp) {
         if let Some(Entry { stage: Stage::Offered { .. }, .. }) = self.entries.get(&address) {
             self.decline_entry(address, now);
         }

@@ -85,8 +85,8 @@ impl Server {
     pub fn probed(&mut self, address: Ipv4Addr, is_used: bool, now: Timestamp) {
         let Some(scope) = self.scope_of(address) else { return };
         match is_used {
-            true => scope.leases.somebody_has(address, now),
-            false => scope.leases.nobody_has(address),
+            true => scope.leases.mark_in_use(address, now),
+            false => scope.leases.mark_free(address),
         }
     }
 

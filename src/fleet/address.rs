@@ -18,7 +18,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Erro
 }
 
 /// Says why no machine of the network can have an address for its own; nothing where one can.
-pub fn unfit(address: IpAddr) -> Option<&'static str> {
+pub fn rejection_reason(address: IpAddr) -> Option<&'static str> {
     match address {
         address if address.is_unspecified() => Some("means no address at all"),
         address if address.is_loopback() => Some("is every machine's own loopback"),
@@ -48,11 +48,11 @@ mod tests {
     #[test]
     fn what_is_no_machines_is_told_apart() {
         for text in ["0.0.0.0", "::", "127.0.0.1", "127.9.9.9", "::1", "224.0.0.1", "ff02::1", "255.255.255.255"] {
-            assert!(unfit(address(text).unwrap()).is_some(), "{text}");
+            assert!(rejection_reason(address(text).unwrap()).is_some(), "{text}");
         }
-        assert!(unfit(address("::ffff:127.0.0.1").unwrap()).is_some());
+        assert!(rejection_reason(address("::ffff:127.0.0.1").unwrap()).is_some());
         for text in ["192.168.10.10", "10.0.0.255", "fd00::10", "fe80::1"] {
-            assert_eq!(unfit(address(text).unwrap()), None, "{text}");
+            assert_eq!(rejection_reason(address(text).unwrap()), None, "{text}");
         }
     }
 }

@@ -78,7 +78,7 @@ pub fn of(host: &Host) -> Vec<Condition> {
 }
 
 /// Notes which conditions a change has turned.
-pub fn turn(before: &Host, after: &mut Host, at: Timestamp) {
+pub fn record_transitions(before: &Host, after: &mut Host, at: Timestamp) {
     let truth = |host: &Host, topic| condition(host, topic).map(|condition| condition.status);
     for topic in ConditionType::ALL {
         if truth(before, topic) != truth(after, topic) {
@@ -145,7 +145,7 @@ mod tests {
         ] {
             let mut is = was.clone();
             is.status.phase = phase;
-            turn(&was, &mut is, at(second));
+            record_transitions(&was, &mut is, at(second));
             assert_eq!(said(&is), [(ConditionType::Installed, truth, phase.to_string(), Some(at(since)))]);
             was = is;
         }

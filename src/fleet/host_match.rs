@@ -13,7 +13,7 @@ pub enum HostMatch {
 
 impl HostMatch {
     /// Says whether a machine is meant.
-    pub fn means(&self, mac: Mac, uuid: Option<Uuid>) -> bool {
+    pub fn matches(&self, mac: Mac, uuid: Option<Uuid>) -> bool {
         match self {
             Self::MacPrefix(prefix) => mac.starts_with(prefix),
             Self::Uuid(wanted) => uuid == Some(*wanted),

@@ -82,22 +82,22 @@ impl ImageSpec {
     }
 
     /// Says whether the image's bytes are ours to give: a file, and neither a portal's nor a URL's.
-    pub fn is_here(&self) -> bool {
+    pub fn is_local(&self) -> bool {
         self.portal.is_none() && self.method != Method::Chain && !self.is_at_url()
     }
 
     /// Names the images that iPXE attaches beside this one.
-    pub fn beside(&self) -> &[Name] {
+    pub fn attached_companions(&self) -> &[Name] {
         match self.method {
-            Method::Sanboot | Method::Sanhook if self.is_here() => &self.companions,
+            Method::Sanboot | Method::Sanhook if self.is_local() => &self.companions,
             Method::Sanboot | Method::Sanhook | Method::Kernel | Method::Http | Method::Chain => &[],
         }
     }
 
     /// Says in words where the image's bytes are that are not here; nothing where they are.
-    pub fn elsewhere(&self) -> Option<String> {
+    pub fn remote_location(&self) -> Option<String> {
         match &self.portal {
-            _ if self.is_here() => None,
+            _ if self.is_local() => None,
             Some(Portal { address, port, target_iqn, .. }) => {
                 Some(format!("at the portal {}, target {target_iqn}", SocketAddr::new(*address, *port)))
             }

@@ -32,7 +32,7 @@ impl Mac {
     }
 
     /// Says why no card has the address for its own; nothing where one may.
-    pub fn unfit(&self) -> Option<&'static str> {
+    pub fn rejection_reason(&self) -> Option<&'static str> {
         match self.0 {
             [0, 0, 0, 0, 0, 0] => Some("is no card's: all zeros mean none"),
             [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Some("is no card's, but everybody's (broadcast)"),
@@ -120,10 +120,10 @@ mod tests {
     #[test]
     fn what_no_card_has_is_told_apart() {
         for text in ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "33:33:00:00:00:01", "00:00:00:00:00:00"] {
-            assert!(text.parse::<Mac>().unwrap().unfit().is_some(), "{text}");
+            assert!(text.parse::<Mac>().unwrap().rejection_reason().is_some(), "{text}");
         }
         for mac in [BOARD, Mac([0x52, 0x54, 0, 0, 0, 1]), Mac([0, 0, 0, 0, 0, 1])] {
-            assert_eq!(mac.unfit(), None, "{mac}");
+            assert_eq!(mac.rejection_reason(), None, "{mac}");
         }
     }
 

@@ -26,7 +26,7 @@ mod volume;
 
 pub use crate::fleet::host_match::HostMatch;
 pub use crate::fleet::labels::StringMap;
-pub use address::{address, unfit};
+pub use address::{address, rejection_reason};
 pub use architecture::Architecture;
 pub use bmc::{BadBmcAddress, BmcAddress, BmcProtocol};
 pub use boot_config::{BootConfig, BootConfigSpec, Format};

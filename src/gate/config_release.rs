@@ -80,8 +80,8 @@ impl Gate {
     }
 
     /// Tells that a machine is given a file that goes beside its config, which is no step of an install.
-    pub fn tell_beside(&self, facts: &Facts, config: &Name, file: &str) {
-        self.store.note(Some(facts.mac), fetched(facts, config, file));
+    pub fn record_side_file(&self, facts: &Facts, config: &Name, file: &str) {
+        self.store.record_event(Some(facts.mac), fetched(facts, config, file));
     }
 
     /// Makes it durable that a machine is given its config without asking for it by name: before it is given, and
@@ -90,7 +90,7 @@ impl Gate {
     /// # Errors
     /// Reason it is not to be given.
     pub async fn release(&self, facts: &Facts, config: &Name, way: DeliveryChannel) -> Result<(), Reason> {
-        let host = self.store.glance().host_by_mac(facts.mac).cloned().ok_or(Reason::NoSuchHost)?;
+        let host = self.store.load().host_by_mac(facts.mac).cloned().ok_or(Reason::NoSuchHost)?;
         let install = host.status.install.as_ref().and_then(|install| install.first_offer);
         let (of, release) = ((facts.mac, way), Release { config: config.clone(), install, to: facts.address });
         if self.releases.is_told(of, &release) {

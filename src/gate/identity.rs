@@ -18,11 +18,11 @@ impl Gate {
     ///
     /// # Errors
     /// Two of them name different machines, or the machine's spec names another address.
-    pub fn whose(&self, address: IpAddr) -> Result<Option<Mac>, Reason> {
+    pub fn owner_of(&self, address: IpAddr) -> Result<Option<Mac>, Reason> {
         let address = address.to_canonical();
-        match self.told(address)? {
+        match self.lookup_owner(address)? {
             Some(mac) => Ok(Some(mac)),
-            None => match self.store.glance().last_seen_at(address) {
+            None => match self.store.load().last_seen_at(address) {
                 Some(mac) if self.is_elsewhere(mac, address) => Err(Reason::AddressElsewhere),
                 seen => Ok(seen),
             },
@@ -33,11 +33,11 @@ impl Gate {
     ///
     /// # Errors
     /// The address is known to be another machine's, or the machine's to be another.
-    pub fn ties(&self, mac: Mac, address: Option<IpAddr>) -> Result<bool, Reason> {
+    pub fn verify_address(&self, mac: Mac, address: Option<IpAddr>) -> Result<bool, Reason> {
         let address = address.map(|address| address.to_canonical());
         // Who asks from this very machine is not the machine that it names.
         let Some(address) = address.filter(|address| !address.is_loopback()) else { return Ok(false) };
-        match self.told(address)? {
+        match self.lookup_owner(address)? {
             Some(known) if known == mac => return Ok(true),
             Some(_) => return Err(Reason::AddressContradicted),
             None if self.is_elsewhere(mac, address) => return Err(Reason::AddressElsewhere),
@@ -46,16 +46,16 @@ impl Gate {
             None if self.is_routed(address) => return Ok(true),
             None => {}
         }
-        match self.store.glance().last_seen_at(address) {
+        match self.store.load().last_seen_at(address) {
             Some(seen) if seen != mac => Err(Reason::AddressContradicted),
             seen => Ok(seen.is_some()),
         }
     }
 
     /// Finds what names the machine at an address without having it from the machine.
-    fn told(&self, address: IpAddr) -> Result<Option<Mac>, Reason> {
+    fn lookup_owner(&self, address: IpAddr) -> Result<Option<Mac>, Reason> {
         let neighbour = self.neighbours.look_up(address);
-        let state = self.store.glance();
+        let state = self.store.load();
         let leased = match address {
             IpAddr::V4(address) => state.lease_by_ip(address).filter(|lease| lease.is_bound_at(now())),
             IpAddr::V6(_) => None,
@@ -73,15 +73,15 @@ impl Gate {
 
     /// Says whether a machine's spec names another address of the same family.
     fn is_elsewhere(&self, mac: Mac, address: IpAddr) -> bool {
-        let ip = self.store.glance().host_by_mac(mac).and_then(|host| host.spec.ip);
+        let ip = self.store.load().host_by_mac(mac).and_then(|host| host.spec.ip);
         ip.is_some_and(|ip| ip != address && ip.is_ipv4() == address.is_ipv4())
     }
 
     /// Says whether a machine is known to be at the address that it was last seen at: it is at no other then that
     /// nobody knows.
     fn is_there_now(&self, mac: Mac) -> bool {
-        let address = self.store.glance().host_by_mac(mac).and_then(|host| host.status.address);
-        address.is_some_and(|address| self.told(address) == Ok(Some(mac)))
+        let address = self.store.load().host_by_mac(mac).and_then(|host| host.status.address);
+        address.is_some_and(|address| self.lookup_owner(address) == Ok(Some(mac)))
     }
 
     fn is_routed(&self, address: IpAddr) -> bool {
@@ -93,8 +93,8 @@ impl Gate {
     /// # Errors
     /// Reason nobody is believed to be asking, and the machine that it is about where that is known.
     pub fn admit(&self, address: Option<IpAddr>, token: Option<&str>, proof: ConfigProof) -> Result<Mac, Refusal> {
-        let shown = token.map(|token| self.holder(token)).transpose()?;
-        let there = match address.map(|address| self.whose(address)).transpose() {
+        let shown = token.map(|token| self.token_owner(token)).transpose()?;
+        let there = match address.map(|address| self.owner_of(address)).transpose() {
             Ok(found) => found.flatten(),
             // A machine may speak from another card than it booted from: where its token is proof, it is enough.
             Err(_) if proof == ConfigProof::Token && shown.is_some() => None,
@@ -116,7 +116,7 @@ impl Gate {
     ///
     /// # Errors
     /// Reason it is shown nothing: the site asks for the token of its script.
-    pub fn shows(&self, asks: Asks<'_>, host: &Host, image: &Image) -> Result<bool, Reason> {
+    pub fn may_see_config(&self, asks: Asks<'_>, host: &Host, image: &Image) -> Result<bool, Reason> {
         let Asks { address, tied, token } = asks;
         if self.told_of(host, image).is_none() {
             return Ok(true);
@@ -129,24 +129,24 @@ impl Gate {
             Ok(mac) if mac == host.spec.boot_mac_address => Ok(true),
             Ok(_) => Err(Reason::BadToken),
             // A machine that runs off its image logs in again after hours: its own address keeps its token good.
-            Err(refusal) if refusal.why == Reason::BadToken && tied && self.gave(token, host) => Ok(true),
+            Err(refusal) if refusal.why == Reason::BadToken && tied && self.issued(token, host) => Ok(true),
             Err(refusal) => Err(refusal.why),
         }
     }
 
     pub fn is_proved_anywhere(&self, mac: Mac, token: Option<&str>) -> bool {
-        let holds = |token| self.holder(token).is_ok_and(|holder| holder == mac);
+        let holds = |token| self.token_owner(token).is_ok_and(|holder| holder == mac);
         self.site.trust.config == ConfigProof::Token && token.is_some_and(holds)
     }
 
     /// Finds the config that a host is told of by its view of an image.
     pub fn told_of(&self, host: &Host, image: &Image) -> Option<Arc<BootConfig>> {
         let name = host.spec.boot_config_ref.as_ref().filter(|_| image.spec.config_delivery != Delivery::None)?;
-        self.store.glance().boot_config(name).cloned()
+        self.store.load().boot_config(name).cloned()
     }
 
     /// Says whether a token is that of a host's present install, however old.
-    fn gave(&self, token: Option<&str>, host: &Host) -> bool {
+    fn issued(&self, token: Option<&str>, host: &Host) -> bool {
         token.is_some_and(|token| self.tokens.holds(token, host)) && host.status.phase != Phase::Held
     }
 
@@ -162,11 +162,11 @@ impl Gate {
     }
 
     /// Finds whose a token is: that of a host's present install, given with a script not too long ago.
-    fn holder(&self, token: &str) -> Result<Mac, Refusal> {
+    fn token_owner(&self, token: &str) -> Result<Mac, Refusal> {
         let mac = BootTokens::claimed(token).ok_or(Refusal { why: Reason::BadToken, mac: None })?;
-        let state = self.store.glance();
+        let state = self.store.load();
         let offered = |host: &Host| host.status.install.as_ref().is_some_and(|install| install.first_offer.is_some());
-        let good = |host: &Arc<Host>| offered(host) && self.is_in_window(host) && self.gave(Some(token), host);
+        let good = |host: &Arc<Host>| offered(host) && self.is_in_window(host) && self.issued(Some(token), host);
         match state.host_by_mac(mac).is_some_and(good) {
             true => Ok(mac),
             false => Err(Refusal { why: Reason::BadToken, mac: Some(mac) }),

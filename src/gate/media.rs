@@ -83,7 +83,7 @@ impl Gate {
     /// # Errors
     /// The files do not fit a seed.
     pub fn seed_of(&self, host: &Host) -> Result<Option<Bytes>, iso::CannotCompose> {
-        let state = self.store.glance();
+        let state = self.store.load();
         let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
         let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
         let is_seeds = |name: &String| iso::SEED_FILES.contains(&name.as_str());
@@ -131,7 +131,7 @@ impl Gate {
     /// The host is not to boot an image now, or its view cannot be had.
     pub async fn insert(self: &Arc<Self>, mac: Mac) -> Result<MediaLease, MediaError> {
         let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: None, uuid: None };
-        let ruling = self.look(&facts);
+        let ruling = self.decide_now(&facts);
         let name = match &ruling.verdict {
             Verdict::SanBoot(name) => name.clone(),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(MediaError::Reason(*why)),
@@ -140,13 +140,13 @@ impl Gate {
                 return Err(MediaError::Reason(Reason::NothingAssigned));
             }
         };
-        let place = self.store.glance().image(&name).and_then(|image| image.spec.elsewhere());
+        let place = self.store.load().image(&name).and_then(|image| image.spec.remote_location());
         if let Some(place) = place {
             return Err(MediaError::Medium(library::ImageError::Elsewhere { place }));
         }
         // A view that cannot be made is no boot: it is made first, for the host as this boot leaves it.
         let change = Change::Advance { mac, change: Transition::Offer, sighting: Observation::default(), event: None };
-        if let Ok(Object::Host(offered)) = self.store.rehearse(change) {
+        if let Ok(Object::Host(offered)) = self.store.dry_run(change) {
             self.compose(offered, name.clone(), ConfigVisibility::Whole, None).await?;
         }
         let event = Event::Script { verdict: format!("{} as a virtual medium", told(&ruling.verdict)) };
@@ -157,7 +157,7 @@ impl Gate {
 
     /// Says why a host's medium waits for an image.
     fn withheld(&self, name: &Name) -> MediaError {
-        let reason = self.store.glance().image(name).and_then(|image| self.media.reason(image).map(str::to_owned));
+        let reason = self.store.load().image(name).and_then(|image| self.media.reason(image).map(str::to_owned));
         reason.map_or(MediaError::Reason(Reason::ImageBroken), |reason| {
             MediaError::Medium(library::ImageError::Broken(format!("{name} cannot be served now: {reason}")))
         })
@@ -171,7 +171,7 @@ impl Gate {
     /// Reason nobody is given anything.
     pub fn held(&self, token: &str, image: &str) -> Result<Option<ImageView>, Reason> {
         let mac = BootTokens::claimed(token).ok_or(Reason::BadToken)?;
-        let host = self.store.glance().host_by_mac(mac).cloned().ok_or(Reason::NoSuchHost)?;
+        let host = self.store.load().host_by_mac(mac).cloned().ok_or(Reason::NoSuchHost)?;
         if host.status.phase == Phase::Held {
             return Err(Reason::HeldByOperator);
         }
@@ -195,7 +195,7 @@ impl Gate {
     ///
     /// # Errors
     /// Reason nobody is given anything.
-    pub fn hold_again(&self, token: &str, image: &str, at: Option<IpAddr>) -> Result<ImageView, MediaError> {
+    pub fn restore_lease(&self, token: &str, image: &str, at: Option<IpAddr>) -> Result<ImageView, MediaError> {
         let mac = BootTokens::claimed(token).ok_or(MediaError::Reason(Reason::BadToken))?;
         let name = image.parse::<Name>().map_err(|_| MediaError::Reason(Reason::OtherImage))?;
         let facts = Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: None, uuid: None };
@@ -217,8 +217,8 @@ impl Gate {
     /// Adds to a ruling where its medium is read, where the image is booted over HTTP.
     pub async fn with_medium(self: &Arc<Self>, ruling: Decision, at: Option<IpAddr>) -> Decision {
         let (Verdict::SanBoot(name), Some(host)) = (&ruling.verdict, &ruling.host) else { return ruling };
-        let over_http = |image: &Arc<Image>| image.spec.method == Method::Http && image.spec.is_here();
-        if !self.store.glance().image(name).is_some_and(over_http) {
+        let over_http = |image: &Arc<Image>| image.spec.method == Method::Http && image.spec.is_local();
+        if !self.store.load().image(name).is_some_and(over_http) {
             return ruling;
         }
         let shown = ConfigVisibility::whole_if(ruling.tied);
@@ -256,7 +256,7 @@ impl Gate {
     ) -> Result<ImageView, MediaError> {
         let gate = self.clone();
         let made = tokio::task::spawn_blocking(move || {
-            let image = gate.store.glance().image(&name).cloned().ok_or(MediaError::Reason(Reason::OtherImage))?;
+            let image = gate.store.load().image(&name).cloned().ok_or(MediaError::Reason(Reason::OtherImage))?;
             Ok(gate.medium(&image, Some((&host, shown)), at)?)
         });
         made.await.unwrap_or(Err(MediaError::Reason(Reason::StoreUnavailable)))

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Context, Facts, Reason, ScriptFormat, Site, Stage, Verdict, decide, hook, render};
+use crate::boot::{Context, Facts, Reason, ScriptFormat, Site, Stage, Verdict, bootstrap_script, decide, render};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BootConfig, BootTarget, Format, Host, Image, Mac, Name, Object};
@@ -138,21 +138,22 @@ impl Decision {
 
 impl Gate {
     /// Decides from the state as it is; a machine never seen before comes back as `Enrol`.
-    pub fn look(&self, facts: &Facts) -> Decision {
-        let state = self.store.glance();
+    pub fn decide_now(&self, facts: &Facts) -> Decision {
+        let state = self.store.load();
         let host = state.host_by_mac(facts.mac);
-        let verdict = decide(facts, host.map(Arc::as_ref), &self.site).given(|name| state.image(name).map(Arc::as_ref));
+        let verdict =
+            decide(facts, host.map(Arc::as_ref), &self.site).wait_if_broken(|name| state.image(name).map(Arc::as_ref));
         Decision::of(verdict, host.cloned())
     }
 
     /// Decides, remembering a machine never seen before first.
-    pub async fn ask(&self, facts: &Facts) -> Decision {
-        let ruling = self.look(facts);
+    pub async fn decide_and_enrol(&self, facts: &Facts) -> Decision {
+        let ruling = self.decide_now(facts);
         let Verdict::Enrol(host) = ruling.verdict else { return ruling };
         let architecture = facts.firmware.map(|firmware| firmware.architecture);
         let treatment = self.site.unknown_hosts.treatment(facts.mac, architecture, facts.address).to_string();
         match self.store.commit(Change::Enrol { host, treatment: treatment.clone() }).await {
-            Ok(_) => self.look(facts),
+            Ok(_) => self.decide_now(facts),
             Err(StoreError::Unavailable(_)) => Decision::ignore(Reason::StoreUnavailable),
             Err(error) => {
                 tracing::warn!(mac = %facts.mac, rule = treatment, %error, "the rule for machines never seen before cannot be applied");
@@ -163,8 +164,8 @@ impl Gate {
 
     /// Decides what script a machine gets that reached us at an address of ours, and makes it durable that it got it.
     pub async fn script(self: &Arc<Self>, facts: &Facts, by: Protocol, at: Option<IpAddr>) -> Decision {
-        let ruling = match self.ties(facts.mac, facts.address) {
-            Ok(tied) => self.provable(Decision { tied, ..self.ask(facts).await }),
+        let ruling = match self.verify_address(facts.mac, facts.address) {
+            Ok(tied) => self.provable(Decision { tied, ..self.decide_and_enrol(facts).await }),
             // The script of a machine is not given, nor its install begun, to who is known to be another.
             Err(why) => Decision::ignore(why),
         };
@@ -204,9 +205,9 @@ impl Gate {
     }
 
     /// Decides what script a machine would get now, and notes nothing.
-    pub fn peek(&self, facts: &Facts) -> Decision {
-        match self.ties(facts.mac, facts.address) {
-            Ok(tied) => self.provable(Decision { tied, ..self.look(facts) }),
+    pub fn preview(&self, facts: &Facts) -> Decision {
+        match self.verify_address(facts.mac, facts.address) {
+            Ok(tied) => self.provable(Decision { tied, ..self.decide_now(facts) }),
             Err(why) => Decision::ignore(why),
         }
     }
@@ -214,7 +215,7 @@ impl Gate {
     /// Gives a ruling that can be gone through with by who asks.
     fn provable(&self, ruling: Decision) -> Decision {
         let Decision { verdict, host, tied, .. } = &ruling;
-        match verdict.withheld(host.as_deref(), *tied, self.site.trust.config) {
+        match verdict.missing_proof(host.as_deref(), *tied, self.site.trust.config) {
             Some(why) => Decision::ignore(why),
             None => ruling,
         }
@@ -225,7 +226,7 @@ impl Gate {
     /// # Errors
     /// The machine is not one that is shown a menu, or the image cannot be its own.
     pub async fn choose(&self, mac: Mac, image: &Name) -> Result<(), Reason> {
-        let host = self.store.glance().host_by_mac(mac).cloned();
+        let host = self.store.load().host_by_mac(mac).cloned();
         let mut host = host.filter(|host| host.spec.image == BootTarget::Menu).ok_or(Reason::NothingAssigned)?;
         let expect = Expect::Present(Some(host.metadata.resource_version));
         Arc::make_mut(&mut host).spec.image = BootTarget::Image(image.clone());
@@ -239,7 +240,7 @@ impl Gate {
     /// Writes a verdict in a boot loader's words, for a machine that reached us at an address of ours.
     pub fn render(&self, facts: &Facts, ruling: &Decision, form: ScriptFormat, at: Option<IpAddr>) -> String {
         let site = self.site_at(at);
-        let state = self.store.glance();
+        let state = self.store.load();
         let host = ruling.host.as_deref();
         let image = match &ruling.verdict {
             Verdict::SanBoot(name) => state.image(name).map(Arc::as_ref),
@@ -274,7 +275,7 @@ impl Gate {
 
     /// Writes the script that brings an iPXE back, to the address of ours that it reached.
     pub fn hook(&self, at: Option<IpAddr>) -> String {
-        hook(&self.site_at(at))
+        bootstrap_script(&self.site_at(at))
     }
 
     /// Gives the site as machines see it that reach us at one of our addresses.
@@ -295,24 +296,24 @@ impl Gate {
     /// # Errors
     /// Reason it may not.
     pub fn attach(&self, facts: &Facts, token: Option<&str>, image: &Name) -> Result<Attached, Reason> {
-        let tied = match self.ties(facts.mac, facts.address) {
+        let tied = match self.verify_address(facts.mac, facts.address) {
             // Where the site takes the token alone for proof, it holds wherever it comes from.
             Err(_) if self.is_proved_anywhere(facts.mac, token) => false,
             tied => tied?,
         };
         let (image, host) = self.login(facts, image)?;
         let asks = Asks { address: facts.address, tied, token };
-        let shown = ConfigVisibility::whole_if(self.shows(asks, &host, &image)?);
+        let shown = ConfigVisibility::whole_if(self.may_see_config(asks, &host, &image)?);
         Ok(Attached { image, host, shown })
     }
 
     /// Decides whether a machine may attach an image.
     pub fn login(&self, facts: &Facts, image: &crate::fleet::Name) -> Result<(Arc<Image>, Arc<Host>), Reason> {
         let facts = Facts { stage: Stage::IscsiLogin, ..*facts };
-        let ruling = self.look(&facts);
+        let ruling = self.decide_now(&facts);
         match ruling.verdict {
             Verdict::SanBoot(assigned) if assigned == *image => {
-                self.store.glance().image(image).cloned().zip(ruling.host).ok_or(Reason::OtherImage)
+                self.store.load().image(image).cloned().zip(ruling.host).ok_or(Reason::OtherImage)
             }
             Verdict::SanBoot(_) => Err(Reason::OtherImage),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => Err(why),
@@ -328,7 +329,7 @@ impl Gate {
     /// # Errors
     /// Reason it gets none.
     pub fn config(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Reason> {
-        let Decision { verdict, host, .. } = self.look(&Facts { stage: Stage::Installer, ..*facts });
+        let Decision { verdict, host, .. } = self.decide_now(&Facts { stage: Stage::Installer, ..*facts });
         let name = match verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(why),
@@ -336,7 +337,7 @@ impl Gate {
                 return Err(Reason::NoConfig);
             }
         };
-        let config = self.store.glance().boot_config(&name).cloned().ok_or(Reason::NoConfig)?;
+        let config = self.store.load().boot_config(&name).cloned().ok_or(Reason::NoConfig)?;
         Ok((host.ok_or(Reason::NoSuchHost)?, config))
     }
 
@@ -350,14 +351,14 @@ impl Gate {
 
     /// Counts a refusal, and puts it in the machine's timeline.
     pub fn refused(&self, facts: &Facts, protocol: Protocol, why: Reason) {
-        self.refused_saying(facts, protocol, why, why.to_string());
+        self.refuse_with(facts, protocol, why, why.to_string());
     }
 
     /// Counts a refusal, and puts it in the machine's timeline in words that say more than the reason does.
-    pub fn refused_saying(&self, facts: &Facts, protocol: Protocol, why: Reason, words: String) {
-        self.counters.refuse(protocol, why, facts.address);
-        self.tell_vain(facts.mac, protocol, words);
-        let is_stranger = || self.store.glance().host_by_mac(facts.mac).is_none();
+    pub fn refuse_with(&self, facts: &Facts, protocol: Protocol, why: Reason, words: String) {
+        self.counters.count_refused(protocol, why, facts.address);
+        self.record_refusal(facts.mac, protocol, words);
+        let is_stranger = || self.store.load().host_by_mac(facts.mac).is_none();
         if let Some(address) = facts.address.filter(|_| why == Reason::AddressContradicted && is_stranger()) {
             self.tell_stranger(facts.mac, address, protocol);
         }
@@ -366,12 +367,12 @@ impl Gate {
     /// Puts into the server's timeline that a machine never seen before is not met by the site's rule, since its
     /// address is another's. That one bounds it: a stranger's MAC address is anything.
     fn tell_stranger(&self, mac: Mac, address: IpAddr, protocol: Protocol) {
-        let named = || self.store.glance().host_by_ip(address).map(|host| host.spec.boot_mac_address);
+        let named = || self.store.load().host_by_ip(address).map(|host| host.spec.boot_mac_address);
         let Some(owner) = self.neighbours.look_up(address).or_else(named) else { return };
         let why = format!("{}: {address} is {owner}'s", Reason::AddressContradicted);
         let event = Event::Refused { protocol: protocol.as_str().to_owned(), why };
         if self.news.is_news(owner, &event) {
-            self.store.note(Some(mac), event);
+            self.store.record_event(Some(mac), event);
         }
     }
 
@@ -384,9 +385,9 @@ impl Gate {
     }
 
     /// Says in words why an image, or one that goes beside it, cannot be served now; nothing where they can.
-    pub fn wanting(&self, image: &Image) -> Option<String> {
-        let state = self.store.glance();
-        let beside = image.spec.beside().iter().filter_map(|name| state.image(name));
+    pub fn unavailable_reason(&self, image: &Image) -> Option<String> {
+        let state = self.store.load();
+        let beside = image.spec.attached_companions().iter().filter_map(|name| state.image(name));
         let its_own = self.media.reason(image).map(str::to_owned);
         its_own.or_else(|| {
             let found = beside.filter_map(|other| Some((&other.metadata.name, self.media.reason(other)?))).next();
@@ -396,23 +397,23 @@ impl Gate {
 
     /// Puts into a machine's timeline that it waits for its image, or for one that goes beside it, and why.
     fn tell_wait(&self, facts: &Facts, by: Protocol, image: &Name) {
-        let state = self.store.glance();
+        let state = self.store.load();
         let message = state.image(image).map(|image| image.status.message.clone()).unwrap_or_default();
-        self.counters.refuse(by, Reason::ImageBroken, facts.address);
+        self.counters.count_refused(by, Reason::ImageBroken, facts.address);
         self.tell(facts.mac, Event::Waiting { image: image.to_string(), message });
     }
 
     /// Puts into a host's timeline what it asked for in vain.
-    pub fn tell_vain(&self, mac: Mac, protocol: Protocol, why: String) {
-        if self.store.glance().host_by_mac(mac).is_some() {
+    pub fn record_refusal(&self, mac: Mac, protocol: Protocol, why: String) {
+        if self.store.load().host_by_mac(mac).is_some() {
             self.tell(mac, Event::Refused { protocol: protocol.as_str().to_owned(), why });
         }
     }
 
     /// Puts into the timeline of the machine at an address what it asked for in vain.
-    pub fn tell_vain_at(&self, address: Option<IpAddr>, protocol: Protocol, why: String) {
-        let known = address.and_then(|address| self.whose(address).ok().flatten());
-        known.inspect(|mac| self.tell_vain(*mac, protocol, why));
+    pub fn record_refusal_at(&self, address: Option<IpAddr>, protocol: Protocol, why: String) {
+        let known = address.and_then(|address| self.owner_of(address).ok().flatten());
+        known.inspect(|mac| self.record_refusal(*mac, protocol, why));
     }
 
     /// Puts into a machine's timeline, the server's where it is none that is known, that it cannot read what it has
@@ -420,21 +421,21 @@ impl Gate {
     pub fn tell_unreadable(&self, mac: Option<Mac>, unit: u8, message: String) {
         let event = Event::Unreadable { unit, message };
         if self.news.is_news(mac.unwrap_or(Mac([0; 6])), &event) {
-            self.store.note(mac, event);
+            self.store.record_event(mac, event);
         }
     }
 
     /// Puts into a machine's timeline what it has not just been told there.
     fn tell(&self, mac: Mac, event: Event) {
         if self.news.is_news(mac, &event) {
-            self.store.note(Some(mac), event);
+            self.store.record_event(Some(mac), event);
         }
     }
 
     async fn advance(&self, facts: &Facts, change: Transition, event: Option<Event>) -> Result<Arc<Host>, StoreError> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
         // What a machine says of itself does not make an address its own.
-        let address = facts.address.filter(|_| self.ties(facts.mac, facts.address) == Ok(true));
+        let address = facts.address.filter(|_| self.verify_address(facts.mac, facts.address) == Ok(true));
         let sighting = Observation { firmware, address, uuid: facts.uuid };
         match self.store.commit(Change::Advance { mac: facts.mac, change, sighting, event }).await? {
             crate::fleet::Object::Host(host) => Ok(host),

@@ -161,7 +161,7 @@ async fn send_long(stream: &mut TcpStream, span: Span) -> io::Result<()> {
     let mut turn = 0;
     while count > 0 {
         let lies = medium.lies_at(start, count.min(LONG));
-        let lies = lies.filter(|(_, extent)| medium.is_at_hand(found.max(start), start + extent.length));
+        let lies = lies.filter(|(_, extent)| medium.is_cached(found.max(start), start + extent.length));
         let sent = match lies {
             Some((image, extent)) => {
                 found = found.max(start + extent.length);

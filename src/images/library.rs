@@ -102,7 +102,7 @@ impl ImageLibrary {
     }
 
     /// Waits until an image could not be opened.
-    pub async fn amiss(&self) {
+    pub async fn open_failed(&self) {
         self.amiss.notified().await;
     }
 
@@ -123,7 +123,7 @@ impl ImageLibrary {
     }
 
     fn try_open(&self, image: &Image) -> Result<Arc<OpenImage>, ImageError> {
-        if let Some(place) = image.spec.elsewhere() {
+        if let Some(place) = image.spec.remote_location() {
             return Err(ImageError::Elsewhere { place });
         }
         if let Some(reason) = self.reason(image) {

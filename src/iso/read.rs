@@ -47,7 +47,7 @@ pub trait ReadAt: std::fmt::Debug + Send + Sync {
     }
 
     /// Says whether the kernel can send these bytes without waiting for a disk, as far as that shows.
-    fn is_at_hand(&self, from: u64, until: u64) -> bool {
+    fn is_cached(&self, from: u64, until: u64) -> bool {
         let mut places = (from..until).step_by(PROBES).chain((from < until).then(|| until - 1));
         places.all(|place| self.read_now(place, &mut [0]).is_ok())
     }

@@ -361,7 +361,7 @@ fn write(
     at: Timestamp,
 ) -> Applied {
     if let (Object::Host(after), Some(Object::Host(before))) = (&mut object, &before) {
-        conditions::turn(before, Arc::make_mut(after), at);
+        conditions::record_transitions(before, Arc::make_mut(after), at);
     }
     state.version += 1;
     object.meta_mut().resource_version = state.version;

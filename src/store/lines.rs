@@ -73,7 +73,7 @@ impl TimelineCoalescer {
 fn fits(line: &Entry, entry: &Entry) -> bool {
     let since = |time: Timestamp| entry.time.duration_since(time);
     let is_soon = since(line.last.unwrap_or(line.time)) < APART && since(line.time) < LONGEST;
-    is_soon && line.host == entry.host && line.event.is_again(&entry.event)
+    is_soon && line.host == entry.host && line.event.is_repeat_of(&entry.event)
 }
 
 #[cfg(test)]

@@ -205,7 +205,7 @@ impl Store {
     }
 
     /// Lends the state for a moment, without touching its reference count: for the packet paths.
-    pub fn glance(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+    pub fn load(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
     }
 
@@ -249,13 +249,13 @@ impl Store {
     }
 
     /// Says why the last write failed; nothing where it did not.
-    pub fn trouble(&self) -> Option<Arc<String>> {
+    pub fn last_write_error(&self) -> Option<Arc<String>> {
         self.trouble.load_full()
     }
 
     /// Writes where the last write failed, so that who waits for the state learns when it can be written again.
     /// This never waits.
-    pub fn try_again(&self) {
+    pub fn retry_write(&self) {
         if self.trouble.load().is_some() {
             // What is full is being written to: that write tells as well.
             let _ = self.record(Vec::new(), |_| ());
@@ -263,14 +263,14 @@ impl Store {
     }
 
     /// Says why nothing can be written, having tried where the last write failed; nothing where it can.
-    pub async fn trouble_now(&self) -> Option<Arc<String>> {
-        self.trouble()?;
+    pub async fn probe_write(&self) -> Option<Arc<String>> {
+        self.last_write_error()?;
         let (done, tried) = oneshot::channel();
         if self.record(Vec::new(), move |outcome| drop(done.send(outcome))).is_ok() {
             // Where the writer is gone, what it said last stands.
             drop(tried.await);
         }
-        self.trouble()
+        self.last_write_error()
     }
 
     /// Follows the leases: it changes after each transaction that wrote some.
@@ -279,9 +279,9 @@ impl Store {
     }
 
     /// Notes something that happened, for the timeline. It never waits; it is on disk within a second.
-    pub fn note(&self, mac: Option<Mac>, event: Event) {
-        let host = mac.and_then(|mac| self.glance().host_by_mac(mac).map(|host| host.metadata.name.to_string()));
-        match (event.is_error(), event.needs_somebody()) {
+    pub fn record_event(&self, mac: Option<Mac>, event: Event) {
+        let host = mac.and_then(|mac| self.load().host_by_mac(mac).map(|host| host.metadata.name.to_string()));
+        match (event.is_error(), event.needs_attention()) {
             (true, _) => tracing::error!(?mac, host, ?event),
             (false, true) => tracing::warn!(?mac, host, ?event),
             (false, false) => tracing::info!(?mac, host, ?event),
@@ -319,8 +319,8 @@ impl Store {
     ///
     /// # Errors
     /// Why it would not be made.
-    pub fn rehearse(&self, change: Change) -> Result<Object, StoreError> {
-        let object = self.rehearse_all(vec![change])?.pop();
+    pub fn dry_run(&self, change: Change) -> Result<Object, StoreError> {
+        let object = self.dry_run_all(vec![change])?.pop();
         object.ok_or_else(|| StoreError::Unavailable("nothing was made of a change".into()))
     }
 
@@ -328,8 +328,8 @@ impl Store {
     ///
     /// # Errors
     /// Why the first that cannot be made would not be.
-    pub fn rehearse_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
-        let mut scratch = Snapshot::clone(&self.glance());
+    pub fn dry_run_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
+        let mut scratch = Snapshot::clone(&self.load());
         let moment = apply::ApplyContext { at: now(), policy: &self.policy };
         let uid = || uuid::Uuid::new_v4().to_string();
         let applied = changes.into_iter().map(|change| apply::apply(&mut scratch, change, moment, uid));

@@ -177,7 +177,7 @@ async fn the_timeline_is_kept_in_order() {
     let (store, writer) = Store::open(directory.path(), policy()).unwrap();
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
-    store.note(Some(VM), Event::TftpStart { file: "a".into() });
+    store.record_event(Some(VM), Event::TftpStart { file: "a".into() });
     store.commit(life(Transition::Complete)).await.unwrap();
     drop(store);
     writer.join().unwrap();
@@ -196,8 +196,8 @@ async fn what_happens_again_is_one_line_with_a_count_on_disk() {
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     for number in 0..30 {
-        store.note(Some(VM), Event::TftpDone { file: "a".into(), bytes: 1, milliseconds: number, resent: 0 });
-        store.note(Some(VM), Event::Script { verdict: "boot live".into() });
+        store.record_event(Some(VM), Event::TftpDone { file: "a".into(), bytes: 1, milliseconds: number, resent: 0 });
+        store.record_event(Some(VM), Event::Script { verdict: "boot live".into() });
     }
     drop(store);
     writer.join().unwrap();

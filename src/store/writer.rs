@@ -131,7 +131,7 @@ impl Writer {
         let pasts = outcomes.iter().flat_map(|(_, applied)| made(applied)).filter_map(|applied| applied.past.clone());
         self.history.push(pasts);
         for entry in told {
-            match entry.event.needs_somebody() {
+            match entry.event.needs_attention() {
                 true => tracing::warn!(mac = ?entry.mac, host = entry.host, event = ?entry.event),
                 false => tracing::info!(mac = ?entry.mac, host = entry.host, event = ?entry.event),
             }

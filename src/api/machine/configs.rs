@@ -35,14 +35,14 @@ async fn hand_out(shared: &Shared, facts: &Facts, config: &BootConfig, file: Opt
         Ok(reply) => reply,
         Err(words) => {
             let reply = text(StatusCode::NOT_FOUND, format!("{words}\n"));
-            shared.gate.refused_saying(facts, Protocol::Http, Reason::NoSuchFile, words);
+            shared.gate.refuse_with(facts, Protocol::Http, Reason::NoSuchFile, words);
             return reply;
         }
     };
     if !peek && let Err(why) = shared.gate.configure(facts, &config.metadata.name, "").await {
         return sent_away(shared, facts, why);
     }
-    shared.gate.counters.answer(Protocol::Http);
+    shared.gate.counters.count_answered(Protocol::Http);
     reply
 }
 
@@ -64,16 +64,16 @@ fn given(config: &BootConfig, file: Option<&str>) -> Result<Reply, String> {
 /// Answers `/configs/FILE`: a file of a generated config. One that holds secrets is its machine's alone.
 pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Option<&str>, peek: bool) -> Reply {
     let found = generation::named(file_name).and_then(|(name, file)| {
-        let config = shared.gate.store.glance().boot_config(&name).cloned()?;
+        let config = shared.gate.store.load().boot_config(&name).cloned()?;
         let reply = is_generated(&config).then(|| given(&config, Some(file)).ok())??;
         Some((config, file, reply))
     });
     let Some((config, file, reply)) = found else {
-        shared.gate.counters.discard(Protocol::Http, DropReason::UnknownName, peer.address);
+        shared.gate.counters.count_dropped(Protocol::Http, DropReason::UnknownName, peer.address);
         return text(StatusCode::NOT_FOUND, "there is no such config\n");
     };
     if !config.spec.confidential {
-        shared.gate.counters.answer(Protocol::Http);
+        shared.gate.counters.count_answered(Protocol::Http);
         return reply;
     }
     let facts = match who(shared, peer, token, shared.gate.site.trust.config) {
@@ -124,7 +124,7 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, peek
     }
     let given = config.spec.data.get(file).cloned();
     if given.is_some() && !peek {
-        shared.gate.tell_beside(&facts, &config.metadata.name, file);
+        shared.gate.record_side_file(&facts, &config.metadata.name, file);
     }
     match (file, given) {
         (_, Some(content)) => text(StatusCode::OK, content),
@@ -143,7 +143,7 @@ pub fn seed(shared: &Shared, host: &Host) -> Result<Reply, Status> {
     let kind = HeaderValue::from_static("application/x-iso9660-image");
     match shared.gate.seed_of(host) {
         Ok(Some(seed)) => {
-            shared.gate.counters.answer(Protocol::Http);
+            shared.gate.counters.count_answered(Protocol::Http);
             Ok(bytes(StatusCode::OK, kind, seed))
         }
         Ok(None) => Err(Status::missing("the host's config is no cloud-init")),
@@ -156,7 +156,7 @@ pub fn seed(shared: &Shared, host: &Host) -> Result<Reply, Status> {
 /// # Errors
 /// The config is confidential; it is no cloud-init; its files do not fit a seed.
 pub fn seed_read(shared: &Shared, host: &Host) -> Result<Reply, Status> {
-    let state = shared.gate.store.glance();
+    let state = shared.gate.store.load();
     let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
     if config.is_some_and(|config| config.spec.confidential) {
         return Err(Status::forbidden("the host's config is confidential: its machine alone is given the seed"));
@@ -174,10 +174,10 @@ pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>, peek: bool
     };
     if !peek {
         // A machine that nobody ever saw becomes a host by the site's rule, as it would at its boot.
-        shared.gate.ask(&Facts { stage: Stage::Ipxe, ..facts }).await;
+        shared.gate.decide_and_enrol(&Facts { stage: Stage::Ipxe, ..facts }).await;
     }
     let refused = |why: Reason, words: String| {
-        shared.gate.refused_saying(&facts, Protocol::Http, why, words);
+        shared.gate.refuse_with(&facts, Protocol::Http, why, words);
         bytes(StatusCode::OK, kind.clone(), NOTHING)
     };
     let (host, config) = match shared.gate.config(&facts) {
@@ -191,7 +191,7 @@ pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>, peek: bool
         return refused(why, why.to_string());
     }
     append_name(&mut ignition, host.metadata.name.as_str());
-    shared.gate.counters.answer(Protocol::Http);
+    shared.gate.counters.count_answered(Protocol::Http);
     bytes(StatusCode::OK, kind, ignition.to_string())
 }
 
@@ -222,10 +222,10 @@ pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Repl
     };
     match shared.gate.complete(&facts).await {
         Ok(host) => {
-            shared.gate.counters.answer(Protocol::Http);
+            shared.gate.counters.count_answered(Protocol::Http);
             if host.status.phase != Phase::Installed {
                 let event = Event::BootCompleteUnheeded { phase: host.status.phase.to_string() };
-                shared.gate.store.note(Some(facts.mac), event);
+                shared.gate.store.record_event(Some(facts.mac), event);
             }
             let name = host.metadata.name.as_str();
             reply::json(StatusCode::OK, &json!({"status": "ok", "host": name, "image": "localboot"}))
@@ -241,9 +241,9 @@ fn who(shared: &Shared, peer: &Peer, token: Option<&str>, proof: ConfigProof) ->
     match gate.admit(peer.address, token, proof) {
         Ok(mac) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None }),
         Err(refusal) => {
-            gate.counters.refuse(Protocol::Http, refusal.why, peer.address);
+            gate.counters.count_refused(Protocol::Http, refusal.why, peer.address);
             let why = refusal.why.to_string();
-            gate.store.note(refusal.mac, Event::Refused { protocol: Protocol::Http.as_str().to_owned(), why });
+            gate.store.record_event(refusal.mac, Event::Refused { protocol: Protocol::Http.as_str().to_owned(), why });
             let address = peer.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
             let hint = match refusal.why {
                 Reason::NoSuchHost => {

@@ -98,7 +98,7 @@ pub async fn again(
             Err(reply) => return reply,
         },
     };
-    shared.gate.counters.answer(Protocol::Http);
+    shared.gate.counters.count_answered(Protocol::Http);
     answer(seen, headers, peek)
 }
 
@@ -114,10 +114,10 @@ pub struct Part {
 /// Gives the part of what this connection asked for a moment ago that a Range header wants; nothing where that has
 /// to be looked for again, or is not to be answered with a part.
 pub fn part(shared: &Shared, memory: &Memory, path: &str, query: Option<&str>, range: &str) -> Option<Part> {
-    let ImageView { medium, tag, .. } = memory.recall(&shared.gate.store.glance(), path, query)?;
+    let ImageView { medium, tag, .. } = memory.recall(&shared.gate.store.load(), path, query)?;
     let whole = medium.len();
     let Wanted::Part(start, count) = wanted(Some(range), whole) else { return None };
-    shared.gate.counters.answer(Protocol::Http);
+    shared.gate.counters.count_answered(Protocol::Http);
     Some(Part { tag, whole, span: Span { medium, start, count } })
 }
 
@@ -128,7 +128,7 @@ pub async fn image(shared: &Shared, peer: &Peer, path: &str, query: &Query, head
             if !peek && let Err(reply) = release(shared, peer, &seen).await {
                 return reply;
             }
-            shared.gate.counters.answer(Protocol::Http);
+            shared.gate.counters.count_answered(Protocol::Http);
             answer(seen, headers, peek)
         }
         Err(reply) => reply,
@@ -144,16 +144,16 @@ async fn release(shared: &Shared, peer: &Peer, seen: &ImageView) -> Result<(), R
 
 async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result<ImageView, Reply> {
     let (name, inner) = path.split_once('/').unwrap_or((path, ""));
-    let image = name.parse::<Name>().ok().and_then(|name| shared.gate.store.glance().image(&name).cloned());
+    let image = name.parse::<Name>().ok().and_then(|name| shared.gate.store.load().image(&name).cloned());
     let Some(image) = image else {
         return Err(text(StatusCode::NOT_FOUND, format!("there is no ISO {name:?}\n")));
     };
-    if let Some(place) = image.spec.elsewhere() {
+    if let Some(place) = image.spec.remote_location() {
         return Err(text(StatusCode::NOT_FOUND, format!("the ISO {name} is not here but {place}\n")));
     }
     let cannot = |reason: &str| {
         let message = format!("the ISO {name} cannot be served now: {reason}");
-        shared.gate.tell_vain_at(peer.address, Protocol::Http, message.clone());
+        shared.gate.record_refusal_at(peer.address, Protocol::Http, message.clone());
         unavailable(format!("{message}\n"))
     };
     if let Some(reason) = shared.gate.media.reason(&image) {
@@ -162,7 +162,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query)).transpose() {
         Ok(host) => host,
         Err(why) => {
-            shared.gate.counters.refuse(Protocol::Http, why, peer.address);
+            shared.gate.counters.count_refused(Protocol::Http, why, peer.address);
             let wanted = query.host.as_deref().unwrap_or_default();
             return Err(text(
                 StatusCode::FORBIDDEN,
@@ -184,7 +184,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
         Ok(Ok(Some(seen))) => Ok(seen),
         Ok(Ok(None)) => {
             let why = format!("there is no file {inner} in the ISO {name}");
-            shared.gate.tell_vain_at(peer.address, Protocol::Http, why);
+            shared.gate.record_refusal_at(peer.address, Protocol::Http, why);
             Err(text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n"))
         }
         Ok(Err(reason)) => Err(cannot(&reason)),
@@ -200,7 +200,7 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
         Ok(Some(seen)) => Ok(Ok(seen)),
         Ok(None) => {
             let (gate, token, local) = (shared.gate.clone(), token.to_owned(), peer.local);
-            tokio::task::spawn_blocking(move || gate.hold_again(&token, &image, local)).await
+            tokio::task::spawn_blocking(move || gate.restore_lease(&token, &image, local)).await
         }
         Err(why) => Ok(Err(MediaError::Reason(why))),
     };
@@ -209,11 +209,11 @@ pub async fn held(shared: &Shared, peer: &Peer, token: &str, file: &str, headers
             if !peek && let Err(reply) = release(shared, peer, &seen).await {
                 return reply;
             }
-            shared.gate.counters.answer(Protocol::Http);
+            shared.gate.counters.count_answered(Protocol::Http);
             answer(seen, headers, peek)
         }
         Ok(Err(MediaError::Reason(why))) => {
-            shared.gate.counters.refuse(Protocol::Http, why, peer.address);
+            shared.gate.counters.count_refused(Protocol::Http, why, peer.address);
             text(StatusCode::FORBIDDEN, format!("{why}\n"))
         }
         Ok(Err(MediaError::Medium(error))) => {
@@ -266,7 +266,7 @@ fn strong(tag: &str) -> &str {
 /// Finds a host by its MAC address, as scripts name it, or as people do: by its name, with its namespace before it
 /// where that is not the site's.
 fn host_named(shared: &Shared, wanted: &str) -> Option<Arc<Host>> {
-    let state = shared.gate.store.glance();
+    let state = shared.gate.store.load();
     if let Some(host) = wanted.parse::<Mac>().ok().and_then(|mac| state.host_by_mac(mac)) {
         return Some(host.clone());
     }

@@ -66,25 +66,25 @@ impl Query {
 /// Answers `/ipxe?mac=`: the script for the machine that asks.
 pub async fn script(shared: &Shared, peer: &Peer, query: &Query, peek: bool) -> Reply {
     let mac = match query.mac.as_deref().map(Mac::from_str) {
-        Some(Ok(mac)) => match mac.unfit() {
+        Some(Ok(mac)) => match mac.rejection_reason() {
             None => mac,
             Some(why) => return refuse(shared, peer, &format!("mac: {mac} {why}")),
         },
         Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
         None => return refuse(shared, peer, "name the machine: ?mac=52:54:00:12:34:56"),
     };
-    let believed = !peek && shared.gate.ties(mac, peer.address).is_ok();
+    let believed = !peek && shared.gate.verify_address(mac, peer.address).is_ok();
     let picked = query.choose.as_deref().and_then(|name| name.parse().ok()).filter(|_| believed);
     if let Some(image) = picked
         && let Err(why) = shared.gate.choose(mac, &image).await
     {
-        shared.gate.counters.refuse(Protocol::Http, why, peer.address);
+        shared.gate.counters.count_refused(Protocol::Http, why, peer.address);
     }
     decided(shared, peer, mac, query.firmware(), ScriptFormat::Ipxe, peek).await
 }
 
 fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
-    shared.gate.counters.discard(Protocol::Http, DropReason::BadOption, peer.address);
+    shared.gate.counters.count_dropped(Protocol::Http, DropReason::BadOption, peer.address);
     text(StatusCode::BAD_REQUEST, format!("{message}\n"))
 }
 
@@ -100,11 +100,11 @@ async fn decided(
     let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address, uuid: None };
     let ruling = match peek {
         // A HEAD only looks: nothing has been offered to who did not read it.
-        true => gate.peek(&facts),
+        true => gate.preview(&facts),
         false => gate.script(&facts, Protocol::Http, peer.local).await,
     };
     let script = gate.render(&facts, &ruling, form, peer.local);
-    gate.counters.answer(Protocol::Http);
+    gate.counters.count_answered(Protocol::Http);
     text(StatusCode::OK, script)
 }
 
@@ -112,21 +112,21 @@ async fn decided(
 pub fn local(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
     let mac = query.mac.as_deref().and_then(|mac| mac.parse().ok()).unwrap_or(Mac([0; 6]));
     let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: peer.address, uuid: None };
-    let host = shared.gate.store.glance().host_by_mac(mac).cloned();
+    let host = shared.gate.store.load().host_by_mac(mac).cloned();
     let ruling = Decision::of(Verdict::LocalDisk(Reason::NothingAssigned), host);
     text(StatusCode::OK, shared.gate.render(&facts, &ruling, ScriptFormat::Ipxe, peer.local))
 }
 
 /// Answers `/boot.ipxe`: the script that comes back with what iPXE knows of its machine.
 pub fn hook(shared: &Shared, peer: &Peer) -> Reply {
-    shared.gate.counters.answer(Protocol::Http);
+    shared.gate.counters.count_answered(Protocol::Http);
     text(StatusCode::OK, shared.gate.hook(peer.local))
 }
 
 /// Answers `/boot/{mac}/{program}` for firmware that loads over HTTP, and iPXE's question beside it.
 pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], headers: &HeaderMap, peek: bool) -> Reply {
     let Ok(mac) = mac.parse::<Mac>() else {
-        shared.gate.counters.discard(Protocol::Http, DropReason::UnknownName, peer.address);
+        shared.gate.counters.count_dropped(Protocol::Http, DropReason::UnknownName, peer.address);
         return text(StatusCode::NOT_FOUND, "no such boot program\n");
     };
     if file == ["autoexec.ipxe"] {
@@ -136,7 +136,7 @@ pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], head
     let reply = stored(shared, peer, &shared.folders.firmware, &program, headers, peek).await;
     if reply.status() == StatusCode::NOT_FOUND && shared.gate.site.gives(&program) {
         let missing = format!("there is no boot program {program} in firmware_dir: run firmware/stage");
-        shared.gate.tell_vain(mac, Protocol::Http, missing);
+        shared.gate.record_refusal(mac, Protocol::Http, missing);
     }
     reply
 }
@@ -153,7 +153,7 @@ async fn stored(shared: &Shared, peer: &Peer, directory: &Path, name: &str, head
     let seen = match found {
         Ok(Ok(Some(seen))) => seen,
         Ok(Ok(None)) => {
-            shared.gate.counters.discard(Protocol::Http, DropReason::UnknownName, peer.address);
+            shared.gate.counters.count_dropped(Protocol::Http, DropReason::UnknownName, peer.address);
             return text(StatusCode::NOT_FOUND, "there is no such file\n");
         }
         Ok(Err(error)) => {
@@ -162,7 +162,7 @@ async fn stored(shared: &Shared, peer: &Peer, directory: &Path, name: &str, head
         }
         Err(_) => return text(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n"),
     };
-    shared.gate.counters.answer(Protocol::Http);
+    shared.gate.counters.count_answered(Protocol::Http);
     let mut reply = images::answer(seen, headers, peek);
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type(name)));
     reply

@@ -15,7 +15,7 @@ use crate::store::{Change, Expect, StoreError, now};
 
 use crate::api::objects::field_validation::Reading;
 use crate::api::objects::options::{self, Form, Options};
-use crate::api::objects::redaction::{ListMeta, Metadata, View, conceal, conceal_but, restore};
+use crate::api::objects::redaction::{ListMeta, Metadata, View, redact, redact_except, unredact};
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
 use crate::api::objects::{actions, body, managed_fields, names, restore};
@@ -30,7 +30,7 @@ const NAMES: usize = 8;
 
 /// Finds an object.
 pub fn find(shared: &Shared, key: &Key) -> Result<Object, Status> {
-    let state = shared.gate.store.glance();
+    let state = shared.gate.store.load();
     state.get(key).cloned().ok_or_else(|| Status::not_found(key.kind, key.name.as_str()))
 }
 
@@ -162,7 +162,7 @@ async fn apply(
         let spelled = respelled(shared, key, value, &wish)?;
         managed_fields::apply(value, spelled, manager, options.force, &time)
             .map_err(|all| Status::conflicts(key, &all))?;
-        conceal_but(value, &wish);
+        redact_except(value, &wish);
         if let Some(version) = &version {
             value["metadata"]["resourceVersion"] = version.clone();
         }
@@ -203,7 +203,7 @@ fn respelled(shared: &Shared, key: &Key, live: &Value, wish: &Value) -> Result<V
     let Some(spec) = wish.get("spec").filter(|spec| spec.is_object()) else { return Ok(wish.clone()) };
     json_patch::merge(&mut made["spec"], spec);
     let mut made = typed(shared, key.kind, key.namespace.clone(), made, &mut Reading::default())?;
-    restore(&mut made, find(shared, key).ok().as_ref());
+    unredact(&mut made, find(shared, key).ok().as_ref());
     let text = made.to_json().map_err(|error| Status::internal(error.to_string()))?;
     let normal: Value = serde_json::from_str(&text).map_err(|error| Status::internal(error.to_string()))?;
     let mut wish = wish.clone();
@@ -234,12 +234,12 @@ pub async fn delete(
 async fn commit(shared: &Shared, changes: Vec<Change>, dry_run: bool) -> Result<Object, StoreError> {
     let store = &shared.gate.store;
     let mut made = match dry_run {
-        true => store.rehearse_all(changes)?,
+        true => store.dry_run_all(changes)?,
         false => store.commit_all(changes).await?,
     };
     let mut object = made.pop().ok_or_else(|| StoreError::Unavailable("nothing was made of a change".into()))?;
     if dry_run {
-        let now = store.glance().get(&object.key()).map(|now| now.meta().resource_version);
+        let now = store.load().get(&object.key()).map(|now| now.meta().resource_version);
         object.meta_mut().resource_version = now.unwrap_or_default();
     }
     Ok(object)
@@ -342,7 +342,7 @@ impl Patch {
     }
 
     fn apply(&self, value: &mut Value) -> Result<(), Status> {
-        conceal(value);
+        redact(value);
         match self {
             Self::Merge(patch) => json_patch::merge(value, patch),
             Self::Steps(steps) => {
@@ -444,7 +444,7 @@ pub async fn put(
 /// Checks what needs files, and fills in what was found.
 async fn prepared(shared: &Shared, mut object: Object, before: Option<&Object>) -> Result<Object, Status> {
     let key = object.key();
-    restore(&mut object, before);
+    unredact(&mut object, before);
     let prepared = match object {
         // Nothing of a host is read from a disk: another thread would cost more than the work.
         Object::Host(_) => prepare::prepare(object, before, &shared.places),

@@ -44,7 +44,7 @@ pub async fn files(
             _ => {}
         }
     }
-    if let Some(place) = image.spec.elsewhere() {
+    if let Some(place) = image.spec.remote_location() {
         return Err(Status::unfit(format!("the ISO is not here but {place}")));
     }
     let (file, inner) = (shared.places.iso(&image.spec.iso_file), path.clone());

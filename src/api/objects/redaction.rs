@@ -65,7 +65,7 @@ impl Serialize for View<'_> {
             }
             Object::BootConfig(config) => {
                 let spec = match config.spec.confidential {
-                    true => &covered(&config.spec),
+                    true => &redact_files(&config.spec),
                     false => &config.spec,
                 };
                 let (metadata, status) = (&config.metadata, &config.status);
@@ -102,7 +102,7 @@ fn portal_redacted(image: &Arc<Image>) -> std::borrow::Cow<'_, Arc<Image>> {
 }
 
 /// Hides what stands in a config's files.
-fn covered(spec: &BootConfigSpec) -> BootConfigSpec {
+fn redact_files(spec: &BootConfigSpec) -> BootConfigSpec {
     let data = spec.data.keys().map(|name| (name.clone(), Secret::REDACTED.to_owned())).collect();
     BootConfigSpec { data, ..spec.clone() }
 }
@@ -131,7 +131,7 @@ fn secrets(spec: &HostSpec) -> Vec<&Secret> {
 }
 
 /// Puts secrets back where a client wrote what it had read.
-pub fn restore(object: &mut Object, before: Option<&Object>) {
+pub fn unredact(object: &mut Object, before: Option<&Object>) {
     match (object, before) {
         (Object::Host(host), Some(Object::Host(before))) => restore_host(Arc::make_mut(host), Some(before)),
         (Object::Image(image), Some(Object::Image(before))) => restore_portal(image, before),
@@ -191,7 +191,7 @@ fn is_same_service(was: &Bmc, is: &Bmc) -> bool {
 
 /// Hides the secrets in an object's JSON that a wish does not give anew: they stay where the object still goes to
 /// whom they are for.
-pub fn conceal_but(value: &mut Value, wish: &Value) {
+pub fn redact_except(value: &mut Value, wish: &Value) {
     for place in Secret::PLACES {
         let is_given = matches!(wish.pointer(place), Some(Value::String(secret)) if secret != Secret::REDACTED);
         match value.pointer_mut(place) {
@@ -202,8 +202,8 @@ pub fn conceal_but(value: &mut Value, wish: &Value) {
 }
 
 /// Hides the secrets in an object's JSON: a JSON patch's `copy`, `move` and `test` find what anybody may read.
-pub fn conceal(value: &mut Value) {
-    conceal_but(value, &Value::Null);
+pub fn redact(value: &mut Value) {
+    redact_except(value, &Value::Null);
     if value.pointer("/spec/confidential") == Some(&Value::Bool(true)) {
         let files = value.pointer_mut("/spec/data").and_then(Value::as_object_mut);
         for text in files.into_iter().flat_map(|files| files.values_mut()) {
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!((&chap["secret"], &chap["targetSecret"]), (&"REDACTED".into(), &"REDACTED".into()));
         assert_eq!((&shown["kind"], &shown["apiVersion"]), (&"BareMetalHost".into(), &"v1".into()));
         let mut concealed = serde_json::to_value(&host).unwrap();
-        conceal(&mut concealed);
+        redact(&mut concealed);
         assert_eq!(concealed["spec"], shown["spec"]);
         let mut back = host.clone();
         for secret in secrets_mut(&mut back.spec).into_iter().flatten() {

@@ -19,7 +19,7 @@ pub async fn ready(shared: &Shared) -> Reply {
 /// Says why what must be durable before it is told could not be made so.
 async fn state_fault(shared: &Shared) -> Option<String> {
     let store = &shared.gate.store;
-    if let Some(trouble) = store.trouble_now().await {
+    if let Some(trouble) = store.probe_write().await {
         return Some(format!("the state could not be written: {trouble}"));
     }
     let directory = store.directory().to_owned();

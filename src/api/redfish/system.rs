@@ -150,7 +150,7 @@ pub async fn carry_out(
 
 /// Says whether what a host's spec names still is, and still goes together.
 fn is_there(shared: &Shared, host: &Host) -> bool {
-    let state = shared.gate.store.glance();
+    let state = shared.gate.store.load();
     let config = host.spec.boot_config_ref.as_ref();
     let listed = |image: &crate::fleet::Name| {
         let image = state.image(image);

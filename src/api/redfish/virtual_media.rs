@@ -19,7 +19,7 @@ use crate::http::listener::{Peer, Shared};
 
 /// Finds the image of ours that a medium's URL means, or its name; nothing where the URL is another's.
 fn find(shared: &Shared, peer: &Peer, url: &str) -> Result<Option<Name>, Fault> {
-    let state = shared.gate.store.glance();
+    let state = shared.gate.store.load();
     let known = |name: &str| name.parse().ok().filter(|name| state.image(name).is_some());
     let Some((scheme, rest)) = url.split_once("://") else {
         let found = known(url.strip_suffix(".iso").unwrap_or(url));

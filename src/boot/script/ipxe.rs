@@ -30,7 +30,7 @@ pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> Strin
 }
 
 /// Writes the script that brings an iPXE here with what it knows of its machine.
-pub fn hook(site: &Site) -> String {
+pub fn bootstrap_script(site: &Site) -> String {
     format!(
         "#!ipxe\nchain --replace {}/ipxe?mac=${{netX/mac:hexhyp}}&platform=${{platform}}&buildarch=${{buildarch}} || exit 1\n",
         site.url()

@@ -4,7 +4,7 @@ mod grub;
 mod ipxe;
 mod pxelinux;
 
-pub use ipxe::hook;
+pub use ipxe::bootstrap_script;
 
 use crate::fleet::{Chap, Host, Image, KernelFiles, Mac};
 
@@ -251,8 +251,9 @@ mod tests {
     fn a_machine_whose_image_is_broken_is_told_so_and_asks_again() {
         let (live_iso, drivers, broken) =
             (iso("coreos-live", "Ready"), iso("drivers", "Ready"), |name| iso(name, "Broken"));
-        let given =
-            |images: [&Image; 2]| live().given(|name| images.into_iter().find(|image| image.metadata.name == *name));
+        let given = |images: [&Image; 2]| {
+            live().wait_if_broken(|name| images.into_iter().find(|image| image.metadata.name == *name))
+        };
         let wait = given([&broken("coreos-live"), &drivers]);
         assert_eq!(wait, Verdict::Wait("coreos-live".parse().unwrap()));
         assert_eq!(given([&live_iso, &drivers]), live());
@@ -260,8 +261,8 @@ mod tests {
         let mut by_kernel = live_iso.clone();
         by_kernel.spec.method = Method::Kernel;
         assert_eq!(given([&by_kernel, &broken("drivers")]), live());
-        assert_eq!(live().given(|_| None), live());
-        assert_eq!(done().given(|_| Some(&live_iso)), done());
+        assert_eq!(live().wait_if_broken(|_| None), live());
+        assert_eq!(done().wait_if_broken(|_| Some(&live_iso)), done());
         for form in [ScriptFormat::Ipxe, ScriptFormat::Autoexec] {
             let text = script(&wait, form, |_, _| {});
             assert!(!text.contains("sanboot") && text.contains("cannot be served"), "{text}");

@@ -121,7 +121,7 @@ impl Desk {
         }
         let facts = answer::facts(request, arrival, link.address)?;
         let Asked::Boot(boot) = self.ask(link, message, &facts) else { return Ok(()) };
-        self.gate.counters.answer(Protocol::Dhcp);
+        self.gate.counters.count_answered(Protocol::Dhcp);
         out.replies.push(answer::reply(request, &boot, arrival));
         self.tell(&facts, boot.file);
         Ok(())
@@ -146,7 +146,7 @@ impl Desk {
                 }
             },
         };
-        let state = self.gate.store.glance();
+        let state = self.gate.store.load();
         let of = |host: &Arc<crate::fleet::Host>| match host.spec.ip {
             Some(IpAddr::V4(address)) => Some(address),
             Some(IpAddr::V6(_)) | None => None,
@@ -178,7 +178,7 @@ impl Desk {
                 Effect::Send(reply) => match out.promises.last_mut() {
                     Some((lease, promised @ None)) if lease.mac == mac => *promised = Some(reply),
                     _ => {
-                        self.gate.counters.answer(Protocol::Dhcp);
+                        self.gate.counters.count_answered(Protocol::Dhcp);
                         out.replies.push(reply);
                     }
                 },
@@ -208,12 +208,12 @@ impl Desk {
         };
         self.gate.counters.other_servers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (interface, address) = (link.name.clone(), heard.server.to_string());
-        self.gate.store.note(None, Event::OtherServer { interface, address, does: does.to_owned() });
+        self.gate.store.record_event(None, Event::OtherServer { interface, address, does: does.to_owned() });
     }
 
     /// Asks the gate what a machine is to boot; one never seen before is remembered first.
     fn ask(&mut self, link: &Link, message: &Message<'_>, facts: &Facts) -> Asked {
-        let why = match (self.gate.look(facts).verdict, message.enrolled) {
+        let why = match (self.gate.decide_now(facts).verdict, message.enrolled) {
             (Verdict::Enrol(_), None) => {
                 self.enrol(message, *facts);
                 return Asked::Wait;
@@ -228,7 +228,7 @@ impl Desk {
                 return boot.map_or(Asked::Nothing, Asked::Boot);
             }
         };
-        self.gate.counters.refuse(Protocol::Dhcp, why, facts.address);
+        self.gate.counters.count_refused(Protocol::Dhcp, why, facts.address);
         Asked::Nothing
     }
 
@@ -238,12 +238,12 @@ impl Desk {
             self.learned.went_on(facts.mac);
             return Form::Offer;
         }
-        let chosen = self.settings.forms.iter().find(|(who, _)| who.means(facts.mac, facts.uuid));
+        let chosen = self.settings.forms.iter().find(|(who, _)| who.matches(facts.mac, facts.uuid));
         chosen.map_or_else(|| self.learned.form(facts.mac, now), |(_, form)| *form)
     }
 
     pub fn discard(&self, why: DropReason, arrival: Arrival) {
-        self.gate.counters.discard(Protocol::Dhcp, why, Some((*arrival.from.ip()).into()));
+        self.gate.counters.count_dropped(Protocol::Dhcp, why, Some((*arrival.from.ip()).into()));
     }
 
     /// Says whether an exchange with another DHCP server that we hear of is one: it was broadcast on our own wire, or
@@ -251,7 +251,7 @@ impl Desk {
     fn is_ours_to_believe(&self, request: &Request<'_>, arrival: Arrival, address: Ipv4Addr) -> bool {
         let from = *arrival.from.ip();
         let is_new = || {
-            let state = self.gate.store.glance();
+            let state = self.gate.store.load();
             state.host_by_mac(request.mac).is_some_and(|host| host.status.address != Some(address.into()))
         };
         from.is_unspecified() || is_new() && from != address && self.gate.neighbours.is_near(from.into())
@@ -260,13 +260,13 @@ impl Desk {
     /// Notes the address that a known machine is about to have, its firmware and its UUID, where they are news.
     fn sight(&self, request: &Request<'_>, address: Ipv4Addr) {
         let (mac, uuid) = (request.mac, request.uuid());
-        if self.gate.store.glance().host_by_mac(mac).is_none() {
+        if self.gate.store.load().host_by_mac(mac).is_none() {
             return;
         }
         let claims = answer::claims(request, address);
         let firmware = claims.and_then(|facts| facts.firmware).map(|firmware| firmware.architecture);
         let address = Some(IpAddr::from(address));
-        let news = self.gate.store.glance().host_by_mac(mac).is_some_and(|host| {
+        let news = self.gate.store.load().host_by_mac(mac).is_some_and(|host| {
             host.status.address != address
                 || (uuid.is_some() && host.status.uuid != uuid)
                 || (firmware.is_some() && host.status.firmware != firmware)
@@ -293,7 +293,7 @@ impl Desk {
         let (gate, again, wake, mut message) =
             (self.gate.clone(), self.again.clone(), self.wake.clone(), message.keep());
         self.runtime.spawn(async move {
-            message.enrolled = Some(match gate.ask(&facts).await.verdict {
+            message.enrolled = Some(match gate.decide_and_enrol(&facts).await.verdict {
                 Verdict::Ignore(why) => Err(why),
                 _ => Ok(()),
             });
@@ -318,7 +318,7 @@ impl Desk {
             self.told.retain(|_, (at, _)| now - *at < SAME_OFFER);
         }
         if self.told.len() < TOLD {
-            self.gate.store.note(Some(facts.mac), offer(facts, &file));
+            self.gate.store.record_event(Some(facts.mac), offer(facts, &file));
             self.told.insert(facts.mac, (now, file));
         }
     }

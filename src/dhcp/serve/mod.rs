@@ -139,7 +139,7 @@ pub fn spawn(
     let (again, waited) = sync_channel(AGAIN);
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
     let mut server = Server::new(settings.subnets.clone(), settings.authoritative, settings.conflict_check);
-    server.load(gate.store.glance().leases().map(|lease| lease.as_ref().clone()));
+    server.load(gate.store.load().leases().map(|lease| lease.as_ref().clone()));
     let desk = Desk {
         gate,
         runtime,
@@ -174,7 +174,7 @@ fn warn_of_neighbours(settings: &Settings, gate: &Gate) {
     };
     let pools = settings.subnets.iter().flat_map(|subnet| &subnet.pools);
     let leases: usize = pools.map(|pool| (u32::from(*pool.end()) - u32::from(*pool.start())) as usize + 1).sum();
-    let machines = leases.max(gate.store.glance().hosts().count());
+    let machines = leases.max(gate.store.load().hosts().count());
     if machines > limit {
         tracing::warn!(
             machines,
@@ -351,14 +351,14 @@ impl Link {
         let then = move |written| match written {
             Ok(()) => {
                 sockets.send(port, &replies);
-                replies.iter().for_each(|_| counters.answer(Protocol::Dhcp));
+                replies.iter().for_each(|_| counters.count_answered(Protocol::Dhcp));
             }
             // The store told why. Nothing was promised: the client asks again.
-            Err(_) => replies.iter().for_each(|_| counters.discard(Protocol::Dhcp, DropReason::Unwritten, None)),
+            Err(_) => replies.iter().for_each(|_| counters.count_dropped(Protocol::Dhcp, DropReason::Unwritten, None)),
         };
         if let Err(error) = desk.gate.store.record(leases, then) {
             tracing::warn!(%error, "leases could not be recorded");
-            desk.gate.counters.discard(Protocol::Dhcp, DropReason::Overload, None);
+            desk.gate.counters.count_dropped(Protocol::Dhcp, DropReason::Overload, None);
         }
     }
 

@@ -107,10 +107,10 @@ fn a_place_that_is_kept_is_given_to_nobody_else() {
 fn what_is_found_in_use_is_left_alone() {
     let mut leases = leases();
     offered(&mut leases, &ask(1), 0);
-    leases.somebody_has(ip(100), at(0));
+    leases.mark_in_use(ip(100), at(0));
     assert_eq!(offered(&mut leases, &ask(1), 1), Some(101));
     assert!(!leases.offer(&ask(1), at(1), nobody).unwrap().proven);
-    leases.nobody_has(ip(101));
+    leases.mark_free(ip(101));
     assert!(leases.offer(&ask(1), at(1), nobody).unwrap().proven);
     assert!(is_granted(&take(&mut leases, 1, 101, How::Selecting, 2)));
     let kept = leases.decline(&Client::Mac(mac(1)), ip(101), at(3)).unwrap();

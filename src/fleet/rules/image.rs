@@ -45,7 +45,7 @@ pub fn check_image(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
     if let Some(name) = found.missing_config {
         return invalid("spec.bootConfigs", format!("there is no BootConfig {name}: add it first"));
     }
-    if let (Some(other), false) = (found.beside, spec.is_here()) {
+    if let (Some(other), false) = (found.beside, spec.is_local()) {
         let message = format!("ISCSICdrom {other} has it beside itself (spec.companions): its file must be here");
         return invalid(elsewhere_by(spec), message);
     }
@@ -85,7 +85,7 @@ pub fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
 
 /// Refuses what is wished of bytes that are not ours to change.
 fn check_effect(spec: &ImageSpec) -> Result<(), Invalid> {
-    let Some(place) = spec.elsewhere() else { return Ok(()) };
+    let Some(place) = spec.remote_location() else { return Ok(()) };
     let by_us = matches!(spec.method, Method::Kernel | Method::Sanhook | Method::Http) && spec.portal.is_some();
     let delivers = matches!(spec.config_delivery, Delivery::Embed | Delivery::Seed);
     let fields = [
@@ -128,7 +128,7 @@ fn check_companions(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
         }
         match companion {
             None => return refuse(format!("there is no ISCSICdrom {name}: add it first")),
-            Some(companion) if !companion.spec.is_here() => {
+            Some(companion) if !companion.spec.is_local() => {
                 return refuse(format!("the file of {name} is elsewhere: it can be attached only from where it is"));
             }
             Some(_) => {}

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{BmcAddress, BootTarget, Host, Image, Key, Name, unfit};
+use super::{BmcAddress, BootTarget, Host, Image, Key, Name, rejection_reason};
 
 mod image;
 mod meta;
@@ -47,10 +47,10 @@ pub struct References<'a> {
 pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
     let spec = &host.spec;
     let mac = spec.boot_mac_address;
-    if let Some(why) = mac.unfit() {
+    if let Some(why) = mac.rejection_reason() {
         return invalid("spec.bootMACAddress", format!("{mac} {why}"));
     }
-    if let Some((ip, why)) = spec.ip.and_then(|ip| Some((ip, unfit(ip)?))) {
+    if let Some((ip, why)) = spec.ip.and_then(|ip| Some((ip, rejection_reason(ip)?))) {
         return invalid("spec.ip", format!("{ip} {why}"));
     }
     if let Some(other) = found.same_mac {
@@ -86,7 +86,7 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
 
 /// Says what of a host's spec has no effect on the image that it boots.
 pub fn warnings(host: &Host, image: Option<&Image>) -> Vec<String> {
-    let elsewhere = image.and_then(|image| Some((&image.metadata.name, image.spec.elsewhere()?)));
+    let elsewhere = image.and_then(|image| Some((&image.metadata.name, image.spec.remote_location()?)));
     match elsewhere {
         Some((name, place)) if !host.spec.kernel_arguments.is_empty() => {
             vec![format!("spec.kernelArguments do not reach the kernel of {name}: its ISO is not here but {place}")]

@@ -58,7 +58,7 @@ impl Usher {
         };
         let prefix = format!("{}:", self.gate.site.iqn.to_lowercase());
         let Some(name) = target.strip_prefix(&prefix).and_then(|name| name.parse::<Name>().ok()) else {
-            self.gate.counters.refuse(Protocol::Iscsi, Reason::OtherImage, Some(login.peer.ip()));
+            self.gate.counters.count_refused(Protocol::Iscsi, Reason::OtherImage, Some(login.peer.ip()));
             return Admission::Refuse(Refusal::NotFound);
         };
         match self.find(login, &name) {
@@ -69,12 +69,12 @@ impl Usher {
 
     fn refuse(&self, login: &LoginClaim, name: &Name, why: Reason) -> Admission {
         // What cannot be served now may be soon: the initiator had best ask again.
-        let wanting = || self.gate.store.glance().image(name).and_then(|image| self.gate.wanting(image));
+        let wanting = || self.gate.store.load().image(name).and_then(|image| self.gate.unavailable_reason(image));
         let words = Some(why).filter(|why| *why == Reason::ImageBroken).and_then(|_| wanting());
         let words = words.map_or_else(|| why.to_string(), |reason| format!("{name} cannot be served now: {reason}"));
         match facts(&self.gate, login) {
-            Some(facts) => self.gate.refused_saying(&facts, Protocol::Iscsi, why, words),
-            None => self.gate.counters.refuse(Protocol::Iscsi, why, Some(login.peer.ip())),
+            Some(facts) => self.gate.refuse_with(&facts, Protocol::Iscsi, why, words),
+            None => self.gate.counters.count_refused(Protocol::Iscsi, why, Some(login.peer.ip())),
         }
         Admission::Refuse(if why == Reason::ImageBroken { Refusal::Unavailable } else { Refusal::Forbidden })
     }
@@ -90,7 +90,7 @@ impl Usher {
             (Ok(Attached { image, host, shown }), _) => Ok((image, Some((host, shown)))),
             (Err(why), IscsiAccess::Assigned) => Err(why),
             (Err(_), IscsiAccess::Any) => {
-                let image = self.gate.store.glance().image(name).cloned().ok_or(Reason::OtherImage)?;
+                let image = self.gate.store.load().image(name).cloned().ok_or(Reason::OtherImage)?;
                 Ok((image, None))
             }
         }
@@ -99,7 +99,7 @@ impl Usher {
     /// Gives what the initiator proves itself with: its host's, or the site's.
     fn chap(&self, login: &LoginClaim) -> Option<ChapTerms> {
         let facts = facts(&self.gate, login);
-        let host = facts.and_then(|facts| self.gate.store.glance().host_by_mac(facts.mac).cloned());
+        let host = facts.and_then(|facts| self.gate.store.load().host_by_mac(facts.mac).cloned());
         let Chap { username, secret, target_username, target_secret } = self.gate.chap(host.as_deref())?.clone();
         let ours = target_username.zip(target_secret).map(|(name, secret)| (name, secret.0.into_bytes()));
         Some(ChapTerms { name: username, secret: secret.0.into_bytes(), ours })
@@ -116,8 +116,8 @@ impl Usher {
                 let why = format!("{}: {error:#}", image.metadata.name);
                 tracing::debug!(peer = %login.peer, why, "an image cannot be attached");
                 match own {
-                    Some((host, _)) => self.gate.tell_vain(host.spec.boot_mac_address, Protocol::Iscsi, why),
-                    None => self.gate.tell_vain_at(Some(login.peer.ip()), Protocol::Iscsi, why),
+                    Some((host, _)) => self.gate.record_refusal(host.spec.boot_mac_address, Protocol::Iscsi, why),
+                    None => self.gate.record_refusal_at(Some(login.peer.ip()), Protocol::Iscsi, why),
                 }
                 Admission::Refuse(Refusal::Unavailable)
             }
@@ -132,7 +132,7 @@ impl Usher {
         own: Option<(&Host, ConfigVisibility)>,
     ) -> anyhow::Result<Units> {
         let mut units = Units::from([(0, self.unit(login, image, own)?)]);
-        let state = self.gate.store.glance();
+        let state = self.gate.store.load();
         // An installer without its drivers is no use: the machine asks again until they are there.
         for (number, name) in (1..).zip(&image.spec.companions) {
             let companion =
@@ -187,7 +187,7 @@ impl Usher {
 
     /// Lists what an initiator could attach: its own image, or all of them where the site is open.
     fn targets(&self, login: &LoginClaim) -> Vec<TargetEntry> {
-        let state = self.gate.store.glance();
+        let state = self.gate.store.load();
         let names = state.images().map(|image| &image.metadata.name);
         let attachable = names.filter(|name| self.find(login, name).is_ok());
         let entry = |name: &Name| TargetEntry {
@@ -204,7 +204,7 @@ type Own = (Arc<Host>, ConfigVisibility);
 /// Tells whose initiator it is: by the name that our script set, or by the address it comes from.
 fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
     let named = named(gate, login).map(|(mac, _)| mac);
-    let mac = named.or_else(|| gate.whose(login.peer.ip()).ok().flatten())?;
+    let mac = named.or_else(|| gate.owner_of(login.peer.ip()).ok().flatten())?;
     Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()), uuid: None })
 }
 
@@ -261,13 +261,13 @@ impl ReadAt for Told {
 fn tell(gate: &Gate, report: Report) {
     match report {
         Report::Attached(login) => {
-            gate.counters.answer(Protocol::Iscsi);
+            gate.counters.count_answered(Protocol::Iscsi);
             let event = Event::IscsiLogin {
                 initiator: tellable(gate, &login),
                 target: login.claim.target.clone().unwrap_or_default(),
             };
             if login.claim.target.is_some() {
-                gate.store.note(facts(gate, &login).map(|facts| facts.mac), event);
+                gate.store.record_event(facts(gate, &login).map(|facts| facts.mac), event);
             }
         }
         Report::Ended { login, end, sent } => tracing::debug!(peer = %login.peer, ?end, sent, "an iSCSI session ended"),
@@ -277,29 +277,29 @@ fn tell(gate: &Gate, report: Report) {
             end: Some(End::Login(LoginError::Chap(_) | LoginError::NoChap)),
         } => match facts(gate, &login) {
             Some(facts) => gate.refused(&facts, Protocol::Iscsi, Reason::BadSecret),
-            None => gate.counters.refuse(Protocol::Iscsi, Reason::BadSecret, Some(peer.ip())),
+            None => gate.counters.count_refused(Protocol::Iscsi, Reason::BadSecret, Some(peer.ip())),
         },
         // It was refused by the gate, and counted there.
         Report::Refused { end: Some(End::Login(LoginError::Refused(_))), .. } => {}
         Report::Refused {
             login: Some(login), end: Some(End::Login(LoginError::Redirected { portal, .. })), ..
         } => {
-            gate.counters.answer(Protocol::Iscsi);
+            gate.counters.count_answered(Protocol::Iscsi);
             let mac = facts(gate, &login).map(|facts| facts.mac);
             let (initiator, target) = (tellable(gate, &login), login.claim.target.unwrap_or_default());
             let event = Event::IscsiRedirect { initiator, target, portal };
-            gate.store.note(mac, event);
+            gate.store.record_event(mac, event);
         }
         Report::Refused { peer, login, end } => {
             let initiator = login.map(|login| tellable(gate, &login));
             tracing::debug!(%peer, initiator, ?end, "an iSCSI login failed");
-            gate.counters.discard(Protocol::Iscsi, DropReason::BadClaim, Some(peer.ip()));
+            gate.counters.count_dropped(Protocol::Iscsi, DropReason::BadClaim, Some(peer.ip()));
         }
         Report::Rejected { peer, opcode, why } => {
             tracing::debug!(%peer, opcode, ?why, "an iSCSI PDU was rejected");
-            gate.counters.discard(Protocol::Iscsi, DropReason::BadHeader, Some(peer.ip()));
+            gate.counters.count_dropped(Protocol::Iscsi, DropReason::BadHeader, Some(peer.ip()));
         }
-        Report::Full(peer) => gate.counters.discard(Protocol::Iscsi, DropReason::Overload, Some(peer.ip())),
+        Report::Full(peer) => gate.counters.count_dropped(Protocol::Iscsi, DropReason::Overload, Some(peer.ip())),
         Report::ReadFailed { peer, login, lun, error } => {
             tracing::debug!(%peer, lun, error, "an image cannot be read");
             let mac = login.and_then(|login| facts(gate, &login)).map(|facts| facts.mac);

@@ -27,7 +27,7 @@ impl Rim {
         let medium = self.media.get(&read.lun).filter(|_| length >= limits::LEND);
         let (Some(medium), Some(mut head)) = (medium, self.connection.before(read)) else { return Ok(false) };
         let lies = medium.lies_at(start, length).filter(|(_, extent)| extent.length == length);
-        let Some((image, mut extent)) = lies.filter(|_| medium.is_at_hand(start, start + length)) else {
+        let Some((image, mut extent)) = lies.filter(|_| medium.is_cached(start, start + length)) else {
             return Ok(false);
         };
         while !head.is_empty() {

@@ -126,7 +126,7 @@ fn network(text: &str) -> Result<IpNet, Fault> {
     if net.trunc() != net {
         return Err(wrong(format!("{} is an address in {}: name the network", said(text), net.trunc())));
     }
-    match fleet::unfit(net.addr()).is_some() {
+    match fleet::rejection_reason(net.addr()).is_some() {
         true => Err(wrong(format!("{net} is no network that machines are in"))),
         false => Ok(net),
     }

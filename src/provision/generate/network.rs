@@ -121,7 +121,7 @@ fn address(field: &str, text: &str) -> Result<IpNet, Fault> {
         || fault(field, format!("{} is no address with its network: ADDRESS/LENGTH, as in 10.1.107.11/24", said(text)));
     let net: IpNet = text.parse().map_err(|_| form())?;
     let address = net.addr();
-    if let Some(why) = fleet::unfit(address) {
+    if let Some(why) = fleet::rejection_reason(address) {
         return Err(fault(field, format!("{address} {why}")));
     }
     // Networks of one or two addresses have no address of their own, nor one for all (RFC 3021).

@@ -118,13 +118,13 @@ impl Files {
                 // own name had. The address tells then.
                 let request = request.clone();
                 drop(runtime.spawn(async move {
-                    let mac = mac.or_else(|| files.gate.whose(request.peer.ip()).ok().flatten());
+                    let mac = mac.or_else(|| files.gate.owner_of(request.peer.ip()).ok().flatten());
                     let facts = mac.map(|mac| facts(mac, Stage::Ipxe, &request));
                     ticket.answer(files.script(facts, form, request.listener).await);
                 }));
             }
             File::Plain(path) => {
-                let held = mac.map(|mac| self.gate.look(&facts(mac, Stage::Ipxe, request)).verdict);
+                let held = mac.map(|mac| self.gate.decide_now(&facts(mac, Stage::Ipxe, request)).verdict);
                 if let Some(Verdict::Ignore(why)) = held {
                     mac.inspect(|mac| self.gate.refused(&facts(*mac, Stage::Ipxe, request), Protocol::Tftp, why));
                     return ticket.answer(Answer::Refused(why.as_str()));
@@ -158,7 +158,7 @@ impl Files {
     /// Finds `iso/NAME/PATH`: a file within an image, for loaders that fetch kernels over TFTP.
     fn within_image(&self, path: &str) -> Option<Answer> {
         let (name, inner) = path.strip_prefix("iso/")?.split_once('/')?;
-        let image = self.gate.store.glance().image(&name.parse().ok()?).cloned()?;
+        let image = self.gate.store.load().image(&name.parse().ok()?).cloned()?;
         let found = self.gate.media.open(&image).ok().and_then(|opened| {
             let extents = ImageLibrary::find(&*opened.file, inner).ok().flatten()?;
             Some(FileWithin::new(opened.file.clone(), extents))
@@ -194,18 +194,21 @@ fn missing(gate: &Gate, asked: &Asked) -> Option<String> {
 
 /// Puts what the server tells into the counters and the timelines.
 fn tell(gate: &Gate, progress: &Progress, report: Report) {
-    let mac = |asked: &Asked, peer: std::net::SocketAddr| asked.mac().or_else(|| gate.whose(peer.ip()).ok().flatten());
+    let mac =
+        |asked: &Asked, peer: std::net::SocketAddr| asked.mac().or_else(|| gate.owner_of(peer.ip()).ok().flatten());
     match report {
         Report::Started { peer, asked, .. } => {
             let mac = mac(&asked, peer);
             mac.inspect(|mac| progress.tell(*mac));
-            gate.store.note(mac, Event::TftpStart { file: name(&asked) })
+            gate.store.record_event(mac, Event::TftpStart { file: name(&asked) })
         }
         Report::Ended { peer, asked, how: Ended::Peer(Ending::Complete), octets, took, resent } => {
-            gate.counters.answer(Protocol::Tftp);
+            gate.counters.count_answered(Protocol::Tftp);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            gate.store
-                .note(mac(&asked, peer), Event::TftpDone { file: name(&asked), bytes: octets, milliseconds, resent });
+            gate.store.record_event(
+                mac(&asked, peer),
+                Event::TftpDone { file: name(&asked), bytes: octets, milliseconds, resent },
+            );
         }
         Report::Ended { peer, asked, how, octets, .. } => {
             tracing::debug!(%peer, file = name(&asked), ?how, octets, "a transfer ended early");
@@ -214,14 +217,14 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
             if let (Refusal::NotFound, Some(asked)) = (why, &asked)
                 && let Some(missing) = missing(gate, asked)
             {
-                mac(asked, peer).inspect(|mac| gate.tell_vain(*mac, Protocol::Tftp, missing));
+                mac(asked, peer).inspect(|mac| gate.record_refusal(*mac, Protocol::Tftp, missing));
             }
             let reason = match why {
                 Refusal::Write => DropReason::WriteRefused,
                 Refusal::Name(_) | Refusal::NotFound | Refusal::Netascii => DropReason::UnknownName,
                 Refusal::Decided(_) => return,
             };
-            gate.counters.discard(Protocol::Tftp, reason, Some(peer.ip()));
+            gate.counters.count_dropped(Protocol::Tftp, reason, Some(peer.ip()));
         }
         Report::Dropped { peer, why } => {
             let reason = match why {
@@ -240,7 +243,7 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
                 Dropped::NoWay(_) | Dropped::NotSent(_) => DropReason::NotSent,
                 Dropped::Overload | Dropped::Silence | Dropped::Stopping => DropReason::Overload,
             };
-            gate.counters.discard(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
+            gate.counters.count_dropped(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
         }
     }
 }
