@@ -183,7 +183,7 @@ fn objects(config: &Config, address: Ipv4Addr) -> anyhow::Result<Option<listener
     let Some(place) = config.api.listen else { return Ok(None) };
     let listener = listen(place, "api.listen", config)?;
     let Some(tls) = &config.api.tls else { return Ok(Some(listener::Socket::Tcp(listener))) };
-    let certificate = match &tls.files {
+    let certificate = match &tls.certificate {
         Some(files) => tls::Certificate { files: files.clone(), client_ca: None, viewer_ca: None },
         None => tls::Certificate::own(&config.state_dir, &[place.ip(), address.into()])?,
     };

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::admission::prepare::Places;
 use crate::api::auth;
 use crate::boot::Site;
-use crate::config::{self, BootFileIn, Config, Dhcp, DhcpMode, Flags, OtherServer};
+use crate::config::{self, BootFileIn, Config, Dhcp, DhcpMode, Flags, OnOtherServer};
 use crate::controllers::{disk_space, image_watch, power};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{InstallDeadlines, Transition};
@@ -55,9 +55,13 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let lock = lock(&config.state_dir)?;
     let doors = Doors::open(&config, &dhcp_settings(&config))?;
     let programs = boot_files::read_programs(&config)?;
-    let key = config.api.key_file.as_deref().map(state_dir::read).transpose()?;
-    let seal =
-        key.map(|key| Seal::new(&key).ok_or_else(|| anyhow!("api.key_file: the key is of no use"))).transpose()?;
+    let key = config.encryption_key_file.as_deref().map(state_dir::read).transpose()?;
+    let seal = key
+        .map(|key| {
+            Seal::new(&key)
+                .ok_or_else(|| anyhow!("store.encryption_key_file: expected 32 octets, or 64 hexadecimal digits"))
+        })
+        .transpose()?;
     if let Some(user) = &user {
         user.own(&config.state_dir)?;
         user.become_it()?;
@@ -135,7 +139,7 @@ impl Appliance {
             http: (doors.address, config.http_port).into(),
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
-            trust: config.trust.clone(),
+            trust: config.config_access.clone(),
             chap: config.iscsi.chap.clone(),
         });
         let places = Places { isos, site: site.clone() };
@@ -211,8 +215,8 @@ impl Appliance {
         tracing::info!("stops");
         stop.send_replace(true);
         let all = async { while services.join_next().await.is_some() {} };
-        if tokio::time::timeout(config.stop_within, all).await.is_err() {
-            tracing::warn!(limit = ?config.stop_within, "what would not end in time was cut");
+        if tokio::time::timeout(config.shutdown_timeout, all).await.is_err() {
+            tracing::warn!(limit = ?config.shutdown_timeout, "what would not end in time was cut");
         }
         drop(wake);
         dhcp.thread.join().map_err(|_| anyhow!("the DHCP thread died"))?;
@@ -285,14 +289,15 @@ fn dhcp_settings(config: &Config) -> dhcp::serve::Settings {
         BootFileIn::Offer => Told::Offer,
         BootFileIn::Port4011 => Told::Port4011,
     };
-    let forms = config.forms.iter().map(|(who, chosen)| (who.clone(), form(*chosen))).collect();
-    let Dhcp { subnets, authoritative, conflict_check, other_server, look_every, .. } = &config.dhcp;
+    let forms = config.boot_file_in.iter().map(|(who, chosen)| (who.clone(), form(*chosen))).collect();
+    let Dhcp { subnets, authoritative, conflict_check, on_other_server, other_server_check_interval, .. } =
+        &config.dhcp;
     dhcp::serve::Settings {
         forms,
         subnets: subnets.clone(),
         authoritative: *authoritative,
         conflict_check: *conflict_check,
-        yields: *other_server == OtherServer::Yield,
-        look_every: *look_every,
+        yields: *on_other_server == OnOtherServer::StandDown,
+        look_every: *other_server_check_interval,
     }
 }

@@ -1,4 +1,4 @@
-//! The part of the configuration that is about DHCP.
+//! The interfaces, and the settings of DHCP and ProxyDHCP.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,104 +14,115 @@ use crate::fleet::{HostMatch, LeaseTimes, Mac, Reservation, Reserved, Subnet};
 
 use super::{ConfigError, Flags, Raw, Validator};
 
-/// Bounds the addresses of all pools together: a lease is about 200 octets of memory.
+/// Maximum number of addresses in all pools together. A lease takes about 200 octets of memory.
 const ADDRESSES: u64 = 1 << 20;
 
+/// A network interface that machines are answered on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
+    /// Name of the interface, as in `eth1`.
     pub name: String,
-    /// Is the address that its machines reach us at; the interface's first when not given.
+    /// Address at which its machines reach this server. Default: the first of the interface.
     pub address: Option<IpAddr>,
+    /// What this server does over DHCP there.
     pub mode: DhcpMode,
 }
 
-/// Says how PXE firmware is told its boot file: `[[overrides]]` names it.
+/// Where PXE firmware is told its boot file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BootFileIn {
-    /// In the offer itself.
+    /// In the DHCPOFFER.
     Offer,
-    /// On port 4011, where the firmware asks a second time.
+    /// In the reply on port 4011, where the firmware asks a second time.
     #[serde(rename = "4011")]
     Port4011,
 }
 
+/// Settings of DHCP and ProxyDHCP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dhcp {
+    /// UDP port of DHCP.
     pub port: u16,
+    /// UDP port on which PXE firmware asks for its boot file.
     pub proxy_port: u16,
-    /// Holds the networks that server mode gives addresses in.
+    /// Subnets in which server mode leases addresses.
     pub subnets: Vec<Subnet>,
-    /// Says that server mode is the only server on its networks, and may refuse.
+    /// Whether server mode refuses requests (DHCPNAK). False if another DHCP server is on the network.
     pub authoritative: bool,
-    /// Asks on the wire whether somebody has an address before it is offered.
+    /// Whether server mode probes for conflicts before it offers an address.
     pub conflict_check: bool,
-    /// Says what becomes of an interface where another boot server answers.
-    pub other_server: OtherServer,
-    /// Is how often another boot server is looked for.
-    pub look_every: Duration,
-    /// Answers a booting iPXE's router solicitation, so that it does not wait for a router that is not there.
+    /// What to do where another boot server answers.
+    pub on_other_server: OnOtherServer,
+    /// Interval between checks for another boot server.
+    pub other_server_check_interval: Duration,
+    /// Whether to answer the IPv6 router solicitation of a booting iPXE, so that it does not wait for a router.
     pub shorten_router_wait: bool,
 }
 
+/// What this server does over DHCP on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DhcpMode {
-    /// Says beside somebody else's DHCP server what to boot.
+    /// ProxyDHCP: names the boot file alongside another DHCP server.
     Proxy,
-    /// Gives addresses as well: there is no other DHCP server on the network.
+    /// DHCP server: leases addresses too. No other DHCP server may be on the network.
     Server,
-    /// Says nothing: another DHCP server points machines at us.
+    /// No DHCP: another DHCP server names the boot file.
     Off,
 }
 
-/// Says what becomes of an interface where another boot server answers.
+/// What to do on an interface where another boot server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OtherServer {
-    /// It is told of, and machines are answered all the same.
-    Tell,
-    /// Machines are left to the other, for as long as it is there.
-    Yield,
+#[serde(rename_all = "snake_case")]
+pub enum OnOtherServer {
+    /// Report it (event, metric, log) and keep answering.
+    Warn,
+    /// Stop answering for as long as the other server is there.
+    StandDown,
 }
 
+/// `[[interfaces]]` as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawInterface {
+pub(super) struct RawInterface {
     pub name: Spanned<String>,
     pub address: Option<Spanned<String>>,
     pub mode: Option<DhcpMode>,
 }
 
+/// `[[overrides]]` as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawOverride {
+pub(super) struct RawOverride {
     pub mac: Option<Spanned<String>>,
     pub uuid: Option<Spanned<String>>,
     pub program: Option<Spanned<String>>,
     #[serde(default)]
-    pub for_ipxe: bool,
-    pub boot_file: Option<BootFileIn>,
+    pub also_for_ipxe: bool,
+    pub boot_file_in: Option<BootFileIn>,
 }
 
+/// `[dhcp]` as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RawDhcp {
+pub(super) struct RawDhcp {
     pub mode: Option<DhcpMode>,
     pub port: Option<u16>,
     pub proxy_port: Option<u16>,
     pub shorten_router_wait: Option<bool>,
     pub authoritative: Option<bool>,
     pub conflict_check: Option<bool>,
-    pub other_server: Option<OtherServer>,
-    pub look_every: Option<Spanned<String>>,
+    pub on_other_server: Option<OnOtherServer>,
+    pub other_server_check_interval: Option<Spanned<String>>,
     pub subnets: Vec<RawSubnet>,
 }
 
+/// `[[dhcp.subnets]]` as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawSubnet {
-    net: Spanned<Ipv4Net>,
+pub(super) struct RawSubnet {
+    subnet: Spanned<Ipv4Net>,
     #[serde(default)]
     pools: Vec<Spanned<String>>,
     #[serde(default)]
@@ -125,9 +136,9 @@ pub struct RawSubnet {
     search: Vec<Spanned<String>>,
     #[serde(default)]
     routes: Vec<RawRoute>,
-    lease: Option<Spanned<String>>,
-    renew: Option<Spanned<String>>,
-    rebind: Option<Spanned<String>>,
+    lease_time: Option<Spanned<String>>,
+    renew_time: Option<Spanned<String>>,
+    rebind_time: Option<Spanned<String>>,
     #[serde(default)]
     reservations: Vec<RawReservation>,
 }
@@ -149,7 +160,7 @@ struct RawReservation {
 }
 
 impl Validator<'_> {
-    /// Takes the one interface of the simple way, or the list of the full way.
+    /// Returns the interfaces of `interface` and of `[[interfaces]]`.
     pub(super) fn interfaces(&self, flags: &Flags, raw: &Raw) -> Result<Vec<Interface>, ConfigError> {
         let usual = raw.dhcp.mode.unwrap_or(DhcpMode::Proxy);
         let one = self.choose("interface", flags.interface.as_deref(), raw.interface.as_ref())?;
@@ -159,9 +170,9 @@ impl Validator<'_> {
         if let Some(name) = one {
             found.push(Interface { name, address: self.ipv4("address", span, address)?, mode: usual });
         } else if address.is_some() {
-            return Err(self.error("address", span, "whose? name the interface beside it"));
+            return Err(self.error("address", span, "an address needs its interface: set `interface` too"));
         }
-        // A flag names the one interface of this run, whatever the file lists.
+        // `--interface` replaces the list of the file.
         let listed = if flags.interface.is_some() { &[][..] } else { &raw.interfaces };
         for listed in listed {
             let span = listed.address.as_ref().map(Spanned::span);
@@ -169,12 +180,16 @@ impl Validator<'_> {
             let address = self.ipv4("interfaces.address", span, address)?;
             let name = listed.name.get_ref().clone();
             if found.iter().any(|found: &Interface| found.name == name) {
-                return Err(self.error("interfaces.name", Some(listed.name.span()), &format!("{name} is named twice")));
+                return Err(self.error(
+                    "interfaces.name",
+                    Some(listed.name.span()),
+                    &format!("{name} is listed twice"),
+                ));
             }
             found.push(Interface { name, address, mode: listed.mode.unwrap_or(usual) });
         }
         if found.is_empty() {
-            return Err(self.error("interface", None, "name the interface to answer on, here or with --interface"));
+            return Err(self.error("interface", None, "no interface to answer on: set it here or with --interface"));
         }
         Ok(found)
     }
@@ -187,79 +202,80 @@ impl Validator<'_> {
     ) -> Result<Option<IpAddr>, ConfigError> {
         match address {
             Some(IpAddr::V6(address)) => {
-                Err(self.error(key, span, &format!("{address} is no IPv4 address: DHCP needs one")))
+                Err(self.error(key, span, &format!("{address} is not an IPv4 address, which DHCP needs")))
             }
             address => Ok(address),
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "two lists out of one, named where they go")]
+    #[expect(clippy::type_complexity, reason = "two lists from one; the caller names them")]
     pub(super) fn overrides(
         &self,
         raw: &[RawOverride],
     ) -> Result<(Vec<ProgramOverride>, Vec<(HostMatch, BootFileIn)>), ConfigError> {
-        let (mut programs, mut forms) = (Vec::new(), Vec::new());
+        let (mut programs, mut boot_file_in) = (Vec::new(), Vec::new());
         for raw in raw {
             let who = match (&raw.mac, &raw.uuid) {
                 (Some(mac), None) => HostMatch::MacPrefix(self.mac_prefix("overrides.mac", mac)?),
                 (None, Some(uuid)) => HostMatch::Uuid(self.read("overrides.uuid", uuid)?),
                 (Some(both), Some(_)) => {
-                    return Err(self.error("overrides", Some(both.span()), "name a mac or a uuid, not both"));
+                    return Err(self.error("overrides", Some(both.span()), "set mac or uuid, not both"));
                 }
-                (None, None) => return Err(self.error("overrides", None, "name the machines by mac or uuid")),
+                (None, None) => return Err(self.error("overrides", None, "set mac or uuid, to name the machines")),
             };
             if let Some(program) = &raw.program {
                 let program = self.program("overrides.program", program.span(), program.get_ref())?;
-                programs.push(ProgramOverride { who: who.clone(), program, for_ipxe: raw.for_ipxe });
+                programs.push(ProgramOverride { who: who.clone(), program, for_ipxe: raw.also_for_ipxe });
             }
-            forms.extend(raw.boot_file.map(|form| (who, form)));
+            boot_file_in.extend(raw.boot_file_in.map(|place| (who, place)));
         }
-        Ok((programs, forms))
+        Ok((programs, boot_file_in))
     }
 
     pub(super) fn dhcp(&self, raw: &RawDhcp) -> Result<Dhcp, ConfigError> {
         let subnets = raw.subnets.iter().map(|raw| self.subnet(raw)).collect::<Result<Vec<_>, _>>()?;
         for (place, subnet) in subnets.iter().enumerate() {
-            let span = Some(raw.subnets[place].net.span());
+            let span = Some(raw.subnets[place].subnet.span());
             let same = |other: &&Subnet| other.net.contains(&subnet.net) || subnet.net.contains(&other.net);
             if let Some(other) = subnets[..place].iter().find(same) {
-                let message = format!("{} lies in {}: one of them decides", subnet.net, other.net);
-                return Err(self.error("dhcp.subnets.net", span, &message));
+                let message = format!("{} overlaps {}: subnets must not overlap", subnet.net, other.net);
+                return Err(self.error("dhcp.subnets.subnet", span, &message));
             }
         }
         let size = |pool: &RangeInclusive<Ipv4Addr>| u64::from(u32::from(*pool.end()) - u32::from(*pool.start())) + 1;
         let addresses: u64 = subnets.iter().flat_map(|subnet| &subnet.pools).map(size).sum();
         if addresses > ADDRESSES {
-            let message =
-                format!("{addresses} addresses are more than the {ADDRESSES} that all pools may have together");
+            let message = format!("{addresses} addresses in all pools together, more than the maximum of {ADDRESSES}");
             return Err(self.error("dhcp.subnets.pools", None, &message));
         }
-        let look_every = self.duration("dhcp.look_every", raw.look_every.as_ref())?;
+        let interval = self.duration("dhcp.other_server_check_interval", raw.other_server_check_interval.as_ref())?;
         Ok(Dhcp {
             port: raw.port.unwrap_or(67),
             proxy_port: raw.proxy_port.unwrap_or(4011),
             subnets,
             authoritative: raw.authoritative.unwrap_or(true),
             conflict_check: raw.conflict_check.unwrap_or(true),
-            other_server: raw.other_server.unwrap_or(OtherServer::Tell),
-            look_every: look_every.unwrap_or(Duration::from_secs(300)),
+            on_other_server: raw.on_other_server.unwrap_or(OnOtherServer::Warn),
+            other_server_check_interval: interval.unwrap_or(Duration::from_secs(300)),
             shorten_router_wait: raw.shorten_router_wait.unwrap_or(true),
         })
     }
 
     fn subnet(&self, raw: &RawSubnet) -> Result<Subnet, ConfigError> {
-        let net = raw.net.get_ref().trunc();
+        let net = raw.subnet.get_ref().trunc();
         let pools = raw.pools.iter().map(|pool| self.pool(net, pool)).collect::<Result<Vec<_>, _>>()?;
-        let lease = self.duration("dhcp.subnets.lease", raw.lease.as_ref())?.unwrap_or(Duration::from_secs(3600));
+        let lease =
+            self.duration("dhcp.subnets.lease_time", raw.lease_time.as_ref())?.unwrap_or(Duration::from_secs(3600));
         let usual = LeaseTimes::of(lease);
         let times = LeaseTimes {
             lease,
-            renew: self.duration("dhcp.subnets.renew", raw.renew.as_ref())?.unwrap_or(usual.renew),
-            rebind: self.duration("dhcp.subnets.rebind", raw.rebind.as_ref())?.unwrap_or(usual.rebind),
+            renew: self.duration("dhcp.subnets.renew_time", raw.renew_time.as_ref())?.unwrap_or(usual.renew),
+            rebind: self.duration("dhcp.subnets.rebind_time", raw.rebind_time.as_ref())?.unwrap_or(usual.rebind),
         };
         if times.renew >= times.rebind || times.rebind >= times.lease {
-            let span = [&raw.renew, &raw.rebind, &raw.lease].into_iter().flatten().next().map(Spanned::span);
-            let message = "a client renews before it rebinds, and rebinds before its lease ends (RFC 2131 4.4.5)";
+            let span =
+                [&raw.renew_time, &raw.rebind_time, &raw.lease_time].into_iter().flatten().next().map(Spanned::span);
+            let message = "renew_time must be less than rebind_time, and rebind_time less than lease_time (RFC 2131, section 4.4.5)";
             return Err(self.error("dhcp.subnets", span, message));
         }
         let reservations = self.reservations(net, &raw.reservations)?;
@@ -282,15 +298,19 @@ impl Validator<'_> {
         let wrong = |message: &str| self.error("dhcp.subnets.pools", Some(text.span()), message);
         let ends = text.get_ref().split_once('-').map(|(first, last)| (first.trim().parse(), last.trim().parse()));
         let Some((Ok(first), Ok(last))) = ends else {
-            return Err(wrong(&format!("{:?} is no range, as 10.0.0.100-10.0.0.199 is", text.get_ref())));
+            return Err(wrong(&format!(
+                "{:?} is not a range: expected two addresses, as in 10.0.0.100-10.0.0.199",
+                text.get_ref()
+            )));
         };
         let is_for_hosts = |address: &Ipv4Addr| {
             net.contains(address)
                 && (net.prefix_len() > 30 || (*address != net.network() && *address != net.broadcast()))
         };
-        match first <= last && is_for_hosts(&first) && is_for_hosts(&last) {
-            true => Ok(first..=last),
-            false => Err(wrong(&format!("{:?} is no range of addresses for hosts in {net}", text.get_ref()))),
+        match (first <= last, is_for_hosts(&first) && is_for_hosts(&last)) {
+            (true, true) => Ok(first..=last),
+            (false, _) => Err(wrong(&format!("{first}-{last}: the first address is after the last"))),
+            (true, false) => Err(wrong(&format!("{first}-{last}: not all of these are host addresses of {net}"))),
         }
     }
 
@@ -302,7 +322,7 @@ impl Validator<'_> {
                 (Some(mac), None) => Reserved::Mac(self.read::<Mac>("dhcp.subnets.reservations.mac", mac)?),
                 (None, Some(id)) => Reserved::Client(self.client_id(id)?),
                 _ => {
-                    let message = "name the client by mac or by client_id, one of them";
+                    let message = "set mac or client_id, not both, to name the client";
                     return Err(self.error("dhcp.subnets.reservations", span, message));
                 }
             };
@@ -311,7 +331,7 @@ impl Validator<'_> {
                 return Err(self.error("dhcp.subnets.reservations.address", span, &message));
             }
             if found.insert(address, ()).is_some() {
-                let message = format!("{address} is kept for two clients");
+                let message = format!("{address} is reserved for two clients");
                 return Err(self.error("dhcp.subnets.reservations.address", span, &message));
             }
             Ok(Reservation { who, address, hostname: raw.hostname.clone() })
@@ -319,13 +339,14 @@ impl Validator<'_> {
         raw.iter().map(read).collect()
     }
 
-    /// Reads option 61 as tools show it: octets in hexadecimal, the type first.
+    /// Parses option 61 as tools show it: octets in hexadecimal, the type first.
     fn client_id(&self, text: &Spanned<String>) -> Result<Box<[u8]>, ConfigError> {
         let digits: String = text.get_ref().chars().filter(|digit| !matches!(digit, ':' | '-' | ' ')).collect();
         let octet = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
         let octets: Option<Box<[u8]>> = digits.as_bytes().chunks(2).map(octet).collect();
         octets.filter(|octets| digits.len().is_multiple_of(2) && (2..=255).contains(&octets.len())).ok_or_else(|| {
-            let message = format!("{:?} is no client identifier: octets in hexadecimal, 2 to 255", text.get_ref());
+            let message =
+                format!("{:?} is not a client identifier: expected 2 to 255 octets in hexadecimal", text.get_ref());
             self.error("dhcp.subnets.reservations.client_id", Some(text.span()), &message)
         })
     }
@@ -338,7 +359,7 @@ impl Validator<'_> {
         };
         match name.len() <= 253 && name.split('.').all(is_label) {
             true => Ok(name.to_owned()),
-            false => Err(self.error("dhcp.subnets", Some(text.span()), &format!("{name:?} is no domain name"))),
+            false => Err(self.error("dhcp.subnets", Some(text.span()), &format!("{name:?} is not a domain name"))),
         }
     }
 }

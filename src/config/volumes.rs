@@ -1,3 +1,5 @@
+//! Storages that generated configs are written to.
+
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -7,13 +9,13 @@ use crate::fleet::Volume;
 
 use super::{ConfigError, Validator};
 
-/// Bounds a volume's name.
+/// Maximum length of a volume's name, in characters.
 const NAME: usize = 64;
 
-/// Is a `[[volumes]]` entry as it is written.
+/// `[[volumes]]` as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawVolume {
+pub(super) struct RawVolume {
     name: Spanned<String>,
     directory: Spanned<PathBuf>,
 }
@@ -25,16 +27,18 @@ impl Validator<'_> {
             let (name, directory) = (volume.name.get_ref(), volume.directory.get_ref());
             let wrong = |message: &str| self.error("volumes.name", Some(volume.name.span()), message);
             if !is_storage(name) {
-                return Err(wrong("a storage's name has letters, digits, '-', '_' and '.', and begins with a letter"));
+                return Err(wrong(
+                    "a storage name has letters, digits, '-', '_' and '.', begins with a letter, and has at most 64 characters",
+                ));
             }
             if name == Volume::BUILT_IN {
-                return Err(wrong("bootlatch is the name of the built-in store: name the volume otherwise"));
+                return Err(wrong("`bootlatch` is the name of the built-in store: choose another"));
             }
             if volumes.iter().any(|known| known.name == *name) {
-                return Err(wrong("the name is there twice"));
+                return Err(wrong("the name is used twice"));
             }
             if !directory.is_absolute() {
-                let message = "a volume's directory is given from the root: /...";
+                let message = "the directory of a volume must be an absolute path";
                 return Err(self.error("volumes.directory", Some(volume.directory.span()), message));
             }
             volumes.push(Volume { name: name.clone(), directory: directory.clone() });
@@ -43,7 +47,7 @@ impl Validator<'_> {
     }
 }
 
-/// Says whether Proxmox could name a storage so.
+/// Returns whether Proxmox accepts the name for a storage.
 fn is_storage(name: &str) -> bool {
     name.len() <= NAME
         && name.starts_with(|sign: char| sign.is_ascii_alphabetic())

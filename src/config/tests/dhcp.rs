@@ -5,14 +5,14 @@ use super::*;
 
 fn read(text: &str) -> Result<Config, String> {
     let text =
-        format!("interface = \"eth1\"\n[dhcp]\nmode = \"server\"\n[[dhcp.subnets]]\nnet = \"10.0.0.0/24\"\n{text}");
+        format!("interface = \"eth1\"\n[dhcp]\nmode = \"server\"\n[[dhcp.subnets]]\nsubnet = \"10.0.0.0/24\"\n{text}");
     parse(&text, Path::new("b.toml"), &Flags::default()).map_err(|error| error.to_string())
 }
 
 #[test]
-fn a_subnet_is_read_with_all_that_it_gives() {
+fn a_subnet_is_read_with_all_its_keys() {
     let text = "pools = [\"10.0.0.10-10.0.0.20\", \"10.0.0.30 - 10.0.0.30\"]\nsearch = [\"a.example.\"]\n\
-                routes = [{ to = \"10.8.1.0/16\", via = \"10.0.0.9\" }]\nlease = \"8h\"\n\
+                routes = [{ to = \"10.8.1.0/16\", via = \"10.0.0.9\" }]\nlease_time = \"8h\"\n\
                 [[dhcp.subnets.reservations]]\nmac = \"52:54:00:00:00:01\"\naddress = \"10.0.0.5\"\n\
                 [[dhcp.subnets.reservations]]\nclient_id = \"ff:00:AB\"\naddress = \"10.0.0.6\"";
     let config = read(text).unwrap();
@@ -26,21 +26,21 @@ fn a_subnet_is_read_with_all_that_it_gives() {
 }
 
 #[test]
-fn what_no_network_can_have_is_refused() {
+fn an_impossible_subnet_is_refused() {
     let check = |text: &str, expected: &str| {
         let error = read(text).unwrap_err();
         assert!(error.contains(expected), "{error:?} does not say {expected:?}");
     };
     check("pools = [\"10.0.0.10\"]", "line 6: dhcp.subnets.pools");
-    check("pools = [\"10.0.0.20-10.0.0.10\"]", "dhcp.subnets.pools");
+    check("pools = [\"10.0.0.20-10.0.0.10\"]", "the first address is after the last");
     check("pools = [\"10.0.0.0-10.0.0.10\"]", "dhcp.subnets.pools");
     check("pools = [\"10.0.0.10-10.0.0.255\"]", "dhcp.subnets.pools");
     check("pools = [\"10.0.1.1-10.0.1.9\"]", "dhcp.subnets.pools");
-    check("lease = \"1h\"\nrenew = \"2h\"", "renews before");
-    check("domain = \"a..b\"", "no domain name");
+    check("lease_time = \"1h\"\nrenew_time = \"2h\"", "less than");
+    check("domain = \"a..b\"", "not a domain name");
     check("[[dhcp.subnets.reservations]]\naddress = \"10.0.0.5\"", "reservations");
     check("[[dhcp.subnets.reservations]]\nmac = \"52:54:00:00:00:01\"\naddress = \"10.0.9.5\"", "is not in");
     check("[[dhcp.subnets.reservations]]\nclient_id = \"f\"\naddress = \"10.0.0.5\"", "client_id");
-    check("[[dhcp.subnets]]\nnet = \"10.0.0.128/25\"", "lies in");
-    check("[[dhcp.subnets]]\nnet = \"10.64.0.0/10\"\npools = [\"10.64.0.1-10.127.0.1\"]", "more than");
+    check("[[dhcp.subnets]]\nsubnet = \"10.0.0.128/25\"", "overlaps");
+    check("[[dhcp.subnets]]\nsubnet = \"10.64.0.0/10\"\npools = [\"10.64.0.1-10.127.0.1\"]", "more than");
 }

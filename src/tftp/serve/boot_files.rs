@@ -72,7 +72,7 @@ pub fn serve(
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<> {
     let settings =
-        Settings { block_size: config.tftp.max_block_size, drain: config.stop_within, ..Settings::default() };
+        Settings { block_size: config.tftp.max_block_size, drain: config.shutdown_timeout, ..Settings::default() };
     let folders = [&config.firmware_dir, &config.files_dir].into_iter().filter_map(|path| SiteFolder::open(path).ok());
     let (listeners, reached_at) = doors.into_iter().map(|door| (door.listener, IpAddr::from(door.reached_at))).unzip();
     let files = Arc::new(Files { gate: gate.clone(), programs, folders: folders.collect(), reached_at });

@@ -1,0 +1,202 @@
+//! Conversion of raw values into validated ones. Each error names the file, the line and the key.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::{Span, SpanRelativeTo};
+use toml::Spanned;
+
+use crate::boot::{Program, Programs};
+use crate::fleet::enrolment::EnrolmentRule;
+use crate::fleet::lifecycle::{Completion, InstallPolicy};
+use crate::fleet::{Architecture, Chap};
+
+use super::{ConfigError, Iscsi, IscsiAccess, RawChap, RawCompletion, RawInstall, RawIscsi, RawRule, RawTftp, Tftp};
+
+/// Maximum duration that a key takes: a leap year, in seconds.
+const MAX_SECONDS: i64 = 366 * 86_400;
+
+/// The text of the file, from which errors take their line.
+pub(super) struct Validator<'a> {
+    /// The whole text of the file.
+    pub text: &'a str,
+    /// Path of the file.
+    pub path: &'a Path,
+}
+
+impl Validator<'_> {
+    /// Returns an error about a key's value.
+    pub fn error(&self, key: &str, span: Option<Range<usize>>, message: &str) -> ConfigError {
+        let place = match span {
+            Some(span) => format!("{}: line {}", self.path.display(), line(self.text, span.start)),
+            None => self.path.display().to_string(),
+        };
+        ConfigError::Value { place, key: key.to_owned(), message: message.to_owned() }
+    }
+
+    /// Returns an error about the file as a whole.
+    pub fn syntax(&self, line: Option<usize>, message: &str) -> ConfigError {
+        let message = match line {
+            Some(line) => format!("line {line}: {message}"),
+            None => message.to_owned(),
+        };
+        ConfigError::Syntax { path: self.path.to_owned(), message }
+    }
+
+    /// Parses a value by its type.
+    pub fn read<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        key: &str,
+        value: &Spanned<String>,
+    ) -> Result<T, ConfigError> {
+        value.get_ref().parse().map_err(|error: T::Err| self.error(key, Some(value.span()), &error.to_string()))
+    }
+
+    /// Parses the flag if it is given, the file's key otherwise.
+    pub fn choose<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        key: &str,
+        flag: Option<&str>,
+        file: Option<&Spanned<String>>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(flag) = flag else { return file.map(|value| self.read(key, value)).transpose() };
+        let place = || format!("--{}", key.replace('_', "-"));
+        let invalid =
+            |error: T::Err| ConfigError::Value { place: place(), key: key.to_owned(), message: error.to_string() };
+        flag.parse().map(Some).map_err(invalid)
+    }
+
+    /// Parses a duration, as in `90m`, `1h 30m` or `2d`: at least 1 s, at most 366 days.
+    pub fn duration(&self, key: &str, value: Option<&Spanned<String>>) -> Result<Option<Duration>, ConfigError> {
+        let Some(value) = value else { return Ok(None) };
+        let seconds = value.get_ref().parse::<Span>().ok().and_then(|span| {
+            let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+            (1..=MAX_SECONDS).contains(&duration.as_secs()).then(|| duration.unsigned_abs())
+        });
+        seconds.map(Some).ok_or_else(|| {
+            let text = value.get_ref();
+            let message = format!("{text:?} is not a duration: expected a number with s, m, h or d, as in 90m");
+            self.error(key, Some(value.span()), &message)
+        })
+    }
+
+    /// Validates the name of a boot program.
+    pub fn program(&self, key: &str, span: Range<usize>, name: &str) -> Result<Program, ConfigError> {
+        if name.is_empty() || name.starts_with('/') || name.split('/').any(|part| part == "..") {
+            let message = format!("{name:?} is not the name of a file in firmware_dir");
+            return Err(self.error(key, Some(span), &message));
+        }
+        Ok(Program(name.into()))
+    }
+
+    /// Parses the first octets of a MAC address.
+    pub fn mac_prefix(&self, key: &str, text: &Spanned<String>) -> Result<Vec<u8>, ConfigError> {
+        crate::fleet::octets(text.get_ref()).ok_or_else(|| {
+            let message = format!("{:?} is not a MAC address or the beginning of one", text.get_ref());
+            self.error(key, Some(text.span()), &message)
+        })
+    }
+
+    pub fn rules(&self, raw: &[RawRule]) -> Result<Vec<EnrolmentRule>, ConfigError> {
+        raw.iter().map(|rule| self.rule(rule)).collect()
+    }
+
+    fn rule(&self, raw: &RawRule) -> Result<EnrolmentRule, ConfigError> {
+        let mac_prefix = raw.mac.as_ref().map(|mac| self.mac_prefix("rules.mac", mac)).transpose()?.unwrap_or_default();
+        Ok(EnrolmentRule {
+            mac_prefix,
+            architecture: raw.architecture.as_ref().map(|text| self.read("rules.architecture", text)).transpose()?,
+            subnet: raw.subnet.as_ref().map(|text| self.read::<IpNet>("rules.subnet", text)).transpose()?,
+            then: self.read("rules.action", &raw.action)?,
+        })
+    }
+
+    pub fn install(&self, raw: &RawInstall) -> Result<InstallPolicy, ConfigError> {
+        let max_boots = match &raw.max_boots {
+            Some(boots) if *boots.get_ref() == 0 => {
+                return Err(self.error("install.max_boots", Some(boots.span()), "0 boots cannot install anything"));
+            }
+            Some(boots) => *boots.get_ref(),
+            None => 10,
+        };
+        Ok(InstallPolicy {
+            done_when: match raw.completion.unwrap_or(RawCompletion::BootComplete) {
+                RawCompletion::BootComplete => Completion::BootComplete,
+                RawCompletion::ConfigFetched => Completion::ConfigFetched,
+                RawCompletion::ScriptFetched => Completion::ScriptFetched,
+            },
+            limit: self.duration("install.timeout", raw.timeout.as_ref())?.unwrap_or(Duration::from_secs(3600)),
+            offers: max_boots,
+        })
+    }
+
+    pub fn programs(&self, raw: BTreeMap<Spanned<String>, String>) -> Result<Programs, ConfigError> {
+        let defaults = [(0, "undionly.kpxe"), (7, "snponly.efi"), (11, "ipxe-arm64.efi")];
+        let mut programs: BTreeMap<_, _> =
+            defaults.map(|(code, name)| (Architecture(code), Program(name.into()))).into();
+        for (key, name) in raw {
+            let program = self.program("programs", key.span(), &name)?;
+            programs.insert(self.read("programs", &key)?, program);
+        }
+        Ok(Programs(programs))
+    }
+
+    pub fn congestion_control(&self, name: Option<Spanned<String>>) -> Result<Option<String>, ConfigError> {
+        let Some(name) = name else { return Ok(None) };
+        // The kernel's TCP_CA_NAME_MAX (16) includes the terminating zero.
+        let is_name = |name: &str| (1..16).contains(&name.len()) && name.bytes().all(|octet| octet.is_ascii_graphic());
+        if !is_name(name.get_ref()) {
+            let message = "the name of a congestion control has 1 to 15 characters, as in cubic";
+            return Err(self.error("tcp_congestion_control", Some(name.span()), message));
+        }
+        Ok(Some(name.into_inner()))
+    }
+
+    pub fn tftp(&self, raw: &RawTftp) -> Result<Tftp, ConfigError> {
+        if let Some(size) = raw.max_block_size.as_ref().filter(|size| !(8..=65464).contains(size.get_ref())) {
+            let message = format!("{} is out of range: a block has 8 to 65464 octets (RFC 2348)", size.get_ref());
+            return Err(self.error("tftp.max_block_size", Some(size.span()), &message));
+        }
+        Ok(Tftp {
+            port: raw.port.unwrap_or(69),
+            single_port: raw.single_port.unwrap_or(false),
+            max_block_size: raw.max_block_size.as_ref().map(|size| *size.get_ref()),
+        })
+    }
+
+    pub fn iscsi(&self, raw: RawIscsi) -> Result<Iscsi, ConfigError> {
+        let iqn = match raw.iqn {
+            None => "iqn.2026-11.org.bootlatch".to_owned(),
+            Some(iqn) if iqn.get_ref().starts_with("iqn.") && iqn.get_ref().len() <= 120 => iqn.into_inner(),
+            Some(iqn) => {
+                let message =
+                    "a target prefix begins with `iqn.` (RFC 7143, section 4.2.7) and has at most 120 characters";
+                return Err(self.error("iscsi.iqn", Some(iqn.span()), message));
+            }
+        };
+        let chap = raw.chap.map(|chap| self.chap(chap)).transpose()?;
+        Ok(Iscsi { port: raw.port.unwrap_or(3260), iqn, access: raw.access.unwrap_or(IscsiAccess::Assigned), chap })
+    }
+
+    fn chap(&self, raw: Spanned<RawChap>) -> Result<Chap, ConfigError> {
+        let (span, RawChap { username, secret, target_username, target_secret }) = (raw.span(), raw.into_inner());
+        let chap = Chap { username, secret, target_username, target_secret };
+        let key = |field| match field {
+            "targetUsername" => "target_username",
+            "targetSecret" => "target_secret",
+            field => field,
+        };
+        match chap.check() {
+            Ok(()) => Ok(chap),
+            Err((field, message)) => Err(self.error(&format!("iscsi.chap.{}", key(field)), Some(span), message)),
+        }
+    }
+}
+
+/// Returns the number of the line that holds an offset, counted from 1.
+pub fn line(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
