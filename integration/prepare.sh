@@ -1,12 +1,13 @@
 # Sourced by demo, test and bench, not run: installs, builds and stages, and exports where things are.
 # Wants $root (the tree) to be set. Progress goes to standard output.
 
+# prepare_world [STAGE-OPTION...]: the options name the boot programs that are required. Default: all of them.
 prepare_world() {
   [ "$(id -u)" = 0 ] || { echo "$0: network namespaces need root: sudo $0" >&2; exit 1; }
   "$root/integration/install-packages"
   . "$root/integration/toolchain.sh"
   toolchain "$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$root/Cargo.toml")" || exit 1
-  "$root/firmware/stage"
+  "$root/firmware/stage" "$@" || exit 1
   LAB_ISO=$("$root/integration/iso/build")
   LAB_FIRMWARE=$root/firmware/staged
   export LAB_ISO LAB_FIRMWARE PYTHONPATH=$root/integration PYTHONDONTWRITEBYTECODE=1
