@@ -9,10 +9,11 @@ debian_archive() {
   local codename uri=${archive_uri:-} keyring=${archive_keyring:-} file
   if [ -z "$uri" ]; then
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-    uri=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
-      awk -v codename="$codename" '$2 == codename || $2 == "stable" { print $1; exit }')
+    # Without --no-release-info apt prints nothing before the machine's first apt-get update.
+    uri=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
+      awk -v codename="$codename" '!uri && ($2 == codename || $2 == "stable") { uri = $1 } END { print uri }')
   fi
-  [ -n "$uri" ] || { echo "no Debian archive for '$codename' in apt's sources" >&2; return 1; }
+  [ -n "$uri" ] || { echo "apt's sources on this machine have no Debian archive for '$codename'" >&2; return 1; }
   for file in /usr/share/keyrings/debian-archive-keyring.gpg /usr/share/keyrings/debian-archive-keyring.pgp; do
     if [ -z "$keyring" ] && [ -e "$file" ]; then keyring=$file; fi
   done

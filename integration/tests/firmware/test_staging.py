@@ -5,6 +5,7 @@
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -118,8 +119,9 @@ class Stage:
         self.manifest.write_text(self.manifest.read_text() + "".join(f"{line}\n" for line in lines))
 
     def __call__(self, *options, archive=None, status=0, **process):
-        """Runs the script, expects the exit status, and returns all that it printed."""
-        command = [self.firmware / "stage", "--archive", archive or self.archive.uri, "--keyring", self.archive.keyring,
+        """Runs the script, expects the exit status, and returns all that it printed. "" is the machine's own archive."""
+        uri = self.archive.uri if archive is None else archive
+        command = [self.firmware / "stage", *(["--archive", uri] if uri else []), "--keyring", self.archive.keyring,
                    *options, self.directory]
         done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, timeout=120, **process)
@@ -334,6 +336,25 @@ def test_the_manifest_decides_the_architecture_on_an_arm64_machine(archive, stag
     assert b'APT::Architecture "arm64";' in run("apt-config", "dump", env=environment)
     stage(env=environment)
     assert stage.staged("shimx64.efi") == b"amd64"
+
+
+@pytest.mark.parametrize("suite", [None, "stable", "other"])
+def test_the_archive_of_the_machines_apt_sources_is_the_default(archive, stage, pinned, world, suite):
+    """The machine's apt has never read a package list, as on a new installation."""
+    codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    for folder in ("sources", "lists/partial"):
+        (world / folder).mkdir(parents=True)
+    (world / "sources/test.sources").write_text(
+        f"Types: deb\nURIs: {archive.uri}\nSuites: {suite or codename}\nComponents: main\nSigned-By: {archive.keyring}\n")
+    configuration = world / "apt.conf"
+    configuration.write_text(f'Dir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "{world / "sources"}";\n'
+                             f'Dir::State::lists "{world / "lists"}";\n')
+    status = 1 if suite == "other" else 0
+    output = stage(archive="", status=status, env={**os.environ, "APT_CONFIG": str(configuration)})
+    if status:
+        assert f"grubx64.efi: not staged: apt's sources on this machine have no Debian archive for '{codename}'" in output
+    else:
+        assert stage.staged("grubx64.efi") == OLD
 
 
 def test_nothing_is_fetched_when_everything_is_staged(stage, pinned):
