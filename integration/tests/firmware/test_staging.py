@@ -232,7 +232,8 @@ def test_a_pinned_version_with_another_digest_is_an_error(archive, stage, pinned
     grub(archive, "2.10", NEW)
     archive.publish()
     output = stage(*options, status=1)
-    assert f"grubx64.efi: not staged: wrong digest of grub 2.9: the archive has {other}, firmware/manifest {pinned}" in output
+    outcome = "not updated" if options else "not staged"
+    assert f"grubx64.efi: {outcome}: wrong digest of grub 2.9: the archive has {other}, firmware/manifest {pinned}" in output
     assert not (stage.directory / "grubx64.efi").exists()
 
 
@@ -300,8 +301,22 @@ def test_a_file_that_the_package_does_not_have_is_named(stage, incomplete, optio
     assert ("required files that are missing: 1" in output) == bool(status)
 
 
-def test_a_file_that_the_manifest_does_not_name_cannot_be_required(stage, pinned):
-    assert "firmware/manifest names no file grubia32.efi" in stage("--require", "grubia32.efi", status=2)
+def test_without_a_network_only_the_file_that_is_missing_is_named(stage, incomplete):
+    stage("--optional", "snponly.efi")
+    for output in (stage(archive=UNREACHABLE, status=1), stage("--check", status=1)):
+        assert "snponly.efi: not staged: " in output and "undionly.kpxe: not staged" not in output
+    stage("--require", "undionly.kpxe", archive=UNREACHABLE)
+    stage("--check", "--require", "undionly.kpxe")
+
+
+@pytest.mark.parametrize("options, problem", [
+    (("--require", "grubia32.efi"), "firmware/manifest names no file grubia32.efi"),
+    (("--update", "--optional", "grubx64.efi"), "--update takes no --require and no --optional"),
+    (("--quick",), "no option --quick"),
+    (("elsewhere",), "one directory only"),
+])
+def test_a_wrong_option_is_named(stage, pinned, options, problem):
+    assert problem in stage(*options, status=2)
 
 
 def test_a_package_that_does_not_exist_is_named(archive, stage, pinned):
@@ -402,7 +417,7 @@ def test_update_writes_the_newest_versions_into_the_manifest(archive, stage, pin
 def test_update_leaves_the_manifest_when_a_file_is_missing(stage, incomplete):
     before = stage.manifest.read_text()
     output = stage("--update", status=1)
-    assert "snponly.efi: not staged: ipxe 2-1 has no file /usr/lib/ipxe/snponly.efi" in output
+    assert "snponly.efi: not updated: ipxe 2-1 has no file /usr/lib/ipxe/snponly.efi" in output
     assert stage.manifest.read_text() == before
 
 
