@@ -1,28 +1,35 @@
-//! What happened: one enum that the log, the counters, the timeline and the UI read.
+//! What happened: one enum that the log, the timeline and the UI read, and the counters that the metrics read.
 
+mod counters;
+
+use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::boot::{DropReason, Reason};
-use crate::fleet::{Architecture, ImageStatus, Kind, Mac};
+use crate::boot::Reason;
+use crate::fleet::enrolment::UnknownHostAction;
+use crate::fleet::{Architecture, BootTarget, ImageStatus, Mac, Name, Phase, Power};
 
-/// Is one line of a machine's timeline.
+pub use counters::Counters;
+
+/// An entry of the timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Is when it happened; the first time, where it happened again and again.
+    /// Time of the event; of its first occurrence where it was repeated.
     pub time: Timestamp,
-    /// Is when it happened last.
+    /// Time of the last occurrence of a repeated event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
-    /// Is how often it happened.
+    /// Number of occurrences.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub count: u32,
+    /// The machine; none where the event concerns the server.
     pub mac: Option<Mac>,
-    /// Is the host's name as it was then.
-    pub host: Option<String>,
+    /// Name of the host at the time of the event.
+    pub host: Option<Name>,
+    /// The event and its details.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -35,209 +42,441 @@ fn is_once(count: &u32) -> bool {
     *count == 1
 }
 
-/// Is something that happened to a machine.
+/// An event of a machine, an image or the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", content = "detail", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[serde(tag = "event", content = "detail", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum Event {
-    FirstSeen {
-        treatment: String,
-    },
-    Assigned {
-        image: String,
-    },
-    Released {},
+    /// A machine was seen for the first time and recorded as a host.
+    FirstSeen { action: UnknownHostAction },
+    /// An install was requested.
+    Assigned { image: BootTarget },
+    /// A boot from the local disk was requested.
+    LocalBootRequested {},
+    /// The host was held.
     Held {},
-    Offer {
-        architecture: String,
-        file: String,
-    },
-    TftpStart {
-        file: String,
-    },
-    TftpDone {
-        file: String,
-        bytes: u64,
-        milliseconds: u64,
-        resent: u64,
-    },
+    /// A boot program was offered over DHCP.
+    Offer { architecture: String, file: String },
+    /// A TFTP transfer started.
+    TftpStarted { file: String },
+    /// A TFTP transfer ended with the last acknowledgement. `resent` counts blocks.
+    TftpCompleted { file: String, bytes: u64, milliseconds: u64, resent: u64 },
+    /// A boot script was served, or a virtual medium was inserted.
     Script {
-        verdict: String,
+        action: ScriptAction,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<Name>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
     },
+    /// An initiator logged in to an image.
     IscsiLogin {
         initiator: String,
         target: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<Name>,
     },
-    /// An initiator was sent on to the portal that serves its image.
+    /// An initiator was redirected to the portal that serves its image.
     IscsiRedirect {
         initiator: String,
         target: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<Name>,
         portal: String,
     },
+    /// A config was served.
     ConfigFetched {
-        config: String,
-        address: String,
-        /// Says what it was given by, where that is not the request for its main file.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
-        by: String,
+        config: Name,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+        /// The delivery without a request for the config's name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        channel: Option<DeliveryChannel>,
+        /// The file, where it is not the config's main file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
     },
-    BootComplete {},
-    /// The machine said that it is done where no install was under way: nothing came of it.
-    BootCompleteUnheeded {
-        phase: String,
-    },
-    LocalDisk {
-        why: String,
-    },
-    Failed {
-        message: String,
-    },
-    Refused {
-        protocol: String,
-        why: String,
-    },
-    /// Says what of an image is not as people may expect.
+    /// The machine reported that its install is completed.
+    BootCompleted {},
+    /// The machine reported a completed install while no install was in progress.
+    BootCompleteIgnored { phase: Phase },
+    /// The machine was sent to its local disk.
+    LocalDisk { reason: Reason },
+    /// An install failed.
+    InstallFailed { message: String },
+    /// A request was refused. `message` is the reason's sentence, or says more.
+    Refused { protocol: Protocol, reason: Reason, message: String },
+    /// An image differs from what people may expect.
     Warning {
-        image: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<Name>,
         message: String,
     },
-    /// The machine's controller says that it runs now, or no longer does.
-    Power {
-        state: String,
-    },
-    /// The machine's controller was told so, for the sake of `spec.online`.
-    Switched {
-        reset: String,
-    },
-    ControllerFailed {
-        message: String,
-    },
-    /// Says that a machine is told to ask again later: its image cannot be given now.
-    Waiting {
-        image: String,
-        message: String,
-    },
-    /// Says that what a machine has attached cannot be read.
-    Unreadable {
-        unit: u8,
-        message: String,
-    },
-    /// Says what became of an image's file under the running server.
-    Image {
-        image: String,
-        phase: String,
-        message: String,
-    },
-    /// Says that the disk that the state is on is nearly full: soon nothing can be written.
-    NearlyFull {
-        directory: String,
-        free: u64,
-    },
-    /// Says that there is room again.
-    RoomAgain {
-        directory: String,
-        free: u64,
-    },
-    OtherServer {
-        interface: String,
-        address: String,
-        does: String,
-    },
-    /// A manifest was left out; the server serves without it.
-    ManifestWrong {
-        message: String,
-    },
+    /// The power state that the BMC reports has changed.
+    Power { state: Power },
+    /// The BMC accepted a power request, because of `spec.online`.
+    PowerSwitched { reset: String },
+    /// A request to the BMC failed.
+    BmcFailed { message: String },
+    /// The machine was asked to retry later: its image cannot be served now.
+    WaitingForImage { image: Name, message: String },
+    /// A read of an attached unit failed.
+    ReadFailed { unit: u8, message: String },
+    /// The file of an image changed while the server was running.
+    Image { image: Name, phase: String, message: String },
+    /// The disk that holds the state is nearly full: `free` bytes are left.
+    DiskNearlyFull { directory: String, free: u64 },
+    /// The disk that holds the state has enough free space again.
+    DiskSpaceRecovered { directory: String, free: u64 },
+    /// Another DHCP server answers on an interface of this server.
+    OtherDhcpServer { interface: String, address: IpAddr, role: OtherServerRole },
+    /// A manifest was rejected; the server runs without it.
+    ManifestInvalid { message: String },
+}
+
+/// The content of a boot script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScriptAction {
+    /// A boot of the image over the network.
+    Boot,
+    /// A boot of the image from a virtual medium of the BMC.
+    VirtualMedia,
+    /// A boot from the local disk.
+    LocalDisk,
+    /// A menu of images.
+    Menu,
+}
+
+impl ScriptAction {
+    /// Returns the code of the action, in snake case.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::VirtualMedia => "virtual_media",
+            Self::LocalDisk => "local_disk",
+            Self::Menu => "menu",
+        }
+    }
+}
+
+/// The delivery of a config to a machine that does not request it by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryChannel {
+    /// The first read of the NoCloud seed on a unit next to the image. Firmware reads only the image's unit.
+    SeedUnit,
+    /// The first read of the image that the config is embedded in. The reader may still be the boot loader.
+    Embedded,
+}
+
+impl DeliveryChannel {
+    /// Returns the code of the channel, in snake case.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::SeedUnit => "seed_unit",
+            Self::Embedded => "embedded",
+        }
+    }
+}
+
+/// The service of another DHCP server on one of our interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OtherServerRole {
+    /// A server that sends boot information.
+    BootServer,
+    /// A server that assigns addresses, while this server does so too.
+    AddressServer,
+}
+
+impl OtherServerRole {
+    /// Returns the code of the role, in snake case.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::BootServer => "boot_server",
+            Self::AddressServer => "address_server",
+        }
+    }
 }
 
 impl Event {
-    /// Says whether the event waits for an operator.
+    /// Returns the stable code of the event, in snake case: the `event` of the timeline and the log.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::FirstSeen { .. } => "first_seen",
+            Self::Assigned { .. } => "assigned",
+            Self::LocalBootRequested {} => "local_boot_requested",
+            Self::Held {} => "held",
+            Self::Offer { .. } => "offer",
+            Self::TftpStarted { .. } => "tftp_started",
+            Self::TftpCompleted { .. } => "tftp_completed",
+            Self::Script { .. } => "script",
+            Self::IscsiLogin { .. } => "iscsi_login",
+            Self::IscsiRedirect { .. } => "iscsi_redirect",
+            Self::ConfigFetched { .. } => "config_fetched",
+            Self::BootCompleted {} => "boot_completed",
+            Self::BootCompleteIgnored { .. } => "boot_complete_ignored",
+            Self::LocalDisk { .. } => "local_disk",
+            Self::InstallFailed { .. } => "install_failed",
+            Self::Refused { .. } => "refused",
+            Self::Warning { .. } => "warning",
+            Self::Power { .. } => "power",
+            Self::PowerSwitched { .. } => "power_switched",
+            Self::BmcFailed { .. } => "bmc_failed",
+            Self::WaitingForImage { .. } => "waiting_for_image",
+            Self::ReadFailed { .. } => "read_failed",
+            Self::Image { .. } => "image",
+            Self::DiskNearlyFull { .. } => "disk_nearly_full",
+            Self::DiskSpaceRecovered { .. } => "disk_space_recovered",
+            Self::OtherDhcpServer { .. } => "other_dhcp_server",
+            Self::ManifestInvalid { .. } => "manifest_invalid",
+        }
+    }
+
+    /// Returns the stable message of the event's log line.
+    pub fn summary(&self) -> &'static str {
+        match self {
+            Self::FirstSeen { .. } => "host first seen",
+            Self::Assigned { .. } => "install requested",
+            Self::LocalBootRequested {} => "local boot requested",
+            Self::Held {} => "host held",
+            Self::Offer { .. } => "boot program offered",
+            Self::TftpStarted { .. } => "TFTP transfer started",
+            Self::TftpCompleted { .. } => "TFTP transfer completed",
+            Self::Script { .. } => "boot script served",
+            Self::IscsiLogin { .. } => "iSCSI login accepted",
+            Self::IscsiRedirect { .. } => "iSCSI login redirected",
+            Self::ConfigFetched { .. } => "config served",
+            Self::BootCompleted {} => "install completed",
+            Self::BootCompleteIgnored { .. } => "boot-complete ignored",
+            Self::LocalDisk { .. } => "local disk boot served",
+            Self::InstallFailed { .. } => "install failed",
+            Self::Refused { .. } => "request refused",
+            Self::Warning { .. } => "image warning",
+            Self::Power { .. } => "power state changed",
+            Self::PowerSwitched { .. } => "power request sent",
+            Self::BmcFailed { .. } => "BMC request failed",
+            Self::WaitingForImage { .. } => "waiting for image",
+            Self::ReadFailed { .. } => "image read failed",
+            Self::Image { .. } => "image file changed",
+            Self::DiskNearlyFull { .. } => "disk nearly full",
+            Self::DiskSpaceRecovered { .. } => "disk space recovered",
+            Self::OtherDhcpServer { .. } => "other DHCP server detected",
+            Self::ManifestInvalid { .. } => "manifest invalid",
+        }
+    }
+
+    /// Returns the image that the event concerns.
+    pub fn image(&self) -> Option<&Name> {
+        match self {
+            Self::Assigned { image } => image.image(),
+            Self::Script { image, .. }
+            | Self::IscsiLogin { image, .. }
+            | Self::IscsiRedirect { image, .. }
+            | Self::Warning { image, .. } => image.as_ref(),
+            Self::WaitingForImage { image, .. } | Self::Image { image, .. } => Some(image),
+            _ => None,
+        }
+    }
+
+    /// Returns the config that the event concerns.
+    pub fn config(&self) -> Option<&Name> {
+        match self {
+            Self::ConfigFetched { config, .. } => Some(config),
+            _ => None,
+        }
+    }
+
+    /// Returns whether an operator has to act on the event.
     pub fn needs_attention(&self) -> bool {
-        if let Self::Image { phase, .. } = self {
-            return phase == ImageStatus::BROKEN;
-        }
-        matches!(
-            self,
-            Self::Failed { .. }
-                | Self::ControllerFailed { .. }
-                | Self::OtherServer { .. }
-                | Self::NearlyFull { .. }
-                | Self::Unreadable { .. }
-        ) || self.is_error()
-    }
-
-    /// Says whether the event names an object that is no host: hosts' events are told by their machines.
-    pub fn is_about(&self, kind: Kind, name: &str) -> bool {
-        match (kind, self) {
-            (Kind::IscsiCdrom, Self::Script { verdict }) => {
-                let image = verdict.strip_prefix("boot ").or_else(|| verdict.strip_prefix("wait for "));
-                image.is_some_and(|image| image.split(' ').next() == Some(name))
-            }
-            (Kind::IscsiCdrom, Self::IscsiLogin { target, .. }) => {
-                target.rsplit_once(':').is_some_and(|(_, image)| image == name)
-            }
-            (
-                Kind::IscsiCdrom,
-                Self::Assigned { image }
-                | Self::Warning { image, .. }
-                | Self::Waiting { image, .. }
-                | Self::Image { image, .. },
-            ) => image == name,
-            (Kind::BootConfig, Self::ConfigFetched { config, .. }) => config == name,
-            _ => false,
+        match self {
+            Self::Image { phase, .. } => phase == ImageStatus::BROKEN,
+            Self::InstallFailed { .. }
+            | Self::BmcFailed { .. }
+            | Self::OtherDhcpServer { .. }
+            | Self::DiskNearlyFull { .. }
+            | Self::ReadFailed { .. } => true,
+            _ => self.is_error(),
         }
     }
 
-    /// Says whether something is wrong with what the site wants of us, rather than with a machine.
+    /// Returns whether the declared configuration is wrong, and not a machine.
     pub fn is_error(&self) -> bool {
-        matches!(self, Self::ManifestWrong { .. })
+        matches!(self, Self::ManifestInvalid { .. })
     }
 
-    /// Says whether the event changes what becomes of a machine: then it is a line of its own, and what happens
-    /// after it is another story.
+    /// Returns whether the event changes the state of its host. A milestone is never joined with other entries, and
+    /// later entries are not joined with those before it.
     pub fn is_milestone(&self) -> bool {
         matches!(
             self,
             Self::FirstSeen { .. }
                 | Self::Assigned { .. }
-                | Self::Released {}
+                | Self::LocalBootRequested {}
                 | Self::Held {}
-                | Self::BootComplete {}
-                | Self::Failed { .. }
+                | Self::BootCompleted {}
+                | Self::InstallFailed { .. }
                 | Self::Power { .. }
-                | Self::Switched { .. }
+                | Self::PowerSwitched { .. }
                 | Self::Image { .. }
-                | Self::NearlyFull { .. }
-                | Self::RoomAgain { .. }
+                | Self::DiskNearlyFull { .. }
+                | Self::DiskSpaceRecovered { .. }
         )
     }
 
-    /// Says whether another event is the same once more. How long a transfer took does not make it another.
+    /// Returns whether the event repeats another one. The duration of a transfer makes no difference.
     pub fn is_repeat_of(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::TftpDone { file, bytes, .. }, Self::TftpDone { file: again, bytes: as_many, .. }) => {
-                file == again && bytes == as_many
+            (Self::TftpCompleted { file, bytes, .. }, Self::TftpCompleted { file: known, bytes: size, .. }) => {
+                file == known && bytes == size
             }
             _ => self == other,
         }
     }
 }
 
-/// Spells an architecture for an event.
-pub fn architecture(claimed: Option<Architecture>) -> String {
+/// Logs an entry at a level; absent fields are left out.
+macro_rules! log_at {
+    ($level:ident, $entry:expr) => {{
+        let (entry, facts) = ($entry, LogFields::of(&$entry.event));
+        tracing::$level!(
+            event = entry.event.code(),
+            mac = entry.mac.map(tracing::field::display),
+            host = entry.host.as_ref().map(Name::as_str),
+            action = facts.action.as_deref(),
+            image = entry.event.image().map(Name::as_str),
+            config = entry.event.config().map(Name::as_str),
+            reason = facts.reason.map(Reason::code),
+            protocol = facts.protocol.map(Protocol::as_str),
+            file = facts.file,
+            address = facts.address.map(tracing::field::display),
+            initiator = facts.initiator,
+            portal = facts.portal,
+            interface = facts.interface,
+            role = facts.role,
+            channel = facts.channel,
+            state = facts.state.as_deref(),
+            bytes = facts.bytes,
+            milliseconds = facts.milliseconds,
+            resent = facts.resent,
+            unit = facts.unit,
+            directory = facts.directory,
+            detail = facts.detail,
+            "{}",
+            entry.event.summary()
+        );
+    }};
+}
+impl Entry {
+    /// Returns an entry for an event that happened once.
+    pub fn once(time: Timestamp, mac: Option<Mac>, host: Option<Name>, event: Event) -> Self {
+        Self { time, last: None, count: 1, mac, host, event }
+    }
+
+    /// Writes the entry to the log: ERROR for a wrong configuration, WARN where an operator has to act, else INFO.
+    pub fn log(&self) {
+        match (self.event.is_error(), self.event.needs_attention()) {
+            (true, _) => log_at!(error, self),
+            (false, true) => log_at!(warn, self),
+            (false, false) => log_at!(info, self),
+        }
+    }
+}
+
+/// The fields of a log line that some events have.
+#[derive(Debug, Default)]
+struct LogFields<'a> {
+    action: Option<Cow<'a, str>>,
+    reason: Option<Reason>,
+    protocol: Option<Protocol>,
+    file: Option<&'a str>,
+    address: Option<IpAddr>,
+    initiator: Option<&'a str>,
+    portal: Option<&'a str>,
+    interface: Option<&'a str>,
+    role: Option<&'a str>,
+    channel: Option<&'a str>,
+    state: Option<Cow<'a, str>>,
+    bytes: Option<u64>,
+    milliseconds: Option<u64>,
+    resent: Option<u64>,
+    unit: Option<u8>,
+    directory: Option<&'a str>,
+    detail: Option<&'a str>,
+}
+
+impl<'a> LogFields<'a> {
+    fn of(event: &'a Event) -> Self {
+        let none = Self::default();
+        match event {
+            Event::FirstSeen { action } => Self { action: Some(action.to_string().into()), ..none },
+            Event::Offer { file, .. } | Event::TftpStarted { file } => Self { file: Some(file), ..none },
+            Event::TftpCompleted { file, bytes, milliseconds, resent } => Self {
+                file: Some(file),
+                bytes: Some(*bytes),
+                milliseconds: Some(*milliseconds),
+                resent: Some(*resent),
+                ..none
+            },
+            Event::Script { action, reason, .. } => {
+                Self { action: Some(action.code().into()), reason: *reason, ..none }
+            }
+            Event::IscsiLogin { initiator, .. } => Self { initiator: Some(initiator), ..none },
+            Event::IscsiRedirect { initiator, portal, .. } => {
+                Self { initiator: Some(initiator), portal: Some(portal), ..none }
+            }
+            Event::ConfigFetched { address, channel, file, .. } => {
+                Self { address: *address, channel: channel.map(DeliveryChannel::code), file: file.as_deref(), ..none }
+            }
+            Event::BootCompleteIgnored { phase } => Self { state: Some(phase.to_string().into()), ..none },
+            Event::LocalDisk { reason } => Self { reason: Some(*reason), ..none },
+            Event::Refused { protocol, reason, message } => {
+                Self { protocol: Some(*protocol), reason: Some(*reason), detail: Some(message), ..none }
+            }
+            Event::Power { state } => Self { state: Some(state.as_str().into()), ..none },
+            Event::PowerSwitched { reset } => Self { state: Some(reset.into()), ..none },
+            Event::ReadFailed { unit, message } => Self { unit: Some(*unit), detail: Some(message), ..none },
+            Event::Image { phase, message, .. } => Self { state: Some(phase.into()), detail: Some(message), ..none },
+            Event::DiskNearlyFull { directory, free } | Event::DiskSpaceRecovered { directory, free } => {
+                Self { directory: Some(directory), bytes: Some(*free), ..none }
+            }
+            Event::OtherDhcpServer { interface, address, role } => {
+                Self { interface: Some(interface), address: Some(*address), role: Some(role.code()), ..none }
+            }
+            Event::InstallFailed { message }
+            | Event::Warning { message, .. }
+            | Event::BmcFailed { message }
+            | Event::WaitingForImage { message, .. }
+            | Event::ManifestInvalid { message } => Self { detail: Some(message), ..none },
+            Event::Assigned { .. } | Event::LocalBootRequested {} | Event::Held {} | Event::BootCompleted {} => none,
+        }
+    }
+}
+
+/// Returns the text of a claimed architecture; `unknown` where the client claims none.
+pub fn architecture_text(claimed: Option<Architecture>) -> String {
     claimed.map_or_else(|| "unknown".to_owned(), |architecture| architecture.to_string())
 }
 
-/// Names the protocols, for counters and refusals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A protocol that machines speak to this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
+    /// DHCP and proxy DHCP.
     Dhcp,
+    /// TFTP.
     Tftp,
+    /// HTTP and HTTPS.
     Http,
+    /// iSCSI.
     Iscsi,
 }
 
 impl Protocol {
+    /// All protocols, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Dhcp, Self::Tftp, Self::Http, Self::Iscsi];
 
+    /// Returns the code of the protocol, for metrics, logs and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dhcp => "dhcp",
@@ -248,120 +487,84 @@ impl Protocol {
     }
 }
 
-/// Counts every answer, refusal and drop by protocol and reason. One place, read by the metrics.
-#[derive(Debug)]
-pub struct Counters {
-    answered: [AtomicU64; Protocol::ALL.len()],
-    refused: [[AtomicU64; Reason::ALL.len()]; Protocol::ALL.len()],
-    dropped: [[AtomicU64; DropReason::ALL.len()]; Protocol::ALL.len()],
-    /// Counts packets that the kernel dropped because our socket's buffer was full.
-    pub overflowed: AtomicU64,
-    /// Counts the other boot servers that were found on our segments, each time they appear.
-    pub other_servers: AtomicU64,
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        let zeros = |_| std::array::from_fn(|_| AtomicU64::new(0));
-        Self {
-            answered: std::array::from_fn(|_| AtomicU64::new(0)),
-            refused: std::array::from_fn(zeros),
-            dropped: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
-            overflowed: AtomicU64::new(0),
-            other_servers: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Counters {
-    pub fn count_answered(&self, protocol: Protocol) {
-        self.answered[protocol as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a verdict that sends a machine away.
-    pub fn count_refused(&self, protocol: Protocol, why: Reason, from: Option<IpAddr>) {
-        tracing::debug!(protocol = protocol.as_str(), %why, ?from, "refused");
-        self.refused[protocol as usize][why as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a packet or request that never reached a decision.
-    pub fn count_dropped(&self, protocol: Protocol, why: DropReason, from: Option<IpAddr>) {
-        tracing::debug!(protocol = protocol.as_str(), %why, ?from, "dropped");
-        self.dropped[protocol as usize][why as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Lists all counters that are not zero, as (name, protocol, reason, count).
-    pub fn list(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
-        let mut rows = Vec::new();
-        for protocol in Protocol::ALL {
-            let (index, name) = (protocol as usize, protocol.as_str());
-            rows.push(("answered", name, "", self.answered[index].load(Ordering::Relaxed)));
-            for why in Reason::ALL {
-                rows.push(("refused", name, why.as_str(), self.refused[index][*why as usize].load(Ordering::Relaxed)));
-            }
-            for why in DropReason::ALL {
-                rows.push(("dropped", name, why.as_str(), self.dropped[index][*why as usize].load(Ordering::Relaxed)));
-            }
-        }
-        rows.push(("dropped", "kernel", "receive buffer full", self.overflowed.load(Ordering::Relaxed)));
-        rows.push(("found", "dhcp", "another boot server", self.other_servers.load(Ordering::Relaxed)));
-        rows.retain(|row| row.3 > 0);
-        rows
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// One event of every kind.
+    fn every_event() -> Vec<Event> {
+        let (name, text) = (|| "live".parse::<Name>().unwrap(), || "text".to_owned());
+        let address = IpAddr::from([10, 0, 0, 9]);
+        vec![
+            Event::FirstSeen { action: "install live cfg".parse().unwrap() },
+            Event::Assigned { image: BootTarget::Image(name()) },
+            Event::LocalBootRequested {},
+            Event::Held {},
+            Event::Offer { architecture: text(), file: text() },
+            Event::TftpStarted { file: text() },
+            Event::TftpCompleted { file: text(), bytes: 1, milliseconds: 2, resent: 3 },
+            Event::Script { action: ScriptAction::Boot, image: Some(name()), reason: None },
+            Event::IscsiLogin { initiator: text(), target: text(), image: Some(name()) },
+            Event::IscsiRedirect { initiator: text(), target: text(), image: Some(name()), portal: text() },
+            Event::ConfigFetched {
+                config: name(),
+                address: Some(address),
+                channel: Some(DeliveryChannel::SeedUnit),
+                file: None,
+            },
+            Event::BootCompleted {},
+            Event::BootCompleteIgnored { phase: Phase::Held },
+            Event::LocalDisk { reason: Reason::InstallCompleted },
+            Event::InstallFailed { message: text() },
+            Event::Refused { protocol: Protocol::Http, reason: Reason::NoConfig, message: text() },
+            Event::Warning { image: Some(name()), message: text() },
+            Event::Power { state: Power::On },
+            Event::PowerSwitched { reset: text() },
+            Event::BmcFailed { message: text() },
+            Event::WaitingForImage { image: name(), message: text() },
+            Event::ReadFailed { unit: 1, message: text() },
+            Event::Image { image: name(), phase: text(), message: text() },
+            Event::DiskNearlyFull { directory: text(), free: 1 },
+            Event::DiskSpaceRecovered { directory: text(), free: 1 },
+            Event::OtherDhcpServer { interface: text(), address, role: OtherServerRole::BootServer },
+            Event::ManifestInvalid { message: text() },
+        ]
+    }
+
     #[test]
     fn an_entry_reads_as_the_timeline_shows_it() {
-        let entry = Entry {
-            time: Timestamp::from_second(0).unwrap(),
-            last: None,
-            count: 1,
-            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-            host: Some("vm".into()),
-            event: Event::TftpStart { file: "undionly.kpxe".into() },
-        };
-        let json = serde_json::to_string(&entry).unwrap();
-        assert!(json.contains(r#""event":"tftp-start","detail":{"file":"undionly.kpxe"}"#), "{json}");
-        assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);
+        let entry = Entry::once(
+            Timestamp::from_second(0).unwrap(),
+            Some(Mac([2, 0, 0, 0, 0, 1])),
+            Some("vm".parse().unwrap()),
+            Event::Script { action: ScriptAction::LocalDisk, image: None, reason: Some(Reason::MaxBootsReached) },
+        );
+        let json = serde_json::to_value(&entry).unwrap();
+        let expected = serde_json::json!({
+            "time": "1970-01-01T00:00:00Z", "mac": "02:00:00:00:00:01", "host": "vm", "event": "script",
+            "detail": {"action": "local_disk", "reason": "max_boots_reached"},
+        });
+        assert_eq!(json, expected);
+        assert_eq!(serde_json::from_value::<Entry>(json).unwrap(), entry);
     }
 
     #[test]
-    fn an_event_is_about_what_it_names() {
-        let script = |verdict: &str| Event::Script { verdict: verdict.to_owned() };
-        let login = |target: &str| Event::IscsiLogin { initiator: "live".into(), target: target.to_owned() };
-        let rows = [
-            (Event::Assigned { image: "live".into() }, true),
-            (Event::Assigned { image: "live2".into() }, false),
-            (script("boot live"), true),
-            (script("boot live as a virtual medium"), true),
-            (script("wait for live"), true),
-            (script("boot live2"), false),
-            (script("load live"), false),
-            (login("iqn.2026-01.org.example:live"), true),
-            (login("iqn.2026-01.org.example:other"), false),
-            (Event::ConfigFetched { config: "live".into(), address: String::new(), by: String::new() }, false),
-        ];
-        for (event, expected) in rows {
-            assert_eq!(event.is_about(Kind::IscsiCdrom, "live"), expected, "{event:?}");
+    fn every_event_has_its_code_in_json_and_reads_back() {
+        for event in every_event() {
+            let json = serde_json::to_value(&event).unwrap();
+            assert_eq!(json["event"], event.code(), "{event:?}");
+            assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
         }
-        let fetched = Event::ConfigFetched { config: "live".into(), address: String::new(), by: String::new() };
-        assert!(fetched.is_about(Kind::BootConfig, "live") && !fetched.is_about(Kind::BootConfig, "li"));
     }
 
     #[test]
-    fn every_reason_is_counted_by_itself() {
-        let counters = Counters::default();
-        for why in Reason::ALL {
-            counters.count_refused(Protocol::Dhcp, *why, None);
-        }
-        for why in DropReason::ALL {
-            counters.count_dropped(Protocol::Iscsi, *why, None);
-        }
-        assert_eq!(counters.list().len(), Reason::ALL.len() + DropReason::ALL.len());
-        assert!(counters.list().iter().all(|row| row.3 == 1));
+    fn an_event_names_its_image_and_its_config() {
+        let named: Vec<_> = every_event().into_iter().filter(|event| event.image().is_some()).collect();
+        let codes: Vec<_> = named.iter().map(Event::code).collect();
+        let expected = ["assigned", "script", "iscsi_login", "iscsi_redirect", "warning", "waiting_for_image", "image"];
+        assert_eq!(codes, expected);
+        let configs: Vec<_> = every_event().into_iter().filter_map(|event| event.config().cloned()).collect();
+        assert_eq!(configs, ["live".parse().unwrap()]);
+        assert_eq!(Event::Assigned { image: BootTarget::LocalDisk }.image(), None);
     }
 }

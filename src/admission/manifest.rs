@@ -421,7 +421,7 @@ mod tests {
         use crate::fleet::lifecycle::{Completion, InstallPolicy};
         let place = tempfile::tempdir().unwrap();
         let limit = std::time::Duration::from_secs(60);
-        let policy = InstallPolicy { done_when: Completion::BootComplete, limit, offers: 3 };
+        let policy = InstallPolicy { completion: Completion::BootComplete, timeout: limit, max_boots: 3 };
         let (store, writer) = Store::open(place.path(), policy).unwrap();
         let path = place.path().join("a.yaml");
         std::fs::write(

@@ -182,7 +182,7 @@ pub fn look_again(image: &Image, places: &Places, now: SystemTime) -> Option<Ima
     let found = stamp(&path);
     if was.phase == ImageStatus::READY
         && found.is_some()
-        && found == was.size_bytes.map(|size| (size, was.file_modified))
+        && found == was.size_bytes.map(|size| (size, was.file_modification_time))
     {
         return None;
     }
@@ -232,7 +232,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         portal_port: Some(places.site.iscsi.port()),
         size_bytes: Some(iso.length),
         sha256,
-        file_modified: modified,
+        file_modification_time: modified,
         boots: Some(iso.firmwares()),
         distribution: iso.distribution.name.clone(),
         family: iso.distribution.family.to_string(),

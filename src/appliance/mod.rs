@@ -139,7 +139,7 @@ impl Appliance {
             http: (doors.address, config.http_port).into(),
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
-            trust: config.config_access.clone(),
+            config_access: config.config_access.clone(),
             chap: config.iscsi.chap.clone(),
         });
         let places = Places { isos, site: site.clone() };

@@ -19,7 +19,7 @@ pub fn decide(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
     };
     match facts.stage {
         Stage::Rom | Stage::LimitedIpxe => chainload(facts, site),
-        Stage::IscsiLogin | Stage::Installer if aim == Target::Menu => Verdict::Ignore(Reason::NothingAssigned),
+        Stage::IscsiLogin | Stage::Installer if aim == Target::Menu => Verdict::Ignore(Reason::NotAssigned),
         Stage::Ipxe | Stage::IscsiLogin | Stage::Installer => match aim {
             Target::Menu => Verdict::Menu,
             Target::Image(image) => Verdict::SanBoot(image.clone()),
@@ -36,15 +36,15 @@ pub fn enrol(facts: &Facts, site: &Site) -> Verdict {
         Stage::IscsiLogin | Stage::Installer => false,
     };
     if !asks_to_boot {
-        return Verdict::Ignore(Reason::NoSuchHost);
+        return Verdict::Ignore(Reason::UnknownHost);
     }
-    let treatment = site.unknown_hosts.treatment(facts.mac, architecture, facts.address);
-    match treatment.draft(facts.mac, site.namespace.clone(), architecture) {
+    let action = site.unknown_hosts.action(facts.mac, architecture, facts.address);
+    match action.draft(facts.mac, site.namespace.clone(), architecture) {
         Some(mut host) => {
             host.status.uuid = facts.uuid;
             Verdict::Enrol(Box::new(host))
         }
-        None => Verdict::Ignore(Reason::NeverSeenIgnored),
+        None => Verdict::Ignore(Reason::UnknownHostIgnored),
     }
 }
 
@@ -53,22 +53,22 @@ fn aim<'a>(host: &'a Host, site: &Site) -> Result<Target<'a>, Leave> {
     let image = match &host.spec.image {
         BootTarget::Image(image) => image,
         BootTarget::LocalDisk | BootTarget::Menu if host.status.phase == Phase::Held => {
-            return Err(Leave::Alone(Reason::HeldByOperator));
+            return Err(Leave::Alone(Reason::Held));
         }
         BootTarget::Menu => return Ok(Target::Menu),
         BootTarget::LocalDisk if host.status.phase == Phase::Installed => {
-            return Err(Leave::ToDisk(Reason::InstallDone));
+            return Err(Leave::ToDisk(Reason::InstallCompleted));
         }
-        BootTarget::LocalDisk => return Err(Leave::ToDisk(Reason::NothingAssigned)),
+        BootTarget::LocalDisk => return Err(Leave::ToDisk(Reason::NotAssigned)),
     };
     match (host.status.phase, host.spec.boot_mode) {
-        (Phase::Held, _) => Err(Leave::Alone(Reason::HeldByOperator)),
-        (Phase::LocalBoot, _) => Err(Leave::ToDisk(Reason::NothingAssigned)),
+        (Phase::Held, _) => Err(Leave::Alone(Reason::Held)),
+        (Phase::LocalBoot, _) => Err(Leave::ToDisk(Reason::NotAssigned)),
         (_, BootMode::Forever) => Ok(Target::Image(image)),
-        (Phase::Installed, BootMode::Once) => Err(Leave::ToDisk(Reason::InstallDone)),
+        (Phase::Installed, BootMode::Once) => Err(Leave::ToDisk(Reason::InstallCompleted)),
         (Phase::Failed, BootMode::Once) => Err(Leave::ToDisk(Reason::InstallFailed)),
         (Phase::Offered | Phase::Installing, BootMode::Once) if is_exhausted(host, &site.install) => {
-            Err(Leave::ToDisk(Reason::OffersUsedUp))
+            Err(Leave::ToDisk(Reason::MaxBootsReached))
         }
         (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once) => Ok(Target::Image(image)),
     }
@@ -103,13 +103,13 @@ fn render_for_stage(facts: &Facts, leave: Leave, site: &Site) -> Verdict {
 }
 
 fn chainload(facts: &Facts, site: &Site) -> Verdict {
-    site.program(facts).map_or(Verdict::Ignore(Reason::NoProgram), |program| Verdict::Chainload(program.clone()))
+    site.program(facts).map_or(Verdict::Ignore(Reason::NoBootProgram), |program| Verdict::Chainload(program.clone()))
 }
 
 /// A config outlives the install: the first boot from the disk may ask for it again.
 fn configure(host: &Host) -> Verdict {
     match (&host.spec.boot_config_ref, host.status.phase) {
-        (_, Phase::Held) => Verdict::Ignore(Reason::HeldByOperator),
+        (_, Phase::Held) => Verdict::Ignore(Reason::Held),
         (None, _) => Verdict::Ignore(Reason::NoConfig),
         (Some(config), _) => Verdict::Configure(config.clone()),
     }
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_held_machine_is_never_answered() {
         for stage in [Stage::Rom, Stage::Ipxe, Stage::LimitedIpxe, Stage::IscsiLogin, Stage::Installer] {
-            check(stage, Phase::Held, Verdict::Ignore(Reason::HeldByOperator));
+            check(stage, Phase::Held, Verdict::Ignore(Reason::Held));
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_done_goes_to_its_disk_through_every_gate() {
-        for (phase, why) in [(Phase::Installed, Reason::InstallDone), (Phase::Failed, Reason::InstallFailed)] {
+        for (phase, why) in [(Phase::Installed, Reason::InstallCompleted), (Phase::Failed, Reason::InstallFailed)] {
             check(Stage::Ipxe, phase, Verdict::LocalDisk(why));
             check(Stage::IscsiLogin, phase, Verdict::Ignore(why));
             check(Stage::Rom, phase, program("undionly.kpxe"));
@@ -181,7 +181,7 @@ mod tests {
     fn http_boot_is_not_answered_on_the_way_to_the_disk() {
         let done = host(Phase::Installed, "live", BootMode::Once);
         let got = decide(&facts(Stage::Rom, 16, BootProtocol::Http), Some(&done), &site("hold"));
-        assert_eq!(got, Verdict::Ignore(Reason::InstallDone));
+        assert_eq!(got, Verdict::Ignore(Reason::InstallCompleted));
         let due = host(Phase::Assigned, "live", BootMode::Once);
         let got = decide(&facts(Stage::Rom, 16, BootProtocol::Http), Some(&due), &site("hold"));
         assert_eq!(got, program("snponly.efi"));
@@ -201,28 +201,28 @@ mod tests {
         let ask = |stage| decide(&facts(stage, 0, BootProtocol::Pxe), Some(&host), &site("hold"));
         assert_eq!(ask(Stage::Rom), program("undionly.kpxe"));
         assert_eq!(ask(Stage::Ipxe), Verdict::Menu);
-        assert_eq!(ask(Stage::IscsiLogin), Verdict::Ignore(Reason::NothingAssigned));
+        assert_eq!(ask(Stage::IscsiLogin), Verdict::Ignore(Reason::NotAssigned));
     }
 
     #[test]
     fn an_install_that_used_up_its_boots_is_not_offered_again() {
         let mut host = host(Phase::Offered, "live", BootMode::Once);
-        host.status.install = Some(Install { offers: 10, ..Install::default() });
+        host.status.install = Some(Install { boot_count: 10, ..Install::default() });
         let got = decide(&facts(Stage::Ipxe, 0, BootProtocol::Pxe), Some(&host), &site("hold"));
-        assert_eq!(got, Verdict::LocalDisk(Reason::OffersUsedUp));
+        assert_eq!(got, Verdict::LocalDisk(Reason::MaxBootsReached));
     }
 
     #[test]
     fn a_stranger_is_met_by_the_sites_rule() {
         let ask = |rule: &str, stage| decide(&facts(stage, 7, BootProtocol::Pxe), None, &site(rule));
-        assert_eq!(ask("ignore", Stage::Rom), Verdict::Ignore(Reason::NeverSeenIgnored));
+        assert_eq!(ask("ignore", Stage::Rom), Verdict::Ignore(Reason::UnknownHostIgnored));
         for (rule, phase) in [("hold", Phase::Held), ("localboot", Phase::LocalBoot), ("install live", Phase::Assigned)]
         {
             let Verdict::Enrol(host) = ask(rule, Stage::Rom) else { panic!("{rule} enrols") };
             assert_eq!(host.status.phase, phase);
         }
         for stage in [Stage::IscsiLogin, Stage::Installer] {
-            assert_eq!(ask("install live", stage), Verdict::Ignore(Reason::NoSuchHost));
+            assert_eq!(ask("install live", stage), Verdict::Ignore(Reason::UnknownHost));
         }
     }
 
@@ -230,7 +230,7 @@ mod tests {
     fn firmware_without_a_program_is_left_alone() {
         let host = host(Phase::Assigned, "live", BootMode::Once);
         let got = decide(&facts(Stage::Rom, 33, BootProtocol::Pxe), Some(&host), &site("hold"));
-        assert_eq!(got, Verdict::Ignore(Reason::NoProgram));
+        assert_eq!(got, Verdict::Ignore(Reason::NoBootProgram));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct Site {
     pub iscsi: SocketAddr,
     /// Is the beginning of every target's name, as in `iqn.2026-11.org.bootlatch`.
     pub iqn: String,
-    pub trust: ConfigAccess,
+    pub config_access: ConfigAccess,
     /// Is what initiators prove themselves with whose host names nothing else.
     pub chap: Option<Chap>,
 }
@@ -40,17 +40,17 @@ pub struct ProgramOverride {
     pub who: HostMatch,
     pub program: Program,
     /// Gives it to a ROM that is an iPXE too, which would otherwise get our script.
-    pub for_ipxe: bool,
+    pub also_for_ipxe: bool,
 }
 
 /// Says what a machine shows before it is given a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigAccess {
-    pub config: ConfigProof,
+    pub require: ConfigProof,
     /// Is how long a token is good for.
-    pub window: std::time::Duration,
+    pub token_ttl: std::time::Duration,
     /// Lists the networks behind routers whose machines are believed which they are: the site vouches for them.
-    pub routed: Vec<IpNet>,
+    pub trusted_subnets: Vec<IpNet>,
 }
 
 /// Names what proves that a config goes to its machine.
@@ -108,7 +108,7 @@ impl Site {
 
     /// Finds the program that a machine's iPXE is to load instead of our script.
     pub fn program_for_ipxe(&self, facts: &Facts) -> Option<&Program> {
-        self.meant(facts).filter(|other| other.for_ipxe).map(|other| &other.program)
+        self.meant(facts).filter(|other| other.also_for_ipxe).map(|other| &other.program)
     }
 
     /// Says why an address is no machine's on a network of ours; nothing where it may be one's.
@@ -171,9 +171,9 @@ pub mod tests {
         Site {
             unknown_hosts: EnrolmentRules { first: Vec::new(), otherwise: rule.parse().unwrap() },
             install: InstallPolicy {
-                done_when: Completion::BootComplete,
-                limit: Duration::from_secs(3600),
-                offers: 10,
+                completion: Completion::BootComplete,
+                timeout: Duration::from_secs(3600),
+                max_boots: 10,
             },
             programs: Programs(programs.into()),
             overrides: Vec::new(),
@@ -184,7 +184,11 @@ pub mod tests {
             http: SocketAddr::new(address, 80),
             iscsi: SocketAddr::new(address, 3260),
             iqn: "iqn.2026-11.org.bootlatch".into(),
-            trust: ConfigAccess { config: ConfigProof::Address, window: Duration::from_secs(3600), routed: Vec::new() },
+            config_access: ConfigAccess {
+                require: ConfigProof::Address,
+                token_ttl: Duration::from_secs(3600),
+                trusted_subnets: Vec::new(),
+            },
             chap: None,
         }
     }

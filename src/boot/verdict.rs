@@ -1,52 +1,53 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::fleet::{Host, Image, Name};
 
 use super::ConfigProof;
 
-/// Is what a machine is to be told. Each protocol says it in its own words.
+/// The answer to a machine. Each protocol says it in its own messages.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// Say nothing, or refuse where the protocol demands an answer.
+    /// No answer, or a refusal where the protocol demands an answer.
     Ignore(Reason),
-    /// Remember the machine first (it was never seen before), then decide again.
+    /// A new host: record it first, then decide again.
     Enrol(Box<Host>),
-    /// Load this program.
+    /// The boot program to load.
     Chainload(Program),
-    /// Boot this image over the network.
+    /// The image to boot over the network.
     SanBoot(Name),
-    /// Ask again later: this image is to be booted, or goes beside the one that is, and cannot be given now.
+    /// The image to wait for: the assigned image, or a companion of it, cannot be served now. The machine asks again.
     Wait(Name),
-    /// Show whoever stands before the machine a menu.
+    /// A menu of images on the machine's console.
     Menu,
-    /// Take this config.
+    /// The config of the machine.
     Configure(Name),
-    /// Boot your own disk.
+    /// A boot from the machine's own disk.
     LocalDisk(Reason),
 }
 
 impl Verdict {
-    /// Says why an install is not begun that cannot be gone through with: where the site asks for the token of a
-    /// script, a config is to be had with one alone, and who is not known to be the machine is given none.
+    /// Returns the reason to refuse an install whose config could not be fetched: `proof` demands the token of a
+    /// script, and a machine whose address is not `tied` to it gets no token.
     pub fn missing_proof(&self, host: Option<&Host>, tied: bool, proof: ConfigProof) -> Option<Reason> {
         let has_config = host.is_some_and(|host| host.spec.boot_config_ref.is_some());
         let is_boot = matches!(self, Self::SanBoot(_));
-        (is_boot && has_config && !tied && proof != ConfigProof::Address).then_some(Reason::NothingTies)
+        (is_boot && has_config && !tied && proof != ConfigProof::Address).then_some(Reason::AddressUnverified)
     }
 
-    /// Gives the verdict where the image that it may name is as it is: one whose file is gone or broken is waited
-    /// for, and so is one that is attached beside it.
+    /// Turns a boot into `Wait` where the image, or a companion that is attached with it, is broken.
     pub fn wait_if_broken<'a>(self, image: impl Fn(&Name) -> Option<&'a Image>) -> Self {
         let Self::SanBoot(name) = &self else { return self };
         let is_broken = |name: &&Name| image(name).is_some_and(|image| image.status.is_broken());
-        let beside = image(name).map_or(&[][..], |image| image.spec.attached_companions());
-        let awaited = std::iter::once(name).chain(beside).find(is_broken).cloned();
+        let companions = image(name).map_or(&[][..], |image| image.spec.attached_companions());
+        let awaited = std::iter::once(name).chain(companions).find(is_broken).cloned();
         awaited.map_or(self, Self::Wait)
     }
 }
 
-/// Names a boot program, relative to the directory of boot programs.
+/// The path of a boot program, relative to the directory of boot programs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Program(pub Arc<str>);
 
@@ -57,75 +58,127 @@ impl fmt::Display for Program {
 }
 
 macro_rules! reasons {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident => $text:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $code:literal => $sentence:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($variant,)* }
+        pub enum $name { $(#[doc = concat!("`", $code, "`: ", $sentence, ".")] $variant,)* }
 
         impl $name {
+            /// All variants, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// Says the reason in words, for a person.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
+            /// Returns the stable code for metrics, logs and the API, in snake case.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// Returns one sentence for people, without the full stop.
+            pub fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => $sentence,)* }
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(self.as_str())
+                out.write_str(self.sentence())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.code())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let code = String::deserialize(from)?;
+                let found = Self::ALL.iter().find(|reason| reason.code() == code).copied();
+                found.ok_or_else(|| serde::de::Error::custom(format!("unknown reason code {code:?}")))
             }
         }
     };
 }
 
 reasons! {
-    /// Says why a verdict is what it is.
+    /// The reason for a verdict or a refusal.
     Reason {
-        NeverSeenIgnored => "never seen before, and the site's rule is to ignore such machines",
-        HeldByOperator => "held until an operator decides",
-        NothingAssigned => "no image is assigned",
-        InstallDone => "the install is done",
-        InstallFailed => "the install failed, and nobody asked for another",
-        OffersUsedUp => "the install was offered as often as the site allows",
-        NoProgram => "no boot program is known for this architecture",
-        OtherImage => "the image is not the one assigned to the machine",
-        ImageBroken => "the image cannot be served now: its status says why",
-        NoConfig => "no config is assigned",
-        NoSuchFile => "there is no such file",
-        OtherConfig => "the config is not the one assigned to the machine",
-        NoSuchHost => "no host is known by this address",
-        RuleUnfit => "the site's rule for machines never seen before cannot be applied",
-        AddressContradicted => "the address belongs to another machine",
-        AddressElsewhere => "the host's spec.ip is another address than the one that asks",
-        SeenElsewhere => "the machine is at another address, by the neighbour table or its lease",
-        NothingTies => "nothing ties the address to the machine: give the host its address (spec.ip), or name its network in [trust] routed",
-        NoToken => "the request carries no token of a script, and the site asks for one",
-        BadSecret => "the CHAP name or secret is wrong, or none was given",
-        BadToken => "the token is none that this server gave to the machine, or its time is over",
-        StoreUnavailable => "the state could not be written",
+        UnknownHostIgnored = "unknown_host_ignored" => "the machine is unknown, and the rules ignore it",
+        Held = "held" => "the host is held until an operator decides",
+        NotAssigned = "not_assigned" => "no image is assigned to the host",
+        InstallCompleted = "install_completed" => "the install is completed",
+        InstallFailed = "install_failed" => "the install failed: request another one to try again",
+        MaxBootsReached = "max_boots_reached" => "the install used all boots that install.max_boots allows",
+        NoBootProgram = "no_boot_program" => "no boot program is configured for this architecture",
+        OtherImageAssigned = "other_image_assigned" => "the image is not the one that is assigned to the host",
+        ImageUnavailable = "image_unavailable" => "the image cannot be served now: see its status",
+        NoConfig = "no_config" => "no config is assigned to the host",
+        FileNotFound = "file_not_found" => "the file does not exist",
+        OtherConfigAssigned = "other_config_assigned" => "the config is not the one that is assigned to the host",
+        UnknownHost = "unknown_host" => "no host is known by this address",
+        RuleNotApplicable = "rule_not_applicable" => "the rule for unknown machines cannot be applied: see the log",
+        AddressOfOtherMachine = "address_of_other_machine" => "the address belongs to another machine",
+        NotSpecIp = "not_spec_ip" => "the request does not come from the host's spec.ip",
+        SeenAtOtherAddress = "seen_at_other_address" => "the neighbour table or a lease has the machine at another address",
+        AddressUnverified = "address_unverified" => "no evidence ties the address to the machine: set spec.ip of the host, or list its network in config_access.trusted_subnets",
+        TokenMissing = "token_missing" => "the request carries no token, and config_access.require demands one",
+        ChapFailed = "chap_failed" => "the CHAP name or secret is missing or wrong",
+        TokenInvalid = "token_invalid" => "the token is invalid or has expired",
+        StoreUnavailable = "store_unavailable" => "the state could not be written",
+        InternalError = "internal_error" => "the server failed to handle the request: see the log",
     }
 }
 
 reasons! {
-    /// Says why a packet or a request was dropped before any decision.
+    /// The reason to drop a packet or a request before any decision.
     DropReason {
-        NotARequest => "not a request of a client",
-        NotABoot => "not a boot request",
-        Truncated => "shorter than its own fields say",
-        BadHeader => "the header makes no sense",
-        BadOption => "an option makes no sense",
-        NotForUs => "addressed to another server",
-        NoAddress => "the client's hardware address is none we can answer",
-        Overload => "more at once than the limit allows",
-        Stray => "it belongs to no transfer",
-        NotSent => "the answer could not be sent",
-        NoSubnet => "no subnet is configured for the client's link",
-        NoFreeAddress => "no address is free in the client's subnet",
-        Unwritten => "its lease could not be written",
-        Yielded => "another boot server answers on this interface",
-        UnknownName => "no such file",
-        WriteRefused => "writing is not offered",
-        BadClaim => "the claim contradicts what is known of the sender",
+        NotARequest = "not_a_request" => "the packet is not a client's request",
+        NotABootRequest = "not_a_boot_request" => "the request is not a boot request",
+        Truncated = "truncated" => "the packet is shorter than its fields state",
+        BadHeader = "bad_header" => "the header is invalid",
+        BadOption = "bad_option" => "an option or parameter is invalid",
+        OtherServer = "other_server" => "the packet is addressed to another server",
+        NoHardwareAddress = "no_hardware_address" => "the packet has no usable hardware address",
+        Overload = "overload" => "too many requests at once",
+        NoTransfer = "no_transfer" => "the packet belongs to no transfer",
+        SendFailed = "send_failed" => "the reply could not be sent",
+        NoSubnet = "no_subnet" => "no subnet is configured for the client's link",
+        NoFreeAddress = "no_free_address" => "no address is free in the client's subnet",
+        LeaseNotWritten = "lease_not_written" => "the lease could not be written",
+        StoodDown = "stood_down" => "another DHCP server answers on this interface",
+        FileNotFound = "file_not_found" => "the file does not exist",
+        WriteRefused = "write_refused" => "the server is read-only",
+        ContradictedClaim = "contradicted_claim" => "the claim contradicts what is known of the sender",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_snake_case_and_names_its_variant_alone() {
+        fn check<T: fmt::Debug + Copy>(all: &[T], code: impl Fn(T) -> &'static str) {
+            let mut codes: Vec<_> = all.iter().map(|reason| code(*reason)).collect();
+            for (reason, code) in all.iter().zip(&codes) {
+                let joined: String = code.split('_').collect();
+                assert_eq!(joined, format!("{reason:?}").to_lowercase(), "{code}");
+            }
+            codes.sort_unstable();
+            codes.dedup();
+            assert_eq!(codes.len(), all.len());
+        }
+        check(Reason::ALL, Reason::code);
+        check(DropReason::ALL, DropReason::code);
+    }
+
+    #[test]
+    fn a_reason_is_its_code_in_json() {
+        for reason in Reason::ALL {
+            let json = serde_json::to_string(reason).unwrap();
+            assert_eq!(json, format!("{:?}", reason.code()));
+            assert_eq!(serde_json::from_str::<Reason>(&json).unwrap(), *reason);
+        }
+        assert!(serde_json::from_str::<Reason>("\"no image is assigned\"").is_err());
     }
 }

@@ -77,7 +77,7 @@ const COLUMNS: &[Column] = &[
     ("PHASE", "/status/phase"),
     ("POWER", "/status/power"),
     ("FIRMWARE", "/status/firmware"),
-    ("LAST SEEN", "/status/lastSeen"),
+    ("LAST SEEN", "/status/lastSeenTime"),
 ];
 pub const EVENTS: &[Column] =
     &[("TIME", "/time"), ("EVENT", "/event"), ("DETAIL", "/detail"), ("TIMES", "/count"), ("LAST", "/last")];

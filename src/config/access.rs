@@ -138,9 +138,9 @@ impl Validator<'_> {
         let token_ttl = self.duration("config_access.token_ttl", raw.token_ttl.as_ref())?;
         let subnet = |text| self.subnet_or_address("config_access.trusted_subnets", text);
         Ok(ConfigAccess {
-            config: require,
-            window: token_ttl.unwrap_or(Duration::from_secs(3600)),
-            routed: raw.trusted_subnets.iter().map(subnet).collect::<Result<_, _>>()?,
+            require,
+            token_ttl: token_ttl.unwrap_or(Duration::from_secs(3600)),
+            trusted_subnets: raw.trusted_subnets.iter().map(subnet).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -225,7 +225,7 @@ impl Validator<'_> {
             };
             if let Some(program) = &raw.program {
                 let program = self.program("overrides.program", program.span(), program.get_ref())?;
-                programs.push(ProgramOverride { who: who.clone(), program, for_ipxe: raw.also_for_ipxe });
+                programs.push(ProgramOverride { who: who.clone(), program, also_for_ipxe: raw.also_for_ipxe });
             }
             boot_file_in.extend(raw.boot_file_in.map(|place| (who, place)));
         }

@@ -367,7 +367,10 @@ mod tests {
                     [[overrides]]\nuuid = \"12345678-9abc-def0-0102-030405060708\"\nboot_file_in = \"4011\"";
         let config = read(text).unwrap();
         let who = HostMatch::MacPrefix(vec![0x52, 0x54, 0]);
-        assert_eq!(config.overrides, [ProgramOverride { who, program: Program("ipxe.efi".into()), for_ipxe: true }]);
+        assert_eq!(
+            config.overrides,
+            [ProgramOverride { who, program: Program("ipxe.efi".into()), also_for_ipxe: true }]
+        );
         let uuid = "12345678-9abc-def0-0102-030405060708".parse().unwrap();
         assert_eq!(config.boot_file_in, [(HostMatch::Uuid(uuid), BootFileIn::Port4011)]);
     }

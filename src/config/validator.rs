@@ -110,7 +110,7 @@ impl Validator<'_> {
             mac_prefix,
             architecture: raw.architecture.as_ref().map(|text| self.read("rules.architecture", text)).transpose()?,
             subnet: raw.subnet.as_ref().map(|text| self.read::<IpNet>("rules.subnet", text)).transpose()?,
-            then: self.read("rules.action", &raw.action)?,
+            action: self.read("rules.action", &raw.action)?,
         })
     }
 
@@ -123,13 +123,13 @@ impl Validator<'_> {
             None => 10,
         };
         Ok(InstallPolicy {
-            done_when: match raw.completion.unwrap_or(RawCompletion::BootComplete) {
+            completion: match raw.completion.unwrap_or(RawCompletion::BootComplete) {
                 RawCompletion::BootComplete => Completion::BootComplete,
                 RawCompletion::ConfigFetched => Completion::ConfigFetched,
                 RawCompletion::ScriptFetched => Completion::ScriptFetched,
             },
-            limit: self.duration("install.timeout", raw.timeout.as_ref())?.unwrap_or(Duration::from_secs(3600)),
-            offers: max_boots,
+            timeout: self.duration("install.timeout", raw.timeout.as_ref())?.unwrap_or(Duration::from_secs(3600)),
+            max_boots,
         })
     }
 

@@ -34,8 +34,8 @@ pub async fn watch(gate: Arc<Gate>, isos: PathBuf, mut stopped: watch::Receiver<
         let (directory, free) = (gate.store.directory().display().to_string(), room.free);
         // It was short below half of the reserve, and is so no more with all of it: it does not flutter between.
         match was_short {
-            false if room.is_short() => gate.store.record_event(None, Event::NearlyFull { directory, free }),
-            true if room.takes(0) => gate.store.record_event(None, Event::RoomAgain { directory, free }),
+            false if room.is_short() => gate.store.record_event(None, Event::DiskNearlyFull { directory, free }),
+            true if room.takes(0) => gate.store.record_event(None, Event::DiskSpaceRecovered { directory, free }),
             _ => continue,
         }
         was_short = !was_short;

@@ -69,9 +69,10 @@ fn tell(image: &Image, status: &ImageStatus) -> Option<Event> {
             was.volume_id.as_deref().unwrap_or_default(),
         ),
     };
-    Some(Event::Image { image: image.metadata.name.to_string(), phase: status.phase.clone(), message })
+    Some(Event::Image { image: image.metadata.name.clone(), phase: status.phase.clone(), message })
 }
 
 fn same_file(was: &ImageStatus, is: &ImageStatus) -> bool {
-    was.size_bytes == is.size_bytes && was.file_modified.is_none_or(|_| was.file_modified == is.file_modified)
+    was.size_bytes == is.size_bytes
+        && was.file_modification_time.is_none_or(|_| was.file_modification_time == is.file_modification_time)
 }

@@ -47,7 +47,7 @@ impl Manifests {
         let Loaded { written, wrong } =
             manifest::load(directory, &self.namespace, &self.key, places, &gate.store).await?;
         for error in &wrong {
-            gate.store.record_event(None, Event::ManifestWrong { message: error.to_string() });
+            gate.store.record_event(None, Event::ManifestInvalid { message: error.to_string() });
         }
         tracing::info!(directory = %directory.display(), written, wrong = wrong.len(), "manifests");
         self.tell(wrong.iter().map(|error| format!("a manifest is not applied: {}", error.place())).collect());
@@ -60,7 +60,7 @@ impl Manifests {
             return tracing::info!("SIGHUP: there are no manifests to load");
         }
         if let Err(error) = self.load(places, gate).await {
-            gate.store.record_event(None, Event::ManifestWrong { message: error.to_string() });
+            gate.store.record_event(None, Event::ManifestInvalid { message: error.to_string() });
             self.tell(vec!["the directory of manifests cannot be read".to_owned()]);
         }
     }

@@ -61,12 +61,12 @@ pub fn facts(request: &Request<'_>, arrival: Arrival, ours: Ipv4Addr) -> Result<
         (Port::Proxy, MessageType::Request | MessageType::Inform) => {
             // EDK2 leaves the server identifier out here; one that is there must be ours.
             if request.address(54).is_some_and(|server| server != ours) {
-                return Err(DropReason::NotForUs);
+                return Err(DropReason::OtherServer);
             }
         }
-        (Port::Server | Port::Proxy, _) => return Err(DropReason::NotABoot),
+        (Port::Server | Port::Proxy, _) => return Err(DropReason::NotABootRequest),
     }
-    claims(request, ours).ok_or(DropReason::NotABoot)
+    claims(request, ours).ok_or(DropReason::NotABootRequest)
 }
 
 /// Reads what a client claims of itself; nothing where it does not boot from the network.
@@ -354,7 +354,7 @@ mod tests {
         let facts = facts(&Request::parse(&bytes).unwrap(), arrival(Port::Server), OURS).unwrap();
         let mut site = site("hold");
         let mut check = |who: HostMatch, expected: &str| {
-            site.overrides = vec![ProgramOverride { who, program: Program("other.efi".into()), for_ipxe: false }];
+            site.overrides = vec![ProgramOverride { who, program: Program("other.efi".into()), also_for_ipxe: false }];
             assert_eq!(site.program(&facts), Some(&Program(expected.into())));
         };
         check(HostMatch::MacPrefix(vec![0x52, 0x54]), "other.efi");
@@ -373,7 +373,8 @@ mod tests {
             [(false, "http://10.77.0.2/ipxe?mac=52-54-00-aa-00-01"), (true, "52-54-00-aa-00-01/pxelinux.0")]
         {
             let who = HostMatch::MacPrefix(facts.mac.0.to_vec());
-            site.overrides = vec![ProgramOverride { who, program: Program("pxelinux.0".into()), for_ipxe }];
+            site.overrides =
+                vec![ProgramOverride { who, program: Program("pxelinux.0".into()), also_for_ipxe: for_ipxe }];
             let boot = Boot::of(&facts, &Verdict::SanBoot("live".parse().unwrap()), &site, Form::Offer).unwrap();
             assert_eq!(boot.file, expected);
         }
@@ -399,9 +400,7 @@ mod tests {
         assert!(offer(&message(1, &[(60, b"MSFT 5.0")]), Port::Server, &verdict).is_none());
         assert!(offer(&message(3, &[(60, b"PXEClient")]), Port::Server, &verdict).is_none());
         assert!(offer(&message(3, &[(60, b"PXEClient"), (54, &[10, 0, 0, 1])]), Port::Proxy, &verdict).is_none());
-        assert!(
-            offer(&message(1, &[(60, b"PXEClient")]), Port::Server, &Verdict::Ignore(Reason::HeldByOperator)).is_none()
-        );
+        assert!(offer(&message(1, &[(60, b"PXEClient")]), Port::Server, &Verdict::Ignore(Reason::Held)).is_none());
     }
 
     #[test]
@@ -447,7 +446,7 @@ mod tests {
             bytes[10..12].copy_from_slice(&flags.to_be_bytes());
             bytes[29..34].copy_from_slice(&mac);
             let port = if port { Port::Proxy } else { Port::Server };
-            let verdict = if leave { Verdict::LocalDisk(Reason::InstallDone) } else { Verdict::Chainload(Program("p".into())) };
+            let verdict = if leave { Verdict::LocalDisk(Reason::InstallCompleted) } else { Verdict::Chainload(Program("p".into())) };
             let offer = offer(&bytes, port, &verdict).unwrap();
             prop_assert_eq!((offer.xid(), u16::from(offer.flags())), (xid, flags));
             prop_assert_eq!(offer.chaddr(), &bytes[28..34]);

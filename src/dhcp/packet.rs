@@ -55,11 +55,11 @@ impl<'a> Request<'a> {
         }
         let mac = match (header[1], header[2]) {
             (1, 6) => header[28..34].try_into().map(Mac).map_err(|_| DropReason::Truncated)?,
-            _ => return Err(DropReason::NoAddress),
+            _ => return Err(DropReason::NoHardwareAddress),
         };
         // A group address or none at all belongs to no card.
         if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
-            return Err(DropReason::NoAddress);
+            return Err(DropReason::NoHardwareAddress);
         }
         let mut options = Vec::with_capacity(32);
         walk(&bytes[HEADER..], &mut options)?;
@@ -286,9 +286,9 @@ pub mod tests {
         };
         check(&|bytes| bytes[0] = 2, DropReason::NotARequest);
         check(&|bytes| bytes[236] = 0, DropReason::BadHeader);
-        check(&|bytes| bytes[2] = 16, DropReason::NoAddress);
-        check(&|bytes| bytes[2] = 255, DropReason::NoAddress);
-        check(&|bytes| bytes[28] = 1, DropReason::NoAddress);
+        check(&|bytes| bytes[2] = 16, DropReason::NoHardwareAddress);
+        check(&|bytes| bytes[2] = 255, DropReason::NoHardwareAddress);
+        check(&|bytes| bytes[28] = 1, DropReason::NoHardwareAddress);
         for address in [[255; 4], [224, 0, 0, 1], [127, 0, 0, 1], [0, 0, 0, 1], [240, 0, 0, 1]] {
             check(&|bytes| bytes[24..28].copy_from_slice(&address), DropReason::BadHeader);
             check(&|bytes| bytes[12..16].copy_from_slice(&address), DropReason::BadHeader);

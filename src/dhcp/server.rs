@@ -153,7 +153,7 @@ impl Scope {
         let server = request.address(54);
         if server.is_some_and(|server| server != context.ours) {
             self.leases.not_taken(&ask.client, context.now);
-            return Err(DropReason::NotForUs);
+            return Err(DropReason::OtherServer);
         }
         let how = if server.is_some() { How::Selecting } else { How::Holding };
         let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
@@ -169,7 +169,7 @@ impl Scope {
             Outcome::Refused if authoritative || how == How::Selecting => {
                 return Ok(vec![Effect::Send(refuse(request, context))]);
             }
-            Outcome::Unknown | Outcome::Refused => return Err(DropReason::NotForUs),
+            Outcome::Unknown | Outcome::Refused => return Err(DropReason::OtherServer),
         };
         let reply = self.give(request, context, MessageType::Ack, address, times);
         Ok(vec![Effect::Record(lease), Effect::Send(reply)])
@@ -178,13 +178,14 @@ impl Scope {
     fn decline(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, DropReason> {
         let ask = self.addressed(request, context)?;
         let address = ask.wanted.ok_or(DropReason::BadOption)?;
-        let lease = self.leases.decline(&ask.client, address, context.now).ok_or(DropReason::BadClaim)?;
+        let lease = self.leases.decline(&ask.client, address, context.now).ok_or(DropReason::ContradictedClaim)?;
         Ok(vec![Effect::Record(lease)])
     }
 
     fn release(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, DropReason> {
         let ask = self.addressed(request, context)?;
-        let lease = self.leases.release(&ask.client, request.ciaddr(), context.now).ok_or(DropReason::BadClaim)?;
+        let lease =
+            self.leases.release(&ask.client, request.ciaddr(), context.now).ok_or(DropReason::ContradictedClaim)?;
         Ok(vec![Effect::Record(lease)])
     }
 
@@ -204,7 +205,7 @@ impl Scope {
 
     fn addressed<'a>(&self, request: &'a Request<'_>, context: &Context<'_>) -> Result<Ask<'a>, DropReason> {
         match request.address(54) {
-            Some(server) if server != context.ours => Err(DropReason::NotForUs),
+            Some(server) if server != context.ours => Err(DropReason::OtherServer),
             _ => Ok(self.ask(request, context)),
         }
     }

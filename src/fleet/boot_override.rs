@@ -91,7 +91,7 @@ pub fn told(host: &Host) -> (&'static str, &'static str) {
         Some(set) if set.target != Target::Hdd => network(set.once, set.target.as_str()),
         Some(set) if leaves && !set.once => ("Continuous", "Hdd"),
         // A machine that asked since has had its one boot.
-        Some(set) if leaves && status.last_seen.is_none_or(|seen| seen <= set.set) => ("Once", "Hdd"),
+        Some(set) if leaves && status.last_seen_time.is_none_or(|seen| seen <= set.set) => ("Once", "Hdd"),
         Some(_) | None => network(host.spec.boot_mode == BootMode::Once, "Pxe"),
     }
 }
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!((told(&pxe), &pxe.spec), (("Once", "Pxe"), &declared.spec));
         let mut disk = set_to(&pxe, Target::Hdd, true);
         assert_eq!((told(&disk), &disk.spec), (("Once", "Hdd"), &declared.spec));
-        disk.status.last_seen = Some(Timestamp::from_second(1).unwrap());
+        disk.status.last_seen_time = Some(Timestamp::from_second(1).unwrap());
         assert_eq!(told(&disk), ("Disabled", "None"));
         assert_eq!(told(&set_to(&disk, Target::Hdd, false)), ("Continuous", "Hdd"));
         let mut over = cd;

@@ -82,7 +82,7 @@ pub fn record_transitions(before: &Host, after: &mut Host, at: Timestamp) {
     let truth = |host: &Host, topic| condition(host, topic).map(|condition| condition.status);
     for topic in ConditionType::ALL {
         if truth(before, topic) != truth(after, topic) {
-            *after.status.turns.get_or_insert_default().of(topic) = Some(at);
+            *after.status.transition_times.get_or_insert_default().of(topic) = Some(at);
         }
     }
 }
@@ -95,12 +95,12 @@ fn condition(host: &Host, topic: ConditionType) -> Option<Condition> {
         }
         ConditionType::ConfigDelivered => {
             host.spec.boot_config_ref.as_ref()?;
-            let fetched = status.install.as_ref().is_some_and(|install| install.config_fetched.is_some());
+            let fetched = status.install.as_ref().is_some_and(|install| install.config_fetch_time.is_some());
             (ConditionStatus::of(fetched), if fetched { "Fetched" } else { "NotFetched" }.to_owned(), String::new())
         }
         ConditionType::PowerKnown => {
             host.spec.bmc.as_ref()?;
-            match (status.power.unwrap_or(Power::Unknown), &status.power_fault) {
+            match (status.power.unwrap_or(Power::Unknown), &status.power_error) {
                 (Power::On, _) => (ConditionStatus::True, "On".to_owned(), String::new()),
                 (Power::Off, _) => (ConditionStatus::True, "Off".to_owned(), String::new()),
                 (Power::Unknown, None) => (ConditionStatus::Unknown, "NotAsked".to_owned(), String::new()),
@@ -108,7 +108,7 @@ fn condition(host: &Host, topic: ConditionType) -> Option<Condition> {
             }
         }
     };
-    let turned = status.turns.as_ref().and_then(|turns| *turns.clone().of(topic));
+    let turned = status.transition_times.as_ref().and_then(|turns| *turns.clone().of(topic));
     let last_transition_time = turned.or(host.metadata.creation_timestamp);
     Some(Condition { r#type: topic, status: truth, reason, message, last_transition_time })
 }
@@ -160,7 +160,7 @@ mod tests {
             said(&one)[1],
             (ConditionType::ConfigDelivered, ConditionStatus::False, "NotFetched".into(), Some(at(0)))
         );
-        one.status.install = Some(Install { config_fetched: Some(at(1)), ..Install::default() });
+        one.status.install = Some(Install { config_fetch_time: Some(at(1)), ..Install::default() });
         assert_eq!(said(&one)[1].1, ConditionStatus::True);
     }
 }

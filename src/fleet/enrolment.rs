@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::fleet::{Architecture, BootTarget, Host, HostSpec, HostStatus, Mac, Meta, Name, Phase};
 
@@ -16,7 +17,7 @@ pub struct EnrolmentRule {
     pub architecture: Option<Architecture>,
     /// Holds the machine's address, the relay's, or the answering interface's, whichever is known first.
     pub subnet: Option<IpNet>,
-    pub then: UnknownHostAction,
+    pub action: UnknownHostAction,
 }
 
 /// Says what becomes of a machine never seen before.
@@ -65,6 +66,18 @@ impl fmt::Display for UnknownHostAction {
     }
 }
 
+impl Serialize for UnknownHostAction {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for UnknownHostAction {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Holds the site's rules in order; the last one matches everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrolmentRules {
@@ -74,18 +87,13 @@ pub struct EnrolmentRules {
 
 impl EnrolmentRules {
     /// Finds the treatment of a machine: the first rule that matches all it asks for.
-    pub fn treatment(
-        &self,
-        mac: Mac,
-        architecture: Option<Architecture>,
-        address: Option<IpAddr>,
-    ) -> &UnknownHostAction {
+    pub fn action(&self, mac: Mac, architecture: Option<Architecture>, address: Option<IpAddr>) -> &UnknownHostAction {
         let matches = |rule: &&EnrolmentRule| {
             mac.starts_with(&rule.mac_prefix)
                 && rule.architecture.is_none_or(|wanted| architecture == Some(wanted))
                 && rule.subnet.is_none_or(|subnet| address.is_some_and(|address| subnet.contains(&address)))
         };
-        self.first.iter().find(matches).map_or(&self.otherwise, |rule| &rule.then)
+        self.first.iter().find(matches).map_or(&self.otherwise, |rule| &rule.action)
     }
 }
 
@@ -122,7 +130,7 @@ mod tests {
     fn rule(prefix: &[u8], architecture: Option<u16>, subnet: Option<&str>, then: &str) -> EnrolmentRule {
         let architecture = architecture.map(Architecture);
         let subnet = subnet.map(|net| net.parse().unwrap());
-        EnrolmentRule { mac_prefix: prefix.to_vec(), architecture, subnet, then: then.parse().unwrap() }
+        EnrolmentRule { mac_prefix: prefix.to_vec(), architecture, subnet, action: then.parse().unwrap() }
     }
 
     #[test]
@@ -137,7 +145,7 @@ mod tests {
         };
         let check = |mac, architecture: u16, address: &str, expected: &str| {
             let address = address.parse().ok();
-            let got = rules.treatment(mac, Some(Architecture(architecture)), address);
+            let got = rules.action(mac, Some(Architecture(architecture)), address);
             assert_eq!(got.to_string(), expected);
         };
         check(VM, 7, "10.9.0.1", "install live");

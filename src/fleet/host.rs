@@ -49,7 +49,7 @@ pub struct HostSpec {
 impl Host {
     /// Names the instance to cloud-init: another install of the same machine is another one, so that it runs again.
     pub fn instance(&self) -> String {
-        let first = self.status.install.as_ref().and_then(|install| install.first_offer);
+        let first = self.status.install.as_ref().and_then(|install| install.first_offer_time);
         format!("{}-{}", self.metadata.uid, first.map_or(0, Timestamp::as_second))
     }
 }
@@ -230,7 +230,7 @@ pub struct HostStatus {
     pub phase: Phase,
     /// Is when the phase last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
+    pub phase_transition_time: Option<Timestamp>,
     /// Says why the phase is what it is, where there is more to say than its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
@@ -247,10 +247,10 @@ pub struct HostStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<uuid::Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_seen: Option<Timestamp>,
+    pub last_seen_time: Option<Timestamp>,
     /// Is when a script was last given to the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_boot: Option<Timestamp>,
+    pub last_boot_time: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
     /// Is whether the machine runs, as its controller last said; absent where it has none.
@@ -258,16 +258,16 @@ pub struct HostStatus {
     pub power: Option<Power>,
     /// Is when `power` became what it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub power_since: Option<Timestamp>,
+    pub power_transition_time: Option<Timestamp>,
     /// Says what keeps the power unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub power_fault: Option<Box<PowerError>>,
+    pub power_error: Option<Box<PowerError>>,
     /// Is what the controller is being told.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub switching: Option<Box<PowerTransition>>,
+    pub power_transition: Option<Box<PowerTransition>>,
     /// Is the store's own: clients are shown the conditions that it is part of.
     #[serde(skip_serializing)]
-    pub turns: Option<Box<TransitionTimes>>,
+    pub transition_times: Option<Box<TransitionTimes>>,
 }
 
 /// Counts what happened since an install was last asked for.
@@ -276,14 +276,14 @@ pub struct HostStatus {
 pub struct Install {
     /// Is when the first script of this install was served: the site's limit counts from here.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_offer: Option<Timestamp>,
+    pub first_offer_time: Option<Timestamp>,
     /// Counts the boots that were given the image's script.
-    pub offers: u32,
+    pub boot_count: u32,
     /// Is when the installer was first given its config.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub config_fetched: Option<Timestamp>,
+    pub config_fetch_time: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub completed: Option<Timestamp>,
+    pub completion_time: Option<Timestamp>,
 }
 
 mod architecture_name {

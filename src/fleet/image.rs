@@ -193,7 +193,7 @@ pub struct ImageStatus {
     pub sha256: Option<String>,
     /// Is when the file was last written, as its file system has it: with its size, what it is known again by.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub file_modified: Option<Timestamp>,
+    pub file_modification_time: Option<Timestamp>,
     #[serde(rename = "volumeID", skip_serializing_if = "Option::is_none")]
     pub volume_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -223,7 +223,7 @@ impl ImageStatus {
     /// Says whether it tells of the file that has this size and was last written then, as far as can be known.
     pub fn is_of(&self, size: u64, modified: Option<Timestamp>) -> bool {
         self.size_bytes.is_none_or(|known| known == size)
-            && self.file_modified.is_none_or(|known| Some(known) == modified)
+            && self.file_modification_time.is_none_or(|known| Some(known) == modified)
     }
 }
 

@@ -44,11 +44,11 @@ pub enum Transition {
 /// Holds what a site says about the end of an install.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallPolicy {
-    pub done_when: Completion,
+    pub completion: Completion,
     /// Is how long after its first offer a machine may stay silent.
-    pub limit: Duration,
+    pub timeout: Duration,
     /// Is how many boots may be given the script before the install counts as failed.
-    pub offers: u32,
+    pub max_boots: u32,
 }
 
 /// Names what ends an install.
@@ -74,7 +74,7 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
             return offered_forever(host, at);
         }
 
-        (Phase::Assigned | Phase::Offered | Phase::Installing, Transition::FetchConfig) => match policy.done_when {
+        (Phase::Assigned | Phase::Offered | Phase::Installing, Transition::FetchConfig) => match policy.completion {
             Completion::ConfigFetched if host.spec.boot_mode == BootMode::Once => {
                 (Phase::Installed, "the config was fetched".into())
             }
@@ -98,13 +98,14 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
         }
         (Phase::LocalBoot | Phase::Held | Phase::Installed, Transition::Complete) => return host,
 
-        (Phase::Offered | Phase::Installing, Transition::TimeUp { since }) if awaited_since(&host) == Some(since) => {
-            (Phase::Failed, format!("no word from the machine within {} s of its first offer", policy.limit.as_secs()))
-        }
+        (Phase::Offered | Phase::Installing, Transition::TimeUp { since }) if awaited_since(&host) == Some(since) => (
+            Phase::Failed,
+            format!("no word from the machine within {} s of its first offer", policy.timeout.as_secs()),
+        ),
         (_, Transition::TimeUp { .. }) => return host,
 
         (Phase::Offered | Phase::Installing, Transition::GiveUp) if is_exhausted(&host, policy) => {
-            (Phase::Failed, format!("{} boots, and no word from the machine that it is done", policy.offers))
+            (Phase::Failed, format!("{} boots, and no word from the machine that it is done", policy.max_boots))
         }
         (_, Transition::GiveUp) => return host,
     };
@@ -112,15 +113,15 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
         Transition::Assign => host.status.install = Some(Install::default()),
         Transition::Release | Transition::Hold => host.status.install = None,
         Transition::FetchConfig | Transition::CarryConfig => {
-            host.status.install.get_or_insert_default().config_fetched.get_or_insert(at);
+            host.status.install.get_or_insert_default().config_fetch_time.get_or_insert(at);
         }
         Transition::Offer | Transition::Complete | Transition::TimeUp { .. } | Transition::GiveUp => {}
     }
     if phase == Phase::Installed {
-        host.status.install.get_or_insert_default().completed = Some(at);
+        host.status.install.get_or_insert_default().completion_time = Some(at);
     }
     if phase != host.status.phase {
-        host.status.since = Some(at);
+        host.status.phase_transition_time = Some(at);
     }
     host.status.phase = phase;
     host.status.message = message;
@@ -128,15 +129,15 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
 }
 
 fn on_offer(host: &mut Host, at: Timestamp, policy: &InstallPolicy) -> (Phase, String) {
-    let again = host.status.last_boot.is_some_and(|last| at.duration_since(last).unsigned_abs() < SAME_BOOT);
-    host.status.last_boot = Some(at);
+    let again = host.status.last_boot_time.is_some_and(|last| at.duration_since(last).unsigned_abs() < SAME_BOOT);
+    host.status.last_boot_time = Some(at);
     let install = host.status.install.get_or_insert_default();
-    install.first_offer.get_or_insert(at);
-    install.offers = match again && install.offers > 0 {
-        true => install.offers,
-        false => install.offers.saturating_add(1),
+    install.first_offer_time.get_or_insert(at);
+    install.boot_count = match again && install.boot_count > 0 {
+        true => install.boot_count,
+        false => install.boot_count.saturating_add(1),
     };
-    match policy.done_when {
+    match policy.completion {
         _ if host.spec.boot_mode == BootMode::Forever => (Phase::Offered, String::new()),
         Completion::ScriptFetched => (Phase::Installed, "the script was fetched".into()),
         Completion::BootComplete | Completion::ConfigFetched => (Phase::Offered, String::new()),
@@ -145,7 +146,7 @@ fn on_offer(host: &mut Host, at: Timestamp, policy: &InstallPolicy) -> (Phase, S
 
 /// Counts the boots of a host that is `Installed` and boots its image for ever all the same.
 fn offered_forever(mut host: Host, at: Timestamp) -> Host {
-    host.status.last_boot = Some(at);
+    host.status.last_boot_time = Some(at);
     host
 }
 
@@ -166,7 +167,7 @@ pub fn restored(image: &BootTarget, mode: BootMode, phase: Phase) -> Option<Tran
 /// Gives the first offer of an install that must come to an end and has not.
 fn awaited_since(host: &Host) -> Option<Timestamp> {
     let awaited = host.spec.boot_mode == BootMode::Once && host.status.phase.is_under_way();
-    host.status.install.as_ref().filter(|_| awaited)?.first_offer
+    host.status.install.as_ref().filter(|_| awaited)?.first_offer_time
 }
 
 /// Measures how long the installs under way are silent, by a clock that nobody sets: a wall clock that jumps, as by
@@ -192,7 +193,7 @@ impl InstallDeadlines {
             let (mac, Some(first)) = (host.spec.boot_mac_address, awaited_since(host)) else { continue };
             let until = match known.get(&mac) {
                 Some((same, until)) if *same == first => *until,
-                _ if self.began => steady + policy.limit,
+                _ if self.began => steady + policy.timeout,
                 _ => steady + left_at_start(wall, first, policy),
             };
             self.until.insert(mac, (first, until));
@@ -208,14 +209,14 @@ impl InstallDeadlines {
 /// Gives the time that is left to an install that was under way when the server started.
 fn left_at_start(wall: Timestamp, first: Timestamp, policy: &InstallPolicy) -> Duration {
     let waited = Duration::try_from(wall.duration_since(first)).unwrap_or_default();
-    policy.limit.saturating_sub(waited).max(LEFT_AT_START.min(policy.limit))
+    policy.timeout.saturating_sub(waited).max(LEFT_AT_START.min(policy.timeout))
 }
 
 /// Says whether a host has had every boot that the site allows an install. They are counted when the machine asks
 /// once more: its last allowed one may still succeed.
 pub fn is_exhausted(host: &Host, policy: &InstallPolicy) -> bool {
-    let offers = host.status.install.as_ref().map_or(0, |install| install.offers);
-    host.spec.boot_mode == BootMode::Once && host.status.phase.is_under_way() && offers >= policy.offers
+    let offers = host.status.install.as_ref().map_or(0, |install| install.boot_count);
+    host.spec.boot_mode == BootMode::Once && host.status.phase.is_under_way() && offers >= policy.max_boots
 }
 
 #[cfg(test)]
@@ -226,7 +227,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(3600);
 
     fn policy(done_when: Completion) -> InstallPolicy {
-        InstallPolicy { done_when, limit: LIMIT, offers: 3 }
+        InstallPolicy { completion: done_when, timeout: LIMIT, max_boots: 3 }
     }
 
     fn host(phase: Phase) -> Host {
@@ -294,7 +295,7 @@ mod tests {
         let changes = [(Transition::Assign, 0), (Transition::Offer, 1), (Transition::CarryConfig, 2)];
         let host = after_all(host(Phase::LocalBoot), &changes, Completion::ConfigFetched);
         assert_eq!(host.status.phase, Phase::Offered);
-        assert_eq!(host.status.install.unwrap().config_fetched, Some(at(2)));
+        assert_eq!(host.status.install.unwrap().config_fetch_time, Some(at(2)));
     }
 
     #[test]

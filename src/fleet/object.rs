@@ -147,14 +147,14 @@ struct Kept<'a> {
 struct KeptStatus<'a> {
     #[serde(flatten)]
     status: &'a HostStatus,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    turns: &'a Option<Box<TransitionTimes>>,
+    #[serde(rename = "transitionTimes", skip_serializing_if = "Option::is_none")]
+    transition_times: &'a Option<Box<TransitionTimes>>,
 }
 
 impl<'a> From<&'a Host> for Kept<'a> {
     fn from(host: &'a Host) -> Self {
         let Host { metadata, spec, status } = host;
-        Self { metadata, spec, status: KeptStatus { status, turns: &status.turns } }
+        Self { metadata, spec, status: KeptStatus { status, transition_times: &status.transition_times } }
     }
 }
 

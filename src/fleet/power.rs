@@ -38,22 +38,23 @@ impl fmt::Display for Power {
 
 /// Is a switching that a write of `spec.online` asked for, and that is not done yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PowerTransition {
-    pub to: Power,
-    pub asked: Timestamp,
+    pub target: Power,
+    pub request_time: Timestamp,
 }
 
 impl PowerTransition {
     /// Is how long a switching is tried for. After a longer stop of ours it is void: the wish is an old one then, and
     /// whoever stood before the machine meanwhile knew better.
-    pub const LASTS: Duration = Duration::from_secs(600);
+    pub const TIMEOUT: Duration = Duration::from_secs(600);
 
     /// Says how long it is still to be tried for; nothing once that is over.
     pub fn left(&self, now: Timestamp) -> Option<Duration> {
-        let waited = now.duration_since(self.asked);
+        let waited = now.duration_since(self.request_time);
         match waited.is_positive() {
-            true => Self::LASTS.checked_sub(waited.unsigned_abs()).filter(|left| !left.is_zero()),
-            false => Some(Self::LASTS),
+            true => Self::TIMEOUT.checked_sub(waited.unsigned_abs()).filter(|left| !left.is_zero()),
+            false => Some(Self::TIMEOUT),
         }
     }
 }
@@ -74,20 +75,21 @@ pub fn settle(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host {
     let had: Option<&Bmc> = before.and_then(|before| before.spec.bmc.as_ref());
     let status = &mut host.status;
     let Some(bmc) = &host.spec.bmc else {
-        (status.power, status.power_since, status.power_fault, status.switching) = (None, None, None, None);
+        (status.power, status.power_transition_time, status.power_error, status.power_transition) =
+            (None, None, None, None);
         return host;
     };
     if had != Some(bmc) || status.power.is_none() {
-        (status.power, status.power_since, status.power_fault) = (Some(Power::Unknown), Some(at), None);
+        (status.power, status.power_transition_time, status.power_error) = (Some(Power::Unknown), Some(at), None);
     }
     let wished = before.and_then(|before| before.spec.online);
     match host.spec.online {
         Some(on) if had.is_none() || wished != Some(on) => {
             let to = if on { Power::On } else { Power::Off };
-            status.switching = Some(Box::new(PowerTransition { to, asked: at }));
+            status.power_transition = Some(Box::new(PowerTransition { target: to, request_time: at }));
         }
         Some(_) => {}
-        None => status.switching = None,
+        None => status.power_transition = None,
     }
     host
 }
@@ -127,9 +129,10 @@ mod tests {
         for (before, mut after, to) in rows {
             let before = settle(before, None, at(0));
             // The switching of the first write is done.
-            let before = Host { status: HostStatus { switching: None, ..before.status.clone() }, ..before };
+            let before = Host { status: HostStatus { power_transition: None, ..before.status.clone() }, ..before };
             after.status = before.status.clone();
-            let told = settle(after.clone(), Some(&before), at(1)).status.switching.map(|switching| switching.to);
+            let told =
+                settle(after.clone(), Some(&before), at(1)).status.power_transition.map(|switching| switching.target);
             assert_eq!(told, to, "{:?} -> {:?}", before.spec, after.spec);
         }
     }
@@ -151,9 +154,9 @@ mod tests {
 
     #[test]
     fn an_old_wish_is_void() {
-        let switching = PowerTransition { to: Power::On, asked: at(0) };
-        assert_eq!(switching.left(at(-5)), Some(PowerTransition::LASTS));
-        assert_eq!(switching.left(at(10)), Some(PowerTransition::LASTS - Duration::from_secs(10)));
+        let switching = PowerTransition { target: Power::On, request_time: at(0) };
+        assert_eq!(switching.left(at(-5)), Some(PowerTransition::TIMEOUT));
+        assert_eq!(switching.left(at(10)), Some(PowerTransition::TIMEOUT - Duration::from_secs(10)));
         assert_eq!(switching.left(at(600)), None);
     }
 }

@@ -7,34 +7,17 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 
 use crate::boot::{Facts, Reason};
-use crate::event::Event;
+use crate::event::{DeliveryChannel, Event};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{Mac, Name};
 
 use crate::gate::Gate;
 
-/// Names the ways in which a config is given to a machine that does not ask for it by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DeliveryChannel {
-    /// The NoCloud seed on a unit beside the image: its first read. Firmware reads the image's unit alone.
-    SeedUnit,
-    /// Within the image as the machine sees it. What reads that may be its boot loader still.
-    Embedded,
-}
-
-impl DeliveryChannel {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::SeedUnit => "the seed's unit",
-            Self::Embedded => "the image",
-        }
-    }
-
-    fn change(self) -> Transition {
-        match self {
-            Self::SeedUnit => Transition::FetchConfig,
-            Self::Embedded => Transition::CarryConfig,
-        }
+/// Returns the transition that a delivery makes.
+fn transition(channel: DeliveryChannel) -> Transition {
+    match channel {
+        DeliveryChannel::SeedUnit => Transition::FetchConfig,
+        DeliveryChannel::Embedded => Transition::CarryConfig,
     }
 }
 
@@ -68,20 +51,20 @@ impl Releases {
 }
 
 impl Gate {
-    /// Makes it durable that a machine is given a file of the config that was decided on: before it is given. `by`
-    /// says how, where that is not the request for its main file.
+    /// Makes it durable that a machine is given a file of the config that was decided on: before it is given. `file`
+    /// is none where it is the config's main file.
     ///
     /// # Errors
     /// Reason it is not to be given.
-    pub async fn configure(&self, facts: &Facts, config: &Name, by: &str) -> Result<(), Reason> {
-        let event = fetched(facts, config, by);
-        self.advance(facts, Transition::FetchConfig, Some(event)).await.map_err(|_| Reason::StoreUnavailable)?;
+    pub async fn configure(&self, facts: &Facts, config: &Name, file: Option<&str>) -> Result<(), Reason> {
+        let event = fetched(facts, config, None, file);
+        self.advance(facts, Transition::FetchConfig, Some(event)).await?;
         Ok(())
     }
 
     /// Tells that a machine is given a file that goes beside its config, which is no step of an install.
     pub fn record_side_file(&self, facts: &Facts, config: &Name, file: &str) {
-        self.store.record_event(Some(facts.mac), fetched(facts, config, file));
+        self.store.record_event(Some(facts.mac), fetched(facts, config, None, Some(file)));
     }
 
     /// Makes it durable that a machine is given its config without asking for it by name: before it is given, and
@@ -90,20 +73,19 @@ impl Gate {
     /// # Errors
     /// Reason it is not to be given.
     pub async fn release(&self, facts: &Facts, config: &Name, way: DeliveryChannel) -> Result<(), Reason> {
-        let host = self.store.load().host_by_mac(facts.mac).cloned().ok_or(Reason::NoSuchHost)?;
-        let install = host.status.install.as_ref().and_then(|install| install.first_offer);
+        let host = self.store.load().host_by_mac(facts.mac).cloned().ok_or(Reason::UnknownHost)?;
+        let install = host.status.install.as_ref().and_then(|install| install.first_offer_time);
         let (of, release) = ((facts.mac, way), Release { config: config.clone(), install, to: facts.address });
         if self.releases.is_told(of, &release) {
             return Ok(());
         }
-        let event = fetched(facts, config, way.as_str());
-        self.advance(facts, way.change(), Some(event)).await.map_err(|_| Reason::StoreUnavailable)?;
+        let event = fetched(facts, config, Some(way), None);
+        self.advance(facts, transition(way), Some(event)).await?;
         self.releases.note(of, release);
         Ok(())
     }
 }
 
-fn fetched(facts: &Facts, config: &Name, by: &str) -> Event {
-    let address = facts.address.map(|address| address.to_string()).unwrap_or_default();
-    Event::ConfigFetched { config: config.to_string(), address, by: by.to_owned() }
+fn fetched(facts: &Facts, config: &Name, channel: Option<DeliveryChannel>, file: Option<&str>) -> Event {
+    Event::ConfigFetched { config: config.clone(), address: facts.address, channel, file: file.map(str::to_owned) }
 }

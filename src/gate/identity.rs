@@ -23,7 +23,7 @@ impl Gate {
         match self.lookup_owner(address)? {
             Some(mac) => Ok(Some(mac)),
             None => match self.store.load().last_seen_at(address) {
-                Some(mac) if self.is_elsewhere(mac, address) => Err(Reason::AddressElsewhere),
+                Some(mac) if self.is_elsewhere(mac, address) => Err(Reason::NotSpecIp),
                 seen => Ok(seen),
             },
         }
@@ -39,15 +39,15 @@ impl Gate {
         let Some(address) = address.filter(|address| !address.is_loopback()) else { return Ok(false) };
         match self.lookup_owner(address)? {
             Some(known) if known == mac => return Ok(true),
-            Some(_) => return Err(Reason::AddressContradicted),
-            None if self.is_elsewhere(mac, address) => return Err(Reason::AddressElsewhere),
-            None if self.is_there_now(mac) => return Err(Reason::SeenElsewhere),
+            Some(_) => return Err(Reason::AddressOfOtherMachine),
+            None if self.is_elsewhere(mac, address) => return Err(Reason::NotSpecIp),
+            None if self.is_there_now(mac) => return Err(Reason::SeenAtOtherAddress),
             // Machines there change their addresses without our seeing it: the last word counts.
             None if self.is_routed(address) => return Ok(true),
             None => {}
         }
         match self.store.load().last_seen_at(address) {
-            Some(seen) if seen != mac => Err(Reason::AddressContradicted),
+            Some(seen) if seen != mac => Err(Reason::AddressOfOtherMachine),
             seen => Ok(seen.is_some()),
         }
     }
@@ -64,9 +64,9 @@ impl Gate {
         let mut told = [neighbour, leased.map(|lease| lease.mac), named].into_iter().flatten();
         let Some(mac) = told.next() else { return Ok(None) };
         match told.all(|other| other == mac) {
-            false => Err(Reason::AddressContradicted),
+            false => Err(Reason::AddressOfOtherMachine),
             // On our own wire a machine may have another address than its installed system will.
-            true if neighbour.is_none() && self.is_elsewhere(mac, address) => Err(Reason::AddressElsewhere),
+            true if neighbour.is_none() && self.is_elsewhere(mac, address) => Err(Reason::NotSpecIp),
             true => Ok(Some(mac)),
         }
     }
@@ -85,7 +85,7 @@ impl Gate {
     }
 
     fn is_routed(&self, address: IpAddr) -> bool {
-        self.site.trust.routed.iter().any(|net| net.contains(&address))
+        self.site.config_access.trusted_subnets.iter().any(|net| net.contains(&address))
     }
 
     /// Finds which machine asks for what is its alone, by what the site takes for proof.
@@ -102,12 +102,12 @@ impl Gate {
         };
         match (proof, shown, there) {
             (ConfigProof::Address | ConfigProof::Both, Some(shown), Some(there)) if shown != there => {
-                Err(Refusal { why: Reason::AddressContradicted, mac: Some(shown) })
+                Err(Refusal { why: Reason::AddressOfOtherMachine, mac: Some(shown) })
             }
-            (ConfigProof::Token | ConfigProof::Both, None, mac) => Err(Refusal { why: Reason::NoToken, mac }),
-            (ConfigProof::Both, Some(shown), None) => Err(Refusal { why: Reason::NothingTies, mac: Some(shown) }),
+            (ConfigProof::Token | ConfigProof::Both, None, mac) => Err(Refusal { why: Reason::TokenMissing, mac }),
+            (ConfigProof::Both, Some(shown), None) => Err(Refusal { why: Reason::AddressUnverified, mac: Some(shown) }),
             (_, Some(mac), _) | (ConfigProof::Address, None, Some(mac)) => Ok(mac),
-            (ConfigProof::Address, None, None) => Err(Refusal { why: Reason::NoSuchHost, mac: None }),
+            (ConfigProof::Address, None, None) => Err(Refusal { why: Reason::UnknownHost, mac: None }),
         }
     }
 
@@ -121,22 +121,22 @@ impl Gate {
         if self.told_of(host, image).is_none() {
             return Ok(true);
         }
-        let proof = match self.site.trust.config {
+        let proof = match self.site.config_access.require {
             ConfigProof::Address => return Ok(tied),
             proof @ (ConfigProof::Token | ConfigProof::Both) => proof,
         };
         match self.admit(address, token, proof) {
             Ok(mac) if mac == host.spec.boot_mac_address => Ok(true),
-            Ok(_) => Err(Reason::BadToken),
+            Ok(_) => Err(Reason::TokenInvalid),
             // A machine that runs off its image logs in again after hours: its own address keeps its token good.
-            Err(refusal) if refusal.why == Reason::BadToken && tied && self.issued(token, host) => Ok(true),
+            Err(refusal) if refusal.why == Reason::TokenInvalid && tied && self.issued(token, host) => Ok(true),
             Err(refusal) => Err(refusal.why),
         }
     }
 
     pub fn is_proved_anywhere(&self, mac: Mac, token: Option<&str>) -> bool {
         let holds = |token| self.token_owner(token).is_ok_and(|holder| holder == mac);
-        self.site.trust.config == ConfigProof::Token && token.is_some_and(holds)
+        self.site.config_access.require == ConfigProof::Token && token.is_some_and(holds)
     }
 
     /// Finds the config that a host is told of by its view of an image.
@@ -152,24 +152,25 @@ impl Gate {
 
     /// Says whether a host was given its script not too long ago.
     fn is_in_window(&self, host: &Host) -> bool {
-        let age = host.status.last_boot.map(|given| now().duration_since(given));
-        age.is_some_and(|age| age.unsigned_abs() <= self.site.trust.window)
+        let age = host.status.last_boot_time.map(|given| now().duration_since(given));
+        age.is_some_and(|age| age.unsigned_abs() <= self.site.config_access.token_ttl)
     }
 
     /// Says whether a medium that was read so long ago may be read on, though it holds the host's config.
     pub fn is_in_time(&self, host: &Host, idle: Duration) -> bool {
-        idle <= self.site.trust.window || self.is_in_window(host)
+        idle <= self.site.config_access.token_ttl || self.is_in_window(host)
     }
 
     /// Finds whose a token is: that of a host's present install, given with a script not too long ago.
     fn token_owner(&self, token: &str) -> Result<Mac, Refusal> {
-        let mac = BootTokens::claimed(token).ok_or(Refusal { why: Reason::BadToken, mac: None })?;
+        let mac = BootTokens::claimed(token).ok_or(Refusal { why: Reason::TokenInvalid, mac: None })?;
         let state = self.store.load();
-        let offered = |host: &Host| host.status.install.as_ref().is_some_and(|install| install.first_offer.is_some());
+        let offered =
+            |host: &Host| host.status.install.as_ref().is_some_and(|install| install.first_offer_time.is_some());
         let good = |host: &Arc<Host>| offered(host) && self.is_in_window(host) && self.issued(Some(token), host);
         match state.host_by_mac(mac).is_some_and(good) {
             true => Ok(mac),
-            false => Err(Refusal { why: Reason::BadToken, mac: Some(mac) }),
+            false => Err(Refusal { why: Reason::TokenInvalid, mac: Some(mac) }),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::boot::{ConfigProof, Facts, Reason, Stage, Verdict};
-use crate::event::Event;
+use crate::event::{Event, ScriptAction};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BootConfig, Chap, Delivery, Format, Host, Image, Mac, Method, Name, Object, Phase};
 use crate::gate::tokens::BootTokens;
@@ -14,7 +14,7 @@ use crate::images::library::{self, ImageView};
 use crate::iso::{self, ReadAt};
 use crate::store::{Change, Observation};
 
-use crate::gate::{Decision, Gate, config_url, told};
+use crate::gate::{Decision, Gate, config_url};
 
 /// Is a host's view of its image, held under a URL: the same bytes for as long as anybody reads there.
 #[derive(Debug, Clone)]
@@ -112,7 +112,7 @@ impl Gate {
     /// Gives the token that a host shows at our target by its initiator's name, where the site asks for one and
     /// what it attaches holds its config. No other target is shown it.
     pub fn shown_at_login(&self, image: &Image, host: &Host) -> String {
-        let is_asked = self.site.trust.config != ConfigProof::Address && image.spec.portal.is_none();
+        let is_asked = self.site.config_access.require != ConfigProof::Address && image.spec.portal.is_none();
         match is_asked && self.told_of(host, image).is_some() {
             true => self.token(Some(host)),
             false => String::new(),
@@ -137,7 +137,7 @@ impl Gate {
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(MediaError::Reason(*why)),
             Verdict::Wait(name) => return Err(self.withheld(name)),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
-                return Err(MediaError::Reason(Reason::NothingAssigned));
+                return Err(MediaError::Reason(Reason::NotAssigned));
             }
         };
         let place = self.store.load().image(&name).and_then(|image| image.spec.remote_location());
@@ -149,16 +149,15 @@ impl Gate {
         if let Ok(Object::Host(offered)) = self.store.dry_run(change) {
             self.compose(offered, name.clone(), ConfigVisibility::Whole, None).await?;
         }
-        let event = Event::Script { verdict: format!("{} as a virtual medium", told(&ruling.verdict)) };
-        let host = self.advance(&facts, Transition::Offer, Some(event)).await;
-        let host = host.map_err(|_| MediaError::Reason(Reason::StoreUnavailable))?;
+        let event = Event::Script { action: ScriptAction::VirtualMedia, image: Some(name.clone()), reason: None };
+        let host = self.advance(&facts, Transition::Offer, Some(event)).await.map_err(MediaError::Reason)?;
         self.hold(host, name, ConfigVisibility::Whole, None).await
     }
 
     /// Says why a host's medium waits for an image.
     fn withheld(&self, name: &Name) -> MediaError {
         let reason = self.store.load().image(name).and_then(|image| self.media.reason(image).map(str::to_owned));
-        reason.map_or(MediaError::Reason(Reason::ImageBroken), |reason| {
+        reason.map_or(MediaError::Reason(Reason::ImageUnavailable), |reason| {
             MediaError::Medium(library::ImageError::Broken(format!("{name} cannot be served now: {reason}")))
         })
     }
@@ -170,12 +169,12 @@ impl Gate {
     /// # Errors
     /// Reason nobody is given anything.
     pub fn held(&self, token: &str, image: &str) -> Result<Option<ImageView>, Reason> {
-        let mac = BootTokens::claimed(token).ok_or(Reason::BadToken)?;
-        let host = self.store.load().host_by_mac(mac).cloned().ok_or(Reason::NoSuchHost)?;
+        let mac = BootTokens::claimed(token).ok_or(Reason::TokenInvalid)?;
+        let host = self.store.load().host_by_mac(mac).cloned().ok_or(Reason::UnknownHost)?;
         if host.status.phase == Phase::Held {
-            return Err(Reason::HeldByOperator);
+            return Err(Reason::Held);
         }
-        let name = image.parse::<Name>().map_err(|_| Reason::OtherImage)?;
+        let name = image.parse::<Name>().map_err(|_| Reason::OtherImageAssigned)?;
         let is_given = |seen: &ImageView, idle| match &seen.carries {
             None => true,
             Some((_, config)) => {
@@ -185,7 +184,7 @@ impl Gate {
             }
         };
         match self.media.held(token, is_given) {
-            Some(None) => Err(Reason::BadToken),
+            Some(None) => Err(Reason::TokenInvalid),
             found => Ok(found.flatten()),
         }
     }
@@ -196,8 +195,8 @@ impl Gate {
     /// # Errors
     /// Reason nobody is given anything.
     pub fn restore_lease(&self, token: &str, image: &str, at: Option<IpAddr>) -> Result<ImageView, MediaError> {
-        let mac = BootTokens::claimed(token).ok_or(MediaError::Reason(Reason::BadToken))?;
-        let name = image.parse::<Name>().map_err(|_| MediaError::Reason(Reason::OtherImage))?;
+        let mac = BootTokens::claimed(token).ok_or(MediaError::Reason(Reason::TokenInvalid))?;
+        let name = image.parse::<Name>().map_err(|_| MediaError::Reason(Reason::OtherImageAssigned))?;
         let facts = Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: None, uuid: None };
         let (image, host) = self.login(&facts, &name).map_err(MediaError::Reason)?;
         let views =
@@ -211,7 +210,7 @@ impl Gate {
                 return Ok(seen);
             }
         }
-        Err(MediaError::Reason(Reason::BadToken))
+        Err(MediaError::Reason(Reason::TokenInvalid))
     }
 
     /// Adds to a ruling where its medium is read, where the image is booted over HTTP.
@@ -256,16 +255,20 @@ impl Gate {
     ) -> Result<ImageView, MediaError> {
         let gate = self.clone();
         let made = tokio::task::spawn_blocking(move || {
-            let image = gate.store.load().image(&name).cloned().ok_or(MediaError::Reason(Reason::OtherImage))?;
+            let image =
+                gate.store.load().image(&name).cloned().ok_or(MediaError::Reason(Reason::OtherImageAssigned))?;
             Ok(gate.medium(&image, Some((&host, shown)), at)?)
         });
-        made.await.unwrap_or(Err(MediaError::Reason(Reason::StoreUnavailable)))
+        made.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "failed to compose a host's view of an image");
+            Err(MediaError::Reason(Reason::InternalError))
+        })
     }
 }
 
 /// Identifies what a medium's token is of: bytes, and where they hold the host's config, its present install.
 fn mark(seen: &ImageView, host: &Host) -> String {
-    let install = host.status.install.as_ref().and_then(|install| install.first_offer);
+    let install = host.status.install.as_ref().and_then(|install| install.first_offer_time);
     match (&seen.carries, install) {
         (None, _) => seen.tag.clone(),
         (Some(_), None) => format!("{} of no install", seen.tag),

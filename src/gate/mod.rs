@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::boot::{Context, Facts, Reason, ScriptFormat, Site, Stage, Verdict, bootstrap_script, decide, render};
-use crate::event::{Counters, Event, Protocol};
+use crate::event::{Counters, Event, Protocol, ScriptAction};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BootConfig, BootTarget, Format, Host, Image, Mac, Name, Object};
 use crate::gate::neighbours::Neighbours;
@@ -23,7 +23,7 @@ use crate::images::library::ImageLibrary;
 use crate::iso;
 use crate::store::{Change, Expect, Observation, Store, StoreError};
 
-pub use crate::gate::config_release::{DeliveryChannel, Releases};
+pub use crate::gate::config_release::Releases;
 use crate::gate::identity::Asks;
 pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
 
@@ -151,13 +151,13 @@ impl Gate {
         let ruling = self.decide_now(facts);
         let Verdict::Enrol(host) = ruling.verdict else { return ruling };
         let architecture = facts.firmware.map(|firmware| firmware.architecture);
-        let treatment = self.site.unknown_hosts.treatment(facts.mac, architecture, facts.address).to_string();
-        match self.store.commit(Change::Enrol { host, treatment: treatment.clone() }).await {
+        let action = self.site.unknown_hosts.action(facts.mac, architecture, facts.address).clone();
+        match self.store.commit(Change::Enrol { host, action: action.clone() }).await {
             Ok(_) => self.decide_now(facts),
             Err(StoreError::Unavailable(_)) => Decision::ignore(Reason::StoreUnavailable),
             Err(error) => {
-                tracing::warn!(mac = %facts.mac, rule = treatment, %error, "the rule for machines never seen before cannot be applied");
-                Decision::ignore(Reason::RuleUnfit)
+                tracing::warn!(mac = %facts.mac, %action, %error, "cannot apply the rule for unknown machines");
+                Decision::ignore(Reason::RuleNotApplicable)
             }
         }
     }
@@ -176,9 +176,9 @@ impl Gate {
                 self.tell_wait(facts, by, image);
                 return ruling;
             }
-            Verdict::LocalDisk(Reason::OffersUsedUp) => Transition::GiveUp,
+            Verdict::LocalDisk(Reason::MaxBootsReached) => Transition::GiveUp,
             Verdict::LocalDisk(why) => {
-                self.tell(facts.mac, Event::LocalDisk { why: why.to_string() });
+                self.tell(facts.mac, Event::LocalDisk { reason: *why });
                 return ruling;
             }
             Verdict::Ignore(why) => {
@@ -186,21 +186,24 @@ impl Gate {
                 return ruling;
             }
             Verdict::Menu => {
-                self.tell(facts.mac, Event::Script { verdict: told(&ruling.verdict) });
+                self.tell(facts.mac, Event::Script { action: ScriptAction::Menu, image: None, reason: None });
                 return ruling;
             }
             Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return ruling,
         };
-        let event = Event::Script { verdict: told(&ruling.verdict) };
+        let event = script_event(&ruling.verdict);
         match self.advance(facts, life, Some(event)).await {
             Ok(host) => {
                 self.warn(&host, &host.status.warnings);
                 if life == Transition::Offer && !ruling.tied && host.spec.boot_config_ref.is_some() {
-                    self.warn(&host, &[format!("its script tells of no config: {}", Reason::NothingTies)]);
+                    self.warn(&host, &[format!("its script tells of no config: {}", Reason::AddressUnverified)]);
                 }
                 self.with_medium(Decision { host: Some(host), ..ruling }, at).await
             }
-            Err(_) => Decision::ignore(Reason::StoreUnavailable),
+            Err(reason) => {
+                self.refused(facts, by, reason);
+                Decision::ignore(reason)
+            }
         }
     }
 
@@ -212,10 +215,31 @@ impl Gate {
         }
     }
 
+    /// Decides whether a machine may load a boot program under its own path (`/boot/MAC/PROGRAM`), over any protocol.
+    /// A refusal is counted, and recorded in the machine's timeline.
+    ///
+    /// # Errors
+    /// The reason for the refusal: the host is held, or the rules ignore the unknown machine.
+    pub fn authorize_program(&self, facts: &Facts, protocol: Protocol) -> Result<(), Reason> {
+        match self.decide_now(&Facts { stage: Stage::Ipxe, ..*facts }).verdict {
+            Verdict::Ignore(reason) => {
+                self.refused(facts, protocol, reason);
+                Err(reason)
+            }
+            Verdict::Enrol(_)
+            | Verdict::Chainload(_)
+            | Verdict::SanBoot(_)
+            | Verdict::Wait(_)
+            | Verdict::Menu
+            | Verdict::Configure(_)
+            | Verdict::LocalDisk(_) => Ok(()),
+        }
+    }
+
     /// Gives a ruling that can be gone through with by who asks.
     fn provable(&self, ruling: Decision) -> Decision {
         let Decision { verdict, host, tied, .. } = &ruling;
-        match verdict.missing_proof(host.as_deref(), *tied, self.site.trust.config) {
+        match verdict.missing_proof(host.as_deref(), *tied, self.site.config_access.require) {
             Some(why) => Decision::ignore(why),
             None => ruling,
         }
@@ -227,13 +251,14 @@ impl Gate {
     /// The machine is not one that is shown a menu, or the image cannot be its own.
     pub async fn choose(&self, mac: Mac, image: &Name) -> Result<(), Reason> {
         let host = self.store.load().host_by_mac(mac).cloned();
-        let mut host = host.filter(|host| host.spec.image == BootTarget::Menu).ok_or(Reason::NothingAssigned)?;
+        let mut host = host.filter(|host| host.spec.image == BootTarget::Menu).ok_or(Reason::NotAssigned)?;
         let expect = Expect::Present(Some(host.metadata.resource_version));
         Arc::make_mut(&mut host).spec.image = BootTarget::Image(image.clone());
         match self.store.commit(Change::Put { object: Object::Host(host), expect }).await {
             Ok(_) => Ok(()),
-            Err(StoreError::Unavailable(_)) => Err(Reason::StoreUnavailable),
-            Err(_) => Err(Reason::OtherImage),
+            // The image cannot be the host's, or somebody assigned another one meanwhile.
+            Err(StoreError::Invalid(_) | StoreError::Conflict { .. }) => Err(Reason::OtherImageAssigned),
+            Err(error) => Err(refusal_reason(&error, mac)),
         }
     }
 
@@ -313,13 +338,13 @@ impl Gate {
         let ruling = self.decide_now(&facts);
         match ruling.verdict {
             Verdict::SanBoot(assigned) if assigned == *image => {
-                self.store.load().image(image).cloned().zip(ruling.host).ok_or(Reason::OtherImage)
+                self.store.load().image(image).cloned().zip(ruling.host).ok_or(Reason::OtherImageAssigned)
             }
-            Verdict::SanBoot(_) => Err(Reason::OtherImage),
+            Verdict::SanBoot(_) => Err(Reason::OtherImageAssigned),
             Verdict::Ignore(why) | Verdict::LocalDisk(why) => Err(why),
-            Verdict::Wait(_) => Err(Reason::ImageBroken),
+            Verdict::Wait(_) => Err(Reason::ImageUnavailable),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
-                Err(Reason::NothingAssigned)
+                Err(Reason::NotAssigned)
             }
         }
     }
@@ -338,14 +363,14 @@ impl Gate {
             }
         };
         let config = self.store.load().boot_config(&name).cloned().ok_or(Reason::NoConfig)?;
-        Ok((host.ok_or(Reason::NoSuchHost)?, config))
+        Ok((host.ok_or(Reason::UnknownHost)?, config))
     }
 
     /// Makes it durable that a machine said it is done.
     ///
     /// # Errors
-    /// The state could not be written.
-    pub async fn complete(&self, facts: &Facts) -> Result<Arc<Host>, StoreError> {
+    /// The reason that it is not recorded.
+    pub async fn complete(&self, facts: &Facts) -> Result<Arc<Host>, Reason> {
         self.advance(facts, Transition::Complete, None).await
     }
 
@@ -357,9 +382,9 @@ impl Gate {
     /// Counts a refusal, and puts it in the machine's timeline in words that say more than the reason does.
     pub fn refuse_with(&self, facts: &Facts, protocol: Protocol, why: Reason, words: String) {
         self.counters.count_refused(protocol, why, facts.address);
-        self.record_refusal(facts.mac, protocol, words);
+        self.record_refusal(facts.mac, protocol, why, words);
         let is_stranger = || self.store.load().host_by_mac(facts.mac).is_none();
-        if let Some(address) = facts.address.filter(|_| why == Reason::AddressContradicted && is_stranger()) {
+        if let Some(address) = facts.address.filter(|_| why == Reason::AddressOfOtherMachine && is_stranger()) {
             self.tell_stranger(facts.mac, address, protocol);
         }
     }
@@ -369,8 +394,9 @@ impl Gate {
     fn tell_stranger(&self, mac: Mac, address: IpAddr, protocol: Protocol) {
         let named = || self.store.load().host_by_ip(address).map(|host| host.spec.boot_mac_address);
         let Some(owner) = self.neighbours.look_up(address).or_else(named) else { return };
-        let why = format!("{}: {address} is {owner}'s", Reason::AddressContradicted);
-        let event = Event::Refused { protocol: protocol.as_str().to_owned(), why };
+        let reason = Reason::AddressOfOtherMachine;
+        let message = format!("{reason}: {address} belongs to {owner}");
+        let event = Event::Refused { protocol, reason, message };
         if self.news.is_news(owner, &event) {
             self.store.record_event(Some(mac), event);
         }
@@ -379,7 +405,7 @@ impl Gate {
     /// Puts into a host's timeline what of its image is not as people may expect.
     pub fn warn(&self, host: &Host, warnings: &[String]) {
         if !warnings.is_empty() {
-            let (image, message) = (host.spec.image.to_string(), warnings.join("; "));
+            let (image, message) = (host.spec.image.image().cloned(), warnings.join("; "));
             self.tell(host.spec.boot_mac_address, Event::Warning { image, message });
         }
     }
@@ -399,27 +425,27 @@ impl Gate {
     fn tell_wait(&self, facts: &Facts, by: Protocol, image: &Name) {
         let state = self.store.load();
         let message = state.image(image).map(|image| image.status.message.clone()).unwrap_or_default();
-        self.counters.count_refused(by, Reason::ImageBroken, facts.address);
-        self.tell(facts.mac, Event::Waiting { image: image.to_string(), message });
+        self.counters.count_refused(by, Reason::ImageUnavailable, facts.address);
+        self.tell(facts.mac, Event::WaitingForImage { image: image.clone(), message });
     }
 
     /// Puts into a host's timeline what it asked for in vain.
-    pub fn record_refusal(&self, mac: Mac, protocol: Protocol, why: String) {
+    pub fn record_refusal(&self, mac: Mac, protocol: Protocol, reason: Reason, message: String) {
         if self.store.load().host_by_mac(mac).is_some() {
-            self.tell(mac, Event::Refused { protocol: protocol.as_str().to_owned(), why });
+            self.tell(mac, Event::Refused { protocol, reason, message });
         }
     }
 
     /// Puts into the timeline of the machine at an address what it asked for in vain.
-    pub fn record_refusal_at(&self, address: Option<IpAddr>, protocol: Protocol, why: String) {
+    pub fn record_refusal_at(&self, address: Option<IpAddr>, protocol: Protocol, reason: Reason, message: String) {
         let known = address.and_then(|address| self.owner_of(address).ok().flatten());
-        known.inspect(|mac| self.record_refusal(*mac, protocol, why));
+        known.inspect(|mac| self.record_refusal(*mac, protocol, reason, message));
     }
 
     /// Puts into a machine's timeline, the server's where it is none that is known, that it cannot read what it has
     /// attached.
     pub fn tell_unreadable(&self, mac: Option<Mac>, unit: u8, message: String) {
-        let event = Event::Unreadable { unit, message };
+        let event = Event::ReadFailed { unit, message };
         if self.news.is_news(mac.unwrap_or(Mac([0; 6])), &event) {
             self.store.record_event(mac, event);
         }
@@ -432,16 +458,15 @@ impl Gate {
         }
     }
 
-    async fn advance(&self, facts: &Facts, change: Transition, event: Option<Event>) -> Result<Arc<Host>, StoreError> {
+    async fn advance(&self, facts: &Facts, change: Transition, event: Option<Event>) -> Result<Arc<Host>, Reason> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
         // What a machine says of itself does not make an address its own.
         let address = facts.address.filter(|_| self.verify_address(facts.mac, facts.address) == Ok(true));
         let sighting = Observation { firmware, address, uuid: facts.uuid };
-        match self.store.commit(Change::Advance { mac: facts.mac, change, sighting, event }).await? {
-            crate::fleet::Object::Host(host) => Ok(host),
-            crate::fleet::Object::Image(_) | crate::fleet::Object::BootConfig(_) => {
-                Err(StoreError::NoSuchMac(facts.mac))
-            }
+        match self.store.commit(Change::Advance { mac: facts.mac, change, sighting, event }).await {
+            Ok(Object::Host(host)) => Ok(host),
+            Ok(Object::Image(_) | Object::BootConfig(_)) => Err(Reason::UnknownHost),
+            Err(error) => Err(refusal_reason(&error, facts.mac)),
         }
     }
 }
@@ -454,14 +479,33 @@ fn config_url(site: &Site, token: String, config: Option<&BootConfig>) -> String
     }
 }
 
-fn told(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::SanBoot(image) => format!("boot {image}"),
-        Verdict::Wait(image) => format!("wait for {image}"),
-        Verdict::LocalDisk(why) | Verdict::Ignore(why) => format!("local disk: {why}"),
-        Verdict::Chainload(program) => format!("load {program}"),
-        Verdict::Menu => "menu".to_owned(),
-        Verdict::Enrol(_) | Verdict::Configure(_) => "nothing".to_owned(),
+/// Returns the event of a script that is about to be served.
+fn script_event(verdict: &Verdict) -> Event {
+    let (action, image, reason) = match verdict {
+        Verdict::SanBoot(image) => (ScriptAction::Boot, Some(image.clone()), None),
+        Verdict::Menu => (ScriptAction::Menu, None, None),
+        Verdict::LocalDisk(reason) => (ScriptAction::LocalDisk, None, Some(*reason)),
+        Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Wait(_) | Verdict::Configure(_) => {
+            (ScriptAction::LocalDisk, None, None)
+        }
+    };
+    Event::Script { action, image, reason }
+}
+
+/// Returns the reason to refuse a request whose record could not be written. An error that is no outage of the
+/// store's is a fault of this program: it is logged with its cause.
+pub(crate) fn refusal_reason(error: &StoreError, mac: Mac) -> Reason {
+    match error {
+        StoreError::Unavailable(_) => Reason::StoreUnavailable,
+        StoreError::NoSuchMac(_) | StoreError::NotFound(_) => Reason::UnknownHost,
+        StoreError::AlreadyExists(_)
+        | StoreError::Conflict { .. }
+        | StoreError::InUse { .. }
+        | StoreError::Invalid(_)
+        | StoreError::Unreadable(_) => {
+            tracing::error!(%mac, error = error as &dyn std::error::Error, "unexpected store error");
+            Reason::InternalError
+        }
     }
 }
 
@@ -472,7 +516,11 @@ mod tests {
     #[test]
     fn who_asks_again_and_again_is_told_of_once_and_of_many_things_in_a_few_lines() {
         let (news, vm, other) = (EventThrottle::default(), Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
-        let refused = |why: usize| Event::Refused { protocol: "http".into(), why: why.to_string() };
+        let refused = |number: usize| Event::Refused {
+            protocol: Protocol::Http,
+            reason: Reason::FileNotFound,
+            message: number.to_string(),
+        };
         let told = |mac| (0..100).filter(|number| news.is_news(mac, &refused(number % 2))).count();
         assert_eq!(told(vm), 2);
         let many = (0..100).filter(|number| news.is_news(other, &refused(*number))).count();

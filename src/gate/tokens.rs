@@ -69,7 +69,7 @@ impl BootTokens {
         let mut code = self.start();
         code.update(&mac.0);
         code.update(host.metadata.uid.as_bytes());
-        let install = host.status.install.as_ref().and_then(|install| install.first_offer);
+        let install = host.status.install.as_ref().and_then(|install| install.first_offer_time);
         code.update(&install.map_or(0, |at| at.as_millisecond()).to_be_bytes());
         spell(mac, code)
     }
@@ -130,8 +130,8 @@ mod tests {
     use crate::fleet::{HostSpec, HostStatus, Install, Meta};
 
     fn host(last: u8, offered: i64) -> Host {
-        let first_offer = jiff::Timestamp::from_second(offered).ok();
-        let install = Some(Install { first_offer, ..Install::default() });
+        let first_offer_time = jiff::Timestamp::from_second(offered).ok();
+        let install = Some(Install { first_offer_time, ..Install::default() });
         let status = HostStatus { install, ..HostStatus::default() };
         Host {
             metadata: Meta::named("h".parse().unwrap(), None),

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 
 use crate::event::Event;
+use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, Beside, References};
 use crate::fleet::{
@@ -48,7 +49,7 @@ pub fn apply(
     match change {
         Change::Put { object, expect } => put(state, object, expect, moment, uid),
         Change::Delete { key, version } => delete(state, &key, version),
-        Change::Enrol { host, treatment } => enrol(state, *host, treatment, moment, uid),
+        Change::Enrol { host, action } => enrol(state, *host, action, moment, uid),
         Change::Advance { mac, change, sighting, event } => {
             let mut applied = advance_host(state, mac, change, sighting, moment)?;
             applied.events.extend(event.map(|event| (mac, event)));
@@ -234,7 +235,7 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
 fn enrol(
     state: &mut Snapshot,
     host: Host,
-    treatment: String,
+    action: UnknownHostAction,
     moment: ApplyContext<'_>,
     uid: impl FnOnce() -> String,
 ) -> Result<Applied, StoreError> {
@@ -249,11 +250,11 @@ fn enrol(
     keep_identity(&mut object, None, moment.at, uid);
     if let Object::Host(host) = &mut object {
         let status = &mut Arc::make_mut(host).status;
-        status.since = Some(moment.at);
-        status.last_seen = Some(moment.at);
+        status.phase_transition_time = Some(moment.at);
+        status.last_seen_time = Some(moment.at);
         status.install = (phase == Phase::Assigned).then(Default::default);
     }
-    Ok(write(state, object, None, vec![(mac, Event::FirstSeen { treatment })], moment.at))
+    Ok(write(state, object, None, vec![(mac, Event::FirstSeen { action })], moment.at))
 }
 
 fn advance_host(
@@ -268,7 +269,7 @@ fn advance_host(
     after.status.warnings = warnings(state, &after);
     let mut events = announce(Some(&before), &after);
     if change == lifecycle::Transition::Assign && events.is_empty() {
-        events.push((mac, Event::Assigned { image: after.spec.image.to_string() }));
+        events.push((mac, Event::Assigned { image: after.spec.image.clone() }));
     }
     let after = seen(after, sighting, moment.at);
     if after == *before {
@@ -299,18 +300,18 @@ fn hear(state: &mut Snapshot, mac: Mac, word: PowerReport, moment: ApplyContext<
     let mut events = word.events;
     if let Some(power) = word.power {
         if status.power != Some(power) {
-            (status.power, status.power_since) = (Some(power), Some(moment.at));
+            (status.power, status.power_transition_time) = (Some(power), Some(moment.at));
             if power != Power::Unknown {
-                events.push(Event::Power { state: power.to_string() });
+                events.push(Event::Power { state: power });
             }
         }
         // The same fault in other words is no news.
-        if status.power_fault.as_ref().map(|known| &known.reason) != word.fault.as_ref().map(|told| &told.reason) {
-            status.power_fault = word.fault.map(Box::new);
+        if status.power_error.as_ref().map(|known| &known.reason) != word.fault.as_ref().map(|told| &told.reason) {
+            status.power_error = word.fault.map(Box::new);
         }
     }
-    if status.switching.as_ref().is_some_and(|switching| Some(switching.asked) == word.over) {
-        status.switching = None;
+    if status.power_transition.as_ref().is_some_and(|switching| Some(switching.request_time) == word.over) {
+        status.power_transition = None;
     }
     let events = events.into_iter().map(|event| (mac, event)).collect();
     if after == *before {
@@ -324,7 +325,7 @@ fn seen(mut host: Host, sighting: Observation, at: Timestamp) -> Host {
     if sighting.firmware.is_none() && address.is_none() && sighting.uuid.is_none() {
         return host;
     }
-    host.status.last_seen = Some(at);
+    host.status.last_seen_time = Some(at);
     host.status.firmware = sighting.firmware.or(host.status.firmware);
     host.status.address = address.or(host.status.address);
     host.status.uuid = sighting.uuid.or(host.status.uuid);
@@ -338,16 +339,16 @@ fn is_nowhere(address: IpAddr) -> bool {
 /// Tells the milestones that lie between two states of a host.
 fn announce(before: Option<&Host>, after: &Host) -> Vec<(Mac, Event)> {
     let phase = before.map_or(Phase::LocalBoot, |before| before.status.phase);
-    let again = before.is_some_and(|before| before.status.since != after.status.since);
+    let again = before.is_some_and(|before| before.status.phase_transition_time != after.status.phase_transition_time);
     if phase == after.status.phase && !again {
         return Vec::new();
     }
     let event = match after.status.phase {
-        Phase::Assigned => Event::Assigned { image: after.spec.image.to_string() },
-        Phase::LocalBoot => Event::Released {},
+        Phase::Assigned => Event::Assigned { image: after.spec.image.clone() },
+        Phase::LocalBoot => Event::LocalBootRequested {},
         Phase::Held => Event::Held {},
-        Phase::Installed => Event::BootComplete {},
-        Phase::Failed => Event::Failed { message: after.status.message.clone() },
+        Phase::Installed => Event::BootCompleted {},
+        Phase::Failed => Event::InstallFailed { message: after.status.message.clone() },
         Phase::Offered | Phase::Installing => return Vec::new(),
     };
     vec![(after.spec.boot_mac_address, event)]

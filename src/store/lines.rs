@@ -79,19 +79,19 @@ fn fits(line: &Entry, entry: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
+    use crate::event::{Event, ScriptAction};
 
     fn entry(second: i64, event: Event) -> Entry {
         let time = Timestamp::from_second(second).unwrap();
-        Entry { time, last: None, count: 1, mac: Some(Mac([2, 0, 0, 0, 0, 1])), host: Some("vm".into()), event }
+        Entry { time, last: None, count: 1, mac: Some(Mac([2, 0, 0, 0, 0, 1])), host: "vm".parse().ok(), event }
     }
 
     fn script(image: &str) -> Event {
-        Event::Script { verdict: format!("boot {image}") }
+        Event::Script { action: ScriptAction::Boot, image: image.parse().ok(), reason: None }
     }
 
     fn done(milliseconds: u64) -> Event {
-        Event::TftpDone { file: "p.efi".into(), bytes: 10, milliseconds, resent: 0 }
+        Event::TftpCompleted { file: "p.efi".into(), bytes: 10, milliseconds, resent: 0 }
     }
 
     /// Gives the lines that entries come to, as (count, event).
@@ -121,10 +121,10 @@ mod tests {
     fn a_milestone_is_a_line_of_its_own_and_ends_what_was_before() {
         let mut entries = Vec::new();
         for at in 0..3 {
-            entries.extend([entry(at, script("live")), entry(at, script("live")), entry(at, Event::BootComplete {})]);
+            entries.extend([entry(at, script("live")), entry(at, script("live")), entry(at, Event::BootCompleted {})]);
         }
         let told = lines(entries);
-        let one = [(2, script("live")), (1, Event::BootComplete {})];
+        let one = [(2, script("live")), (1, Event::BootCompleted {})];
         assert_eq!(told, [one.clone(), one.clone(), one].concat());
     }
 

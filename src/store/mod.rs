@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::{Entry, Event};
+use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{self, InstallPolicy};
 use crate::fleet::rules::Invalid;
 use crate::fleet::{Architecture, Bmc, Host, Key, Kind, Lease, Mac, Object, Power, PowerError};
@@ -42,7 +43,7 @@ pub enum Change {
     /// Removes an object that nothing refers to.
     Delete { key: Key, version: Option<u64> },
     /// Remembers a machine that was never seen before; leaves one that was as it is.
-    Enrol { host: Box<Host>, treatment: String },
+    Enrol { host: Box<Host>, action: UnknownHostAction },
     /// Moves a host on in its life; what happened is in its timeline with it, or neither is.
     Advance { mac: Mac, change: lifecycle::Transition, sighting: Observation, event: Option<Event> },
     /// Notes where and as what a machine was seen.
@@ -280,13 +281,9 @@ impl Store {
 
     /// Notes something that happened, for the timeline. It never waits; it is on disk within a second.
     pub fn record_event(&self, mac: Option<Mac>, event: Event) {
-        let host = mac.and_then(|mac| self.load().host_by_mac(mac).map(|host| host.metadata.name.to_string()));
-        match (event.is_error(), event.needs_attention()) {
-            (true, _) => tracing::error!(?mac, host, ?event),
-            (false, true) => tracing::warn!(?mac, host, ?event),
-            (false, false) => tracing::info!(?mac, host, ?event),
-        }
-        let entry = Entry { time: now(), last: None, count: 1, mac, host, event };
+        let host = mac.and_then(|mac| self.load().host_by_mac(mac).map(|host| host.metadata.name.clone()));
+        let entry = Entry::once(now(), mac, host, event);
+        entry.log();
         if self.entries.try_send(entry).is_err() {
             self.lost_entries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }

@@ -139,8 +139,9 @@ impl Snapshot {
 
     fn see(&mut self, mac: Mac, address: IpAddr, host: &Host) {
         let other = self.by_sight.get(&address).and_then(|other| self.by_mac.get(other));
-        let later =
-            |other: &Arc<Host>| other.status.last_seen > host.status.last_seen && other.spec.boot_mac_address != mac;
+        let later = |other: &Arc<Host>| {
+            other.status.last_seen_time > host.status.last_seen_time && other.spec.boot_mac_address != mac
+        };
         if !other.is_some_and(later) {
             self.by_sight.insert(address, mac);
         }

@@ -9,25 +9,28 @@ use crate::fleet::{Key, Kind, Lease, LeaseState, Mac, Name, Object};
 use super::lines::{Line, TimelineCoalescer};
 use super::{ChangeRecord, Operation, Seal, Snapshot, seal};
 
-/// Is the schema's version, in SQLite's `user_version`. Each step up is one entry of `MIGRATIONS`.
-const MIGRATIONS: &[&str] = &[
-    "
+/// Version of the schema, in SQLite's `user_version`. Versions 1 and 2 belong to programs that were never released:
+/// there is no migration from them.
+const SCHEMA_VERSION: u32 = 3;
+
+const SCHEMA: &str = "
     CREATE TABLE objects (
         kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (kind, namespace, name)
     ) WITHOUT ROWID;
     CREATE TABLE version (only INTEGER PRIMARY KEY CHECK (only = 1), number INTEGER NOT NULL);
     INSERT INTO version VALUES (1, 0);
-    CREATE TABLE timeline (id INTEGER PRIMARY KEY AUTOINCREMENT, mac TEXT, body TEXT NOT NULL);
+    CREATE TABLE timeline (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, mac TEXT, image TEXT, config TEXT, body TEXT NOT NULL
+    );
     CREATE INDEX timeline_mac ON timeline (mac, id);
-",
-    "
+    CREATE INDEX timeline_image ON timeline (image, id) WHERE image IS NOT NULL;
+    CREATE INDEX timeline_config ON timeline (config, id) WHERE config IS NOT NULL;
     CREATE TABLE leases (
         address INTEGER PRIMARY KEY, mac BLOB NOT NULL, client BLOB, hostname TEXT,
         held INTEGER NOT NULL, until INTEGER NOT NULL
     );
-",
-];
+";
 
 /// Bounds the timeline: the oldest entries go.
 const TIMELINE_ENTRIES: i64 = 200_000;
@@ -36,14 +39,18 @@ const TIMELINE_ENTRIES: i64 = 200_000;
 pub enum Trouble {
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
-    #[error("it was written by a newer bootlatch: its schema is {found}, this one knows up to {known}")]
-    Newer { found: u32, known: u32 },
+    #[error("schema version {found}, expected {SCHEMA_VERSION}: written by a {} bootlatch", age(*found))]
+    Schema { found: u32 },
     #[error("the object {key} in it makes no sense: {message}")]
     Object { key: String, message: String },
     #[error("the object {key} in it is encrypted, and not under the key that api.key_file gives")]
     Sealed { key: String },
     #[error("it could not be encrypted")]
     Unsealable,
+}
+
+fn age(found: u32) -> &'static str {
+    if found > SCHEMA_VERSION { "newer" } else { "pre-release" }
 }
 
 /// Is the writer's connection.
@@ -63,7 +70,7 @@ impl Disk {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
         let mut disk = Self { connection, seal, lines: TimelineCoalescer::default() };
-        disk.migrate()?;
+        disk.create_schema()?;
         let (snapshot, bare) = disk.load()?;
         if bare > 0 && disk.seal.is_some() {
             disk.seal_all(&snapshot)?;
@@ -71,19 +78,19 @@ impl Disk {
         Ok((disk, snapshot))
     }
 
-    fn migrate(&mut self) -> Result<(), Trouble> {
+    /// Creates the schema in an empty database, and checks its version in any other.
+    fn create_schema(&mut self) -> Result<(), Trouble> {
         let found: u32 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
-        if found > known {
-            return Err(Trouble::Newer { found, known });
+        match found {
+            SCHEMA_VERSION => Ok(()),
+            0 => {
+                let transaction = self.connection.transaction()?;
+                transaction.execute_batch(SCHEMA)?;
+                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+                Ok(transaction.commit()?)
+            }
+            found => Err(Trouble::Schema { found }),
         }
-        for (step, sql) in (1u32..).zip(MIGRATIONS).skip(found as usize) {
-            let transaction = self.connection.transaction()?;
-            transaction.execute_batch(sql)?;
-            transaction.pragma_update(None, "user_version", step)?;
-            transaction.commit()?;
-        }
-        Ok(())
     }
 
     /// Reads all objects, and counts those that are not encrypted.
@@ -229,7 +236,7 @@ fn note(
     lines: &mut TimelineCoalescer,
     entries: &[Entry],
 ) -> Result<(), Trouble> {
-    let mut add = transaction.prepare_cached("INSERT INTO timeline (mac, body) VALUES (?, ?)")?;
+    let mut add = transaction.prepare_cached("INSERT INTO timeline (mac, image, config, body) VALUES (?, ?, ?, ?)")?;
     let mut again = transaction.prepare_cached("UPDATE timeline SET body = ? WHERE id = ?")?;
     let written = |entry: &Entry| {
         serde_json::to_string(entry).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
@@ -242,7 +249,8 @@ fn note(
             lines.keep(line);
             continue;
         }
-        add.execute(params![entry.mac.map(|mac| mac.to_string()), written(entry)?])?;
+        let (image, config) = (entry.event.image().map(Name::as_str), entry.event.config().map(Name::as_str));
+        add.execute(params![entry.mac.map(|mac| mac.to_string()), image, config, written(entry)?])?;
         lines.keep(Line { id: transaction.last_insert_rowid(), entry: entry.clone() });
     }
     Ok(())
@@ -298,18 +306,17 @@ impl Reader {
         bodies.iter().rev().map(|body| entry(body)).collect()
     }
 
-    /// Reads the entries that name an object, oldest first: all that hold its name are looked at.
+    /// Reads the newest entries that concern an image or a config, oldest first; none for a host.
     pub fn mentions(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, Trouble> {
-        let sql = "SELECT body FROM timeline WHERE instr(body, ?) ORDER BY id DESC";
+        let sql = match key.kind {
+            Kind::BareMetalHost => return Ok(Vec::new()),
+            Kind::IscsiCdrom => "SELECT body FROM timeline WHERE image = ? ORDER BY id DESC LIMIT ?",
+            Kind::BootConfig => "SELECT body FROM timeline WHERE config = ? ORDER BY id DESC LIMIT ?",
+        };
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([key.name.as_str()])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()?.filter(|_| found.len() < limit) {
-            let entry = entry(&row.get::<_, String>(0)?)?;
-            if entry.event.is_about(key.kind, key.name.as_str()) {
-                found.push(entry);
-            }
-        }
+        let bodies = statement.query_map(params![key.name.as_str(), limit], |row| row.get::<_, String>(0))?;
+        let mut found = bodies.map(|body| entry(&body?)).collect::<Result<Vec<_>, Trouble>>()?;
         found.reverse();
         Ok(found)
     }

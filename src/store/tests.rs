@@ -1,13 +1,18 @@
 use std::time::Duration;
 
 use super::*;
+use crate::event::ScriptAction;
 use crate::fleet::lifecycle::{Completion, Transition};
 use crate::fleet::{BootConfig, HostSpec, Kind, Meta, Phase};
 
 const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 
+fn script() -> Event {
+    Event::Script { action: ScriptAction::Boot, image: "live".parse().ok(), reason: None }
+}
+
 fn policy() -> InstallPolicy {
-    InstallPolicy { done_when: Completion::BootComplete, limit: Duration::from_secs(60), offers: 3 }
+    InstallPolicy { completion: Completion::BootComplete, timeout: Duration::from_secs(60), max_boots: 3 }
 }
 
 fn open(directory: &Path) -> Arc<Store> {
@@ -177,16 +182,19 @@ async fn the_timeline_is_kept_in_order() {
     let (store, writer) = Store::open(directory.path(), policy()).unwrap();
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
-    store.record_event(Some(VM), Event::TftpStart { file: "a".into() });
+    store.record_event(Some(VM), Event::TftpStarted { file: "a".into() });
     store.commit(life(Transition::Complete)).await.unwrap();
     drop(store);
     writer.join().unwrap();
     let entries = open(directory.path()).timeline(Some(VM), 10).unwrap();
     let names: Vec<_> = entries.iter().map(|entry| entry.event.clone()).collect();
-    let expected =
-        [Event::Assigned { image: "live".into() }, Event::TftpStart { file: "a".into() }, Event::BootComplete {}];
+    let expected = [
+        Event::Assigned { image: "live".parse().unwrap() },
+        Event::TftpStarted { file: "a".into() },
+        Event::BootCompleted {},
+    ];
     assert_eq!(names, expected);
-    assert!(entries.iter().all(|entry| entry.host.as_deref() == Some("vm")));
+    assert!(entries.iter().all(|entry| entry.host == Some("vm".parse().unwrap())));
 }
 
 #[tokio::test]
@@ -196,27 +204,53 @@ async fn what_happens_again_is_one_line_with_a_count_on_disk() {
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     for number in 0..30 {
-        store.record_event(Some(VM), Event::TftpDone { file: "a".into(), bytes: 1, milliseconds: number, resent: 0 });
-        store.record_event(Some(VM), Event::Script { verdict: "boot live".into() });
+        store.record_event(
+            Some(VM),
+            Event::TftpCompleted { file: "a".into(), bytes: 1, milliseconds: number, resent: 0 },
+        );
+        store.record_event(Some(VM), script());
     }
     drop(store);
     writer.join().unwrap();
     let entries = open(directory.path()).timeline(Some(VM), 10).unwrap();
     assert_eq!(entries.iter().map(|entry| entry.count).collect::<Vec<_>>(), [1, 30, 30]);
     assert!(entries[1].last.unwrap() >= entries[1].time, "{entries:?}");
-    assert_eq!(entries[1].event, Event::TftpDone { file: "a".into(), bytes: 1, milliseconds: 29, resent: 0 });
+    assert_eq!(entries[1].event, Event::TftpCompleted { file: "a".into(), bytes: 1, milliseconds: 29, resent: 0 });
 }
 
 #[tokio::test]
-async fn a_timeline_of_before_there_were_counts_is_read() {
+async fn the_events_of_an_image_and_of_a_config_are_found_by_name() {
     let directory = tempfile::tempdir().unwrap();
-    drop(open(directory.path()));
-    let file = rusqlite::Connection::open(directory.path().join("bootlatch.db")).unwrap();
-    let old = r#"{"time":"2026-11-20T10:00:00Z","mac":"02:00:00:00:00:01","host":"vm","event":"tftp-start","detail":{"file":"a"}}"#;
-    file.execute("INSERT INTO timeline (mac, body) VALUES (?, ?)", ["02:00:00:00:00:01", old]).unwrap();
-    let entries = open(directory.path()).timeline(None, 10).unwrap();
-    assert_eq!((entries[0].count, entries[0].last), (1, None));
-    assert_eq!(serde_json::to_string(&entries[0]).unwrap(), old);
+    let (store, writer) = Store::open(directory.path(), policy()).unwrap();
+    let named = |image: &str| Event::Script { action: ScriptAction::Boot, image: image.parse().ok(), reason: None };
+    let fetched = || Event::ConfigFetched { config: "live".parse().unwrap(), address: None, channel: None, file: None };
+    for event in [script(), named("live2"), fetched(), Event::TftpStarted { file: "live".into() }, script()] {
+        store.record_event(Some(VM), event);
+    }
+    store.record_event(None, Event::WaitingForImage { image: "live".parse().unwrap(), message: "m".into() });
+    drop(store);
+    writer.join().unwrap();
+    let store = open(directory.path());
+    let find = |kind, limit| {
+        let found = store.mentions(&Key { kind, namespace: None, name: "live".parse().unwrap() }, limit).unwrap();
+        found.into_iter().map(|entry| (entry.event, entry.count)).collect::<Vec<_>>()
+    };
+    let waiting = Event::WaitingForImage { image: "live".parse().unwrap(), message: "m".into() };
+    assert_eq!(find(Kind::IscsiCdrom, 10), [(script(), 2), (waiting.clone(), 1)]);
+    assert_eq!(find(Kind::IscsiCdrom, 1), [(waiting, 1)]);
+    assert_eq!(find(Kind::BootConfig, 10), [(fetched(), 1)]);
+    assert_eq!(find(Kind::BareMetalHost, 10), []);
+}
+
+#[test]
+fn a_database_of_another_schema_is_refused() {
+    for (version, age) in [(2, "pre-release"), (99, "newer")] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bootlatch.db");
+        rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", version).unwrap();
+        let error = Store::open(directory.path(), policy()).unwrap_err().to_string();
+        assert!(error.contains(age) && error.contains(&path.display().to_string()), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -225,7 +259,7 @@ async fn what_happened_is_in_the_timeline_with_the_change() {
     let store = open(directory.path());
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
-    let event = Some(Event::Script { verdict: "boot live".into() });
+    let event = Some(script());
     let change =
         Change::Advance { mac: VM, change: Transition::Offer, sighting: Observation::default(), event: event.clone() };
     store.commit(change).await.unwrap();

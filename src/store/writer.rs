@@ -130,12 +130,7 @@ impl Writer {
         self.snapshot.store(Arc::new(state));
         let pasts = outcomes.iter().flat_map(|(_, applied)| made(applied)).filter_map(|applied| applied.past.clone());
         self.history.push(pasts);
-        for entry in told {
-            match entry.event.needs_attention() {
-                true => tracing::warn!(mac = ?entry.mac, host = entry.host, event = ?entry.event),
-                false => tracing::info!(mac = ?entry.mac, host = entry.host, event = ?entry.event),
-            }
-        }
+        told.iter().for_each(Entry::log);
         for (reply, applied) in outcomes {
             let _ = reply.send(applied.map(|applied| applied.into_iter().map(|applied| applied.object).collect()));
         }
@@ -164,13 +159,9 @@ fn told<'a>(
     state: &'a Snapshot,
     at: jiff::Timestamp,
 ) -> impl Iterator<Item = Entry> + use<'a> {
-    made(applied).iter().flat_map(|applied| &applied.events).map(move |(mac, event)| Entry {
-        time: at,
-        last: None,
-        count: 1,
-        mac: Some(*mac),
-        host: state.host_by_mac(*mac).map(|host| host.metadata.name.to_string()),
-        event: event.clone(),
+    made(applied).iter().flat_map(|applied| &applied.events).map(move |(mac, event)| {
+        let host = state.host_by_mac(*mac).map(|host| host.metadata.name.clone());
+        Entry::once(at, Some(*mac), host, event.clone())
     })
 }
 

@@ -9,7 +9,6 @@ use crate::event::{Event, Protocol};
 use crate::fleet::{BootConfig, Format, Host, Phase};
 use crate::iso;
 use crate::provision::generate as generation;
-use crate::store::StoreError;
 
 use crate::api::generate::is_generated;
 use crate::api::objects::status::Status;
@@ -18,7 +17,7 @@ use crate::http::reply::{self, Reply, bytes, text};
 
 /// Answers `/api/v1/bootconfig` and `/config/{token}`: the config of the machine that asks.
 pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Option<&str>, peek: bool) -> Reply {
-    let facts = match who(shared, peer, token, shared.gate.site.trust.config) {
+    let facts = match who(shared, peer, token, shared.gate.site.config_access.require) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -35,11 +34,11 @@ async fn hand_out(shared: &Shared, facts: &Facts, config: &BootConfig, file: Opt
         Ok(reply) => reply,
         Err(words) => {
             let reply = text(StatusCode::NOT_FOUND, format!("{words}\n"));
-            shared.gate.refuse_with(facts, Protocol::Http, Reason::NoSuchFile, words);
+            shared.gate.refuse_with(facts, Protocol::Http, Reason::FileNotFound, words);
             return reply;
         }
     };
-    if !peek && let Err(why) = shared.gate.configure(facts, &config.metadata.name, "").await {
+    if !peek && let Err(why) = shared.gate.configure(facts, &config.metadata.name, None).await {
         return sent_away(shared, facts, why);
     }
     shared.gate.counters.count_answered(Protocol::Http);
@@ -69,14 +68,14 @@ pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Opt
         Some((config, file, reply))
     });
     let Some((config, file, reply)) = found else {
-        shared.gate.counters.count_dropped(Protocol::Http, DropReason::UnknownName, peer.address);
+        shared.gate.counters.count_dropped(Protocol::Http, DropReason::FileNotFound, peer.address);
         return text(StatusCode::NOT_FOUND, "there is no such config\n");
     };
     if !config.spec.confidential {
         shared.gate.counters.count_answered(Protocol::Http);
         return reply;
     }
-    let facts = match who(shared, peer, token, shared.gate.site.trust.config) {
+    let facts = match who(shared, peer, token, shared.gate.site.config_access.require) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -84,7 +83,7 @@ pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Opt
         Ok((_, own)) if own.metadata.name == config.metadata.name => {
             hand_out(shared, &facts, &own, Some(file), peek).await
         }
-        Ok(_) => sent_away(shared, &facts, Reason::OtherConfig),
+        Ok(_) => sent_away(shared, &facts, Reason::OtherConfigAssigned),
         Err(why) => sent_away(shared, &facts, why),
     }
 }
@@ -101,7 +100,7 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, peek
     if file == "user-data" {
         return config(shared, peer, Some(token), Some(file), peek).await;
     }
-    let facts = match who(shared, peer, Some(token), shared.gate.site.trust.config) {
+    let facts = match who(shared, peer, Some(token), shared.gate.site.config_access.require) {
         Ok(facts) => facts,
         Err(reply) => return *reply,
     };
@@ -117,7 +116,7 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, peek
                 return text(code, format!("{}\n", none.message()));
             }
         };
-        if !peek && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, file).await {
+        if !peek && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, Some(file)).await {
             return sent_away(shared, &facts, why);
         }
         return reply;
@@ -169,7 +168,7 @@ pub fn seed_read(shared: &Shared, host: &Host) -> Result<Reply, Status> {
 pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>, peek: bool) -> Reply {
     const NOTHING: &str = "{}";
     let kind = HeaderValue::from_static(Format::Ignition.media_type());
-    let Ok(facts) = who(shared, peer, token, shared.gate.site.trust.config) else {
+    let Ok(facts) = who(shared, peer, token, shared.gate.site.config_access.require) else {
         return bytes(StatusCode::OK, kind, NOTHING);
     };
     if !peek {
@@ -185,9 +184,9 @@ pub async fn named(shared: &Shared, peer: &Peer, token: Option<&str>, peek: bool
         Err(why) => return refused(why, why.to_string()),
     };
     let Some(mut ignition) = base(&config) else {
-        return refused(Reason::NoSuchFile, format!("the config {} is no Ignition config", config.metadata.name));
+        return refused(Reason::FileNotFound, format!("the config {} is no Ignition config", config.metadata.name));
     };
-    if !peek && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, "").await {
+    if !peek && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, None).await {
         return refused(why, why.to_string());
     }
     append_name(&mut ignition, host.metadata.name.as_str());
@@ -224,14 +223,13 @@ pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Repl
         Ok(host) => {
             shared.gate.counters.count_answered(Protocol::Http);
             if host.status.phase != Phase::Installed {
-                let event = Event::BootCompleteUnheeded { phase: host.status.phase.to_string() };
+                let event = Event::BootCompleteIgnored { phase: host.status.phase };
                 shared.gate.store.record_event(Some(facts.mac), event);
             }
             let name = host.metadata.name.as_str();
             reply::json(StatusCode::OK, &json!({"status": "ok", "host": name, "image": "localboot"}))
         }
-        Err(StoreError::Unavailable(_)) => sent_away(shared, &facts, Reason::StoreUnavailable),
-        Err(_) => sent_away(shared, &facts, Reason::NoSuchHost),
+        Err(reason) => sent_away(shared, &facts, reason),
     }
 }
 
@@ -242,12 +240,12 @@ fn who(shared: &Shared, peer: &Peer, token: Option<&str>, proof: ConfigProof) ->
         Ok(mac) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None }),
         Err(refusal) => {
             gate.counters.count_refused(Protocol::Http, refusal.why, peer.address);
-            let why = refusal.why.to_string();
-            gate.store.record_event(refusal.mac, Event::Refused { protocol: Protocol::Http.as_str().to_owned(), why });
+            let (reason, message) = (refusal.why, refusal.why.sentence().to_owned());
+            gate.store.record_event(refusal.mac, Event::Refused { protocol: Protocol::Http, reason, message });
             let address = peer.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
             let hint = match refusal.why {
-                Reason::NoSuchHost => {
-                    ": behind a router, give the host its address (spec.ip), or name the network in [trust] routed"
+                Reason::UnknownHost => {
+                    ": behind a router, give the host its address (spec.ip), or list its network in config_access.trusted_subnets"
                 }
                 _ => "",
             };
@@ -263,26 +261,27 @@ fn sent_away(shared: &Shared, facts: &Facts, why: Reason) -> Reply {
 
 fn code(why: Reason) -> StatusCode {
     match why {
-        Reason::AddressContradicted
-        | Reason::AddressElsewhere
-        | Reason::SeenElsewhere
-        | Reason::NothingTies
-        | Reason::HeldByOperator
-        | Reason::NoToken
-        | Reason::BadToken
-        | Reason::BadSecret
-        | Reason::OtherConfig => StatusCode::FORBIDDEN,
-        Reason::StoreUnavailable | Reason::ImageBroken => StatusCode::SERVICE_UNAVAILABLE,
-        Reason::NeverSeenIgnored
-        | Reason::NothingAssigned
-        | Reason::InstallDone
+        Reason::AddressOfOtherMachine
+        | Reason::NotSpecIp
+        | Reason::SeenAtOtherAddress
+        | Reason::AddressUnverified
+        | Reason::Held
+        | Reason::TokenMissing
+        | Reason::TokenInvalid
+        | Reason::ChapFailed
+        | Reason::OtherConfigAssigned => StatusCode::FORBIDDEN,
+        Reason::StoreUnavailable | Reason::ImageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+        Reason::UnknownHostIgnored
+        | Reason::NotAssigned
+        | Reason::InstallCompleted
         | Reason::InstallFailed
-        | Reason::OffersUsedUp
-        | Reason::NoProgram
-        | Reason::OtherImage
+        | Reason::MaxBootsReached
+        | Reason::NoBootProgram
+        | Reason::OtherImageAssigned
         | Reason::NoConfig
-        | Reason::NoSuchFile
-        | Reason::NoSuchHost
-        | Reason::RuleUnfit => StatusCode::NOT_FOUND,
+        | Reason::FileNotFound
+        | Reason::UnknownHost
+        | Reason::RuleNotApplicable => StatusCode::NOT_FOUND,
     }
 }

@@ -14,9 +14,8 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use crate::boot::{Facts, Reason, Stage};
-use crate::event::Protocol;
+use crate::event::{DeliveryChannel, Protocol};
 use crate::fleet::{Host, Image, Key, Kind, Mac, Name, Object};
-use crate::gate::config_release::DeliveryChannel;
 use crate::gate::media::{ConfigVisibility, MediaError};
 use crate::images::library::{ImageLibrary, ImageView};
 use crate::iso::{FileWithin, ReadAt};
@@ -153,7 +152,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     }
     let cannot = |reason: &str| {
         let message = format!("the ISO {name} cannot be served now: {reason}");
-        shared.gate.record_refusal_at(peer.address, Protocol::Http, message.clone());
+        shared.gate.record_refusal_at(peer.address, Protocol::Http, Reason::ImageUnavailable, message.clone());
         unavailable(format!("{message}\n"))
     };
     if let Some(reason) = shared.gate.media.reason(&image) {
@@ -167,7 +166,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
             return Err(text(
                 StatusCode::FORBIDDEN,
                 match why {
-                    Reason::NoSuchHost => format!("host: {wanted:?} is neither a host's MAC address nor its name\n"),
+                    Reason::UnknownHost => format!("host: {wanted:?} is neither a host's MAC address nor its name\n"),
                     _ => format!("{why}\n"),
                 },
             ));
@@ -184,7 +183,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
         Ok(Ok(Some(seen))) => Ok(seen),
         Ok(Ok(None)) => {
             let why = format!("there is no file {inner} in the ISO {name}");
-            shared.gate.record_refusal_at(peer.address, Protocol::Http, why);
+            shared.gate.record_refusal_at(peer.address, Protocol::Http, Reason::FileNotFound, why);
             Err(text(StatusCode::NOT_FOUND, "there is no such file in the ISO\n"))
         }
         Ok(Err(reason)) => Err(cannot(&reason)),
@@ -247,12 +246,12 @@ fn within(seen: ImageView, path: &str) -> Result<Option<ImageView>, String> {
 /// Finds the host whose view is asked for. A view may hold what is that host's alone: it is shown to whom the site
 /// would give the host's config.
 fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc<Host>, Reason> {
-    let host = host_named(shared, wanted).ok_or(Reason::NoSuchHost)?;
+    let host = host_named(shared, wanted).ok_or(Reason::UnknownHost)?;
     let gate = &shared.gate;
-    match gate.admit(peer.address, query.token.as_deref(), gate.site.trust.config) {
+    match gate.admit(peer.address, query.token.as_deref(), gate.site.config_access.require) {
         Ok(asks) if asks == host.spec.boot_mac_address => Ok(host),
-        Ok(_) => Err(Reason::AddressContradicted),
-        Err(refusal) if refusal.why == Reason::NoSuchHost => Err(Reason::NothingTies),
+        Ok(_) => Err(Reason::AddressOfOtherMachine),
+        Err(refusal) if refusal.why == Reason::UnknownHost => Err(Reason::AddressUnverified),
         Err(refusal) => Err(refusal.why),
     }
 }

@@ -113,7 +113,7 @@ pub fn local(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
     let mac = query.mac.as_deref().and_then(|mac| mac.parse().ok()).unwrap_or(Mac([0; 6]));
     let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: peer.address, uuid: None };
     let host = shared.gate.store.load().host_by_mac(mac).cloned();
-    let ruling = Decision::of(Verdict::LocalDisk(Reason::NothingAssigned), host);
+    let ruling = Decision::of(Verdict::LocalDisk(Reason::NotAssigned), host);
     text(StatusCode::OK, shared.gate.render(&facts, &ruling, ScriptFormat::Ipxe, peer.local))
 }
 
@@ -126,7 +126,7 @@ pub fn hook(shared: &Shared, peer: &Peer) -> Reply {
 /// Answers `/boot/{mac}/{program}` for firmware that loads over HTTP, and iPXE's question beside it.
 pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], headers: &HeaderMap, peek: bool) -> Reply {
     let Ok(mac) = mac.parse::<Mac>() else {
-        shared.gate.counters.count_dropped(Protocol::Http, DropReason::UnknownName, peer.address);
+        shared.gate.counters.count_dropped(Protocol::Http, DropReason::FileNotFound, peer.address);
         return text(StatusCode::NOT_FOUND, "no such boot program\n");
     };
     if file == ["autoexec.ipxe"] {
@@ -136,7 +136,7 @@ pub async fn beside(shared: &Shared, peer: &Peer, mac: &str, file: &[&str], head
     let reply = stored(shared, peer, &shared.folders.firmware, &program, headers, peek).await;
     if reply.status() == StatusCode::NOT_FOUND && shared.gate.site.gives(&program) {
         let missing = format!("there is no boot program {program} in firmware_dir: run firmware/stage");
-        shared.gate.record_refusal(mac, Protocol::Http, missing);
+        shared.gate.record_refusal(mac, Protocol::Http, Reason::FileNotFound, missing);
     }
     reply
 }
@@ -153,7 +153,7 @@ async fn stored(shared: &Shared, peer: &Peer, directory: &Path, name: &str, head
     let seen = match found {
         Ok(Ok(Some(seen))) => seen,
         Ok(Ok(None)) => {
-            shared.gate.counters.count_dropped(Protocol::Http, DropReason::UnknownName, peer.address);
+            shared.gate.counters.count_dropped(Protocol::Http, DropReason::FileNotFound, peer.address);
             return text(StatusCode::NOT_FOUND, "there is no such file\n");
         }
         Ok(Err(error)) => {

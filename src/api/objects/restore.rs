@@ -32,13 +32,13 @@ mod tests {
         let rows = [
             ("live", "once", Some("Installed"), Some(Transition::Release)),
             ("live", "once", Some("Failed"), Some(Transition::Release)),
-            ("live", "once", Some("Seen"), Some(Transition::Release)),
+            ("live", "once", Some("LocalBoot"), Some(Transition::Release)),
             ("live", "once", Some("Held"), Some(Transition::Hold)),
             ("live", "once", Some("Assigned"), None),
             ("live", "once", Some("Installing"), None),
             ("live", "once", None, None),
             ("live", "forever", Some("Installed"), None),
-            ("live", "forever", Some("Seen"), Some(Transition::Release)),
+            ("live", "forever", Some("LocalBoot"), Some(Transition::Release)),
             ("localboot", "once", Some("Installed"), None),
             ("localboot", "once", Some("Held"), Some(Transition::Hold)),
         ];

@@ -205,7 +205,7 @@ mod tests {
             ("", "spec.bootMACAddress=52-54-00-00-00-01", true),
             ("", "spec.ip=FD00:0::0010", true),
             ("", "spec.ip!=fd00:0:0::10", false),
-            ("", "status.phase=Seen,spec.image=localboot", true),
+            ("", "status.phase=LocalBoot,spec.image=localboot", true),
         ];
         for (labels, fields, expected) in rows {
             let selection = Selection::parse(None, labels, fields).unwrap();

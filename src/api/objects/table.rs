@@ -138,7 +138,7 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
                 mode.to_owned(),
                 known(wanted),
                 known(status.firmware.map(|firmware| firmware.to_string())),
-                ago(status.last_seen, now),
+                ago(status.last_seen_time, now),
                 status.message.clone(),
             ]
         }

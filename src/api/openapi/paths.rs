@@ -27,7 +27,7 @@ pub fn all() -> Value {
         let history = operation(&read, &named, &[], None, &[(200, "Timeline")], &[400, 401, 404]);
         paths.insert(format!("{collection}/{{name}}/timeline"), json!({"get": history}));
         if kind == Kind::BareMetalHost {
-            for (action, body) in [("install", Some("Wish")), ("release", None), ("hold", None)] {
+            for (action, body) in [("install", Some("InstallRequest")), ("release", None), ("hold", None)] {
                 paths.insert(
                     format!("{collection}/{{name}}/{action}"),
                     json!({"post": act(kind, action, body, &named)}),

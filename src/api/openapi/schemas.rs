@@ -41,7 +41,7 @@ pub fn all() -> Value {
     add("ListMeta", list_meta());
     add("Status", status());
     add("Table", table());
-    add("Wish", wish());
+    add("InstallRequest", install_request());
     add("Condition", condition());
     add("Timeline", timeline());
     add("VirtualMedium", virtual_medium());
@@ -205,32 +205,32 @@ fn host_status() -> Value {
         "type": "object", "description": "Where a machine is in its life.",
         "properties": {
             "phase": {"type": "string", "enum": Phase::ALL.map(|phase| phase.to_string()), "description": "Where the machine is in its life."},
-            "since": time("When the phase last changed."),
+            "phaseTransitionTime": time("When the phase last changed."),
             "message": text("Why the phase is what it is, where there is more to say."),
             "warnings": texts("What of the spec has no effect, as of the last write and the last boot."),
             "firmware": text("Architecture that the machine's firmware last claimed."),
             "address": text("Address that the machine last had, as far as more than its own word ties it."),
-            "lastSeen": time("When the machine last asked for something."),
-            "lastBoot": time("When a script was last given to the machine."),
+            "lastSeenTime": time("When the machine last asked for something."),
+            "lastBootTime": time("When a script was last given to the machine."),
             "uuid": text("UUID that the machine's firmware last claimed."),
             "power": {"type": "string", "enum": Power::ALL.map(Power::as_str), "description": "Whether the machine runs, as its controller last said."},
-            "powerSince": time("When the power became what it is."),
-            "powerFault": {
+            "powerTransitionTime": time("When the power became what it is."),
+            "powerError": {
                 "type": "object", "description": "What keeps the power unknown.", "required": ["reason", "message"],
                 "properties": {"reason": text("One word for programs."), "message": text("What the controller said, or did not.")},
             },
-            "switching": {
-                "type": "object", "description": "What the controller is being told, for the sake of spec.online; tried for 10 minutes.", "required": ["to", "asked"],
-                "properties": {"to": {"type": "string", "enum": ["on", "off"], "description": "Power state that is wanted."}, "asked": time("When it was written.")},
+            "powerTransition": {
+                "type": "object", "description": "What the controller is being told, for the sake of spec.online; tried for 10 minutes.", "required": ["target", "requestTime"],
+                "properties": {"target": {"type": "string", "enum": ["on", "off"], "description": "Power state that is wanted."}, "requestTime": time("When it was written.")},
             },
             "conditions": list_of("What holds of the machine, for `kubectl wait --for=condition=Installed`.", reference("Condition")),
             "install": {
                 "type": "object", "description": "What happened since an install was last asked for.",
                 "properties": {
-                    "firstOffer": time("When the first script of this install was given."),
-                    "offers": {"type": "integer", "description": "Boots that were given the script."},
-                    "configFetched": time("When the installer was first given its config."),
-                    "completed": time("When the machine said that it is done."),
+                    "firstOfferTime": time("When the first script of this install was given."),
+                    "bootCount": {"type": "integer", "description": "Boots that were given the script."},
+                    "configFetchTime": time("When the installer was first given its config."),
+                    "completionTime": time("When the machine said that it is done."),
                 },
             },
         },
@@ -289,7 +289,7 @@ fn image_status() -> Value {
             "portalPort": {"type": "integer", "description": "Port of the portal."},
             "sizeBytes": {"type": "integer", "format": "int64", "description": "Size of the file."},
             "sha256": text("Digest of the file, where it was uploaded."),
-            "fileModified": time("When the file was last written, as it was looked at."),
+            "fileModificationTime": time("When the file was last written, as it was looked at."),
             "volumeID": text("Volume identifier."),
             "distribution": text("What the ISO holds, in its makers' words."),
             "family": text("The distribution's family."),
@@ -337,7 +337,7 @@ fn condition() -> Value {
     })
 }
 
-fn wish() -> Value {
+fn install_request() -> Value {
     json!({
         "type": "object", "description": "What an install is asked for with; what is left out stays as it is.", "additionalProperties": false,
         "properties": {
@@ -396,7 +396,7 @@ fn timeline() -> Value {
                 "last": time("When it happened last."),
                 "count": {"type": "integer", "description": "How often it happened, where more than once."},
                 "mac": {"type": "string", "nullable": true}, "host": {"type": "string", "nullable": true},
-                "event": text("What: first-seen, offer, script, ..."), "detail": {"type": "object"},
+                "event": text("Code of the event: first_seen, offer, script, ..."), "detail": {"type": "object", "description": "Fields of the event."},
             },
         }}},
     })

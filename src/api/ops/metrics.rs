@@ -1,8 +1,11 @@
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
+use crate::boot::{DropReason, Reason};
+use crate::event::Protocol;
 use crate::fleet::Phase;
 
 use crate::http::listener::Shared;
@@ -11,18 +14,32 @@ use crate::http::reply::{Reply, bytes};
 /// Answers `/metrics` in Prometheus' text format (version 0.0.4).
 pub fn metrics(shared: &Shared) -> Reply {
     let mut out = String::with_capacity(4096);
-    for (name, help) in [
-        ("answered", "Requests of machines that were answered."),
-        ("refused", "Requests that a decision sent away, by reason."),
-        ("dropped", "Packets and requests that never reached a decision, by reason."),
-        ("found", "Other boot servers that appeared on our networks."),
-    ] {
+    let counters = &shared.gate.counters;
+    let mut family = |name: &str, help: &str, rows: Vec<(&str, &str, u64)>| {
         let _ = writeln!(out, "# HELP bootlatch_{name}_total {help}\n# TYPE bootlatch_{name}_total counter");
-        for (_, protocol, reason, count) in shared.gate.counters.list().into_iter().filter(|row| row.0 == name) {
+        for (protocol, reason, count) in rows.into_iter().filter(|row| row.2 > 0) {
             let reason = if reason.is_empty() { String::new() } else { format!(",reason=\"{reason}\"") };
             let _ = writeln!(out, "bootlatch_{name}_total{{protocol=\"{protocol}\"{reason}}} {count}");
         }
-    }
+    };
+    let answered = Protocol::ALL.map(|protocol| (protocol.as_str(), "", counters.answered(protocol)));
+    family("answered", "Requests of machines that were answered.", answered.to_vec());
+    let refused = |protocol: Protocol| {
+        let row = move |reason: &Reason| (protocol.as_str(), reason.code(), counters.refused(protocol, *reason));
+        Reason::ALL.iter().map(row)
+    };
+    let refused = Protocol::ALL.into_iter().flat_map(refused).collect();
+    family("refused", "Requests that a decision refused, by reason.", refused);
+    let dropped = |protocol: Protocol| {
+        let row = move |reason: &DropReason| (protocol.as_str(), reason.code(), counters.dropped(protocol, *reason));
+        DropReason::ALL.iter().map(row)
+    };
+    let overflow = counters.socket_receive_drops.load(Ordering::Relaxed);
+    let overflow = std::iter::once(("kernel", "receive buffer full", overflow));
+    let dropped = Protocol::ALL.into_iter().flat_map(dropped).chain(overflow).collect();
+    family("dropped", "Packets and requests that never reached a decision, by reason.", dropped);
+    let found = vec![("dhcp", "another boot server", counters.rogue_dhcp_servers.load(Ordering::Relaxed))];
+    family("found", "Other boot servers that appeared on our networks.", found);
     let state = shared.gate.store.snapshot();
     let mut phases = [0usize; Phase::ALL.len()];
     for host in state.hosts() {

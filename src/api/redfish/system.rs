@@ -29,8 +29,8 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fau
     let wanted = body["ResetType"].as_str().and_then(Reset::read).ok_or_else(|| Fault::bad(known()))?;
     bmc::client::reset(bmc, wanted).await?;
     // Whoever resets a machine by hand means more than a wish of the spec's that is still being carried out.
-    if let Some(switching) = &host.status.switching {
-        let word = PowerReport { over: Some(switching.asked), ..PowerReport::of(bmc) };
+    if let Some(switching) = &host.status.power_transition {
+        let word = PowerReport { over: Some(switching.request_time), ..PowerReport::of(bmc) };
         let change = store::Change::PowerReported { mac: host.spec.boot_mac_address, word: Box::new(word) };
         if let Err(error) = shared.gate.store.commit(change).await {
             tracing::warn!(%error, host = %host.metadata.name, "a switching goes on");

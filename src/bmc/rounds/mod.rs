@@ -92,7 +92,7 @@ struct Order {
 impl Order {
     fn of(switching: &PowerTransition, moment: Moment) -> Self {
         let until = moment.now + switching.left(moment.at).unwrap_or_default();
-        Self { to: switching.to, asked: switching.asked, until, told: None, failures: 0 }
+        Self { to: switching.target, asked: switching.request_time, until, told: None, failures: 0 }
     }
 
     /// Says what the controller is to be told now; nothing where the machine is to be waited for.
@@ -106,8 +106,8 @@ impl Order {
     }
 
     fn given_up(&self, why: &str) -> Event {
-        let limit = PowerTransition::LASTS.as_secs();
-        Event::ControllerFailed { message: format!("not switched {} within {limit} s: {why}", self.to) }
+        let limit = PowerTransition::TIMEOUT.as_secs();
+        Event::BmcFailed { message: format!("not switched {} within {limit} s: {why}", self.to) }
     }
 }
 
@@ -116,7 +116,7 @@ impl Rounds {
     pub fn follow(&mut self, host: &Host, is_start: bool, moment: Moment) {
         let (mac, status) = (host.spec.boot_mac_address, &host.status);
         let Some(bmc) = &host.spec.bmc else { return self.forget(mac) };
-        let order = status.switching.as_deref().map(|switching| Order::of(switching, moment));
+        let order = status.power_transition.as_deref().map(|switching| Order::of(switching, moment));
         if let Some(turn) = self.turns.get_mut(&mac).filter(|turn| turn.bmc == *bmc) {
             if turn.order.map(|order| order.asked) != order.map(|order| order.asked) {
                 turn.order = order;
@@ -128,7 +128,7 @@ impl Rounds {
             return;
         }
         self.forget(mac);
-        let fault_is_known = status.power_fault.is_some();
+        let fault_is_known = status.power_error.is_some();
         let turn = Turn {
             bmc: bmc.clone(),
             due: None,
@@ -230,7 +230,7 @@ impl Turn {
     }
 
     fn tell(&mut self, reset: Reset, word: &mut PowerReport, moment: Moment) -> (Instant, Task) {
-        word.events.push(Event::Switched { reset: reset.as_str().to_owned() });
+        word.events.push(Event::PowerSwitched { reset: reset.as_str().to_owned() });
         // Another order may have come meanwhile: it begins from the start.
         if let Some(order) = self.order.as_mut().filter(|order| (order.to == Power::On) == (reset == Reset::On)) {
             order.told = Some((reset, moment.now));
@@ -252,7 +252,7 @@ impl Turn {
         }
         let Some(order) = &mut self.order else {
             if is_news {
-                word.events.push(Event::ControllerFailed { message });
+                word.events.push(Event::BmcFailed { message });
             }
             return (moment.next_round(self.failures), Task::Ask);
         };
@@ -264,7 +264,7 @@ impl Turn {
             return (moment.next_round(self.failures), Task::Ask);
         }
         if is_news || order.failures == 1 {
-            word.events.push(Event::ControllerFailed { message });
+            word.events.push(Event::BmcFailed { message });
         }
         (moment.now + LOOK_AGAIN * (1 << (order.failures - 1).min(4)), Task::Ask)
     }

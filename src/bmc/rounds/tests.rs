@@ -40,7 +40,7 @@ impl World {
 
     fn order(&mut self, to: Power) {
         let asked = self.moment().at;
-        self.host.status.switching = Some(Box::new(PowerTransition { to, asked }));
+        self.host.status.power_transition = Some(Box::new(PowerTransition { target: to, request_time: asked }));
         self.follow();
     }
 
@@ -62,7 +62,7 @@ impl World {
         if let Some(word) = &word {
             self.host.status.power = word.power.or(self.host.status.power);
             if word.over.is_some() {
-                self.host.status.switching = None;
+                self.host.status.power_transition = None;
             }
             self.follow();
         }
@@ -118,7 +118,7 @@ fn a_controller_that_never_answered_is_told_of_at_once() {
     world.follow();
     let (_, task) = world.turn();
     let word = world.answer(task, Err(silent())).unwrap();
-    assert!(word.fault.is_some() && matches!(word.events.as_slice(), [Event::ControllerFailed { .. }]));
+    assert!(word.fault.is_some() && matches!(word.events.as_slice(), [Event::BmcFailed { .. }]));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_machine_is_switched_on_and_waited_for() {
     assert!(world.asked(Power::Off).1.is_none());
     assert_eq!(world.turn(), (0, Task::Switch(Reset::On)));
     let word = world.answer(Task::Switch(Reset::On), Ok(None)).unwrap();
-    assert_eq!(word.events, [Event::Switched { reset: "On".into() }]);
+    assert_eq!(word.events, [Event::PowerSwitched { reset: "On".into() }]);
     assert_eq!(world.asked(Power::Off).0, 5);
     let (waited, word) = world.asked(Power::On);
     assert!(waited == 5 && word.unwrap().over.is_some());
@@ -188,7 +188,7 @@ fn a_switching_is_given_up_in_time_and_says_so() {
         let mut world = World::new();
         world.order(Power::On);
         let mut failed = Vec::new();
-        while world.host.status.switching.is_some() {
+        while world.host.status.power_transition.is_some() {
             let (_, task) = world.turn();
             let answer = match (task, outcome) {
                 (Task::Ask, Ok(())) => Ok(Some(Power::Off)),
@@ -196,7 +196,7 @@ fn a_switching_is_given_up_in_time_and_says_so() {
                 (_, Err(())) => Err(silent()),
             };
             let events = world.answer(task, answer).map(|word| word.events).unwrap_or_default();
-            failed.extend(events.into_iter().filter(|event| matches!(event, Event::ControllerFailed { .. })));
+            failed.extend(events.into_iter().filter(|event| matches!(event, Event::BmcFailed { .. })));
         }
         assert!((600..700).contains(&world.second), "{}", world.second);
         assert_eq!(failed.len(), if outcome.is_ok() { 1 } else { 2 }, "{failed:?}");
@@ -210,7 +210,7 @@ fn a_switching_is_given_up_in_time_and_says_so() {
 fn an_order_that_was_left_from_before_a_long_stop_is_void() {
     let mut world = World::new();
     let asked = world.moment().at;
-    world.host.status.switching = Some(Box::new(PowerTransition { to: Power::Off, asked }));
+    world.host.status.power_transition = Some(Box::new(PowerTransition { target: Power::Off, request_time: asked }));
     world.second = 700;
     world.follow();
     let (_, word) = world.asked(Power::On);

@@ -21,7 +21,7 @@ pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> Strin
         },
         Verdict::Wait(image) => format!("#!ipxe\n{open}{}", wait(context, image)),
         Verdict::Menu => format!("#!ipxe\n{open}{}", menu(context)),
-        Verdict::Ignore(why) | Verdict::LocalDisk(why) => to_disk(context, why.as_str()),
+        Verdict::Ignore(why) | Verdict::LocalDisk(why) => to_disk(context, why.sentence()),
         Verdict::Enrol(_) | Verdict::Configure(_) => to_disk(context, "nothing to boot"),
         Verdict::Chainload(program) => {
             format!("#!ipxe\n{open}chain {}/boot/{}/{program} || exit 1\n", context.site.url(), context.mac.dashed())

@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn done() -> Verdict {
-        Verdict::LocalDisk(Reason::InstallDone)
+        Verdict::LocalDisk(Reason::InstallCompleted)
     }
 
     #[test]

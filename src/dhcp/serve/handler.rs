@@ -19,7 +19,7 @@ use crate::dhcp::packet::Request;
 use crate::dhcp::quirks::{Form, Learned};
 use crate::dhcp::rogue_servers::{self, Deed, Heard};
 use crate::dhcp::server::{Context, Effect, Server};
-use crate::event::{Event, Protocol, architecture};
+use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
 use crate::fleet::{Lease, LeaseState, Mac};
 use crate::gate::Gate;
 use crate::store::{Change, Observation};
@@ -94,7 +94,7 @@ impl Desk {
             return out.replies.push(answer::here(&request, link.address, arrival));
         }
         if self.settings.yields && link.rivals.is_yielded() {
-            return self.discard(DropReason::Yielded, arrival);
+            return self.discard(DropReason::StoodDown, arrival);
         }
         let done = match (link.mode, arrival.port) {
             (Mode::Proxy, _) | (Mode::Server, Port::Proxy) => self.answer_as_proxy(link, message, &request, out),
@@ -201,14 +201,14 @@ impl Desk {
         if !link.rivals.note(heard, Instant::now()) {
             return;
         }
-        let does = match (heard.deed, link.mode) {
-            (Deed::Boots, _) => "tells machines what to boot",
-            (Deed::GivesAddresses, Mode::Server) => "gives addresses",
+        let role = match (heard.deed, link.mode) {
+            (Deed::Boots, _) => OtherServerRole::BootServer,
+            (Deed::GivesAddresses, Mode::Server) => OtherServerRole::AddressServer,
             (Deed::GivesAddresses, Mode::Proxy) => return,
         };
-        self.gate.counters.other_servers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (interface, address) = (link.name.clone(), heard.server.to_string());
-        self.gate.store.record_event(None, Event::OtherServer { interface, address, does: does.to_owned() });
+        self.gate.counters.rogue_dhcp_servers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (interface, address) = (link.name.clone(), heard.server.into());
+        self.gate.store.record_event(None, Event::OtherDhcpServer { interface, address, role });
     }
 
     /// Asks the gate what a machine is to boot; one never seen before is remembered first.
@@ -218,7 +218,7 @@ impl Desk {
                 self.enrol(message, *facts);
                 return Asked::Wait;
             }
-            (Verdict::Enrol(_), Some(Ok(()))) => Reason::NoSuchHost,
+            (Verdict::Enrol(_), Some(Ok(()))) => Reason::UnknownHost,
             (Verdict::Enrol(_), Some(Err(why))) => why,
             (Verdict::Ignore(why), _) => why,
             (verdict, _) => {
@@ -353,5 +353,5 @@ fn offer(facts: &Facts, file: &str) -> Event {
         Stage::Ipxe | Stage::LimitedIpxe => "ipxe on ",
         Stage::Rom | Stage::IscsiLogin | Stage::Installer => "",
     };
-    Event::Offer { architecture: format!("{client}{}", architecture(claimed)), file: file.to_owned() }
+    Event::Offer { architecture: format!("{client}{}", architecture_text(claimed)), file: file.to_owned() }
 }

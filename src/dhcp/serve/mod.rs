@@ -354,7 +354,9 @@ impl Link {
                 replies.iter().for_each(|_| counters.count_answered(Protocol::Dhcp));
             }
             // The store told why. Nothing was promised: the client asks again.
-            Err(_) => replies.iter().for_each(|_| counters.count_dropped(Protocol::Dhcp, DropReason::Unwritten, None)),
+            Err(_) => {
+                replies.iter().for_each(|_| counters.count_dropped(Protocol::Dhcp, DropReason::LeaseNotWritten, None))
+            }
         };
         if let Err(error) = desk.gate.store.record(leases, then) {
             tracing::warn!(%error, "leases could not be recorded");
@@ -368,7 +370,7 @@ impl Link {
         let new = dropped.wrapping_sub(*last);
         if new > 0 {
             *last = dropped;
-            desk.gate.counters.overflowed.fetch_add(u64::from(new), std::sync::atomic::Ordering::Relaxed);
+            desk.gate.counters.socket_receive_drops.fetch_add(u64::from(new), std::sync::atomic::Ordering::Relaxed);
         }
     }
 }

@@ -136,8 +136,8 @@ fn who_asks_for_what_it_cannot_have_is_told_so() {
     let refused = ask(&mut server, &rebinding).unwrap();
     assert_eq!(options(&sent(&refused).message)[&53], [6], "it came from another network with its lease");
     let mut guest = Server::new(vec![subnet(0)], false, false);
-    assert_eq!(ask(&mut guest, &wrong), Err(DropReason::NotForUs), "beside another server it is not ours to say");
-    assert_eq!(ask(&mut guest, &message(3, &[(50, &[10, 0, 0, 150])])), Err(DropReason::NotForUs));
+    assert_eq!(ask(&mut guest, &wrong), Err(DropReason::OtherServer), "beside another server it is not ours to say");
+    assert_eq!(ask(&mut guest, &message(3, &[(50, &[10, 0, 0, 150])])), Err(DropReason::OtherServer));
     let adopted = ask(&mut server, &message(3, &[(50, &[10, 0, 0, 150])])).unwrap();
     assert!(matches!(&adopted[..], [Effect::Record(_), Effect::Send(_)]), "the only server believes a free claim");
 }
@@ -147,7 +147,7 @@ fn an_offer_that_was_not_taken_is_free_for_the_next() {
     let mut server = server();
     let first = yiaddr(sent(&ask(&mut server, &message(1, &[])).unwrap()));
     let other = message(3, &[(50, &first.octets()), (54, &[10, 0, 0, 77])]);
-    assert_eq!(ask(&mut server, &other), Err(DropReason::NotForUs));
+    assert_eq!(ask(&mut server, &other), Err(DropReason::OtherServer));
     let again = ask(&mut server, &message(1, &[])).unwrap();
     assert_eq!(yiaddr(sent(&again)), first);
 }
@@ -177,7 +177,7 @@ fn declined_released_informed() {
     assert!(matches!(&declined[..], [Effect::Record(lease)] if lease.held == LeaseState::Declined));
     let mut release = message(7, &[(54, &OURS.octets())]);
     release[12..16].copy_from_slice(&address);
-    assert_eq!(ask(&mut server, &release), Err(DropReason::BadClaim));
+    assert_eq!(ask(&mut server, &release), Err(DropReason::ContradictedClaim));
     let next = yiaddr(sent(&ask(&mut server, &message(1, &[])).unwrap())).octets();
     ask(&mut server, &message(3, &[(50, &next), (54, &OURS.octets())])).unwrap();
     release[12..16].copy_from_slice(&next);

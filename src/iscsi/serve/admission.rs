@@ -12,10 +12,9 @@ use tokio::sync::watch;
 
 use crate::boot::{DropReason, Facts, Reason, Stage};
 use crate::config::{Config, IscsiAccess};
-use crate::event::{Event, Protocol};
+use crate::event::{DeliveryChannel, Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
-use crate::gate::config_release::DeliveryChannel;
 use crate::gate::media::{Attached, ConfigVisibility};
 use crate::images::library::{self, ImageView};
 use crate::iscsi::chap::ChapTerms;
@@ -56,9 +55,8 @@ impl Usher {
             let (targets, chap) = (self.targets(login), self.chap(login));
             return Admission::Admit(Grant { targets, chap, ..Grant::default() });
         };
-        let prefix = format!("{}:", self.gate.site.iqn.to_lowercase());
-        let Some(name) = target.strip_prefix(&prefix).and_then(|name| name.parse::<Name>().ok()) else {
-            self.gate.counters.count_refused(Protocol::Iscsi, Reason::OtherImage, Some(login.peer.ip()));
+        let Some(name) = image_of(&self.gate, target) else {
+            self.gate.counters.count_refused(Protocol::Iscsi, Reason::OtherImageAssigned, Some(login.peer.ip()));
             return Admission::Refuse(Refusal::NotFound);
         };
         match self.find(login, &name) {
@@ -70,13 +68,13 @@ impl Usher {
     fn refuse(&self, login: &LoginClaim, name: &Name, why: Reason) -> Admission {
         // What cannot be served now may be soon: the initiator had best ask again.
         let wanting = || self.gate.store.load().image(name).and_then(|image| self.gate.unavailable_reason(image));
-        let words = Some(why).filter(|why| *why == Reason::ImageBroken).and_then(|_| wanting());
+        let words = Some(why).filter(|why| *why == Reason::ImageUnavailable).and_then(|_| wanting());
         let words = words.map_or_else(|| why.to_string(), |reason| format!("{name} cannot be served now: {reason}"));
         match facts(&self.gate, login) {
             Some(facts) => self.gate.refuse_with(&facts, Protocol::Iscsi, why, words),
             None => self.gate.counters.count_refused(Protocol::Iscsi, why, Some(login.peer.ip())),
         }
-        Admission::Refuse(if why == Reason::ImageBroken { Refusal::Unavailable } else { Refusal::Forbidden })
+        Admission::Refuse(if why == Reason::ImageUnavailable { Refusal::Unavailable } else { Refusal::Forbidden })
     }
 
     /// Finds the image, and the host whose view of it is to be seen; none where the site is open to all.
@@ -84,13 +82,13 @@ impl Usher {
         let its_own = match facts(&self.gate, login) {
             // A name is a claim: a view may hold what is its host's alone.
             Some(facts) => self.gate.attach(&facts, named(&self.gate, login).and_then(|(_, token)| token), name),
-            None => Err(Reason::NoSuchHost),
+            None => Err(Reason::UnknownHost),
         };
         match (its_own, self.access) {
             (Ok(Attached { image, host, shown }), _) => Ok((image, Some((host, shown)))),
             (Err(why), IscsiAccess::Assigned) => Err(why),
             (Err(_), IscsiAccess::Any) => {
-                let image = self.gate.store.load().image(name).cloned().ok_or(Reason::OtherImage)?;
+                let image = self.gate.store.load().image(name).cloned().ok_or(Reason::OtherImageAssigned)?;
                 Ok((image, None))
             }
         }
@@ -113,11 +111,13 @@ impl Usher {
         match self.units(login, image, own) {
             Ok(units) => Admission::Admit(Grant { units, chap: self.chap(login), ..Grant::default() }),
             Err(error) => {
-                let why = format!("{}: {error:#}", image.metadata.name);
+                let (reason, why) = (Reason::ImageUnavailable, format!("{}: {error:#}", image.metadata.name));
                 tracing::debug!(peer = %login.peer, why, "an image cannot be attached");
                 match own {
-                    Some((host, _)) => self.gate.record_refusal(host.spec.boot_mac_address, Protocol::Iscsi, why),
-                    None => self.gate.record_refusal_at(Some(login.peer.ip()), Protocol::Iscsi, why),
+                    Some((host, _)) => {
+                        self.gate.record_refusal(host.spec.boot_mac_address, Protocol::Iscsi, reason, why)
+                    }
+                    None => self.gate.record_refusal_at(Some(login.peer.ip()), Protocol::Iscsi, reason, why),
                 }
                 Admission::Refuse(Refusal::Unavailable)
             }
@@ -198,6 +198,12 @@ impl Usher {
     }
 }
 
+/// Returns the image that a target of this server serves.
+fn image_of(gate: &Gate, target: &str) -> Option<Name> {
+    let prefix = format!("{}:", gate.site.iqn.to_lowercase());
+    target.strip_prefix(&prefix)?.parse().ok()
+}
+
 /// Is the host whose view of an image is to be seen, and how much of it.
 type Own = (Arc<Host>, ConfigVisibility);
 
@@ -243,7 +249,7 @@ impl ReadAt for Told {
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         if !self.is_told.load(Ordering::Acquire) {
-            (self.tell)().map_err(|why| io::Error::other(why.as_str()))?;
+            (self.tell)().map_err(|why| io::Error::other(why.sentence()))?;
             self.is_told.store(true, Ordering::Release);
         }
         self.medium.read_at(offset, into)
@@ -262,11 +268,9 @@ fn tell(gate: &Gate, report: Report) {
     match report {
         Report::Attached(login) => {
             gate.counters.count_answered(Protocol::Iscsi);
-            let event = Event::IscsiLogin {
-                initiator: tellable(gate, &login),
-                target: login.claim.target.clone().unwrap_or_default(),
-            };
-            if login.claim.target.is_some() {
+            if let Some(target) = login.claim.target.clone() {
+                let (initiator, image) = (tellable(gate, &login), image_of(gate, &target));
+                let event = Event::IscsiLogin { initiator, target, image };
                 gate.store.record_event(facts(gate, &login).map(|facts| facts.mac), event);
             }
         }
@@ -276,8 +280,8 @@ fn tell(gate: &Gate, report: Report) {
             login: Some(login),
             end: Some(End::Login(LoginError::Chap(_) | LoginError::NoChap)),
         } => match facts(gate, &login) {
-            Some(facts) => gate.refused(&facts, Protocol::Iscsi, Reason::BadSecret),
-            None => gate.counters.count_refused(Protocol::Iscsi, Reason::BadSecret, Some(peer.ip())),
+            Some(facts) => gate.refused(&facts, Protocol::Iscsi, Reason::ChapFailed),
+            None => gate.counters.count_refused(Protocol::Iscsi, Reason::ChapFailed, Some(peer.ip())),
         },
         // It was refused by the gate, and counted there.
         Report::Refused { end: Some(End::Login(LoginError::Refused(_))), .. } => {}
@@ -287,13 +291,14 @@ fn tell(gate: &Gate, report: Report) {
             gate.counters.count_answered(Protocol::Iscsi);
             let mac = facts(gate, &login).map(|facts| facts.mac);
             let (initiator, target) = (tellable(gate, &login), login.claim.target.unwrap_or_default());
-            let event = Event::IscsiRedirect { initiator, target, portal };
+            let image = image_of(gate, &target);
+            let event = Event::IscsiRedirect { initiator, target, image, portal };
             gate.store.record_event(mac, event);
         }
         Report::Refused { peer, login, end } => {
             let initiator = login.map(|login| tellable(gate, &login));
             tracing::debug!(%peer, initiator, ?end, "an iSCSI login failed");
-            gate.counters.count_dropped(Protocol::Iscsi, DropReason::BadClaim, Some(peer.ip()));
+            gate.counters.count_dropped(Protocol::Iscsi, DropReason::ContradictedClaim, Some(peer.ip()));
         }
         Report::Rejected { peer, opcode, why } => {
             tracing::debug!(%peer, opcode, ?why, "an iSCSI PDU was rejected");

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::boot::{DropReason, Facts, ScriptFormat, Stage, Verdict};
+use crate::boot::{DropReason, Facts, Reason, ScriptFormat, Stage};
 use crate::config::Config;
 use crate::dhcp::serve::Progress;
 use crate::event::{Event, Protocol};
@@ -124,10 +124,9 @@ impl Files {
                 }));
             }
             File::Plain(path) => {
-                let held = mac.map(|mac| self.gate.decide_now(&facts(mac, Stage::Ipxe, request)).verdict);
-                if let Some(Verdict::Ignore(why)) = held {
-                    mac.inspect(|mac| self.gate.refused(&facts(*mac, Stage::Ipxe, request), Protocol::Tftp, why));
-                    return ticket.answer(Answer::Refused(why.as_str()));
+                let authorized = |mac| self.gate.authorize_program(&facts(mac, Stage::Ipxe, request), Protocol::Tftp);
+                if let Some(Err(reason)) = mac.map(authorized) {
+                    return ticket.answer(Answer::Refused(reason.sentence()));
                 }
                 ticket.answer(self.program(path));
             }
@@ -200,14 +199,14 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
         Report::Started { peer, asked, .. } => {
             let mac = mac(&asked, peer);
             mac.inspect(|mac| progress.tell(*mac));
-            gate.store.record_event(mac, Event::TftpStart { file: name(&asked) })
+            gate.store.record_event(mac, Event::TftpStarted { file: name(&asked) })
         }
         Report::Ended { peer, asked, how: Ended::Peer(Ending::Complete), octets, took, resent } => {
             gate.counters.count_answered(Protocol::Tftp);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             gate.store.record_event(
                 mac(&asked, peer),
-                Event::TftpDone { file: name(&asked), bytes: octets, milliseconds, resent },
+                Event::TftpCompleted { file: name(&asked), bytes: octets, milliseconds, resent },
             );
         }
         Report::Ended { peer, asked, how, octets, .. } => {
@@ -217,11 +216,12 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
             if let (Refusal::NotFound, Some(asked)) = (why, &asked)
                 && let Some(missing) = missing(gate, asked)
             {
-                mac(asked, peer).inspect(|mac| gate.record_refusal(*mac, Protocol::Tftp, missing));
+                mac(asked, peer)
+                    .inspect(|mac| gate.record_refusal(*mac, Protocol::Tftp, Reason::FileNotFound, missing));
             }
             let reason = match why {
                 Refusal::Write => DropReason::WriteRefused,
-                Refusal::Name(_) | Refusal::NotFound | Refusal::Netascii => DropReason::UnknownName,
+                Refusal::Name(_) | Refusal::NotFound | Refusal::Netascii => DropReason::FileNotFound,
                 Refusal::Decided(_) => return,
             };
             gate.counters.count_dropped(Protocol::Tftp, reason, Some(peer.ip()));
@@ -229,18 +229,18 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
         Report::Dropped { peer, why } => {
             let reason = match why {
                 Dropped::Overflow(count) => {
-                    gate.counters.overflowed.fetch_add(count.into(), std::sync::atomic::Ordering::Relaxed);
+                    gate.counters.socket_receive_drops.fetch_add(count.into(), std::sync::atomic::Ordering::Relaxed);
                     return;
                 }
                 Dropped::Malformed(Malformed::Truncated | Malformed::TextCutOff) => DropReason::Truncated,
                 Dropped::Malformed(Malformed::OptionCutOff) => DropReason::BadOption,
-                Dropped::Malformed(Malformed::NoName) => DropReason::UnknownName,
+                Dropped::Malformed(Malformed::NoName) => DropReason::FileNotFound,
                 Dropped::Malformed(
                     Malformed::UnknownOpcode(_) | Malformed::RequestTooLong | Malformed::UnknownMode,
                 ) => DropReason::BadHeader,
-                Dropped::Stray => DropReason::Stray,
-                Dropped::ToMany => DropReason::NotForUs,
-                Dropped::NoWay(_) | Dropped::NotSent(_) => DropReason::NotSent,
+                Dropped::Stray => DropReason::NoTransfer,
+                Dropped::ToMany => DropReason::OtherServer,
+                Dropped::NoWay(_) | Dropped::NotSent(_) => DropReason::SendFailed,
                 Dropped::Overload | Dropped::Silence | Dropped::Stopping => DropReason::Overload,
             };
             gate.counters.count_dropped(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));

@@ -1,0 +1,84 @@
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::boot::{DropReason, Reason};
+
+use super::Protocol;
+
+/// Counters of every answer, refusal and drop, by protocol and reason. The metrics read them.
+#[derive(Debug)]
+pub struct Counters {
+    answered: [AtomicU64; Protocol::ALL.len()],
+    refused: [[AtomicU64; Reason::ALL.len()]; Protocol::ALL.len()],
+    dropped: [[AtomicU64; DropReason::ALL.len()]; Protocol::ALL.len()],
+    /// Packets that the kernel dropped because a socket's receive buffer was full.
+    pub socket_receive_drops: AtomicU64,
+    /// Appearances of other DHCP servers on our segments.
+    pub rogue_dhcp_servers: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zeros = |_| std::array::from_fn(|_| AtomicU64::new(0));
+        Self {
+            answered: std::array::from_fn(|_| AtomicU64::new(0)),
+            refused: std::array::from_fn(zeros),
+            dropped: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+            socket_receive_drops: AtomicU64::new(0),
+            rogue_dhcp_servers: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts a request that was answered.
+    pub fn count_answered(&self, protocol: Protocol) {
+        self.answered[protocol as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that a decision refused.
+    pub fn count_refused(&self, protocol: Protocol, reason: Reason, from: Option<IpAddr>) {
+        tracing::debug!(protocol = protocol.as_str(), reason = reason.code(), ?from, "request refused");
+        self.refused[protocol as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a packet or request that never reached a decision.
+    pub fn count_dropped(&self, protocol: Protocol, reason: DropReason, from: Option<IpAddr>) {
+        tracing::debug!(protocol = protocol.as_str(), reason = reason.code(), ?from, "packet dropped");
+        self.dropped[protocol as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of answered requests.
+    pub fn answered(&self, protocol: Protocol) -> u64 {
+        self.answered[protocol as usize].load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of requests that were refused for a reason.
+    pub fn refused(&self, protocol: Protocol, reason: Reason) -> u64 {
+        self.refused[protocol as usize][reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of packets and requests that were dropped for a reason.
+    pub fn dropped(&self, protocol: Protocol, reason: DropReason) -> u64 {
+        self.dropped[protocol as usize][reason as usize].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_counted_by_itself() {
+        let counters = Counters::default();
+        for reason in Reason::ALL {
+            counters.count_refused(Protocol::Dhcp, *reason, None);
+        }
+        for reason in DropReason::ALL {
+            counters.count_dropped(Protocol::Iscsi, *reason, None);
+        }
+        assert!(Reason::ALL.iter().all(|reason| counters.refused(Protocol::Dhcp, *reason) == 1));
+        assert!(DropReason::ALL.iter().all(|reason| counters.dropped(Protocol::Iscsi, *reason) == 1));
+        assert_eq!(counters.refused(Protocol::Http, Reason::NoConfig), 0);
+    }
+}
