@@ -1,6 +1,7 @@
 //! What happened: one enum that the log, the timeline and the UI read, and the counters that the metrics read.
 
 mod counters;
+mod histogram;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::{Architecture, BootTarget, ImageStatus, Mac, Name, Phase, Power};
 
 pub use counters::Counters;
+pub use histogram::{DurationHistogram, HistogramReading};
 
 /// An entry of the timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

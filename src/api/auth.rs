@@ -1,3 +1,5 @@
+//! Roles, tokens, and the origin of requests that come through proxies.
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -9,25 +11,26 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use ipnet::IpNet;
+use subtle::ConstantTimeEq;
 
-use crate::http::listener::{Peer, Trust};
+use crate::http::peer::{Peer, PeerTrust};
 
-/// Are the headers that proxies add (RFC 7239, RFC 9110 section 7.6.3, and what came before them).
+/// Header fields that proxies add (RFC 7239; RFC 9110, section 7.6.3; and their predecessors).
 const FORWARDED: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
-/// Says what a client of the object API may do.
+/// The role of a client, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// May ask what machines ask, and nothing else.
+    /// No role: only the routes of machines, health and metrics.
     Nobody,
-    /// May read.
+    /// Reads the object API.
     Viewer,
-    /// May do everything.
+    /// Reads and writes the object API.
     Admin,
 }
 
-/// Holds the bearer tokens of the object API.
+/// The bearer tokens of the object API.
 pub struct Tokens {
     admin: String,
     viewer: String,
@@ -40,85 +43,91 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Reads the tokens of a state directory, making them (file mode 0600) at the first start.
+    /// Reads the tokens from a state directory; creates them (file mode 0600) at the first start.
     ///
     /// # Errors
-    /// A file that can be neither read nor made, or is empty.
+    /// A token file can be neither read nor created, or is empty.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
         let open = |name: &str| {
             let path = state_dir.join(name);
-            read_or_make(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+            read_or_create(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
         };
         Ok(Self { admin: open("admin.token")?, viewer: open("viewer.token")? })
     }
 }
 
-/// Says who may do what, and whose word is believed about where a request comes from.
+/// The rules that give a request its role and its origin.
 #[derive(Debug)]
 pub struct Access {
+    /// Tokens of the roles.
     pub tokens: Tokens,
-    /// Says whether who asks from this machine over its loopback needs no token.
+    /// Whether programs on this machine get the admin's role over its loopback.
     pub trust_loopback: bool,
-    /// Says whether who asks over the unix socket needs none.
+    /// Whether clients of the Unix socket get the admin's role.
     pub trust_socket: bool,
-    /// Lists the proxies whose `X-Forwarded-For` is believed.
+    /// Addresses of the proxies whose `X-Forwarded-For` is believed.
     pub proxies: Vec<IpNet>,
 }
 
 impl Access {
-    /// Finds what a request may do, by where it comes from and the token that it carries.
+    /// Returns the role of a request: the higher of those that its connection and its token give.
     pub fn role(&self, peer: &Peer, headers: &HeaderMap) -> Role {
-        let by_way = match peer.trust {
-            Trust::Proven => Role::Admin,
-            Trust::Socket if self.trust_socket => Role::Admin,
-            Trust::Network | Trust::Viewer if self.trust_loopback && peer.here && !is_a_pages(headers) => Role::Admin,
-            Trust::Viewer => Role::Viewer,
-            Trust::Socket | Trust::Network => Role::Nobody,
+        let by_connection = match peer.trust {
+            PeerTrust::ClientCertificate => Role::Admin,
+            PeerTrust::Socket if self.trust_socket => Role::Admin,
+            PeerTrust::Network | PeerTrust::ViewerCertificate
+                if self.trust_loopback && peer.is_local && !is_browser_request(headers) =>
+            {
+                Role::Admin
+            }
+            PeerTrust::ViewerCertificate => Role::Viewer,
+            PeerTrust::Socket | PeerTrust::Network => Role::Nobody,
         };
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        header.and_then(token).map_or(Role::Nobody, |token| self.of_token(&token)).max(by_way)
+        header.and_then(token).map_or(Role::Nobody, |token| self.token_role(&token)).max(by_connection)
     }
 
-    /// Finds what the bearer of a token may do.
-    pub fn of_token(&self, token: &str) -> Role {
+    /// Returns the role of a token's bearer.
+    pub fn token_role(&self, token: &str) -> Role {
         match token.as_bytes() {
-            token if same(token, self.tokens.admin.as_bytes()) => Role::Admin,
-            token if same(token, self.tokens.viewer.as_bytes()) => Role::Viewer,
+            token if bool::from(token.ct_eq(self.tokens.admin.as_bytes())) => Role::Admin,
+            token if bool::from(token.ct_eq(self.tokens.viewer.as_bytes())) => Role::Viewer,
             _ => Role::Nobody,
         }
     }
 
-    /// Finds who asked a proxy of ours: the nearest address on the request's way that is no such proxy.
+    /// Returns the client behind the configured proxies: the last address of `X-Forwarded-For` that is not one of them.
     ///
-    /// A proxy speaks for others: what comes through one does not come from this machine itself, whether the site
-    /// names the proxy or it gives itself away.
+    /// A request that came through any proxy is not a local one, whether the proxy is configured or shows by its header
+    /// fields.
     pub fn origin(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         let ours = |address: IpAddr| self.proxies.iter().any(|net| net.contains(&address));
         let Some(address) = peer.address.filter(|address| ours(*address)) else {
             let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
-            return Peer { here: peer.here && !is_forwarded, ..peer };
+            return Peer { is_local: peer.is_local && !is_forwarded, ..peer };
         };
         let values = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let way: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+        let hops: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
         let mut nearest = Some(address);
-        for hop in way.into_iter().rev() {
-            // A hop that is no address hides everything behind it: then nobody is known to ask.
+        for hop in hops.into_iter().rev() {
+            // A hop that is not an address hides all hops before it: the client is unknown.
             nearest = hop.parse::<IpAddr>().ok().map(|hop| hop.to_canonical());
             if nearest.is_none_or(|address| !ours(address)) {
                 break;
             }
         }
-        Peer { address: nearest, here: false, ..peer }
+        Peer { address: nearest, is_local: false, ..peer }
     }
 }
 
-/// Says whether a page in a browser asks, whose it may be: whoever can have somebody on this machine open a page is
-/// not this machine. Programs send neither header; browsers do not let a page leave them out (Fetch, 3.1 and Fetch Metadata, 2).
-fn is_a_pages(headers: &HeaderMap) -> bool {
+/// Returns whether a browser sent the request. A web page must not inherit the trust of local programs (CSRF). Programs
+/// send none of these fields; browsers do not let a page leave them out (Fetch, section 3.1; Fetch Metadata, section 2).
+fn is_browser_request(headers: &HeaderMap) -> bool {
     ["origin", "sec-fetch-site", "sec-fetch-mode"].iter().any(|name| headers.contains_key(*name))
 }
 
-fn read_or_make(path: &Path) -> io::Result<String> {
+/// Reads a token file; creates it with a random token where there is none.
+fn read_or_create(path: &Path) -> io::Result<String> {
     match read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other,
@@ -131,9 +140,9 @@ fn read_or_make(path: &Path) -> io::Result<String> {
     Ok(token)
 }
 
-/// Takes the token out of `Bearer TOKEN`, or of `Basic` as its password, whoever the user is.
+/// Returns the token of an `Authorization` field: `Bearer TOKEN`, or the password of `Basic` for any user.
 ///
-/// kubectl sends no bearer token over plain http, but does send what stands before an `@` in the server's URL.
+/// kubectl sends no bearer token over http, but does send the user and password of the server's URL.
 fn token(header: &str) -> Option<String> {
     let (scheme, value) = header.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
@@ -150,14 +159,12 @@ fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.read_to_string(&mut text)?;
     match text.trim() {
-        "" => Err(io::Error::new(io::ErrorKind::InvalidData, "the token's file is empty: remove it to get a new one")),
+        "" => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the token file is empty: delete it, and a restart creates a new token",
+        )),
         token => Ok(token.to_owned()),
     }
-}
-
-/// Compares without telling by its time how much of a guess was right.
-fn same(one: &[u8], two: &[u8]) -> bool {
-    one.len() == two.len() && one.iter().zip(two).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 #[cfg(test)]
@@ -173,14 +180,14 @@ mod tests {
         }
     }
 
-    fn role(access: &Access, trust: Trust, header: &str) -> Role {
+    fn role(access: &Access, trust: PeerTrust, header: &str) -> Role {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, header.parse().unwrap());
-        access.role(&Peer { address: None, local: None, here: false, trust }, &headers)
+        access.role(&Peer { address: None, local: None, is_local: false, trust }, &headers)
     }
 
     #[test]
-    fn tokens_are_made_once_and_asked_for_from_the_network() {
+    fn tokens_are_created_once_and_required_over_the_network() {
         use std::os::unix::fs::PermissionsExt;
         let place = tempfile::tempdir().unwrap();
         let access = access(place.path());
@@ -191,23 +198,23 @@ mod tests {
         assert_eq!(Tokens::open(place.path()).unwrap().admin, tokens.admin);
         let basic = format!("Basic {}", STANDARD.encode(format!("admin:{}", tokens.admin)));
         for header in [&format!("Bearer {}", tokens.admin), &basic] {
-            assert_eq!(role(&access, Trust::Network, header), Role::Admin);
+            assert_eq!(role(&access, PeerTrust::Network, header), Role::Admin);
         }
-        assert_eq!(role(&access, Trust::Network, &format!("Bearer {}", tokens.viewer)), Role::Viewer);
+        assert_eq!(role(&access, PeerTrust::Network, &format!("Bearer {}", tokens.viewer)), Role::Viewer);
         for header in ["", "Bearer ", "Bearer x", "Basic x", &format!("Basic {}", tokens.admin)] {
-            assert_eq!(role(&access, Trust::Network, header), Role::Nobody, "{header}");
+            assert_eq!(role(&access, PeerTrust::Network, header), Role::Nobody, "{header}");
         }
-        assert_eq!(role(&access, Trust::Proven, ""), Role::Admin);
-        assert_eq!(role(&access, Trust::Socket, ""), Role::Admin);
+        assert_eq!(role(&access, PeerTrust::ClientCertificate, ""), Role::Admin);
+        assert_eq!(role(&access, PeerTrust::Socket, ""), Role::Admin);
         let access = Access { trust_socket: false, ..access };
-        assert_eq!(role(&access, Trust::Socket, ""), Role::Nobody);
-        assert_eq!(role(&access, Trust::Socket, &basic), Role::Admin);
-        assert_eq!(role(&access, Trust::Viewer, "Bearer x"), Role::Viewer);
-        assert_eq!(role(&access, Trust::Viewer, &basic), Role::Admin);
+        assert_eq!(role(&access, PeerTrust::Socket, ""), Role::Nobody);
+        assert_eq!(role(&access, PeerTrust::Socket, &basic), Role::Admin);
+        assert_eq!(role(&access, PeerTrust::ViewerCertificate, "Bearer x"), Role::Viewer);
+        assert_eq!(role(&access, PeerTrust::ViewerCertificate, &basic), Role::Admin);
     }
 
     #[test]
-    fn what_came_through_a_proxy_did_not_come_from_here() {
+    fn a_request_through_a_proxy_is_not_local() {
         let place = tempfile::tempdir().unwrap();
         let access =
             Access { trust_loopback: true, proxies: vec!["127.0.0.2/32".parse().unwrap()], ..access(place.path()) };
@@ -215,7 +222,12 @@ mod tests {
             let headers = header.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             let headers: HeaderMap = headers.into_iter().collect();
             let address: IpAddr = from.parse().unwrap();
-            let peer = Peer { address: Some(address), local: None, here: address.is_loopback(), trust: Trust::Network };
+            let peer = Peer {
+                address: Some(address),
+                local: None,
+                is_local: address.is_loopback(),
+                trust: PeerTrust::Network,
+            };
             access.role(&access.origin(peer, &headers), &headers)
         };
         let rows = [
@@ -233,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_address_is_believed_of_our_proxies_alone() {
+    fn a_forwarded_address_is_believed_of_configured_proxies_only() {
         let place = tempfile::tempdir().unwrap();
         let access = access(place.path());
-        let origin = |from: &str, way: &str| {
+        let origin = |from: &str, hops: &str| {
             let mut headers = HeaderMap::new();
-            headers.insert("x-forwarded-for", way.parse().unwrap());
-            let peer = Peer { address: from.parse().ok(), local: None, here: false, trust: Trust::Network };
+            headers.insert("x-forwarded-for", hops.parse().unwrap());
+            let peer = Peer { address: from.parse().ok(), local: None, is_local: false, trust: PeerTrust::Network };
             access.origin(peer, &headers).address.map(|address| address.to_string())
         };
         let rows = [
@@ -249,8 +261,8 @@ mod tests {
             ("10.0.0.1", "1.2.3.4, unknown", None),
             ("10.0.0.1", "10.0.0.7", Some("10.0.0.7")),
         ];
-        for (from, way, expected) in rows {
-            assert_eq!(origin(from, way).as_deref(), expected, "{from} {way}");
+        for (from, hops, expected) in rows {
+            assert_eq!(origin(from, hops).as_deref(), expected, "{from} {hops}");
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::api::objects::body;
 use crate::api::objects::handlers::Tries;
 use crate::api::objects::options::Options;
 use crate::api::objects::status::Status;
-use crate::http::listener::Shared;
+use crate::api::state::Shared;
 use crate::http::reply::{Reply, json as reply};
 use crate::store::volumes::{self, NewFile, Volumes, Written};
 
@@ -63,7 +63,7 @@ pub async fn generate(shared: &Shared, maker: Maker, request: Request<Incoming>)
         gate: shared.gate.clone(),
         places: shared.places.clone(),
         volumes: shared.folders.volumes.clone(),
-        losers: shared.losers.clone(),
+        losers: shared.retry_queue.clone(),
         maker,
         generated,
         dry_run: options.dry_run,

@@ -1,12 +1,16 @@
-//! What HTTP answers: machines' requests, the object API, Redfish, and what operators watch.
+//! What HTTP answers: machines' requests, the object API, Redfish, health and metrics.
 
 pub mod auth;
+#[cfg(test)]
+pub mod fixture;
 pub mod generate;
 pub mod machine;
-pub mod methods;
 pub mod objects;
 pub mod openapi;
 pub mod ops;
 pub mod redfish;
+pub mod route;
 pub mod router;
+pub mod routes;
+pub mod state;
 pub mod uploads;

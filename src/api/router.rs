@@ -1,281 +1,334 @@
-//! The one table of routes.
+//! Finds the route of a request, checks the client's role, and calls the endpoint.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{ALLOW, AUTHORIZATION, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
-use crate::fleet::lifecycle::Transition;
-use crate::fleet::{BadName, Key, Kind, Name, Object};
-
 use crate::api::auth::Role;
-use crate::api::machine::scripts::{self, Query};
-use crate::api::machine::{configs, images};
+use crate::api::machine::query::Query;
+use crate::api::machine::recent::RecentView;
+use crate::api::machine::{configs, images, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
 use crate::api::objects::{access_reviews, actions, discovery, handlers, iso_files, list, watch};
 use crate::api::ops::{health, metrics};
-use crate::api::{generate, methods, openapi, redfish, uploads};
-use crate::http::listener::{Peer, Serves, Shared};
-use crate::http::reply::{Reply, text};
+use crate::api::route::{self, ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
+use crate::api::state::Shared;
+use crate::api::{generate, openapi, redfish, uploads};
+use crate::fleet::lifecycle::Transition;
+use crate::fleet::{BadName, Key, Kind, Name, Object};
+use crate::http::handler::Handler;
+use crate::http::limits::Stop;
+use crate::http::peer::{Peer, Serves};
+use crate::http::reply::{PartialContent, Reply, text};
 
-/// Tells when the server is to stop.
-pub type Stop = tokio::sync::watch::Receiver<bool>;
-
-/// Bounds the segments of a path.
+/// Maximum number of segments of a path that are looked at; a file's path may have more.
 const SEGMENTS: usize = 16;
+/// What the path of an image begins with.
+const IMAGES: &str = "iso/";
+/// What the path of a file of the configured directory begins with.
+const FILES: &str = "files/";
 
-/// Answers a request: a machine's by what it is, anybody else's by the role that they prove.
-pub async fn answer(
+/// A path, decoded, with its route.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    path: &'a str,
+    parts: &'a [&'a str],
+    route: &'static Route,
+}
+
+impl<'a> Target<'a> {
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        self.route.parameter(self.parts, name)
+    }
+
+    /// Returns the path behind a prefix, with its empty segments.
+    fn rest(&self, prefix: &str) -> &'a str {
+        self.path.trim_start_matches('/').strip_prefix(prefix).unwrap_or_default()
+    }
+}
+
+impl Handler for Shared {
+    type Recent = RecentView;
+
+    async fn answer(
+        &self,
+        peer: Peer,
+        recent: &RecentView,
+        serves: Serves,
+        request: Request<Incoming>,
+        stop: &Stop,
+    ) -> Reply {
+        answer(self, peer, recent, serves, request, stop).await
+    }
+
+    fn is_fast(target: &str) -> bool {
+        route::is_fast(target)
+    }
+
+    async fn answer_machine(&self, peer: Peer, recent: &RecentView, request: &Request<()>) -> Option<Reply> {
+        let path = decoded(request.uri().path());
+        let parts = split(&path);
+        let route = route::find(&parts)?;
+        let Endpoint::Machine(endpoint) = route.operation(request.method())?.endpoint else { return None };
+        let peer = self.access.origin(peer, request.headers());
+        Some(machine(self, &peer, recent, Target { path: &path, parts: &parts, route }, endpoint, request).await)
+    }
+
+    fn range_key(path: &str) -> Option<String> {
+        decoded(path).trim_start_matches('/').strip_prefix(IMAGES).map(str::to_owned)
+    }
+
+    fn recall_part(&self, recent: &RecentView, key: &str, query: Option<&str>, range: &str) -> Option<PartialContent> {
+        images::recall_part(self, recent, key, query, range)
+    }
+
+    fn record_duration(&self, duration: Duration) {
+        self.gate.counters.http_requests.record(duration);
+    }
+}
+
+/// Answers a request: by its route and the role that the client proves.
+async fn answer(
     shared: &Shared,
     peer: Peer,
-    memory: &images::Memory,
+    recent: &RecentView,
     serves: Serves,
     request: Request<Incoming>,
     stop: &Stop,
 ) -> Reply {
     let path = request.uri().path().to_owned();
     let path = decoded(&path);
-    let parts = parts(&path);
+    let parts = split(&path);
     let peer = shared.access.origin(peer, request.headers());
-    if let Some(reply) = methods::refused(request.method(), &parts) {
-        return reply;
-    }
-    if let Some(reply) = machines(shared, &peer, memory, &path, &parts, &request).await {
-        return reply;
-    }
-    match (request.method(), parts.as_slice()) {
-        (&Method::GET | &Method::HEAD, ["healthz" | "livez"]) => text(StatusCode::OK, "ok"),
-        (&Method::GET | &Method::HEAD, ["readyz"]) => health::ready(shared).await,
-        (&Method::GET | &Method::HEAD, ["metrics"]) => metrics::metrics(shared),
-        (&Method::GET | &Method::HEAD, ["version"]) => discovery::version(),
-        (_, ["redfish", ..]) if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
-        (_, ["api" | "apis" | "openapi", ..]) if serves == Serves::Everything => {
-            let answered = match (shared.access.role(&peer, request.headers()), request.method()) {
-                (Role::Nobody, _) => Err(Status::unauthorized(request.headers().contains_key(AUTHORIZATION))),
-                (role, _) if let Some(review) = access_reviews::named(&parts) => {
-                    access_reviews::answer(review, role, request).await
-                }
-                (Role::Viewer, method) if !matches!(*method, Method::GET | Method::HEAD) => {
-                    Err(Status::forbidden("a viewer only reads: this needs the admin's token"))
-                }
-                (Role::Viewer | Role::Admin, _) => api(shared, &peer, &parts, request, stop).await,
+    let Some(route) = route::find(&parts) else {
+        return no_route(shared, &peer, serves, &parts, request).await;
+    };
+    let Some(operation) = route.operation(request.method()) else { return method_not_allowed(route) };
+    let target = Target { path: &path, parts: &parts, route };
+    match operation.endpoint {
+        Endpoint::Machine(endpoint) => machine(shared, &peer, recent, target, endpoint, &request).await,
+        Endpoint::Ops(endpoint) => ops(shared, endpoint).await,
+        Endpoint::Redfish if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
+        Endpoint::Api(_) | Endpoint::Object(_) | Endpoint::Review(_) if serves == Serves::Everything => {
+            let answered = match authorize(shared, &peer, request.headers(), operation.caller) {
+                Ok(role) => api(shared, &peer, target, operation.endpoint, role, request, stop).await,
+                Err(status) => Err(status),
             };
             answered.unwrap_or_else(|status| status.reply())
         }
-        _ => Status::no_route().reply(),
+        Endpoint::Redfish | Endpoint::Api(_) | Endpoint::Object(_) | Endpoint::Review(_) => Status::no_route().reply(),
     }
 }
 
-/// Answers a request without a body, where it is one of a machine's.
-pub async fn answer_machine(
-    shared: &Shared,
-    peer: Peer,
-    memory: &images::Memory,
-    request: &Request<()>,
-) -> Option<Reply> {
-    let path = decoded(request.uri().path());
-    let peer = shared.access.origin(peer, request.headers());
-    machines(shared, &peer, memory, &path, &parts(&path), request).await
+/// Answers a path that no route has: 401 first, where the object API would be.
+async fn no_route(shared: &Shared, peer: &Peer, serves: Serves, parts: &[&str], request: Request<Incoming>) -> Reply {
+    let status = match parts.first() {
+        Some(&"redfish") if serves == Serves::Everything => return redfish::answer(shared, peer, parts, request).await,
+        Some(&("api" | "apis" | "openapi")) if serves == Serves::Everything => {
+            authorize(shared, peer, request.headers(), Caller::Viewer).err()
+        }
+        _ => None,
+    };
+    status.unwrap_or_else(Status::no_route).reply()
 }
 
-/// Gives the ISO and the path within it that a request's path means: nothing where it means no ISO.
-pub fn image_path(path: &str) -> Option<String> {
-    let path = decoded(path);
-    inner(&path).map(str::to_owned)
+fn method_not_allowed(route: &Route) -> Reply {
+    let mut reply = Status::method_not_allowed().reply();
+    if let Ok(allow) = HeaderValue::try_from(route.allow()) {
+        reply.headers_mut().insert(ALLOW, allow);
+    }
+    reply
 }
 
-fn inner(path: &str) -> Option<&str> {
-    path.trim_start_matches('/').strip_prefix("iso/")
+/// Returns the role of a client who may call an operation.
+///
+/// # Errors
+/// 401 without a role, 403 with one that is not enough.
+fn authorize(shared: &Shared, peer: &Peer, headers: &HeaderMap, caller: Caller) -> Result<Role, Status> {
+    match shared.access.role(peer, headers) {
+        Role::Nobody => Err(Status::unauthorized(headers.contains_key(AUTHORIZATION))),
+        role if role < caller.role() => Err(Status::forbidden("the viewer role is read-only: use the admin's token")),
+        role => Ok(role),
+    }
 }
 
 fn decoded(path: &str) -> Cow<'_, str> {
     percent_encoding::percent_decode_str(path).decode_utf8().unwrap_or(Cow::Borrowed(""))
 }
 
-fn parts(path: &str) -> Vec<&str> {
+fn split(path: &str) -> Vec<&str> {
     path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect()
 }
 
-/// Answers what machines ask; nothing where the request is none of theirs.
-async fn machines<B>(
+/// Answers a machine.
+async fn machine<B>(
     shared: &Shared,
     peer: &Peer,
-    memory: &images::Memory,
-    path: &str,
-    parts: &[&str],
+    recent: &RecentView,
+    target: Target<'_>,
+    endpoint: MachineEndpoint,
     request: &Request<B>,
-) -> Option<Reply> {
-    let peek = *request.method() == Method::HEAD;
-    let query = || Query::parse(request.uri().query());
-    Some(match (request.method(), parts) {
-        (&Method::GET | &Method::HEAD, ["ipxe"] | ["api", "v1", "ipxe", "boot"]) => {
-            scripts::script(shared, peer, &query(), peek).await
+) -> Reply {
+    let (query, headers, is_head) = (request.uri().query(), request.headers(), *request.method() == Method::HEAD);
+    let parsed = || Query::parse(query);
+    let parameter = |name| target.parameter(name);
+    match endpoint {
+        MachineEndpoint::Script => scripts::script(shared, peer, &parsed(), is_head).await,
+        MachineEndpoint::LocalDiskScript => scripts::local_disk(shared, peer, &parsed()),
+        MachineEndpoint::BootstrapScript => scripts::bootstrap(shared, peer),
+        MachineEndpoint::BootProgram => {
+            let (mac, file) = (parameter("mac").unwrap_or_default(), target.parts.get(2..).unwrap_or_default());
+            scripts::boot_file(shared, peer, mac, file, headers, is_head).await
         }
-        (&Method::GET | &Method::HEAD, ["api", "v1", "ipxe", "localboot"]) => scripts::local(shared, peer, &query()),
-        (&Method::GET | &Method::HEAD, ["boot.ipxe"]) => scripts::hook(shared, peer),
-        (&Method::GET | &Method::HEAD, ["boot", mac, file @ ..]) if !file.is_empty() => {
-            scripts::beside(shared, peer, mac, file, request.headers(), peek).await
+        MachineEndpoint::Image => {
+            images::image_again(shared, peer, recent, target.rest(IMAGES), query, headers, is_head).await
         }
-        (&Method::GET | &Method::HEAD, ["iso", _, ..]) => {
-            images::again(
-                shared,
-                peer,
-                memory,
-                inner(path).unwrap_or_default(),
-                request.uri().query(),
-                request.headers(),
-                peek,
-            )
-            .await
+        MachineEndpoint::LeasedImage => {
+            let (token, file) = (parameter("token").unwrap_or_default(), parameter("file").unwrap_or_default());
+            images::leased(shared, peer, token, file, headers, is_head).await
         }
-        (&Method::GET | &Method::HEAD, ["files", _, ..]) => {
-            let inner = path.trim_start_matches('/').strip_prefix("files/").unwrap_or_default();
-            scripts::file(shared, peer, inner, request.headers(), peek).await
+        MachineEndpoint::File => scripts::file(shared, peer, target.rest(FILES), headers, is_head).await,
+        MachineEndpoint::Config => {
+            let Query { token, file, .. } = parsed();
+            let (token, file) = (parameter("token").or(token.as_deref()), parameter("file").or(file.as_deref()));
+            configs::config(shared, peer, token, file, is_head).await
         }
-        (&Method::GET | &Method::HEAD, ["media", token, file]) => {
-            images::held(shared, peer, token, file, request.headers(), peek).await
+        MachineEndpoint::GeneratedConfig => {
+            let file = parameter("file").unwrap_or_default();
+            configs::generated(shared, peer, file, parsed().token.as_deref(), is_head).await
         }
-        (&Method::GET | &Method::HEAD, ["api", "v1", "bootconfig"]) => {
-            let Query { token, file, .. } = query();
-            configs::config(shared, peer, token.as_deref(), file.as_deref(), peek).await
+        MachineEndpoint::NoCloud => {
+            let (token, file) = (parameter("token").unwrap_or_default(), parameter("file").unwrap_or_default());
+            configs::nocloud(shared, peer, token, file, is_head).await
         }
-        (&Method::GET | &Method::HEAD, ["config", token]) => {
-            configs::config(shared, peer, Some(token), query().file.as_deref(), peek).await
+        MachineEndpoint::NamedIgnition => {
+            configs::named_ignition(shared, peer, parsed().token.as_deref(), is_head).await
         }
-        (&Method::GET | &Method::HEAD, ["config", token, file]) => {
-            configs::config(shared, peer, Some(token), Some(file), peek).await
+        MachineEndpoint::BootComplete => {
+            let token = parsed().token;
+            configs::complete(shared, peer, parameter("token").or(token.as_deref())).await
         }
-        (&Method::GET | &Method::HEAD, ["configs", file]) => {
-            configs::generated(shared, peer, file, query().token.as_deref(), peek).await
-        }
-        (&Method::GET | &Method::HEAD, ["nocloud", token, file]) => {
-            configs::nocloud(shared, peer, token, file, peek).await
-        }
-        (&Method::GET | &Method::HEAD, ["get_ignition"]) => {
-            configs::named(shared, peer, query().token.as_deref(), peek).await
-        }
-        (&Method::POST, ["api", "v1", "boot-complete"] | ["phone_home" | "phone-home"]) => {
-            configs::complete(shared, peer, query().token.as_deref()).await
-        }
-        (&Method::POST, ["phone_home" | "phone-home", token]) => configs::complete(shared, peer, Some(token)).await,
-        _ => return None,
-    })
+    }
 }
 
+async fn ops(shared: &Shared, endpoint: OpsEndpoint) -> Reply {
+    match endpoint {
+        OpsEndpoint::Live => text(StatusCode::OK, "ok"),
+        OpsEndpoint::Ready => health::ready(shared).await,
+        OpsEndpoint::Metrics => metrics::metrics(shared).await,
+        OpsEndpoint::Version => discovery::version(),
+    }
+}
+
+/// Answers a client of the object API, whose role is enough for the operation.
 async fn api(
     shared: &Shared,
     peer: &Peer,
-    parts: &[&str],
+    target: Target<'_>,
+    endpoint: Endpoint,
+    role: Role,
     request: Request<Incoming>,
     stop: &Stop,
 ) -> Result<Reply, Status> {
-    let method = request.method().clone();
-    match (&method, parts) {
-        (&Method::GET | &Method::HEAD, ["api"]) => return Ok(discovery::versions()),
-        (&Method::GET | &Method::HEAD, ["apis"]) => return Ok(discovery::groups()),
-        (&Method::GET | &Method::HEAD, ["api", "v1"]) => return Ok(discovery::resources()),
-        (&Method::GET | &Method::HEAD, ["openapi", "v3"]) => return Ok(openapi::index()),
-        (&Method::GET | &Method::HEAD, ["openapi", "v3", "api", "v1"]) => return Ok(openapi::document()),
-        (&Method::GET | &Method::HEAD, ["openapi", "v2"]) => return openapi::swagger(request.headers()),
-        (&Method::POST, ["api", "v1", "configs", "ignition", "generate"]) => {
-            return generate::generate(shared, generate::Maker::Ignition, request).await;
-        }
-        (&Method::POST, ["api", "v1", "configs", "cloudinit", "generate"]) => {
-            return generate::generate(shared, generate::Maker::CloudInit, request).await;
-        }
-        (&Method::POST, ["api", "v1", "iscsi-cdroms", "upload"]) => return uploads::upload(shared, request).await,
-        (&Method::GET | &Method::HEAD, ["api", "v1", "uploads"]) => return uploads::list(shared).await,
-        (&Method::GET | &Method::HEAD, ["api", "v1", "uploads", key]) => return uploads::progress(shared, key).await,
-        (&Method::DELETE, ["api", "v1", "uploads", key]) => return uploads::give_up(shared, key).await,
-        (&Method::GET | &Method::HEAD, ["api", "v1", "timeline"]) => return actions::timeline(shared, None).await,
-        _ => {}
-    }
-    let (kind, namespace, rest) = place(parts)?;
-    let key = |text: &str| -> Result<Key, Status> {
-        let namespace = match kind.is_namespaced() {
-            true => Some(namespace.clone().ok_or_else(Status::no_route)?),
-            false => None,
-        };
-        Ok(Key { kind, namespace, name: name(kind, text)? })
+    let endpoint = match endpoint {
+        Endpoint::Review(review) => return access_reviews::answer(review, role, request).await,
+        Endpoint::Object(endpoint) => return object(shared, peer, target, endpoint, request, stop).await,
+        Endpoint::Api(endpoint) => endpoint,
+        Endpoint::Machine(_) | Endpoint::Ops(_) | Endpoint::Redfish => return Err(Status::no_route()),
     };
-    let mut options = Options::parse(request.uri().query(), request.headers(), namespace.clone())?;
-    if rest.len() < 2 {
-        options::acceptable(request.headers())?;
+    let key = target.parameter("key").unwrap_or_default();
+    match endpoint {
+        ApiEndpoint::Versions => Ok(discovery::versions()),
+        ApiEndpoint::Groups => Ok(discovery::groups()),
+        ApiEndpoint::Resources => Ok(discovery::resources()),
+        ApiEndpoint::OpenApiIndex => Ok(openapi::index()),
+        ApiEndpoint::OpenApiV3 => Ok(openapi::document()),
+        ApiEndpoint::OpenApiV2 => openapi::swagger(request.headers()),
+        ApiEndpoint::GenerateIgnition => generate::generate(shared, generate::Maker::Ignition, request).await,
+        ApiEndpoint::GenerateCloudInit => generate::generate(shared, generate::Maker::CloudInit, request).await,
+        ApiEndpoint::Upload => uploads::upload(shared, request).await,
+        ApiEndpoint::ListUploads => uploads::list(shared).await,
+        ApiEndpoint::ReadUpload => uploads::progress(shared, key).await,
+        ApiEndpoint::DeleteUpload => uploads::give_up(shared, key).await,
+        ApiEndpoint::Timeline => actions::timeline(shared, None).await,
     }
-    match (&method, rest) {
-        (&Method::GET | &Method::HEAD, []) if options.watch => {
+}
+
+/// Answers a request for objects of a kind, for one of them, or for a part of one.
+async fn object(
+    shared: &Shared,
+    peer: &Peer,
+    target: Target<'_>,
+    endpoint: ObjectEndpoint,
+    request: Request<Incoming>,
+    stop: &Stop,
+) -> Result<Reply, Status> {
+    let kind = target.route.resource.ok_or_else(Status::no_route)?.kind;
+    let (namespace, query) = (namespace(&target)?, request.uri().query());
+    let key = || key(kind, namespace.clone(), target.parameter("name").unwrap_or_default());
+    let mut options = Options::parse(query, request.headers(), namespace.clone())?;
+    match endpoint {
+        ObjectEndpoint::List
+        | ObjectEndpoint::Create
+        | ObjectEndpoint::Read
+        | ObjectEndpoint::Replace
+        | ObjectEndpoint::Patch
+        | ObjectEndpoint::Delete => options::acceptable(request.headers())?,
+        ObjectEndpoint::Install
+        | ObjectEndpoint::LocalBoot
+        | ObjectEndpoint::Hold
+        | ObjectEndpoint::VirtualMedia
+        | ObjectEndpoint::Seed => refuse_dry_run(query)?,
+        ObjectEndpoint::Timeline | ObjectEndpoint::Files => {}
+    }
+    match endpoint {
+        ObjectEndpoint::List if options.watch => Ok(watch::watch(&shared.gate.store, kind, options, stop.clone())),
+        ObjectEndpoint::List => list::list(shared, kind, &options),
+        ObjectEndpoint::Create => handlers::create(shared, kind, namespace.clone(), request, &options).await,
+        ObjectEndpoint::Read if options.watch => {
+            options.selection.narrow(&key()?.name);
             Ok(watch::watch(&shared.gate.store, kind, options, stop.clone()))
         }
-        (&Method::GET | &Method::HEAD, []) => list::list(shared, kind, &options),
-        (&Method::POST, []) => handlers::create(shared, kind, namespace.clone(), request, &options).await,
-        (&Method::GET | &Method::HEAD, [name]) if options.watch => {
-            options.selection.narrow(&key(name)?.name);
-            Ok(watch::watch(&shared.gate.store, kind, options, stop.clone()))
-        }
-        (&Method::GET | &Method::HEAD, [name]) => handlers::read(shared, &key(name)?, &options),
-        (&Method::PUT, [name]) => handlers::replace(shared, &key(name)?, request, &options).await,
-        (&Method::PATCH, [name]) => handlers::patch(shared, &key(name)?, request, &options).await,
-        (&Method::DELETE, [name]) => handlers::delete(shared, &key(name)?, request, &options).await,
-        (&Method::GET | &Method::HEAD, [name, "timeline"]) => actions::timeline(shared, Some(&key(name)?)).await,
-        (_, [name, action]) if kind == Kind::BareMetalHost => {
-            unrehearsed(request.uri().query())?;
-            act(shared, &key(name)?, action, request).await
-        }
-        (method, [name, "files"]) if kind == Kind::IscsiCdrom => {
-            let peek = *method == Method::HEAD;
-            iso_files::files(shared, peer, &key(name)?, request.uri().query(), request.headers(), peek).await
-        }
-        (_, [] | [_]) => Err(Status::method_not_allowed()),
-        _ => Err(Status::no_route()),
-    }
-}
-
-/// Reads what a path is about: a kind, a namespace, and what of them.
-fn place<'a>(parts: &'a [&'a str]) -> Result<(Kind, Option<Name>, &'a [&'a str]), Status> {
-    let Some(parts) = parts.strip_prefix(&["api", "v1"]) else { return Err(Status::no_route()) };
-    let (kind, namespace, rest) = match parts {
-        ["namespaces", namespace, plural, rest @ ..] => (kind(plural)?, Some(*namespace), rest),
-        [plural, rest @ ..] => (kind(plural)?, None, rest),
-        [] => return Err(Status::no_route()),
-    };
-    if namespace.is_some() && !kind.is_namespaced() {
-        return Err(Status::no_route());
-    }
-    let no_namespace = |wrong: BadName| Status::bad_request(format!("the route's namespace: {wrong}"));
-    Ok((kind, namespace.map(|text| text.parse().map_err(no_namespace)).transpose()?, rest))
-}
-
-/// Refuses a dry run of what is no write of an object: nothing can say what it would come to.
-fn unrehearsed(query: Option<&str>) -> Result<(), Status> {
-    let asked = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(key, _)| key == "dryRun");
-    match asked {
-        true => Err(Status::bad_request("dryRun: this is carried out or not, and cannot be rehearsed")),
-        false => Ok(()),
-    }
-}
-
-/// Carries out what is asked of a host beyond its spec.
-async fn act(shared: &Shared, key: &Key, action: &str, request: Request<Incoming>) -> Result<Reply, Status> {
-    match (request.method(), action) {
-        (&Method::POST, "install") => actions::install(shared, key, request).await,
-        (&Method::POST, "medium") => actions::medium(shared, key, request).await,
-        (&Method::POST, "release") => actions::change(shared, key, Transition::Release).await,
-        (&Method::POST, "hold") => actions::change(shared, key, Transition::Hold).await,
-        (&Method::GET | &Method::HEAD, "seed") => match handlers::find(shared, key)? {
+        ObjectEndpoint::Read => handlers::read(shared, &key()?, &options),
+        ObjectEndpoint::Replace => handlers::replace(shared, &key()?, request, &options).await,
+        ObjectEndpoint::Patch => handlers::patch(shared, &key()?, request, &options).await,
+        ObjectEndpoint::Delete => handlers::delete(shared, &key()?, request, &options).await,
+        ObjectEndpoint::Timeline => actions::timeline(shared, Some(&key()?)).await,
+        ObjectEndpoint::Install => actions::install(shared, &key()?, request).await,
+        ObjectEndpoint::VirtualMedia => actions::medium(shared, &key()?, request).await,
+        ObjectEndpoint::LocalBoot => actions::change(shared, &key()?, Transition::Release).await,
+        ObjectEndpoint::Hold => actions::change(shared, &key()?, Transition::Hold).await,
+        ObjectEndpoint::Seed => match handlers::find(shared, &key()?)? {
             Object::Host(host) => configs::seed_read(shared, &host),
             Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
         },
-        (_, "install" | "medium" | "release" | "hold" | "timeline" | "seed") => Err(Status::method_not_allowed()),
-        _ => Err(Status::no_route()),
+        ObjectEndpoint::Files => {
+            let is_head = *request.method() == Method::HEAD;
+            iso_files::files(shared, peer, &key()?, query, request.headers(), is_head).await
+        }
     }
 }
 
-fn kind(plural: &str) -> Result<Kind, Status> {
-    Kind::ALL.into_iter().find(|kind| kind.plural() == plural).ok_or_else(Status::no_route)
+/// Returns the namespace that a path names.
+fn namespace(target: &Target<'_>) -> Result<Option<Name>, Status> {
+    let invalid = |wrong: BadName| Status::bad_request(format!("the path's namespace: {wrong}"));
+    target.parameter("namespace").map(|text| text.parse().map_err(invalid)).transpose()
 }
 
-fn name(kind: Kind, text: &str) -> Result<Name, Status> {
-    text.parse().map_err(|_| Status::not_found(kind, text))
+/// Returns the key of the object that a path names. A text that is no name is the name of no object.
+fn key(kind: Kind, namespace: Option<Name>, name: &str) -> Result<Key, Status> {
+    Ok(Key { kind, namespace, name: name.parse().map_err(|_| Status::not_found(kind, name))? })
+}
+
+/// Refuses a dry run of an action: only the write of an object can be tried out.
+fn refuse_dry_run(query: Option<&str>) -> Result<(), Status> {
+    let is_dry_run = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(key, _)| key == "dryRun");
+    match is_dry_run {
+        true => Err(Status::bad_request("dryRun: not supported for this action; remove the parameter")),
+        false => Ok(()),
+    }
 }

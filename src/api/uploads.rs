@@ -18,7 +18,7 @@ use crate::store::{Change, Expect};
 use crate::api::objects::handlers;
 use crate::api::objects::redaction::View;
 use crate::api::objects::status::Status;
-use crate::http::listener::Shared;
+use crate::api::state::Shared;
 use crate::http::multipart::{Event, Parser};
 use crate::http::reply::{Reply, json};
 use crate::images::partial_upload::{Draft, ISO_BYTES, STALL};

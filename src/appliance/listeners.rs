@@ -33,7 +33,7 @@ pub struct Doors {
     pub http: Vec<std::net::TcpListener>,
     pub api: std::os::unix::net::UnixListener,
     /// Is the object API's own listener, where it has one.
-    pub objects: Option<listener::Socket>,
+    pub objects: Option<listener::HttpSocket>,
     pub iscsi: Vec<std::net::TcpListener>,
 }
 
@@ -179,19 +179,19 @@ fn control_congestion(socket: &socket2::Socket, configured: Option<&str>) -> any
     }
 }
 
-fn objects(config: &Config, address: Ipv4Addr) -> anyhow::Result<Option<listener::Socket>> {
+fn objects(config: &Config, address: Ipv4Addr) -> anyhow::Result<Option<listener::HttpSocket>> {
     let Some(place) = config.api.listen else { return Ok(None) };
     let listener = listen(place, "api.listen", config)?;
-    let Some(tls) = &config.api.tls else { return Ok(Some(listener::Socket::Tcp(listener))) };
+    let Some(tls) = &config.api.tls else { return Ok(Some(listener::HttpSocket::Tcp(listener))) };
     let certificate = match &tls.certificate {
-        Some(files) => tls::Certificate { files: files.clone(), client_ca: None, viewer_ca: None },
-        None => tls::Certificate::own(&config.state_dir, &[place.ip(), address.into()])?,
+        Some(files) => tls::CertificateFiles { files: files.clone(), client_ca: None, viewer_ca: None },
+        None => tls::CertificateFiles::self_signed(&config.state_dir, &[place.ip(), address.into()])?,
     };
     let (client_ca, viewer_ca) = (tls.client_ca.clone(), tls.viewer_ca.clone());
-    let certificate = tls::Certificate { client_ca, viewer_ca, ..certificate };
-    let tls = tls::Tls::new(&certificate)?;
+    let certificate = tls::CertificateFiles { client_ca, viewer_ca, ..certificate };
+    let tls = tls::ServerTls::new(&certificate)?;
     tracing::info!(address = %place, fingerprint = tls.fingerprint(), "the API's certificate");
-    Ok(Some(listener::Socket::Tls(listener, tls)))
+    Ok(Some(listener::HttpSocket::Tls(listener, tls)))
 }
 
 fn listen_locally(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::admission::prepare::Places;
 use crate::api::auth;
+use crate::api::state::{Folders, Shared};
 use crate::boot::Site;
 use crate::config::{self, BootFileIn, Config, Dhcp, DhcpMode, Flags, OnOtherServer};
 use crate::controllers::{disk_space, image_watch, power};
@@ -25,7 +26,8 @@ use crate::gate::config_release::Releases;
 use crate::gate::neighbours::Neighbours;
 use crate::gate::tokens::BootTokens;
 use crate::gate::{EventThrottle, Gate, RecentIpxeClients};
-use crate::http::listener;
+use crate::http::listener::{self, HttpListener, HttpSocket};
+use crate::http::peer::Serves;
 use crate::images::library::ImageLibrary;
 use crate::iscsi::serve::admission;
 use crate::store::{self, Change, Observation, Seal, Store};
@@ -176,16 +178,16 @@ impl Appliance {
         }
         let access = access(&config, tokens);
         let folders = folders(&config);
-        let shared = listener::Shared::new(gate.clone(), places.clone(), folders, access, manifests.faults());
-        let door = |socket, serves| listener::Door { socket, serves };
+        let shared = Shared::new(gate.clone(), places.clone(), folders, access, manifests.faults());
+        let door = |socket, serves| HttpListener { socket, serves };
         let machines = match doors.objects {
-            Some(_) => listener::Serves::Machines,
-            None => listener::Serves::Everything,
+            Some(_) => Serves::Machines,
+            None => Serves::Everything,
         };
         let mut http_doors: Vec<_> =
-            doors.http.into_iter().map(|listener| door(listener::Socket::Tcp(listener), machines)).collect();
-        let objects = doors.objects.into_iter().chain([listener::Socket::Unix(doors.api)]);
-        http_doors.extend(objects.map(|socket| door(socket, listener::Serves::Everything)));
+            doors.http.into_iter().map(|listener| door(HttpSocket::Tcp(listener), machines)).collect();
+        let objects = doors.objects.into_iter().chain([HttpSocket::Unix(doors.api)]);
+        http_doors.extend(objects.map(|socket| door(socket, Serves::Everything)));
         let until = stopped.clone();
         services.spawn(async move {
             listener::serve(http_doors, Arc::new(shared), until).await;
@@ -237,8 +239,8 @@ fn look_after(
     services.spawn(mark_overdue(gate.clone(), stopped));
 }
 
-fn folders(config: &Config) -> listener::Folders {
-    listener::Folders {
+fn folders(config: &Config) -> Folders {
+    Folders {
         firmware: config.firmware_dir.clone(),
         files: config.files_dir.clone(),
         volumes: Arc::new(crate::store::volumes::Volumes::new(config.volumes.clone())),

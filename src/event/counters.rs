@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::boot::{DropReason, Reason};
 
-use super::Protocol;
+use super::{DurationHistogram, Protocol};
 
 /// Counters of every answer, refusal and drop, by protocol and reason. The metrics read them.
 #[derive(Debug)]
@@ -15,6 +15,14 @@ pub struct Counters {
     pub socket_receive_drops: AtomicU64,
     /// Appearances of other DHCP servers on our segments.
     pub rogue_dhcp_servers: AtomicU64,
+    /// Durations of HTTP requests.
+    pub http_requests: DurationHistogram,
+    /// Bytes of files that TFTP sent in completed transfers, without repetitions.
+    pub tftp_sent_bytes: AtomicU64,
+    /// Open iSCSI sessions.
+    pub iscsi_sessions: AtomicU64,
+    /// Bytes that iSCSI sent to its initiators.
+    pub iscsi_read_bytes: AtomicU64,
 }
 
 impl Default for Counters {
@@ -26,6 +34,10 @@ impl Default for Counters {
             dropped: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             socket_receive_drops: AtomicU64::new(0),
             rogue_dhcp_servers: AtomicU64::new(0),
+            http_requests: DurationHistogram::default(),
+            tftp_sent_bytes: AtomicU64::new(0),
+            iscsi_sessions: AtomicU64::new(0),
+            iscsi_read_bytes: AtomicU64::new(0),
         }
     }
 }

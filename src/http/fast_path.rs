@@ -1,8 +1,8 @@
-//! The short way for what machines read: a GET of a script, an ISO or a boot program, on a connection without TLS.
+//! The fast path for what machines read: a GET of a script, an image or a boot program on a connection without TLS.
 //!
-//! The same routes answer as behind hyper; what is spared is hyper's machinery for requests that have bodies, and
-//! above all the copy of an ISO's bytes: the kernel sends them out of its page cache. Whatever is not plainly such a
-//! request, the connection goes to hyper with all that was read of it, and stays there.
+//! The same routes answer as behind hyper. Spared are hyper's machinery for requests with bodies and, above all, the
+//! copy of an image's bytes: the kernel sends them from its page cache. At the first request that is not plainly such
+//! a read, the connection goes to hyper with every byte that was read of it, and stays there.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,64 +14,64 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue,
 use hyper::{Method, Request, Uri};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::api::machine::images::Memory;
-use crate::api::router;
-use crate::http::listener::{HEADER_WAIT, HEADERS, told};
-use crate::http::listener::{Peer, Shared};
-use crate::http::repeated_range::Recurring;
-use crate::http::writer::Output;
+use crate::http::handler::Handler;
+use crate::http::limits::{HEAD_TIMEOUT, HEADERS, Stop, stopped};
+use crate::http::peer::Peer;
+use crate::http::repeated_range::RangeTemplate;
+use crate::http::writer::ResponseWriter;
 
-/// Bounds the head of a request that is answered here; hyper takes longer ones.
+/// Maximum size of a head that is parsed here, in bytes; hyper takes longer ones.
 const HEAD: usize = 8 << 10;
 
-/// Is a connection that hyper is to go on with, and what was already read of it.
+/// A connection for hyper to continue, with the bytes that were read of it already.
 #[derive(Debug)]
-pub struct HandedOn {
+pub struct PrefixedStream {
     stream: TcpStream,
     read: Bytes,
 }
 
-/// Is what a connection's next bytes are.
+/// What the next bytes of a connection are.
 #[allow(clippy::large_enum_variant, reason = "one lives at a time, on the stack; a box would cost each request one")]
 enum Next {
-    /// A request, how long its head is, and whether the connection ends after its answer.
+    /// A request, the length of its head, and whether the connection ends after the response.
     Request(Request<()>, usize, bool),
-    /// The beginning of one.
+    /// The start of a request.
     Unfinished,
-    /// Hyper's.
+    /// A request for hyper.
     Other,
 }
 
-/// Answers requests until one is hyper's; nothing where the connection has ended.
-pub async fn serve(
+/// Answers requests until one is hyper's; returns nothing once the connection has ended.
+pub async fn serve<H: Handler>(
     mut stream: TcpStream,
     peer: Peer,
-    shared: &Shared,
-    memory: &Memory,
-    mut shutdown: watch::Receiver<bool>,
-) -> Option<HandedOn> {
+    handler: &H,
+    recent: &H::Recent,
+    mut stop: Stop,
+) -> Option<PrefixedStream> {
     let mut input = Vec::with_capacity(HEAD);
-    let mut output = Output::default();
-    let mut recurring: Option<Recurring> = None;
-    let mut since = Instant::now();
-    let has_to_stop = shutdown.clone();
-    // Both are made once, and not for each request: what they register with costs more than reading one.
-    let mut stop = std::pin::pin!(told(&mut shutdown));
-    let mut alarm = std::pin::pin!(tokio::time::sleep_until(since + HEADER_WAIT));
+    let mut output = ResponseWriter::default();
+    let mut template: Option<RangeTemplate> = None;
+    let mut idle_since = Instant::now();
+    let is_stopping = stop.clone();
+    // Both are made once, not for each request: their registration costs more than reading a request.
+    let mut stop = std::pin::pin!(stopped(&mut stop));
+    let mut alarm = std::pin::pin!(tokio::time::sleep_until(idle_since + HEAD_TIMEOUT));
     loop {
-        let part = recurring.as_ref().and_then(|recurring| recurring.part(shared, memory, &input));
+        let part = template.as_ref().and_then(|template| template.recall(handler, recent, &input));
         if let Some((part, length)) = part {
+            let began = Instant::now();
             input.drain(..length);
-            if !is_sent(output.send_part(&mut stream, part).await, peer) || *has_to_stop.borrow() {
+            if !is_sent(output.send_part(&mut stream, part).await, peer) || *is_stopping.borrow() {
                 return None;
             }
-            since = Instant::now();
+            idle_since = Instant::now();
+            handler.record_duration(idle_since - began);
             continue;
         }
-        let (request, length, is_last) = match next(&input) {
+        let (request, length, is_last) = match next(&input, H::is_fast) {
             Next::Request(request, length, is_last) => (request, length, is_last),
             Next::Unfinished if input.len() < HEAD => {
                 let count = tokio::select! {
@@ -79,10 +79,10 @@ pub async fn serve(
                     read = stream.read_buf(&mut input) => read.ok()?,
                     () = stop.as_mut() => return None,
                     () = alarm.as_mut() => {
-                        if since.elapsed() >= HEADER_WAIT {
+                        if idle_since.elapsed() >= HEAD_TIMEOUT {
                             return None;
                         }
-                        alarm.as_mut().reset(since + HEADER_WAIT);
+                        alarm.as_mut().reset(idle_since + HEAD_TIMEOUT);
                         continue;
                     }
                 };
@@ -91,28 +91,31 @@ pub async fn serve(
                     _ => continue,
                 }
             }
-            Next::Unfinished | Next::Other => return Some(HandedOn { stream, read: input.into() }),
+            Next::Unfinished | Next::Other => return Some(PrefixedStream { stream, read: input.into() }),
         };
-        let Some(reply) = router::answer_machine(shared, peer, memory, &request).await else {
-            return Some(HandedOn { stream, read: input.into() });
+        let began = Instant::now();
+        let Some(reply) = handler.answer_machine(peer, recent, &request).await else {
+            return Some(PrefixedStream { stream, read: input.into() });
         };
-        recurring = Recurring::of(&input[..length], &request).filter(|_| !is_last);
+        template = RangeTemplate::new(&input[..length], &request, H::range_key).filter(|_| !is_last);
         input.drain(..length);
         let is_head = *request.method() == Method::HEAD;
         let is_sent = is_sent(output.send(&mut stream, reply, is_head, is_last).await, peer);
-        if !is_sent || is_last || *has_to_stop.borrow() {
+        if !is_sent || is_last || *is_stopping.borrow() {
+            handler.record_duration(began.elapsed());
             return None;
         }
-        since = Instant::now();
+        idle_since = Instant::now();
+        handler.record_duration(idle_since - began);
     }
 }
 
 fn is_sent(sent: io::Result<()>, peer: Peer) -> bool {
-    sent.inspect_err(|error| tracing::debug!(%error, ?peer, "a connection ended badly")).is_ok()
+    sent.inspect_err(|error| tracing::debug!(%error, ?peer, "connection failed")).is_ok()
 }
 
-/// Reads what is there as a request that is answered here.
-fn next(input: &[u8]) -> Next {
+/// Parses the bytes as a request that is answered here. `is_fast` is the handler's.
+fn next(input: &[u8], is_fast: impl Fn(&str) -> bool) -> Next {
     if input.is_empty() {
         return Next::Unfinished;
     }
@@ -128,7 +131,7 @@ fn next(input: &[u8]) -> Next {
         Some("HEAD") => Method::HEAD,
         _ => return Next::Other,
     };
-    let Some(path) = parsed.path.filter(|path| parsed.version == Some(1) && is_machines(path)) else {
+    let Some(path) = parsed.path.filter(|path| parsed.version == Some(1) && is_fast(path)) else {
         return Next::Other;
     };
     let Ok(uri) = Uri::try_from(path) else { return Next::Other };
@@ -150,12 +153,7 @@ fn next(input: &[u8]) -> Next {
     Next::Request(request, length, is_last)
 }
 
-/// Says whether a path is one that machines read often.
-fn is_machines(path: &str) -> bool {
-    ["/ipxe?", "/iso/", "/media/", "/files/", "/boot/", "/boot.ipxe"].iter().any(|first| path.starts_with(first))
-}
-
-impl AsyncRead for HandedOn {
+impl AsyncRead for PrefixedStream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.read.is_empty() {
             return Pin::new(&mut self.stream).poll_read(context, into);
@@ -167,7 +165,7 @@ impl AsyncRead for HandedOn {
     }
 }
 
-impl AsyncWrite for HandedOn {
+impl AsyncWrite for PrefixedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -197,9 +195,13 @@ impl AsyncWrite for HandedOn {
 mod tests {
     use super::*;
 
-    /// Says what a connection's first bytes are: a request's target and whether it is the last, or whose it is.
-    fn told_of(input: &str) -> String {
-        match next(input.as_bytes()) {
+    fn is_fast(target: &str) -> bool {
+        ["/ipxe?", "/iso/", "/media/"].iter().any(|start| target.starts_with(start))
+    }
+
+    /// Describes the first bytes of a connection: a request, its length and whether it is the last, or what else.
+    fn describe(input: &str) -> String {
+        match next(input.as_bytes(), is_fast) {
             Next::Request(request, length, is_last) => {
                 format!("{} {} {length} {is_last}", request.method(), request.uri())
             }
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_reads_of_machines_are_answered_here() {
+    fn only_plain_reads_of_fast_routes_are_answered_here() {
         let rows = [
             ("GET /iso/a HTTP/1.1\r\nHost: b\r\n\r\n", "GET /iso/a 32 false"),
             ("GET /iso/a HTTP/1.1\r\nHost: b\r\n\r\nGET /x", "GET /iso/a 32 false"),
@@ -230,13 +232,13 @@ mod tests {
             ("\x16\x03\x01", "hyper's"),
         ];
         for (input, expected) in rows {
-            assert_eq!(told_of(input), expected, "{input:?}");
+            assert_eq!(describe(input), expected, "{input:?}");
         }
     }
 
     #[test]
-    fn a_header_more_than_hyper_takes_is_hypers_to_refuse() {
+    fn hyper_refuses_a_head_with_too_many_fields() {
         let many = "a: b\r\n".repeat(HEADERS + 1);
-        assert_eq!(told_of(&format!("GET /iso/a HTTP/1.1\r\n{many}\r\n")), "hyper's");
+        assert_eq!(describe(&format!("GET /iso/a HTTP/1.1\r\n{many}\r\n")), "hyper's");
     }
 }

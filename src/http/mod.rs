@@ -1,8 +1,12 @@
 //! HTTP as a transport: listeners, TLS, the fast path, replies, ranges and limits. What is answered is in `api`.
 
+pub mod conditional;
 pub mod fast_path;
+pub mod handler;
+pub mod limits;
 pub mod listener;
 pub mod multipart;
+pub mod peer;
 pub mod ranges;
 pub mod repeated_range;
 pub mod reply;

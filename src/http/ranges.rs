@@ -1,45 +1,59 @@
-//! Which bytes of a whole a request wants (RFC 9110 14).
+//! The Range header (RFC 9110, section 14). Pure.
 
-/// Is what a Range header comes to, for a whole of known length.
+/// The bytes that a Range header selects of a whole of known length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// Everything: no range, one that is not understood, or several at once.
+pub enum RequestedRange {
+    /// All bytes: there is no range, an unknown one, or several.
     Whole,
-    /// These bytes: from, and how many (at least one).
-    Part(u64, u64),
-    /// Nothing that is there.
+    /// A part of the bytes.
+    Part {
+        /// Offset of the first byte.
+        start: u64,
+        /// Number of bytes, at least one.
+        count: u64,
+    },
+    /// No byte: the range lies behind the end.
     Unsatisfiable,
 }
 
-/// Reads a Range header. What is no range of bytes is ignored, as the RFC has it (14.2).
-pub fn wanted(header: Option<&str>, length: u64) -> Wanted {
-    let Some(set) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else { return Wanted::Whole };
-    let Some((first, last)) = set.trim().split_once('-').filter(|_| !set.contains(',')) else { return Wanted::Whole };
+/// Parses a Range header. A value that is no single range of bytes is ignored (section 14.2).
+pub fn requested(header: Option<&str>, length: u64) -> RequestedRange {
+    let Some(set) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
+        return RequestedRange::Whole;
+    };
+    let Some((first, last)) = set.trim().split_once('-').filter(|_| !set.contains(',')) else {
+        return RequestedRange::Whole;
+    };
     let (first, last) = (first.trim(), last.trim());
     if first.is_empty() {
-        // The last so many bytes.
+        // A suffix range: the last bytes.
         return match position(last) {
-            Some(0) => Wanted::Unsatisfiable,
-            Some(_) if length == 0 => Wanted::Unsatisfiable,
-            Some(count) => Wanted::Part(length - count.min(length), count.min(length)),
-            None => Wanted::Whole,
+            Some(0) => RequestedRange::Unsatisfiable,
+            Some(_) if length == 0 => RequestedRange::Unsatisfiable,
+            Some(count) => part(length - count.min(length), count.min(length)),
+            None => RequestedRange::Whole,
         };
     }
-    let Some(first) = position(first) else { return Wanted::Whole };
+    let Some(first) = position(first) else { return RequestedRange::Whole };
     let last = match last {
         "" => u64::MAX,
         last => match position(last) {
             Some(last) if last >= first => last,
-            _ => return Wanted::Whole,
+            _ => return RequestedRange::Whole,
         },
     };
     match first < length {
-        true => Wanted::Part(first, last.min(length - 1) - first + 1),
-        false => Wanted::Unsatisfiable,
+        true => part(first, last.min(length - 1) - first + 1),
+        false => RequestedRange::Unsatisfiable,
     }
 }
 
-/// Reads a position, of as many digits as it may have (14.1.1): one that is too large for us lies behind every end.
+/// Returns a part of the whole.
+fn part(start: u64, count: u64) -> RequestedRange {
+    RequestedRange::Part { start, count }
+}
+
+/// Parses a position of any number of digits (section 14.1.1). One too large for 64 bits lies behind every end.
 fn position(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
@@ -50,32 +64,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_the_rfc_has_them() {
+    fn ranges_are_parsed_by_the_rfc() {
         let rows = [
-            (None, Wanted::Whole),
-            (Some("bytes=0-0"), Wanted::Part(0, 1)),
-            (Some("bytes=0-499"), Wanted::Part(0, 500)),
-            (Some("bytes=500-"), Wanted::Part(500, 500)),
-            (Some("bytes=-500"), Wanted::Part(500, 500)),
-            (Some("bytes=-5000"), Wanted::Part(0, 1000)),
-            (Some("bytes=999-2000"), Wanted::Part(999, 1)),
-            (Some("bytes=1000-"), Wanted::Unsatisfiable),
-            (Some("bytes=-0"), Wanted::Unsatisfiable),
-            (Some("bytes=u-u"), Wanted::Whole),
-            (Some("bytes=5-4"), Wanted::Whole),
-            (Some("bytes=0-1,5-6"), Wanted::Whole),
-            (Some("bytes=18446744073709551615-18446744073709551615"), Wanted::Unsatisfiable),
-            (Some("bytes=0-99999999999999999999"), Wanted::Part(0, 1000)),
-            (Some("bytes=-99999999999999999999"), Wanted::Part(0, 1000)),
-            (Some("bytes=99999999999999999999-"), Wanted::Unsatisfiable),
-            (Some("bytes=99999999999999999998-99999999999999999999"), Wanted::Unsatisfiable),
-            (Some("bytes=+1-5"), Wanted::Whole),
-            (Some("lines=0-1"), Wanted::Whole),
+            (None, RequestedRange::Whole),
+            (Some("bytes=0-0"), part(0, 1)),
+            (Some("bytes=0-499"), part(0, 500)),
+            (Some("bytes=500-"), part(500, 500)),
+            (Some("bytes=-500"), part(500, 500)),
+            (Some("bytes=-5000"), part(0, 1000)),
+            (Some("bytes=999-2000"), part(999, 1)),
+            (Some("bytes=1000-"), RequestedRange::Unsatisfiable),
+            (Some("bytes=-0"), RequestedRange::Unsatisfiable),
+            (Some("bytes=u-u"), RequestedRange::Whole),
+            (Some("bytes=5-4"), RequestedRange::Whole),
+            (Some("bytes=0-1,5-6"), RequestedRange::Whole),
+            (Some("bytes=18446744073709551615-18446744073709551615"), RequestedRange::Unsatisfiable),
+            (Some("bytes=0-99999999999999999999"), part(0, 1000)),
+            (Some("bytes=-99999999999999999999"), part(0, 1000)),
+            (Some("bytes=99999999999999999999-"), RequestedRange::Unsatisfiable),
+            (Some("bytes=99999999999999999998-99999999999999999999"), RequestedRange::Unsatisfiable),
+            (Some("bytes=+1-5"), RequestedRange::Whole),
+            (Some("lines=0-1"), RequestedRange::Whole),
         ];
         for (header, expected) in rows {
-            assert_eq!(wanted(header, 1000), expected, "{header:?}");
+            assert_eq!(requested(header, 1000), expected, "{header:?}");
         }
-        assert_eq!(wanted(Some("bytes=-5"), 0), Wanted::Unsatisfiable);
-        assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
+        assert_eq!(requested(Some("bytes=-5"), 0), RequestedRange::Unsatisfiable);
+        assert_eq!(requested(Some("bytes=0-"), 0), RequestedRange::Unsatisfiable);
     }
 }

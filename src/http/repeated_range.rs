@@ -1,59 +1,60 @@
-//! The request that comes thousands of times: a range of an ISO, on the connection that asked for another range of it.
+//! The request that comes thousands of times: another range of the same image on the same connection.
 
 use hyper::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use hyper::{Method, Request};
 
-use crate::api::machine::images::{self, Memory, Part};
-use crate::api::router;
-use crate::http::listener::Shared;
+use crate::http::handler::Handler;
+use crate::http::reply::PartialContent;
 
-/// Is what such a Range header begins with.
+/// Start of a Range header's value.
 const BYTES: &[u8] = b"bytes=";
-/// Bounds its numbers: two of twenty digits, and the dash.
+/// Maximum length of the numbers in it: two of twenty digits, and the dash.
 const NUMBERS: usize = 41;
 
-/// Is a connection's last request for a range of an ISO. The next one mostly differs in nothing but the numbers, and
-/// so means the same but for them.
+/// A connection's last request for a range, as a template: the next one mostly differs in the numbers only, and then
+/// means the same for them.
 #[derive(Debug)]
-pub struct Recurring {
-    /// Is the head up to the numbers, and from behind them to its end.
+pub struct RangeTemplate {
+    /// Bytes of the head up to the numbers.
     before: Vec<u8>,
+    /// Bytes of the head behind the numbers.
     behind: Vec<u8>,
-    path: String,
+    key: String,
     query: Option<String>,
 }
 
-impl Recurring {
-    /// Takes a request, and the head that it was read from; nothing where it asks for no plain range of an ISO.
-    pub fn of(head: &[u8], request: &Request<()>) -> Option<Self> {
+impl RangeTemplate {
+    /// Makes the template of a request and of the head that it was parsed from; nothing where it is no plain GET of
+    /// one range. `range_key` is the handler's.
+    pub fn new(head: &[u8], request: &Request<()>, range_key: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let headers = request.headers();
         let is_plain = *request.method() == Method::GET
             && ![IF_MATCH, IF_NONE_MATCH, IF_RANGE].iter().any(|name| headers.contains_key(name))
             && headers.get_all(RANGE).iter().count() == 1;
-        let path = router::image_path(request.uri().path()).filter(|_| is_plain)?;
+        let key = Some(request.uri().path()).filter(|_| is_plain).and_then(range_key)?;
         let numbers = headers.get(RANGE)?.as_bytes().strip_prefix(BYTES)?;
-        // The value is the only one of its header, but its text may stand in another one too, or in the path.
+        // There is one such field, but its text may also stand in another field, or in the path.
         let field = head.windows(8).position(|text| text.eq_ignore_ascii_case(b"\r\nrange:"))? + 8;
         let from = field + head[field..].iter().position(|octet| !matches!(octet, b' ' | b'\t'))? + BYTES.len();
         let behind = head.get(from..)?.strip_prefix(numbers)?;
-        if leading(numbers) != numbers.len() || !behind.starts_with(b"\r\n") {
+        if leading_numbers(numbers) != numbers.len() || !behind.starts_with(b"\r\n") {
             return None;
         }
         let query = request.uri().query().map(str::to_owned);
-        Some(Self { before: head.get(..from)?.to_vec(), behind: behind.to_vec(), path, query })
+        Some(Self { before: head.get(..from)?.to_vec(), behind: behind.to_vec(), key, query })
     }
 
-    /// Gives what the next request asks for, and how long its head is, where it is the same but for the numbers
-    /// and what it is of need not be looked for again.
-    pub fn part(&self, shared: &Shared, memory: &Memory, input: &[u8]) -> Option<(Part, usize)> {
+    /// Returns the part that the next request asks for and the length of its head, where the request fits the template
+    /// and the handler still remembers what it is a part of.
+    pub fn recall<H: Handler>(&self, handler: &H, recent: &H::Recent, input: &[u8]) -> Option<(PartialContent, usize)> {
         let (range, length) = self.range(input)?;
-        images::part(shared, memory, &self.path, self.query.as_deref(), range).map(|part| (part, length))
+        handler.recall_part(recent, &self.key, self.query.as_deref(), range).map(|part| (part, length))
     }
 
-    /// Gives the Range header's value, and how long the head is.
+    /// Returns the value of the Range header, and the length of the head.
     fn range<'a>(&self, input: &'a [u8]) -> Option<(&'a str, usize)> {
         let rest = input.strip_prefix(self.before.as_slice())?;
-        let numbers = leading(rest);
+        let numbers = leading_numbers(rest);
         rest[numbers..].starts_with(&self.behind).then_some(())?;
         let (first, last) = (self.before.len() - BYTES.len(), self.before.len() + numbers);
         let range = std::str::from_utf8(input.get(first..last)?).ok()?;
@@ -61,8 +62,8 @@ impl Recurring {
     }
 }
 
-/// Counts the octets of numbers with a dash between that text begins with.
-fn leading(text: &[u8]) -> usize {
+/// Returns the number of leading octets that are digits or dashes.
+fn leading_numbers(text: &[u8]) -> usize {
     text.iter().take(NUMBERS).take_while(|octet| octet.is_ascii_digit() || **octet == b'-').count()
 }
 
@@ -80,17 +81,21 @@ mod tests {
         request.body(()).unwrap()
     }
 
-    /// Says what a second request's range is for who knows the first, and what of it is left.
+    fn image_key(path: &str) -> Option<String> {
+        path.strip_prefix("/iso/").map(str::to_owned)
+    }
+
+    /// Returns the range of a second request by the template of the first, and the bytes behind its head.
     fn second(first: &str, second: &str) -> Option<(String, String)> {
-        let recurring = Recurring::of(first.as_bytes(), &request(first))?;
-        let (range, length) = recurring.range(second.as_bytes())?;
+        let template = RangeTemplate::new(first.as_bytes(), &request(first), image_key)?;
+        let (range, length) = template.range(second.as_bytes())?;
         Some((range.to_owned(), second[length..].to_owned()))
     }
 
     const FIRST: &str = "GET /iso/a HTTP/1.1\r\nHost: b\r\nRange: bytes=0-2047\r\nA: b\r\n\r\n";
 
     #[test]
-    fn the_same_with_other_numbers_is_known() {
+    fn a_request_that_differs_in_its_numbers_fits() {
         let rows = [
             (FIRST.to_owned(), Some(("bytes=0-2047", ""))),
             (FIRST.replace("0-2047", "4096-6143"), Some(("bytes=4096-6143", ""))),
@@ -114,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plain_range_of_an_iso_is_kept() {
+    fn only_a_plain_range_of_an_image_makes_a_template() {
         let rows = [
             FIRST.replace("0-2047", "0-1,4-5"),
             FIRST.replace("GET", "HEAD"),
@@ -126,7 +131,7 @@ mod tests {
             FIRST.replace("bytes=", "lines="),
         ];
         for head in rows {
-            assert!(Recurring::of(head.as_bytes(), &request(&head)).is_none(), "{head:?}");
+            assert!(RangeTemplate::new(head.as_bytes(), &request(&head), image_key).is_none(), "{head:?}");
         }
         let odd = "GET /iso/a?x=Range:%20bytes=0-1 HTTP/1.1\r\nX: range: bytes=7-8\r\nrAnge:\tbytes=7-8\r\n\r\n";
         let other = odd.replace(":\tbytes=7-8", ":\tbytes=9-10");

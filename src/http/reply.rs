@@ -1,10 +1,12 @@
+//! Replies and their bodies.
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, stream};
 use hyper::body::{Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -12,28 +14,56 @@ use serde::Serialize;
 
 use crate::iso::ReadAt;
 
-/// Is a reply's body: bytes that are there, bytes of a medium, or parts that come.
+/// Number of bytes of a medium that are read and sent at a time.
+pub const CHUNK: u64 = 256 << 10;
+
+/// A reply to a request.
+pub type Reply = Response<Body>;
+
+/// The media type of JSON.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of plain text.
+pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// The body of a reply.
 pub enum Body {
+    /// Bytes that are in memory; none for an empty body.
     Whole(Option<Bytes>),
-    /// Leaves it to the connection how they are read; hyper takes them as parts.
-    Medium(Span),
-    Parts(Pin<Box<dyn Stream<Item = Part> + Send>>),
+    /// Bytes of a medium. The fast path lets the kernel send them; hyper takes them in chunks.
+    Medium(ByteRange),
+    /// Chunks that come one after another.
+    Stream(Pin<Box<dyn Stream<Item = Chunk> + Send>>),
 }
 
-/// Is a run of bytes of a medium.
+/// A run of bytes of a medium.
 #[derive(Debug, Clone)]
-pub struct Span {
+pub struct ByteRange {
+    /// The medium.
     pub medium: Arc<dyn ReadAt>,
+    /// Offset of the first byte.
     pub start: u64,
+    /// Number of bytes.
     pub count: u64,
 }
 
-/// Is a part of a body; where one cannot be had, the connection is cut, so that nobody takes less for all.
-type Part = Result<Frame<Bytes>, io::Error>;
+/// A 206 reply for a range of a medium, before it is written.
+#[derive(Debug)]
+pub struct PartialContent {
+    /// Tag of the whole medium's bytes, without quotes.
+    pub tag: String,
+    /// Length of the whole medium, in bytes.
+    pub whole: u64,
+    /// The bytes of the part.
+    pub range: ByteRange,
+}
+
+/// A chunk of a body. An error cuts the connection, so that no client takes a part for the whole.
+pub type Chunk = Result<Frame<Bytes>, io::Error>;
 
 impl Body {
-    pub fn parts(parts: impl Stream<Item = Part> + Send + 'static) -> Self {
-        Self::Parts(Box::pin(parts))
+    /// Makes a body of chunks that come one after another.
+    pub fn stream(chunks: impl Stream<Item = Chunk> + Send + 'static) -> Self {
+        Self::Stream(Box::pin(chunks))
     }
 }
 
@@ -41,8 +71,8 @@ impl std::fmt::Debug for Body {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Whole(bytes) => bytes.fmt(out),
-            Self::Medium(span) => span.fmt(out),
-            Self::Parts(_) => out.write_str("parts"),
+            Self::Medium(range) => range.fmt(out),
+            Self::Stream(_) => out.write_str("stream"),
         }
     }
 }
@@ -51,62 +81,91 @@ impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Part>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Chunk>> {
         let body = self.get_mut();
         match body {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Medium(span) => {
-                let span = span.clone();
-                *body = crate::api::machine::images::parts(span);
+            Self::Medium(range) => {
+                let range = range.clone();
+                *body = chunks(range);
                 Pin::new(body).poll_frame(context)
             }
-            Self::Parts(parts) => parts.as_mut().poll_next(context),
+            Self::Stream(chunks) => chunks.as_mut().poll_next(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Medium(span) => span.count == 0,
-            Self::Parts(_) => false,
+            Self::Medium(range) => range.count == 0,
+            Self::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Medium(span) => SizeHint::with_exact(span.count),
-            Self::Parts(_) => SizeHint::default(),
+            Self::Medium(range) => SizeHint::with_exact(range.count),
+            Self::Stream(_) => SizeHint::default(),
         }
     }
 }
 
-pub type Reply = Response<Body>;
-
-pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
-pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-
-/// Answers with bytes of a media type.
-pub fn bytes(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Reply {
+/// Returns a reply with bytes of a media type.
+pub fn bytes(status: StatusCode, media_type: HeaderValue, body: impl Into<Bytes>) -> Reply {
     let body: Bytes = body.into();
     let mut reply = Response::new(Body::Whole((!body.is_empty()).then_some(body)));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, kind);
+    reply.headers_mut().insert(CONTENT_TYPE, media_type);
     reply
 }
 
-/// Answers with a line for a person, or a script for a machine.
+/// Returns a reply with plain text: a line for a person, or a script for a machine.
 pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
     bytes(status, TEXT, body)
 }
 
-/// Answers with a value as JSON.
+/// Returns a reply with a value as JSON.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     match serde_json::to_vec(value) {
         Ok(body) => bytes(status, JSON, body),
         Err(error) => {
-            tracing::error!(%error, "an answer could not be written as JSON");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written\n")
+            tracing::error!(%error, "reply not serializable as JSON");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the reply could not be written as JSON\n")
         }
     }
+}
+
+/// Makes a body of a medium's bytes, where each chunk is read when it is sent.
+fn chunks(range: ByteRange) -> Body {
+    Body::stream(stream::try_unfold(range, |ByteRange { medium, start, count }| async move {
+        if count == 0 {
+            return Ok(None);
+        }
+        let length = count.min(CHUNK);
+        let bytes = read(&medium, start, length).await.inspect_err(log_read_error)?;
+        Ok(Some((Frame::data(bytes), ByteRange { medium, start: start + length, count: count - length })))
+    }))
+}
+
+/// Logs that a medium could not be read while it was sent.
+pub fn log_read_error(error: &io::Error) {
+    tracing::warn!(%error, "image read failed");
+}
+
+/// Reads bytes of a medium: from the page cache at once, from the disk on a blocking thread.
+///
+/// # Errors
+/// The medium's read error.
+pub async fn read(medium: &Arc<dyn ReadAt>, start: u64, count: u64) -> io::Result<Bytes> {
+    let length = usize::try_from(count).map_err(io::Error::other)?;
+    let mut buffer = vec![0; length];
+    match medium.read_now(start, &mut buffer) {
+        Ok(()) => return Ok(buffer.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    let medium = medium.clone();
+    let waited = tokio::task::spawn_blocking(move || medium.read_at(start, &mut buffer).map(|()| buffer.into()));
+    waited.await.map_err(io::Error::other)?
 }

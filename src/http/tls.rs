@@ -1,3 +1,5 @@
+//! TLS of the API's listener, and the trust that client certificates earn.
+
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,89 +17,87 @@ use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-use crate::fleet::hex;
+use crate::http::peer::PeerTrust;
 
-use crate::http::listener::Trust;
-
-/// Says where a listener's certificate is.
+/// The files of a listener's certificate and of its clients' authorities, in PEM.
 #[derive(Debug, Clone)]
-pub struct Certificate {
-    /// Holds the files of the chain and of the key; in PEM.
+pub struct CertificateFiles {
+    /// The certificate chain, and its key.
     pub files: (PathBuf, PathBuf),
-    /// Names the authority of the admins' certificates.
+    /// Authority of the admins' client certificates.
     pub client_ca: Option<PathBuf>,
-    /// Names the authority of the viewers' certificates.
+    /// Authority of the viewers' client certificates.
     pub viewer_ca: Option<PathBuf>,
 }
 
-/// Accepts TLS connections, and knows whose certificate lets its client do what.
+/// An acceptor of TLS connections, with the authorities of client certificates.
 #[derive(Clone)]
-pub struct Tls {
+pub struct ServerTls {
     acceptor: TlsAcceptor,
     admins: Option<Arc<dyn ClientCertVerifier>>,
     viewers: Option<Arc<dyn ClientCertVerifier>>,
     fingerprint: Arc<str>,
 }
 
-impl std::fmt::Debug for Tls {
+impl std::fmt::Debug for ServerTls {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("Tls")
+        out.write_str("ServerTls")
     }
 }
 
-impl Tls {
-    /// Makes what accepts TLS connections (1.2 and 1.3).
+impl ServerTls {
+    /// Makes an acceptor of TLS 1.2 and 1.3.
     ///
     /// # Errors
-    /// A file that cannot be read, or is not what it should be, by its name.
-    pub fn new(certificate: &Certificate) -> io::Result<Self> {
+    /// The file that cannot be read, or whose content does not fit.
+    pub fn new(certificate: &CertificateFiles) -> io::Result<Self> {
         let (chain, key) = &certificate.files;
         let certificates = read_chain(chain)?;
         let own = certificates.first().map(Sha256::digest).unwrap_or_default();
-        let fingerprint = hex(&own).into();
-        let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
+        let fingerprint = own.iter().map(|octet| format!("{octet:02x}")).collect::<String>().into();
+        let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, &error))?;
         let admins = certificate.client_ca.as_ref().map(|path| verifier(&[path])).transpose()?;
         let viewers = certificate.viewer_ca.as_ref().map(|path| verifier(&[path])).transpose()?;
         let both: Vec<&PathBuf> = certificate.client_ca.iter().chain(&certificate.viewer_ca).collect();
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| wrong(chain, &error))?;
+            .map_err(|error| file_error(chain, &error))?;
         let builder = match both.as_slice() {
             [] => builder.with_no_client_auth(),
             both => builder.with_client_cert_verifier(verifier(both)?),
         };
-        let mut config = builder.with_single_cert(certificates, secret).map_err(|error| wrong(chain, &error))?;
+        let mut config = builder.with_single_cert(certificates, secret).map_err(|error| file_error(chain, &error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), admins, viewers, fingerprint })
     }
 
-    /// Gives the SHA-256 digest of the server's own certificate, in hexadecimal digits: what clients know it by.
+    /// Returns the SHA-256 digest of the server's own certificate in hexadecimal digits, by which clients pin it.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// Shakes hands, and says how far the client's certificate goes.
+    /// Completes the handshake, and returns the trust that the client's certificate earns.
     ///
     /// # Errors
-    /// No handshake; a certificate of an authority that the site does not name is none.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Trust)> {
+    /// The handshake's; a client certificate of an unknown authority fails it.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, PeerTrust)> {
         let stream = self.acceptor.accept(stream).await?;
         let trust = self.trust(stream.get_ref().1.peer_certificates().unwrap_or_default());
         Ok((stream, trust))
     }
 
-    /// The handshake proved the key and one of the authorities; here it is asked which.
-    fn trust(&self, chain: &[CertificateDer<'_>]) -> Trust {
-        let [own, between @ ..] = chain else { return Trust::Network };
+    /// Returns which authority issued a certificate. The handshake proved that one of them did.
+    fn trust(&self, chain: &[CertificateDer<'_>]) -> PeerTrust {
+        let [own, between @ ..] = chain else { return PeerTrust::Network };
         let of = |authority: &Option<Arc<dyn ClientCertVerifier>>| {
             let checked =
                 authority.as_ref().map(|authority| authority.verify_client_cert(own, between, UnixTime::now()));
             matches!(checked, Some(Ok(_)))
         };
         match (of(&self.admins), of(&self.viewers)) {
-            (true, _) => Trust::Proven,
-            (false, true) => Trust::Viewer,
-            (false, false) => Trust::Network,
+            (true, _) => PeerTrust::ClientCertificate,
+            (false, true) => PeerTrust::ViewerCertificate,
+            (false, false) => PeerTrust::Network,
         }
     }
 }
@@ -106,25 +106,26 @@ fn verifier(authorities: &[&PathBuf]) -> io::Result<Arc<dyn ClientCertVerifier>>
     let mut roots = RootCertStore::empty();
     for path in authorities {
         for root in read_chain(path)? {
-            roots.add(root).map_err(|error| wrong(path, &error))?;
+            roots.add(root).map_err(|error| file_error(path, &error))?;
         }
     }
     let provider = Arc::new(ring::default_provider());
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
-    builder
-        .build()
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("the clients' authority: {error}")))
+    builder.build().map_err(|error| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("the authority of client certificates: {error}"))
+    })
 }
 
-impl Certificate {
-    /// Finds the certificate that was made at the first start, or makes it: for ten years, for these addresses.
+impl CertificateFiles {
+    /// Returns the self-signed certificate of the state directory; makes it at the first start, for ten years and for
+    /// these addresses.
     ///
     /// # Errors
-    /// The files cannot be written.
-    pub fn own(state_dir: &Path, addresses: &[IpAddr]) -> io::Result<Self> {
+    /// The files could not be written.
+    pub fn self_signed(state_dir: &Path, addresses: &[IpAddr]) -> io::Result<Self> {
         let files = (state_dir.join("tls.crt"), state_dir.join("tls.key"));
         if !files.0.exists() || !files.1.exists() {
-            make(&files, addresses).map_err(|error| wrong(&files.0, &error))?;
+            make(&files, addresses).map_err(|error| file_error(&files.0, &error))?;
         }
         Ok(Self { files, client_ca: None, viewer_ca: None })
     }
@@ -150,14 +151,14 @@ fn make(files: &(PathBuf, PathBuf), addresses: &[IpAddr]) -> Result<(), Box<dyn 
 }
 
 fn read_chain(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).map_err(|error| wrong(path, &error))?;
-    let chain: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| wrong(path, &error))?;
+    let read = CertificateDer::pem_file_iter(path).map_err(|error| file_error(path, &error))?;
+    let chain: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| file_error(path, &error))?;
     match chain.is_empty() {
-        true => Err(wrong(path, &"there is no certificate in it")),
+        true => Err(file_error(path, &"no certificate found in the file")),
         false => Ok(chain),
     }
 }
 
-fn wrong(path: &Path, error: &dyn std::fmt::Display) -> io::Error {
+fn file_error(path: &Path, error: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
 }

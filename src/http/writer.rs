@@ -1,4 +1,4 @@
-//! Writes answers to a connection without TLS; an ISO's bytes the kernel sends out of its page cache.
+//! Writes responses to a connection without TLS. The kernel sends an image's bytes from its page cache.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -12,41 +12,43 @@ use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
+use crate::http::reply::{self, Body, ByteRange, PartialContent, Reply};
 use crate::iso::{Extent, ImageFile};
 
-use crate::api::machine::images::{self, Part};
-use crate::http::reply::{Body, Reply, Span};
-
-/// Is up to what length a body is copied behind its head, for one segment and one system call.
+/// Maximum body size that is sent in the same write as the head.
 const SHORT: u64 = 16 << 10;
-/// Is what the kernel is given to send at one time.
+/// Number of bytes that one `sendfile` is given.
 const LONG: u64 = 2 << 20;
-/// Is after how many bytes one connection lets others have the thread.
-const TURN: u64 = 4 << 20;
+/// Number of bytes after which a connection yields its thread.
+const YIELD_AFTER: u64 = 4 << 20;
 
-/// Writes answers, in a buffer that is used again.
+/// A writer of responses with a buffer that it reuses.
 #[derive(Debug, Default)]
-pub struct Output {
+pub struct ResponseWriter {
+    /// Bytes of the response that is being written.
     bytes: Vec<u8>,
-    /// Is the date as it was last written, and the second that it is of.
+    /// Second of the last `Date` header, and its text.
     date: (i64, String),
 }
 
-impl Output {
-    /// Sends a reply; a head alone where that was asked for.
+impl ResponseWriter {
+    /// Sends a reply; only its head for a HEAD request.
+    ///
+    /// # Errors
+    /// The connection's error, the medium's read error, or a streamed body, which only hyper sends.
     pub async fn send(&mut self, stream: &mut TcpStream, reply: Reply, is_head: bool, is_last: bool) -> io::Result<()> {
         let (head, body) = reply.into_parts();
         let length = match &body {
             Body::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
-            Body::Medium(span) => span.count,
-            // What machines read is never of unknown length.
-            Body::Parts(_) => return Err(io::ErrorKind::Unsupported.into()),
+            Body::Medium(range) => range.count,
+            // What the fast path answers has a known length.
+            Body::Stream(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         self.bytes.clear();
         self.write_head(&head, length, is_last)?;
         match body {
             _ if is_head => stream.write_all(&self.bytes).await,
-            Body::Medium(span) => self.send_medium(stream, span).await,
+            Body::Medium(range) => self.send_medium(stream, range).await,
             Body::Whole(bytes) => {
                 let bytes = bytes.unwrap_or_default();
                 if length <= SHORT {
@@ -56,14 +58,17 @@ impl Output {
                 self.send_more(stream).await?;
                 stream.write_all(&bytes).await
             }
-            Body::Parts(_) => Ok(()),
+            Body::Stream(_) => Ok(()),
         }
     }
 
-    /// Sends a part of an ISO as `send` does, without the way through a reply: `images::answer` says the same.
-    pub async fn send_part(&mut self, stream: &mut TcpStream, part: Part) -> io::Result<()> {
-        let Part { tag, whole, span } = part;
-        let (start, count) = (span.start, span.count);
+    /// Sends a part of an image as `send` sends the reply of `conditional::answer`, without making that reply.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub async fn send_part(&mut self, stream: &mut TcpStream, part: PartialContent) -> io::Result<()> {
+        let PartialContent { tag, whole, range } = part;
+        let (start, count) = (range.start, range.count);
         self.bytes.clear();
         write!(
             self.bytes,
@@ -72,30 +77,30 @@ impl Output {
             start + count - 1,
         )?;
         self.write_date()?;
-        self.send_medium(stream, span).await
+        self.send_medium(stream, range).await
     }
 
-    /// Sends a medium's bytes behind the head that is written.
-    async fn send_medium(&mut self, stream: &mut TcpStream, span: Span) -> io::Result<()> {
-        if span.count > SHORT {
-            // Each acknowledgement lets the kernel send what is there; corked, it sends whole segments only. That made
-            // the segments of a long answer half as long again; for a short one the two calls cost more than they save.
-            let is_corked = span.count > LONG;
+    /// Sends a medium's bytes behind the head that is in the buffer.
+    async fn send_medium(&mut self, stream: &mut TcpStream, range: ByteRange) -> io::Result<()> {
+        if range.count > SHORT {
+            // At each acknowledgement the kernel sends what is there; corked, it sends whole segments only. That made
+            // the segments of a long response 50 % longer; for a short one the two calls cost more than they save.
+            let is_corked = range.count > LONG;
             if is_corked {
                 SockRef::from(&*stream).set_tcp_cork(true)?;
             }
             self.send_more(stream).await?;
-            send_long(stream, span).await?;
+            send_long(stream, range).await?;
             if is_corked {
                 SockRef::from(&*stream).set_tcp_cork(false)?;
             }
             return Ok(());
         }
-        let Span { medium, start, count } = span;
+        let ByteRange { medium, start, count } = range;
         let place = self.bytes.len();
         self.bytes.resize(place + usize::try_from(count).map_err(io::Error::other)?, 0);
         if medium.read_now(start, &mut self.bytes[place..]).is_err() {
-            let bytes = images::read(&medium, start, count).await.inspect_err(images::cannot_be_read)?;
+            let bytes = reply::read(&medium, start, count).await.inspect_err(reply::log_read_error)?;
             self.bytes[place..].copy_from_slice(&bytes);
         }
         stream.write_all(&self.bytes).await
@@ -110,7 +115,7 @@ impl Output {
             out.extend_from_slice(value.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        // A 304 tells the length of nothing (RFC 9110 8.6).
+        // A 304 must not send the length of its empty body (RFC 9110, section 8.6).
         if !head.headers.contains_key(CONTENT_LENGTH) && head.status != StatusCode::NOT_MODIFIED {
             write!(out, "Content-Length: {length}\r\n")?;
         }
@@ -120,7 +125,7 @@ impl Output {
         self.write_date()
     }
 
-    /// Ends a head.
+    /// Writes the `Date` field and the end of the head.
     fn write_date(&mut self) -> io::Result<()> {
         let now = Timestamp::now();
         if self.date.0 != now.as_second() || self.date.1.is_empty() {
@@ -133,7 +138,7 @@ impl Output {
         Ok(())
     }
 
-    /// Sends a head that bytes follow: the kernel waits for them and fills its segments.
+    /// Sends a head that bytes follow: with MSG_MORE the kernel waits for them to fill its segments.
     async fn send_more(&self, stream: &mut TcpStream) -> io::Result<()> {
         let send = || SockRef::from(&*stream).send_with_flags(&self.bytes, nix::libc::MSG_MORE);
         let sent = match stream.try_io(Interest::WRITABLE, send) {
@@ -144,7 +149,7 @@ impl Output {
     }
 }
 
-/// Writes a header's name by title case: GRUB 2.12 reads names by case.
+/// Writes a field name in title case: GRUB 2.12 matches names by case.
 fn write_name(out: &mut Vec<u8>, name: &HeaderName) {
     let mut is_first = true;
     for octet in name.as_str().bytes() {
@@ -153,29 +158,29 @@ fn write_name(out: &mut Vec<u8>, name: &HeaderName) {
     }
 }
 
-/// Sends a medium's bytes: the kernel takes those that lie in a file and in its cache, the others are read here.
-async fn send_long(stream: &mut TcpStream, span: Span) -> io::Result<()> {
-    let Span { medium, mut start, mut count } = span;
-    // Is how far the bytes were found in the cache: what one call left over is not looked for again.
+/// Sends a medium's bytes: by the kernel those that are in a file and in its cache; the others are read here.
+async fn send_long(stream: &mut TcpStream, range: ByteRange) -> io::Result<()> {
+    let ByteRange { medium, mut start, mut count } = range;
+    // End of the bytes that were found in the cache: the rest of a short `sendfile` is not looked up again.
     let mut found = start;
     let mut turn = 0;
     while count > 0 {
-        let lies = medium.lies_at(start, count.min(LONG));
-        let lies = lies.filter(|(_, extent)| medium.is_cached(found.max(start), start + extent.length));
-        let sent = match lies {
+        let in_file = medium.lies_at(start, count.min(LONG));
+        let in_file = in_file.filter(|(_, extent)| medium.is_cached(found.max(start), start + extent.length));
+        let sent = match in_file {
             Some((image, extent)) => {
                 found = found.max(start + extent.length);
                 send_file(stream, image, extent).await?
             }
             None => {
-                let bytes = images::read(&medium, start, count.min(images::CHUNK)).await;
-                let bytes = bytes.inspect_err(images::cannot_be_read)?;
+                let bytes = reply::read(&medium, start, count.min(reply::CHUNK)).await;
+                let bytes = bytes.inspect_err(reply::log_read_error)?;
                 stream.write_all(&bytes).await?;
                 bytes.len() as u64
             }
         };
         (start, count, turn) = (start + sent, count - sent, turn + sent);
-        if turn >= TURN && count > 0 {
+        if turn >= YIELD_AFTER && count > 0 {
             turn = 0;
             tokio::task::yield_now().await;
         }
@@ -183,12 +188,12 @@ async fn send_long(stream: &mut TcpStream, span: Span) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the kernel send of a file what it takes now, and waits for room where that was not all.
+/// Sends as much of a file as the socket takes now, and waits for room where that was not all.
 async fn send_file(stream: &TcpStream, image: &ImageFile, extent: Extent) -> io::Result<u64> {
     match stream.try_io(Interest::WRITABLE, || image.send(stream, extent)) {
         Ok(sent) => {
             if sent < extent.length {
-                room(stream).await?;
+                wait_for_room(stream).await?;
             }
             Ok(sent)
         }
@@ -200,18 +205,18 @@ async fn send_file(stream: &TcpStream, image: &ImageFile, extent: Extent) -> io:
     }
 }
 
-/// Waits until the kernel says that there is room, which is when a third of its buffer is free: who fills each page
-/// as it gets free makes a call for each. Asking by `poll` also sees to it that the room will be told of (tcp(7)
-/// keeps no such promise where a call stopped short for another reason, as at the end of a file that was cut).
-async fn room(stream: &TcpStream) -> io::Result<()> {
-    let is_there = || {
-        let mut asked = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
-        match poll(&mut asked, PollTimeout::ZERO)? {
+/// Waits until a third of the socket's buffer is free, which is when the kernel reports it writable: filling each page
+/// as it gets free costs a call for each. The `poll` also makes sure that the kernel will report it (after a call that
+/// stopped short for another reason, as at the end of a truncated file, it need not).
+async fn wait_for_room(stream: &TcpStream) -> io::Result<()> {
+    let is_writable = || {
+        let mut polled = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut polled, PollTimeout::ZERO)? {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             _ => Ok(()),
         }
     };
-    match stream.try_io(Interest::WRITABLE, is_there) {
+    match stream.try_io(Interest::WRITABLE, is_writable) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await,
         other => other,
     }
@@ -227,10 +232,10 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::images::library::ImageView;
+    use crate::http::conditional;
     use crate::iso::ReadAt;
 
-    /// Gives a connection's two ends.
+    /// Returns the two ends of a connection.
     async fn ends() -> (TcpStream, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
@@ -244,12 +249,12 @@ mod tests {
             far.read_to_end(&mut all).await.unwrap();
             all
         });
-        Output::default().send(&mut near, reply, is_head, true).await.unwrap();
+        ResponseWriter::default().send(&mut near, reply, is_head, true).await.unwrap();
         drop(near);
         reader.await.unwrap()
     }
 
-    /// Splits an answer into the lines of its head, without the date, and its body.
+    /// Splits a response into the lines of its head, without the date, and its body.
     fn split(answer: &[u8]) -> (Vec<String>, &[u8]) {
         let end = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
         let head = String::from_utf8(answer[..end].to_vec()).unwrap();
@@ -260,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_arrive_as_they_lie_whichever_way_they_take() {
+    async fn bytes_arrive_unchanged_by_every_way_of_sending() {
         use crate::iso::FileWithin;
         let mut file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..3_000_000u32).flat_map(|word| word.to_le_bytes()).collect();
@@ -272,8 +277,8 @@ mod tests {
         let memory: Arc<dyn ReadAt> = Arc::new(crate::iso::Memory(bytes.clone().into()));
         for (medium, bytes) in [(whole, &bytes), (within, &parts), (memory, &bytes)] {
             for (start, count) in [(0, bytes.len()), (5, 1), (700_000, 16 << 10), (699_999, (16 << 10) + 1)] {
-                let span = Span { medium: medium.clone(), start: start as u64, count: count as u64 };
-                let answer = answered(Reply::new(Body::Medium(span)), false).await;
+                let range = ByteRange { medium: medium.clone(), start: start as u64, count: count as u64 };
+                let answer = answered(Reply::new(Body::Medium(range)), false).await;
                 let (head, body) = split(&answer);
                 assert_eq!(head[1..], [format!("Content-Length: {count}"), "Connection: close".into()]);
                 assert!(body == &bytes[start..start + count], "{start} {count}");
@@ -282,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_is_written_as_hyper_does() {
+    async fn a_head_is_written_as_by_hyper() {
         let reply = crate::http::reply::text(StatusCode::NOT_FOUND, "no\n");
         let answer = answered(reply, false).await;
         let (head, body) = split(&answer);
@@ -299,24 +304,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_is_sent_as_a_reply_of_it_is() {
+    async fn a_part_is_sent_as_its_reply_would_be() {
         let bytes: Vec<u8> = (0..100_000u32).flat_map(|word| word.to_le_bytes()).collect();
-        let seen = ImageView {
-            medium: Arc::new(crate::iso::Memory(bytes.into())),
-            tag: "a tag".into(),
-            warnings: Arc::default(),
-            carries: None,
-        };
+        let medium: Arc<dyn ReadAt> = Arc::new(crate::iso::Memory(bytes.into()));
         for (start, count) in [(0, 1), (2048, 2048), (10_000, 70_000)] {
             let range = HeaderValue::try_from(format!("bytes={start}-{}", start + count - 1)).unwrap();
             let headers = HeaderMap::from_iter([(RANGE, range)]);
             let (mut near, mut far) = ends().await;
-            let mut output = Output::default();
-            output.send(&mut near, images::answer(seen.clone(), &headers, false), false, false).await.unwrap();
+            let mut output = ResponseWriter::default();
+            let reply = conditional::answer(medium.clone(), "a tag", &headers, false);
+            output.send(&mut near, reply, false, false).await.unwrap();
             let mut reply = vec![0; output.bytes.len() + if count > SHORT { count as usize } else { 0 }];
             far.read_exact(&mut reply).await.unwrap();
-            let span = Span { medium: seen.medium.clone(), start, count };
-            let part = Part { tag: seen.tag.clone(), whole: seen.medium.len(), span };
+            let range = ByteRange { medium: medium.clone(), start, count };
+            let part = PartialContent { tag: "a tag".into(), whole: medium.len(), range };
             output.send_part(&mut near, part).await.unwrap();
             drop(near);
             let mut same = Vec::new();
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_cut_while_it_is_sent_ends_the_answer() {
+    async fn a_file_truncated_while_it_is_sent_ends_the_response() {
         const LEFT: usize = 2_000_000;
         let mut file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..3_000_000u32).flat_map(|word| word.to_le_bytes()).collect();
@@ -334,10 +335,10 @@ mod tests {
         let whole: Arc<dyn ReadAt> = Arc::new(ImageFile::new(file.try_clone().unwrap()).unwrap());
         let (mut near, mut far) = ends().await;
         SockRef::from(&near).set_send_buffer_size(128 << 10).unwrap();
-        let mut output = Output::default();
-        let reply = Reply::new(Body::Medium(Span { medium: whole, start: 0, count: bytes.len() as u64 }));
+        let mut output = ResponseWriter::default();
+        let reply = Reply::new(Body::Medium(ByteRange { medium: whole, start: 0, count: bytes.len() as u64 }));
         let mut sending = std::pin::pin!(output.send(&mut near, reply, false, false));
-        // Nobody reads yet: it has sent what the buffers take, far less than what will be left of the file.
+        // Nobody reads yet: the buffers take far less than what the truncated file will hold.
         let is_waiting = std::future::poll_fn(|context| Poll::Ready(sending.as_mut().poll(context).is_pending()));
         assert!(is_waiting.await);
         file.set_len(LEFT as u64).unwrap();

@@ -1,5 +1,7 @@
-//! What machines ask: scripts, configs and images.
+//! What machines ask for: scripts, configs and images.
 
 pub mod configs;
 pub mod images;
+pub mod query;
+pub mod recent;
 pub mod scripts;

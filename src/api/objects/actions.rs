@@ -18,7 +18,7 @@ use crate::api::objects::handlers::Tries;
 use crate::api::objects::redaction::View;
 use crate::api::objects::status::Status;
 use crate::api::objects::{body, handlers};
-use crate::http::listener::Shared;
+use crate::api::state::Shared;
 use crate::http::reply::{self, Reply};
 
 /// Bounds the entries of one timeline.
@@ -57,7 +57,7 @@ pub async fn carry_out<E: From<Status>>(
     key: &Key,
     steps: impl Fn(&Object) -> Result<Vec<Change>, E>,
 ) -> Result<Object, E> {
-    let mut tries = Tries::of(&shared.losers);
+    let mut tries = Tries::of(&shared.retry_queue);
     loop {
         let before = handlers::find(shared, key)?;
         let made = shared.gate.store.commit_all(steps(&before)?).await;

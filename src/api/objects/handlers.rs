@@ -19,8 +19,8 @@ use crate::api::objects::redaction::{ListMeta, Metadata, View, redact, redact_ex
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
 use crate::api::objects::{actions, body, managed_fields, names, restore};
+use crate::api::state::Shared;
 use crate::api::{generate, redfish, uploads};
-use crate::http::listener::Shared;
 use crate::http::reply::{Reply, json};
 
 /// Is how often a change is made before it is given up that other writers came before.
@@ -375,7 +375,7 @@ async fn changed(
     reading: &mut Reading,
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Object, Status> {
-    let mut tries = Tries::of(&shared.losers);
+    let mut tries = Tries::of(&shared.retry_queue);
     loop {
         let before = find(shared, key)?;
         let now = before.meta().resource_version;

@@ -10,10 +10,11 @@ use crate::fleet::{Image, Key, Object};
 use crate::iso::{self, ImageFile, Iso};
 
 use crate::api::machine::images;
-use crate::api::machine::scripts::Query;
+use crate::api::machine::query::Query;
 use crate::api::objects::handlers;
 use crate::api::objects::status::Status;
-use crate::http::listener::{Peer, Shared};
+use crate::api::state::Shared;
+use crate::http::peer::Peer;
 use crate::http::reply::{Reply, TEXT, json};
 
 /// Is an entry of a directory.

@@ -11,7 +11,7 @@ use crate::api::objects::options::{Form, Options};
 use crate::api::objects::redaction::{List, ListMeta, Metadata, View};
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
-use crate::http::listener::Shared;
+use crate::api::state::Shared;
 use crate::http::reply::{Reply, json};
 
 /// Bounds the states that are kept for lists which are read page by page.

@@ -59,7 +59,7 @@ pub fn watch(store: &Arc<Store>, kind: Kind, options: Options, stop: watch::Rece
         let (part, watch) = watch.next().await?;
         Some((Ok(Frame::data(part)), watch))
     });
-    let mut reply = Response::new(Body::parts(parts));
+    let mut reply = Response::new(Body::stream(parts));
     *reply.status_mut() = StatusCode::OK;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json;stream=watch"));
     reply

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use crate::http::listener::Shared;
+use crate::api::state::Shared;
 use crate::http::reply::{Reply, text};
 use crate::images::free_space::FreeSpace;
 

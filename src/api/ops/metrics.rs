@@ -8,11 +8,11 @@ use crate::boot::{DropReason, Reason};
 use crate::event::Protocol;
 use crate::fleet::Phase;
 
-use crate::http::listener::Shared;
+use crate::api::state::Shared;
 use crate::http::reply::{Reply, bytes};
 
 /// Answers `/metrics` in Prometheus' text format (version 0.0.4).
-pub fn metrics(shared: &Shared) -> Reply {
+pub async fn metrics(shared: &Shared) -> Reply {
     let mut out = String::with_capacity(4096);
     let counters = &shared.gate.counters;
     let mut family = |name: &str, help: &str, rows: Vec<(&str, &str, u64)>| {

@@ -23,7 +23,8 @@ use crate::fleet::{Host, Key, Kind, Name, Power};
 use crate::api::auth::Role;
 use crate::api::objects::body;
 use crate::api::redfish::error::Fault;
-use crate::http::listener::{Peer, Shared};
+use crate::api::state::Shared;
+use crate::http::peer::Peer;
 use crate::http::reply::{self, JSON, Reply, bytes};
 
 pub use crate::api::redfish::sessions::Sessions;
@@ -195,7 +196,7 @@ fn begin(shared: &Shared, body: &Value) -> Result<Reply, Fault> {
     let (Some(user), Some(password)) = (body["UserName"].as_str(), body["Password"].as_str()) else {
         return Err(Fault::bad("a session wants UserName and Password"));
     };
-    let role = shared.access.of_token(password);
+    let role = shared.access.token_role(password);
     if role == Role::Nobody {
         return Err(unproved());
     }

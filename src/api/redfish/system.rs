@@ -16,8 +16,8 @@ use crate::api::objects::status::Status;
 use crate::api::redfish::error::Fault;
 use crate::api::redfish::resources::{TARGETS, mode};
 use crate::api::redfish::virtual_media::{held, let_go};
+use crate::api::state::Shared;
 use crate::fleet::boot_override::{self, Override, Target};
-use crate::http::listener::Shared;
 
 /// Carries out `ComputerSystem.Reset` on the machine's own controller.
 pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fault> {

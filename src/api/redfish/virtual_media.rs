@@ -14,8 +14,9 @@ use crate::store::{Change, Expect};
 use crate::api::objects::handlers;
 use crate::api::redfish::error::Fault;
 use crate::api::redfish::system::carry_out;
+use crate::api::state::Shared;
 use crate::fleet::boot_override::{self, MEDIUM, MEDIUM_IMAGE};
-use crate::http::listener::{Peer, Shared};
+use crate::http::peer::Peer;
 
 /// Finds the image of ours that a medium's URL means, or its name; nothing where the URL is another's.
 fn find(shared: &Shared, peer: &Peer, url: &str) -> Result<Option<Name>, Fault> {

@@ -1,0 +1,165 @@
+//! The server's state over a store in a temporary directory, and a client of its HTTP: for tests of this crate.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::admission::prepare::Places;
+use crate::api::auth::{Access, Tokens};
+use crate::api::machine::recent::RecentView;
+use crate::api::state::{Folders, Shared};
+use crate::boot::Site;
+use crate::event::Counters;
+use crate::fleet::{Kind, Mac, Object};
+use crate::gate::config_release::Releases;
+use crate::gate::neighbours::Neighbours;
+use crate::gate::tokens::BootTokens;
+use crate::gate::{EventThrottle, Gate, RecentIpxeClients};
+use crate::http::listener::serve_http1;
+use crate::http::peer::{Peer, PeerTrust, Serves};
+use crate::images::library::ImageLibrary;
+use crate::store::volumes::Volumes;
+use crate::store::{Change, Expect, Store};
+
+/// The MAC address of the machine `vm`.
+pub const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
+/// The address of the machine `vm`, which is its `spec.ip`.
+pub const VM_ADDRESS: [u8; 4] = [10, 77, 0, 10];
+
+/// A server without sockets.
+#[derive(Debug)]
+pub struct Fixture {
+    /// The state of all requests.
+    pub shared: Arc<Shared>,
+    /// The directory of the state; its `isos`, `firmware` and `files` are below.
+    pub directory: tempfile::TempDir,
+    /// The admin's token.
+    pub admin: String,
+    /// The viewer's token.
+    pub viewer: String,
+    faults: watch::Sender<Vec<String>>,
+}
+
+impl Fixture {
+    /// Makes a server of an empty store, whose configuration enrols unknown machines without an image.
+    pub fn new() -> Self {
+        Self::with_site(crate::boot::site::tests::site("discover"))
+    }
+
+    /// Makes a server of an empty store.
+    pub fn with_site(site: Site) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let folder = |name: &str| {
+            std::fs::create_dir(path.join(name)).unwrap();
+            path.join(name)
+        };
+        let (isos, firmware, files) = (folder("isos"), folder("firmware"), folder("files"));
+        let site = Arc::new(site);
+        let (store, _writer) = Store::open(path, site.install.clone()).unwrap();
+        let gate = Gate {
+            site: site.clone(),
+            store,
+            counters: Arc::new(Counters::default()),
+            booting: RecentIpxeClients::default(),
+            neighbours: Neighbours::default(),
+            news: EventThrottle::default(),
+            releases: Releases::default(),
+            media: ImageLibrary::new(isos.clone()),
+            tokens: BootTokens::open(path).unwrap(),
+        };
+        let tokens = Tokens::open(path).unwrap();
+        let token = |name: &str| std::fs::read_to_string(path.join(name)).unwrap().trim().to_owned();
+        let (admin, viewer) = (token("admin.token"), token("viewer.token"));
+        let access = Access { tokens, trust_loopback: false, trust_socket: true, proxies: Vec::new() };
+        let folders = Folders { firmware, files, volumes: Arc::new(Volumes::new(Vec::new())) };
+        let (faults, watched) = watch::channel(Vec::new());
+        let shared = Shared::new(Arc::new(gate), Places { isos, site }, folders, access, watched);
+        Self { shared: Arc::new(shared), directory, admin, viewer, faults }
+    }
+
+    /// Declares an object as its JSON says.
+    pub async fn put(&self, kind: Kind, object: Value) -> Object {
+        let object = Object::from_json(kind, object).unwrap();
+        self.shared.gate.store.commit(Change::Put { object, expect: Expect::Any }).await.unwrap()
+    }
+
+    /// Writes a file below the state's directory.
+    pub fn write(&self, path: &str, bytes: &[u8]) {
+        std::fs::write(self.directory.path().join(path), bytes).unwrap();
+    }
+
+    /// Sets the faults of the manifests.
+    pub fn set_faults(&self, faults: &[&str]) {
+        self.faults.send_replace(faults.iter().map(|fault| (*fault).to_owned()).collect());
+    }
+
+    /// Sends a request from an address with the admin's token; the reply's body is read.
+    pub async fn admin(&self, method: &str, path: &str, body: &str) -> Response<Bytes> {
+        let token = format!("Bearer {}", self.admin);
+        self.send(Serves::Everything, peer([10, 77, 0, 99]), method, path, &[(AUTHORIZATION, &token)], body).await
+    }
+
+    /// Sends a request without a token from the address of the machine `vm`.
+    pub async fn machine(&self, method: &str, path: &str) -> Response<Bytes> {
+        self.send(Serves::Everything, peer(VM_ADDRESS), method, path, &[], "").await
+    }
+
+    /// Sends a request over a connection in memory, by hyper on both sides.
+    pub async fn send(
+        &self,
+        serves: Serves,
+        peer: Peer,
+        method: &str,
+        path: &str,
+        headers: &[(HeaderName, &str)],
+        body: &str,
+    ) -> Response<Bytes> {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let shared = self.shared.clone();
+        let (_running, stop) = watch::channel(false);
+        let server = tokio::spawn(async move {
+            serve_http1(far, peer, &RecentView::default(), serves, &*shared, stop).await;
+        });
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
+        let client = tokio::spawn(connection);
+        let mut request = Request::new(Full::new(Bytes::from(body.to_owned())));
+        *request.method_mut() = method.parse().unwrap();
+        *request.uri_mut() = path.parse().unwrap();
+        let fields = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
+        request.headers_mut().extend(fields.collect::<HeaderMap>());
+        if !body.is_empty() {
+            request.headers_mut().entry("content-type").or_insert(HeaderValue::from_static("application/json"));
+        }
+        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        drop(sender);
+        client.await.unwrap().unwrap();
+        server.await.unwrap();
+        Response::from_parts(head, body)
+    }
+}
+
+/// Returns a client at an address of the network.
+pub fn peer(address: impl Into<IpAddr>) -> Peer {
+    Peer { address: Some(address.into()), local: None, is_local: false, trust: PeerTrust::Network }
+}
+
+/// Returns the JSON of the host `vm`, with more fields of its spec.
+pub fn host(spec: Value) -> Value {
+    let mut own = serde_json::json!({"bootMACAddress": VM.to_string(), "ip": IpAddr::from(VM_ADDRESS).to_string()});
+    own.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    serde_json::json!({"metadata": {"name": "vm", "namespace": "default"}, "spec": own})
+}
+
+/// Returns a reply's status and its body as text.
+pub fn told(reply: &Response<Bytes>) -> (StatusCode, &str) {
+    (reply.status(), std::str::from_utf8(reply.body()).unwrap())
+}

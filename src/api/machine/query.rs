@@ -1,0 +1,92 @@
+//! The query of a machine's request.
+
+use crate::boot::{BootProtocol, Firmware};
+use crate::fleet::Architecture;
+
+/// The query parameters that machines send; unknown ones are ignored.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// `mac`: hardware address, as sent.
+    pub mac: Option<String>,
+    /// `platform`: iPXE's `${platform}`.
+    pub platform: Option<String>,
+    /// `buildarch`: iPXE's `${buildarch}`.
+    pub architecture: Option<String>,
+    /// `file`: file of a config.
+    pub file: Option<String>,
+    /// `host`: MAC address or name of the host whose view of an image is requested.
+    pub host: Option<String>,
+    /// `token`: token of the machine's script.
+    pub token: Option<String>,
+    /// `choose`: image that was selected in a menu.
+    pub choose: Option<String>,
+}
+
+impl Query {
+    /// Parses a query string.
+    pub fn parse(query: Option<&str>) -> Self {
+        let mut found = Self::default();
+        for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            let field = match key.as_ref() {
+                "mac" => &mut found.mac,
+                "platform" => &mut found.platform,
+                "buildarch" => &mut found.architecture,
+                "file" => &mut found.file,
+                "host" => &mut found.host,
+                "token" => &mut found.token,
+                "choose" => &mut found.choose,
+                _ => continue,
+            };
+            *field = Some(value.into_owned());
+        }
+        found
+    }
+
+    /// Returns the firmware that `platform` and `buildarch` name, by the codes of DHCP option 93 (RFC 4578).
+    pub fn firmware(&self) -> Option<Firmware> {
+        let code = match (self.platform.as_deref()?, self.architecture.as_deref().unwrap_or_default()) {
+            ("pcbios", _) => 0,
+            ("efi", "i386") => 6,
+            ("efi", "x86_64") => 7,
+            ("efi", "arm32") => 10,
+            ("efi", "arm64") => 11,
+            ("efi", "riscv64") => 27,
+            _ => return None,
+        };
+        Some(Firmware { architecture: Architecture(code), loading: BootProtocol::Pxe })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipxes_settings_name_the_firmware() {
+        let rows = [
+            ("platform=pcbios&buildarch=x86_64", Some(0)),
+            ("platform=efi&buildarch=x86_64", Some(7)),
+            ("platform=efi&buildarch=arm64", Some(11)),
+            ("platform=efi", None),
+            ("buildarch=x86_64", None),
+            ("", None),
+        ];
+        for (query, expected) in rows {
+            let firmware = Query::parse(Some(query)).firmware();
+            assert_eq!(firmware.map(|firmware| firmware.architecture.0), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_unknown_ones_ignored() {
+        let query = Query::parse(Some("token=a%2Bb&x=y&host=default/vm&choose=a&choose=b"));
+        let expected = Query {
+            token: Some("a+b".into()),
+            host: Some("default/vm".into()),
+            choose: Some("b".into()),
+            ..Query::default()
+        };
+        assert_eq!(query, expected);
+        assert_eq!(Query::parse(None), Query::default());
+    }
+}

@@ -1,0 +1,54 @@
+//! What a connection asked for a moment ago: a client reads an image in thousands of ranges.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::fleet::Image;
+use crate::images::library::ImageView;
+use crate::store::Snapshot;
+
+/// Time for which a connection's view of an image is not looked up again.
+const REMEMBERED: Duration = Duration::from_secs(1);
+
+/// A connection's last view of an image.
+#[derive(Debug, Default)]
+pub struct RecentView(Mutex<Option<Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    path: String,
+    query: Option<String>,
+    /// Version of the state in which the view was decided.
+    version: u64,
+    image: Option<Arc<Image>>,
+    at: Instant,
+    view: ImageView,
+}
+
+impl RecentView {
+    /// Returns the view that the same request got a moment ago; nothing where another view may be due now.
+    pub fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>) -> Option<ImageView> {
+        let entry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |entry: &&Entry| entry.path == path && entry.query.as_deref() == query;
+        let entry = entry.as_ref().filter(is_same).filter(|entry| entry.at.elapsed() < REMEMBERED)?;
+        // Without a query it is the image alone, whatever happens to hosts and configs.
+        let is_unchanged =
+            || entry.image.as_ref().zip(image(state, path)).is_some_and(|(was, is)| Arc::ptr_eq(was, is));
+        let holds = entry.version == state.version || query.is_none() && is_unchanged();
+        holds.then(|| entry.view.clone())
+    }
+
+    /// Remembers the view that a request got.
+    pub fn remember(&self, state: &Snapshot, path: &str, query: Option<&str>, view: ImageView) {
+        let (version, image) = (state.version, image(state, path).cloned());
+        let (path, query) = (path.to_owned(), query.map(str::to_owned));
+        let entry = Entry { path, query, version, image, at: Instant::now(), view };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+    }
+}
+
+/// Returns the image whose name a path begins with.
+fn image<'a>(state: &'a Snapshot, path: &str) -> Option<&'a Arc<Image>> {
+    let name = path.split('/').next().unwrap_or_default();
+    state.image(&name.parse().ok()?)
+}

@@ -1,0 +1,67 @@
+//! What every request needs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, watch};
+
+use crate::admission::prepare::Places;
+use crate::api::auth::Access;
+use crate::api::objects::list::Pages;
+use crate::api::redfish::sessions::Sessions;
+use crate::gate::Gate;
+use crate::store::volumes::Volumes;
+
+/// The state that all requests share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The gate, with the store and the image library.
+    pub gate: Arc<Gate>,
+    /// Where objects' files are, for admission.
+    pub places: Places,
+    /// The directories whose files are served.
+    pub folders: Folders,
+    /// Tokens, proxies and trusted connections.
+    pub access: Access,
+    /// Lists that clients read page by page.
+    pub pages: Pages,
+    /// Open Redfish sessions.
+    pub sessions: Sessions,
+    /// Queue of writers that retry after a version conflict.
+    pub retry_queue: Arc<Mutex<()>>,
+    /// Faults of the manifests; the server is not ready while there are any.
+    pub faults: watch::Receiver<Vec<String>>,
+}
+
+/// The directories whose files are served.
+#[derive(Debug)]
+pub struct Folders {
+    /// Boot programs: `/boot/MAC/NAME`.
+    pub firmware: PathBuf,
+    /// The configured directory: `/files/PATH`.
+    pub files: PathBuf,
+    /// Volumes of generated configs.
+    pub volumes: Arc<Volumes>,
+}
+
+impl Shared {
+    /// Makes the state of a server that has answered nothing yet.
+    pub fn new(
+        gate: Arc<Gate>,
+        places: Places,
+        folders: Folders,
+        access: Access,
+        faults: watch::Receiver<Vec<String>>,
+    ) -> Self {
+        Self {
+            gate,
+            places,
+            folders,
+            access,
+            pages: Pages::default(),
+            sessions: Sessions::default(),
+            retry_queue: Arc::default(),
+            faults,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What the transport needs of whoever answers requests.
+
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+
+use crate::http::limits::Stop;
+use crate::http::peer::{Peer, Serves};
+use crate::http::reply::{PartialContent, Reply};
+
+/// The answers to requests. One handler serves all listeners; the calls are dispatched statically.
+pub trait Handler: Send + Sync + 'static {
+    /// What one connection remembers from request to request.
+    type Recent: Default + Send + Sync + 'static;
+
+    /// Answers any request.
+    fn answer(
+        &self,
+        peer: Peer,
+        recent: &Self::Recent,
+        serves: Serves,
+        request: Request<Incoming>,
+        stop: &Stop,
+    ) -> impl Future<Output = Reply> + Send;
+
+    /// Returns whether the fast path may answer a GET of a request target (path and query, as sent).
+    fn is_fast(target: &str) -> bool;
+
+    /// Answers a GET or HEAD without a body for the fast path; nothing where the request is not a machine's.
+    fn answer_machine(
+        &self,
+        peer: Peer,
+        recent: &Self::Recent,
+        request: &Request<()>,
+    ) -> impl Future<Output = Option<Reply>> + Send;
+
+    /// Returns the key under which the connection remembers what a path names, where ranges of it may be repeated.
+    fn range_key(path: &str) -> Option<String>;
+
+    /// Returns the part that a Range header selects of what this connection asked for a moment ago; nothing where that
+    /// must be looked up again, or where the reply is not a part.
+    fn recall_part(&self, recent: &Self::Recent, key: &str, query: Option<&str>, range: &str)
+    -> Option<PartialContent>;
+
+    /// Records how long a request took: until the response was written, or began where its body is streamed.
+    fn record_duration(&self, duration: Duration);
+}

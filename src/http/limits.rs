@@ -1,0 +1,31 @@
+//! Limits of connections and requests, and the wait for the server's end.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// Maximum number of concurrent connections; more wait in the kernel's backlog.
+pub const CONNECTIONS: usize = 8192;
+/// Maximum size of a request's head, in bytes.
+pub const HEAD_BYTES: usize = 64 * 1024;
+/// Maximum number of header fields of a request.
+pub const HEADERS: usize = 64;
+/// Time in which a client must send the head of a request, also the first one or after a pause.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time in which a TLS handshake must be complete.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval of TCP keep-alive probes on an idle connection.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Time that requests in progress get to end when the server stops.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A signal that becomes true when the server stops.
+pub type Stop = watch::Receiver<bool>;
+
+/// Waits until the server stops. Waits forever when the sender is gone.
+pub async fn stopped(stop: &mut Stop) {
+    let is_gone = stop.wait_for(|stop| *stop).await.is_err();
+    if is_gone {
+        std::future::pending::<()>().await;
+    }
+}

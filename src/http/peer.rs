@@ -1,0 +1,53 @@
+//! The other end of a connection.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// The client at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Address of the client; none on a Unix socket, and where a proxy hides it.
+    pub address: Option<IpAddr>,
+    /// Address of ours that the client connected to; none on a Unix socket.
+    pub local: Option<IpAddr>,
+    /// Whether the client connected over this machine's loopback and speaks for itself.
+    pub is_local: bool,
+    /// Trust that the connection itself earns, before any token.
+    pub trust: PeerTrust,
+}
+
+/// The trust that a connection earns by how it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerTrust {
+    /// A connection over the network: the object API asks it for a token.
+    Network,
+    /// A TLS connection with a client certificate of the viewers' authority.
+    ViewerCertificate,
+    /// A connection over the Unix socket, which the file system guards.
+    Socket,
+    /// A TLS connection with a client certificate of the admins' authority.
+    ClientCertificate,
+}
+
+/// The routes that a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// Every route.
+    Everything,
+    /// The routes of machines, health and metrics; not the object API.
+    Machines,
+}
+
+impl Peer {
+    /// Returns the client of a TCP connection without a certificate.
+    pub fn of_network(from: SocketAddr, local: Option<SocketAddr>) -> Self {
+        let canonical = |address: SocketAddr| address.ip().to_canonical();
+        let address = canonical(from);
+        let (local, is_local) = (local.map(canonical), address.is_loopback());
+        Self { address: Some(address), local, is_local, trust: PeerTrust::Network }
+    }
+
+    /// Returns the client of a connection over the Unix socket.
+    pub fn of_socket() -> Self {
+        Self { address: None, local: None, is_local: false, trust: PeerTrust::Socket }
+    }
+}
