@@ -20,7 +20,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::event::{Entry, Event};
+use crate::event::{DurationHistogram, Entry, Event};
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{self, InstallPolicy};
 use crate::fleet::rules::Invalid;
@@ -137,6 +137,8 @@ pub struct Store {
     reader: std::sync::Mutex<sqlite::Reader>,
     directory: PathBuf,
     trouble: Arc<ArcSwapOption<String>>,
+    /// Times from a change to its durable commit.
+    pub commit_durations: DurationHistogram,
 }
 
 impl Store {
@@ -195,6 +197,7 @@ impl Store {
                 reader,
                 directory: directory.to_owned(),
                 trouble,
+                commit_durations: DurationHistogram::default(),
             }),
             thread,
         ))
@@ -226,8 +229,13 @@ impl Store {
     pub async fn commit_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::Unavailable("the writer has stopped".into());
+        let began = std::time::Instant::now();
         self.changes.send(writer::Job::Changes { changes, reply }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let committed = answer.await.map_err(|_| gone())?;
+        if committed.is_ok() {
+            self.commit_durations.record(began.elapsed());
+        }
+        committed
     }
 
     /// Makes leases durable, all or none, and then does `then`: in the writer's thread, so it must not wait.

@@ -1,62 +1,273 @@
-use std::fmt::Write;
+//! The metrics, in Prometheus' text format (version 0.0.4).
+
+use std::fmt;
 use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
+use prometheus_client::registry::Registry;
 
-use crate::boot::{DropReason, Reason};
-use crate::event::Protocol;
-use crate::fleet::Phase;
-
+use crate::api::ops::process::Process;
 use crate::api::state::Shared;
+use crate::boot::{DropReason, Reason};
+use crate::event::{HistogramReading, Protocol};
+use crate::fleet::Phase;
 use crate::http::reply::{Reply, bytes};
+use crate::images::free_space::FreeSpace;
 
-/// Answers `/metrics` in Prometheus' text format (version 0.0.4).
+/// The media type of the format.
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Answers `/metrics`.
 pub async fn metrics(shared: &Shared) -> Reply {
-    let mut out = String::with_capacity(4096);
-    let counters = &shared.gate.counters;
-    let mut family = |name: &str, help: &str, rows: Vec<(&str, &str, u64)>| {
-        let _ = writeln!(out, "# HELP bootlatch_{name}_total {help}\n# TYPE bootlatch_{name}_total counter");
-        for (protocol, reason, count) in rows.into_iter().filter(|row| row.2 > 0) {
-            let reason = if reason.is_empty() { String::new() } else { format!(",reason=\"{reason}\"") };
-            let _ = writeln!(out, "bootlatch_{name}_total{{protocol=\"{protocol}\"{reason}}} {count}");
+    let directory = shared.gate.store.directory().to_owned();
+    let (process, space) = tokio::task::spawn_blocking(move || (Process::read(), FreeSpace::at(&directory).ok()))
+        .await
+        .unwrap_or_default();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Figures::of(shared, process, space)));
+    let mut out = String::with_capacity(8192);
+    match prometheus_text::encode(&mut out, &registry) {
+        Ok(()) => bytes(StatusCode::OK, TEXT, out),
+        Err(error) => {
+            tracing::error!(%error, "metrics not serializable");
+            bytes(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "")
         }
-    };
-    let answered = Protocol::ALL.map(|protocol| (protocol.as_str(), "", counters.answered(protocol)));
-    family("answered", "Requests of machines that were answered.", answered.to_vec());
-    let refused = |protocol: Protocol| {
-        let row = move |reason: &Reason| (protocol.as_str(), reason.code(), counters.refused(protocol, *reason));
-        Reason::ALL.iter().map(row)
-    };
-    let refused = Protocol::ALL.into_iter().flat_map(refused).collect();
-    family("refused", "Requests that a decision refused, by reason.", refused);
-    let dropped = |protocol: Protocol| {
-        let row = move |reason: &DropReason| (protocol.as_str(), reason.code(), counters.dropped(protocol, *reason));
-        DropReason::ALL.iter().map(row)
-    };
-    let overflow = counters.socket_receive_drops.load(Ordering::Relaxed);
-    let overflow = std::iter::once(("kernel", "receive buffer full", overflow));
-    let dropped = Protocol::ALL.into_iter().flat_map(dropped).chain(overflow).collect();
-    family("dropped", "Packets and requests that never reached a decision, by reason.", dropped);
-    let found = vec![("dhcp", "another boot server", counters.rogue_dhcp_servers.load(Ordering::Relaxed))];
-    family("found", "Other boot servers that appeared on our networks.", found);
-    let state = shared.gate.store.snapshot();
-    let mut phases = [0usize; Phase::ALL.len()];
-    for host in state.hosts() {
-        phases[host.status.phase as usize] += 1;
     }
-    out.push_str("# HELP bootlatch_hosts Hosts by phase.\n# TYPE bootlatch_hosts gauge\n");
-    for phase in Phase::ALL {
-        let _ = writeln!(out, "bootlatch_hosts{{phase=\"{phase}\"}} {}", phases[phase as usize]);
+}
+
+/// A metric: its values with their labels. Counters are named without `_total`, which the encoder adds.
+#[derive(Debug)]
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    Counter(Vec<(Labels, u64)>),
+    Seconds(f64),
+    Gauge(Vec<(Labels, u64)>),
+    Time(f64),
+    Histogram(HistogramReading),
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// All metrics at one moment.
+#[derive(Debug)]
+struct Figures(Vec<Metric>);
+
+impl Figures {
+    fn of(shared: &Shared, process: Option<Process>, space: Option<FreeSpace>) -> Self {
+        let mut figures = Self(Vec::new());
+        figures.add_build();
+        figures.add_requests(shared);
+        figures.add_traffic(shared);
+        figures.add_state(shared, space);
+        if let Some(process) = process {
+            figures.add_process(process);
+        }
+        figures
     }
-    let lost = shared.gate.store.lost_entries();
-    let _ = writeln!(
-        out,
-        "# HELP bootlatch_timeline_lost_total Timeline entries lost because too many came at once.\n\
-         # TYPE bootlatch_timeline_lost_total counter\nbootlatch_timeline_lost_total {lost}\n\
-         # HELP bootlatch_resource_version Version of the newest change.\n\
-         # TYPE bootlatch_resource_version gauge\nbootlatch_resource_version {}",
-        state.version
-    );
-    bytes(StatusCode::OK, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), out)
+
+    fn add_build(&mut self) {
+        let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+        self.gauges("bootlatch_build_info", "Version of the server; the value is always 1.", vec![(version, 1)]);
+    }
+
+    fn add_requests(&mut self, shared: &Shared) {
+        let counters = &shared.gate.counters;
+        let (mut outcomes, mut refused, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+        for protocol in Protocol::ALL {
+            let name = || ("protocol", protocol.as_str().to_owned());
+            let mut refusals = 0;
+            for reason in Reason::ALL {
+                let count = counters.refused(protocol, *reason);
+                refusals += count;
+                refused.push((vec![name(), ("reason", reason.code().to_owned())], count));
+            }
+            for reason in DropReason::ALL {
+                let count = counters.dropped(protocol, *reason);
+                dropped.push((vec![name(), ("reason", reason.code().to_owned())], count));
+            }
+            outcomes.push((vec![name(), ("outcome", "answered".to_owned())], counters.answered(protocol)));
+            outcomes.push((vec![name(), ("outcome", "refused".to_owned())], refusals));
+        }
+        // Most pairs of protocol and reason cannot happen.
+        for rows in [&mut refused, &mut dropped] {
+            rows.retain(|(_, count)| *count > 0);
+        }
+        self.counters("bootlatch_requests", "Requests of machines that reached a decision, by outcome.", outcomes);
+        self.counters("bootlatch_requests_refused", "Requests that a decision refused, by reason.", refused);
+        let help = "Packets and requests that were dropped before a decision, by reason.";
+        self.counters("bootlatch_packets_dropped", help, dropped);
+        let drops = counters.socket_receive_drops.load(Ordering::Relaxed);
+        let help = "Packets that the kernel dropped because a socket's receive buffer was full.";
+        self.counter("bootlatch_socket_receive_drops", help, drops);
+        let servers = counters.rogue_dhcp_servers.load(Ordering::Relaxed);
+        self.counter("bootlatch_rogue_dhcp_servers_detected", "Appearances of other DHCP servers.", servers);
+        let help = "Time from a request's head to its response, to the response's head where its body is streamed.";
+        self.histogram("bootlatch_http_request_duration_seconds", help, counters.http_requests.read());
+    }
+
+    fn add_traffic(&mut self, shared: &Shared) {
+        let counters = &shared.gate.counters;
+        let help = "Bytes of files that TFTP sent in completed transfers.";
+        self.counter("bootlatch_tftp_sent_bytes", help, counters.tftp_sent_bytes.load(Ordering::Relaxed));
+        let sessions = counters.iscsi_sessions.load(Ordering::Relaxed);
+        self.gauge("bootlatch_iscsi_sessions", "Open iSCSI sessions.", sessions);
+        let read = counters.iscsi_read_bytes.load(Ordering::Relaxed);
+        self.counter("bootlatch_iscsi_read_bytes", "Bytes that iSCSI sessions sent to their initiators.", read);
+    }
+
+    fn add_state(&mut self, shared: &Shared, space: Option<FreeSpace>) {
+        let store = &shared.gate.store;
+        let state = store.snapshot();
+        let mut phases = [0; Phase::ALL.len()];
+        for host in state.hosts() {
+            phases[host.status.phase as usize] += 1;
+        }
+        let hosts = Phase::ALL.map(|phase| (vec![("phase", phase.to_string())], phases[phase as usize]));
+        self.gauges("bootlatch_hosts", "Hosts by phase.", hosts.into());
+        let now = crate::store::now();
+        let leases = state.leases().filter(|lease| lease.until > now).count();
+        self.gauge("bootlatch_dhcp_leases", "DHCP leases in force.", leases.try_into().unwrap_or(u64::MAX));
+        let help = "Timeline entries that were dropped because too many came at once.";
+        self.counter("bootlatch_timeline_entries_dropped", help, store.lost_entries());
+        self.gauge("bootlatch_store_resource_version", "Resource version of the newest change.", state.version);
+        let help = "Time from a change to its durable commit.";
+        self.histogram("bootlatch_store_commit_duration_seconds", help, store.commit_durations.read());
+        if let Some(FreeSpace { free, .. }) = space {
+            self.gauge("bootlatch_state_free_bytes", "Free space on the state directory's file system.", free);
+        }
+    }
+
+    fn add_process(&mut self, process: Process) {
+        let Process { cpu_seconds, resident_bytes, open_fds, max_fds, start_seconds } = process;
+        self.add("process_cpu_seconds", "User and system CPU time, in seconds.", Values::Seconds(cpu_seconds));
+        self.gauge("process_resident_memory_bytes", "Resident memory, in bytes.", resident_bytes);
+        self.gauge("process_open_fds", "Open file descriptors.", open_fds);
+        if let Some(max_fds) = max_fds {
+            self.gauge("process_max_fds", "Maximum number of open file descriptors.", max_fds);
+        }
+        let help = "Start of the process, in seconds since 1970.";
+        self.add("process_start_time_seconds", help, Values::Time(start_seconds));
+    }
+
+    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.counters(name, help, vec![(Vec::new(), value)]);
+    }
+
+    fn counters(&mut self, name: &'static str, help: &'static str, values: Vec<(Labels, u64)>) {
+        self.add(name, help, Values::Counter(values));
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.gauges(name, help, vec![(Vec::new(), value)]);
+    }
+
+    fn gauges(&mut self, name: &'static str, help: &'static str, values: Vec<(Labels, u64)>) {
+        self.add(name, help, Values::Gauge(values));
+    }
+
+    fn histogram(&mut self, name: &'static str, help: &'static str, reading: HistogramReading) {
+        self.add(name, help, Values::Histogram(reading));
+    }
+
+    fn add(&mut self, name: &'static str, help: &'static str, values: Values) {
+        self.0.push(Metric { name, help, values });
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|metric| metric.encode(&mut encoder))
+    }
+}
+
+impl Metric {
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        const NO_EXEMPLAR: Option<&Exemplar<Labels, u64>> = None;
+        let kind = match &self.values {
+            Values::Counter(_) | Values::Seconds(_) => MetricType::Counter,
+            Values::Gauge(_) | Values::Time(_) => MetricType::Gauge,
+            Values::Histogram(_) => MetricType::Histogram,
+        };
+        let mut metric = encoder.encode_descriptor(self.name, self.help, None, kind)?;
+        match &self.values {
+            Values::Counter(rows) => rows.iter().try_for_each(|(labels, value)| match labels.is_empty() {
+                true => metric.encode_counter(value, NO_EXEMPLAR),
+                false => metric.encode_family(labels)?.encode_counter(value, NO_EXEMPLAR),
+            }),
+            Values::Gauge(rows) => rows.iter().try_for_each(|(labels, value)| match labels.is_empty() {
+                true => metric.encode_gauge(value),
+                false => metric.encode_family(labels)?.encode_gauge(value),
+            }),
+            Values::Seconds(value) => metric.encode_counter(value, NO_EXEMPLAR),
+            Values::Time(value) => metric.encode_gauge(value),
+            Values::Histogram(HistogramReading { sum, count, buckets }) => {
+                metric.encode_histogram::<Labels>(*sum, *count, buckets, None)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::fixture::{Fixture, host};
+    use crate::fleet::Kind;
+
+    #[tokio::test]
+    async fn the_metrics_are_in_prometheus_text_format() {
+        let fixture = Fixture::new();
+        fixture.put(Kind::BareMetalHost, host(json!({}))).await;
+        let counters = &fixture.shared.gate.counters;
+        counters.count_answered(Protocol::Dhcp);
+        counters.count_refused(Protocol::Tftp, Reason::NoConfig, None);
+        counters.count_dropped(Protocol::Iscsi, DropReason::Truncated, None);
+        counters.http_requests.record(Duration::from_millis(3));
+        let reply = fixture.machine("GET", "/metrics").await;
+        assert_eq!(reply.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+        let text = std::str::from_utf8(reply.body()).unwrap();
+        for line in [
+            "# TYPE bootlatch_requests_total counter",
+            "bootlatch_requests_total{protocol=\"dhcp\",outcome=\"answered\"} 1",
+            "bootlatch_requests_total{protocol=\"tftp\",outcome=\"refused\"} 1",
+            "bootlatch_requests_refused_total{protocol=\"tftp\",reason=\"no_config\"} 1",
+            "bootlatch_packets_dropped_total{protocol=\"iscsi\",reason=\"truncated\"} 1",
+            "bootlatch_socket_receive_drops_total 0",
+            "bootlatch_rogue_dhcp_servers_detected_total 0",
+            "bootlatch_timeline_entries_dropped_total 0",
+            "bootlatch_hosts{phase=\"Installed\"} 0",
+            "bootlatch_store_resource_version 1",
+            "bootlatch_store_commit_duration_seconds_count 1",
+            "# TYPE bootlatch_http_request_duration_seconds histogram",
+            "bootlatch_http_request_duration_seconds_count 1",
+            "bootlatch_http_request_duration_seconds_bucket{le=\"+Inf\"} 1",
+            "bootlatch_http_request_duration_seconds_bucket{le=\"0.0025\"} 0",
+            "bootlatch_http_request_duration_seconds_bucket{le=\"0.005\"} 1",
+            "bootlatch_tftp_sent_bytes_total 0",
+            "bootlatch_iscsi_sessions 0",
+            "bootlatch_iscsi_read_bytes_total 0",
+            "bootlatch_dhcp_leases 0",
+            "# TYPE process_cpu_seconds_total counter",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
+        let version = format!("bootlatch_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+        for start in [&version, "bootlatch_state_free_bytes ", "process_resident_memory_bytes ", "process_open_fds "] {
+            assert!(text.lines().any(|line| line.starts_with(start)), "{start} is not in:\n{text}");
+        }
+    }
 }

@@ -268,13 +268,18 @@ fn tell(gate: &Gate, report: Report) {
     match report {
         Report::Attached(login) => {
             gate.counters.count_answered(Protocol::Iscsi);
+            gate.counters.iscsi_sessions.fetch_add(1, Ordering::Relaxed);
             if let Some(target) = login.claim.target.clone() {
                 let (initiator, image) = (tellable(gate, &login), image_of(gate, &target));
                 let event = Event::IscsiLogin { initiator, target, image };
                 gate.store.record_event(facts(gate, &login).map(|facts| facts.mac), event);
             }
         }
-        Report::Ended { login, end, sent } => tracing::debug!(peer = %login.peer, ?end, sent, "an iSCSI session ended"),
+        Report::Ended { login, end, sent } => {
+            gate.counters.iscsi_sessions.fetch_sub(1, Ordering::Relaxed);
+            gate.counters.iscsi_read_bytes.fetch_add(sent, Ordering::Relaxed);
+            tracing::debug!(peer = %login.peer, ?end, sent, "an iSCSI session ended");
+        }
         Report::Refused {
             peer,
             login: Some(login),

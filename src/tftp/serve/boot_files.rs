@@ -203,6 +203,7 @@ fn tell(gate: &Gate, progress: &Progress, report: Report) {
         }
         Report::Ended { peer, asked, how: Ended::Peer(Ending::Complete), octets, took, resent } => {
             gate.counters.count_answered(Protocol::Tftp);
+            gate.counters.tftp_sent_bytes.fetch_add(octets, std::sync::atomic::Ordering::Relaxed);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             gate.store.record_event(
                 mac(&asked, peer),
