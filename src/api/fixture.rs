@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -160,6 +160,6 @@ pub fn host(spec: Value) -> Value {
 }
 
 /// Returns a reply's status and its body as text.
-pub fn told(reply: &Response<Bytes>) -> (StatusCode, &str) {
-    (reply.status(), std::str::from_utf8(reply.body()).unwrap())
+pub fn status_and_text(reply: &Response<Bytes>) -> (u16, &str) {
+    (reply.status().as_u16(), std::str::from_utf8(reply.body()).unwrap())
 }

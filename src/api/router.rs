@@ -332,3 +332,6 @@ fn refuse_dry_run(query: Option<&str>) -> Result<(), Status> {
         false => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,6 +95,11 @@ pub async fn boot_file(
     if file == ["autoexec.ipxe"] {
         return decide(shared, peer, mac, None, ScriptFormat::Autoexec, is_head).await;
     }
+    // EDK2 asks for the length by a HEAD first: it is refused as well.
+    let facts = Facts { mac, firmware: None, stage: Stage::Rom, address: peer.address, uuid: None };
+    if let Err(reason) = shared.gate.authorize_program(&facts, Protocol::Http) {
+        return text(StatusCode::FORBIDDEN, format!("{reason}\n"));
+    }
     let program = file.join("/");
     let reply = stored(shared, peer, &shared.folders.firmware, &program, headers, is_head).await;
     if reply.status() == StatusCode::NOT_FOUND && shared.gate.site.gives(&program) {

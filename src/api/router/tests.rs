@@ -1,0 +1,197 @@
+//! Every route of the table, asked over HTTP: it answers, by the role that it names, and lists the methods that it takes.
+
+use bytes::Bytes;
+use hyper::Response;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::fixture::{Fixture, VM, VM_ADDRESS, host, peer};
+use crate::api::route::{Operation, routes, subresources};
+
+/// What the object API's reply to a path without a route says.
+const NO_ROUTE: &str = "could not find the requested resource";
+
+/// Returns a path of a route, whose parameters name objects of `declare`.
+fn path_of(route: &Route) -> String {
+    let name = match route.resource.map(|resource| resource.kind) {
+        Some(Kind::IscsiCdrom) | None => "live",
+        Some(Kind::BareMetalHost) => "vm",
+        Some(Kind::BootConfig) => "cfg",
+    };
+    let mut path = route.openapi_path();
+    for parameter in route.parameters() {
+        let value = match parameter {
+            "name" => name.to_owned(),
+            "namespace" => "default".to_owned(),
+            "mac" => VM.to_string(),
+            "id" => "vm".to_owned(),
+            "key" => "0123456789abcdef".to_owned(),
+            "token" | "file" | "path" => "x".to_owned(),
+            other => panic!("{}: no value for {{{other}}}", route.path),
+        };
+        path = path.replace(&format!("{{{parameter}}}"), &value);
+    }
+    path
+}
+
+async fn declare(fixture: &Fixture) {
+    let image = json!({"metadata": {"name": "live"}, "spec": {"isoFile": "live.iso"}});
+    let config = json!({"metadata": {"name": "cfg"}, "spec": {"format": "kickstart", "data": {"ks.cfg": "text"}}});
+    fixture.put(Kind::IscsiCdrom, image).await;
+    fixture.put(Kind::BootConfig, config).await;
+    fixture.put(Kind::BareMetalHost, host(json!({}))).await;
+}
+
+async fn ask(fixture: &Fixture, token: Option<&str>, method: &str, path: &str) -> Response<Bytes> {
+    let value = token.map(|token| format!("Bearer {token}"));
+    let headers: Vec<_> = value.iter().map(|value| (AUTHORIZATION, value.as_str())).collect();
+    let body = if matches!(method, "POST" | "PUT" | "PATCH") { "{}" } else { "" };
+    fixture.send(Serves::Everything, peer(VM_ADDRESS), method, path, &headers, body).await
+}
+
+fn operations() -> impl Iterator<Item = (&'static Route, &'static Operation, &'static str)> {
+    let all = routes().iter().flat_map(|route| route.operations.iter().map(move |operation| (route, operation)));
+    all.flat_map(|(route, one)| one.method.names().iter().map(move |method| (route, one, *method)))
+}
+
+fn text_of(reply: &Response<Bytes>) -> String {
+    String::from_utf8_lossy(reply.body()).into_owned()
+}
+
+#[tokio::test]
+async fn every_operation_answers() {
+    let fixture = Fixture::new();
+    for (route, operation, method) in operations() {
+        declare(&fixture).await;
+        let reply = ask(&fixture, Some(&fixture.admin), method, &path_of(route)).await;
+        let text = text_of(&reply);
+        assert_ne!(reply.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {} {}", route.path, operation.id);
+        // Redfish answers for an unknown session as for an unknown resource.
+        let is_unknown = match operation.endpoint {
+            Endpoint::Redfish => !route.path.contains("/Sessions/") && reply.status() == StatusCode::NOT_FOUND,
+            _ => text.contains(NO_ROUTE),
+        };
+        assert!(!is_unknown, "{method} {}: {text}", route.path);
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_refused_with_those_that_are_allowed() {
+    let fixture = Fixture::new();
+    declare(&fixture).await;
+    for route in routes() {
+        let path = path_of(route);
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+            if route.operation(&method.parse().unwrap()).is_some() {
+                continue;
+            }
+            let reply = ask(&fixture, Some(&fixture.admin), method, &path).await;
+            assert_eq!(reply.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+            assert_eq!(reply.headers()["allow"].to_str().unwrap(), route.allow(), "{method} {path}");
+        }
+    }
+    assert_eq!(route::find(&["api", "v1", "bootconfigs", "a"]).unwrap().allow(), "GET, HEAD, PUT, PATCH, DELETE");
+}
+
+#[tokio::test]
+async fn an_operation_needs_the_role_that_the_table_names() {
+    let fixture = Fixture::new();
+    for (route, operation, method) in operations() {
+        declare(&fixture).await;
+        let path = path_of(route);
+        let (anyone, viewer) = (
+            ask(&fixture, None, method, &path).await.status(),
+            ask(&fixture, Some(&fixture.viewer), method, &path).await.status(),
+        );
+        let context = format!("{method} {path} ({})", operation.id);
+        match operation.caller {
+            // A machine's own proof may be missing (403), but nobody asks it for a token of the API (401).
+            Caller::Machine | Caller::Anyone => assert_ne!(anyone, StatusCode::UNAUTHORIZED, "{context}"),
+            Caller::Viewer => {
+                assert_eq!(anyone, StatusCode::UNAUTHORIZED, "{context}");
+                assert_ne!(viewer, StatusCode::UNAUTHORIZED, "{context}");
+            }
+            Caller::Admin => {
+                assert_eq!((anyone, viewer), (StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN), "{context}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_machines_listener_serves_no_object() {
+    let fixture = Fixture::new();
+    declare(&fixture).await;
+    let token = format!("Bearer {}", fixture.admin);
+    for (route, operation, method) in operations() {
+        let path = path_of(route);
+        let headers = [(AUTHORIZATION, token.as_str())];
+        let reply = fixture.send(Serves::Machines, peer(VM_ADDRESS), method, &path, &headers, "").await;
+        let is_served = !(reply.status() == StatusCode::NOT_FOUND && text_of(&reply).contains(NO_ROUTE));
+        let is_for_all =
+            matches!(operation.caller, Caller::Machine | Caller::Anyone) && operation.endpoint != Endpoint::Redfish;
+        if method != "HEAD" {
+            assert_eq!(is_served, is_for_all, "{method} {path}: {}", text_of(&reply));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_without_a_route_is_not_found() {
+    let fixture = Fixture::new();
+    for path in ["/", "/iso", "/api/v2", "/api/v1/pods", "/api/v1/namespaces/a/bootconfigs", "/redfish/v2"] {
+        let reply = ask(&fixture, Some(&fixture.admin), "GET", path).await;
+        assert_eq!(reply.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+    for path in ["/api/v1/pods", "/openapi/v4", "/redfish/v2"] {
+        assert_eq!(ask(&fixture, None, "GET", path).await.status(), StatusCode::UNAUTHORIZED, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_operation_is_described_and_nothing_else() {
+    let document = crate::api::openapi::third();
+    for route in routes() {
+        let described = &document["paths"][route.openapi_path()];
+        let mut found: Vec<&str> =
+            described.as_object().into_iter().flatten().map(|(method, _)| method.as_str()).collect();
+        found.retain(|key| *key != "parameters");
+        let mut expected: Vec<&str> = route.operations.iter().map(|operation| operation.method.openapi()).collect();
+        (found.sort_unstable(), expected.sort_unstable());
+        assert_eq!(found, expected, "{}", route.path);
+        for operation in route.operations {
+            assert_eq!(described[operation.method.openapi()]["operationId"], operation.id, "{}", route.path);
+        }
+    }
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.keys().all(|path| routes().iter().any(|route| route.openapi_path() == *path)), "{:?}", paths.keys());
+}
+
+#[tokio::test]
+async fn every_resource_is_discovered() {
+    let fixture = Fixture::new();
+    let reply = ask(&fixture, Some(&fixture.viewer), "GET", "/api/v1").await;
+    let list: Value = serde_json::from_slice(reply.body()).unwrap();
+    let verbs = |name: &str| {
+        let found = list["resources"].as_array().unwrap().iter().find(|one| one["name"] == name);
+        found.map(|one| one["verbs"].clone()).unwrap_or_default()
+    };
+    for kind in Kind::ALL {
+        assert_eq!(verbs(kind.plural()), json!(route::verbs(kind)), "{kind}");
+    }
+    for (kind, name, expected) in subresources() {
+        assert_eq!(verbs(&format!("{}/{name}", kind.plural())), json!(expected), "{kind} {name}");
+    }
+}
+
+#[tokio::test]
+async fn an_action_is_not_rehearsed() {
+    let fixture = Fixture::new();
+    declare(&fixture).await;
+    let path = "/api/v1/namespaces/default/baremetalhosts/vm/hold?dryRun=All";
+    let reply = fixture.admin("POST", path, "").await;
+    assert_eq!(reply.status(), StatusCode::BAD_REQUEST);
+    let reply = fixture.admin("POST", path.trim_end_matches("?dryRun=All"), "").await;
+    let host: Value = serde_json::from_slice(reply.body()).unwrap();
+    assert_eq!((reply.status(), &host["status"]["phase"]), (StatusCode::OK, &json!("Held")));
+}
