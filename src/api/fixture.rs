@@ -17,7 +17,7 @@ use crate::api::machine::recent::RecentView;
 use crate::api::state::{Folders, Shared};
 use crate::boot::Site;
 use crate::event::Counters;
-use crate::fleet::{Kind, Mac, Object};
+use crate::fleet::{Kind, Mac, Object, Phase};
 use crate::gate::config_release::Releases;
 use crate::gate::neighbours::Neighbours;
 use crate::gate::tokens::BootTokens;
@@ -48,9 +48,9 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// Makes a server of an empty store, whose configuration enrols unknown machines without an image.
+    /// Makes a server of an empty store, whose configuration holds unknown machines.
     pub fn new() -> Self {
-        Self::with_site(crate::boot::site::tests::site("discover"))
+        Self::with_site(crate::boot::site::tests::site("hold"))
     }
 
     /// Makes a server of an empty store.
@@ -162,4 +162,23 @@ pub fn host(spec: Value) -> Value {
 /// Returns a reply's status and its body as text.
 pub fn status_and_text(reply: &Response<Bytes>) -> (u16, &str) {
     (reply.status().as_u16(), std::str::from_utf8(reply.body()).unwrap())
+}
+
+impl Fixture {
+    /// Returns the phase of the host `vm`.
+    pub fn phase(&self) -> Phase {
+        self.shared.gate.store.load().host_by_mac(VM).unwrap().status.phase
+    }
+
+    /// Declares the image `live`, with the bytes of its file.
+    pub async fn put_image(&self, bytes: &[u8]) {
+        self.write("isos/live.iso", bytes);
+        let image = serde_json::json!({"metadata": {"name": "live"}, "spec": {"isoFile": "live.iso"}});
+        self.put(Kind::IscsiCdrom, image).await;
+    }
+
+    /// Declares the boot config `cfg`.
+    pub async fn put_config(&self, spec: Value) {
+        self.put(Kind::BootConfig, serde_json::json!({"metadata": {"name": "cfg"}, "spec": spec})).await;
+    }
 }

@@ -19,7 +19,7 @@ use crate::api::objects::handlers;
 use crate::api::objects::redaction::View;
 use crate::api::objects::status::Status;
 use crate::api::state::Shared;
-use crate::http::multipart::{Event, Parser};
+use crate::http::multipart::{FormEvent, FormParser};
 use crate::http::reply::{Reply, json};
 use crate::images::partial_upload::{Draft, ISO_BYTES, STALL};
 
@@ -49,7 +49,7 @@ struct Wish {
 pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply, Status> {
     let mut wish = Wish::of_query(request.uri().query())?;
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let parser = Parser::of(content_type);
+    let parser = FormParser::new(content_type);
     if wish.dry_run && request.body().size_hint().exact() != Some(0) {
         let message = "dryRun: bytes are taken or not, and cannot be rehearsed: ask without them whether they would be";
         return Err(Status::bad_request(message));
@@ -250,7 +250,7 @@ enum Reading {
 }
 
 /// Reads a form: fields that say something of the ISO, in any order, and one file.
-async fn form(mut parts: Parts, mut parser: Parser, wish: &mut Wish, draft: &mut Draft) -> Result<(), Status> {
+async fn form(mut parts: Parts, mut parser: FormParser, wish: &mut Wish, draft: &mut Draft) -> Result<(), Status> {
     let (mut reading, mut files) = (Reading::Nothing, 0);
     loop {
         let Some(event) = parser.next().map_err(|error| Status::bad_request(format!("the form: {error}")))? else {
@@ -258,7 +258,7 @@ async fn form(mut parts: Parts, mut parser: Parser, wish: &mut Wish, draft: &mut
             parser.push(&data.ok_or_else(|| Status::bad_request("the upload broke off: the form does not end"))?);
             continue;
         };
-        if let Event::Data(data) = &event {
+        if let FormEvent::Data(data) = &event {
             match &mut reading {
                 Reading::Nothing => {}
                 Reading::File => draft.write(data).await.map_err(refused)?,
@@ -273,14 +273,14 @@ async fn form(mut parts: Parts, mut parser: Parser, wish: &mut Wish, draft: &mut
             wish.take(&name, String::from_utf8_lossy(&value).into_owned())?;
         }
         match event {
-            Event::Part { is_file: true, .. } => {
+            FormEvent::Part { is_file: true, .. } => {
                 files += 1;
                 reading = Reading::File;
             }
-            Event::Part { name, .. } => reading = Reading::Field(name, Vec::new()),
-            Event::Data(_) => {}
-            Event::End if files == 1 => return Ok(()),
-            Event::End => return Err(Status::bad_request(format!("the form has {files} files: send the ISO as one"))),
+            FormEvent::Part { name, .. } => reading = Reading::Field(name, Vec::new()),
+            FormEvent::Data(_) => {}
+            FormEvent::End if files == 1 => return Ok(()),
+            FormEvent::End => return Err(Status::bad_request(format!("the form has {files} files: send the ISO as one"))),
         }
         if files > 1 {
             return Err(Status::bad_request("the form has more than one file: send the ISO as one"));

@@ -168,14 +168,28 @@ fn listen(address: SocketAddr, key: &str, config: &Config) -> anyhow::Result<std
 }
 
 fn control_congestion(socket: &socket2::Socket, configured: Option<&str>) -> anyhow::Result<()> {
-    let set = socket.set_tcp_congestion(configured.unwrap_or(CONGESTION_CONTROL).as_bytes());
-    match (set, configured) {
-        (Err(error), Some(name)) => Err(error).with_context(|| format!("tcp_congestion_control: {name:?}")),
-        (Err(error), None) => {
-            tracing::info!(%error, "the kernel has no {CONGESTION_CONTROL}: its own congestion control is used");
+    let name = configured.unwrap_or(CONGESTION_CONTROL);
+    let Err(error) = socket.set_tcp_congestion(name.as_bytes()) else { return Ok(()) };
+    let reason = congestion_error(&error);
+    match configured {
+        Some(name) => Err(error).with_context(|| format!("tcp_congestion_control: {name:?}: {reason}")),
+        None => {
+            tracing::info!(algorithm = name, reason, %error, "congestion control not set, kernel default in use");
             Ok(())
         }
-        (Ok(()), _) => Ok(()),
+    }
+}
+
+/// Returns why the kernel refused a congestion control algorithm (tcp(7)), and the sysctl that lists what it takes.
+fn congestion_error(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(nix::libc::EPERM) => {
+            "not allowed for this user or network namespace: see net.ipv4.tcp_allowed_congestion_control"
+        }
+        Some(nix::libc::ENOENT) => {
+            "not available in this kernel: see net.ipv4.tcp_available_congestion_control"
+        }
+        _ => "refused by the kernel",
     }
 }
 
@@ -209,4 +223,19 @@ fn listen_locally(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListene
         Ok(listener)
     };
     bind().with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_algorithm_is_told_from_a_missing_one() {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let error = control_congestion(&socket, Some("nosuchalgorithm")).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("tcp_available_congestion_control"), "{text}");
+        let refused = congestion_error(&std::io::Error::from_raw_os_error(nix::libc::EPERM));
+        assert!(refused.contains("tcp_allowed_congestion_control"), "{refused}");
+    }
 }

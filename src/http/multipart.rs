@@ -1,79 +1,94 @@
-//! The parts of a multipart/form-data body (RFC 7578), as they come. Pure.
+//! An incremental parser of multipart/form-data bodies (RFC 7578). Pure.
+//!
+//! The crate multer reads its source until it pends and puts no limit on a part's head, so that only the source bounds
+//! its memory; an upload here is larger than the memory.
 
 use bytes::{Bytes, BytesMut};
 
-/// Bounds the head of a part.
+/// Maximum size of a part's head, in bytes.
 const HEAD_MAX: usize = 8 * 1024;
-/// Is the longest boundary (RFC 2046 5.1.1).
+/// Maximum length of a boundary (RFC 2046, section 5.1.1).
 const BOUNDARY_MAX: usize = 70;
 
-/// Is what was found next in a body.
+/// What comes next in a body.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A part begins: the field's name, and whether it is a file.
-    Part { name: String, is_file: bool },
-    /// Is content of the part that began last.
+pub enum FormEvent {
+    /// The start of a part.
+    Part {
+        /// Name of the field.
+        name: String,
+        /// Whether the part has a file name.
+        is_file: bool,
+    },
+    /// Content of the part that started last.
     Data(Bytes),
-    /// Nothing that counts comes any more.
+    /// The end of the form; the rest of the body is ignored.
     End,
 }
 
-/// Says why a body is none.
+/// The reason that a body is not a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    #[error("the part's head is longer than {HEAD_MAX} bytes")]
+pub enum FormError {
+    /// A part's head is too long.
+    #[error("a part's head is longer than {HEAD_MAX} bytes")]
     Head,
-    #[error("a part does not say `Content-Disposition: form-data; name=...`")]
+    /// A part has no name.
+    #[error("a part has no `Content-Disposition: form-data; name=...`")]
     Disposition,
-    #[error("what follows a boundary is neither a part nor the end")]
+    /// A boundary is followed by other bytes.
+    #[error("a boundary is followed by neither a part nor the end")]
     Boundary,
 }
 
-/// Takes a body's bytes in pieces of any size.
+/// A parser that takes a body in pieces of any size. It keeps at most a part's head, or one piece.
 #[derive(Debug)]
-pub struct Parser {
-    /// Is what stands before every part and at the end: CRLF, two hyphens, the boundary.
+pub struct FormParser {
+    /// What precedes every part and the end: CRLF, two hyphens, the boundary.
     delimiter: Vec<u8>,
+    /// Bytes that are not parsed yet.
     left: BytesMut,
-    state: State,
+    state: FormState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Before the first delimiter: what stands here is for nobody.
+enum FormState {
+    /// Before the first delimiter: bytes to ignore.
     Preamble,
-    /// Right behind a delimiter.
-    Behind,
+    /// Directly after a delimiter.
+    AfterDelimiter,
+    /// In the head of a part.
     Head,
+    /// In the content of a part.
     Content,
+    /// After the last part.
     Done,
 }
 
-impl Parser {
-    /// Reads the boundary in a Content-Type; nothing where it is no form.
-    pub fn of(content_type: &str) -> Option<Self> {
+impl FormParser {
+    /// Makes the parser for a Content-Type; nothing where that is not a form's.
+    pub fn new(content_type: &str) -> Option<Self> {
         let (kind, parameters) = content_type.split_once(';')?;
         if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
             return None;
         }
         let boundary = parameter(parameters, "boundary").filter(|text| (1..=BOUNDARY_MAX).contains(&text.len()))?;
-        // The first delimiter has no line before it.
-        Some(Self { delimiter: format!("\r\n--{boundary}").into(), left: b"\r\n"[..].into(), state: State::Preamble })
+        // The first delimiter has no CRLF before it.
+        Some(Self { delimiter: format!("\r\n--{boundary}").into(), left: b"\r\n"[..].into(), state: FormState::Preamble })
     }
 
-    /// Takes the next piece.
+    /// Adds the next piece of the body.
     pub fn push(&mut self, piece: &[u8]) {
         self.left.extend_from_slice(piece);
     }
 
-    /// Gives what is found in what came so far; nothing where more must come.
+    /// Returns what comes next; nothing where more bytes are needed.
     ///
     /// # Errors
-    /// What is wrong with the body.
-    pub fn next(&mut self) -> Result<Option<Event>, Malformed> {
+    /// The body is not a form.
+    pub fn next(&mut self) -> Result<Option<FormEvent>, FormError> {
         loop {
             match self.state {
-                State::Preamble => match find(&self.left, &self.delimiter) {
+                FormState::Preamble => match find(&self.left, &self.delimiter) {
                     Some(at) => self.pass(at),
                     None => {
                         let kept = self.left.len().min(self.delimiter.len() - 1);
@@ -81,31 +96,32 @@ impl Parser {
                         return Ok(None);
                     }
                 },
-                State::Behind => match self.left.get(..2) {
+                FormState::AfterDelimiter => match self.left.get(..2) {
                     None => return Ok(None),
-                    Some(b"--") => self.state = State::Done,
-                    Some(b"\r\n") => self.state = State::Head,
-                    Some(_) => return Err(Malformed::Boundary),
+                    Some(b"--") => self.state = FormState::Done,
+                    Some(b"\r\n") => self.state = FormState::Head,
+                    Some(_) => return Err(FormError::Boundary),
                 },
-                // The line's end is kept, so that a head without lines ends as others do.
-                State::Head => return self.head(),
-                State::Content => return Ok(self.content()),
-                State::Done => return Ok(Some(Event::End)),
+                // The CRLF before the head is kept, so that an empty head ends like others.
+                FormState::Head => return self.head(),
+                FormState::Content => return Ok(self.content()),
+                FormState::Done => return Ok(Some(FormEvent::End)),
             }
         }
     }
 
+    /// Skips a delimiter.
     fn pass(&mut self, at: usize) {
         drop(self.left.split_to(at + self.delimiter.len()));
-        self.state = State::Behind;
+        self.state = FormState::AfterDelimiter;
     }
 
-    fn head(&mut self) -> Result<Option<Event>, Malformed> {
+    fn head(&mut self) -> Result<Option<FormEvent>, FormError> {
         let Some(end) = find(&self.left, b"\r\n\r\n") else {
-            return if self.left.len() > HEAD_MAX { Err(Malformed::Head) } else { Ok(None) };
+            return if self.left.len() > HEAD_MAX { Err(FormError::Head) } else { Ok(None) };
         };
         if end > HEAD_MAX {
-            return Err(Malformed::Head);
+            return Err(FormError::Head);
         }
         let head = self.left.split_to(end + 4);
         let head = String::from_utf8_lossy(&head);
@@ -113,25 +129,25 @@ impl Parser {
             let (name, value) = line.split_once(':')?;
             name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
         });
-        let (_, parameters) = disposition.and_then(|value| value.split_once(';')).ok_or(Malformed::Disposition)?;
-        let name = parameter(parameters, "name").ok_or(Malformed::Disposition)?;
-        self.state = State::Content;
-        Ok(Some(Event::Part { name, is_file: parameter(parameters, "filename").is_some() }))
+        let (_, parameters) = disposition.and_then(|value| value.split_once(';')).ok_or(FormError::Disposition)?;
+        let name = parameter(parameters, "name").ok_or(FormError::Disposition)?;
+        self.state = FormState::Content;
+        Ok(Some(FormEvent::Part { name, is_file: parameter(parameters, "filename").is_some() }))
     }
 
-    /// Gives what surely belongs to the part: what may be the beginning of a delimiter is kept.
-    fn content(&mut self) -> Option<Event> {
+    /// Returns the content that is there, but for the bytes that may be the start of a delimiter.
+    fn content(&mut self) -> Option<FormEvent> {
         if let Some(at) = find(&self.left, &self.delimiter) {
             let data = self.left.split_to(at).freeze();
             self.pass(0);
-            return Some(Event::Data(data));
+            return Some(FormEvent::Data(data));
         }
         let sure = self.left.len().checked_sub(self.delimiter.len() - 1).filter(|sure| *sure > 0)?;
-        Some(Event::Data(self.left.split_to(sure).freeze()))
+        Some(FormEvent::Data(self.left.split_to(sure).freeze()))
     }
 }
 
-/// Finds a parameter of a header, bare or in quotes.
+/// Returns a parameter of a header field, which may be quoted.
 fn parameter(parameters: &str, wanted: &str) -> Option<String> {
     let mut rest = parameters;
     loop {
@@ -148,7 +164,7 @@ fn parameter(parameters: &str, wanted: &str) -> Option<String> {
     }
 }
 
-/// Finds the first place of a text that begins with a rare byte.
+/// Returns the offset of the first match of a text whose first byte is rare.
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     let mut from = 0;
     loop {
@@ -168,23 +184,23 @@ mod tests {
 
     const TYPE: &str = "multipart/form-data; boundary=------------------------d74496d66958873e";
 
-    fn read(content_type: &str, pieces: &[&[u8]]) -> Result<Vec<(String, bool, Vec<u8>)>, Malformed> {
-        let mut parser = Parser::of(content_type).unwrap();
+    fn read(content_type: &str, pieces: &[&[u8]]) -> Result<Vec<(String, bool, Vec<u8>)>, FormError> {
+        let mut parser = FormParser::new(content_type).unwrap();
         let mut parts: Vec<(String, bool, Vec<u8>)> = Vec::new();
         for piece in pieces {
             parser.push(piece);
             while let Some(event) = parser.next()? {
                 match event {
-                    Event::Part { name, is_file } => parts.push((name, is_file, Vec::new())),
-                    Event::Data(data) => parts.last_mut().unwrap().2.extend_from_slice(&data),
-                    Event::End => return Ok(parts),
+                    FormEvent::Part { name, is_file } => parts.push((name, is_file, Vec::new())),
+                    FormEvent::Data(data) => parts.last_mut().unwrap().2.extend_from_slice(&data),
+                    FormEvent::End => return Ok(parts),
                 }
             }
         }
         panic!("the body did not end: {parts:?}");
     }
 
-    /// Is what curl 7.88 sends for `-F name=live -F file=@x.iso`.
+    /// Returns the body that curl 7.88 sends for `-F name=live -F file=@x.iso`.
     fn body(file: &[u8]) -> Vec<u8> {
         let line = "--------------------------d74496d66958873e";
         let head = format!(
@@ -195,32 +211,32 @@ mod tests {
     }
 
     #[test]
-    fn curls_form_is_read() {
+    fn a_form_of_curl_is_parsed() {
         let parts = read(TYPE, &[&body(b"\r\n--content\r\n")]).unwrap();
         let file = b"\r\n--content\r\n".to_vec();
         assert_eq!(parts, [("name".to_owned(), false, b"live".to_vec()), ("file".to_owned(), true, file)]);
     }
 
     #[test]
-    fn what_is_no_form_is_refused() {
+    fn a_body_that_is_not_a_form_is_refused() {
         for kind in [
             "application/octet-stream",
             "multipart/form-data",
             "multipart/mixed; boundary=a",
             "multipart/form-data; boundary=",
         ] {
-            assert!(Parser::of(kind).is_none(), "{kind}");
+            assert!(FormParser::new(kind).is_none(), "{kind}");
         }
         let kind = "multipart/form-data; boundary=\"a\"";
-        assert_eq!(read(kind, &[b"--a\r\nContent-Type: x\r\n\r\n"]), Err(Malformed::Disposition));
-        assert_eq!(read(kind, &[b"--ab\r\n"]), Err(Malformed::Boundary));
-        assert_eq!(read(kind, &[b"--a\r\n", &[b'x'; 9000]]), Err(Malformed::Head));
-        assert_eq!(read(kind, &[b"for nobody\r\n--a--"]), Ok(Vec::new()));
+        assert_eq!(read(kind, &[b"--a\r\nContent-Type: x\r\n\r\n"]), Err(FormError::Disposition));
+        assert_eq!(read(kind, &[b"--ab\r\n"]), Err(FormError::Boundary));
+        assert_eq!(read(kind, &[b"--a\r\n", &[b'x'; 9000]]), Err(FormError::Head));
+        assert_eq!(read(kind, &[b"ignored\r\n--a--"]), Ok(Vec::new()));
     }
 
     proptest! {
         #[test]
-        fn pieces_of_any_size_make_the_same(file in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), any::<u8>()], 0..200),
+        fn pieces_of_any_size_give_the_same_parts(file in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), any::<u8>()], 0..200),
                                             step in 1usize..60) {
             let body = body(&file);
             let pieces: Vec<&[u8]> = body.chunks(step).collect();
@@ -229,11 +245,11 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_hurt(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let mut parser = Parser::of("multipart/form-data; boundary=a").unwrap();
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut parser = FormParser::new("multipart/form-data; boundary=a").unwrap();
             parser.push(&bytes);
             while let Ok(Some(event)) = parser.next() {
-                if event == Event::End { break }
+                if event == FormEvent::End { break }
             }
         }
     }

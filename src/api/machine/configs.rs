@@ -297,3 +297,123 @@ fn code(why: Reason) -> StatusCode {
         | Reason::RuleNotApplicable => StatusCode::NOT_FOUND,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::fixture::{Fixture, VM, host, peer, status_and_text};
+    use crate::fleet::Kind;
+    use crate::http::peer::Serves;
+
+    /// Declares the host `vm` with an image and a config, and serves it the script of its install.
+    async fn offered(config: Value) -> Fixture {
+        let fixture = Fixture::new();
+        fixture.put_image(b"the bytes of an image").await;
+        fixture.put_config(config).await;
+        fixture.put(Kind::BareMetalHost, host(json!({"image": "live", "bootConfigRef": "cfg"}))).await;
+        fixture.machine("GET", &format!("/ipxe?mac={VM}")).await;
+        assert_eq!(fixture.phase(), Phase::Offered);
+        fixture
+    }
+
+    fn kickstart() -> Value {
+        json!({"format": "kickstart", "data": {"ks.cfg": "text", "more.cfg": "more"}})
+    }
+
+    #[tokio::test]
+    async fn a_config_is_served_to_its_machine_and_starts_the_installation() {
+        let fixture = offered(kickstart()).await;
+        assert_eq!(fixture.machine("HEAD", "/api/v1/bootconfig").await.status(), StatusCode::OK);
+        assert_eq!(fixture.phase(), Phase::Offered);
+        let reply = fixture.machine("GET", "/api/v1/bootconfig").await;
+        assert_eq!(status_and_text(&reply), (200, "text"));
+        assert_eq!(reply.headers()["content-type"], "text/plain");
+        assert_eq!(fixture.phase(), Phase::Installing);
+        let reply = fixture.machine("GET", "/api/v1/bootconfig?file=more.cfg").await;
+        assert_eq!(status_and_text(&reply), (200, "more"));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_the_config_does_not_have_is_no_step() {
+        let fixture = offered(kickstart()).await;
+        let reply = fixture.machine("GET", "/api/v1/bootconfig?file=other").await;
+        let text = "the config cfg has no file \"other\"; it has ks.cfg, more.cfg\n";
+        assert_eq!(status_and_text(&reply), (404, text));
+        assert_eq!(fixture.phase(), Phase::Offered);
+    }
+
+    #[tokio::test]
+    async fn nobody_else_gets_the_config() {
+        let fixture = offered(kickstart()).await;
+        let other = peer([10, 77, 0, 11]);
+        for (path, expected) in [("/api/v1/bootconfig", 404), ("/config/x", 403), ("/nocloud/x/user-data", 403)] {
+            let reply = fixture.send(Serves::Everything, other, "GET", path, &[], "").await;
+            assert_eq!(status_and_text(&reply).0, expected, "{path}: {:?}", reply.body());
+        }
+        let reply = fixture.send(Serves::Everything, other, "GET", "/get_ignition", &[], "").await;
+        assert_eq!(status_and_text(&reply), (200, "{}"));
+        assert_eq!(fixture.phase(), Phase::Offered);
+    }
+
+    #[tokio::test]
+    async fn a_token_stands_for_its_machine() {
+        let fixture = offered(kickstart()).await;
+        let host = fixture.shared.gate.store.load().host_by_mac(VM).cloned().unwrap();
+        let token = fixture.shared.gate.tokens.of(&host);
+        let elsewhere = peer([10, 77, 0, 11]);
+        for path in [format!("/config/{token}/more.cfg"), format!("/api/v1/bootconfig?token={token}&file=more.cfg")] {
+            let reply = fixture.send(Serves::Everything, elsewhere, "GET", &path, &[], "").await;
+            assert_eq!(status_and_text(&reply), (200, "more"), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nocloud_adds_what_cloud_init_expects() {
+        let fixture = offered(json!({"format": "cloud-init", "data": {"user-data": "#cloud-config\n"}})).await;
+        let host = fixture.shared.gate.store.load().host_by_mac(VM).cloned().unwrap();
+        let token = fixture.shared.gate.tokens.of(&host);
+        let ask = async |file: &str| fixture.machine("GET", &format!("/nocloud/{token}/{file}")).await;
+        assert_eq!(status_and_text(&ask("vendor-data").await), (200, ""));
+        let reply = ask("meta-data").await;
+        assert!(status_and_text(&reply).1.contains("local-hostname: vm"), "{:?}", reply.body());
+        assert_eq!(status_and_text(&ask("network-config").await).0, 404);
+        assert_eq!(fixture.phase(), Phase::Offered);
+        assert_eq!(status_and_text(&ask("user-data").await), (200, "#cloud-config\n"));
+        assert_eq!(fixture.phase(), Phase::Installing);
+    }
+
+    #[tokio::test]
+    async fn an_ignition_config_is_completed_with_the_hosts_name() {
+        let ignition = json!({"ignition": {"version": "3.4.0"}}).to_string();
+        let fixture = offered(json!({"format": "ignition", "data": {"config.ign": ignition}})).await;
+        let reply = fixture.machine("GET", "/get_ignition").await;
+        let config: Value = serde_json::from_slice(reply.body()).unwrap();
+        assert_eq!(config["storage"]["files"][0]["contents"]["source"], "data:,vm");
+        assert_eq!(fixture.phase(), Phase::Installing);
+    }
+
+    #[tokio::test]
+    async fn the_machine_reports_that_its_install_is_complete() {
+        let fixture = offered(kickstart()).await;
+        fixture.machine("GET", "/api/v1/bootconfig").await;
+        let other = peer([10, 77, 0, 11]);
+        let reply = fixture.send(Serves::Everything, other, "POST", "/api/v1/boot-complete", &[], "").await;
+        assert_eq!((status_and_text(&reply).0, fixture.phase()), (404, Phase::Installing));
+        let reply = fixture.machine("POST", "/phone_home").await;
+        let body: Value = serde_json::from_slice(reply.body()).unwrap();
+        assert_eq!((reply.status(), &body["host"]), (StatusCode::OK, &json!("vm")));
+        assert_eq!(fixture.phase(), Phase::Installed);
+        let reply = fixture.machine("GET", "/api/v1/bootconfig").await;
+        assert_eq!(status_and_text(&reply).0, 404);
+    }
+
+    #[test]
+    fn a_host_name_replaces_the_configs_own() {
+        let own = json!({"path": "/etc/hostname", "contents": {"source": "data:,other"}});
+        let mut ignition = json!({"storage": {"files": [own, {"path": "/a"}]}});
+        append_name(&mut ignition, "vm");
+        let paths: Vec<_> = ignition["storage"]["files"].as_array().unwrap().iter().map(|file| &file["path"]).collect();
+        assert_eq!(paths, ["/a", "/etc/hostname"]);
+        assert_eq!(ignition["storage"]["files"][1]["contents"]["source"], "data:,vm");
+    }
+}

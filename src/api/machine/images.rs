@@ -232,3 +232,98 @@ fn host_named(shared: &Shared, wanted: &str) -> Option<Arc<Host>> {
         Object::Image(_) | Object::BootConfig(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+    use hyper::header::{HeaderName, IF_NONE_MATCH, RANGE};
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::fixture::{Fixture, VM, VM_ADDRESS, host, peer, status_and_text};
+    use crate::http::handler::Handler;
+    use crate::http::peer::Serves;
+
+    const BYTES: &[u8] = b"0123456789";
+
+    #[tokio::test]
+    async fn an_image_is_served_whole_and_in_ranges() {
+        let fixture = Fixture::new();
+        fixture.put_image(BYTES).await;
+        let ask = async |headers: &[(HeaderName, &str)]| {
+            fixture.send(Serves::Machines, peer(VM_ADDRESS), "GET", "/iso/live", headers, "").await
+        };
+        let whole = ask(&[]).await;
+        assert_eq!(status_and_text(&whole), (200, "0123456789"));
+        assert_eq!(status_and_text(&ask(&[(RANGE, "bytes=3-5")]).await), (206, "345"));
+        assert_eq!(ask(&[(RANGE, "bytes=10-")]).await.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+        let tag = whole.headers()["etag"].to_str().unwrap();
+        assert_eq!(ask(&[(IF_NONE_MATCH, tag)]).await.status(), StatusCode::NOT_MODIFIED);
+    }
+
+    #[tokio::test]
+    async fn an_image_that_cannot_be_served_says_why() {
+        let fixture = Fixture::new();
+        fixture.put_image(BYTES).await;
+        std::fs::remove_file(fixture.directory.path().join("isos/live.iso")).unwrap();
+        let reply = fixture.machine("GET", "/iso/live").await;
+        assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(reply.headers()["retry-after"], "10");
+        let reply = fixture.machine("GET", "/iso/other").await;
+        assert_eq!(status_and_text(&reply), (404, "no image \"other\"\n"));
+        // A file of bytes that are no ISO has no files in it.
+        fixture.put_image(BYTES).await;
+        assert_eq!(fixture.machine("GET", "/iso/live/a").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn a_hosts_view_is_the_hosts_own() {
+        let fixture = Fixture::new();
+        fixture.put_image(BYTES).await;
+        fixture.put(Kind::BareMetalHost, host(json!({"image": "live"}))).await;
+        let ask = async |address, query: &str| {
+            let path = format!("/iso/live?host={query}");
+            fixture.send(Serves::Machines, peer(address), "GET", &path, &[], "").await
+        };
+        for query in ["vm", "default/vm", &VM.to_string()] {
+            assert_ne!(ask(VM_ADDRESS, query).await.status(), StatusCode::FORBIDDEN, "{query}");
+            assert_eq!(ask([10, 77, 0, 11], query).await.status(), StatusCode::FORBIDDEN, "{query}");
+        }
+        assert_eq!(ask(VM_ADDRESS, "other").await.status(), StatusCode::FORBIDDEN);
+        assert_eq!(ask(VM_ADDRESS, "vm&token=x").await.status(), StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn a_connection_remembers_an_image_until_its_object_changes() {
+        let fixture = Fixture::new();
+        fixture.put_image(BYTES).await;
+        let (shared, recent) = (&*fixture.shared, RecentView::default());
+        let range = |path: &str| {
+            let key = Shared::range_key(path)?;
+            let part = shared.recall_part(&recent, &key, None, "bytes=2-3")?;
+            Some((part.whole, part.range.start, part.range.count))
+        };
+        assert_eq!(range("/iso/live"), None);
+        let request = Request::builder().uri("/iso/live").body(()).unwrap();
+        let reply = shared.answer_machine(peer(VM_ADDRESS), &recent, &request).await.unwrap();
+        assert_eq!(reply.status(), StatusCode::OK);
+        assert_eq!(range("/iso/live"), Some((10, 2, 2)));
+        assert_eq!(range("/iso/liv%65"), Some((10, 2, 2)));
+        assert_eq!(range("/iso/other"), None);
+        assert_eq!(range("/files/live"), None);
+        // Another object's change leaves the image as it is; its own does not.
+        fixture.put(Kind::BareMetalHost, host(json!({}))).await;
+        assert_eq!(range("/iso/live"), Some((10, 2, 2)));
+        let other = json!({"metadata": {"name": "live"}, "spec": {"isoFile": "live.iso", "description": "other"}});
+        fixture.put(Kind::IscsiCdrom, other).await;
+        assert_eq!(range("/iso/live"), None);
+    }
+
+    #[tokio::test]
+    async fn a_leased_image_needs_its_token() {
+        let fixture = Fixture::new();
+        fixture.put_image(BYTES).await;
+        let reply = fixture.machine("GET", "/media/x/live.iso").await;
+        assert_eq!(status_and_text(&reply), (403, &*format!("{}\n", Reason::TokenInvalid)));
+    }
+}

@@ -154,3 +154,121 @@ fn media_type(name: &str) -> &'static str {
         _ => "application/octet-stream",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::fixture::{Fixture, VM, host, status_and_text};
+    use crate::event::Event;
+    use crate::fleet::lifecycle::Transition;
+    use crate::fleet::{Kind, Phase};
+    use crate::store::{Change, Observation};
+
+    async fn assigned() -> Fixture {
+        let fixture = Fixture::new();
+        fixture.put_image(b"the bytes of an image").await;
+        fixture.put(Kind::BareMetalHost, host(json!({"image": "live"}))).await;
+        fixture
+    }
+
+    async fn hold(fixture: &Fixture) {
+        let change = Change::Advance { mac: VM, change: Transition::Hold, sighting: Observation::default(), event: None };
+        fixture.shared.gate.store.commit(change).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_machine_must_say_which_it_is() {
+        let fixture = Fixture::new();
+        for query in ["", "?mac=x", "?mac=00:00:00:00:00:00", "?mac=ff:ff:ff:ff:ff:ff", "?platform=efi"] {
+            let reply = fixture.machine("GET", &format!("/ipxe{query}")).await;
+            assert_eq!(status_and_text(&reply).0, 400, "{query}");
+        }
+        assert_eq!(fixture.shared.gate.counters.dropped(Protocol::Http, DropReason::BadOption), 5);
+    }
+
+    #[tokio::test]
+    async fn a_script_starts_the_install_and_a_head_does_not() {
+        let fixture = assigned().await;
+        let path = format!("/ipxe?mac={VM}&platform=efi&buildarch=x86_64");
+        let head = fixture.machine("HEAD", &path).await;
+        assert_eq!((head.status(), fixture.phase()), (StatusCode::OK, Phase::Assigned));
+        let reply = fixture.machine("GET", &path).await;
+        let (status, script) = status_and_text(&reply);
+        assert!(status == 200 && script.starts_with("#!ipxe") && script.contains("live"), "{script}");
+        assert_eq!(fixture.phase(), Phase::Offered);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_machine_is_enrolled_by_the_rules() {
+        let fixture = Fixture::new();
+        let reply = fixture.machine("GET", &format!("/ipxe?mac={VM}")).await;
+        assert_eq!(reply.status(), StatusCode::OK);
+        assert_eq!(fixture.phase(), Phase::Held);
+    }
+
+    #[tokio::test]
+    async fn a_held_host_gets_no_boot_program() {
+        let fixture = assigned().await;
+        fixture.write("firmware/snponly.efi", b"a program");
+        let path = format!("/boot/{VM}/snponly.efi");
+        let reply = fixture.machine("GET", &path).await;
+        assert_eq!(status_and_text(&reply), (200, "a program"));
+        assert_eq!(reply.headers()["content-type"], "application/efi");
+        hold(&fixture).await;
+        for method in ["GET", "HEAD"] {
+            let reply = fixture.machine(method, &path).await;
+            assert_eq!(reply.status(), StatusCode::FORBIDDEN, "{method}");
+        }
+        let reply = fixture.machine("GET", &path).await;
+        assert_eq!(status_and_text(&reply), (403, &*format!("{}\n", Reason::Held)));
+        assert_eq!(fixture.shared.gate.counters.refused(Protocol::Http, Reason::Held), 3);
+    }
+
+    #[tokio::test]
+    async fn a_boot_program_that_is_not_staged_is_recorded() {
+        let fixture = assigned().await;
+        for (path, status) in [("x.efi", 404), ("snponly.efi", 404), ("../admin.token", 404)] {
+            let reply = fixture.machine("GET", &format!("/boot/{VM}/{path}")).await;
+            assert_eq!(status_and_text(&reply).0, status, "{path}");
+        }
+        assert_eq!(fixture.machine("GET", "/boot/x/snponly.efi").await.status(), StatusCode::NOT_FOUND);
+        let store = &fixture.shared.gate.store;
+        // The timeline's entries are written behind the commits, in order.
+        fixture.put(Kind::BareMetalHost, host(json!({"image": "live"}))).await;
+        let entries = store.timeline(Some(VM), 10).unwrap();
+        let refused: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| match &entry.event {
+                Event::Refused { reason, message, .. } => Some((*reason, message.clone())),
+                _ => None,
+            })
+            .collect();
+        let message = "no boot program snponly.efi in firmware_dir: run firmware/stage".to_owned();
+        assert_eq!(refused, [(Reason::FileNotFound, message)]);
+    }
+
+    #[tokio::test]
+    async fn files_have_their_media_type_and_stay_in_their_directory() {
+        let fixture = Fixture::new();
+        fixture.write("files/a.json", b"{}");
+        let reply = fixture.machine("GET", "/files/a.json").await;
+        assert_eq!(status_and_text(&reply), (200, "{}"));
+        assert_eq!(reply.headers()["content-type"], "application/json");
+        for path in ["/files/b", "/files/../admin.token", "/files/%2e%2e/admin.token"] {
+            assert_eq!(fixture.machine("GET", path).await.status(), StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn scripts_without_a_decision_are_the_same_for_all() {
+        let fixture = Fixture::new();
+        for path in ["/boot.ipxe", "/api/v1/ipxe/localboot"] {
+            let reply = fixture.machine("GET", path).await;
+            let (status, script) = status_and_text(&reply);
+            assert!(status == 200 && script.starts_with("#!ipxe"), "{path}: {script}");
+        }
+        assert_eq!(fixture.shared.gate.store.load().hosts().count(), 0);
+    }
+}

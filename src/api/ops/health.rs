@@ -1,4 +1,4 @@
-//! Whether the server is ready: what it promises can be made durable, and what the site declares is applied.
+//! Readiness: the state can be written, and the manifests are applied.
 
 use hyper::StatusCode;
 
@@ -6,7 +6,7 @@ use crate::api::state::Shared;
 use crate::http::reply::{Reply, text};
 use crate::images::free_space::FreeSpace;
 
-/// Answers `/readyz`: all that is wrong, a line each. Whoever asks may read it: it says where, and never what stands there.
+/// Answers `/readyz`: all faults, one a line. Anybody may read them, so they say where a fault is, not what is there.
 pub async fn ready(shared: &Shared) -> Reply {
     let mut faults = shared.faults.borrow().clone();
     faults.extend(state_fault(shared).await);
@@ -16,16 +16,31 @@ pub async fn ready(shared: &Shared) -> Reply {
     }
 }
 
-/// Says why what must be durable before it is told could not be made so.
+/// Returns why the state cannot be written durably, or soon cannot.
 async fn state_fault(shared: &Shared) -> Option<String> {
     let store = &shared.gate.store;
-    if let Some(trouble) = store.probe_write().await {
-        return Some(format!("the state could not be written: {trouble}"));
+    if let Some(error) = store.probe_write().await {
+        return Some(format!("the state could not be written: {error}"));
     }
     let directory = store.directory().to_owned();
-    // Where nobody can tell, the state's own writes do.
+    // Where statvfs fails, the state's own writes show a full disk.
     let FreeSpace { free, reserve } =
         tokio::task::spawn_blocking(move || FreeSpace::at(&directory)).await.ok()?.ok()?;
     let short = FreeSpace { free, reserve }.is_short();
-    short.then(|| format!("the state directory is nearly full: {free} bytes are free, {reserve} should be"))
+    short.then(|| format!("the state directory is nearly full: {free} bytes free, {reserve} expected"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::api::fixture::{Fixture, status_and_text};
+
+    #[tokio::test]
+    async fn the_server_is_ready_when_nothing_is_wrong() {
+        let fixture = Fixture::new();
+        assert_eq!(status_and_text(&fixture.machine("GET", "/readyz").await), (200, "ok"));
+        fixture.set_faults(&["a.yaml:1: wrong", "b.yaml:2: wrong"]);
+        let reply = fixture.machine("GET", "/readyz").await;
+        assert_eq!(status_and_text(&reply), (503, "a.yaml:1: wrong\nb.yaml:2: wrong\n"));
+        assert_eq!(status_and_text(&fixture.machine("GET", "/livez").await), (200, "ok"));
+    }
 }
