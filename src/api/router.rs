@@ -1,7 +1,7 @@
 //! Finds the route of a request, checks the client's role, and calls the endpoint.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, AUTHORIZATION, HeaderMap, HeaderValue};
@@ -82,8 +82,15 @@ impl Handler for Shared {
         decoded(path).trim_start_matches('/').strip_prefix(IMAGES).map(str::to_owned)
     }
 
-    fn recall_part(&self, recent: &RecentView, key: &str, query: Option<&str>, range: &str) -> Option<PartialContent> {
-        images::recall_part(self, recent, key, query, range)
+    fn recall_part(
+        &self,
+        recent: &RecentView,
+        key: &str,
+        query: Option<&str>,
+        range: &str,
+        now: Instant,
+    ) -> Option<PartialContent> {
+        images::recall_part(self, recent, key, query, range, now)
     }
 
     fn record_duration(&self, duration: Duration) {

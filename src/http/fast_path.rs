@@ -61,14 +61,13 @@ pub async fn serve<H: Handler>(
     let mut alarm = std::pin::pin!(tokio::time::sleep_until(idle_since + HEAD_TIMEOUT));
     loop {
         let part = template.as_ref().and_then(|template| template.recall(handler, recent, &input));
-        if let Some((part, length)) = part {
-            let began = Instant::now();
+        if let Some((part, length, began)) = part {
             input.drain(..length);
             if !is_sent(output.send_part(&mut stream, part).await, peer) || *is_stopping.borrow() {
                 return None;
             }
             idle_since = Instant::now();
-            handler.record_duration(idle_since - began);
+            handler.record_duration(idle_since.into_std() - began);
             continue;
         }
         let (request, length, is_last) = match next(&input, H::is_fast) {

@@ -1,6 +1,6 @@
 //! What the transport needs of whoever answers requests.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -39,9 +39,15 @@ pub trait Handler: Send + Sync + 'static {
     fn range_key(path: &str) -> Option<String>;
 
     /// Returns the part that a Range header selects of what this connection asked for a moment ago; nothing where that
-    /// must be looked up again, or where the reply is not a part.
-    fn recall_part(&self, recent: &Self::Recent, key: &str, query: Option<&str>, range: &str)
-    -> Option<PartialContent>;
+    /// must be looked up again, or where the reply is not a part. `now` spares the handler reading the clock.
+    fn recall_part(
+        &self,
+        recent: &Self::Recent,
+        key: &str,
+        query: Option<&str>,
+        range: &str,
+        now: Instant,
+    ) -> Option<PartialContent>;
 
     /// Records how long a request took: until the response was written, or began where its body is streamed.
     fn record_duration(&self, duration: Duration);

@@ -1,5 +1,7 @@
 //! The request that comes thousands of times: another range of the same image on the same connection.
 
+use std::time::Instant;
+
 use hyper::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use hyper::{Method, Request};
 
@@ -44,11 +46,12 @@ impl RangeTemplate {
         Some(Self { before: head.get(..from)?.to_vec(), behind: behind.to_vec(), key, query })
     }
 
-    /// Returns the part that the next request asks for and the length of its head, where the request fits the template
-    /// and the handler still remembers what it is a part of.
-    pub fn recall<H: Handler>(&self, handler: &H, recent: &H::Recent, input: &[u8]) -> Option<(PartialContent, usize)> {
+    /// Returns the part that the next request asks for, the length of its head and the time, where the request fits the
+    /// template and the handler still remembers what it is a part of.
+    pub fn recall<H: Handler>(&self, handler: &H, recent: &H::Recent, input: &[u8]) -> Option<(PartialContent, usize, Instant)> {
         let (range, length) = self.range(input)?;
-        handler.recall_part(recent, &self.key, self.query.as_deref(), range).map(|part| (part, length))
+        let now = Instant::now();
+        handler.recall_part(recent, &self.key, self.query.as_deref(), range, now).map(|part| (part, length, now))
     }
 
     /// Returns the value of the Range header, and the length of the head.

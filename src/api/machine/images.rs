@@ -1,6 +1,7 @@
 //! The bytes of images and of the files in them: `/iso/NAME`, `/iso/NAME/PATH`, `/media/TOKEN/NAME.iso`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, RETRY_AFTER};
@@ -33,7 +34,7 @@ pub async fn image_again(
     is_head: bool,
 ) -> Reply {
     let state = shared.gate.store.snapshot();
-    let view = match recent.recall(&state, path, query) {
+    let view = match recent.recall(&state, path, query, Instant::now()) {
         Some(view) => view,
         None => match find(shared, peer, path, &Query::parse(query)).await {
             Ok(view) => {
@@ -61,8 +62,9 @@ pub fn recall_part(
     path: &str,
     query: Option<&str>,
     range: &str,
+    now: Instant,
 ) -> Option<PartialContent> {
-    let ImageView { medium, tag, .. } = recent.recall(&shared.gate.store.load(), path, query)?;
+    let ImageView { medium, tag, .. } = recent.recall(&shared.gate.store.load(), path, query, now)?;
     let whole = medium.len();
     let RequestedRange::Part { start, count } = requested(Some(range), whole) else { return None };
     shared.gate.counters.count_answered(Protocol::Http);
@@ -300,7 +302,7 @@ mod tests {
         let (shared, recent) = (&*fixture.shared, RecentView::default());
         let range = |path: &str| {
             let key = Shared::range_key(path)?;
-            let part = shared.recall_part(&recent, &key, None, "bytes=2-3")?;
+            let part = shared.recall_part(&recent, &key, None, "bytes=2-3", Instant::now())?;
             Some((part.whole, part.range.start, part.range.count))
         };
         assert_eq!(range("/iso/live"), None);

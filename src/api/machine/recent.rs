@@ -26,11 +26,11 @@ struct Entry {
 }
 
 impl RecentView {
-    /// Returns the view that the same request got a moment ago; nothing where another view may be due now.
-    pub fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>) -> Option<ImageView> {
+    /// Returns the view that the same request got a moment before `now`; nothing where another view may be due.
+    pub fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>, now: Instant) -> Option<ImageView> {
         let entry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |entry: &&Entry| entry.path == path && entry.query.as_deref() == query;
-        let entry = entry.as_ref().filter(is_same).filter(|entry| entry.at.elapsed() < REMEMBERED)?;
+        let entry = entry.as_ref().filter(is_same).filter(|entry| now.duration_since(entry.at) < REMEMBERED)?;
         // Without a query it is the image alone, whatever happens to hosts and configs.
         let is_unchanged =
             || entry.image.as_ref().zip(image(state, path)).is_some_and(|(was, is)| Arc::ptr_eq(was, is));
