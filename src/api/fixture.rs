@@ -47,6 +47,12 @@ pub struct Fixture {
     faults: watch::Sender<Vec<String>>,
 }
 
+impl Default for Fixture {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Fixture {
     /// Makes a server of an empty store, whose configuration holds unknown machines.
     pub fn new() -> Self {
@@ -170,10 +176,11 @@ impl Fixture {
         self.shared.gate.store.load().host_by_mac(VM).unwrap().status.phase
     }
 
-    /// Declares the image `live`, with the bytes of its file.
-    pub async fn put_image(&self, bytes: &[u8]) {
+    /// Declares the image `live`, with the bytes of its file and the boot configs that it takes.
+    pub async fn put_image(&self, bytes: &[u8], boot_configs: &[&str]) {
         self.write("isos/live.iso", bytes);
-        let image = serde_json::json!({"metadata": {"name": "live"}, "spec": {"isoFile": "live.iso"}});
+        let spec = serde_json::json!({"isoFile": "live.iso", "bootConfigs": boot_configs});
+        let image = serde_json::json!({"metadata": {"name": "live"}, "spec": spec});
         self.put(Kind::IscsiCdrom, image).await;
     }
 

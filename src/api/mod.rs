@@ -10,6 +10,7 @@ pub mod openapi;
 pub mod ops;
 pub mod redfish;
 pub mod route;
+pub mod route_search;
 pub mod router;
 pub mod routes;
 pub mod state;

@@ -15,9 +15,9 @@ use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
 use crate::api::objects::{access_reviews, actions, discovery, handlers, iso_files, list, watch};
 use crate::api::ops::{health, metrics};
-use crate::api::route::{self, ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
+use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
 use crate::api::state::Shared;
-use crate::api::{generate, openapi, redfish, uploads};
+use crate::api::{generate, openapi, redfish, route_search, uploads};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BadName, Key, Kind, Name, Object};
 use crate::http::handler::Handler;
@@ -66,13 +66,13 @@ impl Handler for Shared {
     }
 
     fn is_fast(target: &str) -> bool {
-        route::is_fast(target)
+        route_search::is_fast(target)
     }
 
     async fn answer_machine(&self, peer: Peer, recent: &RecentView, request: &Request<()>) -> Option<Reply> {
         let path = decoded(request.uri().path());
         let parts = split(&path);
-        let route = route::find(&parts)?;
+        let route = route_search::find(&parts)?;
         let Endpoint::Machine(endpoint) = route.operation(request.method())?.endpoint else { return None };
         let peer = self.access.origin(peer, request.headers());
         Some(machine(self, &peer, recent, Target { path: &path, parts: &parts, route }, endpoint, request).await)
@@ -111,7 +111,7 @@ async fn answer(
     let path = decoded(&path);
     let parts = split(&path);
     let peer = shared.access.origin(peer, request.headers());
-    let Some(route) = route::find(&parts) else {
+    let Some(route) = route_search::find(&parts) else {
         return no_route(shared, &peer, serves, &parts, request).await;
     };
     let Some(operation) = route.operation(request.method()) else { return method_not_allowed(route) };

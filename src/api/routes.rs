@@ -1,16 +1,15 @@
 //! The table of routes: every path that the server answers, and what may be done there.
 
-use crate::api::objects::access_reviews::Review;
 use crate::api::route::ApiEndpoint as Api;
 use crate::api::route::Caller::{Admin, Anyone, Machine, Viewer};
 use crate::api::route::MachineEndpoint as M;
 use crate::api::route::ObjectEndpoint as O;
 use crate::api::route::OpsEndpoint as Ops;
-use crate::api::route::{Caller, Endpoint, Operation, Resource, Route, RouteMethod};
+use crate::api::route::{Caller, Endpoint, Operation, Resource, Review, Route, RouteMethod};
 use crate::fleet::Kind::{self, BareMetalHost, BootConfig, IscsiCdrom};
 
 /// Every route of the server.
-pub static ROUTES: &[Route] = &[
+static ROUTES: &[Route] = &[
     // What machines ask.
     route(
         "/ipxe",
@@ -438,6 +437,44 @@ pub static ROUTES: &[Route] = &[
     ),
 ];
 
+/// Returns all routes.
+pub fn routes() -> &'static [Route] {
+    ROUTES
+}
+
+/// Returns every subresource with its Kubernetes verbs, in the table's order.
+pub fn subresources() -> impl Iterator<Item = (Kind, &'static str, &'static [&'static str])> {
+    ROUTES.iter().filter_map(|route| {
+        let Resource { kind, subresource } = route.resource?;
+        let verbs = route.operations.iter().find_map(|operation| match operation.endpoint {
+            Endpoint::Object(endpoint) => Some(endpoint.verbs()),
+            Endpoint::Machine(_) | Endpoint::Ops(_) | Endpoint::Api(_) | Endpoint::Review(_) | Endpoint::Redfish => {
+                None
+            }
+        });
+        Some((kind, subresource?, verbs?))
+    })
+}
+
+/// Returns Kubernetes' verbs for the objects of a kind themselves, sorted.
+pub fn verbs(kind: Kind) -> Vec<&'static str> {
+    let own = ROUTES.iter().filter(|route| route.resource == Some(Resource { kind, subresource: None }));
+    let mut verbs: Vec<_> = own
+        .flat_map(|route| route.operations)
+        .filter_map(|operation| match operation.endpoint {
+            Endpoint::Object(endpoint) => Some(endpoint.verbs()),
+            Endpoint::Machine(_) | Endpoint::Ops(_) | Endpoint::Api(_) | Endpoint::Review(_) | Endpoint::Redfish => {
+                None
+            }
+        })
+        .flatten()
+        .copied()
+        .collect();
+    verbs.sort_unstable();
+    verbs.dedup();
+    verbs
+}
+
 const fn route(path: &'static str, operations: &'static [Operation]) -> Route {
     Route { path, operations, resource: None, is_fast: false }
 }
@@ -488,4 +525,19 @@ const fn patch(id: &'static str, summary: &'static str, caller: Caller, endpoint
 
 const fn delete(id: &'static str, summary: &'static str, caller: Caller, endpoint: Endpoint) -> Operation {
     Operation { method: RouteMethod::Delete, id, summary, caller, endpoint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_served_with_kubernetes_verbs() {
+        for kind in Kind::ALL {
+            assert_eq!(verbs(kind), ["create", "delete", "get", "list", "patch", "update", "watch"]);
+        }
+        let hosts = subresources().filter(|(kind, ..)| *kind == Kind::BareMetalHost);
+        let names: Vec<&str> = hosts.map(|(_, name, _)| name).collect();
+        assert_eq!(names, ["timeline", "install", "localboot", "hold", "virtualmedia", "seed"]);
+    }
 }

@@ -280,7 +280,9 @@ async fn form(mut parts: Parts, mut parser: FormParser, wish: &mut Wish, draft: 
             FormEvent::Part { name, .. } => reading = Reading::Field(name, Vec::new()),
             FormEvent::Data(_) => {}
             FormEvent::End if files == 1 => return Ok(()),
-            FormEvent::End => return Err(Status::bad_request(format!("the form has {files} files: send the ISO as one"))),
+            FormEvent::End => {
+                return Err(Status::bad_request(format!("the form has {files} files: send the ISO as one")));
+            }
         }
         if files > 1 {
             return Err(Status::bad_request("the form has more than one file: send the ISO as one"));

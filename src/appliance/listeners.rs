@@ -186,9 +186,7 @@ fn congestion_error(error: &std::io::Error) -> &'static str {
         Some(nix::libc::EPERM) => {
             "not allowed for this user or network namespace: see net.ipv4.tcp_allowed_congestion_control"
         }
-        Some(nix::libc::ENOENT) => {
-            "not available in this kernel: see net.ipv4.tcp_available_congestion_control"
-        }
+        Some(nix::libc::ENOENT) => "not available in this kernel: see net.ipv4.tcp_available_congestion_control",
         _ => "refused by the kernel",
     }
 }

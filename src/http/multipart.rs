@@ -73,7 +73,11 @@ impl FormParser {
         }
         let boundary = parameter(parameters, "boundary").filter(|text| (1..=BOUNDARY_MAX).contains(&text.len()))?;
         // The first delimiter has no CRLF before it.
-        Some(Self { delimiter: format!("\r\n--{boundary}").into(), left: b"\r\n"[..].into(), state: FormState::Preamble })
+        Some(Self {
+            delimiter: format!("\r\n--{boundary}").into(),
+            left: b"\r\n"[..].into(),
+            state: FormState::Preamble,
+        })
     }
 
     /// Adds the next piece of the body.

@@ -48,7 +48,12 @@ impl RangeTemplate {
 
     /// Returns the part that the next request asks for, the length of its head and the time, where the request fits the
     /// template and the handler still remembers what it is a part of.
-    pub fn recall<H: Handler>(&self, handler: &H, recent: &H::Recent, input: &[u8]) -> Option<(PartialContent, usize, Instant)> {
+    pub fn recall<H: Handler>(
+        &self,
+        handler: &H,
+        recent: &H::Recent,
+        input: &[u8],
+    ) -> Option<(PartialContent, usize, Instant)> {
         let (range, length) = self.range(input)?;
         let now = Instant::now();
         handler.recall_part(recent, &self.key, self.query.as_deref(), range, now).map(|part| (part, length, now))

@@ -308,8 +308,8 @@ mod tests {
     /// Declares the host `vm` with an image and a config, and serves it the script of its install.
     async fn offered(config: Value) -> Fixture {
         let fixture = Fixture::new();
-        fixture.put_image(b"the bytes of an image").await;
         fixture.put_config(config).await;
+        fixture.put_image(b"the bytes of an image", &["cfg"]).await;
         fixture.put(Kind::BareMetalHost, host(json!({"image": "live", "bootConfigRef": "cfg"}))).await;
         fixture.machine("GET", &format!("/ipxe?mac={VM}")).await;
         assert_eq!(fixture.phase(), Phase::Offered);

@@ -251,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn an_image_is_served_whole_and_in_ranges() {
         let fixture = Fixture::new();
-        fixture.put_image(BYTES).await;
+        fixture.put_image(BYTES, &[]).await;
         let ask = async |headers: &[(HeaderName, &str)]| {
             fixture.send(Serves::Machines, peer(VM_ADDRESS), "GET", "/iso/live", headers, "").await
         };
@@ -266,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn an_image_that_cannot_be_served_says_why() {
         let fixture = Fixture::new();
-        fixture.put_image(BYTES).await;
+        fixture.put_image(BYTES, &[]).await;
         std::fs::remove_file(fixture.directory.path().join("isos/live.iso")).unwrap();
         let reply = fixture.machine("GET", "/iso/live").await;
         assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -274,14 +274,14 @@ mod tests {
         let reply = fixture.machine("GET", "/iso/other").await;
         assert_eq!(status_and_text(&reply), (404, "no image \"other\"\n"));
         // A file of bytes that are no ISO has no files in it.
-        fixture.put_image(BYTES).await;
+        fixture.put_image(BYTES, &[]).await;
         assert_eq!(fixture.machine("GET", "/iso/live/a").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]
     async fn a_hosts_view_is_the_hosts_own() {
         let fixture = Fixture::new();
-        fixture.put_image(BYTES).await;
+        fixture.put_image(BYTES, &[]).await;
         fixture.put(Kind::BareMetalHost, host(json!({"image": "live"}))).await;
         let ask = async |address, query: &str| {
             let path = format!("/iso/live?host={query}");
@@ -298,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_remembers_an_image_until_its_object_changes() {
         let fixture = Fixture::new();
-        fixture.put_image(BYTES).await;
+        fixture.put_image(BYTES, &[]).await;
         let (shared, recent) = (&*fixture.shared, RecentView::default());
         let range = |path: &str| {
             let key = Shared::range_key(path)?;
@@ -324,7 +324,7 @@ mod tests {
     #[tokio::test]
     async fn a_leased_image_needs_its_token() {
         let fixture = Fixture::new();
-        fixture.put_image(BYTES).await;
+        fixture.put_image(BYTES, &[]).await;
         let reply = fixture.machine("GET", "/media/x/live.iso").await;
         assert_eq!(status_and_text(&reply), (403, &*format!("{}\n", Reason::TokenInvalid)));
     }

@@ -168,13 +168,14 @@ mod tests {
 
     async fn assigned() -> Fixture {
         let fixture = Fixture::new();
-        fixture.put_image(b"the bytes of an image").await;
+        fixture.put_image(b"the bytes of an image", &[]).await;
         fixture.put(Kind::BareMetalHost, host(json!({"image": "live"}))).await;
         fixture
     }
 
     async fn hold(fixture: &Fixture) {
-        let change = Change::Advance { mac: VM, change: Transition::Hold, sighting: Observation::default(), event: None };
+        let change =
+            Change::Advance { mac: VM, change: Transition::Hold, sighting: Observation::default(), event: None };
         fixture.shared.gate.store.commit(change).await.unwrap();
     }
 

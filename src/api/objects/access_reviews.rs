@@ -10,6 +10,7 @@ use crate::fleet::Kind;
 use crate::api::auth::Role;
 use crate::api::objects::status::Status;
 use crate::api::objects::{body, protobuf};
+use crate::api::route::Review;
 use crate::http::reply::{self, Reply};
 
 /// Are what each role may do to objects, in Kubernetes' words.
@@ -25,26 +26,6 @@ const BELOW: [(Kind, &str, bool); 7] = [
     (Kind::BareMetalHost, "seed", false),
     (Kind::IscsiCdrom, "files", false),
 ];
-
-/// Says which review a path is of: its group, and its kind.
-pub fn named(parts: &[&str]) -> Option<Review> {
-    match parts {
-        ["apis", "authentication.k8s.io", "v1", "selfsubjectreviews"] => Some(Review::Subject),
-        ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"] => Some(Review::Access),
-        ["apis", "authorization.k8s.io", "v1", "selfsubjectrulesreviews"] => Some(Review::Rules),
-        _ => None,
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Review {
-    /// Asks who the client is.
-    Subject,
-    /// Asks whether it may do one thing.
-    Access,
-    /// Asks for all that it may do.
-    Rules,
-}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -136,8 +136,8 @@ impl Figures {
         let hosts = Phase::ALL.map(|phase| (vec![("phase", phase.to_string())], phases[phase as usize]));
         self.gauges("bootlatch_hosts", "Hosts by phase.", hosts.into());
         let now = crate::store::now();
-        let leases = state.leases().filter(|lease| lease.until > now).count();
-        self.gauge("bootlatch_dhcp_leases", "DHCP leases in force.", leases.try_into().unwrap_or(u64::MAX));
+        let leases = state.leases().filter(|lease| lease.is_bound_at(now)).count();
+        self.gauge("bootlatch_dhcp_leases", "Bound DHCP leases.", leases.try_into().unwrap_or(u64::MAX));
         let help = "Timeline entries that were dropped because too many came at once.";
         self.counter("bootlatch_timeline_entries_dropped", help, store.lost_entries());
         self.gauge("bootlatch_store_resource_version", "Resource version of the newest change.", state.version);

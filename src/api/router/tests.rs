@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::fixture::{Fixture, VM, VM_ADDRESS, host, peer};
-use crate::api::route::{Operation, routes, subresources};
+use crate::api::route::Operation;
+use crate::api::routes::{routes, subresources, verbs};
 
 /// What the object API's reply to a path without a route says.
 const NO_ROUTE: &str = "could not find the requested resource";
@@ -90,7 +91,10 @@ async fn other_methods_are_refused_with_those_that_are_allowed() {
             assert_eq!(reply.headers()["allow"].to_str().unwrap(), route.allow(), "{method} {path}");
         }
     }
-    assert_eq!(route::find(&["api", "v1", "bootconfigs", "a"]).unwrap().allow(), "GET, HEAD, PUT, PATCH, DELETE");
+    assert_eq!(
+        route_search::find(&["api", "v1", "bootconfigs", "a"]).unwrap().allow(),
+        "GET, HEAD, PUT, PATCH, DELETE"
+    );
 }
 
 #[tokio::test]
@@ -172,15 +176,15 @@ async fn every_resource_is_discovered() {
     let fixture = Fixture::new();
     let reply = ask(&fixture, Some(&fixture.viewer), "GET", "/api/v1").await;
     let list: Value = serde_json::from_slice(reply.body()).unwrap();
-    let verbs = |name: &str| {
+    let verbs_of = |name: &str| {
         let found = list["resources"].as_array().unwrap().iter().find(|one| one["name"] == name);
         found.map(|one| one["verbs"].clone()).unwrap_or_default()
     };
     for kind in Kind::ALL {
-        assert_eq!(verbs(kind.plural()), json!(route::verbs(kind)), "{kind}");
+        assert_eq!(verbs_of(kind.plural()), json!(verbs(kind)), "{kind}");
     }
     for (kind, name, expected) in subresources() {
-        assert_eq!(verbs(&format!("{}/{name}", kind.plural())), json!(expected), "{kind} {name}");
+        assert_eq!(verbs_of(&format!("{}/{name}", kind.plural())), json!(expected), "{kind} {name}");
     }
 }
 
