@@ -1,0 +1,1 @@
+"""Shared code of the integration tests: servers, clients, networks and waiting."""

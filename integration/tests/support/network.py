@@ -1,0 +1,47 @@
+"""Network namespaces: a private one for the test process, and sockets in others."""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(function, *arguments):
+    if function(*arguments):
+        number = ctypes.get_errno()
+        raise OSError(number, f"{function.__name__}: {os.strerror(number)}")
+
+
+def ip(*words):
+    """Runs `ip` in the current network namespace and returns its output."""
+    done = subprocess.run(["ip", *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, f"ip {' '.join(map(str, words))}: {done.stderr.strip()}"
+    return done.stdout
+
+
+@contextlib.contextmanager
+def private_network():
+    """Moves the calling thread into a new network namespace with loopback up, and back at the end.
+
+    Threads and programs started inside belong to the new namespace. The namespace ends with the last of them.
+    """
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        _call(_libc.unshare, CLONE_NEWNET)
+        try:
+            ip("link", "set", "lo", "up")
+            # Every address of this network (RFC 5737) is local, so each can be the source of a machine's request.
+            ip("address", "add", "192.0.2.1/24", "dev", "lo")
+            yield
+        finally:
+            _call(_libc.setns, before, CLONE_NEWNET)
+    finally:
+        os.close(before)
+
+
+def connect_from_host_address():
+    """Makes connections to 127.0.0.1 that bind no address come from 192.0.2.1, which a host may have."""
+    ip("route", "replace", "local", "127.0.0.1", "dev", "lo", "table", "local", "proto", "kernel", "scope", "host", "src", "192.0.2.1")
