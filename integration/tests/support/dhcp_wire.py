@@ -1,32 +1,25 @@
-"""DHCP messages by hand, for what no real client can be made to say."""
+"""DHCP messages that the tests write and read themselves, for cases that no real client produces."""
 
-import ctypes
+import fcntl
 import os
 import select
 import socket
 import struct
 import time
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from support.lan import socket_in
+from support.waiting import slowness
+
 COOKIE = bytes([99, 130, 83, 99])
 ETH_P_ALL = 3
-
-
-def socket_in(space, *arguments):
-    """Opens a socket inside a network namespace."""
-    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{space}", os.O_RDONLY)
-    try:
-        if _libc.setns(there, 0x40000000):
-            raise OSError(ctypes.get_errno(), f"setns {space}")
-        return socket.socket(*arguments)
-    finally:
-        _libc.setns(here, 0x40000000)
-        os.close(here)
-        os.close(there)
+SIOCGIFINDEX = 0x8933
+SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 1, 1
+DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = 1, 2, 3, 4, 5, 6, 7, 8
+BROADCAST = 0x8000
 
 
 def checksum(data):
+    """Computes the Internet checksum (RFC 1071)."""
     if len(data) % 2:
         data += b"\0"
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
@@ -36,7 +29,7 @@ def checksum(data):
 
 
 class Message:
-    """A reply, read in full."""
+    """A parsed reply."""
 
     def __init__(self, data, source=None):
         self.data, self.source = data, source
@@ -58,7 +51,7 @@ class Message:
 
 
 def request(kind, mac, options, ciaddr="0.0.0.0", flags=0, giaddr="0.0.0.0", xid=0x0b007):
-    """A client's message."""
+    """Builds a client's message."""
     body = bytes([1, 1, 6, 0]) + xid.to_bytes(4, "big") + b"\0\0" + flags.to_bytes(2, "big")
     body += socket.inet_aton(ciaddr) + bytes(8) + socket.inet_aton(giaddr)
     body += bytes.fromhex(mac.replace(":", "")) + bytes(202) + COOKIE + bytes([53, 1, kind])
@@ -68,15 +61,22 @@ def request(kind, mac, options, ciaddr="0.0.0.0", flags=0, giaddr="0.0.0.0", xid
 
 
 class Client:
-    """A card of a client: it sends frames and sees every reply to it on the wire."""
+    """A client's network interface: it sends frames and sees every reply on the wire."""
 
     def __init__(self, space, mac, interface="lan0"):
         self.mac = bytes.fromhex(mac.replace(":", ""))
         self.socket = socket_in(space, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self.socket.bind((interface, 0))
-        # Frames to its own hardware address arrive whatever the interface's is.
-        self.socket.setsockopt(263, 1, struct.pack("iHH8s", socket_index(space, interface), 1, 0, b""))
+        # The client's hardware address may differ from the interface's: promiscuous mode receives both.
+        membership = struct.pack("iHH8s", interface_index(space, interface), PACKET_MR_PROMISC, 0, b"")
+        self.socket.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
         self.xid = int.from_bytes(os.urandom(4), "big")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def close(self):
         self.socket.close()
@@ -92,8 +92,8 @@ class Client:
         self.socket.send(to_mac + self.mac + b"\x08\x00" + ip + udp)
 
     def replies(self, wait=1.5, enough=None):
-        """Gathers the replies to the last message: for this long, or until there are enough."""
-        found, end = [], time.monotonic() + wait
+        """Collects the replies to the last message until there are enough, or for `wait` seconds."""
+        found, end = [], time.monotonic() + (wait * slowness() if enough else wait)
         while (left := end - time.monotonic()) > 0:
             if not select.select([self.socket], [], [], left)[0]:
                 break
@@ -107,21 +107,37 @@ class Client:
                 continue
             pseudo = frame[26:34] + b"\0\x11" + udp[4:6]
             if udp[6:8] != b"\0\0" and checksum(pseudo + udp[:len(data) + 8]):
-                continue  # left to the card to fill in: a veth does not
+                continue  # A veth interface never completes a partial checksum, so a wrong one is the server's.
             found.append(Message(data, socket.inet_ntoa(frame[26:30])))
             if enough and enough(found):
                 break
         return found
 
+    def reply(self, wait=1.5):
+        """Returns the first reply to the last message, or None."""
+        return next(iter(self.replies(wait, enough=len)), None)
 
-def socket_index(space, interface):
+
+def interface_index(space, interface):
     with socket_in(space, socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        import fcntl
-        request = fcntl.ioctl(probe, 0x8933, struct.pack("16si12x", interface.encode(), 0))  # SIOCGIFINDEX
-        return struct.unpack("16si12x", request)[1]
+        asked = struct.pack("16si12x", interface.encode(), 0)
+        return struct.unpack("16si12x", fcntl.ioctl(probe, SIOCGIFINDEX, asked))[1]
 
 
 def pxe(architecture=7, uuid=bytes(range(16))):
-    """The options of PXE firmware."""
+    """Returns the options that PXE firmware sends."""
     return [(60, f"PXEClient:Arch:{architecture:05}:UNDI:003000".encode()), (93, struct.pack("!H", architecture)),
             (94, b"\x01\x03\x00"), (97, b"\0" + uuid), (55, bytes([1, 3, 6, 43, 60, 66, 67]))]
+
+
+def captured_requests(path):
+    """Yields the requests in a capture file as pairs of port and payload."""
+    data, at = path.read_bytes(), 24
+    while at + 16 <= len(data):
+        length = struct.unpack("<I", data[at + 8:at + 12])[0]
+        frame, at = data[at + 16:at + 16 + length], at + 16 + length
+        if frame[12:14] == b"\x08\x00" and frame[23] == 17:
+            udp = frame[14 + (frame[14] & 15) * 4:]
+            port = struct.unpack("!H", udp[2:4])[0]
+            if port in (67, 69, 4011):
+                yield port, udp[8:]

@@ -1,0 +1,178 @@
+"""Network namespaces joined by bridges, and programs that run in them and end with the test."""
+
+import ctypes
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from support.waiting import eventually, slowness
+
+PREFIX = "blan"
+PR_SET_PDEATHSIG = 1
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Failure(AssertionError):
+    """A command, a program or a tool failed."""
+
+
+def until(what, look, limit=15):
+    """Waits for a state and returns what `look` found; fails with the state's name after `limit` seconds."""
+    found = eventually(look, limit)
+    assert found, f"{what}: not within {limit} s"
+    return found
+
+
+def run(*command, check=True, limit=60):
+    """Runs a command to its end and returns its standard output."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit * slowness(), stdin=subprocess.DEVNULL)
+    if check and done.returncode:
+        raise Failure(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def tool(name):
+    """Returns the path of an installed program."""
+    path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    if not path:
+        raise Failure(f"{name} is not installed: run integration/install-packages")
+    return path
+
+
+def copied(folder, name):
+    """Copies a program and returns the copy's path: Debian's AppArmor profiles go by path and would deny it the test's files."""
+    copy = folder / "bin" / name
+    if not copy.exists():
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(tool(name), copy)
+    return str(copy)
+
+
+def socket_in(space, *arguments):
+    """Opens a socket inside a network namespace."""
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    there = os.open(f"/run/netns/{space}", os.O_RDONLY)
+    try:
+        if _libc.setns(there, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"setns {space}")
+        return socket.socket(*arguments)
+    finally:
+        _libc.setns(here, CLONE_NEWNET)
+        os.close(here)
+        os.close(there)
+
+
+class Program:
+    """A running program and its log file."""
+
+    def __init__(self, command, log):
+        self.log = log
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=open(log, "ab"),
+                                        stderr=subprocess.STDOUT, start_new_session=True,
+                                        preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+
+    def text(self):
+        path = Path(self.log)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def says(self, words, limit=15):
+        """Waits until the log holds these words."""
+        def look():
+            if words in self.text():
+                return True
+            if self.process.poll() is not None:
+                raise Failure(f"the program ended with {self.process.returncode}: {self.text()[-2000:]}")
+            return False
+        until(f"{words!r} in {self.log}", look, limit)
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(15 * slowness())
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class Lan:
+    """A set of namespaces; the namespace `sw` holds the bridges."""
+
+    def __init__(self, *bridges):
+        self.count = itertools.count()
+        self.spaces, self.programs = [], []
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
+        self.folder.chmod(0o755)
+        self.id = self.folder.name  # mkdtemp makes it unique
+        self.switch = self.space("sw")
+        for bridge in bridges:
+            self.bridge(bridge)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def space(self, name):
+        """Adds a namespace and returns its full name."""
+        space = f"{self.id}-{name}"
+        run(tool("ip"), "netns", "add", space)
+        self.spaces.append(space)
+        self.ip(space, "link", "set", "lo", "up")
+        return space
+
+    def bridge(self, name):
+        self.ip(self.switch, "link", "add", name, "type", "bridge", "stp_state", "0", "forward_delay", "0",
+                "mcast_snooping", "0")
+        self.ip(self.switch, "link", "set", name, "up")
+        return name
+
+    def join(self, space, bridge, address=None, interface="lan0", mac=None):
+        """Connects a namespace to a bridge."""
+        port = f"p{next(self.count)}"
+        self.ip(self.switch, "link", "add", port, "type", "veth", "peer", "name", interface, "netns", space)
+        # No offloading: careful clients drop a packet whose checksum nobody filled in.
+        run(tool("ip"), "netns", "exec", space, tool("ethtool"), "-K", interface, "tx", "off", check=False)
+        self.ip(self.switch, "link", "set", port, "master", bridge, "up")
+        if mac:
+            self.ip(space, "link", "set", interface, "address", mac)
+        if address:
+            self.ip(space, "address", "add", address, "dev", interface)
+        self.ip(space, "link", "set", interface, "up")
+
+    def client(self, name, bridge="br0", mac=None, address=None):
+        """Adds a namespace on a bridge and returns its full name."""
+        space = self.space(name)
+        self.join(space, bridge, address, mac=mac)
+        return space
+
+    def ip(self, space, *arguments):
+        return run(tool("ip"), "-n", space, *arguments)
+
+    def inside(self, space, *command):
+        """Returns the command line that runs a command in a namespace."""
+        return [tool("ip"), "netns", "exec", space, *command]
+
+    def start(self, space, name, *command):
+        """Starts a program in a namespace."""
+        program = Program(self.inside(space, *command), self.folder / f"{name}-{next(self.count)}.log")
+        self.programs.append(program)
+        return program
+
+    def close(self):
+        for program in reversed(self.programs):
+            program.stop(signal.SIGKILL)
+        for space in reversed(self.spaces):
+            run(tool("ip"), "netns", "delete", space, check=False)
+        if "KEEP" in os.environ:
+            print(f"kept: {self.folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
