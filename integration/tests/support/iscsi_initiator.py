@@ -1,7 +1,10 @@
-"""A small iSCSI initiator for the tests: what no other client here can ask (MMC commands, data digests, resets)."""
+"""A small iSCSI initiator, for requests that no other client here can send: MMC commands, data digests, resets."""
+
 import hashlib
 import socket
 import struct
+
+from support.waiting import slowness
 
 NO_TAG = 0xFFFFFFFF
 TABLE = []
@@ -12,6 +15,7 @@ for number in range(256):
 
 
 def crc32c(data):
+    """Computes the digest of a PDU's header or data (RFC 7143, 13.1)."""
     value = 0xFFFFFFFF
     for byte in data:
         value = value >> 8 ^ TABLE[(value ^ byte) & 0xFF]
@@ -19,7 +23,7 @@ def crc32c(data):
 
 
 class Refused(Exception):
-    """A login failed: its status class and detail."""
+    """A login failed. The arguments are its status class and detail in hexadecimal, and the keys of the response."""
 
 
 class Ended(Exception):
@@ -27,8 +31,10 @@ class Ended(Exception):
 
 
 class Initiator:
+    """A session that is logged in."""
+
     def __init__(self, port, target, keys=(), isid=1, name="iqn.2026-11.org.bootlatch:test", discovery=False, source=None):
-        self.stream = socket.create_connection(("127.0.0.1", port), 10, source and (source, 0))
+        self.stream = socket.create_connection(("127.0.0.1", port), 10 * slowness(), source and (source, 0))
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.isid = b"\x80" + isid.to_bytes(5, "big")
         self.command, self.tag, self.header_digest, self.data_digest = 1, 0, False, False
@@ -38,6 +44,7 @@ class Initiator:
         self.data_digest = self.answers.get("DataDigest") == "CRC32C"
 
     def login(self, flags, keys):
+        """Sends one login request; returns the keys of the response."""
         self.send(0x43, flags, "".join(key + "\0" for key in keys).encode(), lun=self.isid + b"\0\0")
         header, data = self.receive()
         if header[36:38] != b"\0\0":
@@ -57,7 +64,7 @@ class Initiator:
         wire = bytes(header) + (crc32c(header) if self.header_digest else b"")
         self.stream.sendall(wire + padded + (crc32c(padded) if self.data_digest and data else b""))
 
-    def exactly(self, count):
+    def receive_exactly(self, count):
         data = b""
         while len(data) < count:
             piece = self.stream.recv(count - len(data))
@@ -67,17 +74,18 @@ class Initiator:
         return data
 
     def receive(self):
-        header = self.exactly(48)
+        """Receives a PDU; returns its header and its data."""
+        header = self.receive_exactly(48)
         if self.header_digest:
-            assert self.exactly(4) == crc32c(header), "header digest"
+            assert self.receive_exactly(4) == crc32c(header), "the header digest is right"
         length = int.from_bytes(header[5:8], "big")
-        padded = self.exactly(length + -length % 4)
+        padded = self.receive_exactly(length + -length % 4)
         if self.data_digest and length:
-            assert self.exactly(4) == crc32c(padded), "data digest"
+            assert self.receive_exactly(4) == crc32c(padded), "the data digest is right"
         return header, padded[:length]
 
     def scsi(self, cdb, lun=0, room=65536):
-        """Carries out a command that reads: its data and its sense (None where the status is GOOD)."""
+        """Runs a command that reads; returns its data and its sense (None if the status is GOOD)."""
         self.tag += 1
         command = bytes(cdb) + bytes(16 - len(cdb))
         self.send(0x01, 0xC1, lun=bytes([0, lun, 0, 0, 0, 0, 0, 0]), tag=self.tag,
@@ -86,20 +94,21 @@ class Initiator:
         data = b""
         while True:
             header, piece = self.receive()
-            assert header[16:20] == self.tag.to_bytes(4, "big"), f"an answer to another task: {header.hex()}"
+            assert header[16:20] == self.tag.to_bytes(4, "big"), f"the response belongs to the task: {header.hex()}"
             if header[0] == 0x25:
-                assert int.from_bytes(header[40:44], "big") == len(data), "Data-In out of order"
+                assert int.from_bytes(header[40:44], "big") == len(data), "Data-In PDUs arrive in order"
                 data += piece
                 if not header[1] & 1:
                     continue
                 return data, None
-            assert header[0] == 0x21, f"opcode {header[0]:02x}"
+            assert header[0] == 0x21, f"the response is a SCSI Response: {header[0]:02x}"
             if header[3] == 0:
                 return data, None
             sense = piece[2:]
             return data, (sense[2] & 15, sense[12], sense[13])
 
     def good(self, cdb, lun=0, room=65536):
+        """Runs a command that must succeed; returns its data."""
         data, sense = self.scsi(cdb, lun, room)
         assert sense is None, f"{bytes(cdb).hex()}: sense {sense}"
         return data
@@ -110,6 +119,7 @@ class Initiator:
         return self.receive()[1].decode().split("\0")
 
     def logout(self):
+        """Ends the session and closes the connection."""
         self.send(0x46, 0x80, tag=99)
         while True:
             header, _ = self.receive()
@@ -118,5 +128,15 @@ class Initiator:
                 return
 
 
+def refusal(port, target, *arguments, **options):
+    """Logs in where that must fail; returns the status of the failure, and None if the login succeeds."""
+    try:
+        Initiator(port, target, *arguments, **options).logout()
+    except Refused as refused:
+        return refused
+    return None
+
+
 def chap_response(number, secret, challenge):
+    """Computes the response to a CHAP challenge with MD5 (RFC 1994)."""
     return "0x" + hashlib.md5(bytes([number]) + secret + challenge).hexdigest()
