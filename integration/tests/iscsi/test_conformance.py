@@ -11,7 +11,7 @@ from support.iscsi_target import run
 from support.programs import ROOT
 from support.waiting import slowness
 
-LIST = ROOT / "integration/fixtures/iscsi/conformance.md"
+LIST = ROOT / "integration/fixtures/iscsi-conformance.md"
 OUTCOMES = ("passes", "skips", "needs writes", "FAILS")
 # These tests abort a write that the target refuses: whether the refusal or the abort comes first is chance.
 RACES = {"ALL.iSCSITMF.AbortTaskSimpleAsync"}
