@@ -1,4 +1,4 @@
-"""The ISOs of the tests: Debian's own, out of its packages, and images laid out as distributions do."""
+"""The ISOs of the tests: Debian's own, from its packages, and images that are laid out as distributions do."""
 
 import hashlib
 import os
@@ -8,12 +8,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.programs import ROOT
+
 CACHE = Path(os.environ.get("BOOTLATCH_LAB_CACHE", ROOT / "integration/.cache")) / "iso-material"
 MATERIAL = "usr/lib/debian-installer/images/{}/amd64/text/debian-installer/amd64"
 
 
 def run(*command, **more):
+    """Runs a program, which must succeed; returns its standard output."""
     done = subprocess.run([str(part) for part in command], capture_output=True, **more)
     if done.returncode:
         raise AssertionError(f"{command}: {done.returncode}\n{done.stdout[-2000:]!r}\n{done.stderr[-2000:]!r}")
@@ -21,22 +23,23 @@ def run(*command, **more):
 
 
 def text(*command, **more):
+    """Runs a program, which must succeed; returns its standard output as text."""
     return run(*command, **more).decode(errors="replace")
 
 
 def debian():
-    """Gives the release that the installer's package is named after."""
+    """Returns the number of the Debian release; the installer's package is named after it."""
     return re.search(r'^VERSION_ID="?(\d+)', Path("/etc/os-release").read_text(), re.M)[1]
 
 
 class Material:
-    """Where Debian's material is, once it is fetched."""
+    """Paths of Debian's material, set by `fetch_material`."""
 
     installer = memtest = rescue = python = None
 
 
 def fetch_material():
-    """Unpacks Debian's packages that are read here and not yet installed."""
+    """Finds the packages of Debian that the tests read; downloads and unpacks those that are not installed."""
     installed = [Path("/") / path for path in (MATERIAL.format(debian()), "usr/lib/memtest86+/memtest86+x64.iso",
                                                "usr/lib/grub-rescue/grub-rescue-cdrom.iso", "usr/lib/python3/dist-packages/cloudinit")]
     if not CACHE.exists() and not all(path.exists() for path in installed):
@@ -62,6 +65,7 @@ def fetch_material():
 
 
 def write(path, data):
+    """Writes a file and the folders above it; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data.encode() if isinstance(data, str) else data)
     return path
@@ -87,8 +91,6 @@ def fetch_trixie():
             shutil.rmtree(work)
     return TRIXIE
 
-
-# What is built.
 
 GRUB_MENU = """set timeout=-1
 menuentry --hotkey=i 'Install' {
@@ -133,7 +135,7 @@ def debian_tree(top):
 
 
 def efi_image(path, kib, width, files):
-    """Makes an EFI system partition as mtools formats it."""
+    """Makes an EFI system partition with mtools."""
     path.write_bytes(b"")
     os.truncate(path, kib * 1024)
     run("mkfs.fat", "-F", width, "-n", "ESP", "--invariant", path)
@@ -149,7 +151,7 @@ def efi_image(path, kib, width, files):
 
 
 def grub_efi(here):
-    """Builds a GRUB for UEFI that looks for the menu on the ISO, as distributions' do."""
+    """Builds a GRUB for UEFI that looks for its menu on the ISO, as those of distributions do."""
     config = write(here / "early.cfg", "search --file --set=root /.disk/info\nset prefix=($root)/boot/grub\nconfigfile /boot/grub/grub.cfg\n")
     out = here / "bootx64.efi"
     run("grub-mkimage", "-O", "x86_64-efi", "-o", out, "-p", "/boot/grub", "-c", config,
@@ -159,6 +161,7 @@ def grub_efi(here):
 
 
 def debian_iso(here, name="debian.iso", extra=()):
+    """Packs Debian's installer as debian-cd does: an isohybrid for BIOS and UEFI, with a list of checksums."""
     tree = debian_tree(here / "debian")
     efi_image(tree / "boot/grub/efi.img", 2880, "12", {"EFI/BOOT/BOOTX64.EFI": grub_efi(here), "EFI/debian/grub.cfg": GRUB_MENU})
     (tree / "boot/grub/efi-file").unlink()
@@ -174,7 +177,7 @@ def debian_iso(here, name="debian.iso", extra=()):
 
 
 def trixie_arm64_iso(here):
-    """Packs Debian 13's installer for arm64 as debian-cd does: UEFI alone, by the GRUB that Debian signed for CDs."""
+    """Packs Debian 13's installer for arm64 as debian-cd does: for UEFI only, by the GRUB that Debian signs for CDs."""
     material = fetch_trixie()
     netboot = material / "usr/lib/debian-installer/images/13/arm64/text/debian-installer/arm64"
     tree = here / "trixie"
@@ -212,7 +215,7 @@ menuentry 'Test this media & install Fedora 40' --class fedora --class gnu-linux
 
 
 def fedora_iso(here, width="12", kib=2880):
-    """Lays files out as lorax does: the menu once in the ISO and once in the EFI partition."""
+    """Packs files as lorax does: the menu is in the ISO and in the EFI partition; isomd5sum's digest is implanted."""
     tree = here / f"fedora{width}"
     write(tree / ".treeinfo", "[general]\nfamily = Fedora\nname = Fedora 40\nversion = 40\n")
     write(tree / "images/pxeboot/vmlinuz", os.urandom(200_000))
@@ -225,3 +228,18 @@ def fedora_iso(here, width="12", kib=2880):
         "-e", "images/efiboot.img", "-no-emul-boot", tree)
     run("implantisomd5", "--supported-iso", iso)
     return iso
+
+
+def fixture(path):
+    """Returns a path among the tests' fixtures."""
+    return next(found for found in (ROOT / "integration/fixtures" / path, ROOT / "integration" / path) if found.exists())
+
+
+def built(path):
+    """Runs the script that builds an ISO of the lab, unless it is built; returns the ISO's path."""
+    return Path(text(fixture(path)).strip().splitlines()[-1])
+
+
+def lab_iso():
+    """Returns the live ISO of the lab."""
+    return Path(os.environ["LAB_ISO"]) if "LAB_ISO" in os.environ else built("iso/build")
