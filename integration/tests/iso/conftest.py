@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support import iso_images
+from support import iso_images, network, served_iso
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +47,25 @@ def here():
 def view(here):
     """The path of the view that a test makes."""
     return here / "view.iso"
+
+
+@pytest.fixture(scope="session")
+def bootable(session_place):
+    """A bootable ISO with menus, a kernel and an EFI partition. Tests must not change it."""
+    return served_iso.bootable_iso(session_place)
+
+
+@pytest.fixture(scope="session")
+def bare(session_place):
+    """An ISO without a kernel. Tests must not change it."""
+    return served_iso.bare_iso(session_place)
+
+
+@pytest.fixture(scope="module")
+def live(start_server, bootable):
+    """A server with the ISO "live" and the host node1, which boots it with two arguments.
+
+    Connections that bind no address come from the host's.
+    """
+    network.connect_from_host_address()
+    return served_iso.serve_live(start_server(), bootable)
