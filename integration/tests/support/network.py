@@ -9,10 +9,23 @@ CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+_host = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def _call(function, *arguments):
     if function(*arguments):
         number = ctypes.get_errno()
         raise OSError(number, f"{function.__name__}: {os.strerror(number)}")
+
+
+@contextlib.contextmanager
+def _restored():
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        _call(_libc.setns, before, CLONE_NEWNET)
+        os.close(before)
 
 
 def ip(*words):
@@ -28,18 +41,20 @@ def private_network():
 
     Threads and programs started inside belong to the new namespace. The namespace ends with the last of them.
     """
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
+    with _restored():
         _call(_libc.unshare, CLONE_NEWNET)
-        try:
-            ip("link", "set", "lo", "up")
-            # Every address of this network (RFC 5737) is local, so each can be the source of a machine's request.
-            ip("address", "add", "192.0.2.1/24", "dev", "lo")
-            yield
-        finally:
-            _call(_libc.setns, before, CLONE_NEWNET)
-    finally:
-        os.close(before)
+        ip("link", "set", "lo", "up")
+        # Every address of this network (RFC 5737) is local, so each can be the source of a machine's request.
+        ip("address", "add", "192.0.2.1/24", "dev", "lo")
+        yield
+
+
+@contextlib.contextmanager
+def host_network():
+    """Moves the calling thread into the network of the machine, for downloads, and back at the end."""
+    with _restored():
+        _call(_libc.setns, _host, CLONE_NEWNET)
+        yield
 
 
 def connect_from_host_address():

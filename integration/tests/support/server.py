@@ -95,6 +95,17 @@ class Server:
         self.stop(how)
         return self.start()
 
+    @contextlib.contextmanager
+    def configured(self, config):
+        """Runs the server with another configuration for a while, and with its own again afterwards."""
+        before = self.config
+        self.config = config
+        try:
+            yield self.restart()
+        finally:
+            self.config = before
+            self.restart()
+
     def close(self):
         """Stops the server at the end of its tests; kills it if it does not stop."""
         try:
@@ -161,8 +172,12 @@ class Watch:
 
     def next(self, wait=10):
         """Returns the next event; None at the end of the watch, or if no event comes in time."""
+        return self.poll(wait * slowness())
+
+    def poll(self, seconds):
+        """Returns the next event; None at the end of the watch, or if no event comes in `seconds` on any machine."""
         if self.connection.sock:
-            self.connection.sock.settimeout(wait * slowness())
+            self.connection.sock.settimeout(seconds)
         try:
             line = self.answer.readline()
         except (TimeoutError, socket.timeout):

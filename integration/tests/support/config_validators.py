@@ -1,17 +1,26 @@
-"""Those who say whether a config is one: Debian's ignition-validate and cloud-init, fetched once into integration/.cache and
+"""Reference validators for configs: Debian's ignition-validate and cloud-init, downloaded once into integration/.cache and
 not installed."""
 
+import functools
 import json
 import subprocess
 from pathlib import Path
 
-import iso_images
+from support import iso_images
+from support.network import host_network
 
-CACHE = Path(__file__).resolve().parent.parent / ".cache" / "ignition"
+CACHE = Path(__file__).resolve().parents[2] / ".cache/ignition"
 VALIDATE = CACHE / "root/usr/bin/ignition-validate"
 
 
+@functools.cache
 def fetch():
+    """Downloads both validators unless they are there."""
+    with host_network():
+        download()
+
+
+def download():
     iso_images.fetch_material()
     if not VALIDATE.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -23,12 +32,13 @@ def fetch():
 
 
 def ignition(text):
-    """Asks ignition-validate; it says nothing where it finds nothing."""
+    """Returns whether ignition-validate accepts a config, and what it prints. It prints nothing if it finds nothing."""
+    fetch()
     done = subprocess.run([VALIDATE, "-"], input=text, capture_output=True, text=True)
     return done.returncode == 0, done.stdout + done.stderr
 
 
-# What `cloud-init schema --config-file` asks, for many files in one process.
+# The check of `cloud-init schema --config-file`, for many files in one process.
 SCHEMA = """
 import json, sys, tempfile
 from cloudinit.config.schema import SchemaValidationError, get_schema, validate_cloudconfig_file
@@ -47,13 +57,14 @@ print(json.dumps(verdicts))
 """
 
 
-def cloud_init(program, told):
-    """Runs a program with cloud-init's modules, which reads JSON and ends with a line of JSON."""
-    done = subprocess.run(["/usr/bin/python3", "-c", program], input=json.dumps(told), capture_output=True, text=True, env=iso_images.Material.python)
+def cloud_init(program, values):
+    """Runs a Python program with cloud-init's modules. It reads `values` as JSON and prints JSON in its last line."""
+    fetch()
+    done = subprocess.run(["/usr/bin/python3", "-c", program], input=json.dumps(values), capture_output=True, text=True, env=iso_images.Material.python)
     assert done.returncode == 0, done
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def cloud_config(texts):
-    """Asks cloud-init's schema about user-data: what is wrong with each, or None."""
+    """Returns what cloud-init's schema finds wrong with each text of user-data, or None."""
     return dict(cloud_init(SCHEMA, list(texts)))

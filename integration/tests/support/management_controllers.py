@@ -1,35 +1,41 @@
-"""Real management controllers beside a test: sushy-tools' Redfish emulator and pyghmi's IPMI one, fetched once into
-integration/.cache with sushy, the client; and openipmi's ipmi_sim, which a script tells what becomes of its machine."""
+"""Real management controllers for tests: sushy-tools' Redfish emulator, pyghmi's IPMI one, and openipmi's ipmi_sim.
 
-import os
+The first two and sushy, a Redfish client, are downloaded once into integration/.cache and are importable after `sushy()`.
+"""
+
+import functools
+import importlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from api_world import eventually
+from support.network import host_network
+from support.waiting import eventually
 
-HERE = Path(__file__).resolve().parent
-PLACE = HERE.parent / ".cache" / "redfish"
+PLACE = Path(__file__).resolve().parents[2] / ".cache" / f"redfish-{sys.version_info.major}.{sys.version_info.minor}"
 PACKAGES = ["sushy==5.14.0", "pyghmi==1.6.19", "flask==3.1.3", "requests==2.34.2", "tenacity==9.2.1", "cachetools==8.0.0", "bcrypt==5.0.0",
             "webob==1.8.11"]
 
 
 def prepare():
+    """Downloads the packages unless they are there."""
     if not (PLACE / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", PLACE], check=True)
-        pip = [PLACE / "bin/pip", "-q", "install"]
-        subprocess.run([*pip, *PACKAGES], check=True)
-        # What it depends on beside these is for libvirt, which its fake driver does without.
-        subprocess.run([*pip, "--no-deps", "sushy-tools==2.2.0"], check=True)
+        with host_network():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", PLACE], check=True)
+            pip = [PLACE / "bin/pip", "-q", "install"]
+            subprocess.run([*pip, *PACKAGES], check=True)
+            # Its other dependencies are for libvirt, which the fake driver does not use.
+            subprocess.run([*pip, "--no-deps", "sushy-tools==2.2.0"], check=True)
         (PLACE / "ready").touch()
 
 
-def inside():
-    """Goes on in the environment that has the packages."""
-    if Path(sys.prefix) != PLACE:
-        prepare()
-        os.execv(PLACE / "bin/python", [PLACE / "bin/python", *sys.argv])
+@functools.cache
+def sushy():
+    """Returns the module sushy."""
+    prepare()
+    sys.path.extend(str(path) for path in PLACE.glob("lib/python*/site-packages"))
+    return importlib.import_module("sushy")
 
 
 EMULATOR = """
@@ -40,12 +46,12 @@ SUSHY_EMULATOR_STATE_DIR = '{state}'
 SUSHY_EMULATOR_FAKE_SYSTEMS = [{{'uuid': '27946b59-9e44-4fa7-8e91-f3527a1ef09{port_end}', 'name': 'machine', 'power_state': 'Off', 'external_notifier': False,
     'nics': [{{'mac': '52:54:00:00:00:02', 'ip': '127.0.0.9'}}]}}]
 """
-# The emulator takes some seconds for each change of power, by chance: not here.
+# The emulator delays each change of power by a random time; the tests do not.
 EMULATE = "import random, sys; random.randint = lambda low, high: 0; from sushy_tools.emulator.main import main; sys.exit(main())"
 
 
-class Beside:
-    """A controller that runs beside the test."""
+class Controller:
+    """A management controller that runs during a test."""
 
     def __init__(self, place, port, *words, udp=False, program=PLACE / "bin/python"):
         self.log = open(place / "log", "wb")
@@ -64,6 +70,7 @@ class Beside:
 
 
 def emulator(server, port, tls=False):
+    """Starts sushy-tools' Redfish emulator with one machine."""
     state = server.place / f"emulator{port}"
     state.mkdir()
     text = EMULATOR.format(port=port, state=state, port_end=port % 10)
@@ -71,19 +78,21 @@ def emulator(server, port, tls=False):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bmc",
                         "-keyout", state / "key", "-out", state / "crt"], check=True, capture_output=True)
         text += f"SUSHY_EMULATOR_SSL_CERT = '{state}/crt'\nSUSHY_EMULATOR_SSL_KEY = '{state}/key'\n"
-    import bcrypt  # one of the packages, which are there once `inside` was called
+    sushy()
+    import bcrypt
 
     (state / "users").write_text("admin:" + bcrypt.hashpw(b"password", bcrypt.gensalt(4)).decode() + "\n")
     text += f"SUSHY_EMULATOR_AUTH_FILE = '{state}/users'\n"
     (state / "conf").write_text(text)
-    return Beside(state, port, "-c", EMULATE, "--config", state / "conf")
+    return Controller(state, port, "-c", EMULATE, "--config", state / "conf")
 
 
 def fake_bmc(server, port):
-    """pyghmi's."""
+    """Starts pyghmi's IPMI emulator."""
+    prepare()
     place = server.place / "ipmi"
     place.mkdir()
-    return Beside(place, port, PLACE / "bin/fakebmc", "--port", str(port), udp=True)
+    return Controller(place, port, PLACE / "bin/fakebmc", "--port", str(port), udp=True)
 
 
 LAN = """
@@ -98,7 +107,7 @@ set_working_mc 0x20
   chassis_control "{place}/control 0x20"
   user 2 true "admin" "{password}" admin 10 none md2 md5 straight
 """
-# ipmi_sim asks it "MC get power" and tells it "MC set power 1", "MC set shutdown 1"...: what it is told is kept.
+# ipmi_sim calls it with "MC get power", "MC set power 1", "MC set shutdown 1"...; the commands are kept in the file told.
 CONTROL = """#!/bin/sh
 cd {place}
 [ "$2" = get ] || echo "$3 $4" >>told
@@ -111,8 +120,8 @@ esac
 BMC = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nmc_enable 0x20\n"
 
 
-class Simulator(Beside):
-    """openipmi's ipmi_sim, with a machine that its files say all of."""
+class Simulator(Controller):
+    """openipmi's ipmi_sim, with a machine whose state is in files."""
 
     def __init__(self, server, port, password="password"):
         assert shutil.which("ipmi_sim"), "openipmi is missing: integration/install-packages"
@@ -129,6 +138,7 @@ class Simulator(Beside):
 
     @property
     def power(self):
+        """Power of the machine: "on" or "off"."""
         return "on" if (self.place / "power").read_text().strip() == "1" else "off"
 
     @power.setter
@@ -137,4 +147,5 @@ class Simulator(Beside):
 
     @property
     def told(self):
+        """The commands that the machine received."""
         return (self.place / "told").read_text().splitlines()

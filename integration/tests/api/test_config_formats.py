@@ -1,0 +1,177 @@
+"""Configs are checked as their readers check them: the verdicts of the server and of ignition-validate and `cloud-init schema`."""
+
+import contextlib
+import json
+import sqlite3
+
+from support import config_validators as validators
+from support.objects import CONFIGS
+
+
+def ign(version="3.3.0", **rest):
+    return json.dumps({"ignition": {"version": version}, **rest})
+
+
+def files(*all):
+    return {"storage": {"files": list(all)}}
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBootlatch a@b"
+IGNITION = [
+    *(ign(version) for version in ("3.0.0", "3.1.0", "3.2.0", "3.3.0")),
+    ign(**files({"path": "/etc/hostname", "mode": 420, "contents": {"source": "data:,x"}})),
+    ign(**files({"path": "/a", "user": {"name": "core"}, "append": [{"source": "data:,x"}]})),
+    ign(passwd={"users": [{"name": "core", "sshAuthorizedKeys": [KEY], "groups": ["wheel"]}]}),
+    ign(systemd={"units": [{"name": "x.service", "enabled": True, "contents": "[Unit]\nDescription=x\n[Install]\nWantedBy=multi-user.target\n"}]}),
+    ign(storage={"disks": [{"device": "/dev/sda", "wipeTable": True, "partitions": [{"number": 1, "label": "root", "sizeMiB": 0}]}],
+                 "filesystems": [{"device": "/dev/disk/by-partlabel/root", "format": "xfs", "path": "/", "mountOptions": ["ro"]}],
+                 "directories": [{"path": "/opt/x", "mode": 493}], "links": [{"path": "/opt/y", "target": "/opt/x", "hard": False}]}),
+    ign(storage={"raid": [{"name": "md", "level": "raid1", "devices": ["/dev/sda", "/dev/sdb"]}],
+                 "luks": [{"name": "l", "device": "/dev/sdc", "clevis": {"tpm2": True}}]}),
+    ign(kernelArguments={"shouldExist": ["quiet"]}), ign("3.2.0", kernelArguments={"shouldExist": ["quiet"]}), ign(no="such key"),
+    '{"ignition":{"version":"3.2.0","config":{"merge":[{"source":"http://x/y.ign"}]},"timeouts":{"httpTotal":5},"proxy":{"noProxy":["a"]}}}',
+    '{"ignition":{"version":"3.1.0","security":{"tls":{"certificateAuthorities":[{"source":"http://x/ca"}]}}}}',
+    # Invalid ones.
+    "", "{", "[]", "{}", '{"ignition":{}}', '{"ignition":{"version":3}}', ign("2.3.0"), ign("1.0.0"), ign("4.0.0"), ign("3"), ign("x"),
+    ign(**files({"path": 1})), ign(**files({"mode": 420})), ign(**files({"path": "/a", "mode": "0644"})), ign(**files({"path": "/a", "mode": 1.5})),
+    ign(**files({"path": "/a", "contents": "x"})), ign(**files({"path": "/a", "append": {"source": "data:,x"}})), ign(storage={"files": {"path": "/a"}}), ign(storage=[]),
+    ign(passwd={"users": [{"name": "core", "sshAuthorizedKeys": KEY}]}),
+    ign(passwd={"users": {"name": "core"}}), ign(passwd={"users": [{"name": "core", "uid": "5"}]}),
+    ign(systemd={"units": [{"enabled": True}]}), ign(systemd={"units": [{"name": "x.service", "enabled": "yes"}]}), ign(systemd={"units": "x"}),
+    ign(storage={"disks": [{"device": "/dev/sda", "partitions": [{"number": "1"}]}]}), ign(storage={"disks": [{"wipeTable": True}]}),
+    ign(storage={"filesystems": [{"format": "xfs"}]}), ign(storage={"links": [{"path": "/a", "target": 5}]}), ign(kernelArguments=["quiet"]),
+    '{"ignition":{"version":"3.3.0","config":{"merge":{"source":"http://x"}}}}', '{"ignition":{"version":"3.3.0","timeouts":{"httpTotal":"5"}}}',
+    ign() + "x", "# a comment\n" + ign(), ign()[:-1] + ",}",
+]
+# Ignition checks what values mean, too. It refuses these; the server accepts them.
+MEANING = [ign(**files({"path": "relative"})), ign(**files({"path": "/a"}, {"path": "/a"})), ign(systemd={"units": [{"name": "x.nothing"}]})]
+# Ignition accepts this one, although its specification requires a name.
+NAMELESS = ign(passwd={"users": [{"sshAuthorizedKeys": [KEY]}]})
+# This version of ignition-validate does not know these.
+NEWER = [ign("3.4.0"), ign("3.5.0"), ign("3.6.0"), ign("3.4.0", **files({"path": "/a", "mode": 3565}))]
+
+CLOUD = [
+    "packages: [vim, [git, '2']]\n", "package_update: true\npackage_upgrade: false\n", "users:\n- default\n- name: a\n  ssh_authorized_keys: ['x']\n",
+    f"ssh_authorized_keys: ['{KEY}']\n", "write_files:\n- path: /etc/x\n  content: |\n    a\n  permissions: '0644'\n", "runcmd: [ls, [sh, -c, ls]]\nbootcmd: [ls]\n",
+    "hostname: a\nfqdn: a.b\nmanage_etc_hosts: localhost\n", "timezone: Europe/Berlin\nlocale: de_DE.UTF-8\n", "ntp: {servers: [a]}\n",
+    "power_state: {mode: reboot, delay: now}\n", "phone_home: {url: 'http://x', post: all}\n", "mounts: [[sda1, /mnt]]\n", "disable_root: true\n",
+    "growpart: {mode: auto, devices: [/]}\n", "apt: {primary: [{arches: [default], uri: 'http://x'}]}\n", "final_message: done\n", "keyboard: {layout: de}\n",
+    "packages: vim\n", "package_update: maybe\n", "package_upgrade: [1]\n", "users: 5\n", "users: [{gecos: x}]\n", "ssh_authorized_keys: x\n", "ssh_authorized_keys: [5]\n",
+    "write_files: {path: /a}\n", "write_files: [{content: x}]\n", "write_files: [{path: 5}]\n", "runcmd: ls\n", "bootcmd: {a: b}\n", "hostname: [a]\n", "fqdn: {a: b}\n",
+    "timezone: 5\n", "locale: [a]\n", "ntp: [a]\n", "ntp: x\n", "power_state: reboot\n", "phone_home: 'http://x'\n", "mounts: /mnt\n", "disable_root: [true]\n",
+    "growpart: auto\n", "apt: x\n", "final_message: [a]\n", "keyboard: de\n", "manage_etc_hosts: [a]\n", "preserve_hostname: 5\n", "swap: 1G\n", "snap: [a]\n",
+    "disk_setup: [a]\n", "fs_setup: {a: b}\n", "ca_certs: x\n", "chpasswd: x\n", "random_seed: x\n",
+]
+
+
+def dry_run(server, form, name, text):
+    """Returns the server's answer to a config with one file, without writing it."""
+    body = {"metadata": {"name": "c"}, "spec": {"format": form, "data": {name: text}}}
+    return server.ask("POST", f"{CONFIGS}?dryRun=All", body)
+
+
+def test_the_server_agrees_with_the_reference_validators(server):
+    verdicts = validators.cloud_config("#cloud-config\n" + text for text in CLOUD)
+
+    def real_cloud(text):
+        return verdicts[text] is None, verdicts[text] or ""
+
+    for what, form, name, rows, real, head in (("ignition-validate", "ignition", "config.ign", IGNITION, validators.ignition, ""),
+                                               ("cloud-init schema", "cloud-init", "user-data", CLOUD, real_cloud, "#cloud-config\n")):
+        differ, good, bad = [], 0, 0
+        for text in rows:
+            ours, (is_good, said) = dry_run(server, form, name, head + text), real(head + text)
+            good, bad = good + is_good, bad + (not is_good)
+            if (ours.code == 201) != is_good:
+                differ.append((text, ours.code, ours.json.get("message"), said))
+            elif ours.code != 201:
+                cause = ours.json["details"]["causes"][0]
+                if cause["field"] != f"spec.data.{name}" or not cause["message"]:
+                    differ.append((text, cause))
+        assert not differ and good > 10 and bad > 10, f"{what} and the server agree on {good} valid and {bad} invalid configs: {differ}"
+
+
+def test_known_differences_to_the_reference_validators(server):
+    for text in MEANING:
+        assert dry_run(server, "ignition", "config.ign", text).code == 201 and not validators.ignition(text)[0], (
+            f"known difference: Ignition checks what values mean, the server does not: {text}")
+    assert dry_run(server, "ignition", "config.ign", NAMELESS).code == 422 and validators.ignition(NAMELESS)[0], "known difference: the server refuses a user without a name"
+    for text in NEWER:
+        assert dry_run(server, "ignition", "config.ign", text).code == 201, "the server accepts Ignition versions that Debian's ignition-validate does not know"
+
+
+def test_places_of_errors_and_warnings(server):
+    answer = dry_run(server, "ignition", "config.ign", ign("3.4.0", **files({"path": "/a"}, {"path": "/b", "mode": "x"}))).json
+    assert "/storage/files/1/mode: invalid type" in answer["message"], f"an error names the place by its JSON pointer: {answer}"
+    unused = dry_run(server, "ignition", "config.ign", ign("3.2.0", kernelArguments={})).json
+    assert unused["status"]["warnings"] == ["config.ign: unused key: $.kernelArguments, in Ignition 3.2.0"], (
+        f"a key of another version is a warning in the status: {unused}")
+
+
+def test_every_way_of_writing_refuses_an_invalid_config(server):
+    bad = {"metadata": {"name": "w"}, "spec": {"format": "ignition", "data": {"config.ign": ign(storage=[])}}}
+    fine = {"metadata": {"name": "w"}, "spec": {"format": "ignition", "data": {"config.ign": ign()}}}
+    server.ask("POST", CONFIGS, fine)
+    wrong = json.dumps({"spec": bad["spec"]})
+    ways = {
+        "POST": server.ask("POST", CONFIGS, {**bad, "metadata": {"name": "v"}}),
+        "PUT": server.ask("PUT", f"{CONFIGS}/w", bad),
+        "merge patch": server.ask("PATCH", f"{CONFIGS}/w", wrong, "application/merge-patch+json"),
+        "plain JSON patch": server.ask("PATCH", f"{CONFIGS}/w", wrong, "application/json"),
+        "JSON patch": server.ask("PATCH", f"{CONFIGS}/w", json.dumps([{"op": "replace", "path": "/spec/data/config.ign", "value": ign(storage=[])}]), "application/json-patch+json"),
+        "server-side apply": server.ask("PATCH", f"{CONFIGS}/w?fieldManager=t&force=true", wrong, "application/apply-patch+yaml"),
+    }
+    for way, answer in ways.items():
+        assert answer.code == 422 and "/storage: invalid" in answer.text, f"{way}: an invalid config is refused with the place: {answer}"
+    file = server.place / "bad.ign"
+    file.write_text(ign(storage=[]))
+    added = server.run("config", "add", "u", file, "--format", "ignition")
+    assert added.returncode == 5 and "/storage: invalid" in added.stderr, f"config add: an invalid config is refused with the place: {added}"
+    applied = server.run("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "BootConfig", **bad}))
+    assert applied.returncode == 5 and "/storage: invalid" in applied.stderr, f"apply -f: an invalid config is refused with the place: {applied}"
+    assert server.ask("GET", f"{CONFIGS}/w").json["spec"] == fine["spec"], "a refused write changes nothing"
+    manifests = server.place / "manifests"
+    manifests.mkdir()
+    (manifests / "bad.yaml").write_text(json.dumps({"apiVersion": "v1", "kind": "BootConfig", **bad}))
+    server.stop()
+    server.flags = ["--manifests", str(manifests)]
+    server.start()
+    assert "/storage: invalid" in server.tail(), f"manifests: an invalid config is refused with the place: {server.tail()}"
+
+
+def test_the_main_file_of_a_config(server):
+    """A config must have the file that an installer asks for first, and every file a name.
+
+    A stored config without its main file stays, and can be corrected or removed.
+    """
+    server.ask("POST", CONFIGS, {"metadata": {"name": "w"}, "spec": {"format": "ignition", "data": {"config.ign": ign()}}})
+    patched = lambda spec: server.ask("PATCH", f"{CONFIGS}/w", {"spec": spec})
+    refused = lambda answer, words: answer.code == 422 and answer.json["details"]["causes"][0]["field"] == "spec.data" and words in answer.text
+    other = patched({"format": "kickstart"})
+    assert refused(other, "no ks.cfg, which kickstart asks for first: there is config.ign"), (
+        f"a config without its format's main file is refused, and the file is named: {other}")
+    gone = patched({"data": {"config.ign": None, "other.ign": ign()}})
+    assert refused(gone, "no config.ign"), f"the main file cannot be removed: {gone}"
+    nameless = patched({"data": {"": "x"}})
+    assert refused(nameless, "the empty name"), f"a file with an empty name is refused: {nameless}"
+    lone = server.place / "lone.ign"
+    lone.write_text(ign())
+    added = server.run("config", "add", "lone", f"lone.ign={lone}", "--format", "ignition")
+    assert added.returncode == 5 and "no config.ign" in added.stderr, f"config add refuses a config without its main file: {added}"
+    seed = server.run("nocloud", "build", server.place / "seed.iso", f"meta-data={lone}")
+    assert seed.returncode != 0 and "user-data" in seed.stderr, f"nocloud build refuses a seed without its main file: {seed}"
+    server.stop()
+    with contextlib.closing(sqlite3.connect(server.state / "bootlatch.db")) as state:
+        (body,) = state.execute("SELECT body FROM objects WHERE kind = 'BootConfig' AND name = 'w'").fetchone()
+        old = json.loads(body)
+        old["spec"]["data"] = {"a.ign": ign(), "b": "x"}
+        for name in ("w", "old"):
+            old["metadata"]["name"] = name
+            state.execute("REPLACE INTO objects SELECT kind, namespace, ?, ? FROM objects WHERE kind = 'BootConfig' AND name = 'w'", (name, json.dumps(old)))
+        state.commit()
+    server.start()
+    assert sorted(server.ask("GET", f"{CONFIGS}/old").json["spec"]["data"]) == ["a.ign", "b"], "a stored config without its main file survives a start"
+    mended = patched({"data": {"config.ign": ign()}})
+    assert mended.code == 200 and "config.ign" in mended.json["spec"]["data"], f"a stored config without its main file can be corrected: {mended}"
+    assert server.ask("DELETE", f"{CONFIGS}/old").code == 200 and server.ask("GET", f"{CONFIGS}/old").code == 404, (
+        "a stored config without its main file can be removed")
