@@ -23,6 +23,9 @@ EXAMPLES = "12"
 HOOKS = """\
 import schemathesis
 
+
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
     if case.query and "watch" in case.query:

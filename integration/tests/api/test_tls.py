@@ -104,7 +104,7 @@ def test_the_command_line_over_tls(server):
     stranger = run("--token-file", token)
     assert stranger.returncode == 1 and plain in stranger.stderr, (
         f"a server with an unknown certificate is not trusted, and the error shows its fingerprint: {stranger}")
-    assert plain in (place / "log").read_text(), "the server logs the same fingerprint"
+    assert plain in server.all_logs(), "the server logs the same fingerprint"
     assert run("--token-file", token, "--ca", server.state / "tls.crt").returncode == 0, "https works with the server's own certificate as --ca"
     assert run("--token-file", token, "--fingerprint", fingerprint).returncode == 0, "https works with the fingerprint"
     assert run("--token-file", token, "--fingerprint", plain).returncode == 0, "the fingerprint may be written without colons"

@@ -54,3 +54,24 @@ def test_files_over_http_and_tftp(server):
     boot = server.ask("GET", "/boot/52-54-00-12-34-56/first", token=None)
     assert (boot.code, boot.text) == (200, "a boot program"), f"a boot program is served over HTTP: {boot}"
     assert server.ask("GET", "/boot/52-54-00-12-34-56/own.ipxe", token=None).code == 404, "HTTP: files are not served as boot programs"
+
+
+def test_ranges_conditions_and_paths(server):
+    place, ask = server.state / "files", server.ask
+    (place / "sub").mkdir()
+    (place / "sub/a file.bin").write_bytes(bytes(range(256)) * 40)
+    (place / "empty").write_bytes(b"")
+    (place / "leak").symlink_to(server.state / "admin.token")
+    os.mkfifo(place / "fifo")
+    get = lambda path, **headers: ask("GET", f"/files/{path}", token=None, headers={name.replace("_", "-"): text for name, text in headers.items()})
+    whole = get("sub/a%20file.bin")
+    assert whole.code == 200 and whole.body == bytes(range(256)) * 40, "a file is served without a token"
+    tail, rest, beyond = (get("sub/a%20file.bin", Range=f"bytes={text}") for text in ("-6", "10230-", "10240-"))
+    assert (tail.code, tail.body, rest.code, len(rest.body)) == (206, bytes(range(250, 256)), 206, 10), (
+        f"suffix and open-ended ranges are served: {(tail, rest)}")
+    assert (beyond.code, beyond.headers["Content-Range"]) == (416, "bytes */10240"), f"a range past the end is 416: {beyond}"
+    assert get("sub/a%20file.bin", If_None_Match=whole.headers["ETag"]).code == 304, "a request with the current ETag is answered 304"
+    assert ask("HEAD", "/files/sub/a%20file.bin", token=None).headers["Content-Length"] == "10240", "HEAD returns the length"
+    assert (get("empty").code, get("empty").body) == (200, b""), "an empty file is served"
+    ways = ("../admin.token", "..%2fadmin.token", "sub/../../admin.token", "/etc/passwd", "%2fetc%2fpasswd", "leak", "sub", "fifo", "none", "a%00b")
+    assert all(get(path).code == 404 for path in ways), f"everything but a regular file in the directory is 404: {[get(path) for path in ways]}"

@@ -54,6 +54,7 @@ class Controller:
     """A management controller that runs during a test."""
 
     def __init__(self, place, port, *words, udp=False, program=PLACE / "bin/python"):
+        self.place = place
         self.log = open(place / "log", "wb")
         self.process = subprocess.Popen([program, *words], stdout=self.log, stderr=self.log, cwd=place)
 

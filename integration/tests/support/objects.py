@@ -37,3 +37,23 @@ def timeline(server, name="", *events):
 def basic(user, password):
     """Returns an Authorization header for HTTP Basic."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def make_example(server):
+    """Creates the config "builder", the image "live" that allows it, and the host "one" that installs both."""
+    server.iso()
+    for path, body in ((CONFIGS, config("builder")), (IMAGES, image("live", ["builder"])), (HOSTS, host("one", 1, image="live", bootConfigRef="builder"))):
+        answer = server.ask("POST", path, body)
+        assert answer.code == 201, f"an example object is created: {answer}"
+
+
+def delete_all(server):
+    """Deletes every object of the server, hosts first, and companions after the images that refer to them."""
+    for path in ("/api/v1/baremetalhosts", IMAGES, CONFIGS):
+        while items := server.ask("GET", path).json["items"]:
+            before = len(items)
+            for item in items:
+                meta = item["metadata"]
+                server.ask("DELETE", f"{path}/{meta['name']}" if path != "/api/v1/baremetalhosts" else f"/api/v1/namespaces/{meta['namespace']}/baremetalhosts/{meta['name']}")
+            left = len(server.ask("GET", path).json["items"])
+            assert left < before, f"{left} objects of {path} can be deleted"

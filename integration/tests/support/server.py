@@ -42,13 +42,14 @@ class Server:
 
     running = []
 
-    def __init__(self, place, config="", flags=(), interface="lo", address="127.0.0.1"):
+    def __init__(self, place, config="", flags=(), interface="lo", address="127.0.0.1", environment=None):
         self.place, self.config, self.flags = Path(place), config, list(flags)
-        self.interface, self.address = interface, address
+        self.interface, self.address, self.environment = interface, address, environment or {}
         self.state = self.place / "state"
         self.binary = os.environ["BOOTLATCH"]
         self.process = self.token = None
         self.starts = 0
+        self.closed = False
 
     @property
     def log_path(self):
@@ -66,7 +67,7 @@ class Server:
             self.process = subprocess.Popen(
                 [self.binary, "serve", "--config", file, "--interface", self.interface, "--address", self.address,
                  "--state-dir", self.state, "--firmware-dir", self.place / "firmware", "--http-port", str(PORT), *self.flags],
-                stdout=log, stderr=log)
+                stdout=log, stderr=log, env={**os.environ, **self.environment})
         if self not in Server.running:
             Server.running.append(self)
         self.wait_until_it_answers()
@@ -108,6 +109,7 @@ class Server:
 
     def close(self):
         """Stops the server at the end of its tests; kills it if it does not stop."""
+        self.closed = True
         try:
             self.stop()
         finally:

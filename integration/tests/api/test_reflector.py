@@ -1,7 +1,9 @@
-#!/usr/bin/env python3
-"""The `kube` crate's reflector, a client that nobody here made, follows the API through a network that cuts it off
-in the middle of events while others write: it loses nothing, is told nothing twice, and begins anew on 410."""
+"""The `kube` crate's reflector, a client by others, follows the API through a network that cuts connections off.
 
+It must lose nothing, report nothing twice, and list again after 410.
+"""
+
+import functools
 import json
 import os
 import queue
@@ -11,19 +13,27 @@ import subprocess
 import threading
 from pathlib import Path
 
-from api_world import HOSTS, PORT, eventually, host, main
+import pytest
 
-HERE = Path(__file__).resolve().parent
-CLIENT = HERE.parent / "kube-client"
+from support.network import host_network
+from support.objects import HOSTS, host
+from support.server import PORT
+from support.waiting import eventually, slowness
+
+CLIENT = Path(__file__).resolve().parents[2] / "kube-client"
 PROXY = 8081
 HOSTS_OF_A_RACE, WRITES, WRITERS = 30, 2400, 3
 
 
-def built():
-    if "KUBE_CLIENT" not in os.environ:
-        place = HERE.parent / ".cache" / "kube-client"
+@functools.cache
+def client():
+    """Returns the path of the client; builds it unless KUBE_CLIENT names it."""
+    if "KUBE_CLIENT" in os.environ:
+        return os.environ["KUBE_CLIENT"]
+    place = CLIENT.parent / ".cache/kube-client"
+    with host_network():
         subprocess.run(["cargo", "build", "-q", "--locked", "--target-dir", place], cwd=CLIENT, check=True)
-        os.environ["KUBE_CLIENT"] = str(place / "debug/kube-client")
+    return str(place / "debug/kube-client")
 
 
 class Proxy:
@@ -32,12 +42,15 @@ class Proxy:
     def __init__(self):
         self.chance, self.cuts, self.cutting, self.open = random.Random(7), 0, False, True
         self.passing = set()
-        self.door = socket.create_server(("127.0.0.1", PROXY))
-        threading.Thread(target=self.attend, daemon=True).start()
+        self.listener = socket.create_server(("127.0.0.1", PROXY))
+        threading.Thread(target=self.accept_all, daemon=True).start()
 
-    def attend(self):
+    def accept_all(self):
         while True:
-            near, _ = self.door.accept()
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
             if not self.open:
                 near.close()
                 continue
@@ -63,6 +76,7 @@ class Proxy:
                 pass
 
     def cut(self):
+        """Cuts every open connection off."""
         for pair in list(self.passing):
             self.passing.discard(pair)
             for one in pair:
@@ -71,12 +85,17 @@ class Proxy:
                 except OSError:
                     pass
 
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.cut()
+
 
 class Reflector:
-    """The client, its events, and what it holds."""
+    """The client process, its events, and the objects that it holds."""
 
     def __init__(self, server, how):
-        self.process = subprocess.Popen([os.environ["KUBE_CLIENT"], f"http://127.0.0.1:{PROXY}", server.token, how],
+        self.process = subprocess.Popen([client(), f"http://127.0.0.1:{PROXY}", server.token, how],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.events, self.answers = [], queue.Queue()
         threading.Thread(target=self.read, daemon=True).start()
@@ -89,33 +108,46 @@ class Reflector:
     def held(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return self.answers.get(timeout=10)["held"]
+        return self.answers.get(timeout=10 * slowness())["held"]
 
     def of(self, *kinds):
         return [event for event in list(self.events) if event["event"] in kinds]
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(10 * slowness())
 
 
 def there(server):
+    """Returns the versions of the hosts of the server by name."""
     return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in server.ask("GET", HOSTS).json["items"]}
 
 
-def race(server, check, proxy, how):
+@pytest.fixture(scope="module")
+def proxy(server):
+    for seed in range(WRITERS):
+        for number in range(HOSTS_OF_A_RACE // WRITERS):
+            server.ask("POST", HOSTS, host(f"r{seed}-{number}", 1000 * (seed + 1) + number))
+    proxy = Proxy()
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.parametrize("how", ["list", "stream"])
+def test_a_client_that_is_cut_off_loses_nothing(server, proxy, how):
     reflector = Reflector(server, how)
-    check(f"{how}: the first list ends", eventually(lambda: reflector.of("init-done"), 10), reflector.events[-3:])
+    assert eventually(lambda: reflector.of("init-done"), 10), f"{how}: the first list ends: " + str(reflector.events[-3:])
     kinds = reflector.of("kinds")[0]["names"]
     partial = reflector.of("metadata")
-    check(f"{how}: metadata alone is listed", partial and partial[0]["types"] == {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList"}
-          and partial[0]["versions"].keys() == {item["metadata"]["name"] for item in server.ask("GET", HOSTS).json["items"]}, partial)
-    check(f"{how}: discovery offers the three kinds",
-          sorted(kinds) == ["baremetalhosts/BareMetalHost", "bootconfigs/BootConfig", "iscsi-cdroms/ISCSICdrom"], kinds)
-    check(f"{how}: it holds what is there", reflector.held() == there(server))
+    assert (partial and partial[0]["types"] == {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList"}
+          and partial[0]["versions"].keys() == {item["metadata"]["name"] for item in server.ask("GET", HOSTS).json["items"]}), (
+        f"{how}: metadata alone is listed: {partial}")
+    assert sorted(kinds) == ["baremetalhosts/BareMetalHost", "bootconfigs/BootConfig", "iscsi-cdroms/ISCSICdrom"], (
+        f"{how}: discovery lists the three kinds: {kinds}")
+    assert reflector.held() == there(server), f"{how}: the client holds the server's objects"
     reflector.events.clear()
     made, gone = [], []
-    # The first cut ends the connection that is there; from then on each is cut by itself.
+    # The first cut ends the open connection; later ones are cut after some bytes.
     proxy.cutting, proxy.cuts = True, 0
     proxy.cut()
 
@@ -139,46 +171,32 @@ def race(server, check, proxy, how):
     cuts, proxy.cutting = proxy.cuts, False
     proxy.cut()
     caught_up = eventually(lambda: len(reflector.of("apply")) >= len(made) and reflector.held() == there(server), 20)
-    check(f"{how}: it holds what is there, after {WRITES} writes and {cuts} cuts", caught_up, (len(made), len(reflector.of("apply")), reflector.of("error")[:3]))
-    check(f"{how}: it was cut off often", cuts > 20, cuts)
-    check(f"{how}: it never had to begin anew", not reflector.of("init"), len(reflector.of("init")))
+    assert caught_up, (
+        f"{how}: the client holds the server's objects after {WRITES} writes and {cuts} cuts: " + str((len(made), len(reflector.of("apply")), reflector.of("error")[:3])))
+    assert cuts > 20, f"{how}: the client was cut off more than 20 times: {cuts}"
+    assert not reflector.of("init"), f'{how}: the client never had to list again: {len(reflector.of("init"))}'
     seen = [int(event["version"]) for event in reflector.of("apply")]
-    check(f"{how}: each write was told once, in order", seen == sorted(made), (len(seen), len(made)))
-    check(f"{how}: each deletion was told once", sorted(event["name"] for event in reflector.of("delete")) == sorted(gone))
+    assert seen == sorted(made), f"{how}: each write was reported once, in order: {(len(seen), len(made))}"
+    assert sorted(event["name"] for event in reflector.of("delete")) == sorted(gone), f"{how}: each deletion was reported once"
     reflector.close()
 
 
-def relist(server, check, proxy):
-    """What is behind the history is told 410, lists again, and goes on."""
+def test_a_client_behind_the_history_lists_again(server, proxy):
     reflector = Reflector(server, "list")
     eventually(lambda: reflector.of("init-done"), 10)
     proxy.open = False
     proxy.cut()
     server.ask("PATCH", f"{HOSTS}/r0-0", {"metadata": {"labels": {"n": "while-away"}}})
     server.ask("DELETE", f"{HOSTS}/r1-1")
-    # The history of changes begins anew with the server.
+    # The history of changes starts again with the server.
     server.restart()
     server.ask("PATCH", f"{HOSTS}/r0-1", {"metadata": {"labels": {"n": "after"}}})
     proxy.open = True
     again = eventually(lambda: len(reflector.of("init-done")) == 2 and reflector.held() == there(server), 20)
-    check("behind the history: it lists again, and holds what is there", again, reflector.events[-5:])
-    check("because it was told 410", any("410" in event["message"] or "Expired" in event["message"] or "too old" in event["message"]
-                                         for event in reflector.of("error")), reflector.of("error")[-3:])
+    assert again, "a client behind the history lists again and holds the server's objects: " + str(reflector.events[-5:])
+    assert (any("410" in event["message"] or "Expired" in event["message"] or "too old" in event["message"]
+                                         for event in reflector.of("error"))), (
+        "a client behind the history receives 410: " + str(reflector.of("error")[-3:]))
     server.ask("PATCH", f"{HOSTS}/r0-2", {"metadata": {"labels": {"n": "live"}}})
-    check("and goes on", eventually(lambda: reflector.held() == there(server), 10))
+    assert eventually(lambda: reflector.held() == there(server), 10), "the client follows later changes"
     reflector.close()
-
-
-def run(server, check):
-    for seed in range(WRITERS):
-        for number in range(HOSTS_OF_A_RACE // WRITERS):
-            server.ask("POST", HOSTS, host(f"r{seed}-{number}", 1000 * (seed + 1) + number))
-    proxy = Proxy()
-    for how in ("list", "stream"):
-        race(server, check, proxy, how)
-    relist(server, check, proxy)
-
-
-if os.environ.get("BAPI_INSIDE") != str(os.getpid()):
-    built()
-main(run)

@@ -1,0 +1,41 @@
+"""Hosts that are created from a backup are not installed again by accident."""
+
+import pytest
+
+from support.objects import HOSTS, delete_all, host, make_example
+from support.waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+def objects(server):
+    """The objects of make_example; every object is deleted afterwards."""
+    make_example(server)
+    yield
+    delete_all(server)
+
+
+def test_hosts_from_a_backup(server):
+    ask = server.ask
+    ask("POST", HOSTS, host("saved", 60, image="live", bootConfigRef="builder", ip="192.0.2.60"))
+    ask("GET", "/ipxe?mac=52540000003c", token=None)
+    ask("POST", "/api/v1/boot-complete", token=None, source="192.0.2.60")
+    saved = ask("GET", f"{HOSTS}/saved").json
+    assert saved["status"]["phase"] == "Installed", saved
+    del saved["metadata"]["resourceVersion"]
+    for phase, after in (("Installed", "Seen"), ("Held", "Held"), ("Assigned", "Assigned")):
+        ask("DELETE", f"{HOSTS}/saved")
+        saved["status"]["phase"] = phase
+        dry = ask("POST", f"{HOSTS}?dryRun=All", saved)
+        made = ask("POST", HOSTS, saved)
+        assert made.code == 201 and made.json["status"]["phase"] == dry.json["status"]["phase"] == after, (
+            f"a restored host that was {phase} is {after}: {(made, dry)}")
+        told = made.headers.get("Warning", "")
+        assert (f"as saved was {phase}, no install of it begins" in told) == (phase != after or phase == "Held"), (
+            f"the client is warned if no install starts: {told}")
+        assert "install" not in made.json["status"] or phase == "Assigned", f"nothing else of the status is restored: {made}"
+    ask("POST", f"{HOSTS}/saved/hold")
+    done = ask("POST", "/api/v1/boot-complete", token=None, source="192.0.2.60")
+    events = lambda: [(entry["event"], entry["detail"]) for entry in ask("GET", f"{HOSTS}/saved/timeline").json["items"]]
+    told = eventually(lambda: events()[-1] == ("boot-complete-unheeded", {"phase": "Held"}))
+    assert done.code == 200 and told, f"a boot-complete without effect is in the timeline: {events()}"
+    ask("DELETE", f"{HOSTS}/saved")
