@@ -33,11 +33,14 @@ def pytest_configure(config):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Attaches the end of each running server's log to the report of a failed test."""
+    """Attaches the end of each running program's log to the report of a failed test."""
     report = (yield).get_result()
     if report.failed:
         for server in Server.running:
             report.sections.append((f"log of the server in {server.place}", server.tail()))
+        for lan in [value for value in getattr(item, "funcargs", {}).values() if hasattr(value, "programs")]:
+            for program in lan.programs:
+                report.sections.append((f"log {program.log}", program.text()[-3000:]))
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """Which machine is given which config: addresses that the neighbour table contradicts, and tokens of scripts."""
 
 import json
-import os
 import re
-import subprocess
 
 import pytest
 
+from support.network import Peer
 from support.objects import CONFIGS, HOSTS, IMAGES, config, delete_all, host, image, timeline
 from support.server import PORT
 from support.waiting import eventually
@@ -16,30 +15,19 @@ OURS, THEIRS, OTHER = "10.66.0.1", "10.66.0.10", "10.66.0.11"
 MAC = "52:54:00:00:00:01"
 
 
-class Machine:
-    """A machine in its own network namespace, at the other end of a wire from the server."""
+class Machine(Peer):
+    """A machine with two addresses at the other end of a wire from the server."""
 
     def __init__(self):
-        run = lambda *words: subprocess.run(words, check=True)
-        self.process = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
-        pid = str(self.process.pid)
-        ours = os.readlink("/proc/thread-self/ns/net")
-        assert eventually(lambda: os.readlink(f"/proc/{pid}/ns/net") != ours), "the machine has a network namespace"
-        run("ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire1")
-        run("ip", "link", "set", "wire1", "netns", pid)
-        run("ip", "addr", "add", f"{OURS}/24", "dev", "wire0")
-        run("ip", "link", "set", "wire0", "up")
-        self.inside = ["nsenter", "-t", pid, "-n"]
-        run(*self.inside, "ip", "link", "set", "wire1", "address", MAC)
-        run(*self.inside, "ip", "link", "set", "wire1", "up")
+        super().__init__("wire0", "wire1", f"{OURS}/24")
+        self.run("ip", "link", "set", "wire1", "address", MAC)
         for address in (THEIRS, OTHER):
-            run(*self.inside, "ip", "addr", "add", f"{address}/24", "dev", "wire1")
+            self.run("ip", "address", "add", f"{address}/24", "dev", "wire1")
 
     def ask(self, path, source=THEIRS, method="GET"):
         """Sends a request with curl and returns the status and the body."""
         asked = ["-o", "/dev/null", "--head"] if method == "HEAD" else ["-X", method]
-        done = subprocess.run([*self.inside, "curl", "-s", "-m", "10", "-w", "\n%{http_code}", "--interface", source, *asked, f"http://{OURS}:{PORT}{path}"],
-                              capture_output=True, text=True)
+        done = self.run("curl", "-s", "-m", "10", "-w", "\n%{http_code}", "--interface", source, *asked, f"http://{OURS}:{PORT}{path}")
         body, code = done.stdout.rsplit("\n", 1)
         return int(code), body
 
@@ -48,8 +36,7 @@ class Machine:
 def machine(private_network):
     machine = Machine()
     yield machine
-    machine.process.kill()
-    machine.process.wait()
+    machine.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ import ctypes
 import os
 import subprocess
 
+from support.waiting import eventually
+
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,3 +62,26 @@ def host_network():
 def connect_from_host_address():
     """Makes connections to 127.0.0.1 that bind no address come from 192.0.2.1, which a host may have."""
     ip("route", "replace", "local", "127.0.0.1", "dev", "lo", "table", "local", "proto", "kernel", "scope", "host", "src", "192.0.2.1")
+
+
+class Peer:
+    """A network namespace at the other end of a wire from the caller's. It ends with `close`."""
+
+    def __init__(self, near, far, address):
+        self.process = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        pid = str(self.process.pid)
+        own = os.readlink("/proc/thread-self/ns/net")
+        assert eventually(lambda: os.readlink(f"/proc/{pid}/ns/net") != own), "the peer has a network namespace"
+        self.inside = ["nsenter", "-t", pid, "-n"]
+        ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", pid)
+        ip("address", "add", address, "dev", near)
+        ip("link", "set", near, "up")
+        self.run("ip", "link", "set", far, "up")
+
+    def run(self, *words):
+        """Runs a command in the peer's namespace and returns the finished process."""
+        return subprocess.run([*self.inside, *words], capture_output=True, text=True)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from support.tiny_iso import tiny_iso
-from support.waiting import slowness
+from support.waiting import eventually, slowness
 
 PORT = 8080
 
@@ -38,17 +38,20 @@ class Server:
     """One `bootlatch serve` on an interface of this process's network namespace (see network.private_network).
 
     Each start writes a log file of its own, so that no test reads what an earlier server logged.
+    Without a `user` the server runs as its default user and makes its state directory itself.
     """
 
     running = []
 
-    def __init__(self, place, config="", flags=(), interface="lo", address="127.0.0.1", environment=None):
+    def __init__(self, place, config="", flags=(), interface="lo", address="127.0.0.1", environment=None,
+                 user="root"):
         self.place, self.config, self.flags = Path(place), config, list(flags)
-        self.interface, self.address, self.environment = interface, address, environment or {}
+        self.interface, self.address, self.environment, self.user = interface, address, environment or {}, user
         self.state = self.place / "state"
         self.binary = os.environ["BOOTLATCH"]
         self.process = self.token = None
         self.starts = 0
+        self.reloaded_at = 0
         self.closed = False
 
     @property
@@ -58,11 +61,13 @@ class Server:
 
     def start(self):
         """Starts the server and waits until it answers."""
-        self.state.mkdir(exist_ok=True)
+        if self.user:
+            self.state.mkdir(exist_ok=True)
         (self.place / "firmware").mkdir(exist_ok=True)
         file = self.place / "bootlatch.toml"
-        file.write_text(f'user = "root"\n{self.config}')
+        file.write_text((f'user = "{self.user}"\n' if self.user else "") + self.config)
         self.starts += 1
+        self.reloaded_at = 0
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [self.binary, "serve", "--config", file, "--interface", self.interface, "--address", self.address,
@@ -91,6 +96,12 @@ class Server:
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
             self.process.wait(20 * slowness())
+
+    def reload(self, logged):
+        """Sends SIGHUP and waits until the server logs a text in answer to it."""
+        self.reloaded_at = len(self.log())
+        self.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: logged in self.recent_log(), 10), f"the server logs {logged!r} after SIGHUP: {self.tail()}"
 
     def restart(self, how=signal.SIGTERM):
         self.stop(how)
@@ -122,6 +133,10 @@ class Server:
     def log(self):
         """Returns what the server logged since its latest start."""
         return self.log_path.read_text(errors="replace") if self.starts else ""
+
+    def recent_log(self):
+        """Returns what the server logged since its latest start or reload."""
+        return self.log()[self.reloaded_at:]
 
     def tail(self):
         return self.log()[-3000:]

@@ -1,0 +1,444 @@
+"""Machines behind a router: which of them is given a config, in each mode of [trust].
+
+Their addresses are declared, in a trusted network, leased through a relay, or seen in an exchange with another DHCP server.
+"""
+
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from support.lan import Failure, Lan, run, tool, until
+from support.objects import CONFIGS, HOSTS, IMAGES, config
+from support.tiny_iso import tiny_iso
+from support.waiting import eventually
+
+OURS, ROUTER, NEAR, FAR, SECOND = "10.88.0.2", "10.88.0.9", "10.88.0.10", "10.89.0.20", "10.89.0.21"
+MACS = {"near": "52:54:00:00:00:01", "far": "52:54:00:00:00:02", "other": "52:54:00:00:00:03"}
+IQN = "iqn.2026-11.org.bootlatch"
+SECRET = "#cloud-config\npassword: sesame\n"
+
+
+class Box:
+    """bootlatch on the bridge br0, with three hosts that install from one ISO with a secret config."""
+
+    def __init__(self, lan, config=""):
+        self.lan = lan
+        self.space = lan.client("srv", address=f"{OURS}/24")
+        lan.ip(self.space, "route", "add", "10.89.0.0/24", "via", ROUTER)
+        self.state = lan.folder / "state"
+        (self.state / "isos").mkdir(parents=True)
+        (self.state / "isos/x.iso").write_bytes(tiny_iso())
+        self.program = None
+        self.start(config)
+        self.make(CONFIGS, "BootConfig", "secret", {"format": "cloud-init", "data": {"user-data": SECRET, "vendor-data": "#cloud-config\n"}, "confidential": True})
+        self.make(IMAGES, "ISCSICdrom", "live", {"isoFile": "x.iso", "bootConfigs": ["secret"]})
+        for name, mac in MACS.items():
+            self.make(HOSTS, "BareMetalHost", name, {"bootMACAddress": mac, "image": "live", "bootConfigRef": "secret"})
+
+    def start(self, config):
+        """Starts the server, or restarts it with another configuration."""
+        if self.program:
+            self.program.stop()
+        file = self.lan.folder / "bootlatch.toml"
+        file.write_text(f'interface = "lan0"\nuser = "root"\nunknown_hosts = "localboot"\n{config}')
+        self.program = self.lan.start(self.space, "bootlatch", os.environ["BOOTLATCH"], "serve", "--config", str(file), "--state-dir", str(self.state),
+                                      "--firmware-dir", str(self.lan.folder))
+        self.program.says("ready")
+
+    def api(self, method, path, body=None, kind="application/merge-patch+json"):
+        """Sends a request over the unix socket and returns the status and the body."""
+        connection = http.client.HTTPConnection("bootlatch")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(self.state / "api.sock"))
+        connection.request(method, path, body and json.dumps(body), {"Content-Type": kind if method == "PATCH" else "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    def make(self, route, kind, name, spec):
+        code, made = self.api("POST", route, {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+        if code != 201:
+            raise Failure(f"{name}: {code} {made}")
+
+    def change(self, name, **spec):
+        route = IMAGES if name == "live" else HOSTS
+        code, made = self.api("PATCH", f"{route}/{name}", {"spec": spec})
+        if code != 200:
+            raise Failure(f"{name}: {code} {made}")
+
+    def reinstall(self):
+        """Starts every install again."""
+        for name in MACS:
+            self.api("POST", f"{HOSTS}/{name}/install")
+
+    def status(self, name):
+        return self.api("GET", f"{HOSTS}/{name}")[1]["status"]
+
+    def events(self, name, event, words=""):
+        """Returns the details of a host's events of a kind that contain the words, as soon as there is one."""
+        look = lambda: [entry["detail"] for entry in self.api("GET", f"{HOSTS}/{name}/timeline")[1]["items"]
+                        if entry["event"] == event and words in json.dumps(entry["detail"])]
+        return eventually(look)
+
+
+class Machine:
+    def __init__(self, lan, name, bridge, *addresses, router=None):
+        self.lan, self.name, self.mac = lan, name, MACS[name]
+        self.space = lan.client(name, bridge=bridge, mac=self.mac)
+        for address in addresses:
+            lan.ip(self.space, "address", "add", f"{address}/24", "dev", "lan0")
+        if router and addresses:
+            lan.ip(self.space, "route", "add", "default", "via", router)
+
+    def ask(self, path, method="GET", source=None):
+        """Sends a request with curl and returns the status and the body."""
+        source = ["--interface", source] if source else []
+        done = subprocess.run(self.lan.inside(self.space, tool("curl"), "-s", "-m", "10", "-w", "\n%{http_code}", "-X", method, *source, f"http://{OURS}{path}"),
+                              capture_output=True, text=True)
+        body, code = done.stdout.rsplit("\n", 1)
+        return int(code), body
+
+    def fetch(self, path):
+        run(*self.lan.inside(self.space, tool("curl"), "-sf", "-m", "10", "-o", "/dev/null", f"http://{OURS}{path}"))
+
+    def code_of(self, path):
+        done = subprocess.run(self.lan.inside(self.space, tool("curl"), "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", f"http://{OURS}{path}"),
+                              capture_output=True, text=True)
+        return int(done.stdout)
+
+    def script(self, whose=None, source=None):
+        return self.ask(f"/ipxe?mac={MACS[whose or self.name]}", source=source)[1]
+
+    def tftp(self, whose):
+        done = subprocess.run(self.lan.inside(self.space, tool("curl"), "-s", "-m", "10", f"tftp://{OURS}/{MACS[whose].replace(':', '-')}/autoexec.ipxe"),
+                              capture_output=True, text=True)
+        return done.stdout
+
+    def units(self, whose=None, token=""):
+        """Returns the LUNs that libiscsi sees in a machine's name, or None if its login is refused."""
+        initiator = ":".join([IQN, MACS[whose or self.name].replace(":", "-"), *([token] if token else [])])
+        done = subprocess.run(self.lan.inside(self.space, tool("iscsi-ls"), "-s", "-i", initiator, f"iscsi://{OURS}"), capture_output=True, text=True)
+        return re.findall(r"Lun:(\d+)", done.stdout) if "Lun:" in done.stdout else None
+
+    def seed(self, token="", unit=1):
+        """Returns what QEMU reads from a LUN; by default the seed's."""
+        initiator = ":".join([IQN, self.mac.replace(":", "-"), *([token] if token else [])])
+        copy = self.lan.folder / "seed"
+        copy.unlink(missing_ok=True)
+        options = f"driver=raw,file.driver=iscsi,file.transport=tcp,file.portal={OURS}:3260,file.target={IQN}:live,file.lun={unit},file.initiator-name={initiator}"
+        subprocess.run(self.lan.inside(self.space, tool("qemu-img"), "convert", "--image-opts", options, "-O", "raw", str(copy)), capture_output=True)
+        return copy.read_bytes() if copy.exists() else b""
+
+
+@pytest.fixture
+def lan():
+    """A LAN with the bridges br0 and br1; no server on it may panic."""
+    with Lan("br0", "br1") as lan:
+        yield lan
+        panicked = [program.text()[-2000:] for program in lan.programs if "panicked" in program.text()]
+        assert not panicked, f"the server did not panic: {panicked}"
+
+
+def token_of(script):
+    """Returns the token in a script, or None."""
+    found = re.search(r"set config-url \S+/nocloud/([0-9a-f]+)", script)
+    return found and found.group(1)
+
+
+def world(lan, config="", *far):
+    """Returns the server, a machine on the same bridge, a machine behind a router, and the router."""
+    router = lan.client("router", address=f"{ROUTER}/24")
+    lan.join(router, "br1", "10.89.0.1/24", interface="lan1")
+    run(*lan.inside(router, "sysctl", "-qw", "net.ipv4.ip_forward=1"))
+    box = Box(lan, config)
+    near = Machine(lan, "near", "br0", NEAR)
+    return box, near, Machine(lan, "far", "br1", *far, router="10.89.0.1"), router
+
+
+def test_unverified_claims(lan):
+    """A machine behind a router, whose address is not verified, sends another machine's MAC address, and its own."""
+    box, near, far, _ = world(lan, "", FAR, SECOND)
+    box.change("live", configDelivery="seed")
+    script = far.script("near")
+    assert "sanboot iscsi" in script, f"address: an unverified claim from behind a router is not contradicted, and boots: {script}"
+    assert token_of(script) is None and "token" not in script, f"an unverified claim gets no token: {script}"
+    code, said = far.ask("/api/v1/bootconfig")
+    assert code == 404 and "spec.ip" in said and "routed" in said, f"an unverified claim is not given the config: {(code, said)}"
+    assert "address" not in box.status("near"), "an unverified claim does not set the host's address: " + str(box.status("near"))
+    assert far.ask("/api/v1/boot-complete", "POST")[0] == 404 and box.status("near")["phase"] == "Offered", (
+        f'an unverified claim cannot complete the install: {box.status("near")}')
+    assert "sanboot iscsi" in far.script() and "address" not in box.status("far"), (
+        "a machine's own unverified request boots and does not set its address: " + str(box.status("far")))
+    assert box.events("far", "warning", "nothing ties the address"), "the timeline says that the address is unverified"
+    assert far.units() == ["0"] and far.units("near") == ["0"], f'iSCSI: an unverified machine is attached without the seed: {(far.units(), far.units("near"))}'
+    assert token_of(near.script()), "the neighbour table verifies a machine on the local network: its script has a token"
+    assert near.ask("/api/v1/bootconfig") == (200, SECRET), "a verified machine gets its config by its address"
+    assert box.status("near").get("address") == NEAR, f'the address of a verified machine is recorded: {box.status("near")}'
+    said = far.script("near")
+    assert "sanboot iscsi" not in said and "at another address" in said, f"a claim from another network contradicts the recorded address: {said}"
+    assert box.status("near")["phase"] == "Installing" and far.units("near") is None, f'the refused claim does not disturb the install: {box.status("near")}'
+    assert near.units() == ["0", "1"], f"iSCSI: a verified machine is attached with the seed: {near.units()}"
+    assert near.units("far") is None, "iSCSI: another machine's target is refused on the local network: " + str(near.units("far"))
+    assert "sanboot iscsi" not in near.tftp("far") and "another machine" in near.tftp("far"), (
+        "TFTP: another machine's script is not given on the local network: " + str(near.tftp("far")))
+    assert 'protocol="tftp",reason="the address belongs to another machine"' in near.ask("/metrics")[1], "TFTP: the refusal is counted for TFTP"
+
+    box.change("near", ip=NEAR)
+    offers = box.status("near")["install"]["offers"]
+    script = far.script("near")
+    assert "sanboot iscsi" not in script and "spec.ip" in script, f"a claim against a declared address is refused with the reason: {script}"
+    assert box.status("near")["install"]["offers"] == offers, "a refused claim does not count as a boot"
+    assert box.events("near", "refused", "spec.ip is another"), "the refusal is in the timeline"
+    assert "spec.ip is another address" in far.ask("/metrics")[1], "the refusal is counted"
+    assert far.units("near") is None, "iSCSI: a claim against a declared address is refused"
+    box.change("far", ip=FAR)
+    assert token_of(far.script()) and far.ask("/api/v1/bootconfig") == (200, SECRET), "a declared address verifies a machine behind a router"
+    assert box.status("far").get("address") == FAR, "the declared address is recorded after its first request"
+    assert far.units() == ["0", "1"], f"iSCSI: a machine with a declared address is attached with the seed: {far.units()}"
+    assert "spec.ip" in far.script(source=SECOND), f"a request from another of the machine's addresses is refused: {far.script(source=SECOND)}"
+    table = run(os.environ["BOOTLATCH"], "host", "list", "--server", f"unix:{box.state}/api.sock")
+    box.change("other", ip="10.89.0.77")
+    table = run(os.environ["BOOTLATCH"], "host", "list", "--server", f"unix:{box.state}/api.sock")
+    assert re.search(r"^other .* 10\.89\.0\.77 ", table, re.M), f"host list shows the declared address of a host that was not seen yet: {table}"
+    for address in ("10.88.0.0", "10.88.0.255"):
+        code, said = box.api("PATCH", f"{HOSTS}/other", {"spec": {"ip": address}})
+        assert code == 422 and said["details"]["causes"][0]["field"] == "spec.ip", f"{address} is refused as a host's address: {said}"
+
+
+@pytest.mark.parametrize("mode", ["token", "both"])
+def test_tokens(lan, mode):
+    """The configuration requires a script's token: an unverified claim gets none, and every form of the config needs it."""
+    box, near, far, _ = world(lan, f'[trust]\nconfig = "{mode}"\n', FAR)
+    box.change("live", configDelivery="seed")
+    for name in ("near", "far"):
+        script = far.script(name)
+        assert "sanboot iscsi" not in script and "spec.ip" in script and "routed" in script, f"{mode}: an unverified claim gets no script: {script}"
+        assert box.status(name)["phase"] == "Assigned", f"{mode}: an unverified claim starts no install: {box.status(name)}"
+    assert box.events("far", "refused", "nothing ties the address"), f"{mode}: the refusal is in the timeline"
+    assert far.units() is None and far.units("near") is None, f"{mode}: iSCSI: an unverified claim is refused"
+    assert near.units() is None and b"sesame" not in near.seed(), f"{mode}: iSCSI without a token is refused"
+    assert box.events("near", "refused", "no token of a script"), f"{mode}: iSCSI: the refusal is in the timeline"
+    script = near.script()
+    token = token_of(script)
+    assert token and f"set initiator-iqn {IQN}:52-54-00-00-00-01:{token}\n" in script, (
+        f"{mode}: a machine on the local network gets a script whose initiator name has the token: {script}")
+    assert near.units(token=token) == ["0", "1"], f"{mode}: iSCSI with the token attaches the seed: {near.units(token=token)}"
+    assert not [e for e in box.api("GET", f"{HOSTS}/near/timeline")[1]["items"] if e["event"] == "config-fetched"], (
+        f"{mode}: attaching the seed does not count as a fetched config")
+    assert b"sesame" in near.seed(token), f"{mode}: QEMU reads the seed with the token"
+    given = box.events("near", "config-fetched", "seed's unit")
+    assert given and given[-1] == {"config": "secret", "address": NEAR, "by": "the seed's unit"}, f"{mode}: reading the seed is in the timeline: {given}"
+    status = box.status("near")
+    delivered = [c["status"] for c in status["conditions"] if c["type"] == "ConfigDelivered"]
+    assert status["phase"] == "Installing" and delivered == ["True"], f"{mode}: reading the seed is a step of the install: {status}"
+    logins = box.events("near", "iscsi-login")
+    assert logins and token not in json.dumps(logins) and token not in box.program.text(), f"{mode}: no event and no log contains the token"
+    forged = token[:-1] + ("0" if token[-1] != "0" else "1")
+    assert near.units(token=forged) is None and b"sesame" not in near.seed(forged), f"{mode}: iSCSI with another token is refused"
+    assert (near.ask("/iso/live?host=52-54-00-00-00-01")[0] == 403
+          and near.ask(f"/iso/live/?host=52-54-00-00-00-01&token={forged}")[0] == 403), (
+        f"{mode}: the host's view over HTTP needs the token")
+    anywhere = far.units("near", token=token)
+    assert anywhere == (["0", "1"] if mode == "token" else None), (
+        f"{mode}: iSCSI with the token from another machine is {'accepted' if mode == 'token' else 'refused'}: {anywhere}")
+    code, _ = far.ask(f"/nocloud/{token}/user-data")
+    assert code == (200 if mode == "token" else 403), (
+        f"{mode}: HTTP with the token from another machine is {'accepted' if mode == 'token' else 'refused'}: {code}")
+    box.api("POST", f"{HOSTS}/near/install")
+    assert near.units(token=token) is None, f"{mode}: another install ends the token"
+    box.change("far", ip=FAR)
+    token = token_of(far.script())
+    assert token and far.ask(f"/nocloud/{token}/user-data") == (200, SECRET), f"{mode}: a machine with a declared address gets the script and the config"
+    for file in ("vendor-data", "seed.iso"):
+        far.fetch(f"/nocloud/{token}/{file}")
+    for by in ("vendor-data", "seed.iso"):
+        assert box.events("far", "config-fetched", by), f"{mode}: the fetch of {by} is in the timeline"
+
+    box.start('[trust]\nconfig = "both"\nwindow = "1s"\n')
+    box.reinstall()
+    token = token_of(near.script())
+    until("the token's window is over", lambda: near.ask(f"/nocloud/{token}/user-data")[0] == 403)
+    assert near.units(token=token) == ["0", "1"] and far.units("near", token=token) is None, (
+        "after its window a token is accepted for logins from its own address only")
+    assert near.ask(f"/nocloud/{token}/user-data")[0] == 403, "after its window a token is refused for the config"
+
+
+def test_an_embedded_config(lan):
+    """A config inside the ISO needs the token as any other, and reading it at boot does not complete the install."""
+    box, near, far, _ = world(lan, '[trust]\nconfig = "token"\n[install]\ndone_when = "config-fetched"\n', FAR)
+    box.change("live", configDelivery="embed")
+    token = token_of(near.script())
+    assert near.units() is None and b"sesame" not in near.seed(unit=0), "embedded: iSCSI without the token is refused"
+    assert near.ask("/iso/live?host=52-54-00-00-00-01")[0] == 403, "embedded: HTTP without the token is refused"
+    assert b"sesame" in near.seed(token, unit=0), "embedded: iSCSI with the token reads the config"
+    given = box.events("near", "config-fetched")
+    assert given == [{"config": "secret", "address": NEAR, "by": "the image"}], f"embedded: the first read is in the timeline: {given}"
+    near.seed(token, unit=0)
+    near.fetch(f"/iso/live?host=52-54-00-00-00-01&token={token}")
+    assert len(box.events("near", "config-fetched")) == 1, "embedded: reads are recorded once for each install and address"
+    status = box.status("near")
+    assert status["phase"] == "Offered" and [c["status"] for c in status["conditions"] if c["type"] == "ConfigDelivered"] == ["True"], (
+        f"embedded: a read delivers the config and does not complete the install: {status}")
+    code, medium = box.api("POST", f"{HOSTS}/far/medium")
+    assert code == 200, f"embedded: a virtual medium is created: {medium}"
+    far.fetch(medium["url"].removeprefix(f"http://{OURS}"))
+    given = box.events("far", "config-fetched")
+    assert given == [{"config": "secret", "address": FAR, "by": "the image"}], f"embedded: the read of a virtual medium is in the timeline: {given}"
+    box.change("live", configDelivery="seed")
+    box.api("POST", f"{HOSTS}/near/install")
+    token = token_of(near.script())
+    assert near.seed(token, unit=0) and box.status("near")["phase"] == "Offered", "seed: reading the ISO's own unit is not a fetched config"
+    assert b"sesame" in near.seed(token) and box.status("near")["phase"] == "Installed", (
+        f'seed: reading the seed completes the install with done_when = config-fetched: {box.status("near")}')
+
+
+def test_the_url_of_a_virtual_medium(lan):
+    """The URL of a virtual medium with a config is valid for one install, and for its window."""
+    box, _, far, _ = world(lan, '[trust]\nconfig = "token"\n[install]\ndone_when = "config-fetched"\n', FAR)
+    box.change("live", configDelivery="embed")
+
+    def medium():
+        box.change("far", bootConfigRef="secret")
+        box.api("POST", f"{HOSTS}/far/install")
+        url = box.api("POST", f"{HOSTS}/far/medium")[1]["url"].removeprefix(f"http://{OURS}")
+        return url, lambda: far.code_of(url)
+
+    url, given = medium()
+    assert given() == 200, "virtual medium: it is served"
+    other, given_other = medium()
+    assert other != url and given_other() == 200 and given() == 403, "virtual medium: another install has another URL and ends the first one"
+    box.change("far", bootConfigRef="")
+    assert given_other() == 403, "virtual medium: a config that was removed from the host is refused"
+    url, given = medium()
+    box.api("POST", f"{HOSTS}/far/release")
+    assert given() == 403, "virtual medium: it is refused after a release"
+    box.start('[trust]\nconfig = "token"\nwindow = "2s"\n')
+    url, given = medium()
+    assert given() == 200, "virtual medium: it is served within its window"
+    time.sleep(2.5)  # each read would start the window again
+    assert given() == 403, "virtual medium: it is refused after its window"
+    box.start('[trust]\nconfig = "token"\n[install]\ndone_when = "config-fetched"\n')
+    assert given() == 200, "virtual medium: a running install continues after a restart"
+
+
+def test_trusted_networks(lan):
+    """In a trusted network a machine's claim is accepted unless other evidence contradicts it."""
+    box, near, far, _ = world(lan, '[trust]\nrouted = ["10.89.0.0/24"]\n', FAR, SECOND)
+    assert token_of(far.script()) and far.ask("/api/v1/bootconfig") == (200, SECRET), "trusted network: a claim is verified"
+    assert box.status("far").get("address") == FAR, "trusted network: the address is recorded"
+    assert token_of(far.script(source=SECOND)) and far.ask("/api/v1/bootconfig", source=SECOND)[0] == 200 and box.status("far").get("address") == SECOND, (
+        "trusted network: the machine's latest address counts")
+    assert token_of(far.script("other", source=SECOND)) and box.status("other").get("address") == SECOND, (
+        "trusted network: an address can pass to another machine")
+    box.change("near", ip=NEAR)
+    assert "spec.ip" in far.script("near"), "trusted network: a declared address contradicts a claim"
+    assert "another machine" in near.script("far"), "trusted network: a claim for another machine's address on the local network is refused"
+    box.start('[trust]\nconfig = "both"\nrouted = ["10.89.0.0/24"]\n')
+    box.reinstall()
+    token = token_of(far.script())
+    assert token and far.ask(f"/nocloud/{token}/user-data") == (200, SECRET) and near.ask(f"/nocloud/{token}/user-data")[0] == 403, (
+        "trusted network, both: the token works from the trusted address only")
+
+
+SUBNETS = """
+[dhcp]
+mode = "server"
+[[dhcp.subnets]]
+net = "10.88.0.0/24"
+pools = ["10.88.0.100-10.88.0.119"]
+[[dhcp.subnets]]
+net = "10.89.0.0/24"
+pools = ["10.89.0.100-10.89.0.119"]
+routers = ["10.89.0.1"]
+"""
+
+
+def udhcpc(lan, machine):
+    """Gets a lease for a machine with busybox's client and returns the address."""
+    script = lan.folder / "udhcpc.sh"
+    out = lan.folder / f"udhcpc-{next(lan.count)}"
+    script.write_text('#!/bin/sh\n[ "$1" = bound ] || exit 0\nip address flush dev lan0\nip address replace $ip/24 dev lan0\nip route replace default via ${router:-10.89.0.1}\necho $ip > "$OUT"\n')
+    script.chmod(0o755)
+    run(*lan.inside(machine.space, "env", f"OUT={out}", tool("busybox"), "udhcpc", "-i", "lan0", "-n", "-q", "-f", "-t", "5", "-T", "2", "-s", str(script)), check=False, limit=20)
+    if not out.exists():
+        raise Failure(f"{machine.name} got no address")
+    return out.read_text().strip()
+
+
+def relay(lan, router, *servers):
+    lan.start(router, "dhcrelay", tool("dhcrelay"), "-4", "-d", "-a", "-id", "lan1", "-iu", "lan0", *servers).says("Sending on   Socket/fallback")
+
+
+def test_leases_through_a_relay(lan):
+    """Server mode: a lease through a relay verifies its address, and contradicts every other claim from there."""
+    box, near, far, router = world(lan, SUBNETS)
+    relay(lan, router, OURS)
+    other = Machine(lan, "other", "br1")
+    address = udhcpc(lan, far)
+    assert address.startswith("10.89.0.1"), f"server mode: the relay passes on a lease: {address}"
+    assert token_of(far.script()), f"server mode: a lease verifies the address: the script has a token: {far.script()}"
+    assert far.ask("/api/v1/bootconfig") == (200, SECRET), "server mode: the config is given to the leased address"
+    assert box.status("far").get("address") == address, "server mode: the leased address is recorded"
+    for name in ("near", "other"):
+        said = far.script(name)
+        assert "sanboot iscsi" not in said and "another machine" in said, f"server mode: a claim of another machine contradicts the lease: {said}"
+        assert box.status(name)["phase"] == "Assigned", "server mode: a refused claim starts no install"
+        assert box.events(name, "refused", "another machine"), "server mode: the refusal is in the timeline"
+    assert far.units("near") is None and far.units() == ["0"], f"server mode: iSCSI: a claim of another machine is refused: {far.units()}"
+    second = udhcpc(lan, other)
+    assert second != address and token_of(other.script()) and box.status("other").get("address") == second, (
+        "server mode: the other machine's lease verifies its own address")
+    box.start(SUBNETS + '[trust]\nconfig = "both"\n')
+    box.reinstall()
+    token = token_of(far.script())
+    assert token and far.ask(f"/nocloud/{token}/user-data") == (200, SECRET), "server mode, both: the token works from the leased address"
+    assert other.ask(f"/nocloud/{token}/user-data")[0] == 403, "server mode, both: the token is refused from another address"
+    box.change("near", ip=NEAR)
+    lan.ip(far.space, "link", "set", "lan0", "down")
+    lan.ip(far.space, "link", "set", "lan0", "address", MACS["near"])
+    lan.ip(far.space, "link", "set", "lan0", "up")
+    moved = udhcpc(lan, far)
+    said = far.script("near")
+    assert "spec.ip" in said and moved.startswith("10.89.0.1"), (
+        f"server mode: a lease in another machine's name contradicts its declared address: {(moved, said)}")
+
+
+def test_exchanges_with_another_dhcp_server(lan):
+    """Proxy mode next to dnsmasq: an exchange that passes through a relay verifies the address."""
+    box, near, far, router = world(lan)
+    dhcp = lan.client("dnsmasq", address="10.88.0.1/24")
+    lan.ip(dhcp, "route", "add", "10.89.0.0/24", "via", ROUTER)
+    lan.start(dhcp, "dnsmasq", tool("dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=lan0", "--bind-interfaces", "--no-ping",
+              f"--dhcp-leasefile={lan.folder}/dnsmasq.leases", "--dhcp-range=10.89.0.200,10.89.0.220,255.255.255.0,1h", "--dhcp-option=3,10.89.0.1").says("DHCP")
+    relay(lan, router, "10.88.0.1", OURS)
+    address = udhcpc(lan, far)
+    until("the exchange is noted", lambda: box.status("far").get("address") == address)
+    assert address.startswith("10.89.0.2"), f"proxy mode: an exchange with the LAN's server through a relay is recorded: {address}"
+    assert token_of(far.script()), f"proxy mode: the exchange verifies the address: the script has a token: {far.script()}"
+    assert far.ask("/api/v1/bootconfig") == (200, SECRET), "proxy mode: the config is given to the address"
+    assert "another machine" in far.script("near"), "proxy mode: a claim of another machine contradicts the exchange"
+    box.start('[trust]\nconfig = "both"\n')
+    token = token_of(far.script())
+    assert token and far.ask(f"/nocloud/{token}/user-data") == (200, SECRET), "proxy mode, both: the verified address survives a restart"
+    forge(lan, far, MACS["other"], address)
+    forge(lan, router, MACS["near"], "10.89.0.99")
+    until("the relay's word on the wire is noted", lambda: box.status("near").get("address") == "10.89.0.99")
+    assert "address" not in box.status("other"), f'proxy mode: a forged relay message from behind the router is ignored: {box.status("other")}'
+
+
+def forge(lan, where, mac, address):
+    """Sends a forged relayed DHCPREQUEST in a machine's name."""
+    space = where if isinstance(where, str) else where.space
+    program = f"""
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+m = bytes([1, 1, 6, 1]) + bytes(20) + socket.inet_aton("10.89.0.1") + bytes.fromhex("{mac.replace(':', '')}") + bytes(202)
+s.sendto(m + bytes([99, 130, 83, 99, 53, 1, 3, 50, 4]) + socket.inet_aton("{address}") + bytes([255]), ("{OURS}", 67))
+"""
+    run(*lan.inside(space, sys.executable, "-c", program))
