@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.network import host_network
+from support.downloads import downloading
 from support.objects import CONFIGS, HOSTS, IMAGES, config, host, image
 from support.server import PORT
 
@@ -23,9 +23,6 @@ EXAMPLES = "12"
 HOOKS = """\
 import schemathesis
 
-
-
-
 @schemathesis.hook
 def before_call(context, case, kwargs):
     if case.query and "watch" in case.query:
@@ -36,8 +33,8 @@ def before_call(context, case, kwargs):
 def schemathesis():
     """Returns the path of schemathesis; the first call downloads it."""
     binary = CACHE / VERSION / "bin/schemathesis"
-    if not binary.exists():
-        with host_network():
+    with downloading(CACHE):
+        if not binary.exists():
             subprocess.run([sys.executable, "-m", "venv", CACHE / VERSION], check=True)
             subprocess.run([CACHE / VERSION / "bin/pip", "-q", "install", f"schemathesis=={VERSION}", MAKER], check=True)
     return binary

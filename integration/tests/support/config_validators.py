@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from support import iso_images
-from support.network import host_network
+from support.downloads import downloading
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache/ignition"
 VALIDATE = CACHE / "root/usr/bin/ignition-validate"
@@ -16,7 +16,7 @@ VALIDATE = CACHE / "root/usr/bin/ignition-validate"
 @functools.cache
 def fetch():
     """Downloads both validators unless they are there."""
-    with host_network():
+    with downloading(CACHE):
         download()
 
 

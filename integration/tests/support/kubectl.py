@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from support.network import host_network
+from support.downloads import downloading
 from support.server import PORT
 from support.waiting import slowness
 
@@ -26,9 +26,9 @@ rm -rf apt kubectl_*.deb
 def kubectl():
     """Returns the path of kubectl; the first call downloads it."""
     binary = CACHE / "root/usr/bin/kubectl"
-    if not binary.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with host_network():
+    with downloading(CACHE):
+        if not binary.exists():
+            CACHE.mkdir(exist_ok=True)
             subprocess.run(["bash", "-c", FETCH, "fetch", str(ROOT), str(CACHE)], check=True, stdout=subprocess.DEVNULL)
     return binary
 

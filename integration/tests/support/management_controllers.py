@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.network import host_network
+from support.downloads import downloading
 from support.waiting import eventually
 
 PLACE = Path(__file__).resolve().parents[2] / ".cache" / f"redfish-{sys.version_info.major}.{sys.version_info.minor}"
@@ -20,14 +20,14 @@ PACKAGES = ["sushy==5.14.0", "pyghmi==1.6.19", "flask==3.1.3", "requests==2.34.2
 
 def prepare():
     """Downloads the packages unless they are there."""
-    if not (PLACE / "ready").exists():
-        with host_network():
+    with downloading(PLACE):
+        if not (PLACE / "ready").exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", PLACE], check=True)
             pip = [PLACE / "bin/pip", "-q", "install"]
             subprocess.run([*pip, *PACKAGES], check=True)
             # Its other dependencies are for libvirt, which the fake driver does not use.
             subprocess.run([*pip, "--no-deps", "sushy-tools==2.2.0"], check=True)
-        (PLACE / "ready").touch()
+            (PLACE / "ready").touch()
 
 
 @functools.cache
