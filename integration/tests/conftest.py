@@ -14,7 +14,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
-from support import network  # noqa: E402
+from support import management_controllers, network  # noqa: E402
+from support.objects import delete_all, make_example  # noqa: E402
 from support.server import Server  # noqa: E402
 
 
@@ -96,3 +97,24 @@ def no_server_panics():
     for server in Server.running:
         now = server.all_logs().count("panicked")
         assert now == before.get(id(server), 0), f"the server panicked during this test: {server.tail()}"
+
+
+@pytest.fixture
+def no_objects_left(server):
+    """Deletes every object of the server after a test."""
+    yield
+    delete_all(server)
+
+
+@pytest.fixture
+def example_objects(server):
+    """The objects of make_example during a test; every object is deleted afterwards."""
+    make_example(server)
+    yield
+    delete_all(server)
+
+
+@pytest.fixture(scope="module")
+def sushy():
+    """The module sushy, the Redfish client of Metal3."""
+    return management_controllers.sushy()

@@ -2,16 +2,9 @@
 
 import pytest
 
-from support.network import ip
-from support.objects import CONFIGS, HOSTS, IMAGES, config, delete_all, host, image, make_example, timeline
+from support.objects import CONFIGS, HOSTS, IMAGES, config, host, image, timeline
 
-
-@pytest.fixture(autouse=True)
-def objects(server):
-    """The objects of make_example; every object is deleted afterwards."""
-    make_example(server)
-    yield
-    delete_all(server)
+pytestmark = pytest.mark.usefixtures("example_objects")
 
 
 def test_rules(server):

@@ -6,9 +6,11 @@ import subprocess
 
 import pytest
 
-from support.objects import IGNITION, delete_all
+from support.objects import IGNITION
 from support.server import PORT
 from support.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("no_objects_left")
 
 MANIFEST = """\
 apiVersion: v1
@@ -26,13 +28,6 @@ kind: BootConfig
 metadata: {name: builder}
 spec: {format: ignition, data: {config.ign: '{"ignition":{"version":"3.4.0"}}'}}
 """
-
-
-@pytest.fixture(autouse=True)
-def no_objects(server):
-    """Deletes every object afterwards."""
-    yield
-    delete_all(server)
 
 
 def test_apply_and_get(server):

@@ -2,15 +2,9 @@
 
 import pytest
 
-from support.objects import CONFIGS, HOSTS, config, delete_all, host, make_example
+from support.objects import CONFIGS, HOSTS, config, host
 
-
-@pytest.fixture(autouse=True)
-def objects(server):
-    """The objects of make_example; every object is deleted afterwards."""
-    make_example(server)
-    yield
-    delete_all(server)
+pytestmark = pytest.mark.usefixtures("example_objects")
 
 
 def test_field_validation(server):

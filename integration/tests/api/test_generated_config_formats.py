@@ -5,22 +5,9 @@ import json
 import re
 import subprocess
 
-import pytest
-
 from support import config_validators as validators
-from support.generated_configs import CLOUDINIT, IGNITION, PULL, ROLES, keys, node, okd, served
+from support.generated_configs import CLOUDINIT, IGNITION, PULL, ROLES, node, okd, served
 from support.objects import HOSTS, host
-
-
-@pytest.fixture(scope="module")
-def made_keys(place):
-    """Public SSH keys by kind and size."""
-    return keys(place)
-
-
-@pytest.fixture(scope="module")
-def key(made_keys):
-    return made_keys["ed25519None"]
 
 
 NETWORK = """

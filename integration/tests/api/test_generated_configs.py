@@ -7,19 +7,8 @@ import subprocess
 
 import pytest
 
-from support.generated_configs import CLOUDINIT, GEHEIM, IGNITION, PULL, ROLES, SECRETS, keys, leaks, node, okd, served
+from support.generated_configs import CLOUDINIT, GEHEIM, IGNITION, PULL, ROLES, SECRETS, leaks, node, okd, served
 from support.objects import CONFIGS, HOSTS, IMAGES, config, host, image, timeline
-
-
-@pytest.fixture(scope="module")
-def made_keys(place):
-    """Public SSH keys by kind and size."""
-    return keys(place)
-
-
-@pytest.fixture(scope="module")
-def key(made_keys):
-    return made_keys["ed25519None"]
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,11 @@ import subprocess
 import pytest
 
 from support.kubectl import Kubectl, kubectl
-from support.objects import HOSTS, delete_all
+from support.objects import HOSTS
 from support.server import PORT
+from support.waiting import slowness
+
+pytestmark = pytest.mark.usefixtures("no_objects_left")
 
 MANIFEST = """\
 apiVersion: v1
@@ -29,13 +32,6 @@ spec:
   bootConfigRef: builder
   bmc: {address: 192.168.11.10, username: ADMIN, password: hunter2}
 """
-
-
-@pytest.fixture(autouse=True)
-def no_objects(server):
-    """Deletes every object afterwards."""
-    yield
-    delete_all(server)
 
 
 @pytest.fixture
@@ -236,14 +232,14 @@ def test_permissions(server, k):
 
 def test_wait_and_watch_follow_an_install(server, k):
     server.ask("PATCH", f"{HOSTS}/server1", {"spec": {"ip": "192.0.2.7"}})
-    waiting = k.start("wait", "--for=jsonpath={.status.phase}=Installed", "bmh/server1", "--timeout=30s")
+    waiting = k.start("wait", "--for=jsonpath={.status.phase}=Installed", "bmh/server1", k.timeout(30))
     watching = k.start("get", "bmh", "-w")
     watching.stdout.readline(), watching.stdout.readline()
     server.ask("GET", "/ipxe?mac=ac1f6b8aa79c", token=None)
     server.ask("GET", "/api/v1/bootconfig", token=None, source="192.0.2.7")
     assert waiting.poll() is None, "wait waits while the host installs"
     server.ask("POST", "/api/v1/boot-complete", token=None, source="192.0.2.7")
-    assert "condition met" in waiting.communicate(timeout=30)[0] and waiting.returncode == 0, "wait returns when the phase is Installed"
+    assert "condition met" in waiting.communicate(timeout=40 * slowness())[0] and waiting.returncode == 0, "wait returns when the phase is Installed"
     phases = [watching.stdout.readline().split()[5] for _ in range(3)]
     assert phases == ["Offered", "Installing", "Installed"], f"get -w shows each phase: {phases}"
     watching.terminate()

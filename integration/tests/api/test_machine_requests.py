@@ -2,15 +2,9 @@
 
 import pytest
 
-from support.objects import HOSTS, delete_all, make_example, timeline
+from support.objects import HOSTS, timeline
 
-
-@pytest.fixture(autouse=True)
-def objects(server):
-    """The objects of make_example; every object is deleted afterwards."""
-    make_example(server)
-    yield
-    delete_all(server)
+pytestmark = pytest.mark.usefixtures("example_objects")
 
 
 def test_an_install_from_script_to_boot_complete(server):

@@ -4,15 +4,9 @@ import subprocess
 
 import pytest
 
-from support.objects import HOSTS, IMAGES, delete_all, image, make_example
+from support.objects import HOSTS, IMAGES, image
 
-
-@pytest.fixture(autouse=True)
-def objects(server):
-    """The objects of make_example; every object is deleted afterwards."""
-    make_example(server)
-    yield
-    delete_all(server)
+pytestmark = pytest.mark.usefixtures("example_objects")
 
 
 def test_requests_of_mkube_clients(server):

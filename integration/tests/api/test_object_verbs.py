@@ -4,14 +4,9 @@ import signal
 
 import pytest
 
-from support.objects import CONFIGS, HOSTS, IMAGES, config, delete_all, host, image, make_example
+from support.objects import CONFIGS, HOSTS, IMAGES, config, host, image, make_example
 
-
-@pytest.fixture(autouse=True)
-def no_objects(server):
-    """Deletes every object afterwards."""
-    yield
-    delete_all(server)
+pytestmark = pytest.mark.usefixtures("no_objects_left")
 
 
 def test_verbs(server):

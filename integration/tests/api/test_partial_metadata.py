@@ -4,15 +4,9 @@ import urllib.parse
 
 import pytest
 
-from support.objects import HOSTS, delete_all, host, make_example
+from support.objects import HOSTS, host
 
-
-@pytest.fixture(autouse=True)
-def objects(server):
-    """The objects of make_example; every object is deleted afterwards."""
-    make_example(server)
-    yield
-    delete_all(server)
+pytestmark = pytest.mark.usefixtures("example_objects")
 
 
 def test_metadata_only(server):

@@ -2,39 +2,10 @@
 
 import pytest
 
-from support import management_controllers
-from support.objects import CONFIGS, HOSTS, IMAGES, config, delete_all, host, image
+from support.objects import HOSTS, IMAGES, host, image
 from support.server import PORT
 
-ROOT = f"http://127.0.0.1:{PORT}/redfish/v1/"
-
-
-@pytest.fixture(scope="module")
-def sushy():
-    """The module sushy, the Redfish client of Metal3."""
-    return management_controllers.sushy()
-
-
-@pytest.fixture(autouse=True)
-def objects(server):
-    """The images "live" and "deploy", and the hosts "one" and "two"; another host "one" in the namespace lab."""
-    server.iso()
-    server.ask("POST", CONFIGS, config("builder"))
-    server.ask("POST", IMAGES, image("live", ["builder"]))
-    server.ask("POST", IMAGES, image("deploy"))
-    for number, name in enumerate(["one", "two"], 1):
-        server.ask("POST", HOSTS, host(name, number))
-    server.ask("POST", HOSTS.replace("default", "lab"), {**host("one", 7), "metadata": {"name": "one"}})
-    yield
-    delete_all(server)
-
-
-@pytest.fixture
-def client(server, sushy):
-    """sushy, logged in as an admin."""
-    proof = sushy.auth.SessionOrBasicAuth("operator", server.token)
-    yield sushy.Sushy(ROOT, auth=proof)
-    proof.close()
+pytestmark = pytest.mark.usefixtures("redfish_hosts")
 
 
 def spec(server, name):
@@ -42,8 +13,8 @@ def spec(server, name):
     return server.ask("GET", f"{HOSTS}/{name}").json
 
 
-def test_boot_overrides(server, client, sushy):
-    system = client.get_system("/redfish/v1/Systems/one")
+def test_boot_overrides(server, redfish_client, sushy):
+    system = redfish_client.get_system("/redfish/v1/Systems/one")
     assert system.name == "one" and system.uuid and system.power_state is None, "a host is a system"
     ports = [port.mac_address for port in system.ethernet_interfaces.get_members()]
     assert ports == ["52:54:00:00:00:01"], f"the system has an Ethernet interface with the host's MAC address: {ports}"
@@ -83,12 +54,12 @@ def test_boot_overrides(server, client, sushy):
     assert name == "Chassis Collection", f"a collection has the name that DMTF gives: {name}"
 
 
-def test_a_deployment_of_a_host_with_a_declared_image(server, client, sushy):
+def test_a_deployment_of_a_host_with_a_declared_image(server, redfish_client, sushy):
     """The requests of Ironic during a deployment, for a host whose manifest declares an image."""
     server.ask("POST", HOSTS, host("four", 4, ip="192.0.2.4"))
     server.ask("PATCH", f"{HOSTS}/four", {"spec": {"image": "live", "bootConfigRef": "builder", "bootMode": "forever"}})
     before = spec(server, "four")["spec"]
-    system = client.get_system("/redfish/v1/Systems/four")
+    system = redfish_client.get_system("/redfish/v1/Systems/four")
     drive = system.managers[0].virtual_media.get_members()[0]
     once, continuous = sushy.BootSourceOverrideEnabled.ONCE, sushy.BootSourceOverrideEnabled.CONTINUOUS
 
@@ -159,8 +130,8 @@ def test_a_deployment_of_a_host_with_a_declared_image(server, client, sushy):
     assert not spec(server, "two")["metadata"].get("annotations"), "no refused URL is in the drive"
 
 
-def test_virtual_media(server, client, sushy):
-    system = client.get_system("/redfish/v1/Systems/two")
+def test_virtual_media(server, redfish_client, sushy):
+    system = redfish_client.get_system("/redfish/v1/Systems/two")
     managers = system.managers
     assert [manager.identity for manager in managers] == ["two"], "the system has a manager"
     drive = managers[0].virtual_media.get_members()[0]
@@ -213,5 +184,5 @@ def test_virtual_media(server, client, sushy):
     assert server.ask("PATCH", "/redfish/v1/Managers/two/VirtualMedia/Cd", {"Image": "live.iso", "Inserted": True}).code == 204, (
         "an ISO is inserted by its name")
     assert (server.ask("PATCH", "/redfish/v1/Managers/two/VirtualMedia/Cd", {"Image": None}).code == 204
-          and not client.get_system("/redfish/v1/Systems/two").virtual_media.get_members()[0].inserted), (
+          and not redfish_client.get_system("/redfish/v1/Systems/two").virtual_media.get_members()[0].inserted), (
         "Image: null ejects the medium")

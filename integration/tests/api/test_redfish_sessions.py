@@ -2,31 +2,12 @@
 
 import pytest
 
-from support import management_controllers
-from support.objects import CONFIGS, HOSTS, IMAGES, basic, config, delete_all, host, image
+from support.objects import HOSTS, basic
 from support.server import PORT
 
+pytestmark = pytest.mark.usefixtures("redfish_hosts")
+
 ROOT = f"http://127.0.0.1:{PORT}/redfish/v1/"
-
-
-@pytest.fixture(scope="module")
-def sushy():
-    """The module sushy, the Redfish client of Metal3."""
-    return management_controllers.sushy()
-
-
-@pytest.fixture(autouse=True)
-def objects(server):
-    """The images "live" and "deploy", and the hosts "one" and "two"; another host "one" in the namespace lab."""
-    server.iso()
-    server.ask("POST", CONFIGS, config("builder"))
-    server.ask("POST", IMAGES, image("live", ["builder"]))
-    server.ask("POST", IMAGES, image("deploy"))
-    for number, name in enumerate(["one", "two"], 1):
-        server.ask("POST", HOSTS, host(name, number))
-    server.ask("POST", HOSTS.replace("default", "lab"), {**host("one", 7), "metadata": {"name": "one"}})
-    yield
-    delete_all(server)
 
 
 def test_sessions(server):

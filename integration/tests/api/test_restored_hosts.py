@@ -2,16 +2,10 @@
 
 import pytest
 
-from support.objects import HOSTS, delete_all, host, make_example
+from support.objects import HOSTS, host
 from support.waiting import eventually
 
-
-@pytest.fixture(autouse=True)
-def objects(server):
-    """The objects of make_example; every object is deleted afterwards."""
-    make_example(server)
-    yield
-    delete_all(server)
+pytestmark = pytest.mark.usefixtures("example_objects")
 
 
 def test_hosts_from_a_backup(server):

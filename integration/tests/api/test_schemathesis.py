@@ -16,7 +16,7 @@ CACHE = Path(__file__).resolve().parents[2] / ".cache/schemathesis"
 VERSION = "4.32.5"
 # It generates the requests; another version would generate others.
 MAKER = "hypothesis==6.170.15"
-# Requests for each operation; the run takes half a minute.
+# Requests for each operation. The run takes half a minute on an idle machine.
 EXAMPLES = "12"
 
 # A watch has no end and is many documents in one response: test_watch.py tests it.

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from support.lan import Failure, Lan, run, tool, until
-from support.objects import CONFIGS, HOSTS, IMAGES, config
+from support.objects import CONFIGS, HOSTS, IMAGES
 from support.tiny_iso import tiny_iso
 from support.waiting import eventually
 

@@ -4,15 +4,9 @@ import os
 
 import pytest
 
-from support.objects import IMAGES, delete_all, make_example
+from support.objects import IMAGES
 
-
-@pytest.fixture(autouse=True)
-def objects(server):
-    """The objects of make_example; every object is deleted afterwards."""
-    make_example(server)
-    yield
-    delete_all(server)
+pytestmark = pytest.mark.usefixtures("example_objects")
 
 
 def test_uploads(server):

@@ -4,6 +4,7 @@ import random
 import threading
 
 from support.objects import CONFIGS, HOSTS, config, host
+from support.waiting import slowness
 
 HOSTS_OF_A_RACE = 40
 WRITES = 600
@@ -102,11 +103,11 @@ def test_watchers_that_are_cut_off_lose_nothing(server):
     last[0] = str(expected[-1])
     done.set()
     for thread in watchers:
-        thread.join(60)
+        thread.join(60 * slowness())
     assert len(answers) == WRITES, f"all {WRITES} writes by {WRITERS} writers were acknowledged"
     for number, versions in enumerate(seen):
         assert list(map(int, versions)) == expected, (
-            f"watcher {number}, cut off repeatedly, saw each write once and in order: " + str(f"{len(versions)} of {len(expected)}"))
+            f"watcher {number}, cut off repeatedly, saw each write once and in order: {len(versions)} of {len(expected)}")
 
 
 def test_a_list_by_pages(server):

@@ -9,45 +9,11 @@ import threading
 import pytest
 
 from support import management_controllers
-from support.objects import HOSTS, delete_all, host, timeline
+from support.bmc_hosts import PASSWORD, becomes, bmc, condition, events, patch, read, status
+from support.objects import HOSTS, host, timeline
 from support.waiting import eventually
 
-PASSWORD = "password"
-
-
-def bmc(address, **more):
-    """Returns a spec.bmc with the password of the emulators."""
-    return {"address": address, "username": "admin", "password": PASSWORD, **more}
-
-
-def read(server, name):
-    return server.ask("GET", f"{HOSTS}/{name}").json
-
-
-def status(server, name):
-    return read(server, name)["status"]
-
-
-def condition(server, name, topic):
-    """Returns the condition of a type, or None."""
-    found = [one for one in status(server, name)["conditions"] if one["type"] == topic]
-    return found[0] if found else None
-
-
-def events(server, name, *kinds):
-    """Returns the details of a host's events."""
-    return [one["detail"] for one in timeline(server, name, *kinds)]
-
-
-def patch(server, name, **spec):
-    answer = server.ask("PATCH", f"{HOSTS}/{name}", {"spec": spec}, "application/merge-patch+json")
-    assert answer.code == 200, answer
-    return answer.json
-
-
-def becomes(server, name, power, wait=20):
-    """Waits until the power of a host is read as `power`."""
-    return eventually(lambda: status(server, name).get("power") == power, wait)
+pytestmark = pytest.mark.usefixtures("no_objects_left")
 
 
 @pytest.fixture
@@ -75,13 +41,6 @@ def ipmi(server, sim):
     server.ask("POST", HOSTS, host("ipmi", 1, bmc=bmc("ipmi://127.0.0.1:6231")))
     assert becomes(server, "ipmi", "off"), f"IPMI: the power is read as off: {server.tail()}"
     return sim
-
-
-@pytest.fixture(autouse=True)
-def no_objects(server):
-    """Deletes every object afterwards."""
-    yield
-    delete_all(server)
 
 
 def test_the_power_state_is_read(server, sim, redfish):

@@ -44,5 +44,10 @@ class Kubectl:
         return subprocess.run([*self.words, *words], input=stdin, capture_output=True, text=True, timeout=60 * slowness(),
                               env={**self.environment, **environment})
 
+    def timeout(self, seconds):
+        """Returns the option --timeout for a number of seconds on the reference machine."""
+        return f"--timeout={round(seconds * slowness())}s"
+
     def start(self, *words):
+        """Starts kubectl without waiting for its end."""
         return subprocess.Popen([*self.words, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment)

@@ -3,39 +3,10 @@
 import pytest
 
 from support import management_controllers
-from support.objects import CONFIGS, HOSTS, IMAGES, config, delete_all, host, image
-from support.server import PORT
+from support.objects import HOSTS, host
 from support.waiting import eventually
 
-ROOT = f"http://127.0.0.1:{PORT}/redfish/v1/"
-
-
-@pytest.fixture(scope="module")
-def sushy():
-    """The module sushy, the Redfish client of Metal3."""
-    return management_controllers.sushy()
-
-
-@pytest.fixture(autouse=True)
-def objects(server):
-    """The images "live" and "deploy", and the hosts "one" and "two"; another host "one" in the namespace lab."""
-    server.iso()
-    server.ask("POST", CONFIGS, config("builder"))
-    server.ask("POST", IMAGES, image("live", ["builder"]))
-    server.ask("POST", IMAGES, image("deploy"))
-    for number, name in enumerate(["one", "two"], 1):
-        server.ask("POST", HOSTS, host(name, number))
-    server.ask("POST", HOSTS.replace("default", "lab"), {**host("one", 7), "metadata": {"name": "one"}})
-    yield
-    delete_all(server)
-
-
-@pytest.fixture
-def client(server, sushy):
-    """sushy, logged in as an admin."""
-    proof = sushy.auth.SessionOrBasicAuth("operator", server.token)
-    yield sushy.Sushy(ROOT, auth=proof)
-    proof.close()
+pytestmark = pytest.mark.usefixtures("redfish_hosts")
 
 
 def spec(server, name):
@@ -43,9 +14,9 @@ def spec(server, name):
     return server.ask("GET", f"{HOSTS}/{name}").json
 
 
-def power(server, sushy, client, name, what, graceful):
+def power(server, sushy, redfish_client, name, what, graceful):
     """Switches a host with a BMC on and off."""
-    system = client.get_system(f"/redfish/v1/Systems/{name}")
+    system = redfish_client.get_system(f"/redfish/v1/Systems/{name}")
     assert system.power_state == sushy.PowerState.OFF, f"{what}: the machine is off: {system.power_state}"
 
     def is_now(state):
@@ -63,7 +34,7 @@ def power(server, sushy, client, name, what, graceful):
     assert is_now(sushy.PowerState.OFF), f"{what}: the machine is switched off"
 
 
-def test_power_over_redfish(server, client, sushy):
+def test_power_over_redfish(server, redfish_client, sushy):
     running = [management_controllers.emulator(server, 8001), management_controllers.emulator(server, 8002, tls=True),
                management_controllers.fake_bmc(server, 6230)]
     try:
@@ -74,7 +45,7 @@ def test_power_over_redfish(server, client, sushy):
             name = f"m{number}"
             made = server.ask("POST", HOSTS, host(name, 10 + number, image="live", bmc={**bmc, "username": "admin", "password": "password"}))
             assert made.code == 201, made
-            power(server, sushy, client, name, what, sushy.ResetType.FORCE_OFF)
+            power(server, sushy, redfish_client, name, what, sushy.ResetType.FORCE_OFF)
             assert spec(server, name)["status"]["phase"] == "Assigned", f"{what}: Pxe requested an install"
         there = sushy.Sushy("http://127.0.0.1:8001/redfish/v1", auth=sushy.auth.BasicAuth("admin", "password"))
         real = there.get_system_collection().get_members()[0]
