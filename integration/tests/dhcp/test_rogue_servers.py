@@ -1,4 +1,4 @@
-"""Another boot server on the LAN: noticed, reported, and answered for or left alone as the configuration says."""
+"""Another boot server on the LAN: noticed, reported, and competed with or left alone as configured."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_a_server_that_stands_down_leaves_clients_to_the_other(own_lan, client):
     assert offers_to(client) == [OURS], "alone on its network it answers"
     rogue = start_rogue(own_lan, other)
     box.program.says(FOUND, limit=5)
-    assert offers_to(client) == [OTHER], "clients are left to the other server if the configuration says so"
+    assert offers_to(client) == [OTHER], "clients are left to the other server if it is configured so"
     rogue.stop()
     until("it answers again when the other server is gone", lambda: offers_to(client) == [OURS], limit=20)
 

@@ -33,10 +33,12 @@ def target(media):
 def silent_sessions(request, media):
     """Sessions that say nothing for two minutes, started first so that the other tests run meanwhile."""
     if not any("silent_sessions" in item.name for item in request.session.items):
-        return None
+        yield None
+        return
     sessions = SilentSessions(media)
     sessions.start()
-    return sessions
+    yield sessions
+    sessions.stop()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,4 @@
-"""CHAP of a host and of the whole site, one way and mutual. Only the machine of the host gets the secret."""
+"""CHAP of a host and of the whole server, one way and mutual. Only the machine of the host gets the secret."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from support.waiting import eventually
 
 SECRET, OURS = "a-secret-of-node1", "a-secret-of-ours"
 LOGIN = f"set username node1\nset password {SECRET}\nset reverse-username target\nset reverse-password {OURS}\n"
-SITE_SECRET = '[iscsi.chap]\nusername = "site"\nsecret = "a-secret-of-site"\n'
+SERVER_SECRET = '[iscsi.chap]\nusername = "site"\nsecret = "a-secret-of-site"\n'
 
 
 @pytest.fixture
@@ -70,16 +70,16 @@ def test_a_boot_script_for_an_unverified_address_has_no_secret(live, secrets):
     assert "sanboot iscsi" in script and SECRET not in script, f"a script for an unverified address has no secrets: {script}"
 
 
-def test_the_sites_secret_applies_to_hosts_without_their_own(live):
+def test_the_servers_secret_applies_to_hosts_without_their_own(live):
     config = live.config
-    live.config += SITE_SECRET
+    live.config += SERVER_SECRET
     live.restart()
     try:
         run("iscsi-inq", "-i", MINE, portal_url("live", "site%a-secret-of-site@"))
         run("iscsi-inq", "-i", MINE, portal_url("live"), good=False)
         run("iscsi-ls", "iscsi://127.0.0.1:3260", good=False)
         listed = run("iscsi-ls", "-i", MINE, "iscsi://site%a-secret-of-site@127.0.0.1:3260")
-        assert f"{IQN}:live" in listed, f"a discovery session needs the site's secret too: {listed}"
+        assert f"{IQN}:live" in listed, f"a discovery session needs the server-wide secret too: {listed}"
     finally:
         live.config = config
         live.restart()

@@ -76,5 +76,5 @@ def test_arguments_longer_than_their_area_change_the_menus_lines(iso, view):
 
 
 def test_an_image_without_the_area_refuses_a_config(debian, here, view):
-    told = refused("view", debian, view, "--ignition", write(here / "config.ign", '{"ignition":{"version":"3.4.0"}}'))
-    assert "it has no Ignition embed area" in told, f"the reason is given: {told}"
+    message = refused("view", debian, view, "--ignition", write(here / "config.ign", '{"ignition":{"version":"3.4.0"}}'))
+    assert "it has no Ignition embed area" in message, f"the reason is given: {message}"

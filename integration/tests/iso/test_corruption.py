@@ -70,8 +70,8 @@ DAMAGES = {
 def test_a_corrupt_image_is_refused_with_a_reason(data, here, damage):
     change, reason = DAMAGES[damage]
     broken = write(here / "broken.iso", change(data))
-    told = refused("inspect", broken)
-    assert reason in told, f"{damage}: the reason names {reason!r}: {told}"
+    message = refused("inspect", broken)
+    assert reason in message, f"{damage}: the reason names {reason!r}: {message}"
 
 
 def test_random_damage_never_crashes_the_library(here, view):

@@ -93,8 +93,8 @@ def test_a_file_that_is_replaced_by_a_damaged_one_is_reported(restored, damaged,
     first = session.good([0x28, 0, *(16).to_bytes(4, "big"), 0, 0, 1, 0], room=2048)
     assert first[1:6] == b"CD001", "an open session reads on from the file that it opened"
     session.logout()
-    told = lambda: [one for one in details(server, "", "image") if (one["image"], one["phase"]) == ("used", "Broken") and words in one["message"]]
-    assert eventually(told), f"it is in the server's timeline: {details(server, '', 'image')}"
+    recorded = lambda: [one for one in details(server, "", "image") if (one["image"], one["phase"]) == ("used", "Broken") and words in one["message"]]
+    assert eventually(recorded), f"it is in the server's timeline: {details(server, '', 'image')}"
     listed = server.run("iso", "list")
     assert "Broken" in listed.stdout and words in listed.stdout, f"`iso list` shows it: {listed}"
     server.ask("GET", "/ipxe?mac=52-54-00-00-00-01", token=None)
@@ -112,8 +112,8 @@ def assert_not_served(server, words, name):
     refused = login_refusal(server, "used", mac, source)
     assert refused and refused.args[0] == "0301", f"{name} cannot attach it: unavailable: {refused}"
     for protocol in ("http", "iscsi"):
-        told = lambda: any(words in why["why"] and why["protocol"] == protocol for why in details(server, name, "refused"))
-        assert eventually(told), f"{name}'s timeline has the reason for {protocol}: {details(server, name, 'refused')}"
+        recorded = lambda: any(words in why["why"] and why["protocol"] == protocol for why in details(server, name, "refused"))
+        assert eventually(recorded), f"{name}'s timeline has the reason for {protocol}: {details(server, name, 'refused')}"
 
 
 def test_a_file_that_is_replaced_by_another_iso_is_described(restored, fedora):
@@ -132,10 +132,10 @@ def test_a_damaged_companion_is_named(used, damaged, material):
     assert eventually(broken, LOOK), f"its file is truncated, and its object is Broken: {status(used, 'drivers')}"
     script = used.ask("GET", "/ipxe?mac=52-54-00-00-00-01", token=None).text
     assert "drivers cannot be served" in script and "sanboot" not in script, f"a boot of the first ISO waits for it, and names it: {script}"
-    waits = lambda: any(told["image"] == "drivers" and "truncated" in told["message"] for told in details(used, "plain", "waiting"))
+    waits = lambda: any(waiting["image"] == "drivers" and "truncated" in waiting["message"] for waiting in details(used, "plain", "waiting"))
     assert eventually(waits), f"it is in the host's timeline: {details(used, 'plain', 'waiting')}"
     refused = login_refusal(used, "used", "52-54-00-00-00-01")
-    told = lambda: any("drivers, which goes beside it" in why["why"] for why in details(used, "plain", "refused"))
-    assert refused and refused.args[0] == "0301" and eventually(told), f"the first is not attached without it: {refused}, {details(used, 'plain', 'refused')}"
+    recorded = lambda: any("drivers, which goes beside it" in why["why"] for why in details(used, "plain", "refused"))
+    assert refused and refused.args[0] == "0301" and eventually(recorded), f"the first is not attached without it: {refused}, {details(used, 'plain', 'refused')}"
     read = used.ask("GET", "/iso/used", token=None, headers={"Range": "bytes=32769-32773"})
     assert read.body == b"CD001", f"the first is still read by itself: {read}"

@@ -31,5 +31,5 @@ def test_an_efi_partition_without_free_space_is_refused(here, view):
     free = re.search(r"([\d ]+) bytes free", text("mdir", "-i", f"{iso}@@{offset}", "::"))
     filler = write(here / "filler", os.urandom(int(free[1].replace(" ", ""))))
     run("mcopy", "-i", f"{iso}@@{offset}", filler, "::filler")
-    told = refused("view", iso, view, *long_arguments(10, 150, "y"))
-    assert "no free cluster" in told, f"a menu that does not fit into the partition is refused: {told}"
+    message = refused("view", iso, view, *long_arguments(10, 150, "y"))
+    assert "no free cluster" in message, f"a menu that does not fit into the partition is refused: {message}"

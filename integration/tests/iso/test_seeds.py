@@ -90,5 +90,5 @@ def test_the_user_data_fits_cloud_inits_schema(files, material):
 
 
 def test_a_file_that_no_seed_has_is_refused(files, here):
-    told = refused("seed", here / "x.iso", "a", "b", f"other={files['user-data']}")
-    assert "meta-data, user-data" in told, f"the possible names are given: {told}"
+    message = refused("seed", here / "x.iso", "a", "b", f"other={files['user-data']}")
+    assert "meta-data, user-data" in message, f"the possible names are given: {message}"

@@ -76,8 +76,8 @@ def test_files_are_added_and_replaced(debian, here, view):
     assert isoinfo(view, "/USER-DATA.;1") == wanted["user-data"], "user-data is read by its plain name"
     source = here / "new/ks.cfg"
     for path, reason in (("/none/x", "no such directory"), ("/isolinux", "something else has its name"), ("/a b", "a name is 1 to 64")):
-        told = refused("view", debian, view, "--file", f"{path}={source}")
-        assert reason in told, f"the file {path} is refused: {told}"
+        message = refused("view", debian, view, "--file", f"{path}={source}")
+        assert reason in message, f"the file {path} is refused: {message}"
 
 
 def test_the_images_list_of_checksums_stays_correct(debian, here, view):

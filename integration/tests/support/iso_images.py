@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from support.downloads import downloading
 from support.programs import ROOT
 
 CACHE = Path(os.environ.get("BOOTLATCH_LAB_CACHE", ROOT / "integration/.cache")) / "iso-material"
@@ -42,26 +43,32 @@ def fetch_material():
     """Finds the packages of Debian that the tests read; downloads and unpacks those that are not installed."""
     installed = [Path("/") / path for path in (MATERIAL.format(debian()), "usr/lib/memtest86+/memtest86+x64.iso",
                                                "usr/lib/grub-rescue/grub-rescue-cdrom.iso", "usr/lib/python3/dist-packages/cloudinit")]
-    if not CACHE.exists() and not all(path.exists() for path in installed):
-        CACHE.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".iso-material-", dir=CACHE.parent))
-        (work / "debs/partial").mkdir(parents=True)
-        command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", "--download-only", "-o", "APT::Sandbox::User=root",
-                   "-o", f"Dir::Cache::archives={work}/debs", "-o", "DPkg::Lock::Timeout=600", "-o", "Debug::NoLocking=1",
-                   f"debian-installer-{debian()}-netboot-amd64", "memtest86+", "grub-rescue-pc", "cloud-init"]
-        if subprocess.run(command, capture_output=True).returncode:
-            run("apt-get", "update", "-q")
-            run(*command)
-        (work / "root").mkdir()
-        for package in sorted((work / "debs").glob("*.deb")):
-            run("dpkg-deb", "-x", package, work / "root")
-        (work / "root").rename(CACHE)
-        shutil.rmtree(work)
+    if not all(path.exists() for path in installed):
+        with downloading(CACHE):
+            if not CACHE.exists():
+                download_material()
     found = lambda path: CACHE / path if (CACHE / path).exists() else Path("/") / path
     Material.installer = found(MATERIAL.format(debian()))
     Material.memtest = found("usr/lib/memtest86+/memtest86+x64.iso")
     Material.rescue = found("usr/lib/grub-rescue/grub-rescue-cdrom.iso")
     Material.python = {**os.environ, "PYTHONPATH": str(CACHE / "usr/lib/python3/dist-packages")}
+
+
+def download_material():
+    """Downloads the packages and unpacks them into the cache."""
+    work = Path(tempfile.mkdtemp(prefix=".iso-material-", dir=CACHE.parent))
+    (work / "debs/partial").mkdir(parents=True)
+    command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", "--download-only", "-o", "APT::Sandbox::User=root",
+               "-o", f"Dir::Cache::archives={work}/debs", "-o", "DPkg::Lock::Timeout=600", "-o", "Debug::NoLocking=1",
+               f"debian-installer-{debian()}-netboot-amd64", "memtest86+", "grub-rescue-pc", "cloud-init"]
+    if subprocess.run(command, capture_output=True).returncode:
+        run("apt-get", "update", "-q")
+        run(*command)
+    (work / "root").mkdir()
+    for package in sorted((work / "debs").glob("*.deb")):
+        run("dpkg-deb", "-x", package, work / "root")
+    (work / "root").rename(CACHE)
+    shutil.rmtree(work)
 
 
 def write(path, data):
@@ -77,8 +84,9 @@ TRIXIE_PACKAGES = ("debian-installer-13-netboot-arm64", "grub-efi-arm64-signed:a
 
 def fetch_trixie():
     """Unpacks Debian 13's installer for arm64, and its signed GRUB for CDs, from the suite's own package lists."""
-    if not TRIXIE.exists():
-        TRIXIE.parent.mkdir(parents=True, exist_ok=True)
+    with downloading(TRIXIE):
+        if TRIXIE.exists():
+            return TRIXIE
         work = Path(tempfile.mkdtemp(prefix=".iso-material-", dir=TRIXIE.parent))
         try:
             run("bash", "-ec", '. "$0"; suite_open "$PWD/apt" trixie arm64; suite_fetch "$PWD/apt" "$@"',
@@ -237,7 +245,8 @@ def fixture(path):
 
 def built(path):
     """Runs the script that builds an ISO of the lab, unless it is built; returns the ISO's path."""
-    return Path(text(fixture(path)).strip().splitlines()[-1])
+    with downloading(CACHE.with_name("lab-iso")):
+        return Path(text(fixture(path)).strip().splitlines()[-1])
 
 
 def lab_iso():

@@ -16,8 +16,8 @@ def helper(name):
 
     It is looked for in BOOTLATCH_TOOLS, then in the Cargo target directory of the binary under test.
     """
-    beside = bootlatch().resolve().parent
-    folders = [Path(os.environ["BOOTLATCH_TOOLS"])] if "BOOTLATCH_TOOLS" in os.environ else [beside, beside / "examples"]
+    built = bootlatch().resolve().parent
+    folders = [Path(os.environ["BOOTLATCH_TOOLS"])] if "BOOTLATCH_TOOLS" in os.environ else [built, built / "examples"]
     found = [folder / name for folder in folders if (folder / name).is_file()]
     assert found, f"{name} is in none of {', '.join(map(str, folders))}: build it, or name its folder in BOOTLATCH_TOOLS"
     return found[0]

@@ -13,14 +13,20 @@ class SilentSessions(threading.Thread):
 
     def __init__(self, media):
         super().__init__(daemon=True)
-        self.media, self.fault = media, None
+        self.media, self.target, self.fault = media, None, None
 
     def run(self):
         try:
-            with self.media.target() as target:
-                self.check(target)
+            with self.media.target() as self.target:
+                self.check(self.target)
         except BaseException as fault:  # reported by the test that waits for this thread
             self.fault = fault
+
+    def stop(self):
+        """Stops the target if the sessions still wait."""
+        if self.is_alive() and self.target:
+            self.target.process.terminate()
+            self.join(20 * slowness())
 
     def check(self, target):
         started = time.monotonic()

@@ -44,6 +44,11 @@ class World:
                                       "--http-port", "8080")
         self.program.says("ready", limit=30)
 
+    @property
+    def programs(self):
+        """The programs whose logs belong to the report of a failed test."""
+        return self.lan.programs
+
     def __enter__(self):
         return self
 

@@ -31,12 +31,3 @@ def world(request, files):
     with World(files, f"single_port = {str(request.param).lower()}") as world:
         world.single_port = request.param
         yield world
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    """Attaches the end of the server's log to the report of a failed test."""
-    report = (yield).get_result()
-    world = getattr(item, "funcargs", {}).get("world")
-    if report.failed and world:
-        report.sections.append(("log of the server", world.program.text()[-3000:]))
