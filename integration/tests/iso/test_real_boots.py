@@ -7,6 +7,8 @@ in parallel, as many as there are CPUs but at most four; each test waits for its
 import hashlib
 import json
 import os
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,7 +46,21 @@ def boot(function):
 
 
 @pytest.fixture(scope="module")
-def boots(request, debian, material, place):
+def orderly_end():
+    """Makes the signals that end a program stop pytest as Ctrl-C does, so that every lab is closed."""
+    def interrupt(number, _frame):
+        raise KeyboardInterrupt(f"signal {number}")
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def boots(request, orderly_end, debian, material, place):
     """The results of the selected boots, which run in the background."""
     iso = iso_images.lab_iso()
     firmware = Path(os.environ.get("LAB_FIRMWARE", ROOT / "firmware/staged"))
