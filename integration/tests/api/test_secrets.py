@@ -5,7 +5,10 @@ import subprocess
 
 import pytest
 
+from support.bmc_hosts import condition
 from support.objects import CONFIGS, HOSTS, IMAGES, basic, config, host, image
+from support.waiting import eventually
+
 
 PASSWORD, CHAP, TARGET_CHAP = "hunter2-bmc-geheim", "initiators-secret-geheim", "targets-secret-geheim"
 SITE_CHAP = "sites-secret-geheim"
@@ -30,6 +33,12 @@ def found(text):
     return [secret for secret in SECRETS if secret in str(text)]
 
 
+def wait_until_the_bmc_was_asked(server, name):
+    """Waits for the failure of a BMC that cannot be reached. It is a new version of the host."""
+    asked = eventually(lambda: condition(server, name, "PowerKnown")["status"] == "False", 20)
+    assert asked, f"the BMC was asked: {server.ask('GET', f'{HOSTS}/{name}')}"
+
+
 def write(server):
     """Writes the secrets of a host in every way and returns the answers."""
     ask, answers = server.ask, []
@@ -37,6 +46,7 @@ def write(server):
     ask("POST", CONFIGS, config("c"))
     ask("POST", IMAGES, image("live", ["c"]))
     answers.append(ask("POST", HOSTS, host("s", 1, image="live", bootConfigRef="c", **STATUS)))
+    wait_until_the_bmc_was_asked(server, "s")
     read = ask("GET", f"{HOSTS}/s").json
     read["spec"].update(STATUS)
     answers.append(ask("PUT", f"{HOSTS}/s", read))
@@ -111,6 +121,7 @@ def write_without_the_secret(server):
         causes = answer.json.get("details", {}).get("causes", [{}])
         assert answer.code == 422 and causes[0].get("field") == field, f"{what}: {answer}"
 
+    wait_until_the_bmc_was_asked(server, "s")
     read = ask("GET", at).json
     backup = {**read, "metadata": {"name": "copy"}, "spec": {"bootMACAddress": "52:54:00:00:00:63", "bmc": read["spec"]["bmc"]}}
     refused("a backup's REDACTED is refused as a password", ask("POST", HOSTS, backup))
@@ -239,6 +250,7 @@ def test_a_password_is_never_read(server):
     seen = [made, noted, ask("GET", f"{HOSTS}/bmc"), ask("GET", HOSTS), table, events, ask("GET", "/api/v1/timeline")]
     assert all(secret not in str(one) for one in seen), f"no read contains the password: {seen}"
     assert wrong.code == 422 and "4711004711" not in wrong.text, f"an error does not contain the password: {wrong}"
+    wait_until_the_bmc_was_asked(server, "bmc")
     back = ask("GET", f"{HOSTS}/bmc").json
     assert ask("PUT", f"{HOSTS}/bmc", back).json["metadata"]["resourceVersion"] == back["metadata"]["resourceVersion"], "a PUT of what was read is no change"
     inline = ask("PATCH", f"{HOSTS}/bmc", {"spec": {"bmc": {"address": f"redfish://ADMIN:{secret}@10.0.0.9"}}})
