@@ -21,9 +21,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::{Domain, Socket, Type};
 
-mod arguments;
-
-use arguments::Arguments;
+use bootlatch_loadgen::arguments::Arguments;
 
 /// Is how long nothing may come.
 const PATIENCE: Duration = Duration::from_secs(5);

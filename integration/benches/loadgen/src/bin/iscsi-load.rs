@@ -1,7 +1,7 @@
 //! Reads from an iSCSI target as fast as it answers, checks what comes, and says how fast that was.
 //!
-//! iscsi_load ADDRESS TARGET LUN seq|random BYTES DEPTH SECONDS PID|-
-//! Each 512 bytes of the medium must begin with their own number (8 bytes, little endian): `iscsi_load make FILE BYTES`
+//! iscsi-load ADDRESS TARGET LUN seq|random BYTES DEPTH SECONDS PID|-
+//! Each 512 bytes of the medium must begin with their own number (8 bytes, little endian): `iscsi-load make FILE BYTES`
 //! writes such a file. PID is the server's, whose CPU time is counted. Prints one line of JSON.
 
 use std::fs::File;

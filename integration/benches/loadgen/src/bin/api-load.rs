@@ -18,9 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-mod arguments;
-
-use arguments::Arguments;
+use bootlatch_loadgen::arguments::Arguments;
 
 /// Is where the hosts are.
 const HOSTS: &str = "/api/v1/namespaces/default/baremetalhosts";

@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
 
-mod arguments;
-
-use arguments::Arguments;
+use bootlatch_loadgen::arguments::Arguments;
 
 /// How long a client waits before it repeats itself, and how often it does.
 const PATIENCE: Duration = Duration::from_secs(1);

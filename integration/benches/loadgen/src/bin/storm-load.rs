@@ -16,9 +16,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-mod arguments;
-
-use arguments::Arguments;
+use bootlatch_loadgen::arguments::Arguments;
 
 /// Is how long a machine waits before it repeats itself, and how often it does.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,0 +1,3 @@
+//! Code that the load generators share.
+
+pub mod arguments;
