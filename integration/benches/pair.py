@@ -1,110 +1,193 @@
-"""What benchmarks share: a server and a client on a core each with a veth pair between, medians, and verdicts."""
+"""What the benchmarks share: a server and a client on one CPU core each, joined by a veth pair; medians and verdicts.
+
+The environment: LAB_BINARY is the release build of bootlatch (integration/bench sets it), RUNS the number of rounds,
+SECONDS_EACH the length of one measurement.
+"""
 
 import itertools
 import json
 import os
-import pathlib
+import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "integration/tests/dhcp.d"))
-from lan import Failure, Lan, copied, run, tool  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "integration"))
+from lab.process import LabError as Failure, Program, run, tool  # noqa: E402
 
-BINARY = pathlib.Path(os.environ.get("LAB_BINARY", ROOT / "target/release/bootlatch"))
+CACHE = Path(os.environ.get("BOOTLATCH_LAB_CACHE", ROOT / "integration/.cache"))
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+BINARY = Path(os.environ.get("LAB_BINARY", TARGET / "release/bootlatch"))
 SERVER, OWN = "10.64.0.1", "10.64.0.2"
-FAR = "10.192.0.2"  # as all of 10.192.0.0/16 of the client too, behind a router for the server: nobody's neighbour
+FAR = "10.192.0.2"  # like all of 10.192.0.0/16 an address of the client that the server reaches through a router
 RUNS, SECONDS = int(os.environ.get("RUNS", 5)), float(os.environ.get("SECONDS_EACH", 3))
 TICK = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))[:2]
 
 
 def load_program(name):
-    """The path of a load client, built where it is not yet."""
-    program = BINARY.parent / "examples" / name
+    """Returns the path of a load generator or test tool; builds it if it is missing."""
+    program = BINARY.parent / name
     if not program.exists():
-        subprocess.run(["cargo", "build", "--release", "--example", name], cwd=ROOT, check=True)
+        package = "bootlatch-tools" if name == "iscsi_target" else "bootlatch-loadgen"
+        print(f"building {name}", flush=True)
+        subprocess.run(["cargo", "build", "--quiet", "--locked", "--release", "-p", package, "--bin", name], cwd=ROOT, check=True)
     return str(program)
 
 
 def cpu(pid):
-    """Seconds of CPU that a process and its threads have used."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    """Returns the CPU seconds that a process and its threads have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
-def resident(pid, what="VmRSS"):
-    """Resident memory in bytes, now or at most."""
-    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024
+def resident(pid, field="VmRSS"):
+    """Returns the resident memory in bytes; the field `VmHWM` is its maximum so far."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
 
 
-SYSTEM_CONTROL = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+def until(what, look, limit=15):
+    """Waits until `look` returns a true value, and returns it."""
+    deadline = time.monotonic() + limit
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise Failure(f"{what}: not within {limit} s")
+        time.sleep(0.02)
+    return found
+
+
+def copied(folder, name):
+    """Returns a copy of a program. Debian's AppArmor profiles go by path, and forbid the original to read our files."""
+    copy = folder / "bin" / name
+    if not copy.exists():
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(tool(name), copy)
+    return str(copy)
+
+
+def host_body(number):
+    """Returns the JSON of a host as the server stores it: a machine that boots its own disk."""
+    mac = "52:54:%02x:%02x:%02x:%02x" % tuple(number.to_bytes(4, "big"))
+    return json.dumps({
+        "metadata": {"name": f"host{number:06}", "namespace": "default", "uid": str(uuid.UUID(int=number)), "resourceVersion": "1",
+                     "generation": 1, "creationTimestamp": "2026-11-21T00:00:00Z", "labels": {"rack": f"r{number // 40}"}},
+        "spec": {"bootMACAddress": mac, "image": "localboot", "bootMode": "once"},
+        "status": {"phase": "Seen", "since": "2026-11-21T00:00:00Z", "firmware": "x86_64-uefi"}}, separators=(",", ":"))
+
+
+def write_hosts(state, count):
+    """Replaces all objects in the database of a server that is stopped by this many hosts."""
+    base = sqlite3.connect(state / "bootlatch.db")
+    with base:
+        base.execute("DELETE FROM objects")
+        rows = ((f"host{number:06}", host_body(number)) for number in range(count))
+        base.executemany("INSERT INTO objects VALUES ('BareMetalHost', 'default', ?, ?)", rows)
+        base.execute("UPDATE version SET number = 1")
+    base.close()
+
+
+SYSTEM_CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
 
 
 class Pair:
-    """Two namespaces and a wire."""
+    """Two network namespaces joined by a veth pair, and the programs that run in them. Close it at the end."""
 
     def __init__(self):
-        self.lan = Lan()
+        self.id = f"bbench-{os.getpid()}"
         self.count = itertools.count()
-        self.server, self.client = self.lan.space("srv"), self.lan.space("load")
-        self.lan.ip(self.server, "link", "add", "lan0", "type", "veth", "peer", "name", "lan0", "netns", self.client)
+        self.spaces, self.programs = [], []
+        self.place = Path(tempfile.mkdtemp(prefix="bbench-"))
+        self.place.chmod(0o755)
+        self.server, self.client = self._space("server"), self._space("client")
+        self.ip(self.server, "link", "add", "lan0", "type", "veth", "peer", "name", "lan0", "netns", self.client)
         for space, address in ((self.server, SERVER), (self.client, OWN)):
-            self.lan.ip(space, "address", "add", f"{address}/10", "dev", "lan0")
-            self.lan.ip(space, "link", "set", "lan0", "up")
-        self.lan.ip(self.client, "route", "add", "local", "10.192.0.0/16", "dev", "lo")
-        self.lan.ip(self.server, "route", "add", "10.192.0.0/16", "via", OWN)
-        # The server is to learn the address from nobody's question.
-        run(*self.lan.inside(self.client, "sysctl", "-qw", "net.ipv4.conf.all.arp_announce=2"))
+            self.ip(space, "address", "add", f"{address}/10", "dev", "lan0")
+            self.ip(space, "link", "set", "lan0", "up")
+        self.ip(self.client, "route", "add", "local", "10.192.0.0/16", "dev", "lo")
+        self.ip(self.server, "route", "add", "10.192.0.0/16", "via", OWN)
+        # The server must not learn a far address from an ARP request.
+        run(*self.inside(self.client, "sysctl", "-qw", "net.ipv4.conf.all.arp_announce=2"))
+
+    def _space(self, name):
+        space = f"{self.id}-{name}"
+        run(tool("ip"), "netns", "add", space)
+        self.spaces.append(space)
+        self.ip(space, "link", "set", "lo", "up")
+        return space
+
+    def ip(self, space, *arguments):
+        return run(tool("ip"), "-n", space, *arguments)
+
+    def inside(self, space, *command):
+        """Returns the command line that runs a command in a namespace."""
+        return [tool("ip"), "netns", "exec", space, *map(str, command)]
 
     def folder(self, name):
-        folder = self.lan.folder / f"{name}-{next(self.count)}"
+        folder = self.place / f"{name}-{next(self.count)}"
         folder.mkdir()
         return folder
 
+    def start(self, name, command, env=None):
+        """Starts a program on the server's core."""
+        words = self.inside(self.server, "taskset", "-c", CORES[0], *command)
+        program = Program(name, words, self.place / f"{name}-{next(self.count)}.log", env=env)
+        self.programs.append(program)
+        return program
+
     def serve(self, name, command, ready):
-        """Starts a server on its core."""
-        program = self.lan.start(self.server, name, "taskset", "-c", str(CORES[0]), *map(str, command))
-        program.says(ready, 60)
+        """Starts a server and waits for the line of its log that says it is ready."""
+        program = self.start(name, command)
+        program.wait_for(ready, 60)
         return program
 
     def load(self, *command):
-        """Runs a load client on its core; gives what it printed."""
-        command = self.lan.inside(self.client, "taskset", "-c", str(CORES[-1]), *map(str, command))
+        """Runs a load generator on the client's core; returns the JSON object that it printed."""
+        command = self.inside(self.client, "taskset", "-c", CORES[-1], *command)
         done = subprocess.run(command, capture_output=True, text=True, timeout=180)
         if done.returncode:
             raise Failure(f"{' '.join(command)}: {done.stderr.strip()} {done.stdout.strip()}")
         return json.loads(done.stdout)
 
     def bootlatch(self, config="", state=None, firmware=None):
-        """Starts bootlatch, with fresh state where none is given; `config` is the rest of its file."""
+        """Starts bootlatch. `config` is the rest of its configuration file; the default state is empty."""
         state = state or self.folder("state")
         file = self.folder("config") / "bootlatch.toml"
         file.write_text(f'interface = "lan0"\nuser = "root"\n{config}')
         command = ["env", "BOOTLATCH_LOG=error,bootlatch::appliance=info", BINARY, "serve", "--config", file,
-                   "--state-dir", state, "--firmware-dir", firmware or self.lan.folder]
+                   "--state-dir", state, "--firmware-dir", firmware or self.place]
         return self.serve("bootlatch", command, "ready")
 
-    def nginx(self, root, port=80, remembers=True, control=SYSTEM_CONTROL):
-        """Starts nginx as one process: sendfile, no log, and where it is to be tuned further, open files remembered.
+    def nginx(self, root, port=80, open_file_cache=True, congestion_control=SYSTEM_CONTROL):
+        """Starts nginx as one process with sendfile and without a log.
 
-        TCP's congestion control is the system's, for nginx has no word for it; another stands for a system tuned for it."""
-        run(*self.lan.inside(self.server, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={control}"))
+        nginx cannot choose TCP's congestion control; another value stands for a system that is configured for it."""
+        run(*self.inside(self.server, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={congestion_control}"))
         config = self.folder("nginx") / "nginx.conf"
-        memory = "open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;" if remembers else ""
+        cache = "open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;" if open_file_cache else ""
         config.write_text(f"""daemon off; master_process off; user root; worker_processes 1; pid {config.parent}/pid;
 error_log {config.parent}/error.log;
 events {{ worker_connections 4096; }}
 http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 1000000000; default_type text/plain;
-{memory}
+{cache}
 server {{ listen {SERVER}:{port} backlog=4096; root {root}; }} }}
 """)
-        program = self.lan.start(self.server, "nginx", "taskset", "-c", str(CORES[0]), tool("nginx"), "-c", config)
-        from lan import until
-        until("nginx listens", lambda: f":{port} " in run(*self.lan.inside(self.server, "ss", "-Hltn")))
+        program = self.start("nginx", [tool("nginx"), "-c", config])
+        until("nginx listens", lambda: f":{port} " in run(*self.inside(self.server, "ss", "-Hltn")))
         return program
+
+    def close(self):
+        for program in reversed(self.programs):
+            program.kill()
+        for space in reversed(self.spaces):
+            run(tool("ip"), "netns", "delete", space)
+        shutil.rmtree(self.place, ignore_errors=True)
 
 
 def median(rows, name):
@@ -112,5 +195,6 @@ def median(rows, name):
 
 
 def verdict(what, is_met):
+    """Prints whether a requirement is met, and returns it."""
     print(f"  {'met   ' if is_met else 'MISSED'} {what}", flush=True)
     return is_met

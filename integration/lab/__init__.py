@@ -1,1 +1,1 @@
-"""The world that bootlatch is shown in: networks, real DHCP servers, machines with real firmware."""
+"""The lab: networks, real DHCP servers, and virtual machines with real firmware around bootlatch."""

@@ -1,29 +1,31 @@
-"""bootlatch itself, as the lab runs it: the built binary in the appliance's namespace."""
+"""The bootlatch server of a lab: the built binary in a network namespace of its own."""
 
 import json
 import os
 import socket
+import time
 from datetime import datetime
 
+from . import speed
 from .network import APPLIANCE_ADDRESS
 from .process import LabError, Program, run
 
-READY_LIMIT = 30.0
+READY_LIMIT = 30.0  # seconds
 
 
 class Appliance:
-    """One state directory, and at most one running server over it."""
+    """One state directory, and at most one running server that uses it."""
 
     def __init__(self, network, folder, binary, firmware):
         self.network, self.folder, self.binary, self.firmware = network, folder, binary, firmware
         self.state = folder / "state"
-        # A flag names the one interface; a scenario with several takes it away and lists them in its configuration.
+        # The options for one interface. A boot with several interfaces clears them and lists all in its configuration.
         self.interface = ["--interface", "lan0", "--address", APPLIANCE_ADDRESS]
         self.server = None
         self._starts = 0
 
     def start(self, rule="ignore", *options):
-        """Starts the server and returns once it says that it is ready."""
+        """Starts the server and waits until it reports that it is ready."""
         self._starts += 1
         path = self.folder / "notify"
         path.unlink(missing_ok=True)
@@ -39,7 +41,8 @@ class Appliance:
 
     def _wait_ready(self, ready):
         ready.settimeout(0.2)
-        for _ in range(int(READY_LIMIT / 0.2)):
+        deadline = speed.deadline(READY_LIMIT)
+        while time.monotonic() < deadline:
             try:
                 if b"READY=1" in ready.recv(4096):
                     return
@@ -49,36 +52,35 @@ class Appliance:
         raise LabError(f"bootlatch was not ready within {READY_LIMIT} s: {self.server.tail()}")
 
     def command(self, *arguments):
-        """Runs a client command of bootlatch against this server, over its socket."""
+        """Runs a client command of bootlatch against this server, over its Unix socket."""
         return run(str(self.binary), *arguments, "--server", f"unix:{self.state}/api.sock")
 
     def timeline(self, name):
-        """Reads a host's timeline: [(time, event, detail)], oldest first; empty for a host not yet seen.
+        """Returns a host's timeline as [(time, event, detail)], oldest first; empty for an unknown host.
 
-        What happened again and again is one line of it with a count: here it is as many rows, all but the first of
-        them at the last time."""
+        An entry with a count becomes as many rows; all but the first have the time of the last repetition."""
         try:
             entries = json.loads(self.command("host", "timeline", name, "-o", "json"))
         except LabError:
             if not self.server.running():
                 raise
             return []
-        moment = lambda text: datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+        parse_time = lambda text: datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
         rows = []
         for entry in entries:
-            again = [entry["last"]] * (entry["count"] - 1) if "last" in entry else []
-            rows += [(moment(time), entry["event"], entry.get("detail") or {}) for time in (entry["time"], *again)]
+            repeated = [entry["last"]] * (entry["count"] - 1) if "last" in entry else []
+            rows += [(parse_time(text), entry["event"], entry.get("detail") or {}) for text in (entry["time"], *repeated)]
         return sorted(rows, key=lambda row: row[0])
 
     def host(self, name):
         return json.loads(self.command("host", "show", name, "-o", "json"))
 
     def kill(self):
-        """As kill -9 does: nothing is told, nothing is flushed."""
+        """Kills the server with SIGKILL, so that it cannot flush anything."""
         self.server.kill()
 
     def stop(self):
-        """Stops the server as systemd does; its exit code must be 0."""
+        """Stops the server with SIGTERM, as systemd does; its exit code must be 0."""
         code = self.server.stop()
         if code:
             raise LabError(f"bootlatch ended with exit code {code} on SIGTERM: {self.server.tail()}")

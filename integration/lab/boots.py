@@ -1,28 +1,29 @@
-"""Every other way to boot than the ISO over iSCSI: each up to the line that proves it."""
+"""Boots by other ways than the ISO over iSCSI. Each ends at the first line or event that proves the way."""
 
 import json
 import sys
 import threading
 import time
 
+from . import speed
 from .cycle import Cycle, host_name
 from .lab import Lab
 from .network import APPLIANCE_ADDRESS, DHCP_ADDRESS, Network
 from .process import LabError, Program, run
 from .scenarios import expect
 
-ROM_LIMIT = 90.0     # seconds from power-on to what the boot program prints, with a second boot beside it
-KERNEL_LIMIT = 120.0
+ROM_LIMIT = 90.0     # seconds from power-on to the boot program's output, while a second machine boots
+KERNEL_LIMIT = 120.0  # seconds from power-on to the kernel's output
 
 
 def configure(lab, text):
-    """Writes the appliance's configuration file and returns the option that names it."""
+    """Writes the server's configuration file and returns the options that name it."""
     file = lab.folder / "bootlatch.toml"
     file.write_text(text)
     return ["--config", str(file)]
 
 
-def reshape(lab, kind, name, **spec):
+def change_spec(lab, kind, name, **spec):
     """Changes fields of an object's spec."""
     thing = json.loads(lab.appliance.command("get", kind, name, "-o", "json"))
     manifest = {"apiVersion": thing["apiVersion"], "kind": thing["kind"], "metadata": {"name": name}, "spec": spec}
@@ -42,13 +43,13 @@ def events(lab, machine):
 
 
 def files(lab, machine):
-    """What the machine was sent by TFTP, in order."""
+    """Returns the files that the machine received by TFTP, in order."""
     return [detail.get("file") for event, detail in events(lab, machine) if event == "tftp-done"]
 
 
 def wait_event(lab, machine, wanted, limit=10.0):
-    """Waits until the machine's timeline has an event; returns its detail."""
-    deadline = time.monotonic() + limit
+    """Waits until the machine's timeline has an event; returns the event's detail."""
+    deadline = speed.deadline(limit)
     while True:
         seen = events(lab, machine)
         for event, detail in seen:
@@ -60,8 +61,8 @@ def wait_event(lab, machine, wanted, limit=10.0):
 
 
 def wait_screen(machine, wanted, limit, since=0):
-    """Waits for a text on the console that need not end a line: what a menu draws."""
-    deadline = time.monotonic() + limit
+    """Waits for a text on the console that does not end a line, such as a menu."""
+    deadline = speed.deadline(limit)
     while wanted.encode() not in machine.console.log.read_bytes()[since:]:
         if time.monotonic() > deadline or not machine.console.running():
             raise LabError(f"{machine.name}: no {wanted!r} on the screen within {limit} s: {machine.console.tail()}")
@@ -69,11 +70,11 @@ def wait_screen(machine, wanted, limit, since=0):
 
 
 def secure_boot(kit):
-    """Secure Boot enforcing: shim, GRUB and Debian's kernel boot; iPXE, which nobody signed, is refused."""
+    """Secure Boot is on: shim, GRUB and Debian's kernel boot; the unsigned iPXE is refused."""
     with Lab(kit, "secure-boot") as lab:
         signed, unsigned = lab.machine("secure"), lab.machine("secure")
         lab.serve("install lab lab-config", *configure(lab, override(signed, "shimx64.efi")))
-        reshape(lab, "iso", "lab", method="kernel", removeArguments=["quiet"],
+        change_spec(lab, "iso", "lab", method="kernel", removeArguments=["quiet"],
                 kernelArguments=["bootlatch.server={server}"])
         signed.power_on(lab.network)
         signed.console.wait_for("Secure boot enabled", KERNEL_LIMIT)
@@ -87,7 +88,7 @@ def secure_boot(kit):
 
 
 def arm64(kit):
-    """AAVMF loads our iPXE, runs the script and boots an ISO from our target."""
+    """AAVMF (arm64) loads iPXE, runs the script and boots an ISO from the iSCSI target."""
     with Lab(kit, "arm64") as lab:
         lab.serve("install arm")
         iso = run(str(kit.arm64_iso_builder)).strip()
@@ -106,7 +107,7 @@ HTTP_BOOT_FIRST = ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n",
 
 
 def http_boot(kit):
-    """UEFI HTTP Boot: the firmware fetches iPXE over HTTP, iPXE its script, and no TFTP is spoken."""
+    """UEFI HTTP Boot: the firmware fetches iPXE over HTTP, iPXE fetches its script, and TFTP is not used."""
     with Lab(kit, "http-boot") as lab:
         lab.serve()
         machine = lab.machine("uefi")
@@ -126,11 +127,11 @@ def http_boot(kit):
 
 
 def pxelinux(kit):
-    """dynamic-ignition-coreos's flow: PXELINUX installs a machine never seen before, and then boots its disk."""
+    """PXELINUX installs an unknown machine, and then boots its disk."""
     with Lab(kit, "pxelinux") as lab:
         run = Cycle(lab, lab.machine("bios"))
         lab.serve("install lab lab-config", *configure(lab, override(run.machine, "pxelinux.0", "for_ipxe = true")))
-        reshape(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
+        change_spec(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
         run.power_on()
         run.machine.console.wait_for("PXELINUX 6", ROM_LIMIT)
         run.install()
@@ -141,10 +142,10 @@ def pxelinux(kit):
 
 
 def kernel_by_ipxe(kit):
-    """iPXE loads the ISO's kernel and initrd over HTTP, with the host's arguments; nothing is attached."""
+    """iPXE loads the ISO's kernel and initrd over HTTP, with the host's arguments, and attaches nothing."""
     with Lab(kit, "kernel") as lab:
         lab.serve()
-        reshape(lab, "iso", "lab", method="kernel", kernelArguments=["bootlatch.server={server}"])
+        change_spec(lab, "iso", "lab", method="kernel", kernelArguments=["bootlatch.server={server}"])
         machine = lab.machine("uefi")
         machine.power_on(lab.network)
         machine.wait_marker("config-fetched", KERNEL_LIMIT)
@@ -153,10 +154,10 @@ def kernel_by_ipxe(kit):
 
 
 def sanhook(kit):
-    """iPXE attaches the ISO and loads its kernel beside it: the kernel finds the target in the iBFT."""
+    """iPXE attaches the ISO and loads its kernel over HTTP; the kernel finds the target in the iBFT."""
     with Lab(kit, "sanhook") as lab:
         lab.serve()
-        reshape(lab, "iso", "lab", method="sanhook")
+        change_spec(lab, "iso", "lab", method="sanhook")
         machine = lab.machine("bios")
         machine.power_on(lab.network)
         _, _, details = machine.wait_marker("network", KERNEL_LIMIT)
@@ -166,8 +167,8 @@ def sanhook(kit):
 
 
 def by_token(kit):
-    """Where the site asks for the token of a script, iPXE shows it to the target in its initiator's name; the name
-    alone is not enough."""
+    """The configuration requires a script's token. iPXE sends it to the target in its initiator name; the name without the
+    token is not enough."""
     with Lab(kit, "token") as lab:
         lab.serve("install lab lab-config", *configure(lab, '[trust]\nconfig = "both"\n'))
         for firmware in ("bios", "uefi"):
@@ -175,14 +176,14 @@ def by_token(kit):
             machine.power_on(lab.network)
             machine.wait_marker("kernel-up", KERNEL_LIMIT)
             login = wait_event(lab, machine, "iscsi-login")
-            expect(login["initiator"].endswith(f":{host_name(machine)}"), f"what is told of the login: {login}")
+            expect(login["initiator"].endswith(f":{host_name(machine)}"), f"the login event: {login}")
             refused = [detail for event, detail in events(lab, machine) if event == "refused"]
             expect(all(detail["protocol"] == "http" for detail in refused), f"refused: {refused}")
             machine.power_off()
 
 
 def chained(kit):
-    """An image whose method is `chain` goes to its URL."""
+    """An image with the method `chain` continues at its URL."""
     with Lab(kit, "chain") as lab:
         (lab.folder / "site.ipxe").write_text("#!ipxe\necho BOOTLATCH-LAB: chained platform=${platform}\nshell\n")
         site = Program("site", lab.network.inside(
@@ -190,7 +191,7 @@ def chained(kit):
             lab.folder / "site.log")
         lab.programs.append(site)
         lab.serve()
-        reshape(lab, "iso", "lab", method="chain", url=f"http://{DHCP_ADDRESS}:8080/site.ipxe")
+        change_spec(lab, "iso", "lab", method="chain", url=f"http://{DHCP_ADDRESS}:8080/site.ipxe")
         for firmware, platform in (("bios", "pcbios"), ("uefi", "efi")):
             machine = lab.machine(firmware)
             machine.power_on(lab.network)
@@ -200,34 +201,34 @@ def chained(kit):
 
 
 def menu(kit):
-    """A machine never seen before is shown the menu: somebody picks the ISO; the other, left alone, boots its disk."""
+    """Two unknown machines get the menu: the ISO is selected on one; the other boots its disk after the timeout."""
     with Lab(kit, "menu") as lab:
         lab.serve("menu")
-        picking, alone = lab.machine("uefi"), lab.machine("bios")
-        alone.power_on(lab.network)
-        wait_screen(alone, "iPXE shell", ROM_LIMIT)
-        picking.power_on(lab.network)
-        wait_screen(picking, "iPXE shell", ROM_LIMIT)
-        picking.press("down", "ret")
-        wait_screen(picking, "iPXE>", ROM_LIMIT)
-        drawn = picking.console.log.stat().st_size
-        picking.press("e", "x", "i", "t", "ret")
-        wait_screen(picking, "iPXE shell", ROM_LIMIT, drawn)
-        picking.press("up", "ret")
-        picking.wait_marker("kernel-up", KERNEL_LIMIT)
-        shown = lab.appliance.host(host_name(picking))
-        expect(shown["spec"]["image"] == "lab", f"what was picked: {shown['spec']}")
-        wait_screen(alone, "Booting from Hard Disk", ROM_LIMIT)
-        left = lab.appliance.host(host_name(alone))
-        expect(left["spec"]["image"] == "menu", f"nobody picked, and yet: {left['spec']}")
+        selecting, idle = lab.machine("uefi"), lab.machine("bios")
+        idle.power_on(lab.network)
+        wait_screen(idle, "iPXE shell", ROM_LIMIT)
+        selecting.power_on(lab.network)
+        wait_screen(selecting, "iPXE shell", ROM_LIMIT)
+        selecting.press("down", "ret")
+        wait_screen(selecting, "iPXE>", ROM_LIMIT)
+        drawn = selecting.console.log.stat().st_size
+        selecting.press("e", "x", "i", "t", "ret")
+        wait_screen(selecting, "iPXE shell", ROM_LIMIT, drawn)
+        selecting.press("up", "ret")
+        selecting.wait_marker("kernel-up", KERNEL_LIMIT)
+        shown = lab.appliance.host(host_name(selecting))
+        expect(shown["spec"]["image"] == "lab", f"the selected image: {shown['spec']}")
+        wait_screen(idle, "Booting from Hard Disk", ROM_LIMIT)
+        left = lab.appliance.host(host_name(idle))
+        expect(left["spec"]["image"] == "menu", f"nothing was selected, but the host is: {left['spec']}")
 
 
 def by_grub(kit):
-    """GRUB without Secure Boot: it installs a machine never seen before, and then boots its disk."""
+    """GRUB without Secure Boot installs an unknown machine, and then boots its disk."""
     with Lab(kit, "grub") as lab:
         run = Cycle(lab, lab.machine("uefi"))
         lab.serve("install lab lab-config", *configure(lab, override(run.machine, "shimx64.efi")))
-        reshape(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
+        change_spec(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
         run.power_on()
         run.machine.console.wait_for("bootlatch: ", ROM_LIMIT)
         run.install()
@@ -237,15 +238,15 @@ def by_grub(kit):
 
 
 def by_syslinux(kit):
-    """SYSLINUX under UEFI boots an installer's kernel. (Its LOCALBOOT goes through all that is left of the firmware's
-    boot order, minutes on OVMF: iPXE and GRUB are the ways to a disk there.)"""
+    """SYSLINUX under UEFI boots an installer's kernel. Its LOCALBOOT is not tested: it tries the rest of the firmware's boot
+    order, which takes minutes on OVMF."""
     with Lab(kit, "syslinux") as lab:
         machine = lab.machine("uefi")
         lab.serve("install lab lab-config", *configure(lab, override(machine, "syslinux.efi")))
-        reshape(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
+        change_spec(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
         machine.power_on(lab.network)
         machine.wait_marker("config-fetched", KERNEL_LIMIT)
-        expect("ldlinux.e64" in files(lab, machine), f"sent: {files(lab, machine)}")
+        expect("ldlinux.e64" in files(lab, machine), f"received: {files(lab, machine)}")
 
 
 SECOND_ADDRESS = "10.78.0.2"
@@ -262,12 +263,12 @@ pools = ["10.78.0.100-10.78.0.120"]
 
 
 def two_networks(kit):
-    """A proxy on one network, the DHCP server on another: machines are told the address of their own side."""
+    """A proxy on one network, the DHCP server on another: each machine gets the server's address on its own network."""
     second = Network()
     try:
         with Lab(kit, "two-networks") as lab:
             second.ip(second.dhcp, "address", "add", "10.78.0.1/24", "dev", "lan0")
-            second.join(lab.network.appliance, SECOND_ADDRESS, card="lan1")
+            second.join(lab.network.appliance, SECOND_ADDRESS, interface="lan1")
             lab.appliance.interface = []
             there, here = lab.machine("uefi"), lab.machine("bios", rom="own")
             lab.serve("install lab lab-config",
@@ -283,23 +284,23 @@ def two_networks(kit):
             there.power_off()
             script = run(*lab.network.inside(second.dhcp, "curl", "-sS", "--max-time", "10", "--interface", "lan0",
                                              f"http://{SECOND_ADDRESS}/boot.ipxe"))
-            expect(f"http://{SECOND_ADDRESS}/ipxe?" in script, f"the script brings back to another address: {script}")
+            expect(f"http://{SECOND_ADDRESS}/ipxe?" in script, f"the script names another address: {script}")
             here.wait_marker("kernel-up", KERNEL_LIMIT)
-            expect("pxelinux.0" in files(lab, here), f"the card's ROM was sent: {files(lab, here)}")
+            expect("pxelinux.0" in files(lab, here), f"the ROM received: {files(lab, here)}")
     finally:
         second.close()
 
 
 SCENARIOS = {
-    "GRUB installs a UEFI machine never seen before, and boots its disk": by_grub,
+    "GRUB installs an unknown UEFI machine, and boots its disk": by_grub,
     "SYSLINUX under UEFI boots an installer": by_syslinux,
-    "two networks, proxy on one and server on the other, each told its own address": two_networks,
+    "two networks, proxy on one and server on the other, each with its own address": two_networks,
     "iPXE boots a kernel and its initrd over HTTP": kernel_by_ipxe,
-    "iPXE boots a kernel beside the ISO that it attached (sanhook)": sanhook,
-    "a site that asks for tokens: iPXE shows its own to the target, BIOS and UEFI": by_token,
-    "iPXE goes to a site's own URL (chain), BIOS and UEFI": chained,
-    "a menu: an ISO is picked by keyboard, and the time-out goes to the disk": menu,
-    "PXELINUX installs a machine never seen before, and LOCALBOOT boots its disk": pxelinux,
+    "iPXE attaches an ISO and boots a kernel over HTTP (sanhook)": sanhook,
+    "a configuration that requires tokens: iPXE sends its own to the target, BIOS and UEFI": by_token,
+    "iPXE continues at a URL (chain), BIOS and UEFI": chained,
+    "a menu: an ISO is selected by keyboard, and the timeout boots the disk": menu,
+    "PXELINUX installs an unknown machine, and LOCALBOOT boots its disk": pxelinux,
     "UEFI HTTP Boot fetches iPXE over HTTP and boots the ISO": http_boot,
     "arm64: AAVMF boots to the script and the ISO": arm64,
     "Secure Boot: shim and GRUB boot Debian's kernel, an unsigned program is refused": secure_boot,

@@ -1,4 +1,4 @@
-"""One machine's way from power-on to its installed OS, as steps with times."""
+"""The steps of one machine from power-on to its installed OS, with their times."""
 
 import threading
 import time
@@ -9,9 +9,9 @@ from .process import LabError
 BOOT_LIMIT = 120.0     # seconds from power-on or reset to the installer's kernel
 INSTALL_LIMIT = 90.0   # from there to the reboot
 DISK_LIMIT = 120.0     # from the reboot to the installed OS
-POLL = 0.5
+POLL = 0.5             # seconds between two looks at the timeline
 
-# The steps of the first boot, then of the second: (what is printed, where it is seen, its name there).
+# The steps of the first and of the second boot: (label, source, name in that source).
 FIRST_BOOT = [("offer", "server", "offer"), ("TFTP done", "server", "tftp-done"), ("script", "server", "script"),
               ("iSCSI login", "server", "iscsi-login"), ("kernel", "console", "kernel-up"),
               ("config", "server", "config-fetched"), ("disk written", "console", "disk-written"),
@@ -21,30 +21,30 @@ SECOND_BOOT = [("offer again", "server", "offer"), ("local disk", "server", "loc
 
 
 def host_name(machine):
-    """The name that bootlatch gives to a machine that its rule met."""
+    """Returns the name that bootlatch gives to an unknown machine."""
     return machine.mac.replace(":", "-")
 
 
 class Cycle:
-    """Watches one machine of a lab; `tell(seconds, text)` is called at each step as it happens."""
+    """Watches one machine of a lab; calls `report(seconds, text)` at each step."""
 
-    def __init__(self, lab, machine, tell=lambda seconds, text: None):
-        self.lab, self.machine, self.tell = lab, machine, tell
+    def __init__(self, lab, machine, report=lambda seconds, text: None):
+        self.lab, self.machine, self.report = lab, machine, report
         self.power_on_at = None
-        self.since = 0  # where on the console the present boot began
+        self.since = 0  # index of the console's line where the current boot began
 
     def power_on(self, hold=None):
         self.since = 0
         self.power_on_at = self.machine.power_on(self.lab.network, hold=hold)
-        self.tell(0.0, "power-on")
+        self.report(0.0, "power-on")
         self.machine.console.watchers.append(self._console_line)
 
     def _console_line(self, when, text):
         if "BOOTLATCH-LAB: " in text:
-            self.tell(when - self.power_on_at, text.split("BOOTLATCH-LAB: ")[1].split(" at=")[0])
+            self.report(when - self.power_on_at, text.split("BOOTLATCH-LAB: ")[1].split(" at=")[0])
 
     def reset(self):
-        """Presses the reset button and counts from there."""
+        """Presses the reset button; times count from here."""
         self.since = self.machine.reset()
         self.power_on_at = time.time()
 
@@ -54,10 +54,10 @@ class Cycle:
         self.machine.wait_marker("reboot", INSTALL_LIMIT, index)
 
     def os_up(self):
-        """Waits until the installed OS runs, and checks that the config's host name arrived in it."""
+        """Waits until the installed OS runs, and checks that it has the host name of the config."""
         _, _, details = self.machine.wait_marker("os-up", DISK_LIMIT, self.since)
         if details.get("host") != HOSTNAME:
-            raise LabError(f"the installed OS calls itself {details.get('host')!r}, not {HOSTNAME!r}")
+            raise LabError(f"the host name of the installed OS is {details.get('host')!r}, not {HOSTNAME!r}")
 
     def server_events(self):
         return [(when, name) for when, name, _ in self.lab.appliance.timeline(host_name(self.machine))
@@ -71,7 +71,7 @@ class Cycle:
         return rows
 
     def steps(self):
-        """Lists (seconds since power-on, step) of an install and its disk boot; a step not seen has None."""
+        """Returns (seconds since power-on, label) of each step of an install and its disk boot; None if it was not seen."""
         seen = {"server": self.server_events(), "console": self.console_events()}
         reboot = next((when for when, name in seen["console"] if name == "reboot"), None)
         rows = [(0.0, "power-on")]
@@ -84,12 +84,12 @@ class Cycle:
 
 
 class Follow:
-    """Tells the server's events of a cycle as they happen, from a thread of its own, until it is left."""
+    """Reports the server's events of a cycle as they happen, from a thread of its own. Use as a context manager."""
 
     def __init__(self, cycle):
         self._cycle = cycle
         self._stop = threading.Event()
-        self._told = 0
+        self._reported = 0
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def _follow(self):
@@ -97,10 +97,10 @@ class Follow:
             try:
                 events = self._cycle.server_events()
             except LabError:
-                continue  # a restart is under way; the next look shows what was missed
-            for when, name in events[self._told:]:
-                self._cycle.tell(when - self._cycle.power_on_at, f"bootlatch: {name}")
-            self._told = len(events)
+                continue  # the server restarts; the next look has the missed events
+            for when, name in events[self._reported:]:
+                self._cycle.report(when - self._cycle.power_on_at, f"bootlatch: {name}")
+            self._reported = len(events)
 
     def __enter__(self):
         self._thread.start()

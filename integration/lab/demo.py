@@ -1,4 +1,4 @@
-"""The demo: a blank machine with BIOS, then one with UEFI, each to its installed OS."""
+"""The demo: a blank machine with BIOS, then one with UEFI, each up to its installed OS."""
 
 import sys
 import time
@@ -10,14 +10,14 @@ FIRMWARE = {"bios": "BIOS (SeaBIOS, QEMU's iPXE ROM)", "uefi": "UEFI (OVMF x86-6
 
 
 def show(firmware, parts):
-    """Boots one machine and returns its steps."""
-    def tell(seconds, text):
+    """Boots one machine; returns its steps."""
+    def report(seconds, text):
         print(f"  {seconds:6.1f} s  {text}", flush=True)
 
     print(f"\n{FIRMWARE[firmware]}, a blank disk", flush=True)
     with lab.Lab(parts, f"demo-{firmware}") as world:
         world.serve()
-        run = cycle.Cycle(world, world.machine(firmware), tell)
+        run = cycle.Cycle(world, world.machine(firmware), report)
         run.power_on()
         with cycle.Follow(run):
             run.install()
@@ -30,7 +30,7 @@ def print_timelines(timelines):
     for row in zip(*timelines.values()):
         cells = "".join(f"{'-' if seconds is None else f'{seconds:.2f}':>10}" for seconds, _ in row)
         print(f"  {row[0][1]:<19}{cells}")
-    print("'-': the step is not part of that boot (an iPXE ROM needs no TFTP), or was not seen.", flush=True)
+    print("'-': the step was not seen, or is not part of that boot (an iPXE ROM needs no TFTP).", flush=True)
 
 
 def main():
@@ -47,7 +47,7 @@ def main():
     finally:
         lab.close_all()
     print_timelines(timelines)
-    print(f"Both machines run their own OS. {time.monotonic() - started:.0f} s in all.")
+    print(f"Both machines run their installed OS. Total time: {time.monotonic() - started:.0f} s.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The LAN's own DHCP servers, as a site would run them: addresses only, nothing about booting."""
+"""The existing DHCP servers of a LAN. They assign addresses and know nothing about network boot."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from .process import Program, tool
 
 
 def dnsmasq(network, folder):
-    """Starts dnsmasq as the plain DHCP server; returns when it listens."""
+    """Starts dnsmasq as a plain DHCP server and waits until it listens."""
     command = [tool("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--port=0",
                "--interface=lan0", "--bind-interfaces", "--no-ping", "--dhcp-authoritative",
                "--dhcp-range=10.77.0.100,10.77.0.199,255.255.255.0,1h", "--dhcp-option=option:router",
@@ -19,7 +19,7 @@ def dnsmasq(network, folder):
 
 
 def kea(network, folder):
-    """Starts Kea as the plain DHCP server; returns when it listens."""
+    """Starts Kea as a plain DHCP server and waits until it listens."""
     config = {"Dhcp4": {
         "interfaces-config": {"interfaces": ["lan0"], "dhcp-socket-type": "raw"},
         "lease-database": {"type": "memfile", "persist": False},
@@ -31,7 +31,7 @@ def kea(network, folder):
     file.write_text(json.dumps(config))
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "KEA_LOCKFILE_DIR": "none",
                    "KEA_PIDFILE_DIR": str(folder)}
-    # Debian's AppArmor profile goes by the path and allows no file of ours: a copy lies outside of it.
+    # Debian's AppArmor profile applies to the program's path and forbids our files. A copy is not confined.
     program = shutil.copy(tool("kea-dhcp4"), folder / "kea-dhcp4")
     server = Program("kea-dhcp4", network.inside(network.dhcp, str(program), "-c", str(file)),
                      folder / "kea.log", env=environment)

@@ -1,4 +1,4 @@
-"""What every lab is made with: paths that integration/prepare built, and how QEMU runs here."""
+"""The parts of every lab: what integration/setup built, and how QEMU runs on this machine."""
 
 import os
 import subprocess
@@ -11,12 +11,12 @@ from .process import LabError
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("BOOTLATCH_LAB_CACHE", ROOT / "integration/.cache"))
-PROBE_LIMIT = 20.0  # seconds for a boot under KVM that takes about three where KVM works
+PROBE_LIMIT = 20.0  # seconds for a boot under KVM, which takes about three if KVM works
 
 
 @dataclass
 class Kit:
-    """The built parts and the accelerator; where records of failures go."""
+    """The built parts, QEMU's accelerator, and the folder for the logs of failed boots."""
 
     binary: Path
     firmware: Path
@@ -26,16 +26,16 @@ class Kit:
 
     @property
     def arm64_iso_builder(self):
-        return ROOT / "integration/iso-arm64/build"
+        return ROOT / "integration/fixtures/iso-arm64/build"
 
     @property
     def rom(self):
-        """The boot ROM that the ISO's builder laid beside it."""
+        """The boot ROM for network interfaces that was built with the ISO."""
         return self.iso.with_suffix(".rom")
 
 
 def load():
-    """Takes what integration/prepare exported, and finds out whether KVM really runs a guest."""
+    """Returns the parts that integration/setup/prepare.sh exported; tries whether KVM runs a guest."""
     try:
         parts = [Path(os.environ[name]) for name in ("LAB_BINARY", "LAB_FIRMWARE", "LAB_ISO")]
     except KeyError as name:
@@ -44,7 +44,7 @@ def load():
 
 
 def kvm_works(iso):
-    """Boots the lab's ISO under KVM and UEFI: /dev/kvm may be there and not run any guest."""
+    """Returns whether the lab's ISO boots under KVM and UEFI. /dev/kvm may exist and not run any guest."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     with tempfile.TemporaryDirectory(prefix="blab-") as folder:

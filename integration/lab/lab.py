@@ -1,4 +1,4 @@
-"""A lab: a LAN with its DHCP server, the appliance and machines; all of it gone when it closes."""
+"""A lab: a LAN with its DHCP server, the bootlatch server and machines. Closing it removes all of them."""
 
 import json
 import shutil
@@ -22,12 +22,12 @@ IGNITION = {"ignition": {"version": "3.3.0"},
 
 
 class Lab:
-    """Use as a context manager. `kit` carries what was built: binary, firmware folder, ISO, accelerator."""
+    """Use as a context manager. `kit` has the built parts: binary, firmware folder, ISO, accelerator."""
 
     def __init__(self, kit, name, dhcp_server="dnsmasq"):
         self.kit, self.name, self.dhcp_server = kit, name, dhcp_server
         self.folder = Path(tempfile.mkdtemp(prefix="blab-", dir="/var/tmp"))
-        self.folder.chmod(0o755)  # bootlatch reads its ISO here after it gave up being root
+        self.folder.chmod(0o755)  # bootlatch reads its ISO here after it has dropped root
         self.network = self.appliance = None
         self.programs, self.machines = [], []
         with _open_lock:
@@ -47,7 +47,7 @@ class Lab:
         self.close(failed=kind is not None)
 
     def serve(self, rule="install lab lab-config", *options):
-        """Starts bootlatch, and gives it the lab's ISO and config under those names."""
+        """Starts bootlatch, and adds the lab's ISO as `lab` and its config as `lab-config`."""
         self.appliance.start(rule, *options)
         config = self.folder / "config.ign"
         if not config.exists():
@@ -56,7 +56,7 @@ class Lab:
             self.appliance.command("iso", "add", "lab", str(self.kit.iso), "--config", "lab-config")
 
     def machine(self, firmware, rom="2025"):
-        """Adds a blank machine; its card's boot ROM under BIOS is Debian 13's of 2025, or QEMU's own."""
+        """Adds a blank machine. `rom` is the boot ROM of its network interface under BIOS: Debian 13's of 2025, or QEMU's own."""
         number = len(self.machines) + 1
         machine = Machine(f"{firmware}{number}", firmware, f"52:54:00:77:00:{number:02x}", self.folder,
                           self.kit.accelerator, self.kit.rom if rom == "2025" else None)
@@ -79,21 +79,21 @@ class Lab:
         if self.network:
             _quietly(self.network.close)
         if failed:
-            self._keep_records()
+            self._keep_logs()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _keep_records(self):
+    def _keep_logs(self):
         kept = self.kit.failures / self.name
         shutil.rmtree(kept, ignore_errors=True)
         kept.mkdir(parents=True)
         for file in self.folder.iterdir():
             if file.suffix in (".log", ".console", ".png"):
                 shutil.copy(file, kept)
-        print(f"  records of {self.name}: {kept}", file=sys.stderr, flush=True)
+        print(f"  logs of {self.name}: {kept}", file=sys.stderr, flush=True)
 
 
 def _quietly(action, *arguments):
-    """Goes on with the clean-up whatever one part of it says."""
+    """Runs one part of the clean-up; prints its error instead of raising it."""
     try:
         action(*arguments)
     except Exception as why:  # noqa: BLE001 - each remaining part must still be cleaned
@@ -101,7 +101,7 @@ def _quietly(action, *arguments):
 
 
 def close_all():
-    """Closes every lab that is open, from whatever thread."""
+    """Closes every open lab, of all threads."""
     with _open_lock:
         labs = list(_open)
     for lab in labs:
@@ -109,7 +109,7 @@ def close_all():
 
 
 def exit_on_signals():
-    """Turns the signals that end a program into an orderly exit through every `finally`."""
+    """Turns the signals that end a program into an exit that runs every `finally`."""
     def leave(number, _frame):
         raise SystemExit(128 + number)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,4 +1,4 @@
-"""A machine: QEMU with real firmware, a blank disk and one card, as seen from its serial console."""
+"""A machine: QEMU with real firmware, a blank disk and one network interface, watched on its serial console."""
 
 import os
 import re
@@ -11,12 +11,12 @@ from .qmp import Qmp
 
 MARKER = re.compile(r"BOOTLATCH-LAB: (\S+)(.*)")
 SHARE = Path("/usr/share")
-DISK_SIZE = 512 << 20  # bytes; raw and sparse, so that what the guest wrote survives a pulled plug
+DISK_SIZE = 512 << 20  # bytes; raw and sparse, so that the guest's writes survive a power cut
 
 
 @dataclass(frozen=True)
 class Firmware:
-    """What QEMU makes a machine of. `code` and `variables` are UEFI's flash; SeaBIOS has none."""
+    """QEMU's options for a kind of machine. `code` and `variables` are the flash of UEFI; SeaBIOS has none."""
 
     system: str = "x86_64"
     board: tuple = ("-machine", "q35", "-vga", "std")
@@ -26,23 +26,23 @@ class Firmware:
 
 
 FIRMWARE = {
-    # The text screen of SeaBIOS, of boot ROMs and of boot loaders goes to the serial port as well.
+    # SeaBIOS, boot ROMs and boot loaders also write to the serial port.
     "bios": Firmware(board=("-machine", "q35,graphics=off", "-vga", "std")),
     "uefi": Firmware(code="OVMF/OVMF_CODE_4M.fd", variables="OVMF/OVMF_VARS_4M.fd"),
-    # Secure Boot enforcing, Microsoft's keys enrolled: the variables can be written in SMM alone.
+    # Secure Boot is on, with Microsoft's keys. Only code in SMM can write the variables.
     "secure": Firmware(board=("-machine", "q35,smm=on", "-vga", "std",
                               "-global", "driver=cfi.pflash01,property=secure,value=on"),
                        code="OVMF/OVMF_CODE_4M.secboot.fd", variables="OVMF/OVMF_VARS_4M.ms.fd"),
     "arm64": Firmware(system="aarch64", board=("-machine", "virt"),
                       code="AAVMF/AAVMF_CODE.fd", variables="AAVMF/AAVMF_VARS.fd",
-                      # The architected signatures of pointers cost most of the emulator's time.
+                      # The architected pointer authentication would take most of the emulator's time.
                       cpu="max,pauth-impdef=on"),
 }
 
 
 class Machine:
-    """Powered on by `power_on`. `rom` replaces QEMU's boot ROM of the card under BIOS. The serial lines,
-    QEMU's events and the markers are its `console`."""
+    """A virtual machine, started by `power_on`. `rom` replaces QEMU's boot ROM of the network interface under BIOS. The
+    `console` has the serial output, QEMU's events and the markers of the guest."""
 
     def __init__(self, name, firmware, mac, folder, accelerator="tcg", rom=None):
         if firmware not in FIRMWARE:
@@ -63,7 +63,7 @@ class Machine:
             shutil.copy(SHARE / self.kind.variables, self.variables)
 
     def power_on(self, network=None, cdrom=None, hold=None, extra=()):
-        """Starts the machine and returns the moment it got power. `hold` names the installer's step to stop at."""
+        """Starts the machine; returns the time of power-on. `hold` names the installer's step to stop at."""
         control = self.folder / f"{self.name}.qmp"
         control.unlink(missing_ok=True)
         command = self._command(control, network, cdrom, hold) + list(extra)
@@ -88,9 +88,9 @@ class Machine:
             command += ["-drive", f"if=pflash,format=raw,readonly=on,file={SHARE / self.kind.code}",
                         "-drive", f"if=pflash,format=raw,file={self.variables}"]
         if network:
-            # OVMF drives the card itself (its own PXE client); SeaBIOS needs an iPXE ROM: QEMU's, which on
-            # Debian 12 is of 2019 and waits 16 s for IPv6, or the one given. QEMU writes the card's id only
-            # into its own ROM file, so that another one fits the modern id alone.
+            # OVMF has a PXE client and a driver. SeaBIOS needs an iPXE ROM: QEMU's, which on Debian 12 is of 2019 and
+            # waits 16 s for IPv6, or the one given. QEMU writes the device id only into its own ROM file, so another
+            # ROM matches only the modern id.
             rom = ",romfile=" if self.kind.code else \
                 f",romfile={self.rom},disable-legacy=on" if self.rom else ""
             command += ["-netdev", f"tap,id=lan,ifname={network.tap()},script=no,downscript=no",
@@ -106,23 +106,23 @@ class Machine:
         self.console.note(f"QEMU: {name} {data.get('reason', '')}".rstrip())
 
     def wait_marker(self, name, limit, since=0):
-        """Waits for the marker `name`; an installer that failed, or a CPU that did, ends the wait at once."""
+        """Waits for the marker `name`. A failed installer or a stopped CPU ends the wait at once."""
         def meets(text):
             found = MARKER.search(text)
             return "QEMU: STOP" in text or bool(found and found.group(1) in (name, "failed"))
         index, when, text = self.console.wait_for(f"BOOTLATCH-LAB: {name}", limit, since, meets)
         found = MARKER.search(text)
         if not found or found.group(1) != name:
-            raise LabError(f"machine {self.name}: wanted '{name}', got: {text}; {self.console.tail(12)}")
+            raise LabError(f"machine {self.name}: expected '{name}', got: {text}; {self.console.tail(12)}")
         return index, when, dict(re.findall(r"(\w+)=(\S*)", found.group(2)))
 
     def press(self, *keys):
-        """Presses keys on the keyboard, one after the other, by QEMU's names for them."""
+        """Presses keys one after the other; the names are QEMU's."""
         for key in keys:
             self.qmp.do("send-key", keys=[{"type": "qcode", "data": key}])
 
     def reset(self):
-        """Presses the reset button; returns the console's index from where on the new boot is seen."""
+        """Presses the reset button; returns the index of the console's line where the new boot begins."""
         since = len(self.console.lines)
         self.qmp.do("system_reset")
         return since
@@ -131,7 +131,7 @@ class Machine:
         self.qmp.do("screendump", filename=os.fspath(file), format="png")
 
     def power_off(self):
-        """Pulls the plug."""
+        """Cuts the power."""
         if self.qmp:
             self.qmp.close()
             self.qmp = None

@@ -1,4 +1,4 @@
-"""A LAN of its own for each test: three network namespaces around one bridge, nothing on the host."""
+"""A LAN for each lab: three network namespaces around one bridge. The host's own network is not touched."""
 
 import itertools
 import os
@@ -7,7 +7,7 @@ import re
 from .process import LabError, run, tool
 
 PREFIX = "blab"
-DHCP_ADDRESS = "10.77.0.1"  # the LAN's plain DHCP server, which bootlatch may not touch
+DHCP_ADDRESS = "10.77.0.1"  # the existing DHCP server of the LAN
 APPLIANCE_ADDRESS = "10.77.0.2"
 _count = itertools.count(1)
 
@@ -17,7 +17,7 @@ def _alive(pid):
 
 
 def sweep():
-    """Deletes the namespaces of harnesses that were killed before they could."""
+    """Deletes the namespaces of labs that were killed before they could do it."""
     for line in run(tool("ip"), "netns", "list").splitlines():
         name = line.split()[0]
         owner = re.fullmatch(PREFIX + r"-(\d+)-\d+-\w+", name)
@@ -26,7 +26,7 @@ def sweep():
 
 
 class Network:
-    """The LAN: `switch` holds the bridge and the machines' taps, `dhcp` and `appliance` one server each."""
+    """The LAN. The namespace `switch` has the bridge and the taps of the machines; `dhcp` and `appliance` have one server each."""
 
     def __init__(self):
         self.id = f"{PREFIX}-{os.getpid()}-{next(_count)}"
@@ -50,17 +50,17 @@ class Network:
         self.join(self.dhcp, DHCP_ADDRESS)
         self.join(self.appliance, APPLIANCE_ADDRESS)
 
-    def join(self, space, address=None, card="lan0"):
-        """Plugs a namespace into the bridge with a card of this name, and this address if one is given."""
-        port = space.rsplit("-", 1)[1] + ("" if card == "lan0" else f"-{card}")
-        self.ip(self.switch, "link", "add", port, "type", "veth", "peer", "name", card, "netns", space)
+    def join(self, space, address=None, interface="lan0"):
+        """Connects a namespace to the bridge with an interface of this name, and an address if one is given."""
+        port = space.rsplit("-", 1)[1] + ("" if interface == "lan0" else f"-{interface}")
+        self.ip(self.switch, "link", "add", port, "type", "veth", "peer", "name", interface, "netns", space)
         self.ip(self.switch, "link", "set", port, "master", "br0", "up")
         if address:
-            self.ip(space, "address", "add", f"{address}/24", "dev", card)
-        self.ip(space, "link", "set", card, "up")
+            self.ip(space, "address", "add", f"{address}/24", "dev", interface)
+        self.ip(space, "link", "set", interface, "up")
 
     def add_client(self):
-        """Adds a namespace on the LAN whose card has no address yet, and returns its name."""
+        """Adds a namespace on the LAN whose interface has no address yet; returns its name."""
         self._clients += 1
         space = f"{self.id}-cli{self._clients}"
         run(tool("ip"), "netns", "add", space)
@@ -69,7 +69,7 @@ class Network:
         return space
 
     def tap(self):
-        """Adds a tap for one machine, in the switch's namespace, and returns its name."""
+        """Adds a tap for one machine in the namespace `switch`; returns its name."""
         self._taps += 1
         name = f"tap{self._taps}"
         self.ip(self.switch, "tuntap", "add", name, "mode", "tap")
@@ -80,7 +80,7 @@ class Network:
         return run(tool("ip"), "-n", space, *arguments)
 
     def inside(self, space, *command):
-        """The command line that runs `command` inside a namespace."""
+        """Returns the command line that runs `command` inside a namespace."""
         return [tool("ip"), "netns", "exec", space, *command]
 
     def close(self):

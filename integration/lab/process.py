@@ -1,4 +1,4 @@
-"""Programs: run to the end, or kept going until the lab closes."""
+"""Programs: run to the end, or run until the lab closes."""
 
 import ctypes
 import os
@@ -8,48 +8,53 @@ import subprocess
 import threading
 import time
 
-STOP_LIMIT = 10.0  # seconds for a program to end after SIGTERM, before SIGKILL
+from . import speed
+
+STOP_LIMIT = 10.0  # seconds from SIGTERM to SIGKILL
+PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LabError(Exception):
-    """Something of the world did not do what the lab asked; the text is for a person."""
+    """A step of the lab failed; the text describes it for a person."""
 
 
 def run(*command, limit=60, input=None):
-    """Runs to the end and returns what was printed; a failure carries the program's own words."""
+    """Runs a command to its end and returns its standard output. The error of a failure has the command's output."""
+    limit *= speed.slowness()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, input=input,
                               stdin=subprocess.DEVNULL if input is None else None)
     except subprocess.TimeoutExpired:
-        raise LabError(f"{' '.join(command)}: not done after {limit} s") from None
+        raise LabError(f"{' '.join(command)}: not done after {limit:.0f} s") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()
-        raise LabError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
+        output = (done.stderr or done.stdout).strip()
+        raise LabError(f"{' '.join(command)}: exit code {done.returncode}: {output}")
     return done.stdout
 
 
 def tool(name):
-    """Finds a program, also in the sbin folders that a plain user's PATH lacks."""
+    """Returns the path of a program; also searches the sbin folders that the PATH of a plain user lacks."""
     path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if not path:
-        raise LabError(f"{name} is not installed: run integration/install-packages")
+        raise LabError(f"{name} is not installed: run integration/setup/install-packages")
     return path
 
 
 def _die_with_parent():
-    _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nothing outlives a killed harness
+    """Makes the kernel kill the program when the lab is killed."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Program:
-    """A running program whose output is kept in a file and watched line by line."""
+    """A running program. Its output is written to a file and read line by line."""
 
     def __init__(self, name, command, log, env=None):
         self.name = name
         self.log = log
         self.lines = []  # (time, text)
         self.changed = threading.Condition()
-        self.watchers = []
+        self.watchers = []  # called with (time, text) of each line
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env=env, start_new_session=True, preexec_fn=_die_with_parent)
@@ -64,7 +69,7 @@ class Program:
         rest = b""
         with open(self.log, "ab", buffering=0) as log:
             while part := self.process.stdout.read1(65536):
-                log.write(part)  # at once: a menu on a console is no line
+                log.write(part)  # unbuffered: a menu on a console does not end its lines
                 *lines, rest = (rest + part).split(b"\n")
                 for raw in lines:
                     self.note(raw.decode("utf-8", "replace").rstrip())
@@ -74,6 +79,7 @@ class Program:
             self.changed.notify_all()
 
     def note(self, text):
+        """Adds a line to the output."""
         with self.changed:
             self.lines.append((time.time(), text))
             self.changed.notify_all()
@@ -81,9 +87,11 @@ class Program:
             watcher(self.lines[-1][0], text)
 
     def wait_for(self, wanted, limit, since=0, meets=None):
-        """Waits for a line with `wanted` in it, or that `meets` accepts; returns (index, time, text)."""
+        """Waits for a line that contains `wanted`, or that `meets` accepts; returns (index, time, text).
+
+        `limit` is in seconds of the reference machine."""
         meets = meets or (lambda text: wanted in text)
-        deadline = time.monotonic() + limit
+        deadline = speed.deadline(limit)
         index = since
         with self.changed:
             while True:
@@ -96,11 +104,11 @@ class Program:
                 if not self._reader.is_alive():
                     raise LabError(f"{self.name} ended before '{wanted}': {self.tail()}")
                 if left <= 0:
-                    raise LabError(f"{self.name}: no '{wanted}' within {limit} s; last: {self.tail()}")
+                    raise LabError(f"{self.name}: no '{wanted}' within {limit} s; last lines: {self.tail()}")
                 self.changed.wait(min(left, 1.0))
 
     def tail(self, count=5):
-        return " | ".join(text for _, text in self.lines[-count:]) or "(silent)"
+        return " | ".join(text for _, text in self.lines[-count:]) or "(no output)"
 
     def running(self):
         return self.process.poll() is None
@@ -109,7 +117,7 @@ class Program:
         self._signal(signal.SIGKILL)
 
     def stop(self):
-        """Asks it to end, insists after STOP_LIMIT; returns its exit code."""
+        """Sends SIGTERM, and SIGKILL after STOP_LIMIT; returns the exit code."""
         self._signal(signal.SIGTERM)
         return self.process.returncode
 
@@ -117,7 +125,7 @@ class Program:
         if self.running():
             self.process.send_signal(number)
             try:
-                self.process.wait(STOP_LIMIT)
+                self.process.wait(STOP_LIMIT * speed.slowness())
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -1,4 +1,4 @@
-"""ProxyDHCP next to a real DHCP server: what each kind of client is told, and who is told nothing."""
+"""ProxyDHCP next to a real DHCP server: the replies to each kind of client, and which clients get none."""
 
 from .lab import Lab
 from .network import APPLIANCE_ADDRESS, DHCP_ADDRESS
@@ -6,7 +6,7 @@ from .process import LabError
 from .pxe_client import Client, collect, packet, rom, socket_in
 
 BIOS, UEFI_X64, UEFI_ARM64 = 0, 7, 11
-# Option 175 of Debian 13's snponly.efi: it can do HTTP (19), iSCSI (17) and EFI (36).
+# Option 175 of Debian 13's snponly.efi: it supports HTTP (19), iSCSI (17) and EFI (36).
 IPXE_FEATURES = bytes.fromhex("b105011af41041eb030100002601011701012701012401011301011401011101012901011b0101150101120101")
 
 
@@ -16,19 +16,20 @@ def expect(held, what):
 
 
 def both(xid):
-    """Holds once the LAN's server and the appliance have both answered a transaction."""
-    return lambda came: {DHCP_ADDRESS, APPLIANCE_ADDRESS} <= {one.sender for one in came if one.xid == xid}
+    """Returns a condition: both the LAN's server and bootlatch have replied to a transaction."""
+    return lambda replies: {DHCP_ADDRESS, APPLIANCE_ADDRESS} <= {one.sender for one in replies if one.xid == xid}
 
 
-def of(came, xid, sender):
-    return next(one for one in came if one.xid == xid and one.sender == sender)
+def reply_of(replies, xid, sender):
+    """Returns the reply of a server to a transaction."""
+    return next(one for one in replies if one.xid == xid and one.sender == sender)
 
 
 def check_offers(client, options):
-    """The LAN's server gives the address, the appliance the boot file and no address; returns both offers."""
+    """Checks that the LAN's server offers the address, and bootlatch the boot file and no address; returns both offers."""
     xid = client.broadcast(options)
-    came = client.answers(both(xid))
-    address, proxy = of(came, xid, DHCP_ADDRESS), of(came, xid, APPLIANCE_ADDRESS)
+    replies = client.replies(both(xid))
+    address, proxy = reply_of(replies, xid, DHCP_ADDRESS), reply_of(replies, xid, APPLIANCE_ADDRESS)
     expect(address.yiaddr.startswith("10.77.0.") and not address.file, f"the LAN's offer: {address}")
     expect(proxy.yiaddr == "0.0.0.0" and 51 not in proxy.options, f"an address was offered: {proxy}")
     expect(proxy.options.get(60) == b"PXEClient", f"option 60: {proxy.options.get(60)}")
@@ -37,37 +38,37 @@ def check_offers(client, options):
 
 
 def check_file(client, architecture, program):
-    """A ROM of that architecture gets its program by DHCP, and again on port 4011."""
+    """Checks that a ROM of that architecture gets its program by DHCP, and on port 4011."""
     options = rom(architecture, client.mac)
     address, proxy = check_offers(client, options)
     expect(proxy.file.endswith(program), f"architecture {architecture}: {proxy.file!r}, not {program}")
     client.take_address(address.yiaddr)
     with socket_in(client.space, 4011) as second:
         xid, raw = packet(client.mac, 3, options, ciaddr=address.yiaddr, broadcast=False)
-        def ask():
+        def send():
             second.sendto(raw, (APPLIANCE_ADDRESS, 4011))
-        ask()
-        answer = collect(second, ask, lambda came: any(one.xid == xid for one in came))[-1]
-    expect(answer.file.endswith(program), f"port 4011, architecture {architecture}: {answer}")
+        send()
+        reply = collect(second, send, lambda replies: any(one.xid == xid for one in replies))[-1]
+    expect(reply.file.endswith(program), f"port 4011, architecture {architecture}: {reply}")
 
 
 def check_ipxe(client):
-    """iPXE is given the script, not iPXE again; one that cannot do what the script needs gets ours."""
+    """Checks that iPXE gets the script; an iPXE without the features that the script needs gets our iPXE."""
     claims = {**rom(UEFI_X64, client.mac), 60: b"PXEClient", 77: b"iPXE"}
     _, able = check_offers(client, {**claims, 175: IPXE_FEATURES})
-    expect(able.file.startswith(f"http://{APPLIANCE_ADDRESS}"), f"iPXE is given {able.file!r}, not the script")
+    expect(able.file.startswith(f"http://{APPLIANCE_ADDRESS}"), f"iPXE gets {able.file!r}, not the script")
     _, unable = check_offers(client, {**claims, 175: bytes([36, 1, 1])})
-    expect(unable.file.endswith(".efi"), f"an iPXE without HTTP is given {unable.file!r}")
+    expect(unable.file.endswith(".efi"), f"an iPXE without HTTP gets {unable.file!r}")
 
 
 def check_silence(client):
-    """A client that does not ask to boot is left to the LAN's server."""
+    """Checks that a DHCP client that does not boot gets no reply from bootlatch."""
     plain = client.broadcast({55: bytes([1, 3, 6]), 12: b"workstation"})
-    client.answers(lambda came: any(one.xid == plain for one in came))
-    boot = client.broadcast(rom(UEFI_X64, client.mac))  # answered after the first, had that been answered
-    came = client.answers(both(boot))
-    expect(not [one for one in came if one.xid == plain and one.sender == APPLIANCE_ADDRESS],
-           f"a plain DHCP client was answered: {came}")
+    client.replies(lambda replies: any(one.xid == plain for one in replies))
+    boot = client.broadcast(rom(UEFI_X64, client.mac))  # its reply would come after a reply to the first request
+    replies = client.replies(both(boot))
+    expect(not [one for one in replies if one.xid == plain and one.sender == APPLIANCE_ADDRESS],
+           f"a plain DHCP client got a reply: {replies}")
 
 
 def proxied(kit, dhcp_server):
@@ -87,5 +88,5 @@ def proxied(kit, dhcp_server):
         lab.appliance.stop()
 
 
-SCENARIOS = {f"ProxyDHCP next to {name} answers boot ROMs and nobody else":
+SCENARIOS = {f"ProxyDHCP next to {name} replies to boot ROMs and to no other client":
              lambda kit, server=name.split()[0].lower(): proxied(kit, server) for name in ("dnsmasq", "Kea")}

@@ -1,4 +1,4 @@
-"""A boot ROM's DHCP, played packet by packet: for clients that QEMU has no ROM of."""
+"""A simulated PXE client that sends the DHCP packets of a boot ROM, for clients that QEMU has no ROM of."""
 
 import ctypes
 import random
@@ -7,16 +7,17 @@ import struct
 import threading
 import time
 
+from . import speed
 from .process import LabError
 
 COOKIE = b"\x63\x82\x53\x63"
 CLONE_NEWNET = 0x40000000
-AGAIN = 2.0  # seconds
+RESEND_INTERVAL = 2.0  # seconds
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def socket_in(space, port):
-    """Opens a UDP socket on lan0 of a namespace; a namespace belongs to a thread, so one is spent on it."""
+    """Opens a UDP socket on lan0 of a namespace, in a thread of its own: setns changes the calling thread."""
     made = []
 
     def enter_and_open():
@@ -25,8 +26,8 @@ def socket_in(space, port):
                 if _libc.setns(handle.fileno(), CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), f"setns {space}")
             made.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        except OSError as why:
-            made.append(why)
+        except OSError as error:
+            made.append(error)
 
     thread = threading.Thread(target=enter_and_open)
     thread.start()
@@ -41,7 +42,7 @@ def socket_in(space, port):
 
 
 def packet(mac, kind, options, xid=None, ciaddr="0.0.0.0", broadcast=True):
-    """Builds a BOOTREQUEST; `options` maps codes to bytes."""
+    """Builds a BOOTREQUEST; `options` maps codes to bytes. Returns the transaction number and the packet."""
     xid = random.getrandbits(32) if xid is None else xid
     header = struct.pack("!BBBBIHH4s12x16s192x", 1, 1, 6, 0, xid, 0, 0x8000 if broadcast else 0,
                          socket.inet_aton(ciaddr), bytes.fromhex(mac.replace(":", "")))
@@ -49,8 +50,8 @@ def packet(mac, kind, options, xid=None, ciaddr="0.0.0.0", broadcast=True):
     return xid, (header + COOKIE + tail + b"\xff").ljust(300, b"\0")
 
 
-class Answer:
-    """A BOOTREPLY as the client reads it."""
+class Reply:
+    """A parsed BOOTREPLY."""
 
     def __init__(self, raw, sender):
         self.sender = sender
@@ -70,14 +71,14 @@ class Answer:
 
 
 def rom(architecture, mac):
-    """What a PXE ROM of that architecture says of itself."""
+    """Returns the options that a PXE ROM of that architecture sends."""
     return {55: bytes([1, 3, 43, 54, 60, 66, 67, 97]), 57: struct.pack("!H", 1472),
             60: f"PXEClient:Arch:{architecture:05}:UNDI:003000".encode(), 93: struct.pack("!H", architecture),
             94: bytes([1, 3, 0]), 97: b"\0" + bytes.fromhex(mac.replace(":", "")) * 2 + b"\1\2\3\4"}
 
 
 class Client:
-    """One card on the LAN, in a namespace of its own without an address."""
+    """One client on the LAN, in a namespace of its own without an address."""
 
     def __init__(self, network, mac):
         self.network, self.mac = network, mac
@@ -86,7 +87,7 @@ class Client:
         self.socket = socket_in(self.space, 68)
 
     def broadcast(self, options, kind=1):
-        """Broadcasts a DISCOVER and returns its transaction number."""
+        """Broadcasts a DISCOVER; returns its transaction number."""
         xid, self._sent = packet(self.mac, kind, options)
         self._send()
         return xid
@@ -94,8 +95,8 @@ class Client:
     def _send(self):
         self.socket.sendto(self._sent, ("255.255.255.255", 67))
 
-    def answers(self, enough):
-        """Collects answers until `enough(answers)` holds, and asks again as a ROM does."""
+    def replies(self, enough):
+        """Collects replies until `enough(replies)` holds; sends the request again, like a ROM."""
         return collect(self.socket, self._send, enough)
 
     def take_address(self, address):
@@ -105,18 +106,18 @@ class Client:
         self.socket.close()
 
 
-def collect(source, ask_again, enough, limit=15.0):
-    """Reads answers from a socket until `enough` holds of all that came; asks again each `AGAIN` seconds."""
-    came, deadline = [], time.monotonic() + limit
-    while not enough(came):
+def collect(source, send_again, enough, limit=15.0):
+    """Reads replies from a socket until `enough(replies)` holds; sends again every `RESEND_INTERVAL` seconds."""
+    replies, deadline = [], speed.deadline(limit)
+    while not enough(replies):
         if time.monotonic() > deadline:
-            raise LabError(f"not all answers within {limit} s; these came: {came}")
-        source.settimeout(AGAIN)
+            raise LabError(f"not all replies within {limit} s: {replies}")
+        source.settimeout(RESEND_INTERVAL)
         try:
             raw, sender = source.recvfrom(4096)
         except TimeoutError:
-            ask_again()  # a card that was just plugged in may lose its first packet
+            send_again()  # an interface that was just connected may lose its first packet
             continue
         if len(raw) >= 240 and raw[236:240] == COOKIE:
-            came.append(Answer(raw, sender[0]))
-    return came
+            replies.append(Reply(raw, sender[0]))
+    return replies

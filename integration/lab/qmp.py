@@ -1,4 +1,4 @@
-"""QEMU's machine protocol: commands one at a time, events as they come."""
+"""A client of QEMU's machine protocol (QMP): one command at a time, and events."""
 
 import json
 import os
@@ -6,17 +6,18 @@ import socket
 import threading
 import time
 
+from . import speed
 from .process import LabError
 
-ANSWER_LIMIT = 20.0
+REPLY_LIMIT = 20.0  # seconds
 
 
 class Qmp:
-    """A connection to one QEMU. `on_event(time, name, data)` is called from its reader thread."""
+    """A connection to one QEMU. Its reader thread calls `on_event(time, name, data)`."""
 
     def __init__(self, path, alive, on_event):
         self._on_event = on_event
-        self._answers = []
+        self._replies = []
         self._changed = threading.Condition()
         self._socket = self._connect(path, alive)
         self._file = self._socket.makefile("r", encoding="utf-8")
@@ -27,7 +28,7 @@ class Qmp:
 
     @staticmethod
     def _connect(path, alive):
-        deadline = time.monotonic() + ANSWER_LIMIT
+        deadline = speed.deadline(REPLY_LIMIT)
         while True:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -47,25 +48,25 @@ class Qmp:
                     self._on_event(time.time(), message["event"], message.get("data", {}))
                 else:
                     with self._changed:
-                        self._answers.append(message)
+                        self._replies.append(message)
                         self._changed.notify_all()
         except (OSError, ValueError):
-            pass  # QEMU is gone; whoever waits sees that it ended
+            pass  # QEMU has ended; the waiting thread notices it
 
     def do(self, command, **arguments):
-        """Runs one command and returns its result."""
+        """Runs one command; returns its result."""
         request = {"execute": command}
         if arguments:
             request["arguments"] = arguments
         with self._changed:
-            self._answers.clear()
+            self._replies.clear()
             self._socket.sendall(json.dumps(request).encode())
-            if not self._changed.wait_for(lambda: self._answers, ANSWER_LIMIT):
-                raise LabError(f"QEMU did not answer {command}")
-            answer = self._answers[0]
-        if "error" in answer:
-            raise LabError(f"QEMU refused {command}: {answer['error'].get('desc')}")
-        return answer["return"]
+            if not self._changed.wait_for(lambda: self._replies, REPLY_LIMIT * speed.slowness()):
+                raise LabError(f"no reply of QEMU to {command}")
+            reply = self._replies[0]
+        if "error" in reply:
+            raise LabError(f"QEMU rejected {command}: {reply['error'].get('desc')}")
+        return reply["return"]
 
     def close(self):
         try:

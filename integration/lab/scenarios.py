@@ -1,10 +1,10 @@
-"""The boots as asserts. Each scenario gets the kit and raises LabError where something is not so."""
+"""Installs from the ISO over iSCSI. Each scenario gets the kit, and raises LabError if a check fails."""
 
 from .cycle import BOOT_LIMIT, Cycle, host_name
 from .lab import Lab
 from .process import LabError
 
-CONSOLE_LATE = 0.5  # seconds by which a line on the serial console may trail the server's own time of the next step
+CONSOLE_DELAY = 0.5  # seconds that a line of the serial console may be later than the server's time of the next step
 
 
 def expect(held, what):
@@ -12,26 +12,26 @@ def expect(held, what):
         raise LabError(what)
 
 
-def names(run):
+def event_names(run):
     return [name for _, name in run.server_events()]
 
 
 def check_install(run):
-    """Every step of an install was seen, in the order in which it must happen."""
+    """Checks that every step of an install was seen, in the right order."""
     steps = [step for step in run.steps()
              if not (step[1] == "TFTP done" and run.machine.firmware == "bios")]
     unseen = [label for seconds, label in steps if seconds is None]
     expect(not unseen, f"not seen: {', '.join(unseen)}; steps: {run.steps()}")
     install = [seconds for seconds, label in steps if label not in ("offer again", "local disk")]
-    early = [here for here, later in zip(install, install[1:]) if here > later + CONSOLE_LATE]
+    early = [here for here, later in zip(install, install[1:]) if here > later + CONSOLE_DELAY]
     expect(not early, f"out of order: {run.steps()}")
 
 
 def check_disk_boot(run, loads):
-    """The boot went to the disk: no installer, no iSCSI login, and at most `loads` boot programs loaded."""
+    """Checks that the boot went to the disk: no installer, no iSCSI login, at most `loads` boot programs loaded."""
     console = [name for _, name in run.console_events()]
     expect("kernel-up" not in console, f"the installer ran again: {console}")
-    seen = names(run)
+    seen = event_names(run)
     expect("iscsi-login" not in seen, f"an installed machine logged in to the ISO: {seen}")
     expect("local-disk" in seen, f"no local-disk decision: {seen}")
     expect(seen.count("tftp-done") <= loads, f"iPXE was loaded more than once: {seen}")
@@ -53,14 +53,14 @@ def install_and_return(kit, firmware, dhcp_server):
 
 
 def killed_install(kit, firmware):
-    """An install that dies half-way is offered again, and then succeeds."""
+    """An install that is interrupted is offered again, and then succeeds."""
     with Lab(kit, f"killed-install-{firmware}") as lab:
         lab.serve()
         run = Cycle(lab, lab.machine(firmware))
         run.power_on(hold="disk-half")
         run.machine.wait_marker("held", BOOT_LIMIT + 60)
         run.machine.power_off()
-        expect("boot-complete" not in names(run), "complete before the disk was written")
+        expect("boot-complete" not in event_names(run), "complete before the disk was written")
         run.power_on()
         run.install()
         run.os_up()
@@ -68,7 +68,7 @@ def killed_install(kit, firmware):
 
 
 def killed_server(kit, firmware):
-    """kill -9 of the server between the offer and the completion: nothing is lost, the install ends well."""
+    """The server is killed between the offer and the completion: nothing is lost, and the install succeeds."""
     with Lab(kit, f"killed-server-{firmware}") as lab:
         lab.serve()
         run = Cycle(lab, lab.machine(firmware))
@@ -88,7 +88,7 @@ def killed_server(kit, firmware):
         run.install()
         run.os_up()
         check_install(run)
-        lab.appliance.kill()  # and what was completed stays so
+        lab.appliance.kill()  # a completed install must stay completed
         lab.serve()
         run.reset()
         run.os_up()

@@ -1,38 +1,37 @@
-# Sourced by demo, test and bench, not run: installs, builds and stages, and exports where things are.
-# Wants $root (the tree) to be set. Progress goes to standard output.
+# Sourced by demo, test and bench, not run: installs, builds and stages what they need, and exports where it is.
+# Needs $root, the root of the tree. Progress goes to standard output.
+
+. "$root/integration/setup/progress.sh"
+. "$root/integration/setup/toolchain.sh"
+
+target=${CARGO_TARGET_DIR:-$root/target}
 
 # prepare_world [STAGE-OPTION...]: the options name the boot programs that are required. Default: all of them.
 prepare_world() {
   [ "$(id -u)" = 0 ] || { echo "$0: network namespaces need root: sudo $0" >&2; exit 1; }
-  "$root/integration/install-packages"
-  . "$root/integration/toolchain.sh"
-  toolchain "$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$root/Cargo.toml")" || exit 1
-  "$root/firmware/stage" "$@" || exit 1
-  LAB_ISO=$("$root/integration/iso/build")
+  step "installing the packages that are missing" "$root/integration/setup/install-packages" || exit 1
+  toolchain "$(rust_version)" || { echo "$0: no Rust toolchain" >&2; exit 1; }
+  step "staging the boot programs" "$root/firmware/stage" "$@" || exit 1
+  step "building the lab's ISO" build_iso || exit 1
   LAB_FIRMWARE=$root/firmware/staged
   export LAB_ISO LAB_FIRMWARE PYTHONPATH=$root/integration PYTHONDONTWRITEBYTECODE=1
 }
 
-# cargo_here ARGUMENT...: cargo in the tree, as the tree's owner.
-cargo_here() { (cd "$root" && "${CARGO_AS[@]}" CARGO_TARGET_DIR="$target" cargo "$@"); }
+build_iso() { LAB_ISO=$("$root/integration/fixtures/iso/build"); }
 
-# build_binary PROFILE: dev or release; exports LAB_BINARY.
+# rust_version: prints the oldest Rust that the appliance builds with.
+rust_version() { sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$root/Cargo.toml"; }
+
+# in_tree COMMAND...: runs a command in the tree with the toolchain's PATH, as the owner of the tree.
+in_tree() { (cd "$root" && "${CARGO_AS[@]}" "$@"); }
+
+# cargo_here ARGUMENT...: runs cargo in the tree.
+cargo_here() { in_tree env CARGO_TARGET_DIR="$target" cargo "$@"; }
+
+# build_binary PROFILE: builds the appliance with the profile `dev` or `release`, and exports LAB_BINARY.
 build_binary() {
   local folder=debug
   [ "$1" = dev ] || folder=$1
-  echo "building bootlatch ($1)"
-  cargo_here build --locked --profile "$1" --bin bootlatch
+  step "building bootlatch ($1)" cargo_here build --locked --profile "$1" --bin bootlatch || exit 1
   export LAB_BINARY=$target/$folder/bootlatch
-}
-
-target=${CARGO_TARGET_DIR:-$root/target}
-
-# in_tree COMMAND...: a command in the tree with the toolchain's PATH.
-in_tree() { (cd "$root" && "${CARGO_AS[@]}" "$@"); }
-
-# install_deny FOLDER: builds cargo-deny from the registry into it.
-install_deny() {
-  mkdir -p "$1"
-  [ "${CARGO_AS[0]}" != runuser ] || chown "$SUDO_USER" "$1"
-  cargo_here install --locked cargo-deny --root "$1" --target-dir "$target/tools"
 }

@@ -1,7 +1,8 @@
-# Sourced, not run. Finds the Rust toolchain and runs it as the person who owns it: under sudo that is the
-# caller, so that their rustup serves and what is built stays theirs.
+# Sourced, not run. Finds the Rust toolchain and the user to run it as: under sudo the caller, so that their rustup is
+# used and they own what is built.
 
-# toolchain VERSION: sets the array CARGO_AS (how to run cargo) if a cargo of that version or newer is found.
+# toolchain VERSION: sets the array CARGO_AS, the words before a cargo command. Fails if no cargo of that version or newer
+# is found.
 toolchain() {
   local need=$1 home
   local -a candidate

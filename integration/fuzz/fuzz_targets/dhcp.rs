@@ -45,7 +45,11 @@ fn subnet(net: &str, last: u8) -> Subnet {
     Subnet {
         net,
         pools: vec![host(100)..=host(last)],
-        reservations: vec![Reservation { who: Reserved::Client([0, 1].into()), address: host(50), hostname: Some("kept".into()) }],
+        reservations: vec![Reservation {
+            who: Reserved::Client([0, 1].into()),
+            address: host(50),
+            hostname: Some("kept".into()),
+        }],
         routers: vec![host(1)],
         dns: vec![host(2); 60],
         ntp: vec![host(3)],

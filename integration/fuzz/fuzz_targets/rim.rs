@@ -30,7 +30,8 @@ pub fn obey(connection: &mut Connection, entrance: &Entrance, now: Instant) -> b
     loop {
         match connection.step() {
             Step::Ask(_) => {
-                let targets = vec![TargetEntry { name: "iqn.x:y".to_owned(), portals: vec!["192.0.2.1:3260".to_owned()] }];
+                let targets =
+                    vec![TargetEntry { name: "iqn.x:y".to_owned(), portals: vec!["192.0.2.1:3260".to_owned()] }];
                 let nonce = Nonce { id: 1, challenge: [2; 16] };
                 connection.on_entrance(entrance.clone(), nonce, View { units: units(), targets });
             }
