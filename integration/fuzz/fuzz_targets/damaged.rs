@@ -1,5 +1,5 @@
-//! A small image, damaged as the fuzzer's bytes say: each piece of damage is an offset and some bytes.
-//! The first byte picks the image; 0xff takes the rest of the bytes as the image itself.
+//! A small image with damage from the fuzzer's bytes: each piece of damage is an offset and some bytes.
+//! The first byte selects the image; 0xff uses the rest of the bytes as the image.
 
 use bootlatch::iso::{Draft, Memory};
 
@@ -13,7 +13,7 @@ pub fn image(data: &[u8]) -> Memory {
     }
 }
 
-/// Damages the image; gives what is left of the bytes.
+/// Damages the image; returns the rest of the bytes.
 pub fn damage<'a>(draft: &mut Draft<'_>, data: &'a [u8]) -> &'a [u8] {
     let mut rest = data.get(1..).unwrap_or_default();
     if data.first() == Some(&0xff) {
@@ -21,7 +21,7 @@ pub fn damage<'a>(draft: &mut Draft<'_>, data: &'a [u8]) -> &'a [u8] {
     }
     while let [length @ 1..=16, a, b, c, tail @ ..] = rest {
         let Some((bytes, tail)) = tail.split_at_checked(usize::from(*length)) else { break };
-        // What lies past the end is not written, and need not be.
+        // Bytes past the end are not written.
         let _ = draft.write(u64::from(u32::from_be_bytes([0, *a, *b, *c])), bytes);
         rest = tail;
     }

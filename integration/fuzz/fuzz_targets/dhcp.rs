@@ -1,4 +1,4 @@
-//! DHCP from bytes to answer: a talk of many messages with one server, as proxy and in server mode.
+//! DHCP from bytes to reply: many messages to one server, in proxy mode and in server mode.
 #![no_main]
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use libfuzzer_sys::fuzz_target;
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// Is what Ethernet carries of a message: no reply is longer.
+/// Maximum size of a reply in bytes, given by Ethernet.
 const LONGEST: usize = 1500 - 28;
 
 fn site() -> Site {
@@ -60,7 +60,7 @@ fn subnet(net: &str, last: u8) -> Subnet {
     }
 }
 
-/// Checks what holds for every reply, whatever was asked.
+/// Checks the invariants of every reply.
 fn check(request: &Request<'_>, bytes: &[u8], reply: &Reply) {
     let message = &reply.message;
     assert!((300..=LONGEST).contains(&message.len()), "{} octets", message.len());
@@ -84,7 +84,7 @@ fuzz_target!(|data: &[u8]| {
         let (bytes, tail) = tail.split_at(length);
         rest = tail;
         now = now.saturating_add(SignedDuration::from_secs(i64::from(how >> 2) * 11)).unwrap_or(now);
-        // What other servers say is read by the same rules.
+        // Messages of other servers pass the same parser.
         let _ = rivals::heard(bytes, OURS);
         let Ok(request) = Request::parse(bytes) else { continue };
         let port = if how & 1 == 1 { Port::Proxy } else { Port::Server };

@@ -1,5 +1,5 @@
 #![no_main]
-//! Any commands to any units: what comes back stays inside the unit, and within the room that was given.
+//! Any commands to any units: the reply stays inside the unit and the allocation length.
 
 #[allow(dead_code, reason = "it obeys connections, which the other targets have")]
 mod rim;

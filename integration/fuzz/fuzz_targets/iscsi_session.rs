@@ -1,5 +1,5 @@
 #![no_main]
-//! A login of any text in any stages, then requests of any fields, with the numbers that let them through.
+//! A login with any text in any stages, then requests with any fields and valid sequence numbers.
 
 mod rim;
 

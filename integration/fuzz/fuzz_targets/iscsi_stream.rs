@@ -1,5 +1,5 @@
 #![no_main]
-//! Any bytes to a fresh connection: PDU framing and the login.
+//! Any bytes to a new connection: PDU framing and the login.
 
 mod rim;
 

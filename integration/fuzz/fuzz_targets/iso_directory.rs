@@ -1,5 +1,5 @@
 #![no_main]
-//! Reads a damaged image whole: it is refused with a reason, or read.
+//! Reads a damaged image completely: it is rejected with a reason, or read.
 
 mod damaged;
 

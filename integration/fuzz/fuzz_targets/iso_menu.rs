@@ -1,5 +1,5 @@
 #![no_main]
-//! Edits texts that may be boot menus: whatever they are, a second edit changes nothing more.
+//! Edits texts that may be boot menus: a second edit changes nothing.
 
 use bootlatch::iso::{Dialect, Edit, menu};
 use libfuzzer_sys::fuzz_target;

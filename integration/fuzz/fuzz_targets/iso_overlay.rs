@@ -1,5 +1,5 @@
 #![no_main]
-//! Composes a view of a damaged image: it is refused with a reason, or reads in full as its pieces say.
+//! Composes a view of a damaged image: it is rejected with a reason, or can be read completely.
 
 mod damaged;
 
@@ -42,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
         at += here.len();
     }
     assert_eq!(at, seen.len());
-    // What was composed of undamaged bytes reads back as an image, with the new file in it.
+    // A view of an undamaged image is an image again, with the new file in it.
     if whole == base.0 && data.first() != Some(&0xff) {
         let iso = iso::Iso::open(&view).expect("the view is an image");
         assert_eq!(iso.read("/seed-0.cfg").expect("the root is whole").as_deref(), Some(rest));

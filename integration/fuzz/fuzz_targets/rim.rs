@@ -1,4 +1,4 @@
-//! Does for a connection what the rim does, with a medium of zeros; checks what must hold whatever comes.
+//! Runs a connection like the server's I/O loop, with an image of zeros, and checks its invariants.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ pub fn entrance(which: u8) -> Entrance {
     }
 }
 
-/// Obeys until the connection wants bytes; says whether it still does.
+/// Carries out steps until the connection needs bytes; returns whether it still does.
 pub fn obey(connection: &mut Connection, entrance: &Entrance, now: Instant) -> bool {
     loop {
         match connection.step() {
@@ -63,7 +63,7 @@ pub fn obey(connection: &mut Connection, entrance: &Entrance, now: Instant) -> b
     }
 }
 
-/// Gives bytes as a socket would: what is not taken comes again with more behind it.
+/// Passes bytes like a socket: bytes that are not consumed are passed again with more after them.
 pub fn give(connection: &mut Connection, entrance: &Entrance, bytes: &[u8], now: Instant) -> bool {
     let mut rest = bytes;
     loop {

@@ -1,4 +1,4 @@
-//! TFTP from a request to the end of its transfer: what a peer may send, and when, against what we promise.
+//! TFTP from a request to the end of its transfer: any datagrams at any time, checked against our invariants.
 #![no_main]
 
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use bootlatch::tftp::transfer::{Ending, Repeated, Step, Transfer};
 use libfuzzer_sys::fuzz_target;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// More datagrams than any peer of these inputs can ask for.
+/// More datagrams than any client of these inputs can request.
 const STEPS: usize = 4096;
 
-/// Takes the next packet of a talk: how long the peer waits before it (one octet), its length (two), its octets.
+/// Parses the next packet of a sequence: the client's wait before it (one byte), its length (two), its bytes.
 fn take<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let [how, high, low, tail @ ..] = *rest else { return None };
     let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
@@ -23,16 +23,16 @@ fn take<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     Some((*how, bytes))
 }
 
-/// Holds what was sent, as a peer that misses nothing would keep it.
+/// The data that a client without packet loss has received.
 struct Peer {
-    /// Is the highest block that was ever sent, and how many octets there are up to it.
+    /// The highest block that was sent, and the number of bytes up to its end.
     sent: u64,
     octets: u64,
     size: u64,
 }
 
 impl Peer {
-    /// Checks one step; says whether the transfer goes on.
+    /// Checks one step; returns whether the transfer continues.
     fn hear(&mut self, transfer: &Transfer, step: Step) -> bool {
         let granted = transfer.granted();
         match step {
@@ -106,7 +106,7 @@ fuzz_target!(|data: &[u8]| {
             Ok(_) | Err(_) => transfer.on_timeout(now),
         };
     }
-    // Whoever falls silent is given up, and within the site's patience.
+    // A silent client is given up within the configured timeout.
     let silent_since = now;
     for _ in 0..STEPS {
         now = transfer.deadline().max(now);

@@ -1,14 +1,14 @@
-//! The words after a program's name: `--name value`, in any order.
+//! Command-line options: `--name value`, in any order.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::str::FromStr;
 
-/// Holds each name's value.
+/// The options of this program.
 pub struct Arguments(BTreeMap<String, String>);
 
 impl Arguments {
-    /// Reads the program's own; a name among `flags` has no value.
+    /// Parses the program's arguments; an option in `flags` has no value.
     pub fn read(flags: &[&str]) -> Result<Self, Box<dyn Error>> {
         let mut given = BTreeMap::new();
         let mut words = std::env::args().skip(1);
@@ -30,7 +30,7 @@ impl Arguments {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Gives a number, or another one where it was not given.
+    /// Returns a numeric option, or the default.
     pub fn number<N: FromStr>(&self, name: &str, or: N) -> Result<N, N::Err> {
         self.perhaps(name).map_or(Ok(or), str::parse)
     }

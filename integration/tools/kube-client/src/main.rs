@@ -1,5 +1,5 @@
-//! Follows every BareMetalHost with kube's reflector, and tells what it is told: one JSON line an event. A line on
-//! standard input asks for all that the reflector holds.
+//! Follows every BareMetalHost with kube's reflector and prints one JSON line for each event. A line on
+//! standard input requests all objects that the reflector has.
 //!
 //!   kube-client URL TOKEN list|stream
 

@@ -1,8 +1,8 @@
-//! Serves files as an iSCSI target, for the benchmark and the clients' tests: nothing of the appliance around it.
+//! Serves files as an iSCSI target without the appliance, for the benchmark and the tests.
 //!
 //! iscsi_target LISTEN TARGET=KIND:FILE[,KIND:FILE...] ... [--chap NAME:SECRET[:OURNAME:OURSECRET]]
 //!     [--redirect TARGET=HOST:PORT] [--only INITIATOR] [--threads N]
-//! KIND is `cdrom` or `disk`. One thread serves all sessions, or tokio's pool of N; SIGTERM stops it.
+//! KIND is `cdrom` or `disk`. One thread serves all sessions, or tokio's pool of N. SIGTERM stops it.
 //! Prints outcomes, one a line.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The driver of `integration/tests/iso`: what the library makes of an image, for other programs to check.
+//! Calls the library's ISO code, so that tests can check its output with other programs.
 //!
 //! `iso inspect FILE | ls FILE | cat FILE PATH | seed OUT HOST INSTANCE NAME=FILE... |
 //!  view FILE OUT [--append ARG] [--remove ARG] [--timeout S] [--file PATH=FILE] [--ignition FILE] [--digest]`

@@ -1,13 +1,13 @@
-//! Is a load of clients of the object API, in two programs in one so that neither waits for the other. Each prints one
+//! Clients of the object API: two programs in one file, so that neither waits for the other. Each prints one
 //! line of JSON.
 //!
 //! `api-load write --server 10.0.0.1:80 --token T --hosts 10000 --writes 5000 --connections 8 --pace 500` patches hosts
-//! in turn, so many a second, or as fast as answers come where no pace is given. Its times run from when a write was due:
-//! one that waits for the one before it counts its wait.
+//! in turn, at the given pace a second, or as fast as replies come. Latencies count from the time when a write was due,
+//! so that waiting for an earlier write counts.
 //!
 //! `api-load watch --server 10.0.0.1:80 --token T --watches 200 --deaf 1 --version 7` follows the hosts from a version,
-//! says `following`, and ends once each watch has told the version that comes on its standard input. A watch must tell
-//! every version once and in order; the deaf ones are opened and not read.
+//! prints `following`, and ends once each watch has received the version that is read from standard input. A watch must
+//! receive every version once and in order; the deaf ones are opened and not read.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -20,13 +20,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use bootlatch_loadgen::arguments::Arguments;
 
-/// Is where the hosts are.
+/// Path of the hosts.
 const HOSTS: &str = "/api/v1/namespaces/default/baremetalhosts";
-/// Is what one read takes at most.
+/// Size of the read buffer in bytes.
 const BUFFER: usize = 1 << 18;
-/// Is how long anything may take before it counts as lost.
+/// Time limit of any step, in milliseconds.
 const PATIENCE: u16 = 10_000;
-/// Are the two numbers that every event carries.
+/// The two numbers that every event has.
 const VERSION: &[u8] = b"\"resourceVersion\":\"";
 const SENT: &[u8] = b"\"sent\":\"";
 
@@ -48,7 +48,7 @@ fn connect(given: &Arguments, epoll: &Epoll, place: u64) -> Result<TcpStream, Bo
     Ok(stream)
 }
 
-/// Gives the time in microseconds; both programs and all runs of them count alike.
+/// Returns the Unix time in microseconds, which all processes share.
 fn clock() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
@@ -58,7 +58,7 @@ fn quantile(times: &mut [u32], part: usize) -> u32 {
     times.get(times.len() * part / 1000).copied().unwrap_or_default()
 }
 
-/// Is a connection that writes are made on, one after the other.
+/// A connection for one write at a time.
 struct Writer {
     stream: TcpStream,
     answer: Vec<u8>,
@@ -125,7 +125,7 @@ impl Writer {
         self.stream.write_all(format!("{head}{kind}Content-Length: {length}\r\n\r\n{body}").as_bytes())
     }
 
-    /// Takes what has arrived; gives how long the write took and its version once its answer is whole.
+    /// Reads the available bytes; returns the write's duration and version once its reply is complete.
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<(u32, u64)>> {
         let Some(count) = read(&mut self.stream, buffer)? else { return Ok(None) };
         self.answer.extend_from_slice(&buffer[..count]);
@@ -146,7 +146,7 @@ impl Writer {
     }
 }
 
-/// Reads what there is; nothing where there is nothing yet.
+/// Reads the available bytes; returns none if there are none yet.
 fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match stream.read(buffer) {
         Ok(0) => Err(io::Error::other("the server closed the connection")),
@@ -156,7 +156,7 @@ fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> 
     }
 }
 
-/// Reads the number after a mark, which is looked for first where the last one was.
+/// Parses the number after a mark; searches first where the last one was.
 fn after(line: &[u8], mark: &[u8], place: &mut usize) -> Option<u64> {
     if !line.get(*place..).is_some_and(|rest| rest.starts_with(mark)) {
         *place = line.windows(mark.len()).position(|part| part == mark)?;
@@ -165,25 +165,25 @@ fn after(line: &[u8], mark: &[u8], place: &mut usize) -> Option<u64> {
     Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// Is an open watch.
+/// An open watch.
 struct Watch {
     stream: TcpStream,
-    /// Is what of the head, of a chunk's length or of an event came without its end.
+    /// The incomplete rest of a head, a chunk length or an event.
     head: Vec<u8>,
     line: Vec<u8>,
-    /// Is how much of the chunk is to come, with the line end after it; none before the head is read.
+    /// Remaining bytes of the chunk and its line end; none before the head is read.
     chunk: Option<usize>,
     version: u64,
     events: u64,
 }
 
-/// Counts what all watches told.
+/// Counters of all watches.
 #[derive(Default)]
 struct Tally {
     octets: u64,
     reads: u64,
     lags: Vec<u32>,
-    /// Are the places that the marks were found at last.
+    /// The last positions of the marks.
     places: [usize; 2],
 }
 
@@ -203,7 +203,7 @@ fn watch(given: &Arguments) -> Result<(), Box<dyn Error>> {
             open.push(Watch { stream, head: Vec::new(), line: Vec::new(), chunk: None, version, events: 0 });
         } else {
             epoll.delete(stream.as_fd())?;
-            // It stays open as long as this program runs.
+            // The connection stays open as long as this program runs.
             std::mem::forget(stream);
         }
     }
@@ -236,13 +236,13 @@ fn watch(given: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Says whether there is something to read on the standard input.
+/// Returns whether standard input is readable.
 fn ready(stdin: &io::Stdin) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Reads the watches until something is so.
+/// Reads the watches until a condition holds.
 fn turn(
     epoll: &Epoll,
     open: &mut [Watch],
@@ -295,14 +295,14 @@ impl Watch {
             let (now_here, rest) = bytes.split_at(left.min(bytes.len()));
             self.chunk = Some(left - now_here.len());
             bytes = rest;
-            // What is left of the chunk ends in the line end after it.
+            // The rest of the chunk ends with its line end.
             let told = now_here.len().min(left.saturating_sub(2));
             self.tell(&now_here[..told], tally, now)?;
         }
         Ok(())
     }
 
-    /// Reads the line with a chunk's length.
+    /// Parses the line with a chunk's length.
     fn begin_chunk<'a>(&mut self, mut bytes: &'a [u8]) -> io::Result<&'a [u8]> {
         bytes.read_until(b'\n', &mut self.head)?;
         if self.head.ends_with(b"\n") {

@@ -1,6 +1,6 @@
-//! Plays many DHCP clients at once, checks every field of every answer, and prints one line of figures.
+//! Simulates many DHCP clients, checks every field of every reply, and prints one line of JSON.
 //!
-//! dhcp-load MODE --card IF --own IP --server IP [--outstanding N] [--seconds S | --machines N] [--file SUFFIX]
+//! dhcp-load MODE --interface IF --own IP --server IP [--outstanding N] [--seconds S | --machines N] [--file SUFFIX]
 //!   proxy  DISCOVER, OFFER, then REQUEST and ACK on port 4011, as UEFI firmware does
 //!   storm  one DISCOVER of each of N machines, as fast as they can be sent; each is sent once
 //!   lease  DISCOVER to ACK, a new machine each time
@@ -29,7 +29,7 @@ enum Mode {
 
 struct Plan {
     mode: Mode,
-    card: String,
+    interface: String,
     own: Ipv4Addr,
     server: Ipv4Addr,
     outstanding: usize,
@@ -38,7 +38,7 @@ struct Plan {
     file: String,
 }
 
-/// Is one machine's exchange under way.
+/// An exchange of one machine in progress.
 #[derive(Clone, Copy)]
 struct Slot {
     machine: u32,
@@ -60,7 +60,7 @@ fn plan() -> anyhow::Result<Plan> {
     let nowhere = Ipv4Addr::UNSPECIFIED;
     let mut plan = Plan {
         mode,
-        card: "lan0".into(),
+        interface: "lan0".into(),
         own: nowhere,
         server: nowhere,
         outstanding: 64,
@@ -71,7 +71,7 @@ fn plan() -> anyhow::Result<Plan> {
     while let Some(word) = words.next() {
         let value = words.next().with_context(|| format!("{word} wants a value"))?;
         match word.as_str() {
-            "--card" => plan.card = value,
+            "--interface" => plan.interface = value,
             "--own" => plan.own = value.parse()?,
             "--server" => plan.server = value.parse()?,
             "--outstanding" => plan.outstanding = value.parse()?,
@@ -86,7 +86,7 @@ fn plan() -> anyhow::Result<Plan> {
 
 fn open(plan: &Plan, address: Ipv4Addr, port: u16) -> anyhow::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    socket.bind_device(Some(plan.card.as_bytes()))?;
+    socket.bind_device(Some(plan.interface.as_bytes()))?;
     socket.set_broadcast(true)?;
     let size = 16 << 20;
     let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &size);
@@ -144,7 +144,7 @@ fn message(plan: &Plan, slot: &Slot, kind: u8, xid: u32) -> Vec<u8> {
         }
     }
     if plan.mode == Mode::Proxy && slot.is_second {
-        // The second exchange has an address (boot-facts 4).
+        // The client has an address in the second exchange.
         bytes[10] = 0;
         bytes[12..16].copy_from_slice(&plan.own.octets());
     }
@@ -153,7 +153,7 @@ fn message(plan: &Plan, slot: &Slot, kind: u8, xid: u32) -> Vec<u8> {
     bytes
 }
 
-/// Checks every field of an answer; gives the address that it offers.
+/// Checks every field of a reply; returns the offered address.
 fn check(plan: &Plan, slot: &Slot, bytes: &[u8]) -> anyhow::Result<Ipv4Addr> {
     let address = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&bytes[at..at + 4]).expect("four"));
     ensure!(bytes.len() >= 240 && bytes[236..240] == [99, 130, 83, 99], "no cookie");
@@ -217,7 +217,7 @@ struct Load {
     times: Vec<u32>,
     given: HashSet<Ipv4Addr>,
     first_wrong: Option<String>,
-    /// Are used again in each call.
+    /// Buffers, reused by each call.
     headers: MultiHeaders<()>,
 }
 
@@ -237,7 +237,7 @@ impl Load {
         self.slots[slot] = Slot { machine, serial, is_second: false, offered, begun: now, sent: now };
     }
 
-    /// Sends what the slots are at.
+    /// Sends the next request of each slot.
     fn send(&mut self, which: &[usize]) -> anyhow::Result<()> {
         for is_second in [false, true] {
             let slots: Vec<_> = which.iter().copied().filter(|slot| self.slots[*slot].is_second == is_second).collect();
@@ -261,7 +261,7 @@ impl Load {
         Ok(())
     }
 
-    /// Receives what is there, and says which slots are to send next.
+    /// Receives the available replies; returns the slots that send next.
     fn receive(
         &mut self,
         from_second: bool,
@@ -356,7 +356,7 @@ impl Load {
         }
     }
 
-    /// Sends all at once, and then waits until nothing came for a second.
+    /// Sends all requests, then waits until no reply has come for a second.
     fn storm(&mut self) -> anyhow::Result<f64> {
         let mut buffers = vec![[0; 1500]; BATCH];
         let start = Instant::now();
@@ -393,7 +393,7 @@ fn main() -> anyhow::Result<()> {
         second: open(&plan, plan.own, 4011)?,
         slots: vec![slot; count],
         plan,
-        // Machines of a lease run are new ones in each run.
+        // Each run of `lease` uses new machines.
         next: 0,
         done: 0,
         wrong: 0,

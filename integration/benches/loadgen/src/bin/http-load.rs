@@ -1,15 +1,16 @@
-//! Is a load of HTTP clients in one thread, to be pinned to a core of its own: it checks the status, the head and the
-//! length of each answer, compares bytes with a copy's, and prints one line of JSON.
+//! HTTP clients in one thread, to be pinned to a core. Checks the status, the head and the
+//! length of each reply, compares bytes with a copy, and prints one line of JSON.
 //!
 //! `http-load --server 10.0.0.1:80 --path /f --copy f --connections 1 --seconds 3` fetches a file again and again on
-//! each connection; `--range 2048` fetches that many bytes from a random place that is a multiple of it.
-//! `--from ADDRESS` connects from that one. `--machines N` asks for scripts: `{mac}` in the path is that of one of N machines in turn, and `--holds TEXT`, where
-//! `{mac}` means the same, must be in each answer.
+//! each connection; `--range 2048` fetches that many bytes from a random multiple of that size.
+//! `--from ADDRESS` sets the source address. `--machines N` fetches scripts: `{mac}` in the path is the MAC address of
+//! each of N machines in turn, and `--holds TEXT`, where
+//! `{mac}` means the same, must be in each reply.
 //!
-//! Each byte is compared, unless `--compare N` says one in N: then of each answer what comes with its head (4 KiB with
-//! it), and of what follows a part of 64 KiB in N. The kernel counts the others and lets them go, without a copy: a
-//! client that looks at every byte is slower than the servers, and would be what is measured. Nor does it ever sleep: to
-//! wake it would cost the server more than a small answer does, which clients on machines of their own do not.
+//! Each byte is compared. With `--compare N` only these are: what comes with the head of each reply (4 KiB with
+//! it), and one of N parts of 64 KiB of the rest. The kernel drops the others without a copy: a
+//! client that reads every byte is slower than the servers, and would be measured instead. The client never sleeps:
+//! waking it would cost the server more than a small reply, which clients on other machines do not cost.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,13 +24,13 @@ use socket2::{Domain, Socket, Type};
 
 use bootlatch_loadgen::arguments::Arguments;
 
-/// Is how long nothing may come.
+/// Maximum time without a byte.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Is what one read takes at most.
+/// Size of the read buffer in bytes.
 const BUFFER: usize = 1 << 20;
-/// Is what is read of an answer before its head is known: any head, and a short answer with it.
+/// Size of the first read of a reply in bytes: any head, and a short body with it.
 const FIRST: usize = 4096;
-/// Is how many bytes in a row are compared where not all are.
+/// Size of a compared part in bytes.
 const PART: usize = 64 << 10;
 
 struct Load {
@@ -38,7 +39,7 @@ struct Load {
     range: Option<u64>,
     machines: u32,
     holds: String,
-    /// Is how many parts there are to each one that is compared.
+    /// Number of parts of which one is compared.
     compare: usize,
 }
 
@@ -46,7 +47,7 @@ struct Client {
     stream: TcpStream,
     head: Vec<u8>,
     asked_at: Instant,
-    /// Is the place in the copy of the next byte, and how many are to come; none before the head is read.
+    /// Position of the next byte in the copy, and the number of bytes to come; none before the head is read.
     body: Option<(usize, usize)>,
     length: u64,
     wanted: (usize, usize),
@@ -61,7 +62,7 @@ struct Tally {
     times: Vec<u32>,
     next: u32,
     seed: u64,
-    /// Is how many bytes go by uncompared before the next part, and how many of that one are to come.
+    /// Bytes to skip before the next compared part, and the remaining bytes of that part.
     passing: usize,
     comparing: usize,
 }
@@ -93,7 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Goes on until the time is over and every answer that was asked for is whole, so that each byte counts.
+/// Runs until the time is over and every requested reply is complete, so that each byte counts.
 fn run(load: &Load, epoll: &Epoll, clients: &mut [Client], tally: &mut Tally, until: Instant) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     let mut events = vec![EpollEvent::empty(); 256];
@@ -161,7 +162,7 @@ impl Client {
         self.stream.write_all(request.as_bytes())
     }
 
-    /// Takes what has arrived, and says whether an answer is whole and right.
+    /// Reads the available bytes; returns whether a reply is complete and correct.
     fn receive(&mut self, load: &Load, buffer: &mut [u8], tally: &mut Tally) -> io::Result<bool> {
         let left = match self.body {
             Some((_, left)) => left,
@@ -198,7 +199,7 @@ impl Client {
         self.ended(load, tally)
     }
 
-    /// Gives how many bytes came; none where they have not yet.
+    /// Returns the number of bytes read; none if there are none yet.
     fn arrived(&self, read: io::Result<usize>) -> io::Result<Option<usize>> {
         match read {
             Ok(0) => Err(self.wrong("the server closed the connection")),
@@ -218,7 +219,7 @@ impl Client {
         Ok(())
     }
 
-    /// Takes bytes of a body that are the copy's, or of a script, which is looked at when it is whole.
+    /// Compares bytes of a body with the copy, or collects those of a script, which is checked when it is complete.
     fn compare(&mut self, load: &Load, bytes: &[u8]) -> io::Result<()> {
         let (at, _) = self.body.unwrap_or_default();
         self.advance(bytes.len())?;
@@ -232,7 +233,7 @@ impl Client {
         }
     }
 
-    /// Says whether nothing more of the answer is to come.
+    /// Returns whether the reply is complete.
     fn ended(&mut self, load: &Load, tally: &mut Tally) -> io::Result<bool> {
         let Some((_, 0)) = self.body else { return Ok(false) };
         if load.machines > 0 {

@@ -1,8 +1,8 @@
-//! Reads from an iSCSI target as fast as it answers, checks what comes, and says how fast that was.
+//! Reads from an iSCSI target as fast as it replies, checks the data, and prints the rate.
 //!
 //! iscsi-load ADDRESS TARGET LUN seq|random BYTES DEPTH SECONDS PID|-
-//! Each 512 bytes of the medium must begin with their own number (8 bytes, little endian): `iscsi-load make FILE BYTES`
-//! writes such a file. PID is the server's, whose CPU time is counted. Prints one line of JSON.
+//! Each 512 bytes of the image must begin with their own number (8 bytes, little endian): `iscsi-load make FILE BYTES`
+//! writes such a file. PID is the server, whose CPU time is counted. Prints one line of JSON.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -51,7 +51,7 @@ fn make(path: &str, bytes: u64) -> anyhow::Result<()> {
     Ok(file.into_inner()?.sync_all()?)
 }
 
-/// CPU seconds of all threads of a process.
+/// Returns the CPU seconds of all threads of a process.
 fn cpu(pid: &str) -> anyhow::Result<f64> {
     if pid == "-" {
         return Ok(0.0);
@@ -115,7 +115,7 @@ impl Client {
         .map(|pair| format!("{pair}\0"))
         .concat();
         let mut request = header(0x43, 0x87, text.len());
-        // A random ISID: tgtd takes none of zeros. Each client's is its own, or one would take another's session over.
+        // A random ISID. tgtd rejects zeros, and a client with the ISID of another would take over its session.
         let [a, b, c, d] = std::process::id().to_be_bytes();
         request[8..14].copy_from_slice(&[0x80, 0x62, a ^ b, c, d, 1]);
         request[24..28].copy_from_slice(&1u32.to_be_bytes());
@@ -129,7 +129,7 @@ impl Client {
     }
 
     fn capacity(&mut self) -> anyhow::Result<()> {
-        // A unit may tell of a reset first.
+        // A unit may report a reset first.
         for attempt in 0..3 {
             let mut cdb = [0; 16];
             cdb[0] = 0x25;
@@ -164,7 +164,7 @@ impl Client {
         while outstanding > 0 {
             batch.clear();
             let more = Instant::now() < until;
-            // All that is here already is taken before the next commands leave in one write.
+            // Receive all available PDUs before the next commands are sent in one write.
             loop {
                 let (tag, done) = self.data_in(&starts, &mut received)?;
                 if done {
@@ -218,7 +218,7 @@ impl Client {
         request
     }
 
-    /// Takes one PDU of a read: its tag, and whether the read is done. Checks where its data comes from.
+    /// Receives one PDU of a read and checks its data; returns its tag, and whether the read is done.
     fn data_in(&mut self, starts: &[u64], received: &mut [u64]) -> anyhow::Result<(u32, bool)> {
         let (answer, data) = self.pdu()?;
         let word = |at: usize| u32::from_be_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]]);

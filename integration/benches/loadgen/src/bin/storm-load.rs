@@ -1,8 +1,8 @@
-//! Plays a hall of machines that are switched on at once, in one thread to be pinned to a core of its own: UEFI's
-//! DHCP and port 4011, the program over TFTP, iPXE's DHCP, the script over HTTP. Every byte of the program is checked,
-//! and what each answer must hold. Prints one line of JSON.
+//! Simulates machines that are switched on at once, in one thread to be pinned to a core: UEFI's
+//! DHCP and port 4011, the program over TFTP, iPXE's DHCP, the script over HTTP. Checks every byte of the program
+//! and the required content of each reply. Prints one line of JSON.
 //!
-//! `storm-load --card lan0 --server 10.64.0.1 --own 10.64.0.2 --machines 500 --program FILE --script PATH --holds TEXT`
+//! `storm-load --interface lan0 --server 10.64.0.1 --own 10.64.0.2 --machines 500 --program FILE --script PATH --holds TEXT`
 //! `{mac}` in the path and the text is the machine's own. Machine N has the address 10.192.0.0 + 16 + N, which must be
 //! local here and reached through `--own` there.
 
@@ -18,15 +18,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use bootlatch_loadgen::arguments::Arguments;
 
-/// Is how long a machine waits before it repeats itself, and how often it does.
+/// Time before a machine repeats a request, and the number of repetitions.
 const PATIENCE: Duration = Duration::from_secs(1);
 const TRIES: u32 = 8;
-/// Is where the shared sockets' events lie, behind the machines'.
+/// Event numbers of the shared sockets, after those of the machines.
 const BROADCAST: u64 = 1 << 32;
 const SECOND: u64 = 2 << 32;
 
-struct Hall {
-    card: String,
+struct Load {
+    interface: String,
     server: Ipv4Addr,
     own: Ipv4Addr,
     program: Vec<u8>,
@@ -34,7 +34,7 @@ struct Hall {
     holds: String,
 }
 
-/// Is what a machine waits for.
+/// The reply that a machine waits for.
 enum Stage {
     Offer,
     Ack,
@@ -66,24 +66,24 @@ struct Tally {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let given = Arguments::read(&[])?;
-    let hall = Hall {
-        card: given.text("--card")?.to_owned(),
+    let load = Load {
+        interface: given.text("--interface")?.to_owned(),
         server: given.text("--server")?.parse()?,
         own: given.text("--own")?.parse()?,
         program: std::fs::read(given.text("--program")?)?,
         script: given.text("--script")?.to_owned(),
         holds: given.text("--holds")?.to_owned(),
     };
-    let wire = Wire::open(&hall)?;
+    let wire = Wire::open(&load)?;
     let count: u32 = given.number("--machines", 500)?;
     let began = Instant::now();
     let machine = |number| Machine { number, stage: Stage::Offer, file: String::new(), at: began, tries: 0 };
     let mut machines: Vec<_> = (0..count).map(machine).collect();
     for machine in &mut machines {
-        machine.say(&hall, &wire)?;
+        machine.say(&load, &wire)?;
     }
     let mut tally = Tally::default();
-    run(&hall, &wire, &mut machines, &mut tally, began)?;
+    run(&load, &wire, &mut machines, &mut tally, began)?;
     tally.times.sort_unstable();
     let at = |part: usize| tally.times[(tally.times.len() * part / 100).min(tally.times.len() - 1)].as_secs_f64();
     println!(
@@ -96,7 +96,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn run(hall: &Hall, wire: &Wire, machines: &mut [Machine], tally: &mut Tally, began: Instant) -> io::Result<()> {
+fn run(load: &Load, wire: &Wire, machines: &mut [Machine], tally: &mut Tally, began: Instant) -> io::Result<()> {
     let mut events = vec![EpollEvent::empty(); 256];
     let mut buffer = vec![0; 65_536];
     let mut swept = began;
@@ -104,11 +104,11 @@ fn run(hall: &Hall, wire: &Wire, machines: &mut [Machine], tally: &mut Tally, be
         let ready = wire.epoll.wait(&mut events, EpollTimeout::from(50u8))?;
         for event in events.iter().take(ready) {
             match event.data() {
-                BROADCAST => hear_dhcp(hall, wire, &wire.broadcast, machines, &mut buffer)?,
-                SECOND => hear_dhcp(hall, wire, &wire.second, machines, &mut buffer)?,
+                BROADCAST => hear_dhcp(load, wire, &wire.broadcast, machines, &mut buffer)?,
+                SECOND => hear_dhcp(load, wire, &wire.second, machines, &mut buffer)?,
                 number => {
                     let machine = &mut machines[number as usize];
-                    if machine.receive(hall, wire, &mut buffer)? {
+                    if machine.receive(load, wire, &mut buffer)? {
                         machine.stage = Stage::Done;
                         tally.times.push(began.elapsed());
                     }
@@ -127,7 +127,7 @@ fn run(hall: &Hall, wire: &Wire, machines: &mut [Machine], tally: &mut Tally, be
                 if machine.tries > TRIES {
                     return Err(io::Error::other(format!("machine {} gave up", machine.number)));
                 }
-                machine.say(hall, wire)?;
+                machine.say(load, wire)?;
             }
         }
         if now - began > Duration::from_secs(60) {
@@ -137,8 +137,8 @@ fn run(hall: &Hall, wire: &Wire, machines: &mut [Machine], tally: &mut Tally, be
     Ok(())
 }
 
-/// Takes the DHCP answers that are there, each its machine's by the transaction's number.
-fn hear_dhcp(hall: &Hall, wire: &Wire, from: &Socket, machines: &mut [Machine], buffer: &mut [u8]) -> io::Result<()> {
+/// Receives the available DHCP replies and passes each to its machine by the transaction number.
+fn hear_dhcp(load: &Load, wire: &Wire, from: &Socket, machines: &mut [Machine], buffer: &mut [u8]) -> io::Result<()> {
     let mut from = from;
     loop {
         let length = match from.read(buffer) {
@@ -149,17 +149,17 @@ fn hear_dhcp(hall: &Hall, wire: &Wire, from: &Socket, machines: &mut [Machine], 
         let Some([a, b, c, d]) = bytes.get(4..8) else { continue };
         let transaction = u32::from_be_bytes([*a, *b, *c, *d]);
         if let Some(machine) = machines.get_mut((transaction & 0xffff) as usize) {
-            machine.hear(hall, wire, transaction >> 16, bytes)?;
+            machine.hear(load, wire, transaction >> 16, bytes)?;
         }
     }
 }
 
 impl Wire {
-    fn open(hall: &Hall) -> io::Result<Self> {
+    fn open(load: &Load) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let open = |address: Ipv4Addr, port, tag| -> io::Result<Socket> {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-            socket.bind_device(Some(hall.card.as_bytes()))?;
+            socket.bind_device(Some(load.interface.as_bytes()))?;
             socket.set_broadcast(true)?;
             setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20))?;
             setsockopt(&socket, sockopt::SndBufForce, &(16 << 20))?;
@@ -167,7 +167,7 @@ impl Wire {
             epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, tag))?;
             Ok(socket)
         };
-        let (broadcast, second) = (open(Ipv4Addr::UNSPECIFIED, 68, BROADCAST)?, open(hall.own, 4011, SECOND)?);
+        let (broadcast, second) = (open(Ipv4Addr::UNSPECIFIED, 68, BROADCAST)?, open(load.own, 4011, SECOND)?);
         Ok(Self { epoll, broadcast, second })
     }
 }
@@ -186,7 +186,7 @@ impl Machine {
         self.mac().map(|octet| format!("{octet:02x}")).join("-")
     }
 
-    /// Numbers the stages in which DHCP is asked, so that a late answer is known for one.
+    /// Returns the number of a stage that sends DHCP requests, so that a late reply is recognized.
     fn phase(&self) -> u32 {
         match self.stage {
             Stage::Offer => 1,
@@ -196,20 +196,20 @@ impl Machine {
         }
     }
 
-    /// Says, or says again, what the stage begins with.
-    fn say(&mut self, hall: &Hall, wire: &Wire) -> io::Result<()> {
+    /// Sends the first request of the stage, or repeats it.
+    fn say(&mut self, load: &Load, wire: &Wire) -> io::Result<()> {
         self.at = Instant::now();
         let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
         match &mut self.stage {
             Stage::Offer | Stage::IpxeOffer => {
-                wire.broadcast.send_to(&self.message(hall), &everybody.into())?;
+                wire.broadcast.send_to(&self.message(load), &everybody.into())?;
             }
             Stage::Ack => {
-                wire.second.send_to(&self.message(hall), &SocketAddrV4::new(hall.server, 4011).into())?;
+                wire.second.send_to(&self.message(load), &SocketAddrV4::new(load.server, 4011).into())?;
             }
             Stage::Program { socket, is_connected: false, .. } => {
                 let request = format!("\0\u{1}{}\0octet\0tsize\x000\0blksize\x001468\0", self.file);
-                socket.send_to(request.as_bytes(), (hall.server, 69))?;
+                socket.send_to(request.as_bytes(), (load.server, 69))?;
             }
             Stage::Program { socket, next, .. } => {
                 acknowledge(socket, *next)?;
@@ -219,7 +219,7 @@ impl Machine {
         Ok(())
     }
 
-    fn message(&self, hall: &Hall) -> Vec<u8> {
+    fn message(&self, load: &Load) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512);
         bytes.resize(240, 0);
         bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
@@ -228,7 +228,7 @@ impl Machine {
         bytes[236..240].copy_from_slice(&[99, 130, 83, 99]);
         let is_second = matches!(self.stage, Stage::Ack);
         match is_second {
-            true => bytes[12..16].copy_from_slice(&hall.own.octets()),
+            true => bytes[12..16].copy_from_slice(&load.own.octets()),
             false => bytes[10] = 0x80,
         }
         let mut option = |code: u8, value: &[u8]| {
@@ -247,15 +247,15 @@ impl Machine {
         option(60, b"PXEClient:Arch:00007:UNDI:003000");
         if matches!(self.stage, Stage::IpxeOffer) {
             option(77, b"iPXE");
-            // iSCSI, HTTP, EFI, as iPXE's features tell them.
+            // iPXE's features: iSCSI, HTTP, EFI.
             option(175, &[17, 1, 1, 19, 1, 1, 36, 1, 1]);
         }
         bytes.push(255);
         bytes
     }
 
-    /// Takes a DHCP answer to what was asked in a phase.
-    fn hear(&mut self, hall: &Hall, wire: &Wire, phase: u32, bytes: &[u8]) -> io::Result<()> {
+    /// Handles a DHCP reply to a request of a stage.
+    fn hear(&mut self, load: &Load, wire: &Wire, phase: u32, bytes: &[u8]) -> io::Result<()> {
         if phase != self.phase() {
             return Ok(()); // the answer to what was said twice
         }
@@ -265,7 +265,7 @@ impl Machine {
         }
         let kind = option(bytes, 53).and_then(|kind| kind.first().copied());
         let is_right =
-            kind == Some(if phase == 2 { 5 } else { 2 }) && option(bytes, 54) == Some(&hall.server.octets()[..]);
+            kind == Some(if phase == 2 { 5 } else { 2 }) && option(bytes, 54) == Some(&load.server.octets()[..]);
         if !is_right || option(bytes, 60) != Some(b"PXEClient") {
             return wrong("type, server or class");
         }
@@ -279,19 +279,19 @@ impl Machine {
                 wire.epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, self.number.into()))?;
                 self.stage = Stage::Program { socket, is_connected: false, next: 1 };
             }
-            _ => return self.ask_for_script(hall, wire),
+            _ => return self.ask_for_script(load, wire),
         }
-        self.say(hall, wire)
+        self.say(load, wire)
     }
 
-    fn ask_for_script(&mut self, hall: &Hall, wire: &Wire) -> io::Result<()> {
+    fn ask_for_script(&mut self, load: &Load, wire: &Wire) -> io::Result<()> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SocketAddrV4::new(self.address(), 0).into())?;
-        socket.connect(&SocketAddr::from((hall.server, 80)).into())?;
+        socket.connect(&SocketAddr::from((load.server, 80)).into())?;
         let mut stream = TcpStream::from(socket);
-        let path = hall.script.replace("{mac}", &self.dashed());
+        let path = load.script.replace("{mac}", &self.dashed());
         stream.write_all(
-            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", hall.server).as_bytes(),
+            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", load.server).as_bytes(),
         )?;
         stream.set_nonblocking(true)?;
         wire.epoll.add(stream.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, self.number.into()))?;
@@ -299,9 +299,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Takes what came on the machine's own sockets; says whether it has its script.
-    fn receive(&mut self, hall: &Hall, wire: &Wire, buffer: &mut [u8]) -> io::Result<bool> {
-        let holds = hall.holds.replace("{mac}", &self.dashed());
+    /// Reads the machine's own sockets; returns whether it has its script.
+    fn receive(&mut self, load: &Load, wire: &Wire, buffer: &mut [u8]) -> io::Result<bool> {
+        let holds = load.holds.replace("{mac}", &self.dashed());
         match &mut self.stage {
             Stage::Program { socket, is_connected, next } => {
                 self.at = Instant::now();
@@ -314,15 +314,15 @@ impl Machine {
                     [0, 6, ..] => acknowledge(socket, *next).map(|()| false),
                     [0, 3, high, low, bytes @ ..] if u16::from_be_bytes([*high, *low]) == *next as u16 => {
                         let at = (*next - 1) as usize * 1468;
-                        let end = (at + 1468).min(hall.program.len());
-                        if hall.program.get(at..end) != Some(bytes) {
+                        let end = (at + 1468).min(load.program.len());
+                        if load.program.get(at..end) != Some(bytes) {
                             return Err(io::Error::other(format!("block {next} is not the program's")));
                         }
                         *next += 1;
                         acknowledge(socket, *next)?;
                         if bytes.len() < 1468 {
                             self.stage = Stage::IpxeOffer;
-                            self.say(hall, wire)?;
+                            self.say(load, wire)?;
                         }
                         Ok(false)
                     }

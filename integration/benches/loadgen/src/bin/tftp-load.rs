@@ -1,4 +1,4 @@
-//! Is a load of TFTP clients in one thread, to be pinned to a core of its own: it checks each byte of each
+//! TFTP clients in one thread, to be pinned to a core. Checks each byte of each
 //! file against a copy, and prints one line of JSON.
 //!
 //! `tftp-load --server 10.0.0.1:69 --name f --copy /path/f --clients 64 --block-size 1468 --seconds 3`
@@ -16,10 +16,10 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
 
 use bootlatch_loadgen::arguments::Arguments;
 
-/// How long a client waits before it repeats itself, and how often it does.
+/// Time before a client repeats a packet, and the number of repetitions.
 const PATIENCE: Duration = Duration::from_secs(1);
 const TRIES: u32 = 10;
-/// How many datagrams one system call takes.
+/// Number of datagrams of one system call.
 const BATCH: usize = 64;
 
 struct Load {
@@ -28,7 +28,7 @@ struct Load {
     names: usize,
     block_size: usize,
     window: u64,
-    /// How long clients go on fetching; zero lets each fetch once.
+    /// Duration of the load; with zero each client fetches once.
     lasts: Duration,
     copies: Vec<Vec<u8>>,
 }
@@ -41,7 +41,7 @@ struct Client {
     connected: bool,
     block_size: usize,
     window: u64,
-    /// The number of the next block, not wrapped, and how many came since the last acknowledgement.
+    /// Number of the next block, not wrapped, and number of blocks since the last acknowledgement.
     next: u64,
     unacknowledged: u64,
     tries: u32,
@@ -154,7 +154,7 @@ impl Client {
         if self.connected { self.acknowledge() } else { self.ask(load) }
     }
 
-    /// Takes what has arrived, and says whether the file is whole (or failed).
+    /// Receives the available datagrams; returns whether the file is complete or has failed.
     fn receive(
         &mut self,
         load: &Load,
@@ -204,7 +204,7 @@ impl Client {
                 let copy = &load.copies[self.copy];
                 if u16::from_be_bytes([*high, *low]) != self.next as u16 {
                     tally.gaps += 1;
-                    // RFC 7440: a gap is answered with the last block in order.
+                    // RFC 7440: after a gap, acknowledge the last block in order.
                     return if self.window > 1 { self.acknowledge().map(|()| false) } else { Ok(false) };
                 }
                 let at = (self.next - 1) as usize * self.block_size;
@@ -245,7 +245,7 @@ impl Client {
         self.unacknowledged = 0;
         let [high, low] = (((self.next - 1) & 0xffff) as u16).to_be_bytes();
         match self.socket.send(&[0, 4, high, low]) {
-            // The server is done with us already: only after the last acknowledgement.
+            // The server has closed the transfer, after the last acknowledgement.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
             other => other.map(drop),
         }
