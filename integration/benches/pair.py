@@ -33,7 +33,7 @@ CORES = sorted(os.sched_getaffinity(0))[:2]
 
 def load_program(name):
     """Returns the path of a load generator or test tool; builds it if it is missing."""
-    program = BINARY.parent / name
+    program = TARGET / "release" / name
     if not program.exists():
         package = "bootlatch-tools" if name == "iscsi_target" else "bootlatch-loadgen"
         print(f"building {name}", flush=True)
