@@ -96,6 +96,12 @@ def write_hosts(state, count):
 SYSTEM_CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
 
 
+def allows_control(name):
+    """Returns whether a network namespace may use this TCP congestion control."""
+    allowed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_text().split()
+    return name == SYSTEM_CONTROL or name in allowed
+
+
 class Pair:
     """Two network namespaces joined by a veth pair, and the programs that run in them. Close it at the end."""
 
