@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bootlatch::iscsi::chap::{ChapTerms, Nonce};
+use bootlatch::iscsi::connection::{Connection, Step, TargetEntry, View};
 use bootlatch::iscsi::limits;
 use bootlatch::iscsi::login::Entrance;
 use bootlatch::iscsi::medium::{Identity, Kind, Lun};
 use bootlatch::iscsi::scsi::Units;
-use bootlatch::iscsi::connection::{Connection, Step, TargetEntry, View};
 
 pub const SIZE: u64 = 3_000_001;
 
