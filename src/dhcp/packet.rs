@@ -219,7 +219,7 @@ pub mod tests {
 
     /// Reads the UDP payloads of a capture, with their destination ports.
     pub fn capture(file: &str) -> Vec<(u16, Vec<u8>)> {
-        let path = format!("{}/integration/captures/{file}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/integration/fixtures/captures/{file}", env!("CARGO_MANIFEST_DIR"));
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
         let (mut at, mut packets) = (24, Vec::new());

@@ -9,7 +9,7 @@ from support.lan import until
 from support.dhcp_wire import DISCOVER, Client, captured_requests, pxe, request
 from support.programs import ROOT
 
-CAPTURES = [ROOT / "integration/captures", ROOT / "integration/fixtures/captures"]
+CAPTURES = [ROOT / "integration/fixtures/captures"]
 BAD_TFTP = {b"": "shorter than its own fields say", b"\0\1x": "shorter than its own fields say",
             b"\0\1x\0octet\0blksize\0": "an option makes no sense", b"\0\7": "the header makes no sense",
             b"\0\1x\0mail\0": "the header makes no sense", b"\0\4\0\1": "it belongs to no transfer",

@@ -42,7 +42,7 @@ def tool(name):
     """Returns the path of an installed program."""
     path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
     if not path:
-        raise Failure(f"{name} is not installed: run integration/install-packages")
+        raise Failure(f"{name} is not installed: run integration/setup/install-packages")
     return path
 
 

@@ -125,7 +125,7 @@ class Simulator(Controller):
     """openipmi's ipmi_sim, with a machine whose state is in files."""
 
     def __init__(self, server, port, password="password"):
-        assert shutil.which("ipmi_sim"), "openipmi is missing: integration/install-packages"
+        assert shutil.which("ipmi_sim"), "openipmi is missing: integration/setup/install-packages"
         self.place, self.port = server.place / f"sim{port}", port
         if not self.place.exists():
             (self.place / "state").mkdir(parents=True)
