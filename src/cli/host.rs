@@ -117,7 +117,7 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
             (view, client.ask(Method::POST, &path, Some(&wish)).await?, COLUMNS)
         }
         Verb::Release { name, view } => {
-            let path = format!("{}/{name}/release", hosts(&view));
+            let path = format!("{}/{name}/localboot", hosts(&view));
             (view, client.ask(Method::POST, &path, None).await?, COLUMNS)
         }
         Verb::Hold { name, view } => {
