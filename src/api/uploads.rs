@@ -253,7 +253,8 @@ enum Reading {
 async fn form(mut parts: Parts, mut parser: FormParser, wish: &mut Wish, draft: &mut Draft) -> Result<(), Status> {
     let (mut reading, mut files) = (Reading::Nothing, 0);
     loop {
-        let Some(event) = parser.next().map_err(|error| Status::bad_request(format!("the form: {error}")))? else {
+        let Some(event) = parser.next_event().map_err(|error| Status::bad_request(format!("the form: {error}")))?
+        else {
             let data = parts.next().await?;
             parser.push(&data.ok_or_else(|| Status::bad_request("the upload broke off: the form does not end"))?);
             continue;

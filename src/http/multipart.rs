@@ -89,7 +89,7 @@ impl FormParser {
     ///
     /// # Errors
     /// The body is not a form.
-    pub fn next(&mut self) -> Result<Option<FormEvent>, FormError> {
+    pub fn next_event(&mut self) -> Result<Option<FormEvent>, FormError> {
         loop {
             match self.state {
                 FormState::Preamble => match find(&self.left, &self.delimiter) {
@@ -193,7 +193,7 @@ mod tests {
         let mut parts: Vec<(String, bool, Vec<u8>)> = Vec::new();
         for piece in pieces {
             parser.push(piece);
-            while let Some(event) = parser.next()? {
+            while let Some(event) = parser.next_event()? {
                 match event {
                     FormEvent::Part { name, is_file } => parts.push((name, is_file, Vec::new())),
                     FormEvent::Data(data) => parts.last_mut().unwrap().2.extend_from_slice(&data),
@@ -252,7 +252,7 @@ mod tests {
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut parser = FormParser::new("multipart/form-data; boundary=a").unwrap();
             parser.push(&bytes);
-            while let Ok(Some(event)) = parser.next() {
+            while let Ok(Some(event)) = parser.next_event() {
                 if event == FormEvent::End { break }
             }
         }
