@@ -192,7 +192,19 @@ impl AsyncWrite for PrefixedStream {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use hyper::StatusCode;
+    use hyper::body::Incoming;
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+    use crate::http::conditional;
+    use crate::http::peer::Serves;
+    use crate::http::ranges::{RequestedRange, requested};
+    use crate::http::reply::{self, ByteRange, PartialContent, Reply};
+    use crate::iso::{Memory, ReadAt};
 
     fn is_fast(target: &str) -> bool {
         ["/ipxe?", "/iso/", "/media/"].iter().any(|start| target.starts_with(start))
@@ -239,5 +251,97 @@ mod tests {
     fn hyper_refuses_a_head_with_too_many_fields() {
         let many = "a: b\r\n".repeat(HEADERS + 1);
         assert_eq!(describe(&format!("GET /iso/a HTTP/1.1\r\n{many}\r\n")), "hyper's");
+    }
+
+    /// A handler of one medium of ten bytes, which counts its calls.
+    #[derive(Default)]
+    struct Digits {
+        answered: AtomicU64,
+        recalled: AtomicU64,
+        recorded: AtomicU64,
+    }
+
+    impl Digits {
+        fn medium() -> Arc<dyn ReadAt> {
+            Arc::new(Memory(b"0123456789".to_vec().into()))
+        }
+    }
+
+    impl Handler for Digits {
+        type Recent = ();
+
+        async fn answer(&self, _: Peer, (): &(), _: Serves, _: Request<Incoming>, _: &Stop) -> Reply {
+            reply::text(StatusCode::NOT_FOUND, "not the fast path's\n")
+        }
+
+        fn is_fast(target: &str) -> bool {
+            is_fast(target)
+        }
+
+        async fn answer_machine(&self, _: Peer, (): &(), request: &Request<()>) -> Option<Reply> {
+            self.answered.fetch_add(1, Ordering::Relaxed);
+            Some(conditional::answer(Self::medium(), "a", request.headers(), *request.method() == Method::HEAD))
+        }
+
+        fn range_key(path: &str) -> Option<String> {
+            path.strip_prefix("/iso/").map(str::to_owned)
+        }
+
+        fn recall_part(
+            &self,
+            (): &(),
+            key: &str,
+            _: Option<&str>,
+            range: &str,
+            _: std::time::Instant,
+        ) -> Option<PartialContent> {
+            let RequestedRange::Part { start, count } = requested(Some(range), 10) else { return None };
+            assert_eq!(key, "a");
+            self.recalled.fetch_add(1, Ordering::Relaxed);
+            Some(PartialContent { tag: "a".into(), whole: 10, range: ByteRange { medium: Self::medium(), start, count } })
+        }
+
+        fn record_duration(&self, _: std::time::Duration) {
+            self.recorded.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends a request, and returns the status line and the body of the response, which has `length` bytes.
+    async fn ask(client: &mut TcpStream, request: &str, length: usize) -> (String, String) {
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut got = Vec::new();
+        loop {
+            client.read_buf(&mut got).await.unwrap();
+            let text = String::from_utf8(got.clone()).unwrap();
+            if let Some((head, body)) = text.split_once("\r\n\r\n").filter(|(_, body)| body.len() >= length) {
+                return (head.lines().next().unwrap().to_owned(), body.to_owned());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn reads_are_answered_here_and_the_rest_goes_to_hyper_with_all_its_bytes() {
+        const POST: &str = "POST /api/v1/x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (mut client, (server, from)) = (client.unwrap(), server.unwrap());
+        let handler = Arc::new(Digits::default());
+        let (_running, stop) = tokio::sync::watch::channel(false);
+        let shared = handler.clone();
+        let task = tokio::spawn(async move { serve(server, Peer::of_network(from, None), &*shared, &(), stop).await });
+        let range = |range: &str| format!("GET /iso/a HTTP/1.1\r\nHost: b\r\nRange: bytes={range}\r\n\r\n");
+        let partial = "HTTP/1.1 206 Partial Content";
+        assert_eq!(ask(&mut client, &range("0-3"), 4).await, (partial.into(), "0123".into()));
+        assert_eq!(ask(&mut client, &range("4-5"), 2).await, (partial.into(), "45".into()));
+        let (unsatisfiable, _) = ask(&mut client, &range("10-"), 0).await;
+        assert_eq!(unsatisfiable, "HTTP/1.1 416 Range Not Satisfiable");
+        client.write_all(POST.as_bytes()).await.unwrap();
+        let mut rest = task.await.unwrap().unwrap();
+        drop(client);
+        let mut left = String::new();
+        rest.read_to_string(&mut left).await.unwrap();
+        assert_eq!(left, POST);
+        let counts = [&handler.answered, &handler.recalled, &handler.recorded].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [2, 1, 3]);
     }
 }

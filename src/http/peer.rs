@@ -51,3 +51,23 @@ impl Peer {
         Self { address: None, local: None, is_local: false, trust: PeerTrust::Socket }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_client_of_an_ipv6_socket_is_an_ipv4_client() {
+        let rows = [
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1", true),
+            ("[::ffff:10.0.0.1]:1", "10.0.0.1", false),
+            ("[::1]:1", "::1", true),
+            ("10.0.0.1:1", "10.0.0.1", false),
+        ];
+        for (from, address, is_local) in rows {
+            let peer = Peer::of_network(from.parse().unwrap(), Some(from.parse().unwrap()));
+            let expected: Option<IpAddr> = address.parse().ok();
+            assert_eq!((peer.address, peer.local, peer.is_local), (expected, expected, is_local), "{from}");
+        }
+    }
+}

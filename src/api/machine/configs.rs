@@ -23,7 +23,7 @@ pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Opt
     };
     match shared.gate.config(&facts) {
         Ok((_, config)) => release(shared, &facts, &config, file, is_head).await,
-        Err(why) => refuse(shared, &facts, why),
+        Err(reason) => refuse(shared, &facts, reason),
     }
 }
 
@@ -38,8 +38,8 @@ async fn release(shared: &Shared, facts: &Facts, config: &BootConfig, file: Opti
             return reply;
         }
     };
-    if !is_head && let Err(why) = shared.gate.configure(facts, &config.metadata.name, None).await {
-        return refuse(shared, facts, why);
+    if !is_head && let Err(reason) = shared.gate.configure(facts, &config.metadata.name, None).await {
+        return refuse(shared, facts, reason);
     }
     shared.gate.counters.count_answered(Protocol::Http);
     reply
@@ -87,7 +87,7 @@ pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Opt
             release(shared, &facts, &own, Some(file), is_head).await
         }
         Ok(_) => refuse(shared, &facts, Reason::OtherConfigAssigned),
-        Err(why) => refuse(shared, &facts, why),
+        Err(reason) => refuse(shared, &facts, reason),
     }
 }
 
@@ -110,7 +110,7 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
     };
     let (host, config) = match shared.gate.config(&facts) {
         Ok(found) => found,
-        Err(why) => return refuse(shared, &facts, why),
+        Err(reason) => return refuse(shared, &facts, reason),
     };
     if file == "seed.iso" {
         let reply = match seed(shared, &host) {
@@ -120,8 +120,8 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
                 return text(code, format!("{}\n", status.message()));
             }
         };
-        if !is_head && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, Some(file)).await {
-            return refuse(shared, &facts, why);
+        if !is_head && let Err(reason) = shared.gate.configure(&facts, &config.metadata.name, Some(file)).await {
+            return refuse(shared, &facts, reason);
         }
         return reply;
     }
@@ -179,19 +179,19 @@ pub async fn named_ignition(shared: &Shared, peer: &Peer, token: Option<&str>, i
         // Enrols a machine that was never seen, as its boot would.
         shared.gate.decide_and_enrol(&Facts { stage: Stage::Ipxe, ..facts }).await;
     }
-    let refused = |why: Reason, message: String| {
-        shared.gate.refuse_with(&facts, Protocol::Http, why, message);
+    let refused = |reason: Reason, message: String| {
+        shared.gate.refuse_with(&facts, Protocol::Http, reason, message);
         bytes(StatusCode::OK, kind.clone(), NOTHING)
     };
     let (host, config) = match shared.gate.config(&facts) {
         Ok(found) => found,
-        Err(why) => return refused(why, why.to_string()),
+        Err(reason) => return refused(reason, reason.to_string()),
     };
     let Some(mut ignition) = ignition_of(&config) else {
         return refused(Reason::FileNotFound, format!("the config {} is not an Ignition config", config.metadata.name));
     };
-    if !is_head && let Err(why) = shared.gate.configure(&facts, &config.metadata.name, None).await {
-        return refused(why, why.to_string());
+    if !is_head && let Err(reason) = shared.gate.configure(&facts, &config.metadata.name, None).await {
+        return refused(reason, reason.to_string());
     }
     append_name(&mut ignition, host.metadata.name.as_str());
     shared.gate.counters.count_answered(Protocol::Http);
@@ -265,14 +265,14 @@ fn authenticate_machine(
 }
 
 /// Records a refusal, and returns the reply that gives its reason.
-fn refuse(shared: &Shared, facts: &Facts, why: Reason) -> Reply {
-    shared.gate.refused(facts, Protocol::Http, why);
-    text(code(why), format!("{why}\n"))
+fn refuse(shared: &Shared, facts: &Facts, reason: Reason) -> Reply {
+    shared.gate.refused(facts, Protocol::Http, reason);
+    text(code(reason), format!("{reason}\n"))
 }
 
 /// Returns the status of a refusal.
-fn code(why: Reason) -> StatusCode {
-    match why {
+fn code(reason: Reason) -> StatusCode {
+    match reason {
         Reason::AddressOfOtherMachine
         | Reason::NotSpecIp
         | Reason::SeenAtOtherAddress

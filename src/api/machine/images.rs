@@ -99,7 +99,7 @@ async fn send(shared: &Shared, peer: &Peer, view: ImageView, headers: &HeaderMap
 async fn release(shared: &Shared, peer: &Peer, view: &ImageView) -> Result<(), Reply> {
     let Some((mac, config)) = &view.carries else { return Ok(()) };
     let facts = Facts { mac: *mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None };
-    shared.gate.release(&facts, config, DeliveryChannel::Embedded).await.map_err(|why| unavailable(format!("{why}\n")))
+    shared.gate.release(&facts, config, DeliveryChannel::Embedded).await.map_err(|reason| unavailable(format!("{reason}\n")))
 }
 
 /// Finds the view that a path below `/iso/` and a query name; else the reply that says why there is none.
@@ -122,14 +122,14 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     }
     let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query)).transpose() {
         Ok(host) => host,
-        Err(why) => {
-            shared.gate.counters.count_refused(Protocol::Http, why, peer.address);
+        Err(reason) => {
+            shared.gate.counters.count_refused(Protocol::Http, reason, peer.address);
             let wanted = query.host.as_deref().unwrap_or_default();
             return Err(text(
                 StatusCode::FORBIDDEN,
-                match why {
+                match reason {
                     Reason::UnknownHost => format!("host: {wanted:?}: no host has this MAC address or name\n"),
-                    _ => format!("{why}\n"),
+                    _ => format!("{reason}\n"),
                 },
             ));
         }
@@ -144,8 +144,8 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     match tokio::task::spawn_blocking(look_up).await {
         Ok(Ok(Some(view))) => Ok(view),
         Ok(Ok(None)) => {
-            let why = format!("no file {inner:?} in the image {name}");
-            shared.gate.record_refusal_at(peer.address, Protocol::Http, Reason::FileNotFound, why);
+            let message = format!("no file {inner:?} in the image {name}");
+            shared.gate.record_refusal_at(peer.address, Protocol::Http, Reason::FileNotFound, message);
             Err(text(StatusCode::NOT_FOUND, "no such file in the image\n"))
         }
         Ok(Err(reason)) => Err(cannot(&reason)),
@@ -170,13 +170,13 @@ pub async fn leased(
             let (gate, token, local) = (shared.gate.clone(), token.to_owned(), peer.local);
             tokio::task::spawn_blocking(move || gate.restore_lease(&token, &image, local)).await
         }
-        Err(why) => Ok(Err(MediaError::Reason(why))),
+        Err(reason) => Ok(Err(MediaError::Reason(reason))),
     };
     match found {
         Ok(Ok(view)) => send(shared, peer, view, headers, is_head).await,
-        Ok(Err(MediaError::Reason(why))) => {
-            shared.gate.counters.count_refused(Protocol::Http, why, peer.address);
-            text(StatusCode::FORBIDDEN, format!("{why}\n"))
+        Ok(Err(MediaError::Reason(reason))) => {
+            shared.gate.counters.count_refused(Protocol::Http, reason, peer.address);
+            text(StatusCode::FORBIDDEN, format!("{reason}\n"))
         }
         Ok(Err(MediaError::Medium(error))) => {
             tracing::debug!(%error, "image not available");

@@ -22,7 +22,7 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, is_head: bool) 
     let mac = match query.mac.as_deref().map(Mac::from_str) {
         Some(Ok(mac)) => match mac.rejection_reason() {
             None => mac,
-            Some(why) => return refuse(shared, peer, &format!("mac: {mac} {why}")),
+            Some(reason) => return refuse(shared, peer, &format!("mac: {mac} {reason}")),
         },
         Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
         None => return refuse(shared, peer, "mac: missing; expected ?mac=52:54:00:12:34:56"),
@@ -30,9 +30,9 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, is_head: bool) 
     let may_choose = !is_head && shared.gate.verify_address(mac, peer.address).is_ok();
     let chosen = query.choose.as_deref().and_then(|name| name.parse().ok()).filter(|_| may_choose);
     if let Some(image) = chosen
-        && let Err(why) = shared.gate.choose(mac, &image).await
+        && let Err(reason) = shared.gate.choose(mac, &image).await
     {
-        shared.gate.counters.count_refused(Protocol::Http, why, peer.address);
+        shared.gate.counters.count_refused(Protocol::Http, reason, peer.address);
     }
     decide(shared, peer, mac, query.firmware(), ScriptFormat::Ipxe, is_head).await
 }
