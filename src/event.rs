@@ -13,6 +13,7 @@ use crate::boot::Reason;
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::{Architecture, BootTarget, ImageStatus, Mac, Name, Phase, Power};
 
+pub use crate::boot::ScriptAction;
 pub use counters::Counters;
 pub use histogram::{DurationHistogram, HistogramReading};
 
@@ -133,32 +134,6 @@ pub enum Event {
     OtherDhcpServer { interface: String, address: IpAddr, role: OtherServerRole },
     /// A manifest was rejected; the server runs without it.
     ManifestInvalid { message: String },
-}
-
-/// The content of a boot script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScriptAction {
-    /// A boot of the image over the network.
-    Boot,
-    /// A boot of the image from a virtual medium of the BMC.
-    VirtualMedia,
-    /// A boot from the local disk.
-    LocalDisk,
-    /// A menu of images.
-    Menu,
-}
-
-impl ScriptAction {
-    /// Returns the code of the action, in snake case.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Boot => "boot",
-            Self::VirtualMedia => "virtual_media",
-            Self::LocalDisk => "local_disk",
-            Self::Menu => "menu",
-        }
-    }
 }
 
 /// The delivery of a config to a machine that does not request it by name.

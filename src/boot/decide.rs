@@ -1,38 +1,41 @@
 use crate::fleet::lifecycle::is_exhausted;
 use crate::fleet::{BootMode, BootTarget, Host, Name, Phase};
 
-use super::{BootProtocol, Facts, Reason, Site, Stage, Verdict};
+use super::{BootProtocol, Decision, Facts, Reason, Site, Stage, Verdict};
 
 /// Decides what a machine boots, for every protocol.
 ///
-/// A machine that never was seen is either to be enrolled first or to be ignored; what it boots is
-/// decided from the host that it becomes.
-pub fn decide(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
+/// An unknown machine is either enrolled first or ignored. What it boots is decided from the host that it becomes.
+pub fn decide(facts: &Facts, host: Option<&Host>, site: &Site) -> Decision {
+    verdict(facts, host, site).into()
+}
+
+fn verdict(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
     let Some(host) = host else { return enrol(facts, site) };
     match facts.stage {
         Stage::Installer => return configure(host),
         Stage::Rom | Stage::Ipxe | Stage::LimitedIpxe | Stage::IscsiLogin => {}
     }
-    let aim = match aim(host, site) {
-        Ok(image) => image,
-        Err(verdict) => return render_for_stage(facts, verdict, site),
+    let target = match target(host, site) {
+        Ok(target) => target,
+        Err(no_boot) => return render_for_stage(facts, no_boot, site),
     };
     match facts.stage {
         Stage::Rom | Stage::LimitedIpxe => chainload(facts, site),
-        Stage::IscsiLogin | Stage::Installer if aim == Target::Menu => Verdict::Ignore(Reason::NotAssigned),
-        Stage::Ipxe | Stage::IscsiLogin | Stage::Installer => match aim {
+        Stage::IscsiLogin | Stage::Installer if target == Target::Menu => Verdict::Ignore(Reason::NotAssigned),
+        Stage::Ipxe | Stage::IscsiLogin | Stage::Installer => match target {
             Target::Menu => Verdict::Menu,
             Target::Image(image) => Verdict::SanBoot(image.clone()),
         },
     }
 }
 
-/// Drafts the host that a machine never seen before becomes by the site's rule.
-pub fn enrol(facts: &Facts, site: &Site) -> Verdict {
+/// Drafts the host that an unknown machine becomes by the first rule that matches it.
+fn enrol(facts: &Facts, site: &Site) -> Verdict {
     let architecture = facts.firmware.map(|firmware| firmware.architecture);
     let asks_to_boot = match facts.stage {
         Stage::Rom | Stage::Ipxe | Stage::LimitedIpxe => true,
-        // A login or a config is asked for by a machine that was told to: a stranger's is no boot.
+        // A boot script leads to a login and to a config request: an unknown machine has had none.
         Stage::IscsiLogin | Stage::Installer => false,
     };
     if !asks_to_boot {
@@ -48,57 +51,61 @@ pub fn enrol(facts: &Facts, site: &Site) -> Verdict {
     }
 }
 
-/// Finds what a host is to boot now, or the reason why it boots nothing of ours.
-fn aim<'a>(host: &'a Host, site: &Site) -> Result<Target<'a>, Leave> {
+/// Returns what a host boots over the network now, or why it does not.
+fn target<'a>(host: &'a Host, site: &Site) -> Result<Target<'a>, NoBoot> {
     let image = match &host.spec.image {
         BootTarget::Image(image) => image,
         BootTarget::LocalDisk | BootTarget::Menu if host.status.phase == Phase::Held => {
-            return Err(Leave::Alone(Reason::Held));
+            return Err(NoBoot::Ignore(Reason::Held));
         }
         BootTarget::Menu => return Ok(Target::Menu),
         BootTarget::LocalDisk if host.status.phase == Phase::Installed => {
-            return Err(Leave::ToDisk(Reason::InstallCompleted));
+            return Err(NoBoot::LocalDisk(Reason::InstallCompleted));
         }
-        BootTarget::LocalDisk => return Err(Leave::ToDisk(Reason::NotAssigned)),
+        BootTarget::LocalDisk => return Err(NoBoot::LocalDisk(Reason::NotAssigned)),
     };
     match (host.status.phase, host.spec.boot_mode) {
-        (Phase::Held, _) => Err(Leave::Alone(Reason::Held)),
-        (Phase::LocalBoot, _) => Err(Leave::ToDisk(Reason::NotAssigned)),
+        (Phase::Held, _) => Err(NoBoot::Ignore(Reason::Held)),
+        (Phase::LocalBoot, _) => Err(NoBoot::LocalDisk(Reason::NotAssigned)),
         (_, BootMode::Forever) => Ok(Target::Image(image)),
-        (Phase::Installed, BootMode::Once) => Err(Leave::ToDisk(Reason::InstallCompleted)),
-        (Phase::Failed, BootMode::Once) => Err(Leave::ToDisk(Reason::InstallFailed)),
+        (Phase::Installed, BootMode::Once) => Err(NoBoot::LocalDisk(Reason::InstallCompleted)),
+        (Phase::Failed, BootMode::Once) => Err(NoBoot::LocalDisk(Reason::InstallFailed)),
         (Phase::Offered | Phase::Installing, BootMode::Once) if is_exhausted(host, &site.install) => {
-            Err(Leave::ToDisk(Reason::MaxBootsReached))
+            Err(NoBoot::LocalDisk(Reason::MaxBootsReached))
         }
         (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once) => Ok(Target::Image(image)),
     }
 }
 
+/// A boot over the network.
 #[derive(PartialEq)]
 enum Target<'a> {
     Image(&'a Name),
     Menu,
 }
 
-enum Leave {
-    Alone(Reason),
-    ToDisk(Reason),
+/// No boot over the network.
+enum NoBoot {
+    /// No answer to the machine.
+    Ignore(Reason),
+    /// A boot from the local disk.
+    LocalDisk(Reason),
 }
 
-/// Sends a machine to its disk in the way that its stage can take.
-fn render_for_stage(facts: &Facts, leave: Leave, site: &Site) -> Verdict {
-    let why = match leave {
-        Leave::Alone(why) => return Verdict::Ignore(why),
-        Leave::ToDisk(why) => why,
+/// Sends a machine to its disk in the way that its stage supports.
+fn render_for_stage(facts: &Facts, no_boot: NoBoot, site: &Site) -> Verdict {
+    let reason = match no_boot {
+        NoBoot::Ignore(reason) => return Verdict::Ignore(reason),
+        NoBoot::LocalDisk(reason) => reason,
     };
     match (facts.stage, facts.firmware.map(|firmware| firmware.loading)) {
         // UEFI tries HTTP Boot after iPXE left with `exit 1`, and has its disk next in the order:
         // an answer would load iPXE a second time (boot-facts 16).
-        (Stage::Rom, Some(BootProtocol::Http)) => Verdict::Ignore(why),
+        (Stage::Rom, Some(BootProtocol::Http)) => Verdict::Ignore(reason),
         // A PXE ROM that gets no answer retries for a minute; iPXE leaves for the disk at once.
         (Stage::Rom | Stage::LimitedIpxe, _) => chainload(facts, site),
-        (Stage::Ipxe, _) => Verdict::LocalDisk(why),
-        (Stage::IscsiLogin | Stage::Installer, _) => Verdict::Ignore(why),
+        (Stage::Ipxe, _) => Verdict::LocalDisk(reason),
+        (Stage::IscsiLogin | Stage::Installer, _) => Verdict::Ignore(reason),
     }
 }
 
@@ -106,7 +113,7 @@ fn chainload(facts: &Facts, site: &Site) -> Verdict {
     site.program(facts).map_or(Verdict::Ignore(Reason::NoBootProgram), |program| Verdict::Chainload(program.clone()))
 }
 
-/// A config outlives the install: the first boot from the disk may ask for it again.
+/// Returns the config of a host. A config outlives the install: the first boot from the disk may fetch it again.
 fn configure(host: &Host) -> Verdict {
     match (&host.spec.boot_config_ref, host.status.phase) {
         (_, Phase::Held) => Verdict::Ignore(Reason::Held),
@@ -137,9 +144,12 @@ mod tests {
         Host { metadata: Meta::named("vm".parse().unwrap(), None), spec, status }
     }
 
+    fn ask(facts: &Facts, host: Option<&Host>) -> Verdict {
+        decide(facts, host, &site("hold")).verdict
+    }
+
     fn check(stage: Stage, phase: Phase, expected: Verdict) {
-        let got =
-            decide(&facts(stage, 0, BootProtocol::Pxe), Some(&host(phase, "live", BootMode::Once)), &site("hold"));
+        let got = ask(&facts(stage, 0, BootProtocol::Pxe), Some(&host(phase, "live", BootMode::Once)));
         assert_eq!(got, expected, "{stage:?} {phase:?}");
     }
 
@@ -169,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_is_done_goes_to_its_disk_through_every_gate() {
+    fn an_installed_machine_boots_its_disk_at_every_stage() {
         for (phase, why) in [(Phase::Installed, Reason::InstallCompleted), (Phase::Failed, Reason::InstallFailed)] {
             check(Stage::Ipxe, phase, Verdict::LocalDisk(why));
             check(Stage::IscsiLogin, phase, Verdict::Ignore(why));
@@ -178,43 +188,43 @@ mod tests {
     }
 
     #[test]
-    fn http_boot_is_not_answered_on_the_way_to_the_disk() {
+    fn http_boot_is_not_answered_for_a_boot_from_the_disk() {
         let done = host(Phase::Installed, "live", BootMode::Once);
-        let got = decide(&facts(Stage::Rom, 16, BootProtocol::Http), Some(&done), &site("hold"));
+        let got = decide(&facts(Stage::Rom, 16, BootProtocol::Http), Some(&done), &site("hold")).verdict;
         assert_eq!(got, Verdict::Ignore(Reason::InstallCompleted));
         let due = host(Phase::Assigned, "live", BootMode::Once);
-        let got = decide(&facts(Stage::Rom, 16, BootProtocol::Http), Some(&due), &site("hold"));
+        let got = decide(&facts(Stage::Rom, 16, BootProtocol::Http), Some(&due), &site("hold")).verdict;
         assert_eq!(got, program("snponly.efi"));
     }
 
     #[test]
-    fn for_ever_means_every_boot() {
+    fn boot_mode_forever_boots_the_image_at_every_boot() {
         for phase in [Phase::Assigned, Phase::Offered, Phase::Installing, Phase::Installed, Phase::Failed] {
             let host = host(phase, "live", BootMode::Forever);
-            assert_eq!(decide(&facts(Stage::Ipxe, 0, BootProtocol::Pxe), Some(&host), &site("hold")), live());
+            assert_eq!(decide(&facts(Stage::Ipxe, 0, BootProtocol::Pxe), Some(&host), &site("hold")).verdict, live());
         }
     }
 
     #[test]
-    fn a_menu_is_shown_to_whoever_stands_there_and_attaches_nothing() {
+    fn a_menu_is_shown_and_attaches_no_image() {
         let host = host(Phase::LocalBoot, "menu", BootMode::Once);
-        let ask = |stage| decide(&facts(stage, 0, BootProtocol::Pxe), Some(&host), &site("hold"));
+        let ask = |stage| decide(&facts(stage, 0, BootProtocol::Pxe), Some(&host), &site("hold")).verdict;
         assert_eq!(ask(Stage::Rom), program("undionly.kpxe"));
         assert_eq!(ask(Stage::Ipxe), Verdict::Menu);
         assert_eq!(ask(Stage::IscsiLogin), Verdict::Ignore(Reason::NotAssigned));
     }
 
     #[test]
-    fn an_install_that_used_up_its_boots_is_not_offered_again() {
+    fn an_install_that_used_all_its_boots_ends() {
         let mut host = host(Phase::Offered, "live", BootMode::Once);
         host.status.install = Some(Install { boot_count: 10, ..Install::default() });
-        let got = decide(&facts(Stage::Ipxe, 0, BootProtocol::Pxe), Some(&host), &site("hold"));
+        let got = decide(&facts(Stage::Ipxe, 0, BootProtocol::Pxe), Some(&host), &site("hold")).verdict;
         assert_eq!(got, Verdict::LocalDisk(Reason::MaxBootsReached));
     }
 
     #[test]
-    fn a_stranger_is_met_by_the_sites_rule() {
-        let ask = |rule: &str, stage| decide(&facts(stage, 7, BootProtocol::Pxe), None, &site(rule));
+    fn an_unknown_machine_is_enrolled_by_the_rules() {
+        let ask = |rule: &str, stage| decide(&facts(stage, 7, BootProtocol::Pxe), None, &site(rule)).verdict;
         assert_eq!(ask("ignore", Stage::Rom), Verdict::Ignore(Reason::UnknownHostIgnored));
         for (rule, phase) in [("hold", Phase::Held), ("localboot", Phase::LocalBoot), ("install live", Phase::Assigned)]
         {
@@ -227,21 +237,21 @@ mod tests {
     }
 
     #[test]
-    fn firmware_without_a_program_is_left_alone() {
+    fn firmware_without_a_program_is_not_answered() {
         let host = host(Phase::Assigned, "live", BootMode::Once);
-        let got = decide(&facts(Stage::Rom, 33, BootProtocol::Pxe), Some(&host), &site("hold"));
+        let got = decide(&facts(Stage::Rom, 33, BootProtocol::Pxe), Some(&host), &site("hold")).verdict;
         assert_eq!(got, Verdict::Ignore(Reason::NoBootProgram));
     }
 
     #[test]
-    fn a_config_is_given_before_and_after_the_install() {
+    fn a_config_is_served_before_and_after_the_install() {
         let mut host = host(Phase::Installed, "live", BootMode::Once);
         assert_eq!(
-            decide(&facts(Stage::Installer, 0, BootProtocol::Pxe), Some(&host), &site("hold")),
+            decide(&facts(Stage::Installer, 0, BootProtocol::Pxe), Some(&host), &site("hold")).verdict,
             Verdict::Ignore(Reason::NoConfig)
         );
         host.spec.boot_config_ref = Some("target".parse().unwrap());
-        let got = decide(&facts(Stage::Installer, 0, BootProtocol::Pxe), Some(&host), &site("hold"));
+        let got = decide(&facts(Stage::Installer, 0, BootProtocol::Pxe), Some(&host), &site("hold")).verdict;
         assert_eq!(got, Verdict::Configure("target".parse().unwrap()));
     }
 }

@@ -1,12 +1,15 @@
 //! The one decision: what a machine boots. Pure, and ignorant of every protocol.
 
 mod decide;
+mod decision;
 mod facts;
+pub mod identity;
 mod script;
 pub(crate) mod site;
 mod verdict;
 
-pub use decide::{decide, enrol};
+pub use decide::decide;
+pub use decision::{BootEvent, Decision, ScriptAction};
 pub use facts::{BootProtocol, Facts, Firmware, Stage};
 pub use script::{Context, ScriptFormat, bootstrap_script, render};
 pub use site::{ConfigAccess, ConfigProof, ProgramOverride, Programs, Site};

@@ -3,9 +3,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::fleet::{Host, Image, Name};
-
-use super::ConfigProof;
+use crate::fleet::{Host, Name};
 
 /// The answer to a machine. Each protocol says it in its own messages.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,25 +24,6 @@ pub enum Verdict {
     Configure(Name),
     /// A boot from the machine's own disk.
     LocalDisk(Reason),
-}
-
-impl Verdict {
-    /// Returns the reason to refuse an install whose config could not be fetched: `proof` demands the token of a
-    /// script, and a machine whose address is not `tied` to it gets no token.
-    pub fn missing_proof(&self, host: Option<&Host>, tied: bool, proof: ConfigProof) -> Option<Reason> {
-        let has_config = host.is_some_and(|host| host.spec.boot_config_ref.is_some());
-        let is_boot = matches!(self, Self::SanBoot(_));
-        (is_boot && has_config && !tied && proof != ConfigProof::Address).then_some(Reason::AddressUnverified)
-    }
-
-    /// Turns a boot into `Wait` where the image, or a companion that is attached with it, is broken.
-    pub fn wait_if_broken<'a>(self, image: impl Fn(&Name) -> Option<&'a Image>) -> Self {
-        let Self::SanBoot(name) = &self else { return self };
-        let is_broken = |name: &&Name| image(name).is_some_and(|image| image.status.is_broken());
-        let companions = image(name).map_or(&[][..], |image| image.spec.attached_companions());
-        let awaited = std::iter::once(name).chain(companions).find(is_broken).cloned();
-        awaited.map_or(self, Self::Wait)
-    }
 }
 
 /// The path of a boot program, relative to the directory of boot programs.

@@ -1,4 +1,4 @@
-//! That a config was given: on disk before it is, whichever way it goes.
+//! Config deliveries: each is durable before the config leaves, over every channel.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::event::{DeliveryChannel, Event};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{Mac, Name};
 
-use crate::gate::Gate;
+use crate::gate::{Caller, Gate};
 
 /// Returns the transition that a delivery makes.
 fn transition(channel: DeliveryChannel) -> Transition {
@@ -21,12 +21,12 @@ fn transition(channel: DeliveryChannel) -> Transition {
     }
 }
 
-/// Remembers which releases are told: an image is read in thousands of pieces, and each install is told once of every
-/// address and way.
+/// The deliveries that are recorded. A client reads an image in thousands of pieces: each install records one delivery
+/// per address and channel.
 #[derive(Debug, Default)]
 pub struct Releases(Mutex<HashMap<(Mac, DeliveryChannel), Release>>);
 
-/// Is what makes a release another one.
+/// What distinguishes a delivery from the last one to the same machine over the same channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Release {
     config: Name,
@@ -35,53 +35,53 @@ struct Release {
 }
 
 impl Releases {
-    /// Bounds the releases that are remembered; of others, every read is told.
-    const REMEMBERED: usize = 8192;
+    /// Maximum number of deliveries. Of other machines, every read is recorded.
+    const MAX_RELEASES: usize = 8192;
 
-    fn is_told(&self, of: (Mac, DeliveryChannel), release: &Release) -> bool {
+    fn is_recorded(&self, of: (Mac, DeliveryChannel), release: &Release) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&of) == Some(release)
     }
 
-    fn note(&self, of: (Mac, DeliveryChannel), release: Release) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < Self::REMEMBERED || told.contains_key(&of) {
-            told.insert(of, release);
+    fn record(&self, of: (Mac, DeliveryChannel), release: Release) {
+        let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorded.len() < Self::MAX_RELEASES || recorded.contains_key(&of) {
+            recorded.insert(of, release);
         }
     }
 }
 
 impl Gate {
-    /// Makes it durable that a machine is given a file of the config that was decided on: before it is given. `file`
-    /// is none where it is the config's main file.
+    /// Commits the delivery of a file of the config that was decided on. The file may be sent afterwards. `file` is
+    /// none for the config's main file.
     ///
     /// # Errors
-    /// Reason it is not to be given.
-    pub async fn configure(&self, facts: &Facts, config: &Name, file: Option<&str>) -> Result<(), Reason> {
-        let event = fetched(facts, config, None, file);
-        self.advance(facts, Transition::FetchConfig, Some(event)).await?;
+    /// The reason not to send it.
+    pub async fn configure(&self, caller: &Caller, config: &Name, file: Option<&str>) -> Result<(), Reason> {
+        let event = fetched(&caller.facts, config, None, file);
+        self.advance(caller, Transition::FetchConfig, Some(event)).await?;
         Ok(())
     }
 
-    /// Tells that a machine is given a file that goes beside its config, which is no step of an install.
+    /// Records the delivery of a file next to the config, which is no step of an install.
     pub fn record_side_file(&self, facts: &Facts, config: &Name, file: &str) {
         self.store.record_event(Some(facts.mac), fetched(facts, config, None, Some(file)));
     }
 
-    /// Makes it durable that a machine is given its config without asking for it by name: before it is given, and
-    /// once for all the reads of an install from an address.
+    /// Commits the delivery of a config that the machine does not request by name, once for all reads of an install from
+    /// an address. The bytes may be sent afterwards.
     ///
     /// # Errors
-    /// Reason it is not to be given.
-    pub async fn release(&self, facts: &Facts, config: &Name, way: DeliveryChannel) -> Result<(), Reason> {
+    /// The reason not to send them.
+    pub async fn release(&self, facts: &Facts, config: &Name, channel: DeliveryChannel) -> Result<(), Reason> {
         let host = self.store.load().host_by_mac(facts.mac).cloned().ok_or(Reason::UnknownHost)?;
         let install = host.status.install.as_ref().and_then(|install| install.first_offer_time);
-        let (of, release) = ((facts.mac, way), Release { config: config.clone(), install, to: facts.address });
-        if self.releases.is_told(of, &release) {
+        let (of, release) = ((facts.mac, channel), Release { config: config.clone(), install, to: facts.address });
+        if self.releases.is_recorded(of, &release) {
             return Ok(());
         }
-        let event = fetched(facts, config, Some(way), None);
-        self.advance(facts, transition(way), Some(event)).await?;
-        self.releases.note(of, release);
+        let event = fetched(facts, config, Some(channel), None);
+        self.advance(&self.caller(facts), transition(channel), Some(event)).await?;
+        self.releases.record(of, release);
         Ok(())
     }
 }

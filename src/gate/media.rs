@@ -1,4 +1,4 @@
-//! What hosts read: their views of images, the seeds beside them, and what they prove themselves with.
+//! What hosts read: their views of images and NoCloud seeds, and the CHAP secrets for the target.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,53 +14,63 @@ use crate::images::library::{self, ImageView};
 use crate::iso::{self, ReadAt};
 use crate::store::{Change, Observation};
 
-use crate::gate::{Decision, Gate, config_url};
+use crate::gate::script::config_url;
+use crate::gate::{Caller, Gate, HostDecision};
 
-/// Is a host's view of its image, held under a URL: the same bytes for as long as anybody reads there.
+/// A host's view of its image under a URL of its own. The bytes stay the same while anybody reads them.
 #[derive(Debug, Clone)]
 pub struct MediaLease {
+    /// The image.
     pub image: Name,
+    /// The view.
     pub seen: ImageView,
-    /// Is where it is read, below our URLs.
+    /// Path below our URLs where the view is read.
     pub path: String,
 }
 
-/// Says how much of what is a host's alone its view of an image shows.
+/// The part of a host's view of an image that a client sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigVisibility {
+    /// The whole view.
     Whole,
-    /// Neither its config, nor where that is: who asks may be anybody.
+    /// The view without the host's config and its URL: the client may be anybody.
     WithoutConfig,
 }
 
 impl ConfigVisibility {
+    /// Returns `Whole` where the config is shown.
     pub fn whole_if(shows: bool) -> Self {
         if shows { Self::Whole } else { Self::WithoutConfig }
     }
 }
 
-/// Is an image that a host may attach, as it is to see it.
+/// An image that a host may attach.
 #[derive(Debug, Clone)]
 pub struct Attached {
+    /// The image.
     pub image: Arc<Image>,
+    /// The host.
     pub host: Arc<Host>,
+    /// The part of the host's view that is shown.
     pub shown: ConfigVisibility,
 }
 
-/// Says why a host's medium is not given.
+/// The reason that a host's medium is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum MediaError {
+    /// A decision refuses it.
     #[error("{0}")]
     Reason(Reason),
+    /// The image's file cannot be served, or the view cannot be made.
     #[error(transparent)]
     Medium(#[from] library::ImageError),
 }
 
 impl Gate {
-    /// Gives an image as a host sees it; as it is where no host is named.
+    /// Returns an image as a host sees it; as it is in its file where no host is given.
     ///
     /// # Errors
-    /// The file cannot be read, or what was declared of it cannot be done.
+    /// The file cannot be read, or the host's changes cannot be applied to it.
     pub fn medium(
         &self,
         image: &Image,
@@ -68,7 +78,7 @@ impl Gate {
         at: Option<IpAddr>,
     ) -> Result<ImageView, library::ImageError> {
         let Some((host, shown)) = host else { return self.media.view(image, iso::Wishes::default()) };
-        let config = self.told_of(host, image).filter(|_| shown == ConfigVisibility::Whole);
+        let config = self.config_in_view(host, image).filter(|_| shown == ConfigVisibility::Whole);
         let site = self.site_at(at);
         let url = config_url(&site, self.token(Some(host)), config.as_deref());
         let mut wishes = iso::wishes(image, Some(host), config.as_deref(), &url);
@@ -78,7 +88,7 @@ impl Gate {
         Ok(ImageView { carries, ..self.media.view(image, wishes)? })
     }
 
-    /// Makes the NoCloud seed of a host's config; none where that is no cloud-init.
+    /// Returns the NoCloud seed of a host's config; none where the config is not for cloud-init.
     ///
     /// # Errors
     /// The files do not fit a seed.
@@ -92,7 +102,7 @@ impl Gate {
         iso::seed(host.metadata.name.as_str(), &host.instance(), &files).map(Some)
     }
 
-    /// Makes the NoCloud seed that a host attaches beside its image; none where its config is no cloud-init.
+    /// Returns the NoCloud seed that a host attaches with its image; none where its config is not for cloud-init.
     ///
     /// # Errors
     /// The files do not fit a seed.
@@ -100,8 +110,8 @@ impl Gate {
         Ok(self.seed_of(host)?.map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::Memory(seed)) }))
     }
 
-    /// Gives what the script of a host sets to prove itself with where an image is: at our target the host's own or
-    /// the site's, at another's portal what is declared for that alone.
+    /// Returns the CHAP secrets in a host's script: for our target those of the host or of the configuration, for an
+    /// external portal those of the portal.
     pub fn chap_for(&self, image: &Image, host: &Host) -> Option<Chap> {
         match &image.spec.portal {
             Some(portal) => portal.chap.clone(),
@@ -109,33 +119,32 @@ impl Gate {
         }
     }
 
-    /// Gives the token that a host shows at our target by its initiator's name, where the site asks for one and
-    /// what it attaches holds its config. No other target is shown it.
-    pub fn shown_at_login(&self, image: &Image, host: &Host) -> String {
-        let is_asked = self.site.config_access.require != ConfigProof::Address && image.spec.portal.is_none();
-        match is_asked && self.told_of(host, image).is_some() {
+    /// Returns the token in the initiator name of a host's script, where the configuration demands one and the attached
+    /// view contains the host's config; else an empty text. An external portal never sees it.
+    pub fn login_token(&self, image: &Image, host: &Host) -> String {
+        let is_demanded = self.site.config_access.require != ConfigProof::Address && image.spec.portal.is_none();
+        match is_demanded && self.config_in_view(host, image).is_some() {
             true => self.token(Some(host)),
             false => String::new(),
         }
     }
 
-    /// Gives what a host proves itself with to our target: its own, or the site's.
+    /// Returns the CHAP secrets of a host for our target: its own, or those of the configuration.
     pub fn chap<'a>(&'a self, host: Option<&'a Host>) -> Option<&'a Chap> {
         host.and_then(|host| host.spec.chap.as_ref()).or(self.site.chap.as_ref())
     }
 
-    /// Begins a host's boot from a virtual medium: what a script does for machines that boot over the network.
-    /// The URL is for its BMC.
+    /// Begins a host's boot from a virtual medium, as a script does for a boot over the network. The URL is for the
+    /// host's BMC.
     ///
     /// # Errors
-    /// The host is not to boot an image now, or its view cannot be had.
+    /// The host does not boot an image now, or its view cannot be made.
     pub async fn insert(self: &Arc<Self>, mac: Mac) -> Result<MediaLease, MediaError> {
         let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: None, uuid: None };
-        let ruling = self.decide_now(&facts);
-        let name = match &ruling.verdict {
+        let name = match &self.decide_now(&facts).decision.verdict {
             Verdict::SanBoot(name) => name.clone(),
-            Verdict::Ignore(why) | Verdict::LocalDisk(why) => return Err(MediaError::Reason(*why)),
-            Verdict::Wait(name) => return Err(self.withheld(name)),
+            Verdict::Ignore(reason) | Verdict::LocalDisk(reason) => return Err(MediaError::Reason(*reason)),
+            Verdict::Wait(name) => return Err(self.unavailable(name)),
             Verdict::Menu | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => {
                 return Err(MediaError::Reason(Reason::NotAssigned));
             }
@@ -144,30 +153,31 @@ impl Gate {
         if let Some(place) = place {
             return Err(MediaError::Medium(library::ImageError::Elsewhere { place }));
         }
-        // A view that cannot be made is no boot: it is made first, for the host as this boot leaves it.
+        // The view is made before the boot is recorded: a view that cannot be made uses up no boot.
         let change = Change::Advance { mac, change: Transition::Offer, sighting: Observation::default(), event: None };
         if let Ok(Object::Host(offered)) = self.store.dry_run(change) {
             self.compose(offered, name.clone(), ConfigVisibility::Whole, None).await?;
         }
         let event = Event::Script { action: ScriptAction::VirtualMedia, image: Some(name.clone()), reason: None };
-        let host = self.advance(&facts, Transition::Offer, Some(event)).await.map_err(MediaError::Reason)?;
+        let caller = Caller { facts, tied: false };
+        let host = self.advance(&caller, Transition::Offer, Some(event)).await.map_err(MediaError::Reason)?;
         self.hold(host, name, ConfigVisibility::Whole, None).await
     }
 
-    /// Says why a host's medium waits for an image.
-    fn withheld(&self, name: &Name) -> MediaError {
+    /// Returns why a host's medium waits for an image.
+    fn unavailable(&self, name: &Name) -> MediaError {
         let reason = self.store.load().image(name).and_then(|image| self.media.reason(image).map(str::to_owned));
         reason.map_or(MediaError::Reason(Reason::ImageUnavailable), |reason| {
             MediaError::Medium(library::ImageError::Broken(format!("{name} cannot be served now: {reason}")))
         })
     }
 
-    /// Finds the medium that is held under a token, of a URL that names an image; nothing where it is to be looked
-    /// for by `hold_again`. One that holds the machine's config is read by the install alone that it was made for,
-    /// and within the window of its last reading.
+    /// Returns the medium under a token, of a URL that names an image; none where `restore_lease` has to make it again.
+    /// Only the install that it was made for may read a medium that contains the host's config, and only within
+    /// `config_access.token_ttl` of its last read.
     ///
     /// # Errors
-    /// Reason nobody is given anything.
+    /// The reason for the refusal.
     pub fn held(&self, token: &str, image: &str) -> Result<Option<ImageView>, Reason> {
         let mac = BootTokens::claimed(token).ok_or(Reason::TokenInvalid)?;
         let host = self.store.load().host_by_mac(mac).cloned().ok_or(Reason::UnknownHost)?;
@@ -180,7 +190,7 @@ impl Gate {
             Some((_, config)) => {
                 let is_hosts = host.spec.boot_config_ref.as_ref() == Some(config);
                 let is_installs = self.tokens.holds_medium(token, &host, &name, &mark(seen, &host));
-                is_hosts && is_installs && self.is_in_time(&host, idle)
+                is_hosts && is_installs && self.may_resume_reading(&host, idle)
             }
         };
         match self.media.held(token, is_given) {
@@ -189,11 +199,11 @@ impl Gate {
         }
     }
 
-    /// Makes the medium that a token was given for before a restart: the host's view as it is now must still
-    /// be that one. May wait for a disk.
+    /// Makes the medium of a token that was issued before a restart: the host's view must not have changed since. May
+    /// wait for a disk.
     ///
     /// # Errors
-    /// Reason nobody is given anything.
+    /// The reason for the refusal.
     pub fn restore_lease(&self, token: &str, image: &str, at: Option<IpAddr>) -> Result<ImageView, MediaError> {
         let mac = BootTokens::claimed(token).ok_or(MediaError::Reason(Reason::TokenInvalid))?;
         let name = image.parse::<Name>().map_err(|_| MediaError::Reason(Reason::OtherImageAssigned))?;
@@ -203,8 +213,8 @@ impl Gate {
             [ConfigVisibility::Whole, ConfigVisibility::WithoutConfig].map(|shown| [(shown, None), (shown, at)]);
         for (shown, at) in views.into_iter().flatten() {
             let seen = self.medium(&image, Some((&host, shown)), at)?;
-            // Who read it until the restart is not known any more.
-            let is_given = seen.carries.is_none() || self.is_in_time(&host, self.media.age());
+            // The time of the last read is not known after a restart.
+            let is_given = seen.carries.is_none() || self.may_resume_reading(&host, self.media.age());
             if is_given && self.tokens.holds_medium(token, &host, &name, &mark(&seen, &host)) {
                 self.media.hold(token.to_owned(), seen.clone());
                 return Ok(seen);
@@ -213,24 +223,24 @@ impl Gate {
         Err(MediaError::Reason(Reason::TokenInvalid))
     }
 
-    /// Adds to a ruling where its medium is read, where the image is booted over HTTP.
-    pub async fn with_medium(self: &Arc<Self>, ruling: Decision, at: Option<IpAddr>) -> Decision {
-        let (Verdict::SanBoot(name), Some(host)) = (&ruling.verdict, &ruling.host) else { return ruling };
+    /// Adds the path of the medium to a decision to boot an image over HTTP.
+    pub(super) async fn with_medium(self: &Arc<Self>, decided: HostDecision, at: Option<IpAddr>) -> HostDecision {
+        let (Verdict::SanBoot(name), Some(host)) = (&decided.decision.verdict, &decided.host) else { return decided };
         let over_http = |image: &Arc<Image>| image.spec.method == Method::Http && image.spec.is_local();
         if !self.store.load().image(name).is_some_and(over_http) {
-            return ruling;
+            return decided;
         }
-        let shown = ConfigVisibility::whole_if(ruling.tied);
+        let shown = ConfigVisibility::whole_if(decided.tied);
         match self.hold(host.clone(), name.clone(), shown, at).await {
-            Ok(held) => Decision { medium: Some(held.path), ..ruling },
+            Ok(held) => HostDecision { medium: Some(held.path), ..decided },
             Err(error) => {
-                tracing::warn!(image = %name, %error, "an image cannot be given over HTTP");
-                ruling
+                tracing::warn!(image = %name, %error, "cannot serve the image over HTTP");
+                decided
             }
         }
     }
 
-    /// Makes a host's view, and holds it under a token of its own.
+    /// Makes a host's view, and keeps it under a token of its own.
     async fn hold(
         self: &Arc<Self>,
         host: Arc<Host>,
@@ -245,7 +255,7 @@ impl Gate {
         Ok(MediaLease { path: format!("media/{token}/{name}.iso"), image: name, seen })
     }
 
-    /// Makes a host's view, of a file that may have to be read first.
+    /// Makes a host's view on a thread that may wait for the disk.
     async fn compose(
         self: &Arc<Self>,
         host: Arc<Host>,
@@ -266,7 +276,8 @@ impl Gate {
     }
 }
 
-/// Identifies what a medium's token is of: bytes, and where they hold the host's config, its present install.
+/// Returns the text that a medium's token authenticates: the tag of the bytes, and the present install where the bytes
+/// contain the host's config.
 fn mark(seen: &ImageView, host: &Host) -> String {
     let install = host.status.install.as_ref().and_then(|install| install.first_offer_time);
     match (&seen.carries, install) {

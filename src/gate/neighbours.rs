@@ -1,4 +1,4 @@
-//! Who the kernel's neighbours are, as this process's network namespace has them.
+//! The kernel's neighbour table of this process's network namespace.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,92 +11,125 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType
 
 use crate::fleet::Mac;
 
-/// Is the table for people, where the kernel does not answer for a single neighbour (before Linux 5.0).
+/// The table as text, for kernels that do not answer for a single neighbour (before Linux 5.0).
 const TABLE: &str = "/proc/net/arp";
-/// Marks an entry that is resolved (ATF_COM of `net/if_arp.h`).
+/// The flag of a resolved entry (ATF_COM of `net/if_arp.h`).
 const COMPLETE: u32 = 0x2;
-/// Is how long an answer is kept: a machine asks a few times within its boot, and the kernel itself believes an
-/// entry for longer. That somebody is no neighbour yet is never kept; that a router is between is.
-const KEPT: Duration = Duration::from_secs(1);
-/// Bounds the answers that are kept.
-const ANSWERS: usize = 4096;
+/// Time that an answer is cached: a machine sends a few requests within its boot, and the kernel itself trusts an
+/// entry for longer. A missing entry is never cached, a router in between is.
+const CACHE_TTL: Duration = Duration::from_secs(1);
+/// Maximum number of cached answers.
+const MAX_ANSWERS: usize = 4096;
 
-/// Finds neighbours' hardware addresses.
+/// A cached view of the neighbour table.
 #[derive(Debug, Default)]
-pub struct Neighbours(Mutex<Known>);
+pub struct Neighbours {
+    cache: Mutex<Cache>,
+    #[cfg(test)]
+    fake: Option<FakeTable>,
+}
+
+/// A table of a test, which counts the lookups.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct FakeTable {
+    /// The entries.
+    pub entries: Mutex<HashMap<IpAddr, Mac>>,
+    /// The addresses that were looked up, in order.
+    pub lookups: Mutex<Vec<IpAddr>>,
+}
+
+#[cfg(test)]
+impl Neighbours {
+    /// Returns an empty table that counts the lookups.
+    pub(crate) fn fake() -> Self {
+        Self { fake: Some(FakeTable::default()), ..Self::default() }
+    }
+
+    /// Returns the fake table.
+    pub(crate) fn table(&self) -> &FakeTable {
+        self.fake.as_ref().expect("a fake table")
+    }
+}
 
 #[derive(Debug, Default)]
-struct Known {
+struct Cache {
     answers: HashMap<IpAddr, (Instant, Option<Mac>)>,
-    /// Talks to the kernel (rtnetlink(7)); opened once it is needed.
+    /// The rtnetlink(7) socket, opened at the first question.
     kernel: Option<OwnedFd>,
 }
 
-/// Is what the kernel says of an address.
+/// The kernel's answer about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
+    /// A resolved entry.
     Neighbour(Mac),
     /// No entry, or none that is resolved.
     Nobody,
-    /// A router is between.
-    Far,
+    /// An address behind a router.
+    Routed,
 }
 
 impl Neighbours {
-    /// Finds the hardware address that the kernel knows an address by.
+    /// Returns the hardware address that the kernel has for an address.
     pub fn look_up(&self, address: IpAddr) -> Option<Mac> {
         let address = address.to_canonical();
+        #[cfg(test)]
+        if let Some(fake) = &self.fake {
+            fake.lookups.lock().unwrap().push(address);
+            return fake.entries.lock().unwrap().get(&address).copied();
+        }
         let now = Instant::now();
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, answer)) = known.answers.get(&address)
-            && now.saturating_duration_since(*at) < KEPT
+            && now.saturating_duration_since(*at) < CACHE_TTL
         {
             return *answer;
         }
         let found = known.ask(address).unwrap_or_else(|_| in_table(address));
-        if known.answers.len() >= ANSWERS {
-            known.answers.retain(|_, (at, _)| now.saturating_duration_since(*at) < KEPT);
+        if known.answers.len() >= MAX_ANSWERS {
+            known.answers.retain(|_, (at, _)| now.saturating_duration_since(*at) < CACHE_TTL);
         }
         let answer = match found {
             Found::Neighbour(mac) => Some(mac),
-            Found::Far | Found::Nobody => None,
+            Found::Routed | Found::Nobody => None,
         };
-        if found != Found::Nobody && known.answers.len() < ANSWERS {
+        if found != Found::Nobody && known.answers.len() < MAX_ANSWERS {
             known.answers.insert(address, (now, answer));
         } else {
             known.answers.remove(&address);
         }
         answer
     }
-}
 
-impl Neighbours {
-    /// Says whether an address is on a wire of ours: no router is between.
+    /// Returns whether an address is on a segment of ours, without a router in between.
     pub fn is_near(&self, address: IpAddr) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(known.way(address.to_canonical()), Ok(wire::Way::Card(_)))
+        let mut known = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(known.route(address.to_canonical()), Ok(wire::Route::Interface(_)))
     }
 }
 
-impl Known {
-    /// Asks the kernel: by which card is it reached, and who is it there?
+impl Cache {
+    /// Asks the kernel which interface reaches an address, and for the neighbour there.
     fn ask(&mut self, address: IpAddr) -> Result<Found, Errno> {
-        let asked = self.way(address).and_then(|way| match way {
-            wire::Way::Card(card) => self.talk(&wire::neighbour(card, address), |body| Ok(wire::who(body))),
-            wire::Way::Router => Ok(Found::Far),
+        let asked = self.route(address).and_then(|route| match route {
+            wire::Route::Interface(interface) => {
+                self.talk(&wire::neighbour(interface, address), |body| Ok(wire::read_neighbour(body)))
+            }
+            wire::Route::Router => Ok(Found::Routed),
         });
         match asked {
-            // No route, or no entry: nobody's table knows more.
+            // No route, or no entry: the table in /proc has none either.
             Err(Errno::ENOENT | Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(Found::Nobody),
             found => found,
         }
     }
 
-    fn way(&mut self, address: IpAddr) -> Result<wire::Way, Errno> {
-        self.talk(&wire::route(address), wire::way)
+    fn route(&mut self, address: IpAddr) -> Result<wire::Route, Errno> {
+        self.talk(&wire::route(address), wire::read_route)
     }
 
-    /// Asks the kernel one thing, and reads the answer's body.
+    /// Sends one question to the kernel, and reads the body of its answer.
     fn talk<T>(&mut self, question: &[u8], read: impl FnOnce(&[u8]) -> Result<T, Errno>) -> Result<T, Errno> {
         if self.kernel.is_none() {
             let flags = SockFlag::SOCK_CLOEXEC;
@@ -106,14 +139,14 @@ impl Known {
         let answer = talk(kernel, question, &mut [0; 1024]).and_then(read);
         match answer {
             Err(Errno::ENOENT | Errno::ENETUNREACH | Errno::EHOSTUNREACH) | Ok(_) => {}
-            // A late answer would be taken for the next question's.
+            // A late answer would be read as the next question's.
             Err(_) => self.kernel = None,
         }
         answer
     }
 }
 
-/// Sends a question and gives the answer's body, which is there once the question was taken.
+/// Sends a question and returns the body of the answer. The kernel answers within the call to `send`.
 fn talk<'a>(kernel: &OwnedFd, question: &[u8], buffer: &'a mut [u8; 1024]) -> Result<&'a [u8], Errno> {
     send(kernel.as_raw_fd(), question, MsgFlags::empty())?;
     let length = recv(kernel.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
@@ -126,7 +159,7 @@ fn in_table(address: IpAddr) -> Found {
     find(&table, address).map_or(Found::Nobody, Found::Neighbour)
 }
 
-/// Columns: address, hardware type, flags, hardware address, mask, device.
+/// Finds an address in the table of `/proc/net/arp`. Columns: address, hardware type, flags, hardware address, mask, device.
 fn find(table: &str, address: Ipv4Addr) -> Option<Mac> {
     let row = |line: &str| {
         let mut columns = line.split_ascii_whitespace();
@@ -137,7 +170,7 @@ fn find(table: &str, address: Ipv4Addr) -> Option<Mac> {
     table.lines().find_map(row)
 }
 
-/// The four messages of rtnetlink(7) that are needed. Numbers are the host's own, little end or big.
+/// The four rtnetlink(7) messages that are needed. Numbers are in the host's byte order.
 mod wire {
     use std::net::IpAddr;
 
@@ -156,27 +189,29 @@ mod wire {
     /// NUD_VALID: the states in which an entry's hardware address may be believed.
     const VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
 
-    /// Is how an address is reached.
+    /// The route to an address.
     #[derive(Debug, PartialEq, Eq)]
-    pub enum Way {
-        Card(i32),
+    pub enum Route {
+        /// The index of the interface whose segment the address is on.
+        Interface(i32),
+        /// A router in between.
         Router,
     }
 
-    /// Asks for the route to an address (RTM_GETROUTE).
+    /// Returns the question for the route to an address (RTM_GETROUTE).
     pub fn route(address: IpAddr) -> Vec<u8> {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         message(GET_ROUTE, address, [bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     }
 
-    /// Asks for one neighbour on a card (RTM_GETNEIGH).
-    pub fn neighbour(card: i32, address: IpAddr) -> Vec<u8> {
-        let [a, b, c, d] = card.to_ne_bytes();
+    /// Returns the question for one neighbour on an interface (RTM_GETNEIGH).
+    pub fn neighbour(interface: i32, address: IpAddr) -> Vec<u8> {
+        let [a, b, c, d] = interface.to_ne_bytes();
         message(GET_NEIGHBOUR, address, [0, 0, 0, a, b, c, d, 0, 0, 0, 0])
     }
 
-    /// Writes a question: the header, the family and the rest of the fixed part, and the address as RTA_DST or
-    /// NDA_DST, which are both 1.
+    /// Returns a question: the header, the family and the rest of the fixed part, and the address as RTA_DST or NDA_DST,
+    /// which are both 1.
     fn message(kind: u16, address: IpAddr, rest: [u8; 11]) -> Vec<u8> {
         const REQUEST: u16 = 1; // NLM_F_REQUEST
         let (family, octets) = match address {
@@ -197,7 +232,10 @@ mod wire {
         message
     }
 
-    /// Gives an answer from its type on.
+    /// Returns an answer from its type field on.
+    ///
+    /// # Errors
+    /// The kernel's error, or EBADMSG for a short answer.
     pub fn body(answer: &[u8]) -> Result<&[u8], Errno> {
         let body = answer.get(4..).filter(|_| answer.len() >= HEADER + 4).ok_or(Errno::EBADMSG)?;
         match half(body, 0) {
@@ -206,8 +244,11 @@ mod wire {
         }
     }
 
-    /// Reads which card an address is reached by, and whether a router is between.
-    pub fn way(body: &[u8]) -> Result<Way, Errno> {
+    /// Reads the route of an answer.
+    ///
+    /// # Errors
+    /// EBADMSG where the answer has no route.
+    pub fn read_route(body: &[u8]) -> Result<Route, Errno> {
         const OUT: u16 = 4; // RTA_OIF
         const GATEWAY: u16 = 5;
         const VIA: u16 = 18;
@@ -215,25 +256,25 @@ mod wire {
         let mut found = None;
         for (kind, value) in attributes(body).filter(|_| wanted) {
             match kind {
-                GATEWAY | VIA => return Ok(Way::Router),
-                OUT => found = word(value, 0).map(Way::Card),
+                GATEWAY | VIA => return Ok(Route::Router),
+                OUT => found = word(value, 0).map(Route::Interface),
                 _ => {}
             }
         }
         found.ok_or(Errno::EBADMSG)
     }
 
-    /// Reads who a neighbour is. The loopback's own entries name no card: their address is all zeros.
-    pub fn who(body: &[u8]) -> Found {
+    /// Reads the neighbour of an answer. The loopback's own entries have an address of zeros, which is no machine's.
+    pub fn read_neighbour(body: &[u8]) -> Found {
         const ADDRESS: u16 = 2; // NDA_LLADDR
         let state = half(body, HEADER - 4 + 8).unwrap_or(0);
         let valid = half(body, 0) == Some(NEW_NEIGHBOUR) && state & VALID != 0;
-        let mut cards = attributes(body).filter(|(kind, _)| valid && *kind == ADDRESS);
-        let mac = cards.find_map(|(_, value)| value.try_into().ok().filter(|mac| *mac != [0; 6]).map(Mac));
+        let mut addresses = attributes(body).filter(|(kind, _)| valid && *kind == ADDRESS);
+        let mac = addresses.find_map(|(_, value)| value.try_into().ok().filter(|mac| *mac != [0; 6]).map(Mac));
         mac.map_or(Found::Nobody, Found::Neighbour)
     }
 
-    /// Lists the attributes behind the 12 octets that a route and a neighbour begin with.
+    /// Returns the attributes after the 12 octets of the fixed part of a route or a neighbour.
     fn attributes(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         let mut rest = body.get(HEADER - 4 + 12..).unwrap_or_default();
         std::iter::from_fn(move || {
@@ -268,7 +309,7 @@ mod tests {
         assert_eq!(find(table, Ipv4Addr::new(10, 77, 0, 1)), None);
     }
 
-    /// An answer as the kernel writes it: a header, a fixed part, attributes.
+    /// Returns an answer as the kernel writes it: a header, a fixed part, attributes.
     fn answer(kind: u16, fixed: [u8; 12], attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![0; 16];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -283,28 +324,29 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_is_believed_in_a_valid_state_only() {
+    fn only_a_valid_entry_has_a_hardware_address() {
         let card = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
         for (state, known) in [(0x02u16, true), (0x04, true), (0x80, true), (0x01, false), (0x20, false), (0, false)] {
             let mut fixed = [0; 12];
             fixed[8..10].copy_from_slice(&state.to_ne_bytes());
             let bytes = answer(28, fixed, &[(1, &[10, 77, 0, 10]), (2, &card)]);
             let expected = if known { Found::Neighbour(Mac(card)) } else { Found::Nobody };
-            assert_eq!(wire::who(wire::body(&bytes).unwrap()), expected, "{state:#x}");
+            assert_eq!(wire::read_neighbour(wire::body(&bytes).unwrap()), expected, "{state:#x}");
         }
         let mut loopback = [0; 12];
         loopback[8..10].copy_from_slice(&0x40u16.to_ne_bytes());
         let bytes = answer(28, loopback, &[(2, &[0; 6])]);
-        assert_eq!(wire::who(wire::body(&bytes).unwrap()), Found::Nobody);
+        assert_eq!(wire::read_neighbour(wire::body(&bytes).unwrap()), Found::Nobody);
     }
 
     #[test]
-    fn a_router_between_is_no_neighbour() {
-        let way = |attributes: &[(u16, &[u8])]| wire::way(wire::body(&answer(24, [2; 12], attributes)).unwrap());
+    fn a_routed_address_has_no_neighbour() {
+        let route =
+            |attributes: &[(u16, &[u8])]| wire::read_route(wire::body(&answer(24, [2; 12], attributes)).unwrap());
         let card = 7i32.to_ne_bytes();
-        assert_eq!(way(&[(1, &[10, 0, 0, 9]), (4, &card)]), Ok(wire::Way::Card(7)));
-        assert_eq!(way(&[(4, &card), (5, &[10, 0, 0, 1])]), Ok(wire::Way::Router));
-        assert_eq!(way(&[]), Err(Errno::EBADMSG));
+        assert_eq!(route(&[(1, &[10, 0, 0, 9]), (4, &card)]), Ok(wire::Route::Interface(7)));
+        assert_eq!(route(&[(4, &card), (5, &[10, 0, 0, 1])]), Ok(wire::Route::Router));
+        assert_eq!(route(&[]), Err(Errno::EBADMSG));
     }
 
     #[test]
@@ -313,21 +355,21 @@ mod tests {
         bytes[16..20].copy_from_slice(&(-2i32).to_ne_bytes());
         assert_eq!(wire::body(&bytes), Err(Errno::ENOENT));
         for cut in 0..bytes.len() {
-            let _ = wire::body(&bytes[..cut]).map(|body| (wire::way(body).is_ok(), wire::who(body)));
+            let _ = wire::body(&bytes[..cut]).map(|body| (wire::read_route(body).is_ok(), wire::read_neighbour(body)));
         }
     }
 
     #[test]
     fn the_kernel_itself_answers() {
-        // Nobody is a neighbour over the loopback, and asking twice is no other.
+        // The loopback has no neighbours, also at the second question.
         let neighbours = Neighbours::default();
         for _ in 0..2 {
             assert_eq!(neighbours.look_up(IpAddr::from([127, 0, 0, 1])), None);
         }
-        assert!(neighbours.is_near(IpAddr::from([127, 0, 0, 1])), "no router is between us and ourselves");
-        let mut known = Known::default();
+        assert!(neighbours.is_near(IpAddr::from([127, 0, 0, 1])), "no router lies in between");
+        let mut known = Cache::default();
         assert_eq!(known.ask(IpAddr::from([127, 0, 0, 9])), Ok(Found::Nobody));
-        // A kernel without IPv6 has no route to itself; any other has nobody there.
+        // A kernel without IPv6 has no route to itself; any other has no neighbour there.
         assert!(matches!(known.ask("::1".parse().unwrap()), Ok(Found::Nobody)));
     }
 }

@@ -54,6 +54,12 @@ pub fn key(state_dir: &Path, name: &str) -> std::io::Result<TokenKey> {
 }
 
 impl BootTokens {
+    /// Returns the tokens under a given key.
+    #[cfg(test)]
+    pub(crate) fn with_key(key: TokenKey) -> Self {
+        Self { key }
+    }
+
     /// Reads the key, or makes one that only the owner can read.
     ///
     /// # Errors

@@ -45,7 +45,7 @@ pub async fn serve(socket: Socket, gate: Arc<Gate>, mut stopped: watch::Receiver
         };
         let (length, SocketAddr::V6(from)) = received? else { continue };
         let Some(mac) = buffer.get(..length).and_then(advert::solicitor) else { continue };
-        if from.ip().is_unicast_link_local() && gate.booting.take(mac) {
+        if from.ip().is_unicast_link_local() && gate.ipxe_clients.take(mac) {
             let sent = socket.send_to(&advert::nothing_here(), SocketAddr::V6(from)).await;
             tracing::debug!(%mac, %from, ?sent, "told that there is no router to wait for");
         }

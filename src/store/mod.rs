@@ -161,10 +161,28 @@ impl Store {
         policy: InstallPolicy,
         seal: Option<Seal>,
     ) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
-        let path = directory.join("bootlatch.db");
+        Self::open_at(&directory.join("bootlatch.db"), directory, policy, seal)
+    }
+
+    /// Opens a state in memory, through the same code; it is gone with its last handle. `uri` names it for a second
+    /// connection, by which a test can break it.
+    #[cfg(test)]
+    pub(crate) fn in_memory(policy: InstallPolicy) -> (Arc<Self>, String) {
+        let uri = format!("file:{}?mode=memory&cache=shared", uuid::Uuid::new_v4());
+        let (store, _) =
+            Self::open_at(Path::new(&uri), Path::new("/nonexistent"), policy, None).expect("a state in memory");
+        (store, uri)
+    }
+
+    fn open_at(
+        path: &Path,
+        directory: &Path,
+        policy: InstallPolicy,
+        seal: Option<Seal>,
+    ) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
         let unreadable = |error: sqlite::Trouble| StoreError::Unreadable(format!("{}: {error}", path.display()).into());
-        let (disk, first) = sqlite::Disk::open(&path, seal).map_err(unreadable)?;
-        let reader = sqlite::Reader::open(&path).map_err(unreadable)?;
+        let (disk, first) = sqlite::Disk::open(path, seal).map_err(unreadable)?;
+        let reader = sqlite::Reader::open(path).map_err(unreadable)?;
         let (changes, waiting) = mpsc::channel(WAITING_CHANGES);
         let (entries, noted) = mpsc::channel(WAITING_ENTRIES);
         let (announce, version) = watch::channel(first.version);

@@ -282,7 +282,8 @@ pub struct Reader {
 
 impl Reader {
     pub fn open(path: &Path) -> Result<Self, Trouble> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         Ok(Self { connection })
     }

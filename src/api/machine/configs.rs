@@ -10,6 +10,7 @@ use crate::api::state::Shared;
 use crate::boot::{ConfigProof, DropReason, Facts, Reason, Stage};
 use crate::event::{Event, Protocol};
 use crate::fleet::{BootConfig, Format, Host, Phase};
+use crate::gate::Caller;
 use crate::http::peer::Peer;
 use crate::http::reply::{self, Reply, bytes, text};
 use crate::iso;
@@ -17,29 +18,29 @@ use crate::provision::generate as generation;
 
 /// Answers `/api/v1/bootconfig` and `/config/{token}`: the config of the machine that asks.
 pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Option<&str>, is_head: bool) -> Reply {
-    let facts = match authenticate_machine(shared, peer, token, shared.gate.site.config_access.require) {
-        Ok(facts) => facts,
+    let caller = match authenticate_machine(shared, peer, token, shared.gate.site.config_access.require) {
+        Ok(caller) => caller,
         Err(reply) => return *reply,
     };
-    match shared.gate.config(&facts) {
-        Ok((_, config)) => release(shared, &facts, &config, file, is_head).await,
-        Err(reason) => refuse(shared, &facts, reason),
+    match shared.gate.config(&caller.facts) {
+        Ok((_, config)) => release(shared, &caller, &config, file, is_head).await,
+        Err(reason) => refuse(shared, &caller.facts, reason),
     }
 }
 
 /// Answers a machine with a file of its config, once the release is recorded durably. A missing file and a HEAD record
 /// nothing: they are no step of an install.
-async fn release(shared: &Shared, facts: &Facts, config: &BootConfig, file: Option<&str>, is_head: bool) -> Reply {
+async fn release(shared: &Shared, caller: &Caller, config: &BootConfig, file: Option<&str>, is_head: bool) -> Reply {
     let reply = match file_reply(config, file) {
         Ok(reply) => reply,
         Err(message) => {
             let reply = text(StatusCode::NOT_FOUND, format!("{message}\n"));
-            shared.gate.refuse_with(facts, Protocol::Http, Reason::FileNotFound, message);
+            shared.gate.refuse_with(&caller.facts, Protocol::Http, Reason::FileNotFound, message);
             return reply;
         }
     };
-    if !is_head && let Err(reason) = shared.gate.configure(facts, &config.metadata.name, None).await {
-        return refuse(shared, facts, reason);
+    if !is_head && let Err(reason) = shared.gate.configure(caller, &config.metadata.name, None).await {
+        return refuse(shared, &caller.facts, reason);
     }
     shared.gate.counters.count_answered(Protocol::Http);
     reply
@@ -78,16 +79,16 @@ pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Opt
         shared.gate.counters.count_answered(Protocol::Http);
         return reply;
     }
-    let facts = match authenticate_machine(shared, peer, token, shared.gate.site.config_access.require) {
-        Ok(facts) => facts,
+    let caller = match authenticate_machine(shared, peer, token, shared.gate.site.config_access.require) {
+        Ok(caller) => caller,
         Err(reply) => return *reply,
     };
-    match shared.gate.config(&facts) {
+    match shared.gate.config(&caller.facts) {
         Ok((_, own)) if own.metadata.name == config.metadata.name => {
-            release(shared, &facts, &own, Some(file), is_head).await
+            release(shared, &caller, &own, Some(file), is_head).await
         }
-        Ok(_) => refuse(shared, &facts, Reason::OtherConfigAssigned),
-        Err(reason) => refuse(shared, &facts, reason),
+        Ok(_) => refuse(shared, &caller.facts, Reason::OtherConfigAssigned),
+        Err(reason) => refuse(shared, &caller.facts, reason),
     }
 }
 
@@ -104,13 +105,13 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
     if file == "user-data" {
         return config(shared, peer, Some(token), Some(file), is_head).await;
     }
-    let facts = match authenticate_machine(shared, peer, Some(token), shared.gate.site.config_access.require) {
-        Ok(facts) => facts,
+    let caller = match authenticate_machine(shared, peer, Some(token), shared.gate.site.config_access.require) {
+        Ok(caller) => caller,
         Err(reply) => return *reply,
     };
-    let (host, config) = match shared.gate.config(&facts) {
+    let (host, config) = match shared.gate.config(&caller.facts) {
         Ok(found) => found,
-        Err(reason) => return refuse(shared, &facts, reason),
+        Err(reason) => return refuse(shared, &caller.facts, reason),
     };
     if file == "seed.iso" {
         let reply = match seed(shared, &host) {
@@ -120,14 +121,14 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
                 return text(code, format!("{}\n", status.message()));
             }
         };
-        if !is_head && let Err(reason) = shared.gate.configure(&facts, &config.metadata.name, Some(file)).await {
-            return refuse(shared, &facts, reason);
+        if !is_head && let Err(reason) = shared.gate.configure(&caller, &config.metadata.name, Some(file)).await {
+            return refuse(shared, &caller.facts, reason);
         }
         return reply;
     }
     let content = config.spec.data.get(file).cloned();
     if content.is_some() && !is_head {
-        shared.gate.record_side_file(&facts, &config.metadata.name, file);
+        shared.gate.record_side_file(&caller.facts, &config.metadata.name, file);
     }
     match (file, content) {
         (_, Some(content)) => text(StatusCode::OK, content),
@@ -172,25 +173,25 @@ pub fn seed_read(shared: &Shared, host: &Host) -> Result<Reply, Status> {
 pub async fn named_ignition(shared: &Shared, peer: &Peer, token: Option<&str>, is_head: bool) -> Reply {
     const NOTHING: &str = "{}";
     let kind = HeaderValue::from_static(Format::Ignition.media_type());
-    let Ok(facts) = authenticate_machine(shared, peer, token, shared.gate.site.config_access.require) else {
+    let Ok(caller) = authenticate_machine(shared, peer, token, shared.gate.site.config_access.require) else {
         return bytes(StatusCode::OK, kind, NOTHING);
     };
     if !is_head {
         // Enrols a machine that was never seen, as its boot would.
-        shared.gate.decide_and_enrol(&Facts { stage: Stage::Ipxe, ..facts }).await;
+        shared.gate.decide_and_enrol(&Facts { stage: Stage::Ipxe, ..caller.facts }).await;
     }
     let refused = |reason: Reason, message: String| {
-        shared.gate.refuse_with(&facts, Protocol::Http, reason, message);
+        shared.gate.refuse_with(&caller.facts, Protocol::Http, reason, message);
         bytes(StatusCode::OK, kind.clone(), NOTHING)
     };
-    let (host, config) = match shared.gate.config(&facts) {
+    let (host, config) = match shared.gate.config(&caller.facts) {
         Ok(found) => found,
         Err(reason) => return refused(reason, reason.to_string()),
     };
     let Some(mut ignition) = ignition_of(&config) else {
         return refused(Reason::FileNotFound, format!("the config {} is not an Ignition config", config.metadata.name));
     };
-    if !is_head && let Err(reason) = shared.gate.configure(&facts, &config.metadata.name, None).await {
+    if !is_head && let Err(reason) = shared.gate.configure(&caller, &config.metadata.name, None).await {
         return refused(reason, reason.to_string());
     }
     append_name(&mut ignition, host.metadata.name.as_str());
@@ -220,21 +221,21 @@ fn append_name(ignition: &mut Value, name: &str) {
 /// Answers `POST /api/v1/boot-complete` and cloud-init's `phone_home`: the machine reports that its install is complete.
 pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Reply {
     let good = token.filter(|token| shared.gate.admit(None, Some(token), ConfigProof::Token).is_ok());
-    let facts = match authenticate_machine(shared, peer, good, ConfigProof::of_done(good.is_some())) {
-        Ok(facts) => facts,
+    let caller = match authenticate_machine(shared, peer, good, ConfigProof::of_done(good.is_some())) {
+        Ok(caller) => caller,
         Err(reply) => return *reply,
     };
-    match shared.gate.complete(&facts).await {
+    match shared.gate.complete(&caller).await {
         Ok(host) => {
             shared.gate.counters.count_answered(Protocol::Http);
             if host.status.phase != Phase::Installed {
                 let event = Event::BootCompleteIgnored { phase: host.status.phase };
-                shared.gate.store.record_event(Some(facts.mac), event);
+                shared.gate.store.record_event(Some(caller.facts.mac), event);
             }
             let name = host.metadata.name.as_str();
             reply::json(StatusCode::OK, &json!({"status": "ok", "host": name, "image": "localboot"}))
         }
-        Err(reason) => refuse(shared, &facts, reason),
+        Err(reason) => refuse(shared, &caller.facts, reason),
     }
 }
 
@@ -244,22 +245,22 @@ fn authenticate_machine(
     peer: &Peer,
     token: Option<&str>,
     proof: ConfigProof,
-) -> Result<Facts, Box<Reply>> {
+) -> Result<Caller, Box<Reply>> {
     let gate = &shared.gate;
-    match gate.admit(peer.address, token, proof) {
-        Ok(mac) => Ok(Facts { mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None }),
+    match gate.authenticate(peer.address, token, proof) {
+        Ok(caller) => Ok(caller),
         Err(refusal) => {
-            gate.counters.count_refused(Protocol::Http, refusal.why, peer.address);
-            let (reason, message) = (refusal.why, refusal.why.sentence().to_owned());
+            gate.counters.count_refused(Protocol::Http, refusal.reason, peer.address);
+            let (reason, message) = (refusal.reason, refusal.reason.sentence().to_owned());
             gate.store.record_event(refusal.mac, Event::Refused { protocol: Protocol::Http, reason, message });
             let address = peer.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
-            let hint = match refusal.why {
+            let hint = match refusal.reason {
                 Reason::UnknownHost => {
                     ": for a machine behind a router set spec.ip, or list its network in config_access.trusted_subnets"
                 }
                 _ => "",
             };
-            Err(text(code(refusal.why), format!("{} ({address}){hint}\n", refusal.why)).into())
+            Err(text(code(refusal.reason), format!("{} ({address}){hint}\n", refusal.reason)).into())
         }
     }
 }

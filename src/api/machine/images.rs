@@ -213,8 +213,8 @@ fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc
     match gate.admit(peer.address, query.token.as_deref(), gate.site.config_access.require) {
         Ok(asks) if asks == host.spec.boot_mac_address => Ok(host),
         Ok(_) => Err(Reason::AddressOfOtherMachine),
-        Err(refusal) if refusal.why == Reason::UnknownHost => Err(Reason::AddressUnverified),
-        Err(refusal) => Err(refusal.why),
+        Err(refusal) if refusal.reason == Reason::UnknownHost => Err(Reason::AddressUnverified),
+        Err(refusal) => Err(refusal.reason),
     }
 }
 

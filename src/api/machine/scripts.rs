@@ -10,8 +10,8 @@ use crate::api::machine::query::Query;
 use crate::api::state::Shared;
 use crate::boot::{DropReason, Facts, Firmware, Reason, ScriptFormat, Stage, Verdict};
 use crate::event::Protocol;
-use crate::fleet::Mac;
-use crate::gate::Decision;
+use crate::fleet::{Mac, Name};
+use crate::gate::HostDecision;
 use crate::http::conditional;
 use crate::http::peer::Peer;
 use crate::http::reply::{Reply, text};
@@ -27,14 +27,8 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, is_head: bool) 
         Some(Err(error)) => return refuse(shared, peer, &error.to_string()),
         None => return refuse(shared, peer, "mac: missing; expected ?mac=52:54:00:12:34:56"),
     };
-    let may_choose = !is_head && shared.gate.verify_address(mac, peer.address).is_ok();
-    let chosen = query.choose.as_deref().and_then(|name| name.parse().ok()).filter(|_| may_choose);
-    if let Some(image) = chosen
-        && let Err(reason) = shared.gate.choose(mac, &image).await
-    {
-        shared.gate.counters.count_refused(Protocol::Http, reason, peer.address);
-    }
-    decide(shared, peer, mac, query.firmware(), ScriptFormat::Ipxe, is_head).await
+    let choice = query.choose.as_deref().and_then(|name| name.parse::<Name>().ok());
+    decide(shared, peer, &facts(peer, mac, query.firmware()), choice.as_ref(), ScriptFormat::Ipxe, is_head).await
 }
 
 /// Answers a request that does not say which machine asks.
@@ -43,23 +37,26 @@ fn refuse(shared: &Shared, peer: &Peer, message: &str) -> Reply {
     text(StatusCode::BAD_REQUEST, format!("{message}\n"))
 }
 
+fn facts(peer: &Peer, mac: Mac, firmware: Option<Firmware>) -> Facts {
+    Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address, uuid: None }
+}
+
 /// Answers with the script that the gate decides on.
 async fn decide(
     shared: &Shared,
     peer: &Peer,
-    mac: Mac,
-    firmware: Option<Firmware>,
+    facts: &Facts,
+    choice: Option<&Name>,
     format: ScriptFormat,
     is_head: bool,
 ) -> Reply {
     let gate = &shared.gate;
-    let facts = Facts { mac, firmware, stage: Stage::Ipxe, address: peer.address, uuid: None };
     let decision = match is_head {
         // A HEAD offers nothing: nobody reads the script.
-        true => gate.preview(&facts),
-        false => gate.script(&facts, Protocol::Http, peer.local).await,
+        true => gate.preview(facts),
+        false => gate.script(facts, choice, Protocol::Http, peer.local).await,
     };
-    let script = gate.render(&facts, &decision, format, peer.local);
+    let script = gate.render(facts, &decision, format, peer.local);
     gate.counters.count_answered(Protocol::Http);
     text(StatusCode::OK, script)
 }
@@ -69,14 +66,14 @@ pub fn local_disk(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
     let mac = query.mac.as_deref().and_then(|mac| mac.parse().ok()).unwrap_or(Mac([0; 6]));
     let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: peer.address, uuid: None };
     let host = shared.gate.store.load().host_by_mac(mac).cloned();
-    let decision = Decision::of(Verdict::LocalDisk(Reason::NotAssigned), host);
+    let decision = HostDecision::untied(Verdict::LocalDisk(Reason::NotAssigned), host);
     text(StatusCode::OK, shared.gate.render(&facts, &decision, ScriptFormat::Ipxe, peer.local))
 }
 
 /// Answers `/boot.ipxe`: the script that asks again with the settings of iPXE, which name the machine.
 pub fn bootstrap(shared: &Shared, peer: &Peer) -> Reply {
     shared.gate.counters.count_answered(Protocol::Http);
-    text(StatusCode::OK, shared.gate.hook(peer.local))
+    text(StatusCode::OK, shared.gate.bootstrap_script(peer.local))
 }
 
 /// Answers `/boot/{mac}/{program}` for firmware that boots over HTTP, and the `autoexec.ipxe` that iPXE then loads.
@@ -93,7 +90,7 @@ pub async fn boot_file(
         return text(StatusCode::NOT_FOUND, "no such boot program\n");
     };
     if file == ["autoexec.ipxe"] {
-        return decide(shared, peer, mac, None, ScriptFormat::Autoexec, is_head).await;
+        return decide(shared, peer, &facts(peer, mac, None), None, ScriptFormat::Autoexec, is_head).await;
     }
     // EDK2 asks for the length by a HEAD first: it is refused as well.
     let facts = Facts { mac, firmware: None, stage: Stage::Rom, address: peer.address, uuid: None };

@@ -2,6 +2,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use crate::bmc::Trouble;
+use crate::fleet::boot_override::OverrideError;
 
 use crate::api::objects::status::Status;
 use crate::http::reply::{Reply, json};
@@ -47,6 +48,12 @@ impl From<Status> for Fault {
     fn from(status: Status) -> Self {
         let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::new(code, "GeneralError", status.message())
+    }
+}
+
+impl From<OverrideError> for Fault {
+    fn from(error: OverrideError) -> Self {
+        Self::conflict(error.to_string())
     }
 }
 

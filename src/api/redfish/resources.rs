@@ -71,7 +71,7 @@ pub fn system(host: &Host, id: &str, power: Power) -> Value {
 }
 
 fn boot(host: &Host) -> Value {
-    let (enabled, target) = boot_override::told(host);
+    let (enabled, target) = boot_override::redfish_state(host);
     let mut boot = json!({
         "BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": target,
         "BootSourceOverrideTarget@Redfish.AllowableValues": TARGETS,

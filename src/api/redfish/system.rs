@@ -17,7 +17,7 @@ use crate::api::redfish::error::Fault;
 use crate::api::redfish::resources::{TARGETS, mode};
 use crate::api::redfish::virtual_media::{held, let_go};
 use crate::api::state::Shared;
-use crate::fleet::boot_override::{self, Override, Target};
+use crate::fleet::boot_override::{self, BootOverride, OverrideTarget};
 
 /// Carries out `ComputerSystem.Reset` on the machine's own controller.
 pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fault> {
@@ -76,10 +76,10 @@ pub async fn change(shared: &Shared, key: &Key, host: &Host, body: &Map<String, 
     match target {
         Some("None") => set(shared, key, host, None).await,
         Some(word) => {
-            let target = Target::read(word).ok_or_else(|| Fault::bad(format!("{}, not {word:?}", known())))?;
+            let target = OverrideTarget::read(word).ok_or_else(|| Fault::bad(format!("{}, not {word:?}", known())))?;
             set(shared, key, host, Some((target, once))).await
         }
-        None => match Override::of(host).filter(|is| enabled.is_some() && is.once != once) {
+        None => match BootOverride::of(host).filter(|is| enabled.is_some() && is.once != once) {
             Some(is) => set(shared, key, host, Some((is.target, once))).await,
             None => Ok(()),
         },
@@ -101,19 +101,22 @@ fn fits(host: &Host, wanted: Option<&str>) -> Result<(), Fault> {
 }
 
 /// Sets what a machine boots, for one boot or until something else is set; nothing takes that back.
-async fn set(shared: &Shared, key: &Key, host: &Host, wish: Option<(Target, bool)>) -> Result<(), Fault> {
-    let made = |host: &Host| match wish {
-        Some((target, once)) => {
-            boot_override::set(host, target, once, now()).map(|(host, change)| (host, Some(change)))
+async fn set(shared: &Shared, key: &Key, host: &Host, wish: Option<(OverrideTarget, bool)>) -> Result<(), Fault> {
+    let made = |host: &Host| -> Result<(Host, Option<Transition>), Fault> {
+        match wish {
+            Some((target, once)) => {
+                let (host, change) = boot_override::set(host, target, once, now())?;
+                Ok((host, Some(change)))
+            }
+            None => Ok(boot_override::cleared(host)),
         }
-        None => Ok(boot_override::cleared(host)),
     };
     made(host)?;
     // The controller first: what it refuses changes nothing here.
     if let Some(bmc) = &host.spec.bmc {
         let next = match wish {
-            Some((Target::Pxe | Target::Cd, _)) => Next::Network,
-            Some((Target::Hdd, _)) => Next::Disk,
+            Some((OverrideTarget::Pxe | OverrideTarget::Cd, _)) => Next::Network,
+            Some((OverrideTarget::Hdd, _)) => Next::Disk,
             None => Next::AsItLikes,
         };
         bmc::client::boot(bmc, next, wish.is_none_or(|(_, once)| once)).await?;

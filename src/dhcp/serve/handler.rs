@@ -213,7 +213,7 @@ impl Desk {
 
     /// Asks the gate what a machine is to boot; one never seen before is remembered first.
     fn ask(&mut self, link: &Link, message: &Message<'_>, facts: &Facts) -> Asked {
-        let why = match (self.gate.decide_now(facts).verdict, message.enrolled) {
+        let why = match (self.gate.decide_now(facts).decision.verdict, message.enrolled) {
             (Verdict::Enrol(_), None) => {
                 self.enrol(message, *facts);
                 return Asked::Wait;
@@ -293,7 +293,7 @@ impl Desk {
         let (gate, again, wake, mut message) =
             (self.gate.clone(), self.again.clone(), self.wake.clone(), message.keep());
         self.runtime.spawn(async move {
-            message.enrolled = Some(match gate.decide_and_enrol(&facts).await.verdict {
+            message.enrolled = Some(match gate.decide_and_enrol(&facts).await.decision.verdict {
                 Verdict::Ignore(why) => Err(why),
                 _ => Ok(()),
             });
@@ -342,7 +342,7 @@ fn send_again(again: &SyncSender<Again>, wake: &EventFd, message: Again) {
 /// Lets a machine whose iPXE was answered be told that there is no router to wait for.
 fn note_booting(gate: &Gate, facts: &Facts) {
     match facts.stage {
-        Stage::Ipxe | Stage::LimitedIpxe => gate.booting.note(facts.mac),
+        Stage::Ipxe | Stage::LimitedIpxe => gate.ipxe_clients.record(facts.mac),
         Stage::Rom | Stage::IscsiLogin | Stage::Installer => {}
     }
 }

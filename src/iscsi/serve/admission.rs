@@ -313,7 +313,7 @@ fn tell(gate: &Gate, report: Report) {
         Report::ReadFailed { peer, login, lun, error } => {
             tracing::debug!(%peer, lun, error, "an image cannot be read");
             let mac = login.and_then(|login| facts(gate, &login)).map(|facts| facts.mac);
-            gate.tell_unreadable(mac, lun, error);
+            gate.record_read_failure(mac, lun, error);
         }
     }
 }

@@ -137,7 +137,7 @@ impl Files {
     async fn script(&self, facts: Option<Facts>, form: ScriptFormat, listener: usize) -> Answer {
         let Some(facts) = facts else { return Answer::NotFound };
         let at = self.reached_at.get(listener).copied();
-        let ruling = self.gate.script(&facts, Protocol::Tftp, at).await;
+        let ruling = self.gate.script(&facts, None, Protocol::Tftp, at).await;
         Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, form, at).into()))
     }
 

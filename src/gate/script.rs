@@ -1,0 +1,74 @@
+//! Boot scripts: a decision in the words of a boot loader.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::boot::{Context, Facts, ScriptFormat, Site, Verdict, bootstrap_script, render};
+use crate::fleet::{BootConfig, Format, Host};
+use crate::gate::{Gate, HostDecision};
+use crate::iso;
+
+impl Gate {
+    /// Renders a decision as a boot script. `at` is our address that the machine reached.
+    pub fn render(&self, facts: &Facts, decided: &HostDecision, format: ScriptFormat, at: Option<IpAddr>) -> String {
+        let site = self.site_at(at);
+        let state = self.store.load();
+        let verdict = &decided.decision.verdict;
+        let host = decided.host.as_deref();
+        let image = match verdict {
+            Verdict::SanBoot(name) => state.image(name).map(Arc::as_ref),
+            _ => None,
+        };
+        let choices = match verdict {
+            Verdict::Menu => {
+                state.images().map(|image| (image.metadata.name.to_string(), image.spec.description.clone())).collect()
+            }
+            _ => Vec::new(),
+        };
+        // Anybody can request a script in the machine's name: what belongs to the machine alone goes to its own
+        // address only.
+        let own = host.filter(|_| decided.tied);
+        let config = own.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
+        let url = image.map(|_| config_url(&site, self.token(host), config)).unwrap_or_default();
+        let mut arguments = image.map(|image| iso::kernel_arguments(image, host, config, &url)).unwrap_or_default();
+        if let Some(image) = image {
+            site.fill(&mut arguments, &image.metadata.name, facts.mac);
+        }
+        let config_url = if config.is_some() && image.is_some() { url.as_str() } else { "" };
+        let medium_url = decided.medium.as_ref().map(|path| format!("{}/{path}", site.url())).unwrap_or_default();
+        let chap = image.zip(own).and_then(|(image, own)| self.chap_for(image, own));
+        let token = image.zip(own).map(|(image, own)| self.login_token(image, own)).unwrap_or_default();
+        let (mac, chap, token, medium_url) = (facts.mac, chap.as_ref(), token.as_str(), medium_url.as_str());
+        let (arguments, choices) = (arguments.as_slice(), choices.as_slice());
+        let context =
+            Context { site: &site, mac, host, image, arguments, config_url, token, chap, medium_url, choices };
+        render(verdict, format, &context)
+    }
+
+    /// Renders the script that makes an iPXE request its own script, at our address that it reached.
+    pub fn bootstrap_script(&self, at: Option<IpAddr>) -> String {
+        bootstrap_script(&self.site_at(at))
+    }
+
+    /// Returns the site as machines see it that reached one of our addresses.
+    pub(super) fn site_at(&self, at: Option<IpAddr>) -> Cow<'_, Site> {
+        match at {
+            Some(at) if at != self.site.address => Cow::Owned(self.site.reached_at(at)),
+            _ => Cow::Borrowed(&*self.site),
+        }
+    }
+
+    /// Returns the token of a host's present install; empty without a host.
+    pub(super) fn token(&self, host: Option<&Host>) -> String {
+        host.map(|host| self.tokens.of(host)).unwrap_or_default()
+    }
+}
+
+/// Returns the URL at which an installer fetches its config, with the token of this install.
+pub(super) fn config_url(site: &Site, token: String, config: Option<&BootConfig>) -> String {
+    match config.map(|config| config.spec.format) {
+        Some(Format::CloudInit) => format!("{}/nocloud/{token}/", site.url()),
+        _ => format!("{}/api/v1/bootconfig?token={token}", site.url()),
+    }
+}
