@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The controller cannot be reached, or refuses.
 pub async fn power(bmc: &Bmc) -> Result<Power, Trouble> {
     let at: BmcAddress = bmc.address.parse()?;
-    match at.speaks {
+    match at.protocol {
         BmcProtocol::Redfish { tls } => within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).power()).await,
         BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::power(bmc, &at)).await,
     }
@@ -25,7 +25,7 @@ pub async fn power(bmc: &Bmc) -> Result<Power, Trouble> {
 /// As `power`.
 pub async fn reset(bmc: &Bmc, reset: Reset) -> Result<(), Trouble> {
     let at: BmcAddress = bmc.address.parse()?;
-    match at.speaks {
+    match at.protocol {
         BmcProtocol::Redfish { tls } => {
             within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).reset(reset)).await
         }
@@ -39,7 +39,7 @@ pub async fn reset(bmc: &Bmc, reset: Reset) -> Result<(), Trouble> {
 /// As `power`.
 pub async fn boot(bmc: &Bmc, next: Next, once: bool) -> Result<(), Trouble> {
     let at: BmcAddress = bmc.address.parse()?;
-    match at.speaks {
+    match at.protocol {
         BmcProtocol::Redfish { tls } => {
             within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).boot(next, once)).await
         }

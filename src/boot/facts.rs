@@ -4,46 +4,50 @@ use uuid::Uuid;
 
 use crate::fleet::{Architecture, Mac};
 
-/// Holds what a client claims of itself; nothing in it is proof.
+/// The claims of a client; nothing in it is proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
+    /// The hardware address.
     pub mac: Mac,
-    /// Is unknown where the protocol does not carry it (an iSCSI login, an installer's request).
+    /// The firmware; none where the protocol does not carry it (an iSCSI login, a config request).
     pub firmware: Option<Firmware>,
+    /// The stage of the boot.
     pub stage: Stage,
-    /// Is the client's address, or its relay's, or ours on its segment: whichever is known first.
+    /// The client's address, else its relay's, else ours on its segment.
     pub address: Option<IpAddr>,
-    /// Is the machine's UUID, where the protocol carries it (DHCP option 97).
+    /// The machine's UUID, where the protocol carries it (DHCP option 97).
     pub uuid: Option<Uuid>,
 }
 
-/// Is what a machine's firmware is, from DHCP options 93 and 60.
+/// The firmware of a machine, from DHCP options 93 and 60.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Firmware {
+    /// The architecture.
     pub architecture: Architecture,
+    /// The protocol for the boot program.
     pub loading: BootProtocol,
 }
 
-/// Says how firmware fetches its boot program.
+/// The protocol by which firmware fetches its boot program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootProtocol {
-    /// TFTP, from a `PXEClient`.
+    /// TFTP: vendor class `PXEClient`.
     Pxe,
-    /// HTTP, from an `HTTPClient`: UEFI HTTP Boot.
+    /// HTTP: vendor class `HTTPClient` (UEFI HTTP Boot).
     Http,
 }
 
-/// Says how far a machine has come when it asks.
+/// The stage of a boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The firmware asks what to load.
+    /// The firmware asks for a boot program.
     Rom,
-    /// An iPXE that can do all that our scripts need asks for its script.
+    /// An iPXE with all features that our scripts need asks for its boot script.
     Ipxe,
-    /// An iPXE that lacks iSCSI, HTTP or its platform's loader asks: it is given ours instead.
+    /// An iPXE without iSCSI, HTTP or its platform's loader asks: it is sent our iPXE.
     LimitedIpxe,
-    /// An initiator wants to attach an image.
+    /// An initiator logs in to attach an image.
     IscsiLogin,
-    /// An installer, or an installed system at its first boot, asks for its config.
+    /// An installer, or an installed system at its first boot, requests its config.
     Installer,
 }

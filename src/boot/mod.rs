@@ -1,4 +1,4 @@
-//! The one decision: what a machine boots. Pure, and ignorant of every protocol.
+//! The decision what a machine boots, the same for every protocol. Pure.
 
 mod decide;
 mod decision;

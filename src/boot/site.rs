@@ -9,71 +9,80 @@ use crate::fleet::{Architecture, Chap, HostMatch, Mac, Name};
 
 use super::{Facts, Program};
 
-/// Holds what a decision needs to know of the site. Built once from the configuration.
+/// The configuration that decisions depend on, built once at the start.
 #[derive(Debug, Clone)]
 pub struct Site {
+    /// The rules for unknown machines.
     pub unknown_hosts: EnrolmentRules,
+    /// How installs end.
     pub install: InstallPolicy,
+    /// The boot programs by architecture.
     pub programs: Programs,
-    /// Gives some machines another program than their architecture's; the first that means a machine decides.
+    /// Boot programs of some machines; the first that matches is used.
     pub overrides: Vec<ProgramOverride>,
-    /// Is the namespace that a machine never seen before is put in.
+    /// Namespace of hosts that unknown machines become.
     pub namespace: Name,
-    /// Is the address that machines reach us at.
+    /// Our address, for machines of the first network.
     pub address: IpAddr,
-    /// Holds that address, and those that the machines of our other networks reach us at.
+    /// All our addresses, one for the machines of each network.
     pub ours: Vec<IpAddr>,
-    /// Holds the networks that we are on, and those that we give addresses in.
+    /// Networks of our interfaces, and subnets in which we assign addresses.
     pub nets: Vec<Ipv4Net>,
+    /// Address and port of HTTP.
     pub http: SocketAddr,
+    /// Address and port of iSCSI.
     pub iscsi: SocketAddr,
-    /// Is the beginning of every target's name, as in `iqn.2026-11.org.bootlatch`.
+    /// Prefix of every target's name, as in `iqn.2026-11.org.bootlatch`.
     pub iqn: String,
+    /// The proof that a config requires.
     pub config_access: ConfigAccess,
-    /// Is what initiators prove themselves with whose host names nothing else.
+    /// CHAP secrets of initiators whose host has none.
     pub chap: Option<Chap>,
 }
 
-/// Gives some machines another program than their architecture's.
+/// A boot program for some machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramOverride {
+    /// The machines.
     pub who: HostMatch,
+    /// The program.
     pub program: Program,
-    /// Gives it to a ROM that is an iPXE too, which would otherwise get our script.
+    /// Whether an iPXE is sent the program too, in place of its boot script.
     pub also_for_ipxe: bool,
 }
 
-/// Says what a machine shows before it is given a config.
+/// The proof that a machine presents for its config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigAccess {
+    /// The proof.
     pub require: ConfigProof,
-    /// Is how long a token is good for.
+    /// Validity of a token after its boot script was served.
     pub token_ttl: std::time::Duration,
-    /// Lists the networks behind routers whose machines are believed which they are: the site vouches for them.
+    /// Networks behind routers whose machines are trusted to state their own MAC address.
     pub trusted_subnets: Vec<IpNet>,
 }
 
-/// Names what proves that a config goes to its machine.
+/// The proof that a request for a config comes from its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigProof {
-    /// The address that the machine asks from; a token where the address tells nothing.
+    /// The machine's address; a token where nothing is known of the address.
     Address,
-    /// The token of the machine's script, wherever it comes from.
+    /// The token of the machine's boot script, from any address.
     Token,
     /// The token, from the machine's address.
     Both,
 }
 
 impl ConfigProof {
-    /// Gives what proves that a machine is the one that says it is installed: either does. An installed system may
-    /// speak from another card than it booted from, and a token lasts for its window only.
+    /// Returns the proof for the report of a completed install: a valid token or the address. An installed system may
+    /// send from another interface than it booted from, and its token may have expired.
     pub fn of_done(has_good_token: bool) -> Self {
         if has_good_token { Self::Token } else { Self::Address }
     }
 }
 
 impl Site {
-    /// Gives the beginning of our URLs, without the port where it is HTTP's own.
+    /// Returns the prefix of our URLs, without the port where it is 80.
     pub fn url(&self) -> String {
         match self.http.port() {
             80 => format!("http://{}", bracketed(self.http.ip())),
@@ -81,8 +90,8 @@ impl Site {
         }
     }
 
-    /// Fills our addresses into kernel arguments: `{server}`, `{url}`, `{image}` (where the image's files are) and
-    /// `{mac}`, with dashes. Other braces stay.
+    /// Replaces the placeholders in kernel arguments: `{server}`, `{url}`, `{image}` (URL of the image's files) and `{mac}`
+    /// (with dashes). Other braces stay.
     pub fn fill(&self, arguments: &mut [String], image: &Name, mac: Mac) {
         for argument in arguments.iter_mut().filter(|argument| argument.contains('{')) {
             let url = self.url();
@@ -94,46 +103,46 @@ impl Site {
         }
     }
 
-    /// Gives the same site as the machines of another of our networks see it.
+    /// Returns the site as machines see it that reach us at another address.
     pub fn reached_at(&self, address: IpAddr) -> Self {
         let at = |socket: SocketAddr| SocketAddr::new(address, socket.port());
         Self { address, http: at(self.http), iscsi: at(self.iscsi), ..self.clone() }
     }
 
-    /// Finds the program that a machine is given.
+    /// Returns the boot program of a machine.
     pub fn program(&self, facts: &Facts) -> Option<&Program> {
         let usual = || facts.firmware.and_then(|firmware| self.programs.find(firmware.architecture));
-        self.meant(facts).map(|other| &other.program).or_else(usual)
+        self.find_override(facts).map(|other| &other.program).or_else(usual)
     }
 
-    /// Finds the program that a machine's iPXE is to load instead of our script.
+    /// Returns the program that a machine's iPXE loads in place of its boot script.
     pub fn program_for_ipxe(&self, facts: &Facts) -> Option<&Program> {
-        self.meant(facts).filter(|other| other.also_for_ipxe).map(|other| &other.program)
+        self.find_override(facts).filter(|other| other.also_for_ipxe).map(|other| &other.program)
     }
 
-    /// Says why an address is no machine's on a network of ours; nothing where it may be one's.
+    /// Returns why an address cannot be a machine's on one of our networks.
     pub fn rejection_reason(&self, address: IpAddr) -> Option<String> {
         let IpAddr::V4(address) = address else { return None };
-        // A network of two addresses, or of one, has no others (RFC 3021).
+        // Networks of one or two addresses have no network and broadcast address (RFC 3021).
         let mut nets = self.nets.iter().filter(|net| net.prefix_len() < 31);
         nets.find_map(|net| match address {
-            address if address == net.network() => Some(format!("{address} is the network {net} itself")),
-            address if address == net.broadcast() => Some(format!("{address} is everybody's on {net} (broadcast)")),
+            address if address == net.network() => Some(format!("{address} is the network address of {net}")),
+            address if address == net.broadcast() => Some(format!("{address} is the broadcast address of {net}")),
             _ => None,
         })
     }
 
-    /// Says whether a boot program is one that some machine is given.
-    pub fn gives(&self, program: &str) -> bool {
+    /// Returns whether the configuration has a boot program for some machine.
+    pub fn has_program(&self, program: &str) -> bool {
         let others = self.overrides.iter().map(|other| &other.program);
         self.programs.0.values().chain(others).any(|given| &*given.0 == program)
     }
 
-    fn meant(&self, facts: &Facts) -> Option<&ProgramOverride> {
+    fn find_override(&self, facts: &Facts) -> Option<&ProgramOverride> {
         self.overrides.iter().find(|other| other.who.matches(facts.mac, facts.uuid))
     }
 
-    /// Names the target that an image is served under.
+    /// Returns the name of the target that serves an image.
     pub fn target_iqn(&self, image: &Name) -> String {
         format!("{}:{image}", self.iqn)
     }
@@ -146,11 +155,12 @@ fn bracketed(address: IpAddr) -> String {
     }
 }
 
-/// Maps an architecture to the boot program that it is given.
+/// The boot programs by architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Programs(pub BTreeMap<Architecture, Program>);
 
 impl Programs {
+    /// Returns the boot program of an architecture; for HTTP Boot without one, that of the PXE architecture.
     pub fn find(&self, architecture: Architecture) -> Option<&Program> {
         self.0.get(&architecture).or_else(|| self.0.get(&architecture.over_tftp()))
     }
@@ -163,7 +173,7 @@ pub mod tests {
     use super::*;
     use crate::fleet::lifecycle::Completion;
 
-    /// Makes a site with the given rule for machines never seen before, for tests all over the crate.
+    /// Returns a site with a rule for unknown machines, for tests of the whole crate.
     pub fn site(rule: &str) -> Site {
         let programs = [(0, "undionly.kpxe"), (7, "snponly.efi"), (11, "ipxe-arm64.efi")];
         let programs = programs.map(|(code, name)| (Architecture(code), Program(name.into())));
@@ -194,7 +204,7 @@ pub mod tests {
     }
 
     #[test]
-    fn kernel_arguments_name_the_address_that_their_machine_reached() {
+    fn kernel_arguments_have_the_address_that_the_machine_reached() {
         let mut arguments =
             ["a={server}", "{image}/rootfs.img", "{url}/x?{mac}", "{other}", "quiet"].map(str::to_owned);
         let site = site("hold").reached_at([10, 78, 0, 2].into());
@@ -205,7 +215,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_networks_own_addresses_are_no_machines() {
+    fn network_and_broadcast_addresses_are_rejected() {
         let mut site = site("hold");
         site.nets.push("10.78.0.0/31".parse().unwrap());
         for (address, fits) in
@@ -216,7 +226,7 @@ pub mod tests {
     }
 
     #[test]
-    fn http_boot_falls_back_to_its_machines_program() {
+    fn http_boot_falls_back_to_the_pxe_program() {
         let programs = site("hold").programs;
         assert_eq!(programs.find(Architecture(16)), Some(&Program("snponly.efi".into())));
         assert_eq!(programs.find(Architecture(9)), Some(&Program("snponly.efi".into())));

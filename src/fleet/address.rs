@@ -2,28 +2,31 @@ use std::net::{AddrParseError, IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Deserializer};
 
-/// Reads an address. An IPv4 address that is written as an IPv6 one (RFC 4291 2.5.5.2) is the IPv4 address: that is
-/// what who asks from it shows itself as.
+/// Parses an IP address. An IPv4-mapped IPv6 address (RFC 4291 2.5.5.2) becomes the IPv4 address, as the sender of a
+/// request has it.
 ///
 /// # Errors
-/// The text is no address.
+/// The text is not an IP address.
 pub fn address(text: &str) -> Result<IpAddr, AddrParseError> {
     text.parse().map(|address: IpAddr| address.to_canonical())
 }
 
-/// Reads a field that holds an address, as `address` does.
+/// Deserializes an IP address as `address` parses it.
+///
+/// # Errors
+/// The text is not an IP address.
 pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Error> {
     let text = String::deserialize(from)?;
     address(&text).map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}")))
 }
 
-/// Says why no machine of the network can have an address for its own; nothing where one can.
+/// Returns why an address cannot be the address of a machine.
 pub fn rejection_reason(address: IpAddr) -> Option<&'static str> {
     match address {
-        address if address.is_unspecified() => Some("means no address at all"),
-        address if address.is_loopback() => Some("is every machine's own loopback"),
-        address if address.is_multicast() => Some("is a group's (multicast), and no machine's"),
-        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("is everybody's (broadcast), and no machine's"),
+        address if address.is_unspecified() => Some("is the unspecified address"),
+        address if address.is_loopback() => Some("is a loopback address"),
+        address if address.is_multicast() => Some("is a multicast address"),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("is the broadcast address"),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
     }
 }
@@ -46,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_machines_is_told_apart() {
+    fn addresses_of_no_machine_are_rejected() {
         for text in ["0.0.0.0", "::", "127.0.0.1", "127.9.9.9", "::1", "224.0.0.1", "ff02::1", "255.255.255.255"] {
             assert!(rejection_reason(address(text).unwrap()).is_some(), "{text}");
         }

@@ -1,8 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Is a client system architecture, as DHCP option 93 carries it (RFC 4578, IANA's
-/// "Processor Architecture Types"). Codes without a name here are kept as they came.
+/// A client system architecture: the code of DHCP option 93 (RFC 4578; IANA "Processor Architecture Types"). Unknown
+/// codes are kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Architecture(pub u16);
 
@@ -25,20 +25,24 @@ const NAMES: &[(u16, &str)] = &[
 ];
 
 impl Architecture {
+    /// x86 BIOS.
     pub const BIOS: Self = Self(0);
+    /// x86-64 UEFI.
     pub const X64_UEFI: Self = Self(7);
+    /// 64-bit ARM UEFI.
     pub const ARM64_UEFI: Self = Self(11);
+    /// x86-64 UEFI HTTP Boot.
     pub const X64_HTTP: Self = Self(16);
 
-    /// Says whether firmware of this architecture is UEFI.
+    /// Returns whether firmware of this architecture is UEFI.
     pub fn is_uefi(self) -> bool {
         !matches!(self.0, 0 | 20 | 41)
     }
 
-    /// Gives the architecture that runs the same programs when they come by TFTP.
+    /// Returns the PXE architecture that runs the same programs.
     ///
-    /// The HTTP Boot codes differ from the PXE codes of the same machine only in how the program is
-    /// fetched; EBC's code 9 is what x86-64 firmware before EDK2 sends.
+    /// The HTTP Boot codes differ from the PXE codes of the same machine only in the transport. x86-64 firmware before
+    /// EDK2 sends the EBC code 9.
     pub fn over_tftp(self) -> Self {
         Self(match self.0 {
             15 => 6,
@@ -75,7 +79,10 @@ impl FromStr for Architecture {
         let code = named.or_else(|| text.strip_prefix("architecture-").unwrap_or(text).parse().ok());
         code.map(Self).ok_or_else(|| {
             let names: Vec<_> = NAMES.iter().map(|(_, name)| *name).collect();
-            format!("{text:?} is no client architecture: one of {}, or option 93's number", names.join(", "))
+            format!(
+                "{text:?} is not a client architecture: expected one of {}, or the number of DHCP option 93",
+                names.join(", ")
+            )
         })
     }
 }

@@ -1,32 +1,44 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Is where a machine's management controller is, and what it speaks.
+/// The address and protocol of a machine's BMC.
 ///
-/// A bare address is IPMI's, as mkube and pxemanager write it; `ipmi://`, `redfish://` (over TLS), `redfish+http://`
-/// and Metal3's other spellings of the two say which. A path names the system among a Redfish service's.
+/// An address without a scheme means IPMI, as in mkube and pxemanager; `ipmi://`, `redfish://` (over TLS),
+/// `redfish+http://` and the other schemes of Metal3 select the protocol. The path selects the system of a Redfish
+/// service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BmcAddress {
-    pub speaks: BmcProtocol,
-    /// Is a name or an address; IPv6 without its brackets.
+    /// The protocol.
+    pub protocol: BmcProtocol,
+    /// The host name or address; IPv6 without brackets.
     pub host: String,
+    /// The port.
     pub port: u16,
+    /// The path of the system in the Redfish service.
     pub path: Option<String>,
 }
 
+/// The protocol of a BMC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BmcProtocol {
+    /// IPMI 2.0 over LAN.
     Ipmi,
-    Redfish { tls: bool },
+    /// Redfish, over HTTPS or HTTP.
+    Redfish {
+        /// Whether the connection uses TLS.
+        tls: bool,
+    },
 }
 
-/// Says why a text is no controller's address.
+/// The error of a text that is not a BMC address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no controller's address: 192.168.11.10, ipmi://HOST, redfish://HOST[:PORT][/redfish/v1/Systems/ID]")]
+#[error(
+    "{0:?} is not a BMC address: expected 192.168.11.10, ipmi://HOST, redfish://HOST[:PORT][/redfish/v1/Systems/ID]"
+)]
 pub struct BadBmcAddress(String);
 
 impl BadBmcAddress {
-    /// Keeps what is before an `@` to itself: people write a password there, which has a field of its own.
+    /// Leaves out the text before an `@`: it may be a password.
     fn new(text: &str) -> Self {
         match text.rsplit_once('@') {
             Some((before, host)) => {
@@ -42,9 +54,9 @@ impl BadBmcAddress {
 }
 
 impl BmcAddress {
-    /// Says whether two are one service, spoken to alike: what is told to the one may be told to the other.
+    /// Returns whether two addresses belong to the same service over the same protocol, so that they share a password.
     pub fn is_same_service(&self, other: &Self) -> bool {
-        (self.speaks, &self.host, self.port) == (other.speaks, &other.host, other.port)
+        (self.protocol, &self.host, self.port) == (other.protocol, &other.host, other.port)
     }
 }
 
@@ -54,7 +66,7 @@ impl FromStr for BmcAddress {
     fn from_str(text: &str) -> Result<Self, BadBmcAddress> {
         let bad = || BadBmcAddress::new(text);
         let (scheme, rest) = text.split_once("://").unwrap_or(("ipmi", text));
-        let (speaks, port) = match scheme {
+        let (protocol, port) = match scheme {
             "ipmi" => (BmcProtocol::Ipmi, 623),
             "redfish+http" | "redfish-virtualmedia+http" | "http" => (BmcProtocol::Redfish { tls: false }, 80),
             "redfish" | "redfish+https" | "redfish-virtualmedia" | "redfish-virtualmedia+https" | "https" => {
@@ -74,7 +86,7 @@ impl FromStr for BmcAddress {
         {
             return Err(bad());
         }
-        Ok(Self { speaks, host: host.to_owned(), port, path: path.map(str::to_owned) })
+        Ok(Self { protocol, host: host.to_owned(), port, path: path.map(str::to_owned) })
     }
 }
 
@@ -107,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_read_as_operators_write_it() {
+    fn an_address_is_parsed_as_operators_write_it() {
         let rows = [
             ("192.168.11.10", BmcProtocol::Ipmi, "192.168.11.10", 623, None),
             ("server3.g11.lo", BmcProtocol::Ipmi, "server3.g11.lo", 623, None),
@@ -122,9 +134,9 @@ mod tests {
                 Some("/redfish/v1/Systems/1"),
             ),
         ];
-        for (text, speaks, host, port, path) in rows {
+        for (text, protocol, host, port, path) in rows {
             let address: BmcAddress = text.parse().unwrap();
-            assert_eq!((address.speaks, address.host.as_str(), address.port), (speaks, host, port), "{text}");
+            assert_eq!((address.protocol, address.host.as_str(), address.port), (protocol, host, port), "{text}");
             assert_eq!(address.path.as_deref(), path, "{text}");
         }
         let same = |one: &str, two: &str| one.parse::<BmcAddress>().unwrap().is_same_service(&two.parse().unwrap());
@@ -136,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_an_address_is_not_told() {
+    fn an_error_does_not_show_a_password() {
         for text in ["redfish://admin:geheim@b", "admin:geheim@b", "ipmi://a:ge/heim@b", "ftp://a:geh://eim@b"] {
             let told = text.parse::<BmcAddress>().unwrap_err().to_string();
             assert!(!told.contains("heim") && !told.contains("eim@") && told.contains("...@b"), "{told}");

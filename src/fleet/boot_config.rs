@@ -6,42 +6,54 @@ use serde::{Deserialize, Serialize};
 
 use super::Meta;
 
-/// Is what an installer asks for once it runs (kind BootConfig).
+/// The config of an installer (kind BootConfig).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootConfig {
+    /// Name, labels, identity and version.
     pub metadata: Meta,
+    /// The declared files.
     pub spec: BootConfigSpec,
+    /// What was found in the files.
     #[serde(default)]
     pub status: BTreeMap<String, serde_json::Value>,
 }
 
+/// The declared files of a config.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootConfigSpec {
+    /// The format of the main file.
     pub format: Format,
-    /// Holds the files by name; `Format::main_file` is the one given when none is asked for.
+    /// The files by name. `Format::main_file` is served to a request without a name.
     #[serde(default)]
     pub data: BTreeMap<String, String>,
-    /// Says that the files hold secrets (a pull secret, a password): their machine is given them, and no reader.
+    /// Whether the files contain secrets: only their machine reads them, API clients read `REDACTED`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confidential: bool,
 }
 
+/// The format of a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
+    /// Ignition, for CoreOS.
     Ignition,
+    /// cloud-init user data, for Ubuntu's installer and cloud images.
     CloudInit,
+    /// Kickstart, for Fedora and RHEL.
     Kickstart,
+    /// Preseed, for Debian.
     Preseed,
+    /// A script in any language.
     Script,
 }
 
 impl Format {
+    /// All formats.
     pub const ALL: [Self; 5] = [Self::Ignition, Self::CloudInit, Self::Kickstart, Self::Preseed, Self::Script];
 
-    /// Names the file that an installer of this format asks for first.
+    /// Returns the name of the file that an installer of this format requests first.
     pub fn main_file(self) -> &'static str {
         match self {
             Self::Ignition => "config.ign",
@@ -52,7 +64,7 @@ impl Format {
         }
     }
 
-    /// Gives the media type of the main file.
+    /// Returns the media type of the main file.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Ignition => "application/vnd.coreos.ignition+json",
@@ -63,7 +75,7 @@ impl Format {
 }
 
 impl BootConfig {
-    /// Picks a file: the one named, else the format's main file, else the only one there is.
+    /// Returns a file: the named one; without a name the format's main file, or else the only file.
     pub fn file(&self, name: Option<&str>) -> Option<&str> {
         let data = &self.spec.data;
         let found = match name {
@@ -94,7 +106,9 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|format| format.to_string() == text);
-        known.ok_or_else(|| format!("{text:?} is no format: ignition, cloud-init, kickstart, preseed or script"))
+        known.ok_or_else(|| {
+            format!("{text:?} is not a format: expected ignition, cloud-init, kickstart, preseed or script")
+        })
     }
 }
 

@@ -2,32 +2,36 @@ use serde::{Deserialize, Serialize};
 
 use super::Secret;
 
-/// Is what an initiator proves itself with (RFC 7143 12.1.3), and the target to it where both do.
+/// The CHAP secrets of an initiator (RFC 7143 12.1.3), and of the target for mutual authentication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Chap {
+    /// Name of the initiator.
     pub username: String,
-    /// Is 12 octets or more.
+    /// Secret of the initiator, 12 to 128 octets.
     pub secret: Secret,
-    /// Names the target to initiators that ask it to prove itself too.
+    /// Name of the target, for mutual authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_username: Option<String>,
+    /// Secret of the target, 12 to 128 octets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_secret: Option<Secret>,
 }
 
 impl Chap {
-    /// Is the fewest octets of a secret (RFC 7143 12.1.3), and the most.
+    /// Length of a secret, in octets. The minimum is that of RFC 7143 12.1.3.
     const SECRET: std::ops::RangeInclusive<usize> = 12..=128;
+    /// Length of a name, in octets.
     const NAME: std::ops::RangeInclusive<usize> = 1..=128;
 
-    /// Says what is wrong with it, and in which field.
+    /// Checks the names and secrets.
     ///
     /// # Errors
-    /// A name or secret that iPXE's scripts cannot carry or that is too short, or half of a pair.
+    /// The field and what is wrong with it: an iPXE script cannot carry the value, the length is out of range, or one
+    /// half of the target's pair is missing.
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        const WORD: &str = "has other characters than letters, digits and -._~+/=:@!,%^*";
-        // A script carries them as one word each, and `${` in one is iPXE's.
+        const WORD: &str = "contains characters other than letters, digits and -._~+/=:@!,%^*";
+        // A script carries each as one word, in which iPXE expands `${`.
         let is_word = |text: &str| text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._~+/=:@!,%^*".contains(&c));
         let names = [("username", Some(&self.username)), ("targetUsername", self.target_username.as_ref())];
         for (field, name) in names.into_iter().filter_map(|(field, name)| Some((field, name?))) {
@@ -40,17 +44,17 @@ impl Chap {
         let secrets = [("secret", Some(&self.secret)), ("targetSecret", self.target_secret.as_ref())];
         for (field, secret) in secrets.into_iter().filter_map(|(field, secret)| Some((field, &secret?.0))) {
             match (Self::SECRET.contains(&secret.len()), is_word(secret)) {
-                (false, _) => return Err((field, "has fewer than 12 octets, or more than 128")),
+                (false, _) => return Err((field, "must have 12 to 128 octets")),
                 (true, false) => return Err((field, WORD)),
                 (true, true) => {}
             }
         }
         match (&self.target_username, &self.target_secret) {
             (Some(_), Some(secret)) if *secret == self.secret => {
-                Err(("targetSecret", "is the initiator's own: both must differ (RFC 7143 12.1.3)"))
+                Err(("targetSecret", "must differ from the initiator's secret (RFC 7143 12.1.3)"))
             }
-            (Some(_), None) => Err(("targetSecret", "is missing beside targetUsername")),
-            (None, Some(_)) => Err(("targetUsername", "is missing beside targetSecret")),
+            (Some(_), None) => Err(("targetSecret", "is required with targetUsername")),
+            (None, Some(_)) => Err(("targetUsername", "is required with targetSecret")),
             _ => Ok(()),
         }
     }

@@ -1,48 +1,56 @@
-//! What is known of a host, in the form that Kubernetes' clients wait for. Derived, never set by itself.
+//! The conditions of a host, for `kubectl wait`. Derived from the status, never set.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Host, Phase, Power};
 
-/// Is one thing that holds of a host, or does not (meta.k8s.io/v1 Condition).
+/// A condition of a host (meta.k8s.io/v1 Condition).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
+    /// The type.
     pub r#type: ConditionType,
+    /// Whether the condition holds.
     pub status: ConditionStatus,
+    /// The reason, in one word.
     pub reason: String,
+    /// The reason, for people.
     pub message: String,
+    /// Time of the last change of the status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Timestamp>,
 }
 
-/// Says what a condition is about: Kubernetes' `type`.
+/// The type of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum ConditionType {
-    /// The machine said that its install is done, and no other was asked for since.
+    /// The machine reported a completed install, and no other was requested since.
     Installed,
-    /// Its installer was given its config in this install. Absent where it has none.
+    /// The config of this install was served. Absent for a host without a config.
     ConfigDelivered,
-    /// Its controller says whether it runs. Absent where it has none.
+    /// The BMC reports the power state. Absent for a host without a BMC.
     PowerKnown,
 }
 
 impl ConditionType {
-    /// Lists all of them, in the order that they are shown in.
+    /// All types, in the order of the API.
     pub const ALL: [Self; 3] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown];
 }
 
-/// Says whether a condition holds: Kubernetes' `status`.
+/// The status of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum ConditionStatus {
+    /// The condition holds.
     True,
+    /// The condition does not hold.
     False,
+    /// Nothing is known.
     Unknown,
 }
 
 impl ConditionStatus {
-    /// Lists all of them.
+    /// All statuses.
     pub const ALL: [Self; 3] = [Self::True, Self::False, Self::Unknown];
 
     fn of(holds: bool) -> Self {
@@ -50,7 +58,7 @@ impl ConditionStatus {
     }
 }
 
-/// Holds when each condition last turned; since the host was made where it never did.
+/// Times of the last change of each condition; none where it has not changed since the host was created.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TransitionTimes {
@@ -63,8 +71,8 @@ pub struct TransitionTimes {
 }
 
 impl TransitionTimes {
-    fn of(&mut self, topic: ConditionType) -> &mut Option<Timestamp> {
-        match topic {
+    fn of(&mut self, kind: ConditionType) -> &mut Option<Timestamp> {
+        match kind {
             ConditionType::Installed => &mut self.installed,
             ConditionType::ConfigDelivered => &mut self.config_delivered,
             ConditionType::PowerKnown => &mut self.power_known,
@@ -72,24 +80,24 @@ impl TransitionTimes {
     }
 }
 
-/// Lists what is known of a host.
+/// Returns the conditions of a host.
 pub fn of(host: &Host) -> Vec<Condition> {
-    ConditionType::ALL.into_iter().filter_map(|topic| condition(host, topic)).collect()
+    ConditionType::ALL.into_iter().filter_map(|kind| condition(host, kind)).collect()
 }
 
-/// Notes which conditions a change has turned.
+/// Records which conditions a change of the host has changed.
 pub fn record_transitions(before: &Host, after: &mut Host, at: Timestamp) {
-    let truth = |host: &Host, topic| condition(host, topic).map(|condition| condition.status);
-    for topic in ConditionType::ALL {
-        if truth(before, topic) != truth(after, topic) {
-            *after.status.transition_times.get_or_insert_default().of(topic) = Some(at);
+    let status = |host: &Host, kind| condition(host, kind).map(|condition| condition.status);
+    for kind in ConditionType::ALL {
+        if status(before, kind) != status(after, kind) {
+            *after.status.transition_times.get_or_insert_default().of(kind) = Some(at);
         }
     }
 }
 
-fn condition(host: &Host, topic: ConditionType) -> Option<Condition> {
+fn condition(host: &Host, kind: ConditionType) -> Option<Condition> {
     let status = &host.status;
-    let (truth, reason, message) = match topic {
+    let (holds, reason, message) = match kind {
         ConditionType::Installed => {
             (ConditionStatus::of(status.phase == Phase::Installed), status.phase.to_string(), status.message.clone())
         }
@@ -108,9 +116,9 @@ fn condition(host: &Host, topic: ConditionType) -> Option<Condition> {
             }
         }
     };
-    let turned = status.transition_times.as_ref().and_then(|turns| *turns.clone().of(topic));
-    let last_transition_time = turned.or(host.metadata.creation_timestamp);
-    Some(Condition { r#type: topic, status: truth, reason, message, last_transition_time })
+    let changed = status.transition_times.as_ref().and_then(|times| *times.clone().of(kind));
+    let last_transition_time = changed.or(host.metadata.creation_timestamp);
+    Some(Condition { r#type: kind, status: holds, reason, message, last_transition_time })
 }
 
 #[cfg(test)]
@@ -134,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_turns_when_its_truth_does_and_not_with_each_phase() {
+    fn a_transition_time_changes_with_the_status_and_not_with_each_phase() {
         let mut was = host(Phase::Assigned);
         for (second, phase, truth, since) in [
             (5, Phase::Offered, ConditionStatus::False, 0),
@@ -152,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_host_does_not_have_is_not_told_of() {
+    fn a_condition_is_absent_where_the_host_has_no_such_part() {
         let mut one = host(Phase::LocalBoot);
         assert_eq!(said(&one).len(), 1);
         one.spec.boot_config_ref = Some("c".parse().unwrap());

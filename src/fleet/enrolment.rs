@@ -1,4 +1,4 @@
-//! What becomes of a machine that was never seen before: the site's rules, in order.
+//! The rules for unknown machines, in order.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,30 +9,37 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::fleet::{Architecture, BootTarget, Host, HostSpec, HostStatus, Mac, Meta, Name, Phase};
 
-/// Is one rule: what a machine must match, and what then becomes of it.
+/// A rule: the machines that it matches, and the action for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrolmentRule {
-    /// Is the beginning of the MAC address, one to six octets; any when empty.
+    /// The first one to six octets of the MAC address; empty for any.
     pub mac_prefix: Vec<u8>,
+    /// The architecture; none for any.
     pub architecture: Option<Architecture>,
-    /// Holds the machine's address, the relay's, or the answering interface's, whichever is known first.
+    /// The subnet of the machine's address, else the relay's, else the receiving interface's; none for any.
     pub subnet: Option<IpNet>,
+    /// The action.
     pub action: UnknownHostAction,
 }
 
-/// Says what becomes of a machine never seen before.
+/// The action for an unknown machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnknownHostAction {
-    /// Leave no trace but a counter, and never answer.
+    /// Ignore it: count its requests only.
     Ignore,
-    /// Remember it, and do not answer until somebody decides.
+    /// Record it, and hold it until an operator decides.
     Hold,
-    /// Remember it, and send it to its own disk.
+    /// Record it, and boot its local disk.
     LocalBoot,
-    /// Remember it, and show whoever stands before it a menu.
+    /// Record it, and show a menu on its console.
     Menu,
-    /// Install this image with this config.
-    Install { image: Name, config: Option<Name> },
+    /// Record it, and install an image.
+    Install {
+        /// The image.
+        image: Name,
+        /// The config of the installer.
+        config: Option<Name>,
+    },
 }
 
 impl FromStr for UnknownHostAction {
@@ -48,7 +55,9 @@ impl FromStr for UnknownHostAction {
             ["menu"] => Ok(Self::Menu),
             ["install", image] => Ok(Self::Install { image: name(image)?, config: None }),
             ["install", image, config] => Ok(Self::Install { image: name(image)?, config: Some(name(config)?) }),
-            _ => Err(format!("{text:?} is no rule: ignore, hold, localboot, menu, or install IMAGE [CONFIG]")),
+            _ => Err(format!(
+                "{text:?} is not an action: expected ignore, hold, localboot, menu, or install IMAGE [CONFIG]"
+            )),
         }
     }
 }
@@ -78,15 +87,17 @@ impl<'de> Deserialize<'de> for UnknownHostAction {
     }
 }
 
-/// Holds the site's rules in order; the last one matches everything.
+/// The rules in order, and the action where none matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrolmentRules {
+    /// The rules.
     pub first: Vec<EnrolmentRule>,
+    /// The action where no rule matches.
     pub otherwise: UnknownHostAction,
 }
 
 impl EnrolmentRules {
-    /// Finds the treatment of a machine: the first rule that matches all it asks for.
+    /// Returns the action of the first rule that matches.
     pub fn action(&self, mac: Mac, architecture: Option<Architecture>, address: Option<IpAddr>) -> &UnknownHostAction {
         let matches = |rule: &&EnrolmentRule| {
             mac.starts_with(&rule.mac_prefix)
@@ -98,7 +109,7 @@ impl EnrolmentRules {
 }
 
 impl UnknownHostAction {
-    /// Drafts the host that a machine becomes; `None` where the site wants no trace of it.
+    /// Drafts the host of an unknown machine; none where the machine is ignored.
     pub fn draft(&self, mac: Mac, namespace: Name, firmware: Option<Architecture>) -> Option<Host> {
         let mut spec = HostSpec::for_mac(mac);
         let phase = match self {
@@ -156,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_spelled_as_people_write_them() {
+    fn actions_are_parsed_as_people_write_them() {
         for text in ["ignore", "hold", "localboot", "menu", "install live", "install live cfg"] {
             assert_eq!(text.parse::<UnknownHostAction>().unwrap().to_string(), text);
         }

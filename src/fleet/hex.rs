@@ -1,11 +1,11 @@
-/// Spells octets in lower-case hexadecimal digits, two each, as digests and codes are shown.
+/// Returns octets as lower-case hexadecimal digits, two per octet.
 pub fn hex(octets: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = octets.iter().flat_map(|octet| [octet >> 4, octet & 0xf]);
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
-/// Says whether a text is a SHA-256 as digests are told: 64 hexadecimal digits.
+/// Returns whether a text is a SHA-256 digest: 64 hexadecimal digits.
 pub fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit())
 }

@@ -8,46 +8,57 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::conditions::TransitionTimes;
 use super::{Architecture, BadName, Chap, Mac, Meta, Name, Power, PowerError, PowerTransition};
 
-/// Is a machine that boots from the network (kind BareMetalHost).
+/// A machine that boots from the network (kind BareMetalHost).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
+    /// Name, labels, identity and version.
     pub metadata: Meta,
+    /// The declared part.
     pub spec: HostSpec,
+    /// The observed part, written by the server only.
     #[serde(default)]
     pub status: HostStatus,
 }
 
+/// The declared part of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostSpec {
+    /// Hardware address of the interface that the machine boots from.
     #[serde(rename = "bootMACAddress")]
     pub boot_mac_address: Mac,
+    /// Address of the installed system; requests from it belong to this host.
     #[serde(default, with = "blank_ip", skip_serializing_if = "Option::is_none")]
     pub ip: Option<IpAddr>,
+    /// What the machine boots.
     #[serde(default)]
     pub image: BootTarget,
+    /// The config of the installer.
     #[serde(default, with = "blank_name", skip_serializing_if = "Option::is_none")]
     pub boot_config_ref: Option<Name>,
+    /// Whether the image is booted once or at every boot.
     #[serde(default)]
     pub boot_mode: BootMode,
+    /// The requested power state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub online: Option<bool>,
+    /// The BMC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bmc: Option<Bmc>,
-    /// Holds kernel arguments that this host gets beside those of its image.
+    /// Kernel arguments of this host, after those of its image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_arguments: Vec<String>,
-    /// Holds what this host proves itself with to the iSCSI target, in place of the site's.
+    /// CHAP secrets of this host for our iSCSI target, in place of those in the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chap: Option<Chap>,
-    /// Says where this machine's own disk is, where the usual way of leaving iPXE misses it.
+    /// The machine's local disk, where the default of iPXE misses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_disk: Option<LocalDisk>,
 }
 
 impl Host {
-    /// Names the instance to cloud-init: another install of the same machine is another one, so that it runs again.
+    /// Returns the instance ID for cloud-init. It differs for each install, so that cloud-init runs again.
     pub fn instance(&self) -> String {
         let first = self.status.install.as_ref().and_then(|install| install.first_offer_time);
         format!("{}-{}", self.metadata.uid, first.map_or(0, Timestamp::as_second))
@@ -55,7 +66,7 @@ impl Host {
 }
 
 impl HostSpec {
-    /// Wishes for nothing but the local disk.
+    /// Returns the spec of a machine that boots its local disk.
     pub fn for_mac(mac: Mac) -> Self {
         Self {
             boot_mac_address: mac,
@@ -72,16 +83,20 @@ impl HostSpec {
     }
 }
 
-/// Says what a host is to boot: its own disk, an image by name, or what a person picks from a menu.
+/// What a host boots.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BootTarget {
+    /// The local disk.
     #[default]
     LocalDisk,
+    /// The image that a person picks from a menu.
     Menu,
+    /// An image.
     Image(Name),
 }
 
 impl BootTarget {
+    /// Returns the image, where there is one.
     pub fn image(&self) -> Option<&Name> {
         match self {
             Self::LocalDisk | Self::Menu => None,
@@ -124,39 +139,44 @@ impl<'de> Deserialize<'de> for BootTarget {
     }
 }
 
+/// How often a host boots its image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BootMode {
-    /// Installs, then boots the local disk until another install is asked for.
+    /// For one install; afterwards the host boots its local disk until another install is requested.
     #[default]
     Once,
-    /// BootTarget the image at every boot.
+    /// At every boot.
     Forever,
 }
 
+/// The BMC of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bmc {
+    /// The address, as `BmcAddress` parses it.
     pub address: String,
+    /// The user name.
     #[serde(default)]
     pub username: String,
+    /// The password.
     #[serde(default)]
     pub password: Secret,
-    /// Says that the controller's certificate may be anybody's: most make their own.
+    /// Whether any certificate is accepted: most BMCs have a self-signed one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disable_certificate_verification: bool,
 }
 
-/// Holds a secret. It is written in full to the store only; `Debug` and the API show that there is one.
+/// A secret. Only the store writes it in full; `Debug` and the API show `REDACTED`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
 
 impl Secret {
-    /// Stands for a secret wherever one is read; written back, it means "unchanged".
+    /// The text in place of a secret. A client that writes it back leaves the secret unchanged.
     pub const REDACTED: &'static str = "REDACTED";
 
-    /// Are the JSON pointers of every secret that an object's spec may hold beside a confidential config's files.
+    /// JSON pointers of all secrets in an object's spec, except for the files of a confidential config.
     pub const PLACES: [&'static str; 5] = [
         "/spec/bmc/password",
         "/spec/chap/secret",
@@ -165,6 +185,7 @@ impl Secret {
         "/spec/portal/chap/targetSecret",
     ];
 
+    /// Returns whether the text stands for an unchanged secret.
     pub fn is_redacted(&self) -> bool {
         self.0 == Self::REDACTED
     }
@@ -176,43 +197,44 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Picks the local disk for iPXE's `sanboot`, where drive 0x80 is not the one with the OS.
+/// The local disk for iPXE's `sanboot`, where the operating system is not on drive 0x80.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalDisk {
-    /// Is the BIOS drive number or the iPXE drive, as `sanboot --drive` takes it.
+    /// The drive number for `sanboot --drive`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drive: Option<u8>,
-    /// Names a boot file of the UEFI system partition, as `sanboot --filename` takes it.
+    /// The boot file on the UEFI system partition for `sanboot --filename`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
 }
 
-/// Says where a host is in its life; only `lifecycle::advance` changes it.
+/// The phase of a host. Only `lifecycle::advance` changes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Phase {
-    /// Is known, and boots its own disk.
+    /// Known; boots its local disk.
     #[default]
     LocalBoot,
-    /// Is known, and not answered until somebody says more.
+    /// Known; not answered until an operator decides.
     Held,
-    /// Will be given its image at the next boot.
+    /// Boots its image at the next boot.
     Assigned,
-    /// Has been given its script.
+    /// Its boot script was served.
     Offered,
-    /// Has asked for its config: the installer runs.
+    /// Its config was served: the installer runs.
     Installing,
-    /// Has said that it is done.
+    /// It reported a completed install.
     Installed,
-    /// Did not say so in time, or in as many boots as the site allows.
+    /// It reported no completed install within `install.timeout` or `install.max_boots`.
     Failed,
 }
 
 impl Phase {
+    /// All phases, in the order of their numbers.
     pub const ALL: [Self; 7] =
         [Self::LocalBoot, Self::Held, Self::Assigned, Self::Offered, Self::Installing, Self::Installed, Self::Failed];
 
-    /// Says whether an install has begun and not ended.
+    /// Returns whether an install has begun and not ended.
     pub fn is_under_way(self) -> bool {
         matches!(self, Self::Offered | Self::Installing)
     }
@@ -224,64 +246,69 @@ impl fmt::Display for Phase {
     }
 }
 
+/// The observed part of a host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostStatus {
+    /// The phase.
     pub phase: Phase,
-    /// Is when the phase last changed.
+    /// Time of the last change of the phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase_transition_time: Option<Timestamp>,
-    /// Says why the phase is what it is, where there is more to say than its name.
+    /// The reason for the phase, where there is more to say than its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Says what of the spec has no effect, as of the last write and the last boot.
+    /// The fields of the spec without an effect, as of the last write and the last boot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Is the architecture that the machine's firmware last claimed.
+    /// Architecture that the machine's firmware last claimed.
     #[serde(with = "architecture_name", skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Architecture>,
-    /// Is the address that the machine last had, as far as anything but its own word ties it to the machine.
+    /// Last address of the machine that evidence other than its own claim ties to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// Is the UUID that the machine's firmware last claimed, spelled as SMBIOS tools show it.
+    /// UUID that the machine's firmware last claimed, as SMBIOS tools show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<uuid::Uuid>,
+    /// Time of the machine's last request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen_time: Option<Timestamp>,
-    /// Is when a script was last given to the machine.
+    /// Time at which a boot script was last served to the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_boot_time: Option<Timestamp>,
+    /// The present install.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
-    /// Is whether the machine runs, as its controller last said; absent where it has none.
+    /// The power state that the BMC last reported; absent for a host without a BMC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power: Option<Power>,
-    /// Is when `power` became what it is.
+    /// Time of the last change of `power`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power_transition_time: Option<Timestamp>,
-    /// Says what keeps the power unknown.
+    /// The error that keeps the power state unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power_error: Option<Box<PowerError>>,
-    /// Is what the controller is being told.
+    /// The power change in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power_transition: Option<Box<PowerTransition>>,
-    /// Is the store's own: clients are shown the conditions that it is part of.
+    /// Transition times of the conditions. Kept in the store; clients see them in the conditions.
     #[serde(skip_serializing)]
     pub transition_times: Option<Box<TransitionTimes>>,
 }
 
-/// Counts what happened since an install was last asked for.
+/// An install, since it was requested.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Install {
-    /// Is when the first script of this install was served: the site's limit counts from here.
+    /// Time at which the first boot script of this install was served; `install.timeout` counts from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_offer_time: Option<Timestamp>,
-    /// Counts the boots that were given the image's script.
+    /// Number of boots that were served the boot script.
     pub boot_count: u32,
-    /// Is when the installer was first given its config.
+    /// Time at which the config was first served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_fetch_time: Option<Timestamp>,
+    /// Time at which the machine reported the completed install.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Timestamp>,
 }
@@ -302,7 +329,7 @@ mod architecture_name {
     }
 }
 
-/// Reads an empty text as "none given", which is how Kubernetes' typed clients send it.
+/// Parses an empty text as an absent value, as typed Kubernetes clients send it.
 macro_rules! blank_is_none {
     ($module:ident, $type:ty, $read:path) => {
         mod $module {
@@ -334,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_is_read_as_operators_write_it() {
+    fn a_manifest_is_parsed_as_operators_write_it() {
         let json = r#"{"metadata":{"name":"server1","namespace":"default"},"spec":{
             "bootMACAddress":"AC:1F:6B:8A:A7:9C","ip":"192.168.10.10","image":"coreos-live",
             "bootConfigRef":"","bootMode":"once","online":true,

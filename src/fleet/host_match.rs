@@ -2,17 +2,17 @@ use uuid::Uuid;
 
 use crate::fleet::Mac;
 
-/// Picks machines, for a site's overrides.
+/// A pattern that selects machines for an override.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostMatch {
-    /// Is the beginning of a MAC address, one to six octets.
+    /// The first one to six octets of a MAC address.
     MacPrefix(Vec<u8>),
-    /// Is a machine's UUID, spelled as SMBIOS tools show it.
+    /// A machine's UUID, as SMBIOS tools show it.
     Uuid(Uuid),
 }
 
 impl HostMatch {
-    /// Says whether a machine is meant.
+    /// Returns whether a machine matches.
     pub fn matches(&self, mac: Mac, uuid: Option<Uuid>) -> bool {
         match self {
             Self::MacPrefix(prefix) => mac.starts_with(prefix),

@@ -5,58 +5,63 @@ use serde::{Deserialize, Serialize};
 
 use super::{Chap, Meta, Name};
 
-/// Is an ISO that hosts can boot (kind ISCSICdrom).
+/// An ISO that hosts can boot (kind ISCSICdrom).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
+    /// Name, labels, identity and version.
     pub metadata: Meta,
+    /// The declared part.
     pub spec: ImageSpec,
+    /// The observed part, written by the server only.
     #[serde(default)]
     pub status: ImageStatus,
 }
 
+/// The declared part of an image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageSpec {
-    /// Names the file: relative to the state directory's `isos/`, or absolute and served where it lies. Empty
-    /// where the ISO lies elsewhere.
+    /// Path of the file: relative to `isos/` in the state directory, or absolute. Empty for an ISO on another server.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub iso_file: String,
+    /// Description for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Always true: a CD-ROM is read-only.
     #[serde(default = "yes")]
     pub read_only: bool,
-    /// Lists the boot configs that a host may combine with this image.
+    /// The configs that a host may combine with this image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub boot_configs: Vec<Name>,
-    /// Says how a machine boots the image.
+    /// The boot method.
     #[serde(default)]
     pub method: Method,
-    /// Is what `method: chain` goes to; where the ISO is that `method: http` boots, if it has no file here.
+    /// Target of `method: chain`; for `method: http` without a file here, the URL of the ISO.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Holds kernel arguments that every boot of the image gets, beside those in its own menus.
+    /// Kernel arguments of every boot, after those in the image's own menus.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_arguments: Vec<String>,
-    /// Holds kernel arguments that are taken out: whole (`quiet`), or by name (`console=`).
+    /// Kernel arguments to remove: whole (`quiet`), or by name (`console=`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_arguments: Vec<String>,
-    /// Says how the installer is told where a host's config is.
+    /// How the installer finds a host's config.
     #[serde(default)]
     pub config_delivery: Delivery,
-    /// Names images that are attached beside this one: drivers beside an installer.
+    /// Images that are attached with this one, such as the drivers of an installer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub companions: Vec<Name>,
-    /// Says what the image shows itself as over iSCSI.
+    /// The device type over iSCSI.
     #[serde(default)]
     pub attach_as: AttachAs,
-    /// Names the target where the ISO lives elsewhere (a MikroTik ROSE, an LIO); ours when absent.
+    /// The external iSCSI target that serves the ISO (a MikroTik ROSE, an LIO); absent for ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub portal: Option<Portal>,
 }
 
 impl ImageSpec {
-    /// Describes an ISO file that is booted in the usual way.
+    /// Returns the spec of an ISO file with all defaults.
     pub fn of_file(iso_file: impl Into<String>) -> Self {
         Self {
             iso_file: iso_file.into(),
@@ -73,20 +78,18 @@ impl ImageSpec {
             portal: None,
         }
     }
-}
 
-impl ImageSpec {
-    /// Says whether the ISO is booted from a URL elsewhere, and no file of it is here.
+    /// Returns whether the ISO is booted from a URL of another server.
     pub fn is_at_url(&self) -> bool {
         self.method == Method::Http && self.iso_file.is_empty() && self.url.is_some()
     }
 
-    /// Says whether the image's bytes are ours to give: a file, and neither a portal's nor a URL's.
+    /// Returns whether this server serves the bytes of the image.
     pub fn is_local(&self) -> bool {
         self.portal.is_none() && self.method != Method::Chain && !self.is_at_url()
     }
 
-    /// Names the images that iPXE attaches beside this one.
+    /// Returns the images that iPXE attaches with this one.
     pub fn attached_companions(&self) -> &[Name] {
         match self.method {
             Method::Sanboot | Method::Sanhook if self.is_local() => &self.companions,
@@ -94,14 +97,14 @@ impl ImageSpec {
         }
     }
 
-    /// Says in words where the image's bytes are that are not here; nothing where they are.
+    /// Describes the other server that serves the bytes of the image; none where this server does.
     pub fn remote_location(&self) -> Option<String> {
         match &self.portal {
             _ if self.is_local() => None,
             Some(Portal { address, port, target_iqn, .. }) => {
                 Some(format!("at the portal {}, target {target_iqn}", SocketAddr::new(*address, *port)))
             }
-            // What is behind the server's name may be secret.
+            // The path of a URL may be secret.
             None => {
                 let url = self.url.as_deref().unwrap_or_default();
                 let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -112,7 +115,7 @@ impl ImageSpec {
     }
 }
 
-/// Says how a machine boots an image.
+/// The boot method of an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
@@ -123,123 +126,140 @@ pub enum Method {
     Kernel,
     /// As `Kernel`, with the ISO attached over iSCSI (the iBFT tells the kernel where).
     Sanhook,
-    /// iPXE attaches the ISO over HTTP: no iSCSI, and nothing left of it once the kernel runs.
+    /// iPXE attaches the ISO over HTTP, without iSCSI. The kernel sees no device.
     Http,
-    /// iPXE goes on to another URL.
+    /// iPXE chains to another URL.
     Chain,
 }
 
-/// Says how an installer is told where its host's config is.
+/// How an installer finds its host's config.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
-    /// By the kernel arguments of the image's family, where it is one that is known.
+    /// By the kernel arguments of the image's family, where the family is known.
     #[default]
     Auto,
     /// Within the image as the host sees it: CoreOS's own area, or `/ks.cfg`, `/preseed.cfg`, `/user-data`.
     Embed,
-    /// As a NoCloud seed (volume `cidata`) on a unit of its own beside the image.
+    /// As a NoCloud seed (volume `cidata`) on a unit of its own.
     Seed,
-    /// Not at all: the image knows by itself.
+    /// Not at all.
     None,
 }
 
-/// Says what an image shows itself as over iSCSI.
+/// The device type of an image over iSCSI.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttachAs {
-    /// As a CD-ROM. No firmware needs a disk: iPXE takes one that holds an ISO 9660 volume for a CD-ROM, under
+    /// A CD-ROM. No firmware needs a disk: iPXE takes one that holds an ISO 9660 volume for a CD-ROM, under
     /// BIOS and UEFI alike, and leaves its partition tables alone (seen with the programs of 2025-05).
     #[default]
     Cdrom,
-    /// As a read-only disk of 512-byte blocks, for initiators that are not iPXE, and kernels without a CD-ROM's driver.
+    /// A read-only disk of 512-byte blocks, for initiators that are not iPXE, and kernels without a CD-ROM's driver.
     Disk,
 }
 
-/// Is an external iSCSI target that serves an image in our stead.
+/// An external iSCSI target that serves an image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Portal {
+    /// Address of the target.
     #[serde(deserialize_with = "super::address::deserialize")]
     pub address: IpAddr,
+    /// Port of the target.
     #[serde(default = "iscsi_port")]
     pub port: u16,
+    /// iSCSI name of the target.
     pub target_iqn: String,
-    /// Holds what initiators prove themselves with there. What our own target asks for is not for others' ears.
+    /// CHAP secrets for this target only. Those for our own target are never sent to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chap: Option<Chap>,
 }
 
+/// The observed part of an image.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ImageStatus {
-    /// Is `Ready`, or `Broken` with the reason in `message`.
+    /// `Ready`, or `Broken` with the reason in `message`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub phase: String,
+    /// The reason for the phase.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Says what of the image is not as hosts may expect that get a view of their own.
+    /// How the image differs from what hosts with a view of their own may expect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// iSCSI name of the target.
     #[serde(rename = "targetIQN", skip_serializing_if = "String::is_empty")]
     pub target_iqn: String,
+    /// Address of the target.
     #[serde(rename = "portalIP", skip_serializing_if = "Option::is_none")]
     pub portal_ip: Option<IpAddr>,
+    /// Port of the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub portal_port: Option<u16>,
+    /// Size of the file, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
+    /// SHA-256 digest of the file, in hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// Is when the file was last written, as its file system has it: with its size, what it is known again by.
+    /// Modification time of the file. Together with the size it identifies the examined file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_modification_time: Option<Timestamp>,
+    /// Volume ID of the ISO.
     #[serde(rename = "volumeID", skip_serializing_if = "Option::is_none")]
     pub volume_id: Option<String>,
+    /// Firmware that can boot the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boots: Option<Firmwares>,
-    /// Names what the image holds, in its makers' words.
+    /// Name of the distribution, as the image has it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub distribution: String,
-    /// Is the distribution's family, which says how its installer is told where its config is.
+    /// Family of the distribution, which determines how its installer finds its config.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub family: String,
-    /// Is what the image's own menu boots first.
+    /// The first kernel in the image's own menu.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelFiles>,
 }
 
 impl ImageStatus {
-    /// Is the phase of an image that hosts can boot.
+    /// Phase of an image that hosts can boot.
     pub const READY: &str = "Ready";
-    /// Is the phase of an image whose file cannot be served as it is.
+    /// Phase of an image whose file cannot be served.
     pub const BROKEN: &str = "Broken";
 
-    /// Says whether the image's file cannot be served as it is.
+    /// Returns whether the image's file cannot be served.
     pub fn is_broken(&self) -> bool {
         self.phase == Self::BROKEN
     }
 
-    /// Says whether it tells of the file that has this size and was last written then, as far as can be known.
+    /// Returns whether the status describes a file of this size and modification time, as far as both are known.
     pub fn is_of(&self, size: u64, modified: Option<Timestamp>) -> bool {
         self.size_bytes.is_none_or(|known| known == size)
             && self.file_modification_time.is_none_or(|known| Some(known) == modified)
     }
 }
 
-/// Is a kernel within an image, as the image's own menu boots it. Paths are within the image.
+/// A kernel in an image, as the image's own menu boots it. Paths are within the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KernelFiles {
+    /// Path of the kernel.
     pub kernel: String,
+    /// Paths of the initrds.
     pub initrds: Vec<String>,
+    /// Arguments of the kernel.
     pub arguments: String,
 }
 
-/// Says which firmware boots an image by its El Torito catalogue.
+/// The firmware that can boot an image, by its El Torito catalogue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firmwares {
+    /// BIOS.
     pub bios: bool,
+    /// UEFI.
     pub uefi: bool,
 }
 

@@ -4,46 +4,49 @@ use std::ops::Index;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Holds labels or annotations, in the order of their keys. Most objects have few, and there are many
-/// objects: a tree's first node would cost each of them half a KiB.
+/// Labels or annotations, sorted by key. Most objects have few: the first node of a B-tree would cost half a KiB per
+/// object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StringMap(Box<[(Box<str>, String)]>);
 
 impl StringMap {
+    /// Returns whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Gives the pairs, by their keys' order.
+    /// Returns the pairs, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &String)> {
         self.0.iter().map(|(key, value)| (&**key, value))
     }
 
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&String> {
-        self.place(key).ok().map(|at| &self.0[at].1)
+        self.position(key).ok().map(|at| &self.0[at].1)
     }
 
+    /// Sets the value of a key.
     pub fn insert(&mut self, key: String, value: String) {
-        match self.place(&key) {
+        match self.position(&key) {
             Ok(at) => self.0[at].1 = value,
             Err(at) => {
-                let mut words = std::mem::take(&mut self.0).into_vec();
-                words.insert(at, (key.into(), value));
-                self.0 = words.into();
+                let mut pairs = std::mem::take(&mut self.0).into_vec();
+                pairs.insert(at, (key.into(), value));
+                self.0 = pairs.into();
             }
         }
     }
 
-    /// Takes a word out, where it is there.
+    /// Removes a key, where it exists.
     pub fn remove(&mut self, key: &str) {
-        if let Ok(at) = self.place(key) {
-            let mut words = std::mem::take(&mut self.0).into_vec();
-            words.remove(at);
-            self.0 = words.into();
+        if let Ok(at) = self.position(key) {
+            let mut pairs = std::mem::take(&mut self.0).into_vec();
+            pairs.remove(at);
+            self.0 = pairs.into();
         }
     }
 
-    fn place(&self, key: &str) -> Result<usize, usize> {
+    fn position(&self, key: &str) -> Result<usize, usize> {
         self.0.binary_search_by(|(known, _)| (**known).cmp(key))
     }
 }
@@ -52,7 +55,7 @@ impl Index<&str> for StringMap {
     type Output = String;
 
     fn index(&self, key: &str) -> &String {
-        self.get(key).expect("the key is there")
+        self.get(key).expect("the key exists")
     }
 }
 
@@ -78,10 +81,10 @@ impl<'de> Deserialize<'de> for StringMap {
             type Value = StringMap;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a mapping of texts to texts")
+                out.write_str("a map of strings")
             }
 
-            // A null here is how typed clients say "none".
+            // Typed clients send null for an empty map.
             fn visit_unit<E: serde::de::Error>(self) -> Result<StringMap, E> {
                 Ok(StringMap::default())
             }

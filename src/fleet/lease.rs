@@ -4,36 +4,41 @@ use jiff::Timestamp;
 
 use super::Mac;
 
-/// Is an address of our own DHCP server's, and what is known of who has it.
+/// A lease of our DHCP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
+    /// The address.
     pub address: Ipv4Addr,
+    /// The client's hardware address.
     pub mac: Mac,
-    /// Is what the client calls itself (option 61); none where its MAC address is all there is.
+    /// The client identifier (option 61); none where the client sends none.
     pub client: Option<Box<[u8]>>,
+    /// The client's host name (option 12).
     pub hostname: Option<Box<str>>,
+    /// The state of the lease.
     pub held: LeaseState,
-    /// Is when the address is free again.
+    /// Time at which the address is free again.
     pub until: Timestamp,
 }
 
-/// Says how an address is held.
+/// The state of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseState {
-    /// By a client that was told so.
+    /// Acknowledged to its client.
     Bound,
-    /// By nobody; its last client may have it again.
+    /// Released by its client, which may get it again.
     Released,
-    /// By somebody whom we do not know: a client found it in use.
+    /// Declined by a client that found the address in use by an unknown host.
     Declined,
 }
 
 impl LeaseState {
+    /// All states, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::Bound, Self::Released, Self::Declined];
 }
 
 impl Lease {
-    /// Says whether the client has the address at this moment.
+    /// Returns whether the lease is bound at this time.
     pub fn is_bound_at(&self, now: Timestamp) -> bool {
         self.held == LeaseState::Bound && self.until > now
     }

@@ -1,6 +1,6 @@
-//! The life of a host as a pure state machine: `advance(host, change, at, policy) -> host`.
+//! The lifecycle of a host as a pure state machine: `advance(host, transition, at, policy) -> host`.
 //!
-//! Seen -> Assigned -> Offered -> Installing -> Installed or Failed; see each `Transition`.
+//! LocalBoot -> Assigned -> Offered -> Installing -> Installed or Failed; see each `Transition`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,60 +9,64 @@ use jiff::Timestamp;
 
 use super::{BootMode, BootTarget, Host, Install, Mac, Phase};
 
-/// One boot may ask for its script twice (by TFTP beside the program, then by HTTP): within this
-/// time it counts once. No machine gets through its firmware faster.
+/// Time within which two requests for a boot script belong to the same boot: iPXE may request it over TFTP, then over
+/// HTTP. No machine passes its firmware in less time.
 const SAME_BOOT: Duration = Duration::from_secs(3);
 
-/// Is what an install is left with, at the least, when the server starts: how long it was silent before is then told
-/// by the wall clock alone, which may have been wrong at either end.
-const LEFT_AT_START: Duration = Duration::from_secs(300);
+/// Minimum time that is left to an install when the server starts. Only the wall clock measures the time before, and it
+/// may have been wrong.
+const MIN_LEFT_AT_START: Duration = Duration::from_secs(300);
 
-/// Is something that happened to a host, or that somebody asked for.
+/// An event of a host that may change its phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {
-    /// Somebody asked for an install of the image that the spec names.
+    /// An install of the image in the spec was requested.
     Assign,
-    /// Somebody asked for the local disk.
+    /// A boot from the local disk was requested.
     Release,
-    /// Somebody asked that the host be left alone.
+    /// A hold of the host was requested.
     Hold,
-    /// A script that boots the image is about to be served.
+    /// A boot script of the image is about to be served.
     Offer,
-    /// The installer asked for its config.
+    /// The config is about to be served to the installer.
     FetchConfig,
-    /// The machine was given its config within its image. Its boot reads the same bytes: this is no word of an
-    /// installer, and ends no install.
+    /// The image with the embedded config was read. The boot loader reads the same bytes: this does not show that an
+    /// installer runs, and it ends no install.
     CarryConfig,
-    /// The machine said that it is done.
+    /// The machine reported a completed install.
     Complete,
-    /// The site's limit passed without a word since the first offer that was made then (`InstallDeadlines::overdue`).
-    TimeUp { since: Timestamp },
-    /// The machine asks again after as many boots as the site allows an install.
+    /// `install.timeout` has passed since the first offer of the install (`InstallDeadlines::overdue`).
+    TimeUp {
+        /// Time of the first offer.
+        since: Timestamp,
+    },
+    /// The machine requests a boot script after `install.max_boots` boots.
     GiveUp,
 }
 
-/// Holds what a site says about the end of an install.
+/// The configuration of how installs end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallPolicy {
+    /// What ends an install.
     pub completion: Completion,
-    /// Is how long after its first offer a machine may stay silent.
+    /// Time after the first offer until an install counts as failed.
     pub timeout: Duration,
-    /// Is how many boots may be given the script before the install counts as failed.
+    /// Number of boots with the boot script until an install counts as failed.
     pub max_boots: u32,
 }
 
-/// Names what ends an install.
+/// The event that ends an install.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completion {
     /// The machine's POST to `boot-complete`, or cloud-init's `phone_home`.
     BootComplete,
-    /// The config was fetched: dynamic-ignition-coreos's rule.
+    /// The config was fetched, as in dynamic-ignition-coreos.
     ConfigFetched,
-    /// The script was fetched: mkube's rule.
+    /// The boot script was fetched, as in mkube.
     ScriptFetched,
 }
 
-/// Moves a host on. A change that means nothing in the host's phase leaves the host as it is.
+/// Applies a transition to a host. A transition without a meaning in the host's phase leaves the host unchanged.
 pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &InstallPolicy) -> Host {
     let (phase, message) = match (host.status.phase, change) {
         (_, Transition::Assign) => (Phase::Assigned, String::new()),
@@ -100,12 +104,15 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
 
         (Phase::Offered | Phase::Installing, Transition::TimeUp { since }) if awaited_since(&host) == Some(since) => (
             Phase::Failed,
-            format!("no word from the machine within {} s of its first offer", policy.timeout.as_secs()),
+            format!(
+                "the machine reported no completed install within {} s of the first offer",
+                policy.timeout.as_secs()
+            ),
         ),
         (_, Transition::TimeUp { .. }) => return host,
 
         (Phase::Offered | Phase::Installing, Transition::GiveUp) if is_exhausted(&host, policy) => {
-            (Phase::Failed, format!("{} boots, and no word from the machine that it is done", policy.max_boots))
+            (Phase::Failed, format!("the machine reported no completed install after {} boots", policy.max_boots))
         }
         (_, Transition::GiveUp) => return host,
     };
@@ -139,49 +146,50 @@ fn on_offer(host: &mut Host, at: Timestamp, policy: &InstallPolicy) -> (Phase, S
     };
     match policy.completion {
         _ if host.spec.boot_mode == BootMode::Forever => (Phase::Offered, String::new()),
-        Completion::ScriptFetched => (Phase::Installed, "the script was fetched".into()),
+        Completion::ScriptFetched => (Phase::Installed, "the boot script was fetched".into()),
         Completion::BootComplete | Completion::ConfigFetched => (Phase::Offered, String::new()),
     }
 }
 
-/// Counts the boots of a host that is `Installed` and boots its image for ever all the same.
+/// Records a boot of a host that boots its image in every phase.
 fn offered_forever(mut host: Host, at: Timestamp) -> Host {
     host.status.last_boot_time = Some(at);
     host
 }
 
-/// Gives what a host is moved on by that is created as the copy of one that was in a phase: what was installed is
-/// not installed over.
+/// Returns the transition for a host that is restored from a backup with its phase, so that a finished install is not
+/// repeated.
 pub fn restored(image: &BootTarget, mode: BootMode, phase: Phase) -> Option<Transition> {
     match (image, phase, mode) {
         (_, Phase::Held, _) => Some(Transition::Hold),
         (BootTarget::LocalDisk | BootTarget::Menu, _, _) => None,
         (BootTarget::Image(_), Phase::LocalBoot, _) => Some(Transition::Release),
         (BootTarget::Image(_), Phase::Installed | Phase::Failed, BootMode::Once) => Some(Transition::Release),
-        // It boots its image at every boot.
+        // The host boots its image at every boot.
         (BootTarget::Image(_), Phase::Installed | Phase::Failed, BootMode::Forever) => None,
         (BootTarget::Image(_), Phase::Assigned | Phase::Offered | Phase::Installing, _) => None,
     }
 }
 
-/// Gives the first offer of an install that must come to an end and has not.
+/// Returns the first offer of an install that has not ended and must end.
 fn awaited_since(host: &Host) -> Option<Timestamp> {
     let awaited = host.spec.boot_mode == BootMode::Once && host.status.phase.is_under_way();
     host.status.install.as_ref().filter(|_| awaited)?.first_offer_time
 }
 
-/// Measures how long the installs under way are silent, by a clock that nobody sets: a wall clock that jumps, as by
-/// NTP's first step on a machine without a clock of its own, neither ends an install nor keeps one from its end.
+/// The deadlines of the installs in progress, by the monotonic clock. A wall clock that jumps, as by NTP's first step on
+/// a computer without a battery-backed clock, neither ends an install nor prolongs it.
 #[derive(Debug, Default)]
 pub struct InstallDeadlines {
-    /// Holds each install, by its first offer, and when its time is up.
+    /// The first offer and the deadline of each install.
     until: HashMap<Mac, (Timestamp, Instant)>,
+    /// Whether `overdue` was called before.
     began: bool,
 }
 
 impl InstallDeadlines {
-    /// Finds the installs whose time is up, each with its first offer. It is asked once at the start and then every
-    /// few seconds, with all hosts whose install is under way: one that it finds later was first offered just now.
+    /// Returns the overdue installs, each with its first offer. Call it at the start and then every few seconds, with all
+    /// hosts with an install in progress: an install that appears later was offered just now.
     pub fn overdue<'a>(
         &mut self,
         hosts: impl Iterator<Item = &'a Host>,
@@ -206,14 +214,14 @@ impl InstallDeadlines {
     }
 }
 
-/// Gives the time that is left to an install that was under way when the server started.
+/// Returns the time that is left to an install that was in progress when the server started.
 fn left_at_start(wall: Timestamp, first: Timestamp, policy: &InstallPolicy) -> Duration {
     let waited = Duration::try_from(wall.duration_since(first)).unwrap_or_default();
-    policy.timeout.saturating_sub(waited).max(LEFT_AT_START.min(policy.timeout))
+    policy.timeout.saturating_sub(waited).max(MIN_LEFT_AT_START.min(policy.timeout))
 }
 
-/// Says whether a host has had every boot that the site allows an install. They are counted when the machine asks
-/// once more: its last allowed one may still succeed.
+/// Returns whether a host has used all boots of an install. The caller checks it at the next request: the last allowed
+/// boot may still succeed.
 pub fn is_exhausted(host: &Host, policy: &InstallPolicy) -> bool {
     let offers = host.status.install.as_ref().map_or(0, |install| install.boot_count);
     host.spec.boot_mode == BootMode::Once && host.status.phase.is_under_way() && offers >= policy.max_boots
@@ -251,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_install_ends_when_the_machine_says_so() {
+    fn an_install_ends_when_the_machine_reports_it() {
         use Transition::{Assign, Complete, FetchConfig, Offer};
         let rows: [(&[(Transition, i64)], Phase); 6] = [
             (&[(Assign, 0)], Phase::Assigned),
@@ -267,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_stays_done_until_somebody_asks() {
+    fn a_completed_install_stays_completed_until_another_is_requested() {
         for change in [
             Transition::Offer,
             Transition::FetchConfig,
@@ -282,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_legacy_rules_are_kept_by_name() {
+    fn the_legacy_policies_end_installs_earlier() {
         let script = [(Transition::Assign, 0), (Transition::Offer, 1)];
         let config = [(Transition::Assign, 0), (Transition::Offer, 1), (Transition::FetchConfig, 2)];
         assert_eq!(after(Phase::LocalBoot, &script, Completion::ScriptFetched), Phase::Installed);
@@ -291,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_that_came_with_its_image_ends_no_install() {
+    fn an_embedded_config_ends_no_install() {
         let changes = [(Transition::Assign, 0), (Transition::Offer, 1), (Transition::CarryConfig, 2)];
         let host = after_all(host(Phase::LocalBoot), &changes, Completion::ConfigFetched);
         assert_eq!(host.status.phase, Phase::Offered);
@@ -299,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_counts_from_the_first_offer_whatever_comes_after() {
+    fn the_timeout_counts_from_the_first_offer() {
         let time_up = |second| Transition::TimeUp { since: at(second) };
         let looping =
             [(Transition::Assign, 0), (Transition::Offer, 10), (Transition::Offer, 3_000), (time_up(10), 3_610)];
@@ -319,24 +327,24 @@ mod tests {
         assert_eq!(after(Phase::LocalBoot, &unoffered, Completion::BootComplete), Phase::Assigned);
     }
 
-    /// Asks a vigil of one install that was first offered at second 0 of the wall clock, at each (seconds of the
-    /// steady clock, of the wall clock), and gives the steady seconds at which it was overdue.
-    fn watch(vigil: &mut InstallDeadlines, asked: &[(u64, i64)], start: Instant) -> Vec<u64> {
+    /// Checks one install, first offered at second 0 of the wall clock, at each (seconds of the steady clock, seconds of
+    /// the wall clock); returns the steady seconds at which it was overdue.
+    fn watch(deadlines: &mut InstallDeadlines, asked: &[(u64, i64)], start: Instant) -> Vec<u64> {
         let policy = policy(Completion::BootComplete);
         let [assigned, offered] = [(Transition::Assign, 0), (Transition::Offer, 0)];
         let step = |host, (change, second): (Transition, i64)| advance(host, change, at(second), &policy);
         let host = [assigned, offered].into_iter().fold(host(Phase::LocalBoot), step);
-        let is_overdue = |vigil: &mut InstallDeadlines, steady: u64, wall: i64| {
+        let is_overdue = |deadlines: &mut InstallDeadlines, steady: u64, wall: i64| {
             let now = (at(wall), start + Duration::from_secs(steady));
-            let found = vigil.overdue(std::iter::once(&host), now, &policy);
+            let found = deadlines.overdue(std::iter::once(&host), now, &policy);
             assert!(found.is_empty() || found == [(host.spec.boot_mac_address, at(0))], "{found:?}");
             !found.is_empty()
         };
-        asked.iter().filter(|(steady, wall)| is_overdue(vigil, *steady, *wall)).map(|(steady, _)| *steady).collect()
+        asked.iter().filter(|(steady, wall)| is_overdue(deadlines, *steady, *wall)).map(|(steady, _)| *steady).collect()
     }
 
     #[test]
-    fn a_wall_clock_that_jumps_ends_no_install_and_keeps_none_from_its_end() {
+    fn a_wall_clock_that_jumps_neither_ends_nor_prolongs_an_install() {
         let (start, day) = (Instant::now(), 86_400);
         let began = || InstallDeadlines { began: true, ..InstallDeadlines::default() };
         for jump in [0, day, -day, 56 * 365 * day] {
@@ -349,9 +357,9 @@ mod tests {
     fn across_a_restart_the_wall_clock_counts_within_bounds() {
         let start = Instant::now();
         for (wall, end) in [
-            // Half of its time is over.
+            // Half of the time is over.
             (1_800, 1_800),
-            // All of it, by a clock that may be wrong: the machine is given a moment.
+            // All of it, by a clock that may be wrong: the minimum is left.
             (3_590, 300),
             (1_000_000_000, 300),
             // The clock was set back since.
@@ -363,23 +371,23 @@ mod tests {
     }
 
     #[test]
-    fn another_install_of_the_host_has_its_own_time() {
+    fn another_install_of_the_host_has_its_own_deadline() {
         let (start, policy) = (Instant::now(), policy(Completion::BootComplete));
         let offered = |second| {
             let step = |host, (change, second)| advance(host, change, at(second), &policy);
             [(Transition::Assign, second), (Transition::Offer, second)].into_iter().fold(host(Phase::LocalBoot), step)
         };
-        let mut vigil = InstallDeadlines::default();
+        let mut deadlines = InstallDeadlines::default();
         let mut ask = |host: &Host, second: u64| {
             let now = (at(second as i64), start + Duration::from_secs(second));
-            vigil.overdue(std::iter::once(host), now, &policy).len()
+            deadlines.overdue(std::iter::once(host), now, &policy).len()
         };
         let (first, second) = (offered(0), offered(3_000));
         assert_eq!([ask(&first, 0), ask(&second, 3_000), ask(&second, 3_700), ask(&second, 6_600)], [0, 0, 0, 1]);
     }
 
     #[test]
-    fn a_host_that_boots_its_image_for_ever_never_fails() {
+    fn boot_mode_forever_never_fails() {
         let mut forever = host(Phase::Assigned);
         forever.spec.boot_mode = BootMode::Forever;
         for second in [0, 10, 20, 30] {
@@ -391,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_keeps_coming_back_is_given_up_on() {
+    fn an_install_fails_after_its_last_boot() {
         use Transition::{Assign, GiveUp, Offer};
         let twice = [(Assign, 0), (Offer, 10), (Offer, 60), (GiveUp, 110)];
         assert_eq!(after(Phase::LocalBoot, &twice, Completion::BootComplete), Phase::Offered);

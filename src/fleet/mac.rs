@@ -3,11 +3,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Is the hardware address of an Ethernet port: six octets, whatever spelling it came in.
+/// The hardware address of an Ethernet interface.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
 
-/// Says why a text is no MAC address.
+/// The error of a text that is not a MAC address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a MAC address: six octets in hexadecimal, as in 52:54:00:12:34:56, 52-54-00-12-34-56 or 5254.0012.3456"
@@ -15,13 +15,13 @@ pub struct Mac(pub [u8; 6]);
 pub struct BadMac(pub String);
 
 impl Mac {
-    /// Spells the address with dashes, as file names and initiator names carry it.
+    /// Returns the address with dashes, as in file names and initiator names.
     pub fn dashed(&self) -> String {
-        String::from_utf8_lossy(&self.spelled(b'-')).into_owned()
+        String::from_utf8_lossy(&self.format(b'-')).into_owned()
     }
 
-    /// Spells the address without `core::fmt`, which takes longer than the rest of a DHCP answer's text.
-    fn spelled(&self, separator: u8) -> [u8; 17] {
+    /// Formats the address without `core::fmt`, which takes longer than the rest of a DHCP reply's text.
+    fn format(&self, separator: u8) -> [u8; 17] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [separator; 17];
         for (pair, octet) in text.chunks_mut(3).zip(self.0) {
@@ -31,26 +31,24 @@ impl Mac {
         text
     }
 
-    /// Says why no card has the address for its own; nothing where one may.
+    /// Returns why the address cannot be the address of an interface.
     pub fn rejection_reason(&self) -> Option<&'static str> {
         match self.0 {
-            [0, 0, 0, 0, 0, 0] => Some("is no card's: all zeros mean none"),
-            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Some("is no card's, but everybody's (broadcast)"),
+            [0, 0, 0, 0, 0, 0] => Some("is all zeros"),
+            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Some("is the broadcast address"),
             // The first octet's lowest bit (IEEE 802, 8.2.2).
-            [first, ..] if first & 1 == 1 => Some("is no card's, but a group's (multicast)"),
+            [first, ..] if first & 1 == 1 => Some("is a multicast address"),
             _ => None,
         }
     }
 
-    /// Says whether the address begins with these octets.
+    /// Returns whether the address begins with these octets.
     pub fn starts_with(&self, prefix: &[u8]) -> bool {
         self.0.starts_with(prefix)
     }
 }
 
-/// Reads hexadecimal octets written with colons, dashes, dots or nothing between them.
-///
-/// A prefix of a MAC address is read the same way, so this takes one to six octets.
+/// Parses one to six hexadecimal octets, separated by colons, dashes, dots or nothing: a MAC address or its prefix.
 pub fn octets(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !b":-. ".contains(byte)).collect();
     let spelled = text.len() - digits.len() <= 5 && digits.iter().all(u8::is_ascii_hexdigit);
@@ -73,7 +71,7 @@ impl FromStr for Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&String::from_utf8_lossy(&self.spelled(b':')))
+        out.write_str(&String::from_utf8_lossy(&self.format(b':')))
     }
 }
 
@@ -102,7 +100,7 @@ mod tests {
     const BOARD: Mac = Mac([0xac, 0x1f, 0x6b, 0x8a, 0xa7, 0x9c]);
 
     #[test]
-    fn every_usual_spelling_is_read() {
+    fn every_usual_spelling_is_parsed() {
         for text in ["AC:1F:6B:8A:A7:9C", "ac-1f-6b-8a-a7-9c", "ac1f.6b8a.a79c", "AC1F6B8AA79C"] {
             assert_eq!(text.parse(), Ok(BOARD), "{text}");
         }
@@ -111,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_by_name() {
+    fn other_texts_are_rejected() {
         for text in ["", "ac:1f:6b:8a:a7", "ac:1f:6b:8a:a7:9c:00", "ag:1f:6b:8a:a7:9c", "::::::", "é1f6b8aa79c"] {
             assert_eq!(text.parse::<Mac>(), Err(BadMac(text.to_owned())));
         }
     }
 
     #[test]
-    fn what_no_card_has_is_told_apart() {
+    fn addresses_of_no_interface_are_rejected() {
         for text in ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "33:33:00:00:00:01", "00:00:00:00:00:00"] {
             assert!(text.parse::<Mac>().unwrap().rejection_reason().is_some(), "{text}");
         }

@@ -7,18 +7,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::StringMap;
 
-/// Names an object: a DNS-1123 subdomain (RFC 1123 2.1), at most 253 octets.
+/// The name of an object: a DNS-1123 subdomain (RFC 1123 2.1) of at most 253 octets.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
-/// Says why a text names no object.
+/// The error of a text that is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a name: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253 characters"
+    "{0:?} is not a name: expected lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253 characters"
 )]
 pub struct BadName(pub String);
 
 impl Name {
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -65,19 +66,23 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// Is one of the three kinds of object.
+/// The kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
+    /// A machine that boots from the network.
     BareMetalHost,
+    /// An ISO.
     #[serde(rename = "ISCSICdrom")]
     IscsiCdrom,
+    /// A config for installers.
     BootConfig,
 }
 
 impl Kind {
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::BareMetalHost, Self::IscsiCdrom, Self::BootConfig];
 
-    /// Gives the kind's name as manifests spell it.
+    /// Returns the kind as manifests spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BareMetalHost => "BareMetalHost",
@@ -86,7 +91,7 @@ impl Kind {
         }
     }
 
-    /// Gives the plural that routes use.
+    /// Returns the plural that routes use.
     pub fn plural(self) -> &'static str {
         match self {
             Self::BareMetalHost => "baremetalhosts",
@@ -95,7 +100,7 @@ impl Kind {
         }
     }
 
-    /// Says whether objects of this kind live in a namespace.
+    /// Returns whether objects of this kind live in a namespace.
     pub fn is_namespaced(self) -> bool {
         self == Self::BareMetalHost
     }
@@ -107,11 +112,14 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Finds one object: its kind, its namespace (empty for the cluster's kinds) and its name.
+/// The identity of an object among all objects.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
+    /// The kind.
     pub kind: Kind,
+    /// The namespace; none for kinds without one.
     pub namespace: Option<Name>,
+    /// The name.
     pub name: Name,
 }
 
@@ -124,54 +132,66 @@ impl fmt::Display for Key {
     }
 }
 
-/// Holds what every object has: its name, its identity and its version.
+/// The metadata of an object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Meta {
+    /// The name.
     pub name: Name,
+    /// The namespace, of kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Name>,
+    /// The UUID that the store assigned at the creation.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uid: String,
-    /// Counts the store's commits; a decimal number in a string, opaque to clients.
+    /// The version: the number of the commit. A decimal number in a string, opaque to clients.
     #[serde(default, with = "version", skip_serializing_if = "is_zero")]
     pub resource_version: u64,
-    /// Counts the changes of the spec alone.
+    /// The number of changes of the spec.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub generation: u64,
+    /// Time of the creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_timestamp: Option<Timestamp>,
+    /// Labels, which selectors match.
     #[serde(default, skip_serializing_if = "StringMap::is_empty")]
     pub labels: StringMap,
+    /// Annotations of other programs.
     #[serde(default, skip_serializing_if = "StringMap::is_empty")]
     pub annotations: StringMap,
-    /// Is what the object's name was made of, where its client asked for one.
+    /// The prefix of a generated name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate_name: Option<Box<str>>,
-    /// Names what the object belongs to, for who asks; removing that does not remove this.
+    /// The owners, kept for clients; removing an owner does not remove the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_references: Option<Box<[Owner]>>,
-    /// Is kept for server-side apply's clients, and not interpreted.
+    /// The managers of the fields, for clients of server-side apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_fields: Option<serde_json::Value>,
 }
 
-/// Is an object, here or elsewhere, that another belongs to (meta/v1 OwnerReference).
+/// The owner of an object (meta/v1 OwnerReference).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Owner {
+    /// API version of the owner.
     pub api_version: String,
+    /// Kind of the owner.
     pub kind: String,
+    /// Name of the owner.
     pub name: String,
+    /// UID of the owner.
     pub uid: String,
+    /// Whether the owner is the managing controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<bool>,
+    /// Kept without effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_owner_deletion: Option<bool>,
 }
 
 impl Meta {
-    /// Makes the metadata of an object that the store has not seen yet.
+    /// Returns the metadata of an object that is not in the store yet.
     pub fn named(name: Name, namespace: Option<Name>) -> Self {
         Self {
             name,
@@ -206,7 +226,7 @@ mod version {
             return Ok(0);
         }
         text.parse()
-            .map_err(|_| serde::de::Error::custom(format!("resourceVersion {text:?} is not one this server gave")))
+            .map_err(|_| serde::de::Error::custom(format!("resourceVersion {text:?} was not issued by this server")))
     }
 }
 

@@ -1,5 +1,4 @@
-//! The nouns: hosts, images, boot configs, and the pure rules over them.
-//! Nothing in this folder touches the world; times arrive as arguments.
+//! The nouns: hosts, images, boot configs, and the rules over them. Pure: times are arguments.
 
 mod address;
 mod architecture;
@@ -37,7 +36,7 @@ pub use image::{AttachAs, Delivery, Firmwares, Image, ImageSpec, ImageStatus, Ke
 pub use lease::{Lease, LeaseState};
 pub use mac::{BadMac, Mac, octets};
 pub use meta::{BadName, Key, Kind, Meta, Name, Owner};
-pub use object::{Object, take_out, without_value};
+pub use object::{Object, remove_path, without_value};
 pub use power::{Power, PowerError, PowerTransition};
 pub use subnet::{LeaseTimes, Reservation, Reserved, Subnet};
 pub use volume::Volume;

@@ -6,18 +6,22 @@ use super::conditions::TransitionTimes;
 use super::rules::Invalid;
 use super::{BootConfig, Host, HostSpec, HostStatus, Image, Key, Kind, Meta};
 
-/// Bounds the unknown fields of one object that are dropped: each costs a reading of the whole.
+/// Maximum number of unknown fields that are dropped from one object: each costs a parse of the whole object.
 const UNKNOWN_MAX: usize = 256;
 
-/// Is any one object, as the store keeps it and manifests declare it.
+/// An object of any kind, as manifests declare it and the store keeps it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
+    /// A machine.
     Host(Arc<Host>),
+    /// An ISO.
     Image(Arc<Image>),
+    /// A config.
     BootConfig(Arc<BootConfig>),
 }
 
 impl Object {
+    /// Returns the kind.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Host(_) => Kind::BareMetalHost,
@@ -26,6 +30,7 @@ impl Object {
         }
     }
 
+    /// Returns the metadata.
     pub fn meta(&self) -> &Meta {
         match self {
             Self::Host(host) => &host.metadata,
@@ -34,6 +39,7 @@ impl Object {
         }
     }
 
+    /// Returns the metadata for changes.
     pub fn meta_mut(&mut self) -> &mut Meta {
         match self {
             Self::Host(host) => &mut Arc::make_mut(host).metadata,
@@ -42,12 +48,13 @@ impl Object {
         }
     }
 
+    /// Returns the identity.
     pub fn key(&self) -> Key {
         let meta = self.meta();
         Key { kind: self.kind(), namespace: meta.namespace.clone(), name: meta.name.clone() }
     }
 
-    /// Gives what was found of it that is no fault, and worth a word.
+    /// Returns the warnings in the status.
     pub fn warnings(&self) -> Vec<&str> {
         match self {
             Self::Host(host) => host.status.warnings.iter().map(String::as_str).collect(),
@@ -59,7 +66,7 @@ impl Object {
         }
     }
 
-    /// Says whether two objects wish for the same thing, whatever their state.
+    /// Returns whether two objects have the same spec.
     pub fn same_spec(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Host(one), Self::Host(two)) => one.spec == two.spec,
@@ -69,7 +76,7 @@ impl Object {
         }
     }
 
-    /// Reads an object of a known kind from its JSON body.
+    /// Parses an object of a known kind from its JSON body.
     ///
     /// # Errors
     /// The field that is missing, unknown or of the wrong type.
@@ -81,10 +88,10 @@ impl Object {
         })
     }
 
-    /// Reads an object as `from_json` does, and drops the fields that nobody knows: says where each stood, key by key.
+    /// Parses an object as `from_json` does, and drops unknown fields. Returns the path of each, key by key.
     ///
     /// # Errors
-    /// As `from_json`; and more unknown fields than anybody writes by mistake.
+    /// As `from_json`; and more than `UNKNOWN_MAX` unknown fields.
     pub fn from_json_leniently(kind: Kind, mut body: serde_json::Value) -> Result<(Self, Vec<Vec<String>>), Invalid> {
         let mut dropped = Vec::new();
         loop {
@@ -94,9 +101,9 @@ impl Object {
                 Kind::BootConfig => unknown_field::<BootConfig>(&body),
             };
             match unknown {
-                Some(path) if dropped.len() < UNKNOWN_MAX && take_out(&mut body, &path) => dropped.push(path),
+                Some(path) if dropped.len() < UNKNOWN_MAX && remove_path(&mut body, &path) => dropped.push(path),
                 Some(path) => {
-                    let message = format!("there are more than {UNKNOWN_MAX} unknown fields");
+                    let message = format!("more than {UNKNOWN_MAX} unknown fields");
                     return Err(Invalid { field: path.join(".").into(), message });
                 }
                 None => return Ok((Self::from_json(kind, body)?, dropped)),
@@ -104,7 +111,7 @@ impl Object {
         }
     }
 
-    /// Writes the object without `apiVersion` and `kind`, secrets included: what the store keeps.
+    /// Serializes the object for the store: without `apiVersion` and `kind`, with secrets.
     ///
     /// # Errors
     /// None for values that came through `from_json`.
@@ -117,15 +124,15 @@ impl Object {
     }
 }
 
-/// Finds the first field that a type does not know, where that is what is wrong.
+/// Returns the path of the first unknown field.
 fn unknown_field<T: serde::de::DeserializeOwned>(body: &serde_json::Value) -> Option<Vec<String>> {
     let error = serde_path_to_error::deserialize::<_, T>(body).err()?;
     let path = error.path().iter().map(ToString::to_string).collect();
     error.inner().to_string().starts_with("unknown field ").then_some(path)
 }
 
-/// Takes the field at a path, key by key, out of a body; says whether there was one.
-pub fn take_out(body: &mut serde_json::Value, path: &[String]) -> bool {
+/// Removes the field at a path, key by key; returns whether it existed.
+pub fn remove_path(body: &mut serde_json::Value, path: &[String]) -> bool {
     let Some((last, parents)) = path.split_last() else { return false };
     let index = |key: &String| key.strip_prefix('[')?.strip_suffix(']')?.parse::<usize>().ok();
     let parent = parents.iter().try_fold(body, |value, key| match index(key) {
@@ -135,7 +142,7 @@ pub fn take_out(body: &mut serde_json::Value, path: &[String]) -> bool {
     parent.and_then(serde_json::Value::as_object_mut).is_some_and(|map| map.shift_remove(last).is_some())
 }
 
-/// Is a host with what the store alone keeps of it.
+/// A host with the fields that only the store keeps.
 #[derive(Serialize)]
 struct Kept<'a> {
     metadata: &'a Meta,
@@ -162,10 +169,10 @@ fn typed<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, I
     serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();
         let message = error.into_inner().to_string();
-        // What is missing is told as the field that it is, rather than as its parent's fault.
+        // A missing field is reported with its own path, not with that of its parent.
         if let Some(missing) = message.strip_prefix("missing field `").and_then(|name| name.strip_suffix('`')) {
             let parent = Some(path).filter(|path| path != ".").map(|path| path + ".").unwrap_or_default();
-            return Invalid { field: format!("{parent}{missing}").into(), message: "it is missing".into() };
+            return Invalid { field: format!("{parent}{missing}").into(), message: "required".into() };
         }
         let message = match ["spec.bmc", "spec.chap", "spec.portal.chap"].iter().any(|place| path.starts_with(place)) {
             true => without_value(&message),
@@ -175,7 +182,7 @@ fn typed<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, I
     })
 }
 
-/// Takes the value out of a parser's message about a wrong type: what stands in a secret's place may be one.
+/// Removes the value from a parser's message about a wrong type: a value in the place of a secret may be one.
 pub fn without_value(message: &str) -> String {
     let begins = ["invalid type: ", "invalid value: "].iter().find_map(|what| {
         let at = message.find(what)?;
@@ -194,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_value_in_a_secrets_place_is_not_told() {
+    fn a_wrong_value_in_the_place_of_a_secret_is_not_shown() {
         for (text, told) in [
             ("invalid type: string \"x, expected y\", expected struct Bmc", "expected struct Bmc"),
             ("line 1 column 2: invalid type: integer `5`, expected a string", "line 1 column 2: expected a string"),
@@ -208,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn a_missing_field_is_named() {
         let missing = |body| Object::from_json(Kind::BareMetalHost, body).unwrap_err().field;
         assert_eq!(missing(serde_json::json!({"metadata": {"name": "h"}})), "spec");
         assert_eq!(missing(serde_json::json!({"metadata": {"name": "h"}, "spec": {}})), "spec.bootMACAddress");

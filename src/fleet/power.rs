@@ -6,21 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bmc, Host};
 
-/// Says whether a machine runs, by its controller's word.
+/// The power state of a machine, as its BMC reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Power {
+    /// On.
     On,
+    /// Off.
     Off,
-    /// Was not asked yet, or does not answer.
+    /// Not known: the BMC was not asked yet, or does not answer.
     Unknown,
 }
 
 impl Power {
-    /// Lists all of them.
+    /// All states.
     pub const ALL: [Self; 3] = [Self::On, Self::Off, Self::Unknown];
 
-    /// Gives the word for it in the API.
+    /// Returns the state as the API spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::On => "on",
@@ -36,21 +38,23 @@ impl fmt::Display for Power {
     }
 }
 
-/// Is a switching that a write of `spec.online` asked for, and that is not done yet.
+/// A power change that a write of `spec.online` requested and that is not completed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PowerTransition {
+    /// The requested state.
     pub target: Power,
+    /// Time of the request.
     pub request_time: Timestamp,
 }
 
 impl PowerTransition {
-    /// Is how long a switching is tried for. After a longer stop of ours it is void: the wish is an old one then, and
-    /// whoever stood before the machine meanwhile knew better.
+    /// Time after which a power change is given up. A server that was stopped for longer does not resume it: somebody
+    /// may have switched the machine since.
     pub const TIMEOUT: Duration = Duration::from_secs(600);
 
-    /// Says how long it is still to be tried for; nothing once that is over.
-    pub fn left(&self, now: Timestamp) -> Option<Duration> {
+    /// Returns the time until the power change is given up; none once it is.
+    pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
         let waited = now.duration_since(self.request_time);
         match waited.is_positive() {
             true => Self::TIMEOUT.checked_sub(waited.unsigned_abs()).filter(|left| !left.is_zero()),
@@ -59,19 +63,20 @@ impl PowerTransition {
     }
 }
 
-/// Says why a machine's power is not known. Never carries a password.
+/// The error that keeps the power state unknown. Never contains a password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PowerError {
-    /// Is one word for programs.
+    /// The reason, in one word for programs.
     pub reason: String,
+    /// The reason, for people.
     pub message: String,
 }
 
-/// Gives a host's status what its new spec means for its power.
+/// Applies a new spec to the power part of the host's status.
 ///
-/// Only a write that sets or changes `online` asks for a switching (or one that first gives the controller, where
-/// `online` stands already): what a restart of ours or a person's finger does is no wish of the spec's.
-pub fn settle(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host {
+/// Only a write that sets or changes `online` requests a power change, or a write that adds the BMC where `online` is
+/// set already. Neither a restart of this server nor a person at the power button changes `online`.
+pub fn apply_spec(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host {
     let had: Option<&Bmc> = before.and_then(|before| before.spec.bmc.as_ref());
     let status = &mut host.status;
     let Some(bmc) = &host.spec.bmc else {
@@ -82,9 +87,9 @@ pub fn settle(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host {
     if had != Some(bmc) || status.power.is_none() {
         (status.power, status.power_transition_time, status.power_error) = (Some(Power::Unknown), Some(at), None);
     }
-    let wished = before.and_then(|before| before.spec.online);
+    let requested = before.and_then(|before| before.spec.online);
     match host.spec.online {
-        Some(on) if had.is_none() || wished != Some(on) => {
+        Some(on) if had.is_none() || requested != Some(on) => {
             let to = if on { Power::On } else { Power::Off };
             status.power_transition = Some(Box::new(PowerTransition { target: to, request_time: at }));
         }
@@ -116,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_write_that_changes_the_wish_switches() {
+    fn only_a_write_that_changes_online_requests_a_power_change() {
         let rows = [
             (host(None, None), host(Some(true), None), None),
             (host(None, Some("a")), host(Some(true), Some("a")), Some(Power::On)),
@@ -127,36 +132,38 @@ mod tests {
             (host(Some(true), Some("a")), host(None, Some("a")), None),
         ];
         for (before, mut after, to) in rows {
-            let before = settle(before, None, at(0));
-            // The switching of the first write is done.
+            let before = apply_spec(before, None, at(0));
+            // The power change of the first write is completed.
             let before = Host { status: HostStatus { power_transition: None, ..before.status.clone() }, ..before };
             after.status = before.status.clone();
-            let told =
-                settle(after.clone(), Some(&before), at(1)).status.power_transition.map(|switching| switching.target);
-            assert_eq!(told, to, "{:?} -> {:?}", before.spec, after.spec);
+            let requested = apply_spec(after.clone(), Some(&before), at(1))
+                .status
+                .power_transition
+                .map(|transition| transition.target);
+            assert_eq!(requested, to, "{:?} -> {:?}", before.spec, after.spec);
         }
     }
 
     #[test]
-    fn another_controller_knows_nothing_yet_and_none_is_asked_no_more() {
-        let mut first = settle(host(None, Some("a")), None, at(0));
+    fn a_new_bmc_has_an_unknown_state_and_no_bmc_has_none() {
+        let mut first = apply_spec(host(None, Some("a")), None, at(0));
         assert_eq!(first.status.power, Some(Power::Unknown));
         first.status.power = Some(Power::On);
         let mut same = host(None, Some("a"));
         same.status = first.status.clone();
-        assert_eq!(settle(same, Some(&first), at(1)).status.power, Some(Power::On));
+        assert_eq!(apply_spec(same, Some(&first), at(1)).status.power, Some(Power::On));
         for (bmc, power) in [(Some("b"), Some(Power::Unknown)), (None, None)] {
             let mut other = host(None, bmc);
             other.status = first.status.clone();
-            assert_eq!(settle(other, Some(&first), at(1)).status.power, power, "{bmc:?}");
+            assert_eq!(apply_spec(other, Some(&first), at(1)).status.power, power, "{bmc:?}");
         }
     }
 
     #[test]
-    fn an_old_wish_is_void() {
-        let switching = PowerTransition { target: Power::On, request_time: at(0) };
-        assert_eq!(switching.left(at(-5)), Some(PowerTransition::TIMEOUT));
-        assert_eq!(switching.left(at(10)), Some(PowerTransition::TIMEOUT - Duration::from_secs(10)));
-        assert_eq!(switching.left(at(600)), None);
+    fn a_power_change_is_given_up_in_time() {
+        let transition = PowerTransition { target: Power::On, request_time: at(0) };
+        assert_eq!(transition.time_left(at(-5)), Some(PowerTransition::TIMEOUT));
+        assert_eq!(transition.time_left(at(10)), Some(PowerTransition::TIMEOUT - Duration::from_secs(10)));
+        assert_eq!(transition.time_left(at(600)), None);
     }
 }

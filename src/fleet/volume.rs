@@ -1,17 +1,19 @@
 use std::path::PathBuf;
 
-/// Is a storage that others know by its name, as Proxmox does, and the directory of its snippets.
+/// A named storage, as in Proxmox, with the directory of its snippets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
+    /// The name.
     pub name: String,
+    /// The directory of the snippets.
     pub directory: PathBuf,
 }
 
 impl Volume {
-    /// Is no volume's name: it says that a config is in the state alone.
+    /// The reserved name for configs that are in the state only.
     pub const BUILT_IN: &str = "bootlatch";
 
-    /// Names a file as Proxmox does.
+    /// Returns Proxmox's reference to a file.
     pub fn reference(&self, file: &str) -> String {
         format!("{}:snippets/{file}", self.name)
     }

@@ -1,5 +1,5 @@
-//! The token that a script carries in the URLs it names: it proves that a request comes from who was
-//! given that script. One for each install of each host; nothing of it is stored.
+//! Tokens in the URLs of boot scripts. A token proves that its bearer was served the script of an install. Tokens are
+//! derived from a key and not stored.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,13 +10,14 @@ use sha2::Sha256;
 
 use crate::fleet::{Host, Mac, Name, hex};
 
+/// Length of the key, in octets.
 const KEY: usize = 32;
-/// Is a key that stays in the state directory.
+/// A key in the state directory.
 pub type TokenKey = [u8; KEY];
-/// Is how much of the authentication code goes into a token: 128 bits.
+/// Length of the authentication code in a token, in octets: 128 bits.
 const CODE: usize = 16;
 
-/// Makes and checks tokens, under a key that stays in the state directory.
+/// Makes and checks tokens.
 pub struct BootTokens {
     key: TokenKey,
 }
@@ -27,10 +28,10 @@ impl std::fmt::Debug for BootTokens {
     }
 }
 
-/// Reads a key of the state directory, or makes one that only the owner can read.
+/// Reads a key from the state directory, or creates one with mode 0600.
 ///
 /// # Errors
-/// What the file system says, or a key file of another length.
+/// The file cannot be read or written, or has another length.
 pub fn key(state_dir: &Path, name: &str) -> std::io::Result<TokenKey> {
     let path = state_dir.join(name);
     let mut key = [0; KEY];
@@ -60,16 +61,16 @@ impl BootTokens {
         Self { key }
     }
 
-    /// Reads the key, or makes one that only the owner can read.
+    /// Reads the key `token.key`, or creates it.
     ///
     /// # Errors
-    /// What the file system says, or a key file of another length.
+    /// The file cannot be read or written, or has another length.
     pub fn open(state_dir: &Path) -> std::io::Result<Self> {
         Ok(Self { key: key(state_dir, "token.key")? })
     }
 
-    /// Gives the token of a host's present install: its MAC address, and a code over it, the host's
-    /// identity and when the install was first offered.
+    /// Returns the token of a host's present install: the MAC address, and a code over it, the host's UID and the time of
+    /// the first offer.
     pub fn of(&self, host: &Host) -> String {
         let mac = host.spec.boot_mac_address;
         let mut code = self.start();
@@ -77,14 +78,14 @@ impl BootTokens {
         code.update(host.metadata.uid.as_bytes());
         let install = host.status.install.as_ref().and_then(|install| install.first_offer_time);
         code.update(&install.map_or(0, |at| at.as_millisecond()).to_be_bytes());
-        spell(mac, code)
+        format_token(mac, code)
     }
 
-    /// Gives the token of a host's view of an image: who has it reads those bytes and no others. `tag` identifies them.
+    /// Returns the token of a host's view of an image. It gives access to these bytes only; `tag` identifies them.
     pub fn of_medium(&self, host: &Host, image: &Name, tag: &str) -> String {
         let mac = host.spec.boot_mac_address;
         let mut code = self.start();
-        // No token of an install is over such a text: its third part is 36 characters of a UUID.
+        // The token of an install has a UUID of 36 characters at this place: the two cannot be equal.
         for part in [
             &mac.0[..],
             b" reads ",
@@ -96,21 +97,21 @@ impl BootTokens {
         ] {
             code.update(part);
         }
-        spell(mac, code)
+        format_token(mac, code)
     }
 
-    /// Says whether a token is that of a host's view of an image. Takes the same time for every answer.
+    /// Returns whether a token is that of a host's view of an image, in constant time.
     pub fn holds_medium(&self, token: &str, host: &Host, image: &Name, tag: &str) -> bool {
         same(&self.of_medium(host, image, tag), token)
     }
 
-    /// Gives the MAC address that a token claims; what it claims is proved with `holds`.
+    /// Returns the MAC address that a token claims; `holds` verifies the claim.
     pub fn claimed(token: &str) -> Option<Mac> {
         let well_formed = token.len() == 12 + 2 * CODE && token.bytes().all(|byte| byte.is_ascii_hexdigit());
         well_formed.then(|| token[..12].parse().ok()).flatten()
     }
 
-    /// Says whether a token is that of the host's present install. Takes the same time for every answer.
+    /// Returns whether a token is that of the host's present install, in constant time.
     pub fn holds(&self, token: &str, host: &Host) -> bool {
         same(&self.of(host), token)
     }
@@ -120,8 +121,8 @@ impl BootTokens {
     }
 }
 
-/// Writes a token: the MAC address that it claims, and the first octets of its code.
-fn spell(mac: Mac, code: Hmac<Sha256>) -> String {
+/// Formats a token: the MAC address and the first octets of the code.
+fn format_token(mac: Mac, code: Hmac<Sha256>) -> String {
     format!("{}{}", hex(&mac.0), hex(&code.finalize().into_bytes()[..CODE]))
 }
 
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_of_one_host_and_one_install() {
+    fn a_token_belongs_to_one_host_and_one_install() {
         let directory = tempfile::tempdir().unwrap();
         let tokens = BootTokens::open(directory.path()).unwrap();
         let token = tokens.of(&host(1, 100));
@@ -164,23 +165,23 @@ mod tests {
     }
 
     #[test]
-    fn a_mediums_token_is_of_one_hosts_bytes() {
+    fn a_medium_token_belongs_to_one_hosts_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let tokens = BootTokens::open(directory.path()).unwrap();
         let (live, other): (Name, Name) = ("live".parse().unwrap(), "other".parse().unwrap());
         let token = tokens.of_medium(&host(1, 100), &live, "tag");
         assert_eq!(BootTokens::claimed(&token), Some(Mac([2, 0, 0, 0, 0, 1])));
-        assert!(tokens.holds_medium(&token, &host(1, 200), &live, "tag"), "of the same bytes");
+        assert!(tokens.holds_medium(&token, &host(1, 200), &live, "tag"), "the bytes are the same");
         for (host, image, tag) in
             [(host(2, 100), &live, "tag"), (host(1, 100), &other, "tag"), (host(1, 100), &live, "x")]
         {
             assert!(!tokens.holds_medium(&token, &host, image, tag));
         }
-        assert!(!tokens.holds(&token, &host(1, 100)), "it is no install's");
+        assert!(!tokens.holds(&token, &host(1, 100)), "it is not the token of an install");
     }
 
     #[test]
-    fn what_is_no_token_claims_nothing() {
+    fn other_texts_claim_nothing() {
         for text in ["", "x", "é", &"g".repeat(44), &"0".repeat(43)] {
             assert_eq!(BootTokens::claimed(text), None, "{text}");
         }

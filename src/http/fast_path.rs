@@ -298,7 +298,11 @@ mod tests {
             let RequestedRange::Part { start, count } = requested(Some(range), 10) else { return None };
             assert_eq!(key, "a");
             self.recalled.fetch_add(1, Ordering::Relaxed);
-            Some(PartialContent { tag: "a".into(), whole: 10, range: ByteRange { medium: Self::medium(), start, count } })
+            Some(PartialContent {
+                tag: "a".into(),
+                whole: 10,
+                range: ByteRange { medium: Self::medium(), start, count },
+            })
         }
 
         fn record_duration(&self, _: std::time::Duration) {
@@ -341,7 +345,8 @@ mod tests {
         let mut left = String::new();
         rest.read_to_string(&mut left).await.unwrap();
         assert_eq!(left, POST);
-        let counts = [&handler.answered, &handler.recalled, &handler.recorded].map(|count| count.load(Ordering::Relaxed));
+        let counts =
+            [&handler.answered, &handler.recalled, &handler.recorded].map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counts, [2, 1, 3]);
     }
 }

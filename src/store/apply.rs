@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::event::Event;
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{self, InstallPolicy, advance};
-use crate::fleet::rules::{self, Beside, References};
+use crate::fleet::rules::{self, HostReferences, ImageReferences};
 use crate::fleet::{
     BootTarget, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power,
 };
@@ -116,7 +116,7 @@ fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), StoreError>
             };
             let same_mac = other(state.host_by_mac(host.spec.boot_mac_address));
             let same_ip = other(host.spec.ip.and_then(|ip| state.host_by_ip(ip)));
-            let found = References {
+            let found = HostReferences {
                 image: host.spec.image.image().and_then(|name| state.image(name)).map(Arc::as_ref),
                 config_exists: host.spec.boot_config_ref.as_ref().is_some_and(|name| state.boot_config(name).is_some()),
                 same_mac: same_mac.as_ref(),
@@ -133,11 +133,11 @@ fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), StoreError>
 fn check_image(state: &Snapshot, image: &Image) -> Result<(), StoreError> {
     let (name, spec) = (&image.metadata.name, &image.spec);
     let others = || state.images().filter(|other| other.metadata.name != *name);
-    let found = Beside {
+    let found = ImageReferences {
         missing_config: spec.boot_configs.iter().find(|name| state.boot_config(name).is_none()),
         companions: spec.companions.iter().map(|name| state.image(name).map(Arc::as_ref)).collect(),
         circular: spec.companions.iter().find(|companion| *companion != name && leads_to(state, companion, name)),
-        beside: others().find(|other| other.spec.companions.contains(name)).map(|other| &other.metadata.name),
+        companion_of: others().find(|other| other.spec.companions.contains(name)).map(|other| &other.metadata.name),
     };
     rules::check_image(image, &found)?;
     // An image must go on listing the configs that hosts combine with it: rule 2 holds both ways.
@@ -195,7 +195,7 @@ fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, ui
 /// Gives a host the state that its new spec means: a changed wish is a new install, or none.
 fn settle(mut host: Host, before: Option<&Host>, moment: ApplyContext<'_>) -> Host {
     host.status = before.map_or_else(HostStatus::default, |before| before.status.clone());
-    let host = power::settle(host, before, moment.at);
+    let host = power::apply_spec(host, before, moment.at);
     let wished_before = before.map_or(&BootTarget::LocalDisk, |before| &before.spec.image);
     let change = match &host.spec.image {
         image if image == wished_before => return host,

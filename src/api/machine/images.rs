@@ -99,7 +99,11 @@ async fn send(shared: &Shared, peer: &Peer, view: ImageView, headers: &HeaderMap
 async fn release(shared: &Shared, peer: &Peer, view: &ImageView) -> Result<(), Reply> {
     let Some((mac, config)) = &view.carries else { return Ok(()) };
     let facts = Facts { mac: *mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None };
-    shared.gate.release(&facts, config, DeliveryChannel::Embedded).await.map_err(|reason| unavailable(format!("{reason}\n")))
+    shared
+        .gate
+        .release(&facts, config, DeliveryChannel::Embedded)
+        .await
+        .map_err(|reason| unavailable(format!("{reason}\n")))
 }
 
 /// Finds the view that a path below `/iso/` and a query name; else the reply that says why there is none.

@@ -99,7 +99,7 @@ pub async fn boot_file(
     }
     let program = file.join("/");
     let reply = stored(shared, peer, &shared.folders.firmware, &program, headers, is_head).await;
-    if reply.status() == StatusCode::NOT_FOUND && shared.gate.site.gives(&program) {
+    if reply.status() == StatusCode::NOT_FOUND && shared.gate.site.has_program(&program) {
         let missing = format!("no boot program {program} in firmware_dir: run firmware/stage");
         shared.gate.record_refusal(mac, Protocol::Http, Reason::FileNotFound, missing);
     }

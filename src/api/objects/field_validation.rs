@@ -86,7 +86,7 @@ impl Reading {
     /// Takes out of a wish what nobody knows.
     pub fn take_out(&self, wish: &mut Value) {
         for path in &self.unknown {
-            fleet::take_out(wish, path);
+            fleet::remove_path(wish, path);
         }
     }
 

@@ -91,7 +91,7 @@ struct Order {
 
 impl Order {
     fn of(switching: &PowerTransition, moment: Moment) -> Self {
-        let until = moment.now + switching.left(moment.at).unwrap_or_default();
+        let until = moment.now + switching.time_left(moment.at).unwrap_or_default();
         Self { to: switching.target, asked: switching.request_time, until, told: None, failures: 0 }
     }
 

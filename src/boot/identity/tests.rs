@@ -55,7 +55,10 @@ fn every_evidence() -> Vec<Evidence> {
     table
 }
 
-fn every_record() -> Vec<(Origin, Option<Mac>, Option<Mac>, Option<Mac>)> {
+/// The origin, and the machines of the neighbour table, the lease and the heard exchange.
+type Record = (Origin, Option<Mac>, Option<Mac>, Option<Mac>);
+
+fn every_record() -> Vec<Record> {
     let mut records = Vec::new();
     for origin in [Origin::Unknown, Origin::Loopback, Origin::Network] {
         for neighbour in MACHINES {

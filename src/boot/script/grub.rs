@@ -1,10 +1,10 @@
 use super::super::Verdict;
 use super::Context;
 
-/// Writes a GRUB configuration, for the signed GRUB of a Secure Boot chain: it fetches over HTTP.
+/// Renders a verdict as a GRUB configuration, for the signed GRUB of Secure Boot, which fetches files over HTTP.
 pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
     let head = format!("set timeout=0\necho 'bootlatch: {}'\n", context.name());
-    let kernel = match context.boots(verdict) {
+    let kernel = match context.kernel_for(verdict) {
         Ok(kernel) => kernel,
         Err(why) => {
             let why = if why.is_empty() { why } else { format!("echo '{why}'\n") };
@@ -12,15 +12,15 @@ pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
         }
     };
     let device = format!("(http,{})", context.site.http);
-    let file = |path: &str| format!("{device}/{}", kernel.place(path));
+    let file = |path: &str| format!("{device}/{}", kernel.url_path(path));
     let words: Vec<_> = kernel.words.iter().map(|word| quoted(word)).collect();
     let initrds: Vec<_> = kernel.initrds.iter().map(|path| file(path)).collect();
     let initrd = if initrds.is_empty() { String::new() } else { format!("initrd {}\n", initrds.join(" ")) };
     format!("{head}linux {} {}\n{initrd}boot\n", file(kernel.path), words.join(" "))
 }
 
-/// Starts the disk's own loader. Where that cannot be, GRUB ends and the firmware goes on to its next boot option:
-/// on OVMF the set-up menu, should nothing else be left. GRUB's script knows no `&&`.
+/// Renders the start of the local disk's loader. Without one, GRUB exits and the firmware tries its next boot option; OVMF
+/// opens its set-up menu after the last. GRUB's script language has no `&&`.
 fn to_disk(context: &Context<'_>) -> String {
     let own = context.host.and_then(|host| host.spec.local_disk.as_ref()?.filename.clone());
     let set = match own {
@@ -35,7 +35,7 @@ fn to_disk(context: &Context<'_>) -> String {
     )
 }
 
-/// Keeps GRUB from reading `;`, `$` and the like in an argument.
+/// Quotes an argument with characters that are special to GRUB.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "=.,:/_-+@%".contains(c);
     match word.chars().all(plain) {

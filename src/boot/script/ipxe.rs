@@ -5,19 +5,19 @@ use crate::fleet::{Chap, Image, LocalDisk, Method, Name};
 use super::super::{Site, Verdict};
 use super::Context;
 
-/// Is how long a menu waits before it leaves for the disk, in milliseconds.
-const MENU_WAIT: u32 = 30_000;
+/// Time that a menu waits before it boots the local disk, in milliseconds.
+const MENU_TIMEOUT: u32 = 30_000;
 
-/// Is how long a machine whose image cannot be given waits before it asks again, in seconds.
-const WAIT: u32 = 30;
+/// Time that a machine waits for its image before it asks again, in seconds.
+const RETRY_DELAY: u32 = 30;
 
-/// Writes the iPXE script that carries out a verdict.
+/// Renders a verdict as an iPXE script.
 pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> String {
     let open = if autoexec { "ifopen net0 || exit 1\n" } else { "" };
     match verdict {
         Verdict::SanBoot(_) => match context.image {
             Some(image) => format!("#!ipxe\n{open}{}", boot(context, image)),
-            None => to_disk(context, "its image is gone"),
+            None => to_disk(context, "the image does not exist"),
         },
         Verdict::Wait(image) => format!("#!ipxe\n{open}{}", wait(context, image)),
         Verdict::Menu => format!("#!ipxe\n{open}{}", menu(context)),
@@ -29,7 +29,7 @@ pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> Strin
     }
 }
 
-/// Writes the script that brings an iPXE here with what it knows of its machine.
+/// Renders the script that makes an iPXE request its own script with the settings of its machine.
 pub fn bootstrap_script(site: &Site) -> String {
     format!(
         "#!ipxe\nchain --replace {}/ipxe?mac=${{netX/mac:hexhyp}}&platform=${{platform}}&buildarch=${{buildarch}} || exit 1\n",
@@ -52,8 +52,7 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
         Method::Kernel => kernel(context),
         Method::Sanhook => format!("sanhook {target} || goto again\n{}", kernel(context)),
     };
-    // What cannot be booted yet is asked for again through a new decision, so that an install that
-    // can never begin is given up on as any other is.
+    // The retry asks for a new decision, so that an install that never begins fails like any other.
     format!(
         "echo Booting {name} for {machine}\nset initiator-iqn {iqn}:{dashed}{token}\n{chap}{config}{attempt}:again\n\
          echo Could not boot {name}: trying again in 10 s\nsleep 10\nchain --replace {url}/ipxe?mac={dashed} || exit 1\n",
@@ -71,16 +70,16 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
     )
 }
 
-/// Says why the machine waits, and asks again: the decision may be another by then.
+/// Renders a wait for the image; the next request gets a new decision.
 fn wait(context: &Context<'_>, image: &Name) -> String {
     let (machine, url, dashed) = (context.name(), context.site.url(), context.mac.dashed());
     format!(
         "echo {image} cannot be served to {machine} now: its file is missing or broken on the server\n\
-         echo Asking again in {WAIT} s\nsleep {WAIT}\nchain --replace {url}/ipxe?mac={dashed} || exit 1\n"
+         echo Asking again in {RETRY_DELAY} s\nsleep {RETRY_DELAY}\nchain --replace {url}/ipxe?mac={dashed} || exit 1\n"
     )
 }
 
-/// Tells iPXE what to prove itself with, and what the target is to prove itself with.
+/// Renders the CHAP settings of the initiator and of the target.
 fn chap(chap: &Chap) -> String {
     let mut lines = format!("set username {}\nset password {}\n", chap.username, chap.secret.0);
     if let (Some(name), Some(secret)) = (&chap.target_username, &chap.target_secret) {
@@ -89,18 +88,18 @@ fn chap(chap: &Chap) -> String {
     lines
 }
 
-/// Loads the image's kernel and initrds over HTTP, with the host's arguments.
+/// Renders the load of the image's kernel and initrds over HTTP.
 fn kernel(context: &Context<'_>) -> String {
     let Some(kernel) = context.kernel() else { return "echo No kernel was found in the image\n".to_owned() };
     let url = context.site.url();
     let mut words = kernel.words.join(" ");
     let mut initrds = String::new();
     for path in kernel.initrds {
-        // UEFI's loader hands files over by name: the kernel must be told which of them are its initrds.
+        // The UEFI loader passes files by name: the command line must list the initrds.
         let _ = write!(words, " initrd={}", path.rsplit('/').next().unwrap_or(path));
-        let _ = writeln!(initrds, "initrd {url}/{} || goto again", kernel.place(path));
+        let _ = writeln!(initrds, "initrd {url}/{} || goto again", kernel.url_path(path));
     }
-    format!("kernel {url}/{} {words} || goto again\n{initrds}boot ||\n", kernel.place(kernel.path))
+    format!("kernel {url}/{} {words} || goto again\n{initrds}boot ||\n", kernel.url_path(kernel.path))
 }
 
 fn target(context: &Context<'_>, image: &Image) -> String {
@@ -111,13 +110,13 @@ fn target(context: &Context<'_>, image: &Image) -> String {
     }
 }
 
-/// Writes iPXE's spelling of an iSCSI target (RFC 4173), leaving out what is the default.
+/// Returns the URI of an iSCSI target (RFC 4173), without the default port.
 fn iscsi_uri(address: &str, port: u16, iqn: &str) -> String {
     let port = if port == 3260 { String::new() } else { port.to_string() };
     format!("iscsi:{address}::{port}::{iqn}")
 }
 
-/// Shows the images, the disk and a shell; left alone, it goes to the disk.
+/// Renders a menu of the images, the local disk and a shell. After a timeout it boots the local disk.
 fn menu(context: &Context<'_>) -> String {
     let mut items = String::new();
     let mut targets = String::new();
@@ -130,19 +129,19 @@ fn menu(context: &Context<'_>) -> String {
     format!(
         ":start\nmenu bootlatch: {name}\nitem --gap -- Install or run\n{items}item --gap -- Or else\n\
          item disk Local disk\nitem shell iPXE shell\n\
-         choose --default disk --timeout {MENU_WAIT} picked && goto ${{picked}} || goto disk\n{targets}\
+         choose --default disk --timeout {MENU_TIMEOUT} picked && goto ${{picked}} || goto disk\n{targets}\
          :shell\nshell\ngoto start\n:disk\n{disk}",
         name = context.name(),
         disk = leave(context),
     )
 }
 
-/// Leaves iPXE for the machine's own disk.
+/// Renders a boot from the local disk.
 fn to_disk(context: &Context<'_>, why: &str) -> String {
     format!("#!ipxe\necho Booting the local disk of {}: {why}\n{}", context.name(), leave(context))
 }
 
-/// BIOS leaves by `exit`, UEFI by booting the disk from iPXE, since leaving with `exit` lands in the
+/// Renders the end of iPXE: `exit` under BIOS, a boot of the disk from iPXE under UEFI, where `exit` opens the
 /// firmware's set-up menu (boot-facts 16).
 fn leave(context: &Context<'_>) -> String {
     let LocalDisk { drive, filename } = context.host.and_then(|host| host.spec.local_disk.clone()).unwrap_or_default();

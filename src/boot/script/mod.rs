@@ -1,4 +1,4 @@
-//! The decision in the boot loaders' words: iPXE's scripts, PXELINUX's and GRUB's configurations.
+//! Boot scripts: iPXE scripts, and PXELINUX and GRUB configurations. Pure.
 
 mod grub;
 mod ipxe;
@@ -10,41 +10,45 @@ use crate::fleet::{Chap, Host, Image, KernelFiles, Mac};
 
 use super::{Site, Verdict};
 
-/// Says who reads the script.
+/// The boot loader that reads a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScriptFormat {
+    /// iPXE.
     Ipxe,
-    /// `autoexec.ipxe`, which iPXE runs before it has opened its card.
+    /// iPXE, as `autoexec.ipxe`, which it runs before it has opened its interface.
     Autoexec,
+    /// PXELINUX.
     Pxelinux,
+    /// GRUB.
     Grub,
 }
 
-/// Is what a script needs beside its verdict.
+/// The content of a script besides its verdict.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
+    /// The configuration.
     pub site: &'a Site,
+    /// The machine.
     pub mac: Mac,
+    /// The host.
     pub host: Option<&'a Host>,
-    /// Is the image that the verdict names, for its portal.
+    /// The image of the verdict.
     pub image: Option<&'a Image>,
-    /// Holds the kernel arguments that the host gets beside those in the image's own menu.
+    /// Kernel arguments after those in the image's own menu.
     pub arguments: &'a [String],
-    /// Is where the installer finds the host's config, with the token of this install; empty where it has none.
+    /// URL of the host's config, with the token of this install; empty without a config.
     pub config_url: &'a str,
-    /// Is the token that the machine shows to our iSCSI target; empty where it is asked for none.
+    /// Token for our iSCSI target; empty where it demands none.
     pub token: &'a str,
-    /// Is what the machine proves itself with over iSCSI; given only where the machine is known to be the one
-    /// that asks.
+    /// CHAP secrets; only where the client's address is tied to the machine.
     pub chap: Option<&'a Chap>,
-    /// Is where the machine's view of its image is read over HTTP, the same bytes to the end; empty where it is
-    /// to be asked for by the host's name.
+    /// URL of the machine's view of its image over HTTP; empty for the URL with the host's name.
     pub medium_url: &'a str,
-    /// Lists the images of a menu, by name and description.
+    /// Images of a menu, by name and description.
     pub choices: &'a [(String, String)],
 }
 
-/// Writes what carries out a verdict. It always ends somewhere sensible.
+/// Renders a verdict. Every script ends with a boot, a retry or an exit.
 pub fn render(verdict: &Verdict, form: ScriptFormat, context: &Context<'_>) -> String {
     match form {
         ScriptFormat::Ipxe => ipxe::render(verdict, context, false),
@@ -55,15 +59,17 @@ pub fn render(verdict: &Verdict, form: ScriptFormat, context: &Context<'_>) -> S
 }
 
 impl Context<'_> {
-    /// Names the machine, for whoever reads its screen.
+    /// Returns the name of the machine for its console.
     fn name(&self) -> String {
         let name = self.host.map_or("an unknown machine", |host| host.metadata.name.as_str());
         format!("{name} ({})", self.mac)
     }
 
-    /// Gives the kernel that a verdict boots, for loaders that take kernels; else what whoever stands before the
-    /// machine is told of why it goes to its disk, which may be nothing.
-    fn boots(&self, verdict: &Verdict) -> Result<Kernel<'_>, String> {
+    /// Returns the kernel of a verdict, for loaders that load kernels.
+    ///
+    /// # Errors
+    /// The message for the console why the machine boots its disk; may be empty.
+    fn kernel_for(&self, verdict: &Verdict) -> Result<Kernel<'_>, String> {
         match verdict {
             Verdict::SanBoot(image) => {
                 self.kernel().ok_or_else(|| format!("No kernel was found in {image}: booting the local disk"))
@@ -78,7 +84,7 @@ impl Context<'_> {
         }
     }
 
-    /// Gives the image's kernel with all the arguments that the host gets.
+    /// Returns the image's kernel with all arguments.
     fn kernel(&self) -> Option<Kernel<'_>> {
         let image = self.image?;
         let KernelFiles { kernel, initrds, arguments } = image.status.kernel.as_ref()?;
@@ -94,7 +100,7 @@ impl Context<'_> {
     }
 }
 
-/// Is a kernel out of an image, for loaders that take kernels.
+/// A kernel in an image, for loaders that load kernels.
 struct Kernel<'a> {
     image: &'a str,
     path: &'a str,
@@ -103,8 +109,8 @@ struct Kernel<'a> {
 }
 
 impl Kernel<'_> {
-    /// Gives where a file of the image is found below our roots, over HTTP and TFTP alike.
-    fn place(&self, path: &str) -> String {
+    /// Returns the path of a file of the image below our root, the same over HTTP and TFTP.
+    fn url_path(&self, path: &str) -> String {
         format!("iso/{}/{}", self.image, path.trim_start_matches('/'))
     }
 }

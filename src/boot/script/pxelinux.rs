@@ -1,14 +1,14 @@
 use super::super::Verdict;
 use super::Context;
 
-/// Writes a PXELINUX configuration. Files are named relative to the TFTP root.
+/// Renders a verdict as a PXELINUX configuration, with paths relative to the TFTP root.
 pub fn render(verdict: &Verdict, context: &Context<'_>) -> String {
     let mut say = format!("SAY bootlatch: {}\n", context.name());
-    let label = match context.boots(verdict) {
+    let label = match context.kernel_for(verdict) {
         Ok(kernel) => {
-            let initrds: Vec<_> = kernel.initrds.iter().map(|path| kernel.place(path)).collect();
+            let initrds: Vec<_> = kernel.initrds.iter().map(|path| kernel.url_path(path)).collect();
             let initrd = if initrds.is_empty() { String::new() } else { format!("  INITRD {}\n", initrds.join(",")) };
-            format!("  KERNEL {}\n{initrd}  APPEND {}\n", kernel.place(kernel.path), kernel.words.join(" "))
+            format!("  KERNEL {}\n{initrd}  APPEND {}\n", kernel.url_path(kernel.path), kernel.words.join(" "))
         }
         Err(why) => {
             if !why.is_empty() {

@@ -1,34 +1,33 @@
 use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name, Portal, Secret};
 use super::{Invalid, check_arguments, check_url, invalid};
 
-/// Bounds the images beside another: what firmware and drivers scan for units, and a seed, is left room.
+/// Maximum number of companions: firmware and drivers scan few units, and a seed needs one.
 const COMPANIONS_MAX: usize = 8;
 
-/// Bounds an iSCSI name, in octets (RFC 7143, section 4.2.7.1).
+/// Maximum length of an iSCSI name, in octets (RFC 7143, section 4.2.7.1).
 pub const ISCSI_NAME_MAX: usize = 223;
 
-/// Bounds a URL, in octets.
+/// Maximum length of a URL, in octets.
 const URL_MAX: usize = 2048;
 
-/// Is what an image's references lead to, looked up by whoever holds the objects.
+/// The objects that an image refers to, as the store has them.
 #[derive(Debug, Clone, Default)]
-pub struct Beside<'a> {
-    /// Is the first of `spec.bootConfigs` that does not exist.
+pub struct ImageReferences<'a> {
+    /// The first of `spec.bootConfigs` that does not exist.
     pub missing_config: Option<&'a Name>,
-    /// Holds what each of `spec.companions` names, in their order.
+    /// The images of `spec.companions`, in their order.
     pub companions: Vec<Option<&'a Image>>,
-    /// Is the first of `spec.companions` that leads back to this image.
+    /// The first of `spec.companions` that leads back to this image.
     pub circular: Option<&'a Name>,
-    /// Is another image that names this one as its companion.
-    pub beside: Option<&'a Name>,
+    /// Another image that has this one as a companion.
+    pub companion_of: Option<&'a Name>,
 }
 
-/// Checks an image against its own fields and the objects that it refers to; that its file is an ISO is found
-/// out where files can be read.
+/// Checks the fields of an image and the objects that it refers to. Admission checks its file.
 ///
 /// # Errors
 /// The first rule that it breaks.
-pub fn check_image(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
+pub fn check_image(image: &Image, found: &ImageReferences<'_>) -> Result<(), Invalid> {
     let spec = &image.spec;
     if let Some(error) = check_words(spec) {
         return Err(error);
@@ -40,23 +39,23 @@ pub fn check_image(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
         check_portal(portal)?;
     }
     if !spec.read_only {
-        return invalid("spec.readOnly", "a CD-ROM is read-only: leave it out, or say true".into());
+        return invalid("spec.readOnly", "a CD-ROM is read-only: remove the field, or set true".into());
     }
     if let Some(name) = found.missing_config {
-        return invalid("spec.bootConfigs", format!("there is no BootConfig {name}: add it first"));
+        return invalid("spec.bootConfigs", format!("BootConfig {name} does not exist: add it first"));
     }
-    if let (Some(other), false) = (found.beside, spec.is_local()) {
-        let message = format!("ISCSICdrom {other} has it beside itself (spec.companions): its file must be here");
-        return invalid(elsewhere_by(spec), message);
+    if let (Some(other), false) = (found.companion_of, spec.is_local()) {
+        let message = format!("ISCSICdrom {other} has it as a companion: this server must serve its file");
+        return invalid(remote_field(spec), message);
     }
     check_effect(spec)?;
     check_companions(image, found)
 }
 
-/// Checks where the image's bytes are said to be.
+/// Checks the fields that locate the image's bytes.
 ///
 /// # Errors
-/// The field that says nothing, or something that cannot be.
+/// The field that is missing or invalid.
 pub fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
     let leads = |schemes: &[&str], otherwise: &str| {
         let url = spec.url.as_deref().unwrap_or_default();
@@ -66,24 +65,24 @@ pub fn check_place(spec: &ImageSpec) -> Result<(), Invalid> {
         }
     };
     if spec.method == Method::Chain {
-        return leads(&["http://", "https://", "tftp://"], "method chain goes to a URL: http://, https:// or tftp://");
+        return leads(&["http://", "https://", "tftp://"], "method chain requires a URL: http://, https:// or tftp://");
     }
     if spec.is_at_url() {
-        return leads(&["http://", "https://"], "an ISO elsewhere is at a URL: http:// or https://");
+        return leads(&["http://", "https://"], "an ISO without a file here requires a URL: http:// or https://");
     }
     if let Some(Err(wrong)) = spec.url.as_deref().map(check_url) {
         return invalid("spec.url", wrong.to_owned());
     }
     if spec.iso_file.is_empty() && spec.portal.is_none() {
-        return invalid("spec.isoFile", "name the ISO file, or the portal that serves it".into());
+        return invalid("spec.isoFile", "required: set the ISO file, or the portal that serves it".into());
     }
     if !spec.iso_file.starts_with('/') && spec.iso_file.split('/').any(|part| part == "..") {
-        return invalid("spec.isoFile", format!("{:?} leaves the directory of ISOs", spec.iso_file));
+        return invalid("spec.isoFile", format!("{:?} is outside the directory of ISOs", spec.iso_file));
     }
     Ok(())
 }
 
-/// Refuses what is wished of bytes that are not ours to change.
+/// Rejects fields that have no effect on bytes of another server.
 fn check_effect(spec: &ImageSpec) -> Result<(), Invalid> {
     let Some(place) = spec.remote_location() else { return Ok(()) };
     let by_us = matches!(spec.method, Method::Kernel | Method::Sanhook | Method::Http) && spec.portal.is_some();
@@ -98,14 +97,14 @@ fn check_effect(spec: &ImageSpec) -> Result<(), Invalid> {
     ];
     match fields.iter().find(|(_, wished)| *wished) {
         Some((field, _)) => {
-            invalid(field, format!("it has no effect on an ISO that is not here but {place}: leave it out"))
+            invalid(field, format!("no effect on an ISO of another server ({place}): remove the field"))
         }
         None => Ok(()),
     }
 }
 
-/// Names the field that puts an image elsewhere.
-fn elsewhere_by(spec: &ImageSpec) -> &'static str {
+/// Returns the field that makes another server serve the image.
+fn remote_field(spec: &ImageSpec) -> &'static str {
     match (&spec.portal, spec.method) {
         (Some(_), _) => "spec.portal",
         (None, Method::Chain) => "spec.method",
@@ -113,38 +112,38 @@ fn elsewhere_by(spec: &ImageSpec) -> &'static str {
     }
 }
 
-fn check_companions(image: &Image, found: &Beside<'_>) -> Result<(), Invalid> {
+fn check_companions(image: &Image, found: &ImageReferences<'_>) -> Result<(), Invalid> {
     let refuse = |message: String| invalid("spec.companions", message);
     let names = &image.spec.companions;
     if names.len() > COMPANIONS_MAX {
-        return refuse(format!("{} are more than the {COMPANIONS_MAX} that go beside an image", names.len()));
+        return refuse(format!("{} companions: the maximum is {COMPANIONS_MAX}", names.len()));
     }
     for (index, (name, companion)) in names.iter().zip(&found.companions).enumerate() {
         if *name == image.metadata.name {
             return refuse(format!("{name} is the image itself"));
         }
         if names[..index].contains(name) {
-            return refuse(format!("{name} is named twice"));
+            return refuse(format!("{name} is listed twice"));
         }
         match companion {
-            None => return refuse(format!("there is no ISCSICdrom {name}: add it first")),
+            None => return refuse(format!("ISCSICdrom {name} does not exist: add it first")),
             Some(companion) if !companion.spec.is_local() => {
-                return refuse(format!("the file of {name} is elsewhere: it can be attached only from where it is"));
+                return refuse(format!("another server serves the file of {name}: it cannot be a companion"));
             }
             Some(_) => {}
         }
     }
     match found.circular {
-        Some(name) => refuse(format!("{name} has {} beside itself in its turn", image.metadata.name)),
+        Some(name) => refuse(format!("{name} has {} as a companion, directly or indirectly", image.metadata.name)),
         None => Ok(()),
     }
 }
 
-/// What stands in a script or on a kernel's command line must be of one line, and of one word each.
+/// Checks that the texts in a script are one line, and that the URL is one word.
 fn check_words(spec: &ImageSpec) -> Option<Invalid> {
     let wrong = |field: &'static str, word: &String| Invalid {
         field: field.into(),
-        message: format!("{word:?} is no argument of one line"),
+        message: format!("{word:?}: expected one line that is not empty"),
     };
     let is_odd = |url: &&String| url.is_empty() || url.contains(|c: char| c.is_control() || c.is_whitespace());
     let url = spec.url.iter().find(is_odd).map(|url| wrong("spec.url", url));
@@ -152,28 +151,28 @@ fn check_words(spec: &ImageSpec) -> Option<Invalid> {
         .url
         .as_ref()
         .filter(|url| url.len() > URL_MAX)
-        .map(|_| Invalid { field: "spec.url".into(), message: format!("it is longer than {URL_MAX} octets") });
+        .map(|_| Invalid { field: "spec.url".into(), message: format!("longer than {URL_MAX} octets") });
     let description =
         (spec.description.contains(char::is_control)).then(|| wrong("spec.description", &spec.description));
     url.or(long).or(description)
 }
 
-/// Checks what names another's target: it stands in a script.
+/// Checks the external target.
 fn check_portal(portal: &Portal) -> Result<(), Invalid> {
     let name = &portal.target_iqn;
     if !is_iscsi_name(name) {
         let message = format!(
-            "{name:?} is no iSCSI name of RFC 7143: iqn.2000-02.com.example:disk, eui. and 16 or naa. and 16 or 32 \
+            "{name:?} is not an iSCSI name (RFC 7143): expected iqn.2000-02.com.example:disk, eui. and 16 or naa. and 16 or 32 \
              hexadecimal digits, {ISCSI_NAME_MAX} octets at most"
         );
         return invalid("spec.portal.targetIqn", message);
     }
     if portal.port == 0 {
-        return invalid("spec.portal.port", "a port is one of 1 to 65535".into());
+        return invalid("spec.portal.port", "expected a port in 1 to 65535".into());
     }
     let Some(chap) = &portal.chap else { return Ok(()) };
     if [Some(&chap.secret), chap.target_secret.as_ref()].into_iter().flatten().any(Secret::is_redacted) {
-        let message = "this is what a secret reads as: write it again, it is kept for the portal that it was given for";
+        let message = "REDACTED stands for the secret of another target: write the secret again";
         return invalid("spec.portal.chap", message.into());
     }
     chap.check().map_err(|(field, wrong)| Invalid {
@@ -182,9 +181,9 @@ fn check_portal(portal: &Portal) -> Result<(), Invalid> {
     })
 }
 
-/// Says whether a text is an iSCSI name in one of the three forms of RFC 7143, sections 4.2.7.3 to 4.2.7.6.
+/// Returns whether a text is an iSCSI name in one of the three forms of RFC 7143, sections 4.2.7.3 to 4.2.7.6.
 fn is_iscsi_name(name: &str) -> bool {
-    // RFC 3722 folds capitals and knows no `_`, but targets in the field have both, and neither hurts a script.
+    // RFC 3722 allows neither capitals nor `_`, but targets in the field have both, and both are safe in a script.
     let is_plain = |text: &str| text.chars().all(|c| c.is_alphanumeric() || "-.:_".contains(c));
     let is_hex = |text: &str, lengths: &[usize]| {
         lengths.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -217,12 +216,12 @@ mod tests {
         Image { metadata: Meta::named(text.parse().unwrap(), None), spec, status: ImageStatus::default() }
     }
 
-    fn check(image: &Image, found: &Beside<'_>, wanted: Option<(&str, &str)>) {
+    fn check(image: &Image, found: &ImageReferences<'_>, wanted: Option<(&str, &str)>) {
         match (check_image(image, found), wanted) {
             (Ok(()), None) => {}
             (Err(error), Some((field, part))) => {
                 assert_eq!(error.field, field);
-                assert!(error.message.contains(part), "{error} does not say {part:?}");
+                assert!(error.message.contains(part), "{error} does not contain {part:?}");
             }
             (came, wanted) => panic!("{came:?} where {wanted:?} was expected"),
         }
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn anothers_target_is_named_as_rfc_7143_names_them() {
+    fn an_external_target_has_an_iscsi_name() {
         let long = |length: usize| format!("iqn.2000-02.com.example:{}", "a".repeat(length - 24));
         for (name, fits) in [
             ("iqn.2000-02.com.mikrotik:file4", true),
@@ -263,23 +262,27 @@ mod tests {
             let portal =
                 Portal { address: "192.0.2.1".parse().unwrap(), port: 3260, target_iqn: name.into(), chap: None };
             let live = image("live", |spec| spec.portal = Some(portal));
-            check(&live, &Beside::default(), (!fits).then_some(("spec.portal.targetIqn", "no iSCSI name")));
+            check(
+                &live,
+                &ImageReferences::default(),
+                (!fits).then_some(("spec.portal.targetIqn", "not an iSCSI name")),
+            );
         }
         let live = image("live", |spec| spec.portal = portal().map(|portal| Portal { port: 0, ..portal }));
-        check(&live, &Beside::default(), Some(("spec.portal.port", "1 to 65535")));
+        check(&live, &ImageReferences::default(), Some(("spec.portal.port", "1 to 65535")));
     }
 
     #[test]
-    fn what_a_script_would_carry_is_of_one_line() {
+    fn texts_in_a_script_are_of_one_line() {
         for word in ["x\ny", ""] {
             let live = image("live", |spec| spec.kernel_arguments = vec![word.into()]);
-            check(&live, &Beside::default(), Some(("spec.kernelArguments", "one line")));
+            check(&live, &ImageReferences::default(), Some(("spec.kernelArguments", "one line")));
             let live = image("live", |spec| spec.remove_arguments = vec![word.into()]);
-            check(&live, &Beside::default(), Some(("spec.removeArguments", "one line")));
+            check(&live, &ImageReferences::default(), Some(("spec.removeArguments", "one line")));
         }
         let url = format!("http://a/{}", "a".repeat(URL_MAX));
         let live = image("live", |spec| (spec.method, spec.url) = (Method::Chain, Some(url)));
-        check(&live, &Beside::default(), Some(("spec.url", "longer")));
+        check(&live, &ImageReferences::default(), Some(("spec.url", "longer")));
     }
 
     #[test]
@@ -288,36 +291,36 @@ mod tests {
             [("../x.iso", Some("spec.isoFile")), ("", Some("spec.isoFile")), ("/srv/../x.iso", None), ("x.iso", None)]
         {
             let image = image("live", |spec| spec.iso_file = file.into());
-            check(&image, &Beside::default(), field.map(|field| (field, "")));
+            check(&image, &ImageReferences::default(), field.map(|field| (field, "")));
         }
         let config = "gone".parse().unwrap();
-        let found = Beside { missing_config: Some(&config), ..Beside::default() };
-        check(&image("live", |_| {}), &found, Some(("spec.bootConfigs", "no BootConfig gone")));
+        let found = ImageReferences { missing_config: Some(&config), ..ImageReferences::default() };
+        check(&image("live", |_| {}), &found, Some(("spec.bootConfigs", "BootConfig gone does not exist")));
     }
 
     #[test]
-    fn what_goes_beside_an_image_is_there_and_is_here() {
+    fn companions_exist_and_are_served_here() {
         let drivers = image("drivers", |_| {});
         let away = image("drivers", |spec| spec.portal = portal());
         let chained = image("drivers", |spec| spec.method = Method::Chain);
         let beside = |names: &[&str], companions: Vec<Option<&Image>>, wanted: Option<&str>| {
             let live = image("live", |spec| spec.companions = names.iter().map(|name| name.parse().unwrap()).collect());
-            let found = Beside { companions, ..Beside::default() };
+            let found = ImageReferences { companions, ..ImageReferences::default() };
             check(&live, &found, wanted.map(|part| ("spec.companions", part)));
         };
         beside(&["drivers"], vec![Some(&drivers)], None);
-        beside(&["drivers"], vec![None], Some("there is no ISCSICdrom drivers"));
-        beside(&["drivers"], vec![Some(&away)], Some("elsewhere"));
-        beside(&["drivers"], vec![Some(&chained)], Some("elsewhere"));
+        beside(&["drivers"], vec![None], Some("ISCSICdrom drivers does not exist"));
+        beside(&["drivers"], vec![Some(&away)], Some("another server serves"));
+        beside(&["drivers"], vec![Some(&chained)], Some("another server serves"));
         beside(&["live"], vec![None], Some("itself"));
         beside(&["drivers", "drivers"], vec![Some(&drivers); 2], Some("twice"));
-        beside(&["a"; 9], vec![Some(&drivers); 9], Some("more than the 8"));
+        beside(&["a"; 9], vec![Some(&drivers); 9], Some("maximum is 8"));
     }
 
     #[test]
-    fn nothing_is_wished_of_bytes_that_are_not_ours() {
+    fn fields_without_effect_on_remote_bytes_are_rejected() {
         type Edit = fn(&mut ImageSpec);
-        let wishes: [(&str, Edit); 6] = [
+        let edits: [(&str, Edit); 6] = [
             ("spec.kernelArguments", |spec| spec.kernel_arguments = vec!["quiet".into()]),
             ("spec.removeArguments", |spec| spec.remove_arguments = vec!["quiet".into()]),
             ("spec.configDelivery", |spec| spec.config_delivery = Delivery::Embed),
@@ -327,37 +330,37 @@ mod tests {
         ];
         let elsewhere: [(&str, Edit); 3] = [
             ("192.0.2.1:3260, target iqn.2000-01.x:y", |spec| spec.portal = portal()),
-            ("http://boot.example:8080:", |spec| {
+            ("http://boot.example:8080)", |spec| {
                 (spec.method, spec.url) = (Method::Chain, Some("http://boot.example:8080/x?y".into()));
             }),
-            ("https://boot.example:", |spec| {
+            ("https://boot.example)", |spec| {
                 (spec.method, spec.iso_file) = (Method::Http, String::new());
                 spec.url = Some("https://boot.example/a.iso".into());
             }),
         ];
         for (place, away) in elsewhere {
-            check(&image("live", away), &Beside::default(), None);
-            for (field, wish) in wishes {
+            check(&image("live", away), &ImageReferences::default(), None);
+            for (field, edit) in edits {
                 let live = image("live", |spec| {
                     away(spec);
-                    wish(spec);
+                    edit(spec);
                 });
-                check(&live, &Beside::default(), Some((field, place)));
+                check(&live, &ImageReferences::default(), Some((field, place)));
             }
         }
         for (method, field) in [(Method::Sanboot, None), (Method::Kernel, Some("spec.method"))] {
             let live = image("live", |spec| (spec.portal, spec.method) = (portal(), method));
-            check(&live, &Beside::default(), field.map(|field| (field, "portal")));
+            check(&live, &ImageReferences::default(), field.map(|field| (field, "portal")));
         }
     }
 
     #[test]
-    fn an_image_beside_another_stays_here_and_has_it_not_beside_itself() {
+    fn a_companion_is_served_here_and_is_in_no_circle() {
         let live = "live".parse().unwrap();
-        let found = Beside { beside: Some(&live), ..Beside::default() };
+        let found = ImageReferences { companion_of: Some(&live), ..ImageReferences::default() };
         check(&image("drivers", |_| {}), &found, None);
         check(&image("drivers", |spec| spec.portal = portal()), &found, Some(("spec.portal", "live")));
-        let found = Beside { circular: Some(&live), ..Beside::default() };
-        check(&image("drivers", |_| {}), &found, Some(("spec.companions", "live has drivers beside itself")));
+        let found = ImageReferences { circular: Some(&live), ..ImageReferences::default() };
+        check(&image("drivers", |_| {}), &found, Some(("spec.companions", "live has drivers as a companion")));
     }
 }

@@ -1,48 +1,47 @@
 use super::super::{Meta, Name, Owner};
 use super::{Invalid, invalid};
 
-/// Bounds a label's name and its value, as Kubernetes does, so that a selector can ask for either.
+/// Maximum length of a label's name and value, as in Kubernetes.
 const WORD_MAX: usize = 63;
 
-/// Bounds the annotations of one object, keys and values, in octets, as Kubernetes does: each watcher is sent them with
-/// each change.
+/// Maximum length of all annotations of an object, in octets, as in Kubernetes: each watch sends them with each change.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
-/// Checks what every kind of object has beside its name.
+/// Checks the metadata of an object.
 ///
 /// # Errors
 /// The first rule that it breaks.
 pub fn check_meta(meta: &Meta) -> Result<(), Invalid> {
     for (key, value) in meta.labels.iter() {
         if let Some(why) = check_key(key) {
-            return invalid("metadata.labels", format!("{key:?} is no label's key: {why}"));
+            return invalid("metadata.labels", format!("{key:?} is not a label key: {why}"));
         }
         if !(value.is_empty() || is_word(value)) {
-            let message = format!("{value:?} is no label's value (of {key}): it {WORD}, or is empty");
+            let message = format!("{key}: {value:?} is not a label value: expected {WORD}, or an empty text");
             return invalid("metadata.labels", message);
         }
     }
-    // Capitals are also taken where a prefix stands, in Kubernetes as here.
+    // As in Kubernetes, the prefix may have capitals.
     let wrong = |(key, _): (&str, _)| Some((key.to_owned(), check_key(&key.to_ascii_lowercase())?));
     if let Some((key, why)) = meta.annotations.iter().find_map(wrong) {
-        return invalid("metadata.annotations", format!("{key:?} is no annotation's key: {why}"));
+        return invalid("metadata.annotations", format!("{key:?} is not an annotation key: {why}"));
     }
     match meta.annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() {
         0..=ANNOTATIONS_MAX => check_owners(meta),
         length => {
-            let message = format!("{length} octets of keys and values are more than {ANNOTATIONS_MAX} in all");
+            let message = format!("{length} octets of keys and values: the maximum is {ANNOTATIONS_MAX}");
             invalid("metadata.annotations", message)
         }
     }
 }
 
-const WORD: &str = "has 63 letters, digits, '-', '_' and '.' at most, beginning and ending with a letter or digit";
+const WORD: &str = "at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit";
 
 fn check_key(key: &str) -> Option<String> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     match prefix.map(str::parse::<Name>) {
-        Some(Err(_)) => Some("what stands before the / is a domain, as in example.org/rack".to_owned()),
-        _ if !is_word(name) => Some(format!("it {WORD}, and a domain and a / before that if need be")),
+        Some(Err(_)) => Some("the part before the / must be a domain, as in example.org/rack".to_owned()),
+        _ if !is_word(name) => Some(format!("expected {WORD}, optionally after a domain and a /")),
         _ => None,
     }
 }
@@ -65,7 +64,7 @@ fn check_owners(meta: &Meta) -> Result<(), Invalid> {
     }
     match owners.iter().filter(|owner| owner.controller == Some(true)).count() {
         0 | 1 => Ok(()),
-        many => refuse(format!("{many} owners are its controller: one may be")),
+        many => refuse(format!("{many} owners have controller: true: at most one may")),
     }
 }
 

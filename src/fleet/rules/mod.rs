@@ -1,4 +1,4 @@
-//! The rules that every write must pass, whatever route it came by.
+//! The rules that every written object must satisfy.
 
 use std::borrow::Cow;
 
@@ -9,17 +9,18 @@ mod meta;
 mod order;
 mod url;
 
-pub use image::{Beside, ISCSI_NAME_MAX, check_image, check_place};
+pub use image::{ISCSI_NAME_MAX, ImageReferences, check_image, check_place};
 pub use meta::check_meta;
 pub use order::{Referred, order};
 pub use url::check_url;
 
-/// Says which field breaks a rule, and what to do about it.
+/// The field that breaks a rule, and what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct Invalid {
-    /// Is the field's path, as in `spec.bootConfigRef`.
+    /// The field's path, as in `spec.bootConfigRef`.
     pub field: Cow<'static, str>,
+    /// What is wrong, and the next step.
     pub message: String,
 }
 
@@ -27,24 +28,24 @@ fn invalid(field: &'static str, message: String) -> Result<(), Invalid> {
     Err(Invalid { field: field.into(), message })
 }
 
-/// Is what a host's references lead to, looked up by whoever holds the objects.
+/// The objects that a host refers to, as the store has them.
 #[derive(Debug, Clone, Copy)]
-pub struct References<'a> {
-    /// Is the image that `spec.image` names, where there is one of that name.
+pub struct HostReferences<'a> {
+    /// The image that `spec.image` names, where it exists.
     pub image: Option<&'a Image>,
-    /// Says whether the config that `spec.bootConfigRef` names exists.
+    /// Whether the config that `spec.bootConfigRef` names exists.
     pub config_exists: bool,
-    /// Is the other host with the same MAC address.
+    /// Another host with the same MAC address.
     pub same_mac: Option<&'a Key>,
-    /// Is the other host with the same IP address.
+    /// Another host with the same IP address.
     pub same_ip: Option<&'a Key>,
 }
 
-/// Checks a host against the objects that it refers to and the hosts beside it.
+/// Checks a host against the objects that it refers to and the other hosts.
 ///
 /// # Errors
 /// The first rule that it breaks.
-pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
+pub fn check_host(host: &Host, found: HostReferences<'_>) -> Result<(), Invalid> {
     let spec = &host.spec;
     let mac = spec.boot_mac_address;
     if let Some(why) = mac.rejection_reason() {
@@ -54,10 +55,10 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
         return invalid("spec.ip", format!("{ip} {why}"));
     }
     if let Some(other) = found.same_mac {
-        return invalid("spec.bootMACAddress", format!("{mac} is already that of {other}"));
+        return invalid("spec.bootMACAddress", format!("{mac} is already used by {other}"));
     }
     if let (Some(other), Some(ip)) = (found.same_ip, spec.ip) {
-        return invalid("spec.ip", format!("{ip} is already that of {other}"));
+        return invalid("spec.ip", format!("{ip} is already used by {other}"));
     }
     if let Some(Err(error)) = spec.bmc.as_ref().map(|bmc| bmc.address.parse::<BmcAddress>()) {
         return invalid("spec.bmc.address", error.to_string());
@@ -72,60 +73,64 @@ pub fn check_host(host: &Host, found: References<'_>) -> Result<(), Invalid> {
     match (&spec.image, found.image) {
         (BootTarget::LocalDisk | BootTarget::Menu, _) => {}
         (BootTarget::Image(name), None) => {
-            return invalid("spec.image", format!("there is no ISCSICdrom {name}: add it first, or say localboot"));
+            return invalid("spec.image", format!("ISCSICdrom {name} does not exist: add it first, or set localboot"));
         }
         (BootTarget::Image(_), Some(image)) => check_pairing(image, spec.boot_config_ref.as_ref())?,
     }
     match &spec.boot_config_ref {
         Some(name) if !found.config_exists => {
-            invalid("spec.bootConfigRef", format!("there is no BootConfig {name}: add it first"))
+            invalid("spec.bootConfigRef", format!("BootConfig {name} does not exist: add it first"))
         }
         _ => Ok(()),
     }
 }
 
-/// Says what of a host's spec has no effect on the image that it boots.
+/// Returns warnings about fields of a host's spec that have no effect on its image.
 pub fn warnings(host: &Host, image: Option<&Image>) -> Vec<String> {
     let elsewhere = image.and_then(|image| Some((&image.metadata.name, image.spec.remote_location()?)));
     match elsewhere {
         Some((name, place)) if !host.spec.kernel_arguments.is_empty() => {
-            vec![format!("spec.kernelArguments do not reach the kernel of {name}: its ISO is not here but {place}")]
+            vec![format!(
+                "spec.kernelArguments: no effect on the kernel of {name}: another server serves its ISO ({place})"
+            )]
         }
         _ => Vec::new(),
     }
 }
 
-/// Bounds one kernel argument, in octets: what a view's menus take.
+/// Maximum length of a kernel argument, in octets: the limit of the menus in a view.
 const ARGUMENT_MAX: usize = 1024;
-/// Bounds the arguments of one object, in octets: Linux reads no more of a command line (x86, arm64).
+/// Maximum length of all kernel arguments of an object, in octets: the limit of Linux on x86 and arm64.
 const ARGUMENTS_MAX: usize = 2048;
-/// Bounds the name of a boot file, in octets.
+/// Maximum length of the name of a boot file, in octets.
 const FILENAME_MAX: usize = 255;
 
-/// Checks kernel arguments: each is of one line, as scripts and menus are, and all of them fit a command line.
+/// Checks that each kernel argument is one line, and that all of them fit a command line.
 fn check_arguments(field: &'static str, words: &[String]) -> Result<(), Invalid> {
     for word in words {
         if word.is_empty() || word.contains(char::is_control) {
-            return invalid(field, format!("{word:?} is no argument of one line"));
+            return invalid(field, format!("{word:?}: expected one line that is not empty"));
         }
         if word.len() > ARGUMENT_MAX {
-            return invalid(field, format!("an argument of {} octets is longer than {ARGUMENT_MAX}", word.len()));
+            return invalid(field, format!("an argument has {} octets: the maximum is {ARGUMENT_MAX}", word.len()));
         }
     }
     match words.iter().map(|word| word.len() + 1).sum::<usize>() {
         0..=ARGUMENTS_MAX => Ok(()),
-        length => invalid(field, format!("{length} octets are more than a kernel's command line of {ARGUMENTS_MAX}")),
+        length => {
+            invalid(field, format!("{length} octets in all: the maximum of a kernel's command line is {ARGUMENTS_MAX}"))
+        }
     }
 }
 
-/// Checks the name of a disk's boot file: one word of a script, in which `${` would be iPXE's.
+/// Checks the name of a boot file: one word of a script, in which iPXE expands `${`.
 fn check_filename(file: &str) -> Result<(), Invalid> {
     let odd = |c: char| c.is_control() || c.is_whitespace() || "$\"'".contains(c);
     match file.is_empty() || file.contains(odd) || file.len() > FILENAME_MAX {
         false => Ok(()),
         true => {
             let message =
-                format!("{file:?} is no path of one word, without quotes and `$`, of {FILENAME_MAX} octets at most");
+                format!("{file:?}: expected a path of one word without quotes and `$`, at most {FILENAME_MAX} octets");
             invalid("spec.localDisk.filename", message)
         }
     }
@@ -136,13 +141,13 @@ fn check_pairing(image: &Image, config: Option<&Name>) -> Result<(), Invalid> {
     match config {
         Some(config) if listed.is_empty() => invalid(
             "spec.bootConfigRef",
-            format!("ISCSICdrom {name} takes no config: list {config} in its spec.bootConfigs first"),
+            format!("ISCSICdrom {name} allows no config: add {config} to its spec.bootConfigs first"),
         ),
         Some(config) if !listed.contains(config) => {
             let listed: Vec<_> = listed.iter().map(Name::as_str).collect();
             invalid(
                 "spec.bootConfigRef",
-                format!("ISCSICdrom {name} does not list {config}: it lists {}", listed.join(", ")),
+                format!("ISCSICdrom {name} does not allow {config}: its spec.bootConfigs has {}", listed.join(", ")),
             )
         }
         _ => Ok(()),
@@ -174,7 +179,7 @@ mod tests {
         spec.image = image_name.parse().unwrap();
         spec.boot_config_ref = config.map(name);
         let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
-        let found = References { image, config_exists, same_mac: None, same_ip: None };
+        let found = HostReferences { image, config_exists, same_mac: None, same_ip: None };
         check_host(&host, found).err().map(|error| error.field)
     }
 
@@ -197,12 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_script_would_carry_is_of_one_line() {
+    fn values_in_a_script_are_of_one_line() {
         let check = |edit: &dyn Fn(&mut HostSpec)| {
             let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
             edit(&mut spec);
             let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
-            let found = References { image: None, config_exists: false, same_mac: None, same_ip: None };
+            let found = HostReferences { image: None, config_exists: false, same_mac: None, same_ip: None };
             check_host(&host, found).err().map(|error| error.field)
         };
         let (longest, long) = ("a".repeat(1024), "a".repeat(1025));
@@ -228,31 +233,31 @@ mod tests {
     }
 
     #[test]
-    fn what_no_machine_has_is_no_hosts() {
+    fn addresses_of_no_machine_are_rejected() {
         let check = |mac: &str, ip: &str| {
             let mut spec = HostSpec::for_mac(mac.parse().unwrap());
             spec.ip = Some(crate::fleet::address(ip).unwrap());
             let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
-            let found = References { image: None, config_exists: false, same_mac: None, same_ip: None };
+            let found = HostReferences { image: None, config_exists: false, same_mac: None, same_ip: None };
             check_host(&host, found).map_err(|wrong| wrong.to_string())
         };
         assert_eq!(check("52:54:00:00:00:01", "10.0.0.1"), Ok(()));
-        let group = "spec.bootMACAddress: 01:00:5e:00:00:01 is no card's, but a group's (multicast)";
+        let group = "spec.bootMACAddress: 01:00:5e:00:00:01 is a multicast address";
         assert_eq!(check("01:00:5e:00:00:01", "10.0.0.1"), Err(group.to_owned()));
-        let loopback = "spec.ip: 127.0.0.1 is every machine's own loopback";
+        let loopback = "spec.ip: 127.0.0.1 is a loopback address";
         assert_eq!(check("52:54:00:00:00:01", "::ffff:127.0.0.1"), Err(loopback.to_owned()));
     }
 
     #[test]
-    fn addresses_are_one_hosts_alone() {
+    fn an_address_belongs_to_one_host() {
         let host = Host {
             metadata: Meta::named(name("h"), None),
             spec: HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1])),
             status: HostStatus::default(),
         };
         let other = Key { kind: Kind::BareMetalHost, namespace: None, name: name("other") };
-        let found = References { image: None, config_exists: false, same_mac: Some(&other), same_ip: None };
+        let found = HostReferences { image: None, config_exists: false, same_mac: Some(&other), same_ip: None };
         let error = check_host(&host, found).unwrap_err();
-        assert_eq!(error.to_string(), "spec.bootMACAddress: 02:00:00:00:00:01 is already that of BareMetalHost other");
+        assert_eq!(error.to_string(), "spec.bootMACAddress: 02:00:00:00:00:01 is already used by BareMetalHost other");
     }
 }

@@ -1,22 +1,21 @@
-//! In which order objects are written that refer to each other.
+//! The order in which objects that refer to each other are written.
 
 use std::collections::HashMap;
 
 use super::super::Kind;
 
-/// Is an object as others refer to it: its kind, its name, and for an image the names of those beside it.
+/// An object for `order`: its kind, its name, and for an image the names of its companions.
 pub type Referred<'a> = (Kind, &'a str, Vec<&'a str>);
 
-/// Gives each object's place in an order in which what is referred to comes first: configs, then images, each behind
-/// those beside it, then hosts.
+/// Returns the rank of each object, lowest first: configs, then images, each after its companions, then hosts.
 ///
 /// # Errors
-/// The index of an image that is behind itself.
+/// The index of an image in a circle of companions.
 pub fn order(objects: &[Referred<'_>]) -> Result<Vec<(u8, usize)>, usize> {
     let images = || objects.iter().enumerate().filter(|(_, (kind, ..))| *kind == Kind::IscsiCdrom);
     let places: HashMap<&str, usize> = images().map(|(place, (_, name, _))| (*name, place)).collect();
     let mut depths = vec![0; objects.len()];
-    // Step by step: without circles, that ends after as many as there are images.
+    // Without circles, this ends after at most as many steps as there are images.
     for step in 0.. {
         let mut moved = None;
         for (place, (.., beside)) in images() {
@@ -45,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_referred_to_comes_first() {
+    fn referenced_objects_come_first() {
         let image = |name, beside: &[&'static str]| (Kind::IscsiCdrom, name, beside.to_vec());
         let objects = [
             (Kind::BareMetalHost, "a", vec![]),

@@ -187,7 +187,7 @@ fn missing(gate: &Gate, asked: &Asked) -> Option<String> {
     if path.starts_with("iso/") {
         return Some(format!("there is no {path}"));
     }
-    let is_needed = gate.site.gives(path) || LOADED_NEXT.contains(&path);
+    let is_needed = gate.site.has_program(path) || LOADED_NEXT.contains(&path);
     is_needed.then(|| format!("there is no boot program {path} in firmware_dir: run firmware/stage"))
 }
 
