@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use crate::config::{Config, DhcpMode, Interface};
 use crate::http::{listener, tls};
 use crate::tftp::serve::boot_files::Endpoint;
-use crate::tftp::serve::{Listener, Ports};
+use crate::tftp::serve::{Listener, PortUse};
 use crate::{dhcp, ndp};
 
 /// Bounds the TCP connections that wait to be accepted: a hall of racks after a power cut.
@@ -26,7 +26,7 @@ pub struct Doors {
     pub address: Ipv4Addr,
     /// Holds the networks that the interfaces are on.
     pub nets: Vec<Ipv4Net>,
-    pub dhcp: Vec<dhcp::serve::Door>,
+    pub dhcp: Vec<dhcp::serve::BoundInterface>,
     /// Holds a socket an interface where the site wants iPXE's wait for a router shortened, and there is IPv6.
     pub solicitations: Vec<socket2::Socket>,
     pub tftp: Vec<Endpoint>,
@@ -42,7 +42,7 @@ impl Doors {
     ///
     /// # Errors
     /// The interface that is missing or has no address, the port that is in use.
-    pub fn open(config: &Config, settings: &dhcp::serve::Settings) -> anyhow::Result<Self> {
+    pub fn open(config: &Config, settings: &dhcp::serve::DhcpSettings) -> anyhow::Result<Self> {
         let mut doors = Self {
             address: Ipv4Addr::UNSPECIFIED,
             nets: Vec::new(),
@@ -65,7 +65,7 @@ impl Doors {
         &mut self,
         interface: &Interface,
         config: &Config,
-        settings: &dhcp::serve::Settings,
+        settings: &dhcp::serve::DhcpSettings,
     ) -> anyhow::Result<()> {
         let name = interface.name.as_str();
         let nets = nets(name)?;
@@ -79,10 +79,10 @@ impl Doors {
             DhcpMode::Proxy | DhcpMode::Server => {
                 let ports = (config.dhcp.port, config.dhcp.proxy_port);
                 let mode = match interface.mode {
-                    DhcpMode::Server => dhcp::serve::Mode::Server,
-                    DhcpMode::Proxy | DhcpMode::Off => dhcp::serve::Mode::Proxy,
+                    DhcpMode::Server => dhcp::serve::InterfaceMode::Server,
+                    DhcpMode::Proxy | DhcpMode::Off => dhcp::serve::InterfaceMode::Proxy,
                 };
-                self.dhcp.push(dhcp::serve::Door::bind(name, address, ports, mode, settings)?);
+                self.dhcp.push(dhcp::serve::BoundInterface::bind(name, address, ports, mode, settings)?);
                 if config.dhcp.shorten_router_wait {
                     let socket = ndp::serve::open(name).inspect_err(
                         |error| tracing::info!(interface = name, %error, "iPXE's wait for an IPv6 router cannot be shortened"),
@@ -108,17 +108,17 @@ impl Doors {
         config: &Config,
     ) -> anyhow::Result<()> {
         let (name, port) = (interface.name.as_str(), config.tftp.port);
-        let ports = if config.tftp.single_port { Ports::Single } else { Ports::Own };
+        let ports = if config.tftp.single_port { PortUse::Single } else { PortUse::Own };
         let every = if interface.address.is_some() { vec![address] } else { addresses };
         for tftp in every.into_iter().map(|address| SocketAddr::from((address, port))) {
             let listener = Listener::bind(tftp, Some(name), ports);
             self.tftp.push(Endpoint {
                 listener: listener.with_context(|| format!("UDP {tftp} (tftp.port)"))?,
-                reached_at: address,
+                service_address: address,
             });
         }
         match Listener::bind((Ipv6Addr::UNSPECIFIED, port).into(), Some(name), ports) {
-            Ok(listener) => self.tftp.push(Endpoint { listener, reached_at: address }),
+            Ok(listener) => self.tftp.push(Endpoint { listener, service_address: address }),
             Err(error) => tracing::info!(interface = name, %error, "TFTP is served over IPv4 alone"),
         }
         Ok(())

@@ -18,7 +18,7 @@ use crate::admission::prepare::Places;
 use crate::api::auth;
 use crate::api::state::{Folders, Shared};
 use crate::boot::Site;
-use crate::config::{self, BootFileIn, Config, Dhcp, DhcpMode, Flags, OnOtherServer};
+use crate::config::{self, BootFileIn, Config, Dhcp, DhcpMode, Flags, IscsiAccess, OnOtherServer};
 use crate::controllers::{disk_space, image_watch, power};
 use crate::event::Counters;
 use crate::fleet::lifecycle::{InstallDeadlines, Transition};
@@ -56,7 +56,8 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     make_directory(&config.files_dir)?;
     let lock = lock(&config.state_dir)?;
     let doors = Doors::open(&config, &dhcp_settings(&config))?;
-    let programs = boot_files::read_programs(&config)?;
+    let wanted = config.programs.0.values().chain(config.overrides.iter().map(|other| &other.program));
+    let programs = boot_files::read_programs(&config.firmware_dir, wanted)?;
     let key = config.encryption_key_file.as_deref().map(state_dir::read).transpose()?;
     let seal = key
         .map(|key| {
@@ -111,7 +112,7 @@ struct Appliance {
     doors: Doors,
     gate: Arc<Gate>,
     places: Places,
-    programs: boot_files::Cache,
+    programs: boot_files::ProgramCache,
     tokens: auth::Tokens,
 }
 
@@ -119,7 +120,7 @@ impl Appliance {
     fn new(
         config: Config,
         doors: Doors,
-        programs: boot_files::Cache,
+        programs: boot_files::ProgramCache,
         store: Arc<Store>,
         isos: PathBuf,
     ) -> anyhow::Result<Self> {
@@ -137,7 +138,7 @@ impl Appliance {
                 .copied()
                 .chain(config.dhcp.subnets.iter().map(|subnet| subnet.net.trunc()))
                 .collect(),
-            ours: doors.tftp.iter().map(|door| door.reached_at.into()).collect(),
+            ours: doors.tftp.iter().map(|door| door.service_address.into()).collect(),
             http: (doors.address, config.http_port).into(),
             iscsi: (doors.address, config.iscsi.port).into(),
             iqn: config.iscsi.iqn.clone(),
@@ -171,10 +172,13 @@ impl Appliance {
         let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
         let runtime = tokio::runtime::Handle::current();
         let dhcp = dhcp::serve::spawn(doors.dhcp, dhcp_settings(&config), gate.clone(), runtime, woken.into())?;
-        let files = boot_files::serve(doors.tftp, &config, gate.clone(), programs, dhcp.progress, stopped.clone());
+        let (settings, progress) = (boot_file_settings(&config), dhcp.progress);
+        let on_progress = move |mac| progress.report(mac);
+        let files = boot_files::serve(doors.tftp, &settings, gate.clone(), programs, on_progress, stopped.clone());
         services.spawn(files);
+        let policy = attach_policy(&config);
         for listener in doors.iscsi {
-            services.spawn(admission::serve(listener, &config, gate.clone(), stopped.clone()));
+            services.spawn(admission::serve(listener, policy, gate.clone(), stopped.clone()));
         }
         let access = access(&config, tokens);
         let folders = folders(&config);
@@ -199,7 +203,7 @@ impl Appliance {
         }
         if config.interfaces.iter().any(|interface| interface.mode == DhcpMode::Server) {
             let path = config.state_dir.join("dhcp.leases");
-            let export = dhcp::serve::export(gate.store.clone(), path, stopped.clone());
+            let export = dhcp::serve::export(gate.clone(), path, stopped.clone());
             services.spawn(async move { export.await.context("the leases file") });
         }
         look_after(&mut services, &gate, &places, stopped);
@@ -284,22 +288,40 @@ async fn mark_overdue(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> an
     }
 }
 
-/// Says in DHCP's words what the configuration wants of it.
-fn dhcp_settings(config: &Config) -> dhcp::serve::Settings {
-    use dhcp::quirks::Form as Told;
-    let form = |form| match form {
-        BootFileIn::Offer => Told::Offer,
-        BootFileIn::Port4011 => Told::Port4011,
+/// Returns the settings of the TFTP service.
+fn boot_file_settings(config: &Config) -> boot_files::BootFileSettings {
+    boot_files::BootFileSettings {
+        max_block_size: config.tftp.max_block_size,
+        drain: config.shutdown_timeout,
+        folders: vec![config.firmware_dir.clone(), config.files_dir.clone()],
+    }
+}
+
+/// Returns which images initiators may attach by the configuration.
+fn attach_policy(config: &Config) -> admission::AttachPolicy {
+    match config.iscsi.access {
+        IscsiAccess::Assigned => admission::AttachPolicy::Assigned,
+        IscsiAccess::Any => admission::AttachPolicy::Any,
+    }
+}
+
+/// Returns the settings of the DHCP service.
+fn dhcp_settings(config: &Config) -> dhcp::serve::DhcpSettings {
+    use dhcp::quirks::BootFileLocation;
+    let location = |chosen| match chosen {
+        BootFileIn::Offer => BootFileLocation::Offer,
+        BootFileIn::Port4011 => BootFileLocation::Port4011,
     };
-    let forms = config.boot_file_in.iter().map(|(who, chosen)| (who.clone(), form(*chosen))).collect();
+    let boot_file_locations =
+        config.boot_file_in.iter().map(|(who, chosen)| (who.clone(), location(*chosen))).collect();
     let Dhcp { subnets, authoritative, conflict_check, on_other_server, other_server_check_interval, .. } =
         &config.dhcp;
-    dhcp::serve::Settings {
-        forms,
+    dhcp::serve::DhcpSettings {
+        boot_file_locations,
         subnets: subnets.clone(),
         authoritative: *authoritative,
         conflict_check: *conflict_check,
-        yields: *on_other_server == OnOtherServer::StandDown,
-        look_every: *other_server_check_interval,
+        stand_down: *on_other_server == OnOtherServer::StandDown,
+        check_interval: *other_server_check_interval,
     }
 }

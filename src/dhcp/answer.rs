@@ -1,4 +1,4 @@
-//! HostMatch asks, and what is answered: pure, from a checked request and a verdict to a message.
+//! Decodes what a client claims, and encodes ProxyDHCP replies: pure functions from a checked request and a verdict.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
@@ -7,70 +7,77 @@ use dhcproto::v4::MessageType;
 use crate::boot::{BootProtocol, DropReason, Facts, Firmware, Site, Stage, Verdict};
 use crate::fleet::{Architecture, Mac};
 
-use super::message::{Addresses, Writer};
-use super::packet::{Request, sub_options};
-use super::quirks::{self, Form, Quirks};
+use super::message::{HeaderAddresses, ReplyWriter};
+use super::packet::{DhcpPacket, sub_options};
+use super::quirks::{self, BootFileLocation, Quirks};
 
-/// Is the port that servers and relays listen on.
+/// UDP port of DHCP servers and relays.
 pub const SERVER: u16 = 67;
 const CLIENT: u16 = 68;
 
-/// Says on which of our ports a message came.
+/// The server's port that a message arrived on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
-    /// Is 67, where machines look for servers.
+pub enum DhcpPort {
+    /// Port 67, where clients look for servers.
     Server,
-    /// Is 4011, where PXE firmware asks a proxy for its boot file.
+    /// Port 4011, where PXE firmware asks a proxy for its boot file.
     Proxy,
 }
 
-/// Says how and whence a message came.
+/// The port that a message arrived on, and its sender.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    pub port: Port,
+    /// The port that the message arrived on.
+    pub port: DhcpPort,
+    /// The sender's address and port.
     pub from: SocketAddrV4,
 }
 
-/// Says whom a reply goes to.
+/// The destination of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum To {
+pub enum Destination {
     /// A relay, or a client that has its address.
     Address(SocketAddrV4),
-    /// A client that does not answer ARP for its address yet (RFC 2131 4.1).
-    Card {
+    /// A client that does not answer ARP for its address yet (RFC 2131 4.1): the frame carries its MAC address.
+    LinkLayer {
+        /// The MAC address of the client.
         mac: Mac,
+        /// The address that the client is given, or has.
         address: Ipv4Addr,
     },
-    Everybody,
+    /// All clients on the link.
+    Broadcast,
 }
 
-/// Is a message with where it goes.
+/// A DHCP message and its destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct DhcpReply {
+    /// The UDP payload.
     pub message: Vec<u8>,
-    pub to: To,
+    /// The destination.
+    pub to: Destination,
 }
 
-/// Reads what a client claims of itself.
+/// Returns what a client claims about itself.
 ///
 /// # Errors
-/// Reason the message is not one that a proxy answers.
-pub fn facts(request: &Request<'_>, arrival: Arrival, ours: Ipv4Addr) -> Result<Facts, DropReason> {
+/// The reason a proxy does not answer the message.
+pub fn facts(request: &DhcpPacket<'_>, arrival: Arrival, ours: Ipv4Addr) -> Result<Facts, DropReason> {
     match (arrival.port, request.kind) {
-        (Port::Server, MessageType::Discover) => {}
-        (Port::Proxy, MessageType::Request | MessageType::Inform) => {
-            // EDK2 leaves the server identifier out here; one that is there must be ours.
+        (DhcpPort::Server, MessageType::Discover) => {}
+        (DhcpPort::Proxy, MessageType::Request | MessageType::Inform) => {
+            // EDK2 omits the server identifier here. One that is present must be ours.
             if request.address(54).is_some_and(|server| server != ours) {
                 return Err(DropReason::OtherServer);
             }
         }
-        (Port::Server | Port::Proxy, _) => return Err(DropReason::NotABootRequest),
+        (DhcpPort::Server | DhcpPort::Proxy, _) => return Err(DropReason::NotABootRequest),
     }
     claims(request, ours).ok_or(DropReason::NotABootRequest)
 }
 
-/// Reads what a client claims of itself; nothing where it does not boot from the network.
-pub fn claims(request: &Request<'_>, ours: Ipv4Addr) -> Option<Facts> {
+/// Returns what a client claims about itself; `None` if it does not boot from the network.
+pub fn claims(request: &DhcpPacket<'_>, ours: Ipv4Addr) -> Option<Facts> {
     let class = request.option(60).unwrap_or_default();
     let loading = match class.as_ref() {
         class if class.starts_with(b"HTTPClient") => BootProtocol::Http,
@@ -81,7 +88,7 @@ pub fn claims(request: &Request<'_>, ours: Ipv4Addr) -> Option<Facts> {
     let architecture = architecture(request, &class);
     let stage = match is_ipxe(request) {
         false => Stage::Rom,
-        true if can_all(request, architecture) => Stage::Ipxe,
+        true if has_required_features(request, architecture) => Stage::Ipxe,
         true => Stage::LimitedIpxe,
     };
     let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
@@ -90,24 +97,24 @@ pub fn claims(request: &Request<'_>, ours: Ipv4Addr) -> Option<Facts> {
     Some(Facts { mac: request.mac, firmware, stage, address: Some(known.into()), uuid: request.uuid() })
 }
 
-/// Gives the address that a client asks its DHCP server to confirm: where it will ask us from, its firmware or the
-/// installer that has an address of its own.
-pub fn claimed_address(request: &Request<'_>) -> Option<Ipv4Addr> {
+/// Returns the address that a client asks its DHCP server to confirm. The firmware, or an installer with its own
+/// address, uses it for later requests to this server.
+pub fn claimed_address(request: &DhcpPacket<'_>) -> Option<Ipv4Addr> {
     (request.kind == MessageType::Request).then(|| request.address(50)).flatten()
 }
 
-/// iPXE says so in its user class, and carries its features in option 175. After a PXE chainload its
-/// vendor class is a bare echo of ours (boot-facts 10), so that says nothing.
-fn is_ipxe(request: &Request<'_>) -> bool {
+/// Returns whether the client is iPXE, by its user class or option 175. The vendor class is no evidence: after a PXE
+/// chainload iPXE echoes ours (boot-facts 10).
+fn is_ipxe(request: &DhcpPacket<'_>) -> bool {
     let class = request.option(77).unwrap_or_default();
     // RFC 3004 puts a length before each class; iPXE does not.
     matches!(class.as_ref(), b"iPXE" | b"gPXE" | [4, b'i', b'P', b'X', b'E'] | [4, b'g', b'P', b'X', b'E'])
         || request.has(175)
 }
 
-/// Says whether an iPXE can do what our scripts need: iSCSI, HTTP, and its own platform's programs.
-/// Features are sub-options of 175 (iPXE's `features.h`).
-fn can_all(request: &Request<'_>, architecture: Architecture) -> bool {
+/// Returns whether an iPXE has the features that our scripts need: iSCSI, HTTP, and EFI programs on UEFI. Features are
+/// sub-options of option 175 (`features.h` of iPXE).
+fn has_required_features(request: &DhcpPacket<'_>, architecture: Architecture) -> bool {
     const ISCSI: u8 = 17;
     const HTTP: u8 = 19;
     const EFI: u8 = 36;
@@ -116,8 +123,8 @@ fn can_all(request: &Request<'_>, architecture: Architecture) -> bool {
     has(ISCSI) && has(HTTP) && (!architecture.is_uefi() || has(EFI))
 }
 
-/// Takes the first architecture of option 93; the vendor class's where there is none.
-fn architecture(request: &Request<'_>, class: &[u8]) -> Architecture {
+/// Returns the first architecture of option 93, or the one in the vendor class.
+fn architecture(request: &DhcpPacket<'_>, class: &[u8]) -> Architecture {
     if let Some([high, low, ..]) = request.option(93).as_deref() {
         return Architecture(u16::from_be_bytes([*high, *low]));
     }
@@ -125,25 +132,25 @@ fn architecture(request: &Request<'_>, class: &[u8]) -> Architecture {
     Architecture(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0))
 }
 
-/// Is a verdict in DHCP's words: what to load, and what this client must see to load it.
+/// The boot file for a client, and the options without which that client does not load it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Boot {
-    /// Names the boot file or script, for the message and for the timeline.
+pub struct BootOffer {
+    /// The boot file or script, as the message and the timeline show it.
     pub file: String,
     server: Ipv4Addr,
     quirks: Quirks,
 }
 
-impl Boot {
-    /// Says a verdict in DHCP's words; `None` where it is to say nothing.
-    pub fn of(facts: &Facts, verdict: &Verdict, site: &Site, form: Form) -> Option<Self> {
+impl BootOffer {
+    /// Returns the boot offer of a verdict; `None` if the client gets none.
+    pub fn of(facts: &Facts, verdict: &Verdict, site: &Site, location: BootFileLocation) -> Option<Self> {
         let (firmware, IpAddr::V4(server)) = (facts.firmware?, site.address) else { return None };
         let folder = facts.mac.dashed();
         let file = match (verdict, firmware.loading) {
             (Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Configure(_), _) => return None,
             (Verdict::Chainload(program), BootProtocol::Pxe) => format!("{folder}/{program}"),
             (Verdict::Chainload(program), BootProtocol::Http) => format!("{}/boot/{folder}/{program}", site.url()),
-            // iPXE asks for itself here; what it loads instead must be no iPXE, or it would go round.
+            // An iPXE asks here. A configured program must not be iPXE, which would ask again.
             (Verdict::SanBoot(_) | Verdict::Wait(_) | Verdict::Menu | Verdict::LocalDisk(_), _) => {
                 match site.program_for_ipxe(facts) {
                     Some(program) => format!("{folder}/{program}"),
@@ -151,11 +158,11 @@ impl Boot {
                 }
             }
         };
-        Some(Self { file, server, quirks: quirks::of(facts.stage, firmware).in_form(form) })
+        Some(Self { file, server, quirks: quirks::of(facts.stage, firmware).at_location(location) })
     }
 
-    /// Writes what the client loads into a reply whose `siaddr` is ours.
-    pub fn write(&self, request: &Request<'_>, writer: &mut Writer) {
+    /// Writes the boot file options into a reply whose `siaddr` is this server.
+    pub fn write(&self, request: &DhcpPacket<'_>, writer: &mut ReplyWriter) {
         writer.option(60, self.quirks.vendor_class);
         if !self.quirks.vendor_options.is_empty() {
             writer.option(43, self.quirks.vendor_options);
@@ -167,46 +174,47 @@ impl Boot {
     }
 }
 
-/// Says whether a client can be told in more than one form, so that which one works is to be learned.
-pub fn has_forms(facts: &Facts) -> bool {
-    facts.firmware.is_some_and(|firmware| quirks::of(facts.stage, firmware).has_forms)
+/// Returns whether a client accepts its boot file on port 4011 as well, so that the working location must be learned.
+pub fn supports_port_4011(facts: &Facts) -> bool {
+    facts.firmware.is_some_and(|firmware| quirks::of(facts.stage, firmware).supports_port_4011)
 }
 
-/// Writes a proxy's answer: what to load, and never an address.
-pub fn reply(request: &Request<'_>, boot: &Boot, arrival: Arrival) -> Reply {
+/// Encodes a proxy's reply: the boot file, and never an address.
+pub fn reply(request: &DhcpPacket<'_>, boot: &BootOffer, arrival: Arrival) -> DhcpReply {
     let (kind, ciaddr) = match arrival.port {
-        Port::Server => (MessageType::Offer, Ipv4Addr::UNSPECIFIED),
-        Port::Proxy => (MessageType::Ack, request.ciaddr()),
+        DhcpPort::Server => (MessageType::Offer, Ipv4Addr::UNSPECIFIED),
+        DhcpPort::Proxy => (MessageType::Ack, request.ciaddr()),
     };
-    let mut writer = Writer::reply(request, kind, Addresses { ciaddr, ..Addresses::of_server(boot.server) });
+    let mut writer =
+        ReplyWriter::reply(request, kind, HeaderAddresses { ciaddr, ..HeaderAddresses::of_server(boot.server) });
     writer.address(54, boot.server);
     boot.write(request, &mut writer);
-    Reply { message: writer.finish(request), to: destination(request, arrival) }
+    DhcpReply { message: writer.finish(request), to: destination(request, arrival) }
 }
 
-/// Answers another bootlatch's question: we are here.
-pub fn here(request: &Request<'_>, ours: Ipv4Addr, arrival: Arrival) -> Reply {
-    let mut writer = Writer::reply(request, MessageType::Offer, Addresses::of_server(ours));
+/// Encodes the reply to the probe of another bootlatch server.
+pub fn presence_reply(request: &DhcpPacket<'_>, ours: Ipv4Addr, arrival: Arrival) -> DhcpReply {
+    let mut writer = ReplyWriter::reply(request, MessageType::Offer, HeaderAddresses::of_server(ours));
     writer.address(54, ours);
     writer.option(60, b"PXEClient");
-    writer.option(77, crate::dhcp::rogue_servers::MARK);
-    Reply { message: writer.finish(request), to: destination(request, arrival) }
+    writer.option(77, crate::dhcp::rogue_servers::USER_CLASS);
+    DhcpReply { message: writer.finish(request), to: destination(request, arrival) }
 }
 
-/// A relay gets it on its server port; a client on 4011 where it asked from; one without an address
-/// by broadcast, since a proxy gives it none to be reached at (RFC 2131 4.1).
-fn destination(request: &Request<'_>, arrival: Arrival) -> To {
+/// Returns the destination of a proxy's reply: a relay's server port; on port 4011 the sender; otherwise broadcast,
+/// because a proxy gives the client no address (RFC 2131 4.1).
+fn destination(request: &DhcpPacket<'_>, arrival: Arrival) -> Destination {
     if !request.giaddr().is_unspecified() {
-        return To::Address(SocketAddrV4::new(request.giaddr(), SERVER));
+        return Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER));
     }
     match arrival.port {
-        Port::Proxy if !arrival.from.ip().is_unspecified() => To::Address(arrival.from),
-        Port::Proxy | Port::Server => To::Everybody,
+        DhcpPort::Proxy if !arrival.from.ip().is_unspecified() => Destination::Address(arrival.from),
+        DhcpPort::Proxy | DhcpPort::Server => Destination::Broadcast,
     }
 }
 
-/// Is where everybody without an address listens.
-pub const EVERYBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT);
+/// The destination for clients without an address.
+pub const BROADCAST_CLIENTS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT);
 
 #[cfg(test)]
 mod tests {
@@ -220,20 +228,20 @@ mod tests {
 
     const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
-    fn arrival(port: Port) -> Arrival {
+    fn arrival(port: DhcpPort) -> Arrival {
         let from = match port {
-            Port::Server => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
-            Port::Proxy => SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 185), 4011),
+            DhcpPort::Server => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+            DhcpPort::Proxy => SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 185), 4011),
         };
         Arrival { port, from }
     }
 
-    /// Reads who asks in a capture: every message that a boot server would answer.
+    /// Returns the clients in a capture: every message that a boot server answers.
     fn askers(file: &str) -> Vec<(u16, u16, BootProtocol, Stage)> {
         let mut found = Vec::new();
         for (port, bytes) in capture(file) {
-            let side = if port == 4011 { Port::Proxy } else { Port::Server };
-            let Ok(request) = Request::parse(&bytes) else { continue };
+            let side = if port == 4011 { DhcpPort::Proxy } else { DhcpPort::Server };
+            let Ok(request) = DhcpPacket::parse(&bytes) else { continue };
             if let Ok(facts) = facts(&request, arrival(side), OURS) {
                 let firmware = facts.firmware.unwrap();
                 found.push((port, firmware.architecture.0, firmware.loading, facts.stage));
@@ -243,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn real_clients_are_known_for_what_they_are() {
+    fn real_clients_are_classified() {
         use BootProtocol::{Http, Pxe};
         use Stage::{Ipxe, Rom};
         let check = |file, expected: &[_]| assert_eq!(askers(file), expected, "{file}");
@@ -256,10 +264,10 @@ mod tests {
         check("aavmf-2022-pxe-arm64.pcap", &[(67, 11, Pxe, Rom), (4011, 11, Pxe, Rom), (67, 11, Pxe, Ipxe)]);
     }
 
-    fn offer(bytes: &[u8], port: Port, verdict: &Verdict) -> Option<Message> {
-        let request = Request::parse(bytes).unwrap();
+    fn offer(bytes: &[u8], port: DhcpPort, verdict: &Verdict) -> Option<Message> {
+        let request = DhcpPacket::parse(bytes).unwrap();
         let facts = facts(&request, arrival(port), OURS).ok()?;
-        let boot = Boot::of(&facts, verdict, &site("hold"), Form::Offer)?;
+        let boot = BootOffer::of(&facts, verdict, &site("hold"), BootFileLocation::Offer)?;
         let reply = reply(&request, &boot, arrival(port));
         assert!(reply.message.len() >= 300);
         Some(dhcproto::Decodable::decode(&mut dhcproto::Decoder::new(&reply.message)).unwrap())
@@ -275,17 +283,17 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_has_what_its_firmware_needs() {
+    fn an_offer_has_the_options_that_its_firmware_requires() {
         use dhcproto::v4::OptionCode as Code;
         let load = Verdict::Chainload(Program("p.efi".into()));
         let boot = Verdict::SanBoot("live".parse().unwrap());
         let rows = [
-            ("ovmf-2025-pxe-x64.pcap", 0, Port::Server, &load, "PXEClient", "52-54-00-aa-00-01/p.efi", true),
-            ("ovmf-2025-pxe-x64.pcap", 5, Port::Proxy, &load, "PXEClient", "52-54-00-aa-00-01/p.efi", true),
+            ("ovmf-2025-pxe-x64.pcap", 0, DhcpPort::Server, &load, "PXEClient", "52-54-00-aa-00-01/p.efi", true),
+            ("ovmf-2025-pxe-x64.pcap", 5, DhcpPort::Proxy, &load, "PXEClient", "52-54-00-aa-00-01/p.efi", true),
             (
                 "ovmf-2022-http-x64.pcap",
                 0,
-                Port::Server,
+                DhcpPort::Server,
                 &load,
                 "HTTPClient",
                 "http://10.77.0.2/boot/52-54-00-aa-00-01/p.efi",
@@ -294,7 +302,7 @@ mod tests {
             (
                 "bios-ipxe-rom-2025.pcap",
                 0,
-                Port::Server,
+                DhcpPort::Server,
                 &boot,
                 "PXEClient",
                 "http://10.77.0.2/ipxe?mac=52-54-00-aa-00-01",
@@ -315,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn every_architecture_is_told_what_it_can_load() {
+    fn every_architecture_gets_a_program_that_it_can_load() {
         let rows: &[(u16, &str, &str)] = &[
             (0, "PXEClient", "52-54-00-12-34-56/undionly.kpxe"),
             (7, "PXEClient", "52-54-00-12-34-56/snponly.efi"),
@@ -338,20 +346,20 @@ mod tests {
         for (code, class, file) in rows {
             let claimed = format!("{class}:Arch:{code:05}:UNDI:003000");
             let bytes = message(1, &[(60, claimed.as_bytes()), (93, &code.to_be_bytes())]);
-            let request = Request::parse(&bytes).unwrap();
-            let facts = facts(&request, arrival(Port::Server), OURS).unwrap();
+            let request = DhcpPacket::parse(&bytes).unwrap();
+            let facts = facts(&request, arrival(DhcpPort::Server), OURS).unwrap();
             let verdict = Verdict::Chainload(site.program(&facts).unwrap().clone());
-            let boot = Boot::of(&facts, &verdict, &site, Form::Offer).unwrap();
+            let boot = BootOffer::of(&facts, &verdict, &site, BootFileLocation::Offer).unwrap();
             assert_eq!((boot.file.as_str(), boot.quirks.vendor_class), (*file, class.as_bytes()), "{code}");
         }
     }
 
     #[test]
-    fn a_machine_can_be_given_another_program() {
+    fn a_host_can_have_another_program() {
         use crate::fleet::HostMatch;
         let wire = [0, 0x78, 0x56, 0x34, 0x12, 0xbc, 0x9a, 0xf0, 0xde, 1, 2, 3, 4, 5, 6, 7, 8];
         let bytes = message(1, &[(60, b"PXEClient"), (93, &[0, 7]), (97, &wire)]);
-        let facts = facts(&Request::parse(&bytes).unwrap(), arrival(Port::Server), OURS).unwrap();
+        let facts = facts(&DhcpPacket::parse(&bytes).unwrap(), arrival(DhcpPort::Server), OURS).unwrap();
         let mut site = site("hold");
         let mut check = |who: HostMatch, expected: &str| {
             site.overrides = vec![ProgramOverride { who, program: Program("other.efi".into()), also_for_ipxe: false }];
@@ -364,10 +372,10 @@ mod tests {
     }
 
     #[test]
-    fn a_rom_that_is_an_ipxe_can_be_given_another_program_than_our_script() {
+    fn an_ipxe_rom_can_have_a_program_instead_of_our_script() {
         use crate::fleet::HostMatch;
         let (_, bytes) = capture("bios-ipxe-rom-2025.pcap").remove(0);
-        let facts = facts(&Request::parse(&bytes).unwrap(), arrival(Port::Server), OURS).unwrap();
+        let facts = facts(&DhcpPacket::parse(&bytes).unwrap(), arrival(DhcpPort::Server), OURS).unwrap();
         let mut site = site("hold");
         for (for_ipxe, expected) in
             [(false, "http://10.77.0.2/ipxe?mac=52-54-00-aa-00-01"), (true, "52-54-00-aa-00-01/pxelinux.0")]
@@ -375,7 +383,9 @@ mod tests {
             let who = HostMatch::MacPrefix(facts.mac.0.to_vec());
             site.overrides =
                 vec![ProgramOverride { who, program: Program("pxelinux.0".into()), also_for_ipxe: for_ipxe }];
-            let boot = Boot::of(&facts, &Verdict::SanBoot("live".parse().unwrap()), &site, Form::Offer).unwrap();
+            let boot =
+                BootOffer::of(&facts, &Verdict::SanBoot("live".parse().unwrap()), &site, BootFileLocation::Offer)
+                    .unwrap();
             assert_eq!(boot.file, expected);
         }
     }
@@ -383,31 +393,31 @@ mod tests {
     #[test]
     fn the_other_form_leaves_the_file_to_port_4011() {
         let bytes = message(1, &[(60, b"PXEClient"), (93, &[0, 7])]);
-        let request = Request::parse(&bytes).unwrap();
-        let facts = facts(&request, arrival(Port::Server), OURS).unwrap();
+        let request = DhcpPacket::parse(&bytes).unwrap();
+        let facts = facts(&request, arrival(DhcpPort::Server), OURS).unwrap();
         let verdict = Verdict::Chainload(Program("p".into()));
-        for (form, expected) in [(Form::Offer, true), (Form::Port4011, false)] {
-            let boot = Boot::of(&facts, &verdict, &site("hold"), form).unwrap();
-            let message = reply(&request, &boot, arrival(Port::Server)).message;
+        for (form, expected) in [(BootFileLocation::Offer, true), (BootFileLocation::Port4011, false)] {
+            let boot = BootOffer::of(&facts, &verdict, &site("hold"), form).unwrap();
+            let message = reply(&request, &boot, arrival(DhcpPort::Server)).message;
             assert_eq!(message.windows(4).any(|window| window == [43, 4, 6, 1]), expected, "{form:?}");
         }
     }
 
     #[test]
-    fn what_is_no_boot_request_is_not_answered() {
+    fn other_requests_are_not_answered() {
         let verdict = Verdict::Chainload(Program("p".into()));
-        assert!(offer(&message(1, &[]), Port::Server, &verdict).is_none());
-        assert!(offer(&message(1, &[(60, b"MSFT 5.0")]), Port::Server, &verdict).is_none());
-        assert!(offer(&message(3, &[(60, b"PXEClient")]), Port::Server, &verdict).is_none());
-        assert!(offer(&message(3, &[(60, b"PXEClient"), (54, &[10, 0, 0, 1])]), Port::Proxy, &verdict).is_none());
-        assert!(offer(&message(1, &[(60, b"PXEClient")]), Port::Server, &Verdict::Ignore(Reason::Held)).is_none());
+        assert!(offer(&message(1, &[]), DhcpPort::Server, &verdict).is_none());
+        assert!(offer(&message(1, &[(60, b"MSFT 5.0")]), DhcpPort::Server, &verdict).is_none());
+        assert!(offer(&message(3, &[(60, b"PXEClient")]), DhcpPort::Server, &verdict).is_none());
+        assert!(offer(&message(3, &[(60, b"PXEClient"), (54, &[10, 0, 0, 1])]), DhcpPort::Proxy, &verdict).is_none());
+        assert!(offer(&message(1, &[(60, b"PXEClient")]), DhcpPort::Server, &Verdict::Ignore(Reason::Held)).is_none());
     }
 
     #[test]
-    fn an_ipxe_that_lacks_a_protocol_is_given_ours() {
+    fn an_ipxe_without_a_required_feature_gets_our_ipxe() {
         let stage = |features: &[u8]| {
             let bytes = message(1, &[(60, b"PXEClient"), (77, b"iPXE"), (93, &[0, 7]), (175, features)]);
-            facts(&Request::parse(&bytes).unwrap(), arrival(Port::Server), OURS).unwrap().stage
+            facts(&DhcpPacket::parse(&bytes).unwrap(), arrival(DhcpPort::Server), OURS).unwrap().stage
         };
         assert_eq!(stage(&[17, 1, 1, 19, 1, 1, 36, 1, 1]), Stage::Ipxe);
         assert_eq!(stage(&[17, 1, 1, 19, 1, 1]), Stage::LimitedIpxe);
@@ -417,14 +427,16 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_gets_its_words_back() {
+    fn a_relay_agents_option_is_returned() {
         let mut bytes = message(1, &[(60, b"PXEClient"), (82, &[1, 2, 0xaa, 0xbb])]);
         bytes[24..28].copy_from_slice(&[10, 9, 0, 1]);
-        let request = Request::parse(&bytes).unwrap();
-        let facts = facts(&request, arrival(Port::Server), OURS).unwrap();
-        let boot = Boot::of(&facts, &Verdict::Chainload(Program("p".into())), &site("hold"), Form::Offer).unwrap();
-        let reply = reply(&request, &boot, arrival(Port::Server));
-        assert_eq!(reply.to, To::Address(SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), 67)));
+        let request = DhcpPacket::parse(&bytes).unwrap();
+        let facts = facts(&request, arrival(DhcpPort::Server), OURS).unwrap();
+        let boot =
+            BootOffer::of(&facts, &Verdict::Chainload(Program("p".into())), &site("hold"), BootFileLocation::Offer)
+                .unwrap();
+        let reply = reply(&request, &boot, arrival(DhcpPort::Server));
+        assert_eq!(reply.to, Destination::Address(SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), 67)));
         assert_eq!(reply.message[24..28], [10, 9, 0, 1]);
         let agent = [82, 4, 1, 2, 0xaa, 0xbb, 255];
         assert!(reply.message.windows(agent.len()).any(|window| window == agent));
@@ -445,7 +457,7 @@ mod tests {
             bytes[4..8].copy_from_slice(&xid.to_be_bytes());
             bytes[10..12].copy_from_slice(&flags.to_be_bytes());
             bytes[29..34].copy_from_slice(&mac);
-            let port = if port { Port::Proxy } else { Port::Server };
+            let port = if port { DhcpPort::Proxy } else { DhcpPort::Server };
             let verdict = if leave { Verdict::LocalDisk(Reason::InstallCompleted) } else { Verdict::Chainload(Program("p".into())) };
             let offer = offer(&bytes, port, &verdict).unwrap();
             prop_assert_eq!((offer.xid(), u16::from(offer.flags())), (xid, flags));

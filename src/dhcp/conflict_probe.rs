@@ -1,4 +1,4 @@
-//! Addresses that are asked for on the wire before they are offered, and the messages that wait for it.
+//! Addresses that are probed on the wire before they are offered, and the messages that wait for the result.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -6,31 +6,31 @@ use std::time::{Duration, Instant};
 
 use crate::fleet::Mac;
 
-/// Is how long somebody who uses an address has to say so; firmware waits for offers ten times as long.
+/// Time for the user of an address to answer a probe. Firmware waits for offers ten times as long.
 const WAIT: Duration = Duration::from_millis(300);
-/// Bounds the addresses that are asked for at one time; beyond it they are offered unasked.
+/// Maximum number of addresses under probe. Beyond it addresses are offered without a probe.
 const AT_ONCE: usize = 8192;
 
-/// Holds what waits. `M` is the message that is answered anew.
+/// The messages that wait for a probe. `M` is the message that is handled again.
 #[derive(Debug)]
-pub struct Probing<M> {
+pub struct ConflictProbes<M> {
     waiting: HashMap<Ipv4Addr, (Mac, M)>,
-    /// Holds the ends of the waits in their order, which is that of their beginnings.
+    /// The deadlines in order of time, which is the order of insertion.
     ends: VecDeque<(Instant, Ipv4Addr)>,
 }
 
-impl<M> Default for Probing<M> {
+impl<M> Default for ConflictProbes<M> {
     fn default() -> Self {
         Self { waiting: HashMap::new(), ends: VecDeque::new() }
     }
 }
 
-impl<M> Probing<M> {
-    /// Lets a message wait for what comes of its probe; says whether the probe is to be sent.
+impl<M> ConflictProbes<M> {
+    /// Registers a message that waits for the probe of an address. Returns whether the probe must be sent.
     ///
     /// # Errors
-    /// Too many wait: the message comes back.
-    pub fn begin(&mut self, address: Ipv4Addr, client: Mac, message: M, now: Instant) -> Result<bool, M> {
+    /// Too many messages wait; the message is returned.
+    pub fn start(&mut self, address: Ipv4Addr, client: Mac, message: M, now: Instant) -> Result<bool, M> {
         if let Some(waiting) = self.waiting.get_mut(&address) {
             *waiting = (client, message);
             return Ok(false);
@@ -43,8 +43,8 @@ impl<M> Probing<M> {
         Ok(true)
     }
 
-    /// Takes the message out of which the address is found in use by another card than its client's.
-    pub fn answered(&mut self, address: Ipv4Addr, by: Option<Mac>) -> Option<M> {
+    /// Removes the message whose address another host than its client uses.
+    pub fn take_conflict(&mut self, address: Ipv4Addr, by: Option<Mac>) -> Option<M> {
         let (client, _) = self.waiting.get(&address)?;
         if by == Some(*client) {
             return None;
@@ -52,8 +52,8 @@ impl<M> Probing<M> {
         self.waiting.remove(&address).map(|(_, message)| message)
     }
 
-    /// Takes the next message whose wait is over, with the address that nobody claimed.
-    pub fn quiet(&mut self, now: Instant) -> Option<(Ipv4Addr, M)> {
+    /// Removes the next message whose deadline has passed, with the address that nobody claimed.
+    pub fn take_unclaimed(&mut self, now: Instant) -> Option<(Ipv4Addr, M)> {
         loop {
             self.ends.front().filter(|(end, _)| *end <= now)?;
             let (_, address) = self.ends.pop_front()?;
@@ -63,8 +63,8 @@ impl<M> Probing<M> {
         }
     }
 
-    /// Says when the next wait is over.
-    pub fn next(&self) -> Option<Instant> {
+    /// Returns the time of the next deadline.
+    pub fn next_deadline(&self) -> Option<Instant> {
         self.ends.front().map(|(end, _)| *end)
     }
 }
@@ -81,26 +81,26 @@ mod tests {
     }
 
     #[test]
-    fn a_message_waits_until_somebody_answers_or_nobody_does() {
-        let (mut probing, start) = (Probing::default(), Instant::now());
-        assert_eq!(probing.begin(address(1), CLIENT, "a", start), Ok(true));
-        assert_eq!(probing.begin(address(2), CLIENT, "b", start), Ok(true));
-        assert_eq!(probing.begin(address(2), CLIENT, "b again", start), Ok(false));
-        assert_eq!(probing.answered(address(1), Some(CLIENT)), None, "its own client has it");
-        assert_eq!(probing.answered(address(1), Some(OTHER)), Some("a"));
-        assert_eq!(probing.answered(address(1), Some(OTHER)), None);
-        assert_eq!(probing.quiet(start), None);
-        assert_eq!(probing.next(), Some(start + WAIT));
-        assert_eq!(probing.quiet(start + WAIT), Some((address(2), "b again")));
-        assert_eq!((probing.quiet(start + WAIT), probing.next()), (None, None));
+    fn a_message_waits_for_an_answer_or_the_deadline() {
+        let (mut probing, start) = (ConflictProbes::default(), Instant::now());
+        assert_eq!(probing.start(address(1), CLIENT, "a", start), Ok(true));
+        assert_eq!(probing.start(address(2), CLIENT, "b", start), Ok(true));
+        assert_eq!(probing.start(address(2), CLIENT, "b deferred", start), Ok(false));
+        assert_eq!(probing.take_conflict(address(1), Some(CLIENT)), None, "its own client has it");
+        assert_eq!(probing.take_conflict(address(1), Some(OTHER)), Some("a"));
+        assert_eq!(probing.take_conflict(address(1), Some(OTHER)), None);
+        assert_eq!(probing.take_unclaimed(start), None);
+        assert_eq!(probing.next_deadline(), Some(start + WAIT));
+        assert_eq!(probing.take_unclaimed(start + WAIT), Some((address(2), "b deferred")));
+        assert_eq!((probing.take_unclaimed(start + WAIT), probing.next_deadline()), (None, None));
     }
 
     #[test]
-    fn what_waits_is_bounded() {
-        let (mut probing, start) = (Probing::default(), Instant::now());
+    fn waiting_messages_are_bounded() {
+        let (mut probing, start) = (ConflictProbes::default(), Instant::now());
         for number in 0..AT_ONCE {
-            assert_eq!(probing.begin(address(number), CLIENT, number, start), Ok(true));
+            assert_eq!(probing.start(address(number), CLIENT, number, start), Ok(true));
         }
-        assert_eq!(probing.begin(address(AT_ONCE), CLIENT, AT_ONCE, start), Err(AT_ONCE));
+        assert_eq!(probing.start(address(AT_ONCE), CLIENT, AT_ONCE, start), Err(AT_ONCE));
     }
 }

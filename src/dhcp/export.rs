@@ -1,4 +1,4 @@
-//! The leases as operators and their scripts look for them: in the form of dnsmasq's leases file.
+//! The text of the leases file, in the format of dnsmasq's leases file, which operators and their scripts know.
 
 use std::fmt::Write;
 
@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use crate::fleet::Lease;
 
-/// Writes a line for each lease that is in force: its end, MAC address, address, name and client identifier.
+/// Returns a line for each lease in force: end, MAC address, address, name and client identifier.
 pub fn lines<'a>(leases: impl Iterator<Item = &'a Lease>, now: Timestamp) -> String {
     let mut text = String::new();
     for lease in leases.filter(|lease| lease.is_bound_at(now)) {
         let Lease { address, mac, client, hostname, until, .. } = lease;
         let name = hostname.as_deref().unwrap_or("*");
-        // A String takes whatever is written into it.
+        // Writing to a String does not fail.
         let _ = write!(text, "{} {mac} {address} {name} ", until.as_second());
         let _ = match client {
             None => write!(text, "01:{mac}"),
@@ -26,7 +26,7 @@ pub fn lines<'a>(leases: impl Iterator<Item = &'a Lease>, now: Timestamp) -> Str
     text
 }
 
-/// Says when the next lease that is in force ends: its line goes then.
+/// Returns the time at which the next lease in force ends and its line goes.
 pub fn next_end<'a>(leases: impl Iterator<Item = &'a Lease>, now: Timestamp) -> Option<Timestamp> {
     leases.filter(|lease| lease.is_bound_at(now)).map(|lease| lease.until).min()
 }
@@ -37,7 +37,7 @@ mod tests {
     use crate::fleet::{LeaseState, Mac};
 
     #[test]
-    fn a_lease_reads_as_dnsmasq_writes_it() {
+    fn a_lease_has_the_format_of_dnsmasq() {
         let lease = |last, held, until| Lease {
             address: [10, 0, 0, last].into(),
             mac: Mac([0x52, 0x54, 0, 0, 0, last]),

@@ -1,4 +1,4 @@
-//! Ethernet frames of our own: for clients without an address, which the kernel cannot reach.
+//! Encodes Ethernet frames for clients without an address, which the kernel cannot reach, and for address probes.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -8,29 +8,29 @@ use pnet_packet::udp::MutableUdpPacket;
 
 use crate::fleet::Mac;
 
-/// Is the EtherType of IPv4.
+/// The EtherType of IPv4.
 const IPV4: u16 = 0x0800;
 const ETHERNET: usize = 14;
-/// Is the EtherType of ARP.
+/// The EtherType of ARP.
 const ARP_TYPE: u16 = 0x0806;
 const ARP: usize = 28;
 const IP: usize = 20;
 const UDP: usize = 8;
-/// Is the number of hops that a reply may take.
+/// Time to live of a reply, in hops.
 const HOPS: u8 = 64;
 
-/// Is one end of a datagram, with its card.
+/// One end of a datagram, with its MAC address.
 #[derive(Debug, Clone, Copy)]
-pub struct End {
+pub struct LinkEndpoint {
     pub mac: Mac,
     pub address: SocketAddrV4,
 }
 
-/// Is what comes before a datagram's payload in its frame.
-pub type Head = [u8; ETHERNET + IP + UDP];
+/// The Ethernet, IPv4 and UDP headers of a frame.
+pub type FrameHeader = [u8; ETHERNET + IP + UDP];
 
-/// Writes the frame that carries a UDP datagram, up to its payload; `None` where it is too long for one packet.
-pub fn udp(from: End, to: End, payload: &[u8]) -> Option<Head> {
+/// Returns the headers of the frame for a UDP datagram; `None` if the datagram exceeds one packet.
+pub fn udp(from: LinkEndpoint, to: LinkEndpoint, payload: &[u8]) -> Option<FrameHeader> {
     let datagram = UDP + payload.len();
     let mut frame = [0; ETHERNET + IP + UDP];
     frame[..6].copy_from_slice(&to.mac.0);
@@ -51,7 +51,8 @@ pub fn udp(from: End, to: End, payload: &[u8]) -> Option<Head> {
     packet.set_source(from.address.port());
     packet.set_destination(to.address.port());
     packet.set_length(length);
-    // The pseudo-header (RFC 768): addresses, protocol and length, which lie before the datagram but for the last two.
+    // The pseudo-header (RFC 768) has addresses, protocol and length; the addresses precede the UDP header in the
+    // frame.
     let pseudo = u64::from(IpNextHeaderProtocols::Udp.0) + u64::from(length);
     let covered = sum(&frame[ETHERNET + 12..]) + pseudo + sum(payload);
     let checksum = match !fold(covered) {
@@ -62,7 +63,7 @@ pub fn udp(from: End, to: End, payload: &[u8]) -> Option<Head> {
     Some(frame)
 }
 
-/// Adds bytes up as 16-bit words, the last one filled with a zero (RFC 1071).
+/// Adds bytes up as 16-bit words; an odd last byte is padded with zero (RFC 1071).
 fn sum(bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(2);
     let last = words.remainder().first().map_or(0, |octet| u64::from(*octet) << 8);
@@ -70,26 +71,26 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 fn fold(sum: u64) -> u16 {
-    // Fewer than 2^17 words: two folds take up every carry.
+    // The sum has fewer than 2^17 words, so two folds add every carry.
     let once = (sum & 0xffff) + (sum >> 16);
     let twice = (once & 0xffff) + (once >> 16);
     u16::try_from(twice & 0xffff).unwrap_or(u16::MAX)
 }
 
-/// Writes an ARP probe: who has this address? It claims none itself (RFC 5227 2.1.1).
+/// Returns an ARP probe for an address. A probe claims no address itself (RFC 5227 2.1.1).
 pub fn arp_probe(from: Mac, address: Ipv4Addr) -> Vec<u8> {
     let mut frame = vec![0; ETHERNET + ARP];
     frame[..6].fill(0xff);
     frame[6..12].copy_from_slice(&from.0);
     frame[12..14].copy_from_slice(&ARP_TYPE.to_be_bytes());
-    // Ethernet and IPv4 addresses, of 6 and 4 octets; operation 1, a request (RFC 826).
+    // Ethernet and IPv4 addresses of 6 and 4 octets; operation 1, a request (RFC 826).
     frame[14..22].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
     frame[22..28].copy_from_slice(&from.0);
     frame[38..42].copy_from_slice(&address.octets());
     frame
 }
 
-/// Reads who says in an ARP message, request or reply, that an address is its own.
+/// Returns the sender's address and MAC address of an ARP request or reply.
 pub fn arp_sender(frame: &[u8]) -> Option<(Ipv4Addr, Mac)> {
     if frame.len() < ETHERNET + ARP || frame[12..14] != ARP_TYPE.to_be_bytes() || frame[14..20] != [0, 1, 8, 0, 6, 4] {
         return None;
@@ -99,7 +100,7 @@ pub fn arp_sender(frame: &[u8]) -> Option<(Ipv4Addr, Mac)> {
     (!address.is_unspecified()).then_some((address, mac))
 }
 
-/// Gives the payload of a UDP datagram to a port, from the frame that carries it.
+/// Returns the payload of a UDP datagram to a port, from the frame that carries it.
 pub fn udp_payload(frame: &[u8], port: u16) -> Option<&[u8]> {
     const PROTOCOL: u8 = 17;
     let ip = frame.get(ETHERNET..).filter(|ip| ip.len() >= IP && frame[12..14] == IPV4.to_be_bytes())?;
@@ -108,7 +109,7 @@ pub fn udp_payload(frame: &[u8], port: u16) -> Option<&[u8]> {
     (udp[2..4] == port.to_be_bytes()).then(|| udp.get(UDP..length)).flatten()
 }
 
-/// Writes an ICMP echo request (RFC 792), without its IP header.
+/// Returns an ICMP echo request (RFC 792), without its IP header.
 pub fn echo_request(identifier: u16) -> [u8; 8] {
     let [high, low] = identifier.to_be_bytes();
     let sum = !(0x0800u16.wrapping_add(identifier) + u16::from(0x0800u16.overflowing_add(identifier).1));
@@ -116,7 +117,7 @@ pub fn echo_request(identifier: u16) -> [u8; 8] {
     [8, 0, first, second, high, low, 0, 0]
 }
 
-/// Reads who answered an echo request of ours, from an IP packet.
+/// Returns the sender of an echo reply to our request, from an IP packet.
 pub fn echo_reply(packet: &[u8], identifier: u16) -> Option<Ipv4Addr> {
     let header = usize::from(packet.first()? & 15) * 4;
     let icmp = packet.get(header..).filter(|icmp| icmp.len() >= 8)?;
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_probe_asks_and_claims_nothing() {
+    fn a_probe_claims_no_address() {
         let (us, them) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
         let mut frame = arp_probe(us, [10, 0, 0, 9].into());
         assert_eq!(arp_sender(&frame), None);
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_is_known_by_its_number() {
+    fn an_echo_reply_is_recognized_by_its_identifier() {
         let mut packet = vec![0x45; 20];
         packet[12..16].copy_from_slice(&[10, 0, 0, 9]);
         packet.extend([0, 0, 0, 0, 0xb0, 0x07, 0, 0]);
@@ -160,9 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_is_framed_as_the_kernel_does() {
-        // Of ovmf-2025-pxe-x64.pcap's kind; the checksums are tcpdump's.
-        let end = |mac, address: &str| End { mac: Mac(mac), address: address.parse().unwrap() };
+    fn a_frame_equals_the_kernels() {
+        // Like ovmf-2025-pxe-x64.pcap; the checksums are tcpdump's.
+        let end = |mac, address: &str| LinkEndpoint { mac: Mac(mac), address: address.parse().unwrap() };
         let from = end([2, 0, 0, 0, 0, 1], "10.77.0.2:67");
         let to = end([0x52, 0x54, 0, 0, 0, 9], "10.77.0.9:68");
         let frame = [&udp(from, to, b"hello").unwrap()[..], b"hello"].concat();
@@ -171,7 +172,7 @@ mod tests {
             0x45, 0, 0, 33, 0, 0, 0x40, 0, 64, 17, 0x26, 0x23, 10, 77, 0, 2, 10, 77, 0, 9, // IP
             0, 67, 0, 68, 0, 13, 0x26, 0xa3, b'h', b'e', b'l', b'l', b'o', // UDP
         ];
-        // Both checksums verify: the sum over what they cover is all ones.
+        // Both checksums verify: the sum over the covered octets is all ones.
         let sum = |bytes: &[u8]| {
             let words =
                 bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)));
@@ -186,8 +187,8 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_no_packet_is_refused() {
-        let end = End { mac: Mac([2; 6]), address: "10.0.0.1:67".parse().unwrap() };
+    fn a_datagram_that_exceeds_a_packet_is_refused() {
+        let end = LinkEndpoint { mac: Mac([2; 6]), address: "10.0.0.1:67".parse().unwrap() };
         assert_eq!(udp(end, end, &[0; 65_530]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The leases of server mode: who has which address, with the time as an argument.
+//! The leases of one subnet in server mode. Pure: the time is an argument.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -8,100 +8,107 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::fleet::{Lease, LeaseState, LeaseTimes, Mac, Reserved, Subnet};
 
-/// Is how long an address is kept for a client that was offered it.
+/// Time for which an offered address is reserved for its client.
 const OFFER_HELD: Duration = Duration::from_secs(60);
-/// Is how long an address is left alone that somebody was found to use (RFC 2131 4.3.3).
+/// Time for which an address is not offered after a conflict was found (RFC 2131 4.3.3).
 const DECLINED_FOR: Duration = Duration::from_secs(600);
 
-/// Is whom a lease belongs to.
+/// The identity that a lease belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Client {
+pub enum ClientId {
+    /// The MAC address.
     Mac(Mac),
-    /// Is option 61, where it is more than the MAC address again (RFC 2131 4.2).
+    /// Option 61, unless it repeats the MAC address (RFC 2131 4.2).
     Id(Box<[u8]>),
 }
 
-/// Is what a client asks for.
+/// A client's request for an address.
 #[derive(Debug, Clone)]
-pub struct Ask<'a> {
-    pub client: Client,
+pub struct LeaseRequest<'a> {
+    /// The identity that the lease belongs to.
+    pub client: ClientId,
+    /// The MAC address of the client.
     pub mac: Mac,
-    /// Is the address that it would like, or says that it has.
+    /// The address that the client asks for, or claims to have.
     pub wanted: Option<Ipv4Addr>,
+    /// The hostname that the client sends.
     pub hostname: Option<&'a str>,
-    /// Is the address that the site gives this machine by name, as a host.
+    /// The address of the host in `spec.ip`.
     pub own: Option<Ipv4Addr>,
 }
 
-/// Says how a client asks for an address (RFC 2131 4.3.2).
+/// The state of a client that requests an address (RFC 2131 4.3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    /// It takes our offer.
+pub enum RequestState {
+    /// SELECTING: it accepts our offer.
     Selecting,
-    /// It says that it has the address: it just started, or its time is running out.
+    /// INIT-REBOOT, RENEWING or REBINDING: it claims to have the address.
     Holding,
 }
 
-/// Is an address to offer.
+/// An address to offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Offer {
+pub struct AddressOffer {
+    /// The address.
     pub address: Ipv4Addr,
-    /// Says that nobody is known to use it: its client had it before, or it was asked for and nobody answered.
-    pub proven: bool,
+    /// Whether no other user of the address is known: its client had it before, or a probe was not answered.
+    pub verified_free: bool,
 }
 
-/// Is what comes of asking for a certain address.
+/// The result of a request for an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
+    /// The client has this lease.
     Granted(Lease),
-    /// The client must not use it.
+    /// The client must not use the address.
     Refused,
-    /// Nothing is known of it: another server may know better.
+    /// No record of the lease exists; another server may know it.
     Unknown,
 }
 
-/// Holds the leases of one subnet. At most one entry an address, so as many as the subnet has.
+/// The leases of one subnet, at most one entry an address.
 #[derive(Debug)]
 pub struct Leases {
     subnet: Subnet,
-    reserved_for: HashMap<Client, usize>,
+    reserved_for: HashMap<ClientId, usize>,
     reserved: HashMap<Ipv4Addr, usize>,
-    entries: HashMap<Ipv4Addr, Entry>,
-    by_client: HashMap<Client, Ipv4Addr>,
-    /// Holds the entries by when they end: the one to take again first comes first.
+    entries: HashMap<Ipv4Addr, LeaseEntry>,
+    by_client: HashMap<ClientId, Ipv4Addr>,
+    /// The entries by time of expiry; the first is reused first.
     ends: BTreeSet<(Timestamp, Ipv4Addr)>,
-    untouched: Untouched,
+    next_unused: PoolCursor,
 }
 
 #[derive(Debug)]
-struct Entry {
-    client: Client,
+struct LeaseEntry {
+    client: ClientId,
     mac: Mac,
     hostname: Option<Box<str>>,
-    stage: Stage,
+    stage: LeaseStage,
     until: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Offered { proven: bool },
+enum LeaseStage {
+    Offered { verified_free: bool },
     Bound,
     Released,
     Declined,
 }
 
-/// Is where in the pools no address was given yet.
+/// The position in the pools after the last address that was ever offered.
 #[derive(Debug, Default)]
-struct Untouched {
+struct PoolCursor {
     pool: usize,
     next: u32,
 }
 
 impl Leases {
+    /// Creates an empty set of leases.
     pub fn new(subnet: Subnet) -> Self {
         let client = |reserved: &Reserved| match reserved {
-            Reserved::Mac(mac) => Client::Mac(*mac),
-            Reserved::Client(id) => Client::Id(id.clone()),
+            Reserved::Mac(mac) => ClientId::Mac(*mac),
+            Reserved::Client(id) => ClientId::Id(id.clone()),
         };
         let places = || subnet.reservations.iter().enumerate();
         Self {
@@ -110,136 +117,142 @@ impl Leases {
             entries: HashMap::new(),
             by_client: HashMap::new(),
             ends: BTreeSet::new(),
-            untouched: Untouched::default(),
+            next_unused: PoolCursor::default(),
             subnet,
         }
     }
 
+    /// Returns the subnet.
     pub fn subnet(&self) -> &Subnet {
         &self.subnet
     }
 
-    /// Says whom a lease for this client belongs to: where the site keeps an address for its card, to the
-    /// card, so that its firmware and its systems share it however they call themselves.
-    pub fn holder(&self, client: Client, mac: Mac, own: Option<Ipv4Addr>) -> Client {
-        let by_mac = Client::Mac(mac);
+    /// Returns the identity that a lease for this client belongs to. A client with a reservation by MAC address shares
+    /// it between its firmware and its systems, whatever client identifiers they send.
+    pub fn lease_owner(&self, client: ClientId, mac: Mac, own: Option<Ipv4Addr>) -> ClientId {
+        let by_mac = ClientId::Mac(mac);
         let is_kept = self.reserved_for.contains_key(&by_mac) || own.is_some_and(|own| self.subnet.net.contains(&own));
         if is_kept && !self.reserved_for.contains_key(&client) { by_mac } else { client }
     }
 
-    /// Takes up a lease that was made before a restart.
+    /// Loads a lease that was recorded before a restart.
     pub fn load(&mut self, lease: Lease) {
-        let client = lease.client.map_or(Client::Mac(lease.mac), Client::Id);
+        let client = lease.client.map_or(ClientId::Mac(lease.mac), ClientId::Id);
         let stage = match lease.held {
-            LeaseState::Bound => Stage::Bound,
-            LeaseState::Released => Stage::Released,
-            LeaseState::Declined => Stage::Declined,
+            LeaseState::Bound => LeaseStage::Bound,
+            LeaseState::Released => LeaseStage::Released,
+            LeaseState::Declined => LeaseStage::Declined,
         };
-        let entry = Entry { client, mac: lease.mac, hostname: lease.hostname, stage, until: lease.until };
+        let entry = LeaseEntry { client, mac: lease.mac, hostname: lease.hostname, stage, until: lease.until };
         self.put(lease.address, entry);
     }
 
-    /// Picks the address to offer a client, and keeps it for a minute: its own, the one it had, the one it
-    /// would like, one that nobody had, the one that nobody has had for longest.
+    /// Returns the address to offer a client, and reserves it for a minute. Preference: its reservation, its last
+    /// address, the requested one, an address never offered, the address that expired first.
     ///
-    /// `taken` says which addresses the site gives to other machines by name.
-    pub fn offer(&mut self, ask: &Ask<'_>, now: Timestamp, taken: impl Fn(Ipv4Addr) -> bool) -> Option<Offer> {
+    /// `taken` returns whether an address belongs to another host or to this machine.
+    pub fn offer(
+        &mut self,
+        ask: &LeaseRequest<'_>,
+        now: Timestamp,
+        taken: impl Fn(Ipv4Addr) -> bool,
+    ) -> Option<AddressOffer> {
         let address = self.pick(ask, now, &taken)?;
         let held = self.entries.get(&address).filter(|entry| entry.client == ask.client && entry.until > now);
-        let proven = match held.map(|entry| entry.stage) {
-            Some(Stage::Bound) => return Some(Offer { address, proven: true }),
-            Some(Stage::Offered { proven }) => proven,
-            Some(Stage::Released | Stage::Declined) | None => false,
+        let verified_free = match held.map(|entry| entry.stage) {
+            Some(LeaseStage::Bound) => return Some(AddressOffer { address, verified_free: true }),
+            Some(LeaseStage::Offered { verified_free }) => verified_free,
+            Some(LeaseStage::Released | LeaseStage::Declined) | None => false,
         };
-        self.enter(address, ask, Stage::Offered { proven }, now, OFFER_HELD);
-        Some(Offer { address, proven })
+        self.enter(address, ask, LeaseStage::Offered { verified_free }, now, OFFER_HELD);
+        Some(AddressOffer { address, verified_free })
     }
 
-    /// Notes that nobody answered for an address that is about to be offered.
+    /// Marks an offered address as free: nobody answered the probe.
     pub fn mark_free(&mut self, address: Ipv4Addr) {
-        if let Some(Entry { stage: Stage::Offered { proven }, .. }) = self.entries.get_mut(&address) {
-            *proven = true;
+        if let Some(LeaseEntry { stage: LeaseStage::Offered { verified_free }, .. }) = self.entries.get_mut(&address) {
+            *verified_free = true;
         }
     }
 
-    /// Notes that somebody uses an address that is about to be offered: it is left alone for a while.
+    /// Marks an offered address as used by another host: it is not offered for a while.
     pub fn mark_in_use(&mut self, address: Ipv4Addr, now: Timestamp) {
-        if let Some(Entry { stage: Stage::Offered { .. }, .. }) = self.entries.get(&address) {
+        if let Some(LeaseEntry { stage: LeaseStage::Offered { .. }, .. }) = self.entries.get(&address) {
             self.decline_entry(address, now);
         }
     }
 
-    /// Gives a client the address that it asks for, where it may have it.
+    /// Grants the requested address to a client, if the client may have it.
     pub fn request(
         &mut self,
-        ask: &Ask<'_>,
+        ask: &LeaseRequest<'_>,
         address: Ipv4Addr,
-        how: How,
+        how: RequestState,
         times: LeaseTimes,
         now: Timestamp,
         taken: impl Fn(Ipv4Addr) -> bool,
-    ) -> Outcome {
+    ) -> RequestOutcome {
         let known = self.entries.get(&address);
-        let is_ours = known.is_some_and(|entry| entry.client == ask.client && entry.stage != Stage::Declined);
+        let is_ours = known.is_some_and(|entry| entry.client == ask.client && entry.stage != LeaseStage::Declined);
         let is_free = known.is_none_or(|entry| entry.until <= now);
         let own = self.reservation(ask);
         let belongs = match own {
-            // A client with a place of its own is sent there, unless somebody sits in it.
+            // A client with a reservation must use that address, unless another client has it now.
             Some(own) if own != address && self.is_free_for(own, &ask.client, now) => false,
             Some(own) if own == address => true,
             _ => self.is_in_pools(address) && !self.reserved.contains_key(&address) && !taken(address),
         };
         if !belongs || !(is_ours || is_free) {
-            return Outcome::Refused;
+            return RequestOutcome::Refused;
         }
-        if !is_ours && own != Some(address) && how == How::Holding {
-            return Outcome::Unknown;
+        if !is_ours && own != Some(address) && how == RequestState::Holding {
+            return RequestOutcome::Unknown;
         }
-        Outcome::Granted(self.grant(ask, address, times, now))
+        RequestOutcome::Granted(self.grant(ask, address, times, now))
     }
 
-    /// Gives a client an address that it says it has, and that nobody else has: for a server that is the
-    /// only one, and may have lost its records.
-    pub fn adopt(&mut self, ask: &Ask<'_>, address: Ipv4Addr, times: LeaseTimes, now: Timestamp) -> Lease {
+    /// Grants an address without a record that its client claims, if no other client has it: for the only server of the
+    /// subnet, which may have lost its records.
+    pub fn adopt(&mut self, ask: &LeaseRequest<'_>, address: Ipv4Addr, times: LeaseTimes, now: Timestamp) -> Lease {
         self.grant(ask, address, times, now)
     }
 
-    fn grant(&mut self, ask: &Ask<'_>, address: Ipv4Addr, times: LeaseTimes, now: Timestamp) -> Lease {
-        self.enter(address, ask, Stage::Bound, now, times.lease);
+    fn grant(&mut self, ask: &LeaseRequest<'_>, address: Ipv4Addr, times: LeaseTimes, now: Timestamp) -> Lease {
+        self.enter(address, ask, LeaseStage::Bound, now, times.lease);
         self.lease(address).expect("it was just entered")
     }
 
-    /// Forgets an offer whose client took another server's.
-    pub fn not_taken(&mut self, client: &Client, now: Timestamp) {
+    /// Removes the offer of a client that accepted another server's offer.
+    pub fn withdraw_offer(&mut self, client: &ClientId, now: Timestamp) {
         let Some(address) = self.by_client.get(client).copied() else { return };
-        if let Some(Entry { stage: Stage::Offered { .. }, .. }) = self.entries.get(&address) {
-            self.end(address, Stage::Released, now);
+        if let Some(LeaseEntry { stage: LeaseStage::Offered { .. }, .. }) = self.entries.get(&address) {
+            self.end(address, LeaseStage::Released, now);
         }
     }
 
-    /// Leaves an address alone that its client found in use; says what is to be kept of it.
-    pub fn decline(&mut self, client: &Client, address: Ipv4Addr, now: Timestamp) -> Option<Lease> {
-        self.entries.get(&address).filter(|entry| entry.client == *client && entry.stage != Stage::Declined)?;
+    /// Marks an address whose client found it in use. Returns the lease to record.
+    pub fn decline(&mut self, client: &ClientId, address: Ipv4Addr, now: Timestamp) -> Option<Lease> {
+        self.entries.get(&address).filter(|entry| entry.client == *client && entry.stage != LeaseStage::Declined)?;
         self.decline_entry(address, now);
         self.lease(address)
     }
 
-    /// Takes an address back from its client; says what is to be kept of it.
-    pub fn release(&mut self, client: &Client, address: Ipv4Addr, now: Timestamp) -> Option<Lease> {
-        self.entries.get(&address).filter(|entry| entry.client == *client && entry.stage == Stage::Bound)?;
-        self.end(address, Stage::Released, now);
+    /// Ends the lease of a client that releases it. Returns the lease to record.
+    pub fn release(&mut self, client: &ClientId, address: Ipv4Addr, now: Timestamp) -> Option<Lease> {
+        self.entries.get(&address).filter(|entry| entry.client == *client && entry.stage == LeaseStage::Bound)?;
+        self.end(address, LeaseStage::Released, now);
         self.lease(address)
     }
 
     fn decline_entry(&mut self, address: Ipv4Addr, now: Timestamp) {
-        self.end(address, Stage::Declined, later(now, DECLINED_FOR));
+        self.end(address, LeaseStage::Declined, later(now, DECLINED_FOR));
         let client = self.entries.get(&address).map(|entry| entry.client.clone());
         if let Some(client) = client.filter(|client| self.by_client.get(client) == Some(&address)) {
             self.by_client.remove(&client);
         }
     }
 
-    fn pick(&mut self, ask: &Ask<'_>, now: Timestamp, taken: &impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+    fn pick(&mut self, ask: &LeaseRequest<'_>, now: Timestamp, taken: &impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
         let own = self.reservation(ask).filter(|own| self.is_free_for(*own, &ask.client, now));
         let had = self.by_client.get(&ask.client).copied();
         let may = |address: &Ipv4Addr| {
@@ -250,41 +263,41 @@ impl Leases {
         };
         own.or_else(|| had.filter(may))
             .or_else(|| ask.wanted.filter(may))
-            .or_else(|| self.untouched(taken))
+            .or_else(|| self.next_unused(taken))
             .or_else(|| self.longest_free(now, taken))
     }
 
-    /// Finds the address that is kept for a client.
-    fn reservation(&self, ask: &Ask<'_>) -> Option<Ipv4Addr> {
+    /// Returns the address that is reserved for a client.
+    fn reservation(&self, ask: &LeaseRequest<'_>) -> Option<Ipv4Addr> {
         let place = self.reserved_for.get(&ask.client);
         let listed = place.map(|place| self.subnet.reservations[*place].address);
         listed.or(ask.own.filter(|own| self.subnet.net.contains(own)))
     }
 
-    fn is_free_for(&self, address: Ipv4Addr, client: &Client, now: Timestamp) -> bool {
+    fn is_free_for(&self, address: Ipv4Addr, client: &ClientId, now: Timestamp) -> bool {
         self.entries
             .get(&address)
-            .is_none_or(|entry| entry.until <= now || (entry.client == *client && entry.stage != Stage::Declined))
+            .is_none_or(|entry| entry.until <= now || (entry.client == *client && entry.stage != LeaseStage::Declined))
     }
 
     fn is_in_pools(&self, address: Ipv4Addr) -> bool {
         self.subnet.pools.iter().any(|pool| pool.contains(&address))
     }
 
-    /// Walks the pools once in the life of the process: what it passes is found by `longest_free` later.
-    fn untouched(&mut self, taken: &impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
-        while let Some(pool) = self.subnet.pools.get(self.untouched.pool) {
+    /// Returns the next address that was never offered. Each pool is walked once; `longest_free` finds the rest.
+    fn next_unused(&mut self, taken: &impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+        while let Some(pool) = self.subnet.pools.get(self.next_unused.pool) {
             let (first, last) = (u32::from(*pool.start()), u32::from(*pool.end()));
-            let mut next = self.untouched.next.max(first);
+            let mut next = self.next_unused.next.max(first);
             while next <= last {
                 let address = Ipv4Addr::from(next);
                 next += 1;
                 if !self.entries.contains_key(&address) && !self.reserved.contains_key(&address) && !taken(address) {
-                    self.untouched.next = next;
+                    self.next_unused.next = next;
                     return Some(address);
                 }
             }
-            self.untouched = Untouched { pool: self.untouched.pool + 1, next: 0 };
+            self.next_unused = PoolCursor { pool: self.next_unused.pool + 1, next: 0 };
         }
         None
     }
@@ -296,10 +309,10 @@ impl Leases {
         free.next()
     }
 
-    fn enter(&mut self, address: Ipv4Addr, ask: &Ask<'_>, stage: Stage, now: Timestamp, time: Duration) {
+    fn enter(&mut self, address: Ipv4Addr, ask: &LeaseRequest<'_>, stage: LeaseStage, now: Timestamp, time: Duration) {
         let place = self.reserved.get(&address).map(|place| &self.subnet.reservations[*place]);
         let named = place.and_then(|reservation| reservation.hostname.as_deref()).or(ask.hostname);
-        let entry = Entry {
+        let entry = LeaseEntry {
             client: ask.client.clone(),
             mac: ask.mac,
             hostname: named.map(Into::into),
@@ -309,9 +322,9 @@ impl Leases {
         self.put(address, entry);
     }
 
-    fn put(&mut self, address: Ipv4Addr, entry: Entry) {
+    fn put(&mut self, address: Ipv4Addr, entry: LeaseEntry) {
         self.ends.insert((entry.until, address));
-        if entry.stage != Stage::Declined {
+        if entry.stage != LeaseStage::Declined {
             self.by_client.insert(entry.client.clone(), address);
         }
         let client = entry.client.clone();
@@ -325,7 +338,7 @@ impl Leases {
         }
     }
 
-    fn end(&mut self, address: Ipv4Addr, stage: Stage, until: Timestamp) {
+    fn end(&mut self, address: Ipv4Addr, stage: LeaseStage, until: Timestamp) {
         let Some(entry) = self.entries.get_mut(&address) else { return };
         self.ends.remove(&(entry.until, address));
         self.ends.insert((until, address));
@@ -335,13 +348,13 @@ impl Leases {
     fn lease(&self, address: Ipv4Addr) -> Option<Lease> {
         let entry = self.entries.get(&address)?;
         let held = match entry.stage {
-            Stage::Bound => LeaseState::Bound,
-            Stage::Declined => LeaseState::Declined,
-            Stage::Offered { .. } | Stage::Released => LeaseState::Released,
+            LeaseStage::Bound => LeaseState::Bound,
+            LeaseStage::Declined => LeaseState::Declined,
+            LeaseStage::Offered { .. } | LeaseStage::Released => LeaseState::Released,
         };
         let client = match &entry.client {
-            Client::Mac(_) => None,
-            Client::Id(id) => Some(id.clone()),
+            ClientId::Mac(_) => None,
+            ClientId::Id(id) => Some(id.clone()),
         };
         Some(Lease { address, mac: entry.mac, client, hostname: entry.hostname.clone(), held, until: entry.until })
     }

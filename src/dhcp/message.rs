@@ -1,48 +1,48 @@
-//! Writes replies: the header from the request, options in the order given, the relay's words last.
+//! Encodes replies: the header from the request, options in the given order, the relay agent's option last.
 
 use std::net::Ipv4Addr;
 
 use dhcproto::v4::MessageType;
 
-use super::packet::{COOKIE, HEADER, Request};
+use super::packet::{COOKIE, DhcpPacket, HEADER};
 
-/// Is the least size of a message that BOOTP relays and some ROMs take (RFC 1542 2.1).
+/// Minimum size of a message that BOOTP relays and some ROMs accept, in octets (RFC 1542 2.1).
 const LEAST: usize = 300;
-/// Is what IP and UDP put before a message.
+/// Length of the IP and UDP headers, in octets.
 const IP_AND_UDP: usize = 28;
-/// Is the datagram that every client takes (RFC 2131 2): a longer one only to who says so in option 57.
+/// Size of the datagram that every client accepts (RFC 2131 2). A client announces a larger one in option 57.
 const EVERY_CLIENT: usize = 576;
-/// Is Ethernet's: no reply is longer, whatever a client claims to take, for a fragment breaks ROMs.
+/// Ethernet's MTU. No reply is longer, whatever option 57 says, because fragments break ROMs.
 const ETHERNET: usize = 1500;
-/// Is the field of the header that names the boot file, without its end mark.
+/// Maximum length of the header's `file` field, without its terminator.
 const FILE: usize = 127;
 
-/// Holds the addresses of a reply's header.
+/// The addresses of a reply's header.
 #[derive(Debug, Clone, Copy)]
-pub struct Addresses {
+pub struct HeaderAddresses {
     pub ciaddr: Ipv4Addr,
     pub yiaddr: Ipv4Addr,
     pub siaddr: Ipv4Addr,
 }
 
-impl Addresses {
-    /// Names us as the boot server, and nobody's address.
+impl HeaderAddresses {
+    /// Returns addresses with this server as the boot server and no client address.
     pub fn of_server(siaddr: Ipv4Addr) -> Self {
         Self { ciaddr: Ipv4Addr::UNSPECIFIED, yiaddr: Ipv4Addr::UNSPECIFIED, siaddr }
     }
 }
 
-/// Is a reply that is being written. What would make it longer than its client may expect is left out.
+/// A reply under construction. An option that would exceed the client's maximum size is omitted.
 #[derive(Debug)]
-pub struct Writer {
+pub struct ReplyWriter {
     bytes: Vec<u8>,
-    /// Is where options must end: the relay's words and the end mark come after.
+    /// The offset at which options must end, before the relay agent's option and the end mark.
     room: usize,
 }
 
-impl Writer {
-    /// Begins a reply with what every reply has: the request's own xid, flags, relay and hardware address.
-    pub fn reply(request: &Request<'_>, kind: MessageType, addresses: Addresses) -> Self {
+impl ReplyWriter {
+    /// Starts a reply with the request's transaction, flags, relay and hardware address.
+    pub fn reply(request: &DhcpPacket<'_>, kind: MessageType, addresses: HeaderAddresses) -> Self {
         let mut bytes = Vec::with_capacity(EVERY_CLIENT);
         bytes.extend([2, 1, 6, 0]);
         bytes.extend(request.xid().to_be_bytes());
@@ -63,7 +63,7 @@ impl Writer {
         writer
     }
 
-    /// Adds an option, in parts where it is long (RFC 3396); says whether there was room for it.
+    /// Appends an option, in parts if it is long (RFC 3396). Returns whether there was space for it.
     pub fn option(&mut self, code: u8, value: &[u8]) -> bool {
         let parts = value.len().div_ceil(255).max(1);
         if self.bytes.len() + value.len() + 2 * parts > self.room {
@@ -83,12 +83,12 @@ impl Writer {
         self.option(code, &address.octets())
     }
 
-    /// Sets the header's flags, which are the request's own otherwise.
+    /// Sets the header's flags. By default they are those of the request.
     pub fn set_flags(&mut self, flags: u16) {
         self.bytes[10..12].copy_from_slice(&flags.to_be_bytes());
     }
 
-    /// Names the boot file in every place where some client looks: U-Boot in `file` only, others in 67.
+    /// Writes the boot file to every field that some client reads: U-Boot reads `file` only, others option 67.
     pub fn boot_file(&mut self, server: Ipv4Addr, file: &str) {
         let file = file.as_bytes();
         if file.len() <= FILE {
@@ -96,11 +96,11 @@ impl Writer {
         }
         self.option(67, file);
         let mut digits = [0u8; 15];
-        self.option(66, spell(server, &mut digits));
+        self.option(66, format_address(server, &mut digits));
     }
 
-    /// Ends the message: the relay's own words go back to it untouched, last (RFC 3046 2.2).
-    pub fn finish(mut self, request: &Request<'_>) -> Vec<u8> {
+    /// Ends the message. The relay agent's option is returned unchanged, as the last one (RFC 3046 2.2).
+    pub fn finish(mut self, request: &DhcpPacket<'_>) -> Vec<u8> {
         if let Some(agent) = request.option(82) {
             self.room = usize::MAX;
             self.option(82, &agent);
@@ -111,8 +111,8 @@ impl Writer {
     }
 }
 
-/// Spells an address without `core::fmt`, which takes longer than writing the rest of a reply.
-fn spell(address: Ipv4Addr, into: &mut [u8; 15]) -> &[u8] {
+/// Formats an address without `core::fmt`, which would take longer than the rest of the reply.
+fn format_address(address: Ipv4Addr, into: &mut [u8; 15]) -> &[u8] {
     let mut length = 0;
     let mut put = |octet: u8| {
         into[length] = octet;
@@ -137,13 +137,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_is_no_longer_than_its_client_may_expect() {
+    fn a_reply_does_not_exceed_its_clients_maximum() {
         let check = |claimed: Option<u16>, longest: usize| {
             let size = claimed.map(u16::to_be_bytes);
             let options: Vec<(u8, &[u8])> = size.as_ref().map(|size| (57, &size[..])).into_iter().collect();
             let bytes = message(1, &options);
-            let request = Request::parse(&bytes).unwrap();
-            let mut writer = Writer::reply(&request, MessageType::Offer, Addresses::of_server([10, 0, 0, 1].into()));
+            let request = DhcpPacket::parse(&bytes).unwrap();
+            let mut writer =
+                ReplyWriter::reply(&request, MessageType::Offer, HeaderAddresses::of_server([10, 0, 0, 1].into()));
             while writer.option(119, &[7; 40]) {}
             while writer.option(12, b"x") {}
             let reply = writer.finish(&request);
@@ -159,18 +160,19 @@ mod tests {
     #[test]
     fn a_long_option_is_sent_in_parts() {
         let bytes = message(1, &[(57, &[5, 0])]);
-        let request = Request::parse(&bytes).unwrap();
-        let mut writer = Writer::reply(&request, MessageType::Offer, Addresses::of_server([10, 0, 0, 1].into()));
+        let request = DhcpPacket::parse(&bytes).unwrap();
+        let mut writer =
+            ReplyWriter::reply(&request, MessageType::Offer, HeaderAddresses::of_server([10, 0, 0, 1].into()));
         assert!(writer.option(119, &[7; 300]));
         let mut reply = writer.finish(&request);
         reply[0] = 1;
-        assert_eq!(Request::parse(&reply).unwrap().option(119).as_deref(), Some(&[7; 300][..]));
+        assert_eq!(DhcpPacket::parse(&reply).unwrap().option(119).as_deref(), Some(&[7; 300][..]));
     }
 
     #[test]
-    fn an_address_is_spelled_whole() {
+    fn addresses_are_formatted_in_full() {
         for address in ["0.0.0.0", "255.255.255.255", "10.77.0.2", "1.99.100.209"] {
-            assert_eq!(spell(address.parse().unwrap(), &mut [0; 15]), address.as_bytes());
+            assert_eq!(format_address(address.parse().unwrap(), &mut [0; 15]), address.as_bytes());
         }
     }
 }

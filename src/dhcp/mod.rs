@@ -1,4 +1,4 @@
-//! DHCP for booting machines: the ProxyDHCP answers on ports 67 and 4011 (PXE 2.1, RFC 2131, RFC 4578).
+//! DHCP for booting hosts: a ProxyDHCP server on ports 67 and 4011, or a DHCP server (PXE 2.1, RFC 2131, RFC 4578).
 
 pub mod answer;
 pub mod conflict_probe;

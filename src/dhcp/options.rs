@@ -1,4 +1,4 @@
-//! The options of a subnet, as they are sent.
+//! The options of a subnet in their wire format.
 
 use std::net::Ipv4Addr;
 
@@ -6,9 +6,9 @@ use ipnet::Ipv4Net;
 
 use crate::fleet::Subnet;
 
-use super::packet::Request;
+use super::packet::DhcpPacket;
 
-/// Encodes a subnet's options once, for every reply.
+/// Encodes a subnet's options, once for all replies.
 pub fn of(subnet: &Subnet) -> Vec<(u8, Vec<u8>)> {
     let text = |text: &Option<String>| text.as_ref().map_or(Vec::new(), |text| text.as_bytes().to_vec());
     let options = [
@@ -24,7 +24,7 @@ pub fn of(subnet: &Subnet) -> Vec<(u8, Vec<u8>)> {
     options.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
-/// Says which options go to every client, whatever it asks for in option 55: those that it cannot work without.
+/// Returns whether an option is sent even to a client that does not ask for it in option 55.
 pub fn is_always_sent(code: u8) -> bool {
     matches!(code, 1 | 3 | 6)
 }
@@ -33,7 +33,7 @@ fn addresses(addresses: &[Ipv4Addr]) -> Vec<u8> {
     addresses.iter().flat_map(Ipv4Addr::octets).collect()
 }
 
-/// Spells a domain as DNS does (RFC 1035 3.1), which RFC 3397 takes over. Compression is optional, and left out.
+/// Encodes a domain as DNS labels (RFC 1035 3.1, RFC 3397), without the optional compression.
 fn labels(domain: &str) -> Vec<u8> {
     let label = |label: &str| [&[u8::try_from(label.len()).unwrap_or(0)], label.as_bytes()].concat();
     let mut spelled: Vec<u8> = domain.split('.').filter(|part| !part.is_empty()).flat_map(label).collect();
@@ -41,14 +41,14 @@ fn labels(domain: &str) -> Vec<u8> {
     spelled
 }
 
-/// Spells a route with no more octets of its network than count (RFC 3442).
+/// Encodes a route with the significant octets of its network (RFC 3442).
 fn route(net: Ipv4Net, router: Ipv4Addr) -> Vec<u8> {
     let significant = usize::from(net.prefix_len().div_ceil(8));
     [&[net.prefix_len()], &net.network().octets()[..significant], &router.octets()].concat()
 }
 
-/// Reads a client's name for itself, where it is one that a name can be (RFC 1123 2.1).
-pub fn hostname<'a>(request: &'a Request<'_>) -> Option<&'a str> {
+/// Returns a client's hostname if it is a valid one (RFC 1123 2.1).
+pub fn hostname<'a>(request: &'a DhcpPacket<'_>) -> Option<&'a str> {
     const LONGEST: usize = 63;
     let name = request.part(12)?;
     let name = name.strip_suffix(&[0]).unwrap_or(name);
@@ -63,12 +63,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn domains_and_routes_are_spelled_as_their_rfcs_do() {
+    fn domains_and_routes_are_encoded_as_their_rfcs_do() {
         assert_eq!(labels("eng.apple.com."), b"\x03eng\x05apple\x03com\x00");
         let check = |net: &str, expected: &[u8]| {
             assert_eq!(route(net.parse().unwrap(), [10, 0, 0, 1].into()), [expected, &[10, 0, 0, 1]].concat());
         };
-        // RFC 3442's own examples.
+        // The examples of RFC 3442.
         check("0.0.0.0/0", &[0]);
         check("10.0.0.0/8", &[8, 10]);
         check("10.17.0.0/16", &[16, 10, 17]);

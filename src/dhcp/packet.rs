@@ -1,3 +1,5 @@
+//! Parses DHCP messages: header fields, options and overloaded fields (RFC 2131, RFC 2132, RFC 3396).
+
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
@@ -7,37 +9,40 @@ use uuid::Uuid;
 use crate::boot::DropReason;
 use crate::fleet::Mac;
 
-/// Is the fixed part of a message with its magic cookie (RFC 2131 2).
+/// Length of the fixed part of a message with its magic cookie, in octets (RFC 2131 2).
 pub const HEADER: usize = 240;
+/// The magic cookie before the options (RFC 2131 3).
 pub const COOKIE: [u8; 4] = [99, 130, 83, 99];
-/// Bounds the options of one message; real clients send about 20.
+/// Maximum number of options of one message. Real clients send about 20.
 const OPTIONS: usize = 128;
 
-/// Is a client's message: checked once, then read in place.
+/// A DHCP message that was checked once and is read in place.
 ///
-/// dhcproto's owned decoder drops every option after a bad one and does not read overloaded fields,
-/// so the options are walked here; its types name what they hold.
+/// dhcproto's owned decoder drops every option after an invalid one and does not read overloaded fields, so the options
+/// are walked here. Its types are used for their values.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct DhcpPacket<'a> {
     bytes: &'a [u8],
     options: Vec<(u8, &'a [u8])>,
+    /// The client's MAC address (`chaddr`).
     pub mac: Mac,
+    /// The message type (option 53).
     pub kind: MessageType,
 }
 
-impl<'a> Request<'a> {
-    /// Reads a message that a client sent.
+impl<'a> DhcpPacket<'a> {
+    /// Parses a message from a client.
     ///
     /// # Errors
-    /// Why it is none: shorter than its fields say, no BOOTREQUEST, no Ethernet address, no message type.
+    /// The message is shorter than its fields, no BOOTREQUEST, or has no Ethernet address or no message type.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         Self::parse_as(1, bytes)
     }
 
-    /// Reads a message that a server sent, by the same rules.
+    /// Parses a message from a server, by the same rules.
     ///
     /// # Errors
-    /// As for `parse`.
+    /// As for [`Self::parse`].
     pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, DropReason> {
         Self::parse_as(2, bytes)
     }
@@ -50,14 +55,14 @@ impl<'a> Request<'a> {
         if header[236..240] != COOKIE {
             return Err(DropReason::BadHeader);
         }
-        if ![12, 24].into_iter().all(|at| is_nobodys_or_a_hosts(&header[at..at + 4])) {
+        if ![12, 24].into_iter().all(|at| is_unset_or_unicast(&header[at..at + 4])) {
             return Err(DropReason::BadHeader);
         }
         let mac = match (header[1], header[2]) {
             (1, 6) => header[28..34].try_into().map(Mac).map_err(|_| DropReason::Truncated)?,
             _ => return Err(DropReason::NoHardwareAddress),
         };
-        // A group address or none at all belongs to no card.
+        // A group address or an unset one belongs to no interface.
         if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
             return Err(DropReason::NoHardwareAddress);
         }
@@ -76,7 +81,7 @@ impl<'a> Request<'a> {
         Ok(Self { bytes, options, mac, kind })
     }
 
-    /// Gives an option's bytes; those of its parts joined (RFC 3396).
+    /// Returns an option's bytes; parts of a split option are joined (RFC 3396).
     pub fn option(&self, code: u8) -> Option<Cow<'a, [u8]>> {
         let mut parts = self.options.iter().filter(|(found, _)| *found == code).map(|(_, data)| *data);
         let first = parts.next()?;
@@ -86,23 +91,24 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Gives the first part of an option in place, for one that is never sent in parts.
+    /// Returns the first part of an option in place, for an option that is never split.
     pub fn part(&self, code: u8) -> Option<&'a [u8]> {
         self.options.iter().find(|(found, _)| *found == code).map(|(_, data)| *data)
     }
 
+    /// Returns whether the message has an option.
     pub fn has(&self, code: u8) -> bool {
         self.options.iter().any(|(found, _)| *found == code)
     }
 
-    /// Reads an option that holds one address.
+    /// Returns the address in an option that holds one.
     pub fn address(&self, code: u8) -> Option<Ipv4Addr> {
         let octets: [u8; 4] = self.option(code)?.as_ref().try_into().ok()?;
         Some(octets.into())
     }
 
-    /// Gives the machine's UUID (option 97, RFC 4578 2.3), spelled as SMBIOS tools do: its first three
-    /// parts are little-endian on the wire (boot-facts 7). One that is all zeros or all ones is none.
+    /// Returns the client's UUID (option 97, RFC 4578 2.3) as SMBIOS tools print it: its first three parts are
+    /// little-endian on the wire (boot-facts 7). All zeros or all ones count as no UUID.
     pub fn uuid(&self) -> Option<Uuid> {
         let option = self.option(97)?;
         let (0, octets) = option.split_first().map(|(kind, octets)| (*kind, octets))? else { return None };
@@ -110,8 +116,8 @@ impl<'a> Request<'a> {
         (!uuid.is_nil() && !uuid.is_max()).then_some(uuid)
     }
 
-    /// Gives an address of the link that the client is on, as a relay or the client itself tells it:
-    /// link selection (RFC 3527), subnet selection (RFC 3011), then the relay's own address.
+    /// Returns an address on the client's link: link selection (RFC 3527), subnet selection (RFC 3011), or the relay's
+    /// address, in this order.
     pub fn link(&self) -> Option<Ipv4Addr> {
         const LINK_SELECTION: u8 = 5;
         let agent = self.option(82).unwrap_or_default();
@@ -121,36 +127,43 @@ impl<'a> Request<'a> {
         selected.or_else(|| self.address(118)).or_else(relay)
     }
 
+    /// Returns the transaction identifier (`xid`).
     pub fn xid(&self) -> u32 {
         u32::from_be_bytes(self.field(4))
     }
 
+    /// Returns the seconds since the client began (`secs`).
     pub fn secs(&self) -> u16 {
         u16::from_be_bytes(self.field(8))
     }
 
+    /// Returns the flags; bit 15 asks for a broadcast reply.
     pub fn flags(&self) -> u16 {
         u16::from_be_bytes(self.field(10))
     }
 
+    /// Returns the address that the client uses (`ciaddr`).
     pub fn ciaddr(&self) -> Ipv4Addr {
         self.field::<4>(12).into()
     }
 
+    /// Returns the address of the boot server (`siaddr`).
     pub fn siaddr(&self) -> Ipv4Addr {
         self.field::<4>(20).into()
     }
 
-    /// Gives the header's boot file, up to its end mark.
+    /// Returns the header's boot file, up to its terminator.
     pub fn boot_file(&self) -> &'a [u8] {
         let field = &self.bytes[108..236];
         field.split(|octet| *octet == 0).next().unwrap_or_default()
     }
 
+    /// Returns the address of the relay agent (`giaddr`).
     pub fn giaddr(&self) -> Ipv4Addr {
         self.field::<4>(24).into()
     }
 
+    /// Returns the number of relays that the message passed (`hops`).
     pub fn hops(&self) -> u8 {
         self.field::<1>(3)[0]
     }
@@ -160,7 +173,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Lists the sub-options of an option, as far as they make sense.
+/// Returns the sub-options of an option, up to the first malformed one.
 pub fn sub_options(mut field: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let [code, length, rest @ ..] = field else { return None };
@@ -170,13 +183,13 @@ pub fn sub_options(mut field: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// Says whether an address is none, or one that a single machine can have: a client or a relay that claims to be
-/// everybody would have us answer everybody.
-fn is_nobodys_or_a_hosts(octets: &[u8]) -> bool {
+/// Returns whether an address is unset or unicast. A client or relay with a broadcast address would make this server
+/// answer everyone.
+fn is_unset_or_unicast(octets: &[u8]) -> bool {
     matches!(octets, [0, 0, 0, 0] | [1..=126 | 128..=223, ..])
 }
 
-/// Walks an options field to its end mark (or its end: some ROMs leave the mark out).
+/// Collects the options of a field up to its end mark, or its end: some ROMs omit the mark.
 fn walk<'a>(mut field: &'a [u8], into: &mut Vec<(u8, &'a [u8])>) -> Result<(), DropReason> {
     loop {
         match field {
@@ -195,13 +208,14 @@ fn walk<'a>(mut field: &'a [u8], into: &mut Vec<(u8, &'a [u8])>) -> Result<(), D
     }
 }
 
+/// Messages and captures, also for the tests of other modules.
 #[cfg(test)]
 pub mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    /// Makes a message of a client, as a test likes it.
+    /// Returns a client's message with these options.
     pub fn message(kind: u8, options: &[(u8, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![0; HEADER];
         bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
@@ -217,7 +231,7 @@ pub mod tests {
         bytes
     }
 
-    /// Reads the UDP payloads of a capture, with their destination ports.
+    /// Returns the UDP payloads of a capture with their destination ports.
     pub fn capture(file: &str) -> Vec<(u16, Vec<u8>)> {
         let path = format!("{}/integration/fixtures/captures/{file}", env!("CARGO_MANIFEST_DIR"));
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -237,22 +251,22 @@ pub mod tests {
     }
 
     #[test]
-    fn options_are_read_past_a_bad_one_and_out_of_overloaded_fields() {
+    fn options_after_an_invalid_one_and_in_overloaded_fields_are_read() {
         let mut bytes = message(1, &[(12, &[0xff, 0xfe]), (57, &[1]), (93, &[0, 7]), (52, &[3])]);
         bytes[108..111].copy_from_slice(&[60, 1, b'P']);
         bytes[44..48].copy_from_slice(&[60, 2, b'X', b'E']);
-        let request = Request::parse(&bytes).unwrap();
+        let request = DhcpPacket::parse(&bytes).unwrap();
         assert_eq!(request.option(93).as_deref(), Some(&[0, 7][..]));
         assert_eq!(request.option(60).as_deref(), Some(&b"PXE"[..]));
         assert_eq!(request.xid(), 0xdead_beef);
     }
 
     #[test]
-    fn a_uuid_is_shown_as_smbios_tools_do() {
+    fn a_uuid_is_printed_as_smbios_tools_do() {
         let wire = [0, 0x78, 0x56, 0x34, 0x12, 0xbc, 0x9a, 0xf0, 0xde, 1, 2, 3, 4, 5, 6, 7, 8];
         let check = |wire: &[u8], expected: Option<&str>| {
             let bytes = message(1, &[(97, wire)]);
-            let uuid = Request::parse(&bytes).unwrap().uuid().map(|uuid| uuid.to_string());
+            let uuid = DhcpPacket::parse(&bytes).unwrap().uuid().map(|uuid| uuid.to_string());
             assert_eq!(uuid.as_deref(), expected, "{wire:?}");
         };
         check(&wire, Some("12345678-9abc-def0-0102-030405060708"));
@@ -263,11 +277,11 @@ pub mod tests {
     }
 
     #[test]
-    fn the_link_is_what_the_relay_says() {
+    fn the_relay_determines_the_link() {
         let check = |relay: [u8; 4], options: &[(u8, &[u8])], expected: Option<[u8; 4]>| {
             let mut bytes = message(1, options);
             bytes[24..28].copy_from_slice(&relay);
-            assert_eq!(Request::parse(&bytes).unwrap().link(), expected.map(Ipv4Addr::from));
+            assert_eq!(DhcpPacket::parse(&bytes).unwrap().link(), expected.map(Ipv4Addr::from));
         };
         check([0; 4], &[], None);
         check([10, 1, 0, 1], &[], Some([10, 1, 0, 1]));
@@ -277,12 +291,12 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_dropped_with_its_reason() {
+    fn an_invalid_request_is_dropped_with_its_reason() {
         let good = message(1, &[]);
         let check = |edit: &dyn Fn(&mut Vec<u8>), why| {
             let mut bytes = good.clone();
             edit(&mut bytes);
-            assert_eq!(Request::parse(&bytes).unwrap_err(), why);
+            assert_eq!(DhcpPacket::parse(&bytes).unwrap_err(), why);
         };
         check(&|bytes| bytes[0] = 2, DropReason::NotARequest);
         check(&|bytes| bytes[236] = 0, DropReason::BadHeader);
@@ -306,7 +320,7 @@ pub mod tests {
                 bytes[..3].copy_from_slice(&[1, 1, 6]);
                 bytes[236..240].copy_from_slice(&COOKIE);
             }
-            if let Ok(request) = Request::parse(&bytes) {
+            if let Ok(request) = DhcpPacket::parse(&bytes) {
                 let _ = (request.option(60), request.address(54), request.giaddr(), request.ciaddr());
             }
         }

@@ -1,5 +1,5 @@
-//! What each firmware needs of an answer: one table, each row with the client and how we know; and
-//! what we learn of a single machine that does not go on.
+//! What each firmware requires of an offer: one table, each row with its client and source. Also the boot file location
+//! that works for a single host, as learned from its boots.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,142 +7,142 @@ use std::time::{Duration, Instant};
 use crate::boot::{BootProtocol, Firmware, Stage};
 use crate::fleet::{Architecture, Mac};
 
-/// Is what an answer to a client must look like beside what all of them get.
+/// The options that a client requires in addition to the common ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quirks {
-    /// Echoes this in option 60: without it the client does not take us for a boot server.
+    /// Option 60 of the reply. Without it the client does not accept the server as a boot server.
     pub vendor_class: &'static [u8],
-    /// Is option 43 of an offer; nothing where it is empty.
+    /// Option 43 of an offer; empty for none.
     pub vendor_options: &'static [u8],
-    /// Says whether a client that does not go on may want the other form.
-    pub has_forms: bool,
+    /// Whether the client also accepts its boot file on port 4011.
+    pub supports_port_4011: bool,
 }
 
 impl Quirks {
-    /// Gives what the client needs where it is told in this form.
-    pub fn in_form(self, form: Form) -> Self {
-        match form {
-            Form::Port4011 if self.has_forms => Self { vendor_options: &[], ..self },
-            Form::Port4011 | Form::Offer => self,
+    /// Returns the requirements for a boot file location.
+    pub fn at_location(self, location: BootFileLocation) -> Self {
+        match location {
+            BootFileLocation::Port4011 if self.supports_port_4011 => Self { vendor_options: &[], ..self },
+            BootFileLocation::Port4011 | BootFileLocation::Offer => self,
         }
     }
 }
 
-/// Says how PXE firmware is told its boot file.
+/// Where PXE firmware gets its boot file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum BootFileLocation {
     /// In the offer itself, with discovery control 8.
     Offer,
-    /// On port 4011, as EDK2 before 2017 wants it: it throws offers with option 43 away (boot-facts 3).
+    /// On port 4011. EDK2 before 2017 needs this, because it discards offers with option 43 (boot-facts 3).
     Port4011,
 }
 
-/// PXE_DISCOVERY_CONTROL = 8 ("use the boot file of this offer", PXE 2.1, 2.2.3), then the end mark
-/// that these options have of their own.
+/// PXE_DISCOVERY_CONTROL = 8 ("use the boot file of this offer", PXE 2.1, 2.2.3), and the end mark of these options.
 const TAKE_THE_FILE: &[u8] = &[6, 1, 8, 255];
-/// Discovery control 3, a menu prompt, and the one menu entry whose text the Raspberry Pi looks for.
+/// Discovery control 3, a menu prompt, and the menu entry whose text the Raspberry Pi looks for.
 const RASPBERRY_PI: &[u8] = b"\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff";
 
-struct Row {
-    /// Is the client, as the README's table names it.
+struct QuirkRow {
+    /// The client, as the README's table names it.
     client: &'static str,
     matches: fn(Stage, Firmware) -> bool,
     quirks: Quirks,
 }
 
-const TABLE: &[Row] = &[
-    Row {
-        // iPXE takes file and siaddr of the OFFER as they are, and never asks on 4011
-        // (bios-ipxe-rom-2025.pcap; boot-facts 11, 12).
+const TABLE: &[QuirkRow] = &[
+    QuirkRow {
+        // iPXE uses `file` and `siaddr` of the OFFER as they are, and never asks on port 4011 (bios-ipxe-rom-2025.pcap;
+        // boot-facts 11, 12).
         client: "iPXE",
         matches: |stage, _| matches!(stage, Stage::Ipxe | Stage::LimitedIpxe),
-        quirks: Quirks { vendor_class: b"PXEClient", vendor_options: &[], has_forms: false },
+        quirks: Quirks { vendor_class: b"PXEClient", vendor_options: &[], supports_port_4011: false },
     },
-    Row {
-        // UEFI HTTP Boot refuses an offer whose class is PXEClient (ovmf-2022-http-x64.pcap; boot-facts 8).
+    QuirkRow {
+        // UEFI HTTP Boot rejects an offer whose class is PXEClient (ovmf-2022-http-x64.pcap; boot-facts 8).
         client: "UEFI HTTP Boot",
         matches: |_, firmware| firmware.loading == BootProtocol::Http,
-        quirks: Quirks { vendor_class: b"HTTPClient", vendor_options: &[], has_forms: false },
+        quirks: Quirks { vendor_class: b"HTTPClient", vendor_options: &[], supports_port_4011: false },
     },
-    Row {
-        // The ROM of a Raspberry Pi takes no offer without this text in option 43 (its maker's
-        // "Network booting" page; no capture of ours). It asks for files of its own by TFTP.
+    QuirkRow {
+        // The ROM of a Raspberry Pi rejects an offer without this text in option 43 (its maker's "Network booting"
+        // page; no capture of ours). It requests files with names of its own over TFTP.
         client: "Raspberry Pi",
         matches: |_, firmware| firmware.architecture == Architecture(41),
-        quirks: Quirks { vendor_class: b"PXEClient", vendor_options: RASPBERRY_PI, has_forms: false },
+        quirks: Quirks { vendor_class: b"PXEClient", vendor_options: RASPBERRY_PI, supports_port_4011: false },
     },
-    Row {
-        // BIOS PXE ROMs take the OFFER's file only with it (PXE 2.1, 2.2.3); OVMF and AAVMF skip the
-        // exchange on 4011 with it, and gain a second (ovmf-2025-pxe-x64.pcap shows it without; boot-facts 3).
+    QuirkRow {
+        // BIOS PXE ROMs use the OFFER's file only with it (PXE 2.1, 2.2.3). OVMF and AAVMF skip the exchange on port
+        // 4011 with it, which saves a second (ovmf-2025-pxe-x64.pcap shows it without; boot-facts 3).
         client: "PXE firmware",
         matches: |_, _| true,
-        quirks: Quirks { vendor_class: b"PXEClient", vendor_options: TAKE_THE_FILE, has_forms: true },
+        quirks: Quirks { vendor_class: b"PXEClient", vendor_options: TAKE_THE_FILE, supports_port_4011: true },
     },
 ];
 
-/// Finds what a client needs.
+/// Returns the requirements of a client.
 pub fn of(stage: Stage, firmware: Firmware) -> Quirks {
     let row = TABLE.iter().find(|row| (row.matches)(stage, firmware));
     row.expect("the last row matches everything").quirks
 }
 
-/// Names the clients of the table, in its order.
+/// Returns the clients of the table, in its order.
 pub fn clients() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|row| row.client)
 }
 
-/// Bounds the machines of which something is learned.
+/// Maximum number of hosts whose location is learned.
 const LEARNED: usize = 8192;
-/// Is how long firmware collects offers before it would go on: an earlier DISCOVER is a retry (boot-facts 2).
+/// Time for which firmware collects offers before it continues. An earlier DISCOVER is a retry (boot-facts 2).
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Is when a machine that did nothing meanwhile may be forgotten for another.
+/// Time after which an inactive host may be forgotten for another one.
 const FORGET: Duration = Duration::from_secs(600);
 
-/// Remembers which form each machine was told in, and whether it went on.
+/// The boot file location that each host was last offered, and whether the host continued its boot.
 #[derive(Debug, Default)]
-pub struct Learned {
-    machines: HashMap<Mac, Told>,
+pub struct LearnedLocations {
+    machines: HashMap<Mac, PlacementRecord>,
 }
 
 #[derive(Debug)]
-struct Told {
-    form: Form,
+struct PlacementRecord {
+    location: BootFileLocation,
     at: Instant,
-    went_on: bool,
+    progressed: bool,
 }
 
-impl Learned {
-    /// Picks the form for a machine whose ROM asks: the one that worked, or the other one where the last
-    /// brought neither a request on 4011 nor one for the file.
-    pub fn form(&mut self, mac: Mac, now: Instant) -> Form {
+impl LearnedLocations {
+    /// Returns the location for a host whose ROM sends a DISCOVER: the one that worked. If the host neither asked on
+    /// port 4011 nor for its file since the last offer, the location changes.
+    pub fn choose(&mut self, mac: Mac, now: Instant) -> BootFileLocation {
         if !self.machines.contains_key(&mac) {
             if self.machines.len() >= LEARNED {
                 self.machines.retain(|_, told| now.saturating_duration_since(told.at) < FORGET);
             }
             if self.machines.len() < LEARNED {
-                self.machines.insert(mac, Told { form: Form::Offer, at: now, went_on: false });
+                self.machines
+                    .insert(mac, PlacementRecord { location: BootFileLocation::Offer, at: now, progressed: false });
             }
-            return Form::Offer;
+            return BootFileLocation::Offer;
         }
-        let Some(told) = self.machines.get_mut(&mac) else { return Form::Offer };
+        let Some(told) = self.machines.get_mut(&mac) else { return BootFileLocation::Offer };
         if now.saturating_duration_since(told.at) < PATIENCE {
-            return told.form;
+            return told.location;
         }
-        if !told.went_on {
-            told.form = match told.form {
-                Form::Offer => Form::Port4011,
-                Form::Port4011 => Form::Offer,
+        if !told.progressed {
+            told.location = match told.location {
+                BootFileLocation::Offer => BootFileLocation::Port4011,
+                BootFileLocation::Port4011 => BootFileLocation::Offer,
             };
         }
         told.at = now;
-        told.went_on = false;
-        told.form
+        told.progressed = false;
+        told.location
     }
 
-    /// Notes that a machine went on: it asked on 4011, for its file, or as iPXE.
-    pub fn went_on(&mut self, mac: Mac) {
+    /// Marks a host that continued its boot: it asked on port 4011, for its file, or as iPXE.
+    pub fn mark_progress(&mut self, mac: Mac) {
         if let Some(told) = self.machines.get_mut(&mac) {
-            told.went_on = true;
+            told.progressed = true;
         }
     }
 }
@@ -154,28 +154,28 @@ mod tests {
     const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 
     #[test]
-    fn a_machine_that_does_not_go_on_is_told_in_the_other_form() {
-        let (mut learned, start) = (Learned::default(), Instant::now());
+    fn a_host_that_does_not_continue_gets_the_other_location() {
+        let (mut learned, start) = (LearnedLocations::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(learned.form(VM, at(0)), Form::Offer);
-        assert_eq!(learned.form(VM, at(2)), Form::Offer, "a retry while it collects offers");
-        assert_eq!(learned.form(VM, at(4)), Form::Port4011);
-        learned.went_on(VM);
-        assert_eq!(learned.form(VM, at(5)), Form::Port4011);
-        assert_eq!(learned.form(VM, at(3600)), Form::Port4011, "what worked is kept for the next boot");
-        assert_eq!(learned.form(VM, at(3604)), Form::Offer);
+        assert_eq!(learned.choose(VM, at(0)), BootFileLocation::Offer);
+        assert_eq!(learned.choose(VM, at(2)), BootFileLocation::Offer, "a retry while it collects offers");
+        assert_eq!(learned.choose(VM, at(4)), BootFileLocation::Port4011);
+        learned.mark_progress(VM);
+        assert_eq!(learned.choose(VM, at(5)), BootFileLocation::Port4011);
+        assert_eq!(learned.choose(VM, at(3600)), BootFileLocation::Port4011, "what worked is kept for the next boot");
+        assert_eq!(learned.choose(VM, at(3604)), BootFileLocation::Offer);
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        let (mut learned, start) = (Learned::default(), Instant::now());
+    fn learned_hosts_are_bounded() {
+        let (mut learned, start) = (LearnedLocations::default(), Instant::now());
         let mac =
             |number: u32| Mac([2, 0, (number >> 24) as u8, (number >> 16) as u8, (number >> 8) as u8, number as u8]);
         for number in 0..LEARNED as u32 + 100 {
-            learned.form(mac(number), start);
+            learned.choose(mac(number), start);
         }
         assert_eq!(learned.machines.len(), LEARNED);
-        learned.form(VM, start + FORGET);
+        learned.choose(VM, start + FORGET);
         assert_eq!(learned.machines.len(), 1);
     }
 

@@ -1,4 +1,4 @@
-//! Other boot servers on a segment: heard when they answer machines, and looked for by a question of our own.
+//! Detects other DHCP and boot servers on a segment: by their answers to clients, and by probes of our own.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -8,36 +8,38 @@ use dhcproto::v4::MessageType;
 
 use crate::fleet::Mac;
 
-use crate::dhcp::packet::{COOKIE, HEADER, Request};
+use crate::dhcp::packet::{COOKIE, DhcpPacket, HEADER};
 
-/// Bounds the servers that are remembered on one segment.
+/// Maximum number of servers that are remembered on one segment.
 const SERVERS: usize = 64;
-/// Is how long a question may take to be answered, over what lies between two of them.
+/// Time for the answer to a probe, in addition to the interval between two probes.
 const GRACE: Duration = Duration::from_secs(5);
-/// Marks our own questions and answers, in the user class: another bootlatch does not take them for a machine.
-pub const MARK: &[u8] = b"bootlatch";
+/// The user class of our probes and their replies, so that another bootlatch does not take them for a host's.
+pub const USER_CLASS: &[u8] = b"bootlatch";
 
-/// Is what a server was heard to do.
+/// The observed role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
-    /// It tells machines what to boot.
-    Boots,
-    /// It gives addresses, which is nothing new beside a proxy.
-    GivesAddresses,
+pub enum ServerRole {
+    /// It announces boot files.
+    BootServer,
+    /// It leases addresses, which is expected beside a proxy.
+    AddressServer,
 }
 
-/// Is a server that was heard.
+/// A server that was observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
+pub struct ObservedServer {
+    /// The server's identifier (option 54).
     pub server: Ipv4Addr,
-    pub deed: Deed,
-    /// Says that it is another bootlatch.
-    pub is_kin: bool,
+    /// The observed role.
+    pub role: ServerRole,
+    /// Whether it is another bootlatch.
+    pub is_bootlatch: bool,
 }
 
-/// Reads what a server's answer to some client says of the server; nothing where it is ours, or points to us.
-pub fn heard(bytes: &[u8], ours: Ipv4Addr) -> Option<Heard> {
-    let reply = Request::parse_reply(bytes).ok()?;
+/// Decodes a server's reply to a client. `None` if the server is this one, or the message shows no server.
+pub fn observe_reply(bytes: &[u8], ours: Ipv4Addr) -> Option<ObservedServer> {
+    let reply = DhcpPacket::parse_reply(bytes).ok()?;
     let server = reply.address(54).filter(|server| *server != ours)?;
     if !matches!(reply.kind, MessageType::Offer | MessageType::Ack) {
         return None;
@@ -46,16 +48,16 @@ pub fn heard(bytes: &[u8], ours: Ipv4Addr) -> Option<Heard> {
     let is_proxy = class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient");
     let file = reply.option(67).unwrap_or_default();
     let file = if file.is_empty() { reply.boot_file() } else { &file };
-    // The site's own DHCP server may name us as its boot server: `mode = "off"`.
+    // The site's own DHCP server may name this one as its boot server (`mode = "off"`).
     let spelled = ours.to_string();
     let names_us = reply.siaddr() == ours || file.windows(spelled.len()).any(|part| part == spelled.as_bytes());
     let boots = !names_us && (is_proxy || !file.is_empty());
-    let deed = if boots { Deed::Boots } else { Deed::GivesAddresses };
-    Some(Heard { server, deed, is_kin: reply.part(77) == Some(MARK) })
+    let role = if boots { ServerRole::BootServer } else { ServerRole::AddressServer };
+    Some(ObservedServer { server, role, is_bootlatch: reply.part(77) == Some(USER_CLASS) })
 }
 
-/// Writes a question as a booting machine's, with our own card's address: who tells machines what to boot here?
-pub fn question(mac: Mac, xid: u32) -> Vec<u8> {
+/// Encodes a probe for boot servers: the DISCOVER of a PXE client with our own MAC address.
+pub fn server_probe(mac: Mac, xid: u32) -> Vec<u8> {
     let mut bytes = vec![0; HEADER];
     bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
     bytes[4..8].copy_from_slice(&xid.to_be_bytes());
@@ -66,7 +68,7 @@ pub fn question(mac: Mac, xid: u32) -> Vec<u8> {
         (53, &[1]),
         (55, &[1, 3, 43, 54, 60, 66, 67]),
         (60, b"PXEClient:Arch:00000:UNDI:002001"),
-        (77, MARK),
+        (77, USER_CLASS),
         (93, &[0, 0]),
         (94, &[1, 2, 1]),
     ];
@@ -79,32 +81,32 @@ pub fn question(mac: Mac, xid: u32) -> Vec<u8> {
     bytes
 }
 
-/// Says whether a message is such a question.
-pub fn is_question(request: &Request<'_>) -> bool {
-    request.kind == MessageType::Discover && request.part(77) == Some(MARK)
+/// Returns whether a message is the probe of a bootlatch server.
+pub fn is_server_probe(request: &DhcpPacket<'_>) -> bool {
+    request.kind == MessageType::Discover && request.part(77) == Some(USER_CLASS)
 }
 
-/// Remembers who was heard on one segment.
+/// The servers that were observed on one segment.
 #[derive(Debug)]
-pub struct Rivals {
+pub struct ServerDetector {
     ours: Ipv4Addr,
     every: Duration,
     next: Instant,
-    heard: HashMap<Ipv4Addr, (Instant, Heard)>,
+    heard: HashMap<Ipv4Addr, (Instant, ObservedServer)>,
 }
 
-impl Rivals {
-    /// Begins with a question at once.
+impl ServerDetector {
+    /// Creates a detector whose first probe is due at once.
     pub fn new(ours: Ipv4Addr, every: Duration, now: Instant) -> Self {
         Self { ours, every, next: now, heard: HashMap::new() }
     }
 
-    /// Says when to ask next.
+    /// Returns the time of the next probe.
     pub fn next(&self) -> Instant {
         self.next
     }
 
-    /// Says whether to ask now.
+    /// Returns whether a probe is due, and schedules the next one.
     pub fn is_due(&mut self, now: Instant) -> bool {
         let due = self.next <= now;
         if due {
@@ -114,12 +116,12 @@ impl Rivals {
         due
     }
 
-    /// Notes who was heard; says whether that is news.
-    pub fn note(&mut self, heard: Heard, now: Instant) -> bool {
+    /// Records an observed server. Returns whether it is new, or has become a boot server.
+    pub fn record(&mut self, heard: ObservedServer, now: Instant) -> bool {
         if let Some((at, known)) = self.heard.get_mut(&heard.server) {
-            let news = known.deed == Deed::GivesAddresses && heard.deed == Deed::Boots;
-            // A server that boots some machines and only gives addresses to others does boot.
-            if known.deed == heard.deed || news {
+            let news = known.role == ServerRole::AddressServer && heard.role == ServerRole::BootServer;
+            // A server that announces boot files to some hosts and only addresses to others is a boot server.
+            if known.role == heard.role || news {
                 (*at, *known) = (now, heard);
             }
             return news;
@@ -127,10 +129,11 @@ impl Rivals {
         self.heard.len() < SERVERS && self.heard.insert(heard.server, (now, heard)).is_none()
     }
 
-    /// Says whether machines are to be left to another boot server. Of two bootlatches the lower address stays.
-    pub fn is_yielded(&self) -> bool {
-        let mut others = self.heard.values().map(|(_, heard)| heard).filter(|heard| heard.deed == Deed::Boots);
-        others.any(|heard| !heard.is_kin || heard.server < self.ours)
+    /// Returns whether hosts are to be left to another boot server. Of two bootlatch servers the lower address stays.
+    pub fn must_stand_down(&self) -> bool {
+        let mut others =
+            self.heard.values().map(|(_, heard)| heard).filter(|heard| heard.role == ServerRole::BootServer);
+        others.any(|heard| !heard.is_bootlatch || heard.server < self.ours)
     }
 }
 
@@ -142,67 +145,70 @@ mod tests {
     const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
     const OTHER: [u8; 4] = [10, 0, 0, 1];
 
-    fn hear(kind: u8, options: &[(u8, &[u8])], edit: impl Fn(&mut Vec<u8>)) -> Option<Deed> {
+    fn hear(kind: u8, options: &[(u8, &[u8])], edit: impl Fn(&mut Vec<u8>)) -> Option<ServerRole> {
         let mut bytes = message(kind, options);
         bytes[0] = 2;
         edit(&mut bytes);
-        heard(&bytes, OURS).map(|heard| heard.deed)
+        observe_reply(&bytes, OURS).map(|heard| heard.role)
     }
 
     #[test]
-    fn who_tells_machines_what_to_boot_is_heard() {
+    fn boot_servers_are_detected() {
         let nothing = |_: &mut Vec<u8>| {};
-        assert_eq!(hear(2, &[(54, &OTHER), (60, b"PXEClient")], nothing), Some(Deed::Boots));
-        assert_eq!(hear(5, &[(54, &OTHER), (67, b"pxelinux.0")], nothing), Some(Deed::Boots));
-        assert_eq!(hear(2, &[(54, &OTHER)], |bytes| bytes[108] = b'x'), Some(Deed::Boots));
-        assert_eq!(hear(2, &[(54, &OTHER)], nothing), Some(Deed::GivesAddresses));
+        assert_eq!(hear(2, &[(54, &OTHER), (60, b"PXEClient")], nothing), Some(ServerRole::BootServer));
+        assert_eq!(hear(5, &[(54, &OTHER), (67, b"pxelinux.0")], nothing), Some(ServerRole::BootServer));
+        assert_eq!(hear(2, &[(54, &OTHER)], |bytes| bytes[108] = b'x'), Some(ServerRole::BootServer));
+        assert_eq!(hear(2, &[(54, &OTHER)], nothing), Some(ServerRole::AddressServer));
         assert_eq!(hear(2, &[(54, &OURS.octets()), (60, b"PXEClient")], nothing), None, "our own");
         assert_eq!(hear(6, &[(54, &OTHER), (60, b"PXEClient")], nothing), None, "a refusal boots nobody");
         assert_eq!(hear(1, &[(54, &OTHER)], |bytes| bytes[0] = 1), None, "a client's");
     }
 
     #[test]
-    fn a_dhcp_server_that_points_to_us_is_no_rival() {
-        let deed =
+    fn a_dhcp_server_that_names_us_is_no_boot_server() {
+        let role =
             hear(2, &[(54, &OTHER), (67, b"snponly.efi")], |bytes| bytes[20..24].copy_from_slice(&OURS.octets()));
-        assert_eq!(deed, Some(Deed::GivesAddresses));
-        let deed = hear(2, &[(54, &OTHER), (60, b"HTTPClient"), (67, b"http://10.0.0.9/boot/x")], |_| {});
-        assert_eq!(deed, Some(Deed::GivesAddresses));
+        assert_eq!(role, Some(ServerRole::AddressServer));
+        let role = hear(2, &[(54, &OTHER), (60, b"HTTPClient"), (67, b"http://10.0.0.9/boot/x")], |_| {});
+        assert_eq!(role, Some(ServerRole::AddressServer));
     }
 
     #[test]
-    fn our_question_is_known_for_what_it_is() {
-        let bytes = question(Mac([2, 0, 0, 0, 0, 1]), 7);
-        assert!(is_question(&Request::parse(&bytes).unwrap()));
-        assert!(!is_question(&Request::parse(&message(1, &[(77, b"iPXE")])).unwrap()));
+    fn our_probe_is_recognized() {
+        let bytes = server_probe(Mac([2, 0, 0, 0, 0, 1]), 7);
+        assert!(is_server_probe(&DhcpPacket::parse(&bytes).unwrap()));
+        assert!(!is_server_probe(&DhcpPacket::parse(&message(1, &[(77, b"iPXE")])).unwrap()));
     }
 
     #[test]
-    fn a_server_is_told_of_once_and_forgotten_when_it_is_gone() {
+    fn a_server_is_reported_once_and_forgotten_when_it_is_gone() {
         let (start, every) = (Instant::now(), Duration::from_secs(60));
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut rivals = Rivals::new(OURS, every, start);
-        assert!(rivals.is_due(at(0)) && !rivals.is_due(at(59)));
-        let plain = Heard { server: OTHER.into(), deed: Deed::GivesAddresses, is_kin: false };
-        let boots = Heard { deed: Deed::Boots, ..plain };
-        assert!(rivals.note(plain, at(1)));
-        assert!(!rivals.is_yielded());
-        assert!(rivals.note(boots, at(1)));
-        assert!(!rivals.note(boots, at(2)) && !rivals.note(plain, at(3)));
-        assert!(rivals.is_yielded());
-        assert!(rivals.is_due(at(60)) && rivals.is_yielded());
-        assert!(rivals.is_due(at(200)) && !rivals.is_yielded());
-        assert!(rivals.note(boots, at(201)));
+        let mut detector = ServerDetector::new(OURS, every, start);
+        assert!(detector.is_due(at(0)) && !detector.is_due(at(59)));
+        let plain = ObservedServer { server: OTHER.into(), role: ServerRole::AddressServer, is_bootlatch: false };
+        let boots = ObservedServer { role: ServerRole::BootServer, ..plain };
+        assert!(detector.record(plain, at(1)));
+        assert!(!detector.must_stand_down());
+        assert!(detector.record(boots, at(1)));
+        assert!(!detector.record(boots, at(2)) && !detector.record(plain, at(3)));
+        assert!(detector.must_stand_down());
+        assert!(detector.is_due(at(60)) && detector.must_stand_down());
+        assert!(detector.is_due(at(200)) && !detector.must_stand_down());
+        assert!(detector.record(boots, at(201)));
     }
 
     #[test]
-    fn of_two_of_us_one_stays() {
-        let yields = |other: Ipv4Addr| {
-            let mut rivals = Rivals::new(OURS, Duration::from_secs(60), Instant::now());
-            rivals.note(Heard { server: other, deed: Deed::Boots, is_kin: true }, Instant::now());
-            rivals.is_yielded()
+    fn of_two_bootlatch_servers_one_stays() {
+        let stand_down = |other: Ipv4Addr| {
+            let mut detector = ServerDetector::new(OURS, Duration::from_secs(60), Instant::now());
+            detector.record(
+                ObservedServer { server: other, role: ServerRole::BootServer, is_bootlatch: true },
+                Instant::now(),
+            );
+            detector.must_stand_down()
         };
-        assert!(yields([10, 0, 0, 1].into()));
-        assert!(!yields([10, 0, 0, 77].into()));
+        assert!(stand_down([10, 0, 0, 1].into()));
+        assert!(!stand_down([10, 0, 0, 77].into()));
     }
 }

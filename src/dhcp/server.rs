@@ -1,4 +1,4 @@
-//! Server mode: what a client's message comes to. Pure: effects come back as values, in their order.
+//! Server mode: the effects of a client's message. Pure: effects are returned as values, in their order.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -8,71 +8,78 @@ use jiff::Timestamp;
 use crate::boot::DropReason;
 use crate::fleet::{Lease, LeaseTimes, Subnet};
 
-use super::answer::{Boot, EVERYBODY, Reply, SERVER, To};
-use super::leases::{Ask, Client, How, Leases, Outcome};
-use super::message::{Addresses, Writer};
+use super::answer::{BROADCAST_CLIENTS, BootOffer, Destination, DhcpReply, SERVER};
+use super::leases::{ClientId, LeaseRequest, Leases, RequestOutcome, RequestState};
+use super::message::{HeaderAddresses, ReplyWriter};
 use super::options;
-use super::packet::Request;
+use super::packet::DhcpPacket;
 
 const BROADCAST: u16 = 0x8000;
 
-/// Is one thing to do. They are done in order, and the first that fails ends them.
+/// One action of the caller. Effects are applied in order; after a failure the rest is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Makes a lease durable.
+    /// Make a lease durable.
     Record(Lease),
-    Send(Reply),
-    /// Finds out whether somebody uses an address, on our own link or behind a router; then the message is
-    /// answered anew.
+    /// Send a reply.
+    Send(DhcpReply),
+    /// Probe whether another host uses an address, on our own link or behind a router, and handle the message again
+    /// afterwards.
     Probe {
+        /// The address.
         address: Ipv4Addr,
-        is_near: bool,
+        /// Whether the address is on the interface's own link.
+        is_on_link: bool,
     },
 }
 
-/// Is a subnet with its leases, and its options as they are sent.
+/// A subnet with its leases and its encoded options.
 #[derive(Debug)]
 pub struct Scope {
+    /// The leases.
     pub leases: Leases,
     options: Vec<(u8, Vec<u8>)>,
 }
 
-/// Is our own DHCP server: every subnet that it gives addresses in.
+/// A DHCP server with all its subnets.
 #[derive(Debug)]
-pub struct Server {
+pub struct DhcpServer {
     scopes: Vec<Scope>,
-    /// Says that no other server gives addresses here: who asks for one that it cannot have is told so.
+    /// Whether no other server leases these addresses, so that an impossible request is answered with a NAK.
     authoritative: bool,
-    /// Says whether an address is asked for on the wire before it is offered.
+    /// Whether an address is probed on the wire before it is offered.
     probes: bool,
 }
 
-/// Is where a message was received, and what is known of its machine.
+/// The interface that received a message, and what is known about its host.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// Is our address on the interface.
+pub struct RequestContext<'a> {
+    /// The server's address on the interface.
     pub ours: Ipv4Addr,
-    pub boot: Option<&'a Boot>,
-    /// Is the address that the site gives this machine by name.
+    /// The boot offer, for a client that boots from the network.
+    pub boot: Option<&'a BootOffer>,
+    /// The address of the host in `spec.ip`.
     pub own: Option<Ipv4Addr>,
-    /// Says which addresses the site gives to other machines by name.
+    /// Returns whether an address belongs to another host or to this machine.
     pub taken: &'a dyn Fn(Ipv4Addr) -> bool,
+    /// The current time.
     pub now: Timestamp,
 }
 
-impl std::fmt::Debug for Context<'_> {
+impl std::fmt::Debug for RequestContext<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Context").field("ours", &self.ours).field("boot", &self.boot).finish_non_exhaustive()
+        out.debug_struct("RequestContext").field("ours", &self.ours).field("boot", &self.boot).finish_non_exhaustive()
     }
 }
 
-impl Server {
+impl DhcpServer {
+    /// Creates a server without leases.
     pub fn new(subnets: Vec<Subnet>, authoritative: bool, probes: bool) -> Self {
         let scope = |subnet| Scope { options: options::of(&subnet), leases: Leases::new(subnet) };
         Self { scopes: subnets.into_iter().map(scope).collect(), authoritative, probes }
     }
 
-    /// Takes up the leases that were made before a restart; those of subnets that are gone are left out.
+    /// Loads the leases that were recorded before a restart. Leases of removed subnets are skipped.
     pub fn load(&mut self, leases: impl IntoIterator<Item = Lease>) {
         for lease in leases {
             if let Some(scope) = self.scope_of(lease.address) {
@@ -81,8 +88,8 @@ impl Server {
         }
     }
 
-    /// Notes what came of a probe.
-    pub fn probed(&mut self, address: Ipv4Addr, is_used: bool, now: Timestamp) {
+    /// Records the result of a probe.
+    pub fn on_probe_result(&mut self, address: Ipv4Addr, is_used: bool, now: Timestamp) {
         let Some(scope) = self.scope_of(address) else { return };
         match is_used {
             true => scope.leases.mark_in_use(address, now),
@@ -91,28 +98,32 @@ impl Server {
     }
 
     fn scope_of(&mut self, address: Ipv4Addr) -> Option<&mut Scope> {
-        self.place_of(address).map(|place| &mut self.scopes[place])
+        self.scope_index(address).map(|place| &mut self.scopes[place])
     }
 
-    fn place_of(&self, address: Ipv4Addr) -> Option<usize> {
+    fn scope_index(&self, address: Ipv4Addr) -> Option<usize> {
         self.scopes.iter().position(|scope| scope.leases.subnet().net.contains(&address))
     }
 
-    /// Finds the subnet of the link that a client is on: a relay's word, the address that it renews through
-    /// a router, or our own interface.
-    fn place(&self, request: &Request<'_>, ours: Ipv4Addr) -> Option<usize> {
+    /// Returns the subnet of a client's link: by its relay, by the address that it renews through a router, or by the
+    /// receiving interface.
+    fn place(&self, request: &DhcpPacket<'_>, ours: Ipv4Addr) -> Option<usize> {
         if let Some(link) = request.link() {
-            return self.place_of(link);
+            return self.scope_index(link);
         }
         let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
-        own.and_then(|own| self.place_of(own)).or_else(|| self.place_of(ours))
+        own.and_then(|own| self.scope_index(own)).or_else(|| self.scope_index(ours))
     }
 
-    /// Says what a client's message comes to.
+    /// Returns the effects of a client's message.
     ///
     /// # Errors
-    /// Why nothing is done.
-    pub fn answer(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, DropReason> {
+    /// The reason the message has no effect.
+    pub fn answer(
+        &mut self,
+        request: &DhcpPacket<'_>,
+        context: &RequestContext<'_>,
+    ) -> Result<Vec<Effect>, DropReason> {
         let (authoritative, probes) = (self.authoritative, self.probes);
         let place = self.place(request, context.ours).ok_or(DropReason::NoSubnet)?;
         let scope = &mut self.scopes[place];
@@ -130,14 +141,14 @@ impl Server {
 impl Scope {
     fn discover(
         &mut self,
-        request: &Request<'_>,
-        context: &Context<'_>,
+        request: &DhcpPacket<'_>,
+        context: &RequestContext<'_>,
         probes: bool,
     ) -> Result<Vec<Effect>, DropReason> {
         let ask = self.ask(request, context);
         let offer = self.leases.offer(&ask, context.now, context.taken).ok_or(DropReason::NoFreeAddress)?;
-        if probes && !offer.proven {
-            return Ok(vec![Effect::Probe { address: offer.address, is_near: self.is_near(context) }]);
+        if probes && !offer.verified_free {
+            return Ok(vec![Effect::Probe { address: offer.address, is_on_link: self.is_on_link(context) }]);
         }
         let times = self.times(request);
         Ok(vec![Effect::Send(self.give(request, context, MessageType::Offer, offer.address, times))])
@@ -145,74 +156,78 @@ impl Scope {
 
     fn request(
         &mut self,
-        request: &Request<'_>,
-        context: &Context<'_>,
+        request: &DhcpPacket<'_>,
+        context: &RequestContext<'_>,
         authoritative: bool,
     ) -> Result<Vec<Effect>, DropReason> {
         let ask = self.ask(request, context);
         let server = request.address(54);
         if server.is_some_and(|server| server != context.ours) {
-            self.leases.not_taken(&ask.client, context.now);
+            self.leases.withdraw_offer(&ask.client, context.now);
             return Err(DropReason::OtherServer);
         }
-        let how = if server.is_some() { How::Selecting } else { How::Holding };
+        let how = if server.is_some() { RequestState::Selecting } else { RequestState::Holding };
         let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
         let address = ask.wanted.or(own).ok_or(DropReason::BadOption)?;
         let times = self.times(request);
         let outcome = match self.leases.subnet().net.contains(&address) {
             true => self.leases.request(&ask, address, how, times, context.now, context.taken),
-            false => Outcome::Refused,
+            false => RequestOutcome::Refused,
         };
         let lease = match outcome {
-            Outcome::Granted(lease) => lease,
-            Outcome::Unknown if authoritative => self.leases.adopt(&ask, address, times, context.now),
-            Outcome::Refused if authoritative || how == How::Selecting => {
+            RequestOutcome::Granted(lease) => lease,
+            RequestOutcome::Unknown if authoritative => self.leases.adopt(&ask, address, times, context.now),
+            RequestOutcome::Refused if authoritative || how == RequestState::Selecting => {
                 return Ok(vec![Effect::Send(refuse(request, context))]);
             }
-            Outcome::Unknown | Outcome::Refused => return Err(DropReason::OtherServer),
+            RequestOutcome::Unknown | RequestOutcome::Refused => return Err(DropReason::OtherServer),
         };
         let reply = self.give(request, context, MessageType::Ack, address, times);
         Ok(vec![Effect::Record(lease), Effect::Send(reply)])
     }
 
-    fn decline(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, DropReason> {
+    fn decline(&mut self, request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> Result<Vec<Effect>, DropReason> {
         let ask = self.addressed(request, context)?;
         let address = ask.wanted.ok_or(DropReason::BadOption)?;
         let lease = self.leases.decline(&ask.client, address, context.now).ok_or(DropReason::ContradictedClaim)?;
         Ok(vec![Effect::Record(lease)])
     }
 
-    fn release(&mut self, request: &Request<'_>, context: &Context<'_>) -> Result<Vec<Effect>, DropReason> {
+    fn release(&mut self, request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> Result<Vec<Effect>, DropReason> {
         let ask = self.addressed(request, context)?;
         let lease =
             self.leases.release(&ask.client, request.ciaddr(), context.now).ok_or(DropReason::ContradictedClaim)?;
         Ok(vec![Effect::Record(lease)])
     }
 
-    /// Tells a client that has its address from elsewhere what else there is to know (RFC 2131 4.3.5).
-    fn inform(&self, request: &Request<'_>, context: &Context<'_>) -> Vec<Effect> {
-        let addresses = Addresses {
+    /// Answers a client that has its address from elsewhere with the subnet's other options (RFC 2131 4.3.5).
+    fn inform(&self, request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> Vec<Effect> {
+        let addresses = HeaderAddresses {
             ciaddr: request.ciaddr(),
             yiaddr: Ipv4Addr::UNSPECIFIED,
             siaddr: context.boot.map_or(Ipv4Addr::UNSPECIFIED, |_| context.ours),
         };
-        let mut writer = Writer::reply(request, MessageType::Ack, addresses);
+        let mut writer = ReplyWriter::reply(request, MessageType::Ack, addresses);
         writer.address(54, context.ours);
         self.write(request, context, &mut writer);
         let to = self.destination(request, context, request.ciaddr());
-        vec![Effect::Send(Reply { message: writer.finish(request), to })]
+        vec![Effect::Send(DhcpReply { message: writer.finish(request), to })]
     }
 
-    fn addressed<'a>(&self, request: &'a Request<'_>, context: &Context<'_>) -> Result<Ask<'a>, DropReason> {
+    fn addressed<'a>(
+        &self,
+        request: &'a DhcpPacket<'_>,
+        context: &RequestContext<'_>,
+    ) -> Result<LeaseRequest<'a>, DropReason> {
         match request.address(54) {
             Some(server) if server != context.ours => Err(DropReason::OtherServer),
             _ => Ok(self.ask(request, context)),
         }
     }
 
-    fn ask<'a>(&self, request: &'a Request<'_>, context: &Context<'_>) -> Ask<'a> {
-        let client = self.leases.holder(client(request), request.mac, context.own);
-        Ask {
+    fn ask<'a>(&self, request: &'a DhcpPacket<'_>, context: &RequestContext<'_>) -> LeaseRequest<'a> {
+        let client = self.leases.lease_owner(client(request), request.mac, context.own);
+        LeaseRequest {
             client,
             mac: request.mac,
             wanted: request.address(50),
@@ -221,35 +236,35 @@ impl Scope {
         }
     }
 
-    fn times(&self, request: &Request<'_>) -> LeaseTimes {
+    fn times(&self, request: &DhcpPacket<'_>) -> LeaseTimes {
         let times = self.leases.subnet().times;
         let wanted = request.option(51).and_then(|time| <[u8; 4]>::try_from(time.as_ref()).ok());
         wanted.map_or(times, |wanted| times.at_most(u32::from_be_bytes(wanted)))
     }
 
-    /// Writes an OFFER or an ACK: an address, its times, what to boot where the client boots, and the site's options.
+    /// Encodes an OFFER or an ACK: the address, its times, the boot file, and the subnet's options.
     fn give(
         &self,
-        request: &Request<'_>,
-        context: &Context<'_>,
+        request: &DhcpPacket<'_>,
+        context: &RequestContext<'_>,
         kind: MessageType,
         address: Ipv4Addr,
         times: LeaseTimes,
-    ) -> Reply {
+    ) -> DhcpReply {
         let siaddr = context.boot.map_or(Ipv4Addr::UNSPECIFIED, |_| context.ours);
         let ciaddr = if kind == MessageType::Ack { request.ciaddr() } else { Ipv4Addr::UNSPECIFIED };
-        let mut writer = Writer::reply(request, kind, Addresses { ciaddr, yiaddr: address, siaddr });
+        let mut writer = ReplyWriter::reply(request, kind, HeaderAddresses { ciaddr, yiaddr: address, siaddr });
         writer.address(54, context.ours);
         for (code, time) in [(51, times.lease), (58, times.renew), (59, times.rebind)] {
             writer.option(code, &u32::try_from(time.as_secs()).unwrap_or(u32::MAX).to_be_bytes());
         }
         self.write(request, context, &mut writer);
         let to = self.destination(request, context, address);
-        Reply { message: writer.finish(request), to }
+        DhcpReply { message: writer.finish(request), to }
     }
 
-    /// Writes the boot file before the site's options: a client that has room for little needs it most.
-    fn write(&self, request: &Request<'_>, context: &Context<'_>, writer: &mut Writer) {
+    /// Writes the boot file before the subnet's options: a client with a small maximum size needs it most.
+    fn write(&self, request: &DhcpPacket<'_>, context: &RequestContext<'_>, writer: &mut ReplyWriter) {
         let wanted = request.option(55);
         let is_first = |code: u8| options::is_always_sent(code);
         let is_wanted = |code: u8| !is_first(code) && wanted.as_ref().is_none_or(|list| list.contains(&code));
@@ -267,56 +282,56 @@ impl Scope {
         }
     }
 
-    fn is_near(&self, context: &Context<'_>) -> bool {
+    fn is_on_link(&self, context: &RequestContext<'_>) -> bool {
         self.leases.subnet().net.contains(&context.ours)
     }
 
-    /// Finds the way to a client (RFC 2131 4.1). One that renews on our own link is reached by its card, so
-    /// that the kernel's table of neighbours stays out of it.
-    fn destination(&self, request: &Request<'_>, context: &Context<'_>, address: Ipv4Addr) -> To {
+    /// Returns the destination of a reply (RFC 2131 4.1). A client that renews on our own link is reached by its MAC
+    /// address, without the kernel's neighbour table.
+    fn destination(&self, request: &DhcpPacket<'_>, context: &RequestContext<'_>, address: Ipv4Addr) -> Destination {
         if !request.giaddr().is_unspecified() {
-            return To::Address(SocketAddrV4::new(request.giaddr(), SERVER));
+            return Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER));
         }
-        match (request.ciaddr().is_unspecified(), self.is_near(context)) {
-            // An INFORM without an address to answer to (RFC 2131 4.3.5 wants one) is heard by its card at least.
-            (true, _) if request.flags() & BROADCAST != 0 || address.is_unspecified() => To::Everybody,
-            (true, _) | (false, true) => To::Card { mac: request.mac, address },
-            (false, false) => To::Address(SocketAddrV4::new(request.ciaddr(), EVERYBODY.port())),
+        match (request.ciaddr().is_unspecified(), self.is_on_link(context)) {
+            // An INFORM without an address (RFC 2131 4.3.5 requires one) can only be answered by broadcast.
+            (true, _) if request.flags() & BROADCAST != 0 || address.is_unspecified() => Destination::Broadcast,
+            (true, _) | (false, true) => Destination::LinkLayer { mac: request.mac, address },
+            (false, false) => Destination::Address(SocketAddrV4::new(request.ciaddr(), BROADCAST_CLIENTS.port())),
         }
     }
 }
 
-/// Knows a client by option 61, or by its card where that says the same (RFC 2132 9.14).
-fn client(request: &Request<'_>) -> Client {
+/// Returns the identity of a client: option 61, or its MAC address if the option repeats that (RFC 2132 9.14).
+fn client(request: &DhcpPacket<'_>) -> ClientId {
     const ETHERNET: u8 = 1;
     match request.option(61).as_deref() {
-        None | Some([] | [_]) => Client::Mac(request.mac),
-        Some([ETHERNET, mac @ ..]) if mac == request.mac.0 => Client::Mac(request.mac),
-        Some(id) => Client::Id(id.into()),
+        None | Some([] | [_]) => ClientId::Mac(request.mac),
+        Some([ETHERNET, mac @ ..]) if mac == request.mac.0 => ClientId::Mac(request.mac),
+        Some(id) => ClientId::Id(id.into()),
     }
 }
 
-/// Gives a client its identifier back, by which it may know its own answers (RFC 6842 3).
-fn echo_client(request: &Request<'_>, writer: &mut Writer) {
+/// Echoes the client identifier, by which a client may recognize its replies (RFC 6842 3).
+fn echo_client(request: &DhcpPacket<'_>, writer: &mut ReplyWriter) {
     if let Some(id) = request.option(61) {
         writer.option(61, &id);
     }
 }
 
-/// Writes a NAK. A relay is told to broadcast it, since the client's address is not its own (RFC 2131 4.3.2).
-fn refuse(request: &Request<'_>, context: &Context<'_>) -> Reply {
-    let nobody = Addresses::of_server(Ipv4Addr::UNSPECIFIED);
-    let mut writer = Writer::reply(request, MessageType::Nak, nobody);
+/// Encodes a NAK. A relay is asked to broadcast it, because the client's address is not valid (RFC 2131 4.3.2).
+fn refuse(request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> DhcpReply {
+    let nobody = HeaderAddresses::of_server(Ipv4Addr::UNSPECIFIED);
+    let mut writer = ReplyWriter::reply(request, MessageType::Nak, nobody);
     writer.address(54, context.ours);
     if let Some(uuid) = request.option(97) {
         writer.option(97, &uuid);
     }
     echo_client(request, &mut writer);
     if request.giaddr().is_unspecified() {
-        return Reply { message: writer.finish(request), to: To::Everybody };
+        return DhcpReply { message: writer.finish(request), to: Destination::Broadcast };
     }
     writer.set_flags(request.flags() | BROADCAST);
-    Reply { message: writer.finish(request), to: To::Address(SocketAddrV4::new(request.giaddr(), SERVER)) }
+    DhcpReply { message: writer.finish(request), to: Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER)) }
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 //! protocol may answer.
 
 pub mod config_release;
+#[cfg(test)]
+pub mod fixture;
 pub mod identity;
 mod ipxe_clients;
 pub mod media;
 pub mod neighbours;
+mod observe;
 mod script;
 mod timeline;
 pub mod tokens;

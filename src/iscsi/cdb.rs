@@ -1,18 +1,16 @@
 //! Parses command descriptor blocks into commands (SPC-4 4.3, SBC-3 5, MMC-6 6).
 
-use super::medium::Kind;
+use super::command::Cdb;
+use super::medium::DeviceKind;
 use super::opcodes;
 use super::sense::Sense;
 
-/// Is a command descriptor block; shorter ones are padded with zeros.
-pub type Cdb = [u8; 16];
-
-/// Is a command that a unit carries out, with its numbers still unchecked against the medium.
+/// A command of a unit, whose block numbers are not checked against the medium yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub enum ScsiCommand {
     /// TEST UNIT READY.
     TestUnitReady,
-    /// REQUEST SENSE; in descriptor format where asked.
+    /// REQUEST SENSE, in descriptor format if requested.
     RequestSense { descriptor: bool, room: usize },
     /// INQUIRY: standard data, or a page of vital product data.
     Inquiry { page: Option<u8>, room: usize },
@@ -24,7 +22,7 @@ pub enum Command {
     ModeSense { ten: bool, no_descriptor: bool, control: u8, page: u8, subpage: u8, room: usize },
     /// READ(6), (10), (12), (16), and READ CD of user data.
     Read { start: u64, blocks: u32 },
-    /// VERIFY without data to compare, PRE-FETCH, SEEK, SYNCHRONIZE CACHE: the range alone counts.
+    /// VERIFY without data, PRE-FETCH, SEEK, SYNCHRONIZE CACHE: only the range is checked.
     Touch { start: u64, blocks: u32 },
     /// VERIFY with data to compare (BYTCHK).
     Compare { start: u64, blocks: u32 },
@@ -36,7 +34,7 @@ pub enum Command {
     StartStop { start: bool, eject: bool, power: u8 },
     /// PREVENT ALLOW MEDIUM REMOVAL.
     Prevent(bool),
-    /// SET CD SPEED, and what else has no effect here.
+    /// SET CD SPEED and other commands without an effect.
     Nothing,
     /// A command that writes.
     Write,
@@ -56,41 +54,41 @@ pub enum Command {
     MechanismStatus { room: usize },
 }
 
-/// Parses a block for a unit of this kind.
+/// Parses a descriptor block for a unit of this kind.
 ///
 /// # Errors
-/// The sense to answer with: an opcode the kind has not, or a field that cannot be.
-pub fn parse(cdb: &Cdb, kind: Kind) -> Result<Command, Sense> {
+/// The sense to answer with: an unsupported opcode or an invalid field.
+pub fn parse(cdb: &Cdb, kind: DeviceKind) -> Result<ScsiCommand, Sense> {
     if !opcodes::supported(cdb, kind) {
         return Err(Sense::OPCODE);
     }
-    // NACA: auto contingent allegiance is not offered (SAM-5 5.2).
+    // NACA: auto contingent allegiance is not supported (SAM-5 5.2).
     let control = control_byte(cdb[0]);
     if cdb[control] & 0x04 != 0 {
         return Err(Sense::field(u16::try_from(control).unwrap_or(0)));
     }
-    if kind == Kind::Disk && cdb[1] & cache_bits(cdb[0]) != 0 {
+    if kind == DeviceKind::Disk && cdb[1] & cache_bits(cdb[0]) != 0 {
         return Err(Sense::field(1));
     }
     match cdb[0] {
         0x00 | 0x03 | 0x12 | 0x1a | 0x1b | 0x1e | 0x5a | 0xa0 | 0xa3 => primary(cdb),
         0x08 | 0x25 | 0x28 | 0x2b | 0x2f | 0x34 | 0x35 | 0x88 | 0x8f | 0x90 | 0x91 | 0x9e | 0xa8 | 0xaf => block(cdb),
         0x43 | 0x46 | 0x4a | 0x51 | 0x52 | 0xad | 0xbb | 0xbd | 0xbe => multimedia(cdb),
-        _ => Ok(Command::Write),
+        _ => Ok(ScsiCommand::Write),
     }
 }
 
-fn primary(cdb: &Cdb) -> Result<Command, Sense> {
+fn primary(cdb: &Cdb) -> Result<ScsiCommand, Sense> {
     Ok(match cdb[0] {
-        0x00 => Command::TestUnitReady,
-        0x03 => Command::RequestSense { descriptor: cdb[1] & 1 != 0, room: cdb[4].into() },
+        0x00 => ScsiCommand::TestUnitReady,
+        0x03 => ScsiCommand::RequestSense { descriptor: cdb[1] & 1 != 0, room: cdb[4].into() },
         0x12 => inquiry(cdb)?,
         0x1a => mode_sense(cdb, false, cdb[4].into()),
         0x5a => mode_sense(cdb, true, half(cdb, 7).into()),
-        0x1b => Command::StartStop { start: cdb[4] & 1 != 0, eject: cdb[4] & 2 != 0, power: cdb[4] >> 4 },
-        0x1e => Command::Prevent(cdb[4] & 1 != 0),
-        0xa0 => Command::ReportLuns { select: cdb[2], room: room(cdb, 6) },
-        _ => Command::ReportOpcodes {
+        0x1b => ScsiCommand::StartStop { start: cdb[4] & 1 != 0, eject: cdb[4] & 2 != 0, power: cdb[4] >> 4 },
+        0x1e => ScsiCommand::Prevent(cdb[4] & 1 != 0),
+        0xa0 => ScsiCommand::ReportLuns { select: cdb[2], room: room(cdb, 6) },
+        _ => ScsiCommand::ReportOpcodes {
             options: cdb[2] & 7,
             opcode: cdb[3],
             action: half(cdb, 4),
@@ -100,20 +98,20 @@ fn primary(cdb: &Cdb) -> Result<Command, Sense> {
     })
 }
 
-fn inquiry(cdb: &Cdb) -> Result<Command, Sense> {
+fn inquiry(cdb: &Cdb) -> Result<ScsiCommand, Sense> {
     let vital = cdb[1] & 1 != 0;
-    // CMDDT is obsolete; a page code means nothing without EVPD (SPC-4 6.4.1).
+    // CMDDT is obsolete; a page code is invalid without EVPD (SPC-4 6.4.1).
     if cdb[1] & 2 != 0 {
         return Err(Sense::field(1));
     }
     if !vital && cdb[2] != 0 {
         return Err(Sense::field(2));
     }
-    Ok(Command::Inquiry { page: vital.then_some(cdb[2]), room: half(cdb, 3).into() })
+    Ok(ScsiCommand::Inquiry { page: vital.then_some(cdb[2]), room: half(cdb, 3).into() })
 }
 
-fn mode_sense(cdb: &Cdb, ten: bool, room: usize) -> Command {
-    Command::ModeSense {
+fn mode_sense(cdb: &Cdb, ten: bool, room: usize) -> ScsiCommand {
+    ScsiCommand::ModeSense {
         ten,
         no_descriptor: cdb[1] & 8 != 0,
         control: cdb[2] >> 6,
@@ -123,16 +121,16 @@ fn mode_sense(cdb: &Cdb, ten: bool, room: usize) -> Command {
     }
 }
 
-fn block(cdb: &Cdb) -> Result<Command, Sense> {
+fn block(cdb: &Cdb) -> Result<ScsiCommand, Sense> {
     let ten = (word(cdb, 2).into(), half(cdb, 7).into());
     let twelve = (word(cdb, 2).into(), word(cdb, 6));
     let sixteen = (long(cdb, 2), word(cdb, 10));
     Ok(match cdb[0] {
         0x08 => {
             let start = u64::from(word(cdb, 0) & 0x001f_ffff);
-            // No length means 256 blocks (SBC-3 5.10).
+            // Length 0 means 256 blocks (SBC-3 5.10).
             let blocks = if cdb[4] == 0 { 256 } else { cdb[4].into() };
-            Command::Read { start, blocks }
+            ScsiCommand::Read { start, blocks }
         }
         0x28 => read(cdb, ten)?,
         0xa8 => read(cdb, twelve)?,
@@ -140,54 +138,54 @@ fn block(cdb: &Cdb) -> Result<Command, Sense> {
         0x2f => verify(cdb, ten)?,
         0xaf => verify(cdb, twelve)?,
         0x8f => verify(cdb, sixteen)?,
-        0x34 | 0x35 => Command::Touch { start: ten.0, blocks: ten.1 },
-        0x90 | 0x91 => Command::Touch { start: sixteen.0, blocks: sixteen.1 },
-        0x2b => Command::Touch { start: ten.0, blocks: 0 },
-        0x25 => Command::ReadCapacity10,
-        _ => Command::ReadCapacity16 { room: room(cdb, 10) },
+        0x34 | 0x35 => ScsiCommand::Touch { start: ten.0, blocks: ten.1 },
+        0x90 | 0x91 => ScsiCommand::Touch { start: sixteen.0, blocks: sixteen.1 },
+        0x2b => ScsiCommand::Touch { start: ten.0, blocks: 0 },
+        0x25 => ScsiCommand::ReadCapacity10,
+        _ => ScsiCommand::ReadCapacity16 { room: room(cdb, 10) },
     })
 }
 
-fn read(cdb: &Cdb, (start, blocks): (u64, u32)) -> Result<Command, Sense> {
+fn read(cdb: &Cdb, (start, blocks): (u64, u32)) -> Result<ScsiCommand, Sense> {
     // No unit is formatted with protection information (SBC-3 4.22).
-    unprotected(cdb)?;
-    Ok(Command::Read { start, blocks })
+    check_unprotected(cdb)?;
+    Ok(ScsiCommand::Read { start, blocks })
 }
 
-fn verify(cdb: &Cdb, (start, blocks): (u64, u32)) -> Result<Command, Sense> {
-    unprotected(cdb)?;
+fn verify(cdb: &Cdb, (start, blocks): (u64, u32)) -> Result<ScsiCommand, Sense> {
+    check_unprotected(cdb)?;
     match cdb[1] >> 1 & 3 {
-        0 => Ok(Command::Touch { start, blocks }),
-        1 => Ok(Command::Compare { start, blocks }),
+        0 => Ok(ScsiCommand::Touch { start, blocks }),
+        1 => Ok(ScsiCommand::Compare { start, blocks }),
         _ => Err(Sense::field(1)),
     }
 }
 
-fn unprotected(cdb: &Cdb) -> Result<(), Sense> {
+fn check_unprotected(cdb: &Cdb) -> Result<(), Sense> {
     if cdb[1] >> 5 == 0 { Ok(()) } else { Err(Sense::field(1)) }
 }
 
-fn multimedia(cdb: &Cdb) -> Result<Command, Sense> {
+fn multimedia(cdb: &Cdb) -> Result<ScsiCommand, Sense> {
     let room = half(cdb, 7).into();
     Ok(match cdb[0] {
         0x43 => {
             // SFF-8020 drivers put the format into the control byte.
             let format = if cdb[2] & 0x0f == 0 { cdb[9] >> 6 } else { cdb[2] & 0x0f };
-            Command::ReadToc { msf: cdb[1] & 2 != 0, format, track: cdb[6], room }
+            ScsiCommand::ReadToc { msf: cdb[1] & 2 != 0, format, track: cdb[6], room }
         }
-        0x46 => Command::Configuration { which: cdb[1] & 3, first: half(cdb, 2), room },
-        0x4a => Command::EventStatus { polled: cdb[1] & 1 != 0, classes: cdb[4], room },
-        0x51 => Command::DiscInformation { kind: cdb[1] & 7, room },
-        0x52 => Command::TrackInformation { by: cdb[1] & 3, address: word(cdb, 2), room },
-        0xad => Command::DvdStructure { format: cdb[7], room: half(cdb, 8).into() },
-        0xbd => Command::MechanismStatus { room: half(cdb, 8).into() },
+        0x46 => ScsiCommand::Configuration { which: cdb[1] & 3, first: half(cdb, 2), room },
+        0x4a => ScsiCommand::EventStatus { polled: cdb[1] & 1 != 0, classes: cdb[4], room },
+        0x51 => ScsiCommand::DiscInformation { kind: cdb[1] & 7, room },
+        0x52 => ScsiCommand::TrackInformation { by: cdb[1] & 3, address: word(cdb, 2), room },
+        0xad => ScsiCommand::DvdStructure { format: cdb[7], room: half(cdb, 8).into() },
+        0xbd => ScsiCommand::MechanismStatus { room: half(cdb, 8).into() },
         0xbe => return read_cd(cdb),
-        _ => Command::Nothing,
+        _ => ScsiCommand::Nothing,
     })
 }
 
-/// READ CD: the sectors are mode 1, and their user data is what the image has (MMC-6 6.19).
-fn read_cd(cdb: &Cdb) -> Result<Command, Sense> {
+/// Parses READ CD. The sectors are mode 1, and their user data is the image's (MMC-6 6.19).
+fn read_cd(cdb: &Cdb) -> Result<ScsiCommand, Sense> {
     if !matches!(cdb[1] >> 2 & 7, 0 | 2) {
         return Err(Sense::field(1));
     }
@@ -196,13 +194,13 @@ fn read_cd(cdb: &Cdb) -> Result<Command, Sense> {
     }
     let blocks = word(cdb, 5) & 0x00ff_ffff;
     match cdb[9] & 0xfe {
-        0x00 => Ok(Command::Touch { start: word(cdb, 2).into(), blocks }),
-        0x10 => Ok(Command::Read { start: word(cdb, 2).into(), blocks }),
+        0x00 => Ok(ScsiCommand::Touch { start: word(cdb, 2).into(), blocks }),
+        0x10 => Ok(ScsiCommand::Read { start: word(cdb, 2).into(), blocks }),
         _ => Err(Sense::field(9)),
     }
 }
 
-/// The DPO and FUA bits of a command. Mode sense says that a disk has neither (SBC-3 6.5.1).
+/// Returns the DPO and FUA bits of a command. By its mode sense data a disk supports neither (SBC-3 6.5.1).
 fn cache_bits(opcode: u8) -> u8 {
     match opcode {
         0x28 | 0x2a | 0x88 | 0x89 | 0x8a | 0x8b | 0xa8 | 0xaa => 0x18,
@@ -211,7 +209,7 @@ fn cache_bits(opcode: u8) -> u8 {
     }
 }
 
-/// Where the control byte of a CDB stands, by the group of its opcode (SPC-4 4.3.5).
+/// Returns the offset of the control byte of a CDB, by the group of its opcode (SPC-4 4.3.5).
 fn control_byte(opcode: u8) -> usize {
     match opcode >> 5 {
         0 => 5,
@@ -241,7 +239,7 @@ fn room(cdb: &Cdb, at: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn check(bytes: &[u8], kind: Kind, wanted: Result<Command, Sense>) {
+    fn check(bytes: &[u8], kind: DeviceKind, wanted: Result<ScsiCommand, Sense>) {
         let mut cdb = [0; 16];
         cdb[..bytes.len()].copy_from_slice(bytes);
         assert_eq!(parse(&cdb, kind), wanted, "{bytes:02x?}");
@@ -256,35 +254,35 @@ mod tests {
             (&[0xa8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0], 0x0102_0304, 0x0506_0708),
             (&[0x88, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0], 0x0102_0304_0506_0708, 0x090a_0b0c),
         ] {
-            check(bytes, Kind::Disk, Ok(Command::Read { start, blocks }));
+            check(bytes, DeviceKind::Disk, Ok(ScsiCommand::Read { start, blocks }));
         }
     }
 
     #[test]
-    fn fields_that_cannot_be_are_pointed_at() {
+    fn invalid_fields_are_pointed_at() {
         for (bytes, kind, wanted) in [
-            (&[0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0][..], Kind::Disk, Sense::field(1)),
-            (&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 4], Kind::Disk, Sense::field(9)),
-            (&[0x28, 0x10, 0, 0, 0, 0, 0, 0, 1, 0], Kind::Disk, Sense::field(1)),
-            (&[0x2f, 0x06, 0, 0, 0, 0, 0, 0, 1, 0], Kind::Disk, Sense::field(1)),
-            (&[0x12, 0, 0x80, 0, 96, 0], Kind::Disk, Sense::field(2)),
-            (&[0x12, 2, 0, 0, 96, 0], Kind::Disk, Sense::field(1)),
-            (&[0x2f, 4, 0, 0, 0, 0, 0, 0, 1, 0], Kind::Disk, Sense::field(1)),
-            (&[0xbe, 4, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 0], Kind::Cdrom, Sense::field(1)),
-            (&[0xbe, 0, 0, 0, 0, 0, 0, 0, 1, 0xf8, 0, 0], Kind::Cdrom, Sense::field(9)),
-            (&[0x43, 0], Kind::Disk, Sense::OPCODE),
-            (&[0x7f, 0], Kind::Disk, Sense::OPCODE),
-            (&[0xa3, 0x1f], Kind::Disk, Sense::OPCODE),
+            (&[0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0][..], DeviceKind::Disk, Sense::field(1)),
+            (&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 4], DeviceKind::Disk, Sense::field(9)),
+            (&[0x28, 0x10, 0, 0, 0, 0, 0, 0, 1, 0], DeviceKind::Disk, Sense::field(1)),
+            (&[0x2f, 0x06, 0, 0, 0, 0, 0, 0, 1, 0], DeviceKind::Disk, Sense::field(1)),
+            (&[0x12, 0, 0x80, 0, 96, 0], DeviceKind::Disk, Sense::field(2)),
+            (&[0x12, 2, 0, 0, 96, 0], DeviceKind::Disk, Sense::field(1)),
+            (&[0x2f, 4, 0, 0, 0, 0, 0, 0, 1, 0], DeviceKind::Disk, Sense::field(1)),
+            (&[0xbe, 4, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 0], DeviceKind::Cdrom, Sense::field(1)),
+            (&[0xbe, 0, 0, 0, 0, 0, 0, 0, 1, 0xf8, 0, 0], DeviceKind::Cdrom, Sense::field(9)),
+            (&[0x43, 0], DeviceKind::Disk, Sense::OPCODE),
+            (&[0x7f, 0], DeviceKind::Disk, Sense::OPCODE),
+            (&[0xa3, 0x1f], DeviceKind::Disk, Sense::OPCODE),
         ] {
             check(bytes, kind, Err(wanted));
         }
     }
 
     #[test]
-    fn what_writes_is_a_write_on_every_kind() {
+    fn writing_commands_are_writes_on_every_kind() {
         for opcode in [0x04u8, 0x0a, 0x2a, 0x2e, 0x41, 0x42, 0x8a, 0x93, 0xaa] {
-            for kind in [Kind::Cdrom, Kind::Disk] {
-                check(&[opcode], kind, Ok(Command::Write));
+            for kind in [DeviceKind::Cdrom, DeviceKind::Disk] {
+                check(&[opcode], kind, Ok(ScsiCommand::Write));
             }
         }
     }

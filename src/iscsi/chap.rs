@@ -1,4 +1,4 @@
-//! Authenticates with CHAP, one way and mutual (RFC 7143 12.1.3, RFC 1994).
+//! CHAP authentication, one-way and mutual (RFC 7143 12.1.3, RFC 1994).
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use sha2::Digest;
 use super::keys;
 use super::text;
 
-/// Is what a target asks of an initiator, and how it proves itself when asked.
+/// The credentials that a target demands, and those that it proves itself with.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ChapTerms {
-    /// The name that the initiator gives.
+    /// The name of the initiator.
     pub name: String,
-    /// The secret that the initiator knows; 12 bytes or more (RFC 7143 12.1.3).
+    /// The secret of the initiator, 12 bytes or more (RFC 7143 12.1.3).
     pub secret: Vec<u8>,
-    /// Our own name and secret, for initiators that authenticate the target too.
+    /// The target's own name and secret, for mutual authentication.
     pub ours: Option<(String, Vec<u8>)>,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Debug for ChapTerms {
     }
 }
 
-/// Is a challenge that nobody can foresee: an identifier and random bytes.
+/// An unpredictable challenge: an identifier and random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nonce {
     /// The CHAP identifier.
@@ -36,10 +36,10 @@ pub struct Nonce {
     pub challenge: [u8; 16],
 }
 
-/// Names a hash function by their CHAP algorithm number (IANA "PPP Authentication Algorithms").
+/// The hash functions, by CHAP algorithm number (IANA "PPP Authentication Algorithms").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// MD5, number 5: what every initiator has.
+    /// MD5, number 5, which every initiator supports.
     Md5,
     /// SHA-256, number 7.
     Sha256,
@@ -53,7 +53,7 @@ impl Algorithm {
         }
     }
 
-    /// Computes the response to a challenge.
+    /// Returns the response to a challenge.
     #[must_use]
     pub fn response(self, id: u8, secret: &[u8], challenge: &[u8]) -> Vec<u8> {
         match self {
@@ -67,51 +67,51 @@ fn hash<D: Digest>(id: u8, secret: &[u8], challenge: &[u8]) -> Vec<u8> {
     D::new().chain_update([id]).chain_update(secret).chain_update(challenge).finalize().to_vec()
 }
 
-/// Says why an initiator was not believed.
+/// The reason an authentication failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChapError {
-    /// It offers no algorithm that we have.
+    /// The initiator offers no supported algorithm.
     #[error("no common CHAP algorithm")]
     Algorithm,
-    /// A key is missing or makes no sense where the exchange stands.
+    /// A key is missing or invalid at this point of the exchange.
     #[error("CHAP keys out of order")]
     Order,
     /// The name or the response is wrong.
     #[error("wrong CHAP name or secret")]
     Secret,
-    /// It wants us to prove ourselves, and we have no secret for it.
-    #[error("no secret of ours for mutual CHAP")]
+    /// The initiator demands mutual authentication, and no secret is configured for the target.
+    #[error("mutual CHAP demanded, but no target secret is configured")]
     NoMutual,
-    /// It sent our own challenge back (RFC 7143 12.1.3).
-    #[error("our own CHAP challenge came back")]
+    /// The initiator returned our own challenge (RFC 7143 12.1.3).
+    #[error("the initiator returned our own CHAP challenge")]
     Reflected,
 }
 
-/// Keys and values to answer with.
-pub type Said = Vec<(&'static str, String)>;
+/// The keys and values of an answer.
+pub type ChapAnswer = Vec<(&'static str, String)>;
 
-/// Says where an exchange stands.
+/// The state of an exchange.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Chap {
-    /// CHAP was chosen; the initiator names its algorithms next.
+pub enum ChapExchange {
+    /// CHAP was chosen; the initiator sends its algorithms next.
     Chosen,
-    /// Our challenge is out.
+    /// The challenge was sent.
     Challenged(Algorithm),
-    /// The initiator proved itself.
+    /// The initiator is authenticated.
     Proven,
 }
 
-impl Chap {
-    /// Takes the initiator's CHAP keys; gives the next state and the keys to answer.
+impl ChapExchange {
+    /// Handles the initiator's CHAP keys and returns the next state with the keys to answer.
     ///
     /// # Errors
-    /// When the initiator did not prove what it claims: the login fails.
+    /// The initiator did not prove its claim: the login fails.
     pub fn advance(
         self,
         terms: &ChapTerms,
         nonce: &Nonce,
         pairs: &[(String, String)],
-    ) -> Result<(Self, Said), ChapError> {
+    ) -> Result<(Self, ChapAnswer), ChapError> {
         match self {
             Self::Chosen => challenge(nonce, pairs),
             Self::Challenged(algorithm) => prove(algorithm, terms, nonce, pairs),
@@ -120,9 +120,9 @@ impl Chap {
     }
 }
 
-fn challenge(nonce: &Nonce, pairs: &[(String, String)]) -> Result<(Chap, Said), ChapError> {
+fn challenge(nonce: &Nonce, pairs: &[(String, String)]) -> Result<(ChapExchange, ChapAnswer), ChapError> {
     let Some(offered) = find(pairs, "CHAP_A") else {
-        return Ok((Chap::Chosen, Vec::new()));
+        return Ok((ChapExchange::Chosen, Vec::new()));
     };
     let algorithm = match keys::list(offered, &["5", "7"]) {
         Some("5") => Algorithm::Md5,
@@ -134,7 +134,7 @@ fn challenge(nonce: &Nonce, pairs: &[(String, String)]) -> Result<(Chap, Said), 
         ("CHAP_I", nonce.id.to_string()),
         ("CHAP_C", text::hex(&nonce.challenge)),
     ];
-    Ok((Chap::Challenged(algorithm), answers))
+    Ok((ChapExchange::Challenged(algorithm), answers))
 }
 
 fn prove(
@@ -142,7 +142,7 @@ fn prove(
     terms: &ChapTerms,
     nonce: &Nonce,
     pairs: &[(String, String)],
-) -> Result<(Chap, Said), ChapError> {
+) -> Result<(ChapExchange, ChapAnswer), ChapError> {
     let name = find(pairs, "CHAP_N").ok_or(ChapError::Order)?;
     let response = find(pairs, "CHAP_R").and_then(text::binary).ok_or(ChapError::Order)?;
     let wanted = algorithm.response(nonce.id, &terms.secret, &nonce.challenge);
@@ -150,7 +150,7 @@ fn prove(
         return Err(ChapError::Secret);
     }
     let (id, theirs) = match (find(pairs, "CHAP_I"), find(pairs, "CHAP_C")) {
-        (None, None) => return Ok((Chap::Proven, Vec::new())),
+        (None, None) => return Ok((ChapExchange::Proven, Vec::new())),
         (Some(id), Some(challenge)) => (id, challenge),
         _ => return Err(ChapError::Order),
     };
@@ -161,14 +161,14 @@ fn prove(
     }
     let (our_name, our_secret) = terms.ours.as_ref().ok_or(ChapError::NoMutual)?;
     let response = text::hex(&algorithm.response(id, our_secret, &theirs));
-    Ok((Chap::Proven, vec![("CHAP_N", our_name.clone()), ("CHAP_R", response)]))
+    Ok((ChapExchange::Proven, vec![("CHAP_N", our_name.clone()), ("CHAP_R", response)]))
 }
 
 fn find<'a>(pairs: &'a [(String, String)], key: &str) -> Option<&'a str> {
     pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
 }
 
-/// Compares in a time that does not tell how much is right.
+/// Compares in constant time.
 fn same(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && left.iter().zip(right).fold(0, |wrong, (a, b)| wrong | (a ^ b)) == 0
 }
@@ -196,22 +196,23 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_the_secret_is_believed_and_answered() {
+    fn the_right_secret_is_accepted_and_answered() {
         for (offer, algorithm) in [("5", Algorithm::Md5), ("8,7,5", Algorithm::Sha256)] {
-            let (state, answers) = Chap::Chosen.advance(&terms(), &NONCE, &pairs(&[("CHAP_A", offer)])).unwrap();
-            assert_eq!(state, Chap::Challenged(algorithm));
+            let (state, answers) =
+                ChapExchange::Chosen.advance(&terms(), &NONCE, &pairs(&[("CHAP_A", offer)])).unwrap();
+            assert_eq!(state, ChapExchange::Challenged(algorithm));
             assert_eq!(answers[1..], [("CHAP_I", "7".into()), ("CHAP_C", text::hex(&[9; 16]))]);
             let response = text::hex(&algorithm.response(7, b"secret-of-host", &[9; 16]));
             let proof = pairs(&[("CHAP_N", "host"), ("CHAP_R", &response), ("CHAP_I", "3"), ("CHAP_C", "0x0102")]);
             let (state, answers) = state.advance(&terms(), &NONCE, &proof).unwrap();
-            assert_eq!(state, Chap::Proven);
+            assert_eq!(state, ChapExchange::Proven);
             let ours = text::hex(&algorithm.response(3, b"secret-of-target", &[1, 2]));
             assert_eq!(answers, [("CHAP_N", "target".into()), ("CHAP_R", ours)]);
         }
     }
 
     #[test]
-    fn who_does_not_is_refused() {
+    fn a_wrong_secret_is_refused() {
         let right = text::hex(&Algorithm::Md5.response(7, b"secret-of-host", &[9; 16]));
         let wrong = text::hex(&Algorithm::Md5.response(7, b"guess", &[9; 16]));
         let ours = text::hex(&NONCE.challenge);
@@ -232,10 +233,13 @@ mod tests {
                 ChapError::NoMutual,
             ),
         ] {
-            let state = Chap::Challenged(Algorithm::Md5);
+            let state = ChapExchange::Challenged(Algorithm::Md5);
             assert_eq!(state.advance(&terms, &NONCE, &pairs(&rows)), Err(why));
         }
-        assert_eq!(Chap::Chosen.advance(&terms(), &NONCE, &pairs(&[("CHAP_A", "6")])), Err(ChapError::Algorithm));
+        assert_eq!(
+            ChapExchange::Chosen.advance(&terms(), &NONCE, &pairs(&[("CHAP_A", "6")])),
+            Err(ChapError::Algorithm)
+        );
     }
 
     #[test]

@@ -1,109 +1,73 @@
-//! One connection, from its first byte to its last: the login, then the session. Bytes in, steps out.
+//! One iSCSI connection, from its first byte to its last: the login, then the session. Bytes in, steps out.
 //!
-//! The caller loops: [`Connection::step`] until it says [`Step::Receive`], then reads from the peer and
-//! hands the bytes to [`Connection::on_bytes`].
+//! The caller loops: it obeys [`Connection::step`] until that returns [`ConnectionStep::Receive`], then reads from
+//! the socket and passes the bytes to [`Connection::on_bytes`].
 
 use std::time::{Duration, Instant};
 
 use crate::iscsi::chap::Nonce;
-use crate::iscsi::full_feature::{Next, Reading, Rejection, Session};
+use crate::iscsi::full_feature::{FullFeatureSession, PendingRead, Rejection, SessionStep};
 use crate::iscsi::limits;
-use crate::iscsi::login::{Claim, Entrance, Login, LoginError, Progress};
-use crate::iscsi::medium::Span;
-use crate::iscsi::output::Output;
-use crate::iscsi::pdu::{Asked, Malformed, Pdu};
-use crate::iscsi::scsi::Units;
+use crate::iscsi::login::{Claim, Login, LoginDecision, LoginProgress};
+use crate::iscsi::medium::ByteRange;
+use crate::iscsi::outcome::{End, TargetEntry};
+use crate::iscsi::output::OutputBuffer;
+use crate::iscsi::pdu::{InitiatorOpcode, Pdu};
+use crate::iscsi::scsi::LogicalUnits;
 
-/// Is a target as SendTargets shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetEntry {
-    /// The target's iSCSI name.
-    pub name: String,
-    /// `address:port` of each portal, an IPv6 address in brackets.
-    pub portals: Vec<String>,
-}
-
-/// Is what an admitted initiator sees.
+/// The units and targets that an admitted initiator sees.
 #[derive(Debug)]
-pub struct View {
+pub struct InitiatorView {
     /// The units of its target; none in a discovery session.
-    pub units: Units,
-    /// The targets that SendTargets shows it.
+    pub units: LogicalUnits,
+    /// The targets that SendTargets lists for it.
     pub targets: Vec<TargetEntry>,
+    /// Numbers of the units whose first read is recorded before any of their data is sent.
+    pub record_first: Vec<u8>,
 }
 
-/// Is what makes a session the same as another one: a login with the same three reinstates it (RFC 7143 6.3.5).
+/// The identity of a session: a login with the same three values reinstates it (RFC 7143 6.3.5).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionKey {
     /// The initiator's name.
     pub initiator: String,
-    /// The initiator's session identifier.
+    /// The initiator's session identifier (ISID).
     pub isid: [u8; 6],
     /// The target's name; none for discovery.
     pub target: Option<String>,
 }
 
-/// Says why a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum End {
-    /// The initiator logged out.
-    #[error("logout")]
-    Logout,
-    /// The login failed.
-    #[error("login failed: {0}")]
-    Login(#[from] LoginError),
-    /// The login took too long.
-    #[error("login timed out")]
-    LoginTime,
-    /// The bytes are no PDU stream.
-    #[error("malformed: {0}")]
-    Malformed(#[from] Malformed),
-    /// The initiator broke the protocol.
-    #[error("protocol: {0}")]
-    Protocol(&'static str),
-    /// A ping stayed unanswered.
-    #[error("no answer to a ping")]
-    Silent,
-    /// The initiator asked for a target cold reset.
-    #[error("target cold reset")]
-    ColdReset,
-    /// A new login reinstated the session.
-    #[error("replaced by a new login")]
-    Replaced,
-    /// The target stops.
-    #[error("stopped")]
-    Stopped,
-}
-
-/// Is a piece of a medium to read into the connection's output.
+/// A byte range of a unit that is read into the connection's output.
 #[derive(Debug)]
-pub struct Read {
+pub struct UnitRead {
     /// The unit's number.
     pub lun: u8,
-    /// The bytes to read; they are inside the unit.
-    pub span: Span,
-    reading: Reading,
+    /// The bytes to read, all of them inside the unit.
+    pub span: ByteRange,
+    pending: PendingRead,
 }
 
-/// Is what a connection wants of its caller.
+/// The next action of the caller.
 #[derive(Debug)]
-pub enum Step {
-    /// Decide who may attach, then call [`Connection::on_entrance`].
+pub enum ConnectionStep {
+    /// Decide about the claim, then call [`Connection::on_decision`].
     Ask(Claim),
-    /// Find the session a handle, end the one it replaces, then call [`Connection::on_attached`].
+    /// Allocate a session handle, end the session that this one replaces, then call [`Connection::on_attached`].
     Attach(SessionKey),
-    /// Read the span into [`Connection::room`], then call [`Connection::on_read`].
-    Read(Read),
-    /// Send [`Connection::pending`], and call [`Connection::sent`].
+    /// Record the first read of the unit with this number, durably, then call [`Connection::on_recorded`].
+    Record(u8),
+    /// Read the range into [`Connection::read_buffer`], then call [`Connection::on_read`].
+    Read(UnitRead),
+    /// Send [`Connection::pending`], then call [`Connection::sent`].
     Send,
-    /// Call [`Connection::on_bytes`] with more of what the peer sent.
+    /// Call [`Connection::on_bytes`] with more bytes from the peer.
     Receive,
-    /// Close the connection; everything was sent.
+    /// Close the connection; all output was sent.
     Close(End),
 }
 
 #[derive(Debug)]
-enum Phase {
+enum ConnectionPhase {
     Login {
         login: Box<Login>,
         deadline: Instant,
@@ -116,261 +80,293 @@ enum Phase {
     Attaching {
         login: Box<Login>,
         key: Option<SessionKey>,
-        view: View,
+        view: InitiatorView,
         deadline: Instant,
     },
-    /// A login in which the view is known already.
+    /// A login that was admitted and whose view is known.
     Admitted {
         login: Box<Login>,
-        view: View,
+        view: InitiatorView,
         deadline: Instant,
     },
-    Full(Box<Session>),
+    Full(Box<FullFeatureSession>),
     Over(End),
 }
 
-/// Is a connection of an initiator.
+/// The state of one initiator's connection.
 #[derive(Debug)]
 pub struct Connection {
-    phase: Phase,
-    out: Output,
+    phase: ConnectionPhase,
+    out: OutputBuffer,
+    /// Units whose first read is not recorded yet.
+    unrecorded: Vec<u8>,
+    /// Read that waits for the record of its unit.
+    held: Option<PendingRead>,
 }
 
 impl Connection {
-    /// Begins with a connection just accepted.
+    /// Creates the state of a connection that was just accepted.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         let deadline = now + limits::LOGIN_TIME;
-        Self { phase: Phase::Login { login: Box::default(), deadline }, out: Output::default() }
+        Self {
+            phase: ConnectionPhase::Login { login: Box::default(), deadline },
+            out: OutputBuffer::default(),
+            unrecorded: Vec::new(),
+            held: None,
+        }
     }
 
-    /// Takes bytes of the peer; gives how many were used: the rest must come again, with more behind it.
+    /// Accepts bytes from the peer and returns how many were used. The caller passes the rest again, with more after it.
     pub fn on_bytes(&mut self, bytes: &[u8], now: Instant) -> usize {
         let mut used = 0;
-        while self.listens() {
+        while self.accepts_input() {
             match Pdu::take(&bytes[used..], self.out.digests()) {
                 Ok(Some((pdu, taken))) => {
                     used += taken;
                     self.on_pdu(&pdu, now);
                 }
                 Ok(None) => break,
-                Err(malformed) => self.phase = Phase::Over(malformed.into()),
+                Err(malformed) => self.phase = ConnectionPhase::Over(malformed.into()),
             }
         }
         used
     }
 
-    /// Gives what to do next.
-    pub fn step(&mut self) -> Step {
+    /// Returns the next step.
+    pub fn step(&mut self) -> ConnectionStep {
         match &mut self.phase {
-            Phase::Asking { claim, .. } => {
+            ConnectionPhase::Asking { claim, .. } => {
                 if let Some(claim) = claim.take() {
-                    return Step::Ask(claim);
+                    return ConnectionStep::Ask(claim);
                 }
             }
-            Phase::Attaching { key, .. } => {
+            ConnectionPhase::Attaching { key, .. } => {
                 if let Some(key) = key.take() {
-                    return Step::Attach(key);
+                    return ConnectionStep::Attach(key);
                 }
             }
-            Phase::Full(session) => {
-                if let Next::Read(reading) = session.next(&mut self.out) {
-                    return self.read(reading);
+            ConnectionPhase::Full(session) => {
+                let next = self.held.take().map_or_else(|| session.next(&mut self.out), SessionStep::Read);
+                if let SessionStep::Read(pending) = next {
+                    if self.unrecorded.contains(&pending.lun) {
+                        self.held = Some(pending);
+                        return ConnectionStep::Record(pending.lun);
+                    }
+                    return self.read(pending);
                 }
             }
-            Phase::Login { .. } | Phase::Admitted { .. } | Phase::Over(_) => {}
+            ConnectionPhase::Login { .. } | ConnectionPhase::Admitted { .. } | ConnectionPhase::Over(_) => {}
         }
         if !self.out.is_empty() {
-            return Step::Send;
+            return ConnectionStep::Send;
         }
         match &self.phase {
-            Phase::Over(end) => Step::Close(end.clone()),
-            Phase::Full(session) if session.end.is_some() => Step::Close(session.end.clone().unwrap_or(End::Logout)),
-            _ => Step::Receive,
+            ConnectionPhase::Over(end) => ConnectionStep::Close(end.clone()),
+            ConnectionPhase::Full(session) if session.end.is_some() => {
+                ConnectionStep::Close(session.end.clone().unwrap_or(End::Logout))
+            }
+            _ => ConnectionStep::Receive,
         }
     }
 
-    /// Takes the answer to [`Step::Ask`]: the admission, a nonce for CHAP, and what the initiator will see.
-    pub fn on_entrance(&mut self, admission: Entrance, nonce: Nonce, view: View) {
+    /// Accepts the answer to [`ConnectionStep::Ask`]: the decision, a nonce for CHAP, and the initiator's view.
+    pub fn on_decision(&mut self, admission: LoginDecision, nonce: Nonce, view: InitiatorView) {
         self.advance(|phase| match phase {
-            Phase::Asking { mut login, deadline, .. } => {
-                let progress = login.on_entrance(admission, nonce);
-                (progress, Phase::Admitted { login, view, deadline })
+            ConnectionPhase::Asking { mut login, deadline, .. } => {
+                let progress = login.on_decision(admission, nonce);
+                (progress, ConnectionPhase::Admitted { login, view, deadline })
             }
-            other => (Progress::Ignore, other),
+            other => (LoginProgress::Ignore, other),
         });
     }
 
-    /// Takes the answer to [`Step::Attach`]: the session's handle, not 0.
+    /// Accepts the answer to [`ConnectionStep::Attach`]: the session handle (TSIH), which is not 0.
     pub fn on_attached(&mut self, tsih: u16, now: Instant) -> Option<&Claim> {
-        let phase = std::mem::replace(&mut self.phase, Phase::Over(End::Stopped));
-        let Phase::Attaching { login, view, .. } = phase else {
+        let phase = std::mem::replace(&mut self.phase, ConnectionPhase::Over(End::Stopped));
+        let ConnectionPhase::Attaching { login, view, .. } = phase else {
             self.phase = phase;
             return None;
         };
         let (header, text, established) = login.finish(tsih)?;
         self.out.push(header, &text);
-        // The digests cover what comes after the login (RFC 7143 13.1).
+        // The digests cover the PDUs after the login (RFC 7143 13.1).
         self.out.set_digests(established.params.digests);
-        self.phase = Phase::Full(Box::new(Session::new(established, view.units, view.targets, now)));
+        self.unrecorded = view.record_first;
+        self.phase =
+            ConnectionPhase::Full(Box::new(FullFeatureSession::new(established, view.units, view.targets, now)));
         match &self.phase {
-            Phase::Full(session) => Some(&session.claim),
+            ConnectionPhase::Full(session) => Some(&session.claim),
             _ => None,
         }
     }
 
-    /// Gives the room that a [`Read`]'s bytes go to.
-    pub fn room(&mut self, read: &Read) -> &mut [u8] {
-        let stored = usize::try_from(read.span.length()).unwrap_or(0);
-        &mut self.out.room(read.reading.room)[..stored]
-    }
-
-    /// Takes word of a [`Read`]: whether its room is filled.
-    pub fn on_read(&mut self, read: Read, filled: bool) {
-        if let Phase::Full(session) = &mut self.phase {
-            session.on_read(read.reading, filled, &mut self.out);
+    /// Accepts the result of [`ConnectionStep::Record`]. Without the record the command fails with a read error, and the
+    /// next command of the unit asks for the record again.
+    pub fn on_recorded(&mut self, lun: u8, recorded: bool) {
+        if recorded {
+            self.unrecorded.retain(|number| *number != lun);
+            return;
+        }
+        if let (ConnectionPhase::Full(session), Some(pending)) = (&mut self.phase, self.held.take()) {
+            session.on_read(pending, false, &mut self.out);
         }
     }
 
-    /// Gives what is to be sent before a [`Read`]'s bytes, where the caller may send those itself; then call
-    /// [`Self::on_lent`]. Nothing where they must be read.
-    #[must_use]
-    pub fn before(&self, read: &Read) -> Option<&[u8]> {
-        let is_whole = read.span.length() == read.reading.span.length();
-        let is_sent = matches!(&self.phase, Phase::Full(session) if !session.is_comparing());
-        if is_whole && is_sent { self.out.before(read.reading.room) } else { None }
+    /// Returns the buffer that the bytes of a [`UnitRead`] go to.
+    pub fn read_buffer(&mut self, read: &UnitRead) -> &mut [u8] {
+        let stored = usize::try_from(read.span.length()).unwrap_or(0);
+        &mut self.out.segment_mut(read.pending.room)[..stored]
     }
 
-    /// Takes word of a [`Read`] whose bytes were sent, and what stood before them.
-    pub fn on_lent(&mut self, read: Read) {
+    /// Accepts the result of a [`UnitRead`]: whether its buffer is filled.
+    pub fn on_read(&mut self, read: UnitRead, filled: bool) {
+        if let ConnectionPhase::Full(session) = &mut self.phase {
+            session.on_read(read.pending, filled, &mut self.out);
+        }
+    }
+
+    /// Returns the output before the data of a [`UnitRead`] where the caller may send that data itself (then it calls
+    /// [`Self::on_sendfile_done`]); `None` where the data must be read.
+    #[must_use]
+    pub fn header_bytes(&self, read: &UnitRead) -> Option<&[u8]> {
+        let is_whole = read.span.length() == read.pending.span.length();
+        let is_sent = matches!(&self.phase, ConnectionPhase::Full(session) if !session.is_comparing());
+        if is_whole && is_sent { self.out.header_bytes(read.pending.room) } else { None }
+    }
+
+    /// Records that the caller sent the data of a [`UnitRead`] and the output before it.
+    pub fn on_sendfile_done(&mut self, read: UnitRead) {
         self.on_read(read, true);
         self.out.sent(self.out.pending().len());
     }
 
-    /// Gives what is to be sent.
+    /// Returns the output that is to be sent.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
         self.out.pending()
     }
 
-    /// Takes word of bytes that were sent.
+    /// Records that `count` bytes of the output were sent.
     pub fn sent(&mut self, count: usize) {
         self.out.sent(count);
     }
 
-    /// Says when [`Self::on_time`] wants to be called.
+    /// Returns the time at which [`Self::on_time`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Login { deadline, .. }
-            | Phase::Asking { deadline, .. }
-            | Phase::Attaching { deadline, .. }
-            | Phase::Admitted { deadline, .. } => Some(*deadline),
-            Phase::Full(session) => Some(session.deadline()),
-            Phase::Over(_) => None,
+            ConnectionPhase::Login { deadline, .. }
+            | ConnectionPhase::Asking { deadline, .. }
+            | ConnectionPhase::Attaching { deadline, .. }
+            | ConnectionPhase::Admitted { deadline, .. } => Some(*deadline),
+            ConnectionPhase::Full(session) => Some(session.deadline()),
+            ConnectionPhase::Over(_) => None,
         }
     }
 
-    /// Does what the time asks for: ends a login that takes too long, pings a silent initiator.
+    /// Handles a passed deadline: ends a login that takes too long, pings a silent initiator.
     pub fn on_time(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
         self.out.release();
         let result = match &mut self.phase {
-            Phase::Full(session) => session.on_time(now, &mut self.out),
+            ConnectionPhase::Full(session) => session.on_time(now, &mut self.out),
             _ => Err(End::LoginTime),
         };
         if let Err(end) = result {
-            self.phase = Phase::Over(end);
+            self.phase = ConnectionPhase::Over(end);
         }
     }
 
-    /// Begins to stop: asks the initiator of a session to log out within `time`; a login ends at once.
+    /// Starts the shutdown: requests a logout of the session within `time`; a login ends at once.
     pub fn on_stop(&mut self, time: Duration) {
         match &mut self.phase {
-            Phase::Full(session) => session.ask_for_logout(time, &mut self.out),
-            _ => self.phase = Phase::Over(End::Stopped),
+            ConnectionPhase::Full(session) => session.request_logout(time, &mut self.out),
+            _ => self.phase = ConnectionPhase::Over(End::Stopped),
         }
     }
 
-    /// Gives the latest PDU that was rejected, once: its opcode and why.
+    /// Returns the opcode of the latest rejected PDU and the reason, once.
     pub fn rejected(&mut self) -> Option<(u8, Rejection)> {
         match &mut self.phase {
-            Phase::Full(session) => session.rejected.take(),
+            ConnectionPhase::Full(session) => session.rejected.take(),
             _ => None,
         }
     }
 
-    /// Says whether tasks are outstanding: then [`Self::step`] does not say [`Step::Receive`] for a while.
+    /// Returns whether tasks are outstanding: then [`Self::step`] may not return [`ConnectionStep::Receive`] for a while.
     #[must_use]
-    pub fn works(&self) -> bool {
-        matches!(&self.phase, Phase::Full(session) if session.works())
+    pub fn has_tasks(&self) -> bool {
+        matches!(&self.phase, ConnectionPhase::Full(session) if session.has_tasks())
     }
 
-    /// Whether the connection takes requests now: what it has to send is bounded.
-    fn listens(&self) -> bool {
+    /// Returns whether the connection accepts requests now. The output that it gathers is bounded.
+    fn accepts_input(&self) -> bool {
         let open = match &self.phase {
-            Phase::Login { .. } | Phase::Admitted { .. } => true,
-            Phase::Full(session) => session.end.is_none() && !session.is_comparing(),
-            Phase::Asking { .. } | Phase::Attaching { .. } | Phase::Over(_) => false,
+            ConnectionPhase::Login { .. } | ConnectionPhase::Admitted { .. } => true,
+            ConnectionPhase::Full(session) => session.end.is_none() && !session.is_comparing(),
+            ConnectionPhase::Asking { .. } | ConnectionPhase::Attaching { .. } | ConnectionPhase::Over(_) => false,
         };
-        open && self.out.fits(limits::RECEIVE_SEGMENT)
+        open && self.held.is_none() && self.out.fits(limits::RECEIVE_SEGMENT)
     }
 
     fn on_pdu(&mut self, pdu: &Pdu<'_>, now: Instant) {
-        if let Phase::Full(session) = &mut self.phase {
+        if let ConnectionPhase::Full(session) = &mut self.phase {
             if let Err(end) = session.on_pdu(pdu, now, &mut self.out) {
-                self.phase = Phase::Over(end);
+                self.phase = ConnectionPhase::Over(end);
             }
             return;
         }
-        if Asked::from(pdu.header.opcode()) != Asked::Login {
-            self.phase = Phase::Over(End::Protocol("something else before the login"));
+        if InitiatorOpcode::from(pdu.header.opcode()) != InitiatorOpcode::Login {
+            self.phase = ConnectionPhase::Over(End::Protocol("a PDU other than a login request before the login"));
             return;
         }
         self.advance(|mut phase| {
             let progress = match &mut phase {
-                Phase::Login { login, .. } | Phase::Admitted { login, .. } => login.on_request(pdu),
-                _ => Progress::Ignore,
+                ConnectionPhase::Login { login, .. } | ConnectionPhase::Admitted { login, .. } => login.on_request(pdu),
+                _ => LoginProgress::Ignore,
             };
             (progress, phase)
         });
     }
 
-    /// Moves the login on by what it says.
-    fn advance(&mut self, login: impl FnOnce(Phase) -> (Progress, Phase)) {
-        let (progress, phase) = login(std::mem::replace(&mut self.phase, Phase::Over(End::Stopped)));
+    /// Advances the login by one step and applies its progress.
+    fn advance(&mut self, login: impl FnOnce(ConnectionPhase) -> (LoginProgress, ConnectionPhase)) {
+        let (progress, phase) = login(std::mem::replace(&mut self.phase, ConnectionPhase::Over(End::Stopped)));
         self.phase = match (progress, phase) {
-            (Progress::Ignore, phase) => phase,
-            (Progress::Say(header, text), phase) => {
+            (LoginProgress::Ignore, phase) => phase,
+            (LoginProgress::Respond(header, text), phase) => {
                 self.out.push(header, &text);
                 phase
             }
-            (Progress::Fail(header, text, error), _) => {
+            (LoginProgress::Fail(header, text, error), _) => {
                 self.out.push(header, &text);
-                Phase::Over(error.into())
+                ConnectionPhase::Over(error.into())
             }
-            (Progress::Ask(claim), Phase::Login { login, deadline }) => {
-                Phase::Asking { login, claim: Some(claim), deadline }
+            (LoginProgress::Ask(claim), ConnectionPhase::Login { login, deadline }) => {
+                ConnectionPhase::Asking { login, claim: Some(claim), deadline }
             }
-            (Progress::Through(claim), Phase::Admitted { login, view, deadline }) => {
+            (LoginProgress::Complete(claim), ConnectionPhase::Admitted { login, view, deadline }) => {
                 let Claim { initiator, isid, target, .. } = claim;
-                Phase::Attaching { login, key: Some(SessionKey { initiator, isid, target }), view, deadline }
+                ConnectionPhase::Attaching { login, key: Some(SessionKey { initiator, isid, target }), view, deadline }
             }
-            (Progress::Ask(_) | Progress::Through(_), _) => Phase::Over(End::Protocol("login out of order")),
+            (LoginProgress::Ask(_) | LoginProgress::Complete(_), _) => {
+                ConnectionPhase::Over(End::Protocol("login out of order"))
+            }
         };
     }
 
-    /// Makes a [`Read`] of a reading: what the medium does not hold of it reads as zeros.
-    fn read(&mut self, reading: Reading) -> Step {
-        let Phase::Full(session) = &self.phase else {
-            return Step::Receive;
+    /// Returns the step that performs a pending read. Bytes beyond the end of the medium read as zeros.
+    fn read(&mut self, pending: PendingRead) -> ConnectionStep {
+        let ConnectionPhase::Full(session) = &self.phase else {
+            return ConnectionStep::Receive;
         };
-        let lun = reading.lun;
-        let span = session.units().lun(lun).map_or(reading.span.first(0), |unit| unit.stored(reading.span));
+        let lun = pending.lun;
+        let span = session.units().lun(lun).map_or(pending.span.first(0), |unit| unit.stored(pending.span));
         let stored = usize::try_from(span.length()).unwrap_or(0);
-        self.out.room(reading.room)[stored..].fill(0);
-        Step::Read(Read { lun, span, reading })
+        self.out.segment_mut(pending.room)[stored..].fill(0);
+        ConnectionStep::Read(UnitRead { lun, span, pending })
     }
 }

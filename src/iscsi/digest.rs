@@ -1,17 +1,16 @@
-//! Computes header and data digests (RFC 7143 13.1: CRC32C).
+//! Header and data digests (RFC 7143 13.1: CRC32C).
 
-/// Says which digests a connection uses; none until the login has ended.
+/// The digests that a connection uses; none until the login has ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Digests {
-    /// A digest follows each header.
+    /// Whether a digest follows each header.
     pub header: bool,
-    /// A digest follows each data segment that is not empty.
+    /// Whether a digest follows each data segment that is not empty.
     pub data: bool,
 }
 
-/// Computes the digest of a header or a padded data segment, as it stands on the wire.
-///
-/// RFC 3720 B.4 shows the byte order: the CRC goes out least significant byte first.
+/// Returns the digest of a header or a padded data segment in wire order: the CRC goes out least significant byte first
+/// (RFC 3720 B.4).
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> [u8; 4] {
     ::crc32c::crc32c(bytes).to_le_bytes()
@@ -22,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digests_are_those_of_the_rfc() {
+    fn digests_equal_the_examples_of_the_rfc() {
         // RFC 3720 B.4 / RFC 7143 A.4.
         let rising: Vec<u8> = (0..32).collect();
         let falling: Vec<u8> = (0..32).rev().collect();

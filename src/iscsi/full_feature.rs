@@ -1,68 +1,68 @@
-//! The full feature phase of a session (RFC 7143 4.2.2, 11): commands, their answers, and everything beside.
+//! The full feature phase of a session (RFC 7143 4.2.2, 11): commands, responses, task management, text and logout.
 
 use std::time::{Duration, Instant};
 
-use crate::iscsi::connection::{End, TargetEntry};
 use crate::iscsi::keys::Params;
 use crate::iscsi::limits;
 use crate::iscsi::login::Claim;
-use crate::iscsi::medium::Span;
-use crate::iscsi::output::{Output, Room};
-use crate::iscsi::pdu::{Answer, Asked, Header, NO_TAG, Pdu};
-use crate::iscsi::scsi::{self, Outcome, Units};
+use crate::iscsi::medium::ByteRange;
+use crate::iscsi::outcome::{End, TargetEntry};
+use crate::iscsi::output::{OutputBuffer, ReservedSegment};
+use crate::iscsi::pdu::{Header, InitiatorOpcode, NO_TAG, Pdu, TargetOpcode};
+use crate::iscsi::scsi::{self, CommandOutcome, LogicalUnits};
 use crate::iscsi::sense::Sense;
-use crate::iscsi::tasks::{Comparison, Task, Tasks, Transfer, Work};
-use crate::iscsi::text::{self, Answers};
+use crate::iscsi::tasks::{ActiveTask, Comparison, DataInTransfer, ScsiTask, Tasks};
+use crate::iscsi::text::{self, KeyAnswers};
 
-/// Says why a PDU was rejected (RFC 7143 11.17.1).
+/// The reason a PDU is rejected (RFC 7143 11.17.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Rejection {
-    /// The data digest was wrong.
+    /// The data digest is wrong.
     DataDigest = 0x02,
-    /// A SNACK; error recovery level 0 has none.
+    /// A SNACK, which error recovery level 0 does not have.
     Snack = 0x03,
-    /// The PDU does not belong where it came.
+    /// The PDU is not allowed at this point.
     Protocol = 0x04,
-    /// An opcode that we have not.
+    /// An unsupported opcode.
     NotSupported = 0x05,
-    /// More immediate commands than we take.
+    /// More immediate commands than the limit.
     TooManyImmediate = 0x06,
     /// The task tag is in use.
     TaskInProgress = 0x07,
-    /// A field makes no sense.
+    /// A field is invalid.
     InvalidField = 0x09,
 }
 
-/// Is a piece of a medium that a session needs: where it is, and a place in the output for it.
+/// A byte range that a session needs, and the output segment for it.
 #[derive(Debug, Clone, Copy)]
-pub struct Reading {
-    /// The unit's number.
+pub struct PendingRead {
+    /// The number of the unit.
     pub lun: u8,
-    /// The bytes, of which a last block's tail may lie behind the medium's end.
-    pub span: Span,
-    /// Where the data goes.
-    pub room: Room,
-    /// Whether status goes with it.
+    /// The bytes. The tail of a last block may lie beyond the end of the medium.
+    pub span: ByteRange,
+    /// The output segment for the data.
+    pub room: ReservedSegment,
+    /// Whether the status is sent with the data.
     last: bool,
 }
 
-/// Is what a session wants next.
+/// The next need of a session.
 #[derive(Debug)]
-pub enum Next {
-    /// Fill this room.
-    Read(Reading),
-    /// Nothing, or room in the output first.
+pub enum SessionStep {
+    /// Fill this segment.
+    Read(PendingRead),
+    /// Nothing, until more requests come or the output is sent.
     Rest,
 }
 
-/// Is a session in its full feature phase.
+/// A session in its full feature phase.
 #[derive(Debug)]
-pub struct Session {
-    /// What the login established.
+pub struct FullFeatureSession {
+    /// The claim that the login proved.
     pub claim: Claim,
     params: Params,
-    units: Units,
+    units: LogicalUnits,
     targets: Vec<TargetEntry>,
     tasks: Tasks,
     exp_cmd_sn: u32,
@@ -70,21 +70,21 @@ pub struct Session {
     text_in: Vec<u8>,
     text_out: Vec<u8>,
     heard: Instant,
-    /// The initiator sends NOP-Outs, so that it surely understands a ping (iPXE ends the session on one).
+    /// Whether the initiator sends NOP-Outs, so that it understands a ping (iPXE ends the session on one).
     pings: bool,
     pinged: Option<Instant>,
-    /// The latest rejected PDU: its opcode and why.
+    /// The opcode of the latest rejected PDU, and the reason.
     pub rejected: Option<(u8, Rejection)>,
-    /// Why the session ends once its output is sent.
+    /// The reason the session ends once its output is sent.
     pub end: Option<End>,
 }
 
-impl Session {
-    /// Begins the phase with what the login agreed on.
+impl FullFeatureSession {
+    /// Starts the phase with the result of the login.
     #[must_use]
     pub fn new(
         established: crate::iscsi::login::Established,
-        units: Units,
+        units: LogicalUnits,
         targets: Vec<TargetEntry>,
         now: Instant,
     ) -> Self {
@@ -106,91 +106,96 @@ impl Session {
         }
     }
 
-    /// Gives the unit of this number.
+    /// Returns the units of the session.
     #[must_use]
-    pub fn units(&self) -> &Units {
+    pub fn units(&self) -> &LogicalUnits {
         &self.units
     }
 
-    /// Takes a request.
+    /// Handles a request.
     ///
     /// # Errors
-    /// When the session cannot go on.
-    pub fn on_pdu(&mut self, pdu: &Pdu<'_>, now: Instant, out: &mut Output) -> Result<(), End> {
+    /// The session must end.
+    pub fn on_pdu(&mut self, pdu: &Pdu<'_>, now: Instant, out: &mut OutputBuffer) -> Result<(), End> {
         self.heard = now;
         self.pinged = None;
         if !pdu.intact {
             self.reject(pdu, Rejection::DataDigest, out);
             return Ok(());
         }
-        let asked = Asked::from(pdu.header.opcode());
+        let asked = InitiatorOpcode::from(pdu.header.opcode());
         match asked {
-            Asked::DataOut | Asked::Snack | Asked::Login | Asked::Unknown(_) => {}
-            // A command beside the window, or one that came already, is ignored (RFC 7143 4.2.2.1).
-            _ if !self.in_order(&pdu.header)? => return Ok(()),
+            InitiatorOpcode::DataOut
+            | InitiatorOpcode::Snack
+            | InitiatorOpcode::Login
+            | InitiatorOpcode::Unknown(_) => {}
+            // A command outside the window, or a repeated one, is ignored (RFC 7143 4.2.2.1).
+            _ if !self.accept_in_order(&pdu.header)? => return Ok(()),
             _ => {}
         }
-        if self.claim.discovery && !matches!(asked, Asked::Text | Asked::Logout | Asked::Nop) {
+        if self.claim.discovery
+            && !matches!(asked, InitiatorOpcode::Text | InitiatorOpcode::Logout | InitiatorOpcode::Nop)
+        {
             self.reject(pdu, Rejection::Protocol, out);
             return Ok(());
         }
         match asked {
-            Asked::Command => self.on_command(pdu, out),
-            Asked::Nop => self.on_nop(pdu, out),
-            Asked::TaskManagement => self.on_task_management(&pdu.header, out),
-            Asked::Text => self.on_text(pdu, out),
-            Asked::Logout => self.on_logout(&pdu.header, out),
-            Asked::Snack => self.reject(pdu, Rejection::Snack, out),
-            Asked::DataOut => self.on_data_out(pdu, out),
-            Asked::Unknown(_) => self.reject(pdu, Rejection::NotSupported, out),
-            Asked::Login => return Err(End::Protocol("a login within a session")),
+            InitiatorOpcode::Command => self.on_command(pdu, out),
+            InitiatorOpcode::Nop => self.on_nop(pdu, out),
+            InitiatorOpcode::TaskManagement => self.on_task_management(&pdu.header, out),
+            InitiatorOpcode::Text => self.on_text(pdu, out),
+            InitiatorOpcode::Logout => self.on_logout(&pdu.header, out),
+            InitiatorOpcode::Snack => self.reject(pdu, Rejection::Snack, out),
+            InitiatorOpcode::DataOut => self.on_data_out(pdu, out),
+            InitiatorOpcode::Unknown(_) => self.reject(pdu, Rejection::NotSupported, out),
+            InitiatorOpcode::Login => return Err(End::Protocol("a login within a session")),
         }
         Ok(())
     }
 
-    /// Works on the outstanding tasks until a medium must be read, the output is full, or nothing is left.
-    pub fn next(&mut self, out: &mut Output) -> Next {
+    /// Advances the outstanding tasks until a medium must be read, the output is full, or no task is left.
+    pub fn next(&mut self, out: &mut OutputBuffer) -> SessionStep {
         loop {
             if !out.fits(limits::RECEIVE_SEGMENT) {
-                return Next::Rest;
+                return SessionStep::Rest;
             }
             match &self.tasks.current {
-                Some(Work::Transfer(transfer)) => return self.data_in(*transfer, out),
-                Some(Work::Comparison(_)) => {
+                Some(ActiveTask::Transfer(transfer)) => return self.data_in(*transfer, out),
+                Some(ActiveTask::Comparison(_)) => {
                     if let Some(next) = self.compare(out) {
                         return next;
                     }
                 }
                 None => match self.tasks.pop() {
                     Some(task) => self.start(task, out),
-                    None => return Next::Rest,
+                    None => return SessionStep::Rest,
                 },
             }
         }
     }
 
-    /// Takes word of a reading: whether its room holds the data now.
-    pub fn on_read(&mut self, reading: Reading, read: bool, out: &mut Output) {
+    /// Accepts the result of a read: whether its segment holds the data.
+    pub fn on_read(&mut self, reading: PendingRead, read: bool, out: &mut OutputBuffer) {
         match self.tasks.current.take() {
-            Some(Work::Transfer(mut transfer)) if read => {
+            Some(ActiveTask::Transfer(mut transfer)) if read => {
                 out.finish(reading.room);
                 transfer.advance(reading.span.length());
                 if reading.last {
                     self.stat_sn = self.stat_sn.wrapping_add(1);
                 } else {
-                    self.tasks.current = Some(Work::Transfer(transfer));
+                    self.tasks.current = Some(ActiveTask::Transfer(transfer));
                 }
             }
-            Some(Work::Comparison(mut comparison)) if read => {
-                comparison.compare(out.room(reading.room));
+            Some(ActiveTask::Comparison(mut comparison)) if read => {
+                comparison.compare(out.segment_mut(reading.room));
                 out.undo(reading.room);
-                self.tasks.current = Some(Work::Comparison(comparison));
+                self.tasks.current = Some(ActiveTask::Comparison(comparison));
             }
-            Some(Work::Transfer(Transfer { task, sent, data_sn, .. })) => {
+            Some(ActiveTask::Transfer(DataInTransfer { task, sent, data_sn, .. })) => {
                 out.undo(reading.room);
                 self.respond(&task, Err(Sense::READ_ERROR), sent, data_sn, out);
             }
-            Some(Work::Comparison(comparison)) => {
+            Some(ActiveTask::Comparison(comparison)) => {
                 out.undo(reading.room);
                 let Comparison { task, compared, r2t_sn, .. } = *comparison;
                 self.respond(&task, Err(Sense::READ_ERROR), compared, r2t_sn, out);
@@ -199,19 +204,19 @@ impl Session {
         }
     }
 
-    /// Says whether tasks are outstanding.
+    /// Returns whether tasks are outstanding.
     #[must_use]
-    pub fn works(&self) -> bool {
+    pub fn has_tasks(&self) -> bool {
         !self.tasks.is_empty()
     }
 
-    /// Says whether a piece of data waits to be compared: no other may come before.
+    /// Returns whether received data waits for its comparison. No other data is accepted before that.
     #[must_use]
     pub fn is_comparing(&self) -> bool {
-        matches!(&self.tasks.current, Some(Work::Comparison(comparison)) if comparison.piece.is_some())
+        matches!(&self.tasks.current, Some(ActiveTask::Comparison(comparison)) if comparison.piece.is_some())
     }
 
-    /// Says when [`Self::on_time`] wants to be called at the latest.
+    /// Returns the latest time of the next call of [`Self::on_time`].
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match self.pinged {
@@ -220,11 +225,11 @@ impl Session {
         }
     }
 
-    /// Pings an initiator that was silent, and gives up on one that does not answer.
+    /// Pings a silent initiator, and gives up on one that does not answer.
     ///
     /// # Errors
-    /// When the ping stayed unanswered.
-    pub fn on_time(&mut self, now: Instant, out: &mut Output) -> Result<(), End> {
+    /// The ping was not answered.
+    pub fn on_time(&mut self, now: Instant, out: &mut OutputBuffer) -> Result<(), End> {
         if now < self.deadline() {
             return Ok(());
         }
@@ -235,7 +240,7 @@ impl Session {
             self.heard = now;
             return Ok(());
         }
-        let mut header = Header::answer(Answer::Nop, NO_TAG);
+        let mut header = Header::answer(TargetOpcode::Nop, NO_TAG);
         header.set_word(20, 1);
         header.set_word(24, self.stat_sn);
         self.set_window(&mut header);
@@ -244,9 +249,9 @@ impl Session {
         Ok(())
     }
 
-    /// Asks the initiator to log out (RFC 7143 11.9.1, event 1) within `time`.
-    pub fn ask_for_logout(&mut self, time: Duration, out: &mut Output) {
-        let mut header = Header::answer(Answer::Async, NO_TAG);
+    /// Requests a logout (RFC 7143 11.9.1, event 1) within `time`.
+    pub fn request_logout(&mut self, time: Duration, out: &mut OutputBuffer) {
+        let mut header = Header::answer(TargetOpcode::Async, NO_TAG);
         header.0[36] = 1;
         let seconds = u16::try_from(time.as_secs()).unwrap_or(u16::MAX);
         header.0[42..44].copy_from_slice(&seconds.to_be_bytes());
@@ -255,8 +260,8 @@ impl Session {
         out.push(header, &[]);
     }
 
-    /// Whether a request comes in its order; counts it.
-    fn in_order(&mut self, header: &Header) -> Result<bool, End> {
+    /// Returns whether a request is in order, and counts it.
+    fn accept_in_order(&mut self, header: &Header) -> Result<bool, End> {
         if header.immediate() {
             return Ok(true);
         }
@@ -266,19 +271,19 @@ impl Session {
             return Ok(true);
         }
         if ahead < self.free() {
-            // One connection brings commands in order (RFC 7143 4.2.2.1): what is missing never comes.
+            // One connection delivers commands in order (RFC 7143 4.2.2.1), so a missing one never comes.
             return Err(End::Protocol("a command is missing"));
         }
         Ok(false)
     }
 
-    /// Free places of the command window.
+    /// Returns the number of free places of the command window.
     fn free(&self) -> u32 {
         limits::COMMAND_WINDOW.saturating_sub(self.tasks.numbered())
     }
 
-    fn on_command(&mut self, pdu: &Pdu<'_>, out: &mut Output) {
-        let task = Task::of(&pdu.header);
+    fn on_command(&mut self, pdu: &Pdu<'_>, out: &mut OutputBuffer) {
+        let task = ScsiTask::of(&pdu.header);
         if task.tag == NO_TAG {
             return self.reject(pdu, Rejection::InvalidField, out);
         }
@@ -291,26 +296,26 @@ impl Session {
         self.tasks.push(task);
     }
 
-    fn start(&mut self, task: Task, out: &mut Output) {
+    fn start(&mut self, task: ScsiTask, out: &mut OutputBuffer) {
         match self.units.execute(task.lun, &task.cdb) {
-            Outcome::Good => self.respond(&task, Ok(()), 0, 0, out),
-            Outcome::Check(sense) => self.respond(&task, Err(sense), 0, 0, out),
-            Outcome::Data(data) => self.send(&task, &data, out),
-            Outcome::Compare(lun, span) => {
-                self.tasks.current = Some(Work::Comparison(Box::new(Comparison::new(task, lun, span))));
+            CommandOutcome::Good => self.respond(&task, Ok(()), 0, 0, out),
+            CommandOutcome::Check(sense) => self.respond(&task, Err(sense), 0, 0, out),
+            CommandOutcome::Data(data) => self.send(&task, &data, out),
+            CommandOutcome::Compare(lun, span) => {
+                self.tasks.current = Some(ActiveTask::Comparison(Box::new(Comparison::new(task, lun, span))));
             }
-            Outcome::Read(lun, span) => {
-                let transfer = Transfer::new(task, lun, span);
+            CommandOutcome::Read(lun, span) => {
+                let transfer = DataInTransfer::new(task, lun, span);
                 if transfer.left.length() == 0 {
                     return self.respond(&task, Ok(()), span.length(), 0, out);
                 }
-                self.tasks.current = Some(Work::Transfer(transfer));
+                self.tasks.current = Some(ActiveTask::Transfer(transfer));
             }
         }
     }
 
-    /// Sends parameter data in as many Data-In as it takes; status goes with the last.
-    fn send(&mut self, task: &Task, data: &[u8], out: &mut Output) {
+    /// Sends parameter data in as many Data-In PDUs as needed; the status goes with the last.
+    fn send(&mut self, task: &ScsiTask, data: &[u8], out: &mut OutputBuffer) {
         let available = u64::try_from(data.len()).unwrap_or(0);
         let taken = usize::try_from(task.takes()).unwrap_or(usize::MAX).min(data.len());
         if taken == 0 {
@@ -320,7 +325,7 @@ impl Session {
         let mut pieces = data[..taken].chunks(segment).enumerate().peekable();
         while let Some((number, piece)) = pieces.next() {
             let last = pieces.peek().is_none();
-            let mut header = Header::answer(Answer::DataIn, task.tag);
+            let mut header = Header::answer(TargetOpcode::DataIn, task.tag);
             header.0[1] = if last { 0x80 } else { 0 };
             header.set_word(20, NO_TAG);
             header.set_word(36, u32::try_from(number).unwrap_or(0));
@@ -335,11 +340,11 @@ impl Session {
         }
     }
 
-    /// Makes room for the next Data-In of a transfer.
-    fn data_in(&mut self, transfer: Transfer, out: &mut Output) -> Next {
+    /// Reserves the output segment of a transfer's next Data-In.
+    fn data_in(&mut self, transfer: DataInTransfer, out: &mut OutputBuffer) -> SessionStep {
         let (length, ends_burst) = transfer.next(self.params.send_segment, self.params.max_burst);
         if !out.fits(length) {
-            return Next::Rest;
+            return SessionStep::Rest;
         }
         let span = transfer.left.first(u64::try_from(length).unwrap_or(0));
         let last = span.length() == transfer.left.length();
@@ -352,20 +357,20 @@ impl Session {
         }
         self.set_window(&mut header);
         let room = out.reserve(header, length);
-        Next::Read(Reading { lun: transfer.lun, span, room, last })
+        SessionStep::Read(PendingRead { lun: transfer.lun, span, room, last })
     }
 
-    /// Goes on with a comparison: reads what the waiting piece is compared with, asks for more, or
-    /// answers. Nothing where the task is done.
-    fn compare(&mut self, out: &mut Output) -> Option<Next> {
-        let Some(Work::Comparison(comparison)) = &mut self.tasks.current else {
+    /// Advances a comparison: reads the bytes that a received piece is compared with, requests more data, or sends the
+    /// status. Returns `None` once the task is done.
+    fn compare(&mut self, out: &mut OutputBuffer) -> Option<SessionStep> {
+        let Some(ActiveTask::Comparison(comparison)) = &mut self.tasks.current else {
             return None;
         };
         if let Some(piece) = &comparison.piece {
-            // The room behind the output holds what the medium has, and is given back before anything is sent.
-            let room = out.reserve(Header::answer(Answer::DataIn, comparison.task.tag), piece.len());
+            // The segment receives the bytes of the medium, and is discarded before anything is sent.
+            let room = out.reserve(Header::answer(TargetOpcode::DataIn, comparison.task.tag), piece.len());
             let span = comparison.left.first(u64::try_from(piece.len()).unwrap_or(0));
-            return Some(Next::Read(Reading { lun: comparison.lun, span, room, last: false }));
+            return Some(SessionStep::Read(PendingRead { lun: comparison.lun, span, room, last: false }));
         }
         if comparison.left.length() == 0 {
             let result = if comparison.differs { Err(Sense::MISCOMPARE) } else { Ok(()) };
@@ -379,13 +384,13 @@ impl Session {
             self.set_window(&mut header);
             out.push(header, &[]);
         }
-        Some(Next::Rest)
+        Some(SessionStep::Rest)
     }
 
-    fn on_data_out(&mut self, pdu: &Pdu<'_>, out: &mut Output) {
+    fn on_data_out(&mut self, pdu: &Pdu<'_>, out: &mut OutputBuffer) {
         let taken = match &mut self.tasks.current {
-            Some(Work::Comparison(comparison)) => comparison.take(&pdu.header, pdu.data),
-            Some(Work::Transfer(_)) | None => false,
+            Some(ActiveTask::Comparison(comparison)) => comparison.take(&pdu.header, pdu.data),
+            Some(ActiveTask::Transfer(_)) | None => false,
         };
         if !taken {
             self.reject(pdu, Rejection::Protocol, out);
@@ -393,8 +398,15 @@ impl Session {
     }
 
     /// Sends a SCSI Response (RFC 7143 11.4).
-    fn respond(&mut self, task: &Task, result: Result<(), Sense>, available: u64, data_sn: u32, out: &mut Output) {
-        let mut header = Header::answer(Answer::Response, task.tag);
+    fn respond(
+        &mut self,
+        task: &ScsiTask,
+        result: Result<(), Sense>,
+        available: u64,
+        data_sn: u32,
+        out: &mut OutputBuffer,
+    ) {
+        let mut header = Header::answer(TargetOpcode::Response, task.tag);
         task.set_residual(&mut header, available);
         self.set_status_number(&mut header);
         self.set_window(&mut header);
@@ -410,12 +422,12 @@ impl Session {
         }
     }
 
-    fn on_nop(&mut self, pdu: &Pdu<'_>, out: &mut Output) {
+    fn on_nop(&mut self, pdu: &Pdu<'_>, out: &mut OutputBuffer) {
         self.pings = true;
         if pdu.header.task_tag() == NO_TAG {
             return;
         }
-        let mut header = Header::answer(Answer::Nop, pdu.header.task_tag());
+        let mut header = Header::answer(TargetOpcode::Nop, pdu.header.task_tag());
         header.0[8..16].copy_from_slice(&pdu.header.lun());
         header.set_word(20, NO_TAG);
         self.set_status_number(&mut header);
@@ -424,8 +436,8 @@ impl Session {
         out.push(header, &pdu.data[..echoed]);
     }
 
-    /// Task management (RFC 7143 11.5, 11.6): what is aborted gets no answer of its own.
-    fn on_task_management(&mut self, request: &Header, out: &mut Output) {
+    /// Handles task management (RFC 7143 11.5, 11.6). An aborted task gets no response of its own.
+    fn on_task_management(&mut self, request: &Header, out: &mut OutputBuffer) {
         let lun = request.lun();
         let unit = scsi::number_of(lun).filter(|number| self.units.lun(*number).is_some());
         let referred = request.word(20);
@@ -449,47 +461,47 @@ impl Session {
             (8, _) => 4,
             _ => 5,
         };
-        let mut header = Header::answer(Answer::TaskManagement, request.task_tag());
+        let mut header = Header::answer(TargetOpcode::TaskManagement, request.task_tag());
         header.0[2] = response;
         self.set_status_number(&mut header);
         self.set_window(&mut header);
         out.push(header, &[]);
         if request.flags() & 0x7f == 7 {
-            // TARGET COLD RESET ends the session; other initiators' sessions are not this one's to end.
+            // TARGET COLD RESET ends this session only; other initiators' sessions continue.
             self.end = Some(End::ColdReset);
         }
     }
 
-    fn on_text(&mut self, pdu: &Pdu<'_>, out: &mut Output) {
+    fn on_text(&mut self, pdu: &Pdu<'_>, out: &mut OutputBuffer) {
         if self.text_in.len() + pdu.data.len() > limits::TEXT {
             self.text_in = Vec::new();
             return self.reject(pdu, Rejection::InvalidField, out);
         }
         let continues = pdu.header.word(20) != NO_TAG && pdu.data.is_empty() && !self.text_out.is_empty();
         if continues {
-            return self.say_text(&pdu.header, false, out);
+            return self.send_text(&pdu.header, false, out);
         }
         self.text_in.extend_from_slice(pdu.data);
         if pdu.header.flags() & 0x40 != 0 {
             self.text_out = Vec::new();
-            return self.say_text(&pdu.header, true, out);
+            return self.send_text(&pdu.header, true, out);
         }
         let text_in = std::mem::take(&mut self.text_in);
         let Ok(pairs) = text::parse(&text_in) else {
             return self.reject(pdu, Rejection::Protocol, out);
         };
-        let mut answers = Answers::default();
+        let mut answers = KeyAnswers::default();
         for (key, value) in pairs {
             self.answer(key, value, &mut answers);
         }
         self.text_out = answers.into_bytes();
-        self.say_text(&pdu.header, false, out);
+        self.send_text(&pdu.header, false, out);
     }
 
-    fn answer(&mut self, key: &str, value: &str, answers: &mut Answers) {
+    fn answer(&mut self, key: &str, value: &str, answers: &mut KeyAnswers) {
         match key {
             "SendTargets" => self.send_targets(value, answers),
-            // The one key that may be declared anew in this phase (RFC 7143 13.12).
+            // The only key that may be declared again in this phase (RFC 7143 13.12).
             "MaxRecvDataSegmentLength" => {
                 if let Some(answer) = self.params.negotiate(key, value) {
                     answers.add(key, &answer);
@@ -499,12 +511,13 @@ impl Session {
         }
     }
 
-    /// SendTargets: all in a discovery session, one by name, or this session's own (RFC 7143 appendix C).
-    fn send_targets(&self, which: &str, answers: &mut Answers) {
+    /// Answers SendTargets: all targets in a discovery session, one by name, or the session's own (RFC 7143 appendix
+    /// C).
+    fn send_targets(&self, which: &str, answers: &mut KeyAnswers) {
         let which = which.to_lowercase();
         let own = self.claim.target.as_deref();
         if let Some(own) = own.filter(|own| which.is_empty() && self.targets.iter().all(|target| target.name != *own)) {
-            // The addresses are those that the initiator has.
+            // Without an address, which the initiator already has.
             answers.add("TargetName", own);
         }
         for target in &self.targets {
@@ -522,13 +535,13 @@ impl Session {
         }
     }
 
-    /// Sends as much of the waiting text as a segment takes; the initiator asks for the rest.
-    fn say_text(&mut self, request: &Header, wants_more: bool, out: &mut Output) {
+    /// Sends as much of the pending text as one segment holds; the initiator asks for the rest.
+    fn send_text(&mut self, request: &Header, wants_more: bool, out: &mut OutputBuffer) {
         let length = self.text_out.len().min(self.params.send_segment);
         let rest = self.text_out.split_off(length);
         let piece = std::mem::replace(&mut self.text_out, rest);
         let more = !self.text_out.is_empty();
-        let mut header = Header::answer(Answer::Text, request.task_tag());
+        let mut header = Header::answer(TargetOpcode::Text, request.task_tag());
         header.0[1] = match (more, wants_more) {
             (true, _) => 0x40,
             (false, true) => 0,
@@ -541,10 +554,10 @@ impl Session {
         out.push(header, &piece);
     }
 
-    /// Logout (RFC 7143 11.14, 11.15): with one connection a session, both reasons end it.
-    fn on_logout(&mut self, request: &Header, out: &mut Output) {
+    /// Handles a logout (RFC 7143 11.14, 11.15). With one connection a session, both reasons end the session.
+    fn on_logout(&mut self, request: &Header, out: &mut OutputBuffer) {
         let reason = request.flags() & 0x7f;
-        let mut header = Header::answer(Answer::Logout, request.task_tag());
+        let mut header = Header::answer(TargetOpcode::Logout, request.task_tag());
         header.0[2] = match reason {
             0 | 1 => 0,
             _ => 2,
@@ -558,9 +571,9 @@ impl Session {
         }
     }
 
-    fn reject(&mut self, pdu: &Pdu<'_>, why: Rejection, out: &mut Output) {
+    fn reject(&mut self, pdu: &Pdu<'_>, why: Rejection, out: &mut OutputBuffer) {
         self.rejected = Some((pdu.header.opcode(), why));
-        let mut header = Header::answer(Answer::Reject, NO_TAG);
+        let mut header = Header::answer(TargetOpcode::Reject, NO_TAG);
         header.0[2] = why as u8;
         self.set_status_number(&mut header);
         self.set_window(&mut header);

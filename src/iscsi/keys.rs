@@ -1,15 +1,15 @@
-//! Negotiates the operational keys of RFC 7143 13, each by its own result function.
+//! The operational keys of RFC 7143 13, each with its own result function.
 
 use super::digest::Digests;
 use super::limits;
 use super::text;
 
-/// Is what a session agreed on. The values before any negotiation are the RFC's defaults.
+/// The values that a session agreed on. Before any negotiation they are the RFC's defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Params {
     /// HeaderDigest and DataDigest.
     pub digests: Digests,
-    /// The data segment that the initiator takes, in bytes (its MaxRecvDataSegmentLength).
+    /// The longest data segment that the initiator accepts, in bytes (its MaxRecvDataSegmentLength).
     pub send_segment: usize,
     /// MaxBurstLength, in bytes.
     pub max_burst: u32,
@@ -27,8 +27,8 @@ const REJECT: &str = "Reject";
 const LENGTHS: std::ops::RangeInclusive<u32> = 512..=0x00ff_ffff;
 
 impl Params {
-    /// Takes one key that the initiator offers or declares; gives the value to answer, `None` where
-    /// the key is a declaration and wants no answer.
+    /// Handles one key that the initiator offers or declares. Returns the value to answer; `None` for a declaration,
+    /// which has no answer.
     pub fn negotiate(&mut self, key: &str, value: &str) -> Option<String> {
         let answer = match key {
             "HeaderDigest" => list(value, &["CRC32C", "None"]).map(|choice| {
@@ -44,28 +44,28 @@ impl Params {
             "MaxOutstandingR2T" => least(value, 1..=65_535, 1),
             "ErrorRecoveryLevel" => least(value, 0..=2, 0),
             "DefaultTime2Retain" => least(value, 0..=3600, 0),
-            // The larger one wins; ours is 0, so that theirs is the result (13.15).
+            // The larger value wins. Ours is 0, so the initiator's is the result (13.15).
             "DefaultTime2Wait" => within(value, 0..=3600).map(|theirs| theirs.to_string()),
             "MaxBurstLength" => self.max_burst(value),
-            // Means nothing without immediate and unsolicited data (13.14).
+            // Without effect, because immediate and unsolicited data are off (13.14).
             "FirstBurstLength" => within(value, LENGTHS).map(|theirs| theirs.to_string()),
-            // Or-ed with our Yes (13.10, 13.18, 13.19).
+            // OR with our Yes (13.10, 13.18, 13.19).
             "InitialR2T" | "DataPDUInOrder" | "DataSequenceInOrder" => boolean(value).map(|_| "Yes".to_owned()),
-            // And-ed with our No (13.11): nothing here is written, so that no data comes unasked.
+            // AND with our No (13.11): units are read-only, so no data comes unsolicited.
             "ImmediateData" => boolean(value).map(|_| "No".to_owned()),
             "TaskReporting" => list(value, &["RFC3720"]).map(str::to_owned),
-            // The smaller one wins (RFC 7144 7.1.1); level 1 is RFC 7143.
+            // The smaller value wins (RFC 7144 7.1.1); level 1 is RFC 7143.
             "iSCSIProtocolLevel" => least(value, 0..=31, 1),
-            // Obsolete keys must be rejected and must not be answered NotUnderstood (13.25).
+            // Obsolete keys must be rejected, and not be answered NotUnderstood (13.25).
             "IFMarker" | "OFMarker" | "IFMarkInt" | "OFMarkInt" => None,
-            // A target's declarations mean nothing from an initiator.
+            // Declarations of a target have no meaning from an initiator.
             "TargetAlias" | "TargetAddress" | "TargetPortalGroupTag" => None,
             _ => Some("NotUnderstood".to_owned()),
         };
         Some(answer.unwrap_or_else(|| REJECT.to_owned()))
     }
 
-    /// Gives our own MaxRecvDataSegmentLength, the first time that it is asked for.
+    /// Returns our own MaxRecvDataSegmentLength, once.
     pub fn declare_ours(&mut self) -> Option<String> {
         let first = !std::mem::replace(&mut self.declared, true);
         first.then(|| limits::RECEIVE_SEGMENT.to_string())
@@ -85,7 +85,7 @@ impl Params {
     }
 }
 
-/// Gives the first value of the initiator's list that we support (RFC 7143 6.2.1).
+/// Returns the first value of the initiator's list that we support (RFC 7143 6.2.1).
 #[must_use]
 pub fn list<'a>(value: &'a str, ours: &[&str]) -> Option<&'a str> {
     value.split(',').find(|offered| ours.contains(offered))
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_agreed_is_kept() {
+    fn negotiated_values_are_kept() {
         let mut params = Params::default();
         for (key, value) in
             [("HeaderDigest", "CRC32C"), ("MaxRecvDataSegmentLength", "262144"), ("MaxBurstLength", "65536")]

@@ -1,64 +1,64 @@
-//! Takes an initiator through the login phase (RFC 7143 6): stages, keys, authentication.
+//! The login phase (RFC 7143 6): stages, keys and authentication.
 //!
-//! The whole login is a pure exchange: requests in, responses out. Who may attach what is asked of
-//! the caller once the names are known ([`Progress::Ask`]), before anything is said of authentication.
+//! The login is a pure exchange: requests in, responses out. The caller decides about the claim once the names are
+//! known ([`LoginProgress::Ask`]), before any authentication.
 
-use super::chap::{Chap, ChapError, ChapTerms, Nonce};
+use super::chap::{ChapError, ChapExchange, ChapTerms, Nonce};
 use super::keys::{self, Params};
 use super::limits;
-use super::pdu::{Answer, Header, Pdu};
-use super::text::{self, Answers, TextError};
+use super::pdu::{Header, Pdu, TargetOpcode};
+use super::text::{self, KeyAnswers, TextError};
 
-/// Is what an initiator claims of itself in its first login request.
+/// The claim of an initiator in its first login request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// InitiatorName, in lower case.
     pub initiator: String,
     /// TargetName, in lower case; none in a discovery session.
     pub target: Option<String>,
-    /// The initiator's session identifier.
+    /// The initiator's session identifier (ISID).
     pub isid: [u8; 6],
     /// Whether it only wants to know the targets (SessionType=Discovery).
     pub discovery: bool,
 }
 
-/// Says how the caller answers a [`Claim`].
+/// The caller's decision about a [`Claim`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entrance {
-    /// The login may go on, after CHAP where terms are given.
+pub enum LoginDecision {
+    /// The login continues, after CHAP if terms are given.
     Admit(Option<ChapTerms>),
     /// The target is elsewhere.
     Redirect {
-        /// Where: `host:port`, an IPv6 address in brackets.
+        /// The portal: `host:port`, an IPv6 address in brackets.
         portal: String,
         /// Whether it stays there.
         permanent: bool,
     },
     /// The login fails.
-    Refuse(Refusal),
+    Refuse(LoginRefusal),
 }
 
-/// Status class and detail of a login that failed for what the caller knows (RFC 7143 11.13.5).
+/// Status class and detail of a login that the caller refuses (RFC 7143 11.13.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum LoginRefusal {
     /// 0x0202: the initiator may not attach this target.
     Forbidden,
-    /// 0x0203: there is no such target.
+    /// 0x0203: no such target.
     NotFound,
-    /// 0x0204: the target was removed and comes not back.
+    /// 0x0204: the target was removed for good.
     Removed,
-    /// 0x0301: the target exists and cannot serve now.
+    /// 0x0301: the target exists and cannot be served now.
     Unavailable,
     /// 0x0302: too many sessions.
     OutOfResources,
 }
 
-/// Says why a login ended without a session.
+/// The reason a login ended without a session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
     /// The caller refused.
     #[error("refused: {0:?}")]
-    Refused(Refusal),
+    Refused(LoginRefusal),
     /// The initiator was sent to another portal.
     #[error("redirected to {portal}")]
     Redirected {
@@ -70,42 +70,42 @@ pub enum LoginError {
     /// Authentication failed.
     #[error("authentication: {0}")]
     Chap(#[from] ChapError),
-    /// CHAP is asked for and the initiator offers none, or skips the stage.
+    /// CHAP is required, and the initiator does not offer it or skips the stage.
     #[error("authentication not offered")]
     NoChap,
-    /// A stage, flag or key that the RFC forbids where it stands.
+    /// A stage, flag or key that the RFC forbids at this point.
     #[error("protocol: {0}")]
     Protocol(&'static str),
-    /// The data segment is no text.
+    /// The data segment is no valid text.
     #[error("text: {0}")]
     Text(#[from] TextError),
     /// InitiatorName or TargetName is missing.
     #[error("missing {0}")]
     Missing(&'static str),
-    /// The initiator speaks another version only.
-    #[error("version {0} and above only")]
+    /// The initiator supports other protocol versions only.
+    #[error("unsupported protocol version: the initiator needs {0} or higher")]
     Version(u8),
     /// A session type that is neither Normal nor Discovery.
     #[error("unknown session type")]
     SessionType,
-    /// A connection for a session: we have one connection a session.
-    #[error("no session {0} to join")]
+    /// A second connection for a session, which is not supported.
+    #[error("no session with TSIH {0}")]
     NoSession(u16),
 }
 
 impl LoginError {
-    /// Status class and detail.
+    /// Returns the status class and detail.
     #[must_use]
     pub fn status(&self) -> [u8; 2] {
         match self {
             Self::Redirected { permanent, .. } => [1, 1 + u8::from(*permanent)],
             Self::Protocol(_) | Self::Text(_) => [2, 0],
             Self::Chap(_) | Self::NoChap => [2, 1],
-            Self::Refused(Refusal::Forbidden) => [2, 2],
-            Self::Refused(Refusal::NotFound) => [2, 3],
-            Self::Refused(Refusal::Removed) => [2, 4],
-            Self::Refused(Refusal::Unavailable) => [3, 1],
-            Self::Refused(Refusal::OutOfResources) => [3, 2],
+            Self::Refused(LoginRefusal::Forbidden) => [2, 2],
+            Self::Refused(LoginRefusal::NotFound) => [2, 3],
+            Self::Refused(LoginRefusal::Removed) => [2, 4],
+            Self::Refused(LoginRefusal::Unavailable) => [3, 1],
+            Self::Refused(LoginRefusal::OutOfResources) => [3, 2],
             Self::Version(_) => [2, 5],
             Self::Missing(_) => [2, 7],
             Self::SessionType => [2, 9],
@@ -114,16 +114,16 @@ impl LoginError {
     }
 }
 
-/// Is what to do after a login request.
+/// The next action after a login request.
 #[derive(Debug)]
-pub enum Progress {
+pub enum LoginProgress {
     /// Send this response and wait for the next request.
-    Say(Header, Vec<u8>),
-    /// Ask who may attach, then call [`Login::on_entrance`].
+    Respond(Header, Vec<u8>),
+    /// Decide about the claim, then call [`Login::on_decision`].
     Ask(Claim),
-    /// The login is through: give the session its handle, then call [`Login::finish`].
-    Through(Claim),
-    /// Nothing: the login was not asked.
+    /// The login is complete: allocate a session handle, then call [`Login::finish`].
+    Complete(Claim),
+    /// Nothing: the call was unexpected.
     Ignore,
     /// Send this response and end the connection.
     Fail(Header, Vec<u8>, LoginError),
@@ -132,29 +132,29 @@ pub enum Progress {
 const OPERATIONAL: u8 = 1;
 const FULL_FEATURE: u8 = 3;
 
-/// Is a login in progress.
+/// A login in progress.
 #[derive(Debug, Default)]
 pub struct Login {
     params: Params,
     claim: Option<Claim>,
     admitted: bool,
     terms: Option<(ChapTerms, Nonce)>,
-    chap: Option<Chap>,
+    chap: Option<ChapExchange>,
     authenticated: bool,
     stage: Option<u8>,
-    request: Request,
+    request: LoginRequest,
     gathered: Vec<u8>,
     opening: Vec<(String, String)>,
     seen: Vec<String>,
-    answers: Answers,
-    group_told: bool,
+    answers: KeyAnswers,
+    portal_group_sent: bool,
     rounds: u32,
     stat_sn: u32,
 }
 
 /// The fields of the last login request that its response repeats or depends on.
 #[derive(Debug, Clone, Copy, Default)]
-struct Request {
+struct LoginRequest {
     flags: u8,
     isid: [u8; 6],
     tsih: u16,
@@ -163,33 +163,33 @@ struct Request {
     version_min: u8,
 }
 
-/// Is what a finished login hands over to the session.
+/// The result of a finished login.
 #[derive(Debug)]
 pub struct Established {
-    /// What was claimed, and now holds.
+    /// The claim, now proved.
     pub claim: Claim,
-    /// What was agreed.
+    /// The negotiated values.
     pub params: Params,
-    /// The number of the first command.
+    /// The number of the first command (CmdSN).
     pub cmd_sn: u32,
-    /// The number of the next status.
+    /// The number of the next status (StatSN).
     pub stat_sn: u32,
 }
 
 impl Login {
-    /// Takes a login request.
-    pub fn on_request(&mut self, pdu: &Pdu<'_>) -> Progress {
+    /// Handles a login request.
+    pub fn on_request(&mut self, pdu: &Pdu<'_>) -> LoginProgress {
         let result = self.request(pdu);
         self.settle(result)
     }
 
-    /// Takes the answer to [`Progress::Ask`]; the nonce serves a CHAP challenge.
-    pub fn on_entrance(&mut self, admission: Entrance, nonce: Nonce) -> Progress {
+    /// Accepts the answer to [`LoginProgress::Ask`]; the nonce is for a CHAP challenge.
+    pub fn on_decision(&mut self, admission: LoginDecision, nonce: Nonce) -> LoginProgress {
         let result = self.admit(admission, nonce);
         self.settle(result)
     }
 
-    /// Gives the last response, which carries the session's handle, and what the login established.
+    /// Returns the last response, with the session handle, and the result of the login.
     #[must_use]
     pub fn finish(mut self, tsih: u16) -> Option<(Header, Vec<u8>, Established)> {
         self.request.tsih = tsih;
@@ -200,19 +200,19 @@ impl Login {
         Some((header, text, established))
     }
 
-    fn settle(&mut self, result: Result<Progress, LoginError>) -> Progress {
+    fn settle(&mut self, result: Result<LoginProgress, LoginError>) -> LoginProgress {
         result.unwrap_or_else(|error| {
-            let mut answers = Answers::default();
+            let mut answers = KeyAnswers::default();
             if let LoginError::Redirected { portal, .. } = &error {
                 answers.add("TargetAddress", portal);
             }
             let mut header = self.response(self.request.flags & 0x0c, error.status());
             header.0[1] &= 0x7f;
-            Progress::Fail(header, answers.into_bytes(), error)
+            LoginProgress::Fail(header, answers.into_bytes(), error)
         })
     }
 
-    fn request(&mut self, pdu: &Pdu<'_>) -> Result<Progress, LoginError> {
+    fn request(&mut self, pdu: &Pdu<'_>) -> Result<LoginProgress, LoginError> {
         let first = self.stage.is_none();
         self.read_header(&pdu.header, first);
         if self.request.version_min > 0 {
@@ -220,7 +220,7 @@ impl Login {
         }
         self.rounds += 1;
         if self.rounds > limits::LOGIN_ROUNDS || self.gathered.len() + pdu.data.len() > limits::TEXT {
-            return Err(LoginError::Protocol("the login does not end"));
+            return Err(LoginError::Protocol("too many login requests or too much text"));
         }
         self.check_stage()?;
         if first && self.request.tsih != 0 {
@@ -236,7 +236,7 @@ impl Login {
         for (key, _) in &pairs {
             // A key is negotiated once a login (RFC 7143 6.3).
             if self.seen.contains(key) {
-                return Err(LoginError::Protocol("a key came twice"));
+                return Err(LoginError::Protocol("a key was sent twice"));
             }
             self.seen.push(key.clone());
         }
@@ -244,7 +244,7 @@ impl Login {
             let claim = claim(&pairs, self.request.isid)?;
             self.claim = Some(claim.clone());
             self.opening = pairs;
-            return Ok(Progress::Ask(claim));
+            return Ok(LoginProgress::Ask(claim));
         }
         self.negotiate(&pairs)
     }
@@ -253,10 +253,10 @@ impl Login {
         let mut isid = [0; 6];
         isid.copy_from_slice(&header.0[8..14]);
         if first {
-            // Our numbers start where the initiator expects them.
+            // The status numbers start at the value that the initiator expects.
             self.stat_sn = header.word(28);
         }
-        self.request = Request {
+        self.request = LoginRequest {
             flags: header.flags(),
             isid,
             tsih: header.half(14),
@@ -266,7 +266,7 @@ impl Login {
         };
     }
 
-    /// Checks the stages that a request names: it is where we are, and goes forward (RFC 7143 11.12.3).
+    /// Checks the stages of a request: the current one must match, and the next one must follow (RFC 7143 11.12.3).
     fn check_stage(&mut self) -> Result<(), LoginError> {
         let (current, next) = (self.request.flags >> 2 & 3, self.request.flags & 3);
         let (transit, more) = (self.request.flags & 0x80 != 0, self.request.flags & 0x40 != 0);
@@ -274,17 +274,17 @@ impl Login {
             return Err(LoginError::Protocol("not the current stage"));
         }
         if transit && (more || next <= current || !matches!(next, OPERATIONAL | FULL_FEATURE)) {
-            return Err(LoginError::Protocol("not a stage to go to"));
+            return Err(LoginError::Protocol("an invalid next stage"));
         }
         self.stage = Some(current);
         Ok(())
     }
 
-    fn admit(&mut self, admission: Entrance, nonce: Nonce) -> Result<Progress, LoginError> {
+    fn admit(&mut self, admission: LoginDecision, nonce: Nonce) -> Result<LoginProgress, LoginError> {
         match admission {
-            Entrance::Refuse(refusal) => return Err(LoginError::Refused(refusal)),
-            Entrance::Redirect { portal, permanent } => return Err(LoginError::Redirected { portal, permanent }),
-            Entrance::Admit(terms) => self.terms = terms.map(|terms| (terms, nonce)),
+            LoginDecision::Refuse(refusal) => return Err(LoginError::Refused(refusal)),
+            LoginDecision::Redirect { portal, permanent } => return Err(LoginError::Redirected { portal, permanent }),
+            LoginDecision::Admit(terms) => self.terms = terms.map(|terms| (terms, nonce)),
         }
         self.admitted = true;
         self.authenticated = self.terms.is_none();
@@ -292,19 +292,19 @@ impl Login {
         self.negotiate(&opening)
     }
 
-    fn negotiate(&mut self, pairs: &[(String, String)]) -> Result<Progress, LoginError> {
+    fn negotiate(&mut self, pairs: &[(String, String)]) -> Result<LoginProgress, LoginError> {
         if !self.admitted {
-            return Err(LoginError::Protocol("the initiator is not admitted yet"));
+            return Err(LoginError::Protocol("a negotiation before the login was decided"));
         }
         if self.stage == Some(OPERATIONAL) && !self.authenticated {
             return Err(LoginError::NoChap);
         }
-        self.tell_group();
+        self.add_portal_group();
         let mut security = Vec::new();
         for (key, value) in pairs {
             match key.as_str() {
                 "InitiatorName" | "TargetName" | "SessionType" | "InitiatorAlias" => {}
-                "AuthMethod" => self.choose_method(value)?,
+                "AuthMethod" => self.choose_auth_method(value)?,
                 "CHAP_A" | "CHAP_N" | "CHAP_R" | "CHAP_I" | "CHAP_C" => security.push((key.clone(), value.clone())),
                 _ => {
                     if let Some(answer) = self.params.negotiate(key, value) {
@@ -322,22 +322,22 @@ impl Login {
         self.step()
     }
 
-    /// The first response to a normal session names the portal group (RFC 7143 13.9).
-    fn tell_group(&mut self) {
+    /// Adds the portal group to the first response of a normal session (RFC 7143 13.9).
+    fn add_portal_group(&mut self) {
         let normal = self.claim.as_ref().is_some_and(|claim| !claim.discovery);
-        if normal && !std::mem::replace(&mut self.group_told, true) {
+        if normal && !std::mem::replace(&mut self.portal_group_sent, true) {
             self.answers.add("TargetPortalGroupTag", "1");
         }
     }
 
-    fn choose_method(&mut self, offered: &str) -> Result<(), LoginError> {
+    fn choose_auth_method(&mut self, offered: &str) -> Result<(), LoginError> {
         let ours: &[&str] = if self.terms.is_some() { &["CHAP"] } else { &["None"] };
         let Some(method) = keys::list(offered, ours) else {
             return Err(LoginError::NoChap);
         };
         self.answers.add("AuthMethod", method);
         if method == "CHAP" {
-            self.chap = Some(Chap::Chosen);
+            self.chap = Some(ChapExchange::Chosen);
         }
         Ok(())
     }
@@ -350,14 +350,14 @@ impl Login {
         for (key, value) in answers {
             self.answers.add(key, &value);
         }
-        // The names of the exchange come again where it is repeated; they are no negotiation.
-        self.authenticated |= chap == Chap::Proven;
+        // The keys of the exchange may be repeated; they are no negotiation.
+        self.authenticated |= chap == ChapExchange::Proven;
         self.chap = Some(chap);
         Ok(())
     }
 
-    /// Goes to the stage that the initiator asks for, once nothing is left to do in this one.
-    fn step(&mut self) -> Result<Progress, LoginError> {
+    /// Moves to the requested stage, once the current one is complete.
+    fn step(&mut self) -> Result<LoginProgress, LoginError> {
         let wants = self.request.flags & 0x80 != 0;
         if !wants || !self.authenticated {
             let offered_nothing = wants && self.terms.is_some() && self.chap.is_none();
@@ -365,20 +365,20 @@ impl Login {
         }
         if self.request.flags & 3 == FULL_FEATURE {
             let claim = self.claim.clone().ok_or(LoginError::Missing("InitiatorName"))?;
-            return Ok(Progress::Through(claim));
+            return Ok(LoginProgress::Complete(claim));
         }
         self.stage = Some(OPERATIONAL);
         Ok(self.say(true))
     }
 
-    fn say(&mut self, transit: bool) -> Progress {
+    fn say(&mut self, transit: bool) -> LoginProgress {
         let flags = if transit { 0x80 | self.request.flags & 0x0f } else { self.request.flags & 0x0c };
         let header = self.response(flags, [0, 0]);
-        Progress::Say(header, std::mem::take(&mut self.answers).into_bytes())
+        LoginProgress::Respond(header, std::mem::take(&mut self.answers).into_bytes())
     }
 
     fn response(&mut self, flags: u8, status: [u8; 2]) -> Header {
-        let mut header = Header::answer(Answer::Login, self.request.tag);
+        let mut header = Header::answer(TargetOpcode::Login, self.request.tag);
         header.0[1] = flags;
         header.0[8..14].copy_from_slice(&self.request.isid);
         header.0[14..16].copy_from_slice(&self.request.tsih.to_be_bytes());
@@ -398,7 +398,7 @@ fn claim(pairs: &[(String, String)], isid: [u8; 6]) -> Result<Claim, LoginError>
         Some("Discovery") => true,
         Some(_) => return Err(LoginError::SessionType),
     };
-    // iSCSI names compare without case (RFC 7143 4.2.7.1: prepared with nameprep).
+    // iSCSI names compare without case (RFC 7143 4.2.7.1: nameprep).
     let name = |key: &'static str| find(key).filter(|name| !name.is_empty()).map(str::to_lowercase);
     let initiator = name("InitiatorName").ok_or(LoginError::Missing("InitiatorName"))?;
     let target = name("TargetName");

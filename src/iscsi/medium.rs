@@ -1,20 +1,20 @@
-//! Describes logical units: what they are, how large, and which bytes a read may touch.
+//! Logical units: their kind, size and identity, and the byte ranges that a read may touch.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// Is what a logical unit shows itself as.
+/// The device kind of a logical unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Peripheral device type 5, blocks of 2048 bytes.
+pub enum DeviceKind {
+    /// A CD-ROM: peripheral device type 5, blocks of 2048 bytes.
     Cdrom,
-    /// Peripheral device type 0, write-protected, blocks of 512 bytes.
+    /// A write-protected disk: peripheral device type 0, blocks of 512 bytes.
     Disk,
 }
 
-impl Kind {
-    /// Gives the block size, in bytes.
+impl DeviceKind {
+    /// Returns the block size, in bytes.
     #[must_use]
     pub fn block_size(self) -> u32 {
         match self {
@@ -23,7 +23,7 @@ impl Kind {
         }
     }
 
-    /// Gives the peripheral device type (SPC-4 6.4.2).
+    /// Returns the peripheral device type (SPC-4 6.4.2).
     #[must_use]
     pub fn device_type(self) -> u8 {
         match self {
@@ -33,15 +33,15 @@ impl Kind {
     }
 }
 
-/// Is what tells one logical unit from another: a serial number and an NAA name, drawn from a seed.
+/// The identity of a logical unit: a serial number and an NAA name, derived from a seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct UnitIdentity {
     serial: String,
     naa: [u8; 8],
 }
 
-impl Identity {
-    /// Draws an identity from a seed that stays the same for what is the same (an ISO's digest or name).
+impl UnitIdentity {
+    /// Derives an identity from a seed that is stable for the same content (an ISO's digest or name).
     #[must_use]
     pub fn of(seed: &[u8]) -> Self {
         let digest = Sha256::digest(seed);
@@ -57,56 +57,56 @@ impl Identity {
         Self { serial, naa }
     }
 
-    /// Gives the unit serial number: 20 characters.
+    /// Returns the unit serial number: 20 characters.
     #[must_use]
     pub fn serial(&self) -> &str {
         &self.serial
     }
 
-    /// Gives the NAA designator, locally assigned.
+    /// Returns the NAA designator, locally assigned.
     #[must_use]
     pub fn naa(&self) -> [u8; 8] {
         self.naa
     }
 }
 
-/// Is a logical unit, as the session knows it. Its bytes are the rim's.
+/// A logical unit in a session. Its bytes are with the I/O loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lun {
-    /// What it shows itself as.
-    pub kind: Kind,
-    /// Serial number and name.
-    pub identity: Identity,
+    /// The device kind.
+    pub kind: DeviceKind,
+    /// Serial number and NAA name.
+    pub identity: UnitIdentity,
     bytes: u64,
 }
 
-/// Is some bytes of a logical unit, all of them inside it.
+/// A byte range that lies inside a logical unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct ByteRange {
     offset: u64,
     length: u64,
 }
 
-impl Span {
-    /// Gives the first byte.
+impl ByteRange {
+    /// Returns the offset of the first byte.
     #[must_use]
     pub fn offset(self) -> u64 {
         self.offset
     }
 
-    /// Gives the number of bytes.
+    /// Returns the number of bytes.
     #[must_use]
     pub fn length(self) -> u64 {
         self.length
     }
 
-    /// Gives the first `length` bytes of the span, or all of it.
+    /// Returns the first `length` bytes of the range, or all of it.
     #[must_use]
     pub fn first(self, length: u64) -> Self {
         Self { length: self.length.min(length), ..self }
     }
 
-    /// Gives what is left of the span without its first `length` bytes.
+    /// Returns the range without its first `length` bytes.
     #[must_use]
     pub fn after(self, length: u64) -> Self {
         let skipped = length.min(self.length);
@@ -115,32 +115,31 @@ impl Span {
 }
 
 impl Lun {
-    /// Describes a medium of `bytes` bytes. A last block that the medium does not fill reads as
-    /// zeros behind the medium's end.
+    /// Returns a unit over a medium of `bytes` bytes. A last block that the medium does not fill is padded with zeros.
     #[must_use]
-    pub fn new(kind: Kind, bytes: u64, identity: Identity) -> Self {
+    pub fn new(kind: DeviceKind, bytes: u64, identity: UnitIdentity) -> Self {
         Self { kind, identity, bytes }
     }
 
-    /// Gives the number of blocks.
+    /// Returns the number of blocks.
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.bytes.div_ceil(self.kind.block_size().into())
     }
 
-    /// Gives the bytes of `count` blocks from `start` on; `None` where they leave the unit.
+    /// Returns the bytes of `count` blocks from `start` on; `None` if they exceed the unit.
     #[must_use]
-    pub fn span(&self, start: u64, count: u32) -> Option<Span> {
+    pub fn span(&self, start: u64, count: u32) -> Option<ByteRange> {
         let end = start.checked_add(count.into())?;
         let size = u64::from(self.kind.block_size());
-        // Not above blocks * size, which is at most the medium's length and one block: checked still.
+        // The product is at most the medium's length and one block; the multiplication is checked nevertheless.
         (end <= self.blocks()).then_some(())?;
-        Some(Span { offset: start.checked_mul(size)?, length: u64::from(count) * size })
+        Some(ByteRange { offset: start.checked_mul(size)?, length: u64::from(count) * size })
     }
 
-    /// Gives the part of a span that the medium holds; the rest reads as zeros.
+    /// Returns the part of a range that the medium holds. The rest reads as zeros.
     #[must_use]
-    pub fn stored(&self, span: Span) -> Span {
+    pub fn stored(&self, span: ByteRange) -> ByteRange {
         span.first(self.bytes.saturating_sub(span.offset))
     }
 }
@@ -150,11 +149,11 @@ mod tests {
     use super::*;
 
     fn cdrom(bytes: u64) -> Lun {
-        Lun::new(Kind::Cdrom, bytes, Identity::of(b"x"))
+        Lun::new(DeviceKind::Cdrom, bytes, UnitIdentity::of(b"x"))
     }
 
     #[test]
-    fn a_span_never_leaves_its_unit() {
+    fn a_range_never_leaves_its_unit() {
         let lun = cdrom(2048 * 10 + 1);
         assert_eq!(lun.blocks(), 11);
         for (start, count, wanted) in [
@@ -184,8 +183,8 @@ mod tests {
 
     #[test]
     fn identities_differ_by_seed_and_stay_the_same_for_one() {
-        let (one, other) = (Identity::of(b"one"), Identity::of(b"other"));
-        assert_eq!(one, Identity::of(b"one"));
+        let (one, other) = (UnitIdentity::of(b"one"), UnitIdentity::of(b"other"));
+        assert_eq!(one, UnitIdentity::of(b"one"));
         assert_ne!(one.serial(), other.serial());
         assert_ne!(one.naa(), other.naa());
         assert_eq!((one.serial().len(), one.naa()[0] >> 4), (20, 3));

@@ -1,14 +1,14 @@
-//! Answers what a CD-ROM drive with one finished data disc answers (MMC-6 6).
+//! The responses of a CD-ROM drive with one finished data disc (MMC-6 6).
 
 use super::medium::Lun;
 use super::sense::Sense;
 
-/// Blocks of an 80 minute CD; a larger image is a DVD, as drives and other emulators have it.
+/// Number of blocks of an 80 minute CD. A larger image is a DVD, as for drives and other emulators.
 const CD_BLOCKS: u64 = 80 * 60 * 75;
 const CD_ROM: u16 = 0x0008;
 const DVD_ROM: u16 = 0x0010;
 const LEAD_OUT: u8 = 0xaa;
-/// The blocks before address 0 in minutes, seconds and frames: two seconds (MMC-6 4.2.3.9).
+/// Number of blocks before address 0 in minutes, seconds and frames: two seconds (MMC-6 4.2.3.9).
 const PREGAP: u32 = 150;
 
 fn blocks(lun: &Lun) -> u32 {
@@ -19,7 +19,7 @@ fn profile(lun: &Lun) -> u16 {
     if lun.blocks() > CD_BLOCKS { DVD_ROM } else { CD_ROM }
 }
 
-/// An address as a TOC has it: a block number, or minutes, seconds and frames (saturated for a DVD).
+/// Returns an address as a TOC has it: a block number, or minutes, seconds and frames (saturated for a DVD).
 fn address(block: u32, msf: bool) -> [u8; 4] {
     if !msf {
         return block.to_be_bytes();
@@ -35,10 +35,10 @@ fn with_length(body: &[u8]) -> Vec<u8> {
     [&[high, low], body].concat()
 }
 
-/// Answers READ TOC/PMA/ATIP: one data track (MMC-6 6.22).
+/// Returns READ TOC/PMA/ATIP data: one data track (MMC-6 6.22).
 ///
 /// # Errors
-/// For formats that a pressed disc has not, and for tracks it has not.
+/// The format does not exist on a pressed disc, or the track does not exist.
 pub fn toc(lun: &Lun, msf: bool, format: u8, track: u8) -> Result<Vec<u8>, Sense> {
     let end = blocks(lun);
     match format {
@@ -105,10 +105,10 @@ fn features(lun: &Lun, loaded: bool) -> Vec<Feature> {
     ]
 }
 
-/// Answers GET CONFIGURATION: the features from `first` on (MMC-6 6.6).
+/// Returns GET CONFIGURATION data: the features from `first` on (MMC-6 6.6).
 ///
 /// # Errors
-/// For a request type that MMC-6 reserves.
+/// MMC-6 reserves the request type.
 pub fn configuration(lun: &Lun, loaded: bool, which: u8, first: u16) -> Result<Vec<u8>, Sense> {
     let wanted = |feature: &Feature| match which {
         0 => feature.code >= first,
@@ -132,26 +132,26 @@ pub fn configuration(lun: &Lun, loaded: bool, which: u8, first: u16) -> Result<V
 
 const MEDIA: u8 = 4;
 
-/// Answers GET EVENT STATUS NOTIFICATION, polled: the medium is there or is not; nothing else happens (MMC-6 6.7).
+/// Returns GET EVENT STATUS NOTIFICATION data for a poll: whether the medium is present (MMC-6 6.7).
 ///
 /// # Errors
-/// When asked to wait for an event.
+/// The request is to wait for an event.
 pub fn events(loaded: bool, polled: bool, classes: u8) -> Result<Vec<u8>, Sense> {
     if !polled {
         return Err(Sense::field(1));
     }
     if classes & (1 << MEDIA) == 0 {
-        // NEA: no class of those asked is supported.
+        // NEA: none of the requested classes is supported.
         return Ok(vec![0, 2, 0x80, 1 << MEDIA]);
     }
     let state = if loaded { 0x02 } else { 0x01 };
     Ok(vec![0, 6, MEDIA, 1 << MEDIA, 0, state, 0, 0])
 }
 
-/// Answers READ DISC INFORMATION: one finished session of one track (MMC-6 6.21).
+/// Returns READ DISC INFORMATION data: one finished session with one track (MMC-6 6.21).
 ///
 /// # Errors
-/// For other data types: those describe writable discs.
+/// The data type describes writable discs.
 pub fn disc(kind: u8) -> Result<Vec<u8>, Sense> {
     if kind != 0 {
         return Err(Sense::field(1));
@@ -163,15 +163,15 @@ pub fn disc(kind: u8) -> Result<Vec<u8>, Sense> {
     data[3..7].fill(1);
     // Unrestricted use; no disc identification, bar code or application code.
     data[7] = 0x20;
-    // Neither a last session's lead-in nor room for another: all ones on a finalised disc.
+    // No last session's lead-in and no space for another: all ones on a finalised disc.
     data[16..24].fill(0xff);
     Ok(data)
 }
 
-/// Answers READ TRACK INFORMATION: the one track, found by block, track or session (MMC-6 6.23).
+/// Returns READ TRACK INFORMATION data: the only track, by block, track or session (MMC-6 6.23).
 ///
 /// # Errors
-/// For an address, track or session that is not there.
+/// The address, track or session does not exist.
 pub fn track(lun: &Lun, by: u8, address: u32) -> Result<Vec<u8>, Sense> {
     let end = blocks(lun);
     match by {
@@ -188,10 +188,10 @@ pub fn track(lun: &Lun, by: u8, address: u32) -> Result<Vec<u8>, Sense> {
     Ok(data)
 }
 
-/// Answers READ DVD STRUCTURE: physical format and copyright (MMC-6 6.24).
+/// Returns READ DVD STRUCTURE data: physical format and copyright (MMC-6 6.24).
 ///
 /// # Errors
-/// On a CD, and for formats that need a real disc.
+/// The medium is a CD, or the format needs a physical disc.
 pub fn dvd_structure(lun: &Lun, format: u8) -> Result<Vec<u8>, Sense> {
     if profile(lun) != DVD_ROM {
         return Err(Sense::field(7));
@@ -199,7 +199,7 @@ pub fn dvd_structure(lun: &Lun, format: u8) -> Result<Vec<u8>, Sense> {
     let body = match format {
         0 => {
             let mut body = vec![0; 2 + 2048];
-            // DVD-ROM, part version 1; 120 mm, rate not told; one layer, parallel, embossed.
+            // DVD-ROM, part version 1; 120 mm, rate not specified; one layer, parallel, embossed.
             body[2..6].copy_from_slice(&[0x01, 0x0f, 0x01, 0]);
             let last = 0x0003_0000u32.saturating_add(blocks(lun)).saturating_sub(1).to_be_bytes();
             body[6..10].copy_from_slice(&0x0003_0000u32.to_be_bytes());
@@ -213,18 +213,18 @@ pub fn dvd_structure(lun: &Lun, format: u8) -> Result<Vec<u8>, Sense> {
     Ok(with_length(&body))
 }
 
-/// Answers MECHANISM STATUS: an idle drive without a changer (MMC-6 6.11).
+/// Returns MECHANISM STATUS data: an idle drive without a changer (MMC-6 6.11).
 pub fn mechanism() -> Vec<u8> {
     vec![0, 0, 0, 0, 0, 0, 0, 0]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::medium::{Identity, Kind};
+    use super::super::medium::{DeviceKind, UnitIdentity};
     use super::*;
 
     fn disc_of(blocks: u64) -> Lun {
-        Lun::new(Kind::Cdrom, blocks * 2048, Identity::of(b""))
+        Lun::new(DeviceKind::Cdrom, blocks * 2048, UnitIdentity::of(b""))
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_profile_goes_by_size() {
+    fn the_size_determines_the_profile() {
         for (blocks, wanted) in [(CD_BLOCKS, [0, 8]), (CD_BLOCKS + 1, [0, 16])] {
             let data = configuration(&disc_of(blocks), true, 0, 0).unwrap();
             assert_eq!(data[6..8], wanted);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_medium_is_the_only_thing_to_tell_of() {
+    fn only_the_medium_has_events() {
         assert_eq!(events(true, true, 0x10).unwrap(), [0, 6, 4, 0x10, 0, 2, 0, 0]);
         assert_eq!(events(false, true, 0xff).unwrap(), [0, 6, 4, 0x10, 0, 1, 0, 0]);
         assert_eq!(events(true, true, 0x02).unwrap(), [0, 2, 0x80, 0x10]);

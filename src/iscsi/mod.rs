@@ -1,12 +1,12 @@
-//! Serves ISO images as read-only SCSI CD-ROMs and disks over iSCSI (RFC 7143, SPC-4, SBC-3, MMC-6).
+//! An iSCSI target that serves ISO images as read-only SCSI CD-ROMs and disks (RFC 7143, SPC-4, SBC-3, MMC-6).
 //!
-//! The way of a read: bytes -> [`pdu`] frames -> [`session::Connection`] -> `Step::Read` ->
-//! [`serve`] reads the medium -> `Connection::on_read` -> Data-In. Everything but [`serve`] is pure:
-//! it knows no socket, no file, no clock and no random source.
+//! The path of a read: bytes -> [`pdu`] -> [`connection::Connection`] -> `ConnectionStep::Read` -> [`serve`] reads the
+//! medium -> `Connection::on_read` -> Data-In. Only [`serve`] has sockets, files, a clock and a random source.
 //!
-//! 1. A read carries a [`medium::Span`], which cannot leave its medium.
-//! 2. Nothing is written: every command that would is refused with DATA PROTECT sense.
-//! 3. Who may attach what is asked once a login, of `serve::Door::authorize`.
+//! 1. A read carries a [`medium::ByteRange`], which cannot leave its medium.
+//! 2. Units are read-only: every command that writes fails with DATA PROTECT.
+//! 3. `serve::ConnectionHandler::authorize` decides about each login.
+//! 4. A unit whose first read is recorded sends no data before the record is durable ([`connection`]).
 
 pub mod chap;
 pub mod connection;
@@ -16,6 +16,7 @@ pub mod keys;
 pub mod limits;
 pub mod login;
 pub mod medium;
+pub mod outcome;
 pub mod output;
 pub mod pdu;
 pub mod scsi;
@@ -24,6 +25,7 @@ pub mod serve;
 pub mod text;
 
 mod cdb;
+mod command;
 mod mmc;
 mod mode;
 mod opcodes;

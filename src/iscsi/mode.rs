@@ -1,14 +1,14 @@
-//! Writes the mode parameters of MODE SENSE (SPC-4 7.5, SBC-3 6.5, MMC-6 7).
+//! The mode parameters of MODE SENSE (SPC-4 7.5, SBC-3 6.5, MMC-6 7).
 
-use super::medium::{Kind, Lun};
+use super::medium::{DeviceKind, Lun};
 use super::sense::Sense;
 
-/// Is a MODE SENSE's question.
+/// The request of a MODE SENSE.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked {
-    /// MODE SENSE(10) rather than (6).
+pub struct RequestedPages {
+    /// Whether it is MODE SENSE(10), not (6).
     pub ten: bool,
-    /// DBD: leave out the block descriptor.
+    /// DBD: the block descriptor is omitted.
     pub no_descriptor: bool,
     /// Current, changeable, default or saved values (0 to 3).
     pub control: u8,
@@ -20,11 +20,11 @@ pub struct Asked {
 
 const ALL: u8 = 0x3f;
 
-/// Gives the parameter data.
+/// Returns the parameter data.
 ///
 /// # Errors
-/// For a page that the unit has not, and for saved values.
-pub fn sense(lun: &Lun, asked: Asked) -> Result<Vec<u8>, Sense> {
+/// The unit does not have the page, or saved values are requested.
+pub fn sense(lun: &Lun, asked: RequestedPages) -> Result<Vec<u8>, Sense> {
     if asked.control == 3 {
         return Err(Sense::NO_SAVING);
     }
@@ -36,7 +36,7 @@ pub fn sense(lun: &Lun, asked: Asked) -> Result<Vec<u8>, Sense> {
         let at = pages.len();
         pages.extend(*page);
         if asked.control == 1 {
-            // Nothing can be changed.
+            // No value can be changed.
             pages[at + 2..].fill(0);
         }
     }
@@ -44,9 +44,9 @@ pub fn sense(lun: &Lun, asked: Asked) -> Result<Vec<u8>, Sense> {
         return Err(Sense::field(2));
     }
     let descriptor = match lun.kind {
-        Kind::Disk if !asked.no_descriptor => descriptor(lun).to_vec(),
+        DeviceKind::Disk if !asked.no_descriptor => descriptor(lun).to_vec(),
         // MMC-6 has no block descriptors.
-        Kind::Disk | Kind::Cdrom => Vec::new(),
+        DeviceKind::Disk | DeviceKind::Cdrom => Vec::new(),
     };
     let mut data = header(lun.kind, asked.ten, descriptor.len(), pages.len());
     data.extend(descriptor);
@@ -54,11 +54,11 @@ pub fn sense(lun: &Lun, asked: Asked) -> Result<Vec<u8>, Sense> {
     Ok(data)
 }
 
-fn header(kind: Kind, ten: bool, descriptor: usize, pages: usize) -> Vec<u8> {
+fn header(kind: DeviceKind, ten: bool, descriptor: usize, pages: usize) -> Vec<u8> {
     // Write-protected, without DPO and FUA (SBC-3 6.5.1); MMC-6 defines no such bits.
     let specific = match kind {
-        Kind::Disk => 0x80,
-        Kind::Cdrom => 0,
+        DeviceKind::Disk => 0x80,
+        DeviceKind::Cdrom => 0,
     };
     let rest = descriptor + pages;
     let byte = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
@@ -70,7 +70,7 @@ fn header(kind: Kind, ten: bool, descriptor: usize, pages: usize) -> Vec<u8> {
     }
 }
 
-/// The short block descriptor: number of blocks, as far as it fits, and their size.
+/// Returns the short block descriptor: the number of blocks, saturated, and their size.
 fn descriptor(lun: &Lun) -> [u8; 8] {
     let mut bytes = [0; 8];
     let blocks = u32::try_from(lun.blocks()).unwrap_or(u32::MAX);
@@ -80,7 +80,7 @@ fn descriptor(lun: &Lun) -> [u8; 8] {
 }
 
 const RECOVERY: &[u8] = &[0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-/// DRA off: reading ahead is the page cache's.
+/// DRA off: the page cache reads ahead.
 const CACHING: &[u8] = &[0x08, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// Unrestricted reordering.
 const CONTROL: &[u8] = &[0x0a, 0x0a, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -88,29 +88,29 @@ const EXCEPTIONS: &[u8] = &[0x1c, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const MMC_RECOVERY: &[u8] = &[0x01, 0x0a, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
 const POWER: &[u8] = &[0x1a, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const TIMEOUT: &[u8] = &[0x1d, 0x0a, 0, 0, 0, 0, 0, 60, 0, 60, 0, 0];
-/// Capabilities and mechanical status: reads DVD-ROM and CD-R; loads by tray, ejects, locks; 16x.
+/// Capabilities and mechanical status: reads DVD-ROM and CD-R; tray, eject and lock; 16x.
 const CAPABILITIES: &[u8] =
     &[0x2a, 0x14, 0x0b, 0, 0x70, 0, 0x29, 0, 0x0b, 0x00, 0, 2, 2, 0, 0x0b, 0x00, 0, 0, 0, 0, 0, 0];
 
-fn pages_of(kind: Kind) -> &'static [&'static [u8]] {
+fn pages_of(kind: DeviceKind) -> &'static [&'static [u8]] {
     match kind {
-        Kind::Disk => &[RECOVERY, CACHING, CONTROL, EXCEPTIONS],
-        Kind::Cdrom => &[MMC_RECOVERY, POWER, TIMEOUT, CAPABILITIES],
+        DeviceKind::Disk => &[RECOVERY, CACHING, CONTROL, EXCEPTIONS],
+        DeviceKind::Cdrom => &[MMC_RECOVERY, POWER, TIMEOUT, CAPABILITIES],
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::medium::Identity;
+    use super::super::medium::UnitIdentity;
     use super::*;
 
-    fn asked(ten: bool, control: u8, page: u8) -> Asked {
-        Asked { ten, no_descriptor: false, control, page, subpage: 0 }
+    fn asked(ten: bool, control: u8, page: u8) -> RequestedPages {
+        RequestedPages { ten, no_descriptor: false, control, page, subpage: 0 }
     }
 
     #[test]
-    fn a_disk_says_that_it_is_write_protected() {
-        let lun = Lun::new(Kind::Disk, 512 * 7, Identity::of(b""));
+    fn a_disk_is_reported_as_write_protected() {
+        let lun = Lun::new(DeviceKind::Disk, 512 * 7, UnitIdentity::of(b""));
         let six = sense(&lun, asked(false, 0, 0x0a)).unwrap();
         assert_eq!(six[..12], [3 + 8 + 12, 0, 0x80, 8, 0, 0, 0, 7, 0, 0, 2, 0]);
         let ten = sense(&lun, asked(true, 0, ALL)).unwrap();
@@ -121,8 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_as_long_as_it_says() {
-        for kind in [Kind::Disk, Kind::Cdrom] {
+    fn the_length_of_a_page_is_right() {
+        for kind in [DeviceKind::Disk, DeviceKind::Cdrom] {
             for page in pages_of(kind) {
                 assert_eq!(page.len(), usize::from(page[1]) + 2);
             }
@@ -131,10 +131,10 @@ mod tests {
 
     #[test]
     fn saved_values_and_unknown_pages_are_refused() {
-        let lun = Lun::new(Kind::Cdrom, 2048, Identity::of(b""));
+        let lun = Lun::new(DeviceKind::Cdrom, 2048, UnitIdentity::of(b""));
         assert_eq!(sense(&lun, asked(false, 3, ALL)), Err(Sense::NO_SAVING));
         assert_eq!(sense(&lun, asked(false, 0, 0x08)), Err(Sense::field(2)));
-        let subpage = Asked { subpage: 1, ..asked(false, 0, 0x2a) };
+        let subpage = RequestedPages { subpage: 1, ..asked(false, 0, 0x2a) };
         assert_eq!(sense(&lun, subpage), Err(Sense::field(3)));
     }
 }

@@ -1,104 +1,104 @@
-//! Lists the commands of each kind of unit, and reports them (SPC-4 6.35).
+//! The supported commands of each kind of unit, and the report of them (SPC-4 6.35).
 
-use super::cdb::Cdb;
-use super::medium::Kind;
+use super::command::Cdb;
+use super::medium::DeviceKind;
 use super::sense::Sense;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Has {
+enum OfferedBy {
     Both,
     Disk,
     Cdrom,
 }
 
-/// One command: its code, its service action where it has one, who has it, and which bits of its CDB count.
-struct Row {
+/// One command: opcode, optional service action, the kinds that support it, and the CDB bits that are evaluated.
+struct OpcodeRow {
     code: u8,
     action: Option<u8>,
-    has: Has,
+    has: OfferedBy,
     usage: &'static [u8],
 }
 
-const fn row(has: Has, usage: &'static [u8]) -> Row {
-    Row { code: usage[0], action: None, has, usage }
+const fn row(has: OfferedBy, usage: &'static [u8]) -> OpcodeRow {
+    OpcodeRow { code: usage[0], action: None, has, usage }
 }
 
-const fn action(has: Has, usage: &'static [u8]) -> Row {
-    Row { code: usage[0], action: Some(usage[1] & 0x1f), has, usage }
+const fn action(has: OfferedBy, usage: &'static [u8]) -> OpcodeRow {
+    OpcodeRow { code: usage[0], action: Some(usage[1] & 0x1f), has, usage }
 }
 
 const FF: u8 = 0xff;
 
-/// Ordered by code. The usage data is a CDB's bit map, but for the code and service action, which stand as they are.
-const ROWS: &[Row] = &[
-    row(Has::Both, &[0x00, 0, 0, 0, 0, 4]),
-    row(Has::Both, &[0x03, 1, 0, 0, FF, 4]),
-    row(Has::Both, &[0x04, FF, FF, FF, FF, 4]),
-    row(Has::Both, &[0x08, 0x1f, FF, FF, FF, 4]),
-    row(Has::Both, &[0x0a, 0x1f, FF, FF, FF, 4]),
-    row(Has::Both, &[0x12, 1, FF, FF, FF, 4]),
-    row(Has::Both, &[0x1a, 8, FF, FF, FF, 4]),
-    row(Has::Both, &[0x1b, 1, 0, 0x0f, 0xf7, 4]),
-    row(Has::Both, &[0x1e, 0, 0, 0, 1, 4]),
-    row(Has::Both, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 4]),
-    row(Has::Both, &[0x28, 0, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
-    row(Has::Both, &[0x2a, 0, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
-    row(Has::Cdrom, &[0x2b, 0, FF, FF, FF, FF, 0, 0, 0, 4]),
-    row(Has::Both, &[0x2e, 6, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
-    row(Has::Both, &[0x2f, 2, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
-    row(Has::Disk, &[0x34, 2, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
-    row(Has::Both, &[0x35, 2, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
-    row(Has::Both, &[0x41, 0, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
-    row(Has::Both, &[0x42, 1, 0, 0, 0, 0, 0x1f, FF, FF, 4]),
-    row(Has::Cdrom, &[0x43, 2, 0x0f, 0, 0, 0, FF, FF, FF, 0xc4]),
-    row(Has::Cdrom, &[0x46, 3, FF, FF, 0, 0, 0, FF, FF, 4]),
-    row(Has::Cdrom, &[0x4a, 1, 0, 0, FF, 0, 0, FF, FF, 4]),
-    row(Has::Cdrom, &[0x51, 7, 0, 0, 0, 0, 0, FF, FF, 4]),
-    row(Has::Cdrom, &[0x52, 3, FF, FF, FF, FF, 0, FF, FF, 4]),
-    row(Has::Both, &[0x5a, 8, FF, FF, 0, 0, 0, FF, FF, 4]),
-    row(Has::Both, &[0x88, 0, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Disk, &[0x89, 0, FF, FF, FF, FF, FF, FF, FF, FF, 0, 0, 0, FF, 0x1f, 4]),
-    row(Has::Both, &[0x8a, 0, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Disk, &[0x8b, 0, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Disk, &[0x8e, 6, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Disk, &[0x8f, 2, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Disk, &[0x90, 2, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Disk, &[0x91, 2, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Both, &[0x93, 0x19, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    action(Has::Both, &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, FF, FF, FF, FF, 0, 4]),
-    row(Has::Both, &[0xa0, 0, FF, 0, 0, 0, FF, FF, FF, FF, 0, 4]),
-    action(Has::Both, &[0xa3, 0x0c, 0x87, FF, FF, FF, FF, FF, FF, FF, 0, 4]),
-    row(Has::Both, &[0xa8, 0, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Both, &[0xaa, 0, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Cdrom, &[0xad, 0x0f, FF, FF, FF, FF, FF, FF, FF, FF, 0xc0, 4]),
-    row(Has::Disk, &[0xae, 6, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Disk, &[0xaf, 2, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
-    row(Has::Cdrom, &[0xbb, 3, FF, FF, FF, FF, 0, 0, 0, 0, 0, 4]),
-    row(Has::Cdrom, &[0xbd, 0, 0, 0, 0, 0, 0, 0, FF, FF, 0, 4]),
-    row(Has::Cdrom, &[0xbe, 0x1c, FF, FF, FF, FF, FF, FF, FF, 0xfe, 7, 4]),
+/// Ordered by opcode. The usage data is a bit map of the CDB, except for the opcode and service action themselves.
+const ROWS: &[OpcodeRow] = &[
+    row(OfferedBy::Both, &[0x00, 0, 0, 0, 0, 4]),
+    row(OfferedBy::Both, &[0x03, 1, 0, 0, FF, 4]),
+    row(OfferedBy::Both, &[0x04, FF, FF, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x08, 0x1f, FF, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x0a, 0x1f, FF, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x12, 1, FF, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x1a, 8, FF, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x1b, 1, 0, 0x0f, 0xf7, 4]),
+    row(OfferedBy::Both, &[0x1e, 0, 0, 0, 1, 4]),
+    row(OfferedBy::Both, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 4]),
+    row(OfferedBy::Both, &[0x28, 0, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x2a, 0, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
+    row(OfferedBy::Cdrom, &[0x2b, 0, FF, FF, FF, FF, 0, 0, 0, 4]),
+    row(OfferedBy::Both, &[0x2e, 6, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x2f, 2, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
+    row(OfferedBy::Disk, &[0x34, 2, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x35, 2, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x41, 0, FF, FF, FF, FF, 0x1f, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x42, 1, 0, 0, 0, 0, 0x1f, FF, FF, 4]),
+    row(OfferedBy::Cdrom, &[0x43, 2, 0x0f, 0, 0, 0, FF, FF, FF, 0xc4]),
+    row(OfferedBy::Cdrom, &[0x46, 3, FF, FF, 0, 0, 0, FF, FF, 4]),
+    row(OfferedBy::Cdrom, &[0x4a, 1, 0, 0, FF, 0, 0, FF, FF, 4]),
+    row(OfferedBy::Cdrom, &[0x51, 7, 0, 0, 0, 0, 0, FF, FF, 4]),
+    row(OfferedBy::Cdrom, &[0x52, 3, FF, FF, FF, FF, 0, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x5a, 8, FF, FF, 0, 0, 0, FF, FF, 4]),
+    row(OfferedBy::Both, &[0x88, 0, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Disk, &[0x89, 0, FF, FF, FF, FF, FF, FF, FF, FF, 0, 0, 0, FF, 0x1f, 4]),
+    row(OfferedBy::Both, &[0x8a, 0, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Disk, &[0x8b, 0, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Disk, &[0x8e, 6, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Disk, &[0x8f, 2, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Disk, &[0x90, 2, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Disk, &[0x91, 2, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Both, &[0x93, 0x19, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    action(OfferedBy::Both, &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, FF, FF, FF, FF, 0, 4]),
+    row(OfferedBy::Both, &[0xa0, 0, FF, 0, 0, 0, FF, FF, FF, FF, 0, 4]),
+    action(OfferedBy::Both, &[0xa3, 0x0c, 0x87, FF, FF, FF, FF, FF, FF, FF, 0, 4]),
+    row(OfferedBy::Both, &[0xa8, 0, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Both, &[0xaa, 0, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Cdrom, &[0xad, 0x0f, FF, FF, FF, FF, FF, FF, FF, FF, 0xc0, 4]),
+    row(OfferedBy::Disk, &[0xae, 6, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Disk, &[0xaf, 2, FF, FF, FF, FF, FF, FF, FF, FF, 0x1f, 4]),
+    row(OfferedBy::Cdrom, &[0xbb, 3, FF, FF, FF, FF, 0, 0, 0, 0, 0, 4]),
+    row(OfferedBy::Cdrom, &[0xbd, 0, 0, 0, 0, 0, 0, 0, FF, FF, 0, 4]),
+    row(OfferedBy::Cdrom, &[0xbe, 0x1c, FF, FF, FF, FF, FF, FF, FF, 0xfe, 7, 4]),
 ];
 
-fn rows(kind: Kind) -> impl Iterator<Item = &'static Row> {
+fn rows(kind: DeviceKind) -> impl Iterator<Item = &'static OpcodeRow> {
     ROWS.iter().filter(move |row| match row.has {
-        Has::Both => true,
-        Has::Disk => kind == Kind::Disk,
-        Has::Cdrom => kind == Kind::Cdrom,
+        OfferedBy::Both => true,
+        OfferedBy::Disk => kind == DeviceKind::Disk,
+        OfferedBy::Cdrom => kind == DeviceKind::Cdrom,
     })
 }
 
-/// Says whether units of this kind have the command.
-pub fn supported(cdb: &Cdb, kind: Kind) -> bool {
+/// Returns whether units of this kind support the command.
+pub fn supported(cdb: &Cdb, kind: DeviceKind) -> bool {
     rows(kind).any(|row| row.code == cdb[0] && row.action.is_none_or(|action| action == cdb[1] & 0x1f))
 }
 
-/// Gives the parameter data of REPORT SUPPORTED OPERATION CODES.
+/// Returns the parameter data of REPORT SUPPORTED OPERATION CODES.
 ///
 /// # Errors
-/// Where the options ask for what the command has not (SPC-4 6.35.1).
-pub fn report(kind: Kind, options: u8, code: u8, action: u16, timeouts: bool) -> Result<Vec<u8>, Sense> {
-    let same: Vec<&Row> = rows(kind).filter(|row| row.code == code).collect();
+/// The reporting options do not fit the command (SPC-4 6.35.1).
+pub fn report(kind: DeviceKind, options: u8, code: u8, action: u16, timeouts: bool) -> Result<Vec<u8>, Sense> {
+    let same: Vec<&OpcodeRow> = rows(kind).filter(|row| row.code == code).collect();
     let actions = same.iter().any(|row| row.action.is_some());
-    let one = |row: Option<&Row>| Ok(one(row, timeouts));
+    let one = |row: Option<&OpcodeRow>| Ok(one(row, timeouts));
     match options {
         0 => Ok(all(kind, timeouts)),
         1 if actions => Err(Sense::field(2)),
@@ -109,7 +109,7 @@ pub fn report(kind: Kind, options: u8, code: u8, action: u16, timeouts: bool) ->
     }
 }
 
-fn all(kind: Kind, timeouts: bool) -> Vec<u8> {
+fn all(kind: DeviceKind, timeouts: bool) -> Vec<u8> {
     let mut data = vec![0; 4];
     for row in rows(kind) {
         let flags = u8::from(timeouts) << 1 | u8::from(row.action.is_some());
@@ -123,7 +123,7 @@ fn all(kind: Kind, timeouts: bool) -> Vec<u8> {
     data
 }
 
-fn one(row: Option<&Row>, timeouts: bool) -> Vec<u8> {
+fn one(row: Option<&OpcodeRow>, timeouts: bool) -> Vec<u8> {
     let Some(row) = row else {
         // SUPPORT 001b: not supported.
         return vec![0, 1, 0, 0];
@@ -136,10 +136,10 @@ fn one(row: Option<&Row>, timeouts: bool) -> Vec<u8> {
     data
 }
 
-/// A command timeouts descriptor that names no timeout (SPC-4 6.35.4).
+/// A command timeouts descriptor without timeouts (SPC-4 6.35.4).
 const TIMEOUTS: [u8; 12] = [0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-fn length(row: &Row) -> u8 {
+fn length(row: &OpcodeRow) -> u8 {
     u8::try_from(row.usage.len()).unwrap_or(16)
 }
 
@@ -163,11 +163,11 @@ mod tests {
 
     #[test]
     fn one_command_is_reported_with_its_usage() {
-        let read = report(Kind::Disk, 1, 0x08, 0, true).unwrap();
+        let read = report(DeviceKind::Disk, 1, 0x08, 0, true).unwrap();
         assert_eq!(read, [0, 0x83, 0, 6, 8, 0x1f, 0xff, 0xff, 0xff, 4, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(report(Kind::Disk, 1, 0x43, 0, false).unwrap(), [0, 1, 0, 0]);
-        assert_eq!(report(Kind::Disk, 1, 0x9e, 0x10, false), Err(Sense::field(2)));
-        assert_eq!(report(Kind::Disk, 2, 0x9e, 0x10, false).unwrap()[1], 3);
-        assert_eq!(report(Kind::Disk, 2, 0x9e, 0x12, false).unwrap()[1], 1);
+        assert_eq!(report(DeviceKind::Disk, 1, 0x43, 0, false).unwrap(), [0, 1, 0, 0]);
+        assert_eq!(report(DeviceKind::Disk, 1, 0x9e, 0x10, false), Err(Sense::field(2)));
+        assert_eq!(report(DeviceKind::Disk, 2, 0x9e, 0x10, false).unwrap()[1], 3);
+        assert_eq!(report(DeviceKind::Disk, 2, 0x9e, 0x12, false).unwrap()[1], 1);
     }
 }

@@ -1,53 +1,53 @@
-//! Gathers what a connection has to send, so that many answers leave in one write.
+//! The output of a connection, gathered so that many responses leave in one write.
 
 use super::digest::{Digests, crc32c};
 use super::limits;
 use super::pdu::{BHS, Header};
 
-/// Holds bytes to send, in a buffer that is used again and grows no further than a connection's limit.
+/// Bytes to send, in a buffer that is reused and grows to the connection's limit at most.
 ///
-/// The bytes behind `end` stay initialised, so that a Data-In's room costs no clearing.
+/// The bytes after `end` stay initialized, so that reserving a Data-In segment needs no clearing.
 #[derive(Debug, Default)]
-pub struct Output {
+pub struct OutputBuffer {
     bytes: Vec<u8>,
     end: usize,
     sent: usize,
     digests: Digests,
 }
 
-/// Is the place of a PDU whose data segment is still to be filled.
+/// The position of a PDU whose data segment is not filled yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct ReservedSegment {
     start: usize,
     data: usize,
     length: usize,
 }
 
-impl Output {
-    /// Uses digests from the next PDU on.
+impl OutputBuffer {
+    /// Sets the digests of the PDUs that follow.
     pub fn set_digests(&mut self, digests: Digests) {
         self.digests = digests;
     }
 
-    /// Gives the digests in use, both ways.
+    /// Returns the digests in use, for both directions.
     #[must_use]
     pub fn digests(&self) -> Digests {
         self.digests
     }
 
-    /// Gives what is to be sent.
+    /// Returns the output that is to be sent.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
         &self.bytes[self.sent..self.end]
     }
 
-    /// Says whether nothing is to be sent.
+    /// Returns whether the output is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sent == self.end
     }
 
-    /// Forgets the first `count` bytes of what was pending.
+    /// Removes the first `count` bytes of the pending output.
     pub fn sent(&mut self, count: usize) {
         self.sent = (self.sent + count).min(self.end);
         if self.is_empty() {
@@ -56,29 +56,29 @@ impl Output {
         }
     }
 
-    /// Says whether a PDU with this much data fits beside what is pending. Into an empty output any fits.
+    /// Returns whether a PDU with this much data fits after the pending output. Any PDU fits into an empty output.
     #[must_use]
     pub fn fits(&self, data: usize) -> bool {
         self.end == 0 || self.end + BHS + data + 12 <= limits::OUTPUT
     }
 
-    /// Gives the buffer back while nothing is pending: an idle session costs next to nothing.
+    /// Releases the buffer while the output is empty, so that an idle session costs little memory.
     pub fn release(&mut self) {
         if self.is_empty() {
             self.bytes = Vec::new();
         }
     }
 
-    /// Adds a PDU.
+    /// Appends a PDU.
     pub fn push(&mut self, header: Header, data: &[u8]) {
         let room = self.reserve(header, data.len());
-        self.room(room).copy_from_slice(data);
+        self.segment_mut(room).copy_from_slice(data);
         self.finish(room);
     }
 
-    /// Adds a PDU whose data segment of `length` bytes is filled in later: by [`Self::room`], then
+    /// Appends a PDU whose data segment of `length` bytes is filled later: with [`Self::segment_mut`], then
     /// [`Self::finish`] or [`Self::undo`].
-    pub fn reserve(&mut self, mut header: Header, length: usize) -> Room {
+    pub fn reserve(&mut self, mut header: Header, length: usize) -> ReservedSegment {
         header.set_data_length(length);
         let start = self.end;
         let data = start + BHS + if self.digests.header { 4 } else { 0 };
@@ -93,24 +93,24 @@ impl Output {
         }
         self.bytes[data + length..data + padded].fill(0);
         self.end = end;
-        Room { start, data, length }
+        ReservedSegment { start, data, length }
     }
 
-    /// Gives the data segment of a PDU in the making.
-    pub fn room(&mut self, room: Room) -> &mut [u8] {
+    /// Returns the data segment of a reserved PDU.
+    pub fn segment_mut(&mut self, room: ReservedSegment) -> &mut [u8] {
         &mut self.bytes[room.data..room.data + room.length]
     }
 
-    /// Gives what is to be sent before the data segment of a PDU in the making, where that may be sent from elsewhere:
-    /// nothing of ours lies in it or behind it.
+    /// Returns the pending output before the data segment of a reserved PDU, if that data may be sent from elsewhere:
+    /// nothing follows it in the buffer, and it needs no digest.
     #[must_use]
-    pub fn before(&self, room: Room) -> Option<&[u8]> {
+    pub fn header_bytes(&self, room: ReservedSegment) -> Option<&[u8]> {
         let is_last = !self.digests.data && self.end == room.data + room.length;
         is_last.then(|| &self.bytes[self.sent..room.data])
     }
 
-    /// Closes the last PDU, its data being in place.
-    pub fn finish(&mut self, room: Room) {
+    /// Completes the last PDU, whose data is in place.
+    pub fn finish(&mut self, room: ReservedSegment) {
         if self.digests.data && room.length > 0 {
             let padded = room.data + room.length.next_multiple_of(4);
             let digest = crc32c(&self.bytes[room.data..padded]);
@@ -118,25 +118,25 @@ impl Output {
         }
     }
 
-    /// Takes the last PDU back: its data could not be had.
-    pub fn undo(&mut self, room: Room) {
+    /// Removes the last PDU, whose data could not be read.
+    pub fn undo(&mut self, room: ReservedSegment) {
         self.end = room.start;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::pdu::{Answer, Pdu};
+    use super::super::pdu::{Pdu, TargetOpcode};
     use super::*;
 
     #[test]
-    fn what_is_pushed_reads_back_whatever_was_in_the_buffer() {
+    fn pushed_pdus_read_back_whatever_was_in_the_buffer() {
         for (header, data) in [(false, false), (true, false), (false, true), (true, true)] {
             let digests = Digests { header, data };
-            let mut output = Output { bytes: vec![0xa5; 4096], ..Output::default() };
+            let mut output = OutputBuffer { bytes: vec![0xa5; 4096], ..OutputBuffer::default() };
             output.set_digests(digests);
             for payload in [&b""[..], b"1", b"12345", &[7; 300]] {
-                output.push(Header::answer(Answer::Nop, 9), payload);
+                output.push(Header::answer(TargetOpcode::Nop, 9), payload);
                 let bytes = output.pending().to_vec();
                 let (pdu, taken) = Pdu::take(&bytes, digests).unwrap().unwrap();
                 assert_eq!((pdu.data, taken, pdu.intact), (payload, bytes.len(), true));
@@ -147,39 +147,39 @@ mod tests {
     }
 
     #[test]
-    fn a_pdu_taken_back_leaves_what_was_before_it() {
-        let mut output = Output::default();
-        output.push(Header::answer(Answer::Nop, 1), b"one");
+    fn a_discarded_pdu_leaves_the_output_before_it() {
+        let mut output = OutputBuffer::default();
+        output.push(Header::answer(TargetOpcode::Nop, 1), b"one");
         let before = output.pending().to_vec();
-        let room = output.reserve(Header::answer(Answer::DataIn, 2), 512);
+        let room = output.reserve(Header::answer(TargetOpcode::DataIn, 2), 512);
         output.undo(room);
         assert_eq!(output.pending(), before);
     }
 
     #[test]
-    fn data_is_sent_from_elsewhere_where_nothing_of_ours_lies_around_it() {
+    fn data_is_sent_from_elsewhere_if_it_ends_the_output() {
         for (digests, length, is_lent) in [
             (Digests::default(), 512, true),
             (Digests { header: true, data: false }, 512, true),
             (Digests { header: false, data: true }, 512, false),
             (Digests::default(), 511, false),
         ] {
-            let mut output = Output::default();
+            let mut output = OutputBuffer::default();
             output.set_digests(digests);
-            output.push(Header::answer(Answer::Nop, 1), b"one");
+            output.push(Header::answer(TargetOpcode::Nop, 1), b"one");
             output.sent(8);
-            let room = output.reserve(Header::answer(Answer::DataIn, 2), length);
+            let room = output.reserve(Header::answer(TargetOpcode::DataIn, 2), length);
             let pending = output.pending().len();
-            assert_eq!(output.before(room).map(<[u8]>::len), is_lent.then(|| pending - length));
+            assert_eq!(output.header_bytes(room).map(<[u8]>::len), is_lent.then(|| pending - length));
         }
     }
 
     #[test]
     fn the_buffer_stays_within_its_limit() {
-        let mut output = Output::default();
+        let mut output = OutputBuffer::default();
         let mut count = 0;
         while output.fits(limits::RECEIVE_SEGMENT) {
-            output.push(Header::answer(Answer::Nop, 1), &[0; limits::RECEIVE_SEGMENT]);
+            output.push(Header::answer(TargetOpcode::Nop, 1), &[0; limits::RECEIVE_SEGMENT]);
             count += 1;
         }
         assert!(count > 1);

@@ -1,21 +1,21 @@
-//! Reads and writes protocol data units: the 48-byte header, additional headers, data, digests (RFC 7143 11).
+//! Protocol data units: the 48-byte header, additional headers, data and digests (RFC 7143 11).
 
 use super::digest::{Digests, crc32c};
 use super::limits;
 
-/// Is the length of the basic header segment, in bytes.
+/// Length of the basic header segment, in bytes.
 pub const BHS: usize = 48;
-/// Is the value of a task or transfer tag that names nothing.
+/// The reserved value of a task or transfer tag.
 pub const NO_TAG: u32 = 0xffff_ffff;
 
-/// Is a basic header segment as it stands on the wire.
+/// A basic header segment in wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header(pub [u8; BHS]);
 
 impl Header {
-    /// Starts a header of a target's opcode, with the final bit and no task tag.
+    /// Returns a header with a target's opcode, the final bit and this task tag.
     #[must_use]
-    pub fn answer(opcode: Answer, tag: u32) -> Self {
+    pub fn answer(opcode: TargetOpcode, tag: u32) -> Self {
         let mut header = Self([0; BHS]);
         header.0[0] = opcode as u8;
         header.0[1] = 0x80;
@@ -23,37 +23,37 @@ impl Header {
         header
     }
 
-    /// Gives the opcode, without the immediate bit.
+    /// Returns the opcode, without the immediate bit.
     #[must_use]
     pub fn opcode(&self) -> u8 {
         self.0[0] & 0x3f
     }
 
-    /// Says whether the request is immediate: it does not take a command number.
+    /// Returns whether the request is immediate: it has no command number of its own.
     #[must_use]
     pub fn immediate(&self) -> bool {
         self.0[0] & 0x40 != 0
     }
 
-    /// Gives the byte of flags that follows the opcode.
+    /// Returns the byte of flags after the opcode.
     #[must_use]
     pub fn flags(&self) -> u8 {
         self.0[1]
     }
 
-    /// Gives the length of the data segment, in bytes, without padding.
+    /// Returns the length of the data segment, in bytes, without padding.
     #[must_use]
     pub fn data_length(&self) -> usize {
         usize::from(self.0[5]) << 16 | usize::from(self.0[6]) << 8 | usize::from(self.0[7])
     }
 
-    /// Gives the length of the additional header segments, in bytes.
+    /// Returns the length of the additional header segments, in bytes.
     #[must_use]
     pub fn ahs_length(&self) -> usize {
         usize::from(self.0[4]) * 4
     }
 
-    /// Gives the logical unit number field.
+    /// Returns the logical unit number field.
     #[must_use]
     pub fn lun(&self) -> [u8; 8] {
         let mut lun = [0; 8];
@@ -61,19 +61,19 @@ impl Header {
         lun
     }
 
-    /// Gives the initiator task tag.
+    /// Returns the initiator task tag.
     #[must_use]
     pub fn task_tag(&self) -> u32 {
         self.word(16)
     }
 
-    /// Gives the 32-bit field at a byte offset of a multiple of four.
+    /// Returns the 32-bit field at a byte offset.
     #[must_use]
     pub fn word(&self, at: usize) -> u32 {
         u32::from_be_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
     }
 
-    /// Gives the 16-bit field at a byte offset.
+    /// Returns the 16-bit field at a byte offset.
     #[must_use]
     pub fn half(&self, at: usize) -> u16 {
         u16::from_be_bytes([self.0[at], self.0[at + 1]])
@@ -84,16 +84,16 @@ impl Header {
         self.0[at..at + 4].copy_from_slice(&value.to_be_bytes());
     }
 
-    /// Writes the length of the data segment; a segment is never longer than 24 bits say.
+    /// Writes the length of the data segment, which has 24 bits.
     pub fn set_data_length(&mut self, length: usize) {
         let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
         self.0[5..8].copy_from_slice(&length[1..]);
     }
 }
 
-/// Lists the opcodes of an initiator (RFC 7143 11.2.1.2).
+/// The opcodes of an initiator (RFC 7143 11.2.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum InitiatorOpcode {
     /// NOP-Out.
     Nop,
     /// SCSI Command.
@@ -110,11 +110,11 @@ pub enum Asked {
     Logout,
     /// SNACK Request.
     Snack,
-    /// An opcode that no initiator has.
+    /// An opcode that the RFC does not define for initiators.
     Unknown(u8),
 }
 
-impl From<u8> for Asked {
+impl From<u8> for InitiatorOpcode {
     fn from(opcode: u8) -> Self {
         match opcode {
             0x00 => Self::Nop,
@@ -130,10 +130,10 @@ impl From<u8> for Asked {
     }
 }
 
-/// Lists the opcodes of a target (RFC 7143 11.2.1.2).
+/// The opcodes of a target (RFC 7143 11.2.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Answer {
+pub enum TargetOpcode {
     /// NOP-In.
     Nop = 0x20,
     /// SCSI Response.
@@ -156,7 +156,7 @@ pub enum Answer {
     Reject = 0x3f,
 }
 
-/// Is one request as it came: its header and its data segment without padding.
+/// A request: its header and its data segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pdu<'a> {
     /// The basic header segment.
@@ -165,34 +165,34 @@ pub struct Pdu<'a> {
     pub ahs: &'a [u8],
     /// The data segment, without padding and digest.
     pub data: &'a [u8],
-    /// Whether the data digest was right (or there is none).
+    /// Whether the data digest is right, or there is none.
     pub intact: bool,
 }
 
-/// Says why bytes are no PDU. The connection cannot go on: where the next one starts is not known.
+/// The reason a byte stream is invalid. The connection must end, because the start of the next PDU is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// The data segment is longer than we declared to take.
-    #[error("data segment of {0} bytes")]
+pub enum PduError {
+    /// The data segment is longer than our MaxRecvDataSegmentLength.
+    #[error("data segment of {0} bytes, longer than the declared maximum")]
     DataTooLong(usize),
-    /// The header does not match its digest (RFC 7143 7.7: the connection ends).
+    /// The header does not match its digest; the connection ends (RFC 7143 7.7).
     #[error("header digest mismatch")]
     HeaderDigest,
 }
 
 impl<'a> Pdu<'a> {
-    /// Takes the first PDU of `bytes`: itself and how many bytes it took; `None` while it is not whole.
+    /// Returns the first PDU of `bytes` and its length; `None` while the PDU is incomplete.
     ///
     /// # Errors
-    /// When the stream cannot be a PDU stream any more.
-    pub fn take(bytes: &'a [u8], digests: Digests) -> Result<Option<(Self, usize)>, Malformed> {
+    /// The byte stream is invalid.
+    pub fn take(bytes: &'a [u8], digests: Digests) -> Result<Option<(Self, usize)>, PduError> {
         let Some(basic) = bytes.first_chunk::<BHS>() else {
             return Ok(None);
         };
         let header = Header(*basic);
         let data_length = header.data_length();
         if data_length > limits::RECEIVE_SEGMENT {
-            return Err(Malformed::DataTooLong(data_length));
+            return Err(PduError::DataTooLong(data_length));
         }
         let headers = BHS + header.ahs_length();
         let data_at = headers + if digests.header { 4 } else { 0 };
@@ -203,7 +203,7 @@ impl<'a> Pdu<'a> {
             return Ok(None);
         }
         if digests.header && bytes[headers..data_at] != crc32c(&bytes[..headers]) {
-            return Err(Malformed::HeaderDigest);
+            return Err(PduError::HeaderDigest);
         }
         let segment = &bytes[data_at..data_at + padded];
         let intact = !data_digest || bytes[data_at + padded..total] == crc32c(segment);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pdu_is_taken_once_it_is_whole() {
+    fn a_pdu_is_returned_once_it_is_complete() {
         for digests in [PLAIN, BOTH] {
             for data in [&b""[..], b"ping", b"pings"] {
                 let bytes = nop_out(data, digests);
@@ -251,16 +251,16 @@ mod tests {
                 let (pdu, taken) = Pdu::take(&longer, digests).unwrap().unwrap();
                 assert_eq!((pdu.data, taken, pdu.intact), (data, bytes.len(), true));
                 assert!(pdu.header.immediate());
-                assert_eq!(Asked::from(pdu.header.opcode()), Asked::Nop);
+                assert_eq!(InitiatorOpcode::from(pdu.header.opcode()), InitiatorOpcode::Nop);
             }
         }
     }
 
     #[test]
-    fn a_flipped_bit_is_seen_by_the_digest_that_covers_it() {
+    fn a_flipped_bit_is_detected_by_its_digest() {
         let mut bytes = nop_out(b"ping", BOTH);
         bytes[20] ^= 1;
-        assert_eq!(Pdu::take(&bytes, BOTH), Err(Malformed::HeaderDigest));
+        assert_eq!(Pdu::take(&bytes, BOTH), Err(PduError::HeaderDigest));
         let mut bytes = nop_out(b"ping", BOTH);
         bytes[BHS + 4] ^= 1;
         let (pdu, _) = Pdu::take(&bytes, BOTH).unwrap().unwrap();
@@ -271,7 +271,7 @@ mod tests {
     fn a_segment_longer_than_declared_ends_the_stream() {
         let mut bytes = nop_out(b"", PLAIN);
         bytes[5..8].copy_from_slice(&[0, 0x20, 1]);
-        assert_eq!(Pdu::take(&bytes, PLAIN), Err(Malformed::DataTooLong(8193)));
+        assert_eq!(Pdu::take(&bytes, PLAIN), Err(PduError::DataTooLong(8193)));
     }
 
     proptest! {

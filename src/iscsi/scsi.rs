@@ -1,56 +1,58 @@
-//! Carries out commands on the units of a session: the one place where a CDB becomes an outcome.
+//! The execution of commands on the units of a session: a CDB becomes an outcome.
 
-use super::cdb::{self, Cdb, Command};
-use super::medium::{Kind, Lun, Span};
+use super::cdb::{self, ScsiCommand};
+use super::command::Cdb;
+use super::medium::{ByteRange, DeviceKind, Lun};
 use super::sense::Sense;
 use super::{mmc, mode, opcodes, spc};
 
-/// Is what a command leads to.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// GOOD, without data.
     Good,
-    /// GOOD, with parameter data cut to the room that the initiator gave.
+    /// GOOD, with parameter data truncated to the allocation length.
     Data(Vec<u8>),
-    /// The bytes of a span of the unit with this number.
-    Read(u8, Span),
-    /// Data-Out is to be compared with the bytes of a span of the unit with this number.
-    Compare(u8, Span),
+    /// GOOD, with a byte range of the unit with this number.
+    Read(u8, ByteRange),
+    /// Data-Out that is compared with a byte range of the unit with this number.
+    Compare(u8, ByteRange),
     /// CHECK CONDITION.
     Check(Sense),
 }
 
-/// A unit as one session sees it: its tray and its lock are this initiator's own.
+/// The state of a unit in one session: the tray and the lock belong to its initiator.
 #[derive(Debug)]
-struct Unit {
+struct UnitState {
     number: u8,
     lun: Lun,
     loaded: bool,
     locked: bool,
 }
 
-/// Holds the units of a target, as one session sees them.
+/// The units of a target in one session.
 #[derive(Debug)]
-pub struct Units {
+pub struct LogicalUnits {
     name: String,
-    units: Vec<Unit>,
+    units: Vec<UnitState>,
 }
 
-impl Units {
-    /// Shows units under the numbers they are listed with, in the target of this name.
+impl LogicalUnits {
+    /// Creates units with their numbers, for the target of this name.
     #[must_use]
     pub fn new(name: &str, luns: impl IntoIterator<Item = (u8, Lun)>) -> Self {
-        let units = luns.into_iter().map(|(number, lun)| Unit { number, lun, loaded: true, locked: false }).collect();
+        let units =
+            luns.into_iter().map(|(number, lun)| UnitState { number, lun, loaded: true, locked: false }).collect();
         Self { name: name.to_owned(), units }
     }
 
-    /// Gives the unit of this number.
+    /// Returns the unit with this number.
     #[must_use]
     pub fn lun(&self, number: u8) -> Option<&Lun> {
         self.units.iter().find(|unit| unit.number == number).map(|unit| &unit.lun)
     }
 
-    /// Forgets trays and locks, as a reset does.
+    /// Resets trays and locks, of one unit or of all.
     pub fn reset(&mut self, number: Option<u8>) {
         for unit in self.units.iter_mut().filter(|unit| number.is_none_or(|number| number == unit.number)) {
             unit.loaded = true;
@@ -58,38 +60,38 @@ impl Units {
         }
     }
 
-    /// Carries out a command on the unit that a LUN field addresses.
-    pub fn execute(&mut self, lun: [u8; 8], cdb: &Cdb) -> Outcome {
+    /// Executes a command on the unit that a LUN field addresses.
+    pub fn execute(&mut self, lun: [u8; 8], cdb: &Cdb) -> CommandOutcome {
         let number = number_of(lun);
         let Some(at) = self.units.iter().position(|unit| Some(unit.number) == number) else {
-            return self.nobody(cdb).unwrap_or_else(Outcome::Check);
+            return self.without_unit(cdb).unwrap_or_else(CommandOutcome::Check);
         };
         let command = match cdb::parse(cdb, self.units[at].lun.kind) {
-            Ok(Command::ReportLuns { select, room }) => {
-                return self.report(select, room).unwrap_or_else(Outcome::Check);
+            Ok(ScsiCommand::ReportLuns { select, room }) => {
+                return self.report(select, room).unwrap_or_else(CommandOutcome::Check);
             }
             Ok(command) => command,
-            Err(sense) => return Outcome::Check(sense),
+            Err(sense) => return CommandOutcome::Check(sense),
         };
-        self.units[at].execute(command, &self.name).unwrap_or_else(Outcome::Check)
+        self.units[at].execute(command, &self.name).unwrap_or_else(CommandOutcome::Check)
     }
 
-    fn report(&self, select: u8, room: usize) -> Result<Outcome, Sense> {
+    fn report(&self, select: u8, room: usize) -> Result<CommandOutcome, Sense> {
         Ok(cut(spc::luns(self.units.iter().map(|unit| unit.number), select)?, room))
     }
 
-    /// Answers for a number where no unit is (SPC-4 5.11).
-    fn nobody(&self, cdb: &Cdb) -> Result<Outcome, Sense> {
-        match cdb::parse(cdb, Kind::Disk) {
-            Ok(Command::Inquiry { page: None, room }) => Ok(cut(spc::standard(None), room)),
-            Ok(Command::ReportLuns { select, room }) => self.report(select, room),
-            Ok(Command::RequestSense { descriptor, room }) => Ok(cut(written(Sense::NO_UNIT, descriptor), room)),
+    /// Answers for a number without a unit (SPC-4 5.11).
+    fn without_unit(&self, cdb: &Cdb) -> Result<CommandOutcome, Sense> {
+        match cdb::parse(cdb, DeviceKind::Disk) {
+            Ok(ScsiCommand::Inquiry { page: None, room }) => Ok(cut(spc::standard(None), room)),
+            Ok(ScsiCommand::ReportLuns { select, room }) => self.report(select, room),
+            Ok(ScsiCommand::RequestSense { descriptor, room }) => Ok(cut(written(Sense::NO_UNIT, descriptor), room)),
             _ => Err(Sense::NO_UNIT),
         }
     }
 }
 
-/// Gives the number in a LUN field: peripheral or flat addressing, on the first level (SAM-5 4.7).
+/// Returns the unit number of a LUN field: peripheral or flat addressing, first level (SAM-5 4.7).
 #[must_use]
 pub fn number_of(lun: [u8; 8]) -> Option<u8> {
     match lun {
@@ -102,136 +104,147 @@ fn written(sense: Sense, descriptor: bool) -> Vec<u8> {
     if descriptor { sense.descriptor().to_vec() } else { sense.fixed().to_vec() }
 }
 
-fn cut(mut data: Vec<u8>, room: usize) -> Outcome {
+fn cut(mut data: Vec<u8>, room: usize) -> CommandOutcome {
     data.truncate(room);
-    Outcome::Data(data)
+    CommandOutcome::Data(data)
 }
 
-impl Unit {
-    fn execute(&mut self, command: Command, target: &str) -> Result<Outcome, Sense> {
+impl UnitState {
+    fn execute(&mut self, command: ScsiCommand, target: &str) -> Result<CommandOutcome, Sense> {
         match command {
-            Command::Inquiry { page: None, room } => Ok(cut(spc::standard(Some(&self.lun)), room)),
-            Command::Inquiry { page: Some(page), room } => Ok(cut(spc::vital(&self.lun, target, page)?, room)),
-            Command::RequestSense { descriptor, room } => {
+            ScsiCommand::Inquiry { page: None, room } => Ok(cut(spc::standard(Some(&self.lun)), room)),
+            ScsiCommand::Inquiry { page: Some(page), room } => Ok(cut(spc::vital(&self.lun, target, page)?, room)),
+            ScsiCommand::RequestSense { descriptor, room } => {
                 let sense = if self.loaded { Sense::NONE } else { Sense::NO_MEDIUM };
                 Ok(cut(written(sense, descriptor), room))
             }
-            Command::ReportOpcodes { options, opcode, action, timeouts, room } => {
+            ScsiCommand::ReportOpcodes { options, opcode, action, timeouts, room } => {
                 Ok(cut(opcodes::report(self.lun.kind, options, opcode, action, timeouts)?, room))
             }
-            Command::ModeSense { ten, no_descriptor, control, page, subpage, room } => {
-                let asked = mode::Asked { ten, no_descriptor, control, page, subpage };
+            ScsiCommand::ModeSense { ten, no_descriptor, control, page, subpage, room } => {
+                let asked = mode::RequestedPages { ten, no_descriptor, control, page, subpage };
                 Ok(cut(mode::sense(&self.lun, asked)?, room))
             }
-            Command::StartStop { start, eject, power } => self.start_stop(start, eject, power),
-            Command::Prevent(locked) => {
+            ScsiCommand::StartStop { start, eject, power } => self.start_stop(start, eject, power),
+            ScsiCommand::Prevent(locked) => {
                 self.locked = locked;
-                Ok(Outcome::Good)
+                Ok(CommandOutcome::Good)
             }
-            Command::Configuration { which, first, room } => {
+            ScsiCommand::Configuration { which, first, room } => {
                 Ok(cut(mmc::configuration(&self.lun, self.loaded, which, first)?, room))
             }
-            Command::EventStatus { polled, classes, room } => Ok(cut(mmc::events(self.loaded, polled, classes)?, room)),
-            Command::MechanismStatus { room } => Ok(cut(mmc::mechanism(), room)),
-            Command::Nothing => Ok(Outcome::Good),
+            ScsiCommand::EventStatus { polled, classes, room } => {
+                Ok(cut(mmc::events(self.loaded, polled, classes)?, room))
+            }
+            ScsiCommand::MechanismStatus { room } => Ok(cut(mmc::mechanism(), room)),
+            ScsiCommand::Nothing => Ok(CommandOutcome::Good),
             _ if !self.loaded => Err(Sense::NO_MEDIUM),
             medium => self.on_medium(medium),
         }
     }
 
-    /// The commands that need the medium.
-    fn on_medium(&self, command: Command) -> Result<Outcome, Sense> {
+    /// Executes the commands that need the medium.
+    fn on_medium(&self, command: ScsiCommand) -> Result<CommandOutcome, Sense> {
         let span = |start, blocks| self.lun.span(start, blocks).ok_or(Sense::OUT_OF_RANGE);
         match command {
-            Command::Read { start, blocks } => Ok(Outcome::Read(self.number, span(start, blocks)?)),
-            Command::Touch { start, blocks } => span(start, blocks).map(|_| Outcome::Good),
-            Command::Compare { start, blocks } => Ok(Outcome::Compare(self.number, span(start, blocks)?)),
-            Command::ReadCapacity10 => Ok(Outcome::Data(spc::capacity_10(&self.lun))),
-            Command::ReadCapacity16 { room } => Ok(cut(spc::capacity_16(&self.lun), room)),
-            Command::ReadToc { msf, format, track, room } => Ok(cut(mmc::toc(&self.lun, msf, format, track)?, room)),
-            Command::DiscInformation { kind, room } => Ok(cut(mmc::disc(kind)?, room)),
-            Command::TrackInformation { by, address, room } => Ok(cut(mmc::track(&self.lun, by, address)?, room)),
-            Command::DvdStructure { format, room } => Ok(cut(mmc::dvd_structure(&self.lun, format)?, room)),
-            Command::Write => Err(Sense::WRITE_PROTECTED),
-            // TEST UNIT READY; all others need no medium and were answered before.
-            _ => Ok(Outcome::Good),
+            ScsiCommand::Read { start, blocks } => Ok(CommandOutcome::Read(self.number, span(start, blocks)?)),
+            ScsiCommand::Touch { start, blocks } => span(start, blocks).map(|_| CommandOutcome::Good),
+            ScsiCommand::Compare { start, blocks } => Ok(CommandOutcome::Compare(self.number, span(start, blocks)?)),
+            ScsiCommand::ReadCapacity10 => Ok(CommandOutcome::Data(spc::capacity_10(&self.lun))),
+            ScsiCommand::ReadCapacity16 { room } => Ok(cut(spc::capacity_16(&self.lun), room)),
+            ScsiCommand::ReadToc { msf, format, track, room } => {
+                Ok(cut(mmc::toc(&self.lun, msf, format, track)?, room))
+            }
+            ScsiCommand::DiscInformation { kind, room } => Ok(cut(mmc::disc(kind)?, room)),
+            ScsiCommand::TrackInformation { by, address, room } => Ok(cut(mmc::track(&self.lun, by, address)?, room)),
+            ScsiCommand::DvdStructure { format, room } => Ok(cut(mmc::dvd_structure(&self.lun, format)?, room)),
+            ScsiCommand::Write => Err(Sense::WRITE_PROTECTED),
+            // TEST UNIT READY. The other commands need no medium and were handled before.
+            _ => Ok(CommandOutcome::Good),
         }
     }
 
-    /// START STOP UNIT: a tray that opens shows no medium until it closes (MMC-6 6.42, SBC-3 5.25).
-    fn start_stop(&mut self, start: bool, eject: bool, power: u8) -> Result<Outcome, Sense> {
-        if power != 0 || !eject || self.lun.kind == Kind::Disk {
-            return Ok(Outcome::Good);
+    /// Executes START STOP UNIT: an open tray has no medium until it closes (MMC-6 6.42, SBC-3 5.25).
+    fn start_stop(&mut self, start: bool, eject: bool, power: u8) -> Result<CommandOutcome, Sense> {
+        if power != 0 || !eject || self.lun.kind == DeviceKind::Disk {
+            return Ok(CommandOutcome::Good);
         }
         if !start && self.locked {
             return Err(Sense::REMOVAL_PREVENTED);
         }
         self.loaded = start;
-        Ok(Outcome::Good)
+        Ok(CommandOutcome::Good)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::medium::Identity;
+    use super::super::medium::UnitIdentity;
     use super::*;
 
-    fn units() -> Units {
-        let lun = |kind, bytes| Lun::new(kind, bytes, Identity::of(b"iso"));
-        Units::new("iqn.2026-11.org.bootlatch:iso", [(0, lun(Kind::Cdrom, 20480)), (1, lun(Kind::Disk, 20480))])
+    fn units() -> LogicalUnits {
+        let lun = |kind, bytes| Lun::new(kind, bytes, UnitIdentity::of(b"iso"));
+        LogicalUnits::new(
+            "iqn.2026-11.org.bootlatch:iso",
+            [(0, lun(DeviceKind::Cdrom, 20480)), (1, lun(DeviceKind::Disk, 20480))],
+        )
     }
 
-    fn run(units: &mut Units, lun: u8, bytes: &[u8]) -> Outcome {
+    fn run(units: &mut LogicalUnits, lun: u8, bytes: &[u8]) -> CommandOutcome {
         let mut cdb = [0; 16];
         cdb[..bytes.len()].copy_from_slice(bytes);
         units.execute([0, lun, 0, 0, 0, 0, 0, 0], &cdb)
     }
 
     #[test]
-    fn a_read_is_a_span_or_out_of_range() {
+    fn a_read_is_a_range_or_out_of_range() {
         let mut units = units();
-        let Outcome::Read(1, span) = run(&mut units, 1, &[0x28, 0, 0, 0, 0, 39, 0, 0, 1, 0]) else { panic!("no read") };
+        let CommandOutcome::Read(1, span) = run(&mut units, 1, &[0x28, 0, 0, 0, 0, 39, 0, 0, 1, 0]) else {
+            panic!("no read")
+        };
         assert_eq!((span.offset(), span.length()), (39 * 512, 512));
         for cdb in
             [&[0x28, 0, 0, 0, 0, 39, 0, 0, 2, 0][..], &[0x88, 0, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 1]]
         {
-            assert_eq!(run(&mut units, 1, cdb), Outcome::Check(Sense::OUT_OF_RANGE));
+            assert_eq!(run(&mut units, 1, cdb), CommandOutcome::Check(Sense::OUT_OF_RANGE));
         }
     }
 
     #[test]
-    fn what_writes_is_refused_with_write_protect_sense() {
+    fn a_write_fails_with_write_protect_sense() {
         let mut units = units();
         for opcode in [0x04, 0x0a, 0x2a, 0x2e, 0x41, 0x42, 0x8a, 0x93, 0xaa] {
             for lun in [0, 1] {
-                assert_eq!(run(&mut units, lun, &[opcode]), Outcome::Check(Sense::WRITE_PROTECTED));
+                assert_eq!(run(&mut units, lun, &[opcode]), CommandOutcome::Check(Sense::WRITE_PROTECTED));
             }
         }
     }
 
     #[test]
-    fn a_number_without_a_unit_says_so() {
+    fn a_number_without_a_unit_is_reported() {
         let mut units = units();
-        let Outcome::Data(data) = run(&mut units, 5, &[0x12, 0, 0, 0, 36, 0]) else { panic!("no data") };
+        let CommandOutcome::Data(data) = run(&mut units, 5, &[0x12, 0, 0, 0, 36, 0]) else { panic!("no data") };
         assert_eq!((data[0], data.len()), (0x7f, 36));
-        let Outcome::Data(data) = run(&mut units, 5, &[0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0]) else { panic!("no data") };
+        let CommandOutcome::Data(data) = run(&mut units, 5, &[0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0]) else {
+            panic!("no data")
+        };
         assert_eq!(data.len(), 24);
         for cdb in [&[0u8][..], &[0x28], &[0x12, 1, 0x80, 0, 255]] {
-            assert_eq!(run(&mut units, 5, cdb), Outcome::Check(Sense::NO_UNIT));
+            assert_eq!(run(&mut units, 5, cdb), CommandOutcome::Check(Sense::NO_UNIT));
         }
-        assert_eq!(units.execute([0x01, 0, 0, 0, 0, 0, 0, 0], &[0; 16]), Outcome::Check(Sense::NO_UNIT));
+        assert_eq!(units.execute([0x01, 0, 0, 0, 0, 0, 0, 0], &[0; 16]), CommandOutcome::Check(Sense::NO_UNIT));
     }
 
     #[test]
     fn a_tray_opens_unless_it_is_locked() {
         let mut units = units();
         let (eject, load) = (&[0x1b, 0, 0, 0, 2, 0], &[0x1b, 0, 0, 0, 3, 0]);
-        assert_eq!(run(&mut units, 0, &[0x1e, 0, 0, 0, 1, 0]), Outcome::Good);
-        assert_eq!(run(&mut units, 0, eject), Outcome::Check(Sense::REMOVAL_PREVENTED));
-        assert_eq!(run(&mut units, 0, &[0x1e, 0, 0, 0, 0, 0]), Outcome::Good);
-        assert_eq!(run(&mut units, 0, eject), Outcome::Good);
-        assert_eq!(run(&mut units, 0, &[0]), Outcome::Check(Sense::NO_MEDIUM));
-        assert_eq!(run(&mut units, 0, load), Outcome::Good);
-        assert_eq!(run(&mut units, 0, &[0]), Outcome::Good);
+        assert_eq!(run(&mut units, 0, &[0x1e, 0, 0, 0, 1, 0]), CommandOutcome::Good);
+        assert_eq!(run(&mut units, 0, eject), CommandOutcome::Check(Sense::REMOVAL_PREVENTED));
+        assert_eq!(run(&mut units, 0, &[0x1e, 0, 0, 0, 0, 0]), CommandOutcome::Good);
+        assert_eq!(run(&mut units, 0, eject), CommandOutcome::Good);
+        assert_eq!(run(&mut units, 0, &[0]), CommandOutcome::Check(Sense::NO_MEDIUM));
+        assert_eq!(run(&mut units, 0, load), CommandOutcome::Good);
+        assert_eq!(run(&mut units, 0, &[0]), CommandOutcome::Good);
     }
 }

@@ -1,12 +1,12 @@
-//! Says why a command failed: sense keys and codes (SPC-4 4.5).
+//! Sense data: the reason a command failed (SPC-4 4.5).
 
-/// Is a sense key with its additional sense code and qualifier.
+/// A sense key with its additional sense code and qualifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sense {
     key: u8,
     code: u8,
     qualifier: u8,
-    /// Offset of the CDB byte that is wrong, where one is (SPC-4 4.5.2.4.2).
+    /// Offset of the invalid CDB byte, if there is one (SPC-4 4.5.2.4.2).
     field: Option<u16>,
 }
 
@@ -15,34 +15,34 @@ const fn sense(key: u8, code: u8, qualifier: u8) -> Sense {
 }
 
 impl Sense {
-    /// Is NO SENSE: nothing to tell.
+    /// NO SENSE.
     pub const NONE: Self = sense(0, 0, 0);
-    /// Is NOT READY, medium not present: it was ejected.
+    /// NOT READY, medium not present: it was ejected.
     pub const NO_MEDIUM: Self = sense(2, 0x3a, 0);
-    /// Is MEDIUM ERROR, unrecovered read error.
+    /// MEDIUM ERROR, unrecovered read error.
     pub const READ_ERROR: Self = sense(3, 0x11, 0);
-    /// Is ILLEGAL REQUEST, invalid command operation code.
+    /// ILLEGAL REQUEST, invalid command operation code.
     pub const OPCODE: Self = sense(5, 0x20, 0);
-    /// Is ILLEGAL REQUEST, logical block address out of range.
+    /// ILLEGAL REQUEST, logical block address out of range.
     pub const OUT_OF_RANGE: Self = sense(5, 0x21, 0);
-    /// Is ILLEGAL REQUEST, logical unit not supported.
+    /// ILLEGAL REQUEST, logical unit not supported.
     pub const NO_UNIT: Self = sense(5, 0x25, 0);
-    /// Is ILLEGAL REQUEST, saving parameters not supported.
+    /// ILLEGAL REQUEST, saving parameters not supported.
     pub const NO_SAVING: Self = sense(5, 0x39, 0);
-    /// Is ILLEGAL REQUEST, medium removal prevented.
+    /// ILLEGAL REQUEST, medium removal prevented.
     pub const REMOVAL_PREVENTED: Self = sense(5, 0x53, 2);
-    /// Is DATA PROTECT, write protected.
+    /// DATA PROTECT, write protected.
     pub const WRITE_PROTECTED: Self = sense(7, 0x27, 0);
-    /// Is MISCOMPARE during verify operation.
+    /// MISCOMPARE during verify operation.
     pub const MISCOMPARE: Self = sense(0xe, 0x1d, 0);
 
-    /// Is ILLEGAL REQUEST, invalid field in CDB: the byte at `at`.
+    /// Returns ILLEGAL REQUEST, invalid field in CDB: the byte at `at`.
     #[must_use]
     pub const fn field(at: u16) -> Self {
         Self { field: Some(at), ..sense(5, 0x24, 0) }
     }
 
-    /// Writes fixed format sense data: 18 bytes (SPC-4 4.5.3).
+    /// Returns fixed format sense data: 18 bytes (SPC-4 4.5.3).
     #[must_use]
     pub fn fixed(self) -> [u8; 18] {
         let mut data = [0; 18];
@@ -59,7 +59,7 @@ impl Sense {
         data
     }
 
-    /// Writes descriptor format sense data: 8 bytes, no descriptors (SPC-4 4.5.2).
+    /// Returns descriptor format sense data: 8 bytes, no descriptors (SPC-4 4.5.2).
     #[must_use]
     pub fn descriptor(self) -> [u8; 8] {
         [0x72, self.key, self.code, self.qualifier, 0, 0, 0, 0]

@@ -1,54 +1,54 @@
-//! Answers what every device answers: INQUIRY with its pages, REPORT LUNS, and a disk's capacity (SPC-4, SBC-3).
+//! The responses of every device: INQUIRY with its pages, REPORT LUNS, and the capacity of a disk (SPC-4, SBC-3).
 
-use super::medium::{Kind, Lun};
+use super::medium::{DeviceKind, Lun};
 use super::sense::Sense;
 
 const VENDOR: &[u8; 8] = b"BOOTLTCH";
 const REVISION: &[u8; 4] = b"0001";
 
-/// Gives standard INQUIRY data (SPC-4 6.4.2): 96 bytes. For no unit, a qualifier says so (011b, type 1Fh).
+/// Returns standard INQUIRY data: 96 bytes (SPC-4 6.4.2). Without a unit the qualifier is 011b and the type 1Fh.
 pub fn standard(lun: Option<&Lun>) -> Vec<u8> {
     let mut data = vec![0; 96];
     data[0] = lun.map_or(0x7f, |lun| lun.kind.device_type());
-    data[1] = if lun.is_some_and(|lun| lun.kind == Kind::Cdrom) { 0x80 } else { 0 };
+    data[1] = if lun.is_some_and(|lun| lun.kind == DeviceKind::Cdrom) { 0x80 } else { 0 };
     data[2] = 6;
-    // HISUP: LUNs are numbered as SAM-5 has it; response data format 2.
+    // HISUP: LUNs have the format of SAM-5; response data format 2.
     data[3] = 0x12;
     data[4] = 91;
     // CMDQUE.
     data[7] = 0x02;
     data[8..16].copy_from_slice(VENDOR);
     let product: &[u8; 16] = match lun.map(|lun| lun.kind) {
-        Some(Kind::Cdrom) => b"ISO CD-ROM      ",
-        Some(Kind::Disk) => b"ISO DISK        ",
+        Some(DeviceKind::Cdrom) => b"ISO CD-ROM      ",
+        Some(DeviceKind::Disk) => b"ISO DISK        ",
         None => b"                ",
     };
     data[16..32].copy_from_slice(product);
     data[32..36].copy_from_slice(REVISION);
     let commands: u16 = match lun.map(|lun| lun.kind) {
-        Some(Kind::Cdrom) => 0x04e0,
-        Some(Kind::Disk) | None => 0x04c0,
+        Some(DeviceKind::Cdrom) => 0x04e0,
+        Some(DeviceKind::Disk) | None => 0x04c0,
     };
-    // SAM-5, SPC-4, MMC-6 or SBC-3, iSCSI: no version claimed (SPC-4 table 144).
+    // SAM-5, SPC-4, MMC-6 or SBC-3, iSCSI; no version claimed (SPC-4 table 144).
     for (at, version) in [0x00a0, 0x0460, commands, 0x0960].into_iter().enumerate() {
         data[58 + at * 2..60 + at * 2].copy_from_slice(&version.to_be_bytes());
     }
     data
 }
 
-/// Gives a page of vital product data (SPC-4 7.8).
+/// Returns a page of vital product data (SPC-4 7.8).
 ///
 /// # Errors
-/// For a page that the unit has not.
+/// The unit does not have the page.
 pub fn vital(lun: &Lun, target: &str, page: u8) -> Result<Vec<u8>, Sense> {
     let body = match (page, lun.kind) {
         (0x00, kind) => pages_of(kind).to_vec(),
         (0x80, _) => lun.identity.serial().as_bytes().to_vec(),
         (0x83, _) => designators(lun, target),
-        (0x86, Kind::Disk) => extended(),
-        (0xb0, Kind::Disk) => block_limits(),
-        (0xb1, Kind::Disk) => characteristics(),
-        (0xb2, Kind::Disk) => vec![0; 4],
+        (0x86, DeviceKind::Disk) => extended(),
+        (0xb0, DeviceKind::Disk) => block_limits(),
+        (0xb1, DeviceKind::Disk) => characteristics(),
+        (0xb2, DeviceKind::Disk) => vec![0; 4],
         _ => return Err(Sense::field(2)),
     };
     let [high, low] = u16::try_from(body.len()).unwrap_or(u16::MAX).to_be_bytes();
@@ -57,14 +57,15 @@ pub fn vital(lun: &Lun, target: &str, page: u8) -> Result<Vec<u8>, Sense> {
     Ok(data)
 }
 
-fn pages_of(kind: Kind) -> &'static [u8] {
+fn pages_of(kind: DeviceKind) -> &'static [u8] {
     match kind {
-        Kind::Cdrom => &[0x00, 0x80, 0x83],
-        Kind::Disk => &[0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2],
+        DeviceKind::Cdrom => &[0x00, 0x80, 0x83],
+        DeviceKind::Disk => &[0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2],
     }
 }
 
-/// Device identification (SPC-4 7.8.6): the unit's NAA and vendor names; the port's number, group and name.
+/// Returns the device identification (SPC-4 7.8.6): NAA and vendor names of the unit; number, group and name of the
+/// port.
 fn designators(lun: &Lun, target: &str) -> Vec<u8> {
     let mut data = Vec::new();
     let mut add = |set: u8, kind: u8, value: &[u8]| {
@@ -84,37 +85,37 @@ fn designators(lun: &Lun, target: &str) -> Vec<u8> {
     data
 }
 
-/// Extended INQUIRY data: no protection, SIMPLE, ORDERED and HEAD OF QUEUE tasks (SPC-4 7.8.7).
+/// Returns extended INQUIRY data: no protection; SIMPLE, ORDERED and HEAD OF QUEUE tasks (SPC-4 7.8.7).
 fn extended() -> Vec<u8> {
     let mut body = vec![0; 60];
     body[1] = 0x07;
     body
 }
 
-/// Block limits: none told, but a granularity of a page (SBC-3 6.6.3).
+/// Returns the block limits: only a granularity of one page (SBC-3 6.6.3).
 fn block_limits() -> Vec<u8> {
     let mut body = vec![0; 60];
     body[2..4].copy_from_slice(&8u16.to_be_bytes());
-    // Optimal transfer length: 64 KiB, what one Data-In carries.
+    // Optimal transfer length: 64 KiB, the data of one Data-In.
     body[8..12].copy_from_slice(&128u32.to_be_bytes());
     body
 }
 
-/// Block device characteristics: it does not rotate (SBC-3 6.6.2).
+/// Returns the block device characteristics: the medium does not rotate (SBC-3 6.6.2).
 fn characteristics() -> Vec<u8> {
     let mut body = vec![0; 60];
     body[1] = 1;
     body
 }
 
-/// Answers REPORT LUNS: the numbers of the units that are there (SPC-4 6.33).
+/// Returns REPORT LUNS data: the numbers of the units (SPC-4 6.33).
 ///
 /// # Errors
-/// For a SELECT REPORT that SPC-4 does not have.
+/// SPC-4 does not define the SELECT REPORT code.
 pub fn luns(present: impl Iterator<Item = u8>, select: u8) -> Result<Vec<u8>, Sense> {
     let shown = match select {
         0 | 2 => present.collect(),
-        // Well-known units: none.
+        // No well-known units.
         1 => Vec::new(),
         _ => return Err(Sense::field(2)),
     };
@@ -127,7 +128,7 @@ pub fn luns(present: impl Iterator<Item = u8>, select: u8) -> Result<Vec<u8>, Se
     Ok(data)
 }
 
-/// Answers READ CAPACITY(10): the last block's address, or all ones where it does not fit (SBC-3 5.15).
+/// Returns READ CAPACITY(10) data: the address of the last block, or all ones if it has more than 32 bits (SBC-3 5.15).
 pub fn capacity_10(lun: &Lun) -> Vec<u8> {
     let last = u32::try_from(lun.blocks().saturating_sub(1)).unwrap_or(u32::MAX);
     let mut data = last.to_be_bytes().to_vec();
@@ -135,7 +136,7 @@ pub fn capacity_10(lun: &Lun) -> Vec<u8> {
     data
 }
 
-/// Answers READ CAPACITY(16): 32 bytes (SBC-3 5.16).
+/// Returns READ CAPACITY(16) data: 32 bytes (SBC-3 5.16).
 pub fn capacity_16(lun: &Lun) -> Vec<u8> {
     let mut data = lun.blocks().saturating_sub(1).to_be_bytes().to_vec();
     data.extend(lun.kind.block_size().to_be_bytes());
@@ -145,27 +146,27 @@ pub fn capacity_16(lun: &Lun) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::medium::Identity;
+    use super::super::medium::UnitIdentity;
     use super::*;
 
     const TARGET: &str = "iqn.2026-11.org.bootlatch:iso";
 
-    fn unit(kind: Kind, bytes: u64) -> Lun {
-        Lun::new(kind, bytes, Identity::of(b"iso"))
+    fn unit(kind: DeviceKind, bytes: u64) -> Lun {
+        Lun::new(kind, bytes, UnitIdentity::of(b"iso"))
     }
 
     #[test]
-    fn standard_data_tells_kind_and_versions() {
-        let cdrom = standard(Some(&unit(Kind::Cdrom, 2048)));
+    fn standard_data_has_kind_and_versions() {
+        let cdrom = standard(Some(&unit(DeviceKind::Cdrom, 2048)));
         assert_eq!(cdrom[..5], [0x05, 0x80, 6, 0x12, 91]);
         assert_eq!(cdrom[58..66], [0, 0xa0, 0x04, 0x60, 0x04, 0xe0, 0x09, 0x60]);
-        assert_eq!(standard(Some(&unit(Kind::Disk, 512)))[..2], [0, 0]);
+        assert_eq!(standard(Some(&unit(DeviceKind::Disk, 512)))[..2], [0, 0]);
         assert_eq!(standard(None)[0], 0x7f);
     }
 
     #[test]
-    fn every_page_that_is_listed_is_there_and_as_long_as_it_says() {
-        for kind in [Kind::Cdrom, Kind::Disk] {
+    fn every_listed_page_exists_and_its_length_is_right() {
+        for kind in [DeviceKind::Cdrom, DeviceKind::Disk] {
             let unit = unit(kind, 1 << 30);
             for page in pages_of(kind) {
                 let data = vital(&unit, TARGET, *page).unwrap();
@@ -174,15 +175,15 @@ mod tests {
             }
             assert_eq!(vital(&unit, TARGET, 0xc0), Err(Sense::field(2)));
         }
-        assert_eq!(vital(&unit(Kind::Cdrom, 1), TARGET, 0xb0), Err(Sense::field(2)));
+        assert_eq!(vital(&unit(DeviceKind::Cdrom, 1), TARGET, 0xb0), Err(Sense::field(2)));
     }
 
     #[test]
-    fn capacities_too_large_for_ten_bytes_say_so() {
+    fn capacities_beyond_32_bits_are_saturated() {
         for (bytes, ten, sixteen) in
             [(512, 0, 0u64), (512 << 32, u32::MAX, 0xffff_ffff), (512 << 33, u32::MAX, 0x1_ffff_ffff)]
         {
-            let unit = unit(Kind::Disk, bytes);
+            let unit = unit(DeviceKind::Disk, bytes);
             assert_eq!(capacity_10(&unit), [ten.to_be_bytes(), 512u32.to_be_bytes()].concat());
             assert_eq!(capacity_16(&unit)[..8], sixteen.to_be_bytes());
             assert_eq!(capacity_16(&unit).len(), 32);

@@ -1,33 +1,33 @@
-//! Keeps the tasks of a session: commands that came and are not answered yet, in order.
+//! The tasks of a session: commands without a response yet, in order.
 
 use std::collections::VecDeque;
 
-use super::cdb::Cdb;
+use super::command::Cdb;
 use super::limits;
-use super::medium::Span;
-use super::pdu::{Answer, Header};
+use super::medium::ByteRange;
+use super::pdu::{Header, TargetOpcode};
 
-/// Is a SCSI command as it came.
+/// A SCSI command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Task {
-    /// The initiator task tag.
+pub struct ScsiTask {
+    /// Initiator task tag.
     pub tag: u32,
-    /// The LUN field.
+    /// LUN field.
     pub lun: [u8; 8],
-    /// The command.
+    /// Command descriptor block.
     pub cdb: Cdb,
-    /// Bytes that the initiator expects to be moved, in the direction that it names.
+    /// Number of bytes that the initiator expects to transfer, in its direction.
     pub expected: u32,
-    /// It expects data from us.
+    /// Whether the initiator expects data from the target.
     pub reads: bool,
-    /// It has data for us.
+    /// Whether the initiator has data for the target.
     pub writes: bool,
-    /// It came beside the command window.
+    /// Whether the command is immediate, outside the command window.
     pub immediate: bool,
 }
 
-impl Task {
-    /// Reads a SCSI Command PDU (RFC 7143 11.3).
+impl ScsiTask {
+    /// Returns the task of a SCSI Command PDU (RFC 7143 11.3).
     #[must_use]
     pub fn of(header: &Header) -> Self {
         let mut cdb = [0; 16];
@@ -43,7 +43,7 @@ impl Task {
         }
     }
 
-    /// Says how many bytes the initiator takes.
+    /// Returns the number of bytes that the initiator accepts.
     #[must_use]
     pub fn takes(&self) -> u64 {
         if self.reads { self.expected.into() } else { 0 }
@@ -62,32 +62,32 @@ impl Task {
     }
 }
 
-/// Is a task whose Data-In is on its way.
+/// A task whose Data-In is being sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transfer {
+pub struct DataInTransfer {
     /// The task.
-    pub task: Task,
-    /// The unit's number.
+    pub task: ScsiTask,
+    /// Number of the unit.
     pub lun: u8,
-    /// What is still to be sent.
-    pub left: Span,
-    /// All bytes that the command asked for, sent or not.
+    /// The bytes that remain to be sent.
+    pub left: ByteRange,
+    /// Number of all bytes that the command requests.
     pub available: u64,
-    /// Bytes sent.
+    /// Number of bytes sent.
     pub sent: u64,
-    /// Data-In PDUs sent.
+    /// Number of Data-In PDUs sent.
     pub data_sn: u32,
 }
 
-impl Transfer {
-    /// Starts sending a span, as far as the initiator takes it.
+impl DataInTransfer {
+    /// Creates a transfer of the bytes of a range that the initiator accepts.
     #[must_use]
-    pub fn new(task: Task, lun: u8, span: Span) -> Self {
+    pub fn new(task: ScsiTask, lun: u8, span: ByteRange) -> Self {
         Self { task, lun, left: span.first(task.takes()), available: span.length(), sent: 0, data_sn: 0 }
     }
 
-    /// Gives the length of the next Data-In: a segment, as far as the burst and the span go, and whether it
-    /// ends its burst (RFC 7143 11.7, 13.13).
+    /// Returns the length of the next Data-In, limited by segment, burst and range, and whether it ends its burst (RFC
+    /// 7143 11.7, 13.13).
     #[must_use]
     pub fn next(&self, segment: usize, burst: u32) -> (usize, bool) {
         let burst = u64::from(burst.max(1));
@@ -97,10 +97,10 @@ impl Transfer {
         (usize::try_from(length).unwrap_or(limits::SEND_SEGMENT), length == in_burst || length == self.left.length())
     }
 
-    /// Gives the header of the next Data-In, without numbers and status.
+    /// Returns the header of the next Data-In, without numbers and status.
     #[must_use]
     pub fn header(&self, ends_burst: bool) -> Header {
-        let mut header = Header::answer(Answer::DataIn, self.task.tag);
+        let mut header = Header::answer(TargetOpcode::DataIn, self.task.tag);
         header.0[1] = if ends_burst { 0x80 } else { 0 };
         header.set_word(20, super::pdu::NO_TAG);
         header.set_word(36, self.data_sn);
@@ -108,7 +108,7 @@ impl Transfer {
         header
     }
 
-    /// Counts a Data-In of `length` bytes as sent.
+    /// Records that a Data-In of `length` bytes was sent.
     pub fn advance(&mut self, length: u64) {
         self.left = self.left.after(length);
         self.sent += length;
@@ -116,35 +116,35 @@ impl Transfer {
     }
 }
 
-/// Is a VERIFY that compares: it asks for data burst by burst, and holds each piece until it is compared.
+/// A VERIFY with data: it requests the data burst by burst, and holds each piece until it is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// The task.
-    pub task: Task,
-    /// The unit's number.
+    pub task: ScsiTask,
+    /// Number of the unit.
     pub lun: u8,
-    /// What is still to be compared.
-    pub left: Span,
-    /// All bytes that the command compares, were they sent.
+    /// The bytes that remain to be compared.
+    pub left: ByteRange,
+    /// Number of all bytes that the command compares.
     pub available: u64,
-    /// Bytes compared.
+    /// Number of bytes compared.
     pub compared: u64,
-    /// Bytes asked for.
+    /// Number of bytes requested.
     pub asked: u64,
-    /// R2Ts sent.
+    /// Number of R2Ts sent.
     pub r2t_sn: u32,
     /// Number of the next Data-Out of the burst.
     pub data_sn: u32,
-    /// What came and is not compared yet.
+    /// Received data that is not compared yet.
     pub piece: Option<Vec<u8>>,
     /// Whether a byte differed.
     pub differs: bool,
 }
 
 impl Comparison {
-    /// Starts comparing a span, as far as the initiator has data for it.
+    /// Creates a comparison of the bytes of a range that the initiator has data for.
     #[must_use]
-    pub fn new(task: Task, lun: u8, span: Span) -> Self {
+    pub fn new(task: ScsiTask, lun: u8, span: ByteRange) -> Self {
         let brings = if task.writes { task.expected } else { 0 };
         Self {
             task,
@@ -160,13 +160,13 @@ impl Comparison {
         }
     }
 
-    /// Gives the R2T for the next burst, where the one before is here and there is more (RFC 7143 11.8).
+    /// Returns the R2T for the next burst, if the previous one is complete and bytes remain (RFC 7143 11.8).
     pub fn ask(&mut self, burst: u32) -> Option<Header> {
         if self.compared < self.asked || self.left.length() == 0 {
             return None;
         }
         let length = self.left.first(burst.max(1).into()).length();
-        let mut header = Header::answer(Answer::ReadyToTransfer, self.task.tag);
+        let mut header = Header::answer(TargetOpcode::ReadyToTransfer, self.task.tag);
         header.0[8..16].copy_from_slice(&self.task.lun);
         header.set_word(36, self.r2t_sn);
         self.r2t_sn = self.r2t_sn.wrapping_add(1);
@@ -178,7 +178,7 @@ impl Comparison {
         Some(header)
     }
 
-    /// Takes a Data-Out that continues the burst; tells whether it does (RFC 7143 11.7).
+    /// Accepts a Data-Out that continues the burst, and returns whether it does (RFC 7143 11.7).
     pub fn take(&mut self, header: &Header, data: &[u8]) -> bool {
         let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
         let continues = header.task_tag() == self.task.tag
@@ -195,7 +195,7 @@ impl Comparison {
         continues
     }
 
-    /// Compares the piece with what the medium has.
+    /// Compares the received piece with the bytes of the medium.
     pub fn compare(&mut self, stored: &[u8]) {
         let Some(piece) = self.piece.take() else { return };
         self.differs |= piece != stored;
@@ -204,23 +204,23 @@ impl Comparison {
         self.compared += length;
     }
 
-    /// The transfer tag of the latest R2T; never the one that names nothing.
+    /// Returns the transfer tag of the latest R2T, which is never the reserved value.
     fn transfer_tag(&self) -> u32 {
         self.r2t_sn & 0x7fff_ffff
     }
 }
 
-/// Is what is done for the task under way.
+/// The task in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Work {
-    /// Its Data-In is on its way.
-    Transfer(Transfer),
+pub enum ActiveTask {
+    /// Its Data-In is being sent.
+    Transfer(DataInTransfer),
     /// Its Data-Out is being compared.
     Comparison(Box<Comparison>),
 }
 
-impl Work {
-    fn task(&self) -> &Task {
+impl ActiveTask {
+    fn task(&self) -> &ScsiTask {
         match self {
             Self::Transfer(transfer) => &transfer.task,
             Self::Comparison(comparison) => &comparison.task,
@@ -228,51 +228,51 @@ impl Work {
     }
 }
 
-/// Is the tasks that wait, first come first served, and the one under way.
+/// The queued tasks in order of arrival, and the task in progress.
 #[derive(Debug, Default)]
 pub struct Tasks {
-    waiting: VecDeque<Task>,
-    /// The task under way.
-    pub current: Option<Work>,
+    waiting: VecDeque<ScsiTask>,
+    /// The task in progress.
+    pub current: Option<ActiveTask>,
 }
 
 impl Tasks {
-    /// Adds a task.
-    pub fn push(&mut self, task: Task) {
+    /// Appends a task.
+    pub fn push(&mut self, task: ScsiTask) {
         self.waiting.push_back(task);
     }
 
-    /// Takes the next task.
-    pub fn pop(&mut self) -> Option<Task> {
+    /// Removes the next task.
+    pub fn pop(&mut self) -> Option<ScsiTask> {
         self.waiting.pop_front()
     }
 
-    /// Says whether no task is outstanding.
+    /// Returns whether no task is outstanding.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.current.is_none() && self.waiting.is_empty()
     }
 
-    /// Says whether a task with this tag is outstanding.
+    /// Returns whether a task with this tag is outstanding.
     #[must_use]
     pub fn holds(&self, tag: u32) -> bool {
         self.all().any(|task| task.tag == tag)
     }
 
-    /// Counts the outstanding tasks that take a place of the command window.
+    /// Returns the number of outstanding tasks in the command window.
     #[must_use]
     pub fn numbered(&self) -> u32 {
         u32::try_from(self.all().filter(|task| !task.immediate).count()).unwrap_or(u32::MAX)
     }
 
-    /// Counts the outstanding immediate tasks.
+    /// Returns the number of outstanding immediate tasks.
     #[must_use]
     pub fn immediate(&self) -> usize {
         self.all().filter(|task| task.immediate).count()
     }
 
-    /// Aborts what the test picks; tells whether there was any.
-    pub fn abort(&mut self, picked: impl Fn(&Task) -> bool) -> bool {
+    /// Aborts the tasks for which `picked` returns true, and returns whether there was any.
+    pub fn abort(&mut self, picked: impl Fn(&ScsiTask) -> bool) -> bool {
         let before = self.all().count();
         self.waiting.retain(|task| !picked(task));
         if self.current.as_ref().is_some_and(|work| picked(work.task())) {
@@ -281,25 +281,25 @@ impl Tasks {
         self.all().count() < before
     }
 
-    fn all(&self) -> impl Iterator<Item = &Task> {
-        self.current.iter().map(Work::task).chain(&self.waiting)
+    fn all(&self) -> impl Iterator<Item = &ScsiTask> {
+        self.current.iter().map(ActiveTask::task).chain(&self.waiting)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::medium::{Identity, Kind, Lun};
+    use super::super::medium::{DeviceKind, Lun, UnitIdentity};
     use super::*;
 
-    fn task(tag: u32, expected: u32) -> Task {
-        Task { tag, lun: [0; 8], cdb: [0; 16], expected, reads: true, writes: false, immediate: false }
+    fn task(tag: u32, expected: u32) -> ScsiTask {
+        ScsiTask { tag, lun: [0; 8], cdb: [0; 16], expected, reads: true, writes: false, immediate: false }
     }
 
     #[test]
     fn data_goes_in_segments_and_bursts() {
-        let lun = Lun::new(Kind::Disk, 1 << 20, Identity::of(b""));
+        let lun = Lun::new(DeviceKind::Disk, 1 << 20, UnitIdentity::of(b""));
         let span = lun.span(0, 200).unwrap();
-        let mut transfer = Transfer::new(task(1, 102_400), 0, span);
+        let mut transfer = DataInTransfer::new(task(1, 102_400), 0, span);
         let mut seen = Vec::new();
         while transfer.left.length() > 0 {
             let (length, ends) = transfer.next(24_000, 65_536);
@@ -312,21 +312,21 @@ mod tests {
     }
 
     #[test]
-    fn residuals_count_what_was_too_much_and_too_little() {
+    fn residuals_count_overflow_and_underflow() {
         for (expected, available, flags, count) in
             [(512, 512, 0x80, 0), (1024, 512, 0x82, 512), (100, 512, 0x84, 412), (0, 512, 0x84, 512)]
         {
-            let mut header = Header::answer(Answer::Response, 1);
+            let mut header = Header::answer(TargetOpcode::Response, 1);
             task(1, expected).set_residual(&mut header, available);
             assert_eq!((header.0[1], header.word(44)), (flags, count));
         }
     }
 
     #[test]
-    fn an_aborted_task_is_gone_wherever_it_was() {
-        let lun = Lun::new(Kind::Disk, 512, Identity::of(b""));
+    fn an_aborted_task_is_removed_in_any_state() {
+        let lun = Lun::new(DeviceKind::Disk, 512, UnitIdentity::of(b""));
         let mut tasks = Tasks {
-            current: Some(Work::Transfer(Transfer::new(task(1, 512), 0, lun.span(0, 1).unwrap()))),
+            current: Some(ActiveTask::Transfer(DataInTransfer::new(task(1, 512), 0, lun.span(0, 1).unwrap()))),
             ..Tasks::default()
         };
         tasks.push(task(2, 0));

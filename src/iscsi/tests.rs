@@ -1,4 +1,4 @@
-//! A simulated initiator, a clock that is told, and a medium of known bytes.
+//! Sessions with a simulated initiator, a simulated clock, and a medium of known bytes.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,15 @@ use proptest::prelude::*;
 use super::chap::{Algorithm, ChapTerms, Nonce};
 use super::digest::{Digests, crc32c};
 use super::limits;
-use super::login::{Entrance, LoginError, Refusal};
-use super::medium::{Identity, Kind, Lun};
+use super::login::{LoginDecision, LoginError, LoginRefusal};
+use super::medium::{DeviceKind, Lun, UnitIdentity};
 use super::pdu::{BHS, Header, NO_TAG};
-use super::scsi::Units;
+use super::scsi::LogicalUnits;
+use super::sense::Sense;
 use super::text;
-use crate::iscsi::connection::{Connection, End, Step, TargetEntry, View};
+use crate::iscsi::connection::{Connection, ConnectionStep, InitiatorView};
 use crate::iscsi::full_feature::Rejection;
+use crate::iscsi::outcome::{End, TargetEntry};
 
 mod login;
 
@@ -21,7 +23,7 @@ const TARGET: &str = "iqn.2026-11.org.bootlatch:iso";
 const NONCE: Nonce = Nonce { id: 3, challenge: [7; 16] };
 const SIZE: u64 = 1 << 20;
 
-/// iPXE's own keys (boot-facts 18).
+/// The keys that iPXE sends (boot-facts 18).
 const IPXE: &[&str] = &[
     "HeaderDigest=None",
     "DataDigest=None",
@@ -63,16 +65,21 @@ impl Heard {
     }
 }
 
-/// The other side of a connection, and the rim in between.
+/// The initiator of a connection, and the I/O loop in between.
 struct Peer {
     connection: Connection,
-    entrance: Entrance,
+    entrance: LoginDecision,
     targets: Vec<TargetEntry>,
     now: Instant,
     digests: Digests,
     command: u32,
     end: Option<End>,
     unreadable: bool,
+    /// Units whose first read is recorded, and whether the store accepts the record.
+    record_first: Vec<u8>,
+    store_works: bool,
+    /// The steps of the connection since they were last taken.
+    steps: Vec<&'static str>,
     wire: Vec<u8>,
 }
 
@@ -81,7 +88,7 @@ fn medium_byte(at: u64) -> u8 {
 }
 
 impl Peer {
-    fn new(entrance: Entrance) -> Self {
+    fn new(entrance: LoginDecision) -> Self {
         let now = Instant::now();
         Self {
             connection: Connection::new(now),
@@ -92,13 +99,16 @@ impl Peer {
             command: 1,
             end: None,
             unreadable: false,
+            record_first: Vec::new(),
+            store_works: true,
+            steps: Vec::new(),
             wire: Vec::new(),
         }
     }
 
-    /// A peer in its full feature phase, with these keys agreed on.
+    /// Returns a peer in its full feature phase, with these keys negotiated.
     fn attached(keys: &[&str]) -> Self {
-        let mut peer = Self::new(Entrance::Admit(None));
+        let mut peer = Self::new(LoginDecision::Admit(None));
         let answer = peer.login(0x87, &keys_of(keys));
         assert_eq!((answer[0].flags(), &answer[0].header.0[36..38]), (0x87, &[0, 0][..]));
         let crc = |key| answer[0].value(key).as_deref() == Some("CRC32C");
@@ -106,36 +116,42 @@ impl Peer {
         peer
     }
 
-    /// Does as the rim does, until the connection waits for bytes.
+    /// Executes the steps as the I/O loop does, until the connection waits for bytes.
     fn turn(&mut self) {
         loop {
             match self.connection.step() {
-                Step::Ask(_) => {
-                    let lun = |kind| Lun::new(kind, SIZE, Identity::of(b"iso"));
-                    let units = Units::new(TARGET, [(0, lun(Kind::Disk)), (1, lun(Kind::Cdrom))]);
-                    let view = View { units, targets: self.targets.clone() };
-                    self.connection.on_entrance(self.entrance.clone(), NONCE, view);
+                ConnectionStep::Ask(_) => {
+                    let lun = |kind| Lun::new(kind, SIZE, UnitIdentity::of(b"iso"));
+                    let units = LogicalUnits::new(TARGET, [(0, lun(DeviceKind::Disk)), (1, lun(DeviceKind::Cdrom))]);
+                    let view =
+                        InitiatorView { units, targets: self.targets.clone(), record_first: self.record_first.clone() };
+                    self.connection.on_decision(self.entrance.clone(), NONCE, view);
                 }
-                Step::Attach(key) => {
+                ConnectionStep::Attach(key) => {
                     assert_eq!(key.isid, [0x80, 1, 2, 3, 4, 5]);
                     self.connection.on_attached(0x1234, self.now);
                 }
-                Step::Read(read) => {
+                ConnectionStep::Record(lun) => {
+                    self.steps.push("record");
+                    self.connection.on_recorded(lun, self.store_works);
+                }
+                ConnectionStep::Read(read) => {
+                    self.steps.push("read");
                     assert!(read.span.offset() + read.span.length() <= SIZE);
-                    for (at, byte) in (read.span.offset()..).zip(self.connection.room(&read)) {
+                    for (at, byte) in (read.span.offset()..).zip(self.connection.read_buffer(&read)) {
                         *byte = medium_byte(at);
                     }
                     self.connection.on_read(read, !self.unreadable);
                 }
-                Step::Send => {
+                ConnectionStep::Send => {
                     assert!(self.connection.pending().len() <= limits::OUTPUT + limits::RECEIVE_SEGMENT);
-                    // A socket takes what it likes.
+                    // A socket accepts any part of the output.
                     let some = self.connection.pending().len().div_ceil(3);
                     self.wire.extend_from_slice(&self.connection.pending()[..some]);
                     self.connection.sent(some);
                 }
-                Step::Receive => return,
-                Step::Close(end) => {
+                ConnectionStep::Receive => return,
+                ConnectionStep::Close(end) => {
                     self.end = Some(end);
                     return;
                 }
@@ -175,7 +191,7 @@ impl Peer {
         bytes
     }
 
-    /// Takes apart what came. Our segments are longer than those a target takes, so not by `Pdu::take`.
+    /// Parses the target's output. Its segments are longer than those that `Pdu::take` accepts.
     fn heard(&mut self) -> Vec<Heard> {
         let wire = std::mem::take(&mut self.wire);
         let (mut at, mut heard) = (0, Vec::new());
@@ -206,7 +222,7 @@ impl Peer {
         self.send(header, text.as_bytes())
     }
 
-    /// A SCSI command that reads.
+    /// Returns a SCSI command that reads.
     fn command(&mut self, tag: u32, cdb: &[u8], expected: u32) -> Header {
         let mut header = request(0x01, 0xc1, tag);
         header.set_word(20, expected);
@@ -257,13 +273,13 @@ fn ipxe_logs_in_and_reads_in_segments_of_its_size() {
     let last = &heard[2];
     assert_eq!((last.opcode(), last.flags(), last.header.0[3]), (0x25, 0x81, 0));
     assert_eq!((last.header.word(16), last.header.word(36), last.header.word(40)), (9, 2, 16384));
-    // StatSN goes on after the one login response; the command was counted.
+    // StatSN continues after the login response; the command was counted.
     assert_eq!((last.header.word(24), last.header.word(28)), (0x101, 2));
 }
 
 #[test]
 fn bytes_may_come_one_by_one() {
-    let mut peer = Peer::new(Entrance::Admit(None));
+    let mut peer = Peer::new(LoginDecision::Admit(None));
     let mut header = request(0x43, 0x87, 0);
     header.0[8..14].copy_from_slice(&[0x80, 1, 2, 3, 4, 5]);
     let keys = keys_of(IPXE);
@@ -311,8 +327,8 @@ fn a_damaged_header_ends_the_session_and_damaged_data_is_rejected() {
 }
 
 #[test]
-fn discovery_tells_the_targets_and_nothing_else() {
-    let mut peer = Peer::new(Entrance::Admit(None));
+fn discovery_lists_the_targets_and_nothing_else() {
+    let mut peer = Peer::new(LoginDecision::Admit(None));
     let entry = |number| TargetEntry { name: format!("iqn.x:{number:04}"), portals: vec!["192.0.2.1:3260".to_owned()] };
     peer.targets = (0..400).map(entry).collect();
     assert_eq!(peer.login(0x87, &discovery())[0].flags(), 0x87);
@@ -339,7 +355,7 @@ fn discovery_tells_the_targets_and_nothing_else() {
 }
 
 #[test]
-fn commands_count_and_what_is_beside_the_window_is_ignored() {
+fn commands_are_counted_and_ignored_outside_the_window() {
     let mut peer = Peer::attached(IPXE);
     for beside in [limits::COMMAND_WINDOW, 1 << 30, u32::MAX] {
         let mut read = peer.read_10(1, 0, 1);
@@ -363,7 +379,7 @@ fn a_batch_of_commands_is_answered_in_order_and_bounded() {
         let read = peer.read_10(tag, tag, 16);
         bytes.extend(read.0);
     }
-    // One more than the window holds is not taken while all the others wait.
+    // One command more than the window is not accepted while the others wait.
     let used = peer.connection.on_bytes(&bytes, peer.now);
     assert_eq!(used, bytes.len());
     let beyond = peer.read_10(999, 0, 1);
@@ -390,7 +406,7 @@ fn a_task_that_waits_can_be_aborted() {
 }
 
 #[test]
-fn resets_do_what_they_can() {
+fn resets_are_answered() {
     for (function, lun, response) in [(5, 0, 0), (5, 9, 2), (2, 1, 0), (6, 0, 0), (3, 0, 5), (8, 0, 4)] {
         let mut peer = Peer::attached(IPXE);
         let mut reset = request(0x42, 0x80 | function, 7);
@@ -404,7 +420,7 @@ fn resets_do_what_they_can() {
 }
 
 #[test]
-fn what_has_no_place_is_rejected() {
+fn misplaced_pdus_are_rejected() {
     for (opcode, why) in [
         (0x50, Rejection::Snack),
         (0x05, Rejection::Protocol),
@@ -416,6 +432,29 @@ fn what_has_no_place_is_rejected() {
         assert_eq!((heard[0].opcode(), heard[0].header.0[2]), (0x3f, why as u8));
         assert_eq!(peer.connection.rejected(), Some((opcode & 0x3f, why)));
     }
+}
+
+#[test]
+fn a_units_first_read_is_recorded_before_any_of_its_data() {
+    let mut peer = Peer::new(LoginDecision::Admit(None));
+    peer.record_first = vec![0];
+    peer.login(0x87, &keys_of(IPXE));
+    peer.store_works = false;
+    for tag in [1, 2] {
+        let read = peer.read_10(tag, 0, 4);
+        let heard = peer.send(read, &[]);
+        assert_eq!(std::mem::take(&mut peer.steps), ["record"], "without the record nothing is read");
+        assert_eq!((heard.len(), heard[0].opcode(), heard[0].header.0[3]), (1, 0x21, 2));
+        assert_eq!(heard[0].data[2..20], Sense::READ_ERROR.fixed());
+    }
+    peer.store_works = true;
+    let read = peer.read_10(3, 0, 4);
+    let heard = peer.send(read, &[]);
+    assert_eq!(std::mem::take(&mut peer.steps), ["record", "read"]);
+    assert_eq!((heard.len(), heard[0].opcode(), heard[0].data.len()), (1, 0x25, 2048));
+    let read = peer.read_10(4, 0, 4);
+    peer.send(read, &[]);
+    assert_eq!(std::mem::take(&mut peer.steps), ["read"], "one record serves all reads of the unit");
 }
 
 #[test]
@@ -433,7 +472,7 @@ fn a_flood_of_immediate_commands_is_rejected() {
 }
 
 #[test]
-fn a_medium_that_fails_is_a_medium_error_and_the_session_lives() {
+fn a_failed_read_is_a_medium_error_and_the_session_continues() {
     let mut peer = Peer::attached(IPXE);
     peer.unreadable = true;
     let read = peer.read_10(1, 0, 40);
@@ -477,7 +516,7 @@ fn a_write_is_refused_and_a_verify_compares() {
 #[test]
 fn a_ping_is_echoed_and_a_silent_initiator_pinged_if_it_pings_itself() {
     let mut peer = Peer::attached(IPXE);
-    // iPXE never sends a NOP-Out, and would end the session on a NOP-In that wants an answer.
+    // iPXE never sends a NOP-Out, and ends the session on a NOP-In that requires an answer.
     peer.now += limits::IDLE_PING * 3;
     peer.connection.on_time(peer.now);
     peer.turn();
@@ -502,7 +541,7 @@ fn a_ping_is_echoed_and_a_silent_initiator_pinged_if_it_pings_itself() {
 }
 
 #[test]
-fn at_shutdown_the_initiator_is_asked_to_log_out() {
+fn a_shutdown_requests_a_logout() {
     let mut peer = Peer::attached(IPXE);
     peer.connection.on_stop(Duration::from_secs(2));
     peer.turn();
@@ -539,7 +578,7 @@ proptest! {
 
     #[test]
     fn no_text_breaks_a_login(flags: u8, text in "[ -~\\x00]{0,300}") {
-        let mut peer = Peer::new(Entrance::Admit(Some(chap_terms())));
+        let mut peer = Peer::new(LoginDecision::Admit(Some(chap_terms())));
         peer.login(flags, &text);
     }
 }

@@ -1,27 +1,27 @@
-//! Reads and writes `key=value` text, as logins and text requests carry it (RFC 7143 6.1).
+//! The `key=value` text of logins and text requests (RFC 7143 6.1).
 
 use crate::fleet;
 
-/// The longest key (RFC 7143 6.1).
+/// Maximum length of a key, in characters (RFC 7143 6.1).
 const KEY: usize = 63;
-/// The longest value that the RFC allows outside CHAP (RFC 7143 6.1); a longer one is refused.
+/// Maximum length of a value outside CHAP, in bytes (RFC 7143 6.1).
 const VALUE: usize = 8192;
 
-/// Says why bytes are not text of keys and values.
+/// The reason a text is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     /// A piece has no `=`, an empty key, or one longer than 63 characters.
-    #[error("a piece of text has no key")]
+    #[error("text without key=value, or a key longer than 63 characters")]
     Key,
     /// A value is not UTF-8 or longer than 8192 bytes.
-    #[error("a value is not text")]
+    #[error("a value that is not UTF-8, or longer than 8192 bytes")]
     Value,
 }
 
-/// Splits text into its keys and values, in order.
+/// Returns the keys and values of a text, in order.
 ///
 /// # Errors
-/// When a piece is no `key=value`.
+/// A piece is no `key=value`.
 pub fn parse(bytes: &[u8]) -> Result<Vec<(&str, &str)>, TextError> {
     bytes.split(|byte| *byte == 0).filter(|piece| !piece.is_empty()).map(pair).collect()
 }
@@ -39,12 +39,12 @@ fn pair(piece: &[u8]) -> Result<(&str, &str), TextError> {
     Ok((key, value))
 }
 
-/// Keys and values to answer with.
+/// The keys and values of an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answers(Vec<u8>);
+pub struct KeyAnswers(Vec<u8>);
 
-impl Answers {
-    /// Adds a key and its value.
+impl KeyAnswers {
+    /// Appends a key and its value.
     pub fn add(&mut self, key: &str, value: &str) {
         self.0.extend_from_slice(key.as_bytes());
         self.0.push(b'=');
@@ -52,14 +52,14 @@ impl Answers {
         self.0.push(0);
     }
 
-    /// Gives the text as a data segment.
+    /// Returns the text as a data segment.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }
 
-/// Reads a number: decimal, or hexadecimal after `0x` (RFC 7143 6.1).
+/// Parses a number: decimal, or hexadecimal after `0x` (RFC 7143 6.1).
 #[must_use]
 pub fn number(value: &str) -> Option<u32> {
     let (digits, radix) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
@@ -72,7 +72,7 @@ pub fn number(value: &str) -> Option<u32> {
     u32::from_str_radix(digits, radix).ok()
 }
 
-/// Reads a binary value: hexadecimal after `0x`, or base64 after `0b` (RFC 7143 6.1).
+/// Parses a binary value: hexadecimal after `0x`, or base64 after `0b` (RFC 7143 6.1).
 #[must_use]
 pub fn binary(value: &str) -> Option<Vec<u8>> {
     if let Some(hex) = value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
@@ -81,7 +81,7 @@ pub fn binary(value: &str) -> Option<Vec<u8>> {
     from_base64(value.strip_prefix("0b").or_else(|| value.strip_prefix("0B"))?)
 }
 
-/// Writes a binary value in hexadecimal.
+/// Returns a binary value in hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     format!("0x{}", fleet::hex(bytes))

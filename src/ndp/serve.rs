@@ -1,4 +1,4 @@
-//! The rim of the answer to router solicitations: one raw socket.
+//! The I/O of router solicitations: one raw socket an interface.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -13,7 +13,7 @@ use crate::gate::Gate;
 use super::advert;
 
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-/// Is what neighbour discovery demands, as a proof that no router was crossed (RFC 4861 6.1.2).
+/// Hop limit of neighbour discovery, which proves that no router was crossed (RFC 4861 6.1.2).
 const HOPS: u32 = 255;
 const LARGEST: usize = 1500;
 
@@ -30,12 +30,12 @@ pub fn open(interface: &str) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Answers each booting iPXE once, until told to stop.
+/// Answers each booting iPXE once, until `stopped` turns true.
 ///
 /// # Errors
 /// The socket cannot be waited for.
 pub async fn serve(socket: Socket, gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
-    // A raw socket receives and sends as a datagram socket does; the type only names the calls.
+    // A raw socket receives and sends like a datagram socket.
     let socket = UdpSocket::from_std(socket.into())?;
     let mut buffer = [0; LARGEST];
     loop {
@@ -44,10 +44,10 @@ pub async fn serve(socket: Socket, gate: Arc<Gate>, mut stopped: watch::Receiver
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         };
         let (length, SocketAddr::V6(from)) = received? else { continue };
-        let Some(mac) = buffer.get(..length).and_then(advert::solicitor) else { continue };
+        let Some(mac) = buffer.get(..length).and_then(advert::solicitation_sender) else { continue };
         if from.ip().is_unicast_link_local() && gate.ipxe_clients.take(mac) {
-            let sent = socket.send_to(&advert::nothing_here(), SocketAddr::V6(from)).await;
-            tracing::debug!(%mac, %from, ?sent, "told that there is no router to wait for");
+            let sent = socket.send_to(&advert::empty_advertisement(), SocketAddr::V6(from)).await;
+            tracing::debug!(%mac, %from, ?sent, "router solicitation answered");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The TFTP server: the codec, the transfer and the names asked for are pure; `serve` is the rim.
+//! The TFTP server. Codec, transfers and file names are pure; `serve` has the sockets and the adapter to the gate.
 
 pub mod netascii;
 pub mod options;

@@ -1,6 +1,6 @@
-//! The text form of RFC 764 that a netascii transfer carries.
+//! The text format of a netascii transfer (RFC 764).
 
-/// Writes text for the wire: a line feed becomes CR LF, a carriage return CR NUL.
+/// Encodes text: a line feed becomes CR LF, a carriage return CR NUL.
 pub fn encode(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + text.len() / 16);
     for &byte in text {

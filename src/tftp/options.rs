@@ -1,53 +1,55 @@
-//! What the peer asks of a transfer and what it is granted: RFC 2347, 2348, 2349 and 7440.
+//! The options of a transfer: requested, limited and negotiated (RFC 2347, 2348, 2349, 7440).
 
-use super::packet::{Pairs, push_option};
+use super::packet::{OptionPairs, push_option};
 use std::time::Duration;
 
-/// The block size of a peer that asks for none, in octets (RFC 1350, section 2).
+/// Block size without the option, in octets (RFC 1350, section 2).
 pub const BLOCK_SIZE: u16 = 512;
-/// The smallest and largest block size that may be granted (RFC 2348).
+/// The range of block sizes, in octets (RFC 2348).
 pub const BLOCK_SIZES: std::ops::RangeInclusive<u16> = 8..=65464;
-/// The most blocks in one window. Windows of RFC 7440 go to 65535: that many in flight drown any ROM.
+/// Maximum number of blocks in one window. RFC 7440 allows 65535, which no ROM's receive buffer holds.
 pub const WINDOW_BLOCKS: u16 = 64;
-/// The most octets of blocks in one window: what an ordinary receive buffer (212,992) holds with its overhead.
+/// Maximum size of one window, in octets: an ordinary receive buffer (212,992) holds it with its overhead.
 pub const WINDOW_OCTETS: u32 = 128 * 1024;
 
-/// What of a transfer's shape the network and the site allow.
+/// The limits of the network and the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// The largest block size granted, in octets.
+pub struct OptionLimits {
+    /// Maximum block size, in octets.
     pub block_size: u16,
-    /// The largest window granted, in blocks.
+    /// Maximum window, in blocks.
     pub window: u16,
 }
 
-impl Bounds {
-    /// Bounds blocks so that no packet is fragmented on a link with this MTU, in octets, for `headers`
-    /// octets of IP and UDP: fragments break ROMs.
+impl OptionLimits {
+    /// Returns limits under which no packet is fragmented on a link with this MTU, in octets: fragments break ROMs.
     pub fn of_mtu(mtu: u32, ipv6: bool) -> Self {
         const UDP_AND_TFTP: u32 = 8 + 4;
         let headers = UDP_AND_TFTP + if ipv6 { 40 } else { 20 };
         let room = mtu.saturating_sub(headers).clamp(BLOCK_SIZE.into(), (*BLOCK_SIZES.end()).into());
         let block_size = u16::try_from(room).unwrap_or(BLOCK_SIZE);
-        Bounds { block_size, window: WINDOW_BLOCKS }
+        OptionLimits { block_size, window: WINDOW_BLOCKS }
     }
 }
 
-/// The options that a request carries and this server knows; all others are left out (RFC 2347, section 3).
+/// The options of a request that this server supports. Others are ignored (RFC 2347, section 3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestedOptions {
+    /// Block size, in octets (`blksize`).
     pub block_size: Option<u16>,
+    /// Whether the file size is requested (`tsize`).
     pub size: bool,
-    /// Seconds.
+    /// Retransmission timeout, in seconds.
     pub timeout: Option<u8>,
+    /// Window, in blocks (`windowsize`).
     pub window: Option<u16>,
 }
 
-impl Asked {
-    /// Reads the known options. One with a value out of its range counts as not sent, as RFC 2347 allows; of
-    /// one sent twice the first counts. A block size beyond 65464 asks for the largest.
-    pub fn read(pairs: Pairs<'_>) -> Self {
-        let mut asked = Asked::default();
+impl RequestedOptions {
+    /// Decodes the supported options. A value out of range counts as not sent, as RFC 2347 allows; of a repeated option
+    /// the first one counts. A block size above 65464 requests the largest.
+    pub fn read(pairs: OptionPairs<'_>) -> Self {
+        let mut asked = RequestedOptions::default();
         for (name, value) in pairs.iter() {
             let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
             let value = decimal(value);
@@ -67,34 +69,34 @@ impl Asked {
     }
 }
 
-/// The shape of one transfer: what was granted of what was asked.
+/// The options of one transfer: the granted part of the requested ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Granted {
-    asked: Asked,
-    /// Octets in every block but the last.
+pub struct NegotiatedOptions {
+    asked: RequestedOptions,
+    /// Size of every block but the last, in octets.
     pub block_size: u16,
-    /// Blocks in flight before an acknowledgement is due.
+    /// Maximum number of blocks in flight before an acknowledgement.
     pub window: u16,
-    /// The peer's own wish for the pause before a retransmission (RFC 2349).
+    /// The retransmission timeout that the peer requested (RFC 2349).
     pub timeout: Option<Duration>,
 }
 
-impl Granted {
-    /// Grants what was asked as far as the bounds go.
-    pub fn new(asked: Asked, bounds: Bounds) -> Self {
+impl NegotiatedOptions {
+    /// Grants the requested options within the limits.
+    pub fn new(asked: RequestedOptions, bounds: OptionLimits) -> Self {
         let block_size = asked.block_size.map_or(BLOCK_SIZE, |size| size.min(bounds.block_size));
         let fits = u16::try_from(WINDOW_OCTETS / u32::from(block_size)).unwrap_or(u16::MAX);
         let window = asked.window.unwrap_or(1).min(bounds.window).min(fits).max(1);
         let timeout = asked.timeout.map(|seconds| Duration::from_secs(seconds.into()));
-        Granted { asked, block_size, window, timeout }
+        NegotiatedOptions { asked, block_size, window, timeout }
     }
 
-    /// Whether an option acknowledgement opens the transfer: only if an option was understood.
+    /// Returns whether the transfer starts with an option acknowledgement, which needs at least one known option.
     pub fn has_options(&self) -> bool {
-        self.asked != Asked::default()
+        self.asked != RequestedOptions::default()
     }
 
-    /// Appends the option acknowledgement's bytes for a file of `size` octets as it travels.
+    /// Appends the option acknowledgement for a file of `size` octets on the wire.
     pub fn option_ack(&self, size: u64, out: &mut Vec<u8>) {
         out.extend(6u16.to_be_bytes());
         if self.asked.block_size.is_some() {
@@ -114,7 +116,7 @@ impl Granted {
 
 fn decimal(value: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(value).ok()?;
-    // `parse` would also take a sign.
+    // `parse` would accept a sign.
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
@@ -123,11 +125,12 @@ mod tests {
     use super::super::packet::Packet;
     use super::*;
 
-    /// What a request with these options is answered, for a file of 1000 octets on Ethernet.
+    /// Checks the option acknowledgement to these options, for a file of 1000 octets on Ethernet.
     fn check(options: &[u8], acknowledged: Option<&[u8]>) {
         let request = [b"\0\x01file\0octet\0", options].concat();
         let Ok(Packet::Read(request)) = Packet::parse(&request) else { panic!("a read request") };
-        let granted = Granted::new(Asked::read(request.options), Bounds::of_mtu(1500, false));
+        let granted =
+            NegotiatedOptions::new(RequestedOptions::read(request.options), OptionLimits::of_mtu(1500, false));
         let mut out = Vec::new();
         granted.option_ack(1000, &mut out);
         let text = String::from_utf8_lossy(options);
@@ -169,13 +172,13 @@ mod tests {
 
     #[test]
     fn a_block_fits_the_mtu_and_a_window_fits_a_receive_buffer() {
-        assert_eq!(Bounds::of_mtu(1500, false).block_size, 1468);
-        assert_eq!(Bounds::of_mtu(1500, true).block_size, 1448);
-        assert_eq!(Bounds::of_mtu(9000, false).block_size, 8968);
-        assert_eq!(Bounds::of_mtu(65536, false).block_size, 65464);
-        assert_eq!(Bounds::of_mtu(68, false).block_size, 512);
-        let asked = Asked { block_size: Some(65464), window: Some(64), ..Asked::default() };
-        let granted = Granted::new(asked, Bounds { block_size: 65464, window: 64 });
+        assert_eq!(OptionLimits::of_mtu(1500, false).block_size, 1468);
+        assert_eq!(OptionLimits::of_mtu(1500, true).block_size, 1448);
+        assert_eq!(OptionLimits::of_mtu(9000, false).block_size, 8968);
+        assert_eq!(OptionLimits::of_mtu(65536, false).block_size, 65464);
+        assert_eq!(OptionLimits::of_mtu(68, false).block_size, 512);
+        let asked = RequestedOptions { block_size: Some(65464), window: Some(64), ..RequestedOptions::default() };
+        let granted = NegotiatedOptions::new(asked, OptionLimits { block_size: 65464, window: 64 });
         assert_eq!((granted.block_size, granted.window), (65464, 2));
     }
 }

@@ -1,78 +1,93 @@
-//! The five packets of RFC 1350 and the option acknowledgement of RFC 2347, as bytes and back.
+//! The codec of the five packets of RFC 1350 and the option acknowledgement of RFC 2347.
 
 use std::fmt;
 
-/// The longest request that is read, in octets (RFC 2347, section 2).
+/// Maximum length of a request, in octets (RFC 2347, section 2).
 pub const REQUEST_MAX: usize = 512;
-/// What stands before the bytes of a block: opcode and block number.
+/// Length of the header of a DATA packet, in octets: opcode and block number.
 pub const DATA_HEADER: usize = 4;
-/// The longest ERROR message that is written, in octets: nothing we say is larger than a first block.
+/// Maximum length of an ERROR message, in octets, so that no reply is larger than a first block.
 const MESSAGE_MAX: usize = 120;
 
 /// One TFTP packet, borrowed from the datagram that it came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// RRQ (opcode 1): the peer wants to read.
-    Read(Request<'a>),
-    /// WRQ (opcode 2): the peer wants to write.
-    Write(Request<'a>),
+    /// RRQ (opcode 1): a read request.
+    Read(FileRequest<'a>),
+    /// WRQ (opcode 2): a write request.
+    Write(FileRequest<'a>),
     /// DATA (opcode 3).
-    Data { block: u16, bytes: &'a [u8] },
+    Data {
+        /// The block number.
+        block: u16,
+        /// The octets of the block.
+        bytes: &'a [u8],
+    },
     /// ACK (opcode 4).
     Ack(u16),
-    /// ERROR (opcode 5). The message is for people and may be anything.
-    Error { code: u16, message: &'a [u8] },
+    /// ERROR (opcode 5). The message is text for people, with any content.
+    Error {
+        /// The error code.
+        code: u16,
+        /// The message, without its terminator.
+        message: &'a [u8],
+    },
     /// OACK (opcode 6, RFC 2347).
-    OptionAck(Pairs<'a>),
+    OptionAck(OptionPairs<'a>),
 }
 
-/// What a RRQ or WRQ asks for, in the peer's own spelling.
+/// The file, mode and options of a request, in the peer's spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct FileRequest<'a> {
+    /// The file name.
     pub name: &'a [u8],
-    pub mode: Mode,
-    pub options: Pairs<'a>,
+    /// The transfer mode.
+    pub mode: TransferMode,
+    /// The options.
+    pub options: OptionPairs<'a>,
 }
 
-/// How the bytes of a file travel (RFC 1350, section 1).
+/// The encoding of a file on the wire (RFC 1350, section 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// Eight-bit bytes as they are.
+pub enum TransferMode {
+    /// Unchanged octets.
     Octet,
     /// Text with CR LF line ends (RFC 764).
     Netascii,
 }
 
-impl Mode {
+impl TransferMode {
+    /// Returns the name of the mode on the wire.
     pub fn name(self) -> &'static str {
         match self {
-            Mode::Octet => "octet",
-            Mode::Netascii => "netascii",
+            TransferMode::Octet => "octet",
+            TransferMode::Netascii => "netascii",
         }
     }
 }
 
-/// Option names and values, still as text: pairs of NUL-terminated strings that were checked when read.
+/// Option names and values as text: pairs of NUL-terminated strings, checked when parsed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Pairs<'a>(&'a [u8]);
+pub struct OptionPairs<'a>(&'a [u8]);
 
-impl<'a> Pairs<'a> {
-    pub const NONE: Pairs<'static> = Pairs(&[]);
+impl<'a> OptionPairs<'a> {
+    /// No options.
+    pub const NONE: OptionPairs<'static> = OptionPairs(&[]);
 
-    /// Reads pairs up to the end of `bytes`. Trailing NULs, with which some ROMs pad, are left out.
-    fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    /// Parses pairs up to the end of `bytes`. Trailing NULs, with which some ROMs pad, are ignored.
+    fn read(bytes: &'a [u8]) -> Result<Self, PacketError> {
         let mut rest = bytes;
         let mut used = 0;
         while rest.iter().any(|&byte| byte != 0) {
-            let (_, after_name) = text(rest).ok_or(Malformed::OptionCutOff)?;
-            let (_, after_value) = text(after_name).ok_or(Malformed::OptionCutOff)?;
+            let (_, after_name) = text(rest).ok_or(PacketError::OptionCutOff)?;
+            let (_, after_value) = text(after_name).ok_or(PacketError::OptionCutOff)?;
             used += rest.len() - after_value.len();
             rest = after_value;
         }
-        Ok(Pairs(bytes.get(..used).unwrap_or_default()))
+        Ok(OptionPairs(bytes.get(..used).unwrap_or_default()))
     }
 
-    /// Yields each option's name and value in the order sent.
+    /// Returns each option's name and value in the order sent.
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
@@ -83,62 +98,70 @@ impl<'a> Pairs<'a> {
         })
     }
 
+    /// Returns whether there are no options.
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 }
 
-impl fmt::Debug for Pairs<'_> {
+impl fmt::Debug for OptionPairs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         f.debug_map().entries(self.iter().map(|(name, value)| (text(name), text(value)))).finish()
     }
 }
 
-/// Why a datagram is not a TFTP packet. Each is a counted drop, never an answer.
+/// The reason a datagram is no TFTP packet. It is counted and never answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Malformed {
-    #[error("shorter than its opcode demands")]
+pub enum PacketError {
+    /// The packet is shorter than its opcode requires.
+    #[error("packet shorter than its opcode requires")]
     Truncated,
-    #[error("opcode {0} is none of TFTP's")]
+    /// The opcode is unknown.
+    #[error("unknown opcode {0}")]
     UnknownOpcode(u16),
-    #[error("a request longer than {REQUEST_MAX} octets")]
+    /// The request exceeds [`REQUEST_MAX`].
+    #[error("request longer than {REQUEST_MAX} octets")]
     RequestTooLong,
-    #[error("a request for a file without a name")]
+    /// The file name is empty.
+    #[error("request without a file name")]
     NoName,
-    #[error("a name or mode that does not end")]
+    /// The file name or mode has no terminator.
+    #[error("file name or mode without a terminator")]
     TextCutOff,
-    #[error("a transfer mode other than octet and netascii")]
+    /// The transfer mode is neither octet nor netascii.
+    #[error("unknown transfer mode: expected octet or netascii")]
     UnknownMode,
-    #[error("an option without an end or without a value")]
+    /// An option has no terminator or no value.
+    #[error("option without a terminator or value")]
     OptionCutOff,
 }
 
 impl<'a> Packet<'a> {
-    /// Reads one datagram. It never panics, whatever the bytes.
+    /// Parses one datagram. It never panics, whatever the bytes.
     ///
     /// # Errors
-    /// [`Malformed`] names the first rule that the bytes broke.
-    pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
-        let (opcode, body) = number(datagram).ok_or(Malformed::Truncated)?;
+    /// The first rule that the bytes violate.
+    pub fn parse(datagram: &'a [u8]) -> Result<Self, PacketError> {
+        let (opcode, body) = number(datagram).ok_or(PacketError::Truncated)?;
         match opcode {
-            1 | 2 if datagram.len() > REQUEST_MAX => Err(Malformed::RequestTooLong),
-            1 => Request::parse(body).map(Packet::Read),
-            2 => Request::parse(body).map(Packet::Write),
+            1 | 2 if datagram.len() > REQUEST_MAX => Err(PacketError::RequestTooLong),
+            1 => FileRequest::parse(body).map(Packet::Read),
+            2 => FileRequest::parse(body).map(Packet::Write),
             3 => {
-                let (block, bytes) = number(body).ok_or(Malformed::Truncated)?;
+                let (block, bytes) = number(body).ok_or(PacketError::Truncated)?;
                 Ok(Packet::Data { block, bytes })
             }
-            // Octets after the block number are tolerated: Ethernet's padding reaches some stacks' payload.
-            4 => number(body).map(|(block, _)| Packet::Ack(block)).ok_or(Malformed::Truncated),
+            // Octets after the block number are accepted: some stacks pass Ethernet's padding on.
+            4 => number(body).map(|(block, _)| Packet::Ack(block)).ok_or(PacketError::Truncated),
             5 => {
-                let (code, rest) = number(body).ok_or(Malformed::Truncated)?;
-                // Several clients forget the NUL after the message; the code is what counts.
+                let (code, rest) = number(body).ok_or(PacketError::Truncated)?;
+                // Several clients omit the NUL after the message.
                 let message = text(rest).map_or(rest, |(message, _)| message);
                 Ok(Packet::Error { code, message })
             }
-            6 => Pairs::read(body).map(Packet::OptionAck),
-            other => Err(Malformed::UnknownOpcode(other)),
+            6 => OptionPairs::read(body).map(Packet::OptionAck),
+            other => Err(PacketError::UnknownOpcode(other)),
         }
     }
 
@@ -169,18 +192,18 @@ impl<'a> Packet<'a> {
     }
 }
 
-impl<'a> Request<'a> {
-    fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
-        let (name, rest) = text(body).ok_or(Malformed::TextCutOff)?;
+impl<'a> FileRequest<'a> {
+    fn parse(body: &'a [u8]) -> Result<Self, PacketError> {
+        let (name, rest) = text(body).ok_or(PacketError::TextCutOff)?;
         if name.is_empty() {
-            return Err(Malformed::NoName);
+            return Err(PacketError::NoName);
         }
-        let (mode, rest) = text(rest).ok_or(Malformed::TextCutOff)?;
-        let mode = [Mode::Octet, Mode::Netascii]
+        let (mode, rest) = text(rest).ok_or(PacketError::TextCutOff)?;
+        let mode = [TransferMode::Octet, TransferMode::Netascii]
             .into_iter()
             .find(|known| mode.eq_ignore_ascii_case(known.name().as_bytes()))
-            .ok_or(Malformed::UnknownMode)?;
-        Ok(Request { name, mode, options: Pairs::read(rest)? })
+            .ok_or(PacketError::UnknownMode)?;
+        Ok(FileRequest { name, mode, options: OptionPairs::read(rest)? })
     }
 
     fn emit(&self, opcode: u16, out: &mut Vec<u8>) {
@@ -193,13 +216,13 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The four octets before a block's bytes. The number on the wire is the block's, modulo 65536.
+/// Returns the header of a DATA packet. The number on the wire is the block's, modulo 65536.
 pub fn data_header(block: u16) -> [u8; DATA_HEADER] {
     let [high, low] = block.to_be_bytes();
     [0, 3, high, low]
 }
 
-/// Appends one option to the bytes of an option acknowledgement or request.
+/// Appends one option to a request or an option acknowledgement.
 pub fn push_option(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend(name.as_bytes());
     out.push(0);
@@ -207,11 +230,14 @@ pub fn push_option(out: &mut Vec<u8>, name: &str, value: u64) {
     out.push(0);
 }
 
-/// The error codes that this server says (RFC 1350, appendix; RFC 2347).
+/// The error codes that this server sends (RFC 1350, appendix; RFC 2347).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
+    /// Not defined: the message says what failed.
     NotDefined = 0,
+    /// File not found.
     FileNotFound = 1,
+    /// Access violation.
     AccessViolation = 2,
 }
 
@@ -220,7 +246,7 @@ fn number(bytes: &[u8]) -> Option<(u16, &[u8])> {
     Some((u16::from_be_bytes(*head), rest))
 }
 
-/// Splits at the first NUL: what stands before it and what comes after it.
+/// Splits at the first NUL: the text before it, and the rest after it.
 fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|&byte| byte == 0)?;
     Some((bytes.get(..end)?, bytes.get(end + 1..)?))
@@ -231,15 +257,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn check(datagram: &[u8], expected: Result<Packet<'_>, Malformed>) {
+    fn check(datagram: &[u8], expected: Result<Packet<'_>, PacketError>) {
         assert_eq!(Packet::parse(datagram), expected, "{:?}", String::from_utf8_lossy(datagram));
     }
 
-    fn pairs(bytes: &[u8]) -> Pairs<'_> {
-        Pairs::read(bytes).unwrap()
+    fn pairs(bytes: &[u8]) -> OptionPairs<'_> {
+        OptionPairs::read(bytes).unwrap()
     }
 
-    /// `tcpdump -r /work/shared/captures/<name>.pcap 'udp dst port 69'`, payload only.
+    /// Payloads of `udp dst port 69` in the captures of the same name.
     #[test]
     fn requests_of_real_firmware_are_read_and_written_back_to_the_octet() {
         let ovmf_probe = b"\0\x01ipxe-amd64.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0";
@@ -264,32 +290,32 @@ mod tests {
 
     #[test]
     fn what_is_not_tftp_is_dropped_with_its_reason() {
-        check(b"", Err(Malformed::Truncated));
-        check(b"\0", Err(Malformed::Truncated));
-        check(b"\0\0", Err(Malformed::UnknownOpcode(0)));
-        check(b"\0\x07", Err(Malformed::UnknownOpcode(7)));
-        check(b"\0\x01", Err(Malformed::TextCutOff));
-        check(b"\0\x01\0octet\0", Err(Malformed::NoName));
-        check(b"\0\x01name", Err(Malformed::TextCutOff));
-        check(b"\0\x01name\0", Err(Malformed::TextCutOff));
-        check(b"\0\x01name\0octet", Err(Malformed::TextCutOff));
-        check(b"\0\x01name\0mail\0", Err(Malformed::UnknownMode));
-        check(b"\0\x01name\0octet\0blksize", Err(Malformed::OptionCutOff));
-        check(b"\0\x01name\0octet\0blksize\0", Err(Malformed::OptionCutOff));
-        check(b"\0\x01name\0octet\0blksize\x00512", Err(Malformed::OptionCutOff));
-        check(b"\0\x03\0", Err(Malformed::Truncated));
-        check(b"\0\x04\x01", Err(Malformed::Truncated));
-        check(b"\0\x05\0", Err(Malformed::Truncated));
+        check(b"", Err(PacketError::Truncated));
+        check(b"\0", Err(PacketError::Truncated));
+        check(b"\0\0", Err(PacketError::UnknownOpcode(0)));
+        check(b"\0\x07", Err(PacketError::UnknownOpcode(7)));
+        check(b"\0\x01", Err(PacketError::TextCutOff));
+        check(b"\0\x01\0octet\0", Err(PacketError::NoName));
+        check(b"\0\x01name", Err(PacketError::TextCutOff));
+        check(b"\0\x01name\0", Err(PacketError::TextCutOff));
+        check(b"\0\x01name\0octet", Err(PacketError::TextCutOff));
+        check(b"\0\x01name\0mail\0", Err(PacketError::UnknownMode));
+        check(b"\0\x01name\0octet\0blksize", Err(PacketError::OptionCutOff));
+        check(b"\0\x01name\0octet\0blksize\0", Err(PacketError::OptionCutOff));
+        check(b"\0\x01name\0octet\0blksize\x00512", Err(PacketError::OptionCutOff));
+        check(b"\0\x03\0", Err(PacketError::Truncated));
+        check(b"\0\x04\x01", Err(PacketError::Truncated));
+        check(b"\0\x05\0", Err(PacketError::Truncated));
         let long = [&b"\0\x01"[..], &[b'a'; 510], b"\0octet\0"].concat();
-        check(&long, Err(Malformed::RequestTooLong));
+        check(&long, Err(PacketError::RequestTooLong));
     }
 
     #[test]
-    fn small_liberties_of_clients_are_taken_in_stride() {
-        let plain = Request { name: b"a", mode: Mode::Octet, options: Pairs::NONE };
+    fn small_deviations_of_clients_are_accepted() {
+        let plain = FileRequest { name: b"a", mode: TransferMode::Octet, options: OptionPairs::NONE };
         check(b"\0\x01a\0OCTET\0", Ok(Packet::Read(plain)));
         check(b"\0\x01a\0octet\0\0\0\0", Ok(Packet::Read(plain)));
-        check(b"\0\x02a\0NetAscii\0", Ok(Packet::Write(Request { mode: Mode::Netascii, ..plain })));
+        check(b"\0\x02a\0NetAscii\0", Ok(Packet::Write(FileRequest { mode: TransferMode::Netascii, ..plain })));
         check(b"\0\x04\x12\x34", Ok(Packet::Ack(0x1234)));
         check(b"\0\x04\x12\x34junk", Ok(Packet::Ack(0x1234)));
         check(b"\0\x05\0\x08no NUL", Ok(Packet::Error { code: 8, message: b"no NUL" }));
@@ -319,8 +345,8 @@ mod tests {
                 bytes.extend(name); bytes.push(0);
                 bytes.extend(value); bytes.push(0);
             }
-            let mode = if ascii { Mode::Netascii } else { Mode::Octet };
-            let request = Request { name: &name, mode, options: pairs(&bytes) };
+            let mode = if ascii { TransferMode::Netascii } else { TransferMode::Octet };
+            let request = FileRequest { name: &name, mode, options: pairs(&bytes) };
             let packet = if write { Packet::Write(request) } else { Packet::Read(request) };
             let mut out = Vec::new();
             packet.emit(&mut out);

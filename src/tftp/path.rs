@@ -1,4 +1,4 @@
-//! The name in a request -> what is asked, as a value. Nothing here opens a file.
+//! The file name of a request, as a value. Nothing here opens a file.
 
 use std::fmt;
 
@@ -6,58 +6,63 @@ use uuid::Uuid;
 
 use crate::fleet::Mac;
 
-/// The most folders and the file's name together.
+/// Maximum number of folders and the file name together.
 const DEPTH: usize = 16;
-/// The longest folder or file name, in octets (Linux's NAME_MAX).
+/// Maximum length of a folder or file name, in octets (Linux's NAME_MAX).
 const NAME: usize = 255;
 
-/// Is what a peer asks for: the folder that tells who asks, if it leads with one, and the file.
+/// The requested file, and the folder that identifies the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// The MAC address that was a folder in front: what we put into the boot file's name that we offered.
-    /// A claim, as everything in a request.
+pub struct RequestedFile {
+    /// The MAC address in a leading folder, which the offered boot file's name has. It is a claim, like everything in a
+    /// request.
     pub folder: Option<Mac>,
-    pub file: File,
+    /// The requested file.
+    pub file: FileName,
 }
 
-/// Says which file is asked for.
+/// The kinds of requested files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum File {
-    /// `autoexec.ipxe`, which iPXE's EFI programs ask for beside themselves.
+pub enum FileName {
+    /// `autoexec.ipxe`, which iPXE's EFI programs request from their own folder.
     Autoexec,
-    /// A file in a folder `pxelinux.cfg`: PXELINUX works its way from the UUID to `default`.
-    Pxelinux(For),
-    /// A file `grub.cfg` with one of GRUB's endings: `-01-<mac>`, `-<hex address>` or none.
-    Grub(For),
-    /// Any other name: a boot program, or a file of the site.
+    /// A file in a folder `pxelinux.cfg`: PXELINUX tries names from the UUID to `default`.
+    Pxelinux(ConfigFileKey),
+    /// A file `grub.cfg` with one of GRUB's suffixes: `-01-<mac>`, `-<hex address>` or none.
+    Grub(ConfigFileKey),
+    /// Any other name: a boot program, or a site file.
     Plain(RelativePath),
 }
 
-/// Says whom a boot loader's configuration file is for.
+/// The host that a boot loader's configuration file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum For {
+pub enum ConfigFileKey {
+    /// A host by its MAC address.
     Mac(Mac),
-    /// As PXELINUX spells it: the 16 octets in the order of the wire (DHCP option 97), not mixed-endian.
+    /// In PXELINUX's spelling: the 16 octets in wire order (DHCP option 97), not mixed-endian.
     Uuid(Uuid),
     /// The leading hexadecimal digits of an IPv4 address: `digits` of them (1 to 8), the others zero.
     Address {
+        /// The address, with the missing digits as zeros.
         bits: u32,
+        /// Number of leading hexadecimal digits, 1 to 8.
         digits: u8,
     },
-    /// Whoever found nothing more specific.
+    /// Any host without a more specific file.
     Anyone,
 }
 
-/// Is a path below a directory: no `..`, no root, no empty part, no NUL or control character.
+/// A path below a directory: no `..`, no root, no empty part, no NUL or control character.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RelativePath(Box<str>);
 
 impl RelativePath {
-    /// Yields the folders and at last the file's name.
+    /// Returns the folders and then the file name.
     pub fn parts(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')
     }
 
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -75,25 +80,29 @@ impl fmt::Debug for RelativePath {
     }
 }
 
-/// Why a name is no path of ours.
+/// The reason a name is no valid path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BadPath {
-    #[error("the name is not UTF-8, or has control characters")]
+    /// The name is not UTF-8, or has control characters.
+    #[error("file name is not UTF-8, or has control characters")]
     NotText,
-    #[error("the name leads out of the directory")]
+    /// The name leaves the directory.
+    #[error("file name leaves the directory")]
     Escape,
-    #[error("the name has no file in it")]
+    /// The name is empty.
+    #[error("file name is empty")]
     NoFile,
-    #[error("the name is too long or too deep")]
+    /// A part is too long, or there are too many folders.
+    #[error("file name is too long or has too many folders")]
     TooLong,
 }
 
-impl Asked {
-    /// Reads the name of a request: leading slashes and `.` are left out, a backslash is a slash (firmware of
-    /// Microsoft's school), and known names are read in any case.
+impl RequestedFile {
+    /// Parses the name of a request. Leading slashes and `.` are ignored, a backslash is a slash (Windows boot
+    /// loaders), and known names match in any case.
     ///
     /// # Errors
-    /// [`BadPath`] where the name could mean a file outside of the directory, or no file at all.
+    /// The name could refer to a file outside of the directory, or to no file.
     pub fn read(name: &[u8]) -> Result<Self, BadPath> {
         let text = std::str::from_utf8(name).map_err(|_| BadPath::NotText)?;
         if text.chars().any(char::is_control) {
@@ -110,74 +119,74 @@ impl Asked {
             Some((first, below)) if mac(first).is_some() => (mac(first), below),
             _ => (None, parts.as_slice()),
         };
-        let file = File::read(below).ok_or(BadPath::NoFile)?;
-        Ok(Asked { folder, file })
+        let file = FileName::read(below).ok_or(BadPath::NoFile)?;
+        Ok(RequestedFile { folder, file })
     }
 
-    /// Says whose MAC address the name carries: in the file's name, or else as a folder.
+    /// Returns the MAC address in the name: in the file name, or else in a leading folder.
     pub fn mac(&self) -> Option<Mac> {
         match self.file {
-            File::Pxelinux(For::Mac(mac)) | File::Grub(For::Mac(mac)) => Some(mac),
-            File::Pxelinux(_) | File::Grub(_) | File::Autoexec | File::Plain(_) => self.folder,
+            FileName::Pxelinux(ConfigFileKey::Mac(mac)) | FileName::Grub(ConfigFileKey::Mac(mac)) => Some(mac),
+            FileName::Pxelinux(_) | FileName::Grub(_) | FileName::Autoexec | FileName::Plain(_) => self.folder,
         }
     }
 }
 
-impl File {
+impl FileName {
     fn read(parts: &[&str]) -> Option<Self> {
         let (name, folders) = parts.split_last()?;
         if name.eq_ignore_ascii_case("autoexec.ipxe") {
-            return Some(File::Autoexec);
+            return Some(FileName::Autoexec);
         }
         let loader = folders.last().filter(|folder| folder.eq_ignore_ascii_case("pxelinux.cfg"));
-        if let Some(whom) = loader.and_then(|_| pxelinux(name)) {
-            return Some(File::Pxelinux(whom));
+        if let Some(key) = loader.and_then(|_| pxelinux(name)) {
+            return Some(FileName::Pxelinux(key));
         }
-        if let Some(whom) = grub(name) {
-            return Some(File::Grub(whom));
+        if let Some(key) = grub(name) {
+            return Some(FileName::Grub(key));
         }
-        Some(File::Plain(RelativePath(parts.join("/").into())))
+        Some(FileName::Plain(RelativePath(parts.join("/").into())))
     }
 }
 
-/// <https://wiki.syslinux.org/wiki/index.php?title=PXELINUX#Configuration>: UUID, hardware type and address,
-/// the IPv4 address in hexadecimal and ever fewer of its digits, `default`.
-fn pxelinux(name: &str) -> Option<For> {
+/// Parses a name of PXELINUX: UUID, hardware type and address, the IPv4 address in hexadecimal with ever fewer digits,
+/// `default` (<https://wiki.syslinux.org/wiki/index.php?title=PXELINUX#Configuration>).
+fn pxelinux(name: &str) -> Option<ConfigFileKey> {
     if name.eq_ignore_ascii_case("default") {
-        return Some(For::Anyone);
+        return Some(ConfigFileKey::Anyone);
     }
     let uuid = || Some(name).filter(|name| name.len() == 36).and_then(|name| Uuid::try_parse(name).ok());
-    hardware(name).or_else(|| address(name)).or_else(|| uuid().map(For::Uuid))
+    hardware(name).or_else(|| address(name)).or_else(|| uuid().map(ConfigFileKey::Uuid))
 }
 
-/// GRUB's manual, "Network": `grub.cfg-01-<mac>`, `grub.cfg-<hex address>` and prefixes, `grub.cfg`.
-fn grub(name: &str) -> Option<For> {
+/// Parses a name of GRUB: `grub.cfg-01-<mac>`, `grub.cfg-<hex address>` and prefixes, `grub.cfg` (manual, "Network").
+fn grub(name: &str) -> Option<ConfigFileKey> {
     let (stem, ending) = name.split_at_checked("grub.cfg".len())?;
     if !stem.eq_ignore_ascii_case("grub.cfg") {
         return None;
     }
     if ending.is_empty() {
-        return Some(For::Anyone);
+        return Some(ConfigFileKey::Anyone);
     }
     let ending = ending.strip_prefix('-')?;
     hardware(ending).or_else(|| address(ending))
 }
 
-/// An ARP hardware type in two digits, then the address. Only Ethernet's (01) has six octets for sure.
-fn hardware(name: &str) -> Option<For> {
-    mac(name.strip_prefix("01-")?).map(For::Mac)
+/// Parses an ARP hardware type in two digits and the address. Only Ethernet's (01) has six octets for certain.
+fn hardware(name: &str) -> Option<ConfigFileKey> {
+    mac(name.strip_prefix("01-")?).map(ConfigFileKey::Mac)
 }
 
-fn address(name: &str) -> Option<For> {
+fn address(name: &str) -> Option<ConfigFileKey> {
     let digits = u8::try_from(name.len()).ok().filter(|digits| (1..=8).contains(digits))?;
     if !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     let bits = u32::from_str_radix(name, 16).ok()? << (4 * (8 - u32::from(digits)));
-    Some(For::Address { bits, digits })
+    Some(ConfigFileKey::Address { bits, digits })
 }
 
-/// Six octets with dashes or colons: other spellings of a MAC address might be a file's name.
+/// Parses six octets with dashes or colons. Another spelling of a MAC address may be a file name.
 fn mac(part: &str) -> Option<Mac> {
     let separator = |at: usize, byte: u8| (at % 3 == 2) == matches!(byte, b'-' | b':');
     let shaped = part.len() == 17 && part.bytes().enumerate().all(|(at, byte)| separator(at, byte));
@@ -191,16 +200,16 @@ mod tests {
 
     const HOST: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 
-    fn plain(path: &str) -> File {
-        File::Plain(RelativePath(path.into()))
+    fn plain(path: &str) -> FileName {
+        FileName::Plain(RelativePath(path.into()))
     }
 
-    fn check(name: &str, folder: Option<Mac>, file: File) {
-        assert_eq!(Asked::read(name.as_bytes()), Ok(Asked { folder, file }), "{name:?}");
+    fn check(name: &str, folder: Option<Mac>, file: FileName) {
+        assert_eq!(RequestedFile::read(name.as_bytes()), Ok(RequestedFile { folder, file }), "{name:?}");
     }
 
     fn refused(name: &[u8], why: BadPath) {
-        assert_eq!(Asked::read(name), Err(why), "{:?}", String::from_utf8_lossy(name));
+        assert_eq!(RequestedFile::read(name), Err(why), "{:?}", String::from_utf8_lossy(name));
     }
 
     #[test]
@@ -215,26 +224,26 @@ mod tests {
     }
 
     #[test]
-    fn files_of_boot_loaders_say_whom_they_are_for() {
-        let address = |bits, digits| For::Address { bits, digits };
+    fn names_of_boot_loaders_identify_the_host() {
+        let address = |bits, digits| ConfigFileKey::Address { bits, digits };
         let uuid = "b8945908-d6a6-41a9-611d-74a6ab80b83d";
-        check("autoexec.ipxe", None, File::Autoexec);
-        check("52-54-00-12-34-56/autoexec.ipxe", Some(HOST), File::Autoexec);
-        check("pxelinux.cfg/01-52-54-00-12-34-56", None, File::Pxelinux(For::Mac(HOST)));
-        check("/bios/pxelinux.cfg/01-52-54-00-12-34-56", None, File::Pxelinux(For::Mac(HOST)));
-        check("52-54-00-12-34-56/pxelinux.cfg/default", Some(HOST), File::Pxelinux(For::Anyone));
-        check(&format!("pxelinux.cfg/{uuid}"), None, File::Pxelinux(For::Uuid(uuid.parse().unwrap())));
-        check("PXELINUX.CFG/C0A8025B", None, File::Pxelinux(address(0xc0a8_025b, 8)));
-        check("pxelinux.cfg/C0A80", None, File::Pxelinux(address(0xc0a8_0000, 5)));
-        check("pxelinux.cfg/C", None, File::Pxelinux(address(0xc000_0000, 1)));
-        check("grub/grub.cfg-01-52-54-00-12-34-56", None, File::Grub(For::Mac(HOST)));
-        check("/grub/x86_64-efi/grub.cfg", None, File::Grub(For::Anyone));
-        check("grub.cfg-0A4D00B9", None, File::Grub(address(0x0a4d_00b9, 8)));
-        check("grub.cfg-0A4D0", None, File::Grub(address(0x0a4d_0000, 5)));
+        check("autoexec.ipxe", None, FileName::Autoexec);
+        check("52-54-00-12-34-56/autoexec.ipxe", Some(HOST), FileName::Autoexec);
+        check("pxelinux.cfg/01-52-54-00-12-34-56", None, FileName::Pxelinux(ConfigFileKey::Mac(HOST)));
+        check("/bios/pxelinux.cfg/01-52-54-00-12-34-56", None, FileName::Pxelinux(ConfigFileKey::Mac(HOST)));
+        check("52-54-00-12-34-56/pxelinux.cfg/default", Some(HOST), FileName::Pxelinux(ConfigFileKey::Anyone));
+        check(&format!("pxelinux.cfg/{uuid}"), None, FileName::Pxelinux(ConfigFileKey::Uuid(uuid.parse().unwrap())));
+        check("PXELINUX.CFG/C0A8025B", None, FileName::Pxelinux(address(0xc0a8_025b, 8)));
+        check("pxelinux.cfg/C0A80", None, FileName::Pxelinux(address(0xc0a8_0000, 5)));
+        check("pxelinux.cfg/C", None, FileName::Pxelinux(address(0xc000_0000, 1)));
+        check("grub/grub.cfg-01-52-54-00-12-34-56", None, FileName::Grub(ConfigFileKey::Mac(HOST)));
+        check("/grub/x86_64-efi/grub.cfg", None, FileName::Grub(ConfigFileKey::Anyone));
+        check("grub.cfg-0A4D00B9", None, FileName::Grub(address(0x0a4d_00b9, 8)));
+        check("grub.cfg-0A4D0", None, FileName::Grub(address(0x0a4d_0000, 5)));
     }
 
     #[test]
-    fn names_that_only_look_like_a_boot_loaders_are_plain_files() {
+    fn names_similar_to_a_boot_loaders_are_plain_files() {
         for name in [
             "pxelinux.cfg",
             "default",
@@ -251,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn no_spelling_leads_out() {
+    fn no_spelling_leaves_the_directory() {
         for name in [
             "..",
             "../etc/passwd",
@@ -279,17 +288,17 @@ mod tests {
     }
 
     #[test]
-    fn the_files_own_address_counts_before_the_folders() {
+    fn the_address_in_the_file_name_precedes_the_folders() {
         let other = "00-00-00-00-00-01/pxelinux.cfg/01-52-54-00-12-34-56";
-        assert_eq!(Asked::read(other.as_bytes()).unwrap().mac(), Some(HOST));
-        assert_eq!(Asked::read(b"52-54-00-12-34-56/pxelinux.cfg/default").unwrap().mac(), Some(HOST));
-        assert_eq!(Asked::read(b"autoexec.ipxe").unwrap().mac(), None);
+        assert_eq!(RequestedFile::read(other.as_bytes()).unwrap().mac(), Some(HOST));
+        assert_eq!(RequestedFile::read(b"52-54-00-12-34-56/pxelinux.cfg/default").unwrap().mac(), Some(HOST));
+        assert_eq!(RequestedFile::read(b"autoexec.ipxe").unwrap().mac(), None);
     }
 
     proptest! {
         #[test]
         fn whatever_is_asked_stays_below(name in "[a-z0-9./\\\\:-]{0,60}|.{0,60}") {
-            if let Ok(Asked { file: File::Plain(path), .. }) = Asked::read(name.as_bytes()) {
+            if let Ok(RequestedFile { file: FileName::Plain(path), .. }) = RequestedFile::read(name.as_bytes()) {
                 prop_assert!(path.parts().all(|part| !matches!(part, "" | "." | "..")));
                 prop_assert!(!path.as_str().starts_with('/') && !path.as_str().contains('\\'));
             }

@@ -1,4 +1,4 @@
-//! What becomes of a message: asked of the gate and of the server's leases, and told to who wants to know.
+//! The DHCP adapter of the gate: from a received message to replies, lease records, counters and the timeline.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -13,135 +13,181 @@ use nix::sys::eventfd::EventFd;
 use tokio::sync::Semaphore;
 
 use crate::boot::{DropReason, Facts, Reason, Stage, Verdict};
-use crate::dhcp::answer::{self, Arrival, Boot, Port, Reply};
-use crate::dhcp::conflict_probe::Probing;
-use crate::dhcp::packet::Request;
-use crate::dhcp::quirks::{Form, Learned};
-use crate::dhcp::rogue_servers::{self, Deed, Heard};
-use crate::dhcp::server::{Context, Effect, Server};
+use crate::dhcp::answer::{self, Arrival, BootOffer, DhcpPort, DhcpReply};
+use crate::dhcp::conflict_probe::ConflictProbes;
+use crate::dhcp::packet::DhcpPacket;
+use crate::dhcp::quirks::{BootFileLocation, LearnedLocations};
+use crate::dhcp::rogue_servers::{self, ObservedServer, ServerRole};
+use crate::dhcp::serve::interface::{InterfaceMode, InterfaceState};
+use crate::dhcp::serve::settings::DhcpSettings;
+use crate::dhcp::server::{DhcpServer, Effect, RequestContext};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
 use crate::fleet::{Lease, LeaseState, Mac};
 use crate::gate::Gate;
-use crate::store::{Change, Observation};
 
-use crate::dhcp::serve::{Link, Mode, Settings};
+/// Time within which the same offer to the same host is recorded once.
+const REPEAT_WINDOW: Duration = Duration::from_secs(5);
+/// Maximum number of hosts whose last offer is remembered for that.
+const OFFERS_REMEMBERED: usize = 8192;
+/// Maximum number of enrolments and observations that wait for the store.
+const ENROLMENTS_AT_ONCE: usize = 4096;
+/// Maximum number of deferred messages; all messages that wait for an enrolment fit.
+pub const DEFERRED_MESSAGES: usize = 2 * ENROLMENTS_AT_ONCE;
 
-/// Is how long an offer to the same machine is not told again in its timeline.
-const SAME_OFFER: Duration = Duration::from_secs(5);
-/// Bounds the machines whose last offer is remembered for that.
-const TOLD: usize = 8192;
+/// A message that is answered later, once what it waits for has happened.
+pub type DeferredMessage = ReceivedMessage<'static>;
 
-/// Is a message that is answered anew, once what it waited for has come.
-pub type Again = Message<'static>;
-
-/// Is a message as it arrived.
+/// A message as it arrived.
 #[derive(Debug)]
-pub struct Message<'a> {
-    pub link: usize,
+pub struct ReceivedMessage<'a> {
+    /// Index of the interface.
+    pub interface: usize,
+    /// The UDP payload.
     pub bytes: Cow<'a, [u8]>,
+    /// The port that it arrived on, and its sender.
     pub arrival: Arrival,
-    /// Says that the machine was to be remembered, and why it could not be where it was not.
+    /// The result of enrolling the host; `None` before the attempt.
     pub enrolled: Option<Result<(), Reason>>,
 }
 
-impl Message<'_> {
-    fn keep(&self) -> Again {
-        Message { bytes: self.bytes.to_vec().into(), ..*self }
+impl ReceivedMessage<'_> {
+    /// Returns a copy that owns its bytes.
+    fn to_deferred(&self) -> DeferredMessage {
+        ReceivedMessage { bytes: self.bytes.to_vec().into(), ..*self }
     }
 }
 
-/// Is what answering came to, gathered over a batch.
+/// The replies, lease records and probes that a batch of messages led to.
 #[derive(Debug, Default)]
-pub struct Outbox {
-    pub replies: Vec<Reply>,
-    /// Holds what must be on disk before its reply leaves.
-    pub promises: Vec<(Lease, Option<Reply>)>,
+pub struct PendingReplies {
+    /// Replies that may leave at once.
+    pub replies: Vec<DhcpReply>,
+    /// Leases that must be durable before their reply leaves.
+    pub after_commit: Vec<(Lease, Option<DhcpReply>)>,
+    /// Addresses to probe, and whether they are on the interface's own link.
     pub probes: Vec<(Ipv4Addr, bool)>,
 }
 
-/// Is what all interfaces share.
-pub struct Desk {
-    pub gate: Arc<Gate>,
-    pub runtime: tokio::runtime::Handle,
-    pub settings: Settings,
-    pub server: Server,
-    /// Holds this host's own addresses, which it does not answer for when it asks on the wire whether they are used.
-    pub here: HashSet<Ipv4Addr>,
-    pub enrolling: Arc<Semaphore>,
-    pub told: HashMap<Mac, (Instant, String)>,
-    pub learned: Learned,
-    pub went_on: Receiver<Mac>,
-    pub probing: Probing<Again>,
-    pub again: SyncSender<Again>,
+/// The queues between the handler, the event loop and the other protocols.
+pub struct HandlerQueues {
+    /// MAC addresses of hosts that continued their boot after an offer.
+    pub progressed: Receiver<Mac>,
+    /// Messages that the event loop passes to the handler again.
+    pub deferred: SyncSender<DeferredMessage>,
+    /// Wakes the event loop for a deferred message.
     pub wake: Arc<EventFd>,
 }
 
-impl Desk {
-    pub fn heed_progress(&mut self) {
-        for mac in self.went_on.try_iter() {
-            self.learned.went_on(mac);
+/// The DHCP policy shell that all interfaces share.
+pub struct RequestHandler {
+    gate: Arc<Gate>,
+    runtime: tokio::runtime::Handle,
+    settings: DhcpSettings,
+    server: DhcpServer,
+    /// This machine's own addresses: it does not answer its own ARP probes, so they are never offered.
+    own_addresses: HashSet<Ipv4Addr>,
+    enrolling: Arc<Semaphore>,
+    recent_offers: HashMap<Mac, (Instant, String)>,
+    learned: LearnedLocations,
+    probes: ConflictProbes<DeferredMessage>,
+    queues: HandlerQueues,
+}
+
+impl RequestHandler {
+    /// Creates the handler with the leases that the store holds.
+    pub fn new(
+        gate: Arc<Gate>,
+        runtime: tokio::runtime::Handle,
+        settings: DhcpSettings,
+        own_addresses: HashSet<Ipv4Addr>,
+        queues: HandlerQueues,
+    ) -> Self {
+        let mut server = DhcpServer::new(settings.subnets.clone(), settings.authoritative, settings.conflict_check);
+        server.load(gate.store.load().leases().map(|lease| lease.as_ref().clone()));
+        Self {
+            gate,
+            runtime,
+            settings,
+            server,
+            own_addresses,
+            enrolling: Arc::new(Semaphore::new(ENROLMENTS_AT_ONCE)),
+            recent_offers: HashMap::new(),
+            learned: LearnedLocations::default(),
+            probes: ConflictProbes::default(),
+            queues,
         }
     }
 
-    /// Answers a message that has just arrived, or that has waited.
-    pub fn answer(&mut self, link: &Link, message: &Message<'_>, out: &mut Outbox) {
+    /// Marks the hosts that continued their boot since the last call.
+    pub fn drain_progress(&mut self) {
+        for mac in self.queues.progressed.try_iter() {
+            self.learned.mark_progress(mac);
+        }
+    }
+
+    /// Handles a message that has just arrived, or that was deferred.
+    pub fn answer(&mut self, interface: &InterfaceState, message: &ReceivedMessage<'_>, out: &mut PendingReplies) {
         let arrival = message.arrival;
-        let request = match Request::parse(&message.bytes) {
+        let request = match DhcpPacket::parse(&message.bytes) {
             Ok(request) => request,
-            Err(why) => return self.discard(why, arrival),
+            Err(why) => return self.count_drop(why, arrival),
         };
-        if rogue_servers::is_question(&request) {
-            return out.replies.push(answer::here(&request, link.address, arrival));
+        if rogue_servers::is_server_probe(&request) {
+            return out.replies.push(answer::presence_reply(&request, interface.address, arrival));
         }
-        if self.settings.yields && link.rivals.is_yielded() {
-            return self.discard(DropReason::StoodDown, arrival);
+        if self.settings.stand_down && interface.detector.must_stand_down() {
+            return self.count_drop(DropReason::StoodDown, arrival);
         }
-        let done = match (link.mode, arrival.port) {
-            (Mode::Proxy, _) | (Mode::Server, Port::Proxy) => self.answer_as_proxy(link, message, &request, out),
-            (Mode::Server, Port::Server) => self.answer_as_server(link, message, &request, out),
+        let done = match (interface.mode, arrival.port) {
+            (InterfaceMode::Proxy, _) | (InterfaceMode::Server, DhcpPort::Proxy) => {
+                self.answer_as_proxy(interface, message, &request, out)
+            }
+            (InterfaceMode::Server, DhcpPort::Server) => self.answer_as_server(interface, message, &request, out),
         };
         if let Err(why) = done {
-            self.discard(why, arrival);
+            self.count_drop(why, arrival);
         }
     }
 
+    /// Answers as a ProxyDHCP server: a boot offer without an address.
     fn answer_as_proxy(
         &mut self,
-        link: &Link,
-        message: &Message<'_>,
-        request: &Request<'_>,
-        out: &mut Outbox,
+        interface: &InterfaceState,
+        message: &ReceivedMessage<'_>,
+        request: &DhcpPacket<'_>,
+        out: &mut PendingReplies,
     ) -> Result<(), DropReason> {
         let arrival = message.arrival;
-        if arrival.port == Port::Server
+        if arrival.port == DhcpPort::Server
             && let Some(address) = answer::claimed_address(request)
-            && self.is_ours_to_believe(request, arrival, address)
+            && self.is_credible(request, arrival, address)
         {
-            self.sight(request, address);
+            self.observe(request, address);
         }
-        let facts = answer::facts(request, arrival, link.address)?;
-        let Asked::Boot(boot) = self.ask(link, message, &facts) else { return Ok(()) };
+        let facts = answer::facts(request, arrival, interface.address)?;
+        let BootAnswer::Boot(boot) = self.decide(interface, message, &facts) else { return Ok(()) };
         self.gate.counters.count_answered(Protocol::Dhcp);
         out.replies.push(answer::reply(request, &boot, arrival));
-        self.tell(&facts, boot.file);
+        self.record_offer(&facts, boot.file);
         Ok(())
     }
 
+    /// Answers as a DHCP server: an address, and what to boot where the client boots from the network.
     fn answer_as_server(
         &mut self,
-        link: &Link,
-        message: &Message<'_>,
-        request: &Request<'_>,
-        out: &mut Outbox,
+        interface: &InterfaceState,
+        message: &ReceivedMessage<'_>,
+        request: &DhcpPacket<'_>,
+        out: &mut PendingReplies,
     ) -> Result<(), DropReason> {
         let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
-        let boot = match answer::claims(request, link.address).filter(|_| boots) {
+        let boot = match answer::claims(request, interface.address).filter(|_| boots) {
             None => None,
-            Some(facts) => match self.ask(link, message, &facts) {
-                Asked::Wait => return Ok(()),
-                Asked::Nothing => None,
-                Asked::Boot(boot) => {
-                    self.tell(&facts, boot.file.clone());
+            Some(facts) => match self.decide(interface, message, &facts) {
+                BootAnswer::Wait => return Ok(()),
+                BootAnswer::Nothing => None,
+                BootAnswer::Boot(boot) => {
+                    self.record_offer(&facts, boot.file.clone());
                     Some(boot)
                 }
             },
@@ -151,44 +197,45 @@ impl Desk {
             Some(IpAddr::V4(address)) => Some(address),
             Some(IpAddr::V6(_)) | None => None,
         };
-        let here = &self.here;
+        let own_addresses = &self.own_addresses;
         let taken = |address: Ipv4Addr| {
-            here.contains(&address)
+            own_addresses.contains(&address)
                 || state.host_by_ip(address.into()).is_some_and(|host| host.spec.boot_mac_address != request.mac)
         };
         let own = state.host_by_mac(request.mac).and_then(of);
-        let context = Context { ours: link.address, boot: boot.as_ref(), own, taken: &taken, now: Timestamp::now() };
+        let context =
+            RequestContext { ours: interface.address, boot: boot.as_ref(), own, taken: &taken, now: Timestamp::now() };
         let effects = self.server.answer(request, &context)?;
         let granted = effects.iter().find_map(|effect| match effect {
             Effect::Record(lease) if lease.held == LeaseState::Bound => Some(lease.address),
             Effect::Record(_) | Effect::Send(_) | Effect::Probe { .. } => None,
         });
         if let Some(address) = granted {
-            self.sight(request, address);
+            self.observe(request, address);
         }
-        self.obey(effects, message, request.mac, out);
+        self.apply(effects, message, request.mac, out);
         Ok(())
     }
 
-    /// Gathers what is to be done: a reply after a record waits for it.
-    fn obey(&mut self, effects: Vec<Effect>, message: &Message<'_>, mac: Mac, out: &mut Outbox) {
+    /// Queues the effects in order: a reply that follows a record waits until the record is durable.
+    fn apply(&mut self, effects: Vec<Effect>, message: &ReceivedMessage<'_>, mac: Mac, out: &mut PendingReplies) {
         for effect in effects {
             match effect {
-                Effect::Record(lease) => out.promises.push((lease, None)),
-                Effect::Send(reply) => match out.promises.last_mut() {
+                Effect::Record(lease) => out.after_commit.push((lease, None)),
+                Effect::Send(reply) => match out.after_commit.last_mut() {
                     Some((lease, promised @ None)) if lease.mac == mac => *promised = Some(reply),
                     _ => {
                         self.gate.counters.count_answered(Protocol::Dhcp);
                         out.replies.push(reply);
                     }
                 },
-                Effect::Probe { address, is_near } => {
-                    match self.probing.begin(address, mac, message.keep(), Instant::now()) {
-                        Ok(true) => out.probes.push((address, is_near)),
+                Effect::Probe { address, is_on_link } => {
+                    match self.probes.start(address, mac, message.to_deferred(), Instant::now()) {
+                        Ok(true) => out.probes.push((address, is_on_link)),
                         Ok(false) => {}
                         Err(message) => {
-                            self.server.probed(address, false, Timestamp::now());
-                            self.later(message);
+                            self.server.on_probe_result(address, false, Timestamp::now());
+                            self.defer(message);
                         }
                     }
                 }
@@ -196,59 +243,61 @@ impl Desk {
         }
     }
 
-    /// Tells of a server that was heard beside us, where it does what we do.
-    pub fn note_other(&self, link: &mut Link, heard: Heard) {
-        if !link.rivals.note(heard, Instant::now()) {
+    /// Records another server that was observed, if it competes with this one.
+    pub fn record_other_server(&self, interface: &mut InterfaceState, observed: ObservedServer) {
+        if !interface.detector.record(observed, Instant::now()) {
             return;
         }
-        let role = match (heard.deed, link.mode) {
-            (Deed::Boots, _) => OtherServerRole::BootServer,
-            (Deed::GivesAddresses, Mode::Server) => OtherServerRole::AddressServer,
-            (Deed::GivesAddresses, Mode::Proxy) => return,
+        let role = match (observed.role, interface.mode) {
+            (ServerRole::BootServer, _) => OtherServerRole::BootServer,
+            (ServerRole::AddressServer, InterfaceMode::Server) => OtherServerRole::AddressServer,
+            (ServerRole::AddressServer, InterfaceMode::Proxy) => return,
         };
         self.gate.counters.rogue_dhcp_servers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (interface, address) = (link.name.clone(), heard.server.into());
-        self.gate.store.record_event(None, Event::OtherDhcpServer { interface, address, role });
+        let (name, address) = (interface.name.clone(), observed.server.into());
+        let event = Event::OtherDhcpServer { interface: name, address, role };
+        self.gate.store.record_event(None, event);
     }
 
-    /// Asks the gate what a machine is to boot; one never seen before is remembered first.
-    fn ask(&mut self, link: &Link, message: &Message<'_>, facts: &Facts) -> Asked {
+    /// Asks the gate what a host boots. An unknown host is enrolled first, and its message is deferred.
+    fn decide(&mut self, interface: &InterfaceState, message: &ReceivedMessage<'_>, facts: &Facts) -> BootAnswer {
         let why = match (self.gate.decide_now(facts).decision.verdict, message.enrolled) {
             (Verdict::Enrol(_), None) => {
                 self.enrol(message, *facts);
-                return Asked::Wait;
+                return BootAnswer::Wait;
             }
             (Verdict::Enrol(_), Some(Ok(()))) => Reason::UnknownHost,
             (Verdict::Enrol(_), Some(Err(why))) => why,
             (Verdict::Ignore(why), _) => why,
             (verdict, _) => {
-                let form = self.form(facts, message.arrival.port, Instant::now());
-                note_booting(&self.gate, facts);
-                let boot = Boot::of(facts, &verdict, &link.site, form);
-                return boot.map_or(Asked::Nothing, Asked::Boot);
+                let location = self.boot_file_location(facts, message.arrival.port, Instant::now());
+                note_ipxe_boot(&self.gate, facts);
+                let boot = BootOffer::of(facts, &verdict, &interface.site, location);
+                return boot.map_or(BootAnswer::Nothing, BootAnswer::Boot);
             }
         };
         self.gate.counters.count_refused(Protocol::Dhcp, why, facts.address);
-        Asked::Nothing
+        BootAnswer::Nothing
     }
 
-    /// Picks the form to tell a machine in: the site's choice, or what was learned of it.
-    fn form(&mut self, facts: &Facts, port: Port, now: Instant) -> Form {
-        if port == Port::Proxy || !answer::has_forms(facts) {
-            self.learned.went_on(facts.mac);
-            return Form::Offer;
+    /// Returns where the boot file is announced to a host: as configured, or as learned from its last boots.
+    fn boot_file_location(&mut self, facts: &Facts, port: DhcpPort, now: Instant) -> BootFileLocation {
+        if port == DhcpPort::Proxy || !answer::supports_port_4011(facts) {
+            self.learned.mark_progress(facts.mac);
+            return BootFileLocation::Offer;
         }
-        let chosen = self.settings.forms.iter().find(|(who, _)| who.matches(facts.mac, facts.uuid));
-        chosen.map_or_else(|| self.learned.form(facts.mac, now), |(_, form)| *form)
+        let chosen = self.settings.boot_file_locations.iter().find(|(who, _)| who.matches(facts.mac, facts.uuid));
+        chosen.map_or_else(|| self.learned.choose(facts.mac, now), |(_, location)| *location)
     }
 
-    pub fn discard(&self, why: DropReason, arrival: Arrival) {
+    /// Counts a message that is not answered.
+    pub fn count_drop(&self, why: DropReason, arrival: Arrival) {
         self.gate.counters.count_dropped(Protocol::Dhcp, why, Some((*arrival.from.ip()).into()));
     }
 
-    /// Says whether an exchange with another DHCP server that we hear of is one: it was broadcast on our own wire, or
-    /// a relay on it passes it on. Anybody can send us anything from afar.
-    fn is_ours_to_believe(&self, request: &Request<'_>, arrival: Arrival, address: Ipv4Addr) -> bool {
+    /// Returns whether a REQUEST to another DHCP server shows the host's address: it was broadcast on our own link, or a
+    /// neighbour on the link relays it. Anyone can send a unicast from elsewhere.
+    fn is_credible(&self, request: &DhcpPacket<'_>, arrival: Arrival, address: Ipv4Addr) -> bool {
         let from = *arrival.from.ip();
         let is_new = || {
             let state = self.gate.store.load();
@@ -257,96 +306,151 @@ impl Desk {
         from.is_unspecified() || is_new() && from != address && self.gate.neighbours.is_near(from.into())
     }
 
-    /// Notes the address that a known machine is about to have, its firmware and its UUID, where they are news.
-    fn sight(&self, request: &Request<'_>, address: Ipv4Addr) {
+    /// Records the address, firmware and UUID of a known host, if they differ from its status.
+    fn observe(&self, request: &DhcpPacket<'_>, address: Ipv4Addr) {
         let (mac, uuid) = (request.mac, request.uuid());
         if self.gate.store.load().host_by_mac(mac).is_none() {
             return;
         }
         let claims = answer::claims(request, address);
-        let firmware = claims.and_then(|facts| facts.firmware).map(|firmware| firmware.architecture);
+        let firmware = claims.and_then(|facts| facts.firmware);
+        let architecture = firmware.map(|firmware| firmware.architecture);
         let address = Some(IpAddr::from(address));
-        let news = self.gate.store.load().host_by_mac(mac).is_some_and(|host| {
+        let is_new = self.gate.store.load().host_by_mac(mac).is_some_and(|host| {
             host.status.address != address
                 || (uuid.is_some() && host.status.uuid != uuid)
-                || (firmware.is_some() && host.status.firmware != firmware)
+                || (architecture.is_some() && host.status.firmware != architecture)
         });
-        if !news {
+        if !is_new {
             return;
         }
-        let store = self.gate.store.clone();
+        let gate = self.gate.clone();
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else { return };
+        let facts = Facts { mac, firmware, stage: Stage::Rom, address, uuid };
         self.runtime.spawn(async move {
-            let sighting = Observation { firmware, address, uuid };
-            if let Err(error) = store.commit(Change::Observe { mac, sighting }).await {
-                tracing::debug!(%mac, %error, "an address was not noted");
+            if let Err(error) = gate.observe(&facts).await {
+                tracing::debug!(%mac, %error, "failed to record the address of a host");
             }
             std::mem::drop(permit);
         });
     }
 
-    /// Remembers a machine never seen before, and answers it once that is on disk.
-    fn enrol(&self, message: &Message<'_>, facts: Facts) {
+    /// Enrols an unknown host, and defers its message until the host is durable.
+    fn enrol(&self, message: &ReceivedMessage<'_>, facts: Facts) {
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else {
-            return self.discard(DropReason::Overload, message.arrival);
+            return self.count_drop(DropReason::Overload, message.arrival);
         };
-        let (gate, again, wake, mut message) =
-            (self.gate.clone(), self.again.clone(), self.wake.clone(), message.keep());
+        let (gate, deferred, wake, mut message) =
+            (self.gate.clone(), self.queues.deferred.clone(), self.queues.wake.clone(), message.to_deferred());
         self.runtime.spawn(async move {
             message.enrolled = Some(match gate.decide_and_enrol(&facts).await.decision.verdict {
                 Verdict::Ignore(why) => Err(why),
                 _ => Ok(()),
             });
-            send_again(&again, &wake, message);
+            send_deferred(&deferred, &wake, message);
             std::mem::drop(permit);
         });
     }
 
-    /// Answers a message anew in a later turn.
-    pub fn later(&self, message: Again) {
-        send_again(&self.again, &self.wake, message);
+    /// Queues a message for the next turn of the event loop.
+    fn defer(&self, message: DeferredMessage) {
+        send_deferred(&self.queues.deferred, &self.queues.wake, message);
     }
 
-    /// Puts an offer into the machine's timeline, once for all the retries of one boot.
-    fn tell(&mut self, facts: &Facts, file: String) {
+    /// Records an offer in the host's timeline, once for all retries of one boot.
+    fn record_offer(&mut self, facts: &Facts, file: String) {
         let now = Instant::now();
-        let told = self.told.get(&facts.mac);
-        if told.is_some_and(|(at, last)| now - *at < SAME_OFFER && *last == file) {
+        let recent = self.recent_offers.get(&facts.mac);
+        if recent.is_some_and(|(at, last)| now - *at < REPEAT_WINDOW && *last == file) {
             return;
         }
-        if self.told.len() >= TOLD {
-            self.told.retain(|_, (at, _)| now - *at < SAME_OFFER);
+        if self.recent_offers.len() >= OFFERS_REMEMBERED {
+            self.recent_offers.retain(|_, (at, _)| now - *at < REPEAT_WINDOW);
         }
-        if self.told.len() < TOLD {
+        if self.recent_offers.len() < OFFERS_REMEMBERED {
             self.gate.store.record_event(Some(facts.mac), offer(facts, &file));
-            self.told.insert(facts.mac, (now, file));
+            self.recent_offers.insert(facts.mac, (now, file));
         }
+    }
+
+    /// Returns the time of the next deadline of a conflict probe.
+    pub fn next_probe_deadline(&self) -> Option<Instant> {
+        self.probes.next_deadline()
+    }
+
+    /// Handles an answer to a conflict probe: the address is in use by another host.
+    pub fn on_probe_answer(&mut self, address: Ipv4Addr, by: Option<Mac>) {
+        if let Some(message) = self.probes.take_conflict(address, by) {
+            tracing::warn!(%address, ?by, "address conflict: lease address in use by another host");
+            self.server.on_probe_result(address, true, Timestamp::now());
+            self.defer(message);
+        }
+    }
+
+    /// Returns the next message whose probed address nobody claimed in time.
+    pub fn take_unclaimed(&mut self, now: Instant) -> Option<DeferredMessage> {
+        let (address, message) = self.probes.take_unclaimed(now)?;
+        self.server.on_probe_result(address, false, Timestamp::now());
+        Some(message)
+    }
+
+    /// Makes leases durable, and passes their replies to `send` afterwards. Without the record no reply leaves.
+    pub fn commit(
+        &self,
+        leases: &mut Vec<(Lease, Option<DhcpReply>)>,
+        send: impl FnOnce(&[DhcpReply]) + Send + 'static,
+    ) {
+        let (leases, replies): (Vec<_>, Vec<_>) = leases.drain(..).unzip();
+        let replies: Vec<_> = replies.into_iter().flatten().collect();
+        let counters = self.gate.counters.clone();
+        let then = move |written| match written {
+            Ok(()) => {
+                send(&replies);
+                replies.iter().for_each(|_| counters.count_answered(Protocol::Dhcp));
+            }
+            // The store logs the error. Nothing was promised: the client asks again.
+            Err(_) => {
+                replies.iter().for_each(|_| counters.count_dropped(Protocol::Dhcp, DropReason::LeaseNotWritten, None))
+            }
+        };
+        if let Err(error) = self.gate.store.record(leases, then) {
+            tracing::warn!(%error, "failed to record leases");
+            self.gate.counters.count_dropped(Protocol::Dhcp, DropReason::Overload, None);
+        }
+    }
+
+    /// Counts datagrams that the kernel dropped because a receive buffer was full.
+    pub fn count_overflow(&self, count: u32) {
+        self.gate.counters.socket_receive_drops.fetch_add(u64::from(count), std::sync::atomic::Ordering::Relaxed);
     }
 }
 
-/// Is what the gate came to.
-enum Asked {
-    /// The message is answered once its machine is remembered.
+/// The gate's answer for a client that boots from the network.
+enum BootAnswer {
+    /// The message is deferred until its host is enrolled.
     Wait,
+    /// The client gets no boot offer.
     Nothing,
-    Boot(Boot),
+    /// The client gets this boot offer.
+    Boot(BootOffer),
 }
 
-fn send_again(again: &SyncSender<Again>, wake: &EventFd, message: Again) {
-    // As many places as may be under way: it is never full. A message that is lost is asked again.
-    if again.try_send(message).is_ok() {
+fn send_deferred(deferred: &SyncSender<DeferredMessage>, wake: &EventFd, message: DeferredMessage) {
+    // The queue holds all messages that may be deferred. A client repeats a message that is lost.
+    if deferred.try_send(message).is_ok() {
         let _ = wake.write(1);
     }
 }
 
-/// Lets a machine whose iPXE was answered be told that there is no router to wait for.
-fn note_booting(gate: &Gate, facts: &Facts) {
+/// Marks a host whose iPXE was answered, so that its router solicitation is answered too.
+fn note_ipxe_boot(gate: &Gate, facts: &Facts) {
     match facts.stage {
         Stage::Ipxe | Stage::LimitedIpxe => gate.ipxe_clients.record(facts.mac),
         Stage::Rom | Stage::IscsiLogin | Stage::Installer => {}
     }
 }
 
+/// Returns the timeline event of an offer.
 fn offer(facts: &Facts, file: &str) -> Event {
     let claimed = facts.firmware.map(|firmware| firmware.architecture);
     let client = match facts.stage {
@@ -355,3 +459,7 @@ fn offer(facts: &Facts, file: &str) -> Event {
     };
     Event::Offer { architecture: format!("{client}{}", architecture_text(claimed)), file: file.to_owned() }
 }
+
+#[cfg(test)]
+#[path = "../tests/handler.rs"]
+mod tests;

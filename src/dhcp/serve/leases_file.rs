@@ -1,3 +1,5 @@
+//! The file of current leases that other programs read (`dhcp.leases` in the state directory).
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,29 +9,29 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::dhcp::export::{lines, next_end};
-use crate::store::{Store, now};
+use crate::gate::Gate;
 
-/// Is how often the file is written at most.
-const EVERY: Duration = Duration::from_secs(1);
+/// Minimum interval between two writes of the file.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps a file with the leases that are in force, until told to stop; it is replaced whole each time.
+/// Keeps a file with the current leases until `stopped` turns true. Each write replaces the whole file.
 ///
 /// # Errors
-/// Never: a file that cannot be written is told of, and tried again with the next lease.
-pub async fn export(store: Arc<Store>, path: PathBuf, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {
-    let mut changes = store.lease_changes();
-    let mut tick = tokio::time::interval(EVERY);
+/// None: a failed write is logged and repeated with the next lease.
+pub async fn export(gate: Arc<Gate>, path: PathBuf, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {
+    let mut changes = gate.store.lease_changes();
+    let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         changes.mark_unchanged();
         let (text, end) = {
-            let (state, at) = (store.snapshot(), now());
+            let (state, at) = (gate.store.snapshot(), Timestamp::now());
             (lines(state.leases().map(AsRef::as_ref), at), next_end(state.leases().map(AsRef::as_ref), at))
         };
         let file = path.clone();
         let written = tokio::task::spawn_blocking(move || replace(&file, &text)).await;
         if let Ok(Err(error)) = written {
-            tracing::warn!(path = %path.display(), %error, "the leases file could not be written");
+            tracing::warn!(path = %path.display(), %error, "failed to write the leases file");
         }
         tokio::select! {
             _ = tick.tick() => {}
@@ -43,10 +45,12 @@ pub async fn export(store: Arc<Store>, path: PathBuf, mut stopped: watch::Receiv
     }
 }
 
-/// Waits until a time; for ever where there is none.
+/// Waits until a time; without a time it waits forever.
 async fn ended(end: Option<Timestamp>) {
     match end {
-        Some(end) => tokio::time::sleep(Duration::try_from(end.duration_since(now())).unwrap_or_default()).await,
+        Some(end) => {
+            tokio::time::sleep(Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default()).await;
+        }
         None => std::future::pending().await,
     }
 }

@@ -1,10 +1,12 @@
-//! The rim of DHCP: the sockets of every interface, drained in batches by one thread.
+//! The I/O loop of DHCP: one thread receives batches from the sockets of every interface and sends the replies.
 
 mod handler;
+mod interface;
 mod leases_file;
+mod settings;
 mod sockets;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,161 +15,119 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use tokio::sync::Semaphore;
 
-use crate::boot::{DropReason, Site};
-use crate::event::Protocol;
-use crate::fleet::{HostMatch, Mac, Subnet};
+use crate::fleet::Mac;
 use crate::gate::Gate;
 
-use super::answer::{Arrival, Port};
-use super::quirks::{Form, Learned};
-use super::server::Server;
-use crate::dhcp::conflict_probe::Probing;
-use crate::dhcp::rogue_servers::Rivals;
+use super::answer::{Arrival, DhcpPort};
+use crate::dhcp::rogue_servers::ServerDetector;
 
-use crate::dhcp::serve::handler::{Again, Desk, Message, Outbox};
+use crate::dhcp::serve::handler::{
+    DEFERRED_MESSAGES, DeferredMessage, HandlerQueues, PendingReplies, ReceivedMessage, RequestHandler,
+};
+pub use crate::dhcp::serve::interface::InterfaceMode;
+use crate::dhcp::serve::interface::InterfaceState;
+pub use crate::dhcp::serve::settings::DhcpSettings;
 pub use leases_file::export;
-use sockets::{BATCH, Batch, Sockets, Wire};
+use sockets::{BATCH, InterfaceSockets, ReceiveBatch, SocketRole};
 
-/// Bounds the machines that are being remembered at one time.
-const ENROLLING: usize = 4096;
-/// Bounds the messages that are to be answered anew; those that wait for their machines fit in.
-const AGAIN: usize = 2 * ENROLLING;
-/// Is how long we listen for another boot server before our first answer. What machines say meanwhile waits.
-const LISTEN: Duration = Duration::from_millis(500);
-/// Bounds the machines that went on and are not yet heeded; a lost one costs its next boot a second.
-const WENT_ON: usize = 4096;
+/// Time for which the server listens for other boot servers before its first answer. Requests wait in the sockets.
+const LISTEN_BEFORE_ANSWER: Duration = Duration::from_millis(500);
+/// Maximum number of queued progress reports. A lost report costs the host's next boot a second.
+const PROGRESS_QUEUE: usize = 4096;
 
-/// Says what we are on an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Says what to boot, beside somebody else's DHCP server.
-    Proxy,
-    /// Gives addresses as well.
-    Server,
-}
-
-/// Is one interface to answer on, bound.
+/// An interface whose sockets are bound.
 #[derive(Debug)]
-pub struct Door {
+pub struct BoundInterface {
     name: String,
     address: Ipv4Addr,
-    mode: Mode,
-    sockets: Sockets,
+    mode: InterfaceMode,
+    sockets: InterfaceSockets,
 }
 
-impl Door {
-    /// Binds an interface's ports for DHCP and for the proxy's second exchange.
+impl BoundInterface {
+    /// Binds the DHCP port and the ProxyDHCP port of an interface.
     ///
     /// # Errors
-    /// The port that is in use or forbidden, by its number; in server mode, that raw sockets are forbidden.
+    /// A port is in use or forbidden; the error names it. In server mode also: raw sockets are forbidden.
     pub fn bind(
         name: &str,
         address: Ipv4Addr,
         (server, proxy): (u16, u16),
-        mode: Mode,
-        settings: &Settings,
+        mode: InterfaceMode,
+        settings: &DhcpSettings,
     ) -> io::Result<Self> {
-        let mut sockets = Sockets::bind(name, address, server, proxy)?;
-        if mode == Mode::Server {
+        let mut sockets = InterfaceSockets::bind(name, address, server, proxy)?;
+        if mode == InterfaceMode::Server {
             sockets.serve_addresses(name, settings.conflict_check)?;
         }
         Ok(Self { name: name.to_owned(), address, mode, sockets })
     }
 }
 
-/// Is what the site wants of DHCP beside what every protocol heeds.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Tells some machines in a form of the site's choice; the first that means a machine decides.
-    pub forms: Vec<(HostMatch, Form)>,
-    /// Holds the networks that server mode gives addresses in.
-    pub subnets: Vec<Subnet>,
-    pub authoritative: bool,
-    pub conflict_check: bool,
-    /// Leaves machines to another boot server where one is found.
-    pub yields: bool,
-    /// Is how often another one is looked for.
-    pub look_every: Duration,
-}
-
-/// Is the running thread.
+/// The running DHCP service.
 #[derive(Debug)]
-pub struct Service {
+pub struct DhcpThread {
+    /// The thread of the event loop.
     pub thread: JoinHandle<()>,
-    pub progress: Progress,
+    /// The handle by which other protocols report progress of hosts.
+    pub progress: ProgressReporter,
 }
 
-/// Takes word of machines that went on after their offer: they asked for a file.
+/// Reports hosts that continued their boot after an offer, because they asked for a file.
 #[derive(Debug, Clone)]
-pub struct Progress(SyncSender<Mac>);
+pub struct ProgressReporter(SyncSender<Mac>);
 
-impl Progress {
-    /// Tells of a machine. It never waits.
-    pub fn tell(&self, mac: Mac) {
+impl ProgressReporter {
+    /// Reports a host. It never blocks.
+    pub fn report(&self, mac: Mac) {
         let _ = self.0.try_send(mac);
     }
 }
 
-/// Answers on all interfaces in one thread, until `stop` becomes readable.
+/// Starts one thread that answers on all interfaces until `stop` becomes readable.
 ///
 /// # Errors
 /// The thread cannot be started.
 pub fn spawn(
-    doors: Vec<Door>,
-    settings: Settings,
+    interfaces: Vec<BoundInterface>,
+    settings: DhcpSettings,
     gate: Arc<Gate>,
     runtime: tokio::runtime::Handle,
     stop: OwnedFd,
-) -> io::Result<Service> {
-    warn_of_neighbours(&settings, &gate);
-    let link = |(index, door): (usize, Door)| {
-        tracing::info!(interface = door.name, address = %door.address, mode = ?door.mode, "DHCP answers");
-        let site = Arc::new(gate.site.reached_at(door.address.into()));
-        let sockets = Arc::new(door.sockets);
-        let rivals = Rivals::new(door.address, settings.look_every, Instant::now());
-        let (name, address, mode) = (door.name, door.address, door.mode);
-        Link { index, name, address, mode, site, sockets, rivals, overflow: [0; 2] }
+) -> io::Result<DhcpThread> {
+    warn_small_neighbour_table(&settings, &gate);
+    let serve = |(index, bound): (usize, BoundInterface)| {
+        let BoundInterface { name, address, mode, sockets } = bound;
+        tracing::info!(interface = name, %address, ?mode, "dhcp listening");
+        let site = Arc::new(gate.site.reached_at(address.into()));
+        let detector = ServerDetector::new(address, settings.check_interval, Instant::now());
+        let state = InterfaceState { index, name, address, mode, site, detector };
+        ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2] }
     };
-    let links = doors.into_iter().enumerate().map(link).collect();
-    let (progress, went_on) = sync_channel(WENT_ON);
-    let (again, waited) = sync_channel(AGAIN);
+    let interfaces = interfaces.into_iter().enumerate().map(serve).collect();
+    let (progress, progressed) = sync_channel(PROGRESS_QUEUE);
+    let (deferred, waiting) = sync_channel(DEFERRED_MESSAGES);
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
-    let mut server = Server::new(settings.subnets.clone(), settings.authoritative, settings.conflict_check);
-    server.load(gate.store.load().leases().map(|lease| lease.as_ref().clone()));
-    let desk = Desk {
-        gate,
-        runtime,
-        settings,
-        server,
-        here: own_addresses()?,
-        enrolling: Arc::new(Semaphore::new(ENROLLING)),
-        told: HashMap::new(),
-        learned: Learned::default(),
-        went_on,
-        probing: Probing::default(),
-        again,
-        wake: wake.clone(),
-    };
-    let responder = Responder { links, desk, waited, wake };
-    let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || responder.run(&stop))?;
-    Ok(Service { thread, progress: Progress(progress) })
+    let queues = HandlerQueues { progressed, deferred, wake: wake.clone() };
+    let handler = RequestHandler::new(gate, runtime, settings, own_addresses()?, queues);
+    let event_loop = EventLoop { interfaces, handler, deferred: waiting, wake };
+    let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || event_loop.run(&stop))?;
+    Ok(DhcpThread { thread, progress: ProgressReporter(progress) })
 }
 
-/// Lists the IPv4 addresses of this host, of all its interfaces.
+/// Returns the IPv4 addresses of all interfaces of this machine.
 fn own_addresses() -> io::Result<HashSet<Ipv4Addr>> {
     let found = nix::ifaddrs::getifaddrs()?;
     Ok(found.filter_map(|found| Some(found.address?.as_sockaddr_in()?.ip())).collect())
 }
 
-/// Warns where the kernel will not keep as many neighbours as there may be machines: beyond this many it can
-/// neither send to new ones nor receive from them, and says so to nobody.
-fn warn_of_neighbours(settings: &Settings, gate: &Gate) {
+/// Warns if the kernel's neighbour table is smaller than the number of hosts. Beyond its limit the kernel silently
+/// neither sends to new hosts nor receives from them.
+fn warn_small_neighbour_table(settings: &DhcpSettings, gate: &Gate) {
     const LIMIT: &str = "/proc/sys/net/ipv4/neigh/default/gc_thresh3";
     let Some(limit) = std::fs::read_to_string(LIMIT).ok().and_then(|text| text.trim().parse::<usize>().ok()) else {
         return;
@@ -179,198 +139,181 @@ fn warn_of_neighbours(settings: &Settings, gate: &Gate) {
         tracing::warn!(
             machines,
             limit,
-            "more machines than the kernel keeps neighbours: raise net.ipv4.neigh.default.gc_thresh3"
+            "kernel neighbour table too small for the number of hosts: raise net.ipv4.neigh.default.gc_thresh3"
         );
     }
 }
 
-struct Responder {
-    links: Vec<Link>,
-    desk: Desk,
-    /// Brings the messages that are to be answered anew; `wake` says that there are some.
-    waited: Receiver<Again>,
+/// The thread's state: interfaces, handler, and the queue of deferred messages.
+struct EventLoop {
+    interfaces: Vec<ServedInterface>,
+    handler: RequestHandler,
+    /// Messages that are handled again; `wake` becomes readable when there are some.
+    deferred: Receiver<DeferredMessage>,
     wake: Arc<EventFd>,
 }
 
-/// Is one interface as it is answered on.
-struct Link {
-    index: usize,
-    name: String,
-    address: Ipv4Addr,
-    mode: Mode,
-    /// Is the site as this interface's machines reach it.
-    site: Arc<Site>,
-    sockets: Arc<Sockets>,
-    rivals: Rivals,
-    /// Is the kernel's count of dropped datagrams of each socket, as last read.
+/// One interface with its sockets.
+struct ServedInterface {
+    state: InterfaceState,
+    sockets: Arc<InterfaceSockets>,
+    /// Last value of the kernel's counter of dropped datagrams, per port.
     overflow: [u32; 2],
 }
 
-impl Responder {
+impl EventLoop {
     fn run(mut self, stop: &OwnedFd) {
-        let mut batch = Batch::new();
-        let sockets: Vec<_> = self.links.iter().map(|link| link.sockets.clone()).collect();
+        let mut batch = ReceiveBatch::new();
+        let sockets: Vec<_> = self.interfaces.iter().map(|interface| interface.sockets.clone()).collect();
         let wake = self.wake.clone();
         let mut watched = Vec::new();
-        for (link, sockets) in sockets.iter().enumerate() {
-            watched.extend(sockets.watched().into_iter().map(|(wire, socket)| (link, wire, socket)));
+        for (interface, sockets) in sockets.iter().enumerate() {
+            watched.extend(sockets.watched().into_iter().map(|(role, socket)| (interface, role, socket)));
         }
         let fds = [stop.as_fd(), wake.as_fd()].into_iter().chain(watched.iter().map(|(_, _, socket)| *socket));
         let mut ready: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        let begin = Instant::now() + LISTEN;
+        let begin = Instant::now() + LISTEN_BEFORE_ANSWER;
         let mut is_listening = true;
         loop {
-            self.look_for_others();
+            self.probe_other_servers();
             if is_listening {
                 is_listening = Instant::now() < begin;
                 let wanted = if is_listening { PollFlags::empty() } else { PollFlags::POLLIN };
                 let ports =
-                    ready[2..].iter_mut().zip(&watched).filter(|(_, (_, wire, _))| matches!(wire, Wire::Port(_)));
+                    ready[2..].iter_mut().zip(&watched).filter(|(_, (_, role, _))| matches!(role, SocketRole::Port(_)));
                 ports.for_each(|(ready, _)| ready.set_events(wanted));
             }
-            match poll(&mut ready, self.patience(is_listening.then_some(begin))) {
+            match poll(&mut ready, self.poll_timeout(is_listening.then_some(begin))) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
-                Err(error) => return tracing::error!(%error, "DHCP cannot wait for packets"),
+                Err(error) => return tracing::error!(%error, "dhcp poll failed"),
             }
             if ready[0].any() == Some(true) {
                 return;
             }
-            self.desk.heed_progress();
+            self.handler.drain_progress();
             if ready[1].any() == Some(true) {
-                self.answer_anew();
+                self.answer_deferred();
             }
-            for (ready, (link, wire, _)) in ready[2..].iter().zip(&watched) {
+            for (ready, (interface, role, _)) in ready[2..].iter().zip(&watched) {
                 if ready.any() == Some(true) {
-                    self.hear(*link, *wire, &mut batch);
+                    self.receive(*interface, *role, &mut batch);
                 }
             }
-            self.offer_what_nobody_has();
+            self.offer_unclaimed();
         }
     }
 
-    /// Says how long to wait for packets, at most.
-    fn patience(&self, begin: Option<Instant>) -> PollTimeout {
-        let looks = self.links.iter().map(|link| link.rivals.next());
-        let Some(next) = looks.chain(self.desk.probing.next()).chain(begin).min() else { return PollTimeout::NONE };
-        // A millisecond more than is left, so that the wait is over when it ends.
+    /// Returns the maximum time to wait for packets.
+    fn poll_timeout(&self, begin: Option<Instant>) -> PollTimeout {
+        let checks = self.interfaces.iter().map(|interface| interface.state.detector.next());
+        let Some(next) = checks.chain(self.handler.next_probe_deadline()).chain(begin).min() else {
+            return PollTimeout::NONE;
+        };
+        // One millisecond more, so that the deadline has passed when poll(2) returns.
         let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
     }
 
-    fn hear(&mut self, link: usize, wire: Wire, batch: &mut Batch) {
-        let Some(link) = self.links.get_mut(link) else { return };
-        if wire == Wire::Ear {
-            return link.sockets.overhear().into_iter().for_each(|heard| self.desk.note_other(link, heard));
-        }
-        let Wire::Port(port) = wire else {
-            for (address, by) in link.sockets.claims(wire) {
-                if let Some(message) = self.desk.probing.answered(address, by) {
-                    tracing::warn!(%address, ?by, "an address of ours is used by somebody who does not have it from us");
-                    self.desk.server.probed(address, true, Timestamp::now());
-                    self.desk.later(message);
+    /// Handles what a socket received, by its role.
+    fn receive(&mut self, interface: usize, role: SocketRole, batch: &mut ReceiveBatch) {
+        let Some(interface) = self.interfaces.get_mut(interface) else { return };
+        match role {
+            SocketRole::Port(port) => interface.drain(port, batch, &mut self.handler),
+            SocketRole::Sniffer => {
+                for observed in interface.sockets.receive_observed() {
+                    self.handler.record_other_server(&mut interface.state, observed);
                 }
             }
-            return;
-        };
-        link.drain(port, batch, &mut self.desk);
-    }
-
-    fn look_for_others(&mut self) {
-        let now = Instant::now();
-        for link in self.links.iter_mut().filter_map(|link| link.rivals.is_due(now).then_some(link)) {
-            link.sockets.look_for_others(uuid::Uuid::new_v4().as_fields().0);
+            SocketRole::Arp | SocketRole::Echo => {
+                for (address, by) in interface.sockets.claims(role) {
+                    self.handler.on_probe_answer(address, by);
+                }
+            }
         }
     }
 
-    /// Answers the messages whose wait is over.
-    fn answer_anew(&mut self) {
+    fn probe_other_servers(&mut self) {
+        let now = Instant::now();
+        for interface in &mut self.interfaces {
+            if interface.state.detector.is_due(now) {
+                interface.sockets.probe_other_servers(uuid::Uuid::new_v4().as_fields().0);
+            }
+        }
+    }
+
+    /// Handles the deferred messages.
+    fn answer_deferred(&mut self) {
         let _ = self.wake.read();
-        // As many as were there: what they bring about is for the next turn.
-        let messages: Vec<_> = self.waited.try_iter().take(AGAIN).collect();
+        // Only the messages that are queued now; those that they defer wait for the next turn.
+        let messages: Vec<_> = self.deferred.try_iter().take(DEFERRED_MESSAGES).collect();
         for message in messages {
             self.answer_one(&message);
         }
     }
 
-    fn offer_what_nobody_has(&mut self) {
+    /// Offers the probed addresses that nobody claimed in time.
+    fn offer_unclaimed(&mut self) {
         let now = Instant::now();
-        while let Some((address, message)) = self.desk.probing.quiet(now) {
-            self.desk.server.probed(address, false, Timestamp::now());
+        while let Some(message) = self.handler.take_unclaimed(now) {
             self.answer_one(&message);
         }
     }
 
-    fn answer_one(&mut self, message: &Again) {
-        let Some(link) = self.links.get(message.link) else { return };
-        let mut out = Outbox::default();
-        self.desk.answer(link, message, &mut out);
-        link.dispatch(message.arrival.port, &mut out, &self.desk);
+    fn answer_one(&mut self, message: &DeferredMessage) {
+        let Some(interface) = self.interfaces.get(message.interface) else { return };
+        let mut out = PendingReplies::default();
+        self.handler.answer(&interface.state, message, &mut out);
+        interface.dispatch(message.arrival.port, &mut out, &self.handler);
     }
 }
 
-impl Link {
-    /// Answers all that waits on one socket.
-    fn drain(&mut self, port: Port, batch: &mut Batch, desk: &mut Desk) {
+impl ServedInterface {
+    /// Handles all messages that wait at a port.
+    fn drain(&mut self, port: DhcpPort, batch: &mut ReceiveBatch, handler: &mut RequestHandler) {
         let sockets = self.sockets.clone();
-        let mut out = Outbox::default();
+        let mut out = PendingReplies::default();
         loop {
-            let received = batch.receive(sockets.of(port).as_fd(), |bytes, from, dropped| {
-                self.count_overflow(port, dropped, desk);
-                let arrival = Arrival { port, from };
-                let message = Message { link: self.index, bytes: bytes.into(), arrival, enrolled: None };
-                desk.answer(self, &message, &mut out);
+            let received = batch.receive(sockets.socket(port).as_fd(), |bytes, from, dropped| {
+                self.count_overflow(port, dropped, handler);
+                let (interface, arrival) = (self.state.index, Arrival { port, from });
+                let message = ReceivedMessage { interface, bytes: bytes.into(), arrival, enrolled: None };
+                handler.answer(&self.state, &message, &mut out);
             });
             match received {
                 Ok(count) => {
-                    self.dispatch(port, &mut out, desk);
+                    self.dispatch(port, &mut out, handler);
                     if count < BATCH {
                         return;
                     }
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return,
-                Err(error) => return tracing::warn!(%error, "DHCP cannot receive"),
+                Err(error) => return tracing::warn!(%error, "dhcp receive failed"),
             }
         }
     }
 
-    /// Does what a batch came to. What promises something leaves once that is on disk, and not before.
-    fn dispatch(&self, port: Port, out: &mut Outbox, desk: &Desk) {
+    /// Sends replies and probes. A reply that promises a lease leaves only after the lease is durable.
+    fn dispatch(&self, port: DhcpPort, out: &mut PendingReplies, handler: &RequestHandler) {
         self.sockets.send(port, &out.replies);
         out.replies.clear();
-        for (address, is_near) in out.probes.drain(..) {
-            self.sockets.probe(address, is_near);
+        for (address, is_on_link) in out.probes.drain(..) {
+            self.sockets.probe(address, is_on_link);
         }
-        if out.promises.is_empty() {
-            return;
-        }
-        let (leases, replies): (Vec<_>, Vec<_>) = out.promises.drain(..).unzip();
-        let replies: Vec<_> = replies.into_iter().flatten().collect();
-        let (sockets, counters) = (self.sockets.clone(), desk.gate.counters.clone());
-        let then = move |written| match written {
-            Ok(()) => {
-                sockets.send(port, &replies);
-                replies.iter().for_each(|_| counters.count_answered(Protocol::Dhcp));
-            }
-            // The store told why. Nothing was promised: the client asks again.
-            Err(_) => {
-                replies.iter().for_each(|_| counters.count_dropped(Protocol::Dhcp, DropReason::LeaseNotWritten, None))
-            }
-        };
-        if let Err(error) = desk.gate.store.record(leases, then) {
-            tracing::warn!(%error, "leases could not be recorded");
-            desk.gate.counters.count_dropped(Protocol::Dhcp, DropReason::Overload, None);
+        if !out.after_commit.is_empty() {
+            let sockets = self.sockets.clone();
+            handler.commit(&mut out.after_commit, move |replies| sockets.send(port, replies));
         }
     }
 
-    fn count_overflow(&mut self, port: Port, dropped: Option<u32>, desk: &Desk) {
+    fn count_overflow(&mut self, port: DhcpPort, dropped: Option<u32>, handler: &RequestHandler) {
         let Some(dropped) = dropped else { return };
         let last = &mut self.overflow[port as usize];
         let new = dropped.wrapping_sub(*last);
         if new > 0 {
             *last = dropped;
-            desk.gate.counters.socket_receive_drops.fetch_add(u64::from(new), std::sync::atomic::Ordering::Relaxed);
+            handler.count_overflow(new);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The sockets of one interface: bound as root, drained and filled in batches.
+//! The sockets of one interface: bound before privileges are dropped, read and written in batches.
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -12,68 +12,69 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use crate::dhcp::answer::{EVERYBODY, Port, Reply, To};
-use crate::dhcp::frame::{self, End};
-use crate::dhcp::rogue_servers::{self, Heard};
+use crate::dhcp::answer::{BROADCAST_CLIENTS, Destination, DhcpPort, DhcpReply};
+use crate::dhcp::frame::{self, LinkEndpoint};
+use crate::dhcp::rogue_servers::{self, ObservedServer};
 use crate::fleet::Mac;
 
-/// Bounds what one system call receives or sends.
+/// Maximum number of datagrams that one system call receives or sends.
 pub const BATCH: usize = 64;
-/// Is Ethernet's largest datagram; a longer DHCP message is cut, and dropped for it.
+/// Ethernet's largest datagram, in octets. A longer DHCP message is truncated, and dropped for it.
 const LARGEST: usize = 1500;
-/// Holds a DISCOVER of every machine of a hall after a power cut: 4,096 at about 1 KiB of kernel memory each, twice.
+/// Receive buffer, in octets: twice the DISCOVERs of 4,096 hosts after a power cut, at about 1 KiB of kernel memory
+/// each.
 const RECEIVE_BUFFER: usize = 8 << 20;
-/// Holds the answers to a full receive buffer's worth of machines while the card is busy.
+/// Send buffer, in octets: the replies to a full receive buffer while the interface is busy.
 const SEND_BUFFER: usize = 4 << 20;
-const EVERY_CARD: Mac = Mac([0xff; 6]);
+const BROADCAST_MAC: Mac = Mac([0xff; 6]);
 
-/// Marks our echo requests: `b0 07`, for boot.
+/// Identifier of our ICMP echo requests.
 const ECHO: u16 = 0xb007;
 
-/// Says what a socket is for.
+/// The role of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wire {
-    Port(Port),
-    /// Hears who has an address that we asked for on our own link.
+pub enum SocketRole {
+    Port(DhcpPort),
+    /// Receives ARP answers to probes on our own link.
     Arp,
-    /// Hears who answers our pings.
+    /// Receives ICMP echo replies to probes behind a router.
     Echo,
-    /// Hears what other servers say to clients.
-    Ear,
+    /// Receives the replies of other servers to clients.
+    Sniffer,
 }
 
-/// Is the set of sockets of one interface.
+/// The sockets of one interface.
 #[derive(Debug)]
-pub struct Sockets {
+pub struct InterfaceSockets {
     server: UdpSocket,
     proxy: UdpSocket,
-    /// Sends frames of our own; missing where that was not allowed.
-    card: Option<Card>,
-    /// Asks for addresses before they are offered; only in server mode.
-    probes: Option<Probes>,
-    /// Hears what other servers say to clients; missing where raw sockets are not allowed.
-    ear: Option<Socket>,
+    /// Sends Ethernet frames; `None` where raw sockets are not allowed.
+    link_socket: Option<LinkSocket>,
+    /// Probes addresses before they are offered; only in server mode.
+    probes: Option<ProbeSockets>,
+    /// Receives the replies of other servers to clients; `None` where raw sockets are not allowed.
+    sniffer: Option<Socket>,
     address: Ipv4Addr,
     port: u16,
 }
 
 #[derive(Debug)]
-struct Probes {
+struct ProbeSockets {
     arp: Socket,
     echo: Socket,
 }
 
 #[derive(Debug)]
-struct Card {
+struct LinkSocket {
     socket: Socket,
     mac: Mac,
 }
 
-impl Sockets {
-    /// Binds both ports on an interface, and opens it for frames.
+impl InterfaceSockets {
+    /// Binds the DHCP port and the ProxyDHCP port on an interface, and opens raw sockets where that is allowed.
     ///
     /// # Errors
-    /// The port that is in use or forbidden, by its number.
+    /// A port is in use or forbidden; the error names it.
     pub fn bind(interface: &str, address: Ipv4Addr, server: u16, proxy: u16) -> io::Result<Self> {
         let bind = |port: u16| {
             open(interface, port).map_err(|error| {
@@ -82,134 +83,143 @@ impl Sockets {
         };
         let (port, server, proxy) = (server, bind(server)?, bind(proxy)?);
         let warn = |error: &io::Error| {
-            tracing::warn!(interface, %error, "no raw socket: other boot servers are not noticed, and broadcasts cost more");
+            tracing::warn!(interface, %error, "raw socket unavailable: other boot servers are not detected, broadcasts go through the kernel");
         };
-        let card = Card::open(interface).inspect_err(warn).ok();
-        let ear = link(interface).and_then(|link| ear(&link)).ok();
-        Ok(Self { server, proxy, card, probes: None, ear, address, port })
+        let link_socket = LinkSocket::open(interface).inspect_err(warn).ok();
+        let sniffer = link(interface).and_then(|link| sniffer(&link)).ok();
+        Ok(Self { server, proxy, link_socket, probes: None, sniffer, address, port })
     }
 
-    /// Opens what server mode needs beside: frames for clients without an address, and probes where they are wanted.
+    /// Opens the raw sockets that server mode needs: for frames to clients without an address, and for probes if
+    /// wanted.
     ///
     /// # Errors
     /// The interface is no Ethernet, or raw sockets are not allowed.
     pub fn serve_addresses(&mut self, interface: &str, probes: bool) -> io::Result<()> {
         let needed = |error: io::Error| {
-            let message = format!("{interface}: a raw socket, which DHCP's server mode needs: {error}");
+            let message = format!("{interface}: cannot open a raw socket, which dhcp.mode = \"server\" needs: {error}");
             io::Error::new(error.kind(), message)
         };
-        if self.card.is_none() {
-            self.card = Some(Card::open(interface).map_err(needed)?);
+        if self.link_socket.is_none() {
+            self.link_socket = Some(LinkSocket::open(interface).map_err(needed)?);
         }
         if probes {
-            self.probes = Some(Probes::open(interface).map_err(needed)?);
+            self.probes = Some(ProbeSockets::open(interface).map_err(needed)?);
         }
         Ok(())
     }
 
-    /// Asks who has an address. A probe that is lost is as one that nobody answers.
-    pub fn probe(&self, address: Ipv4Addr, is_near: bool) {
-        let (Some(card), Some(probes)) = (&self.card, &self.probes) else { return };
-        let sent = match is_near {
-            true => card.socket.send(&frame::arp_probe(card.mac, address)),
+    /// Sends a probe for an address. A lost probe counts as unanswered.
+    pub fn probe(&self, address: Ipv4Addr, is_on_link: bool) {
+        let (Some(link_socket), Some(probes)) = (&self.link_socket, &self.probes) else { return };
+        let sent = match is_on_link {
+            true => link_socket.socket.send(&frame::arp_probe(link_socket.mac, address)),
             false => probes.echo.send_to(&frame::echo_request(ECHO), &SocketAddrV4::new(address, 0).into()),
         };
         if let Err(error) = sent {
-            tracing::debug!(%address, %error, "an address could not be asked for");
+            tracing::debug!(%address, %error, "failed to probe an address");
         }
     }
 
-    /// Asks who else tells machines what to boot.
-    pub fn look_for_others(&self, xid: u32) {
-        let Some(card) = &self.card else { return };
-        let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, EVERYBODY.port());
+    /// Sends a probe for other boot servers.
+    pub fn probe_other_servers(&self, xid: u32) {
+        let Some(link_socket) = &self.link_socket else { return };
+        let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, BROADCAST_CLIENTS.port());
         let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, self.port);
-        let question = rogue_servers::question(card.mac, xid);
-        let (from, to) = (End { mac: card.mac, address: nobody }, End { mac: EVERY_CARD, address: everybody });
-        let sent = frame::udp(from, to, &question).map(|head| card.socket.send(&[&head[..], &question].concat()));
+        let server_probe = rogue_servers::server_probe(link_socket.mac, xid);
+        let (from, to) = (
+            LinkEndpoint { mac: link_socket.mac, address: nobody },
+            LinkEndpoint { mac: BROADCAST_MAC, address: everybody },
+        );
+        let sent = frame::udp(from, to, &server_probe)
+            .map(|head| link_socket.socket.send(&[&head[..], &server_probe].concat()));
         if let Some(Err(error)) = sent {
-            tracing::debug!(%error, "other boot servers could not be looked for");
+            tracing::debug!(%error, "failed to probe for other boot servers");
         }
     }
 
-    /// Lists the servers that were heard to answer clients.
-    pub fn overhear(&self) -> Vec<Heard> {
+    /// Returns the servers whose replies to clients were received.
+    pub fn receive_observed(&self) -> Vec<ObservedServer> {
         let mut buffer = [0; LARGEST + 64];
         let mut heard = Vec::new();
         for _ in 0..BATCH {
-            let Some(frame) = self.ear.as_ref().and_then(|ear| read(ear, &mut buffer)) else { break };
-            let said = frame::udp_payload(frame, EVERYBODY.port());
-            heard.extend(said.and_then(|bytes| rogue_servers::heard(bytes, self.address)));
+            let Some(frame) = self.sniffer.as_ref().and_then(|sniffer| read(sniffer, &mut buffer)) else { break };
+            let said = frame::udp_payload(frame, BROADCAST_CLIENTS.port());
+            heard.extend(said.and_then(|bytes| rogue_servers::observe_reply(bytes, self.address)));
         }
         heard
     }
 
-    /// Lists who answered for an address, with the card where that is known.
-    pub fn claims(&self, wire: Wire) -> Vec<(Ipv4Addr, Option<Mac>)> {
+    /// Returns the senders of probe answers, with the MAC address where it is known.
+    pub fn claims(&self, wire: SocketRole) -> Vec<(Ipv4Addr, Option<Mac>)> {
         let Some(probes) = &self.probes else { return Vec::new() };
         let mut buffer = [0; 128];
         let mut claims = Vec::new();
-        // Bounded, so that a flood of ARP leaves time for DHCP.
+        // The limit keeps time for DHCP during a flood of ARP.
         for _ in 0..BATCH {
             let claim = match wire {
-                Wire::Arp => read(&probes.arp, &mut buffer).map(frame::arp_sender),
-                Wire::Echo => {
+                SocketRole::Arp => read(&probes.arp, &mut buffer).map(frame::arp_sender),
+                SocketRole::Echo => {
                     read(&probes.echo, &mut buffer).map(|packet| frame::echo_reply(packet, ECHO).zip(Some(Mac([0; 6]))))
                 }
-                Wire::Port(_) | Wire::Ear => break,
+                SocketRole::Port(_) | SocketRole::Sniffer => break,
             };
             let Some(claim) = claim else { break };
-            claims.extend(claim.map(|(address, mac)| (address, Some(mac).filter(|_| wire == Wire::Arp))));
+            claims.extend(claim.map(|(address, mac)| (address, Some(mac).filter(|_| wire == SocketRole::Arp))));
         }
         claims
     }
 
-    pub fn of(&self, port: Port) -> &UdpSocket {
+    pub fn socket(&self, port: DhcpPort) -> &UdpSocket {
         match port {
-            Port::Server => &self.server,
-            Port::Proxy => &self.proxy,
+            DhcpPort::Server => &self.server,
+            DhcpPort::Proxy => &self.proxy,
         }
     }
 
-    /// Lists what to wait on.
-    pub fn watched(&self) -> Vec<(Wire, BorrowedFd<'_>)> {
-        let mut watched =
-            vec![(Wire::Port(Port::Server), self.server.as_fd()), (Wire::Port(Port::Proxy), self.proxy.as_fd())];
+    /// Returns the sockets to poll.
+    pub fn watched(&self) -> Vec<(SocketRole, BorrowedFd<'_>)> {
+        let mut watched = vec![
+            (SocketRole::Port(DhcpPort::Server), self.server.as_fd()),
+            (SocketRole::Port(DhcpPort::Proxy), self.proxy.as_fd()),
+        ];
         if let Some(probes) = &self.probes {
-            watched.extend([(Wire::Arp, probes.arp.as_fd()), (Wire::Echo, probes.echo.as_fd())]);
+            watched.extend([(SocketRole::Arp, probes.arp.as_fd()), (SocketRole::Echo, probes.echo.as_fd())]);
         }
-        watched.extend(self.ear.as_ref().map(|ear| (Wire::Ear, ear.as_fd())));
+        watched.extend(self.sniffer.as_ref().map(|sniffer| (SocketRole::Sniffer, sniffer.as_fd())));
         watched
     }
 
-    /// Sends replies. One that cannot be sent is the client's to ask for again, as a lost packet is.
-    pub fn send<'a>(&self, port: Port, replies: &'a [Reply]) {
-        let Some(card) = &self.card else { return self.send_datagrams(port, replies.iter()) };
-        let from = End { mac: card.mac, address: SocketAddrV4::new(self.address, self.port) };
-        let framed = |reply: &'a Reply| {
+    /// Sends replies. A reply that cannot be sent is lost like a packet, and the client asks again.
+    pub fn send<'a>(&self, port: DhcpPort, replies: &'a [DhcpReply]) {
+        let Some(link_socket) = &self.link_socket else { return self.send_datagrams(port, replies.iter()) };
+        let from = LinkEndpoint { mac: link_socket.mac, address: SocketAddrV4::new(self.address, self.port) };
+        let framed = |reply: &'a DhcpReply| {
             let to = match reply.to {
-                To::Address(_) => return None,
-                // A broadcast of the kernel's comes back to this host as well; a frame does not.
-                To::Everybody => End { mac: EVERY_CARD, address: EVERYBODY },
-                To::Card { mac, address } => End { mac, address: SocketAddrV4::new(address, EVERYBODY.port()) },
+                Destination::Address(_) => return None,
+                // A broadcast through the kernel also returns to this machine; a frame does not.
+                Destination::Broadcast => LinkEndpoint { mac: BROADCAST_MAC, address: BROADCAST_CLIENTS },
+                Destination::LinkLayer { mac, address } => {
+                    LinkEndpoint { mac, address: SocketAddrV4::new(address, BROADCAST_CLIENTS.port()) }
+                }
             };
             Some((frame::udp(from, to, &reply.message)?, &reply.message))
         };
         let frames: Vec<_> = replies.iter().filter_map(framed).collect();
         let slices = frames.iter().map(|(head, message)| [IoSlice::new(head), IoSlice::new(message)]);
-        send_all(card.socket.as_raw_fd(), None, slices.map(|slices| (None::<LinkAddr>, slices)));
-        self.send_datagrams(port, replies.iter().filter(|reply| matches!(reply.to, To::Address(_))));
+        send_all(link_socket.socket.as_raw_fd(), None, slices.map(|slices| (None::<LinkAddr>, slices)));
+        self.send_datagrams(port, replies.iter().filter(|reply| matches!(reply.to, Destination::Address(_))));
     }
 
-    fn send_datagrams<'a>(&self, port: Port, replies: impl Iterator<Item = &'a Reply>) {
+    fn send_datagrams<'a>(&self, port: DhcpPort, replies: impl Iterator<Item = &'a DhcpReply>) {
         let datagrams = replies.map(|reply| {
             let to = match reply.to {
-                To::Address(address) => address,
-                To::Everybody | To::Card { .. } => EVERYBODY,
+                Destination::Address(address) => address,
+                Destination::Broadcast | Destination::LinkLayer { .. } => BROADCAST_CLIENTS,
             };
             (Some(SockaddrIn::from(to)), [IoSlice::new(&reply.message)])
         });
-        send_all(self.of(port).as_raw_fd(), Some(self.address), datagrams);
+        send_all(self.socket(port).as_raw_fd(), Some(self.address), datagrams);
     }
 }
 
@@ -219,7 +229,7 @@ fn open(interface: &str, port: u16) -> io::Result<UdpSocket> {
     socket.set_broadcast(true)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    // The kernel halves what it may not grant; with CAP_NET_ADMIN it grants all of it.
+    // The kernel caps the sizes; with CAP_NET_ADMIN it grants them in full.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
     let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER);
     let _ = setsockopt(&socket, sockopt::RxqOvfl, &1);
@@ -227,11 +237,11 @@ fn open(interface: &str, port: u16) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-impl Card {
+impl LinkSocket {
     fn open(interface: &str) -> io::Result<Self> {
         let link = link(interface)?;
         let mac = link.addr().map(Mac).ok_or(io::ErrorKind::Unsupported)?;
-        // Protocol 0: it sends, and receives nothing.
+        // Protocol 0: the socket sends and receives nothing.
         let socket = packets(&link, 0)?;
         socket.set_send_buffer_size(SEND_BUFFER)?;
         let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER);
@@ -239,7 +249,7 @@ impl Card {
     }
 }
 
-impl Probes {
+impl ProbeSockets {
     fn open(interface: &str) -> io::Result<Self> {
         const ARP: u16 = 0x0806;
         let echo = Socket::new(Domain::IPV4, Type::RAW.nonblocking(), Some(Protocol::ICMPV4))?;
@@ -248,11 +258,11 @@ impl Probes {
     }
 }
 
-/// Opens an interface for what servers say to clients: UDP to port 68, and nothing else of its traffic.
-fn ear(link: &LinkAddr) -> io::Result<Socket> {
+/// Opens a socket for the replies of servers to clients: UDP to port 68 only.
+fn sniffer(link: &LinkAddr) -> io::Result<Socket> {
     const IPV4: u16 = 0x0800;
     let step = SockFilter::new;
-    // BPF over the frame: UDP (23 is the protocol), not a later fragment (20), to port 68 behind the IP header.
+    // BPF over the frame: UDP (23 is the protocol), not a later fragment (20), to port 68 after the IP header.
     let filter = [
         step(0x30, 0, 0, 23),
         step(0x15, 0, 6, 17),
@@ -260,13 +270,13 @@ fn ear(link: &LinkAddr) -> io::Result<Socket> {
         step(0x45, 4, 0, 0x1fff),
         step(0xb1, 0, 0, 14),
         step(0x48, 0, 0, 16),
-        step(0x15, 0, 1, u32::from(EVERYBODY.port())),
+        step(0x15, 0, 1, u32::from(BROADCAST_CLIENTS.port())),
         step(0x06, 0, 0, 0xffff),
         step(0x06, 0, 0, 0),
     ];
     let socket = packets(link, IPV4)?;
     socket.attach_filter(&filter)?;
-    // What came before the filter was there is of no interest.
+    // Frames that arrived before the filter was attached are discarded.
     let mut buffer = [0; 64];
     while read(&socket, &mut buffer).is_some() {}
     Ok(socket)
@@ -277,7 +287,7 @@ fn read<'a>(mut socket: &Socket, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     buffer.get(..length)
 }
 
-/// Finds an Ethernet interface's index and address.
+/// Returns the index and MAC address of an Ethernet interface.
 fn link(interface: &str) -> io::Result<LinkAddr> {
     const ETHERNET: u16 = 1; // ARPHRD_ETHER
     let mut found = nix::ifaddrs::getifaddrs()?.filter(|found| found.interface_name == interface);
@@ -285,7 +295,7 @@ fn link(interface: &str) -> io::Result<LinkAddr> {
     link.filter(|link| link.hatype() == ETHERNET).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// Opens an interface for the frames of an EtherType, as packet(7) says.
+/// Opens a packet socket for an EtherType (packet(7)).
 fn packets(link: &LinkAddr, ethertype: u16) -> io::Result<Socket> {
     let protocol = Protocol::from(i32::from(ethertype.to_be()));
     let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
@@ -293,10 +303,10 @@ fn packets(link: &LinkAddr, ethertype: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sends all in as few calls as it takes; what the kernel refuses is left out, and the rest still goes.
+/// Sends all messages in as few calls as possible. A message that the kernel refuses is skipped.
 ///
-/// `from` is the address that datagrams leave from: of several on the interface the kernel would take the first,
-/// and firmware drops an answer of somebody whom it did not ask.
+/// `from` is the source address of datagrams: of several addresses of the interface the kernel would use the first, and
+/// firmware drops a reply from a server that it did not ask.
 fn send_all<'a, S: SockaddrLike + Copy, const N: usize>(
     socket: RawFd,
     from: Option<Ipv4Addr>,
@@ -315,28 +325,29 @@ fn send_all<'a, S: SockaddrLike + Copy, const N: usize>(
             Ok(results) => sent += results.count().max(1),
             Err(Errno::EINTR) => {}
             Err(error) => {
-                tracing::debug!(%error, left = slices.len(), "a DHCP reply could not be sent");
+                tracing::debug!(%error, left = slices.len(), "failed to send a dhcp reply");
                 sent += 1;
             }
         }
     }
 }
 
-/// Is what one system call fills, used again and again.
-pub struct Batch {
+/// The buffers of one receive call.
+pub struct ReceiveBatch {
     buffers: Vec<[u8; LARGEST]>,
     headers: MultiHeaders<SockaddrIn>,
-    /// Says that the last call left some waiting: the kernel may have dropped others, and is asked how many.
+    /// Whether the last call filled the batch: then the kernel may have dropped datagrams, and its counter is
+    /// requested.
     was_full: bool,
 }
 
-impl std::fmt::Debug for Batch {
+impl std::fmt::Debug for ReceiveBatch {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Batch").field("was_full", &self.was_full).finish_non_exhaustive()
+        out.debug_struct("ReceiveBatch").field("was_full", &self.was_full).finish_non_exhaustive()
     }
 }
 
-impl Batch {
+impl ReceiveBatch {
     pub fn new() -> Self {
         let headers = MultiHeaders::preallocate(BATCH, None);
         Self { buffers: vec![[0; LARGEST]; BATCH], headers, was_full: false }
@@ -354,7 +365,8 @@ impl Batch {
         mut each: impl FnMut(&[u8], SocketAddrV4, Option<u32>),
     ) -> Result<usize, Errno> {
         let mut slices: Vec<_> = self.buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
-        // Made anew each time: nix keeps the control length that the kernel left, and an old 0 hides the count.
+        // Allocated for each call: nix keeps the control length that the kernel returned, and a 0 would hide the
+        // counter.
         let mut counting = self.was_full.then(|| MultiHeaders::preallocate(slices.len(), Some(nix::cmsg_space!(u32))));
         let headers = counting.as_mut().unwrap_or(&mut self.headers);
         let flags = MsgFlags::MSG_DONTWAIT;
@@ -366,7 +378,7 @@ impl Batch {
                 ControlMessageOwned::RxqOvfl(count) => Some(count),
                 _ => None,
             });
-            // An empty datagram has no part, and is a message all the same: one to be dropped and counted.
+            // An empty datagram has no part, but is dropped and counted like any other.
             each(message.iovs().next().unwrap_or_default(), from, dropped);
             count += 1;
         }

@@ -8,7 +8,7 @@ use super::*;
 use crate::boot::site::tests::site;
 use crate::boot::{Program, Verdict};
 use crate::dhcp::answer;
-use crate::dhcp::quirks::Form;
+use crate::dhcp::quirks::BootFileLocation;
 use crate::fleet::{LeaseState, Mac};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -30,21 +30,21 @@ fn subnet(third: u8) -> Subnet {
     }
 }
 
-fn server() -> Server {
-    Server::new(vec![subnet(0), subnet(7)], true, false)
+fn server() -> DhcpServer {
+    DhcpServer::new(vec![subnet(0), subnet(7)], true, false)
 }
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_000_000).unwrap()
 }
 
-fn ask(server: &mut Server, bytes: &[u8]) -> Result<Vec<Effect>, DropReason> {
-    let request = Request::parse(bytes).unwrap();
+fn ask(server: &mut DhcpServer, bytes: &[u8]) -> Result<Vec<Effect>, DropReason> {
+    let request = DhcpPacket::parse(bytes).unwrap();
     let facts = answer::claims(&request, OURS);
     let verdict = Verdict::Chainload(Program("snponly.efi".into()));
     let site = site("hold").reached_at(OURS.into());
-    let boot = facts.and_then(|facts| Boot::of(&facts, &verdict, &site, Form::Offer));
-    let context = Context { ours: OURS, boot: boot.as_ref(), own: None, taken: &|_| false, now: now() };
+    let boot = facts.and_then(|facts| BootOffer::of(&facts, &verdict, &site, BootFileLocation::Offer));
+    let context = RequestContext { ours: OURS, boot: boot.as_ref(), own: None, taken: &|_| false, now: now() };
     server.answer(&request, &context)
 }
 
@@ -52,18 +52,18 @@ fn options(message: &[u8]) -> BTreeMap<u8, Vec<u8>> {
     let mut message = message.to_vec();
     assert_eq!(message[0], 2);
     message[0] = 1;
-    let request = Request::parse(&message).unwrap();
+    let request = DhcpPacket::parse(&message).unwrap();
     (1..255).filter_map(|code| Some((code, request.option(code)?.into_owned()))).collect()
 }
 
-fn sent(effects: &[Effect]) -> &Reply {
+fn sent(effects: &[Effect]) -> &DhcpReply {
     match effects.last() {
         Some(Effect::Send(reply)) => reply,
         other => panic!("{other:?}"),
     }
 }
 
-fn yiaddr(reply: &Reply) -> Ipv4Addr {
+fn yiaddr(reply: &DhcpReply) -> Ipv4Addr {
     <[u8; 4]>::try_from(&reply.message[16..20]).unwrap().into()
 }
 
@@ -71,9 +71,9 @@ fn yiaddr(reply: &Reply) -> Ipv4Addr {
 fn a_client_gets_its_address_and_it_is_recorded_first() {
     let mut server = server();
     let offer = ask(&mut server, &message(1, &[(55, &[1, 3, 6, 15, 42, 119, 121])])).unwrap();
-    assert_eq!(offer.len(), 1, "an offer is no promise: nothing to record");
+    assert_eq!(offer.len(), 1, "an offer is not recorded");
     let address = yiaddr(sent(&offer));
-    assert_eq!(sent(&offer).to, To::Card { mac: CARD, address });
+    assert_eq!(sent(&offer).to, Destination::LinkLayer { mac: CARD, address });
     let found = options(&sent(&offer).message);
     assert_eq!(found[&53], [2]);
     assert_eq!((&found[&51], &found[&58], &found[&59]), (&vec![0, 0, 14, 16], &vec![0, 0, 7, 8], &vec![0, 0, 12, 78]));
@@ -87,7 +87,7 @@ fn a_client_gets_its_address_and_it_is_recorded_first() {
 }
 
 #[test]
-fn a_booting_client_is_told_what_to_boot_with_its_address() {
+fn a_booting_client_gets_its_boot_file_with_its_address() {
     let mut server = server();
     let class = b"PXEClient:Arch:00007:UNDI:003000";
     for (kind, extra) in [(1, vec![]), (3, vec![(50, vec![10, 0, 0, 100]), (54, OURS.octets().to_vec())])] {
@@ -105,15 +105,15 @@ fn a_booting_client_is_told_what_to_boot_with_its_address() {
 }
 
 #[test]
-fn a_relay_names_the_subnet() {
+fn a_relay_selects_the_subnet() {
     let mut server = server();
-    let relayed = |server: &mut Server, relay: [u8; 4], options: &[(u8, &[u8])]| {
+    let relayed = |server: &mut DhcpServer, relay: [u8; 4], options: &[(u8, &[u8])]| {
         let mut bytes = message(1, options);
         bytes[24..28].copy_from_slice(&relay);
         ask(server, &bytes)
     };
     let offer = relayed(&mut server, [10, 0, 7, 1], &[(82, &[1, 2, 9, 9])]).unwrap();
-    assert_eq!(sent(&offer).to, To::Address("10.0.7.1:67".parse().unwrap()));
+    assert_eq!(sent(&offer).to, Destination::Address("10.0.7.1:67".parse().unwrap()));
     assert_eq!(yiaddr(sent(&offer)), Ipv4Addr::new(10, 0, 7, 100));
     assert_eq!(options(&sent(&offer).message)[&82], [1, 2, 9, 9]);
     let selected = relayed(&mut server, [172, 16, 0, 1], &[(82, &[5, 4, 10, 0, 7, 0])]).unwrap();
@@ -122,34 +122,40 @@ fn a_relay_names_the_subnet() {
 }
 
 #[test]
-fn who_asks_for_what_it_cannot_have_is_told_so() {
+fn an_impossible_request_is_answered_with_a_nak() {
     let mut server = server();
     let wrong = message(3, &[(50, &[192, 168, 1, 5])]);
     let refused = ask(&mut server, &wrong).unwrap();
-    assert_eq!((options(&sent(&refused).message)[&53].as_slice(), sent(&refused).to), (&[6][..], To::Everybody));
+    assert_eq!(
+        (options(&sent(&refused).message)[&53].as_slice(), sent(&refused).to),
+        (&[6][..], Destination::Broadcast)
+    );
     let mut relayed = wrong.clone();
     relayed[24..28].copy_from_slice(&[10, 0, 7, 1]);
     let refused = ask(&mut server, &relayed).unwrap();
-    assert_eq!(sent(&refused).message[10], 0x80, "the relay is told to broadcast it");
+    assert_eq!(sent(&refused).message[10], 0x80, "the relay broadcasts it");
     let mut rebinding = message(3, &[]);
     rebinding[12..16].copy_from_slice(&[192, 168, 1, 5]);
     let refused = ask(&mut server, &rebinding).unwrap();
-    assert_eq!(options(&sent(&refused).message)[&53], [6], "it came from another network with its lease");
-    let mut guest = Server::new(vec![subnet(0)], false, false);
-    assert_eq!(ask(&mut guest, &wrong), Err(DropReason::OtherServer), "beside another server it is not ours to say");
+    assert_eq!(options(&sent(&refused).message)[&53], [6], "the lease is from another network");
+    let mut guest = DhcpServer::new(vec![subnet(0)], false, false);
+    assert_eq!(ask(&mut guest, &wrong), Err(DropReason::OtherServer), "another server may know the lease");
     assert_eq!(ask(&mut guest, &message(3, &[(50, &[10, 0, 0, 150])])), Err(DropReason::OtherServer));
     let adopted = ask(&mut server, &message(3, &[(50, &[10, 0, 0, 150])])).unwrap();
-    assert!(matches!(&adopted[..], [Effect::Record(_), Effect::Send(_)]), "the only server believes a free claim");
+    assert!(
+        matches!(&adopted[..], [Effect::Record(_), Effect::Send(_)]),
+        "the only server accepts a claim to a free address"
+    );
 }
 
 #[test]
-fn an_offer_that_was_not_taken_is_free_for_the_next() {
+fn an_offer_that_was_not_accepted_is_free_for_the_next() {
     let mut server = server();
     let first = yiaddr(sent(&ask(&mut server, &message(1, &[])).unwrap()));
     let other = message(3, &[(50, &first.octets()), (54, &[10, 0, 0, 77])]);
     assert_eq!(ask(&mut server, &other), Err(DropReason::OtherServer));
-    let again = ask(&mut server, &message(1, &[])).unwrap();
-    assert_eq!(yiaddr(sent(&again)), first);
+    let deferred = ask(&mut server, &message(1, &[])).unwrap();
+    assert_eq!(yiaddr(sent(&deferred)), first);
 }
 
 #[test]
@@ -160,15 +166,15 @@ fn a_renewal_is_answered_where_it_came_from() {
     renewal[12..16].copy_from_slice(&[10, 0, 0, 100]);
     let taken = ask(&mut server, &renewal).unwrap();
     let address = Ipv4Addr::new(10, 0, 0, 100);
-    assert_eq!(sent(&taken).to, To::Card { mac: CARD, address });
-    // From behind a router it came without a relay: it is answered through the router.
+    assert_eq!(sent(&taken).to, Destination::LinkLayer { mac: CARD, address });
+    // A renewal through a router, without a relay, is answered through the router.
     renewal[12..16].copy_from_slice(&[10, 0, 7, 100]);
     let taken = ask(&mut server, &renewal).unwrap();
-    assert_eq!(sent(&taken).to, To::Address("10.0.7.100:68".parse().unwrap()));
+    assert_eq!(sent(&taken).to, Destination::Address("10.0.7.100:68".parse().unwrap()));
 }
 
 #[test]
-fn declined_released_informed() {
+fn decline_release_and_inform_are_handled() {
     let mut server = server();
     ask(&mut server, &message(1, &[])).unwrap();
     let address = [10, 0, 0, 100];
@@ -194,23 +200,23 @@ fn declined_released_informed() {
 }
 
 #[test]
-fn an_address_is_asked_for_before_it_is_offered() {
-    let mut server = Server::new(vec![subnet(0)], true, true);
+fn an_address_is_probed_before_it_is_offered() {
+    let mut server = DhcpServer::new(vec![subnet(0)], true, true);
     let address = Ipv4Addr::new(10, 0, 0, 100);
-    assert_eq!(ask(&mut server, &message(1, &[])), Ok(vec![Effect::Probe { address, is_near: true }]));
-    server.probed(address, true, now());
+    assert_eq!(ask(&mut server, &message(1, &[])), Ok(vec![Effect::Probe { address, is_on_link: true }]));
+    server.on_probe_result(address, true, now());
     let next = Ipv4Addr::new(10, 0, 0, 101);
-    assert_eq!(ask(&mut server, &message(1, &[])), Ok(vec![Effect::Probe { address: next, is_near: true }]));
-    server.probed(next, false, now());
+    assert_eq!(ask(&mut server, &message(1, &[])), Ok(vec![Effect::Probe { address: next, is_on_link: true }]));
+    server.on_probe_result(next, false, now());
     assert_eq!(yiaddr(sent(&ask(&mut server, &message(1, &[])).unwrap())), next);
 }
 
 #[test]
-fn a_client_id_that_is_the_card_again_is_the_card() {
-    let read = |id: &[u8]| client(&Request::parse(&message(1, &[(61, id)])).unwrap());
-    assert_eq!(read(&[1, 0x52, 0x54, 0, 0x12, 0x34, 0x56]), Client::Mac(CARD));
-    assert_eq!(read(&[1, 2, 3]), Client::Id([1, 2, 3].into()));
-    assert_eq!(read(&[0]), Client::Mac(CARD));
+fn a_client_id_that_repeats_the_mac_address_is_the_mac_address() {
+    let read = |id: &[u8]| client(&DhcpPacket::parse(&message(1, &[(61, id)])).unwrap());
+    assert_eq!(read(&[1, 0x52, 0x54, 0, 0x12, 0x34, 0x56]), ClientId::Mac(CARD));
+    assert_eq!(read(&[1, 2, 3]), ClientId::Id([1, 2, 3].into()));
+    assert_eq!(read(&[0]), ClientId::Mac(CARD));
 }
 
 proptest! {
@@ -225,7 +231,7 @@ proptest! {
         bytes[10..12].copy_from_slice(&flags.to_be_bytes());
         bytes[29..34].copy_from_slice(&mac);
         for effect in ask(&mut server(), &bytes).unwrap_or_default() {
-            if let Effect::Send(Reply { message, .. }) = effect {
+            if let Effect::Send(DhcpReply { message, .. }) = effect {
                 prop_assert_eq!(&message[4..8], &xid.to_be_bytes());
                 prop_assert_eq!(&message[10..12], &flags.to_be_bytes());
                 prop_assert_eq!(&message[28..34], &bytes[28..34]);

@@ -1,55 +1,68 @@
-//! Who may attach which image over iSCSI: the decision's answer, in the target's words.
+//! The iSCSI adapter of the gate: who may attach which image, and how connection events are recorded.
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::boot::{DropReason, Facts, Reason, Stage};
-use crate::config::{Config, IscsiAccess};
 use crate::event::{DeliveryChannel, Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
 use crate::gate::media::{Attached, ConfigVisibility};
 use crate::images::library::{self, ImageView};
 use crate::iscsi::chap::ChapTerms;
-use crate::iscsi::connection::{End, TargetEntry};
-use crate::iscsi::login::{LoginError, Refusal};
-use crate::iscsi::medium::{Identity, Kind, Lun};
-use crate::iscsi::serve::{self as target, Admission, Door, Grant, LoginClaim, Report};
-use crate::iso::ReadAt;
+use crate::iscsi::login::{LoginError, LoginRefusal};
+use crate::iscsi::medium::{DeviceKind, Lun, UnitIdentity};
+use crate::iscsi::outcome::{End, TargetEntry};
+use crate::iscsi::serve::{
+    self as target, Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, RecordFirstRead,
+};
 
-/// Serves iSCSI until told to stop.
+/// Which images an initiator may attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachPolicy {
+    /// Only the image that is assigned to its host.
+    Assigned,
+    /// Every image.
+    Any,
+}
+
+/// Serves iSCSI until `stopped` turns true.
 pub fn serve(
     listener: std::net::TcpListener,
-    config: &Config,
+    policy: AttachPolicy,
     gate: Arc<Gate>,
     stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<> {
-    let usher = Usher { gate: gate.clone(), access: config.iscsi.access };
-    let door = Door {
-        authorize: Box::new(move |claim| usher.admit(claim)),
-        report: Box::new(move |report| tell(&gate, report)),
+    let authorizer = LoginAuthorizer { gate: gate.clone(), policy };
+    let handler = ConnectionHandler {
+        authorize: Box::new(move |claim| authorizer.admit(claim)),
+        report: Box::new(move |report| record_report(&gate, report)),
     };
     async move {
-        target::serve(TcpListener::from_std(listener)?, Arc::new(door), stopped).await;
+        target::serve(TcpListener::from_std(listener)?, Arc::new(handler), stopped).await;
         Ok(())
     }
 }
 
-type Units = BTreeMap<u8, (Lun, Arc<dyn ReadAt>)>;
+type GrantedUnits = BTreeMap<u8, GrantedUnit>;
 
-struct Usher {
+/// The host whose view of an image is attached, and how much of its config that view shows.
+type OwnView = (Arc<Host>, ConfigVisibility);
+
+/// Decides about logins with the gate.
+struct LoginAuthorizer {
     gate: Arc<Gate>,
-    access: IscsiAccess,
+    policy: AttachPolicy,
 }
 
-impl Usher {
+impl LoginAuthorizer {
+    /// Decides whether a login is admitted, and with which units.
     fn admit(&self, login: &LoginClaim) -> Admission {
         let Some(target) = &login.claim.target else {
             let (targets, chap) = (self.targets(login), self.chap(login));
@@ -57,44 +70,54 @@ impl Usher {
         };
         let Some(name) = image_of(&self.gate, target) else {
             self.gate.counters.count_refused(Protocol::Iscsi, Reason::OtherImageAssigned, Some(login.peer.ip()));
-            return Admission::Refuse(Refusal::NotFound);
+            return Admission::Refuse(LoginRefusal::NotFound);
         };
         match self.find(login, &name) {
-            Ok((image, own)) => self.attach(login, &image, own.as_ref().map(|(host, shown)| (&**host, *shown))),
+            Ok((image, own)) => {
+                self.attach(login, &image, own.as_ref().map(|(host, visibility)| (&**host, *visibility)))
+            }
             Err(why) => self.refuse(login, &name, why),
         }
     }
 
+    /// Records a refusal and returns it. An image that cannot be served now may be served later, so the initiator is
+    /// asked to retry.
     fn refuse(&self, login: &LoginClaim, name: &Name, why: Reason) -> Admission {
-        // What cannot be served now may be soon: the initiator had best ask again.
-        let wanting = || self.gate.store.load().image(name).and_then(|image| self.gate.unavailable_reason(image));
-        let words = Some(why).filter(|why| *why == Reason::ImageUnavailable).and_then(|_| wanting());
-        let words = words.map_or_else(|| why.to_string(), |reason| format!("{name} cannot be served now: {reason}"));
+        let unavailable = || self.gate.store.load().image(name).and_then(|image| self.gate.unavailable_reason(image));
+        let detail = Some(why).filter(|why| *why == Reason::ImageUnavailable).and_then(|_| unavailable());
+        let words = detail.map_or_else(|| why.to_string(), |reason| format!("{name} cannot be served now: {reason}"));
         match facts(&self.gate, login) {
             Some(facts) => self.gate.refuse_with(&facts, Protocol::Iscsi, why, words),
             None => self.gate.counters.count_refused(Protocol::Iscsi, why, Some(login.peer.ip())),
         }
-        Admission::Refuse(if why == Reason::ImageUnavailable { Refusal::Unavailable } else { Refusal::Forbidden })
+        Admission::Refuse(if why == Reason::ImageUnavailable {
+            LoginRefusal::Unavailable
+        } else {
+            LoginRefusal::Forbidden
+        })
     }
 
-    /// Finds the image, and the host whose view of it is to be seen; none where the site is open to all.
-    fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<Own>), Reason> {
-        let its_own = match facts(&self.gate, login) {
-            // A name is a claim: a view may hold what is its host's alone.
-            Some(facts) => self.gate.attach(&facts, named(&self.gate, login).and_then(|(_, token)| token), name),
+    /// Finds the image, and the host whose view of it is attached; no host where the policy admits any initiator.
+    fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<OwnView>), Reason> {
+        let own = match facts(&self.gate, login) {
+            // The initiator name is only a claim, and a view may hold secrets of its host.
+            Some(facts) => {
+                let token = parse_initiator(&self.gate, login).and_then(|(_, token)| token);
+                self.gate.attach(&facts, token, name)
+            }
             None => Err(Reason::UnknownHost),
         };
-        match (its_own, self.access) {
+        match (own, self.policy) {
             (Ok(Attached { image, host, shown }), _) => Ok((image, Some((host, shown)))),
-            (Err(why), IscsiAccess::Assigned) => Err(why),
-            (Err(_), IscsiAccess::Any) => {
+            (Err(why), AttachPolicy::Assigned) => Err(why),
+            (Err(_), AttachPolicy::Any) => {
                 let image = self.gate.store.load().image(name).cloned().ok_or(Reason::OtherImageAssigned)?;
                 Ok((image, None))
             }
         }
     }
 
-    /// Gives what the initiator proves itself with: its host's, or the site's.
+    /// Returns the CHAP terms of a login: those of its host, or the configured ones.
     fn chap(&self, login: &LoginClaim) -> Option<ChapTerms> {
         let facts = facts(&self.gate, login);
         let host = facts.and_then(|facts| self.gate.store.load().host_by_mac(facts.mac).cloned());
@@ -103,6 +126,7 @@ impl Usher {
         Some(ChapTerms { name: username, secret: secret.0.into_bytes(), ours })
     }
 
+    /// Returns the answer to a login that may attach the image: its units, or the portal that serves it.
     fn attach(&self, login: &LoginClaim, image: &Image, own: Option<(&Host, ConfigVisibility)>) -> Admission {
         if let Some(portal) = &image.spec.portal {
             let portal = std::net::SocketAddr::new(portal.address, portal.port).to_string();
@@ -112,80 +136,85 @@ impl Usher {
             Ok(units) => Admission::Admit(Grant { units, chap: self.chap(login), ..Grant::default() }),
             Err(error) => {
                 let (reason, why) = (Reason::ImageUnavailable, format!("{}: {error:#}", image.metadata.name));
-                tracing::debug!(peer = %login.peer, why, "an image cannot be attached");
+                tracing::debug!(peer = %login.peer, why, "image not attached");
                 match own {
                     Some((host, _)) => {
                         self.gate.record_refusal(host.spec.boot_mac_address, Protocol::Iscsi, reason, why)
                     }
                     None => self.gate.record_refusal_at(Some(login.peer.ip()), Protocol::Iscsi, reason, why),
                 }
-                Admission::Refuse(Refusal::Unavailable)
+                Admission::Refuse(LoginRefusal::Unavailable)
             }
         }
     }
 
-    /// Puts the image on unit 0, and what is attached beside it on the next ones.
+    /// Returns the image as unit 0, then its companions, then the host's seed.
     fn units(
         &self,
         login: &LoginClaim,
         image: &Image,
         own: Option<(&Host, ConfigVisibility)>,
-    ) -> anyhow::Result<Units> {
-        let mut units = Units::from([(0, self.unit(login, image, own)?)]);
+    ) -> anyhow::Result<GrantedUnits> {
+        let mut units = GrantedUnits::from([(0, self.unit(login, image, own)?)]);
         let state = self.gate.store.load();
-        // An installer without its drivers is no use: the machine asks again until they are there.
+        // An installer without its drivers cannot work, so the login fails until they are there.
         for (number, name) in (1..).zip(&image.spec.companions) {
-            let companion =
-                state.image(name).ok_or_else(|| anyhow!("there is no ISCSICdrom {name} to go beside it"))?;
-            let unit = self.unit(login, companion, None).with_context(|| format!("{name} cannot go beside it"))?;
+            let companion = state.image(name).ok_or_else(|| anyhow!("companion {name}: no such ISCSICdrom"))?;
+            let unit = self.unit(login, companion, None).with_context(|| format!("companion {name}"))?;
             units.insert(number, unit);
         }
         if let (Delivery::Seed, Some((host, ConfigVisibility::Whole))) = (image.spec.config_delivery, own)
             && let Some(seed) = self.gate.seed(host)?
         {
             let number = units.last_key_value().map_or(1, |(last, _)| last + 1);
-            let identity = Identity::of(format!("seed {}", host.metadata.uid).as_bytes());
+            let identity = UnitIdentity::of(format!("seed {}", host.metadata.uid).as_bytes());
             let config = host.spec.boot_config_ref.clone().map(|name| (host.spec.boot_mac_address, name));
-            let lun = Lun::new(Kind::Cdrom, seed.len(), identity);
-            units.insert(number, (lun, self.told(login, config, DeliveryChannel::SeedUnit, seed)));
+            let lun = Lun::new(DeviceKind::Cdrom, seed.len(), identity);
+            let record_first = self.recorder(login, config, DeliveryChannel::SeedUnit);
+            units.insert(number, GrantedUnit { lun, medium: seed, record_first });
         }
         Ok(units)
     }
 
+    /// Returns the unit of an image: the host's view of it, or the image as it is.
     fn unit(
         &self,
         login: &LoginClaim,
         image: &Image,
         own: Option<(&Host, ConfigVisibility)>,
-    ) -> Result<(Lun, Arc<dyn ReadAt>), library::ImageError> {
+    ) -> Result<GrantedUnit, library::ImageError> {
         let ImageView { medium, warnings, carries, .. } = self.gate.medium(image, own, Some(login.local.ip()))?;
-        let medium = self.told(login, carries, DeliveryChannel::Embedded, medium);
         if let Some((host, _)) = own {
             self.gate.warn(host, &warnings);
         }
         let kind = match image.spec.attach_as {
-            AttachAs::Cdrom => Kind::Cdrom,
-            AttachAs::Disk => Kind::Disk,
+            AttachAs::Cdrom => DeviceKind::Cdrom,
+            AttachAs::Disk => DeviceKind::Disk,
         };
-        Ok((Lun::new(kind, medium.len(), Identity::of(image.metadata.uid.as_bytes())), medium))
+        let lun = Lun::new(kind, medium.len(), UnitIdentity::of(image.metadata.uid.as_bytes()));
+        Ok(GrantedUnit { lun, medium, record_first: self.recorder(login, carries, DeliveryChannel::Embedded) })
     }
 
-    /// Gives a unit whose first read is told, where it holds a machine's config.
-    fn told(
+    /// Returns the record that precedes the first data of a unit with a host's config: the delivery of the config is
+    /// durable before any byte of it leaves. `None` for a unit without a config.
+    fn recorder(
         &self,
         login: &LoginClaim,
         carries: Option<(Mac, Name)>,
-        way: DeliveryChannel,
-        medium: Arc<dyn ReadAt>,
-    ) -> Arc<dyn ReadAt> {
-        let Some((mac, config)) = carries else { return medium };
+        channel: DeliveryChannel,
+    ) -> Option<RecordFirstRead> {
+        let (mac, config) = carries?;
         let facts = Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()), uuid: None };
-        let (gate, runtime) = (self.gate.clone(), tokio::runtime::Handle::current());
-        let tell = move || runtime.block_on(gate.release(&facts, &config, way));
-        Arc::new(Told { medium, is_told: AtomicBool::new(false), tell: Box::new(tell) })
+        let gate = self.gate.clone();
+        Some(Arc::new(move || {
+            let (gate, config) = (gate.clone(), config.clone());
+            Box::pin(async move {
+                gate.release(&facts, &config, channel).await.map_err(|reason| reason.sentence().to_owned())
+            })
+        }))
     }
 
-    /// Lists what an initiator could attach: its own image, or all of them where the site is open.
+    /// Returns the targets that the initiator may attach, for SendTargets.
     fn targets(&self, login: &LoginClaim) -> Vec<TargetEntry> {
         let state = self.gate.store.load();
         let names = state.images().map(|image| &image.metadata.name);
@@ -204,83 +233,46 @@ fn image_of(gate: &Gate, target: &str) -> Option<Name> {
     target.strip_prefix(&prefix)?.parse().ok()
 }
 
-/// Is the host whose view of an image is to be seen, and how much of it.
-type Own = (Arc<Host>, ConfigVisibility);
-
-/// Tells whose initiator it is: by the name that our script set, or by the address it comes from.
+/// Returns the facts of a login: the host by the initiator name that the boot script sets, else by its address.
 fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
-    let named = named(gate, login).map(|(mac, _)| mac);
+    let named = parse_initiator(gate, login).map(|(mac, _)| mac);
     let mac = named.or_else(|| gate.owner_of(login.peer.ip()).ok().flatten())?;
     Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()), uuid: None })
 }
 
-/// Reads the name that our script set: the machine, and the token that it shows where the site asks for one.
-fn named<'a>(gate: &Gate, login: &'a LoginClaim) -> Option<(Mac, Option<&'a str>)> {
+/// Parses the initiator name that the boot script sets: the MAC address, and the token where there is one.
+fn parse_initiator<'a>(gate: &Gate, login: &'a LoginClaim) -> Option<(Mac, Option<&'a str>)> {
     let name = login.claim.initiator.strip_prefix(&format!("{}:", gate.site.iqn.to_lowercase()))?;
     let (mac, token) = name.split_once(':').map_or((name, None), |(mac, token)| (mac, Some(token)));
     Some((mac.parse().ok()?, token))
 }
 
-/// Gives an initiator's name as it may be told: without the token in it.
-fn tellable(gate: &Gate, login: &LoginClaim) -> String {
-    match named(gate, login) {
+/// Returns the initiator name without its token, for logs and the timeline.
+fn loggable_initiator(gate: &Gate, login: &LoginClaim) -> String {
+    match parse_initiator(gate, login) {
         Some((mac, Some(_))) => format!("{}:{}", gate.site.iqn.to_lowercase(), mac.dashed()),
         Some((_, None)) | None => login.claim.initiator.clone(),
     }
 }
 
-/// Is a unit that holds a config. That this is given is on disk before the first byte of the unit leaves.
-struct Told {
-    medium: Arc<dyn ReadAt>,
-    is_told: AtomicBool,
-    tell: Box<dyn Fn() -> Result<(), Reason> + Send + Sync>,
-}
-
-impl std::fmt::Debug for Told {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_tuple("Told").field(&self.medium).finish()
-    }
-}
-
-impl ReadAt for Told {
-    fn len(&self) -> u64 {
-        self.medium.len()
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        if !self.is_told.load(Ordering::Acquire) {
-            (self.tell)().map_err(|why| io::Error::other(why.sentence()))?;
-            self.is_told.store(true, Ordering::Release);
-        }
-        self.medium.read_at(offset, into)
-    }
-
-    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        match self.is_told.load(Ordering::Acquire) {
-            true => self.medium.read_now(offset, into),
-            // To be told of waits for the disk.
-            false => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-}
-
-fn tell(gate: &Gate, report: Report) {
+/// Records an event of a connection in the counters, the log and the timeline.
+fn record_report(gate: &Gate, report: ConnectionReport) {
     match report {
-        Report::Attached(login) => {
+        ConnectionReport::Attached(login) => {
             gate.counters.count_answered(Protocol::Iscsi);
             gate.counters.iscsi_sessions.fetch_add(1, Ordering::Relaxed);
             if let Some(target) = login.claim.target.clone() {
-                let (initiator, image) = (tellable(gate, &login), image_of(gate, &target));
+                let (initiator, image) = (loggable_initiator(gate, &login), image_of(gate, &target));
                 let event = Event::IscsiLogin { initiator, target, image };
                 gate.store.record_event(facts(gate, &login).map(|facts| facts.mac), event);
             }
         }
-        Report::Ended { login, end, sent } => {
+        ConnectionReport::Ended { login, end, sent } => {
             gate.counters.iscsi_sessions.fetch_sub(1, Ordering::Relaxed);
             gate.counters.iscsi_read_bytes.fetch_add(sent, Ordering::Relaxed);
-            tracing::debug!(peer = %login.peer, ?end, sent, "an iSCSI session ended");
+            tracing::debug!(peer = %login.peer, ?end, sent, "iscsi session ended");
         }
-        Report::Refused {
+        ConnectionReport::Refused {
             peer,
             login: Some(login),
             end: Some(End::Login(LoginError::Chap(_) | LoginError::NoChap)),
@@ -288,32 +280,40 @@ fn tell(gate: &Gate, report: Report) {
             Some(facts) => gate.refused(&facts, Protocol::Iscsi, Reason::ChapFailed),
             None => gate.counters.count_refused(Protocol::Iscsi, Reason::ChapFailed, Some(peer.ip())),
         },
-        // It was refused by the gate, and counted there.
-        Report::Refused { end: Some(End::Login(LoginError::Refused(_))), .. } => {}
-        Report::Refused {
-            login: Some(login), end: Some(End::Login(LoginError::Redirected { portal, .. })), ..
+        // The gate refused the login and counted it.
+        ConnectionReport::Refused { end: Some(End::Login(LoginError::Refused(_))), .. } => {}
+        ConnectionReport::Refused {
+            login: Some(login),
+            end: Some(End::Login(LoginError::Redirected { portal, .. })),
+            ..
         } => {
             gate.counters.count_answered(Protocol::Iscsi);
             let mac = facts(gate, &login).map(|facts| facts.mac);
-            let (initiator, target) = (tellable(gate, &login), login.claim.target.unwrap_or_default());
+            let (initiator, target) = (loggable_initiator(gate, &login), login.claim.target.unwrap_or_default());
             let image = image_of(gate, &target);
             let event = Event::IscsiRedirect { initiator, target, image, portal };
             gate.store.record_event(mac, event);
         }
-        Report::Refused { peer, login, end } => {
-            let initiator = login.map(|login| tellable(gate, &login));
-            tracing::debug!(%peer, initiator, ?end, "an iSCSI login failed");
+        ConnectionReport::Refused { peer, login, end } => {
+            let initiator = login.map(|login| loggable_initiator(gate, &login));
+            tracing::debug!(%peer, initiator, ?end, "iscsi login failed");
             gate.counters.count_dropped(Protocol::Iscsi, DropReason::ContradictedClaim, Some(peer.ip()));
         }
-        Report::Rejected { peer, opcode, why } => {
-            tracing::debug!(%peer, opcode, ?why, "an iSCSI PDU was rejected");
+        ConnectionReport::Rejected { peer, opcode, why } => {
+            tracing::debug!(%peer, opcode, ?why, "iscsi PDU rejected");
             gate.counters.count_dropped(Protocol::Iscsi, DropReason::BadHeader, Some(peer.ip()));
         }
-        Report::Full(peer) => gate.counters.count_dropped(Protocol::Iscsi, DropReason::Overload, Some(peer.ip())),
-        Report::ReadFailed { peer, login, lun, error } => {
-            tracing::debug!(%peer, lun, error, "an image cannot be read");
+        ConnectionReport::Full(peer) => {
+            gate.counters.count_dropped(Protocol::Iscsi, DropReason::Overload, Some(peer.ip()))
+        }
+        ConnectionReport::ReadFailed { peer, login, lun, error } => {
+            tracing::debug!(%peer, lun, error, "image read failed");
             let mac = login.and_then(|login| facts(gate, &login)).map(|facts| facts.mac);
             gate.record_read_failure(mac, lun, error);
         }
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/admission.rs"]
+mod tests;

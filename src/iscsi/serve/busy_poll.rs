@@ -1,37 +1,37 @@
-//! Decides when a thread looks for the next command instead of sleeping until it comes.
+//! Decides whether a thread polls for the next command instead of sleeping until it comes.
 //!
-//! Waking a thread up costs more than a command of a CD's block: an interrupt to another core, and where that core is
-//! a virtual machine's, two changes between guest and host. Who reads block after block pays that for each.
+//! Waking a thread costs more than the command for one CD block: an interrupt to another core, and on a virtual machine
+//! two switches between guest and host. An initiator that reads block by block pays that for each block.
 
 use std::time::Duration;
 
-/// Is how long is looked for a command: about what falling asleep and being woken up takes.
-const LOOK: Duration = Duration::from_micros(50);
-/// Is after how many looks in vain looking is not worth it: the peer is too far away, or has nothing to ask.
-const IN_VAIN: u32 = 4;
-/// Is at which waits it is tried again, one in so many.
-const TRY_AGAIN: u32 = 64;
+/// Duration of one poll: about the cost of falling asleep and waking up.
+const POLL_TIME: Duration = Duration::from_micros(50);
+/// Number of polls in a row without a command after which polling stops: the peer is too far away, or idle.
+const MAX_MISSES: u32 = 4;
+/// Interval, in waits, at which a poll is tried again.
+const RETRY_INTERVAL: u32 = 64;
 
-/// Remembers whether looking for commands was worth it lately.
+/// The recent success of polling on one connection.
 #[derive(Debug, Default)]
-pub struct Patience {
-    /// Counts the waits since a command came while it was looked for.
-    in_vain: u32,
+pub struct BusyPoll {
+    /// Number of waits since the last command that came during a poll.
+    misses: u32,
 }
 
-impl Patience {
-    /// Says how long the next wait is spent looking; nothing where it is to be slept through.
-    pub fn look(&mut self) -> Option<Duration> {
-        if self.in_vain < IN_VAIN || self.in_vain.is_multiple_of(TRY_AGAIN) {
-            return Some(LOOK);
+impl BusyPoll {
+    /// Returns the duration of the next poll; `None` if the wait is to be slept through.
+    pub fn next_poll(&mut self) -> Option<Duration> {
+        if self.misses < MAX_MISSES || self.misses.is_multiple_of(RETRY_INTERVAL) {
+            return Some(POLL_TIME);
         }
-        self.in_vain = self.in_vain.wrapping_add(1);
+        self.misses = self.misses.wrapping_add(1);
         None
     }
 
-    /// Takes word of a wait that was spent so: whether something came.
-    pub fn waited(&mut self, came: bool) {
-        self.in_vain = if came { 0 } else { self.in_vain.wrapping_add(1) };
+    /// Records the result of a poll: whether a command came.
+    pub fn record(&mut self, came: bool) {
+        self.misses = if came { 0 } else { self.misses.wrapping_add(1) };
     }
 }
 
@@ -40,22 +40,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_far_peer_is_looked_out_for_at_few_waits_and_a_near_one_at_all() {
-        let mut patience = Patience::default();
+    fn a_far_peer_is_polled_rarely_and_a_near_one_always() {
+        let mut busy_poll = BusyPoll::default();
         for _ in 0..100 {
-            assert!(patience.look().is_some());
-            patience.waited(true);
+            assert!(busy_poll.next_poll().is_some());
+            busy_poll.record(true);
         }
         let mut looks = 0;
         for _ in 0..6400 {
-            if patience.look().is_some() {
+            if busy_poll.next_poll().is_some() {
                 looks += 1;
-                patience.waited(false);
+                busy_poll.record(false);
             }
         }
         assert!((100..=110).contains(&looks), "{looks}");
-        while patience.look().is_none() {}
-        patience.waited(true);
-        assert!(patience.look().is_some(), "the peer came nearer");
+        while busy_poll.next_poll().is_none() {}
+        busy_poll.record(true);
+        assert!(busy_poll.next_poll().is_some(), "the peer came nearer");
     }
 }

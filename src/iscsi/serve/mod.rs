@@ -1,9 +1,11 @@
-//! The rim: sockets, media, clocks and challenges for [`session::Connection`](super::session).
+//! The I/O loop of the iSCSI target: sockets, media, clocks and challenges for
+//! [`Connection`](super::connection::Connection).
 
 pub mod admission;
 pub mod busy_poll;
 mod registry;
 pub mod sendfile;
+mod types;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,122 +21,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::chap::{ChapTerms, Nonce};
+use super::chap::Nonce;
 use super::limits;
-use super::login::{Claim, Entrance, Refusal};
-use super::medium::Lun;
-use super::scsi::Units;
-use crate::iscsi::connection::{Connection, End, Read, Step, TargetEntry, View};
-use crate::iscsi::full_feature::Rejection;
-use crate::iscsi::serve::busy_poll::Patience;
+use super::login::{Claim, LoginDecision, LoginRefusal};
+use super::scsi::LogicalUnits;
+use crate::iscsi::connection::{Connection, ConnectionStep, InitiatorView, SessionKey, UnitRead};
+use crate::iscsi::outcome::End;
+use crate::iscsi::serve::busy_poll::BusyPoll;
 use crate::iso::ReadAt;
-use registry::{Place, Registry};
+use registry::{Registry, SessionHandle};
+pub use types::{Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, RecordFirstRead};
 
-/// Is a login as the door sees it: what the initiator claims, and where it comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoginClaim {
-    /// Holds what the initiator says of itself.
-    pub claim: Claim,
-    /// Names the initiator's end of the connection.
-    pub peer: SocketAddr,
-    /// Names our end of the connection.
-    pub local: SocketAddr,
-}
-
-/// Is what an admitted initiator gets.
-#[derive(Debug, Default)]
-pub struct Grant {
-    /// Lists the units by their numbers, and what they read from. Empty in a discovery session.
-    pub units: BTreeMap<u8, (Lun, Arc<dyn ReadAt>)>,
-    /// Lists the targets that SendTargets shows.
-    pub targets: Vec<TargetEntry>,
-    /// Demands CHAP.
-    pub chap: Option<ChapTerms>,
-}
-
-/// Is the answer to a login's claim.
-#[derive(Debug)]
-pub enum Admission {
-    /// Lets the initiator in, after CHAP where the grant demands it.
-    Admit(Grant),
-    /// Sends the initiator to another portal.
-    Redirect {
-        /// Names the portal: `host:port`, an IPv6 address in brackets.
-        portal: String,
-        /// Says whether the target stays there.
-        permanent: bool,
-    },
-    /// Fails the login.
-    Refuse(Refusal),
-}
-
-/// Is something that happened at the door or behind it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// A session began.
-    Attached(LoginClaim),
-    /// A connection ended that was a session.
-    Ended {
-        /// Holds who it was.
-        login: LoginClaim,
-        /// Says why; `None` where the connection just broke, as those of boot firmware do.
-        end: Option<End>,
-        /// Counts the bytes sent to it.
-        sent: u64,
-    },
-    /// A connection ended that was no session.
-    Refused {
-        /// Names where it came from.
-        peer: SocketAddr,
-        /// Holds what it claimed, where it got as far.
-        login: Option<LoginClaim>,
-        /// Says why; `None` where the peer went away.
-        end: Option<End>,
-    },
-    /// A PDU of a session was rejected.
-    Rejected {
-        /// Names where it came from.
-        peer: SocketAddr,
-        /// Is the PDU's opcode.
-        opcode: u8,
-        /// Says why.
-        why: Rejection,
-    },
-    /// A connection was closed at once: there are as many sessions as may be.
-    Full(SocketAddr),
-    /// A medium could not be read.
-    ReadFailed {
-        /// Names who wanted to read.
-        peer: SocketAddr,
-        /// Is what it logged in with.
-        login: Option<LoginClaim>,
-        /// Holds the number of the unit.
-        lun: u8,
-        /// Says what went wrong.
-        error: String,
-    },
-}
-
-type Authorize = dyn Fn(&LoginClaim) -> Admission + Send + Sync;
-type Hear = dyn Fn(Report) + Send + Sync;
-
-/// Decides who may attach what, and hears what came of it. Both calls may wait for a disk.
-pub struct Door {
-    /// Answers a claim.
-    pub authorize: Box<Authorize>,
-    /// Hears of outcomes.
-    pub report: Box<Hear>,
-}
-
-impl std::fmt::Debug for Door {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Door").finish_non_exhaustive()
-    }
-}
-
-/// Serves connections until `stop` turns true; then asks the initiators to log out and waits for them
-/// as long as [`limits::LOGOUT_TIME`] says.
-pub async fn serve(listener: TcpListener, door: Arc<Door>, mut stop: watch::Receiver<bool>) {
+/// Serves connections until `stop` turns true. Then it requests a logout of every session and waits at most
+/// [`limits::LOGOUT_TIME`] for each.
+pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut stop: watch::Receiver<bool>) {
     let registry = Arc::new(Registry::default());
     let places = Arc::new(Semaphore::new(limits::SESSIONS_AT_ONCE));
     let mut sessions = JoinSet::new();
@@ -147,18 +47,18 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, mut stop: watch::Rece
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted");
+                tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            (door.report)(Report::Full(peer));
+            (handler.report)(ConnectionReport::Full(peer));
             continue;
         };
-        let (registry, door, stop) = (Arc::clone(&registry), Arc::clone(&door), stop.clone());
+        let (registry, handler, stop) = (Arc::clone(&registry), Arc::clone(&handler), stop.clone());
         sessions.spawn(async move {
-            if let Ok(rim) = Rim::new(stream, peer, door, registry) {
+            if let Ok(rim) = ConnectionTask::new(stream, peer, handler, registry) {
                 rim.run(stop).await;
             }
             drop(place);
@@ -167,36 +67,42 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, mut stop: watch::Rece
     drop(listener);
     let ended = async { while sessions.join_next().await.is_some() {} };
     if tokio::time::timeout(limits::STOP_TIME, ended).await.is_err() {
-        tracing::debug!(left = sessions.len(), "sessions that take nothing are cut off");
+        tracing::debug!(left = sessions.len(), "sessions cut off at shutdown");
     }
 }
 
-/// Is one connection with the world around it.
-struct Rim {
+/// The I/O of one connection.
+struct ConnectionTask {
     stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
-    door: Arc<Door>,
+    handler: Arc<ConnectionHandler>,
     registry: Arc<Registry>,
     connection: Connection,
-    /// Is told when a new login replaces this session.
+    /// Notified when a new login replaces this session.
     replaced: Arc<Notify>,
-    place: Option<Place>,
+    place: Option<SessionHandle>,
     login: Option<LoginClaim>,
     media: BTreeMap<u8, Arc<dyn ReadAt>>,
+    recorders: BTreeMap<u8, RecordFirstRead>,
     sent: u64,
 }
 
-/// Is what the peer sent and the connection did not take yet.
+/// Bytes from the peer that the connection did not accept yet.
 struct Input {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
-impl Rim {
-    fn new(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, registry: Arc<Registry>) -> io::Result<Self> {
-        // One answer is one segment: waiting for more costs 40 ms a read (boot-facts 21).
+impl ConnectionTask {
+    fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        handler: Arc<ConnectionHandler>,
+        registry: Arc<Registry>,
+    ) -> io::Result<Self> {
+        // One response is one segment: Nagle's algorithm would cost 40 ms a read (boot-facts 21).
         stream.set_nodelay(true)?;
         let keepalive = TcpKeepalive::new()
             .with_time(limits::KEEPALIVE_IDLE)
@@ -208,13 +114,14 @@ impl Rim {
             peer,
             local: stream.local_addr()?,
             stream,
-            door,
+            handler,
             registry,
             connection: Connection::new(Instant::now()),
             replaced: Arc::new(Notify::new()),
             place: None,
             login: None,
             media: BTreeMap::new(),
+            recorders: BTreeMap::new(),
             sent: 0,
         })
     }
@@ -224,46 +131,47 @@ impl Rim {
         let attached = self.place.is_some();
         let (peer, sent) = (self.peer, self.sent);
         let report = match self.login.take() {
-            Some(login) if attached => Report::Ended { login, end, sent },
-            login => Report::Refused { peer, login, end },
+            Some(login) if attached => ConnectionReport::Ended { login, end, sent },
+            login => ConnectionReport::Refused { peer, login, end },
         };
-        (self.door.report)(report);
+        (self.handler.report)(report);
     }
 
-    /// Obeys the connection until it ends; with `None` where the peer just went away.
+    /// Executes the steps of the connection until it ends. Returns `None` where the peer closed or broke it.
     async fn converse(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Infallible, Option<End>> {
         let mut input = Input { bytes: vec![0; limits::INPUT].into(), start: 0, end: 0 };
         let timer = tokio::time::sleep_until(self.wake());
         tokio::pin!(timer);
         let mut leave = None;
-        let mut patience = Patience::default();
+        let mut poller = BusyPoll::default();
         loop {
             match self.connection.step() {
-                Step::Ask(claim) => self.ask(claim).await,
-                Step::Attach(key) => self.attach(key).await.ok_or(None)?,
-                Step::Read(read) => {
-                    if self.lend(&read).await? {
-                        self.connection.on_lent(read);
-                        self.look_up(&mut input, stop, &mut leave).await?;
+                ConnectionStep::Ask(claim) => self.ask(claim).await,
+                ConnectionStep::Attach(key) => self.attach(key).await.ok_or(None)?,
+                ConnectionStep::Record(lun) => self.record(lun).await,
+                ConnectionStep::Read(read) => {
+                    if self.try_sendfile(&read).await? {
+                        self.connection.on_sendfile_done(read);
+                        self.poll_input(&mut input, stop, &mut leave).await?;
                     } else {
                         self.read(read).await;
                     }
                 }
-                Step::Send => {
+                ConnectionStep::Send => {
                     self.send().await?;
-                    self.look_up(&mut input, stop, &mut leave).await?;
+                    self.poll_input(&mut input, stop, &mut leave).await?;
                 }
-                Step::Close(end) => return Err(Some(end)),
-                Step::Receive => {
+                ConnectionStep::Close(end) => return Err(Some(end)),
+                ConnectionStep::Receive => {
                     if self.take(&mut input) {
                         continue;
                     }
-                    if let Some(time) = patience.look() {
-                        let came = self.look_out(time, &mut input).await;
-                        patience.waited(came);
+                    if let Some(time) = poller.next_poll() {
+                        let came = self.busy_poll(time, &mut input).await;
+                        poller.record(came);
                         if came {
                             self.take(&mut input);
-                            self.heed(stop, &mut leave).await?;
+                            self.check_signals(stop, &mut leave).await?;
                             continue;
                         }
                     }
@@ -282,10 +190,10 @@ impl Rim {
                                 return Err(Some(End::Stopped));
                             }
                             self.connection.on_time(Instant::now());
-                            // An answered ping brings the next one nearer than the end that was feared.
+                            // After an answered ping the next one is due before the deadline of the previous ping.
                             timer.as_mut().reset(self.wake().min(tokio::time::Instant::now() + limits::IDLE_PING));
                         }
-                        _ = stop.changed(), if leave.is_none() => leave = Some(self.begin_to_stop()),
+                        _ = stop.changed(), if leave.is_none() => leave = Some(self.request_logout()),
                     }
                     self.take(&mut input);
                 }
@@ -293,9 +201,9 @@ impl Rim {
         }
     }
 
-    /// Looks for more of the peer, letting others have the thread in between, before it is waited for; tells
-    /// whether something came. An end or an error is found again by who waits.
-    async fn look_out(&self, time: Duration, input: &mut Input) -> bool {
+    /// Polls the socket for `time`, yielding to other tasks in between, and returns whether bytes came. An end of file
+    /// or an error is left for the wait that follows.
+    async fn busy_poll(&self, time: Duration, input: &mut Input) -> bool {
         let started = Instant::now();
         while started.elapsed() < time {
             match self.stream.try_read(input.room()) {
@@ -310,15 +218,15 @@ impl Rim {
         false
     }
 
-    /// Looks up from work that may never end, an initiator keeping its queue full: what it asks for meanwhile
-    /// does not wait for what it is to abort, nor does the end of the session.
-    async fn look_up(
+    /// Polls the socket between data PDUs, so that an ABORT or the end of the session is seen while the initiator keeps
+    /// its queue full.
+    async fn poll_input(
         &mut self,
         input: &mut Input,
         stop: &watch::Receiver<bool>,
         leave: &mut Option<tokio::time::Instant>,
     ) -> Result<(), Option<End>> {
-        if !self.connection.works() {
+        if !self.connection.has_tasks() {
             return Ok(());
         }
         let room = input.room();
@@ -331,11 +239,11 @@ impl Rim {
             }
         }
         self.take(input);
-        self.heed(stop, leave).await
+        self.check_signals(stop, leave).await
     }
 
-    /// Heeds what ends a session whose initiator never lets it wait, and lets others have the thread now and then.
-    async fn heed(
+    /// Checks for a replacement of the session and for the shutdown, and yields to other tasks now and then.
+    async fn check_signals(
         &mut self,
         stop: &watch::Receiver<bool>,
         leave: &mut Option<tokio::time::Instant>,
@@ -346,24 +254,24 @@ impl Rim {
         }
         match leave {
             Some(leave) if tokio::time::Instant::now() >= *leave => return Err(Some(End::Stopped)),
-            None if stop.has_changed().unwrap_or(true) => *leave = Some(self.begin_to_stop()),
+            None if stop.has_changed().unwrap_or(true) => *leave = Some(self.request_logout()),
             Some(_) | None => {}
         }
         Ok(())
     }
 
-    /// Asks the initiator to log out; gives when it has to be gone.
-    fn begin_to_stop(&mut self) -> tokio::time::Instant {
+    /// Requests a logout and returns the time at which the connection is closed.
+    fn request_logout(&mut self) -> tokio::time::Instant {
         self.connection.on_stop(limits::LOGOUT_TIME);
         tokio::time::Instant::now() + limits::LOGOUT_TIME
     }
 
-    /// Hands the connection what was read; tells whether it took anything.
+    /// Passes the input to the connection and returns whether it accepted any byte.
     fn take(&mut self, input: &mut Input) -> bool {
         let used = self.connection.on_bytes(&input.bytes[input.start..input.end], Instant::now());
         input.used(used);
         if let Some((opcode, why)) = self.connection.rejected() {
-            (self.door.report)(Report::Rejected { peer: self.peer, opcode, why });
+            (self.handler.report)(ConnectionReport::Rejected { peer: self.peer, opcode, why });
         }
         used > 0
     }
@@ -375,59 +283,82 @@ impl Rim {
     async fn ask(&mut self, claim: Claim) {
         let login = LoginClaim { claim, peer: self.peer, local: self.local };
         self.login = Some(login.clone());
-        let door = Arc::clone(&self.door);
-        // The answer may need a file opened or a fact recorded: not on a thread that others wait for.
-        let asked = tokio::task::spawn_blocking(move || (door.authorize)(&login)).await;
-        let admission = asked.unwrap_or(Admission::Refuse(Refusal::Unavailable));
+        let handler = Arc::clone(&self.handler);
+        // The decision may open files or wait for the disk, which must not block the runtime's threads.
+        let decided = tokio::task::spawn_blocking(move || (handler.authorize)(&login)).await;
+        let admission = decided.unwrap_or(Admission::Refuse(LoginRefusal::Unavailable));
         let name = self.login.as_ref().and_then(|login| login.claim.target.clone()).unwrap_or_default();
-        let (entrance, grant) = match admission {
-            Admission::Admit(grant) => (Entrance::Admit(grant.chap.clone()), grant),
-            Admission::Redirect { portal, permanent } => (Entrance::Redirect { portal, permanent }, Grant::default()),
-            Admission::Refuse(refusal) => (Entrance::Refuse(refusal), Grant::default()),
+        let (decision, grant) = match admission {
+            Admission::Admit(grant) => (LoginDecision::Admit(grant.chap.clone()), grant),
+            Admission::Redirect { portal, permanent } => {
+                (LoginDecision::Redirect { portal, permanent }, Grant::default())
+            }
+            Admission::Refuse(refusal) => (LoginDecision::Refuse(refusal), Grant::default()),
         };
-        let mut luns = Vec::new();
-        for (number, (lun, medium)) in grant.units.into_iter().take(limits::LUNS) {
-            luns.push((number, lun));
-            self.media.insert(number, medium);
+        let (mut luns, mut record_first) = (Vec::new(), Vec::new());
+        for (number, unit) in grant.units.into_iter().take(limits::LUNS) {
+            luns.push((number, unit.lun));
+            self.media.insert(number, unit.medium);
+            if let Some(record) = unit.record_first {
+                record_first.push(number);
+                self.recorders.insert(number, record);
+            }
         }
-        let view = View { units: Units::new(&name, luns), targets: grant.targets };
-        self.connection.on_entrance(entrance, nonce(), view);
+        let view = InitiatorView { units: LogicalUnits::new(&name, luns), targets: grant.targets, record_first };
+        self.connection.on_decision(decision, nonce(), view);
     }
 
-    /// Finds the session its place; waits for the end of one that it replaces.
-    async fn attach(&mut self, key: crate::iscsi::connection::SessionKey) -> Option<()> {
+    /// Registers the session, and waits for the end of the session that it replaces.
+    async fn attach(&mut self, key: SessionKey) -> Option<()> {
         let (place, former) = self.registry.attach(key, Arc::clone(&self.replaced));
         if let Some(mut ended) = former {
-            // Fails once the former session is gone, which is what we wait for.
+            // Returns an error once the former session is gone, which is the awaited state.
             let _ = ended.changed().await;
         }
         self.connection.on_attached(place.tsih(), Instant::now());
         self.place = Some(place);
-        (self.door.report)(Report::Attached(self.login.clone()?));
+        (self.handler.report)(ConnectionReport::Attached(self.login.clone()?));
         Some(())
     }
 
-    async fn read(&mut self, read: Read) {
+    /// Records the first read of a unit. The step after a failed record sends a read error instead of data.
+    async fn record(&mut self, lun: u8) {
+        let result = match self.recorders.get(&lun) {
+            Some(record) => record().await,
+            None => Ok(()),
+        };
+        let recorded = result.is_ok();
+        if let Err(error) = result {
+            self.report_failure(lun, error);
+        }
+        self.connection.on_recorded(lun, recorded);
+    }
+
+    async fn read(&mut self, read: UnitRead) {
         let result = match self.media.get(&read.lun) {
-            Some(medium) => fill(medium, &read, self.connection.room(&read)).await,
+            Some(medium) => fill(medium, &read, self.connection.read_buffer(&read)).await,
             None => Err(io::ErrorKind::NotFound.into()),
         };
         if let Err(error) = &result {
-            self.tell_of_failed(&read, error);
+            self.report_read_failure(&read, error);
         }
         self.connection.on_read(read, result.is_ok());
     }
 
-    fn tell_of_failed(&self, read: &Read, error: &io::Error) {
+    fn report_read_failure(&self, read: &UnitRead, error: &io::Error) {
         let error = match error.kind() {
-            io::ErrorKind::UnexpectedEof => "its file ends before what was asked for".to_owned(),
+            io::ErrorKind::UnexpectedEof => "the file ends before the requested bytes".to_owned(),
             _ => error.to_string(),
         };
-        let report = Report::ReadFailed { peer: self.peer, login: self.login.clone(), lun: read.lun, error };
-        (self.door.report)(report);
+        self.report_failure(read.lun, error);
     }
 
-    /// Sends all that is pending. A peer that takes nothing for too long has gone.
+    fn report_failure(&self, lun: u8, error: String) {
+        let report = ConnectionReport::ReadFailed { peer: self.peer, login: self.login.clone(), lun, error };
+        (self.handler.report)(report);
+    }
+
+    /// Sends all pending output. A peer that accepts no byte for [`limits::SEND_STALL`] is given up.
     async fn send(&mut self) -> Result<(), Option<End>> {
         while !self.connection.pending().is_empty() {
             match self.stream.try_write(self.connection.pending()) {
@@ -456,7 +387,7 @@ impl Rim {
 }
 
 impl Input {
-    /// Gives the free room behind what is there; one largest PDU always finds room.
+    /// Returns the free space of the buffer. One PDU of the largest size always fits.
     fn room(&mut self) -> &mut [u8] {
         &mut self.bytes[self.end..]
     }
@@ -471,8 +402,8 @@ impl Input {
     }
 }
 
-/// Reads from the page cache where the bytes are in it, else on a thread that may wait for the disk.
-async fn fill(medium: &Arc<dyn ReadAt>, read: &Read, room: &mut [u8]) -> io::Result<()> {
+/// Fills the buffer from the page cache if the bytes are there, else on a thread that may wait for the disk.
+async fn fill(medium: &Arc<dyn ReadAt>, read: &UnitRead, room: &mut [u8]) -> io::Result<()> {
     let offset = read.span.offset();
     match medium.read_now(offset, room) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

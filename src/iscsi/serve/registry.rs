@@ -1,4 +1,4 @@
-//! Knows the sessions that are alive, so that a login can reinstate one (RFC 7143 6.3.5).
+//! The live sessions, so that a login can reinstate one (RFC 7143 6.3.5).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,60 +7,65 @@ use tokio::sync::{Notify, watch};
 
 use crate::iscsi::connection::SessionKey;
 
-/// Is the table of live sessions of a target server.
+/// The table of live sessions of a server.
 #[derive(Debug, Default)]
 pub struct Registry {
-    live: Mutex<Live>,
+    live: Mutex<LiveSessions>,
 }
 
 #[derive(Debug, Default)]
-struct Live {
-    sessions: HashMap<SessionKey, Entry>,
+struct LiveSessions {
+    sessions: HashMap<SessionKey, SessionEntry>,
     last: u16,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct SessionEntry {
     tsih: u16,
     replaced: Arc<Notify>,
     ended: watch::Receiver<()>,
 }
 
-/// Is a session's place in the table, for as long as it lives.
+/// The entry of a session in the table, for as long as it lives.
 #[derive(Debug)]
-pub struct Place {
+pub struct SessionHandle {
     registry: Arc<Registry>,
     key: SessionKey,
     tsih: u16,
-    /// Keeps those waiting that replace the session; dropped when it has ended.
+    /// Dropped when the session has ended, which ends the wait of the session that replaces it.
     _ending: watch::Sender<()>,
 }
 
 impl Registry {
-    /// Enters a session and gives it a handle. A session that it replaces is told so, and has to end
-    /// before the new one is answered: wait for the receiver to close.
-    pub fn attach(self: &Arc<Self>, key: SessionKey, replaced: Arc<Notify>) -> (Place, Option<watch::Receiver<()>>) {
+    /// Registers a session. A session that it replaces is notified, and must end before the login is answered: the
+    /// caller waits until the receiver closes.
+    pub fn attach(
+        self: &Arc<Self>,
+        key: SessionKey,
+        replaced: Arc<Notify>,
+    ) -> (SessionHandle, Option<watch::Receiver<()>>) {
         let (ending, ended) = watch::channel(());
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let tsih = live.free_handle();
-        let former = live.sessions.insert(key.clone(), Entry { tsih, replaced, ended });
+        let former = live.sessions.insert(key.clone(), SessionEntry { tsih, replaced, ended });
         drop(live);
         let former = former.map(|former| {
             former.replaced.notify_one();
             former.ended
         });
-        (Place { registry: Arc::clone(self), key, tsih, _ending: ending }, former)
+        (SessionHandle { registry: Arc::clone(self), key, tsih, _ending: ending }, former)
     }
 
-    /// Counts the live sessions.
+    /// Returns the number of live sessions.
     #[cfg(test)]
     pub fn count(&self) -> usize {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).sessions.len()
     }
 }
 
-impl Live {
-    /// A handle that no live session has; 0 is none (RFC 7143 11.12.6). The sessions are fewer than handles.
+impl LiveSessions {
+    /// Returns a handle that no live session has. 0 is reserved (RFC 7143 11.12.6). There are fewer sessions than
+    /// handles.
     fn free_handle(&mut self) -> u16 {
         loop {
             self.last = self.last.wrapping_add(1);
@@ -71,14 +76,14 @@ impl Live {
     }
 }
 
-impl Place {
-    /// Gives the session's handle.
+impl SessionHandle {
+    /// Returns the session handle (TSIH).
     pub fn tsih(&self) -> u16 {
         self.tsih
     }
 }
 
-impl Drop for Place {
+impl Drop for SessionHandle {
     fn drop(&mut self) {
         let mut live = self.registry.live.lock().unwrap_or_else(PoisonError::into_inner);
         if live.sessions.get(&self.key).is_some_and(|entry| entry.tsih == self.tsih) {

@@ -1,4 +1,4 @@
-//! Sends a medium's bytes as they lie in a file and in the page cache, by the kernel: nothing is copied here.
+//! Sends bytes of a medium from the page cache with sendfile(2), without a copy in user space.
 
 use std::io;
 
@@ -6,26 +6,28 @@ use nix::libc::MSG_MORE;
 use socket2::SockRef;
 use tokio::io::Interest;
 
-use crate::iscsi::connection::{End, Read};
+use crate::iscsi::connection::UnitRead;
 use crate::iscsi::limits;
-use crate::iscsi::serve::Rim;
+use crate::iscsi::outcome::End;
+use crate::iscsi::serve::ConnectionTask;
 use crate::iso::Extent;
 
-impl Rim {
-    /// Sends a reading's bytes, and what is to be sent before them, where they can be sent as they lie; says whether.
+impl ConnectionTask {
+    /// Sends the data of a read and the output before it, if the kernel can send the data from a cached file. Returns
+    /// whether it did.
     ///
-    /// A file that fails in the midst of them ends the session: the head that promised them is sent by then.
-    pub async fn lend(&mut self, read: &Read) -> Result<bool, Option<End>> {
+    /// A file error in the middle ends the session, because the header that announced the data is already sent.
+    pub async fn try_sendfile(&mut self, read: &UnitRead) -> Result<bool, Option<End>> {
         let mut sent = 0;
-        let lent = self.lend_counted(read, &mut sent).await;
+        let lent = self.sendfile_counted(read, &mut sent).await;
         self.sent += sent;
         lent
     }
 
-    async fn lend_counted(&self, read: &Read, sent: &mut u64) -> Result<bool, Option<End>> {
+    async fn sendfile_counted(&self, read: &UnitRead, sent: &mut u64) -> Result<bool, Option<End>> {
         let (start, length) = (read.span.offset(), read.span.length());
-        let medium = self.media.get(&read.lun).filter(|_| length >= limits::LEND);
-        let (Some(medium), Some(mut head)) = (medium, self.connection.before(read)) else { return Ok(false) };
+        let medium = self.media.get(&read.lun).filter(|_| length >= limits::SENDFILE_MIN);
+        let (Some(medium), Some(mut head)) = (medium, self.connection.header_bytes(read)) else { return Ok(false) };
         let lies = medium.lies_at(start, length).filter(|(_, extent)| extent.length == length);
         let Some((image, mut extent)) = lies.filter(|_| medium.is_cached(start, start + length)) else {
             return Ok(false);
@@ -49,8 +51,8 @@ impl Rim {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room().await?,
                 Err(error) => {
-                    if !is_of_peer(&error) {
-                        self.tell_of_failed(read, &error);
+                    if !is_peer_failure(&error) {
+                        self.report_read_failure(read, &error);
                     }
                     return Err(None);
                 }
@@ -60,8 +62,8 @@ impl Rim {
     }
 }
 
-/// Says whether a send failed for the peer's sake, or the network's; what else fails is the file.
-fn is_of_peer(error: &io::Error) -> bool {
+/// Returns whether a send failed because of the peer or the network. Other errors are those of the file.
+fn is_peer_failure(error: &io::Error) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
         TimedOut,

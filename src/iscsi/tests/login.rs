@@ -1,15 +1,15 @@
-//! Logins that end well, and those that do not.
+//! Successful and failed logins.
 
 use super::*;
 
 #[test]
 fn a_login_in_every_stage_is_the_same_login() {
-    let mut peer = Peer::new(Entrance::Admit(None));
+    let mut peer = Peer::new(LoginDecision::Admit(None));
     let first = peer.login(0x81, &(keys_of(&[]) + "AuthMethod=CHAP,None\0"));
     assert_eq!(first[0].flags(), 0x81);
     assert_eq!(first[0].value("AuthMethod").as_deref(), Some("None"));
     assert_eq!(first[0].value("TargetPortalGroupTag").as_deref(), Some("1"));
-    // Without the transit bit the target stays; a key may come in two pieces.
+    // Without the transit bit the target stays in the stage; a key may be split over two requests.
     let second = peer.login(0x44, "MaxBurstLen");
     assert_eq!((second[0].flags(), second[0].data.len()), (0x04, 0));
     let third = peer.login(0x04, "gth=65536\0");
@@ -20,21 +20,21 @@ fn a_login_in_every_stage_is_the_same_login() {
 }
 
 #[test]
-fn a_login_that_cannot_be_fails_with_its_status() {
+fn an_invalid_login_fails_with_its_status() {
     let no_target = "InitiatorName=iqn.a:b\0";
     let twice = keys_of(&["HeaderDigest=None", "HeaderDigest=CRC32C"]);
     for (entrance, flags, keys, status) in [
-        (Entrance::Refuse(Refusal::Forbidden), 0x87, keys_of(&[]), [2, 2]),
-        (Entrance::Refuse(Refusal::NotFound), 0x87, keys_of(&[]), [2, 3]),
-        (Entrance::Refuse(Refusal::Unavailable), 0x87, keys_of(&[]), [3, 1]),
-        (Entrance::Admit(None), 0x87, no_target.to_owned(), [2, 7]),
-        (Entrance::Admit(None), 0x87, "TargetName=x\0".to_owned(), [2, 7]),
-        (Entrance::Admit(None), 0x87, keys_of(&[]).replace("Normal", "Odd"), [2, 9]),
-        (Entrance::Admit(None), 0x87, twice, [2, 0]),
-        (Entrance::Admit(None), 0x87, "nonsense".to_owned(), [2, 0]),
-        (Entrance::Admit(None), 0x8c, keys_of(&[]), [2, 0]),
-        (Entrance::Admit(None), 0x86, keys_of(&[]), [2, 0]),
-        (Entrance::Admit(None), 0x81, keys_of(&["AuthMethod=KRB5"]), [2, 1]),
+        (LoginDecision::Refuse(LoginRefusal::Forbidden), 0x87, keys_of(&[]), [2, 2]),
+        (LoginDecision::Refuse(LoginRefusal::NotFound), 0x87, keys_of(&[]), [2, 3]),
+        (LoginDecision::Refuse(LoginRefusal::Unavailable), 0x87, keys_of(&[]), [3, 1]),
+        (LoginDecision::Admit(None), 0x87, no_target.to_owned(), [2, 7]),
+        (LoginDecision::Admit(None), 0x87, "TargetName=x\0".to_owned(), [2, 7]),
+        (LoginDecision::Admit(None), 0x87, keys_of(&[]).replace("Normal", "Odd"), [2, 9]),
+        (LoginDecision::Admit(None), 0x87, twice, [2, 0]),
+        (LoginDecision::Admit(None), 0x87, "nonsense".to_owned(), [2, 0]),
+        (LoginDecision::Admit(None), 0x8c, keys_of(&[]), [2, 0]),
+        (LoginDecision::Admit(None), 0x86, keys_of(&[]), [2, 0]),
+        (LoginDecision::Admit(None), 0x81, keys_of(&["AuthMethod=KRB5"]), [2, 1]),
     ] {
         let mut peer = Peer::new(entrance);
         let heard = peer.login(flags, &keys);
@@ -45,7 +45,7 @@ fn a_login_that_cannot_be_fails_with_its_status() {
 
 #[test]
 fn a_connection_for_a_session_finds_none() {
-    let mut peer = Peer::new(Entrance::Admit(None));
+    let mut peer = Peer::new(LoginDecision::Admit(None));
     let mut header = request(0x43, 0x87, 0);
     header.0[14..16].copy_from_slice(&[0, 9]);
     let heard = peer.send(header, keys_of(&[]).as_bytes());
@@ -53,9 +53,9 @@ fn a_connection_for_a_session_finds_none() {
 }
 
 #[test]
-fn a_target_elsewhere_is_told_with_its_portal() {
+fn a_redirect_names_the_portal() {
     for (permanent, detail) in [(false, 1), (true, 2)] {
-        let mut peer = Peer::new(Entrance::Redirect { portal: "192.0.2.7:3260".to_owned(), permanent });
+        let mut peer = Peer::new(LoginDecision::Redirect { portal: "192.0.2.7:3260".to_owned(), permanent });
         let heard = peer.login(0x87, &keys_of(&[]));
         assert_eq!(heard[0].header.0[36..38], [1, detail]);
         assert_eq!(heard[0].value("TargetAddress").as_deref(), Some("192.0.2.7:3260"));
@@ -63,8 +63,8 @@ fn a_target_elsewhere_is_told_with_its_portal() {
 }
 
 #[test]
-fn chap_lets_in_who_knows_the_secret_and_proves_us() {
-    let mut peer = Peer::new(Entrance::Admit(Some(chap_terms())));
+fn chap_authenticates_both_sides() {
+    let mut peer = Peer::new(LoginDecision::Admit(Some(chap_terms())));
     let first = peer.login(0x81, &(keys_of(&[]) + "AuthMethod=CHAP,None\0"));
     assert_eq!((first[0].flags(), first[0].value("AuthMethod").as_deref()), (0x00, Some("CHAP")));
     let second = peer.login(0x00, "CHAP_A=5\0");
@@ -78,7 +78,7 @@ fn chap_lets_in_who_knows_the_secret_and_proves_us() {
 }
 
 #[test]
-fn chap_keeps_out_who_does_not() {
+fn chap_refuses_a_wrong_secret() {
     let wrong = "CHAP_N=host\0CHAP_R=0x00112233445566778899aabbccddeeff\0".to_owned();
     for rows in [
         vec![(0x87, keys_of(IPXE))],
@@ -87,7 +87,7 @@ fn chap_keeps_out_who_does_not() {
         vec![(0x81, keys_of(&["AuthMethod=CHAP"])), (0x00, "CHAP_A=5\0".to_owned()), (0x81, wrong)],
         vec![(0x81, keys_of(&["AuthMethod=CHAP"])), (0x00, "CHAP_A=1\0".to_owned())],
     ] {
-        let mut peer = Peer::new(Entrance::Admit(Some(chap_terms())));
+        let mut peer = Peer::new(LoginDecision::Admit(Some(chap_terms())));
         let last = rows.into_iter().flat_map(|(flags, keys)| peer.login(flags, &keys)).last().unwrap();
         assert_eq!(last.header.0[36..38], [2, 1]);
         assert!(matches!(peer.end, Some(End::Login(LoginError::Chap(_) | LoginError::NoChap))));
@@ -95,16 +95,16 @@ fn chap_keeps_out_who_does_not() {
 }
 
 #[test]
-fn nothing_but_a_login_comes_before_the_login() {
-    let mut peer = Peer::new(Entrance::Admit(None));
+fn only_a_login_request_is_accepted_before_the_login() {
+    let mut peer = Peer::new(LoginDecision::Admit(None));
     let read = peer.read_10(1, 0, 1);
     assert_eq!(peer.send(read, &[]), []);
     assert!(matches!(peer.end, Some(End::Protocol(_))));
 }
 
 #[test]
-fn a_login_has_its_time() {
-    let mut peer = Peer::new(Entrance::Admit(None));
+fn a_login_times_out() {
+    let mut peer = Peer::new(LoginDecision::Admit(None));
     peer.now += limits::LOGIN_TIME - Duration::from_secs(1);
     peer.connection.on_time(peer.now);
     peer.turn();

@@ -1,51 +1,55 @@
-//! What TFTP serves: the boot programs, and the boot files that the decision renders.
+//! The TFTP adapter of the gate: boot programs, site files, and the boot scripts that the decision renders.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::boot::{DropReason, Facts, Reason, ScriptFormat, Stage};
-use crate::config::Config;
-use crate::dhcp::serve::Progress;
+use crate::boot::{DropReason, Facts, Program, Reason, ScriptFormat, Stage};
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
 use crate::gate::Gate;
 use crate::images::library::ImageLibrary;
 use crate::iso::FileWithin;
-use crate::tftp::packet::Malformed;
-use crate::tftp::path::{Asked, File};
+use crate::tftp::packet::PacketError;
+use crate::tftp::path::{FileName, RequestedFile};
 use crate::tftp::serve::{
-    self as tftp, Answer, Content, Dropped, Ended, Listener, Refusal, Report, Request, Settings, SiteFolder, Ticket,
+    self as tftp, DropCause, FileAnswer, FileContent, FileRefusal, Listener, Responder, SiteFolder, TftpSettings,
+    TransferEnd, TransferReport, TransferRequest,
 };
 use crate::tftp::transfer::Ending;
 
-/// Bounds what waits to be told of: a start and an end for each of 4,096 transfers, and as many drops.
+/// Maximum number of queued reports: a start and an end for each of 4,096 transfers, and as many drops.
 const REPORTS: usize = 16_384;
 
-/// Are what boot programs load next and cannot do without: SYSLINUX's and PXELINUX's core, and shim's GRUB.
-const LOADED_NEXT: [&str; 4] = ["ldlinux.c32", "ldlinux.e64", "grubx64.efi", "grubaa64.efi"];
+/// Files that a boot program loads next and cannot work without: the core of SYSLINUX and PXELINUX, and shim's GRUB.
+const SECOND_STAGE: [&str; 4] = ["ldlinux.c32", "ldlinux.e64", "grubx64.efi", "grubaa64.efi"];
 
-/// Holds the boot programs in memory: read once, while everything is readable, and served from there.
-pub type Cache = HashMap<String, Bytes>;
+/// The boot programs in memory by name, read before privileges are dropped.
+pub type ProgramCache = HashMap<String, Bytes>;
 
-/// Reads the boot programs that the configuration names.
+/// Reads boot programs from the firmware directory. A program that is missing is a warning only, because the site may
+/// not need it.
 ///
 /// # Errors
-/// A program that is there and cannot be read. One that is missing is a warning: the site may not need it.
-pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
-    let mut cache = Cache::new();
-    let others = config.overrides.iter().map(|other| &other.program);
-    for program in config.programs.0.values().chain(others) {
-        let path = config.firmware_dir.join(&*program.0);
+/// A program exists and cannot be read; the error names its path.
+pub fn read_programs<'a>(
+    firmware_dir: &Path,
+    programs: impl IntoIterator<Item = &'a Program>,
+) -> anyhow::Result<ProgramCache> {
+    let mut cache = ProgramCache::new();
+    for program in programs {
+        let path = firmware_dir.join(&*program.0);
         match std::fs::read(&path) {
             Ok(bytes) => drop(cache.insert(program.to_string(), bytes.into())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), "the boot program is missing: run firmware/stage");
+                tracing::warn!(path = %path.display(), "boot program missing: run firmware/stage");
             }
             Err(error) => return Err(error).with_context(|| format!("firmware_dir: {}", path.display())),
         }
@@ -53,198 +57,218 @@ pub fn read_programs(config: &Config) -> anyhow::Result<Cache> {
     Ok(cache)
 }
 
+/// The settings of the boot files service.
+#[derive(Debug, Clone)]
+pub struct BootFileSettings {
+    /// The largest block size in octets instead of the one that the MTU allows (`tftp.max_block_size`).
+    pub max_block_size: Option<u16>,
+    /// Time that transfers may take to finish after a stop.
+    pub drain: Duration,
+    /// The directories of plain files, in the order in which a name is looked up.
+    pub folders: Vec<PathBuf>,
+}
+
 /// A TFTP listener and the address of the other services on the same interface.
 #[derive(Debug)]
 pub struct Endpoint {
     /// The bound socket.
     pub listener: Listener,
-    /// Address of this server on the interface, at which machines reach HTTP and iSCSI.
-    pub reached_at: std::net::Ipv4Addr,
+    /// Address of this server on the interface, at which hosts reach HTTP and iSCSI.
+    pub service_address: std::net::Ipv4Addr,
 }
 
-/// Serves TFTP until told to stop.
-pub fn serve(
-    doors: Vec<Endpoint>,
-    config: &Config,
+/// Serves TFTP until `stopped` turns true. `on_progress` is called with each host that starts a transfer.
+pub fn serve<P: Fn(Mac) + Send + 'static>(
+    endpoints: Vec<Endpoint>,
+    settings: &BootFileSettings,
     gate: Arc<Gate>,
-    programs: Cache,
-    progress: Progress,
+    programs: ProgramCache,
+    on_progress: P,
     mut stopped: watch::Receiver<bool>,
-) -> impl Future<Output = anyhow::Result<()>> + use<> {
-    let settings =
-        Settings { block_size: config.tftp.max_block_size, drain: config.shutdown_timeout, ..Settings::default() };
-    let folders = [&config.firmware_dir, &config.files_dir].into_iter().filter_map(|path| SiteFolder::open(path).ok());
-    let (listeners, reached_at) = doors.into_iter().map(|door| (door.listener, IpAddr::from(door.reached_at))).unzip();
-    let files = Arc::new(Files { gate: gate.clone(), programs, folders: folders.collect(), reached_at });
+) -> impl Future<Output = anyhow::Result<()>> + use<P> {
+    let tftp_settings =
+        TftpSettings { block_size: settings.max_block_size, drain: settings.drain, ..TftpSettings::default() };
+    let folders = settings.folders.iter().filter_map(|path| SiteFolder::open(path).ok()).collect();
+    let (listeners, service_addresses) =
+        endpoints.into_iter().map(|endpoint| (endpoint.listener, IpAddr::from(endpoint.service_address))).unzip();
+    let files = Arc::new(BootFiles { gate: gate.clone(), programs, folders, service_addresses });
     let runtime = tokio::runtime::Handle::current();
-    let content = move |request: Request, ticket: Ticket| files.answer(&runtime, &request, ticket);
-    // To tell whose transfer it was takes the neighbour table: too long for the thread that sends the blocks.
-    let (reports, told) = std::sync::mpsc::sync_channel(REPORTS);
-    let telling = tokio::task::spawn_blocking(move || told.iter().for_each(|report| tell(&gate, &progress, report)));
+    let content = move |request: TransferRequest, responder: Responder| files.answer(&runtime, &request, responder);
+    // The owner of an address is looked up in the neighbour table, which is too slow for the thread that sends blocks.
+    let (reports, queued) = std::sync::mpsc::sync_channel(REPORTS);
+    let recorder = tokio::task::spawn_blocking(move || {
+        queued.iter().for_each(|report| record_report(&gate, &on_progress, report));
+    });
     let report = move |report| {
         if reports.try_send(report).is_err() {
-            tracing::warn!(limit = REPORTS, "more happens over TFTP than can be told");
+            tracing::warn!(limit = REPORTS, "tftp report lost: queue full");
         }
     };
     async move {
         let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let served = tftp::serve(listeners, settings, content, report, shutdown).await.context("TFTP");
-        telling.await.context("telling of TFTP")?;
+        let served = tftp::serve(listeners, tftp_settings, content, report, shutdown).await.context("TFTP");
+        recorder.await.context("TFTP reports")?;
         served
     }
 }
 
-struct Files {
+/// The sources of files, in the order of lookup.
+struct BootFiles {
     gate: Arc<Gate>,
-    programs: Cache,
-    /// Are looked into in this order.
+    programs: ProgramCache,
     folders: Vec<SiteFolder>,
-    /// Says where machines find HTTP and iSCSI, by the listener that they asked at.
-    reached_at: Vec<IpAddr>,
+    /// Addresses at which hosts reach HTTP and iSCSI, by index of the listener that received the request.
+    service_addresses: Vec<IpAddr>,
 }
 
-impl Files {
-    fn answer(self: &Arc<Self>, runtime: &tokio::runtime::Handle, request: &Request, ticket: Ticket) {
+impl BootFiles {
+    /// Answers a request: a script by the gate's decision, a program or file at once.
+    fn answer(self: &Arc<Self>, runtime: &tokio::runtime::Handle, request: &TransferRequest, responder: Responder) {
         let files = self.clone();
         let mac = request.asked.mac();
         match &request.asked.file {
-            File::Autoexec | File::Pxelinux(_) | File::Grub(_) => {
+            FileName::Autoexec | FileName::Pxelinux(_) | FileName::Grub(_) => {
                 let form = match request.asked.file {
-                    File::Pxelinux(_) => ScriptFormat::Pxelinux,
-                    File::Grub(_) => ScriptFormat::Grub,
-                    File::Autoexec | File::Plain(_) => ScriptFormat::Autoexec,
+                    FileName::Pxelinux(_) => ScriptFormat::Pxelinux,
+                    FileName::Grub(_) => ScriptFormat::Grub,
+                    FileName::Autoexec | FileName::Plain(_) => ScriptFormat::Autoexec,
                 };
-                // Not all names carry a MAC address; iPXE's EFI programs ask without the folder that their
-                // own name had. The address tells then.
+                // Not every name carries a MAC address: iPXE's EFI programs drop the folder of their own name. Then
+                // the peer's address identifies the host.
                 let request = request.clone();
                 drop(runtime.spawn(async move {
                     let mac = mac.or_else(|| files.gate.owner_of(request.peer.ip()).ok().flatten());
                     let facts = mac.map(|mac| facts(mac, Stage::Ipxe, &request));
-                    ticket.answer(files.script(facts, form, request.listener).await);
+                    responder.answer(files.script(facts, form, request.listener).await);
                 }));
             }
-            File::Plain(path) => {
+            FileName::Plain(path) => {
                 let authorized = |mac| self.gate.authorize_program(&facts(mac, Stage::Ipxe, request), Protocol::Tftp);
                 if let Some(Err(reason)) = mac.map(authorized) {
-                    return ticket.answer(Answer::Refused(reason.sentence()));
+                    return responder.answer(FileAnswer::Refused(reason.sentence()));
                 }
-                ticket.answer(self.program(path));
+                responder.answer(self.program(path));
             }
         }
     }
 
-    /// Answers with the machine's script; one that cannot be told goes on to ask over HTTP.
-    async fn script(&self, facts: Option<Facts>, form: ScriptFormat, listener: usize) -> Answer {
-        let Some(facts) = facts else { return Answer::NotFound };
-        let at = self.reached_at.get(listener).copied();
+    /// Returns the host's script. A host that cannot be identified is told that there is none, and asks over HTTP.
+    async fn script(&self, facts: Option<Facts>, form: ScriptFormat, listener: usize) -> FileAnswer {
+        let Some(facts) = facts else { return FileAnswer::NotFound };
+        let at = self.service_addresses.get(listener).copied();
         let ruling = self.gate.script(&facts, None, Protocol::Tftp, at).await;
-        Answer::Content(Content::Shared(self.gate.render(&facts, &ruling, form, at).into()))
+        FileAnswer::Content(FileContent::Shared(self.gate.render(&facts, &ruling, form, at).into()))
     }
 
-    fn program(&self, path: &crate::tftp::path::RelativePath) -> Answer {
+    /// Returns a boot program, a file within an image, or a site file.
+    fn program(&self, path: &crate::tftp::path::RelativePath) -> FileAnswer {
         if let Some(bytes) = self.programs.get(path.as_str()) {
-            return Answer::Content(Content::Shared(bytes.clone()));
+            return FileAnswer::Content(FileContent::Shared(bytes.clone()));
         }
         if let Some(content) = self.within_image(path.as_str()) {
             return content;
         }
         let found = self.folders.iter().find_map(|folder| folder.file(path).ok());
-        found.map_or(Answer::NotFound, Answer::Content)
+        found.map_or(FileAnswer::NotFound, FileAnswer::Content)
     }
-}
 
-impl Files {
-    /// Finds `iso/NAME/PATH`: a file within an image, for loaders that fetch kernels over TFTP.
-    fn within_image(&self, path: &str) -> Option<Answer> {
+    /// Returns the file `iso/NAME/PATH` of an image, for loaders that fetch kernels over TFTP.
+    fn within_image(&self, path: &str) -> Option<FileAnswer> {
         let (name, inner) = path.strip_prefix("iso/")?.split_once('/')?;
         let image = self.gate.store.load().image(&name.parse().ok()?).cloned()?;
         let found = self.gate.media.open(&image).ok().and_then(|opened| {
             let extents = ImageLibrary::find(&*opened.file, inner).ok().flatten()?;
             Some(FileWithin::new(opened.file.clone(), extents))
         });
-        Some(found.map_or(Answer::NotFound, |file| Answer::Content(Content::Medium(Arc::new(file)))))
+        Some(found.map_or(FileAnswer::NotFound, |file| FileAnswer::Content(FileContent::Medium(Arc::new(file)))))
     }
 }
 
-fn facts(mac: Mac, stage: Stage, request: &Request) -> Facts {
+fn facts(mac: Mac, stage: Stage, request: &TransferRequest) -> Facts {
     Facts { mac, firmware: None, stage, address: Some(request.peer.ip()), uuid: None }
 }
 
-fn name(asked: &Asked) -> String {
+/// Returns the name of a file for the timeline.
+fn file_name(asked: &RequestedFile) -> String {
     match &asked.file {
-        File::Autoexec => "autoexec.ipxe".to_owned(),
-        File::Plain(path) => path.to_string(),
-        File::Pxelinux(_) => "pxelinux.cfg".to_owned(),
-        File::Grub(_) => "grub.cfg".to_owned(),
+        FileName::Autoexec => "autoexec.ipxe".to_owned(),
+        FileName::Plain(path) => path.to_string(),
+        FileName::Pxelinux(_) => "pxelinux.cfg".to_owned(),
+        FileName::Grub(_) => "grub.cfg".to_owned(),
     }
 }
 
-/// Says what a machine cannot boot without, where what it asked for is that. Loaders look for much else that need
-/// not be there.
-fn missing(gate: &Gate, asked: &Asked) -> Option<String> {
-    let File::Plain(path) = &asked.file else { return None };
+/// Returns an error text if the file that was not found is one that a host needs for its boot. Loaders also ask for many
+/// optional files.
+fn missing_file(gate: &Gate, asked: &RequestedFile) -> Option<String> {
+    let FileName::Plain(path) = &asked.file else { return None };
     let path = path.as_str();
     if path.starts_with("iso/") {
-        return Some(format!("there is no {path}"));
+        return Some(format!("{path}: no such file in the image"));
     }
-    let is_needed = gate.site.has_program(path) || LOADED_NEXT.contains(&path);
-    is_needed.then(|| format!("there is no boot program {path} in firmware_dir: run firmware/stage"))
+    let is_needed = gate.site.has_program(path) || SECOND_STAGE.contains(&path);
+    is_needed.then(|| format!("boot program {path} is missing in firmware_dir: run firmware/stage"))
 }
 
-/// Puts what the server tells into the counters and the timelines.
-fn tell(gate: &Gate, progress: &Progress, report: Report) {
-    let mac =
-        |asked: &Asked, peer: std::net::SocketAddr| asked.mac().or_else(|| gate.owner_of(peer.ip()).ok().flatten());
+/// Records an event of the TFTP server in the counters, the log and the timeline.
+fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport) {
+    let mac = |asked: &RequestedFile, peer: std::net::SocketAddr| {
+        asked.mac().or_else(|| gate.owner_of(peer.ip()).ok().flatten())
+    };
     match report {
-        Report::Started { peer, asked, .. } => {
+        TransferReport::Started { peer, asked, .. } => {
             let mac = mac(&asked, peer);
-            mac.inspect(|mac| progress.tell(*mac));
-            gate.store.record_event(mac, Event::TftpStarted { file: name(&asked) })
+            mac.inspect(|mac| on_progress(*mac));
+            gate.store.record_event(mac, Event::TftpStarted { file: file_name(&asked) })
         }
-        Report::Ended { peer, asked, how: Ended::Peer(Ending::Complete), octets, took, resent } => {
+        TransferReport::Ended { peer, asked, how: TransferEnd::Peer(Ending::Complete), octets, took, resent } => {
             gate.counters.count_answered(Protocol::Tftp);
             gate.counters.tftp_sent_bytes.fetch_add(octets, std::sync::atomic::Ordering::Relaxed);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             gate.store.record_event(
                 mac(&asked, peer),
-                Event::TftpCompleted { file: name(&asked), bytes: octets, milliseconds, resent },
+                Event::TftpCompleted { file: file_name(&asked), bytes: octets, milliseconds, resent },
             );
         }
-        Report::Ended { peer, asked, how, octets, .. } => {
-            tracing::debug!(%peer, file = name(&asked), ?how, octets, "a transfer ended early");
+        TransferReport::Ended { peer, asked, how, octets, .. } => {
+            tracing::debug!(%peer, file = file_name(&asked), ?how, octets, "tftp transfer aborted");
         }
-        Report::Refused { peer, asked, why } => {
-            if let (Refusal::NotFound, Some(asked)) = (why, &asked)
-                && let Some(missing) = missing(gate, asked)
+        TransferReport::Refused { peer, asked, why } => {
+            if let (FileRefusal::NotFound, Some(asked)) = (why, &asked)
+                && let Some(missing) = missing_file(gate, asked)
             {
                 mac(asked, peer)
                     .inspect(|mac| gate.record_refusal(*mac, Protocol::Tftp, Reason::FileNotFound, missing));
             }
             let reason = match why {
-                Refusal::Write => DropReason::WriteRefused,
-                Refusal::Name(_) | Refusal::NotFound | Refusal::Netascii => DropReason::FileNotFound,
-                Refusal::Decided(_) => return,
+                FileRefusal::Write => DropReason::WriteRefused,
+                FileRefusal::Name(_) | FileRefusal::NotFound | FileRefusal::Netascii => DropReason::FileNotFound,
+                FileRefusal::Decided(_) => return,
             };
             gate.counters.count_dropped(Protocol::Tftp, reason, Some(peer.ip()));
         }
-        Report::Dropped { peer, why } => {
+        TransferReport::Dropped { peer, why } => {
             let reason = match why {
-                Dropped::Overflow(count) => {
+                DropCause::Overflow(count) => {
                     gate.counters.socket_receive_drops.fetch_add(count.into(), std::sync::atomic::Ordering::Relaxed);
                     return;
                 }
-                Dropped::Malformed(Malformed::Truncated | Malformed::TextCutOff) => DropReason::Truncated,
-                Dropped::Malformed(Malformed::OptionCutOff) => DropReason::BadOption,
-                Dropped::Malformed(Malformed::NoName) => DropReason::FileNotFound,
-                Dropped::Malformed(
-                    Malformed::UnknownOpcode(_) | Malformed::RequestTooLong | Malformed::UnknownMode,
+                DropCause::Malformed(PacketError::Truncated | PacketError::TextCutOff) => DropReason::Truncated,
+                DropCause::Malformed(PacketError::OptionCutOff) => DropReason::BadOption,
+                DropCause::Malformed(PacketError::NoName) => DropReason::FileNotFound,
+                DropCause::Malformed(
+                    PacketError::UnknownOpcode(_) | PacketError::RequestTooLong | PacketError::UnknownMode,
                 ) => DropReason::BadHeader,
-                Dropped::Stray => DropReason::NoTransfer,
-                Dropped::ToMany => DropReason::OtherServer,
-                Dropped::NoWay(_) | Dropped::NotSent(_) => DropReason::SendFailed,
-                Dropped::Overload | Dropped::Silence | Dropped::Stopping => DropReason::Overload,
+                DropCause::Stray => DropReason::NoTransfer,
+                DropCause::Multicast => DropReason::OtherServer,
+                DropCause::NoRoute(_) | DropCause::NotSent(_) => DropReason::SendFailed,
+                DropCause::Overload | DropCause::NoAnswer | DropCause::Stopping => DropReason::Overload,
             };
             gate.counters.count_dropped(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
         }
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/boot_files.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! The bytes of a file as a transfer reads them, and the directory of the site's own files.
+//! The content of a file for transfers, and the directory of the site's own files.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,43 +16,43 @@ use nix::sys::stat::Mode;
 use crate::iso::ReadAt;
 use crate::tftp::path::RelativePath;
 
-/// How many entries of a folder are looked at for a name in another case.
+/// Maximum number of directory entries that are searched for a name in another case.
 const ENTRIES: usize = 4096;
 
-/// Up to which size, in octets, a file is read at once: what a transfer may take in memory, and it spares the
-/// descriptor, of which the kernel makes room for more only after milliseconds.
+/// Maximum size of a file that is read into memory at once, in octets. It needs no descriptor, and the kernel extends
+/// the descriptor table only after milliseconds.
 const SMALL: u64 = 4 << 10;
-/// From which size on, in octets, the kernel is told that all of a file will be read. It reads that far ahead by
+/// Minimum size of a file for which the kernel is advised to read ahead, in octets. It reads smaller ones ahead by
 /// itself.
 const READ_AHEAD: u64 = 128 << 10;
 
-/// Is what a transfer serves; any number of transfers share one.
+/// The content of a file, shared by any number of transfers.
 #[derive(Debug, Clone)]
-pub enum Content {
-    /// Bytes in memory, held once.
+pub enum FileContent {
+    /// Bytes in memory.
     Shared(Bytes),
-    /// An open file, read as it is sent.
+    /// An open file, read while it is sent.
     File(Arc<File>, u64),
     /// A file within an image.
     Medium(Arc<dyn ReadAt>),
 }
 
-impl Content {
-    /// Says the size in octets.
+impl FileContent {
+    /// Returns the size in octets.
     pub fn size(&self) -> u64 {
         match self {
-            Content::Shared(bytes) => bytes.len() as u64,
-            Content::File(_, size) => *size,
-            Content::Medium(medium) => medium.len(),
+            FileContent::Shared(bytes) => bytes.len() as u64,
+            FileContent::File(_, size) => *size,
+            FileContent::Medium(medium) => medium.len(),
         }
     }
 
-    /// Appends the octets of a span that lies within the size.
+    /// Appends the octets of a range within the size.
     ///
     /// # Errors
-    /// Those of pread(2), and `UnexpectedEof` if the file has become shorter.
+    /// Those of pread(2), and `UnexpectedEof` if the file was truncated.
     pub fn read(&self, span: Range<u64>, out: &mut Vec<u8>) -> io::Result<()> {
-        if let Content::Shared(bytes) = self {
+        if let FileContent::Shared(bytes) = self {
             let span = usize::try_from(span.start).ok().zip(usize::try_from(span.end).ok());
             let part = span.and_then(|(start, end)| bytes.get(start..end));
             out.extend_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -63,18 +63,18 @@ impl Content {
         out.resize(start + length, 0);
         let room = out.get_mut(start..).unwrap_or_default();
         match self {
-            Content::Shared(_) => Ok(()),
-            Content::File(file, _) => file.read_exact_at(room, span.start),
-            Content::Medium(medium) => medium.read_at(span.start, room),
+            FileContent::Shared(_) => Ok(()),
+            FileContent::File(file, _) => file.read_exact_at(room, span.start),
+            FileContent::Medium(medium) => medium.read_at(span.start, room),
         }
     }
 
-    /// Gives the octets of a span that lies within the size: a part of what is shared, or a copy.
+    /// Returns the octets of a range within the size: a slice of shared bytes, or a copy.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn part(&self, span: Range<u64>) -> io::Result<Bytes> {
-        if let Content::Shared(bytes) = self {
+        if let FileContent::Shared(bytes) = self {
             let start = usize::try_from(span.start).map_err(io::Error::other)?;
             let end = usize::try_from(span.end).map_err(io::Error::other)?;
             let within = start <= end && end <= bytes.len();
@@ -86,30 +86,33 @@ impl Content {
     }
 }
 
-/// Is the site's directory of files to serve: nothing outside of it is ever opened, by no name and no link.
+/// The directory of site files. No name and no link opens anything outside of it.
 #[derive(Debug)]
 pub struct SiteFolder {
     root: OwnedFd,
-    /// The files that transfers read from now: a thousand clients of one file take one descriptor.
-    open: Mutex<HashMap<Identity, Weak<File>>>,
+    /// The files of current transfers: clients of one file share one descriptor.
+    open: Mutex<HashMap<ContentIdentity, Weak<File>>>,
 }
 
-/// Tells files, and states of a file, apart: device, inode, size, change time in seconds and nanoseconds.
-type Identity = (u64, u64, u64, i64, i64);
+/// The identity of a file and its version: device, inode, size, change time in seconds and nanoseconds.
+type ContentIdentity = (u64, u64, u64, i64, i64);
 
-/// Why a file of the site's directory is not served.
+/// The reason a site file is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum SiteError {
-    #[error("there is no such file")]
+    /// No file has the name.
+    #[error("no such file")]
     NotFound,
-    #[error("the name leads out of the directory, or to no plain file")]
+    /// The file is outside of the directory, or no plain file.
+    #[error("outside of the directory, or no plain file")]
     Outside,
-    #[error("opening the file")]
+    /// The file cannot be opened.
+    #[error("cannot open the file")]
     Open(#[source] io::Error),
 }
 
 impl SiteFolder {
-    /// Opens the directory; it is this very directory from then on, whatever its name comes to mean.
+    /// Opens the directory. It stays the same directory if its name changes.
     ///
     /// # Errors
     /// Those of open(2).
@@ -118,11 +121,11 @@ impl SiteFolder {
         Ok(SiteFolder { root: nix::fcntl::open(path, flags, Mode::empty())?, open: Mutex::default() })
     }
 
-    /// Opens a file below the directory, in the case that it is spelled; if there is none, in any case.
+    /// Opens a file below the directory: the exact name, or else the name in any case.
     ///
     /// # Errors
-    /// [`SiteError`]; a symbolic link is followed as long as it stays within the directory.
-    pub fn file(&self, path: &RelativePath) -> Result<Content, SiteError> {
+    /// [`SiteError`]. A symbolic link is followed only within the directory.
+    pub fn file(&self, path: &RelativePath) -> Result<FileContent, SiteError> {
         match self.open_below(path.as_str(), OFlag::O_RDONLY) {
             Err(SiteError::NotFound) => {}
             other => return self.content(File::from(other?)),
@@ -139,7 +142,7 @@ impl SiteFolder {
         self.content(File::from(self.open_below(&spelled, OFlag::O_RDONLY)?))
     }
 
-    fn content(&self, file: File) -> Result<Content, SiteError> {
+    fn content(&self, file: File) -> Result<FileContent, SiteError> {
         let about = file.metadata().map_err(SiteError::Open)?;
         if !about.is_file() {
             return Err(SiteError::Outside);
@@ -148,12 +151,12 @@ impl SiteFolder {
         if size <= SMALL {
             let mut bytes = Vec::new();
             file.take(SMALL).read_to_end(&mut bytes).map_err(SiteError::Open)?;
-            return Ok(Content::Shared(bytes.into()));
+            return Ok(FileContent::Shared(bytes.into()));
         }
         let identity = (about.dev(), about.ino(), size, about.ctime(), about.ctime_nsec());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = open.get(&identity).and_then(Weak::upgrade) {
-            return Ok(Content::File(file, size));
+            return Ok(FileContent::File(file, size));
         }
         if size > READ_AHEAD {
             let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
@@ -161,7 +164,7 @@ impl SiteFolder {
         open.retain(|_, file| file.strong_count() > 0);
         let file = Arc::new(file);
         open.insert(identity, Arc::downgrade(&file));
-        Ok(Content::File(file, size))
+        Ok(FileContent::File(file, size))
     }
 
     fn open_below(&self, path: &str, flags: OFlag) -> Result<OwnedFd, SiteError> {
@@ -177,7 +180,7 @@ impl SiteFolder {
     }
 }
 
-/// Finds the entry of a folder that has this name in any case; of several, the first in order.
+/// Returns the entry of a folder with this name in any case; of several, the first in order.
 fn entry(folder: OwnedFd, part: &str) -> Result<Option<String>, SiteError> {
     let failed = |error: nix::Error| SiteError::Open(error.into());
     let mut folder = nix::dir::Dir::from_fd(folder).map_err(failed)?;
@@ -195,7 +198,7 @@ fn entry(folder: OwnedFd, part: &str) -> Result<Option<String>, SiteError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tftp::path::{Asked, File as Name};
+    use crate::tftp::path::{FileName, RequestedFile};
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -217,7 +220,7 @@ mod tests {
     }
 
     fn read(site: &SiteFolder, name: &str) -> Result<String, SiteError> {
-        let Name::Plain(path) = Asked::read(name.as_bytes()).unwrap().file else { panic!("a plain name") };
+        let FileName::Plain(path) = RequestedFile::read(name.as_bytes()).unwrap().file else { panic!("a plain name") };
         let content = site.file(&path)?;
         let text = content.part(0..content.size()).unwrap();
         Ok(String::from_utf8(text.into()).unwrap())
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outside_and_nothing_but_plain_files_is_served() {
+    fn only_plain_files_inside_the_directory_are_served() {
         let (_world, site) = site();
         for name in ["out", "absolute", "up/secret", "UP/secret", "OUT", "fifo", "Boot", "loop"] {
             assert!(matches!(read(&site, name), Err(SiteError::Outside)), "{name}");
@@ -245,9 +248,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_has_become_shorter_is_an_error_and_no_panic() {
+    fn a_truncated_file_is_an_error() {
         let (world, site) = site();
-        let Name::Plain(path) = Asked::read(b"plain").unwrap().file else { panic!("a plain name") };
+        let FileName::Plain(path) = RequestedFile::read(b"plain").unwrap().file else { panic!("a plain name") };
         let plain = world.path().join("site/plain");
         fs::write(&plain, vec![1; 100_000]).unwrap();
         let content = site.file(&path).unwrap();
@@ -260,9 +263,9 @@ mod tests {
         let (world, site) = site();
         let plain = world.path().join("site/plain");
         fs::write(&plain, vec![1; 100_000]).unwrap();
-        let Name::Plain(path) = Asked::read(b"plain").unwrap().file else { panic!("a plain name") };
+        let FileName::Plain(path) = RequestedFile::read(b"plain").unwrap().file else { panic!("a plain name") };
         let open = || match site.file(&path).unwrap() {
-            Content::File(file, size) => (file, size),
+            FileContent::File(file, size) => (file, size),
             other => panic!("{other:?}"),
         };
         let (first, second) = (open(), open());

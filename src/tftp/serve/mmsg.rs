@@ -1,8 +1,7 @@
-//! The system calls that are made here: many datagrams with one (recvmmsg(2), sendmmsg(2)), and the don't
-//! fragment flag (ip(7)).
+//! The unsafe system calls: many datagrams in one call (recvmmsg(2), sendmmsg(2)), and the don't fragment flag (ip(7)).
 //!
-//! The crate that wraps them for others cannot send each datagram from its own address, forgets to make room
-//! for addresses again, and lacks the flag. So the three calls are here, and they are all that is unsafe.
+//! nix's wrapper cannot send each datagram from its own address, does not restore the space for addresses, and lacks
+//! the flag. These three calls are the only unsafe code.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -12,24 +11,24 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::libc;
 
-/// How many datagrams one call takes or sends.
+/// Maximum number of datagrams of one call.
 pub const BATCH: usize = 64;
-/// What one received datagram may have: more than any request, acknowledgement or error.
+/// Maximum length of a received datagram, in octets: more than any request, acknowledgement or error.
 const DATAGRAM: usize = 1024;
-/// Room for a sockaddr_in6, the larger of two.
+/// Size of a sockaddr_in6, the larger address.
 const NAME: usize = 28;
-/// Room for a packet information of IPv6 and the count of overflows.
+/// Size of a control buffer: the packet information of IPv6 and the overflow counter.
 const CONTROL: usize = 64;
 const CONTROL_HEADER: usize = size_of::<libc::cmsghdr>();
 
-/// Is a peer's address as the kernel spells it.
+/// A peer's address in the kernel's format.
 #[derive(Debug, Clone, Copy)]
-pub struct Name {
+pub struct SocketName {
     bytes: [u8; NAME],
     length: u32,
 }
 
-impl From<SocketAddr> for Name {
+impl From<SocketAddr> for SocketName {
     fn from(address: SocketAddr) -> Self {
         let mut bytes = [0; NAME];
         let (family, length) = match address {
@@ -46,12 +45,12 @@ impl From<SocketAddr> for Name {
         };
         bytes[0..2].copy_from_slice(&(family as u16).to_ne_bytes());
         bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
-        Name { bytes, length: length as u32 }
+        SocketName { bytes, length: length as u32 }
     }
 }
 
-impl Name {
-    /// Reads the address back.
+impl SocketName {
+    /// Returns the address as a standard type.
     pub fn address(&self) -> Option<SocketAddr> {
         let (head, rest) = self.bytes.split_first_chunk::<4>()?;
         let port = u16::from_be_bytes([head[2], head[3]]);
@@ -69,40 +68,40 @@ impl Name {
     }
 }
 
-/// Takes datagrams as they arrive.
-pub struct Inbox {
+/// The buffers of received datagrams.
+pub struct RecvBatch {
     octets: Vec<[u8; DATAGRAM]>,
-    names: Vec<Name>,
+    names: Vec<SocketName>,
     controls: Vec<[u8; CONTROL]>,
-    /// Point into the buffers above, which stay where they are.
+    /// Point into the buffers above, which do not move.
     headers: Vec<libc::mmsghdr>,
     _parts: Vec<libc::iovec>,
     received: usize,
 }
 
-/// Is one datagram received.
+/// One received datagram.
 #[derive(Debug)]
-pub struct Received<'a> {
+pub struct ReceivedDatagram<'a> {
     pub peer: SocketAddr,
-    /// Cut off at [`DATAGRAM`] octets.
+    /// Truncated to [`DATAGRAM`] octets.
     pub octets: &'a [u8],
     control: &'a [u8],
 }
 
-/// Is what the kernel tells beside a datagram.
+/// The control information of a datagram.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Beside {
-    /// The address of ours that the peer sent to, the interface's number, and whether it was to many.
+pub struct PacketInfo {
+    /// The local address that the peer sent to, and the interface's number.
     pub local: Option<(IpAddr, u32)>,
-    pub to_many: bool,
-    /// All datagrams that the kernel dropped at this socket so far.
+    pub is_multicast: bool,
+    /// The kernel's counter of datagrams that it dropped at this socket.
     pub overflowed: Option<u32>,
 }
 
-impl Inbox {
+impl RecvBatch {
     pub fn new() -> Self {
         let mut octets = vec![[0; DATAGRAM]; BATCH];
-        let mut names = vec![Name { bytes: [0; NAME], length: 0 }; BATCH];
+        let mut names = vec![SocketName { bytes: [0; NAME], length: 0 }; BATCH];
         let mut controls = vec![[0; CONTROL]; BATCH];
         let part =
             |octets: &mut [u8; DATAGRAM]| libc::iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: DATAGRAM };
@@ -115,14 +114,14 @@ impl Inbox {
             header.msg_hdr.msg_name = name.bytes.as_mut_ptr().cast();
             header.msg_hdr.msg_control = control.as_mut_ptr().cast();
         }
-        // All have yet to be made ready, as if they had been used.
-        Inbox { octets, names, controls, headers, _parts: parts, received: BATCH }
+        // All headers must be initialized, as after use.
+        RecvBatch { octets, names, controls, headers, _parts: parts, received: BATCH }
     }
 
-    /// Receives what waits at a socket, at most [`BATCH`] datagrams, in place of those received before.
+    /// Receives waiting datagrams, at most [`BATCH`], in place of the previous ones.
     ///
     /// # Errors
-    /// `WouldBlock` when none waits; those of recvmmsg(2).
+    /// `WouldBlock` if none waits; those of recvmmsg(2).
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         for header in self.headers.iter_mut().take(std::mem::take(&mut self.received)) {
             header.msg_hdr.msg_namelen = NAME as u32;
@@ -138,14 +137,14 @@ impl Inbox {
         Ok(())
     }
 
-    /// Yields what was received, but for datagrams of peers without an address.
-    pub fn iter(&self) -> impl Iterator<Item = Received<'_>> {
+    /// Returns the received datagrams, except those of peers without an address.
+    pub fn iter(&self) -> impl Iterator<Item = ReceivedDatagram<'_>> {
         let buffers = self.octets.iter().zip(&self.names).zip(&self.controls);
         buffers.zip(&self.headers).take(self.received).filter_map(|(((octets, name), control), header)| {
             // A size_t with glibc, a socklen_t with musl.
             #[allow(clippy::unnecessary_cast)]
             let controls = header.msg_hdr.msg_controllen as usize;
-            Some(Received {
+            Some(ReceivedDatagram {
                 peer: name.address()?,
                 octets: octets.get(..header.msg_len as usize)?,
                 control: control.get(..controls)?,
@@ -154,10 +153,10 @@ impl Inbox {
     }
 }
 
-impl Received<'_> {
-    /// Reads what the kernel tells beside the datagram (cmsg(3), ip(7), ipv6(7), socket(7)).
-    pub fn beside(&self) -> Beside {
-        let mut beside = Beside::default();
+impl ReceivedDatagram<'_> {
+    /// Decodes the control information (cmsg(3), ip(7), ipv6(7), socket(7)).
+    pub fn packet_info(&self) -> PacketInfo {
+        let mut packet_info = PacketInfo::default();
         let mut rest = self.control;
         while let Some((header, _)) = rest.split_at_checked(CONTROL_HEADER) {
             let word =
@@ -165,28 +164,28 @@ impl Received<'_> {
             let length = header.first_chunk::<{ size_of::<usize>() }>().map_or(0, |bytes| usize::from_ne_bytes(*bytes));
             let (Some(level), Some(kind)) = (word(CONTROL_HEADER - 8), word(CONTROL_HEADER - 4)) else { break };
             let Some(data) = rest.get(CONTROL_HEADER..length) else { break };
-            beside.read(level, kind, data);
+            packet_info.read(level, kind, data);
             rest = rest.get(length.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
         }
-        beside
+        packet_info
     }
 }
 
-impl Beside {
+impl PacketInfo {
     fn read(&mut self, level: i32, kind: i32, data: &[u8]) {
         let word = |at: usize| data.get(at..at + 4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
         match (level, kind) {
-            // in_pktinfo: the interface, our address, the address in the datagram's header.
+            // in_pktinfo: the interface, the local address, the address in the datagram's header.
             (libc::SOL_IP, libc::IP_PKTINFO) => {
                 let (Some(interface), Some(local), Some(addressed)) = (word(0), word(4), word(8)) else { return };
                 self.local = Some((IpAddr::from(local), u32::from_ne_bytes(interface)));
-                self.to_many = local != addressed;
+                self.is_multicast = local != addressed;
             }
             // in6_pktinfo: the address in the datagram's header, the interface.
             (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
                 let (Some(octets), Some(interface)) = (data.first_chunk::<16>(), word(16)) else { return };
                 self.local = Some((IpAddr::from(*octets), u32::from_ne_bytes(interface)));
-                self.to_many = Ipv6Addr::from(*octets).is_multicast();
+                self.is_multicast = Ipv6Addr::from(*octets).is_multicast();
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => self.overflowed = word(0).map(u32::from_ne_bytes),
             _ => {}
@@ -194,26 +193,26 @@ impl Beside {
     }
 }
 
-/// Gathers datagrams that leave from one socket, in buffers that are used again.
-pub struct Outbox {
+/// Datagrams to send from one socket, in buffers that are reused.
+pub struct SendBatch {
     buffers: Vec<Vec<u8>>,
-    /// Where from and where to, for each of the first buffers that is filled.
-    waiting: Vec<(Name, Option<IpAddr>)>,
+    /// The destination and source of each filled buffer.
+    waiting: Vec<(SocketName, Option<IpAddr>)>,
     parts: Vec<libc::iovec>,
     controls: Vec<[u8; CONTROL]>,
     headers: Vec<libc::mmsghdr>,
 }
 
-/// Says what to do about a datagram that could not be sent.
+/// The reaction to a datagram that cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum OnSendError {
     Again,
     Forget,
 }
 
-impl Outbox {
+impl SendBatch {
     pub fn new() -> Self {
-        Outbox {
+        SendBatch {
             buffers: vec![Vec::new(); BATCH],
             waiting: Vec::with_capacity(BATCH),
             parts: vec![EMPTY_PART; BATCH],
@@ -222,14 +221,14 @@ impl Outbox {
         }
     }
 
-    /// Puts a datagram in, which `fill` writes. It leaves from an address of ours, if one is given. In a full
-    /// outbox it takes the place of the last.
+    /// Appends a datagram, which `fill` writes, with an optional source address. In a full batch it replaces the last
+    /// one.
     ///
     /// # Errors
-    /// That of `fill`: then nothing was put in.
+    /// The error of `fill`; then nothing is appended.
     pub fn post<E>(
         &mut self,
-        to: Name,
+        to: SocketName,
         from: Option<IpAddr>,
         fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -245,8 +244,12 @@ impl Outbox {
         self.waiting.len() >= BATCH
     }
 
-    /// Sends all that was put in. Of what cannot be sent, `unsent` says what to do.
-    pub fn send(&mut self, socket: BorrowedFd<'_>, mut unsent: impl FnMut(Option<SocketAddr>, io::Error) -> Then) {
+    /// Sends all datagrams. `unsent` decides about each one that cannot be sent.
+    pub fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        mut unsent: impl FnMut(Option<SocketAddr>, io::Error) -> OnSendError,
+    ) {
         let mut done = 0;
         while done < self.waiting.len() {
             match self.send_some(socket, done) {
@@ -254,14 +257,14 @@ impl Outbox {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     let peer = self.waiting.get(done).and_then(|(to, _)| to.address());
-                    done += usize::from(unsent(peer, error) == Then::Forget);
+                    done += usize::from(unsent(peer, error) == OnSendError::Forget);
                 }
             }
         }
         self.waiting.clear();
     }
 
-    /// Sends from the `done`th datagram on as many as one call takes.
+    /// Sends as many datagrams as one call accepts, from the `done`th on.
     fn send_some(&mut self, socket: BorrowedFd<'_>, done: usize) -> io::Result<usize> {
         let mut offered = 0;
         let room = self.parts.iter_mut().zip(&mut self.controls).zip(&mut self.headers);
@@ -285,8 +288,8 @@ impl Outbox {
     }
 }
 
-/// Writes the control message that says which address of ours a datagram leaves from; returns its length.
-fn packet_information(from: IpAddr, to: Name, control: &mut [u8; CONTROL]) -> usize {
+/// Writes the control message with the source address of a datagram, and returns its length.
+fn packet_information(from: IpAddr, to: SocketName, control: &mut [u8; CONTROL]) -> usize {
     let mut data = [0u8; 20];
     let (level, kind, length) = match from {
         IpAddr::V4(from) => {
@@ -295,7 +298,7 @@ fn packet_information(from: IpAddr, to: Name, control: &mut [u8; CONTROL]) -> us
         }
         IpAddr::V6(from) => {
             data[..16].copy_from_slice(&from.octets());
-            // A link-local peer's address carries its interface.
+            // The address of a link-local peer has its interface.
             data[16..20].copy_from_slice(&to.bytes[24..28]);
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, size_of::<libc::in6_pktinfo>())
         }
@@ -308,12 +311,12 @@ fn packet_information(from: IpAddr, to: Name, control: &mut [u8; CONTROL]) -> us
     total.next_multiple_of(size_of::<usize>())
 }
 
-/// Sets whether an IPv4 socket's datagrams are never fragmented: one too large for the way is then an error.
-/// That also spares the kernel to give each an identification, a twentieth of the cost of a block.
+/// Sets whether the datagrams of an IPv4 socket are never fragmented: then a datagram that exceeds the path's MTU is an
+/// error. The kernel also assigns no identification, which saves a twentieth of the cost of a block.
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub fn set_never_fragmented(socket: BorrowedFd<'_>, never: bool) -> io::Result<()> {
+pub fn set_dont_fragment(socket: BorrowedFd<'_>, never: bool) -> io::Result<()> {
     let value: libc::c_int = if never { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_WANT };
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the option's value is read from `value`, which is of the length given.
@@ -325,7 +328,7 @@ pub fn set_never_fragmented(socket: BorrowedFd<'_>, never: bool) -> io::Result<(
 }
 
 const EMPTY_PART: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-// SAFETY: of integers and pointers, for all of which zero is a value.
+// SAFETY: integers and pointers, for all of which zero is a valid value.
 const EMPTY_HEADER: libc::mmsghdr = unsafe { std::mem::zeroed() };
 
 #[cfg(test)]
@@ -335,12 +338,12 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn addresses_survive_the_kernels_spelling() {
+    fn addresses_survive_the_kernels_format() {
         for text in ["10.1.2.3:69", "[::1]:1", "[fe80::5054:ff:fe12:3456%3]:65535", "0.0.0.0:0"] {
             let address: SocketAddr = text.parse().unwrap();
-            assert_eq!(Name::from(address).address(), Some(address));
+            assert_eq!(SocketName::from(address).address(), Some(address));
         }
-        assert_eq!(Name { bytes: [0; NAME], length: 0 }.address(), None);
+        assert_eq!(SocketName { bytes: [0; NAME], length: 0 }.address(), None);
     }
 
     #[test]
@@ -348,59 +351,59 @@ mod tests {
         for any in ["127.0.0.1:0", "[::1]:0"] {
             let (here, there) = (UdpSocket::bind(any).unwrap(), UdpSocket::bind(any).unwrap());
             let from = Some(here.local_addr().unwrap().ip());
-            let mut outbox = Outbox::new();
+            let mut batch = SendBatch::new();
             for number in 0..100u8 {
                 let fill = |out: &mut Vec<u8>| {
                     out.extend(vec![number; usize::from(number)]);
                     Ok::<(), ()>(())
                 };
-                outbox.post(there.local_addr().unwrap().into(), from, fill).unwrap();
-                if outbox.is_full() || number == 99 {
-                    outbox.send(here.as_fd(), |peer, error| panic!("{peer:?}: {error}"));
+                batch.post(there.local_addr().unwrap().into(), from, fill).unwrap();
+                if batch.is_full() || number == 99 {
+                    batch.send(here.as_fd(), |peer, error| panic!("{peer:?}: {error}"));
                 }
             }
-            let mut inbox = Inbox::new();
+            let mut batch = RecvBatch::new();
             let mut number = 0;
             while number < 100 {
-                inbox.receive(there.as_fd()).unwrap();
-                for received in inbox.iter() {
+                batch.receive(there.as_fd()).unwrap();
+                for received in batch.iter() {
                     assert_eq!(received.peer, here.local_addr().unwrap());
                     let body = vec![number; usize::from(number)];
                     assert_eq!(received.octets, body);
-                    assert_eq!(received.beside(), Beside::default());
+                    assert_eq!(received.packet_info(), PacketInfo::default());
                     number += 1;
                 }
             }
-            assert_eq!(inbox.receive(there.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-            assert_eq!(inbox.iter().count(), 0);
+            assert_eq!(batch.receive(there.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            assert_eq!(batch.iter().count(), 0);
         }
     }
 
     #[test]
-    fn what_cannot_be_sent_does_not_hold_up_the_rest() {
+    fn a_failed_datagram_does_not_delay_the_rest() {
         let (here, there) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let to = there.local_addr().unwrap();
-        let mut outbox = Outbox::new();
+        let mut batch = SendBatch::new();
         let mut post = |octets: &[u8]| {
             let fill = |out: &mut Vec<u8>| {
                 out.extend(octets);
                 Ok::<(), ()>(())
             };
-            outbox.post(to.into(), None, fill).unwrap();
+            batch.post(to.into(), None, fill).unwrap();
         };
         post(b"first");
         post(&[0; 70_000]);
         post(b"last");
-        assert_eq!(outbox.post(to.into(), None, |_| Err("no content")), Err("no content"));
+        assert_eq!(batch.post(to.into(), None, |_| Err("no content")), Err("no content"));
         let mut unsent = Vec::new();
-        outbox.send(here.as_fd(), |peer, error| {
+        batch.send(here.as_fd(), |peer, error| {
             unsent.push((peer, error.raw_os_error()));
-            if unsent.len() < 3 { Then::Again } else { Then::Forget }
+            if unsent.len() < 3 { OnSendError::Again } else { OnSendError::Forget }
         });
         assert_eq!(unsent, [(Some(to), Some(libc::EMSGSIZE)); 3]);
-        let mut inbox = Inbox::new();
-        inbox.receive(there.as_fd()).unwrap();
-        let all: Vec<&[u8]> = inbox.iter().map(|received| received.octets).collect();
+        let mut batch = RecvBatch::new();
+        batch.receive(there.as_fd()).unwrap();
+        let all: Vec<&[u8]> = batch.iter().map(|received| received.octets).collect();
         assert_eq!(all, [&b"first"[..], b"last"]);
     }
 }

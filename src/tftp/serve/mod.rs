@@ -1,16 +1,15 @@
-//! The rim of the TFTP server: one thread that waits for all sockets at once and does what the transfers say.
+//! The I/O loop of the TFTP server: one thread waits for all sockets and executes the steps of the transfers.
 //!
-//! One thread, because a lockstep transfer is two microseconds of work a packet: handing packets to tasks
-//! costs more than the work. Many transfers take place on one socket, because what arrives for them is taken
-//! in one system call, and what they answer is sent in one.
+//! One thread, because a packet of a lockstep transfer is two microseconds of work: passing packets to tasks costs
+//! more. Many transfers share a socket, because one system call receives their packets and one sends their answers.
 
 pub mod boot_files;
 mod content;
 mod mmsg;
 mod port;
+mod responder;
 mod session;
 mod table;
-mod ticket;
 mod types;
 
 use std::cell::RefCell;
@@ -26,54 +25,56 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-pub use self::content::{Content, SiteError, SiteFolder};
-use self::port::Port;
-pub use self::port::{Listener, Ports};
-use self::session::{Asking, Session, Stage, Unsent, Way};
-use self::table::{Id, Table};
-pub use self::ticket::Ticket;
-use super::options::Asked as Options;
-use super::packet::{ErrorCode, Mode, Packet, Request as Wire};
-use super::path::Asked;
-use super::transfer::{Blocks, Repeated, Step};
-use crate::tftp::serve::mmsg::{Beside, Inbox, Outbox, Received, Then};
-pub use crate::tftp::serve::types::{Answer, Dropped, Ended, Refusal, Report, Request, Settings};
+pub use self::content::{FileContent, SiteError, SiteFolder};
+use self::port::UdpPort;
+pub use self::port::{Listener, PortUse};
+pub use self::responder::Responder;
+use self::session::{PeerPath, SendFailure, SessionRequest, SessionState, TransferSession};
+use self::table::{SessionId, SessionTable};
+use super::options::RequestedOptions;
+use super::packet::{ErrorCode, FileRequest, Packet, TransferMode};
+use super::path::RequestedFile;
+use super::transfer::{Blocks, RepeatedRequest, TransferStep};
+use crate::tftp::serve::mmsg::{OnSendError, PacketInfo, ReceivedDatagram, RecvBatch, SendBatch};
+pub use crate::tftp::serve::types::{
+    DropCause, FileAnswer, FileRefusal, TftpSettings, TransferEnd, TransferReport, TransferRequest,
+};
 
-/// How many sockets are reported ready at once.
+/// Maximum number of sockets that are reported ready at once.
 const READY: usize = 64;
-/// How long whoever decides about a request may take before it is forgotten; the client asks again.
+/// Time for the answer of the content callback. After it the request is dropped, and the client asks again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long an interface's MTU counts as known.
+/// Time for which the MTU of an interface is cached.
 const MTU_KNOWN: Duration = Duration::from_secs(10);
-/// The epoll word of the wake-up call; the others are places in the list of ports.
+/// The epoll data of the wake-up event; other values are indexes of ports.
 const WAKE: u64 = u64::MAX;
 
-/// Serves until `shutdown` is ready, and then the transfers under way for at most [`Settings::drain`].
+/// Serves until `shutdown` is ready, and then finishes open transfers within [`TftpSettings::drain`].
 ///
-/// `content` is called on the server's thread for each request: it answers its ticket at once where that takes
-/// no waiting, and elsewhere hands it on. `report` is called on the same thread, after the datagrams that it
-/// is about were sent, and must not wait either.
+/// `content` is called on the server's thread for each request. It must not block: it answers the responder at once, or
+/// passes it to another thread. `report` is called on the same thread after the related datagrams were sent, and must
+/// not block either.
 ///
 /// # Errors
-/// What kept the server from starting, or from waiting for its sockets.
+/// The server cannot start, or cannot wait for its sockets.
 pub async fn serve<C, R>(
     listeners: Vec<Listener>,
-    settings: Settings,
+    settings: TftpSettings,
     content: C,
     report: R,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()>
 where
-    C: Fn(Request, Ticket) + Send + 'static,
-    R: Fn(Report) + Send + 'static,
+    C: Fn(TransferRequest, Responder) + Send + 'static,
+    R: Fn(TransferReport) + Send + 'static,
 {
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
-    let stop = Stop { asked: Arc::new(AtomicBool::new(false)), wake: wake.clone() };
+    let stop = StopOnDrop { asked: Arc::new(AtomicBool::new(false)), wake: wake.clone() };
     let (end, mut ended) = tokio::sync::oneshot::channel();
     let asked_to_stop = stop.asked.clone();
     std::thread::Builder::new().name("tftp".into()).spawn(move || {
-        let server = Server::new(listeners, settings, content, report, wake, asked_to_stop);
-        let _ = end.send(server.and_then(Server::run));
+        let server = TftpServer::new(listeners, settings, content, report, wake, asked_to_stop);
+        let _ = end.send(server.and_then(TftpServer::run));
     })?;
     let gone = |_| Err(io::Error::other("the TFTP thread is gone"));
     tokio::select! {
@@ -85,94 +86,95 @@ where
     }
 }
 
-/// Tells the thread to stop when it is dropped: with the future of [`serve`] goes the server.
-struct Stop {
+/// Stops the thread when it is dropped, together with the future of [`serve`].
+struct StopOnDrop {
     asked: Arc<AtomicBool>,
     wake: Arc<EventFd>,
 }
 
-impl Drop for Stop {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.asked.store(true, Ordering::Release);
         let _ = self.wake.write(1);
     }
 }
 
-struct Server<C, R> {
+struct TftpServer<C, R> {
     epoll: Epoll,
-    /// The listening ports, and after them the ports of each one's transfers.
-    ports: Vec<Door>,
+    /// The listening ports, then the transfer ports of each listener.
+    ports: Vec<PortState>,
     listeners: usize,
-    settings: Settings,
+    settings: TftpSettings,
     content: C,
     report: R,
-    /// What is to be told once the datagrams at hand are on their way: whoever listens may want this core.
-    untold: RefCell<Vec<Report>>,
-    sessions: Table<Session>,
-    by_peer: HashMap<(usize, SocketAddr), Id>,
-    /// MTUs by the listener and the number of the interface.
+    /// Reports that are delivered after the current datagrams were sent, because their receiver may need this core.
+    reports: RefCell<Vec<TransferReport>>,
+    sessions: SessionTable<TransferSession>,
+    by_peer: HashMap<(usize, SocketAddr), SessionId>,
+    /// MTUs by listener and interface number.
     mtus: HashMap<(usize, u32), (u32, Instant)>,
-    answered: mpsc::Sender<(Id, Answer)>,
-    answers: mpsc::Receiver<(Id, Answer)>,
+    answered: mpsc::Sender<(SessionId, FileAnswer)>,
+    answers: mpsc::Receiver<(SessionId, FileAnswer)>,
     wake: Arc<EventFd>,
     asked_to_stop: Arc<AtomicBool>,
-    /// When transfers under way are cut off, once the server is stopping.
+    /// Time at which open transfers are cut off while the server stops.
     stop_at: Option<Instant>,
-    outbox: Outbox,
-    /// Which port the outbox's datagrams leave from.
-    outbox_port: usize,
+    batch: SendBatch,
+    /// The port that the batch's datagrams leave from.
+    batch_port: usize,
 }
 
-/// Is a port and how it is used.
-struct Door {
-    port: Port,
+/// A port and its use.
+struct PortState {
+    port: UdpPort,
     listener: usize,
     transfers: usize,
-    /// When it was last given to a transfer, counted in transfers.
+    /// Sequence number of the last transfer that was assigned to it.
     given: u64,
     overflowed: u32,
 }
 
-/// Says how a request reached us.
+/// The origin of a request.
 #[derive(Debug, Clone, Copy)]
-struct Arrival {
+struct RequestOrigin {
     peer: SocketAddr,
     local: IpAddr,
     listener: usize,
 }
 
-impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
+impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> {
     fn new(
         listeners: Vec<Listener>,
-        settings: Settings,
+        settings: TftpSettings,
         content: C,
         report: R,
         wake: Arc<EventFd>,
         asked_to_stop: Arc<AtomicBool>,
     ) -> io::Result<Self> {
-        let door = |port, listener| Door { port, listener, transfers: 0, given: 0, overflowed: 0 };
+        let port_state = |port, listener| PortState { port, listener, transfers: 0, given: 0, overflowed: 0 };
         let count = listeners.len();
         let (requests, transfers): (Vec<_>, Vec<_>) =
             listeners.into_iter().map(|listener| (listener.requests, listener.transfers)).unzip();
-        let mut ports: Vec<Door> = requests.into_iter().zip(0..).map(|(port, listener)| door(port, listener)).collect();
+        let mut ports: Vec<PortState> =
+            requests.into_iter().zip(0..).map(|(port, listener)| port_state(port, listener)).collect();
         for (transfers, listener) in transfers.into_iter().zip(0..) {
-            ports.extend(transfers.into_iter().map(|port| door(port, listener)));
+            ports.extend(transfers.into_iter().map(|port| port_state(port, listener)));
         }
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        for (door, word) in ports.iter().zip(0..) {
-            epoll.add(&door.port, EpollEvent::new(EpollFlags::EPOLLIN, word))?;
+        for (port_state, word) in ports.iter().zip(0..) {
+            epoll.add(&port_state.port, EpollEvent::new(EpollFlags::EPOLLIN, word))?;
         }
         let (answered, answers) = mpsc::channel();
-        Ok(Server {
+        Ok(TftpServer {
             epoll,
             ports,
             listeners: count,
             settings,
             content,
             report,
-            untold: RefCell::default(),
-            sessions: Table::default(),
+            reports: RefCell::default(),
+            sessions: SessionTable::default(),
             by_peer: HashMap::new(),
             mtus: HashMap::new(),
             answered,
@@ -180,65 +182,65 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
             wake,
             asked_to_stop,
             stop_at: None,
-            outbox: Outbox::new(),
-            outbox_port: 0,
+            batch: SendBatch::new(),
+            batch_port: 0,
         })
     }
 
     fn run(mut self) -> io::Result<()> {
         let mut events = vec![EpollEvent::empty(); READY];
-        let mut inbox = Inbox::new();
+        let mut batch = RecvBatch::new();
         loop {
-            let ready = match self.epoll.wait(&mut events, self.until_next_alarm()) {
+            let ready = match self.epoll.wait(&mut events, self.next_timeout()) {
                 Err(nix::Error::EINTR) => 0,
                 other => other?,
             };
             let now = Instant::now();
             for event in events.iter().take(ready) {
                 match usize::try_from(event.data()) {
-                    Ok(port) if port < self.ports.len() => self.on_port(port, &mut inbox, now),
+                    Ok(port) if port < self.ports.len() => self.on_port(port, &mut batch, now),
                     _ => drop(self.wake.read()),
                 }
             }
             self.take_answers(now);
-            while let Some(id) = self.sessions.rung(now) {
+            while let Some(id) = self.sessions.next_expired(now) {
                 self.on_alarm(id, now);
             }
-            self.send_outbox();
-            self.untold.take().into_iter().for_each(&self.report);
+            self.flush();
+            self.reports.take().into_iter().for_each(&self.report);
             if self.asked_to_stop.load(Ordering::Acquire) && self.has_stopped(now) {
                 return Ok(());
             }
         }
     }
 
-    fn until_next_alarm(&self) -> EpollTimeout {
+    fn next_timeout(&self) -> EpollTimeout {
         let next = [self.sessions.next_alarm(), self.stop_at].into_iter().flatten().min();
         next.map_or(EpollTimeout::NONE, |at| {
-            // Rounded up: waking before the alarm would mean to wait once more.
+            // Rounded up, so that the deadline has passed after the wait.
             let pause = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
             EpollTimeout::try_from(pause).unwrap_or(EpollTimeout::MAX)
         })
     }
 
-    /// Goes on for those under way until the time is up; new requests are dropped from the first call on.
+    /// Returns whether all transfers have ended. At the deadline it ends the rest; new requests are dropped.
     fn has_stopped(&mut self, now: Instant) -> bool {
         let stop_at = *self.stop_at.get_or_insert(now + self.settings.drain);
         if now >= stop_at {
             for id in self.sessions.ids() {
-                self.end(id, Ended::Stopped, now);
+                self.end(id, TransferEnd::Stopped, now);
             }
-            self.send_outbox();
-            self.untold.take().into_iter().for_each(&self.report);
+            self.flush();
+            self.reports.take().into_iter().for_each(&self.report);
         }
         self.sessions.len() == 0
     }
 
-    fn on_port(&mut self, port: usize, inbox: &mut Inbox, now: Instant) {
-        if inbox.receive(self.ports[port].port.as_fd()).is_err() {
+    fn on_port(&mut self, port: usize, batch: &mut RecvBatch, now: Instant) {
+        if batch.receive(self.ports[port].port.as_fd()).is_err() {
             return; // nothing there after all
         }
-        for received in inbox.iter() {
+        for received in batch.iter() {
             match Packet::parse(received.octets) {
                 Ok(Packet::Read(request)) if port < self.listeners => {
                     if let Some((arrival, interface)) = self.arrival(port, &received) {
@@ -247,83 +249,85 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
                 }
                 Ok(Packet::Write(_)) if port < self.listeners => {
                     if let Some((arrival, _)) = self.arrival(port, &received) {
-                        self.refuse(&arrival, None, Refusal::Write);
+                        self.refuse(&arrival, None, FileRefusal::Write);
                     }
                 }
                 Ok(packet) => self.on_packet(port, received.peer, packet, now),
-                Err(why) => self.drop_with(Some(received.peer), why.into()),
+                Err(why) => self.report_drop(Some(received.peer), why.into()),
             }
         }
-        self.send_outbox();
+        self.flush();
     }
 
-    /// Says how a request came, unless it was sent to many (RFC 1123, section 4.2.3.4).
-    fn arrival(&mut self, port: usize, received: &Received<'_>) -> Option<(Arrival, u32)> {
-        let Beside { local, to_many, overflowed } = received.beside();
-        let door = &mut self.ports[port];
-        let lost = overflowed.map_or(0, |count| count.wrapping_sub(std::mem::replace(&mut door.overflowed, count)));
+    /// Returns the origin of a request, unless it was sent to a multicast address (RFC 1123, section 4.2.3.4).
+    fn arrival(&mut self, port: usize, received: &ReceivedDatagram<'_>) -> Option<(RequestOrigin, u32)> {
+        let PacketInfo { local, is_multicast, overflowed } = received.packet_info();
+        let port_state = &mut self.ports[port];
+        let lost =
+            overflowed.map_or(0, |count| count.wrapping_sub(std::mem::replace(&mut port_state.overflowed, count)));
         if lost > 0 {
-            self.drop_with(None, Dropped::Overflow(lost));
+            self.report_drop(None, DropCause::Overflow(lost));
         }
-        if to_many {
-            self.drop_with(Some(received.peer), Dropped::ToMany);
+        if is_multicast {
+            self.report_drop(Some(received.peer), DropCause::Multicast);
             return None;
         }
         let (local, interface) = local.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
-        Some((Arrival { peer: received.peer, local, listener: port }, interface))
+        Some((RequestOrigin { peer: received.peer, local, listener: port }, interface))
     }
 
-    fn on_request(&mut self, arrival: &Arrival, interface: u32, wire: &Wire<'_>, now: Instant) {
-        let asked = match Asked::read(wire.name) {
+    fn on_request(&mut self, arrival: &RequestOrigin, interface: u32, wire: &FileRequest<'_>, now: Instant) {
+        let asked = match RequestedFile::read(wire.name) {
             Ok(asked) => Arc::new(asked),
             Err(bad) => return self.refuse(arrival, None, bad.into()),
         };
-        let &Arrival { peer, local, listener } = arrival;
-        let asking = Asking { asked: asked.clone(), options: Options::read(wire.options), mode: wire.mode };
+        let &RequestOrigin { peer, local, listener } = arrival;
+        let asking =
+            SessionRequest { asked: asked.clone(), options: RequestedOptions::read(wire.options), mode: wire.mode };
         if self.is_repeated(arrival, &asking, now) {
             return;
         }
         if self.stop_at.is_some() {
-            return self.drop_with(Some(peer), Dropped::Stopping);
+            return self.report_drop(Some(peer), DropCause::Stopping);
         }
         if self.sessions.len() >= self.settings.transfers {
-            return self.drop_with(Some(peer), Dropped::Overload);
+            return self.report_drop(Some(peer), DropCause::Overload);
         }
         let mtu = match self.mtu(listener, interface, peer, now) {
             Ok(mtu) => mtu,
-            Err(error) => return self.drop_with(Some(peer), Dropped::NoWay(error)),
+            Err(error) => return self.report_drop(Some(peer), DropCause::NoRoute(error)),
         };
-        let port = self.give_port(listener);
-        let way = Way { peer, name: peer.into(), local, listener, port, mtu };
-        let id = self.sessions.insert(Session::new(way, asking, now));
+        let port = self.assign_port(listener);
+        let path = PeerPath { peer, name: peer.into(), local, listener, port, mtu };
+        let id = self.sessions.insert(TransferSession::new(path, asking, now));
         self.by_peer.insert((listener, peer), id);
-        self.sessions.ring_by(id, now + ANSWER_WITHIN);
-        let ticket = Ticket::new(id, self.wake.clone(), self.answered.clone());
-        (self.content)(Request { peer, local, listener, asked }, ticket);
+        self.sessions.arm(id, now + ANSWER_WITHIN);
+        let responder = Responder::new(id, self.wake.clone(), self.answered.clone());
+        (self.content)(TransferRequest { peer, local, listener, asked }, responder);
         self.take_answers(now);
     }
 
-    /// Says whether a request is one that is being served already, and serves it. If it is another, or the
-    /// client begins anew, what was before is forgotten.
-    fn is_repeated(&mut self, arrival: &Arrival, asking: &Asking, now: Instant) -> bool {
+    /// Returns whether a request repeats one that is being served, and handles the repetition. Another request of the
+    /// same client replaces its session.
+    fn is_repeated(&mut self, arrival: &RequestOrigin, asking: &SessionRequest, now: Instant) -> bool {
         let Some(&id) = self.by_peer.get(&(arrival.listener, arrival.peer)) else { return false };
         let Some(session) = self.sessions.session(id) else { return false };
         if session.request == *asking {
             match &mut session.stage {
-                Stage::Waiting => return true,
-                Stage::Sending { transfer, .. } => {
-                    if let Repeated::Again(step) = transfer.on_request(now) {
+                SessionState::Waiting => return true,
+                SessionState::Sending { transfer, .. } => {
+                    if let RepeatedRequest::Again(step) = transfer.on_request(now) {
                         self.take_step(id, step, now);
                         return true;
                     }
                 }
             }
         }
-        self.end(id, Ended::Replaced, now);
+        self.end(id, TransferEnd::Replaced, now);
         false
     }
 
-    /// Asks the kernel for the MTU towards a peer, at times.
+    /// Returns the MTU towards a peer, cached for a while.
     fn mtu(&mut self, listener: usize, interface: u32, peer: SocketAddr, now: Instant) -> io::Result<u32> {
         let known = self.mtus.get(&(listener, interface));
         if let Some((mtu, _)) = known.filter(|(_, asked_at)| now < *asked_at + MTU_KNOWN) {
@@ -334,17 +338,18 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
         Ok(mtu)
     }
 
-    /// Chooses the port with the fewest transfers, of those the one whose last transfer is longest ago: late
-    /// packets of a client's last transfer then find nobody, and not its next one.
-    fn give_port(&mut self, listener: usize) -> usize {
-        let given = self.ports.iter().map(|door| door.given).max().unwrap_or(0) + 1;
-        let of_listener = |(_, door): &(usize, &mut Door)| door.listener == listener;
+    /// Returns the port with the fewest transfers, and of those the one that was not assigned for longest: late packets
+    /// of a client's last transfer then meet no transfer.
+    fn assign_port(&mut self, listener: usize) -> usize {
+        let given = self.ports.iter().map(|port_state| port_state.given).max().unwrap_or(0) + 1;
+        let of_listener = |(_, port_state): &(usize, &mut PortState)| port_state.listener == listener;
         let transfers = self.ports.iter_mut().enumerate().skip(self.listeners).filter(of_listener);
-        let Some((port, door)) = transfers.min_by_key(|(_, door)| (door.transfers, door.given)) else {
+        let Some((port, port_state)) = transfers.min_by_key(|(_, port_state)| (port_state.transfers, port_state.given))
+        else {
             return listener; // a single port for all
         };
-        door.transfers += 1;
-        door.given = given;
+        port_state.transfers += 1;
+        port_state.given = given;
         port
     }
 
@@ -354,17 +359,17 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
         }
     }
 
-    fn on_answer(&mut self, id: Id, answer: Answer, now: Instant) {
+    fn on_answer(&mut self, id: SessionId, answer: FileAnswer, now: Instant) {
         let Some(session) = self.sessions.session(id) else { return };
         let content = match answer {
-            Answer::Content(content) if session.request.mode == Mode::Octet => Ok(content),
-            Answer::Content(content) => session::netascii(&content, self.settings.netascii),
-            Answer::NotFound => Err(Refusal::NotFound),
-            Answer::Refused(why) => Err(Refusal::Decided(why)),
-            Answer::Silence => {
-                let peer = session.way.peer;
+            FileAnswer::Content(content) if session.request.mode == TransferMode::Octet => Ok(content),
+            FileAnswer::Content(content) => session::netascii(&content, self.settings.netascii),
+            FileAnswer::NotFound => Err(FileRefusal::NotFound),
+            FileAnswer::Refused(why) => Err(FileRefusal::Decided(why)),
+            FileAnswer::NoAnswer => {
+                let peer = session.path.peer;
                 self.forget(id);
-                return self.drop_with(Some(peer), Dropped::Silence);
+                return self.report_drop(Some(peer), DropCause::NoAnswer);
             }
         };
         match content {
@@ -373,9 +378,9 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
                 self.take_step(id, step, now);
             }
             Err(why) => {
-                let Way { peer, local, listener, .. } = session.way;
+                let PeerPath { peer, local, listener, .. } = session.path;
                 let asked = self.forget(id).map(|session| session.request.asked);
-                self.refuse(&Arrival { peer, local, listener }, asked, why);
+                self.refuse(&RequestOrigin { peer, local, listener }, asked, why);
             }
         }
     }
@@ -383,152 +388,153 @@ impl<C: Fn(Request, Ticket), R: Fn(Report)> Server<C, R> {
     fn on_packet(&mut self, port: usize, peer: SocketAddr, packet: Packet<'_>, now: Instant) {
         let listener = self.ports[port].listener;
         let id = self.by_peer.get(&(listener, peer)).copied();
-        let session = id.and_then(|id| self.sessions.session(id)).filter(|session| session.way.port == port);
-        let (Some(id), Some(Session { stage: Stage::Sending { transfer, .. }, .. })) = (id, session) else {
-            return self.drop_with(Some(peer), Dropped::Stray);
+        let session = id.and_then(|id| self.sessions.session(id)).filter(|session| session.path.port == port);
+        let (Some(id), Some(TransferSession { stage: SessionState::Sending { transfer, .. }, .. })) = (id, session)
+        else {
+            return self.report_drop(Some(peer), DropCause::Stray);
         };
         let step = match packet {
             Packet::Ack(block) => transfer.on_ack(block, now),
-            Packet::Error { code, .. } => Step::End(transfer.on_error(code)),
+            Packet::Error { code, .. } => TransferStep::End(transfer.on_error(code)),
             Packet::Read(_) | Packet::Write(_) | Packet::Data { .. } | Packet::OptionAck(_) => {
-                return self.drop_with(Some(peer), Dropped::Stray);
+                return self.report_drop(Some(peer), DropCause::Stray);
             }
         };
         self.take_step(id, step, now);
     }
 
-    fn on_alarm(&mut self, id: Id, now: Instant) {
+    fn on_alarm(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.session(id) else { return };
         match &mut session.stage {
-            Stage::Waiting => {
-                let peer = session.way.peer;
+            SessionState::Waiting => {
+                let peer = session.path.peer;
                 self.forget(id);
-                self.drop_with(Some(peer), Dropped::Silence);
+                self.report_drop(Some(peer), DropCause::NoAnswer);
             }
-            Stage::Sending { transfer, .. } => {
+            SessionState::Sending { transfer, .. } => {
                 let step = transfer.on_timeout(now);
                 self.take_step(id, step, now);
             }
         }
     }
 
-    fn take_step(&mut self, id: Id, step: Step, now: Instant) {
+    fn take_step(&mut self, id: SessionId, step: TransferStep, now: Instant) {
         let sent = match step {
-            Step::Wait => Ok(()),
-            Step::End(ending) => return self.end(id, Ended::Peer(ending), now),
-            Step::OptionAck => self.with_outbox(id, |session, port, outbox| {
-                session.post_option_ack(port, outbox);
+            TransferStep::Wait => Ok(()),
+            TransferStep::End(ending) => return self.end(id, TransferEnd::Peer(ending), now),
+            TransferStep::OptionAck => self.with_batch(id, |session, port, batch| {
+                session.post_option_ack(port, batch);
                 Ok(())
             }),
-            Step::Data(blocks) => self.send_blocks(id, blocks),
+            TransferStep::Data(blocks) => self.send_blocks(id, blocks),
         };
         let Some(session) = self.sessions.session(id) else { return };
-        let (peer, deadline) = (session.way.peer, session.deadline());
+        let (peer, deadline) = (session.path.peer, session.deadline());
         match sent {
             Ok(()) => {}
-            Err(Unsent::Content(error)) => return self.end(id, Ended::Unreadable(error), now),
-            // A full send buffer or a passing trouble on the way: a lost packet like any other.
-            Err(Unsent::Port(error)) => self.drop_with(Some(peer), Dropped::NotSent(error)),
+            Err(SendFailure::Content(error)) => return self.end(id, TransferEnd::Unreadable(error), now),
+            // A full send buffer or a temporary network error counts as a lost packet.
+            Err(SendFailure::Port(error)) => self.report_drop(Some(peer), DropCause::NotSent(error)),
         }
         if let Some(deadline) = deadline {
-            self.sessions.ring_by(id, deadline);
+            self.sessions.arm(id, deadline);
         }
     }
 
-    fn send_blocks(&mut self, id: Id, blocks: Blocks) -> Result<(), Unsent> {
+    fn send_blocks(&mut self, id: SessionId, blocks: Blocks) -> Result<(), SendFailure> {
         let Some(session) = self.sessions.session(id) else { return Ok(()) };
         if let Some(started) = session.start() {
-            self.untold.borrow_mut().push(started);
+            self.reports.borrow_mut().push(started);
         }
-        let Some(left) = session.send_window(&self.ports[session.way.port].port, blocks)? else { return Ok(()) };
+        let Some(left) = session.send_window(&self.ports[session.path.port].port, blocks)? else { return Ok(()) };
         for block in left.iter() {
-            self.with_outbox(id, |session, port, outbox| {
-                session.post_block(port, block, outbox).map_err(Unsent::Content)
+            self.with_batch(id, |session, port, batch| {
+                session.post_block(port, block, batch).map_err(SendFailure::Content)
             })?;
         }
         Ok(())
     }
 
-    /// Gives the outbox, for the port of a session and with room for a datagram.
-    fn with_outbox(
+    /// Appends a session's datagram to the batch, which is sent first if it is full or belongs to another port.
+    fn with_batch(
         &mut self,
-        id: Id,
-        post: impl FnOnce(&Session, &Port, &mut Outbox) -> Result<(), Unsent>,
-    ) -> Result<(), Unsent> {
+        id: SessionId,
+        post: impl FnOnce(&TransferSession, &UdpPort, &mut SendBatch) -> Result<(), SendFailure>,
+    ) -> Result<(), SendFailure> {
         let Some(session) = self.sessions.session(id) else { return Ok(()) };
-        if session.way.port != self.outbox_port || self.outbox.is_full() {
-            send(&self.ports, &mut self.outbox, self.outbox_port, &self.untold);
-            self.outbox_port = session.way.port;
+        if session.path.port != self.batch_port || self.batch.is_full() {
+            send(&self.ports, &mut self.batch, self.batch_port, &self.reports);
+            self.batch_port = session.path.port;
         }
-        post(session, &self.ports[session.way.port].port, &mut self.outbox)
+        post(session, &self.ports[session.path.port].port, &mut self.batch)
     }
 
-    fn send_outbox(&mut self) {
-        send(&self.ports, &mut self.outbox, self.outbox_port, &self.untold);
+    fn flush(&mut self) {
+        send(&self.ports, &mut self.batch, self.batch_port, &self.reports);
     }
 
-    fn end(&mut self, id: Id, how: Ended, now: Instant) {
+    fn end(&mut self, id: SessionId, how: TransferEnd, now: Instant) {
         let Some(session) = self.forget(id) else { return };
         let last_word = match &how {
-            Ended::Unreadable(_) => Some("the file cannot be read"),
-            Ended::Stopped => Some("the server is stopping"),
-            Ended::Peer(_) | Ended::Replaced => None,
+            TransferEnd::Unreadable(_) => Some("the file cannot be read"),
+            TransferEnd::Stopped => Some("the server is stopping"),
+            TransferEnd::Peer(_) | TransferEnd::Replaced => None,
         };
-        let Way { peer, local, port, .. } = session.way;
+        let PeerPath { peer, local, port, .. } = session.path;
         if let Some(message) = last_word {
-            self.say_error(port, local, peer, ErrorCode::NotDefined, message);
+            self.send_error(port, local, peer, ErrorCode::NotDefined, message);
         }
         if let Some(report) = session.end(how, now) {
-            self.tell(report);
+            self.queue_report(report);
         }
     }
 
-    fn forget(&mut self, id: Id) -> Option<Session> {
+    fn forget(&mut self, id: SessionId) -> Option<TransferSession> {
         let session = self.sessions.remove(id)?;
-        let Way { listener, peer, port, .. } = session.way;
+        let PeerPath { listener, peer, port, .. } = session.path;
         self.by_peer.remove(&(listener, peer));
-        let door = &mut self.ports[port];
-        door.transfers = door.transfers.saturating_sub(1);
+        let port_state = &mut self.ports[port];
+        port_state.transfers = port_state.transfers.saturating_sub(1);
         Some(session)
     }
 
-    /// Tells a client no. Its ERROR leaves from the listening port: a client takes the first answer's port.
-    fn refuse(&mut self, arrival: &Arrival, asked: Option<Arc<Asked>>, why: Refusal) {
+    /// Refuses a request. The ERROR leaves from the listening port, because the client accepts the first answer's port.
+    fn refuse(&mut self, arrival: &RequestOrigin, asked: Option<Arc<RequestedFile>>, why: FileRefusal) {
         let code = match why {
-            Refusal::NotFound => ErrorCode::FileNotFound,
-            Refusal::Write | Refusal::Name(_) | Refusal::Decided(_) => ErrorCode::AccessViolation,
-            Refusal::Netascii => ErrorCode::NotDefined,
+            FileRefusal::NotFound => ErrorCode::FileNotFound,
+            FileRefusal::Write | FileRefusal::Name(_) | FileRefusal::Decided(_) => ErrorCode::AccessViolation,
+            FileRefusal::Netascii => ErrorCode::NotDefined,
         };
-        let &Arrival { peer, local, listener } = arrival;
-        self.say_error(listener, local, peer, code, &why.to_string());
-        self.tell(Report::Refused { peer, asked, why });
+        let &RequestOrigin { peer, local, listener } = arrival;
+        self.send_error(listener, local, peer, code, &why.to_string());
+        self.queue_report(TransferReport::Refused { peer, asked, why });
     }
 
-    fn say_error(&self, port: usize, local: IpAddr, peer: SocketAddr, code: ErrorCode, message: &str) {
+    fn send_error(&self, port: usize, local: IpAddr, peer: SocketAddr, code: ErrorCode, message: &str) {
         let mut packet = Vec::new();
         Packet::Error { code: code as u16, message: message.as_bytes() }.emit(&mut packet);
         if let Err(error) = self.ports[port].port.send(&[IoSlice::new(&packet)], None, local, peer) {
-            self.drop_with(Some(peer), Dropped::NotSent(error));
+            self.report_drop(Some(peer), DropCause::NotSent(error));
         }
     }
 
-    fn tell(&self, report: Report) {
-        self.untold.borrow_mut().push(report);
+    fn queue_report(&self, report: TransferReport) {
+        self.reports.borrow_mut().push(report);
     }
 
-    fn drop_with(&self, peer: Option<SocketAddr>, why: Dropped) {
-        self.tell(Report::Dropped { peer, why });
+    fn report_drop(&self, peer: Option<SocketAddr>, why: DropCause) {
+        self.queue_report(TransferReport::Dropped { peer, why });
     }
 }
 
-fn send(ports: &[Door], outbox: &mut Outbox, port: usize, untold: &RefCell<Vec<Report>>) {
+fn send(ports: &[PortState], batch: &mut SendBatch, port: usize, reports: &RefCell<Vec<TransferReport>>) {
     let port = &ports[port].port;
-    outbox.send(port.as_fd(), |peer, error| {
-        if error.raw_os_error() == Some(nix::libc::EMSGSIZE) && port.let_fragment() {
-            return Then::Again;
+    batch.send(port.as_fd(), |peer, error| {
+        if error.raw_os_error() == Some(nix::libc::EMSGSIZE) && port.allow_fragmentation() {
+            return OnSendError::Again;
         }
-        untold.borrow_mut().push(Report::Dropped { peer, why: Dropped::NotSent(error) });
-        Then::Forget
+        reports.borrow_mut().push(TransferReport::Dropped { peer, why: DropCause::NotSent(error) });
+        OnSendError::Forget
     });
 }
 

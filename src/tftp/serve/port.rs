@@ -1,57 +1,57 @@
-//! The sockets: the port that requests arrive at, and the ports that transfers take place on.
+//! The sockets: the port for requests, and the ports for transfers.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use crate::tftp::serve::mmsg::set_never_fragmented;
+use crate::tftp::serve::mmsg::set_dont_fragment;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, getsockopt, sendmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// The ports that transfers take place on, at each listener: up to so many transfers at once have one each.
-/// With more, clients share a port, and never two transfers of one client, so that (client's port, our port)
-/// still names one transfer (RFC 1350, section 4). Few, because datagrams of one port are taken in one call.
+/// Number of transfer ports of each listener: up to this many concurrent transfers have one each. Beyond it clients
+/// share a port, but never two transfers of one client, so that (client's port, our port) still identifies a transfer
+/// (RFC 1350, section 4). A small number, because the datagrams of one port are received in one call.
 const TRANSFER_PORTS: usize = 8;
-/// The receive buffer of a socket, in octets: the requests of a hall of racks after a power cut fit, or one
-/// acknowledgement of each.
+/// Receive buffer of a socket, in octets: the requests of a full hall after a power cut, or one acknowledgement of each
+/// host.
 const RECEIVE_BUFFER: usize = 8 << 20;
-/// The send buffer of a socket, in octets: a window for each of a few dozen clients.
+/// Send buffer of a socket, in octets: a window for each of a few dozen clients.
 const SEND_BUFFER: usize = 4 << 20;
 
-/// Is a bound UDP port that requests arrive at, with the ports that transfers take place on.
+/// A bound UDP port for requests, with its transfer ports.
 #[derive(Debug)]
 pub struct Listener {
-    pub(super) requests: Port,
-    pub(super) transfers: Vec<Port>,
+    pub(super) requests: UdpPort,
+    pub(super) transfers: Vec<UdpPort>,
 }
 
-/// Says where transfers take place.
+/// The ports that transfers use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ports {
-    /// On the listening port, for firewalls and cross-subnet ROMs.
+pub enum PortUse {
+    /// The listening port, for firewalls and ROMs in other subnets.
     Single,
-    /// On ports that the kernel chooses.
+    /// Ports that the kernel chooses.
     Own,
 }
 
-/// Is one socket.
+/// One socket.
 #[derive(Debug)]
-pub struct Port {
+pub struct UdpPort {
     socket: UdpSocket,
-    /// Whether it is bound to no address in particular, so that each datagram must say where it leaves from.
+    /// Whether it is bound to the unspecified address, so that each datagram needs a source address.
     anywhere: bool,
     /// Whether its datagrams may be fragmented.
     fragments: Cell<bool>,
 }
 
 impl Listener {
-    /// Binds the sockets, on one interface only if it is named. Best done before privileges are dropped.
+    /// Binds the sockets, on one interface if it is named. Call it before privileges are dropped.
     ///
     /// # Errors
     /// Those of socket(2), setsockopt(2) and bind(2).
-    pub fn bind(address: SocketAddr, interface: Option<&str>, ports: Ports) -> io::Result<Self> {
-        let requests = Port::bind(address, interface)?;
+    pub fn bind(address: SocketAddr, interface: Option<&str>, ports: PortUse) -> io::Result<Self> {
+        let requests = UdpPort::bind(address, interface)?;
         match address {
             SocketAddr::V4(_) => setsockopt(&requests, sockopt::Ipv4PacketInfo, &true)?,
             SocketAddr::V6(_) => setsockopt(&requests, sockopt::Ipv6RecvPacketInfo, &true)?,
@@ -60,13 +60,15 @@ impl Listener {
         let mut any_port = address;
         any_port.set_port(0);
         let transfers = match ports {
-            Ports::Single => Vec::new(),
-            Ports::Own => (0..TRANSFER_PORTS).map(|_| Port::bind(any_port, interface)).collect::<Result<_, _>>()?,
+            PortUse::Single => Vec::new(),
+            PortUse::Own => {
+                (0..TRANSFER_PORTS).map(|_| UdpPort::bind(any_port, interface)).collect::<Result<_, _>>()?
+            }
         };
         Ok(Listener { requests, transfers })
     }
 
-    /// Says the address and port that requests arrive at.
+    /// Returns the address and port for requests.
     ///
     /// # Errors
     /// Those of getsockname(2).
@@ -75,7 +77,7 @@ impl Listener {
     }
 }
 
-impl Port {
+impl UdpPort {
     fn bind(address: SocketAddr, interface: Option<&str>) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if let Some(interface) = interface {
@@ -91,24 +93,25 @@ impl Port {
             socket.set_only_v6(true)?;
         }
         socket.bind(&address.into())?;
-        let fragments = address.is_ipv6() || set_never_fragmented(socket.as_fd(), true).is_err();
+        let fragments = address.is_ipv6() || set_dont_fragment(socket.as_fd(), true).is_err();
         let anywhere = address.ip().is_unspecified();
-        Ok(Port { socket: socket.into(), anywhere, fragments: Cell::new(fragments) })
+        Ok(UdpPort { socket: socket.into(), anywhere, fragments: Cell::new(fragments) })
     }
 
-    /// Lets datagrams be fragmented from now on, once one was too large: the site has chosen such a block size,
-    /// or the way to some client is narrower than our interface. Says whether that changed anything.
-    pub fn let_fragment(&self) -> bool {
-        !self.fragments.replace(true) && set_never_fragmented(self.as_fd(), false).is_ok()
+    /// Allows fragmentation after a datagram was too large: the configured block size exceeds the MTU, or the path to a
+    /// client has a smaller MTU than our interface. Returns whether that changed anything.
+    pub fn allow_fragmentation(&self) -> bool {
+        !self.fragments.replace(true) && set_dont_fragment(self.as_fd(), false).is_ok()
     }
 
-    /// Says the address that a datagram must carry to leave from `local`, where the socket does not see to it.
+    /// Returns the source address that a datagram needs to leave from `local`; `None` if the socket is bound to an
+    /// address.
     pub fn source(&self, local: IpAddr) -> Option<IpAddr> {
         self.anywhere.then_some(local)
     }
 
-    /// Sends one datagram; or, where `segment` is given, as many of that size as the octets hold, the last
-    /// perhaps shorter (UDP_SEGMENT, udp(7)).
+    /// Sends one datagram; with `segment`, as many datagrams of that size as the octets contain, the last one possibly
+    /// shorter (UDP_SEGMENT, udp(7)).
     ///
     /// # Errors
     /// Those of sendmsg(2).
@@ -135,16 +138,16 @@ impl Port {
     }
 }
 
-impl AsFd for Port {
+impl AsFd for UdpPort {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// Says the MTU of the way to a peer, in octets: that of the interface, or less if the route says so.
+/// Returns the MTU of the path to a peer, in octets: that of the interface, or the smaller one of the route.
 ///
 /// # Errors
-/// Those of connect(2): no way leads there.
+/// Those of connect(2): there is no route.
 pub fn mtu(peer: SocketAddr) -> io::Result<u32> {
     let any = match peer {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
@@ -152,7 +155,7 @@ pub fn mtu(peer: SocketAddr) -> io::Result<u32> {
     };
     let socket = UdpSocket::bind(any)?;
     socket.connect(peer)?;
-    // On an IPv6 socket the option of the IPv4 level is answered from the same route.
+    // On an IPv6 socket the option of the IPv4 level returns the MTU of the same route.
     let mtu = getsockopt(&socket, sockopt::IpMtu)?;
     u32::try_from(mtu).map_err(io::Error::other)
 }

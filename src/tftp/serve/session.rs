@@ -1,4 +1,4 @@
-//! One client's session: what it asked, and what it is sent.
+//! One client's session: its request, its transfer and the content.
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
@@ -8,105 +8,105 @@ use std::time::Instant;
 
 use nix::libc::{EINVAL, EIO, EMSGSIZE};
 
-use super::content::Content;
-use super::port::Port;
+use super::content::FileContent;
+use super::port::UdpPort;
 use crate::tftp::netascii;
-use crate::tftp::options::{Asked as Options, Bounds, Granted};
-use crate::tftp::packet::{DATA_HEADER, Mode, data_header};
-use crate::tftp::path::Asked;
-use crate::tftp::serve::mmsg::{Name, Outbox};
-use crate::tftp::serve::types::{Ended, Refusal, Report, Settings};
-use crate::tftp::transfer::{Blocks, Ending, Step, Transfer, on_wire};
+use crate::tftp::options::{NegotiatedOptions, OptionLimits, RequestedOptions};
+use crate::tftp::packet::{DATA_HEADER, TransferMode, data_header};
+use crate::tftp::path::RequestedFile;
+use crate::tftp::serve::mmsg::{SendBatch, SocketName};
+use crate::tftp::serve::types::{FileRefusal, TftpSettings, TransferEnd, TransferReport};
+use crate::tftp::transfer::{Blocks, Ending, Transfer, TransferStep, on_wire};
 
-/// How many datagrams one system call sends at most (the kernel's UDP_MAX_SEGMENTS was 64 up to 6.8).
+/// Maximum number of datagrams of one system call (the kernel's UDP_MAX_SEGMENTS was 64 up to 6.8).
 const SEGMENTS: usize = 64;
-/// How many octets one system call sends at most.
+/// Maximum number of octets of one system call.
 const SENT_AT_ONCE: usize = 65_000;
 
-/// Is all that is known of a client while it is served.
+/// The state of one client while it is served.
 #[derive(Debug)]
-pub struct Session {
-    pub way: Way,
-    pub request: Asking,
-    pub stage: Stage,
+pub struct TransferSession {
+    pub path: PeerPath,
+    pub request: SessionRequest,
+    pub stage: SessionState,
     since: Instant,
-    /// Whether the kernel cuts a window into datagrams for us; it cannot for blocks beyond the MTU.
+    /// Whether the kernel segments a window into datagrams. It cannot for blocks beyond the MTU.
     segments: bool,
     started: bool,
 }
 
-/// Says where a session's packets come from and go to.
+/// The network path of a session's packets.
 #[derive(Debug, Clone, Copy)]
-pub struct Way {
+pub struct PeerPath {
     pub peer: SocketAddr,
-    pub name: Name,
-    /// The address of ours that the peer sent to.
+    pub name: SocketName,
+    /// The local address that the peer sent to.
     pub local: IpAddr,
-    /// Which of the server's listeners and ports.
+    /// Index of the listener.
     pub listener: usize,
     pub port: usize,
-    /// The MTU of the way to the peer, in octets.
+    /// The MTU of the path to the peer, in octets.
     pub mtu: u32,
 }
 
-/// Is what a client asked for.
+/// The request of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asking {
-    pub asked: Arc<Asked>,
-    pub options: Options,
-    pub mode: Mode,
+pub struct SessionRequest {
+    pub asked: Arc<RequestedFile>,
+    pub options: RequestedOptions,
+    pub mode: TransferMode,
 }
 
-/// Says how far a session has come.
+/// The state of a session.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all sessions are sending: a box would cost each of them")]
-pub enum Stage {
-    /// The answer is not known yet.
+pub enum SessionState {
+    /// Waiting for the answer of the content callback.
     Waiting,
     Sending {
         transfer: Transfer,
-        content: Content,
+        content: FileContent,
     },
 }
 
-/// Why a step's packets did not leave.
+/// The reason the packets of a step were not sent.
 #[derive(Debug)]
-pub enum Unsent {
+pub enum SendFailure {
     Content(io::Error),
     Port(io::Error),
 }
 
-impl Session {
-    pub fn new(way: Way, request: Asking, now: Instant) -> Self {
-        Session { way, request, stage: Stage::Waiting, since: now, segments: true, started: false }
+impl TransferSession {
+    pub fn new(path: PeerPath, request: SessionRequest, now: Instant) -> Self {
+        TransferSession { path, request, stage: SessionState::Waiting, since: now, segments: true, started: false }
     }
 
-    /// Begins the transfer.
-    pub fn begin(&mut self, content: Content, settings: &Settings, now: Instant) -> Step {
-        let mut bounds = Bounds::of_mtu(self.way.mtu, self.way.peer.is_ipv6());
+    /// Starts the transfer, and returns its first step.
+    pub fn begin(&mut self, content: FileContent, settings: &TftpSettings, now: Instant) -> TransferStep {
+        let mut bounds = OptionLimits::of_mtu(self.path.mtu, self.path.peer.is_ipv6());
         self.segments = settings.block_size.is_none_or(|size| size <= bounds.block_size);
         bounds.block_size = settings.block_size.unwrap_or(bounds.block_size);
-        let granted = Granted::new(self.request.options, bounds);
+        let granted = NegotiatedOptions::new(self.request.options, bounds);
         let (transfer, step) = Transfer::new(granted, content.size(), settings.patience, now);
-        self.stage = Stage::Sending { transfer, content };
+        self.stage = SessionState::Sending { transfer, content };
         step
     }
 
-    /// Reports the start, the first time that it is called.
-    pub fn start(&mut self) -> Option<Report> {
-        let Stage::Sending { content, .. } = &self.stage else { return None };
+    /// Returns the report of the start, at the first call.
+    pub fn start(&mut self) -> Option<TransferReport> {
+        let SessionState::Sending { content, .. } = &self.stage else { return None };
         if std::mem::replace(&mut self.started, true) {
             return None;
         }
-        Some(Report::Started { peer: self.way.peer, asked: self.request.asked.clone(), size: content.size() })
+        Some(TransferReport::Started { peer: self.path.peer, asked: self.request.asked.clone(), size: content.size() })
     }
 
-    /// Reports the end, if there was a beginning.
-    pub fn end(self, how: Ended, now: Instant) -> Option<Report> {
-        let Stage::Sending { transfer, content } = self.stage else { return None };
-        let complete = matches!(how, Ended::Peer(Ending::Complete));
-        Some(Report::Ended {
-            peer: self.way.peer,
+    /// Returns the report of the end, if the transfer was started.
+    pub fn end(self, how: TransferEnd, now: Instant) -> Option<TransferReport> {
+        let SessionState::Sending { transfer, content } = self.stage else { return None };
+        let complete = matches!(how, TransferEnd::Peer(Ending::Complete));
+        Some(TransferReport::Ended {
+            peer: self.path.peer,
             asked: self.request.asked,
             how,
             octets: if complete { content.size() } else { transfer.acknowledged() },
@@ -117,29 +117,29 @@ impl Session {
 
     pub fn deadline(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Waiting => None,
-            Stage::Sending { transfer, .. } => Some(transfer.deadline()),
+            SessionState::Waiting => None,
+            SessionState::Sending { transfer, .. } => Some(transfer.deadline()),
         }
     }
 
-    pub fn post_option_ack(&self, port: &Port, outbox: &mut Outbox) {
-        let Stage::Sending { transfer, .. } = &self.stage else { return };
+    pub fn post_option_ack(&self, port: &UdpPort, batch: &mut SendBatch) {
+        let SessionState::Sending { transfer, .. } = &self.stage else { return };
         let fill = |out: &mut Vec<u8>| {
             transfer.option_ack(out);
             Ok::<(), Infallible>(())
         };
-        let Ok(()) = outbox.post(self.way.name, port.source(self.way.local), fill);
+        let Ok(()) = batch.post(self.path.name, port.source(self.path.local), fill);
     }
 
-    /// Sends a window at once, with as few system calls as possible. What is left to be posted is returned:
-    /// a single block, or the whole window where the way cannot take it at once.
-    pub fn send_window(&mut self, port: &Port, blocks: Blocks) -> Result<Option<Blocks>, Unsent> {
+    /// Sends a window with as few system calls as possible. Returns the blocks that remain to be posted: a single
+    /// block, or the whole window if the path does not support segmentation.
+    pub fn send_window(&mut self, port: &UdpPort, blocks: Blocks) -> Result<Option<Blocks>, SendFailure> {
         if !self.segments || blocks.count() == 1 {
             return Ok(Some(blocks));
         }
         match self.send_segments(port, blocks) {
-            // The way there cannot cut for us (udp(7)): the window is sent again, block by block.
-            Err(Unsent::Port(error)) if matches!(error.raw_os_error(), Some(EINVAL | EIO | EMSGSIZE)) => {
+            // The path does not support segmentation (udp(7)): the window is sent again, block by block.
+            Err(SendFailure::Port(error)) if matches!(error.raw_os_error(), Some(EINVAL | EIO | EMSGSIZE)) => {
                 self.segments = false;
                 Ok(Some(blocks))
             }
@@ -147,38 +147,38 @@ impl Session {
         }
     }
 
-    pub fn post_block(&self, port: &Port, block: u64, outbox: &mut Outbox) -> io::Result<()> {
-        let Stage::Sending { transfer, content } = &self.stage else { return Ok(()) };
-        outbox.post(self.way.name, port.source(self.way.local), |out| {
+    pub fn post_block(&self, port: &UdpPort, block: u64, batch: &mut SendBatch) -> io::Result<()> {
+        let SessionState::Sending { transfer, content } = &self.stage else { return Ok(()) };
+        batch.post(self.path.name, port.source(self.path.local), |out| {
             out.extend(data_header(on_wire(block)));
             content.read(transfer.span(block), out)
         })
     }
 
-    fn send_segments(&self, port: &Port, blocks: Blocks) -> Result<(), Unsent> {
-        let Stage::Sending { transfer, content } = &self.stage else { return Ok(()) };
+    fn send_segments(&self, port: &UdpPort, blocks: Blocks) -> Result<(), SendFailure> {
+        let SessionState::Sending { transfer, content } = &self.stage else { return Ok(()) };
         let read = |block| Ok((data_header(on_wire(block)), content.part(transfer.span(block))?));
-        let window = blocks.iter().map(read).collect::<io::Result<Vec<_>>>().map_err(Unsent::Content)?;
+        let window = blocks.iter().map(read).collect::<io::Result<Vec<_>>>().map_err(SendFailure::Content)?;
         let segment = transfer.granted().block_size.saturating_add(DATA_HEADER as u16);
         let at_once = (SENT_AT_ONCE / usize::from(segment)).clamp(1, SEGMENTS);
         for part in window.chunks(at_once) {
             let slices = part.iter().flat_map(|(head, body)| [IoSlice::new(head), IoSlice::new(body)]);
             let octets: Vec<IoSlice<'_>> = slices.collect();
             let several = (part.len() > 1).then_some(segment);
-            port.send(&octets, several, self.way.local, self.way.peer).map_err(Unsent::Port)?;
+            port.send(&octets, several, self.path.local, self.path.peer).map_err(SendFailure::Port)?;
         }
         Ok(())
     }
 }
 
-/// Converts a file for a netascii transfer.
-pub fn netascii(content: &Content, largest: u64) -> Result<Content, Refusal> {
+/// Encodes a file for a netascii transfer.
+pub fn netascii(content: &FileContent, largest: u64) -> Result<FileContent, FileRefusal> {
     if content.size() > largest {
-        return Err(Refusal::Netascii);
+        return Err(FileRefusal::Netascii);
     }
-    let text = content.part(0..content.size()).map_err(|_| Refusal::NotFound)?;
-    Ok(Content::Shared(netascii::encode(&text).into()))
+    let text = content.part(0..content.size()).map_err(|_| FileRefusal::NotFound)?;
+    Ok(FileContent::Shared(netascii::encode(&text).into()))
 }
 
-/// What a session holds in memory beside the file that it shares with others.
-const _: () = assert!(size_of::<Session>() < 1024);
+/// The memory of a session, without the shared content.
+const _: () = assert!(size_of::<TransferSession>() < 1024);

@@ -1,33 +1,33 @@
-//! What the server and the rest of the appliance say to each other.
+//! The values that the server exchanges with its callbacks.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::tftp::packet::Malformed;
-use crate::tftp::path::{Asked, BadPath};
-use crate::tftp::serve::content::Content;
+use crate::tftp::packet::PacketError;
+use crate::tftp::path::{BadPath, RequestedFile};
+use crate::tftp::serve::content::FileContent;
 use crate::tftp::transfer::Ending;
 
-/// Says what of the server the site may set.
+/// The settings of the TFTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Transfers at once; a request beyond them is dropped, and its client asks again.
+pub struct TftpSettings {
+    /// Maximum number of concurrent transfers. A request beyond it is dropped, and its client asks again.
     pub transfers: usize,
-    /// How long a silent peer is waited for.
+    /// Time after which a silent peer is given up.
     pub patience: Duration,
-    /// How long transfers under way may go on after the server was told to stop.
+    /// Time for open transfers to finish after a stop.
     pub drain: Duration,
-    /// The largest block size in octets in place of what the MTU allows.
+    /// The largest block size in octets instead of the one that the MTU allows.
     pub block_size: Option<u16>,
-    /// The largest file that is converted to netascii, in octets: the copy is held in memory.
+    /// Maximum size of a file that is converted to netascii, in octets. The copy is held in memory.
     pub netascii: u64,
 }
 
-impl Default for Settings {
+impl Default for TftpSettings {
     fn default() -> Self {
-        Settings {
+        TftpSettings {
             transfers: 4096, // a hall of racks after a power cut
             patience: Duration::from_secs(30),
             drain: Duration::from_secs(10),
@@ -37,48 +37,83 @@ impl Default for Settings {
     }
 }
 
-/// Is a read request that waits for its answer.
+/// A read request that waits for its answer.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct TransferRequest {
+    /// The client's address and port.
     pub peer: SocketAddr,
-    /// The address of ours that the peer sent to.
+    /// The local address that the peer sent to.
     pub local: IpAddr,
-    /// Which of the listeners heard it, by its place in the list given to [`serve`].
+    /// Index of the listener that received it, in the list given to `serve`.
     pub listener: usize,
-    pub asked: Arc<Asked>,
+    /// The requested file.
+    pub asked: Arc<RequestedFile>,
 }
 
-/// Says what a request gets.
+/// The answer to a request.
 #[derive(Debug, Clone)]
-pub enum Answer {
-    Content(Content),
-    /// Error 1: the client may try another name.
+pub enum FileAnswer {
+    /// The content of the file.
+    Content(FileContent),
+    /// Error 1, after which the client may try another name.
     NotFound,
-    /// Error 2, with these words.
+    /// Error 2, with this message.
     Refused(&'static str),
-    /// Nothing at all.
-    Silence,
+    /// No answer: the client asks again.
+    NoAnswer,
 }
 
-/// Is what the server tells of its work.
+/// An event of the server.
 #[derive(Debug)]
-pub enum Report {
-    /// The first blocks of a file leave: the peer has accepted the options, or asked for none.
-    Started { peer: SocketAddr, asked: Arc<Asked>, size: u64 },
-    /// A transfer is over. `octets` is what the peer acknowledged, `resent` counts packets.
-    Ended { peer: SocketAddr, asked: Arc<Asked>, how: Ended, octets: u64, took: Duration, resent: u64 },
-    /// A client was told no. What it asked for is known, unless its name is none.
-    Refused { peer: SocketAddr, asked: Option<Arc<Asked>>, why: Refusal },
-    /// A datagram got no answer, or several that the kernel had no room for.
-    Dropped { peer: Option<SocketAddr>, why: Dropped },
+pub enum TransferReport {
+    /// The first blocks of a file were sent: the peer has accepted the options, or requested none.
+    Started {
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// The requested file.
+        asked: Arc<RequestedFile>,
+        /// Size of the file, in octets.
+        size: u64,
+    },
+    /// A transfer is over.
+    Ended {
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// The requested file.
+        asked: Arc<RequestedFile>,
+        /// The way in which the transfer ended.
+        how: TransferEnd,
+        /// Number of octets that the peer acknowledged.
+        octets: u64,
+        /// Duration from the request to the end.
+        took: Duration,
+        /// Number of packets that were sent again.
+        resent: u64,
+    },
+    /// A request was refused.
+    Refused {
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// The requested file; `None` if its name is invalid.
+        asked: Option<Arc<RequestedFile>>,
+        /// The reason.
+        why: FileRefusal,
+    },
+    /// A datagram was dropped without an answer, or several by the kernel.
+    Dropped {
+        /// The sender; `None` for datagrams that the kernel dropped.
+        peer: Option<SocketAddr>,
+        /// The reason.
+        why: DropCause,
+    },
 }
 
-/// Says how a transfer came to its end.
+/// The end of a transfer.
 #[derive(Debug)]
-pub enum Ended {
+pub enum TransferEnd {
     /// By the protocol: complete, probed for its size only, aborted by the peer, or given up in silence.
     Peer(Ending),
-    /// The peer asked for something else from the same port.
+    /// The peer requested something else from the same port.
     Replaced,
     /// The file could not be read.
     Unreadable(io::Error),
@@ -86,40 +121,54 @@ pub enum Ended {
     Stopped,
 }
 
-/// Why a client was told no.
+/// The reason a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refusal {
-    #[error("writing is not offered")]
+pub enum FileRefusal {
+    /// A write request.
+    #[error("writing is not supported")]
     Write,
+    /// The file name is invalid.
     #[error(transparent)]
     Name(#[from] BadPath),
-    #[error("there is no such file")]
+    /// No file has the name.
+    #[error("no such file")]
     NotFound,
-    #[error("too large to be sent as netascii")]
+    /// The file exceeds [`TftpSettings::netascii`].
+    #[error("file too large for netascii: request octet mode")]
     Netascii,
+    /// The boot policy refused the request, with this message.
     #[error("{0}")]
     Decided(&'static str),
 }
 
-/// Why a datagram got no answer.
+/// The reason a datagram got no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Dropped {
+pub enum DropCause {
+    /// The datagram is no valid packet.
     #[error(transparent)]
-    Malformed(#[from] Malformed),
-    #[error("it belongs to no transfer")]
+    Malformed(#[from] PacketError),
+    /// The packet belongs to no transfer.
+    #[error("packet belongs to no transfer")]
     Stray,
+    /// The request was sent to a broadcast or multicast address.
     #[error("sent to a broadcast or multicast address")]
-    ToMany,
-    #[error("as many transfers as the site allows are under way")]
+    Multicast,
+    /// The limit of concurrent transfers is reached.
+    #[error("limit of concurrent transfers reached")]
     Overload,
-    #[error("whoever decides kept silent")]
-    Silence,
+    /// The content callback did not answer in time.
+    #[error("no answer from the boot policy")]
+    NoAnswer,
+    /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
-    #[error("the kernel had no room for {0} datagrams")]
+    /// Number of datagrams that the kernel dropped because the receive buffer was full.
+    #[error("receive buffer full: {0} datagrams dropped by the kernel")]
     Overflow(u32),
-    #[error("finding a way to the peer")]
-    NoWay(#[source] io::Error),
-    #[error("sending to the peer")]
+    /// There is no route to the peer.
+    #[error("no route to the peer")]
+    NoRoute(#[source] io::Error),
+    /// The kernel refused to send.
+    #[error("cannot send to the peer")]
     NotSent(#[source] io::Error),
 }

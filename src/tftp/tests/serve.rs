@@ -1,4 +1,4 @@
-//! The server on loopback, asked by the real clients of Debian and by a client made of single packets.
+//! The server on loopback, with Debian's clients and with a client that sends single packets.
 
 use super::super::packet::Packet;
 use super::super::transfer::Ending;
@@ -11,12 +11,12 @@ use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
-type Held = Arc<Mutex<Vec<Ticket>>>;
+type Held = Arc<Mutex<Vec<Responder>>>;
 
 struct World {
     address: SocketAddr,
-    reports: Receiver<Report>,
-    /// Tickets of requests for `later`, kept unanswered.
+    reports: Receiver<TransferReport>,
+    /// Responders of requests for `later`, kept unanswered.
     held: Held,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -27,22 +27,22 @@ fn bytes(size: usize) -> Bytes {
 }
 
 impl World {
-    fn new((address, ports): (&str, Ports), settings: Settings) -> World {
+    fn new((address, ports): (&str, PortUse), settings: TftpSettings) -> World {
         let listener = Listener::bind(address.parse().unwrap(), None, ports).unwrap();
         let address = listener.address().unwrap();
         let (told, reports) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let held = Held::default();
         let kept = held.clone();
-        let content = move |request: Request, ticket: Ticket| {
-            let super::super::path::File::Plain(path) = &request.asked.file else { return };
+        let content = move |request: TransferRequest, responder: Responder| {
+            let super::super::path::FileName::Plain(path) = &request.asked.file else { return };
             match path.as_str() {
-                "missing" => ticket.answer(Answer::NotFound),
-                "held" => ticket.answer(Answer::Refused("held by an operator")),
-                "silent" => ticket.answer(Answer::Silence),
-                "later" => kept.lock().unwrap().push(ticket),
-                "text" => ticket.answer(Answer::Content(Content::Shared("one\ntwo\r\n".into()))),
-                sized => ticket.answer(Answer::Content(Content::Shared(bytes(sized.parse().unwrap())))),
+                "missing" => responder.answer(FileAnswer::NotFound),
+                "held" => responder.answer(FileAnswer::Refused("held by an operator")),
+                "silent" => responder.answer(FileAnswer::NoAnswer),
+                "later" => kept.lock().unwrap().push(responder),
+                "text" => responder.answer(FileAnswer::Content(FileContent::Shared("one\ntwo\r\n".into()))),
+                sized => responder.answer(FileAnswer::Content(FileContent::Shared(bytes(sized.parse().unwrap())))),
             }
         };
         let thread = std::thread::spawn(move || {
@@ -54,11 +54,11 @@ impl World {
         World { address, reports, held, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Waits for the next report but for drops.
-    fn report(&self) -> Report {
+    /// Waits for the next report that is no drop.
+    fn report(&self) -> TransferReport {
         loop {
             match self.reports.recv_timeout(Duration::from_secs(20)).unwrap() {
-                Report::Dropped { .. } => {}
+                TransferReport::Dropped { .. } => {}
                 other => return other,
             }
         }
@@ -66,7 +66,7 @@ impl World {
 
     fn dropped(&self) -> String {
         loop {
-            if let Report::Dropped { why, .. } = self.reports.recv_timeout(Duration::from_secs(20)).unwrap() {
+            if let TransferReport::Dropped { why, .. } = self.reports.recv_timeout(Duration::from_secs(20)).unwrap() {
                 return format!("{why:?}");
             }
         }
@@ -74,7 +74,7 @@ impl World {
 
     fn ended(&self) -> (String, u64) {
         loop {
-            if let Report::Ended { how, octets, .. } = self.report() {
+            if let TransferReport::Ended { how, octets, .. } = self.report() {
                 return (format!("{how:?}"), octets);
             }
         }
@@ -98,7 +98,7 @@ impl Drop for World {
     }
 }
 
-/// A client that sends what the test says and shows what comes back.
+/// A client that sends single packets and returns the replies.
 struct Client {
     socket: UdpSocket,
     server: SocketAddr,
@@ -130,13 +130,13 @@ impl Client {
             let (datagram, from) = self.hear();
             match Packet::parse(&datagram).unwrap() {
                 Packet::OptionAck(pairs) => {
-                    let granted = Options::read(pairs);
+                    let granted = RequestedOptions::read(pairs);
                     block_size = granted.block_size.map_or(512, usize::from);
                     self.send(Packet::Ack(0), from);
                 }
                 Packet::Data { block, bytes } => {
                     if block != next as u16 {
-                        // On a busy machine a block is lost or sent again: the client says what it has.
+                        // On a busy machine a block is lost or repeated: the client acknowledges the last one in order.
                         self.send(Packet::Ack((next - 1) as u16), from);
                         continue;
                     }
@@ -163,19 +163,19 @@ fn run(program: &str, arguments: &[&str], folder: &Path) -> String {
     said
 }
 
-const OWN: (&str, Ports) = ("127.0.0.1:0", Ports::Own);
+const OWN: (&str, PortUse) = ("127.0.0.1:0", PortUse::Own);
 
-fn every_way() -> [(&'static str, Ports); 4] {
-    [OWN, ("127.0.0.1:0", Ports::Single), ("[::1]:0", Ports::Own), ("[::1]:0", Ports::Single)]
+fn every_way() -> [(&'static str, PortUse); 4] {
+    [OWN, ("127.0.0.1:0", PortUse::Single), ("[::1]:0", PortUse::Own), ("[::1]:0", PortUse::Single)]
 }
 
 #[test]
-fn debians_clients_read_files_whole() {
+fn debians_clients_read_complete_files() {
     let folder = tempfile::tempdir().unwrap();
     let size = 3_000_000;
     let name = size.to_string();
-    for way in every_way() {
-        let world = World::new(way, Settings::default());
+    for path in every_way() {
+        let world = World::new(path, TftpSettings::default());
         let (host, port) = (world.address.ip().to_string(), world.address.port().to_string());
         let url = format!("tftp://{}/{name}", world.address);
         let clients: [&[&str]; 7] = [
@@ -228,8 +228,8 @@ fn debians_clients_read_files_whole() {
 
 #[test]
 fn a_file_may_have_more_blocks_than_there_are_numbers() {
-    for way in every_way() {
-        let world = World::new(way, Settings::default());
+    for path in every_way() {
+        let world = World::new(path, TftpSettings::default());
         let size = 8 * 70_000 + 3;
         assert!(world.client().read(&size.to_string(), b"blksize\x008\0windowsize\x0020\0", 20) == bytes(size));
     }
@@ -237,8 +237,8 @@ fn a_file_may_have_more_blocks_than_there_are_numbers() {
 
 #[test]
 fn windows_of_blocks_larger_than_one_call_sends_arrive_whole() {
-    for way in every_way() {
-        let world = World::new(way, Settings::default());
+    for path in every_way() {
+        let world = World::new(path, TftpSettings::default());
         for (options, window) in
             [(&b"blksize\x001468\0windowsize\x0064\0"[..], 64), (b"blksize\x0016384\0windowsize\x006\0", 6)]
         {
@@ -248,17 +248,17 @@ fn windows_of_blocks_larger_than_one_call_sends_arrive_whole() {
 }
 
 #[test]
-fn a_block_beyond_the_mtu_goes_in_fragments_if_the_site_says_so() {
-    for way in every_way() {
-        let settings = Settings { block_size: Some(65464), ..Settings::default() };
-        let world = World::new(way, settings);
+fn a_configured_block_size_beyond_the_mtu_is_sent_in_fragments() {
+    for path in every_way() {
+        let settings = TftpSettings { block_size: Some(65464), ..TftpSettings::default() };
+        let world = World::new(path, settings);
         assert!(world.client().read("300000", b"blksize\x0065464\0windowsize\x002\0", 2) == bytes(300_000));
     }
 }
 
 #[test]
 fn ovmf_probes_the_size_and_reads_with_a_second_request() {
-    let world = World::new(OWN, Settings::default());
+    let world = World::new(OWN, TftpSettings::default());
     let probe = world.client();
     probe.ask("300000", b"tsize\x000\0blksize\x001468\0windowsize\x004\0");
     let (answer, from) = probe.hear();
@@ -267,14 +267,14 @@ fn ovmf_probes_the_size_and_reads_with_a_second_request() {
     probe.send(Packet::Error { code: 0, message: b"User aborted the transfer" }, from);
     assert_eq!(world.ended(), ("Peer(Probed)".into(), 0));
     assert!(world.client().read("300000", b"blksize\x001468\0windowsize\x004\0", 4) == bytes(300_000));
-    assert!(matches!(world.report(), Report::Started { size: 300_000, .. }));
+    assert!(matches!(world.report(), TransferReport::Started { size: 300_000, .. }));
     assert_eq!(world.ended(), ("Peer(Complete)".into(), 300_000));
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_in_words_and_writes_are_too() {
-    for way in every_way() {
-        let world = World::new(way, Settings::default());
+fn unreadable_files_and_writes_are_refused_with_a_message() {
+    for path in every_way() {
+        let world = World::new(path, TftpSettings::default());
         let client = world.client();
         for (request, answer) in [
             (&b"\0\x01missing\0octet\0"[..], &b"\0\x05\0\x01there is no such file\0"[..]),
@@ -296,8 +296,8 @@ fn what_cannot_be_read_is_refused_in_words_and_writes_are_too() {
 }
 
 #[test]
-fn nonsense_is_dropped_with_its_reason_and_without_a_reply() {
-    let world = World::new(OWN, Settings::default());
+fn invalid_packets_are_dropped_with_their_reason() {
+    let world = World::new(OWN, TftpSettings::default());
     let client = world.client();
     for (datagram, why) in [
         (&b""[..], "Malformed(Truncated)"),
@@ -306,7 +306,7 @@ fn nonsense_is_dropped_with_its_reason_and_without_a_reply() {
         (&[0xff; 2000], "Malformed(UnknownOpcode(65535))"),
         (b"\0\x04\0\x01", "Stray"),
         (b"\0\x03\0\x01data", "Stray"),
-        (b"\0\x01silent\0octet\0", "Silence"),
+        (b"\0\x01silent\0octet\0", "NoAnswer"),
     ] {
         client.socket.send_to(datagram, client.server).unwrap();
         assert_eq!(world.dropped(), why);
@@ -317,8 +317,8 @@ fn nonsense_is_dropped_with_its_reason_and_without_a_reply() {
 
 #[test]
 fn replies_leave_from_the_address_that_was_addressed() {
-    for ports in [Ports::Own, Ports::Single] {
-        let world = World::new(("0.0.0.0:0", ports), Settings::default());
+    for ports in [PortUse::Own, PortUse::Single] {
+        let world = World::new(("0.0.0.0:0", ports), TftpSettings::default());
         for host in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
             let server = SocketAddr::new(host.parse().unwrap(), world.address.port());
             let client = Client { server, ..world.client() };
@@ -326,8 +326,8 @@ fn replies_leave_from_the_address_that_was_addressed() {
                 client.ask(name, b"tsize\x000\0");
                 let (_, from) = client.hear();
                 assert_eq!(from.ip(), server.ip());
-                assert!(ports == Ports::Own || from == server, "one port for all");
-                assert!(ports == Ports::Single || name == "missing" || from.port() != server.port());
+                assert!(ports == PortUse::Own || from == server, "one port for all");
+                assert!(ports == PortUse::Single || name == "missing" || from.port() != server.port());
                 client.send(Packet::Error { code: 0, message: b"" }, from);
             }
         }
@@ -336,8 +336,8 @@ fn replies_leave_from_the_address_that_was_addressed() {
 
 #[test]
 fn a_repeated_request_gets_the_first_answer_again_and_begins_no_second_transfer() {
-    for way in every_way() {
-        let world = World::new(way, Settings::default());
+    for path in every_way() {
+        let world = World::new(path, TftpSettings::default());
         let client = world.client();
         client.ask("600", b"");
         let (first, from) = client.hear();
@@ -347,15 +347,15 @@ fn a_repeated_request_gets_the_first_answer_again_and_begins_no_second_transfer(
         let (last, _) = client.hear();
         assert_eq!(last.len(), 4 + 600 - 512);
         client.send(Packet::Ack(2), from);
-        let Report::Started { .. } = world.report() else { panic!("a start") };
-        let Report::Ended { resent: 1, octets: 600, .. } = world.report() else { panic!("an end") };
+        let TransferReport::Started { .. } = world.report() else { panic!("a start") };
+        let TransferReport::Ended { resent: 1, octets: 600, .. } = world.report() else { panic!("an end") };
     }
 }
 
 #[test]
 fn another_file_from_the_same_port_replaces_the_first() {
-    for way in every_way() {
-        let world = World::new(way, Settings::default());
+    for path in every_way() {
+        let world = World::new(path, TftpSettings::default());
         let client = world.client();
         client.ask("600", b"");
         client.hear();
@@ -366,8 +366,8 @@ fn another_file_from_the_same_port_replaces_the_first() {
 }
 
 #[test]
-fn a_lost_packet_is_sent_again_and_a_silent_client_given_up() {
-    let settings = Settings { patience: Duration::from_millis(1200), ..Settings::default() };
+fn a_lost_packet_is_sent_again_and_a_silent_client_is_given_up() {
+    let settings = TftpSettings { patience: Duration::from_millis(1200), ..TftpSettings::default() };
     let world = World::new(OWN, settings);
     let client = world.client();
     client.ask("600", b"");
@@ -377,8 +377,8 @@ fn a_lost_packet_is_sent_again_and_a_silent_client_given_up() {
 }
 
 #[test]
-fn transfers_at_once_have_ports_of_their_own_while_there_are_some() {
-    let world = World::new(OWN, Settings::default());
+fn concurrent_transfers_have_ports_of_their_own_up_to_the_limit() {
+    let world = World::new(OWN, TftpSettings::default());
     let clients: Vec<Client> = (0..40).map(|_| world.client()).collect();
     let ask = |client: &Client| {
         client.ask("600", b"");
@@ -388,7 +388,7 @@ fn transfers_at_once_have_ports_of_their_own_while_there_are_some() {
     let different = |from: &[SocketAddr]| from.iter().collect::<std::collections::BTreeSet<_>>().len();
     assert_eq!(different(&from[..8]), 8, "{from:?}");
     assert_eq!(different(&from), 8, "then they are shared evenly");
-    // A stranger's acknowledgement, and one at another port, move nobody's transfer.
+    // An acknowledgement from another client or to another port has no effect.
     clients[0].send(Packet::Ack(1), from[1]);
     assert_eq!(world.dropped(), "Stray");
     world.client().send(Packet::Ack(1), from[0]);
@@ -403,8 +403,8 @@ fn transfers_at_once_have_ports_of_their_own_while_there_are_some() {
 
 #[test]
 fn requests_beyond_the_limit_are_dropped_until_a_transfer_ends() {
-    for way in every_way() {
-        let world = World::new(way, Settings { transfers: 3, ..Settings::default() });
+    for path in every_way() {
+        let world = World::new(path, TftpSettings { transfers: 3, ..TftpSettings::default() });
         let clients: Vec<Client> = (0..4).map(|_| world.client()).collect();
         let ask = |client: &Client| {
             client.ask("600", b"");
@@ -423,7 +423,7 @@ fn requests_beyond_the_limit_are_dropped_until_a_transfer_ends() {
 
 #[test]
 fn an_answer_may_come_later_and_from_another_thread() {
-    let world = World::new(OWN, Settings::default());
+    let world = World::new(OWN, TftpSettings::default());
     let client = world.client();
     client.ask("later", b"");
     client.ask("later", b"");
@@ -433,8 +433,8 @@ fn an_answer_may_come_later_and_from_another_thread() {
     others.hear();
     assert!(client.hear().0.starts_with(b"\0\x05"), "another question takes the place of the first");
     client.ask("later", b"");
-    let ticket = loop {
-        // The first one's ticket went with its session.
+    let responder = loop {
+        // The responder of the first request is void with its session.
         let mut held = world.held.lock().unwrap();
         if held.len() == 2 {
             break held.pop().unwrap();
@@ -442,14 +442,14 @@ fn an_answer_may_come_later_and_from_another_thread() {
         drop(held);
         std::thread::yield_now();
     };
-    ticket.answer(Answer::Content(Content::Shared("late".into())));
+    responder.answer(FileAnswer::Content(FileContent::Shared("late".into())));
     assert_eq!(client.hear().0, b"\0\x03\0\x01late");
 }
 
 #[test]
-fn transfers_under_way_are_finished_before_the_server_stops_but_new_ones_are_not_begun() {
+fn open_transfers_finish_before_the_server_stops() {
     for (drain, finishes) in [(Duration::from_secs(20), true), (Duration::ZERO, false)] {
-        let mut world = World::new(OWN, Settings { drain, ..Settings::default() });
+        let mut world = World::new(OWN, TftpSettings { drain, ..TftpSettings::default() });
         let (client, other) = (world.client(), world.client());
         client.ask("600", b"");
         let (_, from) = client.hear();
@@ -458,14 +458,14 @@ fn transfers_under_way_are_finished_before_the_server_stops_but_new_ones_are_not
             loop {
                 other.ask("missing", b"");
                 let heard = world.reports.recv_timeout(Duration::from_secs(20)).unwrap();
-                if matches!(heard, Report::Dropped { why: Dropped::Stopping, .. }) {
+                if matches!(heard, TransferReport::Dropped { why: DropCause::Stopping, .. }) {
                     break;
                 }
             }
             client.send(Packet::Ack(1), from);
             client.hear();
             client.send(Packet::Ack(2), from);
-            while !matches!(world.report(), Report::Ended { how: Ended::Peer(Ending::Complete), .. }) {}
+            while !matches!(world.report(), TransferReport::Ended { how: TransferEnd::Peer(Ending::Complete), .. }) {}
         } else {
             assert!(client.hear().0.starts_with(b"\0\x05\0\0the server is stopping"));
             assert_eq!(world.ended(), ("Stopped".into(), 0));

@@ -1,4 +1,4 @@
-use super::super::options::{Asked, Bounds};
+use super::super::options::{OptionLimits, RequestedOptions};
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -6,25 +6,25 @@ use std::collections::BTreeMap;
 const PATIENCE: Duration = Duration::from_secs(30);
 const WIRE: Duration = Duration::from_micros(300);
 
-fn granted(block_size: u16, window: u16) -> Granted {
-    let bounds = Bounds { block_size: u16::MAX, window: u16::MAX };
-    let asked = Asked { block_size: Some(block_size), window: Some(window), size: true, timeout: None };
-    Granted::new(asked, bounds)
+fn granted(block_size: u16, window: u16) -> NegotiatedOptions {
+    let bounds = OptionLimits { block_size: u16::MAX, window: u16::MAX };
+    let asked = RequestedOptions { block_size: Some(block_size), window: Some(window), size: true, timeout: None };
+    NegotiatedOptions::new(asked, bounds)
 }
 
-fn plain() -> Granted {
-    Granted::new(Asked::default(), Bounds::of_mtu(1500, false))
+fn plain() -> NegotiatedOptions {
+    NegotiatedOptions::new(RequestedOptions::default(), OptionLimits::of_mtu(1500, false))
 }
 
-fn blocks(first: u64, last: u64) -> Step {
-    Step::Data(Blocks { first, last })
+fn blocks(first: u64, last: u64) -> TransferStep {
+    TransferStep::Data(Blocks { first, last })
 }
 
-/// A transfer whose peer has acknowledged the options.
-fn begun(granted: Granted, size: u64, now: Instant) -> Transfer {
+/// Returns a transfer whose peer has acknowledged the options.
+fn begun(granted: NegotiatedOptions, size: u64, now: Instant) -> Transfer {
     let (mut transfer, step) = Transfer::new(granted, size, PATIENCE, now);
-    assert_eq!(step, Step::OptionAck);
-    assert!(matches!(transfer.on_ack(0, now), Step::Data(_)));
+    assert_eq!(step, TransferStep::OptionAck);
+    assert!(matches!(transfer.on_ack(0, now), TransferStep::Data(_)));
     transfer
 }
 
@@ -37,7 +37,7 @@ fn a_file_that_fills_its_last_block_ends_with_an_empty_one() {
             assert_eq!(step, blocks(block, block), "size {size}");
             step = transfer.on_ack(block as u16, now);
         }
-        assert_eq!(step, Step::End(Ending::Complete), "size {size}");
+        assert_eq!(step, TransferStep::End(Ending::Complete), "size {size}");
         let total: u64 = (1..=last).map(|block| transfer.span(block)).map(|span| span.end - span.start).sum();
         assert_eq!((total, transfer.resent_blocks()), (size, 0));
     }
@@ -50,14 +50,14 @@ fn block_numbers_roll_over_past_65535_twice() {
     for block in 1..=140_000 {
         assert_eq!(transfer.on_ack(on_wire(block), now), blocks(block + 1, block + 1));
     }
-    assert_eq!(transfer.on_ack(on_wire(140_001), now), Step::End(Ending::Complete));
+    assert_eq!(transfer.on_ack(on_wire(140_001), now), TransferStep::End(Ending::Complete));
 }
 
 #[test]
 fn a_probe_for_the_size_that_ends_with_an_error_is_no_failure() {
     let now = Instant::now();
     let (transfer, step) = Transfer::new(granted(1468, 4), 300_000, PATIENCE, now);
-    assert_eq!((step, transfer.on_error(0)), (Step::OptionAck, Ending::Probed));
+    assert_eq!((step, transfer.on_error(0)), (TransferStep::OptionAck, Ending::Probed));
     assert_eq!(begun(granted(1468, 4), 300_000, now).on_error(3), Ending::Aborted(3));
 }
 
@@ -67,7 +67,7 @@ fn a_repeated_acknowledgement_sends_nothing_in_lockstep() {
     let mut transfer = begun(granted(512, 1), 5120, now);
     assert_eq!(transfer.on_ack(1, now), blocks(2, 2));
     for stray in [1, 1, 0, 3, 9, 65535] {
-        assert_eq!(transfer.on_ack(stray, now), Step::Wait, "ACK {stray}");
+        assert_eq!(transfer.on_ack(stray, now), TransferStep::Wait, "ACK {stray}");
     }
     assert_eq!(transfer.on_ack(2, now), blocks(3, 3));
 }
@@ -79,16 +79,16 @@ fn a_gap_in_a_window_is_filled_at_once() {
     assert_eq!(transfer.on_ack(4, now), blocks(5, 8));
     // Blocks 7 and 8 were lost, or 7 alone.
     assert_eq!(transfer.on_ack(6, now), blocks(7, 10));
-    // The peer acknowledges 6 again as it discards 8, which was under way.
-    assert_eq!(transfer.on_ack(6, now), Step::Wait);
+    // The peer acknowledges 6 again as it discards 8, which was in flight.
+    assert_eq!(transfer.on_ack(6, now), TransferStep::Wait);
     assert_eq!(transfer.on_ack(10, now), blocks(11, 14));
     assert_eq!(transfer.on_ack(14, now), blocks(15, 18));
-    // The first block of a window was lost: the peer repeats itself.
+    // The first block of a window was lost: the peer repeats its acknowledgement.
     assert_eq!(transfer.on_ack(14, now), blocks(15, 18));
-    assert_eq!(transfer.on_ack(14, now), Step::Wait);
+    assert_eq!(transfer.on_ack(14, now), TransferStep::Wait);
     assert_eq!(transfer.on_ack(18, now), blocks(19, 21));
-    assert_eq!(transfer.on_ack(18, now), Step::Wait);
-    assert_eq!(transfer.on_ack(21, now), Step::End(Ending::Complete));
+    assert_eq!(transfer.on_ack(18, now), TransferStep::Wait);
+    assert_eq!(transfer.on_ack(21, now), TransferStep::End(Ending::Complete));
 }
 
 #[test]
@@ -99,18 +99,18 @@ fn the_first_window_may_lose_its_first_block_too() {
 }
 
 #[test]
-fn a_request_repeated_is_answered_until_the_peer_was_heard() {
+fn a_repeated_request_is_answered_until_the_peer_progresses() {
     let start = Instant::now();
     let (mut transfer, _) = Transfer::new(granted(512, 4), 5120, PATIENCE, start);
-    assert_eq!(transfer.on_request(start), Repeated::Again(Step::OptionAck));
+    assert_eq!(transfer.on_request(start), RepeatedRequest::Again(TransferStep::OptionAck));
     transfer.on_ack(0, start);
-    assert_eq!(transfer.on_request(start + ANEW_AFTER / 2), Repeated::Again(Step::Wait));
-    assert_eq!(transfer.on_request(start + ANEW_AFTER), Repeated::Anew);
+    assert_eq!(transfer.on_request(start + RESTART_AFTER / 2), RepeatedRequest::Again(TransferStep::Wait));
+    assert_eq!(transfer.on_request(start + RESTART_AFTER), RepeatedRequest::Restart);
 
     let (mut transfer, _) = Transfer::new(plain(), 5120, PATIENCE, start);
-    assert_eq!(transfer.on_request(start + ANEW_AFTER), Repeated::Again(blocks(1, 1)));
-    transfer.on_ack(1, start + ANEW_AFTER);
-    assert_eq!(transfer.on_request(start + ANEW_AFTER * 2), Repeated::Anew);
+    assert_eq!(transfer.on_request(start + RESTART_AFTER), RepeatedRequest::Again(blocks(1, 1)));
+    transfer.on_ack(1, start + RESTART_AFTER);
+    assert_eq!(transfer.on_request(start + RESTART_AFTER * 2), RepeatedRequest::Restart);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn the_pause_before_a_retransmission_follows_the_round_trip() {
         transfer.on_ack(block, now);
     }
     let near = transfer.deadline() - now;
-    assert!((RETRY_LEAST..Duration::from_millis(80)).contains(&near), "{near:?}");
+    assert!((RETRY_MIN..Duration::from_millis(80)).contains(&near), "{near:?}");
     for block in 100..200 {
         now += Duration::from_millis(if block % 2 == 0 { 100 } else { 700 });
         transfer.on_ack(block, now);
@@ -132,16 +132,16 @@ fn the_pause_before_a_retransmission_follows_the_round_trip() {
 }
 
 #[test]
-fn a_silent_peer_is_asked_ever_more_slowly_and_then_given_up() {
+fn a_silent_peer_is_retried_ever_more_slowly_and_then_given_up() {
     let start = Instant::now();
     let (mut transfer, _) = Transfer::new(granted(512, 1), 5120, PATIENCE, start);
-    assert_eq!(transfer.on_timeout(start), Step::Wait);
+    assert_eq!(transfer.on_timeout(start), TransferStep::Wait);
     let mut sent = Vec::new();
     let ending = loop {
         let now = transfer.deadline();
         match transfer.on_timeout(now) {
-            Step::OptionAck => sent.push((now - start).as_millis()),
-            Step::End(ending) => break (ending, now - start),
+            TransferStep::OptionAck => sent.push((now - start).as_millis()),
+            TransferStep::End(ending) => break (ending, now - start),
             other => panic!("{other:?}"),
         }
     };
@@ -150,18 +150,19 @@ fn a_silent_peer_is_asked_ever_more_slowly_and_then_given_up() {
 }
 
 #[test]
-fn a_pause_that_the_peer_names_is_kept_and_stretches_the_patience() {
+fn a_requested_timeout_is_kept_and_extends_the_peer_timeout() {
     let start = Instant::now();
-    let asked = Asked { timeout: Some(10), ..Asked::default() };
-    let (mut transfer, _) = Transfer::new(Granted::new(asked, Bounds::of_mtu(1500, false)), 9, PATIENCE, start);
+    let asked = RequestedOptions { timeout: Some(10), ..RequestedOptions::default() };
+    let (mut transfer, _) =
+        Transfer::new(NegotiatedOptions::new(asked, OptionLimits::of_mtu(1500, false)), 9, PATIENCE, start);
     for seconds in [10, 20, 30] {
         assert_eq!(transfer.deadline(), start + Duration::from_secs(seconds));
-        assert_eq!(transfer.on_timeout(transfer.deadline()), Step::OptionAck);
+        assert_eq!(transfer.on_timeout(transfer.deadline()), TransferStep::OptionAck);
     }
-    assert_eq!(transfer.on_timeout(start + Duration::from_secs(40)), Step::End(Ending::Silent));
+    assert_eq!(transfer.on_timeout(start + Duration::from_secs(40)), TransferStep::End(Ending::Silent));
 }
 
-/// SplitMix64: chance as a value.
+/// A SplitMix64 random number generator.
 struct Chance(u64);
 
 impl Chance {
@@ -188,7 +189,7 @@ enum Message {
 #[derive(Debug, Clone, Copy)]
 struct Weather {
     lost: u64,
-    doubled: u64,
+    duplicated: u64,
     late: u64,
 }
 
@@ -237,7 +238,13 @@ impl Peer {
 
 /// Runs one transfer over a simulated network until the server ends it. Returns how it ended, the octets
 /// that the peer took, the blocks sent and the time taken.
-fn run(granted: Granted, size: u64, weather: Weather, eager: bool, seed: u64) -> (Ending, u64, u64, Duration) {
+fn run(
+    granted: NegotiatedOptions,
+    size: u64,
+    weather: Weather,
+    eager: bool,
+    seed: u64,
+) -> (Ending, u64, u64, Duration) {
     let start = Instant::now();
     let mut chance = Chance(seed);
     let (mut transfer, mut step) = Transfer::new(granted, size, PATIENCE, start);
@@ -259,19 +266,19 @@ fn run(granted: Granted, size: u64, weather: Weather, eager: bool, seed: u64) ->
     loop {
         let mut post = Vec::new();
         match step {
-            Step::OptionAck => post.push(Message::OptionAck),
-            Step::Data(blocks) => {
+            TransferStep::OptionAck => post.push(Message::OptionAck),
+            TransferStep::Data(blocks) => {
                 post.extend(blocks.iter().map(|block| Message::Data(on_wire(block), transfer.span(block))));
                 sent += blocks.count();
             }
-            Step::Wait => {}
-            Step::End(ending) => return (ending, peer.taken, sent, now - start),
+            TransferStep::Wait => {}
+            TransferStep::End(ending) => return (ending, peer.taken, sent, now - start),
         }
-        // Whatever arrives next: a datagram at either side, the server's clock, or the peer's own.
+        // The next event: a datagram at either side, the server's deadline, or the peer's.
         let peer_clock = heard_at + Duration::from_secs(2);
         loop {
             for message in post.drain(..) {
-                for _ in 0..if chance.percent(weather.doubled) { 2 } else { 1 } {
+                for _ in 0..if chance.percent(weather.duplicated) { 2 } else { 1 } {
                     if chance.percent(weather.lost) {
                         continue;
                     }
@@ -292,7 +299,7 @@ fn run(granted: Granted, size: u64, weather: Weather, eager: bool, seed: u64) ->
                     now = clock;
                     heard_at = now;
                     let again = peer.acknowledge();
-                    step = Step::Wait;
+                    step = TransferStep::Wait;
                     network.insert((now + WIRE, u64::MAX - order), Message::Ack(again));
                     break;
                 }
@@ -312,8 +319,8 @@ fn run(granted: Granted, size: u64, weather: Weather, eager: bool, seed: u64) ->
 }
 
 #[test]
-fn nothing_is_sent_twice_in_fair_weather() {
-    let fair = Weather { lost: 0, doubled: 0, late: 0 };
+fn nothing_is_sent_twice_without_loss() {
+    let fair = Weather { lost: 0, duplicated: 0, late: 0 };
     for (window, size) in [(1, 100_000), (4, 100_000), (16, 1_000_000), (64, 1_000_000), (7, 0)] {
         let (ending, taken, sent, _) = run(granted(1468, window), size, fair, true, 1);
         assert_eq!((ending, taken, sent), (Ending::Complete, size, size / 1468 + 1));
@@ -322,11 +329,11 @@ fn nothing_is_sent_twice_in_fair_weather() {
 
 #[test]
 fn duplicates_of_everything_do_not_multiply() {
-    let doubled = Weather { lost: 0, doubled: 100, late: 0 };
-    let (ending, _, sent, _) = run(granted(512, 1), 512 * 999, doubled, true, 1);
+    let duplicated = Weather { lost: 0, duplicated: 100, late: 0 };
+    let (ending, _, sent, _) = run(granted(512, 1), 512 * 999, duplicated, true, 1);
     assert_eq!((ending, sent), (Ending::Complete, 1000));
     for eager in [false, true] {
-        let (ending, _, sent, _) = run(granted(512, 8), 512 * 999, doubled, eager, 1);
+        let (ending, _, sent, _) = run(granted(512, 8), 512 * 999, duplicated, eager, 1);
         assert_eq!(ending, Ending::Complete);
         assert!(sent <= 2000, "{sent} blocks sent for 1000");
     }
@@ -334,7 +341,7 @@ fn duplicates_of_everything_do_not_multiply() {
 
 #[test]
 fn one_loss_in_a_hundred_does_not_stall_windows() {
-    let drizzle = Weather { lost: 1, doubled: 0, late: 0 };
+    let drizzle = Weather { lost: 1, duplicated: 0, late: 0 };
     let (ending, taken, sent, time) = run(granted(1468, 16), 10_000_000, drizzle, false, 7);
     assert_eq!((ending, taken), (Ending::Complete, 10_000_000));
     assert!(sent < 8_500 && time < Duration::from_secs(4), "{sent} blocks in {time:?}");
@@ -343,13 +350,13 @@ fn one_loss_in_a_hundred_does_not_stall_windows() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Loss may end a transfer only by silence at the very end, when the last acknowledgement was lost.
+    /// Loss ends a transfer by silence only if the last acknowledgement was lost.
     #[test]
     fn every_octet_arrives_in_order_in_any_weather(
         seed: u64, window in 1u16..20, block_size in 8u16..40, size in 0u64..3000, eager: bool,
-        lost in 0u64..25, doubled in 0u64..40, late in 0u64..40,
+        lost in 0u64..25, duplicated in 0u64..40, late in 0u64..40,
     ) {
-        let weather = Weather { lost, doubled, late };
+        let weather = Weather { lost, duplicated, late };
         let (ending, taken, sent, _) = run(granted(block_size, window), size, weather, eager, seed);
         prop_assert_eq!(taken, size);
         prop_assert!(matches!(ending, Ending::Complete | Ending::Silent));
@@ -357,7 +364,7 @@ proptest! {
         prop_assert!(sent <= needed * 12 + 200, "{} blocks sent for {}", sent, needed);
     }
 
-    /// No acknowledgement, however wild, makes the machine panic or name a block beyond the file.
+    /// No acknowledgement makes the transfer panic or send a block beyond the file.
     #[test]
     fn wild_acknowledgements_do_no_harm(
         size in 0u64..100_000, window in 1u16..70,
@@ -368,7 +375,7 @@ proptest! {
         for (block, pause) in acks {
             now += Duration::from_millis(pause);
             for step in [transfer.on_timeout(now), transfer.on_ack(block, now)] {
-                if let Step::Data(blocks) = step {
+                if let TransferStep::Data(blocks) = step {
                     prop_assert!(blocks.count() <= u64::from(window));
                     prop_assert!(blocks.last <= size / 8 + 1);
                 }

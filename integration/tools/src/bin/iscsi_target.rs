@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use bootlatch::iscsi::chap::ChapTerms;
-use bootlatch::iscsi::connection::TargetEntry;
-use bootlatch::iscsi::login::Refusal;
-use bootlatch::iscsi::medium::{Identity, Kind, Lun};
-use bootlatch::iscsi::serve::{Admission, Door, Grant, LoginClaim, serve};
+use bootlatch::iscsi::login::LoginRefusal;
+use bootlatch::iscsi::medium::{DeviceKind, Lun, UnitIdentity};
+use bootlatch::iscsi::outcome::TargetEntry;
+use bootlatch::iscsi::serve::{Admission, ConnectionHandler, Grant, GrantedUnit, LoginClaim, serve};
 use bootlatch::iso::{ImageFile, ReadAt};
 use socket2::SockRef;
 use tokio::net::TcpListener;
@@ -22,7 +22,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-type Units = BTreeMap<u8, (Lun, Arc<dyn ReadAt>)>;
+type Units = BTreeMap<u8, GrantedUnit>;
 
 #[derive(Default)]
 struct Site {
@@ -70,18 +70,18 @@ fn main() -> anyhow::Result<()> {
             terminate.recv().await;
             stop.send(true)
         });
-        let door = Door {
+        let handler = ConnectionHandler {
             authorize: Box::new(move |login| admit(&site, login)),
             report: Box::new(|report| println!("{report:?}")),
         };
-        serve(listener, Arc::new(door), stopped).await;
+        serve(listener, Arc::new(handler), stopped).await;
         Ok(())
     })
 }
 
 fn admit(site: &Site, login: &LoginClaim) -> Admission {
     if site.only.as_ref().is_some_and(|only| *only != login.claim.initiator) {
-        return Admission::Refuse(Refusal::Forbidden);
+        return Admission::Refuse(LoginRefusal::Forbidden);
     }
     let entry = |name: &String| TargetEntry { name: name.clone(), portals: vec![login.local.to_string()] };
     let targets = site.targets.keys().map(entry).collect();
@@ -92,7 +92,7 @@ fn admit(site: &Site, login: &LoginClaim) -> Admission {
         return Admission::Redirect { portal: portal.clone(), permanent: false };
     }
     let Some(units) = site.targets.get(name) else {
-        return Admission::Refuse(Refusal::NotFound);
+        return Admission::Refuse(LoginRefusal::NotFound);
     };
     Admission::Admit(Grant { units: units.clone(), targets, chap: site.chap.clone() })
 }
@@ -101,15 +101,15 @@ fn units(target: &str, files: &str) -> anyhow::Result<Units> {
     let mut units = Units::new();
     for (number, row) in files.split(',').enumerate() {
         let kind = match row.split_once(':') {
-            Some(("cdrom", _)) => Kind::Cdrom,
-            Some(("disk", _)) => Kind::Disk,
+            Some(("cdrom", _)) => DeviceKind::Cdrom,
+            Some(("disk", _)) => DeviceKind::Disk,
             _ => bail!("{row}: neither cdrom nor disk"),
         };
         let path = row.split_once(':').map_or(row, |(_, path)| path);
         let medium = ImageFile::new(File::open(path).with_context(|| path.to_owned())?)?;
-        let identity = Identity::of(format!("{target} {path}").as_bytes());
+        let identity = UnitIdentity::of(format!("{target} {path}").as_bytes());
         let lun = Lun::new(kind, medium.len(), identity);
-        units.insert(u8::try_from(number)?, (lun, Arc::new(medium) as Arc<dyn ReadAt>));
+        units.insert(u8::try_from(number)?, GrantedUnit::new(lun, Arc::new(medium)));
     }
     Ok(units)
 }

@@ -1,0 +1,197 @@
+//! The DHCP adapter over a store in a temporary directory.
+
+use std::net::SocketAddrV4;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use nix::sys::eventfd::EfdFlags;
+use serde_json::json;
+
+use super::*;
+use crate::dhcp::packet::tests::message;
+use crate::fleet::{LeaseTimes, Subnet};
+use crate::gate::fixture::{Fixture, VM};
+
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const CLASS: (u8, &[u8]) = (60, b"PXEClient:Arch:00007:UNDI:003000");
+
+/// A handler with the other ends of its queues.
+struct World {
+    fixture: Fixture,
+    handler: RequestHandler,
+    interface: InterfaceState,
+    deferred: Receiver<DeferredMessage>,
+    _progress: SyncSender<Mac>,
+}
+
+impl World {
+    fn new(rule: &str, mode: InterfaceMode) -> Self {
+        let fixture = Fixture::new(rule);
+        let host = |last| Ipv4Addr::new(10, 77, 0, last);
+        let subnet = Subnet {
+            net: "10.77.0.0/24".parse().unwrap(),
+            pools: vec![host(100)..=host(110)],
+            reservations: Vec::new(),
+            routers: vec![host(1)],
+            dns: Vec::new(),
+            ntp: Vec::new(),
+            domain: None,
+            search: Vec::new(),
+            routes: Vec::new(),
+            times: LeaseTimes::of(Duration::from_secs(3600)),
+        };
+        let settings = DhcpSettings {
+            boot_file_locations: Vec::new(),
+            subnets: vec![subnet],
+            authoritative: true,
+            conflict_check: false,
+            stand_down: true,
+            check_interval: Duration::from_secs(60),
+        };
+        let (progress, progressed) = sync_channel(4);
+        let (sender, deferred) = sync_channel(4);
+        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+        let queues = HandlerQueues { progressed, deferred: sender, wake };
+        let runtime = tokio::runtime::Handle::current();
+        let handler =
+            RequestHandler::new(fixture.gate.clone(), runtime, settings, [OURS].into_iter().collect(), queues);
+        let interface = InterfaceState {
+            index: 0,
+            name: "eth0".to_owned(),
+            address: OURS,
+            mode,
+            site: fixture.gate.site.clone(),
+            detector: rogue_servers::ServerDetector::new(OURS, Duration::from_secs(60), Instant::now()),
+        };
+        Self { fixture, handler, interface, deferred, _progress: progress }
+    }
+
+    fn handle(&mut self, bytes: &[u8]) -> PendingReplies {
+        let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+        let arrival = Arrival { port: DhcpPort::Server, from };
+        self.handle_again(&ReceivedMessage { interface: 0, bytes: bytes.into(), arrival, enrolled: None })
+    }
+
+    fn handle_again(&mut self, message: &ReceivedMessage<'_>) -> PendingReplies {
+        let mut out = PendingReplies::default();
+        self.handler.answer(&self.interface, message, &mut out);
+        out
+    }
+
+    /// Returns the next deferred message, once the store has answered.
+    async fn next_deferred(&self) -> DeferredMessage {
+        loop {
+            match self.deferred.try_recv() {
+                Ok(message) => return message,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+}
+
+fn is_empty(out: &PendingReplies) -> bool {
+    out.replies.is_empty() && out.after_commit.is_empty() && out.probes.is_empty()
+}
+
+fn boot_file(reply: &DhcpReply) -> String {
+    let reply = DhcpPacket::parse_reply(&reply.message).unwrap();
+    String::from_utf8(reply.option(67).unwrap().into_owned()).unwrap()
+}
+
+#[tokio::test]
+async fn an_assigned_host_is_offered_its_program() {
+    let mut world = World::new("hold", InterfaceMode::Proxy);
+    world.fixture.put_vm(json!({})).await;
+    let out = world.handle(&message(1, &[CLASS]));
+    assert_eq!(out.replies.iter().map(boot_file).collect::<Vec<_>>(), ["52-54-00-12-34-56/snponly.efi"]);
+    assert_eq!(world.fixture.gate.counters.answered(Protocol::Dhcp), 1);
+    world.handle(&message(1, &[CLASS]));
+    let offers = |entries: Vec<crate::event::Entry>| {
+        entries.iter().filter(|entry| matches!(entry.event, Event::Offer { .. })).map(|entry| entry.count).sum::<u32>()
+    };
+    assert_eq!(offers(world.fixture.timeline(2).await), 1, "a retry is no second offer");
+}
+
+#[tokio::test]
+async fn a_held_host_and_a_broken_packet_get_no_answer_and_are_counted() {
+    let mut world = World::new("hold", InterfaceMode::Proxy);
+    world.fixture.gate.decide_and_enrol(&facts()).await;
+    assert!(is_empty(&world.handle(&message(1, &[CLASS]))));
+    assert_eq!(world.fixture.gate.counters.refused(Protocol::Dhcp, Reason::Held), 1);
+    assert!(is_empty(&world.handle(b"nonsense")));
+    assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Truncated), 1);
+    assert!(is_empty(&world.handle(&message(1, &[(60, b"MSFT 5.0")]))));
+    assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::NotABootRequest), 1);
+}
+
+fn facts() -> Facts {
+    let bytes = message(1, &[CLASS]);
+    answer::claims(&DhcpPacket::parse(&bytes).unwrap(), OURS).unwrap()
+}
+
+#[tokio::test]
+async fn an_unknown_host_is_durable_before_its_message_is_answered() {
+    let mut world = World::new("hold", InterfaceMode::Proxy);
+    assert!(is_empty(&world.handle(&message(1, &[CLASS]))), "the message waits for the store");
+    let deferred = world.next_deferred().await;
+    assert!(world.fixture.gate.store.load().host_by_mac(VM).is_some());
+    assert_eq!(deferred.enrolled, Some(Err(Reason::Held)), "the rule holds unknown hosts");
+    assert!(is_empty(&world.handle_again(&deferred)));
+    assert_eq!(world.fixture.gate.counters.refused(Protocol::Dhcp, Reason::Held), 1);
+}
+
+#[tokio::test]
+async fn without_the_store_an_unknown_host_is_refused() {
+    let mut world = World::new("hold", InterfaceMode::Proxy);
+    world.fixture.break_store();
+    world.handle(&message(1, &[CLASS]));
+    let deferred = world.next_deferred().await;
+    assert_eq!(deferred.enrolled, Some(Err(Reason::StoreUnavailable)));
+    assert!(is_empty(&world.handle_again(&deferred)));
+    assert_eq!(world.fixture.gate.counters.refused(Protocol::Dhcp, Reason::StoreUnavailable), 1);
+}
+
+/// Requests the address that a first DISCOVER is offered.
+fn request_lease(world: &mut World) -> PendingReplies {
+    let offer = world.handle(&message(1, &[]));
+    let address: [u8; 4] = offer.replies[0].message[16..20].try_into().unwrap();
+    world.handle(&message(3, &[(50, &address), (54, &OURS.octets())]))
+}
+
+#[tokio::test]
+async fn a_lease_is_durable_before_its_acknowledgement_leaves() {
+    let mut world = World::new("hold", InterfaceMode::Server);
+    let mut out = request_lease(&mut world);
+    assert!(out.replies.is_empty(), "the acknowledgement waits for the record");
+    let address = out.after_commit[0].0.address;
+    let (done, sent) = tokio::sync::oneshot::channel();
+    let gate = world.fixture.gate.clone();
+    world.handler.commit(&mut out.after_commit, move |replies| {
+        let is_stored = gate.store.load().lease_by_ip(address).is_some();
+        done.send((replies.len(), is_stored)).unwrap();
+    });
+    assert_eq!(sent.await.unwrap(), (1, true), "the lease is stored when its reply leaves");
+}
+
+#[tokio::test]
+async fn without_the_store_no_acknowledgement_leaves() {
+    let mut world = World::new("hold", InterfaceMode::Server);
+    let mut out = request_lease(&mut world);
+    world.fixture.break_store();
+    let (done, sent) = tokio::sync::oneshot::channel::<usize>();
+    world.handler.commit(&mut out.after_commit, move |replies| done.send(replies.len()).unwrap());
+    assert!(sent.await.is_err(), "the reply is dropped unsent");
+    while world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::LeaseNotWritten) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_stands_down_beside_another_boot_server() {
+    let mut world = World::new("hold", InterfaceMode::Proxy);
+    world.fixture.put_vm(json!({})).await;
+    let server = Ipv4Addr::new(10, 77, 0, 1);
+    let observed = ObservedServer { server, role: ServerRole::BootServer, is_bootlatch: false };
+    world.handler.record_other_server(&mut world.interface, observed);
+    assert!(is_empty(&world.handle(&message(1, &[CLASS]))));
+    assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::StoodDown), 1);
+}

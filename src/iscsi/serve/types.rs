@@ -1,0 +1,144 @@
+//! The values that the iSCSI server and its login authorizer exchange.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::iscsi::chap::ChapTerms;
+use crate::iscsi::full_feature::Rejection;
+use crate::iscsi::login::{Claim, LoginRefusal};
+use crate::iscsi::medium::Lun;
+use crate::iscsi::outcome::{End, TargetEntry};
+use crate::iso::ReadAt;
+
+/// A login as the authorizer sees it: the initiator's claim and the two ends of its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginClaim {
+    /// The claim of the initiator about itself.
+    pub claim: Claim,
+    /// The initiator's end of the connection.
+    pub peer: SocketAddr,
+    /// The server's end of the connection.
+    pub local: SocketAddr,
+}
+
+/// Records, durably, that the data of a unit is about to be sent. An error is a sentence that says what failed.
+pub type RecordFirstRead = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// A logical unit that an admitted initiator sees.
+#[derive(Clone)]
+pub struct GrantedUnit {
+    /// The unit's kind, size and identity.
+    pub lun: Lun,
+    /// The bytes of the unit.
+    pub medium: Arc<dyn ReadAt>,
+    /// The record that precedes the first data of the unit; `None` where nothing depends on the read.
+    pub record_first: Option<RecordFirstRead>,
+}
+
+impl GrantedUnit {
+    /// Returns a unit whose reads are not recorded.
+    #[must_use]
+    pub fn new(lun: Lun, medium: Arc<dyn ReadAt>) -> Self {
+        Self { lun, medium, record_first: None }
+    }
+}
+
+impl std::fmt::Debug for GrantedUnit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GrantedUnit").field("lun", &self.lun).field("medium", &self.medium).finish_non_exhaustive()
+    }
+}
+
+/// The units, targets and CHAP terms of an admitted initiator.
+#[derive(Debug, Default)]
+pub struct Grant {
+    /// The units by number. Empty in a discovery session.
+    pub units: BTreeMap<u8, GrantedUnit>,
+    /// The targets that SendTargets lists.
+    pub targets: Vec<TargetEntry>,
+    /// The CHAP credentials that the initiator must prove; `None` where no proof is demanded.
+    pub chap: Option<ChapTerms>,
+}
+
+/// The authorizer's answer to a login.
+#[derive(Debug)]
+pub enum Admission {
+    /// The initiator may log in, after CHAP where the grant demands it.
+    Admit(Grant),
+    /// The initiator is sent to another portal.
+    Redirect {
+        /// The portal: `host:port`, an IPv6 address in brackets.
+        portal: String,
+        /// Whether the target stays there.
+        permanent: bool,
+    },
+    /// The login fails.
+    Refuse(LoginRefusal),
+}
+
+/// An event of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectionReport {
+    /// A session began.
+    Attached(LoginClaim),
+    /// A session ended.
+    Ended {
+        /// The login of the session.
+        login: LoginClaim,
+        /// The reason; `None` where the connection broke, as the connections of boot firmware do.
+        end: Option<End>,
+        /// Number of bytes sent to the initiator.
+        sent: u64,
+    },
+    /// A connection ended before it became a session.
+    Refused {
+        /// The initiator's end of the connection.
+        peer: SocketAddr,
+        /// The login, if the initiator got that far.
+        login: Option<LoginClaim>,
+        /// The reason; `None` where the peer closed the connection.
+        end: Option<End>,
+    },
+    /// A PDU of a session was rejected.
+    Rejected {
+        /// The initiator's end of the connection.
+        peer: SocketAddr,
+        /// The opcode of the PDU.
+        opcode: u8,
+        /// The reason that the Reject PDU carries.
+        why: Rejection,
+    },
+    /// A connection was closed at once, because the limit of sessions is reached.
+    Full(SocketAddr),
+    /// A medium could not be read, or its first read could not be recorded.
+    ReadFailed {
+        /// The initiator's end of the connection.
+        peer: SocketAddr,
+        /// The login of the session.
+        login: Option<LoginClaim>,
+        /// The number of the unit.
+        lun: u8,
+        /// The error text.
+        error: String,
+    },
+}
+
+type Authorize = dyn Fn(&LoginClaim) -> Admission + Send + Sync;
+type ReportSink = dyn Fn(ConnectionReport) + Send + Sync;
+
+/// The callbacks of the server: who may attach what, and what happened. Both may wait for a disk.
+pub struct ConnectionHandler {
+    /// Decides about a login.
+    pub authorize: Box<Authorize>,
+    /// Receives the events of connections.
+    pub report: Box<ReportSink>,
+}
+
+impl std::fmt::Debug for ConnectionHandler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnectionHandler").finish_non_exhaustive()
+    }
+}
