@@ -19,7 +19,7 @@ use crate::fleet::rules;
 use crate::fleet::{
     BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Key, Kind, Meta, Name, Object, hex, without_value,
 };
-use crate::provision::yaml_fault;
+use crate::provision::yaml_error;
 use crate::store::{self, Change, Expect, Store};
 
 /// Marks an object with the code of the manifest that it was last written from.
@@ -318,7 +318,7 @@ fn spell(digest: &[u8; 32]) -> String {
 
 fn yaml<'a, T: Deserialize<'a>>(document: &'a str) -> Result<T, String> {
     // What is wrong goes to the log: the value that was found does not.
-    serde_saphyr::from_str(document).map_err(|error| without_value(&yaml_fault(&error)))
+    serde_saphyr::from_str(document).map_err(|error| without_value(&yaml_error(&error)))
 }
 
 /// Finds the line that the parser's message names.

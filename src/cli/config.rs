@@ -6,7 +6,7 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use crate::fleet::Format;
-use crate::provision::yaml_fault;
+use crate::provision::yaml_error;
 
 use super::host::items;
 use super::show::{Column, show};
@@ -119,7 +119,7 @@ fn wish(file: &Path) -> anyhow::Result<Value> {
         false => std::fs::read_to_string(file),
     };
     let text = text.with_context(|| file.display().to_string())?;
-    serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", file.display(), yaml_fault(&error)))
+    serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", file.display(), yaml_error(&error)))
 }
 
 fn read(files: &[PathBuf], format: Format) -> anyhow::Result<Map<String, Value>> {

@@ -42,7 +42,7 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
             let mut client = Client::connect(reach).await?;
             client.bytes(&format!("/api/v1/namespaces/{namespace}/baremetalhosts/{host}/seed")).await?
         }
-        None => iso::seed(&hostname, &instance_id, &checked(read(&files)?)?)?,
+        None => iso::build_seed(&hostname, &instance_id, &checked(read(&files)?)?)?,
     };
     write(&output, &seed).with_context(|| output.display().to_string())?;
     super::show::print(&format!("{} is a seed of {} bytes\n", output.display(), seed.len()))

@@ -11,7 +11,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::fleet::{Kind, rules};
-use crate::provision::yaml_fault;
+use crate::provision::yaml_error;
 
 use super::client::Lines;
 use super::show::{self, Output, print};
@@ -219,7 +219,7 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
     for file in files {
         for (path, text) in read(file)? {
             let documents = serde_saphyr::from_multiple::<Value>(&text);
-            let documents = documents.map_err(|error| anyhow!("{}: {}", path.display(), yaml_fault(&error)))?;
+            let documents = documents.map_err(|error| anyhow!("{}: {}", path.display(), yaml_error(&error)))?;
             let objects = documents.into_iter().filter(|document| !document.is_null());
             for object in objects.flat_map(unlisted) {
                 let spelled = object["kind"].as_str().unwrap_or_default().to_owned();

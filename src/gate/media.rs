@@ -77,11 +77,11 @@ impl Gate {
         host: Option<(&Host, ConfigVisibility)>,
         at: Option<IpAddr>,
     ) -> Result<ImageView, library::ImageError> {
-        let Some((host, shown)) = host else { return self.media.view(image, iso::Wishes::default()) };
+        let Some((host, shown)) = host else { return self.media.view(image, iso::Customization::default()) };
         let config = self.config_in_view(host, image).filter(|_| shown == ConfigVisibility::Whole);
         let site = self.site_at(at);
         let url = config_url(&site, self.token(Some(host)), config.as_deref());
-        let mut wishes = iso::wishes(image, Some(host), config.as_deref(), &url);
+        let mut wishes = iso::customization_for(image, Some(host), config.as_deref(), &url);
         site.fill(&mut wishes.edit.append, &image.metadata.name, host.spec.boot_mac_address);
         let is_within = |_: &Arc<BootConfig>| image.spec.config_delivery == Delivery::Embed;
         let carries = config.filter(is_within).map(|config| (host.spec.boot_mac_address, config.metadata.name.clone()));
@@ -92,22 +92,22 @@ impl Gate {
     ///
     /// # Errors
     /// The files do not fit a seed.
-    pub fn seed_of(&self, host: &Host) -> Result<Option<Bytes>, iso::CannotCompose> {
+    pub fn seed_of(&self, host: &Host) -> Result<Option<Bytes>, iso::ViewError> {
         let state = self.store.load();
         let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
         let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
         let is_seeds = |name: &String| iso::SEED_FILES.contains(&name.as_str());
         let files = config.spec.data.iter().filter(|(name, _)| is_seeds(name));
         let files = files.map(|(name, text)| (name.clone(), text.clone())).collect();
-        iso::seed(host.metadata.name.as_str(), &host.instance(), &files).map(Some)
+        iso::build_seed(host.metadata.name.as_str(), &host.instance(), &files).map(Some)
     }
 
     /// Returns the NoCloud seed that a host attaches with its image; none where its config is not for cloud-init.
     ///
     /// # Errors
     /// The files do not fit a seed.
-    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::CannotCompose> {
-        Ok(self.seed_of(host)?.map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::Memory(seed)) }))
+    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::ViewError> {
+        Ok(self.seed_of(host)?.map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::MemoryImage(seed)) }))
     }
 
     /// Returns the CHAP secrets in a host's script: for our target those of the host or of the configuration, for an

@@ -72,12 +72,12 @@ fn strong(tag: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::iso::Memory;
+    use crate::iso::MemoryImage;
 
     fn check(headers: &[(HeaderName, &str)], expected: (u16, Option<&str>, Option<&str>)) {
         let fields = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
         for is_head in [false, true] {
-            let medium: Arc<dyn ReadAt> = Arc::new(Memory(vec![7; 1000].into()));
+            let medium: Arc<dyn ReadAt> = Arc::new(MemoryImage(vec![7; 1000].into()));
             let reply = answer(medium, "a", &fields.clone().collect(), is_head);
             let text = |name: HeaderName| reply.headers().get(name).and_then(|value| value.to_str().ok());
             let found = (reply.status().as_u16(), text(CONTENT_LENGTH), text(CONTENT_RANGE));

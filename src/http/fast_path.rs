@@ -263,7 +263,7 @@ mod tests {
 
     impl Digits {
         fn medium() -> Arc<dyn ReadAt> {
-            Arc::new(Memory(b"0123456789".to_vec().into()))
+            Arc::new(MemoryImage(b"0123456789".to_vec().into()))
         }
     }
 

@@ -160,7 +160,7 @@ pub fn log_read_error(error: &io::Error) {
 pub async fn read(medium: &Arc<dyn ReadAt>, start: u64, count: u64) -> io::Result<Bytes> {
     let length = usize::try_from(count).map_err(io::Error::other)?;
     let mut buffer = vec![0; length];
-    match medium.read_now(start, &mut buffer) {
+    match medium.try_read_at(start, &mut buffer) {
         Ok(()) => return Ok(buffer.into()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => return Err(error),

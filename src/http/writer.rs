@@ -99,7 +99,7 @@ impl ResponseWriter {
         let ByteRange { medium, start, count } = range;
         let place = self.bytes.len();
         self.bytes.resize(place + usize::try_from(count).map_err(io::Error::other)?, 0);
-        if medium.read_now(start, &mut self.bytes[place..]).is_err() {
+        if medium.try_read_at(start, &mut self.bytes[place..]).is_err() {
             let bytes = reply::read(&medium, start, count).await.inspect_err(reply::log_read_error)?;
             self.bytes[place..].copy_from_slice(&bytes);
         }
@@ -165,7 +165,7 @@ async fn send_long(stream: &mut TcpStream, range: ByteRange) -> io::Result<()> {
     let mut found = start;
     let mut turn = 0;
     while count > 0 {
-        let in_file = medium.lies_at(start, count.min(LONG));
+        let in_file = medium.file_extent(start, count.min(LONG));
         let in_file = in_file.filter(|(_, extent)| medium.is_cached(found.max(start), start + extent.length));
         let sent = match in_file {
             Some((image, extent)) => {
@@ -266,15 +266,15 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_arrive_unchanged_by_every_way_of_sending() {
-        use crate::iso::FileWithin;
+        use crate::iso::FileInImage;
         let mut file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..3_000_000u32).flat_map(|word| word.to_le_bytes()).collect();
         file.write_all(&bytes).unwrap();
         let whole: Arc<dyn ReadAt> = Arc::new(ImageFile::new(file).unwrap());
         let extents = [Extent { offset: 7_000_000, length: 700_001 }, Extent { offset: 3, length: 1_000_000 }];
-        let within: Arc<dyn ReadAt> = Arc::new(FileWithin::new(whole.clone(), extents.to_vec()));
+        let within: Arc<dyn ReadAt> = Arc::new(FileInImage::new(whole.clone(), extents.to_vec()));
         let parts = [&bytes[7_000_000..7_700_001], &bytes[3..1_000_003]].concat();
-        let memory: Arc<dyn ReadAt> = Arc::new(crate::iso::Memory(bytes.clone().into()));
+        let memory: Arc<dyn ReadAt> = Arc::new(crate::iso::MemoryImage(bytes.clone().into()));
         for (medium, bytes) in [(whole, &bytes), (within, &parts), (memory, &bytes)] {
             for (start, count) in [(0, bytes.len()), (5, 1), (700_000, 16 << 10), (699_999, (16 << 10) + 1)] {
                 let range = ByteRange { medium: medium.clone(), start: start as u64, count: count as u64 };
@@ -306,7 +306,7 @@ mod tests {
     #[tokio::test]
     async fn a_part_is_sent_as_its_reply_would_be() {
         let bytes: Vec<u8> = (0..100_000u32).flat_map(|word| word.to_le_bytes()).collect();
-        let medium: Arc<dyn ReadAt> = Arc::new(crate::iso::Memory(bytes.into()));
+        let medium: Arc<dyn ReadAt> = Arc::new(crate::iso::MemoryImage(bytes.into()));
         for (start, count) in [(0, 1), (2048, 2048), (10_000, 70_000)] {
             let range = HeaderValue::try_from(format!("bytes={start}-{}", start + count - 1)).unwrap();
             let headers = HeaderMap::from_iter([(RANGE, range)]);

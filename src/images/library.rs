@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use crate::fleet::{Image, Mac, Name};
-use crate::iso::{self, Examined, Extent, ImageFile, Iso, ReadAt, View, Wishes};
+use crate::iso::{self, Customization, Examined, Extent, ImageFile, Iso, OverlayView, ReadAt};
 
 /// Bounds the views that are kept after their last reader went, and those that are held under a token.
 const VIEWS: usize = 256;
@@ -27,9 +27,9 @@ pub enum ImageError {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: {source}", path.display())]
-    NotAnIso { path: PathBuf, source: iso::NotAnIso },
+    NotAnIso { path: PathBuf, source: iso::IsoError },
     #[error("the view of {} cannot be made: {source}", path.display())]
-    View { path: PathBuf, source: iso::CannotCompose },
+    View { path: PathBuf, source: iso::ViewError },
 }
 
 impl ImageError {
@@ -75,7 +75,7 @@ pub struct ImageView {
 /// Is a view with what it was made of.
 #[derive(Debug)]
 struct CachedView {
-    wishes: Wishes,
+    wishes: Customization,
     base: Arc<OpenImage>,
     seen: ImageView,
 }
@@ -151,9 +151,9 @@ impl ImageLibrary {
     ///
     /// # Errors
     /// The file cannot be read, or the wishes cannot be met.
-    pub fn view(&self, image: &Image, wishes: Wishes) -> Result<ImageView, ImageError> {
+    pub fn view(&self, image: &Image, wishes: Customization) -> Result<ImageView, ImageError> {
         let opened = self.open(image)?;
-        if wishes == Wishes::default() {
+        if wishes == Customization::default() {
             return Ok(ImageView::plain(opened.file.clone(), opened.tag()));
         }
         if let Some(seen) = self.known(&wishes, &opened) {
@@ -170,7 +170,7 @@ impl ImageLibrary {
     }
 
     /// Finds a view that was made; it is then the last to be forgotten.
-    fn known(&self, wishes: &Wishes, opened: &Arc<OpenImage>) -> Option<ImageView> {
+    fn known(&self, wishes: &Customization, opened: &Arc<OpenImage>) -> Option<ImageView> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let place = views.iter().position(|kept| kept.wishes == *wishes && Arc::ptr_eq(&kept.base, opened))?;
         views[place..].rotate_left(1);
@@ -244,9 +244,9 @@ impl ImageLibrary {
     ///
     /// # Errors
     /// What is damaged of the image.
-    pub fn find(medium: &dyn ReadAt, path: &str) -> Result<Option<Vec<Extent>>, iso::NotAnIso> {
-        match Iso::open(medium)?.file(path) {
-            Err(iso::NotAnIso::Links { .. }) => Ok(None),
+    pub fn find(medium: &dyn ReadAt, path: &str) -> Result<Option<Vec<Extent>>, iso::IsoError> {
+        match Iso::open(medium)?.file_extents(path) {
+            Err(iso::IsoError::Links { .. }) => Ok(None),
             found => found,
         }
     }
@@ -273,14 +273,14 @@ impl OpenImage {
         Ok(self.examined.get_or_init(|| examined).clone())
     }
 
-    fn compose(&self, wishes: &Wishes) -> Result<ImageView, ImageError> {
+    fn compose(&self, wishes: &Customization) -> Result<ImageView, ImageError> {
         let fail = |source| ImageError::View { path: self.path.clone(), source };
         let identity = format!("{} {:?}", self.path.display(), self.stamp);
         let composed = iso::compose(&*self.file, &*self.examined()?, identity.as_bytes(), wishes).map_err(fail)?;
         for warning in &composed.warnings {
             tracing::info!(image = %self.path.display(), warning, "a view of an image");
         }
-        let view = View::new(self.file.clone(), Arc::new(composed.overlay));
+        let view = OverlayView::new(self.file.clone(), Arc::new(composed.overlay));
         let tag = view.overlay().tag().to_string();
         Ok(ImageView { medium: Arc::new(view), tag, warnings: composed.warnings.into(), carries: None })
     }

@@ -1,294 +1,301 @@
-//! A host's view of an image: what is wished for it, made of extents.
+//! Composing of a host's view of an image: a customization is turned into an overlay.
 
-use bytes::Bytes;
-
-use super::add::{self, Content};
+use super::add_file::{self, ContentLocation};
+use super::checksum_files;
 use super::coreos;
-use super::descriptor::{Extent, SECTOR};
-use super::examine::Home;
-use super::implanted::{self, Implanted};
-use super::sums;
-use super::tree::Kind;
+use super::descriptor::SECTOR;
+use super::endian::both32;
+use super::error::ViewResult;
+use super::examine::MenuLocation;
+use super::extent::Extent;
+use super::isomd5::{self, ImplantedDigest};
+use super::tree::EntryKind;
 use super::volume::read_extents;
-use super::{CannotCompose, Draft, Edit, Examined, Iso, Overlay, ReadAt, menu};
-use crate::iso::endian::both32;
+use super::{Customization, DigestPolicy, Examined, Iso, MenuEdit, Overlay, OverlayBuilder, ReadAt, ViewError, menu};
 
+/// Maximum length of one kernel argument in bytes.
 const ARGUMENT_MAX: usize = 1024;
-/// Is what x86 kernels read, with room for what the boot program adds (`BOOT_IMAGE=`, `initrd=`).
+/// Maximum length of all kernel arguments in bytes: x86 kernels read 2048, and the boot loader adds some
+/// of its own (`BOOT_IMAGE=`, `initrd=`).
 const ARGUMENTS_MAX: usize = 2000;
+/// Maximum number of added files.
 const FILES_MAX: usize = 64;
 
-/// Is what a host is to see in an image.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// Is what changes in the boot menus.
-    pub edit: Edit,
-    /// Holds files to add, or to replace, by path (`/ks.cfg`). Directories must be there.
-    pub files: Vec<(String, Bytes)>,
-    /// Is an Ignition config for CoreOS's embed area.
-    pub ignition: Option<Bytes>,
-    pub digest: ImplantedDigest,
-}
-
-/// Says what becomes of a digest that the image carries about itself (isomd5sum).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ImplantedDigest {
-    /// Takes it off, so that a check of the medium finds none rather than a wrong one.
-    #[default]
-    Off,
-    /// Computes it anew, which reads the whole image.
-    Recomputed,
-}
-
-/// Is a view that was composed, and what is different in it.
+/// A composed view and a summary of its changes.
 #[derive(Debug, Clone)]
-pub struct Composed {
+pub struct ComposedView {
+    /// The differing byte ranges.
     pub overlay: Overlay,
-    /// Names the files that changed or came.
+    /// Paths of the changed and added files. A file in an EFI partition has the prefix `efi:`.
     pub changed: Vec<String>,
-    /// Says, for people, what is not as they may expect.
+    /// Sentences for the operator about effects that may be unexpected.
     pub warnings: Vec<String>,
 }
 
-type Result<T, E = CannotCompose> = std::result::Result<T, E>;
-
-/// Composes a host's view of an image. The same base, identity and wishes give the same bytes.
-/// `identity` identifies the base's bytes, its SHA-256 at best.
+/// Composes a host's view of an image.
+///
+/// The same base, identity and customization result in the same bytes. `identity` identifies the bytes of
+/// the base, for example by its SHA-256.
 ///
 /// # Errors
-/// Says why the image cannot be seen so.
-pub fn compose(base: &dyn ReadAt, examined: &Examined, identity: &[u8], wishes: &Wishes) -> Result<Composed> {
-    check(wishes)?;
-    let mut work = Work { draft: Draft::new(base), examined, changed: Vec::new(), warnings: Vec::new() };
-    let mut edit = wishes.edit.clone();
-    if examined.implanted.is_some() && *wishes != Wishes::default() && wishes.digest == ImplantedDigest::Off {
-        // checkisomd5 calls a medium without a digest a bad one, and dracut then refuses to boot.
+/// Returns the reason why the customization cannot be applied to the image.
+pub fn compose(
+    base: &dyn ReadAt,
+    examined: &Examined,
+    identity: &[u8],
+    customization: &Customization,
+) -> ViewResult<ComposedView> {
+    validate(customization)?;
+    let mut composer =
+        ViewComposer { builder: OverlayBuilder::new(base), examined, changed: Vec::new(), warnings: Vec::new() };
+    let mut edit = customization.edit.clone();
+    if examined.implanted.is_some()
+        && *customization != Customization::default()
+        && customization.digest == DigestPolicy::Remove
+    {
+        // checkisomd5 reports an image without a digest as bad, and dracut then refuses to boot.
         edit.remove.push("rd.live.check".into());
     }
-    if let Some(config) = &wishes.ignition {
-        work.ignition(config)?;
+    if let Some(config) = &customization.ignition {
+        composer.embed_ignition(config)?;
     }
-    if work.kargs(&edit)? {
+    if composer.write_kargs(&edit)? {
         (edit.append, edit.remove) = (Vec::new(), Vec::new());
     }
-    work.menus(&edit)?;
-    for (path, bytes) in &wishes.files {
-        work.file(path, bytes)?;
+    composer.edit_menus(&edit)?;
+    for (path, bytes) in &customization.files {
+        composer.add_or_replace_file(path, bytes)?;
     }
-    work.sums()?;
-    work.sizes()?;
-    work.digest(wishes.digest)?;
-    let Work { draft, changed, warnings, .. } = work;
-    Ok(Composed { overlay: draft.finish(identity), changed, warnings })
+    composer.update_checksum_files()?;
+    composer.update_sizes()?;
+    composer.update_digest(customization.digest)?;
+    let ViewComposer { builder, changed, warnings, .. } = composer;
+    Ok(ComposedView { overlay: builder.finish(identity), changed, warnings })
 }
 
-fn check(wishes: &Wishes) -> Result<()> {
-    for argument in &wishes.edit.append {
-        let harmless = !argument.is_empty() && !argument.chars().any(|character| character.is_control());
-        if !harmless || argument.len() > ARGUMENT_MAX {
-            return Err(CannotCompose::Argument(argument.clone()));
+/// Checks the kernel arguments and the number of files.
+fn validate(customization: &Customization) -> ViewResult<()> {
+    for argument in &customization.edit.append {
+        let valid = !argument.is_empty() && !argument.chars().any(|character| character.is_control());
+        if !valid || argument.len() > ARGUMENT_MAX {
+            return Err(ViewError::Argument(argument.clone()));
         }
     }
-    let length = wishes.edit.append.iter().map(|argument| argument.len() + 1).sum();
+    let length = customization.edit.append.iter().map(|argument| argument.len() + 1).sum();
     if length > ARGUMENTS_MAX {
-        return Err(CannotCompose::Arguments(length));
+        return Err(ViewError::Arguments(length));
     }
-    match wishes.files.get(FILES_MAX) {
-        Some((path, _)) => Err(CannotCompose::File { path: path.clone(), why: "more than 64 files" }),
+    match customization.files.get(FILES_MAX) {
+        Some((path, _)) => Err(ViewError::File { path: path.clone(), reason: "more than 64 files" }),
         None => Ok(()),
     }
 }
 
-/// Is a view while it is being composed.
+/// A view while it is being composed.
 #[derive(Debug)]
-struct Work<'a> {
-    draft: Draft<'a>,
+struct ViewComposer<'a> {
+    builder: OverlayBuilder<'a>,
     examined: &'a Examined,
+    /// Paths of the changed and added files.
     changed: Vec<String>,
     warnings: Vec<String>,
 }
 
-impl Work<'_> {
-    fn ignition(&mut self, config: &[u8]) -> Result<()> {
-        let Some(core_os) = &self.examined.core_os else { return Err(CannotCompose::NotCoreOs) };
-        let area = core_os.ignition.ok_or(CannotCompose::NotCoreOs)?;
+impl ViewComposer<'_> {
+    /// Writes an Ignition config to the embed area of CoreOS, or replaces the file that holds the area.
+    fn embed_ignition(&mut self, config: &[u8]) -> ViewResult<()> {
+        let Some(core_os) = &self.examined.core_os else { return Err(ViewError::NotCoreOs) };
+        let area = core_os.ignition.ok_or(ViewError::NotCoreOs)?;
         let mut archive = coreos::initramfs(config)?;
         match &core_os.ignition_file {
             _ if archive.len() as u64 <= area.length => {
                 archive.resize(area.length as usize, 0);
-                self.draft.write(area.offset, &archive)?;
+                self.builder.write(area.offset, &archive)?;
             }
             Some(_) if !self.examined.ignition_records.is_empty() => {
                 let records = self.examined.ignition_records.clone();
                 self.relocate(area, &records, &archive)?;
             }
-            _ => return Err(CannotCompose::CoreOs("the config is longer than the area")),
+            _ => return Err(ViewError::CoreOs("the config is longer than the area")),
         }
-        self.changed.push(core_os.ignition_file.clone().unwrap_or_else(|| "CoreOS's Ignition area".into()));
+        self.changed.push(core_os.ignition_file.clone().unwrap_or_else(|| "Ignition embed area of CoreOS".into()));
         Ok(())
     }
 
-    /// Writes kernel arguments to CoreOS's areas; false where there are none, or no room.
-    fn kargs(&mut self, edit: &Edit) -> Result<bool> {
-        let core_os = self.examined.core_os.as_ref().filter(|core_os| edit.arguments() && !core_os.kargs.is_empty());
+    /// Writes kernel arguments to the embed areas of CoreOS. Returns false if there are none, or if the
+    /// arguments do not fit.
+    fn write_kargs(&mut self, edit: &MenuEdit) -> ViewResult<bool> {
+        let core_os =
+            self.examined.core_os.as_ref().filter(|core_os| edit.changes_arguments() && !core_os.kargs.is_empty());
         let Some(core_os) = core_os else { return Ok(false) };
-        let fits = core_os.write_kargs(&mut self.draft, edit)?;
+        let fits = core_os.write_kargs(&mut self.builder, edit)?;
         if fits {
-            self.changed.push("CoreOS's kernel argument areas".into());
+            self.changed.push("kernel argument areas of CoreOS".into());
         } else {
-            self.warnings
-                .push("the kernel arguments do not fit CoreOS's areas: the menus' lines were changed instead".into());
+            self.warnings.push(
+                "the kernel arguments do not fit the embed areas of CoreOS: the boot menus were edited instead".into(),
+            );
         }
         Ok(fits)
     }
 
-    fn menus(&mut self, edit: &Edit) -> Result<()> {
-        if *edit == Edit::default() {
+    /// Applies an edit to all boot menus.
+    fn edit_menus(&mut self, edit: &MenuEdit) -> ViewResult<()> {
+        if *edit == MenuEdit::default() {
             return Ok(());
         }
         let mut kernels = 0;
         for menu in &self.examined.menus {
-            let old = match &menu.home {
-                Home::Volume { extent, .. } => read_extents(&self.draft, &[*extent], &menu.path)?.unwrap_or_default(),
-                Home::Efi { fat, file, .. } => fat.read(&self.draft, file)?,
+            let old = match &menu.location {
+                MenuLocation::IsoFile { extent, .. } => {
+                    read_extents(&self.builder, &[*extent], &menu.path)?.unwrap_or_default()
+                }
+                MenuLocation::EfiFile { fat, file, .. } => fat.read(&self.builder, file)?,
             };
-            let (new, lines) = menu::edited(menu.dialect, &menu.path, &old, edit);
+            let (new, lines) = menu::edit_menu(menu.dialect, &menu.path, &old, edit);
             kernels += lines;
             if new == old {
                 continue;
             }
-            match &menu.home {
-                Home::Volume { extent, records } => self.relocate(*extent, records, &new)?,
-                Home::Efi { fat, file, .. } => fat.replace(&mut self.draft, file, &new)?,
+            match &menu.location {
+                MenuLocation::IsoFile { extent, records } => self.relocate(*extent, records, &new)?,
+                MenuLocation::EfiFile { fat, file, .. } => fat.replace(&mut self.builder, file, &new)?,
             }
             self.changed.push(menu.path.clone());
         }
-        if kernels == 0 && !edit.append.is_empty() { Err(CannotCompose::NoKernelLine) } else { Ok(()) }
+        if kernels == 0 && !edit.append.is_empty() { Err(ViewError::NoKernelLine) } else { Ok(()) }
     }
 
-    /// Puts new content in a file's place where it fits, or behind the end, and points the records there.
-    fn relocate(&mut self, old: Extent, records: &[u64], data: &[u8]) -> Result<()> {
+    /// Replaces the content of a file and updates its directory records. The content stays in place if it
+    /// fits there; otherwise it is appended to the image.
+    fn relocate(&mut self, old: Extent, records: &[u64], data: &[u8]) -> ViewResult<()> {
         let length = u32::try_from(data.len())
-            .map_err(|_| CannotCompose::TooMuch { held: data.len(), most: u32::MAX as usize })?;
+            .map_err(|_| ViewError::TooMuch { bytes: data.len(), maximum: u32::MAX as usize })?;
         let room = old.length.next_multiple_of(SECTOR);
         let at = if u64::from(length) <= room {
             let mut padded = data.to_vec();
             padded.resize((old.length as usize).max(data.len()), 0);
-            self.draft.write(old.offset, &padded)?;
+            self.builder.write(old.offset, &padded)?;
             old.offset
         } else {
-            self.draft.append(data)?
+            self.builder.append(data)?
         };
-        let pointer = [both32(add::sector(at)?), both32(length)].concat();
+        let pointer = [both32(add_file::sector(at)?), both32(length)].concat();
         for record in records {
-            // The data begin at the sector itself: no extended attributes before them.
-            self.draft.write(record + 1, &[0])?;
-            self.draft.write(record + 2, &pointer)?;
+            // The extended attribute record has length 0: the content begins at the sector itself.
+            self.builder.write(record + 1, &[0])?;
+            self.builder.write(record + 2, &pointer)?;
         }
         Ok(())
     }
 
-    /// Adds a file, or replaces the one that has its path.
-    fn file(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+    /// Adds a file, or replaces the file at this path.
+    fn add_or_replace_file(&mut self, path: &str, bytes: &[u8]) -> ViewResult<()> {
         let path = format!("/{}", path.trim_start_matches('/'));
-        let refuse = |why| CannotCompose::File { path: path.clone(), why };
+        let refuse = |reason| ViewError::File { path: path.clone(), reason };
         let (found, records) = {
-            let iso = Iso::open(&self.draft)?;
+            let iso = Iso::open(&self.builder)?;
             let found = iso.find(&path)?;
             let records = match found.as_ref().and_then(|entry| entry.extents.first()) {
-                // Empty files share their extent, so one is known by its path alone.
-                Some(extent) if extent.length == 0 => named(&iso, &path)?,
-                Some(extent) => records(&iso, *extent)?,
+                // Empty files may share their extent, so only the path identifies them.
+                Some(extent) if extent.length == 0 => records_of_path(&iso, &path)?,
+                Some(extent) => records_of_extent(&iso, *extent)?,
                 None => Vec::new(),
             };
             (found, records)
         };
         match found {
-            Some(entry) if entry.kind != Kind::File => return Err(refuse("something else has its name")),
+            Some(entry) if entry.kind != EntryKind::File => return Err(refuse("the path is not a regular file")),
             Some(entry) if records.is_empty() || entry.extents.len() != 1 => {
-                return Err(refuse("the file there cannot be replaced"));
+                return Err(refuse("the existing file cannot be replaced: its content has several extents"));
             }
             Some(_) => {
-                let content = self.content(bytes)?;
+                let content = self.store_content(bytes)?;
                 let pointer = [both32(content.sector), both32(content.length)].concat();
                 for record in records {
-                    self.draft.write(record + 1, &[0])?;
-                    self.draft.write(record + 2, &pointer)?;
+                    self.builder.write(record + 1, &[0])?;
+                    self.builder.write(record + 2, &pointer)?;
                 }
             }
             None => {
-                let content = self.content(bytes)?;
-                add::add(&mut self.draft, &self.examined.volume, &path, content)?;
+                let content = self.store_content(bytes)?;
+                add_file::add_file(&mut self.builder, &self.examined.volume, &path, content)?;
             }
         }
         self.changed.push(path);
         Ok(())
     }
 
-    fn content(&mut self, bytes: &[u8]) -> Result<Content> {
+    /// Appends the content of a new file.
+    fn store_content(&mut self, bytes: &[u8]) -> ViewResult<ContentLocation> {
         let length = u32::try_from(bytes.len())
-            .map_err(|_| CannotCompose::TooMuch { held: bytes.len(), most: u32::MAX as usize })?;
-        let at = self.draft.append(bytes)?;
-        Ok(Content { sector: add::sector(at)?, length })
+            .map_err(|_| ViewError::TooMuch { bytes: bytes.len(), maximum: u32::MAX as usize })?;
+        let at = self.builder.append(bytes)?;
+        Ok(ContentLocation { sector: add_file::sector(at)?, length })
     }
 
-    /// Keeps the image's own lists of checksums right.
-    fn sums(&mut self) -> Result<()> {
+    /// Updates the checksum files of the image for the changed files.
+    fn update_checksum_files(&mut self) -> ViewResult<()> {
         let mut changed = self.changed.clone();
-        for (menu, home) in self.examined.menus.iter().map(|menu| (menu, &menu.home)) {
-            if let (true, Home::Efi { partition: Some(path), .. }) = (self.changed.contains(&menu.path), home) {
+        for (menu, location) in self.examined.menus.iter().map(|menu| (menu, &menu.location)) {
+            if let (true, MenuLocation::EfiFile { partition: Some(path), .. }) =
+                (self.changed.contains(&menu.path), location)
+            {
                 changed.push(path.clone());
             }
         }
         if !changed.is_empty() {
-            let lists = sums::correct(&mut self.draft, &changed)?;
+            let lists = checksum_files::update(&mut self.builder, &changed)?;
             self.changed.extend(lists);
         }
         Ok(())
     }
 
-    /// Brings what the image says of its own length in step.
-    fn sizes(&mut self) -> Result<()> {
+    /// Updates the volume size in the descriptors and partition tables if the image has grown.
+    fn update_sizes(&mut self) -> ViewResult<()> {
         if self.examined.udf && !self.changed.is_empty() {
             self.warnings.push(
-                "the UDF side shows the image's own files: only the ISO 9660 and Joliet sides are changed".into(),
+                "the image has a UDF file system, which still shows the original files: \
+                 only ISO 9660 and Joliet are changed"
+                    .into(),
             );
         }
-        if !self.draft.has_grown() {
+        if !self.builder.has_grown() {
             return Ok(());
         }
-        let from = self.draft.base_length();
-        let sectors = add::sector(self.draft.len())?;
+        let from = self.builder.base_length();
+        let sectors = add_file::sector(self.builder.len())?;
         for descriptor in self.examined.volume.descriptors() {
-            self.draft.write(descriptor.at + 80, &both32(sectors))?;
+            self.builder.write(descriptor.at + 80, &both32(sectors))?;
         }
-        self.examined.hybrid.grow(&mut self.draft, from)
+        self.examined.hybrid.grow(&mut self.builder, from)
     }
 
-    fn digest(&mut self, wish: ImplantedDigest) -> Result<()> {
+    /// Removes or recomputes the implanted digest if the view changes the image.
+    fn update_digest(&mut self, policy: DigestPolicy) -> ViewResult<()> {
         let Some(implanted) = self.examined.implanted.as_ref().filter(|_| !self.changed.is_empty()) else {
             return Ok(());
         };
         let descriptor = self.examined.volume.primary.at;
-        let area = match (wish, implanted) {
-            (ImplantedDigest::Recomputed, Implanted::IsoMd5Sum { supported, .. }) => {
+        let area = match (policy, implanted) {
+            (DigestPolicy::Recompute, ImplantedDigest::IsoMd5Sum { supported, .. }) => {
                 let mut size = [0; 4];
-                self.draft.read_at(descriptor + 80, &mut size).map_err(CannotCompose::read("a volume descriptor"))?;
+                self.builder.read_at(descriptor + 80, &mut size).map_err(ViewError::read("a volume descriptor"))?;
                 let volume = u64::from(u32::from_le_bytes(size)) * SECTOR;
-                Implanted::compute(&self.draft, descriptor, volume, *supported)?
+                ImplantedDigest::compute(&self.builder, descriptor, volume, *supported)?
             }
-            (ImplantedDigest::Off, _) | (_, Implanted::TagMedia) => {
-                let words = "the digest that the image carries about itself is taken off, and rd.live.check with it";
+            (DigestPolicy::Remove, _) | (_, ImplantedDigest::TagMedia) => {
+                let words = "the digest implanted in the image (isomd5sum) is removed, and rd.live.check with it";
                 self.warnings.push(words.into());
-                vec![b' '; implanted::AREA.1]
+                vec![b' '; isomd5::AREA.1]
             }
         };
-        self.draft.write(descriptor + implanted::AREA.0, &area)
+        self.builder.write(descriptor + isomd5::AREA.0, &area)
     }
 }
 
-/// Gathers, from all trees, the directory records of a path.
-fn named(iso: &Iso<'_>, path: &str) -> Result<Vec<u64>> {
+/// Returns the offsets of the directory records of a path, in all trees.
+fn records_of_path(iso: &Iso<'_>, path: &str) -> ViewResult<Vec<u64>> {
     let mut records = Vec::new();
     for tree in &iso.trees {
         records.extend(tree.find(path)?.into_iter().flat_map(|entry| entry.records));
@@ -296,8 +303,8 @@ fn named(iso: &Iso<'_>, path: &str) -> Result<Vec<u64>> {
     Ok(records)
 }
 
-/// Gathers, from all trees, the directory records of a file by where its content lies.
-fn records(iso: &Iso<'_>, extent: Extent) -> Result<Vec<u64>> {
+/// Returns the offsets of the directory records whose content is an extent, in all trees.
+fn records_of_extent(iso: &Iso<'_>, extent: Extent) -> ViewResult<Vec<u64>> {
     let mut records = Vec::new();
     for tree in &iso.trees {
         tree.walk(&mut |_, entry| {

@@ -1,37 +1,49 @@
-//! Fedora CoreOS's (and RHEL CoreOS's) embed areas in its live image: an Ignition config as one more
-//! initramfs, and kernel arguments with room behind them. The layout is coreos-assembler's, as
-//! coreos-installer reads it: `/coreos/igninfo.json` and `/coreos/kargs.json`, or headers at the end of
-//! the system area in older images.
+//! The embed areas of a Fedora CoreOS or RHEL CoreOS live image: an Ignition config as an additional
+//! initramfs, and kernel arguments with padding.
+//!
+//! coreos-assembler defines the layout and coreos-installer reads it: `/coreos/igninfo.json` and
+//! `/coreos/kargs.json`, or headers at the end of the system area in older images.
 
 use serde::Deserialize;
 
-use super::descriptor::{Extent, SYSTEM_AREA};
-use super::{CannotCompose, Draft, Edit, Iso, NotAnIso, ReadAt};
-use crate::iso::endian::le64;
+use super::descriptor::SYSTEM_AREA;
+use super::endian::le64;
+use super::error::ViewResult;
+use super::extent::Extent;
+use super::{Iso, IsoError, MenuEdit, OverlayBuilder, ReadAt, ViewError};
 
+/// Maximum length of a kernel argument area in bytes.
 const KARGS_MAX: u64 = 2048;
+/// Maximum number of kernel argument areas.
 const AREAS_MAX: usize = 6;
+/// Offset of the Ignition header in older images: magic, offset and length, 8 bytes each.
 const IGNITION_HEADER: u64 = SYSTEM_AREA - 24;
+/// Offset of the kernel argument header in older images: magic, length, default and six offsets, 8 bytes each.
 const KARGS_HEADER: u64 = IGNITION_HEADER - 72;
 
-/// Is what a CoreOS live image offers to be written into.
+/// The embed areas of a CoreOS live image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CoreOs {
-    /// Is where an Ignition config goes.
+    /// Area of the Ignition config.
     pub ignition: Option<Extent>,
-    /// Names the file that is nothing but the area, which may then be replaced by a longer one.
+    /// Path of the file that consists of the area alone, which a longer file may therefore replace.
     pub ignition_file: Option<String>,
+    /// Areas of the kernel arguments, which all hold the same text.
     pub kargs: Vec<KargsArea>,
 }
 
-/// Is one of the places that hold the kernel arguments.
+/// One area of kernel arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KargsArea {
+    /// Byte range in the image.
     pub place: Extent,
+    /// Padding behind the text.
     pad: u8,
+    /// Terminator of the text, before the padding.
     end: u8,
 }
 
+/// The content of `/coreos/igninfo.json`.
 #[derive(Debug, Deserialize)]
 struct IgnitionInfo {
     file: String,
@@ -39,14 +51,16 @@ struct IgnitionInfo {
     length: Option<u64>,
 }
 
+/// The content of `/coreos/kargs.json`.
 #[derive(Debug, Deserialize)]
 struct KargsInfo {
-    files: Vec<KargsPlace>,
+    files: Vec<KargsFile>,
     size: u64,
 }
 
+/// One kernel argument area in `/coreos/kargs.json`.
 #[derive(Debug, Deserialize)]
-struct KargsPlace {
+struct KargsFile {
     path: String,
     offset: u64,
     pad: Option<char>,
@@ -54,15 +68,15 @@ struct KargsPlace {
 }
 
 impl CoreOs {
-    /// Looks for embed areas; nothing where the image has none.
+    /// Finds the embed areas of an image. A description that is wrong is treated as absent.
     ///
     /// # Errors
-    /// Says what of the image is damaged. A description that is wrong is as none.
-    pub fn read(iso: &Iso<'_>) -> Result<Option<Self>, NotAnIso> {
+    /// Returns what is damaged in the image.
+    pub fn read(iso: &Iso<'_>) -> Result<Option<Self>, IsoError> {
         let mut found = Self::default();
         let info = json::<IgnitionInfo>(iso, "/coreos/igninfo.json")?;
         match (info, header(iso.image, IGNITION_HEADER, b"coreiso+")?) {
-            (Some(info), _) => found.ignition(iso, &info)?,
+            (Some(info), _) => found.locate_ignition(iso, &info)?,
             (None, Some(header)) => {
                 found.ignition =
                     le64(&header, 8).zip(le64(&header, 16)).map(|(offset, length)| Extent { offset, length });
@@ -70,24 +84,24 @@ impl CoreOs {
                     iso.find("/images/ignition.img")?.filter(|entry| entry.extents.first() == found.ignition.as_ref());
                 found.ignition_file = area.map(|_| "/images/ignition.img".to_owned());
             }
-            // coreos-installer takes this file without more ado; nobody else's image has it.
+            // coreos-installer reads this file without a description; no other distribution has it.
             (None, None) => {
                 let file = "images/ignition.img".to_owned();
-                found.ignition(iso, &IgnitionInfo { file, offset: None, length: None })?;
+                found.locate_ignition(iso, &IgnitionInfo { file, offset: None, length: None })?;
             }
         }
         let length = iso.image.len();
-        found.ignition = found.ignition.filter(|area| area.within(length, "").is_ok());
+        found.ignition = found.ignition.filter(|area| area.ensure_within(length, "").is_ok());
         match json::<KargsInfo>(iso, "/coreos/kargs.json")? {
-            Some(info) => found.kargs(iso, &info)?,
-            None => found.kargs_header(iso)?,
+            Some(info) => found.locate_kargs(iso, &info)?,
+            None => found.read_kargs_header(iso)?,
         }
-        found.kargs.retain(|area| area.place.within(length, "").is_ok() && area.place.length <= KARGS_MAX);
+        found.kargs.retain(|area| area.place.ensure_within(length, "").is_ok() && area.place.length <= KARGS_MAX);
         Ok((found != Self::default()).then_some(found))
     }
 
-    fn ignition(&mut self, iso: &Iso<'_>, info: &IgnitionInfo) -> Result<(), NotAnIso> {
-        let Some(file) = iso.file(&info.file)? else { return Ok(()) };
+    fn locate_ignition(&mut self, iso: &Iso<'_>, info: &IgnitionInfo) -> Result<(), IsoError> {
+        let Some(file) = iso.file_extents(&info.file)? else { return Ok(()) };
         let [file] = file[..] else { return Ok(()) };
         let skip = info.offset.unwrap_or(0).min(file.length);
         let length = info.length.unwrap_or(file.length - skip).min(file.length - skip);
@@ -97,9 +111,9 @@ impl CoreOs {
         Ok(())
     }
 
-    fn kargs(&mut self, iso: &Iso<'_>, info: &KargsInfo) -> Result<(), NotAnIso> {
+    fn locate_kargs(&mut self, iso: &Iso<'_>, info: &KargsInfo) -> Result<(), IsoError> {
         for place in info.files.iter().take(AREAS_MAX) {
-            let Some(file) = iso.file(&place.path)? else { continue };
+            let Some(file) = iso.file_extents(&place.path)? else { continue };
             let [file] = file[..] else { continue };
             let inside = place.offset.checked_add(info.size).is_some_and(|end| end <= file.length);
             let byte = |given: Option<char>, other| given.and_then(|given| u8::try_from(given).ok()).unwrap_or(other);
@@ -113,7 +127,7 @@ impl CoreOs {
         Ok(())
     }
 
-    fn kargs_header(&mut self, iso: &Iso<'_>) -> Result<(), NotAnIso> {
+    fn read_kargs_header(&mut self, iso: &Iso<'_>) -> Result<(), IsoError> {
         let Some(header) = header(iso.image, KARGS_HEADER, b"coreKarg")? else { return Ok(()) };
         let length = le64(&header, 8).unwrap_or(0);
         let places = (0..AREAS_MAX).map_while(|at| le64(&header, 24 + at * 8).filter(|offset| *offset != 0));
@@ -122,17 +136,17 @@ impl CoreOs {
         Ok(())
     }
 
-    /// Rewrites the kernel arguments in all areas; false where they do not fit, and nothing is changed.
+    /// Rewrites the kernel arguments in all areas. Returns false, and changes nothing, if they do not fit.
     ///
     /// # Errors
-    /// What the medium says.
-    pub fn write_kargs(&self, draft: &mut Draft<'_>, edit: &Edit) -> Result<bool, CannotCompose> {
+    /// Returns the error of reading the image, or `TooMuch` if the view is full.
+    pub fn write_kargs(&self, builder: &mut OverlayBuilder<'_>, edit: &MenuEdit) -> ViewResult<bool> {
         let mut texts = Vec::new();
         for area in &self.kargs {
             let mut old = vec![0; area.place.length as usize];
-            draft.read_at(area.place.offset, &mut old).map_err(CannotCompose::read("CoreOS's kernel arguments"))?;
+            builder.read_at(area.place.offset, &mut old).map_err(ViewError::read("the kernel arguments of CoreOS"))?;
             let end = old.iter().rposition(|byte| *byte != area.pad).map_or(0, |last| last + 1);
-            let mut text = edit.words(&String::from_utf8_lossy(&old[..end])).join(" ").into_bytes();
+            let mut text = edit.apply_to_line(&String::from_utf8_lossy(&old[..end])).join(" ").into_bytes();
             if text.len() >= old.len() {
                 return Ok(false);
             }
@@ -141,18 +155,17 @@ impl CoreOs {
             texts.push(text);
         }
         for (area, text) in self.kargs.iter().zip(&texts) {
-            draft.write(area.place.offset, text)?;
+            builder.write(area.place.offset, text)?;
         }
         Ok(!texts.is_empty())
     }
 }
 
-/// Packs an Ignition config as the initramfs that CoreOS expects: a cpio archive (newc) of `config.ign`.
-/// It is not compressed: the kernel takes it as it is.
-pub fn initramfs(config: &[u8]) -> Result<Vec<u8>, CannotCompose> {
+/// Packs an Ignition config as an initramfs: an uncompressed cpio archive (newc) of `config.ign`.
+pub fn initramfs(config: &[u8]) -> ViewResult<Vec<u8>> {
     let mut archive = Vec::new();
     for (name, mode, data) in [("config.ign", 0o100_644_u32, config), ("TRAILER!!!", 0, &[][..])] {
-        let length = u32::try_from(data.len()).map_err(|_| CannotCompose::CoreOs("the config is longer than 4 GiB"))?;
+        let length = u32::try_from(data.len()).map_err(|_| ViewError::CoreOs("the config is longer than 4 GiB"))?;
         let fields = [u32::from(mode != 0), mode, 0, 0, 1, 0, length, 0, 0, 0, 0, name.len() as u32 + 1, 0];
         archive.extend(b"070701");
         fields.iter().for_each(|field| archive.extend(format!("{field:08x}").bytes()));
@@ -164,12 +177,12 @@ pub fn initramfs(config: &[u8]) -> Result<Vec<u8>, CannotCompose> {
     Ok(archive)
 }
 
-fn json<T: for<'de> Deserialize<'de>>(iso: &Iso<'_>, path: &str) -> Result<Option<T>, NotAnIso> {
+fn json<T: for<'de> Deserialize<'de>>(iso: &Iso<'_>, path: &str) -> Result<Option<T>, IsoError> {
     Ok(iso.read(path)?.and_then(|text| serde_json::from_slice(&text).ok()))
 }
 
-fn header(image: &dyn ReadAt, at: u64, magic: &[u8]) -> Result<Option<Vec<u8>>, NotAnIso> {
+fn header(image: &dyn ReadAt, at: u64, magic: &[u8]) -> Result<Option<Vec<u8>>, IsoError> {
     let mut header = vec![0; (SYSTEM_AREA - at) as usize];
-    image.read_at(at, &mut header).map_err(NotAnIso::read("the system area"))?;
+    image.read_at(at, &mut header).map_err(IsoError::read("the system area"))?;
     Ok(header.starts_with(magic).then_some(header))
 }

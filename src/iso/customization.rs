@@ -1,55 +1,79 @@
-//! What a host is to see in its image, from what was declared of both.
+//! The customization of an image for one host, from the specs of the image, the host and its config.
 
 use bytes::Bytes;
 
+use super::{Family, MenuEdit, config_arguments};
 use crate::fleet::{BootConfig, Delivery, Format, Host, Image};
 
-use crate::iso::{Edit, Family, ImplantedDigest, Wishes, arguments};
+/// Timeout, in seconds, of a boot menu in a customized view: the host boots without an operator.
+const MENU_TIMEOUT: u16 = 1;
 
-/// Is how many seconds a boot menu waits in the view of a host that is to boot by itself.
-const MENU_WAIT: u16 = 1;
+/// The changes that a host sees in its view of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Customization {
+    /// The changes to the boot menus.
+    pub edit: MenuEdit,
+    /// Files to add or to replace, by path (`/ks.cfg`). The directories must exist in the image.
+    pub files: Vec<(String, Bytes)>,
+    /// The Ignition config for the embed area of CoreOS.
+    pub ignition: Option<Bytes>,
+    /// The treatment of an implanted digest.
+    pub digest: DigestPolicy,
+}
 
-/// Gives the kernel arguments that a host gets beside those in the image's own menus.
+/// The treatment of the digest that isomd5sum implants in an image, when a view changes the image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DigestPolicy {
+    /// Removal: a media check finds no digest instead of a wrong one.
+    #[default]
+    Remove,
+    /// Recomputation, which reads the whole image.
+    Recompute,
+}
+
+/// Returns the kernel arguments that a host gets in addition to those in the boot menus of the image.
 ///
-/// `url` gives the address of the host's config: for cloud-init that of a directory, with its slash.
+/// `url` is the address of the host's config. For cloud-init it is a directory and ends with a slash.
 pub fn kernel_arguments(image: &Image, host: Option<&Host>, config: Option<&BootConfig>, url: &str) -> Vec<String> {
     let mut words = image.spec.kernel_arguments.clone();
     words.extend(host.into_iter().flat_map(|host| host.spec.kernel_arguments.iter().cloned()));
-    let told = match image.spec.config_delivery {
-        Delivery::Auto => config.filter(|_| Family::named(&image.status.family) != Family::Unknown),
+    let family = Family::from_name(&image.status.family);
+    let by_address = match image.spec.config_delivery {
+        Delivery::Auto => config.filter(|_| family != Family::Unknown),
         Delivery::Embed | Delivery::Seed | Delivery::None => None,
     };
-    if let Some(config) = told {
-        words.extend(arguments(Family::named(&image.status.family), config.spec.format, url));
+    if let Some(config) = by_address {
+        words.extend(config_arguments(family, config.spec.format, url));
     }
     words
 }
 
-/// Says what a host is to see in an image. Nothing is changed where nothing was declared.
-pub fn wishes(image: &Image, host: Option<&Host>, config: Option<&BootConfig>, url: &str) -> Wishes {
+/// Returns the customization of an image for a host. It is the default if the specs declare no changes.
+///
+/// `url` is the address of the host's config, as in [`kernel_arguments`].
+pub fn customization_for(image: &Image, host: Option<&Host>, config: Option<&BootConfig>, url: &str) -> Customization {
     let append = kernel_arguments(image, host, config, url);
     let remove = image.spec.remove_arguments.clone();
-    let mut wishes = Wishes { digest: ImplantedDigest::Off, ..Wishes::default() };
+    let mut customization = Customization { digest: DigestPolicy::Remove, ..Customization::default() };
     if let (Delivery::Embed, Some(config)) = (image.spec.config_delivery, config) {
-        embed(&mut wishes, config);
+        embed(&mut customization, config);
     }
-    let changes = !append.is_empty() || !remove.is_empty() || wishes != Wishes::default();
-    // A view that was made for a host boots without anybody at its keyboard.
-    wishes.edit = Edit { append, remove, timeout: changes.then_some(MENU_WAIT) };
-    wishes
+    let changes = !append.is_empty() || !remove.is_empty() || customization != Customization::default();
+    customization.edit = MenuEdit { append, remove, timeout: changes.then_some(MENU_TIMEOUT) };
+    customization
 }
 
-fn embed(wishes: &mut Wishes, config: &BootConfig) {
+/// Adds a config to the image, at the path where the installer of its format looks for it.
+fn embed(customization: &mut Customization, config: &BootConfig) {
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
     let path = match config.spec.format {
         Format::Ignition => {
-            wishes.ignition = config.file(None).map(|text| Bytes::copy_from_slice(text.as_bytes()));
+            customization.ignition = config.file(None).map(bytes);
             return;
         }
         Format::CloudInit => {
             let files = config.spec.data.iter();
-            wishes
-                .files
-                .extend(files.map(|(name, text)| (format!("/{name}"), Bytes::copy_from_slice(text.as_bytes()))));
+            customization.files.extend(files.map(|(name, text)| (format!("/{name}"), bytes(text))));
             return;
         }
         Format::Kickstart => "/ks.cfg",
@@ -57,7 +81,7 @@ fn embed(wishes: &mut Wishes, config: &BootConfig) {
         Format::Script => "/script",
     };
     if let Some(text) = config.file(None) {
-        wishes.files.push((path.to_owned(), Bytes::copy_from_slice(text.as_bytes())));
+        customization.files.push((path.to_owned(), bytes(text)));
     }
 }
 
@@ -88,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installer_that_is_known_is_told_where_its_config_is() {
+    fn a_known_installer_gets_the_address_of_its_config() {
         let words = |family, delivery, format| {
             kernel_arguments(
                 &image(family, delivery),
@@ -110,19 +134,24 @@ mod tests {
     }
 
     #[test]
-    fn nothing_declared_means_the_image_as_it_is() {
-        let plain =
-            wishes(&image(Family::Unknown, Delivery::Auto), Some(&host(&[])), Some(&config(Format::Ignition)), "u");
-        assert_eq!(plain, Wishes::default());
+    fn empty_specs_leave_the_image_unchanged() {
+        let plain = customization_for(
+            &image(Family::Unknown, Delivery::Auto),
+            Some(&host(&[])),
+            Some(&config(Format::Ignition)),
+            "u",
+        );
+        assert_eq!(plain, Customization::default());
     }
 
     #[test]
-    fn an_embedded_config_is_where_its_installer_looks() {
-        let embedded = |format| wishes(&image(Family::Debian, Delivery::Embed), None, Some(&config(format)), "u");
+    fn an_embedded_config_has_the_path_that_its_installer_reads() {
+        let embedded =
+            |format| customization_for(&image(Family::Debian, Delivery::Embed), None, Some(&config(format)), "u");
         assert_eq!(embedded(Format::Kickstart).files[0].0, "/ks.cfg");
         assert_eq!(embedded(Format::Preseed).files[0].0, "/preseed.cfg");
         assert_eq!(embedded(Format::CloudInit).files[0].0, "/user-data");
         assert_eq!(embedded(Format::Ignition).ignition.as_deref(), Some(&b"text"[..]));
-        assert_eq!(embedded(Format::Ignition).edit.timeout, Some(MENU_WAIT));
+        assert_eq!(embedded(Format::Ignition).edit.timeout, Some(MENU_TIMEOUT));
     }
 }

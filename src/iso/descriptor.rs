@@ -1,160 +1,142 @@
-//! The volume descriptors (ECMA-119 8): what kinds of tree there are, and where their roots are.
+//! Volume descriptors (ECMA-119 8): the trees of an image and the location of their roots.
 
-use super::{NotAnIso, ReadAt};
-use crate::iso::endian::{le16, le32};
+use super::endian::{le16, le32};
+use super::extent::Extent;
+use super::{IsoError, ReadAt};
 
-/// Is the length of a logical sector and, in every image that is read here, of a logical block.
+/// Length of a logical sector in bytes. Only images whose logical blocks have the same length are supported.
 pub const SECTOR: u64 = 2048;
-/// Is where the volume descriptors begin: behind the 32 KiB of system area.
+/// Length of the system area in bytes. The volume descriptors follow it.
 pub const SYSTEM_AREA: u64 = 16 * SECTOR;
+/// Maximum number of volume descriptors.
 const DESCRIPTORS_MAX: u32 = 64;
+/// Standard identifier of a volume descriptor (ECMA-119 8.1.2).
 const IDENTIFIER: &[u8] = b"CD001";
 
-/// Is a place in the image, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Extent {
-    pub offset: u64,
-    pub length: u64,
-}
-
-impl Extent {
-    /// Gives the first byte behind it, if the sum is a number at all.
-    pub fn end(self) -> Option<u64> {
-        self.offset.checked_add(self.length)
-    }
-
-    /// Proves that it lies inside an image of a length. Where nothing lies does not matter.
-    ///
-    /// # Errors
-    /// `PastEnd`, naming what it is.
-    pub fn within(self, image: u64, what: &str) -> Result<Self, NotAnIso> {
-        match self.end() {
-            _ if self.length == 0 => Ok(self),
-            Some(end) if end <= image => Ok(self),
-            end => Err(NotAnIso::PastEnd {
-                what: what.to_owned(),
-                offset: self.offset,
-                end: end.unwrap_or(u64::MAX),
-                image,
-            }),
-        }
-    }
-}
-
-/// Says how the names of a tree are spelled.
+/// The encoding of the names in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spelling {
-    /// ISO 9660 names in a primary (or ISO 9660:1999 enhanced) descriptor's tree, Rock Ridge aside.
+pub enum NameEncoding {
+    /// ISO 9660 identifiers in the tree of a primary or an ISO 9660:1999 enhanced descriptor.
     Plain,
-    /// Joliet: UCS-2, big-endian.
+    /// UCS-2, big-endian (Joliet).
     Joliet,
 }
 
-/// Is a primary or supplementary volume descriptor.
+/// A primary or supplementary volume descriptor (ECMA-119 8.4 and 8.5).
 #[derive(Debug, Clone)]
-pub struct Descriptor {
-    /// Is where the descriptor itself lies, in bytes.
+pub struct VolumeDescriptor {
+    /// Offset of the descriptor in the image, in bytes.
     pub at: u64,
-    pub spelling: Spelling,
+    /// Encoding of the names and texts.
+    pub encoding: NameEncoding,
+    /// Volume identifier.
     pub volume_id: String,
+    /// System identifier.
     pub system_id: String,
+    /// Publisher identifier.
     pub publisher: String,
+    /// Data preparer identifier.
     pub preparer: String,
+    /// Application identifier.
     pub application: String,
-    /// Is the volume space's size in sectors.
+    /// Volume space size in sectors.
     pub sectors: u32,
+    /// Byte range of the root directory.
     pub root: Extent,
-    /// Is the path tables' length in bytes.
+    /// Length of a path table in bytes.
     pub path_table_length: u32,
-    /// Holds the sectors of the path tables: little-endian ones first, each with its optional copy (0: none).
+    /// Location of the path tables.
     pub path_tables: PathTables,
-    /// Is the 512 bytes for the application's use, where isomd5sum leaves its digest.
+    /// The 512 bytes of application use, where isomd5sum stores its digest.
     pub application_use: Vec<u8>,
 }
 
-/// Holds the path tables' sectors; 0 is "there is none".
+/// The sectors of the path tables (ECMA-119 8.4.14 to 8.4.17). Sector 0 means that a table is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathTables {
+    /// Little-endian table and its optional copy.
     pub little: [u32; 2],
+    /// Big-endian table and its optional copy.
     pub big: [u32; 2],
 }
 
-/// Is what the volume descriptors say.
+/// The volume descriptor set of an image.
 #[derive(Debug, Clone)]
-pub struct Volume {
-    pub primary: Descriptor,
-    /// Holds the supplementary descriptors: Joliet, ISO 9660:1999.
-    pub others: Vec<Descriptor>,
-    /// Is the sector of the El Torito boot catalogue.
+pub struct VolumeDescriptorSet {
+    /// Primary volume descriptor.
+    pub primary: VolumeDescriptor,
+    /// Supplementary descriptors: Joliet and ISO 9660:1999.
+    pub others: Vec<VolumeDescriptor>,
+    /// Sector of the El Torito boot catalogue.
     pub catalogue: Option<u32>,
-    /// Says whether a UDF bridge's recognition sequence (BEA01, NSR0x) follows.
+    /// Whether a UDF volume recognition sequence (BEA01, NSR0x) follows: a bridge image.
     pub udf: bool,
 }
 
-impl Volume {
+impl VolumeDescriptorSet {
     /// Reads the volume descriptors of an image.
     ///
     /// # Errors
-    /// Says what is missing or out of bounds.
-    pub fn read(image: &dyn ReadAt) -> Result<Self, NotAnIso> {
+    /// Returns which descriptor is missing or damaged.
+    pub fn read(image: &dyn ReadAt) -> Result<Self, IsoError> {
         let length = image.len();
         if length < SYSTEM_AREA + 2 * SECTOR {
-            return Err(NotAnIso::TooShort { length });
+            return Err(IsoError::TooShort { length });
         }
         let (mut primary, mut others, mut catalogue) = (None, Vec::new(), None);
         let mut sector = 16;
         loop {
             if sector - 16 >= DESCRIPTORS_MAX {
-                return Err(NotAnIso::TooManyDescriptors(DESCRIPTORS_MAX));
+                return Err(IsoError::TooManyDescriptors(DESCRIPTORS_MAX));
             }
             let at = u64::from(sector) * SECTOR;
-            let data = sector_at(image, at)?.ok_or(NotAnIso::NoDescriptor { sector })?;
+            let data = sector_at(image, at)?.ok_or(IsoError::NoDescriptor { sector })?;
             if data.get(1..6) != Some(IDENTIFIER) {
-                return Err(NotAnIso::NoDescriptor { sector });
+                return Err(IsoError::NoDescriptor { sector });
             }
             match data[0] {
                 0 => catalogue = catalogue.or_else(|| el_torito(&data)),
-                1 if primary.is_none() => primary = Some(Descriptor::parse(at, &data, Spelling::Plain)?),
-                2 => others.push(Descriptor::parse(at, &data, spelling(&data))?),
+                1 if primary.is_none() => primary = Some(VolumeDescriptor::parse(at, &data, NameEncoding::Plain)?),
+                2 => others.push(VolumeDescriptor::parse(at, &data, encoding_of(&data))?),
                 255 => break,
                 _ => {}
             }
             sector += 1;
         }
-        let primary = primary.ok_or(NotAnIso::NoPrimary)?;
+        let primary = primary.ok_or(IsoError::NoPrimary)?;
         let volume = u64::from(primary.sectors) * SECTOR;
         if volume > length {
-            return Err(NotAnIso::Truncated { volume, image: length });
+            return Err(IsoError::Truncated { volume, image: length });
         }
         Ok(Self { primary, others, catalogue, udf: has_udf(image, sector + 1)? })
     }
 
-    /// Lends the Joliet descriptor.
-    pub fn joliet(&self) -> Option<&Descriptor> {
-        self.others.iter().find(|descriptor| descriptor.spelling == Spelling::Joliet)
+    /// Returns the Joliet descriptor.
+    pub fn joliet(&self) -> Option<&VolumeDescriptor> {
+        self.others.iter().find(|descriptor| descriptor.encoding == NameEncoding::Joliet)
     }
 
-    /// Lends all descriptors that have a tree.
-    pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
+    /// Returns all descriptors that have a tree.
+    pub fn descriptors(&self) -> impl Iterator<Item = &VolumeDescriptor> {
         std::iter::once(&self.primary).chain(&self.others)
     }
 }
 
-impl Descriptor {
-    fn parse(at: u64, data: &[u8], spelling: Spelling) -> Result<Self, NotAnIso> {
-        let damaged = || NotAnIso::NoDescriptor { sector: u32::try_from(at / SECTOR).unwrap_or(u32::MAX) };
+impl VolumeDescriptor {
+    fn parse(at: u64, data: &[u8], encoding: NameEncoding) -> Result<Self, IsoError> {
+        let damaged = || IsoError::NoDescriptor { sector: u32::try_from(at / SECTOR).unwrap_or(u32::MAX) };
         let block = le16(data, 128).ok_or_else(damaged)?;
         if u64::from(block) != SECTOR {
-            return Err(NotAnIso::BlockSize(block));
+            return Err(IsoError::BlockSize(block));
         }
         let number = |at| le32(data, at).ok_or_else(damaged);
         let big = |at: usize| number(at).map(u32::swap_bytes);
-        let text = |from: usize, to: usize| spell(data.get(from..to).unwrap_or_default(), spelling);
+        let text = |from: usize, to: usize| decode_text(data.get(from..to).unwrap_or_default(), encoding);
         let attributes = u64::from(*data.get(157).ok_or_else(damaged)?);
         let root = Extent { offset: (u64::from(number(158)?) + attributes) * SECTOR, length: u64::from(number(166)?) };
         Ok(Self {
             at,
-            spelling,
+            encoding,
             system_id: text(8, 40),
             volume_id: text(40, 72),
             publisher: text(318, 446),
@@ -169,32 +151,32 @@ impl Descriptor {
     }
 }
 
-/// Reads the sector at an offset, or nothing where the image ends before.
-fn sector_at(image: &dyn ReadAt, at: u64) -> Result<Option<Vec<u8>>, NotAnIso> {
+/// Reads the sector at an offset. Returns `None` if the image ends before its end.
+fn sector_at(image: &dyn ReadAt, at: u64) -> Result<Option<Vec<u8>>, IsoError> {
     if at.saturating_add(SECTOR) > image.len() {
         return Ok(None);
     }
     let mut data = vec![0; SECTOR as usize];
-    image.read_at(at, &mut data).map_err(NotAnIso::read("a volume descriptor"))?;
+    image.read_at(at, &mut data).map_err(IsoError::read("a volume descriptor"))?;
     Ok(Some(data))
 }
 
-/// Gives the boot catalogue's sector where a boot record is El Torito's (El Torito 1.0, figure 7).
+/// Returns the sector of the boot catalogue if a boot record belongs to El Torito (El Torito 1.0, figure 7).
 fn el_torito(data: &[u8]) -> Option<u32> {
     let system = data.get(7..39)?;
     system.starts_with(b"EL TORITO SPECIFICATION").then(|| le32(data, 71))?
 }
 
-/// Knows Joliet by its escape sequences (UCS-2 levels 1 to 3).
-fn spelling(data: &[u8]) -> Spelling {
+/// Returns the encoding of a supplementary descriptor. The escape sequences of UCS-2 levels 1 to 3 identify Joliet.
+fn encoding_of(data: &[u8]) -> NameEncoding {
     match data.get(88..91) {
-        Some(b"%/@" | b"%/C" | b"%/E") => Spelling::Joliet,
-        _ => Spelling::Plain,
+        Some(b"%/@" | b"%/C" | b"%/E") => NameEncoding::Joliet,
+        _ => NameEncoding::Plain,
     }
 }
 
-/// Looks for a UDF volume recognition sequence (ECMA-167 2/9.1) behind the descriptors.
-fn has_udf(image: &dyn ReadAt, from: u32) -> Result<bool, NotAnIso> {
+/// Returns whether a UDF volume recognition sequence (ECMA-167 2/9.1) follows the descriptors.
+fn has_udf(image: &dyn ReadAt, from: u32) -> Result<bool, IsoError> {
     for sector in from..from + 8 {
         let Some(data) = sector_at(image, u64::from(sector) * SECTOR)? else { return Ok(false) };
         match data.get(1..6) {
@@ -206,11 +188,11 @@ fn has_udf(image: &dyn ReadAt, from: u32) -> Result<bool, NotAnIso> {
     Ok(false)
 }
 
-/// Turns a descriptor's padded text or a record's name into a string.
-pub fn spell(raw: &[u8], spelling: Spelling) -> String {
-    let text = match spelling {
-        Spelling::Plain => String::from_utf8_lossy(raw).into_owned(),
-        Spelling::Joliet => {
+/// Decodes the padded text of a descriptor, or the name of a record.
+pub fn decode_text(raw: &[u8], encoding: NameEncoding) -> String {
+    let text = match encoding {
+        NameEncoding::Plain => String::from_utf8_lossy(raw).into_owned(),
+        NameEncoding::Joliet => {
             let units = raw.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
             char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
         }

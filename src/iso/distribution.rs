@@ -1,29 +1,46 @@
-//! Whose image it is, told by the files that its makers put in it, and what its installer is told with.
+//! The distribution of an image, detected by the files in it, and the kernel arguments of its installer.
 
-use super::tree::Kind;
-use super::{Iso, NotAnIso};
+use super::tree::EntryKind;
+use super::{Iso, IsoError};
 use crate::fleet::Format;
 
+/// Maximum length of a distribution name in characters.
 const TEXT_MAX: usize = 120;
 
-/// Is who made an image, as far as its installer goes.
+/// A family of distributions that share an installer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
+    /// Fedora CoreOS, RHEL CoreOS and CentOS Stream CoreOS.
     CoreOs,
+    /// Fedora Linux (Anaconda).
     Fedora,
+    /// Red Hat Enterprise Linux and its rebuilds (Anaconda).
     RedHat,
+    /// Debian (debian-installer).
     Debian,
+    /// Ubuntu (Subiquity, or debian-installer before 20.04).
     Ubuntu,
+    /// openSUSE and SUSE Linux Enterprise (YaST, Agama).
     Suse,
+    /// Arch Linux.
     Arch,
+    /// Alpine Linux.
     Alpine,
+    /// NixOS.
     NixOs,
+    /// Proxmox products.
     Proxmox,
+    /// Microsoft Windows Setup.
     Windows,
+    /// VMware ESXi.
     Esxi,
+    /// Memtest86+.
     Memtest,
+    /// A GRUB rescue image.
     Grub,
+    /// A cloud-init seed: NoCloud (`cidata`) or ConfigDrive (`config-2`).
     CloudSeed,
+    /// Any other image.
     Unknown,
 }
 
@@ -47,59 +64,60 @@ impl Family {
         Self::Unknown,
     ];
 
-    /// Reads a family's name as `Display` writes it; whatever else is unknown.
-    pub fn named(name: &str) -> Self {
+    /// Returns the family with this name, as `Display` writes it; `Unknown` for any other text.
+    pub fn from_name(name: &str) -> Self {
         Self::ALL.into_iter().find(|family| family.to_string() == name).unwrap_or(Self::Unknown)
     }
 }
 
-/// Is what an image holds.
+/// The distribution of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Distribution {
+    /// Family of the installer.
     pub family: Family,
-    /// Is its name and version in its makers' words, or the volume id.
+    /// Name and version as the image states them, or else the volume id; at most 120 characters.
     pub name: String,
 }
 
-/// Tells whose an image is.
+/// Detects the distribution of an image. `core_os` states whether the image has CoreOS embed areas.
 ///
 /// # Errors
-/// Says what of the image is damaged on the way.
-pub fn recognise(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, NotAnIso> {
+/// Returns what is damaged in the image.
+pub fn detect(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, IsoError> {
     let id = iso.volume().primary.volume_id.clone();
     let lower = id.to_ascii_lowercase();
-    let is = |family, name: String| Ok(Distribution { family, name: name.chars().take(TEXT_MAX).collect() });
+    let found = |family, name: String| Ok(Distribution { family, name: name.chars().take(TEXT_MAX).collect() });
     if core_os || lower.starts_with("fedora-coreos") || lower.starts_with("rhcos") || lower.starts_with("scos") {
-        return is(Family::CoreOs, id);
+        return found(Family::CoreOs, id);
     }
     if lower == "cidata" || lower == "config-2" {
-        return is(Family::CloudSeed, id);
+        return found(Family::CloudSeed, id);
     }
     if let Some(info) = first_line(iso, "/.disk/info")? {
         let family = if info.to_ascii_lowercase().contains("ubuntu") { Family::Ubuntu } else { Family::Debian };
-        return is(family, info);
+        return found(family, info);
     }
     if let Some(name) = tree_info(iso)? {
-        return is(by_name(&name.to_ascii_lowercase()), name);
+        return found(by_name(&name.to_ascii_lowercase()), name);
     }
-    // Anaconda's network image has no .treeinfo, and gives no more than a version here.
-    if let Some(told) = iso.read("/.discinfo")?.and_then(|text| line(&text, 1)) {
-        let name = if told.starts_with(|first: char| first.is_ascii_digit()) { id } else { told };
-        return is(by_name(&name.to_ascii_lowercase()), name);
+    // Anaconda's network image has no .treeinfo; its .discinfo has only a version in this line.
+    if let Some(name) = iso.read("/.discinfo")?.and_then(|text| line(&text, 1)) {
+        let name = if name.starts_with(|first: char| first.is_ascii_digit()) { id } else { name };
+        return found(by_name(&name.to_ascii_lowercase()), name);
     }
     for (path, family) in [("/media.1/products", Family::Suse), ("/.alpine-release", Family::Alpine)] {
         if let Some(text) = first_line(iso, path)? {
-            return is(family, text.trim_start_matches("/ ").to_owned());
+            return found(family, text.trim_start_matches("/ ").to_owned());
         }
     }
-    let marks = [
+    let markers = [
         ("/arch/boot", Family::Arch),
         ("/nix-store.squashfs", Family::NixOs),
         ("/.pve-cd-id.txt", Family::Proxmox),
         ("/.cd-info", Family::Proxmox),
         ("/sources/boot.wim", Family::Windows),
         ("/EFI/BOOT/BOOT.CFG", Family::Esxi),
-        // openSUSE's live images and Agama's have the next one too.
+        // The live images of openSUSE and Agama contain /LiveOS/squashfs.img too.
         ("/boot/x86_64/loader", Family::Suse),
         ("/boot/aarch64/linux", Family::Suse),
         ("/LiveOS/squashfs.img", by_name(&lower)),
@@ -108,13 +126,13 @@ pub fn recognise(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, NotAnIso>
         ("/live/filesystem.squashfs", Family::Debian),
         ("/memtest", Family::Memtest),
     ];
-    for (path, family) in marks {
+    for (path, family) in markers {
         if iso.find(path)?.is_some() {
-            return is(family, id);
+            return found(family, id);
         }
     }
     let memtest = lower.starts_with("mt86plus") || lower.contains("memtest");
-    let grub = || Ok(matches!(iso.find("/boot/grub")?, Some(entry) if entry.kind == Kind::Directory));
+    let grub = || Ok(matches!(iso.find("/boot/grub")?, Some(entry) if entry.kind == EntryKind::Directory));
     let family = if memtest {
         Family::Memtest
     } else if grub()? {
@@ -122,12 +140,14 @@ pub fn recognise(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, NotAnIso>
     } else {
         Family::Unknown
     };
-    is(family, id)
+    found(family, id)
 }
 
-/// Gives the kernel arguments that tell an installer where its config is; none where a family has no
-/// way for a format. `url` is the config's own address; for cloud-init it is the directory, with its slash.
-pub fn arguments(family: Family, format: Format, url: &str) -> Vec<String> {
+/// Returns the kernel arguments that give an installer the address of its config. The list is empty if the
+/// installer of a family does not support the format.
+///
+/// `url` is the address of the config. For cloud-init it is a directory and ends with a slash.
+pub fn config_arguments(family: Family, format: Format, url: &str) -> Vec<String> {
     let list = |words: &[&str]| words.iter().map(|word| word.replace('@', url)).collect();
     match (format, family) {
         (Format::Ignition, _) => list(&[
@@ -148,7 +168,7 @@ pub fn arguments(family: Family, format: Format, url: &str) -> Vec<String> {
     }
 }
 
-/// Tells, of those that share a layout, by the image's name or its volume id in small letters.
+/// Returns the family of an Anaconda or openSUSE image, by its name or volume id in lower case.
 fn by_name(name: &str) -> Family {
     match name {
         name if name.contains("suse") => Family::Suse,
@@ -157,8 +177,8 @@ fn by_name(name: &str) -> Family {
     }
 }
 
-/// Reads the name and version that Anaconda's `.treeinfo` gives.
-fn tree_info(iso: &Iso<'_>) -> Result<Option<String>, NotAnIso> {
+/// Reads the name and version from Anaconda's `.treeinfo`.
+fn tree_info(iso: &Iso<'_>) -> Result<Option<String>, IsoError> {
     let Some(text) = iso.read("/.treeinfo")? else { return Ok(None) };
     let text = String::from_utf8_lossy(&text);
     let value = |name: &str| {
@@ -169,7 +189,7 @@ fn tree_info(iso: &Iso<'_>) -> Result<Option<String>, NotAnIso> {
     Ok(name)
 }
 
-fn first_line(iso: &Iso<'_>, path: &str) -> Result<Option<String>, NotAnIso> {
+fn first_line(iso: &Iso<'_>, path: &str) -> Result<Option<String>, IsoError> {
     Ok(iso.read(path)?.and_then(|text| line(&text, 0)))
 }
 

@@ -1,47 +1,61 @@
-//! The El Torito boot catalogue: which firmware finds what to boot, and where.
+//! The El Torito boot catalogue: the boot images of an ISO and the firmware that they are for.
 
-use super::descriptor::{Extent, SECTOR};
-use super::{NotAnIso, ReadAt};
-use crate::iso::endian::{le16, le32};
+use super::descriptor::SECTOR;
+use super::endian::{le16, le32};
+use super::extent::Extent;
+use super::{IsoError, ReadAt};
 
+/// Number of bytes that are read of the catalogue.
 const CATALOGUE_MAX: usize = 2048;
+/// Length of a catalogue entry in bytes.
 const ENTRY: usize = 32;
 
-/// Is what can be booted from an ISO by one firmware.
+/// A boot image of an ISO, for one kind of firmware (El Torito 1.0, chapter 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootEntry {
-    pub platform: Platform,
+    /// Firmware that the entry is for.
+    pub platform: BootPlatform,
+    /// Emulated disk.
     pub emulation: Emulation,
+    /// Whether the entry is marked as bootable.
     pub bootable: bool,
-    /// Is where the boot image lies. The catalogue counts in units of 512 bytes; 0 and 1 are often
-    /// written where the image is longer, so the length is a lower bound.
+    /// Byte range of the boot image. The catalogue counts units of 512 bytes, and often has 0 or 1 for a longer
+    /// image, so the length is a lower bound.
     pub image: Extent,
-    /// Is where the entry itself lies in the image, in bytes.
+    /// Offset of the entry in the ISO, in bytes.
     pub at: u64,
 }
 
-/// Is the platform of a catalogue's section.
+/// The platform id of a catalogue section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Platform {
+pub enum BootPlatform {
+    /// 80x86 (0).
     Bios,
+    /// PowerPC (1).
     PowerPc,
+    /// Mac (2).
     Mac,
+    /// UEFI (0xef).
     Uefi,
+    /// Any other id.
     Other(u8),
 }
 
-/// Says what the firmware is to pretend the boot image is.
+/// The disk that the firmware emulates with the boot image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Emulation {
+    /// No emulation: the boot image is loaded and started.
     None,
-    /// A floppy disk; iPXE does not emulate one (boot-facts 17).
+    /// A floppy disk. iPXE does not emulate one (boot-facts 17).
     Floppy,
+    /// A hard disk.
     HardDisk,
+    /// Any other media type.
     Other(u8),
 }
 
-impl Platform {
-    fn of(code: u8) -> Self {
+impl BootPlatform {
+    fn from_code(code: u8) -> Self {
         match code {
             0 => Self::Bios,
             1 => Self::PowerPc,
@@ -55,25 +69,25 @@ impl Platform {
 /// Reads the boot catalogue at a sector.
 ///
 /// # Errors
-/// Says what is damaged, or lies past the end.
-pub fn catalogue(image: &dyn ReadAt, sector: u32) -> Result<Vec<BootEntry>, NotAnIso> {
+/// Returns what is damaged, or lies past the end.
+pub fn read_catalogue(image: &dyn ReadAt, sector: u32) -> Result<Vec<BootEntry>, IsoError> {
     let at = u64::from(sector) * SECTOR;
     let extent = Extent { offset: at, length: CATALOGUE_MAX as u64 };
-    extent.within(image.len(), "the boot catalogue")?;
+    extent.ensure_within(image.len(), "the boot catalogue")?;
     let mut data = vec![0; CATALOGUE_MAX];
-    image.read_at(at, &mut data).map_err(NotAnIso::read("the boot catalogue"))?;
+    image.read_at(at, &mut data).map_err(IsoError::read("the boot catalogue"))?;
     let mut entries = data.chunks_exact(ENTRY).zip((at..).step_by(ENTRY));
-    let (validation, _) = entries.next().ok_or(NotAnIso::Catalogue("it is empty"))?;
+    let (validation, _) = entries.next().ok_or(IsoError::Catalogue("no validation entry"))?;
     let mut platform = validate(validation)?;
     let mut found = Vec::new();
-    let (initial, initial_at) = entries.next().ok_or(NotAnIso::Catalogue("it has no initial entry"))?;
+    let (initial, initial_at) = entries.next().ok_or(IsoError::Catalogue("no initial entry"))?;
     found.push(entry(platform, initial, initial_at)?);
     let (mut left, mut last) = (0, false);
     for (data, at) in entries {
         match (left, data[0]) {
             (0, _) if last => break,
             (0, 0x90 | 0x91) => {
-                platform = Platform::of(data[1]);
+                platform = BootPlatform::from_code(data[1]);
                 last = data[0] == 0x91;
                 left = le16(data, 2).unwrap_or(0);
             }
@@ -83,30 +97,32 @@ pub fn catalogue(image: &dyn ReadAt, sector: u32) -> Result<Vec<BootEntry>, NotA
                 found.push(entry(platform, data, at)?);
                 left -= 1;
             }
-            (_, _) => return Err(NotAnIso::Catalogue("a section entry is neither bootable nor not")),
+            (_, _) => return Err(IsoError::Catalogue("boot indicator of a section entry is neither 0x88 nor 0x00")),
         }
     }
     found.retain(|entry| entry.image.offset != 0);
     for entry in &found {
-        entry.image.within(image.len(), "a boot image")?;
+        entry.image.ensure_within(image.len(), "a boot image")?;
     }
     Ok(found)
 }
 
-fn validate(data: &[u8]) -> Result<Platform, NotAnIso> {
+/// Checks the validation entry and returns its platform.
+fn validate(data: &[u8]) -> Result<BootPlatform, IsoError> {
     if data[0] != 1 || le16(data, 30) != Some(0xaa55) {
-        return Err(NotAnIso::Catalogue("its validation entry has no key"));
+        return Err(IsoError::Catalogue("no key (55 AA) in the validation entry"));
     }
     let sum = (0..ENTRY).step_by(2).filter_map(|at| le16(data, at)).fold(0_u16, u16::wrapping_add);
     if sum != 0 {
-        return Err(NotAnIso::Catalogue("its validation entry's checksum is wrong"));
+        return Err(IsoError::Catalogue("wrong checksum of the validation entry"));
     }
-    Ok(Platform::of(data[1]))
+    Ok(BootPlatform::from_code(data[1]))
 }
 
-fn entry(platform: Platform, data: &[u8], at: u64) -> Result<BootEntry, NotAnIso> {
-    let cut = NotAnIso::Catalogue("an entry is cut short");
-    let (Some(units), Some(sector)) = (le16(data, 6), le32(data, 8)) else { return Err(cut) };
+/// Parses an initial or section entry at an offset of the image.
+fn entry(platform: BootPlatform, data: &[u8], at: u64) -> Result<BootEntry, IsoError> {
+    let truncated = IsoError::Catalogue("truncated entry");
+    let (Some(units), Some(sector)) = (le16(data, 6), le32(data, 8)) else { return Err(truncated) };
     let (emulation, length) = match data[1] & 0xf {
         0 => (Emulation::None, u64::from(units) * 512),
         1 => (Emulation::Floppy, 1_228_800),

@@ -1,33 +1,36 @@
-//! Directory records and directories, written (ECMA-119 9.1, 6.8; SUSP 1.12; RRIP 1.10 and 1.12).
+//! Encoding of directory records and directories (ECMA-119 9.1 and 6.8; SUSP 1.12; RRIP 1.10 and 1.12).
 
 use super::descriptor::SECTOR;
+use super::endian::{both16, both32};
 use super::record::HEAD;
-use crate::iso::endian::{both16, both32};
+use super::timestamp::RecordTimestamp;
 
-/// Is a time stamp as directory records have it (ECMA-119 9.1.5).
-pub type Stamp = [u8; 7];
-
-/// Is what a directory record says.
+/// The fields of a directory record to be written (ECMA-119 9.1).
 #[derive(Debug, Clone)]
 pub struct NewRecord<'a> {
+    /// File identifier, in the encoding of its tree.
     pub identifier: &'a [u8],
-    /// Is the sector where the data begin.
+    /// First sector of the content.
     pub sector: u32,
+    /// Length of the content in bytes.
     pub length: u32,
+    /// Whether the record belongs to a directory.
     pub directory: bool,
-    pub stamp: Stamp,
+    /// Recording date and time.
+    pub timestamp: RecordTimestamp,
+    /// System use area: the SUSP entries.
     pub system_use: &'a [u8],
 }
 
 impl NewRecord<'_> {
-    /// Writes the record; nothing where it would be longer than the 254 bytes that one may have.
-    pub fn write(&self) -> Option<Vec<u8>> {
+    /// Encodes the record. Returns `None` if it would be longer than 254 bytes.
+    pub fn encode(&self) -> Option<Vec<u8>> {
         let padding = 1 - self.identifier.len() % 2;
         let length = (HEAD + self.identifier.len() + padding + self.system_use.len()).next_multiple_of(2);
         let mut record = vec![u8::try_from(length).ok().filter(|length| *length < 255)?, 0];
         record.extend(both32(self.sector));
         record.extend(both32(self.length));
-        record.extend(self.stamp);
+        record.extend(self.timestamp);
         record.extend([if self.directory { 2 } else { 0 }, 0, 0]);
         record.extend(both16(1));
         record.push(self.identifier.len() as u8);
@@ -39,7 +42,7 @@ impl NewRecord<'_> {
     }
 }
 
-/// Lays records out in sectors, which none may cross.
+/// Lays records out in sectors. No record crosses the end of its sector (ECMA-119 6.8.1.1).
 pub fn directory<'a>(records: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let sector = SECTOR as usize;
     let mut data: Vec<u8> = Vec::new();
@@ -54,8 +57,9 @@ pub fn directory<'a>(records: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     data
 }
 
-/// Writes Rock Ridge's POSIX attributes, in the 36 bytes of RRIP 1.10 or the 44 of 1.12, which add a serial number.
-pub fn posix(mode: u32, links: u32, serial: u32, length: u8) -> Vec<u8> {
+/// Encodes the POSIX attributes of Rock Ridge (`PX`). The length is 36 bytes (RRIP 1.10), or 44 with a file
+/// serial number (RRIP 1.12).
+pub fn posix_attributes(mode: u32, links: u32, serial: u32, length: u8) -> Vec<u8> {
     let mut entry = vec![b'P', b'X', length, 1];
     for number in [mode, links, 0, 0, serial] {
         entry.extend(both32(number));
@@ -64,36 +68,36 @@ pub fn posix(mode: u32, links: u32, serial: u32, length: u8) -> Vec<u8> {
     entry
 }
 
-/// Writes Rock Ridge's alternate name; the name is at most 250 bytes long.
+/// Encodes the alternate name of Rock Ridge (`NM`). The name has at most 250 bytes.
 pub fn alternate_name(name: &str) -> Vec<u8> {
     let mut entry = vec![b'N', b'M', 5 + name.len() as u8, 1, 0];
     entry.extend(name.as_bytes());
     entry
 }
 
-/// Spells a name for the plain tree: capitals, `;1`, a dot in it, and no letter that ISO 9660 lacks
-/// (the hyphen aside, which every reader takes).
+/// Encodes a name for the ISO 9660 tree: upper case, with a dot and the version `;1`. A character outside
+/// of ISO 9660's set becomes `_`; the hyphen stays, because every reader accepts it.
 pub fn plain_identifier(name: &str) -> Vec<u8> {
-    let (base, end) = name.rsplit_once('.').unwrap_or((name, ""));
-    let letter = |byte: u8| match byte.to_ascii_uppercase() {
+    let (base, extension) = name.rsplit_once('.').unwrap_or((name, ""));
+    let character = |byte: u8| match byte.to_ascii_uppercase() {
         byte @ (b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-') => byte,
         _ => b'_',
     };
-    let mut spelled: Vec<u8> = base.bytes().map(letter).take(20).collect();
-    spelled.push(b'.');
-    spelled.extend(end.bytes().map(letter).take(8));
-    spelled.extend(b";1");
-    spelled
+    let mut encoded: Vec<u8> = base.bytes().map(character).take(20).collect();
+    encoded.push(b'.');
+    encoded.extend(extension.bytes().map(character).take(8));
+    encoded.extend(b";1");
+    encoded
 }
 
-/// Spells a name for Joliet's tree.
+/// Encodes a name for the Joliet tree: UCS-2, big-endian.
 pub fn joliet_identifier(name: &str) -> Vec<u8> {
     name.encode_utf16().flat_map(u16::to_be_bytes).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Record;
+    use super::super::record::DirectoryRecord;
     use super::*;
 
     #[test]
@@ -104,12 +108,12 @@ mod tests {
                 sector: 7,
                 length: 9,
                 directory: false,
-                stamp: [0; 7],
+                timestamp: [0; 7],
                 system_use: b"NM\x06\x01\0x",
             };
-            let written = new.write().unwrap();
-            assert_eq!(written.len() % 2, 0);
-            let record = Record::parse(0, &written).unwrap();
+            let encoded = new.encode().unwrap();
+            assert_eq!(encoded.len() % 2, 0);
+            let record = DirectoryRecord::parse(0, &encoded).unwrap();
             assert_eq!(
                 (record.identifier.as_slice(), record.extent.offset, record.extent.length),
                 (name, 7 * SECTOR, 9)
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_spelled_as_iso_9660_has_them() {
+    fn names_are_encoded_for_iso_9660_and_joliet() {
         assert_eq!(plain_identifier("user-data"), b"USER-DATA.;1");
         assert_eq!(plain_identifier("ks.cfg"), b"KS.CFG;1");
         assert_eq!(plain_identifier("a b.tar.gz"), b"A_B_TAR.GZ;1");

@@ -1,4 +1,4 @@
-//! Numbers inside bytes that somebody else wrote: nothing is indexed, everything may be missing.
+//! Numbers in untrusted bytes. A number that is not there is `None`; nothing is indexed.
 
 /// Reads a little-endian 16-bit number.
 pub fn le16(data: &[u8], at: usize) -> Option<u16> {
@@ -15,7 +15,7 @@ pub fn le64(data: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(data.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
-/// Spells a number in both byte orders, little-endian first (ECMA-119 7.3.3).
+/// Encodes a number in both byte orders, little-endian first (ECMA-119 7.3.3).
 pub fn both32(value: u32) -> [u8; 8] {
     let mut both = [0; 8];
     both[..4].copy_from_slice(&value.to_le_bytes());
@@ -23,7 +23,7 @@ pub fn both32(value: u32) -> [u8; 8] {
     both
 }
 
-/// Spells a number in both byte orders, little-endian first (ECMA-119 7.2.3).
+/// Encodes a number in both byte orders, little-endian first (ECMA-119 7.2.3).
 pub fn both16(value: u16) -> [u8; 4] {
     let ([a, b], [c, d]) = (value.to_le_bytes(), value.to_be_bytes());
     [a, b, c, d]
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_is_not_read() {
+    fn a_number_past_the_end_is_none() {
         assert_eq!(le32(&[1, 0, 0, 0], 0), Some(1));
         assert_eq!(le32(&[1, 0, 0, 0], 1), None);
         assert_eq!(le16(&[1], usize::MAX), None);

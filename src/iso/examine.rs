@@ -1,83 +1,104 @@
+//! Inspection of an image: its trees, boot catalogue, boot menus, distribution and embed areas.
+
 use std::collections::HashMap;
 
 use super::coreos::CoreOs;
-use super::descriptor::{Extent, SECTOR};
+use super::descriptor::SECTOR;
 use super::distribution::{self, Distribution};
-use super::eltorito::{self, BootEntry, Emulation, Platform};
-use super::fat::{Fat, FatFile};
+use super::eltorito::{self, BootEntry, BootPlatform, Emulation};
+use super::extent::Extent;
+use super::fat::{FatFile, FatVolume};
 use super::hybrid::Hybrid;
-use super::implanted::Implanted;
+use super::isomd5::ImplantedDigest;
 use super::menu::{self, Dialect, MenuEntry};
-use super::tree::{Entry, Kind};
+use super::tree::{DirectoryEntry, EntryKind};
 use super::volume::read_extents;
-use super::{Iso, NotAnIso, ReadAt, Volume};
+use super::{Iso, IsoError, ReadAt, VolumeDescriptorSet};
 use crate::fleet::Firmwares;
 
+/// Maximum length of a boot menu in bytes.
 const MENU_MAX: u64 = 256 * 1024;
+/// Maximum number of boot menus.
 const MENUS_MAX: usize = 256;
-
-/// Is what an ISO is, told once; views of it are composed from this.
+/// The result of inspecting an image. Views are composed from it.
 #[derive(Debug, Clone)]
 pub struct Examined {
-    /// Is the image's length in bytes, hybrid parts behind the volume included.
+    /// Length of the image in bytes, with the partitions of a hybrid image behind the volume.
     pub length: u64,
-    /// Is the ISO 9660 volume's length in bytes.
+    /// Length of the ISO 9660 volume in bytes.
     pub volume_length: u64,
+    /// Volume id of the primary volume descriptor.
     pub volume_id: String,
+    /// Whether a tree has Rock Ridge names.
     pub rock_ridge: bool,
+    /// Whether the image has a Joliet tree.
     pub joliet: bool,
+    /// Whether the image has a UDF file system as well (bridge image).
     pub udf: bool,
+    /// Partition tables of a hybrid image.
     pub hybrid: Hybrid,
-    /// Holds the El Torito entries in the catalogue's order; none where the ISO cannot be booted as a CD.
+    /// El Torito entries in the order of the boot catalogue; empty if the image cannot be booted as a CD.
     pub boots: Vec<BootEntry>,
+    /// Detected distribution.
     pub distribution: Distribution,
-    /// Holds the boot menus with what they boot, of the volume and of the EFI partitions in it.
-    pub menus: Vec<Menu>,
-    /// Is the digest that the image carries about itself (isomd5sum).
-    pub implanted: Option<Implanted>,
+    /// Boot menus of the volume and of its EFI partitions.
+    pub menus: Vec<BootMenu>,
+    /// Digest that is implanted in the image (isomd5sum).
+    pub implanted: Option<ImplantedDigest>,
+    /// Embed areas of a CoreOS live image.
     pub core_os: Option<CoreOs>,
-    pub(super) volume: Volume,
-    /// Is where the records of CoreOS's Ignition file lie.
+    /// Volume descriptors.
+    pub(super) volume: VolumeDescriptorSet,
+    /// Offsets of the directory records of the Ignition file of CoreOS, in bytes.
     pub(super) ignition_records: Vec<u64>,
 }
 
-/// Is a boot menu of an image.
+/// A boot menu of an image.
 #[derive(Debug, Clone)]
-pub struct Menu {
-    /// Is its path; one in an EFI partition has `efi:` before it.
+pub struct BootMenu {
+    /// Path of the menu. In an EFI partition it has the prefix `efi:`.
     pub path: String,
+    /// Language of the menu.
     pub dialect: Dialect,
+    /// Kernels that the menu boots.
     pub entries: Vec<MenuEntry>,
-    pub(super) home: Home,
+    /// Location of the text.
+    pub(super) location: MenuLocation,
 }
 
-/// Says where a menu's text lies, and what names it.
+/// The location of a menu's text, and of the records that point to it.
 #[derive(Debug, Clone)]
-pub(super) enum Home {
-    Volume {
+pub(super) enum MenuLocation {
+    /// A file of the ISO 9660 volume.
+    IsoFile {
+        /// Byte range of the content.
         extent: Extent,
+        /// Offsets of the directory records of the file, in bytes.
         records: Vec<u64>,
     },
-    Efi {
-        fat: Fat,
+    /// A file in the FAT file system of an EFI partition.
+    EfiFile {
+        /// File system.
+        fat: FatVolume,
+        /// File in it.
         file: FatFile,
-        /// Is the path of the file that holds the file system, where the volume names it.
+        /// Path of the file in the volume that holds the file system, if the volume has one.
         partition: Option<String>,
     },
 }
 
 impl Examined {
-    /// Says which firmware finds something in the catalogue that iPXE can boot: it emulates no floppy disk.
+    /// Returns which firmware finds an entry that iPXE can boot. iPXE does not emulate a floppy disk.
     pub fn firmwares(&self) -> Firmwares {
-        let finds = |platform| {
+        let has_entry = |platform| {
             self.boots
                 .iter()
                 .any(|entry| entry.bootable && entry.platform == platform && entry.emulation == Emulation::None)
         };
-        Firmwares { bios: finds(Platform::Bios), uefi: finds(Platform::Uefi) }
+        Firmwares { bios: has_entry(BootPlatform::Bios), uefi: has_entry(BootPlatform::Uefi) }
     }
 
-    /// Gives every kernel that its menus boot, with initrds and arguments; each once.
+    /// Returns every kernel that the menus boot, with initrds and arguments, without duplicates.
     pub fn kernels(&self) -> Vec<&MenuEntry> {
         let mut found: Vec<&MenuEntry> = Vec::new();
         for entry in self.menus.iter().flat_map(|menu| &menu.entries) {
@@ -90,24 +111,24 @@ impl Examined {
     }
 }
 
-/// Reads what an ISO is: all of its trees, its boot catalogue and its boot menus.
+/// Inspects an image: all of its trees, its boot catalogue and its boot menus.
 ///
 /// # Errors
-/// Says why it is no ISO image, or what of it is damaged: truncated, looping, past the end.
-pub fn examine(image: &dyn ReadAt) -> Result<Examined, NotAnIso> {
+/// Returns why the file is not an ISO image, or what is damaged: a truncation, a loop, a pointer past the end.
+pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
     let iso = Iso::open(image)?;
     let volume = iso.volume().clone();
     let boots = match volume.catalogue {
-        Some(sector) => eltorito::catalogue(image, sector)?,
+        Some(sector) => eltorito::read_catalogue(image, sector)?,
         None => Vec::new(),
     };
     let core_os = CoreOs::read(&iso)?;
     let mut menus = volume_menus(&iso)?;
     let ignition = core_os.as_ref().and_then(|core_os| core_os.ignition);
-    let records = records_of(&iso, &menus, ignition)?;
+    let records = records_by_extent(&iso, &menus, ignition)?;
     for menu in &mut menus {
-        if let Home::Volume { extent, records: home } = &mut menu.home {
-            *home = records.get(extent).cloned().unwrap_or_default();
+        if let MenuLocation::IsoFile { extent, records: found } = &mut menu.location {
+            *found = records.get(extent).cloned().unwrap_or_default();
         }
     }
     menus.extend(efi_menus(&iso, &boots)?);
@@ -118,59 +139,65 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, NotAnIso> {
         rock_ridge: iso.rock_ridge(),
         joliet: volume.joliet().is_some(),
         udf: volume.udf,
-        hybrid: Hybrid::read(image).map_err(NotAnIso::read("the system area"))?,
+        hybrid: Hybrid::read(image).map_err(IsoError::read("the system area"))?,
         boots,
-        distribution: distribution::recognise(&iso, core_os.is_some())?,
+        distribution: distribution::detect(&iso, core_os.is_some())?,
         menus,
-        implanted: Implanted::parse(&volume.primary.application_use),
+        implanted: ImplantedDigest::parse(&volume.primary.application_use),
         ignition_records: ignition.and_then(|area| records.get(&area).cloned()).unwrap_or_default(),
         core_os,
         volume,
     })
 }
 
-/// Finds the boot menus of a volume by reading whatever might be one.
-fn volume_menus(iso: &Iso<'_>) -> Result<Vec<Menu>, NotAnIso> {
-    let mut menus: Vec<Menu> = Vec::new();
+/// Finds the boot menus of a volume by reading every file that may be one.
+fn volume_menus(iso: &Iso<'_>) -> Result<Vec<BootMenu>, IsoError> {
+    let mut menus: Vec<BootMenu> = Vec::new();
     iso.walk(&mut |path, entry| {
-        entry.within(iso.image.len(), path)?;
+        entry.ensure_within(iso.image.len(), path)?;
         let known = |extent: &Extent| {
-            menus.iter().any(|menu| matches!(&menu.home, Home::Volume { extent: known, .. } if known == extent))
+            menus
+                .iter()
+                .any(|menu| matches!(&menu.location, MenuLocation::IsoFile { extent: known, .. } if known == extent))
         };
-        let (true, [extent]) = (might_be_a_menu(path, entry), &entry.extents[..]) else { return Ok(()) };
+        let (true, [extent]) = (may_be_menu(path, entry), &entry.extents[..]) else { return Ok(()) };
         if menus.len() >= MENUS_MAX || known(extent) {
             return Ok(());
         }
         let text = read_extents(iso.image, &entry.extents, path)?.unwrap_or_default();
-        let home = Home::Volume { extent: *extent, records: Vec::new() };
-        menus.extend(menu_of(path.to_owned(), &text, home));
+        let location = MenuLocation::IsoFile { extent: *extent, records: Vec::new() };
+        menus.extend(menu_of(path.to_owned(), &text, location));
         Ok(())
     })?;
     Ok(menus)
 }
 
-fn might_be_a_menu(path: &str, entry: &Entry) -> bool {
+fn may_be_menu(path: &str, entry: &DirectoryEntry) -> bool {
     let lower = path.to_ascii_lowercase();
     let named = lower.ends_with(".cfg")
         || (lower.ends_with(".conf") && (lower.contains("/loader/") || lower.contains("linux")));
-    entry.kind == Kind::File && named && (1..=MENU_MAX).contains(&entry.length())
+    entry.kind == EntryKind::File && named && (1..=MENU_MAX).contains(&entry.length())
 }
 
-fn menu_of(path: String, text: &[u8], home: Home) -> Option<Menu> {
-    let dialect = menu::dialect(&path, text)?;
-    Some(Menu { entries: menu::entries(dialect, text), path, dialect, home })
+fn menu_of(path: String, text: &[u8], location: MenuLocation) -> Option<BootMenu> {
+    let dialect = menu::detect_dialect(&path, text)?;
+    Some(BootMenu { entries: menu::entries(dialect, text), path, dialect, location })
 }
 
-/// Gathers, from all trees, where the directory records of some extents lie.
-fn records_of(iso: &Iso<'_>, menus: &[Menu], ignition: Option<Extent>) -> Result<HashMap<Extent, Vec<u64>>, NotAnIso> {
-    let homes = menus.iter().filter_map(|menu| match &menu.home {
-        Home::Volume { extent, .. } => Some(*extent),
-        Home::Efi { .. } => None,
+/// Returns the offsets of the directory records of the menus and of the Ignition file, by extent, in all trees.
+fn records_by_extent(
+    iso: &Iso<'_>,
+    menus: &[BootMenu],
+    ignition: Option<Extent>,
+) -> Result<HashMap<Extent, Vec<u64>>, IsoError> {
+    let extents = menus.iter().filter_map(|menu| match &menu.location {
+        MenuLocation::IsoFile { extent, .. } => Some(*extent),
+        MenuLocation::EfiFile { .. } => None,
     });
-    let mut records: HashMap<Extent, Vec<u64>> = homes.chain(ignition).map(|extent| (extent, Vec::new())).collect();
+    let mut records: HashMap<Extent, Vec<u64>> = extents.chain(ignition).map(|extent| (extent, Vec::new())).collect();
     for tree in &iso.trees {
         tree.walk(&mut |path, entry| {
-            entry.within(iso.image.len(), path)?;
+            entry.ensure_within(iso.image.len(), path)?;
             if let [extent] = entry.extents[..]
                 && let Some(known) = records.get_mut(&extent)
             {
@@ -182,12 +209,12 @@ fn records_of(iso: &Iso<'_>, menus: &[Menu], ignition: Option<Extent>) -> Result
     Ok(records)
 }
 
-/// Finds the path of the file that begins at a place of the image.
-fn path_at(iso: &Iso<'_>, place: u64) -> Result<Option<String>, NotAnIso> {
+/// Returns the path of the file that begins at an offset of the image.
+fn path_at(iso: &Iso<'_>, offset: u64) -> Result<Option<String>, IsoError> {
     let mut found = None;
     iso.walk(&mut |path, entry| {
-        if entry.kind == Kind::File
-            && entry.extents.first().is_some_and(|extent| extent.offset == place && extent.length > 0)
+        if entry.kind == EntryKind::File
+            && entry.extents.first().is_some_and(|extent| extent.offset == offset && extent.length > 0)
         {
             found = Some(path.to_owned());
         }
@@ -196,23 +223,24 @@ fn path_at(iso: &Iso<'_>, place: u64) -> Result<Option<String>, NotAnIso> {
     Ok(found)
 }
 
-/// Finds the boot menus in the file systems that the catalogue's UEFI entries point to. One that
-/// cannot be read is left alone: the firmware may still like it.
-fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<Vec<Menu>, NotAnIso> {
+/// Finds the boot menus in the file systems that the UEFI entries of the boot catalogue point to. A file
+/// system that cannot be read is skipped: the firmware may still be able to read it.
+fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<Vec<BootMenu>, IsoError> {
     let image = iso.image;
     let mut menus = Vec::new();
-    let mut places: Vec<u64> =
-        boots.iter().filter(|boot| boot.platform == Platform::Uefi).map(|boot| boot.image.offset).collect();
-    places.dedup();
-    for place in places {
-        let Ok(Some(fat)) = Fat::open(image, place) else { continue };
+    let mut offsets: Vec<u64> =
+        boots.iter().filter(|boot| boot.platform == BootPlatform::Uefi).map(|boot| boot.image.offset).collect();
+    offsets.dedup();
+    for offset in offsets {
+        let Ok(Some(fat)) = FatVolume::open(image, offset) else { continue };
         let Ok(files) = fat.files(image) else { continue };
-        let partition = path_at(iso, place)?;
-        let cfg = |file: &&FatFile| file.path.to_ascii_lowercase().ends_with(".cfg") || file.path.ends_with(".conf");
-        for file in files.iter().filter(cfg).filter(|file| u64::from(file.length) <= MENU_MAX) {
+        let partition = path_at(iso, offset)?;
+        let is_config =
+            |file: &&FatFile| file.path.to_ascii_lowercase().ends_with(".cfg") || file.path.ends_with(".conf");
+        for file in files.iter().filter(is_config).filter(|file| u64::from(file.length) <= MENU_MAX) {
             let Ok(text) = fat.read(image, file) else { continue };
-            let home = Home::Efi { fat: fat.clone(), file: file.clone(), partition: partition.clone() };
-            menus.extend(menu_of(format!("efi:{}", file.path), &text, home));
+            let location = MenuLocation::EfiFile { fat: fat.clone(), file: file.clone(), partition: partition.clone() };
+            menus.extend(menu_of(format!("efi:{}", file.path), &text, location));
         }
     }
     menus.truncate(MENUS_MAX);

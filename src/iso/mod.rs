@@ -1,48 +1,53 @@
-//! ISO 9660 images: reading them, and the view of one that a host gets.
+//! ISO 9660 images: reading them, and the view of an image that is made for one host.
 //!
-//! `examine` tells once what an image is; `compose` makes, of that and of what is wished for a host,
-//! the few extents in which the host's view differs; `View` reads as the whole.
+//! `examine` inspects an image once. `compose` turns the result and a host's `Customization` into an
+//! `Overlay`: the few byte ranges in which the host's view differs. `OverlayView` reads as the whole image.
+//!
+//! Pure, except `read`, which reads open files.
 
-mod add;
-mod cidata;
+mod add_file;
+mod checksum_files;
 mod compose;
 mod coreos;
 pub mod customization;
 mod descriptor;
 mod distribution;
-mod draft;
 mod eltorito;
 mod emit;
-pub mod endian;
-pub mod error;
+mod endian;
+mod error;
 mod examine;
+mod extent;
 mod fat;
 mod hybrid;
-mod implanted;
+mod isomd5;
 pub mod menu;
 mod overlay;
+mod overlay_builder;
 mod read;
 mod record;
-pub mod report;
-mod sums;
+mod report;
+mod seed;
+mod timestamp;
 mod tree;
 mod udf;
 mod volume;
 
-pub use crate::iso::customization::{kernel_arguments, wishes};
-pub use crate::iso::error::{CannotCompose, NotAnIso};
-pub use cidata::{SEED_FILES, meta_data, seed};
-pub use compose::{Composed, ImplantedDigest, Wishes, compose};
+pub use compose::{ComposedView, compose};
 pub use coreos::{CoreOs, KargsArea};
-pub use descriptor::{Descriptor, Extent, PathTables, Spelling, Volume};
-pub use distribution::{Distribution, Family, arguments};
-pub use draft::Draft;
-pub use eltorito::{BootEntry, Emulation, Platform};
-pub use examine::{Examined, Menu, examine};
+pub use customization::{Customization, DigestPolicy, customization_for, kernel_arguments};
+pub use descriptor::{NameEncoding, PathTables, VolumeDescriptor, VolumeDescriptorSet};
+pub use distribution::{Distribution, Family, config_arguments};
+pub use eltorito::{BootEntry, BootPlatform, Emulation};
+pub use error::{IsoError, ViewError};
+pub use examine::{BootMenu, Examined, examine};
+pub use extent::Extent;
 pub use hybrid::Hybrid;
-pub use implanted::Implanted;
-pub use menu::{Dialect, Edit, MenuEntry};
-pub use overlay::{Overlay, Patch, Piece, Pieces, Tag, View};
-pub use read::{FileWithin, ImageFile, Memory, ReadAt};
-pub use tree::{Entry, Kind};
+pub use isomd5::ImplantedDigest;
+pub use menu::{Dialect, MenuEdit, MenuEntry};
+pub use overlay::{Overlay, OverlayPatch, OverlayView, Segment, Segments, ViewTag};
+pub use overlay_builder::OverlayBuilder;
+pub use read::{FileInImage, ImageFile, MemoryImage, ReadAt};
+pub use seed::{SEED_FILES, build_seed, meta_data};
+pub use tree::{DirectoryEntry, EntryKind};
 pub use volume::Iso;

@@ -1,4 +1,4 @@
-//! The view of an image that a host gets: the image, and a short list of bytes that differ.
+//! The view of an image for one host: the image, and a short list of bytes that differ.
 
 use std::fmt;
 use std::io;
@@ -7,42 +7,47 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::descriptor::Extent;
+use super::extent::Extent;
 use super::{ImageFile, ReadAt};
 
-/// Is what a view has instead of its base, and behind its end. Cheap to share; small.
+/// The bytes of a view that differ from its base, or lie behind its end. Small, and cheap to share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
+    /// Length of the view in bytes.
     length: u64,
+    /// Length of the base in bytes.
     base_length: u64,
-    /// Holds the differing bytes, sorted; no two touch the same place.
-    patches: Vec<Patch>,
-    tag: Tag,
+    /// Differing bytes, sorted by offset, without overlaps.
+    patches: Vec<OverlayPatch>,
+    tag: ViewTag,
 }
 
-/// Is one run of bytes that differ from the base, or lie behind it.
+/// A run of bytes that differ from the base, or lie behind its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Patch {
+pub struct OverlayPatch {
+    /// Offset in the view, in bytes.
     pub at: u64,
+    /// Content.
     pub bytes: Bytes,
 }
 
-/// Identifies a view's bytes: the same base and the same overlay give the same tag, on every transport.
+/// A digest that identifies the bytes of a view: the same base and the same overlay have the same tag.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Tag([u8; 32]);
+pub struct ViewTag([u8; 32]);
 
-/// Says where the next bytes of a view come from.
+/// The source of the next bytes of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    /// These bytes of the base, which a rim may hand to the kernel as they lie.
+pub enum Segment {
+    /// A byte range of the base, unchanged. The I/O loop may send it with `sendfile`.
     Base(Extent),
+    /// Bytes of the overlay.
     Bytes(Bytes),
-    /// So many zeros: behind the base's end.
+    /// A number of zeros, behind the end of the base.
     Zeros(u64),
 }
 
-impl Piece {
-    /// Gives its length in bytes.
+impl Segment {
+    /// Returns the length in bytes.
     pub fn length(&self) -> u64 {
         match self {
             Self::Base(extent) => extent.length,
@@ -53,123 +58,125 @@ impl Piece {
 }
 
 impl Overlay {
-    /// Puts sorted patches that do not overlap over a base of a length. `identity` is whatever
-    /// identifies the base's bytes, its SHA-256 at best.
-    pub(super) fn new(identity: &[u8], base_length: u64, length: u64, patches: Vec<Patch>) -> Self {
+    /// Creates an overlay from sorted patches that do not overlap. `identity` identifies the bytes of the
+    /// base, for example by its SHA-256. The lengths are those of the base and of the view, in bytes.
+    pub(super) fn new(identity: &[u8], base_length: u64, length: u64, patches: Vec<OverlayPatch>) -> Self {
         let mut hash = Sha256::new();
         hash.update((identity.len() as u64).to_le_bytes());
         hash.update(identity);
         hash.update(base_length.to_le_bytes());
         hash.update(length.to_le_bytes());
-        for Patch { at, bytes } in &patches {
+        for OverlayPatch { at, bytes } in &patches {
             hash.update(at.to_le_bytes());
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
         }
-        Self { length, base_length, patches, tag: Tag(hash.finalize().into()) }
+        Self { length, base_length, patches, tag: ViewTag(hash.finalize().into()) }
     }
 
-    /// Leaves a base of a length as it is.
-    pub fn none(identity: &[u8], base_length: u64) -> Self {
-        Self::new(identity, base_length, base_length, Vec::new())
-    }
-
-    /// Gives the view's length in bytes; never less than its base's.
+    /// Returns the length of the view in bytes, at least that of its base.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    pub fn tag(&self) -> Tag {
+    /// Returns the tag that identifies the bytes of the view.
+    pub fn tag(&self) -> ViewTag {
         self.tag
     }
 
-    pub fn patches(&self) -> &[Patch] {
+    /// Returns the runs of differing bytes, sorted by offset.
+    pub fn patches(&self) -> &[OverlayPatch] {
         &self.patches
     }
 
-    /// Gives the number of bytes held in memory.
-    pub fn held(&self) -> usize {
+    /// Returns the number of differing bytes, which are held in memory.
+    pub fn patch_bytes(&self) -> usize {
         self.patches.iter().map(|patch| patch.bytes.len()).sum()
     }
 
-    /// Gives what a range of the view consists of, in order. A range past the end is cut there.
-    pub fn pieces(&self, offset: u64, length: u64) -> Pieces<'_> {
+    /// Returns the segments of a byte range of the view, in order. A range past the end is cut there.
+    pub fn segments(&self, offset: u64, length: u64) -> Segments<'_> {
         let end = offset.saturating_add(length).min(self.length);
         let next = self.patches.partition_point(|patch| patch.at + patch.bytes.len() as u64 <= offset);
-        Pieces { overlay: self, at: offset, end, next }
+        Segments { overlay: self, at: offset, end, next }
     }
 
-    /// Turns extents of files in the view, as a reader of the view finds them, into pieces.
-    pub fn pieces_of<'a>(&'a self, extents: &'a [Extent]) -> impl Iterator<Item = Piece> + 'a {
-        extents.iter().flat_map(|extent| self.pieces(extent.offset, extent.length))
+    /// Returns the segments of a file in the view, from the extents that a reader of the view found.
+    pub fn segments_of<'a>(&'a self, extents: &'a [Extent]) -> impl Iterator<Item = Segment> + 'a {
+        extents.iter().flat_map(|extent| self.segments(extent.offset, extent.length))
     }
 }
 
-/// Gives the pieces of a range of a view.
+/// An iterator over the segments of a byte range of a view.
 #[derive(Debug)]
-pub struct Pieces<'a> {
+pub struct Segments<'a> {
     overlay: &'a Overlay,
+    /// Offset of the next byte.
     at: u64,
+    /// First byte behind the range.
     end: u64,
+    /// Index of the first patch that ends behind `at`.
     next: usize,
 }
 
-impl Iterator for Pieces<'_> {
-    type Item = Piece;
+impl Iterator for Segments<'_> {
+    type Item = Segment;
 
-    fn next(&mut self) -> Option<Piece> {
+    fn next(&mut self) -> Option<Segment> {
         if self.at >= self.end {
             return None;
         }
-        let piece = match self.overlay.patches.get(self.next) {
+        let segment = match self.overlay.patches.get(self.next) {
             Some(patch) if patch.at <= self.at => {
                 self.next += 1;
                 let from = (self.at - patch.at) as usize;
                 let to = (self.end - patch.at).min(patch.bytes.len() as u64) as usize;
-                Piece::Bytes(patch.bytes.slice(from..to))
+                Segment::Bytes(patch.bytes.slice(from..to))
             }
             next => {
                 let end = next.map_or(self.end, |patch| patch.at.min(self.end));
                 let base = self.overlay.base_length;
                 if self.at < base {
-                    Piece::Base(Extent { offset: self.at, length: end.min(base) - self.at })
+                    Segment::Base(Extent { offset: self.at, length: end.min(base) - self.at })
                 } else {
-                    Piece::Zeros(end - self.at)
+                    Segment::Zeros(end - self.at)
                 }
             }
         };
-        self.at += piece.length();
-        Some(piece)
+        self.at += segment.length();
+        Some(segment)
     }
 }
 
-/// Is a base seen through an overlay.
+/// An image seen through an overlay.
 #[derive(Debug, Clone)]
-pub struct View {
+pub struct OverlayView {
     base: Arc<dyn ReadAt>,
     overlay: Arc<Overlay>,
 }
 
-impl View {
-    /// Looks at a base through an overlay that was made for it.
+impl OverlayView {
+    /// Creates the view of a base through an overlay that was built for it.
     pub fn new(base: Arc<dyn ReadAt>, overlay: Arc<Overlay>) -> Self {
         Self { base, overlay }
     }
 
+    /// Returns the overlay.
     pub fn overlay(&self) -> &Overlay {
         &self.overlay
     }
 
+    /// Fills the buffer from the segments, with a function that reads the base.
     fn fill(&self, offset: u64, into: &mut [u8], base: impl Fn(u64, &mut [u8]) -> io::Result<()>) -> io::Result<()> {
         let end = offset.checked_add(into.len() as u64).filter(|end| *end <= self.len());
         end.ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut left = into;
-        for piece in self.overlay.pieces(offset, left.len() as u64) {
-            let (here, rest) = left.split_at_mut(piece.length() as usize);
-            match piece {
-                Piece::Base(extent) => base(extent.offset, here)?,
-                Piece::Bytes(bytes) => here.copy_from_slice(&bytes),
-                Piece::Zeros(_) => here.fill(0),
+        for segment in self.overlay.segments(offset, left.len() as u64) {
+            let (here, rest) = left.split_at_mut(segment.length() as usize);
+            match segment {
+                Segment::Base(extent) => base(extent.offset, here)?,
+                Segment::Bytes(bytes) => here.copy_from_slice(&bytes),
+                Segment::Zeros(_) => here.fill(0),
             }
             left = rest;
         }
@@ -177,7 +184,7 @@ impl View {
     }
 }
 
-impl ReadAt for View {
+impl ReadAt for OverlayView {
     fn len(&self) -> u64 {
         self.overlay.length
     }
@@ -186,27 +193,27 @@ impl ReadAt for View {
         self.fill(offset, into, |from, here| self.base.read_at(from, here))
     }
 
-    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.fill(offset, into, |from, here| self.base.read_now(from, here))
+    fn try_read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.fill(offset, into, |from, here| self.base.try_read_at(from, here))
     }
 
-    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
+    fn file_extent(&self, offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
         let left = self.len().checked_sub(offset)?;
-        match self.overlay.pieces(offset, wanted.min(left)).next()? {
-            Piece::Base(extent) => self.base.lies_at(extent.offset, extent.length),
-            Piece::Bytes(_) | Piece::Zeros(_) => None,
+        match self.overlay.segments(offset, wanted.min(left)).next()? {
+            Segment::Base(extent) => self.base.file_extent(extent.offset, extent.length),
+            Segment::Bytes(_) | Segment::Zeros(_) => None,
         }
     }
 }
 
-impl fmt::Display for Tag {
+impl fmt::Display for ViewTag {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..16].iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+        out.write_str(&hex::encode(&self.0[..16]))
     }
 }
 
-impl fmt::Debug for Tag {
+impl fmt::Debug for ViewTag {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Tag({self})")
+        write!(out, "ViewTag({self})")
     }
 }

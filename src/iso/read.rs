@@ -1,59 +1,64 @@
+//! Access to image bytes by position: open files, files within an image, and images in memory.
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::descriptor::Extent;
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2, retry_on_intr};
 
-/// Is how far apart it is asked whether bytes are in the page cache, beside the last of them. What is lost in
-/// between is read from the disk by who hands the bytes to the kernel, while others wait; asked for each 512 KiB, three
-/// in four system calls of a long answer were such questions.
+use super::extent::Extent;
+
+/// Distance in bytes between the probes of the page cache in [`ReadAt::is_cached`].
+///
+/// A page that is missing between two probes is read from disk inside `sendfile`, while other connections
+/// wait. With a probe every 512 KiB, three in four system calls of a long reply were probes.
 const PROBES: usize = 2 << 20;
 
-/// Is a medium that is read by position: a file, or a view of one.
+/// An image that is read by position: a file, or a view of one.
 pub trait ReadAt: std::fmt::Debug + Send + Sync {
-    /// Gives the medium's length in bytes. It does not change while the medium is open.
+    /// Returns the length in bytes. It does not change while the image is open.
     fn len(&self) -> u64;
 
-    /// Says whether there is nothing to read.
+    /// Returns whether the length is 0.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Fills the buffer from an offset.
+    /// Fills the buffer with the bytes at an offset. May wait for the disk.
     ///
     /// # Errors
-    /// `UnexpectedEof` past the end, and what the file system says.
+    /// Returns `UnexpectedEof` past the end, or the error of the file system.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
 
-    /// Fills the buffer from an offset where that needs no waiting for a disk: what a task that
-    /// others wait for calls first. What a failed call left in the buffer means nothing.
+    /// Fills the buffer with the bytes at an offset if that is possible without waiting for the disk.
+    /// After an error the content of the buffer is unspecified.
     ///
     /// # Errors
-    /// `WouldBlock` where [`Self::read_at`] must be called, on a thread that may wait.
-    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    /// Returns `WouldBlock` if the caller must use [`Self::read_at`], on a thread that may wait.
+    fn try_read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let _ = (offset, into);
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// Says where the next bytes lie as they are, for who hands them to the kernel: in which file, from where,
-    /// and how many of those that are wanted. Nothing where they lie in no file, or are past the end.
-    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
+    /// Returns the file and the byte range in it that hold the next bytes of the image unchanged, at most
+    /// `wanted` bytes, for `sendfile`. Returns `None` if no file holds them, or past the end.
+    fn file_extent(&self, offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
         let _ = (offset, wanted);
         None
     }
 
-    /// Says whether the kernel can send these bytes without waiting for a disk, as far as that shows.
+    /// Returns whether the probed pages between two offsets are in the page cache, so that `sendfile` does not
+    /// wait for the disk.
     fn is_cached(&self, from: u64, until: u64) -> bool {
-        let mut places = (from..until).step_by(PROBES).chain((from < until).then(|| until - 1));
-        places.all(|place| self.read_now(place, &mut [0]).is_ok())
+        let mut offsets = (from..until).step_by(PROBES).chain((from < until).then(|| until - 1));
+        offsets.all(|offset| self.try_read_at(offset, &mut [0]).is_ok())
     }
 }
 
-/// Is an image file, whose length was taken once.
+/// An open image file. Its length is read once.
 #[derive(Debug)]
 pub struct ImageFile {
     file: File,
@@ -61,20 +66,20 @@ pub struct ImageFile {
 }
 
 impl ImageFile {
-    /// Takes an open regular file.
+    /// Wraps an open regular file.
     ///
     /// # Errors
-    /// What the file system says of its metadata.
+    /// Returns the error of reading its metadata.
     pub fn new(file: File) -> io::Result<Self> {
         let length = file.metadata()?.len();
         Ok(Self { file, length })
     }
 
-    /// Has the kernel send bytes of the file, as many as the socket takes now; gives how many.
+    /// Sends bytes of the file with `sendfile`, as many as the socket accepts, and returns their number.
     ///
     /// # Errors
-    /// `UnexpectedEof` where the file ends before them, `WouldBlock` where the socket takes none, and what else the
-    /// kernel says.
+    /// Returns `UnexpectedEof` if the file ends before them, `WouldBlock` if the socket accepts none, or
+    /// another error of the kernel.
     pub fn send(&self, socket: impl AsFd, extent: Extent) -> io::Result<u64> {
         let (mut offset, length) = (extent.offset, usize::try_from(extent.length).map_err(io::Error::other)?);
         match retry_on_intr(|| rustix::fs::sendfile(&socket, &self.file, Some(&mut offset), length))? {
@@ -93,8 +98,8 @@ impl ReadAt for ImageFile {
         self.file.read_exact_at(into, offset)
     }
 
-    /// Reads from the page cache. A file system that has no such read (EOPNOTSUPP) says `WouldBlock` too.
-    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    /// Reads from the page cache. A file system without such reads (EOPNOTSUPP) results in `WouldBlock`.
+    fn try_read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let wanted = into.len();
         let read = preadv2(&self.file, &mut [io::IoSliceMut::new(into)], offset, ReadWriteFlags::NOWAIT);
         match read {
@@ -104,27 +109,28 @@ impl ReadAt for ImageFile {
         }
     }
 
-    fn lies_at(&self, offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
+    fn file_extent(&self, offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
         let length = wanted.min(self.length.checked_sub(offset)?);
         Some((self, Extent { offset, length }))
     }
 }
 
-/// Is a file within an image, as the extents that hold it.
+/// A file within an image: the extents that hold its content.
 #[derive(Debug, Clone)]
-pub struct FileWithin {
+pub struct FileInImage {
     image: Arc<dyn ReadAt>,
     extents: Vec<Extent>,
     length: u64,
 }
 
-impl FileWithin {
-    /// Takes the extents in the file's order.
+impl FileInImage {
+    /// Creates a file from its extents, in the order of the content.
     pub fn new(image: Arc<dyn ReadAt>, extents: Vec<Extent>) -> Self {
         let length = extents.iter().map(|extent| extent.length).sum();
         Self { image, extents, length }
     }
 
+    /// Fills the buffer from the extents, with a function that reads the image.
     fn fill(
         &self,
         mut offset: u64,
@@ -151,7 +157,7 @@ impl FileWithin {
     }
 }
 
-impl ReadAt for FileWithin {
+impl ReadAt for FileInImage {
     fn len(&self) -> u64 {
         self.length
     }
@@ -160,14 +166,14 @@ impl ReadAt for FileWithin {
         self.fill(offset, into, |from, here| self.image.read_at(from, here))
     }
 
-    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.fill(offset, into, |from, here| self.image.read_now(from, here))
+    fn try_read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.fill(offset, into, |from, here| self.image.try_read_at(from, here))
     }
 
-    fn lies_at(&self, mut offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
+    fn file_extent(&self, mut offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
         for extent in &self.extents {
             if offset < extent.length {
-                return self.image.lies_at(extent.offset + offset, wanted.min(extent.length - offset));
+                return self.image.file_extent(extent.offset + offset, wanted.min(extent.length - offset));
             }
             offset -= extent.length;
         }
@@ -175,17 +181,20 @@ impl ReadAt for FileWithin {
     }
 }
 
-/// Is an image in memory: a NoCloud seed, a test's.
+/// An image in memory, for example a NoCloud seed.
 #[derive(Debug, Clone)]
-pub struct Memory(pub Bytes);
+pub struct MemoryImage(
+    /// Content of the image.
+    pub Bytes,
+);
 
-impl From<Vec<u8>> for Memory {
+impl From<Vec<u8>> for MemoryImage {
     fn from(bytes: Vec<u8>) -> Self {
         Self(bytes.into())
     }
 }
 
-impl ReadAt for Memory {
+impl ReadAt for MemoryImage {
     fn len(&self) -> u64 {
         self.0.len() as u64
     }
@@ -197,7 +206,7 @@ impl ReadAt for Memory {
         Ok(())
     }
 
-    fn read_now(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    fn try_read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.read_at(offset, into)
     }
 }

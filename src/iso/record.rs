@@ -1,78 +1,89 @@
-//! A directory record (ECMA-119 9.1) and what Rock Ridge (RRIP 1.12, over SUSP) adds to it.
+//! Directory records (ECMA-119 9.1) and the Rock Ridge entries in them (RRIP 1.12, SUSP 1.12).
 
-use super::descriptor::{Extent, SECTOR, Spelling, spell};
-use super::emit::Stamp;
-use super::{NotAnIso, ReadAt};
-use crate::iso::endian::le32;
+use super::descriptor::{NameEncoding, SECTOR, decode_text};
+use super::endian::le32;
+use super::extent::Extent;
+use super::timestamp::RecordTimestamp;
+use super::{IsoError, ReadAt};
 
-/// Is the length of a record without its identifier and its system use area.
+/// Length of a record without its identifier and its system use area, in bytes.
 pub const HEAD: usize = 33;
+/// Maximum number of continuation areas of one record.
 const CONTINUATIONS_MAX: usize = 8;
+/// Maximum length of a continuation area in bytes.
 const CONTINUATION_MAX: u32 = 8192;
+/// File flag of a directory (ECMA-119 9.1.6).
 const DIRECTORY: u8 = 0x02;
+/// File flag of a record that is not the last of its file.
 const MORE_EXTENTS: u8 = 0x80;
 
-/// Is one directory record.
+/// A directory record.
 #[derive(Debug, Clone)]
-pub struct Record {
-    /// Is where the record lies in the image, in bytes.
+pub struct DirectoryRecord {
+    /// Offset of the record in the image, in bytes.
     pub at: u64,
-    /// Is the record's own length in bytes.
+    /// Length of the record in bytes.
     pub length: u8,
-    /// Is where its data lie, behind the extended attributes.
+    /// Byte range of the content, without the extended attribute record.
     pub extent: Extent,
+    /// File flags (ECMA-119 9.1.6).
     pub flags: u8,
-    pub stamp: Stamp,
+    /// Recording date and time.
+    pub timestamp: RecordTimestamp,
+    /// File identifier, in the encoding of its tree.
     pub identifier: Vec<u8>,
+    /// System use area: the SUSP entries.
     pub system_use: Vec<u8>,
+    /// Whether the content is interleaved (ECMA-119 9.1.7).
     pub interleaved: bool,
 }
 
-impl Record {
-    /// Reads the record that begins at a position of a directory's sector; `data` ends with the sector.
+impl DirectoryRecord {
+    /// Parses the record at an offset of the image. `data` begins with the record and ends with its sector.
     ///
     /// # Errors
-    /// Says which of its lengths contradict each other.
+    /// Returns which length is not plausible.
     pub fn parse(at: u64, data: &[u8]) -> Result<Self, &'static str> {
-        let length = usize::from(*data.first().ok_or("a record is empty")?);
-        let data = data.get(..length).ok_or("a record crosses the end of its sector")?;
-        let name_length = usize::from(*data.get(32).ok_or("a record is shorter than its own head")?);
-        let identifier = data.get(HEAD..HEAD + name_length).ok_or("a name is longer than its record")?;
+        let length = usize::from(*data.first().ok_or("empty record")?);
+        let data = data.get(..length).ok_or("record crosses the end of its sector")?;
+        let name_length = usize::from(*data.get(32).ok_or("record shorter than 33 bytes")?);
+        let identifier = data.get(HEAD..HEAD + name_length).ok_or("name longer than its record")?;
         if name_length == 0 {
-            return Err("a record has no name");
+            return Err("record without a name");
         }
         let padding = 1 - name_length % 2;
-        let (Some(block), Some(size)) = (le32(data, 2), le32(data, 10)) else { return Err("a record is cut short") };
+        let (Some(block), Some(size)) = (le32(data, 2), le32(data, 10)) else { return Err("truncated record") };
         let offset = (u64::from(block) + u64::from(data[1])) * SECTOR;
         Ok(Self {
             at,
             length: length as u8,
             extent: Extent { offset, length: u64::from(size) },
             flags: data[25],
-            stamp: data.get(18..25).and_then(|stamp| stamp.try_into().ok()).unwrap_or_default(),
+            timestamp: data.get(18..25).and_then(|field| field.try_into().ok()).unwrap_or_default(),
             identifier: identifier.to_vec(),
             system_use: data.get(HEAD + name_length + padding..).unwrap_or_default().to_vec(),
             interleaved: data[26] != 0 || data[27] != 0,
         })
     }
 
-    /// Says whether it is a directory's own record, or its parent's.
+    /// Returns whether the record is the directory's own (`.`) or its parent's (`..`).
     pub fn is_dot(&self) -> bool {
         matches!(self.identifier[..], [0 | 1])
     }
 
+    /// Returns whether the record belongs to a directory.
     pub fn is_directory(&self) -> bool {
         self.flags & DIRECTORY != 0
     }
 
-    /// Says whether the next record holds more of the same file (files of 4 GiB and more).
+    /// Returns whether the next record holds more of the same file (files of 4 GiB and more).
     pub fn has_more(&self) -> bool {
         self.flags & MORE_EXTENTS != 0
     }
 
-    /// Spells the identifier without its version number.
-    pub fn name(&self, spelling: Spelling) -> String {
-        let name = spell(&self.identifier, spelling);
+    /// Returns the name without its version number.
+    pub fn name(&self, encoding: NameEncoding) -> String {
+        let name = decode_text(&self.identifier, encoding);
         match name.rsplit_once(';') {
             Some((plain, version)) if version.bytes().all(|digit| digit.is_ascii_digit()) => plain.to_owned(),
             _ => name,
@@ -80,74 +91,75 @@ impl Record {
     }
 }
 
-/// Is what Rock Ridge says of a record.
+/// The Rock Ridge entries of a record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RockRidge {
+    /// Alternate name (`NM`).
     pub name: Option<String>,
-    /// Is a symbolic link's target.
+    /// Target of a symbolic link (`SL`).
     pub link: Option<String>,
-    /// Is the sector of a directory that was moved elsewhere, for its depth.
+    /// Sector of a directory that was relocated because of its depth (`CL`).
     pub child: Option<u32>,
-    /// Says that this is such a moved directory, which does not belong where it lies.
+    /// Whether this is a relocated directory, which has its logical place elsewhere (`RE`).
     pub moved: bool,
-    /// Says that the content is compressed (zisofs).
+    /// Whether the content is compressed (`ZF`, zisofs).
     pub compressed: bool,
 }
 
-/// Gives the bytes to skip before the SUSP entries of every record, where the root's own record
-/// says that the tree uses SUSP at all (SUSP 1.12, 5.3).
-pub fn susp_skip(root: &Record) -> Option<usize> {
+/// Returns the number of bytes before the SUSP entries of every record, if the root's own record has the
+/// SUSP indicator (`SP`, SUSP 1.12, 5.3).
+pub fn susp_skip(root: &DirectoryRecord) -> Option<usize> {
     let area = &root.system_use;
     (area.get(..2)? == b"SP" && area.get(4..6)? == [0xbe, 0xef]).then(|| area.get(6).map(|skip| usize::from(*skip)))?
 }
 
-/// Reads the Rock Ridge entries of a record, continuation areas included.
+/// Parses the Rock Ridge entries of a record and of its continuation areas.
 ///
 /// # Errors
-/// Says what contradicts itself, or lies past the end.
-pub fn rock_ridge(image: &dyn ReadAt, record: &Record, skip: usize) -> Result<RockRidge, NotAnIso> {
-    let mut reading = Reading::default();
+/// Returns what is damaged, or lies past the end.
+pub fn rock_ridge(image: &dyn ReadAt, record: &DirectoryRecord, skip: usize) -> Result<RockRidge, IsoError> {
+    let mut parser = SystemUseParser::default();
     let mut area = record.system_use.get(skip..).unwrap_or_default().to_vec();
     for _ in 0..CONTINUATIONS_MAX {
-        match reading.area(&area) {
-            None => return Ok(reading.finish()),
+        match parser.parse_area(&area) {
+            None => return Ok(parser.finish()),
             Some(next) => area = continuation(image, next, record.at)?,
         }
     }
-    Err(damaged(record.at, "its Rock Ridge continuations do not end"))
+    Err(damaged(record.at, "more than 8 Rock Ridge continuations"))
 }
 
-/// Names where more entries lie: sector, offset, length (SUSP 5.1).
+/// The location of more entries: sector, offset and length in bytes (`CE`, SUSP 1.12, 5.1).
 type Continuation = (u32, u32, u32);
 
-fn continuation(image: &dyn ReadAt, (sector, offset, length): Continuation, at: u64) -> Result<Vec<u8>, NotAnIso> {
+fn continuation(image: &dyn ReadAt, (sector, offset, length): Continuation, at: u64) -> Result<Vec<u8>, IsoError> {
     if length > CONTINUATION_MAX {
-        return Err(damaged(at, "a Rock Ridge continuation is longer than 8 KiB"));
+        return Err(damaged(at, "Rock Ridge continuation longer than 8 KiB"));
     }
     let place = Extent { offset: u64::from(sector) * SECTOR + u64::from(offset), length: u64::from(length) };
-    place.within(image.len(), "a Rock Ridge continuation")?;
+    place.ensure_within(image.len(), "a Rock Ridge continuation")?;
     let mut area = vec![0; length as usize];
-    image.read_at(place.offset, &mut area).map_err(NotAnIso::read("a Rock Ridge continuation"))?;
+    image.read_at(place.offset, &mut area).map_err(IsoError::read("a Rock Ridge continuation"))?;
     Ok(area)
 }
 
-fn damaged(at: u64, why: &'static str) -> NotAnIso {
-    NotAnIso::Directory { path: String::new(), at, why }
+fn damaged(at: u64, reason: &'static str) -> IsoError {
+    IsoError::Directory { path: String::new(), at, reason }
 }
 
-/// Gathers what may be spread over several entries.
+/// A parser of SUSP entries. Names and link targets may span several entries.
 #[derive(Debug, Default)]
-struct Reading {
+struct SystemUseParser {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
-    /// Says whether the last component of the link goes on in the next one.
-    link_goes_on: bool,
+    /// Whether the last component of the link continues in the next one.
+    link_continues: bool,
     found: RockRidge,
 }
 
-impl Reading {
-    /// Reads one system use area; an entry that does not fit ends it, as Linux has it.
-    fn area(&mut self, mut area: &[u8]) -> Option<Continuation> {
+impl SystemUseParser {
+    /// Parses one system use area and returns its continuation. An invalid entry ends the area, as in Linux.
+    fn parse_area(&mut self, mut area: &[u8]) -> Option<Continuation> {
         let mut next = None;
         while let [a, b, length, _version, ..] = *area {
             let (Some(entry), Some(rest)) = (area.get(4..usize::from(length)), area.get(usize::from(length)..)) else {
@@ -156,8 +168,8 @@ impl Reading {
             match &[a, b] {
                 b"CE" => next = le32(entry, 0).zip(le32(entry, 8)).zip(le32(entry, 16)).map(|((s, o), l)| (s, o, l)),
                 b"ST" => break,
-                b"NM" => self.name(entry),
-                b"SL" => self.symlink(entry),
+                b"NM" => self.parse_name(entry),
+                b"SL" => self.parse_symlink(entry),
                 b"CL" => self.found.child = le32(entry, 0),
                 b"RE" => self.found.moved = true,
                 b"ZF" => self.found.compressed = true,
@@ -168,7 +180,7 @@ impl Reading {
         next
     }
 
-    fn name(&mut self, entry: &[u8]) {
+    fn parse_name(&mut self, entry: &[u8]) {
         if let [flags, part @ ..] = entry
             && flags & 0x06 == 0
         {
@@ -176,12 +188,12 @@ impl Reading {
         }
     }
 
-    fn symlink(&mut self, entry: &[u8]) {
+    fn parse_symlink(&mut self, entry: &[u8]) {
         let Some(mut components) = entry.get(1..) else { return };
         while let [flags, length, ..] = *components {
             let Some(content) = components.get(2..2 + usize::from(length)) else { return };
             let link = self.link.get_or_insert_default();
-            if !self.link_goes_on && !link.is_empty() && !link.ends_with(b"/") {
+            if !self.link_continues && !link.is_empty() && !link.ends_with(b"/") {
                 link.push(b'/');
             }
             match flags & 0x0e {
@@ -190,7 +202,7 @@ impl Reading {
                 0x08 => link.push(b'/'),
                 _ => link.extend_from_slice(content),
             }
-            self.link_goes_on = flags & 1 != 0;
+            self.link_continues = flags & 1 != 0;
             components = &components[2 + usize::from(length)..];
         }
     }
@@ -205,44 +217,44 @@ impl Reading {
 mod tests {
     use super::*;
 
-    fn reading(area: &[u8]) -> RockRidge {
-        let mut reading = Reading::default();
-        reading.area(area);
-        reading.finish()
+    fn parsed(area: &[u8]) -> RockRidge {
+        let mut parser = SystemUseParser::default();
+        parser.parse_area(area);
+        parser.finish()
     }
 
     #[test]
     fn a_name_may_come_in_pieces() {
-        let found = reading(b"NM\x08\x01\x01abcNM\x07\x01\0de");
+        let found = parsed(b"NM\x08\x01\x01abcNM\x07\x01\0de");
         assert_eq!(found.name.as_deref(), Some("abcde"));
     }
 
     #[test]
-    fn a_link_is_put_together() {
-        let found = reading(b"SL\x0e\x01\0\x08\0\0\x02ab\x01\x01cSL\x0a\x01\0\0\x01d\x04\0");
+    fn a_link_is_joined_from_components() {
+        let found = parsed(b"SL\x0e\x01\0\x08\0\0\x02ab\x01\x01cSL\x0a\x01\0\0\x01d\x04\0");
         assert_eq!(found.link.as_deref(), Some("/ab/cd/.."));
     }
 
     #[test]
     fn an_entry_that_does_not_fit_ends_the_area() {
         for area in [&b"NM\x00\x01"[..], b"NM\x03\x01", b"NM\xff\x01\0a", b"NM", b"SL\x08\x01\0\0\xff\0"] {
-            assert_eq!(reading(area).name, None);
+            assert_eq!(parsed(area).name, None);
         }
     }
 
     #[test]
-    fn lengths_that_contradict_each_other_are_refused() {
+    fn implausible_lengths_are_refused() {
         let mut data = vec![0; 64];
         let mut check = |length: u8, name: u8, good: bool| {
             data[0] = length;
             data[32] = name;
-            assert_eq!(Record::parse(0, &data).is_ok(), good, "{length} {name}");
+            assert_eq!(DirectoryRecord::parse(0, &data).is_ok(), good, "{length} {name}");
         };
         check(34, 1, true);
         check(34, 2, false);
         check(33, 0, false);
         check(20, 1, false);
         check(65, 1, false);
-        assert!(Record::parse(0, &[]).is_err());
+        assert!(DirectoryRecord::parse(0, &[]).is_err());
     }
 }

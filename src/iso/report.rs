@@ -1,39 +1,40 @@
-//! What an ISO is, in words: `bootlatch iso inspect`.
+//! The result of an inspection as text.
 
 use std::fmt;
 
-use crate::iso::{Emulation, Examined, Family, Implanted, Platform};
+use super::{BootPlatform, Emulation, Examined, Family, ImplantedDigest};
 
 impl fmt::Display for Examined {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "volume id     {}", self.volume_id)?;
         writeln!(out, "distribution  {} ({})", self.distribution.name, self.distribution.family)?;
-        writeln!(out, "image         {} bytes, of which {} are the volume", self.length, self.volume_length)?;
-        let sides = [(true, "ISO 9660"), (self.rock_ridge, "Rock Ridge"), (self.joliet, "Joliet"), (self.udf, "UDF")];
+        writeln!(out, "image         {} bytes (volume: {} bytes)", self.length, self.volume_length)?;
+        let file_systems =
+            [(true, "ISO 9660"), (self.rock_ridge, "Rock Ridge"), (self.joliet, "Joliet"), (self.udf, "UDF")];
         let tables = [(self.hybrid.mbr, "MBR"), (self.hybrid.gpt, "GPT")];
-        let named = |rows: &[(bool, &'static str)]| {
+        let names = |rows: &[(bool, &'static str)]| {
             rows.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
         };
-        writeln!(out, "names         {}", named(&sides))?;
-        writeln!(out, "hybrid        {}", named(&tables))?;
+        writeln!(out, "names         {}", names(&file_systems))?;
+        writeln!(out, "hybrid        {}", names(&tables))?;
         for boot in &self.boots {
             let image = boot.image;
             writeln!(
                 out,
-                "boots         {} by {} at byte {}, {} bytes",
+                "boots         {}, {}, at byte {}, {} bytes",
                 boot.platform, boot.emulation, image.offset, image.length
             )?;
         }
         match &self.implanted {
-            Some(Implanted::IsoMd5Sum { md5, .. }) => writeln!(out, "own digest    isomd5sum {md5}")?,
-            Some(Implanted::TagMedia) => writeln!(out, "own digest    tagmedia's")?,
+            Some(ImplantedDigest::IsoMd5Sum { md5, .. }) => writeln!(out, "digest        isomd5sum {md5}")?,
+            Some(ImplantedDigest::TagMedia) => writeln!(out, "digest        tagmedia")?,
             None => {}
         }
         if let Some(core_os) = &self.core_os {
             let ignition = core_os.ignition.map_or(0, |area| area.length);
             writeln!(
                 out,
-                "CoreOS        Ignition area of {ignition} bytes, {} places of kernel arguments",
+                "CoreOS        Ignition area of {ignition} bytes, {} kernel argument areas",
                 core_os.kargs.len()
             )?;
         }
@@ -49,25 +50,24 @@ impl fmt::Display for Examined {
 }
 
 impl Examined {
-    /// Says what of the image a host's changed view cannot keep as it is.
+    /// Returns sentences about properties of the image that a customized view does not keep.
     pub fn warnings(&self) -> Vec<String> {
         let digest = self.implanted.as_ref().map(|implanted| match implanted {
-            Implanted::IsoMd5Sum { .. } => "isomd5sum",
-            Implanted::TagMedia => "tagmedia",
+            ImplantedDigest::IsoMd5Sum { .. } => "isomd5sum",
+            ImplantedDigest::TagMedia => "tagmedia",
         });
-        let digest = digest.map(|whose| {
+        let digest = digest.map(|tool| {
             format!(
-                "the image carries a digest about itself ({whose}): a host whose view is changed, by kernel arguments or \
-                 files, sees none, and its kernel gets no rd.live.check"
+                "the image has an implanted digest ({tool}): a view with other kernel arguments or files has no digest, \
+                 and its kernel lines no rd.live.check"
             )
         });
-        let sides =
-            "the image has a UDF side: what is changed for a host is changed on its ISO 9660 and Joliet sides only";
-        digest.into_iter().chain(self.udf.then(|| sides.to_owned())).collect()
+        let udf = "the image has a UDF file system: a customized view changes only ISO 9660 and Joliet";
+        digest.into_iter().chain(self.udf.then(|| udf.to_owned())).collect()
     }
 }
 
-impl fmt::Display for Platform {
+impl fmt::Display for BootPlatform {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bios => out.write_str("BIOS"),
@@ -83,8 +83,8 @@ impl fmt::Display for Emulation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => out.write_str("no emulation"),
-            Self::Floppy => out.write_str("an emulated floppy disk"),
-            Self::HardDisk => out.write_str("an emulated hard disk"),
+            Self::Floppy => out.write_str("floppy disk emulation"),
+            Self::HardDisk => out.write_str("hard disk emulation"),
             Self::Other(code) => write!(out, "emulation {code}"),
         }
     }
@@ -107,7 +107,7 @@ impl fmt::Display for Family {
             Self::Esxi => "ESXi",
             Self::Memtest => "memtest86+",
             Self::Grub => "GRUB",
-            Self::CloudSeed => "a cloud-init seed",
+            Self::CloudSeed => "cloud-init seed",
             Self::Unknown => "unknown",
         })
     }

@@ -1,37 +1,46 @@
-//! The UDF side of a bridge (ECMA-167, UDF 1.02): Windows puts its files there and nothing but a
-//! note in the ISO 9660 tree. Partitions that are mapped elsewhere (UDF 1.50 virtual and sparable,
-//! 2.50 metadata) are refused by name: no installation image seen uses them.
+//! The UDF file system of a bridge image (ECMA-167, UDF 1.02). Windows images have their files there, and
+//! only a note in the ISO 9660 tree.
+//!
+//! Partitions with a mapping (virtual and sparable of UDF 1.50, metadata of 2.50) are refused: no known
+//! installation image uses them.
 
-use super::descriptor::{Extent, SECTOR};
-use super::tree::{Entry, Kind};
-use super::{NotAnIso, ReadAt};
-use crate::iso::endian::{le16, le32, le64};
+use super::descriptor::SECTOR;
+use super::endian::{le16, le32, le64};
+use super::extent::Extent;
+use super::tree::{DirectoryEntry, EntryKind};
+use super::{IsoError, ReadAt};
 
+/// Offset of the anchor volume descriptor pointer in bytes (ECMA-167 3/8.4.2.1).
 const ANCHOR: u64 = 256 * SECTOR;
+/// Maximum length of the volume descriptor sequence in sectors.
 const SEQUENCE_MAX: u64 = 64;
+/// Maximum length of a directory in bytes.
 const DIRECTORY_MAX: u64 = 16 * 1024 * 1024;
+/// Maximum number of extents of a file.
 const EXTENTS_MAX: usize = 65_536;
+/// Maximum number of allocation extents of a file.
 const CHAIN_MAX: usize = 1024;
+/// Maximum depth of a path.
 const DEPTH_MAX: usize = 64;
 
-/// Is an image's UDF volume.
+/// The UDF volume of an image.
 #[derive(Debug)]
-pub struct Udf<'a> {
+pub struct UdfVolume<'a> {
     image: &'a dyn ReadAt,
-    /// Is where the partition begins, in sectors.
+    /// First sector of the partition.
     partition: u64,
+    /// Block of the root directory's file entry, in the partition.
     root: u32,
 }
 
-impl<'a> Udf<'a> {
+impl<'a> UdfVolume<'a> {
     /// Opens the UDF volume of an image.
     ///
     /// # Errors
-    /// Says what of it is damaged or not read here.
-    pub fn open(image: &'a dyn ReadAt) -> Result<Self, NotAnIso> {
+    /// Returns what is damaged or not supported.
+    pub fn open(image: &'a dyn ReadAt) -> Result<Self, IsoError> {
         let anchor = tagged(image, ANCHOR, &[2], "no anchor at sector 256")?;
-        let (length, from) =
-            le32(&anchor, 16).zip(le32(&anchor, 20)).ok_or(NotAnIso::Udf("its anchor is cut short"))?;
+        let (length, from) = le32(&anchor, 16).zip(le32(&anchor, 20)).ok_or(IsoError::Udf("truncated anchor"))?;
         let (mut partition, mut files) = (None, None);
         for sector in 0..(u64::from(length) / SECTOR).min(SEQUENCE_MAX) {
             let data = sector_at(image, (u64::from(from) + sector) * SECTOR)?;
@@ -42,21 +51,21 @@ impl<'a> Udf<'a> {
                 _ => {}
             }
         }
-        let partition = u64::from(partition.ok_or(NotAnIso::Udf("it has no partition"))?);
-        let files = u64::from(files.ok_or(NotAnIso::Udf("it has no logical volume"))?);
-        let set = tagged(image, (partition + files) * SECTOR, &[256], "no file set where one is named")?;
-        let root = le32(&set, 404).ok_or(NotAnIso::Udf("its file set is cut short"))?;
+        let partition = u64::from(partition.ok_or(IsoError::Udf("no partition descriptor"))?);
+        let files = u64::from(files.ok_or(IsoError::Udf("no logical volume descriptor"))?);
+        let set = tagged(image, (partition + files) * SECTOR, &[256], "no file set descriptor")?;
+        let root = le32(&set, 404).ok_or(IsoError::Udf("truncated file set descriptor"))?;
         Ok(Self { image, partition, root })
     }
 
-    /// Finds what a path names, first as it is spelled, then without regard to case.
+    /// Looks up a path. A name is compared exactly first, then without case.
     ///
     /// # Errors
-    /// Says what of the tree is damaged on the way. A path that names nothing is no error.
-    pub fn find(&self, path: &str) -> Result<Option<Entry>, NotAnIso> {
+    /// Returns what is damaged on the way. A path that does not exist is not an error.
+    pub fn find(&self, path: &str) -> Result<Option<DirectoryEntry>, IsoError> {
         let mut here = self.entry(String::new(), self.root)?;
         for (depth, name) in path.split('/').filter(|name| !name.is_empty() && *name != ".").enumerate() {
-            if depth > DEPTH_MAX || name == ".." || here.kind != Kind::Directory {
+            if depth > DEPTH_MAX || name == ".." || here.kind != EntryKind::Directory {
                 return Ok(None);
             }
             let names = self.names(&here)?;
@@ -71,63 +80,63 @@ impl<'a> Udf<'a> {
     /// Lists a directory.
     ///
     /// # Errors
-    /// Says what of the directory is damaged.
-    pub fn list(&self, directory: &Entry) -> Result<Vec<Entry>, NotAnIso> {
+    /// Returns what is damaged in the directory.
+    pub fn list(&self, directory: &DirectoryEntry) -> Result<Vec<DirectoryEntry>, IsoError> {
         self.names(directory)?.into_iter().map(|(name, icb)| self.entry(name, icb)).collect()
     }
 
-    /// Reads a directory's names, each with its file entry's block.
-    fn names(&self, directory: &Entry) -> Result<Vec<(String, u32)>, NotAnIso> {
+    /// Reads the names of a directory, each with the block of its file entry.
+    fn names(&self, directory: &DirectoryEntry) -> Result<Vec<(String, u32)>, IsoError> {
         let length = directory.length();
         if length > DIRECTORY_MAX {
-            return Err(NotAnIso::Udf("a directory is longer than 16 MiB"));
+            return Err(IsoError::Udf("directory longer than 16 MiB"));
         }
         let mut data = Vec::new();
         for extent in &directory.extents {
-            extent.within(self.image.len(), "a UDF directory")?;
+            extent.ensure_within(self.image.len(), "a UDF directory")?;
             let from = data.len();
             data.resize(from + extent.length as usize, 0);
-            self.image.read_at(extent.offset, &mut data[from..]).map_err(NotAnIso::read("a UDF directory"))?;
+            self.image.read_at(extent.offset, &mut data[from..]).map_err(IsoError::read("a UDF directory"))?;
         }
         let mut names = Vec::new();
         let mut rest = &data[..];
         while !rest.is_empty() {
-            let (name, length) =
-                identifier(rest).ok_or(NotAnIso::Udf("a directory's entries contradict each other"))?;
+            let (name, length) = identifier(rest).ok_or(IsoError::Udf("invalid file identifier in a directory"))?;
             names.extend(name);
             rest = rest.get(length..).unwrap_or_default();
         }
         Ok(names)
     }
 
-    /// Reads a file entry (ECMA-167 4/14.9) or an extended one (4/14.17).
-    fn entry(&self, name: String, icb: u32) -> Result<Entry, NotAnIso> {
+    /// Reads a file entry (ECMA-167 4/14.9) or an extended file entry (4/14.17).
+    fn entry(&self, name: String, icb: u32) -> Result<DirectoryEntry, IsoError> {
         let at = (self.partition + u64::from(icb)) * SECTOR;
-        let data = tagged(self.image, at, &[261, 266], "no file entry where one is named")?;
+        let data = tagged(self.image, at, &[261, 266], "no file entry at the block of a file identifier")?;
         let head = if le16(&data, 0) == Some(261) { 168 } else { 208 };
-        let cut = NotAnIso::Udf("a file entry is cut short");
+        let truncated = IsoError::Udf("truncated file entry");
         let numbers = le32(&data, head).zip(le32(&data, head + 4)).zip(le16(&data, 34)).zip(le64(&data, 56));
-        let Some((((attributes, length), flags), size)) = numbers else { return Err(cut) };
+        let Some((((attributes, length), flags), size)) = numbers else { return Err(truncated) };
         let from = head + 8 + attributes as usize;
-        let allocation = from.checked_add(length as usize).and_then(|end| data.get(from..end)).ok_or(cut)?;
+        let allocation = from.checked_add(length as usize).and_then(|end| data.get(from..end)).ok_or(truncated)?;
         let mut extents = match flags & 7 {
             0 => self.extents(allocation.to_vec(), 8)?,
             1 => self.extents(allocation.to_vec(), 16)?,
             3 => vec![Extent { offset: at + from as u64, length: u64::from(length) }],
-            _ => return Err(NotAnIso::Udf("a file entry uses extended allocation descriptors")),
+            _ => return Err(IsoError::Udf("file entry with extended allocation descriptors (not supported)")),
         };
         shorten(&mut extents, size)?;
         let kind = match data[27] {
-            4 => Kind::Directory,
-            5 | 0 if extents.iter().any(|extent| extent.offset == 0) => Kind::Unreadable("it has holes"),
-            5 | 0 => Kind::File,
-            _ => Kind::Unreadable("it is no regular file"),
+            4 => EntryKind::Directory,
+            5 | 0 if extents.iter().any(|extent| extent.offset == 0) => EntryKind::Unreadable("sparse"),
+            5 | 0 => EntryKind::File,
+            _ => EntryKind::Unreadable("not a regular file"),
         };
-        Ok(Entry { name, kind, extents, records: Vec::new() })
+        Ok(DirectoryEntry { name, kind, extents, records: Vec::new() })
     }
 
-    /// Reads allocation descriptors of a length, on to where they continue. A hole has the offset 0.
-    fn extents(&self, mut allocation: Vec<u8>, step: usize) -> Result<Vec<Extent>, NotAnIso> {
+    /// Returns the extents of allocation descriptors that are `step` bytes long, with their continuations. The
+    /// extent of a hole has the offset 0.
+    fn extents(&self, mut allocation: Vec<u8>, step: usize) -> Result<Vec<Extent>, IsoError> {
         let mut extents = Vec::new();
         'chain: for _ in 0..CHAIN_MAX {
             for descriptor in allocation.clone().chunks_exact(step) {
@@ -138,39 +147,39 @@ impl<'a> Udf<'a> {
                     _ if length == 0 => return Ok(extents),
                     0 => extents.push(Extent { offset, length }),
                     3 => {
-                        let next = tagged(self.image, offset, &[258], "no allocation extent where one is named")?;
+                        let next = tagged(self.image, offset, &[258], "no allocation extent descriptor")?;
                         let length = le32(&next, 20).unwrap_or(0) as usize;
                         allocation = next
                             .get(24..24 + length)
-                            .ok_or(NotAnIso::Udf("an allocation extent is cut short"))?
+                            .ok_or(IsoError::Udf("truncated allocation extent descriptor"))?
                             .to_vec();
                         continue 'chain;
                     }
                     _ => extents.push(Extent { offset: 0, length }),
                 }
                 if extents.len() > EXTENTS_MAX {
-                    return Err(NotAnIso::Udf("a file has more than 65,536 extents"));
+                    return Err(IsoError::Udf("file with more than 65,536 extents"));
                 }
             }
             return Ok(extents);
         }
-        Err(NotAnIso::Udf("the allocation descriptors of a file do not end"))
+        Err(IsoError::Udf("file with more than 1024 allocation extents"))
     }
 }
 
-/// Cuts extents, which may end with their block, to a file's length.
-fn shorten(extents: &mut Vec<Extent>, size: u64) -> Result<(), NotAnIso> {
+/// Cuts extents, which may end at a block boundary, to the length of the file.
+fn shorten(extents: &mut Vec<Extent>, size: u64) -> Result<(), IsoError> {
     let mut left = size;
     for extent in &mut *extents {
         extent.length = extent.length.min(left);
         left -= extent.length;
     }
     extents.retain(|extent| extent.length > 0);
-    if left > 0 { Err(NotAnIso::Udf("a file is longer than its extents")) } else { Ok(()) }
+    if left > 0 { Err(IsoError::Udf("file longer than its extents")) } else { Ok(()) }
 }
 
-/// Reads a file identifier (ECMA-167 4/14.4): the name with its file entry's block, unless it is
-/// deleted or the parent's, and its length.
+/// Parses a file identifier (ECMA-167 4/14.4) and returns its length. The name and the block of the file entry
+/// are absent for a deleted file and for the parent directory.
 fn identifier(data: &[u8]) -> Option<(Option<(String, u32)>, usize)> {
     (le16(data, 0)? == 257).then_some(())?;
     let (characteristics, name_length) = (*data.get(18)?, usize::from(*data.get(19)?));
@@ -192,21 +201,19 @@ fn identifier(data: &[u8]) -> Option<(Option<(String, u32)>, usize)> {
     Some((Some((name, icb)), length))
 }
 
-/// Gives the block of the file set that a logical volume descriptor names (ECMA-167 3/10.6).
-fn file_set(data: &[u8]) -> Result<u32, NotAnIso> {
+/// Returns the block of the file set that a logical volume descriptor points to (ECMA-167 3/10.6).
+fn file_set(data: &[u8]) -> Result<u32, IsoError> {
     if le32(data, 212) != Some(SECTOR as u32) {
-        return Err(NotAnIso::Udf("its blocks are not 2048 bytes long"));
+        return Err(IsoError::Udf("logical block size is not 2048 bytes"));
     }
     if le32(data, 268) != Some(1) || data.get(440) != Some(&1) {
-        return Err(NotAnIso::Udf(
-            "its partition is virtual, sparable or split (UDF 1.50 and later), which is not read",
-        ));
+        return Err(IsoError::Udf("virtual, sparable or split partition (UDF 1.50 and later): not supported"));
     }
-    le32(data, 252).ok_or(NotAnIso::Udf("its logical volume is cut short"))
+    le32(data, 252).ok_or(IsoError::Udf("truncated logical volume descriptor"))
 }
 
-/// Reads a sector that begins with a tag (ECMA-167 3/7.2) of one of some kinds.
-fn tagged(image: &dyn ReadAt, at: u64, kinds: &[u16], why: &'static str) -> Result<Vec<u8>, NotAnIso> {
+/// Reads a sector that begins with a descriptor tag (ECMA-167 3/7.2) with one of the identifiers.
+fn tagged(image: &dyn ReadAt, at: u64, tags: &[u16], reason: &'static str) -> Result<Vec<u8>, IsoError> {
     let data = sector_at(image, at)?;
     let sum = data
         .iter()
@@ -214,13 +221,14 @@ fn tagged(image: &dyn ReadAt, at: u64, kinds: &[u16], why: &'static str) -> Resu
         .enumerate()
         .filter(|(at, _)| *at != 4)
         .fold(0_u8, |sum, (_, byte)| sum.wrapping_add(*byte));
-    let known = le16(&data, 0).is_some_and(|kind| kinds.contains(&kind));
-    if known && data.get(4) == Some(&sum) { Ok(data) } else { Err(NotAnIso::Udf(why)) }
+    let known = le16(&data, 0).is_some_and(|tag| tags.contains(&tag));
+    if known && data.get(4) == Some(&sum) { Ok(data) } else { Err(IsoError::Udf(reason)) }
 }
 
-fn sector_at(image: &dyn ReadAt, at: u64) -> Result<Vec<u8>, NotAnIso> {
-    Extent { offset: at, length: SECTOR }.within(image.len(), "a UDF descriptor")?;
+/// Reads the sector at an offset.
+fn sector_at(image: &dyn ReadAt, at: u64) -> Result<Vec<u8>, IsoError> {
+    Extent { offset: at, length: SECTOR }.ensure_within(image.len(), "a UDF descriptor")?;
     let mut data = vec![0; SECTOR as usize];
-    image.read_at(at, &mut data).map_err(NotAnIso::read("a UDF descriptor"))?;
+    image.read_at(at, &mut data).map_err(IsoError::read("a UDF descriptor"))?;
     Ok(data)
 }

@@ -1,122 +1,130 @@
-//! An image's trees taken together: what a path names in any of them.
+//! An image as one file system: lookup of paths in all of its trees.
 
-use super::descriptor::{Extent, Volume};
-use super::tree::{Entry, Kind, Tree};
-use super::udf::Udf;
-use super::{NotAnIso, ReadAt};
+use super::descriptor::VolumeDescriptorSet;
+use super::extent::Extent;
+use super::tree::{DirectoryEntry, DirectoryTree, EntryKind};
+use super::udf::UdfVolume;
+use super::{IsoError, ReadAt};
 
+/// Maximum length of a file that is read as a whole, in bytes.
 const READ_WHOLE_MAX: u64 = 4 * 1024 * 1024;
 
-/// Is an image opened for reading by path.
+/// An image that is open for reading by path.
 #[derive(Debug)]
 pub struct Iso<'a> {
+    /// Bytes of the image.
     pub(super) image: &'a dyn ReadAt,
-    pub(super) volume: Volume,
-    /// Holds the trees, the one with the best names first.
-    pub(super) trees: Vec<Tree<'a>>,
-    udf: Option<Udf<'a>>,
+    /// Volume descriptors.
+    pub(super) volume: VolumeDescriptorSet,
+    /// ISO 9660 and Joliet trees, the one with the most complete names first.
+    pub(super) trees: Vec<DirectoryTree<'a>>,
+    /// UDF volume of a bridge image.
+    udf: Option<UdfVolume<'a>>,
 }
 
 impl<'a> Iso<'a> {
     /// Opens an image.
     ///
     /// # Errors
-    /// Says why it is no ISO 9660 image, or what of it is damaged.
-    pub fn open(image: &'a dyn ReadAt) -> Result<Self, NotAnIso> {
-        let volume = Volume::read(image)?;
+    /// Returns why the file is not an ISO 9660 image, or what is damaged.
+    pub fn open(image: &'a dyn ReadAt) -> Result<Self, IsoError> {
+        let volume = VolumeDescriptorSet::read(image)?;
         let mut trees = Vec::new();
         for descriptor in volume.descriptors() {
-            let known = trees.iter().any(|tree: &Tree<'_>| tree.root().extents == [descriptor.root]);
+            let known = trees.iter().any(|tree: &DirectoryTree<'_>| tree.root().extents == [descriptor.root]);
             if !known {
-                trees.push(Tree::open(image, descriptor)?);
+                trees.push(DirectoryTree::open(image, descriptor)?);
             }
         }
-        // Rock Ridge has every name in full; Joliet cuts at 64 characters; the plain names are the last resort.
-        trees.sort_by_key(|tree| (!tree.rock_ridge(), tree.spelling() != super::Spelling::Joliet));
-        let udf = if volume.udf { Some(Udf::open(image)?) } else { None };
+        // Rock Ridge names are complete. Joliet truncates at 64 characters. Plain names are the last resort.
+        trees.sort_by_key(|tree| (!tree.rock_ridge(), tree.encoding() != super::NameEncoding::Joliet));
+        let udf = if volume.udf { Some(UdfVolume::open(image)?) } else { None };
         Ok(Self { image, volume, trees, udf })
     }
 
-    pub fn volume(&self) -> &Volume {
+    /// Returns the volume descriptors.
+    pub fn volume(&self) -> &VolumeDescriptorSet {
         &self.volume
     }
 
-    /// Says whether file names are Rock Ridge's.
+    /// Returns whether a tree has Rock Ridge names.
     pub fn rock_ridge(&self) -> bool {
-        self.trees.iter().any(Tree::rock_ridge)
+        self.trees.iter().any(DirectoryTree::rock_ridge)
     }
 
-    /// Finds what a path names, in the tree with the best names that has it; a file that lies past
-    /// the end of the image is an error, not a short file.
+    /// Looks up a path, in the ISO 9660 and Joliet trees first, then in UDF.
     ///
     /// # Errors
-    /// Says what of the image is damaged on the way. A path that names nothing is no error.
-    pub fn find(&self, path: &str) -> Result<Option<Entry>, NotAnIso> {
+    /// Returns what is damaged on the way, and `PastEnd` for a file that lies past the end of the image. A path
+    /// that does not exist is not an error.
+    pub fn find(&self, path: &str) -> Result<Option<DirectoryEntry>, IsoError> {
         for tree in &self.trees {
             if let Some(entry) = tree.find(path)? {
-                entry.within(self.image.len(), path)?;
+                entry.ensure_within(self.image.len(), path)?;
                 return Ok(Some(entry));
             }
         }
         let Some(udf) = &self.udf else { return Ok(None) };
         let Some(entry) = udf.find(path)? else { return Ok(None) };
-        entry.within(self.image.len(), path)?;
+        entry.ensure_within(self.image.len(), path)?;
         Ok(Some(entry))
     }
 
-    /// Gives the extents of the file that a path names: what HTTP serves, from the image as it lies.
+    /// Returns the extents of the file at a path, from which HTTP serves it. Returns `None` if there is no file
+    /// whose extents hold its bytes.
     ///
     /// # Errors
-    /// As `find`.
-    pub fn file(&self, path: &str) -> Result<Option<Vec<Extent>>, NotAnIso> {
+    /// Returns the same errors as `find`.
+    pub fn file_extents(&self, path: &str) -> Result<Option<Vec<Extent>>, IsoError> {
         match self.find(path)? {
-            Some(Entry { kind: Kind::File, extents, .. }) => Ok(Some(extents)),
+            Some(DirectoryEntry { kind: EntryKind::File, extents, .. }) => Ok(Some(extents)),
             Some(_) | None => Ok(None),
         }
     }
 
-    /// Reads a small file whole; nothing where there is none, or it is longer than 4 MiB.
+    /// Reads a whole file. Returns `None` if there is none, or if it is longer than 4 MiB.
     ///
     /// # Errors
-    /// As `find`, and what the medium says.
-    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, NotAnIso> {
-        match self.file(path)? {
+    /// Returns the same errors as `find`, or the error of reading the image.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, IsoError> {
+        match self.file_extents(path)? {
             Some(extents) => read_extents(self.image, &extents, path),
             None => Ok(None),
         }
     }
 
-    /// Shows every entry of the tree with the best names; of the UDF side where ISO 9660 has only a note.
+    /// Visits every entry of the tree with the most complete names. UDF is not visited.
     ///
     /// # Errors
-    /// Says what of the tree is damaged.
-    pub fn walk(&self, visit: &mut dyn FnMut(&str, &Entry) -> Result<(), NotAnIso>) -> Result<(), NotAnIso> {
+    /// Returns what is damaged in the tree.
+    pub fn walk(&self, visit: &mut dyn FnMut(&str, &DirectoryEntry) -> Result<(), IsoError>) -> Result<(), IsoError> {
         match self.trees.first() {
             Some(tree) => tree.walk(visit),
             None => Ok(()),
         }
     }
 
-    /// Lists the directory that a path names; nothing where it names none.
+    /// Lists the directory at a path. Returns `None` if there is none.
     ///
     /// # Errors
-    /// As `find`.
-    pub fn list(&self, path: &str) -> Result<Option<Vec<Entry>>, NotAnIso> {
+    /// Returns the same errors as `find`.
+    pub fn list(&self, path: &str) -> Result<Option<Vec<DirectoryEntry>>, IsoError> {
         for tree in &self.trees {
-            if let Some(entry) = tree.find(path)?.filter(|entry| entry.kind == Kind::Directory) {
+            if let Some(entry) = tree.find(path)?.filter(|entry| entry.kind == EntryKind::Directory) {
                 return tree.list(&entry, path).map(Some);
             }
         }
         let Some(udf) = &self.udf else { return Ok(None) };
         match udf.find(path)? {
-            Some(entry) if entry.kind == Kind::Directory => udf.list(&entry).map(Some),
+            Some(entry) if entry.kind == EntryKind::Directory => udf.list(&entry).map(Some),
             Some(_) | None => Ok(None),
         }
     }
 }
 
-/// Reads extents one after the other; nothing where they are longer than 4 MiB together.
-pub fn read_extents(image: &dyn ReadAt, extents: &[Extent], what: &str) -> Result<Option<Vec<u8>>, NotAnIso> {
+/// Reads the content of extents. Returns `None` if their total length is above 4 MiB. `what` is the path of the
+/// file, for errors.
+pub fn read_extents(image: &dyn ReadAt, extents: &[Extent], what: &str) -> Result<Option<Vec<u8>>, IsoError> {
     let length: u64 = extents.iter().map(|extent| extent.length).sum();
     if length > READ_WHOLE_MAX {
         return Ok(None);
@@ -125,7 +133,7 @@ pub fn read_extents(image: &dyn ReadAt, extents: &[Extent], what: &str) -> Resul
     let mut left = &mut data[..];
     for extent in extents {
         let (here, rest) = left.split_at_mut(extent.length as usize);
-        image.read_at(extent.offset, here).map_err(NotAnIso::read(what))?;
+        image.read_at(extent.offset, here).map_err(IsoError::read(what))?;
         left = rest;
     }
     Ok(Some(data))

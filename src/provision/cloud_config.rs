@@ -1,30 +1,32 @@
+//! Types of the keys of a cloud-config.
+
 use serde_json::{Map, Value};
 
-/// Is what a key of cloud-config may hold, as its schema has it.
+/// The type of a value in a cloud-config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
+enum ValueType {
     Text,
-    Truth,
+    Boolean,
     Number,
     List,
     Map,
-    Nothing,
+    Null,
 }
 
-use Of::{List, Map as Mapping, Nothing, Number, Text, Truth};
+use ValueType::{Boolean, List, Map as Mapping, Null, Number, Text};
 
-/// Lists the keys whose types cloud-init's own schema (24.4) is strict about. Other keys are left to cloud-init: sites
-/// have modules of their own.
-const KEYS: &[(&str, &[Of])] = &[
+/// Keys with the types that the schema of cloud-init 24.4 allows. Other keys are not checked: custom modules may
+/// define their own.
+const KEYS: &[(&str, &[ValueType])] = &[
     ("apt", &[Mapping]),
-    ("apt_pipelining", &[Truth, Text, Number]),
+    ("apt_pipelining", &[Boolean, Text, Number]),
     ("bootcmd", &[List]),
     ("byobu_by_default", &[Text]),
     ("ca_certs", &[Mapping]),
     ("chpasswd", &[Mapping]),
-    ("create_hostname_file", &[Truth]),
+    ("create_hostname_file", &[Boolean]),
     ("device_aliases", &[Mapping]),
-    ("disable_root", &[Truth, Text]),
+    ("disable_root", &[Boolean, Text]),
     ("disk_setup", &[Mapping]),
     ("final_message", &[Text]),
     ("fqdn", &[Text]),
@@ -32,19 +34,19 @@ const KEYS: &[(&str, &[Of])] = &[
     ("growpart", &[Mapping]),
     ("hostname", &[Text]),
     ("keyboard", &[Mapping]),
-    ("locale", &[Text, Truth]),
-    ("manage_etc_hosts", &[Truth, Text]),
-    ("manage_resolv_conf", &[Truth]),
+    ("locale", &[Text, Boolean]),
+    ("manage_etc_hosts", &[Boolean, Text]),
+    ("manage_resolv_conf", &[Boolean]),
     ("mounts", &[List]),
-    ("ntp", &[Mapping, Nothing]),
-    ("package_reboot_if_required", &[Truth]),
-    ("package_update", &[Truth]),
-    ("package_upgrade", &[Truth]),
+    ("ntp", &[Mapping, Null]),
+    ("package_reboot_if_required", &[Boolean]),
+    ("package_update", &[Boolean]),
+    ("package_upgrade", &[Boolean]),
     ("packages", &[List]),
     ("phone_home", &[Mapping]),
     ("power_state", &[Mapping]),
-    ("prefer_fqdn_over_hostname", &[Truth]),
-    ("preserve_hostname", &[Truth]),
+    ("prefer_fqdn_over_hostname", &[Boolean]),
+    ("preserve_hostname", &[Boolean]),
     ("random_seed", &[Mapping]),
     ("resolv_conf", &[Mapping]),
     ("runcmd", &[List]),
@@ -59,49 +61,54 @@ const KEYS: &[(&str, &[Of])] = &[
     ("yum_repos", &[Mapping]),
 ];
 
-/// Checks that the keys which cloud-init is strict about hold what they are to hold.
+/// Checks the types of the known keys.
 ///
 /// # Errors
-/// The first key that does not, by its JSON pointer.
+/// Returns a message for the first wrong value, with its JSON pointer, the type that was found and the expected
+/// types.
 pub fn check(config: &Map<String, Value>) -> Result<(), String> {
     for (key, kinds) in KEYS {
         let Some(value) = config.get(*key) else { continue };
-        if !kinds.contains(&kind(value)) {
-            let wanted: Vec<&str> = kinds.iter().map(|kind| said(*kind)).collect();
-            return Err(format!("/{key} is {}, and is to be {}", said(kind(value)), wanted.join(" or ")));
+        if !kinds.contains(&type_of(value)) {
+            let expected: Vec<&str> = kinds.iter().map(|kind| type_name(*kind)).collect();
+            return Err(format!("/{key}: expected {}, found {}", expected.join(" or "), type_name(type_of(value))));
         }
     }
-    for (key, named) in [("write_files", "path"), ("users", "name")] {
+    for (key, required) in [("write_files", "path"), ("users", "name")] {
         let items = config.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         for (index, item) in items.iter().enumerate() {
-            each(item, key, named).map_err(|wrong| format!("/{key}/{index}{wrong}"))?;
+            check_item(item, key, required).map_err(|wrong| format!("/{key}/{index}{wrong}"))?;
         }
     }
     let keys = config.get("ssh_authorized_keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     match keys.iter().position(|key| !key.is_string()) {
-        Some(index) => Err(format!("/ssh_authorized_keys/{index} is {}, and is to be text", said(kind(&keys[index])))),
+        Some(index) => {
+            Err(format!("/ssh_authorized_keys/{index}: expected a string, found {}", type_name(type_of(&keys[index]))))
+        }
         None => Ok(()),
     }
 }
 
-fn each(item: &Value, key: &str, named: &str) -> Result<(), String> {
+/// Checks one item of `users` or `write_files`, which has a required key.
+fn check_item(item: &Value, key: &str, required: &str) -> Result<(), String> {
     match (item, key) {
         (Value::String(_), "users") => Ok(()),
-        (Value::Object(map), _) => match map.get(named) {
+        (Value::Object(map), _) => match map.get(required) {
             Some(Value::String(_)) => Ok(()),
-            // A user may be the import of a snap account.
+            // A user may be imported from a snap account.
             None if key == "users" && map.contains_key("snapuser") => Ok(()),
-            Some(other) => Err(format!("/{named} is {}, and is to be text", said(kind(other)))),
-            None => Err(format!(" has no {named}")),
+            Some(other) => Err(format!("/{required}: expected a string, found {}", type_name(type_of(other)))),
+            None => Err(format!(": missing key {required}")),
         },
-        (other, _) => Err(format!(" is {}, and is to be a mapping", said(kind(other)))),
+        (other, _) => Err(format!(": expected a mapping, found {}", type_name(type_of(other)))),
     }
 }
 
-fn kind(value: &Value) -> Of {
+/// Returns the type of a value.
+fn type_of(value: &Value) -> ValueType {
     match value {
-        Value::Null => Nothing,
-        Value::Bool(_) => Truth,
+        Value::Null => Null,
+        Value::Bool(_) => Boolean,
         Value::Number(_) => Number,
         Value::String(_) => Text,
         Value::Array(_) => List,
@@ -109,13 +116,14 @@ fn kind(value: &Value) -> Of {
     }
 }
 
-fn said(kind: Of) -> &'static str {
+/// Returns the name of a type for messages.
+fn type_name(kind: ValueType) -> &'static str {
     match kind {
-        Text => "text",
-        Truth => "true or false",
+        Text => "a string",
+        Boolean => "a boolean",
         Number => "a number",
         List => "a list",
         Mapping => "a mapping",
-        Nothing => "nothing",
+        Null => "null",
     }
 }

@@ -1,31 +1,33 @@
+//! Validation of Ignition configs.
+
 use ignition_config::{Config, v3_0, v3_1, v3_2, v3_3, v3_4, v3_5, v3_6};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Checks a config against the types of the version of the specification that it names; gives the keys that its
-/// version does not know, which Ignition leaves aside.
+/// Checks a config against the specification version that it states (3.0.0 to 3.6.0). Returns warnings about keys
+/// that the version does not have; Ignition ignores them.
 ///
 /// # Errors
-/// What is wrong, by its JSON pointer and its line. Versions before 3.0.0 and after 3.6.0 are not known.
+/// Returns a message for the first wrong value, with its JSON pointer and its line.
 pub fn check(text: &str) -> Result<Vec<String>, String> {
-    let config: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    let version = config.pointer("/ignition/version").ok_or("/ignition/version is missing: as in \"3.4.0\"")?;
-    let typed = match version.as_str() {
-        Some("3.0.0") => typed::<v3_0::Config>,
-        Some("3.1.0") => typed::<v3_1::Config>,
-        Some("3.2.0") => typed::<v3_2::Config>,
-        Some("3.3.0") => typed::<v3_3::Config>,
-        Some("3.4.0") => typed::<v3_4::Config>,
-        Some("3.5.0") => typed::<v3_5::Config>,
-        Some("3.6.0") => typed::<v3_6::Config>,
+    let config: Value = serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
+    let version = config.pointer("/ignition/version").ok_or("/ignition/version: missing; expected 3.0.0 to 3.6.0")?;
+    let check_version = match version.as_str() {
+        Some("3.0.0") => check_types::<v3_0::Config>,
+        Some("3.1.0") => check_types::<v3_1::Config>,
+        Some("3.2.0") => check_types::<v3_2::Config>,
+        Some("3.3.0") => check_types::<v3_3::Config>,
+        Some("3.4.0") => check_types::<v3_4::Config>,
+        Some("3.5.0") => check_types::<v3_5::Config>,
+        Some("3.6.0") => check_types::<v3_6::Config>,
         Some(old) if old.starts_with("1.") || old.starts_with("2.") => {
             return Err(format!(
-                "/ignition/version: {old} is read by no Ignition since 2020: write it as 3.0.0 or newer"
+                "/ignition/version: found {old}, expected 3.0.0 to 3.6.0: convert the config (ign-converter)"
             ));
         }
-        _ => return Err(format!("/ignition/version: {version} is none of 3.0.0 to 3.6.0")),
+        _ => return Err(format!("/ignition/version: found {version}, expected 3.0.0 to 3.6.0")),
     };
-    typed(text)?;
+    check_version(text)?;
     let (_, unused) = Config::parse_str(text).map_err(|error| error.to_string())?;
     Ok(unused
         .iter()
@@ -33,7 +35,8 @@ pub fn check(text: &str) -> Result<Vec<String>, String> {
         .collect())
 }
 
-fn typed<T: DeserializeOwned>(text: &str) -> Result<(), String> {
+/// Checks that a config deserializes as a type.
+fn check_types<T: DeserializeOwned>(text: &str) -> Result<(), String> {
     let mut source = serde_json::Deserializer::from_str(text);
     match serde_path_to_error::deserialize::<_, T>(&mut source) {
         Ok(_) => Ok(()),
@@ -41,7 +44,7 @@ fn typed<T: DeserializeOwned>(text: &str) -> Result<(), String> {
     }
 }
 
-/// Spells a path as a JSON pointer (RFC 6901).
+/// Returns a path as a JSON pointer (RFC 6901).
 fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment::{Enum, Map, Seq, Unknown};
     let part = |segment: &serde_path_to_error::Segment| match segment {
@@ -58,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_config_is_typed_by_its_version() {
+    fn a_config_is_checked_by_its_version() {
         let with = |version: &str, rest: &str| format!(r#"{{"ignition":{{"version":"{version}"}}{rest}}}"#);
         for version in ["3.0.0", "3.1.0", "3.2.0", "3.3.0", "3.4.0", "3.5.0", "3.6.0"] {
             let text =
@@ -70,18 +73,18 @@ mod tests {
             (with("3.3.0", r#","storage":{"files":[{"path":"/a","mode":"0644"}]}"#), "/storage/files/0/mode: "),
             (with("3.1.0", r#","systemd":{"units":[{"enabled":true}]}"#), "/systemd/units/0: missing field `name`"),
             (with("3.0.0", r#","passwd":{"users":{"name":"core"}}"#), "/passwd/users: invalid type: map"),
-            (with("2.4.0", ""), "/ignition/version: 2.4.0 is read by no Ignition"),
-            (with("3.9.0", ""), "/ignition/version: \"3.9.0\" is none of"),
-            (r#"{"ignition":{"version":3}}"#.to_owned(), "/ignition/version: 3 is none of"),
+            (with("2.4.0", ""), "/ignition/version: found 2.4.0, expected"),
+            (with("3.9.0", ""), "/ignition/version: found \"3.9.0\", expected"),
+            (r#"{"ignition":{"version":3}}"#.to_owned(), "/ignition/version: found 3, expected"),
         ];
-        for (text, said) in wrong {
+        for (text, expected) in wrong {
             let message = check(&text).unwrap_err();
-            assert!(message.starts_with(said), "{text}: {message}");
+            assert!(message.starts_with(expected), "{text}: {message}");
         }
     }
 
     #[test]
-    fn a_key_that_the_version_does_not_know_is_told() {
+    fn a_key_that_the_version_does_not_have_is_a_warning() {
         let text = r#"{"ignition":{"version":"3.2.0"},"kernelArguments":{"shouldExist":["quiet"]}}"#;
         assert_eq!(check(text).unwrap(), ["unused key: $.kernelArguments, in Ignition 3.2.0"]);
         assert!(check(&text.replace("3.2.0", "3.3.0")).unwrap().is_empty());

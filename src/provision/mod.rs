@@ -1,4 +1,6 @@
-//! Configs for installers: what is valid for its format, and what is generated from a few words.
+//! Provisioning configs: validation by format, and generation of Ignition and cloud-init configs.
+//!
+//! Pure: values in, values out. Imports `fleet` only.
 
 mod check;
 mod cloud_config;
@@ -6,5 +8,5 @@ pub mod generate;
 mod ignition;
 mod yaml;
 
-pub use check::{Fault, check};
-pub use yaml::yaml_fault;
+pub use check::{FieldError, check};
+pub use yaml::yaml_error;

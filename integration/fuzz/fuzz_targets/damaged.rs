@@ -1,20 +1,20 @@
 //! A small image with damage from the fuzzer's bytes: each piece of damage is an offset and some bytes.
 //! The first byte selects the image; 0xff uses the rest of the bytes as the image.
 
-use bootlatch::iso::{Draft, Memory};
+use bootlatch::iso::{MemoryImage, OverlayBuilder};
 
 static IMAGES: [&[u8]; 2] = [include_bytes!("../seeds/small.iso"), include_bytes!("../seeds/small-udf.iso")];
 
-pub fn image(data: &[u8]) -> Memory {
+pub fn image(data: &[u8]) -> MemoryImage {
     match data {
-        [0xff, rest @ ..] => Memory::from(rest.to_vec()),
-        [which, ..] => Memory::from(IMAGES[usize::from(*which) % IMAGES.len()].to_vec()),
-        [] => Memory::from(Vec::new()),
+        [0xff, rest @ ..] => MemoryImage::from(rest.to_vec()),
+        [which, ..] => MemoryImage::from(IMAGES[usize::from(*which) % IMAGES.len()].to_vec()),
+        [] => MemoryImage::from(Vec::new()),
     }
 }
 
 /// Damages the image; returns the rest of the bytes.
-pub fn damage<'a>(draft: &mut Draft<'_>, data: &'a [u8]) -> &'a [u8] {
+pub fn damage<'a>(draft: &mut OverlayBuilder<'_>, data: &'a [u8]) -> &'a [u8] {
     let mut rest = data.get(1..).unwrap_or_default();
     if data.first() == Some(&0xff) {
         return &[];

@@ -3,12 +3,12 @@
 
 mod damaged;
 
-use bootlatch::iso::{Draft, Iso, Kind, examine};
+use bootlatch::iso::{EntryKind, Iso, OverlayBuilder, examine};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let base = damaged::image(data);
-    let mut draft = Draft::new(&base);
+    let mut draft = OverlayBuilder::new(&base);
     damaged::damage(&mut draft, data);
     if let Err(why) = examine(&draft) {
         assert!(!why.to_string().is_empty());
@@ -19,8 +19,8 @@ fuzz_target!(|data: &[u8]| {
     {
         if let Ok(Some(entry)) = iso.find(path) {
             assert!(
-                entry.kind != Kind::File
-                    || entry.extents.iter().all(|extent| extent.within(base.0.len() as u64, path).is_ok())
+                entry.kind != EntryKind::File
+                    || entry.extents.iter().all(|extent| extent.ensure_within(base.0.len() as u64, path).is_ok())
             );
         }
         let _ = iso.read(path);

@@ -66,7 +66,7 @@ fn file_reply(config: &BootConfig, file: Option<&str>) -> Result<Reply, String> 
 
 /// Answers `/configs/FILE`: a file of a generated config. A confidential config goes to its machine only.
 pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Option<&str>, is_head: bool) -> Reply {
-    let found = generation::named(file_name).and_then(|(name, file)| {
+    let found = generation::parse_file_name(file_name).and_then(|(name, file)| {
         let config = shared.gate.store.load().boot_config(&name).cloned()?;
         let reply = is_generated(&config).then(|| file_reply(&config, Some(file)).ok())??;
         Some((config, file, reply))

@@ -18,7 +18,7 @@ use crate::http::peer::Peer;
 use crate::http::ranges::{RequestedRange, requested};
 use crate::http::reply::{ByteRange, PartialContent, Reply, text};
 use crate::images::library::{ImageLibrary, ImageView};
-use crate::iso::FileWithin;
+use crate::iso::FileInImage;
 
 /// Seconds after which a client should ask again for an image that cannot be read now (`Retry-After`).
 const RETRY_SECONDS: u16 = 10;
@@ -204,7 +204,7 @@ fn within(view: ImageView, path: &str) -> Result<Option<ImageView>, String> {
     }
     let found = ImageLibrary::find(&*view.medium, path).map_err(|error| error.to_string())?;
     Ok(found.map(|extents| {
-        let file = FileWithin::new(view.medium.clone(), extents);
+        let file = FileInImage::new(view.medium.clone(), extents);
         ImageView { medium: Arc::new(file), ..view }
     }))
 }

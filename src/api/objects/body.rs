@@ -9,7 +9,7 @@ use serde::de::DeserializeSeed;
 use serde_json::Value;
 use serde_saphyr::DuplicateKeyPolicy;
 
-use crate::provision::yaml_fault;
+use crate::provision::yaml_error;
 
 use crate::api::objects::duplicate_keys::Reader;
 use crate::api::objects::status::Status;
@@ -77,7 +77,7 @@ fn read_as(kind: &str, body: &[u8], keys: DuplicateKeyPolicy, twice: &mut Vec<St
                     serde_saphyr::Error::MultipleDocuments { .. } => {
                         "the body has more than one YAML document: send each object by itself".to_owned()
                     }
-                    wrong => format!("the body is neither JSON nor YAML: {}", yaml_fault(wrong)),
+                    wrong => format!("the body is neither JSON nor YAML: {}", yaml_error(wrong)),
                 })
             })
         }

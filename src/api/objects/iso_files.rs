@@ -84,9 +84,9 @@ fn directory(file: PathBuf, path: &str) -> Result<Option<Vec<Listed>>, String> {
     let file = std::fs::File::open(file).and_then(ImageFile::new).map_err(|error| error.to_string())?;
     let iso = Iso::open(&file).map_err(|error| error.to_string())?;
     let entries = iso.list(path).map_err(|error| error.to_string())?;
-    let listed = |entry: iso::Entry| Listed {
+    let listed = |entry: iso::DirectoryEntry| Listed {
         size: entry.length(),
-        is_dir: entry.kind == iso::Kind::Directory,
+        is_dir: entry.kind == iso::EntryKind::Directory,
         name: entry.name,
     };
     Ok(entries.map(|entries| entries.into_iter().map(listed).collect()))

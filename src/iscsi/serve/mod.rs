@@ -405,7 +405,7 @@ impl Input {
 /// Fills the buffer from the page cache if the bytes are there, else on a thread that may wait for the disk.
 async fn fill(medium: &Arc<dyn ReadAt>, read: &UnitRead, room: &mut [u8]) -> io::Result<()> {
     let offset = read.span.offset();
-    match medium.read_now(offset, room) {
+    match medium.try_read_at(offset, room) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         result => return result,
     }

@@ -28,7 +28,7 @@ impl ConnectionTask {
         let (start, length) = (read.span.offset(), read.span.length());
         let medium = self.media.get(&read.lun).filter(|_| length >= limits::SENDFILE_MIN);
         let (Some(medium), Some(mut head)) = (medium, self.connection.header_bytes(read)) else { return Ok(false) };
-        let lies = medium.lies_at(start, length).filter(|(_, extent)| extent.length == length);
+        let lies = medium.file_extent(start, length).filter(|(_, extent)| extent.length == length);
         let Some((image, mut extent)) = lies.filter(|_| medium.is_cached(start, start + length)) else {
             return Ok(false);
         };

@@ -1,111 +1,117 @@
+//! Scripts of GRUB 2 (GRUB manual, "Writing full configuration files directly").
+
 use std::ops::Range;
 
-use super::{Edit, MenuEntry, arguments, takes_arguments};
+use super::{MenuEdit, MenuEntry, edited_arguments, takes_arguments};
 
+/// Commands that load a Linux kernel.
 const KERNEL_COMMANDS: [&str; 6] = ["linux", "linuxefi", "linux16", "linux32", "$linux", "${linux}"];
+/// Commands that load initrds.
 const INITRD_COMMANDS: [&str; 5] = ["initrd", "initrdefi", "initrd16", "$initrd", "${initrd}"];
-/// Are the words behind which a command begins, rather than being commands themselves.
+/// Words before a command.
 const KEYWORDS: [&str; 10] = ["if", "then", "else", "elif", "while", "until", "do", "!", "time", "{"];
 
-/// Knows a script of GRUB's by its commands.
-pub fn is_one(text: &str) -> bool {
-    commands(text).iter().any(|command| kernel(command).is_some() || is(command, &["menuentry", "submenu"]))
+/// Returns whether a text is a GRUB script, by its commands.
+pub fn matches(text: &str) -> bool {
+    commands(text).iter().any(|command| kernel(command).is_some() || has_name(command, &["menuentry", "submenu"]))
 }
 
+/// Returns the kernels that a script boots.
 pub fn entries(text: &str) -> Vec<MenuEntry> {
     let mut entries: Vec<MenuEntry> = Vec::new();
     let mut title = String::new();
     for command in commands(text) {
-        if is(&command, &["menuentry", "submenu"]) {
-            title = title_of(&command);
+        if has_name(&command, &["menuentry", "submenu"]) {
+            title = entry_title(&command);
         }
         if let Some(kernel) = kernel(&command) {
-            let rest = command.words.iter().skip(2).map(|word| plain(&word.text));
+            let rest = command.words.iter().skip(2).map(|word| unquote(&word.text));
             let arguments = rest.collect::<Vec<_>>().join(" ");
             entries.push(MenuEntry { title: title.clone(), kernel, initrds: Vec::new(), arguments });
         }
-        if is(&command, &INITRD_COMMANDS)
+        if has_name(&command, &INITRD_COMMANDS)
             && let Some(entry) = entries.last_mut()
         {
-            entry.initrds = command.words.iter().skip(1).map(|word| plain(&word.text)).collect();
+            entry.initrds = command.words.iter().skip(1).map(|word| unquote(&word.text)).collect();
         }
     }
     entries
 }
 
-/// Makes an edit; gives the text and how many of its commands load a kernel of Linux's.
-pub fn edited(text: &str, edit: &Edit) -> (String, usize) {
+/// Applies an edit. Returns the text and the number of commands that load a Linux kernel.
+pub fn edit_menu(text: &str, edit: &MenuEdit) -> (String, usize) {
     let commands = commands(text);
-    let kernels: Vec<&Command> = commands.iter().filter(|command| kernel(command).is_some()).collect();
+    let kernels: Vec<&GrubCommand> = commands.iter().filter(|command| kernel(command).is_some()).collect();
     let mut out = text.to_owned();
-    if edit.arguments() {
-        // From the last to the first, so that what is still to come lies where it lay.
+    if edit.changes_arguments() {
+        // From the last to the first, so that the positions of the others stay valid.
         for command in kernels.iter().rev() {
             let Some(name) = command.words.get(1) else { continue };
             let rest = command.words.iter().skip(2).map(|word| word.text.as_str());
-            let words = arguments(rest, edit, quoted);
+            let words = edited_arguments(rest, edit, quote);
             let end = command.words.last().map_or(name.at.end, |word| word.at.end);
             let tail = words.iter().map(|word| format!(" {word}")).collect::<String>();
             out.replace_range(name.at.end..end, &tail);
         }
     }
     if let Some(seconds) = edit.timeout
-        && commands.iter().any(|command| is(command, &["menuentry"]))
+        && commands.iter().any(|command| has_name(command, &["menuentry"]))
     {
-        // The last word counts: a theme or an include may have set another.
+        // The last assignment is effective: a theme or an include may have set another timeout.
         let gap = if out.ends_with('\n') { "" } else { "\n" };
         out.push_str(&format!("{gap}set timeout_style=menu\nset timeout={seconds}\n"));
     }
     (out, kernels.len())
 }
 
-/// Gives the kernel that a command loads, unless it is a memory tester or the like.
-fn kernel(command: &Command) -> Option<String> {
-    let name = command.words.get(1).filter(|_| is(command, &KERNEL_COMMANDS))?;
-    // A quote that never ends swallows whatever follows: GRUB refuses such a script, and nothing is added to it.
-    if command.words.iter().any(|word| !word.whole) {
+/// Returns the kernel that a command loads, unless it is a memory tester or a similar program.
+fn kernel(command: &GrubCommand) -> Option<String> {
+    let name = command.words.get(1).filter(|_| has_name(command, &KERNEL_COMMANDS))?;
+    // GRUB refuses a script with an open quote, so nothing is added to it.
+    if command.words.iter().any(|word| !word.closed) {
         return None;
     }
-    takes_arguments(&name.text).then(|| plain(&name.text))
+    takes_arguments(&name.text).then(|| unquote(&name.text))
 }
 
-/// Gives a menu entry's title, which may stand behind options (`--hotkey=g`, `--class debian`).
-fn title_of(command: &Command) -> String {
+/// Returns the title of a menu entry. Options (`--hotkey=g`, `--class debian`) may precede it.
+fn entry_title(command: &GrubCommand) -> String {
     let mut words = command.words.iter().skip(1);
     while let Some(word) = words.next() {
         match word.text.as_str() {
             "--unrestricted" => {}
             option if option.starts_with("--") && option.contains('=') => {}
             option if option.starts_with("--") => drop(words.next()),
-            title => return plain(title),
+            title => return unquote(title),
         }
     }
     String::new()
 }
 
-fn is(command: &Command, names: &[&str]) -> bool {
+/// Returns whether a command has one of the names.
+fn has_name(command: &GrubCommand, names: &[&str]) -> bool {
     command.words.first().is_some_and(|word| names.contains(&word.text.as_str()))
 }
 
-/// Is one command of a script.
+/// A command of a script.
 #[derive(Debug, Default)]
-struct Command {
-    words: Vec<Word>,
+struct GrubCommand {
+    words: Vec<GrubWord>,
 }
 
-/// Is a word with its quotes, and where it stands.
+/// A word with its quotes and its position.
 #[derive(Debug)]
-struct Word {
+struct GrubWord {
     text: String,
     at: Range<usize>,
-    /// Says whether its quotes are closed.
-    whole: bool,
+    /// Whether its quotes are closed.
+    closed: bool,
 }
 
-/// Splits a script into its commands (GRUB manual, "Writing full configuration files directly").
-fn commands(text: &str) -> Vec<Command> {
+/// Splits a script into its commands.
+fn commands(text: &str) -> Vec<GrubCommand> {
     let mut commands = Vec::new();
-    let mut command = Command::default();
+    let mut command = GrubCommand::default();
     let mut at = 0;
     while let Some(next) = text[at..].chars().next() {
         match next {
@@ -118,12 +124,12 @@ fn commands(text: &str) -> Vec<Command> {
             }
             next if next.is_whitespace() => at += next.len_utf8(),
             _ => {
-                let (end, whole) = word_end(text, at);
+                let (end, closed) = word_end(text, at);
                 let word = &text[at..end];
                 if (command.words.is_empty() && KEYWORDS.contains(&word)) || word == "{" || word == "}" {
                     commands.push(std::mem::take(&mut command));
                 } else {
-                    command.words.push(Word { text: word.to_owned(), at: at..end, whole });
+                    command.words.push(GrubWord { text: word.to_owned(), at: at..end, closed });
                 }
                 at = end;
             }
@@ -134,7 +140,7 @@ fn commands(text: &str) -> Vec<Command> {
     commands
 }
 
-/// Finds where the word that begins at a place ends, and whether its quotes do.
+/// Returns the end of the word that begins at a position, and whether its quotes are closed.
 fn word_end(text: &str, from: usize) -> (usize, bool) {
     let mut quote = None;
     let mut escaped = false;
@@ -158,14 +164,14 @@ fn word_end(text: &str, from: usize) -> (usize, bool) {
     (text.len(), quote.is_none() && !escaped)
 }
 
-/// Quotes an argument where GRUB's scripts would read more into it: `ds=nocloud;s=...` has a semicolon.
-fn quoted(argument: &str) -> String {
-    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:=,+@%-".contains(&byte);
-    if argument.bytes().all(harmless) { argument.to_owned() } else { format!("'{}'", argument.replace('\'', "'\\''")) }
+/// Quotes an argument with characters that are special in a GRUB script: `ds=nocloud;s=...` has a semicolon.
+fn quote(argument: &str) -> String {
+    let unquoted = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:=,+@%-".contains(&byte);
+    if argument.bytes().all(unquoted) { argument.to_owned() } else { format!("'{}'", argument.replace('\'', "'\\''")) }
 }
 
-/// Takes a word's quotes off.
-fn plain(word: &str) -> String {
+/// Removes the quotes of a word.
+fn unquote(word: &str) -> String {
     let (mut out, mut quote, mut escaped) = (String::new(), None, false);
     for character in word.chars() {
         match (quote, character) {
@@ -186,18 +192,22 @@ fn plain(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn adding(arguments: &[&str]) -> Edit {
-        Edit { append: arguments.iter().map(|text| text.to_string()).collect(), ..Edit::default() }
+    fn adding(arguments: &[&str]) -> MenuEdit {
+        MenuEdit { append: arguments.iter().map(|text| text.to_string()).collect(), ..MenuEdit::default() }
     }
 
     fn check(before: &str, after: &str) {
-        let (text, _) = edited(before, &adding(&["a=1", "ds=nocloud;s=http://h/"]));
+        let (text, _) = edit_menu(before, &adding(&["a=1", "ds=nocloud;s=http://h/"]));
         assert_eq!(text, after.replace('@', "a=1 'ds=nocloud;s=http://h/'"));
-        assert_eq!(edited(&text, &adding(&["a=1", "ds=nocloud;s=http://h/"])).0, text, "and only once");
+        assert_eq!(
+            edit_menu(&text, &adding(&["a=1", "ds=nocloud;s=http://h/"])).0,
+            text,
+            "a second edit changes nothing"
+        );
     }
 
     #[test]
-    fn arguments_are_added_wherever_a_kernel_is_loaded() {
+    fn arguments_are_added_to_every_kernel_command() {
         check("linux /k", "linux /k @");
         check("\tlinuxefi /k ro  quiet\n\tinitrdefi /i\n", "\tlinuxefi /k ro quiet @\n\tinitrdefi /i\n");
         check("linux /install.amd/vmlinuz vga=788 --- quiet \n", "linux /install.amd/vmlinuz vga=788 @ --- quiet \n");
@@ -213,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_says_what_it_boots() {
+    fn an_entry_has_its_kernel_and_initrds() {
         let text = "menuentry --hotkey=g 'x' {\n}\nmenuentry --hotkey=i --class y \"Install \\\"me\\\"\" {\n linux /k a=\"b c\"\n initrd /i /j\n}";
         let found = entries(text);
         assert_eq!(found.len(), 1);
@@ -223,18 +233,18 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_taken_out() {
-        let edit = Edit { remove: vec!["quiet".into(), "console=".into()], ..Edit::default() };
-        assert_eq!(edited("linux /k quiet a console=tty0 quietly", &edit).0, "linux /k a quietly");
+    fn arguments_are_removed() {
+        let edit = MenuEdit { remove: vec!["quiet".into(), "console=".into()], ..MenuEdit::default() };
+        assert_eq!(edit_menu("linux /k quiet a console=tty0 quietly", &edit).0, "linux /k a quietly");
     }
 
     #[test]
-    fn the_menu_boots_by_itself() {
-        let edit = Edit { timeout: Some(3), ..Edit::default() };
+    fn the_timeout_is_set() {
+        let edit = MenuEdit { timeout: Some(3), ..MenuEdit::default() };
         assert_eq!(
-            edited("menuentry a { linux /k }", &edit).0,
+            edit_menu("menuentry a { linux /k }", &edit).0,
             "menuentry a { linux /k }\nset timeout_style=menu\nset timeout=3\n"
         );
-        assert_eq!(edited("linux /k", &edit).0, "linux /k");
+        assert_eq!(edit_menu("linux /k", &edit).0, "linux /k");
     }
 }

@@ -1,7 +1,9 @@
-use super::{Edit, MenuEntry, arguments, takes_arguments};
+//! Configuration files of Syslinux (ISOLINUX, EXTLINUX).
 
-/// Knows a configuration of Syslinux's by its keywords.
-pub fn is_one(path: &str, text: &str) -> bool {
+use super::{MenuEdit, MenuEntry, edited_arguments, takes_arguments};
+
+/// Returns whether a text is a Syslinux configuration, by its keywords. The path is in lower case.
+pub fn matches(path: &str, text: &str) -> bool {
     let named = [".cfg", ".conf", ".lnx", ".inc"].iter().any(|end| path.ends_with(end));
     let mut keywords = text.lines().filter_map(|line| split(line).map(|(word, _)| word.to_ascii_lowercase()));
     named
@@ -11,8 +13,9 @@ pub fn is_one(path: &str, text: &str) -> bool {
         && !text.contains("menuentry")
 }
 
+/// Returns the kernels that a configuration boots.
 pub fn entries(text: &str) -> Vec<MenuEntry> {
-    let menu = Menu::read(text);
+    let menu = SyslinuxConfig::read(text);
     let boots = menu.labels.iter().filter(|label| label.boots());
     boots
         .map(|label| {
@@ -33,15 +36,15 @@ pub fn entries(text: &str) -> Vec<MenuEntry> {
         .collect()
 }
 
-/// Makes an edit; gives the text and how many labels boot a kernel of Linux's.
-pub fn edited(path: &str, text: &str, edit: &Edit) -> (String, usize) {
-    let menu = Menu::read(text);
+/// Applies an edit. Returns the text and the number of labels that boot a Linux kernel.
+pub fn edit_menu(path: &str, text: &str, edit: &MenuEdit) -> (String, usize) {
+    let menu = SyslinuxConfig::read(text);
     let mut out: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
     let boots: Vec<&Label<'_>> = menu.labels.iter().filter(|label| label.boots()).collect();
-    if edit.arguments() {
+    if edit.changes_arguments() {
         let shared = menu.append.iter().filter(|_| boots.iter().any(|label| label.append.is_none()));
         for line in shared.chain(boots.iter().filter_map(|label| label.append.as_ref())) {
-            out[line.number] = append_line(line, edit);
+            out[line.number] = edited_line(line, edit);
         }
         let bare = boots.iter().filter(|label| label.append.is_none() && menu.append.is_none());
         for kernel in bare.filter_map(|label| label.kernel.as_ref()).filter(|_| !edit.append.is_empty()) {
@@ -51,12 +54,12 @@ pub fn edited(path: &str, text: &str, edit: &Edit) -> (String, usize) {
         }
     }
     for line in &menu.commands {
-        // debian-installer's menus start its speech synthesis when nobody presses a key.
-        let speaks = edit.timeout.is_some() && line.keyword.eq_ignore_ascii_case("ontimeout");
-        if speaks {
+        // debian-installer's menus start speech synthesis when no key is pressed.
+        let starts_speech = edit.timeout.is_some() && line.keyword.eq_ignore_ascii_case("ontimeout");
+        if starts_speech {
             out[line.number] = format!("# {}", line.whole.trim_start());
-        } else if edit.arguments() {
-            out[line.number] = append_line(line, edit);
+        } else if edit.changes_arguments() {
+            out[line.number] = edited_line(line, edit);
         }
     }
     if let Some(seconds) = edit.timeout {
@@ -71,15 +74,16 @@ pub fn edited(path: &str, text: &str, edit: &Edit) -> (String, usize) {
     (out.concat(), boots.len() + menu.commands.len())
 }
 
-fn append_line(line: &Line<'_>, edit: &Edit) -> String {
+/// Returns an `append` line, or a line of its kind, with the edit applied.
+fn edited_line(line: &ConfigLine<'_>, edit: &MenuEdit) -> String {
     let words = line.value.split_whitespace().filter(|word| *word != "-");
-    let words = arguments(words, edit, str::to_owned);
+    let words = edited_arguments(words, edit, str::to_owned);
     format!("{}{} {}{}", line.indent, line.keyword, words.join(" "), line.end())
 }
 
-/// Is a line whose keyword matters, as it was spelled.
+/// A line with a relevant keyword.
 #[derive(Debug, Clone)]
-struct Line<'a> {
+struct ConfigLine<'a> {
     number: usize,
     indent: &'a str,
     keyword: &'a str,
@@ -87,37 +91,42 @@ struct Line<'a> {
     whole: &'a str,
 }
 
-impl Line<'_> {
+impl ConfigLine<'_> {
+    /// Returns the line ending, `\r\n` or `\n`.
     fn end(&self) -> &'static str {
         if self.whole.ends_with("\r\n") { "\r\n" } else { "\n" }
     }
 }
 
+/// A label of the menu.
 #[derive(Debug, Default)]
 struct Label<'a> {
     name: &'a str,
     title: Option<&'a str>,
-    kernel: Option<Line<'a>>,
-    append: Option<Line<'a>>,
+    kernel: Option<ConfigLine<'a>>,
+    append: Option<ConfigLine<'a>>,
     initrd: Option<&'a str>,
 }
 
 impl Label<'_> {
+    /// Returns whether the label boots a kernel that takes arguments.
     fn boots(&self) -> bool {
         self.kernel.as_ref().is_some_and(|line| takes_arguments(line.value))
     }
 }
 
+/// The relevant lines of a configuration.
 #[derive(Debug, Default)]
-struct Menu<'a> {
-    append: Option<Line<'a>>,
+struct SyslinuxConfig<'a> {
+    append: Option<ConfigLine<'a>>,
     labels: Vec<Label<'a>>,
-    /// Holds the lines that name a kernel with its arguments where a label might stand.
-    commands: Vec<Line<'a>>,
-    timeouts: Vec<Line<'a>>,
+    /// Lines that name a kernel with its arguments in place of a label.
+    commands: Vec<ConfigLine<'a>>,
+    timeouts: Vec<ConfigLine<'a>>,
 }
 
-impl<'a> Menu<'a> {
+impl<'a> SyslinuxConfig<'a> {
+    /// Parses a configuration.
     fn read(text: &'a str) -> Self {
         let mut menu = Self::default();
         let mut in_help = false;
@@ -129,7 +138,7 @@ impl<'a> Menu<'a> {
                 continue;
             }
             let indent = &whole[..whole.len() - whole.trim_start().len()];
-            let line = Line { number, indent, keyword, value, whole };
+            let line = ConfigLine { number, indent, keyword, value, whole };
             match (lower.as_str(), menu.labels.last_mut()) {
                 ("text", _) => in_help = value.to_ascii_lowercase().starts_with("help"),
                 ("label", _) => menu.labels.push(Label { name: value, ..Label::default() }),
@@ -150,19 +159,19 @@ impl<'a> Menu<'a> {
     }
 }
 
-/// Says whether a value is a kernel with arguments rather than a label or a menu program.
+/// Returns whether a value is a kernel with arguments, and not a label or a menu program.
 fn is_command(value: &str) -> bool {
     let kernel = value.split_whitespace().next().unwrap_or_default();
     kernel.contains('/') && kernel.len() < value.len() && takes_arguments(kernel)
 }
 
-/// Gives the title of a `menu label` line.
+/// Returns the title of a `menu label` line.
 fn title(value: &str) -> Option<&str> {
     let (word, rest) = split(value)?;
     word.eq_ignore_ascii_case("label").then_some(rest)
 }
 
-/// Splits a line into its keyword and the rest; nothing of a comment or an empty line.
+/// Splits a line into its keyword and the rest. Returns `None` for a comment or an empty line.
 fn split(line: &str) -> Option<(&str, &str)> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
@@ -178,21 +187,25 @@ mod tests {
     const DEBIAN: &str = "default install\nlabel install\n\tmenu label ^Install\n\tkernel /install.amd/vmlinuz\n\
         \tappend vga=788 initrd=/install.amd/initrd.gz --- quiet\nlabel memtest\n\tkernel /memtest86+.bin\n\tappend none\n";
 
-    fn adding(arguments: &[&str]) -> Edit {
-        Edit { append: arguments.iter().map(|text| text.to_string()).collect(), ..Edit::default() }
+    fn adding(arguments: &[&str]) -> MenuEdit {
+        MenuEdit { append: arguments.iter().map(|text| text.to_string()).collect(), ..MenuEdit::default() }
     }
 
     #[test]
-    fn arguments_go_before_the_installed_systems() {
-        let (text, lines) = edited("/isolinux/txt.cfg", DEBIAN, &adding(&["auto=true", "url=http://h/p;x"]));
+    fn arguments_go_before_those_of_the_installed_system() {
+        let (text, lines) = edit_menu("/isolinux/txt.cfg", DEBIAN, &adding(&["auto=true", "url=http://h/p;x"]));
         assert_eq!(lines, 1);
         let line = "\tappend vga=788 initrd=/install.amd/initrd.gz auto=true url=http://h/p;x --- quiet\n";
         assert_eq!(text, DEBIAN.replace("\tappend vga=788 initrd=/install.amd/initrd.gz --- quiet\n", line));
-        assert_eq!(edited("/isolinux/txt.cfg", &text, &adding(&["auto=true"])).0, text, "and only once");
+        assert_eq!(
+            edit_menu("/isolinux/txt.cfg", &text, &adding(&["auto=true"])).0,
+            text,
+            "a second edit changes nothing"
+        );
     }
 
     #[test]
-    fn an_entry_says_what_it_boots() {
+    fn an_entry_has_its_kernel_and_initrds() {
         let found = entries(DEBIAN);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].title, "Install");
@@ -215,24 +228,24 @@ mod tests {
             ("label m\nkernel vesamenu.c32\nappend menu.cfg\n", "label m\nkernel vesamenu.c32\nappend menu.cfg\n"),
         ];
         for (before, after) in rows {
-            assert_eq!(edited("/x.cfg", before, &adding(&["x"])).0, after);
+            assert_eq!(edit_menu("/x.cfg", before, &adding(&["x"])).0, after);
         }
     }
 
     #[test]
-    fn a_kernel_that_no_label_names_gets_them_too() {
+    fn a_kernel_outside_of_a_label_gets_the_arguments() {
         let text = "ontimeout /k speakup.synth=soft --- quiet\ndefault vesamenu.c32 x\n";
-        let (new, lines) = edited("/x.cfg", text, &adding(&["x"]));
+        let (new, lines) = edit_menu("/x.cfg", text, &adding(&["x"]));
         assert_eq!((new.as_str(), lines), ("ontimeout /k speakup.synth=soft x --- quiet\ndefault vesamenu.c32 x\n", 1));
-        let edit = Edit { timeout: Some(1), ..adding(&["x"]) };
-        assert!(edited("/x.cfg", text, &edit).0.starts_with("# ontimeout /k"));
+        let edit = MenuEdit { timeout: Some(1), ..adding(&["x"]) };
+        assert!(edit_menu("/x.cfg", text, &edit).0.starts_with("# ontimeout /k"));
     }
 
     #[test]
-    fn the_menu_boots_by_itself() {
-        let edit = Edit { timeout: Some(3), ..Edit::default() };
-        assert_eq!(edited("/isolinux/isolinux.cfg", "prompt 0\ntimeout 0\n", &edit).0, "prompt 0\ntimeout 30\n");
-        assert_eq!(edited("/isolinux/isolinux.cfg", "prompt 0\n", &edit).0, "timeout 30\nprompt 0\n");
-        assert_eq!(edited("/isolinux/txt.cfg", DEBIAN, &edit).0, DEBIAN);
+    fn the_timeout_is_set() {
+        let edit = MenuEdit { timeout: Some(3), ..MenuEdit::default() };
+        assert_eq!(edit_menu("/isolinux/isolinux.cfg", "prompt 0\ntimeout 0\n", &edit).0, "prompt 0\ntimeout 30\n");
+        assert_eq!(edit_menu("/isolinux/isolinux.cfg", "prompt 0\n", &edit).0, "timeout 30\nprompt 0\n");
+        assert_eq!(edit_menu("/isolinux/txt.cfg", DEBIAN, &edit).0, DEBIAN);
     }
 }

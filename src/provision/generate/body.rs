@@ -1,65 +1,73 @@
+//! Parsing of request bodies, with errors that name the field.
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::super::FieldError;
 use crate::fleet::{Name, without_value};
 
-use super::super::Fault;
+/// Maximum length, in characters, of a value that an error repeats: enough for an address or a version, too short
+/// for a key.
+const REPEATED_MAX: usize = 64;
+/// Maximum length of a label of a domain name in octets (RFC 1035, section 2.3.4).
+const LABEL_MAX: usize = 63;
 
-/// Is how much of a wrong text is repeated: an address or a version, never a key.
-const REPEATED: usize = 64;
-/// Bounds a label of a domain name (RFC 1035, section 2.3.4).
-const LABEL: usize = 63;
-
-/// Makes a fault of the field that is wrong and what is wrong about it.
-pub fn fault(field: impl Into<String>, message: impl Into<String>) -> Fault {
-    Fault { field: field.into(), message: message.into() }
+/// Returns the error of a field.
+pub fn field_error(field: impl Into<String>, message: impl Into<String>) -> FieldError {
+    FieldError { field: field.into(), message: message.into() }
 }
 
-/// Reads a body as what it is to be; the value in a wrong place is not repeated, for it may be a secret.
-pub fn typed<T: DeserializeOwned>(body: Value) -> Result<T, Fault> {
+/// Deserializes a body. An error does not repeat the value, which may be a secret.
+///
+/// # Errors
+/// Returns the wrong, missing or unknown field.
+pub fn decode<T: DeserializeOwned>(body: Value) -> Result<T, FieldError> {
     serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();
         let message = without_value(&error.into_inner().to_string());
-        let quoted = |begins: &str| message.strip_prefix(begins)?.split_once('`');
-        let within = |field: &str| match path.rsplit_once('.') {
-            // An unknown field's own name is in the path already.
+        let after = |prefix: &str| message.strip_prefix(prefix)?.split_once('`');
+        let full_path = |field: &str| match path.rsplit_once('.') {
+            // The path of an unknown field includes its name.
             _ if path == field => path.clone(),
             Some((_, last)) if last == field => path.clone(),
             _ if path == "." || path == "?" => field.to_owned(),
             _ => format!("{path}.{field}"),
         };
-        if let Some((field, _)) = quoted("missing field `") {
-            return fault(within(field), "it is missing");
+        if let Some((field, _)) = after("missing field `") {
+            return field_error(full_path(field), "missing");
         }
-        if let Some((field, rest)) = quoted("unknown field `") {
+        if let Some((field, rest)) = after("unknown field `") {
             if !is_word(field) {
-                return fault("", "there is a field whose name is none");
+                return field_error("", "invalid field name");
             }
-            return fault(within(field), format!("there is no such field{rest}"));
+            return field_error(full_path(field), format!("unknown field{rest}"));
         }
-        fault(if path == "." { "" } else { path.as_str() }, message)
+        field_error(if path == "." { "" } else { path.as_str() }, message)
     })
 }
 
-/// Says whether a text is a field's name, and no secret in the place of one.
+/// Returns whether a text is a plausible field name, and not a secret in the place of one.
 fn is_word(text: &str) -> bool {
-    text.len() <= REPEATED && text.chars().all(|sign| sign.is_alphanumeric() || "_-.".contains(sign))
+    text.len() <= REPEATED_MAX && text.chars().all(|sign| sign.is_alphanumeric() || "_-.".contains(sign))
 }
 
-/// Repeats a text in an error where it is short, and no part of a longer secret.
-pub fn said(text: &str) -> String {
-    match text.chars().count() <= REPEATED && !text.contains(['{', '\n']) {
+/// Returns a value for an error message: quoted if it is short and cannot be part of a secret.
+pub fn display_value(text: &str) -> String {
+    match text.chars().count() <= REPEATED_MAX && !text.contains(['{', '\n']) {
         true => format!("{text:?}"),
-        false => "what is given".to_owned(),
+        false => "(value not shown)".to_owned(),
     }
 }
 
-/// Reads a domain name of lower-case labels.
-pub fn domain(field: &str, text: &str) -> Result<Name, Fault> {
-    let fits = text.split('.').all(|label| label.len() <= LABEL);
+/// Parses a domain name with lower-case labels.
+///
+/// # Errors
+/// Returns the error of the field.
+pub fn parse_domain(field: &str, text: &str) -> Result<Name, FieldError> {
+    let fits = text.split('.').all(|label| label.len() <= LABEL_MAX);
     text.parse().ok().filter(|_| fits).ok_or_else(|| {
-        let message = "is no domain name: lower-case letters, digits and '-', in labels of at most 63 between dots";
-        fault(field, format!("{} {message}", said(text)))
+        let expected = "labels of at most 63 lower-case letters, digits and '-', separated by dots";
+        field_error(field, format!("invalid domain name {}: expected {expected}", display_value(text)))
     })
 }
 
@@ -85,32 +93,32 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_field_is_named_whole() {
+    fn an_error_has_the_full_path_of_its_field() {
         let rows = [
             (json!({}), "inner", "missing"),
-            (json!({"inner": [], "x": 1}), "x", "no such field"),
+            (json!({"inner": [], "x": 1}), "x", "unknown field"),
             (json!({"inner": [{}]}), "inner[0].a", "missing"),
-            (json!({"inner": [{"a": "1", "b": 1}]}), "inner[0].b", "no such field"),
+            (json!({"inner": [{"a": "1", "b": 1}]}), "inner[0].b", "unknown field"),
             (json!({"inner": [{"a": 5}]}), "inner[0].a", "expected a string"),
             (json!({"inner": "geheim"}), "inner", "expected a sequence"),
             (json!("geheim"), "", "expected struct"),
-            (json!({"inner": [{"{\"geheim\"`": 1}]}), "", "none"),
+            (json!({"inner": [{"{\"geheim\"`": 1}]}), "", "invalid field name"),
             (json!({"inner": [{"a": {"geheim": 1}}]}), "inner[0].a", "expected a string"),
         ];
         for (body, field, message) in rows {
-            let wrong = typed::<Outer>(body.clone()).unwrap_err();
+            let wrong = decode::<Outer>(body.clone()).unwrap_err();
             assert!(wrong.field == field && wrong.message.contains(message), "{body}: {wrong:?}");
             assert!(!wrong.message.contains("geheim"), "{wrong:?}");
         }
     }
 
     #[test]
-    fn a_domain_is_of_labels() {
+    fn a_domain_consists_of_labels() {
         for good in ["example.com", "lab", "a-b.c1.de"] {
-            assert!(domain("f", good).is_ok(), "{good}");
+            assert!(parse_domain("f", good).is_ok(), "{good}");
         }
         for bad in ["", "Example.com", "a..b", "a.b.", "-a.b", "a_b", "a/../b", &"a".repeat(64), &"a.".repeat(130)] {
-            assert_eq!(domain("f", bad).unwrap_err().field, "f", "{bad}");
+            assert_eq!(parse_domain("f", bad).unwrap_err().field, "f", "{bad}");
         }
     }
 }

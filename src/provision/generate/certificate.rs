@@ -1,32 +1,38 @@
+//! Validation of PEM certificates.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::Fault;
-use super::body::fault;
+use super::super::FieldError;
+use super::body::field_error;
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// Reads certificates in PEM (RFC 7468, section 5), and nothing beside them.
-pub fn certificates(field: &str, text: &str) -> Result<String, Fault> {
-    let wrong = || fault(field, format!("certificates in PEM, each between {BEGIN} and {END}, and nothing else"));
+/// Checks that a text consists of PEM certificates alone (RFC 7468, section 5), and returns it with one final newline.
+///
+/// # Errors
+/// Returns the error of the field.
+pub fn certificates(field: &str, text: &str) -> Result<String, FieldError> {
+    let invalid = || field_error(field, format!("expected only PEM certificates, each between {BEGIN} and {END}"));
     let mut rest = text.trim();
     if rest.is_empty() {
-        return Err(wrong());
+        return Err(invalid());
     }
     while !rest.is_empty() {
-        let (body, after) = rest.strip_prefix(BEGIN).and_then(|rest| rest.split_once(END)).ok_or_else(wrong)?;
+        let (body, after) = rest.strip_prefix(BEGIN).and_then(|rest| rest.split_once(END)).ok_or_else(invalid)?;
         let encoded: String = body.split_ascii_whitespace().collect();
-        let der = STANDARD.decode(encoded).map_err(|_| wrong())?;
-        // A certificate is a SEQUENCE that is as long as it says (X.690, 8.1).
+        let der = STANDARD.decode(encoded).map_err(|_| invalid())?;
+        // A certificate is one DER SEQUENCE of the stated length (X.690, 8.1).
         if !is_sequence(&der) {
-            return Err(wrong());
+            return Err(invalid());
         }
         rest = after.trim_start();
     }
     Ok(format!("{}\n", text.trim()))
 }
 
+/// Returns whether bytes are one DER SEQUENCE of the stated length.
 fn is_sequence(der: &[u8]) -> bool {
     let Some([0x30, length, rest @ ..]) = der.get(..).filter(|der| der.len() > 2) else { return false };
     match *length {
@@ -46,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_whole() {
+    fn a_certificate_is_complete() {
         let pem = |der: &[u8]| format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(der));
         let long: Vec<u8> = [&[0x30, 0x82, 0x01, 0x00][..], &[5; 256]].concat();
         for good in [pem(&[0x30, 2, 5, 0]), pem(&long), format!("{}\n{}", pem(&long), pem(&[0x30, 1, 0]))] {

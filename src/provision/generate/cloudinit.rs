@@ -1,30 +1,33 @@
+//! Generation of cloud-init files for one machine.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::fleet::{BootConfigSpec, Format, Name, hex};
-
-use super::super::Fault;
-use super::body::{domain, fault, said, typed};
-use super::network::{Network, network};
+use super::super::FieldError;
+use super::body::{decode, display_value, field_error, parse_domain};
+use super::network::{NetworkBody, network};
 use super::ssh_key::ssh_key;
 use super::template::Template;
 use super::{Generated, NewConfig};
+use crate::fleet::{BootConfigSpec, Format, Name};
 
-/// Bounds a host's name: files are named after it, and a file's name has at most 255 octets.
-const HOST_NAME: usize = 200;
-/// Bounds the name of a user (useradd(8)), and of a package.
-const USER_NAME: usize = 32;
-const PACKAGE_NAME: usize = 128;
+/// Maximum length of a host name. Files are named after it, and a file name has at most 255 octets.
+const HOST_NAME_MAX: usize = 200;
+/// Maximum length of a user name (useradd(8)).
+const USER_NAME_MAX: usize = 32;
+/// Maximum length of a package name.
+const PACKAGE_NAME_MAX: usize = 128;
 
+/// The body of a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+struct CloudInitBody {
     template: Option<String>,
     hostname: String,
-    network: Option<Network>,
+    network: Option<NetworkBody>,
     #[serde(default)]
     packages: Vec<String>,
     #[serde(default)]
@@ -32,6 +35,7 @@ struct Body {
     volume: Option<String>,
 }
 
+/// A user of a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct User {
@@ -40,21 +44,22 @@ struct User {
     ssh_keys: Vec<String>,
 }
 
-/// Generates cloud-init's files for one machine: user-data, meta-data, and where a network is given network-config.
+/// Generates the cloud-init files for one machine: user-data, meta-data, and network-config if the request has a
+/// network.
 ///
 /// # Errors
-/// The field that is wrong.
-pub fn cloudinit(body: Value) -> Result<Generated, Fault> {
-    let body: Body = typed(body)?;
+/// Returns the first invalid field.
+pub fn cloudinit(body: Value) -> Result<Generated, FieldError> {
+    let body: CloudInitBody = decode(body)?;
     let template = match &body.template {
-        Some(text) => text.parse().map_err(|wrong: String| fault("template", wrong))?,
+        Some(text) => text.parse().map_err(|wrong: String| field_error("template", wrong))?,
         None => Template::Base,
     };
-    let name = domain("hostname", &body.hostname)?;
-    if name.as_str().len() > HOST_NAME {
-        return Err(fault("hostname", format!("it has more than {HOST_NAME} characters")));
+    let name = parse_domain("hostname", &body.hostname)?;
+    if name.as_str().len() > HOST_NAME_MAX {
+        return Err(field_error("hostname", format!("longer than {HOST_NAME_MAX} characters")));
     }
-    let mut config = host(&name);
+    let mut config = host_settings(&name);
     let (users, warnings) = users(&body.users)?;
     if !users.is_empty() {
         config.insert("users".into(), users.into());
@@ -62,7 +67,7 @@ pub fn cloudinit(body: Value) -> Result<Generated, Fault> {
     if body.users.iter().any(|user| user.name == "root") {
         config.insert("disable_root".into(), false.into());
     }
-    let packages = packages(&body.packages)?;
+    let packages = check_packages(&body.packages)?;
     if !packages.is_empty() {
         config.insert("package_update".into(), true.into());
         config.insert("packages".into(), json!(packages));
@@ -81,7 +86,8 @@ pub fn cloudinit(body: Value) -> Result<Generated, Fault> {
     Ok(Generated { configs: vec![NewConfig { name, spec, files }], volume: body.volume, warnings })
 }
 
-fn host(name: &Name) -> Map<String, Value> {
+/// Returns the host name settings of a cloud-config.
+fn host_settings(name: &Name) -> Map<String, Value> {
     let mut config = Map::new();
     let first = name.as_str().split('.').next().unwrap_or_default();
     config.insert("hostname".into(), first.into());
@@ -92,72 +98,76 @@ fn host(name: &Name) -> Map<String, Value> {
     config
 }
 
-/// Writes the users, each an administrator who logs on with a key alone.
-fn users(given: &[User]) -> Result<(Vec<Value>, Vec<String>), Fault> {
+/// Returns the users of a cloud-config, and warnings. Each user is an administrator who logs in with a key.
+fn users(given: &[User]) -> Result<(Vec<Value>, Vec<String>), FieldError> {
     let (mut users, mut warnings, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (index, user) in given.iter().enumerate() {
         let field = format!("users[{index}]");
-        if !is_user(&user.name) {
-            let message = "is no user's name: lower-case letters, digits, '-' and '_', beginning with a letter or '_', at most 32";
-            return Err(fault(format!("{field}.name"), format!("{} {message}", said(&user.name))));
+        if !is_user_name(&user.name) {
+            let expected = "1 to 32 lower-case letters, digits, '-' and '_', beginning with a letter or '_'";
+            let message = format!("invalid user name {}: expected {expected}", display_value(&user.name));
+            return Err(field_error(format!("{field}.name"), message));
         }
         if !names.insert(user.name.as_str()) {
-            return Err(fault(format!("{field}.name"), format!("{} is named twice", user.name)));
+            return Err(field_error(format!("{field}.name"), format!("duplicate user {}", user.name)));
         }
         let keys = user.ssh_keys.iter().enumerate();
         let keys = keys.map(|(index, key)| ssh_key(&format!("{field}.sshKeys[{index}]"), key));
-        let keys = keys.collect::<Result<Vec<String>, Fault>>()?;
-        let mut written = Map::new();
-        written.insert("name".into(), user.name.as_str().into());
+        let keys = keys.collect::<Result<Vec<String>, FieldError>>()?;
+        let mut entry = Map::new();
+        entry.insert("name".into(), user.name.as_str().into());
         if user.name != "root" {
-            written.insert("shell".into(), "/bin/bash".into());
-            written.insert("sudo".into(), "ALL=(ALL) NOPASSWD:ALL".into());
-            written.insert("lock_passwd".into(), true.into());
+            entry.insert("shell".into(), "/bin/bash".into());
+            entry.insert("sudo".into(), "ALL=(ALL) NOPASSWD:ALL".into());
+            entry.insert("lock_passwd".into(), true.into());
         }
         match keys.is_empty() {
-            true => warnings.push(format!("{field}: without a key, nobody can log on as {}", user.name)),
-            false => drop(written.insert("ssh_authorized_keys".into(), json!(keys))),
+            true => warnings.push(format!("{field}: no SSH key: {} cannot log in", user.name)),
+            false => drop(entry.insert("ssh_authorized_keys".into(), json!(keys))),
         }
-        users.push(Value::Object(written));
+        users.push(Value::Object(entry));
     }
     Ok((users, warnings))
 }
 
-fn is_user(name: &str) -> bool {
-    name.len() <= USER_NAME
+/// Returns whether a text is a valid user name.
+fn is_user_name(name: &str) -> bool {
+    name.len() <= USER_NAME_MAX
         && name.starts_with(|sign: char| sign.is_ascii_lowercase() || sign == '_')
         && name.chars().all(|sign| sign.is_ascii_lowercase() || sign.is_ascii_digit() || "-_".contains(sign))
 }
 
-/// Checks that each is a package and nothing else: what begins with a dash would be an option of the package manager.
-fn packages(given: &[String]) -> Result<&[String], Fault> {
+/// Checks package names. A name with a leading dash would be an option of the package manager.
+fn check_packages(given: &[String]) -> Result<&[String], FieldError> {
     let is_package = |name: &String| {
-        name.len() <= PACKAGE_NAME
+        name.len() <= PACKAGE_NAME_MAX
             && name.starts_with(|sign: char| sign.is_ascii_alphanumeric())
             && name.chars().all(|sign| sign.is_ascii_alphanumeric() || "+-._:=~@/".contains(sign))
     };
     match given.iter().position(|name| !is_package(name)) {
         None => Ok(given),
         Some(index) => {
-            let message = format!("{} is no package's name", said(&given[index]));
-            Err(fault(format!("packages[{index}]"), message))
+            let message = format!("invalid package name {}", display_value(&given[index]));
+            Err(field_error(format!("packages[{index}]"), message))
         }
     }
 }
 
-/// Names the instance after its host and what it is told: cloud-init begins anew where that is something else.
-fn meta_data(name: &Name, told: &[&str]) -> Result<String, Fault> {
+/// Returns the meta-data. The instance id contains a digest of the other files: cloud-init runs again when they
+/// change.
+fn meta_data(name: &Name, files: &[&str]) -> Result<String, FieldError> {
     let mut digest = Sha256::new();
-    for text in told {
+    for text in files {
         digest.update((text.len() as u64).to_be_bytes());
         digest.update(text);
     }
-    let digest = hex(&digest.finalize()[..8]);
+    let digest = hex::encode(&digest.finalize()[..8]);
     yaml(&json!({"instance-id": format!("{name}-{digest}"), "local-hostname": name}))
 }
 
-fn yaml(value: &Value) -> Result<String, Fault> {
-    serde_saphyr::to_string(value).map_err(|_| fault("", "what is given cannot be written as YAML"))
+/// Serializes a value as YAML.
+fn yaml(value: &Value) -> Result<String, FieldError> {
+    serde_saphyr::to_string(value).map_err(|_| field_error("", "the values cannot be written as YAML"))
 }
 
 #[cfg(test)]
@@ -181,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_has_its_files() {
+    fn a_request_results_in_all_files() {
         let generated = cloudinit(body(|body| body["packages"] = json!(["docker.io"]))).unwrap();
         let config = &generated.configs[0];
         assert_eq!(check(&config.spec), Ok(vec![]));
@@ -199,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_another_where_it_is_told_something_else() {
+    fn the_instance_id_follows_the_files() {
         let id = |change: fn(&mut Value)| {
             let generated = cloudinit(body(change)).unwrap();
             read(&generated.configs[0], "meta-data")["instance-id"].to_string()
@@ -217,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn little_is_needed() {
+    fn only_the_hostname_is_required() {
         let generated = cloudinit(json!({"hostname": "web.example.com"})).unwrap();
         let config = &generated.configs[0];
         assert_eq!(config.files.len(), 2);
@@ -229,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_its_field() {
+    fn an_error_names_its_field() {
         type Change = fn(&mut Value);
         let rows: [(&str, Change); 14] = [
             ("template", |body| body["template"] = "docker".into()),

@@ -1,31 +1,33 @@
+//! Generation of Ignition configs for the machines of a cluster.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::fleet::{self, BootConfigSpec, Format, Name};
-
-use super::super::Fault;
-use super::body::{domain, fault, said, typed};
+use super::super::FieldError;
+use super::body::{decode, display_value, field_error, parse_domain};
 use super::certificate::certificates;
 use super::platform::Platform;
 use super::pull_secret::pull_secret;
 use super::ssh_key::ssh_key;
 use super::{Generated, NewConfig};
+use crate::fleet::{self, BootConfigSpec, Format, Name};
 
-/// Bounds a cluster's name: its bootstrap machine is named after it, and a host name has at most 64 octets.
-const CLUSTER_NAME: usize = 54;
-/// Is where a cluster's Machine Config Server listens.
+/// Maximum length of a cluster name. The bootstrap machine is named after it, and a host name has at most 64 octets.
+const CLUSTER_NAME_MAX: usize = 54;
+/// TCP port of a cluster's Machine Config Server.
 const CONFIG_SERVER: u16 = 22623;
-/// Is the file that podman, and so the bootstrap, finds root's logins in.
-const LOGINS: &str = "/root/.docker/config.json";
-/// Is the file that says which network a node's address is to be of, to OpenShift 4.10 and newer.
+/// Path of root's registry credentials, which podman on the bootstrap machine reads.
+const REGISTRY_CREDENTIALS: &str = "/root/.docker/config.json";
+/// Path of the file with the network of a node's address (OpenShift 4.10 and newer).
 const NODE_ADDRESS: &str = "/etc/default/nodeip-configuration";
 
+/// The body of a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Body {
+struct IgnitionBody {
     platform: String,
     version: String,
     cluster: Cluster,
@@ -36,6 +38,7 @@ struct Body {
     volume: Option<String>,
 }
 
+/// The cluster of a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Cluster {
@@ -44,12 +47,14 @@ struct Cluster {
     network: Option<String>,
 }
 
-/// Is a body that makes sense.
-struct Plan {
+/// A valid request.
+struct IgnitionPlan {
     platform: Platform,
+    /// Version of the Ignition specification.
     specification: &'static str,
+    /// Name of the cluster.
     name: Name,
-    /// Is the domain of a cluster.
+    /// Domain of the cluster: its name in the base domain.
     domain: Option<Name>,
     network: Option<IpNet>,
     key: String,
@@ -57,26 +62,28 @@ struct Plan {
     authority: Option<String>,
 }
 
-/// Generates an Ignition config for each role: what its machines need to be reached, and to reach their cluster.
+/// Generates an Ignition config for each role: SSH access, and the address of the cluster.
 ///
-/// A cluster's master and worker take the rest from its Machine Config Server, as openshift-install's own do.
+/// The masters and workers of a cluster get the rest from its Machine Config Server, as with the configs of
+/// openshift-install.
 ///
 /// # Errors
-/// The field that is wrong.
-pub fn ignition(body: Value) -> Result<Generated, Fault> {
-    let body: Body = typed(body)?;
-    let platform: Platform = body.platform.parse().map_err(|wrong: String| fault("platform", wrong))?;
-    let specification = platform.ignition(&body.version).map_err(|wrong| fault("version", wrong))?;
+/// Returns the first invalid field.
+pub fn ignition(body: Value) -> Result<Generated, FieldError> {
+    let body: IgnitionBody = decode(body)?;
+    let platform: Platform = body.platform.parse().map_err(|wrong: String| field_error("platform", wrong))?;
+    let specification =
+        platform.ignition_specification(&body.version).map_err(|wrong| field_error("version", wrong))?;
     let roles = roles(platform, body.node_roles)?;
     let name = cluster_name(&body.cluster.name)?;
-    let under = |base: &str| {
-        let base = domain("cluster.baseDomain", base)?;
-        domain("cluster.baseDomain", &format!("{name}.{base}"))
+    let subdomain = |base: &str| {
+        let base = parse_domain("cluster.baseDomain", base)?;
+        parse_domain("cluster.baseDomain", &format!("{name}.{base}"))
     };
-    let plan = Plan {
+    let plan = IgnitionPlan {
         platform,
         specification,
-        domain: body.cluster.base_domain.as_deref().map(under).transpose()?,
+        domain: body.cluster.base_domain.as_deref().map(subdomain).transpose()?,
         network: body.cluster.network.as_deref().map(network).transpose()?,
         key: ssh_key("sshKey", &body.ssh_key)?,
         pull_secret: body.pull_secret.map(|secret| pull_secret("pullSecret", secret)).transpose()?,
@@ -88,74 +95,85 @@ pub fn ignition(body: Value) -> Result<Generated, Fault> {
     Ok(Generated { configs, volume: body.volume, warnings: plan.warnings(&roles) })
 }
 
-fn roles(platform: Platform, given: Option<Vec<String>>) -> Result<Vec<&'static str>, Fault> {
+/// Returns the requested roles, or all roles of the platform.
+fn roles(platform: Platform, given: Option<Vec<String>>) -> Result<Vec<&'static str>, FieldError> {
     let known = platform.roles();
     let Some(given) = given else { return Ok(known.to_vec()) };
     if given.is_empty() {
-        return Err(fault("nodeRoles", format!("no role: name some of {}", known.join(", "))));
+        return Err(field_error("nodeRoles", format!("empty: expected one or more of {}", known.join(", "))));
     }
     let mut roles = Vec::new();
     for (index, text) in given.iter().enumerate() {
         let field = || format!("nodeRoles[{index}]");
         let Some(role) = known.iter().find(|role| *role == text) else {
-            let message = format!("{} is no role of {}: {}", said(text), platform.as_str(), known.join(", "));
-            return Err(fault(field(), message));
+            let message = format!(
+                "unknown role {} of {}: expected one of {}",
+                display_value(text),
+                platform.as_str(),
+                known.join(", ")
+            );
+            return Err(field_error(field(), message));
         };
         if roles.contains(role) {
-            return Err(fault(field(), format!("{role} is named twice")));
+            return Err(field_error(field(), format!("duplicate role {role}")));
         }
         roles.push(*role);
     }
     Ok(roles)
 }
 
-fn cluster_name(text: &str) -> Result<Name, Fault> {
-    let name = text.parse().ok().filter(|_| text.len() <= CLUSTER_NAME && !text.contains('.'));
+/// Parses the name of a cluster.
+fn cluster_name(text: &str) -> Result<Name, FieldError> {
+    let name = text.parse().ok().filter(|_| text.len() <= CLUSTER_NAME_MAX && !text.contains('.'));
     name.ok_or_else(|| {
+        let expected = "lower-case letters, digits and '-', beginning and ending with a letter or digit";
         let message =
-            "is no cluster's name: lower-case letters, digits and '-', beginning and ending with a letter or digit";
-        fault("cluster.name", format!("{} {message}, at most {CLUSTER_NAME}", said(text)))
+            format!("invalid cluster name {}: expected 1 to {CLUSTER_NAME_MAX} {expected}", display_value(text));
+        field_error("cluster.name", message)
     })
 }
 
-fn network(text: &str) -> Result<IpNet, Fault> {
-    let wrong = |message: String| fault("cluster.network", message);
-    let net: IpNet = text
-        .parse()
-        .map_err(|_| wrong(format!("{} is no network: ADDRESS/LENGTH, as in 10.1.107.0/24", said(text))))?;
+/// Parses the network of a cluster.
+fn network(text: &str) -> Result<IpNet, FieldError> {
+    let wrong = |message: String| field_error("cluster.network", message);
+    let net: IpNet = text.parse().map_err(|_| {
+        wrong(format!("invalid network {}: expected ADDRESS/LENGTH, for example 10.1.107.0/24", display_value(text)))
+    })?;
     if net.trunc() != net {
-        return Err(wrong(format!("{} is an address in {}: name the network", said(text), net.trunc())));
+        return Err(wrong(format!("found the address {}, expected the network {}", display_value(text), net.trunc())));
     }
     match fleet::rejection_reason(net.addr()).is_some() {
-        true => Err(wrong(format!("{net} is no network that machines are in"))),
+        true => Err(wrong(format!("{net}: expected a unicast network"))),
         false => Ok(net),
     }
 }
 
-impl Plan {
-    fn check(&self) -> Result<(), Fault> {
+impl IgnitionPlan {
+    /// Checks the fields that depend on the platform.
+    fn check(&self) -> Result<(), FieldError> {
         if self.platform.is_cluster() && self.domain.is_none() {
-            return Err(fault("cluster.baseDomain", "it is missing: a cluster's machines are found by its names"));
+            return Err(field_error("cluster.baseDomain", "missing: required for a cluster"));
         }
         if !self.platform.is_cluster() && self.authority.is_some() {
-            let message = "fcos asks no cluster for its config: an authority is of no use to it";
-            return Err(fault("certificateAuthority", message));
+            let message = "not allowed for fcos, which has no cluster";
+            return Err(field_error("certificateAuthority", message));
         }
         match (self.platform, &self.pull_secret) {
             (Platform::OpenShift, None) => {
-                Err(fault("pullSecret", "it is missing: OpenShift's images are given to nobody without one"))
+                Err(field_error("pullSecret", "missing: the OpenShift registries require one"))
             }
             _ => Ok(()),
         }
     }
 
-    fn config(&self, role: &'static str) -> Result<NewConfig, Fault> {
+    /// Returns the config of a role.
+    fn config(&self, role: &'static str) -> Result<NewConfig, FieldError> {
         let name = format!("{}-{}-{role}", self.platform.as_str(), self.name);
-        let name: Name = name.parse().map_err(|_| fault("cluster.name", "it makes no name for a config"))?;
+        let name: Name = name.parse().map_err(|_| field_error("cluster.name", "cannot derive a valid config name"))?;
         let is_pointer = self.platform.is_cluster() && role != "bootstrap";
         let mut ignition = json!({"version": self.specification});
         if is_pointer {
-            self.point(role, &mut ignition);
+            self.add_config_server(role, &mut ignition);
         }
         let mut config = json!({
             "ignition": ignition,
@@ -168,9 +186,9 @@ impl Plan {
         if let Some(network) = self.network.filter(|_| self.platform.is_cluster()) {
             files.push(file(NODE_ADDRESS, 0o644, &format!("KUBELET_NODEIP_HINT={}\n", network.addr())));
         }
-        // A cluster gives its nodes the secret itself.
+        // The cluster itself distributes the secret to its nodes.
         let pull_secret = self.pull_secret.as_ref().filter(|_| !is_pointer);
-        files.extend(pull_secret.map(|secret| file(LOGINS, 0o600, secret)));
+        files.extend(pull_secret.map(|secret| file(REGISTRY_CREDENTIALS, 0o600, secret)));
         if !files.is_empty() {
             config["storage"] = json!({"files": files});
         }
@@ -180,8 +198,8 @@ impl Plan {
         Ok(NewConfig { name, spec, files: vec![(role, main)] })
     }
 
-    /// Points at what the cluster's own server has for machines of this role.
-    fn point(&self, role: &str, ignition: &mut Value) {
+    /// Adds the address of the cluster's Machine Config Server for a role.
+    fn add_config_server(&self, role: &str, ignition: &mut Value) {
         let Some(domain) = &self.domain else { return };
         let source = format!("https://api-int.{domain}:{CONFIG_SERVER}/config/{role}");
         let mut rest = Map::new();
@@ -195,35 +213,36 @@ impl Plan {
         }
     }
 
+    /// Returns sentences about what the configs lack.
     fn warnings(&self, roles: &[&str]) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.platform.is_cluster() {
             if self.network.is_some() || self.domain.is_some() {
-                warnings
-                    .push("fcos: cluster.network and cluster.baseDomain are for clusters, and say nothing here".into());
+                warnings.push("fcos: cluster.network and cluster.baseDomain have no effect without a cluster".into());
             }
             return warnings;
         }
         if roles.contains(&"bootstrap") {
             warnings.push(
-                "bootstrap: it lets you in and pulls images, and starts no cluster: openshift-install's bootstrap.ign does"
+                "bootstrap: the config only gives SSH access and registry credentials; bootstrap.ign of openshift-install starts the cluster"
                     .into(),
             );
         }
         if self.authority.is_none() && roles.iter().any(|role| *role != "bootstrap") {
             warnings.push(format!(
-                "certificateAuthority: without the root CA that openshift-install made, machines do not believe their cluster's server (port {CONFIG_SERVER})"
+                "certificateAuthority: missing: machines cannot verify the Machine Config Server (port {CONFIG_SERVER}) without the root CA of openshift-install"
             ));
         }
         warnings
     }
 }
 
+/// Returns a file of an Ignition config.
 fn file(path: &str, mode: u32, text: &str) -> Value {
     json!({"path": path, "mode": mode, "overwrite": true, "contents": {"source": data_url(text)}})
 }
 
-/// Writes a text as a URL (RFC 2397).
+/// Encodes a text as a data URL (RFC 2397).
 fn data_url(text: &str) -> String {
     format!("data:;base64,{}", STANDARD.encode(text))
 }
@@ -246,7 +265,7 @@ mod tests {
         body
     }
 
-    fn made(config: &NewConfig) -> Value {
+    fn parsed(config: &NewConfig) -> Value {
         assert_eq!(check(&config.spec), Ok(vec![]), "{config:?}");
         serde_json::from_str(config.spec.data["config.ign"].as_str()).unwrap()
     }
@@ -258,44 +277,44 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_has_a_bootstrap_and_pointers_to_it() {
+    fn a_cluster_has_a_bootstrap_and_nodes_with_a_config_server() {
         let generated = ignition(body(|_| {})).unwrap();
         let names: Vec<&str> = generated.configs.iter().map(|config| config.name.as_str()).collect();
         assert_eq!(names, ["okd-prod-bootstrap", "okd-prod-master", "okd-prod-worker"]);
         let [bootstrap, master, worker] = &generated.configs[..] else { panic!() };
         let hint = Some("KUBELET_NODEIP_HINT=10.1.107.0\n");
         for config in [bootstrap, master, worker] {
-            let made = made(config);
-            assert_eq!(made["ignition"]["version"], "3.5.0");
-            assert_eq!(made["passwd"]["users"], json!([{"name": "core", "sshAuthorizedKeys": [KEY]}]));
-            assert_eq!(content(&made, NODE_ADDRESS).as_deref(), hint);
+            let config = parsed(config);
+            assert_eq!(config["ignition"]["version"], "3.5.0");
+            assert_eq!(config["passwd"]["users"], json!([{"name": "core", "sshAuthorizedKeys": [KEY]}]));
+            assert_eq!(content(&config, NODE_ADDRESS).as_deref(), hint);
         }
         assert!(bootstrap.spec.confidential && !master.spec.confidential && !worker.spec.confidential);
-        let first = made(bootstrap);
-        assert_eq!(content(&first, LOGINS).as_deref(), Some(SECRET));
+        let first = parsed(bootstrap);
+        assert_eq!(content(&first, REGISTRY_CREDENTIALS).as_deref(), Some(SECRET));
         assert_eq!(content(&first, "/etc/hostname").as_deref(), Some("prod-bootstrap\n"));
         assert_eq!(first["storage"]["files"][2]["mode"], 0o600);
-        let second = made(master);
+        let second = parsed(master);
         let source = "https://api-int.prod.example.com:22623/config/master";
         assert_eq!(second["ignition"]["config"]["merge"][0]["source"], source);
-        assert_eq!((content(&second, LOGINS), content(&second, "/etc/hostname")), (None, None));
-        assert!(made(worker).to_string().contains("config/worker"));
+        assert_eq!((content(&second, REGISTRY_CREDENTIALS), content(&second, "/etc/hostname")), (None, None));
+        assert!(parsed(worker).to_string().contains("config/worker"));
         assert_eq!(generated.warnings.len(), 2, "{:?}", generated.warnings);
         let text = &generated.configs[0].spec.data["config.ign"];
         assert_eq!(*text, ignition(body(|_| {})).unwrap().configs[0].spec.data["config.ign"]);
     }
 
     #[test]
-    fn plain_machines_point_at_nobody() {
+    fn fcos_configs_have_no_config_server() {
         let generated = ignition(body(|body| {
             *body = json!({"platform": "fcos", "version": "36", "cluster": {"name": "lab"}, "sshKey": KEY});
         }));
         let generated = generated.unwrap();
         let names: Vec<&str> = generated.configs.iter().map(|config| config.name.as_str()).collect();
         assert_eq!(names, ["fcos-lab-master", "fcos-lab-worker", "fcos-lab-node"]);
-        let made = made(&generated.configs[1]);
-        assert_eq!(made["ignition"], json!({"version": "3.3.0"}));
-        assert!(made.get("storage").is_none() && generated.warnings.is_empty());
+        let config = parsed(&generated.configs[1]);
+        assert_eq!(config["ignition"], json!({"version": "3.3.0"}));
+        assert!(config.get("storage").is_none() && generated.warnings.is_empty());
         let secret = ignition(body(|body| {
             *body = json!({"platform": "fcos", "version": "stable", "cluster": {"name": "lab"}, "sshKey": KEY,
                            "pullSecret": SECRET, "nodeRoles": ["node"]});
@@ -304,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_its_field_and_no_secret() {
+    fn an_error_names_its_field_and_no_secret() {
         type Change = fn(&mut Value);
         let rows: [(&str, Change); 26] = [
             ("platform", |body| body["platform"] = "talos".into()),

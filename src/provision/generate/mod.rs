@@ -1,5 +1,7 @@
-//! Generates configs from a few words: Ignition for the machines of a cluster, cloud-init's files for one machine.
-//! What is said of a wrong body names its field, and never repeats a key or a pull secret.
+//! Generation of configs from short requests: Ignition configs for the machines of a cluster, and cloud-init files
+//! for one machine.
+//!
+//! Errors name the field of the request and never contain a key or a pull secret.
 
 mod body;
 mod certificate;
@@ -18,43 +20,46 @@ pub use template::Template;
 
 use crate::fleet::{BootConfigSpec, Name};
 
-/// Is what a body comes to.
+/// The result of a request.
 #[derive(Debug)]
 pub struct Generated {
+    /// Generated configs.
     pub configs: Vec<NewConfig>,
-    /// Names the volume that the files are wanted in; the site's first where none is named.
+    /// Volume for the files; `None` means the first volume of the configuration.
     pub volume: Option<String>,
-    /// Says what the configs do not have, and somebody may expect.
+    /// Sentences about what the configs lack and an operator may expect.
     pub warnings: Vec<String>,
 }
 
-/// Is a config to be: an object, and what each of its files is called in the answer.
+/// A generated config: the object, and the names of its files in the reply.
 #[derive(Debug)]
 pub struct NewConfig {
+    /// Name of the object.
     pub name: Name,
+    /// Format and files.
     pub spec: BootConfigSpec,
-    /// Holds pairs of a file's name in the answer and its name in the config.
+    /// Name in the reply and name in the config, for each file.
     pub files: Vec<(&'static str, &'static str)>,
 }
 
-/// Pairs the names that files have in a config with what ends their names where they are served and stored.
-const ENDINGS: [(&str, &str); 4] = [
+/// Names of files in a config, and the suffixes of their names in volumes and URLs.
+const SUFFIXES: [(&str, &str); 4] = [
     ("config.ign", ".ign"),
     ("user-data", "-user.yaml"),
     ("meta-data", "-meta.yaml"),
     ("network-config", "-network.yaml"),
 ];
 
-/// Names a config's file for volumes and URLs: no two files of any configs are named alike. None where it is no file
-/// that is generated.
+/// Returns the name of a config's file in volumes and URLs. It is unique over all configs. Returns `None` for a file
+/// that is not generated.
 pub fn file_name(config: &Name, file: &str) -> Option<String> {
-    let (_, ending) = ENDINGS.iter().find(|(known, _)| *known == file)?;
-    Some(format!("{config}{ending}"))
+    let (_, suffix) = SUFFIXES.iter().find(|(known, _)| *known == file)?;
+    Some(format!("{config}{suffix}"))
 }
 
-/// Finds what `file_name` gave a name to: the config, and its file.
-pub fn named(file_name: &str) -> Option<(Name, &'static str)> {
-    ENDINGS.iter().find_map(|(file, ending)| Some((file_name.strip_suffix(ending)?.parse().ok()?, *file)))
+/// Returns the config and the file of a name that [`file_name`] returned.
+pub fn parse_file_name(file_name: &str) -> Option<(Name, &'static str)> {
+    SUFFIXES.iter().find_map(|(file, suffix)| Some((file_name.strip_suffix(suffix)?.parse().ok()?, *file)))
 }
 
 #[cfg(test)]
@@ -62,15 +67,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_leads_back_to_its_file() {
+    fn a_file_name_parses_back() {
         for config in ["okd-prod-master", "a-user", "a.b", "a-user.yaml"] {
             let config: Name = config.parse().unwrap();
-            for (file, _) in ENDINGS {
-                assert_eq!(named(&file_name(&config, file).unwrap()), Some((config.clone(), file)));
+            for (file, _) in SUFFIXES {
+                assert_eq!(parse_file_name(&file_name(&config, file).unwrap()), Some((config.clone(), file)));
             }
         }
         for none in ["", ".ign", "-user.yaml", "a.yaml", "../a.ign", "A.ign", "a/b.ign", ".a.ign.part", "a\0.ign"] {
-            assert_eq!(named(none), None, "{none}");
+            assert_eq!(parse_file_name(none), None, "{none}");
         }
         assert_eq!(file_name(&"a".parse().unwrap(), "vendor-data"), None);
     }

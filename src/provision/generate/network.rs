@@ -1,3 +1,5 @@
+//! The network of a cloud-init request, as network config version 2.
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -5,24 +7,24 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::super::FieldError;
+use super::body::{display_value, field_error};
 use crate::fleet;
 
-use super::super::Fault;
-use super::body::{fault, said};
+/// Maximum length of an interface name (IFNAMSIZ without the terminator).
+const INTERFACE_NAME_MAX: usize = 15;
 
-/// Bounds an interface's name (IFNAMSIZ, without its end).
-const INTERFACE_NAME: usize = 15;
-
-/// Is the `network` of a body.
+/// The field `network` of a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Network {
-    interfaces: Vec<Interface>,
+pub struct NetworkBody {
+    interfaces: Vec<InterfaceBody>,
 }
 
+/// One interface of a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Interface {
+struct InterfaceBody {
     name: String,
     #[serde(default)]
     addresses: Vec<String>,
@@ -31,127 +33,147 @@ struct Interface {
     nameservers: Vec<String>,
 }
 
-/// Is what the interfaces before one have: each address, name and default route is there once.
+/// The names, addresses and default routes of the preceding interfaces. None may occur twice.
 #[derive(Default)]
-struct Taken {
+struct AssignedValues {
     names: BTreeSet<String>,
     addresses: BTreeSet<IpAddr>,
-    /// Says whether there is a default route, of IPv4 and of IPv6.
+    /// Whether there is a default route, for IPv4 and for IPv6.
     routes: [bool; 2],
 }
 
-/// Writes cloud-init's network config, version 2 (netplan's form). An interface without an address asks DHCP.
-pub fn network(network: &Network) -> Result<Value, Fault> {
+/// Returns cloud-init's network config, version 2 (netplan). An interface without addresses uses DHCP.
+///
+/// # Errors
+/// Returns the first invalid field.
+pub fn network(network: &NetworkBody) -> Result<Value, FieldError> {
     if network.interfaces.is_empty() {
-        return Err(fault("network.interfaces", "no interface: name one, or leave network out"));
+        return Err(field_error("network.interfaces", "no interfaces: add one, or remove network"));
     }
-    let mut taken = Taken::default();
+    let mut assigned = AssignedValues::default();
     let mut ethernets = Map::new();
     for (index, interface) in network.interfaces.iter().enumerate() {
         let field = format!("network.interfaces[{index}]");
-        ethernets.insert(interface.name.clone(), interface.write(&field, &mut taken)?);
+        ethernets.insert(interface.name.clone(), interface.to_config(&field, &mut assigned)?);
     }
     Ok(json!({"version": 2, "ethernets": ethernets}))
 }
 
-impl Interface {
-    fn write(&self, field: &str, taken: &mut Taken) -> Result<Value, Fault> {
+impl InterfaceBody {
+    fn to_config(&self, field: &str, assigned: &mut AssignedValues) -> Result<Value, FieldError> {
         check_name(&format!("{field}.name"), &self.name)?;
-        if !taken.names.insert(self.name.clone()) {
-            return Err(fault(format!("{field}.name"), format!("{} is named twice", self.name)));
+        if !assigned.names.insert(self.name.clone()) {
+            return Err(field_error(format!("{field}.name"), format!("duplicate interface {}", self.name)));
         }
         let mut nets = Vec::new();
         for (index, text) in self.addresses.iter().enumerate() {
             let field = format!("{field}.addresses[{index}]");
-            let net = address(&field, text)?;
-            if !taken.addresses.insert(net.addr()) {
-                return Err(fault(field, format!("{} is given twice", net.addr())));
+            let net = parse_address(&field, text)?;
+            if !assigned.addresses.insert(net.addr()) {
+                return Err(field_error(field, format!("duplicate address {}", net.addr())));
             }
             nets.push(net);
         }
-        let mut written = Map::new();
+        let mut config = Map::new();
         match nets.is_empty() {
-            true => drop(written.insert("dhcp4".into(), true.into())),
+            true => drop(config.insert("dhcp4".into(), true.into())),
             false => {
                 let nets: Vec<String> = nets.iter().map(IpNet::to_string).collect();
-                written.insert("addresses".into(), json!(nets));
+                config.insert("addresses".into(), json!(nets));
             }
         }
         if let Some(text) = &self.gateway {
             let field = format!("{field}.gateway");
-            let gateway = gateway(&field, text, &nets)?;
-            if std::mem::replace(&mut taken.routes[usize::from(gateway.is_ipv6())], true) {
-                return Err(fault(field, "another interface has the default route already"));
+            let gateway = parse_gateway(&field, text, &nets)?;
+            if std::mem::replace(&mut assigned.routes[usize::from(gateway.is_ipv6())], true) {
+                return Err(field_error(
+                    field,
+                    "duplicate default route: another interface has a gateway of the same address family",
+                ));
             }
-            // cloud-init 22.4 (Debian 12's) reads no `to: default`, and takes `::/0` for a network of 64 bits.
+            // cloud-init 22.4 (Debian 12) does not support `to: default`, and treats `::/0` as a /64.
             let via = gateway.to_string();
             match gateway {
-                IpAddr::V4(_) => written.insert("routes".into(), json!([{"to": "0.0.0.0/0", "via": via}])),
-                IpAddr::V6(_) => written.insert("gateway6".into(), via.into()),
+                IpAddr::V4(_) => config.insert("routes".into(), json!([{"to": "0.0.0.0/0", "via": via}])),
+                IpAddr::V6(_) => config.insert("gateway6".into(), via.into()),
             };
         }
         if !self.nameservers.is_empty() {
             let servers = self.nameservers.iter().enumerate().map(|(index, text)| {
                 let field = format!("{field}.nameservers[{index}]");
-                let server = host(&field, text)?;
+                let server = parse_host(&field, text)?;
                 match server.is_unspecified() || server.is_multicast() {
-                    true => Err(fault(field, format!("{server} is no machine's address"))),
+                    true => Err(field_error(field, format!("{server}: expected a unicast address"))),
                     false => Ok(server.to_string()),
                 }
             });
-            let servers = servers.collect::<Result<Vec<String>, Fault>>()?;
-            written.insert("nameservers".into(), json!({"addresses": servers}));
+            let servers = servers.collect::<Result<Vec<String>, FieldError>>()?;
+            config.insert("nameservers".into(), json!({"addresses": servers}));
         }
-        Ok(Value::Object(written))
+        Ok(Value::Object(config))
     }
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), Fault> {
-    let fits = (1..=INTERFACE_NAME).contains(&name.len())
+/// Checks the name of an interface.
+fn check_name(field: &str, name: &str) -> Result<(), FieldError> {
+    let fits = (1..=INTERFACE_NAME_MAX).contains(&name.len())
         && name.starts_with(|sign: char| sign.is_ascii_alphanumeric())
         && name.chars().all(|sign| sign.is_ascii_alphanumeric() || "._-".contains(sign));
     match fits && name != "lo" {
         true => Ok(()),
-        false => Err(fault(field, format!("{} is no network interface's name, as in eth0", said(name)))),
+        false => Err(field_error(
+            field,
+            format!(
+                "invalid interface name {}: expected 1 to 15 letters, digits and . _ -, for example eth0",
+                display_value(name)
+            ),
+        )),
     }
 }
 
-fn address(field: &str, text: &str) -> Result<IpNet, Fault> {
-    let form =
-        || fault(field, format!("{} is no address with its network: ADDRESS/LENGTH, as in 10.1.107.11/24", said(text)));
-    let net: IpNet = text.parse().map_err(|_| form())?;
+/// Parses an address with its prefix length.
+fn parse_address(field: &str, text: &str) -> Result<IpNet, FieldError> {
+    let invalid = || {
+        field_error(
+            field,
+            format!("invalid address {}: expected ADDRESS/LENGTH, for example 10.1.107.11/24", display_value(text)),
+        )
+    };
+    let net: IpNet = text.parse().map_err(|_| invalid())?;
     let address = net.addr();
     if let Some(why) = fleet::rejection_reason(address) {
-        return Err(fault(field, format!("{address} {why}")));
+        return Err(field_error(field, format!("{address} {why}")));
     }
-    // Networks of one or two addresses have no address of their own, nor one for all (RFC 3021).
+    // Networks of one or two addresses have neither a network nor a broadcast address (RFC 3021).
     let is_wide = net.prefix_len() + 1 < net.max_prefix_len();
-    let is_none = match net {
+    let is_reserved = match net {
         IpNet::V4(net) => is_wide && (net.network() == net.addr() || net.broadcast() == net.addr()),
-        // The lowest is the routers' (RFC 4291, section 2.6.1).
+        // The lowest address is the subnet-router anycast address (RFC 4291, section 2.6.1).
         IpNet::V6(net) => is_wide && net.network() == net.addr(),
     };
-    match is_none {
-        true => Err(fault(field, format!("{address} is the network's own, or the one for all in it: {net}"))),
+    match is_reserved {
+        true => Err(field_error(field, format!("{address} is the network or broadcast address of {}", net.trunc()))),
         false => Ok(net),
     }
 }
 
-fn host(field: &str, text: &str) -> Result<IpAddr, Fault> {
-    fleet::address(text).map_err(|_| fault(field, format!("{} is no IP address", said(text))))
+/// Parses an IP address.
+fn parse_host(field: &str, text: &str) -> Result<IpAddr, FieldError> {
+    fleet::address(text).map_err(|_| field_error(field, format!("invalid IP address {}", display_value(text))))
 }
 
-fn gateway(field: &str, text: &str, nets: &[IpNet]) -> Result<IpAddr, Fault> {
-    let gateway = host(field, text)?;
+/// Parses the gateway of an interface with these addresses.
+fn parse_gateway(field: &str, text: &str, nets: &[IpNet]) -> Result<IpAddr, FieldError> {
+    let gateway = parse_host(field, text)?;
     if nets.is_empty() {
-        return Err(fault(field, "an interface without addresses is told its gateway by DHCP"));
+        return Err(field_error(field, "not allowed without addresses: the interface gets its gateway by DHCP"));
     }
     let is_link_local = matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local());
     if !is_link_local && !nets.iter().any(|net| net.contains(&gateway)) {
-        return Err(fault(field, format!("{gateway} is in none of the interface's networks")));
+        return Err(field_error(field, format!("{gateway} is outside of the networks of the interface")));
     }
     match nets.iter().any(|net| net.addr() == gateway) {
-        true => Err(fault(field, format!("{gateway} is the interface's own address"))),
+        true => Err(field_error(field, format!("{gateway} is an address of the interface itself"))),
         false => Ok(gateway),
     }
 }
@@ -160,13 +182,13 @@ fn gateway(field: &str, text: &str, nets: &[IpNet]) -> Result<IpAddr, Fault> {
 mod tests {
     use super::*;
 
-    fn written(interfaces: Value) -> Result<Value, Fault> {
+    fn config_of(interfaces: Value) -> Result<Value, FieldError> {
         network(&serde_json::from_value(json!({"interfaces": interfaces})).unwrap())
     }
 
     #[test]
-    fn an_interface_has_what_it_is_given_or_asks() {
-        let found = written(json!([
+    fn an_interface_is_static_or_uses_dhcp() {
+        let found = config_of(json!([
             {"name": "eth0", "addresses": ["10.1.107.11/24", "2001:db8::11/64"], "gateway": "10.1.107.1", "nameservers": ["10.1.107.1"]},
             {"name": "eth1", "addresses": ["2001:db8:1::11/64"], "gateway": "fe80::1"},
             {"name": "eth2", "addresses": ["10.2.0.0/31"]},
@@ -183,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_network_can_have_is_refused() {
+    fn an_invalid_network_is_refused_by_its_field() {
         let one = |addresses: &str, gateway: Option<&str>| json!([{"name": "eth0", "addresses": [addresses], "gateway": gateway}]);
         let rows = [
             (json!([]), "network.interfaces"),
@@ -215,7 +237,7 @@ mod tests {
             ),
         ];
         for (interfaces, field) in rows {
-            assert_eq!(written(interfaces.clone()).unwrap_err().field, field, "{interfaces}");
+            assert_eq!(config_of(interfaces.clone()).unwrap_err().field, field, "{interfaces}");
         }
     }
 }

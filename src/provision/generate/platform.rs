@@ -1,30 +1,37 @@
+//! Platforms of Ignition requests, and the Ignition versions that their releases support.
+
 use std::str::FromStr;
 
-use super::body::said;
+use super::body::display_value;
 
-/// Is what reads the Ignition.
+/// The platform whose machines read an Ignition config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Platform {
+    /// OKD.
     Okd,
+    /// Red Hat OpenShift Container Platform.
     OpenShift,
+    /// Fedora CoreOS without a cluster.
     Fcos,
 }
 
-/// Pairs the first minor of version 4 with the Ignition specification that it and those after it take, as Butane's
-/// table of its `openshift` variant has them; the last minor that is known ends the list.
-const OF_CLUSTERS: [(u32, &str); 4] = [(8, "3.2.0"), (14, "3.4.0"), (19, "3.5.0"), (22, "3.6.0")];
+/// First minor release of version 4 for each Ignition specification, from Butane's `openshift` variant.
+const CLUSTER_SPECIFICATIONS: [(u32, &str); 4] = [(8, "3.2.0"), (14, "3.4.0"), (19, "3.5.0"), (22, "3.6.0")];
+/// Newest supported minor release of version 4.
 const LAST_MINOR: u32 = 22;
-/// Pairs the first Fedora release with what Fedora CoreOS of it takes: Ignition 2.11, 2.15 and 2.20 brought these, and
-/// newer ones read them as well.
-const OF_FEDORA: [(u32, &str); 3] = [(35, "3.3.0"), (38, "3.4.0"), (41, "3.5.0")];
+/// First Fedora release for each Ignition specification of Fedora CoreOS. Ignition 2.11, 2.15 and 2.20 introduced
+/// them, and newer versions still read them.
+const FEDORA_SPECIFICATIONS: [(u32, &str); 3] = [(35, "3.3.0"), (38, "3.4.0"), (41, "3.5.0")];
+/// Newest supported Fedora release.
 const LAST_FEDORA: u32 = 44;
+/// Streams of Fedora CoreOS.
 const STREAMS: [&str; 3] = ["stable", "testing", "next"];
 
 impl Platform {
-    /// Lists all of them.
+    /// All platforms.
     pub const ALL: [Self; 3] = [Self::Okd, Self::OpenShift, Self::Fcos];
 
-    /// Gives the name by which a body asks for it; case does not count.
+    /// Returns the name in a request, where case does not matter.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Okd => "okd",
@@ -33,7 +40,7 @@ impl Platform {
         }
     }
 
-    /// Says whether its machines are told by their cluster what they are.
+    /// Returns whether the machines get the rest of their config from a cluster.
     pub fn is_cluster(self) -> bool {
         match self {
             Self::Okd | Self::OpenShift => true,
@@ -41,7 +48,7 @@ impl Platform {
         }
     }
 
-    /// Lists what its machines can be.
+    /// Returns the roles of its machines.
     pub fn roles(self) -> &'static [&'static str] {
         match self {
             Self::Okd | Self::OpenShift => &["bootstrap", "master", "worker"],
@@ -49,38 +56,47 @@ impl Platform {
         }
     }
 
-    /// Finds the version of the Ignition specification that a version of the platform takes.
+    /// Returns the Ignition specification for a version of the platform.
     ///
     /// # Errors
-    /// Which versions are known.
-    pub fn ignition(self, version: &str) -> Result<&'static str, String> {
+    /// Returns a message with the supported versions.
+    pub fn ignition_specification(self, version: &str) -> Result<&'static str, String> {
         let (found, known) = match self {
             Self::Okd | Self::OpenShift => {
-                let known = format!("4.{} to 4.{LAST_MINOR}, as in \"4.19\"", OF_CLUSTERS[0].0);
-                (minor(version).and_then(|minor| of(&OF_CLUSTERS, LAST_MINOR, minor)), known)
+                let known = format!("4.{} to 4.{LAST_MINOR}, for example \"4.19\"", CLUSTER_SPECIFICATIONS[0].0);
+                (minor(version).and_then(|minor| specification(&CLUSTER_SPECIFICATIONS, LAST_MINOR, minor)), known)
             }
-            Self::Fcos if STREAMS.contains(&version) => (of(&OF_FEDORA, LAST_FEDORA, LAST_FEDORA), String::new()),
+            Self::Fcos if STREAMS.contains(&version) => {
+                (specification(&FEDORA_SPECIFICATIONS, LAST_FEDORA, LAST_FEDORA), String::new())
+            }
             Self::Fcos => {
-                let known = format!("{} to {LAST_FEDORA}, or {}", OF_FEDORA[0].0, STREAMS.join(", "));
-                (leading(version).and_then(|(release, _)| of(&OF_FEDORA, LAST_FEDORA, release)), known)
+                let known = format!("{} to {LAST_FEDORA}, or {}", FEDORA_SPECIFICATIONS[0].0, STREAMS.join(", "));
+                (
+                    leading_number(version)
+                        .and_then(|(release, _)| specification(&FEDORA_SPECIFICATIONS, LAST_FEDORA, release)),
+                    known,
+                )
             }
         };
-        found.ok_or_else(|| format!("{} is no version of {} that is known: {known}", said(version), self.as_str()))
+        found.ok_or_else(|| {
+            format!("unsupported version {} of {}: expected {known}", display_value(version), self.as_str())
+        })
     }
 }
 
-fn of(table: &[(u32, &'static str)], last: u32, wanted: u32) -> Option<&'static str> {
+/// Returns the specification of a release.
+fn specification(table: &[(u32, &'static str)], last: u32, wanted: u32) -> Option<&'static str> {
     let known = table.iter().rev().find(|(first, _)| *first <= wanted);
     known.filter(|_| wanted <= last).map(|(_, specification)| *specification)
 }
 
-/// Reads `4.19`, `4.19.3`, `4.19.0-okd-scos.5`.
+/// Parses the minor release of `4.19`, `4.19.3` or `4.19.0-okd-scos.5`.
 fn minor(version: &str) -> Option<u32> {
-    leading(version.strip_prefix("4.")?).map(|(minor, _)| minor)
+    leading_number(version.strip_prefix("4.")?).map(|(minor, _)| minor)
 }
 
-/// Reads the number that a version begins with; what follows it is of the release within it.
-fn leading(version: &str) -> Option<(u32, &str)> {
+/// Splits a version into its first number and the rest, which must be well-formed.
+fn leading_number(version: &str) -> Option<(u32, &str)> {
     let end = version.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(version.len());
     let (number, rest) = version.split_at(end);
     let is_rest = rest.is_empty()
@@ -101,7 +117,7 @@ impl FromStr for Platform {
         }
         Self::ALL.into_iter().find(|platform| platform.as_str() == lower).ok_or_else(|| {
             let known = Self::ALL.map(Self::as_str).join(", ");
-            format!("{} is no platform that is known: {known}", said(text))
+            format!("unknown platform {}: expected one of {known}", display_value(text))
         })
     }
 }
@@ -111,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_takes_its_specification() {
+    fn a_version_has_its_specification() {
         let rows = [
             ("OKD", "4.8", "3.2.0"),
             ("okd", "4.13.0-0.okd-2023-10-28-065448", "3.2.0"),
@@ -127,12 +143,16 @@ mod tests {
         ];
         for (platform, version, specification) in rows {
             let platform: Platform = platform.parse().unwrap();
-            assert_eq!(platform.ignition(version).as_deref(), Ok(specification), "{platform:?} {version}");
+            assert_eq!(
+                platform.ignition_specification(version).as_deref(),
+                Ok(specification),
+                "{platform:?} {version}"
+            );
         }
     }
 
     #[test]
-    fn what_is_not_known_is_said_with_what_is() {
+    fn an_unsupported_version_is_refused_with_the_supported_ones() {
         for version in [
             "",
             "4",
@@ -150,11 +170,14 @@ mod tests {
             "4.-19",
             "4.9999",
         ] {
-            let wrong = Platform::Okd.ignition(version).unwrap_err();
+            let wrong = Platform::Okd.ignition_specification(version).unwrap_err();
             assert!(wrong.contains("4.8 to 4.22"), "{version}: {wrong}");
         }
         for version in ["34", "45", "38.", "Stable", "rawhide", "042", "4.19"] {
-            assert!(Platform::Fcos.ignition(version).unwrap_err().contains("35 to 44, or stable"), "{version}");
+            assert!(
+                Platform::Fcos.ignition_specification(version).unwrap_err().contains("35 to 44, or stable"),
+                "{version}"
+            );
         }
         assert!("talos".parse::<Platform>().unwrap_err().contains("okd, openshift, fcos"));
     }

@@ -1,19 +1,24 @@
+//! Validation of registry pull secrets.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::super::Fault;
-use super::body::fault;
+use super::super::FieldError;
+use super::body::field_error;
 
-/// Reads a pull secret as registries' clients do: JSON, as a text or as it is, with an entry for each registry. No error
-/// repeats any of it.
-pub fn pull_secret(field: &str, given: Value) -> Result<String, Fault> {
-    let wrong = |message: String| fault(field, message);
+/// Checks a pull secret, which is a JSON object or its text, with one entry per registry, and returns its text. Errors do
+/// not repeat any part of it.
+///
+/// # Errors
+/// Returns the error of the field.
+pub fn pull_secret(field: &str, given: Value) -> Result<String, FieldError> {
+    let wrong = |message: String| field_error(field, message);
     let (secret, text) = match given {
         Value::String(text) => {
             let parsed = serde_json::from_str::<Value>(&text);
-            let secret =
-                parsed.map_err(|error| wrong(format!("not JSON: line {} column {}", error.line(), error.column())))?;
+            let secret = parsed
+                .map_err(|error| wrong(format!("invalid JSON at line {}, column {}", error.line(), error.column())))?;
             (secret, text.trim().to_owned())
         }
         other => {
@@ -23,19 +28,18 @@ pub fn pull_secret(field: &str, given: Value) -> Result<String, Fault> {
     };
     let auths = secret.get("auths").and_then(Value::as_object).filter(|auths| !auths.is_empty());
     let Some(auths) = auths else {
-        return Err(wrong(
-            "a pull secret has an entry for each registry: {\"auths\": {\"REGISTRY\": {\"auth\": \"...\"}}}".into(),
-        ));
+        return Err(wrong("expected one entry per registry: {\"auths\": {\"REGISTRY\": {\"auth\": \"...\"}}}".into()));
     };
     match auths.values().position(|entry| !is_entry(entry)) {
         None => Ok(text),
         Some(index) => {
-            let which = index + 1;
-            Err(wrong(format!("entry {which} of auths has no auth that is \"USER:PASSWORD\" in base64")))
+            let number = index + 1;
+            Err(wrong(format!("auths: entry {number}: expected auth with \"USER:PASSWORD\" in base64")))
         }
     }
 }
 
+/// Returns whether an entry has credentials.
 fn is_entry(entry: &Value) -> bool {
     let auth = entry.get("auth").and_then(Value::as_str);
     auth.and_then(|auth| STANDARD.decode(auth).ok()).is_some_and(|plain| plain.contains(&b':'))
@@ -48,8 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pull_secret_names_registries() {
-        // What OKD's documentation gives to who has none.
+    fn a_pull_secret_has_entries_for_registries() {
+        // The placeholder in the documentation of OKD.
         let fake = r#"{"auths":{"fake":{"auth":"aWQ6cGFzcwo="}}}"#;
         assert_eq!(pull_secret("p", format!("{fake}\n").into()).unwrap(), fake);
         assert_eq!(pull_secret("p", serde_json::from_str(fake).unwrap()).unwrap(), fake);

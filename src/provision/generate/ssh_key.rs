@@ -1,11 +1,13 @@
+//! Validation of SSH public keys.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::Fault;
-use super::body::fault;
+use super::super::FieldError;
+use super::body::field_error;
 
-/// Pairs the algorithms whose public keys are taken with the number of fields after the algorithm's name: RFC 4253
-/// (6.6), RFC 5656 (3.1), RFC 8709 (4), and OpenSSH's PROTOCOL.u2f. DSA is read by no OpenSSH any more.
+/// Supported algorithms, and the number of fields behind the algorithm's name: RFC 4253 (6.6), RFC 5656 (3.1),
+/// RFC 8709 (4), and PROTOCOL.u2f of OpenSSH. OpenSSH has removed DSA.
 const ALGORITHMS: [(&str, usize); 7] = [
     ("ssh-ed25519", 1),
     ("ssh-rsa", 2),
@@ -15,41 +17,45 @@ const ALGORITHMS: [(&str, usize); 7] = [
     ("sk-ssh-ed25519@openssh.com", 2),
     ("sk-ecdsa-sha2-nistp256@openssh.com", 3),
 ];
-/// Bounds a key's line: an RSA key of 16,384 bits has 2,800.
-const LINE: usize = 8192;
-/// Is the least modulus that OpenSSH takes, in octets.
-const MODULUS: usize = 128;
+/// Maximum length of a line. An RSA key of 16,384 bits has 2,800 characters.
+const LINE_MAX: usize = 8192;
+/// Minimum length of an RSA modulus in octets, as in OpenSSH.
+const MODULUS_MIN: usize = 128;
 
-/// Reads a public key as `authorized_keys` has it, without options before it. No error repeats any of it: what is given
-/// may be the private one.
-pub fn ssh_key(field: &str, text: &str) -> Result<String, Fault> {
+/// Checks that a text is one public key in the format of `authorized_keys`, without options, and returns it trimmed.
+/// Errors do not repeat the text, which may be a private key.
+///
+/// # Errors
+/// Returns the error of the field.
+pub fn ssh_key(field: &str, text: &str) -> Result<String, FieldError> {
     let line = text.trim();
-    checked(line).map(|()| line.to_owned()).map_err(|wrong| fault(field, wrong))
+    check(line).map(|()| line.to_owned()).map_err(|wrong| field_error(field, wrong))
 }
 
-fn checked(line: &str) -> Result<(), String> {
+/// Checks the line of a public key.
+fn check(line: &str) -> Result<(), String> {
     if line.contains("PRIVATE KEY") {
-        return Err("this is a private key: give the public one, of the file that ends in .pub".into());
+        return Err("found a private key, expected the public key (the file that ends in .pub)".into());
     }
-    if line.len() > LINE || line.contains(|sign: char| sign.is_control()) {
-        return Err(format!("a public key is one line of at most {LINE} characters"));
+    if line.len() > LINE_MAX || line.contains(|sign: char| sign.is_control()) {
+        return Err(format!("expected one line of at most {LINE_MAX} characters"));
     }
     let mut words = line.split(' ').filter(|word| !word.is_empty());
     let (algorithm, encoded) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let Some((name, fields)) = ALGORITHMS.iter().find(|(name, _)| *name == algorithm) else {
         let known: Vec<&str> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
-        return Err(format!("a public key begins with its algorithm: {}", known.join(", ")));
+        return Err(format!("unknown algorithm: expected one of {}", known.join(", ")));
     };
-    let blob = STANDARD.decode(encoded).map_err(|_| format!("after {name}, a key follows in base64"))?;
+    let blob = STANDARD.decode(encoded).map_err(|_| format!("expected a key in base64 after {name}"))?;
     let parts = parts(&blob).filter(|parts| parts.len() == fields + 1 && parts[0] == name.as_bytes());
-    let parts = parts.ok_or_else(|| format!("what follows {name} is no such key, or not all of it"))?;
-    match is_sound(name, &parts[1..]) {
+    let parts = parts.ok_or_else(|| format!("the key after {name} is truncated or has another algorithm"))?;
+    match is_valid(name, &parts[1..]) {
         true => Ok(()),
-        false => Err(format!("what follows {name} is no key that OpenSSH takes")),
+        false => Err(format!("OpenSSH does not accept the key after {name}")),
     }
 }
 
-/// Reads strings with their lengths before them (RFC 4251, section 5), to the last octet.
+/// Splits a sequence of strings with length prefixes (RFC 4251, section 5). Returns `None` if it is truncated.
 fn parts(mut blob: &[u8]) -> Option<Vec<&[u8]>> {
     let mut parts = Vec::new();
     while !blob.is_empty() {
@@ -62,7 +68,8 @@ fn parts(mut blob: &[u8]) -> Option<Vec<&[u8]>> {
     Some(parts)
 }
 
-fn is_sound(algorithm: &str, fields: &[&[u8]]) -> bool {
+/// Returns whether OpenSSH accepts the fields of a key.
+fn is_valid(algorithm: &str, fields: &[&[u8]]) -> bool {
     let point = |curve: &str, octets: usize| {
         fields[0] == curve.as_bytes() && fields[1].len() == 2 * octets + 1 && fields[1][0] == 4
     };
@@ -70,7 +77,7 @@ fn is_sound(algorithm: &str, fields: &[&[u8]]) -> bool {
         "ssh-ed25519" | "sk-ssh-ed25519@openssh.com" => fields[0].len() == 32,
         "ssh-rsa" => {
             let modulus = fields[1].iter().position(|octet| *octet != 0).map_or(0, |zeros| fields[1].len() - zeros);
-            !fields[0].is_empty() && (MODULUS..=2048).contains(&modulus)
+            !fields[0].is_empty() && (MODULUS_MIN..=2048).contains(&modulus)
         }
         "ecdsa-sha2-nistp384" => point("nistp384", 48),
         "ecdsa-sha2-nistp521" => point("nistp521", 66),
@@ -82,12 +89,12 @@ fn is_sound(algorithm: &str, fields: &[&[u8]]) -> bool {
 pub mod tests {
     use super::*;
 
-    /// Is a key that `ssh-keygen` made; nobody has its private half any more.
+    /// A key from `ssh-keygen`, whose private key was deleted.
     pub const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKEBlMfsxd2jaMCTCad9sK37E22uGZ2fEnfhhpgbhUhR admin@example";
 
     #[test]
-    fn a_public_key_is_one_line_that_is_whole() {
+    fn a_public_key_is_one_complete_line() {
         assert_eq!(ssh_key("f", &format!(" {KEY}\n")).unwrap(), KEY);
         let encoded = KEY.split(' ').nth(1).unwrap();
         assert!(ssh_key("f", &format!("ssh-ed25519 {encoded}")).is_ok());

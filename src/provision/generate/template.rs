@@ -1,23 +1,25 @@
+//! Templates of cloud-init configs.
+
 use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
 
-use super::body::said;
+use super::body::display_value;
 
-/// Is what a machine is made for, beyond its users, packages and network.
+/// The purpose of a machine, which adds files and commands to its cloud-config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Template {
-    /// Nothing more.
+    /// No additions.
     Base,
-    /// What kubeadm's preflight checks ask of a node: forwarding, bridged traffic in the filters, no swap.
+    /// The preflight checks of kubeadm: IP forwarding, filtering of bridged traffic, no swap.
     KubernetesNode,
 }
 
 impl Template {
-    /// Lists all of them.
+    /// All templates.
     pub const ALL: [Self; 2] = [Self::Base, Self::KubernetesNode];
 
-    /// Gives the name by which a body asks for it.
+    /// Returns the name in a request.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Base => "base",
@@ -25,7 +27,7 @@ impl Template {
         }
     }
 
-    /// Adds what the template is made of.
+    /// Adds the settings of the template to a cloud-config.
     pub fn add(self, config: &mut Map<String, Value>) {
         match self {
             Self::Base => {}
@@ -47,7 +49,7 @@ impl Template {
                         ["modprobe", "br_netfilter"],
                         ["sysctl", "--system"],
                         ["swapoff", "-a"],
-                        // And none after the next start.
+                        // No swap after the next start either.
                         ["sed", "-i", "-E", "/^[^#]+[[:space:]]swap[[:space:]]/s/^/#/", "/etc/fstab"],
                     ]),
                 );
@@ -62,7 +64,7 @@ impl FromStr for Template {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|template| template.as_str() == text).ok_or_else(|| {
             let known = Self::ALL.map(Self::as_str).join(", ");
-            format!("{} is no template that is known: {known}", said(text))
+            format!("unknown template {}: expected one of {known}", display_value(text))
         })
     }
 }

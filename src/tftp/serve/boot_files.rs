@@ -16,7 +16,7 @@ use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
 use crate::gate::Gate;
 use crate::images::library::ImageLibrary;
-use crate::iso::FileWithin;
+use crate::iso::FileInImage;
 use crate::tftp::packet::PacketError;
 use crate::tftp::path::{FileName, RequestedFile};
 use crate::tftp::serve::{
@@ -178,7 +178,7 @@ impl BootFiles {
         let image = self.gate.store.load().image(&name.parse().ok()?).cloned()?;
         let found = self.gate.media.open(&image).ok().and_then(|opened| {
             let extents = ImageLibrary::find(&*opened.file, inner).ok().flatten()?;
-            Some(FileWithin::new(opened.file.clone(), extents))
+            Some(FileInImage::new(opened.file.clone(), extents))
         });
         Some(found.map_or(FileAnswer::NotFound, |file| FileAnswer::Content(FileContent::Medium(Arc::new(file)))))
     }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use bootlatch::iso::{self, Edit, Extent, ImageFile, ImplantedDigest, Iso, ReadAt, View, Wishes};
+use bootlatch::iso::{self, Customization, DigestPolicy, Extent, ImageFile, Iso, MenuEdit, OverlayView, ReadAt};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
         })?,
         ["cat", file, path] => {
             let image = open(file)?;
-            let extents = Iso::open(&image)?.file(path)?.context("no such file")?;
+            let extents = Iso::open(&image)?.file_extents(path)?.context("no such file")?;
             copy(&image, &extents, &mut io::stdout().lock())?;
         }
         ["seed", out, host, instance, ref files @ ..] => {
@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
                 Ok((name.to_owned(), fs::read_to_string(file)?))
             };
             let files = files.iter().map(text).collect::<anyhow::Result<_>>()?;
-            fs::write(out, iso::seed(host, instance, &files)?)?;
+            fs::write(out, iso::build_seed(host, instance, &files)?)?;
         }
         ["view", file, out, ref wishes @ ..] => view(file, out, wishes)?,
         _ => bail!("see the head of this file"),
@@ -56,7 +56,7 @@ fn copy(image: &dyn ReadAt, extents: &[Extent], out: &mut dyn Write) -> anyhow::
 }
 
 fn view(file: &str, out: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    let mut wishes = Wishes { edit: Edit::default(), ..Wishes::default() };
+    let mut wishes = Customization { edit: MenuEdit::default(), ..Customization::default() };
     let mut arguments = arguments.iter();
     while let Some(option) = arguments.next() {
         let mut value = || arguments.next().copied().context("a value is missing");
@@ -69,17 +69,22 @@ fn view(file: &str, out: &str, arguments: &[&str]) -> anyhow::Result<()> {
                 wishes.files.push((path.to_owned(), fs::read(file)?.into()));
             }
             "--ignition" => wishes.ignition = Some(fs::read(value()?)?.into()),
-            "--digest" => wishes.digest = ImplantedDigest::Recomputed,
+            "--digest" => wishes.digest = DigestPolicy::Recompute,
             other => bail!("{other}?"),
         }
     }
     let base = Arc::new(open(file)?);
     let examined = iso::examine(&*base)?;
     let composed = iso::compose(&*base, &examined, file.as_bytes(), &wishes)?;
-    println!("tag {}\nlength {}\nheld {}", composed.overlay.tag(), composed.overlay.length(), composed.overlay.held());
+    println!(
+        "tag {}\nlength {}\nheld {}",
+        composed.overlay.tag(),
+        composed.overlay.length(),
+        composed.overlay.patch_bytes()
+    );
     composed.changed.iter().for_each(|path| println!("changed {path}"));
     composed.warnings.iter().for_each(|warning| println!("note {warning}"));
-    let view = View::new(base, Arc::new(composed.overlay));
+    let view = OverlayView::new(base, Arc::new(composed.overlay));
     let whole = Extent { offset: 0, length: view.len() };
     copy(&view, &[whole], &mut File::create(out)?)
 }

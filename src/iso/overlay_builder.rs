@@ -1,47 +1,48 @@
-//! An overlay while it is being made: it reads as the finished view would.
+//! Construction of an overlay. The builder reads as the finished view does.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use super::descriptor::SECTOR;
-use super::overlay::{Overlay, Patch};
-use super::{CannotCompose, ReadAt};
+use super::overlay::{Overlay, OverlayPatch};
+use super::{ReadAt, ViewError};
 
-/// Bounds what one host's view keeps in memory.
-const HELD_MAX: usize = 16 * 1024 * 1024;
+/// Maximum number of differing bytes that one view keeps in memory (16 MiB).
+const PATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Is a base with the changes made so far.
+/// A base image with the changes made so far.
 #[derive(Debug)]
-pub struct Draft<'a> {
+pub struct OverlayBuilder<'a> {
     base: &'a dyn ReadAt,
+    /// Length of the view in bytes, at least that of the base.
     length: u64,
-    /// Holds runs of changed bytes by where they begin; no two overlap.
+    /// Runs of changed bytes by their offset. No two overlap or touch.
     runs: BTreeMap<u64, Vec<u8>>,
 }
 
-impl<'a> Draft<'a> {
-    /// Begins with a base as it is.
+impl<'a> OverlayBuilder<'a> {
+    /// Creates a builder without changes.
     pub fn new(base: &'a dyn ReadAt) -> Self {
         Self { base, length: base.len(), runs: BTreeMap::new() }
     }
 
-    /// Says whether the view has become longer than its base.
+    /// Returns whether the view is longer than its base.
     pub fn has_grown(&self) -> bool {
         self.length > self.base.len()
     }
 
-    /// Gives the base's length in bytes.
+    /// Returns the length of the base in bytes.
     pub fn base_length(&self) -> u64 {
         self.base.len()
     }
 
-    /// Changes bytes inside the view.
+    /// Replaces bytes of the view.
     ///
     /// # Errors
-    /// `TooMuch` where the view would hold more than 16 MiB; `Outside` past its end.
-    pub fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), CannotCompose> {
+    /// Returns `TooMuch` if the view would hold more than 16 MiB, and `Outside` for bytes past its end.
+    pub fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), ViewError> {
         let end = at.checked_add(bytes.len() as u64).filter(|end| *end <= self.length);
-        let end = end.ok_or(CannotCompose::Outside { at })?;
+        let end = end.ok_or(ViewError::Outside { at })?;
         if bytes.is_empty() {
             return Ok(());
         }
@@ -51,44 +52,44 @@ impl<'a> Draft<'a> {
         let mut merged = Vec::new();
         for start in starts.into_iter().rev() {
             let run = self.runs.remove(&start).unwrap_or_default();
-            lay(&mut merged, (start - first) as usize, &run);
+            copy_into(&mut merged, (start - first) as usize, &run);
         }
-        lay(&mut merged, (at - first) as usize, bytes);
+        copy_into(&mut merged, (at - first) as usize, bytes);
         self.runs.insert(first, merged);
-        let held: usize = self.runs.values().map(Vec::len).sum();
-        if held > HELD_MAX { Err(CannotCompose::TooMuch { held, most: HELD_MAX }) } else { Ok(()) }
+        let bytes: usize = self.runs.values().map(Vec::len).sum();
+        if bytes > PATCH_BYTES_MAX { Err(ViewError::TooMuch { bytes, maximum: PATCH_BYTES_MAX }) } else { Ok(()) }
     }
 
-    /// Puts bytes behind the end, at the start of a sector, and gives where.
+    /// Appends bytes to the view at the start of a sector, and returns their offset.
     ///
     /// # Errors
-    /// As `write`.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<u64, CannotCompose> {
+    /// Returns the same errors as `write`.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<u64, ViewError> {
         let at = self.length.next_multiple_of(SECTOR);
         self.grow(at + (bytes.len() as u64).next_multiple_of(SECTOR));
         self.write(at, bytes)?;
         Ok(at)
     }
 
-    /// Makes the view so long, with zeros; never shorter.
+    /// Extends the view with zeros to a length in bytes. The view never becomes shorter.
     pub fn grow(&mut self, length: u64) {
         self.length = self.length.max(length);
     }
 
-    /// Ends the making. `identity` identifies the base's bytes.
+    /// Returns the finished overlay. `identity` identifies the bytes of the base.
     pub fn finish(self, identity: &[u8]) -> Overlay {
-        let patches = self.runs.into_iter().map(|(at, bytes)| Patch { at, bytes: bytes.into() }).collect();
+        let patches = self.runs.into_iter().map(|(at, bytes)| OverlayPatch { at, bytes: bytes.into() }).collect();
         Overlay::new(identity, self.base.len(), self.length, patches)
     }
 }
 
-/// Lays bytes into a run, making it longer where they end behind it.
-fn lay(run: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+/// Copies bytes into a run at an offset, and extends the run where they end behind it.
+fn copy_into(run: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     run.resize(run.len().max(at + bytes.len()), 0);
     run[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-impl ReadAt for Draft<'_> {
+impl ReadAt for OverlayBuilder<'_> {
     fn len(&self) -> u64 {
         self.length
     }
@@ -119,35 +120,35 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::overlay::View;
-    use super::super::read::Memory;
+    use super::super::overlay::OverlayView;
+    use super::super::read::MemoryImage;
     use super::*;
 
     proptest! {
         #[test]
-        fn a_view_reads_as_its_draft_and_as_a_plain_copy(
+        fn a_view_reads_as_its_builder_and_as_a_plain_copy(
             base in prop::collection::vec(any::<u8>(), 1..300),
             writes in prop::collection::vec((0_u64..320, prop::collection::vec(any::<u8>(), 0..60)), 0..12),
             grown in 0_u64..100,
             reads in prop::collection::vec((0_u64..420, 0_usize..200), 1..20),
         ) {
-            let base = Memory::from(base);
+            let base = MemoryImage::from(base);
             let mut plain = base.0.to_vec();
-            let mut draft = Draft::new(&base);
-            draft.grow(base.len() + grown);
+            let mut builder = OverlayBuilder::new(&base);
+            builder.grow(base.len() + grown);
             plain.resize(plain.len() + grown as usize, 0);
             for (at, bytes) in writes {
                 let fits = at as usize + bytes.len() <= plain.len();
-                prop_assert_eq!(draft.write(at, &bytes).is_ok(), fits);
+                prop_assert_eq!(builder.write(at, &bytes).is_ok(), fits);
                 if fits {
                     plain[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
                 }
             }
             let mut through = vec![0xaa; plain.len()];
-            draft.read_at(0, &mut through).unwrap();
+            builder.read_at(0, &mut through).unwrap();
             prop_assert_eq!(&through, &plain);
-            let overlay = draft.finish(b"base");
-            let view = View::new(Arc::new(base.clone()), Arc::new(overlay.clone()));
+            let overlay = builder.finish(b"base");
+            let view = OverlayView::new(Arc::new(base.clone()), Arc::new(overlay.clone()));
             for (at, length) in reads {
                 let mut into = vec![0x55; length];
                 let read = view.read_at(at, &mut into);
@@ -156,31 +157,31 @@ mod tests {
                     None => prop_assert!(read.is_err()),
                 }
             }
-            let told: u64 = overlay.pieces(0, u64::MAX).map(|piece| piece.length()).sum();
-            prop_assert_eq!(told, plain.len() as u64);
+            let total: u64 = overlay.segments(0, u64::MAX).map(|segment| segment.length()).sum();
+            prop_assert_eq!(total, plain.len() as u64);
         }
     }
 
     #[test]
     fn the_tag_follows_the_bytes() {
-        let base = Memory::from(vec![0; 4096]);
-        let tag = |edit: &dyn Fn(&mut Draft<'_>)| {
-            let mut draft = Draft::new(&base);
-            edit(&mut draft);
-            draft.finish(b"x").tag()
+        let base = MemoryImage::from(vec![0; 4096]);
+        let tag = |edit: &dyn Fn(&mut OverlayBuilder<'_>)| {
+            let mut builder = OverlayBuilder::new(&base);
+            edit(&mut builder);
+            builder.finish(b"x").tag()
         };
-        let one = tag(&|draft| draft.write(5, b"abc").unwrap());
-        assert_eq!(one, tag(&|draft| draft.write(5, b"abc").unwrap()));
-        assert_ne!(one, tag(&|draft| draft.write(6, b"abc").unwrap()));
-        assert_ne!(one, tag(&|draft| draft.write(5, b"abd").unwrap()));
-        assert_ne!(tag(&|_| {}), tag(&|draft| draft.grow(6000)));
+        let one = tag(&|builder| builder.write(5, b"abc").unwrap());
+        assert_eq!(one, tag(&|builder| builder.write(5, b"abc").unwrap()));
+        assert_ne!(one, tag(&|builder| builder.write(6, b"abc").unwrap()));
+        assert_ne!(one, tag(&|builder| builder.write(5, b"abd").unwrap()));
+        assert_ne!(tag(&|_| {}), tag(&|builder| builder.grow(6000)));
     }
 
     #[test]
-    fn a_view_holds_little() {
-        let base = Memory::from(vec![0; 4096]);
-        let mut draft = Draft::new(&base);
-        assert!(draft.append(&vec![1; HELD_MAX]).is_ok());
-        assert!(matches!(draft.append(&[1]), Err(CannotCompose::TooMuch { .. })));
+    fn a_view_has_a_size_limit() {
+        let base = MemoryImage::from(vec![0; 4096]);
+        let mut builder = OverlayBuilder::new(&base);
+        assert!(builder.append(&vec![1; PATCH_BYTES_MAX]).is_ok());
+        assert!(matches!(builder.append(&[1]), Err(ViewError::TooMuch { .. })));
     }
 }

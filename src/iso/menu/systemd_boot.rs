@@ -1,10 +1,13 @@
-use super::{Edit, MenuEntry, arguments};
+//! Entries of systemd-boot (Boot Loader Specification, type 1).
 
-/// Knows an entry of systemd-boot's by where it lies and by its keys.
-pub fn is_one(path: &str, text: &str) -> bool {
+use super::{MenuEdit, MenuEntry, edited_arguments};
+
+/// Returns whether a text is an entry of systemd-boot, by its path and its keys. The path is in lower case.
+pub fn matches(path: &str, text: &str) -> bool {
     path.contains("/loader/entries/") && path.ends_with(".conf") && key(text, "linux").is_some()
 }
 
+/// Returns the kernel that an entry boots.
 pub fn entries(text: &str) -> Vec<MenuEntry> {
     let Some(kernel) = key(text, "linux") else { return Vec::new() };
     vec![MenuEntry {
@@ -15,8 +18,9 @@ pub fn entries(text: &str) -> Vec<MenuEntry> {
     }]
 }
 
-pub fn edited(text: &str, edit: &Edit) -> (String, usize) {
-    if !edit.arguments() {
+/// Applies an edit. Returns the text and the number of kernel lines, which is 1.
+pub fn edit_menu(text: &str, edit: &MenuEdit) -> (String, usize) {
+    if !edit.changes_arguments() {
         return (text.to_owned(), 1);
     }
     let mut out = String::new();
@@ -24,10 +28,10 @@ pub fn edited(text: &str, edit: &Edit) -> (String, usize) {
     for line in text.split_inclusive('\n') {
         match value(line, "options") {
             Some(options) => {
-                let once = Edit { append: if done { Vec::new() } else { edit.append.clone() }, ..edit.clone() };
+                let once = MenuEdit { append: if done { Vec::new() } else { edit.append.clone() }, ..edit.clone() };
                 done = true;
                 out.push_str("options ");
-                out.push_str(&arguments(options.split_whitespace(), &once, str::to_owned).join(" "));
+                out.push_str(&edited_arguments(options.split_whitespace(), &once, str::to_owned).join(" "));
                 out.push('\n');
             }
             None => out.push_str(line),
@@ -40,14 +44,17 @@ pub fn edited(text: &str, edit: &Edit) -> (String, usize) {
     (out, 1)
 }
 
+/// Returns the first value of a key.
 fn key<'a>(text: &'a str, name: &'a str) -> Option<&'a str> {
     keys(text, name).next()
 }
 
+/// Returns all values of a key.
 fn keys<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     text.lines().filter_map(move |line| value(line, name))
 }
 
+/// Returns the value of a line if it has the key.
 fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let (first, rest) = line.trim().split_once(char::is_whitespace)?;
     (first == name).then(|| rest.trim())
@@ -61,19 +68,19 @@ mod tests {
         initrd   /arch/boot/x86_64/initramfs-linux.img\noptions  archisobasedir=arch archisosearchuuid=2026\n";
 
     #[test]
-    fn arguments_join_the_options() {
-        assert!(is_one("/loader/entries/01-archiso.conf", ARCH));
+    fn arguments_are_added_to_the_options() {
+        assert!(matches("/loader/entries/01-archiso.conf", ARCH));
         let edit =
-            Edit { append: vec!["console=ttyS0".into()], remove: vec!["archisosearchuuid=".into()], timeout: None };
-        let (text, lines) = edited(ARCH, &edit);
+            MenuEdit { append: vec!["console=ttyS0".into()], remove: vec!["archisosearchuuid=".into()], timeout: None };
+        let (text, lines) = edit_menu(ARCH, &edit);
         assert_eq!(lines, 1);
         assert!(text.ends_with("options archisobasedir=arch console=ttyS0\n"), "{text}");
         assert_eq!(entries(&text)[0].kernel, "/arch/boot/x86_64/vmlinuz-linux");
     }
 
     #[test]
-    fn an_entry_without_options_gets_some() {
-        let edit = Edit { append: vec!["a".into()], ..Edit::default() };
-        assert_eq!(edited("linux /k", &edit).0, "linux /k\noptions a\n");
+    fn an_entry_without_options_gets_an_options_line() {
+        let edit = MenuEdit { append: vec!["a".into()], ..MenuEdit::default() };
+        assert_eq!(edit_menu("linux /k", &edit).0, "linux /k\noptions a\n");
     }
 }

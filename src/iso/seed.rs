@@ -1,44 +1,57 @@
-//! NoCloud seeds: a small ISO 9660 image with the volume id `cidata`, which cloud-init looks for
-//! (its NoCloud data source), with Joliet and Rock Ridge names. The same config gives the same bytes.
+//! NoCloud seeds: small ISO 9660 images with the volume id `cidata`, which cloud-init's NoCloud data source
+//! looks for. They have Joliet and Rock Ridge names. The same config results in the same bytes.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::CannotCompose;
-use super::descriptor::{SECTOR, Spelling};
+use super::ViewError;
+use super::descriptor::{NameEncoding, SECTOR};
 use super::emit::{self, NewRecord};
-use crate::iso::endian::{both16, both32};
+use super::endian::{both16, both32};
+use super::error::ViewResult;
+use super::timestamp::RecordTimestamp;
 
-/// Names the files of a seed; the first two are always there.
+/// Names of the files of a seed. The first two always exist.
 pub const SEED_FILES: [&str; 4] = ["meta-data", "user-data", "vendor-data", "network-config"];
+/// Maximum length of a file in bytes.
 const FILE_MAX: usize = 4 * 1024 * 1024;
+/// Volume id by which cloud-init finds a seed.
 const VOLUME_ID: &str = "cidata";
-/// Is when every seed says that it was made (1 January 2026, UTC): a real clock would change its bytes.
-const STAMP: emit::Stamp = [126, 1, 1, 0, 0, 0, 0];
-const LONG_STAMP: &[u8; 17] = b"2026010100000000\0";
-const NO_STAMP: &[u8; 17] = b"0000000000000000\0";
+/// Recording date of every seed (1 January 2026, UTC). The current time would change its bytes.
+const TIMESTAMP: RecordTimestamp = [126, 1, 1, 0, 0, 0, 0];
+/// The same date in a volume descriptor (ECMA-119 8.4.26.1).
+const VOLUME_TIMESTAMP: &[u8; 17] = b"2026010100000000\0";
+/// An unspecified date in a volume descriptor.
+const NO_TIMESTAMP: &[u8; 17] = b"0000000000000000\0";
 
-/// Lays the image out: descriptors from sector 16, then path tables, directories, files.
+// Layout: descriptors from sector 16, then path tables, directories, the continuation area and files.
+
+/// First sector of the four path tables.
 const PATH_TABLES: u32 = 19;
+/// Sectors of the two root directories: ISO 9660, Joliet.
 const ROOTS: [u32; 2] = [23, 24];
-/// Holds the Rock Ridge identification (ER), too long for the root's own record.
+/// Sector of the Rock Ridge identification (`ER`), which is too long for the root's own record.
 const CONTINUATION: u32 = 25;
+/// First sector of the files.
 const FILES: u32 = 26;
 
-/// Builds a seed of files by name, of those in `SEED_FILES`. Where `meta-data` is missing or empty it
-/// says the instance id and the host name; where `user-data` is missing it is empty, which cloud-init wants.
+/// Builds a seed from files with names in [`SEED_FILES`].
+///
+/// A missing or empty `meta-data` becomes the instance id and the host name. A missing `user-data` becomes an
+/// empty file, which cloud-init requires.
 ///
 /// # Errors
-/// `File` for another name, or one longer than 4 MiB.
-pub fn seed(host: &str, instance: &str, given: &BTreeMap<String, String>) -> Result<Bytes, CannotCompose> {
+/// Returns `File` for another name, or for a file longer than 4 MiB.
+pub fn build_seed(host: &str, instance: &str, given: &BTreeMap<String, String>) -> ViewResult<Bytes> {
     let mut files: BTreeMap<&str, &[u8]> = BTreeMap::new();
     for (name, text) in given {
-        let refuse = |why| CannotCompose::File { path: name.clone(), why };
+        let refuse = |reason| ViewError::File { path: name.clone(), reason };
         let known = SEED_FILES.iter().find(|known| *known == name);
-        let known = known.ok_or_else(|| refuse("a seed has meta-data, user-data, vendor-data and network-config"))?;
+        let known =
+            known.ok_or_else(|| refuse("a seed consists of meta-data, user-data, vendor-data and network-config"))?;
         if text.len() > FILE_MAX {
-            return Err(refuse("longer than 4 MiB"));
+            return Err(refuse("the file is longer than 4 MiB"));
         }
         files.insert(known, text.as_bytes());
     }
@@ -51,18 +64,18 @@ pub fn seed(host: &str, instance: &str, given: &BTreeMap<String, String>) -> Res
     Ok(image(&files).into())
 }
 
-/// Writes the least that cloud-init wants to know of an instance.
+/// Returns the minimal `meta-data` of an instance: its id and the host name.
 pub fn meta_data(host: &str, instance: &str) -> String {
-    // JSON's strings are YAML's as well, whatever is in them.
+    // Every JSON string is a YAML string too.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     format!("instance-id: {}\nlocal-hostname: {}\n", quoted(instance), quoted(host))
 }
-
+/// Returns the bytes of a seed.
 fn image(files: &BTreeMap<&str, &[u8]>) -> Vec<u8> {
     let mut next = FILES;
-    let mut places = Vec::new();
+    let mut files_at = Vec::new();
     for (name, data) in files {
-        places.push((*name, next, data.len() as u32));
+        files_at.push((*name, next, data.len() as u32));
         next += data.len().div_ceil(SECTOR as usize) as u32;
     }
     let mut image = vec![0; (u64::from(next) * SECTOR) as usize];
@@ -70,31 +83,31 @@ fn image(files: &BTreeMap<&str, &[u8]>) -> Vec<u8> {
         let at = sector as usize * SECTOR as usize;
         image[at..at + data.len()].copy_from_slice(data);
     };
-    put(16, &descriptor(Spelling::Plain, next, ROOTS[0], PATH_TABLES));
-    put(17, &descriptor(Spelling::Joliet, next, ROOTS[1], PATH_TABLES + 2));
+    put(16, &descriptor(NameEncoding::Plain, next, ROOTS[0], PATH_TABLES));
+    put(17, &descriptor(NameEncoding::Joliet, next, ROOTS[1], PATH_TABLES + 2));
     put(18, b"\xffCD001\x01");
     for (table, root) in [(PATH_TABLES, ROOTS[0]), (PATH_TABLES + 2, ROOTS[1])] {
         put(table, &path_table(root.to_le_bytes(), 1_u16.to_le_bytes()));
         put(table + 1, &path_table(root.to_be_bytes(), 1_u16.to_be_bytes()));
     }
-    put(ROOTS[0], &directory(Spelling::Plain, ROOTS[0], &places));
-    put(ROOTS[1], &directory(Spelling::Joliet, ROOTS[1], &places));
+    put(ROOTS[0], &directory(NameEncoding::Plain, ROOTS[0], &files_at));
+    put(ROOTS[1], &directory(NameEncoding::Joliet, ROOTS[1], &files_at));
     put(CONTINUATION, &identification());
-    for ((_, sector, _), data) in places.iter().zip(files.values()) {
+    for ((_, sector, _), data) in files_at.iter().zip(files.values()) {
         put(*sector, data);
     }
     image
 }
 
-/// Writes a primary (ECMA-119 8.4) or Joliet's supplementary (8.5) volume descriptor.
-fn descriptor(spelling: Spelling, sectors: u32, root: u32, table: u32) -> Vec<u8> {
-    let text = |text: &str, length: usize| match spelling {
-        Spelling::Plain => text.bytes().chain(std::iter::repeat(b' ')).take(length).collect::<Vec<u8>>(),
-        Spelling::Joliet => {
+/// Encodes a primary (ECMA-119 8.4) or a Joliet supplementary (8.5) volume descriptor.
+fn descriptor(encoding: NameEncoding, sectors: u32, root: u32, table: u32) -> Vec<u8> {
+    let text = |text: &str, length: usize| match encoding {
+        NameEncoding::Plain => text.bytes().chain(std::iter::repeat(b' ')).take(length).collect::<Vec<u8>>(),
+        NameEncoding::Joliet => {
             text.encode_utf16().chain(std::iter::repeat(0x20)).flat_map(u16::to_be_bytes).take(length).collect()
         }
     };
-    let joliet = spelling == Spelling::Joliet;
+    let joliet = encoding == NameEncoding::Joliet;
     let mut data = vec![if joliet { 2 } else { 1 }];
     data.extend(b"CD001\x01\0");
     data.extend(text("LINUX", 32));
@@ -111,60 +124,66 @@ fn descriptor(spelling: Spelling, sectors: u32, root: u32, table: u32) -> Vec<u8
         sector: root,
         length: SECTOR as u32,
         directory: true,
-        stamp: STAMP,
+        timestamp: TIMESTAMP,
         system_use: &[],
     };
-    data.extend(record.write().unwrap_or_default());
+    data.extend(record.encode().unwrap_or_default());
     data.extend(text("", 128 * 4 + 37 * 3));
     data.truncate(813);
-    for stamp in [LONG_STAMP, LONG_STAMP, NO_STAMP, NO_STAMP] {
-        data.extend(stamp);
+    for timestamp in [VOLUME_TIMESTAMP, VOLUME_TIMESTAMP, NO_TIMESTAMP, NO_TIMESTAMP] {
+        data.extend(timestamp);
     }
     data.push(1);
     data.resize(SECTOR as usize, 0);
     data
 }
-
+/// Encodes a path table with the root directory alone (ECMA-119 9.4), in the byte order of its numbers.
 fn path_table(root: [u8; 4], parent: [u8; 2]) -> Vec<u8> {
     [&[1, 0][..], &root, &parent, &[0, 0]].concat()
 }
-
-fn directory(spelling: Spelling, root: u32, files: &[(&str, u32, u32)]) -> Vec<u8> {
+/// Encodes the root directory. Each file is a name with its first sector and its length in bytes.
+fn directory(encoding: NameEncoding, root: u32, files: &[(&str, u32, u32)]) -> Vec<u8> {
     let dot = |identifier: &'static [u8], system_use: &[u8]| {
-        let record =
-            NewRecord { identifier, sector: root, length: SECTOR as u32, directory: true, stamp: STAMP, system_use };
-        record.write().unwrap_or_default()
+        let record = NewRecord {
+            identifier,
+            sector: root,
+            length: SECTOR as u32,
+            directory: true,
+            timestamp: TIMESTAMP,
+            system_use,
+        };
+        record.encode().unwrap_or_default()
     };
-    let plain = spelling == Spelling::Plain;
-    let posix = emit::posix(0o040_555, 2, root, 36);
+    let plain = encoding == NameEncoding::Plain;
+    let posix = emit::posix_attributes(0o040_555, 2, root, 36);
     let first = if plain { [&b"SP\x07\x01\xbe\xef\0"[..], &posix, &continuation()].concat() } else { Vec::new() };
     let mut records = vec![dot(&[0], &first), dot(&[1], if plain { &posix } else { &[] })];
     let mut named: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for (name, sector, length) in files {
-        let (identifier, system_use) = match spelling {
-            Spelling::Plain => {
-                let posix = emit::posix(0o100_444, 1, *sector, 36);
+        let (identifier, system_use) = match encoding {
+            NameEncoding::Plain => {
+                let posix = emit::posix_attributes(0o100_444, 1, *sector, 36);
                 (emit::plain_identifier(name), [posix, emit::alternate_name(name)].concat())
             }
-            Spelling::Joliet => (emit::joliet_identifier(name), Vec::new()),
+            NameEncoding::Joliet => (emit::joliet_identifier(name), Vec::new()),
         };
         let record = NewRecord {
             identifier: &identifier,
             sector: *sector,
             length: *length,
             directory: false,
-            stamp: STAMP,
+            timestamp: TIMESTAMP,
             system_use: &system_use,
         };
-        let written = record.write().unwrap_or_default();
-        named.push((identifier, written));
+        let encoded = record.encode().unwrap_or_default();
+        named.push((identifier, encoded));
     }
     named.sort();
     records.extend(named.into_iter().map(|(_, record)| record));
     emit::directory(records.iter().map(Vec::as_slice))
 }
 
-/// Points to where the identification lies (SUSP 5.1).
+/// Encodes the continuation entry (`CE`, SUSP 5.1) that points to the identification.
 fn continuation() -> Vec<u8> {
     let mut entry = b"CE\x1c\x01".to_vec();
     for number in [CONTINUATION, 0, identification().len() as u32] {
@@ -173,7 +192,7 @@ fn continuation() -> Vec<u8> {
     entry
 }
 
-/// Says that the names are Rock Ridge's (RRIP 1.10, 4.3).
+/// Encodes the extension reference (`ER`) that identifies Rock Ridge (RRIP 1.10, 4.3).
 fn identification() -> Vec<u8> {
     let identifier = b"RRIP_1991A";
     let description = b"THE ROCK RIDGE INTERCHANGE PROTOCOL PROVIDES SUPPORT FOR POSIX FILE SYSTEM SEMANTICS";
@@ -192,12 +211,12 @@ fn identification() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Family, Iso, Memory, examine};
+    use super::super::{Family, Iso, MemoryImage, examine};
     use super::*;
 
-    fn built(files: &[(&str, &str)]) -> Memory {
+    fn built(files: &[(&str, &str)]) -> MemoryImage {
         let files = files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-        Memory(seed("server1", "i-1", &files).unwrap())
+        MemoryImage(build_seed("server1", "i-1", &files).unwrap())
     }
 
     #[test]
@@ -217,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn ones_own_meta_data_stays() {
+    fn given_meta_data_is_kept() {
         let image = built(&[("meta-data", "instance-id: mine\n")]);
         let iso = Iso::open(&image).unwrap();
         assert_eq!(iso.read("/meta-data").unwrap().unwrap(), b"instance-id: mine\n");
@@ -225,8 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_refused() {
+    fn unknown_files_are_refused() {
         let files = BTreeMap::from([("../x".to_owned(), String::new())]);
-        assert!(matches!(seed("a", "b", &files), Err(CannotCompose::File { .. })));
+        assert!(matches!(build_seed("a", "b", &files), Err(ViewError::File { .. })));
     }
 }

@@ -1,32 +1,37 @@
-//! The digest that an image may carry about itself: isomd5sum's, in the primary volume descriptor's
-//! application use area. Installers of the Fedora and Red Hat family check it ("Test this media").
+//! The digest that isomd5sum implants in the application use area of the primary volume descriptor.
+//! Installers of the Fedora and Red Hat families verify it ("Test this media").
 
 use md5::{Digest, Md5};
 
-use crate::fleet::hex;
+use super::descriptor::SECTOR;
+use super::error::ViewResult;
+use super::{ReadAt, ViewError};
 
-use super::{CannotCompose, ReadAt};
-
-/// Is where the area lies in a volume descriptor, and its length.
+/// Offset and length, in bytes, of the application use area in a volume descriptor (ECMA-119 8.4.32).
 pub const AREA: (u64, usize) = (883, 512);
-const SECTOR: u64 = 2048;
-/// Is how much implantisomd5 reads at once: the fragments' sums depend on it.
+/// Number of bytes that implantisomd5 reads at once. The fragment sums depend on it.
 const STEP: u64 = 16 * SECTOR;
+/// Number of fragment sums.
 const FRAGMENTS: u64 = 20;
+/// Number of sectors at the end of the volume that are not part of the digest.
 const SKIP: u64 = 15;
 
-/// Is what an area says of its image.
+/// The digest in an application use area.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Implanted {
-    /// isomd5sum's: an MD5 sum in hexadecimal digits, of all but the area and the last sectors, and
-    /// whether the image's makers support it (RHLISOSTATUS).
-    IsoMd5Sum { md5: String, supported: bool },
-    /// tagmedia's, which openSUSE uses; it can only be taken off.
+pub enum ImplantedDigest {
+    /// A digest of isomd5sum.
+    IsoMd5Sum {
+        /// MD5 of all but the area and the last sectors, in hexadecimal digits.
+        md5: String,
+        /// Whether the vendor supports the image (`RHLISOSTATUS`).
+        supported: bool,
+    },
+    /// A digest of tagmedia, which openSUSE uses. It can only be removed.
     TagMedia,
 }
 
-impl Implanted {
-    /// Reads an area; nothing where it holds no digest.
+impl ImplantedDigest {
+    /// Parses an area. Returns `None` if it holds no digest.
     pub fn parse(area: &[u8]) -> Option<Self> {
         let text: String = area.iter().map(|byte| char::from(*byte)).collect();
         let Some((_, rest)) = text.split_once("ISO MD5SUM = ") else {
@@ -37,17 +42,13 @@ impl Implanted {
         Some(Self::IsoMd5Sum { md5: md5.to_owned(), supported: text.contains("RHLISOSTATUS=1") })
     }
 
-    /// Computes the area anew for an image whose volume has a length, as implantisomd5 writes it.
-    /// Reads the whole volume: seconds for each GiB.
+    /// Computes the area of an image as implantisomd5 writes it. Reads the whole volume, which takes seconds
+    /// per GiB. `descriptor_at` is the offset of the primary volume descriptor and `volume` the length of the
+    /// volume, in bytes.
     ///
     /// # Errors
-    /// What the medium says.
-    pub fn compute(
-        image: &dyn ReadAt,
-        descriptor_at: u64,
-        volume: u64,
-        supported: bool,
-    ) -> Result<Vec<u8>, CannotCompose> {
+    /// Returns the error of reading the image.
+    pub fn compute(image: &dyn ReadAt, descriptor_at: u64, volume: u64, supported: bool) -> ViewResult<Vec<u8>> {
         let total = volume.saturating_sub(SKIP * SECTOR);
         let fragment = (total / (FRAGMENTS + 1)).max(1);
         let area_at = descriptor_at + AREA.0;
@@ -55,17 +56,17 @@ impl Implanted {
         let mut buffer = vec![0; STEP as usize];
         for offset in (0..total).step_by(STEP as usize) {
             let part = &mut buffer[..STEP.min(total - offset) as usize];
-            image.read_at(offset, part).map_err(CannotCompose::read("the image, for its digest"))?;
+            image.read_at(offset, part).map_err(ViewError::read("the image to compute its digest"))?;
             blank(part, offset, area_at);
             hash.update(&*part);
             if offset / fragment != previous {
                 previous = offset / fragment;
-                // The first hexadecimal digit, as "%x" prints it, of each of three bytes.
+                // implantisomd5 keeps the first digit of each of three bytes, printed with "%x".
                 let sum = hash.clone().finalize();
                 fragments.extend(sum.iter().take(3).filter_map(|byte| format!("{byte:x}").chars().next()));
             }
         }
-        let (sum, status) = (hex(&hash.finalize()), u8::from(supported));
+        let (sum, status) = (hex::encode(hash.finalize()), u8::from(supported));
         let text = format!(
             "ISO MD5SUM = {sum};SKIPSECTORS = {SKIP};RHLISOSTATUS={status};FRAGMENT SUMS = {fragments};\
              FRAGMENT COUNT = {FRAGMENTS};THIS IS NOT THE SAME AS RUNNING MD5SUM ON THIS ISO!!"
@@ -76,7 +77,7 @@ impl Implanted {
     }
 }
 
-/// Blanks what of the area lies in a part of the image: it cannot sum itself.
+/// Blanks the part of the area in a part of the image: the digest does not cover itself.
 fn blank(part: &mut [u8], offset: u64, area_at: u64) {
     let from = area_at.saturating_sub(offset).min(part.len() as u64) as usize;
     let to = (area_at + AREA.1 as u64).saturating_sub(offset).min(part.len() as u64) as usize;
