@@ -2,6 +2,7 @@
 
 mod counters;
 mod histogram;
+pub mod power_report;
 
 use std::borrow::Cow;
 use std::net::IpAddr;

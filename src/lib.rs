@@ -1,18 +1,35 @@
-//! bootlatch owns the network boot path of a site in one process.
+//! bootlatch: a network boot appliance in one process.
 //!
-//! What a machine boots is decided in one place, `boot::decide`, from values. Every protocol turns its
-//! packet into `boot::Facts`, asks through `gate::Gate`, and says the verdict in its own words.
+//! `boot::decide` decides what a machine boots, from values. Each protocol turns its packet into `boot::Facts`, asks
+//! the decision through `gate::Gate`, and encodes the verdict in its reply.
 //!
-//! Invariants, each kept by a test (`integration/tidy.rs` holds who may name whom):
-//! 1. `fleet` and `boot` are pure: no clock, no files, no tokio, no randomness.
-//! 2. Only the rim touches the world: `serve.rs`, `client.rs`, `store`, `http`, `cli`, `config`, `gate`, `media`,
-//!    `manifest`, `admit`, `event`, `neighbours`, `token`, `privileges`, `appliance`; and `iso::read` opens files.
-//! 3. A change is on disk before anybody sees it, and before anybody is told of it.
-//! 4. Every refusal and every drop has a reason (`boot::Reason`, `boot::DropReason`), counted in `event::Counters`.
-//! 5. Nothing ends an install but the machine's own word, unless the site chose otherwise by name.
+//! # Modules
 //!
-//! The way of a DISCOVER: `dhcp::serve` -> `dhcp::packet` -> `dhcp::answer::facts` -> `gate` ->
-//! `boot::decide` -> `dhcp::answer::reply`.
+//! | module | content |
+//! |---|---|
+//! | `fleet` | objects (hosts, images, boot configs, leases), lifecycle, power, rules; pure |
+//! | `boot` | the decision, identity of machines, boot scripts; pure |
+//! | `iso`, `provision` | ISO 9660 with overlays; generated configs; pure |
+//! | `event`, `config` | events, counters and histograms; the configuration |
+//! | `store` | the state: one snapshot for readers, one writer, the timeline |
+//! | `gate` | asks the decision for every protocol, records what it depends on, releases configs |
+//! | `images`, `admission`, `bmc` | ISO files; checks before a write; BMC clients |
+//! | `dhcp`, `ndp`, `tftp`, `iscsi` | codec and session (pure), and `serve` with the sockets |
+//! | `http`, `api` | HTTP transport; everything that HTTP answers |
+//! | `controllers` | loops that look after objects |
+//! | `appliance`, `cli` | the composition root; the command line |
+//!
+//! # Invariants
+//!
+//! 1. `fleet` and `boot` are pure: no clock, files, sockets or randomness.
+//! 2. A change is on disk before a reader sees it and before a reply depends on it.
+//! 3. Every refusal and every dropped packet has a reason (`boot::Reason`, `boot::DropReason`), which is counted.
+//! 4. Only the machine's own report ends an install, unless `install.completion` says otherwise.
+//! 5. No two files import each other, and no protocol imports another. A test checks this for every `use`.
+//!
+//! # Path of a DISCOVER
+//!
+//! `dhcp::serve` -> `dhcp::packet` -> `dhcp::answer::facts` -> `gate` -> `boot::decide` -> `dhcp::answer::reply`
 
 pub mod admission;
 pub mod api;

@@ -1,3 +1,5 @@
+//! The `bootlatch` binary.
+
 use std::process::ExitCode;
 
 use bootlatch::{appliance, cli};

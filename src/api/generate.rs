@@ -77,7 +77,7 @@ pub async fn generate(shared: &Shared, maker: Maker, request: Request<Incoming>)
 pub async fn forget(shared: &Shared, gone: &Object) {
     let Some((name, files)) = placed(gone) else { return };
     let volumes = shared.folders.volumes.clone();
-    let _turn = volumes.turn().await;
+    let _turn = volumes.lock().await;
     let is_back = shared.gate.store.load().get(&gone.key()).is_some();
     if let Some(volume) = volumes.find(&name).filter(|_| !is_back) {
         clear(volume, files).await;
@@ -104,7 +104,7 @@ impl Work {
     async fn carry_out(self) -> Result<Value, Status> {
         let picked = self.volumes.pick(self.generated.volume.as_deref());
         let volume = picked.map_err(|message| Status::unfit_field("volume", &message))?;
-        let _turn = self.volumes.turn().await;
+        let _turn = self.volumes.lock().await;
         let mut tries = Tries::of(&self.losers);
         loop {
             let made = self.attempt(volume).await;

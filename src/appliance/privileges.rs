@@ -1,46 +1,48 @@
-//! Leaving root behind once everything that needs it is bound.
+//! Dropping of root privileges after all sockets are bound.
 
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use nix::unistd::{Gid, Uid, User, chown, setgid, setgroups, setuid};
 
-/// Is who the appliance is to run as.
+/// The user that the process runs as after the start.
 #[derive(Debug)]
-pub struct Unprivileged {
+pub struct ServiceUser {
     name: String,
     uid: Uid,
     gid: Gid,
 }
 
-/// Picks the user to run as: the one named, else `bootlatch`, else `nobody`; none when not root.
+/// Returns the user to run as: the configured one, else `bootlatch`, else `nobody`. Returns none if the process does
+/// not run as root, or is configured to.
 ///
 /// # Errors
-/// The user that was named does not exist.
-pub fn choose(named: Option<&str>) -> anyhow::Result<Option<Unprivileged>> {
+/// The configured user does not exist.
+pub fn choose(named: Option<&str>) -> anyhow::Result<Option<ServiceUser>> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
     let find = |name: &str| User::from_name(name).with_context(|| format!("user {name:?}"));
     let user = match named {
         Some("root") => return Ok(None),
-        Some(name) => find(name)?.ok_or_else(|| anyhow!("user: there is no user {name:?}"))?,
+        Some(name) => find(name)?.ok_or_else(|| anyhow!("user: no user {name:?} on this system"))?,
         None => match find("bootlatch")? {
             Some(user) => user,
-            None => find("nobody")?
-                .ok_or_else(|| anyhow!("user: there is neither a user bootlatch nor a user nobody; name one"))?,
+            None => find("nobody")?.ok_or_else(|| {
+                anyhow!("user: neither bootlatch nor nobody exists: create one, or configure another user")
+            })?,
         },
     };
-    Ok(Some(Unprivileged { name: user.name, uid: user.uid, gid: user.gid }))
+    Ok(Some(ServiceUser { name: user.name, uid: user.uid, gid: user.gid }))
 }
 
-impl Unprivileged {
-    /// Gives a directory and what is in it to the user. Only what we made ourselves is handed over.
+impl ServiceUser {
+    /// Changes the owner of the state directory and everything in it. Symbolic links are not followed.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system refuses.
     pub fn own(&self, path: &Path) -> anyhow::Result<()> {
-        let context = || format!("giving {} to {}", path.display(), self.name);
+        let context = || format!("state_dir: {}: cannot change the owner to {}", path.display(), self.name);
         chown(path, Some(self.uid), Some(self.gid)).with_context(context)?;
         if path.is_dir() {
             for entry in std::fs::read_dir(path).with_context(context)? {
@@ -53,17 +55,18 @@ impl Unprivileged {
         Ok(())
     }
 
-    /// Becomes the user, for good and in every thread: no group, no capability and no way back.
+    /// Switches to the user in all threads, for the life of the process: no other groups, no capabilities, and
+    /// `no_new_privs`.
     ///
     /// # Errors
-    /// What the kernel refuses.
-    pub fn become_it(&self) -> anyhow::Result<()> {
-        setgroups(&[self.gid]).context("leaving root's groups")?;
-        setgid(self.gid).context("leaving root's group")?;
+    /// The kernel refuses one of the steps.
+    pub fn switch_to(&self) -> anyhow::Result<()> {
+        setgroups(&[self.gid]).context("user: setgroups")?;
+        setgid(self.gid).context("user: setgid")?;
         // Leaving uid 0 clears the permitted, effective and ambient capabilities (capabilities(7)).
-        setuid(self.uid).context("leaving root")?;
-        nix::sys::prctl::set_no_new_privs().context("no_new_privs")?;
-        tracing::info!(user = self.name, "runs without privileges");
+        setuid(self.uid).context("user: setuid")?;
+        nix::sys::prctl::set_no_new_privs().context("user: PR_SET_NO_NEW_PRIVS")?;
+        tracing::info!(user = self.name, "privileges dropped");
         Ok(())
     }
 }

@@ -1,56 +1,66 @@
+//! Requests to BMCs, over the protocol of their address.
+
 use std::time::Duration;
 
 use crate::fleet::{Bmc, BmcAddress, BmcProtocol, Power};
 
-use super::{Next, Reset, Trouble, ipmi, redfish};
+use super::{BmcError, BootDevice, Reset, ipmi, redfish};
 
-/// Is how long a controller may take for all of what is asked: they are slow, and clients wait.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum time for one operation, with all its requests. BMCs are slow, and API clients wait.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Asks whether the machine runs.
+/// Returns the power state of the machine.
 ///
 /// # Errors
-/// The controller cannot be reached, or refuses.
-pub async fn power(bmc: &Bmc) -> Result<Power, Trouble> {
-    let at: BmcAddress = bmc.address.parse()?;
-    match at.protocol {
-        BmcProtocol::Redfish { tls } => within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).power()).await,
-        BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::power(bmc, &at)).await,
-    }
-}
-
-/// Switches the machine on or off, or restarts it.
-///
-/// # Errors
-/// As `power`.
-pub async fn reset(bmc: &Bmc, reset: Reset) -> Result<(), Trouble> {
+/// The BMC cannot be reached, refuses, or does not support the request.
+pub async fn read_power(bmc: &Bmc) -> Result<Power, BmcError> {
     let at: BmcAddress = bmc.address.parse()?;
     match at.protocol {
         BmcProtocol::Redfish { tls } => {
-            within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).reset(reset)).await
+            within(bmc, &at, redfish::client::RedfishService::new(bmc, &at, tls).read_power()).await
+        }
+        BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::read_power(bmc, &at)).await,
+    }
+}
+
+/// Performs a power operation.
+///
+/// # Errors
+/// Those of `read_power`.
+pub async fn reset(bmc: &Bmc, reset: Reset) -> Result<(), BmcError> {
+    let at: BmcAddress = bmc.address.parse()?;
+    match at.protocol {
+        BmcProtocol::Redfish { tls } => {
+            within(bmc, &at, redfish::client::RedfishService::new(bmc, &at, tls).reset(reset)).await
         }
         BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::reset(bmc, &at, reset)).await,
     }
 }
 
-/// Says what the machine's firmware is to boot: the next time, or from now on.
+/// Sets the boot device, for the next boot or for all boots.
 ///
 /// # Errors
-/// As `power`.
-pub async fn boot(bmc: &Bmc, next: Next, once: bool) -> Result<(), Trouble> {
+/// Those of `read_power`.
+pub async fn set_boot_device(bmc: &Bmc, device: BootDevice, once: bool) -> Result<(), BmcError> {
     let at: BmcAddress = bmc.address.parse()?;
     match at.protocol {
         BmcProtocol::Redfish { tls } => {
-            within(bmc, &at, redfish::client::Service::new(bmc, &at, tls).boot(next, once)).await
+            within(bmc, &at, redfish::client::RedfishService::new(bmc, &at, tls).set_boot_device(device, once)).await
         }
-        BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::boot(bmc, &at, next, once)).await,
+        BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::set_boot_device(bmc, &at, device, once)).await,
     }
 }
 
-/// Asks for no longer than a controller may take. Nothing but what comes out here is told to anybody.
-async fn within<T>(bmc: &Bmc, at: &BmcAddress, asking: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
-    let silent =
-        |_| Trouble::Unreachable { at: at.to_string(), cause: format!("no answer within {} s", PATIENCE.as_secs()) };
-    let answered = tokio::time::timeout(PATIENCE, asking).await.map_err(silent)?;
-    answered.map_err(|trouble| trouble.without_password(bmc))
+/// Limits an operation to `REQUEST_TIMEOUT`, and removes the password from its error. All errors pass here.
+async fn within<T>(
+    bmc: &Bmc,
+    at: &BmcAddress,
+    asking: impl Future<Output = Result<T, BmcError>>,
+) -> Result<T, BmcError> {
+    let no_answer = |_| BmcError::Unreachable {
+        at: at.to_string(),
+        cause: format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
+    };
+    let answered = tokio::time::timeout(REQUEST_TIMEOUT, asking).await.map_err(no_answer)?;
+    answered.map_err(|error| error.without_password(bmc))
 }

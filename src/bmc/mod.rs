@@ -1,5 +1,6 @@
-//! Management controllers: what is asked of them. `client` asks, in Redfish or IPMI as the host's `spec.bmc` says;
-//! `serve` asks all of them for their machines' power, and switches machines as `rounds` decides.
+//! Baseboard management controllers (BMCs). `client` sends requests over Redfish or IPMI, as `spec.bmc` of a host
+//! says. `power_poller` decides (pure) when each BMC is polled and when a machine is switched on or off;
+//! `controllers::power` carries that out.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,22 +9,30 @@ use crate::fleet::{Bmc, Secret};
 
 pub mod client;
 mod ipmi;
+pub mod power_poller;
 mod redfish;
-pub mod rounds;
 
-/// Is what can be done to a machine's power, in Redfish's words (DSP2046, ResetType).
+/// A power operation, named as in Redfish (DSP2046, ResetType).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset {
+    /// Power on.
     On,
+    /// Power off without shutdown.
     ForceOff,
+    /// Shutdown by the operating system, then power off.
     GracefulShutdown,
+    /// Restart by the operating system.
     GracefulRestart,
+    /// Hard reset.
     ForceRestart,
+    /// Power off and on again.
     PowerCycle,
+    /// Non-maskable interrupt.
     Nmi,
 }
 
 impl Reset {
+    /// All operations.
     pub const ALL: [Self; 7] = [
         Self::On,
         Self::ForceOff,
@@ -34,6 +43,7 @@ impl Reset {
         Self::Nmi,
     ];
 
+    /// Returns the name in Redfish.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::On => "On",
@@ -46,8 +56,8 @@ impl Reset {
         }
     }
 
-    /// Reads Redfish's word; `ForceOn` is another for `On`.
-    pub fn read(word: &str) -> Option<Self> {
+    /// Parses the name in Redfish; `ForceOn` is a synonym of `On`.
+    pub fn parse(word: &str) -> Option<Self> {
         match word {
             "ForceOn" => Some(Self::On),
             word => Self::ALL.into_iter().find(|reset| reset.as_str() == word),
@@ -55,53 +65,73 @@ impl Reset {
     }
 }
 
-/// Says what a machine's firmware is to boot, in spite of its own order.
+/// Boot device that overrides the boot order of the firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum BootDevice {
+    /// Network boot (PXE or HTTP).
     Network,
+    /// Local disk.
     Disk,
-    /// Its own order again.
-    AsItLikes,
+    /// No override: the boot order of the firmware.
+    Default,
 }
 
-/// Says why a controller did not do what was asked. Never carries a password.
+/// Error of a request to a BMC. The text never contains the password.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum BmcError {
+    /// The address in `spec.bmc.address` is invalid.
     #[error(transparent)]
     Address(#[from] crate::fleet::BadBmcAddress),
-    #[error("the controller at {at} cannot be reached: {cause}")]
-    Unreachable { at: String, cause: String },
-    #[error("the controller at {at} refuses: {message}")]
-    Refused { at: String, message: String },
-    #[error("the controller at {at} does not know {what}")]
-    Lacks { at: String, what: &'static str },
+    /// The BMC did not answer.
+    #[error("BMC {at}: not reachable: {cause}")]
+    Unreachable {
+        /// Address of the BMC.
+        at: String,
+        /// Reason.
+        cause: String,
+    },
+    /// The BMC refused the request.
+    #[error("BMC {at}: request refused: {message}")]
+    Refused {
+        /// Address of the BMC.
+        at: String,
+        /// Status and message of the BMC.
+        message: String,
+    },
+    /// The BMC does not support the request.
+    #[error("BMC {at}: not supported: {what}")]
+    Unsupported {
+        /// Address of the BMC.
+        at: String,
+        /// What is not supported.
+        what: &'static str,
+    },
 }
 
-impl Trouble {
-    /// Takes a controller's password out: a service's own words are in what it refuses with, and nobody knows what it
-    /// puts there.
+impl BmcError {
+    /// Returns the error without the password of the BMC. Its own messages are part of the text and may contain it.
     fn without_password(self, bmc: &Bmc) -> Self {
         let Bmc { username, password: Secret(password), .. } = bmc;
         if password.is_empty() {
             return self;
         }
-        // As it was sent, too (RFC 7617, section 2).
+        // Also in the form in which it is sent (RFC 7617, section 2).
         let sent = STANDARD.encode(format!("{username}:{password}"));
-        let clean = |words: String| words.replace(&sent, Secret::REDACTED).replace(password, Secret::REDACTED);
+        let clean = |text: String| text.replace(&sent, Secret::REDACTED).replace(password, Secret::REDACTED);
         match self {
             Self::Unreachable { at, cause } => Self::Unreachable { at, cause: clean(cause) },
             Self::Refused { at, message } => Self::Refused { at, message: clean(message) },
-            Self::Address(_) | Self::Lacks { .. } => self,
+            Self::Address(_) | Self::Unsupported { .. } => self,
         }
     }
 
-    /// Gives the reason in one word, for programs.
+    /// Returns the reason as a code for programs (`status.powerError.reason`).
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Address(_) => "BadAddress",
             Self::Unreachable { .. } => "Unreachable",
             Self::Refused { .. } => "Refused",
-            Self::Lacks { .. } => "NotSupported",
+            Self::Unsupported { .. } => "NotSupported",
         }
     }
 }
@@ -111,19 +141,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_controllers_words_never_carry_its_password() {
+    fn an_error_never_contains_the_password() {
         let (address, username, password) = ("b".to_owned(), "u".to_owned(), Secret("geheim".to_owned()));
         let mut bmc = Bmc { address, username, password, disable_certificate_verification: false };
         let words = format!("500: password geheim, of Basic {}", STANDARD.encode("u:geheim"));
         let (at, message) = ("b:80".to_owned(), words.clone());
-        for trouble in [
-            Trouble::Refused { at: at.clone(), message },
-            Trouble::Unreachable { at: at.clone(), cause: words.clone() },
+        for error in [
+            BmcError::Refused { at: at.clone(), message },
+            BmcError::Unreachable { at: at.clone(), cause: words.clone() },
         ] {
-            let told = trouble.without_password(&bmc).to_string();
-            assert!(told.ends_with("500: password REDACTED, of Basic REDACTED"), "{told}");
+            let text = error.without_password(&bmc).to_string();
+            assert!(text.ends_with("500: password REDACTED, of Basic REDACTED"), "{text}");
         }
         bmc.password = Secret::default();
-        assert!(Trouble::Refused { at, message: words }.without_password(&bmc).to_string().contains("geheim"));
+        assert!(BmcError::Refused { at, message: words }.without_password(&bmc).to_string().contains("geheim"));
     }
 }

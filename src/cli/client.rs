@@ -1,3 +1,5 @@
+//! The client of the object API: over the local socket, HTTP or HTTPS.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +19,15 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::tls::Trusts;
+use super::tls::TlsArgs;
 
-/// Is how long a server may take to be reached.
-const REACH: Duration = Duration::from_secs(10);
+/// Maximum time to connect to a server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Says which server a command is for.
+/// Options that select a server.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Reach {
-    /// The server: unix:/PATH/api.sock, https://ADDRESS:PORT or http://ADDRESS:PORT
+pub struct ConnectionArgs {
+    /// Server: unix:/PATH/api.sock, https://ADDRESS:PORT or http://ADDRESS:PORT
     #[arg(
         long,
         global = true,
@@ -34,142 +36,169 @@ pub struct Reach {
         value_name = "URL"
     )]
     server: String,
-    /// A file with the bearer token, for servers over https and http
+    /// File with the bearer token, for https and http
     #[arg(long, global = true, env = "BOOTLATCH_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     #[command(flatten)]
-    trusts: Trusts,
+    tls: TlsArgs,
 }
 
+/// Error of a request to the server. It selects the exit code.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("no server answers at {server}: {cause}. Is `bootlatch serve` running there? Say another with --server")]
-    Unreachable { server: String, cause: String },
-    #[error("{server} is not known to be the server: {cause}")]
-    Untrusted { server: String, cause: String },
+pub enum ClientError {
+    /// The server does not answer.
+    #[error("cannot connect to {server}: {cause}. Is `bootlatch serve` running? Select another server with --server")]
+    Unreachable {
+        /// URL of the server.
+        server: String,
+        /// Reason.
+        cause: String,
+    },
+    /// The certificate of the server is not trusted.
+    #[error("cannot verify the certificate of {server}: {cause}")]
+    Unverified {
+        /// URL of the server.
+        server: String,
+        /// Reason.
+        cause: String,
+    },
+    /// The server refused the request.
     #[error("{message}")]
-    Refused { code: u16, message: String },
-    #[error("the server's answer broke off: {cause}")]
-    Broken { cause: String },
+    Refused {
+        /// Status code of HTTP.
+        code: u16,
+        /// Message of the server.
+        message: String,
+    },
+    /// The connection ended within the response.
+    #[error("response interrupted: {cause}")]
+    Interrupted {
+        /// Reason.
+        cause: String,
+    },
 }
 
-/// Asks one server, over one connection.
+/// A client of one server, with one connection.
 #[derive(Debug)]
-pub struct Client {
-    sender: http1::SendRequest<Content>,
+pub struct ApiClient {
+    sender: http1::SendRequest<RequestBody>,
     host: String,
     token: Option<String>,
 }
 
-type Content = UnsyncBoxBody<Bytes, std::io::Error>;
+type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
-impl Client {
-    /// Connects to the server that a command is for.
+impl ApiClient {
+    /// Connects to the selected server.
     ///
     /// # Errors
-    /// Nobody answers there, or the token's file cannot be read.
-    pub async fn connect(reach: &Reach) -> anyhow::Result<Self> {
-        let token = reach.token_file.as_deref().map(read_token).transpose()?;
-        let unreachable = |cause: String| Error::Unreachable { server: reach.server.clone(), cause };
-        if let Some(path) = reach.server.strip_prefix("unix:") {
-            let stream = within(UnixStream::connect(path)).await.map_err(unreachable)?;
-            let sender = shake(stream).await.map_err(unreachable)?;
+    /// The server does not answer or is not trusted, an option is invalid, or the token file cannot be read.
+    pub async fn connect(connection_args: &ConnectionArgs) -> anyhow::Result<Self> {
+        let token = connection_args.token_file.as_deref().map(read_token).transpose()?;
+        let unreachable = |cause: String| ClientError::Unreachable { server: connection_args.server.clone(), cause };
+        if let Some(path) = connection_args.server.strip_prefix("unix:") {
+            let stream = with_timeout(UnixStream::connect(path)).await.map_err(unreachable)?;
+            let sender = handshake(stream).await.map_err(unreachable)?;
             return Ok(Self { sender, host: "localhost".to_owned(), token });
         }
-        let Some((is_secure, host, port)) = place(&reach.server) else {
-            anyhow::bail!("--server {}: say unix:/PATH, http://ADDRESS:PORT or https://ADDRESS:PORT", reach.server)
+        let Some((is_secure, host, port)) = parse_server(&connection_args.server) else {
+            anyhow::bail!(
+                "--server {}: expected unix:/PATH, http://ADDRESS:PORT or https://ADDRESS:PORT",
+                connection_args.server
+            )
         };
-        // A word too much here is a mistake that would send the token in the clear.
-        if let (false, Some(given)) = (is_secure, reach.trusts.given()) {
-            anyhow::bail!("{given} is for https: --server {} has no TLS", reach.server);
+        // Without TLS the token would be sent in plain text, which is not what the option asks for.
+        if let (false, Some(given)) = (is_secure, connection_args.tls.given_option()) {
+            anyhow::bail!("{given}: only for https, and --server is {}", connection_args.server);
         }
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let config = is_secure.then(|| reach.trusts.config()).transpose()?;
-        let stream = within(TcpStream::connect((bare.as_str(), port))).await.map_err(unreachable)?;
+        let config = is_secure.then(|| connection_args.tls.config()).transpose()?;
+        let stream = with_timeout(TcpStream::connect((bare.as_str(), port))).await.map_err(unreachable)?;
         let host = format!("{host}:{port}");
         let sender = match config {
-            None => shake(stream).await.map_err(unreachable)?,
+            None => handshake(stream).await.map_err(unreachable)?,
             Some(config) => {
                 let name = ServerName::try_from(bare)?;
-                let untrusted = |cause: String| Error::Untrusted { server: reach.server.clone(), cause };
-                let secured = within(TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
-                shake(secured.map_err(untrusted)?).await.map_err(unreachable)?
+                let unverified =
+                    |cause: String| ClientError::Unverified { server: connection_args.server.clone(), cause };
+                let secured = with_timeout(TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
+                handshake(secured.map_err(unverified)?).await.map_err(unreachable)?
             }
         };
         Ok(Self { sender, host, token })
     }
 
-    /// Sends a request, and reads a JSON answer.
+    /// Sends a request, and returns the JSON response.
     ///
     /// # Errors
-    /// What the server refused, with its own words.
+    /// The server refuses the request, or the connection ends.
     pub async fn ask(&mut self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         read(self.send(self.request(method, path), body.map(Value::to_string).unwrap_or_default()).await?).await
     }
 
-    /// Sends a body of any size, part by part.
+    /// Sends a streamed body, and returns the JSON response.
     ///
     /// # Errors
-    /// As `ask`.
-    pub async fn upload(&mut self, path: &str, content: Content) -> anyhow::Result<Value> {
+    /// Those of `ask`.
+    pub async fn upload(&mut self, path: &str, content: RequestBody) -> anyhow::Result<Value> {
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/octet-stream");
         let answer = self.sender.send_request(request.body(content)?).await;
-        read(answer.map_err(|error| Error::Broken { cause: error.to_string() })?).await
+        read(answer.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?).await
     }
 
-    /// Reads an answer's bytes as they are.
+    /// Sends a GET request, and returns the response as it is.
     ///
     /// # Errors
-    /// As `ask`.
+    /// Those of `ask`.
     pub async fn bytes(&mut self, path: &str) -> anyhow::Result<Bytes> {
         let answer = self.send(self.request(Method::GET, path), String::new()).await?;
         if !answer.status().is_success() {
             return Err(read(answer).await.err().unwrap_or_else(|| anyhow::anyhow!("no answer")));
         }
         let body = answer.into_body().collect().await;
-        Ok(body.map_err(|error| Error::Broken { cause: error.to_string() })?.to_bytes())
+        Ok(body.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?.to_bytes())
     }
 
-    /// Asks for objects as the server's own table.
+    /// Requests objects as a table, laid out by the server.
     ///
     /// # Errors
-    /// As `ask`.
+    /// Those of `ask`.
     pub async fn table(&mut self, path: &str) -> anyhow::Result<Value> {
         let request = self.request(Method::GET, path).header(ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io");
         read(self.send(request, String::new()).await?).await
     }
 
-    /// Asks for server-side apply.
+    /// Sends a manifest as a server-side apply.
     ///
     /// # Errors
-    /// As `ask`.
-    pub async fn apply(&mut self, path: &str, wish: &Value) -> anyhow::Result<Value> {
+    /// Those of `ask`.
+    pub async fn apply(&mut self, path: &str, manifest: &Value) -> anyhow::Result<Value> {
         let request = self.request(Method::PATCH, path).header(CONTENT_TYPE, "application/apply-patch+yaml");
-        read(self.send(request, wish.to_string()).await?).await
+        read(self.send(request, manifest.to_string()).await?).await
     }
 
-    /// Finds an object; none where there is no such object.
+    /// Returns an object; none if it does not exist.
     ///
     /// # Errors
-    /// As `ask`.
+    /// Those of `ask`.
     pub async fn find(&mut self, path: &str) -> anyhow::Result<Option<Value>> {
         match self.ask(Method::GET, path, None).await {
             Ok(object) => Ok(Some(object)),
             Err(error) => match error.downcast_ref() {
-                Some(Error::Refused { code: 404, .. }) => Ok(None),
+                Some(ClientError::Refused { code: 404, .. }) => Ok(None),
                 _ => Err(error),
             },
         }
     }
 
-    /// Reads an answer line by line as it comes.
+    /// Sends a GET request, and returns the response as a stream of lines.
     ///
     /// # Errors
-    /// As `ask`.
-    pub async fn lines(&mut self, path: &str) -> anyhow::Result<Lines> {
+    /// Those of `ask`.
+    pub async fn lines(&mut self, path: &str) -> anyhow::Result<LineStream> {
         let answer = self.send(self.request(Method::GET, path), String::new()).await?;
         match answer.status().is_success() {
-            true => Ok(Lines { body: answer.into_body(), rest: BytesMut::new() }),
+            true => Ok(LineStream { body: answer.into_body(), buffer: BytesMut::new() }),
             false => Err(read(answer).await.err().unwrap_or_else(|| anyhow::anyhow!("no answer to follow"))),
         }
     }
@@ -189,39 +218,41 @@ impl Client {
         }
         let content = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync();
         let answer = self.sender.send_request(request.body(content)?).await;
-        Ok(answer.map_err(|error| Error::Broken { cause: error.to_string() })?)
+        Ok(answer.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?)
     }
 }
 
-/// Is an answer that comes line by line.
+/// A response that is read line by line.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LineStream {
     body: Incoming,
-    rest: BytesMut,
+    buffer: BytesMut,
 }
 
-impl Lines {
-    /// Gives the next line; nothing at the end, however the answer ended.
+impl LineStream {
+    /// Returns the next line; none at the end of the response or of the connection.
     pub async fn next(&mut self) -> Option<String> {
         loop {
-            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let line = self.rest.split_to(end + 1);
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(end + 1);
                 return Some(String::from_utf8_lossy(&line).into_owned());
             }
             let frame = self.body.frame().await?.ok()?;
             if let Ok(data) = frame.into_data() {
-                self.rest.extend_from_slice(&data);
+                self.buffer.extend_from_slice(&data);
             }
         }
     }
 }
 
+/// Reads a JSON response. Prints its warnings.
 async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     let code = answer.status();
-    for told in answer.headers().get_all(WARNING).iter().filter_map(|value| value.to_str().ok()) {
-        eprintln!("bootlatch: warning: {}", warning(told));
+    for header in answer.headers().get_all(WARNING).iter().filter_map(|value| value.to_str().ok()) {
+        eprintln!("bootlatch: warning: {}", warning(header));
     }
-    let body = answer.into_body().collect().await.map_err(|error| Error::Broken { cause: error.to_string() })?;
+    let body =
+        answer.into_body().collect().await.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?;
     let body = body.to_bytes();
     let value = serde_json::from_slice::<Value>(&body).ok();
     if code.is_success() {
@@ -229,17 +260,17 @@ async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     }
     let said = value.as_ref().and_then(|value| value.get("message")?.as_str()).map(str::to_owned);
     let message = said.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
-    Err(Error::Refused { code: code.as_u16(), message }.into())
+    Err(ClientError::Refused { code: code.as_u16(), message }.into())
 }
 
-/// Gives the words of a warning: `299 - "words"`, its quotes escaped (RFC 7234, section 5.5).
-fn warning(told: &str) -> String {
-    let words = told.split_once('"').and_then(|(_, rest)| rest.strip_suffix('"')).unwrap_or(told);
+/// Returns the text of a warning header: `299 - "text"`, with escaped quotes (RFC 7234, section 5.5).
+fn warning(header: &str) -> String {
+    let words = header.split_once('"').and_then(|(_, rest)| rest.strip_suffix('"')).unwrap_or(header);
     words.replace("\\\"", "\"").replace("\\\\", "\\")
 }
 
-/// Reads a server's URL: whether it is spoken to over TLS, its host (IPv6 in brackets) and its port.
-fn place(server: &str) -> Option<(bool, String, u16)> {
+/// Parses the URL of a server: whether it uses TLS, its host (IPv6 in brackets) and its port.
+fn parse_server(server: &str) -> Option<(bool, String, u16)> {
     let url: Uri = server.parse().ok()?;
     let (is_secure, usual) = match url.scheme_str()? {
         "http" => (false, 80),
@@ -247,31 +278,34 @@ fn place(server: &str) -> Option<(bool, String, u16)> {
         _ => return None,
     };
     let plain = url.path_and_query().is_none_or(|path| path.as_str() == "/");
-    let nobody = !url.authority()?.as_str().contains('@');
-    (plain && nobody).then_some((is_secure, url.host()?.to_owned(), url.port_u16().unwrap_or(usual)))
+    let without_user = !url.authority()?.as_str().contains('@');
+    (plain && without_user).then_some((is_secure, url.host()?.to_owned(), url.port_u16().unwrap_or(usual)))
 }
 
+/// Reads the token file: one word of visible ASCII characters.
 fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     let token = text.trim();
     match token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => Err(anyhow::anyhow!("{}: a token is one word, and this file holds none", path.display())),
+        true => Err(anyhow::anyhow!("--token-file {}: expected a token of visible ASCII characters", path.display())),
         false => Ok(token.to_owned()),
     }
 }
 
-async fn within<T>(connecting: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
-    match tokio::time::timeout(REACH, connecting).await {
+/// Limits a connection attempt to `CONNECT_TIMEOUT`.
+async fn with_timeout<T>(connecting: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", REACH.as_secs())),
+        Err(_) => Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
     }
 }
 
-async fn shake(
+/// Starts HTTP/1.1 on a stream.
+async fn handshake(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<http1::SendRequest<Content>, String> {
+) -> Result<http1::SendRequest<RequestBody>, String> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // The connection runs beside; what goes wrong with it is told by the request.
+    // Errors of the connection are reported by the request.
     tokio::spawn(connection);
     Ok(sender)
 }
@@ -281,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_named_by_its_url() {
+    fn the_url_of_a_server_is_parsed() {
         let rows = [
             ("http://10.0.0.1", Some((false, "10.0.0.1", 80))),
             ("https://boot.example:6443/", Some((true, "boot.example", 6443))),
@@ -293,7 +327,7 @@ mod tests {
         ];
         for (text, expected) in rows {
             let expected = expected.map(|(secure, host, port)| (secure, host.to_owned(), port));
-            assert_eq!(place(text), expected, "{text}");
+            assert_eq!(parse_server(text), expected, "{text}");
         }
     }
 }

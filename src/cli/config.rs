@@ -1,3 +1,5 @@
+//! `bootlatch config`: boot configs.
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -8,62 +10,74 @@ use serde_json::{Map, Value, json};
 use crate::fleet::Format;
 use crate::provision::yaml_error;
 
+use super::client::{ApiClient, ConnectionArgs};
+use super::exit::{ExitStatus, exit_code};
 use super::host::items;
-use super::show::{Column, show};
-use super::{Client, Output, Reach};
+use super::show::{Column, OutputFormat, show};
 
+/// Subcommands of `bootlatch config`.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
-    /// Add a boot config from one file or several; a file becomes the one that its format asks for first
+pub enum ConfigCommand {
+    /// Add a boot config from one or more files
     Add {
+        /// Name of the boot config
         name: String,
-        /// The main file; more as NAME=FILE
+        /// Main file of the format; further files as NAME=FILE
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// ignition, cloud-init, kickstart, preseed or script
+        /// Format: ignition, cloud-init, kickstart, preseed or script
         #[arg(long)]
         format: Format,
-        /// Replace the config where it exists
+        /// Replace an existing boot config
         #[arg(long)]
         replace: bool,
-        /// Its files hold secrets: its machine is given them, and nobody reads them back
+        /// Mark the files as secret: only the machine can read them
         #[arg(long)]
         confidential: bool,
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
+        output: OutputFormat,
     },
-    /// Generate configs from a few words, and say where they are
+    /// Generate boot configs from a short description, and print their URLs
     Generate {
-        what: What,
-        /// What they are made of, YAML or JSON, as POST /api/v1/configs/WHAT/generate takes it; - for standard input
+        /// Kind of boot configs
+        what: ConfigGenerator,
+        /// Description in YAML or JSON, as in POST /api/v1/configs/WHAT/generate; - for standard input
         file: PathBuf,
-        /// Only say what would come of it
+        /// Print the result without creating anything
         #[arg(long)]
         dry_run: bool,
+        /// Output format
         #[arg(short, long, value_enum, default_value = "yaml")]
-        output: Output,
+        output: OutputFormat,
     },
     /// List the boot configs
     List {
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
+        output: OutputFormat,
     },
-    /// Show one boot config in full
+    /// Show one boot config
     Show {
+        /// Name of the boot config
         name: String,
+        /// Output format
         #[arg(short, long, value_enum, default_value = "yaml")]
-        output: Output,
+        output: OutputFormat,
     },
-    /// Remove a boot config that nothing names
-    Remove { name: String },
+    /// Remove a boot config that no host and no ISO refers to
+    Remove {
+        /// Name of the boot config
+        name: String,
+    },
 }
 
-/// Names what is generated.
+/// Kind of generated boot configs.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum What {
+pub enum ConfigGenerator {
     /// Ignition for the roles of a cluster
     Ignition,
-    /// cloud-init's files for one machine
+    /// cloud-init files for one machine
     Cloudinit,
 }
 
@@ -71,13 +85,16 @@ const PATH: &str = "/api/v1/bootconfigs";
 const COLUMNS: &[Column] =
     &[("NAME", "/metadata/name"), ("FORMAT", "/spec/format"), ("CREATED", "/metadata/creationTimestamp")];
 
-const WHERE: &[Column] = &[("URL", "/servingUrl"), ("CONFIGS", "/configs")];
+const GENERATED_COLUMNS: &[Column] = &[("URL", "/servingUrl"), ("CONFIGS", "/configs")];
 
-/// Runs a command on boot configs.
-pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
-    let mut client = Client::connect(reach).await?;
+/// Runs a `bootlatch config` command.
+///
+/// # Errors
+/// The server refuses the request, or a file cannot be read.
+pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyhow::Result<()> {
+    let mut client = ApiClient::connect(connection_args).await?;
     match verb {
-        Verb::Add { name, files, format, replace, confidential, output } => {
+        ConfigCommand::Add { name, files, format, replace, confidential, output } => {
             let data = read(&files, format)?;
             let config = json!({
                 "apiVersion": "v1", "kind": "BootConfig", "metadata": {"name": name},
@@ -85,35 +102,35 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
             });
             let added = client.ask(Method::POST, PATH, Some(&config)).await;
             let config = match added {
-                Err(error) if replace && super::exit(&error) == super::Exit::Refused => {
+                Err(error) if replace && exit_code(&error) == ExitStatus::Refused => {
                     client.ask(Method::PUT, &format!("{PATH}/{name}"), Some(&config)).await?
                 }
                 other => other?,
             };
             show(output, &config, COLUMNS)
         }
-        Verb::Generate { what, file, dry_run, output } => {
+        ConfigCommand::Generate { what, file, dry_run, output } => {
             let what = match what {
-                What::Ignition => "ignition",
-                What::Cloudinit => "cloudinit",
+                ConfigGenerator::Ignition => "ignition",
+                ConfigGenerator::Cloudinit => "cloudinit",
             };
             let path = format!("/api/v1/configs/{what}/generate{}", if dry_run { "?dryRun=All" } else { "" });
-            let wish = wish(&file)?;
-            show(output, &client.ask(Method::POST, &path, Some(&wish)).await?, WHERE)
+            let read_request = read_request(&file)?;
+            show(output, &client.ask(Method::POST, &path, Some(&read_request)).await?, GENERATED_COLUMNS)
         }
-        Verb::List { output } => show(output, &items(client.ask(Method::GET, PATH, None).await?), COLUMNS),
-        Verb::Show { name, output } => {
+        ConfigCommand::List { output } => show(output, &items(client.ask(Method::GET, PATH, None).await?), COLUMNS),
+        ConfigCommand::Show { name, output } => {
             show(output, &client.ask(Method::GET, &format!("{PATH}/{name}"), None).await?, COLUMNS)
         }
-        Verb::Remove { name } => {
+        ConfigCommand::Remove { name } => {
             client.ask(Method::DELETE, &format!("{PATH}/{name}"), None).await?;
             super::show::print(&format!("removed {name}\n"))
         }
     }
 }
 
-/// Reads what configs are made of. What is wrong in it is said without the line: a pull secret may stand there.
-fn wish(file: &Path) -> anyhow::Result<Value> {
+/// Reads a description. Errors do not quote the line: it may contain a secret.
+fn read_request(file: &Path) -> anyhow::Result<Value> {
     let text = match file.as_os_str() == "-" {
         true => std::io::read_to_string(std::io::stdin()),
         false => std::fs::read_to_string(file),
@@ -122,6 +139,7 @@ fn wish(file: &Path) -> anyhow::Result<Value> {
     serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", file.display(), yaml_error(&error)))
 }
 
+/// Reads the files of a boot config, by name.
 fn read(files: &[PathBuf], format: Format) -> anyhow::Result<Map<String, Value>> {
     let mut data = Map::new();
     for file in files {
@@ -132,7 +150,7 @@ fn read(files: &[PathBuf], format: Format) -> anyhow::Result<Map<String, Value>>
         };
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         if data.insert(name.clone(), text.into()).is_some() {
-            anyhow::bail!("two files are both {name}: name the others as NAME=FILE");
+            anyhow::bail!("{name}: given twice; name further files as NAME=FILE");
         }
     }
     Ok(data)

@@ -1,67 +1,76 @@
+//! `bootlatch host`: hosts and what they boot.
+
 use clap::Subcommand;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::show::{Column, show};
-use super::{Client, Output, Reach};
+use super::client::{ApiClient, ConnectionArgs};
+use super::show::{Column, OutputFormat, show};
 
+/// Subcommands of `bootlatch host`.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum HostCommand {
     /// List the hosts
     List {
         /// Hosts of all namespaces
         #[arg(short = 'A', long)]
         all_namespaces: bool,
         #[command(flatten)]
-        view: View,
+        view: HostArgs,
     },
-    /// Show one host in full
+    /// Show one host
     Show {
+        /// Name of the host
         name: String,
         #[command(flatten)]
-        view: View,
+        view: HostArgs,
     },
-    /// Ask for a new install of an image, also of the one that the host has
+    /// Request a new install of an ISO, also of the one that the host already has
     Assign {
+        /// Name of the host
         name: String,
-        /// The ISO to boot
+        /// ISO to boot
         #[arg(long)]
         image: String,
-        /// The boot config that its installer asks for
+        /// Boot config for the installer
         #[arg(long)]
         config: Option<String>,
-        /// Boot the image at every boot, instead of once
+        /// Boot the ISO at every boot, not only for one install
         #[arg(long)]
         forever: bool,
         #[command(flatten)]
-        view: View,
+        view: HostArgs,
     },
-    /// Let a host boot its own disk
-    Release {
+    /// Make a host boot its local disk
+    Localboot {
+        /// Name of the host
         name: String,
         #[command(flatten)]
-        view: View,
+        view: HostArgs,
     },
-    /// Leave a host alone until somebody decides
+    /// Hold a host: its requests are not answered until another action
     Hold {
+        /// Name of the host
         name: String,
         #[command(flatten)]
-        view: View,
+        view: HostArgs,
     },
-    /// Show what happened to a host
+    /// Show the timeline of a host
     Timeline {
+        /// Name of the host
         name: String,
         #[command(flatten)]
-        view: View,
+        view: HostArgs,
     },
 }
 
+/// Options of all `bootlatch host` commands.
 #[derive(Debug, clap::Args)]
-pub struct View {
-    /// How to show it
+pub struct HostArgs {
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
-    /// The namespace that the host is in
+    output: OutputFormat,
+    /// Namespace of the host
     #[arg(short, long, default_value = "default")]
     namespace: String,
 }
@@ -79,9 +88,10 @@ const COLUMNS: &[Column] = &[
     ("FIRMWARE", "/status/firmware"),
     ("LAST SEEN", "/status/lastSeenTime"),
 ];
+/// Columns of the timeline of a host.
 pub const EVENTS: &[Column] =
     &[("TIME", "/time"), ("EVENT", "/event"), ("DETAIL", "/detail"), ("TIMES", "/count"), ("LAST", "/last")];
-/// Says whose events they are as well.
+/// Columns of the timeline of an ISO or boot config, with the host of each event.
 pub const EVENTS_OF_ALL: &[Column] = &[
     ("TIME", "/time"),
     ("HOST", "/host"),
@@ -91,12 +101,15 @@ pub const EVENTS_OF_ALL: &[Column] = &[
     ("LAST", "/last"),
 ];
 
-/// Runs a command on hosts.
-pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
-    let mut client = Client::connect(reach).await?;
-    let hosts = |view: &View| format!("/api/v1/namespaces/{}/baremetalhosts", view.namespace);
+/// Runs a `bootlatch host` command.
+///
+/// # Errors
+/// The server refuses the request.
+pub async fn run(verb: HostCommand, connection_args: &ConnectionArgs) -> anyhow::Result<()> {
+    let mut client = ApiClient::connect(connection_args).await?;
+    let hosts = |view: &HostArgs| format!("/api/v1/namespaces/{}/baremetalhosts", view.namespace);
     let (view, value, columns) = match verb {
-        Verb::List { all_namespaces, view } => {
+        HostCommand::List { all_namespaces, view } => {
             let (route, columns) = match all_namespaces {
                 true => ("/api/v1/baremetalhosts".to_owned(), [&[NAMESPACE], COLUMNS].concat()),
                 false => (hosts(&view), COLUMNS.to_vec()),
@@ -104,27 +117,27 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
             let list = client.ask(Method::GET, &route, None).await?;
             return show(view.output, &items(list), &columns);
         }
-        Verb::Show { name, view } => {
+        HostCommand::Show { name, view } => {
             let host = client.ask(Method::GET, &format!("{}/{name}", hosts(&view)), None).await?;
             (view, host, COLUMNS)
         }
-        Verb::Assign { name, image, config, forever, view } => {
-            let mut wish = json!({"image": image, "bootMode": if forever { "forever" } else { "once" }});
+        HostCommand::Assign { name, image, config, forever, view } => {
+            let mut request = json!({"image": image, "bootMode": if forever { "forever" } else { "once" }});
             if let Some(config) = config {
-                wish["bootConfigRef"] = config.into();
+                request["bootConfigRef"] = config.into();
             }
             let path = format!("{}/{name}/install", hosts(&view));
-            (view, client.ask(Method::POST, &path, Some(&wish)).await?, COLUMNS)
+            (view, client.ask(Method::POST, &path, Some(&request)).await?, COLUMNS)
         }
-        Verb::Release { name, view } => {
+        HostCommand::Localboot { name, view } => {
             let path = format!("{}/{name}/localboot", hosts(&view));
             (view, client.ask(Method::POST, &path, None).await?, COLUMNS)
         }
-        Verb::Hold { name, view } => {
+        HostCommand::Hold { name, view } => {
             let path = format!("{}/{name}/hold", hosts(&view));
             (view, client.ask(Method::POST, &path, None).await?, COLUMNS)
         }
-        Verb::Timeline { name, view } => {
+        HostCommand::Timeline { name, view } => {
             let path = format!("{}/{name}/timeline", hosts(&view));
             let list = client.ask(Method::GET, &path, None).await?;
             (view, items(list), EVENTS)
@@ -133,7 +146,7 @@ pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
     show(view.output, &value, columns)
 }
 
-/// Takes a list's items out of it.
+/// Returns the items of a list.
 pub fn items(mut list: Value) -> Value {
     list.get_mut("items").map(Value::take).unwrap_or_else(|| json!([]))
 }

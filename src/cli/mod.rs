@@ -1,17 +1,18 @@
-//! The command line: `serve`, and nouns that talk to a server's object API.
+//! The command line: `serve`, and commands that are clients of the object API.
 
 mod client;
 mod config;
+mod download;
+mod exit;
 mod host;
 mod iso;
-mod nocloud;
+mod man;
 mod object;
-mod pages;
 mod progress;
+mod seed;
 mod show;
 mod source;
 mod tls;
-mod web;
 
 use std::process::ExitCode;
 
@@ -19,104 +20,83 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Flags;
 
-pub use client::{Client, Reach};
-pub use show::Output;
+use client::ConnectionArgs;
 
-/// Says how a command ended, for scripts. Documented in `--help`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Exit {
-    Failed = 1,
-    /// The server does not answer.
-    Unreachable = 3,
-    /// What was named does not exist.
-    NotFound = 4,
-    /// The server refused: it exists already, changed meanwhile, is in use, or breaks a rule.
-    Refused = 5,
-    /// The token is missing or wrong.
-    NotAllowed = 6,
-}
+const EXIT_CODES: &str = "Exit codes: 0 success; 1 failure; 2 wrong usage; 3 the server does not answer; 4 not found; \
+                          5 refused (conflict or rule); 6 not authorized";
 
-const EXITS: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the server does not answer; 4 not found; \
-                     5 refused by a rule or a conflict; 6 no token, or a wrong one";
-
-/// Boots machines over the network: ProxyDHCP, TFTP, HTTP and iSCSI behind one decision.
+/// Boot machines over the network: DHCP, TFTP, HTTP and iSCSI in one service.
 #[derive(Debug, Parser)]
-#[command(name = "bootlatch", version, after_help = EXITS, max_term_width = 100)]
+#[command(name = "bootlatch", version, after_help = EXIT_CODES, max_term_width = 100)]
 struct Arguments {
     #[command(flatten)]
-    reach: Reach,
+    connection_args: ConnectionArgs,
     #[command(subcommand)]
-    command: Command,
+    command: RootCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum RootCommand {
     /// Run the appliance
     Serve(Flags),
-    /// ISOs that hosts boot
+    /// Manage ISOs
     #[command(subcommand)]
-    Iso(iso::Verb),
-    /// Hosts, and what they boot
+    Iso(iso::IsoCommand),
+    /// Manage hosts and what they boot
     #[command(subcommand)]
-    Host(host::Verb),
-    /// Boot configs that installers ask for
+    Host(host::HostCommand),
+    /// Manage boot configs for installers
     #[command(subcommand)]
-    Config(config::Verb),
-    /// Seeds that cloud-init reads
+    Config(config::ConfigCommand),
+    /// Build seeds for cloud-init (NoCloud)
     #[command(subcommand)]
-    Nocloud(nocloud::Verb),
+    Seed(seed::SeedCommand),
     #[command(flatten)]
-    Object(object::Verb),
-    /// Write the completions of a shell to standard output
-    Completions { shell: clap_complete::Shell },
-    /// Write the man pages into a directory
-    Man { directory: std::path::PathBuf },
+    Object(object::ObjectCommand),
+    /// Print the completions of a shell
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages to a directory
+    Man {
+        /// Directory; it is created if it does not exist
+        directory: std::path::PathBuf,
+    },
 }
 
-/// Runs the command line; `serve` is the composition root, which nothing below it may name.
+/// Runs the command line. `serve` is the composition root, which only `main` names.
 pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
-    let parsed = Arguments::from_arg_matches(&arguments().get_matches());
-    let Arguments { reach, command } = parsed.unwrap_or_else(|error| error.exit());
+    let parsed = Arguments::from_arg_matches(&command_line().get_matches());
+    let Arguments { connection_args, command } = parsed.unwrap_or_else(|error| error.exit());
     let done = match command {
-        Command::Serve(flags) => serve(flags),
-        Command::Iso(verb) => talk(iso::run(verb, &reach)),
-        Command::Host(verb) => talk(host::run(verb, &reach)),
-        Command::Config(verb) => talk(config::run(verb, &reach)),
-        Command::Nocloud(verb) => talk(nocloud::run(verb, &reach)),
-        Command::Object(verb) => talk(object::run(verb, &reach)),
-        Command::Completions { shell } => pages::completions(shell, arguments()),
-        Command::Man { directory } => pages::man(arguments(), &directory),
+        RootCommand::Serve(flags) => serve(flags),
+        RootCommand::Iso(verb) => run_async(iso::run(verb, &connection_args)),
+        RootCommand::Host(verb) => run_async(host::run(verb, &connection_args)),
+        RootCommand::Config(verb) => run_async(config::run(verb, &connection_args)),
+        RootCommand::Seed(verb) => run_async(seed::run(verb, &connection_args)),
+        RootCommand::Object(verb) => run_async(object::run(verb, &connection_args)),
+        RootCommand::Completions { shell } => man::completions(shell, command_line()),
+        RootCommand::Man { directory } => man::man(command_line(), &directory),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bootlatch: {error:#}");
-            ExitCode::from(exit(&error) as u8)
+            ExitCode::from(exit::exit_code(&error) as u8)
         }
     }
 }
 
-/// Describes the command line; `serve` is the server, and does not offer to say which one is asked.
-fn arguments() -> clap::Command {
-    let reach = Reach::augment_args(clap::Command::new("reach"));
-    let hidden: Vec<_> = reach.get_arguments().map(|argument| argument.clone().hide(true)).collect();
+/// Returns the command line. The options that select a server are hidden for `serve`.
+fn command_line() -> clap::Command {
+    let connection_args = ConnectionArgs::augment_args(clap::Command::new("connection_args"));
+    let hidden: Vec<_> = connection_args.get_arguments().map(|argument| argument.clone().hide(true)).collect();
     Arguments::command().mut_subcommand("serve", |serve| serve.args(hidden))
 }
 
-fn exit(error: &anyhow::Error) -> Exit {
-    match error.downcast_ref::<client::Error>() {
-        Some(client::Error::Unreachable { .. }) => Exit::Unreachable,
-        Some(client::Error::Refused { code: 404, .. }) => Exit::NotFound,
-        Some(client::Error::Refused { code: 401 | 403, .. }) => Exit::NotAllowed,
-        Some(client::Error::Refused { code: 409 | 422, .. }) => Exit::Refused,
-        Some(client::Error::Untrusted { .. } | client::Error::Refused { .. } | client::Error::Broken { .. }) | None => {
-            Exit::Failed
-        }
-    }
-}
-
-fn talk(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+/// Runs a client command.
+fn run_async(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
@@ -125,14 +105,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
-        arguments().debug_assert();
+    fn the_command_line_is_valid() {
+        command_line().debug_assert();
     }
 
     #[test]
-    fn a_server_is_named_where_one_is_asked() {
+    fn only_client_commands_have_the_options_of_a_server() {
         let help = |command: &str| {
-            let mut all = arguments();
+            let mut all = command_line();
             all.build();
             all.find_subcommand_mut(command).unwrap().render_help().to_string()
         };

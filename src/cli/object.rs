@@ -1,4 +1,4 @@
-//! Verbs on objects of every kind, in the way of kubectl.
+//! Commands on objects of all kinds, as in kubectl.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -13,108 +13,129 @@ use serde_json::Value;
 use crate::fleet::{Kind, rules};
 use crate::provision::yaml_error;
 
-use super::client::Lines;
-use super::show::{self, Output, print};
-use super::{Client, Reach};
+use super::client::{ApiClient, ConnectionArgs, LineStream};
+use super::show::{self, OutputFormat, print};
 
+/// Commands on objects of all kinds.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum ObjectCommand {
     /// Show objects
     Get {
-        /// host, iso or config, or what Kubernetes calls them
+        /// Kind: host, iso or config, or its name in Kubernetes
         #[arg(value_parser = kind)]
         kind: Kind,
+        /// Name of one object
         name: Option<String>,
         #[command(flatten)]
-        selection: Selection,
+        selection: SelectionArgs,
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
-        output: Form,
+        output: GetOutput,
     },
-    /// Show one object in full, and what happened to it
+    /// Show one object with its timeline
     Describe {
+        /// Kind: host, iso or config, or its name in Kubernetes
         #[arg(value_parser = kind)]
         kind: Kind,
+        /// Name of the object
         name: String,
+        /// Namespace of the host
         #[arg(short, long, default_value = "default")]
         namespace: String,
     },
-    /// Make objects what manifests say
+    /// Create or change objects by manifests (server-side apply)
     Apply {
-        /// A file or a directory of manifests, YAML or JSON; - for standard input
+        /// File or directory of manifests in YAML or JSON; - for standard input
         #[arg(short, long, required = true)]
         filename: Vec<PathBuf>,
-        /// Take over fields that somebody else applied
+        /// Take over fields of other field managers
         #[arg(long)]
         force: bool,
-        /// Say what would be done, and do nothing
+        /// Print the result without changing anything
         #[arg(long)]
         dry_run: bool,
     },
-    /// Remove objects
+    /// Delete objects
     Delete {
+        /// Kind: host, iso or config, or its name in Kubernetes
         #[arg(value_parser = kind)]
         kind: Kind,
+        /// Names of the objects
         #[arg(required = true)]
         names: Vec<String>,
+        /// Namespace of the hosts
         #[arg(short, long, default_value = "default")]
         namespace: String,
     },
-    /// Follow the changes of objects, until stopped
+    /// Print the changes of objects until interrupted
     Watch {
+        /// Kind: host, iso or config, or its name in Kubernetes
         #[arg(value_parser = kind)]
         kind: Kind,
+        /// Name of one object
         name: Option<String>,
         #[command(flatten)]
-        selection: Selection,
+        selection: SelectionArgs,
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
+        output: OutputFormat,
     },
 }
 
+/// Output format of `bootlatch get`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Form {
+pub enum GetOutput {
+    /// Aligned columns
     #[default]
     Table,
+    /// Aligned columns, with those of lower priority
     Wide,
+    /// JSON
     Json,
+    /// YAML
     Yaml,
+    /// Names only
     Name,
 }
 
+/// Options that select objects.
 #[derive(Debug, Args)]
-pub struct Selection {
-    /// The namespace that hosts are in
+pub struct SelectionArgs {
+    /// Namespace of hosts
     #[arg(short, long, default_value = "default")]
     namespace: String,
     /// Hosts of all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// Only objects with these labels: a=b, a in (b, c), !a
+    /// Label selector: a=b, a in (b, c), !a
     #[arg(short = 'l', long, default_value = "")]
     selector: String,
-    /// Only objects with these fields: status.phase=Failed
+    /// Field selector: status.phase=Failed
     #[arg(long, default_value = "")]
     field_selector: String,
 }
 
+/// Parses a kind, by its short name or its name in Kubernetes.
 fn kind(word: &str) -> Result<Kind, String> {
     match word.to_ascii_lowercase().as_str() {
         "host" | "hosts" | "bmh" | "baremetalhost" | "baremetalhosts" => Ok(Kind::BareMetalHost),
         "iso" | "isos" | "cdrom" | "iscsicdrom" | "iscsi-cdrom" | "iscsi-cdroms" => Ok(Kind::IscsiCdrom),
         "config" | "configs" | "bc" | "bootconfig" | "bootconfigs" => Ok(Kind::BootConfig),
-        _ => Err("there are hosts, isos and configs".to_owned()),
+        _ => Err("expected host, iso or config".to_owned()),
     }
 }
 
-fn route(kind: Kind, namespace: Option<&str>) -> String {
+/// Returns the path of all objects of a kind, in one namespace or in all.
+fn collection_path(kind: Kind, namespace: Option<&str>) -> String {
     match (kind.is_namespaced(), namespace) {
         (true, Some(namespace)) => format!("/api/v1/namespaces/{namespace}/{}", kind.plural()),
         _ => format!("/api/v1/{}", kind.plural()),
     }
 }
 
-impl Selection {
-    fn route(&self, kind: Kind, name: Option<&str>, more: &[(&str, &str)]) -> String {
+impl SelectionArgs {
+    /// Returns the path and query of the selected objects.
+    fn list_path(&self, kind: Kind, name: Option<&str>, more: &[(&str, &str)]) -> String {
         let namespace = (!self.all_namespaces).then_some(self.namespace.as_str());
         let mut fields = self.field_selector.clone();
         if let Some(name) = name {
@@ -124,54 +145,59 @@ impl Selection {
         let mut query = form_urlencoded::Serializer::new(String::new());
         let wanted = [("labelSelector", self.selector.as_str()), ("fieldSelector", fields.as_str())];
         query.extend_pairs(wanted.iter().chain(more).filter(|(_, value)| !value.is_empty()));
-        format!("{}?{}", route(kind, namespace), query.finish())
+        format!("{}?{}", collection_path(kind, namespace), query.finish())
     }
 }
 
-/// Runs a verb on objects.
-pub async fn run(verb: Verb, reach: &Reach) -> anyhow::Result<()> {
-    let mut client = Client::connect(reach).await?;
+/// Runs a command on objects.
+///
+/// # Errors
+/// The server refuses a request, or a manifest is invalid.
+pub async fn run(verb: ObjectCommand, connection_args: &ConnectionArgs) -> anyhow::Result<()> {
+    let mut client = ApiClient::connect(connection_args).await?;
     match verb {
-        Verb::Get { kind, name, selection, output } => {
+        ObjectCommand::Get { kind, name, selection, output } => {
             get(&mut client, kind, name.as_deref(), &selection, output).await
         }
-        Verb::Describe { kind, name, namespace } => describe(&mut client, kind, &name, &namespace).await,
-        Verb::Apply { filename, force, dry_run } => apply(&mut client, &filename, force, dry_run).await,
-        Verb::Delete { kind, names, namespace } => delete(&mut client, kind, &names, &namespace).await,
-        Verb::Watch { kind, name, selection, output } => {
-            watch(&mut client, reach, kind, name.as_deref(), &selection, output).await
+        ObjectCommand::Describe { kind, name, namespace } => describe(&mut client, kind, &name, &namespace).await,
+        ObjectCommand::Apply { filename, force, dry_run } => apply(&mut client, &filename, force, dry_run).await,
+        ObjectCommand::Delete { kind, names, namespace } => delete(&mut client, kind, &names, &namespace).await,
+        ObjectCommand::Watch { kind, name, selection, output } => {
+            watch(&mut client, connection_args, kind, name.as_deref(), &selection, output).await
         }
     }
 }
 
 async fn get(
-    client: &mut Client,
+    client: &mut ApiClient,
     kind: Kind,
     name: Option<&str>,
-    selection: &Selection,
-    output: Form,
+    selection: &SelectionArgs,
+    output: GetOutput,
 ) -> anyhow::Result<()> {
     let list = match output {
-        Form::Table | Form::Wide => {
-            let route = selection.route(kind, name, &[]);
-            let table = client.table(&route).await?;
+        GetOutput::Table | GetOutput::Wide => {
+            let path = selection.list_path(kind, name, &[]);
+            let table = client.table(&path).await?;
             let empty = table["rows"].as_array().is_none_or(Vec::is_empty);
             if let (true, Some(name)) = (empty, name) {
-                return missing(kind, name);
+                return not_found(kind, name);
             }
-            return print(&show::server_table(&table, output == Form::Wide));
+            return print(&show::format_server_table(&table, output == GetOutput::Wide));
         }
-        Form::Json | Form::Yaml | Form::Name => match name {
+        GetOutput::Json | GetOutput::Yaml | GetOutput::Name => match name {
             Some(name) => {
-                client.ask(Method::GET, &format!("{}/{name}", route(kind, Some(&selection.namespace))), None).await?
+                client
+                    .ask(Method::GET, &format!("{}/{name}", collection_path(kind, Some(&selection.namespace))), None)
+                    .await?
             }
-            None => client.ask(Method::GET, &selection.route(kind, None, &[]), None).await?,
+            None => client.ask(Method::GET, &selection.list_path(kind, None, &[]), None).await?,
         },
     };
     match output {
-        Form::Json => show::show(Output::Json, &list, &[]),
-        Form::Yaml => show::show(Output::Yaml, &list, &[]),
-        Form::Table | Form::Wide | Form::Name => {
+        GetOutput::Json => show::show(OutputFormat::Json, &list, &[]),
+        GetOutput::Yaml => show::show(OutputFormat::Yaml, &list, &[]),
+        GetOutput::Table | GetOutput::Wide | GetOutput::Name => {
             let one = std::slice::from_ref(&list);
             let items = list["items"].as_array().map_or(one, Vec::as_slice);
             let names = items.iter().filter_map(|item| item["metadata"]["name"].as_str());
@@ -180,13 +206,13 @@ async fn get(
     }
 }
 
-/// Removes what can be removed: one that cannot keeps none of the others.
-async fn delete(client: &mut Client, kind: Kind, names: &[String], namespace: &str) -> anyhow::Result<()> {
+/// Deletes objects. If one of them is refused, the others are deleted all the same.
+async fn delete(client: &mut ApiClient, kind: Kind, names: &[String], namespace: &str) -> anyhow::Result<()> {
     let mut first = None;
     for name in names {
-        match client.ask(Method::DELETE, &format!("{}/{name}", route(kind, Some(namespace))), None).await {
+        match client.ask(Method::DELETE, &format!("{}/{name}", collection_path(kind, Some(namespace))), None).await {
             Ok(_) => print(&format!("{kind} {name} deleted\n"))?,
-            Err(error) if !matches!(error.downcast_ref(), Some(super::client::Error::Refused { .. })) => {
+            Err(error) if !matches!(error.downcast_ref(), Some(super::client::ClientError::Refused { .. })) => {
                 return Err(error);
             }
             Err(error) if first.is_some() => eprintln!("bootlatch: {error:#}"),
@@ -196,57 +222,66 @@ async fn delete(client: &mut Client, kind: Kind, names: &[String], namespace: &s
     first.map_or(Ok(()), Err)
 }
 
-fn missing(kind: Kind, name: &str) -> anyhow::Result<()> {
+/// Returns the error that no object has the name.
+fn not_found(kind: Kind, name: &str) -> anyhow::Result<()> {
     let message = format!("{} {name:?} not found", kind.plural());
-    Err(super::client::Error::Refused { code: 404, message }.into())
+    Err(super::client::ClientError::Refused { code: 404, message }.into())
 }
 
-async fn describe(client: &mut Client, kind: Kind, name: &str, namespace: &str) -> anyhow::Result<()> {
-    let place = format!("{}/{name}", route(kind, Some(namespace)));
+async fn describe(client: &mut ApiClient, kind: Kind, name: &str, namespace: &str) -> anyhow::Result<()> {
+    let place = format!("{}/{name}", collection_path(kind, Some(namespace)));
     let object = client.ask(Method::GET, &place, None).await?;
-    show::show(Output::Yaml, &object, &[])?;
+    show::show(OutputFormat::Yaml, &object, &[])?;
     let history = client.ask(Method::GET, &format!("{place}/timeline"), None).await?;
     print("\n")?;
     let columns = match kind {
         Kind::BareMetalHost => super::host::EVENTS,
         Kind::IscsiCdrom | Kind::BootConfig => super::host::EVENTS_OF_ALL,
     };
-    show::show(Output::Table, &history["items"], columns)
+    show::show(OutputFormat::Table, &history["items"], columns)
 }
 
-async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: bool) -> anyhow::Result<()> {
-    let mut wishes = Vec::new();
+/// Reads the objects of manifests, with the files that they are in.
+fn read_manifests(files: &[PathBuf]) -> anyhow::Result<Vec<(Kind, Value, PathBuf)>> {
+    let mut manifests = Vec::new();
     for file in files {
         for (path, text) in read(file)? {
             let documents = serde_saphyr::from_multiple::<Value>(&text);
             let documents = documents.map_err(|error| anyhow!("{}: {}", path.display(), yaml_error(&error)))?;
             let objects = documents.into_iter().filter(|document| !document.is_null());
-            for object in objects.flat_map(unlisted) {
-                let spelled = object["kind"].as_str().unwrap_or_default().to_owned();
-                let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == spelled);
-                let Some(kind) = found else { bail!("{}: kind {spelled:?} is not known here", path.display()) };
+            for object in objects.flat_map(unwrap_list) {
+                let kind_name = object["kind"].as_str().unwrap_or_default().to_owned();
+                let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == kind_name);
+                let Some(kind) = found else {
+                    let known = Kind::ALL.map(|kind| kind.as_str()).join(", ");
+                    bail!("{}: kind: unknown kind {kind_name:?}; expected one of {known}", path.display())
+                };
                 if !object["metadata"]["name"].is_string() {
-                    bail!("{}: a {kind} without metadata.name", path.display());
+                    bail!("{}: {kind}: metadata.name: missing", path.display());
                 }
-                wishes.push((kind, object, path.clone()));
+                manifests.push((kind, object, path.clone()));
             }
         }
     }
-    once(&wishes)?;
-    if wishes.is_empty() {
-        let places: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-        bail!("{}: no objects to apply (files end in .yaml, .yml or .json)", places.join(", "));
+    if manifests.is_empty() {
+        let paths: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        bail!("{}: no objects to apply (files end in .yaml, .yml or .json)", paths.join(", "));
     }
-    let wishes = ordered(wishes);
-    let (all, mut refused) = (wishes.len(), Vec::new());
-    for (kind, wish, _) in wishes {
-        let name = wish["metadata"]["name"].as_str().unwrap_or_default();
-        match apply_one(client, kind, name, &wish, (force, dry_run)).await {
+    check_duplicates(&manifests)?;
+    Ok(manifests)
+}
+
+/// Applies manifests, dependencies first. If one of them is refused, the others are applied all the same.
+async fn apply(client: &mut ApiClient, files: &[PathBuf], force: bool, dry_run: bool) -> anyhow::Result<()> {
+    let manifests = in_dependency_order(read_manifests(files)?);
+    let (all, mut refused) = (manifests.len(), Vec::new());
+    for (kind, manifest, _) in manifests {
+        let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+        match apply_one(client, kind, name, &manifest, (force, dry_run)).await {
             Ok(done) => print(&format!("{kind} {name} {done}{}\n", if dry_run { " (dry run)" } else { "" }))?,
-            // One that is refused keeps none of the others.
             Err(error) => match error.downcast_ref() {
-                Some(super::client::Error::Refused { code, message }) if ![401, 403].contains(code) => {
-                    let hint = if message.starts_with(TAKEN) { ": --force takes them over" } else { "" };
+                Some(super::client::ClientError::Refused { code, message }) if ![401, 403].contains(code) => {
+                    let hint = if message.starts_with(FIELD_CONFLICT) { "; use --force to take them over" } else { "" };
                     eprintln!("bootlatch: {kind} {name}: {message}{hint}");
                     refused.push(*code);
                 }
@@ -254,74 +289,77 @@ async fn apply(client: &mut Client, files: &[PathBuf], force: bool, dry_run: boo
             },
         }
     }
-    // The exit code is that of a rule or a conflict, where one of them was.
+    // The exit code of a rule or a conflict takes precedence.
     let Some(code) = refused.iter().find(|code| [409, 422].contains(*code)).or(refused.first()).copied() else {
         return Ok(());
     };
     let message = format!("{} of {all} objects not applied", refused.len());
-    Err(super::client::Error::Refused { code, message }.into())
+    Err(super::client::ClientError::Refused { code, message }.into())
 }
 
-/// Is how the server begins to say that fields are other managers'.
-const TAKEN: &str = "Apply failed with ";
+/// Beginning of the server's message that fields belong to other field managers.
+const FIELD_CONFLICT: &str = "Apply failed with ";
 
-/// Makes one object what a manifest says, and says what became of it.
+/// Applies one manifest. Returns the result for people, as in kubectl.
 async fn apply_one(
-    client: &mut Client,
+    client: &mut ApiClient,
     kind: Kind,
     name: &str,
-    wish: &Value,
+    manifest: &Value,
     (force, dry_run): (bool, bool),
 ) -> anyhow::Result<&'static str> {
-    let place = format!("{}/{name}", route(kind, Some(namespace(wish))));
+    let place = format!("{}/{name}", collection_path(kind, Some(namespace(manifest))));
     let dry = if dry_run { "&dryRun=All" } else { "" };
     let before = client.find(&place).await?;
-    let after = client.apply(&format!("{place}?fieldManager=bootlatch&force={force}{dry}"), wish).await?;
+    let after = client.apply(&format!("{place}?fieldManager=bootlatch&force={force}{dry}"), manifest).await?;
     Ok(match before {
         None => "created",
-        Some(before) if wished(&before) == wished(&after) => "unchanged",
+        Some(before) if desired_state(&before) == desired_state(&after) => "unchanged",
         Some(_) => "configured",
     })
 }
 
-fn namespace(wish: &Value) -> &str {
-    wish["metadata"]["namespace"].as_str().unwrap_or("default")
+/// Returns the namespace of a manifest.
+fn namespace(manifest: &Value) -> &str {
+    manifest["metadata"]["namespace"].as_str().unwrap_or("default")
 }
 
-/// Puts what is referred to first, as the server does of its manifests; it refuses what leads round in a circle.
-fn ordered(wishes: Vec<(Kind, Value, PathBuf)>) -> Vec<(Kind, Value, PathBuf)> {
-    let objects: Vec<_> = wishes.iter().map(|(kind, wish, _)| referred(*kind, wish)).collect();
-    let order = rules::order(&objects).unwrap_or_else(|_| vec![(0, 0); wishes.len()]);
-    let mut placed: Vec<_> = order.into_iter().zip(wishes).collect();
+/// Orders manifests by their references, as the server does. Circles stay in place: the server refuses them.
+fn in_dependency_order(manifests: Vec<(Kind, Value, PathBuf)>) -> Vec<(Kind, Value, PathBuf)> {
+    let objects: Vec<_> = manifests.iter().map(|(kind, manifest, _)| references(*kind, manifest)).collect();
+    let order = rules::order(&objects).unwrap_or_else(|_| vec![(0, 0); manifests.len()]);
+    let mut placed: Vec<_> = order.into_iter().zip(manifests).collect();
     placed.sort_by_key(|(place, _)| *place);
-    placed.into_iter().map(|(_, wish)| wish).collect()
+    placed.into_iter().map(|(_, manifest)| manifest).collect()
 }
 
-fn referred(kind: Kind, wish: &Value) -> rules::Referred<'_> {
-    let beside = wish["spec"]["companions"].as_array().into_iter().flatten();
-    (kind, wish["metadata"]["name"].as_str().unwrap_or_default(), beside.filter_map(Value::as_str).collect())
+/// Returns what a manifest refers to.
+fn references(kind: Kind, manifest: &Value) -> rules::Referred<'_> {
+    let companions = manifest["spec"]["companions"].as_array().into_iter().flatten();
+    (kind, manifest["metadata"]["name"].as_str().unwrap_or_default(), companions.filter_map(Value::as_str).collect())
 }
 
-/// Refuses what is declared twice, as the server does of its manifests: one of the two would undo the other.
-fn once(wishes: &[(Kind, Value, PathBuf)]) -> anyhow::Result<()> {
+/// Refuses an object that is declared twice, as the server does: one declaration would undo the other.
+fn check_duplicates(manifests: &[(Kind, Value, PathBuf)]) -> anyhow::Result<()> {
     let mut places = HashMap::new();
-    for (kind, wish, path) in wishes {
-        let Some(name) = wish["metadata"]["name"].as_str() else { continue };
-        let namespace = if kind.is_namespaced() { namespace(wish) } else { "" };
+    for (kind, manifest, path) in manifests {
+        let Some(name) = manifest["metadata"]["name"].as_str() else { continue };
+        let namespace = if kind.is_namespaced() { namespace(manifest) } else { "" };
         if let Some(first) = places.insert((*kind, namespace, name), path) {
-            bail!("{kind} {name} is declared in {}, and again in {}", first.display(), path.display());
+            bail!("{}: {kind} {name}: already declared in {}", path.display(), first.display());
         }
     }
     Ok(())
 }
 
-/// Gives what a write changes of an object, whatever its machine did meanwhile; the spec, which has secrets that
-/// are not read, by the number of its changes.
-fn wished(object: &Value) -> [&Value; 5] {
+/// Returns the parts of an object that an apply can change, without its status. The generation stands for the spec,
+/// whose secrets are not readable.
+fn desired_state(object: &Value) -> [&Value; 5] {
     ["uid", "generation", "labels", "annotations", "managedFields"].map(|field| &object["metadata"][field])
 }
 
-fn unlisted(mut object: Value) -> Vec<Value> {
+/// Returns the items of a list, or the object itself.
+fn unwrap_list(mut object: Value) -> Vec<Value> {
     match object["kind"].as_str() {
         Some(kind) if kind.ends_with("List") => match object["items"].take() {
             Value::Array(items) => items,
@@ -331,6 +369,7 @@ fn unlisted(mut object: Value) -> Vec<Value> {
     }
 }
 
+/// Reads a file, the manifests of a directory, or standard input.
 fn read(file: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     if file == Path::new("-") {
         let mut text = String::new();
@@ -351,26 +390,26 @@ fn read(file: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     paths.into_iter().map(read).collect()
 }
 
-/// Follows changes over any number of connections: where one ends, the next goes on at the version it was at.
+/// Prints changes. When a connection ends, the next one resumes at the last version.
 async fn watch(
-    client: &mut Client,
-    reach: &Reach,
+    client: &mut ApiClient,
+    connection_args: &ConnectionArgs,
     kind: Kind,
     name: Option<&str>,
-    selection: &Selection,
-    output: Output,
+    selection: &SelectionArgs,
+    output: OutputFormat,
 ) -> anyhow::Result<()> {
     let mut version = String::new();
     let mut first = true;
     loop {
-        let route = selection.route(
+        let path = selection.list_path(
             kind,
             name,
             &[("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", &version)],
         );
         let mut lines = match first {
-            true => client.lines(&route).await?,
-            false => again(reach, &route).await?,
+            true => client.lines(&path).await?,
+            false => reconnect(connection_args, &path).await?,
         };
         while let Some(line) = lines.next().await {
             let event: Value = serde_json::from_str(&line)?;
@@ -382,39 +421,44 @@ async fn watch(
                 version = now.to_owned();
             }
             if event["type"] != "BOOKMARK" {
-                tell(&event, output, std::mem::take(&mut first))?;
+                print_event(&event, output, std::mem::take(&mut first))?;
             }
         }
         first = false;
     }
 }
 
-/// Is how long a server may be away, as it is while it starts anew, and how long is waited in between.
-const AWAY: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(500);
+/// Maximum time to reconnect, such as during a restart of the server.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause between two attempts to reconnect.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Goes on with a watch that has ended.
-async fn again(reach: &Reach, route: &str) -> anyhow::Result<Lines> {
-    let deadline = Instant::now() + AWAY;
+/// Resumes a watch on a new connection.
+async fn reconnect(connection_args: &ConnectionArgs, path: &str) -> anyhow::Result<LineStream> {
+    let deadline = Instant::now() + RECONNECT_TIMEOUT;
     loop {
-        let tried = async { Client::connect(reach).await?.lines(route).await };
+        let tried = async { ApiClient::connect(connection_args).await?.lines(path).await };
         match tried.await {
-            Err(error) if Instant::now() < deadline && is_away(&error) => tokio::time::sleep(PAUSE).await,
+            Err(error) if Instant::now() < deadline && is_unavailable(&error) => {
+                tokio::time::sleep(RECONNECT_PAUSE).await
+            }
             other => return other,
         }
     }
 }
 
-fn is_away(error: &anyhow::Error) -> bool {
-    use super::client::Error::{Broken, Refused, Unreachable};
-    matches!(error.downcast_ref(), Some(Unreachable { .. } | Broken { .. } | Refused { code: 503, .. }))
+/// Returns whether an error can be temporary.
+fn is_unavailable(error: &anyhow::Error) -> bool {
+    use super::client::ClientError::{Interrupted, Refused, Unreachable};
+    matches!(error.downcast_ref(), Some(Unreachable { .. } | Interrupted { .. } | Refused { code: 503, .. }))
 }
 
-fn tell(event: &Value, output: Output, first: bool) -> anyhow::Result<()> {
+/// Prints one event of a watch.
+fn print_event(event: &Value, output: OutputFormat, first: bool) -> anyhow::Result<()> {
     match output {
-        Output::Json => print(&format!("{event}\n")),
-        Output::Yaml => print(&format!("---\n{}", serde_saphyr::to_string(event)?)),
-        Output::Table => {
+        OutputFormat::Json => print(&format!("{event}\n")),
+        OutputFormat::Yaml => print(&format!("---\n{}", serde_saphyr::to_string(event)?)),
+        OutputFormat::Table => {
             let object = &event["object"];
             let phase = object.pointer("/status/phase").or(object.pointer("/spec/format")).unwrap_or(&Value::Null);
             let head = if first { "TIME       EVENT      PHASE        NAME\n" } else { "" };

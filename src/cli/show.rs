@@ -1,28 +1,34 @@
+//! Output of objects: tables, JSON and YAML.
+
 use std::io::Write;
 
 use serde_json::Value;
 
-/// Says how objects are shown.
+/// Output format of objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
+pub enum OutputFormat {
+    /// Aligned columns
     #[default]
     Table,
+    /// JSON
     Json,
+    /// YAML
     Yaml,
 }
 
-/// Is a column of a table: its head, and where in an object its text is; of several places, the first that is filled.
+/// A column of a table: its header, and the JSON pointers of its value, separated by `|`. The first one with a value
+/// is shown.
 pub type Column = (&'static str, &'static str);
 
-/// Shows one object, or several, as asked.
+/// Prints one object, or an array of objects.
 ///
 /// # Errors
-/// The terminal, or whoever reads, is gone.
-pub fn show(output: Output, value: &Value, columns: &[Column]) -> anyhow::Result<()> {
+/// Standard output cannot be written.
+pub fn show(output: OutputFormat, value: &Value, columns: &[Column]) -> anyhow::Result<()> {
     let text = match output {
-        Output::Json => format!("{}\n", serde_json::to_string_pretty(value)?),
-        Output::Yaml => serde_saphyr::to_string(value)?,
-        Output::Table => {
+        OutputFormat::Json => format!("{}\n", serde_json::to_string_pretty(value)?),
+        OutputFormat::Yaml => serde_saphyr::to_string(value)?,
+        OutputFormat::Table => {
             let one = std::slice::from_ref(value);
             let rows = value.as_array().map_or(one, Vec::as_slice);
             table(rows, columns)
@@ -31,7 +37,10 @@ pub fn show(output: Output, value: &Value, columns: &[Column]) -> anyhow::Result
     print(&text)
 }
 
-/// Writes to standard output; a reader who has seen enough is no failure.
+/// Writes to standard output. A closed pipe is not an error.
+///
+/// # Errors
+/// Standard output cannot be written.
 pub fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -39,8 +48,8 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Lays out a table that the server made.
-pub fn server_table(table: &Value, wide: bool) -> String {
+/// Formats a table of the server (`meta.k8s.io/v1`); `wide` includes the columns of lower priority.
+pub fn format_server_table(table: &Value, wide: bool) -> String {
     let none = Vec::new();
     let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
     let columns = list(&table["columnDefinitions"]);
@@ -51,19 +60,21 @@ pub fn server_table(table: &Value, wide: bool) -> String {
         let cells = list(&row["cells"]);
         shown.iter().map(|at| cell(cells.get(*at))).collect()
     });
-    lay_out(&std::iter::once(head).chain(rows).collect::<Vec<Vec<String>>>())
+    align(&std::iter::once(head).chain(rows).collect::<Vec<Vec<String>>>())
 }
 
+/// Formats objects as a table.
 fn table(rows: &[Value], columns: &[Column]) -> String {
     let head = columns.iter().map(|(head, _)| (*head).to_owned()).collect::<Vec<_>>();
     let cells = rows.iter().map(|row| {
-        columns.iter().map(|(_, places)| cell(places.split('|').find_map(|place| row.pointer(place)))).collect()
+        columns.iter().map(|(_, pointers)| cell(pointers.split('|').find_map(|pointer| row.pointer(pointer)))).collect()
     });
     let lines: Vec<Vec<String>> = std::iter::once(head).chain(cells).collect();
-    lay_out(&lines)
+    align(&lines)
 }
 
-fn lay_out(lines: &[Vec<String>]) -> String {
+/// Aligns the columns of lines.
+fn align(lines: &[Vec<String>]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
     let mut out = String::new();
@@ -75,6 +86,7 @@ fn lay_out(lines: &[Vec<String>]) -> String {
     out
 }
 
+/// Returns the text of a value; `-` for none.
 fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".into(),
@@ -94,7 +106,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_table_lines_up() {
+    fn the_columns_of_a_table_are_aligned() {
         let rows = [json!({"a": "x", "b": {"c": 10}}), json!({"a": "longer"})];
         assert_eq!(table(&rows, &[("A", "/a"), ("COUNT", "/b/c")]), "A        COUNT\nx        10\nlonger   -\n");
         assert_eq!(table(&rows, &[("ONE", "/b/c|/a")]), "ONE\n10\nlonger\n");

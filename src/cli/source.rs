@@ -1,4 +1,4 @@
-//! Where an ISO comes from: a file here, or one on a web server that is gone on with when it breaks off.
+//! Source of an ISO: a local file, or a file on a web server. Interrupted downloads are resumed.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -13,44 +13,48 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use super::web;
+use super::download;
 
-/// Is how much of an ISO is read and sent at once.
-const PART: usize = 256 * 1024;
-/// Is how often in a row a server may give nothing before we give up, and how long is waited in between at most.
-const TRIES: u32 = 8;
-const PAUSE: Duration = Duration::from_secs(8);
-/// Is how long a server may send nothing.
-const STALL: Duration = Duration::from_secs(30);
+/// Number of octets that are read and sent at a time.
+const READ_SIZE: usize = 256 * 1024;
+/// Maximum number of consecutive failed attempts to download.
+const MAX_ATTEMPTS: u32 = 8;
+/// Maximum pause between two attempts.
+const MAX_PAUSE: Duration = Duration::from_secs(8);
+/// Maximum time without data from a server.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Is where an ISO is.
+/// Location of an ISO.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum IsoSource {
+    /// Local file.
     File(PathBuf),
+    /// URL with http or https.
     Url(String),
 }
 
-/// Is an ISO as it was found: what names its bytes, and how many they are.
+/// An ISO that was found at its source.
 #[derive(Debug)]
-pub struct Found {
-    source: Source,
+pub struct SourceFile {
+    source: IsoSource,
+    /// Size in octets, if it is known.
     pub total: Option<u64>,
-    /// Is the same for the same bytes; nothing where nobody can tell.
+    /// Identity of the content, with which an upload is resumed; none if it cannot be determined.
     pub key: Option<String>,
     validator: Option<String>,
 }
 
-/// Says why the rest of an ISO does not fit what came of it before.
+/// Error of a download that is resumed after the file changed.
 #[derive(Debug, thiserror::Error)]
-#[error("{url} is another file now than it was when it was begun")]
-pub struct Changed {
+#[error("{url}: the file changed during the download")]
+pub struct SourceChanged {
     url: String,
 }
 
-/// Is what went wrong while an ISO was being sent, for who sees only that the sending broke off.
-pub type Trouble = Arc<Mutex<Option<anyhow::Error>>>;
+/// Error of the source during an upload. The HTTP client reports only that the upload ended.
+pub type SharedReadError = Arc<Mutex<Option<anyhow::Error>>>;
 
-impl std::str::FromStr for Source {
+impl std::str::FromStr for IsoSource {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -58,36 +62,36 @@ impl std::str::FromStr for Source {
         match text.split_once("://") {
             _ if is_url => Ok(Self::Url(text.to_owned())),
             Some((scheme, _)) if is_scheme(scheme) => {
-                Err(format!("{scheme} is not spoken: http:// or https:// only, or a file"))
+                Err(format!("{scheme}: not supported; expected http://, https:// or a file"))
             }
             _ => Ok(Self::File(text.into())),
         }
     }
 }
 
-/// Says whether a text is a URL's scheme (RFC 3986, section 3.1).
+/// Returns whether a text is the scheme of a URL (RFC 3986, section 3.1).
 fn is_scheme(text: &str) -> bool {
-    let within = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-    text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(within)
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(is_allowed)
 }
 
-impl Source {
-    /// Looks at what is there.
+impl IsoSource {
+    /// Reads size and identity of the ISO.
     ///
     /// # Errors
-    /// The file or the server, in its own words.
-    pub async fn find(self) -> anyhow::Result<Found> {
+    /// The file cannot be read, or the server refuses the request.
+    pub async fn find(self) -> anyhow::Result<SourceFile> {
         let (total, validator) = match &self {
             Self::File(path) => {
                 let metadata = tokio::fs::metadata(path).await.with_context(|| path.display().to_string())?;
                 if !metadata.is_file() {
-                    anyhow::bail!("{} is no regular file", path.display());
+                    anyhow::bail!("{}: not a regular file", path.display());
                 }
                 let identity = [metadata.dev(), metadata.ino(), metadata.mtime() as u64, metadata.mtime_nsec() as u64];
                 (Some(metadata.len()), Some(format!("{identity:?}")))
             }
             Self::Url(url) => {
-                let content = web::open(url, 0, None).await?;
+                let content = download::open(url, 0, None).await?;
                 (content.total, content.validator)
             }
         };
@@ -99,34 +103,38 @@ impl Source {
             let digest = Sha256::digest(format!("{name}\n{validator}\n{total}"));
             digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
         });
-        Ok(Found { source: self, total, key, validator })
+        Ok(SourceFile { source: self, total, key, validator })
     }
 }
 
-impl Found {
-    /// Reads from a place on. What goes wrong is told to `trouble` as well.
+impl SourceFile {
+    /// Returns the content from an offset. Errors are also stored in `read_error`.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
     pub async fn read(
         &self,
         from: u64,
-        trouble: Trouble,
+        read_error: SharedReadError,
     ) -> anyhow::Result<std::pin::Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>> {
         match &self.source {
-            Source::File(path) => {
+            IsoSource::File(path) => {
                 let mut file = tokio::fs::File::open(path).await.with_context(|| path.display().to_string())?;
                 file.seek(io::SeekFrom::Start(from)).await?;
-                Ok(Box::pin(of_file(file)))
+                Ok(Box::pin(file_stream(file)))
             }
-            Source::Url(url) => {
+            IsoSource::Url(url) => {
                 let (validator, total) = (self.validator.clone(), self.total);
-                let download = Download { url: url.clone(), validator, total, at: from, skip: 0, body: None, tries: 0 };
+                let download =
+                    Download { url: url.clone(), validator, total, at: from, skip: 0, body: None, attempts: 0 };
                 Ok(Box::pin(futures_util::stream::try_unfold(download, move |mut download| {
-                    let trouble = trouble.clone();
+                    let read_error = read_error.clone();
                     async move {
                         match download.next().await {
                             Ok(data) => Ok(data.map(|data| (data, download))),
                             Err(error) => {
                                 let message = io::Error::other(error.to_string());
-                                *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                                *read_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                                 Err(message)
                             }
                         }
@@ -137,52 +145,53 @@ impl Found {
     }
 }
 
-fn of_file(file: tokio::fs::File) -> impl Stream<Item = io::Result<Bytes>> + Send {
+fn file_stream(file: tokio::fs::File) -> impl Stream<Item = io::Result<Bytes>> + Send {
     futures_util::stream::try_unfold(file, |mut file| async move {
-        let mut part = BytesMut::with_capacity(PART);
-        while part.len() < PART && file.read_buf(&mut part).await? > 0 {}
-        Ok((!part.is_empty()).then(|| (part.freeze(), file)))
+        let mut buffer = BytesMut::with_capacity(READ_SIZE);
+        while buffer.len() < READ_SIZE && file.read_buf(&mut buffer).await? > 0 {}
+        Ok((!buffer.is_empty()).then(|| (buffer.freeze(), file)))
     })
 }
 
-/// Is a download that goes on where it broke off.
+/// A download that is resumed after an interruption.
 struct Download {
     url: String,
     validator: Option<String>,
     total: Option<u64>,
     at: u64,
-    /// Is what comes again from a server that knows no ranges.
+    /// Number of octets to skip, from a server without range requests.
     skip: u64,
     body: Option<Incoming>,
-    tries: u32,
+    attempts: u32,
 }
 
 impl Download {
+    /// Returns the next data; none at the end of the file.
     async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
         loop {
             if self.total == Some(self.at) {
                 return Ok(None);
             }
-            match self.some().await {
+            match self.read_some().await {
                 Ok(Some(data)) => {
-                    self.tries = 0;
+                    self.attempts = 0;
                     return Ok(Some(data));
                 }
                 Ok(None) if self.total.is_none() => return Ok(None),
-                Ok(None) => self.broke_off(anyhow::anyhow!("{} broke off", self.url)).await?,
-                Err(error) if error.is::<Changed>() => return Err(error),
-                Err(error) => self.broke_off(error).await?,
+                Ok(None) => self.retry(anyhow::anyhow!("{}: download interrupted", self.url)).await?,
+                Err(error) if error.is::<SourceChanged>() => return Err(error),
+                Err(error) => self.retry(error).await?,
             }
         }
     }
 
-    /// Reads the next data that are news; nothing at the body's end.
-    async fn some(&mut self) -> anyhow::Result<Option<Bytes>> {
+    /// Returns the next data beyond what was read before; none at the end of the response.
+    async fn read_some(&mut self) -> anyhow::Result<Option<Bytes>> {
         if self.body.is_none() {
             self.open().await?;
         }
         let Some(body) = &mut self.body else { return Ok(None) };
-        while let Some(mut data) = web::piece(body, STALL).await? {
+        while let Some(mut data) = download::next_data(body, READ_TIMEOUT).await? {
             let old = usize::try_from(self.skip).map_or(data.len(), |skip| skip.min(data.len()));
             self.skip -= old as u64;
             let data = data.split_off(old);
@@ -194,24 +203,26 @@ impl Download {
         Ok(None)
     }
 
+    /// Requests the rest of the file.
     async fn open(&mut self) -> anyhow::Result<()> {
-        let content = web::open(&self.url, self.at, self.validator.as_deref()).await?;
+        let content = download::open(&self.url, self.at, self.validator.as_deref()).await?;
         let same = content.validator == self.validator && content.total == self.total;
         if self.at > 0 && !(same && self.validator.is_some()) {
-            return Err(Changed { url: self.url.clone() }.into());
+            return Err(SourceChanged { url: self.url.clone() }.into());
         }
         self.skip = self.at - content.start;
         self.body = Some(content.body);
         Ok(())
     }
 
-    async fn broke_off(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
+    /// Waits before the next attempt; fails after the last one.
+    async fn retry(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
         self.body = None;
-        self.tries += 1;
-        if self.tries > TRIES {
-            return Err(error.context(format!("given up after {TRIES} tries at byte {}", self.at)));
+        self.attempts += 1;
+        if self.attempts > MAX_ATTEMPTS {
+            return Err(error.context(format!("download failed at byte {} after {MAX_ATTEMPTS} attempts", self.at)));
         }
-        tokio::time::sleep(PAUSE.min(Duration::from_millis(250) * 2u32.pow(self.tries))).await;
+        tokio::time::sleep(MAX_PAUSE.min(Duration::from_millis(250) * 2u32.pow(self.attempts))).await;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Whom the command line believes that it is the server, and how it proves itself to it.
+//! TLS of the client: verification of the server, and the client certificate.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,47 +13,47 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Is where Debian, Ubuntu and Alpine keep the authorities that they trust; `SSL_CERT_FILE` names another.
-const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Certificate authorities of the system on Debian, Ubuntu and Alpine. `SSL_CERT_FILE` overrides it.
+const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Says how a server is known over https, and the client to it.
+/// Options of TLS.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Trusts {
-    /// The authority, or the server's own certificate, to trust over https. Default: those of this machine
+pub struct TlsArgs {
+    /// Certificate authority, or certificate of the server, in PEM. Default: the authorities of this system
     #[arg(long, global = true, env = "BOOTLATCH_CA", value_name = "FILE", conflicts_with = "fingerprint")]
     ca: Option<PathBuf>,
-    /// The SHA-256 fingerprint of the server's certificate, which the server logs as it starts
+    /// SHA-256 fingerprint of the certificate of the server, which the server logs at start
     #[arg(long, global = true, env = "BOOTLATCH_FINGERPRINT", value_name = "HEX")]
     fingerprint: Option<Fingerprint>,
-    /// A client certificate, and the authorities between, in PEM; in place of a token
+    /// Client certificate with its intermediate certificates, in PEM; instead of a token
     #[arg(long, global = true, env = "BOOTLATCH_CLIENT_CERTIFICATE", value_name = "FILE", requires = "client_key")]
     client_certificate: Option<PathBuf>,
-    /// The key of the client certificate, in PEM
+    /// Private key of the client certificate, in PEM
     #[arg(long, global = true, env = "BOOTLATCH_CLIENT_KEY", value_name = "FILE", requires = "client_certificate")]
     client_key: Option<PathBuf>,
 }
 
-impl Trusts {
-    /// Makes what opens connections to the server.
+impl TlsArgs {
+    /// Returns the TLS configuration of the client.
     ///
     /// # Errors
-    /// A file that cannot be read, or is not what it should be.
+    /// A file cannot be read or has other content.
     pub fn config(&self) -> anyhow::Result<ClientConfig> {
         let provider = Arc::new(ring::default_provider());
-        let known = match (&self.fingerprint, &self.ca) {
-            (Some(fingerprint), _) => Known::Fingerprint(*fingerprint),
+        let anchor = match (&self.fingerprint, &self.ca) {
+            (Some(fingerprint), _) => TrustAnchor::Fingerprint(*fingerprint),
             (None, ca) => {
                 let roots = match ca {
                     Some(path) => read_authorities(path)?,
                     None => authorities()?,
                 };
                 let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-                Known::Authorities(builder.build()?)
+                TrustAnchor::Authorities(builder.build()?)
             }
         };
         let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
         let builder =
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { known, usual: provider }));
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(CertificateVerifier { anchor, provider }));
         let mut config = match (&self.client_certificate, &self.client_key) {
             (Some(chain), Some(key)) => {
                 let secret = PrivateKeyDer::from_pem_file(key).with_context(|| key.display().to_string())?;
@@ -65,8 +65,8 @@ impl Trusts {
         Ok(config)
     }
 
-    /// Says which of these was given; a server without TLS is known by none of them.
-    pub fn given(&self) -> Option<&'static str> {
+    /// Returns an option that was given, for the error that the server has no TLS.
+    pub fn given_option(&self) -> Option<&'static str> {
         match self {
             Self { ca: Some(_), .. } => Some("--ca"),
             Self { fingerprint: Some(_), .. } => Some("--fingerprint"),
@@ -76,19 +76,20 @@ impl Trusts {
     }
 }
 
-/// Reads the authorities that this machine trusts.
+/// Reads the certificate authorities of the system.
 ///
 /// # Errors
-/// The file that has them cannot be read.
+/// The file cannot be read.
 pub fn authorities() -> anyhow::Result<RootCertStore> {
-    let path = std::env::var("SSL_CERT_FILE").unwrap_or_else(|_| AUTHORITIES.to_owned());
+    let path = std::env::var("SSL_CERT_FILE").unwrap_or_else(|_| CA_BUNDLE.to_owned());
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(&path)
-        .with_context(|| format!("{path}: the authorities to trust (install ca-certificates)"))?;
+        .with_context(|| format!("{path}: cannot read the certificate authorities; install ca-certificates"))?;
     roots.add_parsable_certificates(certificates.filter_map(Result::ok));
     Ok(roots)
 }
 
+/// Reads certificate authorities from a PEM file.
 fn read_authorities(path: &Path) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for root in read_chain(path)? {
@@ -97,16 +98,17 @@ fn read_authorities(path: &Path) -> anyhow::Result<RootCertStore> {
     Ok(roots)
 }
 
+/// Reads certificates from a PEM file.
 fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
     let chain = read().with_context(|| path.display().to_string())?;
     if chain.is_empty() {
-        bail!("{}: there is no certificate in it", path.display());
+        bail!("{}: no certificate found in the file", path.display());
     }
     Ok(chain)
 }
 
-/// Is the SHA-256 digest of a certificate, as `openssl x509 -fingerprint -sha256` prints it, or without its colons.
+/// SHA-256 digest of a certificate, as printed by `openssl x509 -fingerprint -sha256`, with or without colons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fingerprint([u8; 32]);
 
@@ -120,7 +122,7 @@ impl FromStr for Fingerprint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is no SHA-256 fingerprint: 64 hexadecimal digits, with or without colons");
+        let bad = || format!("{text:?}: expected 64 hexadecimal digits (SHA-256), with or without colons");
         let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
         let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let bytes: Option<Vec<u8>> = digits.chunks(2).map(pair).collect();
@@ -135,21 +137,23 @@ impl std::fmt::Display for Fingerprint {
     }
 }
 
+/// What the certificate of the server is checked against.
 #[derive(Debug)]
-enum Known {
+enum TrustAnchor {
+    /// Certificate authorities; the name is checked as well.
     Authorities(Arc<WebPkiServerVerifier>),
-    /// Whatever name it goes by.
+    /// Fingerprint of the certificate, with any name.
     Fingerprint(Fingerprint),
 }
 
-/// Checks who the server is, and tells the fingerprint of one that nobody vouches for: a person can compare it.
+/// Verifier of the server. Its error contains the fingerprint, for comparison by a person.
 #[derive(Debug)]
-struct Verifier {
-    known: Known,
-    usual: Arc<tokio_rustls::rustls::crypto::CryptoProvider>,
+struct CertificateVerifier {
+    anchor: TrustAnchor,
+    provider: Arc<tokio_rustls::rustls::crypto::CryptoProvider>,
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for CertificateVerifier {
     fn verify_server_cert(
         &self,
         own: &CertificateDer<'_>,
@@ -159,13 +163,15 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let shown = Fingerprint::of(own);
-        match &self.known {
-            Known::Fingerprint(known) if *known == shown => Ok(ServerCertVerified::assertion()),
-            Known::Fingerprint(_) => Err(Error::General(format!("its certificate is another, {shown}"))),
-            Known::Authorities(authorities) => {
+        match &self.anchor {
+            TrustAnchor::Fingerprint(anchor) if *anchor == shown => Ok(ServerCertVerified::assertion()),
+            TrustAnchor::Fingerprint(_) => {
+                Err(Error::General(format!("the fingerprint of its certificate is {shown}, not that of --fingerprint")))
+            }
+            TrustAnchor::Authorities(authorities) => {
                 let checked = authorities.verify_server_cert(own, between, name, ocsp, now);
                 checked.map_err(|error| {
-                    let hint = "if that is the one which the server logs as it starts, say so with --fingerprint";
+                    let hint = "compare it with the one that the server logs at start, then use --fingerprint";
                     Error::General(format!("{error}. The fingerprint of its certificate is {shown}: {hint}"))
                 })
             }
@@ -178,7 +184,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.usual.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         tokio_rustls::rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
@@ -188,12 +194,12 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.usual.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         tokio_rustls::rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -202,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fingerprint_is_read_as_openssl_prints_it() {
+    fn a_fingerprint_is_parsed_as_openssl_prints_it() {
         let plain = "ab".repeat(32);
         let colons = vec!["AB"; 32].join(":");
         assert_eq!(plain.parse::<Fingerprint>().unwrap(), colons.parse().unwrap());

@@ -1,116 +1,120 @@
+//! Polls the BMCs of all hosts, and switches machines on and off as `bmc::power_poller` decides.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::event::power_report::PowerReport;
 use crate::fleet::{Bmc, Host, Mac, Object, Power};
-use crate::store::{Change, Operation, PowerReport, Store, now};
+use crate::store::{Change, Operation, Store, now};
 
-use crate::bmc::rounds::{Moment, Rounds, Task};
-use crate::bmc::{Trouble, client};
+use crate::bmc::power_poller::{PollTime, PowerPoller, PowerTask};
+use crate::bmc::{BmcError, client};
 
-/// Bounds the controllers that are asked at once; where there are more, a round takes longer. It also bounds how many
-/// machines draw their inrush current in one moment.
-const AT_ONCE: usize = 32;
-/// Is how often it is looked whose turn it is, and what has changed of the hosts.
+/// Maximum number of concurrent requests to BMCs. It also limits the inrush current of machines that are switched on
+/// at the same time.
+const MAX_CONCURRENT_REQUESTS: usize = 32;
+/// Interval in which due polls and changes of hosts are processed.
 const TICK: Duration = Duration::from_millis(250);
-/// Bounds the changes that are taken up at one time.
-const CHANGES: usize = 1024;
+/// Maximum number of changes that are processed at a time.
+const MAX_CHANGES: usize = 1024;
 
-type Answer = (Mac, Bmc, Task, Result<Option<Power>, Trouble>);
+type BmcAnswer = (Mac, Bmc, PowerTask, Result<Option<Power>, BmcError>);
 
-/// Asks the controllers of all hosts for their machines' power, and switches what is to be switched, until stopped.
+/// Polls the BMCs of all hosts and carries out power transitions, until stopped.
 pub async fn serve(store: Arc<Store>, mut stopped: watch::Receiver<bool>) {
-    let mut rounds = Rounds::default();
-    let mut version = begin(&store, &mut rounds);
-    let mut asking: JoinSet<Answer> = JoinSet::new();
+    let mut poller = PowerPoller::default();
+    let mut version = follow_all(&store, &mut poller);
+    let mut requests: JoinSet<BmcAnswer> = JoinSet::new();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = tick.tick() => version = follow(&store, &mut rounds, version),
-            Some(done) = asking.join_next(), if !asking.is_empty() => match done {
+            _ = tick.tick() => version = follow_changes(&store, &mut poller, version),
+            Some(done) = requests.join_next(), if !requests.is_empty() => match done {
                 Ok((mac, bmc, task, outcome)) => {
-                    if let Some(word) = rounds.answered(mac, &bmc, task, outcome, moment()) {
-                        tell(&store, &mut rounds, mac, word).await;
+                    if let Some(report) = poller.answered(mac, &bmc, task, outcome, poll_time()) {
+                        commit_report(&store, &mut poller, mac, report).await;
                     }
                 }
-                Err(error) => tracing::error!(%error, "asking a controller died"),
+                Err(error) => tracing::error!(%error, "BMC request panicked"),
             },
             () = async { drop(stopped.wait_for(|stop| *stop).await) } => return,
         }
-        while asking.len() < AT_ONCE
-            && let Some((mac, bmc, task)) = rounds.next(Instant::now())
+        while requests.len() < MAX_CONCURRENT_REQUESTS
+            && let Some((mac, bmc, task)) = poller.next(Instant::now())
         {
-            asking.spawn(async move {
-                let outcome = ask(&bmc, task).await;
+            requests.spawn(async move {
+                let outcome = send(&bmc, task).await;
                 (mac, bmc, task, outcome)
             });
         }
     }
 }
 
-async fn ask(bmc: &Bmc, task: Task) -> Result<Option<Power>, Trouble> {
+/// Sends one request to a BMC. Returns the power state for a poll.
+async fn send(bmc: &Bmc, task: PowerTask) -> Result<Option<Power>, BmcError> {
     match task {
-        Task::Ask => client::power(bmc).await.map(Some),
-        Task::Switch(reset) => client::reset(bmc, reset).await.map(|()| None),
+        PowerTask::Poll => client::read_power(bmc).await.map(Some),
+        PowerTask::Reset(reset) => client::reset(bmc, reset).await.map(|()| None),
     }
 }
 
-async fn tell(store: &Store, rounds: &mut Rounds, mac: Mac, word: PowerReport) {
-    let told = store.commit(Change::PowerReported { mac, word: Box::new(word) }).await;
-    if let Err(error) = told {
-        tracing::warn!(%error, %mac, "what a controller said was not kept");
-        // It begins anew with what the store knows, so that it is told again.
-        rounds.forget(mac);
+/// Writes a report to the store. After a failure the host is polled again, which repeats the report.
+async fn commit_report(store: &Store, poller: &mut PowerPoller, mac: Mac, report: PowerReport) {
+    let committed = store.commit(Change::PowerReported { mac, report: Box::new(report) }).await;
+    if let Err(error) = committed {
+        tracing::warn!(%error, %mac, "failed to record the power state");
+        poller.forget(mac);
         if let Some(host) = store.load().host_by_mac(mac) {
-            rounds.follow(host, true, moment());
+            poller.follow(host, true, poll_time());
         }
     }
 }
 
-/// Takes up all hosts; gives the version that they are at.
-fn begin(store: &Store, rounds: &mut Rounds) -> u64 {
+/// Follows all hosts. Returns the version of their snapshot.
+fn follow_all(store: &Store, poller: &mut PowerPoller) -> u64 {
     let state = store.snapshot();
-    rounds.keep(|mac| state.host_by_mac(mac).is_some());
+    poller.retain(|mac| state.host_by_mac(mac).is_some());
     for host in state.hosts() {
-        take_up(rounds, host, true);
+        follow_host(poller, host, true);
     }
     state.version
 }
 
-/// Takes up what has changed since a version.
-fn follow(store: &Store, rounds: &mut Rounds, mut version: u64) -> u64 {
+/// Follows the changes of hosts since a version. Returns the new version.
+fn follow_changes(store: &Store, poller: &mut PowerPoller, mut version: u64) -> u64 {
     while store.load().version > version {
-        let Ok(pasts) = store.since(version, CHANGES) else { return begin(store, rounds) };
-        let Some(last) = pasts.last() else { return version };
+        let Ok(records) = store.since(version, MAX_CHANGES) else { return follow_all(store, poller) };
+        let Some(last) = records.last() else { return version };
         version = last.version;
-        for past in pasts {
-            let Object::Host(host) = &past.object else { continue };
-            if let Some(Object::Host(before)) = &past.before
+        for record in records {
+            let Object::Host(host) = &record.object else { continue };
+            if let Some(Object::Host(before)) = &record.before
                 && before.spec.boot_mac_address != host.spec.boot_mac_address
             {
-                rounds.forget(before.spec.boot_mac_address);
+                poller.forget(before.spec.boot_mac_address);
             }
-            match past.verb {
-                Operation::Added | Operation::Modified => take_up(rounds, host, false),
-                Operation::Deleted => rounds.forget(host.spec.boot_mac_address),
+            match record.operation {
+                Operation::Added | Operation::Modified => follow_host(poller, host, false),
+                Operation::Deleted => poller.forget(host.spec.boot_mac_address),
             }
         }
     }
     version
 }
 
-/// Takes up a host; for those without a controller, which most changes are of, no dice are thrown.
-fn take_up(rounds: &mut Rounds, host: &Host, is_start: bool) {
+/// Follows one host. Hosts without a BMC, which most changes concern, need no time and no random number.
+fn follow_host(poller: &mut PowerPoller, host: &Host, is_start: bool) {
     match &host.spec.bmc {
-        Some(_) => rounds.follow(host, is_start, moment()),
-        None => rounds.forget(host.spec.boot_mac_address),
+        Some(_) => poller.follow(host, is_start, poll_time()),
+        None => poller.forget(host.spec.boot_mac_address),
     }
 }
 
-fn moment() -> Moment {
-    let dice = uuid::Uuid::new_v4().as_fields().0;
-    Moment { now: Instant::now(), at: now(), dice }
+fn poll_time() -> PollTime {
+    let random = uuid::Uuid::new_v4().as_fields().0;
+    PollTime { now: Instant::now(), at: now(), random }
 }

@@ -154,7 +154,8 @@ impl Gate {
             return Err(MediaError::Medium(library::ImageError::Elsewhere { place }));
         }
         // The view is made before the boot is recorded: a view that cannot be made uses up no boot.
-        let change = Change::Advance { mac, change: Transition::Offer, sighting: Observation::default(), event: None };
+        let change =
+            Change::Advance { mac, transition: Transition::Offer, observation: Observation::default(), event: None };
         if let Ok(Object::Host(offered)) = self.store.dry_run(change) {
             self.compose(offered, name.clone(), ConfigVisibility::Whole, None).await?;
         }

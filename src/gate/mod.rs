@@ -281,8 +281,8 @@ impl Gate {
     async fn advance(&self, caller: &Caller, change: Transition, event: Option<Event>) -> Result<Arc<Host>, Reason> {
         let Caller { facts, tied } = caller;
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
-        let sighting = Observation { firmware, address: facts.address.filter(|_| *tied), uuid: facts.uuid };
-        match self.store.commit(Change::Advance { mac: facts.mac, change, sighting, event }).await {
+        let observation = Observation { firmware, address: facts.address.filter(|_| *tied), uuid: facts.uuid };
+        match self.store.commit(Change::Advance { mac: facts.mac, transition: change, observation, event }).await {
             Ok(Object::Host(host)) => Ok(host),
             Ok(Object::Image(_) | Object::BootConfig(_)) => Err(Reason::UnknownHost),
             Err(error) => Err(refusal_reason(&error, facts.mac)),

@@ -11,8 +11,8 @@ impl Gate {
     /// The store's: no host has the MAC address, or the state cannot be written.
     pub async fn observe(&self, facts: &Facts) -> Result<(), StoreError> {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
-        let sighting = Observation { firmware, address: facts.address, uuid: facts.uuid };
-        self.store.commit(Change::Observe { mac: facts.mac, sighting }).await?;
+        let observation = Observation { firmware, address: facts.address, uuid: facts.uuid };
+        self.store.commit(Change::Observe { mac: facts.mac, observation }).await?;
         Ok(())
     }
 }

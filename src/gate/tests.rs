@@ -81,8 +81,8 @@ fn vm(gate: &Gate) -> Arc<Host> {
 async fn wait_for(gate: &Gate, mac: Option<Mac>, matches: impl Fn(&Event) -> bool) -> Entry {
     for _ in 0..500 {
         // A change makes the writer write what waits with it.
-        let sighting = Observation::default();
-        let _ = gate.store.commit(Change::Observe { mac: VM, sighting }).await;
+        let observation = Observation::default();
+        let _ = gate.store.commit(Change::Observe { mac: VM, observation }).await;
         let entries = gate.store.timeline(mac, 100).unwrap();
         if let Some(entry) = entries.into_iter().find(|entry| matches(&entry.event)) {
             return entry;
@@ -124,8 +124,8 @@ async fn a_config_request_and_a_login_ask_the_neighbour_table_once() {
 #[tokio::test]
 async fn the_last_address_of_the_claimed_machine_is_looked_up_where_it_matters() {
     let (gate, _) = assigned(site("hold")).await;
-    let sighting = Observation { address: Some(ELSEWHERE), ..Observation::default() };
-    gate.store.commit(Change::Observe { mac: VM, sighting }).await.unwrap();
+    let observation = Observation { address: Some(ELSEWHERE), ..Observation::default() };
+    gate.store.commit(Change::Observe { mac: VM, observation }).await.unwrap();
     neighbour(&gate, ELSEWHERE, VM);
     assert_eq!(gate.verify_address(VM, Some(ADDRESS)), Err(Reason::SeenAtOtherAddress));
     assert_eq!(lookups(&gate), [ADDRESS, ELSEWHERE]);
@@ -174,7 +174,8 @@ async fn a_token_is_valid_for_its_install_and_its_time() {
     let forged = format!("{}{}", &good[..12], "0".repeat(good.len() - 12));
     assert_eq!(classify(&forged), TokenEvidence::Invalid(Some(VM)));
     assert_eq!(classify("nonsense"), TokenEvidence::Invalid(None));
-    let change = Change::Advance { mac: VM, change: Transition::Hold, sighting: Observation::default(), event: None };
+    let change =
+        Change::Advance { mac: VM, transition: Transition::Hold, observation: Observation::default(), event: None };
     gate.store.commit(change).await.unwrap();
     assert_eq!(classify(&good), TokenEvidence::Invalid(Some(VM)), "a held host has no token");
 }
@@ -225,7 +226,8 @@ async fn no_script_and_no_config_leaves_while_the_state_cannot_be_written() {
 async fn a_program_under_a_machines_path_is_refused_as_its_script_is() {
     let (gate, _) = assigned(site("ignore")).await;
     assert_eq!(gate.authorize_program(&facts(VM, Stage::Rom), Protocol::Http), Ok(()));
-    let change = Change::Advance { mac: VM, change: Transition::Hold, sighting: Observation::default(), event: None };
+    let change =
+        Change::Advance { mac: VM, transition: Transition::Hold, observation: Observation::default(), event: None };
     gate.store.commit(change).await.unwrap();
     for protocol in [Protocol::Http, Protocol::Tftp] {
         assert_eq!(gate.authorize_program(&facts(VM, Stage::Rom), protocol), Err(Reason::Held));

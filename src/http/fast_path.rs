@@ -204,7 +204,7 @@ mod tests {
     use crate::http::peer::Serves;
     use crate::http::ranges::{RequestedRange, requested};
     use crate::http::reply::{self, ByteRange, PartialContent, Reply};
-    use crate::iso::{Memory, ReadAt};
+    use crate::iso::{MemoryImage, ReadAt};
 
     fn is_fast(target: &str) -> bool {
         ["/ipxe?", "/iso/", "/media/"].iter().any(|start| target.starts_with(start))

@@ -1,4 +1,4 @@
-//! What a change makes of the state. Pure: the writer makes it durable, or drops it whole.
+//! The effect of a change on the state. Pure: the writer makes the result durable, or discards it.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 
 use crate::event::Event;
+use crate::event::power_report::PowerReport;
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, HostReferences, ImageReferences};
@@ -13,78 +14,88 @@ use crate::fleet::{
     BootTarget, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power,
 };
 
-use super::{Change, ChangeRecord, Expect, Observation, Operation, PowerReport, Snapshot, StoreError};
+use super::change::{Change, Expect, Observation};
+use super::error::StoreError;
+use super::history::{ChangeRecord, Operation};
+use super::snapshot::Snapshot;
 
-/// Is what a change came to.
+/// Result of a change.
 #[derive(Debug)]
 pub struct Applied {
-    /// Is the object that the change was about, as it now is; as it last was, where it is gone.
+    /// The changed object; a deleted object in its last state.
     pub object: Object,
-    /// Is what is to be written; nothing where the change left everything as it was.
-    pub past: Option<ChangeRecord>,
+    /// The record to be written; none where the change had no effect.
+    pub record: Option<ChangeRecord>,
+    /// Events for the timeline.
     pub events: Vec<(Mac, Event)>,
 }
 
 impl Applied {
-    /// Is what a change came to that left everything as it was.
-    fn nothing(object: Object, events: Vec<(Mac, Event)>) -> Self {
-        Self { object, past: None, events }
+    /// Returns the result of a change without effect.
+    fn unchanged(object: Object, events: Vec<(Mac, Event)>) -> Self {
+        Self { object, record: None, events }
     }
 }
 
-/// Is the moment, and the policy, that a change is applied with.
+/// Time and policy with which a change is applied.
 #[derive(Debug, Clone, Copy)]
 pub struct ApplyContext<'a> {
+    /// Time of the change.
     pub at: Timestamp,
+    /// Install policy of the configuration.
     pub policy: &'a InstallPolicy,
 }
 
-/// Applies one change to the state; the state is as it was where an error comes back.
+/// Applies one change to the state. On an error the state is unchanged.
+///
+/// # Errors
+/// The reason why the change is refused.
 pub fn apply(
     state: &mut Snapshot,
     change: Change,
-    moment: ApplyContext<'_>,
+    context: ApplyContext<'_>,
     uid: impl FnOnce() -> String,
 ) -> Result<Applied, StoreError> {
     match change {
-        Change::Put { object, expect } => put(state, object, expect, moment, uid),
+        Change::Put { object, expect } => put(state, object, expect, context, uid),
         Change::Delete { key, version } => delete(state, &key, version),
-        Change::Enrol { host, action } => enrol(state, *host, action, moment, uid),
-        Change::Advance { mac, change, sighting, event } => {
-            let mut applied = advance_host(state, mac, change, sighting, moment)?;
+        Change::Enrol { host, action } => enrol(state, *host, action, context, uid),
+        Change::Advance { mac, transition, observation, event } => {
+            let mut applied = advance_host(state, mac, transition, observation, context)?;
             applied.events.extend(event.map(|event| (mac, event)));
             Ok(applied)
         }
-        Change::Observe { mac, sighting } => sight(state, mac, sighting, moment),
-        Change::PowerReported { mac, word } => hear(state, mac, *word, moment),
+        Change::Observe { mac, observation } => observe(state, mac, observation, context),
+        Change::PowerReported { mac, report } => apply_power_report(state, mac, *report, context),
     }
 }
 
+/// Creates or replaces an object. A changed spec of a host sets its lifecycle.
 fn put(
     state: &mut Snapshot,
     mut object: Object,
     expect: Expect,
-    moment: ApplyContext<'_>,
+    context: ApplyContext<'_>,
     uid: impl FnOnce() -> String,
 ) -> Result<Applied, StoreError> {
     let key = object.key();
     let before = state.get(&key).cloned();
     check_version(&key, before.as_ref(), expect)?;
     check(state, &object, &key)?;
-    keep_identity(&mut object, before.as_ref(), moment.at, uid);
+    keep_identity(&mut object, before.as_ref(), context.at, uid);
     let mut events = Vec::new();
     if let Object::Host(host) = &mut object {
         let was = before.as_ref().and_then(as_host);
-        let mut settled = settle(Host::clone(host), was, moment);
+        let mut settled = apply_spec(Host::clone(host), was, context);
         settled.status.warnings = warnings(state, &settled);
-        events = announce(was, &settled);
+        events = milestones(was, &settled);
         *host = Arc::new(settled);
     }
     if before.as_ref().is_some_and(|before| unchanged(before, &object)) {
         let object = before.unwrap_or(object);
-        return Ok(Applied::nothing(object, Vec::new()));
+        return Ok(Applied::unchanged(object, Vec::new()));
     }
-    Ok(write(state, object, before, events, moment.at))
+    Ok(write(state, object, before, events, context.at))
 }
 
 fn as_host(object: &Object) -> Option<&Host> {
@@ -105,7 +116,7 @@ fn check_version(key: &Key, before: Option<&Object>, expect: Expect) -> Result<(
     }
 }
 
-/// Checks an object against the rules and the objects beside it.
+/// Checks an object against the rules, including those that concern other objects.
 fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), StoreError> {
     rules::check_meta(object.meta())?;
     match object {
@@ -130,6 +141,7 @@ fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), StoreError>
     Ok(())
 }
 
+/// Checks an image against its boot configs, its companions and the hosts that boot it.
 fn check_image(state: &Snapshot, image: &Image) -> Result<(), StoreError> {
     let (name, spec) = (&image.metadata.name, &image.spec);
     let others = || state.images().filter(|other| other.metadata.name != *name);
@@ -140,19 +152,20 @@ fn check_image(state: &Snapshot, image: &Image) -> Result<(), StoreError> {
         companion_of: others().find(|other| other.spec.companions.contains(name)).map(|other| &other.metadata.name),
     };
     rules::check_image(image, &found)?;
-    // An image must go on listing the configs that hosts combine with it: rule 2 holds both ways.
+    // Rule 2 in the other direction: hosts may combine only listed configs with the image.
     let using = |host: &&Arc<Host>| host.spec.image.image() == Some(&image.metadata.name);
     let unlisted = |host: &&Arc<Host>| {
         host.spec.boot_config_ref.as_ref().is_some_and(|name| !image.spec.boot_configs.contains(name))
     };
     if let Some(host) = state.hosts().filter(using).find(unlisted) {
-        let message = format!("host {} combines the image with a config that is no longer listed", host.metadata.name);
+        let message =
+            format!("host {} combines the image with a boot config that is not listed any more", host.metadata.name);
         return Err(rules::Invalid { field: "spec.bootConfigs".into(), message }.into());
     }
     Ok(())
 }
 
-/// Says whether an image has another one beside itself, or beside those beside it.
+/// Returns whether an image reaches another one through companions.
 fn leads_to(state: &Snapshot, from: &Name, to: &Name) -> bool {
     let (mut known, mut next) = (vec![from], 0);
     while let Some(name) = known.get(next) {
@@ -173,6 +186,7 @@ fn warnings(state: &Snapshot, host: &Host) -> Vec<String> {
     rules::warnings(host, host.spec.image.image().and_then(|name| state.image(name)).map(Arc::as_ref))
 }
 
+/// Takes over UID, creation time and versions of the stored object, or sets those of a new one.
 fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, uid: impl FnOnce() -> String) {
     let same_spec = before.is_some_and(|before| before.same_spec(object));
     let meta = object.meta_mut();
@@ -192,20 +206,20 @@ fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, ui
     }
 }
 
-/// Gives a host the state that its new spec means: a changed wish is a new install, or none.
-fn settle(mut host: Host, before: Option<&Host>, moment: ApplyContext<'_>) -> Host {
+/// Returns the host with the lifecycle of its new spec: a changed `spec.image` requests an install or a local boot.
+fn apply_spec(mut host: Host, before: Option<&Host>, context: ApplyContext<'_>) -> Host {
     host.status = before.map_or_else(HostStatus::default, |before| before.status.clone());
-    let host = power::apply_spec(host, before, moment.at);
-    let wished_before = before.map_or(&BootTarget::LocalDisk, |before| &before.spec.image);
-    let change = match &host.spec.image {
-        image if image == wished_before => return host,
+    let host = power::apply_spec(host, before, context.at);
+    let image_before = before.map_or(&BootTarget::LocalDisk, |before| &before.spec.image);
+    let transition = match &host.spec.image {
+        image if image == image_before => return host,
         BootTarget::LocalDisk | BootTarget::Menu => lifecycle::Transition::Release,
         BootTarget::Image(_) => lifecycle::Transition::Assign,
     };
-    advance(host, change, moment.at, moment.policy)
+    advance(host, transition, context.at, context.policy)
 }
 
-/// Says whether a write left an object as it was, so that applying a manifest twice is no change.
+/// Returns whether a write had no effect: applying a manifest twice is no change.
 fn unchanged(before: &Object, after: &Object) -> bool {
     before == after
 }
@@ -222,122 +236,129 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
     let mut object = state.remove(key).ok_or_else(|| StoreError::NotFound(key.clone()))?;
     state.version += 1;
     object.meta_mut().resource_version = state.version;
-    let past = ChangeRecord {
+    let record = ChangeRecord {
         version: state.version,
-        verb: Operation::Deleted,
+        operation: Operation::Deleted,
         object: object.clone(),
         before,
         wire: OnceLock::new(),
     };
-    Ok(Applied { object, past: Some(past), events: Vec::new() })
+    Ok(Applied { object, record: Some(record), events: Vec::new() })
 }
 
 fn enrol(
     state: &mut Snapshot,
     host: Host,
     action: UnknownHostAction,
-    moment: ApplyContext<'_>,
+    context: ApplyContext<'_>,
     uid: impl FnOnce() -> String,
 ) -> Result<Applied, StoreError> {
     let mac = host.spec.boot_mac_address;
     if let Some(known) = state.host_by_mac(mac) {
-        return Ok(Applied::nothing(Object::Host(known.clone()), Vec::new()));
+        return Ok(Applied::unchanged(Object::Host(known.clone()), Vec::new()));
     }
     let phase = host.status.phase;
     let mut object = Object::Host(Arc::new(host));
     check_version(&object.key(), state.get(&object.key()), Expect::Absent)?;
     check(state, &object, &object.key())?;
-    keep_identity(&mut object, None, moment.at, uid);
+    keep_identity(&mut object, None, context.at, uid);
     if let Object::Host(host) = &mut object {
         let status = &mut Arc::make_mut(host).status;
-        status.phase_transition_time = Some(moment.at);
-        status.last_seen_time = Some(moment.at);
+        status.phase_transition_time = Some(context.at);
+        status.last_seen_time = Some(context.at);
         status.install = (phase == Phase::Assigned).then(Default::default);
     }
-    Ok(write(state, object, None, vec![(mac, Event::FirstSeen { action })], moment.at))
+    Ok(write(state, object, None, vec![(mac, Event::FirstSeen { action })], context.at))
 }
 
 fn advance_host(
     state: &mut Snapshot,
     mac: Mac,
-    change: lifecycle::Transition,
-    sighting: Observation,
-    moment: ApplyContext<'_>,
+    transition: lifecycle::Transition,
+    observation: Observation,
+    context: ApplyContext<'_>,
 ) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
-    let mut after = advance(Host::clone(&before), change, moment.at, moment.policy);
+    let mut after = advance(Host::clone(&before), transition, context.at, context.policy);
     after.status.warnings = warnings(state, &after);
-    let mut events = announce(Some(&before), &after);
-    if change == lifecycle::Transition::Assign && events.is_empty() {
+    let mut events = milestones(Some(&before), &after);
+    if transition == lifecycle::Transition::Assign && events.is_empty() {
         events.push((mac, Event::Assigned { image: after.spec.image.clone() }));
     }
-    let after = seen(after, sighting, moment.at);
+    let after = with_observation(after, observation, context.at);
     if after == *before {
-        return Ok(Applied::nothing(Object::Host(before), events));
+        return Ok(Applied::unchanged(Object::Host(before), events));
     }
-    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, moment.at))
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, context.at))
 }
 
-fn sight(
+fn observe(
     state: &mut Snapshot,
     mac: Mac,
-    sighting: Observation,
-    moment: ApplyContext<'_>,
+    observation: Observation,
+    context: ApplyContext<'_>,
 ) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
-    let after = seen(Host::clone(&before), sighting, moment.at);
-    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), moment.at))
+    let after = with_observation(Host::clone(&before), observation, context.at);
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), context.at))
 }
 
-/// Takes a controller's word; one that says nothing new is no change.
-fn hear(state: &mut Snapshot, mac: Mac, word: PowerReport, moment: ApplyContext<'_>) -> Result<Applied, StoreError> {
+/// Applies the report of a BMC. A report without news has no effect.
+fn apply_power_report(
+    state: &mut Snapshot,
+    mac: Mac,
+    report: PowerReport,
+    context: ApplyContext<'_>,
+) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
-    if before.spec.bmc.as_ref() != Some(&word.bmc) {
-        return Ok(Applied::nothing(Object::Host(before), Vec::new()));
+    if before.spec.bmc.as_ref() != Some(&report.bmc) {
+        return Ok(Applied::unchanged(Object::Host(before), Vec::new()));
     }
     let mut after = Host::clone(&before);
     let status = &mut after.status;
-    let mut events = word.events;
-    if let Some(power) = word.power {
+    let mut events = report.events;
+    if let Some(power) = report.power {
         if status.power != Some(power) {
-            (status.power, status.power_transition_time) = (Some(power), Some(moment.at));
+            (status.power, status.power_transition_time) = (Some(power), Some(context.at));
             if power != Power::Unknown {
                 events.push(Event::Power { state: power });
             }
         }
-        // The same fault in other words is no news.
-        if status.power_error.as_ref().map(|known| &known.reason) != word.fault.as_ref().map(|told| &told.reason) {
-            status.power_error = word.fault.map(Box::new);
+        // The same reason with another message is not a change.
+        if status.power_error.as_ref().map(|known| &known.reason) != report.error.as_ref().map(|error| &error.reason) {
+            status.power_error = report.error.map(Box::new);
         }
     }
-    if status.power_transition.as_ref().is_some_and(|switching| Some(switching.request_time) == word.over) {
+    let ended = report.ended_transition;
+    if status.power_transition.as_ref().is_some_and(|transition| Some(transition.request_time) == ended) {
         status.power_transition = None;
     }
     let events = events.into_iter().map(|event| (mac, event)).collect();
     if after == *before {
-        return Ok(Applied::nothing(Object::Host(before), events));
+        return Ok(Applied::unchanged(Object::Host(before), events));
     }
-    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, moment.at))
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, context.at))
 }
 
-fn seen(mut host: Host, sighting: Observation, at: Timestamp) -> Host {
-    let address = sighting.address.filter(|address| !is_nowhere(*address));
-    if sighting.firmware.is_none() && address.is_none() && sighting.uuid.is_none() {
+/// Returns the host with what a request disclosed about it.
+fn with_observation(mut host: Host, observation: Observation, at: Timestamp) -> Host {
+    let address = observation.address.filter(|address| !is_unusable(*address));
+    if observation.firmware.is_none() && address.is_none() && observation.uuid.is_none() {
         return host;
     }
     host.status.last_seen_time = Some(at);
-    host.status.firmware = sighting.firmware.or(host.status.firmware);
+    host.status.firmware = observation.firmware.or(host.status.firmware);
     host.status.address = address.or(host.status.address);
-    host.status.uuid = sighting.uuid.or(host.status.uuid);
+    host.status.uuid = observation.uuid.or(host.status.uuid);
     host
 }
 
-fn is_nowhere(address: IpAddr) -> bool {
+fn is_unusable(address: IpAddr) -> bool {
     address.is_unspecified() || address.is_loopback()
 }
 
-/// Tells the milestones that lie between two states of a host.
-fn announce(before: Option<&Host>, after: &Host) -> Vec<(Mac, Event)> {
+/// Returns the milestone event between two states of a host.
+fn milestones(before: Option<&Host>, after: &Host) -> Vec<(Mac, Event)> {
     let phase = before.map_or(Phase::LocalBoot, |before| before.status.phase);
     let again = before.is_some_and(|before| before.status.phase_transition_time != after.status.phase_transition_time);
     if phase == after.status.phase && !again {
@@ -354,6 +375,7 @@ fn announce(before: Option<&Host>, after: &Host) -> Vec<(Mac, Event)> {
     vec![(after.spec.boot_mac_address, event)]
 }
 
+/// Puts an object into the snapshot with a new version, and returns the record of the change.
 fn write(
     state: &mut Snapshot,
     mut object: Object,
@@ -367,7 +389,8 @@ fn write(
     state.version += 1;
     object.meta_mut().resource_version = state.version;
     state.put(object.clone());
-    let verb = if before.is_some() { Operation::Modified } else { Operation::Added };
-    let past = ChangeRecord { version: state.version, verb, object: object.clone(), before, wire: OnceLock::new() };
-    Applied { object, past: Some(past), events }
+    let operation = if before.is_some() { Operation::Modified } else { Operation::Added };
+    let record =
+        ChangeRecord { version: state.version, operation, object: object.clone(), before, wire: OnceLock::new() };
+    Applied { object, record: Some(record), events }
 }

@@ -1,3 +1,5 @@
+//! The retained changes of objects, from which watches resume.
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -5,73 +7,88 @@ use bytes::Bytes;
 
 use crate::fleet::Object;
 
-/// Bounds the changes that a watch can resume from.
-const PAST_CHANGES: usize = 16_384;
+/// Number of retained changes: the distance from which a watch can resume.
+const RETAINED_CHANGES: usize = 16_384;
 
-/// Is one change of an object, as watches tell it.
+/// A change of one object, as reported to watches.
 #[derive(Debug, Clone)]
 pub struct ChangeRecord {
+    /// Version of the state after the change.
     pub version: u64,
-    pub verb: Operation,
-    /// Is the object as it became; as it last was, where it was deleted.
+    /// Kind of the change.
+    pub operation: Operation,
+    /// The object after the change; a deleted object in its last state.
     pub object: Object,
-    /// Is the object as it was before, for watches that select: it may have left their selection.
+    /// The object before the change. A watch with a selector needs it: the object may have left the selection.
     pub before: Option<Object>,
-    /// Is the object as the first watch wrote it: hundreds of them tell the same.
+    /// The object in JSON, encoded by the first watch and shared by all.
     pub wire: OnceLock<Bytes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Kind of a change, in the words of Kubernetes watches.
 pub enum Operation {
+    /// The object was created.
     Added,
+    /// The object was changed.
     Modified,
+    /// The object was deleted.
     Deleted,
 }
 
-/// Says that a version lies before the history that is kept.
+/// Error of a watch that resumes from a version before the retained history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("version {wanted} is too old: the history begins at {oldest}")]
+#[error("version {wanted} is too old: the retained history begins at {oldest}")]
 pub struct TooOld {
+    /// Version that the watch asked for.
     pub wanted: u64,
+    /// Oldest version from which a watch can resume.
     pub oldest: u64,
 }
 
+/// The retained changes, oldest first.
 #[derive(Debug)]
 pub struct History {
-    inner: Mutex<Inner>,
+    state: Mutex<HistoryState>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    /// Is the newest version that is no longer told of.
+struct HistoryState {
+    /// Newest version whose change is no longer retained.
     floor: u64,
-    past: VecDeque<Arc<ChangeRecord>>,
+    records: VecDeque<Arc<ChangeRecord>>,
 }
 
 impl History {
+    /// Returns an empty history after a version.
     pub fn starting_at(version: u64) -> Self {
-        Self { inner: Mutex::new(Inner { floor: version, past: VecDeque::new() }) }
+        Self { state: Mutex::new(HistoryState { floor: version, records: VecDeque::new() }) }
     }
 
+    /// Appends changes and drops the oldest ones beyond `RETAINED_CHANGES`.
     pub fn push(&self, changes: impl IntoIterator<Item = ChangeRecord>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        for past in changes {
-            if inner.past.len() == PAST_CHANGES
-                && let Some(oldest) = inner.past.pop_front()
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for record in changes {
+            if state.records.len() == RETAINED_CHANGES
+                && let Some(oldest) = state.records.pop_front()
             {
-                inner.floor = oldest.version;
+                state.floor = oldest.version;
             }
-            inner.past.push_back(Arc::new(past));
+            state.records.push_back(Arc::new(record));
         }
     }
 
+    /// Returns the changes after a version, oldest first, at most `at_most`.
+    ///
+    /// # Errors
+    /// The version is older than the retained history.
     pub fn since(&self, version: u64, at_most: usize) -> Result<Vec<Arc<ChangeRecord>>, TooOld> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if version < inner.floor {
-            return Err(TooOld { wanted: version, oldest: inner.floor });
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if version < state.floor {
+            return Err(TooOld { wanted: version, oldest: state.floor });
         }
-        let first = inner.past.partition_point(|past| past.version <= version);
-        Ok(inner.past.iter().skip(first).take(at_most).cloned().collect())
+        let first = state.records.partition_point(|record| record.version <= version);
+        Ok(state.records.iter().skip(first).take(at_most).cloned().collect())
     }
 }
 
@@ -81,24 +98,24 @@ mod tests {
     use crate::fleet::{Host, HostSpec, HostStatus, Mac, Meta};
 
     #[test]
-    fn who_is_behind_what_is_kept_is_told_and_nobody_misses_a_change() {
+    fn a_watch_resumes_without_a_gap_or_gets_an_error() {
         let metadata = Meta::named("h".parse().unwrap(), None);
         let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         let object = Object::Host(Arc::new(Host { metadata, spec, status: HostStatus::default() }));
-        let past = |version| ChangeRecord {
+        let record = |version| ChangeRecord {
             version,
-            verb: Operation::Modified,
+            operation: Operation::Modified,
             object: object.clone(),
             before: None,
             wire: OnceLock::new(),
         };
         let history = History::starting_at(10);
-        let last = 10 + PAST_CHANGES as u64;
-        history.push((11..=last).map(past));
-        assert_eq!(history.since(10, 1).unwrap()[0].version, 11, "all of them are kept");
-        history.push([past(last + 1)]);
+        let last = 10 + RETAINED_CHANGES as u64;
+        history.push((11..=last).map(record));
+        assert_eq!(history.since(10, 1).unwrap()[0].version, 11, "all changes are retained");
+        history.push([record(last + 1)]);
         assert_eq!(history.since(10, 1).unwrap_err(), TooOld { wanted: 10, oldest: 11 });
-        let kept: Vec<u64> = history.since(11, usize::MAX).unwrap().iter().map(|past| past.version).collect();
+        let kept: Vec<u64> = history.since(11, usize::MAX).unwrap().iter().map(|record| record.version).collect();
         assert_eq!(kept, (12..=last + 1).collect::<Vec<_>>());
         assert!(history.since(last + 1, 1).unwrap().is_empty());
     }

@@ -1,14 +1,17 @@
-//! The state: one snapshot for every reader, one writer for every change.
+//! The state: one snapshot that all readers share, and one writer thread.
 //!
-//! A change is on disk before `commit` answers, and before any reader sees it. Changes that wait
-//! together are made durable together (one transaction, one sync).
+//! A change is on disk before `commit` returns and before a reader sees it. Changes that are queued at the same
+//! time share one transaction and one sync.
 
 mod apply;
+mod change;
+mod clock;
+mod error;
 mod history;
-mod lines;
 mod seal;
 mod snapshot;
 mod sqlite;
+mod timeline_coalescer;
 pub mod volumes;
 mod writer;
 
@@ -17,145 +20,55 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::{DurationHistogram, Entry, Event};
-use crate::fleet::enrolment::UnknownHostAction;
-use crate::fleet::lifecycle::{self, InstallPolicy};
-use crate::fleet::rules::Invalid;
-use crate::fleet::{Architecture, Bmc, Host, Key, Kind, Lease, Mac, Object, Power, PowerError};
+use crate::fleet::lifecycle::InstallPolicy;
+use crate::fleet::{Key, Lease, Mac, Object};
 
+pub use change::{Change, Expect, Observation};
+pub use clock::now;
+pub use error::StoreError;
 pub use history::{ChangeRecord, Operation, TooOld};
 pub use seal::Seal;
 pub use snapshot::Snapshot;
 
-/// Bounds the changes that wait for the writer; senders wait beyond it.
-const WAITING_CHANGES: usize = 4096;
-/// Bounds the timeline entries that wait to be written; beyond it they are lost, and counted.
-const WAITING_ENTRIES: usize = 8192;
+/// Maximum number of queued changes. `commit` waits while the queue is full; `record` fails.
+const QUEUED_CHANGES: usize = 4096;
 
-/// Is a wish to change the state.
-#[derive(Debug, Clone)]
-pub enum Change {
-    /// Creates or replaces an object.
-    Put { object: Object, expect: Expect },
-    /// Removes an object that nothing refers to.
-    Delete { key: Key, version: Option<u64> },
-    /// Remembers a machine that was never seen before; leaves one that was as it is.
-    Enrol { host: Box<Host>, action: UnknownHostAction },
-    /// Moves a host on in its life; what happened is in its timeline with it, or neither is.
-    Advance { mac: Mac, change: lifecycle::Transition, sighting: Observation, event: Option<Event> },
-    /// Notes where and as what a machine was seen.
-    Observe { mac: Mac, sighting: Observation },
-    /// Notes what a machine's controller said.
-    PowerReported { mac: Mac, word: Box<PowerReport> },
-}
-
-/// Is what was heard of a machine's controller; void where the machine has another by now.
-#[derive(Debug, Clone)]
-pub struct PowerReport {
-    pub bmc: Bmc,
-    /// Leaves the power as it was where it told nothing of it.
-    pub power: Option<Power>,
-    pub fault: Option<PowerError>,
-    /// Names the switching that is over, by when it was asked for.
-    pub over: Option<Timestamp>,
-    pub events: Vec<Event>,
-}
-
-impl PowerReport {
-    /// Is the word of a controller that told nothing yet.
-    pub fn of(bmc: &Bmc) -> Self {
-        Self { bmc: bmc.clone(), power: None, fault: None, over: None, events: Vec::new() }
-    }
-}
-
-/// Is what a machine showed of itself when it asked.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Observation {
-    pub firmware: Option<Architecture>,
-    pub address: Option<std::net::IpAddr>,
-    pub uuid: Option<uuid::Uuid>,
-}
-
-/// Says what must be true of an object before it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expect {
-    /// It does not exist yet.
-    Absent,
-    /// It exists, in this version; in any where none is given.
-    Present(Option<u64>),
-    /// Nothing.
-    Any,
-}
-
-/// Says why a change was not made. Nothing of it was.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StoreError {
-    #[error("{0} exists already")]
-    AlreadyExists(Key),
-    #[error("there is no {0}")]
-    NotFound(Key),
-    #[error("no host has the MAC address {0}")]
-    NoSuchMac(Mac),
-    #[error("{key} has changed meanwhile: it is at version {now}, the change was made for {wanted}")]
-    Conflict { key: Key, wanted: u64, now: u64 },
-    #[error("{key} is in use by {by}: {}", remedy(key.kind, by.kind))]
-    InUse { key: Key, by: Key },
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    #[error("the state could not be written: {0}")]
-    Unavailable(Arc<str>),
-    #[error("the state could not be read: {0}")]
-    Unreadable(Arc<str>),
-}
-
-/// Says where an object of one kind is named by another, and what to do about it.
-fn remedy(named: Kind, by: Kind) -> &'static str {
-    match (named, by) {
-        (Kind::IscsiCdrom, Kind::BareMetalHost) => {
-            "its spec.image names it, and does so while the host boots its disk: set that to another ISO or to localboot"
-        }
-        (Kind::BootConfig, Kind::BareMetalHost) => "its spec.bootConfigRef names it: take it out there first",
-        (Kind::IscsiCdrom, _) => "its spec.companions names it: take it out there first",
-        (Kind::BootConfig | Kind::BareMetalHost, _) => "its spec.bootConfigs names it: take it out there first",
-    }
-}
-
-/// Is the handle that everybody shares.
+/// Handle of the state, shared by all readers and writers.
 #[derive(Debug)]
 pub struct Store {
     snapshot: Arc<ArcSwap<Snapshot>>,
     history: Arc<history::History>,
     policy: InstallPolicy,
-    changes: mpsc::Sender<writer::Job>,
+    changes: mpsc::Sender<writer::WriteJob>,
     entries: mpsc::Sender<Entry>,
-    lost_entries: std::sync::atomic::AtomicU64,
+    dropped_entries: std::sync::atomic::AtomicU64,
     version: watch::Receiver<u64>,
     leases: watch::Receiver<u64>,
-    reader: std::sync::Mutex<sqlite::Reader>,
+    reader: std::sync::Mutex<sqlite::TimelineReader>,
     directory: PathBuf,
-    trouble: Arc<ArcSwapOption<String>>,
-    /// Times from a change to its durable commit.
+    write_error: Arc<ArcSwapOption<String>>,
+    /// Time from `commit` to the end of the sync.
     pub commit_durations: DurationHistogram,
 }
 
 impl Store {
-    /// Opens the state in a directory, making it where there is none, and starts the writer.
+    /// Opens the state in a directory and starts the writer thread. Creates the database if it does not exist.
     ///
-    /// The thread ends when the last handle is dropped; join it to know that all is written.
+    /// The thread ends after the last handle is dropped. Join it to wait until everything is written.
     ///
     /// # Errors
-    /// A file that cannot be opened or is no state of ours, with its path.
+    /// The file cannot be opened, or is not a database of this program; with its path.
     pub fn open(directory: &Path, policy: InstallPolicy) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
         Self::open_sealed(directory, policy, None)
     }
 
-    /// Opens the state as `open` does; what is written is encrypted under the key, and what was not yet is.
+    /// Opens the state like `open`, with encryption of all objects. Existing plain text is encrypted at once.
     ///
     /// # Errors
-    /// As `open`; and what is encrypted under another key, or under one that is not given.
+    /// Those of `open`; an object is encrypted with another key, or no key is given.
     pub fn open_sealed(
         directory: &Path,
         policy: InstallPolicy,
@@ -164,8 +77,8 @@ impl Store {
         Self::open_at(&directory.join("bootlatch.db"), directory, policy, seal)
     }
 
-    /// Opens a state in memory, through the same code; it is gone with its last handle. `uri` names it for a second
-    /// connection, by which a test can break it.
+    /// Opens a state in memory, which ends with its last handle. The returned URI opens a second connection, with
+    /// which a test can break the state.
     #[cfg(test)]
     pub(crate) fn in_memory(policy: InstallPolicy) -> (Arc<Self>, String) {
         let uri = format!("file:{}?mode=memory&cache=shared", uuid::Uuid::new_v4());
@@ -174,32 +87,35 @@ impl Store {
         (store, uri)
     }
 
+    /// Opens the database at a path or URI.
     fn open_at(
         path: &Path,
         directory: &Path,
         policy: InstallPolicy,
         seal: Option<Seal>,
     ) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
-        let unreadable = |error: sqlite::Trouble| StoreError::Unreadable(format!("{}: {error}", path.display()).into());
-        let (disk, first) = sqlite::Disk::open(path, seal).map_err(unreadable)?;
-        let reader = sqlite::Reader::open(path).map_err(unreadable)?;
-        let (changes, waiting) = mpsc::channel(WAITING_CHANGES);
-        let (entries, noted) = mpsc::channel(WAITING_ENTRIES);
+        let unreadable =
+            |error: sqlite::DatabaseError| StoreError::Unreadable(format!("{}: {error}", path.display()).into());
+        let (database, first) = sqlite::Database::open(path, seal).map_err(unreadable)?;
+        let reader = sqlite::TimelineReader::open(path).map_err(unreadable)?;
+        let (changes, queued_changes) = mpsc::channel(QUEUED_CHANGES);
+        let (entries, queued_entries) = mpsc::channel(writer::QUEUED_ENTRIES);
         let (announce, version) = watch::channel(first.version);
         let (announce_leases, leases) = watch::channel(0);
         let history = Arc::new(history::History::starting_at(first.version));
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
-        let trouble = Arc::new(ArcSwapOption::empty());
+        let write_error = Arc::new(ArcSwapOption::empty());
         let writer = writer::Writer {
-            disk,
+            database,
             policy: policy.clone(),
             snapshot: snapshot.clone(),
             history: history.clone(),
             announce,
             announce_leases,
-            trouble: trouble.clone(),
+            write_error: write_error.clone(),
         };
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(waiting, noted));
+        let thread = std::thread::Builder::new().name("store".into());
+        let thread = thread.spawn(move || writer.run(queued_changes, queued_entries));
         let thread = thread.map_err(|error| StoreError::Unavailable(error.to_string().into()))?;
         let reader = std::sync::Mutex::new(reader);
         Ok((
@@ -209,174 +125,168 @@ impl Store {
                 policy,
                 changes,
                 entries,
-                lost_entries: 0.into(),
+                dropped_entries: 0.into(),
                 version,
                 leases,
                 reader,
                 directory: directory.to_owned(),
-                trouble,
+                write_error,
                 commit_durations: DurationHistogram::default(),
             }),
             thread,
         ))
     }
 
-    /// Gives the state as it is, for as long as the reader likes to look at it.
+    /// Returns the current snapshot. It may be kept for any time.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
 
-    /// Lends the state for a moment, without touching its reference count: for the packet paths.
+    /// Returns a short-lived guard of the current snapshot. It avoids the reference count, for the packet paths.
     pub fn load(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
     }
 
-    /// Makes a change, and answers once it is on disk.
+    /// Makes a change. Returns the object when the change is on disk.
     ///
     /// # Errors
-    /// Why it was not made.
+    /// The reason why the change was not made.
     pub async fn commit(&self, change: Change) -> Result<Object, StoreError> {
         let object = self.commit_all(vec![change]).await?.pop();
-        object.ok_or_else(|| StoreError::Unavailable("the writer made nothing of a change".into()))
+        object.ok_or_else(|| StoreError::Unavailable("the writer returned no object".into()))
     }
 
-    /// Makes changes, all or none, and answers once they are on disk. Each is applied to what those before it leave.
+    /// Makes several changes, all or none. Each change sees the result of the previous ones. Returns the objects
+    /// when the changes are on disk.
     ///
     /// # Errors
-    /// Why the first that cannot be made was not; none is.
+    /// The reason why the first impossible change was not made.
     pub async fn commit_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let gone = || StoreError::Unavailable("the writer has stopped".into());
+        let (reply, result) = oneshot::channel();
+        let stopped = || StoreError::Unavailable("the writer has stopped".into());
         let began = std::time::Instant::now();
-        self.changes.send(writer::Job::Changes { changes, reply }).await.map_err(|_| gone())?;
-        let committed = answer.await.map_err(|_| gone())?;
+        self.changes.send(writer::WriteJob::Changes { changes, reply }).await.map_err(|_| stopped())?;
+        let committed = result.await.map_err(|_| stopped())?;
         if committed.is_ok() {
             self.commit_durations.record(began.elapsed());
         }
         committed
     }
 
-    /// Makes leases durable, all or none, and then does `then`: in the writer's thread, so it must not wait.
-    /// This never waits itself.
+    /// Queues leases, all or none, and returns at once. The writer thread calls `then` after the sync, so `then`
+    /// must not block.
     ///
     /// # Errors
-    /// Too much waits to be written already, or the writer has stopped; `then` is not done.
+    /// The queue is full or the writer has stopped; `then` is not called.
     pub fn record(
         &self,
         leases: Vec<Lease>,
         then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        let job = writer::Job::Leases { leases, then: Box::new(then) };
+        let job = writer::WriteJob::Leases { leases, then: Box::new(then) };
         self.changes.try_send(job).map_err(|error| StoreError::Unavailable(error.to_string().into()))
     }
 
-    /// Gives the directory that the state is in.
+    /// Returns the directory of the state.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Says why the last write failed; nothing where it did not.
+    /// Returns the error of the last write; none where it succeeded.
     pub fn last_write_error(&self) -> Option<Arc<String>> {
-        self.trouble.load_full()
+        self.write_error.load_full()
     }
 
-    /// Writes where the last write failed, so that who waits for the state learns when it can be written again.
-    /// This never waits.
+    /// Queues an empty write if the last write failed, so that a recovery is noticed. Returns at once.
     pub fn retry_write(&self) {
-        if self.trouble.load().is_some() {
-            // What is full is being written to: that write tells as well.
+        if self.write_error.load().is_some() {
+            // When the queue is full, a queued write notices the recovery.
             let _ = self.record(Vec::new(), |_| ());
         }
     }
 
-    /// Says why nothing can be written, having tried where the last write failed; nothing where it can.
+    /// Returns the error of the last write. After a failed write it tries again first.
     pub async fn probe_write(&self) -> Option<Arc<String>> {
         self.last_write_error()?;
-        let (done, tried) = oneshot::channel();
-        if self.record(Vec::new(), move |outcome| drop(done.send(outcome))).is_ok() {
-            // Where the writer is gone, what it said last stands.
-            drop(tried.await);
+        let (done, outcome) = oneshot::channel();
+        if self.record(Vec::new(), move |result| drop(done.send(result))).is_ok() {
+            // The writer may have stopped: its last error stays.
+            drop(outcome.await);
         }
         self.last_write_error()
     }
 
-    /// Follows the leases: it changes after each transaction that wrote some.
+    /// Returns a counter that changes after each transaction with leases.
     pub fn lease_changes(&self) -> watch::Receiver<u64> {
         self.leases.clone()
     }
 
-    /// Notes something that happened, for the timeline. It never waits; it is on disk within a second.
+    /// Queues an event for the timeline and logs it. Returns at once; the event is on disk within a second.
     pub fn record_event(&self, mac: Option<Mac>, event: Event) {
         let host = mac.and_then(|mac| self.load().host_by_mac(mac).map(|host| host.metadata.name.clone()));
         let entry = Entry::once(now(), mac, host, event);
         entry.log();
         if self.entries.try_send(entry).is_err() {
-            self.lost_entries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.dropped_entries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
 
-    /// Counts the timeline entries that were lost because too many came at once.
-    pub fn lost_entries(&self) -> u64 {
-        self.lost_entries.load(std::sync::atomic::Ordering::Relaxed)
+    /// Returns the number of timeline entries that were dropped because the queue was full.
+    pub fn dropped_entries(&self) -> u64 {
+        self.dropped_entries.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Reads a machine's timeline, oldest first; everybody's where no machine is named.
+    /// Reads the newest `limit` entries of the timeline of a machine, or of all, oldest first.
     ///
     /// # Errors
-    /// The state cannot be read.
+    /// The database cannot be read.
     pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         reader.timeline(mac, limit).map_err(|error| StoreError::Unreadable(error.to_string().into()))
     }
 
-    /// Reads what the timeline says of an object that is no host, oldest first.
+    /// Reads the newest `limit` entries that name an image or a boot config, oldest first.
     ///
     /// # Errors
-    /// The state cannot be read.
-    pub fn mentions(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, StoreError> {
+    /// The database cannot be read.
+    pub fn timeline_of(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        reader.mentions(key, limit).map_err(|error| StoreError::Unavailable(error.to_string().into()))
+        reader.timeline_of(key, limit).map_err(|error| StoreError::Unreadable(error.to_string().into()))
     }
 
-    /// Says what a change would come to, and makes nothing of it.
+    /// Returns the result that a change would have, without making it.
     ///
     /// # Errors
-    /// Why it would not be made.
+    /// The reason why the change would not be made.
     pub fn dry_run(&self, change: Change) -> Result<Object, StoreError> {
         let object = self.dry_run_all(vec![change])?.pop();
-        object.ok_or_else(|| StoreError::Unavailable("nothing was made of a change".into()))
+        object.ok_or_else(|| StoreError::Unavailable("the dry run returned no object".into()))
     }
 
-    /// Says what changes would come to, each applied to what those before it leave, and makes nothing of them.
+    /// Returns the result that several changes would have, without making them. Each sees the previous ones.
     ///
     /// # Errors
-    /// Why the first that cannot be made would not be.
+    /// The reason why the first impossible change would not be made.
     pub fn dry_run_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
         let mut scratch = Snapshot::clone(&self.load());
-        let moment = apply::ApplyContext { at: now(), policy: &self.policy };
+        let context = apply::ApplyContext { at: now(), policy: &self.policy };
         let uid = || uuid::Uuid::new_v4().to_string();
-        let applied = changes.into_iter().map(|change| apply::apply(&mut scratch, change, moment, uid));
+        let applied = changes.into_iter().map(|change| apply::apply(&mut scratch, change, context, uid));
         applied.map(|applied| applied.map(|applied| applied.object)).collect()
     }
 
-    /// Lists what has happened to the objects since a version, the oldest first, so many at most.
+    /// Returns the changes of objects after a version, oldest first, at most `at_most`.
     ///
     /// # Errors
-    /// The version is older than the history that is kept.
+    /// The version is older than the retained history.
     pub fn since(&self, version: u64, at_most: usize) -> Result<Vec<Arc<ChangeRecord>>, TooOld> {
         self.history.since(version, at_most)
     }
 
-    /// Follows the version: it changes after each commit that changed an object.
+    /// Returns the version of the state, which changes with each commit that changed an object.
     pub fn versions(&self) -> watch::Receiver<u64> {
         self.version.clone()
     }
-}
-
-/// Gives the time, to the millisecond: what the API shows and the store keeps.
-pub fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
 #[cfg(test)]

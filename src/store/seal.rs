@@ -1,14 +1,14 @@
-//! Secrets at rest: what is written is encrypted under the site's key, where it gives one.
+//! Encryption at rest (AES-256-GCM), where `store.encryption_key_file` is set.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// Begins a text that is encrypted; no object's JSON begins so.
+/// Prefix of encrypted text. The JSON of an object cannot begin with it.
 const MARK: &str = "sealed:";
 
-/// Encrypts and decrypts under one key (AES-256-GCM).
+/// Encryption with one key (AES-256-GCM).
 pub struct Seal {
     key: LessSafeKey,
     random: SystemRandom,
@@ -21,12 +21,13 @@ impl std::fmt::Debug for Seal {
 }
 
 impl Seal {
+    /// Returns the encryption with a key of 256 bits.
     pub fn new(key: &[u8; 32]) -> Option<Self> {
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?);
         Some(Self { key, random: SystemRandom::new() })
     }
 
-    /// Encrypts a text for one place, so that it is of no use in another.
+    /// Encrypts a text. `place` is authenticated: the result cannot be moved to another row.
     pub fn close(&self, place: &str, text: &str) -> Option<String> {
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).ok()?;
@@ -37,7 +38,7 @@ impl Seal {
         Some(format!("{MARK}{}", STANDARD.encode(whole)))
     }
 
-    /// Decrypts what was encrypted for the same place under the same key.
+    /// Decrypts a text that was encrypted for the same place with the same key.
     pub fn open(&self, place: &str, text: &str) -> Option<String> {
         let mut whole = STANDARD.decode(text.strip_prefix(MARK)?).ok()?;
         let (nonce, bytes) = whole.split_at_mut_checked(NONCE_LEN)?;
@@ -47,6 +48,7 @@ impl Seal {
     }
 }
 
+/// Returns whether a text is encrypted.
 pub fn is_sealed(text: &str) -> bool {
     text.starts_with(MARK)
 }
@@ -56,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_opens_in_its_place_under_its_key() {
+    fn a_sealed_text_opens_only_in_its_place_and_with_its_key() {
         let seal = Seal::new(&[1; 32]).unwrap();
         let closed = seal.close("BareMetalHost default/a", "{\"secret\":1}").unwrap();
         assert!(is_sealed(&closed) && !closed.contains("secret"));

@@ -1,3 +1,5 @@
+//! The database file (SQLite): objects, leases and the timeline.
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -6,8 +8,10 @@ use rusqlite::{Connection, OpenFlags, params};
 use crate::event::Entry;
 use crate::fleet::{Key, Kind, Lease, LeaseState, Mac, Name, Object};
 
-use super::lines::{Line, TimelineCoalescer};
-use super::{ChangeRecord, Operation, Seal, Snapshot, seal};
+use super::history::{ChangeRecord, Operation};
+use super::seal::{self, Seal};
+use super::snapshot::Snapshot;
+use super::timeline_coalescer::{TimelineCoalescer, TimelineLine};
 
 /// Version of the schema, in SQLite's `user_version`. Versions 1 and 2 belong to programs that were never released:
 /// there is no migration from them.
@@ -32,54 +36,75 @@ const SCHEMA: &str = "
     );
 ";
 
-/// Bounds the timeline: the oldest entries go.
-const TIMELINE_ENTRIES: i64 = 200_000;
+/// Maximum number of timeline entries. The oldest are deleted.
+const MAX_TIMELINE_ENTRIES: i64 = 200_000;
 
+/// Error of the database.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum DatabaseError {
+    /// SQLite failed.
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The database has another schema.
     #[error("schema version {found}, expected {SCHEMA_VERSION}: written by a {} bootlatch", age(*found))]
-    Schema { found: u32 },
-    #[error("the object {key} in it makes no sense: {message}")]
-    Object { key: String, message: String },
-    #[error("the object {key} in it is encrypted, and not under the key that api.key_file gives")]
-    Sealed { key: String },
-    #[error("it could not be encrypted")]
+    Schema {
+        /// Schema version of the database.
+        found: u32,
+    },
+    /// A row cannot be decoded.
+    #[error("{key}: invalid content: {message}")]
+    Object {
+        /// Name of the row.
+        key: String,
+        /// Reason.
+        message: String,
+    },
+    /// A row cannot be decrypted.
+    #[error("{key}: encrypted with another key than that of store.encryption_key_file")]
+    Sealed {
+        /// Name of the row.
+        key: String,
+    },
+    /// An object could not be encrypted.
+    #[error("encryption failed")]
     Unsealable,
 }
 
+/// Returns which program wrote a database of another schema.
 fn age(found: u32) -> &'static str {
     if found > SCHEMA_VERSION { "newer" } else { "pre-release" }
 }
 
-/// Is the writer's connection.
+/// The connection of the writer.
 #[derive(Debug)]
-pub struct Disk {
+pub struct Database {
     connection: Connection,
     seal: Option<Seal>,
-    lines: TimelineCoalescer,
+    coalescer: TimelineCoalescer,
 }
 
-impl Disk {
-    /// Opens the database and reads everything that is in it.
-    pub fn open(path: &Path, seal: Option<Seal>) -> Result<(Self, Snapshot), Trouble> {
+impl Database {
+    /// Opens the database, creates the schema if it is empty, and reads the objects and leases.
+    ///
+    /// # Errors
+    /// SQLite fails, the schema is another one, or a row cannot be decoded or decrypted.
+    pub fn open(path: &Path, seal: Option<Seal>) -> Result<(Self, Snapshot), DatabaseError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
-        let mut disk = Self { connection, seal, lines: TimelineCoalescer::default() };
-        disk.create_schema()?;
-        let (snapshot, bare) = disk.load()?;
-        if bare > 0 && disk.seal.is_some() {
-            disk.seal_all(&snapshot)?;
+        let mut database = Self { connection, seal, coalescer: TimelineCoalescer::default() };
+        database.create_schema()?;
+        let (snapshot, plain_text) = database.load()?;
+        if plain_text > 0 && database.seal.is_some() {
+            database.seal_all(&snapshot)?;
         }
-        Ok((disk, snapshot))
+        Ok((database, snapshot))
     }
 
     /// Creates the schema in an empty database, and checks its version in any other.
-    fn create_schema(&mut self) -> Result<(), Trouble> {
+    fn create_schema(&mut self) -> Result<(), DatabaseError> {
         let found: u32 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         match found {
             SCHEMA_VERSION => Ok(()),
@@ -89,61 +114,52 @@ impl Disk {
                 transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
                 Ok(transaction.commit()?)
             }
-            found => Err(Trouble::Schema { found }),
+            found => Err(DatabaseError::Schema { found }),
         }
     }
 
-    /// Reads all objects, and counts those that are not encrypted.
-    fn load(&self) -> Result<(Snapshot, usize), Trouble> {
+    /// Reads all objects and leases. Returns them and the number of objects in plain text.
+    fn load(&self) -> Result<(Snapshot, usize), DatabaseError> {
         let version: i64 = self.connection.query_row("SELECT number FROM version", [], |row| row.get(0))?;
         let mut snapshot = Snapshot::default();
         snapshot.version = version.unsigned_abs();
-        let mut bare = 0;
+        let mut plain_text = 0;
         let mut rows = self.connection.prepare("SELECT kind, namespace, name, body FROM objects")?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             let (kind, body): (String, String) = (row.get(0)?, row.get(3)?);
-            let body = match (seal::is_sealed(&body), &self.seal) {
-                (false, _) => {
-                    bare += 1;
-                    body
-                }
-                (true, seal) => {
-                    let key = place(&kind, &row.get::<_, String>(1)?, &row.get::<_, String>(2)?);
-                    let open = seal.as_ref().and_then(|seal| seal.open(&key, &body));
-                    open.ok_or(Trouble::Sealed { key })?
-                }
-            };
-            let object = object(&kind, &body).map_err(|message| {
-                let key = format!(
-                    "{kind} {}/{}",
-                    row.get::<_, String>(1).unwrap_or_default(),
-                    row.get::<_, String>(2).unwrap_or_default()
-                );
-                Trouble::Object { key, message }
-            })?;
-            snapshot.put(object);
+            let key = row_name(&kind, &row.get::<_, String>(1)?, &row.get::<_, String>(2)?);
+            let is_sealed = seal::is_sealed(&body);
+            plain_text += usize::from(!is_sealed);
+            let body = if is_sealed { self.unseal(&key, &body)? } else { body };
+            snapshot.put(object(&kind, &body).map_err(|message| DatabaseError::Object { key, message })?);
         }
         self.load_leases(&mut snapshot)?;
-        Ok((snapshot, bare))
+        Ok((snapshot, plain_text))
     }
 
-    /// Encrypts everything that is there, and leaves nothing of what it was on the disk.
-    fn seal_all(&mut self, snapshot: &Snapshot) -> Result<(), Trouble> {
-        let pasts = Kind::ALL.into_iter().flat_map(|kind| snapshot.list(kind, None)).map(|object| ChangeRecord {
+    /// Decrypts the text of a row.
+    fn unseal(&self, key: &str, body: &str) -> Result<String, DatabaseError> {
+        let open = self.seal.as_ref().and_then(|seal| seal.open(key, body));
+        open.ok_or_else(|| DatabaseError::Sealed { key: key.to_owned() })
+    }
+
+    /// Encrypts all objects, and removes their plain text from the file.
+    fn seal_all(&mut self, snapshot: &Snapshot) -> Result<(), DatabaseError> {
+        let records = Kind::ALL.into_iter().flat_map(|kind| snapshot.list(kind, None)).map(|object| ChangeRecord {
             version: snapshot.version,
-            verb: Operation::Modified,
+            operation: Operation::Modified,
             object: object.clone(),
             before: None,
             wire: std::sync::OnceLock::new(),
         });
-        let pasts: Vec<ChangeRecord> = pasts.collect();
-        self.write(snapshot.version, pasts.iter(), &[], &[])?;
+        let records: Vec<ChangeRecord> = records.collect();
+        self.write(snapshot.version, records.iter(), &[], &[])?;
         self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?;
         Ok(())
     }
 
-    fn load_leases(&self, snapshot: &mut Snapshot) -> Result<(), Trouble> {
+    fn load_leases(&self, snapshot: &mut Snapshot) -> Result<(), DatabaseError> {
         let mut rows = self.connection.prepare("SELECT address, mac, client, hostname, held, until FROM leases")?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
@@ -151,8 +167,8 @@ impl Disk {
             let held = row.get::<_, u8>(4).map(|held| LeaseState::ALL.get(usize::from(held)).copied())?;
             let until = jiff::Timestamp::from_second(row.get(5)?).ok();
             let (Some(held), Some(until)) = (held, until) else {
-                let message = "it is held in no way that is known".to_owned();
-                return Err(Trouble::Object { key: format!("lease {address}"), message });
+                let message = "unknown lease state or time".to_owned();
+                return Err(DatabaseError::Object { key: format!("lease {address}"), message });
             };
             let client = row.get::<_, Option<Vec<u8>>>(2)?.map(Into::into);
             let hostname = row.get::<_, Option<String>>(3)?.map(Into::into);
@@ -161,18 +177,21 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes changes and timeline entries durable, all or none.
+    /// Writes changes, leases and timeline entries in one transaction.
+    ///
+    /// # Errors
+    /// SQLite fails or an object cannot be encrypted; nothing is written.
     pub fn write<'a>(
         &mut self,
         version: u64,
         changes: impl Iterator<Item = &'a ChangeRecord>,
         leases: &[Lease],
         entries: &[Entry],
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), DatabaseError> {
         let written = self.transact(version, changes, leases, entries);
         if written.is_err() {
-            // What is joined later must be on disk.
-            self.lines.clear();
+            // The coalescer may hold lines that were rolled back.
+            self.coalescer.clear();
         }
         written
     }
@@ -183,85 +202,98 @@ impl Disk {
         changes: impl Iterator<Item = &'a ChangeRecord>,
         leases: &[Lease],
         entries: &[Entry],
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), DatabaseError> {
         let transaction = self.connection.transaction()?;
-        {
-            let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)")?;
-            let mut remove =
-                transaction.prepare_cached("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?")?;
-            for past in changes {
-                let Key { kind, namespace, name } = past.object.key();
-                let namespace = namespace.as_ref().map_or("", Name::as_str);
-                match past.verb {
-                    Operation::Added | Operation::Modified => {
-                        let body = past
-                            .object
-                            .to_json()
-                            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-                        let body = match &self.seal {
-                            None => body,
-                            Some(seal) => {
-                                let place = place(kind.as_str(), namespace, name.as_str());
-                                seal.close(&place, &body).ok_or(Trouble::Unsealable)?
-                            }
-                        };
-                        put.execute(params![kind.as_str(), namespace, name.as_str(), body])?;
-                    }
-                    Operation::Deleted => {
-                        remove.execute(params![kind.as_str(), namespace, name.as_str()])?;
-                    }
-                }
-            }
-            let mut grant = transaction.prepare_cached("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)")?;
-            for lease in leases {
-                let (address, held) = (u32::from(lease.address), lease.held as u8);
-                let (client, until) = (lease.client.as_deref(), lease.until.as_second());
-                grant.execute(params![address, lease.mac.0, client, lease.hostname, held, until])?;
-            }
-            transaction.prepare_cached("UPDATE version SET number = ?")?.execute([version.cast_signed()])?;
-        }
-        note(&transaction, &mut self.lines, entries)?;
+        write_objects(&transaction, self.seal.as_ref(), changes)?;
+        write_leases(&transaction, leases)?;
+        transaction.prepare_cached("UPDATE version SET number = ?")?.execute([version.cast_signed()])?;
+        write_entries(&transaction, &mut self.coalescer, entries)?;
         if !entries.is_empty() {
             let trim = "DELETE FROM timeline WHERE id <= (SELECT max(id) FROM timeline) - ?";
-            transaction.prepare_cached(trim)?.execute([TIMELINE_ENTRIES])?;
+            transaction.prepare_cached(trim)?.execute([MAX_TIMELINE_ENTRIES])?;
         }
         transaction.commit()?;
         Ok(())
     }
 }
 
-/// Writes what happened: as lines of their own, or as another time of lines that are there.
-fn note(
+/// Writes changed objects and deletes deleted ones.
+fn write_objects<'a>(
     transaction: &rusqlite::Transaction<'_>,
-    lines: &mut TimelineCoalescer,
-    entries: &[Entry],
-) -> Result<(), Trouble> {
-    let mut add = transaction.prepare_cached("INSERT INTO timeline (mac, image, config, body) VALUES (?, ?, ?, ?)")?;
-    let mut again = transaction.prepare_cached("UPDATE timeline SET body = ? WHERE id = ?")?;
-    let written = |entry: &Entry| {
-        serde_json::to_string(entry).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-    };
-    for entry in entries {
-        // The oldest lines go when there are too many: such a one is not there to be joined.
-        if let Some(line) = lines.join(entry)
-            && again.execute(params![written(&line.entry)?, line.id])? == 1
-        {
-            lines.keep(line);
-            continue;
+    seal: Option<&Seal>,
+    changes: impl Iterator<Item = &'a ChangeRecord>,
+) -> Result<(), DatabaseError> {
+    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)")?;
+    let mut remove = transaction.prepare_cached("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?")?;
+    for record in changes {
+        let Key { kind, namespace, name } = record.object.key();
+        let namespace = namespace.as_ref().map_or("", Name::as_str);
+        match record.operation {
+            Operation::Added | Operation::Modified => {
+                let body =
+                    record.object.to_json().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                let body = match seal {
+                    None => body,
+                    Some(seal) => {
+                        let row_name = row_name(kind.as_str(), namespace, name.as_str());
+                        seal.close(&row_name, &body).ok_or(DatabaseError::Unsealable)?
+                    }
+                };
+                put.execute(params![kind.as_str(), namespace, name.as_str(), body])?;
+            }
+            Operation::Deleted => {
+                remove.execute(params![kind.as_str(), namespace, name.as_str()])?;
+            }
         }
-        let (image, config) = (entry.event.image().map(Name::as_str), entry.event.config().map(Name::as_str));
-        add.execute(params![entry.mac.map(|mac| mac.to_string()), image, config, written(entry)?])?;
-        lines.keep(Line { id: transaction.last_insert_rowid(), entry: entry.clone() });
     }
     Ok(())
 }
 
-fn place(kind: &str, namespace: &str, name: &str) -> String {
+/// Writes leases, each in place of the last one of its address.
+fn write_leases(transaction: &rusqlite::Transaction<'_>, leases: &[Lease]) -> Result<(), DatabaseError> {
+    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)")?;
+    for lease in leases {
+        let (address, held) = (u32::from(lease.address), lease.held as u8);
+        let (client, until) = (lease.client.as_deref(), lease.until.as_second());
+        put.execute(params![address, lease.mac.0, client, lease.hostname, held, until])?;
+    }
+    Ok(())
+}
+
+/// Writes timeline entries: each as a new line, or as a repetition of an existing one.
+fn write_entries(
+    transaction: &rusqlite::Transaction<'_>,
+    coalescer: &mut TimelineCoalescer,
+    entries: &[Entry],
+) -> Result<(), DatabaseError> {
+    let mut add = transaction.prepare_cached("INSERT INTO timeline (mac, image, config, body) VALUES (?, ?, ?, ?)")?;
+    let mut update = transaction.prepare_cached("UPDATE timeline SET body = ? WHERE id = ?")?;
+    let encode = |entry: &Entry| {
+        serde_json::to_string(entry).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    };
+    for entry in entries {
+        // The line may have been deleted as one of the oldest.
+        if let Some(line) = coalescer.join(entry)
+            && update.execute(params![encode(&line.entry)?, line.id])? == 1
+        {
+            coalescer.keep(line);
+            continue;
+        }
+        let (image, config) = (entry.event.image().map(Name::as_str), entry.event.config().map(Name::as_str));
+        add.execute(params![entry.mac.map(|mac| mac.to_string()), image, config, encode(entry)?])?;
+        coalescer.keep(TimelineLine { id: transaction.last_insert_rowid(), entry: entry.clone() });
+    }
+    Ok(())
+}
+
+/// Returns the name of a row in errors, which is also authenticated with its encrypted text.
+fn row_name(kind: &str, namespace: &str, name: &str) -> String {
     format!("{kind} {namespace}/{name}")
 }
 
+/// Decodes an object.
 fn object(kind: &str, body: &str) -> Result<Object, String> {
-    let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or("its kind is not known")?;
+    let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or("unknown kind")?;
     let read = match kind {
         Kind::BareMetalHost => serde_json::from_str(body).map(|host| Object::Host(std::sync::Arc::new(host))),
         Kind::IscsiCdrom => serde_json::from_str(body).map(|image| Object::Image(std::sync::Arc::new(image))),
@@ -270,25 +302,35 @@ fn object(kind: &str, body: &str) -> Result<Object, String> {
     read.map_err(|error| error.to_string())
 }
 
-fn entry(body: &str) -> Result<Entry, Trouble> {
-    serde_json::from_str(body).map_err(|error| Trouble::Object { key: "timeline".into(), message: error.to_string() })
+/// Decodes a timeline entry.
+fn entry(body: &str) -> Result<Entry, DatabaseError> {
+    serde_json::from_str(body)
+        .map_err(|error| DatabaseError::Object { key: "timeline".into(), message: error.to_string() })
 }
 
-/// Reads the timeline beside the writer.
+/// A read-only connection for the timeline, independent of the writer.
 #[derive(Debug)]
-pub struct Reader {
+pub struct TimelineReader {
     connection: Connection,
 }
 
-impl Reader {
-    pub fn open(path: &Path) -> Result<Self, Trouble> {
+impl TimelineReader {
+    /// Opens the connection.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         let connection =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         Ok(Self { connection })
     }
 
-    pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, Trouble> {
+    /// Reads the newest entries of a machine, or of all, oldest first.
+    ///
+    /// # Errors
+    /// SQLite fails or an entry cannot be decoded.
+    pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, DatabaseError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let body = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
         let bodies: Vec<String> = match mac {
@@ -307,8 +349,11 @@ impl Reader {
         bodies.iter().rev().map(|body| entry(body)).collect()
     }
 
-    /// Reads the newest entries that concern an image or a config, oldest first; none for a host.
-    pub fn mentions(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, Trouble> {
+    /// Reads the newest entries that name an image or a boot config, oldest first; none for a host.
+    ///
+    /// # Errors
+    /// SQLite fails or an entry cannot be decoded.
+    pub fn timeline_of(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, DatabaseError> {
         let sql = match key.kind {
             Kind::BareMetalHost => return Ok(Vec::new()),
             Kind::IscsiCdrom => "SELECT body FROM timeline WHERE image = ? ORDER BY id DESC LIMIT ?",
@@ -317,7 +362,7 @@ impl Reader {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut statement = self.connection.prepare_cached(sql)?;
         let bodies = statement.query_map(params![key.name.as_str(), limit], |row| row.get::<_, String>(0))?;
-        let mut found = bodies.map(|body| entry(&body?)).collect::<Result<Vec<_>, Trouble>>()?;
+        let mut found = bodies.map(|body| entry(&body?)).collect::<Result<Vec<_>, DatabaseError>>()?;
         found.reverse();
         Ok(found)
     }

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::*;
 use crate::event::ScriptAction;
 use crate::fleet::lifecycle::{Completion, Transition};
-use crate::fleet::{BootConfig, HostSpec, Kind, Meta, Phase};
+use crate::fleet::{BootConfig, Host, HostSpec, Kind, Meta, Phase};
 
 const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 
@@ -40,18 +42,18 @@ fn put(object: Object) -> Change {
     Change::Put { object, expect: Expect::Any }
 }
 
-fn life(change: Transition) -> Change {
-    Change::Advance { mac: VM, change, sighting: Observation::default(), event: None }
+fn advance(transition: Transition) -> Change {
+    Change::Advance { mac: VM, transition, observation: Observation::default(), event: None }
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_a_restart() {
+async fn an_acknowledged_change_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
-    store.commit(life(Transition::Offer)).await.unwrap();
-    // A second process reads the same files while the first was never told to stop: kill -9.
+    store.commit(advance(Transition::Offer)).await.unwrap();
+    // A second handle reads the files while the first was not closed, as after kill -9.
     let again = open(directory.path());
     let (one, two) = (store.snapshot(), again.snapshot());
     assert_eq!(one.host_by_mac(VM), two.host_by_mac(VM));
@@ -60,7 +62,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn rules_hold_on_every_write() {
+async fn every_write_is_checked_against_the_rules() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let refused = store.commit(put(assigned("vm", VM))).await.unwrap_err();
@@ -95,18 +97,18 @@ async fn the_same_manifest_twice_is_one_change_and_no_second_install() {
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     for change in [Transition::Offer, Transition::FetchConfig, Transition::Complete] {
-        store.commit(life(change)).await.unwrap();
+        store.commit(advance(change)).await.unwrap();
     }
     let before = store.snapshot().version;
     store.commit(put(assigned("vm", VM))).await.unwrap();
     assert_eq!(store.snapshot().version, before);
     assert_eq!(store.snapshot().host_by_mac(VM).unwrap().status.phase, Phase::Installed);
-    store.commit(life(Transition::Assign)).await.unwrap();
+    store.commit(advance(Transition::Assign)).await.unwrap();
     assert_eq!(store.snapshot().host_by_mac(VM).unwrap().status.phase, Phase::Assigned);
 }
 
 #[tokio::test]
-async fn the_history_loses_nothing_and_repeats_nothing() {
+async fn the_history_is_complete_and_without_repetition() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let start = store.snapshot().version;
@@ -121,7 +123,7 @@ async fn the_history_loses_nothing_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_write_acknowledges_nothing() {
+async fn a_failed_write_is_not_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     store.commit(put(host("vm", VM))).await.unwrap();
@@ -143,7 +145,7 @@ fn lease(last: u8) -> Lease {
     }
 }
 
-/// Waits for what came of recording leases.
+/// Records leases and waits for the result.
 async fn record(store: &Store, leases: Vec<Lease>) -> Result<(), StoreError> {
     let (done, result) = oneshot::channel();
     store.record(leases, move |result| done.send(result).unwrap()).unwrap();
@@ -151,7 +153,7 @@ async fn record(store: &Store, leases: Vec<Lease>) -> Result<(), StoreError> {
 }
 
 #[tokio::test]
-async fn a_lease_is_there_after_a_restart() {
+async fn a_lease_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     record(&store, vec![lease(1), lease(2)]).await.unwrap();
@@ -162,7 +164,7 @@ async fn a_lease_is_there_after_a_restart() {
     let found: Vec<_> = again.leases().map(|lease| Lease::clone(lease)).collect();
     assert_eq!(found, [renewed, lease(2)]);
     assert_eq!(again.lease_by_ip([10, 0, 0, 2].into()).map(|found| Lease::clone(found)), Some(lease(2)));
-    assert_eq!(store.snapshot().version, again.version, "leases are no objects: no watch is woken");
+    assert_eq!(store.snapshot().version, again.version, "leases are not objects: the version stays");
 }
 
 #[tokio::test]
@@ -183,7 +185,7 @@ async fn the_timeline_is_kept_in_order() {
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     store.record_event(Some(VM), Event::TftpStarted { file: "a".into() });
-    store.commit(life(Transition::Complete)).await.unwrap();
+    store.commit(advance(Transition::Complete)).await.unwrap();
     drop(store);
     writer.join().unwrap();
     let entries = open(directory.path()).timeline(Some(VM), 10).unwrap();
@@ -198,7 +200,7 @@ async fn the_timeline_is_kept_in_order() {
 }
 
 #[tokio::test]
-async fn what_happens_again_is_one_line_with_a_count_on_disk() {
+async fn a_repeated_event_is_one_line_with_a_count_on_disk() {
     let directory = tempfile::tempdir().unwrap();
     let (store, writer) = Store::open(directory.path(), policy()).unwrap();
     store.commit(put(image("live"))).await.unwrap();
@@ -232,7 +234,7 @@ async fn the_events_of_an_image_and_of_a_config_are_found_by_name() {
     writer.join().unwrap();
     let store = open(directory.path());
     let find = |kind, limit| {
-        let found = store.mentions(&Key { kind, namespace: None, name: "live".parse().unwrap() }, limit).unwrap();
+        let found = store.timeline_of(&Key { kind, namespace: None, name: "live".parse().unwrap() }, limit).unwrap();
         found.into_iter().map(|entry| (entry.event, entry.count)).collect::<Vec<_>>()
     };
     let waiting = Event::WaitingForImage { image: "live".parse().unwrap(), message: "m".into() };
@@ -254,22 +256,26 @@ fn a_database_of_another_schema_is_refused() {
 }
 
 #[tokio::test]
-async fn what_happened_is_in_the_timeline_with_the_change() {
+async fn the_event_of_a_change_is_written_with_it() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     let event = Some(script());
-    let change =
-        Change::Advance { mac: VM, change: Transition::Offer, sighting: Observation::default(), event: event.clone() };
+    let change = Change::Advance {
+        mac: VM,
+        transition: Transition::Offer,
+        observation: Observation::default(),
+        event: event.clone(),
+    };
     store.commit(change).await.unwrap();
-    // The first store was never told to stop: kill -9, right after its answer.
+    // The first handle was not closed, as after kill -9 right after the reply.
     let entries = open(directory.path()).timeline(Some(VM), 10).unwrap();
     assert_eq!(entries.last().map(|entry| entry.event.clone()), event);
 }
 
 #[tokio::test]
-async fn a_config_that_is_named_is_not_deleted() {
+async fn a_referenced_config_is_not_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let body = serde_json::json!({"metadata": {"name": "c"}, "spec": {"format": "script", "data": {}}});
@@ -288,7 +294,7 @@ async fn a_config_that_is_named_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn changes_that_belong_together_are_made_together() {
+async fn commit_all_makes_all_changes_or_none() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let other = Mac([0x52, 0x54, 0, 0, 0, 2]);

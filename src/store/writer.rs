@@ -1,3 +1,5 @@
+//! The writer thread. It gathers queued jobs into transactions, writes them, and publishes the new snapshot.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,22 +11,41 @@ use crate::fleet::lifecycle::InstallPolicy;
 use crate::fleet::{Lease, Object};
 
 use super::apply::{Applied, ApplyContext, apply};
-use super::{Change, Snapshot, StoreError, history, now, sqlite};
+use super::change::Change;
+use super::clock::now;
+use super::error::StoreError;
+use super::snapshot::Snapshot;
+use super::{history, sqlite};
 
-/// Bounds the changes of one transaction, so that the first of them does not wait for the last of many.
-const CHANGES_AT_ONCE: usize = 512;
-/// Is how long timeline entries may wait for a change to be written with.
-const ENTRIES_WAIT: Duration = Duration::from_millis(200);
+/// Maximum number of queued timeline entries. Entries beyond it are dropped and counted.
+pub const QUEUED_ENTRIES: usize = 8192;
+/// Maximum number of jobs in one transaction. It limits the latency of the first one.
+const MAX_TRANSACTION_JOBS: usize = 512;
+/// Maximum time that timeline entries wait for a change, to share its transaction.
+const MAX_ENTRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Is a wish to write, and where its outcome is awaited.
-pub enum Job {
-    /// Is made whole or not at all.
-    Changes { changes: Vec<Change>, reply: oneshot::Sender<Result<Vec<Object>, StoreError>> },
-    /// Carries what is to be done once the leases are on disk: it is done here, so it must not wait.
-    Leases { leases: Vec<Lease>, then: Box<dyn FnOnce(Result<(), StoreError>) + Send> },
+/// Callback after leases were written. It runs in the writer thread and must not block.
+pub type LeaseCallback = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// A queued write with the receiver of its result.
+pub enum WriteJob {
+    /// Changes of objects, all or none.
+    Changes {
+        /// The changes, in order.
+        changes: Vec<Change>,
+        /// Receiver of the changed objects.
+        reply: oneshot::Sender<Result<Vec<Object>, StoreError>>,
+    },
+    /// Leases of the DHCP server, all or none.
+    Leases {
+        /// The leases.
+        leases: Vec<Lease>,
+        /// Callback after the sync.
+        then: LeaseCallback,
+    },
 }
 
-impl std::fmt::Debug for Job {
+impl std::fmt::Debug for WriteJob {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Changes { changes, .. } => changes.fmt(out),
@@ -33,40 +54,48 @@ impl std::fmt::Debug for Job {
     }
 }
 
-type Then = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// Result of a changes job, with the receiver of its reply.
+type ChangeOutcome = (oneshot::Sender<Result<Vec<Object>, StoreError>>, Result<Vec<Applied>, StoreError>);
 
-/// Holds the leases of a transaction, and what is to be done once they are on disk.
-#[derive(Default)]
-struct Granted {
+/// Jobs that were applied to a snapshot and are to be written in one transaction.
+struct Transaction {
+    state: Snapshot,
+    outcomes: Vec<ChangeOutcome>,
     leases: Vec<Lease>,
-    then: Vec<Then>,
+    callbacks: Vec<LeaseCallback>,
+    /// Timeline entries of the changes.
+    entries: Vec<Entry>,
 }
 
-type Outcome = (oneshot::Sender<Result<Vec<Object>, StoreError>>, Result<Vec<Applied>, StoreError>);
-
-/// Is the only one who writes.
+/// The writer: the only one that changes the database and the snapshot.
 #[derive(Debug)]
 pub struct Writer {
-    pub disk: sqlite::Disk,
+    /// Connection to the database.
+    pub database: sqlite::Database,
+    /// Install policy of the configuration.
     pub policy: InstallPolicy,
+    /// Snapshot that readers load.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Changes that watches resume from.
     pub history: Arc<history::History>,
+    /// Version of the state, sent after each commit that changed an object.
     pub announce: watch::Sender<u64>,
+    /// Number of commits with leases.
     pub announce_leases: watch::Sender<u64>,
-    /// Says why the last write failed.
-    pub trouble: Arc<ArcSwapOption<String>>,
+    /// Error of the last write; none where it succeeded.
+    pub write_error: Arc<ArcSwapOption<String>>,
 }
 
 impl Writer {
-    /// Writes what comes until every handle is gone.
-    pub fn run(mut self, mut changes: mpsc::Receiver<Job>, mut entries: mpsc::Receiver<Entry>) {
+    /// Writes queued jobs until the last `Store` handle is dropped.
+    pub fn run(mut self, mut changes: mpsc::Receiver<WriteJob>, mut entries: mpsc::Receiver<Entry>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let Ok(runtime) = runtime else { return tracing::error!("no runtime for the store's writer") };
-        let mut noted = Vec::new();
+        let Ok(runtime) = runtime else { return tracing::error!("cannot start the runtime of the store's writer") };
+        let mut queued = Vec::new();
         loop {
-            let (jobs, open) = runtime.block_on(gather(&mut changes, &mut entries, &mut noted));
-            if !jobs.is_empty() || !noted.is_empty() {
-                self.write(jobs, &mut noted);
+            let (jobs, open) = runtime.block_on(gather(&mut changes, &mut entries, &mut queued));
+            if !jobs.is_empty() || !queued.is_empty() {
+                self.write(jobs, &mut queued);
             }
             if !open {
                 return;
@@ -74,76 +103,99 @@ impl Writer {
         }
     }
 
-    /// Writes all or nothing of it. Entries that could not be written stay, for the next time.
-    fn write(&mut self, jobs: Vec<Job>, entries: &mut Vec<Entry>) {
+    /// Writes jobs and timeline entries in one transaction. After a failure the entries stay queued.
+    fn write(&mut self, jobs: Vec<WriteJob>, entries: &mut Vec<Entry>) {
+        let transaction = self.apply_jobs(jobs);
+        let queued = entries.len();
+        entries.extend(transaction.entries.iter().cloned());
+        let records = transaction.outcomes.iter().flat_map(|(_, applied)| made(applied));
+        let records = records.filter_map(|applied| applied.record.as_ref());
+        match self.database.write(transaction.state.version, records, &transaction.leases, entries) {
+            Ok(()) => {
+                entries.clear();
+                if self.write_error.swap(None).is_some() {
+                    tracing::info!("state write recovered");
+                }
+                self.publish(transaction);
+            }
+            Err(error) => {
+                // The events of changes that were not made did not happen.
+                entries.truncate(queued);
+                self.fail(transaction, &error.to_string());
+            }
+        }
+    }
+
+    /// Applies jobs to a copy of the snapshot.
+    fn apply_jobs(&self, jobs: Vec<WriteJob>) -> Transaction {
         let mut state = Snapshot::clone(&self.snapshot.load());
-        let moment = ApplyContext { at: now(), policy: &self.policy };
+        let context = ApplyContext { at: now(), policy: &self.policy };
         let mut outcomes = Vec::with_capacity(jobs.len());
-        let mut granted = Granted::default();
+        let (mut leases, mut callbacks) = (Vec::new(), Vec::new());
         for job in jobs {
             match job {
-                Job::Changes { changes, reply } => outcomes.push((reply, apply_all(&mut state, changes, moment))),
-                Job::Leases { leases, then } => {
-                    granted.then.push(then);
-                    granted.leases.extend(leases);
+                WriteJob::Changes { changes, reply } => {
+                    outcomes.push((reply, apply_all(&mut state, changes, context)));
+                }
+                WriteJob::Leases { leases: granted, then } => {
+                    callbacks.push(then);
+                    leases.extend(granted);
                 }
             }
         }
-        for lease in &granted.leases {
+        for lease in &leases {
             state.put_lease(lease.clone());
         }
-        let told: Vec<Entry> = outcomes.iter().flat_map(|(_, applied)| told(applied, &state, moment.at)).collect();
-        let noted = entries.len();
-        entries.extend(told.iter().cloned());
-        let pasts = outcomes.iter().flat_map(|(_, applied)| made(applied)).filter_map(|applied| applied.past.as_ref());
-        if let Err(error) = self.disk.write(state.version, pasts, &granted.leases, entries) {
-            let is_known = self.trouble.load().as_ref().is_some_and(|known| **known == error.to_string());
-            match is_known {
-                // A site that boots meets it many times a second.
-                true => tracing::debug!(%error, "the state could not be written"),
-                false => tracing::error!(%error, "the state could not be written"),
-            }
-            let reason: Arc<str> = error.to_string().into();
-            self.trouble.store(Some(Arc::new(error.to_string())));
-            // What happened in a change that was not made did not happen.
-            entries.truncate(noted);
-            for (reply, _) in outcomes {
-                // Nobody waiting is no loss: the change was not made.
-                let _ = reply.send(Err(StoreError::Unavailable(reason.clone())));
-            }
-            granted.then.into_iter().for_each(|then| then(Err(StoreError::Unavailable(reason.clone()))));
-            return;
-        }
-        entries.clear();
-        if self.trouble.swap(None).is_some() {
-            tracing::info!("the state can be written again");
-        }
-        self.publish(state, outcomes, &told);
-        if !granted.leases.is_empty() {
-            self.announce_leases.send_modify(|count| *count += 1);
-        }
-        granted.then.into_iter().for_each(|then| then(Ok(())));
+        let entries = outcomes.iter().flat_map(|(_, applied)| entries_of(applied, &state, context.at)).collect();
+        Transaction { state, outcomes, leases, callbacks, entries }
     }
 
-    fn publish(&self, state: Snapshot, outcomes: Vec<Outcome>, told: &[Entry]) {
+    /// Reports a failed write to all waiting callers.
+    fn fail(&self, transaction: Transaction, error: &str) {
+        let is_known = self.write_error.load().as_ref().is_some_and(|known| **known == error);
+        match is_known {
+            // It can happen many times a second while machines boot.
+            true => tracing::debug!(%error, "state write failed"),
+            false => tracing::error!(%error, "state write failed"),
+        }
+        self.write_error.store(Some(Arc::new(error.to_owned())));
+        let reason: Arc<str> = error.into();
+        for (reply, _) in transaction.outcomes {
+            // The receiver may be gone; the change was not made either way.
+            let _ = reply.send(Err(StoreError::Unavailable(reason.clone())));
+        }
+        transaction.callbacks.into_iter().for_each(|then| then(Err(StoreError::Unavailable(reason.clone()))));
+    }
+
+    /// Publishes the snapshot of a written transaction, and reports it to all waiting callers.
+    fn publish(&self, transaction: Transaction) {
+        let Transaction { state, outcomes, leases, callbacks, entries } = transaction;
         let version = state.version;
         self.snapshot.store(Arc::new(state));
-        let pasts = outcomes.iter().flat_map(|(_, applied)| made(applied)).filter_map(|applied| applied.past.clone());
-        self.history.push(pasts);
-        told.iter().for_each(Entry::log);
+        let records = outcomes.iter().flat_map(|(_, applied)| made(applied));
+        self.history.push(records.filter_map(|applied| applied.record.clone()));
+        entries.iter().for_each(Entry::log);
         for (reply, applied) in outcomes {
             let _ = reply.send(applied.map(|applied| applied.into_iter().map(|applied| applied.object).collect()));
         }
-        // Whoever wrote comes first: hundreds of watches may wait to be woken.
+        // After the replies: hundreds of watches may be woken.
         self.announce.send_if_modified(|known| std::mem::replace(known, version) != version);
+        if !leases.is_empty() {
+            self.announce_leases.send_modify(|count| *count += 1);
+        }
+        callbacks.into_iter().for_each(|then| then(Ok(())));
     }
 }
 
-/// Applies changes that belong together; the state is as it was where one of them fails.
-fn apply_all(state: &mut Snapshot, changes: Vec<Change>, moment: ApplyContext<'_>) -> Result<Vec<Applied>, StoreError> {
+/// Applies the changes of one job. If one of them fails, the state is unchanged.
+fn apply_all(
+    state: &mut Snapshot,
+    changes: Vec<Change>,
+    context: ApplyContext<'_>,
+) -> Result<Vec<Applied>, StoreError> {
     let before = (changes.len() > 1).then(|| state.clone());
     let uid = || uuid::Uuid::new_v4().to_string();
-    let applied = changes.into_iter().map(|change| apply(state, change, moment, uid)).collect();
+    let applied = changes.into_iter().map(|change| apply(state, change, context, uid)).collect();
     if let (Err(_), Some(before)) = (&applied, before) {
         *state = before;
     }
@@ -154,7 +206,8 @@ fn made(applied: &Result<Vec<Applied>, StoreError>) -> &[Applied] {
     applied.as_deref().unwrap_or_default()
 }
 
-fn told<'a>(
+/// Returns the timeline entries of the changes of one job.
+fn entries_of<'a>(
     applied: &'a Result<Vec<Applied>, StoreError>,
     state: &'a Snapshot,
     at: jiff::Timestamp,
@@ -165,33 +218,34 @@ fn told<'a>(
     })
 }
 
-/// Waits for something to write, and takes all that waits with it.
+/// Waits for jobs or timeline entries, and takes everything that is queued. Returns the jobs, and whether the
+/// queue of changes is still open.
 async fn gather(
-    changes: &mut mpsc::Receiver<Job>,
+    changes: &mut mpsc::Receiver<WriteJob>,
     entries: &mut mpsc::Receiver<Entry>,
-    noted: &mut Vec<Entry>,
-) -> (Vec<Job>, bool) {
+    queued: &mut Vec<Entry>,
+) -> (Vec<WriteJob>, bool) {
     let mut jobs = Vec::new();
-    let room = super::WAITING_ENTRIES.saturating_sub(noted.len());
-    let deadline = Instant::now() + ENTRIES_WAIT;
+    let free = QUEUED_ENTRIES.saturating_sub(queued.len());
+    let deadline = Instant::now() + MAX_ENTRY_DELAY;
     let mut open = true;
     tokio::select! {
         biased;
-        count = changes.recv_many(&mut jobs, CHANGES_AT_ONCE) => open = count > 0,
-        count = entries.recv_many(noted, room), if room > 0 => {
+        count = changes.recv_many(&mut jobs, MAX_TRANSACTION_JOBS) => open = count > 0,
+        count = entries.recv_many(queued, free), if free > 0 => {
             if count > 0 {
-                // Entries alone are not worth a sync each: they wait a moment for company.
+                // Entries alone do not justify a sync each: they wait for a change.
                 tokio::select! {
-                    count = changes.recv_many(&mut jobs, CHANGES_AT_ONCE) => open = count > 0,
+                    count = changes.recv_many(&mut jobs, MAX_TRANSACTION_JOBS) => open = count > 0,
                     () = tokio::time::sleep_until(deadline.into()) => {}
                 }
             }
         }
     }
-    while noted.len() < super::WAITING_ENTRIES
+    while queued.len() < QUEUED_ENTRIES
         && let Ok(entry) = entries.try_recv()
     {
-        noted.push(entry);
+        queued.push(entry);
     }
     (jobs, open)
 }

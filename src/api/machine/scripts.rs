@@ -172,7 +172,7 @@ mod tests {
 
     async fn hold(fixture: &Fixture) {
         let change =
-            Change::Advance { mac: VM, change: Transition::Hold, sighting: Observation::default(), event: None };
+            Change::Advance { mac: VM, transition: Transition::Hold, observation: Observation::default(), event: None };
         fixture.shared.gate.store.commit(change).await.unwrap();
     }
 

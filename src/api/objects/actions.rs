@@ -118,7 +118,7 @@ fn beginning(was: &Host, is: &Host) -> Option<Change> {
         BootTarget::LocalDisk | BootTarget::Menu => lifecycle::Transition::Release,
     };
     let mac = is.spec.boot_mac_address;
-    Some(Change::Advance { mac, change, sighting: Observation::default(), event: None })
+    Some(Change::Advance { mac, transition: change, observation: Observation::default(), event: None })
 }
 
 /// Says where the machine's BMC reaches us, where that is not where machines do.
@@ -151,7 +151,7 @@ pub async fn medium(shared: &Shared, key: &Key, request: Request<Incoming>) -> R
 pub async fn change(shared: &Shared, key: &Key, change: lifecycle::Transition) -> Result<Reply, Status> {
     let Object::Host(host) = handlers::find(shared, key)? else { return Err(Status::no_route()) };
     let mac = host.spec.boot_mac_address;
-    let change = Change::Advance { mac, change, sighting: Observation::default(), event: None };
+    let change = Change::Advance { mac, transition: change, observation: Observation::default(), event: None };
     let object = committed(shared, key, change).await?;
     Ok(reply::json(StatusCode::OK, &View(&object)))
 }
@@ -167,7 +167,7 @@ pub async fn timeline(shared: &Shared, key: Option<&Key>) -> Result<Reply, Statu
     let read = tokio::task::spawn_blocking(move || match object {
         None => store.timeline(None, ENTRIES),
         Some(Object::Host(host)) => store.timeline(Some(host.spec.boot_mac_address), ENTRIES),
-        Some(other) => store.mentions(&other.key(), ENTRIES),
+        Some(other) => store.timeline_of(&other.key(), ENTRIES),
     })
     .await;
     let entries = read.map_err(|error| Status::internal(error.to_string()))?;

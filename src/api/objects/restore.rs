@@ -17,7 +17,7 @@ pub fn moved(object: &Object, body: &Value) -> Option<(store::Change, String)> {
     let (name, mac) = (&host.metadata.name, host.spec.boot_mac_address);
     let words =
         format!("status: not kept; as {name} was {phase}, no install of it begins: POST .../install begins one");
-    Some((store::Change::Advance { mac, change, sighting: Observation::default(), event: None }, words))
+    Some((store::Change::Advance { mac, transition: change, observation: Observation::default(), event: None }, words))
 }
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests {
             }
             let object = Object::from_json(Kind::BareMetalHost, body.clone()).unwrap();
             let got = match moved(&object, &body) {
-                Some((store::Change::Advance { change, .. }, _)) => Some(change),
+                Some((store::Change::Advance { transition, .. }, _)) => Some(transition),
                 Some((other, _)) => panic!("{other:?}"),
                 None => None,
             };

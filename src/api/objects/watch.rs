@@ -192,10 +192,10 @@ impl Watch {
     /// A change may bring an object into the selection, or take it out.
     fn tell_past(&self, part: &mut BytesMut, past: &ChangeRecord) {
         let selection = &self.options.selection;
-        let is = past.verb != Operation::Deleted && selection.takes(&past.object);
+        let is = past.operation != Operation::Deleted && selection.takes(&past.object);
         let was = match &past.before {
             Some(before) => selection.takes(before),
-            None => past.verb == Operation::Deleted && selection.takes(&past.object),
+            None => past.operation == Operation::Deleted && selection.takes(&past.object),
         };
         let kind = match (was, is) {
             (false, false) => return,
@@ -203,7 +203,7 @@ impl Watch {
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        match (&past.before, past.verb) {
+        match (&past.before, past.operation) {
             // What left the selection is told as it last was within it, at the version that it left at.
             (Some(before), Operation::Modified) if was && !is => {
                 let mut left = before.clone();

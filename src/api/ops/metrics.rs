@@ -139,7 +139,7 @@ impl Figures {
         let leases = state.leases().filter(|lease| lease.is_bound_at(now)).count();
         self.gauge("bootlatch_dhcp_leases", "Bound DHCP leases.", leases.try_into().unwrap_or(u64::MAX));
         let help = "Timeline entries that were dropped because too many came at once.";
-        self.counter("bootlatch_timeline_entries_dropped", help, store.lost_entries());
+        self.counter("bootlatch_timeline_entries_dropped", help, store.dropped_entries());
         self.gauge("bootlatch_store_resource_version", "Resource version of the newest change.", state.version);
         let help = "Time from a change to its durable commit.";
         self.histogram("bootlatch_store_commit_duration_seconds", help, store.commit_durations.read());

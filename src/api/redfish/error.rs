@@ -1,7 +1,7 @@
 use hyper::StatusCode;
 use serde_json::json;
 
-use crate::bmc::Trouble;
+use crate::bmc::BmcError;
 use crate::fleet::boot_override::OverrideError;
 
 use crate::api::objects::status::Status;
@@ -57,12 +57,12 @@ impl From<OverrideError> for Fault {
     }
 }
 
-impl From<Trouble> for Fault {
-    fn from(trouble: Trouble) -> Self {
+impl From<BmcError> for Fault {
+    fn from(trouble: BmcError) -> Self {
         let (code, id) = match trouble {
-            Trouble::Address(_) | Trouble::Lacks { .. } => (StatusCode::BAD_REQUEST, "ActionNotSupported"),
-            Trouble::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "CouldNotEstablishConnection"),
-            Trouble::Refused { .. } => (StatusCode::BAD_GATEWAY, "GeneralError"),
+            BmcError::Address(_) | BmcError::Unsupported { .. } => (StatusCode::BAD_REQUEST, "ActionNotSupported"),
+            BmcError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "CouldNotEstablishConnection"),
+            BmcError::Refused { .. } => (StatusCode::BAD_GATEWAY, "GeneralError"),
         };
         Self::new(code, id, trouble.to_string())
     }

@@ -143,7 +143,7 @@ async fn read(shared: &Shared, parts: &[&str]) -> Result<Reply, Fault> {
 /// Asks a machine's controller whether it runs; a controller that does not answer leaves it unknown.
 async fn power(host: &Host) -> Power {
     let Some(bmc) = &host.spec.bmc else { return Power::Unknown };
-    match tokio::time::timeout(GLANCE, bmc::client::power(bmc)).await {
+    match tokio::time::timeout(GLANCE, bmc::client::read_power(bmc)).await {
         Ok(Ok(power)) => power,
         Ok(Err(error)) => {
             tracing::debug!(host = %host.metadata.name, %error, "a machine's power is not known");

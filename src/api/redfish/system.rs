@@ -6,10 +6,11 @@ use hyper::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::admission::prepare;
-use crate::bmc::{self, Next, Reset};
+use crate::bmc::{self, BootDevice, Reset};
+use crate::event::power_report::PowerReport;
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{Host, Key, Object};
-use crate::store::{self, Expect, Observation, PowerReport, now};
+use crate::store::{self, Expect, Observation, now};
 
 use crate::api::objects::actions;
 use crate::api::objects::status::Status;
@@ -26,12 +27,12 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Fau
         return Err(Fault::new(StatusCode::BAD_REQUEST, "ActionNotSupported", message));
     };
     let known = || format!("ResetType is one of {}", Reset::ALL.map(Reset::as_str).join(", "));
-    let wanted = body["ResetType"].as_str().and_then(Reset::read).ok_or_else(|| Fault::bad(known()))?;
+    let wanted = body["ResetType"].as_str().and_then(Reset::parse).ok_or_else(|| Fault::bad(known()))?;
     bmc::client::reset(bmc, wanted).await?;
     // Whoever resets a machine by hand means more than a wish of the spec's that is still being carried out.
     if let Some(switching) = &host.status.power_transition {
-        let word = PowerReport { over: Some(switching.request_time), ..PowerReport::of(bmc) };
-        let change = store::Change::PowerReported { mac: host.spec.boot_mac_address, word: Box::new(word) };
+        let report = PowerReport { ended_transition: Some(switching.request_time), ..PowerReport::new(bmc) };
+        let change = store::Change::PowerReported { mac: host.spec.boot_mac_address, report: Box::new(report) };
         if let Err(error) = shared.gate.store.commit(change).await {
             tracing::warn!(%error, host = %host.metadata.name, "a switching goes on");
         }
@@ -115,11 +116,11 @@ async fn set(shared: &Shared, key: &Key, host: &Host, wish: Option<(OverrideTarg
     // The controller first: what it refuses changes nothing here.
     if let Some(bmc) = &host.spec.bmc {
         let next = match wish {
-            Some((OverrideTarget::Pxe | OverrideTarget::Cd, _)) => Next::Network,
-            Some((OverrideTarget::Hdd, _)) => Next::Disk,
-            None => Next::AsItLikes,
+            Some((OverrideTarget::Pxe | OverrideTarget::Cd, _)) => BootDevice::Network,
+            Some((OverrideTarget::Hdd, _)) => BootDevice::Disk,
+            None => BootDevice::Default,
         };
-        bmc::client::boot(bmc, next, wish.is_none_or(|(_, once)| once)).await?;
+        bmc::client::set_boot_device(bmc, next, wish.is_none_or(|(_, once)| once)).await?;
     }
     carry_out(shared, key, made).await?;
     let_go(shared, held(host)).await;
@@ -143,8 +144,12 @@ pub async fn carry_out(
         let object = prepare::prepare(Object::Host(Arc::new(after)), Some(before), &shared.places)
             .map_err(|wrong| Status::invalid(key.kind, key.name.as_str(), &wrong))?;
         let put = store::Change::Put { object, expect: Expect::Present(Some(version)) };
-        let moved =
-            change.map(|change| store::Change::Advance { mac, change, sighting: Observation::default(), event: None });
+        let moved = change.map(|transition| store::Change::Advance {
+            mac,
+            transition,
+            observation: Observation::default(),
+            event: None,
+        });
         Ok([put].into_iter().chain(moved).collect())
     })
     .await

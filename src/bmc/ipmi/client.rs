@@ -1,3 +1,5 @@
+//! The IPMI client.
+
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
@@ -5,8 +7,9 @@ use ipmi::{BlockingClient, PrivilegeLevel};
 
 use crate::fleet::{Bmc, BmcAddress, Power};
 
-use super::super::{Next, Reset, Trouble};
+use super::super::{BmcError, BootDevice, Reset};
 
+// Network functions and commands (IPMI 2.0, appendix G).
 const APPLICATION: u8 = 0x06;
 const SET_SESSION_PRIVILEGE: u8 = 0x3b;
 const ADMINISTRATOR: u8 = 4;
@@ -14,21 +17,24 @@ const CHASSIS: u8 = 0x00;
 const CONTROL: u8 = 0x02;
 const SET_BOOT_OPTIONS: u8 = 0x08;
 const STATUS: u8 = 0x01;
-/// Is how long one packet's answer is waited for, and how often it is sent again.
-const WAIT: Duration = Duration::from_secs(2);
-const TRIES: u32 = 3;
+/// Time to wait for the answer to one packet.
+const PACKET_TIMEOUT: Duration = Duration::from_secs(2);
+/// Number of times that a packet is sent again.
+const RETRIES: u32 = 3;
 
-pub async fn power(bmc: &Bmc, at: &BmcAddress) -> Result<Power, Trouble> {
-    let status = ask(bmc, at, STATUS, Vec::new()).await?;
+/// Returns the power state of the machine (Get Chassis Status).
+pub async fn read_power(bmc: &Bmc, at: &BmcAddress) -> Result<Power, BmcError> {
+    let status = command(bmc, at, STATUS, Vec::new()).await?;
     match status.first() {
         Some(state) if state & 1 == 1 => Ok(Power::On),
         Some(_) => Ok(Power::Off),
-        None => Err(Trouble::Lacks { at: at.to_string(), what: "the machine's power state" }),
+        None => Err(BmcError::Unsupported { at: at.to_string(), what: "reading the power state" }),
     }
 }
 
-pub async fn reset(bmc: &Bmc, at: &BmcAddress, reset: Reset) -> Result<(), Trouble> {
-    // IPMI 2.0, table 28-4. A machine is not asked politely to restart: IPMI has no such word.
+/// Performs a power operation (Chassis Control).
+pub async fn reset(bmc: &Bmc, at: &BmcAddress, reset: Reset) -> Result<(), BmcError> {
+    // IPMI 2.0, table 28-4. IPMI has no graceful restart.
     let control = match reset {
         Reset::ForceOff => 0,
         Reset::On => 1,
@@ -37,78 +43,79 @@ pub async fn reset(bmc: &Bmc, at: &BmcAddress, reset: Reset) -> Result<(), Troub
         Reset::Nmi => 4,
         Reset::GracefulShutdown => 5,
         Reset::GracefulRestart => {
-            return Err(Trouble::Lacks { at: at.to_string(), what: "a graceful restart, which IPMI has not" });
+            return Err(BmcError::Unsupported { at: at.to_string(), what: "graceful restart over IPMI" });
         }
     };
-    ask(bmc, at, CONTROL, vec![control]).await.map(drop)
+    command(bmc, at, CONTROL, vec![control]).await.map(drop)
 }
 
-pub async fn boot(bmc: &Bmc, at: &BmcAddress, next: Next, once: bool) -> Result<(), Trouble> {
+/// Sets the boot device (Set System Boot Options).
+pub async fn set_boot_device(bmc: &Bmc, at: &BmcAddress, device: BootDevice, once: bool) -> Result<(), BmcError> {
     // IPMI 2.0, table 28-14, parameter 5: valid, persistent, UEFI; then the device.
-    let device = match next {
-        Next::AsItLikes => 0,
-        Next::Network => 1 << 2,
-        Next::Disk => 2 << 2,
+    let device = match device {
+        BootDevice::Default => 0,
+        BootDevice::Network => 1 << 2,
+        BootDevice::Disk => 2 << 2,
     };
     let flags = if once { 0x80 } else { 0xc0 };
-    ask(bmc, at, SET_BOOT_OPTIONS, vec![5, flags, device, 0, 0, 0]).await.map(drop)
+    command(bmc, at, SET_BOOT_OPTIONS, vec![5, flags, device, 0, 0, 0]).await.map(drop)
 }
 
-/// Asks a chassis command in a session of its own. The library waits, so a thread that may waits with it.
-async fn ask(bmc: &Bmc, at: &BmcAddress, command: u8, data: Vec<u8>) -> Result<Vec<u8>, Trouble> {
-    let (bmc, at) = (bmc.clone(), at.clone());
-    let asked = tokio::task::spawn_blocking(move || {
-        let session = Session::open(&bmc, &at)?;
-        let answer = session.ask(CHASSIS, command, &data);
+/// Sends a chassis command in a new session. The library blocks, so it runs on a blocking thread.
+async fn command(bmc: &Bmc, at: &BmcAddress, command: u8, data: Vec<u8>) -> Result<Vec<u8>, BmcError> {
+    let (bmc, at, address) = (bmc.clone(), at.clone(), at.to_string());
+    let result = tokio::task::spawn_blocking(move || {
+        let session = IpmiSession::open(&bmc, &at)?;
+        let answer = session.command(CHASSIS, command, &data);
         session.close();
         answer
     });
-    let lost = |error: tokio::task::JoinError| Trouble::Unreachable { at: String::new(), cause: error.to_string() };
-    asked.await.map_err(lost)?
+    let panicked = |error: tokio::task::JoinError| BmcError::Unreachable { at: address, cause: error.to_string() };
+    result.await.map_err(panicked)?
 }
 
-/// Is a session with a controller, as its administrator.
-struct Session<'a> {
+/// A session with administrator privilege.
+struct IpmiSession<'a> {
     client: BlockingClient,
     at: &'a BmcAddress,
 }
 
-impl<'a> Session<'a> {
-    fn open(bmc: &Bmc, at: &'a BmcAddress) -> Result<Self, Trouble> {
-        let unreachable = |cause: String| Trouble::Unreachable { at: at.to_string(), cause };
+impl<'a> IpmiSession<'a> {
+    fn open(bmc: &Bmc, at: &'a BmcAddress) -> Result<Self, BmcError> {
+        let unreachable = |cause: String| BmcError::Unreachable { at: at.to_string(), cause };
         let found = (at.host.as_str(), at.port).to_socket_addrs();
         let target = found.map_err(|error| unreachable(error.to_string()))?.next();
-        let target = target.ok_or_else(|| unreachable("its name has no address".into()))?;
+        let target = target.ok_or_else(|| unreachable("the name has no address".into()))?;
         let client = BlockingClient::builder(target)
             .username(&bmc.username)
             .password(&bmc.password.0)
             .privilege_level(PrivilegeLevel::Administrator)
-            .timeout(WAIT)
-            .retries(TRIES)
+            .timeout(PACKET_TIMEOUT)
+            .retries(RETRIES)
             .build()
             .map_err(|error| unreachable(error.to_string()))?;
         let session = Self { client, at };
-        // Sessions begin as a user's: without this every change is refused with 0xD4.
-        session.ask(APPLICATION, SET_SESSION_PRIVILEGE, &[ADMINISTRATOR])?;
+        // Sessions begin with user privilege, with which every change is refused (completion code 0xD4).
+        session.command(APPLICATION, SET_SESSION_PRIVILEGE, &[ADMINISTRATOR])?;
         Ok(session)
     }
 
-    fn ask(&self, function: u8, command: u8, data: &[u8]) -> Result<Vec<u8>, Trouble> {
+    fn command(&self, function: u8, command: u8, data: &[u8]) -> Result<Vec<u8>, BmcError> {
         let answer = self.client.send_raw(function, command, data);
         let answer =
-            answer.map_err(|error| Trouble::Unreachable { at: self.at.to_string(), cause: error.to_string() })?;
+            answer.map_err(|error| BmcError::Unreachable { at: self.at.to_string(), cause: error.to_string() })?;
         match answer.completion_code {
             0 => Ok(answer.data),
             code => {
-                Err(Trouble::Refused { at: self.at.to_string(), message: format!("IPMI completion code {code:#04x}") })
+                Err(BmcError::Refused { at: self.at.to_string(), message: format!("IPMI completion code {code:#04x}") })
             }
         }
     }
 
-    /// Gives the session back: controllers have few of them.
+    /// Closes the session: BMCs have few of them.
     fn close(self) {
         if let Err(error) = self.client.close_session() {
-            tracing::debug!(at = %self.at, %error, "an IPMI session was not closed");
+            tracing::debug!(at = %self.at, %error, "failed to close an IPMI session");
         }
     }
 }

@@ -1,1 +1,3 @@
+//! IPMI 2.0 over LAN (RMCP+).
+
 pub mod client;

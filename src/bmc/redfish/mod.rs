@@ -1,2 +1,4 @@
+//! Redfish (DSP0266).
+
 pub mod client;
 mod tls;

@@ -1,3 +1,5 @@
+//! TLS to Redfish services.
+
 use std::sync::Arc;
 
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -6,36 +8,36 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Holds the authorities that this machine trusts, on Debian and on most others.
-const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Certificate authorities of the operating system, on Debian and most other distributions.
+const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Makes what opens TLS connections: to services that an authority of this machine vouches for, or to any.
+/// Returns the TLS configuration of a client, with or without verification of the server.
 ///
 /// # Errors
-/// The authorities cannot be read.
+/// The certificate authorities cannot be read.
 pub fn config(verified: bool) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
     if !verified {
-        let anyone = Arc::new(Anyone(provider));
-        return Ok(builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth());
+        let accept_any = Arc::new(AcceptAny(provider));
+        return Ok(builder.dangerous().with_custom_certificate_verifier(accept_any).with_no_client_auth());
     }
     let mut roots = RootCertStore::empty();
-    let unread = |error| format!("{AUTHORITIES}: {error}");
-    for root in CertificateDer::pem_file_iter(AUTHORITIES).map_err(unread)? {
-        // One that rustls cannot read is one that nobody can be vouched for by.
-        roots.add_parsable_certificates([root.map_err(unread)?]);
+    let unreadable = |error| format!("{CA_BUNDLE}: {error}");
+    for root in CertificateDer::pem_file_iter(CA_BUNDLE).map_err(unreadable)? {
+        // Certificates that rustls cannot parse are skipped: they cannot verify a server.
+        roots.add_parsable_certificates([root.map_err(unreadable)?]);
     }
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Takes any certificate: controllers come with their own, and sites that leave it so say so, host by host.
+/// Verifier that accepts any certificate, for hosts with `spec.bmc.disableCertificateVerification`.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct AcceptAny(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,4 +1,4 @@
-//! The timeline's last lines: what happens again and again is one line of it, with a count.
+//! Coalescing of repeated timeline entries: an event that is repeated is one line with a count.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,49 +7,50 @@ use jiff::{SignedDuration, Timestamp};
 use crate::event::Entry;
 use crate::fleet::Mac;
 
-/// Is how many of a machine's last lines what happens again is looked for in: a boot by UEFI that goes round has
-/// about ten different ones.
-const BACK: usize = 16;
-/// Is how long after its last time something is a line of its own again: a boot of another hour is another story.
-/// A server whose boot goes round takes up to a quarter of an hour.
-const APART: SignedDuration = SignedDuration::from_mins(30);
-/// Is how long after its first time something is a line of its own again, however often it happened.
-const LONGEST: SignedDuration = SignedDuration::from_hours(24);
-/// Bounds the machines whose last lines are remembered: some 25 MB. Of others, everything is a line of its own.
+/// Number of recent lines of a machine that are searched for a repetition. A boot loop of a UEFI machine has about
+/// ten different events.
+const LINES_PER_MACHINE: usize = 16;
+/// Maximum time since the last occurrence. One round of a server in a boot loop takes up to 15 minutes.
+const MAX_PAUSE: SignedDuration = SignedDuration::from_mins(30);
+/// Maximum time since the first occurrence.
+const MAX_SPAN: SignedDuration = SignedDuration::from_hours(24);
+/// Maximum number of machines whose recent lines are kept, about 25 MB. All are dropped when it is exceeded.
 const MACHINES: usize = 4096;
 
-/// Remembers the last lines of machines' timelines, the newest last.
+/// The recent timeline lines of each machine, newest last.
 #[derive(Debug, Default)]
-pub struct TimelineCoalescer(HashMap<Option<Mac>, VecDeque<Line>>);
+pub struct TimelineCoalescer(HashMap<Option<Mac>, VecDeque<TimelineLine>>);
 
-/// Is a line of the timeline as it is on disk.
+/// A line of the timeline as it is on disk.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub struct TimelineLine {
+    /// Row identifier in the database.
     pub id: i64,
+    /// The entry, with count and time of the last occurrence.
     pub entry: Entry,
 }
 
 impl TimelineCoalescer {
-    /// Finds the line that an entry is another time of, as it is with it. What lies beyond a milestone of the
-    /// machine is another story.
-    pub fn join(&self, entry: &Entry) -> Option<Line> {
+    /// Returns the line that an entry repeats, with the entry counted in. Lines before the last milestone of the
+    /// machine do not count.
+    pub fn join(&self, entry: &Entry) -> Option<TimelineLine> {
         if entry.event.is_milestone() {
             return None;
         }
         let mut since = self.0.get(&entry.mac)?.iter().rev().take_while(|line| !line.entry.event.is_milestone());
         let line = since.find(|line| fits(&line.entry, entry))?;
         let joined = Entry {
-            // A timeline tells of the last time: how long a transfer took, say.
+            // The details are those of the last occurrence, such as the duration of a transfer.
             event: entry.event.clone(),
             count: line.entry.count.saturating_add(1),
             last: Some(entry.time),
             ..line.entry.clone()
         };
-        Some(Line { id: line.id, entry: joined })
+        Some(TimelineLine { id: line.id, entry: joined })
     }
 
-    /// Remembers a line as it was written.
-    pub fn keep(&mut self, line: Line) {
+    /// Keeps a line as it was written.
+    pub fn keep(&mut self, line: TimelineLine) {
         if self.0.len() >= MACHINES && !self.0.contains_key(&line.entry.mac) {
             self.0.clear();
         }
@@ -58,13 +59,13 @@ impl TimelineCoalescer {
             *known = line;
             return;
         }
-        if lines.len() == BACK {
+        if lines.len() == LINES_PER_MACHINE {
             lines.pop_front();
         }
         lines.push_back(line);
     }
 
-    /// Forgets all of them: what was kept may not be what is on disk.
+    /// Drops all lines, when they may differ from those on disk.
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -72,7 +73,7 @@ impl TimelineCoalescer {
 
 fn fits(line: &Entry, entry: &Entry) -> bool {
     let since = |time: Timestamp| entry.time.duration_since(time);
-    let is_soon = since(line.last.unwrap_or(line.time)) < APART && since(line.time) < LONGEST;
+    let is_soon = since(line.last.unwrap_or(line.time)) < MAX_PAUSE && since(line.time) < MAX_SPAN;
     is_soon && line.host == entry.host && line.event.is_repeat_of(&entry.event)
 }
 
@@ -94,11 +95,11 @@ mod tests {
         Event::TftpCompleted { file: "p.efi".into(), bytes: 10, milliseconds, resent: 0 }
     }
 
-    /// Gives the lines that entries come to, as (count, event).
+    /// Returns the lines that result from entries, as (count, event).
     fn lines(entries: Vec<Entry>) -> Vec<(u32, Event)> {
         let (mut lines, mut disk) = (TimelineCoalescer::default(), Vec::new());
         for entry in entries {
-            let line = lines.join(&entry).unwrap_or(Line { id: disk.len() as i64, entry });
+            let line = lines.join(&entry).unwrap_or(TimelineLine { id: disk.len() as i64, entry });
             let at = line.id as usize;
             disk.truncate(disk.len().max(at));
             match at < disk.len() {
@@ -111,36 +112,36 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_again_and_again_is_one_line() {
+    fn a_repeated_event_is_one_line() {
         let round = |at: i64| [entry(at, done(at as u64)), entry(at, script("live"))];
-        let told = lines((0..300).flat_map(round).collect());
-        assert_eq!(told, [(300, done(299)), (300, script("live"))]);
+        let written = lines((0..300).flat_map(round).collect());
+        assert_eq!(written, [(300, done(299)), (300, script("live"))]);
     }
 
     #[test]
-    fn a_milestone_is_a_line_of_its_own_and_ends_what_was_before() {
+    fn a_milestone_is_not_coalesced_and_ends_the_lines_before() {
         let mut entries = Vec::new();
         for at in 0..3 {
             entries.extend([entry(at, script("live")), entry(at, script("live")), entry(at, Event::BootCompleted {})]);
         }
-        let told = lines(entries);
+        let written = lines(entries);
         let one = [(2, script("live")), (1, Event::BootCompleted {})];
-        assert_eq!(told, [one.clone(), one.clone(), one].concat());
+        assert_eq!(written, [one.clone(), one.clone(), one].concat());
     }
 
     #[test]
-    fn another_machine_is_another_line() {
+    fn events_of_two_machines_are_two_lines() {
         let mut other = entry(1, script("live"));
         other.mac = None;
-        let told = lines(vec![entry(0, script("live")), other, entry(2, script("live"))]);
-        assert_eq!(told.iter().map(|line| line.0).collect::<Vec<_>>(), [2, 1]);
+        let written = lines(vec![entry(0, script("live")), other, entry(2, script("live"))]);
+        assert_eq!(written.iter().map(|line| line.0).collect::<Vec<_>>(), [2, 1]);
     }
 
     #[test]
-    fn another_hour_or_another_day_is_another_line() {
+    fn a_long_pause_or_a_long_span_begins_a_new_line() {
         let counts = |every: i64, times: i64| {
-            let told = lines((0..times).map(|number| entry(number * every, script("live"))).collect());
-            told.iter().map(|line| line.0).collect::<Vec<_>>()
+            let written = lines((0..times).map(|number| entry(number * every, script("live"))).collect());
+            written.iter().map(|line| line.0).collect::<Vec<_>>()
         };
         assert_eq!(counts(1799, 3), [3]);
         assert_eq!(counts(1800, 3), [1, 1, 1]);
@@ -148,18 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded() {
+    fn machines_and_lines_are_bounded() {
         let mut lines = TimelineCoalescer::default();
         for number in 0..MACHINES as i64 * 2 {
             let mut one = entry(number, script("live"));
             let tail = (number as u32).to_be_bytes();
             one.mac = Some(Mac([2, 0, tail[0], tail[1], tail[2], tail[3]]));
-            lines.keep(Line { id: number, entry: one });
+            lines.keep(TimelineLine { id: number, entry: one });
         }
         assert!(lines.0.len() <= MACHINES);
         for number in 0..100 {
-            lines.keep(Line { id: number, entry: entry(0, script(&number.to_string())) });
+            lines.keep(TimelineLine { id: number, entry: entry(0, script(&number.to_string())) });
         }
-        assert_eq!(lines.0[&Some(Mac([2, 0, 0, 0, 0, 1]))].len(), BACK);
+        assert_eq!(lines.0[&Some(Mac([2, 0, 0, 0, 0, 1]))].len(), LINES_PER_MACHINE);
     }
 }

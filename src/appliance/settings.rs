@@ -1,0 +1,87 @@
+//! Conversion of the configuration into the settings of each part.
+
+use std::sync::Arc;
+
+use crate::api::auth;
+use crate::api::state::Folders;
+use crate::boot::Site;
+use crate::config::{Api, BootFileIn, Config, Dhcp, IscsiAccess, OnOtherServer};
+use crate::dhcp;
+use crate::iscsi::serve::admission;
+use crate::store::volumes::Volumes;
+use crate::tftp::serve::boot_files;
+
+use super::listeners::Listeners;
+
+/// Returns the settings of the boot decisions.
+pub fn site(config: &Config, listeners: &Listeners) -> Site {
+    let served = config.dhcp.subnets.iter().map(|subnet| subnet.net.trunc());
+    Site {
+        unknown_hosts: config.unknown_hosts.clone(),
+        install: config.install.clone(),
+        programs: config.programs.clone(),
+        overrides: config.overrides.clone(),
+        namespace: config.namespace.clone(),
+        address: listeners.address.into(),
+        nets: listeners.subnets.iter().copied().chain(served).collect(),
+        ours: listeners.tftp.iter().map(|endpoint| endpoint.service_address.into()).collect(),
+        http: (listeners.address, config.http_port).into(),
+        iscsi: (listeners.address, config.iscsi.port).into(),
+        iqn: config.iscsi.iqn.clone(),
+        config_access: config.config_access.clone(),
+        chap: config.iscsi.chap.clone(),
+    }
+}
+
+/// Returns the directories that the API serves and writes.
+pub fn folders(config: &Config) -> Folders {
+    Folders {
+        firmware: config.firmware_dir.clone(),
+        files: config.files_dir.clone(),
+        volumes: Arc::new(Volumes::new(config.volumes.clone())),
+    }
+}
+
+/// Returns the authentication settings of the API.
+pub fn api_access(config: &Config, tokens: auth::Tokens) -> auth::Access {
+    let Api { trust_loopback, trust_socket, proxies, .. } = &config.api;
+    auth::Access { tokens, trust_loopback: *trust_loopback, trust_socket: *trust_socket, proxies: proxies.clone() }
+}
+
+/// Returns the settings of the TFTP service.
+pub fn boot_file_settings(config: &Config) -> boot_files::BootFileSettings {
+    boot_files::BootFileSettings {
+        max_block_size: config.tftp.max_block_size,
+        drain: config.shutdown_timeout,
+        folders: vec![config.firmware_dir.clone(), config.files_dir.clone()],
+    }
+}
+
+/// Returns which images initiators may attach by the configuration.
+pub fn attach_policy(config: &Config) -> admission::AttachPolicy {
+    match config.iscsi.access {
+        IscsiAccess::Assigned => admission::AttachPolicy::Assigned,
+        IscsiAccess::Any => admission::AttachPolicy::Any,
+    }
+}
+
+/// Returns the settings of the DHCP service.
+pub fn dhcp_settings(config: &Config) -> dhcp::serve::DhcpSettings {
+    use dhcp::quirks::BootFileLocation;
+    let location = |chosen| match chosen {
+        BootFileIn::Offer => BootFileLocation::Offer,
+        BootFileIn::Port4011 => BootFileLocation::Port4011,
+    };
+    let boot_file_locations =
+        config.boot_file_in.iter().map(|(who, chosen)| (who.clone(), location(*chosen))).collect();
+    let Dhcp { subnets, authoritative, conflict_check, on_other_server, other_server_check_interval, .. } =
+        &config.dhcp;
+    dhcp::serve::DhcpSettings {
+        boot_file_locations,
+        subnets: subnets.clone(),
+        authoritative: *authoritative,
+        conflict_check: *conflict_check,
+        stand_down: *on_other_server == OnOtherServer::StandDown,
+        check_interval: *other_server_check_interval,
+    }
+}

@@ -1,0 +1,80 @@
+//! Changes of the state, and their preconditions.
+
+use crate::event::Event;
+use crate::event::power_report::PowerReport;
+use crate::fleet::enrolment::UnknownHostAction;
+use crate::fleet::lifecycle;
+use crate::fleet::{Architecture, Host, Key, Mac, Object};
+
+/// A change of the state.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Creates or replaces an object.
+    Put {
+        /// The new object; its identity (UID, creation time, versions) is set by the store.
+        object: Object,
+        /// Precondition of the write.
+        expect: Expect,
+    },
+    /// Deletes an object that no other object refers to.
+    Delete {
+        /// Key of the object.
+        key: Key,
+        /// Required resource version; none for any.
+        version: Option<u64>,
+    },
+    /// Creates the host of an unknown machine. A host with the same MAC address is left unchanged.
+    Enrol {
+        /// The new host.
+        host: Box<Host>,
+        /// Rule that the machine was enrolled by.
+        action: UnknownHostAction,
+    },
+    /// Applies a lifecycle transition to a host. The event is written in the same transaction.
+    Advance {
+        /// Boot MAC address of the host.
+        mac: Mac,
+        /// The transition.
+        transition: lifecycle::Transition,
+        /// What the request disclosed about the machine.
+        observation: Observation,
+        /// Event for the timeline.
+        event: Option<Event>,
+    },
+    /// Records what a request disclosed about a machine.
+    Observe {
+        /// Boot MAC address of the host.
+        mac: Mac,
+        /// What the request disclosed.
+        observation: Observation,
+    },
+    /// Records what the BMC of a host reported.
+    PowerReported {
+        /// Boot MAC address of the host.
+        mac: Mac,
+        /// The report.
+        report: Box<PowerReport>,
+    },
+}
+
+/// What a request disclosed about a machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Observation {
+    /// Architecture of the firmware (RFC 4578, section 2.1).
+    pub firmware: Option<Architecture>,
+    /// Source address.
+    pub address: Option<std::net::IpAddr>,
+    /// SMBIOS UUID of the machine.
+    pub uuid: Option<uuid::Uuid>,
+}
+
+/// Precondition of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// The object must not exist.
+    Absent,
+    /// The object must exist, with this resource version where one is given.
+    Present(Option<u64>),
+    /// No precondition.
+    Any,
+}
