@@ -1,4 +1,4 @@
-//! What an object must fulfil before it is written.
+//! Admission: the checks of an object before it is written, and manifests.
 
 pub mod manifest;
 pub mod prepare;

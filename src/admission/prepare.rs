@@ -1,5 +1,5 @@
-//! What must be found out before an object may be written: the part of rule 5 that needs files or
-//! parsing. The API, the command line's uploads and the manifests at start all come through here.
+//! Admission of objects: the checks that need files or a parser. Every write passes them: the API's, an upload's and a
+//! manifest's.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -10,46 +10,48 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::admission::secrets;
 use crate::boot::Site;
 use crate::fleet::rules::{self, Invalid};
 use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret, hex};
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
 
-/// Says where the files of objects are.
+/// Where the files of objects are.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Is the directory that a relative `isoFile` is looked up in: `isos/` of the state directory.
+    /// Directory of relative `isoFile` paths: `isos/` of the state directory.
     pub isos: PathBuf,
+    /// The configuration.
     pub site: Arc<Site>,
 }
 
 impl Places {
-    /// Gives the path of an image's file.
+    /// Returns the path of an image's file.
     pub fn iso(&self, iso_file: &str) -> PathBuf {
         self.isos.join(iso_file)
     }
 }
 
-/// Checks what an object claims about files and formats, and fills in what was found.
+/// Checks an object, and fills its status with what its files say. `before` is the object that it replaces.
 ///
-/// `before` is the object that it replaces, where there is one. Reads files: not for a runtime's thread.
+/// Reads files of images and configs: call it off the runtime's threads.
 ///
 /// # Errors
-/// The field that is wrong, and what to do about it.
+/// The field that is wrong, and what is expected.
 pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Result<Object, Invalid> {
-    crate::admission::secrets::check(&object, before)?;
+    secrets::check(&object, before)?;
     match object {
         Object::Host(mut host) => {
             if let Some(ip) = host.spec.ip.filter(|ip| places.site.ours.contains(ip)) {
-                let message = format!("{ip} is this server's own");
+                let message = format!("{ip} is an address of this server");
                 return Err(Invalid { field: "spec.ip".into(), message });
             }
             if let Some(message) = host.spec.ip.and_then(|ip| places.site.rejection_reason(ip)) {
                 return Err(Invalid { field: "spec.ip".into(), message });
             }
             if host.metadata.annotations.get(LAST_APPLIED).is_some() {
-                hide_secrets(&mut Arc::make_mut(&mut host).metadata);
+                redact_last_applied(&mut Arc::make_mut(&mut host).metadata);
             }
             Ok(Object::Host(host))
         }
@@ -61,14 +63,14 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
             check_image_name(&image.metadata.name, &places.site)?;
             let status = examine(&image, known, places)?;
             let image_now = Arc::make_mut(&mut image);
-            hide_secrets(&mut image_now.metadata);
+            redact_last_applied(&mut image_now.metadata);
             image_now.status = status;
             Ok(Object::Image(image))
         }
         Object::BootConfig(mut config) => {
-            stays_confidential(&config, before)?;
+            check_confidential(&config, before)?;
             if config.spec.confidential {
-                hide_files(&mut config);
+                redact_last_applied_files(&mut config);
             }
             let notes = check_config(&config)?;
             let status = &mut Arc::make_mut(&mut config).status;
@@ -81,38 +83,38 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
     }
 }
 
-/// Are no ISO's names: `/api/v1/iscsi-cdroms/upload` takes ISOs, and a host's `spec.image` means other things by two.
+/// Names that no ISO can have: `upload` is a route, and the others have a meaning in a host's `spec.image`.
 const RESERVED: [(&str, &str); 3] = [
-    ("upload", "is what ISOs are sent to"),
-    ("localboot", "means a host's own disk"),
-    ("menu", "means the menu before a host"),
+    ("upload", "is the route of uploads"),
+    ("localboot", "means the host's own disk"),
+    ("menu", "means the boot menu"),
 ];
 
-/// Checks what an image may be named: its target's name is made of it.
+/// Checks the name of an image; the name of its iSCSI target contains it.
 ///
 /// # Errors
-/// The name, with what is wrong about it.
+/// A reserved name, or one that makes the target's name too long.
 pub fn check_image_name(name: &Name, site: &Site) -> Result<(), Invalid> {
     let wrong = |message| Err(Invalid { field: "metadata.name".into(), message });
     if let Some((name, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == name.as_str()) {
-        return wrong(format!("{name} {why}: name it otherwise"));
+        return wrong(format!("{name} is reserved: it {why}"));
     }
     let target = site.target_iqn(name).len();
     if target > rules::ISCSI_NAME_MAX {
         let most = rules::ISCSI_NAME_MAX.saturating_sub(target - name.as_str().len());
         return wrong(format!(
-            "its iSCSI target's name would have {target} octets, and {} are allowed: name it with {most} at most",
+            "too long: the name of its iSCSI target would have {target} octets instead of at most {}; use {most} at most",
             rules::ISCSI_NAME_MAX
         ));
     }
     Ok(())
 }
 
-/// Is where kubectl keeps the manifest that it applied last, secrets and all.
+/// Annotation in which kubectl keeps the manifest that it applied last, secrets included.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Takes the secrets out of the copy of a manifest that kubectl keeps in an annotation: anybody may read those.
-fn hide_secrets(meta: &mut Meta) {
+/// Redacts the secrets in the copy of the manifest that kubectl keeps in an annotation, which every viewer can read.
+fn redact_last_applied(meta: &mut Meta) {
     let Some(text) = meta.annotations.get(LAST_APPLIED) else { return };
     let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(text) else { return };
     let before = manifest.clone();
@@ -127,8 +129,8 @@ fn hide_secrets(meta: &mut Meta) {
     meta.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
 }
 
-/// As `hide_secrets`, for the files of a confidential config.
-fn hide_files(config: &mut Arc<BootConfig>) {
+/// Redacts the files of a confidential config in kubectl's copy of the manifest.
+fn redact_last_applied_files(config: &mut Arc<BootConfig>) {
     let Some(text) = config.metadata.annotations.get(LAST_APPLIED) else { return };
     let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(text) else { return };
     let files = manifest.pointer_mut("/spec/data").and_then(serde_json::Value::as_object_mut);
@@ -138,16 +140,17 @@ fn hide_files(config: &mut Arc<BootConfig>) {
     Arc::make_mut(config).metadata.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
 }
 
-/// Otherwise whoever may write could have read to them what nobody is shown.
-fn stays_confidential(config: &BootConfig, before: Option<&Object>) -> Result<(), Invalid> {
+/// Checks that a confidential config stays confidential. Otherwise a writer could read files that no reader may see.
+fn check_confidential(config: &BootConfig, before: Option<&Object>) -> Result<(), Invalid> {
     let was = matches!(before, Some(Object::BootConfig(before)) if before.spec.confidential);
     if was && !config.spec.confidential {
-        let message = "a confidential config stays one: say confidential: true, or delete it and create it anew";
+        let message =
+            "a confidential config must stay confidential: set it to true, or delete the config and create it again";
         return Err(Invalid { field: "spec.confidential".into(), message: message.into() });
     }
     match config.spec.data.iter().find(|(_, text)| *text == Secret::REDACTED) {
         Some((name, _)) => {
-            let message = "this is what a confidential file reads as, not a file: write its content";
+            let message = "REDACTED is shown in place of a confidential file: write the file's content";
             Err(Invalid { field: format!("spec.data.{name}").into(), message: message.into() })
         }
         None => Ok(()),
@@ -157,22 +160,20 @@ fn stays_confidential(config: &BootConfig, before: Option<&Object>) -> Result<()
 fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
     provision::check(&config.spec).map_err(|fault| {
         let message = match config.spec.confidential {
-            true => {
-                "the file is not what its format asks for; what is wrong may show what is in it, and is not told".into()
-            }
+            true => "invalid file for this format (details withheld: the config is confidential)".into(),
             false => fault.message,
         };
         Invalid { field: fault.field.into(), message }
     })
 }
 
-/// Is how long a file must not have been written to before it is taken for whole.
-const SETTLED: Duration = Duration::from_secs(3);
+/// Time without a write after which a file counts as complete.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 
-/// Looks whether an image's file is still what its status says; gives what the status is to be where it is not.
+/// Returns an image's new status if its file has changed; `None` if the status still holds.
 ///
-/// Reads the file where it changed: not for a runtime's thread.
-pub fn look_again(image: &Image, places: &Places, now: SystemTime) -> Option<ImageStatus> {
+/// Reads a file that changed: call it off the runtime's threads.
+pub fn reexamine(image: &Image, places: &Places, now: SystemTime) -> Option<ImageStatus> {
     if !image.spec.is_local() {
         return None;
     }
@@ -187,9 +188,9 @@ pub fn look_again(image: &Image, places: &Places, now: SystemTime) -> Option<Ima
         return None;
     }
     let written = found.and_then(|(_, modified)| modified).map(SystemTime::from);
-    let is_written = written.and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age < SETTLED);
+    let is_written = written.and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age < SETTLE_TIME);
     let status = match is_written {
-        true => broken(format!("{}: it is being written to", path.display())),
+        true => broken(format!("{}: the file is being written", path.display())),
         false => examine(image, Some(image), places).unwrap_or_else(|wrong| broken(wrong.message)),
     };
     (status != *was).then_some(status)
@@ -211,17 +212,17 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     }
     rules::check_place(spec)?;
     let path = places.iso(&spec.iso_file);
-    let (iso, modified) = look_at(&path)?;
+    let (iso, modified) = open_and_examine(&path)?;
     let known = before.filter(|before| before.spec.iso_file == spec.iso_file).map(|before| &before.status);
     let same = |known: &ImageStatus| known.size_bytes.is_some() && known.is_of(iso.length, modified);
-    // The digest is of what was uploaded; of what took its place, it is made anew.
+    // The digest of an upload is kept; a file that replaced it is hashed again.
     let sha256 = match known.and_then(|known| Some((known, known.sha256.as_ref()?))) {
         Some((known, digest)) if same(known) => Some(digest.clone()),
         Some(_) => Some(digest(&path).map_err(|error| wrong_file(&path, error))?),
         None => None,
     };
     if stamp(&path) != Some((iso.length, modified)) {
-        return Err(wrong_file(&path, "it is being written to: ask again once it is whole"));
+        return Err(wrong_file(&path, "the file is being written: try again when it is complete"));
     }
     Ok(ImageStatus {
         phase: ImageStatus::READY.into(),
@@ -245,7 +246,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     })
 }
 
-/// Gives what an image's file is known again by: its size, and when it was last written. Nothing where it is not.
+/// Returns a file's size in bytes and modification time; `None` if it does not exist.
 pub fn stamp(path: &Path) -> Option<(u64, Option<Timestamp>)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.len(), modified(&metadata)))
@@ -269,24 +270,23 @@ fn wrong_file(path: &Path, message: impl std::fmt::Display) -> Invalid {
     Invalid { field: "spec.isoFile".into(), message: format!("{}: {message}", path.display()) }
 }
 
-/// Opens a file and reads what it is as an ISO, and when it was last written.
-fn look_at(path: &Path) -> Result<(Examined, Option<Timestamp>), Invalid> {
+/// Opens and examines an ISO file; returns the result with the file's modification time.
+fn open_and_examine(path: &Path) -> Result<(Examined, Option<Timestamp>), Invalid> {
     let wrong = |message: String| wrong_file(path, message);
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
-            wrong("there is no such file: add it with `bootlatch iso add`, or copy it there first".into())
+            wrong("no such file: add it with `bootlatch iso add`, or copy it there first".into())
         }
         _ => wrong(error.to_string()),
     })?;
     let modified = match file.metadata() {
         Ok(metadata) if metadata.is_file() => modified(&metadata),
-        Ok(_) => return Err(wrong("it is not a regular file".into())),
+        Ok(_) => return Err(wrong("not a regular file".into())),
         Err(error) => return Err(wrong(error.to_string())),
     };
     let image = ImageFile::new(file).map_err(|error| wrong(error.to_string()))?;
     let examined = iso::examine(&image);
-    let examined =
-        examined.map_err(|fault| wrong(format!("it is not an ISO 9660 image that can be served: {fault}")))?;
+    let examined = examined.map_err(|fault| wrong(format!("not an ISO 9660 image that can be served: {fault}")))?;
     Ok((examined, modified))
 }
 
@@ -295,14 +295,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_iso_is_refused_with_its_reason() {
+    fn a_file_that_is_not_an_iso_is_refused() {
         let place = tempfile::tempdir().unwrap();
         let check = |name: &str, bytes: Option<Vec<u8>>| {
             let path = place.path().join(name);
             if let Some(bytes) = bytes {
                 std::fs::write(&path, bytes).unwrap();
             }
-            look_at(&path).map(drop).map_err(|wrong| wrong.message)
+            open_and_examine(&path).map(drop).map_err(|wrong| wrong.message)
         };
         assert!(check("short.iso", Some(vec![0; 100])).unwrap_err().contains("not an ISO 9660 image"));
         assert!(check("zero.iso", Some(vec![0; 40_000])).unwrap_err().contains("not an ISO 9660 image"));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_target_can_have_is_refused() {
+    fn a_name_too_long_for_the_iscsi_target_is_refused() {
         let site = crate::boot::site::tests::site("hold");
         let room = rules::ISCSI_NAME_MAX - site.target_iqn(&"a".parse().unwrap()).len() + 1;
         let label = |length: usize| ["a"; 300].concat()[..length].parse::<Name>().unwrap();
@@ -324,11 +324,11 @@ mod tests {
     }
 
     #[test]
-    fn a_manifests_copy_carries_no_password() {
+    fn kubectls_copy_of_a_manifest_has_no_secrets() {
         let mut metadata = Meta::named("h".parse().unwrap(), None);
         let copy = r#"{"spec":{"bmc":{"address":"b","password":"hunter2"},"chap":{"secret":"s"},"portal":{"chap":{"targetSecret":"s"}}}}"#;
         metadata.annotations.insert(LAST_APPLIED.into(), copy.into());
-        hide_secrets(&mut metadata);
+        redact_last_applied(&mut metadata);
         let kept: serde_json::Value = serde_json::from_str(&metadata.annotations[LAST_APPLIED]).unwrap();
         let (bmc, secret) = (serde_json::json!({"address": "b", "password": "REDACTED"}), "REDACTED");
         let portal = serde_json::json!({"chap": {"targetSecret": secret}});

@@ -1,11 +1,11 @@
-//! What a secret must be where one is written. Pure.
+//! Checks of the secrets in an object that is written. Pure.
 
 use crate::fleet::rules::Invalid;
 use crate::fleet::{BmcAddress, Object, Secret};
 
-/// Refuses what a secret reads as where a secret belongs, since nothing is there that it could stand for.
+/// Refuses REDACTED in place of a secret, if no stored secret can stand in for it.
 ///
-/// What a client wrote back unchanged is restored before this is asked.
+/// Secrets that a client wrote back unchanged are restored before this check.
 ///
 /// # Errors
 /// The first such field, and what to write.
@@ -13,23 +13,21 @@ pub fn check(object: &Object, before: Option<&Object>) -> Result<(), Invalid> {
     let was = before.map(places).unwrap_or_default();
     for (field, secret) in places(object) {
         let kept = was.iter().find(|(other, _)| *other == field).map(|(_, kept)| *kept);
-        // An earlier version took the word for a secret: it is mended when that is written, not when a label is.
-        if !secret.is_redacted() || kept == Some(secret) || is_no_address(object, field) {
+        // A stored secret may be the word itself; then a write of another field must not fail.
+        if !secret.is_redacted() || kept == Some(secret) || has_invalid_bmc_address(object, field) {
             continue;
         }
         let is_kept = kept.is_some_and(|kept| !kept.0.is_empty());
         let message = match (field, is_kept) {
-            (_, false) => {
-                "REDACTED is what a secret reads as, and none is kept here that it could stand for: write the secret"
-            }
+            (_, false) => "REDACTED is shown in place of a secret, and no secret is stored: write the secret",
             (BMC, true) => {
-                "the controller's address is another: what was kept for the former is not told there, so write the password again"
+                "the BMC's address changed: the stored password is not sent to another BMC, so write the password again"
             }
             (CHAP | CHAP_TARGET, true) => {
-                "the machine is another (bootMACAddress): write the secret again, or take spec.chap away"
+                "bootMACAddress changed: the stored secret belongs to another machine, so write it again or remove spec.chap"
             }
             (_, true) => {
-                "the portal is another: what was kept for the former is not told there, so write the secret again"
+                "the portal changed: the stored secret is not sent to another portal, so write the secret again"
             }
         };
         return Err(Invalid { field: field.into(), message: message.into() });
@@ -41,13 +39,13 @@ const BMC: &str = "spec.bmc.password";
 const CHAP: &str = "spec.chap.secret";
 const CHAP_TARGET: &str = "spec.chap.targetSecret";
 
-/// What is no address is refused for that.
-fn is_no_address(object: &Object, field: &str) -> bool {
+/// Returns whether the BMC's address does not parse; that is the error to report then.
+fn has_invalid_bmc_address(object: &Object, field: &str) -> bool {
     let Object::Host(host) = object else { return false };
     field == BMC && host.spec.bmc.as_ref().is_some_and(|bmc| bmc.address.parse::<BmcAddress>().is_err())
 }
 
-/// Lists the secrets of an object, each by its field.
+/// Returns the secrets of an object with their fields.
 fn places(object: &Object) -> Vec<(&'static str, &Secret)> {
     let (bmc, chap, fields) = match object {
         Object::Host(host) => (host.spec.bmc.as_ref(), host.spec.chap.as_ref(), [CHAP, CHAP_TARGET]),
@@ -83,11 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_secret_reads_as_is_none() {
+    fn redacted_is_not_a_secret() {
         assert_eq!(wrong("geheim", None), None);
-        assert!(wrong("REDACTED", None).unwrap().starts_with("spec.bmc.password: REDACTED is what"));
-        assert!(wrong("REDACTED", Some("")).unwrap().contains("none is kept"));
-        assert!(wrong("REDACTED", Some("geheim")).unwrap().contains("address is another"));
+        assert!(wrong("REDACTED", None).unwrap().starts_with("spec.bmc.password: REDACTED is shown"));
+        assert!(wrong("REDACTED", Some("")).unwrap().contains("no secret is stored"));
+        assert!(wrong("REDACTED", Some("geheim")).unwrap().contains("address changed"));
         assert_eq!(wrong("REDACTED", Some("REDACTED")), None);
     }
 }

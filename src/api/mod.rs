@@ -1,6 +1,7 @@
-//! What HTTP answers: machines' requests, the object API, Redfish, health and metrics.
+//! Answers of HTTP: machines' requests, the object API, Redfish, health and metrics.
 
 pub mod auth;
+mod cleanup;
 #[cfg(test)]
 pub mod fixture;
 pub mod generate;

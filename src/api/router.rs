@@ -13,7 +13,7 @@ use crate::api::machine::recent::RecentView;
 use crate::api::machine::{configs, images, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
-use crate::api::objects::{access_reviews, actions, discovery, handlers, iso_files, list, watch};
+use crate::api::objects::{access_reviews, actions, discovery, handlers, iso_files, list, watch, write};
 use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
 use crate::api::state::Shared;
@@ -255,12 +255,12 @@ async fn api(
         ApiEndpoint::OpenApiIndex => Ok(openapi::index()),
         ApiEndpoint::OpenApiV3 => Ok(openapi::document()),
         ApiEndpoint::OpenApiV2 => openapi::swagger(request.headers()),
-        ApiEndpoint::GenerateIgnition => generate::generate(shared, generate::Maker::Ignition, request).await,
-        ApiEndpoint::GenerateCloudInit => generate::generate(shared, generate::Maker::CloudInit, request).await,
+        ApiEndpoint::GenerateIgnition => generate::generate(shared, generate::Generator::Ignition, request).await,
+        ApiEndpoint::GenerateCloudInit => generate::generate(shared, generate::Generator::CloudInit, request).await,
         ApiEndpoint::Upload => uploads::upload(shared, request).await,
         ApiEndpoint::ListUploads => uploads::list(shared).await,
         ApiEndpoint::ReadUpload => uploads::progress(shared, key).await,
-        ApiEndpoint::DeleteUpload => uploads::give_up(shared, key).await,
+        ApiEndpoint::DeleteUpload => uploads::cancel(shared, key).await,
         ApiEndpoint::Timeline => actions::timeline(shared, None).await,
     }
 }
@@ -306,10 +306,10 @@ async fn object(
         ObjectEndpoint::Delete => handlers::delete(shared, &key()?, request, &options).await,
         ObjectEndpoint::Timeline => actions::timeline(shared, Some(&key()?)).await,
         ObjectEndpoint::Install => actions::install(shared, &key()?, request).await,
-        ObjectEndpoint::VirtualMedia => actions::medium(shared, &key()?, request).await,
+        ObjectEndpoint::VirtualMedia => actions::virtual_media(shared, &key()?, request).await,
         ObjectEndpoint::LocalBoot => actions::change(shared, &key()?, Transition::Release).await,
         ObjectEndpoint::Hold => actions::change(shared, &key()?, Transition::Hold).await,
-        ObjectEndpoint::Seed => match handlers::find(shared, &key()?)? {
+        ObjectEndpoint::Seed => match write::find(shared, &key()?)? {
             Object::Host(host) => configs::seed_read(shared, &host),
             Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
         },

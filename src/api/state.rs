@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::admission::prepare::Places;
 use crate::api::auth::Access;
-use crate::api::objects::list::Pages;
+use crate::api::objects::pages::Pages;
 use crate::api::redfish::sessions::Sessions;
 use crate::gate::Gate;
 use crate::store::volumes::Volumes;

@@ -1,6 +1,5 @@
-//! Uploads of ISOs: a body that is the ISO, or a form with the ISO as a file in it.
+//! Uploads of ISOs: a body that is the ISO, or a form with the ISO as a file.
 
-use crate::images::partial_upload;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,182 +8,192 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::admission::prepare;
 use crate::fleet::{Image, ImageSpec, ImageStatus, Key, Kind, Meta, Name, Object, is_sha256};
+use crate::images::partial_upload::{self, ISO_BYTES, PartialUpload, STALL, UploadError};
+use crate::images::uploads::{self, PendingUpload, file_name};
 use crate::store::{Change, Expect};
 
-use crate::api::objects::handlers;
 use crate::api::objects::redaction::View;
 use crate::api::objects::status::Status;
+use crate::api::objects::write;
 use crate::api::state::Shared;
 use crate::http::multipart::{FormEvent, FormParser};
 use crate::http::reply::{Reply, json};
-use crate::images::partial_upload::{Draft, ISO_BYTES, STALL};
 
-pub use crate::images::partial_upload::sweep;
-
-/// Bounds a field of a form beside the file.
+/// Maximum size in bytes of a form field other than the file.
 const FIELD_BYTES: usize = 64 * 1024;
 
-/// Is what an upload says of its ISO, in the query or in fields of its form.
+/// The progress of an upload.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Upload {
+    kind: &'static str,
+    api_version: &'static str,
+    /// Number of bytes that arrived.
+    offset: u64,
+}
+
+/// The uploads that are in progress or can be resumed.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadList {
+    kind: &'static str,
+    api_version: &'static str,
+    /// The uploads, ordered by key.
+    items: Vec<PendingUpload>,
+}
+
+/// Parameters of an upload, from the query or from the fields of its form.
 #[derive(Debug, Default)]
-struct Wish {
+struct UploadParameters {
     name: Option<Name>,
     description: String,
     boot_configs: Vec<Name>,
     sha256: Option<String>,
-    /// Names an upload that may be gone on with, and where it is now.
+    /// Key of a resumable upload.
     resume: Option<String>,
+    /// Number of bytes that arrived before, with `resume`.
     offset: u64,
-    /// Is the whole ISO's length, where it is known before its bytes come.
+    /// Length of the whole ISO in bytes, if the client knows it.
     length: Option<u64>,
-    /// Asks only whether the upload would be taken.
+    /// Whether the upload is only checked.
     dry_run: bool,
 }
 
-/// Takes an ISO and makes an ISCSICdrom of it. Nothing of it stays where that fails, but what came of an upload
-/// that can be gone on with.
+/// Answers POST .../upload: stores an ISO and creates an ISCSICdrom of it. A failed upload leaves nothing, except the
+/// bytes of a resumable one.
+///
+/// # Errors
+/// 400 and 422 for wrong parameters, 408 for a stalled body, 409 for a name that is taken, 507 for a full disk.
 pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply, Status> {
-    let mut wish = Wish::of_query(request.uri().query())?;
+    let mut parameters = UploadParameters::from_query(request.uri().query())?;
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let parser = FormParser::new(content_type);
-    if wish.dry_run && request.body().size_hint().exact() != Some(0) {
-        let message = "dryRun: bytes are taken or not, and cannot be rehearsed: ask without them whether they would be";
-        return Err(Status::bad_request(message));
+    let size = request.body().size_hint();
+    if parameters.dry_run && size.exact() != Some(0) {
+        return Err(Status::bad_request("dryRun: an upload with a dry run must not have a body"));
     }
     if parser.is_none() {
-        // Before a long wait for nothing.
-        acceptable(shared, &wish)?;
+        // Checked before the client sends gigabytes in vain.
+        admissible(shared, &parameters)?;
     }
     let isos = shared.places.isos.clone();
     tokio::fs::create_dir_all(&isos).await.map_err(|error| Status::internal(format!("{}: {error}", isos.display())))?;
-    let more = match wish.length {
-        Some(length) => Some(length.saturating_sub(wish.offset)),
-        None => request.body().size_hint().exact(),
+    let more = match parameters.length {
+        Some(length) => Some(length.saturating_sub(parameters.offset)),
+        None => size.exact(),
     };
     if more.is_some_and(|more| more > ISO_BYTES) {
-        return Err(refused(partial_upload::UploadError::TooLarge));
+        return Err(refused(UploadError::TooLarge));
     }
-    partial_upload::look(&isos, more.unwrap_or_default()).await.map_err(refused)?;
-    if wish.dry_run {
-        return Ok(told(wish.offset));
+    partial_upload::check_space(&isos, more.unwrap_or_default()).await.map_err(refused)?;
+    if parameters.dry_run {
+        return Ok(progress_reply(parameters.offset));
     }
-    let made = match &wish.resume {
-        Some(key) => Draft::go_on(&isos, key, wish.offset, wish.name.as_ref()).await,
-        None => Draft::new(&isos).await,
+    let opened = match &parameters.resume {
+        Some(key) => PartialUpload::resume(&isos, key, parameters.offset, parameters.name.as_ref()).await,
+        None => PartialUpload::new(&isos).await,
     };
-    let mut draft = made.map_err(refused)?;
-    let parts = Parts { body: request.into_body() };
+    let mut partial = opened.map_err(refused)?;
+    let chunks = Chunks { body: request.into_body() };
     match parser {
-        Some(parser) => form(parts, parser, &mut wish, &mut draft).await?,
-        None => whole(parts, &mut draft).await?,
+        Some(parser) => read_form(chunks, parser, &mut parameters, &mut partial).await?,
+        None => read_whole(chunks, &mut partial).await?,
     }
-    // All of it came: where it is refused now, nobody goes on with it.
-    draft.ends();
-    let key = acceptable(shared, &wish)?;
-    let (digest, length) = draft.finish().await.map_err(refused)?;
-    if wish.sha256.as_ref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(&digest)) {
-        return Err(Status::unfit_field("sha256", &format!("the ISO's SHA-256 is {digest}, not the one given")));
-    }
-    let file = file_of(&key.name);
-    let place = isos.join(&file);
-    link(draft.path(), &place).await?;
-    drop(draft);
-    let mut kept = Placed(Some(&place));
-    let failed = |error: std::io::Error| Status::internal(format!("{}: {error}", isos.display()));
-    tokio::fs::File::open(&isos).await.map_err(failed)?.sync_all().await.map_err(failed)?;
-    // What was found out while the bytes went by is what is known of the file before it is looked at.
-    let image = image(&wish, key.name, file, digest, length);
-    let object = handlers::put(shared, image.clone(), Some(&image), Expect::Absent, false).await?;
-    kept.0 = None;
+    let object = finish(shared, &parameters, partial).await?;
     Ok(json(StatusCode::CREATED, &View(&object)))
 }
 
-/// Says where an upload that broke off goes on.
-pub async fn progress(shared: &Shared, key: &str) -> Result<Reply, Status> {
-    Ok(told(Draft::length_of(&shared.places.isos, checked(key)?).await))
+/// Moves a complete upload to its place and creates the ISCSICdrom.
+async fn finish(shared: &Shared, parameters: &UploadParameters, mut partial: PartialUpload) -> Result<Object, Status> {
+    let isos = &shared.places.isos;
+    partial.complete();
+    let key = admissible(shared, parameters)?;
+    let (digest, length) = partial.finish().await.map_err(refused)?;
+    if parameters.sha256.as_ref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(&digest)) {
+        return Err(Status::unprocessable_field("sha256", &format!("the SHA-256 of the ISO is {digest}")));
+    }
+    let file = file_name(&key.name);
+    let path = isos.join(&file);
+    link(partial.path(), &path).await?;
+    drop(partial);
+    let mut guard = UnlinkOnDrop(Some(&path));
+    let failed = |error: std::io::Error| Status::internal(format!("{}: {error}", isos.display()));
+    tokio::fs::File::open(isos).await.map_err(failed)?.sync_all().await.map_err(failed)?;
+    // Size and digest of the upload are passed as the earlier status, so that the file is not hashed again.
+    let image = image(parameters, key.name, file, digest, length);
+    let object = write::put(shared, image.clone(), Some(&image), Expect::Absent, false).await?;
+    guard.0 = None;
+    Ok(object)
 }
 
-/// Lists the uploads that are under way, or broke off and wait for the rest.
+/// Answers GET /api/v1/uploads/KEY: the offset at which an upload resumes.
+///
+/// # Errors
+/// 400 for a wrong key.
+pub async fn progress(shared: &Shared, key: &str) -> Result<Reply, Status> {
+    Ok(progress_reply(PartialUpload::length_of(&shared.places.isos, checked(key)?).await))
+}
+
+/// Answers GET /api/v1/uploads: the uploads that are in progress or can be resumed.
+///
+/// # Errors
+/// 500 if the directory cannot be read.
 pub async fn list(shared: &Shared) -> Result<Reply, Status> {
     let isos = shared.places.isos.clone();
-    let found = tokio::task::spawn_blocking(move || partial_upload::list(&isos)).await;
+    let found = tokio::task::spawn_blocking(move || uploads::list(&isos)).await;
     let items = found.map_err(|error| Status::internal(error.to_string()))?;
-    Ok(json(StatusCode::OK, &json!({"kind": "UploadList", "apiVersion": "v1", "items": items})))
+    Ok(json(StatusCode::OK, &UploadList { kind: "UploadList", api_version: "v1", items }))
 }
 
-/// Takes away what came of an upload that nobody will go on with.
-pub async fn give_up(shared: &Shared, key: &str) -> Result<Reply, Status> {
-    let gone = Draft::give_up(&shared.places.isos, checked(key)?).await;
-    gone.map_err(|error| Status::internal(error.to_string()))?;
-    Ok(told(0))
+/// Answers DELETE /api/v1/uploads/KEY: cancels an upload and removes its bytes.
+///
+/// # Errors
+/// 400 for a wrong key, 500 if the file cannot be removed.
+pub async fn cancel(shared: &Shared, key: &str) -> Result<Reply, Status> {
+    let cancelled = PartialUpload::cancel(&shared.places.isos, checked(key)?).await;
+    cancelled.map_err(|error| Status::internal(error.to_string()))?;
+    Ok(progress_reply(0))
 }
 
-fn told(offset: u64) -> Reply {
-    json(StatusCode::OK, &json!({"kind": "Upload", "apiVersion": "v1", "offset": offset}))
+fn progress_reply(offset: u64) -> Reply {
+    json(StatusCode::OK, &Upload { kind: "Upload", api_version: "v1", offset })
 }
 
 fn checked(key: &str) -> Result<&str, Status> {
     let is_key = (16..=64).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_key.then_some(key).ok_or_else(|| Status::bad_request("an upload is named by 16 to 64 hexadecimal digits"))
+    is_key.then_some(key).ok_or_else(|| Status::bad_request("the key of an upload has 16 to 64 hexadecimal digits"))
 }
 
-/// Takes away the file of an image that was uploaded, once nothing names it any more. Who has it open reads on.
-pub async fn forget(shared: &Shared, gone: &Object) {
-    let Object::Image(image) = gone else { return };
-    let (file, name) = (&image.spec.iso_file, &image.metadata.name);
-    let path = shared.places.iso(file);
-    let Some(mark) = mark(&shared.places.isos, &path) else { return };
-    let is_upload = image.status.sha256.is_some() && *file == format!("{name}.iso");
-    let named = shared.gate.store.load().images().any(|other| shared.places.iso(&other.spec.iso_file) == path);
-    let done = match (is_upload || mark.exists(), named) {
-        (false, _) => return,
-        // The last who names it may be one that did not bring it.
-        (true, true) => tokio::fs::write(&mark, b"").await,
-        (true, false) => tokio::fs::remove_file(&path).await,
-    };
-    if let Err(error) = done {
-        tracing::warn!(file, %error, "an uploaded ISO could not be removed");
-    } else if !named {
-        let _ = tokio::fs::remove_file(&mark).await;
-    }
-}
-
-/// Gives the file that marks another as an upload's, once the image that it came for is gone; nothing for files
-/// that no upload can have brought.
-fn mark(isos: &Path, file: &Path) -> Option<std::path::PathBuf> {
-    let name = file.strip_prefix(isos).ok()?.to_str().filter(|name| !name.contains('/'))?;
-    Some(isos.join(format!(".{name}.uploaded")))
-}
-
-impl Wish {
-    fn of_query(query: Option<&str>) -> Result<Self, Status> {
-        let mut wish = Self::default();
+impl UploadParameters {
+    fn from_query(query: Option<&str>) -> Result<Self, Status> {
+        let mut parameters = Self::default();
         for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            wish.take(&key, value.into_owned())?;
+            parameters.set(&key, value.into_owned())?;
         }
-        Ok(wish)
+        Ok(parameters)
     }
 
-    fn take(&mut self, field: &str, value: String) -> Result<(), Status> {
-        let name = |text: &str| text.trim().parse::<Name>().map_err(|error| Status::bad_request(error.to_string()));
+    fn set(&mut self, field: &str, value: String) -> Result<(), Status> {
+        let name =
+            |text: &str| text.trim().parse::<Name>().map_err(|error| Status::bad_request(format!("{field}: {error}")));
+        let bytes = |text: &str| {
+            text.parse().map_err(|_| Status::bad_request(format!("{field}: {text:?} is not a number of bytes")))
+        };
         match field {
             "name" => self.name = Some(name(&value)?),
             "description" => self.description = value,
             "sha256" => self.sha256 = Some(digest(value.trim())?),
             "bootConfig" => self.boot_configs.push(name(&value)?),
             "resume" => self.resume = Some(checked(&value)?.to_owned()),
-            "offset" => {
-                self.offset = value.parse().map_err(|_| Status::bad_request("offset: a number of bytes"))?;
-            }
-            "length" => {
-                let length = value.parse().map_err(|_| Status::bad_request("length: a number of bytes"))?;
-                self.length = Some(length);
-            }
+            "offset" => self.offset = bytes(&value)?,
+            "length" => self.length = Some(bytes(&value)?),
             "dryRun" if value == "All" => self.dry_run = true,
-            "dryRun" => return Err(Status::bad_request(format!("dryRun: {value:?} is not known: All is"))),
+            "dryRun" => return Err(Status::bad_request(format!("dryRun: {value:?} is not one of All"))),
             _ => {}
         }
         Ok(())
@@ -192,41 +201,38 @@ impl Wish {
 }
 
 fn digest(text: &str) -> Result<String, Status> {
-    let message = || Status::bad_request(format!("sha256: {text:?} is none: say its 64 hexadecimal digits"));
+    let message = || Status::bad_request(format!("sha256: {text:?} is not a SHA-256: expected 64 hexadecimal digits"));
     is_sha256(text).then(|| text.to_owned()).ok_or_else(message)
 }
 
-/// Gives the key of the object to be, once all that is known of it is found to be well.
-fn acceptable(shared: &Shared, wish: &Wish) -> Result<Key, Status> {
-    let name =
-        wish.name.clone().ok_or_else(|| Status::bad_request("name the ISO: ?name=NAME, or a field of the form"))?;
+/// Returns the key of the ISCSICdrom that an upload creates, after a check of everything known before the bytes arrive.
+fn admissible(shared: &Shared, parameters: &UploadParameters) -> Result<Key, Status> {
+    let name = parameters.name.clone();
+    let name = name.ok_or_else(|| Status::bad_request("name: missing; give ?name=NAME or a field of the form"))?;
     let key = Key { kind: Kind::IscsiCdrom, namespace: None, name };
     let invalid = |wrong| Status::invalid(key.kind, key.name.as_str(), &wrong);
     prepare::check_image_name(&key.name, &shared.places.site).map_err(invalid)?;
-    let object = image(wish, key.name.clone(), file_of(&key.name), String::new(), 0);
-    let would = shared.gate.store.dry_run(Change::Put { object, expect: Expect::Absent });
-    would.map_err(|error| Status::of_store(&error, &key))?;
-    let place = shared.places.isos.join(file_of(&key.name));
-    match place.symlink_metadata() {
-        Ok(_) => Err(taken(&place)),
+    let object = image(parameters, key.name.clone(), file_name(&key.name), String::new(), 0);
+    let result = shared.gate.store.dry_run(Change::Put { object, expect: Expect::Absent });
+    result.map_err(|error| Status::of_store(&error, &key))?;
+    let path = shared.places.isos.join(file_name(&key.name));
+    match path.symlink_metadata() {
+        Ok(_) => Err(file_exists(&path)),
         Err(_) => Ok(key),
     }
 }
 
-fn file_of(name: &Name) -> String {
-    format!("{name}.iso")
-}
-
-/// Is a body that comes in parts, and must not stand still.
-struct Parts {
+/// The chunks of a body that must not stall.
+struct Chunks {
     body: Incoming,
 }
 
-impl Parts {
+impl Chunks {
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
             let frame = tokio::time::timeout(STALL, self.body.frame()).await;
-            let Some(frame) = frame.map_err(|_| Status::timeout("the upload stood still"))? else { return Ok(None) };
+            let stalled = |_| Status::timeout(format!("the upload stalled for {} s", STALL.as_secs()));
+            let Some(frame) = frame.map_err(stalled)? else { return Ok(None) };
             let frame = frame.map_err(|error| Status::bad_request(format!("the upload broke off: {error}")))?;
             if let Ok(data) = frame.into_data() {
                 return Ok(Some(data));
@@ -235,108 +241,221 @@ impl Parts {
     }
 }
 
-async fn whole(mut parts: Parts, draft: &mut Draft) -> Result<(), Status> {
-    while let Some(data) = parts.next().await? {
-        draft.write(&data).await.map_err(refused)?;
+async fn read_whole(mut chunks: Chunks, partial: &mut PartialUpload) -> Result<(), Status> {
+    while let Some(data) = chunks.next().await? {
+        partial.write(&data).await.map_err(refused)?;
     }
     Ok(())
 }
 
-/// Is the part of a form that is being read.
-enum Reading {
-    Nothing,
+/// The part of a form that is being read.
+enum FormPart {
+    None,
     File,
     Field(String, Vec<u8>),
 }
 
-/// Reads a form: fields that say something of the ISO, in any order, and one file.
-async fn form(mut parts: Parts, mut parser: FormParser, wish: &mut Wish, draft: &mut Draft) -> Result<(), Status> {
-    let (mut reading, mut files) = (Reading::Nothing, 0);
+/// Reads a form: parameters in any order, and one file.
+async fn read_form(
+    mut chunks: Chunks,
+    mut parser: FormParser,
+    parameters: &mut UploadParameters,
+    partial: &mut PartialUpload,
+) -> Result<(), Status> {
+    let (mut part, mut files) = (FormPart::None, 0);
     loop {
         let Some(event) = parser.next_event().map_err(|error| Status::bad_request(format!("the form: {error}")))?
         else {
-            let data = parts.next().await?;
-            parser.push(&data.ok_or_else(|| Status::bad_request("the upload broke off: the form does not end"))?);
+            let data = chunks.next().await?;
+            parser.push(&data.ok_or_else(|| Status::bad_request("the upload broke off: the form has no end"))?);
             continue;
         };
         if let FormEvent::Data(data) = &event {
-            match &mut reading {
-                Reading::Nothing => {}
-                Reading::File => draft.write(data).await.map_err(refused)?,
-                Reading::Field(name, value) if value.len() + data.len() > FIELD_BYTES => {
-                    return Err(Status::bad_request(format!("the field {name} is longer than {FIELD_BYTES} bytes")));
+            match &mut part {
+                FormPart::None => {}
+                FormPart::File => partial.write(data).await.map_err(refused)?,
+                FormPart::Field(name, value) if value.len() + data.len() > FIELD_BYTES => {
+                    return Err(Status::bad_request(format!("{name}: longer than {FIELD_BYTES} bytes")));
                 }
-                Reading::Field(_, value) => value.extend_from_slice(data),
+                FormPart::Field(_, value) => value.extend_from_slice(data),
             }
             continue;
         }
-        if let Reading::Field(name, value) = std::mem::replace(&mut reading, Reading::Nothing) {
-            wish.take(&name, String::from_utf8_lossy(&value).into_owned())?;
+        if let FormPart::Field(name, value) = std::mem::replace(&mut part, FormPart::None) {
+            parameters.set(&name, String::from_utf8_lossy(&value).into_owned())?;
         }
         match event {
             FormEvent::Part { is_file: true, .. } => {
                 files += 1;
-                reading = Reading::File;
+                part = FormPart::File;
             }
-            FormEvent::Part { name, .. } => reading = Reading::Field(name, Vec::new()),
+            FormEvent::Part { name, .. } => part = FormPart::Field(name, Vec::new()),
             FormEvent::Data(_) => {}
             FormEvent::End if files == 1 => return Ok(()),
-            FormEvent::End => {
-                return Err(Status::bad_request(format!("the form has {files} files: send the ISO as one")));
-            }
+            FormEvent::End => return Err(Status::bad_request(format!("the form has {files} files: send one ISO"))),
         }
         if files > 1 {
-            return Err(Status::bad_request("the form has more than one file: send the ISO as one"));
+            return Err(Status::bad_request("the form has more than one file: send one ISO"));
         }
     }
 }
 
-async fn link(draft: &Path, place: &Path) -> Result<(), Status> {
-    // A link fails where the file exists: another upload, or a file that somebody put there.
-    tokio::fs::hard_link(draft, place).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => taken(place),
-        _ => Status::internal(format!("{}: {error}", place.display())),
+async fn link(partial: &Path, path: &Path) -> Result<(), Status> {
+    // A link fails if the file exists: another upload, or a file that somebody put there.
+    tokio::fs::hard_link(partial, path).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => file_exists(path),
+        _ => Status::internal(format!("{}: {error}", path.display())),
     })
 }
 
-fn taken(place: &Path) -> Status {
-    let words = "is there already, and no upload's: name it in an ISCSICdrom's isoFile";
-    Status::unfit_field("name", &format!("{} {words}", place.display()))
+fn file_exists(path: &Path) -> Status {
+    let message = "exists already, and was not uploaded: name it in spec.isoFile of an ISCSICdrom";
+    Status::unprocessable_field("name", &format!("{} {message}", path.display()))
 }
 
-/// Is a file in its place that goes where its object cannot be made.
-struct Placed<'a>(Option<&'a Path>);
+/// Removes a file unless its object was created.
+struct UnlinkOnDrop<'a>(Option<&'a Path>);
 
-impl Drop for Placed<'_> {
+impl Drop for UnlinkOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(path) = self.0
             && let Err(error) = std::fs::remove_file(path)
         {
-            tracing::warn!(path = %path.display(), %error, "an upload's file could not be removed");
+            tracing::warn!(path = %path.display(), %error, "failed to remove an upload's file");
         }
     }
 }
 
-fn image(wish: &Wish, name: Name, iso_file: String, digest: String, length: u64) -> Object {
+fn image(parameters: &UploadParameters, name: Name, iso_file: String, digest: String, length: u64) -> Object {
     let spec = ImageSpec {
-        description: wish.description.clone(),
-        boot_configs: wish.boot_configs.clone(),
+        description: parameters.description.clone(),
+        boot_configs: parameters.boot_configs.clone(),
         ..ImageSpec::of_file(iso_file)
     };
     let status = ImageStatus { sha256: Some(digest), size_bytes: Some(length), ..ImageStatus::default() };
     Object::Image(Arc::new(Image { metadata: Meta::named(name, None), spec, status }))
 }
 
-fn refused(error: partial_upload::UploadError) -> Status {
+fn refused(error: UploadError) -> Status {
     match error {
-        partial_upload::UploadError::File { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            Status::no_room(error.to_string())
+        UploadError::File { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Status::insufficient_storage(error.to_string())
         }
-        partial_upload::UploadError::NoRoom { .. } => Status::no_room(error.to_string()),
-        partial_upload::UploadError::File { .. } => Status::internal(format!("the ISO could not be written: {error}")),
-        partial_upload::UploadError::UnderWay | partial_upload::UploadError::Offset { .. } => {
-            Status::conflict(error.to_string())
+        UploadError::NoSpace { .. } => Status::insufficient_storage(error.to_string()),
+        UploadError::File { .. } => Status::internal(format!("failed to write the ISO: {error}")),
+        UploadError::InProgress | UploadError::Offset { .. } => Status::conflict(error.to_string()),
+        UploadError::TooLarge => Status::bad_request(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::api::fixture::Fixture;
+    use crate::fleet::hex;
+    use sha2::Digest;
+
+    const KEY: &str = "0123456789abcdef";
+    const UPLOAD: &str = "/api/v1/iscsi-cdroms/upload";
+
+    fn iso() -> Bytes {
+        crate::iso::seed("h", "i", &BTreeMap::new()).unwrap()
+    }
+
+    /// Stores an upload's bytes and creates its image.
+    async fn finished(server: &Fixture, name: &str, sha256: Option<String>, bytes: &[u8]) -> Result<Object, Status> {
+        let parameters = UploadParameters { name: Some(name.parse().unwrap()), sha256, ..UploadParameters::default() };
+        let mut partial = PartialUpload::new(&server.shared.places.isos).await.unwrap();
+        partial.write(bytes).await.unwrap();
+        finish(&server.shared, &parameters, partial).await
+    }
+
+    /// Uploads an ISO.
+    pub async fn uploaded(server: &Fixture, name: &str) -> Object {
+        finished(server, name, None, &iso()).await.unwrap()
+    }
+
+    fn files(server: &Fixture) -> Vec<String> {
+        let entries = std::fs::read_dir(&server.shared.places.isos).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_complete_upload_becomes_an_image_with_its_digest() {
+        let server = Fixture::new();
+        let Object::Image(image) = uploaded(&server, "live").await else { panic!("an image") };
+        assert_eq!(image.status.sha256, Some(hex(&sha2::Sha256::digest(iso()))));
+        assert_eq!((image.status.size_bytes, image.spec.iso_file.as_str()), (Some(iso().len() as u64), "live.iso"));
+        assert_eq!(files(&server), ["live.iso"]);
+        let taken = finished(&server, "live", None, &iso()).await.unwrap_err();
+        assert_eq!((taken.code, files(&server).len()), (409, 1));
+    }
+
+    #[tokio::test]
+    async fn an_upload_with_another_digest_or_no_iso_leaves_nothing() {
+        let server = Fixture::new();
+        let rows = [(Some("0".repeat(64)), iso(), "SHA-256"), (None, Bytes::from_static(b"not an ISO"), "not an ISO")];
+        for (sha256, bytes, message) in rows {
+            let refused = finished(&server, "live", sha256, &bytes).await.unwrap_err();
+            assert!(refused.code == 422 && refused.message().contains(message), "{refused:?}");
+            assert_eq!(files(&server), Vec::<String>::new());
         }
-        partial_upload::UploadError::TooLarge => Status::bad_request(error.to_string()),
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_not_uploaded_is_not_replaced() {
+        let server = Fixture::new();
+        server.write("isos/live.iso", b"mine");
+        assert_eq!(finished(&server, "live", None, &iso()).await.unwrap_err().code, 422);
+        assert_eq!(std::fs::read(server.shared.places.isos.join("live.iso")).unwrap(), b"mine");
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_upload_is_listed_resumed_and_cancelled() {
+        let server = Fixture::new();
+        let name = "live".parse().unwrap();
+        let mut partial = PartialUpload::resume(&server.shared.places.isos, KEY, 0, Some(&name)).await.unwrap();
+        partial.write(b"part").await.unwrap();
+        // Dropping a resumable upload keeps its bytes, as a broken connection does; the write must reach the file
+        // first.
+        let _ = partial.finish().await.unwrap();
+        drop(partial);
+        let get =
+            async |path: &str| -> Value { serde_json::from_slice(server.admin("GET", path, "").await.body()).unwrap() };
+        let one = format!("/api/v1/uploads/{KEY}");
+        assert_eq!(get(&one).await["offset"], 4);
+        let listed = get("/api/v1/uploads").await["items"][0].clone();
+        assert_eq!((&listed["key"], &listed["name"], &listed["offset"]), (&KEY.into(), &"live".into(), &4.into()));
+        let resume = format!("{UPLOAD}?name=live&resume={KEY}&offset=3");
+        assert_eq!(server.admin("POST", &resume, "rest").await.status(), 409);
+        assert_eq!(get(&one).await["offset"], 4, "a wrong offset changes nothing");
+        assert_eq!(server.admin("DELETE", &one, "").await.status(), 200);
+        assert_eq!((get(&one).await["offset"].clone(), files(&server).len()), (0.into(), 0));
+    }
+
+    #[tokio::test]
+    async fn wrong_parameters_are_refused_before_the_bytes() {
+        let server = Fixture::new();
+        let rows = [
+            ("", "x", 400),
+            ("name=Wrong_Name", "x", 400),
+            ("name=upload", "x", 422),
+            ("name=live&sha256=abc", "x", 400),
+            ("name=live&offset=x", "x", 400),
+            ("name=live&resume=short", "x", 400),
+            ("name=live&bootConfig=nothing", "x", 422),
+            ("name=live&dryRun=Some", "", 400),
+            ("name=live&dryRun=All", "x", 400),
+            ("name=live&dryRun=All", "", 200),
+        ];
+        for (query, body, expected) in rows {
+            let reply = server.admin("POST", &format!("{UPLOAD}?{query}"), body).await;
+            assert_eq!(reply.status().as_u16(), expected, "{query}");
+        }
+        assert_eq!(files(&server), Vec::<String>::new());
     }
 }

@@ -21,7 +21,7 @@ use crate::api::auth;
 use crate::api::state::Shared;
 use crate::config::{self, Config, DhcpMode, Flags};
 use crate::controllers::manifests::Manifests;
-use crate::controllers::{disk_space, image_watch, install_deadlines, power};
+use crate::controllers::{cleanup, disk_space, image_watch, install_deadlines, power};
 use crate::event::Counters;
 use crate::gate::config_release::Releases;
 use crate::gate::neighbours::Neighbours;
@@ -145,7 +145,7 @@ impl Appliance {
         let Self { config, listeners, gate, places, programs, tokens } = self;
         let Listeners { address, dhcp, solicitations, tftp, http, api, objects, iscsi, .. } = listeners;
         // 1. Manifests come first: requests are answered with the declared objects.
-        let manifests = Manifests::new(&config)?;
+        let manifests = Manifests::new(config.manifests.clone(), config.namespace.clone(), &config.state_dir)?;
         manifests.load(&places, &gate).await?;
         // 2. Services. The DHCP thread stops when its end of the socket pair is closed.
         let (stop, stopped) = watch::channel(false);
@@ -256,7 +256,8 @@ fn spawn_controllers(services: &mut Services, gate: &Arc<Gate>, places: &Places,
         Ok(())
     });
     services.spawn(image_watch::watch(gate.clone(), places.clone(), stopped.clone()));
-    services.spawn(disk_space::watch(gate.clone(), places.isos.clone(), stopped.clone()));
+    services.spawn(disk_space::watch(gate.clone(), stopped.clone()));
+    services.spawn(cleanup::watch(gate.clone(), places.isos.clone(), stopped.clone()));
     let gate = gate.clone();
     services.spawn(async move {
         install_deadlines::watch(gate, stopped).await;

@@ -1,4 +1,4 @@
-//! Looks after the ISOs' files: what becomes of them under the running server is in their objects' status.
+//! Watches the ISO files: a change of a file while the server runs is written to its object's status.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,14 +11,17 @@ use crate::fleet::{Image, ImageStatus, Object};
 use crate::gate::Gate;
 use crate::store::{Change, Expect};
 
-/// Is how often the files are looked at: a stat each.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Is how long is waited between looks, however many find a file missing.
+/// Interval between two checks; each is a stat of every file.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Minimum time between two checks, however many readers fail to open a file.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Looks until told to stop.
+/// Checks until the server stops.
+///
+/// # Errors
+/// None; the result is that of a service.
 pub async fn watch(gate: Arc<Gate>, places: Places, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let mut tick = tokio::time::interval(LOOK_EVERY);
+    let mut tick = tokio::time::interval(CHECK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -27,7 +30,7 @@ pub async fn watch(gate: Arc<Gate>, places: Places, mut stopped: watch::Receiver
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
         let once = async {
-            look(&gate, &places).await;
+            check(&gate, &places).await;
             tokio::time::sleep(PAUSE).await;
         };
         tokio::select! {
@@ -37,32 +40,34 @@ pub async fn watch(gate: Arc<Gate>, places: Places, mut stopped: watch::Receiver
     }
 }
 
-async fn look(gate: &Gate, places: &Places) {
+/// Examines each file that has changed, and writes the new status of its image.
+async fn check(gate: &Gate, places: &Places) {
     let images: Vec<Arc<Image>> = gate.store.load().images().cloned().collect();
     for image in images {
-        let (places, looked) = (places.clone(), image.clone());
-        let found = tokio::task::spawn_blocking(move || prepare::look_again(&looked, &places, SystemTime::now())).await;
+        let (places, examined) = (places.clone(), image.clone());
+        let found =
+            tokio::task::spawn_blocking(move || prepare::reexamine(&examined, &places, SystemTime::now())).await;
         let Ok(Some(status)) = found else { continue };
         let expect = Expect::Present(Some(image.metadata.resource_version));
-        let event = tell(&image, &status);
+        let event = event_of(&image, &status);
         let object = Object::Image(Arc::new(Image { status, ..Image::clone(&image) }));
-        // Who wrote it meanwhile looked at the file as well; what cannot be written is found again.
+        // Another writer in between has examined the file as well; a status that is not written is found again.
         match gate.store.commit(Change::Put { object, expect }).await {
             Ok(_) => event.into_iter().for_each(|event| gate.store.record_event(None, event)),
-            Err(error) => tracing::debug!(image = %image.metadata.name, %error, "what became of an ISO is not written"),
+            Err(error) => tracing::debug!(image = %image.metadata.name, %error, "image status not written"),
         }
     }
 }
 
-/// Says what became of an image; nothing where only more is known of it than before.
-fn tell(image: &Image, status: &ImageStatus) -> Option<Event> {
+/// Returns the event of a new status; `None` if the file is the same and only more is known about it.
+fn event_of(image: &Image, status: &ImageStatus) -> Option<Event> {
     let was = &image.status;
     let message = match (was.is_broken(), status.is_broken()) {
         (_, true) => status.message.clone(),
-        (true, false) if same_file(was, status) => "its file is as it was again".to_owned(),
+        (true, false) if same_file(was, status) => "the file is available again".to_owned(),
         (false, false) if same_file(was, status) => return None,
         (_, false) => format!(
-            "its file is another now: {} bytes and volume {:?}, before {} and {:?}",
+            "the file was replaced: {} bytes and volume {:?}, before {} bytes and {:?}",
             status.size_bytes.unwrap_or_default(),
             status.volume_id.as_deref().unwrap_or_default(),
             was.size_bytes.unwrap_or_default(),

@@ -1,75 +1,82 @@
-//! Loads the manifests at start and when told to, and keeps in mind which ones are not applied.
+//! Loads the manifests at start and on SIGHUP, and reports which ones are not applied.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
-use crate::admission::manifest::{self, Loaded};
+use crate::admission::manifest::{self, LoadSummary};
 use crate::admission::prepare::Places;
-use crate::config::Config;
 use crate::event::Event;
 use crate::fleet::Name;
 use crate::gate::Gate;
 use crate::gate::tokens::{self, TokenKey};
 
-/// Is a directory of manifests, where the site has one. One that is wrong is left out and told, and the server is not
-/// ready until it is mended; it answers all the same, for those that have nothing to do with it.
+/// The directory of manifests, if one is configured. An invalid manifest is skipped and reported. The server is not
+/// ready until it is corrected, but answers requests.
 pub struct Manifests {
     directory: Option<PathBuf>,
     namespace: Name,
     key: TokenKey,
-    /// Says of each that is not applied where it stands.
+    /// File and line of each manifest that is not applied.
     faults: watch::Sender<Vec<String>>,
 }
 
+impl std::fmt::Debug for Manifests {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Manifests").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
 impl Manifests {
+    /// Reads the key of the manifests' codes from the state directory, or creates it.
+    ///
     /// # Errors
-    /// The key of their marks cannot be read or made.
-    pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let key = tokens::key(&config.state_dir, "manifest.key").context("state_dir: manifest.key")?;
-        let (directory, namespace) = (config.manifests.clone(), config.namespace.clone());
+    /// The key cannot be read or created.
+    pub fn new(directory: Option<PathBuf>, namespace: Name, state_dir: &Path) -> anyhow::Result<Self> {
+        let key = tokens::key(state_dir, "manifest.key").context("state_dir: manifest.key")?;
         Ok(Self { directory, namespace, key, faults: watch::Sender::default() })
     }
 
-    /// Tells the faults as they change.
+    /// Returns the faults, and follows their changes.
     pub fn faults(&self) -> watch::Receiver<Vec<String>> {
         self.faults.subscribe()
     }
 
-    /// Loads them at start.
+    /// Applies the manifests.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub async fn load(&self, places: &Places, gate: &Gate) -> Result<(), manifest::ManifestError> {
         let Some(directory) = &self.directory else { return Ok(()) };
-        let Loaded { written, wrong } =
+        let LoadSummary { written, wrong } =
             manifest::load(directory, &self.namespace, &self.key, places, &gate.store).await?;
         for error in &wrong {
             gate.store.record_event(None, Event::ManifestInvalid { message: error.to_string() });
         }
-        tracing::info!(directory = %directory.display(), written, wrong = wrong.len(), "manifests");
-        self.tell(wrong.iter().map(|error| format!("a manifest is not applied: {}", error.place())).collect());
+        tracing::info!(directory = %directory.display(), written, wrong = wrong.len(), "manifests applied");
+        self.report(wrong.iter().map(|error| format!("manifest not applied: {}", error.place())).collect());
         Ok(())
     }
 
-    /// Loads them again; what cannot be read now is a fault like any other.
+    /// Applies the manifests again. A directory that cannot be read is a fault like an invalid manifest.
     pub async fn reload(&self, places: &Places, gate: &Gate) {
         if self.directory.is_none() {
-            return tracing::info!("SIGHUP: there are no manifests to load");
+            return tracing::info!("SIGHUP ignored: no manifests configured");
         }
         if let Err(error) = self.load(places, gate).await {
             gate.store.record_event(None, Event::ManifestInvalid { message: error.to_string() });
-            self.tell(vec!["the directory of manifests cannot be read".to_owned()]);
+            self.report(vec!["manifest directory unreadable".to_owned()]);
         }
     }
 
-    fn tell(&self, faults: Vec<String>) {
+    /// Publishes the faults, also as the status of the systemd unit.
+    fn report(&self, faults: Vec<String>) {
         let status = match faults.as_slice() {
-            [] => "Serves.".to_owned(),
-            [only] => format!("Serves, but {only}."),
-            [first, more @ ..] => format!("Serves, but {first}, and {} more.", more.len()),
+            [] => "Serving.".to_owned(),
+            [only] => format!("Serving; {only}."),
+            [first, more @ ..] => format!("Serving; {first}, and {} more.", more.len()),
         };
         let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
         self.faults.send_replace(faults);

@@ -1,5 +1,6 @@
-//! Loops that look after objects.
+//! Loops that look after objects and their files.
 
+pub mod cleanup;
 pub mod disk_space;
 pub mod image_watch;
 pub mod install_deadlines;

@@ -1,12 +1,13 @@
 //! The conditions of a host, for `kubectl wait`. Derived from the status, never set.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Host, Phase, Power};
 
 /// A condition of a host (meta.k8s.io/v1 Condition).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// The type.
@@ -23,7 +24,7 @@ pub struct Condition {
 }
 
 /// The type of a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum ConditionType {
     /// The machine reported a completed install, and no other was requested since.
     Installed,
@@ -39,7 +40,7 @@ impl ConditionType {
 }
 
 /// The status of a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum ConditionStatus {
     /// The condition holds.
     True,

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::conditions::TransitionTimes;
@@ -22,7 +23,7 @@ pub struct Host {
 }
 
 /// The declared part of a host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostSpec {
     /// Hardware address of the interface that the machine boots from.
@@ -30,12 +31,14 @@ pub struct HostSpec {
     pub boot_mac_address: Mac,
     /// Address of the installed system; requests from it belong to this host.
     #[serde(default, with = "blank_ip", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub ip: Option<IpAddr>,
     /// What the machine boots.
     #[serde(default)]
     pub image: BootTarget,
     /// The config of the installer.
     #[serde(default, with = "blank_name", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
     pub boot_config_ref: Option<Name>,
     /// Whether the image is booted once or at every boot.
     #[serde(default)]
@@ -140,7 +143,7 @@ impl<'de> Deserialize<'de> for BootTarget {
 }
 
 /// How often a host boots its image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BootMode {
     /// For one install; afterwards the host boots its local disk until another install is requested.
@@ -151,7 +154,7 @@ pub enum BootMode {
 }
 
 /// The BMC of a host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bmc {
     /// The address, as `BmcAddress` parses it.
@@ -168,7 +171,7 @@ pub struct Bmc {
 }
 
 /// A secret. Only the store writes it in full; `Debug` and the API show `REDACTED`.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(pub String);
 
@@ -198,7 +201,7 @@ impl fmt::Debug for Secret {
 }
 
 /// The local disk for iPXE's `sanboot`, where the operating system is not on drive 0x80.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalDisk {
     /// The drive number for `sanboot --drive`.
@@ -210,7 +213,7 @@ pub struct LocalDisk {
 }
 
 /// The phase of a host. Only `lifecycle::advance` changes it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Known; boots its local disk.
     #[default]
@@ -247,7 +250,7 @@ impl fmt::Display for Phase {
 }
 
 /// The observed part of a host.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostStatus {
     /// The phase.
@@ -263,6 +266,7 @@ pub struct HostStatus {
     pub warnings: Vec<String>,
     /// Architecture that the machine's firmware last claimed.
     #[serde(with = "architecture_name", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub firmware: Option<Architecture>,
     /// Last address of the machine that evidence other than its own claim ties to it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -293,11 +297,12 @@ pub struct HostStatus {
     pub power_transition: Option<Box<PowerTransition>>,
     /// Transition times of the conditions. Kept in the store; clients see them in the conditions.
     #[serde(skip_serializing)]
+    #[schemars(skip)]
     pub transition_times: Option<Box<TransitionTimes>>,
 }
 
 /// An install, since it was requested.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Install {
     /// Time at which the first boot script of this install was served; `install.timeout` counts from here.

@@ -1,6 +1,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Chap, Meta, Name};
@@ -19,7 +20,7 @@ pub struct Image {
 }
 
 /// The declared part of an image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageSpec {
     /// Path of the file: relative to `isos/` in the state directory, or absolute. Empty for an ISO on another server.
@@ -116,7 +117,7 @@ impl ImageSpec {
 }
 
 /// The boot method of an image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// iPXE attaches the ISO over iSCSI and runs its own boot loader.
@@ -133,7 +134,7 @@ pub enum Method {
 }
 
 /// How an installer finds its host's config.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
     /// By the kernel arguments of the image's family, where the family is known.
@@ -148,7 +149,7 @@ pub enum Delivery {
 }
 
 /// The device type of an image over iSCSI.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AttachAs {
     /// A CD-ROM. No firmware needs a disk: iPXE takes one that holds an ISO 9660 volume for a CD-ROM, under
@@ -160,7 +161,7 @@ pub enum AttachAs {
 }
 
 /// An external iSCSI target that serves an image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Portal {
     /// Address of the target.
@@ -177,7 +178,7 @@ pub struct Portal {
 }
 
 /// The observed part of an image.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ImageStatus {
     /// `Ready`, or `Broken` with the reason in `message`.
@@ -243,7 +244,7 @@ impl ImageStatus {
 }
 
 /// A kernel in an image, as the image's own menu boots it. Paths are within the image.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct KernelFiles {
     /// Path of the kernel.
@@ -255,7 +256,7 @@ pub struct KernelFiles {
 }
 
 /// The firmware that can boot an image, by its El Torito catalogue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Firmwares {
     /// BIOS.
     pub bios: bool,

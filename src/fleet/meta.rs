@@ -3,6 +3,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::StringMap;
@@ -133,7 +134,7 @@ impl fmt::Display for Key {
 }
 
 /// The metadata of an object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Meta {
     /// The name.
@@ -146,6 +147,7 @@ pub struct Meta {
     pub uid: String,
     /// The version: the number of the commit. A decimal number in a string, opaque to clients.
     #[serde(default, with = "version", skip_serializing_if = "is_zero")]
+    #[schemars(with = "String")]
     pub resource_version: u64,
     /// The number of changes of the spec.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -167,11 +169,12 @@ pub struct Meta {
     pub owner_references: Option<Box<[Owner]>>,
     /// The managers of the fields, for clients of server-side apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>")]
     pub managed_fields: Option<serde_json::Value>,
 }
 
 /// The owner of an object (meta/v1 OwnerReference).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Owner {
     /// API version of the owner.

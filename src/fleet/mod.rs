@@ -20,6 +20,7 @@ mod meta;
 mod object;
 pub mod power;
 pub mod rules;
+mod schema;
 mod subnet;
 mod volume;
 

@@ -2,12 +2,13 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Bmc, Host};
 
 /// The power state of a machine, as its BMC reports it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Power {
     /// On.
@@ -39,7 +40,7 @@ impl fmt::Display for Power {
 }
 
 /// A power change that a write of `spec.online` requested and that is not completed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PowerTransition {
     /// The requested state.
@@ -64,7 +65,7 @@ impl PowerTransition {
 }
 
 /// The error that keeps the power state unknown. Never contains a password.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PowerError {
     /// The reason, in one word for programs.
     pub reason: String,

@@ -151,7 +151,7 @@ impl Gate {
         };
         let place = self.store.load().image(&name).and_then(|image| image.spec.remote_location());
         if let Some(place) = place {
-            return Err(MediaError::Medium(library::ImageError::Elsewhere { place }));
+            return Err(MediaError::Medium(library::ImageError::Remote { location: place }));
         }
         // The view is made before the boot is recorded: a view that cannot be made uses up no boot.
         let change =

@@ -1,4 +1,4 @@
-//! The media that are open: one file for all who read an image, and the views that hosts have of it.
+//! Open images: one file for all readers of an image, and the hosts' views of it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,67 +12,95 @@ use rustix::io::Errno;
 use crate::fleet::{Image, Mac, Name};
 use crate::iso::{self, Customization, Examined, Extent, ImageFile, Iso, OverlayView, ReadAt};
 
-/// Bounds the views that are kept after their last reader went, and those that are held under a token.
+/// Maximum number of cached views, and of leases under a token.
 const VIEWS: usize = 256;
 
-/// Says why a medium cannot be had.
+/// The reason for which an image cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    #[error("the ISO is not here but {place}")]
-    Elsewhere { place: String },
+    /// The ISO is served by another server.
+    #[error("the ISO is not stored here but {location}")]
+    Remote {
+        /// Where it is, in words.
+        location: String,
+    },
+    /// The image's status says that its file cannot be served.
     #[error("{0}")]
     Broken(String),
+    /// The file was replaced and has not been examined again.
     #[error("{}: {}", path.display(), ImageError::CHANGED)]
-    Changed { path: PathBuf },
+    Changed {
+        /// Path of the file.
+        path: PathBuf,
+    },
+    /// The file system failed.
     #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// The file system's error.
+        source: std::io::Error,
+    },
+    /// The file is not an ISO image.
     #[error("{}: {source}", path.display())]
-    NotAnIso { path: PathBuf, source: iso::IsoError },
-    #[error("the view of {} cannot be made: {source}", path.display())]
-    View { path: PathBuf, source: iso::ViewError },
+    NotAnIso {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: iso::IsoError,
+    },
+    /// A host's view of the image cannot be composed.
+    #[error("cannot compose the view of {}: {source}", path.display())]
+    View {
+        /// Path of the file.
+        path: PathBuf,
+        /// What cannot be changed.
+        source: iso::ViewError,
+    },
 }
 
 impl ImageError {
-    const CHANGED: &str = "it is another file than the one that was looked at: it is looked at anew";
+    const CHANGED: &str = "the file was replaced; it is being examined again";
 
-    /// Says why without saying where the file lies: for machines, which that is no business of.
+    /// Returns the reason without the file's path, which machines must not see.
     pub fn reason(&self) -> String {
         match self {
-            Self::Elsewhere { .. } | Self::Broken(_) => self.to_string(),
+            Self::Remote { .. } | Self::Broken(_) => self.to_string(),
             Self::Changed { .. } => Self::CHANGED.to_owned(),
             Self::File { source, .. } => source.to_string(),
             Self::NotAnIso { source, .. } => source.to_string(),
-            Self::View { source, .. } => format!("the host's view of it cannot be made: {source}"),
+            Self::View { source, .. } => format!("cannot compose the host's view: {source}"),
         }
     }
 }
 
-/// Holds open images by their path, and views by what is wished of them.
+/// The library of images: open files by path, and views by their customization.
 #[derive(Debug)]
 pub struct ImageLibrary {
     isos: PathBuf,
     open: Mutex<HashMap<PathBuf, Weak<OpenImage>>>,
     views: Mutex<Vec<CachedView>>,
-    /// Wakes who looks at the images' files: one of them could not be opened.
-    amiss: tokio::sync::Notify,
-    /// Holds what is read under a token, and since when nobody did; the last that was read last.
-    held: Mutex<Vec<(String, ImageView, Instant)>>,
-    begun: Instant,
+    /// Wakes the image watch when an image could not be opened.
+    open_failed: tokio::sync::Notify,
+    /// Views that are leased under a token, with the time of their last read; the most recently read is last.
+    leases: Mutex<Vec<(String, ImageView, Instant)>>,
+    started: Instant,
 }
 
-/// Is a medium as somebody sees it, with what identifies its bytes.
+/// An image as a reader sees it: the file, or a host's view of it.
 #[derive(Debug, Clone)]
 pub struct ImageView {
+    /// The bytes.
     pub medium: Arc<dyn ReadAt>,
-    /// Is the same for the same bytes, over every transport, for as long as the image's file stays.
+    /// Entity tag: the same for the same bytes over every transport, while the image's file stays the same.
     pub tag: String,
-    /// Says what of it is not as people may expect.
+    /// Warnings of the customization.
     pub warnings: Arc<[String]>,
-    /// Names the machine whose config is among its bytes, and the config.
+    /// The machine whose config the bytes contain, and the config.
     pub carries: Option<(Mac, Name)>,
 }
 
-/// Is a view with what it was made of.
+/// A view with the file and the customization that it was composed from.
 #[derive(Debug)]
 struct CachedView {
     wishes: Customization,
@@ -80,9 +108,10 @@ struct CachedView {
     seen: ImageView,
 }
 
-/// Is an image file as it was when it was opened.
+/// An open image file.
 #[derive(Debug)]
 pub struct OpenImage {
+    /// The file.
     pub file: Arc<ImageFile>,
     path: PathBuf,
     stamp: (u64, Option<SystemTime>),
@@ -90,41 +119,42 @@ pub struct OpenImage {
 }
 
 impl ImageLibrary {
+    /// Creates a library; `isos` is the directory of relative `isoFile` paths.
     pub fn new(isos: PathBuf) -> Self {
         Self {
             isos,
             open: Mutex::default(),
             views: Mutex::default(),
-            amiss: Default::default(),
-            held: Mutex::default(),
-            begun: Instant::now(),
+            open_failed: Default::default(),
+            leases: Mutex::default(),
+            started: Instant::now(),
         }
     }
 
-    /// Waits until an image could not be opened.
+    /// Waits until opening an image fails.
     pub async fn open_failed(&self) {
-        self.amiss.notified().await;
+        self.open_failed.notified().await;
     }
 
-    /// Says why an image cannot be served now, by its status and without where its file lies; nothing where it can.
+    /// Returns why an image cannot be served, from its status and without its file's path; `None` if it can.
     pub fn reason<'a>(&self, image: &'a Image) -> Option<&'a str> {
         let message = image.status.is_broken().then_some(image.status.message.as_str())?;
         let place = format!("{}: ", self.isos.join(&image.spec.iso_file).display());
         Some(message.strip_prefix(&place).unwrap_or(message))
     }
 
-    /// Opens an image, or joins those who have it open. Only a file that was looked at is served: one that was
-    /// replaced since must be looked at first, and whoever does that is woken.
+    /// Opens an image, or returns the file that is open already. Only an examined file is served: if the file was
+    /// replaced, this fails and wakes the image watch, which examines it.
     ///
     /// # Errors
-    /// What the file system says, or what was found of the file.
+    /// The file system's error, or the reason in the image's status.
     pub fn open(&self, image: &Image) -> Result<Arc<OpenImage>, ImageError> {
-        self.try_open(image).inspect_err(|_| self.amiss.notify_one())
+        self.try_open(image).inspect_err(|_| self.open_failed.notify_one())
     }
 
     fn try_open(&self, image: &Image) -> Result<Arc<OpenImage>, ImageError> {
-        if let Some(place) = image.spec.remote_location() {
-            return Err(ImageError::Elsewhere { place });
+        if let Some(location) = image.spec.remote_location() {
+            return Err(ImageError::Remote { location });
         }
         if let Some(reason) = self.reason(image) {
             return Err(ImageError::Broken(reason.to_owned()));
@@ -147,19 +177,19 @@ impl ImageLibrary {
         Ok(opened)
     }
 
-    /// Gives an image as somebody is to see it: the file itself where nothing is wished of it.
+    /// Returns an image with a customization; the file itself if nothing is customized.
     ///
     /// # Errors
-    /// The file cannot be read, or the wishes cannot be met.
+    /// The file cannot be read, or the view cannot be composed.
     pub fn view(&self, image: &Image, wishes: Customization) -> Result<ImageView, ImageError> {
         let opened = self.open(image)?;
         if wishes == Customization::default() {
             return Ok(ImageView::plain(opened.file.clone(), opened.tag()));
         }
-        if let Some(seen) = self.known(&wishes, &opened) {
+        if let Some(seen) = self.cached(&wishes, &opened) {
             return Ok(seen);
         }
-        // Nobody waits for a view but who wants this one; two who do make the same.
+        // No lock is held here: two readers that want the same view at once both compose it.
         let seen = opened.compose(&wishes)?;
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         if views.len() == VIEWS {
@@ -169,48 +199,49 @@ impl ImageLibrary {
         Ok(seen)
     }
 
-    /// Finds a view that was made; it is then the last to be forgotten.
-    fn known(&self, wishes: &Customization, opened: &Arc<OpenImage>) -> Option<ImageView> {
+    /// Returns a cached view, and makes it the last to be evicted.
+    fn cached(&self, wishes: &Customization, opened: &Arc<OpenImage>) -> Option<ImageView> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let place = views.iter().position(|kept| kept.wishes == *wishes && Arc::ptr_eq(&kept.base, opened))?;
         views[place..].rotate_left(1);
         views.last().map(|kept| kept.seen.clone())
     }
 
-    /// Holds a medium under a token, whatever becomes of the image and the host meanwhile.
+    /// Leases a view under a token: its bytes stay the same, whatever happens to the image and the host.
     pub fn hold(&self, token: String, seen: ImageView) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|(other, ..)| *other != token);
-        if held.len() == VIEWS {
-            held.remove(0);
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.retain(|(other, ..)| *other != token);
+        if leases.len() == VIEWS {
+            leases.remove(0);
         }
-        held.push((token, seen, Instant::now()));
+        leases.push((token, seen, Instant::now()));
     }
 
-    /// Finds the medium under a token. `is_given` is asked of it, and of the time since it was read last.
+    /// Returns the view under a token; `Some(None)` if `is_given` refuses it. `is_given` gets the view and the time
+    /// since its last read.
     pub fn held(&self, token: &str, is_given: impl FnOnce(&ImageView, Duration) -> bool) -> Option<Option<ImageView>> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = held.iter().position(|(known, ..)| known == token)?;
-        let (_, seen, last) = &mut held[place];
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = leases.iter().position(|(known, ..)| known == token)?;
+        let (_, seen, last) = &mut leases[place];
         if !is_given(seen, last.elapsed()) {
             return Some(None);
         }
         *last = Instant::now();
-        held[place..].rotate_left(1);
-        held.last().map(|(_, seen, _)| Some(seen.clone()))
+        leases[place..].rotate_left(1);
+        leases.last().map(|(_, seen, _)| Some(seen.clone()))
     }
 
-    /// Measures how long nothing is known of who read what before: the server's life.
+    /// Returns the time since the server started; reads before that are not known.
     pub fn age(&self) -> Duration {
-        self.begun.elapsed()
+        self.started.elapsed()
     }
 
-    /// Finds a file below a directory; nothing where there is none, or where the name or a link leads out.
+    /// Opens a file below a directory; `None` if there is none, or if the path or a link leads out of the directory.
     ///
     /// # Errors
-    /// What else the file system says.
+    /// Any other error of the file system.
     pub fn below(directory: &Path, path: &str) -> std::io::Result<Option<ImageView>> {
-        // Opening a FIFO must not wait for its writer.
+        // NONBLOCK: opening a FIFO must not wait for its writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let opened = std::fs::File::open(directory)
@@ -240,10 +271,10 @@ impl ImageLibrary {
         Ok(Some(ImageView::plain(Arc::new(ImageFile::new(file)?), tag)))
     }
 
-    /// Finds a file within a medium, as the extents that hold it; nothing where links lead round in a circle.
+    /// Returns the extents of a file in an ISO; `None` if there is none, or if links form a circle.
     ///
     /// # Errors
-    /// What is damaged of the image.
+    /// The image is damaged.
     pub fn find(medium: &dyn ReadAt, path: &str) -> Result<Option<Vec<Extent>>, iso::IsoError> {
         match Iso::open(medium)?.file_extents(path) {
             Err(iso::IsoError::Links { .. }) => Ok(None),
@@ -253,7 +284,7 @@ impl ImageLibrary {
 }
 
 impl ImageView {
-    /// Sees bytes as they are.
+    /// Returns bytes as they are.
     fn plain(medium: Arc<dyn ReadAt>, tag: String) -> Self {
         Self { medium, tag, warnings: Arc::default(), carries: None }
     }
@@ -278,7 +309,7 @@ impl OpenImage {
         let identity = format!("{} {:?}", self.path.display(), self.stamp);
         let composed = iso::compose(&*self.file, &*self.examined()?, identity.as_bytes(), wishes).map_err(fail)?;
         for warning in &composed.warnings {
-            tracing::info!(image = %self.path.display(), warning, "a view of an image");
+            tracing::info!(image = %self.path.display(), warning, "view of an image composed with a warning");
         }
         let view = OverlayView::new(self.file.clone(), Arc::new(composed.overlay));
         let tag = view.overlay().tag().to_string();

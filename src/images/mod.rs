@@ -3,3 +3,4 @@
 pub mod free_space;
 pub mod library;
 pub mod partial_upload;
+pub mod uploads;

@@ -150,8 +150,8 @@ pub fn seed(shared: &Shared, host: &Host) -> Result<Reply, Status> {
             shared.gate.counters.count_answered(Protocol::Http);
             Ok(bytes(StatusCode::OK, kind, seed))
         }
-        Ok(None) => Err(Status::missing("the host's config is not for cloud-init")),
-        Err(error) => Err(Status::unfit(error.to_string())),
+        Ok(None) => Err(Status::not_found_message("the host's config is not for cloud-init")),
+        Err(error) => Err(Status::unprocessable(error.to_string())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What Kubernetes' clients ask about themselves: who they are, and what they may do (`kubectl auth whoami`, `can-i`).
+//! Access reviews: who a client is and what it may do (`kubectl auth whoami`, `kubectl auth can-i`).
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -11,32 +11,25 @@ use crate::api::auth::Role;
 use crate::api::objects::status::Status;
 use crate::api::objects::{body, protobuf};
 use crate::api::route::Review;
+use crate::api::routes::subresources;
 use crate::http::reply::{self, Reply};
 
-/// Are what each role may do to objects, in Kubernetes' words.
+/// Verbs that read objects.
 const READS: [&str; 3] = ["get", "list", "watch"];
+/// Verbs that change objects.
 const WRITES: [&str; 4] = ["create", "delete", "patch", "update"];
-/// Are the paths below an object, and whether a POST there does something; the others are read.
-const BELOW: [(Kind, &str, bool); 7] = [
-    (Kind::BareMetalHost, "install", true),
-    (Kind::BareMetalHost, "release", true),
-    (Kind::BareMetalHost, "hold", true),
-    (Kind::BareMetalHost, "medium", true),
-    (Kind::BareMetalHost, "timeline", false),
-    (Kind::BareMetalHost, "seed", false),
-    (Kind::IscsiCdrom, "files", false),
-];
 
+/// The spec of a SelfSubjectAccessReview (authorization.k8s.io/v1).
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Asked {
-    resource_attributes: Option<Attributes>,
-    non_resource_attributes: Option<PathAttributes>,
+struct AccessReviewSpec {
+    resource_attributes: Option<ResourceAttributes>,
+    non_resource_attributes: Option<NonResourceAttributes>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Attributes {
+struct ResourceAttributes {
     verb: String,
     group: String,
     resource: String,
@@ -45,11 +38,14 @@ struct Attributes {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct PathAttributes {
+struct NonResourceAttributes {
     verb: String,
 }
 
-/// Answers a review from the role that the client proved.
+/// Answers a review from the client's role.
+///
+/// # Errors
+/// 400 for a body that is not a review.
 pub async fn answer(review: Review, role: Role, request: Request<Incoming>) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
     let spec = spec(review, body::media_type(&head.headers), &body::read(body).await?)?;
@@ -62,22 +58,22 @@ pub async fn answer(review: Review, role: Role, request: Request<Incoming>) -> R
         }
         Review::Rules => ("authorization.k8s.io", "SelfSubjectRulesReview", rules(role)),
     };
-    let mut told =
+    let mut answer =
         json!({"kind": kind, "apiVersion": format!("{group}/v1"), "metadata": {}, "spec": spec, "status": status});
     if review == Review::Subject {
-        told.as_object_mut().map(|map| map.shift_remove("spec"));
+        answer.as_object_mut().map(|map| map.shift_remove("spec"));
     }
-    Ok(reply::json(StatusCode::CREATED, &told))
+    Ok(reply::json(StatusCode::CREATED, &answer))
 }
 
-/// Reads what is asked.
+/// Parses a review's spec.
 fn spec(review: Review, kind: &str, body: &[u8]) -> Result<Value, Status> {
     if kind == "application/vnd.kubernetes.protobuf" {
         let read = protobuf::object(body).and_then(|object| match review {
             Review::Subject | Review::Rules => Some(json!({})),
             Review::Access => access_asked(object),
         });
-        return read.ok_or_else(|| Status::bad_request("the body is no review in Kubernetes' protobuf"));
+        return read.ok_or_else(|| Status::bad_request("the body is not a review in Kubernetes' protobuf"));
     }
     let mut value = body::parse(kind, body)?;
     let map = value.as_object_mut().ok_or_else(|| Status::bad_request("the body is not an object"))?;
@@ -88,7 +84,7 @@ fn spec(review: Review, kind: &str, body: &[u8]) -> Result<Value, Status> {
     }
 }
 
-/// Reads a `SelfSubjectAccessReview` (k8s.io/api/authorization/v1, generated.proto).
+/// Parses the spec of a `SelfSubjectAccessReview` (k8s.io/api/authorization/v1, generated.proto).
 fn access_asked(object: &[u8]) -> Option<Value> {
     const SPEC: u64 = 2;
     let text = |message: &[u8], number| -> Option<Value> {
@@ -118,11 +114,13 @@ fn user(role: Role) -> Value {
     json!({"username": name, "groups": ["system:authenticated"]})
 }
 
-fn access(role: Role, asked: &Asked) -> Result<Value, Status> {
+fn access(role: Role, asked: &AccessReviewSpec) -> Result<Value, Status> {
     let why = match (&asked.resource_attributes, &asked.non_resource_attributes) {
         (Some(attributes), None) => refusal(role, attributes),
-        (None, Some(PathAttributes { verb })) => may(role, &["get", "head"], &["delete", "patch", "post", "put"], verb),
-        _ => return Err(Status::bad_request("spec: say resourceAttributes or nonResourceAttributes")),
+        (None, Some(NonResourceAttributes { verb })) => {
+            may(role, &["get", "head"], &["delete", "patch", "post", "put"], verb)
+        }
+        _ => return Err(Status::bad_request("spec: expected resourceAttributes or nonResourceAttributes")),
     };
     Ok(match why {
         None => json!({"allowed": true}),
@@ -130,20 +128,20 @@ fn access(role: Role, asked: &Asked) -> Result<Value, Status> {
     })
 }
 
-/// Says why a client may not do something to objects; nothing where it may.
-fn refusal(role: Role, asked: &Attributes) -> Option<String> {
-    let Attributes { verb, group, resource, subresource } = asked;
+/// Returns why a client may not do something to objects; `None` if it may.
+fn refusal(role: Role, asked: &ResourceAttributes) -> Option<String> {
+    let ResourceAttributes { verb, group, resource, subresource } = asked;
     let kind = Kind::ALL.into_iter().find(|kind| kind.plural() == resource);
     if !matches!(group.as_str(), "" | "*") || (kind.is_none() && resource != "*") {
-        return Some(format!("there is no {resource:?} here"));
+        return Some(format!("unknown resource {resource:?}"));
     }
     if matches!(subresource.as_str(), "" | "*") {
         return may(role, &READS, &WRITES, verb);
     }
-    match BELOW.into_iter().find(|(of, name, _)| kind.is_none_or(|kind| kind == *of) && name == subresource) {
-        None => Some(format!("there is no {subresource:?} of {resource:?} here")),
-        Some((_, _, true)) => may(role, &[], &["create"], verb),
-        Some((_, _, false)) => may(role, &["get"], &[], verb),
+    match subresources().find(|(of, name, _)| kind.is_none_or(|kind| kind == *of) && name == subresource) {
+        None => Some(format!("unknown subresource {subresource:?} of {resource:?}")),
+        Some((_, _, verbs)) if is_action(verbs) => may(role, &[], verbs, verb),
+        Some((_, _, verbs)) => may(role, verbs, &[], verb),
     }
 }
 
@@ -152,25 +150,30 @@ fn may(role: Role, reads: &[&str], writes: &[&str], verb: &str) -> Option<String
         (Role::Admin, "*") => None,
         (Role::Admin | Role::Viewer, verb) if reads.contains(&verb) => None,
         (Role::Admin, verb) if writes.contains(&verb) => None,
-        (Role::Viewer, "*") => Some("a viewer only reads".to_owned()),
-        (Role::Viewer, verb) if writes.contains(&verb) => Some("a viewer only reads".to_owned()),
-        (Role::Admin | Role::Viewer, verb) => Some(format!("{verb:?} is not done to that")),
-        (Role::Nobody, _) => Some("nobody is known".to_owned()),
+        (Role::Viewer, "*") => Some("a viewer may only read".to_owned()),
+        (Role::Viewer, verb) if writes.contains(&verb) => Some("a viewer may only read".to_owned()),
+        (Role::Admin | Role::Viewer, verb) => Some(format!("{verb:?} is not supported for this resource")),
+        (Role::Nobody, _) => Some("not authenticated".to_owned()),
     }
+}
+
+/// Returns whether the verbs of a subresource are those of an action.
+fn is_action(verbs: &[&str]) -> bool {
+    verbs.contains(&"create")
 }
 
 fn rules(role: Role) -> Value {
     let everything: Vec<&str> = READS.into_iter().chain(WRITES).collect();
     let plurals = Kind::ALL.map(Kind::plural);
-    let below = |does: bool| -> Vec<String> {
-        let of = BELOW.into_iter().filter(|(_, _, one)| *one == does);
-        of.map(|(kind, name, _)| format!("{}/{name}", kind.plural())).collect()
+    let parts = |action: bool| -> Vec<String> {
+        let parts = subresources().filter(|(_, _, verbs)| is_action(verbs) == action);
+        parts.map(|(kind, name, _)| format!("{}/{name}", kind.plural())).collect()
     };
     let on = |resources: Value, verbs: &[&str]| json!({"apiGroups": [""], "resources": resources, "verbs": verbs});
-    let mut objects = vec![on(json!(below(false)), &["get"])];
+    let mut objects = vec![on(json!(parts(false)), &["get"])];
     let paths: &[&str] = match role {
         Role::Admin => {
-            objects.extend([on(json!(plurals), &everything), on(json!(below(true)), &["create"])]);
+            objects.extend([on(json!(plurals), &everything), on(json!(parts(true)), &["create"])]);
             &["delete", "get", "head", "patch", "post", "put"]
         }
         Role::Viewer | Role::Nobody => {
@@ -189,25 +192,25 @@ mod tests {
     fn allowed(role: Role, verb: &str, resource: &str) -> bool {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let [verb, resource, subresource] = [verb, resource, subresource].map(str::to_owned);
-        refusal(role, &Attributes { verb, group: String::new(), resource, subresource }).is_none()
+        refusal(role, &ResourceAttributes { verb, group: String::new(), resource, subresource }).is_none()
     }
 
     #[test]
-    fn kubectls_own_words_are_read() {
+    fn a_review_of_kubectl_is_parsed() {
         // As kubectl 1.32 sends `auth can-i delete bmh/x`: metadata, then spec with its resource attributes.
         let attributes = b"\x0a\x07default\x12\x06delete\x1a\x00\x22\x01*\x2a\x0ebaremetalhosts\x32\x00\x3a\x01x";
         let mut object = vec![0x0a, 0, 0x12, attributes.len() as u8 + 2, 0x0a, attributes.len() as u8];
         object.extend(attributes);
         let asked = access_asked(&object).unwrap();
         assert_eq!(asked["resourceAttributes"]["verb"], "delete");
-        let asked: Asked = serde_json::from_value(asked).unwrap();
+        let asked: AccessReviewSpec = serde_json::from_value(asked).unwrap();
         assert!(refusal(Role::Admin, asked.resource_attributes.as_ref().unwrap()).is_none());
         assert!(refusal(Role::Viewer, asked.resource_attributes.as_ref().unwrap()).is_some());
         assert_eq!(access_asked(&object[..9]), None);
     }
 
     #[test]
-    fn a_viewer_reads_and_an_admin_does_what_there_is_to_do() {
+    fn a_viewer_reads_and_an_admin_does_everything_that_exists() {
         let rows = [
             ("get", "baremetalhosts", true, true),
             ("watch", "*", true, true),

@@ -1,117 +1,103 @@
-//! What is asked of a host beyond its spec: another install, its disk, to be left alone.
+//! Actions on a host: install, localboot, hold, virtual media, and its timeline.
 
 use std::net::IpAddr;
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::admission::prepare;
 use crate::fleet::lifecycle;
 use crate::fleet::rules::Invalid;
-use crate::fleet::{BootTarget, Host, Key, Object};
+use crate::fleet::{BootMode, BootTarget, Host, Key, Name, Object};
 use crate::gate::media::MediaLease;
 use crate::store::{Change, Expect, Observation};
 
-use crate::api::objects::handlers::Tries;
+use crate::api::objects::body;
 use crate::api::objects::redaction::View;
 use crate::api::objects::status::Status;
-use crate::api::objects::{body, handlers};
+use crate::api::objects::write::{commit_with_retry, find, to_value};
 use crate::api::state::Shared;
 use crate::http::reply::{self, Reply};
 
-/// Bounds the entries of one timeline.
-const ENTRIES: usize = 10_000;
+/// Maximum number of entries in one timeline.
+const TIMELINE_ENTRIES: usize = 10_000;
 
-/// Is what an install is asked for with; what is left out stays as the host has it.
-#[derive(Debug, Default, Deserialize)]
+/// The body of an install request. A field that is absent stays as the host has it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Wish {
+pub struct InstallRequest {
+    /// Name of the ISCSICdrom to install from.
     pub image: Option<String>,
-    /// Left out with another image, the host takes no config; an empty text takes it away.
+    /// Name of the BootConfig for the installer; empty for none. If it is absent and the image changes, the host takes
+    /// no config.
     pub boot_config_ref: Option<String>,
+    /// Whether the host boots the image once or at every boot.
+    #[schemars(with = "Option<BootMode>")]
     pub boot_mode: Option<String>,
 }
 
-/// Asks for a new install, also where the image is the one that the host has.
+/// Answers POST .../install: starts a new install, also of the image that the host has already.
+///
+/// # Errors
+/// 404, 422 with the field that is wrong, 409 or 503 from the store.
 pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
     let body = body::read(body).await?;
-    let wish: Wish = match body.is_empty() {
-        true => Wish::default(),
-        false => serde_json::from_value(body::parse(body::media_type(&head.headers), &body)?)
-            .map_err(|error| Status::bad_request(error.to_string()))?,
-    };
-    Ok(reply::json(StatusCode::OK, &View(&begin(shared, key, &wish).await?)))
+    let wanted: InstallRequest = body::parse_or_default(body::media_type(&head.headers), &body)?;
+    let object = commit_with_retry(shared, key, |before| install_changes(shared, before, &wanted)).await?;
+    Ok(reply::json(StatusCode::OK, &View(&object)))
 }
 
-/// Begins a new install of what is wished, else of what the host has: all of it, or nothing is changed.
-pub async fn begin(shared: &Shared, key: &Key, wish: &Wish) -> Result<Object, Status> {
-    carry_out(shared, key, |before| steps(shared, before, wish)).await
-}
-
-/// Makes the changes that `steps` gives for an object as it is now: all of them, or nothing is changed.
-pub async fn carry_out<E: From<Status>>(
-    shared: &Shared,
-    key: &Key,
-    steps: impl Fn(&Object) -> Result<Vec<Change>, E>,
-) -> Result<Object, E> {
-    let mut tries = Tries::of(&shared.retry_queue);
-    loop {
-        let before = handlers::find(shared, key)?;
-        let made = shared.gate.store.commit_all(steps(&before)?).await;
-        let made = made.map_err(|error| Status::of_store(&error, key));
-        if !tries.again(&made).await {
-            return made?.pop().ok_or_else(|| Status::internal("nothing was made of a change").into());
-        }
-    }
-}
-
-/// Gives the changes that begin an install, to be made together.
-fn steps(shared: &Shared, before: &Object, wish: &Wish) -> Result<Vec<Change>, Status> {
+/// Returns the changes that start an install; the store makes them together.
+fn install_changes(shared: &Shared, before: &Object, wanted: &InstallRequest) -> Result<Vec<Change>, Status> {
     let (kind, name) = (before.kind(), before.meta().name.clone());
     let invalid = |wrong: Invalid| Status::invalid(kind, name.as_str(), &wrong);
-    let mut value = handlers::plain(before)?;
-    express(wish, &mut value);
+    let mut value = to_value(before)?;
+    merge_request(wanted, &mut value);
     let object = Object::from_json(kind, value).map_err(invalid)?;
     let object = prepare::prepare(object, Some(before), &shared.places).map_err(invalid)?;
     let (Object::Host(was), Object::Host(is)) = (before, &object) else { return Err(Status::no_route()) };
     if is.spec.image == BootTarget::LocalDisk {
-        return Err(Status::unfit_field("image", "the host has none: name one"));
+        return Err(Status::unprocessable_field("image", "the host has no image; name one"));
     }
-    let begun = beginning(was, is);
+    let started = install_transition(was, is);
     let expect = Expect::Present(Some(before.meta().resource_version));
-    Ok([Change::Put { object, expect }].into_iter().chain(begun).collect())
+    Ok([Change::Put { object, expect }].into_iter().chain(started).collect())
 }
 
-fn express(wish: &Wish, host: &mut Value) {
+fn merge_request(wanted: &InstallRequest, host: &mut Value) {
     let spec = &mut host["spec"];
-    if let Some(image) = &wish.image {
+    if let Some(image) = &wanted.image {
         let other = spec.get("image").and_then(Value::as_str) != Some(image);
         spec["image"] = json!(image);
         if other {
             spec["bootConfigRef"] = json!("");
         }
     }
-    for (field, value) in [("bootConfigRef", &wish.boot_config_ref), ("bootMode", &wish.boot_mode)] {
+    for (field, value) in [("bootConfigRef", &wanted.boot_config_ref), ("bootMode", &wanted.boot_mode)] {
         if let Some(value) = value {
             spec[field] = json!(value);
         }
     }
 }
 
-/// Begins a new install where writing the spec did not: its image was named again.
-pub async fn again(shared: &Shared, before: &Object, after: Object) -> Result<Object, Status> {
+/// Starts a new install if a write named the host's image again; the write itself changed nothing then.
+///
+/// # Errors
+/// The store's reason.
+pub async fn reinstall_if_renamed(shared: &Shared, before: &Object, after: Object) -> Result<Object, Status> {
     let (Object::Host(was), Object::Host(is)) = (before, &after) else { return Ok(after) };
-    match beginning(was, is) {
-        Some(change) => committed(shared, &after.key(), change).await,
+    match install_transition(was, is) {
+        Some(change) => commit_one(shared, &after.key(), change).await,
         None => Ok(after),
     }
 }
 
-/// Gives the change that begins an install where writing the spec does not.
-fn beginning(was: &Host, is: &Host) -> Option<Change> {
+/// Returns the change that starts an install where a write of the spec does not: its image stayed the same.
+fn install_transition(was: &Host, is: &Host) -> Option<Change> {
     let change = match is.spec.image {
         _ if was.spec.image != is.spec.image => return None,
         BootTarget::Image(_) => lifecycle::Transition::Assign,
@@ -121,53 +107,75 @@ fn beginning(was: &Host, is: &Host) -> Option<Change> {
     Some(Change::Advance { mac, transition: change, observation: Observation::default(), event: None })
 }
 
-/// Says where the machine's BMC reaches us, where that is not where machines do.
-#[derive(Debug, Default, Deserialize)]
+/// The body of a virtual media request.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Insertion {
+pub struct VirtualMediaRequest {
+    /// Address of this server that the BMC reaches, if it differs from the machines'.
     address: Option<IpAddr>,
 }
 
-/// Begins a boot from virtual media, and gives the URL that the BMC is to read.
-pub async fn medium(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
-    let (head, body) = request.into_parts();
-    let body = body::read(body).await?;
-    let Insertion { address } = match body.is_empty() {
-        true => Insertion::default(),
-        false => serde_json::from_value(body::parse(body::media_type(&head.headers), &body)?)
-            .map_err(|error| Status::bad_request(error.to_string()))?,
-    };
-    let Object::Host(host) = handlers::find(shared, key)? else { return Err(Status::no_route()) };
-    let held =
-        shared.gate.insert(host.spec.boot_mac_address).await.map_err(|error| Status::unfit(error.to_string()))?;
-    let (MediaLease { image, seen, path }, site) = (held, &shared.gate.site);
-    let url = format!("{}/{path}", address.map_or_else(|| site.url(), |address| site.reached_at(address).url()));
-    let (size, etag) = (seen.medium.len(), format!("\"{}\"", seen.tag));
-    let told = json!({"apiVersion": "v1", "kind": "VirtualMedium", "image": image, "url": url, "etag": etag, "sizeBytes": size});
-    Ok(reply::json(StatusCode::OK, &told))
+/// The medium that a BMC boots its machine from.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualMedium {
+    api_version: &'static str,
+    kind: &'static str,
+    /// Name of the ISCSICdrom that the host boots.
+    image: Name,
+    /// URL of the host's view of the image. Whoever has the URL can read it, and reads the same bytes to the end.
+    url: String,
+    /// Entity tag of these bytes, the same over every transport.
+    etag: String,
+    /// Number of these bytes.
+    size_bytes: u64,
 }
 
-/// Lets a host boot its disk, or holds it back.
+/// Answers POST .../virtualmedia: starts a boot from virtual media, and returns the URL that the BMC must read.
+///
+/// # Errors
+/// 404, or 422 if the host's image cannot be served.
+pub async fn virtual_media(shared: &Shared, key: &Key, request: Request<Incoming>) -> Result<Reply, Status> {
+    let (head, body) = request.into_parts();
+    let body = body::read(body).await?;
+    let VirtualMediaRequest { address } = body::parse_or_default(body::media_type(&head.headers), &body)?;
+    let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
+    let lease = shared.gate.insert(host.spec.boot_mac_address).await;
+    let MediaLease { image, seen, path } = lease.map_err(|error| Status::unprocessable(error.to_string()))?;
+    let site = &shared.gate.site;
+    let url = format!("{}/{path}", address.map_or_else(|| site.url(), |address| site.reached_at(address).url()));
+    let (size_bytes, etag) = (seen.medium.len(), format!("\"{}\"", seen.tag));
+    let medium = VirtualMedium { api_version: "v1", kind: "VirtualMedium", image, url, etag, size_bytes };
+    Ok(reply::json(StatusCode::OK, &medium))
+}
+
+/// Answers POST .../localboot and .../hold: the host boots its disk, or is not answered.
+///
+/// # Errors
+/// 404, or the store's reason.
 pub async fn change(shared: &Shared, key: &Key, change: lifecycle::Transition) -> Result<Reply, Status> {
-    let Object::Host(host) = handlers::find(shared, key)? else { return Err(Status::no_route()) };
+    let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
     let mac = host.spec.boot_mac_address;
     let change = Change::Advance { mac, transition: change, observation: Observation::default(), event: None };
-    let object = committed(shared, key, change).await?;
+    let object = commit_one(shared, key, change).await?;
     Ok(reply::json(StatusCode::OK, &View(&object)))
 }
 
-async fn committed(shared: &Shared, key: &Key, change: Change) -> Result<Object, Status> {
+async fn commit_one(shared: &Shared, key: &Key, change: Change) -> Result<Object, Status> {
     shared.gate.store.commit(change).await.map_err(|error| Status::of_store(&error, key))
 }
 
-/// Tells what happened to a host, oldest first; to everything where none is named.
+/// Answers GET .../timeline: the events of one object, oldest first; of all objects without a key.
+///
+/// # Errors
+/// 404, or 500 if the timeline cannot be read.
 pub async fn timeline(shared: &Shared, key: Option<&Key>) -> Result<Reply, Status> {
-    let object = key.map(|key| handlers::find(shared, key)).transpose()?;
+    let object = key.map(|key| find(shared, key)).transpose()?;
     let store = shared.gate.store.clone();
     let read = tokio::task::spawn_blocking(move || match object {
-        None => store.timeline(None, ENTRIES),
-        Some(Object::Host(host)) => store.timeline(Some(host.spec.boot_mac_address), ENTRIES),
-        Some(other) => store.timeline_of(&other.key(), ENTRIES),
+        None => store.timeline(None, TIMELINE_ENTRIES),
+        Some(Object::Host(host)) => store.timeline(Some(host.spec.boot_mac_address), TIMELINE_ENTRIES),
+        Some(other) => store.timeline_of(&other.key(), TIMELINE_ENTRIES),
     })
     .await;
     let entries = read.map_err(|error| Status::internal(error.to_string()))?;

@@ -1,10 +1,11 @@
-//! What kubectl and Kubernetes' client libraries ask first: which kinds there are, and how to name them.
+//! Discovery for kubectl and Kubernetes' client libraries: which kinds exist, and how they are named.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use crate::fleet::Kind;
 
+use crate::api::routes::{subresources, verbs};
 use crate::http::reply::{self, Reply};
 
 /// Answers `/api`.
@@ -13,12 +14,12 @@ pub fn versions() -> Reply {
     reply::json(StatusCode::OK, &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": here}))
 }
 
-/// Answers `/apis`: there are no groups beside the core's.
+/// Answers `/apis`: there are no groups besides the core group.
 pub fn groups() -> Reply {
     reply::json(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []}))
 }
 
-/// Answers `/version`. Clients take features from the number: this API is of the shape that 1.32 speaks.
+/// Answers `/version`. Clients infer features from the number: this API has the shape of Kubernetes 1.32.
 pub fn version() -> Reply {
     let version = env!("CARGO_PKG_VERSION");
     reply::json(
@@ -34,15 +35,15 @@ pub fn version() -> Reply {
 /// Answers `/api/v1`.
 pub fn resources() -> Reply {
     let mut resources: Vec<Value> = Kind::ALL.into_iter().map(resource).collect();
-    resources.extend(["install", "release", "hold"].map(|action| {
-        json!({"name": format!("baremetalhosts/{action}"), "singularName": "", "namespaced": true,
-               "kind": "BareMetalHost", "verbs": ["create"]})
+    resources.extend(subresources().map(|(kind, name, verbs)| {
+        json!({"name": format!("{}/{name}", kind.plural()), "singularName": "", "namespaced": kind.is_namespaced(),
+               "kind": kind.as_str(), "verbs": verbs})
     }));
     let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1", "resources": resources});
     reply::json(StatusCode::OK, &list)
 }
 
-/// Gives the word for one object of a kind, as `kubectl get WORD NAME` takes it.
+/// Returns the singular of a kind, as in `kubectl get SINGULAR NAME`.
 pub fn singular(kind: Kind) -> &'static str {
     match kind {
         Kind::BareMetalHost => "baremetalhost",
@@ -51,7 +52,7 @@ pub fn singular(kind: Kind) -> &'static str {
     }
 }
 
-/// Gives the short words for a kind.
+/// Returns the short names of a kind.
 pub fn short(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::BareMetalHost => &["bmh", "host", "hosts"],
@@ -64,6 +65,6 @@ fn resource(kind: Kind) -> Value {
     json!({
         "name": kind.plural(), "singularName": singular(kind), "namespaced": kind.is_namespaced(),
         "kind": kind.as_str(), "shortNames": short(kind), "categories": ["all"],
-        "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"],
+        "verbs": verbs(kind),
     })
 }

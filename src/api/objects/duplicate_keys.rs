@@ -1,32 +1,32 @@
-//! Keys that stand twice in one mapping: JSON and YAML readers keep the last, and nobody hears of the first. Pure.
+//! Detection of repeated keys in a mapping: JSON and YAML parsers silently keep the last one. Pure.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Bounds the keys that are told.
-const TOLD_MAX: usize = 64;
+/// Maximum number of repeated keys that are reported.
+const DUPLICATES_MAX: usize = 64;
 
-/// Reads a value, and notes each key that stands twice by its path, as in `spec.bootMACAddress`.
+/// Deserializes a value, and collects the path of each repeated key, as in `spec.bootMACAddress`.
 #[derive(Debug)]
-pub struct Reader<'a> {
+pub struct DuplicateKeyDetector<'a> {
     path: String,
-    twice: &'a mut Vec<String>,
+    duplicates: &'a mut Vec<String>,
 }
 
-impl<'a> Reader<'a> {
-    /// Begins at the top of a value.
-    pub fn new(twice: &'a mut Vec<String>) -> Self {
-        Self { path: String::new(), twice }
+impl<'a> DuplicateKeyDetector<'a> {
+    /// Creates a detector at the top of a value.
+    pub fn new(duplicates: &'a mut Vec<String>) -> Self {
+        Self { path: String::new(), duplicates }
     }
 
-    fn below(&mut self, path: String) -> Reader<'_> {
-        Reader { path, twice: self.twice }
+    fn below(&mut self, path: String) -> DuplicateKeyDetector<'_> {
+        DuplicateKeyDetector { path, duplicates: self.duplicates }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
+impl<'de> DeserializeSeed<'de> for DuplicateKeyDetector<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
@@ -34,7 +34,7 @@ impl<'de> DeserializeSeed<'de> for Reader<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Reader<'_> {
+impl<'de> Visitor<'de> for DuplicateKeyDetector<'_> {
     type Value = Value;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,8 +89,8 @@ impl<'de> Visitor<'de> for Reader<'_> {
         while let Some(key) = map.next_key::<String>()? {
             let dot = if self.path.is_empty() { "" } else { "." };
             let path = format!("{}{dot}{key}", self.path);
-            if values.contains_key(&key) && self.twice.len() < TOLD_MAX {
-                self.twice.push(path.clone());
+            if values.contains_key(&key) && self.duplicates.len() < DUPLICATES_MAX {
+                self.duplicates.push(path.clone());
             }
             let value = map.next_value_seed(self.below(path))?;
             values.insert(key, value);
@@ -104,19 +104,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_that_stands_twice_is_told_by_its_path_and_the_last_wins() {
+    fn a_repeated_key_is_reported_by_its_path_and_its_last_value_wins() {
         let text = r#"{"a": 1, "b": [{"c": null, "c": "x"}], "a": {"d": true, "d": -2.5, "d": 7}}"#;
-        let mut twice = Vec::new();
-        let value = Reader::new(&mut twice).deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap();
-        assert_eq!(twice, ["b[0].c", "a", "a.d", "a.d"]);
+        let mut duplicates = Vec::new();
+        let value = DuplicateKeyDetector::new(&mut duplicates)
+            .deserialize(&mut serde_json::Deserializer::from_str(text))
+            .unwrap();
+        assert_eq!(duplicates, ["b[0].c", "a", "a.d", "a.d"]);
         assert_eq!(value, serde_json::from_str::<Value>(text).unwrap());
     }
 
     #[test]
-    fn so_many_are_told_and_no_more() {
-        let text = format!("{{{}}}", vec!["\"a\": 1"; TOLD_MAX + 2].join(","));
-        let mut twice = Vec::new();
-        Reader::new(&mut twice).deserialize(&mut serde_json::Deserializer::from_str(&text)).unwrap();
-        assert_eq!(twice, vec!["a"; TOLD_MAX]);
+    fn the_number_of_reported_keys_is_bounded() {
+        let text = format!("{{{}}}", vec!["\"a\": 1"; DUPLICATES_MAX + 2].join(","));
+        let mut duplicates = Vec::new();
+        DuplicateKeyDetector::new(&mut duplicates).deserialize(&mut serde_json::Deserializer::from_str(&text)).unwrap();
+        assert_eq!(duplicates, vec!["a"; DUPLICATES_MAX]);
     }
 }

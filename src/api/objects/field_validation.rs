@@ -1,5 +1,5 @@
-//! How strictly what a client writes is read: a field that nobody knows, or a key that stands twice, is refused,
-//! told of or dropped, as Kubernetes' `fieldValidation` asks.
+//! Field validation of writes: an unknown field or a repeated key is refused, reported or dropped, as Kubernetes'
+//! `fieldValidation` asks.
 
 use hyper::header::{HeaderValue, WARNING};
 use serde_json::Value;
@@ -11,26 +11,26 @@ use crate::api::objects::body;
 use crate::api::objects::status::Status;
 use crate::http::reply::Reply;
 
-/// Bounds what is told in an answer's headers: a client takes a few KiB of those.
-const TOLD_BYTES: usize = 4096;
+/// Maximum size of all warnings in a reply's headers, in bytes; clients accept a few KiB of headers.
+const WARNING_BYTES: usize = 4096;
 
-/// Says what becomes of what cannot be kept.
+/// How unknown fields and repeated keys are treated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Validation {
-    /// Drops what cannot be kept.
+    /// They are dropped.
     Ignore,
-    /// Drops it, and says so.
+    /// They are dropped and reported.
     Warn,
-    /// Refuses it.
+    /// They are refused.
     #[default]
     Strict,
 }
 
 impl Validation {
-    /// Lists the words of the query for them.
+    /// The values of the query parameter `fieldValidation`.
     pub const NAMES: &[&str] = &["Ignore", "Warn", "Strict"];
 
-    /// Reads one of `NAMES`.
+    /// Parses one of `NAMES`.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "Ignore" => Some(Self::Ignore),
@@ -41,37 +41,43 @@ impl Validation {
     }
 }
 
-/// Reads one write, as strictly as its client asks, and keeps what the client is to be told.
+/// Decodes the body of one write, and collects the warnings for its reply.
 #[derive(Debug, Default)]
-pub struct Reading {
+pub struct Decoder {
     validation: Validation,
-    twice: Vec<String>,
-    /// Holds what the client is told, however little it wants to know of what was dropped.
-    notes: Vec<String>,
-    /// Holds where the fields stood that nobody knows, each key by key.
+    duplicates: Vec<String>,
+    /// Warnings that the client gets whatever its field validation.
+    warnings: Vec<String>,
+    /// Paths of the unknown fields, key by key.
     unknown: Vec<Vec<String>>,
 }
 
-impl Reading {
-    /// Begins a reading, as strict as its client asks.
+impl Decoder {
+    /// Creates a decoder for one write.
     pub fn new(validation: Validation) -> Self {
         Self { validation, ..Self::default() }
     }
 
-    /// Says whether what cannot be kept is refused.
+    /// Returns whether unknown fields and repeated keys are refused.
     pub fn is_strict(&self) -> bool {
         self.validation == Validation::Strict
     }
 
-    /// Reads a body's JSON or YAML.
+    /// Parses a body's JSON or YAML.
+    ///
+    /// # Errors
+    /// As `body::parse`; repeated keys only if the decoder is strict.
     pub fn parse(&mut self, kind: &str, text: &[u8]) -> Result<Value, Status> {
         match self.is_strict() {
             true => body::parse(kind, text),
-            false => body::parse_leniently(kind, text, &mut self.twice),
+            false => body::parse_leniently(kind, text, &mut self.duplicates),
         }
     }
 
-    /// Makes an object of a kind.
+    /// Decodes an object of a kind.
+    ///
+    /// # Errors
+    /// The field that is missing, of the wrong type, or unknown if the decoder is strict.
     pub fn object(&mut self, kind: Kind, value: Value) -> Result<Object, Invalid> {
         match self.is_strict() {
             true => Object::from_json(kind, value),
@@ -83,29 +89,29 @@ impl Reading {
         }
     }
 
-    /// Takes out of a wish what nobody knows.
-    pub fn take_out(&self, wish: &mut Value) {
+    /// Removes the unknown fields from a configuration that is applied.
+    pub fn remove_unknown(&self, applied: &mut Value) {
         for path in &self.unknown {
-            fleet::remove_path(wish, path);
+            fleet::remove_path(applied, path);
         }
     }
 
-    /// Keeps what the client is to be told in any case.
-    pub fn note(&mut self, text: String) {
-        if !self.notes.contains(&text) {
-            self.notes.push(text);
+    /// Adds a warning that the client gets whatever its field validation.
+    pub fn warn(&mut self, text: String) {
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
         }
     }
 
-    /// Says in an answer what the client is to be told, and what was dropped, where it wants to know.
-    pub fn told(&self, mut reply: Reply) -> Reply {
+    /// Adds the warnings to a reply as headers: the collected ones, and what was dropped if the client asked for that.
+    pub fn add_warnings(&self, mut reply: Reply) -> Reply {
         let dropped = self.validation == Validation::Warn;
         let unknown = self.unknown.iter().map(|path| format!("unknown field \"{}\"", path.join(".")));
-        let twice = self.twice.iter().map(|path| format!("duplicate field \"{path}\""));
-        let mut left = TOLD_BYTES;
-        let dropped = unknown.chain(twice).filter(|_| dropped);
+        let duplicates = self.duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
+        let mut left = WARNING_BYTES;
+        let dropped = unknown.chain(duplicates).filter(|_| dropped);
         for warning in
-            self.notes.iter().cloned().chain(dropped).filter_map(|text| HeaderValue::from_str(&warning(&text)).ok())
+            self.warnings.iter().cloned().chain(dropped).filter_map(|text| HeaderValue::from_str(&warning(&text)).ok())
         {
             let Some(rest) = left.checked_sub(warning.len()) else { break };
             left = rest;
@@ -115,7 +121,7 @@ impl Reading {
     }
 }
 
-/// Spells a warning as RFC 7234 5.5 does: the code, nobody's name, and a quoted text of visible ASCII.
+/// Formats a warning (RFC 7234, section 5.5): code 299, no agent, and a quoted text of visible ASCII.
 fn warning(text: &str) -> String {
     let plain: String = text.chars().map(|letter| if matches!(letter, ' '..='~') { letter } else { '?' }).collect();
     format!("299 - \"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""))
@@ -131,54 +137,54 @@ mod tests {
     const BODY: &str = r#"{"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01", "x\"é": 1,
         "ip": "10.0.0.1", "ip": "10.0.0.2", "bmc": {"address": "b", "more": {}}}}"#;
 
-    fn read(validation: Validation) -> (Result<Object, String>, Vec<String>) {
-        let mut reading = Reading::new(validation);
-        let object = reading.parse("application/json", BODY.as_bytes()).map_err(|status| status.message().to_owned());
+    fn decode(validation: Validation) -> (Result<Object, String>, Vec<String>) {
+        let mut decoder = Decoder::new(validation);
+        let object = decoder.parse("application/json", BODY.as_bytes()).map_err(|status| status.message().to_owned());
         let object =
-            object.and_then(|value| reading.object(Kind::BareMetalHost, value).map_err(|wrong| wrong.to_string()));
-        let reply = reading.told(text(StatusCode::OK, ""));
-        let told = reply.headers().get_all(WARNING).iter().map(|value| value.to_str().unwrap().to_owned()).collect();
-        (object, told)
+            object.and_then(|value| decoder.object(Kind::BareMetalHost, value).map_err(|wrong| wrong.to_string()));
+        let reply = decoder.add_warnings(text(StatusCode::OK, ""));
+        let warnings = reply.headers().get_all(WARNING).iter().map(|value| value.to_str().unwrap().to_owned());
+        (object, warnings.collect())
     }
 
     #[test]
-    fn what_cannot_be_kept_is_refused_told_or_dropped() {
-        let (object, told) = read(Validation::Strict);
-        assert_eq!(object.unwrap_err(), "the body gives a key twice: spec.ip");
-        assert_eq!(told, Vec::<String>::new());
-        let (object, told) = read(Validation::Warn);
+    fn unknown_fields_and_repeated_keys_are_refused_reported_or_dropped() {
+        let (object, warnings) = decode(Validation::Strict);
+        assert_eq!(object.unwrap_err(), "duplicate keys in the body: spec.ip");
+        assert_eq!(warnings, Vec::<String>::new());
+        let (object, warnings) = decode(Validation::Warn);
         let Object::Host(host) = object.unwrap() else { panic!("a host") };
         assert_eq!(host.spec.ip.unwrap().to_string(), "10.0.0.2");
         assert_eq!(
-            told,
+            warnings,
             [
                 r#"299 - "unknown field \"spec.x\"?\"""#,
                 r#"299 - "unknown field \"spec.bmc.more\"""#,
                 r#"299 - "duplicate field \"spec.ip\"""#,
             ]
         );
-        let (object, told) = read(Validation::Ignore);
-        assert_eq!((object.is_ok(), told.len()), (true, 0));
+        let (object, warnings) = decode(Validation::Ignore);
+        assert_eq!((object.is_ok(), warnings.len()), (true, 0));
     }
 
     #[test]
-    fn what_is_wrong_is_refused_however_lenient() {
-        let mut reading = Reading::new(Validation::Ignore);
-        let wrong = reading.object(Kind::BareMetalHost, json!({"metadata": {"name": "h"}, "spec": {"colour": "red"}}));
-        assert_eq!(wrong.unwrap_err().to_string(), "spec.bootMACAddress: it is missing");
+    fn a_missing_field_is_refused_at_every_validation() {
+        let mut decoder = Decoder::new(Validation::Ignore);
+        let wrong = decoder.object(Kind::BareMetalHost, json!({"metadata": {"name": "h"}, "spec": {"colour": "red"}}));
+        assert_eq!(wrong.unwrap_err().field, "spec.bootMACAddress");
         let fields = (0..1000).map(|number| (number.to_string(), json!(1))).collect::<serde_json::Map<_, _>>();
-        let many = reading.object(Kind::BareMetalHost, json!({"metadata": {"name": "h"}, "spec": fields}));
+        let many = decoder.object(Kind::BareMetalHost, json!({"metadata": {"name": "h"}, "spec": fields}));
         assert!(many.unwrap_err().message.contains("unknown fields"));
     }
 
     #[test]
-    fn an_answer_tells_no_more_than_a_client_takes() {
-        let mut reading = Reading::new(Validation::Warn);
+    fn warnings_fit_into_a_reply() {
+        let mut decoder = Decoder::new(Validation::Warn);
         let mut body = json!({"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01"}});
         (0..200).for_each(|number| body["spec"][format!("field{number}")] = json!(1));
-        reading.object(Kind::BareMetalHost, body).unwrap();
-        let reply = reading.told(text(StatusCode::OK, ""));
-        let told: Vec<_> = reply.headers().get_all(WARNING).iter().map(HeaderValue::len).collect();
-        assert!(told.len() < 200 && told.iter().sum::<usize>() <= TOLD_BYTES, "{told:?}");
+        decoder.object(Kind::BareMetalHost, body).unwrap();
+        let reply = decoder.add_warnings(text(StatusCode::OK, ""));
+        let lengths: Vec<_> = reply.headers().get_all(WARNING).iter().map(HeaderValue::len).collect();
+        assert!(lengths.len() < 200 && lengths.iter().sum::<usize>() <= WARNING_BYTES, "{lengths:?}");
     }
 }

@@ -1,43 +1,44 @@
-//! Server-side apply: who set which field. Pure.
+//! Server-side apply: which manager set which field. Pure.
 //!
-//! Each manager that applied has an entry in `metadata.managedFields` with the fields it set, as
-//! Kubernetes' FieldsV1. What a manager applied before and leaves out now is taken away, unless another
-//! manager set it too. A field that another manager set differently is a conflict, or taken over by force.
+//! Each manager that applied has an entry in `metadata.managedFields` with the fields it set, as Kubernetes' FieldsV1.
+//! A field that a manager applied before and now leaves out is removed, unless another manager set it too. A field that
+//! another manager set to another value is a conflict, or is taken over with `force`.
 
 use serde_json::{Map, Value, json};
 
-/// Is a field that somebody else set to another value.
+/// A field that another manager set to another value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
+    /// Name of the other manager.
     pub manager: String,
-    /// Is the field's path, as in `.spec.image`.
+    /// Path of the field, as in `.spec.image`.
     pub field: String,
 }
 
 type Path = Vec<String>;
 
-/// Spells a wish as the server does: what is the same in other words is no difference. `normal` is the object that
-/// the wish makes, as the server writes it; what it leaves out is nothing.
-pub fn respell(wish: &mut Value, normal: &Value) {
-    for path in leaves(wish) {
+/// Rewrites the values of an applied configuration in the server's spelling, so that another spelling of the same value
+/// is no difference. `normal` is the resulting object as the server writes it; a field that it omits becomes null.
+pub fn normalize(applied: &mut Value, normal: &Value) {
+    for path in leaves(applied) {
         let first = path.first().map(String::as_str);
-        let place = path.iter().try_fold(&mut *wish, |value, part| value.get_mut(part));
+        let place = path.iter().try_fold(&mut *applied, |value, part| value.get_mut(part));
         if let (Some("spec"), Some(place)) = (first, place) {
             *place = at(normal, &path).cloned().unwrap_or_default();
         }
     }
 }
 
-/// Applies what a manager wishes for to an object as it is. `now` is RFC 3339.
+/// Applies a manager's configuration to an object. `now` is in RFC 3339.
 ///
 /// # Errors
-/// The fields that others set to other values, where force is not used. The object is as it was then.
-pub fn apply(live: &mut Value, mut wish: Value, manager: &str, force: bool, now: &str) -> Result<(), Vec<Conflict>> {
-    wish = stripped(wish);
-    let wished = leaves(&wish);
+/// The fields that other managers set to other values, unless `force` is set. The object is unchanged then.
+pub fn apply(live: &mut Value, mut applied: Value, manager: &str, force: bool, now: &str) -> Result<(), Vec<Conflict>> {
+    applied = strip_server_fields(applied);
+    let set = leaves(&applied);
     let mut entries = entries(live);
     let is_mine = |entry: &Value| entry["manager"] == manager && entry["operation"] == "Apply";
-    // Whoever applies again what he did keeps his place: otherwise two who take turns would each be a change.
+    // A manager keeps its position: otherwise two managers that apply in turn would change the object each time.
     let place = entries.iter().position(is_mine).unwrap_or(entries.len());
     let (mine, others): (Vec<Value>, Vec<Value>) = entries.drain(..).partition(is_mine);
     let before: Vec<Path> = mine.first().map(|entry| owned(&entry["fieldsV1"])).unwrap_or_default();
@@ -45,56 +46,56 @@ pub fn apply(live: &mut Value, mut wish: Value, manager: &str, force: bool, now:
         .iter()
         .map(|entry| (entry["manager"].as_str().unwrap_or_default().to_owned(), owned(&entry["fieldsV1"])))
         .collect();
-    let said = |value: &Value, path: &Path| at(value, path).filter(|value| !value.is_null()).cloned();
-    let differs = |path: &Path| said(live, path) != said(&wish, path);
+    let value_at = |value: &Value, path: &Path| at(value, path).filter(|value| !value.is_null()).cloned();
+    let differs = |path: &Path| value_at(live, path) != value_at(&applied, path);
     let conflicts: Vec<Conflict> = theirs
         .iter()
         .flat_map(|(manager, paths)| paths.iter().map(move |path| (manager, path)))
-        .filter(|(_, path)| wished.contains(path) && differs(path))
+        .filter(|(_, path)| set.contains(path) && differs(path))
         .map(|(manager, path)| Conflict { manager: manager.clone(), field: format!(".{}", path.join(".")) })
         .collect();
     if !conflicts.is_empty() && !force {
         return Err(conflicts);
     }
-    let lost: Vec<Path> = wished.iter().filter(|path| differs(path)).cloned().collect();
+    let lost: Vec<Path> = set.iter().filter(|path| differs(path)).cloned().collect();
     for path in &before {
-        if !wished.contains(path) && !theirs.iter().any(|(_, paths)| paths.contains(path)) {
+        if !set.contains(path) && !theirs.iter().any(|(_, paths)| paths.contains(path)) {
             remove(live, path);
         }
     }
-    json_patch::merge(live, &wish);
+    json_patch::merge(live, &applied);
     let mut entries: Vec<Value> = others.into_iter().filter_map(|entry| without(entry, &lost)).collect();
-    entries.insert(place.min(entries.len()), entry(mine.first(), &wished, manager, now));
+    entries.insert(place.min(entries.len()), entry(mine.first(), &set, manager, now));
     if let Some(meta) = live.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.insert("managedFields".into(), entries.into());
     }
     Ok(())
 }
 
-fn entry(before: Option<&Value>, wished: &[Path], manager: &str, now: &str) -> Value {
-    let fields = tree(wished);
+fn entry(before: Option<&Value>, set: &[Path], manager: &str, now: &str) -> Value {
+    let fields = tree(set);
     let same = before.filter(|entry| entry["fieldsV1"] == fields);
     let time = same.map_or(json!(now), |entry| entry["time"].clone());
     json!({"manager": manager, "operation": "Apply", "apiVersion": "v1", "time": time, "fieldsType": "FieldsV1", "fieldsV1": fields})
 }
 
-/// Takes what names the object, and what is not a manager's to set, out of a wish.
-pub fn stripped(mut wish: Value) -> Value {
-    let Some(map) = wish.as_object_mut() else { return wish };
+/// Removes the fields that name the object or that only the server sets from an applied configuration.
+pub fn strip_server_fields(mut applied: Value) -> Value {
+    let Some(map) = applied.as_object_mut() else { return applied };
     for field in ["apiVersion", "kind", "status"] {
         map.shift_remove(field);
     }
     if let Some(meta) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-        meta.retain(|field, _| !NOT_ONES_OWN.contains(&field.as_str()));
+        meta.retain(|field, _| !SERVER_FIELDS.contains(&field.as_str()));
         if meta.is_empty() {
             map.shift_remove("metadata");
         }
     }
-    wish
+    applied
 }
 
-/// Are the fields of `metadata` that name an object or that the server alone sets.
-const NOT_ONES_OWN: [&str; 10] = [
+/// Fields of `metadata` that name an object or that only the server sets.
+const SERVER_FIELDS: [&str; 10] = [
     "name",
     "namespace",
     "generateName",
@@ -111,7 +112,7 @@ fn entries(live: &Value) -> Vec<Value> {
     live.pointer("/metadata/managedFields").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
-/// Lists the paths of everything that is no mapping: scalars, and lists as a whole.
+/// Returns the paths of all values that are not mappings: scalars, and lists as a whole.
 fn leaves(value: &Value) -> Vec<Path> {
     fn walk(value: &Value, path: &mut Path, found: &mut Vec<Path>) {
         match value.as_object() {
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_taken_away() {
+    fn a_field_that_is_left_out_is_removed() {
         let mut live = json!({"metadata": {"name": "a"}, "spec": {"kept": 1}});
         applied(&mut live, "one", json!({"image": "x", "bmc": {"address": "b", "username": "u"}}), false).unwrap();
         assert_eq!(live["spec"], json!({"kept": 1, "image": "x", "bmc": {"address": "b", "username": "u"}}));
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn who_applies_again_changes_nothing_whoever_came_between() {
+    fn applying_again_changes_nothing_after_another_manager() {
         let mut live = json!({"metadata": {"name": "a"}, "spec": {}});
         for manager in ["one", "two"] {
             applied(&mut live, manager, json!({"image": "x"}), false).unwrap();
@@ -223,7 +224,10 @@ mod tests {
     fn another_spelling_is_no_difference() {
         let mut wish =
             json!({"metadata": {"labels": {"a": "X"}}, "spec": {"mac": "AA-BB", "ref": "", "bmc": {"address": "b"}}});
-        respell(&mut wish, &json!({"metadata": {}, "spec": {"mac": "aa:bb", "bmc": {"address": "b", "username": ""}}}));
+        normalize(
+            &mut wish,
+            &json!({"metadata": {}, "spec": {"mac": "aa:bb", "bmc": {"address": "b", "username": ""}}}),
+        );
         assert_eq!(
             wish,
             json!({"metadata": {"labels": {"a": "X"}}, "spec": {"mac": "aa:bb", "ref": null, "bmc": {"address": "b"}}})
@@ -234,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn another_managers_value_is_a_conflict_or_taken_by_force() {
+    fn a_value_of_another_manager_is_a_conflict_or_taken_over_by_force() {
         let mut live = json!({"metadata": {"name": "a"}, "spec": {}});
         applied(&mut live, "one", json!({"image": "x", "ip": "1"}), false).unwrap();
         applied(&mut live, "two", json!({"image": "x"}), false).unwrap();

@@ -2,9 +2,10 @@
 
 pub mod access_reviews;
 pub mod actions;
+mod apply;
 pub mod body;
 pub mod discovery;
-pub mod duplicate_keys;
+mod duplicate_keys;
 pub mod field_validation;
 pub mod handlers;
 pub mod iso_files;
@@ -12,10 +13,15 @@ pub mod list;
 pub mod managed_fields;
 pub mod names;
 pub mod options;
-pub mod protobuf;
+pub mod pages;
+mod protobuf;
 pub mod redaction;
-pub mod restore;
+mod restore;
 pub mod selectors;
 pub mod status;
 pub mod table;
+#[cfg(test)]
+mod tests;
+
 pub mod watch;
+pub mod write;

@@ -1,3 +1,5 @@
+//! Options of a request to the object API: its query and its Accept header.
+
 use hyper::HeaderMap;
 use hyper::header::ACCEPT;
 use serde::{Deserialize, Deserializer};
@@ -8,52 +10,73 @@ use crate::api::objects::field_validation::Validation;
 use crate::api::objects::selectors::Selection;
 use crate::api::objects::status::Status;
 
-/// Is what a request to the object API asks for in its query and its Accept header.
+/// Options of a request to the object API.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// The objects that are selected (`labelSelector`, `fieldSelector`, the route's namespace).
     pub selection: Selection,
-    pub form: Form,
+    /// How objects are represented in the reply.
+    pub representation: Representation,
+    /// Whether the list is watched (`watch`).
     pub watch: bool,
+    /// Version to list at or to watch from (`resourceVersion`).
     pub version: Option<u64>,
-    /// Says that a list is to be of that version, and of no later one.
+    /// Whether the list must show exactly that version (`resourceVersionMatch=Exact`).
     pub is_exact: bool,
+    /// Maximum number of objects on a page (`limit`).
     pub limit: Option<usize>,
+    /// Token of the page to return (`continue`).
     pub next: Option<String>,
+    /// Whether a watch sends bookmarks (`allowWatchBookmarks`).
     pub bookmarks: bool,
+    /// Whether a watch starts with the present objects (`sendInitialEvents`).
     pub initial: bool,
+    /// Time after which a watch ends, in seconds (`timeoutSeconds`).
     pub timeout: Option<u64>,
+    /// Whether the write is only computed (`dryRun=All`).
     pub dry_run: bool,
+    /// How unknown fields are treated (`fieldValidation`).
     pub validation: Validation,
+    /// The field manager (`fieldManager`).
     pub manager: Option<String>,
+    /// Whether server-side apply takes over the fields of other managers (`force`).
     pub force: bool,
+    /// Whether existing objects may be replaced (`replace`).
     pub replace: bool,
 }
 
-/// Says how objects are wanted.
+/// How objects are represented in a reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum Representation {
+    /// The object itself.
     #[default]
-    Plain,
-    /// meta.k8s.io/v1 Table, as kubectl asks for where a person looks.
-    Table(Include),
-    /// meta.k8s.io/v1 PartialObjectMetadata, as controllers ask for that need no more than names and labels.
+    Object,
+    /// A meta.k8s.io/v1 Table, as kubectl asks for to print it.
+    Table(IncludeObject),
+    /// A meta.k8s.io/v1 PartialObjectMetadata, as controllers ask for that need names and labels only.
     Metadata,
 }
 
-/// Says how much of an object a row of a table carries.
+/// How much of an object a row of a table carries (`includeObject`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Include {
+pub enum IncludeObject {
+    /// Nothing.
     None,
+    /// Its metadata.
     #[default]
     Metadata,
+    /// All of it.
     Object,
 }
 
 impl Options {
-    /// Reads what a request asks for; what this server does not know is left out, as Kubernetes does.
+    /// Parses the query and the Accept header. Unknown parameters are ignored, as in Kubernetes.
+    ///
+    /// # Errors
+    /// 400 with the parameter that is wrong.
     pub fn parse(query: Option<&str>, headers: &HeaderMap, namespace: Option<Name>) -> Result<Self, Status> {
         let mut options = Self::default();
-        let (mut labels, mut fields, mut include) = (String::new(), String::new(), Include::default());
+        let (mut labels, mut fields, mut include) = (String::new(), String::new(), IncludeObject::default());
         for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             match key.as_ref() {
                 "watch" => options.watch = boolean(&key, &value)?,
@@ -82,24 +105,27 @@ impl Options {
                 "replace" => options.replace = boolean(&key, &value)?,
                 "includeObject" => {
                     include = match value.as_ref() {
-                        "None" => Include::None,
-                        "Object" => Include::Object,
-                        _ => Include::Metadata,
+                        "None" => IncludeObject::None,
+                        "Object" => IncludeObject::Object,
+                        _ => IncludeObject::Metadata,
                     }
                 }
                 _ => {}
             }
         }
-        options.form = form(headers, include);
+        options.representation = representation(headers, include);
         options.selection = Selection::parse(namespace, &labels, &fields).map_err(Status::bad_request)?;
         Ok(options)
     }
 }
 
-/// Are the stages that a dry run may stop before: the only one is the last.
+/// Values of `dryRun`: Kubernetes knows one stage.
 const DRY_RUNS: &[&str] = &["All"];
 
-/// Reads `dryRun` as `DeleteOptions` carry it: a list.
+/// Deserializes `dryRun` of `DeleteOptions`, which is a list of stages.
+///
+/// # Errors
+/// An unknown stage.
 pub fn dry_run<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     let stages = Option::<Vec<String>>::deserialize(from)?.unwrap_or_default();
     let wrong = |status: Status| serde::de::Error::custom(status.message());
@@ -107,41 +133,45 @@ pub fn dry_run<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     Ok(!stages.is_empty())
 }
 
-/// Reads a flag as Kubernetes' clients write it; one that is named without a value is set.
+/// Parses a flag as Kubernetes' clients write it; an empty value means true.
+///
+/// # Errors
+/// 400 for any other text.
 pub fn boolean(key: &str, value: &str) -> Result<bool, Status> {
     match value {
         "" | "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
-        other => Err(Status::bad_request(format!("{key}: {other:?} is neither true nor false"))),
+        other => Err(Status::bad_request(format!("{key}: {other:?} is not true or false"))),
     }
 }
 
 fn among(key: &str, value: &str, known: &[&str]) -> Result<(), Status> {
     match known.contains(&value) {
         true => Ok(()),
-        false => Err(Status::bad_request(format!("{key}: {value:?} is none of {}", known.join(", ")))),
+        false => Err(Status::bad_request(format!("{key}: {value:?} is not one of {}", known.join(", ")))),
     }
 }
 
 fn number(key: &str, value: &str) -> Result<u64, Status> {
-    value
-        .parse()
-        .map_err(|_| Status::bad_request(format!("{key}: {value:?} is not a number that this server gave or takes")))
+    value.parse().map_err(|_| Status::bad_request(format!("{key}: {value:?} is not a number")))
 }
 
-/// Refuses a client that takes none of what objects are given as (RFC 9110, section 12.5.1).
+/// Checks that a client accepts JSON (RFC 9110, section 12.5.1).
+///
+/// # Errors
+/// 406 if it does not.
 pub fn acceptable(headers: &HeaderMap) -> Result<(), Status> {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut kinds = accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
     let given = ["*/*", "application/*", "application/json"];
     match accept.trim().is_empty() || kinds.any(|kind| given.iter().any(|one| kind.eq_ignore_ascii_case(one))) {
         true => Ok(()),
-        false => Err(Status::not_acceptable("objects are given as application/json: accept that")),
+        false => Err(Status::not_acceptable("objects are served as application/json only: accept that")),
     }
 }
 
-/// Picks the form that comes first: Accept lists media types by preference.
-fn form(headers: &HeaderMap, include: Include) -> Form {
+/// Returns the representation that comes first: Accept lists media types by preference.
+fn representation(headers: &HeaderMap, include: IncludeObject) -> Representation {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     for kind in accept.split(',') {
         let mut parameters = kind.split(';').map(str::trim);
@@ -152,13 +182,13 @@ fn form(headers: &HeaderMap, include: Include) -> Form {
         }
         let wanted = parameters.iter().find_map(|one| one.strip_prefix("as="));
         match (wanted, parameters.contains(&"v=v1")) {
-            (None, _) => return Form::Plain,
-            (Some("Table"), true) => return Form::Table(include),
-            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), true) => return Form::Metadata,
+            (None, _) => return Representation::Object,
+            (Some("Table"), true) => return Representation::Table(include),
+            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), true) => return Representation::Metadata,
             (Some(_), _) => {}
         }
     }
-    Form::Plain
+    Representation::Object
 }
 
 #[cfg(test)]
@@ -172,25 +202,37 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_made_for_who_asks_for_one() {
+    fn a_table_is_returned_if_the_client_asks_for_one() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(options("", kubectl).unwrap().form, Form::Table(Include::Metadata));
-        assert_eq!(options("includeObject=Object", kubectl).unwrap().form, Form::Table(Include::Object));
-        assert_eq!(options("", "application/json").unwrap().form, Form::Plain);
-        assert_eq!(options("", "*/*").unwrap().form, Form::Plain);
+        assert_eq!(options("", kubectl).unwrap().representation, Representation::Table(IncludeObject::Metadata));
+        assert_eq!(
+            options("includeObject=Object", kubectl).unwrap().representation,
+            Representation::Table(IncludeObject::Object)
+        );
+        assert_eq!(options("", "application/json").unwrap().representation, Representation::Object);
+        assert_eq!(options("", "*/*").unwrap().representation, Representation::Object);
     }
 
     #[test]
-    fn no_more_than_metadata_is_given_to_who_asks_for_that() {
+    fn metadata_alone_is_returned_if_the_client_asks_for_it() {
         let client = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-        assert_eq!(options("", client).unwrap().form, Form::Metadata);
-        assert_eq!(options("", "application/json;as=PartialObjectMetadata;v=v1").unwrap().form, Form::Metadata);
-        assert_eq!(options("", "application/json;as=PartialObjectMetadata;v=v1beta1").unwrap().form, Form::Plain);
-        assert_eq!(options("", "application/json, application/json;as=Table;v=v1").unwrap().form, Form::Plain);
+        assert_eq!(options("", client).unwrap().representation, Representation::Metadata);
+        assert_eq!(
+            options("", "application/json;as=PartialObjectMetadata;v=v1").unwrap().representation,
+            Representation::Metadata
+        );
+        assert_eq!(
+            options("", "application/json;as=PartialObjectMetadata;v=v1beta1").unwrap().representation,
+            Representation::Object
+        );
+        assert_eq!(
+            options("", "application/json, application/json;as=Table;v=v1").unwrap().representation,
+            Representation::Object
+        );
     }
 
     #[test]
-    fn who_takes_no_json_is_told_that_there_is_nothing_else() {
+    fn a_client_that_accepts_no_json_is_refused() {
         let takes = |accept: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, accept.parse().unwrap());
@@ -213,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_numbers() {
+    fn a_wrong_parameter_is_refused() {
         assert_eq!(options("limit=5&resourceVersion=7&watch=1", "").unwrap().limit, Some(5));
         for query in [
             "limit=x",

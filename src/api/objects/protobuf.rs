@@ -1,17 +1,17 @@
-//! Just enough of protobuf's wire format to read the one message that kubectl sends in no other. Pure.
+//! Minimal reader of protobuf's wire format, for the one message that kubectl sends in protobuf only. Pure.
 
-/// Begins what Kubernetes' clients send as `application/vnd.kubernetes.protobuf`; a `runtime.Unknown` follows.
+/// Prefix of `application/vnd.kubernetes.protobuf` bodies; a `runtime.Unknown` follows.
 const MAGIC: &[u8] = b"k8s\0";
-/// Is the field of `runtime.Unknown` that holds the object itself.
+/// Field number of the object in `runtime.Unknown`.
 const RAW: u64 = 2;
 
-/// Takes the object's own message out of a request's body.
+/// Returns the object's own message from a request body.
 pub fn object(body: &[u8]) -> Option<&[u8]> {
     field(body.strip_prefix(MAGIC)?, RAW)?
 }
 
-/// Finds a field that is a text, or a message of its own: the last of its number counts. Nothing inside where the
-/// field is not there, nothing at all where the bytes are no message.
+/// Returns a length-delimited field (a text or a message); the last one of its number counts. Returns `Some(None)` if
+/// the field is absent, and `None` if the bytes are not a message.
 pub fn field(mut message: &[u8], number: u64) -> Option<Option<&[u8]>> {
     let mut found = None;
     while !message.is_empty() {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_found_among_others_and_broken_bytes_are_none() {
+    fn a_field_is_found_among_others_and_broken_bytes_are_refused() {
         // 1: varint 300; 2: "ab"; 3: fixed32; 4: fixed64; 2: "c".
         let message = b"\x08\xac\x02\x12\x02ab\x1d\0\0\0\0\x21\0\0\0\0\0\0\0\0\x12\x01c";
         assert_eq!(field(message, 2), Some(Some(&b"c"[..])));

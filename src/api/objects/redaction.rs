@@ -1,5 +1,9 @@
+//! Objects as clients see them: with their kind, and without their secrets.
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::ser::Serializer;
 use serde_json::Value;
@@ -9,7 +13,7 @@ use crate::fleet::{
     Bmc, BmcAddress, BootConfigSpec, Chap, Host, HostSpec, HostStatus, Image, ImageSpec, Kind, Meta, Object, Secret,
 };
 
-/// Is an object as clients see it: with its kind, and without its secrets.
+/// An object as clients see it: with its kind, and without its secrets.
 #[derive(Debug)]
 pub struct View<'a>(pub &'a Object);
 
@@ -23,7 +27,7 @@ struct Envelope<'a, S, T> {
     status: &'a T,
 }
 
-/// Is an object's metadata alone.
+/// An object's metadata alone (meta/v1 PartialObjectMetadata).
 #[derive(Debug)]
 pub struct Metadata<'a>(pub &'a Object);
 
@@ -41,6 +45,7 @@ impl Serialize for Metadata<'_> {
     }
 }
 
+/// A host's status as clients see it: with the conditions derived from it.
 #[derive(Serialize)]
 struct ShownStatus<'a> {
     #[serde(flatten)]
@@ -75,10 +80,10 @@ impl Serialize for View<'_> {
     }
 }
 
-/// Hides a host's secrets; hosts without any are not copied.
-fn redacted(host: &Arc<Host>) -> std::borrow::Cow<'_, Arc<Host>> {
+/// Redacts a host's secrets; a host without secrets is not copied.
+fn redacted(host: &Arc<Host>) -> Cow<'_, Arc<Host>> {
     if secrets(&host.spec).iter().all(|secret| secret.0.is_empty()) {
-        return std::borrow::Cow::Borrowed(host);
+        return Cow::Borrowed(host);
     }
     let mut host = host.clone();
     for secret in secrets_mut(&mut Arc::make_mut(&mut host).spec).into_iter().flatten() {
@@ -86,28 +91,28 @@ fn redacted(host: &Arc<Host>) -> std::borrow::Cow<'_, Arc<Host>> {
             *secret = Secret(Secret::REDACTED.into());
         }
     }
-    std::borrow::Cow::Owned(host)
+    Cow::Owned(host)
 }
 
-/// Hides what an image's portal is proved with; images without are not copied.
-fn portal_redacted(image: &Arc<Image>) -> std::borrow::Cow<'_, Arc<Image>> {
+/// Redacts the CHAP secrets of an image's portal; an image without them is not copied.
+fn portal_redacted(image: &Arc<Image>) -> Cow<'_, Arc<Image>> {
     if image.spec.portal.as_ref().is_none_or(|portal| portal.chap.is_none()) {
-        return std::borrow::Cow::Borrowed(image);
+        return Cow::Borrowed(image);
     }
     let mut image = image.clone();
     for secret in portal_secrets_mut(&mut Arc::make_mut(&mut image).spec).into_iter().flatten() {
         *secret = Secret(Secret::REDACTED.into());
     }
-    std::borrow::Cow::Owned(image)
+    Cow::Owned(image)
 }
 
-/// Hides what stands in a config's files.
+/// Redacts the content of a config's files.
 fn redact_files(spec: &BootConfigSpec) -> BootConfigSpec {
     let data = spec.data.keys().map(|name| (name.clone(), Secret::REDACTED.to_owned())).collect();
     BootConfigSpec { data, ..spec.clone() }
 }
 
-/// Lists what a host holds of secrets, each in its place: the BMC's, the initiator's, the target's.
+/// Returns a host's secrets in a fixed order: the BMC's, the initiator's, the target's.
 fn secrets_mut(spec: &mut HostSpec) -> [Option<&mut Secret>; 3] {
     let bmc = spec.bmc.as_mut().map(|bmc| &mut bmc.password);
     let [ours, theirs] = chap_secrets_mut(spec.chap.as_mut());
@@ -130,7 +135,7 @@ fn secrets(spec: &HostSpec) -> Vec<&Secret> {
     spec.bmc.iter().map(|bmc| &bmc.password).chain(chap).collect()
 }
 
-/// Puts secrets back where a client wrote what it had read.
+/// Restores secrets that a client wrote back redacted, as it had read them.
 pub fn unredact(object: &mut Object, before: Option<&Object>) {
     match (object, before) {
         (Object::Host(host), Some(Object::Host(before))) => restore_host(Arc::make_mut(host), Some(before)),
@@ -147,8 +152,8 @@ pub fn unredact(object: &mut Object, before: Option<&Object>) {
     }
 }
 
-/// Where a secret would go to somebody else now, it is left for whoever writes to give: otherwise whoever may write
-/// could have told to them what nobody is shown.
+/// Restores a host's secrets where they go to the same recipient as before. Otherwise a writer could send a secret
+/// that nobody may read to a server of its own: it must give the secret again.
 fn restore_host(host: &mut Host, before: Option<&Host>) {
     let Some(mut kept) = before.map(|before| before.spec.clone()) else { return };
     if !kept.bmc.as_ref().zip(host.spec.bmc.as_ref()).is_some_and(|(was, is)| is_same_service(was, is)) {
@@ -167,7 +172,7 @@ fn restore_host(host: &mut Host, before: Option<&Host>) {
     }
 }
 
-/// Puts a portal's secrets back where it is still that portal: another is not told them.
+/// Restores a portal's secrets if its address is the same as before; another portal does not get them.
 fn restore_portal(image: &mut Arc<Image>, before: &Image) {
     let place = |image: &Image| image.spec.portal.as_ref().map(|portal| (portal.address, portal.port));
     if image.spec.portal.as_ref().is_none_or(|portal| portal.chap.is_none()) || place(image) != place(before) {
@@ -189,11 +194,10 @@ fn is_same_service(was: &Bmc, is: &Bmc) -> bool {
     was.address == is.address || read(was).zip(read(is)).is_some_and(|(was, is)| was.is_same_service(&is))
 }
 
-/// Hides the secrets in an object's JSON that a wish does not give anew: they stay where the object still goes to
-/// whom they are for.
-pub fn redact_except(value: &mut Value, wish: &Value) {
+/// Redacts the secrets in an object's JSON that an applied configuration does not set. `unredact` restores them.
+pub fn redact_except(value: &mut Value, applied: &Value) {
     for place in Secret::PLACES {
-        let is_given = matches!(wish.pointer(place), Some(Value::String(secret)) if secret != Secret::REDACTED);
+        let is_given = matches!(applied.pointer(place), Some(Value::String(secret)) if secret != Secret::REDACTED);
         match value.pointer_mut(place) {
             Some(Value::String(secret)) if !secret.is_empty() && !is_given => *secret = Secret::REDACTED.into(),
             _ => {}
@@ -201,7 +205,8 @@ pub fn redact_except(value: &mut Value, wish: &Value) {
     }
 }
 
-/// Hides the secrets in an object's JSON: a JSON patch's `copy`, `move` and `test` find what anybody may read.
+/// Redacts the secrets in an object's JSON, so that `copy`, `move` and `test` of a JSON patch find only what anybody
+/// may read.
 pub fn redact(value: &mut Value) {
     redact_except(value, &Value::Null);
     if value.pointer("/spec/confidential") == Some(&Value::Bool(true)) {
@@ -212,20 +217,27 @@ pub fn redact(value: &mut Value) {
     }
 }
 
-/// Is a list of objects of one kind.
+/// A list of objects of one kind.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct List<Item: Serialize> {
+    /// Version of the API.
     pub api_version: &'static str,
+    /// Kind of the list.
     pub kind: String,
+    /// Version and continuation of the list.
     pub metadata: ListMeta,
+    /// The objects.
     pub items: Vec<Item>,
 }
 
-#[derive(Debug, Serialize)]
+/// Metadata of a list (meta/v1 ListMeta).
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListMeta {
+    /// Version of the state that the list shows; a watch can start there.
     pub resource_version: String,
+    /// Token for the next page of the list; absent on the last page.
     #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
     pub next: String,
 }
@@ -236,7 +248,7 @@ mod tests {
     use crate::fleet::{Bmc, HostStatus, Mac};
 
     #[test]
-    fn a_secret_is_never_read_and_survives_being_written_back() {
+    fn a_secret_is_redacted_and_survives_being_written_back() {
         let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         let password = Secret("hunter2".into());
         spec.bmc =
@@ -254,9 +266,9 @@ mod tests {
         let chap = &shown["spec"]["chap"];
         assert_eq!((&chap["secret"], &chap["targetSecret"]), (&"REDACTED".into(), &"REDACTED".into()));
         assert_eq!((&shown["kind"], &shown["apiVersion"]), (&"BareMetalHost".into(), &"v1".into()));
-        let mut concealed = serde_json::to_value(&host).unwrap();
-        redact(&mut concealed);
-        assert_eq!(concealed["spec"], shown["spec"]);
+        let mut redacted = serde_json::to_value(&host).unwrap();
+        redact(&mut redacted);
+        assert_eq!(redacted["spec"], shown["spec"]);
         let mut back = host.clone();
         for secret in secrets_mut(&mut back.spec).into_iter().flatten() {
             *secret = Secret("REDACTED".into());

@@ -1,23 +1,25 @@
-//! Hosts that are made of a backup, or by `kubectl replace --force`: what was installed is not installed over.
+//! Hosts that are created from a backup, or by `kubectl replace --force`: a finished install is not repeated.
 //!
-//! A create begins with no status, as in Kubernetes. But what a host's status said of its phase is the only thing that
-//! tells a machine with its OS on its disk from one that waits for it, and a guess at that would wipe the disk.
+//! A create starts without a status, as in Kubernetes. But only the phase in the body's status tells a machine with
+//! its OS on its disk from one that waits for an install, and a wrong guess would wipe the disk.
 
 use serde_json::Value;
 
 use crate::fleet::{Object, lifecycle};
 use crate::store::{self, Observation};
 
-/// Gives what a host that is created is moved on by, where its body's status says that no install of it waited; and
-/// what its client is to be told of that.
-pub fn moved(object: &Object, body: &Value) -> Option<(store::Change, String)> {
+/// Returns the transition for a host restored from a backup, so that a finished install is not repeated, and the
+/// warning for the client. Returns `None` if the body's status says that an install was due.
+pub fn phase_from_backup(object: &Object, body: &Value) -> Option<(store::Change, String)> {
     let Object::Host(host) = object else { return None };
     let phase = serde_json::from_value(body.pointer("/status/phase")?.clone()).ok()?;
     let change = lifecycle::restored(&host.spec.image, host.spec.boot_mode, phase)?;
     let (name, mac) = (&host.metadata.name, host.spec.boot_mac_address);
-    let words =
-        format!("status: not kept; as {name} was {phase}, no install of it begins: POST .../install begins one");
-    Some((store::Change::Advance { mac, transition: change, observation: Observation::default(), event: None }, words))
+    let warning = format!("status: ignored; {name} was {phase}, so no install starts: POST .../install starts one");
+    Some((
+        store::Change::Advance { mac, transition: change, observation: Observation::default(), event: None },
+        warning,
+    ))
 }
 
 #[cfg(test)]
@@ -28,7 +30,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_was_installed_is_not_installed_over() {
+    fn a_finished_install_is_not_repeated() {
         let rows = [
             ("live", "once", Some("Installed"), Some(Transition::Release)),
             ("live", "once", Some("Failed"), Some(Transition::Release)),
@@ -48,7 +50,7 @@ mod tests {
                 body["status"]["phase"] = phase.into();
             }
             let object = Object::from_json(Kind::BareMetalHost, body.clone()).unwrap();
-            let got = match moved(&object, &body) {
+            let got = match phase_from_backup(&object, &body) {
                 Some((store::Change::Advance { transition, .. }, _)) => Some(transition),
                 Some((other, _)) => panic!("{other:?}"),
                 None => None,

@@ -1,15 +1,16 @@
-//! Label and field selectors, in Kubernetes' spelling. Pure.
+//! Label and field selectors, in Kubernetes' syntax. Pure.
 
 use std::borrow::Cow;
 
 use crate::fleet::{self, Mac, Name, Object, Power};
 
-/// Bounds a selector's terms.
+/// Maximum number of terms in a selector.
 const TERMS: usize = 64;
 
-/// Says which objects a list or a watch is about.
+/// The objects that a list or a watch selects.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
+    /// Namespace of the route; `None` for all namespaces.
     pub namespace: Option<Name>,
     labels: Vec<Term>,
     fields: Vec<Term>,
@@ -24,46 +25,47 @@ struct Term {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Test {
     In(Vec<String>),
-    /// Holds for objects without the key as well.
+    /// Also matches objects without the key.
     NotIn(Vec<String>),
     Exists,
     Absent,
 }
 
 impl Selection {
-    /// Reads both selectors; an empty text selects everything.
+    /// Parses both selectors; an empty text selects everything.
     ///
     /// # Errors
-    /// The term that makes no sense.
+    /// The term that does not parse.
     pub fn parse(namespace: Option<Name>, labels: &str, fields: &str) -> Result<Self, String> {
         let labels = terms(labels)?;
         let fields = terms(fields)?;
         for Term { key, test } in &fields {
             if !FIELDS.contains(&key.as_str()) {
-                return Err(format!("field label not supported: {key}: select by {}", FIELDS.join(", ")));
+                return Err(format!("fieldSelector: {key} is not supported; expected one of {}", FIELDS.join(", ")));
             }
             if matches!(test, Test::Exists | Test::Absent) {
-                return Err(format!("a field selector compares: {key}=VALUE"));
+                return Err(format!("fieldSelector: {key} needs a value: {key}=VALUE"));
             }
         }
         Ok(Self { namespace, labels, fields })
     }
 
-    /// Narrows the selection to the objects of a name.
+    /// Narrows the selection to objects with this name.
     pub fn narrow(&mut self, name: &Name) {
         self.fields.push(Term { key: "metadata.name".to_owned(), test: Test::In(vec![name.to_string()]) });
     }
 
-    pub fn takes(&self, object: &Object) -> bool {
+    /// Returns whether an object is selected.
+    pub fn matches(&self, object: &Object) -> bool {
         let meta = object.meta();
         (self.namespace.is_none() || meta.namespace == self.namespace)
-            && self.labels.iter().all(|term| term.test.holds(meta.labels.get(&term.key).map(String::as_str)))
-            && self.fields.iter().all(|term| term.test.holds(Some(&field(object, &term.key))))
+            && self.labels.iter().all(|term| term.test.matches(meta.labels.get(&term.key).map(String::as_str)))
+            && self.fields.iter().all(|term| term.test.matches(Some(&field(object, &term.key))))
     }
 }
 
 impl Test {
-    fn holds(&self, value: Option<&str>) -> bool {
+    fn matches(&self, value: Option<&str>) -> bool {
         match self {
             Self::In(wanted) => value.is_some_and(|value| wanted.iter().any(|one| one == value)),
             Self::NotIn(unwanted) => value.is_none_or(|value| unwanted.iter().all(|one| one != value)),
@@ -73,6 +75,7 @@ impl Test {
     }
 }
 
+/// Fields that a field selector may compare.
 const FIELDS: [&str; 9] = [
     "metadata.name",
     "metadata.namespace",
@@ -102,14 +105,14 @@ fn field<'a>(object: &'a Object, path: &str) -> Cow<'a, str> {
     }
 }
 
-/// Splits at the commas that are not within parentheses.
+/// Parses the terms, which are separated by commas outside of parentheses.
 fn terms(text: &str) -> Result<Vec<Term>, String> {
     let mut found = Vec::new();
     let (mut depth, mut start) = (0usize, 0);
     for (at, letter) in text.char_indices() {
         match letter {
             '(' => depth += 1,
-            ')' => depth = depth.checked_sub(1).ok_or_else(|| format!("{text:?}: a parenthesis too many"))?,
+            ')' => depth = depth.checked_sub(1).ok_or_else(|| format!("{text:?}: unmatched closing parenthesis"))?,
             ',' if depth == 0 => {
                 found.push(term(&text[start..at])?);
                 start = at + 1;
@@ -118,13 +121,13 @@ fn terms(text: &str) -> Result<Vec<Term>, String> {
         }
     }
     if depth > 0 {
-        return Err(format!("{text:?}: a parenthesis is not closed"));
+        return Err(format!("{text:?}: unclosed parenthesis"));
     }
     if !text[start..].trim().is_empty() {
         found.push(term(&text[start..])?);
     }
     if found.len() > TERMS {
-        return Err(format!("a selector has at most {TERMS} terms"));
+        return Err(format!("a selector may have at most {TERMS} terms"));
     }
     Ok(found)
 }
@@ -140,12 +143,12 @@ fn term(text: &str) -> Result<Term, String> {
     } else if let Some((key, value)) = text.split_once('=') {
         made(key, Test::In(one(value)))
     } else if let Some((head, list)) = text.split_once('(') {
-        let list = list.strip_suffix(')').ok_or_else(|| format!("{text:?} is no term of a selector"))?;
+        let list = list.strip_suffix(')').ok_or_else(|| format!("{text:?} is not a selector term"))?;
         let list = list.split(',').map(|value| value.trim().to_owned()).collect();
         match head.split_whitespace().collect::<Vec<_>>().as_slice() {
             [key, "in"] => made(key, Test::In(list)),
             [key, "notin"] => made(key, Test::NotIn(list)),
-            _ => return Err(format!("{text:?} is no term of a selector")),
+            _ => return Err(format!("{text:?} is not a selector term")),
         }
     } else if let Some(key) = text.strip_prefix('!') {
         made(key, Test::Absent)
@@ -153,13 +156,13 @@ fn term(text: &str) -> Result<Term, String> {
         made(text, Test::Exists)
     };
     match found.key.is_empty() || found.key.contains(char::is_whitespace) {
-        true => Err(format!("{text:?} is no term of a selector")),
-        false => Ok(normal(found)),
+        true => Err(format!("{text:?} is not a selector term")),
+        false => Ok(normalized(found)),
     }
 }
 
-/// Spells addresses as the objects do, whatever spelling was asked with.
-fn normal(mut term: Term) -> Term {
+/// Normalizes MAC and IP addresses to the objects' spelling.
+fn normalized(mut term: Term) -> Term {
     let spelled = |value: &str| match term.key.as_str() {
         "spec.bootMACAddress" => value.parse::<Mac>().ok().map(|mac| mac.to_string()),
         "spec.ip" => fleet::address(value).ok().map(|ip| ip.to_string()),
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn selectors_read_as_kubernetes_spells_them() {
+    fn selectors_follow_kubernetes_syntax() {
         let rows = [
             ("", "", true),
             ("rack=r1", "", true),
@@ -209,7 +212,7 @@ mod tests {
         ];
         for (labels, fields, expected) in rows {
             let selection = Selection::parse(None, labels, fields).unwrap();
-            assert_eq!(selection.takes(&host()), expected, "{labels} {fields}");
+            assert_eq!(selection.matches(&host()), expected, "{labels} {fields}");
         }
         for (labels, fields) in
             [("a in (b", ""), ("a b", ""), ("=b", ""), ("a)b", ""), ("", "spec.online=true"), ("", "metadata.name")]

@@ -1,4 +1,7 @@
+//! The reply to a request that failed, and to a DELETE (meta/v1 Status).
+
 use hyper::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::fleet::rules::Invalid;
@@ -8,26 +11,34 @@ use crate::store;
 use crate::api::objects::managed_fields::Conflict;
 use crate::http::reply::{Reply, json};
 
-/// Is Kubernetes' answer to what could not be done (meta/v1 Status), and to a delete that could.
-#[derive(Debug, Clone, Serialize)]
+/// The outcome of a request that failed, or of a DELETE (meta/v1 Status).
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
+    #[schemars(extend("enum" = ["Status"]))]
     kind: &'static str,
     api_version: &'static str,
     metadata: Empty,
+    /// Success or Failure.
+    #[schemars(extend("enum" = ["Success", "Failure"]))]
     status: &'static str,
+    /// A sentence for people: what failed and what to do.
     message: String,
+    /// The reason as one word for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Box<Details>>,
+    /// The HTTP status code.
     pub code: u16,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(inline)]
 struct Empty {}
 
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[schemars(inline)]
 struct Details {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
@@ -39,7 +50,8 @@ struct Details {
     causes: Vec<Cause>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(inline)]
 struct Cause {
     reason: &'static str,
     message: String,
@@ -66,7 +78,7 @@ impl Status {
         }
     }
 
-    /// Says that an object is gone as asked.
+    /// Returns the reply to a DELETE that was carried out.
     pub fn deleted(key: &Key, uid: &str) -> Self {
         let details = Details { uid: Some(uid.to_owned()), ..about(key) };
         let message = String::new();
@@ -74,124 +86,134 @@ impl Status {
         Self { status: "Success", reason: None, details: Some(details.into()), ..done }
     }
 
+    /// Returns 400 BadRequest.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    /// Says that nobody is known to ask, who gave a token or did not.
+    /// Returns 401 Unauthorized. `given` tells whether the request carried a token.
     pub fn unauthorized(given: bool) -> Self {
         let message = match given {
-            true => "the token is none of this server's: the admin's is in its state directory's admin.token",
-            false => "a bearer token is needed: the one in the state directory's admin.token",
+            true => "the bearer token is not valid: use the one in admin.token of the server's state directory",
+            false => "a bearer token is required: use the one in admin.token of the server's state directory",
         };
         Self::failure(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
+    /// Returns 403 Forbidden.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
-    /// Says that a place in the past is no longer known.
+    /// Returns 410 Expired: a version is no longer in the history.
     pub fn gone(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::GONE, "Expired", message)
     }
 
+    /// Returns 404 NotFound for a path without a route.
     pub fn no_route() -> Self {
         Self::failure(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
     }
 
+    /// Returns 404 NotFound for an object.
     pub fn not_found(kind: Kind, name: &str) -> Self {
         let message = format!("{} {name:?} not found", kind.plural());
         let details = Details { name: Some(name.to_owned()), kind: Some(kind.plural()), ..Details::default() };
         Self { details: Some(details.into()), ..Self::failure(StatusCode::NOT_FOUND, "NotFound", message) }
     }
 
-    /// Says that something other than an object is not there.
-    pub fn missing(message: impl Into<String>) -> Self {
+    /// Returns 404 NotFound for anything but an object.
+    pub fn not_found_message(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
+    /// Returns 405 MethodNotAllowed.
     pub fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
         Self::failure(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
     }
 
+    /// Returns 413 RequestEntityTooLarge. `limit` is in bytes.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("the body is larger than {limit} bytes");
         Self::failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
     }
 
+    /// Returns 406 NotAcceptable.
     pub fn not_acceptable(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
     }
 
+    /// Returns 415 UnsupportedMediaType.
     pub fn unsupported_media(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
-    /// Says that a request is understood, and cannot be carried out on what is there.
-    pub fn unfit(message: impl Into<String>) -> Self {
+    /// Returns 422 Invalid: the request is well-formed, and cannot be carried out.
+    pub fn unprocessable(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
     }
 
-    /// Says which field of a body is wrong, and what to do.
-    pub fn unfit_field(field: &str, message: &str) -> Self {
+    /// Returns 422 Invalid for a field of the body; an empty field means the whole body.
+    pub fn unprocessable_field(field: &str, message: &str) -> Self {
         let details = Details { causes: vec![Cause::of(field, message)], ..Details::default() };
-        let told = if field.is_empty() { message.to_owned() } else { format!("{field}: {message}") };
-        Self { details: Some(details.into()), ..Self::unfit(told) }
+        let text = if field.is_empty() { message.to_owned() } else { format!("{field}: {message}") };
+        Self { details: Some(details.into()), ..Self::unprocessable(text) }
     }
 
-    /// Says that what is to be made is there already, and somebody else's.
-    pub fn already_there(message: impl Into<String>) -> Self {
+    /// Returns 409 AlreadyExists.
+    pub fn already_exists(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::CONFLICT, "AlreadyExists", message)
     }
 
-    /// Says that something which is needed does not work now.
+    /// Returns 503 ServiceUnavailable.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }
 
-    /// Says that somebody else was there first.
+    /// Returns 409 Conflict.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::CONFLICT, "Conflict", message)
     }
 
+    /// Returns 408 Timeout.
     pub fn timeout(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::REQUEST_TIMEOUT, "Timeout", message)
     }
 
-    /// Says that what was sent does not fit on the disk (RFC 4918, section 11.5).
-    pub fn no_room(message: impl Into<String>) -> Self {
+    /// Returns 507 InsufficientStorage: the body does not fit on the disk (RFC 4918, section 11.5).
+    pub fn insufficient_storage(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", message)
     }
 
+    /// Returns 500 InternalError.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
-    /// Says which field of a manifest is wrong, and what to do.
+    /// Returns 422 Invalid for a field of an object.
     pub fn invalid(kind: Kind, name: &str, wrong: &Invalid) -> Self {
         let message = format!("{} {name:?} is invalid: {wrong}", kind.as_str());
         let causes = vec![Cause::of(&wrong.field, &wrong.message)];
         let details = Details { name: Some(name.to_owned()), kind: Some(kind.as_str()), causes, ..Details::default() };
-        Self { details: Some(details.into()), ..Self::unfit(message) }
+        Self { details: Some(details.into()), ..Self::unprocessable(message) }
     }
 
-    /// Says which fields other managers set to other values.
+    /// Returns 409 Conflict for the fields that other managers set to other values.
     pub fn conflicts(key: &Key, conflicts: &[Conflict]) -> Self {
         let cause = |one: &Conflict| Cause {
             reason: "FieldManagerConflict",
             message: format!("conflict with {:?}", one.manager),
             field: one.field.clone(),
         };
-        let told: Vec<_> = conflicts.iter().map(|one| format!("{} is {:?}'s", one.field, one.manager)).collect();
+        let fields: Vec<_> = conflicts.iter().map(|one| format!("{} is set by {:?}", one.field, one.manager)).collect();
         let count = conflicts.len();
-        let message = format!("Apply failed with {count} conflict{}: {}", plural(count), told.join(", "));
+        let message = format!("Apply failed with {count} conflict{}: {}", plural(count), fields.join(", "));
         let details = Details { causes: conflicts.iter().map(cause).collect(), ..about(key) };
         Self { details: Some(details.into()), ..Self::failure(StatusCode::CONFLICT, "Conflict", message) }
     }
 
-    /// Says why a change of an object was not made.
+    /// Returns the reply for a change that the store refused.
     pub fn of_store(error: &store::StoreError, key: &Key) -> Self {
         use store::StoreError::{AlreadyExists, Conflict, InUse, NoSuchMac, NotFound, Unavailable, Unreadable};
         let (code, reason) = match error {
@@ -204,21 +226,22 @@ impl Status {
         Self { details: Some(about(key).into()), ..Self::failure(code, reason, error.to_string()) }
     }
 
-    /// Says whether another writer came first.
+    /// Returns whether another writer came first.
     pub fn is_conflict(&self) -> bool {
         self.code == StatusCode::CONFLICT.as_u16() && self.reason == Some("Conflict")
     }
 
-    /// Says whether there is an object of the name already.
-    pub fn is_taken(&self) -> bool {
+    /// Returns whether an object of the same name exists already.
+    pub fn is_already_exists(&self) -> bool {
         self.reason == Some("AlreadyExists")
     }
 
-    /// Gives the sentence that tells what to do.
+    /// Returns the sentence for people.
     pub fn message(&self) -> &str {
         &self.message
     }
 
+    /// Returns the HTTP reply; a 401 carries WWW-Authenticate.
     pub fn reply(&self) -> Reply {
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut reply = json(code, self);

@@ -1,22 +1,27 @@
-//! Objects as rows for people: meta.k8s.io/v1 Table. Pure but for the time, which is an argument.
+//! Objects as rows of a table (meta.k8s.io/v1 Table). Pure; the time is an argument.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::fleet::{BootMode, Kind, Name, Object};
 
-use crate::api::objects::options::Include;
+use crate::api::objects::options::IncludeObject;
 use crate::api::objects::redaction::{ListMeta, Metadata, View};
 
-/// Is a table of objects of one kind.
-#[derive(Debug, Serialize)]
+/// Objects as rows, for `Accept: application/json;as=Table;v=v1;g=meta.k8s.io`.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Table {
     kind: &'static str,
     api_version: &'static str,
     metadata: ListMeta,
+    /// Name, type and description of each column.
+    #[schemars(with = "Vec<serde_json::Map<String, Value>>")]
     column_definitions: Vec<Value>,
+    /// One row per object: its cells, and the object as far as it was asked for.
+    #[schemars(with = "Vec<serde_json::Map<String, Value>>")]
     rows: Vec<Row>,
 }
 
@@ -28,31 +33,32 @@ struct Row {
 }
 
 impl Table {
+    /// Returns the table of these objects; `now` is the time from which ages count.
     pub fn of<'a>(
         kind: Kind,
         objects: impl Iterator<Item = &'a Object>,
         metadata: ListMeta,
-        include: Include,
+        include: IncludeObject,
         now: Timestamp,
     ) -> Self {
-        let rows = objects.map(|object| Row { cells: cells(object, now), object: carried(object, include) }).collect();
+        let rows = objects.map(|object| Row { cells: cells(object, now), object: included(object, include) }).collect();
         let column_definitions = columns(kind).iter().map(Column::define).collect();
         Self { kind: "Table", api_version: "meta.k8s.io/v1", metadata, column_definitions, rows }
     }
 }
 
-fn carried(object: &Object, include: Include) -> Option<Value> {
+fn included(object: &Object, include: IncludeObject) -> Option<Value> {
     match include {
-        Include::None => None,
-        Include::Object => serde_json::to_value(View(object)).ok(),
-        Include::Metadata => serde_json::to_value(Metadata(object)).ok(),
+        IncludeObject::None => None,
+        IncludeObject::Object => serde_json::to_value(View(object)).ok(),
+        IncludeObject::Metadata => serde_json::to_value(Metadata(object)).ok(),
     }
 }
 
 struct Column {
     name: &'static str,
     description: &'static str,
-    /// Says that the column is for `-o wide` only.
+    /// Whether the column appears with `-o wide` only.
     wide: bool,
 }
 
@@ -72,22 +78,22 @@ const fn wide(name: &'static str, description: &'static str) -> Column {
     Column { name, description, wide: true }
 }
 
-const NAME: Column = column("Name", "Name within its namespace, or the cluster.");
+const NAME: Column = column("Name", "Name, unique in its namespace or in the cluster.");
 const AGE: Column = column("Age", "Time since the object was created.");
 
 const HOST: &[Column] = &[
     NAME,
-    column("MAC", "Hardware address that the machine boots with."),
-    column("IP", "Address that the spec names, or that it was last seen at."),
-    column("Image", "What it boots: an ISCSICdrom, or its own disk."),
-    column("Config", "Config that its installer is given."),
-    column("Phase", "Where the machine is in its life."),
-    column("Power", "Whether the machine runs, as its controller says."),
+    column("MAC", "MAC address that the machine boots with."),
+    column("IP", "IP address of the spec, or the one it was last seen with."),
+    column("Image", "ISCSICdrom that the machine boots, or localboot for its own disk."),
+    column("Config", "BootConfig for the installer."),
+    column("Phase", "State of the machine's install."),
+    column("Power", "Power state that the BMC last reported."),
     AGE,
-    wide("Mode", "Whether it boots the image once or for ever."),
-    wide("Online", "Power state that the spec wants."),
-    wide("Firmware", "Architecture that its firmware claims."),
-    wide("Last Seen", "Time since it last asked for something."),
+    wide("Mode", "Whether the machine boots the image once or at every boot."),
+    wide("Online", "Power state that the spec asks for."),
+    wide("Firmware", "Architecture that the firmware reports."),
+    wide("Last Seen", "Time since the machine's last request."),
     wide("Message", "Why the phase is what it is."),
 ];
 
@@ -96,7 +102,7 @@ const IMAGE: &[Column] = &[
     column("Phase", "Whether hosts can boot it."),
     column("Size", "Size of the ISO in bytes."),
     column("Volume", "Volume identifier of the ISO."),
-    column("Configs", "Boot configs that hosts may combine with it."),
+    column("Configs", "BootConfigs that hosts may combine with it."),
     AGE,
     wide("File", "File that is served."),
     wide("Target", "Name of its iSCSI target."),
@@ -104,7 +110,7 @@ const IMAGE: &[Column] = &[
 ];
 
 const CONFIG: &[Column] =
-    &[NAME, column("Format", "Who reads it."), column("Files", "Files that it consists of."), AGE];
+    &[NAME, column("Format", "Installer that reads it."), column("Files", "Names of its files."), AGE];
 
 fn columns(kind: Kind) -> &'static [Column] {
     match kind {
@@ -169,7 +175,7 @@ fn known(text: Option<String>) -> String {
     text.unwrap_or_else(|| "<none>".to_owned())
 }
 
-/// Says how long ago something was, as kubectl does: two units at most, the larger ones.
+/// Formats the time since `then` as kubectl does: the largest units, at most two.
 fn ago(then: Option<Timestamp>, now: Timestamp) -> String {
     let Some(then) = then else { return "<unknown>".to_owned() };
     let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
@@ -191,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_read_as_kubectls() {
+    fn ages_are_formatted_as_by_kubectl() {
         let at = |second| Timestamp::from_second(second).unwrap();
         for (seconds, text) in [
             (5, "5s"),
@@ -209,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_has_a_cell_for_each_column() {
+    fn a_row_has_a_cell_for_each_column() {
         use crate::fleet::{Host, HostSpec, HostStatus, Mac, Meta};
         let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         let metadata = Meta::named("h".parse().unwrap(), None);

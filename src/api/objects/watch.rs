@@ -1,3 +1,5 @@
+//! Watches: a stream of the changes of a kind's objects.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,46 +17,59 @@ use tokio::time::Instant;
 use crate::fleet::{Key, Kind, Object};
 use crate::store::{ChangeRecord, Operation, Snapshot, Store, now};
 
-use crate::api::objects::options::{Form, Options};
+use crate::api::objects::options::{Options, Representation};
 use crate::api::objects::redaction::{ListMeta, Metadata, View};
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
 use crate::http::reply::{Body, Reply};
 
-/// Bounds what a watch takes out of the history, or writes, at once.
+/// Maximum number of changes that a watch takes from the history at once.
 const CHANGES_AT_ONCE: usize = 512;
-const PART: usize = 64 * 1024;
-/// Is how often a watch that hears nothing says which version it is at, where its client asked for it.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
-/// Bounds the parts that all watches together tell in a second, about: to send one costs as much as dozens of changes
-/// in it, and hundreds of watches must not slow a burst of writes. Changes wait for company where some were just told.
-const PARTS_A_SECOND: u32 = 2500;
-const GATHER_AT_LEAST: Duration = Duration::from_millis(10);
-/// Counts the rhythms in which watches gather. Hundreds that were woken by one change would otherwise come at once again
-/// and again, and a write between would wait for all of them.
-const RHYTHMS: u32 = 16;
+/// Size in bytes at which a chunk is sent.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Interval of bookmarks on a quiet watch, if its client asked for bookmarks.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(30);
+/// Approximate number of chunks that all watches together send in a second. Sending a chunk costs as much as dozens of
+/// changes in it, and hundreds of watches must not slow a burst of writes: so a watch collects changes for a while
+/// after each chunk.
+const CHUNKS_PER_SECOND: u32 = 2500;
+/// Minimum time for which a watch collects changes.
+const COLLECT_MIN: Duration = Duration::from_millis(10);
+/// Number of different collection times. With one time for all, hundreds of watches woken by the same change would wake
+/// together again and again, and a write in between would wait for all of them.
+const PHASES: u32 = 16;
 
-/// Follows the objects of a kind: first as they are, where no version is named, then every change once.
+/// Answers a watch of a kind: the present objects if no version is given, then each change exactly once.
 ///
-/// A watch is a place in the history that all share; who does not read stays where it is, and is told
-/// to begin anew once the history has gone past that place.
+/// A watch is a position in the history that all watches share. A client that does not read keeps its position, and
+/// gets an ERROR event (410) once the history no longer reaches back to it.
 pub fn watch(store: &Arc<Store>, kind: Kind, options: Options, stop: watch::Receiver<bool>) -> Reply {
     let state = store.snapshot();
     let from_here = match options.version {
         None | Some(0) => true,
         Some(_) => options.initial,
     };
-    let phase = match (from_here, options.version) {
-        (false, Some(version)) if version > state.version => {
-            Phase::Lost(format!("version {version} is not one that this server has given: it is at {}", state.version))
-        }
-        (false, Some(version)) => Phase::Following(version),
-        (true, _) | (false, None) => Phase::Present(state, None),
+    let first = match (from_here, options.version) {
+        (false, Some(version)) if version > state.version => WatchState::Expired(format!(
+            "resourceVersion {version} does not exist yet; the current one is {}",
+            state.version
+        )),
+        (false, Some(version)) => WatchState::Following(version),
+        (true, _) | (false, None) => WatchState::Present(state, None),
     };
     let end = options.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let versions = store.versions();
-    let watch =
-        Watch { store: store.clone(), kind, options, phase, versions, stop, end, place: Place::taken(), told: None };
+    let watch = Watch {
+        store: store.clone(),
+        kind,
+        options,
+        state: first,
+        versions,
+        stop,
+        end,
+        slot: WatchSlot::take(),
+        last_sent: None,
+    };
     let parts = stream::unfold(watch, |watch| async move {
         let (part, watch) = watch.next().await?;
         Some((Ok(Frame::data(part)), watch))
@@ -69,54 +84,56 @@ struct Watch {
     store: Arc<Store>,
     kind: Kind,
     options: Options,
-    phase: Phase,
+    state: WatchState,
     versions: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     end: Option<Instant>,
-    place: Place,
-    /// Is when something was last told.
-    told: Option<Instant>,
+    slot: WatchSlot,
+    /// Time of the last chunk.
+    last_sent: Option<Instant>,
 }
 
-/// Is a watch's place among those that are open.
-struct Place(u32);
+/// A watch's number among the open ones.
+struct WatchSlot(u32);
 
 static OPEN: AtomicU32 = AtomicU32::new(0);
 
-impl Place {
-    fn taken() -> Self {
+impl WatchSlot {
+    fn take() -> Self {
         Self(OPEN.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Says how long this watch gathers: the longer the more there are, and each in a rhythm of its own.
-    fn gather(&self) -> Duration {
-        gather(self.0, OPEN.load(Ordering::Relaxed))
+    /// Returns how long this watch collects changes: longer with more watches, and not in step with the others.
+    fn collect_time(&self) -> Duration {
+        collect_time(self.0, OPEN.load(Ordering::Relaxed))
     }
 }
 
-impl Drop for Place {
+impl Drop for WatchSlot {
     fn drop(&mut self) {
         OPEN.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn gather(place: u32, open: u32) -> Duration {
-    let shared = (Duration::from_secs(1) * open / PARTS_A_SECOND).max(GATHER_AT_LEAST);
-    // From three quarters of it to five: as many parts as if all kept the same.
-    shared * 3 / 4 + shared / 2 / RHYTHMS * (place % RHYTHMS)
+fn collect_time(slot: u32, open: u32) -> Duration {
+    let shared = (Duration::from_secs(1) * open / CHUNKS_PER_SECOND).max(COLLECT_MIN);
+    // From 3/4 to 5/4 of the time: as many chunks as if all watches had the same.
+    shared * 3 / 4 + shared / 2 / PHASES * (slot % PHASES)
 }
 
-enum Phase {
-    /// Tells the present objects, those after the one named.
+/// What a watch sends next.
+enum WatchState {
+    /// The present objects after this key.
     Present(Arc<Snapshot>, Option<Key>),
-    /// Tells what came after a version.
+    /// The changes after this version.
     Following(u64),
-    /// Tells that its place in the history is gone, and ends.
-    Lost(String),
+    /// An ERROR event with this message: the history no longer reaches back to its position.
+    Expired(String),
+    /// Nothing more.
     Over,
 }
 
-/// Says why a watch stopped waiting.
+/// Reason for which a watch stopped waiting.
 enum Woken {
     Changed,
     Quiet,
@@ -124,16 +141,16 @@ enum Woken {
 }
 
 impl Watch {
-    /// Gives the next part, once there is something to tell; nothing at the end.
+    /// Waits until there is something to send, and returns the next chunk; `None` at the end.
     async fn next(mut self) -> Option<(Bytes, Self)> {
         loop {
             let mut part = BytesMut::new();
-            match std::mem::replace(&mut self.phase, Phase::Over) {
-                Phase::Present(state, after) => self.present(&mut part, state, after),
-                Phase::Lost(message) => self.write(&mut part, "ERROR", &Status::gone(message)),
-                Phase::Following(version) => {
-                    self.phase = self.follow(&mut part, version);
-                    if part.is_empty() && matches!(self.phase, Phase::Following(seen) if seen == version) {
+            match std::mem::replace(&mut self.state, WatchState::Over) {
+                WatchState::Present(state, after) => self.present(&mut part, state, after),
+                WatchState::Expired(message) => self.write(&mut part, "ERROR", &Status::gone(message)),
+                WatchState::Following(version) => {
+                    self.state = self.follow(&mut part, version);
+                    if part.is_empty() && matches!(self.state, WatchState::Following(seen) if seen == version) {
                         match self.wait(version).await {
                             Woken::Changed => {}
                             Woken::Quiet => self.bookmark(&mut part, version, false),
@@ -141,10 +158,10 @@ impl Watch {
                         }
                     }
                 }
-                Phase::Over => return None,
+                WatchState::Over => return None,
             }
             if !part.is_empty() {
-                self.told = Some(Instant::now());
+                self.last_sent = Some(Instant::now());
                 return Some((part.freeze(), self));
             }
         }
@@ -153,49 +170,49 @@ impl Watch {
     fn present(&mut self, part: &mut BytesMut, state: Arc<Snapshot>, after: Option<Key>) {
         let mut last = None;
         for object in state.list(self.kind, after.as_ref()) {
-            if self.options.selection.takes(object) {
-                self.tell(part, "ADDED", object, None);
+            if self.options.selection.matches(object) {
+                self.write_object(part, "ADDED", object, None);
             }
-            if part.len() >= PART {
+            if part.len() >= CHUNK_BYTES {
                 last = Some(object.key());
                 break;
             }
         }
-        self.phase = match last {
-            Some(last) => Phase::Present(state, Some(last)),
+        self.state = match last {
+            Some(last) => WatchState::Present(state, Some(last)),
             None => {
                 if self.options.initial {
                     self.bookmark(part, state.version, true);
                 }
-                Phase::Following(state.version)
+                WatchState::Following(state.version)
             }
         };
     }
 
-    fn follow(&mut self, part: &mut BytesMut, mut version: u64) -> Phase {
+    fn follow(&mut self, part: &mut BytesMut, mut version: u64) -> WatchState {
         let changes = match self.store.since(version, CHANGES_AT_ONCE) {
             Ok(changes) => changes,
-            Err(error) => return Phase::Lost(error.to_string()),
+            Err(error) => return WatchState::Expired(error.to_string()),
         };
         for past in changes {
             version = past.version;
             if past.object.kind() == self.kind {
-                self.tell_past(part, &past);
+                self.write_change(part, &past);
             }
-            if part.len() >= PART {
+            if part.len() >= CHUNK_BYTES {
                 break;
             }
         }
-        Phase::Following(version)
+        WatchState::Following(version)
     }
 
-    /// A change may bring an object into the selection, or take it out.
-    fn tell_past(&self, part: &mut BytesMut, past: &ChangeRecord) {
+    /// Writes the event of a change, which may bring an object into the selection or take it out.
+    fn write_change(&self, part: &mut BytesMut, past: &ChangeRecord) {
         let selection = &self.options.selection;
-        let is = past.operation != Operation::Deleted && selection.takes(&past.object);
+        let is = past.operation != Operation::Deleted && selection.matches(&past.object);
         let was = match &past.before {
-            Some(before) => selection.takes(before),
-            None => past.operation == Operation::Deleted && selection.takes(&past.object),
+            Some(before) => selection.matches(before),
+            None => past.operation == Operation::Deleted && selection.matches(&past.object),
         };
         let kind = match (was, is) {
             (false, false) => return,
@@ -204,29 +221,29 @@ impl Watch {
             (true, false) => "DELETED",
         };
         match (&past.before, past.operation) {
-            // What left the selection is told as it last was within it, at the version that it left at.
+            // An object that left the selection is sent as it last matched, with the version at which it left.
             (Some(before), Operation::Modified) if was && !is => {
                 let mut left = before.clone();
                 left.meta_mut().resource_version = past.version;
-                self.tell(part, kind, &left, None);
+                self.write_object(part, kind, &left, None);
             }
             (Some(_) | None, Operation::Added | Operation::Modified | Operation::Deleted) => {
-                self.tell(part, kind, &past.object, Some(past));
+                self.write_object(part, kind, &past.object, Some(past));
             }
         }
     }
 
-    fn tell(&self, part: &mut BytesMut, kind: &str, object: &Object, past: Option<&ChangeRecord>) {
-        match (self.options.form, past) {
-            (Form::Table(include), _) => {
+    fn write_object(&self, part: &mut BytesMut, kind: &str, object: &Object, past: Option<&ChangeRecord>) {
+        match (self.options.representation, past) {
+            (Representation::Table(include), _) => {
                 let metadata =
                     ListMeta { resource_version: object.meta().resource_version.to_string(), next: String::new() };
                 let table = Table::of(self.kind, std::iter::once(object), metadata, include, now());
                 self.write(part, kind, &table);
             }
-            (Form::Metadata, _) => self.write(part, kind, &Metadata(object)),
-            (Form::Plain, None) => self.write(part, kind, &View(object)),
-            (Form::Plain, Some(past)) => {
+            (Representation::Metadata, _) => self.write(part, kind, &Metadata(object)),
+            (Representation::Object, None) => self.write(part, kind, &View(object)),
+            (Representation::Object, Some(past)) => {
                 let wire =
                     past.wire.get_or_init(|| serde_json::to_vec(&View(object)).map(Bytes::from).unwrap_or_default());
                 frame(part, kind, |part| part.extend_from_slice(wire));
@@ -242,9 +259,9 @@ impl Watch {
         if initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let (kind, version) = match self.options.form {
-            Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1"),
-            Form::Plain | Form::Table(_) => (self.kind.as_str(), "v1"),
+        let (kind, version) = match self.options.representation {
+            Representation::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1"),
+            Representation::Object | Representation::Table(_) => (self.kind.as_str(), "v1"),
         };
         let mark = json!({"kind": kind, "apiVersion": version, "metadata": metadata});
         self.write(part, "BOOKMARK", &mark);
@@ -252,18 +269,18 @@ impl Watch {
 
     fn write(&self, part: &mut BytesMut, kind: &str, object: &impl Serialize) {
         frame(part, kind, |part| {
-            // Our own objects always serialize; a torn line would only end this watch.
+            // Objects always serialize; a torn line would end this watch only.
             let _ = serde_json::to_writer(part.writer(), object);
         });
     }
 
     async fn wait(&mut self, version: u64) -> Woken {
-        let gathered = self.told.map(|told| told + self.place.gather());
-        let quiet = self.options.bookmarks.then(|| Instant::now() + BOOKMARK_EVERY);
+        let collected = self.last_sent.map(|sent| sent + self.slot.collect_time());
+        let quiet = self.options.bookmarks.then(|| Instant::now() + BOOKMARK_INTERVAL);
         let (versions, end) = (&mut self.versions, self.end);
         let changed = async {
-            // Nobody is woken for a change while it gathers: who writes would pay for each watch.
-            tokio::time::sleep_until(gathered.unwrap_or_else(Instant::now)).await;
+            // A watch is not woken while it collects: the writer would pay for each wake-up.
+            tokio::time::sleep_until(collected.unwrap_or_else(Instant::now)).await;
             versions.wait_for(|newest| *newest > version).await.is_ok()
         };
         tokio::select! {
@@ -296,13 +313,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn watches_gather_the_longer_the_more_there_are_and_not_in_step() {
-        let milliseconds = |place, open| gather(place, open).as_micros() as f64 / 1000.0;
+    fn more_watches_collect_longer_and_not_in_step() {
+        let milliseconds = |slot, open| collect_time(slot, open).as_micros() as f64 / 1000.0;
         let rows = [(0, 1, 7.5), (0, 25, 7.5), (8, 25, 10.0), (0, 200, 60.0), (8, 200, 80.0), (24, 200, 80.0)];
-        for (place, open, expected) in rows {
-            assert_eq!(milliseconds(place, open), expected, "{place} of {open}");
+        for (slot, open, expected) in rows {
+            assert_eq!(milliseconds(slot, open), expected, "{slot} of {open}");
         }
-        let parts: f64 = (0..200).map(|place| 1000.0 / milliseconds(place, 200)).sum();
-        assert!((2400.0..2700.0).contains(&parts), "{parts} parts a second");
+        let parts: f64 = (0..200).map(|slot| 1000.0 / milliseconds(slot, 200)).sum();
+        assert!((2400.0..2700.0).contains(&parts), "{parts} chunks a second");
     }
 }

@@ -58,17 +58,17 @@ fn compare(document: &Value, schema: &Value, value: &Value, path: &str) {
         return;
     };
     for (field, value) in map {
-        let below = properties.get(field).unwrap_or_else(|| panic!("{path}.{field} is not described"));
+        let below = properties.get(field).unwrap_or_else(|| panic!("{path}.{field} is not in the schema"));
         compare(document, below, value, &format!("{path}.{field}"));
     }
     for field in properties.keys() {
-        assert!(map.contains_key(field), "{path}.{field} is described, and no object has it");
+        assert!(map.contains_key(field), "{path}.{field} is in the schema, but no object has it");
     }
 }
 
 #[test]
-fn every_field_is_described_and_every_description_is_of_a_field() {
-    let document = third();
+fn the_schemas_have_exactly_the_fields_of_the_objects() {
+    let document = v3();
     for kind in Kind::ALL {
         let object = full(kind);
         let value = serde_json::to_value(View(&object)).unwrap();
@@ -82,7 +82,7 @@ fn every_field_is_described_and_every_description_is_of_a_field() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_resolves() {
     fn walk(document: &Value, value: &Value) {
         if let Some(path) = value.get("$ref").and_then(Value::as_str) {
             assert!(document.pointer(path.trim_start_matches('#')).is_some(), "{path}");
@@ -93,20 +93,47 @@ fn every_reference_leads_somewhere() {
             _ => {}
         }
     }
-    for document in [third(), second()] {
+    for document in [v3(), v2()] {
         walk(&document, &document);
     }
 }
 
 #[test]
-fn json_is_for_who_takes_it() {
-    let takes = |accept: &str| takes_json(&[(ACCEPT, accept.parse().unwrap())].into_iter().collect());
-    assert!(takes_json(&HeaderMap::new()));
+fn a_client_that_accepts_json_gets_the_document() {
+    let accepts = |accept: &str| accepts_json(&[(ACCEPT, accept.parse().unwrap())].into_iter().collect());
+    assert!(accepts_json(&HeaderMap::new()));
     for accept in ["*/*", "application/json", "text/html, application/*;q=0.8", "x/y, Application/JSON; charset=utf-8"]
     {
-        assert!(takes(accept), "{accept}");
+        assert!(accepts(accept), "{accept}");
     }
     for accept in ["application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "text/html, application/json;q=0"] {
-        assert!(!takes(accept), "{accept}");
+        assert!(!accepts(accept), "{accept}");
+    }
+}
+
+#[test]
+fn no_field_of_an_object_is_null_and_every_schema_has_a_type() {
+    fn walk(schema: &Value, path: &str) {
+        assert!(schema["nullable"].is_null() && schema["anyOf"].is_null() && schema["oneOf"].is_null(), "{path}");
+        let is_typed = schema["type"].is_string() || schema["$ref"].is_string() || schema["allOf"].is_array();
+        assert!(is_typed, "{path}: {schema}");
+        for (name, below) in schema["properties"].as_object().into_iter().flatten() {
+            walk(below, &format!("{path}.{name}"));
+        }
+        if schema["items"].is_object() {
+            walk(&schema["items"], &format!("{path}[]"));
+        }
+    }
+    let document = v3();
+    for name in ["HostSpec", "HostStatus", "ImageSpec", "ImageStatus", "ConfigSpec", "ConfigStatus", "ObjectMeta"] {
+        walk(&document["components"]["schemas"][format!("org.bootlatch.v1.{name}")], name);
+    }
+}
+
+#[test]
+fn the_swagger_document_has_no_word_of_openapi_3() {
+    let text = v2().to_string();
+    for word in ["\"nullable\"", "\"oneOf\"", "#/components/"] {
+        assert!(!text.contains(word), "{word}");
     }
 }

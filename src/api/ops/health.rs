@@ -26,7 +26,7 @@ async fn state_fault(shared: &Shared) -> Option<String> {
     // Where statvfs fails, the state's own writes show a full disk.
     let FreeSpace { free, reserve } =
         tokio::task::spawn_blocking(move || FreeSpace::at(&directory)).await.ok()?.ok()?;
-    let short = FreeSpace { free, reserve }.is_short();
+    let short = FreeSpace { free, reserve }.is_low();
     short.then(|| format!("the state directory is nearly full: {free} bytes free, {reserve} expected"))
 }
 

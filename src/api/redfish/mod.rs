@@ -1,12 +1,16 @@
-//! Redfish (DSP0266) for operators that drive machines through this server: hosts as systems, with a virtual drive.
+//! The Redfish service (DSP0266): hosts as systems, each with a virtual drive.
 //!
-//! A machine's boot is what the object API says of it: `Pxe` and `Cd` ask for an install, `Hdd` for the disk. Its power
-//! is its own controller's, where the host has one.
+//! A boot override changes the host: `Pxe` and `Cd` start an install, `Hdd` boots the disk. Power goes to the machine's
+//! own BMC, if the host has one.
 
-pub mod error;
+mod error;
 mod resources;
 pub mod sessions;
-pub mod system;
+mod system;
+#[cfg(test)]
+mod tests;
+
+mod transaction;
 pub mod virtual_media;
 
 use std::sync::Arc;
@@ -22,18 +26,18 @@ use crate::fleet::{Host, Key, Kind, Name, Power};
 
 use crate::api::auth::Role;
 use crate::api::objects::body;
-use crate::api::redfish::error::Fault;
+use crate::api::redfish::error::RedfishError;
 use crate::api::state::Shared;
 use crate::http::peer::Peer;
 use crate::http::reply::{self, JSON, Reply, bytes};
 
+pub use crate::api::redfish::resources::BOOT_TARGETS;
 pub use crate::api::redfish::sessions::Sessions;
-pub use crate::api::redfish::virtual_media::forget;
 
-/// Is how long a controller is waited for where only its machine's power is wanted.
-const GLANCE: Duration = Duration::from_secs(5);
-/// Divides a namespace from a name in the ids of hosts outside the site's own namespace.
-const IN: char = '~';
+/// Maximum time to wait for a BMC to answer a read of the power state.
+const POWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Separator of namespace and name in the ids of hosts outside the configured namespace.
+const NAMESPACE_SEPARATOR: char = '~';
 
 /// Answers a request to the service.
 pub async fn answer(shared: &Shared, peer: &Peer, parts: &[&str], request: Request<Incoming>) -> Reply {
@@ -44,11 +48,11 @@ pub async fn answer(shared: &Shared, peer: &Peer, parts: &[&str], request: Reque
     let reading = matches!(head.method, Method::GET | Method::HEAD);
     let beginning = parts == ["v1", "SessionService", "Sessions"] && head.method == Method::POST;
     let done = match role {
-        Role::Nobody if !(open && (reading || beginning)) => Err(unproved()),
-        Role::Nobody if parts == ["v1", "SessionService", "Sessions"] && !beginning => Err(unproved()),
-        Role::Viewer if !reading && !beginning && !is_own(shared, parts, &head.headers) => {
-            let message = "a viewer only reads, and ends its own session by the X-Auth-Token that it carries";
-            Err(Fault::new(StatusCode::FORBIDDEN, "InsufficientPrivilege", message))
+        Role::Nobody if !(open && (reading || beginning)) => Err(unauthenticated()),
+        Role::Nobody if parts == ["v1", "SessionService", "Sessions"] && !beginning => Err(unauthenticated()),
+        Role::Viewer if !reading && !beginning && !is_own_session(shared, parts, &head.headers) => {
+            let message = "a viewer may only read, and end its own session by its X-Auth-Token";
+            Err(RedfishError::new(StatusCode::FORBIDDEN, "InsufficientPrivilege", message))
         }
         Role::Nobody | Role::Viewer | Role::Admin if reading => read(shared, parts).await,
         Role::Nobody | Role::Viewer | Role::Admin => match body::read(content).await {
@@ -56,7 +60,7 @@ pub async fn answer(shared: &Shared, peer: &Peer, parts: &[&str], request: Reque
             Err(status) => Err(status.into()),
         },
     };
-    let mut reply = done.unwrap_or_else(|fault| fault.reply());
+    let mut reply = done.unwrap_or_else(|error| error.reply());
     reply.headers_mut().insert("odata-version", HeaderValue::from_static("4.0"));
     if reply.status() == StatusCode::UNAUTHORIZED {
         let scheme = HeaderValue::from_static("Basic realm=\"bootlatch\"");
@@ -65,13 +69,13 @@ pub async fn answer(shared: &Shared, peer: &Peer, parts: &[&str], request: Reque
     reply
 }
 
-fn unproved() -> Fault {
-    let message = "log in with a token as the password, or carry a session's X-Auth-Token";
-    Fault::new(StatusCode::UNAUTHORIZED, "NoValidSession", message)
+fn unauthenticated() -> RedfishError {
+    let message = "log in with an API token as the password, or send a session's X-Auth-Token";
+    RedfishError::new(StatusCode::UNAUTHORIZED, "NoValidSession", message)
 }
 
-/// Says whether a request carries the token of the session that its path names.
-fn is_own(shared: &Shared, parts: &[&str], headers: &HeaderMap) -> bool {
+/// Returns whether a request carries the token of the session that its path names.
+fn is_own_session(shared: &Shared, parts: &[&str], headers: &HeaderMap) -> bool {
     let token = headers.get("x-auth-token").and_then(|value| value.to_str().ok());
     match (parts, token) {
         (["v1", "SessionService", "Sessions", id], Some(token)) => shared.sessions.is_of(token, id),
@@ -79,14 +83,14 @@ fn is_own(shared: &Shared, parts: &[&str], headers: &HeaderMap) -> bool {
     }
 }
 
-/// Finds what a request may do: as everywhere, or by the token of a session.
+/// Returns the role of a request: as in the object API, or by the token of a session.
 fn role(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Role {
     let session = headers.get("x-auth-token").and_then(|value| value.to_str().ok());
     let by_session = session.map_or(Role::Nobody, |token| shared.sessions.role(token, Instant::now()));
     by_session.max(shared.access.role(peer, headers))
 }
 
-async fn read(shared: &Shared, parts: &[&str]) -> Result<Reply, Fault> {
+async fn read(shared: &Shared, parts: &[&str]) -> Result<Reply, RedfishError> {
     let ids = || -> Vec<String> { shared.gate.store.load().hosts().map(|host| id_of(shared, host)).collect() };
     let of = |id: &str| find(shared, id).map(|(_, host)| host);
     let one = |kind: &str, path: String, id: &str| resources::collection(kind, &path, std::iter::once(id.to_owned()));
@@ -132,41 +136,47 @@ async fn read(shared: &Shared, parts: &[&str]) -> Result<Reply, Fault> {
         ["v1", "SessionService", "Sessions", id] => {
             let known = shared.sessions.list(Instant::now());
             let (id, user) =
-                known.iter().find(|(known, _)| known == id).ok_or_else(|| Fault::unknown("such session"))?;
+                known.iter().find(|(known, _)| known == id).ok_or_else(|| RedfishError::not_found("such session"))?;
             resources::session(id, user)
         }
-        _ => return Err(Fault::unknown("such resource")),
+        _ => return Err(RedfishError::not_found("such resource")),
     };
     Ok(reply::json(StatusCode::OK, &found))
 }
 
-/// Asks a machine's controller whether it runs; a controller that does not answer leaves it unknown.
+/// Returns a machine's power state from its BMC; unknown if the BMC does not answer.
 async fn power(host: &Host) -> Power {
     let Some(bmc) = &host.spec.bmc else { return Power::Unknown };
-    match tokio::time::timeout(GLANCE, bmc::client::read_power(bmc)).await {
+    match tokio::time::timeout(POWER_TIMEOUT, bmc::client::read_power(bmc)).await {
         Ok(Ok(power)) => power,
         Ok(Err(error)) => {
-            tracing::debug!(host = %host.metadata.name, %error, "a machine's power is not known");
+            tracing::debug!(host = %host.metadata.name, %error, "power state unknown");
             Power::Unknown
         }
         Err(_) => Power::Unknown,
     }
 }
 
-async fn write(shared: &Shared, peer: &Peer, method: &Method, parts: &[&str], content: &[u8]) -> Result<Reply, Fault> {
+async fn write(
+    shared: &Shared,
+    peer: &Peer,
+    method: &Method,
+    parts: &[&str],
+    content: &[u8],
+) -> Result<Reply, RedfishError> {
     let value: Value = match content {
         [] => json!({}),
         content => serde_json::from_slice(content).map_err(|error| {
-            Fault::new(StatusCode::BAD_REQUEST, "MalformedJSON", format!("the body is not JSON: {error}"))
+            RedfishError::new(StatusCode::BAD_REQUEST, "MalformedJSON", format!("the body is not JSON: {error}"))
         })?,
     };
-    let fields = value.as_object().ok_or_else(|| Fault::bad("the body is not an object"))?;
+    let fields = value.as_object().ok_or_else(|| RedfishError::bad_value("the body is not an object"))?;
     let owners = ["Systems", "Managers"];
     match (method, parts) {
-        (&Method::POST, ["v1", "SessionService", "Sessions"]) => return begin(shared, &value),
+        (&Method::POST, ["v1", "SessionService", "Sessions"]) => return begin_session(shared, &value),
         (&Method::DELETE, ["v1", "SessionService", "Sessions", id]) => match shared.sessions.end(id) {
             true => {}
-            false => return Err(Fault::unknown("such session")),
+            false => return Err(RedfishError::not_found("such session")),
         },
         (&Method::PATCH, ["v1", "Systems", id]) => {
             let (key, host) = find(shared, id)?;
@@ -180,31 +190,31 @@ async fn write(shared: &Shared, peer: &Peer, method: &Method, parts: &[&str], co
             match *action {
                 "VirtualMedia.InsertMedia" => virtual_media::insert(shared, peer, &key, &host, fields).await?,
                 "VirtualMedia.EjectMedia" => virtual_media::eject(shared, &key, &host).await?,
-                _ => return Err(Fault::unknown("such action")),
+                _ => return Err(RedfishError::not_found("such action")),
             }
         }
         (&Method::PATCH, ["v1", owner, id, "VirtualMedia", "Cd"]) if owners.contains(owner) => {
             let (key, host) = find(shared, id)?;
             virtual_media::change(shared, peer, &key, &host, fields).await?;
         }
-        _ => return Err(Fault::unknown("such resource")),
+        _ => return Err(RedfishError::not_found("such resource")),
     }
     Ok(bytes(StatusCode::NO_CONTENT, JSON, ""))
 }
 
-fn begin(shared: &Shared, body: &Value) -> Result<Reply, Fault> {
+fn begin_session(shared: &Shared, body: &Value) -> Result<Reply, RedfishError> {
     let (Some(user), Some(password)) = (body["UserName"].as_str(), body["Password"].as_str()) else {
-        return Err(Fault::bad("a session wants UserName and Password"));
+        return Err(RedfishError::bad_value("a session needs UserName and Password"));
     };
     let role = shared.access.token_role(password);
     if role == Role::Nobody {
-        return Err(unproved());
+        return Err(unauthenticated());
     }
-    let full = || Fault::new(StatusCode::SERVICE_UNAVAILABLE, "SessionLimitExceeded", "there are too many sessions");
+    let full = || RedfishError::new(StatusCode::SERVICE_UNAVAILABLE, "SessionLimitExceeded", "too many sessions");
     let (id, token) = shared.sessions.begin(user, role, Instant::now()).ok_or_else(full)?;
     let mut reply = reply::json(StatusCode::CREATED, &resources::session(&id, user));
-    let place = format!("{}/SessionService/Sessions/{id}", resources::ROOT);
-    for (name, value) in [(LOCATION.as_str(), place), ("x-auth-token", token)] {
+    let location = format!("{}/SessionService/Sessions/{id}", resources::ROOT);
+    for (name, value) in [(LOCATION.as_str(), location), ("x-auth-token", token)] {
         if let (Ok(name), Ok(value)) = (hyper::header::HeaderName::try_from(name), HeaderValue::try_from(value)) {
             reply.headers_mut().insert(name, value);
         }
@@ -212,17 +222,20 @@ fn begin(shared: &Shared, body: &Value) -> Result<Reply, Fault> {
     Ok(reply)
 }
 
-/// Names a host as a system: by its name alone in the site's own namespace.
+/// Returns a host's id as a system: its name alone in the configured namespace.
 fn id_of(shared: &Shared, host: &Host) -> String {
     match &host.metadata.namespace {
-        Some(namespace) if *namespace != shared.gate.site.namespace => format!("{namespace}{IN}{}", host.metadata.name),
+        Some(namespace) if *namespace != shared.gate.site.namespace => {
+            format!("{namespace}{NAMESPACE_SEPARATOR}{}", host.metadata.name)
+        }
         _ => host.metadata.name.to_string(),
     }
 }
 
-fn find(shared: &Shared, id: &str) -> Result<(Key, Arc<Host>), Fault> {
-    let unknown = || Fault::unknown("such system");
-    let (namespace, name) = match id.split_once(IN) {
+/// Returns the host of a system's id.
+fn find(shared: &Shared, id: &str) -> Result<(Key, Arc<Host>), RedfishError> {
+    let unknown = || RedfishError::not_found("such system");
+    let (namespace, name) = match id.split_once(NAMESPACE_SEPARATOR) {
         Some((namespace, name)) => (namespace.parse::<Name>().map_err(|_| unknown())?, name),
         None => (shared.gate.site.namespace.clone(), id),
     };

@@ -1,4 +1,4 @@
-//! Hosts as Redfish shows machines: resources of DMTF's schemas. Pure.
+//! Redfish resources of DMTF's schemas, made from hosts. Pure.
 
 use serde_json::{Value, json};
 
@@ -7,12 +7,13 @@ use crate::fleet::{Host, Phase, Power};
 
 use crate::fleet::boot_override::{self, MEDIUM};
 
+/// Path of the service root.
 pub const ROOT: &str = "/redfish/v1";
 
-/// Lists what a machine's boot can be set to.
-pub const TARGETS: [&str; 4] = ["None", "Pxe", "Cd", "Hdd"];
+/// Values of BootSourceOverrideTarget.
+pub const BOOT_TARGETS: [&str; 4] = ["None", "Pxe", "Cd", "Hdd"];
 
-/// Describes the service.
+/// Returns the service root.
 pub fn root() -> Value {
     json!({
         "@odata.type": "#ServiceRoot.v1_15_0.ServiceRoot", "@odata.id": format!("{ROOT}/"),
@@ -23,7 +24,7 @@ pub fn root() -> Value {
     })
 }
 
-/// Lists the resources below the root, as OData clients ask for them.
+/// Returns the OData service document.
 pub fn services() -> Value {
     let names = ["Systems", "Managers", "Chassis", "SessionService"];
     let listed: Vec<Value> =
@@ -35,7 +36,7 @@ fn link(path: &str) -> Value {
     json!({"@odata.id": format!("{ROOT}/{path}")})
 }
 
-/// Lists resources of one kind by their ids.
+/// Returns a collection of resources of one kind, by their ids.
 pub fn collection(kind: &str, path: &str, ids: impl Iterator<Item = String>) -> Value {
     let members: Vec<Value> = ids.map(|id| link(&format!("{path}/{id}"))).collect();
     json!({
@@ -44,7 +45,7 @@ pub fn collection(kind: &str, path: &str, ids: impl Iterator<Item = String>) -> 
     })
 }
 
-/// Describes a machine. Its power is known where it has a controller that answers.
+/// Returns a machine as a ComputerSystem. Its power is null unless its BMC answered.
 pub fn system(host: &Host, id: &str, power: Power) -> Value {
     let path = format!("Systems/{id}");
     let health = if host.status.phase == Phase::Failed { "Warning" } else { "OK" };
@@ -60,7 +61,7 @@ pub fn system(host: &Host, id: &str, power: Power) -> Value {
         "Links": {"ManagedBy": [link(&format!("Managers/{id}"))], "Chassis": [link(&format!("Chassis/{id}"))]},
         "Actions": {},
     });
-    // A machine without a controller cannot be switched, and does not pretend that it can.
+    // Without a BMC, the machine cannot be reset: the action is absent.
     if host.spec.bmc.is_some() {
         system["Actions"]["#ComputerSystem.Reset"] = json!({
             "target": format!("{ROOT}/{path}/Actions/ComputerSystem.Reset"),
@@ -74,7 +75,7 @@ fn boot(host: &Host) -> Value {
     let (enabled, target) = boot_override::redfish_state(host);
     let mut boot = json!({
         "BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": target,
-        "BootSourceOverrideTarget@Redfish.AllowableValues": TARGETS,
+        "BootSourceOverrideTarget@Redfish.AllowableValues": BOOT_TARGETS,
     });
     if let Some(mode) = mode(host) {
         boot["BootSourceOverrideMode"] = mode.into();
@@ -83,12 +84,12 @@ fn boot(host: &Host) -> Value {
     boot
 }
 
-/// Names how the machine's firmware boots, once it was seen.
+/// Returns how the machine's firmware boots; `None` before its first boot.
 pub fn mode(host: &Host) -> Option<&'static str> {
     host.status.firmware.map(|architecture| if architecture.0 == 0 { "Legacy" } else { "UEFI" })
 }
 
-/// Describes the port that a machine boots with.
+/// Returns the EthernetInterface that a machine boots with.
 pub fn port(host: &Host, id: &str) -> Value {
     let addresses: Vec<Value> = host
         .spec
@@ -107,7 +108,7 @@ pub fn port(host: &Host, id: &str) -> Value {
     })
 }
 
-/// Describes what manages a machine: this server.
+/// Returns the Manager of a machine: this server.
 pub fn manager(id: &str) -> Value {
     json!({
         "@odata.type": "#Manager.v1_17_0.Manager", "@odata.id": format!("{ROOT}/Managers/{id}"),
@@ -117,7 +118,7 @@ pub fn manager(id: &str) -> Value {
     })
 }
 
-/// Describes the case of a machine, of which nothing is known.
+/// Returns the Chassis of a machine, of which nothing is known.
 pub fn chassis(id: &str) -> Value {
     json!({
         "@odata.type": "#Chassis.v1_23_0.Chassis", "@odata.id": format!("{ROOT}/Chassis/{id}"),
@@ -126,7 +127,7 @@ pub fn chassis(id: &str) -> Value {
     })
 }
 
-/// Describes a machine's virtual drive.
+/// Returns a machine's virtual drive (VirtualMedia).
 pub fn medium(host: &Host, owner: &str, id: &str) -> Value {
     let path = format!("{ROOT}/{owner}/{id}/VirtualMedia/Cd");
     let image = host.metadata.annotations.get(MEDIUM);
@@ -141,7 +142,7 @@ pub fn medium(host: &Host, owner: &str, id: &str) -> Value {
     })
 }
 
-/// Describes the sessions' service.
+/// Returns the SessionService.
 pub fn session_service(idle: std::time::Duration) -> Value {
     json!({
         "@odata.type": "#SessionService.v1_1_8.SessionService", "@odata.id": format!("{ROOT}/SessionService"),
@@ -150,7 +151,7 @@ pub fn session_service(idle: std::time::Duration) -> Value {
     })
 }
 
-/// Describes a session.
+/// Returns a Session.
 pub fn session(id: &str, user: &str) -> Value {
     json!({
         "@odata.type": "#Session.v1_6_0.Session", "@odata.id": format!("{ROOT}/SessionService/Sessions/{id}"),
@@ -158,7 +159,7 @@ pub fn session(id: &str, user: &str) -> Value {
     })
 }
 
-/// Is the metadata document's least form: which schemas there are is in each resource's `@odata.type`.
+/// The minimal OData metadata document; each resource names its schema in `@odata.type`.
 pub const METADATA: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <edmx:Edmx xmlns:edmx="http://docs.oasis-open.org/odata/ns/edmx" Version="4.0">
   <edmx:DataServices>

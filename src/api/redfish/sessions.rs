@@ -1,15 +1,18 @@
+//! Redfish sessions and their tokens.
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::api::auth::Role;
 
-/// Bounds the sessions; of a viewer's, the one that was idle longest makes room, else of an admin's for another's.
+/// Maximum number of sessions. A new session replaces the viewer's session that was idle longest; an admin's session
+/// can also replace another admin's.
 const SESSIONS: usize = 256;
-/// Is how long a session lives without a request.
+/// Time after which an idle session ends.
 pub const IDLE: Duration = Duration::from_secs(1800);
 
-/// Holds what `X-Auth-Token` is proved by (DSP0266, section 13.3.4).
+/// Sessions by their `X-Auth-Token` (DSP0266, section 13.3.4).
 #[derive(Debug, Default)]
 pub struct Sessions(Mutex<HashMap<String, Session>>);
 
@@ -22,7 +25,7 @@ struct Session {
 }
 
 impl Sessions {
-    /// Begins a session, and gives its id and its token; nothing where a viewer's would have to end an admin's.
+    /// Begins a session, and returns its id and its token; `None` if a viewer's session would have to end an admin's.
     pub fn begin(&self, user: &str, role: Role, now: Instant) -> Option<(String, String)> {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| now.duration_since(session.used) < IDLE);
@@ -37,7 +40,7 @@ impl Sessions {
         Some((id, token))
     }
 
-    /// Finds what the bearer of a token may do, and keeps the session alive.
+    /// Returns the role of a session's token, and keeps the session alive.
     pub fn role(&self, token: &str, now: Instant) -> Role {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match sessions.get_mut(token) {
@@ -49,20 +52,20 @@ impl Sessions {
         }
     }
 
-    /// Lists the sessions by id, with their users.
+    /// Returns the ids of the sessions, with their users.
     pub fn list(&self, now: Instant) -> Vec<(String, String)> {
         let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let alive = sessions.values().filter(|session| now.duration_since(session.used) < IDLE);
         alive.map(|session| (session.id.clone(), session.user.clone())).collect()
     }
 
-    /// Says whether a token is that of the session with an id.
+    /// Returns whether a token belongs to the session with this id.
     pub fn is_of(&self, token: &str, id: &str) -> bool {
         let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.get(token).is_some_and(|session| session.id == id)
     }
 
-    /// Ends a session by its id, where there is one.
+    /// Ends a session; returns whether there was one.
     pub fn end(&self, id: &str) -> bool {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = sessions.len();
@@ -76,11 +79,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_ends_when_it_is_idle_and_when_it_is_told_to() {
+    fn a_session_ends_when_idle_or_deleted() {
         let (sessions, start) = (Sessions::default(), Instant::now());
         let (id, token) = sessions.begin("a", Role::Viewer, start).unwrap();
         assert_eq!(sessions.role(&token, start + IDLE / 2), Role::Viewer);
-        assert_eq!(sessions.role(&token, start + IDLE), Role::Viewer, "it was used meanwhile");
+        assert_eq!(sessions.role(&token, start + IDLE), Role::Viewer, "it was used in between");
         assert_eq!(sessions.role(&token, start + IDLE * 3), Role::Nobody);
         assert_eq!(sessions.role("x", start), Role::Nobody);
         let (other, token) = sessions.begin("b", Role::Admin, start).unwrap();
@@ -91,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_bounded_and_a_viewer_ends_no_admins() {
+    fn sessions_are_bounded_and_a_viewer_cannot_end_an_admins() {
         let (sessions, start) = (Sessions::default(), Instant::now());
         let at = |count: usize| start + Duration::from_millis(count as u64);
         let (_, admin) = sessions.begin("first", Role::Admin, start).unwrap();
@@ -102,7 +105,11 @@ mod tests {
         assert_eq!(sessions.list(at(SESSIONS)).len(), SESSIONS);
         assert_eq!(sessions.role(&viewer, start), Role::Nobody, "it was idle longest");
         for count in 0..SESSIONS {
-            assert_eq!(sessions.role(&admin, at(SESSIONS + count)), Role::Admin, "a viewer's makes room first");
+            assert_eq!(
+                sessions.role(&admin, at(SESSIONS + count)),
+                Role::Admin,
+                "viewers' sessions are replaced first"
+            );
             sessions.begin("admin", Role::Admin, at(SESSIONS + count)).unwrap();
         }
         assert_eq!(sessions.begin("viewer", Role::Viewer, at(2 * SESSIONS)), None);

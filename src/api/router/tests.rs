@@ -154,7 +154,7 @@ async fn a_path_without_a_route_is_not_found() {
 
 #[tokio::test]
 async fn every_operation_is_described_and_nothing_else() {
-    let document = crate::api::openapi::third();
+    let document = crate::api::openapi::v3();
     for route in routes() {
         let described = &document["paths"][route.openapi_path()];
         let mut found: Vec<&str> =

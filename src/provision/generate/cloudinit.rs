@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::super::FieldError;
 use super::body::{decode, display_value, field_error, parse_domain};
-use super::network::{NetworkBody, network};
+use super::network::{Network, network};
 use super::ssh_key::ssh_key;
 use super::template::Template;
 use super::{Generated, NewConfig};
@@ -21,25 +22,34 @@ const USER_NAME_MAX: usize = 32;
 /// Maximum length of a package name.
 const PACKAGE_NAME_MAX: usize = 128;
 
-/// The body of a request.
-#[derive(Deserialize)]
+/// The body of a request for one machine's cloud-init files.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CloudInitBody {
+pub struct CloudInitRequest {
+    /// Purpose of the machine; base by default.
+    #[schemars(extend("enum" = Template::ALL.map(|one| Some(one.as_str())).into_iter().chain([None]).collect::<Vec<_>>()))]
     template: Option<String>,
+    /// Name of the machine, and prefix of the names of its config and files.
     hostname: String,
-    network: Option<NetworkBody>,
+    /// Network configuration of the machine; DHCP by default.
+    network: Option<Network>,
+    /// Packages to install.
     #[serde(default)]
     packages: Vec<String>,
+    /// Users of the machine; all of them are administrators.
     #[serde(default)]
     users: Vec<User>,
+    /// Volume for the files: the first configured one by default, bootlatch for none.
     volume: Option<String>,
 }
 
-/// A user of a request.
-#[derive(Deserialize)]
+/// A user of the machine.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct User {
+    /// Name of the user.
     name: String,
+    /// SSH public keys in the format of authorized_keys, without options.
     #[serde(default)]
     ssh_keys: Vec<String>,
 }
@@ -48,9 +58,9 @@ struct User {
 /// network.
 ///
 /// # Errors
-/// Returns the first invalid field.
+/// The field that is wrong.
 pub fn cloudinit(body: Value) -> Result<Generated, FieldError> {
-    let body: CloudInitBody = decode(body)?;
+    let body: CloudInitRequest = decode(body)?;
     let template = match &body.template {
         Some(text) => text.parse().map_err(|wrong: String| field_error("template", wrong))?,
         None => Template::Base,

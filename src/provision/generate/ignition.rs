@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -24,26 +25,41 @@ const REGISTRY_CREDENTIALS: &str = "/root/.docker/config.json";
 /// Path of the file with the network of a node's address (OpenShift 4.10 and newer).
 const NODE_ADDRESS: &str = "/etc/default/nodeip-configuration";
 
-/// The body of a request.
-#[derive(Deserialize)]
+/// The body of a request for Ignition configs.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct IgnitionBody {
+pub struct IgnitionRequest {
+    /// Platform that reads the configs.
+    #[schemars(extend("enum" = Platform::ALL.map(Platform::as_str)))]
     platform: String,
+    /// Version of the platform, as in 4.19, which decides the version of Ignition; a release or stream of fcos.
     version: String,
+    /// The cluster of the machines.
     cluster: Cluster,
+    /// SSH public key in the format of authorized_keys, without options.
     ssh_key: String,
+    /// Pull secret of the registries: JSON, as a text or as an object.
+    #[schemars(extend("oneOf" = [{"type": "string"}, {"type": "object"}], "nullable" = true))]
     pull_secret: Option<Value>,
+    /// Roles to generate configs for: bootstrap, master or worker of a cluster; master, worker or node of fcos. All roles
+    /// of the platform by default.
+    #[schemars(length(min = 1))]
     node_roles: Option<Vec<String>>,
+    /// Root CA of the cluster in PEM. Its machines verify their config server with it.
     certificate_authority: Option<String>,
+    /// Volume for the files: the first configured one by default, bootlatch for none.
     volume: Option<String>,
 }
 
-/// The cluster of a request.
-#[derive(Deserialize)]
+/// The cluster of the machines.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Cluster {
+    /// Name of the cluster, and prefix of the names of its configs and files.
     name: String,
+    /// Parent domain of the cluster's domain. Required for a cluster; not used by fcos.
     base_domain: Option<String>,
+    /// Network of the nodes' addresses, as in 10.1.107.0/24.
     network: Option<String>,
 }
 
@@ -68,9 +84,9 @@ struct IgnitionPlan {
 /// openshift-install.
 ///
 /// # Errors
-/// Returns the first invalid field.
+/// The field that is wrong.
 pub fn ignition(body: Value) -> Result<Generated, FieldError> {
-    let body: IgnitionBody = decode(body)?;
+    let body: IgnitionRequest = decode(body)?;
     let platform: Platform = body.platform.parse().map_err(|wrong: String| field_error("platform", wrong))?;
     let specification =
         platform.ignition_specification(&body.version).map_err(|wrong| field_error("version", wrong))?;

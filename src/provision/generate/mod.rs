@@ -13,8 +13,8 @@ mod pull_secret;
 mod ssh_key;
 mod template;
 
-pub use cloudinit::cloudinit;
-pub use ignition::ignition;
+pub use cloudinit::{CloudInitRequest, cloudinit};
+pub use ignition::{IgnitionRequest, ignition};
 pub use platform::Platform;
 pub use template::Template;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -14,21 +15,27 @@ use crate::fleet;
 /// Maximum length of an interface name (IFNAMSIZ without the terminator).
 const INTERFACE_NAME_MAX: usize = 15;
 
-/// The field `network` of a request.
-#[derive(Deserialize)]
+/// Network configuration of a machine.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct NetworkBody {
-    interfaces: Vec<InterfaceBody>,
+pub struct Network {
+    /// The machine's network interfaces.
+    #[schemars(length(min = 1))]
+    interfaces: Vec<Interface>,
 }
 
-/// One interface of a request.
-#[derive(Deserialize)]
+/// A network interface.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct InterfaceBody {
+struct Interface {
+    /// Name of the interface, as in eth0.
     name: String,
+    /// IP addresses with prefix length, as in 10.1.107.11/24; DHCP without any.
     #[serde(default)]
     addresses: Vec<String>,
+    /// Router of the default route.
     gateway: Option<String>,
+    /// IP addresses of name servers.
     #[serde(default)]
     nameservers: Vec<String>,
 }
@@ -46,7 +53,7 @@ struct AssignedValues {
 ///
 /// # Errors
 /// Returns the first invalid field.
-pub fn network(network: &NetworkBody) -> Result<Value, FieldError> {
+pub fn network(network: &Network) -> Result<Value, FieldError> {
     if network.interfaces.is_empty() {
         return Err(field_error("network.interfaces", "no interfaces: add one, or remove network"));
     }
@@ -59,7 +66,7 @@ pub fn network(network: &NetworkBody) -> Result<Value, FieldError> {
     Ok(json!({"version": 2, "ethernets": ethernets}))
 }
 
-impl InterfaceBody {
+impl Interface {
     fn to_config(&self, field: &str, assigned: &mut AssignedValues) -> Result<Value, FieldError> {
         check_name(&format!("{field}.name"), &self.name)?;
         if !assigned.names.insert(self.name.clone()) {

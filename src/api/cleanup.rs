@@ -1,0 +1,18 @@
+//! Removal of what belonged to a deleted object alone, before the DELETE is answered.
+
+use crate::fleet::Object;
+use crate::images::uploads;
+
+use crate::api::generate;
+use crate::api::redfish::virtual_media;
+use crate::api::state::Shared;
+
+/// Removes the uploaded file of a deleted image, the generated files of a deleted config, and the media that only a
+/// deleted host had in its virtual drive. A client may create an object of the same name right afterwards.
+pub async fn after_delete(shared: &Shared, deleted: &Object) {
+    match deleted {
+        Object::Image(image) => uploads::remove_file(&shared.gate.store, &shared.places.isos, image).await,
+        Object::BootConfig(_) => generate::remove_files(shared, deleted).await,
+        Object::Host(host) => virtual_media::release(shared, virtual_media::images_of(host)).await,
+    }
+}
