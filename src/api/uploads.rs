@@ -363,7 +363,7 @@ pub(super) mod tests {
     const UPLOAD: &str = "/api/v1/iscsi-cdroms/upload";
 
     fn iso() -> Bytes {
-        crate::iso::seed("h", "i", &BTreeMap::new()).unwrap()
+        crate::iso::build_seed("h", "i", &BTreeMap::new()).unwrap()
     }
 
     /// Stores an upload's bytes and creates its image.
