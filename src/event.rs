@@ -2,9 +2,9 @@
 
 mod counters;
 mod histogram;
+mod log;
 pub mod power_report;
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -51,45 +51,80 @@ fn is_once(count: &u32) -> bool {
 #[serde(tag = "event", content = "detail", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum Event {
     /// A machine was seen for the first time and recorded as a host.
-    FirstSeen { action: UnknownHostAction },
+    FirstSeen {
+        /// The action of the first rule that matched.
+        action: UnknownHostAction,
+    },
     /// An install was requested.
-    Assigned { image: BootTarget },
+    Assigned {
+        /// The image.
+        image: BootTarget,
+    },
     /// A boot from the local disk was requested.
     LocalBootRequested {},
     /// The host was held.
     Held {},
     /// A boot program was offered over DHCP.
-    Offer { architecture: String, file: String },
+    Offer {
+        /// The client: its architecture, after `ipxe on` for an iPXE.
+        architecture: String,
+        /// The boot file.
+        file: String,
+    },
     /// A TFTP transfer started.
-    TftpStarted { file: String },
-    /// A TFTP transfer ended with the last acknowledgement. `resent` counts blocks.
-    TftpCompleted { file: String, bytes: u64, milliseconds: u64, resent: u64 },
+    TftpStarted {
+        /// The requested file.
+        file: String,
+    },
+    /// A TFTP transfer ended with the last acknowledgement.
+    TftpCompleted {
+        /// The requested file.
+        file: String,
+        /// Size of the file.
+        bytes: u64,
+        /// Duration of the transfer.
+        milliseconds: u64,
+        /// Number of blocks that were sent again.
+        resent: u64,
+    },
     /// A boot script was served, or a virtual medium was inserted.
     Script {
+        /// The content of the script.
         action: ScriptAction,
+        /// The image that it boots.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         image: Option<Name>,
+        /// The reason for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<Reason>,
     },
     /// An initiator logged in to an image.
     IscsiLogin {
+        /// The initiator's name, without a token in it.
         initiator: String,
+        /// The target's name.
         target: String,
+        /// The image that the target serves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         image: Option<Name>,
     },
     /// An initiator was redirected to the portal that serves its image.
     IscsiRedirect {
+        /// The initiator's name, without a token in it.
         initiator: String,
+        /// The target's name.
         target: String,
+        /// The image that the target serves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         image: Option<Name>,
+        /// Address and port of the portal.
         portal: String,
     },
     /// A config was served.
     ConfigFetched {
+        /// The config.
         config: Name,
+        /// The client's address.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         address: Option<IpAddr>,
         /// The delivery without a request for the config's name.
@@ -102,39 +137,103 @@ pub enum Event {
     /// The machine reported that its install is completed.
     BootCompleted {},
     /// The machine reported a completed install while no install was in progress.
-    BootCompleteIgnored { phase: Phase },
+    BootCompleteIgnored {
+        /// The host's phase.
+        phase: Phase,
+    },
     /// The machine was sent to its local disk.
-    LocalDisk { reason: Reason },
+    LocalDisk {
+        /// The reason.
+        reason: Reason,
+    },
     /// An install failed.
-    InstallFailed { message: String },
-    /// A request was refused. `message` is the reason's sentence, or says more.
-    Refused { protocol: Protocol, reason: Reason, message: String },
+    InstallFailed {
+        /// The reason, for people.
+        message: String,
+    },
+    /// A request was refused.
+    Refused {
+        /// The protocol of the request.
+        protocol: Protocol,
+        /// The reason.
+        reason: Reason,
+        /// The reason's sentence, or one that says more.
+        message: String,
+    },
     /// An image differs from what people may expect.
     Warning {
+        /// The image.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         image: Option<Name>,
+        /// The difference.
         message: String,
     },
     /// The power state that the BMC reports has changed.
-    Power { state: Power },
+    Power {
+        /// The new state.
+        state: Power,
+    },
     /// The BMC accepted a power request, because of `spec.online`.
-    PowerSwitched { reset: String },
+    PowerSwitched {
+        /// Redfish's word for the request.
+        reset: String,
+    },
     /// A request to the BMC failed.
-    BmcFailed { message: String },
+    BmcFailed {
+        /// The error.
+        message: String,
+    },
     /// The machine was asked to retry later: its image cannot be served now.
-    WaitingForImage { image: Name, message: String },
+    WaitingForImage {
+        /// The image, or a companion of it.
+        image: Name,
+        /// The reason, for people.
+        message: String,
+    },
     /// A read of an attached unit failed.
-    ReadFailed { unit: u8, message: String },
+    ReadFailed {
+        /// The number of the unit (LUN).
+        unit: u8,
+        /// The error.
+        message: String,
+    },
     /// The file of an image changed while the server was running.
-    Image { image: Name, phase: String, message: String },
-    /// The disk that holds the state is nearly full: `free` bytes are left.
-    DiskNearlyFull { directory: String, free: u64 },
+    Image {
+        /// The image.
+        image: Name,
+        /// The image's new phase.
+        phase: String,
+        /// The change, for people.
+        message: String,
+    },
+    /// The disk that holds the state is nearly full.
+    DiskNearlyFull {
+        /// The directory of the state.
+        directory: String,
+        /// Free space, in bytes.
+        free: u64,
+    },
     /// The disk that holds the state has enough free space again.
-    DiskSpaceRecovered { directory: String, free: u64 },
+    DiskSpaceRecovered {
+        /// The directory of the state.
+        directory: String,
+        /// Free space, in bytes.
+        free: u64,
+    },
     /// Another DHCP server answers on an interface of this server.
-    OtherDhcpServer { interface: String, address: IpAddr, role: OtherServerRole },
+    OtherDhcpServer {
+        /// The interface.
+        interface: String,
+        /// The server's address.
+        address: IpAddr,
+        /// The server's service.
+        role: OtherServerRole,
+    },
     /// A manifest was rejected; the server runs without it.
-    ManifestInvalid { message: String },
+    ManifestInvalid {
+        /// The error, with file and line.
+        message: String,
+    },
 }
 
 /// The delivery of a config to a machine that does not request it by name.
@@ -313,121 +412,10 @@ impl Event {
     }
 }
 
-/// Logs an entry at a level; absent fields are left out.
-macro_rules! log_at {
-    ($level:ident, $entry:expr) => {{
-        let (entry, facts) = ($entry, LogFields::of(&$entry.event));
-        tracing::$level!(
-            event = entry.event.code(),
-            mac = entry.mac.map(tracing::field::display),
-            host = entry.host.as_ref().map(Name::as_str),
-            action = facts.action.as_deref(),
-            image = entry.event.image().map(Name::as_str),
-            config = entry.event.config().map(Name::as_str),
-            reason = facts.reason.map(Reason::code),
-            protocol = facts.protocol.map(Protocol::as_str),
-            file = facts.file,
-            address = facts.address.map(tracing::field::display),
-            initiator = facts.initiator,
-            portal = facts.portal,
-            interface = facts.interface,
-            role = facts.role,
-            channel = facts.channel,
-            state = facts.state.as_deref(),
-            bytes = facts.bytes,
-            milliseconds = facts.milliseconds,
-            resent = facts.resent,
-            unit = facts.unit,
-            directory = facts.directory,
-            detail = facts.detail,
-            "{}",
-            entry.event.summary()
-        );
-    }};
-}
 impl Entry {
     /// Returns an entry for an event that happened once.
     pub fn once(time: Timestamp, mac: Option<Mac>, host: Option<Name>, event: Event) -> Self {
         Self { time, last: None, count: 1, mac, host, event }
-    }
-
-    /// Writes the entry to the log: ERROR for a wrong configuration, WARN where an operator has to act, else INFO.
-    pub fn log(&self) {
-        match (self.event.is_error(), self.event.needs_attention()) {
-            (true, _) => log_at!(error, self),
-            (false, true) => log_at!(warn, self),
-            (false, false) => log_at!(info, self),
-        }
-    }
-}
-
-/// The fields of a log line that some events have.
-#[derive(Debug, Default)]
-struct LogFields<'a> {
-    action: Option<Cow<'a, str>>,
-    reason: Option<Reason>,
-    protocol: Option<Protocol>,
-    file: Option<&'a str>,
-    address: Option<IpAddr>,
-    initiator: Option<&'a str>,
-    portal: Option<&'a str>,
-    interface: Option<&'a str>,
-    role: Option<&'a str>,
-    channel: Option<&'a str>,
-    state: Option<Cow<'a, str>>,
-    bytes: Option<u64>,
-    milliseconds: Option<u64>,
-    resent: Option<u64>,
-    unit: Option<u8>,
-    directory: Option<&'a str>,
-    detail: Option<&'a str>,
-}
-
-impl<'a> LogFields<'a> {
-    fn of(event: &'a Event) -> Self {
-        let none = Self::default();
-        match event {
-            Event::FirstSeen { action } => Self { action: Some(action.to_string().into()), ..none },
-            Event::Offer { file, .. } | Event::TftpStarted { file } => Self { file: Some(file), ..none },
-            Event::TftpCompleted { file, bytes, milliseconds, resent } => Self {
-                file: Some(file),
-                bytes: Some(*bytes),
-                milliseconds: Some(*milliseconds),
-                resent: Some(*resent),
-                ..none
-            },
-            Event::Script { action, reason, .. } => {
-                Self { action: Some(action.code().into()), reason: *reason, ..none }
-            }
-            Event::IscsiLogin { initiator, .. } => Self { initiator: Some(initiator), ..none },
-            Event::IscsiRedirect { initiator, portal, .. } => {
-                Self { initiator: Some(initiator), portal: Some(portal), ..none }
-            }
-            Event::ConfigFetched { address, channel, file, .. } => {
-                Self { address: *address, channel: channel.map(DeliveryChannel::code), file: file.as_deref(), ..none }
-            }
-            Event::BootCompleteIgnored { phase } => Self { state: Some(phase.to_string().into()), ..none },
-            Event::LocalDisk { reason } => Self { reason: Some(*reason), ..none },
-            Event::Refused { protocol, reason, message } => {
-                Self { protocol: Some(*protocol), reason: Some(*reason), detail: Some(message), ..none }
-            }
-            Event::Power { state } => Self { state: Some(state.as_str().into()), ..none },
-            Event::PowerSwitched { reset } => Self { state: Some(reset.into()), ..none },
-            Event::ReadFailed { unit, message } => Self { unit: Some(*unit), detail: Some(message), ..none },
-            Event::Image { phase, message, .. } => Self { state: Some(phase.into()), detail: Some(message), ..none },
-            Event::DiskNearlyFull { directory, free } | Event::DiskSpaceRecovered { directory, free } => {
-                Self { directory: Some(directory), bytes: Some(*free), ..none }
-            }
-            Event::OtherDhcpServer { interface, address, role } => {
-                Self { interface: Some(interface), address: Some(*address), role: Some(role.code()), ..none }
-            }
-            Event::InstallFailed { message }
-            | Event::Warning { message, .. }
-            | Event::BmcFailed { message }
-            | Event::WaitingForImage { message, .. }
-            | Event::ManifestInvalid { message } => Self { detail: Some(message), ..none },
-            Event::Assigned { .. } | Event::LocalBootRequested {} | Event::Held {} | Event::BootCompleted {} => none,
-        }
     }
 }
 

@@ -22,10 +22,10 @@ fn verdict(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
     };
     match facts.stage {
         Stage::Rom | Stage::LimitedIpxe => chainload(facts, site),
-        Stage::IscsiLogin | Stage::Installer if target == Target::Menu => Verdict::Ignore(Reason::NotAssigned),
+        Stage::IscsiLogin | Stage::Installer if target == NetworkBoot::Menu => Verdict::Ignore(Reason::NotAssigned),
         Stage::Ipxe | Stage::IscsiLogin | Stage::Installer => match target {
-            Target::Menu => Verdict::Menu,
-            Target::Image(image) => Verdict::SanBoot(image.clone()),
+            NetworkBoot::Menu => Verdict::Menu,
+            NetworkBoot::Image(image) => Verdict::SanBoot(image.clone()),
         },
     }
 }
@@ -52,13 +52,13 @@ fn enrol(facts: &Facts, site: &Site) -> Verdict {
 }
 
 /// Returns what a host boots over the network now, or why it does not.
-fn target<'a>(host: &'a Host, site: &Site) -> Result<Target<'a>, NoBoot> {
+fn target<'a>(host: &'a Host, site: &Site) -> Result<NetworkBoot<'a>, NoBoot> {
     let image = match &host.spec.image {
         BootTarget::Image(image) => image,
         BootTarget::LocalDisk | BootTarget::Menu if host.status.phase == Phase::Held => {
             return Err(NoBoot::Ignore(Reason::Held));
         }
-        BootTarget::Menu => return Ok(Target::Menu),
+        BootTarget::Menu => return Ok(NetworkBoot::Menu),
         BootTarget::LocalDisk if host.status.phase == Phase::Installed => {
             return Err(NoBoot::LocalDisk(Reason::InstallCompleted));
         }
@@ -67,19 +67,19 @@ fn target<'a>(host: &'a Host, site: &Site) -> Result<Target<'a>, NoBoot> {
     match (host.status.phase, host.spec.boot_mode) {
         (Phase::Held, _) => Err(NoBoot::Ignore(Reason::Held)),
         (Phase::LocalBoot, _) => Err(NoBoot::LocalDisk(Reason::NotAssigned)),
-        (_, BootMode::Forever) => Ok(Target::Image(image)),
+        (_, BootMode::Forever) => Ok(NetworkBoot::Image(image)),
         (Phase::Installed, BootMode::Once) => Err(NoBoot::LocalDisk(Reason::InstallCompleted)),
         (Phase::Failed, BootMode::Once) => Err(NoBoot::LocalDisk(Reason::InstallFailed)),
         (Phase::Offered | Phase::Installing, BootMode::Once) if is_exhausted(host, &site.install) => {
             Err(NoBoot::LocalDisk(Reason::MaxBootsReached))
         }
-        (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once) => Ok(Target::Image(image)),
+        (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once) => Ok(NetworkBoot::Image(image)),
     }
 }
 
 /// A boot over the network.
 #[derive(PartialEq)]
-enum Target<'a> {
+enum NetworkBoot<'a> {
     Image(&'a Name),
     Menu,
 }

@@ -75,7 +75,7 @@ pub enum TokenEvidence {
 
 /// The machine that a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Identity {
+pub enum ClientIdentity {
     /// No machine is known at the address, and none is claimed.
     Unknown,
     /// The machine that the client claims to be; nothing confirms or contradicts it.
@@ -84,7 +84,7 @@ pub enum Identity {
     Verified(Mac),
 }
 
-impl Identity {
+impl ClientIdentity {
     /// Returns whether the evidence ties the address to the machine.
     pub fn is_verified(self) -> bool {
         matches!(self, Self::Verified(_))
@@ -101,7 +101,7 @@ impl Identity {
 
 /// A refused request, with the machine that it concerns where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub struct AdmissionRefusal {
     /// The reason for the refusal.
     pub reason: Reason,
     /// The machine that the request concerns.
@@ -138,29 +138,29 @@ impl Evidence {
 ///
 /// # Errors
 /// The evidence contradicts itself or the claim.
-pub fn judge(evidence: &Evidence, claimed: Option<Mac>) -> Result<Identity, Reason> {
+pub fn judge(evidence: &Evidence, claimed: Option<Mac>) -> Result<ClientIdentity, Reason> {
     match claimed {
         Some(claimed) => judge_claim(evidence, claimed),
         None => judge_address(evidence),
     }
 }
 
-fn judge_address(evidence: &Evidence) -> Result<Identity, Reason> {
+fn judge_address(evidence: &Evidence) -> Result<ClientIdentity, Reason> {
     match (evidence.owner()?, evidence.heard) {
-        (Some(mac), _) => Ok(Identity::Verified(mac)),
+        (Some(mac), _) => Ok(ClientIdentity::Verified(mac)),
         (None, Some(heard)) if heard.has_other_spec_ip => Err(Reason::NotSpecIp),
-        (None, Some(heard)) => Ok(Identity::Verified(heard.mac)),
-        (None, None) => Ok(Identity::Unknown),
+        (None, Some(heard)) => Ok(ClientIdentity::Verified(heard.mac)),
+        (None, None) => Ok(ClientIdentity::Unknown),
     }
 }
 
-fn judge_claim(evidence: &Evidence, claimed: Mac) -> Result<Identity, Reason> {
+fn judge_claim(evidence: &Evidence, claimed: Mac) -> Result<ClientIdentity, Reason> {
     match evidence.origin {
-        Origin::Unknown | Origin::Loopback => return Ok(Identity::Claimed(claimed)),
+        Origin::Unknown | Origin::Loopback => return Ok(ClientIdentity::Claimed(claimed)),
         Origin::Network => {}
     }
     match evidence.owner()? {
-        Some(owner) if owner == claimed => return Ok(Identity::Verified(claimed)),
+        Some(owner) if owner == claimed => return Ok(ClientIdentity::Verified(claimed)),
         Some(_) => return Err(Reason::AddressOfOtherMachine),
         None => {}
     }
@@ -172,10 +172,10 @@ fn judge_claim(evidence: &Evidence, claimed: Mac) -> Result<Identity, Reason> {
     }
     match evidence.heard {
         // Machines behind a router change their addresses unseen: the last claim counts.
-        _ if evidence.is_trusted_subnet => Ok(Identity::Verified(claimed)),
+        _ if evidence.is_trusted_subnet => Ok(ClientIdentity::Verified(claimed)),
         Some(heard) if heard.mac != claimed => Err(Reason::AddressOfOtherMachine),
-        Some(_) => Ok(Identity::Verified(claimed)),
-        None => Ok(Identity::Claimed(claimed)),
+        Some(_) => Ok(ClientIdentity::Verified(claimed)),
+        None => Ok(ClientIdentity::Claimed(claimed)),
     }
 }
 
@@ -183,27 +183,31 @@ fn judge_claim(evidence: &Evidence, claimed: Mac) -> Result<Identity, Reason> {
 ///
 /// # Errors
 /// The proof that `require` demands is missing or wrong.
-pub fn admit(evidence: &Evidence, require: ConfigProof) -> Result<Mac, Refusal> {
+pub fn admit(evidence: &Evidence, require: ConfigProof) -> Result<Mac, AdmissionRefusal> {
     let shown = match evidence.token {
         TokenEvidence::Absent => None,
-        TokenEvidence::Invalid(mac) => return Err(Refusal { reason: Reason::TokenInvalid, mac }),
-        TokenEvidence::Expired(mac) => return Err(Refusal { reason: Reason::TokenInvalid, mac: Some(mac) }),
+        TokenEvidence::Invalid(mac) => return Err(AdmissionRefusal { reason: Reason::TokenInvalid, mac }),
+        TokenEvidence::Expired(mac) => return Err(AdmissionRefusal { reason: Reason::TokenInvalid, mac: Some(mac) }),
         TokenEvidence::Valid(mac) => Some(mac),
     };
     let owner = match judge(evidence, None) {
         Ok(identity) => identity.verified(),
         // A machine may send from another interface than it booted from: where the token is proof, it is enough.
         Err(_) if require == ConfigProof::Token && shown.is_some() => None,
-        Err(reason) => return Err(Refusal { reason, mac: shown }),
+        Err(reason) => return Err(AdmissionRefusal { reason, mac: shown }),
     };
     match (require, shown, owner) {
         (ConfigProof::Address | ConfigProof::Both, Some(shown), Some(owner)) if shown != owner => {
-            Err(Refusal { reason: Reason::AddressOfOtherMachine, mac: Some(shown) })
+            Err(AdmissionRefusal { reason: Reason::AddressOfOtherMachine, mac: Some(shown) })
         }
-        (ConfigProof::Token | ConfigProof::Both, None, mac) => Err(Refusal { reason: Reason::TokenMissing, mac }),
-        (ConfigProof::Both, Some(shown), None) => Err(Refusal { reason: Reason::AddressUnverified, mac: Some(shown) }),
+        (ConfigProof::Token | ConfigProof::Both, None, mac) => {
+            Err(AdmissionRefusal { reason: Reason::TokenMissing, mac })
+        }
+        (ConfigProof::Both, Some(shown), None) => {
+            Err(AdmissionRefusal { reason: Reason::AddressUnverified, mac: Some(shown) })
+        }
         (_, Some(mac), _) | (ConfigProof::Address, None, Some(mac)) => Ok(mac),
-        (ConfigProof::Address, None, None) => Err(Refusal { reason: Reason::UnknownHost, mac: None }),
+        (ConfigProof::Address, None, None) => Err(AdmissionRefusal { reason: Reason::UnknownHost, mac: None }),
     }
 }
 
@@ -220,7 +224,9 @@ pub fn may_see_config(evidence: &Evidence, mac: Mac, tied: bool, require: Config
         Ok(admitted) if admitted == mac => Ok(true),
         Ok(_) => Err(Reason::TokenInvalid),
         // A machine that runs from its image logs in again after hours: its own address keeps its token valid.
-        Err(Refusal { reason: Reason::TokenInvalid, .. }) if tied && evidence.token == TokenEvidence::Expired(mac) => {
+        Err(AdmissionRefusal { reason: Reason::TokenInvalid, .. })
+            if tied && evidence.token == TokenEvidence::Expired(mac) =>
+        {
             Ok(true)
         }
         Err(refusal) => Err(refusal.reason),

@@ -11,7 +11,7 @@ use crate::event::{DeliveryChannel, Event};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{Mac, Name};
 
-use crate::gate::{Caller, Gate};
+use crate::gate::{Gate, IdentifiedClient};
 
 /// Returns the transition that a delivery makes.
 fn transition(channel: DeliveryChannel) -> Transition {
@@ -56,7 +56,7 @@ impl Gate {
     ///
     /// # Errors
     /// The reason not to send it.
-    pub async fn configure(&self, caller: &Caller, config: &Name, file: Option<&str>) -> Result<(), Reason> {
+    pub async fn configure(&self, caller: &IdentifiedClient, config: &Name, file: Option<&str>) -> Result<(), Reason> {
         let event = fetched(&caller.facts, config, None, file);
         self.advance(caller, Transition::FetchConfig, Some(event)).await?;
         Ok(())

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::boot::identity::{
-    Candidate, ClaimEvidence, Evidence, Identity, Origin, Refusal, TokenEvidence, admit, judge, may_see_config,
+    AdmissionRefusal, Candidate, ClaimEvidence, ClientIdentity, Evidence, Origin, TokenEvidence, admit, judge,
+    may_see_config,
 };
 use crate::boot::{ConfigProof, Facts, Reason, Stage};
 use crate::fleet::{BootConfig, Delivery, Host, Image, Mac, Phase};
@@ -15,7 +16,7 @@ use crate::store::{Snapshot, now};
 
 /// A client of one request, after its evidence was judged.
 #[derive(Debug, Clone, Copy)]
-pub struct Caller {
+pub struct IdentifiedClient {
     /// The client's claims; the MAC address is the judged one.
     pub facts: Facts,
     /// Whether the evidence ties the client's address to the machine. Only then the client is sent what belongs to the
@@ -88,7 +89,7 @@ impl Gate {
     /// # Errors
     /// The evidence contradicts itself.
     pub fn owner_of(&self, address: IpAddr) -> Result<Option<Mac>, Reason> {
-        judge(&self.gather(Some(address), None, None), None).map(Identity::verified)
+        judge(&self.gather(Some(address), None, None), None).map(ClientIdentity::verified)
     }
 
     /// Returns whether the evidence ties an address to the machine that the client claims to be.
@@ -96,19 +97,24 @@ impl Gate {
     /// # Errors
     /// The evidence contradicts the claim.
     pub fn verify_address(&self, mac: Mac, address: Option<IpAddr>) -> Result<bool, Reason> {
-        judge(&self.gather(address, Some(mac), None), Some(mac)).map(Identity::is_verified)
+        judge(&self.gather(address, Some(mac), None), Some(mac)).map(ClientIdentity::is_verified)
     }
 
     /// Judges a client by its claims alone; one whose claim is contradicted is not tied to the machine.
-    pub fn caller(&self, facts: &Facts) -> Caller {
-        Caller { facts: *facts, tied: self.verify_address(facts.mac, facts.address) == Ok(true) }
+    pub fn caller(&self, facts: &Facts) -> IdentifiedClient {
+        IdentifiedClient { facts: *facts, tied: self.verify_address(facts.mac, facts.address) == Ok(true) }
     }
 
     /// Admits a request for what belongs to one machine, and returns the machine.
     ///
     /// # Errors
     /// The proof that `require` demands is missing or wrong.
-    pub fn admit(&self, address: Option<IpAddr>, token: Option<&str>, require: ConfigProof) -> Result<Mac, Refusal> {
+    pub fn admit(
+        &self,
+        address: Option<IpAddr>,
+        token: Option<&str>,
+        require: ConfigProof,
+    ) -> Result<Mac, AdmissionRefusal> {
         admit(&self.gather(address, None, token), require)
     }
 
@@ -121,13 +127,16 @@ impl Gate {
         address: Option<IpAddr>,
         token: Option<&str>,
         require: ConfigProof,
-    ) -> Result<Caller, Refusal> {
+    ) -> Result<IdentifiedClient, AdmissionRefusal> {
         let evidence = self.gather(address, None, token);
         let mac = admit(&evidence, require)?;
         let claim = address.map(|address| self.claim_evidence(&evidence, address.to_canonical(), mac));
         let evidence = Evidence { claim: claim.unwrap_or_default(), ..evidence };
-        let tied = judge(&evidence, Some(mac)).is_ok_and(Identity::is_verified);
-        Ok(Caller { facts: Facts { mac, firmware: None, stage: Stage::Installer, address, uuid: None }, tied })
+        let tied = judge(&evidence, Some(mac)).is_ok_and(ClientIdentity::is_verified);
+        Ok(IdentifiedClient {
+            facts: Facts { mac, firmware: None, stage: Stage::Installer, address, uuid: None },
+            tied,
+        })
     }
 
     /// Returns whether a client sees the config of the host in the host's view of an image.

@@ -15,7 +15,7 @@ use crate::iso::{self, ReadAt};
 use crate::store::{Change, Observation};
 
 use crate::gate::script::config_url;
-use crate::gate::{Caller, Gate, HostDecision};
+use crate::gate::{Gate, HostDecision, IdentifiedClient};
 
 /// A host's view of its image under a URL of its own. The bytes stay the same while anybody reads them.
 #[derive(Debug, Clone)]
@@ -160,7 +160,7 @@ impl Gate {
             self.compose(offered, name.clone(), ConfigVisibility::Whole, None).await?;
         }
         let event = Event::Script { action: ScriptAction::VirtualMedia, image: Some(name.clone()), reason: None };
-        let caller = Caller { facts, tied: false };
+        let caller = IdentifiedClient { facts, tied: false };
         let host = self.advance(&caller, Transition::Offer, Some(event)).await.map_err(MediaError::Reason)?;
         self.hold(host, name, ConfigVisibility::Whole, None).await
     }

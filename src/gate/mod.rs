@@ -16,7 +16,7 @@ pub mod tokens;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::boot::identity::{Identity, is_proved_by_token, judge};
+use crate::boot::identity::{ClientIdentity, is_proved_by_token, judge};
 use crate::boot::{Decision, Facts, Reason, Site, Stage, Verdict, decide};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Transition;
@@ -26,9 +26,9 @@ use crate::gate::tokens::BootTokens;
 use crate::images::library::ImageLibrary;
 use crate::store::{Change, Expect, Observation, Store, StoreError};
 
-pub use crate::boot::identity::Refusal;
+pub use crate::boot::identity::AdmissionRefusal;
 pub use crate::gate::config_release::Releases;
-pub use crate::gate::identity::Caller;
+pub use crate::gate::identity::IdentifiedClient;
 pub use crate::gate::ipxe_clients::RecentIpxeClients;
 pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
 pub use crate::gate::timeline::EventThrottle;
@@ -132,13 +132,13 @@ impl Gate {
             self.counters.count_refused(protocol, reason, facts.address);
         }
         let decided = self.require_proof(self.decide_and_enrol(facts).await, tied);
-        let decided = self.commit(&Caller { facts: *facts, tied }, protocol, decided).await;
+        let decided = self.commit(&IdentifiedClient { facts: *facts, tied }, protocol, decided).await;
         self.with_medium(decided, at).await
     }
 
     /// Commits what a decision records, then returns the decision that may be answered: a refusal where the record
     /// could not be written.
-    async fn commit(&self, caller: &Caller, protocol: Protocol, decided: HostDecision) -> HostDecision {
+    async fn commit(&self, caller: &IdentifiedClient, protocol: Protocol, decided: HostDecision) -> HostDecision {
         let facts = &caller.facts;
         let Decision { record, event, .. } = &decided.decision;
         let Some(transition) = *record else {
@@ -222,7 +222,7 @@ impl Gate {
     /// The reason for the refusal.
     pub fn attach(&self, facts: &Facts, token: Option<&str>, image: &Name) -> Result<Attached, Reason> {
         let evidence = self.gather(facts.address, Some(facts.mac), token);
-        let tied = match judge(&evidence, Some(facts.mac)).map(Identity::is_verified) {
+        let tied = match judge(&evidence, Some(facts.mac)).map(ClientIdentity::is_verified) {
             // Where the token alone is proof, it is valid from any address.
             Err(_) if is_proved_by_token(&evidence, facts.mac, self.site.config_access.require) => false,
             tied => tied?,
@@ -272,14 +272,19 @@ impl Gate {
     ///
     /// # Errors
     /// The reason that it is not recorded.
-    pub async fn complete(&self, caller: &Caller) -> Result<Arc<Host>, Reason> {
+    pub async fn complete(&self, caller: &IdentifiedClient) -> Result<Arc<Host>, Reason> {
         self.advance(caller, Transition::Complete, None).await
     }
 
     /// Commits a transition of a host, with its event. The client's address is recorded only where it is tied to the
     /// machine.
-    async fn advance(&self, caller: &Caller, change: Transition, event: Option<Event>) -> Result<Arc<Host>, Reason> {
-        let Caller { facts, tied } = caller;
+    async fn advance(
+        &self,
+        caller: &IdentifiedClient,
+        change: Transition,
+        event: Option<Event>,
+    ) -> Result<Arc<Host>, Reason> {
+        let IdentifiedClient { facts, tied } = caller;
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
         let observation = Observation { firmware, address: facts.address.filter(|_| *tied), uuid: facts.uuid };
         match self.store.commit(Change::Advance { mac: facts.mac, transition: change, observation, event }).await {

@@ -24,7 +24,7 @@ const MAX_ANSWERS: usize = 4096;
 /// A cached view of the neighbour table.
 #[derive(Debug, Default)]
 pub struct Neighbours {
-    cache: Mutex<Cache>,
+    cache: Mutex<NeighbourCache>,
     #[cfg(test)]
     fake: Option<FakeTable>,
 }
@@ -53,7 +53,7 @@ impl Neighbours {
 }
 
 #[derive(Debug, Default)]
-struct Cache {
+struct NeighbourCache {
     answers: HashMap<IpAddr, (Instant, Option<Mac>)>,
     /// The rtnetlink(7) socket, opened at the first question.
     kernel: Option<OwnedFd>,
@@ -61,11 +61,11 @@ struct Cache {
 
 /// The kernel's answer about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
+enum NeighbourEntry {
     /// A resolved entry.
     Neighbour(Mac),
-    /// No entry, or none that is resolved.
-    Nobody,
+    /// No resolved entry.
+    NoEntry,
     /// An address behind a router.
     Routed,
 }
@@ -91,10 +91,10 @@ impl Neighbours {
             known.answers.retain(|_, (at, _)| now.saturating_duration_since(*at) < CACHE_TTL);
         }
         let answer = match found {
-            Found::Neighbour(mac) => Some(mac),
-            Found::Routed | Found::Nobody => None,
+            NeighbourEntry::Neighbour(mac) => Some(mac),
+            NeighbourEntry::Routed | NeighbourEntry::NoEntry => None,
         };
-        if found != Found::Nobody && known.answers.len() < MAX_ANSWERS {
+        if found != NeighbourEntry::NoEntry && known.answers.len() < MAX_ANSWERS {
             known.answers.insert(address, (now, answer));
         } else {
             known.answers.remove(&address);
@@ -105,27 +105,27 @@ impl Neighbours {
     /// Returns whether an address is on a segment of ours, without a router in between.
     pub fn is_near(&self, address: IpAddr) -> bool {
         let mut known = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(known.route(address.to_canonical()), Ok(wire::Route::Interface(_)))
+        matches!(known.route(address.to_canonical()), Ok(wire::NextHop::Interface(_)))
     }
 }
 
-impl Cache {
+impl NeighbourCache {
     /// Asks the kernel which interface reaches an address, and for the neighbour there.
-    fn ask(&mut self, address: IpAddr) -> Result<Found, Errno> {
+    fn ask(&mut self, address: IpAddr) -> Result<NeighbourEntry, Errno> {
         let asked = self.route(address).and_then(|route| match route {
-            wire::Route::Interface(interface) => {
+            wire::NextHop::Interface(interface) => {
                 self.talk(&wire::neighbour(interface, address), |body| Ok(wire::read_neighbour(body)))
             }
-            wire::Route::Router => Ok(Found::Routed),
+            wire::NextHop::Router => Ok(NeighbourEntry::Routed),
         });
         match asked {
             // No route, or no entry: the table in /proc has none either.
-            Err(Errno::ENOENT | Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(Found::Nobody),
+            Err(Errno::ENOENT | Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(NeighbourEntry::NoEntry),
             found => found,
         }
     }
 
-    fn route(&mut self, address: IpAddr) -> Result<wire::Route, Errno> {
+    fn route(&mut self, address: IpAddr) -> Result<wire::NextHop, Errno> {
         self.talk(&wire::route(address), wire::read_route)
     }
 
@@ -153,10 +153,10 @@ fn talk<'a>(kernel: &OwnedFd, question: &[u8], buffer: &'a mut [u8; 1024]) -> Re
     wire::body(buffer.get(..length).ok_or(Errno::EMSGSIZE)?)
 }
 
-fn in_table(address: IpAddr) -> Found {
-    let IpAddr::V4(address) = address else { return Found::Nobody };
+fn in_table(address: IpAddr) -> NeighbourEntry {
+    let IpAddr::V4(address) = address else { return NeighbourEntry::NoEntry };
     let table = std::fs::read_to_string(TABLE).unwrap_or_default();
-    find(&table, address).map_or(Found::Nobody, Found::Neighbour)
+    find(&table, address).map_or(NeighbourEntry::NoEntry, NeighbourEntry::Neighbour)
 }
 
 /// Finds an address in the table of `/proc/net/arp`. Columns: address, hardware type, flags, hardware address, mask, device.
@@ -176,7 +176,7 @@ mod wire {
 
     use nix::errno::Errno;
 
-    use crate::gate::neighbours::{Found, Mac};
+    use crate::gate::neighbours::{Mac, NeighbourEntry};
 
     const HEADER: usize = 16;
     const ERROR: u16 = 2; // NLMSG_ERROR
@@ -191,7 +191,7 @@ mod wire {
 
     /// The route to an address.
     #[derive(Debug, PartialEq, Eq)]
-    pub enum Route {
+    pub enum NextHop {
         /// The index of the interface whose segment the address is on.
         Interface(i32),
         /// A router in between.
@@ -248,7 +248,7 @@ mod wire {
     ///
     /// # Errors
     /// EBADMSG where the answer has no route.
-    pub fn read_route(body: &[u8]) -> Result<Route, Errno> {
+    pub fn read_route(body: &[u8]) -> Result<NextHop, Errno> {
         const OUT: u16 = 4; // RTA_OIF
         const GATEWAY: u16 = 5;
         const VIA: u16 = 18;
@@ -256,8 +256,8 @@ mod wire {
         let mut found = None;
         for (kind, value) in attributes(body).filter(|_| wanted) {
             match kind {
-                GATEWAY | VIA => return Ok(Route::Router),
-                OUT => found = word(value, 0).map(Route::Interface),
+                GATEWAY | VIA => return Ok(NextHop::Router),
+                OUT => found = word(value, 0).map(NextHop::Interface),
                 _ => {}
             }
         }
@@ -265,13 +265,13 @@ mod wire {
     }
 
     /// Reads the neighbour of an answer. The loopback's own entries have an address of zeros, which is no machine's.
-    pub fn read_neighbour(body: &[u8]) -> Found {
+    pub fn read_neighbour(body: &[u8]) -> NeighbourEntry {
         const ADDRESS: u16 = 2; // NDA_LLADDR
         let state = half(body, HEADER - 4 + 8).unwrap_or(0);
         let valid = half(body, 0) == Some(NEW_NEIGHBOUR) && state & VALID != 0;
         let mut addresses = attributes(body).filter(|(kind, _)| valid && *kind == ADDRESS);
         let mac = addresses.find_map(|(_, value)| value.try_into().ok().filter(|mac| *mac != [0; 6]).map(Mac));
-        mac.map_or(Found::Nobody, Found::Neighbour)
+        mac.map_or(NeighbourEntry::NoEntry, NeighbourEntry::Neighbour)
     }
 
     /// Returns the attributes after the 12 octets of the fixed part of a route or a neighbour.
@@ -330,13 +330,13 @@ mod tests {
             let mut fixed = [0; 12];
             fixed[8..10].copy_from_slice(&state.to_ne_bytes());
             let bytes = answer(28, fixed, &[(1, &[10, 77, 0, 10]), (2, &card)]);
-            let expected = if known { Found::Neighbour(Mac(card)) } else { Found::Nobody };
+            let expected = if known { NeighbourEntry::Neighbour(Mac(card)) } else { NeighbourEntry::NoEntry };
             assert_eq!(wire::read_neighbour(wire::body(&bytes).unwrap()), expected, "{state:#x}");
         }
         let mut loopback = [0; 12];
         loopback[8..10].copy_from_slice(&0x40u16.to_ne_bytes());
         let bytes = answer(28, loopback, &[(2, &[0; 6])]);
-        assert_eq!(wire::read_neighbour(wire::body(&bytes).unwrap()), Found::Nobody);
+        assert_eq!(wire::read_neighbour(wire::body(&bytes).unwrap()), NeighbourEntry::NoEntry);
     }
 
     #[test]
@@ -344,8 +344,8 @@ mod tests {
         let route =
             |attributes: &[(u16, &[u8])]| wire::read_route(wire::body(&answer(24, [2; 12], attributes)).unwrap());
         let card = 7i32.to_ne_bytes();
-        assert_eq!(route(&[(1, &[10, 0, 0, 9]), (4, &card)]), Ok(wire::Route::Interface(7)));
-        assert_eq!(route(&[(4, &card), (5, &[10, 0, 0, 1])]), Ok(wire::Route::Router));
+        assert_eq!(route(&[(1, &[10, 0, 0, 9]), (4, &card)]), Ok(wire::NextHop::Interface(7)));
+        assert_eq!(route(&[(4, &card), (5, &[10, 0, 0, 1])]), Ok(wire::NextHop::Router));
         assert_eq!(route(&[]), Err(Errno::EBADMSG));
     }
 
@@ -367,9 +367,9 @@ mod tests {
             assert_eq!(neighbours.look_up(IpAddr::from([127, 0, 0, 1])), None);
         }
         assert!(neighbours.is_near(IpAddr::from([127, 0, 0, 1])), "no router lies in between");
-        let mut known = Cache::default();
-        assert_eq!(known.ask(IpAddr::from([127, 0, 0, 9])), Ok(Found::Nobody));
+        let mut known = NeighbourCache::default();
+        assert_eq!(known.ask(IpAddr::from([127, 0, 0, 9])), Ok(NeighbourEntry::NoEntry));
         // A kernel without IPv6 has no route to itself; any other has no neighbour there.
-        assert!(matches!(known.ask("::1".parse().unwrap()), Ok(Found::Nobody)));
+        assert!(matches!(known.ask("::1".parse().unwrap()), Ok(NeighbourEntry::NoEntry)));
     }
 }

@@ -10,7 +10,7 @@ use crate::api::state::Shared;
 use crate::boot::{ConfigProof, DropReason, Facts, Reason, Stage};
 use crate::event::{Event, Protocol};
 use crate::fleet::{BootConfig, Format, Host, Phase};
-use crate::gate::Caller;
+use crate::gate::IdentifiedClient;
 use crate::http::peer::Peer;
 use crate::http::reply::{self, Reply, bytes, text};
 use crate::iso;
@@ -30,7 +30,13 @@ pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Opt
 
 /// Answers a machine with a file of its config, once the release is recorded durably. A missing file and a HEAD record
 /// nothing: they are no step of an install.
-async fn release(shared: &Shared, caller: &Caller, config: &BootConfig, file: Option<&str>, is_head: bool) -> Reply {
+async fn release(
+    shared: &Shared,
+    caller: &IdentifiedClient,
+    config: &BootConfig,
+    file: Option<&str>,
+    is_head: bool,
+) -> Reply {
     let reply = match file_reply(config, file) {
         Ok(reply) => reply,
         Err(message) => {
@@ -245,7 +251,7 @@ fn authenticate_machine(
     peer: &Peer,
     token: Option<&str>,
     proof: ConfigProof,
-) -> Result<Caller, Box<Reply>> {
+) -> Result<IdentifiedClient, Box<Reply>> {
     let gate = &shared.gate;
     match gate.authenticate(peer.address, token, proof) {
         Ok(caller) => Ok(caller),

@@ -56,9 +56,9 @@ fn every_evidence() -> Vec<Evidence> {
 }
 
 /// The origin, and the machines of the neighbour table, the lease and the heard exchange.
-type Record = (Origin, Option<Mac>, Option<Mac>, Option<Mac>);
+type EvidenceRow = (Origin, Option<Mac>, Option<Mac>, Option<Mac>);
 
-fn every_record() -> Vec<Record> {
+fn every_record() -> Vec<EvidenceRow> {
     let mut records = Vec::new();
     for origin in [Origin::Unknown, Origin::Loopback, Origin::Network] {
         for neighbour in MACHINES {
@@ -70,10 +70,10 @@ fn every_record() -> Vec<Record> {
     records
 }
 
-type Rule = (&'static str, fn(&Evidence) -> bool, Result<Identity, Reason>);
+type Rule = (&'static str, fn(&Evidence) -> bool, Result<ClientIdentity, Reason>);
 
 /// Returns the outcome of the first rule that matches.
-fn outcome(rules: &[Rule], evidence: &Evidence) -> Result<Identity, Reason> {
+fn outcome(rules: &[Rule], evidence: &Evidence) -> Result<ClientIdentity, Reason> {
     rules.iter().find(|(_, matches, _)| matches(evidence)).unwrap().2
 }
 
@@ -97,9 +97,13 @@ fn hears(evidence: &Evidence, mac: Mac) -> bool {
 
 #[test]
 fn a_claim_is_judged_by_the_first_rule_that_matches() {
-    let verified = Ok(Identity::Verified(VM));
+    let verified = Ok(ClientIdentity::Verified(VM));
     let rules: [Rule; 11] = [
-        ("no address, or this computer's", |evidence| evidence.origin != Origin::Network, Ok(Identity::Claimed(VM))),
+        (
+            "no address, or this computer's",
+            |evidence| evidence.origin != Origin::Network,
+            Ok(ClientIdentity::Claimed(VM)),
+        ),
         ("two machines are named", names_both, Err(Reason::AddressOfOtherMachine)),
         ("its lease is not its spec.ip", is_leased_off_spec, Err(Reason::NotSpecIp)),
         ("it is named", |evidence| names(evidence, VM), verified),
@@ -109,7 +113,7 @@ fn a_claim_is_judged_by_the_first_rule_that_matches() {
         ("the subnet is trusted", |evidence| evidence.is_trusted_subnet, verified),
         ("it was heard", |evidence| hears(evidence, VM), verified),
         ("another machine was heard", |evidence| hears(evidence, OTHER), Err(Reason::AddressOfOtherMachine)),
-        ("nothing is known", |_| true, Ok(Identity::Claimed(VM))),
+        ("nothing is known", |_| true, Ok(ClientIdentity::Claimed(VM))),
     ];
     let table = every_evidence();
     assert_eq!(table.len(), 8 * 81 * 4);
@@ -128,12 +132,12 @@ fn an_address_without_a_claim_is_judged_by_the_first_rule_that_matches() {
     let rules: [Rule; 8] = [
         ("two machines are named", names_both, Err(Reason::AddressOfOtherMachine)),
         ("its lease is not its spec.ip", is_leased_off_spec, Err(Reason::NotSpecIp)),
-        ("one is named", |evidence| names(evidence, VM), Ok(Identity::Verified(VM))),
-        ("the other is named", |evidence| names(evidence, OTHER), Ok(Identity::Verified(OTHER))),
+        ("one is named", |evidence| names(evidence, VM), Ok(ClientIdentity::Verified(VM))),
+        ("the other is named", |evidence| names(evidence, OTHER), Ok(ClientIdentity::Verified(OTHER))),
         ("heard, with another spec.ip", is_heard_off_spec, Err(Reason::NotSpecIp)),
-        ("one was heard", |evidence| hears(evidence, VM), Ok(Identity::Verified(VM))),
-        ("the other was heard", |evidence| hears(evidence, OTHER), Ok(Identity::Verified(OTHER))),
-        ("nothing is known", |_| true, Ok(Identity::Unknown)),
+        ("one was heard", |evidence| hears(evidence, VM), Ok(ClientIdentity::Verified(VM))),
+        ("the other was heard", |evidence| hears(evidence, OTHER), Ok(ClientIdentity::Verified(OTHER))),
+        ("nothing is known", |_| true, Ok(ClientIdentity::Unknown)),
     ];
     for evidence in every_evidence() {
         assert_eq!(judge(&evidence, None), outcome(&rules, &evidence), "{evidence:?}");
@@ -151,9 +155,13 @@ const TOKENS: [TokenEvidence; 7] = [
 ];
 
 /// Returns what a token and the judgement of the address come to.
-fn admitted(token: TokenEvidence, address: Result<Identity, Reason>, require: ConfigProof) -> Result<Mac, Refusal> {
+fn admitted(
+    token: TokenEvidence,
+    address: Result<ClientIdentity, Reason>,
+    require: ConfigProof,
+) -> Result<Mac, AdmissionRefusal> {
     use ConfigProof::{Address, Both, Token};
-    let refuse = |reason, mac| Err(Refusal { reason, mac });
+    let refuse = |reason, mac| Err(AdmissionRefusal { reason, mac });
     match (token, address, require) {
         (TokenEvidence::Invalid(mac), _, _) => refuse(Reason::TokenInvalid, mac),
         (TokenEvidence::Expired(mac), _, _) => refuse(Reason::TokenInvalid, Some(mac)),
@@ -162,11 +170,13 @@ fn admitted(token: TokenEvidence, address: Result<Identity, Reason>, require: Co
         (TokenEvidence::Absent, Err(reason), _) => refuse(reason, None),
         (TokenEvidence::Valid(mac), Err(reason), Address | Both) => refuse(reason, Some(mac)),
         (TokenEvidence::Absent, Ok(identity), Token | Both) => refuse(Reason::TokenMissing, identity.verified()),
-        (TokenEvidence::Absent, Ok(Identity::Verified(mac)), Address) => Ok(mac),
+        (TokenEvidence::Absent, Ok(ClientIdentity::Verified(mac)), Address) => Ok(mac),
         (TokenEvidence::Absent, Ok(_), Address) => refuse(Reason::UnknownHost, None),
         // The token and the address.
-        (TokenEvidence::Valid(mac), Ok(Identity::Verified(owner)), _) if owner == mac => Ok(mac),
-        (TokenEvidence::Valid(mac), Ok(Identity::Verified(_)), _) => refuse(Reason::AddressOfOtherMachine, Some(mac)),
+        (TokenEvidence::Valid(mac), Ok(ClientIdentity::Verified(owner)), _) if owner == mac => Ok(mac),
+        (TokenEvidence::Valid(mac), Ok(ClientIdentity::Verified(_)), _) => {
+            refuse(Reason::AddressOfOtherMachine, Some(mac))
+        }
         (TokenEvidence::Valid(mac), Ok(_), Address) => Ok(mac),
         (TokenEvidence::Valid(mac), Ok(_), Both) => refuse(Reason::AddressUnverified, Some(mac)),
     }
