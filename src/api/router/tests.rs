@@ -161,7 +161,8 @@ async fn every_operation_is_described_and_nothing_else() {
             described.as_object().into_iter().flatten().map(|(method, _)| method.as_str()).collect();
         found.retain(|key| *key != "parameters");
         let mut expected: Vec<&str> = route.operations.iter().map(|operation| operation.method.openapi()).collect();
-        (found.sort_unstable(), expected.sort_unstable());
+        found.sort_unstable();
+        expected.sort_unstable();
         assert_eq!(found, expected, "{}", route.path);
         for operation in route.operations {
             assert_eq!(described[operation.method.openapi()]["operationId"], operation.id, "{}", route.path);
