@@ -50,5 +50,7 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// Number of unanswered probes that end a connection. A boot menu under BIOS answers none while it waits for a key, so
 /// the total is a quarter of an hour.
 pub const KEEPALIVE_PROBES: u32 = 26;
+/// Number of sent bytes after which a session reports them.
+pub const REPORT_BYTES: u64 = 1 << 20;
 /// Pause after a failed accept. It fails when file descriptors run out, and only time frees them.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -267,9 +267,11 @@ fn record_report(gate: &Gate, report: ConnectionReport) {
                 gate.store.record_event(facts(gate, &login).map(|facts| facts.mac), event);
             }
         }
+        ConnectionReport::Sent(count) => {
+            gate.counters.iscsi_read_bytes.fetch_add(count, Ordering::Relaxed);
+        }
         ConnectionReport::Ended { login, end, sent } => {
             gate.counters.iscsi_sessions.fetch_sub(1, Ordering::Relaxed);
-            gate.counters.iscsi_read_bytes.fetch_add(sent, Ordering::Relaxed);
             tracing::debug!(peer = %login.peer, ?end, sent, "iscsi session ended");
         }
         ConnectionReport::Refused {

@@ -85,7 +85,10 @@ struct ConnectionTask {
     login: Option<LoginClaim>,
     media: BTreeMap<u8, Arc<dyn ReadAt>>,
     recorders: BTreeMap<u8, RecordFirstRead>,
+    /// Bytes sent to the initiator.
     sent: u64,
+    /// Bytes of them that were reported.
+    reported: u64,
 }
 
 /// Bytes from the peer that the connection did not accept yet.
@@ -123,12 +126,16 @@ impl ConnectionTask {
             media: BTreeMap::new(),
             recorders: BTreeMap::new(),
             sent: 0,
+            reported: 0,
         })
     }
 
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let Err(end) = self.converse(&mut stop).await;
         let attached = self.place.is_some();
+        if attached {
+            self.report_sent(1);
+        }
         let (peer, sent) = (self.peer, self.sent);
         let report = match self.login.take() {
             Some(login) if attached => ConnectionReport::Ended { login, end, sent },
@@ -152,6 +159,7 @@ impl ConnectionTask {
                 ConnectionStep::Read(read) => {
                     if self.try_sendfile(&read).await? {
                         self.connection.on_sendfile_done(read);
+                        self.report_sent(limits::REPORT_BYTES);
                         self.poll_input(&mut input, stop, &mut leave).await?;
                     } else {
                         self.read(read).await;
@@ -159,6 +167,7 @@ impl ConnectionTask {
                 }
                 ConnectionStep::Send => {
                     self.send().await?;
+                    self.report_sent(limits::REPORT_BYTES);
                     self.poll_input(&mut input, stop, &mut leave).await?;
                 }
                 ConnectionStep::Close(end) => return Err(Some(end)),
@@ -356,6 +365,15 @@ impl ConnectionTask {
     fn report_failure(&self, lun: u8, error: String) {
         let report = ConnectionReport::ReadFailed { peer: self.peer, login: self.login.clone(), lun, error };
         (self.handler.report)(report);
+    }
+
+    /// Reports the bytes that were sent since the last such report, where there are `at_least` so many.
+    fn report_sent(&mut self, at_least: u64) {
+        let count = self.sent - self.reported;
+        if count >= at_least {
+            self.reported = self.sent;
+            (self.handler.report)(ConnectionReport::Sent(count));
+        }
     }
 
     /// Sends all pending output. A peer that accepts no byte for [`limits::SEND_STALL`] is given up.

@@ -84,6 +84,8 @@ pub enum Admission {
 pub enum ConnectionReport {
     /// A session began.
     Attached(LoginClaim),
+    /// So many more bytes were sent to the initiator.
+    Sent(u64),
     /// A session ended.
     Ended {
         /// The login of the session.
