@@ -143,7 +143,7 @@ pub struct BootOffer {
 
 impl BootOffer {
     /// Returns the boot offer of a verdict; `None` if the client gets none.
-    pub fn of(facts: &Facts, verdict: &Verdict, site: &Site, location: BootFileLocation) -> Option<Self> {
+    pub fn new(facts: &Facts, verdict: &Verdict, site: &Site, location: BootFileLocation) -> Option<Self> {
         let (firmware, IpAddr::V4(server)) = (facts.firmware?, site.address) else { return None };
         let folder = facts.mac.dashed();
         let file = match (verdict, firmware.loading) {
@@ -158,7 +158,7 @@ impl BootOffer {
                 }
             }
         };
-        Some(Self { file, server, quirks: quirks::of(facts.stage, firmware).at_location(location) })
+        Some(Self { file, server, quirks: quirks::for_client(facts.stage, firmware).at_location(location) })
     }
 
     /// Writes the boot file options into a reply whose `siaddr` is this server.
@@ -176,7 +176,7 @@ impl BootOffer {
 
 /// Returns whether a client accepts its boot file on port 4011 as well, so that the working location must be learned.
 pub fn supports_port_4011(facts: &Facts) -> bool {
-    facts.firmware.is_some_and(|firmware| quirks::of(facts.stage, firmware).supports_port_4011)
+    facts.firmware.is_some_and(|firmware| quirks::for_client(facts.stage, firmware).supports_port_4011)
 }
 
 /// Encodes a proxy's reply: the boot file, and never an address.
@@ -267,7 +267,7 @@ mod tests {
     fn offer(bytes: &[u8], port: DhcpPort, verdict: &Verdict) -> Option<Message> {
         let request = DhcpPacket::parse(bytes).unwrap();
         let facts = facts(&request, arrival(port), OURS).ok()?;
-        let boot = BootOffer::of(&facts, verdict, &site("hold"), BootFileLocation::Offer)?;
+        let boot = BootOffer::new(&facts, verdict, &site("hold"), BootFileLocation::Offer)?;
         let reply = reply(&request, &boot, arrival(port));
         assert!(reply.message.len() >= 300);
         Some(dhcproto::Decodable::decode(&mut dhcproto::Decoder::new(&reply.message)).unwrap())
@@ -349,7 +349,7 @@ mod tests {
             let request = DhcpPacket::parse(&bytes).unwrap();
             let facts = facts(&request, arrival(DhcpPort::Server), OURS).unwrap();
             let verdict = Verdict::Chainload(site.program(&facts).unwrap().clone());
-            let boot = BootOffer::of(&facts, &verdict, &site, BootFileLocation::Offer).unwrap();
+            let boot = BootOffer::new(&facts, &verdict, &site, BootFileLocation::Offer).unwrap();
             assert_eq!((boot.file.as_str(), boot.quirks.vendor_class), (*file, class.as_bytes()), "{code}");
         }
     }
@@ -384,7 +384,7 @@ mod tests {
             site.overrides =
                 vec![ProgramOverride { who, program: Program("pxelinux.0".into()), also_for_ipxe: for_ipxe }];
             let boot =
-                BootOffer::of(&facts, &Verdict::SanBoot("live".parse().unwrap()), &site, BootFileLocation::Offer)
+                BootOffer::new(&facts, &Verdict::SanBoot("live".parse().unwrap()), &site, BootFileLocation::Offer)
                     .unwrap();
             assert_eq!(boot.file, expected);
         }
@@ -397,7 +397,7 @@ mod tests {
         let facts = facts(&request, arrival(DhcpPort::Server), OURS).unwrap();
         let verdict = Verdict::Chainload(Program("p".into()));
         for (form, expected) in [(BootFileLocation::Offer, true), (BootFileLocation::Port4011, false)] {
-            let boot = BootOffer::of(&facts, &verdict, &site("hold"), form).unwrap();
+            let boot = BootOffer::new(&facts, &verdict, &site("hold"), form).unwrap();
             let message = reply(&request, &boot, arrival(DhcpPort::Server)).message;
             assert_eq!(message.windows(4).any(|window| window == [43, 4, 6, 1]), expected, "{form:?}");
         }
@@ -433,7 +433,7 @@ mod tests {
         let request = DhcpPacket::parse(&bytes).unwrap();
         let facts = facts(&request, arrival(DhcpPort::Server), OURS).unwrap();
         let boot =
-            BootOffer::of(&facts, &Verdict::Chainload(Program("p".into())), &site("hold"), BootFileLocation::Offer)
+            BootOffer::new(&facts, &Verdict::Chainload(Program("p".into())), &site("hold"), BootFileLocation::Offer)
                 .unwrap();
         let reply = reply(&request, &boot, arrival(DhcpPort::Server));
         assert_eq!(reply.to, Destination::Address(SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), 67)));

@@ -153,18 +153,18 @@ impl Leases {
     /// `taken` returns whether an address belongs to another host or to this machine.
     pub fn offer(
         &mut self,
-        ask: &LeaseRequest<'_>,
+        request: &LeaseRequest<'_>,
         now: Timestamp,
         taken: impl Fn(Ipv4Addr) -> bool,
     ) -> Option<AddressOffer> {
-        let address = self.pick(ask, now, &taken)?;
-        let held = self.entries.get(&address).filter(|entry| entry.client == ask.client && entry.until > now);
+        let address = self.pick(request, now, &taken)?;
+        let held = self.entries.get(&address).filter(|entry| entry.client == request.client && entry.until > now);
         let verified_free = match held.map(|entry| entry.stage) {
             Some(LeaseStage::Bound) => return Some(AddressOffer { address, verified_free: true }),
             Some(LeaseStage::Offered { verified_free }) => verified_free,
             Some(LeaseStage::Released | LeaseStage::Declined) | None => false,
         };
-        self.enter(address, ask, LeaseStage::Offered { verified_free }, now, OFFER_HELD);
+        self.enter(address, request, LeaseStage::Offered { verified_free }, now, OFFER_HELD);
         Some(AddressOffer { address, verified_free })
     }
 
@@ -185,40 +185,40 @@ impl Leases {
     /// Grants the requested address to a client, if the client may have it.
     pub fn request(
         &mut self,
-        ask: &LeaseRequest<'_>,
+        request: &LeaseRequest<'_>,
         address: Ipv4Addr,
-        how: RequestState,
+        state: RequestState,
         times: LeaseTimes,
         now: Timestamp,
         taken: impl Fn(Ipv4Addr) -> bool,
     ) -> RequestOutcome {
         let known = self.entries.get(&address);
-        let is_ours = known.is_some_and(|entry| entry.client == ask.client && entry.stage != LeaseStage::Declined);
+        let is_ours = known.is_some_and(|entry| entry.client == request.client && entry.stage != LeaseStage::Declined);
         let is_free = known.is_none_or(|entry| entry.until <= now);
-        let own = self.reservation(ask);
+        let own = self.reservation(request);
         let belongs = match own {
             // A client with a reservation must use that address, unless another client has it now.
-            Some(own) if own != address && self.is_free_for(own, &ask.client, now) => false,
+            Some(own) if own != address && self.is_free_for(own, &request.client, now) => false,
             Some(own) if own == address => true,
             _ => self.is_in_pools(address) && !self.reserved.contains_key(&address) && !taken(address),
         };
         if !belongs || !(is_ours || is_free) {
             return RequestOutcome::Refused;
         }
-        if !is_ours && own != Some(address) && how == RequestState::Holding {
+        if !is_ours && own != Some(address) && state == RequestState::Holding {
             return RequestOutcome::Unknown;
         }
-        RequestOutcome::Granted(self.grant(ask, address, times, now))
+        RequestOutcome::Granted(self.grant(request, address, times, now))
     }
 
     /// Grants an address without a record that its client claims, if no other client has it: for the only server of the
     /// subnet, which may have lost its records.
-    pub fn adopt(&mut self, ask: &LeaseRequest<'_>, address: Ipv4Addr, times: LeaseTimes, now: Timestamp) -> Lease {
-        self.grant(ask, address, times, now)
+    pub fn adopt(&mut self, request: &LeaseRequest<'_>, address: Ipv4Addr, times: LeaseTimes, now: Timestamp) -> Lease {
+        self.grant(request, address, times, now)
     }
 
-    fn grant(&mut self, ask: &LeaseRequest<'_>, address: Ipv4Addr, times: LeaseTimes, now: Timestamp) -> Lease {
-        self.enter(address, ask, LeaseStage::Bound, now, times.lease);
+    fn grant(&mut self, request: &LeaseRequest<'_>, address: Ipv4Addr, times: LeaseTimes, now: Timestamp) -> Lease {
+        self.enter(address, request, LeaseStage::Bound, now, times.lease);
         self.lease(address).expect("it was just entered")
     }
 
@@ -252,26 +252,31 @@ impl Leases {
         }
     }
 
-    fn pick(&mut self, ask: &LeaseRequest<'_>, now: Timestamp, taken: &impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
-        let own = self.reservation(ask).filter(|own| self.is_free_for(*own, &ask.client, now));
-        let had = self.by_client.get(&ask.client).copied();
+    fn pick(
+        &mut self,
+        request: &LeaseRequest<'_>,
+        now: Timestamp,
+        taken: &impl Fn(Ipv4Addr) -> bool,
+    ) -> Option<Ipv4Addr> {
+        let own = self.reservation(request).filter(|own| self.is_free_for(*own, &request.client, now));
+        let had = self.by_client.get(&request.client).copied();
         let may = |address: &Ipv4Addr| {
             self.is_in_pools(*address)
                 && !self.reserved.contains_key(address)
                 && !taken(*address)
-                && self.is_free_for(*address, &ask.client, now)
+                && self.is_free_for(*address, &request.client, now)
         };
         own.or_else(|| had.filter(may))
-            .or_else(|| ask.wanted.filter(may))
+            .or_else(|| request.wanted.filter(may))
             .or_else(|| self.next_unused(taken))
             .or_else(|| self.longest_free(now, taken))
     }
 
     /// Returns the address that is reserved for a client.
-    fn reservation(&self, ask: &LeaseRequest<'_>) -> Option<Ipv4Addr> {
-        let place = self.reserved_for.get(&ask.client);
+    fn reservation(&self, request: &LeaseRequest<'_>) -> Option<Ipv4Addr> {
+        let place = self.reserved_for.get(&request.client);
         let listed = place.map(|place| self.subnet.reservations[*place].address);
-        listed.or(ask.own.filter(|own| self.subnet.net.contains(own)))
+        listed.or(request.own.filter(|own| self.subnet.net.contains(own)))
     }
 
     fn is_free_for(&self, address: Ipv4Addr, client: &ClientId, now: Timestamp) -> bool {
@@ -309,12 +314,19 @@ impl Leases {
         free.next()
     }
 
-    fn enter(&mut self, address: Ipv4Addr, ask: &LeaseRequest<'_>, stage: LeaseStage, now: Timestamp, time: Duration) {
+    fn enter(
+        &mut self,
+        address: Ipv4Addr,
+        request: &LeaseRequest<'_>,
+        stage: LeaseStage,
+        now: Timestamp,
+        time: Duration,
+    ) {
         let place = self.reserved.get(&address).map(|place| &self.subnet.reservations[*place]);
-        let named = place.and_then(|reservation| reservation.hostname.as_deref()).or(ask.hostname);
+        let named = place.and_then(|reservation| reservation.hostname.as_deref()).or(request.hostname);
         let entry = LeaseEntry {
-            client: ask.client.clone(),
-            mac: ask.mac,
+            client: request.client.clone(),
+            mac: request.mac,
             hostname: named.map(Into::into),
             stage,
             until: later(now, time),

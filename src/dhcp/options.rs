@@ -9,7 +9,7 @@ use crate::fleet::Subnet;
 use super::packet::DhcpPacket;
 
 /// Encodes a subnet's options, once for all replies.
-pub fn of(subnet: &Subnet) -> Vec<(u8, Vec<u8>)> {
+pub fn encode(subnet: &Subnet) -> Vec<(u8, Vec<u8>)> {
     let text = |text: &Option<String>| text.as_ref().map_or(Vec::new(), |text| text.as_bytes().to_vec());
     let options = [
         (1, subnet.net.netmask().octets().to_vec()),

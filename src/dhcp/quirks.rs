@@ -80,7 +80,7 @@ const TABLE: &[QuirkRow] = &[
 ];
 
 /// Returns the requirements of a client.
-pub fn of(stage: Stage, firmware: Firmware) -> Quirks {
+pub fn for_client(stage: Stage, firmware: Firmware) -> Quirks {
     let row = TABLE.iter().find(|row| (row.matches)(stage, firmware));
     row.expect("the last row matches everything").quirks
 }
@@ -116,7 +116,7 @@ impl LearnedLocations {
     pub fn choose(&mut self, mac: Mac, now: Instant) -> BootFileLocation {
         if !self.machines.contains_key(&mac) {
             if self.machines.len() >= LEARNED {
-                self.machines.retain(|_, told| now.saturating_duration_since(told.at) < FORGET);
+                self.machines.retain(|_, record| now.saturating_duration_since(record.at) < FORGET);
             }
             if self.machines.len() < LEARNED {
                 self.machines
@@ -124,25 +124,25 @@ impl LearnedLocations {
             }
             return BootFileLocation::Offer;
         }
-        let Some(told) = self.machines.get_mut(&mac) else { return BootFileLocation::Offer };
-        if now.saturating_duration_since(told.at) < PATIENCE {
-            return told.location;
+        let Some(record) = self.machines.get_mut(&mac) else { return BootFileLocation::Offer };
+        if now.saturating_duration_since(record.at) < PATIENCE {
+            return record.location;
         }
-        if !told.progressed {
-            told.location = match told.location {
+        if !record.progressed {
+            record.location = match record.location {
                 BootFileLocation::Offer => BootFileLocation::Port4011,
                 BootFileLocation::Port4011 => BootFileLocation::Offer,
             };
         }
-        told.at = now;
-        told.progressed = false;
-        told.location
+        record.at = now;
+        record.progressed = false;
+        record.location
     }
 
     /// Marks a host that continued its boot: it asked on port 4011, for its file, or as iPXE.
     pub fn mark_progress(&mut self, mac: Mac) {
-        if let Some(told) = self.machines.get_mut(&mac) {
-            told.progressed = true;
+        if let Some(record) = self.machines.get_mut(&mac) {
+            record.progressed = true;
         }
     }
 }

@@ -75,7 +75,7 @@ impl std::fmt::Debug for RequestContext<'_> {
 impl DhcpServer {
     /// Creates a server without leases.
     pub fn new(subnets: Vec<Subnet>, authoritative: bool, probes: bool) -> Self {
-        let scope = |subnet| Scope { options: options::of(&subnet), leases: Leases::new(subnet) };
+        let scope = |subnet| Scope { options: options::encode(&subnet), leases: Leases::new(subnet) };
         Self { scopes: subnets.into_iter().map(scope).collect(), authoritative, probes }
     }
 
@@ -98,7 +98,7 @@ impl DhcpServer {
     }
 
     fn scope_of(&mut self, address: Ipv4Addr) -> Option<&mut Scope> {
-        self.scope_index(address).map(|place| &mut self.scopes[place])
+        self.scope_index(address).map(|index| &mut self.scopes[index])
     }
 
     fn scope_index(&self, address: Ipv4Addr) -> Option<usize> {
@@ -107,7 +107,7 @@ impl DhcpServer {
 
     /// Returns the subnet of a client's link: by its relay, by the address that it renews through a router, or by the
     /// receiving interface.
-    fn place(&self, request: &DhcpPacket<'_>, ours: Ipv4Addr) -> Option<usize> {
+    fn client_scope(&self, request: &DhcpPacket<'_>, ours: Ipv4Addr) -> Option<usize> {
         if let Some(link) = request.link() {
             return self.scope_index(link);
         }
@@ -125,8 +125,8 @@ impl DhcpServer {
         context: &RequestContext<'_>,
     ) -> Result<Vec<Effect>, DropReason> {
         let (authoritative, probes) = (self.authoritative, self.probes);
-        let place = self.place(request, context.ours).ok_or(DropReason::NoSubnet)?;
-        let scope = &mut self.scopes[place];
+        let index = self.client_scope(request, context.ours).ok_or(DropReason::NoSubnet)?;
+        let scope = &mut self.scopes[index];
         match request.kind {
             MessageType::Discover => scope.discover(request, context, probes),
             MessageType::Request => scope.request(request, context, authoritative),
@@ -145,13 +145,13 @@ impl Scope {
         context: &RequestContext<'_>,
         probes: bool,
     ) -> Result<Vec<Effect>, DropReason> {
-        let ask = self.ask(request, context);
-        let offer = self.leases.offer(&ask, context.now, context.taken).ok_or(DropReason::NoFreeAddress)?;
+        let lease_request = self.lease_request(request, context);
+        let offer = self.leases.offer(&lease_request, context.now, context.taken).ok_or(DropReason::NoFreeAddress)?;
         if probes && !offer.verified_free {
             return Ok(vec![Effect::Probe { address: offer.address, is_on_link: self.is_on_link(context) }]);
         }
         let times = self.times(request);
-        Ok(vec![Effect::Send(self.give(request, context, MessageType::Offer, offer.address, times))])
+        Ok(vec![Effect::Send(self.lease_reply(request, context, MessageType::Offer, offer.address, times))])
     }
 
     fn request(
@@ -160,43 +160,46 @@ impl Scope {
         context: &RequestContext<'_>,
         authoritative: bool,
     ) -> Result<Vec<Effect>, DropReason> {
-        let ask = self.ask(request, context);
+        let lease_request = self.lease_request(request, context);
         let server = request.address(54);
         if server.is_some_and(|server| server != context.ours) {
-            self.leases.withdraw_offer(&ask.client, context.now);
+            self.leases.withdraw_offer(&lease_request.client, context.now);
             return Err(DropReason::OtherServer);
         }
-        let how = if server.is_some() { RequestState::Selecting } else { RequestState::Holding };
+        let state = if server.is_some() { RequestState::Selecting } else { RequestState::Holding };
         let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
-        let address = ask.wanted.or(own).ok_or(DropReason::BadOption)?;
+        let address = lease_request.wanted.or(own).ok_or(DropReason::BadOption)?;
         let times = self.times(request);
         let outcome = match self.leases.subnet().net.contains(&address) {
-            true => self.leases.request(&ask, address, how, times, context.now, context.taken),
+            true => self.leases.request(&lease_request, address, state, times, context.now, context.taken),
             false => RequestOutcome::Refused,
         };
         let lease = match outcome {
             RequestOutcome::Granted(lease) => lease,
-            RequestOutcome::Unknown if authoritative => self.leases.adopt(&ask, address, times, context.now),
-            RequestOutcome::Refused if authoritative || how == RequestState::Selecting => {
-                return Ok(vec![Effect::Send(refuse(request, context))]);
+            RequestOutcome::Unknown if authoritative => self.leases.adopt(&lease_request, address, times, context.now),
+            RequestOutcome::Refused if authoritative || state == RequestState::Selecting => {
+                return Ok(vec![Effect::Send(nak(request, context))]);
             }
             RequestOutcome::Unknown | RequestOutcome::Refused => return Err(DropReason::OtherServer),
         };
-        let reply = self.give(request, context, MessageType::Ack, address, times);
+        let reply = self.lease_reply(request, context, MessageType::Ack, address, times);
         Ok(vec![Effect::Record(lease), Effect::Send(reply)])
     }
 
     fn decline(&mut self, request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> Result<Vec<Effect>, DropReason> {
-        let ask = self.addressed(request, context)?;
-        let address = ask.wanted.ok_or(DropReason::BadOption)?;
-        let lease = self.leases.decline(&ask.client, address, context.now).ok_or(DropReason::ContradictedClaim)?;
+        let lease_request = self.addressed(request, context)?;
+        let address = lease_request.wanted.ok_or(DropReason::BadOption)?;
+        let lease =
+            self.leases.decline(&lease_request.client, address, context.now).ok_or(DropReason::ContradictedClaim)?;
         Ok(vec![Effect::Record(lease)])
     }
 
     fn release(&mut self, request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> Result<Vec<Effect>, DropReason> {
-        let ask = self.addressed(request, context)?;
-        let lease =
-            self.leases.release(&ask.client, request.ciaddr(), context.now).ok_or(DropReason::ContradictedClaim)?;
+        let lease_request = self.addressed(request, context)?;
+        let lease = self
+            .leases
+            .release(&lease_request.client, request.ciaddr(), context.now)
+            .ok_or(DropReason::ContradictedClaim)?;
         Ok(vec![Effect::Record(lease)])
     }
 
@@ -209,7 +212,7 @@ impl Scope {
         };
         let mut writer = ReplyWriter::reply(request, MessageType::Ack, addresses);
         writer.address(54, context.ours);
-        self.write(request, context, &mut writer);
+        self.write_options(request, context, &mut writer);
         let to = self.destination(request, context, request.ciaddr());
         vec![Effect::Send(DhcpReply { message: writer.finish(request), to })]
     }
@@ -221,11 +224,11 @@ impl Scope {
     ) -> Result<LeaseRequest<'a>, DropReason> {
         match request.address(54) {
             Some(server) if server != context.ours => Err(DropReason::OtherServer),
-            _ => Ok(self.ask(request, context)),
+            _ => Ok(self.lease_request(request, context)),
         }
     }
 
-    fn ask<'a>(&self, request: &'a DhcpPacket<'_>, context: &RequestContext<'_>) -> LeaseRequest<'a> {
+    fn lease_request<'a>(&self, request: &'a DhcpPacket<'_>, context: &RequestContext<'_>) -> LeaseRequest<'a> {
         let client = self.leases.lease_owner(client(request), request.mac, context.own);
         LeaseRequest {
             client,
@@ -243,7 +246,7 @@ impl Scope {
     }
 
     /// Encodes an OFFER or an ACK: the address, its times, the boot file, and the subnet's options.
-    fn give(
+    fn lease_reply(
         &self,
         request: &DhcpPacket<'_>,
         context: &RequestContext<'_>,
@@ -258,13 +261,13 @@ impl Scope {
         for (code, time) in [(51, times.lease), (58, times.renew), (59, times.rebind)] {
             writer.option(code, &u32::try_from(time.as_secs()).unwrap_or(u32::MAX).to_be_bytes());
         }
-        self.write(request, context, &mut writer);
+        self.write_options(request, context, &mut writer);
         let to = self.destination(request, context, address);
         DhcpReply { message: writer.finish(request), to }
     }
 
     /// Writes the boot file before the subnet's options: a client with a small maximum size needs it most.
-    fn write(&self, request: &DhcpPacket<'_>, context: &RequestContext<'_>, writer: &mut ReplyWriter) {
+    fn write_options(&self, request: &DhcpPacket<'_>, context: &RequestContext<'_>, writer: &mut ReplyWriter) {
         let wanted = request.option(55);
         let is_first = |code: u8| options::is_always_sent(code);
         let is_wanted = |code: u8| !is_first(code) && wanted.as_ref().is_none_or(|list| list.contains(&code));
@@ -319,7 +322,7 @@ fn echo_client(request: &DhcpPacket<'_>, writer: &mut ReplyWriter) {
 }
 
 /// Encodes a NAK. A relay is asked to broadcast it, because the client's address is not valid (RFC 2131 4.3.2).
-fn refuse(request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> DhcpReply {
+fn nak(request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> DhcpReply {
     let nobody = HeaderAddresses::of_server(Ipv4Addr::UNSPECIFIED);
     let mut writer = ReplyWriter::reply(request, MessageType::Nak, nobody);
     writer.address(54, context.ours);

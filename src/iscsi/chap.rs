@@ -121,7 +121,7 @@ impl ChapExchange {
 }
 
 fn challenge(nonce: &Nonce, pairs: &[(String, String)]) -> Result<(ChapExchange, ChapAnswer), ChapError> {
-    let Some(offered) = find(pairs, "CHAP_A") else {
+    let Some(offered) = value_of(pairs, "CHAP_A") else {
         return Ok((ChapExchange::Chosen, Vec::new()));
     };
     let algorithm = match keys::list(offered, &["5", "7"]) {
@@ -143,13 +143,13 @@ fn prove(
     nonce: &Nonce,
     pairs: &[(String, String)],
 ) -> Result<(ChapExchange, ChapAnswer), ChapError> {
-    let name = find(pairs, "CHAP_N").ok_or(ChapError::Order)?;
-    let response = find(pairs, "CHAP_R").and_then(text::binary).ok_or(ChapError::Order)?;
+    let name = value_of(pairs, "CHAP_N").ok_or(ChapError::Order)?;
+    let response = value_of(pairs, "CHAP_R").and_then(text::binary).ok_or(ChapError::Order)?;
     let wanted = algorithm.response(nonce.id, &terms.secret, &nonce.challenge);
     if name != terms.name || !same(&response, &wanted) {
         return Err(ChapError::Secret);
     }
-    let (id, theirs) = match (find(pairs, "CHAP_I"), find(pairs, "CHAP_C")) {
+    let (id, theirs) = match (value_of(pairs, "CHAP_I"), value_of(pairs, "CHAP_C")) {
         (None, None) => return Ok((ChapExchange::Proven, Vec::new())),
         (Some(id), Some(challenge)) => (id, challenge),
         _ => return Err(ChapError::Order),
@@ -164,7 +164,7 @@ fn prove(
     Ok((ChapExchange::Proven, vec![("CHAP_N", our_name.clone()), ("CHAP_R", response)]))
 }
 
-fn find<'a>(pairs: &'a [(String, String)], key: &str) -> Option<&'a str> {
+fn value_of<'a>(pairs: &'a [(String, String)], key: &str) -> Option<&'a str> {
     pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
 }
 

@@ -283,7 +283,7 @@ impl FullFeatureSession {
     }
 
     fn on_command(&mut self, pdu: &Pdu<'_>, out: &mut OutputBuffer) {
-        let task = ScsiTask::of(&pdu.header);
+        let task = ScsiTask::new(&pdu.header);
         if task.tag == NO_TAG {
             return self.reject(pdu, Rejection::InvalidField, out);
         }
@@ -379,7 +379,7 @@ impl FullFeatureSession {
             self.respond(&task, result, available, r2t_sn, out);
             return None;
         }
-        if let Some(mut header) = comparison.ask(self.params.max_burst) {
+        if let Some(mut header) = comparison.next_r2t(self.params.max_burst) {
             header.set_word(24, self.stat_sn);
             self.set_window(&mut header);
             out.push(header, &[]);
@@ -389,7 +389,7 @@ impl FullFeatureSession {
 
     fn on_data_out(&mut self, pdu: &Pdu<'_>, out: &mut OutputBuffer) {
         let taken = match &mut self.tasks.current {
-            Some(ActiveTask::Comparison(comparison)) => comparison.take(&pdu.header, pdu.data),
+            Some(ActiveTask::Comparison(comparison)) => comparison.accept_data(&pdu.header, pdu.data),
             Some(ActiveTask::Transfer(_)) | None => false,
         };
         if !taken {

@@ -45,10 +45,10 @@ impl Params {
             "ErrorRecoveryLevel" => least(value, 0..=2, 0),
             "DefaultTime2Retain" => least(value, 0..=3600, 0),
             // The larger value wins. Ours is 0, so the initiator's is the result (13.15).
-            "DefaultTime2Wait" => within(value, 0..=3600).map(|theirs| theirs.to_string()),
+            "DefaultTime2Wait" => number_in(value, 0..=3600).map(|theirs| theirs.to_string()),
             "MaxBurstLength" => self.max_burst(value),
             // Without effect, because immediate and unsolicited data are off (13.14).
-            "FirstBurstLength" => within(value, LENGTHS).map(|theirs| theirs.to_string()),
+            "FirstBurstLength" => number_in(value, LENGTHS).map(|theirs| theirs.to_string()),
             // OR with our Yes (13.10, 13.18, 13.19).
             "InitialR2T" | "DataPDUInOrder" | "DataSequenceInOrder" => boolean(value).map(|_| "Yes".to_owned()),
             // AND with our No (13.11): units are read-only, so no data comes unsolicited.
@@ -72,7 +72,7 @@ impl Params {
     }
 
     fn declare(&mut self, value: &str) -> Option<String> {
-        let Some(theirs) = within(value, LENGTHS) else {
+        let Some(theirs) = number_in(value, LENGTHS) else {
             return Some(REJECT.to_owned());
         };
         self.send_segment = usize::try_from(theirs).unwrap_or(limits::SEND_SEGMENT);
@@ -80,7 +80,7 @@ impl Params {
     }
 
     fn max_burst(&mut self, value: &str) -> Option<String> {
-        self.max_burst = within(value, LENGTHS)?;
+        self.max_burst = number_in(value, LENGTHS)?;
         Some(self.max_burst.to_string())
     }
 }
@@ -99,12 +99,12 @@ fn boolean(value: &str) -> Option<bool> {
     }
 }
 
-fn within(value: &str, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
+fn number_in(value: &str, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
     text::number(value).filter(|number| range.contains(number))
 }
 
 fn least(value: &str, range: std::ops::RangeInclusive<u32>, ours: u32) -> Option<String> {
-    within(value, range).map(|theirs| theirs.min(ours).to_string())
+    number_in(value, range).map(|theirs| theirs.min(ours).to_string())
 }
 
 #[cfg(test)]

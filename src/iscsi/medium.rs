@@ -43,7 +43,7 @@ pub struct UnitIdentity {
 impl UnitIdentity {
     /// Derives an identity from a seed that is stable for the same content (an ISO's digest or name).
     #[must_use]
-    pub fn of(seed: &[u8]) -> Self {
+    pub fn from_seed(seed: &[u8]) -> Self {
         let digest = Sha256::digest(seed);
         let mut serial = String::with_capacity(20);
         for byte in &digest[..10] {
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     fn cdrom(bytes: u64) -> Lun {
-        Lun::new(DeviceKind::Cdrom, bytes, UnitIdentity::of(b"x"))
+        Lun::new(DeviceKind::Cdrom, bytes, UnitIdentity::from_seed(b"x"))
     }
 
     #[test]
@@ -183,8 +183,8 @@ mod tests {
 
     #[test]
     fn identities_differ_by_seed_and_stay_the_same_for_one() {
-        let (one, other) = (UnitIdentity::of(b"one"), UnitIdentity::of(b"other"));
-        assert_eq!(one, UnitIdentity::of(b"one"));
+        let (one, other) = (UnitIdentity::from_seed(b"one"), UnitIdentity::from_seed(b"other"));
+        assert_eq!(one, UnitIdentity::from_seed(b"one"));
         assert_ne!(one.serial(), other.serial());
         assert_ne!(one.naa(), other.naa());
         assert_eq!((one.serial().len(), one.naa()[0] >> 4), (20, 3));

@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     fn disc_of(blocks: u64) -> Lun {
-        Lun::new(DeviceKind::Cdrom, blocks * 2048, UnitIdentity::of(b""))
+        Lun::new(DeviceKind::Cdrom, blocks * 2048, UnitIdentity::from_seed(b""))
     }
 
     #[test]

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_disk_is_reported_as_write_protected() {
-        let lun = Lun::new(DeviceKind::Disk, 512 * 7, UnitIdentity::of(b""));
+        let lun = Lun::new(DeviceKind::Disk, 512 * 7, UnitIdentity::from_seed(b""));
         let six = sense(&lun, asked(false, 0, 0x0a)).unwrap();
         assert_eq!(six[..12], [3 + 8 + 12, 0, 0x80, 8, 0, 0, 0, 7, 0, 0, 2, 0]);
         let ten = sense(&lun, asked(true, 0, ALL)).unwrap();
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn saved_values_and_unknown_pages_are_refused() {
-        let lun = Lun::new(DeviceKind::Cdrom, 2048, UnitIdentity::of(b""));
+        let lun = Lun::new(DeviceKind::Cdrom, 2048, UnitIdentity::from_seed(b""));
         assert_eq!(sense(&lun, asked(false, 3, ALL)), Err(Sense::NO_SAVING));
         assert_eq!(sense(&lun, asked(false, 0, 0x08)), Err(Sense::field(2)));
         let subpage = RequestedPages { subpage: 1, ..asked(false, 0, 0x2a) };

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     fn units() -> LogicalUnits {
-        let lun = |kind, bytes| Lun::new(kind, bytes, UnitIdentity::of(b"iso"));
+        let lun = |kind, bytes| Lun::new(kind, bytes, UnitIdentity::from_seed(b"iso"));
         LogicalUnits::new(
             "iqn.2026-11.org.bootlatch:iso",
             [(0, lun(DeviceKind::Cdrom, 20480)), (1, lun(DeviceKind::Disk, 20480))],

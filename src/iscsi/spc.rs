@@ -152,7 +152,7 @@ mod tests {
     const TARGET: &str = "iqn.2026-11.org.bootlatch:iso";
 
     fn unit(kind: DeviceKind, bytes: u64) -> Lun {
-        Lun::new(kind, bytes, UnitIdentity::of(b"iso"))
+        Lun::new(kind, bytes, UnitIdentity::from_seed(b"iso"))
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct ScsiTask {
 impl ScsiTask {
     /// Returns the task of a SCSI Command PDU (RFC 7143 11.3).
     #[must_use]
-    pub fn of(header: &Header) -> Self {
+    pub fn new(header: &Header) -> Self {
         let mut cdb = [0; 16];
         cdb.copy_from_slice(&header.0[32..48]);
         Self {
@@ -161,7 +161,7 @@ impl Comparison {
     }
 
     /// Returns the R2T for the next burst, if the previous one is complete and bytes remain (RFC 7143 11.8).
-    pub fn ask(&mut self, burst: u32) -> Option<Header> {
+    pub fn next_r2t(&mut self, burst: u32) -> Option<Header> {
         if self.compared < self.asked || self.left.length() == 0 {
             return None;
         }
@@ -179,7 +179,7 @@ impl Comparison {
     }
 
     /// Accepts a Data-Out that continues the burst, and returns whether it does (RFC 7143 11.7).
-    pub fn take(&mut self, header: &Header, data: &[u8]) -> bool {
+    pub fn accept_data(&mut self, header: &Header, data: &[u8]) -> bool {
         let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
         let continues = header.task_tag() == self.task.tag
             && header.word(20) == self.transfer_tag()
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn data_goes_in_segments_and_bursts() {
-        let lun = Lun::new(DeviceKind::Disk, 1 << 20, UnitIdentity::of(b""));
+        let lun = Lun::new(DeviceKind::Disk, 1 << 20, UnitIdentity::from_seed(b""));
         let span = lun.span(0, 200).unwrap();
         let mut transfer = DataInTransfer::new(task(1, 102_400), 0, span);
         let mut seen = Vec::new();
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn an_aborted_task_is_removed_in_any_state() {
-        let lun = Lun::new(DeviceKind::Disk, 512, UnitIdentity::of(b""));
+        let lun = Lun::new(DeviceKind::Disk, 512, UnitIdentity::from_seed(b""));
         let mut tasks = Tasks {
             current: Some(ActiveTask::Transfer(DataInTransfer::new(task(1, 512), 0, lun.span(0, 1).unwrap()))),
             ..Tasks::default()

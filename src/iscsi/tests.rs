@@ -121,7 +121,7 @@ impl Peer {
         loop {
             match self.connection.step() {
                 ConnectionStep::Ask(_) => {
-                    let lun = |kind| Lun::new(kind, SIZE, UnitIdentity::of(b"iso"));
+                    let lun = |kind| Lun::new(kind, SIZE, UnitIdentity::from_seed(b"iso"));
                     let units = LogicalUnits::new(TARGET, [(0, lun(DeviceKind::Disk)), (1, lun(DeviceKind::Cdrom))]);
                     let view =
                         InitiatorView { units, targets: self.targets.clone(), record_first: self.record_first.clone() };

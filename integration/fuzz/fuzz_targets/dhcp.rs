@@ -4,14 +4,14 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use bootlatch::boot::{Program, Programs, Proof, Site, Trust, Verdict};
-use bootlatch::dhcp::answer::{self, Arrival, Boot, Port, Reply};
-use bootlatch::dhcp::packet::Request;
-use bootlatch::dhcp::quirks::Form;
+use bootlatch::boot::{ConfigAccess, ConfigProof, Program, Programs, Site, Verdict};
+use bootlatch::dhcp::answer::{self, Arrival, BootOffer, DhcpPort, DhcpReply};
+use bootlatch::dhcp::packet::DhcpPacket;
+use bootlatch::dhcp::quirks::BootFileLocation;
 use bootlatch::dhcp::rogue_servers;
-use bootlatch::dhcp::server::{Context, Effect, Server};
-use bootlatch::fleet::enrolment::{Rules, Treatment};
-use bootlatch::fleet::lifecycle::{DoneWhen, Policy};
+use bootlatch::dhcp::server::{DhcpServer, Effect, RequestContext};
+use bootlatch::fleet::enrolment::{EnrolmentRules, UnknownHostAction};
+use bootlatch::fleet::lifecycle::{Completion, InstallPolicy};
 use bootlatch::fleet::{Architecture, LeaseTimes, Reservation, Reserved, Subnet};
 use jiff::{SignedDuration, Timestamp};
 use libfuzzer_sys::fuzz_target;
@@ -23,8 +23,12 @@ const LONGEST: usize = 1500 - 28;
 fn site() -> Site {
     let programs = [(0, "undionly.kpxe"), (7, "snponly.efi"), (11, "ipxe-arm64.efi"), (41, "pi")];
     Site {
-        unknown_hosts: Rules { first: Vec::new(), otherwise: Treatment::Hold },
-        install: Policy { done_when: DoneWhen::BootComplete, limit: Duration::from_secs(3600), offers: 10 },
+        unknown_hosts: EnrolmentRules { first: Vec::new(), otherwise: UnknownHostAction::Hold },
+        install: InstallPolicy {
+            completion: Completion::BootComplete,
+            timeout: Duration::from_secs(3600),
+            max_boots: 10,
+        },
         programs: Programs(programs.map(|(code, name)| (Architecture(code), Program(name.into()))).into()),
         overrides: Vec::new(),
         namespace: "default".parse().expect("a name"),
@@ -35,7 +39,11 @@ fn site() -> Site {
         iscsi: SocketAddrV4::new(OURS, 3260).into(),
         iqn: "iqn.2026-11.org.bootlatch".into(),
         chap: None,
-        trust: Trust { config: Proof::Address, window: Duration::from_secs(3600), routed: Vec::new() },
+        config_access: ConfigAccess {
+            require: ConfigProof::Address,
+            token_ttl: Duration::from_secs(3600),
+            trusted_subnets: Vec::new(),
+        },
     }
 }
 
@@ -61,21 +69,21 @@ fn subnet(net: &str, last: u8) -> Subnet {
 }
 
 /// Checks the invariants of every reply.
-fn check(request: &Request<'_>, bytes: &[u8], reply: &Reply) {
+fn check(request: &DhcpPacket<'_>, bytes: &[u8], reply: &DhcpReply) {
     let message = &reply.message;
     assert!((300..=LONGEST).contains(&message.len()), "{} octets", message.len());
     assert_eq!(message[..3], [2, 1, 6]);
     assert_eq!((&message[4..8], &message[28..34]), (&bytes[4..8], &bytes[28..34]));
-    let read = Request::parse_reply(message).expect("what we write can be read");
+    let read = DhcpPacket::parse_reply(message).expect("our reply can be parsed");
     assert!(read.address(54).is_some(), "EDK2 drops an offer without a server identifier");
     if let Some(agent) = request.option(82) {
-        assert_eq!(read.option(82), Some(agent), "the relay's words go back untouched");
+        assert_eq!(read.option(82), Some(agent), "the relay agent's option is returned unchanged");
     }
 }
 
 fuzz_target!(|data: &[u8]| {
     let (mut rest, site) = (data, site());
-    let mut server = Server::new(vec![subnet("10.77.0.0/24", 103), subnet("10.9.0.0/24", 200)], true, false);
+    let mut server = DhcpServer::new(vec![subnet("10.77.0.0/24", 103), subnet("10.9.0.0/24", 200)], true, false);
     let mut now = Timestamp::from_second(1_800_000_000).expect("a time");
     let verdicts =
         [Verdict::Chainload(Program("snponly.efi".into())), Verdict::SanBoot("live".parse().expect("a name"))];
@@ -85,28 +93,28 @@ fuzz_target!(|data: &[u8]| {
         rest = tail;
         now = now.saturating_add(SignedDuration::from_secs(i64::from(how >> 2) * 11)).unwrap_or(now);
         // Messages of other servers pass the same parser.
-        let _ = rivals::heard(bytes, OURS);
-        let Ok(request) = Request::parse(bytes) else { continue };
-        let port = if how & 1 == 1 { Port::Proxy } else { Port::Server };
+        let _ = rogue_servers::observe_reply(bytes, OURS);
+        let Ok(request) = DhcpPacket::parse(bytes) else { continue };
+        let port = if how & 1 == 1 { DhcpPort::Proxy } else { DhcpPort::Server };
         let arrival = Arrival { port, from: SocketAddrV4::new([10, 77, 0, 185].into(), 4011) };
         let verdict = &verdicts[usize::from(how >> 1 & 1)];
-        let form = if how & 2 == 2 { Form::Port4011 } else { Form::Offer };
+        let location = if how & 2 == 2 { BootFileLocation::Port4011 } else { BootFileLocation::Offer };
         if let Ok(facts) = answer::facts(&request, arrival, OURS)
-            && let Some(boot) = Boot::of(&facts, verdict, &site, form)
+            && let Some(boot) = BootOffer::new(&facts, verdict, &site, location)
         {
             let reply = answer::reply(&request, &boot, arrival);
             check(&request, bytes, &reply);
             assert_eq!(reply.message[16..20], [0; 4], "a proxy gives no address");
         }
-        let boot = answer::claims(&request, OURS).and_then(|facts| Boot::of(&facts, verdict, &site, form));
+        let boot = answer::claims(&request, OURS).and_then(|facts| BootOffer::new(&facts, verdict, &site, location));
         let taken = |address: Ipv4Addr| address.octets()[3] == 102;
-        let context = Context { ours: OURS, boot: boot.as_ref(), own: None, taken: &taken, now };
+        let context = RequestContext { ours: OURS, boot: boot.as_ref(), own: None, taken: &taken, now };
         let effects = server.answer(&request, &context).unwrap_or_default();
         for effect in &effects {
             match effect {
                 Effect::Send(reply) => check(&request, bytes, reply),
-                Effect::Record(lease) => assert_ne!(lease.address.octets()[3], 102, "that is a host's"),
-                Effect::Probe { .. } => panic!("no probe was wanted"),
+                Effect::Record(lease) => assert_ne!(lease.address.octets()[3], 102, "the address belongs to a host"),
+                Effect::Probe { .. } => panic!("probes are off"),
             }
         }
     }

@@ -2,25 +2,25 @@
 //! Any commands to any units: the reply stays inside the unit and the allocation length.
 
 #[allow(dead_code, reason = "it obeys connections, which the other targets have")]
-mod rim;
+mod io_loop;
 
-use bootlatch::iscsi::scsi::Outcome;
+use bootlatch::iscsi::scsi::CommandOutcome;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let mut units = rim::units();
+    let mut units = io_loop::units();
     for chunk in data.chunks_exact(18) {
         let mut cdb = [0; 16];
         cdb.copy_from_slice(&chunk[2..]);
         let lun = [chunk[0] & 0x40, chunk[1] % 4, 0, 0, 0, 0, 0, 0];
         match units.execute(lun, &cdb) {
-            Outcome::Read(number, span) | Outcome::Compare(number, span) => {
+            CommandOutcome::Read(number, span) | CommandOutcome::Compare(number, span) => {
                 let unit = units.lun(number).expect("the unit is there");
                 let stored = unit.stored(span);
-                assert!(stored.offset() + stored.length() <= rim::SIZE || stored.length() == 0);
+                assert!(stored.offset() + stored.length() <= io_loop::SIZE || stored.length() == 0);
             }
-            Outcome::Data(data) => assert!(data.len() < 4096),
-            Outcome::Good | Outcome::Check(_) => {}
+            CommandOutcome::Data(data) => assert!(data.len() < 4096),
+            CommandOutcome::Good | CommandOutcome::Check(_) => {}
         }
     }
 });

@@ -1,7 +1,7 @@
 #![no_main]
 //! A login with any text in any stages, then requests with any fields and valid sequence numbers.
 
-mod rim;
+mod io_loop;
 
 use std::time::Instant;
 
@@ -26,12 +26,12 @@ fn pdu(opcode: u8, flags: u8, fields: &[u8], data: &[u8], command: u32) -> Vec<u
 
 fuzz_target!(|data: &[u8]| {
     let Some(([first, length, flags], mut rest)) = data.split_first_chunk::<3>() else { return };
-    let (now, entrance) = (Instant::now(), rim::entrance(*first));
+    let (now, decision) = (Instant::now(), io_loop::decision(*first));
     let mut connection = Connection::new(now);
     let (text, tail) = rest.split_at(usize::from(*length).min(rest.len()));
     rest = tail;
     let login = pdu(0x43, *flags, &[], &[NAMES, text].concat(), 1);
-    if !rim::give(&mut connection, &entrance, &login, now) {
+    if !io_loop::give(&mut connection, &decision, &login, now) {
         return;
     }
     let mut command = 1u32;
@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
         let (fields, tail) = tail.split_at(40.min(tail.len()));
         let (data, tail) = tail.split_at(usize::from(*length).min(tail.len()));
         rest = tail;
-        if !rim::give(&mut connection, &entrance, &pdu(*opcode, *flags, fields, data, command), now) {
+        if !io_loop::give(&mut connection, &decision, &pdu(*opcode, *flags, fields, data, command), now) {
             return;
         }
         command = command.wrapping_add(u32::from(opcode & 0x40 == 0 && !matches!(opcode & 0x3f, 5 | 0x10)));

@@ -1,7 +1,7 @@
 #![no_main]
 //! Any bytes to a new connection: PDU framing and the login.
 
-mod rim;
+mod io_loop;
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Some((first, bytes)) = data.split_first() else { return };
-    let (now, entrance) = (Instant::now(), rim::entrance(*first));
+    let (now, decision) = (Instant::now(), io_loop::decision(*first));
     let mut connection = Connection::new(now);
-    rim::give(&mut connection, &entrance, bytes, now);
+    io_loop::give(&mut connection, &decision, bytes, now);
 });

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use bootlatch::tftp::netascii;
-use bootlatch::tftp::options::{Asked, BLOCK_SIZES, Bounds, Granted};
-use bootlatch::tftp::packet::{DATA_HEADER, Mode, Packet, REQUEST_MAX};
+use bootlatch::tftp::options::{BLOCK_SIZES, NegotiatedOptions, OptionLimits, RequestedOptions};
+use bootlatch::tftp::packet::{DATA_HEADER, Packet, REQUEST_MAX, TransferMode};
 use bootlatch::tftp::path;
-use bootlatch::tftp::transfer::{Ending, Repeated, Step, Transfer};
+use bootlatch::tftp::transfer::{Ending, RepeatedRequest, Transfer, TransferStep};
 use libfuzzer_sys::fuzz_target;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,17 +33,17 @@ struct Peer {
 
 impl Peer {
     /// Checks one step; returns whether the transfer continues.
-    fn hear(&mut self, transfer: &Transfer, step: Step) -> bool {
+    fn hear(&mut self, transfer: &Transfer, step: TransferStep) -> bool {
         let granted = transfer.granted();
         match step {
-            Step::Wait => {}
-            Step::OptionAck => {
+            TransferStep::Wait => {}
+            TransferStep::OptionAck => {
                 let mut out = Vec::new();
                 transfer.option_ack(&mut out);
                 assert!(matches!(Packet::parse(&out), Ok(Packet::OptionAck(_))), "{out:?}");
                 assert!(out.len() <= REQUEST_MAX, "{} octets", out.len());
             }
-            Step::Data(blocks) => {
+            TransferStep::Data(blocks) => {
                 assert!(blocks.count() <= granted.window.into(), "{} blocks at once", blocks.count());
                 for block in blocks.iter() {
                     let span = transfer.span(block);
@@ -56,7 +56,7 @@ impl Peer {
                     }
                 }
             }
-            Step::End(ending) => {
+            TransferStep::End(ending) => {
                 assert!(ending != Ending::Complete || self.octets == self.size, "complete at {}", self.octets);
                 return false;
             }
@@ -76,16 +76,16 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(Packet::parse(&again), Ok(packet), "what was read is written the same");
     }
     let Packet::Read(request) = packet else { return };
-    if let Ok(path::Asked { file: path::File::Plain(path), .. }) = path::Asked::read(request.name) {
+    if let Ok(path::RequestedFile { file: path::FileName::Plain(path), .. }) = path::RequestedFile::read(request.name) {
         assert!(path.parts().all(|part| !matches!(part, "" | "." | "..")), "{path}");
     }
-    let bounds = Bounds::of_mtu(if how & 1 == 1 { 9000 } else { 1500 }, how & 2 == 2);
-    let granted = Granted::new(Asked::read(request.options), bounds);
+    let bounds = OptionLimits::of_mtu(if how & 1 == 1 { 9000 } else { 1500 }, how & 2 == 2);
+    let granted = NegotiatedOptions::new(RequestedOptions::read(request.options), bounds);
     assert!(BLOCK_SIZES.contains(&granted.block_size) && granted.window >= 1);
     assert!(usize::from(granted.block_size) + DATA_HEADER + 28 <= 9000);
     let size = match request.mode {
-        Mode::Octet => u64::from(how) << (how & 15),
-        Mode::Netascii => netascii::encode(first).len() as u64,
+        TransferMode::Octet => u64::from(how) << (how & 15),
+        TransferMode::Netascii => netascii::encode(first).len() as u64,
     };
     let mut now = Instant::now();
     let (mut transfer, mut step) = Transfer::new(granted, size, PATIENCE, now);
@@ -98,10 +98,10 @@ fuzz_target!(|data: &[u8]| {
         now += Duration::from_millis(u64::from(wait) * u64::from(wait));
         step = match Packet::parse(bytes) {
             Ok(Packet::Ack(block)) => transfer.on_ack(block, now),
-            Ok(Packet::Error { code, .. }) => Step::End(transfer.on_error(code)),
+            Ok(Packet::Error { code, .. }) => TransferStep::End(transfer.on_error(code)),
             Ok(Packet::Read(same)) if same == request => match transfer.on_request(now) {
-                Repeated::Again(step) => step,
-                Repeated::Anew => return,
+                RepeatedRequest::Again(step) => step,
+                RepeatedRequest::Restart => return,
             },
             Ok(_) | Err(_) => transfer.on_timeout(now),
         };

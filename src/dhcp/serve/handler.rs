@@ -272,7 +272,7 @@ impl RequestHandler {
             (verdict, _) => {
                 let location = self.boot_file_location(facts, message.arrival.port, Instant::now());
                 note_ipxe_boot(&self.gate, facts);
-                let boot = BootOffer::of(facts, &verdict, &interface.site, location);
+                let boot = BootOffer::new(facts, &verdict, &interface.site, location);
                 return boot.map_or(BootAnswer::Nothing, BootAnswer::Boot);
             }
         };

@@ -43,7 +43,7 @@ fn ask(server: &mut DhcpServer, bytes: &[u8]) -> Result<Vec<Effect>, DropReason>
     let facts = answer::claims(&request, OURS);
     let verdict = Verdict::Chainload(Program("snponly.efi".into()));
     let site = site("hold").reached_at(OURS.into());
-    let boot = facts.and_then(|facts| BootOffer::of(&facts, &verdict, &site, BootFileLocation::Offer));
+    let boot = facts.and_then(|facts| BootOffer::new(&facts, &verdict, &site, BootFileLocation::Offer));
     let context = RequestContext { ours: OURS, boot: boot.as_ref(), own: None, taken: &|_| false, now: now() };
     server.answer(&request, &context)
 }

@@ -72,7 +72,7 @@ impl LoginAuthorizer {
             self.gate.counters.count_refused(Protocol::Iscsi, Reason::OtherImageAssigned, Some(login.peer.ip()));
             return Admission::Refuse(LoginRefusal::NotFound);
         };
-        match self.find(login, &name) {
+        match self.find_image(login, &name) {
             Ok((image, own)) => {
                 self.attach(login, &image, own.as_ref().map(|(host, visibility)| (&**host, *visibility)))
             }
@@ -98,7 +98,7 @@ impl LoginAuthorizer {
     }
 
     /// Finds the image, and the host whose view of it is attached; no host where the policy admits any initiator.
-    fn find(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<OwnView>), Reason> {
+    fn find_image(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<OwnView>), Reason> {
         let own = match facts(&self.gate, login) {
             // The initiator name is only a claim, and a view may hold secrets of its host.
             Some(facts) => {
@@ -167,7 +167,7 @@ impl LoginAuthorizer {
             && let Some(seed) = self.gate.seed(host)?
         {
             let number = units.last_key_value().map_or(1, |(last, _)| last + 1);
-            let identity = UnitIdentity::of(format!("seed {}", host.metadata.uid).as_bytes());
+            let identity = UnitIdentity::from_seed(format!("seed {}", host.metadata.uid).as_bytes());
             let config = host.spec.boot_config_ref.clone().map(|name| (host.spec.boot_mac_address, name));
             let lun = Lun::new(DeviceKind::Cdrom, seed.len(), identity);
             let record_first = self.recorder(login, config, DeliveryChannel::SeedUnit);
@@ -191,7 +191,7 @@ impl LoginAuthorizer {
             AttachAs::Cdrom => DeviceKind::Cdrom,
             AttachAs::Disk => DeviceKind::Disk,
         };
-        let lun = Lun::new(kind, medium.len(), UnitIdentity::of(image.metadata.uid.as_bytes()));
+        let lun = Lun::new(kind, medium.len(), UnitIdentity::from_seed(image.metadata.uid.as_bytes()));
         Ok(GrantedUnit { lun, medium, record_first: self.recorder(login, carries, DeliveryChannel::Embedded) })
     }
 
@@ -218,7 +218,7 @@ impl LoginAuthorizer {
     fn targets(&self, login: &LoginClaim) -> Vec<TargetEntry> {
         let state = self.gate.store.load();
         let names = state.images().map(|image| &image.metadata.name);
-        let attachable = names.filter(|name| self.find(login, name).is_ok());
+        let attachable = names.filter(|name| self.find_image(login, name).is_ok());
         let entry = |name: &Name| TargetEntry {
             name: self.gate.site.target_iqn(name),
             portals: vec![self.gate.site.iscsi.to_string()],

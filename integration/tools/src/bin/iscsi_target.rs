@@ -107,7 +107,7 @@ fn units(target: &str, files: &str) -> anyhow::Result<Units> {
         };
         let path = row.split_once(':').map_or(row, |(_, path)| path);
         let medium = ImageFile::new(File::open(path).with_context(|| path.to_owned())?)?;
-        let identity = UnitIdentity::of(format!("{target} {path}").as_bytes());
+        let identity = UnitIdentity::from_seed(format!("{target} {path}").as_bytes());
         let lun = Lun::new(kind, medium.len(), identity);
         units.insert(u8::try_from(number)?, GrantedUnit::new(lun, Arc::new(medium)));
     }
