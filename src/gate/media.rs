@@ -81,11 +81,11 @@ impl Gate {
         let config = self.config_in_view(host, image).filter(|_| shown == ConfigVisibility::Whole);
         let site = self.site_at(at);
         let url = config_url(&site, self.token(Some(host)), config.as_deref());
-        let mut wishes = iso::customization_for(image, Some(host), config.as_deref(), &url);
-        site.fill(&mut wishes.edit.append, &image.metadata.name, host.spec.boot_mac_address);
+        let mut customization = iso::customization_for(image, Some(host), config.as_deref(), &url);
+        site.fill(&mut customization.edit.append, &image.metadata.name, host.spec.boot_mac_address);
         let is_within = |_: &Arc<BootConfig>| image.spec.config_delivery == Delivery::Embed;
         let carries = config.filter(is_within).map(|config| (host.spec.boot_mac_address, config.metadata.name.clone()));
-        Ok(ImageView { carries, ..self.media.view(image, wishes)? })
+        Ok(ImageView { carries, ..self.media.view(image, customization)? })
     }
 
     /// Returns the NoCloud seed of a host's config; none where the config is not for cloud-init.
