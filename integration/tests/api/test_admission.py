@@ -36,7 +36,7 @@ def test_rules(server):
     for name in ("localboot", "menu", "upload"):
         refused(f"{name} is refused as the name of an ISO", ask("POST", IMAGES, image(name)), "metadata.name")
     kept = ask("PATCH", f"{HOSTS}/disk", {"spec": {"bootMode": "forever"}}).json
-    dry = [ask("POST", f"{HOSTS}/disk/{action}?dryRun=All") for action in ("hold", "release", "install")]
+    dry = [ask("POST", f"{HOSTS}/disk/{action}?dryRun=All") for action in ("hold", "localboot", "install")]
     assert all(one.code == 400 and "dryRun" in one.text for one in dry) and ask("GET", f"{HOSTS}/disk").json == kept, (
         f"an action does not accept a dry run and changes nothing: {dry}")
     dry = ask("POST", f"{IMAGES}/upload?name=dry&dryRun=All")
@@ -83,10 +83,10 @@ def test_a_refused_install_changes_nothing(server):
     assert again.code == 200 and again.json["spec"]["bootConfigRef"] == "other" and kinds() == ["assigned"] * 2, (
         f"an accepted install is started once: {(again, kinds())}")
     (server.state / "isos/frail.iso").unlink()
-    medium = ask("POST", f"{HOSTS}/whole/medium")
+    medium = ask("POST", f"{HOSTS}/whole/virtualmedia")
     assert medium.code == 422 and "frail.iso" in medium.text, f"a virtual medium of a missing ISO is refused: {medium}"
     now = ask("GET", f"{HOSTS}/whole").json["status"]
-    assert now["phase"] == "Assigned" and not now.get("lastBoot") and kinds() == ["assigned"] * 2, (
+    assert now["phase"] == "Assigned" and not now.get("lastBootTime") and kinds() == ["assigned"] * 2, (
         f"a refused virtual medium is not counted as a boot: {(now, kinds())}")
     assert [ask("DELETE", what).code for what in (f"{HOSTS}/whole", f"{IMAGES}/frail")] == [200] * 2, "the host and the ISO can be deleted"
 

@@ -93,13 +93,13 @@ def test_apply_of_several_objects(server):
     done = run("apply", "-f", file)
     assert done.returncode == 5 and done.stdout.count("created") == 2, f"apply continues after a refused object and exits with 5: {done}"
     assert ("BootConfig shared: Apply failed with 1 conflict: " in done.stderr and "BareMetalHost wrong: " in done.stderr
-          and "none: add it first" in done.stderr and "2 of 4 objects not applied" in done.stderr), (
+          and "spec.image: " in done.stderr and "2 of 4 objects not applied" in done.stderr), (
         f"apply names each refused object: {done}")
     assert done.stderr.count("--force") == 1, f"apply suggests --force once: {done}"
     file.write_text(SEVERAL.replace("image: none", "image: localboot").replace("spec: {bootMACAddress", "status: {phase: Held}\nspec: {bootMACAddress"))
     done = run("apply", "--force", "-f", file)
     assert done.returncode == 0 and "BootConfig shared configured" in done.stdout, f"apply --force takes over fields of another manager: {done}"
-    assert done.stderr.count("warning: status: not kept; as wrong was Held") == 1, f"a warning of the server is printed once: {done}"
+    assert done.stderr.count("warning: status: ") == 1 and "wrong was Held" in done.stderr, f"a warning of the server is printed once: {done}"
     for kind, name in (("host", "right"), ("host", "wrong"), ("config", "shared"), ("config", "mine")):
         assert run("delete", kind, name).returncode == 0, name
 
@@ -149,15 +149,15 @@ def test_other_spellings_are_no_change(server):
     run("delete", "host", "spelled")
 
 
-def test_nocloud_build(server):
+def test_seed_build(server):
     bad, seed = server.place / "bad.yml", server.place / "seed.iso"
     bad.write_text("#cloud-config\nusers: [\n")
-    done = server.run("nocloud", "build", seed, f"user-data={bad}")
+    done = server.run("seed", "build", seed, f"user-data={bad}")
     assert done.returncode == 1 and "user-data" in done.stderr and not seed.exists(), (
-        f"nocloud build refuses an invalid cloud-config and names the file: {done}")
+        f"seed build refuses an invalid cloud-config and names the file: {done}")
     bad.write_text("#cloud-config\nhostname: a\n")
-    done = server.run("nocloud", "build", seed, f"user-data={bad}")
-    assert done.returncode == 0 and seed.exists(), f"nocloud build accepts a valid cloud-config: {done}"
+    done = server.run("seed", "build", seed, f"user-data={bad}")
+    assert done.returncode == 0 and seed.exists(), f"seed build accepts a valid cloud-config: {done}"
 
 
 def test_a_broken_manifest(server):
@@ -180,7 +180,7 @@ def test_warnings_about_configs(server):
     assert run("config", "show", "odd").stderr == "", "a read prints no warnings"
     run("config", "remove", "odd")
     twice = run("apply", "-f", "-", stdin="apiVersion: v1\nkind: BootConfig\nmetadata: {name: odd}\nmetadata: {name: even}\n")
-    assert twice.returncode == 1 and 'the key "metadata" stands twice in one mapping, the second time at line 4' in twice.stderr, (
+    assert twice.returncode == 1 and '"metadata"' in twice.stderr and "line 4" in twice.stderr, (
         f"a duplicate key is reported with its line: {twice}")
 
 
@@ -199,10 +199,10 @@ def test_nouns_and_verbs(server):
     assert {"live", "up"} <= set(run("iso", "list").stdout.split()), "iso list shows the ISOs"
     assigned = run("host", "assign", "server1", "--image", "up", "--config", "other", "--forever", "-o", "json")
     assert json.loads(assigned.stdout)["spec"]["bootMode"] == "forever", f"host assign sets the boot mode: {assigned}"
-    assert json.loads(run("host", "release", "server1", "-o", "json").stdout)["status"]["phase"] == "Seen", "host release makes the host boot its disk"
+    assert json.loads(run("host", "localboot", "server1", "-o", "json").stdout)["status"]["phase"] == "LocalBoot", "host localboot makes the host boot its disk"
     assert "Held" in run("host", "hold", "server1").stdout, "host hold holds the host"
     events = json.loads(run("host", "timeline", "server1", "-o", "json").stdout)
-    assert [e["event"] for e in events][-2:] == ["released", "held"] and {"time", "mac", "host", "detail"} <= set(events[0]), (
+    assert [e["event"] for e in events][-2:] == ["local_boot_requested", "held"] and {"time", "mac", "host", "detail"} <= set(events[0]), (
         f"host timeline -o json prints an array of events: {events}")
     assert run("iso", "remove", "up").returncode == 5, "iso remove refuses an ISO that a host uses"
     every = run("host", "list", "-A").stdout.splitlines()
@@ -244,7 +244,7 @@ def test_exit_codes(server):
     done = run("--token-file", empty, "get", "hosts", BOOTLATCH_SERVER=url)
     assert done.returncode == 1 and str(empty) in done.stderr, f"an empty token file is named: {done}"
     gone = run("get", "hosts", BOOTLATCH_SERVER="http://127.0.0.1:9")
-    assert gone.returncode == 3 and "no server answers at http://127.0.0.1:9" in gone.stderr, f"a server that does not answer exits with 3 and is named: {gone}"
+    assert gone.returncode == 3 and "http://127.0.0.1:9" in gone.stderr, f"a server that does not answer exits with 3 and is named: {gone}"
     serve = run("serve", "--help").stdout
     assert "menu" in serve and "--token-file" not in serve and "--server" not in serve, f"serve --help lists only the options that apply: {serve}"
     assert "3 the server does not answer" in run("--help").stdout, "--help lists the exit codes"

@@ -148,18 +148,18 @@ def test_the_main_file_of_a_config(server):
     patched = lambda spec: server.ask("PATCH", f"{CONFIGS}/w", {"spec": spec})
     refused = lambda answer, words: answer.code == 422 and answer.json["details"]["causes"][0]["field"] == "spec.data" and words in answer.text
     other = patched({"format": "kickstart"})
-    assert refused(other, "no ks.cfg, which kickstart asks for first: there is config.ign"), (
+    assert refused(other, "ks.cfg") and "config.ign" in other.text, (
         f"a config without its format's main file is refused, and the file is named: {other}")
     gone = patched({"data": {"config.ign": None, "other.ign": ign()}})
-    assert refused(gone, "no config.ign"), f"the main file cannot be removed: {gone}"
+    assert refused(gone, "config.ign"), f"the main file cannot be removed: {gone}"
     nameless = patched({"data": {"": "x"}})
-    assert refused(nameless, "the empty name"), f"a file with an empty name is refused: {nameless}"
+    assert refused(nameless, "empty"), f"a file with an empty name is refused: {nameless}"
     lone = server.place / "lone.ign"
     lone.write_text(ign())
     added = server.run("config", "add", "lone", f"lone.ign={lone}", "--format", "ignition")
-    assert added.returncode == 5 and "no config.ign" in added.stderr, f"config add refuses a config without its main file: {added}"
-    seed = server.run("nocloud", "build", server.place / "seed.iso", f"meta-data={lone}")
-    assert seed.returncode != 0 and "user-data" in seed.stderr, f"nocloud build refuses a seed without its main file: {seed}"
+    assert added.returncode == 5 and "config.ign" in added.stderr, f"config add refuses a config without its main file: {added}"
+    seed = server.run("seed", "build", server.place / "seed.iso", f"meta-data={lone}")
+    assert seed.returncode != 0 and "user-data" in seed.stderr, f"seed build refuses a seed without its main file: {seed}"
     server.stop()
     with contextlib.closing(sqlite3.connect(server.state / "bootlatch.db")) as state:
         (body,) = state.execute("SELECT body FROM objects WHERE kind = 'BootConfig' AND name = 'w'").fetchone()

@@ -18,7 +18,7 @@ def test_the_state_is_encrypted_with_a_key(server):
                     for item in server.ask("GET", "/api/v1/baremetalhosts").json["items"]]
     before = kept()
     (server.place / "state.key").write_text("ab" * 32)
-    server.config = f'[api]\nkey_file = "{server.place}/state.key"\n'
+    server.config = f'[store]\nencryption_key_file = "{server.place}/state.key"\n'
     server.restart()
     assert SECRET.encode() not in everything(), "with a key the existing state is encrypted"
     assert kept() == before, "encryption keeps the existing objects"
@@ -26,7 +26,7 @@ def test_the_state_is_encrypted_with_a_key(server):
     assert SECRET.encode() not in everything(), "new objects are encrypted"
     server.restart()
     assert server.ask("GET", f"{HOSTS}/bmc2").code == 200, "the objects are there after a restart"
-    for what, text in (("the wrong key", f'[api]\nkey_file = "{server.place}/other.key"\n'), ("no key", "")):
+    for what, text in (("the wrong key", f'[store]\nencryption_key_file = "{server.place}/other.key"\n'), ("no key", "")):
         (server.place / "other.key").write_text("cd" * 32)
         server.stop()
         server.config = text
@@ -35,6 +35,6 @@ def test_the_state_is_encrypted_with_a_key(server):
             said = "it started"
         except RuntimeError as error:
             said = str(error)
-        assert "encrypted" in said and "api.key_file" in said, f"with {what} the server does not start, and names the reason: {said}"
-    server.config = f'[api]\nkey_file = "{server.place}/state.key"\n'
+        assert "encrypted" in said and "store.encryption_key_file" in said, f"with {what} the server does not start, and names the reason: {said}"
+    server.config = f'[store]\nencryption_key_file = "{server.place}/state.key"\n'
     server.start()

@@ -18,7 +18,7 @@ def test_field_validation(server):
         assert unknown.code == 422 and "spec.colour" in unknown.text, f"{query or 'by default'}: an unknown field is refused: {unknown}"
     twice = "metadata: {name: fv}\nspec:\n  bootMACAddress: 52:54:00:00:01:01\n  bootMACAddress: 52:54:00:00:01:02\n"
     yaml = ask("POST", HOSTS, twice, "application/yaml")
-    assert yaml.code == 400 and 'the key "bootMACAddress" stands twice in one mapping, the second time at line 4, column 3' in yaml.json["message"], (
+    assert yaml.code == 400 and all(text in yaml.json["message"] for text in ('"bootMACAddress"', "line 4, column 3")), (
         f"a duplicate key in YAML is reported with its line: {yaml}")
     told = ['299 - "unknown field \\"spec.colour\\""', '299 - "unknown field \\"spec.bmc.shade\\""', '299 - "duplicate field \\"spec.bootMACAddress\\""']
     warned = ask("POST", HOSTS + "?fieldValidation=Warn", wish("fv"), "application/json")
@@ -59,6 +59,6 @@ def test_warnings_about_configs(server):
     assert not warnings(ask("PUT", f"{CONFIGS}/odd", config("odd"))), "a corrected config has no warnings"
     twice = {**config("odd"), "spec": {"format": "cloud-init", "data": {"user-data": "#cloud-config\na: 1\na: 2\n"}}}
     refused = ask("PUT", f"{CONFIGS}/odd", twice)
-    assert refused.code == 422 and 'the key "a" stands twice in one mapping, the second time at line 3' in refused.json["message"], (
+    assert refused.code == 422 and all(text in refused.json["message"] for text in ('key "a"', "line 3")), (
         f"a duplicate key in a config is reported with its line: {refused}")
     ask("DELETE", f"{CONFIGS}/odd")

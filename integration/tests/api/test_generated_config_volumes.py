@@ -23,7 +23,7 @@ def server(start_server):
     for name in ("snippets", "nfs", "full"):
         (server.place / name).mkdir()
     volume = lambda name, directory: f'[[volumes]]\nname = "{name}"\ndirectory = "{server.place}/{directory}"\n'
-    server.config = f'[api]\nkey_file = "{server.place}/state.key"\n' + volume("local-zfs", "snippets") + volume("nfs", "nfs") + volume("full", "full") + volume("missing", "missing")
+    server.config = f'[store]\nencryption_key_file = "{server.place}/state.key"\n' + volume("local-zfs", "snippets") + volume("nfs", "nfs") + volume("full", "full") + volume("missing", "missing")
     yield server.restart()
     log = server.all_logs()
     assert not leaks(log), f"the log contains no pull secret at the end: {leaks(log)}"

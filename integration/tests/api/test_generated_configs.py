@@ -16,7 +16,7 @@ def server(start_server):
     """A server with an encrypted state and the most detailed log."""
     server = start_server(environment={"BOOTLATCH_LOG": "trace"})
     (server.place / "state.key").write_text("ab" * 32)
-    server.config = f'[api]\nkey_file = "{server.place}/state.key"\n'
+    server.config = f'[store]\nencryption_key_file = "{server.place}/state.key"\n'
     return server.restart()
 
 

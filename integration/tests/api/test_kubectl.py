@@ -1,5 +1,6 @@
 """A stock kubectl (Debian trixie's, 1.32) against the object API."""
 
+import re
 import subprocess
 
 import pytest
@@ -102,7 +103,7 @@ def test_reads(k):
         "--field-selector selects by MAC address")
     described = k("describe", "bmh", "server1").stdout
     assert "Boot MAC Address:  ac:1f:6b:8a:a7:9c" in described and "hunter2" not in described, f"describe prints the host without the password: {described}"
-    assert "Hardware address" in k("explain", "bmh.spec.bootMACAddress").stdout, "explain prints a field's description"
+    assert "MAC address" in k("explain", "bmh.spec.bootMACAddress").stdout, "explain prints a field's description"
     assert "targetIqn" in k("explain", "cdrom", "--recursive").stdout, "explain --recursive prints nested fields"
     assert "iscsi-cdroms" in k("api-resources").stdout, "api-resources lists the kinds"
     assert "bootlatch" in k("version").stdout, "version prints the server's version"
@@ -164,7 +165,7 @@ def test_changes(server, k):
     replaced = k("replace", "-f", "-", stdin=k("get", "bmh", "server1", "-o", "yaml").stdout)
     assert "replaced" in replaced.stdout, f"replace accepts what was read: {replaced}"
     wrong = k("patch", "bmh", "server1", "--type", "merge", "-p", '{"spec":{"image":"none"}}')
-    assert "is invalid: spec.image: there is no ISCSICdrom none: add it first" in wrong.stderr, f"a refusal names the field and the next step: {wrong.stderr}"
+    assert re.search("is invalid: spec.image: .*ISCSICdrom none .*add it first", wrong.stderr), f"a refusal names the field and the next step: {wrong.stderr}"
     assert k("scale", "bmh", "server1", "--replicas=2").returncode == 1, "scale is refused"
 
 
@@ -198,11 +199,11 @@ def test_a_backup_has_no_password(server, k):
     saved = k("get", "bmh", "server1", "-o", "yaml").stdout
     other = saved.replace("name: server1", "name: server9").replace("ac:1f:6b:8a:a7:9c", "ac:1f:6b:8a:a7:99").replace("192.0.2.7", "192.0.2.99")
     made = k("create", "-f", "-", stdin=other)
-    assert made.returncode == 1 and "spec.bmc.password: REDACTED is what a secret reads as" in made.stderr, (
+    assert made.returncode == 1 and "spec.bmc.password: REDACTED" in made.stderr, (
         f"create from get -o yaml asks for the password: {made}")
     assert "created" in k("create", "-f", "-", stdin=other.replace("REDACTED", "hunter2")).stdout, "create from get -o yaml with the password is accepted"
     moved = k("replace", "-f", "-", stdin=saved.replace("192.168.11.10", "192.168.11.66"))
-    assert moved.returncode == 1 and "spec.bmc.password: the controller's address is another" in moved.stderr, (
+    assert moved.returncode == 1 and "spec.bmc.password: " in moved.stderr and "write the password again" in moved.stderr, (
         f"replace with another BMC address asks for the password: {moved}")
     k("delete", "bmh", "server9")
 
@@ -258,12 +259,12 @@ def test_restoring_an_installed_host_starts_no_install(server, k):
     assert done.code == 200, f"the host is installed: {done}"
     saved = k("get", "bmh", "server1", "-o", "yaml").stdout.replace("password: REDACTED", "password: hunter2")
     forced = k("replace", "--force", "-f", "-", stdin=saved)
-    assert ("replaced" in forced.stdout and "Warning: status: not kept; as server1 was Installed" in forced.stderr
-          and k("get", "bmh", "server1", "-o", "jsonpath={.status.phase}").stdout == "Seen"), (
+    assert ("replaced" in forced.stdout and "Warning: status: " in forced.stderr and "server1 was Installed" in forced.stderr
+          and k("get", "bmh", "server1", "-o", "jsonpath={.status.phase}").stdout == "LocalBoot"), (
         f"replace --force of an installed host starts no install, with a warning: {forced}")
     k("delete", "bmh", "server1")
     restored = k("create", "-f", "-", stdin=saved)
-    assert "created" in restored.stdout and "no install of it begins" in restored.stderr and k("get", "bmh", "server1", "-o", "jsonpath={.status.phase}").stdout == "Seen", (
+    assert "created" in restored.stdout and "server1 was Installed" in restored.stderr and k("get", "bmh", "server1", "-o", "jsonpath={.status.phase}").stdout == "LocalBoot", (
         f"create from a backup of an installed host starts no install, with a warning: {restored}")
 
 

@@ -26,7 +26,7 @@ def test_boot_overrides(server, redfish_client, sushy):
     error = refused.value
     assert error.status_code == 409 and "spec.image" in str(error), f"Pxe of a host without an image is refused: {error}"
     server.ask("PATCH", f"{HOSTS}/one", {"spec": {"image": "live", "bootConfigRef": "builder"}})
-    server.ask("POST", f"{HOSTS}/one/release")
+    server.ask("POST", f"{HOSTS}/one/localboot")
     system.set_system_boot_options(sushy.BootSource.PXE, enabled=sushy.BootSourceOverrideEnabled.ONCE)
     assert spec(server, "one")["status"]["phase"] == "Assigned", "Pxe requests a new install"
     assert spec(server, "one")["spec"]["bootConfigRef"] == "builder", "Pxe keeps the host's config"
@@ -34,12 +34,12 @@ def test_boot_overrides(server, redfish_client, sushy):
     assert (system.boot.target, system.boot.enabled) == (sushy.BootSource.PXE, sushy.BootSourceOverrideEnabled.ONCE), "Pxe is read back"
     assert "sanboot iscsi:" in server.ask("GET", "/ipxe?mac=525400000001", token=None).text, "the host's script boots its image"
     system.set_system_boot_options(sushy.BootSource.HDD, enabled=sushy.BootSourceOverrideEnabled.CONTINUOUS)
-    assert spec(server, "one")["status"]["phase"] == "Seen" and "sanboot iscsi:" not in server.ask("GET", "/ipxe?mac=525400000001", token=None).text, (
+    assert spec(server, "one")["status"]["phase"] == "LocalBoot" and "sanboot iscsi:" not in server.ask("GET", "/ipxe?mac=525400000001", token=None).text, (
         "Hdd makes the host boot its disk")
     system.set_system_boot_options(sushy.BootSource.PXE, enabled=sushy.BootSourceOverrideEnabled.CONTINUOUS)
     assert spec(server, "one")["spec"]["bootMode"] == "forever", "Continuous sets bootMode forever"
     system.set_system_boot_options(enabled=sushy.BootSourceOverrideEnabled.DISABLED)
-    assert spec(server, "one")["status"]["phase"] == "Seen", "Disabled ends the install"
+    assert spec(server, "one")["status"]["phase"] == "LocalBoot", "Disabled ends the install"
     wrong = server.ask("PATCH", "/redfish/v1/Systems/one", {"Boot": {"BootSourceOverrideTarget": "Floppy"}})
     assert wrong.code == 400 and "Pxe" in wrong.json["error"]["message"], f"an unknown boot target is refused: {wrong}"
     for body, what in (({"AssetTag": "x"}, "AssetTag"), ({"Boot": {"Foo": 1}}, "Boot.Foo"), ({"Boot": {"BootOrder": []}}, "Boot.BootOrder")):
@@ -97,7 +97,7 @@ def test_a_deployment_of_a_host_with_a_declared_image(server, redfish_client, su
         "the medium stays inserted and assigned")
     assert server.ask("PATCH", "/redfish/v1/Managers/four/VirtualMedia/Cd", {"Inserted": False}).code == 204, "Inserted: false ejects the medium"
     now = spec(server, "four")
-    assert now["spec"] == before and now["status"]["phase"] == "Seen" and "sanboot iscsi" not in server.ask("GET", "/ipxe?mac=525400000004", token=None).text, (
+    assert now["spec"] == before and now["status"]["phase"] == "LocalBoot" and "sanboot iscsi" not in server.ask("GET", "/ipxe?mac=525400000004", token=None).text, (
         f"the declared image is assigned again and not installed: {now}")
     drive.insert_media("deploy")
     system.set_system_boot_options(sushy.BootSource.CD, enabled=continuous)

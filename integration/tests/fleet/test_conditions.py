@@ -32,7 +32,7 @@ def test_conditions_of_an_install(server):
     out, _ = waiting.communicate(timeout=30 * slowness())
     assert waiting.returncode == 0 and "condition met" in out, f"kubectl wait returns when the host is Installed: {out}"
     done = condition(server, "box", "Installed")
-    assert done["status"] == "True" and done["lastTransitionTime"] == status(server, "box")["since"], f"the condition turned when the phase changed: {done}"
+    assert done["status"] == "True" and done["lastTransitionTime"] == status(server, "box")["phaseTransitionTime"], f"the condition turned when the phase changed: {done}"
     server.restart()
     assert condition(server, "box", "Installed") == done, "the condition survives a restart"
     assert "Type:" in k("describe", "bmh", "box").stdout, "kubectl describe shows the conditions"

@@ -19,7 +19,7 @@ manifests = "{manifests}"
 [dhcp]
 mode = "server"
 [[dhcp.subnets]]
-net = "10.99.0.0/24"
+subnet = "10.99.0.0/24"
 pools = ["10.99.0.100-10.99.0.119"]
 """
 HOST_AND_ISO = """\
@@ -103,7 +103,7 @@ class Appliance:
         assert eventually(lambda: "READY=1" in self.notifications.lines, 30), f"the server reports READY=1: {self.server.tail()}"
 
     def reload(self):
-        self.server.reload("manifests directory=")
+        self.server.reload("manifests applied directory=")
 
     def write(self, name, text):
         (self.manifests / name).write_text(text)
@@ -123,7 +123,7 @@ class Appliance:
         return answer.text.splitlines() if answer.code == 503 else []
 
     def is_not_applied(self, place):
-        return any(line.endswith(f"a manifest is not applied: {place}") for line in self.problems())
+        return any(line.endswith(f"manifest not applied: {place}") for line in self.problems())
 
     def events(self, event):
         return [entry for entry in self.server.ask("GET", "/api/v1/timeline").json["items"] if entry["event"] == event]
@@ -173,7 +173,7 @@ def test_manifests_at_start_and_on_sighup(appliance):
     assert eventually(lambda: appliance.lists("installer", "iso")), "companion ISOs are created before the ISOs that name them"
     appliance.write("d.yaml", COMPANIONS.split("---\n")[2].format(iso=appliance.iso).replace("drivers", "d").replace("}}\n", ", companions: [nobody]}}\n"))
     appliance.reload()
-    assert eventually(lambda: appliance.logged("d.yaml: line 1: spec.companions: there is no ISCSICdrom nobody")), (
+    assert eventually(lambda: appliance.logged("d.yaml: line 1: spec.companions: .*nobody")), (
         "a companion that does not exist is refused by its field")
     appliance.write("d.yaml", CIRCLE.format(iso=appliance.iso))
     appliance.reload()
@@ -191,10 +191,10 @@ def test_an_invalid_manifest_on_sighup(appliance):
     assert eventually(lambda: appliance.is_not_applied("b.yaml: line 4")), f"the server is not ready, and /readyz names the place: {appliance.problems()}"
     assert not any("nonsense" in line for line in appliance.problems()), f"/readyz does not show the value: {appliance.problems()}"
     assert server.ask("GET", "/healthz", token=None).code == 200, "the server is healthy"
-    assert eventually(lambda: any("b.yaml: line 4" in json.dumps(entry) for entry in appliance.events("manifest-wrong"))), (
-        f"the timeline names the place: {appliance.events('manifest-wrong')}")
+    assert eventually(lambda: any("b.yaml: line 4" in json.dumps(entry) for entry in appliance.events("manifest_invalid"))), (
+        f"the timeline names the place: {appliance.events('manifest_invalid')}")
     assert appliance.logged("ERROR.*b.yaml: line 4"), "the log has an error with the place"
-    assert eventually(lambda: appliance.status("Serves, but a manifest is not applied: b.yaml: line 4")), (
+    assert eventually(lambda: appliance.status("Serving; manifest not applied: b.yaml: line 4")), (
         f"systemd's status names the place: {appliance.notifications.lines}")
 
 
@@ -214,7 +214,7 @@ def test_invalid_manifests_at_start(appliance, peer):
     assert not appliance.logged("hunter2"), "the log does not quote broken YAML"
     assert appliance.logged("ERROR.*c.yaml: line 1: spec.bootConfigRef"), "a reference to a missing object is logged with its line"
     assert len(appliance.problems()) == 3, f"the server is not ready because of these three manifests: {appliance.problems()}"
-    assert eventually(lambda: appliance.status("Serves, but .* b.yaml: line 4, and 2 more")), f"systemd's status counts them: {appliance.notifications.lines}"
+    assert eventually(lambda: appliance.status("Serving; .*b.yaml: line 4, and 2 more")), f"systemd's status counts them: {appliance.notifications.lines}"
     lease = peer.run("busybox", "udhcpc", "-q", "-n", "-t", "5", "-T", "1", "-i", "far0", "-s", "/bin/true")
     assert re.search(r"lease of 10\.99\.0\.1[01]", lease.stdout + lease.stderr), f"a DHCP client gets its lease: {lease}"
     script = server.ask("GET", "/ipxe?mac=52:54:00:00:00:0c", token=None)
@@ -226,7 +226,7 @@ def test_invalid_manifests_at_start(appliance, peer):
     appliance.write("gone.yml", VALID_CONFIG)
     appliance.start()
     assert appliance.lists("^b ") and appliance.lists("^later .*gone") and not appliance.problems(), "a restart applies the corrected manifests"
-    assert eventually(lambda: appliance.status(r"Serves\.$")), f"systemd's status names no manifest: {appliance.notifications.lines}"
+    assert eventually(lambda: appliance.status(r"Serving\.$")), f"systemd's status names no manifest: {appliance.notifications.lines}"
 
 
 def test_a_host_that_is_declared_twice(appliance):
@@ -263,7 +263,7 @@ def test_a_missing_directory_on_sighup(appliance):
     appliance.start()
     appliance.manifests.rename(appliance.folder / "elsewhere")
     appliance.server.reload("No such file or directory")
-    gone = lambda: any("the directory of manifests cannot be read" in line for line in appliance.problems())
+    gone = lambda: any("manifest directory unreadable" in line for line in appliance.problems())
     assert eventually(gone), f"a missing directory is reported, and the server continues: {appliance.problems()}"
     (appliance.folder / "elsewhere").rename(appliance.manifests)
     appliance.reload()

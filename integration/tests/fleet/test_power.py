@@ -50,7 +50,7 @@ def test_the_power_state_is_read(server, sim, redfish):
         f"the power of a new host is unknown until its BMC was asked: {made}")
     assert becomes(server, "ipmi", "off"), f"IPMI: the power is read as off: {server.tail()}"
     now = read(server, "ipmi")
-    assert now["status"]["powerSince"] and condition(server, "ipmi", "PowerKnown")["reason"] == "Off", (
+    assert now["status"]["powerTransitionTime"] and condition(server, "ipmi", "PowerKnown")["reason"] == "Off", (
         f"the status has the time of the power state and the condition PowerKnown: {now}")
     assert sim.told == [], f"reading the power switches nothing: {sim.told}"
     server.ask("POST", HOSTS, host("redfish", 2, bmc=bmc("redfish+http://127.0.0.1:8003")))
@@ -65,13 +65,13 @@ def test_online_switches_a_machine_over_ipmi(server, ipmi):
     sim = ipmi
     patch(server, "ipmi", online=True)
     assert eventually(lambda: sim.power == "on", 20) and becomes(server, "ipmi", "on"), f"online: true switches the machine on: {server.tail()}"
-    assert eventually(lambda: "switching" not in status(server, "ipmi")), f'the power change ends when the machine is on: {status(server, "ipmi")}'
+    assert eventually(lambda: "powerTransition" not in status(server, "ipmi")), f'the power change ends when the machine is on: {status(server, "ipmi")}'
     assert sim.told == ["power 1"], f"the machine is switched on once: {sim.told}"
-    assert events(server, "ipmi", "switched") == [{"reset": "On"}] and {"state": "on"} in events(server, "ipmi", "power"), (
-        f'the timeline shows the power change: {events(server, "ipmi", "switched", "power")}')
+    assert events(server, "ipmi", "power_switched") == [{"reset": "On"}] and {"state": "on"} in events(server, "ipmi", "power"), (
+        f'the timeline shows the power change: {events(server, "ipmi", "power_switched", "power")}')
     version = read(server, "ipmi")["metadata"]["resourceVersion"]
     again = patch(server, "ipmi", online=True)
-    assert again["metadata"]["resourceVersion"] == version and "switching" not in again["status"], f"writing online again is no change: {again}"
+    assert again["metadata"]["resourceVersion"] == version and "powerTransition" not in again["status"], f"writing online again is no change: {again}"
     (sim.place / "obeys").touch()
     patch(server, "ipmi", online=False)
     assert becomes(server, "ipmi", "off") and sim.told[-1] == "shutdown 1" and "power 0" not in sim.told, (
@@ -80,10 +80,10 @@ def test_online_switches_a_machine_over_ipmi(server, ipmi):
     patch(server, "ipmi", online=True)
     assert becomes(server, "ipmi", "on"), "online: true switches the machine on again"
     patch(server, "ipmi", online=False)
-    assert eventually(lambda: sim.told[-1] == "shutdown 1") and status(server, "ipmi")["switching"]["to"] == "off", (
+    assert eventually(lambda: sim.told[-1] == "shutdown 1") and status(server, "ipmi")["powerTransition"]["target"] == "off", (
         f"the power change stays pending while the machine does not shut down: {sim.told}")
     reset = server.ask("POST", "/redfish/v1/Systems/ipmi/Actions/ComputerSystem.Reset", {"ResetType": "ForceOff"})
-    assert reset.code == 204 and eventually(lambda: "switching" not in status(server, "ipmi")), (
+    assert reset.code == 204 and eventually(lambda: "powerTransition" not in status(server, "ipmi")), (
         f'a reset by hand ends the pending power change: {(reset, status(server, "ipmi"))}')
 
 
@@ -100,7 +100,7 @@ def test_online_switches_a_machine_over_redfish(server, redfish):
 def test_a_machine_that_was_switched_off_by_hand_stays_off(server, ipmi):
     sim = ipmi
     patch(server, "ipmi", online=True)
-    assert eventually(lambda: "switching" not in status(server, "ipmi"), 20) and becomes(server, "ipmi", "on"), server.tail()
+    assert eventually(lambda: "powerTransition" not in status(server, "ipmi"), 20) and becomes(server, "ipmi", "on"), server.tail()
     told = sim.told
     sim.power = "off"
     server.restart()
@@ -118,7 +118,7 @@ def test_bmcs_that_fail(server, sim, redfish):
     failed = eventually(lambda: (condition(server, "gone", "PowerKnown") or {}).get("status") == "False" and condition(server, "gone", "PowerKnown"), 20)
     assert failed and failed["reason"] == "Unreachable" and "127.0.0.1:9" in failed["message"], (
         f"an unreachable BMC is reported in the condition PowerKnown: {failed}")
-    assert eventually(lambda: events(server, "gone", "controller-failed")), "an unreachable BMC is reported in the timeline"
+    assert eventually(lambda: events(server, "gone", "bmc_failed")), "an unreachable BMC is reported in the timeline"
     assert status(server, "gone")["power"] == "unknown", "the power of a host with an unreachable BMC is unknown"
     server.ask("DELETE", f"{HOSTS}/gone")
     server.ask("POST", HOSTS, host("wrong", 5, bmc={**bmc("redfish+http://127.0.0.1:8003"), "password": "sesame-geheim"}))
@@ -133,7 +133,7 @@ def test_bmcs_that_fail(server, sim, redfish):
     patch(server, "wrong", bmc={"password": PASSWORD})
     assert becomes(server, "wrong", "off"), f'a corrected password is tried at once: {read(server, "wrong")}'
     turned = condition(server, "wrong", "PowerKnown")
-    assert turned["status"] == "True" and turned["message"] == "" and "powerFault" not in status(server, "wrong"), (
+    assert turned["status"] == "True" and turned["message"] == "" and "powerError" not in status(server, "wrong"), (
         f"a corrected password turns the condition and clears the error: {turned}")
     patch(server, "wrong", bmc=None)
     assert "power" not in status(server, "wrong") and condition(server, "wrong", "PowerKnown") is None, "a host whose BMC was removed has no power state"
