@@ -70,7 +70,7 @@ def generate(server, key):
         f"the bootstrap config has the pull secret and the host name in its files: {mine}")
     assert ask("GET", "/api/v1/bootconfig", token=None, source="192.0.2.40").text == mine, "/api/v1/bootconfig serves the same config to its host"
     refused = timeline(server, "other", "refused")
-    assert refused and "not the one assigned" in str(refused), f"a refusal is in the timeline: {refused}"
+    assert refused and refused[-1]["detail"]["reason"] == "other_config_assigned", f"a refusal is in the timeline: {refused}"
     server.iso()
     ask("POST", IMAGES, image("live", ["okd-prod-bootstrap"]))
     ask("POST", HOSTS, host("token", 43, ip="192.0.2.43", image="live", bootConfigRef="okd-prod-bootstrap"))
