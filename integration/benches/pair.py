@@ -79,7 +79,7 @@ def host_body(number):
         "metadata": {"name": f"host{number:06}", "namespace": "default", "uid": str(uuid.UUID(int=number)), "resourceVersion": "1",
                      "generation": 1, "creationTimestamp": "2026-11-21T00:00:00Z", "labels": {"rack": f"r{number // 40}"}},
         "spec": {"bootMACAddress": mac, "image": "localboot", "bootMode": "once"},
-        "status": {"phase": "Seen", "since": "2026-11-21T00:00:00Z", "firmware": "x86_64-uefi"}}, separators=(",", ":"))
+        "status": {"phase": "LocalBoot", "phaseTransitionTime": "2026-11-21T00:00:00Z", "firmware": "x86_64-uefi"}}, separators=(",", ":"))
 
 
 def write_hosts(state, count):

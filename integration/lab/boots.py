@@ -44,7 +44,7 @@ def events(lab, machine):
 
 def files(lab, machine):
     """Returns the files that the machine received by TFTP, in order."""
-    return [detail.get("file") for event, detail in events(lab, machine) if event == "tftp-done"]
+    return [detail.get("file") for event, detail in events(lab, machine) if event == "tftp_completed"]
 
 
 def wait_event(lab, machine, wanted, limit=10.0):
@@ -82,7 +82,7 @@ def secure_boot(kit):
         signed.power_off()
         unsigned.power_on(lab.network)
         unsigned.console.wait_for("Access Denied", ROM_LIMIT)
-        wait_event(lab, unsigned, "tftp-done")
+        wait_event(lab, unsigned, "tftp_completed")
         seen = [event for event, _ in events(lab, unsigned)]
         expect("script" not in seen, f"the unsigned program ran: {seen}")
 
@@ -97,7 +97,7 @@ def arm64(kit):
         machine.power_on(lab.network)
         _, _, details = machine.wait_marker("iso-up", KERNEL_LIMIT)
         expect(details == {"cpu": "arm64", "platform": "efi"}, f"GRUB runs on {details}")
-        wait_event(lab, machine, "iscsi-login")
+        wait_event(lab, machine, "iscsi_login")
         expect("ipxe-arm64.efi" in files(lab, machine), f"files: {files(lab, machine)}")
 
 
@@ -130,7 +130,7 @@ def pxelinux(kit):
     """PXELINUX installs an unknown machine, and then boots its disk."""
     with Lab(kit, "pxelinux") as lab:
         run = Cycle(lab, lab.machine("bios"))
-        lab.serve("install lab lab-config", *configure(lab, override(run.machine, "pxelinux.0", "for_ipxe = true")))
+        lab.serve("install lab lab-config", *configure(lab, override(run.machine, "pxelinux.0", "also_for_ipxe = true")))
         change_spec(lab, "iso", "lab", kernelArguments=["bootlatch.server={server}"])
         run.power_on()
         run.machine.console.wait_for("PXELINUX 6", ROM_LIMIT)
@@ -138,7 +138,7 @@ def pxelinux(kit):
         run.os_up()
         kinds = [event for event, _ in events(lab, run.machine)]
         expect(files(lab, run.machine).count("pxelinux.0") == 2, f"loaded: {files(lab, run.machine)}")
-        expect("local-disk" in kinds and "iscsi-login" not in kinds, f"the timeline: {kinds}")
+        expect("local_disk" in kinds and "iscsi_login" not in kinds, f"the timeline: {kinds}")
 
 
 def kernel_by_ipxe(kit):
@@ -150,7 +150,7 @@ def kernel_by_ipxe(kit):
         machine.power_on(lab.network)
         machine.wait_marker("config-fetched", KERNEL_LIMIT)
         kinds = [event for event, _ in events(lab, machine)]
-        expect("iscsi-login" not in kinds and "config-fetched" in kinds, f"the timeline: {kinds}")
+        expect("iscsi_login" not in kinds and "config_fetched" in kinds, f"the timeline: {kinds}")
 
 
 def sanhook(kit):
@@ -163,19 +163,19 @@ def sanhook(kit):
         _, _, details = machine.wait_marker("network", KERNEL_LIMIT)
         expect(details.get("server") == APPLIANCE_ADDRESS, f"the iBFT's portal is not ours: {details}")
         machine.wait_marker("config-fetched", KERNEL_LIMIT)
-        wait_event(lab, machine, "iscsi-login")
+        wait_event(lab, machine, "iscsi_login")
 
 
 def by_token(kit):
     """The configuration requires a script's token. iPXE sends it to the target in its initiator name; the name without the
     token is not enough."""
     with Lab(kit, "token") as lab:
-        lab.serve("install lab lab-config", *configure(lab, '[trust]\nconfig = "both"\n'))
+        lab.serve("install lab lab-config", *configure(lab, '[config_access]\nrequire = "both"\n'))
         for firmware in ("bios", "uefi"):
             machine = lab.machine(firmware)
             machine.power_on(lab.network)
             machine.wait_marker("kernel-up", KERNEL_LIMIT)
-            login = wait_event(lab, machine, "iscsi-login")
+            login = wait_event(lab, machine, "iscsi_login")
             expect(login["initiator"].endswith(f":{host_name(machine)}"), f"the login event: {login}")
             refused = [detail for event, detail in events(lab, machine) if event == "refused"]
             expect(all(detail["protocol"] == "http" for detail in refused), f"refused: {refused}")
@@ -234,7 +234,7 @@ def by_grub(kit):
         run.install()
         run.os_up()
         kinds = [event for event, _ in events(lab, run.machine)]
-        expect("local-disk" in kinds and "iscsi-login" not in kinds, f"the timeline: {kinds}")
+        expect("local_disk" in kinds and "iscsi_login" not in kinds, f"the timeline: {kinds}")
 
 
 def by_syslinux(kit):
@@ -257,7 +257,7 @@ name = "lan1"
 mode = "server"
 address = "{SECOND_ADDRESS}"
 [[dhcp.subnets]]
-net = "10.78.0.0/24"
+subnet = "10.78.0.0/24"
 pools = ["10.78.0.100-10.78.0.120"]
 """
 
@@ -272,7 +272,7 @@ def two_networks(kit):
             lab.appliance.interface = []
             there, here = lab.machine("uefi"), lab.machine("bios", rom="own")
             lab.serve("install lab lab-config",
-                      *configure(lab, BOTH + override(here, "pxelinux.0", "for_ipxe = true")))
+                      *configure(lab, BOTH + override(here, "pxelinux.0", "also_for_ipxe = true")))
             there.power_on(second)
             here.power_on(lab.network)
             there.console.wait_for("Station IP address is 10.78.0.1", ROM_LIMIT)

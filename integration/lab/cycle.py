@@ -12,11 +12,11 @@ DISK_LIMIT = 120.0     # from the reboot to the installed OS
 POLL = 0.5             # seconds between two looks at the timeline
 
 # The steps of the first and of the second boot: (label, source, name in that source).
-FIRST_BOOT = [("offer", "server", "offer"), ("TFTP done", "server", "tftp-done"), ("script", "server", "script"),
-              ("iSCSI login", "server", "iscsi-login"), ("kernel", "console", "kernel-up"),
-              ("config", "server", "config-fetched"), ("disk written", "console", "disk-written"),
-              ("complete", "server", "boot-complete"), ("reboot", "console", "reboot")]
-SECOND_BOOT = [("offer again", "server", "offer"), ("local disk", "server", "local-disk"),
+FIRST_BOOT = [("offer", "server", "offer"), ("TFTP done", "server", "tftp_completed"), ("script", "server", "script"),
+              ("iSCSI login", "server", "iscsi_login"), ("kernel", "console", "kernel-up"),
+              ("config", "server", "config_fetched"), ("disk written", "console", "disk-written"),
+              ("complete", "server", "boot_completed"), ("reboot", "console", "reboot")]
+SECOND_BOOT = [("offer again", "server", "offer"), ("local disk", "server", "local_disk"),
                ("disk's boot loader", "console", "disk-loader"), ("OS up", "console", "os-up")]
 
 

@@ -32,9 +32,9 @@ def check_disk_boot(run, loads):
     console = [name for _, name in run.console_events()]
     expect("kernel-up" not in console, f"the installer ran again: {console}")
     seen = event_names(run)
-    expect("iscsi-login" not in seen, f"an installed machine logged in to the ISO: {seen}")
-    expect("local-disk" in seen, f"no local-disk decision: {seen}")
-    expect(seen.count("tftp-done") <= loads, f"iPXE was loaded more than once: {seen}")
+    expect("iscsi_login" not in seen, f"an installed machine logged in to the ISO: {seen}")
+    expect("local_disk" in seen, f"no local-disk decision: {seen}")
+    expect(seen.count("tftp_completed") <= loads, f"iPXE was loaded more than once: {seen}")
 
 
 def install_and_return(kit, firmware, dhcp_server):
@@ -60,7 +60,7 @@ def killed_install(kit, firmware):
         run.power_on(hold="disk-half")
         run.machine.wait_marker("held", BOOT_LIMIT + 60)
         run.machine.power_off()
-        expect("boot-complete" not in event_names(run), "complete before the disk was written")
+        expect("boot_completed" not in event_names(run), "complete before the disk was written")
         run.power_on()
         run.install()
         run.os_up()
@@ -76,7 +76,7 @@ def killed_server(kit, firmware):
         run.machine.wait_marker("config-fetched", BOOT_LIMIT)
         before = lab.appliance.timeline(host_name(run.machine))
         shown = lab.appliance.host(host_name(run.machine))
-        expect("config-fetched" in [row[1] for row in before], f"the config's fetch is not in the timeline: {before}")
+        expect("config_fetched" in [row[1] for row in before], f"the config's fetch is not in the timeline: {before}")
         lab.appliance.kill()
         lab.serve()
         after = lab.appliance.timeline(host_name(run.machine))

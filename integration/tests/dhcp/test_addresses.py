@@ -21,7 +21,7 @@ def test_the_servers_own_addresses_are_never_leased(own_lan):
     """Both addresses of the interface lie in the pool."""
     server = own_lan.client("srv", address=f"{OURS}/24")
     own_lan.ip(server, "address", "add", "10.88.0.4/24", "dev", "lan0")
-    Appliance(own_lan, server, '[dhcp]\nmode = "server"\n[[dhcp.subnets]]\nnet = "10.88.0.0/24"\npools = ["10.88.0.1-10.88.0.5"]\n')
+    Appliance(own_lan, server, '[dhcp]\nmode = "server"\n[[dhcp.subnets]]\nsubnet = "10.88.0.0/24"\npools = ["10.88.0.1-10.88.0.5"]\n')
     space, leased, returned = own_lan.client("many", mac=MAC.format(1)), [], []
     for number in range(4):
         identifier = bytes([0, number, 7])

@@ -10,10 +10,9 @@ from support.dhcp_wire import DISCOVER, Client, captured_requests, pxe, request
 from support.programs import ROOT
 
 CAPTURES = [ROOT / "integration/fixtures/captures"]
-BAD_TFTP = {b"": "shorter than its own fields say", b"\0\1x": "shorter than its own fields say",
-            b"\0\1x\0octet\0blksize\0": "an option makes no sense", b"\0\7": "the header makes no sense",
-            b"\0\1x\0mail\0": "the header makes no sense", b"\0\4\0\1": "it belongs to no transfer",
-            b"\0\1../x\0octet\0": "no such file", b"\0\2x\0octet\0": "writing is not offered"}
+BAD_TFTP = {b"": "truncated", b"\0\1x": "truncated", b"\0\1x\0octet\0blksize\0": "bad_option", b"\0\7": "bad_header",
+            b"\0\1x\0mail\0": "bad_header", b"\0\4\0\1": "no_transfer", b"\0\1../x\0octet\0": "file_not_found",
+            b"\0\2x\0octet\0": "write_refused"}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +73,7 @@ def test_damaged_dhcp_requests_are_counted_once_each(box, peer):
     handled = box.handled_since(before)
     assert handled == sent, f"every damaged message is answered, refused or dropped, once: {handled} of {sent}"
     reasons = box.dropped_since(before, "dhcp")
-    assert len(reasons) >= 5 and "shorter than its own fields say" in reasons, f"drops have their reasons: {reasons}"
+    assert len(reasons) >= 5 and "truncated" in reasons, f"drops have their reasons: {reasons}"
     answers_a_client(box, peer)
 
 

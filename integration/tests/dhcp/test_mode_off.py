@@ -8,7 +8,7 @@ from support.dhcp_servers import dnsmasq, isc_dhcpd, kea
 from support.dhcp_wire import BROADCAST, DISCOVER, Client, pxe
 from support.programs import ROOT
 
-DOCUMENT = next(path for path in (ROOT / "docs/guides/existing-dhcp-server.md", ROOT / "README.md") if path.exists())
+DOCUMENT = ROOT / "docs/guides/existing-dhcp-server.md"
 IPXE = [(77, b"iPXE"), (175, bytes([17, 1, 1, 19, 1, 1, 36, 1, 1]))]
 CLIENTS = [("BIOS", pxe(0), "undionly.kpxe"), ("UEFI", pxe(7), "snponly.efi"), ("EBC", pxe(9), "snponly.efi"),
            ("arm64", pxe(11), "ipxe-arm64.efi"), ("iPXE on BIOS", pxe(0) + IPXE, f"http://{OURS}/boot.ipxe"),

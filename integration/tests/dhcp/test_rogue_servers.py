@@ -8,8 +8,8 @@ from support.dhcp_servers import dnsmasq
 from support.dhcp_wire import BROADCAST, DISCOVER, Client, pxe
 
 OTHER = "10.88.0.1"
-FOUND = f'OtherServer {{ interface: "lan0", address: "{OTHER}", does: "tells machines what to boot" }}'
-STAND_DOWN = '[dhcp]\nother_server = "yield"\nlook_every = "1s"\n'
+FOUND = 'event="other_dhcp_server"'
+STAND_DOWN = '[dhcp]\non_other_server = "stand_down"\nother_server_check_interval = "1s"\n'
 
 
 @pytest.fixture
@@ -36,9 +36,12 @@ def test_another_boot_server_is_reported_at_start(own_lan, client):
     box.program.says(FOUND, limit=3)
     assert offers_to(client) == [OTHER, OURS], "both servers answer"
     text = box.program.text()
-    assert text.index(FOUND) < text.index("FirstSeen"), "the other server is reported before the first answer"
-    metrics = box.metrics_text()
-    assert "another boot server" in metrics, f"the other server is counted in the metrics: {metrics[-500:]}"
+    assert text.index(FOUND) < text.index('event="first_seen"'), f"the other server is reported before the first answer: {text[-2000:]}"
+    found = lambda: [entry["detail"] for entry in box.timeline() if entry["event"] == "other_dhcp_server"]
+    named = until("the other server is in the timeline", found)
+    assert named == [{"interface": "lan0", "address": OTHER, "role": "boot_server"}], f"the timeline names the other server: {named}"
+    counted = box.metrics()["bootlatch_rogue_dhcp_servers_detected_total"]
+    assert counted == 1, f"the other server is counted in the metrics: {counted}"
 
 
 def test_a_server_that_stands_down_leaves_clients_to_the_other(own_lan, client):

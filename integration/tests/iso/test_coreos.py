@@ -1,6 +1,7 @@
 """CoreOS: the areas of an image that are reserved for kernel arguments and for an Ignition config."""
 
 import json
+import re
 
 import pytest
 
@@ -46,7 +47,7 @@ def embedded(here, archive):
 
 def test_the_areas_are_recognised(iso):
     shown = driver("inspect", iso)
-    assert "(CoreOS)" in shown and "Ignition area of 262144 bytes, 2 places" in shown, f"the image and its areas are recognised: {shown}"
+    assert "(CoreOS)" in shown and re.search("Ignition area of 262144 bytes, 2 ", shown), f"the image and its areas are recognised: {shown}"
 
 
 def test_arguments_and_config_are_written_into_the_areas(tree, iso, here, view):

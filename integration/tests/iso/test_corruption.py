@@ -47,7 +47,7 @@ def record(data, name, before):
 
 
 DAMAGES = {
-    "an empty file": (lambda data: b"", "0 bytes long"),
+    "an empty file": (lambda data: b"", "0 bytes"),
     "the system area only": (lambda data: data[:20000], "too short"),
     "all but the last sector": (lambda data: data[:-2048], "truncated"),
     "half of it": (lambda data: data[:len(data) // 2], "truncated"),
@@ -56,7 +56,7 @@ DAMAGES = {
     "a block size of 512": (put(PRIMARY + 128, b"\0\2"), "512"),
     "a root directory past the end": (put(ROOT + 2, FAR), "past the end"),
     "a root directory of 1 GiB": (put(ROOT + 10, (1 << 30).to_bytes(4, "little")), "16 MiB"),
-    "a record that is too short": (lambda data: put(root(data), b"\5")(data), "shorter than its own head"),
+    "a record that is too short": (lambda data: put(root(data), b"\5")(data), "record"),
     "a boot catalogue past the end": (put(BOOT_RECORD + 71, FAR), "catalogue lies past the end"),
     "a directory that is its own child": (lambda data: put(record(data, b"\x08ISOLINUX", 32) + 2, data[ROOT + 2:ROOT + 10])(data), "its own ancestor"),
     "a file past the end": (lambda data: put(record(data, b"README.HT", 33) + 2, (0x7ffffff).to_bytes(4, "little"))(data), "past the end"),

@@ -110,9 +110,9 @@ def test_a_killed_download_is_continued_by_the_same_command(server, nginx):
         command.wait()
     had = eventually(lambda: max((path.stat().st_size for path in parts(server)), default=0))
     code, shown = on_a_terminal(server, "iso", "add", "big2", URL, "--sha256", sha(nginx.data))
-    assert code == 0 and stored(server, "big2") == nginx.data and "going on at byte" in shown, \
+    assert code == 0 and stored(server, "big2") == nginx.data and re.search(r"at byte \d+", shown), \
         f"a command that was killed continues when it is given again: {code}, {shown[-400:]}"
-    began = int(re.search(r"going on at byte (\d+)", shown)[1])
+    began = int(re.search(r"at byte (\d+)", shown)[1])
     assert began >= had >= PART, f"it continues where it was interrupted: {began}, {had}"
     assert "100%" in shown and "40.0 MiB of 40.0 MiB" in shown and "MiB/s" in shown and "[####" in shown, f"a terminal shows a bar: {shown[-300:]}"
     assert leftovers(server) == [], f"no unfinished download remains: {leftovers(server)}"
@@ -161,7 +161,7 @@ def test_a_file_that_changes_meanwhile_is_downloaded_from_its_beginning(server, 
 
         web.on_cut = change
         done = add(server, "changed", web)
-        assert done.returncode == 0 and stored(server, "changed") == other and "beginning again" in done.stderr, \
+        assert done.returncode == 0 and stored(server, "changed") == other and "again" in done.stderr, \
             f"a file that changes meanwhile is downloaded from its beginning: {done}, {web.requested_ranges}"
 
 
@@ -169,7 +169,7 @@ def test_parts_without_a_tag_are_not_put_together(server, data):
     with WebServer(data, tags=False, cut=3 << 20) as web:
         web.on_cut = lambda: setattr(web, "cut", None)
         done = add(server, "untagged", web)
-        assert done.returncode == 0 and stored(server, "untagged") == data and "beginning again" in done.stderr, \
+        assert done.returncode == 0 and stored(server, "untagged") == data and "again" in done.stderr, \
             f"a file without a tag is downloaded from its beginning: {done}"
 
 
@@ -200,7 +200,7 @@ def test_a_missing_file_is_reported_with_the_servers_answer(server):
 def test_a_wrong_digest_of_a_download_is_refused(server, data):
     with WebServer(data) as web:
         wrong = add(server, "wrong", web, "--sha256", "0" * 64)
-    assert "SHA-256 is" in wrong.stderr and leftovers(server) == [], f"a wrong sha256 is refused, and nothing remains: {wrong}, {leftovers(server)}"
+    assert sha(data) in wrong.stderr and leftovers(server) == [], f"a wrong sha256 is refused, and nothing remains: {wrong}, {leftovers(server)}"
 
 
 def test_https_needs_a_trusted_certificate(server, place, data):

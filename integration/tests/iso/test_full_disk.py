@@ -42,7 +42,7 @@ def test_an_iso_that_does_not_fit_is_refused_and_leaves_nothing(server, place):
     assert server.run("iso", "add", "small", small).returncode == 0, "an ISO that fits is added"
     before = free(server)
     refused = server.run("iso", "add", "large", large)
-    assert refused.returncode == 1 and "no room" in refused.stderr and leftovers(server) == [], \
+    assert refused.returncode == 1 and "bytes are free" in refused.stderr and leftovers(server) == [], \
         f"an ISO that does not fit is refused: {refused}, {leftovers(server)}"
     count_sent = ["-w", "\n%{size_upload}\n%{http_code}", "-X", "POST"]
     code, body = curl(server, *count_sent, "-T", large, query="?name=large")
@@ -67,10 +67,10 @@ def test_a_full_disk_is_not_ready_until_there_is_free_space(server):
     assert server.ask("GET", "/healthz", token=None).code == 200, "it is alive"
     codes = {server.ask("POST", HOSTS, host("two", 2)).code for _ in range(200)}
     assert codes <= {201, 409, 503}, f"a change that cannot be made durable is not acknowledged: {codes}"
-    assert eventually(lambda: "NearlyFull" in server.log(), 10), f"a warning is logged: {server.tail()}"
+    assert eventually(lambda: 'event="disk_nearly_full"' in server.log(), 10), f"a warning is logged: {server.tail()}"
     filler.unlink()
     now = ready(server)
     assert now.code == 200, f"with free space it is ready at once, and without help: {now}"
     assert server.ask("POST", HOSTS, host("three", 3)).code == 201, "it writes again"
     events = lambda: {entry["event"] for entry in server.ask("GET", "/api/v1/timeline").json["items"]}
-    assert eventually(lambda: {"nearly-full", "room-again"} <= events(), 15), f"both are in the timeline: {events()}"
+    assert eventually(lambda: {"disk_nearly_full", "disk_space_recovered"} <= events(), 15), f"both are in the timeline: {events()}"

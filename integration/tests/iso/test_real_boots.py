@@ -92,7 +92,7 @@ def debians_installer_on_bios_with_mutual_chap(parts, isos):
     with BootedHost(parts, "d-i BIOS CHAP", "bios", isos.debian, QUIET, f"{kernel_arguments()}, {chap}") as host:
         assert_on_command_line(host.wait_for_console("Command line: "))
         host.wait_for_console("Starting system log daemon")  # the installer itself, on the console that the host's argument chose
-        assert "iscsi-login" in host.events(), f"the login is in the timeline: {host.events()}"
+        assert "iscsi_login" in host.events(), f"the login is in the timeline: {host.events()}"
 
 
 @boot
@@ -105,7 +105,7 @@ def debians_installer_as_a_disk_on_uefi(parts, isos):
 def debians_installer_over_http_on_uefi(parts, isos):
     with BootedHost(parts, "d-i UEFI HTTP", "uefi", isos.debian, f"method: http, {QUIET}", kernel_arguments()) as host:
         assert_on_command_line(host.wait_for_console("Command line: "))
-        assert "iscsi-login" not in host.events(), f"it is not booted over iSCSI: {host.events()}"
+        assert "iscsi_login" not in host.events(), f"it is not booted over iSCSI: {host.events()}"
 
 
 @boot

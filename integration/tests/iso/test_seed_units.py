@@ -62,8 +62,8 @@ def test_another_token_downloads_no_seed(seeded, token, seed):
 
 
 def test_nocloud_build_writes_the_same_seed(seeded, seed, here):
-    built = seeded.run("nocloud", "build", here / "seed.iso", "--host", "node1")
-    assert built.returncode == 0 and (here / "seed.iso").read_bytes() == seed.read_bytes(), f"bootlatch nocloud build writes the same: {built}"
+    built = seeded.run("seed", "build", here / "seed.iso", "--host", "node1")
+    assert built.returncode == 0 and (here / "seed.iso").read_bytes() == seed.read_bytes(), f"bootlatch seed build writes the same: {built}"
 
 
 def test_the_seed_is_the_unit_behind_the_iso(seeded, seed, here):
@@ -86,11 +86,11 @@ def test_the_seed_is_read_by_blkid_and_isoinfo(seeded, token, seed):
 
 
 def test_a_seed_of_files_needs_no_server(seeded, place, here):
-    built = seeded.run("nocloud", "build", here / "own.iso", place / "user-data", "--hostname", "box", "--instance-id", "i-1")
+    built = seeded.run("seed", "build", here / "own.iso", place / "user-data", "--hostname", "box", "--instance-id", "i-1")
     meta = isoinfo(here / "own.iso", "meta-data")
     assert built.returncode == 0 and 'instance-id: "i-1"' in meta and '"box"' in meta, f"a seed is built from files: {built}, {meta}"
 
 
 def test_a_file_that_no_seed_has_is_refused(seeded, place, here):
-    wrong = seeded.run("nocloud", "build", here / "no.iso", place / "user-data", f"other={place / 'user-data'}")
+    wrong = seeded.run("seed", "build", here / "no.iso", place / "user-data", f"other={place / 'user-data'}")
     assert wrong.returncode == 1 and "network-config" in wrong.stderr and not (here / "no.iso").exists(), f"an unknown file is refused: {wrong}"

@@ -1,4 +1,4 @@
-"""NoCloud seeds, by the library and by `bootlatch nocloud build`, as cloud-init, blkid and others read them."""
+"""NoCloud seeds, by the library and by `bootlatch seed build`, as cloud-init, blkid and others read them."""
 
 import filecmp
 import tempfile
@@ -78,7 +78,7 @@ def test_a_seed_is_labelled_cidata(seed):
 
 def test_cloud_init_reads_a_seed_of_the_library_and_of_the_command(seed, files, here, material):
     own = here / "own.iso"
-    run(bootlatch(), "nocloud", "build", own, files["user-data"], *[f"{name}={files[name]}" for name in ("network-config", "vendor-data")],
+    run(bootlatch(), "seed", "build", own, files["user-data"], *[f"{name}={files[name]}" for name in ("network-config", "vendor-data")],
         "--hostname", "server1", "--instance-id", "i-abc")
     for medium in (seed, own):
         names, data = cloud_init_reads(here, medium, material)

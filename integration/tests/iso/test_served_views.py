@@ -14,7 +14,7 @@ from support.waiting import eventually
 
 def insert_medium(server):
     """Gives node1's BMC its medium; returns the URL, size and tag."""
-    inserted = server.ask("POST", f"{HOSTS}/node1/medium")
+    inserted = server.ask("POST", f"{HOSTS}/node1/virtualmedia")
     assert inserted.code == 200 and inserted.json["url"].endswith("/live.iso"), f"the BMC gets a URL: {inserted}"
     return inserted.json
 

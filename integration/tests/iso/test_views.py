@@ -75,7 +75,7 @@ def test_files_are_added_and_replaced(debian, here, view):
         assert grub_reads(view, f"/{name}") == data, f"{name} is read by GRUB"
     assert isoinfo(view, "/USER-DATA.;1") == wanted["user-data"], "user-data is read by its plain name"
     source = here / "new/ks.cfg"
-    for path, reason in (("/none/x", "no such directory"), ("/isolinux", "something else has its name"), ("/a b", "a name is 1 to 64")):
+    for path, reason in (("/none/x", "no such directory"), ("/isolinux", "\"/isolinux\""), ("/a b", "64")):
         message = refused("view", debian, view, "--file", f"{path}={source}")
         assert reason in message, f"the file {path} is refused: {message}"
 
@@ -158,7 +158,7 @@ def test_an_image_of_grub_mkrescue_is_viewed(here, view):
 
 
 def test_debians_own_images_are_viewed(material, here, view):
-    assert "no boot configuration" in refused("view", material.memtest, view, "--append", "x"), "memtest86+ has no menu to change"
+    assert "kernel line" in refused("view", material.memtest, view, "--append", "x"), "memtest86+ has no menu to change"
     note = write(here / "note", "hello\n")
     for iso in (material.memtest, material.rescue):
         driver("view", iso, view, "--file", f"/note.txt={note}")

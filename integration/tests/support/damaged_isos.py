@@ -31,7 +31,7 @@ def damaged_isos(place, debian, rescue, memtest):
     # An isohybrid ends with padding that belongs to no volume: the cut is within the volume.
     volume = int.from_bytes(data[32768 + 80:32768 + 84], "little") * 2048
     rows = [
-        ("an empty file", cut(debian, place / "empty.iso", 0), "0 bytes long"),
+        ("an empty file", cut(debian, place / "empty.iso", 0), "0 bytes"),
         ("the first 20 KiB", cut(debian, place / "early.iso", 20 << 10), "too short"),
         ("half of Debian's", cut(debian, place / "half.iso", volume // 2), "truncated"),
         ("Debian's without its last sector", cut(debian, place / "last.iso", volume - 2048), "truncated"),

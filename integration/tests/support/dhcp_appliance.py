@@ -1,6 +1,7 @@
 """The server under test on a LAN of namespaces: its address, its subnets, its leases, its metrics."""
 
 import contextlib
+import json
 import socket
 
 from support.dhcp_wire import Message
@@ -11,7 +12,7 @@ OURS = "10.88.0.2"
 MAC = "52:54:00:88:00:{:02x}"
 SUBNETS = """
 [[dhcp.subnets]]
-net = "10.88.0.0/24"
+subnet = "10.88.0.0/24"
 pools = ["10.88.0.100-10.88.0.119"]
 routers = ["10.88.0.2"]
 dns = ["10.88.0.3", "10.88.0.4"]
@@ -19,7 +20,7 @@ ntp = ["10.88.0.5"]
 domain = "lab.example"
 search = ["lab.example", "example.org"]
 routes = [{ to = "10.99.0.0/16", via = "10.88.0.9" }]
-lease = "10m"
+lease_time = "10m"
 [[dhcp.subnets.reservations]]
 mac = "52:54:00:88:00:50"
 address = "10.88.0.50"
@@ -28,10 +29,10 @@ hostname = "kept"
 client_id = "00:6e:6f:64:65"
 address = "10.88.0.51"
 [[dhcp.subnets]]
-net = "10.89.0.0/24"
+subnet = "10.89.0.0/24"
 pools = ["10.89.0.100-10.89.0.119"]
 routers = ["10.89.0.1"]
-lease = "10m"
+lease_time = "10m"
 """
 
 
@@ -66,23 +67,28 @@ class Appliance:
         server = f"unix:{self.state}/api.sock"
         return run(*self.lan.inside(self.space, str(bootlatch()), *words, "--server", server))
 
-    def metrics_text(self):
-        return run(*self.lan.inside(self.space, tool("curl"), "-s", "--unix-socket", f"{self.state}/api.sock", "http://x/metrics"))
+    def get(self, path):
+        """Returns what the server's Unix socket answers to a GET."""
+        return run(*self.lan.inside(self.space, tool("curl"), "-s", "--unix-socket", f"{self.state}/api.sock", f"http://x{path}"))
+
+    def timeline(self):
+        """Returns the entries of the server's timeline."""
+        return json.loads(self.get("/api/v1/timeline"))["items"]
 
     def metrics(self):
         """Returns the value of every metric by its name and labels."""
-        lines = [line.rsplit(" ", 1) for line in self.metrics_text().splitlines() if line and line[0] != "#"]
+        lines = [line.rsplit(" ", 1) for line in self.get("/metrics").splitlines() if line and line[0] != "#"]
         return {name: float(value) for name, value in lines}
 
     def dropped_since(self, before, protocol):
         """Returns how many packets were dropped since, by reason."""
-        mark = f'bootlatch_dropped_total{{protocol="{protocol}",reason="'
+        mark = f'bootlatch_packets_dropped_total{{protocol="{protocol}",reason="'
         found = {name[len(mark):-2]: value - before.get(name, 0) for name, value in self.metrics().items() if name.startswith(mark)}
         return {reason: int(count) for reason, count in found.items() if count}
 
     def handled_since(self, before):
         """Returns how many DHCP messages were answered, dropped or refused since."""
-        kinds = ("bootlatch_answered_total", "bootlatch_dropped_total", "bootlatch_refused_total")
+        kinds = ("bootlatch_requests_total", "bootlatch_packets_dropped_total")
         return sum(value - before.get(name, 0) for name, value in self.metrics().items()
                    if name.startswith(kinds) and 'protocol="dhcp"' in name)
 

@@ -11,7 +11,7 @@ def dnsmasq(lan, space, *more):
     program = lan.start(space, "dnsmasq", tool("dnsmasq"), "--no-daemon", *([] if own_config else ["--conf-file=/dev/null"]),
                         "--port=0", "--interface=lan0", "--bind-interfaces", "--log-dhcp",
                         f"--dhcp-leasefile={lan.folder}/dnsmasq.leases", *more)
-    program.says("DHCP")
+    program.says("sockets bound")
     return program
 
 

@@ -238,15 +238,10 @@ def fedora_iso(here, width="12", kib=2880):
     return iso
 
 
-def fixture(path):
-    """Returns a path among the tests' fixtures."""
-    return next(found for found in (ROOT / "integration/fixtures" / path, ROOT / "integration" / path) if found.exists())
-
-
 def built(path):
-    """Runs the script that builds an ISO of the lab, unless it is built; returns the ISO's path."""
+    """Runs the script below integration/fixtures that builds an ISO of the lab, unless it is built; returns the ISO's path."""
     with downloading(CACHE.with_name("lab-iso")):
-        return Path(text(fixture(path)).strip().splitlines()[-1])
+        return Path(text(ROOT / "integration/fixtures" / path).strip().splitlines()[-1])
 
 
 def lab_iso():

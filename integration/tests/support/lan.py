@@ -147,6 +147,8 @@ class Lan:
         if address:
             self.ip(space, "address", "add", address, "dev", interface)
         self.ip(space, "link", "set", interface, "up")
+        # The bridge drops frames until the kernel has noticed the carrier, which takes a while on a busy machine.
+        until(f"{port} forwards", lambda: "state forwarding" in self.ip(self.switch, "-d", "link", "show", "dev", port))
 
     def client(self, name, bridge="br0", mac=None, address=None):
         """Adds a namespace on a bridge and returns its full name."""

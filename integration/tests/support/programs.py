@@ -12,12 +12,7 @@ def bootlatch():
 
 
 def helper(name):
-    """Returns a helper program of this repository that the test command has built, such as `iscsi_target`.
-
-    It is looked for in BOOTLATCH_TOOLS, then in the Cargo target directory of the binary under test.
-    """
-    built = bootlatch().resolve().parent
-    folders = [Path(os.environ["BOOTLATCH_TOOLS"])] if "BOOTLATCH_TOOLS" in os.environ else [built, built / "examples"]
-    found = [folder / name for folder in folders if (folder / name).is_file()]
-    assert found, f"{name} is in none of {', '.join(map(str, folders))}: build it, or name its folder in BOOTLATCH_TOOLS"
-    return found[0]
+    """Returns a program of integration/tools, such as `iscsi_target`, from BOOTLATCH_TOOLS or next to the binary under test."""
+    folder = Path(os.environ.get("BOOTLATCH_TOOLS", bootlatch().resolve().parent))
+    assert (folder / name).is_file(), f"{folder} has no {name}: build bootlatch-tools, or set BOOTLATCH_TOOLS to its folder"
+    return folder / name

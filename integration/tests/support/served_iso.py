@@ -116,8 +116,8 @@ def kernel_lines(iso, path):
 
 
 def refusals(server, reason):
-    """Returns how many iSCSI logins were refused for a reason."""
-    found = re.search(rf'bootlatch_refused_total\{{protocol="iscsi",reason="{reason}[^}}]*\}} (\d+)', server.ask("GET", "/metrics", token=None).text)
+    """Returns how many iSCSI logins were refused for a reason, by its code."""
+    found = re.search(rf'bootlatch_requests_refused_total\{{protocol="iscsi",reason="{reason}"\}} (\d+)', server.ask("GET", "/metrics", token=None).text)
     return int(found[1]) if found else 0
 
 
