@@ -391,7 +391,7 @@ mod tests {
         check("[install]\nmax_boots = 0", &["line 3", "install.max_boots"]);
         check("[tftp]\nmax_block_size = 7", &["line 3", "tftp.max_block_size"]);
         check("[iscsi]\niqn = \"x\"", &["line 3", "iscsi.iqn"]);
-        check("[iscsi.chap]\nusername = \"n\"\nsecret = \"short\"", &["iscsi.chap.secret", "12 octets"]);
+        check("[iscsi.chap]\nusername = \"n\"\nsecret = \"short\"", &["iscsi.chap.secret", "12 to 128 octets"]);
         check("[[volumes]]\nname = \"../x\"\ndirectory = \"/x\"", &["line 3", "volumes.name"]);
         check("[[volumes]]\nname = \"bootlatch\"\ndirectory = \"/x\"", &["line 3", "volumes.name"]);
         check("[[volumes]]\nname = \"a\"\ndirectory = \"x\"", &["line 4", "volumes.directory"]);
