@@ -43,7 +43,7 @@ const TAKE_THE_FILE: &[u8] = &[6, 1, 8, 255];
 const RASPBERRY_PI: &[u8] = b"\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff";
 
 struct QuirkRow {
-    /// The client, as the README's table names it.
+    /// The client, as the table in docs/boot-facts.md names it.
     client: &'static str,
     matches: fn(Stage, Firmware) -> bool,
     quirks: Quirks,
@@ -180,10 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_names_every_client_of_the_table() {
-        let readme = include_str!("../../README.md");
+    fn the_documentation_lists_every_client_of_the_table() {
+        let document = include_str!("../../docs/boot-facts.md");
         for client in clients() {
-            assert!(readme.contains(&format!("| {client} |")), "README.md's table of quirks lacks {client}");
+            assert!(
+                document.contains(&format!("| {client} |")),
+                "docs/boot-facts.md: {client} is missing in the quirk table"
+            );
         }
     }
 }

@@ -277,11 +277,11 @@ fn unreadable_files_and_writes_are_refused_with_a_message() {
         let world = World::new(path, TftpSettings::default());
         let client = world.client();
         for (request, answer) in [
-            (&b"\0\x01missing\0octet\0"[..], &b"\0\x05\0\x01there is no such file\0"[..]),
+            (&b"\0\x01missing\0octet\0"[..], &b"\0\x05\0\x01no such file\0"[..]),
             (b"\0\x01held\0octet\0", b"\0\x05\0\x02held by an operator\0"),
-            (b"\0\x01../x\0octet\0", b"\0\x05\0\x02the name leads out of the directory\0"),
-            (b"\0\x02new\0octet\0", b"\0\x05\0\x02writing is not offered\0"),
-            (b"\0\x012000000\0netascii\0", b"\0\x05\0\0too large to be sent as netascii\0"),
+            (b"\0\x01../x\0octet\0", b"\0\x05\0\x02file name leaves the directory\0"),
+            (b"\0\x02new\0octet\0", b"\0\x05\0\x02writing is not supported\0"),
+            (b"\0\x012000000\0netascii\0", b"\0\x05\0\0file too large for netascii: request octet mode\0"),
         ] {
             client.socket.send_to(request, client.server).unwrap();
             assert_eq!(client.hear().0, answer);
