@@ -103,7 +103,7 @@ pub struct ImageView {
 /// A view with the file and the customization that it was composed from.
 #[derive(Debug)]
 struct CachedView {
-    wishes: Customization,
+    customization: Customization,
     base: Arc<OpenImage>,
     seen: ImageView,
 }
@@ -181,28 +181,29 @@ impl ImageLibrary {
     ///
     /// # Errors
     /// The file cannot be read, or the view cannot be composed.
-    pub fn view(&self, image: &Image, wishes: Customization) -> Result<ImageView, ImageError> {
+    pub fn view(&self, image: &Image, customization: Customization) -> Result<ImageView, ImageError> {
         let opened = self.open(image)?;
-        if wishes == Customization::default() {
+        if customization == Customization::default() {
             return Ok(ImageView::plain(opened.file.clone(), opened.tag()));
         }
-        if let Some(seen) = self.cached(&wishes, &opened) {
+        if let Some(seen) = self.cached(&customization, &opened) {
             return Ok(seen);
         }
         // No lock is held here: two readers that want the same view at once both compose it.
-        let seen = opened.compose(&wishes)?;
+        let seen = opened.compose(&customization)?;
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         if views.len() == VIEWS {
             views.remove(0);
         }
-        views.push(CachedView { wishes, base: opened, seen: seen.clone() });
+        views.push(CachedView { customization, base: opened, seen: seen.clone() });
         Ok(seen)
     }
 
     /// Returns a cached view, and makes it the last to be evicted.
-    fn cached(&self, wishes: &Customization, opened: &Arc<OpenImage>) -> Option<ImageView> {
+    fn cached(&self, customization: &Customization, opened: &Arc<OpenImage>) -> Option<ImageView> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = views.iter().position(|kept| kept.wishes == *wishes && Arc::ptr_eq(&kept.base, opened))?;
+        let place =
+            views.iter().position(|kept| kept.customization == *customization && Arc::ptr_eq(&kept.base, opened))?;
         views[place..].rotate_left(1);
         views.last().map(|kept| kept.seen.clone())
     }
@@ -304,10 +305,11 @@ impl OpenImage {
         Ok(self.examined.get_or_init(|| examined).clone())
     }
 
-    fn compose(&self, wishes: &Customization) -> Result<ImageView, ImageError> {
+    fn compose(&self, customization: &Customization) -> Result<ImageView, ImageError> {
         let fail = |source| ImageError::View { path: self.path.clone(), source };
         let identity = format!("{} {:?}", self.path.display(), self.stamp);
-        let composed = iso::compose(&*self.file, &*self.examined()?, identity.as_bytes(), wishes).map_err(fail)?;
+        let composed =
+            iso::compose(&*self.file, &*self.examined()?, identity.as_bytes(), customization).map_err(fail)?;
         for warning in &composed.warnings {
             tracing::info!(image = %self.path.display(), warning, "view of an image composed with a warning");
         }
