@@ -157,7 +157,7 @@ async fn add(connection_args: &ConnectionArgs, source: IsoSource, query: &str) -
 /// Returns whether another client continued the upload meanwhile.
 fn is_race(error: &anyhow::Error) -> bool {
     let Some(ClientError::Refused { code: 409, message }) = error.downcast_ref() else { return false };
-    message.contains("ask again") || message.contains("ask for the offset again")
+    message.contains("ask for the offset again")
 }
 
 async fn send(connection_args: &ConnectionArgs, source: IsoSource, query: &str) -> anyhow::Result<Value> {
