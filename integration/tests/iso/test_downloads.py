@@ -126,7 +126,7 @@ def test_a_download_is_continued_after_the_server_was_killed(server, nginx):
         command.wait(30 * slowness())
         nginx.process.send_signal(signal.SIGCONT)
     done = server.run("iso", "add", "big3", URL)
-    assert done.returncode == 0 and "going on" in done.stderr and stored(server, "big3") == nginx.data, \
+    assert done.returncode == 0 and "at byte" in done.stderr and stored(server, "big3") == nginx.data, \
         f"a download whose bootlatch was killed continues when it is given again: {done}"
 
 
