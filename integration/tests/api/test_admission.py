@@ -72,10 +72,10 @@ def test_a_refused_install_changes_nothing(server):
     ask("POST", IMAGES, image("frail", ["builder", "other"], file="frail.iso"))
     made = ask("POST", HOSTS, host("whole", 30, image="frail", bootConfigRef="builder"))
     assert made.code == 201 and made.json["status"]["phase"] == "Assigned", f"a host is created in phase Assigned: {made}"
-    for wish in ({"image": "localboot"}, {"image": "", "bootConfigRef": "other"}, {"image": "bare", "bootConfigRef": "other"}, {"bootMode": "twice"}):
-        refused = ask("POST", f"{HOSTS}/whole/install", wish)
+    for request in ({"image": "localboot"}, {"image": "", "bootConfigRef": "other"}, {"image": "bare", "bootConfigRef": "other"}, {"bootMode": "twice"}):
+        refused = ask("POST", f"{HOSTS}/whole/install", request)
         now = ask("GET", f"{HOSTS}/whole").json
-        assert refused.code == 422 and now == made.json, f"a refused install of {wish} changes nothing: {(refused, now)}"
+        assert refused.code == 422 and now == made.json, f"a refused install of {request} changes nothing: {(refused, now)}"
     by_hand = server.run("host", "assign", "whole", "--image", "localboot", "--config", "other")
     assert by_hand.returncode == 5 and ask("GET", f"{HOSTS}/whole").json == made.json, f"a refused host assign changes nothing: {by_hand}"
     again = ask("POST", f"{HOSTS}/whole/install", {"bootConfigRef": "other"})

@@ -35,8 +35,8 @@ def test_concurrent_patches_and_applies(server):
 
     def create(writer):
         begin.wait()
-        wish = {**host("raced", 61), "metadata": {"name": "raced", "annotations": {f"w{writer}": "x"}}}
-        made.append(server.ask("PATCH", f"{at}?fieldManager=w{writer}", json.dumps(wish), "application/apply-patch+yaml").code)
+        declared = {**host("raced", 61), "metadata": {"name": "raced", "annotations": {f"w{writer}": "x"}}}
+        made.append(server.ask("PATCH", f"{at}?fieldManager=w{writer}", json.dumps(declared), "application/apply-patch+yaml").code)
 
     threads = [threading.Thread(target=create, args=(writer,)) for writer in range(writers)]
     [thread.start() for thread in threads]

@@ -1,4 +1,4 @@
-"""Configs are checked as their readers check them: the verdicts of the server and of ignition-validate and `cloud-init schema`."""
+"""Configs are checked as their readers check them: the answers of the server and of ignition-validate and `cloud-init schema`."""
 
 import contextlib
 import json

@@ -10,9 +10,9 @@ pytestmark = pytest.mark.usefixtures("example_objects")
 def test_field_validation(server):
     """fieldValidation: unknown fields and duplicate keys are refused, reported or dropped."""
     ask, warnings = server.ask, lambda answer: answer.headers.get_all("Warning") or []
-    wish = lambda name: '{"metadata":{"name":"%s"},"spec":{"bootMACAddress":"52:54:00:00:01:01","bootMACAddress":"52:54:00:00:01:02","colour":"red","bmc":{"address":"b","shade":1}}}' % name
+    body_of = lambda name: '{"metadata":{"name":"%s"},"spec":{"bootMACAddress":"52:54:00:00:01:01","bootMACAddress":"52:54:00:00:01:02","colour":"red","bmc":{"address":"b","shade":1}}}' % name
     for query in ("", "?fieldValidation=Strict"):
-        answer = ask("POST", HOSTS + query, wish("fv"), "application/json")
+        answer = ask("POST", HOSTS + query, body_of("fv"), "application/json")
         assert answer.code == 400 and "spec.bootMACAddress" in answer.text, f"{query or 'by default'}: a duplicate key is refused: {answer}"
         unknown = ask("POST", HOSTS + query, host("fv", 40, colour="red"))
         assert unknown.code == 422 and "spec.colour" in unknown.text, f"{query or 'by default'}: an unknown field is refused: {unknown}"
@@ -21,11 +21,11 @@ def test_field_validation(server):
     assert yaml.code == 400 and all(text in yaml.json["message"] for text in ('"bootMACAddress"', "line 4, column 3")), (
         f"a duplicate key in YAML is reported with its line: {yaml}")
     told = ['299 - "unknown field \\"spec.colour\\""', '299 - "unknown field \\"spec.bmc.shade\\""', '299 - "duplicate field \\"spec.bootMACAddress\\""']
-    warned = ask("POST", HOSTS + "?fieldValidation=Warn", wish("fv"), "application/json")
+    warned = ask("POST", HOSTS + "?fieldValidation=Warn", body_of("fv"), "application/json")
     assert warned.code == 201 and "colour" not in warned.text and warnings(warned) == told, (
         f"fieldValidation=Warn drops unknown fields with a warning: {warned.headers.items()}")
     assert warned.json["spec"]["bootMACAddress"] == "52:54:00:00:01:02", f"the last value of a duplicate key is used: {warned}"
-    silent = ask("PUT", f"{HOSTS}/fv?fieldValidation=Ignore", wish("fv"), "application/json")
+    silent = ask("PUT", f"{HOSTS}/fv?fieldValidation=Ignore", body_of("fv"), "application/json")
     assert silent.code == 200 and "colour" not in silent.text and not warnings(silent), (
         f"fieldValidation=Ignore drops unknown fields without a warning: {silent.headers.items()}")
     merged = ask("PATCH", f"{HOSTS}/fv?fieldValidation=Warn", {"spec": {"colour": "red"}}, "application/merge-patch+json")

@@ -71,20 +71,20 @@ def test_ignition_configs_of_every_platform_and_version(server, key):
 
 def test_cloud_init_files(server, key, made_keys):
     ask = server.ask
-    wishes = [node(key), node(made_keys["rsa2048"], hostname="a.example.com", template="base", packages=[], users=[{"name": "root", "sshKeys": [key]}, {"name": "_svc"}]),
+    requests = [node(key), node(made_keys["rsa2048"], hostname="a.example.com", template="base", packages=[], users=[{"name": "root", "sshKeys": [key]}, {"name": "_svc"}]),
               {"hostname": "yes"}, {"hostname": "123"}, node(key, hostname="1e5", packages=["yes", "123", "a=1:2.3~rc-1"], users=[{"name": "null", "sshKeys": [key, made_keys["ecdsa521"]]}]),
               node(key, hostname="two", network={"interfaces": [{"name": "eth0", "addresses": ["10.1.107.11/24", "2001:db8::11/64"], "gateway": "10.1.107.1", "nameservers": ["10.1.107.1"]},
                                                                 {"name": "eth1", "addresses": ["2001:db8:1::11/64"], "gateway": "2001:db8:1::1"}, {"name": "eth2"}]})]
     texts, networks, metas = {}, {}, {}
-    for wish in wishes:
-        answer = ask("POST", CLOUDINIT, wish)
-        assert answer.code == 200, f"{wish['hostname']} is generated: {answer}"
-        texts[wish["hostname"]] = served(server, answer.json["userdata"]).text
-        metas[wish["hostname"]] = served(server, answer.json["metadata"]).text
+    for request in requests:
+        answer = ask("POST", CLOUDINIT, request)
+        assert answer.code == 200, f"{request['hostname']} is generated: {answer}"
+        texts[request["hostname"]] = served(server, answer.json["userdata"]).text
+        metas[request["hostname"]] = served(server, answer.json["metadata"]).text
         if "network" in answer.json["configs"]:
-            networks[wish["hostname"]] = served(server, answer.json["network"]).text
+            networks[request["hostname"]] = served(server, answer.json["network"]).text
     wrong = {text: said for text, said in validators.cloud_config(texts.values()).items() if said}
-    assert not wrong and len(texts) == len(wishes), f"cloud-init schema finds no problem in any of {len(texts)} user-data: {wrong}"
+    assert not wrong and len(texts) == len(requests), f"cloud-init schema finds no problem in any of {len(texts)} user-data: {wrong}"
     loaded = dict(zip(texts, validators.cloud_init("import json, sys, yaml\nprint(json.dumps([yaml.safe_load(text) for text in json.load(sys.stdin)]))", list(texts.values()) + list(metas.values()))))
     assert (loaded["yes"]["hostname"] == "yes" and loaded["123"]["hostname"] == "123"
           and loaded["1e5"]["packages"] == ["yes", "123", "a=1:2.3~rc-1"] and loaded["1e5"]["users"][0]["name"] == "null"), (

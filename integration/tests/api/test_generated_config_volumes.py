@@ -178,7 +178,7 @@ def test_kills_during_requests(server, key):
     place, names = server.place / "snippets", [f"kill{number}" for number in range(6)]
     filler = ["x" * 100] * 300
     acknowledged, bad, rounds = {}, [], 0
-    wish = lambda name, number: node(key, hostname=name, packages=[f"number-{number}", *filler], network=None)
+    request = lambda name, number: node(key, hostname=name, packages=[f"number-{number}", *filler], network=None)
     number_in = lambda text: int(re.search(r"number-(\d+)", text)[1])
     for turn in range(ROUNDS):
         stop, sent = threading.Event(), [0]
@@ -187,7 +187,7 @@ def test_kills_during_requests(server, key):
             while not stop.is_set():
                 number += 1
                 with contextlib.suppress(OSError, http.client.HTTPException):
-                    if server.ask("POST", CLOUDINIT, wish(name, number)).code == 200:
+                    if server.ask("POST", CLOUDINIT, request(name, number)).code == 200:
                         acknowledged[name] = number
                         sent[0] += 1
         threads = [threading.Thread(target=work, args=(name,)) for name in names]
@@ -215,7 +215,7 @@ def test_kills_during_requests(server, key):
             if not number <= found <= in_file:
                 bad.append((turn, name, "acknowledged", number, "found", found, "in the file", in_file))
     assert not bad and rounds == ROUNDS, f"after {rounds} kills every file is complete and no acknowledged request is lost: {bad}"
-    last = [server.ask("POST", CLOUDINIT, wish(name, 999_999)) for name in names]
+    last = [server.ask("POST", CLOUDINIT, request(name, 999_999)) for name in names]
     same = [(place / f"{name}-user.yaml").read_text() == server.ask("GET", f"{CONFIGS}/{name}").json["spec"]["data"]["user-data"] for name in names]
     left = [path.name for path in place.iterdir() if path.name.startswith(".")]
     assert all(answer.code == 200 for answer in last) and all(same) and not left, (

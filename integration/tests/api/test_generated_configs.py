@@ -105,7 +105,7 @@ def generate(server, key):
         f"a confidential config stays confidential when generated without its secret: {kept}")
     yaml = ask("POST", CLOUDINIT, f"hostname: by-yaml\nusers:\n- name: a\n  sshKeys: ['{key}']\n", "application/yaml")
     assert yaml.code == 200, f"a YAML body is accepted: {yaml}"
-    file = server.place / "wish.yaml"
+    file = server.place / "request.yaml"
     file.write_text(f"platform: fcos\nversion: '42'\ncluster: {{name: lab}}\nsshKey: {key}\nnodeRoles: [node]\n")
     told = server.run("config", "generate", "ignition", file, "-o", "json")
     assert told.returncode == 0 and json.loads(told.stdout)["configs"] == {"node": "bootlatch:fcos-lab-node.ign"}, (

@@ -74,8 +74,8 @@ def test_the_address_that_a_proxy_names(server):
         ip("link", "set", "wire0", "up")
         ip("link", "set", "wire1", "up")
         ip("-6", "addr", "add", "fd00::1/64", "dev", "wire0", "nodad")
-        for number, card in ((5, "52:54:00:00:00:4e"), (6, "52:54:00:aa:bb:cc")):
-            ip("-6", "neigh", "add", f"fd00::{number}", "lladdr", card, "dev", "wire0", "nud", "permanent")
+        for number, mac in ((5, "52:54:00:00:00:4e"), (6, "52:54:00:aa:bb:cc")):
+            ip("-6", "neigh", "add", f"fd00::{number}", "lladdr", mac, "dev", "wire0", "nud", "permanent")
         server.ask("POST", HOSTS, host("six", 78, ip="fd00::5", bootConfigRef="c"))
         assert config_for("fd00::5") == 200, "an IPv6 neighbour with the host's MAC address gets its config"
         server.ask("PATCH", f"{HOSTS}/six", {"spec": {"ip": "fd00::6"}})

@@ -76,16 +76,16 @@ def write_confidential_configs(server):
     """Writes a config that contains a secret in every way and returns the answers; only its machine may read it."""
     ask, at, answers = server.ask, f"{CONFIGS}/pull", []
     text = json.dumps({"ignition": {"version": "3.4.0"}, "storage": {"files": [{"path": "/p", "contents": {"source": f"data:,{PULL}"}}]}})
-    wish = {**config("pull", text)}
-    wish["spec"]["confidential"] = True
-    wish["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(wish)}
-    answers.append(ask("POST", CONFIGS, wish))
+    declared = {**config("pull", text)}
+    declared["spec"]["confidential"] = True
+    declared["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(declared)}
+    answers.append(ask("POST", CONFIGS, declared))
     read = ask("GET", at).json
     assert read["spec"]["data"] == {"config.ign": "REDACTED"}, f"a confidential config is read as REDACTED: {read}"
     back = ask("PUT", at, read)
     assert back.code == 200 and back.json["metadata"]["resourceVersion"] == read["metadata"]["resourceVersion"], f"a PUT of what was read is no change: {back}"
     merged = ask("PATCH", at, {"metadata": {"labels": {"a": "b"}}})
-    whole = {"apiVersion": "v1", "kind": "BootConfig", "metadata": {"name": "pull"}, "spec": wish["spec"]}
+    whole = {"apiVersion": "v1", "kind": "BootConfig", "metadata": {"name": "pull"}, "spec": declared["spec"]}
     applied = [ask("PATCH", f"{at}?fieldManager=m&force=true", json.dumps(whole), "application/apply-patch+yaml") for _ in range(2)]
     assert merged.code == 200 and all(one.code == 200 for one in applied), f"a confidential config can be merged and applied: {(merged, applied)}"
     assert applied[0].json["metadata"]["resourceVersion"] == applied[1].json["metadata"]["resourceVersion"], f"a second apply makes no new version: {applied}"
