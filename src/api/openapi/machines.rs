@@ -31,7 +31,7 @@ pub fn details(route: &Route, endpoint: MachineEndpoint) -> Details {
         MachineEndpoint::BootstrapScript => details.response(200, script()),
         MachineEndpoint::BootProgram => {
             let program = json!({"description": "A boot program, or the iPXE script for it."});
-            details.response(200, program).response(404, plain(NOT_FOUND))
+            details.response(200, program).response(403, plain(REFUSED)).response(404, plain(NOT_FOUND))
         }
         MachineEndpoint::Image => {
             let about = "MAC address or name of the host whose view of the ISO is read; NAMESPACE/NAME outside of the configured namespace.";
