@@ -8,7 +8,95 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The I/O edge: the only files that may touch the world (see `WORLD`). Add a file only if it must do I/O itself.
-const IO_EDGE: &[&str] = &["IO_EDGE_LIST"];
+const IO_EDGE: &[&str] = &[
+    "admission/manifest.rs",
+    "admission/prepare.rs",
+    "api/auth.rs",
+    "api/generate.rs",
+    "api/machine/images.rs",
+    "api/machine/recent.rs",
+    "api/machine/scripts.rs",
+    "api/objects/actions.rs",
+    "api/objects/body.rs",
+    "api/objects/discovery.rs",
+    "api/objects/iso_files.rs",
+    "api/objects/names.rs",
+    "api/objects/pages.rs",
+    "api/objects/watch.rs",
+    "api/objects/write.rs",
+    "api/ops/health.rs",
+    "api/ops/metrics.rs",
+    "api/ops/process.rs",
+    "api/redfish/mod.rs",
+    "api/redfish/sessions.rs",
+    "api/state.rs",
+    "api/uploads.rs",
+    "appliance/listeners.rs",
+    "appliance/mod.rs",
+    "appliance/privileges.rs",
+    "appliance/state_dir.rs",
+    "bmc/client.rs",
+    "bmc/ipmi/client.rs",
+    "bmc/redfish/client.rs",
+    "cli/client.rs",
+    "cli/config.rs",
+    "cli/download.rs",
+    "cli/iso.rs",
+    "cli/man.rs",
+    "cli/mod.rs",
+    "cli/object.rs",
+    "cli/progress.rs",
+    "cli/seed.rs",
+    "cli/source.rs",
+    "cli/tls.rs",
+    "config/mod.rs",
+    "controllers/cleanup.rs",
+    "controllers/disk_space.rs",
+    "controllers/image_watch.rs",
+    "controllers/install_deadlines.rs",
+    "controllers/manifests.rs",
+    "controllers/power.rs",
+    "dhcp/serve/handler.rs",
+    "dhcp/serve/leases_file.rs",
+    "dhcp/serve/mod.rs",
+    "dhcp/serve/sockets.rs",
+    "gate/ipxe_clients.rs",
+    "gate/media.rs",
+    "gate/neighbours.rs",
+    "gate/timeline.rs",
+    "gate/tokens.rs",
+    "http/fast_path.rs",
+    "http/limits.rs",
+    "http/listener.rs",
+    "http/repeated_range.rs",
+    "http/reply.rs",
+    "http/tls.rs",
+    "http/writer.rs",
+    "images/free_space.rs",
+    "images/library.rs",
+    "images/partial_upload.rs",
+    "images/uploads.rs",
+    "iscsi/serve/admission.rs",
+    "iscsi/serve/mod.rs",
+    "iscsi/serve/registry.rs",
+    "iscsi/serve/sendfile.rs",
+    "iso/read.rs",
+    "main.rs",
+    "ndp/serve.rs",
+    "store/clock.rs",
+    "store/mod.rs",
+    "store/seal.rs",
+    "store/sqlite.rs",
+    "store/volumes.rs",
+    "store/writer.rs",
+    "tftp/serve/boot_files.rs",
+    "tftp/serve/content.rs",
+    "tftp/serve/mmsg.rs",
+    "tftp/serve/mod.rs",
+    "tftp/serve/port.rs",
+    "tftp/serve/responder.rs",
+    "tftp/serve/session.rs",
+];
 
 /// Words that show I/O, a clock, randomness or an asynchronous runtime.
 const WORLD: &[&str] = &[
@@ -83,8 +171,11 @@ fn sources() -> Vec<Source> {
     let mut paths = Vec::new();
     collect(&root, &mut paths);
     assert!(paths.len() > 100, "found only {} source files", paths.len());
-    let is_test =
-        |path: &PathBuf| path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+    let is_test = |path: &PathBuf| {
+        path.ends_with("tests.rs")
+            || path.ends_with("fixture.rs")
+            || path.components().any(|part| part.as_os_str() == "tests")
+    };
     let read = |path: &PathBuf| {
         let text = fs::read_to_string(path).unwrap();
         let relative = path.strip_prefix(&root).unwrap();
@@ -505,7 +596,7 @@ fn functions(code: &str) -> Vec<(String, usize)> {
 
 #[test]
 fn doc_comments_open_as_rustdoc_asks() {
-    const OPENINGS: &[&str] = &["Is", "Are", "Says", "Gives", "Bounds", "Holds", "Hold", "Names", "Tells", "Was"];
+    const OPENINGS: &[&str] = &["Is", "Are", "Says", "Gives", "Bounds", "Holds", "Names", "Tells", "Was"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     collect(&root, &mut paths);
@@ -519,7 +610,10 @@ fn doc_comments_open_as_rustdoc_asks() {
                 continue;
             };
             let word = comment.split_whitespace().next().unwrap_or_default();
-            if is_first && OPENINGS.contains(&word) {
+            // "Names of" and the like are nouns.
+            let is_noun =
+                ["Names of", "Names that", "Names only"].iter().any(|noun| comment.trim_start().starts_with(noun));
+            if is_first && OPENINGS.contains(&word) && !is_noun {
                 wrong.push(format!("src/{}:{number} {}", path.strip_prefix(&root).unwrap().display(), line.trim()));
             }
             is_first = false;

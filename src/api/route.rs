@@ -191,7 +191,7 @@ pub enum ObjectEndpoint {
     Install,
     /// Lets a host boot its disk.
     LocalBoot,
-    /// Holds a host back.
+    /// Puts a host on hold.
     Hold,
     /// Inserts a host's image as virtual media.
     VirtualMedia,

@@ -165,7 +165,7 @@ pub struct Flags {
     #[arg(long, value_name = "N")]
     pub http_port: Option<u16>,
     /// Action for a machine that was never seen before: ignore, hold, localboot, menu, or
-    /// install IMAGE [CONFIG] [default: hold]
+    /// `install IMAGE [CONFIG]` [default: hold]
     #[arg(long, value_name = "ACTION")]
     pub unknown_hosts: Option<String>,
 }

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::transition_times::ConditionType;
 use super::{Host, Phase, Power};
 
 /// A condition of a host (meta.k8s.io/v1 Condition).
@@ -23,22 +24,6 @@ pub struct Condition {
     pub last_transition_time: Option<Timestamp>,
 }
 
-/// The type of a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-pub enum ConditionType {
-    /// The machine reported a completed install, and no other was requested since.
-    Installed,
-    /// The config of this install was served. Absent for a host without a config.
-    ConfigDelivered,
-    /// The BMC reports the power state. Absent for a host without a BMC.
-    PowerKnown,
-}
-
-impl ConditionType {
-    /// All types, in the order of the API.
-    pub const ALL: [Self; 3] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown];
-}
-
 /// The status of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum ConditionStatus {
@@ -56,28 +41,6 @@ impl ConditionStatus {
 
     fn of(holds: bool) -> Self {
         if holds { Self::True } else { Self::False }
-    }
-}
-
-/// Times of the last change of each condition; none where it has not changed since the host was created.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TransitionTimes {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    installed: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    config_delivered: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    power_known: Option<Timestamp>,
-}
-
-impl TransitionTimes {
-    fn of(&mut self, kind: ConditionType) -> &mut Option<Timestamp> {
-        match kind {
-            ConditionType::Installed => &mut self.installed,
-            ConditionType::ConfigDelivered => &mut self.config_delivered,
-            ConditionType::PowerKnown => &mut self.power_known,
-        }
     }
 }
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::conditions::TransitionTimes;
-use super::{Architecture, BadName, Chap, Mac, Meta, Name, Power, PowerError, PowerTransition};
+use super::transition_times::TransitionTimes;
+use super::{Architecture, BadName, Chap, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret};
 
 /// A machine that boots from the network (kind BareMetalHost).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -168,36 +168,6 @@ pub struct Bmc {
     /// Whether any certificate is accepted: most BMCs have a self-signed one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disable_certificate_verification: bool,
-}
-
-/// A secret. Only the store writes it in full; `Debug` and the API show `REDACTED`.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl Secret {
-    /// The text in place of a secret. A client that writes it back leaves the secret unchanged.
-    pub const REDACTED: &'static str = "REDACTED";
-
-    /// JSON pointers of all secrets in an object's spec, except for the files of a confidential config.
-    pub const PLACES: [&'static str; 5] = [
-        "/spec/bmc/password",
-        "/spec/chap/secret",
-        "/spec/chap/targetSecret",
-        "/spec/portal/chap/secret",
-        "/spec/portal/chap/targetSecret",
-    ];
-
-    /// Returns whether the text stands for an unchanged secret.
-    pub fn is_redacted(&self) -> bool {
-        self.0 == Self::REDACTED
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(Self::REDACTED)
-    }
 }
 
 /// The local disk for iPXE's `sanboot`, where the operating system is not on drive 0x80.

@@ -1,3 +1,5 @@
+//! Which hosts a setting of the configuration concerns.
+
 use uuid::Uuid;
 
 use crate::fleet::Mac;

@@ -1,3 +1,5 @@
+//! Labels and annotations: maps of strings in the order of their keys.
+
 use std::fmt;
 use std::ops::Index;
 

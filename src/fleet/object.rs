@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::conditions::TransitionTimes;
 use super::rules::Invalid;
+use super::transition_times::TransitionTimes;
 use super::{BootConfig, Host, HostSpec, HostStatus, Image, Key, Kind, Meta};
 
 /// Maximum number of unknown fields that are dropped from one object: each costs a parse of the whole object.

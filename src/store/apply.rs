@@ -11,7 +11,7 @@ use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, HostReferences, ImageReferences};
 use crate::fleet::{
-    BootTarget, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power,
+    BootTarget, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power_request,
 };
 
 use super::change::{Change, Expect, Observation};
@@ -209,7 +209,7 @@ fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, ui
 /// Returns the host with the lifecycle of its new spec: a changed `spec.image` requests an install or a local boot.
 fn apply_spec(mut host: Host, before: Option<&Host>, context: ApplyContext<'_>) -> Host {
     host.status = before.map_or_else(HostStatus::default, |before| before.status.clone());
-    let host = power::apply_spec(host, before, context.at);
+    let host = power_request::apply_spec(host, before, context.at);
     let image_before = before.map_or(&BootTarget::LocalDisk, |before| &before.spec.image);
     let transition = match &host.spec.image {
         image if image == image_before => return host,

@@ -44,7 +44,7 @@ pub fn obey(connection: &mut Connection, decision: &LoginDecision, now: Instant)
             }
             ConnectionStep::Record(lun) => {
                 records += 1;
-                connection.on_recorded(lun, records % 3 == 0);
+                connection.on_recorded(lun, records.is_multiple_of(3));
             }
             ConnectionStep::Read(read) => {
                 assert!(read.span.offset() + read.span.length() <= SIZE);

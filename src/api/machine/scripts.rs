@@ -28,7 +28,7 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, is_head: bool) 
         None => return refuse(shared, peer, "mac: missing; expected ?mac=52:54:00:12:34:56"),
     };
     let choice = query.choose.as_deref().and_then(|name| name.parse::<Name>().ok());
-    decide(shared, peer, &facts(peer, mac, query.firmware()), choice.as_ref(), ScriptFormat::Ipxe, is_head).await
+    answer_script(shared, peer, &facts(peer, mac, query.firmware()), choice.as_ref(), ScriptFormat::Ipxe, is_head).await
 }
 
 /// Answers a request that does not say which machine asks.
@@ -42,7 +42,7 @@ fn facts(peer: &Peer, mac: Mac, firmware: Option<Firmware>) -> Facts {
 }
 
 /// Answers with the script that the gate decides on.
-async fn decide(
+async fn answer_script(
     shared: &Shared,
     peer: &Peer,
     facts: &Facts,
@@ -90,7 +90,7 @@ pub async fn boot_file(
         return text(StatusCode::NOT_FOUND, "no such boot program\n");
     };
     if file == ["autoexec.ipxe"] {
-        return decide(shared, peer, &facts(peer, mac, None), None, ScriptFormat::Autoexec, is_head).await;
+        return answer_script(shared, peer, &facts(peer, mac, None), None, ScriptFormat::Autoexec, is_head).await;
     }
     // EDK2 asks for the length by a HEAD first: it is refused as well.
     let facts = Facts { mac, firmware: None, stage: Stage::Rom, address: peer.address, uuid: None };

@@ -165,7 +165,7 @@ impl RequestHandler {
             self.observe(request, address);
         }
         let facts = answer::facts(request, arrival, interface.address)?;
-        let BootAnswer::Boot(boot) = self.decide(interface, message, &facts) else { return Ok(()) };
+        let BootAnswer::Boot(boot) = self.boot_answer(interface, message, &facts) else { return Ok(()) };
         self.gate.counters.count_answered(Protocol::Dhcp);
         out.replies.push(answer::reply(request, &boot, arrival));
         self.record_offer(&facts, boot.file);
@@ -183,7 +183,7 @@ impl RequestHandler {
         let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
         let boot = match answer::claims(request, interface.address).filter(|_| boots) {
             None => None,
-            Some(facts) => match self.decide(interface, message, &facts) {
+            Some(facts) => match self.boot_answer(interface, message, &facts) {
                 BootAnswer::Wait => return Ok(()),
                 BootAnswer::Nothing => None,
                 BootAnswer::Boot(boot) => {
@@ -260,7 +260,7 @@ impl RequestHandler {
     }
 
     /// Asks the gate what a host boots. An unknown host is enrolled first, and its message is deferred.
-    fn decide(&mut self, interface: &InterfaceState, message: &ReceivedMessage<'_>, facts: &Facts) -> BootAnswer {
+    fn boot_answer(&mut self, interface: &InterfaceState, message: &ReceivedMessage<'_>, facts: &Facts) -> BootAnswer {
         let why = match (self.gate.decide_now(facts).decision.verdict, message.enrolled) {
             (Verdict::Enrol(_), None) => {
                 self.enrol(message, *facts);

@@ -1,5 +1,5 @@
 //! The I/O loop of the iSCSI target: sockets, media, clocks and challenges for
-//! [`Connection`](super::connection::Connection).
+//! [`Connection`].
 
 pub mod admission;
 pub mod busy_poll;
@@ -153,7 +153,7 @@ impl ConnectionTask {
         let mut poller = BusyPoll::default();
         loop {
             match self.connection.step() {
-                ConnectionStep::Ask(claim) => self.decide(claim).await,
+                ConnectionStep::Ask(claim) => self.admit(claim).await,
                 ConnectionStep::Attach(key) => self.attach(key).await.ok_or(None)?,
                 ConnectionStep::Record(lun) => self.record(lun).await,
                 ConnectionStep::Read(read) => {
@@ -289,7 +289,7 @@ impl ConnectionTask {
         self.connection.deadline().unwrap_or_else(Instant::now).into()
     }
 
-    async fn decide(&mut self, claim: Claim) {
+    async fn admit(&mut self, claim: Claim) {
         let login = LoginClaim { claim, peer: self.peer, local: self.local };
         self.login = Some(login.clone());
         let handler = Arc::clone(&self.handler);

@@ -1,0 +1,44 @@
+//! The types of conditions, and the times at which they last changed.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The type of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum ConditionType {
+    /// The machine reported a completed install, and no other was requested since.
+    Installed,
+    /// The config of this install was served. Absent for a host without a config.
+    ConfigDelivered,
+    /// The BMC reports the power state. Absent for a host without a BMC.
+    PowerKnown,
+}
+
+impl ConditionType {
+    /// All types, in the order of the API.
+    pub const ALL: [Self; 3] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown];
+}
+
+/// Times of the last change of each condition; none where it has not changed since the host was created.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TransitionTimes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    installed: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_delivered: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    power_known: Option<Timestamp>,
+}
+
+impl TransitionTimes {
+    /// Returns the time of one condition.
+    pub(super) fn of(&mut self, kind: ConditionType) -> &mut Option<Timestamp> {
+        match kind {
+            ConditionType::Installed => &mut self.installed,
+            ConditionType::ConfigDelivered => &mut self.config_delivered,
+            ConditionType::PowerKnown => &mut self.power_known,
+        }
+    }
+}
