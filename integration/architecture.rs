@@ -137,18 +137,14 @@ fn allowed(folder: &str, path: &str) -> Option<&'static [&'static str]> {
         "gate" => &["boot", "store", "images", "event", "fleet", "iso"],
         "admission" => &["boot", "fleet", "iso", "provision", "store"],
         "bmc" => &["event", "fleet"],
-        "ui" => &["event", "fleet"],
         "dhcp" | "ndp" | "tftp" | "iscsi" if is_adapter => {
             &["boot", "event", "fleet", "gate", "images", "iso", "store"]
         }
         "dhcp" | "ndp" | "tftp" | "iscsi" => &["boot", "fleet", "iso"],
         "http" => &["iso"],
-        "api" => {
-            &["admission", "bmc", "boot", "event", "fleet", "gate", "http", "images", "iso", "provision", "store", "ui"]
-        }
+        "api" => &["admission", "bmc", "boot", "event", "fleet", "gate", "http", "images", "iso", "provision", "store"],
         "controllers" => &["admission", "bmc", "event", "fleet", "gate", "images", "iso", "store"],
-        "cli" => &["admission", "config", "event", "fleet", "iso", "provision", "rig"],
-        "rig" => &["config"],
+        "cli" => &["admission", "config", "event", "fleet", "iso", "provision"],
         "appliance" | "main" | "lib" => return None,
         other => {
             panic!("src/{other}: not in the table of the architecture test; add it there and to docs/architecture.md")

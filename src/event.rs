@@ -1,4 +1,4 @@
-//! What happened: one enum that the log, the timeline and the UI read, and the counters that the metrics read.
+//! What happened: one enum that the log and the timeline read, and the counters that the metrics read.
 
 mod counters;
 mod histogram;

@@ -23,7 +23,7 @@ use crate::store::{self, Change, Expect, Store};
 
 /// Annotation with the code of the manifest that the object was last written from.
 const CODE: &str = "bootlatch.org/manifest";
-/// Prefix of the codes: how they are made.
+/// Prefix of the codes: they are keyed digests of the manifest.
 const KEYED: &str = "hmac-";
 /// Maximum size of a manifest file in bytes.
 const FILE_BYTES: u64 = 64 << 20;

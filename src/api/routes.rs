@@ -205,7 +205,7 @@ static ROUTES: &[Route] = &[
         "/api/v1/namespaces/{namespace}/baremetalhosts/{name}",
         &[
             get("readBareMetalHost", "Reads a host.", Viewer, Endpoint::Object(O::Read)),
-            put("replaceBareMetalHost", "Replaces a host, or creates it.", Admin, Endpoint::Object(O::Replace)),
+            put("replaceBareMetalHost", "Replaces a host.", Admin, Endpoint::Object(O::Replace)),
             patch("patchBareMetalHost", "Changes fields of a host.", Admin, Endpoint::Object(O::Patch)),
             delete("deleteBareMetalHost", "Deletes a host.", Admin, Endpoint::Object(O::Delete)),
         ],
@@ -258,7 +258,7 @@ static ROUTES: &[Route] = &[
         "/api/v1/iscsi-cdroms/{name}",
         &[
             get("readISCSICdrom", "Reads an ISO.", Viewer, Endpoint::Object(O::Read)),
-            put("replaceISCSICdrom", "Replaces an ISO, or creates it.", Admin, Endpoint::Object(O::Replace)),
+            put("replaceISCSICdrom", "Replaces an ISO.", Admin, Endpoint::Object(O::Replace)),
             patch("patchISCSICdrom", "Changes fields of an ISO.", Admin, Endpoint::Object(O::Patch)),
             delete("deleteISCSICdrom", "Deletes an ISO.", Admin, Endpoint::Object(O::Delete)),
         ],
@@ -295,7 +295,7 @@ static ROUTES: &[Route] = &[
         "/api/v1/bootconfigs/{name}",
         &[
             get("readBootConfig", "Reads a boot config.", Viewer, Endpoint::Object(O::Read)),
-            put("replaceBootConfig", "Replaces a boot config, or creates it.", Admin, Endpoint::Object(O::Replace)),
+            put("replaceBootConfig", "Replaces a boot config.", Admin, Endpoint::Object(O::Replace)),
             patch("patchBootConfig", "Changes fields of a boot config.", Admin, Endpoint::Object(O::Patch)),
             delete("deleteBootConfig", "Deletes a boot config.", Admin, Endpoint::Object(O::Delete)),
         ],

@@ -223,8 +223,8 @@ fn left_at_start(wall: Timestamp, first: Timestamp, policy: &InstallPolicy) -> D
 /// Returns whether a host has used all boots of an install. The caller checks it at the next request: the last allowed
 /// boot may still succeed.
 pub fn is_exhausted(host: &Host, policy: &InstallPolicy) -> bool {
-    let offers = host.status.install.as_ref().map_or(0, |install| install.boot_count);
-    host.spec.boot_mode == BootMode::Once && host.status.phase.is_under_way() && offers >= policy.max_boots
+    let boots = host.status.install.as_ref().map_or(0, |install| install.boot_count);
+    host.spec.boot_mode == BootMode::Once && host.status.phase.is_under_way() && boots >= policy.max_boots
 }
 
 #[cfg(test)]
@@ -234,8 +234,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(3600);
 
-    fn policy(done_when: Completion) -> InstallPolicy {
-        InstallPolicy { completion: done_when, timeout: LIMIT, max_boots: 3 }
+    fn policy(completion: Completion) -> InstallPolicy {
+        InstallPolicy { completion, timeout: LIMIT, max_boots: 3 }
     }
 
     fn host(phase: Phase) -> Host {
@@ -249,12 +249,12 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn after(start: Phase, changes: &[(Transition, i64)], done_when: Completion) -> Phase {
-        after_all(host(start), changes, done_when).status.phase
+    fn after(start: Phase, changes: &[(Transition, i64)], completion: Completion) -> Phase {
+        after_all(host(start), changes, completion).status.phase
     }
 
-    fn after_all(host: Host, changes: &[(Transition, i64)], done_when: Completion) -> Host {
-        let policy = policy(done_when);
+    fn after_all(host: Host, changes: &[(Transition, i64)], completion: Completion) -> Host {
+        let policy = policy(completion);
         changes.iter().fold(host, |host, (change, second)| advance(host, *change, at(*second), &policy))
     }
 

@@ -302,10 +302,9 @@ fn object(kind: &str, body: &str) -> Result<Object, String> {
     read.map_err(|error| error.to_string())
 }
 
-/// Decodes a timeline entry.
-fn entry(body: &str) -> Result<Entry, DatabaseError> {
-    serde_json::from_str(body)
-        .map_err(|error| DatabaseError::Object { key: "timeline".into(), message: error.to_string() })
+/// Decodes a timeline entry. Returns `None` for one that another version wrote: it must not hide the others.
+fn decode(body: &str) -> Option<Entry> {
+    serde_json::from_str(body).inspect_err(|error| tracing::debug!(%error, "timeline entry skipped")).ok()
 }
 
 /// A read-only connection for the timeline, independent of the writer.
@@ -329,7 +328,7 @@ impl TimelineReader {
     /// Reads the newest entries of a machine, or of all, oldest first.
     ///
     /// # Errors
-    /// SQLite fails or an entry cannot be decoded.
+    /// SQLite fails.
     pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, DatabaseError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let body = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
@@ -346,13 +345,13 @@ impl TimelineReader {
                 self.connection.prepare_cached(sql)?.query_map([limit], body)?.collect::<Result<_, _>>()?
             }
         };
-        bodies.iter().rev().map(|body| entry(body)).collect()
+        Ok(bodies.iter().rev().filter_map(|body| decode(body)).collect())
     }
 
     /// Reads the newest entries that name an image or a boot config, oldest first; none for a host.
     ///
     /// # Errors
-    /// SQLite fails or an entry cannot be decoded.
+    /// SQLite fails.
     pub fn timeline_of(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, DatabaseError> {
         let sql = match key.kind {
             Kind::BareMetalHost => return Ok(Vec::new()),
@@ -362,8 +361,7 @@ impl TimelineReader {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut statement = self.connection.prepare_cached(sql)?;
         let bodies = statement.query_map(params![key.name.as_str(), limit], |row| row.get::<_, String>(0))?;
-        let mut found = bodies.map(|body| entry(&body?)).collect::<Result<Vec<_>, DatabaseError>>()?;
-        found.reverse();
-        Ok(found)
+        let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+        Ok(bodies.iter().rev().filter_map(|body| decode(body)).collect())
     }
 }

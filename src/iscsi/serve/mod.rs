@@ -58,8 +58,8 @@ pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut s
         };
         let (registry, handler, stop) = (Arc::clone(&registry), Arc::clone(&handler), stop.clone());
         sessions.spawn(async move {
-            if let Ok(rim) = ConnectionTask::new(stream, peer, handler, registry) {
-                rim.run(stop).await;
+            if let Ok(task) = ConnectionTask::new(stream, peer, handler, registry) {
+                task.run(stop).await;
             }
             drop(place);
         });
