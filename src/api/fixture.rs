@@ -18,7 +18,7 @@ use crate::api::state::{Folders, Shared};
 use crate::boot::Site;
 use crate::event::Counters;
 use crate::fleet::{Kind, Mac, Object, Phase};
-use crate::gate::config_release::Releases;
+use crate::gate::config_delivery::RecordedDeliveries;
 use crate::gate::neighbours::Neighbours;
 use crate::gate::tokens::BootTokens;
 use crate::gate::{EventThrottle, Gate, RecentIpxeClients};
@@ -77,7 +77,7 @@ impl Fixture {
             ipxe_clients: RecentIpxeClients::default(),
             neighbours: Neighbours::default(),
             throttle: EventThrottle::default(),
-            releases: Releases::default(),
+            deliveries: RecordedDeliveries::default(),
             media: ImageLibrary::new(isos.clone()),
             tokens: BootTokens::open(path).unwrap(),
         };

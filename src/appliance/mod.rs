@@ -23,7 +23,7 @@ use crate::config::{self, Config, DhcpMode, Flags};
 use crate::controllers::manifests::Manifests;
 use crate::controllers::{cleanup, disk_space, image_watch, install_deadlines, power};
 use crate::event::Counters;
-use crate::gate::config_release::Releases;
+use crate::gate::config_delivery::RecordedDeliveries;
 use crate::gate::neighbours::Neighbours;
 use crate::gate::tokens::BootTokens;
 use crate::gate::{EventThrottle, Gate, RecentIpxeClients};
@@ -132,7 +132,7 @@ impl Appliance {
             ipxe_clients: RecentIpxeClients::default(),
             neighbours: Neighbours::default(),
             throttle: EventThrottle::default(),
-            releases: Releases::default(),
+            deliveries: RecordedDeliveries::default(),
             media: ImageLibrary::new(places.isos.clone()),
             tokens: BootTokens::open(&config.state_dir).context("state_dir: token.key")?,
         });

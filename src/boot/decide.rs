@@ -13,7 +13,7 @@ pub fn decide(facts: &Facts, host: Option<&Host>, site: &Site) -> Decision {
 fn verdict(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
     let Some(host) = host else { return enrol(facts, site) };
     match facts.stage {
-        Stage::Installer => return configure(host),
+        Stage::Installer => return decide_installer(host),
         Stage::Rom | Stage::Ipxe | Stage::LimitedIpxe | Stage::IscsiLogin => {}
     }
     let target = match target(host, site) {
@@ -114,7 +114,7 @@ fn chainload(facts: &Facts, site: &Site) -> Verdict {
 }
 
 /// Returns the config of a host. A config outlives the install: the first boot from the disk may fetch it again.
-fn configure(host: &Host) -> Verdict {
+fn decide_installer(host: &Host) -> Verdict {
     match (&host.spec.boot_config_ref, host.status.phase) {
         (_, Phase::Held) => Verdict::Ignore(Reason::Held),
         (None, _) => Verdict::Ignore(Reason::NoConfig),

@@ -72,7 +72,7 @@ impl From<Verdict> for Decision {
         let (record, event) = match &verdict {
             Verdict::SanBoot(image) => (Some(Transition::Offer), script(ScriptAction::Boot, Some(image.clone()), None)),
             Verdict::LocalDisk(reason @ Reason::MaxBootsReached) => {
-                (Some(Transition::GiveUp), script(ScriptAction::LocalDisk, None, Some(*reason)))
+                (Some(Transition::MaxBootsReached), script(ScriptAction::LocalDisk, None, Some(*reason)))
             }
             Verdict::LocalDisk(reason) => (None, Some(BootEvent::LocalDisk(*reason))),
             // Nothing is offered: waiting uses up no boot of an install.
@@ -124,7 +124,7 @@ mod tests {
         let rows = [
             (Verdict::SanBoot(live()), Some(Transition::Offer)),
             (Verdict::Configure(live()), Some(Transition::FetchConfig)),
-            (Verdict::LocalDisk(Reason::MaxBootsReached), Some(Transition::GiveUp)),
+            (Verdict::LocalDisk(Reason::MaxBootsReached), Some(Transition::MaxBootsReached)),
             (Verdict::LocalDisk(Reason::InstallCompleted), None),
             (Verdict::Wait(live()), None),
             (Verdict::Menu, None),

@@ -25,7 +25,7 @@ pub async fn watch(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
         let state = gate.store.snapshot();
         let overdue = deadlines.overdue(state.under_way().map(Arc::as_ref), now, &gate.site.install);
         for (mac, since) in overdue {
-            let (transition, observation) = (Transition::TimeUp { since }, Observation::default());
+            let (transition, observation) = (Transition::TimedOut { since }, Observation::default());
             let change = Change::Advance { mac, transition, observation, event: None };
             if let Err(error) = gate.store.commit(change).await {
                 tracing::error!(%error, %mac, "failed to record an install timeout");

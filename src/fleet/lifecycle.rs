@@ -36,12 +36,12 @@ pub enum Transition {
     /// The machine reported a completed install.
     Complete,
     /// `install.timeout` has passed since the first offer of the install (`InstallDeadlines::overdue`).
-    TimeUp {
+    TimedOut {
         /// Time of the first offer.
         since: Timestamp,
     },
     /// The machine requests a boot script after `install.max_boots` boots.
-    GiveUp,
+    MaxBootsReached,
 }
 
 /// The configuration of how installs end.
@@ -102,19 +102,21 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
         }
         (Phase::LocalBoot | Phase::Held | Phase::Installed, Transition::Complete) => return host,
 
-        (Phase::Offered | Phase::Installing, Transition::TimeUp { since }) if awaited_since(&host) == Some(since) => (
-            Phase::Failed,
-            format!(
-                "the machine reported no completed install within {} s of the first offer",
-                policy.timeout.as_secs()
-            ),
-        ),
-        (_, Transition::TimeUp { .. }) => return host,
+        (Phase::Offered | Phase::Installing, Transition::TimedOut { since }) if awaited_since(&host) == Some(since) => {
+            (
+                Phase::Failed,
+                format!(
+                    "the machine reported no completed install within {} s of the first offer",
+                    policy.timeout.as_secs()
+                ),
+            )
+        }
+        (_, Transition::TimedOut { .. }) => return host,
 
-        (Phase::Offered | Phase::Installing, Transition::GiveUp) if is_exhausted(&host, policy) => {
+        (Phase::Offered | Phase::Installing, Transition::MaxBootsReached) if is_exhausted(&host, policy) => {
             (Phase::Failed, format!("the machine reported no completed install after {} boots", policy.max_boots))
         }
-        (_, Transition::GiveUp) => return host,
+        (_, Transition::MaxBootsReached) => return host,
     };
     match change {
         Transition::Assign => host.status.install = Some(Install::default()),
@@ -122,7 +124,7 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
         Transition::FetchConfig | Transition::CarryConfig => {
             host.status.install.get_or_insert_default().config_fetch_time.get_or_insert(at);
         }
-        Transition::Offer | Transition::Complete | Transition::TimeUp { .. } | Transition::GiveUp => {}
+        Transition::Offer | Transition::Complete | Transition::TimedOut { .. } | Transition::MaxBootsReached => {}
     }
     if phase == Phase::Installed {
         host.status.install.get_or_insert_default().completion_time = Some(at);
@@ -281,7 +283,7 @@ mod tests {
             Transition::FetchConfig,
             Transition::CarryConfig,
             Transition::Complete,
-            Transition::TimeUp { since: at(0) },
+            Transition::TimedOut { since: at(0) },
         ] {
             let later = [(change, 1), (change, 100_000)];
             assert_eq!(after(Phase::Installed, &later, Completion::BootComplete), Phase::Installed);
@@ -308,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_timeout_counts_from_the_first_offer() {
-        let time_up = |second| Transition::TimeUp { since: at(second) };
+        let time_up = |second| Transition::TimedOut { since: at(second) };
         let looping =
             [(Transition::Assign, 0), (Transition::Offer, 10), (Transition::Offer, 3_000), (time_up(10), 3_610)];
         assert_eq!(after(Phase::LocalBoot, &looping, Completion::BootComplete), Phase::Failed);
@@ -400,12 +402,12 @@ mod tests {
 
     #[test]
     fn an_install_fails_after_its_last_boot() {
-        use Transition::{Assign, GiveUp, Offer};
-        let twice = [(Assign, 0), (Offer, 10), (Offer, 60), (GiveUp, 110)];
+        use Transition::{Assign, MaxBootsReached, Offer};
+        let twice = [(Assign, 0), (Offer, 10), (Offer, 60), (MaxBootsReached, 110)];
         assert_eq!(after(Phase::LocalBoot, &twice, Completion::BootComplete), Phase::Offered);
-        let thrice = [(Assign, 0), (Offer, 10), (Offer, 60), (Offer, 110), (GiveUp, 160)];
+        let thrice = [(Assign, 0), (Offer, 10), (Offer, 60), (Offer, 110), (MaxBootsReached, 160)];
         assert_eq!(after(Phase::LocalBoot, &thrice, Completion::BootComplete), Phase::Failed);
-        let one_boot = [(Assign, 0), (Offer, 10), (Offer, 11), (Offer, 12), (GiveUp, 60)];
+        let one_boot = [(Assign, 0), (Offer, 10), (Offer, 11), (Offer, 12), (MaxBootsReached, 60)];
         assert_eq!(after(Phase::LocalBoot, &one_boot, Completion::BootComplete), Phase::Offered);
     }
 }

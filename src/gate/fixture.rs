@@ -7,7 +7,7 @@ use crate::event::{Counters, Entry};
 use crate::fleet::{Host, Kind, Mac, Object};
 use crate::gate::neighbours::Neighbours;
 use crate::gate::tokens::BootTokens;
-use crate::gate::{EventThrottle, Gate, RecentIpxeClients, Releases};
+use crate::gate::{EventThrottle, Gate, RecentIpxeClients, RecordedDeliveries};
 use crate::images::library::ImageLibrary;
 use crate::store::{Change, Expect, Store};
 
@@ -37,7 +37,7 @@ impl Fixture {
             ipxe_clients: RecentIpxeClients::default(),
             neighbours: Neighbours::default(),
             throttle: EventThrottle::default(),
-            releases: Releases::default(),
+            deliveries: RecordedDeliveries::default(),
             media: ImageLibrary::new(isos),
             tokens: BootTokens::open(directory.path()).unwrap(),
         });

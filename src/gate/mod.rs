@@ -1,7 +1,7 @@
 //! The gate asks the pure decisions on behalf of every protocol, and commits what a decision records before the
 //! protocol may answer.
 
-pub mod config_release;
+pub mod config_delivery;
 #[cfg(test)]
 pub mod fixture;
 pub mod identity;
@@ -27,7 +27,7 @@ use crate::images::library::ImageLibrary;
 use crate::store::{Change, Expect, Observation, Store, StoreError};
 
 pub use crate::boot::identity::AdmissionRefusal;
-pub use crate::gate::config_release::Releases;
+pub use crate::gate::config_delivery::RecordedDeliveries;
 pub use crate::gate::identity::IdentifiedClient;
 pub use crate::gate::ipxe_clients::RecentIpxeClients;
 pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
@@ -49,7 +49,7 @@ pub struct Gate {
     /// The filter of repeated timeline events.
     pub throttle: EventThrottle,
     /// The config deliveries that are recorded.
-    pub releases: Releases,
+    pub deliveries: RecordedDeliveries,
     /// The images and the hosts' views of them.
     pub media: ImageLibrary,
     /// The tokens that prove who requests a config.
@@ -122,7 +122,7 @@ impl Gate {
             Ok(identity) => identity.is_verified(),
             // Another machine gets no script in this one's name, and begins no install of it.
             Err(reason) => {
-                self.refuse_claim(facts, protocol, reason, &evidence);
+                self.refuse_contradicted(facts, protocol, reason, &evidence);
                 return HostDecision::ignore(reason);
             }
         };
@@ -142,7 +142,7 @@ impl Gate {
         let facts = &caller.facts;
         let Decision { record, event, .. } = &decided.decision;
         let Some(transition) = *record else {
-            event.iter().for_each(|event| self.report(facts, protocol, event));
+            event.iter().for_each(|event| self.record_decision_event(facts, protocol, event));
             return decided;
         };
         let event = event.as_ref().map(|event| self.timeline_event(facts, protocol, event));
@@ -155,7 +155,7 @@ impl Gate {
                 HostDecision { host: Some(host), ..decided }
             }
             Err(reason) => {
-                self.refused(facts, protocol, reason);
+                self.refuse(facts, protocol, reason);
                 HostDecision::ignore(reason)
             }
         }
@@ -177,7 +177,7 @@ impl Gate {
     pub fn authorize_program(&self, facts: &Facts, protocol: Protocol) -> Result<(), Reason> {
         match self.decide_now(&Facts { stage: Stage::Ipxe, ..*facts }).decision.verdict {
             Verdict::Ignore(reason) => {
-                self.refused(facts, protocol, reason);
+                self.refuse(facts, protocol, reason);
                 Err(reason)
             }
             Verdict::Enrol(_)

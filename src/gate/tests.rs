@@ -21,7 +21,7 @@ pub(crate) fn gate(site: Site) -> (Arc<Gate>, String) {
         ipxe_clients: RecentIpxeClients::default(),
         neighbours: Neighbours::fake(),
         throttle: EventThrottle::default(),
-        releases: Releases::default(),
+        deliveries: RecordedDeliveries::default(),
         media: ImageLibrary::new("/nonexistent".into()),
         tokens: BootTokens::with_key([7; 32]),
     };
@@ -113,7 +113,7 @@ async fn a_config_request_and_a_login_ask_the_neighbour_table_once() {
     neighbour(&gate, ADDRESS, VM);
     let caller = gate.authenticate(Some(ADDRESS), None, ConfigProof::Address).unwrap();
     assert!(caller.tied && caller.facts.mac == VM);
-    gate.configure(&caller, &"c".parse().unwrap(), None).await.unwrap();
+    gate.record_config_fetch(&caller, &"c".parse().unwrap(), None).await.unwrap();
     assert_eq!(lookups(&gate), [ADDRESS]);
     assert_eq!(vm(&gate).status.address, Some(ADDRESS));
     let token = gate.tokens.of(&vm(&gate));
@@ -208,9 +208,9 @@ async fn no_script_and_no_config_leaves_while_the_state_cannot_be_written() {
     assert!(!script.contains("live") && !script.contains(&gate.tokens.of(&before)), "{script}");
     assert_eq!(gate.counters.refused(Protocol::Http, Reason::StoreUnavailable), 1);
     let config = "c".parse().unwrap();
-    assert_eq!(gate.configure(&caller, &config, None).await, Err(Reason::StoreUnavailable));
+    assert_eq!(gate.record_config_fetch(&caller, &config, None).await, Err(Reason::StoreUnavailable));
     let channel = crate::event::DeliveryChannel::Embedded;
-    assert_eq!(gate.release(&caller.facts, &config, channel).await, Err(Reason::StoreUnavailable));
+    assert_eq!(gate.record_config_delivery(&caller.facts, &config, channel).await, Err(Reason::StoreUnavailable));
     assert_eq!(gate.complete(&caller).await.err(), Some(Reason::StoreUnavailable));
     assert!(matches!(gate.insert(VM).await, Err(MediaError::Medium(_) | MediaError::Reason(Reason::StoreUnavailable))));
     let unknown = Facts { address: None, ..facts(OTHER, Stage::Rom) };
@@ -301,12 +301,12 @@ async fn a_config_delivery_is_recorded_once_for_all_reads_of_an_install() {
     gate.script(&facts(VM, Stage::Ipxe), None, Protocol::Http, None).await;
     let (config, channel) = ("c".parse().unwrap(), crate::event::DeliveryChannel::SeedUnit);
     for _ in 0..100 {
-        gate.release(&facts(VM, Stage::IscsiLogin), &config, channel).await.unwrap();
+        gate.record_config_delivery(&facts(VM, Stage::IscsiLogin), &config, channel).await.unwrap();
     }
     assert_eq!(vm(&gate).status.phase, Phase::Installing);
     let fetched = |event: &Event| matches!(event, Event::ConfigFetched { .. });
     assert_eq!(wait_for(&gate, Some(VM), fetched).await.count, 1);
-    let unknown = gate.release(&facts(OTHER, Stage::IscsiLogin), &config, channel).await;
+    let unknown = gate.record_config_delivery(&facts(OTHER, Stage::IscsiLogin), &config, channel).await;
     assert_eq!(unknown, Err(Reason::UnknownHost));
 }
 

@@ -23,8 +23,8 @@ impl EventThrottle {
     /// Maximum number of events of one machine per `WINDOW`.
     const MAX_EVENTS: usize = 8;
 
-    /// Returns whether an event is to be recorded, and remembers it.
-    fn is_new(&self, mac: Mac, event: &Event) -> bool {
+    /// Admits an event unless it repeats a recent one. Returns whether it was admitted.
+    fn admit(&self, mac: Mac, event: &Event) -> bool {
         let is_fresh = |(at, _): &(Instant, Event)| at.elapsed() < Self::WINDOW;
         let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if machines.len() >= Self::MAX_MACHINES {
@@ -45,22 +45,22 @@ impl EventThrottle {
 
 impl Gate {
     /// Records an event of a machine, unless it repeats a recent one.
-    pub(super) fn record(&self, mac: Mac, event: Event) {
-        if self.throttle.is_new(mac, &event) {
+    pub(super) fn record_once(&self, mac: Mac, event: Event) {
+        if self.throttle.admit(mac, &event) {
             self.store.record_event(Some(mac), event);
         }
     }
 
     /// Reports the event of a decision that needs no transition.
-    pub(super) fn report(&self, facts: &Facts, protocol: Protocol, event: &BootEvent) {
+    pub(super) fn record_decision_event(&self, facts: &Facts, protocol: Protocol, event: &BootEvent) {
         match event {
-            BootEvent::Refused(reason) => return self.refused(facts, protocol, *reason),
+            BootEvent::Refused(reason) => return self.refuse(facts, protocol, *reason),
             BootEvent::WaitingForImage(_) => {
                 self.counters.count_refused(protocol, Reason::ImageUnavailable, facts.address);
             }
             BootEvent::Script { .. } | BootEvent::LocalDisk(_) | BootEvent::ConfigFetched(_) => {}
         }
-        self.record(facts.mac, self.timeline_event(facts, protocol, event));
+        self.record_once(facts.mac, self.timeline_event(facts, protocol, event));
     }
 
     /// Returns the timeline's form of a decision's event.
@@ -85,12 +85,12 @@ impl Gate {
     }
 
     /// Counts a refusal, and records it in the machine's timeline.
-    pub fn refused(&self, facts: &Facts, protocol: Protocol, reason: Reason) {
-        self.refuse_with(facts, protocol, reason, reason.sentence().to_owned());
+    pub fn refuse(&self, facts: &Facts, protocol: Protocol, reason: Reason) {
+        self.refuse_with_message(facts, protocol, reason, reason.sentence().to_owned());
     }
 
     /// Counts a refusal, and records it in the machine's timeline with a message that says more than the reason.
-    pub fn refuse_with(&self, facts: &Facts, protocol: Protocol, reason: Reason, message: String) {
+    pub fn refuse_with_message(&self, facts: &Facts, protocol: Protocol, reason: Reason, message: String) {
         self.counters.count_refused(protocol, reason, facts.address);
         self.record_refusal(facts.mac, protocol, reason, message);
         if let Some(address) = facts.address.filter(|_| self.is_unknown_at_owned_address(facts.mac, reason)) {
@@ -100,7 +100,7 @@ impl Gate {
     }
 
     /// Counts and records the refusal of a client whose claim the evidence contradicts.
-    pub(super) fn refuse_claim(&self, facts: &Facts, protocol: Protocol, reason: Reason, evidence: &Evidence) {
+    pub(super) fn refuse_contradicted(&self, facts: &Facts, protocol: Protocol, reason: Reason, evidence: &Evidence) {
         self.counters.count_refused(protocol, reason, facts.address);
         self.record_refusal(facts.mac, protocol, reason, reason.sentence().to_owned());
         if let Some(address) = facts.address.filter(|_| self.is_unknown_at_owned_address(facts.mac, reason)) {
@@ -118,7 +118,7 @@ impl Gate {
         let Some(owner) = evidence.neighbour.or(evidence.spec_ip_owner) else { return };
         let reason = Reason::AddressOfOtherMachine;
         let event = Event::Refused { protocol, reason, message: format!("{reason}: {address} belongs to {owner}") };
-        if self.throttle.is_new(owner, &event) {
+        if self.throttle.admit(owner, &event) {
             self.store.record_event(Some(mac), event);
         }
     }
@@ -126,12 +126,18 @@ impl Gate {
     /// Records a refusal in the timeline of a known machine.
     pub fn record_refusal(&self, mac: Mac, protocol: Protocol, reason: Reason, message: String) {
         if self.store.load().host_by_mac(mac).is_some() {
-            self.record(mac, Event::Refused { protocol, reason, message });
+            self.record_once(mac, Event::Refused { protocol, reason, message });
         }
     }
 
     /// Records a refusal in the timeline of the machine at an address, where evidence names one.
-    pub fn record_refusal_at(&self, address: Option<IpAddr>, protocol: Protocol, reason: Reason, message: String) {
+    pub fn record_refusal_at_address(
+        &self,
+        address: Option<IpAddr>,
+        protocol: Protocol,
+        reason: Reason,
+        message: String,
+    ) {
         let owner = address.and_then(|address| self.owner_of(address).ok().flatten());
         owner.inspect(|mac| self.record_refusal(*mac, protocol, reason, message));
     }
@@ -140,14 +146,14 @@ impl Gate {
     pub fn warn(&self, host: &Host, warnings: &[String]) {
         if !warnings.is_empty() {
             let (image, message) = (host.spec.image.image().cloned(), warnings.join("; "));
-            self.record(host.spec.boot_mac_address, Event::Warning { image, message });
+            self.record_once(host.spec.boot_mac_address, Event::Warning { image, message });
         }
     }
 
     /// Records that a machine cannot read an attached unit; in the server's timeline where the machine is unknown.
     pub fn record_read_failure(&self, mac: Option<Mac>, unit: u8, message: String) {
         let event = Event::ReadFailed { unit, message };
-        if self.throttle.is_new(mac.unwrap_or(Mac([0; 6])), &event) {
+        if self.throttle.admit(mac.unwrap_or(Mac([0; 6])), &event) {
             self.store.record_event(mac, event);
         }
     }
@@ -176,9 +182,9 @@ mod tests {
             reason: Reason::FileNotFound,
             message: number.to_string(),
         };
-        let count = |mac| (0..100).filter(|number| throttle.is_new(mac, &refused(number % 2))).count();
+        let count = |mac| (0..100).filter(|number| throttle.admit(mac, &refused(number % 2))).count();
         assert_eq!(count(vm), 2);
-        let many = (0..100).filter(|number| throttle.is_new(other, &refused(*number))).count();
+        let many = (0..100).filter(|number| throttle.admit(other, &refused(*number))).count();
         assert_eq!(many, EventThrottle::MAX_EVENTS);
     }
 }

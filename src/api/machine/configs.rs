@@ -41,11 +41,11 @@ async fn release(
         Ok(reply) => reply,
         Err(message) => {
             let reply = text(StatusCode::NOT_FOUND, format!("{message}\n"));
-            shared.gate.refuse_with(&caller.facts, Protocol::Http, Reason::FileNotFound, message);
+            shared.gate.refuse_with_message(&caller.facts, Protocol::Http, Reason::FileNotFound, message);
             return reply;
         }
     };
-    if !is_head && let Err(reason) = shared.gate.configure(caller, &config.metadata.name, None).await {
+    if !is_head && let Err(reason) = shared.gate.record_config_fetch(caller, &config.metadata.name, None).await {
         return refuse(shared, &caller.facts, reason);
     }
     shared.gate.counters.count_answered(Protocol::Http);
@@ -127,7 +127,9 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
                 return text(code, format!("{}\n", status.message()));
             }
         };
-        if !is_head && let Err(reason) = shared.gate.configure(&caller, &config.metadata.name, Some(file)).await {
+        if !is_head
+            && let Err(reason) = shared.gate.record_config_fetch(&caller, &config.metadata.name, Some(file)).await
+        {
             return refuse(shared, &caller.facts, reason);
         }
         return reply;
@@ -187,7 +189,7 @@ pub async fn named_ignition(shared: &Shared, peer: &Peer, token: Option<&str>, i
         shared.gate.decide_and_enrol(&Facts { stage: Stage::Ipxe, ..caller.facts }).await;
     }
     let refused = |reason: Reason, message: String| {
-        shared.gate.refuse_with(&caller.facts, Protocol::Http, reason, message);
+        shared.gate.refuse_with_message(&caller.facts, Protocol::Http, reason, message);
         bytes(StatusCode::OK, kind.clone(), NOTHING)
     };
     let (host, config) = match shared.gate.config(&caller.facts) {
@@ -197,7 +199,7 @@ pub async fn named_ignition(shared: &Shared, peer: &Peer, token: Option<&str>, i
     let Some(mut ignition) = ignition_of(&config) else {
         return refused(Reason::FileNotFound, format!("the config {} is not an Ignition config", config.metadata.name));
     };
-    if !is_head && let Err(reason) = shared.gate.configure(&caller, &config.metadata.name, None).await {
+    if !is_head && let Err(reason) = shared.gate.record_config_fetch(&caller, &config.metadata.name, None).await {
         return refused(reason, reason.to_string());
     }
     append_name(&mut ignition, host.metadata.name.as_str());
@@ -273,7 +275,7 @@ fn authenticate_machine(
 
 /// Records a refusal, and returns the reply that gives its reason.
 fn refuse(shared: &Shared, facts: &Facts, reason: Reason) -> Reply {
-    shared.gate.refused(facts, Protocol::Http, reason);
+    shared.gate.refuse(facts, Protocol::Http, reason);
     text(code(reason), format!("{reason}\n"))
 }
 

@@ -101,7 +101,7 @@ async fn release(shared: &Shared, peer: &Peer, view: &ImageView) -> Result<(), R
     let facts = Facts { mac: *mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None };
     shared
         .gate
-        .release(&facts, config, DeliveryChannel::Embedded)
+        .record_config_delivery(&facts, config, DeliveryChannel::Embedded)
         .await
         .map_err(|reason| unavailable(format!("{reason}\n")))
 }
@@ -118,7 +118,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     }
     let cannot = |reason: &str| {
         let message = format!("the image {name} is not available: {reason}");
-        shared.gate.record_refusal_at(peer.address, Protocol::Http, Reason::ImageUnavailable, message.clone());
+        shared.gate.record_refusal_at_address(peer.address, Protocol::Http, Reason::ImageUnavailable, message.clone());
         unavailable(format!("{message}\n"))
     };
     if let Some(reason) = shared.gate.media.reason(&image) {
@@ -149,7 +149,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
         Ok(Ok(Some(view))) => Ok(view),
         Ok(Ok(None)) => {
             let message = format!("no file {inner:?} in the image {name}");
-            shared.gate.record_refusal_at(peer.address, Protocol::Http, Reason::FileNotFound, message);
+            shared.gate.record_refusal_at_address(peer.address, Protocol::Http, Reason::FileNotFound, message);
             Err(text(StatusCode::NOT_FOUND, "no such file in the image\n"))
         }
         Ok(Err(reason)) => Err(cannot(&reason)),

@@ -87,7 +87,7 @@ impl LoginAuthorizer {
         let detail = Some(why).filter(|why| *why == Reason::ImageUnavailable).and_then(|_| unavailable());
         let words = detail.map_or_else(|| why.to_string(), |reason| format!("{name} cannot be served now: {reason}"));
         match facts(&self.gate, login) {
-            Some(facts) => self.gate.refuse_with(&facts, Protocol::Iscsi, why, words),
+            Some(facts) => self.gate.refuse_with_message(&facts, Protocol::Iscsi, why, words),
             None => self.gate.counters.count_refused(Protocol::Iscsi, why, Some(login.peer.ip())),
         }
         Admission::Refuse(if why == Reason::ImageUnavailable {
@@ -141,7 +141,7 @@ impl LoginAuthorizer {
                     Some((host, _)) => {
                         self.gate.record_refusal(host.spec.boot_mac_address, Protocol::Iscsi, reason, why)
                     }
-                    None => self.gate.record_refusal_at(Some(login.peer.ip()), Protocol::Iscsi, reason, why),
+                    None => self.gate.record_refusal_at_address(Some(login.peer.ip()), Protocol::Iscsi, reason, why),
                 }
                 Admission::Refuse(LoginRefusal::Unavailable)
             }
@@ -209,7 +209,9 @@ impl LoginAuthorizer {
         Some(Arc::new(move || {
             let (gate, config) = (gate.clone(), config.clone());
             Box::pin(async move {
-                gate.release(&facts, &config, channel).await.map_err(|reason| reason.sentence().to_owned())
+                gate.record_config_delivery(&facts, &config, channel)
+                    .await
+                    .map_err(|reason| reason.sentence().to_owned())
             })
         }))
     }
@@ -279,7 +281,7 @@ fn record_report(gate: &Gate, report: ConnectionReport) {
             login: Some(login),
             end: Some(End::Login(LoginError::Chap(_) | LoginError::NoChap)),
         } => match facts(gate, &login) {
-            Some(facts) => gate.refused(&facts, Protocol::Iscsi, Reason::ChapFailed),
+            Some(facts) => gate.refuse(&facts, Protocol::Iscsi, Reason::ChapFailed),
             None => gate.counters.count_refused(Protocol::Iscsi, Reason::ChapFailed, Some(peer.ip())),
         },
         // The gate refused the login and counted it.

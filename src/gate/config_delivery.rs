@@ -21,31 +21,31 @@ fn transition(channel: DeliveryChannel) -> Transition {
     }
 }
 
-/// The deliveries that are recorded. A client reads an image in thousands of pieces: each install records one delivery
+/// Deliveries that are recorded. A client reads an image in thousands of pieces: each install records one delivery
 /// per address and channel.
 #[derive(Debug, Default)]
-pub struct Releases(Mutex<HashMap<(Mac, DeliveryChannel), Release>>);
+pub struct RecordedDeliveries(Mutex<HashMap<(Mac, DeliveryChannel), Delivery>>);
 
 /// What distinguishes a delivery from the last one to the same machine over the same channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Release {
+struct Delivery {
     config: Name,
     install: Option<Timestamp>,
     to: Option<IpAddr>,
 }
 
-impl Releases {
+impl RecordedDeliveries {
     /// Maximum number of deliveries. Of other machines, every read is recorded.
-    const MAX_RELEASES: usize = 8192;
+    const MAX_DELIVERIES: usize = 8192;
 
-    fn is_recorded(&self, of: (Mac, DeliveryChannel), release: &Release) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&of) == Some(release)
+    fn is_recorded(&self, of: (Mac, DeliveryChannel), delivery: &Delivery) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&of) == Some(delivery)
     }
 
-    fn record(&self, of: (Mac, DeliveryChannel), release: Release) {
+    fn record(&self, of: (Mac, DeliveryChannel), delivery: Delivery) {
         let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if recorded.len() < Self::MAX_RELEASES || recorded.contains_key(&of) {
-            recorded.insert(of, release);
+        if recorded.len() < Self::MAX_DELIVERIES || recorded.contains_key(&of) {
+            recorded.insert(of, delivery);
         }
     }
 }
@@ -56,7 +56,12 @@ impl Gate {
     ///
     /// # Errors
     /// The reason not to send it.
-    pub async fn configure(&self, caller: &IdentifiedClient, config: &Name, file: Option<&str>) -> Result<(), Reason> {
+    pub async fn record_config_fetch(
+        &self,
+        caller: &IdentifiedClient,
+        config: &Name,
+        file: Option<&str>,
+    ) -> Result<(), Reason> {
         let event = fetched(&caller.facts, config, None, file);
         self.advance(caller, Transition::FetchConfig, Some(event)).await?;
         Ok(())
@@ -72,16 +77,21 @@ impl Gate {
     ///
     /// # Errors
     /// The reason not to send them.
-    pub async fn release(&self, facts: &Facts, config: &Name, channel: DeliveryChannel) -> Result<(), Reason> {
+    pub async fn record_config_delivery(
+        &self,
+        facts: &Facts,
+        config: &Name,
+        channel: DeliveryChannel,
+    ) -> Result<(), Reason> {
         let host = self.store.load().host_by_mac(facts.mac).cloned().ok_or(Reason::UnknownHost)?;
         let install = host.status.install.as_ref().and_then(|install| install.first_offer_time);
-        let (of, release) = ((facts.mac, channel), Release { config: config.clone(), install, to: facts.address });
-        if self.releases.is_recorded(of, &release) {
+        let (of, delivery) = ((facts.mac, channel), Delivery { config: config.clone(), install, to: facts.address });
+        if self.deliveries.is_recorded(of, &delivery) {
             return Ok(());
         }
         let event = fetched(facts, config, Some(channel), None);
         self.advance(&self.caller(facts), transition(channel), Some(event)).await?;
-        self.releases.record(of, release);
+        self.deliveries.record(of, delivery);
         Ok(())
     }
 }
