@@ -17,13 +17,13 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::http::handler::Handler;
-use crate::http::limits::{HEAD_TIMEOUT, HEADERS, Stop, stopped};
+use crate::http::limits::{HEAD_TIMEOUT, MAX_HEADER_FIELDS, Stop, stopped};
 use crate::http::peer::Peer;
 use crate::http::repeated_range::RangeTemplate;
 use crate::http::writer::ResponseWriter;
 
 /// Maximum size of a head that is parsed here, in bytes; hyper takes longer ones.
-const HEAD: usize = 8 << 10;
+const MAX_FAST_HEAD_BYTES: usize = 8 << 10;
 
 /// A connection for hyper to continue, with the bytes that were read of it already.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub async fn serve<H: Handler>(
     recent: &H::Recent,
     mut stop: Stop,
 ) -> Option<PrefixedStream> {
-    let mut input = Vec::with_capacity(HEAD);
+    let mut input = Vec::with_capacity(MAX_FAST_HEAD_BYTES);
     let mut output = ResponseWriter::default();
     let mut template: Option<RangeTemplate> = None;
     let mut idle_since = Instant::now();
@@ -72,7 +72,7 @@ pub async fn serve<H: Handler>(
         }
         let (request, length, is_last) = match next(&input, H::is_fast) {
             Next::Request(request, length, is_last) => (request, length, is_last),
-            Next::Unfinished if input.len() < HEAD => {
+            Next::Unfinished if input.len() < MAX_FAST_HEAD_BYTES => {
                 let count = tokio::select! {
                     biased;
                     read = stream.read_buf(&mut input) => read.ok()?,
@@ -118,7 +118,7 @@ fn next(input: &[u8], is_fast: impl Fn(&str) -> bool) -> Next {
     if input.is_empty() {
         return Next::Unfinished;
     }
-    let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADER_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     let length = match parsed.parse_with_uninit_headers(input, &mut headers) {
         Ok(httparse::Status::Complete(length)) => length,
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn hyper_refuses_a_head_with_too_many_fields() {
-        let many = "a: b\r\n".repeat(HEADERS + 1);
+        let many = "a: b\r\n".repeat(MAX_HEADER_FIELDS + 1);
         assert_eq!(describe(&format!("GET /iso/a HTTP/1.1\r\n{many}\r\n")), "hyper's");
     }
 

@@ -5,17 +5,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Maximum number of concurrent connections; more wait in the kernel's backlog.
-pub const CONNECTIONS: usize = 8192;
+pub const MAX_CONNECTIONS: usize = 8192;
 /// Maximum size of a request's head, in bytes.
-pub const HEAD_BYTES: usize = 64 * 1024;
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Maximum number of header fields of a request.
-pub const HEADERS: usize = 64;
+pub const MAX_HEADER_FIELDS: usize = 64;
 /// Time in which a client must send the head of a request, also the first one or after a pause.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time in which a TLS handshake must be complete.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval of TCP keep-alive probes on an idle connection.
-pub const KEEPALIVE: Duration = Duration::from_secs(60);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Time that requests in progress get to end when the server stops.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use crate::http::fast_path;
 use crate::http::handler::Handler;
 use crate::http::limits::{
-    CONNECTIONS, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES, HEAD_TIMEOUT, HEADERS, KEEPALIVE, Stop, stopped,
+    DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, KEEPALIVE_INTERVAL, MAX_CONNECTIONS, MAX_HEAD_BYTES,
+    MAX_HEADER_FIELDS, Stop, stopped,
 };
 use crate::http::peer::{Peer, Serves};
 use crate::http::tls::ServerTls;
@@ -66,7 +67,7 @@ enum Accepted {
 
 /// Serves HTTP until the server stops; requests in progress get `DRAIN_TIMEOUT` to end.
 pub async fn serve<H: Handler>(listeners: Vec<HttpListener>, handler: Arc<H>, stop: Stop) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut tasks = JoinSet::new();
     for HttpListener { socket, serves } in listeners {
         match socket.open() {
@@ -104,7 +105,7 @@ impl Acceptor {
                 // With Nagle's algorithm, small ranges wait for the client's delayed acknowledgement.
                 stream.set_nodelay(true)?;
                 // Finds a watch whose client disappeared without a FIN.
-                let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+                let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL).with_interval(KEEPALIVE_INTERVAL);
                 SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
                 Ok(match tls {
                     Some(tls) => Accepted::Tls(stream, from, tls.clone()),
@@ -211,8 +212,8 @@ pub async fn serve_http1<H: Handler>(
         .title_case_headers(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES)
-        .max_headers(HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADER_FIELDS)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

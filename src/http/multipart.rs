@@ -6,9 +6,9 @@
 use bytes::{Bytes, BytesMut};
 
 /// Maximum size of a part's head, in bytes.
-const HEAD_MAX: usize = 8 * 1024;
-/// Maximum length of a boundary (RFC 2046, section 5.1.1).
-const BOUNDARY_MAX: usize = 70;
+const MAX_PART_HEAD_BYTES: usize = 8 * 1024;
+/// Maximum length of a boundary, in characters (RFC 2046, section 5.1.1).
+const MAX_BOUNDARY_LENGTH: usize = 70;
 
 /// What comes next in a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum FormEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
     /// A part's head is too long.
-    #[error("a part's head is longer than {HEAD_MAX} bytes")]
+    #[error("a part's head is longer than {MAX_PART_HEAD_BYTES} bytes")]
     Head,
     /// A part has no name.
     #[error("a part has no `Content-Disposition: form-data; name=...`")]
@@ -71,7 +71,8 @@ impl FormParser {
         if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
             return None;
         }
-        let boundary = parameter(parameters, "boundary").filter(|text| (1..=BOUNDARY_MAX).contains(&text.len()))?;
+        let boundary =
+            parameter(parameters, "boundary").filter(|text| (1..=MAX_BOUNDARY_LENGTH).contains(&text.len()))?;
         // The first delimiter has no CRLF before it.
         Some(Self {
             delimiter: format!("\r\n--{boundary}").into(),
@@ -122,9 +123,9 @@ impl FormParser {
 
     fn head(&mut self) -> Result<Option<FormEvent>, FormError> {
         let Some(end) = find(&self.left, b"\r\n\r\n") else {
-            return if self.left.len() > HEAD_MAX { Err(FormError::Head) } else { Ok(None) };
+            return if self.left.len() > MAX_PART_HEAD_BYTES { Err(FormError::Head) } else { Ok(None) };
         };
-        if end > HEAD_MAX {
+        if end > MAX_PART_HEAD_BYTES {
             return Err(FormError::Head);
         }
         let head = self.left.split_to(end + 4);

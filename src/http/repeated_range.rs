@@ -10,8 +10,8 @@ use crate::http::reply::PartialContent;
 
 /// Start of a Range header's value.
 const BYTES: &[u8] = b"bytes=";
-/// Maximum length of the numbers in it: two of twenty digits, and the dash.
-const NUMBERS: usize = 41;
+/// Maximum length of the numbers in it, in octets: two of twenty digits, and the dash.
+const MAX_NUMBERS_LENGTH: usize = 41;
 
 /// A connection's last request for a range, as a template: the next one mostly differs in the numbers only, and then
 /// means the same for them.
@@ -72,7 +72,7 @@ impl RangeTemplate {
 
 /// Returns the number of leading octets that are digits or dashes.
 fn leading_numbers(text: &[u8]) -> usize {
-    text.iter().take(NUMBERS).take_while(|octet| octet.is_ascii_digit() || **octet == b'-').count()
+    text.iter().take(MAX_NUMBERS_LENGTH).take_while(|octet| octet.is_ascii_digit() || **octet == b'-').count()
 }
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
             (FIRST.replace("0-2047", "-5"), Some(("bytes=-5", ""))),
             (FIRST.replace("0-2047", "0-1,4-5"), None),
             (FIRST.replace("0-2047", "0-1 "), None),
-            (FIRST.replace("0-2047", &"1".repeat(NUMBERS + 1)), None),
+            (FIRST.replace("0-2047", &"1".repeat(MAX_NUMBERS_LENGTH + 1)), None),
             (FIRST.replace("bytes=0-2047", "lines=0-2047"), None),
             (FIRST.replace("A: b", "A: c"), None),
             (FIRST.replace("A: b", "If-Range: x"), None),

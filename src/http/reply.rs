@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use crate::iso::ReadAt;
 
-/// Number of bytes of a medium that are read and sent at a time.
-pub const CHUNK: u64 = 256 << 10;
+/// Maximum number of bytes of a medium that are read and sent at a time.
+pub const MAX_CHUNK_BYTES: u64 = 256 << 10;
 
 /// A reply to a request.
 pub type Reply = Response<Body>;
@@ -142,7 +142,7 @@ fn chunks(range: ByteRange) -> Body {
         if count == 0 {
             return Ok(None);
         }
-        let length = count.min(CHUNK);
+        let length = count.min(MAX_CHUNK_BYTES);
         let bytes = read(&medium, start, length).await.inspect_err(log_read_error)?;
         Ok(Some((Frame::data(bytes), ByteRange { medium, start: start + length, count: count - length })))
     }))

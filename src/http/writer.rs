@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 use crate::http::reply::{self, Body, ByteRange, PartialContent, Reply};
 use crate::iso::{Extent, ImageFile};
 
-/// Maximum body size that is sent in the same write as the head.
-const SHORT: u64 = 16 << 10;
-/// Number of bytes that one `sendfile` is given.
-const LONG: u64 = 2 << 20;
-/// Number of bytes after which a connection yields its thread.
-const YIELD_AFTER: u64 = 4 << 20;
+/// Maximum body size that is sent in the same write as the head, in bytes.
+const MAX_COPIED_BYTES: u64 = 16 << 10;
+/// Maximum number of bytes that one `sendfile` is given.
+const MAX_SENDFILE_BYTES: u64 = 2 << 20;
+/// Maximum number of bytes that a connection sends before it yields its thread.
+const MAX_BYTES_BEFORE_YIELD: u64 = 4 << 20;
 
 /// A writer of responses with a buffer that it reuses.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl ResponseWriter {
             Body::Medium(range) => self.send_medium(stream, range).await,
             Body::Whole(bytes) => {
                 let bytes = bytes.unwrap_or_default();
-                if length <= SHORT {
+                if length <= MAX_COPIED_BYTES {
                     self.bytes.extend_from_slice(&bytes);
                     return stream.write_all(&self.bytes).await;
                 }
@@ -82,10 +82,10 @@ impl ResponseWriter {
 
     /// Sends a medium's bytes behind the head that is in the buffer.
     async fn send_medium(&mut self, stream: &mut TcpStream, range: ByteRange) -> io::Result<()> {
-        if range.count > SHORT {
+        if range.count > MAX_COPIED_BYTES {
             // At each acknowledgement the kernel sends what is there; corked, it sends whole segments only. That made
             // the segments of a long response 50 % longer; for a short one the two calls cost more than they save.
-            let is_corked = range.count > LONG;
+            let is_corked = range.count > MAX_SENDFILE_BYTES;
             if is_corked {
                 SockRef::from(&*stream).set_tcp_cork(true)?;
             }
@@ -165,7 +165,7 @@ async fn send_long(stream: &mut TcpStream, range: ByteRange) -> io::Result<()> {
     let mut found = start;
     let mut turn = 0;
     while count > 0 {
-        let in_file = medium.file_extent(start, count.min(LONG));
+        let in_file = medium.file_extent(start, count.min(MAX_SENDFILE_BYTES));
         let in_file = in_file.filter(|(_, extent)| medium.is_cached(found.max(start), start + extent.length));
         let sent = match in_file {
             Some((image, extent)) => {
@@ -173,14 +173,14 @@ async fn send_long(stream: &mut TcpStream, range: ByteRange) -> io::Result<()> {
                 send_file(stream, image, extent).await?
             }
             None => {
-                let bytes = reply::read(&medium, start, count.min(reply::CHUNK)).await;
+                let bytes = reply::read(&medium, start, count.min(reply::MAX_CHUNK_BYTES)).await;
                 let bytes = bytes.inspect_err(reply::log_read_error)?;
                 stream.write_all(&bytes).await?;
                 bytes.len() as u64
             }
         };
         (start, count, turn) = (start + sent, count - sent, turn + sent);
-        if turn >= YIELD_AFTER && count > 0 {
+        if turn >= MAX_BYTES_BEFORE_YIELD && count > 0 {
             turn = 0;
             tokio::task::yield_now().await;
         }
@@ -314,7 +314,7 @@ mod tests {
             let mut output = ResponseWriter::default();
             let reply = conditional::answer(medium.clone(), "a tag", &headers, false);
             output.send(&mut near, reply, false, false).await.unwrap();
-            let mut reply = vec![0; output.bytes.len() + if count > SHORT { count as usize } else { 0 }];
+            let mut reply = vec![0; output.bytes.len() + if count > MAX_COPIED_BYTES { count as usize } else { 0 }];
             far.read_exact(&mut reply).await.unwrap();
             let range = ByteRange { medium: medium.clone(), start, count };
             let part = PartialContent { tag: "a tag".into(), whole: medium.len(), range };
