@@ -26,7 +26,7 @@ use crate::tftp::serve::{
 use crate::tftp::transfer::Ending;
 
 /// Maximum number of queued reports: a start and an end for each of 4,096 transfers, and as many drops.
-const REPORTS: usize = 16_384;
+const MAX_QUEUED_REPORTS: usize = 16_384;
 
 /// Files that a boot program loads next and cannot work without: the core of SYSLINUX and PXELINUX, and shim's GRUB.
 const SECOND_STAGE: [&str; 4] = ["ldlinux.c32", "ldlinux.e64", "grubx64.efi", "grubaa64.efi"];
@@ -95,13 +95,13 @@ pub fn serve<P: Fn(Mac) + Send + 'static>(
     let runtime = tokio::runtime::Handle::current();
     let content = move |request: TransferRequest, responder: Responder| files.answer(&runtime, &request, responder);
     // The owner of an address is looked up in the neighbour table, which is too slow for the thread that sends blocks.
-    let (reports, queued) = std::sync::mpsc::sync_channel(REPORTS);
+    let (reports, queued) = std::sync::mpsc::sync_channel(MAX_QUEUED_REPORTS);
     let recorder = tokio::task::spawn_blocking(move || {
         queued.iter().for_each(|report| record_report(&gate, &on_progress, report));
     });
     let report = move |report| {
         if reports.try_send(report).is_err() {
-            tracing::warn!(limit = REPORTS, "tftp report lost: queue full");
+            tracing::warn!(limit = MAX_QUEUED_REPORTS, "tftp report lost: queue full");
         }
     };
     async move {

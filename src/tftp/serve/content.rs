@@ -17,14 +17,14 @@ use crate::iso::ReadAt;
 use crate::tftp::path::RelativePath;
 
 /// Maximum number of directory entries that are searched for a name in another case.
-const ENTRIES: usize = 4096;
+const MAX_SEARCHED_ENTRIES: usize = 4096;
 
 /// Maximum size of a file that is read into memory at once, in octets. It needs no descriptor, and the kernel extends
 /// the descriptor table only after milliseconds.
-const SMALL: u64 = 4 << 10;
+const MAX_BUFFERED_BYTES: u64 = 4 << 10;
 /// Minimum size of a file for which the kernel is advised to read ahead, in octets. It reads smaller ones ahead by
 /// itself.
-const READ_AHEAD: u64 = 128 << 10;
+const MIN_READ_AHEAD_BYTES: u64 = 128 << 10;
 
 /// The content of a file, shared by any number of transfers.
 #[derive(Debug, Clone)]
@@ -148,9 +148,9 @@ impl SiteFolder {
             return Err(SiteError::Outside);
         }
         let size = about.len();
-        if size <= SMALL {
+        if size <= MAX_BUFFERED_BYTES {
             let mut bytes = Vec::new();
-            file.take(SMALL).read_to_end(&mut bytes).map_err(SiteError::Open)?;
+            file.take(MAX_BUFFERED_BYTES).read_to_end(&mut bytes).map_err(SiteError::Open)?;
             return Ok(FileContent::Shared(bytes.into()));
         }
         let identity = (about.dev(), about.ino(), size, about.ctime(), about.ctime_nsec());
@@ -158,7 +158,7 @@ impl SiteFolder {
         if let Some(file) = open.get(&identity).and_then(Weak::upgrade) {
             return Ok(FileContent::File(file, size));
         }
-        if size > READ_AHEAD {
+        if size > MIN_READ_AHEAD_BYTES {
             let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
         }
         open.retain(|_, file| file.strong_count() > 0);
@@ -185,7 +185,7 @@ fn entry(folder: OwnedFd, part: &str) -> Result<Option<String>, SiteError> {
     let failed = |error: nix::Error| SiteError::Open(error.into());
     let mut folder = nix::dir::Dir::from_fd(folder).map_err(failed)?;
     let mut found: Option<String> = None;
-    for entry in folder.iter().take(ENTRIES) {
+    for entry in folder.iter().take(MAX_SEARCHED_ENTRIES) {
         let entry = entry.map_err(failed)?;
         let Ok(name) = entry.file_name().to_str() else { continue };
         if name.eq_ignore_ascii_case(part) && found.as_deref().is_none_or(|best| name < best) {

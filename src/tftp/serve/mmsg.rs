@@ -12,25 +12,25 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::libc;
 
 /// Maximum number of datagrams of one call.
-pub const BATCH: usize = 64;
+pub const MAX_BATCH: usize = 64;
 /// Maximum length of a received datagram, in octets: more than any request, acknowledgement or error.
-const DATAGRAM: usize = 1024;
+const MAX_DATAGRAM_BYTES: usize = 1024;
 /// Size of a sockaddr_in6, the larger address.
-const NAME: usize = 28;
+const ADDRESS_BYTES: usize = 28;
 /// Size of a control buffer: the packet information of IPv6 and the overflow counter.
-const CONTROL: usize = 64;
+const CONTROL_BYTES: usize = 64;
 const CONTROL_HEADER: usize = size_of::<libc::cmsghdr>();
 
 /// A peer's address in the kernel's format.
 #[derive(Debug, Clone, Copy)]
 pub struct SocketName {
-    bytes: [u8; NAME],
+    bytes: [u8; ADDRESS_BYTES],
     length: u32,
 }
 
 impl From<SocketAddr> for SocketName {
     fn from(address: SocketAddr) -> Self {
-        let mut bytes = [0; NAME];
+        let mut bytes = [0; ADDRESS_BYTES];
         let (family, length) = match address {
             SocketAddr::V4(v4) => {
                 bytes[4..8].copy_from_slice(&v4.ip().octets());
@@ -40,7 +40,7 @@ impl From<SocketAddr> for SocketName {
                 bytes[4..8].copy_from_slice(&v6.flowinfo().to_ne_bytes());
                 bytes[8..24].copy_from_slice(&v6.ip().octets());
                 bytes[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
-                (libc::AF_INET6, NAME)
+                (libc::AF_INET6, ADDRESS_BYTES)
             }
         };
         bytes[0..2].copy_from_slice(&(family as u16).to_ne_bytes());
@@ -70,9 +70,9 @@ impl SocketName {
 
 /// The buffers of received datagrams.
 pub struct RecvBatch {
-    octets: Vec<[u8; DATAGRAM]>,
+    octets: Vec<[u8; MAX_DATAGRAM_BYTES]>,
     names: Vec<SocketName>,
-    controls: Vec<[u8; CONTROL]>,
+    controls: Vec<[u8; CONTROL_BYTES]>,
     /// Point into the buffers above, which do not move.
     headers: Vec<libc::mmsghdr>,
     _parts: Vec<libc::iovec>,
@@ -83,7 +83,7 @@ pub struct RecvBatch {
 #[derive(Debug)]
 pub struct ReceivedDatagram<'a> {
     pub peer: SocketAddr,
-    /// Truncated to [`DATAGRAM`] octets.
+    /// Truncated to [`MAX_DATAGRAM_BYTES`] octets.
     pub octets: &'a [u8],
     control: &'a [u8],
 }
@@ -100,13 +100,15 @@ pub struct PacketInfo {
 
 impl RecvBatch {
     pub fn new() -> Self {
-        let mut octets = vec![[0; DATAGRAM]; BATCH];
-        let mut names = vec![SocketName { bytes: [0; NAME], length: 0 }; BATCH];
-        let mut controls = vec![[0; CONTROL]; BATCH];
-        let part =
-            |octets: &mut [u8; DATAGRAM]| libc::iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: DATAGRAM };
+        let mut octets = vec![[0; MAX_DATAGRAM_BYTES]; MAX_BATCH];
+        let mut names = vec![SocketName { bytes: [0; ADDRESS_BYTES], length: 0 }; MAX_BATCH];
+        let mut controls = vec![[0; CONTROL_BYTES]; MAX_BATCH];
+        let part = |octets: &mut [u8; MAX_DATAGRAM_BYTES]| libc::iovec {
+            iov_base: octets.as_mut_ptr().cast(),
+            iov_len: MAX_DATAGRAM_BYTES,
+        };
         let mut parts: Vec<libc::iovec> = octets.iter_mut().map(part).collect();
-        let mut headers = vec![EMPTY_HEADER; BATCH];
+        let mut headers = vec![EMPTY_HEADER; MAX_BATCH];
         let buffers = parts.iter_mut().zip(&mut names).zip(&mut controls);
         for (header, ((part, name), control)) in headers.iter_mut().zip(buffers) {
             header.msg_hdr.msg_iov = part;
@@ -115,23 +117,23 @@ impl RecvBatch {
             header.msg_hdr.msg_control = control.as_mut_ptr().cast();
         }
         // All headers must be initialized, as after use.
-        RecvBatch { octets, names, controls, headers, _parts: parts, received: BATCH }
+        RecvBatch { octets, names, controls, headers, _parts: parts, received: MAX_BATCH }
     }
 
-    /// Receives waiting datagrams, at most [`BATCH`], in place of the previous ones.
+    /// Receives waiting datagrams, at most [`MAX_BATCH`], in place of the previous ones.
     ///
     /// # Errors
     /// `WouldBlock` if none waits; those of recvmmsg(2).
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         for header in self.headers.iter_mut().take(std::mem::take(&mut self.received)) {
-            header.msg_hdr.msg_namelen = NAME as u32;
-            header.msg_hdr.msg_controllen = CONTROL as _;
+            header.msg_hdr.msg_namelen = ADDRESS_BYTES as u32;
+            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
         }
         // SAFETY: each header points at one part, a name and a control buffer of the lengths given; they are
         // ours, they have not moved since `new`, and nothing borrows them during the call.
         let received = unsafe {
             let headers = self.headers.as_mut_ptr();
-            libc::recvmmsg(socket.as_raw_fd(), headers, BATCH as u32, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
+            libc::recvmmsg(socket.as_raw_fd(), headers, MAX_BATCH as u32, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
         };
         self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         Ok(())
@@ -199,7 +201,7 @@ pub struct SendBatch {
     /// The destination and source of each filled buffer.
     waiting: Vec<(SocketName, Option<IpAddr>)>,
     parts: Vec<libc::iovec>,
-    controls: Vec<[u8; CONTROL]>,
+    controls: Vec<[u8; CONTROL_BYTES]>,
     headers: Vec<libc::mmsghdr>,
 }
 
@@ -213,11 +215,11 @@ pub enum OnSendError {
 impl SendBatch {
     pub fn new() -> Self {
         SendBatch {
-            buffers: vec![Vec::new(); BATCH],
-            waiting: Vec::with_capacity(BATCH),
-            parts: vec![EMPTY_PART; BATCH],
-            controls: vec![[0; CONTROL]; BATCH],
-            headers: vec![EMPTY_HEADER; BATCH],
+            buffers: vec![Vec::new(); MAX_BATCH],
+            waiting: Vec::with_capacity(MAX_BATCH),
+            parts: vec![EMPTY_PART; MAX_BATCH],
+            controls: vec![[0; CONTROL_BYTES]; MAX_BATCH],
+            headers: vec![EMPTY_HEADER; MAX_BATCH],
         }
     }
 
@@ -232,7 +234,7 @@ impl SendBatch {
         from: Option<IpAddr>,
         fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.waiting.truncate(BATCH - 1);
+        self.waiting.truncate(MAX_BATCH - 1);
         let Some(buffer) = self.buffers.get_mut(self.waiting.len()) else { return Ok(()) };
         buffer.clear();
         fill(buffer)?;
@@ -241,7 +243,7 @@ impl SendBatch {
     }
 
     pub fn is_full(&self) -> bool {
-        self.waiting.len() >= BATCH
+        self.waiting.len() >= MAX_BATCH
     }
 
     /// Sends all datagrams. `unsent` decides about each one that cannot be sent.
@@ -289,7 +291,7 @@ impl SendBatch {
 }
 
 /// Writes the control message with the source address of a datagram, and returns its length.
-fn packet_information(from: IpAddr, to: SocketName, control: &mut [u8; CONTROL]) -> usize {
+fn packet_information(from: IpAddr, to: SocketName, control: &mut [u8; CONTROL_BYTES]) -> usize {
     let mut data = [0u8; 20];
     let (level, kind, length) = match from {
         IpAddr::V4(from) => {
@@ -343,7 +345,7 @@ mod tests {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(SocketName::from(address).address(), Some(address));
         }
-        assert_eq!(SocketName { bytes: [0; NAME], length: 0 }.address(), None);
+        assert_eq!(SocketName { bytes: [0; ADDRESS_BYTES], length: 0 }.address(), None);
     }
 
     #[test]

@@ -41,11 +41,11 @@ pub use crate::tftp::serve::types::{
 };
 
 /// Maximum number of sockets that are reported ready at once.
-const READY: usize = 64;
+const MAX_READY_SOCKETS: usize = 64;
 /// Time for the answer of the content callback. After it the request is dropped, and the client asks again.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for which the MTU of an interface is cached.
-const MTU_KNOWN: Duration = Duration::from_secs(10);
+const MTU_TTL: Duration = Duration::from_secs(10);
 /// The epoll data of the wake-up event; other values are indexes of ports.
 const WAKE: u64 = u64::MAX;
 
@@ -188,7 +188,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     }
 
     fn run(mut self) -> io::Result<()> {
-        let mut events = vec![EpollEvent::empty(); READY];
+        let mut events = vec![EpollEvent::empty(); MAX_READY_SOCKETS];
         let mut batch = RecvBatch::new();
         loop {
             let ready = match self.epoll.wait(&mut events, self.next_timeout()) {
@@ -301,7 +301,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let path = PeerPath { peer, name: peer.into(), local, listener, port, mtu };
         let id = self.sessions.insert(TransferSession::new(path, asking, now));
         self.by_peer.insert((listener, peer), id);
-        self.sessions.arm(id, now + ANSWER_WITHIN);
+        self.sessions.arm(id, now + ANSWER_TIMEOUT);
         let responder = Responder::new(id, self.wake.clone(), self.answered.clone());
         (self.content)(TransferRequest { peer, local, listener, asked }, responder);
         self.take_answers(now);
@@ -330,7 +330,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     /// Returns the MTU towards a peer, cached for a while.
     fn mtu(&mut self, listener: usize, interface: u32, peer: SocketAddr, now: Instant) -> io::Result<u32> {
         let known = self.mtus.get(&(listener, interface));
-        if let Some((mtu, _)) = known.filter(|(_, asked_at)| now < *asked_at + MTU_KNOWN) {
+        if let Some((mtu, _)) = known.filter(|(_, asked_at)| now < *asked_at + MTU_TTL) {
             return Ok(*mtu);
         }
         let mtu = port::mtu(peer)?;

@@ -19,9 +19,9 @@ use crate::tftp::serve::types::{FileRefusal, TftpSettings, TransferEnd, Transfer
 use crate::tftp::transfer::{Blocks, Ending, Transfer, TransferStep, on_wire};
 
 /// Maximum number of datagrams of one system call (the kernel's UDP_MAX_SEGMENTS was 64 up to 6.8).
-const SEGMENTS: usize = 64;
+const MAX_SEGMENTS: usize = 64;
 /// Maximum number of octets of one system call.
-const SENT_AT_ONCE: usize = 65_000;
+const MAX_SEND_BYTES: usize = 65_000;
 
 /// The state of one client while it is served.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl TransferSession {
         let read = |block| Ok((data_header(on_wire(block)), content.part(transfer.span(block))?));
         let window = blocks.iter().map(read).collect::<io::Result<Vec<_>>>().map_err(SendFailure::Content)?;
         let segment = transfer.granted().block_size.saturating_add(DATA_HEADER as u16);
-        let at_once = (SENT_AT_ONCE / usize::from(segment)).clamp(1, SEGMENTS);
+        let at_once = (MAX_SEND_BYTES / usize::from(segment)).clamp(1, MAX_SEGMENTS);
         for part in window.chunks(at_once) {
             let slices = part.iter().flat_map(|(head, body)| [IoSlice::new(head), IoSlice::new(body)]);
             let octets: Vec<IoSlice<'_>> = slices.collect();
