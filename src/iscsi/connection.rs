@@ -108,7 +108,7 @@ impl Connection {
     /// Creates the state of a connection that was just accepted.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        let deadline = now + limits::LOGIN_TIME;
+        let deadline = now + limits::LOGIN_TIMEOUT;
         Self {
             phase: ConnectionPhase::Login { login: Box::default(), deadline },
             out: OutputBuffer::default(),
@@ -309,7 +309,7 @@ impl Connection {
             ConnectionPhase::Full(session) => session.end.is_none() && !session.is_comparing(),
             ConnectionPhase::Asking { .. } | ConnectionPhase::Attaching { .. } | ConnectionPhase::Over(_) => false,
         };
-        open && self.held.is_none() && self.out.fits(limits::RECEIVE_SEGMENT)
+        open && self.held.is_none() && self.out.fits(limits::MAX_RECEIVE_SEGMENT)
     }
 
     fn on_pdu(&mut self, pdu: &Pdu<'_>, now: Instant) {

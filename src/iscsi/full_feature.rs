@@ -156,7 +156,7 @@ impl FullFeatureSession {
     /// Advances the outstanding tasks until a medium must be read, the output is full, or no task is left.
     pub fn next(&mut self, out: &mut OutputBuffer) -> SessionStep {
         loop {
-            if !out.fits(limits::RECEIVE_SEGMENT) {
+            if !out.fits(limits::MAX_RECEIVE_SEGMENT) {
                 return SessionStep::Rest;
             }
             match &self.tasks.current {
@@ -220,8 +220,8 @@ impl FullFeatureSession {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match self.pinged {
-            Some(at) => at + limits::PING_ANSWER,
-            None => self.heard + limits::IDLE_PING,
+            Some(at) => at + limits::PING_TIMEOUT,
+            None => self.heard + limits::PING_INTERVAL,
         }
     }
 
@@ -279,7 +279,7 @@ impl FullFeatureSession {
 
     /// Returns the number of free places of the command window.
     fn free(&self) -> u32 {
-        limits::COMMAND_WINDOW.saturating_sub(self.tasks.numbered())
+        limits::MAX_COMMANDS.saturating_sub(self.tasks.numbered())
     }
 
     fn on_command(&mut self, pdu: &Pdu<'_>, out: &mut OutputBuffer) {
@@ -290,7 +290,7 @@ impl FullFeatureSession {
         if self.tasks.holds(task.tag) {
             return self.reject(pdu, Rejection::TaskInProgress, out);
         }
-        if task.immediate && self.tasks.immediate() >= limits::IMMEDIATE_COMMANDS {
+        if task.immediate && self.tasks.immediate() >= limits::MAX_IMMEDIATE_COMMANDS {
             return self.reject(pdu, Rejection::TooManyImmediate, out);
         }
         self.tasks.push(task);
@@ -321,7 +321,7 @@ impl FullFeatureSession {
         if taken == 0 {
             return self.respond(task, Ok(()), available, 0, out);
         }
-        let segment = self.params.send_segment.min(limits::SEND_SEGMENT);
+        let segment = self.params.send_segment.min(limits::MAX_SEND_SEGMENT);
         let mut pieces = data[..taken].chunks(segment).enumerate().peekable();
         while let Some((number, piece)) = pieces.next() {
             let last = pieces.peek().is_none();
@@ -473,7 +473,7 @@ impl FullFeatureSession {
     }
 
     fn on_text(&mut self, pdu: &Pdu<'_>, out: &mut OutputBuffer) {
-        if self.text_in.len() + pdu.data.len() > limits::TEXT {
+        if self.text_in.len() + pdu.data.len() > limits::MAX_TEXT_BYTES {
             self.text_in = Vec::new();
             return self.reject(pdu, Rejection::InvalidField, out);
         }

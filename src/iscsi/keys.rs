@@ -68,14 +68,14 @@ impl Params {
     /// Returns our own MaxRecvDataSegmentLength, once.
     pub fn declare_ours(&mut self) -> Option<String> {
         let first = !std::mem::replace(&mut self.declared, true);
-        first.then(|| limits::RECEIVE_SEGMENT.to_string())
+        first.then(|| limits::MAX_RECEIVE_SEGMENT.to_string())
     }
 
     fn declare(&mut self, value: &str) -> Option<String> {
         let Some(theirs) = number_in(value, LENGTHS) else {
             return Some(REJECT.to_owned());
         };
-        self.send_segment = usize::try_from(theirs).unwrap_or(limits::SEND_SEGMENT);
+        self.send_segment = usize::try_from(theirs).unwrap_or(limits::MAX_SEND_SEGMENT);
         None
     }
 

@@ -219,7 +219,7 @@ impl Login {
             return Err(LoginError::Version(self.request.version_min));
         }
         self.rounds += 1;
-        if self.rounds > limits::LOGIN_ROUNDS || self.gathered.len() + pdu.data.len() > limits::TEXT {
+        if self.rounds > limits::MAX_LOGIN_REQUESTS || self.gathered.len() + pdu.data.len() > limits::MAX_TEXT_BYTES {
             return Err(LoginError::Protocol("too many login requests or too much text"));
         }
         self.check_stage()?;
@@ -384,7 +384,7 @@ impl Login {
         header.0[14..16].copy_from_slice(&self.request.tsih.to_be_bytes());
         header.set_word(24, self.stat_sn);
         header.set_word(28, self.request.cmd_sn);
-        header.set_word(32, self.request.cmd_sn.wrapping_add(limits::COMMAND_WINDOW - 1));
+        header.set_word(32, self.request.cmd_sn.wrapping_add(limits::MAX_COMMANDS - 1));
         header.0[36..38].copy_from_slice(&status);
         self.stat_sn = self.stat_sn.wrapping_add(1);
         header

@@ -59,7 +59,7 @@ impl OutputBuffer {
     /// Returns whether a PDU with this much data fits after the pending output. Any PDU fits into an empty output.
     #[must_use]
     pub fn fits(&self, data: usize) -> bool {
-        self.end == 0 || self.end + BHS + data + 12 <= limits::OUTPUT
+        self.end == 0 || self.end + BHS + data + 12 <= limits::MAX_OUTPUT_BYTES
     }
 
     /// Releases the buffer while the output is empty, so that an idle session costs little memory.
@@ -85,7 +85,7 @@ impl OutputBuffer {
         let padded = length.next_multiple_of(4);
         let end = data + padded + if self.digests.data && length > 0 { 4 } else { 0 };
         if self.bytes.len() < end {
-            self.bytes.resize(end.max(4096).next_power_of_two().min(end.max(limits::OUTPUT)), 0);
+            self.bytes.resize(end.max(4096).next_power_of_two().min(end.max(limits::MAX_OUTPUT_BYTES)), 0);
         }
         self.bytes[start..start + BHS].copy_from_slice(&header.0);
         if self.digests.header {
@@ -178,12 +178,12 @@ mod tests {
     fn the_buffer_stays_within_its_limit() {
         let mut output = OutputBuffer::default();
         let mut count = 0;
-        while output.fits(limits::RECEIVE_SEGMENT) {
-            output.push(Header::answer(TargetOpcode::Nop, 1), &[0; limits::RECEIVE_SEGMENT]);
+        while output.fits(limits::MAX_RECEIVE_SEGMENT) {
+            output.push(Header::answer(TargetOpcode::Nop, 1), &[0; limits::MAX_RECEIVE_SEGMENT]);
             count += 1;
         }
         assert!(count > 1);
-        assert!(output.bytes.len() <= limits::OUTPUT);
+        assert!(output.bytes.len() <= limits::MAX_OUTPUT_BYTES);
         output.sent(output.pending().len());
         output.release();
         assert_eq!(output.bytes.capacity(), 0);

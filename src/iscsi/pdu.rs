@@ -191,7 +191,7 @@ impl<'a> Pdu<'a> {
         };
         let header = Header(*basic);
         let data_length = header.data_length();
-        if data_length > limits::RECEIVE_SEGMENT {
+        if data_length > limits::MAX_RECEIVE_SEGMENT {
             return Err(PduError::DataTooLong(data_length));
         }
         let headers = BHS + header.ahs_length();
@@ -279,7 +279,7 @@ mod tests {
         fn any_bytes_are_taken_or_refused(bytes: Vec<u8>, header: bool, data: bool) {
             if let Ok(Some((pdu, taken))) = Pdu::take(&bytes, Digests { header, data }) {
                 prop_assert!(taken <= bytes.len());
-                prop_assert!(pdu.data.len() <= limits::RECEIVE_SEGMENT);
+                prop_assert!(pdu.data.len() <= limits::MAX_RECEIVE_SEGMENT);
             }
         }
     }

@@ -92,9 +92,12 @@ impl DataInTransfer {
     pub fn next(&self, segment: usize, burst: u32) -> (usize, bool) {
         let burst = u64::from(burst.max(1));
         let in_burst = burst - self.sent % burst;
-        let segment = u64::try_from(segment.min(limits::SEND_SEGMENT)).unwrap_or(8192);
+        let segment = u64::try_from(segment.min(limits::MAX_SEND_SEGMENT)).unwrap_or(8192);
         let length = self.left.length().min(segment).min(in_burst);
-        (usize::try_from(length).unwrap_or(limits::SEND_SEGMENT), length == in_burst || length == self.left.length())
+        (
+            usize::try_from(length).unwrap_or(limits::MAX_SEND_SEGMENT),
+            length == in_burst || length == self.left.length(),
+        )
     }
 
     /// Returns the header of the next Data-In, without numbers and status.

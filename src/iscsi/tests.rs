@@ -144,7 +144,7 @@ impl Peer {
                     self.connection.on_read(read, !self.unreadable);
                 }
                 ConnectionStep::Send => {
-                    assert!(self.connection.pending().len() <= limits::OUTPUT + limits::RECEIVE_SEGMENT);
+                    assert!(self.connection.pending().len() <= limits::MAX_OUTPUT_BYTES + limits::MAX_RECEIVE_SEGMENT);
                     // A socket accepts any part of the output.
                     let some = self.connection.pending().len().div_ceil(3);
                     self.wire.extend_from_slice(&self.connection.pending()[..some]);
@@ -357,7 +357,7 @@ fn discovery_lists_the_targets_and_nothing_else() {
 #[test]
 fn commands_are_counted_and_ignored_outside_the_window() {
     let mut peer = Peer::attached(IPXE);
-    for beside in [limits::COMMAND_WINDOW, 1 << 30, u32::MAX] {
+    for beside in [limits::MAX_COMMANDS, 1 << 30, u32::MAX] {
         let mut read = peer.read_10(1, 0, 1);
         peer.command -= 1;
         read.set_word(24, peer.command.wrapping_add(beside));
@@ -375,7 +375,7 @@ fn commands_are_counted_and_ignored_outside_the_window() {
 fn a_batch_of_commands_is_answered_in_order_and_bounded() {
     let mut peer = Peer::attached(&["MaxRecvDataSegmentLength=262144"]);
     let mut bytes = Vec::new();
-    for tag in 0..limits::COMMAND_WINDOW {
+    for tag in 0..limits::MAX_COMMANDS {
         let read = peer.read_10(tag, tag, 16);
         bytes.extend(read.0);
     }
@@ -386,7 +386,7 @@ fn a_batch_of_commands_is_answered_in_order_and_bounded() {
     peer.connection.on_bytes(&beyond.0, peer.now);
     peer.turn();
     let tags: Vec<u32> = peer.heard().iter().map(|heard| heard.header.word(16)).collect();
-    assert_eq!(tags, (0..limits::COMMAND_WINDOW).collect::<Vec<_>>());
+    assert_eq!(tags, (0..limits::MAX_COMMANDS).collect::<Vec<_>>());
 }
 
 #[test]
@@ -468,7 +468,7 @@ fn a_flood_of_immediate_commands_is_rejected() {
     }
     peer.give(&bytes);
     let rejected = peer.heard().iter().filter(|heard| heard.opcode() == 0x3f).count();
-    assert_eq!(rejected, 20 - limits::IMMEDIATE_COMMANDS);
+    assert_eq!(rejected, 20 - limits::MAX_IMMEDIATE_COMMANDS);
 }
 
 #[test]
@@ -517,13 +517,13 @@ fn a_write_is_refused_and_a_verify_compares() {
 fn a_ping_is_echoed_and_a_silent_initiator_pinged_if_it_pings_itself() {
     let mut peer = Peer::attached(IPXE);
     // iPXE never sends a NOP-Out, and ends the session on a NOP-In that requires an answer.
-    peer.now += limits::IDLE_PING * 3;
+    peer.now += limits::PING_INTERVAL * 3;
     peer.connection.on_time(peer.now);
     peer.turn();
     assert_eq!(peer.heard(), []);
     let heard = peer.send(request(0x40, 0x80, 5), b"hello");
     assert_eq!((heard[0].opcode(), &heard[0].data[..]), (0x20, &b"hello"[..]));
-    peer.now += limits::IDLE_PING;
+    peer.now += limits::PING_INTERVAL;
     peer.connection.on_time(peer.now);
     peer.turn();
     let ping = peer.heard();
@@ -531,10 +531,10 @@ fn a_ping_is_echoed_and_a_silent_initiator_pinged_if_it_pings_itself() {
     let mut pong = request(0x40, 0x80, NO_TAG);
     pong.set_word(20, ping[0].header.word(20));
     assert_eq!(peer.send(pong, &[]), []);
-    peer.now += limits::IDLE_PING;
+    peer.now += limits::PING_INTERVAL;
     peer.connection.on_time(peer.now);
     peer.turn();
-    peer.now += limits::PING_ANSWER;
+    peer.now += limits::PING_TIMEOUT;
     peer.connection.on_time(peer.now);
     peer.turn();
     assert_eq!(peer.end, Some(End::Silent));

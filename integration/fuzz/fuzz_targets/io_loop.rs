@@ -48,7 +48,7 @@ pub fn obey(connection: &mut Connection, decision: &LoginDecision, now: Instant)
             }
             ConnectionStep::Read(read) => {
                 assert!(read.span.offset() + read.span.length() <= SIZE);
-                if read.span.length() >= limits::SENDFILE_MIN
+                if read.span.length() >= limits::MIN_SENDFILE_BYTES
                     && let Some(before) = connection.header_bytes(&read)
                 {
                     assert!(before.len() as u64 + read.span.length() == connection.pending().len() as u64);
@@ -62,7 +62,10 @@ pub fn obey(connection: &mut Connection, decision: &LoginDecision, now: Instant)
             }
             ConnectionStep::Send => {
                 let count = connection.pending().len();
-                assert!(count <= limits::OUTPUT + limits::RECEIVE_SEGMENT + limits::TEXT, "{count} bytes held");
+                assert!(
+                    count <= limits::MAX_OUTPUT_BYTES + limits::MAX_RECEIVE_SEGMENT + limits::MAX_TEXT_BYTES,
+                    "{count} bytes held"
+                );
                 connection.sent(count);
             }
             ConnectionStep::Receive => return true,

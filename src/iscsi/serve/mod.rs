@@ -33,10 +33,10 @@ use registry::{Registry, SessionHandle};
 pub use types::{Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, RecordFirstRead};
 
 /// Serves connections until `stop` turns true. Then it requests a logout of every session and waits at most
-/// [`limits::LOGOUT_TIME`] for each.
+/// [`limits::LOGOUT_TIMEOUT`] for each.
 pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut stop: watch::Receiver<bool>) {
     let registry = Arc::new(Registry::default());
-    let places = Arc::new(Semaphore::new(limits::SESSIONS_AT_ONCE));
+    let places = Arc::new(Semaphore::new(limits::MAX_SESSIONS));
     let mut sessions = JoinSet::new();
     while !*stop.borrow() {
         let accepted = tokio::select! {
@@ -48,7 +48,7 @@ pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut s
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
-                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+                tokio::time::sleep(limits::ACCEPT_RETRY_INTERVAL).await;
                 continue;
             }
         };
@@ -66,7 +66,7 @@ pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut s
     }
     drop(listener);
     let ended = async { while sessions.join_next().await.is_some() {} };
-    if tokio::time::timeout(limits::STOP_TIME, ended).await.is_err() {
+    if tokio::time::timeout(limits::STOP_TIMEOUT, ended).await.is_err() {
         tracing::debug!(left = sessions.len(), "sessions cut off at shutdown");
     }
 }
@@ -108,9 +108,9 @@ impl ConnectionTask {
         // One response is one segment: Nagle's algorithm would cost 40 ms a read (boot-facts 21).
         stream.set_nodelay(true)?;
         let keepalive = TcpKeepalive::new()
-            .with_time(limits::KEEPALIVE_IDLE)
+            .with_time(limits::KEEPALIVE_IDLE_TIMEOUT)
             .with_interval(limits::KEEPALIVE_INTERVAL)
-            .with_retries(limits::KEEPALIVE_PROBES);
+            .with_retries(limits::MAX_KEEPALIVE_PROBES);
         // BIOS iPXE's session is abandoned without a FIN when the OS takes over (boot-facts 19).
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         Ok(Self {
@@ -146,7 +146,7 @@ impl ConnectionTask {
 
     /// Executes the steps of the connection until it ends. Returns `None` where the peer closed or broke it.
     async fn converse(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Infallible, Option<End>> {
-        let mut input = Input { bytes: vec![0; limits::INPUT].into(), start: 0, end: 0 };
+        let mut input = Input { bytes: vec![0; limits::INPUT_BUFFER_BYTES].into(), start: 0, end: 0 };
         let timer = tokio::time::sleep_until(self.wake());
         tokio::pin!(timer);
         let mut leave = None;
@@ -200,7 +200,7 @@ impl ConnectionTask {
                             }
                             self.connection.on_time(Instant::now());
                             // After an answered ping the next one is due before the deadline of the previous ping.
-                            timer.as_mut().reset(self.wake().min(tokio::time::Instant::now() + limits::IDLE_PING));
+                            timer.as_mut().reset(self.wake().min(tokio::time::Instant::now() + limits::PING_INTERVAL));
                         }
                         _ = stop.changed(), if leave.is_none() => leave = Some(self.request_logout()),
                     }
@@ -271,8 +271,8 @@ impl ConnectionTask {
 
     /// Requests a logout and returns the time at which the connection is closed.
     fn request_logout(&mut self) -> tokio::time::Instant {
-        self.connection.on_stop(limits::LOGOUT_TIME);
-        tokio::time::Instant::now() + limits::LOGOUT_TIME
+        self.connection.on_stop(limits::LOGOUT_TIMEOUT);
+        tokio::time::Instant::now() + limits::LOGOUT_TIMEOUT
     }
 
     /// Passes the input to the connection and returns whether it accepted any byte.
@@ -305,7 +305,7 @@ impl ConnectionTask {
             Admission::Refuse(refusal) => (LoginDecision::Refuse(refusal), Grant::default()),
         };
         let (mut luns, mut record_first) = (Vec::new(), Vec::new());
-        for (number, unit) in grant.units.into_iter().take(limits::LUNS) {
+        for (number, unit) in grant.units.into_iter().take(limits::MAX_LUNS) {
             luns.push((number, unit.lun));
             self.media.insert(number, unit.medium);
             if let Some(record) = unit.record_first {
@@ -376,7 +376,7 @@ impl ConnectionTask {
         }
     }
 
-    /// Sends all pending output. A peer that accepts no byte for [`limits::SEND_STALL`] is given up.
+    /// Sends all pending output. A peer that accepts no byte for [`limits::SEND_TIMEOUT`] is given up.
     async fn send(&mut self) -> Result<(), Option<End>> {
         while !self.connection.pending().is_empty() {
             match self.stream.try_write(self.connection.pending()) {
@@ -394,7 +394,7 @@ impl ConnectionTask {
     async fn wait_for_room(&self) -> Result<(), Option<End>> {
         let ready = self.stream.ready(Interest::WRITABLE);
         tokio::select! {
-            ready = tokio::time::timeout(limits::SEND_STALL, ready) => match ready {
+            ready = tokio::time::timeout(limits::SEND_TIMEOUT, ready) => match ready {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(_)) => Err(None),
                 Err(_) => Err(Some(End::Silent)),

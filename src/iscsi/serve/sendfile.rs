@@ -26,7 +26,7 @@ impl ConnectionTask {
 
     async fn sendfile_counted(&self, read: &UnitRead, sent: &mut u64) -> Result<bool, Option<End>> {
         let (start, length) = (read.span.offset(), read.span.length());
-        let medium = self.media.get(&read.lun).filter(|_| length >= limits::SENDFILE_MIN);
+        let medium = self.media.get(&read.lun).filter(|_| length >= limits::MIN_SENDFILE_BYTES);
         let (Some(medium), Some(mut head)) = (medium, self.connection.header_bytes(read)) else { return Ok(false) };
         let lies = medium.file_extent(start, length).filter(|(_, extent)| extent.length == length);
         let Some((image, mut extent)) = lies.filter(|_| medium.is_cached(start, start + length)) else {

@@ -105,7 +105,7 @@ fn only_a_login_request_is_accepted_before_the_login() {
 #[test]
 fn a_login_times_out() {
     let mut peer = Peer::new(LoginDecision::Admit(None));
-    peer.now += limits::LOGIN_TIME - Duration::from_secs(1);
+    peer.now += limits::LOGIN_TIMEOUT - Duration::from_secs(1);
     peer.connection.on_time(peer.now);
     peer.turn();
     assert_eq!(peer.end, None);
