@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::fleet::{Lease, LeaseState, LeaseTimes, Mac, Reserved, Subnet};
 
 /// Time for which an offered address is reserved for its client.
-const OFFER_HELD: Duration = Duration::from_secs(60);
+const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for which an address is not offered after a conflict was found (RFC 2131 4.3.3).
-const DECLINED_FOR: Duration = Duration::from_secs(600);
+const DECLINE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The identity that a lease belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -164,7 +164,7 @@ impl Leases {
             Some(LeaseStage::Offered { verified_free }) => verified_free,
             Some(LeaseStage::Released | LeaseStage::Declined) | None => false,
         };
-        self.enter(address, request, LeaseStage::Offered { verified_free }, now, OFFER_HELD);
+        self.enter(address, request, LeaseStage::Offered { verified_free }, now, OFFER_TIMEOUT);
         Some(AddressOffer { address, verified_free })
     }
 
@@ -245,7 +245,7 @@ impl Leases {
     }
 
     fn decline_entry(&mut self, address: Ipv4Addr, now: Timestamp) {
-        self.end(address, LeaseStage::Declined, later(now, DECLINED_FOR));
+        self.end(address, LeaseStage::Declined, later(now, DECLINE_TIMEOUT));
         let client = self.entries.get(&address).map(|entry| entry.client.clone());
         if let Some(client) = client.filter(|client| self.by_client.get(client) == Some(&address)) {
             self.by_client.remove(&client);

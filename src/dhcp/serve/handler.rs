@@ -26,13 +26,13 @@ use crate::fleet::{Lease, LeaseState, Mac};
 use crate::gate::Gate;
 
 /// Time within which the same offer to the same host is recorded once.
-const REPEAT_WINDOW: Duration = Duration::from_secs(5);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum number of hosts whose last offer is remembered for that.
-const OFFERS_REMEMBERED: usize = 8192;
+const MAX_REMEMBERED_OFFERS: usize = 8192;
 /// Maximum number of enrolments and observations that wait for the store.
-const ENROLMENTS_AT_ONCE: usize = 4096;
+const MAX_PENDING_ENROLMENTS: usize = 4096;
 /// Maximum number of deferred messages; all messages that wait for an enrolment fit.
-pub const DEFERRED_MESSAGES: usize = 2 * ENROLMENTS_AT_ONCE;
+pub const MAX_DEFERRED_MESSAGES: usize = 2 * MAX_PENDING_ENROLMENTS;
 
 /// A message that is answered later, once what it waits for has happened.
 pub type DeferredMessage = ReceivedMessage<'static>;
@@ -110,7 +110,7 @@ impl RequestHandler {
             settings,
             server,
             own_addresses,
-            enrolling: Arc::new(Semaphore::new(ENROLMENTS_AT_ONCE)),
+            enrolling: Arc::new(Semaphore::new(MAX_PENDING_ENROLMENTS)),
             recent_offers: HashMap::new(),
             learned: LearnedLocations::default(),
             probes: ConflictProbes::default(),
@@ -361,13 +361,13 @@ impl RequestHandler {
     fn record_offer(&mut self, facts: &Facts, file: String) {
         let now = Instant::now();
         let recent = self.recent_offers.get(&facts.mac);
-        if recent.is_some_and(|(at, last)| now - *at < REPEAT_WINDOW && *last == file) {
+        if recent.is_some_and(|(at, last)| now - *at < REPEAT_INTERVAL && *last == file) {
             return;
         }
-        if self.recent_offers.len() >= OFFERS_REMEMBERED {
-            self.recent_offers.retain(|_, (at, _)| now - *at < REPEAT_WINDOW);
+        if self.recent_offers.len() >= MAX_REMEMBERED_OFFERS {
+            self.recent_offers.retain(|_, (at, _)| now - *at < REPEAT_INTERVAL);
         }
-        if self.recent_offers.len() < OFFERS_REMEMBERED {
+        if self.recent_offers.len() < MAX_REMEMBERED_OFFERS {
             self.gate.store.record_event(Some(facts.mac), offer(facts, &file));
             self.recent_offers.insert(facts.mac, (now, file));
         }

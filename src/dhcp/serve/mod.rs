@@ -26,7 +26,7 @@ use super::answer::{Arrival, DhcpPort};
 use crate::dhcp::rogue_servers::ServerDetector;
 
 use crate::dhcp::serve::handler::{
-    DEFERRED_MESSAGES, DeferredMessage, HandlerQueues, PendingReplies, ReceivedMessage, RequestHandler,
+    DeferredMessage, HandlerQueues, MAX_DEFERRED_MESSAGES, PendingReplies, ReceivedMessage, RequestHandler,
 };
 pub use crate::dhcp::serve::interface::InterfaceMode;
 use crate::dhcp::serve::interface::InterfaceState;
@@ -110,7 +110,7 @@ pub fn spawn(
     };
     let interfaces = interfaces.into_iter().enumerate().map(serve).collect();
     let (progress, progressed) = sync_channel(PROGRESS_QUEUE);
-    let (deferred, waiting) = sync_channel(DEFERRED_MESSAGES);
+    let (deferred, waiting) = sync_channel(MAX_DEFERRED_MESSAGES);
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
     let queues = HandlerQueues { progressed, deferred, wake: wake.clone() };
     let handler = RequestHandler::new(gate, runtime, settings, own_addresses()?, queues);
@@ -246,7 +246,7 @@ impl EventLoop {
     fn answer_deferred(&mut self) {
         let _ = self.wake.read();
         // Only the messages that are queued now; those that they defer wait for the next turn.
-        let messages: Vec<_> = self.deferred.try_iter().take(DEFERRED_MESSAGES).collect();
+        let messages: Vec<_> = self.deferred.try_iter().take(MAX_DEFERRED_MESSAGES).collect();
         for message in messages {
             self.answer_one(&message);
         }
