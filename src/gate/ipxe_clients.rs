@@ -10,7 +10,7 @@ pub struct RecentIpxeClients(Mutex<HashMap<Mac, Instant>>);
 
 impl RecentIpxeClients {
     /// Time after the DHCP reply during which the machine counts as booting.
-    const WINDOW: Duration = Duration::from_secs(60);
+    const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
     /// Maximum number of machines.
     const MAX_MACHINES: usize = 8192;
 
@@ -19,7 +19,7 @@ impl RecentIpxeClients {
         let now = Instant::now();
         let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if machines.len() >= Self::MAX_MACHINES {
-            machines.retain(|_, at| now - *at < Self::WINDOW);
+            machines.retain(|_, at| now - *at < Self::BOOT_TIMEOUT);
         }
         if machines.len() < Self::MAX_MACHINES {
             machines.insert(mac, now);
@@ -29,7 +29,7 @@ impl RecentIpxeClients {
     /// Returns whether a machine's iPXE was answered within the window. Each answer counts once.
     pub fn take(&self, mac: Mac) -> bool {
         let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        machines.remove(&mac).is_some_and(|at| at.elapsed() < Self::WINDOW)
+        machines.remove(&mac).is_some_and(|at| at.elapsed() < Self::BOOT_TIMEOUT)
     }
 }
 

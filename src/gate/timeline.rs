@@ -11,21 +11,21 @@ use crate::event::{Event, Protocol};
 use crate::fleet::{Host, Image, Mac};
 use crate::gate::Gate;
 
-/// Suppresses repeated timeline events: the same event of a machine is recorded at most once per `WINDOW`.
+/// Suppresses repeated timeline events: the same event of a machine is recorded at most once per `REPEAT_INTERVAL`.
 #[derive(Debug, Default)]
 pub struct EventThrottle(Mutex<HashMap<Mac, Vec<(Instant, Event)>>>);
 
 impl EventThrottle {
     /// Time during which a repeated event is suppressed.
-    const WINDOW: Duration = Duration::from_secs(5);
+    const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
     /// Maximum number of machines. Events of other machines are not suppressed.
     const MAX_MACHINES: usize = 8192;
-    /// Maximum number of events of one machine per `WINDOW`.
+    /// Maximum number of events of one machine per `REPEAT_INTERVAL`.
     const MAX_EVENTS: usize = 8;
 
     /// Admits an event unless it repeats a recent one. Returns whether it was admitted.
     fn admit(&self, mac: Mac, event: &Event) -> bool {
-        let is_fresh = |(at, _): &(Instant, Event)| at.elapsed() < Self::WINDOW;
+        let is_fresh = |(at, _): &(Instant, Event)| at.elapsed() < Self::REPEAT_INTERVAL;
         let mut machines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if machines.len() >= Self::MAX_MACHINES {
             machines.retain(|_, recent| recent.iter().any(is_fresh));

@@ -11,11 +11,11 @@ use sha2::Sha256;
 use crate::fleet::{Host, Mac, Name, hex};
 
 /// Length of the key, in octets.
-const KEY: usize = 32;
+const KEY_BYTES: usize = 32;
 /// A key in the state directory.
-pub type TokenKey = [u8; KEY];
+pub type TokenKey = [u8; KEY_BYTES];
 /// Length of the authentication code in a token, in octets: 128 bits.
-const CODE: usize = 16;
+const CODE_BYTES: usize = 16;
 
 /// Makes and checks tokens.
 pub struct BootTokens {
@@ -34,7 +34,7 @@ impl std::fmt::Debug for BootTokens {
 /// The file cannot be read or written, or has another length.
 pub fn key(state_dir: &Path, name: &str) -> std::io::Result<TokenKey> {
     let path = state_dir.join(name);
-    let mut key = [0; KEY];
+    let mut key = [0; KEY_BYTES];
     match std::fs::File::open(&path) {
         Ok(mut file) => file.read_exact(&mut key)?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -107,7 +107,7 @@ impl BootTokens {
 
     /// Returns the MAC address that a token claims; `holds` verifies the claim.
     pub fn claimed(token: &str) -> Option<Mac> {
-        let well_formed = token.len() == 12 + 2 * CODE && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let well_formed = token.len() == 12 + 2 * CODE_BYTES && token.bytes().all(|byte| byte.is_ascii_hexdigit());
         well_formed.then(|| token[..12].parse().ok()).flatten()
     }
 
@@ -123,7 +123,7 @@ impl BootTokens {
 
 /// Formats a token: the MAC address and the first octets of the code.
 fn format_token(mac: Mac, code: Hmac<Sha256>) -> String {
-    format!("{}{}", hex(&mac.0), hex(&code.finalize().into_bytes()[..CODE]))
+    format!("{}{}", hex(&mac.0), hex(&code.finalize().into_bytes()[..CODE_BYTES]))
 }
 
 fn same(expected: &str, token: &str) -> bool {
