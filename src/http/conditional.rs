@@ -9,7 +9,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use crate::http::ranges::{RequestedRange, requested};
-use crate::http::reply::{Body, ByteRange, Reply};
+use crate::http::reply::{Body, MediumRange, Reply};
 use crate::iso::ReadAt;
 
 /// Answers a GET or HEAD for bytes with a strong tag (without quotes): all of them, a range, or none by the request's
@@ -39,7 +39,7 @@ pub fn answer(medium: Arc<dyn ReadAt>, tag: &str, headers: &HeaderMap, is_head: 
     };
     let body = match is_head {
         true => Body::Whole(None),
-        false => Body::Medium(ByteRange { medium, start, count }),
+        false => Body::Medium(MediumRange { medium, start, count }),
     };
     let mut reply = with_tag(status, &tag, body);
     insert(&mut reply, CONTENT_LENGTH, count.to_string());

@@ -203,7 +203,7 @@ mod tests {
     use crate::http::conditional;
     use crate::http::peer::Serves;
     use crate::http::ranges::{RequestedRange, requested};
-    use crate::http::reply::{self, ByteRange, PartialContent, Reply};
+    use crate::http::reply::{self, MediumRange, PartialContent, Reply};
     use crate::iso::{MemoryImage, ReadAt};
 
     fn is_fast(target: &str) -> bool {
@@ -301,7 +301,7 @@ mod tests {
             Some(PartialContent {
                 tag: "a".into(),
                 whole: 10,
-                range: ByteRange { medium: Self::medium(), start, count },
+                range: MediumRange { medium: Self::medium(), start, count },
             })
         }
 

@@ -19,8 +19,8 @@ const MAX_NUMBERS_LENGTH: usize = 41;
 pub struct RangeTemplate {
     /// Bytes of the head up to the numbers.
     before: Vec<u8>,
-    /// Bytes of the head behind the numbers.
-    behind: Vec<u8>,
+    /// Bytes of the head after the numbers.
+    after: Vec<u8>,
     key: String,
     query: Option<String>,
 }
@@ -38,12 +38,12 @@ impl RangeTemplate {
         // There is one such field, but its text may also stand in another field, or in the path.
         let field = head.windows(8).position(|text| text.eq_ignore_ascii_case(b"\r\nrange:"))? + 8;
         let from = field + head[field..].iter().position(|octet| !matches!(octet, b' ' | b'\t'))? + BYTES.len();
-        let behind = head.get(from..)?.strip_prefix(numbers)?;
-        if leading_numbers(numbers) != numbers.len() || !behind.starts_with(b"\r\n") {
+        let after = head.get(from..)?.strip_prefix(numbers)?;
+        if leading_numbers(numbers) != numbers.len() || !after.starts_with(b"\r\n") {
             return None;
         }
         let query = request.uri().query().map(str::to_owned);
-        Some(Self { before: head.get(..from)?.to_vec(), behind: behind.to_vec(), key, query })
+        Some(Self { before: head.get(..from)?.to_vec(), after: after.to_vec(), key, query })
     }
 
     /// Returns the part that the next request asks for, the length of its head and the time, where the request fits the
@@ -63,10 +63,10 @@ impl RangeTemplate {
     fn range<'a>(&self, input: &'a [u8]) -> Option<(&'a str, usize)> {
         let rest = input.strip_prefix(self.before.as_slice())?;
         let numbers = leading_numbers(rest);
-        rest[numbers..].starts_with(&self.behind).then_some(())?;
+        rest[numbers..].starts_with(&self.after).then_some(())?;
         let (first, last) = (self.before.len() - BYTES.len(), self.before.len() + numbers);
         let range = std::str::from_utf8(input.get(first..last)?).ok()?;
-        Some((range, last + self.behind.len()))
+        Some((range, last + self.after.len()))
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
         path.strip_prefix("/iso/").map(str::to_owned)
     }
 
-    /// Returns the range of a second request by the template of the first, and the bytes behind its head.
+    /// Returns the range of a second request by the template of the first, and the bytes after its head.
     fn second(first: &str, second: &str) -> Option<(String, String)> {
         let template = RangeTemplate::new(first.as_bytes(), &request(first), image_key)?;
         let (range, length) = template.range(second.as_bytes())?;

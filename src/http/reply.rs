@@ -30,14 +30,14 @@ pub enum Body {
     /// Bytes that are in memory; none for an empty body.
     Whole(Option<Bytes>),
     /// Bytes of a medium. The fast path lets the kernel send them; hyper takes them in chunks.
-    Medium(ByteRange),
+    Medium(MediumRange),
     /// Chunks that come one after another.
     Stream(Pin<Box<dyn Stream<Item = Chunk> + Send>>),
 }
 
 /// A run of bytes of a medium.
 #[derive(Debug, Clone)]
-pub struct ByteRange {
+pub struct MediumRange {
     /// The medium.
     pub medium: Arc<dyn ReadAt>,
     /// Offset of the first byte.
@@ -54,7 +54,7 @@ pub struct PartialContent {
     /// Length of the whole medium, in bytes.
     pub whole: u64,
     /// The bytes of the part.
-    pub range: ByteRange,
+    pub range: MediumRange,
 }
 
 /// A chunk of a body. An error cuts the connection, so that no client takes a part for the whole.
@@ -137,14 +137,14 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 }
 
 /// Makes a body of a medium's bytes, where each chunk is read when it is sent.
-fn chunks(range: ByteRange) -> Body {
-    Body::stream(stream::try_unfold(range, |ByteRange { medium, start, count }| async move {
+fn chunks(range: MediumRange) -> Body {
+    Body::stream(stream::try_unfold(range, |MediumRange { medium, start, count }| async move {
         if count == 0 {
             return Ok(None);
         }
         let length = count.min(MAX_CHUNK_BYTES);
         let bytes = read(&medium, start, length).await.inspect_err(log_read_error)?;
-        Ok(Some((Frame::data(bytes), ByteRange { medium, start: start + length, count: count - length })))
+        Ok(Some((Frame::data(bytes), MediumRange { medium, start: start + length, count: count - length })))
     }))
 }
 

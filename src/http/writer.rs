@@ -12,7 +12,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-use crate::http::reply::{self, Body, ByteRange, PartialContent, Reply};
+use crate::http::reply::{self, Body, MediumRange, PartialContent, Reply};
 use crate::iso::{Extent, ImageFile};
 
 /// Maximum body size that is sent in the same write as the head, in bytes.
@@ -81,7 +81,7 @@ impl ResponseWriter {
     }
 
     /// Sends a medium's bytes behind the head that is in the buffer.
-    async fn send_medium(&mut self, stream: &mut TcpStream, range: ByteRange) -> io::Result<()> {
+    async fn send_medium(&mut self, stream: &mut TcpStream, range: MediumRange) -> io::Result<()> {
         if range.count > MAX_COPIED_BYTES {
             // At each acknowledgement the kernel sends what is there; corked, it sends whole segments only. That made
             // the segments of a long response 50 % longer; for a short one the two calls cost more than they save.
@@ -96,7 +96,7 @@ impl ResponseWriter {
             }
             return Ok(());
         }
-        let ByteRange { medium, start, count } = range;
+        let MediumRange { medium, start, count } = range;
         let place = self.bytes.len();
         self.bytes.resize(place + usize::try_from(count).map_err(io::Error::other)?, 0);
         if medium.try_read_at(start, &mut self.bytes[place..]).is_err() {
@@ -159,8 +159,8 @@ fn write_name(out: &mut Vec<u8>, name: &HeaderName) {
 }
 
 /// Sends a medium's bytes: by the kernel those that are in a file and in its cache; the others are read here.
-async fn send_long(stream: &mut TcpStream, range: ByteRange) -> io::Result<()> {
-    let ByteRange { medium, mut start, mut count } = range;
+async fn send_long(stream: &mut TcpStream, range: MediumRange) -> io::Result<()> {
+    let MediumRange { medium, mut start, mut count } = range;
     // End of the bytes that were found in the cache: the rest of a short `sendfile` is not looked up again.
     let mut found = start;
     let mut turn = 0;
@@ -277,7 +277,7 @@ mod tests {
         let memory: Arc<dyn ReadAt> = Arc::new(crate::iso::MemoryImage(bytes.clone().into()));
         for (medium, bytes) in [(whole, &bytes), (within, &parts), (memory, &bytes)] {
             for (start, count) in [(0, bytes.len()), (5, 1), (700_000, 16 << 10), (699_999, (16 << 10) + 1)] {
-                let range = ByteRange { medium: medium.clone(), start: start as u64, count: count as u64 };
+                let range = MediumRange { medium: medium.clone(), start: start as u64, count: count as u64 };
                 let answer = answered(Reply::new(Body::Medium(range)), false).await;
                 let (head, body) = split(&answer);
                 assert_eq!(head[1..], [format!("Content-Length: {count}"), "Connection: close".into()]);
@@ -316,7 +316,7 @@ mod tests {
             output.send(&mut near, reply, false, false).await.unwrap();
             let mut reply = vec![0; output.bytes.len() + if count > MAX_COPIED_BYTES { count as usize } else { 0 }];
             far.read_exact(&mut reply).await.unwrap();
-            let range = ByteRange { medium: medium.clone(), start, count };
+            let range = MediumRange { medium: medium.clone(), start, count };
             let part = PartialContent { tag: "a tag".into(), whole: medium.len(), range };
             output.send_part(&mut near, part).await.unwrap();
             drop(near);
@@ -336,7 +336,7 @@ mod tests {
         let (mut near, mut far) = ends().await;
         SockRef::from(&near).set_send_buffer_size(128 << 10).unwrap();
         let mut output = ResponseWriter::default();
-        let reply = Reply::new(Body::Medium(ByteRange { medium: whole, start: 0, count: bytes.len() as u64 }));
+        let reply = Reply::new(Body::Medium(MediumRange { medium: whole, start: 0, count: bytes.len() as u64 }));
         let mut sending = std::pin::pin!(output.send(&mut near, reply, false, false));
         // Nobody reads yet: the buffers take far less than what the truncated file will hold.
         let is_waiting = std::future::poll_fn(|context| Poll::Ready(sending.as_mut().poll(context).is_pending()));

@@ -16,7 +16,7 @@ use crate::gate::media::{ConfigVisibility, MediaError};
 use crate::http::conditional;
 use crate::http::peer::Peer;
 use crate::http::ranges::{RequestedRange, requested};
-use crate::http::reply::{ByteRange, PartialContent, Reply, text};
+use crate::http::reply::{MediumRange, PartialContent, Reply, text};
 use crate::images::library::{ImageLibrary, ImageView};
 use crate::iso::FileInImage;
 
@@ -68,7 +68,7 @@ pub fn recall_part(
     let whole = medium.len();
     let RequestedRange::Part { start, count } = requested(Some(range), whole) else { return None };
     shared.gate.counters.count_answered(Protocol::Http);
-    Some(PartialContent { tag, whole, range: ByteRange { medium, start, count } })
+    Some(PartialContent { tag, whole, range: MediumRange { medium, start, count } })
 }
 
 /// Answers with an image or with a file in it; with a host's view of it where the query names one.
