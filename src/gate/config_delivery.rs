@@ -24,11 +24,11 @@ fn transition(channel: DeliveryChannel) -> Transition {
 /// Deliveries that are recorded. A client reads an image in thousands of pieces: each install records one delivery
 /// per address and channel.
 #[derive(Debug, Default)]
-pub struct RecordedDeliveries(Mutex<HashMap<(Mac, DeliveryChannel), Delivery>>);
+pub struct RecordedDeliveries(Mutex<HashMap<(Mac, DeliveryChannel), RecordedDelivery>>);
 
 /// What distinguishes a delivery from the last one to the same machine over the same channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Delivery {
+struct RecordedDelivery {
     config: Name,
     install: Option<Timestamp>,
     to: Option<IpAddr>,
@@ -38,11 +38,11 @@ impl RecordedDeliveries {
     /// Maximum number of deliveries. Of other machines, every read is recorded.
     const MAX_DELIVERIES: usize = 8192;
 
-    fn is_recorded(&self, of: (Mac, DeliveryChannel), delivery: &Delivery) -> bool {
+    fn is_recorded(&self, of: (Mac, DeliveryChannel), delivery: &RecordedDelivery) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&of) == Some(delivery)
     }
 
-    fn record(&self, of: (Mac, DeliveryChannel), delivery: Delivery) {
+    fn record(&self, of: (Mac, DeliveryChannel), delivery: RecordedDelivery) {
         let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if recorded.len() < Self::MAX_DELIVERIES || recorded.contains_key(&of) {
             recorded.insert(of, delivery);
@@ -85,7 +85,8 @@ impl Gate {
     ) -> Result<(), Reason> {
         let host = self.store.load().host_by_mac(facts.mac).cloned().ok_or(Reason::UnknownHost)?;
         let install = host.status.install.as_ref().and_then(|install| install.first_offer_time);
-        let (of, delivery) = ((facts.mac, channel), Delivery { config: config.clone(), install, to: facts.address });
+        let (of, delivery) =
+            ((facts.mac, channel), RecordedDelivery { config: config.clone(), install, to: facts.address });
         if self.deliveries.is_recorded(of, &delivery) {
             return Ok(());
         }
