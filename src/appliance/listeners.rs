@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 
 use crate::config::{Config, DhcpMode, Interface};
 use crate::http::{listener, tls};
-use crate::tftp::serve::boot_files::Endpoint;
+use crate::tftp::serve::boot_files::TftpEndpoint;
 use crate::tftp::serve::{Listener, PortUse};
 use crate::{dhcp, ndp};
 
@@ -31,7 +31,7 @@ pub struct Listeners {
     /// Sockets for ICMPv6 router solicitations, for `dhcp.shorten_router_wait`.
     pub solicitations: Vec<socket2::Socket>,
     /// TFTP sockets, for each address of each interface.
-    pub tftp: Vec<Endpoint>,
+    pub tftp: Vec<TftpEndpoint>,
     /// HTTP listeners, one for each interface.
     pub http: Vec<std::net::TcpListener>,
     /// Local listener of the API, `api.sock` in the state directory.
@@ -116,13 +116,13 @@ impl Listeners {
         let addresses = if interface.address.is_some() { vec![address] } else { addresses };
         for tftp in addresses.into_iter().map(|address| SocketAddr::from((address, port))) {
             let listener = Listener::bind(tftp, Some(name), ports);
-            self.tftp.push(Endpoint {
+            self.tftp.push(TftpEndpoint {
                 listener: listener.with_context(|| format!("UDP {tftp} (tftp.port)"))?,
                 service_address: address,
             });
         }
         match Listener::bind((Ipv6Addr::UNSPECIFIED, port).into(), Some(name), ports) {
-            Ok(listener) => self.tftp.push(Endpoint { listener, service_address: address }),
+            Ok(listener) => self.tftp.push(TftpEndpoint { listener, service_address: address }),
             Err(error) => tracing::info!(interface = name, %error, "TFTP over IPv6 not available"),
         }
         Ok(())

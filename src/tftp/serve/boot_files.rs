@@ -70,7 +70,7 @@ pub struct BootFileSettings {
 
 /// A TFTP listener and the address of the other services on the same interface.
 #[derive(Debug)]
-pub struct Endpoint {
+pub struct TftpEndpoint {
     /// The bound socket.
     pub listener: Listener,
     /// Address of this server on the interface, at which hosts reach HTTP and iSCSI.
@@ -79,7 +79,7 @@ pub struct Endpoint {
 
 /// Serves TFTP until `stopped` turns true. `on_progress` is called with each host that starts a transfer.
 pub fn serve<P: Fn(Mac) + Send + 'static>(
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<TftpEndpoint>,
     settings: &BootFileSettings,
     gate: Arc<Gate>,
     programs: ProgramCache,
