@@ -26,7 +26,7 @@ const CODE: &str = "bootlatch.org/manifest";
 /// Prefix of the codes: they are keyed digests of the manifest.
 const KEYED: &str = "hmac-";
 /// Maximum size of a manifest file in bytes.
-const FILE_BYTES: u64 = 64 << 20;
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// The result of loading a directory of manifests.
 #[derive(Debug)]
@@ -237,8 +237,8 @@ pub fn is_manifest(path: &Path) -> bool {
 fn read(path: &Path, namespace: &Name, key: &[u8; 32]) -> Result<Vec<ManifestDocument>, ManifestError> {
     let wrong = |source| ManifestError::Read { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(wrong)?.len();
-    if size > FILE_BYTES {
-        let message = format!("the file has {size} bytes, more than the maximum of {FILE_BYTES}");
+    if size > MAX_FILE_BYTES {
+        let message = format!("the file has {size} bytes, more than the maximum of {MAX_FILE_BYTES}");
         return Err(ManifestError::Invalid { path: path.to_owned(), line: 1, message });
     }
     let text = std::fs::read_to_string(path).map_err(wrong)?;

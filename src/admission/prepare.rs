@@ -100,11 +100,11 @@ pub fn check_image_name(name: &Name, site: &Site) -> Result<(), Invalid> {
         return wrong(format!("{name} is reserved: it {why}"));
     }
     let target = site.target_iqn(name).len();
-    if target > rules::ISCSI_NAME_MAX {
-        let most = rules::ISCSI_NAME_MAX.saturating_sub(target - name.as_str().len());
+    if target > rules::MAX_ISCSI_NAME_LENGTH {
+        let most = rules::MAX_ISCSI_NAME_LENGTH.saturating_sub(target - name.as_str().len());
         return wrong(format!(
             "too long: the name of its iSCSI target would have {target} octets instead of at most {}; use {most} at most",
-            rules::ISCSI_NAME_MAX
+            rules::MAX_ISCSI_NAME_LENGTH
         ));
     }
     Ok(())
@@ -168,7 +168,7 @@ fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
 }
 
 /// Time without a write after which a file counts as complete.
-const SETTLE_TIME: Duration = Duration::from_secs(3);
+const SETTLE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Returns an image's new status if its file has changed; `None` if the status still holds.
 ///
@@ -188,7 +188,7 @@ pub fn reexamine(image: &Image, places: &Places, now: SystemTime) -> Option<Imag
         return None;
     }
     let written = found.and_then(|(_, modified)| modified).map(SystemTime::from);
-    let is_written = written.and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age < SETTLE_TIME);
+    let is_written = written.and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age < SETTLE_INTERVAL);
     let status = match is_written {
         true => broken(format!("{}: the file is being written", path.display())),
         false => examine(image, Some(image), places).unwrap_or_else(|wrong| broken(wrong.message)),
@@ -314,9 +314,9 @@ mod tests {
     #[test]
     fn a_name_too_long_for_the_iscsi_target_is_refused() {
         let site = crate::boot::site::tests::site("hold");
-        let room = rules::ISCSI_NAME_MAX - site.target_iqn(&"a".parse().unwrap()).len() + 1;
+        let room = rules::MAX_ISCSI_NAME_LENGTH - site.target_iqn(&"a".parse().unwrap()).len() + 1;
         let label = |length: usize| ["a"; 300].concat()[..length].parse::<Name>().unwrap();
-        assert_eq!(site.target_iqn(&label(room)).len(), rules::ISCSI_NAME_MAX);
+        assert_eq!(site.target_iqn(&label(room)).len(), rules::MAX_ISCSI_NAME_LENGTH);
         check_image_name(&label(room), &site).unwrap();
         let wrong = check_image_name(&label(room + 1), &site).unwrap_err();
         assert!(wrong.field == "metadata.name" && wrong.message.contains(&format!("{room} at most")), "{wrong}");

@@ -26,7 +26,7 @@ use crate::http::peer::{Peer, Serves};
 use crate::http::reply::{PartialContent, Reply, text};
 
 /// Maximum number of segments of a path that are looked at; a file's path may have more.
-const SEGMENTS: usize = 16;
+const MAX_SEGMENTS: usize = 16;
 /// What the path of an image begins with.
 const IMAGES: &str = "iso/";
 /// What the path of a file of the configured directory begins with.
@@ -168,7 +168,7 @@ fn decoded(path: &str) -> Cow<'_, str> {
 }
 
 fn split(path: &str) -> Vec<&str> {
-    path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect()
+    path.split('/').filter(|part| !part.is_empty()).take(MAX_SEGMENTS).collect()
 }
 
 /// Answers a machine.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::admission::prepare;
 use crate::fleet::{Image, ImageSpec, ImageStatus, Key, Kind, Meta, Name, Object, is_sha256};
-use crate::images::partial_upload::{self, ISO_BYTES, PartialUpload, STALL, UploadError};
+use crate::images::partial_upload::{self, MAX_ISO_BYTES, PartialUpload, STALL_TIMEOUT, UploadError};
 use crate::images::uploads::{self, PendingUpload, file_name};
 use crate::store::{Change, Expect};
 
@@ -25,7 +25,7 @@ use crate::http::multipart::{FormEvent, FormParser};
 use crate::http::reply::{Reply, json};
 
 /// Maximum size in bytes of a form field other than the file.
-const FIELD_BYTES: usize = 64 * 1024;
+const MAX_FIELD_BYTES: usize = 64 * 1024;
 
 /// The progress of an upload.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -87,7 +87,7 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
         Some(length) => Some(length.saturating_sub(parameters.offset)),
         None => size.exact(),
     };
-    if more.is_some_and(|more| more > ISO_BYTES) {
+    if more.is_some_and(|more| more > MAX_ISO_BYTES) {
         return Err(refused(UploadError::TooLarge));
     }
     partial_upload::check_space(&isos, more.unwrap_or_default()).await.map_err(refused)?;
@@ -230,8 +230,8 @@ struct Chunks {
 impl Chunks {
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
-            let frame = tokio::time::timeout(STALL, self.body.frame()).await;
-            let stalled = |_| Status::timeout(format!("the upload stalled for {} s", STALL.as_secs()));
+            let frame = tokio::time::timeout(STALL_TIMEOUT, self.body.frame()).await;
+            let stalled = |_| Status::timeout(format!("the upload stalled for {} s", STALL_TIMEOUT.as_secs()));
             let Some(frame) = frame.map_err(stalled)? else { return Ok(None) };
             let frame = frame.map_err(|error| Status::bad_request(format!("the upload broke off: {error}")))?;
             if let Ok(data) = frame.into_data() {
@@ -274,8 +274,8 @@ async fn read_form(
             match &mut part {
                 FormPart::None => {}
                 FormPart::File => partial.write(data).await.map_err(refused)?,
-                FormPart::Field(name, value) if value.len() + data.len() > FIELD_BYTES => {
-                    return Err(Status::bad_request(format!("{name}: longer than {FIELD_BYTES} bytes")));
+                FormPart::Field(name, value) if value.len() + data.len() > MAX_FIELD_BYTES => {
+                    return Err(Status::bad_request(format!("{name}: longer than {MAX_FIELD_BYTES} bytes")));
                 }
                 FormPart::Field(_, value) => value.extend_from_slice(data),
             }

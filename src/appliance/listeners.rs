@@ -13,11 +13,12 @@ use crate::tftp::serve::boot_files::TftpEndpoint;
 use crate::tftp::serve::{Listener, PortUse};
 use crate::{dhcp, ndp};
 
-/// Length of the queue of TCP connections that are not accepted yet. It is sized for a data centre after a power cut.
-const BACKLOG: i32 = 4096;
+/// Maximum number of TCP connections in the queue of those that are not accepted yet. It is sized for a data centre
+/// after a power cut.
+const MAX_BACKLOG: i32 = 4096;
 
-/// Default of `tcp_congestion_control`. cubic needs no timers; with bbr, which paces by timers, HTTP and iSCSI took three
-/// times the CPU for each octet in `integration/bench`.
+/// Default of `tcp_congestion_control`. cubic needs no timers; with bbr, which paces by timers, HTTP and iSCSI took
+/// three times the CPU for each octet in `integration/bench`.
 const CONGESTION_CONTROL: &str = "cubic";
 
 /// The bound sockets.
@@ -164,7 +165,7 @@ fn bind_tcp(address: SocketAddr, key: &str, config: &Config) -> anyhow::Result<s
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)
+        socket.listen(MAX_BACKLOG)
     };
     bind().with_context(|| format!("TCP {address} ({key})"))?;
     Ok(socket.into())

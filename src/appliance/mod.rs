@@ -39,7 +39,7 @@ use listeners::Listeners;
 use settings::dhcp_settings;
 
 /// Time for blocking tasks to end after all services have ended.
-const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The services; each ends when it is stopped.
 type Services = JoinSet<anyhow::Result<()>>;
@@ -75,7 +75,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
     let result = runtime.block_on(Appliance::new(config, listeners, programs, store, isos)?.serve());
     // 6. The end. The writer ends when the last handle of the store is dropped and everything is on disk.
-    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     writer.join().map_err(|_| anyhow!("the store's writer thread panicked"))?;
     drop(lock);
     result

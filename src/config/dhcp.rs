@@ -15,7 +15,7 @@ use crate::fleet::{HostMatch, LeaseTimes, Mac, Reservation, Reserved, Subnet};
 use super::{ConfigError, Flags, Raw, Validator};
 
 /// Maximum number of addresses in all pools together. A lease takes about 200 octets of memory.
-const ADDRESSES: u64 = 1 << 20;
+const MAX_ADDRESSES: u64 = 1 << 20;
 
 /// A network interface that machines are answered on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,8 +244,9 @@ impl Validator<'_> {
         }
         let size = |pool: &RangeInclusive<Ipv4Addr>| u64::from(u32::from(*pool.end()) - u32::from(*pool.start())) + 1;
         let addresses: u64 = subnets.iter().flat_map(|subnet| &subnet.pools).map(size).sum();
-        if addresses > ADDRESSES {
-            let message = format!("{addresses} addresses in all pools together, more than the maximum of {ADDRESSES}");
+        if addresses > MAX_ADDRESSES {
+            let message =
+                format!("{addresses} addresses in all pools together, more than the maximum of {MAX_ADDRESSES}");
             return Err(self.error("dhcp.subnets.pools", None, &message));
         }
         let interval = self.duration("dhcp.other_server_check_interval", raw.other_server_check_interval.as_ref())?;

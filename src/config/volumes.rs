@@ -10,7 +10,7 @@ use crate::fleet::Volume;
 use super::{ConfigError, Validator};
 
 /// Maximum length of a volume's name, in characters.
-const NAME: usize = 64;
+const MAX_NAME_LENGTH: usize = 64;
 
 /// `[[volumes]]` as it is written.
 #[derive(Debug, Deserialize)]
@@ -49,7 +49,7 @@ impl Validator<'_> {
 
 /// Returns whether Proxmox accepts the name for a storage.
 fn is_storage(name: &str) -> bool {
-    name.len() <= NAME
+    name.len() <= MAX_NAME_LENGTH
         && name.starts_with(|sign: char| sign.is_ascii_alphabetic())
         && name.ends_with(|sign: char| sign.is_ascii_alphanumeric())
         && name.chars().all(|sign| sign.is_ascii_alphanumeric() || "-_.".contains(sign))

@@ -14,7 +14,7 @@ use crate::store::{Change, Expect};
 /// Interval between two checks; each is a stat of every file.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Minimum time between two checks, however many readers fail to open a file.
-const PAUSE: Duration = Duration::from_secs(1);
+const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Checks until the server stops.
 ///
@@ -31,7 +31,7 @@ pub async fn watch(gate: Arc<Gate>, places: Places, mut stopped: watch::Receiver
         }
         let once = async {
             check(&gate, &places).await;
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(MIN_CHECK_INTERVAL).await;
         };
         tokio::select! {
             () = once => {}

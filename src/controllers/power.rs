@@ -17,7 +17,7 @@ use crate::bmc::{BmcError, client};
 /// at the same time.
 const MAX_CONCURRENT_REQUESTS: usize = 32;
 /// Interval in which due polls and changes of hosts are processed.
-const TICK: Duration = Duration::from_millis(250);
+const TICK_INTERVAL: Duration = Duration::from_millis(250);
 /// Maximum number of changes that are processed at a time.
 const MAX_CHANGES: usize = 1024;
 
@@ -28,7 +28,7 @@ pub async fn serve(store: Arc<Store>, mut stopped: watch::Receiver<bool>) {
     let mut poller = PowerPoller::default();
     let mut version = follow_all(&store, &mut poller);
     let mut requests: JoinSet<BmcAnswer> = JoinSet::new();
-    let mut tick = tokio::time::interval(TICK);
+    let mut tick = tokio::time::interval(TICK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {

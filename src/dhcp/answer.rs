@@ -12,8 +12,8 @@ use super::packet::{DhcpPacket, sub_options};
 use super::quirks::{self, BootFileLocation, Quirks};
 
 /// UDP port of DHCP servers and relays.
-pub const SERVER: u16 = 67;
-const CLIENT: u16 = 68;
+pub const SERVER_PORT: u16 = 67;
+const CLIENT_PORT: u16 = 68;
 
 /// The server's port that a message arrived on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +205,7 @@ pub fn presence_reply(request: &DhcpPacket<'_>, ours: Ipv4Addr, arrival: Arrival
 /// because a proxy gives the client no address (RFC 2131 4.1).
 fn destination(request: &DhcpPacket<'_>, arrival: Arrival) -> Destination {
     if !request.giaddr().is_unspecified() {
-        return Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER));
+        return Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER_PORT));
     }
     match arrival.port {
         DhcpPort::Proxy if !arrival.from.ip().is_unspecified() => Destination::Address(arrival.from),
@@ -214,7 +214,7 @@ fn destination(request: &DhcpPacket<'_>, arrival: Arrival) -> Destination {
 }
 
 /// The destination for clients without an address.
-pub const BROADCAST_CLIENTS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT);
+pub const BROADCAST_CLIENTS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use crate::fleet::Mac;
 
 /// Time for the user of an address to answer a probe. Firmware waits for offers ten times as long.
-const WAIT: Duration = Duration::from_millis(300);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Maximum number of addresses under probe. Beyond it addresses are offered without a probe.
-const AT_ONCE: usize = 8192;
+const MAX_PROBES: usize = 8192;
 
 /// The messages that wait for a probe. `M` is the message that is handled again.
 #[derive(Debug)]
@@ -35,11 +35,11 @@ impl<M> ConflictProbes<M> {
             *waiting = (client, message);
             return Ok(false);
         }
-        if self.waiting.len() >= AT_ONCE {
+        if self.waiting.len() >= MAX_PROBES {
             return Err(message);
         }
         self.waiting.insert(address, (client, message));
-        self.ends.push_back((now + WAIT, address));
+        self.ends.push_back((now + PROBE_TIMEOUT, address));
         Ok(true)
     }
 
@@ -90,17 +90,17 @@ mod tests {
         assert_eq!(probing.take_conflict(address(1), Some(OTHER)), Some("a"));
         assert_eq!(probing.take_conflict(address(1), Some(OTHER)), None);
         assert_eq!(probing.take_unclaimed(start), None);
-        assert_eq!(probing.next_deadline(), Some(start + WAIT));
-        assert_eq!(probing.take_unclaimed(start + WAIT), Some((address(2), "b deferred")));
-        assert_eq!((probing.take_unclaimed(start + WAIT), probing.next_deadline()), (None, None));
+        assert_eq!(probing.next_deadline(), Some(start + PROBE_TIMEOUT));
+        assert_eq!(probing.take_unclaimed(start + PROBE_TIMEOUT), Some((address(2), "b deferred")));
+        assert_eq!((probing.take_unclaimed(start + PROBE_TIMEOUT), probing.next_deadline()), (None, None));
     }
 
     #[test]
     fn waiting_messages_are_bounded() {
         let (mut probing, start) = (ConflictProbes::default(), Instant::now());
-        for number in 0..AT_ONCE {
+        for number in 0..MAX_PROBES {
             assert_eq!(probing.start(address(number), CLIENT, number, start), Ok(true));
         }
-        assert_eq!(probing.start(address(AT_ONCE), CLIENT, AT_ONCE, start), Err(AT_ONCE));
+        assert_eq!(probing.start(address(MAX_PROBES), CLIENT, MAX_PROBES, start), Err(MAX_PROBES));
     }
 }

@@ -7,15 +7,17 @@ use dhcproto::v4::MessageType;
 use super::packet::{COOKIE, DhcpPacket, HEADER};
 
 /// Minimum size of a message that BOOTP relays and some ROMs accept, in octets (RFC 1542 2.1).
-const LEAST: usize = 300;
+const MIN_MESSAGE_BYTES: usize = 300;
 /// Length of the IP and UDP headers, in octets.
 const IP_AND_UDP: usize = 28;
-/// Size of the datagram that every client accepts (RFC 2131 2). A client announces a larger one in option 57.
-const EVERY_CLIENT: usize = 576;
-/// Ethernet's MTU. No reply is longer, whatever option 57 says, because fragments break ROMs.
-const ETHERNET: usize = 1500;
-/// Maximum length of the header's `file` field, without its terminator.
-const FILE: usize = 127;
+/// Size of the datagram that every client accepts, in octets (RFC 2131 2). A client announces a larger one in option
+/// 57.
+const DEFAULT_DATAGRAM_BYTES: usize = 576;
+/// Maximum size of a reply's datagram, in octets: Ethernet's MTU. No reply is longer, whatever option 57 says, because
+/// fragments break ROMs.
+const MAX_DATAGRAM_BYTES: usize = 1500;
+/// Maximum length of the header's `file` field without its terminator, in octets.
+const MAX_FILE_LENGTH: usize = 127;
 
 /// The addresses of a reply's header.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +45,7 @@ pub struct ReplyWriter {
 impl ReplyWriter {
     /// Starts a reply with the request's transaction, flags, relay and hardware address.
     pub fn reply(request: &DhcpPacket<'_>, kind: MessageType, addresses: HeaderAddresses) -> Self {
-        let mut bytes = Vec::with_capacity(EVERY_CLIENT);
+        let mut bytes = Vec::with_capacity(DEFAULT_DATAGRAM_BYTES);
         bytes.extend([2, 1, 6, 0]);
         bytes.extend(request.xid().to_be_bytes());
         bytes.extend([0, 0]);
@@ -55,9 +57,12 @@ impl ReplyWriter {
         bytes.resize(HEADER - COOKIE.len(), 0);
         bytes.extend(COOKIE);
         let claimed = request.option(57).and_then(|size| <[u8; 2]>::try_from(size.as_ref()).ok());
-        let datagram = claimed.map_or(EVERY_CLIENT, |size| usize::from(u16::from_be_bytes(size)));
+        let datagram = claimed.map_or(DEFAULT_DATAGRAM_BYTES, |size| usize::from(u16::from_be_bytes(size)));
         let agent = request.option(82).map_or(0, |agent| agent.len() + 2 * agent.len().div_ceil(255).max(1));
-        let room = datagram.clamp(EVERY_CLIENT, ETHERNET) - IP_AND_UDP - agent.min(EVERY_CLIENT / 2) - 1;
+        let room = datagram.clamp(DEFAULT_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES)
+            - IP_AND_UDP
+            - agent.min(DEFAULT_DATAGRAM_BYTES / 2)
+            - 1;
         let mut writer = Self { bytes, room };
         writer.option(53, &[kind.into()]);
         writer
@@ -91,7 +96,7 @@ impl ReplyWriter {
     /// Writes the boot file to every field that some client reads: U-Boot reads `file` only, others option 67.
     pub fn boot_file(&mut self, server: Ipv4Addr, file: &str) {
         let file = file.as_bytes();
-        if file.len() <= FILE {
+        if file.len() <= MAX_FILE_LENGTH {
             self.bytes[108..108 + file.len()].copy_from_slice(file);
         }
         self.option(67, file);
@@ -106,7 +111,7 @@ impl ReplyWriter {
             self.option(82, &agent);
         }
         self.bytes.push(255);
-        self.bytes.resize(self.bytes.len().max(LEAST), 0);
+        self.bytes.resize(self.bytes.len().max(MIN_MESSAGE_BYTES), 0);
         self.bytes
     }
 }

@@ -49,10 +49,11 @@ fn route(net: Ipv4Net, router: Ipv4Addr) -> Vec<u8> {
 
 /// Returns a client's hostname if it is a valid one (RFC 1123 2.1).
 pub fn hostname<'a>(request: &'a DhcpPacket<'_>) -> Option<&'a str> {
-    const LONGEST: usize = 63;
+    /// Maximum length of a label, in octets.
+    const MAX_LABEL_LENGTH: usize = 63;
     let name = request.part(12)?;
     let name = name.strip_suffix(&[0]).unwrap_or(name);
-    let is_name = (1..=LONGEST).contains(&name.len())
+    let is_name = (1..=MAX_LABEL_LENGTH).contains(&name.len())
         && name.iter().all(|octet| octet.is_ascii_alphanumeric() || *octet == b'-')
         && name[0] != b'-';
     std::str::from_utf8(name).ok().filter(|_| is_name)

@@ -14,7 +14,7 @@ pub const HEADER: usize = 240;
 /// The magic cookie before the options (RFC 2131 3).
 pub const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// Maximum number of options of one message. Real clients send about 20.
-const OPTIONS: usize = 128;
+const MAX_OPTIONS: usize = 128;
 
 /// A DHCP message that was checked once and is read in place.
 ///
@@ -197,7 +197,7 @@ fn walk<'a>(mut field: &'a [u8], into: &mut Vec<(u8, &'a [u8])>) -> Result<(), D
             [0, rest @ ..] => field = rest,
             [code, length, rest @ ..] => {
                 let (data, rest) = rest.split_at_checked(usize::from(*length)).ok_or(DropReason::Truncated)?;
-                if into.len() == OPTIONS {
+                if into.len() == MAX_OPTIONS {
                     return Err(DropReason::BadOption);
                 }
                 into.push((*code, data));

@@ -91,11 +91,11 @@ pub fn clients() -> impl Iterator<Item = &'static str> {
 }
 
 /// Maximum number of hosts whose location is learned.
-const LEARNED: usize = 8192;
+const MAX_HOSTS: usize = 8192;
 /// Time for which firmware collects offers before it continues. An earlier DISCOVER is a retry (boot-facts 2).
-const PATIENCE: Duration = Duration::from_secs(3);
+const OFFER_COLLECTION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time after which an inactive host may be forgotten for another one.
-const FORGET: Duration = Duration::from_secs(600);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The boot file location that each host was last offered, and whether the host continued its boot.
 #[derive(Debug, Default)]
@@ -115,17 +115,17 @@ impl LearnedLocations {
     /// port 4011 nor for its file since the last offer, the location changes.
     pub fn choose(&mut self, mac: Mac, now: Instant) -> BootFileLocation {
         if !self.machines.contains_key(&mac) {
-            if self.machines.len() >= LEARNED {
-                self.machines.retain(|_, record| now.saturating_duration_since(record.at) < FORGET);
+            if self.machines.len() >= MAX_HOSTS {
+                self.machines.retain(|_, record| now.saturating_duration_since(record.at) < IDLE_TIMEOUT);
             }
-            if self.machines.len() < LEARNED {
+            if self.machines.len() < MAX_HOSTS {
                 self.machines
                     .insert(mac, PlacementRecord { location: BootFileLocation::Offer, at: now, progressed: false });
             }
             return BootFileLocation::Offer;
         }
         let Some(record) = self.machines.get_mut(&mac) else { return BootFileLocation::Offer };
-        if now.saturating_duration_since(record.at) < PATIENCE {
+        if now.saturating_duration_since(record.at) < OFFER_COLLECTION_TIMEOUT {
             return record.location;
         }
         if !record.progressed {
@@ -171,11 +171,11 @@ mod tests {
         let (mut learned, start) = (LearnedLocations::default(), Instant::now());
         let mac =
             |number: u32| Mac([2, 0, (number >> 24) as u8, (number >> 16) as u8, (number >> 8) as u8, number as u8]);
-        for number in 0..LEARNED as u32 + 100 {
+        for number in 0..MAX_HOSTS as u32 + 100 {
             learned.choose(mac(number), start);
         }
-        assert_eq!(learned.machines.len(), LEARNED);
-        learned.choose(VM, start + FORGET);
+        assert_eq!(learned.machines.len(), MAX_HOSTS);
+        learned.choose(VM, start + IDLE_TIMEOUT);
         assert_eq!(learned.machines.len(), 1);
     }
 

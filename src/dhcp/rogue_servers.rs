@@ -11,9 +11,9 @@ use crate::fleet::Mac;
 use crate::dhcp::packet::{COOKIE, DhcpPacket, HEADER};
 
 /// Maximum number of servers that are remembered on one segment.
-const SERVERS: usize = 64;
+const MAX_SERVERS: usize = 64;
 /// Time for the answer to a probe, in addition to the interval between two probes.
-const GRACE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The user class of our probes and their replies, so that another bootlatch does not take them for a host's.
 pub const USER_CLASS: &[u8] = b"bootlatch";
 
@@ -111,7 +111,7 @@ impl ServerDetector {
         let due = self.next <= now;
         if due {
             self.next = now + self.every;
-            self.heard.retain(|_, (at, _)| now.saturating_duration_since(*at) <= 2 * self.every + GRACE);
+            self.heard.retain(|_, (at, _)| now.saturating_duration_since(*at) <= 2 * self.every + PROBE_TIMEOUT);
         }
         due
     }
@@ -126,7 +126,7 @@ impl ServerDetector {
             }
             return news;
         }
-        self.heard.len() < SERVERS && self.heard.insert(heard.server, (now, heard)).is_none()
+        self.heard.len() < MAX_SERVERS && self.heard.insert(heard.server, (now, heard)).is_none()
     }
 
     /// Returns whether hosts are to be left to another boot server. Of two bootlatch servers the lower address stays.

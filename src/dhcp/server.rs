@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::boot::DropReason;
 use crate::fleet::{Lease, LeaseTimes, Subnet};
 
-use super::answer::{BROADCAST_CLIENTS, BootOffer, Destination, DhcpReply, SERVER};
+use super::answer::{BROADCAST_CLIENTS, BootOffer, Destination, DhcpReply, SERVER_PORT};
 use super::leases::{ClientId, LeaseRequest, Leases, RequestOutcome, RequestState};
 use super::message::{HeaderAddresses, ReplyWriter};
 use super::options;
@@ -293,7 +293,7 @@ impl Scope {
     /// address, without the kernel's neighbour table.
     fn destination(&self, request: &DhcpPacket<'_>, context: &RequestContext<'_>, address: Ipv4Addr) -> Destination {
         if !request.giaddr().is_unspecified() {
-            return Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER));
+            return Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER_PORT));
         }
         match (request.ciaddr().is_unspecified(), self.is_on_link(context)) {
             // An INFORM without an address (RFC 2131 4.3.5 requires one) can only be answered by broadcast.
@@ -334,7 +334,10 @@ fn nak(request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> DhcpReply {
         return DhcpReply { message: writer.finish(request), to: Destination::Broadcast };
     }
     writer.set_flags(request.flags() | BROADCAST);
-    DhcpReply { message: writer.finish(request), to: Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER)) }
+    DhcpReply {
+        message: writer.finish(request),
+        to: Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER_PORT)),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{BootMode, BootTarget, Host, Install, Mac, Phase};
 
 /// Time within which two requests for a boot script belong to the same boot: iPXE may request it over TFTP, then over
 /// HTTP. No machine passes its firmware in less time.
-const SAME_BOOT: Duration = Duration::from_secs(3);
+const SAME_BOOT_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Minimum time that is left to an install when the server starts. Only the wall clock measures the time before, and it
 /// may have been wrong.
@@ -138,7 +138,8 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
 }
 
 fn on_offer(host: &mut Host, at: Timestamp, policy: &InstallPolicy) -> (Phase, String) {
-    let again = host.status.last_boot_time.is_some_and(|last| at.duration_since(last).unsigned_abs() < SAME_BOOT);
+    let again =
+        host.status.last_boot_time.is_some_and(|last| at.duration_since(last).unsigned_abs() < SAME_BOOT_INTERVAL);
     host.status.last_boot_time = Some(at);
     let install = host.status.install.get_or_insert_default();
     install.first_offer_time.get_or_insert(at);
@@ -179,8 +180,8 @@ fn awaited_since(host: &Host) -> Option<Timestamp> {
     host.status.install.as_ref().filter(|_| awaited)?.first_offer_time
 }
 
-/// The deadlines of the installs in progress, by the monotonic clock. A wall clock that jumps, as by NTP's first step on
-/// a computer without a battery-backed clock, neither ends an install nor prolongs it.
+/// The deadlines of the installs in progress, by the monotonic clock. A wall clock that jumps, as by NTP's first step
+/// on a computer without a battery-backed clock, neither ends an install nor prolongs it.
 #[derive(Debug, Default)]
 pub struct InstallDeadlines {
     /// The first offer and the deadline of each install.
@@ -190,8 +191,8 @@ pub struct InstallDeadlines {
 }
 
 impl InstallDeadlines {
-    /// Returns the overdue installs, each with its first offer. Call it at the start and then every few seconds, with all
-    /// hosts with an install in progress: an install that appears later was offered just now.
+    /// Returns the overdue installs, each with its first offer. Call it at the start and then every few seconds, with
+    /// all hosts with an install in progress: an install that appears later was offered just now.
     pub fn overdue<'a>(
         &mut self,
         hosts: impl Iterator<Item = &'a Host>,
@@ -329,8 +330,8 @@ mod tests {
         assert_eq!(after(Phase::LocalBoot, &unoffered, Completion::BootComplete), Phase::Assigned);
     }
 
-    /// Checks one install, first offered at second 0 of the wall clock, at each (seconds of the steady clock, seconds of
-    /// the wall clock); returns the steady seconds at which it was overdue.
+    /// Checks one install, first offered at second 0 of the wall clock, at each (seconds of the steady clock, seconds
+    /// of the wall clock); returns the steady seconds at which it was overdue.
     fn watch(deadlines: &mut InstallDeadlines, asked: &[(u64, i64)], start: Instant) -> Vec<u64> {
         let policy = policy(Completion::BootComplete);
         let [assigned, offered] = [(Transition::Assign, 0), (Transition::Offer, 0)];

@@ -7,7 +7,7 @@ use super::transition_times::TransitionTimes;
 use super::{BootConfig, Host, HostSpec, HostStatus, Image, Key, Kind, Meta};
 
 /// Maximum number of unknown fields that are dropped from one object: each costs a parse of the whole object.
-const UNKNOWN_MAX: usize = 256;
+const MAX_UNKNOWN_FIELDS: usize = 256;
 
 /// An object of any kind, as manifests declare it and the store keeps it.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +91,7 @@ impl Object {
     /// Parses an object as `from_json` does, and drops unknown fields. Returns the path of each, key by key.
     ///
     /// # Errors
-    /// As `from_json`; and more than `UNKNOWN_MAX` unknown fields.
+    /// As `from_json`; and more than `MAX_UNKNOWN_FIELDS` unknown fields.
     pub fn from_json_leniently(kind: Kind, mut body: serde_json::Value) -> Result<(Self, Vec<Vec<String>>), Invalid> {
         let mut dropped = Vec::new();
         loop {
@@ -101,9 +101,9 @@ impl Object {
                 Kind::BootConfig => unknown_field::<BootConfig>(&body),
             };
             match unknown {
-                Some(path) if dropped.len() < UNKNOWN_MAX && remove_path(&mut body, &path) => dropped.push(path),
+                Some(path) if dropped.len() < MAX_UNKNOWN_FIELDS && remove_path(&mut body, &path) => dropped.push(path),
                 Some(path) => {
-                    let message = format!("more than {UNKNOWN_MAX} unknown fields");
+                    let message = format!("more than {MAX_UNKNOWN_FIELDS} unknown fields");
                     return Err(Invalid { field: path.join(".").into(), message });
                 }
                 None => return Ok((Self::from_json(kind, body)?, dropped)),

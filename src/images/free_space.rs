@@ -3,10 +3,10 @@
 use std::io;
 use std::path::Path;
 
-/// Bytes that uploads leave free, so that the state on the same file system can be written.
-const RESERVE: u64 = 64 * 1024 * 1024;
-/// Divisor of the size of a small file system: the reserve is at most this fraction.
-const FRACTION: u64 = 8;
+/// Maximum reserve in bytes, which uploads leave free so that the state on the same file system can be written.
+const MAX_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// Divisor of a file system's size: the reserve is at most this fraction of it.
+const RESERVE_DIVISOR: u64 = 8;
 
 /// The free space of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl FreeSpace {
     }
 
     fn of(free: u64, total: u64) -> Self {
-        Self { free, reserve: RESERVE.min(total / FRACTION) }
+        Self { free, reserve: MAX_RESERVE_BYTES.min(total / RESERVE_DIVISOR) }
     }
 
     /// Returns whether so many bytes can be written without using the reserve.

@@ -13,7 +13,7 @@ use crate::fleet::{Image, Mac, Name};
 use crate::iso::{self, Customization, Examined, Extent, ImageFile, Iso, OverlayView, ReadAt};
 
 /// Maximum number of cached views, and of leases under a token.
-const VIEWS: usize = 256;
+const MAX_VIEWS: usize = 256;
 
 /// The reason for which an image cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -192,7 +192,7 @@ impl ImageLibrary {
         // No lock is held here: two readers that want the same view at once both compose it.
         let seen = opened.compose(&customization)?;
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        if views.len() == VIEWS {
+        if views.len() == MAX_VIEWS {
             views.remove(0);
         }
         views.push(CachedView { customization, base: opened, seen: seen.clone() });
@@ -212,7 +212,7 @@ impl ImageLibrary {
     pub fn hold(&self, token: String, seen: ImageView) {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
         leases.retain(|(other, ..)| *other != token);
-        if leases.len() == VIEWS {
+        if leases.len() == MAX_VIEWS {
             leases.remove(0);
         }
         leases.push((token, seen, Instant::now()));

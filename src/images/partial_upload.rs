@@ -13,13 +13,13 @@ use crate::fleet::{Name, hex};
 use crate::images::free_space::FreeSpace;
 
 /// Maximum size of an uploaded ISO in bytes; a dual-layer Blu-ray disc has less.
-pub const ISO_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+pub const MAX_ISO_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Time after which an upload that sends nothing is cut off.
-pub const STALL: Duration = Duration::from_secs(60);
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for which an interrupted upload can be resumed.
 pub(super) const ABANDONED_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Time after which a partial upload counts as stalled: twice the time after which its connection is cut off.
-pub(super) const STALLED_TTL: Duration = Duration::from_secs(2 * STALL.as_secs());
+pub(super) const STALLED_TTL: Duration = Duration::from_secs(2 * STALL_TIMEOUT.as_secs());
 /// Number of bytes that are written between two checks of the free space.
 const SPACE_CHECK_BYTES: u64 = 1 << 20;
 
@@ -45,8 +45,8 @@ pub enum UploadError {
         /// Offset that the client gave.
         wanted: u64,
     },
-    /// The ISO is larger than `ISO_BYTES`.
-    #[error("the ISO is larger than {ISO_BYTES} bytes")]
+    /// The ISO is larger than `MAX_ISO_BYTES`.
+    #[error("the ISO is larger than {MAX_ISO_BYTES} bytes")]
     TooLarge,
     /// The upload would use space that is reserved for the state.
     #[error("not enough disk space: {free} bytes are free for ISOs, of which {reserve} are reserved for the state")]
@@ -131,7 +131,7 @@ impl PartialUpload {
     /// The file system's error, an ISO that is too large, or too little free space; the last two remove the upload.
     pub async fn write(&mut self, data: &[u8]) -> Result<(), UploadError> {
         self.length += data.len() as u64;
-        if self.length > ISO_BYTES {
+        if self.length > MAX_ISO_BYTES {
             return Err(self.failed(UploadError::TooLarge));
         }
         self.digest.update(data);

@@ -47,8 +47,8 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 pub const KEEPALIVE_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Interval between two such probes.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// Number of unanswered probes that end a connection. A boot menu under BIOS answers none while it waits for a key, so
-/// the total is a quarter of an hour.
+/// Maximum number of unanswered probes; the last one ends the connection. A boot menu under BIOS answers none while it
+/// waits for a key, so the total is a quarter of an hour.
 pub const MAX_KEEPALIVE_PROBES: u32 = 26;
 /// Number of sent bytes after which a session reports them.
 pub const REPORT_BYTES: u64 = 1 << 20;

@@ -3,8 +3,8 @@
 use super::medium::Lun;
 use super::sense::Sense;
 
-/// Number of blocks of an 80 minute CD. A larger image is a DVD, as for drives and other emulators.
-const CD_BLOCKS: u64 = 80 * 60 * 75;
+/// Maximum number of blocks of a CD: 80 minutes. A larger image is a DVD, as for drives and other emulators.
+const MAX_CD_BLOCKS: u64 = 80 * 60 * 75;
 const CD_ROM: u16 = 0x0008;
 const DVD_ROM: u16 = 0x0010;
 const LEAD_OUT: u8 = 0xaa;
@@ -16,7 +16,7 @@ fn blocks(lun: &Lun) -> u32 {
 }
 
 fn profile(lun: &Lun) -> u16 {
-    if lun.blocks() > CD_BLOCKS { DVD_ROM } else { CD_ROM }
+    if lun.blocks() > MAX_CD_BLOCKS { DVD_ROM } else { CD_ROM }
 }
 
 /// Returns an address as a TOC has it: a block number, or minutes, seconds and frames (saturated for a DVD).
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_size_determines_the_profile() {
-        for (blocks, wanted) in [(CD_BLOCKS, [0, 8]), (CD_BLOCKS + 1, [0, 16])] {
+        for (blocks, wanted) in [(MAX_CD_BLOCKS, [0, 8]), (MAX_CD_BLOCKS + 1, [0, 16])] {
             let data = configuration(&disc_of(blocks), true, 0, 0).unwrap();
             assert_eq!(data[6..8], wanted);
             let length = u32::from_be_bytes([data[0], data[1], data[2], data[3]]);
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_dvd_has_a_physical_format_and_a_cd_has_none() {
-        let data = dvd_structure(&disc_of(CD_BLOCKS + 1), 0).unwrap();
+        let data = dvd_structure(&disc_of(MAX_CD_BLOCKS + 1), 0).unwrap();
         assert_eq!((data.len(), data[..2].to_vec()), (2052, vec![8, 2]));
         assert_eq!(dvd_structure(&disc_of(5), 0), Err(Sense::field(7)));
     }

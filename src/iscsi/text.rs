@@ -3,9 +3,9 @@
 use crate::fleet;
 
 /// Maximum length of a key, in characters (RFC 7143 6.1).
-const KEY: usize = 63;
+const MAX_KEY_LENGTH: usize = 63;
 /// Maximum length of a value outside CHAP, in bytes (RFC 7143 6.1).
-const VALUE: usize = 8192;
+const MAX_VALUE_BYTES: usize = 8192;
 
 /// The reason a text is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,12 +28,12 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<(&str, &str)>, TextError> {
 
 fn pair(piece: &[u8]) -> Result<(&str, &str), TextError> {
     let at = piece.iter().position(|byte| *byte == b'=').ok_or(TextError::Key)?;
-    if at == 0 || at > KEY {
+    if at == 0 || at > MAX_KEY_LENGTH {
         return Err(TextError::Key);
     }
     let key = std::str::from_utf8(&piece[..at]).map_err(|_| TextError::Key)?;
     let value = std::str::from_utf8(&piece[at + 1..]).map_err(|_| TextError::Value)?;
-    if value.len() > VALUE {
+    if value.len() > MAX_VALUE_BYTES {
         return Err(TextError::Value);
     }
     Ok((key, value))

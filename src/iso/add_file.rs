@@ -11,9 +11,9 @@ use super::tree::{DirectoryTree, EntryKind};
 use super::{IsoError, OverlayBuilder, ReadAt, ViewError, VolumeDescriptorSet};
 
 /// Maximum length of a file name in bytes.
-const NAME_MAX: usize = 64;
+const MAX_NAME_LENGTH: usize = 64;
 /// Maximum length of a path table in bytes.
-const PATH_TABLE_MAX: u32 = 4 * 1024 * 1024;
+const MAX_PATH_TABLE_BYTES: u32 = 4 * 1024 * 1024;
 /// Offset of the root's directory record in a volume descriptor (ECMA-119 8.4.18).
 const ROOT_RECORD: u64 = 156;
 
@@ -39,7 +39,7 @@ pub fn add_file(
     let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
     let refuse = |reason| ViewError::File { path: path.to_owned(), reason };
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
-    if name.is_empty() || name.len() > NAME_MAX || name.starts_with('.') || !name.bytes().all(valid) {
+    if name.is_empty() || name.len() > MAX_NAME_LENGTH || name.starts_with('.') || !name.bytes().all(valid) {
         return Err(refuse("a file name has 1 to 64 letters, digits and . _ - +, and does not begin with a dot"));
     }
     let mut added = false;
@@ -243,7 +243,7 @@ fn update_path_tables(
     new: u32,
 ) -> ViewResult<()> {
     let length = descriptor.path_table_length;
-    if length > PATH_TABLE_MAX {
+    if length > MAX_PATH_TABLE_BYTES {
         return Err(IsoError::Limit { path: "the path table".into(), limit: "longer than 4 MiB" }.into());
     }
     let old = sector(old)?;

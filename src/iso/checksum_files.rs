@@ -16,7 +16,7 @@ const LISTS: [(&str, ChecksumAlgorithm); 3] = [
     ("/SHA256SUMS", ChecksumAlgorithm::Sha256),
 ];
 /// Maximum length of a file that is hashed, in bytes. Menus, configs and EFI partitions are shorter.
-const FILE_MAX: u64 = 64 * 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Number of bytes that are read at once.
 const STEP: u64 = 1024 * 1024;
 
@@ -80,7 +80,7 @@ fn line_offset(text: &[u8], path: &str, sum: ChecksumAlgorithm) -> Option<usize>
 
 /// Returns the checksum of a file in hexadecimal digits, or `None` if the file is longer than 64 MiB.
 fn digest(image: &dyn ReadAt, extents: &[Extent], sum: ChecksumAlgorithm) -> ViewResult<Option<String>> {
-    if extents.iter().map(|extent| extent.length).sum::<u64>() > FILE_MAX {
+    if extents.iter().map(|extent| extent.length).sum::<u64>() > MAX_FILE_BYTES {
         return Ok(None);
     }
     let (mut md5, mut sha256) = (Md5::new(), Sha256::new());

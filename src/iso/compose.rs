@@ -14,12 +14,12 @@ use super::volume::read_extents;
 use super::{Customization, DigestPolicy, Examined, Iso, MenuEdit, Overlay, OverlayBuilder, ReadAt, ViewError, menu};
 
 /// Maximum length of one kernel argument in bytes.
-const ARGUMENT_MAX: usize = 1024;
+const MAX_ARGUMENT_LENGTH: usize = 1024;
 /// Maximum length of all kernel arguments in bytes: x86 kernels read 2048, and the boot loader adds some
 /// of its own (`BOOT_IMAGE=`, `initrd=`).
-const ARGUMENTS_MAX: usize = 2000;
+const MAX_ARGUMENTS_LENGTH: usize = 2000;
 /// Maximum number of added files.
-const FILES_MAX: usize = 64;
+const MAX_FILES: usize = 64;
 
 /// A composed view and a summary of its changes.
 #[derive(Debug, Clone)]
@@ -77,15 +77,15 @@ pub fn compose(
 fn validate(customization: &Customization) -> ViewResult<()> {
     for argument in &customization.edit.append {
         let valid = !argument.is_empty() && !argument.chars().any(|character| character.is_control());
-        if !valid || argument.len() > ARGUMENT_MAX {
+        if !valid || argument.len() > MAX_ARGUMENT_LENGTH {
             return Err(ViewError::Argument(argument.clone()));
         }
     }
     let length = customization.edit.append.iter().map(|argument| argument.len() + 1).sum();
-    if length > ARGUMENTS_MAX {
+    if length > MAX_ARGUMENTS_LENGTH {
         return Err(ViewError::Arguments(length));
     }
-    match customization.files.get(FILES_MAX) {
+    match customization.files.get(MAX_FILES) {
         Some((path, _)) => Err(ViewError::File { path: path.clone(), reason: "more than 64 files" }),
         None => Ok(()),
     }

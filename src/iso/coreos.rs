@@ -13,9 +13,9 @@ use super::extent::Extent;
 use super::{Iso, IsoError, MenuEdit, OverlayBuilder, ReadAt, ViewError};
 
 /// Maximum length of a kernel argument area in bytes.
-const KARGS_MAX: u64 = 2048;
+const MAX_KARGS_BYTES: u64 = 2048;
 /// Maximum number of kernel argument areas.
-const AREAS_MAX: usize = 6;
+const MAX_AREAS: usize = 6;
 /// Offset of the Ignition header in older images: magic, offset and length, 8 bytes each.
 const IGNITION_HEADER: u64 = SYSTEM_AREA - 24;
 /// Offset of the kernel argument header in older images: magic, length, default and six offsets, 8 bytes each.
@@ -96,7 +96,7 @@ impl CoreOs {
             Some(info) => found.locate_kargs(iso, &info)?,
             None => found.read_kargs_header(iso)?,
         }
-        found.kargs.retain(|area| area.place.ensure_within(length, "").is_ok() && area.place.length <= KARGS_MAX);
+        found.kargs.retain(|area| area.place.ensure_within(length, "").is_ok() && area.place.length <= MAX_KARGS_BYTES);
         Ok((found != Self::default()).then_some(found))
     }
 
@@ -112,7 +112,7 @@ impl CoreOs {
     }
 
     fn locate_kargs(&mut self, iso: &Iso<'_>, info: &KargsInfo) -> Result<(), IsoError> {
-        for place in info.files.iter().take(AREAS_MAX) {
+        for place in info.files.iter().take(MAX_AREAS) {
             let Some(file) = iso.file_extents(&place.path)? else { continue };
             let [file] = file[..] else { continue };
             let inside = place.offset.checked_add(info.size).is_some_and(|end| end <= file.length);
@@ -130,7 +130,7 @@ impl CoreOs {
     fn read_kargs_header(&mut self, iso: &Iso<'_>) -> Result<(), IsoError> {
         let Some(header) = header(iso.image, KARGS_HEADER, b"coreKarg")? else { return Ok(()) };
         let length = le64(&header, 8).unwrap_or(0);
-        let places = (0..AREAS_MAX).map_while(|at| le64(&header, 24 + at * 8).filter(|offset| *offset != 0));
+        let places = (0..MAX_AREAS).map_while(|at| le64(&header, 24 + at * 8).filter(|offset| *offset != 0));
         self.kargs =
             places.map(|offset| KargsArea { place: Extent { offset, length }, pad: b'#', end: b'\n' }).collect();
         Ok(())

@@ -9,7 +9,7 @@ pub const SECTOR: u64 = 2048;
 /// Length of the system area in bytes. The volume descriptors follow it.
 pub const SYSTEM_AREA: u64 = 16 * SECTOR;
 /// Maximum number of volume descriptors.
-const DESCRIPTORS_MAX: u32 = 64;
+const MAX_DESCRIPTORS: u32 = 64;
 /// Standard identifier of a volume descriptor (ECMA-119 8.1.2).
 const IDENTIFIER: &[u8] = b"CD001";
 
@@ -86,8 +86,8 @@ impl VolumeDescriptorSet {
         let (mut primary, mut others, mut catalogue) = (None, Vec::new(), None);
         let mut sector = 16;
         loop {
-            if sector - 16 >= DESCRIPTORS_MAX {
-                return Err(IsoError::TooManyDescriptors(DESCRIPTORS_MAX));
+            if sector - 16 >= MAX_DESCRIPTORS {
+                return Err(IsoError::TooManyDescriptors(MAX_DESCRIPTORS));
             }
             let at = u64::from(sector) * SECTOR;
             let data = sector_at(image, at)?.ok_or(IsoError::NoDescriptor { sector })?;

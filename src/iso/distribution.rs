@@ -5,7 +5,7 @@ use super::{Iso, IsoError};
 use crate::fleet::Format;
 
 /// Maximum length of a distribution name in characters.
-const TEXT_MAX: usize = 120;
+const MAX_TEXT_LENGTH: usize = 120;
 
 /// A family of distributions that share an installer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub struct Distribution {
 pub fn detect(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, IsoError> {
     let id = iso.volume().primary.volume_id.clone();
     let lower = id.to_ascii_lowercase();
-    let found = |family, name: String| Ok(Distribution { family, name: name.chars().take(TEXT_MAX).collect() });
+    let found = |family, name: String| Ok(Distribution { family, name: name.chars().take(MAX_TEXT_LENGTH).collect() });
     if core_os || lower.starts_with("fedora-coreos") || lower.starts_with("rhcos") || lower.starts_with("scos") {
         return found(Family::CoreOs, id);
     }

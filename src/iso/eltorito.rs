@@ -5,8 +5,8 @@ use super::endian::{le16, le32};
 use super::extent::Extent;
 use super::{IsoError, ReadAt};
 
-/// Number of bytes that are read of the catalogue.
-const CATALOGUE_MAX: usize = 2048;
+/// Maximum number of bytes that are read of the catalogue.
+const MAX_CATALOGUE_BYTES: usize = 2048;
 /// Length of a catalogue entry in bytes.
 const ENTRY: usize = 32;
 
@@ -72,9 +72,9 @@ impl BootPlatform {
 /// Returns what is damaged, or lies past the end.
 pub fn read_catalogue(image: &dyn ReadAt, sector: u32) -> Result<Vec<BootEntry>, IsoError> {
     let at = u64::from(sector) * SECTOR;
-    let extent = Extent { offset: at, length: CATALOGUE_MAX as u64 };
+    let extent = Extent { offset: at, length: MAX_CATALOGUE_BYTES as u64 };
     extent.ensure_within(image.len(), "the boot catalogue")?;
-    let mut data = vec![0; CATALOGUE_MAX];
+    let mut data = vec![0; MAX_CATALOGUE_BYTES];
     image.read_at(at, &mut data).map_err(IsoError::read("the boot catalogue"))?;
     let mut entries = data.chunks_exact(ENTRY).zip((at..).step_by(ENTRY));
     let (validation, _) = entries.next().ok_or(IsoError::Catalogue("no validation entry"))?;

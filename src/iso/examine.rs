@@ -17,9 +17,9 @@ use super::{Iso, IsoError, ReadAt, VolumeDescriptorSet};
 use crate::fleet::Firmwares;
 
 /// Maximum length of a boot menu in bytes.
-const MENU_MAX: u64 = 256 * 1024;
+const MAX_MENU_BYTES: u64 = 256 * 1024;
 /// Maximum number of boot menus.
-const MENUS_MAX: usize = 256;
+const MAX_MENUS: usize = 256;
 /// The result of inspecting an image. Views are composed from it.
 #[derive(Debug, Clone)]
 pub struct Examined {
@@ -161,7 +161,7 @@ fn volume_menus(iso: &Iso<'_>) -> Result<Vec<BootMenu>, IsoError> {
                 .any(|menu| matches!(&menu.location, MenuLocation::IsoFile { extent: known, .. } if known == extent))
         };
         let (true, [extent]) = (may_be_menu(path, entry), &entry.extents[..]) else { return Ok(()) };
-        if menus.len() >= MENUS_MAX || known(extent) {
+        if menus.len() >= MAX_MENUS || known(extent) {
             return Ok(());
         }
         let text = read_extents(iso.image, &entry.extents, path)?.unwrap_or_default();
@@ -176,7 +176,7 @@ fn may_be_menu(path: &str, entry: &DirectoryEntry) -> bool {
     let lower = path.to_ascii_lowercase();
     let named = lower.ends_with(".cfg")
         || (lower.ends_with(".conf") && (lower.contains("/loader/") || lower.contains("linux")));
-    entry.kind == EntryKind::File && named && (1..=MENU_MAX).contains(&entry.length())
+    entry.kind == EntryKind::File && named && (1..=MAX_MENU_BYTES).contains(&entry.length())
 }
 
 fn menu_of(path: String, text: &[u8], location: MenuLocation) -> Option<BootMenu> {
@@ -237,12 +237,12 @@ fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<Vec<BootMenu>, IsoErr
         let partition = path_at(iso, offset)?;
         let is_config =
             |file: &&FatFile| file.path.to_ascii_lowercase().ends_with(".cfg") || file.path.ends_with(".conf");
-        for file in files.iter().filter(is_config).filter(|file| u64::from(file.length) <= MENU_MAX) {
+        for file in files.iter().filter(is_config).filter(|file| u64::from(file.length) <= MAX_MENU_BYTES) {
             let Ok(text) = fat.read(image, file) else { continue };
             let location = MenuLocation::EfiFile { fat: fat.clone(), file: file.clone(), partition: partition.clone() };
             menus.extend(menu_of(format!("efi:{}", file.path), &text, location));
         }
     }
-    menus.truncate(MENUS_MAX);
+    menus.truncate(MAX_MENUS);
     Ok(menus)
 }

@@ -7,13 +7,13 @@ use super::extent::Extent;
 use super::{OverlayBuilder, ReadAt, ViewError};
 
 /// Maximum length of a directory, and of a file that is read, in bytes.
-const DIRECTORY_MAX: usize = 2 * 1024 * 1024;
+const MAX_DIRECTORY_BYTES: usize = 2 * 1024 * 1024;
 /// Maximum length of a file allocation table in bytes.
-const TABLE_MAX: u64 = 8 * 1024 * 1024;
-/// Maximum depth of a directory.
-const DEPTH_MAX: usize = 16;
+const MAX_TABLE_BYTES: u64 = 8 * 1024 * 1024;
+/// Maximum depth of a directory, in levels below the root.
+const MAX_DEPTH: usize = 16;
 /// Maximum number of directory entries.
-const ENTRIES_MAX: usize = 65_536;
+const MAX_ENTRIES: usize = 65_536;
 /// Length of a directory entry in bytes.
 const ENTRY: usize = 32;
 /// Attributes of an entry that holds a part of a long name.
@@ -80,7 +80,7 @@ impl FatVolume {
         let has_signature = boot[510..] == [0x55, 0xaa] && matches!(boot[0], 0xeb | 0xe9);
         let Some(fat) = has_signature.then(|| Self::parse(at, &boot)).flatten() else { return Ok(None) };
         let whole = fat.place.ensure_within(image.len(), "").is_ok();
-        let inside = fat.tables.iter().all(|table| table.length <= TABLE_MAX);
+        let inside = fat.tables.iter().all(|table| table.length <= MAX_TABLE_BYTES);
         if whole && inside {
             Ok(Some(fat))
         } else {
@@ -140,7 +140,7 @@ impl FatVolume {
             for (name, attributes, file) in self.entries(image, &table, first)? {
                 seen += 1;
                 let path = format!("{path}/{name}");
-                if seen > ENTRIES_MAX || path.split('/').count() > DEPTH_MAX {
+                if seen > MAX_ENTRIES || path.split('/').count() > MAX_DEPTH {
                     return Err(ViewError::Fat("too many directory entries, or a loop of directories"));
                 }
                 if attributes & SUBDIRECTORY != 0 {
@@ -159,7 +159,7 @@ impl FatVolume {
     /// Returns what is damaged in the file system, or that the file is longer than 2 MiB.
     pub fn read(&self, image: &dyn ReadAt, file: &FatFile) -> ViewResult<Vec<u8>> {
         let length = file.length as usize;
-        if length > DIRECTORY_MAX {
+        if length > MAX_DIRECTORY_BYTES {
             return Err(ViewError::Fat("boot menu longer than 2 MiB"));
         }
         let chain = self.read_table(image)?.chain(self.clusters, file.first)?;
@@ -226,7 +226,7 @@ impl FatVolume {
 
     /// Reads the content of a chain of clusters.
     fn read_clusters(&self, image: &dyn ReadAt, chain: &[u32]) -> ViewResult<Vec<u8>> {
-        if chain.len() as u64 * self.cluster > DIRECTORY_MAX as u64 + self.cluster {
+        if chain.len() as u64 * self.cluster > MAX_DIRECTORY_BYTES as u64 + self.cluster {
             return Err(ViewError::Fat("directory or boot menu longer than 2 MiB"));
         }
         let mut data = vec![0; chain.len() * self.cluster as usize];

@@ -13,7 +13,7 @@ const MBR_ENTRIES: [u64; 4] = [446, 462, 478, 494];
 /// MBR partition type of an EFI system partition.
 const MBR_EFI_SYSTEM: u8 = 0xef;
 /// Maximum number of entries of a GPT.
-const GPT_ENTRIES_MAX: u32 = 256;
+const MAX_GPT_ENTRIES: u32 = 256;
 /// Length of a cylinder in isohybrid's geometry (64 heads, 32 sectors), in bytes. A BIOS may refuse a disk
 /// that does not end at a cylinder boundary.
 const CYLINDER: u64 = 1024 * 1024;
@@ -107,7 +107,7 @@ impl Gpt {
         let numbers = le64(&header, 72).zip(le32(&header, 80)).zip(le32(&header, 84));
         let Some(((block, count), entry)) = numbers else { return Ok(None) };
         let valid =
-            checksum == Some(crc32fast::hash(&header)) && count <= GPT_ENTRIES_MAX && (128..=512).contains(&entry);
+            checksum == Some(crc32fast::hash(&header)) && count <= MAX_GPT_ENTRIES && (128..=512).contains(&entry);
         let length = u64::from(count) * u64::from(entry);
         let entries_at = block.saturating_mul(BLOCK);
         if !valid || entries_at.saturating_add(length) > image.len() {

@@ -8,7 +8,7 @@ use super::overlay::{Overlay, OverlayPatch};
 use super::{ReadAt, ViewError};
 
 /// Maximum number of differing bytes that one view keeps in memory (16 MiB).
-const PATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+const MAX_PATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// A base image with the changes made so far.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl<'a> OverlayBuilder<'a> {
         copy_into(&mut merged, (at - first) as usize, bytes);
         self.runs.insert(first, merged);
         let bytes: usize = self.runs.values().map(Vec::len).sum();
-        if bytes > PATCH_BYTES_MAX { Err(ViewError::TooMuch { bytes, maximum: PATCH_BYTES_MAX }) } else { Ok(()) }
+        if bytes > MAX_PATCH_BYTES { Err(ViewError::TooMuch { bytes, maximum: MAX_PATCH_BYTES }) } else { Ok(()) }
     }
 
     /// Appends bytes to the view at the start of a sector, and returns their offset.
@@ -181,7 +181,7 @@ mod tests {
     fn a_view_has_a_size_limit() {
         let base = MemoryImage::from(vec![0; 4096]);
         let mut builder = OverlayBuilder::new(&base);
-        assert!(builder.append(&vec![1; PATCH_BYTES_MAX]).is_ok());
+        assert!(builder.append(&vec![1; MAX_PATCH_BYTES]).is_ok());
         assert!(matches!(builder.append(&[1]), Err(ViewError::TooMuch { .. })));
     }
 }

@@ -9,9 +9,9 @@ use super::{IsoError, ReadAt};
 /// Length of a record without its identifier and its system use area, in bytes.
 pub const HEAD: usize = 33;
 /// Maximum number of continuation areas of one record.
-const CONTINUATIONS_MAX: usize = 8;
+const MAX_CONTINUATIONS: usize = 8;
 /// Maximum length of a continuation area in bytes.
-const CONTINUATION_MAX: u32 = 8192;
+const MAX_CONTINUATION_BYTES: u32 = 8192;
 /// File flag of a directory (ECMA-119 9.1.6).
 const DIRECTORY: u8 = 0x02;
 /// File flag of a record that is not the last of its file.
@@ -120,7 +120,7 @@ pub fn susp_skip(root: &DirectoryRecord) -> Option<usize> {
 pub fn rock_ridge(image: &dyn ReadAt, record: &DirectoryRecord, skip: usize) -> Result<RockRidge, IsoError> {
     let mut parser = SystemUseParser::default();
     let mut area = record.system_use.get(skip..).unwrap_or_default().to_vec();
-    for _ in 0..CONTINUATIONS_MAX {
+    for _ in 0..MAX_CONTINUATIONS {
         match parser.parse_area(&area) {
             None => return Ok(parser.finish()),
             Some(next) => area = continuation(image, next, record.at)?,
@@ -133,7 +133,7 @@ pub fn rock_ridge(image: &dyn ReadAt, record: &DirectoryRecord, skip: usize) -> 
 type Continuation = (u32, u32, u32);
 
 fn continuation(image: &dyn ReadAt, (sector, offset, length): Continuation, at: u64) -> Result<Vec<u8>, IsoError> {
-    if length > CONTINUATION_MAX {
+    if length > MAX_CONTINUATION_BYTES {
         return Err(damaged(at, "Rock Ridge continuation longer than 8 KiB"));
     }
     let place = Extent { offset: u64::from(sector) * SECTOR + u64::from(offset), length: u64::from(length) };

@@ -15,7 +15,7 @@ use super::timestamp::RecordTimestamp;
 /// Names of the files of a seed. The first two always exist.
 pub const SEED_FILES: [&str; 4] = ["meta-data", "user-data", "vendor-data", "network-config"];
 /// Maximum length of a file in bytes.
-const FILE_MAX: usize = 4 * 1024 * 1024;
+const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 /// Volume id by which cloud-init finds a seed.
 const VOLUME_ID: &str = "cidata";
 /// Recording date of every seed (1 January 2026, UTC). The current time would change its bytes.
@@ -50,7 +50,7 @@ pub fn build_seed(host: &str, instance: &str, given: &BTreeMap<String, String>) 
         let known = SEED_FILES.iter().find(|known| *known == name);
         let known =
             known.ok_or_else(|| refuse("a seed consists of meta-data, user-data, vendor-data and network-config"))?;
-        if text.len() > FILE_MAX {
+        if text.len() > MAX_FILE_BYTES {
             return Err(refuse("the file is longer than 4 MiB"));
         }
         files.insert(known, text.as_bytes());

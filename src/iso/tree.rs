@@ -8,15 +8,15 @@ use super::record::{self, DirectoryRecord, RockRidge};
 use super::{IsoError, ReadAt};
 
 /// Maximum length of a directory in bytes.
-const DIRECTORY_MAX: u64 = 16 * 1024 * 1024;
-/// Maximum depth of a directory.
-const DEPTH_MAX: usize = 64;
+const MAX_DIRECTORY_BYTES: u64 = 16 * 1024 * 1024;
+/// Maximum depth of a directory, in levels below the root.
+const MAX_DEPTH: usize = 64;
 /// Maximum number of entries in a tree.
-const ENTRIES_MAX: usize = 1_000_000;
+const MAX_ENTRIES: usize = 1_000_000;
 /// Maximum number of symbolic links that one path may follow.
-const LINKS_MAX: usize = 16;
+const MAX_LINKS: usize = 16;
 /// Maximum number of extents of a file.
-const EXTENTS_MAX: usize = 4096;
+const MAX_EXTENTS: usize = 4096;
 
 /// A directory tree of an image: the primary tree, with or without Rock Ridge, or the Joliet tree.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl<'a> DirectoryTree<'a> {
             let more = record.has_more().then(|| record.identifier.clone());
             match (continued.take(), entries.last_mut()) {
                 (Some(name), Some(entry)) if name == record.identifier => {
-                    if entry.extents.len() >= EXTENTS_MAX {
+                    if entry.extents.len() >= MAX_EXTENTS {
                         return Err(damaged(path, record.at, "file with more than 4096 extents"));
                     }
                     entry.extents.push(record.extent);
@@ -160,15 +160,15 @@ impl<'a> DirectoryTree<'a> {
             match &found.kind {
                 EntryKind::Link(target) => {
                     links += 1;
-                    if links > LINKS_MAX {
-                        return Err(IsoError::Links { path: path.to_owned(), limit: LINKS_MAX });
+                    if links > MAX_LINKS {
+                        return Err(IsoError::Links { path: path.to_owned(), limit: MAX_LINKS });
                     }
                     if target.starts_with('/') {
                         trail.truncate(1);
                     }
                     left.extend(components(target).rev());
                 }
-                _ if trail.len() > DEPTH_MAX => return Err(limit(path, "more than 64 directory levels")),
+                _ if trail.len() > MAX_DEPTH => return Err(limit(path, "more than 64 directory levels")),
                 _ => trail.push(found),
             }
         }
@@ -187,12 +187,12 @@ impl<'a> DirectoryTree<'a> {
             for entry in self.list(&directory, &path)? {
                 let path = format!("{path}/{}", entry.name);
                 entries += 1;
-                if entries > ENTRIES_MAX {
+                if entries > MAX_ENTRIES {
                     return Err(limit(&path, "more than 1,000,000 entries in the volume"));
                 }
                 visit(&path, &entry)?;
                 if entry.kind == EntryKind::Directory {
-                    if path.split('/').count() > DEPTH_MAX {
+                    if path.split('/').count() > MAX_DEPTH {
                         return Err(limit(&path, "more than 64 directory levels"));
                     }
                     if !seen.insert(entry.extents[0].offset) {
@@ -210,7 +210,7 @@ impl<'a> DirectoryTree<'a> {
     /// # Errors
     /// Returns what is damaged in the directory.
     pub fn records(&self, extent: Extent, path: &str) -> Result<Vec<DirectoryRecord>, IsoError> {
-        if extent.length > DIRECTORY_MAX {
+        if extent.length > MAX_DIRECTORY_BYTES {
             return Err(limit(path, "directory longer than 16 MiB"));
         }
         extent.ensure_within(self.image.len(), &format!("the directory {path:?}"))?;

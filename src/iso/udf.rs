@@ -12,16 +12,16 @@ use super::{IsoError, ReadAt};
 
 /// Offset of the anchor volume descriptor pointer in bytes (ECMA-167 3/8.4.2.1).
 const ANCHOR: u64 = 256 * SECTOR;
-/// Maximum length of the volume descriptor sequence in sectors.
-const SEQUENCE_MAX: u64 = 64;
+/// Maximum length of the volume descriptor sequence, in sectors.
+const MAX_SEQUENCE_SECTORS: u64 = 64;
 /// Maximum length of a directory in bytes.
-const DIRECTORY_MAX: u64 = 16 * 1024 * 1024;
+const MAX_DIRECTORY_BYTES: u64 = 16 * 1024 * 1024;
 /// Maximum number of extents of a file.
-const EXTENTS_MAX: usize = 65_536;
+const MAX_EXTENTS: usize = 65_536;
 /// Maximum number of allocation extents of a file.
-const CHAIN_MAX: usize = 1024;
-/// Maximum depth of a path.
-const DEPTH_MAX: usize = 64;
+const MAX_CHAIN: usize = 1024;
+/// Maximum depth of a path, in levels below the root.
+const MAX_DEPTH: usize = 64;
 
 /// The UDF volume of an image.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl<'a> UdfVolume<'a> {
         let anchor = tagged(image, ANCHOR, &[2], "no anchor at sector 256")?;
         let (length, from) = le32(&anchor, 16).zip(le32(&anchor, 20)).ok_or(IsoError::Udf("truncated anchor"))?;
         let (mut partition, mut files) = (None, None);
-        for sector in 0..(u64::from(length) / SECTOR).min(SEQUENCE_MAX) {
+        for sector in 0..(u64::from(length) / SECTOR).min(MAX_SEQUENCE_SECTORS) {
             let data = sector_at(image, (u64::from(from) + sector) * SECTOR)?;
             match le16(&data, 0) {
                 Some(5) => partition = le32(&data, 188),
@@ -65,7 +65,7 @@ impl<'a> UdfVolume<'a> {
     pub fn find(&self, path: &str) -> Result<Option<DirectoryEntry>, IsoError> {
         let mut here = self.entry(String::new(), self.root)?;
         for (depth, name) in path.split('/').filter(|name| !name.is_empty() && *name != ".").enumerate() {
-            if depth > DEPTH_MAX || name == ".." || here.kind != EntryKind::Directory {
+            if depth > MAX_DEPTH || name == ".." || here.kind != EntryKind::Directory {
                 return Ok(None);
             }
             let names = self.names(&here)?;
@@ -88,7 +88,7 @@ impl<'a> UdfVolume<'a> {
     /// Reads the names of a directory, each with the block of its file entry.
     fn names(&self, directory: &DirectoryEntry) -> Result<Vec<(String, u32)>, IsoError> {
         let length = directory.length();
-        if length > DIRECTORY_MAX {
+        if length > MAX_DIRECTORY_BYTES {
             return Err(IsoError::Udf("directory longer than 16 MiB"));
         }
         let mut data = Vec::new();
@@ -138,7 +138,7 @@ impl<'a> UdfVolume<'a> {
     /// extent of a hole has the offset 0.
     fn extents(&self, mut allocation: Vec<u8>, step: usize) -> Result<Vec<Extent>, IsoError> {
         let mut extents = Vec::new();
-        'chain: for _ in 0..CHAIN_MAX {
+        'chain: for _ in 0..MAX_CHAIN {
             for descriptor in allocation.clone().chunks_exact(step) {
                 let Some((word, block)) = le32(descriptor, 0).zip(le32(descriptor, 4)) else { break };
                 let (kind, length) = (word >> 30, u64::from(word & 0x3fff_ffff));
@@ -157,7 +157,7 @@ impl<'a> UdfVolume<'a> {
                     }
                     _ => extents.push(Extent { offset: 0, length }),
                 }
-                if extents.len() > EXTENTS_MAX {
+                if extents.len() > MAX_EXTENTS {
                     return Err(IsoError::Udf("file with more than 65,536 extents"));
                 }
             }

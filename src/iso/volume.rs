@@ -7,7 +7,7 @@ use super::udf::UdfVolume;
 use super::{IsoError, ReadAt};
 
 /// Maximum length of a file that is read as a whole, in bytes.
-const READ_WHOLE_MAX: u64 = 4 * 1024 * 1024;
+const MAX_READ_WHOLE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// An image that is open for reading by path.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl<'a> Iso<'a> {
 /// file, for errors.
 pub fn read_extents(image: &dyn ReadAt, extents: &[Extent], what: &str) -> Result<Option<Vec<u8>>, IsoError> {
     let length: u64 = extents.iter().map(|extent| extent.length).sum();
-    if length > READ_WHOLE_MAX {
+    if length > MAX_READ_WHOLE_BYTES {
         return Ok(None);
     }
     let mut data = vec![0; length as usize];

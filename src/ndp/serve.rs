@@ -15,7 +15,8 @@ use super::advert;
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// Hop limit of neighbour discovery, which proves that no router was crossed (RFC 4861 6.1.2).
 const HOPS: u32 = 255;
-const LARGEST: usize = 1500;
+/// Maximum size of a received datagram, in octets.
+const MAX_DATAGRAM_BYTES: usize = 1500;
 
 /// Opens the socket on an interface.
 ///
@@ -37,7 +38,7 @@ pub fn open(interface: &str) -> io::Result<Socket> {
 pub async fn serve(socket: Socket, gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
     // A raw socket receives and sends like a datagram socket.
     let socket = UdpSocket::from_std(socket.into())?;
-    let mut buffer = [0; LARGEST];
+    let mut buffer = [0; MAX_DATAGRAM_BYTES];
     loop {
         let received = tokio::select! {
             received = socket.recv_from(&mut buffer) => received,

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::fleet::Object;
 
-/// Number of retained changes: the distance from which a watch can resume.
-const RETAINED_CHANGES: usize = 16_384;
+/// Maximum number of retained changes: the distance from which a watch can resume.
+const MAX_RETAINED_CHANGES: usize = 16_384;
 
 /// A change of one object, as reported to watches.
 #[derive(Debug, Clone)]
@@ -65,11 +65,11 @@ impl History {
         Self { state: Mutex::new(HistoryState { floor: version, records: VecDeque::new() }) }
     }
 
-    /// Appends changes and drops the oldest ones beyond `RETAINED_CHANGES`.
+    /// Appends changes and drops the oldest ones beyond `MAX_RETAINED_CHANGES`.
     pub fn push(&self, changes: impl IntoIterator<Item = ChangeRecord>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for record in changes {
-            if state.records.len() == RETAINED_CHANGES
+            if state.records.len() == MAX_RETAINED_CHANGES
                 && let Some(oldest) = state.records.pop_front()
             {
                 state.floor = oldest.version;
@@ -110,7 +110,7 @@ mod tests {
             wire: OnceLock::new(),
         };
         let history = History::starting_at(10);
-        let last = 10 + RETAINED_CHANGES as u64;
+        let last = 10 + MAX_RETAINED_CHANGES as u64;
         history.push((11..=last).map(record));
         assert_eq!(history.since(10, 1).unwrap()[0].version, 11, "all changes are retained");
         history.push([record(last + 1)]);

@@ -34,7 +34,7 @@ pub use seal::Seal;
 pub use snapshot::Snapshot;
 
 /// Maximum number of queued changes. `commit` waits while the queue is full; `record` fails.
-const QUEUED_CHANGES: usize = 4096;
+const MAX_QUEUED_CHANGES: usize = 4096;
 
 /// Handle of the state, shared by all readers and writers.
 #[derive(Debug)]
@@ -98,8 +98,8 @@ impl Store {
             |error: sqlite::DatabaseError| StoreError::Unreadable(format!("{}: {error}", path.display()).into());
         let (database, first) = sqlite::Database::open(path, seal).map_err(unreadable)?;
         let reader = sqlite::TimelineReader::open(path).map_err(unreadable)?;
-        let (changes, queued_changes) = mpsc::channel(QUEUED_CHANGES);
-        let (entries, queued_entries) = mpsc::channel(writer::QUEUED_ENTRIES);
+        let (changes, queued_changes) = mpsc::channel(MAX_QUEUED_CHANGES);
+        let (entries, queued_entries) = mpsc::channel(writer::MAX_QUEUED_ENTRIES);
         let (announce, version) = watch::channel(first.version);
         let (announce_leases, leases) = watch::channel(0);
         let history = Arc::new(history::History::starting_at(first.version));

@@ -7,15 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 use crate::event::Entry;
 use crate::fleet::Mac;
 
-/// Number of recent lines of a machine that are searched for a repetition. A boot loop of a UEFI machine has about
-/// ten different events.
-const LINES_PER_MACHINE: usize = 16;
+/// Maximum number of recent lines of a machine that are searched for a repetition. A boot loop of a UEFI machine has
+/// about ten different events.
+const MAX_LINES_PER_MACHINE: usize = 16;
 /// Maximum time since the last occurrence. One round of a server in a boot loop takes up to 15 minutes.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_mins(30);
 /// Maximum time since the first occurrence.
 const MAX_SPAN: SignedDuration = SignedDuration::from_hours(24);
 /// Maximum number of machines whose recent lines are kept, about 25 MB. All are dropped when it is exceeded.
-const MACHINES: usize = 4096;
+const MAX_MACHINES: usize = 4096;
 
 /// The recent timeline lines of each machine, newest last.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl TimelineCoalescer {
 
     /// Keeps a line as it was written.
     pub fn keep(&mut self, line: TimelineLine) {
-        if self.0.len() >= MACHINES && !self.0.contains_key(&line.entry.mac) {
+        if self.0.len() >= MAX_MACHINES && !self.0.contains_key(&line.entry.mac) {
             self.0.clear();
         }
         let lines = self.0.entry(line.entry.mac).or_default();
@@ -59,7 +59,7 @@ impl TimelineCoalescer {
             *known = line;
             return;
         }
-        if lines.len() == LINES_PER_MACHINE {
+        if lines.len() == MAX_LINES_PER_MACHINE {
             lines.pop_front();
         }
         lines.push_back(line);
@@ -151,16 +151,16 @@ mod tests {
     #[test]
     fn machines_and_lines_are_bounded() {
         let mut lines = TimelineCoalescer::default();
-        for number in 0..MACHINES as i64 * 2 {
+        for number in 0..MAX_MACHINES as i64 * 2 {
             let mut one = entry(number, script("live"));
             let tail = (number as u32).to_be_bytes();
             one.mac = Some(Mac([2, 0, tail[0], tail[1], tail[2], tail[3]]));
             lines.keep(TimelineLine { id: number, entry: one });
         }
-        assert!(lines.0.len() <= MACHINES);
+        assert!(lines.0.len() <= MAX_MACHINES);
         for number in 0..100 {
             lines.keep(TimelineLine { id: number, entry: entry(0, script(&number.to_string())) });
         }
-        assert_eq!(lines.0[&Some(Mac([2, 0, 0, 0, 0, 1]))].len(), LINES_PER_MACHINE);
+        assert_eq!(lines.0[&Some(Mac([2, 0, 0, 0, 0, 1]))].len(), MAX_LINES_PER_MACHINE);
     }
 }

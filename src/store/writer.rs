@@ -18,7 +18,7 @@ use super::snapshot::Snapshot;
 use super::{history, sqlite};
 
 /// Maximum number of queued timeline entries. Entries beyond it are dropped and counted.
-pub const QUEUED_ENTRIES: usize = 8192;
+pub const MAX_QUEUED_ENTRIES: usize = 8192;
 /// Maximum number of jobs in one transaction. It limits the latency of the first one.
 const MAX_TRANSACTION_JOBS: usize = 512;
 /// Maximum time that timeline entries wait for a change, to share its transaction.
@@ -226,7 +226,7 @@ async fn gather(
     queued: &mut Vec<Entry>,
 ) -> (Vec<WriteJob>, bool) {
     let mut jobs = Vec::new();
-    let free = QUEUED_ENTRIES.saturating_sub(queued.len());
+    let free = MAX_QUEUED_ENTRIES.saturating_sub(queued.len());
     let deadline = Instant::now() + MAX_ENTRY_DELAY;
     let mut open = true;
     tokio::select! {
@@ -242,7 +242,7 @@ async fn gather(
             }
         }
     }
-    while queued.len() < QUEUED_ENTRIES
+    while queued.len() < MAX_QUEUED_ENTRIES
         && let Ok(entry) = entries.try_recv()
     {
         queued.push(entry);

@@ -8,9 +8,9 @@ pub const BLOCK_SIZE: u16 = 512;
 /// The range of block sizes, in octets (RFC 2348).
 pub const BLOCK_SIZES: std::ops::RangeInclusive<u16> = 8..=65464;
 /// Maximum number of blocks in one window. RFC 7440 allows 65535, which no ROM's receive buffer holds.
-pub const WINDOW_BLOCKS: u16 = 64;
+pub const MAX_WINDOW_BLOCKS: u16 = 64;
 /// Maximum size of one window, in octets: an ordinary receive buffer (212,992) holds it with its overhead.
-pub const WINDOW_OCTETS: u32 = 128 * 1024;
+pub const MAX_WINDOW_OCTETS: u32 = 128 * 1024;
 
 /// The limits of the network and the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl OptionLimits {
         let headers = UDP_AND_TFTP + if ipv6 { 40 } else { 20 };
         let room = mtu.saturating_sub(headers).clamp(BLOCK_SIZE.into(), (*BLOCK_SIZES.end()).into());
         let block_size = u16::try_from(room).unwrap_or(BLOCK_SIZE);
-        OptionLimits { block_size, window: WINDOW_BLOCKS }
+        OptionLimits { block_size, window: MAX_WINDOW_BLOCKS }
     }
 }
 
@@ -85,7 +85,7 @@ impl NegotiatedOptions {
     /// Grants the requested options within the limits.
     pub fn new(asked: RequestedOptions, bounds: OptionLimits) -> Self {
         let block_size = asked.block_size.map_or(BLOCK_SIZE, |size| size.min(bounds.block_size));
-        let fits = u16::try_from(WINDOW_OCTETS / u32::from(block_size)).unwrap_or(u16::MAX);
+        let fits = u16::try_from(MAX_WINDOW_OCTETS / u32::from(block_size)).unwrap_or(u16::MAX);
         let window = asked.window.unwrap_or(1).min(bounds.window).min(fits).max(1);
         let timeout = asked.timeout.map(|seconds| Duration::from_secs(seconds.into()));
         NegotiatedOptions { asked, block_size, window, timeout }

@@ -3,11 +3,11 @@
 use std::fmt;
 
 /// Maximum length of a request, in octets (RFC 2347, section 2).
-pub const REQUEST_MAX: usize = 512;
+pub const MAX_REQUEST_LENGTH: usize = 512;
 /// Length of the header of a DATA packet, in octets: opcode and block number.
 pub const DATA_HEADER: usize = 4;
 /// Maximum length of an ERROR message, in octets, so that no reply is larger than a first block.
-const MESSAGE_MAX: usize = 120;
+const MAX_MESSAGE_LENGTH: usize = 120;
 
 /// One TFTP packet, borrowed from the datagram that it came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +120,8 @@ pub enum PacketError {
     /// The opcode is unknown.
     #[error("unknown opcode {0}")]
     UnknownOpcode(u16),
-    /// The request exceeds [`REQUEST_MAX`].
-    #[error("request longer than {REQUEST_MAX} octets")]
+    /// The request exceeds [`MAX_REQUEST_LENGTH`].
+    #[error("request longer than {MAX_REQUEST_LENGTH} octets")]
     RequestTooLong,
     /// The file name is empty.
     #[error("request without a file name")]
@@ -145,7 +145,7 @@ impl<'a> Packet<'a> {
     pub fn parse(datagram: &'a [u8]) -> Result<Self, PacketError> {
         let (opcode, body) = number(datagram).ok_or(PacketError::Truncated)?;
         match opcode {
-            1 | 2 if datagram.len() > REQUEST_MAX => Err(PacketError::RequestTooLong),
+            1 | 2 if datagram.len() > MAX_REQUEST_LENGTH => Err(PacketError::RequestTooLong),
             1 => FileRequest::parse(body).map(Packet::Read),
             2 => FileRequest::parse(body).map(Packet::Write),
             3 => {
@@ -181,7 +181,7 @@ impl<'a> Packet<'a> {
             Packet::Error { code, message } => {
                 out.extend(5u16.to_be_bytes());
                 out.extend(code.to_be_bytes());
-                out.extend(message.iter().take_while(|&&byte| byte != 0).take(MESSAGE_MAX));
+                out.extend(message.iter().take_while(|&&byte| byte != 0).take(MAX_MESSAGE_LENGTH));
                 out.push(0);
             }
             Packet::OptionAck(pairs) => {

@@ -7,9 +7,9 @@ use uuid::Uuid;
 use crate::fleet::Mac;
 
 /// Maximum number of folders and the file name together.
-const DEPTH: usize = 16;
+const MAX_DEPTH: usize = 16;
 /// Maximum length of a folder or file name, in octets (Linux's NAME_MAX).
-const NAME: usize = 255;
+const MAX_NAME_LENGTH: usize = 255;
 
 /// The requested file, and the folder that identifies the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl RequestedFile {
         if parts.contains(&"..") {
             return Err(BadPath::Escape);
         }
-        if parts.len() > DEPTH || parts.iter().any(|part| part.len() > NAME) {
+        if parts.len() > MAX_DEPTH || parts.iter().any(|part| part.len() > MAX_NAME_LENGTH) {
             return Err(BadPath::TooLong);
         }
         let (folder, below) = match parts.split_first() {

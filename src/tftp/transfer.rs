@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use super::options::NegotiatedOptions;
 
 /// Time to the first retransmission while the round trip is unknown.
-const RETRY_FIRST: Duration = Duration::from_millis(500);
+const FIRST_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Minimum time to a retransmission: a ROM that writes to slow memory is not lost.
-const RETRY_MIN: Duration = Duration::from_millis(50);
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum time between retransmissions.
-const RETRY_MAX: Duration = Duration::from_secs(5);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Time of silence after which a repeated request restarts the transfer. Before that, the network repeats an old
 /// datagram, and a restart would break the transfer.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
+const RESTART_TIMEOUT: Duration = Duration::from_secs(1);
 /// Minimum number of timeouts of a peer that requested its own timeout, before it is given up.
 const MIN_TRIES: u32 = 4;
 
@@ -176,7 +176,7 @@ impl Transfer {
         if !heard {
             self.tries = self.tries.max(1);
             RepeatedRequest::Again(self.send_again(now))
-        } else if now < self.moved_at + RESTART_AFTER {
+        } else if now < self.moved_at + RESTART_TIMEOUT {
             RepeatedRequest::Again(TransferStep::Wait)
         } else {
             RepeatedRequest::Restart
@@ -247,7 +247,7 @@ impl Transfer {
         let rest = match &self.round_trip {
             Some(known) if !lockstep => known.smoothed(),
             Some(known) => known.pause(),
-            None => RETRY_FIRST,
+            None => FIRST_RETRY_INTERVAL,
         };
         let first_loss = !lockstep && self.sent_only_once() && !self.duplicated;
         let repair = first_loss || now > self.sent_at + rest;
@@ -307,10 +307,10 @@ impl Transfer {
     }
 
     fn arm(&mut self, now: Instant) {
-        let learnt = || self.round_trip.as_ref().map_or(RETRY_FIRST, RoundTrip::pause);
+        let learnt = || self.round_trip.as_ref().map_or(FIRST_RETRY_INTERVAL, RoundTrip::pause);
         let pause = match self.granted.timeout {
             Some(asked) => asked,
-            None => learnt().saturating_mul(1 << self.tries.min(10)).min(RETRY_MAX),
+            None => learnt().saturating_mul(1 << self.tries.min(10)).min(MAX_RETRY_INTERVAL),
         };
         self.sent_at = now;
         self.deadline = (now + pause).min(self.moved_at + self.patience);
@@ -358,7 +358,7 @@ impl RoundTrip {
     }
 
     fn pause(&self) -> Duration {
-        Duration::from_nanos(self.smoothed + 4 * self.variation).clamp(RETRY_MIN, RETRY_MAX)
+        Duration::from_nanos(self.smoothed + 4 * self.variation).clamp(MIN_RETRY_INTERVAL, MAX_RETRY_INTERVAL)
     }
 }
 

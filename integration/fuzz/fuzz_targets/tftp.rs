@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bootlatch::tftp::netascii;
 use bootlatch::tftp::options::{BLOCK_SIZES, NegotiatedOptions, OptionLimits, RequestedOptions};
-use bootlatch::tftp::packet::{DATA_HEADER, Packet, REQUEST_MAX, TransferMode};
+use bootlatch::tftp::packet::{DATA_HEADER, MAX_REQUEST_LENGTH, Packet, TransferMode};
 use bootlatch::tftp::path;
 use bootlatch::tftp::transfer::{Ending, RepeatedRequest, Transfer, TransferStep};
 use libfuzzer_sys::fuzz_target;
@@ -41,7 +41,7 @@ impl Peer {
                 let mut out = Vec::new();
                 transfer.option_ack(&mut out);
                 assert!(matches!(Packet::parse(&out), Ok(Packet::OptionAck(_))), "{out:?}");
-                assert!(out.len() <= REQUEST_MAX, "{} octets", out.len());
+                assert!(out.len() <= MAX_REQUEST_LENGTH, "{} octets", out.len());
             }
             TransferStep::Data(blocks) => {
                 assert!(blocks.count() <= granted.window.into(), "{} blocks at once", blocks.count());

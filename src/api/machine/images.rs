@@ -21,7 +21,7 @@ use crate::images::library::{ImageLibrary, ImageView};
 use crate::iso::FileInImage;
 
 /// Seconds after which a client should ask again for an image that cannot be read now (`Retry-After`).
-const RETRY_SECONDS: u16 = 10;
+const RETRY_INTERVAL: u16 = 10;
 
 /// Answers as `image` does, and remembers the view for the connection's next request.
 pub async fn image_again(
@@ -193,7 +193,7 @@ pub async fn leased(
 /// Returns a 503 reply with the time after which to ask again.
 fn unavailable(message: String) -> Reply {
     let mut reply = text(StatusCode::SERVICE_UNAVAILABLE, message);
-    reply.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS.into());
+    reply.headers_mut().insert(RETRY_AFTER, RETRY_INTERVAL.into());
     reply
 }
 

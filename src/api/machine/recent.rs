@@ -8,7 +8,7 @@ use crate::images::library::ImageView;
 use crate::store::Snapshot;
 
 /// Time for which a connection's view of an image is not looked up again.
-const REMEMBERED: Duration = Duration::from_secs(1);
+const CACHE_TTL: Duration = Duration::from_secs(1);
 
 /// A connection's last view of an image.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl RecentView {
     pub fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>, now: Instant) -> Option<ImageView> {
         let entry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |entry: &&Entry| entry.path == path && entry.query.as_deref() == query;
-        let entry = entry.as_ref().filter(is_same).filter(|entry| now.duration_since(entry.at) < REMEMBERED)?;
+        let entry = entry.as_ref().filter(is_same).filter(|entry| now.duration_since(entry.at) < CACHE_TTL)?;
         // Without a query it is the image alone, whatever happens to hosts and configs.
         let is_unchanged =
             || entry.image.as_ref().zip(image(state, path)).is_some_and(|(was, is)| Arc::ptr_eq(was, is));

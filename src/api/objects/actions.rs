@@ -23,7 +23,7 @@ use crate::api::state::Shared;
 use crate::http::reply::{self, Reply};
 
 /// Maximum number of entries in one timeline.
-const TIMELINE_ENTRIES: usize = 10_000;
+const MAX_TIMELINE_ENTRIES: usize = 10_000;
 
 /// The body of an install request. A field that is absent stays as the host has it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -173,9 +173,9 @@ pub async fn timeline(shared: &Shared, key: Option<&Key>) -> Result<Reply, Statu
     let object = key.map(|key| find(shared, key)).transpose()?;
     let store = shared.gate.store.clone();
     let read = tokio::task::spawn_blocking(move || match object {
-        None => store.timeline(None, TIMELINE_ENTRIES),
-        Some(Object::Host(host)) => store.timeline(Some(host.spec.boot_mac_address), TIMELINE_ENTRIES),
-        Some(other) => store.timeline_of(&other.key(), TIMELINE_ENTRIES),
+        None => store.timeline(None, MAX_TIMELINE_ENTRIES),
+        Some(Object::Host(host)) => store.timeline(Some(host.spec.boot_mac_address), MAX_TIMELINE_ENTRIES),
+        Some(other) => store.timeline_of(&other.key(), MAX_TIMELINE_ENTRIES),
     })
     .await;
     let entries = read.map_err(|error| Status::internal(error.to_string()))?;

@@ -18,19 +18,20 @@ use crate::api::objects::duplicate_keys::DuplicateKeyDetector;
 use crate::api::objects::status::Status;
 
 /// Maximum size of an object's body in bytes; a config may hold several files.
-pub const OBJECT_BYTES: usize = 4 * 1024 * 1024;
+pub const MAX_OBJECT_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum time for an object's body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads a whole body within the limits of size and time.
 ///
 /// # Errors
-/// 413 for a body over `OBJECT_BYTES`, 408 for one that takes longer than `BODY_TIMEOUT`, 400 for one that breaks off.
+/// 413 for a body over `MAX_OBJECT_BYTES`, 408 for one that takes longer than `BODY_TIMEOUT`, 400 for one that breaks
+/// off.
 pub async fn read(body: impl Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>) -> Result<Bytes, Status> {
-    let whole = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, OBJECT_BYTES).collect());
+    let whole = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_OBJECT_BYTES).collect());
     match whole.await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(OBJECT_BYTES)),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(MAX_OBJECT_BYTES)),
         Ok(Err(error)) => Err(Status::bad_request(format!("the body broke off: {error}"))),
         Err(_) => Err(Status::timeout(format!("the body took longer than {} s", BODY_TIMEOUT.as_secs()))),
     }
@@ -154,9 +155,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused() {
-        let fits = read(Full::new(Bytes::from(vec![b'x'; OBJECT_BYTES]))).await;
-        assert_eq!(fits.unwrap().len(), OBJECT_BYTES);
-        let refused = read(Full::new(Bytes::from(vec![b'x'; OBJECT_BYTES + 1]))).await.unwrap_err();
+        let fits = read(Full::new(Bytes::from(vec![b'x'; MAX_OBJECT_BYTES]))).await;
+        assert_eq!(fits.unwrap().len(), MAX_OBJECT_BYTES);
+        let refused = read(Full::new(Bytes::from(vec![b'x'; MAX_OBJECT_BYTES + 1]))).await.unwrap_err();
         assert_eq!(refused.code, 413);
     }
 }

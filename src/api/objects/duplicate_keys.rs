@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// Maximum number of repeated keys that are reported.
-const DUPLICATES_MAX: usize = 64;
+const MAX_DUPLICATES: usize = 64;
 
 /// Deserializes a value, and collects the path of each repeated key, as in `spec.bootMACAddress`.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl<'de> Visitor<'de> for DuplicateKeyDetector<'_> {
         while let Some(key) = map.next_key::<String>()? {
             let dot = if self.path.is_empty() { "" } else { "." };
             let path = format!("{}{dot}{key}", self.path);
-            if values.contains_key(&key) && self.duplicates.len() < DUPLICATES_MAX {
+            if values.contains_key(&key) && self.duplicates.len() < MAX_DUPLICATES {
                 self.duplicates.push(path.clone());
             }
             let value = map.next_value_seed(self.below(path))?;
@@ -116,9 +116,9 @@ mod tests {
 
     #[test]
     fn the_number_of_reported_keys_is_bounded() {
-        let text = format!("{{{}}}", vec!["\"a\": 1"; DUPLICATES_MAX + 2].join(","));
+        let text = format!("{{{}}}", vec!["\"a\": 1"; MAX_DUPLICATES + 2].join(","));
         let mut duplicates = Vec::new();
         DuplicateKeyDetector::new(&mut duplicates).deserialize(&mut serde_json::Deserializer::from_str(&text)).unwrap();
-        assert_eq!(duplicates, vec!["a"; DUPLICATES_MAX]);
+        assert_eq!(duplicates, vec!["a"; MAX_DUPLICATES]);
     }
 }

@@ -12,7 +12,7 @@ use crate::api::objects::status::Status;
 use crate::http::reply::Reply;
 
 /// Maximum size of all warnings in a reply's headers, in bytes; clients accept a few KiB of headers.
-const WARNING_BYTES: usize = 4096;
+const MAX_WARNING_BYTES: usize = 4096;
 
 /// How unknown fields and repeated keys are treated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl Decoder {
         let dropped = self.validation == Validation::Warn;
         let unknown = self.unknown.iter().map(|path| format!("unknown field \"{}\"", path.join(".")));
         let duplicates = self.duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-        let mut left = WARNING_BYTES;
+        let mut left = MAX_WARNING_BYTES;
         let dropped = unknown.chain(duplicates).filter(|_| dropped);
         for warning in
             self.warnings.iter().cloned().chain(dropped).filter_map(|text| HeaderValue::from_str(&warning(&text)).ok())
@@ -185,6 +185,6 @@ mod tests {
         decoder.object(Kind::BareMetalHost, body).unwrap();
         let reply = decoder.add_warnings(text(StatusCode::OK, ""));
         let lengths: Vec<_> = reply.headers().get_all(WARNING).iter().map(HeaderValue::len).collect();
-        assert!(lengths.len() < 200 && lengths.iter().sum::<usize>() <= WARNING_BYTES, "{lengths:?}");
+        assert!(lengths.len() < 200 && lengths.iter().sum::<usize>() <= MAX_WARNING_BYTES, "{lengths:?}");
     }
 }

@@ -20,7 +20,7 @@ use crate::api::state::Shared;
 use crate::http::reply::{Reply, json};
 
 /// Maximum number of generated names that are tried while they are taken.
-const GENERATED_NAMES: usize = 8;
+const MAX_GENERATED_NAMES: usize = 8;
 
 /// Answers a GET of one object.
 ///
@@ -76,7 +76,7 @@ pub async fn create(
         }
         generated += 1;
         match create_object(shared, object, &value, options.dry_run, &mut decoder).await {
-            Err(taken) if taken.is_already_exists() && prefix.is_some() && generated < GENERATED_NAMES => {}
+            Err(taken) if taken.is_already_exists() && prefix.is_some() && generated < MAX_GENERATED_NAMES => {}
             created => return Ok(with_warnings(&mut decoder, StatusCode::CREATED, &created?, options)),
         }
     }

@@ -6,9 +6,10 @@ use crate::fleet::rules::Invalid;
 use crate::fleet::{BadName, Name};
 
 /// Number of random characters at the end of a generated name, as in Kubernetes.
-const SUFFIX: usize = 5;
-/// Maximum length of a generated name's prefix, so that the name is still valid as a label value and a host name.
-const PREFIX_MAX: usize = 63 - SUFFIX;
+const SUFFIX_LENGTH: usize = 5;
+/// Maximum length of a generated name's prefix, in characters, so that the name is still valid as a label value and a
+/// host name.
+const MAX_PREFIX_LENGTH: usize = 63 - SUFFIX_LENGTH;
 /// The characters of the suffix: they form no words and are not easily confused.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
@@ -27,12 +28,13 @@ pub fn generate_name(object: &Value) -> Option<String> {
 /// # Errors
 /// The prefix cannot start a name.
 pub fn generate(prefix: &str) -> Result<Name, Invalid> {
-    let mut end = prefix.len().min(PREFIX_MAX);
+    let mut end = prefix.len().min(MAX_PREFIX_LENGTH);
     while !prefix.is_char_boundary(end) {
         end -= 1;
     }
     let chance = uuid::Uuid::new_v4();
-    let letters = chance.as_bytes().iter().take(SUFFIX).map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()]);
+    let letters =
+        chance.as_bytes().iter().take(SUFFIX_LENGTH).map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()]);
     let made: String = prefix[..end].chars().chain(letters.map(char::from)).collect();
     let wrong = |error: BadName| Invalid { field: "metadata.generateName".into(), message: error.to_string() };
     made.parse().map_err(wrong)

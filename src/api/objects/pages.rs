@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::store::Snapshot;
 
 /// Maximum number of snapshots that are kept for lists read page by page.
-const SNAPSHOTS: usize = 8;
+const MAX_SNAPSHOTS: usize = 8;
 /// Time for which such a snapshot is kept.
 const SNAPSHOT_TTL: Duration = Duration::from_secs(300);
 
@@ -23,7 +23,7 @@ impl Pages {
         if kept.iter().any(|(_, known)| known.version == state.version) {
             return;
         }
-        if kept.len() == SNAPSHOTS {
+        if kept.len() == MAX_SNAPSHOTS {
             kept.pop_front();
         }
         kept.push_back((Instant::now(), state.clone()));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::fleet::{self, Mac, Name, Object, Power};
 
 /// Maximum number of terms in a selector.
-const TERMS: usize = 64;
+const MAX_TERMS: usize = 64;
 
 /// The objects that a list or a watch selects.
 #[derive(Debug, Clone, Default)]
@@ -126,8 +126,8 @@ fn terms(text: &str) -> Result<Vec<Term>, String> {
     if !text[start..].trim().is_empty() {
         found.push(term(&text[start..])?);
     }
-    if found.len() > TERMS {
-        return Err(format!("a selector may have at most {TERMS} terms"));
+    if found.len() > MAX_TERMS {
+        return Err(format!("a selector may have at most {MAX_TERMS} terms"));
     }
     Ok(found)
 }

@@ -24,7 +24,7 @@ use crate::api::objects::table::Table;
 use crate::http::reply::{Body, Reply};
 
 /// Maximum number of changes that a watch takes from the history at once.
-const CHANGES_AT_ONCE: usize = 512;
+const MAX_CHANGES: usize = 512;
 /// Size in bytes at which a chunk is sent.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Interval of bookmarks on a quiet watch, if its client asked for bookmarks.
@@ -34,10 +34,10 @@ const BOOKMARK_INTERVAL: Duration = Duration::from_secs(30);
 /// after each chunk.
 const CHUNKS_PER_SECOND: u32 = 2500;
 /// Minimum time for which a watch collects changes.
-const COLLECT_MIN: Duration = Duration::from_millis(10);
+const MIN_COLLECT_INTERVAL: Duration = Duration::from_millis(10);
 /// Number of different collection times. With one time for all, hundreds of watches woken by the same change would wake
 /// together again and again, and a write in between would wait for all of them.
-const PHASES: u32 = 16;
+const COLLECT_INTERVALS: u32 = 16;
 
 /// Answers a watch of a kind: the present objects if no version is given, then each change exactly once.
 ///
@@ -116,9 +116,9 @@ impl Drop for WatchSlot {
 }
 
 fn collect_time(slot: u32, open: u32) -> Duration {
-    let shared = (Duration::from_secs(1) * open / CHUNKS_PER_SECOND).max(COLLECT_MIN);
+    let shared = (Duration::from_secs(1) * open / CHUNKS_PER_SECOND).max(MIN_COLLECT_INTERVAL);
     // From 3/4 to 5/4 of the time: as many chunks as if all watches had the same.
-    shared * 3 / 4 + shared / 2 / PHASES * (slot % PHASES)
+    shared * 3 / 4 + shared / 2 / COLLECT_INTERVALS * (slot % COLLECT_INTERVALS)
 }
 
 /// What a watch sends next.
@@ -190,7 +190,7 @@ impl Watch {
     }
 
     fn follow(&mut self, part: &mut BytesMut, mut version: u64) -> WatchState {
-        let changes = match self.store.since(version, CHANGES_AT_ONCE) {
+        let changes = match self.store.since(version, MAX_CHANGES) {
             Ok(changes) => changes,
             Err(error) => return WatchState::Expired(error.to_string()),
         };

@@ -17,7 +17,7 @@ use crate::api::objects::{names, restore};
 use crate::api::state::Shared;
 
 /// Maximum number of attempts at a change while other writers come first.
-const ATTEMPTS: usize = 64;
+const MAX_ATTEMPTS: usize = 64;
 
 /// Returns an object by its key.
 ///
@@ -244,7 +244,7 @@ impl<'a> ConflictRetry<'a> {
     /// Returns whether a change with this result must be tried again, and waits for its turn.
     pub async fn should_retry<T>(&mut self, written: &Result<T, Status>) -> bool {
         self.attempts += 1;
-        let again = self.attempts < ATTEMPTS && written.as_ref().is_err_and(Status::is_conflict);
+        let again = self.attempts < MAX_ATTEMPTS && written.as_ref().is_err_and(Status::is_conflict);
         if again && self.turn.is_none() {
             self.turn = Some(self.queue.lock().await);
         }

@@ -128,7 +128,7 @@ async fn read(shared: &Shared, parts: &[&str]) -> Result<Reply, RedfishError> {
         ["v1", owner @ ("Systems" | "Managers"), id, "VirtualMedia", "Cd"] => {
             resources::medium(of(id)?.as_ref(), owner, id)
         }
-        ["v1", "SessionService"] => resources::session_service(sessions::IDLE),
+        ["v1", "SessionService"] => resources::session_service(sessions::IDLE_TIMEOUT),
         ["v1", "SessionService", "Sessions"] => {
             let ids = shared.sessions.list(Instant::now()).into_iter().map(|(id, _)| id);
             resources::collection("Session", "SessionService/Sessions", ids)

@@ -8,9 +8,9 @@ use crate::api::auth::Role;
 
 /// Maximum number of sessions. A new session replaces the viewer's session that was idle longest; an admin's session
 /// can also replace another admin's.
-const SESSIONS: usize = 256;
+const MAX_SESSIONS: usize = 256;
 /// Time after which an idle session ends.
-pub const IDLE: Duration = Duration::from_secs(1800);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// Sessions by their `X-Auth-Token` (DSP0266, section 13.3.4).
 #[derive(Debug, Default)]
@@ -28,8 +28,8 @@ impl Sessions {
     /// Begins a session, and returns its id and its token; `None` if a viewer's session would have to end an admin's.
     pub fn begin(&self, user: &str, role: Role, now: Instant) -> Option<(String, String)> {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, session| now.duration_since(session.used) < IDLE);
-        if sessions.len() >= SESSIONS {
+        sessions.retain(|_, session| now.duration_since(session.used) < IDLE_TIMEOUT);
+        if sessions.len() >= MAX_SESSIONS {
             let lesser = sessions.iter().filter(|(_, one)| one.role <= role);
             let oldest = lesser.min_by_key(|(_, one)| (one.role, one.used)).map(|(token, _)| token.clone())?;
             sessions.remove(&oldest);
@@ -44,7 +44,7 @@ impl Sessions {
     pub fn role(&self, token: &str, now: Instant) -> Role {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match sessions.get_mut(token) {
-            Some(session) if now.duration_since(session.used) < IDLE => {
+            Some(session) if now.duration_since(session.used) < IDLE_TIMEOUT => {
                 session.used = now;
                 session.role
             }
@@ -55,7 +55,7 @@ impl Sessions {
     /// Returns the ids of the sessions, with their users.
     pub fn list(&self, now: Instant) -> Vec<(String, String)> {
         let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive = sessions.values().filter(|session| now.duration_since(session.used) < IDLE);
+        let alive = sessions.values().filter(|session| now.duration_since(session.used) < IDLE_TIMEOUT);
         alive.map(|session| (session.id.clone(), session.user.clone())).collect()
     }
 
@@ -82,9 +82,9 @@ mod tests {
     fn a_session_ends_when_idle_or_deleted() {
         let (sessions, start) = (Sessions::default(), Instant::now());
         let (id, token) = sessions.begin("a", Role::Viewer, start).unwrap();
-        assert_eq!(sessions.role(&token, start + IDLE / 2), Role::Viewer);
-        assert_eq!(sessions.role(&token, start + IDLE), Role::Viewer, "it was used in between");
-        assert_eq!(sessions.role(&token, start + IDLE * 3), Role::Nobody);
+        assert_eq!(sessions.role(&token, start + IDLE_TIMEOUT / 2), Role::Viewer);
+        assert_eq!(sessions.role(&token, start + IDLE_TIMEOUT), Role::Viewer, "it was used in between");
+        assert_eq!(sessions.role(&token, start + IDLE_TIMEOUT * 3), Role::Nobody);
         assert_eq!(sessions.role("x", start), Role::Nobody);
         let (other, token) = sessions.begin("b", Role::Admin, start).unwrap();
         assert!(sessions.is_of(&token, &other) && !sessions.is_of(&token, &id) && !sessions.is_of("x", &id));
@@ -99,21 +99,21 @@ mod tests {
         let at = |count: usize| start + Duration::from_millis(count as u64);
         let (_, admin) = sessions.begin("first", Role::Admin, start).unwrap();
         let (_, viewer) = sessions.begin("second", Role::Viewer, at(1)).unwrap();
-        for count in 2..=SESSIONS {
+        for count in 2..=MAX_SESSIONS {
             sessions.begin("more", Role::Viewer, at(count)).unwrap();
         }
-        assert_eq!(sessions.list(at(SESSIONS)).len(), SESSIONS);
+        assert_eq!(sessions.list(at(MAX_SESSIONS)).len(), MAX_SESSIONS);
         assert_eq!(sessions.role(&viewer, start), Role::Nobody, "it was idle longest");
-        for count in 0..SESSIONS {
+        for count in 0..MAX_SESSIONS {
             assert_eq!(
-                sessions.role(&admin, at(SESSIONS + count)),
+                sessions.role(&admin, at(MAX_SESSIONS + count)),
                 Role::Admin,
                 "viewers' sessions are replaced first"
             );
-            sessions.begin("admin", Role::Admin, at(SESSIONS + count)).unwrap();
+            sessions.begin("admin", Role::Admin, at(MAX_SESSIONS + count)).unwrap();
         }
-        assert_eq!(sessions.begin("viewer", Role::Viewer, at(2 * SESSIONS)), None);
-        sessions.begin("admin", Role::Admin, at(2 * SESSIONS)).unwrap();
-        assert_eq!(sessions.list(at(2 * SESSIONS)).len(), SESSIONS);
+        assert_eq!(sessions.begin("viewer", Role::Viewer, at(2 * MAX_SESSIONS)), None);
+        sessions.begin("admin", Role::Admin, at(2 * MAX_SESSIONS)).unwrap();
+        assert_eq!(sessions.list(at(2 * MAX_SESSIONS)).len(), MAX_SESSIONS);
     }
 }

@@ -19,8 +19,8 @@ const SET_BOOT_OPTIONS: u8 = 0x08;
 const STATUS: u8 = 0x01;
 /// Time to wait for the answer to one packet.
 const PACKET_TIMEOUT: Duration = Duration::from_secs(2);
-/// Number of times that a packet is sent again.
-const RETRIES: u32 = 3;
+/// Maximum number of times that a packet is sent again.
+const MAX_RETRIES: u32 = 3;
 
 /// Returns the power state of the machine (Get Chassis Status).
 pub async fn read_power(bmc: &Bmc, at: &BmcAddress) -> Result<Power, BmcError> {
@@ -91,7 +91,7 @@ impl<'a> IpmiSession<'a> {
             .password(&bmc.password.0)
             .privilege_level(PrivilegeLevel::Administrator)
             .timeout(PACKET_TIMEOUT)
-            .retries(RETRIES)
+            .retries(MAX_RETRIES)
             .build()
             .map_err(|error| unreachable(error.to_string()))?;
         let session = Self { client, at };

@@ -18,15 +18,15 @@ use super::{BmcError, Reset};
 /// Interval between polls of a BMC; the same as in OpenStack Ironic.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum random deviation from the interval, in percent, so that BMCs are not polled at the same time.
-const JITTER_PERCENT: u32 = 20;
+const MAX_JITTER_PERCENT: u32 = 20;
 /// Maximum interval between polls of a BMC that does not answer.
 const MAX_BACK_OFF: Duration = Duration::from_secs(15 * 60);
-/// Number of consecutive failures after which the power state becomes unknown.
+/// Maximum number of consecutive failures. After them, the power state becomes unknown.
 const MAX_FAILURES: u32 = 2;
 /// Interval between polls during a power transition.
 const TRANSITION_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Time for a graceful shutdown before the power is cut; the same as in the Metal3 operator.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(180);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Next request to a BMC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl PollTime {
     /// Returns the time of the next poll after a number of consecutive failures.
     fn next_poll(&self, failures: u32) -> Instant {
         let plain = POLL_INTERVAL.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(MAX_BACK_OFF);
-        self.now + plain * (100 - JITTER_PERCENT + self.random % (2 * JITTER_PERCENT + 1)) / 100
+        self.now + plain * (100 - MAX_JITTER_PERCENT + self.random % (2 * MAX_JITTER_PERCENT + 1)) / 100
     }
 }
 
@@ -108,7 +108,7 @@ impl PowerRequest {
         match (self.target, self.last_reset) {
             (Power::On, None) => Some(Reset::On),
             (Power::Off, None) => Some(Reset::GracefulShutdown),
-            (Power::Off, Some((Reset::GracefulShutdown, since))) if now >= since + SHUTDOWN_GRACE => {
+            (Power::Off, Some((Reset::GracefulShutdown, since))) if now >= since + SHUTDOWN_TIMEOUT => {
                 Some(Reset::ForceOff)
             }
             (Power::On | Power::Off | Power::Unknown, _) => None,

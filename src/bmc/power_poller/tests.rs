@@ -30,7 +30,7 @@ impl Simulation {
 
     fn time(&self) -> PollTime {
         let at = Timestamp::from_second(1_800_000_000 + self.second.cast_signed()).unwrap();
-        PollTime { now: self.start + Duration::from_secs(self.second), at, random: JITTER_PERCENT }
+        PollTime { now: self.start + Duration::from_secs(self.second), at, random: MAX_JITTER_PERCENT }
     }
 
     fn follow(&mut self) {
@@ -164,7 +164,7 @@ fn the_power_is_cut_after_the_shutdown_grace() {
             (_, task) => {
                 assert_eq!(
                     (task, simulation.second - sent_at),
-                    (PowerTask::Reset(Reset::ForceOff), SHUTDOWN_GRACE.as_secs())
+                    (PowerTask::Reset(Reset::ForceOff), SHUTDOWN_TIMEOUT.as_secs())
                 );
                 break;
             }

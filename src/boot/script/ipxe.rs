@@ -9,7 +9,7 @@ use super::Context;
 const MENU_TIMEOUT: u32 = 30_000;
 
 /// Time that a machine waits for its image before it asks again, in seconds.
-const RETRY_DELAY: u32 = 30;
+const RETRY_INTERVAL: u32 = 30;
 
 /// Renders a verdict as an iPXE script.
 pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> String {
@@ -75,7 +75,7 @@ fn wait(context: &Context<'_>, image: &Name) -> String {
     let (machine, url, dashed) = (context.name(), context.site.url(), context.mac.dashed());
     format!(
         "echo {image} cannot be served to {machine} now: its file is missing or broken on the server\n\
-         echo Asking again in {RETRY_DELAY} s\nsleep {RETRY_DELAY}\nchain --replace {url}/ipxe?mac={dashed} || exit 1\n"
+         echo Asking again in {RETRY_INTERVAL} s\nsleep {RETRY_INTERVAL}\nchain --replace {url}/ipxe?mac={dashed} || exit 1\n"
     )
 }
 

@@ -12,7 +12,7 @@ use crate::dhcp::export::{lines, next_end};
 use crate::gate::Gate;
 
 /// Minimum interval between two writes of the file.
-const INTERVAL: Duration = Duration::from_secs(1);
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps a file with the current leases until `stopped` turns true. Each write replaces the whole file.
 ///
@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// None: a failed write is logged and repeated with the next lease.
 pub async fn export(gate: Arc<Gate>, path: PathBuf, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {
     let mut changes = gate.store.lease_changes();
-    let mut tick = tokio::time::interval(INTERVAL);
+    let mut tick = tokio::time::interval(WRITE_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         changes.mark_unchanged();

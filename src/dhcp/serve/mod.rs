@@ -32,12 +32,12 @@ pub use crate::dhcp::serve::interface::InterfaceMode;
 use crate::dhcp::serve::interface::InterfaceState;
 pub use crate::dhcp::serve::settings::DhcpSettings;
 pub use leases_file::export;
-use sockets::{BATCH, InterfaceSockets, ReceiveBatch, SocketRole};
+use sockets::{InterfaceSockets, MAX_BATCH, ReceiveBatch, SocketRole};
 
 /// Time for which the server listens for other boot servers before its first answer. Requests wait in the sockets.
-const LISTEN_BEFORE_ANSWER: Duration = Duration::from_millis(500);
+const STARTUP_LISTEN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Maximum number of queued progress reports. A lost report costs the host's next boot a second.
-const PROGRESS_QUEUE: usize = 4096;
+const MAX_QUEUED_REPORTS: usize = 4096;
 
 /// An interface whose sockets are bound.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ pub fn spawn(
         ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2] }
     };
     let interfaces = interfaces.into_iter().enumerate().map(serve).collect();
-    let (progress, progressed) = sync_channel(PROGRESS_QUEUE);
+    let (progress, progressed) = sync_channel(MAX_QUEUED_REPORTS);
     let (deferred, waiting) = sync_channel(MAX_DEFERRED_MESSAGES);
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
     let queues = HandlerQueues { progressed, deferred, wake: wake.clone() };
@@ -172,7 +172,7 @@ impl EventLoop {
         }
         let fds = [stop.as_fd(), wake.as_fd()].into_iter().chain(watched.iter().map(|(_, _, socket)| *socket));
         let mut ready: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        let begin = Instant::now() + LISTEN_BEFORE_ANSWER;
+        let begin = Instant::now() + STARTUP_LISTEN_TIMEOUT;
         let mut is_listening = true;
         loop {
             self.probe_other_servers();
@@ -283,7 +283,7 @@ impl ServedInterface {
             match received {
                 Ok(count) => {
                     self.dispatch(port, &mut out, handler);
-                    if count < BATCH {
+                    if count < MAX_BATCH {
                         return;
                     }
                 }

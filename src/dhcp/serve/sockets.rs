@@ -18,9 +18,10 @@ use crate::dhcp::rogue_servers::{self, ObservedServer};
 use crate::fleet::Mac;
 
 /// Maximum number of datagrams that one system call receives or sends.
-pub const BATCH: usize = 64;
-/// Ethernet's largest datagram, in octets. A longer DHCP message is truncated, and dropped for it.
-const LARGEST: usize = 1500;
+pub const MAX_BATCH: usize = 64;
+/// Maximum size of a received datagram, in octets: Ethernet's MTU. A longer DHCP message is truncated, and dropped for
+/// it.
+const MAX_DATAGRAM_BYTES: usize = 1500;
 /// Receive buffer, in octets: twice the DISCOVERs of 4,096 hosts after a power cut, at about 1 KiB of kernel memory
 /// each.
 const RECEIVE_BUFFER: usize = 8 << 20;
@@ -29,7 +30,7 @@ const SEND_BUFFER: usize = 4 << 20;
 const BROADCAST_MAC: Mac = Mac([0xff; 6]);
 
 /// Identifier of our ICMP echo requests.
-const ECHO: u16 = 0xb007;
+const ECHO_IDENTIFIER: u16 = 0xb007;
 
 /// The role of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +115,7 @@ impl InterfaceSockets {
         let (Some(link_socket), Some(probes)) = (&self.link_socket, &self.probes) else { return };
         let sent = match is_on_link {
             true => link_socket.socket.send(&frame::arp_probe(link_socket.mac, address)),
-            false => probes.echo.send_to(&frame::echo_request(ECHO), &SocketAddrV4::new(address, 0).into()),
+            false => probes.echo.send_to(&frame::echo_request(ECHO_IDENTIFIER), &SocketAddrV4::new(address, 0).into()),
         };
         if let Err(error) = sent {
             tracing::debug!(%address, %error, "failed to probe an address");
@@ -140,9 +141,9 @@ impl InterfaceSockets {
 
     /// Returns the servers whose replies to clients were received.
     pub fn receive_observed(&self) -> Vec<ObservedServer> {
-        let mut buffer = [0; LARGEST + 64];
+        let mut buffer = [0; MAX_DATAGRAM_BYTES + 64];
         let mut heard = Vec::new();
-        for _ in 0..BATCH {
+        for _ in 0..MAX_BATCH {
             let Some(frame) = self.sniffer.as_ref().and_then(|sniffer| read(sniffer, &mut buffer)) else { break };
             let said = frame::udp_payload(frame, BROADCAST_CLIENTS.port());
             heard.extend(said.and_then(|bytes| rogue_servers::observe_reply(bytes, self.address)));
@@ -156,12 +157,11 @@ impl InterfaceSockets {
         let mut buffer = [0; 128];
         let mut claims = Vec::new();
         // The limit keeps time for DHCP during a flood of ARP.
-        for _ in 0..BATCH {
+        for _ in 0..MAX_BATCH {
             let claim = match wire {
                 SocketRole::Arp => read(&probes.arp, &mut buffer).map(frame::arp_sender),
-                SocketRole::Echo => {
-                    read(&probes.echo, &mut buffer).map(|packet| frame::echo_reply(packet, ECHO).zip(Some(Mac([0; 6]))))
-                }
+                SocketRole::Echo => read(&probes.echo, &mut buffer)
+                    .map(|packet| frame::echo_reply(packet, ECHO_IDENTIFIER).zip(Some(Mac([0; 6])))),
                 SocketRole::Port(_) | SocketRole::Sniffer => break,
             };
             let Some(claim) = claim else { break };
@@ -334,7 +334,7 @@ fn send_all<'a, S: SockaddrLike + Copy, const N: usize>(
 
 /// The buffers of one receive call.
 pub struct ReceiveBatch {
-    buffers: Vec<[u8; LARGEST]>,
+    buffers: Vec<[u8; MAX_DATAGRAM_BYTES]>,
     headers: MultiHeaders<SockaddrIn>,
     /// Whether the last call filled the batch: then the kernel may have dropped datagrams, and its counter is
     /// requested.
@@ -349,8 +349,8 @@ impl std::fmt::Debug for ReceiveBatch {
 
 impl ReceiveBatch {
     pub fn new() -> Self {
-        let headers = MultiHeaders::preallocate(BATCH, None);
-        Self { buffers: vec![[0; LARGEST]; BATCH], headers, was_full: false }
+        let headers = MultiHeaders::preallocate(MAX_BATCH, None);
+        Self { buffers: vec![[0; MAX_DATAGRAM_BYTES]; MAX_BATCH], headers, was_full: false }
     }
 
     /// Receives what waits, up to a batch, and shows each message with where it came from; says how many there were.
@@ -382,7 +382,7 @@ impl ReceiveBatch {
             each(message.iovs().next().unwrap_or_default(), from, dropped);
             count += 1;
         }
-        self.was_full = count == BATCH;
+        self.was_full = count == MAX_BATCH;
         Ok(count)
     }
 }

@@ -2,13 +2,13 @@ use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name, Portal, S
 use super::{Invalid, check_arguments, check_url, invalid};
 
 /// Maximum number of companions: firmware and drivers scan few units, and a seed needs one.
-const COMPANIONS_MAX: usize = 8;
+const MAX_COMPANIONS: usize = 8;
 
 /// Maximum length of an iSCSI name, in octets (RFC 7143, section 4.2.7.1).
-pub const ISCSI_NAME_MAX: usize = 223;
+pub const MAX_ISCSI_NAME_LENGTH: usize = 223;
 
 /// Maximum length of a URL, in octets.
-const URL_MAX: usize = 2048;
+const MAX_URL_LENGTH: usize = 2048;
 
 /// The objects that an image refers to, as the store has them.
 #[derive(Debug, Clone, Default)]
@@ -115,8 +115,8 @@ fn remote_field(spec: &ImageSpec) -> &'static str {
 fn check_companions(image: &Image, found: &ImageReferences<'_>) -> Result<(), Invalid> {
     let refuse = |message: String| invalid("spec.companions", message);
     let names = &image.spec.companions;
-    if names.len() > COMPANIONS_MAX {
-        return refuse(format!("{} companions: the maximum is {COMPANIONS_MAX}", names.len()));
+    if names.len() > MAX_COMPANIONS {
+        return refuse(format!("{} companions: the maximum is {MAX_COMPANIONS}", names.len()));
     }
     for (index, (name, companion)) in names.iter().zip(&found.companions).enumerate() {
         if *name == image.metadata.name {
@@ -150,8 +150,8 @@ fn check_words(spec: &ImageSpec) -> Option<Invalid> {
     let long = spec
         .url
         .as_ref()
-        .filter(|url| url.len() > URL_MAX)
-        .map(|_| Invalid { field: "spec.url".into(), message: format!("longer than {URL_MAX} octets") });
+        .filter(|url| url.len() > MAX_URL_LENGTH)
+        .map(|_| Invalid { field: "spec.url".into(), message: format!("longer than {MAX_URL_LENGTH} octets") });
     let description =
         (spec.description.contains(char::is_control)).then(|| wrong("spec.description", &spec.description));
     url.or(long).or(description)
@@ -163,7 +163,7 @@ fn check_portal(portal: &Portal) -> Result<(), Invalid> {
     if !is_iscsi_name(name) {
         let message = format!(
             "{name:?} is not an iSCSI name (RFC 7143): expected iqn.2000-02.com.example:disk, eui. and 16 or naa. and 16 or 32 \
-             hexadecimal digits, {ISCSI_NAME_MAX} octets at most"
+             hexadecimal digits, {MAX_ISCSI_NAME_LENGTH} octets at most"
         );
         return invalid("spec.portal.targetIqn", message);
     }
@@ -196,7 +196,7 @@ fn is_iscsi_name(name: &str) -> bool {
         let month_fits = digits(month, 2) && ("01"..="12").contains(&month);
         digits(year, 4) && month_fits && domain.split('.').all(|label| !label.is_empty()) && is_plain(authority)
     };
-    name.len() <= ISCSI_NAME_MAX
+    name.len() <= MAX_ISCSI_NAME_LENGTH
         && match name.split_once('.') {
             Some(("iqn", rest)) => is_dated(rest),
             Some(("eui", rest)) => is_hex(rest, &[16]),
@@ -280,7 +280,7 @@ mod tests {
             let live = image("live", |spec| spec.remove_arguments = vec![word.into()]);
             check(&live, &ImageReferences::default(), Some(("spec.removeArguments", "one line")));
         }
-        let url = format!("http://a/{}", "a".repeat(URL_MAX));
+        let url = format!("http://a/{}", "a".repeat(MAX_URL_LENGTH));
         let live = image("live", |spec| (spec.method, spec.url) = (Method::Chain, Some(url)));
         check(&live, &ImageReferences::default(), Some(("spec.url", "longer")));
     }

@@ -1,11 +1,11 @@
 use super::super::{Meta, Name, Owner};
 use super::{Invalid, invalid};
 
-/// Maximum length of a label's name and value, as in Kubernetes.
-const WORD_MAX: usize = 63;
+/// Maximum length of a label's name and value, in octets, as in Kubernetes.
+const MAX_WORD_LENGTH: usize = 63;
 
 /// Maximum length of all annotations of an object, in octets, as in Kubernetes: each watch sends them with each change.
-const ANNOTATIONS_MAX: usize = 256 * 1024;
+const MAX_ANNOTATIONS_BYTES: usize = 256 * 1024;
 
 /// Checks the metadata of an object.
 ///
@@ -27,9 +27,9 @@ pub fn check_meta(meta: &Meta) -> Result<(), Invalid> {
         return invalid("metadata.annotations", format!("{key:?} is not an annotation key: {why}"));
     }
     match meta.annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() {
-        0..=ANNOTATIONS_MAX => check_owners(meta),
+        0..=MAX_ANNOTATIONS_BYTES => check_owners(meta),
         length => {
-            let message = format!("{length} octets of keys and values: the maximum is {ANNOTATIONS_MAX}");
+            let message = format!("{length} octets of keys and values: the maximum is {MAX_ANNOTATIONS_BYTES}");
             invalid("metadata.annotations", message)
         }
     }
@@ -50,7 +50,7 @@ fn is_word(text: &str) -> bool {
     let bytes = text.as_bytes();
     let ends = [bytes.first(), bytes.last()].iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric));
     let within = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-    ends && bytes.len() <= WORD_MAX && bytes.iter().all(within)
+    ends && bytes.len() <= MAX_WORD_LENGTH && bytes.iter().all(within)
 }
 
 fn check_owners(meta: &Meta) -> Result<(), Invalid> {
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn annotations_have_an_end() {
-        let text = "x".repeat(ANNOTATIONS_MAX / 2);
+        let text = "x".repeat(MAX_ANNOTATIONS_BYTES / 2);
         assert_eq!(check(&[], &[("a", &text), ("b", &text[2..])]), None);
         assert_eq!(check(&[], &[("a", &text), ("b", &text[1..])]).as_deref(), Some("metadata.annotations"));
     }

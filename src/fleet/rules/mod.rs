@@ -9,7 +9,7 @@ mod meta;
 mod order;
 mod url;
 
-pub use image::{ISCSI_NAME_MAX, ImageReferences, check_image, check_place};
+pub use image::{ImageReferences, MAX_ISCSI_NAME_LENGTH, check_image, check_place};
 pub use meta::check_meta;
 pub use order::{Referred, order};
 pub use url::check_url;
@@ -99,11 +99,11 @@ pub fn warnings(host: &Host, image: Option<&Image>) -> Vec<String> {
 }
 
 /// Maximum length of a kernel argument, in octets: the limit of the menus in a view.
-const ARGUMENT_MAX: usize = 1024;
+const MAX_ARGUMENT_LENGTH: usize = 1024;
 /// Maximum length of all kernel arguments of an object, in octets: the limit of Linux on x86 and arm64.
-const ARGUMENTS_MAX: usize = 2048;
+const MAX_ARGUMENTS_LENGTH: usize = 2048;
 /// Maximum length of the name of a boot file, in octets.
-const FILENAME_MAX: usize = 255;
+const MAX_FILE_NAME_LENGTH: usize = 255;
 
 /// Checks that each kernel argument is one line, and that all of them fit a command line.
 fn check_arguments(field: &'static str, words: &[String]) -> Result<(), Invalid> {
@@ -111,26 +111,31 @@ fn check_arguments(field: &'static str, words: &[String]) -> Result<(), Invalid>
         if word.is_empty() || word.contains(char::is_control) {
             return invalid(field, format!("{word:?}: expected one line that is not empty"));
         }
-        if word.len() > ARGUMENT_MAX {
-            return invalid(field, format!("an argument has {} octets: the maximum is {ARGUMENT_MAX}", word.len()));
+        if word.len() > MAX_ARGUMENT_LENGTH {
+            return invalid(
+                field,
+                format!("an argument has {} octets: the maximum is {MAX_ARGUMENT_LENGTH}", word.len()),
+            );
         }
     }
     match words.iter().map(|word| word.len() + 1).sum::<usize>() {
-        0..=ARGUMENTS_MAX => Ok(()),
-        length => {
-            invalid(field, format!("{length} octets in all: the maximum of a kernel's command line is {ARGUMENTS_MAX}"))
-        }
+        0..=MAX_ARGUMENTS_LENGTH => Ok(()),
+        length => invalid(
+            field,
+            format!("{length} octets in all: the maximum of a kernel's command line is {MAX_ARGUMENTS_LENGTH}"),
+        ),
     }
 }
 
 /// Checks the name of a boot file: one word of a script, in which iPXE expands `${`.
 fn check_filename(file: &str) -> Result<(), Invalid> {
     let odd = |c: char| c.is_control() || c.is_whitespace() || "$\"'".contains(c);
-    match file.is_empty() || file.contains(odd) || file.len() > FILENAME_MAX {
+    match file.is_empty() || file.contains(odd) || file.len() > MAX_FILE_NAME_LENGTH {
         false => Ok(()),
         true => {
-            let message =
-                format!("{file:?}: expected a path of one word without quotes and `$`, at most {FILENAME_MAX} octets");
+            let message = format!(
+                "{file:?}: expected a path of one word without quotes and `$`, at most {MAX_FILE_NAME_LENGTH} octets"
+            );
             invalid("spec.localDisk.filename", message)
         }
     }

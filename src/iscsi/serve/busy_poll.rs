@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 /// Duration of one poll: about the cost of falling asleep and waking up.
-const POLL_TIME: Duration = Duration::from_micros(50);
-/// Number of polls in a row without a command after which polling stops: the peer is too far away, or idle.
+const POLL_TIMEOUT: Duration = Duration::from_micros(50);
+/// Maximum number of polls in a row without a command. After them polling stops: the peer is too far away, or idle.
 const MAX_MISSES: u32 = 4;
 /// Interval, in waits, at which a poll is tried again.
 const RETRY_INTERVAL: u32 = 64;
@@ -23,7 +23,7 @@ impl BusyPoll {
     /// Returns the duration of the next poll; `None` if the wait is to be slept through.
     pub fn next_poll(&mut self) -> Option<Duration> {
         if self.misses < MAX_MISSES || self.misses.is_multiple_of(RETRY_INTERVAL) {
-            return Some(POLL_TIME);
+            return Some(POLL_TIMEOUT);
         }
         self.misses = self.misses.wrapping_add(1);
         None

@@ -8,9 +8,9 @@ use crate::fleet::{Name, without_value};
 
 /// Maximum length, in characters, of a value that an error repeats: enough for an address or a version, too short
 /// for a key.
-const REPEATED_MAX: usize = 64;
+const MAX_REPEATED_LENGTH: usize = 64;
 /// Maximum length of a label of a domain name in octets (RFC 1035, section 2.3.4).
-const LABEL_MAX: usize = 63;
+const MAX_LABEL_LENGTH: usize = 63;
 
 /// Returns the error of a field.
 pub fn field_error(field: impl Into<String>, message: impl Into<String>) -> FieldError {
@@ -48,12 +48,12 @@ pub fn decode<T: DeserializeOwned>(body: Value) -> Result<T, FieldError> {
 
 /// Returns whether a text is a plausible field name, and not a secret in the place of one.
 fn is_word(text: &str) -> bool {
-    text.len() <= REPEATED_MAX && text.chars().all(|sign| sign.is_alphanumeric() || "_-.".contains(sign))
+    text.len() <= MAX_REPEATED_LENGTH && text.chars().all(|sign| sign.is_alphanumeric() || "_-.".contains(sign))
 }
 
 /// Returns a value for an error message: quoted if it is short and cannot be part of a secret.
 pub fn display_value(text: &str) -> String {
-    match text.chars().count() <= REPEATED_MAX && !text.contains(['{', '\n']) {
+    match text.chars().count() <= MAX_REPEATED_LENGTH && !text.contains(['{', '\n']) {
         true => format!("{text:?}"),
         false => "(value not shown)".to_owned(),
     }
@@ -64,7 +64,7 @@ pub fn display_value(text: &str) -> String {
 /// # Errors
 /// Returns the error of the field.
 pub fn parse_domain(field: &str, text: &str) -> Result<Name, FieldError> {
-    let fits = text.split('.').all(|label| label.len() <= LABEL_MAX);
+    let fits = text.split('.').all(|label| label.len() <= MAX_LABEL_LENGTH);
     text.parse().ok().filter(|_| fits).ok_or_else(|| {
         let expected = "labels of at most 63 lower-case letters, digits and '-', separated by dots";
         field_error(field, format!("invalid domain name {}: expected {expected}", display_value(text)))

@@ -15,12 +15,12 @@ use super::template::Template;
 use super::{Generated, NewConfig};
 use crate::fleet::{BootConfigSpec, Format, Name};
 
-/// Maximum length of a host name. Files are named after it, and a file name has at most 255 octets.
-const HOST_NAME_MAX: usize = 200;
-/// Maximum length of a user name (useradd(8)).
-const USER_NAME_MAX: usize = 32;
-/// Maximum length of a package name.
-const PACKAGE_NAME_MAX: usize = 128;
+/// Maximum length of a host name, in octets. Files are named after it, and a file name has at most 255 octets.
+const MAX_HOST_NAME_LENGTH: usize = 200;
+/// Maximum length of a user name, in characters (useradd(8)).
+const MAX_USER_NAME_LENGTH: usize = 32;
+/// Maximum length of a package name, in characters.
+const MAX_PACKAGE_NAME_LENGTH: usize = 128;
 
 /// The body of a request for one machine's cloud-init files.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -66,8 +66,8 @@ pub fn cloudinit(body: Value) -> Result<Generated, FieldError> {
         None => Template::Base,
     };
     let name = parse_domain("hostname", &body.hostname)?;
-    if name.as_str().len() > HOST_NAME_MAX {
-        return Err(field_error("hostname", format!("longer than {HOST_NAME_MAX} characters")));
+    if name.as_str().len() > MAX_HOST_NAME_LENGTH {
+        return Err(field_error("hostname", format!("longer than {MAX_HOST_NAME_LENGTH} characters")));
     }
     let mut config = host_settings(&name);
     let (users, warnings) = users(&body.users)?;
@@ -142,7 +142,7 @@ fn users(given: &[User]) -> Result<(Vec<Value>, Vec<String>), FieldError> {
 
 /// Returns whether a text is a valid user name.
 fn is_user_name(name: &str) -> bool {
-    name.len() <= USER_NAME_MAX
+    name.len() <= MAX_USER_NAME_LENGTH
         && name.starts_with(|sign: char| sign.is_ascii_lowercase() || sign == '_')
         && name.chars().all(|sign| sign.is_ascii_lowercase() || sign.is_ascii_digit() || "-_".contains(sign))
 }
@@ -150,7 +150,7 @@ fn is_user_name(name: &str) -> bool {
 /// Checks package names. A name with a leading dash would be an option of the package manager.
 fn check_packages(given: &[String]) -> Result<&[String], FieldError> {
     let is_package = |name: &String| {
-        name.len() <= PACKAGE_NAME_MAX
+        name.len() <= MAX_PACKAGE_NAME_LENGTH
             && name.starts_with(|sign: char| sign.is_ascii_alphanumeric())
             && name.chars().all(|sign| sign.is_ascii_alphanumeric() || "+-._:=~@/".contains(sign))
     };

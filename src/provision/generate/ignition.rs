@@ -16,8 +16,9 @@ use super::ssh_key::ssh_key;
 use super::{Generated, NewConfig};
 use crate::fleet::{self, BootConfigSpec, Format, Name};
 
-/// Maximum length of a cluster name. The bootstrap machine is named after it, and a host name has at most 64 octets.
-const CLUSTER_NAME_MAX: usize = 54;
+/// Maximum length of a cluster name, in octets. The bootstrap machine is named after it, and a host name has at most 64
+/// octets.
+const MAX_CLUSTER_NAME_LENGTH: usize = 54;
 /// TCP port of a cluster's Machine Config Server.
 const CONFIG_SERVER: u16 = 22623;
 /// Path of root's registry credentials, which podman on the bootstrap machine reads.
@@ -41,8 +42,8 @@ pub struct IgnitionRequest {
     /// Pull secret of the registries: JSON, as a text or as an object.
     #[schemars(extend("oneOf" = [{"type": "string"}, {"type": "object"}], "nullable" = true))]
     pull_secret: Option<Value>,
-    /// Roles to generate configs for: bootstrap, master or worker of a cluster; master, worker or node of fcos. All roles
-    /// of the platform by default.
+    /// Roles to generate configs for: bootstrap, master or worker of a cluster; master, worker or node of fcos. All
+    /// roles of the platform by default.
     #[schemars(length(min = 1))]
     node_roles: Option<Vec<String>>,
     /// Root CA of the cluster in PEM. Its machines verify their config server with it.
@@ -140,11 +141,11 @@ fn roles(platform: Platform, given: Option<Vec<String>>) -> Result<Vec<&'static 
 
 /// Parses the name of a cluster.
 fn cluster_name(text: &str) -> Result<Name, FieldError> {
-    let name = text.parse().ok().filter(|_| text.len() <= CLUSTER_NAME_MAX && !text.contains('.'));
+    let name = text.parse().ok().filter(|_| text.len() <= MAX_CLUSTER_NAME_LENGTH && !text.contains('.'));
     name.ok_or_else(|| {
         let expected = "lower-case letters, digits and '-', beginning and ending with a letter or digit";
         let message =
-            format!("invalid cluster name {}: expected 1 to {CLUSTER_NAME_MAX} {expected}", display_value(text));
+            format!("invalid cluster name {}: expected 1 to {MAX_CLUSTER_NAME_LENGTH} {expected}", display_value(text));
         field_error("cluster.name", message)
     })
 }

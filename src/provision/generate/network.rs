@@ -12,8 +12,8 @@ use super::super::FieldError;
 use super::body::{display_value, field_error};
 use crate::fleet;
 
-/// Maximum length of an interface name (IFNAMSIZ without the terminator).
-const INTERFACE_NAME_MAX: usize = 15;
+/// Maximum length of an interface name, in octets (IFNAMSIZ without the terminator).
+const MAX_INTERFACE_NAME_LENGTH: usize = 15;
 
 /// Network configuration of a machine.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -123,7 +123,7 @@ impl Interface {
 
 /// Checks the name of an interface.
 fn check_name(field: &str, name: &str) -> Result<(), FieldError> {
-    let fits = (1..=INTERFACE_NAME_MAX).contains(&name.len())
+    let fits = (1..=MAX_INTERFACE_NAME_LENGTH).contains(&name.len())
         && name.starts_with(|sign: char| sign.is_ascii_alphanumeric())
         && name.chars().all(|sign| sign.is_ascii_alphanumeric() || "._-".contains(sign));
     match fits && name != "lo" {

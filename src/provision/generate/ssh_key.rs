@@ -17,10 +17,10 @@ const ALGORITHMS: [(&str, usize); 7] = [
     ("sk-ssh-ed25519@openssh.com", 2),
     ("sk-ecdsa-sha2-nistp256@openssh.com", 3),
 ];
-/// Maximum length of a line. An RSA key of 16,384 bits has 2,800 characters.
-const LINE_MAX: usize = 8192;
+/// Maximum length of a line, in octets. An RSA key of 16,384 bits has 2,800 characters.
+const MAX_LINE_LENGTH: usize = 8192;
 /// Minimum length of an RSA modulus in octets, as in OpenSSH.
-const MODULUS_MIN: usize = 128;
+const MIN_MODULUS_BYTES: usize = 128;
 
 /// Checks that a text is one public key in the format of `authorized_keys`, without options, and returns it trimmed.
 /// Errors do not repeat the text, which may be a private key.
@@ -37,8 +37,8 @@ fn check(line: &str) -> Result<(), String> {
     if line.contains("PRIVATE KEY") {
         return Err("found a private key, expected the public key (the file that ends in .pub)".into());
     }
-    if line.len() > LINE_MAX || line.contains(|sign: char| sign.is_control()) {
-        return Err(format!("expected one line of at most {LINE_MAX} characters"));
+    if line.len() > MAX_LINE_LENGTH || line.contains(|sign: char| sign.is_control()) {
+        return Err(format!("expected one line of at most {MAX_LINE_LENGTH} characters"));
     }
     let mut words = line.split(' ').filter(|word| !word.is_empty());
     let (algorithm, encoded) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -77,7 +77,7 @@ fn is_valid(algorithm: &str, fields: &[&[u8]]) -> bool {
         "ssh-ed25519" | "sk-ssh-ed25519@openssh.com" => fields[0].len() == 32,
         "ssh-rsa" => {
             let modulus = fields[1].iter().position(|octet| *octet != 0).map_or(0, |zeros| fields[1].len() - zeros);
-            !fields[0].is_empty() && (MODULUS_MIN..=2048).contains(&modulus)
+            !fields[0].is_empty() && (MIN_MODULUS_BYTES..=2048).contains(&modulus)
         }
         "ecdsa-sha2-nistp384" => point("nistp384", 48),
         "ecdsa-sha2-nistp521" => point("nistp521", 66),

@@ -104,13 +104,13 @@ fn a_repeated_request_is_answered_until_the_peer_progresses() {
     let (mut transfer, _) = Transfer::new(granted(512, 4), 5120, PATIENCE, start);
     assert_eq!(transfer.on_request(start), RepeatedRequest::Again(TransferStep::OptionAck));
     transfer.on_ack(0, start);
-    assert_eq!(transfer.on_request(start + RESTART_AFTER / 2), RepeatedRequest::Again(TransferStep::Wait));
-    assert_eq!(transfer.on_request(start + RESTART_AFTER), RepeatedRequest::Restart);
+    assert_eq!(transfer.on_request(start + RESTART_TIMEOUT / 2), RepeatedRequest::Again(TransferStep::Wait));
+    assert_eq!(transfer.on_request(start + RESTART_TIMEOUT), RepeatedRequest::Restart);
 
     let (mut transfer, _) = Transfer::new(plain(), 5120, PATIENCE, start);
-    assert_eq!(transfer.on_request(start + RESTART_AFTER), RepeatedRequest::Again(blocks(1, 1)));
-    transfer.on_ack(1, start + RESTART_AFTER);
-    assert_eq!(transfer.on_request(start + RESTART_AFTER * 2), RepeatedRequest::Restart);
+    assert_eq!(transfer.on_request(start + RESTART_TIMEOUT), RepeatedRequest::Again(blocks(1, 1)));
+    transfer.on_ack(1, start + RESTART_TIMEOUT);
+    assert_eq!(transfer.on_request(start + RESTART_TIMEOUT * 2), RepeatedRequest::Restart);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn the_pause_before_a_retransmission_follows_the_round_trip() {
         transfer.on_ack(block, now);
     }
     let near = transfer.deadline() - now;
-    assert!((RETRY_MIN..Duration::from_millis(80)).contains(&near), "{near:?}");
+    assert!((MIN_RETRY_INTERVAL..Duration::from_millis(80)).contains(&near), "{near:?}");
     for block in 100..200 {
         now += Duration::from_millis(if block % 2 == 0 { 100 } else { 700 });
         transfer.on_ack(block, now);
