@@ -80,7 +80,7 @@ struct ManifestDocument {
 
 impl ManifestDocument {
     /// Returns the object's kind, its name and the images that it refers to.
-    fn references(&self) -> rules::Referred<'_> {
+    fn references(&self) -> rules::ObjectReferences<'_> {
         let companions = match &self.object {
             Object::Image(image) => image.spec.companions.iter().map(Name::as_str).collect(),
             Object::Host(_) | Object::BootConfig(_) => Vec::new(),
@@ -190,23 +190,23 @@ fn without_duplicates(documents: Vec<ManifestDocument>, wrong: &mut Vec<Manifest
 }
 
 /// Orders documents so that each follows the ones it refers to: configs, then images, each after its companions, then
-/// hosts. Removes an image whose companions form a circle.
+/// hosts. Removes an image whose companions form a cycle.
 fn ordered(mut documents: Vec<ManifestDocument>, wrong: &mut Vec<ManifestError>) -> Vec<ManifestDocument> {
-    let order = loop {
+    let ranks = loop {
         let objects: Vec<_> = documents.iter().map(ManifestDocument::references).collect();
-        match rules::order(&objects) {
-            Ok(order) => break order,
-            Err(place) => {
-                let ManifestDocument { path, line, object, .. } = documents.remove(place);
+        match rules::rank_objects(&objects) {
+            Ok(ranks) => break ranks,
+            Err(index) => {
+                let ManifestDocument { path, line, object, .. } = documents.remove(index);
                 let name = &object.meta().name;
-                let message = format!("spec.companions: the companions of {name} form a circle");
+                let message = format!("spec.companions: the companions of {name} form a cycle");
                 wrong.push(ManifestError::Invalid { path, line, message });
             }
         }
     };
-    let mut placed: Vec<_> = order.into_iter().zip(documents).collect();
-    placed.sort_by_key(|(place, _)| *place);
-    placed.into_iter().map(|(_, one)| one).collect()
+    let mut ranked: Vec<_> = ranks.into_iter().zip(documents).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, one)| one).collect()
 }
 
 /// Returns the code of the manifest that an object was last written from.
@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(names, ["c", "c", "d", "b", "a", "h"]);
         let rest = ordered(vec![host(), image("a", "b"), image("b", "c"), image("c", "a")], &mut wrong);
         let [round] = &wrong[..] else { panic!("{wrong:?}") };
-        assert!(round.to_string().contains("spec.companions") && round.to_string().contains("circle"), "{round}");
+        assert!(round.to_string().contains("spec.companions") && round.to_string().contains("cycle"), "{round}");
         assert_eq!(rest.len(), 3, "the others stay");
     }
 

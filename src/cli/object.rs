@@ -324,17 +324,17 @@ fn namespace(manifest: &Value) -> &str {
     manifest["metadata"]["namespace"].as_str().unwrap_or("default")
 }
 
-/// Orders manifests by their references, as the server does. Circles stay in place: the server refuses them.
+/// Orders manifests by their references, as the server does. Manifests with a cycle keep their order: the server refuses them.
 fn in_dependency_order(manifests: Vec<(Kind, Value, PathBuf)>) -> Vec<(Kind, Value, PathBuf)> {
     let objects: Vec<_> = manifests.iter().map(|(kind, manifest, _)| references(*kind, manifest)).collect();
-    let order = rules::order(&objects).unwrap_or_else(|_| vec![(0, 0); manifests.len()]);
-    let mut placed: Vec<_> = order.into_iter().zip(manifests).collect();
-    placed.sort_by_key(|(place, _)| *place);
-    placed.into_iter().map(|(_, manifest)| manifest).collect()
+    let ranks = rules::rank_objects(&objects).unwrap_or_else(|_| vec![(0, 0); manifests.len()]);
+    let mut ranked: Vec<_> = ranks.into_iter().zip(manifests).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, manifest)| manifest).collect()
 }
 
-/// Returns what a manifest refers to.
-fn references(kind: Kind, manifest: &Value) -> rules::Referred<'_> {
+/// Returns the references of a manifest.
+fn references(kind: Kind, manifest: &Value) -> rules::ObjectReferences<'_> {
     let companions = manifest["spec"]["companions"].as_array().into_iter().flatten();
     (kind, manifest["metadata"]["name"].as_str().unwrap_or_default(), companions.filter_map(Value::as_str).collect())
 }

@@ -40,7 +40,7 @@ COMPANIONS = """\
 ---
 {{apiVersion: v1, kind: ISCSICdrom, metadata: {{name: drivers}}, spec: {{isoFile: {iso}}}}}
 """
-CIRCLE = """\
+CYCLE = """\
 {{apiVersion: v1, kind: ISCSICdrom, metadata: {{name: d}}, spec: {{isoFile: {iso}, companions: [e]}}}}
 ---
 {{apiVersion: v1, kind: ISCSICdrom, metadata: {{name: e}}, spec: {{isoFile: {iso}, companions: [d]}}}}
@@ -175,9 +175,9 @@ def test_manifests_at_start_and_on_sighup(appliance):
     appliance.reload()
     assert eventually(lambda: appliance.logged("d.yaml: line 1: spec.companions: .*nobody")), (
         "a companion that does not exist is refused by its field")
-    appliance.write("d.yaml", CIRCLE.format(iso=appliance.iso))
+    appliance.write("d.yaml", CYCLE.format(iso=appliance.iso))
     appliance.reload()
-    assert eventually(lambda: appliance.logged("d.yaml: line [13]: spec.companions: .* circle")), "companions in a circle are refused by their field"
+    assert eventually(lambda: appliance.logged("d.yaml: line [13]: spec.companions: .* cycle")), "companions in a cycle are refused by their field"
 
 
 def test_an_invalid_manifest_on_sighup(appliance):

@@ -18,7 +18,7 @@ pub struct ImageReferences<'a> {
     /// The images of `spec.companions`, in their order.
     pub companions: Vec<Option<&'a Image>>,
     /// The first of `spec.companions` that leads back to this image.
-    pub circular: Option<&'a Name>,
+    pub companion_in_cycle: Option<&'a Name>,
     /// Another image that has this one as a companion.
     pub companion_of: Option<&'a Name>,
 }
@@ -133,7 +133,7 @@ fn check_companions(image: &Image, found: &ImageReferences<'_>) -> Result<(), In
             Some(_) => {}
         }
     }
-    match found.circular {
+    match found.companion_in_cycle {
         Some(name) => refuse(format!("{name} has {} as a companion, directly or indirectly", image.metadata.name)),
         None => Ok(()),
     }
@@ -303,18 +303,18 @@ mod tests {
         let drivers = image("drivers", |_| {});
         let away = image("drivers", |spec| spec.portal = portal());
         let chained = image("drivers", |spec| spec.method = Method::Chain);
-        let beside = |names: &[&str], companions: Vec<Option<&Image>>, wanted: Option<&str>| {
+        let check_companions = |names: &[&str], companions: Vec<Option<&Image>>, wanted: Option<&str>| {
             let live = image("live", |spec| spec.companions = names.iter().map(|name| name.parse().unwrap()).collect());
             let found = ImageReferences { companions, ..ImageReferences::default() };
             check(&live, &found, wanted.map(|part| ("spec.companions", part)));
         };
-        beside(&["drivers"], vec![Some(&drivers)], None);
-        beside(&["drivers"], vec![None], Some("ISCSICdrom drivers does not exist"));
-        beside(&["drivers"], vec![Some(&away)], Some("another server serves"));
-        beside(&["drivers"], vec![Some(&chained)], Some("another server serves"));
-        beside(&["live"], vec![None], Some("itself"));
-        beside(&["drivers", "drivers"], vec![Some(&drivers); 2], Some("twice"));
-        beside(&["a"; 9], vec![Some(&drivers); 9], Some("maximum is 8"));
+        check_companions(&["drivers"], vec![Some(&drivers)], None);
+        check_companions(&["drivers"], vec![None], Some("ISCSICdrom drivers does not exist"));
+        check_companions(&["drivers"], vec![Some(&away)], Some("another server serves"));
+        check_companions(&["drivers"], vec![Some(&chained)], Some("another server serves"));
+        check_companions(&["live"], vec![None], Some("itself"));
+        check_companions(&["drivers", "drivers"], vec![Some(&drivers); 2], Some("twice"));
+        check_companions(&["a"; 9], vec![Some(&drivers); 9], Some("maximum is 8"));
     }
 
     #[test]
@@ -355,12 +355,12 @@ mod tests {
     }
 
     #[test]
-    fn a_companion_is_served_here_and_is_in_no_circle() {
+    fn a_companion_is_served_here_and_is_in_no_cycle() {
         let live = "live".parse().unwrap();
         let found = ImageReferences { companion_of: Some(&live), ..ImageReferences::default() };
         check(&image("drivers", |_| {}), &found, None);
         check(&image("drivers", |spec| spec.portal = portal()), &found, Some(("spec.portal", "live")));
-        let found = ImageReferences { circular: Some(&live), ..ImageReferences::default() };
+        let found = ImageReferences { companion_in_cycle: Some(&live), ..ImageReferences::default() };
         check(&image("drivers", |_| {}), &found, Some(("spec.companions", "live has drivers as a companion")));
     }
 }

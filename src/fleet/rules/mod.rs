@@ -11,7 +11,7 @@ mod url;
 
 pub use image::{ImageReferences, MAX_ISCSI_NAME_LENGTH, check_image, check_place};
 pub use meta::check_meta;
-pub use order::{Referred, order};
+pub use order::{ObjectReferences, rank_objects};
 pub use url::check_url;
 
 /// The field that breaks a rule, and what is expected.

@@ -4,30 +4,31 @@ use std::collections::HashMap;
 
 use super::super::Kind;
 
-/// An object for `order`: its kind, its name, and for an image the names of its companions.
-pub type Referred<'a> = (Kind, &'a str, Vec<&'a str>);
+/// An object to be ranked: its kind, its name, and the names of an image's companions.
+pub type ObjectReferences<'a> = (Kind, &'a str, Vec<&'a str>);
 
 /// Returns the rank of each object, lowest first: configs, then images, each after its companions, then hosts.
 ///
 /// # Errors
-/// The index of an image in a circle of companions.
-pub fn order(objects: &[Referred<'_>]) -> Result<Vec<(u8, usize)>, usize> {
+/// The index of an image in a cycle of companions.
+pub fn rank_objects(objects: &[ObjectReferences<'_>]) -> Result<Vec<(u8, usize)>, usize> {
     let images = || objects.iter().enumerate().filter(|(_, (kind, ..))| *kind == Kind::IscsiCdrom);
-    let places: HashMap<&str, usize> = images().map(|(place, (_, name, _))| (*name, place)).collect();
+    let indexes: HashMap<&str, usize> = images().map(|(index, (_, name, _))| (*name, index)).collect();
     let mut depths = vec![0; objects.len()];
-    // Without circles, this ends after at most as many steps as there are images.
-    for step in 0.. {
-        let mut moved = None;
-        for (place, (.., beside)) in images() {
-            let behind = beside.iter().filter_map(|name| places.get(name)).map(|other| depths[*other] + 1).max();
-            if let Some(depth) = behind.filter(|depth| depths[place] < *depth) {
-                depths[place] = depth;
-                moved = Some(place);
+    // Without cycles, this ends after at most as many rounds as there are images.
+    for round in 0.. {
+        let mut changed = None;
+        for (index, (.., companions)) in images() {
+            let declared = companions.iter().filter_map(|name| indexes.get(name));
+            let minimum = declared.map(|companion| depths[*companion] + 1).max();
+            if let Some(depth) = minimum.filter(|depth| depths[index] < *depth) {
+                depths[index] = depth;
+                changed = Some(index);
             }
         }
-        match moved {
+        match changed {
             None => break,
-            Some(place) if step > places.len() => return Err(place),
+            Some(index) if round > indexes.len() => return Err(index),
             Some(_) => {}
         }
     }
@@ -45,7 +46,7 @@ mod tests {
 
     #[test]
     fn referenced_objects_come_first() {
-        let image = |name, beside: &[&'static str]| (Kind::IscsiCdrom, name, beside.to_vec());
+        let image = |name, companions: &[&'static str]| (Kind::IscsiCdrom, name, companions.to_vec());
         let objects = [
             (Kind::BareMetalHost, "a", vec![]),
             image("c", &["b", "elsewhere"]),
@@ -53,9 +54,9 @@ mod tests {
             (Kind::BootConfig, "c", vec![]),
             image("a", &[]),
         ];
-        assert_eq!(order(&objects), Ok(vec![(2, 0), (1, 2), (1, 1), (0, 0), (1, 0)]));
-        let round = [image("b", &[]), image("c", &["d"]), image("d", &["c"])];
-        assert!(matches!(order(&round), Err(1 | 2)));
-        assert!(order(&[image("a", &["a"])]).is_err());
+        assert_eq!(rank_objects(&objects), Ok(vec![(2, 0), (1, 2), (1, 1), (0, 0), (1, 0)]));
+        let cycle = [image("b", &[]), image("c", &["d"]), image("d", &["c"])];
+        assert!(matches!(rank_objects(&cycle), Err(1 | 2)));
+        assert!(rank_objects(&[image("a", &["a"])]).is_err());
     }
 }
