@@ -103,7 +103,7 @@ impl RequestedFile {
     ///
     /// # Errors
     /// The name could refer to a file outside of the directory, or to no file.
-    pub fn read(name: &[u8]) -> Result<Self, BadPath> {
+    pub fn parse(name: &[u8]) -> Result<Self, BadPath> {
         let text = std::str::from_utf8(name).map_err(|_| BadPath::NotText)?;
         if text.chars().any(char::is_control) {
             return Err(BadPath::NotText);
@@ -116,10 +116,10 @@ impl RequestedFile {
             return Err(BadPath::TooLong);
         }
         let (folder, below) = match parts.split_first() {
-            Some((first, below)) if mac(first).is_some() => (mac(first), below),
+            Some((first, below)) if parse_mac(first).is_some() => (parse_mac(first), below),
             _ => (None, parts.as_slice()),
         };
-        let file = FileName::read(below).ok_or(BadPath::NoFile)?;
+        let file = FileName::parse(below).ok_or(BadPath::NoFile)?;
         Ok(RequestedFile { folder, file })
     }
 
@@ -133,16 +133,16 @@ impl RequestedFile {
 }
 
 impl FileName {
-    fn read(parts: &[&str]) -> Option<Self> {
+    fn parse(parts: &[&str]) -> Option<Self> {
         let (name, folders) = parts.split_last()?;
         if name.eq_ignore_ascii_case("autoexec.ipxe") {
             return Some(FileName::Autoexec);
         }
         let loader = folders.last().filter(|folder| folder.eq_ignore_ascii_case("pxelinux.cfg"));
-        if let Some(key) = loader.and_then(|_| pxelinux(name)) {
+        if let Some(key) = loader.and_then(|_| parse_pxelinux_name(name)) {
             return Some(FileName::Pxelinux(key));
         }
-        if let Some(key) = grub(name) {
+        if let Some(key) = parse_grub_name(name) {
             return Some(FileName::Grub(key));
         }
         Some(FileName::Plain(RelativePath(parts.join("/").into())))
@@ -151,16 +151,16 @@ impl FileName {
 
 /// Parses a name of PXELINUX: UUID, hardware type and address, the IPv4 address in hexadecimal with ever fewer digits,
 /// `default` (<https://wiki.syslinux.org/wiki/index.php?title=PXELINUX#Configuration>).
-fn pxelinux(name: &str) -> Option<ConfigFileKey> {
+fn parse_pxelinux_name(name: &str) -> Option<ConfigFileKey> {
     if name.eq_ignore_ascii_case("default") {
         return Some(ConfigFileKey::Anyone);
     }
     let uuid = || Some(name).filter(|name| name.len() == 36).and_then(|name| Uuid::try_parse(name).ok());
-    hardware(name).or_else(|| address(name)).or_else(|| uuid().map(ConfigFileKey::Uuid))
+    parse_hardware_address(name).or_else(|| parse_hex_address(name)).or_else(|| uuid().map(ConfigFileKey::Uuid))
 }
 
 /// Parses a name of GRUB: `grub.cfg-01-<mac>`, `grub.cfg-<hex address>` and prefixes, `grub.cfg` (manual, "Network").
-fn grub(name: &str) -> Option<ConfigFileKey> {
+fn parse_grub_name(name: &str) -> Option<ConfigFileKey> {
     let (stem, ending) = name.split_at_checked("grub.cfg".len())?;
     if !stem.eq_ignore_ascii_case("grub.cfg") {
         return None;
@@ -169,15 +169,15 @@ fn grub(name: &str) -> Option<ConfigFileKey> {
         return Some(ConfigFileKey::Anyone);
     }
     let ending = ending.strip_prefix('-')?;
-    hardware(ending).or_else(|| address(ending))
+    parse_hardware_address(ending).or_else(|| parse_hex_address(ending))
 }
 
 /// Parses an ARP hardware type in two digits and the address. Only Ethernet's (01) has six octets for certain.
-fn hardware(name: &str) -> Option<ConfigFileKey> {
-    mac(name.strip_prefix("01-")?).map(ConfigFileKey::Mac)
+fn parse_hardware_address(name: &str) -> Option<ConfigFileKey> {
+    parse_mac(name.strip_prefix("01-")?).map(ConfigFileKey::Mac)
 }
 
-fn address(name: &str) -> Option<ConfigFileKey> {
+fn parse_hex_address(name: &str) -> Option<ConfigFileKey> {
     let digits = u8::try_from(name.len()).ok().filter(|digits| (1..=8).contains(digits))?;
     if !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
@@ -187,7 +187,7 @@ fn address(name: &str) -> Option<ConfigFileKey> {
 }
 
 /// Parses six octets with dashes or colons. Another spelling of a MAC address may be a file name.
-fn mac(part: &str) -> Option<Mac> {
+fn parse_mac(part: &str) -> Option<Mac> {
     let separator = |at: usize, byte: u8| (at % 3 == 2) == matches!(byte, b'-' | b':');
     let shaped = part.len() == 17 && part.bytes().enumerate().all(|(at, byte)| separator(at, byte));
     shaped.then(|| part.parse().ok()).flatten()
@@ -205,11 +205,11 @@ mod tests {
     }
 
     fn check(name: &str, folder: Option<Mac>, file: FileName) {
-        assert_eq!(RequestedFile::read(name.as_bytes()), Ok(RequestedFile { folder, file }), "{name:?}");
+        assert_eq!(RequestedFile::parse(name.as_bytes()), Ok(RequestedFile { folder, file }), "{name:?}");
     }
 
     fn refused(name: &[u8], why: BadPath) {
-        assert_eq!(RequestedFile::read(name), Err(why), "{:?}", String::from_utf8_lossy(name));
+        assert_eq!(RequestedFile::parse(name), Err(why), "{:?}", String::from_utf8_lossy(name));
     }
 
     #[test]
@@ -290,15 +290,15 @@ mod tests {
     #[test]
     fn the_address_in_the_file_name_precedes_the_folders() {
         let other = "00-00-00-00-00-01/pxelinux.cfg/01-52-54-00-12-34-56";
-        assert_eq!(RequestedFile::read(other.as_bytes()).unwrap().mac(), Some(HOST));
-        assert_eq!(RequestedFile::read(b"52-54-00-12-34-56/pxelinux.cfg/default").unwrap().mac(), Some(HOST));
-        assert_eq!(RequestedFile::read(b"autoexec.ipxe").unwrap().mac(), None);
+        assert_eq!(RequestedFile::parse(other.as_bytes()).unwrap().mac(), Some(HOST));
+        assert_eq!(RequestedFile::parse(b"52-54-00-12-34-56/pxelinux.cfg/default").unwrap().mac(), Some(HOST));
+        assert_eq!(RequestedFile::parse(b"autoexec.ipxe").unwrap().mac(), None);
     }
 
     proptest! {
         #[test]
         fn whatever_is_asked_stays_below(name in "[a-z0-9./\\\\:-]{0,60}|.{0,60}") {
-            if let Ok(RequestedFile { file: FileName::Plain(path), .. }) = RequestedFile::read(name.as_bytes()) {
+            if let Ok(RequestedFile { file: FileName::Plain(path), .. }) = RequestedFile::parse(name.as_bytes()) {
                 prop_assert!(path.parts().all(|part| !matches!(part, "" | "." | "..")));
                 prop_assert!(!path.as_str().starts_with('/') && !path.as_str().contains('\\'));
             }

@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn read(site: &SiteFolder, name: &str) -> Result<String, SiteError> {
-        let FileName::Plain(path) = RequestedFile::read(name.as_bytes()).unwrap().file else { panic!("a plain name") };
+        let FileName::Plain(path) = RequestedFile::parse(name.as_bytes()).unwrap().file else { panic!("a plain name") };
         let content = site.file(&path)?;
         let text = content.part(0..content.size()).unwrap();
         Ok(String::from_utf8(text.into()).unwrap())
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_truncated_file_is_an_error() {
         let (world, site) = site();
-        let FileName::Plain(path) = RequestedFile::read(b"plain").unwrap().file else { panic!("a plain name") };
+        let FileName::Plain(path) = RequestedFile::parse(b"plain").unwrap().file else { panic!("a plain name") };
         let plain = world.path().join("site/plain");
         fs::write(&plain, vec![1; 100_000]).unwrap();
         let content = site.file(&path).unwrap();
@@ -263,7 +263,7 @@ mod tests {
         let (world, site) = site();
         let plain = world.path().join("site/plain");
         fs::write(&plain, vec![1; 100_000]).unwrap();
-        let FileName::Plain(path) = RequestedFile::read(b"plain").unwrap().file else { panic!("a plain name") };
+        let FileName::Plain(path) = RequestedFile::parse(b"plain").unwrap().file else { panic!("a plain name") };
         let open = || match site.file(&path).unwrap() {
             FileContent::File(file, size) => (file, size),
             other => panic!("{other:?}"),

@@ -277,7 +277,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     }
 
     fn on_request(&mut self, arrival: &RequestOrigin, interface: u32, wire: &FileRequest<'_>, now: Instant) {
-        let asked = match RequestedFile::read(wire.name) {
+        let asked = match RequestedFile::parse(wire.name) {
             Ok(asked) => Arc::new(asked),
             Err(bad) => return self.refuse(arrival, None, bad.into()),
         };

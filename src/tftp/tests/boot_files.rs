@@ -22,7 +22,7 @@ fn boot_files(fixture: &Fixture) -> Arc<BootFiles> {
 }
 
 fn requested(name: &str) -> Arc<RequestedFile> {
-    Arc::new(RequestedFile::read(name.as_bytes()).unwrap())
+    Arc::new(RequestedFile::parse(name.as_bytes()).unwrap())
 }
 
 /// Returns the answer to a request for a file.
