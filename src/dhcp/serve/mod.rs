@@ -102,7 +102,7 @@ pub fn spawn(
     warn_small_neighbour_table(&settings, &gate);
     let serve = |(index, bound): (usize, BoundInterface)| {
         let BoundInterface { name, address, mode, sockets } = bound;
-        tracing::info!(interface = name, %address, ?mode, "dhcp listening");
+        tracing::info!(interface = name, %address, ?mode, "DHCP listening");
         let site = Arc::new(gate.site.reached_at(address.into()));
         let detector = ServerDetector::new(address, settings.check_interval, Instant::now());
         let state = InterfaceState { index, name, address, mode, site, detector };
@@ -186,7 +186,7 @@ impl EventLoop {
             match poll(&mut ready, self.poll_timeout(is_listening.then_some(begin))) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
-                Err(error) => return tracing::error!(%error, "dhcp poll failed"),
+                Err(error) => return tracing::error!(%error, "DHCP poll failed"),
             }
             if ready[0].any() == Some(true) {
                 return;
@@ -289,7 +289,7 @@ impl ServedInterface {
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return,
-                Err(error) => return tracing::warn!(%error, "dhcp receive failed"),
+                Err(error) => return tracing::warn!(%error, "DHCP receive failed"),
             }
         }
     }

@@ -325,7 +325,7 @@ fn send_all<'a, S: SockaddrLike + Copy, const N: usize>(
             Ok(results) => sent += results.count().max(1),
             Err(Errno::EINTR) => {}
             Err(error) => {
-                tracing::debug!(%error, left = slices.len(), "failed to send a dhcp reply");
+                tracing::debug!(%error, left = slices.len(), "failed to send a DHCP reply");
                 sent += 1;
             }
         }

@@ -274,7 +274,7 @@ fn record_report(gate: &Gate, report: ConnectionReport) {
         }
         ConnectionReport::Ended { login, end, sent } => {
             gate.counters.iscsi_sessions.fetch_sub(1, Ordering::Relaxed);
-            tracing::debug!(peer = %login.peer, ?end, sent, "iscsi session ended");
+            tracing::debug!(peer = %login.peer, ?end, sent, "iSCSI session ended");
         }
         ConnectionReport::Refused {
             peer,
@@ -300,11 +300,11 @@ fn record_report(gate: &Gate, report: ConnectionReport) {
         }
         ConnectionReport::Refused { peer, login, end } => {
             let initiator = login.map(|login| loggable_initiator(gate, &login));
-            tracing::debug!(%peer, initiator, ?end, "iscsi login failed");
+            tracing::debug!(%peer, initiator, ?end, "iSCSI login failed");
             gate.counters.count_dropped(Protocol::Iscsi, DropReason::ContradictedClaim, Some(peer.ip()));
         }
         ConnectionReport::Rejected { peer, opcode, why } => {
-            tracing::debug!(%peer, opcode, ?why, "iscsi PDU rejected");
+            tracing::debug!(%peer, opcode, ?why, "iSCSI PDU rejected");
             gate.counters.count_dropped(Protocol::Iscsi, DropReason::BadHeader, Some(peer.ip()));
         }
         ConnectionReport::Full(peer) => {

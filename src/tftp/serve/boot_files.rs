@@ -101,7 +101,7 @@ pub fn serve<P: Fn(Mac) + Send + 'static>(
     });
     let report = move |report| {
         if reports.try_send(report).is_err() {
-            tracing::warn!(limit = MAX_QUEUED_REPORTS, "tftp report lost: queue full");
+            tracing::warn!(limit = MAX_QUEUED_REPORTS, "TFTP report lost: queue full");
         }
     };
     async move {
@@ -231,7 +231,7 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
             );
         }
         TransferReport::Ended { peer, asked, how, octets, .. } => {
-            tracing::debug!(%peer, file = file_name(&asked), ?how, octets, "tftp transfer aborted");
+            tracing::debug!(%peer, file = file_name(&asked), ?how, octets, "TFTP transfer aborted");
         }
         TransferReport::Refused { peer, asked, why } => {
             if let (FileRefusal::NotFound, Some(asked)) = (why, &asked)
