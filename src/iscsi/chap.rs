@@ -144,7 +144,7 @@ fn prove(
     pairs: &[(String, String)],
 ) -> Result<(ChapExchange, ChapAnswer), ChapError> {
     let name = value_of(pairs, "CHAP_N").ok_or(ChapError::Order)?;
-    let response = value_of(pairs, "CHAP_R").and_then(text::binary).ok_or(ChapError::Order)?;
+    let response = value_of(pairs, "CHAP_R").and_then(text::parse_binary).ok_or(ChapError::Order)?;
     let wanted = algorithm.response(nonce.id, &terms.secret, &nonce.challenge);
     if name != terms.name || !same(&response, &wanted) {
         return Err(ChapError::Secret);
@@ -154,8 +154,8 @@ fn prove(
         (Some(id), Some(challenge)) => (id, challenge),
         _ => return Err(ChapError::Order),
     };
-    let id = text::number(id).and_then(|id| u8::try_from(id).ok()).ok_or(ChapError::Order)?;
-    let theirs = text::binary(theirs).filter(|bytes| bytes.len() <= 1024).ok_or(ChapError::Order)?;
+    let id = text::parse_number(id).and_then(|id| u8::try_from(id).ok()).ok_or(ChapError::Order)?;
+    let theirs = text::parse_binary(theirs).filter(|bytes| bytes.len() <= 1024).ok_or(ChapError::Order)?;
     if theirs == nonce.challenge {
         return Err(ChapError::Reflected);
     }

@@ -100,7 +100,7 @@ fn boolean(value: &str) -> Option<bool> {
 }
 
 fn number_in(value: &str, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
-    text::number(value).filter(|number| range.contains(number))
+    text::parse_number(value).filter(|number| range.contains(number))
 }
 
 fn least(value: &str, range: std::ops::RangeInclusive<u32>, ours: u32) -> Option<String> {

@@ -10,12 +10,24 @@ const MAX_VALUE_BYTES: usize = 8192;
 /// The reason a text is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
-    /// A piece has no `=`, an empty key, or one longer than 63 characters.
-    #[error("text without key=value, or a key longer than 63 characters")]
-    Key,
-    /// A value is not UTF-8 or longer than 8192 bytes.
-    #[error("a value that is not UTF-8, or longer than 8192 bytes")]
-    Value,
+    /// A piece has no `=`.
+    #[error("text without an equals sign: expected key=value")]
+    NoSeparator,
+    /// A key is empty.
+    #[error("empty key: expected key=value")]
+    EmptyKey,
+    /// A key is longer than the maximum.
+    #[error("a key has more than {MAX_KEY_LENGTH} characters")]
+    LongKey,
+    /// A key is not UTF-8.
+    #[error("a key is not UTF-8")]
+    KeyEncoding,
+    /// A value is not UTF-8.
+    #[error("a value is not UTF-8")]
+    ValueEncoding,
+    /// A value is longer than the maximum.
+    #[error("a value has more than {MAX_VALUE_BYTES} bytes")]
+    LongValue,
 }
 
 /// Returns the keys and values of a text, in order.
@@ -23,18 +35,21 @@ pub enum TextError {
 /// # Errors
 /// A piece is no `key=value`.
 pub fn parse(bytes: &[u8]) -> Result<Vec<(&str, &str)>, TextError> {
-    bytes.split(|byte| *byte == 0).filter(|piece| !piece.is_empty()).map(pair).collect()
+    bytes.split(|byte| *byte == 0).filter(|piece| !piece.is_empty()).map(parse_pair).collect()
 }
 
-fn pair(piece: &[u8]) -> Result<(&str, &str), TextError> {
-    let at = piece.iter().position(|byte| *byte == b'=').ok_or(TextError::Key)?;
-    if at == 0 || at > MAX_KEY_LENGTH {
-        return Err(TextError::Key);
+fn parse_pair(piece: &[u8]) -> Result<(&str, &str), TextError> {
+    let at = piece.iter().position(|byte| *byte == b'=').ok_or(TextError::NoSeparator)?;
+    if at == 0 {
+        return Err(TextError::EmptyKey);
     }
-    let key = std::str::from_utf8(&piece[..at]).map_err(|_| TextError::Key)?;
-    let value = std::str::from_utf8(&piece[at + 1..]).map_err(|_| TextError::Value)?;
+    if at > MAX_KEY_LENGTH {
+        return Err(TextError::LongKey);
+    }
+    let key = std::str::from_utf8(&piece[..at]).map_err(|_| TextError::KeyEncoding)?;
+    let value = std::str::from_utf8(&piece[at + 1..]).map_err(|_| TextError::ValueEncoding)?;
     if value.len() > MAX_VALUE_BYTES {
-        return Err(TextError::Value);
+        return Err(TextError::LongValue);
     }
     Ok((key, value))
 }
@@ -61,7 +76,7 @@ impl KeyAnswers {
 
 /// Parses a number: decimal, or hexadecimal after `0x` (RFC 7143 6.1).
 #[must_use]
-pub fn number(value: &str) -> Option<u32> {
+pub fn parse_number(value: &str) -> Option<u32> {
     let (digits, radix) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
         Some(hex) => (hex, 16),
         None => (value, 10),
@@ -74,7 +89,7 @@ pub fn number(value: &str) -> Option<u32> {
 
 /// Parses a binary value: hexadecimal after `0x`, or base64 after `0b` (RFC 7143 6.1).
 #[must_use]
-pub fn binary(value: &str) -> Option<Vec<u8>> {
+pub fn parse_binary(value: &str) -> Option<Vec<u8>> {
     if let Some(hex) = value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
         return from_hex(hex);
     }
@@ -131,15 +146,21 @@ mod tests {
 
     #[test]
     fn text_is_split_into_keys_and_values() {
-        type Row<'a> = (&'a [u8], Result<Vec<(&'a str, &'a str)>, TextError>);
-        let rows: [Row<'_>; 7] = [
+        type Case<'a> = (&'a [u8], Result<Vec<(&'a str, &'a str)>, TextError>);
+        let (long_key, long_value) = ([b'k'; MAX_KEY_LENGTH + 1], "v".repeat(MAX_VALUE_BYTES + 1));
+        let long_key = [&long_key[..], b"=v"].concat();
+        let long_value = format!("k={long_value}");
+        let rows: [Case<'_>; 10] = [
             (b"", Ok(vec![])),
             (b"A=b\0", Ok(vec![("A", "b")])),
             (b"A=b\0C=d=e\0\0\0", Ok(vec![("A", "b"), ("C", "d=e")])),
             (b"A=\0", Ok(vec![("A", "")])),
-            (b"A\0", Err(TextError::Key)),
-            (b"=b\0", Err(TextError::Key)),
-            (b"A=\xff\0", Err(TextError::Value)),
+            (b"A\0", Err(TextError::NoSeparator)),
+            (b"=b\0", Err(TextError::EmptyKey)),
+            (b"\xff=b\0", Err(TextError::KeyEncoding)),
+            (b"A=\xff\0", Err(TextError::ValueEncoding)),
+            (&long_key, Err(TextError::LongKey)),
+            (long_value.as_bytes(), Err(TextError::LongValue)),
         ];
         for (bytes, wanted) in rows {
             assert_eq!(parse(bytes), wanted);
@@ -151,7 +172,7 @@ mod tests {
         for (text, wanted) in
             [("8192", Some(8192)), ("0x2000", Some(8192)), ("", None), ("-1", None), ("+1", None), ("4294967296", None)]
         {
-            assert_eq!(number(text), wanted, "{text}");
+            assert_eq!(parse_number(text), wanted, "{text}");
         }
         for (text, wanted) in [
             ("0x0102fF", Some(vec![1, 2, 255])),
@@ -163,7 +184,7 @@ mod tests {
             ("12", None),
             ("0xg1", None),
         ] {
-            assert_eq!(binary(text), wanted, "{text}");
+            assert_eq!(parse_binary(text), wanted, "{text}");
         }
         assert_eq!(hex(&[1, 0xab]), "0x01ab");
     }
