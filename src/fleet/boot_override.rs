@@ -39,7 +39,7 @@ impl OverrideTarget {
     }
 
     /// Parses Redfish's word for a target.
-    pub fn read(word: &str) -> Option<Self> {
+    pub fn parse(word: &str) -> Option<Self> {
         [Self::Pxe, Self::Cd, Self::Hdd].into_iter().find(|target| target.as_str() == word)
     }
 }
@@ -53,7 +53,8 @@ pub struct BootOverride {
     /// Whether the override holds for one boot.
     pub once: bool,
     /// Time of the request.
-    set: Timestamp,
+    #[serde(rename = "set")]
+    requested_at: Timestamp,
     /// The image that the override put into the host's spec. A write of another image ends the override.
     image: BootTarget,
     /// The declared boot, where the host's spec has another one for now.
@@ -108,7 +109,7 @@ pub fn redfish_state(host: &Host) -> (&'static str, &'static str) {
         Some(set) if set.target != OverrideTarget::Hdd => network(set.once, set.target.as_str()),
         Some(set) if leaves && !set.once => ("Continuous", "Hdd"),
         // A machine that was seen since then has had its one boot.
-        Some(set) if leaves && status.last_seen_time.is_none_or(|seen| seen <= set.set) => ("Once", "Hdd"),
+        Some(set) if leaves && status.last_seen_time.is_none_or(|seen| seen <= set.requested_at) => ("Once", "Hdd"),
         Some(_) | None => network(host.spec.boot_mode == BootMode::Once, "Pxe"),
     }
 }
@@ -117,7 +118,7 @@ pub fn redfish_state(host: &Host) -> (&'static str, &'static str) {
 ///
 /// # Errors
 /// There is nothing to boot from the target.
-pub fn set(
+pub fn set_override(
     host: &Host,
     target: OverrideTarget,
     once: bool,
@@ -144,7 +145,7 @@ pub fn set(
             (Some(declared()), Transition::Assign)
         }
     };
-    let set = BootOverride { target, once, set: now, image: after.spec.image.clone(), declared: kept };
+    let set = BootOverride { target, once, requested_at: now, image: after.spec.image.clone(), declared: kept };
     // These types always serialize.
     let text = serde_json::to_string(&set).unwrap_or_default();
     after.metadata.annotations.insert(OVERRIDE.into(), text);
@@ -261,7 +262,7 @@ mod tests {
     }
 
     fn set_to(host: &Host, target: OverrideTarget, once: bool) -> Host {
-        let (host, change) = set(host, target, once, Timestamp::UNIX_EPOCH).unwrap();
+        let (host, change) = set_override(host, target, once, Timestamp::UNIX_EPOCH).unwrap();
         moved((host, Some(change)), Phase::LocalBoot)
     }
 
@@ -321,11 +322,11 @@ mod tests {
     #[test]
     fn an_override_needs_something_to_boot() {
         let declared = host("localboot", BootMode::Once, Phase::LocalBoot);
-        assert!(set(&declared, OverrideTarget::Pxe, true, Timestamp::UNIX_EPOCH).is_err());
+        assert!(set_override(&declared, OverrideTarget::Pxe, true, Timestamp::UNIX_EPOCH).is_err());
         let (empty, _) = ejected(&declared);
-        assert!(set(&empty, OverrideTarget::Cd, true, Timestamp::UNIX_EPOCH).is_err());
+        assert!(set_override(&empty, OverrideTarget::Cd, true, Timestamp::UNIX_EPOCH).is_err());
         // A medium that was to be booted is not the declared image.
         let over = set_to(&declared, OverrideTarget::Cd, true);
-        assert!(set(&over, OverrideTarget::Pxe, true, Timestamp::UNIX_EPOCH).is_err());
+        assert!(set_override(&over, OverrideTarget::Pxe, true, Timestamp::UNIX_EPOCH).is_err());
     }
 }

@@ -67,7 +67,7 @@ pub async fn change(shared: &Shared, key: &Key, host: &Host, body: &Map<String, 
     let once = match enabled {
         None | Some("Once") => true,
         Some("Continuous") => false,
-        Some("Disabled") => return set(shared, key, host, None).await,
+        Some("Disabled") => return apply_override(shared, key, host, None).await,
         Some(other) => {
             let known = "expected Once, Continuous or Disabled";
             return Err(RedfishError::bad_value(format!("BootSourceOverrideEnabled: {other:?}: {known}")));
@@ -75,14 +75,14 @@ pub async fn change(shared: &Shared, key: &Key, host: &Host, body: &Map<String, 
     };
     let known = || format!("expected one of {}", BOOT_TARGETS.join(", "));
     match target {
-        Some("None") => set(shared, key, host, None).await,
+        Some("None") => apply_override(shared, key, host, None).await,
         Some(word) => {
-            let target = OverrideTarget::read(word)
+            let target = OverrideTarget::parse(word)
                 .ok_or_else(|| RedfishError::bad_value(format!("BootSourceOverrideTarget: {word:?}: {}", known())))?;
-            set(shared, key, host, Some((target, once))).await
+            apply_override(shared, key, host, Some((target, once))).await
         }
         None => match BootOverride::of(host).filter(|is| enabled.is_some() && is.once != once) {
-            Some(is) => set(shared, key, host, Some((is.target, once))).await,
+            Some(is) => apply_override(shared, key, host, Some((is.target, once))).await,
             None => Ok(()),
         },
     }
@@ -104,7 +104,7 @@ fn check_mode(host: &Host, wanted: Option<&str>) -> Result<(), RedfishError> {
 }
 
 /// Sets what a machine boots, for one boot or until another override; `None` clears the override.
-async fn set(
+async fn apply_override(
     shared: &Shared,
     key: &Key,
     host: &Host,
@@ -112,7 +112,7 @@ async fn set(
 ) -> Result<(), RedfishError> {
     let update = |host: &Host| match wanted {
         Some((target, once)) => {
-            boot_override::set(host, target, once, now()).map(|(host, transition)| (host, Some(transition)))
+            boot_override::set_override(host, target, once, now()).map(|(host, transition)| (host, Some(transition)))
         }
         None => Ok(boot_override::cleared(host)),
     };
