@@ -214,7 +214,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     let path = places.iso(&spec.iso_file);
     let (iso, modified) = open_and_examine(&path)?;
     let known = before.filter(|before| before.spec.iso_file == spec.iso_file).map(|before| &before.status);
-    let same = |known: &ImageStatus| known.size_bytes.is_some() && known.is_of(iso.length, modified);
+    let same = |known: &ImageStatus| known.size_bytes.is_some() && known.matches_file(iso.length, modified);
     // The digest of an upload is kept; a file that replaced it is hashed again.
     let sha256 = match known.and_then(|known| Some((known, known.sha256.as_ref()?))) {
         Some((known, digest)) if same(known) => Some(digest.clone()),

@@ -19,7 +19,7 @@ pub struct Route {
 
 /// A segment of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Segment {
+pub enum PathSegment {
     /// A text.
     Literal(&'static str),
     /// A parameter of one segment.
@@ -219,11 +219,11 @@ impl Route {
     }
 
     /// Returns the segments of the template.
-    pub fn segments(&self) -> impl Iterator<Item = Segment> + use<> {
+    pub fn segments(&self) -> impl Iterator<Item = PathSegment> + use<> {
         self.path.split('/').filter(|text| !text.is_empty()).map(|text| {
             match text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
-                Some(name) => name.strip_prefix('*').map_or(Segment::Parameter(name), Segment::Rest),
-                None => Segment::Literal(text),
+                Some(name) => name.strip_prefix('*').map_or(PathSegment::Parameter(name), PathSegment::Rest),
+                None => PathSegment::Literal(text),
             }
         })
     }
@@ -231,8 +231,8 @@ impl Route {
     /// Returns the names of the path's parameters, in order.
     pub fn parameters(&self) -> impl Iterator<Item = &'static str> + use<> {
         self.segments().filter_map(|segment| match segment {
-            Segment::Literal(_) => None,
-            Segment::Parameter(name) | Segment::Rest(name) => Some(name),
+            PathSegment::Literal(_) => None,
+            PathSegment::Parameter(name) | PathSegment::Rest(name) => Some(name),
         })
     }
 
@@ -240,8 +240,8 @@ impl Route {
     pub fn parameter<'a>(&self, parts: &[&'a str], wanted: &str) -> Option<&'a str> {
         let mut pairs = self.segments().zip(parts);
         pairs.find_map(|(segment, part)| match segment {
-            Segment::Parameter(name) | Segment::Rest(name) if name == wanted => Some(*part),
-            Segment::Literal(_) | Segment::Parameter(_) | Segment::Rest(_) => None,
+            PathSegment::Parameter(name) | PathSegment::Rest(name) if name == wanted => Some(*part),
+            PathSegment::Literal(_) | PathSegment::Parameter(_) | PathSegment::Rest(_) => None,
         })
     }
 

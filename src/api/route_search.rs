@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::api::route::{Route, Segment};
+use crate::api::route::{PathSegment, Route};
 use crate::api::routes::routes;
 
 /// Returns the route of a path, given by its segments.
@@ -47,12 +47,12 @@ struct Node {
 }
 
 impl Node {
-    fn insert(&mut self, mut path: impl Iterator<Item = Segment>, route: &'static Route) {
+    fn insert(&mut self, mut path: impl Iterator<Item = PathSegment>, route: &'static Route) {
         match path.next() {
             None => self.route = Some(route),
-            Some(Segment::Rest(_)) => self.rest = Some(route),
-            Some(Segment::Parameter(_)) => self.parameter.get_or_insert_default().insert(path, route),
-            Some(Segment::Literal(name)) => {
+            Some(PathSegment::Rest(_)) => self.rest = Some(route),
+            Some(PathSegment::Parameter(_)) => self.parameter.get_or_insert_default().insert(path, route),
+            Some(PathSegment::Literal(name)) => {
                 let known = self.literals.iter().position(|(literal, _)| *literal == name);
                 let at = known.unwrap_or_else(|| {
                     self.literals.push((name, Self::default()));

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 use ipnet::Ipv4Net;
 
-use crate::config::{Config, DhcpMode, Interface};
+use crate::config::{Config, DhcpInterface, DhcpMode};
 use crate::http::{listener, tls};
 use crate::tftp::serve::boot_files::TftpEndpoint;
 use crate::tftp::serve::{Listener, PortUse};
@@ -70,7 +70,7 @@ impl Listeners {
     /// Binds the sockets of one interface.
     fn bind_on(
         &mut self,
-        interface: &Interface,
+        interface: &DhcpInterface,
         config: &Config,
         settings: &dhcp::serve::DhcpSettings,
     ) -> anyhow::Result<()> {
@@ -107,7 +107,7 @@ impl Listeners {
     /// address than the first is answered from there. Rendered boot files contain `address`, where HTTP listens.
     fn bind_tftp(
         &mut self,
-        interface: &Interface,
+        interface: &DhcpInterface,
         address: Ipv4Addr,
         addresses: Vec<Ipv4Addr>,
         config: &Config,

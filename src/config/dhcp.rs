@@ -19,7 +19,7 @@ const MAX_ADDRESSES: u64 = 1 << 20;
 
 /// A network interface that machines are answered on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
+pub struct DhcpInterface {
     /// Name of the interface, as in `eth1`.
     pub name: String,
     /// Address at which its machines reach this server. Default: the first of the interface.
@@ -161,14 +161,14 @@ struct RawReservation {
 
 impl Validator<'_> {
     /// Returns the interfaces of `interface` and of `[[interfaces]]`.
-    pub(super) fn interfaces(&self, flags: &Flags, raw: &Raw) -> Result<Vec<Interface>, ConfigError> {
+    pub(super) fn interfaces(&self, flags: &Flags, raw: &Raw) -> Result<Vec<DhcpInterface>, ConfigError> {
         let usual = raw.dhcp.mode.unwrap_or(DhcpMode::Proxy);
         let one = self.choose("interface", flags.interface.as_deref(), raw.interface.as_ref())?;
         let address = self.choose("address", flags.address.as_deref(), raw.address.as_ref())?;
         let span = raw.address.as_ref().map(Spanned::span);
         let mut found = Vec::new();
         if let Some(name) = one {
-            found.push(Interface { name, address: self.ipv4("address", span, address)?, mode: usual });
+            found.push(DhcpInterface { name, address: self.ipv4("address", span, address)?, mode: usual });
         } else if address.is_some() {
             return Err(self.error("address", span, "an address needs its interface: set `interface` too"));
         }
@@ -179,14 +179,14 @@ impl Validator<'_> {
             let address = listed.address.as_ref().map(|text| self.read("interfaces.address", text)).transpose()?;
             let address = self.ipv4("interfaces.address", span, address)?;
             let name = listed.name.get_ref().clone();
-            if found.iter().any(|found: &Interface| found.name == name) {
+            if found.iter().any(|found: &DhcpInterface| found.name == name) {
                 return Err(self.error(
                     "interfaces.name",
                     Some(listed.name.span()),
                     &format!("{name} is listed twice"),
                 ));
             }
-            found.push(Interface { name, address, mode: listed.mode.unwrap_or(usual) });
+            found.push(DhcpInterface { name, address, mode: listed.mode.unwrap_or(usual) });
         }
         if found.is_empty() {
             return Err(self.error("interface", None, "no interface to answer on: set it here or with --interface"));

@@ -19,7 +19,7 @@ use crate::fleet::lifecycle::InstallPolicy;
 use crate::fleet::{Chap, HostMatch, Name, Secret, Volume};
 
 pub use access::{Api, TlsFiles};
-pub use dhcp::{BootFileIn, Dhcp, DhcpMode, Interface, OnOtherServer};
+pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, OnOtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
 use validator::Validator;
 
@@ -30,7 +30,7 @@ pub const DEFAULT_PATH: &str = "/etc/bootlatch/bootlatch.toml";
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Interfaces to answer on, at least one. Nothing is answered on any other.
-    pub interfaces: Vec<Interface>,
+    pub interfaces: Vec<DhcpInterface>,
     /// Directory of the database, the images, the tokens and the unix socket.
     pub state_dir: PathBuf,
     /// Directory of the boot programs.
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn only_the_interface_must_be_given() {
         let config = read("interface = \"eth1\"").unwrap();
-        let alone = Interface { name: "eth1".into(), address: None, mode: DhcpMode::Proxy };
+        let alone = DhcpInterface { name: "eth1".into(), address: None, mode: DhcpMode::Proxy };
         assert_eq!((config.interfaces, config.http_port, config.dhcp.port), (vec![alone], 80, 67));
         assert_eq!(config.unknown_hosts, EnrolmentRules { first: Vec::new(), otherwise: UnknownHostAction::Hold });
         assert!(read("").unwrap_err().contains("interface"));

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::event::power_report::PowerReport;
 use crate::fleet::{Bmc, Host, Mac, Object, Power};
-use crate::store::{Change, Operation, Store, now};
+use crate::store::{Change, ChangeKind, Store, now};
 
 use crate::bmc::power_poller::{PollTime, PowerPoller, PowerTask};
 use crate::bmc::{BmcError, client};
@@ -98,8 +98,8 @@ fn follow_changes(store: &Store, poller: &mut PowerPoller, mut version: u64) -> 
                 poller.forget(before.spec.boot_mac_address);
             }
             match record.operation {
-                Operation::Added | Operation::Modified => follow_host(poller, host, false),
-                Operation::Deleted => poller.forget(host.spec.boot_mac_address),
+                ChangeKind::Added | ChangeKind::Modified => follow_host(poller, host, false),
+                ChangeKind::Deleted => poller.forget(host.spec.boot_mac_address),
             }
         }
     }

@@ -237,7 +237,7 @@ impl ImageStatus {
     }
 
     /// Returns whether the status describes a file of this size and modification time, as far as both are known.
-    pub fn is_of(&self, size: u64, modified: Option<Timestamp>) -> bool {
+    pub fn matches_file(&self, size: u64, modified: Option<Timestamp>) -> bool {
         self.size_bytes.is_none_or(|known| known == size)
             && self.file_modification_time.is_none_or(|known| Some(known) == modified)
     }

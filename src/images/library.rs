@@ -162,7 +162,7 @@ impl ImageLibrary {
         let path = self.isos.join(&image.spec.iso_file);
         let fail = |source| ImageError::File { path: path.clone(), source };
         let stamp = stamp(&path).map_err(fail)?;
-        if !image.status.is_of(stamp.0, stamp.1.and_then(|at| Timestamp::try_from(at).ok())) {
+        if !image.status.matches_file(stamp.0, stamp.1.and_then(|at| Timestamp::try_from(at).ok())) {
             return Err(ImageError::Changed { path });
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -272,7 +272,7 @@ impl ImageLibrary {
         Ok(Some(ImageView::plain(Arc::new(ImageFile::new(file)?), tag)))
     }
 
-    /// Returns the extents of a file in an ISO; `None` if there is none, or if links form a circle.
+    /// Returns the extents of a file in an ISO; `None` if there is none, or if links form a cycle.
     ///
     /// # Errors
     /// The image is damaged.

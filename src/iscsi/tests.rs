@@ -66,7 +66,7 @@ impl Heard {
 }
 
 /// The initiator of a connection, and the I/O loop in between.
-struct Peer {
+struct Initiator {
     connection: Connection,
     entrance: LoginDecision,
     targets: Vec<TargetEntry>,
@@ -87,7 +87,7 @@ fn medium_byte(at: u64) -> u8 {
     u8::try_from((at * 31 + at / 512) % 251).unwrap()
 }
 
-impl Peer {
+impl Initiator {
     fn new(entrance: LoginDecision) -> Self {
         let now = Instant::now();
         Self {
@@ -263,7 +263,7 @@ fn chap_terms() -> ChapTerms {
 
 #[test]
 fn ipxe_logs_in_and_reads_in_segments_of_its_size() {
-    let mut peer = Peer::attached(IPXE);
+    let mut peer = Initiator::attached(IPXE);
     let read = peer.read_10(9, 3, 40);
     let heard = peer.send(read, &[]);
     let lengths: Vec<usize> = heard.iter().map(|heard| heard.data.len()).collect();
@@ -279,7 +279,7 @@ fn ipxe_logs_in_and_reads_in_segments_of_its_size() {
 
 #[test]
 fn bytes_may_come_one_by_one() {
-    let mut peer = Peer::new(LoginDecision::Admit(None));
+    let mut peer = Initiator::new(LoginDecision::Admit(None));
     let mut header = request(0x43, 0x87, 0);
     header.0[8..14].copy_from_slice(&[0x80, 1, 2, 3, 4, 5]);
     let keys = keys_of(IPXE);
@@ -301,7 +301,7 @@ fn digests_cover_everything_after_the_login() {
         &["HeaderDigest=CRC32C,None"],
         &["DataDigest=CRC32C", "HeaderDigest=None"],
     ] {
-        let mut peer = Peer::attached(keys);
+        let mut peer = Initiator::attached(keys);
         let read = peer.read_10(1, 0, 20);
         let heard = peer.send(read, &[]);
         assert_eq!(heard.iter().map(|heard| heard.data.len()).sum::<usize>(), 10_240);
@@ -310,7 +310,7 @@ fn digests_cover_everything_after_the_login() {
 
 #[test]
 fn a_damaged_header_ends_the_session_and_damaged_data_is_rejected() {
-    let mut peer = Peer::attached(&["HeaderDigest=CRC32C", "DataDigest=CRC32C"]);
+    let mut peer = Initiator::attached(&["HeaderDigest=CRC32C", "DataDigest=CRC32C"]);
     let mut nop = request(0x40, 0x80, 5);
     nop.set_data_length(4);
     let mut bytes = peer.wrapped(nop, b"ping");
@@ -328,7 +328,7 @@ fn a_damaged_header_ends_the_session_and_damaged_data_is_rejected() {
 
 #[test]
 fn discovery_lists_the_targets_and_nothing_else() {
-    let mut peer = Peer::new(LoginDecision::Admit(None));
+    let mut peer = Initiator::new(LoginDecision::Admit(None));
     let entry = |number| TargetEntry { name: format!("iqn.x:{number:04}"), portals: vec!["192.0.2.1:3260".to_owned()] };
     peer.targets = (0..400).map(entry).collect();
     assert_eq!(peer.login(0x87, &discovery())[0].flags(), 0x87);
@@ -356,7 +356,7 @@ fn discovery_lists_the_targets_and_nothing_else() {
 
 #[test]
 fn commands_are_counted_and_ignored_outside_the_window() {
-    let mut peer = Peer::attached(IPXE);
+    let mut peer = Initiator::attached(IPXE);
     for beside in [limits::MAX_COMMANDS, 1 << 30, u32::MAX] {
         let mut read = peer.read_10(1, 0, 1);
         peer.command -= 1;
@@ -373,7 +373,7 @@ fn commands_are_counted_and_ignored_outside_the_window() {
 
 #[test]
 fn a_batch_of_commands_is_answered_in_order_and_bounded() {
-    let mut peer = Peer::attached(&["MaxRecvDataSegmentLength=262144"]);
+    let mut peer = Initiator::attached(&["MaxRecvDataSegmentLength=262144"]);
     let mut bytes = Vec::new();
     for tag in 0..limits::MAX_COMMANDS {
         let read = peer.read_10(tag, tag, 16);
@@ -391,7 +391,7 @@ fn a_batch_of_commands_is_answered_in_order_and_bounded() {
 
 #[test]
 fn a_task_that_waits_can_be_aborted() {
-    let mut peer = Peer::attached(IPXE);
+    let mut peer = Initiator::attached(IPXE);
     let (first, second) = (peer.read_10(1, 0, 1), peer.read_10(2, 8, 1));
     let mut abort = request(0x42, 0x81, 77);
     abort.set_word(20, 2);
@@ -408,13 +408,13 @@ fn a_task_that_waits_can_be_aborted() {
 #[test]
 fn resets_are_answered() {
     for (function, lun, response) in [(5, 0, 0), (5, 9, 2), (2, 1, 0), (6, 0, 0), (3, 0, 5), (8, 0, 4)] {
-        let mut peer = Peer::attached(IPXE);
+        let mut peer = Initiator::attached(IPXE);
         let mut reset = request(0x42, 0x80 | function, 7);
         reset.0[9] = lun;
         assert_eq!(peer.send(reset, &[])[0].header.0[2], response, "function {function}");
         assert_eq!(peer.end, None);
     }
-    let mut peer = Peer::attached(IPXE);
+    let mut peer = Initiator::attached(IPXE);
     assert_eq!(peer.send(request(0x42, 0x87, 7), &[])[0].header.0[2], 0);
     assert_eq!(peer.end, Some(End::ColdReset));
 }
@@ -427,7 +427,7 @@ fn misplaced_pdus_are_rejected() {
         (0x1c, Rejection::NotSupported),
         (0x45, Rejection::Protocol),
     ] {
-        let mut peer = Peer::attached(IPXE);
+        let mut peer = Initiator::attached(IPXE);
         let heard = peer.send(request(opcode, 0x80, 4), &[]);
         assert_eq!((heard[0].opcode(), heard[0].header.0[2]), (0x3f, why as u8));
         assert_eq!(peer.connection.rejected(), Some((opcode & 0x3f, why)));
@@ -436,7 +436,7 @@ fn misplaced_pdus_are_rejected() {
 
 #[test]
 fn a_units_first_read_is_recorded_before_any_of_its_data() {
-    let mut peer = Peer::new(LoginDecision::Admit(None));
+    let mut peer = Initiator::new(LoginDecision::Admit(None));
     peer.record_first = vec![0];
     peer.login(0x87, &keys_of(IPXE));
     peer.store_works = false;
@@ -459,7 +459,7 @@ fn a_units_first_read_is_recorded_before_any_of_its_data() {
 
 #[test]
 fn a_flood_of_immediate_commands_is_rejected() {
-    let mut peer = Peer::attached(IPXE);
+    let mut peer = Initiator::attached(IPXE);
     let mut bytes = Vec::new();
     for tag in 0..20 {
         let mut read = peer.read_10(tag, 0, 1);
@@ -473,7 +473,7 @@ fn a_flood_of_immediate_commands_is_rejected() {
 
 #[test]
 fn a_failed_read_is_a_medium_error_and_the_session_continues() {
-    let mut peer = Peer::attached(IPXE);
+    let mut peer = Initiator::attached(IPXE);
     peer.unreadable = true;
     let read = peer.read_10(1, 0, 40);
     let heard = peer.send(read, &[]);
@@ -487,7 +487,7 @@ fn a_failed_read_is_a_medium_error_and_the_session_continues() {
 
 #[test]
 fn a_write_is_refused_and_a_verify_compares() {
-    let mut peer = Peer::attached(&["MaxBurstLength=8192"]);
+    let mut peer = Initiator::attached(&["MaxBurstLength=8192"]);
     let mut write = peer.command(1, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], 512);
     write.0[1] = 0xa1;
     let heard = peer.send(write, &[]);
@@ -515,7 +515,7 @@ fn a_write_is_refused_and_a_verify_compares() {
 
 #[test]
 fn a_ping_is_echoed_and_a_silent_initiator_pinged_if_it_pings_itself() {
-    let mut peer = Peer::attached(IPXE);
+    let mut peer = Initiator::attached(IPXE);
     // iPXE never sends a NOP-Out, and ends the session on a NOP-In that requires an answer.
     peer.now += limits::PING_INTERVAL * 3;
     peer.connection.on_time(peer.now);
@@ -542,7 +542,7 @@ fn a_ping_is_echoed_and_a_silent_initiator_pinged_if_it_pings_itself() {
 
 #[test]
 fn a_shutdown_requests_a_logout() {
-    let mut peer = Peer::attached(IPXE);
+    let mut peer = Initiator::attached(IPXE);
     peer.connection.on_stop(Duration::from_secs(2));
     peer.turn();
     let heard = peer.heard();
@@ -558,7 +558,7 @@ proptest! {
 
     #[test]
     fn no_bytes_break_a_session(bytes: Vec<u8>, opcodes in proptest::collection::vec((any::<u8>(), any::<[u8; 47]>()), 0..40)) {
-        let mut peer = Peer::attached(IPXE);
+        let mut peer = Initiator::attached(IPXE);
         for (opcode, rest) in opcodes {
             let mut header = Header([0; BHS]);
             header.0[0] = opcode;
@@ -578,7 +578,7 @@ proptest! {
 
     #[test]
     fn no_text_breaks_a_login(flags: u8, text in "[ -~\\x00]{0,300}") {
-        let mut peer = Peer::new(LoginDecision::Admit(Some(chap_terms())));
+        let mut peer = Initiator::new(LoginDecision::Admit(Some(chap_terms())));
         peer.login(flags, &text);
     }
 }

@@ -101,7 +101,7 @@ pub struct RockRidge {
     /// Sector of a directory that was relocated because of its depth (`CL`).
     pub child: Option<u32>,
     /// Whether this is a relocated directory, which has its logical place elsewhere (`RE`).
-    pub moved: bool,
+    pub is_relocated: bool,
     /// Whether the content is compressed (`ZF`, zisofs).
     pub compressed: bool,
 }
@@ -171,7 +171,7 @@ impl SystemUseParser {
                 b"NM" => self.parse_name(entry),
                 b"SL" => self.parse_symlink(entry),
                 b"CL" => self.found.child = le32(entry, 0),
-                b"RE" => self.found.moved = true,
+                b"RE" => self.found.is_relocated = true,
                 b"ZF" => self.found.compressed = true,
                 _ => {}
             }

@@ -235,7 +235,7 @@ impl<'a> DirectoryTree<'a> {
             Some(skip) => record::rock_ridge(self.image, record, skip).map_err(|error| in_directory(error, path))?,
             None => RockRidge::default(),
         };
-        if ridge.moved {
+        if ridge.is_relocated {
             return Ok(None);
         }
         let name = ridge.name.unwrap_or_else(|| record.name(self.encoding));

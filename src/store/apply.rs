@@ -16,7 +16,7 @@ use crate::fleet::{
 
 use super::change::{Change, Expect, Observation};
 use super::error::StoreError;
-use super::history::{ChangeRecord, Operation};
+use super::history::{ChangeKind, ChangeRecord};
 use super::snapshot::Snapshot;
 
 /// Result of a change.
@@ -148,7 +148,10 @@ fn check_image(state: &Snapshot, image: &Image) -> Result<(), StoreError> {
     let found = ImageReferences {
         missing_config: spec.boot_configs.iter().find(|name| state.boot_config(name).is_none()),
         companions: spec.companions.iter().map(|name| state.image(name).map(Arc::as_ref)).collect(),
-        circular: spec.companions.iter().find(|companion| *companion != name && leads_to(state, companion, name)),
+        companion_in_cycle: spec
+            .companions
+            .iter()
+            .find(|companion| *companion != name && leads_to(state, companion, name)),
         companion_of: others().find(|other| other.spec.companions.contains(name)).map(|other| &other.metadata.name),
     };
     rules::check_image(image, &found)?;
@@ -238,7 +241,7 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
     object.meta_mut().resource_version = state.version;
     let record = ChangeRecord {
         version: state.version,
-        operation: Operation::Deleted,
+        operation: ChangeKind::Deleted,
         object: object.clone(),
         before,
         wire: OnceLock::new(),
@@ -389,7 +392,7 @@ fn write(
     state.version += 1;
     object.meta_mut().resource_version = state.version;
     state.put(object.clone());
-    let operation = if before.is_some() { Operation::Modified } else { Operation::Added };
+    let operation = if before.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
     let record =
         ChangeRecord { version: state.version, operation, object: object.clone(), before, wire: OnceLock::new() };
     Applied { object, record: Some(record), events }

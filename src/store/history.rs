@@ -16,7 +16,7 @@ pub struct ChangeRecord {
     /// Version of the state after the change.
     pub version: u64,
     /// Kind of the change.
-    pub operation: Operation,
+    pub operation: ChangeKind,
     /// The object after the change; a deleted object in its last state.
     pub object: Object,
     /// The object before the change. A watch with a selector needs it: the object may have left the selection.
@@ -27,7 +27,7 @@ pub struct ChangeRecord {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 /// Kind of a change, in the words of Kubernetes watches.
-pub enum Operation {
+pub enum ChangeKind {
     /// The object was created.
     Added,
     /// The object was changed.
@@ -104,7 +104,7 @@ mod tests {
         let object = Object::Host(Arc::new(Host { metadata, spec, status: HostStatus::default() }));
         let record = |version| ChangeRecord {
             version,
-            operation: Operation::Modified,
+            operation: ChangeKind::Modified,
             object: object.clone(),
             before: None,
             wire: OnceLock::new(),

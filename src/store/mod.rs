@@ -29,7 +29,7 @@ use crate::fleet::{Key, Lease, Mac, Object};
 pub use change::{Change, Expect, Observation};
 pub use clock::now;
 pub use error::StoreError;
-pub use history::{ChangeRecord, Operation, TooOld};
+pub use history::{ChangeKind, ChangeRecord, TooOld};
 pub use seal::Seal;
 pub use snapshot::Snapshot;
 

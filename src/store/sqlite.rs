@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use crate::event::Entry;
 use crate::fleet::{Key, Kind, Lease, LeaseState, Mac, Name, Object};
 
-use super::history::{ChangeRecord, Operation};
+use super::history::{ChangeKind, ChangeRecord};
 use super::seal::{self, Seal};
 use super::snapshot::Snapshot;
 use super::timeline_coalescer::{TimelineCoalescer, TimelineLine};
@@ -148,7 +148,7 @@ impl Database {
     fn seal_all(&mut self, snapshot: &Snapshot) -> Result<(), DatabaseError> {
         let records = Kind::ALL.into_iter().flat_map(|kind| snapshot.list(kind, None)).map(|object| ChangeRecord {
             version: snapshot.version,
-            operation: Operation::Modified,
+            operation: ChangeKind::Modified,
             object: object.clone(),
             before: None,
             wire: std::sync::OnceLock::new(),
@@ -229,7 +229,7 @@ fn write_objects<'a>(
         let Key { kind, namespace, name } = record.object.key();
         let namespace = namespace.as_ref().map_or("", Name::as_str);
         match record.operation {
-            Operation::Added | Operation::Modified => {
+            ChangeKind::Added | ChangeKind::Modified => {
                 let body =
                     record.object.to_json().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
                 let body = match seal {
@@ -241,7 +241,7 @@ fn write_objects<'a>(
                 };
                 put.execute(params![kind.as_str(), namespace, name.as_str(), body])?;
             }
-            Operation::Deleted => {
+            ChangeKind::Deleted => {
                 remove.execute(params![kind.as_str(), namespace, name.as_str()])?;
             }
         }

@@ -12,10 +12,10 @@ const CACHE_TTL: Duration = Duration::from_secs(1);
 
 /// A connection's last view of an image.
 #[derive(Debug, Default)]
-pub struct RecentView(Mutex<Option<Entry>>);
+pub struct RecentView(Mutex<Option<RecentEntry>>);
 
 #[derive(Debug)]
-struct Entry {
+struct RecentEntry {
     path: String,
     query: Option<String>,
     /// Version of the state in which the view was decided.
@@ -29,7 +29,7 @@ impl RecentView {
     /// Returns the view that the same request got a moment before `now`; nothing where another view may be due.
     pub fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>, now: Instant) -> Option<ImageView> {
         let entry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |entry: &&Entry| entry.path == path && entry.query.as_deref() == query;
+        let is_same = |entry: &&RecentEntry| entry.path == path && entry.query.as_deref() == query;
         let entry = entry.as_ref().filter(is_same).filter(|entry| now.duration_since(entry.at) < CACHE_TTL)?;
         // Without a query it is the image alone, whatever happens to hosts and configs.
         let is_unchanged =
@@ -42,7 +42,7 @@ impl RecentView {
     pub fn remember(&self, state: &Snapshot, path: &str, query: Option<&str>, view: ImageView) {
         let (version, image) = (state.version, image(state, path).cloned());
         let (path, query) = (path.to_owned(), query.map(str::to_owned));
-        let entry = Entry { path, query, version, image, at: Instant::now(), view };
+        let entry = RecentEntry { path, query, version, image, at: Instant::now(), view };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
     }
 }

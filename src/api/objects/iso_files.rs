@@ -22,7 +22,7 @@ use crate::http::reply::{Reply, TEXT, json};
 /// An entry of a directory.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct DirectoryEntry {
+pub struct ListedFile {
     /// Name of the file or directory.
     name: String,
     /// Size in bytes.
@@ -88,11 +88,11 @@ fn not_found(path: &str) -> Status {
 }
 
 /// Lists a directory of the ISO in a file; `None` if the path is not a directory.
-fn directory(file: PathBuf, path: &str) -> Result<Option<Vec<DirectoryEntry>>, String> {
+fn directory(file: PathBuf, path: &str) -> Result<Option<Vec<ListedFile>>, String> {
     let file = std::fs::File::open(file).and_then(ImageFile::new).map_err(|error| error.to_string())?;
     let iso = Iso::open(&file).map_err(|error| error.to_string())?;
     let entries = iso.list(path).map_err(|error| error.to_string())?;
-    let listed = |entry: iso::DirectoryEntry| DirectoryEntry {
+    let listed = |entry: iso::DirectoryEntry| ListedFile {
         size: entry.length(),
         is_dir: entry.kind == iso::EntryKind::Directory,
         name: entry.name,

@@ -28,7 +28,7 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<Box<Details>>,
+    details: Option<Box<StatusDetails>>,
     /// The HTTP status code.
     pub code: u16,
 }
@@ -39,7 +39,7 @@ struct Empty {}
 
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[schemars(inline)]
-struct Details {
+struct StatusDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +80,7 @@ impl Status {
 
     /// Returns the reply to a DELETE that was carried out.
     pub fn deleted(key: &Key, uid: &str) -> Self {
-        let details = Details { uid: Some(uid.to_owned()), ..about(key) };
+        let details = StatusDetails { uid: Some(uid.to_owned()), ..about(key) };
         let message = String::new();
         let done = Self::failure(StatusCode::OK, "", message);
         Self { status: "Success", reason: None, details: Some(details.into()), ..done }
@@ -118,7 +118,8 @@ impl Status {
     /// Returns 404 NotFound for an object.
     pub fn not_found(kind: Kind, name: &str) -> Self {
         let message = format!("{} {name:?} not found", kind.plural());
-        let details = Details { name: Some(name.to_owned()), kind: Some(kind.plural()), ..Details::default() };
+        let details =
+            StatusDetails { name: Some(name.to_owned()), kind: Some(kind.plural()), ..StatusDetails::default() };
         Self { details: Some(details.into()), ..Self::failure(StatusCode::NOT_FOUND, "NotFound", message) }
     }
 
@@ -156,7 +157,7 @@ impl Status {
 
     /// Returns 422 Invalid for a field of the body; an empty field means the whole body.
     pub fn unprocessable_field(field: &str, message: &str) -> Self {
-        let details = Details { causes: vec![Cause::of(field, message)], ..Details::default() };
+        let details = StatusDetails { causes: vec![Cause::of(field, message)], ..StatusDetails::default() };
         let text = if field.is_empty() { message.to_owned() } else { format!("{field}: {message}") };
         Self { details: Some(details.into()), ..Self::unprocessable(text) }
     }
@@ -195,7 +196,12 @@ impl Status {
     pub fn invalid(kind: Kind, name: &str, wrong: &Invalid) -> Self {
         let message = format!("{} {name:?} is invalid: {wrong}", kind.as_str());
         let causes = vec![Cause::of(&wrong.field, &wrong.message)];
-        let details = Details { name: Some(name.to_owned()), kind: Some(kind.as_str()), causes, ..Details::default() };
+        let details = StatusDetails {
+            name: Some(name.to_owned()),
+            kind: Some(kind.as_str()),
+            causes,
+            ..StatusDetails::default()
+        };
         Self { details: Some(details.into()), ..Self::unprocessable(message) }
     }
 
@@ -209,7 +215,7 @@ impl Status {
         let fields: Vec<_> = conflicts.iter().map(|one| format!("{} is set by {:?}", one.field, one.manager)).collect();
         let count = conflicts.len();
         let message = format!("Apply failed with {count} conflict{}: {}", plural(count), fields.join(", "));
-        let details = Details { causes: conflicts.iter().map(cause).collect(), ..about(key) };
+        let details = StatusDetails { causes: conflicts.iter().map(cause).collect(), ..about(key) };
         Self { details: Some(details.into()), ..Self::failure(StatusCode::CONFLICT, "Conflict", message) }
     }
 
@@ -257,6 +263,6 @@ fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-fn about(key: &Key) -> Details {
-    Details { name: Some(key.name.to_string()), kind: Some(key.kind.plural()), ..Details::default() }
+fn about(key: &Key) -> StatusDetails {
+    StatusDetails { name: Some(key.name.to_string()), kind: Some(key.kind.plural()), ..StatusDetails::default() }
 }

@@ -20,7 +20,7 @@ pub struct Table {
     /// Name, type and description of each column.
     #[schemars(with = "Vec<serde_json::Map<String, Value>>")]
     column_definitions: Vec<Value>,
-    /// One row per object: its cells, and the object as far as it was asked for.
+    /// One row per object: its cells, and the requested part of the object.
     #[schemars(with = "Vec<serde_json::Map<String, Value>>")]
     rows: Vec<Row>,
 }
@@ -42,7 +42,7 @@ impl Table {
         now: Timestamp,
     ) -> Self {
         let rows = objects.map(|object| Row { cells: cells(object, now), object: included(object, include) }).collect();
-        let column_definitions = columns(kind).iter().map(Column::define).collect();
+        let column_definitions = columns(kind).iter().map(ColumnDefinition::define).collect();
         Self { kind: "Table", api_version: "meta.k8s.io/v1", metadata, column_definitions, rows }
     }
 }
@@ -55,14 +55,14 @@ fn included(object: &Object, include: IncludeObject) -> Option<Value> {
     }
 }
 
-struct Column {
+struct ColumnDefinition {
     name: &'static str,
     description: &'static str,
     /// Whether the column appears with `-o wide` only.
     wide: bool,
 }
 
-impl Column {
+impl ColumnDefinition {
     fn define(&self) -> Value {
         let format = if self.name == "Name" { "name" } else { "" };
         let priority = i32::from(self.wide);
@@ -70,49 +70,49 @@ impl Column {
     }
 }
 
-const fn column(name: &'static str, description: &'static str) -> Column {
-    Column { name, description, wide: false }
+const fn column(name: &'static str, description: &'static str) -> ColumnDefinition {
+    ColumnDefinition { name, description, wide: false }
 }
 
-const fn wide(name: &'static str, description: &'static str) -> Column {
-    Column { name, description, wide: true }
+const fn wide(name: &'static str, description: &'static str) -> ColumnDefinition {
+    ColumnDefinition { name, description, wide: true }
 }
 
-const NAME: Column = column("Name", "Name, unique in its namespace or in the cluster.");
-const AGE: Column = column("Age", "Time since the object was created.");
+const NAME: ColumnDefinition = column("Name", "Name, unique in its namespace or in the cluster.");
+const AGE: ColumnDefinition = column("Age", "Time since the object was created.");
 
-const HOST: &[Column] = &[
+const HOST: &[ColumnDefinition] = &[
     NAME,
     column("MAC", "MAC address that the machine boots with."),
-    column("IP", "IP address of the spec, or the one it was last seen with."),
+    column("IP", "IP address in the spec, or else the last one observed."),
     column("Image", "ISCSICdrom that the machine boots, or localboot for its own disk."),
     column("Config", "BootConfig for the installer."),
     column("Phase", "State of the machine's install."),
     column("Power", "Power state that the BMC last reported."),
     AGE,
-    wide("Mode", "Whether the machine boots the image once or at every boot."),
+    wide("Mode", "Boot mode: the image once, or at every boot."),
     wide("Online", "Power state that the spec asks for."),
     wide("Firmware", "Architecture that the firmware reports."),
     wide("Last Seen", "Time since the machine's last request."),
-    wide("Message", "Why the phase is what it is."),
+    wide("Message", "Reason for the phase."),
 ];
 
-const IMAGE: &[Column] = &[
+const IMAGE: &[ColumnDefinition] = &[
     NAME,
-    column("Phase", "Whether hosts can boot it."),
+    column("Phase", "State of the ISO: whether hosts can boot it."),
     column("Size", "Size of the ISO in bytes."),
     column("Volume", "Volume identifier of the ISO."),
     column("Configs", "BootConfigs that hosts may combine with it."),
     AGE,
     wide("File", "File that is served."),
     wide("Target", "Name of its iSCSI target."),
-    wide("Message", "Why the phase is what it is."),
+    wide("Message", "Reason for the phase."),
 ];
 
-const CONFIG: &[Column] =
+const CONFIG: &[ColumnDefinition] =
     &[NAME, column("Format", "Installer that reads it."), column("Files", "Names of its files."), AGE];
 
-fn columns(kind: Kind) -> &'static [Column] {
+fn columns(kind: Kind) -> &'static [ColumnDefinition] {
     match kind {
         Kind::BareMetalHost => HOST,
         Kind::IscsiCdrom => IMAGE,
@@ -135,15 +135,15 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
             vec![
                 name,
                 spec.boot_mac_address.to_string(),
-                known(ip),
+                text_or_none(ip),
                 spec.image.to_string(),
-                known(spec.boot_config_ref.as_ref().map(Name::to_string)),
+                text_or_none(spec.boot_config_ref.as_ref().map(Name::to_string)),
                 status.phase.to_string(),
-                known(status.power.map(|power| power.to_string())),
+                text_or_none(status.power.map(|power| power.to_string())),
                 age,
                 mode.to_owned(),
-                known(wanted),
-                known(status.firmware.map(|firmware| firmware.to_string())),
+                text_or_none(wanted),
+                text_or_none(status.firmware.map(|firmware| firmware.to_string())),
                 ago(status.last_seen_time, now),
                 status.message.clone(),
             ]
@@ -154,13 +154,13 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
             vec![
                 name,
                 status.phase.clone(),
-                known(status.size_bytes.map(|size| size.to_string())),
-                known(status.volume_id.clone()),
-                known(Some(configs.join(",")).filter(|list| !list.is_empty())),
+                text_or_none(status.size_bytes.map(|size| size.to_string())),
+                text_or_none(status.volume_id.clone()),
+                text_or_none(Some(configs.join(",")).filter(|list| !list.is_empty())),
                 age,
                 spec.iso_file.clone(),
                 status.target_iqn.clone(),
-                known(Some(status.message.clone()).filter(|message| !message.is_empty())),
+                text_or_none(Some(status.message.clone()).filter(|message| !message.is_empty())),
             ]
         }
         Object::BootConfig(config) => {
@@ -171,7 +171,7 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
     texts.into_iter().map(Value::String).collect()
 }
 
-fn known(text: Option<String>) -> String {
+fn text_or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| "<none>".to_owned())
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::fleet::{Key, Kind, Object};
-use crate::store::{ChangeRecord, Operation, Snapshot, Store, now};
+use crate::store::{ChangeKind, ChangeRecord, Snapshot, Store, now};
 
 use crate::api::objects::options::{Options, Representation};
 use crate::api::objects::redaction::{ListMeta, Metadata, View};
@@ -209,10 +209,10 @@ impl Watch {
     /// Writes the event of a change, which may bring an object into the selection or take it out.
     fn write_change(&self, part: &mut BytesMut, past: &ChangeRecord) {
         let selection = &self.options.selection;
-        let is = past.operation != Operation::Deleted && selection.matches(&past.object);
+        let is = past.operation != ChangeKind::Deleted && selection.matches(&past.object);
         let was = match &past.before {
             Some(before) => selection.matches(before),
-            None => past.operation == Operation::Deleted && selection.matches(&past.object),
+            None => past.operation == ChangeKind::Deleted && selection.matches(&past.object),
         };
         let kind = match (was, is) {
             (false, false) => return,
@@ -222,12 +222,12 @@ impl Watch {
         };
         match (&past.before, past.operation) {
             // An object that left the selection is sent as it last matched, with the version at which it left.
-            (Some(before), Operation::Modified) if was && !is => {
+            (Some(before), ChangeKind::Modified) if was && !is => {
                 let mut left = before.clone();
                 left.meta_mut().resource_version = past.version;
                 self.write_object(part, kind, &left, None);
             }
-            (Some(_) | None, Operation::Added | Operation::Modified | Operation::Deleted) => {
+            (Some(_) | None, ChangeKind::Added | ChangeKind::Modified | ChangeKind::Deleted) => {
                 self.write_object(part, kind, &past.object, Some(past));
             }
         }

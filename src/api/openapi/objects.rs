@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::fleet::Kind;
 
-use crate::api::objects::iso_files::DirectoryEntry;
+use crate::api::objects::iso_files::ListedFile;
 use crate::api::openapi::build::{Details, OBJECT, any, content, optional, reference};
 use crate::api::openapi::derived::{self, Usage};
 use crate::api::route::{ObjectEndpoint, Route};
@@ -108,7 +108,7 @@ fn seed() -> Details {
 
 fn files() -> Details {
     let bytes = json!({"schema": {"type": "string", "format": "binary"}});
-    let list = json!({"schema": {"type": "array", "items": derived::schema::<DirectoryEntry>(Usage::Reply)}});
+    let list = json!({"schema": {"type": "array", "items": derived::schema::<ListedFile>(Usage::Reply)}});
     let content: Map<String, Value> =
         [("application/json".to_owned(), list), ("text/plain".to_owned(), bytes)].into_iter().collect();
     let found = json!({"description": "The entries of a directory, or the bytes of a file.", "content": content});

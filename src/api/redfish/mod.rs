@@ -78,7 +78,7 @@ fn unauthenticated() -> RedfishError {
 fn is_own_session(shared: &Shared, parts: &[&str], headers: &HeaderMap) -> bool {
     let token = headers.get("x-auth-token").and_then(|value| value.to_str().ok());
     match (parts, token) {
-        (["v1", "SessionService", "Sessions", id], Some(token)) => shared.sessions.is_of(token, id),
+        (["v1", "SessionService", "Sessions", id], Some(token)) => shared.sessions.is_own_session(token, id),
         _ => false,
     }
 }

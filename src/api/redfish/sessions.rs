@@ -60,7 +60,7 @@ impl Sessions {
     }
 
     /// Returns whether a token belongs to the session with this id.
-    pub fn is_of(&self, token: &str, id: &str) -> bool {
+    pub fn is_own_session(&self, token: &str, id: &str) -> bool {
         let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.get(token).is_some_and(|session| session.id == id)
     }
@@ -87,7 +87,11 @@ mod tests {
         assert_eq!(sessions.role(&token, start + IDLE_TIMEOUT * 3), Role::Nobody);
         assert_eq!(sessions.role("x", start), Role::Nobody);
         let (other, token) = sessions.begin("b", Role::Admin, start).unwrap();
-        assert!(sessions.is_of(&token, &other) && !sessions.is_of(&token, &id) && !sessions.is_of("x", &id));
+        assert!(
+            sessions.is_own_session(&token, &other)
+                && !sessions.is_own_session(&token, &id)
+                && !sessions.is_own_session("x", &id)
+        );
         assert!(sessions.end(&other) && !sessions.end(&other));
         assert_eq!(sessions.role(&token, start), Role::Nobody);
         assert!(sessions.end(&id));

@@ -132,18 +132,18 @@ fn menu(context: &Context<'_>) -> String {
          choose --default disk --timeout {MENU_TIMEOUT} picked && goto ${{picked}} || goto disk\n{targets}\
          :shell\nshell\ngoto start\n:disk\n{disk}",
         name = context.name(),
-        disk = leave(context),
+        disk = exit_to_disk(context),
     )
 }
 
 /// Renders a boot from the local disk.
 fn to_disk(context: &Context<'_>, why: &str) -> String {
-    format!("#!ipxe\necho Booting the local disk of {}: {why}\n{}", context.name(), leave(context))
+    format!("#!ipxe\necho Booting the local disk of {}: {why}\n{}", context.name(), exit_to_disk(context))
 }
 
 /// Renders the end of iPXE: `exit` under BIOS, a boot of the disk from iPXE under UEFI, where `exit` opens the
 /// firmware's set-up menu (boot-facts 16).
-fn leave(context: &Context<'_>) -> String {
+fn exit_to_disk(context: &Context<'_>) -> String {
     let LocalDisk { drive, filename } = context.host.and_then(|host| host.spec.local_disk.clone()).unwrap_or_default();
     let filename = filename.map(|file| format!(" --filename {file}")).unwrap_or_default();
     let drive = drive.unwrap_or(0x80);

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_login_in_every_stage_is_the_same_login() {
-    let mut peer = Peer::new(LoginDecision::Admit(None));
+    let mut peer = Initiator::new(LoginDecision::Admit(None));
     let first = peer.login(0x81, &(keys_of(&[]) + "AuthMethod=CHAP,None\0"));
     assert_eq!(first[0].flags(), 0x81);
     assert_eq!(first[0].value("AuthMethod").as_deref(), Some("None"));
@@ -36,7 +36,7 @@ fn an_invalid_login_fails_with_its_status() {
         (LoginDecision::Admit(None), 0x86, keys_of(&[]), [2, 0]),
         (LoginDecision::Admit(None), 0x81, keys_of(&["AuthMethod=KRB5"]), [2, 1]),
     ] {
-        let mut peer = Peer::new(entrance);
+        let mut peer = Initiator::new(entrance);
         let heard = peer.login(flags, &keys);
         assert_eq!((heard[0].opcode(), &heard[0].header.0[36..38]), (0x23, &status[..]), "{keys:?}");
         assert!(matches!(peer.end, Some(End::Login(_))));
@@ -45,7 +45,7 @@ fn an_invalid_login_fails_with_its_status() {
 
 #[test]
 fn a_connection_for_a_session_finds_none() {
-    let mut peer = Peer::new(LoginDecision::Admit(None));
+    let mut peer = Initiator::new(LoginDecision::Admit(None));
     let mut header = request(0x43, 0x87, 0);
     header.0[14..16].copy_from_slice(&[0, 9]);
     let heard = peer.send(header, keys_of(&[]).as_bytes());
@@ -55,7 +55,7 @@ fn a_connection_for_a_session_finds_none() {
 #[test]
 fn a_redirect_names_the_portal() {
     for (permanent, detail) in [(false, 1), (true, 2)] {
-        let mut peer = Peer::new(LoginDecision::Redirect { portal: "192.0.2.7:3260".to_owned(), permanent });
+        let mut peer = Initiator::new(LoginDecision::Redirect { portal: "192.0.2.7:3260".to_owned(), permanent });
         let heard = peer.login(0x87, &keys_of(&[]));
         assert_eq!(heard[0].header.0[36..38], [1, detail]);
         assert_eq!(heard[0].value("TargetAddress").as_deref(), Some("192.0.2.7:3260"));
@@ -64,7 +64,7 @@ fn a_redirect_names_the_portal() {
 
 #[test]
 fn chap_authenticates_both_sides() {
-    let mut peer = Peer::new(LoginDecision::Admit(Some(chap_terms())));
+    let mut peer = Initiator::new(LoginDecision::Admit(Some(chap_terms())));
     let first = peer.login(0x81, &(keys_of(&[]) + "AuthMethod=CHAP,None\0"));
     assert_eq!((first[0].flags(), first[0].value("AuthMethod").as_deref()), (0x00, Some("CHAP")));
     let second = peer.login(0x00, "CHAP_A=5\0");
@@ -87,7 +87,7 @@ fn chap_refuses_a_wrong_secret() {
         vec![(0x81, keys_of(&["AuthMethod=CHAP"])), (0x00, "CHAP_A=5\0".to_owned()), (0x81, wrong)],
         vec![(0x81, keys_of(&["AuthMethod=CHAP"])), (0x00, "CHAP_A=1\0".to_owned())],
     ] {
-        let mut peer = Peer::new(LoginDecision::Admit(Some(chap_terms())));
+        let mut peer = Initiator::new(LoginDecision::Admit(Some(chap_terms())));
         let last = rows.into_iter().flat_map(|(flags, keys)| peer.login(flags, &keys)).last().unwrap();
         assert_eq!(last.header.0[36..38], [2, 1]);
         assert!(matches!(peer.end, Some(End::Login(LoginError::Chap(_) | LoginError::NoChap))));
@@ -96,7 +96,7 @@ fn chap_refuses_a_wrong_secret() {
 
 #[test]
 fn only_a_login_request_is_accepted_before_the_login() {
-    let mut peer = Peer::new(LoginDecision::Admit(None));
+    let mut peer = Initiator::new(LoginDecision::Admit(None));
     let read = peer.read_10(1, 0, 1);
     assert_eq!(peer.send(read, &[]), []);
     assert!(matches!(peer.end, Some(End::Protocol(_))));
@@ -104,7 +104,7 @@ fn only_a_login_request_is_accepted_before_the_login() {
 
 #[test]
 fn a_login_times_out() {
-    let mut peer = Peer::new(LoginDecision::Admit(None));
+    let mut peer = Initiator::new(LoginDecision::Admit(None));
     peer.now += limits::LOGIN_TIMEOUT - Duration::from_secs(1);
     peer.connection.on_time(peer.now);
     peer.turn();

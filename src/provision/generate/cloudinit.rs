@@ -250,8 +250,8 @@ mod tests {
 
     #[test]
     fn an_error_names_its_field() {
-        type Change = fn(&mut Value);
-        let rows: [(&str, Change); 14] = [
+        type Edit = fn(&mut Value);
+        let rows: [(&str, Edit); 14] = [
             ("template", |body| body["template"] = "docker".into()),
             ("hostname", |body| body["hostname"] = "../../etc/passwd".into()),
             ("hostname", |body| body["hostname"] = "Server".into()),

@@ -341,8 +341,8 @@ mod tests {
 
     #[test]
     fn an_error_names_its_field_and_no_secret() {
-        type Change = fn(&mut Value);
-        let rows: [(&str, Change); 26] = [
+        type Edit = fn(&mut Value);
+        let rows: [(&str, Edit); 26] = [
             ("platform", |body| body["platform"] = "talos".into()),
             ("platform", |body| drop(body.as_object_mut().unwrap().remove("platform"))),
             ("version", |body| body["version"] = "4.99".into()),

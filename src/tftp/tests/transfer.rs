@@ -196,7 +196,7 @@ struct Weather {
 /// A client of RFC 7440 that reads into `taken`: it acknowledges each window, at a gap the last block in
 /// order, again if the last block in order arrives twice, and, if `eager`, at any block that it has seen
 /// before (as tftp-hpa and EDK2 do).
-struct Peer {
+struct Receiver {
     window: u64,
     block_size: u64,
     eager: bool,
@@ -207,7 +207,7 @@ struct Peer {
     done: bool,
 }
 
-impl Peer {
+impl Receiver {
     fn hear(&mut self, message: Message) -> Option<u16> {
         match message {
             Message::OptionAck => (self.next == 1).then_some(0),
@@ -248,7 +248,7 @@ fn run(
     let start = Instant::now();
     let mut chance = Chance(seed);
     let (mut transfer, mut step) = Transfer::new(granted, size, PATIENCE, start);
-    let mut peer = Peer {
+    let mut peer = Receiver {
         window: granted.window.into(),
         block_size: granted.block_size.into(),
         eager,
