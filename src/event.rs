@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot::Reason;
 use crate::fleet::enrolment::UnknownHostAction;
-use crate::fleet::{Architecture, BootTarget, ImageStatus, Mac, Name, Phase, Power};
+use crate::fleet::{Architecture, BootTarget, Mac, Name, Phase, Power};
 
 pub use crate::boot::ScriptAction;
 pub use counters::Counters;
@@ -80,9 +80,9 @@ pub enum Event {
     TftpCompleted {
         /// The requested file.
         file: String,
-        /// Size of the file.
+        /// Size of the file, in octets.
         bytes: u64,
-        /// Duration of the transfer.
+        /// Duration of the transfer, in milliseconds.
         milliseconds: u64,
         /// Number of blocks that were sent again.
         resent: u64,
@@ -160,7 +160,7 @@ pub enum Event {
         /// The reason's sentence, or one that says more.
         message: String,
     },
-    /// An image differs from what people may expect.
+    /// A machine gets another image than people may expect.
     Warning {
         /// The image.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,7 +170,7 @@ pub enum Event {
     },
     /// The power state that the BMC reports has changed.
     Power {
-        /// The new state.
+        /// The new power state.
         state: Power,
     },
     /// The BMC accepted a power request, because of `spec.online`.
@@ -329,7 +329,7 @@ impl Event {
             Self::LocalDisk { .. } => "local disk boot served",
             Self::InstallFailed { .. } => "install failed",
             Self::Refused { .. } => "request refused",
-            Self::Warning { .. } => "image warning",
+            Self::Warning { .. } => "host warning",
             Self::Power { .. } => "power state changed",
             Self::PowerSwitched { .. } => "power request sent",
             Self::BmcFailed { .. } => "BMC request failed",
@@ -352,7 +352,26 @@ impl Event {
             | Self::IscsiRedirect { image, .. }
             | Self::Warning { image, .. } => image.as_ref(),
             Self::WaitingForImage { image, .. } | Self::Image { image, .. } => Some(image),
-            _ => None,
+            Self::FirstSeen { .. }
+            | Self::LocalBootRequested {}
+            | Self::Held {}
+            | Self::Offer { .. }
+            | Self::TftpStarted { .. }
+            | Self::TftpCompleted { .. }
+            | Self::ConfigFetched { .. }
+            | Self::BootCompleted {}
+            | Self::BootCompleteIgnored { .. }
+            | Self::LocalDisk { .. }
+            | Self::InstallFailed { .. }
+            | Self::Refused { .. }
+            | Self::Power { .. }
+            | Self::PowerSwitched { .. }
+            | Self::BmcFailed { .. }
+            | Self::ReadFailed { .. }
+            | Self::DiskNearlyFull { .. }
+            | Self::DiskSpaceRecovered { .. }
+            | Self::OtherDhcpServer { .. }
+            | Self::ManifestInvalid { .. } => None,
         }
     }
 
@@ -360,55 +379,77 @@ impl Event {
     pub fn config(&self) -> Option<&Name> {
         match self {
             Self::ConfigFetched { config, .. } => Some(config),
-            _ => None,
-        }
-    }
-
-    /// Returns whether an operator has to act on the event.
-    pub fn needs_attention(&self) -> bool {
-        match self {
-            Self::Image { phase, .. } => phase == ImageStatus::BROKEN,
-            Self::InstallFailed { .. }
+            Self::FirstSeen { .. }
+            | Self::Assigned { .. }
+            | Self::LocalBootRequested {}
+            | Self::Held {}
+            | Self::Offer { .. }
+            | Self::TftpStarted { .. }
+            | Self::TftpCompleted { .. }
+            | Self::Script { .. }
+            | Self::IscsiLogin { .. }
+            | Self::IscsiRedirect { .. }
+            | Self::BootCompleted {}
+            | Self::BootCompleteIgnored { .. }
+            | Self::LocalDisk { .. }
+            | Self::InstallFailed { .. }
+            | Self::Refused { .. }
+            | Self::Warning { .. }
+            | Self::Power { .. }
+            | Self::PowerSwitched { .. }
             | Self::BmcFailed { .. }
-            | Self::OtherDhcpServer { .. }
+            | Self::WaitingForImage { .. }
+            | Self::ReadFailed { .. }
+            | Self::Image { .. }
             | Self::DiskNearlyFull { .. }
-            | Self::ReadFailed { .. } => true,
-            _ => self.is_error(),
+            | Self::DiskSpaceRecovered { .. }
+            | Self::OtherDhcpServer { .. }
+            | Self::ManifestInvalid { .. } => None,
         }
-    }
-
-    /// Returns whether the declared configuration is wrong, and not a machine.
-    pub fn is_error(&self) -> bool {
-        matches!(self, Self::ManifestInvalid { .. })
     }
 
     /// Returns whether the event changes the state of its host. A milestone is never joined with other entries, and
     /// later entries are not joined with those before it.
     pub fn is_milestone(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::FirstSeen { .. }
-                | Self::Assigned { .. }
-                | Self::LocalBootRequested {}
-                | Self::Held {}
-                | Self::BootCompleted {}
-                | Self::InstallFailed { .. }
-                | Self::Power { .. }
-                | Self::PowerSwitched { .. }
-                | Self::Image { .. }
-                | Self::DiskNearlyFull { .. }
-                | Self::DiskSpaceRecovered { .. }
-        )
+            | Self::Assigned { .. }
+            | Self::LocalBootRequested {}
+            | Self::Held {}
+            | Self::BootCompleted {}
+            | Self::InstallFailed { .. }
+            | Self::Power { .. }
+            | Self::PowerSwitched { .. }
+            | Self::Image { .. }
+            | Self::DiskNearlyFull { .. }
+            | Self::DiskSpaceRecovered { .. } => true,
+            Self::Offer { .. }
+            | Self::TftpStarted { .. }
+            | Self::TftpCompleted { .. }
+            | Self::Script { .. }
+            | Self::IscsiLogin { .. }
+            | Self::IscsiRedirect { .. }
+            | Self::ConfigFetched { .. }
+            | Self::BootCompleteIgnored { .. }
+            | Self::LocalDisk { .. }
+            | Self::Refused { .. }
+            | Self::Warning { .. }
+            | Self::BmcFailed { .. }
+            | Self::WaitingForImage { .. }
+            | Self::ReadFailed { .. }
+            | Self::OtherDhcpServer { .. }
+            | Self::ManifestInvalid { .. } => false,
+        }
     }
 
     /// Returns whether the event repeats another one. The duration of a transfer makes no difference.
     pub fn is_repeat_of(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::TftpCompleted { file, bytes, .. }, Self::TftpCompleted { file: known, bytes: size, .. }) => {
-                file == known && bytes == size
-            }
-            _ => self == other,
-        }
+        let (Self::TftpCompleted { file, bytes, .. }, Self::TftpCompleted { file: known, bytes: size, .. }) =
+            (self, other)
+        else {
+            return self == other;
+        };
+        file == known && bytes == size
     }
 }
 

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::boot::Reason;
-use crate::fleet::Name;
+use crate::fleet::{ImageStatus, Name};
 
 use super::{DeliveryChannel, Entry, Event, Protocol};
 
@@ -19,6 +19,7 @@ macro_rules! log_at {
             config = entry.event.config().map(Name::as_str),
             reason = facts.reason.map(Reason::code),
             protocol = facts.protocol.map(Protocol::as_str),
+            architecture = facts.architecture,
             file = facts.file,
             address = facts.address.map(tracing::field::display),
             initiator = facts.initiator,
@@ -26,8 +27,11 @@ macro_rules! log_at {
             interface = facts.interface,
             role = facts.role,
             channel = facts.channel,
-            state = facts.state.as_deref(),
-            bytes = facts.bytes,
+            phase = facts.phase.as_deref(),
+            power = facts.power,
+            reset = facts.reset,
+            file_bytes = facts.file_bytes,
+            free_bytes = facts.free_bytes,
             milliseconds = facts.milliseconds,
             resent = facts.resent,
             unit = facts.unit,
@@ -39,12 +43,58 @@ macro_rules! log_at {
     }};
 }
 impl Entry {
-    /// Writes the entry to the log: ERROR for a wrong configuration, WARN where an operator has to act, else INFO.
+    /// Writes the entry to the log, at its event's level.
     pub fn log(&self) {
-        match (self.event.is_error(), self.event.needs_attention()) {
-            (true, _) => log_at!(error, self),
-            (false, true) => log_at!(warn, self),
-            (false, false) => log_at!(info, self),
+        match Severity::of(&self.event) {
+            Severity::Error => log_at!(error, self),
+            Severity::Warning => log_at!(warn, self),
+            Severity::Info => log_at!(info, self),
+        }
+    }
+}
+
+/// The level of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    /// A milestone or a detail of a boot.
+    Info,
+    /// A fault that an operator has to act on.
+    Warning,
+    /// A wrong configuration.
+    Error,
+}
+
+impl Severity {
+    fn of(event: &Event) -> Self {
+        match event {
+            Event::ManifestInvalid { .. } => Self::Error,
+            Event::Image { phase, .. } if phase != ImageStatus::BROKEN => Self::Info,
+            Event::Image { .. }
+            | Event::InstallFailed { .. }
+            | Event::BmcFailed { .. }
+            | Event::OtherDhcpServer { .. }
+            | Event::DiskNearlyFull { .. }
+            | Event::ReadFailed { .. } => Self::Warning,
+            Event::FirstSeen { .. }
+            | Event::Assigned { .. }
+            | Event::LocalBootRequested {}
+            | Event::Held {}
+            | Event::Offer { .. }
+            | Event::TftpStarted { .. }
+            | Event::TftpCompleted { .. }
+            | Event::Script { .. }
+            | Event::IscsiLogin { .. }
+            | Event::IscsiRedirect { .. }
+            | Event::ConfigFetched { .. }
+            | Event::BootCompleted {}
+            | Event::BootCompleteIgnored { .. }
+            | Event::LocalDisk { .. }
+            | Event::Refused { .. }
+            | Event::Warning { .. }
+            | Event::Power { .. }
+            | Event::PowerSwitched { .. }
+            | Event::WaitingForImage { .. }
+            | Event::DiskSpaceRecovered { .. } => Self::Info,
         }
     }
 }
@@ -55,6 +105,7 @@ struct LogFields<'a> {
     action: Option<Cow<'a, str>>,
     reason: Option<Reason>,
     protocol: Option<Protocol>,
+    architecture: Option<&'a str>,
     file: Option<&'a str>,
     address: Option<IpAddr>,
     initiator: Option<&'a str>,
@@ -62,8 +113,13 @@ struct LogFields<'a> {
     interface: Option<&'a str>,
     role: Option<&'a str>,
     channel: Option<&'a str>,
-    state: Option<Cow<'a, str>>,
-    bytes: Option<u64>,
+    phase: Option<Cow<'a, str>>,
+    power: Option<&'a str>,
+    reset: Option<&'a str>,
+    /// Size of the transferred file, in octets.
+    file_bytes: Option<u64>,
+    /// Free space of the disk, in octets.
+    free_bytes: Option<u64>,
     milliseconds: Option<u64>,
     resent: Option<u64>,
     unit: Option<u8>,
@@ -76,10 +132,11 @@ impl<'a> LogFields<'a> {
         let none = Self::default();
         match event {
             Event::FirstSeen { action } => Self { action: Some(action.to_string().into()), ..none },
-            Event::Offer { file, .. } | Event::TftpStarted { file } => Self { file: Some(file), ..none },
+            Event::Offer { architecture, file } => Self { architecture: Some(architecture), file: Some(file), ..none },
+            Event::TftpStarted { file } => Self { file: Some(file), ..none },
             Event::TftpCompleted { file, bytes, milliseconds, resent } => Self {
                 file: Some(file),
-                bytes: Some(*bytes),
+                file_bytes: Some(*bytes),
                 milliseconds: Some(*milliseconds),
                 resent: Some(*resent),
                 ..none
@@ -94,17 +151,17 @@ impl<'a> LogFields<'a> {
             Event::ConfigFetched { address, channel, file, .. } => {
                 Self { address: *address, channel: channel.map(DeliveryChannel::code), file: file.as_deref(), ..none }
             }
-            Event::BootCompleteIgnored { phase } => Self { state: Some(phase.to_string().into()), ..none },
+            Event::BootCompleteIgnored { phase } => Self { phase: Some(phase.to_string().into()), ..none },
             Event::LocalDisk { reason } => Self { reason: Some(*reason), ..none },
             Event::Refused { protocol, reason, message } => {
                 Self { protocol: Some(*protocol), reason: Some(*reason), detail: Some(message), ..none }
             }
-            Event::Power { state } => Self { state: Some(state.as_str().into()), ..none },
-            Event::PowerSwitched { reset } => Self { state: Some(reset.into()), ..none },
+            Event::Power { state } => Self { power: Some(state.as_str()), ..none },
+            Event::PowerSwitched { reset } => Self { reset: Some(reset), ..none },
             Event::ReadFailed { unit, message } => Self { unit: Some(*unit), detail: Some(message), ..none },
-            Event::Image { phase, message, .. } => Self { state: Some(phase.into()), detail: Some(message), ..none },
+            Event::Image { phase, message, .. } => Self { phase: Some(phase.into()), detail: Some(message), ..none },
             Event::DiskNearlyFull { directory, free } | Event::DiskSpaceRecovered { directory, free } => {
-                Self { directory: Some(directory), bytes: Some(*free), ..none }
+                Self { directory: Some(directory), free_bytes: Some(*free), ..none }
             }
             Event::OtherDhcpServer { interface, address, role } => {
                 Self { interface: Some(interface), address: Some(*address), role: Some(role.code()), ..none }
