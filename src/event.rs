@@ -1,4 +1,4 @@
-//! What happened: one enum that the log and the timeline read, and the counters that the metrics read.
+//! Events: one enum that the log and the timeline read, and the counters that the metrics read.
 
 mod counters;
 mod histogram;
@@ -21,7 +21,7 @@ pub use histogram::{DurationHistogram, HistogramReading};
 /// An entry of the timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Time of the event; of its first occurrence where it was repeated.
+    /// Time of the event; of its first occurrence if it was repeated.
     pub time: Timestamp,
     /// Time of the last occurrence of a repeated event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,7 @@ pub struct Entry {
     /// Number of occurrences.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub count: u32,
-    /// The machine; none where the event concerns the server.
+    /// The machine; `None` if the event concerns the server.
     pub mac: Option<Mac>,
     /// Name of the host at the time of the event.
     pub host: Option<Name>,
@@ -130,7 +130,7 @@ pub enum Event {
         /// The delivery without a request for the config's name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         channel: Option<DeliveryChannel>,
-        /// The file, where it is not the config's main file.
+        /// The file, if it is not the config's main file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         file: Option<String>,
     },
@@ -460,12 +460,12 @@ impl Entry {
     }
 }
 
-/// Returns the text of a claimed architecture; `unknown` where the client claims none.
+/// Returns the text of a claimed architecture; `unknown` if the client claims none.
 pub fn architecture_text(claimed: Option<Architecture>) -> String {
     claimed.map_or_else(|| "unknown".to_owned(), |architecture| architecture.to_string())
 }
 
-/// A protocol that machines speak to this server.
+/// A protocol between machines and this server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {

@@ -55,7 +55,7 @@ pub enum ManifestError {
         path: PathBuf,
         /// Line of the document, or of the error in it.
         line: usize,
-        /// What is wrong.
+        /// The fault.
         message: String,
     },
     /// The store refused the object.
@@ -311,7 +311,7 @@ fn code(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
     code.finalize().into_bytes().into()
 }
 
-/// Returns the first half of a digest in hexadecimal, which is enough to tell texts apart.
+/// Returns the first half of a digest in hexadecimal, which is enough to distinguish texts.
 fn half_hex(digest: &[u8; 32]) -> String {
     hex(&digest[..16])
 }

@@ -17,7 +17,7 @@ use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Na
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
 
-/// Where the files of objects are.
+/// The places of the files of objects.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// Directory of relative `isoFile` paths: `isos/` of the state directory.

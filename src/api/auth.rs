@@ -65,7 +65,7 @@ pub struct Access {
     pub trust_loopback: bool,
     /// Whether clients of the Unix socket get the admin's role.
     pub trust_socket: bool,
-    /// Addresses of the proxies whose `X-Forwarded-For` is believed.
+    /// Addresses of the proxies whose `X-Forwarded-For` is trusted.
     pub proxies: Vec<IpNet>,
 }
 
@@ -96,7 +96,7 @@ impl Access {
         }
     }
 
-    /// Returns the client behind the configured proxies: the last address of `X-Forwarded-For` that is not one of them.
+    /// Returns the client of the configured proxies: the last address of `X-Forwarded-For` that is not one of them.
     ///
     /// A request that came through any proxy is not a local one, whether the proxy is configured or shows by its header
     /// fields.
@@ -126,7 +126,7 @@ fn is_browser_request(headers: &HeaderMap) -> bool {
     ["origin", "sec-fetch-site", "sec-fetch-mode"].iter().any(|name| headers.contains_key(*name))
 }
 
-/// Reads a token file; creates it with a random token where there is none.
+/// Reads a token file; creates it with a random token if there is none.
 fn read_or_create(path: &Path) -> io::Result<String> {
     match read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -1,4 +1,4 @@
-//! Removal of what belonged to a deleted object alone, before the DELETE is answered.
+//! Removal of the files that belonged to a deleted object alone, before the DELETE is answered.
 
 use crate::fleet::Object;
 use crate::images::uploads;

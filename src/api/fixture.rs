@@ -91,7 +91,7 @@ impl Fixture {
         Self { shared: Arc::new(shared), directory, admin, viewer, faults }
     }
 
-    /// Declares an object as its JSON says.
+    /// Declares an object from its JSON.
     pub async fn put(&self, kind: Kind, object: Value) -> Object {
         let object = Object::from_json(kind, object).unwrap();
         self.shared.gate.store.commit(Change::Put { object, expect: Expect::Any }).await.unwrap()

@@ -29,7 +29,7 @@ const GENERATED: &str = "bootlatch.org/generated";
 /// Annotation of a generated config: the volume of its files.
 const VOLUME: &str = "bootlatch.org/volume";
 
-/// What is generated.
+/// The type of the generated configs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Generator {
     /// Ignition configs for the machines of a cluster.
@@ -56,7 +56,7 @@ pub struct GeneratedConfigs {
     configs: BTreeMap<&'static str, String>,
     /// URL below which each file is served. A file with secrets is served to its own machine only.
     serving_url: String,
-    /// What a reader may expect in the configs and does not find there.
+    /// Parts that a reader may expect in the configs, but that are not there.
     warnings: Vec<String>,
     /// The references of one machine's files again, as in `configs`.
     #[serde(flatten)]

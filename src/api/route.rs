@@ -4,7 +4,7 @@
 use crate::api::auth::Role;
 use crate::fleet::Kind;
 
-/// A path, and what may be done there.
+/// A path and its operations.
 #[derive(Debug)]
 pub struct Route {
     /// Template of the path: `{name}` stands for one segment, a final `{*name}` for one or more.
@@ -39,7 +39,7 @@ pub struct Operation {
     pub summary: &'static str,
     /// Least role of the client.
     pub caller: Caller,
-    /// What answers it.
+    /// The endpoint that answers it.
     pub endpoint: Endpoint,
 }
 
@@ -48,7 +48,7 @@ pub struct Operation {
 pub struct Resource {
     /// Kind of the object.
     pub kind: Kind,
-    /// Path segment behind the object's name: an action or something to read.
+    /// Path segment after the object's name: an action or something to read.
     pub subresource: Option<&'static str>,
 }
 
@@ -72,7 +72,7 @@ pub enum RouteMethod {
 pub enum Caller {
     /// A machine: its address or its token is its proof.
     Machine,
-    /// Anybody who reaches the listener.
+    /// Any client that reaches the listener.
     Anyone,
     /// A client with the viewer's role or the admin's.
     Viewer,
@@ -80,10 +80,10 @@ pub enum Caller {
     Admin,
 }
 
-/// What answers an operation.
+/// The endpoint of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// What machines ask for; answered on every listener.
+    /// A request of a machine, answered on every listener.
     Machine(MachineEndpoint),
     /// Health, metrics and the version; answered on every listener.
     Ops(OpsEndpoint),
@@ -97,7 +97,7 @@ pub enum Endpoint {
     Redfish,
 }
 
-/// What machines ask for.
+/// The requests of machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MachineEndpoint {
     /// The iPXE script of the machine that asks.
@@ -148,7 +148,7 @@ pub enum ApiEndpoint {
     Groups,
     /// Discovery: the kinds of objects.
     Resources,
-    /// Where the OpenAPI documents are.
+    /// The paths of the OpenAPI documents.
     OpenApiIndex,
     /// The OpenAPI 3 document.
     OpenApiV3,
@@ -170,7 +170,7 @@ pub enum ApiEndpoint {
     Timeline,
 }
 
-/// What is done to objects.
+/// The operations on objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectEndpoint {
     /// Lists or watches.
@@ -201,10 +201,10 @@ pub enum ObjectEndpoint {
     Files,
 }
 
-/// What a client asks about itself.
+/// The reviews of a client's own access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Review {
-    /// Who the client is (SelfSubjectReview).
+    /// The client's identity (SelfSubjectReview).
     Subject,
     /// Whether the client may do one thing (SelfSubjectAccessReview).
     Access,

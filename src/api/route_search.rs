@@ -27,7 +27,7 @@ static TREE: LazyLock<Node> = LazyLock::new(|| {
     root
 });
 
-/// What the targets of the fast routes begin with, and whether that is the whole path.
+/// The prefixes of the targets of the fast routes, and whether the prefix is the whole path.
 static FAST: LazyLock<Vec<(&str, bool)>> = LazyLock::new(|| {
     let fast = routes().iter().filter(|route| route.is_fast);
     fast.map(|route| match route.path.find('{') {

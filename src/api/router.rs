@@ -27,9 +27,9 @@ use crate::http::reply::{PartialContent, Reply, text};
 
 /// Maximum number of segments of a path that are looked at; a file's path may have more.
 const MAX_SEGMENTS: usize = 16;
-/// What the path of an image begins with.
+/// Prefix of the path of an image.
 const IMAGES: &str = "iso/";
-/// What the path of a file of the configured directory begins with.
+/// Prefix of the path of a file of the configured directory.
 const FILES: &str = "files/";
 
 /// A path, decoded, with its route.
@@ -45,7 +45,7 @@ impl<'a> Target<'a> {
         self.route.parameter(self.parts, name)
     }
 
-    /// Returns the path behind a prefix, with its empty segments.
+    /// Returns the path after a prefix, with its empty segments.
     fn rest(&self, prefix: &str) -> &'a str {
         self.path.trim_start_matches('/').strip_prefix(prefix).unwrap_or_default()
     }
@@ -151,7 +151,7 @@ fn method_not_allowed(route: &Route) -> Reply {
     reply
 }
 
-/// Returns the role of a client who may call an operation.
+/// Returns the role of a client that may call an operation.
 ///
 /// # Errors
 /// 401 without a role, 403 with one that is not enough.

@@ -1,4 +1,4 @@
-//! The table of routes: every path that the server answers, and what may be done there.
+//! The table of routes: every path that the server answers, with its operations.
 
 use crate::api::route::ApiEndpoint as Api;
 use crate::api::route::Caller::{Admin, Anyone, Machine, Viewer};

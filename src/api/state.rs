@@ -1,4 +1,4 @@
-//! What every request needs.
+//! The state that every request needs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::store::volumes::Volumes;
 pub struct Shared {
     /// The gate, with the store and the image library.
     pub gate: Arc<Gate>,
-    /// Where objects' files are, for admission.
+    /// The places of objects' files, for admission.
     pub places: Places,
     /// The directories whose files are served.
     pub folders: Folders,

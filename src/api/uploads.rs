@@ -58,7 +58,7 @@ struct UploadParameters {
     resume: Option<String>,
     /// Number of bytes that arrived before, with `resume`.
     offset: u64,
-    /// Length of the whole ISO in bytes, if the client knows it.
+    /// Length of the whole ISO in bytes, if the client sends it.
     length: Option<u64>,
     /// Whether the upload is only checked.
     dry_run: bool,

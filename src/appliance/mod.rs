@@ -248,7 +248,7 @@ fn spawn_side_services(
     }
 }
 
-/// Spawns the loops that look after hosts and images.
+/// Spawns the controllers of hosts and images.
 fn spawn_controllers(services: &mut Services, gate: &Arc<Gate>, places: &Places, stopped: watch::Receiver<bool>) {
     let (store, until) = (gate.store.clone(), stopped.clone());
     services.spawn(async move {

@@ -13,7 +13,7 @@ pub struct ServiceUser {
     gid: Gid,
 }
 
-/// Returns the user to run as: the configured one, else `bootlatch`, else `nobody`. Returns none if the process does
+/// Returns the user to run as: the configured one, else `bootlatch`, else `nobody`. Returns `None` if the process does
 /// not run as root, or is configured to.
 ///
 /// # Errors

@@ -103,7 +103,7 @@ pub enum BmcError {
     Unsupported {
         /// Address of the BMC.
         at: String,
-        /// What is not supported.
+        /// The feature that is not supported.
         what: &'static str,
     },
 }

@@ -92,7 +92,7 @@ enum NoBoot {
     LocalDisk(Reason),
 }
 
-/// Sends a machine to its disk in the way that its stage supports.
+/// Boots a machine from its disk, by the method that its stage supports.
 fn render_for_stage(facts: &Facts, no_boot: NoBoot, site: &Site) -> Verdict {
     let reason = match no_boot {
         NoBoot::Ignore(reason) => return Verdict::Ignore(reason),

@@ -9,7 +9,7 @@ use crate::fleet::{Architecture, Mac};
 pub struct Facts {
     /// The hardware address.
     pub mac: Mac,
-    /// The firmware; none where the protocol does not carry it (an iSCSI login, a config request).
+    /// The firmware; `None` if the protocol does not carry it (an iSCSI login, a config request).
     pub firmware: Option<Firmware>,
     /// The stage of the boot.
     pub stage: Stage,

@@ -1,4 +1,4 @@
-//! Whose an address is, as far as anything but the client's own claim says. Pure.
+//! The owner of an address, by evidence other than the client's own claim. Pure.
 //!
 //! A client claims a MAC address, and a claim is no proof (boot-facts 26). The gate gathers the evidence of a request
 //! once; these functions judge it.
@@ -22,7 +22,7 @@ pub struct Evidence {
     pub heard: Option<Candidate>,
     /// Whether the address lies in one of `config_access.trusted_subnets`.
     pub is_trusted_subnet: bool,
-    /// What is known of the machine that the client claims to be.
+    /// The evidence about the machine that the client claims to be.
     pub claim: ClaimEvidence,
     /// The token that the request carries.
     pub token: TokenEvidence,
@@ -49,7 +49,7 @@ pub struct Candidate {
     pub has_other_spec_ip: bool,
 }
 
-/// What is known of the machine that a client claims to be.
+/// The evidence about the machine that a client claims to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClaimEvidence {
     /// Whether the machine's host has another address of the same family as its `spec.ip`.

@@ -14,7 +14,7 @@ use super::{Facts, Program};
 pub struct Site {
     /// The rules for unknown machines.
     pub unknown_hosts: EnrolmentRules,
-    /// How installs end.
+    /// The conditions that end installs.
     pub install: InstallPolicy,
     /// The boot programs by architecture.
     pub programs: Programs,

@@ -39,7 +39,7 @@ pub struct SourceFile {
     source: IsoSource,
     /// Size in octets, if it is known.
     pub total: Option<u64>,
-    /// Identity of the content, with which an upload is resumed; none if it cannot be determined.
+    /// Identity of the content, with which an upload is resumed; `None` if it cannot be determined.
     pub key: Option<String>,
     validator: Option<String>,
 }
@@ -166,7 +166,7 @@ struct Download {
 }
 
 impl Download {
-    /// Returns the next data; none at the end of the file.
+    /// Returns the next data; `None` at the end of the file.
     async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
         loop {
             if self.total == Some(self.at) {
@@ -185,7 +185,7 @@ impl Download {
         }
     }
 
-    /// Returns the next data beyond what was read before; none at the end of the response.
+    /// Returns the next data after the data that was read before; `None` at the end of the response.
     async fn read_some(&mut self) -> anyhow::Result<Option<Bytes>> {
         if self.body.is_none() {
             self.open().await?;

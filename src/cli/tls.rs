@@ -137,7 +137,7 @@ impl std::fmt::Display for Fingerprint {
     }
 }
 
-/// What the certificate of the server is checked against.
+/// The reference that the certificate of the server is checked against.
 #[derive(Debug)]
 enum TrustAnchor {
     /// Certificate authorities; the name is checked as well.

@@ -12,7 +12,7 @@ use crate::boot::{ConfigAccess, ConfigProof};
 
 use super::{ConfigError, Validator};
 
-/// How the object API is reached, and by whom.
+/// The listeners and clients of the object API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Api {
     /// Address of a listener for the object API alone. Without one, the machines' listener serves it.
@@ -23,7 +23,7 @@ pub struct Api {
     pub trust_loopback: bool,
     /// Whether a client of the unix socket needs no token.
     pub trust_socket: bool,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub proxies: Vec<IpNet>,
 }
 

@@ -24,11 +24,11 @@ pub struct DhcpInterface {
     pub name: String,
     /// Address at which its machines reach this server. Default: the first of the interface.
     pub address: Option<IpAddr>,
-    /// What this server does over DHCP there.
+    /// The DHCP role of this server there.
     pub mode: DhcpMode,
 }
 
-/// Where PXE firmware is told its boot file.
+/// The message that tells PXE firmware its boot file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BootFileIn {
@@ -52,7 +52,7 @@ pub struct Dhcp {
     pub authoritative: bool,
     /// Whether server mode probes for conflicts before it offers an address.
     pub conflict_check: bool,
-    /// What to do where another boot server answers.
+    /// The action when another boot server answers.
     pub on_other_server: OnOtherServer,
     /// Interval between checks for another boot server.
     pub other_server_check_interval: Duration,
@@ -60,7 +60,7 @@ pub struct Dhcp {
     pub shorten_router_wait: bool,
 }
 
-/// What this server does over DHCP on an interface.
+/// The DHCP role of this server on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DhcpMode {
@@ -72,7 +72,7 @@ pub enum DhcpMode {
     Off,
 }
 
-/// What to do on an interface where another boot server answers.
+/// The action on an interface on which another boot server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnOtherServer {

@@ -43,15 +43,15 @@ pub struct Config {
     pub user: Option<String>,
     /// Namespace of enrolled hosts.
     pub namespace: Name,
-    /// What happens to a machine that was never seen before.
+    /// The action for a machine that was never seen before.
     pub unknown_hosts: EnrolmentRules,
-    /// When an install is complete, and when it has failed.
+    /// The conditions under which an install is complete, or has failed.
     pub install: InstallPolicy,
     /// Boot program of each architecture.
     pub programs: Programs,
     /// Boot programs of single machines, in the order of the file.
     pub overrides: Vec<ProgramOverride>,
-    /// Where single machines are told their boot file, in the order of the file.
+    /// The messages that tell single machines their boot file, in the order of the file.
     pub boot_file_in: Vec<(HostMatch, BootFileIn)>,
     /// Settings of DHCP and ProxyDHCP.
     pub dhcp: Dhcp,
@@ -67,7 +67,7 @@ pub struct Config {
     pub api: Api,
     /// File with the key that the database is encrypted with.
     pub encryption_key_file: Option<PathBuf>,
-    /// What a client must prove before it gets a config.
+    /// The proof that a client needs to get a config.
     pub config_access: ConfigAccess,
     /// Storages that generated configs are written to.
     pub volumes: Vec<Volume>,
@@ -135,7 +135,7 @@ pub enum ConfigError {
         place: String,
         /// The key, with its table.
         key: String,
-        /// What was found and what is expected.
+        /// The value that was found, and the expected one.
         message: String,
     },
 }

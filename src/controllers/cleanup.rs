@@ -1,4 +1,4 @@
-//! Removes partial uploads that nobody resumes.
+//! Removes partial uploads that are not resumed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

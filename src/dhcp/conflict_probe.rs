@@ -52,7 +52,7 @@ impl<M> ConflictProbes<M> {
         self.waiting.remove(&address).map(|(_, message)| message)
     }
 
-    /// Removes the next message whose deadline has passed, with the address that nobody claimed.
+    /// Removes the next message whose deadline has passed, with the address that no host claimed.
     pub fn take_unclaimed(&mut self, now: Instant) -> Option<(Ipv4Addr, M)> {
         loop {
             self.ends.front().filter(|(end, _)| *end <= now)?;

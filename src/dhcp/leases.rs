@@ -168,7 +168,7 @@ impl Leases {
         Some(AddressOffer { address, verified_free })
     }
 
-    /// Marks an offered address as free: nobody answered the probe.
+    /// Marks an offered address as free: no host answered the probe.
     pub fn mark_free(&mut self, address: Ipv4Addr) {
         if let Some(LeaseEntry { stage: LeaseStage::Offered { verified_free }, .. }) = self.entries.get_mut(&address) {
             *verified_free = true;

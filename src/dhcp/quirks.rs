@@ -1,5 +1,5 @@
-//! What each firmware requires of an offer: one table, each row with its client and source. Also the boot file location
-//! that works for a single host, as learned from its boots.
+//! The requirements of each firmware for an offer: one table, each row with its client and source. Also the boot file
+//! location that works for a single host, as learned from its boots.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ impl Quirks {
     }
 }
 
-/// Where PXE firmware gets its boot file.
+/// The message from which PXE firmware takes its boot file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootFileLocation {
     /// In the offer itself, with discovery control 8.

@@ -20,9 +20,9 @@ pub const USER_CLASS: &[u8] = b"bootlatch";
 /// The observed role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerRole {
-    /// It announces boot files.
+    /// A server that announces boot files.
     BootServer,
-    /// It leases addresses, which is expected beside a proxy.
+    /// A server that leases addresses, as is expected next to a proxy.
     AddressServer,
 }
 

@@ -30,7 +30,7 @@ pub struct DurationHistogram {
     nanoseconds: AtomicU64,
 }
 
-/// The content of a histogram at one moment.
+/// The content of a histogram at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistogramReading {
     /// Sum of all durations, in seconds.

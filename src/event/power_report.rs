@@ -1,4 +1,4 @@
-//! What a BMC reported.
+//! The report of a BMC.
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use crate::fleet::{Bmc, Power, PowerError};
 pub struct PowerReport {
     /// The BMC that was asked.
     pub bmc: Bmc,
-    /// Power state that the BMC reported; none where the report does not change the known state.
+    /// Power state that the BMC reported; `None` if the report does not change the known state.
     pub power: Option<Power>,
     /// Reason why the power state is unknown.
     pub error: Option<PowerError>,

@@ -15,7 +15,7 @@ pub struct BootConfig {
     pub metadata: Meta,
     /// The declared files.
     pub spec: BootConfigSpec,
-    /// What was found in the files.
+    /// The result of the check of its files.
     #[serde(default)]
     pub status: BTreeMap<String, serde_json::Value>,
 }

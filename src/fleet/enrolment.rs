@@ -14,9 +14,9 @@ use crate::fleet::{Architecture, BootTarget, Host, HostSpec, HostStatus, Mac, Me
 pub struct EnrolmentRule {
     /// The first one to six octets of the MAC address; empty for any.
     pub mac_prefix: Vec<u8>,
-    /// The architecture; none for any.
+    /// The architecture; `None` for any.
     pub architecture: Option<Architecture>,
-    /// The subnet of the machine's address, else the relay's, else the receiving interface's; none for any.
+    /// The subnet of the machine's address, else the relay's, else the receiving interface's; `None` for any.
     pub subnet: Option<IpNet>,
     /// The action.
     pub action: UnknownHostAction,
@@ -87,12 +87,12 @@ impl<'de> Deserialize<'de> for UnknownHostAction {
     }
 }
 
-/// The rules in order, and the action where none matches.
+/// The rules in order, and the action if none matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrolmentRules {
     /// The rules.
     pub first: Vec<EnrolmentRule>,
-    /// The action where no rule matches.
+    /// The action if no rule matches.
     pub otherwise: UnknownHostAction,
 }
 
@@ -109,7 +109,7 @@ impl EnrolmentRules {
 }
 
 impl UnknownHostAction {
-    /// Drafts the host of an unknown machine; none where the machine is ignored.
+    /// Drafts the host of an unknown machine; `None` if the machine is ignored.
     pub fn draft(&self, mac: Mac, namespace: Name, firmware: Option<Architecture>) -> Option<Host> {
         let mut spec = HostSpec::for_mac(mac);
         let phase = match self {

@@ -33,7 +33,7 @@ pub struct HostSpec {
     #[serde(default, with = "blank_ip", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub ip: Option<IpAddr>,
-    /// What the machine boots.
+    /// The boot target of the machine.
     #[serde(default)]
     pub image: BootTarget,
     /// The config of the installer.
@@ -86,7 +86,7 @@ impl HostSpec {
     }
 }
 
-/// What a host boots.
+/// The boot target of a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BootTarget {
     /// The local disk.
@@ -99,7 +99,7 @@ pub enum BootTarget {
 }
 
 impl BootTarget {
-    /// Returns the image, where there is one.
+    /// Returns the image, if there is one.
     pub fn image(&self) -> Option<&Name> {
         match self {
             Self::LocalDisk | Self::Menu => None,
@@ -142,7 +142,7 @@ impl<'de> Deserialize<'de> for BootTarget {
     }
 }
 
-/// How often a host boots its image.
+/// The number of boots of a host's image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BootMode {
@@ -196,9 +196,9 @@ pub enum Phase {
     Offered,
     /// Its config was served: the installer runs.
     Installing,
-    /// It reported a completed install.
+    /// The machine reported a completed install.
     Installed,
-    /// It reported no completed install within `install.timeout` or `install.max_boots`.
+    /// The machine reported no completed install within `install.timeout` or `install.max_boots`.
     Failed,
 }
 
@@ -228,7 +228,7 @@ pub struct HostStatus {
     /// Time of the last change of the phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase_transition_time: Option<Timestamp>,
-    /// The reason for the phase, where there is more to say than its name.
+    /// The reason for the phase, if its name alone does not explain it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// The fields of the spec without an effect, as of the last write and the last boot.

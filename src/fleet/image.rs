@@ -47,7 +47,7 @@ pub struct ImageSpec {
     /// Kernel arguments to remove: whole (`quiet`), or by name (`console=`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_arguments: Vec<String>,
-    /// How the installer finds a host's config.
+    /// The way that the installer finds a host's config.
     #[serde(default)]
     pub config_delivery: Delivery,
     /// Images that are attached with this one, such as the drivers of an installer.
@@ -98,7 +98,7 @@ impl ImageSpec {
         }
     }
 
-    /// Describes the other server that serves the bytes of the image; none where this server does.
+    /// Describes the other server that serves the bytes of the image; `None` if this server does.
     pub fn remote_location(&self) -> Option<String> {
         match &self.portal {
             _ if self.is_local() => None,
@@ -125,7 +125,7 @@ pub enum Method {
     Sanboot,
     /// iPXE loads the ISO's kernel and initrd over HTTP, with the arguments that the host needs.
     Kernel,
-    /// As `Kernel`, with the ISO attached over iSCSI (the iBFT tells the kernel where).
+    /// As `Kernel`, with the ISO attached over iSCSI (the iBFT contains the target).
     Sanhook,
     /// iPXE attaches the ISO over HTTP, without iSCSI. The kernel sees no device.
     Http,
@@ -133,7 +133,7 @@ pub enum Method {
     Chain,
 }
 
-/// How an installer finds its host's config.
+/// The way that an installer finds its host's config.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
@@ -187,7 +187,7 @@ pub struct ImageStatus {
     /// The reason for the phase.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// How the image differs from what hosts with a view of their own may expect.
+    /// Differences of the image from the expectations of hosts with a view of their own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// iSCSI name of the target.

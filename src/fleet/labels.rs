@@ -39,7 +39,7 @@ impl StringMap {
         }
     }
 
-    /// Removes a key, where it exists.
+    /// Removes a key, if it exists.
     pub fn remove(&mut self, key: &str) {
         if let Ok(at) = self.position(key) {
             let mut pairs = std::mem::take(&mut self.0).into_vec();

@@ -11,7 +11,7 @@ pub struct Lease {
     pub address: Ipv4Addr,
     /// The client's hardware address.
     pub mac: Mac,
-    /// The client identifier (option 61); none where the client sends none.
+    /// The client identifier (option 61); `None` if the client sends none.
     pub client: Option<Box<[u8]>>,
     /// The client's host name (option 12).
     pub hostname: Option<Box<str>>,

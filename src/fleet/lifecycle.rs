@@ -47,7 +47,7 @@ pub enum Transition {
 /// The configuration of how installs end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallPolicy {
-    /// What ends an install.
+    /// The condition that ends an install.
     pub completion: Completion,
     /// Time after the first offer until an install counts as failed.
     pub timeout: Duration,

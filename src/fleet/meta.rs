@@ -118,7 +118,7 @@ impl fmt::Display for Kind {
 pub struct Key {
     /// The kind.
     pub kind: Kind,
-    /// The namespace; none for kinds without one.
+    /// The namespace; `None` for kinds without one.
     pub namespace: Option<Name>,
     /// The name.
     pub name: Name,

@@ -50,11 +50,11 @@ pub struct PowerTransition {
 }
 
 impl PowerTransition {
-    /// Time after which a power change is given up. A server that was stopped for longer does not resume it: somebody
-    /// may have switched the machine since.
+    /// Time after which a power change is given up. A server that was stopped for longer does not resume it, because
+    /// the machine may have been switched since.
     pub const TIMEOUT: Duration = Duration::from_secs(600);
 
-    /// Returns the time until the power change is given up; none once it is.
+    /// Returns the time until the power change is given up; `None` afterwards.
     pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
         let waited = now.duration_since(self.request_time);
         match waited.is_positive() {

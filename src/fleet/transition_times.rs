@@ -20,7 +20,7 @@ impl ConditionType {
     pub const ALL: [Self; 3] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown];
 }
 
-/// Times of the last change of each condition; none where it has not changed since the host was created.
+/// Times of the last change of each condition; no time for a condition that has not changed since the host was created.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TransitionTimes {

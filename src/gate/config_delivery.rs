@@ -26,7 +26,7 @@ fn transition(channel: DeliveryChannel) -> Transition {
 #[derive(Debug, Default)]
 pub struct RecordedDeliveries(Mutex<HashMap<(Mac, DeliveryChannel), RecordedDelivery>>);
 
-/// What distinguishes a delivery from the last one to the same machine over the same channel.
+/// The fields that distinguish a delivery from the last one to the same machine over the same channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct RecordedDelivery {
     config: Name,
@@ -52,7 +52,7 @@ impl RecordedDeliveries {
 
 impl Gate {
     /// Commits the delivery of a file of the config that was decided on. The file may be sent afterwards. `file` is
-    /// none for the config's main file.
+    /// `None` for the config's main file.
     ///
     /// # Errors
     /// The reason not to send it.

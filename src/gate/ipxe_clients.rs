@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::fleet::Mac;
 
-/// The machines whose iPXE was answered over DHCP a moment ago.
+/// The machines whose iPXE was recently answered over DHCP.
 #[derive(Debug, Default)]
 pub struct RecentIpxeClients(Mutex<HashMap<Mac, Instant>>);
 

@@ -1,4 +1,4 @@
-//! What hosts read: their views of images and NoCloud seeds, and the CHAP secrets for the target.
+//! The media of hosts: their views of images and NoCloud seeds, and the CHAP secrets for the target.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::store::{Change, Observation};
 use crate::gate::script::config_url;
 use crate::gate::{Gate, HostDecision, IdentifiedClient};
 
-/// A host's view of its image under a URL of its own. The bytes stay the same while anybody reads them.
+/// A host's view of its image under a URL of its own. The bytes stay the same while they are read.
 #[derive(Debug, Clone)]
 pub struct MediaLease {
     /// The image.
@@ -33,12 +33,12 @@ pub struct MediaLease {
 pub enum ConfigVisibility {
     /// The whole view.
     Whole,
-    /// The view without the host's config and its URL: the client may be anybody.
+    /// The view without the host's config and its URL, for any client.
     WithoutConfig,
 }
 
 impl ConfigVisibility {
-    /// Returns `Whole` where the config is shown.
+    /// Returns `Whole` if the config is shown.
     pub fn whole_if(shows: bool) -> Self {
         if shows { Self::Whole } else { Self::WithoutConfig }
     }
@@ -88,7 +88,7 @@ impl Gate {
         Ok(ImageView { carries, ..self.media.view(image, customization)? })
     }
 
-    /// Returns the NoCloud seed of a host's config; none where the config is not for cloud-init.
+    /// Returns the NoCloud seed of a host's config; `None` if the config is not for cloud-init.
     ///
     /// # Errors
     /// The files do not fit a seed.
@@ -102,7 +102,7 @@ impl Gate {
         iso::build_seed(host.metadata.name.as_str(), &host.instance(), &files).map(Some)
     }
 
-    /// Returns the NoCloud seed that a host attaches with its image; none where its config is not for cloud-init.
+    /// Returns the NoCloud seed that a host attaches with its image; `None` if its config is not for cloud-init.
     ///
     /// # Errors
     /// The files do not fit a seed.
@@ -173,7 +173,7 @@ impl Gate {
         })
     }
 
-    /// Returns the medium under a token, of a URL that names an image; none where `restore_lease` has to make it again.
+    /// Returns the medium under a token, of a URL that names an image; `None` if `restore_lease` has to make it again.
     /// Only the install that it was made for may read a medium that contains the host's config, and only within
     /// `config_access.token_ttl` of its last read.
     ///

@@ -42,7 +42,7 @@ pub struct Gate {
     pub store: Arc<Store>,
     /// The counters of answers, refusals and drops.
     pub counters: Arc<Counters>,
-    /// The machines whose iPXE was answered a moment ago.
+    /// The machines whose iPXE was recently answered.
     pub ipxe_clients: RecentIpxeClients,
     /// The kernel's neighbour table.
     pub neighbours: Neighbours,
@@ -71,7 +71,7 @@ pub struct HostDecision {
 }
 
 impl HostDecision {
-    /// Returns a decision for a client that may be anybody.
+    /// Returns a decision for an unidentified client.
     pub fn untied(verdict: Verdict, host: Option<Arc<Host>>) -> Self {
         Self { decision: verdict.into(), host, medium: None, tied: false }
     }
@@ -108,8 +108,8 @@ impl Gate {
         }
     }
 
-    /// Decides which boot script a machine is served, and commits what the decision records. `choice` is the image
-    /// that somebody picked from the menu, `at` our address that the machine reached.
+    /// Decides which boot script a machine is served, and commits what the decision records. `choice` is the image that
+    /// was picked from the menu, `at` our address that the machine reached.
     pub async fn script(
         self: &Arc<Self>,
         facts: &Facts,
@@ -198,7 +198,7 @@ impl Gate {
         HostDecision { decision, host, medium, tied }
     }
 
-    /// Assigns the image that somebody picked from the menu of a machine.
+    /// Assigns the image that was picked from the menu of a machine.
     ///
     /// # Errors
     /// The machine has no menu, or the image cannot be assigned to it.

@@ -186,7 +186,7 @@ mod wire {
     const GET_NEIGHBOUR: u16 = 30;
     const IPV4: u8 = 2; // AF_INET
     const IPV6: u8 = 10;
-    /// NUD_VALID: the states in which an entry's hardware address may be believed.
+    /// NUD_VALID: the states in which an entry's hardware address is valid.
     const VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
 
     /// The route to an address.
@@ -247,7 +247,7 @@ mod wire {
     /// Reads the route of an answer.
     ///
     /// # Errors
-    /// EBADMSG where the answer has no route.
+    /// EBADMSG if the answer has no route.
     pub fn read_route(body: &[u8]) -> Result<NextHop, Errno> {
         const OUT: u16 = 4; // RTA_OIF
         const GATEWAY: u16 = 5;

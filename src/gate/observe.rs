@@ -1,4 +1,4 @@
-//! Notes what a host showed of itself outside of a decision.
+//! Records facts about a host outside of a decision.
 
 use crate::boot::Facts;
 use crate::gate::Gate;

@@ -77,7 +77,8 @@ fn vm(gate: &Gate) -> Arc<Host> {
     gate.store.load().host_by_mac(VM).cloned().unwrap()
 }
 
-/// Waits until the timeline of a machine has an entry that matches; entries without a change are written a moment later.
+/// Waits until the timeline of a machine has an entry that matches; entries without a change are written a little
+/// later.
 async fn wait_for(gate: &Gate, mac: Option<Mac>, matches: impl Fn(&Event) -> bool) -> Entry {
     for _ in 0..500 {
         // A change makes the writer write what waits with it.

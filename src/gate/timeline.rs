@@ -1,4 +1,4 @@
-//! What the gate writes to the timelines and the counters.
+//! The gate's records in the timelines and the counters.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -142,7 +142,7 @@ impl Gate {
         owner.inspect(|mac| self.record_refusal(*mac, protocol, reason, message));
     }
 
-    /// Records in a host's timeline how its image differs from what people may expect.
+    /// Records in a host's timeline that its view of the image differs from what people may expect.
     pub fn warn(&self, host: &Host, warnings: &[String]) {
         if !warnings.is_empty() {
             let (image, message) = (host.spec.image.image().cloned(), warnings.join("; "));
@@ -158,7 +158,7 @@ impl Gate {
         }
     }
 
-    /// Returns why an image, or a companion that is attached with it, cannot be served now.
+    /// Returns the reason that an image, or a companion that is attached with it, cannot be served now.
     pub fn unavailable_reason(&self, image: &Image) -> Option<String> {
         let state = self.store.load();
         let companions = image.spec.attached_companions().iter().filter_map(|name| state.image(name));

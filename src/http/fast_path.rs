@@ -1,8 +1,8 @@
-//! The fast path for what machines read: a GET of a script, an image or a boot program on a connection without TLS.
+//! The fast path for the reads of machines: a GET of a script, an image or a boot program on a connection without TLS.
 //!
-//! The same routes answer as behind hyper. Spared are hyper's machinery for requests with bodies and, above all, the
-//! copy of an image's bytes: the kernel sends them from its page cache. At the first request that is not plainly such
-//! a read, the connection goes to hyper with every byte that was read of it, and stays there.
+//! The same routes answer as through hyper. The fast path avoids hyper's handling of bodies and, above all, the copy of
+//! an image's bytes: the kernel sends them from its page cache. At the first request that is not plainly such a read,
+//! the connection goes to hyper with every byte that was read of it, and stays there.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -32,7 +32,7 @@ pub struct PrefixedStream {
     read: Bytes,
 }
 
-/// What the next bytes of a connection are.
+/// The next bytes of a connection.
 #[allow(clippy::large_enum_variant, reason = "one lives at a time, on the stack; a box would cost each request one")]
 enum Next {
     /// A request, the length of its head, and whether the connection ends after the response.

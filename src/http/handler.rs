@@ -1,4 +1,4 @@
-//! What the transport needs of whoever answers requests.
+//! The interface between the transport and the handler of requests.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::http::reply::{PartialContent, Reply};
 
 /// The answers to requests. One handler serves all listeners; the calls are dispatched statically.
 pub trait Handler: Send + Sync + 'static {
-    /// What one connection remembers from request to request.
+    /// The state that one connection keeps between requests.
     type Recent: Default + Send + Sync + 'static;
 
     /// Answers any request.
@@ -27,7 +27,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Returns whether the fast path may answer a GET of a request target (path and query, as sent).
     fn is_fast(target: &str) -> bool;
 
-    /// Answers a GET or HEAD without a body for the fast path; nothing where the request is not a machine's.
+    /// Answers a GET or HEAD without a body for the fast path; `None` if the request is not a machine's.
     fn answer_machine(
         &self,
         peer: Peer,
@@ -35,11 +35,11 @@ pub trait Handler: Send + Sync + 'static {
         request: &Request<()>,
     ) -> impl Future<Output = Option<Reply>> + Send;
 
-    /// Returns the key under which the connection remembers what a path names, where ranges of it may be repeated.
+    /// Returns the key under which the connection caches the image of a path, if ranges of it may be repeated.
     fn range_key(path: &str) -> Option<String>;
 
-    /// Returns the part that a Range header selects of what this connection asked for a moment ago; nothing where that
-    /// must be looked up again, or where the reply is not a part. `now` spares the handler reading the clock.
+    /// Returns the part that a Range header selects of the image that this connection requested last; `None` if the
+    /// image must be looked up again, or if the reply is not a part. `now` spares the handler reading the clock.
     fn recall_part(
         &self,
         recent: &Self::Recent,

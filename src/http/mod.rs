@@ -1,4 +1,5 @@
-//! HTTP as a transport: listeners, TLS, the fast path, replies, ranges and limits. What is answered is in `api`.
+//! HTTP as a transport: listeners, TLS, the fast path, replies, ranges and limits. The content of the answers is in
+//! `api`.
 
 pub mod conditional;
 pub mod fast_path;

@@ -10,7 +10,7 @@ const MAX_PART_HEAD_BYTES: usize = 8 * 1024;
 /// Maximum length of a boundary, in characters (RFC 2046, section 5.1.1).
 const MAX_BOUNDARY_LENGTH: usize = 70;
 
-/// What comes next in a body.
+/// The next element of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FormEvent {
     /// The start of a part.
@@ -43,7 +43,7 @@ pub enum FormError {
 /// A parser that takes a body in pieces of any size. It keeps at most a part's head, or one piece.
 #[derive(Debug)]
 pub struct FormParser {
-    /// What precedes every part and the end: CRLF, two hyphens, the boundary.
+    /// The delimiter before every part and the end: CRLF, two hyphens, the boundary.
     delimiter: Vec<u8>,
     /// Bytes that are not parsed yet.
     left: BytesMut,
@@ -65,7 +65,7 @@ enum FormState {
 }
 
 impl FormParser {
-    /// Makes the parser for a Content-Type; nothing where that is not a form's.
+    /// Makes the parser for a Content-Type; `None` if it is not that of a form.
     pub fn new(content_type: &str) -> Option<Self> {
         let (kind, parameters) = content_type.split_once(';')?;
         if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -86,7 +86,7 @@ impl FormParser {
         self.left.extend_from_slice(piece);
     }
 
-    /// Returns what comes next; nothing where more bytes are needed.
+    /// Returns the next element of the body; `None` if more bytes are needed.
     ///
     /// # Errors
     /// The body is not a form.

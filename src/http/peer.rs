@@ -5,17 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 /// The client at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// Address of the client; none on a Unix socket, and where a proxy hides it.
+    /// Address of the client; `None` on a Unix socket, or if a proxy hides it.
     pub address: Option<IpAddr>,
-    /// Address of ours that the client connected to; none on a Unix socket.
+    /// Address of ours that the client connected to; `None` on a Unix socket.
     pub local: Option<IpAddr>,
-    /// Whether the client connected over this machine's loopback and speaks for itself.
+    /// Whether the client connected over this machine's loopback, without a proxy.
     pub is_local: bool,
     /// Trust that the connection itself earns, before any token.
     pub trust: PeerTrust,
 }
 
-/// The trust that a connection earns by how it was made.
+/// The trust in a connection, by its transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerTrust {
     /// A connection over the network: the object API asks it for a token.

@@ -12,7 +12,7 @@ pub enum RequestedRange {
         /// Number of bytes, at least one.
         count: u64,
     },
-    /// No byte: the range lies behind the end.
+    /// No byte: the range begins after the end.
     Unsatisfiable,
 }
 
@@ -53,7 +53,7 @@ fn part(start: u64, count: u64) -> RequestedRange {
     RequestedRange::Part { start, count }
 }
 
-/// Parses a position of any number of digits (section 14.1.1). One too large for 64 bits lies behind every end.
+/// Parses a position of any number of digits (section 14.1.1). One too large for 64 bits is past every end.
 fn position(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))

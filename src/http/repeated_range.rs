@@ -26,8 +26,8 @@ pub struct RangeTemplate {
 }
 
 impl RangeTemplate {
-    /// Makes the template of a request and of the head that it was parsed from; nothing where it is no plain GET of
-    /// one range. `range_key` is the handler's.
+    /// Makes the template of a request and of the head that it was parsed from; `None` unless it is a plain GET of one
+    /// range. `range_key` is the handler's.
     pub fn new(head: &[u8], request: &Request<()>, range_key: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let headers = request.headers();
         let is_plain = *request.method() == Method::GET

@@ -27,7 +27,7 @@ pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-
 
 /// The body of a reply.
 pub enum Body {
-    /// Bytes that are in memory; none for an empty body.
+    /// Bytes in memory; empty without a body.
     Whole(Option<Bytes>),
     /// Bytes of a medium. The fast path lets the kernel send them; hyper takes them in chunks.
     Medium(MediumRange),

@@ -1,4 +1,4 @@
-//! TLS of the API's listener, and the trust that client certificates earn.
+//! TLS of the API's listener, and the trust in client certificates.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -76,7 +76,7 @@ impl ServerTls {
         &self.fingerprint
     }
 
-    /// Completes the handshake, and returns the trust that the client's certificate earns.
+    /// Completes the handshake, and returns the trust in the client's certificate.
     ///
     /// # Errors
     /// The handshake's; a client certificate of an unknown authority fails it.

@@ -80,7 +80,7 @@ impl ResponseWriter {
         self.send_medium(stream, range).await
     }
 
-    /// Sends a medium's bytes behind the head that is in the buffer.
+    /// Sends a medium's bytes after the head that is in the buffer.
     async fn send_medium(&mut self, stream: &mut TcpStream, range: MediumRange) -> io::Result<()> {
         if range.count > MAX_COPIED_BYTES {
             // At each acknowledgement the kernel sends what is there; corked, it sends whole segments only. That made

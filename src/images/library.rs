@@ -21,7 +21,7 @@ pub enum ImageError {
     /// The ISO is served by another server.
     #[error("the ISO is not stored here but {location}")]
     Remote {
-        /// Where it is, in words.
+        /// Its location, in words.
         location: String,
     },
     /// The image's status says that its file cannot be served.
@@ -46,7 +46,7 @@ pub enum ImageError {
     NotAnIso {
         /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         source: iso::IsoError,
     },
     /// A host's view of the image cannot be composed.
@@ -54,7 +54,7 @@ pub enum ImageError {
     View {
         /// Path of the file.
         path: PathBuf,
-        /// What cannot be changed.
+        /// The part that cannot be changed.
         source: iso::ViewError,
     },
 }

@@ -1,4 +1,4 @@
-//! Uploaded ISO files: their names, their removal with the image, and the partial uploads beside them.
+//! Uploaded ISO files: their names, their removal with the image, and the partial uploads.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -22,7 +22,7 @@ pub struct PendingUpload {
     pub offset: u64,
     /// Time at which the last bytes arrived.
     pub last_written: Option<jiff::Timestamp>,
-    /// Time at which the upload is removed if nobody resumes it.
+    /// Time at which the upload is removed if it is not resumed.
     pub kept_until: Option<jiff::Timestamp>,
 }
 
@@ -82,7 +82,7 @@ fn describe(entry: &std::fs::DirEntry) -> Option<PendingUpload> {
     })
 }
 
-/// Removes the partial uploads that nobody resumed in time; all that have stalled, if `is_low` says that the disk is
+/// Removes the partial uploads that were not resumed in time; all that have stalled, if `is_low` says that the disk is
 /// nearly full. Reads the directory: call it off the runtime's threads.
 pub fn sweep(isos: &Path, now: SystemTime, is_low: bool) {
     let Ok(entries) = std::fs::read_dir(isos) else { return };

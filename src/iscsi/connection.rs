@@ -227,7 +227,7 @@ impl Connection {
     }
 
     /// Returns the output before the data of a [`UnitRead`] where the caller may send that data itself (then it calls
-    /// [`Self::on_sendfile_done`]); `None` where the data must be read.
+    /// [`Self::on_sendfile_done`]); `None` if the data must be read.
     #[must_use]
     pub fn header_bytes(&self, read: &UnitRead) -> Option<&[u8]> {
         let is_whole = read.span.length() == read.pending.span.length();
@@ -241,7 +241,7 @@ impl Connection {
         self.out.sent(self.out.pending().len());
     }
 
-    /// Returns the output that is to be sent.
+    /// Returns the pending output.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
         self.out.pending()

@@ -18,7 +18,7 @@ pub struct Claim {
     pub target: Option<String>,
     /// The initiator's session identifier (ISID).
     pub isid: [u8; 6],
-    /// Whether it only wants to know the targets (SessionType=Discovery).
+    /// Whether the session only lists the targets (SessionType=Discovery).
     pub discovery: bool,
 }
 

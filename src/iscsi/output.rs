@@ -35,7 +35,7 @@ impl OutputBuffer {
         self.digests
     }
 
-    /// Returns the output that is to be sent.
+    /// Returns the pending output.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
         &self.bytes[self.sent..self.end]

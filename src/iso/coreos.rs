@@ -37,7 +37,7 @@ pub struct CoreOs {
 pub struct KargsArea {
     /// Byte range in the image.
     pub place: Extent,
-    /// Padding behind the text.
+    /// Padding after the text.
     pad: u8,
     /// Terminator of the text, before the padding.
     end: u8,

@@ -41,7 +41,7 @@ pub enum IsoError {
         what: String,
         /// First byte.
         offset: u64,
-        /// First byte behind the structure or file.
+        /// First byte after the structure or file.
         end: u64,
         /// Length of the image in bytes.
         image: u64,

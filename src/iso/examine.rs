@@ -23,7 +23,7 @@ const MAX_MENUS: usize = 256;
 /// The result of inspecting an image. Views are composed from it.
 #[derive(Debug, Clone)]
 pub struct Examined {
-    /// Length of the image in bytes, with the partitions of a hybrid image behind the volume.
+    /// Length of the image in bytes, with the partitions of a hybrid image after the volume.
     pub length: u64,
     /// Length of the ISO 9660 volume in bytes.
     pub volume_length: u64,

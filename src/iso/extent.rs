@@ -12,7 +12,7 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// Returns the first byte behind the range, or `None` if it overflows.
+    /// Returns the first byte after the range, or `None` if it overflows.
     pub fn end(self) -> Option<u64> {
         self.offset.checked_add(self.length)
     }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::extent::Extent;
 use super::{ImageFile, ReadAt};
 
-/// The bytes of a view that differ from its base, or lie behind its end. Small, and cheap to share.
+/// The bytes of a view that differ from its base, or lie after its end. Small, and cheap to share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
     /// Length of the view in bytes.
@@ -22,7 +22,7 @@ pub struct Overlay {
     tag: ViewTag,
 }
 
-/// A run of bytes that differ from the base, or lie behind its end.
+/// A run of bytes that differ from the base, or lie after its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverlayPatch {
     /// Offset in the view, in bytes.
@@ -42,7 +42,7 @@ pub enum Segment {
     Base(Extent),
     /// Bytes of the overlay.
     Bytes(Bytes),
-    /// A number of zeros, behind the end of the base.
+    /// A number of zeros, after the end of the base.
     Zeros(u64),
 }
 
@@ -113,9 +113,9 @@ pub struct Segments<'a> {
     overlay: &'a Overlay,
     /// Offset of the next byte.
     at: u64,
-    /// First byte behind the range.
+    /// First byte after the range.
     end: u64,
-    /// Index of the first patch that ends behind `at`.
+    /// Index of the first patch that ends after `at`.
     next: usize,
 }
 

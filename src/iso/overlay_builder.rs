@@ -83,7 +83,7 @@ impl<'a> OverlayBuilder<'a> {
     }
 }
 
-/// Copies bytes into a run at an offset, and extends the run where they end behind it.
+/// Copies bytes into a run at an offset, and extends the run if they end after it.
 fn copy_into(run: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     run.resize(run.len().max(at + bytes.len()), 0);
     run[at..at + bytes.len()].copy_from_slice(bytes);

@@ -24,7 +24,7 @@ use super::snapshot::Snapshot;
 pub struct Applied {
     /// The changed object; a deleted object in its last state.
     pub object: Object,
-    /// The record to be written; none where the change had no effect.
+    /// The record to write; `None` if the change had no effect.
     pub record: Option<ChangeRecord>,
     /// Events for the timeline.
     pub events: Vec<(Mac, Event)>,
@@ -343,7 +343,7 @@ fn apply_power_report(
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, context.at))
 }
 
-/// Returns the host with what a request disclosed about it.
+/// Returns the host with the facts about it in a request.
 fn with_observation(mut host: Host, observation: Observation, at: Timestamp) -> Host {
     let address = observation.address.filter(|address| !is_unusable(*address));
     if observation.firmware.is_none() && address.is_none() && observation.uuid.is_none() {

@@ -36,19 +36,19 @@ pub enum Change {
         mac: Mac,
         /// The transition.
         transition: lifecycle::Transition,
-        /// What the request disclosed about the machine.
+        /// The facts about the machine in the request.
         observation: Observation,
         /// Event for the timeline.
         event: Option<Event>,
     },
-    /// Records what a request disclosed about a machine.
+    /// Records the facts about a machine in a request.
     Observe {
         /// Boot MAC address of the host.
         mac: Mac,
-        /// What the request disclosed.
+        /// The facts in the request.
         observation: Observation,
     },
-    /// Records what the BMC of a host reported.
+    /// Records the report of a host's BMC.
     PowerReported {
         /// Boot MAC address of the host.
         mac: Mac,
@@ -57,7 +57,7 @@ pub enum Change {
     },
 }
 
-/// What a request disclosed about a machine.
+/// The facts about a machine in a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Observation {
     /// Architecture of the firmware (RFC 4578, section 2.1).

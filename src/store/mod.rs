@@ -192,7 +192,7 @@ impl Store {
         &self.directory
     }
 
-    /// Returns the error of the last write; none where it succeeded.
+    /// Returns the error of the last write; `None` if it succeeded.
     pub fn last_write_error(&self) -> Option<Arc<String>> {
         self.write_error.load_full()
     }

@@ -34,7 +34,7 @@ pub struct NewFile {
     pub confidential: bool,
 }
 
-/// Content and mode of a file before it was replaced; none where it did not exist.
+/// Content and mode of a file before it was replaced; `None` if it did not exist.
 type PreviousFile = Option<(Vec<u8>, u32)>;
 
 /// Written files with their previous content, which `undo` restores.
@@ -228,7 +228,7 @@ fn open_beneath(root: &File, name: &str, flags: OFlags) -> io::Result<File> {
     Ok(openat2(root, name, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)?.into())
 }
 
-/// Reads a file with its mode; none where it does not exist.
+/// Reads a file with its mode; `None` if it does not exist.
 fn read(root: &File, name: &str) -> io::Result<PreviousFile> {
     let file = match open_beneath(root, name, OFlags::RDONLY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -82,7 +82,7 @@ pub struct Writer {
     pub announce: watch::Sender<u64>,
     /// Number of commits with leases.
     pub announce_leases: watch::Sender<u64>,
-    /// Error of the last write; none where it succeeded.
+    /// Error of the last write; `None` if it succeeded.
     pub write_error: Arc<ArcSwapOption<String>>,
 }
 

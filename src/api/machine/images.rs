@@ -54,8 +54,8 @@ pub async fn image_again(
     conditional::answer(view.medium, &view.tag, headers, is_head)
 }
 
-/// Returns the part that a Range header selects of what this connection asked for a moment ago; nothing where that
-/// must be looked up again, or where the reply is not a part.
+/// Returns the part that a Range header selects of the image that this connection requested last; `None` if the image
+/// must be looked up again, or if the reply is not a part.
 pub fn recall_part(
     shared: &Shared,
     recent: &RecentView,
@@ -71,7 +71,7 @@ pub fn recall_part(
     Some(PartialContent { tag, whole, range: MediumRange { medium, start, count } })
 }
 
-/// Answers with an image or with a file in it; with a host's view of it where the query names one.
+/// Answers with an image or with a file in it; with a host's view of it if the query names one.
 pub async fn image(
     shared: &Shared,
     peer: &Peer,
@@ -197,7 +197,7 @@ fn unavailable(message: String) -> Reply {
     reply
 }
 
-/// Returns the view of a file in an image; nothing where there is no such file.
+/// Returns the view of a file in an image; `None` if there is no such file.
 fn within(view: ImageView, path: &str) -> Result<Option<ImageView>, String> {
     if path.is_empty() {
         return Ok(Some(view));
@@ -209,8 +209,8 @@ fn within(view: ImageView, path: &str) -> Result<Option<ImageView>, String> {
     }))
 }
 
-/// Returns the host whose view is requested. A view may contain the host's config, so it goes to those only who would
-/// get that config.
+/// Returns the host whose view is requested. A view may contain the host's config, so only a client that would get that
+/// config gets it.
 fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc<Host>, Reason> {
     let host = host_named(shared, wanted).ok_or(Reason::UnknownHost)?;
     let gate = &shared.gate;

@@ -1,4 +1,4 @@
-//! What machines ask for: scripts, configs and images.
+//! The requests of machines: scripts, configs and images.
 
 pub mod configs;
 pub mod images;

@@ -1,4 +1,4 @@
-//! What a connection asked for a moment ago: a client reads an image in thousands of ranges.
+//! The last image that a connection requested: a client reads an image in thousands of ranges.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ struct RecentEntry {
 }
 
 impl RecentView {
-    /// Returns the view that the same request got a moment before `now`; nothing where another view may be due.
+    /// Returns the view that the same request got shortly before `now`; `None` if another view may be due.
     pub fn recall(&self, state: &Snapshot, path: &str, query: Option<&str>, now: Instant) -> Option<ImageView> {
         let entry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |entry: &&RecentEntry| entry.path == path && entry.query.as_deref() == query;

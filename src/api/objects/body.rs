@@ -54,7 +54,7 @@ pub fn parse_or_default<T: DeserializeOwned + Default>(kind: &str, body: &[u8]) 
     }
 }
 
-/// Parses JSON, or YAML where the media type is YAML's. A repeated key is an error.
+/// Parses JSON, or YAML if the media type is that of YAML. A repeated key is an error.
 ///
 /// # Errors
 /// 400 for a text that does not parse or repeats a key, 415 for an unknown media type.

@@ -14,7 +14,7 @@ use crate::http::reply::Reply;
 /// Maximum size of all warnings in a reply's headers, in bytes; clients accept a few KiB of headers.
 const MAX_WARNING_BYTES: usize = 4096;
 
-/// How unknown fields and repeated keys are treated.
+/// The treatment of unknown fields and repeated keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Validation {
     /// They are dropped.
@@ -46,7 +46,7 @@ impl Validation {
 pub struct Decoder {
     validation: Validation,
     duplicates: Vec<String>,
-    /// Warnings that the client gets whatever its field validation.
+    /// Warnings that the client gets with any field validation.
     warnings: Vec<String>,
     /// Paths of the unknown fields, key by key.
     unknown: Vec<Vec<String>>,
@@ -96,7 +96,7 @@ impl Decoder {
         }
     }
 
-    /// Adds a warning that the client gets whatever its field validation.
+    /// Adds a warning that the client gets with any field validation.
     pub fn warn(&mut self, text: String) {
         if !self.warnings.contains(&text) {
             self.warnings.push(text);

@@ -49,7 +49,7 @@ fn with_warnings(decoder: &mut Decoder, code: StatusCode, object: &Object, optio
     decoder.add_warnings(render(code, object, options))
 }
 
-/// Answers a POST: creates an object, and generates its name where the body has `generateName` alone.
+/// Answers a POST: creates an object, and generates its name if the body has only `generateName`.
 ///
 /// # Errors
 /// 400 with a resourceVersion in the body, and as `write::create_object`.

@@ -15,7 +15,7 @@ use crate::api::objects::status::Status;
 pub struct Options {
     /// The objects that are selected (`labelSelector`, `fieldSelector`, the route's namespace).
     pub selection: Selection,
-    /// How objects are represented in the reply.
+    /// The representation of objects in the reply.
     pub representation: Representation,
     /// Whether the list is watched (`watch`).
     pub watch: bool,
@@ -35,7 +35,7 @@ pub struct Options {
     pub timeout: Option<u64>,
     /// Whether the write is only computed (`dryRun=All`).
     pub dry_run: bool,
-    /// How unknown fields are treated (`fieldValidation`).
+    /// The treatment of unknown fields (`fieldValidation`).
     pub validation: Validation,
     /// The field manager (`fieldManager`).
     pub manager: Option<String>,
@@ -45,7 +45,7 @@ pub struct Options {
     pub replace: bool,
 }
 
-/// How objects are represented in a reply.
+/// The representation of objects in a reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Representation {
     /// The object itself.
@@ -57,7 +57,7 @@ pub enum Representation {
     Metadata,
 }
 
-/// How much of an object a row of a table carries (`includeObject`).
+/// The part of an object in a row of a table (`includeObject`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum IncludeObject {
     /// Nothing.
@@ -119,7 +119,7 @@ impl Options {
     }
 }
 
-/// Values of `dryRun`: Kubernetes knows one stage.
+/// Values of `dryRun`: Kubernetes has one stage.
 const DRY_RUNS: &[&str] = &["All"];
 
 /// Deserializes `dryRun` of `DeleteOptions`, which is a list of stages.

@@ -152,8 +152,8 @@ pub fn unredact(object: &mut Object, before: Option<&Object>) {
     }
 }
 
-/// Restores a host's secrets where they go to the same recipient as before. Otherwise a writer could send a secret
-/// that nobody may read to a server of its own: it must give the secret again.
+/// Restores a host's secrets where they go to the same recipient as before. Otherwise a writer could send a secret that
+/// it may not read to a server of its own: it must give the secret again.
 fn restore_host(host: &mut Host, before: Option<&Host>) {
     let Some(mut kept) = before.map(|before| before.spec.clone()) else { return };
     if !kept.bmc.as_ref().zip(host.spec.bmc.as_ref()).is_some_and(|(was, is)| is_same_service(was, is)) {
@@ -205,8 +205,7 @@ pub fn redact_except(value: &mut Value, applied: &Value) {
     }
 }
 
-/// Redacts the secrets in an object's JSON, so that `copy`, `move` and `test` of a JSON patch find only what anybody
-/// may read.
+/// Redacts the secrets in an object's JSON, so that `copy`, `move` and `test` of a JSON patch find no secret.
 pub fn redact(value: &mut Value) {
     redact_except(value, &Value::Null);
     if value.pointer("/spec/confidential") == Some(&Value::Bool(true)) {

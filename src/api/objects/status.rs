@@ -91,7 +91,7 @@ impl Status {
         Self::failure(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    /// Returns 401 Unauthorized. `given` tells whether the request carried a token.
+    /// Returns 401 Unauthorized. `given`: whether the request carried a token.
     pub fn unauthorized(given: bool) -> Self {
         let message = match given {
             true => "the bearer token is not valid: use the one in admin.token of the server's state directory",

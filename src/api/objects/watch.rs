@@ -121,7 +121,7 @@ fn collect_time(slot: u32, open: u32) -> Duration {
     shared * 3 / 4 + shared / 2 / COLLECT_INTERVALS * (slot % COLLECT_INTERVALS)
 }
 
-/// What a watch sends next.
+/// The next output of a watch.
 enum WatchState {
     /// The present objects after this key.
     Present(Arc<Snapshot>, Option<Key>),

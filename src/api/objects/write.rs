@@ -1,4 +1,4 @@
-//! Writes of objects: decode, admit, commit, and retry where another writer came first.
+//! Writes of objects: decode, admit, commit, and retry if another writer came first.
 
 use std::borrow::Cow;
 

@@ -71,7 +71,7 @@ pub fn path_parameter(name: &str) -> Value {
     json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
 }
 
-/// What an operation takes and answers, beyond what its route says.
+/// The parameters, body and responses of an operation, which its route does not describe.
 #[derive(Debug, Default)]
 pub struct Details {
     /// Parameters of the query.

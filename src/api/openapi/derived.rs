@@ -5,7 +5,7 @@ use schemars::generate::{Contract, SchemaSettings};
 use schemars::transform::{Transform, transform_subschemas};
 use serde_json::{Map, Value, json};
 
-/// How a type is used, which decides how its schema is written.
+/// The use of a type, which determines its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
     /// A part of an object: written by clients and read back. As in Kubernetes' documents it is never null, and open to

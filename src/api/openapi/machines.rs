@@ -9,7 +9,7 @@ const REFUSED: &str = "The reason of the refusal.";
 const NOT_FOUND: &str = "There is none.";
 const MAC: &str = "MAC address in any usual spelling.";
 
-/// Returns what an operation of a machine takes and answers.
+/// Returns the parameters, body and responses of a machine's operation.
 pub fn details(route: &Route, endpoint: MachineEndpoint) -> Details {
     let details = Details::default();
     let script = || plain("An iPXE script.");

@@ -29,7 +29,7 @@ const WRITE_FAILS: &[u16] = &[400, 401, 403, 404, 406, 409, 413, 415, 422, 503];
 /// Status codes of failed actions.
 const ACTION_FAILS: &[u16] = &[400, 401, 403, 404, 409, 413, 415, 422, 503];
 
-/// Returns what an operation on objects takes and answers.
+/// Returns the parameters, body and responses of an operation on objects.
 pub fn details(route: &Route, endpoint: ObjectEndpoint) -> Details {
     let Some(kind) = route.resource.map(|resource| resource.kind) else { return Details::default() };
     let details = Details::default();

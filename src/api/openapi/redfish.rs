@@ -6,7 +6,7 @@ use crate::api::openapi::build::{Details, any};
 use crate::api::redfish::BOOT_TARGETS;
 use crate::api::route::{Caller, Operation, Route, RouteMethod};
 
-/// Returns what an operation of the Redfish service takes and answers.
+/// Returns the parameters, body and responses of an operation of the Redfish service.
 pub fn details(route: &Route, operation: &Operation) -> Details {
     let details = Details::default();
     match operation.method {

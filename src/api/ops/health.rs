@@ -6,7 +6,8 @@ use crate::api::state::Shared;
 use crate::http::reply::{Reply, text};
 use crate::images::free_space::FreeSpace;
 
-/// Answers `/readyz`: all faults, one a line. Anybody may read them, so they say where a fault is, not what is there.
+/// Answers `/readyz`: all faults, one a line. Any client may read them, so they name the place of a fault, but no
+/// content.
 pub async fn ready(shared: &Shared) -> Reply {
     let mut faults = shared.faults.borrow().clone();
     faults.extend(state_fault(shared).await);

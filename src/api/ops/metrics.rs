@@ -59,7 +59,7 @@ enum Values {
 
 type Labels = Vec<(&'static str, String)>;
 
-/// All metrics at one moment.
+/// All metrics at one time.
 #[derive(Debug)]
 struct Figures(Vec<Metric>);
 

@@ -11,14 +11,14 @@ pub struct Process {
     pub resident_bytes: u64,
     /// Open file descriptors.
     pub open_fds: u64,
-    /// Maximum number of open file descriptors; none where there is no limit.
+    /// Maximum number of open file descriptors; `None` without a limit.
     pub max_fds: Option<u64>,
     /// Start of the process, in seconds since 1970.
     pub start_seconds: f64,
 }
 
 impl Process {
-    /// Reads the figures; nothing where `/proc` is not readable.
+    /// Reads the figures; `None` if `/proc` is not readable.
     pub fn read() -> Option<Self> {
         let (stat, system) = (read_to_string("/proc/self/stat").ok()?, read_to_string("/proc/stat").ok()?);
         let times = Times::parse(&stat, &system)?;
@@ -37,7 +37,7 @@ impl Process {
     }
 }
 
-/// What `/proc/self/stat` and `/proc/stat` say, in their units.
+/// Figures of `/proc/self/stat` and `/proc/stat`, in their units.
 #[derive(Debug, PartialEq, Eq)]
 struct Times {
     /// CPU time, in clock ticks.

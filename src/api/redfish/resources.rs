@@ -118,7 +118,7 @@ pub fn manager(id: &str) -> Value {
     })
 }
 
-/// Returns the Chassis of a machine, of which nothing is known.
+/// Returns the Chassis of a machine, without any details.
 pub fn chassis(id: &str) -> Value {
     json!({
         "@odata.type": "#Chassis.v1_23_0.Chassis", "@odata.id": format!("{ROOT}/Chassis/{id}"),

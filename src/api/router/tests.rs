@@ -9,7 +9,7 @@ use crate::api::fixture::{Fixture, VM, VM_ADDRESS, host, peer};
 use crate::api::route::Operation;
 use crate::api::routes::{routes, subresources, verbs};
 
-/// What the object API's reply to a path without a route says.
+/// Message of the object API's reply to a path without a route.
 const NO_ROUTE: &str = "could not find the requested resource";
 
 /// Returns a path of a route, whose parameters name objects of `declare`.

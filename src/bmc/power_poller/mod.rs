@@ -75,7 +75,7 @@ pub struct PowerPoller {
 #[derive(Debug)]
 struct PollState {
     bmc: Bmc,
-    /// Time of the next request; none while a request is in progress.
+    /// Time of the next request; `None` while a request is in progress.
     due: Option<Instant>,
     task: PowerTask,
     failures: u32,
@@ -103,7 +103,7 @@ impl PowerRequest {
         Self { target, requested_at, deadline, last_reset: None, failures: 0 }
     }
 
-    /// Returns the operation to send now; none to wait.
+    /// Returns the operation to send now; `None` to wait.
     fn next(&self, now: Instant) -> Option<Reset> {
         match (self.target, self.last_reset) {
             (Power::On, None) => Some(Reset::On),

@@ -259,7 +259,7 @@ impl RequestHandler {
         self.gate.store.record_event(None, event);
     }
 
-    /// Asks the gate what a host boots. An unknown host is enrolled first, and its message is deferred.
+    /// Requests a host's boot decision from the gate. An unknown host is enrolled first, and its message is deferred.
     fn boot_answer(&mut self, interface: &InterfaceState, message: &ReceivedMessage<'_>, facts: &Facts) -> BootAnswer {
         let why = match (self.gate.decide_now(facts).decision.verdict, message.enrolled) {
             (Verdict::Enrol(_), None) => {
@@ -387,7 +387,7 @@ impl RequestHandler {
         }
     }
 
-    /// Returns the next message whose probed address nobody claimed in time.
+    /// Returns the next message whose probed address no host claimed in time.
     pub fn take_unclaimed(&mut self, now: Instant) -> Option<DeferredMessage> {
         let (address, message) = self.probes.take_unclaimed(now)?;
         self.server.on_probe_result(address, false, Timestamp::now());

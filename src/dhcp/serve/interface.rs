@@ -1,4 +1,4 @@
-//! One interface, as the request handler sees it.
+//! One interface, in the state that the request handler needs.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -252,7 +252,7 @@ impl EventLoop {
         }
     }
 
-    /// Offers the probed addresses that nobody claimed in time.
+    /// Offers the probed addresses that no host claimed in time.
     fn offer_unclaimed(&mut self) {
         let now = Instant::now();
         while let Some(message) = self.handler.take_unclaimed(now) {
@@ -294,7 +294,7 @@ impl ServedInterface {
         }
     }
 
-    /// Sends replies and probes. A reply that promises a lease leaves only after the lease is durable.
+    /// Sends replies and probes. A reply with a lease is sent only after the lease is durable.
     fn dispatch(&self, port: DhcpPort, out: &mut PendingReplies, handler: &RequestHandler) {
         self.sockets.send(port, &out.replies);
         out.replies.clear();

@@ -49,11 +49,11 @@ pub enum SocketRole {
 pub struct InterfaceSockets {
     server: UdpSocket,
     proxy: UdpSocket,
-    /// Sends Ethernet frames; `None` where raw sockets are not allowed.
+    /// Sends Ethernet frames; `None` if raw sockets are not allowed.
     link_socket: Option<LinkSocket>,
     /// Probes addresses before they are offered; only in server mode.
     probes: Option<ProbeSockets>,
-    /// Receives the replies of other servers to clients; `None` where raw sockets are not allowed.
+    /// Receives the replies of other servers to clients; `None` if raw sockets are not allowed.
     sniffer: Option<Socket>,
     address: Ipv4Addr,
     port: u16,
@@ -353,12 +353,12 @@ impl ReceiveBatch {
         Self { buffers: vec![[0; MAX_DATAGRAM_BYTES]; MAX_BATCH], headers, was_full: false }
     }
 
-    /// Receives what waits, up to a batch, and shows each message with where it came from; says how many there were.
+    /// Receives the waiting datagrams, up to a batch, and passes each with its source to `each`. Returns their number.
     ///
     /// The kernel's count of datagrams that it dropped comes with the message that came after them.
     ///
     /// # Errors
-    /// `EAGAIN` where nothing waits.
+    /// `EAGAIN` if no datagram waits.
     pub fn receive(
         &mut self,
         socket: BorrowedFd<'_>,

@@ -20,7 +20,7 @@ pub use url::check_url;
 pub struct Invalid {
     /// The field's path, as in `spec.bootConfigRef`.
     pub field: Cow<'static, str>,
-    /// What is wrong, and the next step.
+    /// The error, and the next step.
     pub message: String,
 }
 
@@ -31,7 +31,7 @@ fn invalid(field: &'static str, message: String) -> Result<(), Invalid> {
 /// The objects that a host refers to, as the store has them.
 #[derive(Debug, Clone, Copy)]
 pub struct HostReferences<'a> {
-    /// The image that `spec.image` names, where it exists.
+    /// The image that `spec.image` names, if it exists.
     pub image: Option<&'a Image>,
     /// Whether the config that `spec.bootConfigRef` names exists.
     pub config_exists: bool,

@@ -1,7 +1,7 @@
 /// Checks the authority of a URL that machines and API clients see (RFC 3986, section 3.2).
 ///
 /// # Errors
-/// What is wrong with it. Never contains a password from the URL.
+/// The fault. Never contains a password from the URL.
 pub fn check_url(url: &str) -> Result<(), &'static str> {
     let Some((_, rest)) = url.split_once("://") else { return Err("not a URL: expected scheme:// at the beginning") };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

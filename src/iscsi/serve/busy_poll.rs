@@ -20,7 +20,7 @@ pub struct BusyPoll {
 }
 
 impl BusyPoll {
-    /// Returns the duration of the next poll; `None` if the wait is to be slept through.
+    /// Returns the duration of the next poll; `None` if the connection should sleep instead.
     pub fn next_poll(&mut self) -> Option<Duration> {
         if self.misses < MAX_MISSES || self.misses.is_multiple_of(RETRY_INTERVAL) {
             return Some(POLL_TIMEOUT);

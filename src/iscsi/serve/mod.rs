@@ -144,7 +144,7 @@ impl ConnectionTask {
         (self.handler.report)(report);
     }
 
-    /// Executes the steps of the connection until it ends. Returns `None` where the peer closed or broke it.
+    /// Executes the steps of the connection until it ends. Returns `None` if the peer closed or broke it.
     async fn converse(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Infallible, Option<End>> {
         let mut input = Input { bytes: vec![0; limits::INPUT_BUFFER_BYTES].into(), start: 0, end: 0 };
         let timer = tokio::time::sleep_until(self.wake());
@@ -367,7 +367,7 @@ impl ConnectionTask {
         (self.handler.report)(report);
     }
 
-    /// Reports the bytes that were sent since the last such report, where there are `at_least` so many.
+    /// Reports the bytes that were sent since the last report, if there are at least `at_least`.
     fn report_sent(&mut self, at_least: u64) {
         let count = self.sent - self.reported;
         if count >= at_least {

@@ -34,7 +34,7 @@ pub struct GrantedUnit {
     pub lun: Lun,
     /// The bytes of the unit.
     pub medium: Arc<dyn ReadAt>,
-    /// The record that precedes the first data of the unit; `None` where nothing depends on the read.
+    /// The record that precedes the first data of the unit; `None` if nothing depends on the read.
     pub record_first: Option<RecordFirstRead>,
 }
 
@@ -59,7 +59,7 @@ pub struct Grant {
     pub units: BTreeMap<u8, GrantedUnit>,
     /// The targets that SendTargets lists.
     pub targets: Vec<TargetEntry>,
-    /// The CHAP credentials that the initiator must prove; `None` where no proof is demanded.
+    /// The CHAP credentials that the initiator must prove; `None` if no proof is demanded.
     pub chap: Option<ChapTerms>,
 }
 
@@ -90,7 +90,7 @@ pub enum ConnectionReport {
     Ended {
         /// The login of the session.
         login: LoginClaim,
-        /// The reason; `None` where the connection broke, as the connections of boot firmware do.
+        /// The reason; `None` if the connection broke, as the connections of boot firmware do.
         end: Option<End>,
         /// Number of bytes sent to the initiator.
         sent: u64,
@@ -101,7 +101,7 @@ pub enum ConnectionReport {
         peer: SocketAddr,
         /// The login, if the initiator got that far.
         login: Option<LoginClaim>,
-        /// The reason; `None` where the peer closed the connection.
+        /// The reason; `None` if the peer closed the connection.
         end: Option<End>,
     },
     /// A PDU of a session was rejected.

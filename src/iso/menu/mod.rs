@@ -88,7 +88,7 @@ impl MenuEdit {
         edited_arguments(line.split_whitespace(), self, str::to_owned)
     }
 
-    /// Returns whether an argument is to be removed.
+    /// Returns whether the edit removes an argument.
     fn removes(&self, argument: &str) -> bool {
         self.remove
             .iter()
@@ -106,8 +106,8 @@ fn characters(raw: &[u8]) -> String {
     raw.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// Returns the words of a kernel line after the edit. debian-installer copies the words behind `---` to the
-/// installed system, so the arguments of this boot are added before it.
+/// Returns the words of a kernel line after the edit. debian-installer copies the words after `---` to the installed
+/// system, so the arguments of this boot are added before it.
 fn edited_arguments<'a>(
     words: impl Iterator<Item = &'a str>,
     edit: &MenuEdit,

@@ -230,7 +230,7 @@ impl IgnitionPlan {
         }
     }
 
-    /// Returns sentences about what the configs lack.
+    /// Returns sentences about missing parts of the configs.
     fn warnings(&self, roles: &[&str]) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.platform.is_cluster() {

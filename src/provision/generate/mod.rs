@@ -27,7 +27,7 @@ pub struct Generated {
     pub configs: Vec<NewConfig>,
     /// Volume for the files; `None` means the first volume of the configuration.
     pub volume: Option<String>,
-    /// Sentences about what the configs lack and an operator may expect.
+    /// Sentences about missing parts of the configs that an operator may expect.
     pub warnings: Vec<String>,
 }
 

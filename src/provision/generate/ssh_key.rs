@@ -6,8 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::super::FieldError;
 use super::body::field_error;
 
-/// Supported algorithms, and the number of fields behind the algorithm's name: RFC 4253 (6.6), RFC 5656 (3.1),
-/// RFC 8709 (4), and PROTOCOL.u2f of OpenSSH. OpenSSH has removed DSA.
+/// Supported algorithms, and the number of fields after the algorithm's name: RFC 4253 (6.6), RFC 5656 (3.1), RFC 8709
+/// (4), and PROTOCOL.u2f of OpenSSH. OpenSSH has removed DSA.
 const ALGORITHMS: [(&str, usize); 7] = [
     ("ssh-ed25519", 1),
     ("ssh-rsa", 2),

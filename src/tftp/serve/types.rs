@@ -165,7 +165,7 @@ pub enum DropCause {
     /// Number of datagrams that the kernel dropped because the receive buffer was full.
     #[error("receive buffer full: {0} datagrams dropped by the kernel")]
     Overflow(u32),
-    /// There is no route to the peer.
+    /// No route to the peer.
     #[error("no route to the peer")]
     NoRoute(#[source] io::Error),
     /// The kernel refused to send.
