@@ -1,4 +1,4 @@
-//! The server's state over a store in a temporary directory, and a client of its HTTP: for tests of this crate.
+//! The API's state over the gate of a test, and a client of its HTTP: for tests of this crate.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,17 +16,11 @@ use crate::api::auth::{Access, Tokens};
 use crate::api::machine::recent::RecentView;
 use crate::api::state::{Folders, Shared};
 use crate::boot::Site;
-use crate::event::Counters;
 use crate::fleet::{Kind, Mac, Object, Phase};
-use crate::gate::config_delivery::RecordedDeliveries;
-use crate::gate::neighbours::Neighbours;
-use crate::gate::tokens::BootTokens;
-use crate::gate::{EventThrottle, Gate, RecentIpxeClients};
+use crate::gate::fixture::Fixture;
 use crate::http::listener::serve_http1;
 use crate::http::peer::{Peer, PeerTrust, Serves};
-use crate::images::library::ImageLibrary;
 use crate::store::volumes::Volumes;
-use crate::store::{Change, Expect, Store};
 
 /// The MAC address of the machine `vm`.
 pub const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
@@ -35,11 +29,11 @@ pub const VM_ADDRESS: [u8; 4] = [10, 77, 0, 10];
 
 /// A server without sockets.
 #[derive(Debug)]
-pub struct Fixture {
+pub struct ApiFixture {
     /// The state of all requests.
     pub shared: Arc<Shared>,
-    /// The directory of the state; its `isos`, `firmware` and `files` are below.
-    pub directory: tempfile::TempDir,
+    /// The gate, with the directory of the state: its `isos`, `firmware` and `files` are below.
+    pub base: Fixture,
     /// The admin's token.
     pub admin: String,
     /// The viewer's token.
@@ -47,13 +41,13 @@ pub struct Fixture {
     faults: watch::Sender<Vec<String>>,
 }
 
-impl Default for Fixture {
+impl Default for ApiFixture {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Fixture {
+impl ApiFixture {
     /// Makes a server of an empty store, whose configuration holds unknown machines.
     pub fn new() -> Self {
         Self::with_site(crate::boot::site::tests::site("hold"))
@@ -61,45 +55,32 @@ impl Fixture {
 
     /// Makes a server of an empty store.
     pub fn with_site(site: Site) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path();
+        let base = Fixture::with_site(site);
+        let path = base.directory.path();
         let folder = |name: &str| {
             std::fs::create_dir(path.join(name)).unwrap();
             path.join(name)
         };
-        let (isos, firmware, files) = (folder("isos"), folder("firmware"), folder("files"));
-        let site = Arc::new(site);
-        let (store, _writer) = Store::open(path, site.install.clone()).unwrap();
-        let gate = Gate {
-            site: site.clone(),
-            store,
-            counters: Arc::new(Counters::default()),
-            ipxe_clients: RecentIpxeClients::default(),
-            neighbours: Neighbours::default(),
-            throttle: EventThrottle::default(),
-            deliveries: RecordedDeliveries::default(),
-            media: ImageLibrary::new(isos.clone()),
-            tokens: BootTokens::open(path).unwrap(),
-        };
+        let (firmware, files) = (folder("firmware"), folder("files"));
         let tokens = Tokens::open(path).unwrap();
         let token = |name: &str| std::fs::read_to_string(path.join(name)).unwrap().trim().to_owned();
         let (admin, viewer) = (token("admin.token"), token("viewer.token"));
         let access = Access { tokens, trust_loopback: false, trust_socket: true, proxies: Vec::new() };
         let folders = Folders { firmware, files, volumes: Arc::new(Volumes::new(Vec::new())) };
         let (faults, watched) = watch::channel(Vec::new());
-        let shared = Shared::new(Arc::new(gate), Places { isos, site }, folders, access, watched);
-        Self { shared: Arc::new(shared), directory, admin, viewer, faults }
+        let places = Places { isos: path.join("isos"), site: base.gate.site.clone() };
+        let shared = Shared::new(base.gate.clone(), places, folders, access, watched);
+        Self { shared: Arc::new(shared), base, admin, viewer, faults }
     }
 
     /// Declares an object from its JSON.
     pub async fn put(&self, kind: Kind, object: Value) -> Object {
-        let object = Object::from_json(kind, object).unwrap();
-        self.shared.gate.store.commit(Change::Put { object, expect: Expect::Any }).await.unwrap()
+        self.base.put_object(kind, object).await
     }
 
     /// Writes a file below the state's directory.
     pub fn write(&self, path: &str, bytes: &[u8]) {
-        std::fs::write(self.directory.path().join(path), bytes).unwrap();
+        std::fs::write(self.base.directory.path().join(path), bytes).unwrap();
     }
 
     /// Sets the faults of the manifests.
@@ -170,7 +151,7 @@ pub fn status_and_text(reply: &Response<Bytes>) -> (u16, &str) {
     (reply.status().as_u16(), std::str::from_utf8(reply.body()).unwrap())
 }
 
-impl Fixture {
+impl ApiFixture {
     /// Returns the phase of the host `vm`.
     pub fn phase(&self) -> Phase {
         self.shared.gate.store.load().host_by_mac(VM).unwrap().status.phase

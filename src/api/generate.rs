@@ -307,26 +307,26 @@ async fn remove(volume: &Volume, files: BTreeSet<String>) {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::api::fixture::Fixture;
+    use crate::api::fixture::ApiFixture;
 
     const IGNITION: &str = "/api/v1/configs/ignition/generate";
     const CLOUD_INIT: &str = "/api/v1/configs/cloudinit/generate";
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f core@example.com";
 
-    async fn generate(server: &Fixture, path: &str, body: Value) -> (u16, Value) {
+    async fn generate(server: &ApiFixture, path: &str, body: Value) -> (u16, Value) {
         let reply = server.admin("POST", path, &body.to_string()).await;
         (reply.status().as_u16(), serde_json::from_slice(reply.body()).unwrap())
     }
 
-    fn names(server: &Fixture) -> Vec<String> {
+    fn names(server: &ApiFixture) -> Vec<String> {
         let state = server.shared.gate.store.load();
         state.list(crate::fleet::Kind::BootConfig, None).map(|one| one.meta().name.to_string()).collect()
     }
 
     #[tokio::test]
     async fn a_machines_files_are_one_config() {
-        let server = Fixture::new();
+        let server = ApiFixture::new();
         let (code, answer) = generate(&server, CLOUD_INIT, json!({"hostname": "node1"})).await;
         assert_eq!((code, &answer["configs"]["userdata"]), (200, &json!("bootlatch:node1-user.yaml")));
         assert_eq!(answer["userdata"], answer["configs"]["userdata"]);
@@ -338,7 +338,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dry_run_generates_nothing() {
-        let server = Fixture::new();
+        let server = ApiFixture::new();
         let path = format!("{CLOUD_INIT}?dryRun=All");
         assert_eq!(generate(&server, &path, json!({"hostname": "node1"})).await.0, 200);
         assert_eq!(names(&server), Vec::<String>::new());
@@ -346,7 +346,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_config_that_was_not_generated_is_not_replaced() {
-        let server = Fixture::new();
+        let server = ApiFixture::new();
         let spec = json!({"format": "script", "data": {"script": "mine"}});
         server.put(crate::fleet::Kind::BootConfig, json!({"metadata": {"name": "node1"}, "spec": spec})).await;
         let (code, status) = generate(&server, CLOUD_INIT, json!({"hostname": "node1"})).await;
@@ -355,7 +355,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_body_is_refused_with_its_field() {
-        let server = Fixture::new();
+        let server = ApiFixture::new();
         let cluster = json!({"name": "okd", "baseDomain": "example.com"});
         let rows = [
             (CLOUD_INIT, json!({}), "hostname"),

@@ -355,7 +355,7 @@ pub(super) mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::api::fixture::Fixture;
+    use crate::api::fixture::ApiFixture;
     use crate::fleet::hex;
     use sha2::Digest;
 
@@ -367,7 +367,7 @@ pub(super) mod tests {
     }
 
     /// Stores an upload's bytes and creates its image.
-    async fn finished(server: &Fixture, name: &str, sha256: Option<String>, bytes: &[u8]) -> Result<Object, Status> {
+    async fn finished(server: &ApiFixture, name: &str, sha256: Option<String>, bytes: &[u8]) -> Result<Object, Status> {
         let parameters = UploadParameters { name: Some(name.parse().unwrap()), sha256, ..UploadParameters::default() };
         let mut partial = PartialUpload::new(&server.shared.places.isos).await.unwrap();
         partial.write(bytes).await.unwrap();
@@ -375,18 +375,18 @@ pub(super) mod tests {
     }
 
     /// Uploads an ISO.
-    pub async fn uploaded(server: &Fixture, name: &str) -> Object {
+    pub async fn uploaded(server: &ApiFixture, name: &str) -> Object {
         finished(server, name, None, &iso()).await.unwrap()
     }
 
-    fn files(server: &Fixture) -> Vec<String> {
+    fn files(server: &ApiFixture) -> Vec<String> {
         let entries = std::fs::read_dir(&server.shared.places.isos).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     #[tokio::test]
     async fn a_complete_upload_becomes_an_image_with_its_digest() {
-        let server = Fixture::new();
+        let server = ApiFixture::new();
         let Object::Image(image) = uploaded(&server, "live").await else { panic!("an image") };
         assert_eq!(image.status.sha256, Some(hex(&sha2::Sha256::digest(iso()))));
         assert_eq!((image.status.size_bytes, image.spec.iso_file.as_str()), (Some(iso().len() as u64), "live.iso"));
@@ -397,7 +397,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn an_upload_with_another_digest_or_no_iso_leaves_nothing() {
-        let server = Fixture::new();
+        let server = ApiFixture::new();
         let rows = [(Some("0".repeat(64)), iso(), "SHA-256"), (None, Bytes::from_static(b"not an ISO"), "not an ISO")];
         for (sha256, bytes, message) in rows {
             let refused = finished(&server, "live", sha256, &bytes).await.unwrap_err();
@@ -408,7 +408,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_file_that_was_not_uploaded_is_not_replaced() {
-        let server = Fixture::new();
+        let server = ApiFixture::new();
         server.write("isos/live.iso", b"mine");
         assert_eq!(finished(&server, "live", None, &iso()).await.unwrap_err().code, 422);
         assert_eq!(std::fs::read(server.shared.places.isos.join("live.iso")).unwrap(), b"mine");
@@ -416,7 +416,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn an_interrupted_upload_is_listed_resumed_and_cancelled() {
-        let server = Fixture::new();
+        let server = ApiFixture::new();
         let name = "live".parse().unwrap();
         let mut partial = PartialUpload::resume(&server.shared.places.isos, KEY, 0, Some(&name)).await.unwrap();
         partial.write(b"part").await.unwrap();
@@ -439,7 +439,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn wrong_parameters_are_refused_before_the_bytes() {
-        let server = Fixture::new();
+        let server = ApiFixture::new();
         let rows = [
             ("", "x", 400),
             ("name=Wrong_Name", "x", 400),

@@ -22,11 +22,8 @@ use crate::api::state::Shared;
 use crate::config::{self, Config, DhcpMode, Flags};
 use crate::controllers::manifests::Manifests;
 use crate::controllers::{cleanup, disk_space, image_watch, install_deadlines, power};
-use crate::event::Counters;
-use crate::gate::config_delivery::RecordedDeliveries;
-use crate::gate::neighbours::Neighbours;
+use crate::gate::Gate;
 use crate::gate::tokens::BootTokens;
-use crate::gate::{EventThrottle, Gate, RecentIpxeClients};
 use crate::http::listener::{self, HttpListener, HttpSocket};
 use crate::http::peer::Serves;
 use crate::images::library::ImageLibrary;
@@ -71,7 +68,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         user.switch_to()?;
     }
     // 5. The state and the services, until a signal.
-    let (store, writer) = Store::open_sealed(&config.state_dir, config.install.clone(), seal)?;
+    let (store, writer) = Store::open(&config.state_dir, config.install.clone(), seal)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
     let result = runtime.block_on(Appliance::new(config, listeners, programs, store, isos)?.serve());
     // 6. The end. The writer ends when the last handle of the store is dropped and everything is on disk.
@@ -125,17 +122,8 @@ impl Appliance {
         let tokens = auth::Tokens::open(&config.state_dir)?;
         let site = Arc::new(settings::site(&config, &listeners));
         let places = Places { isos, site: site.clone() };
-        let gate = Arc::new(Gate {
-            site,
-            store,
-            counters: Arc::new(Counters::default()),
-            ipxe_clients: RecentIpxeClients::default(),
-            neighbours: Neighbours::default(),
-            throttle: EventThrottle::default(),
-            deliveries: RecordedDeliveries::default(),
-            media: ImageLibrary::new(places.isos.clone()),
-            tokens: BootTokens::open(&config.state_dir).context("state_dir: token.key")?,
-        });
+        let boot_tokens = BootTokens::open(&config.state_dir).context("state_dir: token.key")?;
+        let gate = Arc::new(Gate::new(site, store, ImageLibrary::new(places.isos.clone()), boot_tokens));
         Ok(Self { config, listeners, gate, places, programs, tokens })
     }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::boot::Site;
 use crate::boot::site::tests::site;
-use crate::event::{Counters, Entry};
+use crate::event::Entry;
 use crate::fleet::{Host, Kind, Mac, Object};
-use crate::gate::neighbours::Neighbours;
+use crate::gate::Gate;
 use crate::gate::tokens::BootTokens;
-use crate::gate::{EventThrottle, Gate, RecentIpxeClients, RecordedDeliveries};
 use crate::images::library::ImageLibrary;
 use crate::store::{Change, Expect, Store};
 
@@ -19,36 +19,36 @@ pub const VM: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 pub struct Fixture {
     /// The gate under test.
     pub gate: Arc<Gate>,
-    directory: tempfile::TempDir,
+    /// The directory of the state; its ISO files are in `isos`.
+    pub directory: tempfile::TempDir,
 }
 
 impl Fixture {
     /// Creates a gate whose configuration has this rule for unknown hosts (`hold`, `ignore` ...).
     pub fn new(rule: &str) -> Self {
+        Self::with_site(site(rule))
+    }
+
+    /// Creates a gate with this configuration.
+    pub fn with_site(site: Site) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let site = Arc::new(site(rule));
-        let (store, _writer) = Store::open(directory.path(), site.install.clone()).unwrap();
+        let (store, _writer) = Store::open(directory.path(), site.install.clone(), None).unwrap();
         let isos = directory.path().join("isos");
         std::fs::create_dir(&isos).unwrap();
-        let gate = Arc::new(Gate {
-            site,
-            store,
-            counters: Arc::new(Counters::default()),
-            ipxe_clients: RecentIpxeClients::default(),
-            neighbours: Neighbours::default(),
-            throttle: EventThrottle::default(),
-            deliveries: RecordedDeliveries::default(),
-            media: ImageLibrary::new(isos),
-            tokens: BootTokens::open(directory.path()).unwrap(),
-        });
+        let tokens = BootTokens::open(directory.path()).unwrap();
+        let gate = Arc::new(Gate::new(Arc::new(site), store, ImageLibrary::new(isos), tokens));
         Self { gate, directory }
     }
 
-    /// Creates or replaces an object.
+    /// Creates or replaces an object from its JSON.
+    pub async fn put_object(&self, kind: Kind, object: serde_json::Value) -> Object {
+        let object = Object::from_json(kind, object).unwrap();
+        self.gate.store.commit(Change::Put { object, expect: Expect::Any }).await.unwrap()
+    }
+
+    /// Creates or replaces an object with a spec.
     pub async fn put(&self, kind: Kind, name: &str, spec: serde_json::Value) {
-        let body = serde_json::json!({"metadata": {"name": name}, "spec": spec});
-        let object = Object::from_json(kind, body).unwrap();
-        self.gate.store.commit(Change::Put { object, expect: Expect::Any }).await.unwrap();
+        self.put_object(kind, serde_json::json!({"metadata": {"name": name}, "spec": spec})).await;
     }
 
     /// Declares the image `live`, with a file of 1 MiB, and the host `vm` that installs it. `spec` adds fields to the

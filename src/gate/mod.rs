@@ -56,6 +56,23 @@ pub struct Gate {
     pub tokens: BootTokens,
 }
 
+impl Gate {
+    /// Creates a gate over a state. Nothing was requested from it yet.
+    pub fn new(site: Arc<Site>, store: Arc<Store>, media: ImageLibrary, tokens: BootTokens) -> Self {
+        Self {
+            site,
+            store,
+            counters: Arc::default(),
+            ipxe_clients: RecentIpxeClients::default(),
+            neighbours: Neighbours::default(),
+            throttle: EventThrottle::default(),
+            deliveries: RecordedDeliveries::default(),
+            media,
+            tokens,
+        }
+    }
+}
+
 /// A decision with the objects that it concerns.
 #[derive(Debug, Clone)]
 pub struct HostDecision {

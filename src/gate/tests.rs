@@ -14,17 +14,9 @@ const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 77, 0, 60));
 /// Returns a gate over an empty state in memory, and the URI of the state.
 pub(crate) fn gate(site: Site) -> (Arc<Gate>, String) {
     let (store, uri) = Store::in_memory(site.install.clone());
-    let gate = Gate {
-        site: Arc::new(site),
-        store,
-        counters: Arc::default(),
-        ipxe_clients: RecentIpxeClients::default(),
-        neighbours: Neighbours::fake(),
-        throttle: EventThrottle::default(),
-        deliveries: RecordedDeliveries::default(),
-        media: ImageLibrary::new("/nonexistent".into()),
-        tokens: BootTokens::with_key([7; 32]),
-    };
+    let media = ImageLibrary::new("/nonexistent".into());
+    let gate = Gate::new(Arc::new(site), store, media, BootTokens::with_key([7; 32]));
+    let gate = Gate { neighbours: Neighbours::fake(), ..gate };
     (Arc::new(gate), uri)
 }
 

@@ -59,17 +59,12 @@ impl Store {
     ///
     /// The thread ends after the last handle is dropped. Join it to wait until everything is written.
     ///
-    /// # Errors
-    /// The file cannot be opened, or is not a database of this program; with its path.
-    pub fn open(directory: &Path, policy: InstallPolicy) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
-        Self::open_sealed(directory, policy, None)
-    }
-
-    /// Opens the state like `open`, with encryption of all objects. Existing plain text is encrypted at once.
+    /// With `seal` all objects are encrypted, and existing plain text is encrypted at once.
     ///
     /// # Errors
-    /// Those of `open`; an object is encrypted with another key, or no key is given.
-    pub fn open_sealed(
+    /// The file cannot be opened, or is not a database of this program; with its path. An object is encrypted with
+    /// another key, or no key is given.
+    pub fn open(
         directory: &Path,
         policy: InstallPolicy,
         seal: Option<Seal>,

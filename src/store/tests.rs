@@ -18,7 +18,7 @@ fn policy() -> InstallPolicy {
 }
 
 fn open(directory: &Path) -> Arc<Store> {
-    Store::open(directory, policy()).unwrap().0
+    Store::open(directory, policy(), None).unwrap().0
 }
 
 fn host(name: &str, mac: Mac) -> Object {
@@ -181,7 +181,7 @@ async fn a_lease_that_cannot_be_written_is_not_acknowledged() {
 #[tokio::test]
 async fn the_timeline_is_kept_in_order() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, writer) = Store::open(directory.path(), policy()).unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), None).unwrap();
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     store.record_event(Some(VM), Event::TftpStarted { file: "a".into() });
@@ -202,7 +202,7 @@ async fn the_timeline_is_kept_in_order() {
 #[tokio::test]
 async fn a_repeated_event_is_one_line_with_a_count_on_disk() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, writer) = Store::open(directory.path(), policy()).unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), None).unwrap();
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     for number in 0..30 {
@@ -223,7 +223,7 @@ async fn a_repeated_event_is_one_line_with_a_count_on_disk() {
 #[tokio::test]
 async fn the_events_of_an_image_and_of_a_config_are_found_by_name() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, writer) = Store::open(directory.path(), policy()).unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), None).unwrap();
     let named = |image: &str| Event::Script { action: ScriptAction::Boot, image: image.parse().ok(), reason: None };
     let fetched = || Event::ConfigFetched { config: "live".parse().unwrap(), address: None, channel: None, file: None };
     for event in [script(), named("live2"), fetched(), Event::TftpStarted { file: "live".into() }, script()] {
@@ -250,7 +250,7 @@ fn a_database_of_another_schema_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bootlatch.db");
         rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", version).unwrap();
-        let error = Store::open(directory.path(), policy()).unwrap_err().to_string();
+        let error = Store::open(directory.path(), policy(), None).unwrap_err().to_string();
         assert!(error.contains(age) && error.contains(&path.display().to_string()), "{error}");
     }
 }

@@ -310,13 +310,13 @@ fn code(reason: Reason) -> StatusCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::fixture::{Fixture, VM, host, peer, status_and_text};
+    use crate::api::fixture::{ApiFixture, VM, host, peer, status_and_text};
     use crate::fleet::Kind;
     use crate::http::peer::Serves;
 
     /// Declares the host `vm` with an image and a config, and serves it the script of its install.
-    async fn offered(config: Value) -> Fixture {
-        let fixture = Fixture::new();
+    async fn offered(config: Value) -> ApiFixture {
+        let fixture = ApiFixture::new();
         fixture.put_config(config).await;
         fixture.put_image(b"the bytes of an image", &["cfg"]).await;
         fixture.put(Kind::BareMetalHost, host(json!({"image": "live", "bootConfigRef": "cfg"}))).await;

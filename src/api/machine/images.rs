@@ -246,7 +246,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::fixture::{Fixture, VM, VM_ADDRESS, host, peer, status_and_text};
+    use crate::api::fixture::{ApiFixture, VM, VM_ADDRESS, host, peer, status_and_text};
     use crate::http::handler::Handler;
     use crate::http::peer::Serves;
 
@@ -254,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_image_is_served_whole_and_in_ranges() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         fixture.put_image(BYTES, &[]).await;
         let ask = async |headers: &[(HeaderName, &str)]| {
             fixture.send(Serves::Machines, peer(VM_ADDRESS), "GET", "/iso/live", headers, "").await
@@ -269,9 +269,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_image_that_cannot_be_served_says_why() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         fixture.put_image(BYTES, &[]).await;
-        std::fs::remove_file(fixture.directory.path().join("isos/live.iso")).unwrap();
+        std::fs::remove_file(fixture.base.directory.path().join("isos/live.iso")).unwrap();
         let reply = fixture.machine("GET", "/iso/live").await;
         assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(reply.headers()["retry-after"], "10");
@@ -284,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hosts_view_is_the_hosts_own() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         fixture.put_image(BYTES, &[]).await;
         fixture.put(Kind::BareMetalHost, host(json!({"image": "live"}))).await;
         let ask = async |address, query: &str| {
@@ -301,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_remembers_an_image_until_its_object_changes() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         fixture.put_image(BYTES, &[]).await;
         let (shared, recent) = (&*fixture.shared, RecentView::default());
         let range = |path: &str| {
@@ -327,7 +327,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_leased_image_needs_its_token() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         fixture.put_image(BYTES, &[]).await;
         let reply = fixture.machine("GET", "/media/x/live.iso").await;
         assert_eq!(status_and_text(&reply), (403, &*format!("{}\n", Reason::TokenInvalid)));

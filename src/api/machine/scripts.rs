@@ -157,20 +157,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::fixture::{Fixture, VM, host, status_and_text};
+    use crate::api::fixture::{ApiFixture, VM, host, status_and_text};
     use crate::event::Event;
     use crate::fleet::lifecycle::Transition;
     use crate::fleet::{Kind, Phase};
     use crate::store::{Change, Observation};
 
-    async fn assigned() -> Fixture {
-        let fixture = Fixture::new();
+    async fn assigned() -> ApiFixture {
+        let fixture = ApiFixture::new();
         fixture.put_image(b"the bytes of an image", &[]).await;
         fixture.put(Kind::BareMetalHost, host(json!({"image": "live"}))).await;
         fixture
     }
 
-    async fn hold(fixture: &Fixture) {
+    async fn hold(fixture: &ApiFixture) {
         let change =
             Change::Advance { mac: VM, transition: Transition::Hold, observation: Observation::default(), event: None };
         fixture.shared.gate.store.commit(change).await.unwrap();
@@ -178,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_machine_must_say_which_it_is() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         for query in ["", "?mac=x", "?mac=00:00:00:00:00:00", "?mac=ff:ff:ff:ff:ff:ff", "?platform=efi"] {
             let reply = fixture.machine("GET", &format!("/ipxe{query}")).await;
             assert_eq!(status_and_text(&reply).0, 400, "{query}");
@@ -200,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_machine_is_enrolled_by_the_rules() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         let reply = fixture.machine("GET", &format!("/ipxe?mac={VM}")).await;
         assert_eq!(reply.status(), StatusCode::OK);
         assert_eq!(fixture.phase(), Phase::Held);
@@ -249,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn files_have_their_media_type_and_stay_in_their_directory() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         fixture.write("files/a.json", b"{}");
         let reply = fixture.machine("GET", "/files/a.json").await;
         assert_eq!(status_and_text(&reply), (200, "{}"));
@@ -261,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn scripts_without_a_decision_are_the_same_for_all() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         for path in ["/boot.ipxe", "/api/v1/ipxe/localboot"] {
             let reply = fixture.machine("GET", path).await;
             let (status, script) = status_and_text(&reply);

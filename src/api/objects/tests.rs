@@ -3,7 +3,7 @@
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WARNING};
 use serde_json::{Value, json};
 
-use crate::api::fixture::{Fixture, peer};
+use crate::api::fixture::{ApiFixture, peer};
 use crate::fleet::Object;
 use crate::http::peer::Serves;
 
@@ -16,7 +16,7 @@ const STEPS: &str = "application/json-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
 
 /// Sends a request with the admin's token; returns the status, the headers and the body's JSON.
-async fn send(server: &Fixture, method: &str, path: &str, kind: &str, body: &Value) -> (u16, HeaderMap, Value) {
+async fn send(server: &ApiFixture, method: &str, path: &str, kind: &str, body: &Value) -> (u16, HeaderMap, Value) {
     let token = format!("Bearer {}", server.admin);
     let headers = [(AUTHORIZATION, token.as_str()), (CONTENT_TYPE, kind)];
     let text = if body.is_null() { String::new() } else { body.to_string() };
@@ -25,12 +25,12 @@ async fn send(server: &Fixture, method: &str, path: &str, kind: &str, body: &Val
     (head.status.as_u16(), head.headers, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-async fn call(server: &Fixture, method: &str, path: &str, kind: &str, body: Value) -> (u16, Value) {
+async fn call(server: &ApiFixture, method: &str, path: &str, kind: &str, body: Value) -> (u16, Value) {
     let (code, _, body) = send(server, method, path, kind, &body).await;
     (code, body)
 }
 
-async fn get(server: &Fixture, path: &str) -> (u16, Value) {
+async fn get(server: &ApiFixture, path: &str) -> (u16, Value) {
     call(server, "GET", path, JSON, Value::Null).await
 }
 
@@ -43,14 +43,14 @@ fn chain(name: &str) -> Value {
     json!({"metadata": {"name": name}, "spec": {"method": "chain", "url": "http://10.77.0.1/boot.ipxe"}})
 }
 
-async fn with_host() -> Fixture {
-    let server = Fixture::new();
+async fn with_host() -> ApiFixture {
+    let server = ApiFixture::new();
     assert_eq!(call(&server, "POST", HOSTS, JSON, host("h", 1)).await.0, 201);
     server
 }
 
 /// Reads the events of a watch that ends as soon as it has sent what there is.
-async fn events(server: &Fixture, query: &str) -> Vec<(String, Value)> {
+async fn events(server: &ApiFixture, query: &str) -> Vec<(String, Value)> {
     let path = format!("{HOSTS}?watch=true&timeoutSeconds=0&{query}");
     let reply = server.admin("GET", &path, "").await;
     assert_eq!(reply.status(), 200);
@@ -111,7 +111,7 @@ async fn a_wrong_create_is_refused_with_its_field() {
 
 #[tokio::test]
 async fn a_generated_name_starts_with_its_prefix() {
-    let server = Fixture::new();
+    let server = ApiFixture::new();
     for mac in [1, 2] {
         let mut body = host("", mac);
         body["metadata"] = json!({"generateName": "node-"});
@@ -139,7 +139,7 @@ async fn a_dry_run_writes_nothing() {
 #[tokio::test]
 async fn an_unknown_field_is_refused_reported_or_dropped() {
     for (validation, expected, warned) in [("Strict", 422, false), ("Warn", 201, true), ("Ignore", 201, false)] {
-        let server = Fixture::new();
+        let server = ApiFixture::new();
         let mut body = host("x", 2);
         body["spec"]["colour"] = json!("red");
         let path = format!("{HOSTS}?fieldValidation={validation}");
@@ -215,7 +215,7 @@ async fn concurrent_patches_are_all_made() {
 
 #[tokio::test]
 async fn apply_merges_managers_and_reports_their_conflicts() {
-    let server = Fixture::new();
+    let server = ApiFixture::new();
     let applied = |image: &str| {
         let mut body = host("h", 1);
         body["apiVersion"] = json!("v1");
@@ -248,7 +248,7 @@ async fn apply_merges_managers_and_reports_their_conflicts() {
 
 #[tokio::test]
 async fn a_secret_is_redacted_and_survives_a_round_trip() {
-    let server = Fixture::new();
+    let server = ApiFixture::new();
     let mut body = host("h", 1);
     body["spec"]["bmc"] = json!({"address": "10.77.1.1", "username": "ADMIN", "password": "geheim"});
     assert_eq!(call(&server, "POST", HOSTS, JSON, body).await.0, 201);
@@ -277,7 +277,7 @@ async fn a_secret_is_redacted_and_survives_a_round_trip() {
 
 #[tokio::test]
 async fn a_confidential_config_shows_its_file_names_only() {
-    let server = Fixture::new();
+    let server = ApiFixture::new();
     let path = "/api/v1/bootconfigs";
     let spec = json!({"format": "script", "data": {"script": "geheim"}, "confidential": true});
     let body = json!({"metadata": {"name": "c"}, "spec": spec});
@@ -294,7 +294,7 @@ async fn a_confidential_config_shows_its_file_names_only() {
 
 #[tokio::test]
 async fn an_object_in_use_is_not_deleted() {
-    let server = Fixture::new();
+    let server = ApiFixture::new();
     assert_eq!(call(&server, "POST", IMAGES, JSON, chain("i")).await.0, 201);
     let mut body = host("h", 1);
     body["spec"]["image"] = json!("i");
@@ -362,7 +362,7 @@ async fn a_watch_from_an_unknown_version_ends_with_410() {
 
 #[tokio::test]
 async fn the_pages_of_a_list_show_one_state() {
-    let server = Fixture::new();
+    let server = ApiFixture::new();
     for (name, mac) in [("a", 1), ("b", 2), ("c", 3)] {
         call(&server, "POST", HOSTS, JSON, host(name, mac)).await;
     }
@@ -418,7 +418,7 @@ async fn naming_the_image_again_in_a_plain_patch_starts_an_install() {
 
 #[tokio::test]
 async fn a_host_created_from_a_backup_is_not_installed_again() {
-    let server = Fixture::new();
+    let server = ApiFixture::new();
     call(&server, "POST", IMAGES, JSON, chain("i")).await;
     let mut body = host("h", 1);
     body["spec"]["image"] = json!("i");
@@ -442,7 +442,7 @@ async fn a_table_has_a_row_for_each_object() {
 
 #[tokio::test]
 async fn discovery_and_access_reviews_list_the_same_subresources() {
-    let server = Fixture::new();
+    let server = ApiFixture::new();
     let names = |value: &Value| -> std::collections::BTreeSet<String> {
         let all = value.as_array().unwrap().iter();
         all.filter_map(Value::as_str).filter(|name| name.contains('/')).map(str::to_owned).collect()
@@ -459,11 +459,11 @@ async fn discovery_and_access_reviews_list_the_same_subresources() {
 
 #[tokio::test]
 async fn a_deleted_uploads_file_is_removed_once_nothing_uses_it() {
-    let server = Fixture::new();
+    let server = ApiFixture::new();
     let state = crate::api::uploads::tests::uploaded(&server, "live").await;
     let Object::Image(image) = state else { panic!("an image") };
     assert!(image.status.sha256.is_some());
-    let file = server.directory.path().join("isos/live.iso");
+    let file = server.base.directory.path().join("isos/live.iso");
     let other = json!({"metadata": {"name": "other"}, "spec": {"isoFile": "live.iso"}});
     assert_eq!(call(&server, "POST", IMAGES, JSON, other).await.0, 201);
     for (name, stays) in [("live", true), ("other", false)] {

@@ -33,11 +33,11 @@ async fn state_fault(shared: &Shared) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::api::fixture::{Fixture, status_and_text};
+    use crate::api::fixture::{ApiFixture, status_and_text};
 
     #[tokio::test]
     async fn the_server_is_ready_when_nothing_is_wrong() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         assert_eq!(status_and_text(&fixture.machine("GET", "/readyz").await), (200, "ok"));
         fixture.set_faults(&["a.yaml:1: wrong", "b.yaml:2: wrong"]);
         let reply = fixture.machine("GET", "/readyz").await;

@@ -225,12 +225,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::fixture::{Fixture, host};
+    use crate::api::fixture::{ApiFixture, host};
     use crate::fleet::Kind;
 
     #[tokio::test]
     async fn the_metrics_are_in_prometheus_text_format() {
-        let fixture = Fixture::new();
+        let fixture = ApiFixture::new();
         fixture.put(Kind::BareMetalHost, host(json!({}))).await;
         let counters = &fixture.shared.gate.counters;
         counters.count_answered(Protocol::Dhcp);

@@ -3,7 +3,7 @@
 use hyper::header::{AUTHORIZATION, HeaderName};
 use serde_json::{Value, json};
 
-use crate::api::fixture::{Fixture, host, peer};
+use crate::api::fixture::{ApiFixture, host, peer};
 use crate::fleet::{Kind, Phase};
 use crate::http::peer::Serves;
 
@@ -11,15 +11,15 @@ const SYSTEM: &str = "/redfish/v1/Systems/vm";
 const DRIVE: &str = "/redfish/v1/Systems/vm/VirtualMedia/Cd";
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
-async fn call(server: &Fixture, method: &str, path: &str, body: Value) -> (u16, Value) {
+async fn call(server: &ApiFixture, method: &str, path: &str, body: Value) -> (u16, Value) {
     let text = if body.is_null() { String::new() } else { body.to_string() };
     let reply = server.admin(method, path, &text).await;
     (reply.status().as_u16(), serde_json::from_slice(reply.body()).unwrap_or_default())
 }
 
 /// Returns a server with the host `vm`, the image `live` that it boots, and the image `other`.
-async fn server(image: &str) -> Fixture {
-    let server = Fixture::new();
+async fn server(image: &str) -> ApiFixture {
+    let server = ApiFixture::new();
     for name in ["live", "other"] {
         let spec = json!({"method": "chain", "url": "http://10.77.0.1/boot.ipxe"});
         server.put(Kind::IscsiCdrom, json!({"metadata": {"name": name}, "spec": spec})).await;
@@ -28,13 +28,13 @@ async fn server(image: &str) -> Fixture {
     server
 }
 
-fn state(server: &Fixture) -> (Phase, String) {
+fn state(server: &ApiFixture) -> (Phase, String) {
     let state = server.shared.gate.store.load();
     let host = state.hosts().next().unwrap();
     (host.status.phase, host.spec.image.to_string())
 }
 
-async fn boot(server: &Fixture) -> (String, String) {
+async fn boot(server: &ApiFixture) -> (String, String) {
     let boot = call(server, "GET", SYSTEM, Value::Null).await.1["Boot"].take();
     let text = |name: &str| boot[name].as_str().unwrap().to_owned();
     (text("BootSourceOverrideEnabled"), text("BootSourceOverrideTarget"))

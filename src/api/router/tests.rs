@@ -5,7 +5,7 @@ use hyper::Response;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::fixture::{Fixture, VM, VM_ADDRESS, host, peer};
+use crate::api::fixture::{ApiFixture, VM, VM_ADDRESS, host, peer};
 use crate::api::route::Operation;
 use crate::api::routes::{routes, subresources, verbs};
 
@@ -35,7 +35,7 @@ fn path_of(route: &Route) -> String {
     path
 }
 
-async fn declare(fixture: &Fixture) {
+async fn declare(fixture: &ApiFixture) {
     let image = json!({"metadata": {"name": "live"}, "spec": {"isoFile": "live.iso"}});
     let config = json!({"metadata": {"name": "cfg"}, "spec": {"format": "kickstart", "data": {"ks.cfg": "text"}}});
     fixture.put(Kind::IscsiCdrom, image).await;
@@ -43,7 +43,7 @@ async fn declare(fixture: &Fixture) {
     fixture.put(Kind::BareMetalHost, host(json!({}))).await;
 }
 
-async fn ask(fixture: &Fixture, token: Option<&str>, method: &str, path: &str) -> Response<Bytes> {
+async fn ask(fixture: &ApiFixture, token: Option<&str>, method: &str, path: &str) -> Response<Bytes> {
     let value = token.map(|token| format!("Bearer {token}"));
     let headers: Vec<_> = value.iter().map(|value| (AUTHORIZATION, value.as_str())).collect();
     let body = if matches!(method, "POST" | "PUT" | "PATCH") { "{}" } else { "" };
@@ -61,7 +61,7 @@ fn text_of(reply: &Response<Bytes>) -> String {
 
 #[tokio::test]
 async fn every_operation_answers() {
-    let fixture = Fixture::new();
+    let fixture = ApiFixture::new();
     for (route, operation, method) in operations() {
         declare(&fixture).await;
         let reply = ask(&fixture, Some(&fixture.admin), method, &path_of(route)).await;
@@ -78,7 +78,7 @@ async fn every_operation_answers() {
 
 #[tokio::test]
 async fn other_methods_are_refused_with_those_that_are_allowed() {
-    let fixture = Fixture::new();
+    let fixture = ApiFixture::new();
     declare(&fixture).await;
     for route in routes() {
         let path = path_of(route);
@@ -99,7 +99,7 @@ async fn other_methods_are_refused_with_those_that_are_allowed() {
 
 #[tokio::test]
 async fn an_operation_needs_the_role_that_the_table_names() {
-    let fixture = Fixture::new();
+    let fixture = ApiFixture::new();
     for (route, operation, method) in operations() {
         declare(&fixture).await;
         let path = path_of(route);
@@ -124,7 +124,7 @@ async fn an_operation_needs_the_role_that_the_table_names() {
 
 #[tokio::test]
 async fn the_machines_listener_serves_no_object() {
-    let fixture = Fixture::new();
+    let fixture = ApiFixture::new();
     declare(&fixture).await;
     let token = format!("Bearer {}", fixture.admin);
     for (route, operation, method) in operations() {
@@ -142,7 +142,7 @@ async fn the_machines_listener_serves_no_object() {
 
 #[tokio::test]
 async fn a_path_without_a_route_is_not_found() {
-    let fixture = Fixture::new();
+    let fixture = ApiFixture::new();
     for path in ["/", "/iso", "/api/v2", "/api/v1/pods", "/api/v1/namespaces/a/bootconfigs", "/redfish/v2"] {
         let reply = ask(&fixture, Some(&fixture.admin), "GET", path).await;
         assert_eq!(reply.status(), StatusCode::NOT_FOUND, "{path}");
@@ -174,7 +174,7 @@ async fn every_operation_is_described_and_nothing_else() {
 
 #[tokio::test]
 async fn every_resource_is_discovered() {
-    let fixture = Fixture::new();
+    let fixture = ApiFixture::new();
     let reply = ask(&fixture, Some(&fixture.viewer), "GET", "/api/v1").await;
     let list: Value = serde_json::from_slice(reply.body()).unwrap();
     let verbs_of = |name: &str| {
@@ -191,7 +191,7 @@ async fn every_resource_is_discovered() {
 
 #[tokio::test]
 async fn an_action_is_not_rehearsed() {
-    let fixture = Fixture::new();
+    let fixture = ApiFixture::new();
     declare(&fixture).await;
     let path = "/api/v1/namespaces/default/baremetalhosts/vm/hold?dryRun=All";
     let reply = fixture.admin("POST", path, "").await;
