@@ -132,11 +132,6 @@ impl<'a> DhcpPacket<'a> {
         u32::from_be_bytes(self.field(4))
     }
 
-    /// Returns the seconds since the client began (`secs`).
-    pub fn secs(&self) -> u16 {
-        u16::from_be_bytes(self.field(8))
-    }
-
     /// Returns the flags; bit 15 asks for a broadcast reply.
     pub fn flags(&self) -> u16 {
         u16::from_be_bytes(self.field(10))
@@ -161,11 +156,6 @@ impl<'a> DhcpPacket<'a> {
     /// Returns the address of the relay agent (`giaddr`).
     pub fn giaddr(&self) -> Ipv4Addr {
         self.field::<4>(24).into()
-    }
-
-    /// Returns the number of relays that the message passed (`hops`).
-    pub fn hops(&self) -> u8 {
-        self.field::<1>(3)[0]
     }
 
     fn field<const N: usize>(&self, at: usize) -> [u8; N] {

@@ -25,15 +25,6 @@ const NAMES: &[(u16, &str)] = &[
 ];
 
 impl Architecture {
-    /// x86 BIOS.
-    pub const BIOS: Self = Self(0);
-    /// x86-64 UEFI.
-    pub const X64_UEFI: Self = Self(7);
-    /// 64-bit ARM UEFI.
-    pub const ARM64_UEFI: Self = Self(11);
-    /// x86-64 UEFI HTTP Boot.
-    pub const X64_HTTP: Self = Self(16);
-
     /// Returns whether firmware of this architecture is UEFI.
     pub fn is_uefi(self) -> bool {
         !matches!(self.0, 0 | 20 | 41)

@@ -36,9 +36,6 @@ pub enum ConditionStatus {
 }
 
 impl ConditionStatus {
-    /// All statuses.
-    pub const ALL: [Self; 3] = [Self::True, Self::False, Self::Unknown];
-
     fn of(holds: bool) -> Self {
         if holds { Self::True } else { Self::False }
     }

@@ -20,9 +20,6 @@ pub enum Power {
 }
 
 impl Power {
-    /// All states.
-    pub const ALL: [Self; 3] = [Self::On, Self::Off, Self::Unknown];
-
     /// Returns the state as the API spells it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -45,8 +45,6 @@ pub enum LoginRefusal {
     Forbidden,
     /// 0x0203: no such target.
     NotFound,
-    /// 0x0204: the target was removed for good.
-    Removed,
     /// 0x0301: the target exists and cannot be served now.
     Unavailable,
     /// 0x0302: too many sessions.
@@ -103,7 +101,6 @@ impl LoginError {
             Self::Chap(_) | Self::NoChap => [2, 1],
             Self::Refused(LoginRefusal::Forbidden) => [2, 2],
             Self::Refused(LoginRefusal::NotFound) => [2, 3],
-            Self::Refused(LoginRefusal::Removed) => [2, 4],
             Self::Refused(LoginRefusal::Unavailable) => [3, 1],
             Self::Refused(LoginRefusal::OutOfResources) => [3, 2],
             Self::Version(_) => [2, 5],

@@ -31,14 +31,6 @@ pub struct VolumeDescriptor {
     pub encoding: NameEncoding,
     /// Volume identifier.
     pub volume_id: String,
-    /// System identifier.
-    pub system_id: String,
-    /// Publisher identifier.
-    pub publisher: String,
-    /// Data preparer identifier.
-    pub preparer: String,
-    /// Application identifier.
-    pub application: String,
     /// Volume space size in sectors.
     pub sectors: u32,
     /// Byte range of the root directory.
@@ -137,11 +129,7 @@ impl VolumeDescriptor {
         Ok(Self {
             at,
             encoding,
-            system_id: text(8, 40),
             volume_id: text(40, 72),
-            publisher: text(318, 446),
-            preparer: text(446, 574),
-            application: text(574, 702),
             sectors: number(80)?,
             root,
             path_table_length: number(132)?,

@@ -84,11 +84,6 @@ impl Overlay {
         self.tag
     }
 
-    /// Returns the runs of differing bytes, sorted by offset.
-    pub fn patches(&self) -> &[OverlayPatch] {
-        &self.patches
-    }
-
     /// Returns the number of differing bytes, which are held in memory.
     pub fn patch_bytes(&self) -> usize {
         self.patches.iter().map(|patch| patch.bytes.len()).sum()
@@ -99,11 +94,6 @@ impl Overlay {
         let end = offset.saturating_add(length).min(self.length);
         let next = self.patches.partition_point(|patch| patch.at + patch.bytes.len() as u64 <= offset);
         Segments { overlay: self, at: offset, end, next }
-    }
-
-    /// Returns the segments of a file in the view, from the extents that a reader of the view found.
-    pub fn segments_of<'a>(&'a self, extents: &'a [Extent]) -> impl Iterator<Item = Segment> + 'a {
-        extents.iter().flat_map(|extent| self.segments(extent.offset, extent.length))
     }
 }
 
