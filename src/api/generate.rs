@@ -47,7 +47,7 @@ impl Generator {
     }
 }
 
-/// The configs that were generated, and where their files are.
+/// The generated configs, with the places of their files.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GeneratedConfigs {
@@ -82,7 +82,7 @@ pub fn is_generated(config: &BootConfig) -> bool {
     config.metadata.labels.get(GENERATED).is_some()
 }
 
-/// Answers POST .../generate: generates configs, and returns where each file is.
+/// Answers POST .../generate: generates configs, and returns the place of each file.
 ///
 /// # Errors
 /// 422 with the field that is wrong, 409 if a config or file of that name was not generated, 503 if it cannot be
@@ -270,7 +270,7 @@ impl ConfigWrite {
     }
 }
 
-/// Returns where a generated config's files are: the name of the volume, and theirs.
+/// Returns the place of a generated config's files: the names of the volume and of the files.
 fn location(object: &Object) -> Option<(String, BTreeSet<String>)> {
     let Object::BootConfig(config) = object else { return None };
     let volume = config.metadata.annotations.get(VOLUME).filter(|_| is_generated(config))?;

@@ -131,7 +131,7 @@ async fn answer(
     }
 }
 
-/// Answers a path that no route has: 401 first, where the object API would be.
+/// Answers a path without a route: under the paths of the object API with 401 first.
 async fn no_route(shared: &Shared, peer: &Peer, serves: Serves, parts: &[&str], request: Request<Incoming>) -> Reply {
     let status = match parts.first() {
         Some(&"redfish") if serves == Serves::Everything => return redfish::answer(shared, peer, parts, request).await,

@@ -100,7 +100,7 @@ impl Decision {
         }
     }
 
-    /// Turns a boot into a wait where the image, or a companion that is attached with it, is broken.
+    /// Turns a boot into a wait if the image, or a companion that is attached with it, is broken.
     pub fn wait_if_broken<'a>(self, image: impl Fn(&Name) -> Option<&'a Image>) -> Self {
         let Verdict::SanBoot(name) = &self.verdict else { return self };
         let is_broken = |name: &&Name| image(name).is_some_and(|image| image.status.is_broken());

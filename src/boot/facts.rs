@@ -15,7 +15,7 @@ pub struct Facts {
     pub stage: Stage,
     /// The client's address, else its relay's, else ours on its segment.
     pub address: Option<IpAddr>,
-    /// The machine's UUID, where the protocol carries it (DHCP option 97).
+    /// The machine's UUID, if the protocol carries it (DHCP option 97).
     pub uuid: Option<Uuid>,
 }
 

@@ -65,7 +65,7 @@ pub enum TokenEvidence {
     #[default]
     Absent,
     /// A token that this server did not issue, or that belongs to an earlier install; with the MAC address that it
-    /// claims, where it has the form of a token.
+    /// claims, if it has the form of a token.
     Invalid(Option<Mac>),
     /// The token of the machine's present install, older than `config_access.token_ttl`.
     Expired(Mac),
@@ -99,7 +99,7 @@ impl ClientIdentity {
     }
 }
 
-/// A refused request, with the machine that it concerns where that is known.
+/// A refused request, with the machine that it concerns, if that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdmissionRefusal {
     /// The reason for the refusal.
@@ -110,7 +110,7 @@ pub struct AdmissionRefusal {
 
 impl Evidence {
     /// Returns whether the neighbour table, a lease or a `spec.ip` names a machine for the address. Evidence about the
-    /// claimed machine matters only where none does.
+    /// claimed machine matters only if none does.
     pub fn has_owner(&self) -> bool {
         self.neighbour.is_some() || self.lease.is_some() || self.spec_ip_owner.is_some()
     }

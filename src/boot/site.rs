@@ -65,7 +65,7 @@ pub struct ConfigAccess {
 /// The proof that a request for a config comes from its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigProof {
-    /// The machine's address; a token where nothing is known of the address.
+    /// The machine's address; a token if there is no evidence about the address.
     Address,
     /// The token of the machine's boot script, from any address.
     Token,
@@ -82,7 +82,7 @@ impl ConfigProof {
 }
 
 impl Site {
-    /// Returns the prefix of our URLs, without the port where it is 80.
+    /// Returns the prefix of our URLs, without the port if it is 80.
     pub fn url(&self) -> String {
         match self.http.port() {
             80 => format!("http://{}", bracketed(self.http.ip())),

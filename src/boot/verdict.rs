@@ -8,7 +8,7 @@ use crate::fleet::{Host, Name};
 /// The answer to a machine. Each protocol says it in its own messages.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// No answer, or a refusal where the protocol demands an answer.
+    /// No answer, or a refusal if the protocol demands an answer.
     Ignore(Reason),
     /// A new host: record it first, then decide again.
     Enrol(Box<Host>),

@@ -59,7 +59,7 @@ pub struct Config {
     pub tftp: Tftp,
     /// TCP port of the machines' HTTP listener.
     pub http_port: u16,
-    /// Congestion control of TCP listeners. Default: cubic where the kernel has it.
+    /// Congestion control of TCP listeners. Default: cubic, if the kernel has it.
     pub tcp_congestion_control: Option<String>,
     /// Settings of the iSCSI target.
     pub iscsi: Iscsi,
@@ -109,7 +109,7 @@ pub enum IscsiAccess {
     Any,
 }
 
-/// An invalid configuration: the file, the line where it is known, the key, and what is wrong.
+/// An invalid configuration: the file, the line if it is known, the key, and the fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.

@@ -57,7 +57,7 @@ pub struct BootOverride {
     requested_at: Timestamp,
     /// The image that the override put into the host's spec. A write of another image ends the override.
     image: BootTarget,
-    /// The declared boot, where the host's spec has another one for now.
+    /// The declared boot, if the host's spec has another one for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     declared: Option<Declared>,
 }
@@ -198,7 +198,7 @@ pub fn inserted(host: &Host) -> Result<Name, OverrideError> {
     image.ok_or(OverrideError::DriveEmpty)
 }
 
-/// Makes a host boot its local disk, where the declared image or config no longer exists.
+/// Makes a host boot its local disk, because the declared image or config no longer exists.
 pub fn left_to_disk(host: &mut Host) {
     let spec = &mut host.spec;
     (spec.image, spec.boot_config_ref, spec.boot_mode) = (BootTarget::LocalDisk, None, BootMode::Once);

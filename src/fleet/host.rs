@@ -55,7 +55,7 @@ pub struct HostSpec {
     /// CHAP secrets of this host for our iSCSI target, in place of those in the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chap: Option<Chap>,
-    /// The machine's local disk, where the default of iPXE misses it.
+    /// The machine's local disk, if iPXE does not find it by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_disk: Option<LocalDisk>,
 }
@@ -170,7 +170,7 @@ pub struct Bmc {
     pub disable_certificate_verification: bool,
 }
 
-/// The local disk for iPXE's `sanboot`, where the operating system is not on drive 0x80.
+/// The local disk for iPXE's `sanboot`, if the operating system is not on drive 0x80.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalDisk {

@@ -137,7 +137,7 @@ pub enum Method {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
-    /// By the kernel arguments of the image's family, where the family is known.
+    /// By the kernel arguments of the image's family, if the family is known.
     #[default]
     Auto,
     /// Within the image as the host sees it: CoreOS's own area, or `/ks.cfg`, `/preseed.cfg`, `/user-data`.

@@ -6,7 +6,7 @@ use super::{Bmc, Host, Power, PowerTransition};
 
 /// Applies a new spec to the power part of the host's status.
 ///
-/// Only a write that sets or changes `online` requests a power change, or a write that adds the BMC where `online` is
+/// Only a write that sets or changes `online` requests a power change, or a write that adds the BMC while `online` is
 /// set already. Neither a restart of this server nor a person at the power button changes `online`.
 pub fn apply_spec(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host {
     let had: Option<&Bmc> = before.and_then(|before| before.spec.bmc.as_ref());

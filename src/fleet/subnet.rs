@@ -51,11 +51,11 @@ impl LeaseTimes {
     /// Returns the times for a shorter lease that a client requested.
     pub fn at_most(self, seconds: u32) -> Self {
         let wanted = Duration::from_secs(seconds.into());
-        if wanted < self.lease { Self::of(wanted.max(Self::MIN).min(self.lease)) } else { self }
+        if wanted < self.lease { Self::of(wanted.max(Self::MIN_LEASE).min(self.lease)) } else { self }
     }
 
-    /// The minimum lease that a client can request.
-    const MIN: Duration = Duration::from_secs(60);
+    /// The minimum lease time that a client can request.
+    const MIN_LEASE: Duration = Duration::from_secs(60);
 }
 
 /// An address of the subnet that is reserved for one client. It may lie outside the pools.

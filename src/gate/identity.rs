@@ -26,7 +26,7 @@ pub struct IdentifiedClient {
 
 impl Gate {
     /// Gathers the evidence of one request. Asks the neighbour table once for the client's address, and once for the
-    /// claimed machine's last address where no record names a machine for the client's.
+    /// claimed machine's last address if no record names a machine for the client's.
     pub fn gather(&self, address: Option<IpAddr>, claimed: Option<Mac>, token: Option<&str>) -> Evidence {
         let token = self.token_evidence(token);
         let Some(address) = address.map(|address| address.to_canonical()) else {
@@ -57,7 +57,7 @@ impl Gate {
         }
     }
 
-    /// Gathers what is known of the claimed machine, where that matters.
+    /// Gathers the evidence about the claimed machine, if it matters.
     fn claim_evidence(&self, evidence: &Evidence, address: IpAddr, mac: Mac) -> ClaimEvidence {
         if evidence.origin != Origin::Network || evidence.has_owner() {
             return ClaimEvidence::default();

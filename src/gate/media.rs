@@ -67,7 +67,7 @@ pub enum MediaError {
 }
 
 impl Gate {
-    /// Returns an image as a host sees it; as it is in its file where no host is given.
+    /// Returns a host's view of an image; without a host, the image as it is in its file.
     ///
     /// # Errors
     /// The file cannot be read, or the host's changes cannot be applied to it.
@@ -119,7 +119,7 @@ impl Gate {
         }
     }
 
-    /// Returns the token in the initiator name of a host's script, where the configuration demands one and the attached
+    /// Returns the token in the initiator name of a host's script, if the configuration demands one and the attached
     /// view contains the host's config; else an empty text. An external portal never sees it.
     pub fn login_token(&self, image: &Image, host: &Host) -> String {
         let is_demanded = self.site.config_access.require != ConfigProof::Address && image.spec.portal.is_none();
@@ -277,7 +277,7 @@ impl Gate {
     }
 }
 
-/// Returns the text that a medium's token authenticates: the tag of the bytes, and the present install where the bytes
+/// Returns the text that a medium's token authenticates: the tag of the bytes, and the present install if the bytes
 /// contain the host's config.
 fn mark(seen: &ImageView, host: &Host) -> String {
     let install = host.status.install.as_ref().and_then(|install| install.first_offer_time);

@@ -153,8 +153,8 @@ impl Gate {
         self.with_medium(decided, at).await
     }
 
-    /// Commits what a decision records, then returns the decision that may be answered: a refusal where the record
-    /// could not be written.
+    /// Commits what a decision records, then returns the decision that may be answered: a refusal if the record could
+    /// not be written.
     async fn commit(&self, caller: &IdentifiedClient, protocol: Protocol, decided: HostDecision) -> HostDecision {
         let facts = &caller.facts;
         let Decision { record, event, .. } = &decided.decision;
@@ -293,7 +293,7 @@ impl Gate {
         self.advance(caller, Transition::Complete, None).await
     }
 
-    /// Commits a transition of a host, with its event. The client's address is recorded only where it is tied to the
+    /// Commits a transition of a host, with its event. The client's address is recorded only if it is tied to the
     /// machine.
     async fn advance(
         &self,

@@ -130,7 +130,7 @@ impl Gate {
         }
     }
 
-    /// Records a refusal in the timeline of the machine at an address, where evidence names one.
+    /// Records a refusal in the timeline of the machine at an address, if evidence names one.
     pub fn record_refusal_at_address(
         &self,
         address: Option<IpAddr>,
@@ -150,7 +150,7 @@ impl Gate {
         }
     }
 
-    /// Records that a machine cannot read an attached unit; in the server's timeline where the machine is unknown.
+    /// Records that a machine cannot read an attached unit; in the server's timeline if the machine is unknown.
     pub fn record_read_failure(&self, mac: Option<Mac>, unit: u8, message: String) {
         let event = Event::ReadFailed { unit, message };
         if self.throttle.admit(mac.unwrap_or(Mac([0; 6])), &event) {

@@ -49,6 +49,6 @@ pub trait Handler: Send + Sync + 'static {
         now: Instant,
     ) -> Option<PartialContent>;
 
-    /// Records how long a request took: until the response was written, or began where its body is streamed.
+    /// Records the duration of a request: until the response was written, or until its start if its body is streamed.
     fn record_duration(&self, duration: Duration);
 }

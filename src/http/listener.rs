@@ -175,7 +175,7 @@ async fn accept_all<H: Handler>(
     drain(connections).await;
 }
 
-/// Waits briefly: where the process is out of file descriptors, `accept` would fail again at once.
+/// Waits briefly: while the process is out of file descriptors, `accept` would fail again at once.
 async fn pause(error: &io::Error) {
     tracing::warn!(%error, "accept failed");
     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -46,8 +46,8 @@ impl RangeTemplate {
         Some(Self { before: head.get(..from)?.to_vec(), after: after.to_vec(), key, query })
     }
 
-    /// Returns the part that the next request asks for, the length of its head and the time, where the request fits the
-    /// template and the handler still remembers what it is a part of.
+    /// Returns the part that the next request selects, the length of its head and the time, if the request fits the
+    /// template and the handler still has the image in its cache.
     pub fn recall<H: Handler>(
         &self,
         handler: &H,

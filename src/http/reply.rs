@@ -136,7 +136,7 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     }
 }
 
-/// Makes a body of a medium's bytes, where each chunk is read when it is sent.
+/// Makes a body of a medium's bytes; each chunk is read when it is sent.
 fn chunks(range: MediumRange) -> Body {
     Body::stream(stream::try_unfold(range, |MediumRange { medium, start, count }| async move {
         if count == 0 {

@@ -188,7 +188,7 @@ async fn send_long(stream: &mut TcpStream, range: MediumRange) -> io::Result<()>
     Ok(())
 }
 
-/// Sends as much of a file as the socket takes now, and waits for room where that was not all.
+/// Sends as much of a file as the socket takes now, and waits for space if bytes are left.
 async fn send_file(stream: &TcpStream, image: &ImageFile, extent: Extent) -> io::Result<u64> {
     match stream.try_io(Interest::WRITABLE, || image.send(stream, extent)) {
         Ok(sent) => {

@@ -226,7 +226,7 @@ impl Connection {
         }
     }
 
-    /// Returns the output before the data of a [`UnitRead`] where the caller may send that data itself (then it calls
+    /// Returns the output before the data of a [`UnitRead`] if the caller may send that data itself (then it calls
     /// [`Self::on_sendfile_done`]); `None` if the data must be read.
     #[must_use]
     pub fn header_bytes(&self, read: &UnitRead) -> Option<&[u8]> {

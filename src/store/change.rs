@@ -73,7 +73,7 @@ pub struct Observation {
 pub enum Expect {
     /// The object must not exist.
     Absent,
-    /// The object must exist, with this resource version where one is given.
+    /// The object must exist, with this resource version if one is given.
     Present(Option<u64>),
     /// No precondition.
     Any,

@@ -1,4 +1,4 @@
-//! Encryption at rest (AES-256-GCM), where `store.encryption_key_file` is set.
+//! Encryption at rest (AES-256-GCM), if `store.encryption_key_file` is set.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

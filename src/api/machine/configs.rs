@@ -55,7 +55,7 @@ async fn release(
 /// Returns the reply with a file of a config.
 ///
 /// # Errors
-/// The message that lists the files of the config, where the wanted one is not among them.
+/// A message with the files of the config, if the requested one is not among them.
 fn file_reply(config: &BootConfig, file: Option<&str>) -> Result<Reply, String> {
     let format = config.spec.format;
     let Some(content) = config.file(file) else {
@@ -177,7 +177,7 @@ pub fn seed_read(shared: &Shared, host: &Host) -> Result<Reply, Status> {
 }
 
 /// Answers `/get_ignition` as dynamic-ignition-coreos does: the machine's config with a file of its host name; an empty
-/// object where the machine is unknown or has no config.
+/// object if the machine is unknown or has no config.
 pub async fn named_ignition(shared: &Shared, peer: &Peer, token: Option<&str>, is_head: bool) -> Reply {
     const NOTHING: &str = "{}";
     let kind = HeaderValue::from_static(Format::Ignition.media_type());

@@ -95,7 +95,7 @@ async fn send(shared: &Shared, peer: &Peer, view: ImageView, headers: &HeaderMap
     conditional::answer(view.medium, &view.tag, headers, is_head)
 }
 
-/// Records durably that a machine gets its config with its image, where the image contains it.
+/// Records durably that a machine gets its config with its image, if the image contains it.
 async fn release(shared: &Shared, peer: &Peer, view: &ImageView) -> Result<(), Reply> {
     let Some((mac, config)) = &view.carries else { return Ok(()) };
     let facts = Facts { mac: *mac, firmware: None, stage: Stage::Installer, address: peer.address, uuid: None };
@@ -157,8 +157,8 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     }
 }
 
-/// Answers `/media/{token}/{image}.iso`: a host's view of its image, under the URL that its BMC or iPXE was given. The
-/// bytes stay the same for as long as they are read, whatever happens to the host's config.
+/// Answers `/media/{token}/{image}.iso`: a host's view of its image, under the URL of its BMC or iPXE. The bytes stay
+/// the same for as long as they are read, whatever happens to the host's config.
 pub async fn leased(
     shared: &Shared,
     peer: &Peer,

@@ -140,7 +140,7 @@ async fn stored(
     reply
 }
 
-/// Returns the media type of a file. EDK2 chooses by it how to boot a download, and by the suffix where there is none.
+/// Returns the media type of a file. EDK2 decides by it how to boot a download, and without one by the suffix.
 fn media_type(name: &str) -> &'static str {
     match name.rsplit_once('.').map(|(_, suffix)| suffix) {
         Some("efi") => "application/efi",

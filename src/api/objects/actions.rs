@@ -96,7 +96,7 @@ pub async fn reinstall_if_renamed(shared: &Shared, before: &Object, after: Objec
     }
 }
 
-/// Returns the change that starts an install where a write of the spec does not: its image stayed the same.
+/// Returns the change that starts an install if a write of the spec does not, because the image stayed the same.
 fn install_transition(was: &Host, is: &Host) -> Option<Change> {
     let change = match is.spec.image {
         _ if was.spec.image != is.spec.image => return None,

@@ -152,8 +152,8 @@ pub fn unredact(object: &mut Object, before: Option<&Object>) {
     }
 }
 
-/// Restores a host's secrets where they go to the same recipient as before. Otherwise a writer could send a secret that
-/// it may not read to a server of its own: it must give the secret again.
+/// Restores a host's secrets if they go to the same recipient as before. Otherwise a writer could send a secret that it
+/// may not read to a server of its own: it must give the secret again.
 fn restore_host(host: &mut Host, before: Option<&Host>) {
     let Some(mut kept) = before.map(|before| before.spec.clone()) else { return };
     if !kept.bmc.as_ref().zip(host.spec.bmc.as_ref()).is_some_and(|(was, is)| is_same_service(was, is)) {

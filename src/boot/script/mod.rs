@@ -38,9 +38,9 @@ pub struct Context<'a> {
     pub arguments: &'a [String],
     /// URL of the host's config, with the token of this install; empty without a config.
     pub config_url: &'a str,
-    /// Token for our iSCSI target; empty where it demands none.
+    /// Token for our iSCSI target; empty if it demands none.
     pub token: &'a str,
-    /// CHAP secrets; only where the client's address is tied to the machine.
+    /// CHAP secrets; only if the client's address is tied to the machine.
     pub chap: Option<&'a Chap>,
     /// URL of the machine's view of its image over HTTP; empty for the URL with the host's name.
     pub medium_url: &'a str,

@@ -172,7 +172,7 @@ impl RequestHandler {
         Ok(())
     }
 
-    /// Answers as a DHCP server: an address, and what to boot where the client boots from the network.
+    /// Answers as a DHCP server: an address, and the boot file if the client boots from the network.
     fn answer_as_server(
         &mut self,
         interface: &InterfaceState,
@@ -280,7 +280,7 @@ impl RequestHandler {
         BootAnswer::Nothing
     }
 
-    /// Returns where the boot file is announced to a host: as configured, or as learned from its last boots.
+    /// Returns the message that announces the boot file to a host: as configured, or as learned from its last boots.
     fn boot_file_location(&mut self, facts: &Facts, port: DhcpPort, now: Instant) -> BootFileLocation {
         if port == DhcpPort::Proxy || !answer::supports_port_4011(facts) {
             self.learned.mark_progress(facts.mac);

@@ -72,7 +72,7 @@ struct LinkSocket {
 }
 
 impl InterfaceSockets {
-    /// Binds the DHCP port and the ProxyDHCP port on an interface, and opens raw sockets where that is allowed.
+    /// Binds the DHCP port and the ProxyDHCP port on an interface, and opens raw sockets if that is allowed.
     ///
     /// # Errors
     /// A port is in use or forbidden; the error names it.
@@ -151,7 +151,7 @@ impl InterfaceSockets {
         heard
     }
 
-    /// Returns the senders of probe answers, with the MAC address where it is known.
+    /// Returns the senders of probe answers, with the MAC address if it is known.
     pub fn claims(&self, wire: SocketRole) -> Vec<(Ipv4Addr, Option<Mac>)> {
         let Some(probes) = &self.probes else { return Vec::new() };
         let mut buffer = [0; 128];

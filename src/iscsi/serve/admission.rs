@@ -97,7 +97,7 @@ impl LoginAuthorizer {
         })
     }
 
-    /// Finds the image, and the host whose view of it is attached; no host where the policy admits any initiator.
+    /// Finds the image, and the host whose view of it is attached; no host if the policy admits any initiator.
     fn find_image(&self, login: &LoginClaim, name: &Name) -> Result<(Arc<Image>, Option<OwnView>), Reason> {
         let own = match facts(&self.gate, login) {
             // The initiator name is only a claim, and a view may hold secrets of its host.
@@ -242,7 +242,7 @@ fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
     Some(Facts { mac, firmware: None, stage: Stage::IscsiLogin, address: Some(login.peer.ip()), uuid: None })
 }
 
-/// Parses the initiator name that the boot script sets: the MAC address, and the token where there is one.
+/// Parses the initiator name that the boot script sets: the MAC address, and the token if there is one.
 fn parse_initiator<'a>(gate: &Gate, login: &'a LoginClaim) -> Option<(Mac, Option<&'a str>)> {
     let name = login.claim.initiator.strip_prefix(&format!("{}:", gate.site.iqn.to_lowercase()))?;
     let (mac, token) = name.split_once(':').map_or((name, None), |(mac, token)| (mac, Some(token)));

@@ -66,7 +66,7 @@ pub struct Grant {
 /// The authorizer's answer to a login.
 #[derive(Debug)]
 pub enum Admission {
-    /// The initiator may log in, after CHAP where the grant demands it.
+    /// The initiator may log in, after CHAP if the grant demands it.
     Admit(Grant),
     /// The initiator is sent to another portal.
     Redirect {

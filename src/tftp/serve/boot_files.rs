@@ -152,7 +152,7 @@ impl BootFiles {
         }
     }
 
-    /// Returns the host's script. A host that cannot be identified is told that there is none, and asks over HTTP.
+    /// Returns the host's script. A host that cannot be identified gets none, and requests it over HTTP.
     async fn script(&self, facts: Option<Facts>, form: ScriptFormat, listener: usize) -> FileAnswer {
         let Some(facts) = facts else { return FileAnswer::NotFound };
         let at = self.service_addresses.get(listener).copied();
