@@ -30,7 +30,7 @@ pub async fn metrics(shared: &Shared) -> Reply {
         .unwrap_or_default();
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Figures::of(shared, process, space)));
-    let mut out = String::with_capacity(8192);
+    let mut out = String::with_capacity(32 * 1024);
     match prometheus_text::encode(&mut out, &registry) {
         Ok(()) => bytes(StatusCode::OK, TEXT, out),
         Err(error) => {
@@ -81,6 +81,8 @@ impl Figures {
         self.gauges("bootlatch_build_info", "Version of the server; the value is always 1.", vec![(version, 1)]);
     }
 
+    /// Adds the counters of requests. Each pair of protocol and reason has a value from the start: a counter that appears
+    /// with its first count hides that count from `increase` and `rate`.
     fn add_requests(&mut self, shared: &Shared) {
         let counters = &shared.gate.counters;
         let (mut outcomes, mut refused, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
@@ -98,10 +100,6 @@ impl Figures {
             }
             outcomes.push((vec![name(), ("outcome", "answered".to_owned())], counters.answered(protocol)));
             outcomes.push((vec![name(), ("outcome", "refused".to_owned())], refusals));
-        }
-        // Most pairs of protocol and reason cannot happen.
-        for rows in [&mut refused, &mut dropped] {
-            rows.retain(|(_, count)| *count > 0);
         }
         self.counters("bootlatch_requests", "Requests of machines that reached a decision, by outcome.", outcomes);
         self.counters("bootlatch_requests_refused", "Requests that a decision refused, by reason.", refused);
@@ -245,7 +243,9 @@ mod tests {
             "bootlatch_requests_total{protocol=\"dhcp\",outcome=\"answered\"} 1",
             "bootlatch_requests_total{protocol=\"tftp\",outcome=\"refused\"} 1",
             "bootlatch_requests_refused_total{protocol=\"tftp\",reason=\"no_config\"} 1",
+            "bootlatch_requests_refused_total{protocol=\"http\",reason=\"store_unavailable\"} 0",
             "bootlatch_packets_dropped_total{protocol=\"iscsi\",reason=\"truncated\"} 1",
+            "bootlatch_packets_dropped_total{protocol=\"dhcp\",reason=\"overload\"} 0",
             "bootlatch_socket_receive_drops_total 0",
             "bootlatch_rogue_dhcp_servers_detected_total 0",
             "bootlatch_timeline_entries_dropped_total 0",
