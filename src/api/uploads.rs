@@ -343,7 +343,8 @@ fn refused(error: UploadError) -> Status {
         }
         UploadError::NoSpace { .. } => Status::insufficient_storage(error.to_string()),
         UploadError::File { .. } => Status::internal(format!("failed to write the ISO: {error}")),
-        UploadError::InProgress | UploadError::Offset { .. } => Status::conflict(error.to_string()),
+        UploadError::InProgress => Status::conflict(error.to_string()),
+        UploadError::Offset { .. } => Status::conflict_field("offset", &error.to_string()),
         UploadError::TooLarge => Status::bad_request(error.to_string()),
     }
 }
@@ -431,7 +432,9 @@ pub(super) mod tests {
         let listed = get("/api/v1/uploads").await["items"][0].clone();
         assert_eq!((&listed["key"], &listed["name"], &listed["offset"]), (&KEY.into(), &"live".into(), &4.into()));
         let resume = format!("{UPLOAD}?name=live&resume={KEY}&offset=3");
-        assert_eq!(server.admin("POST", &resume, "rest").await.status(), 409);
+        let refused = server.admin("POST", &resume, "rest").await;
+        let cause = serde_json::from_slice::<Value>(refused.body()).unwrap()["details"]["causes"][0]["field"].clone();
+        assert_eq!((refused.status().as_u16(), cause), (409, "offset".into()), "clients tell a race by the field");
         assert_eq!(get(&one).await["offset"], 4, "a wrong offset changes nothing");
         assert_eq!(server.admin("DELETE", &one, "").await.status(), 200);
         assert_eq!((get(&one).await["offset"].clone(), files(&server).len()), (0.into(), 0));

@@ -69,6 +69,8 @@ pub enum ClientError {
         code: u16,
         /// Message of the server.
         message: String,
+        /// Field or parameter that the server's first cause names.
+        field: Option<String>,
     },
     /// The connection ended within the response.
     #[error("response interrupted: {cause}")]
@@ -260,7 +262,8 @@ async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     }
     let said = value.as_ref().and_then(|value| value.get("message")?.as_str()).map(str::to_owned);
     let message = said.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
-    Err(ClientError::Refused { code: code.as_u16(), message }.into())
+    let field = value.as_ref().and_then(|value| value.pointer("/details/causes/0/field")?.as_str()).map(str::to_owned);
+    Err(ClientError::Refused { code: code.as_u16(), message, field }.into())
 }
 
 /// Returns the text of a warning header: `299 - "text"`, with escaped quotes (RFC 7234, section 5.5).

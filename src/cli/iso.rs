@@ -87,7 +87,7 @@ pub async fn run(verb: IsoCommand, connection_args: &ConnectionArgs) -> anyhow::
             query.extend_pairs(sha256.iter().map(|digest| ("sha256", digest)));
             if client.find(&format!("{PATH}/{name}")).await?.is_some() {
                 let message = format!("ISO {name} already exists: remove it first, or use another name");
-                return Err(ClientError::Refused { code: 409, message }.into());
+                return Err(ClientError::Refused { code: 409, message, field: None }.into());
             }
             show(output, &add(connection_args, source, &query.finish()).await?, COLUMNS)
         }
@@ -156,8 +156,7 @@ async fn add(connection_args: &ConnectionArgs, source: IsoSource, query: &str) -
 
 /// Returns whether another client continued the upload meanwhile.
 fn is_race(error: &anyhow::Error) -> bool {
-    let Some(ClientError::Refused { code: 409, message }) = error.downcast_ref() else { return false };
-    message.contains("ask for the offset again")
+    matches!(error.downcast_ref(), Some(ClientError::Refused { code: 409, field: Some(field), .. }) if field == "offset")
 }
 
 async fn send(connection_args: &ConnectionArgs, source: IsoSource, query: &str) -> anyhow::Result<Value> {
@@ -192,4 +191,20 @@ async fn send(connection_args: &ConnectionArgs, source: IsoSource, query: &str) 
         client.ask(Method::DELETE, &format!("/api/v1/uploads/{key}"), None).await?;
     }
     sent.map_err(|error| read_error.unwrap_or(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wrong_offset_is_a_race() {
+        let refused = |code, field: Option<&str>| {
+            is_race(&ClientError::Refused { code, message: String::new(), field: field.map(str::to_owned) }.into())
+        };
+        assert!(refused(409, Some("offset")));
+        assert!(!refused(409, None), "another upload is in progress, or the name is taken");
+        assert!(!refused(400, Some("offset")));
+        assert!(!is_race(&anyhow::anyhow!("offset")));
+    }
 }

@@ -225,7 +225,7 @@ async fn delete(client: &mut ApiClient, kind: Kind, names: &[String], namespace:
 /// Returns the error that no object has the name.
 fn not_found(kind: Kind, name: &str) -> anyhow::Result<()> {
     let message = format!("{} {name:?} not found", kind.plural());
-    Err(super::client::ClientError::Refused { code: 404, message }.into())
+    Err(super::client::ClientError::Refused { code: 404, message, field: None }.into())
 }
 
 async fn describe(client: &mut ApiClient, kind: Kind, name: &str, namespace: &str) -> anyhow::Result<()> {
@@ -280,7 +280,7 @@ async fn apply(client: &mut ApiClient, files: &[PathBuf], force: bool, dry_run: 
         match apply_one(client, kind, name, &manifest, (force, dry_run)).await {
             Ok(done) => print(&format!("{kind} {name} {done}{}\n", if dry_run { " (dry run)" } else { "" }))?,
             Err(error) => match error.downcast_ref() {
-                Some(super::client::ClientError::Refused { code, message }) if ![401, 403].contains(code) => {
+                Some(super::client::ClientError::Refused { code, message, .. }) if ![401, 403].contains(code) => {
                     let hint = if message.starts_with(FIELD_CONFLICT) { "; use --force to take them over" } else { "" };
                     eprintln!("bootlatch: {kind} {name}: {message}{hint}");
                     refused.push(*code);
@@ -294,7 +294,7 @@ async fn apply(client: &mut ApiClient, files: &[PathBuf], force: bool, dry_run: 
         return Ok(());
     };
     let message = format!("{} of {all} objects not applied", refused.len());
-    Err(super::client::ClientError::Refused { code, message }.into())
+    Err(super::client::ClientError::Refused { code, message, field: None }.into())
 }
 
 /// Beginning of the server's message that fields belong to other field managers.

@@ -38,7 +38,7 @@ pub enum UploadError {
     #[error("the upload is in progress on another connection")]
     InProgress,
     /// The client resumes at another offset than the end of what arrived.
-    #[error("offset: {wanted}, but {found} bytes have arrived: ask for the offset again")]
+    #[error("{wanted}, but {found} bytes have arrived: ask for the offset again")]
     Offset {
         /// Number of bytes that arrived.
         found: u64,

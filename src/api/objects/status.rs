@@ -177,6 +177,12 @@ impl Status {
         Self::failure(StatusCode::CONFLICT, "Conflict", message)
     }
 
+    /// Returns 409 Conflict for a parameter whose value is out of date.
+    pub fn conflict_field(field: &str, message: &str) -> Self {
+        let details = StatusDetails { causes: vec![Cause::of(field, message)], ..StatusDetails::default() };
+        Self { details: Some(details.into()), ..Self::conflict(format!("{field}: {message}")) }
+    }
+
     /// Returns 408 Timeout.
     pub fn timeout(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::REQUEST_TIMEOUT, "Timeout", message)
