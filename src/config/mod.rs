@@ -2,7 +2,9 @@
 
 mod access;
 mod dhcp;
+mod iscsi;
 mod renamed;
+mod tftp;
 mod validator;
 mod volumes;
 
@@ -16,11 +18,13 @@ use toml::Spanned;
 use crate::boot::{ConfigAccess, ProgramOverride, Programs};
 use crate::fleet::enrolment::{EnrolmentRules, UnknownHostAction};
 use crate::fleet::lifecycle::InstallPolicy;
-use crate::fleet::{Chap, HostMatch, Name, Secret, Volume};
+use crate::fleet::{HostMatch, Name, Volume};
 
 pub use access::{Api, TlsFiles};
 pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, OnOtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
+pub use iscsi::{Iscsi, IscsiAccess};
+pub use tftp::Tftp;
 use validator::Validator;
 
 /// Path of the configuration file when the command line names none. It may be missing there.
@@ -73,40 +77,6 @@ pub struct Config {
     pub volumes: Vec<Volume>,
     /// Time that transfers and sessions get to end after SIGTERM.
     pub shutdown_timeout: Duration,
-}
-
-/// Settings of TFTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tftp {
-    /// UDP port.
-    pub port: u16,
-    /// Whether every reply leaves from that port.
-    pub single_port: bool,
-    /// Maximum block size in octets (8 to 65464, RFC 2348). Default: what fits the interface's MTU.
-    pub max_block_size: Option<u16>,
-}
-
-/// Settings of the iSCSI target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Iscsi {
-    /// TCP port.
-    pub port: u16,
-    /// Prefix of each target name (RFC 7143, section 4.2.7).
-    pub iqn: String,
-    /// Which initiators may attach which images.
-    pub access: IscsiAccess,
-    /// CHAP credentials of initiators whose host has none.
-    pub chap: Option<Chap>,
-}
-
-/// Which initiators may attach which images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IscsiAccess {
-    /// A host attaches the image that the boot decision gives it, and no other.
-    Assigned,
-    /// Any initiator attaches any image.
-    Any,
 }
 
 /// An invalid configuration: the file, the line if it is known, the key, and the fault.
@@ -189,8 +159,8 @@ struct Raw {
     rules: Vec<RawRule>,
     install: RawInstall,
     dhcp: RawDhcp,
-    tftp: RawTftp,
-    iscsi: RawIscsi,
+    tftp: tftp::RawTftp,
+    iscsi: iscsi::RawIscsi,
     api: access::RawApi,
     store: access::RawStore,
     config_access: access::RawConfigAccess,
@@ -223,32 +193,6 @@ enum RawCompletion {
     BootComplete,
     ConfigFetched,
     ScriptFetched,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawTftp {
-    port: Option<u16>,
-    single_port: Option<bool>,
-    max_block_size: Option<Spanned<u16>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawIscsi {
-    port: Option<u16>,
-    iqn: Option<Spanned<String>>,
-    access: Option<IscsiAccess>,
-    chap: Option<Spanned<RawChap>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawChap {
-    username: String,
-    secret: Secret,
-    target_username: Option<String>,
-    target_secret: Option<Secret>,
 }
 
 /// Reads and validates the file that the flags name, with the flags applied.
@@ -412,12 +356,106 @@ mod tests {
 
     #[test]
     fn the_example_is_the_default() {
-        let text = include_str!("../../config/bootlatch.toml");
-        let example = read(text).unwrap();
+        let example = read(EXAMPLE).unwrap();
         let plain = read("interface = \"eth1\"").unwrap();
         assert_eq!(format!("{example:?}"), format!("{plain:?}"));
-        // Every key is listed, commented out or active: the file must stay valid without the comment marks.
-        let all = text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
-        read(&all).unwrap();
+        // The file must stay valid without the comment marks.
+        read(&uncommented_example()).unwrap();
+    }
+
+    #[test]
+    fn the_example_and_the_reference_list_every_key() {
+        let example = toml::Value::Table(uncommented_example().parse().unwrap());
+        let mut path = Vec::new();
+        let mut keys = Vec::new();
+        list_keys(&example, &example, &mut path, &mut keys);
+        assert!(keys.contains(&"dhcp.subnets.reservations.client_id".to_owned()), "nested tables are read: {keys:?}");
+        let reference = include_str!("../../docs/reference/configuration.md");
+        for key in &keys {
+            let table: Vec<_> = key.split('.').collect();
+            assert!(has_key(&example, &table), "config/bootlatch.toml does not list {key}");
+            let name = table[table.len() - 1];
+            let is_described = [format!("`{name}`"), format!("[{name}]"), format!("[{key}]"), format!("{name} = ")];
+            assert!(
+                is_described.iter().any(|text| reference.contains(text)),
+                "configuration.md does not describe {key}"
+            );
+        }
+    }
+
+    /// The commented example configuration.
+    const EXAMPLE: &str = include_str!("../../config/bootlatch.toml");
+
+    /// Returns the example with every key set.
+    fn uncommented_example() -> String {
+        EXAMPLE.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Lists the keys that the code reads in `value`, a table at `path` of the example, and in the tables below it. Serde
+    /// names all keys of a table in its error about an unknown one.
+    fn list_keys<'a>(example: &toml::Value, value: &'a toml::Value, path: &mut Vec<&'a str>, keys: &mut Vec<String>) {
+        for (name, below) in value.as_table().unwrap() {
+            let tables = below.as_array().map_or(std::slice::from_ref(below), Vec::as_slice);
+            for table in tables.iter().filter(|below| below.is_table()) {
+                path.push(name);
+                list_keys(example, table, path, keys);
+                path.pop();
+            }
+        }
+        let mut example = example.clone();
+        insert_unknown_key(&mut example, path);
+        let Err(error) = toml::from_str::<Raw>(&toml::to_string(&example).unwrap()) else {
+            assert_eq!(path[..], ["programs"], "a table that takes any key");
+            return;
+        };
+        let (_, expected) = error.message().split_once("expected ").unwrap();
+        let prefix = path.iter().map(|name| format!("{name}.")).collect::<String>();
+        keys.extend(expected.split('`').skip(1).step_by(2).map(|name| format!("{prefix}{name}")));
+    }
+
+    fn insert_unknown_key(value: &mut toml::Value, path: &[&str]) {
+        match (value, path) {
+            (toml::Value::Array(tables), _) => insert_unknown_key(&mut tables[0], path),
+            (table, [first, rest @ ..]) => insert_unknown_key(&mut table[*first], rest),
+            (table, []) => {
+                table.as_table_mut().unwrap().insert("unknown_key".to_owned(), true.into());
+            }
+        }
+    }
+
+    fn has_key(value: &toml::Value, path: &[&str]) -> bool {
+        match (value, path) {
+            (toml::Value::Array(tables), _) => tables.iter().any(|table| has_key(table, path)),
+            (_, []) => true,
+            (table, [first, rest @ ..]) => table.get(first).is_some_and(|below| has_key(below, rest)),
+        }
+    }
+
+    #[test]
+    fn durations_take_the_documented_forms() {
+        let seconds = |text: &str| {
+            let file = format!("interface = \"a\"\nshutdown_timeout = \"{text}\"");
+            read(&file).map(|config| config.shutdown_timeout.as_secs_f64())
+        };
+        for (text, expected) in [
+            ("90m", 5400.0),
+            ("1h 30m", 5400.0),
+            ("1h30m", 5400.0),
+            ("1.5h", 5400.0),
+            ("1 hour, 30 minutes", 5400.0),
+            ("1 hr 30 mins", 5400.0),
+            ("01:30:00", 5400.0),
+            ("PT1H30M", 5400.0),
+            ("P1DT12H", 129_600.0),
+            ("2d", 172_800.0),
+            ("1w", 604_800.0),
+            ("1500ms", 1.5),
+            ("366d", 31_622_400.0),
+        ] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in ["", "90", "1mo", "1y", "0s", "999ms", "367d", "-5m", "1 fortnight", "m"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
     }
 }

@@ -10,11 +10,11 @@ use jiff::{Span, SpanRelativeTo};
 use toml::Spanned;
 
 use crate::boot::{Program, Programs};
+use crate::fleet::Architecture;
 use crate::fleet::enrolment::EnrolmentRule;
 use crate::fleet::lifecycle::{Completion, InstallPolicy};
-use crate::fleet::{Architecture, Chap};
 
-use super::{ConfigError, Iscsi, IscsiAccess, RawChap, RawCompletion, RawInstall, RawIscsi, RawRule, RawTftp, Tftp};
+use super::{ConfigError, RawCompletion, RawInstall, RawRule};
 
 /// Maximum duration that a key takes: a leap year, in seconds.
 const MAX_SECONDS: i64 = 366 * 86_400;
@@ -153,46 +153,6 @@ impl Validator<'_> {
             return Err(self.error("tcp_congestion_control", Some(name.span()), message));
         }
         Ok(Some(name.into_inner()))
-    }
-
-    pub fn tftp(&self, raw: &RawTftp) -> Result<Tftp, ConfigError> {
-        if let Some(size) = raw.max_block_size.as_ref().filter(|size| !(8..=65464).contains(size.get_ref())) {
-            let message = format!("{} is out of range: a block has 8 to 65464 octets (RFC 2348)", size.get_ref());
-            return Err(self.error("tftp.max_block_size", Some(size.span()), &message));
-        }
-        Ok(Tftp {
-            port: raw.port.unwrap_or(69),
-            single_port: raw.single_port.unwrap_or(false),
-            max_block_size: raw.max_block_size.as_ref().map(|size| *size.get_ref()),
-        })
-    }
-
-    pub fn iscsi(&self, raw: RawIscsi) -> Result<Iscsi, ConfigError> {
-        let iqn = match raw.iqn {
-            None => "iqn.2026-11.org.bootlatch".to_owned(),
-            Some(iqn) if iqn.get_ref().starts_with("iqn.") && iqn.get_ref().len() <= 120 => iqn.into_inner(),
-            Some(iqn) => {
-                let message =
-                    "a target prefix begins with `iqn.` (RFC 7143, section 4.2.7) and has at most 120 characters";
-                return Err(self.error("iscsi.iqn", Some(iqn.span()), message));
-            }
-        };
-        let chap = raw.chap.map(|chap| self.chap(chap)).transpose()?;
-        Ok(Iscsi { port: raw.port.unwrap_or(3260), iqn, access: raw.access.unwrap_or(IscsiAccess::Assigned), chap })
-    }
-
-    fn chap(&self, raw: Spanned<RawChap>) -> Result<Chap, ConfigError> {
-        let (span, RawChap { username, secret, target_username, target_secret }) = (raw.span(), raw.into_inner());
-        let chap = Chap { username, secret, target_username, target_secret };
-        let key = |field| match field {
-            "targetUsername" => "target_username",
-            "targetSecret" => "target_secret",
-            field => field,
-        };
-        match chap.check() {
-            Ok(()) => Ok(chap),
-            Err((field, message)) => Err(self.error(&format!("iscsi.chap.{}", key(field)), Some(span), message)),
-        }
     }
 }
 
