@@ -19,7 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "integration"))
-from lab.process import LabError as Failure, Program, run, tool  # noqa: E402
+from lab.namespaces import Namespaces  # noqa: E402
+from lab.process import LabError as Failure, Program, copied, run, tool  # noqa: E402, F401 (the benchmarks import them from here)
 
 CACHE = Path(os.environ.get("BOOTLATCH_LAB_CACHE", ROOT / "integration/.cache"))
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -63,15 +64,6 @@ def until(what, look, limit=15):
     return found
 
 
-def copied(folder, name):
-    """Returns a copy of a program. Debian's AppArmor profiles go by path, and forbid the original to read our files."""
-    copy = folder / "bin" / name
-    if not copy.exists():
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copy(tool(name), copy)
-    return str(copy)
-
-
 def host_body(number):
     """Returns the JSON of a host as the server stores it: a machine that boots its own disk."""
     mac = "52:54:%02x:%02x:%02x:%02x" % tuple(number.to_bytes(4, "big"))
@@ -102,16 +94,16 @@ def allows_control(name):
     return name == SYSTEM_CONTROL or name in allowed
 
 
-class Pair:
+class Pair(Namespaces):
     """Two network namespaces joined by a veth pair, and the programs that run in them. Close it at the end."""
 
     def __init__(self):
-        self.id = f"bbench-{os.getpid()}"
+        super().__init__(f"bbench-{os.getpid()}")
         self.count = itertools.count()
-        self.spaces, self.programs = [], []
+        self.programs = []
         self.place = Path(tempfile.mkdtemp(prefix="bbench-"))
         self.place.chmod(0o755)
-        self.server, self.client = self._space("server"), self._space("client")
+        self.server, self.client = self.space("server"), self.space("client")
         self.ip(self.server, "link", "add", "lan0", "type", "veth", "peer", "name", "lan0", "netns", self.client)
         for space, address in ((self.server, SERVER), (self.client, OWN)):
             self.ip(space, "address", "add", f"{address}/10", "dev", "lan0")
@@ -120,20 +112,6 @@ class Pair:
         self.ip(self.server, "route", "add", "10.192.0.0/16", "via", OWN)
         # The server must not learn a far address from an ARP request.
         run(*self.inside(self.client, "sysctl", "-qw", "net.ipv4.conf.all.arp_announce=2"))
-
-    def _space(self, name):
-        space = f"{self.id}-{name}"
-        run(tool("ip"), "netns", "add", space)
-        self.spaces.append(space)
-        self.ip(space, "link", "set", "lo", "up")
-        return space
-
-    def ip(self, space, *arguments):
-        return run(tool("ip"), "-n", space, *arguments)
-
-    def inside(self, space, *command):
-        """Returns the command line that runs a command in a namespace."""
-        return [tool("ip"), "netns", "exec", space, *map(str, command)]
 
     def folder(self, name):
         folder = self.place / f"{name}-{next(self.count)}"
@@ -191,8 +169,7 @@ server {{ listen {SERVER}:{port} backlog=4096; root {root}; }} }}
     def close(self):
         for program in reversed(self.programs):
             program.kill()
-        for space in reversed(self.spaces):
-            run(tool("ip"), "netns", "delete", space)
+        super().close()
         shutil.rmtree(self.place, ignore_errors=True)
 
 

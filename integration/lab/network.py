@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 
+from .namespaces import Namespaces
 from .process import LabError, run, tool
 
 PREFIX = "blab"
@@ -25,13 +26,11 @@ def sweep():
             run(tool("ip"), "netns", "delete", name)
 
 
-class Network:
+class Network(Namespaces):
     """The LAN. The namespace `switch` has the bridge and the taps of the machines; `dhcp` and `appliance` have one server each."""
 
     def __init__(self):
-        self.id = f"{PREFIX}-{os.getpid()}-{next(_count)}"
-        self.switch, self.dhcp, self.appliance = (f"{self.id}-{role}" for role in ("sw", "dhcp", "app"))
-        self._made = []
+        super().__init__(f"{PREFIX}-{os.getpid()}-{next(_count)}")
         self._taps = self._clients = 0
         try:
             self._make()
@@ -40,10 +39,7 @@ class Network:
             raise
 
     def _make(self):
-        for space in (self.switch, self.dhcp, self.appliance):
-            run(tool("ip"), "netns", "add", space)
-            self._made.append(space)
-            self.ip(space, "link", "set", "lo", "up")
+        self.switch, self.dhcp, self.appliance = (self.space(role) for role in ("sw", "dhcp", "app"))
         self.ip(self.switch, "link", "add", "br0", "type", "bridge", "stp_state", "0",
                 "forward_delay", "0", "mcast_snooping", "0")
         self.ip(self.switch, "link", "set", "br0", "up")
@@ -62,9 +58,7 @@ class Network:
     def add_client(self):
         """Adds a namespace on the LAN whose interface has no address yet; returns its name."""
         self._clients += 1
-        space = f"{self.id}-cli{self._clients}"
-        run(tool("ip"), "netns", "add", space)
-        self._made.append(space)
+        space = self.space(f"cli{self._clients}")
         self.join(space)
         return space
 
@@ -75,15 +69,3 @@ class Network:
         self.ip(self.switch, "tuntap", "add", name, "mode", "tap")
         self.ip(self.switch, "link", "set", name, "master", "br0", "up")
         return name
-
-    def ip(self, space, *arguments):
-        return run(tool("ip"), "-n", space, *arguments)
-
-    def inside(self, space, *command):
-        """Returns the command line that runs `command` inside a namespace."""
-        return [tool("ip"), "netns", "exec", space, *command]
-
-    def close(self):
-        for space in reversed(self._made):
-            run(tool("ip"), "netns", "delete", space)
-        self._made.clear()

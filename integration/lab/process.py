@@ -19,15 +19,18 @@ class LabError(Exception):
     """A step of the lab failed; the text describes it for a person."""
 
 
-def run(*command, limit=60, input=None):
-    """Runs a command to its end and returns its standard output. The error of a failure has the command's output."""
+def run(*command, limit=60, input=None, check=True):
+    """Runs a command to its end and returns its standard output.
+
+    The error of a failure has the command's output; without `check` only the time limit is an error. `limit` is in
+    seconds of the reference machine."""
     limit *= speed.slowness()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, input=input,
                               stdin=subprocess.DEVNULL if input is None else None)
     except subprocess.TimeoutExpired:
         raise LabError(f"{' '.join(command)}: not done after {limit:.0f} s") from None
-    if done.returncode:
+    if check and done.returncode:
         output = (done.stderr or done.stdout).strip()
         raise LabError(f"{' '.join(command)}: exit code {done.returncode}: {output}")
     return done.stdout
@@ -39,6 +42,15 @@ def tool(name):
     if not path:
         raise LabError(f"{name} is not installed: run integration/setup/install-packages")
     return path
+
+
+def copied(folder, name):
+    """Copies a program and returns the copy's path. Debian's AppArmor profiles go by path, and forbid the original to read our files."""
+    copy = folder / "bin" / name
+    if not copy.exists():
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(tool(name), copy)
+    return str(copy)
 
 
 def _die_with_parent():

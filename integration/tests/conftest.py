@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # the packages `support` and `lab`
 sys.dont_write_bytecode = True
 
 from support import management_controllers, network  # noqa: E402

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from lab import kit, lab
 from support import iso_images
 from support.booted_host import ARM_BOOT, BootedHost
 from support.programs import ROOT, bootlatch
-
-from lab import kit, lab  # isort: skip (support.booted_host makes it importable)
 
 ARGUMENTS = ["console=ttyS0,115200", "hello=from-bootlatch", "ds=nocloud;s=http://10.77.0.2/x/"]
 QUIET = "removeArguments: [quiet]"

@@ -3,12 +3,8 @@
 import sys
 import time
 
-from support.programs import ROOT
+from lab import lab, process
 from support.waiting import slowness
-
-sys.path.insert(0, str(ROOT / "integration"))
-
-from lab import lab, process  # noqa: E402
 
 BOOT = 150.0  # seconds from power-on under plain emulation, with other machines running
 ARM_BOOT = 240.0  # seconds for the same on an emulated arm64

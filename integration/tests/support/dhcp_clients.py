@@ -1,6 +1,6 @@
 """Real DHCP clients: each function runs one once and returns the variables that its script received."""
 
-from support.lan import copied, run, tool
+from lab.process import copied, run, tool
 
 
 def variables(path):

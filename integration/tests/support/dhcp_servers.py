@@ -2,7 +2,7 @@
 
 import json
 
-from support.lan import copied, run, tool
+from lab.process import copied, run, tool
 
 
 def dnsmasq(lan, space, *more):

@@ -11,6 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lab.namespaces import Namespaces
+from lab.process import LabError as Failure
+from lab.process import run, tool
 from support.waiting import eventually, slowness
 
 PREFIX = "blan"
@@ -19,40 +22,11 @@ CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Failure(AssertionError):
-    """A command, a program or a tool failed."""
-
-
 def until(what, look, limit=15):
     """Waits for a state and returns what `look` found; fails with the state's name after `limit` seconds."""
     found = eventually(look, limit)
     assert found, f"{what}: not within {limit} s"
     return found
-
-
-def run(*command, check=True, limit=60):
-    """Runs a command to its end and returns its standard output."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=limit * slowness(), stdin=subprocess.DEVNULL)
-    if check and done.returncode:
-        raise Failure(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
-
-
-def tool(name):
-    """Returns the path of an installed program."""
-    path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
-    if not path:
-        raise Failure(f"{name} is not installed: run integration/setup/install-packages")
-    return path
-
-
-def copied(folder, name):
-    """Copies a program and returns the copy's path: Debian's AppArmor profiles go by path and would deny it the test's files."""
-    copy = folder / "bin" / name
-    if not copy.exists():
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copy(tool(name), copy)
-    return str(copy)
 
 
 def socket_in(space, *arguments):
@@ -102,15 +76,15 @@ class Program:
                 self.process.wait()
 
 
-class Lan:
+class Lan(Namespaces):
     """A set of namespaces; the namespace `sw` holds the bridges."""
 
     def __init__(self, *bridges):
         self.count = itertools.count()
-        self.spaces, self.programs = [], []
+        self.programs = []
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
         self.folder.chmod(0o755)
-        self.id = self.folder.name  # mkdtemp makes it unique
+        super().__init__(self.folder.name)  # mkdtemp makes it unique
         self.switch = self.space("sw")
         for bridge in bridges:
             self.bridge(bridge)
@@ -120,14 +94,6 @@ class Lan:
 
     def __exit__(self, *_):
         self.close()
-
-    def space(self, name):
-        """Adds a namespace and returns its full name."""
-        space = f"{self.id}-{name}"
-        run(tool("ip"), "netns", "add", space)
-        self.spaces.append(space)
-        self.ip(space, "link", "set", "lo", "up")
-        return space
 
     def bridge(self, name):
         self.ip(self.switch, "link", "add", name, "type", "bridge", "stp_state", "0", "forward_delay", "0",
@@ -156,13 +122,6 @@ class Lan:
         self.join(space, bridge, address, mac=mac)
         return space
 
-    def ip(self, space, *arguments):
-        return run(tool("ip"), "-n", space, *arguments)
-
-    def inside(self, space, *command):
-        """Returns the command line that runs a command in a namespace."""
-        return [tool("ip"), "netns", "exec", space, *command]
-
     def start(self, space, name, *command):
         """Starts a program in a namespace."""
         program = Program(self.inside(space, *command), self.folder / f"{name}-{next(self.count)}.log")
@@ -172,8 +131,7 @@ class Lan:
     def close(self):
         for program in reversed(self.programs):
             program.stop(signal.SIGKILL)
-        for space in reversed(self.spaces):
-            run(tool("ip"), "netns", "delete", space, check=False)
+        super().close()
         if "KEEP" in os.environ:
             print(f"kept: {self.folder}", file=sys.stderr)
         else:
