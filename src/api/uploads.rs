@@ -119,15 +119,16 @@ async fn finish(shared: &Shared, parameters: &UploadParameters, mut partial: Par
     }
     let file = file_name(&key.name);
     let path = isos.join(&file);
-    link(partial.path(), &path).await?;
-    drop(partial);
-    let mut guard = UnlinkOnDrop(Some(&path));
     let failed = |error: std::io::Error| Status::internal(format!("{}: {error}", isos.display()));
+    link(partial.path(), &path).await?;
+    let mut guard = UnlinkOnDrop(Some(&path));
     tokio::fs::File::open(isos).await.map_err(failed)?.sync_all().await.map_err(failed)?;
     // Size and digest of the upload are passed as the earlier status, so that the file is not hashed again.
     let image = image(parameters, key.name, file, digest, length);
     let object = write::put(shared, image.clone(), Some(&image), Expect::Absent, false).await?;
     guard.0 = None;
+    // Only now: after a crash before the object existed, the second name shows where the file comes from.
+    drop(partial);
     Ok(object)
 }
 
@@ -394,6 +395,46 @@ pub(super) mod tests {
         assert_eq!(files(&server), ["live.iso"]);
         let taken = finished(&server, "live", None, &iso()).await.unwrap_err();
         assert_eq!((taken.code, files(&server).len()), (409, 1));
+    }
+
+    #[tokio::test]
+    async fn a_crash_before_the_image_exists_leaves_an_upload_that_can_be_resumed() {
+        let server = ApiFixture::new();
+        let isos = &server.shared.places.isos;
+        std::fs::write(isos.join(format!(".{KEY}.part")), iso()).unwrap();
+        std::fs::hard_link(isos.join(format!(".{KEY}.part")), isos.join("live.iso")).unwrap();
+        std::fs::write(isos.join("mine.iso"), iso()).unwrap();
+        uploads::recover(&server.shared.gate.store, isos);
+        let mut left = files(&server);
+        left.sort();
+        assert_eq!(left, [format!(".{KEY}.part"), "mine.iso".to_owned()]);
+        uploaded(&server, "live").await;
+    }
+
+    #[tokio::test]
+    async fn a_crash_after_the_image_exists_leaves_the_file_alone() {
+        let server = ApiFixture::new();
+        uploaded(&server, "live").await;
+        let isos = &server.shared.places.isos;
+        std::fs::hard_link(isos.join("live.iso"), isos.join(format!(".{KEY}.part"))).unwrap();
+        std::fs::write(isos.join(format!(".{KEY}.name")), "live").unwrap();
+        uploads::recover(&server.shared.gate.store, isos);
+        assert_eq!(files(&server), ["live.iso"]);
+    }
+
+    #[tokio::test]
+    async fn a_crash_within_a_deletion_removes_the_file_only_if_the_image_is_gone() {
+        let server = ApiFixture::new();
+        let Object::Image(image) = uploaded(&server, "live").await else { panic!("an image") };
+        let (store, isos) = (&server.shared.gate.store, &server.shared.places.isos);
+        uploads::mark(isos, &image).await.unwrap();
+        uploads::recover(store, isos);
+        assert_eq!(files(&server), ["live.iso"], "the image was not deleted");
+        uploads::mark(isos, &image).await.unwrap();
+        let key = Object::Image(image.clone()).key();
+        store.commit(Change::Delete { key, version: None }).await.unwrap();
+        uploads::recover(store, isos);
+        assert_eq!(files(&server).len(), 0, "the image was deleted");
     }
 
     #[tokio::test]

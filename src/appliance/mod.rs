@@ -27,6 +27,7 @@ use crate::gate::tokens::BootTokens;
 use crate::http::listener::{self, HttpListener, HttpSocket};
 use crate::http::peer::Serves;
 use crate::images::library::ImageLibrary;
+use crate::images::uploads;
 use crate::iscsi::serve::admission;
 use crate::store::{Seal, Store};
 use crate::tftp::serve::boot_files;
@@ -134,6 +135,7 @@ impl Appliance {
         let Listeners { address, dhcp, solicitations, tftp, http, api, objects, iscsi, .. } = listeners;
         // 1. Manifests come first: requests are answered with the declared objects.
         let manifests = Manifests::new(config.manifests.clone(), config.namespace.clone(), &config.state_dir)?;
+        uploads::recover(&gate.store, &places.isos);
         manifests.load(&places, &gate).await?;
         // 2. Services. The DHCP thread stops when its end of the socket pair is closed.
         let (stop, stopped) = watch::channel(false);

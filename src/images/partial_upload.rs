@@ -225,6 +225,11 @@ pub(super) fn key_of(file_name: &str) -> Option<&str> {
     file_name.strip_prefix('.')?.strip_suffix(".part")
 }
 
+/// Returns whether a file is a partial upload, by its name.
+pub(super) fn is_part(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| key_of(name).is_some())
+}
+
 /// Returns the path of the file that holds the name of the image that an upload creates.
 pub(super) fn label(part: &Path) -> PathBuf {
     part.with_extension("name")

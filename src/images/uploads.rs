@@ -1,5 +1,7 @@
 //! Uploaded ISO files: their names, their removal with the image, and the partial uploads.
 
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -31,15 +33,94 @@ pub fn file_name(image: &Name) -> String {
     format!("{image}.iso")
 }
 
+/// Prepares the deletion of an image: marks its uploaded file, durably. A crash after the deletion then leaves a file
+/// that `recover` removes. Does nothing for a file that was not uploaded.
+///
+/// # Errors
+/// The file system's error.
+pub async fn mark(isos: &Path, image: &Image) -> io::Result<()> {
+    match own_marker(isos, image) {
+        None => Ok(()),
+        Some(marker) => {
+            tokio::fs::write(&marker, b"").await?;
+            tokio::fs::File::open(isos).await?.sync_all().await
+        }
+    }
+}
+
+/// Takes `mark` back: the image was not deleted.
+pub async fn unmark(isos: &Path, image: &Image) {
+    if let Some(marker) = own_marker(isos, image) {
+        remove(&marker);
+    }
+}
+
+fn own_marker(isos: &Path, image: &Image) -> Option<PathBuf> {
+    is_upload(image).then(|| upload_marker(isos, &isos.join(&image.spec.iso_file)))?
+}
+
+/// Returns whether an image's file was uploaded with the image.
+fn is_upload(image: &Image) -> bool {
+    image.status.sha256.is_some() && image.spec.iso_file == file_name(&image.metadata.name)
+}
+
+/// Ends what a crash interrupted: removes uploaded files that no image uses. Call it at the start, before any upload.
+/// An upload whose image was not created can be resumed.
+pub fn recover(store: &Store, isos: &Path) {
+    let Ok(entries) = std::fs::read_dir(isos) else { return };
+    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let state = store.load();
+    let is_used = |path: &Path| state.images().any(|image| isos.join(&image.spec.iso_file) == path);
+    for marker in &paths {
+        let Some(path) = marked_file(marker).map(|file| isos.join(file)) else { continue };
+        if !is_used(&path) {
+            tracing::info!(path = %path.display(), "file of a deleted image removed");
+            remove(&path);
+        }
+        if !is_used(&path) || state.images().any(|image| is_upload(image) && isos.join(&image.spec.iso_file) == path) {
+            remove(marker);
+        }
+    }
+    // A complete upload has the name of its image next to its own until the image exists.
+    for part in paths.iter().filter(|path| partial_upload::is_part(path)) {
+        let same = |path: &&PathBuf| *path != part && is_same_file(path, part);
+        match paths.iter().find(same) {
+            Some(path) if is_used(path) => {
+                remove(&partial_upload::label(part));
+                remove(part);
+            }
+            Some(path) => {
+                tracing::info!(path = %path.display(), "file of an interrupted upload removed");
+                remove(path);
+            }
+            None => {}
+        }
+    }
+}
+
+/// Returns whether two names belong to one file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| path.symlink_metadata().map(|about| (about.dev(), about.ino())).ok();
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
+/// Removes a file that may be missing.
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "failed to remove a file of an upload");
+    }
+}
+
 /// Removes the uploaded file of a deleted image, unless another image still uses it. Readers that have the file open
 /// keep it until they close it.
 pub async fn remove_file(store: &Store, isos: &Path, deleted: &Image) {
-    let (file, name) = (&deleted.spec.iso_file, &deleted.metadata.name);
+    let file = &deleted.spec.iso_file;
     let path = isos.join(file);
     let Some(marker) = upload_marker(isos, &path) else { return };
-    let is_upload = deleted.status.sha256.is_some() && *file == file_name(name);
     let is_used = store.load().images().any(|other| isos.join(&other.spec.iso_file) == path);
-    let done = match (is_upload || marker.exists(), is_used) {
+    let done = match (is_upload(deleted) || marker.exists(), is_used) {
         (false, _) => return,
         // The last image that uses the file may not be the one that was uploaded.
         (true, true) => tokio::fs::write(&marker, b"").await,
@@ -52,11 +133,15 @@ pub async fn remove_file(store: &Store, isos: &Path, deleted: &Image) {
     }
 }
 
-/// Returns the file that marks another as uploaded after its own image was deleted; `None` for a file that cannot have
-/// been uploaded.
+/// Returns the file that marks another as uploaded; `None` for a file that cannot have been uploaded.
 fn upload_marker(isos: &Path, file: &Path) -> Option<PathBuf> {
     let name = file.strip_prefix(isos).ok()?.to_str().filter(|name| !name.contains('/'))?;
     Some(isos.join(format!(".{name}.uploaded")))
+}
+
+/// Returns the name of the file that a marker belongs to; `None` for other files.
+fn marked_file(marker: &Path) -> Option<&str> {
+    marker.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(".uploaded")
 }
 
 /// Lists the partial uploads, ordered by key. Reads the directory: call it off the runtime's threads.
@@ -88,7 +173,7 @@ pub fn sweep(isos: &Path, now: SystemTime, is_low: bool) {
     let Ok(entries) = std::fs::read_dir(isos) else { return };
     let limit = if is_low { STALLED_TTL } else { ABANDONED_TTL };
     for entry in entries.flatten() {
-        let is_partial = entry.file_name().to_str().is_some_and(|name| partial_upload::key_of(name).is_some());
+        let is_partial = partial_upload::is_part(&entry.path());
         let modified = entry.metadata().and_then(|metadata| metadata.modified());
         let is_old = modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > limit));
         if is_partial && is_old {

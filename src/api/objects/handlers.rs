@@ -149,10 +149,20 @@ pub async fn delete(
     let dry_run = options.dry_run || asked.dry_run;
     let version = asked.required_version(&find(shared, key)?)?;
     let change = Change::Delete { key: key.clone(), version };
-    let deleted = commit(shared, vec![change], dry_run).await.map_err(|error| Status::of_store(&error, key))?;
-    if !dry_run {
-        cleanup::after_delete(shared, &deleted).await;
+    if dry_run {
+        let deleted = commit(shared, vec![change], true).await.map_err(|error| Status::of_store(&error, key))?;
+        return Ok(json(StatusCode::OK, &Status::deleted(key, &deleted.meta().uid)));
     }
+    let found = find(shared, key)?;
+    cleanup::before_delete(shared, &found).await?;
+    let deleted = match commit(shared, vec![change], false).await {
+        Ok(deleted) => deleted,
+        Err(error) => {
+            cleanup::not_deleted(shared, &found).await;
+            return Err(Status::of_store(&error, key));
+        }
+    };
+    cleanup::after_delete(shared, &deleted).await;
     Ok(json(StatusCode::OK, &Status::deleted(key, &deleted.meta().uid)))
 }
 
