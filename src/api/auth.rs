@@ -1,9 +1,8 @@
 //! Roles, tokens, and the origin of requests that come through proxies.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use base64::Engine;
@@ -13,6 +12,7 @@ use hyper::header::AUTHORIZATION;
 use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
+use crate::gate::tokens;
 use crate::http::peer::{Peer, PeerTrust};
 
 /// Header fields that proxies add (RFC 7239; RFC 9110, section 7.6.3; and their predecessors).
@@ -49,8 +49,8 @@ impl Tokens {
     /// A token file can be neither read nor created, or is empty.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
         let open = |name: &str| {
-            let path = state_dir.join(name);
-            read_or_create(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+            read_or_create(state_dir, name)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", state_dir.join(name).display())))
         };
         Ok(Self { admin: open("admin.token")?, viewer: open("viewer.token")? })
     }
@@ -127,16 +127,13 @@ fn is_browser_request(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a token file; creates it with a random token if there is none.
-fn read_or_create(path: &Path) -> io::Result<String> {
-    match read(path) {
+fn read_or_create(directory: &Path, name: &str) -> io::Result<String> {
+    match read(&directory.join(name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other,
     }
     let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(token.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
+    tokens::create(directory, name, format!("{token}\n").as_bytes())?;
     Ok(token)
 }
 

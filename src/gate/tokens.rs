@@ -41,17 +41,24 @@ pub fn key(state_dir: &Path, name: &str) -> std::io::Result<TokenKey> {
             for half in key.chunks_mut(16) {
                 half.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
             }
-            let fresh = state_dir.join(format!("{name}.new"));
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-            file.write_all(&key)?;
-            file.sync_all()?;
-            std::fs::rename(&fresh, &path)?;
-            std::fs::File::open(state_dir)?.sync_all()?;
+            create(state_dir, name, &key)?;
         }
         Err(error) => return Err(error),
     }
     Ok(key)
+}
+
+/// Creates a file of the state directory with mode 0600, durably. After a crash it exists whole or not at all.
+///
+/// # Errors
+/// The file system's error.
+pub fn create(state_dir: &Path, name: &str, content: &[u8]) -> std::io::Result<()> {
+    let fresh = state_dir.join(format!("{name}.new"));
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, state_dir.join(name))?;
+    std::fs::File::open(state_dir)?.sync_all()
 }
 
 impl BootTokens {

@@ -143,11 +143,22 @@ fn make(files: &(PathBuf, PathBuf), addresses: &[IpAddr]) -> Result<(), Box<dyn 
     parameters.not_after = rcgen::date_time_ymd(year + 10, 1, 1);
     let key = rcgen::KeyPair::generate()?;
     let certificate = parameters.self_signed(&key)?;
-    let mut secret = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&files.1)?;
-    secret.write_all(key.serialize_pem().as_bytes())?;
-    secret.sync_all()?;
-    std::fs::write(&files.0, certificate.pem())?;
+    // After a crash both are there in whole, or are made again.
+    replace(&files.1, &key.serialize_pem(), 0o600)?;
+    replace(&files.0, &certificate.pem(), 0o640)?;
+    if let Some(directory) = files.0.parent() {
+        std::fs::File::open(directory)?.sync_all()?;
+    }
     Ok(())
+}
+
+/// Writes a file under another name, syncs it, and renames it.
+fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)
 }
 
 fn read_chain(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
