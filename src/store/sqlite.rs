@@ -94,6 +94,9 @@ impl Database {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
+        // A commit that a killed process did not sync is in the log and will be seen: make it durable before. A
+        // checkpoint syncs the log first.
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         let mut database = Self { connection, seal, coalescer: TimelineCoalescer::default() };
         database.create_schema()?;
         let (snapshot, plain_text) = database.load()?;

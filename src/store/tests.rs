@@ -62,6 +62,24 @@ async fn an_acknowledged_change_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn what_a_killed_process_left_in_the_log_is_durable_before_it_is_seen() {
+    let (killed, started, lost) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy = |name: &str, from: &tempfile::TempDir, to: &tempfile::TempDir| {
+        std::fs::copy(from.path().join(name), to.path().join(name)).unwrap();
+    };
+    let store = open(killed.path());
+    store.commit(put(host("vm", VM))).await.unwrap();
+    copy("bootlatch.db", &killed, &started);
+    copy("bootlatch.db-wal", &killed, &started);
+    let again = open(started.path());
+    assert!(again.snapshot().host_by_mac(VM).is_some());
+    // The log's content has reached the database itself, which SQLite does only after a sync of the log.
+    copy("bootlatch.db", &started, &lost);
+    assert!(open(lost.path()).snapshot().host_by_mac(VM).is_some());
+}
+
+#[tokio::test]
 async fn every_write_is_checked_against_the_rules() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
