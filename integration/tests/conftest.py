@@ -19,6 +19,10 @@ from support.objects import delete_all, make_example  # noqa: E402
 from support.server import Server  # noqa: E402
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run the tests that repeat themselves for minutes, not for seconds")
+
+
 def pytest_configure(config):
     if config.option.collectonly or config.option.help:
         return

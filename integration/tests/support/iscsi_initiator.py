@@ -33,8 +33,9 @@ class Ended(Exception):
 class Initiator:
     """A session that is logged in."""
 
-    def __init__(self, port, target, keys=(), isid=1, name="iqn.2026-11.org.bootlatch:test", discovery=False, source=None):
-        self.stream = socket.create_connection(("127.0.0.1", port), 10 * slowness(), source and (source, 0))
+    def __init__(self, port, target, keys=(), isid=1, name="iqn.2026-11.org.bootlatch:test", discovery=False, source=None,
+                 address="127.0.0.1", limit=10):
+        self.stream = socket.create_connection((address, port), limit * slowness(), source and (source, 0))
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.isid = b"\x80" + isid.to_bytes(5, "big")
         self.command, self.tag, self.header_digest, self.data_digest = 1, 0, False, False

@@ -29,6 +29,13 @@ def until(what, look, limit=15):
     return found
 
 
+def enter(space):
+    """Moves the calling thread into a network namespace, for the rest of its life."""
+    with open(f"/run/netns/{space}") as there:
+        if _libc.setns(there.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"setns {space}")
+
+
 def socket_in(space, *arguments):
     """Opens a socket inside a network namespace."""
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
