@@ -147,13 +147,13 @@ pub async fn delete(
 ) -> Result<Reply, Status> {
     let asked = DeleteOptions::read(&body::read(request.into_body()).await?)?;
     let dry_run = options.dry_run || asked.dry_run;
-    let version = asked.required_version(&find(shared, key)?)?;
+    let found = find(shared, key)?;
+    let version = asked.required_version(&found)?;
     let change = Change::Delete { key: key.clone(), version };
     if dry_run {
         let deleted = commit(shared, vec![change], true).await.map_err(|error| Status::of_store(&error, key))?;
         return Ok(json(StatusCode::OK, &Status::deleted(key, &deleted.meta().uid)));
     }
-    let found = find(shared, key)?;
     cleanup::before_delete(shared, &found).await?;
     let deleted = match commit(shared, vec![change], false).await {
         Ok(deleted) => deleted,
