@@ -15,6 +15,9 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::admission::prepare::Places;
 use crate::api::auth;
@@ -81,11 +84,16 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
 
 /// Starts the log on standard error. `BOOTLATCH_LOG` sets the filter, such as `bootlatch=debug`.
 fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BOOTLATCH_LOG").unwrap_or_else(|_| "info".into());
+    let given = std::env::var("BOOTLATCH_LOG").unwrap_or_else(|_| "info".to_owned());
+    let parsed = given.parse::<Targets>();
+    let filter = parsed.as_ref().map_or_else(|_| Targets::new().with_default(LevelFilter::INFO), Targets::clone);
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
     // A second start within one process, as in a test, keeps the first log.
-    let _ = log.with_target(false).try_init();
+    let _ = tracing_subscriber::registry().with(log).with(filter).try_init();
+    if let Err(error) = parsed {
+        tracing::warn!(filter = given, %error, "invalid BOOTLATCH_LOG, info is used");
+    }
 }
 
 /// Returns the number of worker threads: that of the CPUs, at most 4.
