@@ -16,7 +16,7 @@ use sha2::Sha256;
 use crate::admission::prepare::{self, Places};
 use crate::fleet::rules;
 use crate::fleet::{
-    BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Key, Kind, Meta, Name, Object, hex, without_value,
+    BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Key, Kind, Meta, Name, Object, without_value,
 };
 use crate::provision::yaml_error;
 use crate::store::{self, Change, Expect, Store};
@@ -313,7 +313,7 @@ fn code(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
 
 /// Returns the first half of a digest in hexadecimal, which is enough to distinguish texts.
 fn half_hex(digest: &[u8; 32]) -> String {
-    hex(&digest[..16])
+    hex::encode(&digest[..16])
 }
 
 fn yaml<'a, T: Deserialize<'a>>(document: &'a str) -> Result<T, String> {

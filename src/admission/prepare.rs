@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::admission::secrets;
 use crate::boot::Site;
 use crate::fleet::rules::{self, Invalid};
-use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret, hex};
+use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret};
 use crate::iso::{self, Examined, ImageFile};
 use crate::provision;
 
@@ -260,7 +260,7 @@ fn digest(path: &Path) -> io::Result<String> {
     let (mut file, mut digest, mut part) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut part)? {
-            0 => return Ok(hex(&digest.finalize())),
+            0 => return Ok(hex::encode(digest.finalize())),
             count => digest.update(&part[..count]),
         }
     }

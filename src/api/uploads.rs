@@ -358,7 +358,6 @@ pub(super) mod tests {
 
     use super::*;
     use crate::api::fixture::ApiFixture;
-    use crate::fleet::hex;
     use sha2::Digest;
 
     const KEY: &str = "0123456789abcdef";
@@ -390,7 +389,7 @@ pub(super) mod tests {
     async fn a_complete_upload_becomes_an_image_with_its_digest() {
         let server = ApiFixture::new();
         let Object::Image(image) = uploaded(&server, "live").await else { panic!("an image") };
-        assert_eq!(image.status.sha256, Some(hex(&sha2::Sha256::digest(iso()))));
+        assert_eq!(image.status.sha256, Some(hex::encode(sha2::Sha256::digest(iso()))));
         assert_eq!((image.status.size_bytes, image.spec.iso_file.as_str()), (Some(iso().len() as u64), "live.iso"));
         assert_eq!(files(&server), ["live.iso"]);
         let taken = finished(&server, "live", None, &iso()).await.unwrap_err();

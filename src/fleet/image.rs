@@ -271,3 +271,7 @@ fn yes() -> bool {
 fn iscsi_port() -> u16 {
     3260
 }
+/// Returns whether a text is a SHA-256 digest: 64 hexadecimal digits.
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit())
+}

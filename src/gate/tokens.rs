@@ -8,7 +8,7 @@ use std::path::Path;
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
-use crate::fleet::{Host, Mac, Name, hex};
+use crate::fleet::{Host, Mac, Name};
 
 /// Length of the key, in octets.
 const KEY_BYTES: usize = 32;
@@ -130,7 +130,7 @@ impl BootTokens {
 
 /// Formats a token: the MAC address and the first octets of the code.
 fn format_token(mac: Mac, code: Hmac<Sha256>) -> String {
-    format!("{}{}", hex(&mac.0), hex(&code.finalize().into_bytes()[..CODE_BYTES]))
+    format!("{}{}", hex::encode(mac.0), hex::encode(&code.finalize().into_bytes()[..CODE_BYTES]))
 }
 
 fn same(expected: &str, token: &str) -> bool {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use crate::fleet::{Name, hex};
+use crate::fleet::Name;
 
 use crate::images::free_space::FreeSpace;
 
@@ -168,7 +168,7 @@ impl PartialUpload {
         };
         synced.await.map_err(|source| self.failed_to_write(source))?;
         let digest = std::mem::take(&mut self.digest).finalize();
-        Ok((hex(&digest), self.length))
+        Ok((hex::encode(digest), self.length))
     }
 
     /// Decides what remains of a failed upload: nothing if it cannot succeed, or if its bytes would use the state's
@@ -285,7 +285,7 @@ mod tests {
         upload.write(b"then").await.unwrap();
         upload.complete();
         let (digest, length) = upload.finish().await.unwrap();
-        let whole = hex(&Sha256::digest(b"first, then"));
+        let whole = hex::encode(Sha256::digest(b"first, then"));
         assert_eq!((digest, length), (whole, 11));
         drop(upload);
         assert_eq!(PartialUpload::length_of(isos, "abcd").await, 0, "a complete upload cannot be resumed");

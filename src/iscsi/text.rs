@@ -1,7 +1,5 @@
 //! The `key=value` text of logins and text requests (RFC 7143 6.1).
 
-use crate::fleet;
-
 /// Maximum length of a key, in characters (RFC 7143 6.1).
 const MAX_KEY_LENGTH: usize = 63;
 /// Maximum length of a value outside CHAP, in bytes (RFC 7143 6.1).
@@ -99,7 +97,7 @@ pub fn parse_binary(value: &str) -> Option<Vec<u8>> {
 /// Returns a binary value in hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    format!("0x{}", fleet::hex(bytes))
+    format!("0x{}", hex::encode(bytes))
 }
 
 fn from_hex(hex: &str) -> Option<Vec<u8>> {

@@ -8,7 +8,7 @@ use hyper::http::uri::Authority;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::fleet::{Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, hex, rules};
+use crate::fleet::{Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, rules};
 use crate::store::{Change, Expect};
 
 use crate::api::objects::write::put;
@@ -65,7 +65,7 @@ fn owner_of(shared: &Shared, peer: &Peer, scheme: &str, place: &str) -> UrlOwner
 
 /// Returns the name of the image that is created for an ISO at another server's URL.
 fn remote_name(url: &str) -> String {
-    format!("media-{}", hex(&Sha256::digest(url)[..8]))
+    format!("media-{}", hex::encode(&Sha256::digest(url)[..8]))
 }
 
 /// Carries out a PATCH of the drive, which some clients send instead of its actions: an image is inserted, null ejects
