@@ -15,6 +15,7 @@
 //! | `gate` | asks the decision for every protocol, records what it depends on, releases configs |
 //! | `images`, `admission`, `bmc` | ISO files; checks before a write; BMC clients |
 //! | `dhcp`, `ndp`, `tftp`, `iscsi` | codec and session (pure), and `serve` with the sockets |
+//! | `http_client` | HTTP/1.1 client of the command line and the BMC clients |
 //! | `http`, `api` | HTTP transport; everything that HTTP answers |
 //! | `controllers` | loops that look after objects |
 //! | `appliance`, `cli` | the composition root; the command line |
@@ -44,6 +45,7 @@ pub mod event;
 pub mod fleet;
 pub mod gate;
 pub mod http;
+pub mod http_client;
 pub mod images;
 pub mod iscsi;
 pub mod iso;

@@ -104,7 +104,15 @@ pub enum BmcError {
         /// Address of the BMC.
         at: String,
         /// The feature that is not supported.
-        what: &'static str,
+        what: String,
+    },
+    /// The BMC answered, and not as a Redfish service does.
+    #[error("BMC {at}: invalid reply: {message}")]
+    InvalidReply {
+        /// Address of the BMC.
+        at: String,
+        /// The fault of the reply.
+        message: String,
     },
 }
 
@@ -121,7 +129,9 @@ impl BmcError {
         match self {
             Self::Unreachable { at, cause } => Self::Unreachable { at, cause: clean(cause) },
             Self::Refused { at, message } => Self::Refused { at, message: clean(message) },
-            Self::Address(_) | Self::Unsupported { .. } => self,
+            Self::Unsupported { at, what } => Self::Unsupported { at, what: clean(what) },
+            Self::InvalidReply { at, message } => Self::InvalidReply { at, message: clean(message) },
+            Self::Address(_) => self,
         }
     }
 
@@ -132,6 +142,7 @@ impl BmcError {
             Self::Unreachable { .. } => "Unreachable",
             Self::Refused { .. } => "Refused",
             Self::Unsupported { .. } => "NotSupported",
+            Self::InvalidReply { .. } => "InvalidReply",
         }
     }
 }
@@ -149,6 +160,8 @@ mod tests {
         for error in [
             BmcError::Refused { at: at.clone(), message },
             BmcError::Unreachable { at: at.clone(), cause: words.clone() },
+            BmcError::Unsupported { at: at.clone(), what: words.clone() },
+            BmcError::InvalidReply { at: at.clone(), message: words.clone() },
         ] {
             let text = error.without_password(&bmc).to_string();
             assert!(text.ends_with("500: password REDACTED, of Basic REDACTED"), "{text}");

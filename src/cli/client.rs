@@ -1,28 +1,27 @@
 //! The client of the object API: over the local socket, HTTP or HTTPS.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, WARNING};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, Uri};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::http_client::tls::FINGERPRINT;
+use crate::http_client::{self, ConnectError, Connection, RequestBody, Server};
 
 use super::tls::TlsArgs;
 
 /// Maximum time to connect to a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The next step after a certificate that is not trusted.
+const FINGERPRINT_HINT: &str =
+    "; compare the fingerprint with the one that the server logs at start, then pass that one with --fingerprint";
 
 /// Options that select a server.
 #[derive(Debug, Clone, clap::Args)]
@@ -55,7 +54,7 @@ pub enum ClientError {
         cause: String,
     },
     /// The certificate of the server is not trusted.
-    #[error("cannot verify the certificate of {server}: {cause}")]
+    #[error("cannot verify the server {server}: {cause}")]
     Unverified {
         /// URL of the server.
         server: String,
@@ -83,12 +82,10 @@ pub enum ClientError {
 /// A client of one server, with one connection.
 #[derive(Debug)]
 pub struct ApiClient {
-    sender: http1::SendRequest<RequestBody>,
+    connection: Connection,
     host: String,
     token: Option<String>,
 }
-
-type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 impl ApiClient {
     /// Connects to the selected server.
@@ -97,37 +94,22 @@ impl ApiClient {
     /// The server does not answer or is not trusted, an option is invalid, or the token file cannot be read.
     pub async fn connect(connection_args: &ConnectionArgs) -> anyhow::Result<Self> {
         let token = connection_args.token_file.as_deref().map(read_token).transpose()?;
-        let unreachable = |cause: String| ClientError::Unreachable { server: connection_args.server.clone(), cause };
-        if let Some(path) = connection_args.server.strip_prefix("unix:") {
-            let stream = with_timeout(UnixStream::connect(path)).await.map_err(unreachable)?;
-            let sender = handshake(stream).await.map_err(unreachable)?;
-            return Ok(Self { sender, host: "localhost".to_owned(), token });
+        let server_url = &connection_args.server;
+        if let Some(path) = server_url.strip_prefix("unix:") {
+            let connection = Connection::open_local(Path::new(path), CONNECT_TIMEOUT).await;
+            let connection = connection.map_err(|error| connect_error(server_url, error))?;
+            return Ok(Self { connection, host: "localhost".to_owned(), token });
         }
-        let Some((is_secure, host, port)) = parse_server(&connection_args.server) else {
-            anyhow::bail!(
-                "--server {}: expected unix:/PATH, http://ADDRESS:PORT or https://ADDRESS:PORT",
-                connection_args.server
-            )
+        let Some(server) = parse_server(server_url) else {
+            anyhow::bail!("--server {server_url}: expected unix:/PATH, http://ADDRESS:PORT or https://ADDRESS:PORT")
         };
         // Without TLS the token would be sent in plain text, which is not what the option asks for.
-        if let (false, Some(given)) = (is_secure, connection_args.tls.given_option()) {
-            anyhow::bail!("{given}: only for https, and --server is {}", connection_args.server);
+        if let (false, Some(given)) = (server.tls, connection_args.tls.given_option()) {
+            anyhow::bail!("{given}: only for https, and --server is {server_url}");
         }
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let config = is_secure.then(|| connection_args.tls.config()).transpose()?;
-        let stream = with_timeout(TcpStream::connect((bare.as_str(), port))).await.map_err(unreachable)?;
-        let host = format!("{host}:{port}");
-        let sender = match config {
-            None => handshake(stream).await.map_err(unreachable)?,
-            Some(config) => {
-                let name = ServerName::try_from(bare)?;
-                let unverified =
-                    |cause: String| ClientError::Unverified { server: connection_args.server.clone(), cause };
-                let secured = with_timeout(TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
-                handshake(secured.map_err(unverified)?).await.map_err(unreachable)?
-            }
-        };
-        Ok(Self { sender, host, token })
+        let connection = Connection::open(&server, &connection_args.tls.options(), CONNECT_TIMEOUT).await;
+        let connection = connection.map_err(|error| connect_error(server_url, error))?;
+        Ok(Self { connection, host: server.host_header(), token })
     }
 
     /// Sends a request, and returns the JSON response.
@@ -144,7 +126,7 @@ impl ApiClient {
     /// Those of `ask`.
     pub async fn upload(&mut self, path: &str, content: RequestBody) -> anyhow::Result<Value> {
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/octet-stream");
-        let answer = self.sender.send_request(request.body(content)?).await;
+        let answer = self.connection.send(request.body(content)?).await;
         read(answer.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?).await
     }
 
@@ -218,8 +200,8 @@ impl ApiClient {
         if !typed && !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        let content = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync();
-        let answer = self.sender.send_request(request.body(content)?).await;
+        let content = http_client::full(body);
+        let answer = self.connection.send(request.body(content)?).await;
         Ok(answer.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?)
     }
 }
@@ -272,17 +254,24 @@ fn warning(header: &str) -> String {
     words.replace("\\\"", "\"").replace("\\\\", "\\")
 }
 
-/// Parses the URL of a server: whether it uses TLS, its host (IPv6 in brackets) and its port.
-fn parse_server(server: &str) -> Option<(bool, String, u16)> {
+/// Returns the error of a connection that was not established.
+fn connect_error(server: &str, error: ConnectError) -> anyhow::Error {
+    let server = server.to_owned();
+    match error {
+        ConnectError::Unreachable(cause) => ClientError::Unreachable { server, cause }.into(),
+        ConnectError::Handshake(cause) => {
+            let hint = if cause.contains(FINGERPRINT) { FINGERPRINT_HINT } else { "" };
+            ClientError::Unverified { server, cause: format!("{cause}{hint}") }.into()
+        }
+        ConnectError::Configuration(error) => error.into(),
+    }
+}
+
+/// Parses the URL of a server, which has no path.
+fn parse_server(server: &str) -> Option<Server> {
     let url: Uri = server.parse().ok()?;
-    let (is_secure, usual) = match url.scheme_str()? {
-        "http" => (false, 80),
-        "https" => (true, 443),
-        _ => return None,
-    };
     let plain = url.path_and_query().is_none_or(|path| path.as_str() == "/");
-    let without_user = !url.authority()?.as_str().contains('@');
-    (plain && without_user).then_some((is_secure, url.host()?.to_owned(), url.port_u16().unwrap_or(usual)))
+    Server::of(&url).filter(|_| plain)
 }
 
 /// Reads the token file: one word of visible ASCII characters.
@@ -295,41 +284,22 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// Limits a connection attempt to `CONNECT_TIMEOUT`.
-async fn with_timeout<T>(connecting: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(connected) => connected.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
-    }
-}
-
-/// Starts HTTP/1.1 on a stream.
-async fn handshake(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<http1::SendRequest<RequestBody>, String> {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // Errors of the connection are reported by the request.
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_url_of_a_server_is_parsed() {
+    fn the_url_of_a_server_has_no_path() {
+        let server = |tls, host: &str, port| Some(Server { tls, host: host.to_owned(), port });
         let rows = [
-            ("http://10.0.0.1", Some((false, "10.0.0.1", 80))),
-            ("https://boot.example:6443/", Some((true, "boot.example", 6443))),
-            ("https://[fd00::1]", Some((true, "[fd00::1]", 443))),
-            ("https://a:TOKEN@b", None),
+            ("http://10.0.0.1", server(false, "10.0.0.1", 80)),
+            ("https://boot.example:6443/", server(true, "boot.example", 6443)),
             ("https://b/api", None),
-            ("ftp://b", None),
+            ("https://b?x", None),
+            ("https://a:TOKEN@b", None),
             ("b:80", None),
         ];
         for (text, expected) in rows {
-            let expected = expected.map(|(secure, host, port)| (secure, host.to_owned(), port));
             assert_eq!(parse_server(text), expected, "{text}");
         }
     }

@@ -1,23 +1,16 @@
 //! Downloads from web servers over http and https, from any offset.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, USER_AGENT};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, RANGE, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::tls;
+use crate::http_client::tls::TrustAnchor;
+use crate::http_client::{self, Connection, Server};
 
 /// Maximum time to connect to a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -45,14 +38,13 @@ pub struct RemoteContent {
 /// The URL is invalid, or the server does not answer with the content.
 pub async fn open(url: &str, offset: u64, validator: Option<&str>) -> anyhow::Result<RemoteContent> {
     let mut url: Uri = url.parse().with_context(|| format!("{url}: invalid URL"))?;
-    for _ in 0..MAX_REDIRECTS {
+    for _ in 0..=MAX_REDIRECTS {
         let answer = ask(&url, offset, validator).await.with_context(|| url.to_string())?;
-        if answer.status().is_redirection() {
-            url =
-                redirect_target(&url, &answer).with_context(|| format!("{url}: redirect without a valid Location"))?;
-            continue;
+        if !answer.status().is_redirection() {
+            return read(&url, offset, answer);
         }
-        return read(&url, offset, answer);
+        let target = http_client::redirect_target(&url, &answer);
+        url = target.with_context(|| format!("{url}: redirect without a valid Location"))?;
     }
     bail!("{url}: more than {MAX_REDIRECTS} redirects")
 }
@@ -86,35 +78,12 @@ fn range(header: &str) -> Option<(u64, Option<u64>)> {
     Some((part.split_once('-')?.0.parse().ok()?, total.parse().ok()))
 }
 
-/// Returns the target of a redirect.
-fn redirect_target(url: &Uri, answer: &Response<Incoming>) -> Option<Uri> {
-    let place = answer.headers().get(LOCATION)?.to_str().ok()?;
-    let (scheme, authority) = (url.scheme_str()?, url.authority()?);
-    let whole = match place {
-        place if place.contains("://") => place.to_owned(),
-        place if place.starts_with("//") => format!("{scheme}:{place}"),
-        place if place.starts_with('/') => format!("{scheme}://{authority}{place}"),
-        place => format!("{scheme}://{authority}{}/{place}", url.path().rsplit_once('/')?.0),
-    };
-    whole.parse().ok()
-}
-
 /// Sends a GET request over a new connection.
 async fn ask(url: &Uri, offset: u64, validator: Option<&str>) -> anyhow::Result<Response<Incoming>> {
-    let host = url.host().context("the URL has no host")?.to_owned();
-    let (secure, default_port) = match url.scheme_str() {
-        Some("http") => (false, 80),
-        Some("https") => (true, 443),
-        _ => bail!("unsupported scheme; expected http:// or https://"),
-    };
-    let port = url.port_u16().unwrap_or(default_port);
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((bare.as_str(), port))).await;
-    let stream = connected.with_context(|| format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))??;
+    let server = Server::of(url).context("invalid URL; expected http://HOST/PATH or https://HOST/PATH")?;
     let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let host_header = if port == default_port { host } else { format!("{host}:{port}") };
     let mut request = Request::get(path)
-        .header(HOST, host_header)
+        .header(HOST, server.host_header())
         .header(USER_AGENT, concat!("bootlatch/", env!("CARGO_PKG_VERSION")))
         .header(ACCEPT_ENCODING, "identity");
     if offset > 0 {
@@ -123,35 +92,10 @@ async fn ask(url: &Uri, offset: u64, validator: Option<&str>) -> anyhow::Result<
             request = request.header(IF_RANGE, validator);
         }
     }
-    let request = request.body(Empty::new())?;
-    let answered = async {
-        match secure {
-            false => send(stream, request).await,
-            true => {
-                let name = ServerName::try_from(bare)?;
-                let connector = TlsConnector::from(Arc::new(tls_config()?));
-                send(connector.connect(name, stream).await.context("TLS handshake")?, request).await
-            }
-        }
-    };
-    tokio::time::timeout(RESPONSE_TIMEOUT, answered)
-        .await
-        .with_context(|| format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()))?
-}
-
-async fn send(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Empty<Bytes>>,
-) -> anyhow::Result<Response<Incoming>> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Errors of the connection are reported by the body.
-    tokio::spawn(connection);
-    Ok(sender.send_request(request).await?)
-}
-
-/// Returns the TLS configuration with the certificate authorities of the system.
-fn tls_config() -> anyhow::Result<ClientConfig> {
-    Ok(ClientConfig::builder().with_root_certificates(tls::authorities()?).with_no_client_auth())
+    let request = request.body(http_client::full(Bytes::new()))?;
+    let mut connection = Connection::open(&server, &TrustAnchor::System.into(), CONNECT_TIMEOUT).await?;
+    let answered = tokio::time::timeout(RESPONSE_TIMEOUT, connection.send(request)).await;
+    Ok(answered.with_context(|| format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()))??)
 }
 
 /// Returns the next data of a body; none at its end.

@@ -178,3 +178,41 @@ def test_the_error_message_of_a_bmc(server):
     server.ask("DELETE", f"{HOSTS}/talks")
     talker.shutdown()
     talker.server_close()
+
+
+class OddService(http.server.BaseHTTPRequestHandler):
+    """A web server that is no Redfish service below /page, redirects without end below /moved, and offers two resets below /few."""
+
+    def do_GET(self):
+        page = self.path.startswith("/page")
+        reset = {"target": "/few/reset", "ResetType@Redfish.AllowableValues": ["On", "ForceOff"]}
+        system = {"PowerState": "On", "Actions": {"#ComputerSystem.Reset": reset}}
+        body = b"<html>Log in</html>" if page else json.dumps(system).encode()
+        self.send_response(302 if self.path.startswith("/moved") else 200)
+        self.send_header("Content-Type", "text/html; charset=utf-8" if page else "application/json")
+        self.send_header("Location", f"{self.path}/again")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_bmc_that_answers_as_no_redfish_service_does(server):
+    """Another web server, a redirect without end, and a reset that is not offered are reported as what they are."""
+    odd = http.server.ThreadingHTTPServer(("127.0.0.1", 8010), OddService)
+    threading.Thread(target=odd.serve_forever, daemon=True).start()
+    failed = lambda name: (condition(server, name, "PowerKnown") or {}).get("status") == "False" and condition(server, name, "PowerKnown")
+    for number, (name, expected) in enumerate([("page", "answered 200 with text/html, not JSON"),
+                                               ("moved", "more than 3 redirects; the last one to /moved/again/again/again/again")], 10):
+        server.ask("POST", HOSTS, host(name, number, bmc=bmc(f"redfish+http://127.0.0.1:8010/{name}")))
+        found = eventually(lambda: failed(name), 20)
+        assert found and found["reason"] == "InvalidReply" and found["message"].endswith(f"invalid reply: {expected}"), f"{name}: {found}"
+    server.ask("POST", HOSTS, host("few", 12, bmc=bmc("redfish+http://127.0.0.1:8010/few")))
+    refused = server.ask("POST", "/redfish/v1/Systems/few/Actions/ComputerSystem.Reset", {"ResetType": "Nmi"})
+    assert refused.code == 400 and "reset type Nmi; allowable values: On, ForceOff" in refused.text, f"a reset that is not offered is named: {refused}"
+    for name in ("page", "moved", "few"):
+        server.ask("DELETE", f"{HOSTS}/{name}")
+    odd.shutdown()
+    odd.server_close()

@@ -28,7 +28,7 @@ pub async fn read_power(bmc: &Bmc, at: &BmcAddress) -> Result<Power, BmcError> {
     match status.first() {
         Some(state) if state & 1 == 1 => Ok(Power::On),
         Some(_) => Ok(Power::Off),
-        None => Err(BmcError::Unsupported { at: at.to_string(), what: "reading the power state" }),
+        None => Err(BmcError::Unsupported { at: at.to_string(), what: "reading the power state".to_owned() }),
     }
 }
 
@@ -43,7 +43,7 @@ pub async fn reset(bmc: &Bmc, at: &BmcAddress, reset: Reset) -> Result<(), BmcEr
         Reset::Nmi => 4,
         Reset::GracefulShutdown => 5,
         Reset::GracefulRestart => {
-            return Err(BmcError::Unsupported { at: at.to_string(), what: "graceful restart over IPMI" });
+            return Err(BmcError::Unsupported { at: at.to_string(), what: "graceful restart over IPMI".to_owned() });
         }
     };
     command(bmc, at, CONTROL, vec![control]).await.map(drop)

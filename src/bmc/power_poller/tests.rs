@@ -180,7 +180,7 @@ fn the_power_is_cut_at_once_if_graceful_shutdown_is_not_supported() {
     simulation.request(Power::Off);
     simulation.polled(Power::On);
     simulation.next_request();
-    let unsupported = BmcError::Unsupported { at: "b".into(), what: "this kind of reset" };
+    let unsupported = BmcError::Unsupported { at: "b".into(), what: "this kind of reset".to_owned() };
     assert!(simulation.answer(PowerTask::Reset(Reset::GracefulShutdown), Err(unsupported)).is_none());
     assert_eq!(simulation.next_request(), (0, PowerTask::Reset(Reset::ForceOff)));
 }

@@ -1,4 +1,3 @@
 //! Redfish (DSP0266).
 
 pub mod client;
-mod tls;
