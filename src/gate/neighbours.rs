@@ -114,7 +114,7 @@ impl NeighbourCache {
     fn ask(&mut self, address: IpAddr) -> Result<NeighbourEntry, Errno> {
         let asked = self.route(address).and_then(|route| match route {
             wire::NextHop::Interface(interface) => {
-                self.talk(&wire::neighbour(interface, address), |body| Ok(wire::read_neighbour(body)))
+                self.talk(&wire::neighbour(interface, address), |answer| Ok(wire::read_neighbour(answer)))
             }
             wire::NextHop::Router => Ok(NeighbourEntry::Routed),
         });
@@ -129,14 +129,18 @@ impl NeighbourCache {
         self.talk(&wire::route(address), wire::read_route)
     }
 
-    /// Sends one question to the kernel, and reads the body of its answer.
-    fn talk<T>(&mut self, question: &[u8], read: impl FnOnce(&[u8]) -> Result<T, Errno>) -> Result<T, Errno> {
+    /// Sends one question to the kernel, and reads its answer.
+    fn talk<T>(
+        &mut self,
+        question: &[u8],
+        read: impl FnOnce(&wire::Answer<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         if self.kernel.is_none() {
             let flags = SockFlag::SOCK_CLOEXEC;
             self.kernel = Some(socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?);
         }
         let kernel = self.kernel.as_ref().ok_or(Errno::EBADF)?;
-        let answer = talk(kernel, question, &mut [0; 1024]).and_then(read);
+        let answer = talk(kernel, question, &mut [0; 1024]).and_then(|answer| read(&answer));
         match answer {
             Err(Errno::ENOENT | Errno::ENETUNREACH | Errno::EHOSTUNREACH) | Ok(_) => {}
             // A late answer would be read as the next question's.
@@ -146,11 +150,11 @@ impl NeighbourCache {
     }
 }
 
-/// Sends a question and returns the body of the answer. The kernel answers within the call to `send`.
-fn talk<'a>(kernel: &OwnedFd, question: &[u8], buffer: &'a mut [u8; 1024]) -> Result<&'a [u8], Errno> {
+/// Sends a question and returns the answer. The kernel answers within the call to `send`.
+fn talk<'a>(kernel: &OwnedFd, question: &[u8], buffer: &'a mut [u8; 1024]) -> Result<wire::Answer<'a>, Errno> {
     send(kernel.as_raw_fd(), question, MsgFlags::empty())?;
     let length = recv(kernel.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
-    wire::body(buffer.get(..length).ok_or(Errno::EMSGSIZE)?)
+    wire::Answer::parse(buffer.get(..length).ok_or(Errno::EMSGSIZE)?)
 }
 
 fn in_table(address: IpAddr) -> NeighbourEntry {
@@ -170,77 +174,95 @@ fn find(table: &str, address: Ipv4Addr) -> Option<Mac> {
     table.lines().find_map(row)
 }
 
-/// The four rtnetlink(7) messages that are needed. Numbers are in the host's byte order.
+/// The rtnetlink(7) messages that are needed.
 mod wire {
     use std::net::IpAddr;
 
+    use netlink_packet_core::{
+        Emitable, ErrorBuffer, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, Parseable,
+    };
+    use netlink_packet_route::AddressFamily;
+    use netlink_packet_route::neighbour::{
+        NeighbourAddress, NeighbourAttribute, NeighbourHeader, NeighbourMessage, NeighbourState,
+    };
+    use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
     use nix::errno::Errno;
 
     use crate::gate::neighbours::{Mac, NeighbourEntry};
 
-    const HEADER: usize = 16;
-    const ERROR: u16 = 2; // NLMSG_ERROR
+    // The crate decodes by these numbers and does not export them (linux/rtnetlink.h).
     const NEW_ROUTE: u16 = 24;
     const GET_ROUTE: u16 = 26;
     const NEW_NEIGHBOUR: u16 = 28;
     const GET_NEIGHBOUR: u16 = 30;
-    const IPV4: u8 = 2; // AF_INET
-    const IPV6: u8 = 10;
-    /// NUD_VALID: the states in which an entry's hardware address is valid.
-    const VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
 
     /// The route to an address.
     #[derive(Debug, PartialEq, Eq)]
     pub enum NextHop {
         /// The index of the interface whose segment the address is on.
-        Interface(i32),
+        Interface(u32),
         /// A router in between.
         Router,
     }
 
     /// Returns the question for the route to an address (RTM_GETROUTE).
     pub fn route(address: IpAddr) -> Vec<u8> {
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        message(GET_ROUTE, address, [bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        let mut question = RouteMessage::default();
+        let (family, prefix, destination) = match address {
+            IpAddr::V4(address) => (AddressFamily::Inet, 32, RouteAddress::Inet(address)),
+            IpAddr::V6(address) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(address)),
+        };
+        question.header.address_family = family;
+        question.header.destination_prefix_length = prefix;
+        question.attributes.push(RouteAttribute::Destination(destination));
+        message(GET_ROUTE, &question)
     }
 
     /// Returns the question for one neighbour on an interface (RTM_GETNEIGH).
-    pub fn neighbour(interface: i32, address: IpAddr) -> Vec<u8> {
-        let [a, b, c, d] = interface.to_ne_bytes();
-        message(GET_NEIGHBOUR, address, [0, 0, 0, a, b, c, d, 0, 0, 0, 0])
+    pub fn neighbour(interface: u32, address: IpAddr) -> Vec<u8> {
+        let (family, destination) = match address {
+            IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
+            IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
+        };
+        let mut question = NeighbourMessage::default();
+        question.header = NeighbourHeader { family, ifindex: interface, ..NeighbourHeader::default() };
+        question.attributes.push(NeighbourAttribute::Destination(destination));
+        message(GET_NEIGHBOUR, &question)
     }
 
-    /// Returns a question: the header, the family and the rest of the fixed part, and the address as RTA_DST or NDA_DST,
-    /// which are both 1.
-    fn message(kind: u16, address: IpAddr, rest: [u8; 11]) -> Vec<u8> {
-        const REQUEST: u16 = 1; // NLM_F_REQUEST
-        let (family, octets) = match address {
-            IpAddr::V4(address) => (IPV4, address.octets().to_vec()),
-            IpAddr::V6(address) => (IPV6, address.octets().to_vec()),
-        };
-        let attribute = 4 + octets.len() as u16;
-        let mut message = Vec::with_capacity(HEADER + 32);
-        message.extend((HEADER as u32 + 12 + u32::from(attribute)).to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend(REQUEST.to_ne_bytes());
-        message.extend([0; 8]);
-        message.push(family);
-        message.extend(rest);
-        message.extend(attribute.to_ne_bytes());
-        message.extend(1u16.to_ne_bytes());
-        message.extend(octets);
+    /// Returns a question with its header.
+    fn message(kind: u16, question: &impl Emitable) -> Vec<u8> {
+        let mut header = NetlinkHeader::default();
+        let begin = header.buffer_len();
+        let mut message = vec![0; begin + question.buffer_len()];
+        header.length = message.len() as u32;
+        header.message_type = kind;
+        header.flags = NLM_F_REQUEST;
+        header.emit(&mut message);
+        question.emit(message.get_mut(begin..).unwrap_or_default());
         message
     }
 
-    /// Returns an answer from its type field on.
-    ///
-    /// # Errors
-    /// The kernel's error, or EBADMSG for a short answer.
-    pub fn body(answer: &[u8]) -> Result<&[u8], Errno> {
-        let body = answer.get(4..).filter(|_| answer.len() >= HEADER + 4).ok_or(Errno::EBADMSG)?;
-        match half(body, 0) {
-            Some(ERROR) => Err(Errno::from_raw(word(body, HEADER - 4).map_or(0, |code| code.wrapping_neg()))),
-            _ => Ok(body),
+    /// An answer of the kernel that is not an error.
+    #[derive(Debug)]
+    pub struct Answer<'a> {
+        kind: u16,
+        payload: &'a [u8],
+    }
+
+    impl<'a> Answer<'a> {
+        /// Parses the first message of a packet.
+        ///
+        /// # Errors
+        /// The kernel's error, or EBADMSG for a short answer.
+        pub fn parse(packet: &'a [u8]) -> Result<Self, Errno> {
+            let message = NetlinkBuffer::new_checked(packet).map_err(|_| Errno::EBADMSG)?;
+            let (kind, payload) = (message.message_type(), message.payload());
+            if kind != NLMSG_ERROR {
+                return Ok(Self { kind, payload });
+            }
+            let error = ErrorBuffer::new_checked(payload).map_err(|_| Errno::EBADMSG)?;
+            Err(Errno::from_raw(error.code().map_or(0, |code| code.get().wrapping_neg())))
         }
     }
 
@@ -248,49 +270,37 @@ mod wire {
     ///
     /// # Errors
     /// EBADMSG if the answer has no route.
-    pub fn read_route(body: &[u8]) -> Result<NextHop, Errno> {
-        const OUT: u16 = 4; // RTA_OIF
-        const GATEWAY: u16 = 5;
-        const VIA: u16 = 18;
-        let wanted = half(body, 0) == Some(NEW_ROUTE);
-        let mut found = None;
-        for (kind, value) in attributes(body).filter(|_| wanted) {
-            match kind {
-                GATEWAY | VIA => return Ok(NextHop::Router),
-                OUT => found = word(value, 0).map(NextHop::Interface),
+    pub fn read_route(answer: &Answer<'_>) -> Result<NextHop, Errno> {
+        if answer.kind != NEW_ROUTE {
+            return Err(Errno::EBADMSG);
+        }
+        let mut found = Err(Errno::EBADMSG);
+        for attribute in RouteMessage::parse(answer.payload).map_err(|_| Errno::EBADMSG)?.attributes {
+            match attribute {
+                RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => return Ok(NextHop::Router),
+                RouteAttribute::Oif(interface) => found = Ok(NextHop::Interface(interface)),
                 _ => {}
             }
         }
-        found.ok_or(Errno::EBADMSG)
+        found
     }
 
     /// Reads the neighbour of an answer. The loopback's own entries have an address of zeros, which is no machine's.
-    pub fn read_neighbour(body: &[u8]) -> NeighbourEntry {
-        const ADDRESS: u16 = 2; // NDA_LLADDR
-        let state = half(body, HEADER - 4 + 8).unwrap_or(0);
-        let valid = half(body, 0) == Some(NEW_NEIGHBOUR) && state & VALID != 0;
-        let mut addresses = attributes(body).filter(|(kind, _)| valid && *kind == ADDRESS);
-        let mac = addresses.find_map(|(_, value)| value.try_into().ok().filter(|mac| *mac != [0; 6]).map(Mac));
-        mac.map_or(NeighbourEntry::NoEntry, NeighbourEntry::Neighbour)
+    pub fn read_neighbour(answer: &Answer<'_>) -> NeighbourEntry {
+        let message = (answer.kind == NEW_NEIGHBOUR).then(|| NeighbourMessage::parse(answer.payload).ok()).flatten();
+        let valid = message.filter(|message| is_valid(message.header.state));
+        let mut addresses =
+            valid.iter().flat_map(|message| &message.attributes).filter_map(|attribute| match attribute {
+                NeighbourAttribute::LinkLayerAddress(address) => address.as_slice().try_into().ok(),
+                _ => None,
+            });
+        addresses.find(|mac| *mac != [0; 6]).map_or(NeighbourEntry::NoEntry, |mac| NeighbourEntry::Neighbour(Mac(mac)))
     }
 
-    /// Returns the attributes after the 12 octets of the fixed part of a route or a neighbour.
-    fn attributes(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-        let mut rest = body.get(HEADER - 4 + 12..).unwrap_or_default();
-        std::iter::from_fn(move || {
-            let (length, kind) = (usize::from(half(rest, 0)?), half(rest, 2)?);
-            let value = rest.get(4..length)?;
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-            Some((kind, value))
-        })
-    }
-
-    fn half(bytes: &[u8], at: usize) -> Option<u16> {
-        Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-    }
-
-    fn word(bytes: &[u8], at: usize) -> Option<i32> {
-        Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+    /// Returns whether the hardware address of an entry is valid (NUD_VALID).
+    fn is_valid(state: NeighbourState) -> bool {
+        use NeighbourState::{Delay, Noarp, Permanent, Probe, Reachable, Stale};
+        matches!(state, Permanent | Noarp | Reachable | Probe | Stale | Delay)
     }
 }
 
@@ -309,6 +319,9 @@ mod tests {
         assert_eq!(find(table, Ipv4Addr::new(10, 77, 0, 1)), None);
     }
 
+    /// The fixed part of a route or a neighbour, of IPv4.
+    const IPV4: [u8; 12] = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
     /// Returns an answer as the kernel writes it: a header, a fixed part, attributes.
     fn answer(kind: u16, fixed: [u8; 12], attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![0; 16];
@@ -320,30 +333,37 @@ mod tests {
             bytes.extend(*value);
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
+        let length = bytes.len() as u32;
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
         bytes
+    }
+
+    fn neighbour_of(packet: &[u8]) -> NeighbourEntry {
+        wire::read_neighbour(&wire::Answer::parse(packet).unwrap())
     }
 
     #[test]
     fn only_a_valid_entry_has_a_hardware_address() {
         let card = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
         for (state, known) in [(0x02u16, true), (0x04, true), (0x80, true), (0x01, false), (0x20, false), (0, false)] {
-            let mut fixed = [0; 12];
+            let mut fixed = IPV4;
             fixed[8..10].copy_from_slice(&state.to_ne_bytes());
             let bytes = answer(28, fixed, &[(1, &[10, 77, 0, 10]), (2, &card)]);
             let expected = if known { NeighbourEntry::Neighbour(Mac(card)) } else { NeighbourEntry::NoEntry };
-            assert_eq!(wire::read_neighbour(wire::body(&bytes).unwrap()), expected, "{state:#x}");
+            assert_eq!(neighbour_of(&bytes), expected, "{state:#x}");
         }
-        let mut loopback = [0; 12];
+        let mut loopback = IPV4;
         loopback[8..10].copy_from_slice(&0x40u16.to_ne_bytes());
         let bytes = answer(28, loopback, &[(2, &[0; 6])]);
-        assert_eq!(wire::read_neighbour(wire::body(&bytes).unwrap()), NeighbourEntry::NoEntry);
+        assert_eq!(neighbour_of(&bytes), NeighbourEntry::NoEntry);
     }
 
     #[test]
     fn a_routed_address_has_no_neighbour() {
-        let route =
-            |attributes: &[(u16, &[u8])]| wire::read_route(wire::body(&answer(24, [2; 12], attributes)).unwrap());
-        let card = 7i32.to_ne_bytes();
+        let route = |attributes: &[(u16, &[u8])]| {
+            wire::read_route(&wire::Answer::parse(&answer(24, IPV4, attributes)).unwrap())
+        };
+        let card = 7u32.to_ne_bytes();
         assert_eq!(route(&[(1, &[10, 0, 0, 9]), (4, &card)]), Ok(wire::NextHop::Interface(7)));
         assert_eq!(route(&[(4, &card), (5, &[10, 0, 0, 1])]), Ok(wire::NextHop::Router));
         assert_eq!(route(&[]), Err(Errno::EBADMSG));
@@ -353,10 +373,38 @@ mod tests {
     fn an_error_is_the_kernels() {
         let mut bytes = answer(2, [0; 12], &[]);
         bytes[16..20].copy_from_slice(&(-2i32).to_ne_bytes());
-        assert_eq!(wire::body(&bytes), Err(Errno::ENOENT));
-        for cut in 0..bytes.len() {
-            let _ = wire::body(&bytes[..cut]).map(|body| (wire::read_route(body).is_ok(), wire::read_neighbour(body)));
+        assert_eq!(wire::Answer::parse(&bytes).unwrap_err(), Errno::ENOENT);
+    }
+
+    #[test]
+    fn a_cut_answer_has_neither_route_nor_neighbour() {
+        let mac: &[u8] = &[0x52, 0x54, 0, 0x12, 0x34, 0x56];
+        let mut fixed = IPV4;
+        fixed[8] = 2;
+        for kind in [2, 24, 28] {
+            let whole = answer(kind, fixed, &[(1, &[10, 77, 0, 10]), (2, mac)]);
+            for cut in 0..whole.len() - 2 {
+                assert_eq!(wire::Answer::parse(&whole[..cut]).unwrap_err(), Errno::EBADMSG, "{kind}, {cut} octets");
+                let mut short = whole[..cut.max(16)].to_vec();
+                let length = short.len() as u32;
+                short[..4].copy_from_slice(&length.to_ne_bytes());
+                let Ok(answer) = wire::Answer::parse(&short) else { continue };
+                assert_eq!(wire::read_route(&answer), Err(Errno::EBADMSG), "{kind}, {cut} octets");
+                assert_eq!(wire::read_neighbour(&answer), NeighbourEntry::NoEntry, "{kind}, {cut} octets");
+            }
         }
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_question_has_the_octets_of_rtnetlink() {
+        let address = [10, 77, 0, 10];
+        let header = |kind| [36, 0, 0, 0, kind, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let destination = [8, 0, 1, 0, 10, 77, 0, 10];
+        let route = [&header(26)[..], &[2, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &destination].concat();
+        assert_eq!(wire::route(IpAddr::from(address)), route);
+        let neighbour = [&header(30)[..], &[2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0], &destination].concat();
+        assert_eq!(wire::neighbour(7, IpAddr::from(address)), neighbour);
     }
 
     #[test]
