@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::client::{ApiClient, ClientError, ConnectionArgs};
 use super::host::items;
-use super::progress::ProgressBar;
+use super::progress;
 use super::show::{Column, OutputFormat, show};
 use super::source::{IsoSource, SharedReadError, SourceChanged};
 use crate::fleet::{Name, is_sha256};
@@ -179,9 +179,9 @@ async fn send(connection_args: &ConnectionArgs, source: IsoSource, query: &str) 
         eprintln!("resuming at byte {offset}");
     }
     let read_error = SharedReadError::default();
-    let mut progress = ProgressBar::new(offset, file.total);
+    let progress = progress::transfer(offset, file.total);
     let parts = file.read(offset, read_error.clone()).await?.map_ok(move |data| {
-        progress.add(data.len() as u64);
+        progress.inc(data.len() as u64);
         Frame::data(data)
     });
     let sent = client.upload(&path, StreamBody::new(parts).boxed_unsync()).await;

@@ -1,105 +1,100 @@
 //! Progress bar on standard error, if it is a terminal.
 
-use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::fmt::Write;
 
-const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
-const BAR_WIDTH: u64 = 24;
+use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressState, ProgressStyle};
 
-/// A progress bar.
-#[derive(Debug)]
-pub struct ProgressBar {
-    total: Option<u64>,
-    start: u64,
-    done: u64,
-    began: Instant,
-    shown: Option<Instant>,
-    is_terminal: bool,
+/// Layout of the bar of a transfer of known length.
+const BAR: &str = "[{bar:24}] {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {rate}/s  {eta_precise}";
+/// Layout without a bar, for a transfer of unknown length.
+const COUNTER: &str = "{binary_bytes}  {rate}/s";
+
+/// Returns the progress bar of a transfer that starts at an octet, and of which the total may be unknown.
+pub fn transfer(start: u64, total: Option<u64>) -> ProgressBar {
+    draw(start, total, ProgressDrawTarget::stderr())
 }
 
-impl ProgressBar {
-    /// Returns a progress bar that starts at `done` octets.
-    pub fn new(done: u64, total: Option<u64>) -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
-        Self { total, start: done, done, began: Instant::now(), shown: None, is_terminal }
-    }
-
-    /// Adds a number of octets, and redraws the bar.
-    pub fn add(&mut self, count: u64) {
-        self.done += count;
-        let due = self.shown.is_none_or(|at| at.elapsed() >= REDRAW_INTERVAL) || Some(self.done) == self.total;
-        if self.is_terminal && due {
-            self.shown = Some(Instant::now());
-            eprint!("\r{}\x1b[K", self.line(self.began.elapsed()));
-            let _ = std::io::stderr().flush();
-        }
-    }
-
-    /// Returns the text of the bar after a time.
-    fn line(&self, after: Duration) -> String {
-        let rate = (self.done - self.start) as f64 / after.as_secs_f64().max(0.001);
-        let Some(total) = self.total else {
-            return format!("{}  {}/s", format_size(self.done), format_size(rate as u64));
-        };
-        let of = |whole: u64| (self.done.min(total) * whole).checked_div(total).unwrap_or(whole);
-        let full = of(BAR_WIDTH);
-        let bar: String = (0..BAR_WIDTH).map(|at| if at < full { '#' } else { '.' }).collect();
-        let percent = of(100);
-        let left =
-            if rate < 1.0 { String::new() } else { format_duration((total.saturating_sub(self.done)) as f64 / rate) };
-        format!(
-            "[{bar}] {percent:3}%  {} of {}  {}/s  {left}",
-            format_size(self.done),
-            format_size(total),
-            format_size(rate as u64)
-        )
-    }
-}
-
-impl Drop for ProgressBar {
-    fn drop(&mut self) {
-        if self.shown.is_some() {
-            eprintln!();
-        }
-    }
-}
-
-/// Formats a number of octets with a binary unit.
-fn format_size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let unit = (bytes.max(1).ilog2() / 10).min(4) as usize;
-    match unit {
-        0 => format!("{bytes} B"),
-        _ => format!("{:.1} {}", bytes as f64 / (1u64 << (10 * unit)) as f64, UNITS[unit]),
-    }
-}
-
-/// Formats a duration as MM:SS or H:MM:SS.
-fn format_duration(seconds: f64) -> String {
-    let seconds = seconds as u64;
-    match seconds / 3600 {
-        0 => format!("{:02}:{:02}", seconds / 60, seconds % 60),
-        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
-    }
+fn draw(start: u64, total: Option<u64>, target: ProgressDrawTarget) -> ProgressBar {
+    let layout = ProgressStyle::with_template(if total.is_some() { BAR } else { COUNTER });
+    let style = layout.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("#.");
+    // indicatif's own rate counts the octets before the start when it draws the last line.
+    let style = style.with_key("rate", move |state: &ProgressState, out: &mut dyn Write| {
+        let octets = state.pos().saturating_sub(start) as f64;
+        let rate = octets / state.elapsed().as_secs_f64().max(0.001);
+        // A line that cannot be drawn is no reason to end the transfer.
+        let _ = write!(out, "{}", BinaryBytes(rate as u64));
+    });
+    let bar = ProgressBar::with_draw_target(total, target).with_style(style).with_finish(ProgressFinish::Abandon);
+    // The estimate of the remaining time must not count the octets before the start.
+    bar.set_position(start);
+    bar.reset_eta();
+    bar
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use indicatif::TermLike;
+
     use super::*;
 
+    /// A terminal that keeps what is written.
+    #[derive(Debug, Clone, Default)]
+    struct Screen(Arc<Mutex<String>>);
+
+    impl TermLike for Screen {
+        fn width(&self) -> u16 {
+            100
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, line: &str) -> io::Result<()> {
+            self.write_str(&format!("{line}\n"))
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            self.0.lock().unwrap().clear();
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Returns the last line of a transfer that was at `done` after 20 seconds.
+    fn line(start: u64, done: u64, total: Option<u64>) -> String {
+        let screen = Screen::default();
+        let bar = draw(start, total, ProgressDrawTarget::term_like(Box::new(screen.clone())));
+        let bar = bar.with_elapsed(Duration::from_secs(20));
+        bar.inc(done - start);
+        drop(bar);
+        let text = screen.0.lock().unwrap();
+        text.trim_end().to_owned()
+    }
+
     #[test]
-    fn the_bar_shows_progress_rate_and_remaining_time() {
-        let half = ProgressBar { total: Some(4 << 30), done: 2 << 30, ..ProgressBar::new(0, None) };
-        assert_eq!(
-            half.line(Duration::from_secs(20)),
-            "[############............]  50%  2.0 GiB of 4.0 GiB  102.4 MiB/s  00:20"
-        );
-        let resumed = ProgressBar { start: 1 << 30, ..half };
-        assert!(resumed.line(Duration::from_secs(20)).contains("51.2 MiB/s  00:40"));
-        assert_eq!(
-            ProgressBar { done: 1500, ..ProgressBar::new(0, None) }.line(Duration::from_secs(1)),
-            "1.5 KiB  1.5 KiB/s"
-        );
-        assert!(ProgressBar::new(0, Some(0)).line(Duration::from_secs(1)).contains("100%"));
+    fn the_bar_shows_progress_and_rate() {
+        let half = line(0, 2 << 30, Some(4 << 30));
+        assert!(half.starts_with("[############............]  50%  2.00 GiB of 4.00 GiB  102.4"), "{half}");
+        let resumed = line(1 << 30, 2 << 30, Some(4 << 30));
+        assert!(resumed.contains("2.00 GiB of 4.00 GiB  51."), "only the octets since the start count: {resumed}");
+        let unknown = line(0, 1 << 20, None);
+        assert!(unknown.starts_with("1.00 MiB  51."), "{unknown}");
     }
 }

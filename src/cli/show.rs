@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
 /// Output format of objects.
@@ -60,7 +61,7 @@ pub fn format_server_table(table: &Value, wide: bool) -> String {
         let cells = list(&row["cells"]);
         shown.iter().map(|at| cell(cells.get(*at))).collect()
     });
-    align(&std::iter::once(head).chain(rows).collect::<Vec<Vec<String>>>())
+    align(head, rows)
 }
 
 /// Formats objects as a table.
@@ -69,21 +70,16 @@ fn table(rows: &[Value], columns: &[Column]) -> String {
     let cells = rows.iter().map(|row| {
         columns.iter().map(|(_, pointers)| cell(pointers.split('|').find_map(|pointer| row.pointer(pointer)))).collect()
     });
-    let lines: Vec<Vec<String>> = std::iter::once(head).chain(cells).collect();
-    align(&lines)
+    align(head, cells)
 }
 
-/// Aligns the columns of lines.
-fn align(lines: &[Vec<String>]) -> String {
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
-    let mut out = String::new();
-    for line in lines {
-        let padded = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        out.push_str(padded.collect::<Vec<_>>().join("   ").trim_end());
-        out.push('\n');
-    }
-    out
+/// Aligns the columns of a table, without borders, as kubectl does.
+fn align(head: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(head).add_rows(rows);
+    table.column_iter_mut().for_each(|column| _ = column.set_padding((0, 3)));
+    table.trim_fmt() + "\n"
 }
 
 /// Returns the text of a value; `-` for none.
