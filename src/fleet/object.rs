@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::rules::Invalid;
 use super::transition_times::TransitionTimes;
-use super::{BootConfig, Host, HostSpec, HostStatus, Image, Key, Kind, Meta};
+use super::{BootConfig, DecodeError, Host, HostSpec, HostStatus, Image, Key, Kind, Meta, deserialize_with_path};
 
 /// Maximum number of unknown fields that are dropped from one object: each costs a parse of the whole object.
 const MAX_UNKNOWN_FIELDS: usize = 256;
@@ -126,9 +126,9 @@ impl Object {
 
 /// Returns the path of the first unknown field.
 fn unknown_field<T: serde::de::DeserializeOwned>(body: &serde_json::Value) -> Option<Vec<String>> {
-    let error = serde_path_to_error::deserialize::<_, T>(body).err()?;
-    let path = error.path().iter().map(ToString::to_string).collect();
-    error.inner().to_string().starts_with("unknown field ").then_some(path)
+    let error = deserialize_with_path::<T>(body).err()?;
+    let path = error.path.iter().map(ToString::to_string).collect();
+    error.message.starts_with("unknown field ").then_some(path)
 }
 
 /// Removes the field at a path, key by key; returns whether it existed.
@@ -166,9 +166,8 @@ impl<'a> From<&'a Host> for Kept<'a> {
 }
 
 fn typed<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, Invalid> {
-    serde_path_to_error::deserialize(body).map_err(|error| {
-        let path = error.path().to_string();
-        let message = error.into_inner().to_string();
+    deserialize_with_path(body).map_err(|DecodeError { path, message }| {
+        let path = path.to_string();
         // A missing field is reported with its own path, not with that of its parent.
         if let Some(missing) = message.strip_prefix("missing field `").and_then(|name| name.strip_suffix('`')) {
             let parent = Some(path).filter(|path| path != ".").map(|path| path + ".").unwrap_or_default();

@@ -1,8 +1,10 @@
 //! Validation of Ignition configs.
 
-use ignition_config::{Config, v3_0, v3_1, v3_2, v3_3, v3_4, v3_5, v3_6};
+use ignition_config::{v3_0, v3_1, v3_2, v3_3, v3_4, v3_5, v3_6};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::fleet::deserialize_with_path;
 
 /// Checks a config against the specification version that it states (3.0.0 to 3.6.0). Returns warnings about keys
 /// that the version does not have; Ignition ignores them.
@@ -27,20 +29,29 @@ pub fn check(text: &str) -> Result<Vec<String>, String> {
         }
         _ => return Err(format!("/ignition/version: found {version}, expected 3.0.0 to 3.6.0")),
     };
-    check_version(text)?;
-    let (_, unused) = Config::parse_str(text).map_err(|error| error.to_string())?;
-    Ok(unused
-        .iter()
-        .map(|warning| format!("{warning}, in Ignition {}", version.as_str().unwrap_or_default()))
-        .collect())
+    let unused = check_version(text)?;
+    let version = version.as_str().unwrap_or_default();
+    Ok(unused.iter().map(|path| format!("unused key: {path}, in Ignition {version}")).collect())
 }
 
-/// Checks that a config deserializes as a type.
-fn check_types<T: DeserializeOwned>(text: &str) -> Result<(), String> {
+/// Checks that a config deserializes as a type. Returns the paths of the keys that the type does not have.
+fn check_types<T: DeserializeOwned>(text: &str) -> Result<Vec<String>, String> {
+    let mut unused = Vec::new();
     let mut source = serde_json::Deserializer::from_str(text);
-    match serde_path_to_error::deserialize::<_, T>(&mut source) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("{}: {}", pointer(error.path()), error.inner())),
+    let mut note = |path: serde_ignored::Path<'_>| unused.push(unused_path(&path));
+    let read = deserialize_with_path::<T>(serde_ignored::Deserializer::new(&mut source, &mut note));
+    read.map_err(|error| format!("{}: {}", pointer(&error.path), error.message))?;
+    Ok(unused)
+}
+
+/// Returns the path of an unused key, as Ignition itself writes it.
+fn unused_path(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path::{Map, NewtypeStruct, NewtypeVariant, Root, Seq, Some};
+    match path {
+        Root => "$".to_owned(),
+        Seq { parent, index } => format!("{}.{index}", unused_path(parent)),
+        Map { parent, key } => format!("{}.{key}", unused_path(parent)),
+        Some { parent } | NewtypeStruct { parent } | NewtypeVariant { parent } => unused_path(parent),
     }
 }
 

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::super::FieldError;
-use crate::fleet::{Name, without_value};
+use crate::fleet::{Name, deserialize_with_path, without_value};
 
 /// Maximum length, in characters, of a value that an error repeats: enough for an address or a version, too short
 /// for a key.
@@ -22,9 +22,9 @@ pub fn field_error(field: impl Into<String>, message: impl Into<String>) -> Fiel
 /// # Errors
 /// Returns the wrong, missing or unknown field.
 pub fn decode<T: DeserializeOwned>(body: Value) -> Result<T, FieldError> {
-    serde_path_to_error::deserialize(body).map_err(|error| {
-        let path = error.path().to_string();
-        let message = without_value(&error.into_inner().to_string());
+    deserialize_with_path(body).map_err(|error| {
+        let path = error.path.to_string();
+        let message = without_value(&error.message);
         let after = |prefix: &str| message.strip_prefix(prefix)?.split_once('`');
         let full_path = |field: &str| match path.rsplit_once('.') {
             // The path of an unknown field includes its name.
