@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use dhcproto::v4::MessageType;
 use jiff::Timestamp;
 use nix::sys::eventfd::EventFd;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::boot::{DropReason, Facts, Reason, Stage, Verdict};
 use crate::dhcp::answer::{self, Arrival, BootOffer, DhcpPort, DhcpReply};
@@ -73,7 +73,7 @@ pub struct HandlerQueues {
     /// MAC addresses of hosts that continued their boot after an offer.
     pub progressed: Receiver<Mac>,
     /// Messages that the event loop passes to the handler again.
-    pub deferred: SyncSender<DeferredMessage>,
+    pub deferred: Sender<DeferredMessage>,
     /// Wakes the event loop for a deferred message.
     pub wake: Arc<EventFd>,
 }
@@ -120,7 +120,7 @@ impl RequestHandler {
 
     /// Marks the hosts that continued their boot since the last call.
     pub fn drain_progress(&mut self) {
-        for mac in self.queues.progressed.try_iter() {
+        while let Ok(mac) = self.queues.progressed.try_recv() {
             self.learned.mark_progress(mac);
         }
     }
@@ -435,7 +435,7 @@ enum BootAnswer {
     Boot(BootOffer),
 }
 
-fn send_deferred(deferred: &SyncSender<DeferredMessage>, wake: &EventFd, message: DeferredMessage) {
+fn send_deferred(deferred: &Sender<DeferredMessage>, wake: &EventFd, message: DeferredMessage) {
     // The queue holds all messages that may be deferred. A client repeats a message that is lost.
     if deferred.try_send(message).is_ok() {
         let _ = wake.write(1);

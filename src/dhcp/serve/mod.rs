@@ -11,13 +11,13 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::fleet::Mac;
 use crate::gate::Gate;
@@ -79,7 +79,7 @@ pub struct DhcpThread {
 
 /// Reports hosts that continued their boot after an offer, because they asked for a file.
 #[derive(Debug, Clone)]
-pub struct ProgressReporter(SyncSender<Mac>);
+pub struct ProgressReporter(Sender<Mac>);
 
 impl ProgressReporter {
     /// Reports a host. It never blocks.
@@ -109,8 +109,9 @@ pub fn spawn(
         ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2] }
     };
     let interfaces = interfaces.into_iter().enumerate().map(serve).collect();
-    let (progress, progressed) = sync_channel(MAX_QUEUED_REPORTS);
-    let (deferred, waiting) = sync_channel(MAX_DEFERRED_MESSAGES);
+    // Unlike those of the standard library, these queues take memory for what is in them only.
+    let (progress, progressed) = mpsc::channel(MAX_QUEUED_REPORTS);
+    let (deferred, waiting) = mpsc::channel(MAX_DEFERRED_MESSAGES);
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
     let queues = HandlerQueues { progressed, deferred, wake: wake.clone() };
     let handler = RequestHandler::new(gate, runtime, settings, own_addresses()?, queues);
@@ -246,7 +247,8 @@ impl EventLoop {
     fn answer_deferred(&mut self) {
         let _ = self.wake.read();
         // Only the messages that are queued now; those that they defer wait for the next turn.
-        let messages: Vec<_> = self.deferred.try_iter().take(MAX_DEFERRED_MESSAGES).collect();
+        let queued = std::iter::from_fn(|| self.deferred.try_recv().ok());
+        let messages: Vec<_> = queued.take(MAX_DEFERRED_MESSAGES).collect();
         for message in messages {
             self.answer_one(&message);
         }

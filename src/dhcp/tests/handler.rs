@@ -1,10 +1,10 @@
 //! The DHCP adapter over a store in a temporary directory.
 
 use std::net::SocketAddrV4;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use nix::sys::eventfd::EfdFlags;
 use serde_json::json;
+use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::*;
 use crate::dhcp::packet::tests::message;
@@ -20,7 +20,7 @@ struct World {
     handler: RequestHandler,
     interface: InterfaceState,
     deferred: Receiver<DeferredMessage>,
-    _progress: SyncSender<Mac>,
+    _progress: Sender<Mac>,
 }
 
 impl World {
@@ -47,8 +47,8 @@ impl World {
             stand_down: true,
             check_interval: Duration::from_secs(60),
         };
-        let (progress, progressed) = sync_channel(4);
-        let (sender, deferred) = sync_channel(4);
+        let (progress, progressed) = mpsc::channel(4);
+        let (sender, deferred) = mpsc::channel(4);
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
         let queues = HandlerQueues { progressed, deferred: sender, wake };
         let runtime = tokio::runtime::Handle::current();
@@ -78,13 +78,8 @@ impl World {
     }
 
     /// Returns the next deferred message, once the store has answered.
-    async fn next_deferred(&self) -> DeferredMessage {
-        loop {
-            match self.deferred.try_recv() {
-                Ok(message) => return message,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
+    async fn next_deferred(&mut self) -> DeferredMessage {
+        self.deferred.recv().await.expect("the handler holds the sender")
     }
 }
 

@@ -95,9 +95,12 @@ pub fn serve<P: Fn(Mac) + Send + 'static>(
     let runtime = tokio::runtime::Handle::current();
     let content = move |request: TransferRequest, responder: Responder| files.answer(&runtime, &request, responder);
     // The owner of an address is looked up in the neighbour table, which is too slow for the thread that sends blocks.
-    let (reports, queued) = std::sync::mpsc::sync_channel(MAX_QUEUED_REPORTS);
+    // Unlike that of the standard library, this queue takes memory for what is in it only.
+    let (reports, mut queued) = tokio::sync::mpsc::channel(MAX_QUEUED_REPORTS);
     let recorder = tokio::task::spawn_blocking(move || {
-        queued.iter().for_each(|report| record_report(&gate, &on_progress, report));
+        while let Some(report) = queued.blocking_recv() {
+            record_report(&gate, &on_progress, report);
+        }
     });
     let report = move |report| {
         if reports.try_send(report).is_err() {
