@@ -8,6 +8,7 @@
 //! | module | content |
 //! |---|---|
 //! | `fleet` | objects (hosts, images, boot configs, leases), lifecycle, power, rules; pure |
+//! | `bounds` | shares and rates of one source; pure |
 //! | `boot` | the decision, identity of machines, boot scripts; pure |
 //! | `iso`, `provision` | ISO 9660 with overlays; generated configs; pure |
 //! | `event`, `config` | events, counters and histograms; the configuration |
@@ -37,6 +38,7 @@ pub mod api;
 pub mod appliance;
 pub mod bmc;
 pub mod boot;
+pub mod bounds;
 pub mod cli;
 pub mod config;
 pub mod controllers;

@@ -24,9 +24,10 @@ use crate::api::auth;
 use crate::api::state::Shared;
 use crate::config::{self, Config, DhcpMode, Flags};
 use crate::controllers::manifests::Manifests;
-use crate::controllers::{cleanup, disk_space, image_watch, install_deadlines, power};
-use crate::gate::Gate;
+use crate::controllers::{cleanup, disk_space, first_seen, image_watch, install_deadlines, power};
 use crate::gate::tokens::BootTokens;
+use crate::gate::{EnrolmentBounds, Gate};
+use crate::http::connection_limits::HttpLimits;
 use crate::http::listener::{self, HttpListener, HttpSocket};
 use crate::http::peer::Serves;
 use crate::images::library::ImageLibrary;
@@ -132,7 +133,8 @@ impl Appliance {
         let site = Arc::new(settings::site(&config, &listeners));
         let places = Places { isos, site: site.clone() };
         let boot_tokens = BootTokens::open(&config.state_dir).context("state_dir: token.key")?;
-        let gate = Arc::new(Gate::new(site, store, ImageLibrary::new(places.isos.clone()), boot_tokens));
+        let gate = Gate::new(site, store, ImageLibrary::new(places.isos.clone()), boot_tokens);
+        let gate = Arc::new(Gate { enrolment: EnrolmentBounds::new(config.limits.first_seen), ..gate });
         Ok(Self { config, listeners, gate, places, programs, tokens })
     }
 
@@ -155,14 +157,15 @@ impl Appliance {
         let on_progress = move |mac| progress.report(mac);
         let files = boot_files::serve(tftp, &boot_files, gate.clone(), programs, on_progress, stopped.clone());
         services.spawn(files);
-        let policy = settings::attach_policy(&config);
+        let (policy, per_source) = (settings::attach_policy(&config), config.limits.iscsi_connections_per_source);
         for listener in iscsi {
-            services.spawn(admission::serve(listener, policy, gate.clone(), stopped.clone()));
+            services.spawn(admission::serve(listener, policy, per_source, gate.clone(), stopped.clone()));
         }
         let access = settings::api_access(&config, tokens);
         let folders = settings::folders(&config);
         let shared = Shared::new(gate.clone(), places.clone(), folders, access, manifests.faults());
-        spawn_http(&mut services, http_listeners(http, objects, api), shared, stopped.clone());
+        let limits = settings::http_limits(&config);
+        spawn_http(&mut services, http_listeners(http, objects, api), shared, limits, stopped.clone());
         spawn_side_services(&mut services, solicitations, &config, &gate, &stopped);
         spawn_controllers(&mut services, &gate, &places, stopped);
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
@@ -220,9 +223,15 @@ fn http_listeners(
 }
 
 /// Spawns HTTP on all its listeners.
-fn spawn_http(services: &mut Services, listeners: Vec<HttpListener>, shared: Shared, stopped: watch::Receiver<bool>) {
+fn spawn_http(
+    services: &mut Services,
+    listeners: Vec<HttpListener>,
+    shared: Shared,
+    limits: HttpLimits,
+    stopped: watch::Receiver<bool>,
+) {
     services.spawn(async move {
-        listener::serve(listeners, Arc::new(shared), stopped).await;
+        listener::serve(listeners, Arc::new(shared), limits, stopped).await;
         Ok(())
     });
 }
@@ -255,6 +264,7 @@ fn spawn_controllers(services: &mut Services, gate: &Arc<Gate>, places: &Places,
     });
     services.spawn(image_watch::watch(gate.clone(), places.clone(), stopped.clone()));
     services.spawn(disk_space::watch(gate.clone(), stopped.clone()));
+    services.spawn(first_seen::watch(gate.clone(), stopped.clone()));
     services.spawn(cleanup::watch(gate.clone(), places.isos.clone(), stopped.clone()));
     let gate = gate.clone();
     services.spawn(async move {

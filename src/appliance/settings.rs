@@ -7,6 +7,7 @@ use crate::api::state::Folders;
 use crate::boot::Site;
 use crate::config::{Api, BootFileIn, Config, Dhcp, IscsiAccess, OnOtherServer};
 use crate::dhcp;
+use crate::http::connection_limits::HttpLimits;
 use crate::iscsi::serve::admission;
 use crate::store::volumes::Volumes;
 use crate::tftp::serve::boot_files;
@@ -48,11 +49,20 @@ pub fn api_access(config: &Config, tokens: auth::Tokens) -> auth::Access {
     auth::Access { tokens, trust_loopback: *trust_loopback, trust_socket: *trust_socket, proxies: proxies.clone() }
 }
 
+/// Returns the limits of HTTP.
+pub fn http_limits(config: &Config) -> HttpLimits {
+    HttpLimits {
+        connections_per_source: config.limits.http_connections_per_source,
+        send_timeout: config.limits.http_send_timeout,
+    }
+}
+
 /// Returns the settings of the TFTP service.
 pub fn boot_file_settings(config: &Config) -> boot_files::BootFileSettings {
     boot_files::BootFileSettings {
         max_block_size: config.tftp.max_block_size,
         drain: config.shutdown_timeout,
+        transfers_per_source: config.limits.tftp_transfers_per_source,
         folders: vec![config.firmware_dir.clone(), config.files_dir.clone()],
     }
 }

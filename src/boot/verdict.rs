@@ -95,6 +95,8 @@ reasons! {
         FileNotFound = "file_not_found" => "the file does not exist",
         OtherConfigAssigned = "other_config_assigned" => "the config is not the one that is assigned to the host",
         UnknownHost = "unknown_host" => "no host is known by this address",
+        EnrolmentLimit = "enrolment_limit" => "too many machines were seen and never declared: declare the machine, or raise limits.unknown_hosts",
+        DiskNearlyFull = "disk_nearly_full" => "the disk of the state is nearly full, and unknown machines are not recorded",
         RuleNotApplicable = "rule_not_applicable" => "the rule for unknown machines cannot be applied: see the log",
         AddressOfOtherMachine = "address_of_other_machine" => "the address belongs to another machine",
         NotSpecIp = "not_spec_ip" => "the request does not come from the host's spec.ip",
@@ -102,6 +104,7 @@ reasons! {
         AddressUnverified = "address_unverified" => "no evidence ties the address to the machine: set spec.ip of the host, or list its network in config_access.trusted_subnets",
         TokenMissing = "token_missing" => "the request carries no token, and config_access.require demands one",
         ChapFailed = "chap_failed" => "the CHAP name or secret is missing or wrong",
+        ChapThrottled = "chap_throttled" => "too many logins of this source or name failed by CHAP: try again later",
         TokenInvalid = "token_invalid" => "the token is invalid or has expired",
         StoreUnavailable = "store_unavailable" => "the state could not be written",
         InternalError = "internal_error" => "the server failed to handle the request: see the log",
@@ -127,6 +130,10 @@ reasons! {
         StoodDown = "stood_down" => "another DHCP server answers on this interface",
         FileNotFound = "file_not_found" => "the file does not exist",
         WriteRefused = "write_refused" => "the server is read-only",
+        SourceLimit = "source_limit" => "the source has as many connections, transfers or addresses as it may have",
+        RateLimit = "rate_limit" => "the source asks more often than it may",
+        HeadMemory = "head_memory" => "the heads of the requests in progress use all memory that they may",
+        ForgedAck = "forged_ack" => "the packet acknowledges what was never sent, or comes to the port of another transfer",
         ContradictedClaim = "contradicted_claim" => "the claim contradicts what is known of the sender",
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod dhcp;
 mod iscsi;
+mod limits;
 mod renamed;
 mod tftp;
 mod validator;
@@ -25,6 +26,7 @@ pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, OnOtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
 pub use iscsi::{Iscsi, IscsiAccess};
 pub use tftp::Tftp;
+pub use limits::Limits;
 use validator::Validator;
 
 /// Path of the configuration file when the command line names none. It may be missing there.
@@ -77,6 +79,8 @@ pub struct Config {
     pub volumes: Vec<Volume>,
     /// Time that transfers and sessions get to end after SIGTERM.
     pub shutdown_timeout: Duration,
+    /// The bounds on what one source may take.
+    pub limits: Limits,
 }
 
 /// An invalid configuration: the file, the line if it is known, the key, and the fault.
@@ -164,6 +168,7 @@ struct Raw {
     api: access::RawApi,
     store: access::RawStore,
     config_access: access::RawConfigAccess,
+    limits: limits::RawLimits,
     volumes: Vec<volumes::RawVolume>,
     programs: BTreeMap<Spanned<String>, String>,
     overrides: Vec<RawOverride>,
@@ -257,6 +262,7 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
         config_access: validator.config_access(&raw.config_access)?,
         volumes: validator.volumes(&raw.volumes)?,
         shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(10)),
+        limits: validator.limits(&raw.limits)?,
     })
 }
 
@@ -333,6 +339,8 @@ mod tests {
         check("[[rules]]\narchitecture = \"vax\"\naction = \"hold\"", &["line 3", "rules.architecture"]);
         check("[install]\ntimeout = \"1 fortnight\"", &["line 3", "install.timeout"]);
         check("[install]\nmax_boots = 0", &["line 3", "install.max_boots"]);
+        check("[limits]\nhttp_connections_per_source = 0", &["line 3", "limits.http_connections_per_source"]);
+        check("[limits]\nhttp_send_timeout = \"0s\"", &["line 3", "limits.http_send_timeout"]);
         check("[tftp]\nmax_block_size = 7", &["line 3", "tftp.max_block_size"]);
         check("[iscsi]\niqn = \"x\"", &["line 3", "iscsi.iqn"]);
         check("[iscsi.chap]\nusername = \"n\"\nsecret = \"short\"", &["iscsi.chap.secret", "12 to 128 octets"]);
