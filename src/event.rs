@@ -442,6 +442,39 @@ impl Event {
         }
     }
 
+    /// Returns whether a machine's request causes the event, and not the server or an operator.
+    pub fn is_of_machine(&self) -> bool {
+        match self {
+            Self::FirstSeen { .. }
+            | Self::Offer { .. }
+            | Self::TftpStarted { .. }
+            | Self::TftpCompleted { .. }
+            | Self::Script { .. }
+            | Self::IscsiLogin { .. }
+            | Self::IscsiRedirect { .. }
+            | Self::ConfigFetched { .. }
+            | Self::BootCompleted {}
+            | Self::BootCompleteIgnored { .. }
+            | Self::LocalDisk { .. }
+            | Self::Refused { .. }
+            | Self::WaitingForImage { .. }
+            | Self::ReadFailed { .. } => true,
+            Self::Assigned { .. }
+            | Self::LocalBootRequested {}
+            | Self::Held {}
+            | Self::InstallFailed { .. }
+            | Self::Warning { .. }
+            | Self::Power { .. }
+            | Self::PowerSwitched { .. }
+            | Self::BmcFailed { .. }
+            | Self::Image { .. }
+            | Self::DiskNearlyFull { .. }
+            | Self::DiskSpaceRecovered { .. }
+            | Self::OtherDhcpServer { .. }
+            | Self::ManifestInvalid { .. } => false,
+        }
+    }
+
     /// Returns whether the event repeats another one. The duration of a transfer makes no difference.
     pub fn is_repeat_of(&self, other: &Self) -> bool {
         let (Self::TftpCompleted { file, bytes, .. }, Self::TftpCompleted { file: known, bytes: size, .. }) =

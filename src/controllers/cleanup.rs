@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use crate::gate::Gate;
-use crate::images::free_space::FreeSpace;
 use crate::images::uploads;
+use crate::store::free_space::FreeSpace;
 
 /// Interval between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::event::Event;
 use crate::gate::Gate;
-use crate::images::free_space::FreeSpace;
+use crate::store::free_space::FreeSpace;
 
 /// Interval between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);

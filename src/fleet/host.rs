@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::transition_times::TransitionTimes;
-use super::{Architecture, BadName, Chap, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret};
+use super::{Architecture, BadName, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret};
 
 /// A machine that boots from the network (kind BareMetalHost).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -269,6 +269,17 @@ pub struct HostStatus {
     #[serde(skip_serializing)]
     #[schemars(skip)]
     pub transition_times: Option<Box<TransitionTimes>>,
+    /// The mark of a host that was only seen so far. Kept in the store only.
+    #[serde(skip_serializing)]
+    #[schemars(skip)]
+    pub first_seen: Option<Box<FirstSeen>>,
+}
+
+impl HostStatus {
+    /// Returns whether nobody declared the host, and its machine did nothing but be seen.
+    pub fn is_first_seen_only(&self) -> bool {
+        self.first_seen.is_some()
+    }
 }
 
 /// An install, since it was requested.

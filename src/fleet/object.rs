@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use super::rules::Invalid;
 use super::transition_times::TransitionTimes;
-use super::{BootConfig, DecodeError, Host, HostSpec, HostStatus, Image, Key, Kind, Meta, deserialize_with_path};
+use super::{
+    BootConfig, DecodeError, FirstSeen, Host, HostSpec, HostStatus, Image, Key, Kind, Meta, deserialize_with_path,
+};
 
 /// Maximum number of unknown fields that are dropped from one object: each costs a parse of the whole object.
 const MAX_UNKNOWN_FIELDS: usize = 256;
@@ -156,12 +158,15 @@ struct KeptStatus<'a> {
     status: &'a HostStatus,
     #[serde(rename = "transitionTimes", skip_serializing_if = "Option::is_none")]
     transition_times: &'a Option<Box<TransitionTimes>>,
+    #[serde(rename = "firstSeen", skip_serializing_if = "Option::is_none")]
+    first_seen: &'a Option<Box<FirstSeen>>,
 }
 
 impl<'a> From<&'a Host> for Kept<'a> {
     fn from(host: &'a Host) -> Self {
         let Host { metadata, spec, status } = host;
-        Self { metadata, spec, status: KeptStatus { status, transition_times: &status.transition_times } }
+        let (transition_times, first_seen) = (&status.transition_times, &status.first_seen);
+        Self { metadata, spec, status: KeptStatus { status, transition_times, first_seen } }
     }
 }
 

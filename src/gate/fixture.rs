@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::boot::Site;
 use crate::boot::site::tests::site;
 use crate::event::Entry;
-use crate::fleet::{Host, Kind, Mac, Object};
-use crate::gate::Gate;
+use crate::fleet::{FirstSeenLimits, Host, Kind, Mac, Object};
 use crate::gate::tokens::BootTokens;
+use crate::gate::{EnrolmentBounds, Gate};
 use crate::images::library::ImageLibrary;
 use crate::store::{Change, Expect, Store};
 
@@ -29,14 +29,24 @@ impl Fixture {
         Self::with_site(site(rule))
     }
 
+    /// Creates a gate with limits of enrolments.
+    pub fn with_enrolment(rule: &str, limits: FirstSeenLimits) -> Self {
+        Self::create(site(rule), EnrolmentBounds::new(limits))
+    }
+
     /// Creates a gate with this configuration.
     pub fn with_site(site: Site) -> Self {
+        Self::create(site, EnrolmentBounds::default())
+    }
+
+    fn create(site: Site, enrolment: EnrolmentBounds) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (store, _writer) = Store::open(directory.path(), site.install.clone(), None).unwrap();
         let isos = directory.path().join("isos");
         std::fs::create_dir(&isos).unwrap();
         let tokens = BootTokens::open(directory.path()).unwrap();
-        let gate = Arc::new(Gate::new(Arc::new(site), store, ImageLibrary::new(isos), tokens));
+        let gate = Gate::new(Arc::new(site), store, ImageLibrary::new(isos), tokens);
+        let gate = Arc::new(Gate { enrolment, ..gate });
         Self { gate, directory }
     }
 

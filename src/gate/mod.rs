@@ -2,6 +2,7 @@
 //! protocol may answer.
 
 pub mod config_delivery;
+mod enrolment;
 #[cfg(test)]
 pub mod fixture;
 pub mod identity;
@@ -28,6 +29,7 @@ use crate::store::{Change, Expect, Observation, Store, StoreError};
 
 pub use crate::boot::identity::AdmissionRefusal;
 pub use crate::gate::config_delivery::RecordedDeliveries;
+pub use crate::gate::enrolment::EnrolmentBounds;
 pub use crate::gate::identity::IdentifiedClient;
 pub use crate::gate::ipxe_clients::RecentIpxeClients;
 pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
@@ -48,6 +50,8 @@ pub struct Gate {
     pub neighbours: Neighbours,
     /// The filter of repeated timeline events.
     pub throttle: EventThrottle,
+    /// The bounds of enrolments.
+    pub enrolment: EnrolmentBounds,
     /// The config deliveries that are recorded.
     pub deliveries: RecordedDeliveries,
     /// The images and the hosts' views of them.
@@ -66,6 +70,7 @@ impl Gate {
             ipxe_clients: RecentIpxeClients::default(),
             neighbours: Neighbours::default(),
             throttle: EventThrottle::default(),
+            enrolment: EnrolmentBounds::default(),
             deliveries: RecordedDeliveries::default(),
             media,
             tokens,
@@ -107,22 +112,6 @@ impl Gate {
         let decision =
             decide(facts, host.map(Arc::as_ref), &self.site).wait_if_broken(|name| state.image(name).map(Arc::as_ref));
         HostDecision { decision, host: host.cloned(), medium: None, tied: false }
-    }
-
-    /// Decides after an unknown machine was enrolled.
-    pub async fn decide_and_enrol(&self, facts: &Facts) -> HostDecision {
-        let decided = self.decide_now(facts);
-        let Verdict::Enrol(host) = decided.decision.verdict else { return decided };
-        let architecture = facts.firmware.map(|firmware| firmware.architecture);
-        let action = self.site.unknown_hosts.action(facts.mac, architecture, facts.address).clone();
-        match self.store.commit(Change::Enrol { host, action: action.clone() }).await {
-            Ok(_) => self.decide_now(facts),
-            Err(StoreError::Unavailable(_)) => HostDecision::ignore(Reason::StoreUnavailable),
-            Err(error) => {
-                tracing::warn!(mac = %facts.mac, %action, %error, "cannot apply the rule for unknown machines");
-                HostDecision::ignore(Reason::RuleNotApplicable)
-            }
-        }
     }
 
     /// Decides which boot script a machine is served, and commits what the decision records. `choice` is the image that
@@ -317,6 +306,8 @@ impl Gate {
 fn refusal_reason(error: &StoreError, mac: Mac) -> Reason {
     match error {
         StoreError::Unavailable(_) => Reason::StoreUnavailable,
+        StoreError::EnrolmentLimit(_) => Reason::EnrolmentLimit,
+        StoreError::DiskNearlyFull => Reason::DiskNearlyFull,
         StoreError::NoSuchMac(_) | StoreError::NotFound(_) => Reason::UnknownHost,
         StoreError::AlreadyExists(_)
         | StoreError::Conflict { .. }

@@ -1,6 +1,5 @@
 //! The library of images: files, uploads, free space and per-host views.
 
-pub mod free_space;
 pub mod library;
 pub mod partial_upload;
 pub mod uploads;

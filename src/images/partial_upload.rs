@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::fleet::Name;
 
-use crate::images::free_space::FreeSpace;
+use crate::store::free_space::FreeSpace;
 
 /// Maximum size of an uploaded ISO in bytes; a dual-layer Blu-ray disc has less.
 pub const MAX_ISO_BYTES: u64 = 64 * 1024 * 1024 * 1024;

@@ -11,7 +11,8 @@ use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, HostReferences, ImageReferences};
 use crate::fleet::{
-    BootTarget, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase, Power, conditions, power_request,
+    BootTarget, EntryPoint, FirstSeen, FirstSeenLimits, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase,
+    Power, conditions, power_request,
 };
 
 use super::change::{Change, Expect, Observation};
@@ -44,6 +45,8 @@ pub struct ApplyContext<'a> {
     pub at: Timestamp,
     /// Install policy of the configuration.
     pub policy: &'a InstallPolicy,
+    /// Whether the disk has room for unknown machines.
+    pub may_enrol: bool,
 }
 
 /// Applies one change to the state. On an error the state is unchanged.
@@ -59,7 +62,9 @@ pub fn apply(
     match change {
         Change::Put { object, expect } => put(state, object, expect, context, uid),
         Change::Delete { key, version } => delete(state, &key, version),
-        Change::Enrol { host, action } => enrol(state, *host, action, context, uid),
+        Change::Enrol { host, action, entry, limits } => {
+            enrol(state, *host, Enrolment { action, entry, limits }, context, uid)
+        }
         Change::Advance { mac, transition, observation, event } => {
             let mut applied = advance_host(state, mac, transition, observation, context)?;
             applied.events.extend(event.map(|event| (mac, event)));
@@ -87,6 +92,7 @@ fn put(
     if let Object::Host(host) = &mut object {
         let was = before.as_ref().and_then(as_host);
         let mut settled = apply_spec(Host::clone(host), was, context);
+        settled.status.first_seen = None;
         settled.status.warnings = warnings(state, &settled);
         events = milestones(was, &settled);
         *host = Arc::new(settled);
@@ -249,16 +255,29 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
     Ok(Applied { object, record: Some(record), events: Vec::new() })
 }
 
+/// How an unknown machine is enrolled.
+struct Enrolment {
+    action: UnknownHostAction,
+    entry: EntryPoint,
+    limits: FirstSeenLimits,
+}
+
 fn enrol(
     state: &mut Snapshot,
     host: Host,
-    action: UnknownHostAction,
+    Enrolment { action, entry, limits }: Enrolment,
     context: ApplyContext<'_>,
     uid: impl FnOnce() -> String,
 ) -> Result<Applied, StoreError> {
     let mac = host.spec.boot_mac_address;
     if let Some(known) = state.host_by_mac(mac) {
         return Ok(Applied::unchanged(Object::Host(known.clone()), Vec::new()));
+    }
+    if !context.may_enrol {
+        return Err(StoreError::DiskNearlyFull);
+    }
+    if !limits.admits(&entry, state.first_seen_counts(&entry)) {
+        return Err(StoreError::EnrolmentLimit(entry));
     }
     let phase = host.status.phase;
     let mut object = Object::Host(Arc::new(host));
@@ -269,6 +288,7 @@ fn enrol(
         let status = &mut Arc::make_mut(host).status;
         status.phase_transition_time = Some(context.at);
         status.last_seen_time = Some(context.at);
+        status.first_seen = Some(Box::new(FirstSeen { entry, time: context.at }));
         status.install = (phase == Phase::Assigned).then(Default::default);
     }
     Ok(write(state, object, None, vec![(mac, Event::FirstSeen { action })], context.at))
@@ -283,6 +303,7 @@ fn advance_host(
 ) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
     let mut after = advance(Host::clone(&before), transition, context.at, context.policy);
+    after.status.first_seen = None;
     after.status.warnings = warnings(state, &after);
     let mut events = milestones(Some(&before), &after);
     if transition == lifecycle::Transition::Assign && events.is_empty() {

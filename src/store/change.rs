@@ -4,7 +4,7 @@ use crate::event::Event;
 use crate::event::power_report::PowerReport;
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle;
-use crate::fleet::{Architecture, Host, Key, Mac, Object};
+use crate::fleet::{Architecture, EntryPoint, FirstSeenLimits, Host, Key, Mac, Object};
 
 /// A change of the state.
 #[derive(Debug, Clone)]
@@ -29,6 +29,10 @@ pub enum Change {
         host: Box<Host>,
         /// Rule that the machine was enrolled by.
         action: UnknownHostAction,
+        /// Where the machine's request entered.
+        entry: EntryPoint,
+        /// The bounds of such hosts.
+        limits: FirstSeenLimits,
     },
     /// Applies a lifecycle transition to a host. The event is written in the same transaction.
     Advance {

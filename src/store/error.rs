@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::fleet::rules::Invalid;
-use crate::fleet::{Key, Kind, Mac};
+use crate::fleet::{EntryPoint, Key, Kind, Mac};
 
 /// Reason why a change was refused or failed. No part of the change was made.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -35,6 +35,12 @@ pub enum StoreError {
         /// Key of the object that refers to it.
         by: Key,
     },
+    /// As many machines of an entry point were seen and never declared as are kept.
+    #[error("{0}: too many machines were seen there and never declared")]
+    EnrolmentLimit(EntryPoint),
+    /// The disk of the state is nearly full: no unknown machine is enrolled.
+    #[error("the disk of the state is nearly full")]
+    DiskNearlyFull,
     /// The object violates a rule.
     #[error(transparent)]
     Invalid(#[from] Invalid),

@@ -6,12 +6,15 @@
 mod apply;
 mod change;
 mod clock;
+mod disk_reserve;
 mod error;
+pub mod free_space;
 mod history;
 mod seal;
 mod snapshot;
 mod sqlite;
 mod timeline_coalescer;
+mod timeline_sizes;
 pub mod volumes;
 mod writer;
 
@@ -108,6 +111,8 @@ impl Store {
             announce,
             announce_leases,
             write_error: write_error.clone(),
+            reserve: disk_reserve::DiskReserve::open(directory),
+            directory: directory.to_owned(),
         };
         let thread = std::thread::Builder::new().name("store".into());
         let thread = thread.spawn(move || writer.run(queued_changes, queued_entries));
@@ -221,7 +226,9 @@ impl Store {
         let host = mac.and_then(|mac| self.load().host_by_mac(mac).map(|host| host.metadata.name.clone()));
         let entry = Entry::once(now(), mac, host, event);
         entry.log();
-        if self.entries.try_send(entry).is_err() {
+        // Strangers fill half of the queue at most.
+        let is_full = self.entries.capacity() < writer::MAX_QUEUED_ENTRIES / 2 && self.load().is_by_stranger(&entry);
+        if is_full || self.entries.try_send(entry).is_err() {
             self.dropped_entries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
@@ -264,7 +271,7 @@ impl Store {
     /// The reason why the first impossible change would not be made.
     pub fn dry_run_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
         let mut scratch = Snapshot::clone(&self.load());
-        let context = apply::ApplyContext { at: now(), policy: &self.policy };
+        let context = apply::ApplyContext { at: now(), policy: &self.policy, may_enrol: true };
         let uid = || uuid::Uuid::new_v4().to_string();
         let applied = changes.into_iter().map(|change| apply::apply(&mut scratch, change, context, uid));
         applied.map(|applied| applied.map(|applied| applied.object)).collect()

@@ -1,11 +1,15 @@
 //! An immutable snapshot of the state, with indexes.
 
+use std::mem::{Discriminant, discriminant};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap, OrdSet};
+use jiff::Timestamp;
 
-use crate::fleet::{BootConfig, Host, Image, Key, Kind, Lease, Mac, Name, Object};
+use crate::event::Entry;
+use crate::fleet::first_seen::FirstSeenCounts;
+use crate::fleet::{BootConfig, EntryPoint, FirstSeen, Host, Image, Key, Kind, Lease, Mac, Name, Object};
 
 /// The state at one version. A clone shares all objects; a change copies one path of the tree.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +25,10 @@ pub struct Snapshot {
     leases: OrdMap<Ipv4Addr, Arc<Lease>>,
     /// Hosts with an install under way, which is subject to `install.timeout`.
     under_way: OrdSet<Mac>,
+    /// Hosts that were seen and never declared, oldest first.
+    first_seen: OrdSet<(Timestamp, Mac)>,
+    first_seen_by_entry: HashMap<EntryPoint, usize>,
+    first_seen_by_kind: HashMap<Discriminant<EntryPoint>, usize>,
 }
 
 impl Snapshot {
@@ -42,6 +50,22 @@ impl Snapshot {
     /// Returns the machine that was last seen at an address.
     pub fn last_seen_at(&self, address: IpAddr) -> Option<Mac> {
         self.by_last_address.get(&address).copied()
+    }
+
+    /// Returns whether an address is the `spec.ip` of a host, or the last address of a host that is more than first
+    /// seen. Bounds keep a reserve for it.
+    pub fn is_known_address(&self, address: IpAddr) -> bool {
+        self.by_ip.contains_key(&address) || self.last_seen_at(address).is_some_and(|mac| self.is_declared(mac))
+    }
+
+    /// Returns whether a host with this MAC address exists that is more than first seen.
+    pub fn is_declared(&self, mac: Mac) -> bool {
+        self.host_by_mac(mac).is_some_and(|host| !host.status.is_first_seen_only())
+    }
+
+    /// Returns the number of hosts that are more than first seen.
+    pub fn declared_hosts(&self) -> usize {
+        self.by_mac.len().saturating_sub(self.first_seen.len())
     }
 
     /// Returns the last lease of an address, which may have expired.
@@ -106,6 +130,28 @@ impl Snapshot {
         self.under_way.iter().filter_map(|mac| self.host_by_mac(*mac))
     }
 
+    /// Returns the hosts that were seen and never declared, oldest first.
+    pub fn first_seen(&self) -> impl Iterator<Item = &Arc<Host>> {
+        self.first_seen.iter().filter_map(|(_, mac)| self.host_by_mac(*mac))
+    }
+
+    /// Returns whether a timeline entry is about a machine that nobody declared: strangers cause such entries at will.
+    pub fn is_by_stranger(&self, entry: &Entry) -> bool {
+        match entry.mac {
+            Some(mac) => self.host_by_mac(mac).is_none_or(|host| host.status.is_first_seen_only()),
+            None => entry.event.is_of_machine(),
+        }
+    }
+
+    /// Returns the number of hosts that were seen and never declared, in all and of an entry point.
+    pub fn first_seen_counts(&self, entry: &EntryPoint) -> FirstSeenCounts {
+        FirstSeenCounts {
+            total: self.first_seen.len(),
+            of_kind: self.first_seen_by_kind.get(&discriminant(entry)).copied().unwrap_or(0),
+            of_entry: self.first_seen_by_entry.get(entry).copied().unwrap_or(0),
+        }
+    }
+
     /// Returns the key of an object that refers to this one.
     pub fn referrer(&self, key: &Key) -> Option<Key> {
         let hosts = || {
@@ -142,6 +188,7 @@ impl Snapshot {
             if host.status.phase.is_under_way() {
                 self.under_way.insert(mac);
             }
+            self.index_first_seen(host);
         }
         self.objects.insert(key, object);
     }
@@ -157,6 +204,27 @@ impl Snapshot {
         }
     }
 
+    fn index_first_seen(&mut self, host: &Host) {
+        let Some(first_seen) = &host.status.first_seen else { return };
+        let FirstSeen { entry, time } = &**first_seen;
+        self.first_seen.insert((*time, host.spec.boot_mac_address));
+        *self.first_seen_by_entry.entry(entry.clone()).or_insert(0) += 1;
+        *self.first_seen_by_kind.entry(discriminant(entry)).or_insert(0) += 1;
+    }
+
+    fn unindex_first_seen(&mut self, host: &Host) {
+        let Some(first_seen) = &host.status.first_seen else { return };
+        let FirstSeen { entry, time } = &**first_seen;
+        self.first_seen.remove(&(*time, host.spec.boot_mac_address));
+        let left = self.first_seen_by_entry.get(entry).map_or(0, |count| count.saturating_sub(1));
+        match left {
+            0 => self.first_seen_by_entry.remove(entry),
+            left => self.first_seen_by_entry.insert(entry.clone(), left),
+        };
+        let of_kind = self.first_seen_by_kind.entry(discriminant(entry)).or_insert(0);
+        *of_kind = of_kind.saturating_sub(1);
+    }
+
     /// Removes and returns the object with a key, and updates the indexes.
     pub fn remove(&mut self, key: &Key) -> Option<Object> {
         let object = self.objects.remove(key)?;
@@ -164,6 +232,7 @@ impl Snapshot {
             let mac = host.spec.boot_mac_address;
             self.by_mac.remove(&mac);
             self.under_way.remove(&mac);
+            self.unindex_first_seen(host);
             if let Some(ip) = host.spec.ip {
                 self.by_ip.remove(&ip);
             }

@@ -12,6 +12,7 @@ use super::history::{ChangeKind, ChangeRecord};
 use super::seal::{self, Seal};
 use super::snapshot::Snapshot;
 use super::timeline_coalescer::{TimelineCoalescer, TimelineLine};
+use super::timeline_sizes::TimelineSizes;
 
 /// Version of the schema, in SQLite's `user_version`. Versions 1 and 2 belong to programs that were never released:
 /// there is no migration from them.
@@ -36,8 +37,9 @@ const SCHEMA: &str = "
     );
 ";
 
-/// Maximum number of timeline entries. The oldest are deleted.
-const MAX_TIMELINE_ENTRIES: i64 = 200_000;
+/// The timeline entries of strangers, which have a share of their own. Added without a new version of the schema: a
+/// program that does not know the table ignores it.
+const STRANGERS: &str = "CREATE TABLE IF NOT EXISTS timeline_strangers (id INTEGER PRIMARY KEY)";
 
 /// Error of the database.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,30 @@ pub enum DatabaseError {
     Unsealable,
 }
 
+impl DatabaseError {
+    /// Returns whether more free space on the disk may help.
+    pub fn is_disk_full(&self) -> bool {
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        let Self::Sqlite(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure))
+    }
+}
+
+/// What is written in one transaction.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    /// Version of the state.
+    pub version: u64,
+    /// The changed objects.
+    pub changes: Vec<&'a ChangeRecord>,
+    /// The leases.
+    pub leases: &'a [Lease],
+    /// The timeline entries.
+    pub entries: &'a [Entry],
+    /// Whether each entry is about a machine that nobody declared.
+    pub strangers: Vec<bool>,
+}
+
 /// Returns which program wrote a database of another schema.
 fn age(found: u32) -> &'static str {
     if found > SCHEMA_VERSION { "newer" } else { "pre-release" }
@@ -81,6 +107,7 @@ pub struct Database {
     connection: Connection,
     seal: Option<Seal>,
     coalescer: TimelineCoalescer,
+    sizes: TimelineSizes,
 }
 
 impl Database {
@@ -97,8 +124,11 @@ impl Database {
         // A commit that a killed process did not sync is in the log and will be seen: make it durable before. A
         // checkpoint syncs the log first.
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        let mut database = Self { connection, seal, coalescer: TimelineCoalescer::default() };
+        let (coalescer, sizes) = (TimelineCoalescer::default(), TimelineSizes::default());
+        let mut database = Self { connection, seal, coalescer, sizes };
         database.create_schema()?;
+        database.connection.execute_batch(STRANGERS)?;
+        database.sizes = TimelineSizes::read(&database.connection)?;
         let (snapshot, plain_text) = database.load()?;
         if plain_text > 0 && database.seal.is_some() {
             database.seal_all(&snapshot)?;
@@ -157,7 +187,8 @@ impl Database {
             wire: std::sync::OnceLock::new(),
         });
         let records: Vec<ChangeRecord> = records.collect();
-        self.write(snapshot.version, records.iter(), &[], &[])?;
+        let (version, changes) = (snapshot.version, records.iter().collect());
+        self.write(&Rows { version, changes, leases: &[], entries: &[], strangers: Vec::new() })?;
         self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?;
         Ok(())
     }
@@ -184,37 +215,25 @@ impl Database {
     ///
     /// # Errors
     /// SQLite fails or an object cannot be encrypted; nothing is written.
-    pub fn write<'a>(
-        &mut self,
-        version: u64,
-        changes: impl Iterator<Item = &'a ChangeRecord>,
-        leases: &[Lease],
-        entries: &[Entry],
-    ) -> Result<(), DatabaseError> {
-        let written = self.transact(version, changes, leases, entries);
+    pub fn write(&mut self, rows: &Rows<'_>) -> Result<(), DatabaseError> {
+        let written = self.transact(rows);
         if written.is_err() {
-            // The coalescer may hold lines that were rolled back.
+            // The coalescer and the sizes may hold lines that were rolled back.
             self.coalescer.clear();
+            self.sizes = TimelineSizes::read(&self.connection).unwrap_or_default();
         }
         written
     }
 
-    fn transact<'a>(
-        &mut self,
-        version: u64,
-        changes: impl Iterator<Item = &'a ChangeRecord>,
-        leases: &[Lease],
-        entries: &[Entry],
-    ) -> Result<(), DatabaseError> {
+    fn transact(&mut self, rows: &Rows<'_>) -> Result<(), DatabaseError> {
+        let Rows { version, changes, leases, entries, strangers } = rows;
         let transaction = self.connection.transaction()?;
-        write_objects(&transaction, self.seal.as_ref(), changes)?;
+        write_objects(&transaction, self.seal.as_ref(), changes.iter().copied())?;
         write_leases(&transaction, leases)?;
         transaction.prepare_cached("UPDATE version SET number = ?")?.execute([version.cast_signed()])?;
-        write_entries(&transaction, &mut self.coalescer, entries)?;
-        if !entries.is_empty() {
-            let trim = "DELETE FROM timeline WHERE id <= (SELECT max(id) FROM timeline) - ?";
-            transaction.prepare_cached(trim)?.execute([MAX_TIMELINE_ENTRIES])?;
-        }
+        let entries = entries.iter().zip(strangers.iter().copied());
+        write_entries(&transaction, &mut self.coalescer, &mut self.sizes, entries)?;
+        self.sizes.trim(&transaction)?;
         transaction.commit()?;
         Ok(())
     }
@@ -264,17 +283,18 @@ fn write_leases(transaction: &rusqlite::Transaction<'_>, leases: &[Lease]) -> Re
 }
 
 /// Writes timeline entries: each as a new line, or as a repetition of an existing one.
-fn write_entries(
+fn write_entries<'a>(
     transaction: &rusqlite::Transaction<'_>,
     coalescer: &mut TimelineCoalescer,
-    entries: &[Entry],
+    sizes: &mut TimelineSizes,
+    entries: impl Iterator<Item = (&'a Entry, bool)>,
 ) -> Result<(), DatabaseError> {
     let mut add = transaction.prepare_cached("INSERT INTO timeline (mac, image, config, body) VALUES (?, ?, ?, ?)")?;
     let mut update = transaction.prepare_cached("UPDATE timeline SET body = ? WHERE id = ?")?;
     let encode = |entry: &Entry| {
         serde_json::to_string(entry).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
     };
-    for entry in entries {
+    for (entry, is_by_stranger) in entries {
         // The line may have been deleted as one of the oldest.
         if let Some(line) = coalescer.join(entry)
             && update.execute(params![encode(&line.entry)?, line.id])? == 1
@@ -284,7 +304,9 @@ fn write_entries(
         }
         let (image, config) = (entry.event.image().map(Name::as_str), entry.event.config().map(Name::as_str));
         add.execute(params![entry.mac.map(|mac| mac.to_string()), image, config, encode(entry)?])?;
-        coalescer.keep(TimelineLine { id: transaction.last_insert_rowid(), entry: entry.clone() });
+        let id = transaction.last_insert_rowid();
+        sizes.added(transaction, id, entry.mac, is_by_stranger)?;
+        coalescer.keep(TimelineLine { id, entry: entry.clone() });
     }
     Ok(())
 }

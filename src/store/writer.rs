@@ -1,5 +1,6 @@
 //! The writer thread. It gathers queued jobs into transactions, writes them, and publishes the new snapshot.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,9 @@ use crate::fleet::{Lease, Object};
 use super::apply::{Applied, ApplyContext, apply};
 use super::change::Change;
 use super::clock::now;
+use super::disk_reserve::{self, DiskReserve};
 use super::error::StoreError;
+use super::free_space::FreeSpace;
 use super::snapshot::Snapshot;
 use super::{history, sqlite};
 
@@ -67,6 +70,16 @@ struct Transaction {
     entries: Vec<Entry>,
 }
 
+impl Transaction {
+    /// Returns what is written, with these timeline entries.
+    fn rows<'a>(&'a self, entries: &'a [Entry]) -> sqlite::Rows<'a> {
+        let records = self.outcomes.iter().flat_map(|(_, applied)| made(applied));
+        let changes = records.filter_map(|applied| applied.record.as_ref()).collect();
+        let strangers = entries.iter().map(|entry| self.state.is_by_stranger(entry)).collect();
+        sqlite::Rows { version: self.state.version, changes, leases: &self.leases, entries, strangers }
+    }
+}
+
 /// The writer: the only one that changes the database and the snapshot.
 #[derive(Debug)]
 pub struct Writer {
@@ -84,6 +97,10 @@ pub struct Writer {
     pub announce_leases: watch::Sender<u64>,
     /// Error of the last write; `None` if it succeeded.
     pub write_error: Arc<ArcSwapOption<String>>,
+    /// Room on the disk for changes when it is full.
+    pub reserve: DiskReserve,
+    /// Directory of the state.
+    pub directory: PathBuf,
 }
 
 impl Writer {
@@ -105,14 +122,24 @@ impl Writer {
 
     /// Writes jobs and timeline entries in one transaction. After a failure the entries stay queued.
     fn write(&mut self, jobs: Vec<WriteJob>, entries: &mut Vec<Entry>) {
+        self.reserve.restore();
+        // Without the reserve, the room that is left is for changes; other entries wait.
+        let is_short = !self.reserve.is_held() && !disk_reserve::has_room(&self.directory);
+        if is_short && jobs.is_empty() {
+            return;
+        }
         let transaction = self.apply_jobs(jobs);
         let queued = entries.len();
         entries.extend(transaction.entries.iter().cloned());
-        let records = transaction.outcomes.iter().flat_map(|(_, applied)| made(applied));
-        let records = records.filter_map(|applied| applied.record.as_ref());
-        match self.database.write(transaction.state.version, records, &transaction.leases, entries) {
+        let mut waiting = if is_short { queued } else { 0 };
+        let mut written = self.database.write(&transaction.rows(&entries[waiting..]));
+        if written.as_ref().is_err_and(sqlite::DatabaseError::is_disk_full) && self.reserve.release() {
+            waiting = queued;
+            written = self.database.write(&transaction.rows(&entries[waiting..]));
+        }
+        match written {
             Ok(()) => {
-                entries.clear();
+                entries.truncate(waiting);
                 if self.write_error.swap(None).is_some() {
                     tracing::info!("state write recovered");
                 }
@@ -129,7 +156,14 @@ impl Writer {
     /// Applies jobs to a copy of the snapshot.
     fn apply_jobs(&self, jobs: Vec<WriteJob>) -> Transaction {
         let mut state = Snapshot::clone(&self.snapshot.load());
-        let context = ApplyContext { at: now(), policy: &self.policy };
+        let is_enrolment = |change: &Change| matches!(change, Change::Enrol { .. });
+        let enrols = jobs.iter().any(|job| match job {
+            WriteJob::Changes { changes, .. } => changes.iter().any(is_enrolment),
+            WriteJob::Leases { .. } => false,
+        });
+        // Where the free space is unknown, the write itself shows whether there is any.
+        let may_enrol = !enrols || FreeSpace::at(&self.directory).map_or(true, |space| space.fits(0));
+        let context = ApplyContext { at: now(), policy: &self.policy, may_enrol };
         let mut outcomes = Vec::with_capacity(jobs.len());
         let (mut leases, mut callbacks) = (Vec::new(), Vec::new());
         for job in jobs {

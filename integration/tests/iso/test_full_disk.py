@@ -55,6 +55,7 @@ def test_an_iso_that_does_not_fit_is_refused_and_leaves_nothing(server, place):
 
 
 def test_a_full_disk_is_not_ready_until_there_is_free_space(server):
+    assert server.ask("POST", HOSTS, host("one-to-delete", 9)).code == 201
     filler = server.state / "filler"
     with open(filler, "wb", buffering=0) as file:
         try:
@@ -68,6 +69,8 @@ def test_a_full_disk_is_not_ready_until_there_is_free_space(server):
     codes = {server.ask("POST", HOSTS, host("two", 2)).code for _ in range(200)}
     assert codes <= {201, 409, 503}, f"a change that cannot be made durable is not acknowledged: {codes}"
     assert eventually(lambda: 'event="disk_nearly_full"' in server.log(), 10), f"a warning is logged: {server.tail()}"
+    deleted = server.ask("DELETE", f"{HOSTS}/one-to-delete")
+    assert deleted.code == 200, f"a host can be deleted on a full disk: {deleted}"
     filler.unlink()
     now = ready(server)
     assert now.code == 200, f"with free space it is ready at once, and without help: {now}"

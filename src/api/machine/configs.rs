@@ -290,8 +290,9 @@ fn code(reason: Reason) -> StatusCode {
         | Reason::TokenMissing
         | Reason::TokenInvalid
         | Reason::ChapFailed
+        | Reason::ChapThrottled
         | Reason::OtherConfigAssigned => StatusCode::FORBIDDEN,
-        Reason::StoreUnavailable | Reason::ImageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::StoreUnavailable | Reason::DiskNearlyFull | Reason::ImageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Reason::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         Reason::UnknownHostIgnored
         | Reason::NotAssigned
@@ -303,7 +304,8 @@ fn code(reason: Reason) -> StatusCode {
         | Reason::NoConfig
         | Reason::FileNotFound
         | Reason::UnknownHost
-        | Reason::RuleNotApplicable => StatusCode::NOT_FOUND,
+        | Reason::RuleNotApplicable
+        | Reason::EnrolmentLimit => StatusCode::NOT_FOUND,
     }
 }
 

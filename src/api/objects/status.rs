@@ -227,13 +227,18 @@ impl Status {
 
     /// Returns the reply for a change that the store refused.
     pub fn of_store(error: &store::StoreError, key: &Key) -> Self {
-        use store::StoreError::{AlreadyExists, Conflict, InUse, NoSuchMac, NotFound, Unavailable, Unreadable};
+        use store::StoreError::{
+            AlreadyExists, Conflict, DiskNearlyFull, EnrolmentLimit, InUse, NoSuchMac, NotFound, Unavailable,
+            Unreadable,
+        };
         let (code, reason) = match error {
             NotFound(_) | NoSuchMac(_) => return Self::not_found(key.kind, key.name.as_str()),
             store::StoreError::Invalid(wrong) => return Self::invalid(key.kind, key.name.as_str(), wrong),
             AlreadyExists(_) => (StatusCode::CONFLICT, "AlreadyExists"),
             Conflict { .. } | InUse { .. } => (StatusCode::CONFLICT, "Conflict"),
-            Unavailable(_) | Unreadable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            EnrolmentLimit(_) | DiskNearlyFull | Unavailable(_) | Unreadable(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")
+            }
         };
         Self { details: Some(about(key).into()), ..Self::failure(code, reason, error.to_string()) }
     }

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 
 use crate::api::state::Shared;
 use crate::http::reply::{Reply, text};
-use crate::images::free_space::FreeSpace;
+use crate::store::free_space::FreeSpace;
 
 /// Answers `/readyz`: all faults, one a line. Any client may read them, so they name the place of a fault, but no
 /// content.

@@ -17,7 +17,7 @@ use crate::boot::{DropReason, Reason};
 use crate::event::{HistogramReading, Protocol};
 use crate::fleet::Phase;
 use crate::http::reply::{Reply, bytes};
-use crate::images::free_space::FreeSpace;
+use crate::store::free_space::FreeSpace;
 
 /// The media type of the format.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -1,0 +1,123 @@
+//! The enrolment of unknown machines, within bounds of rate and number.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::boot::{Facts, Reason, Verdict};
+use crate::bounds::{Rate, Source, TokenBuckets};
+use crate::fleet::{EntryPoint, FirstSeenLimits};
+use crate::gate::{Gate, HostDecision};
+use crate::store::{Change, StoreError};
+
+/// Maximum number of entry points whose rates are told apart.
+const MAX_ENTRY_POINTS: usize = 4096;
+
+/// The bounds of enrolments, and the rate of each entry point.
+#[derive(Debug)]
+pub struct EnrolmentBounds {
+    /// The bounds of hosts that were seen and never declared.
+    pub limits: FirstSeenLimits,
+    rates: Mutex<TokenBuckets<EntryPoint>>,
+}
+
+impl EnrolmentBounds {
+    /// Creates the bounds of a server that has enrolled nothing yet.
+    pub fn new(limits: FirstSeenLimits) -> Self {
+        let rate = Rate { tokens: limits.per_minute, per: Duration::from_secs(60), burst: limits.per_minute };
+        Self { limits, rates: Mutex::new(TokenBuckets::new(rate, MAX_ENTRY_POINTS)) }
+    }
+
+    fn take(&self, entry: &EntryPoint) -> bool {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(entry.clone(), Instant::now())
+    }
+}
+
+impl Default for EnrolmentBounds {
+    fn default() -> Self {
+        Self::new(FirstSeenLimits::default())
+    }
+}
+
+impl Gate {
+    /// Decides after an unknown machine was enrolled. It entered from its address.
+    pub async fn decide_and_enrol(&self, facts: &Facts) -> HostDecision {
+        let address = facts.address.map_or(self.site.address, |address| Source::of(address).address());
+        self.decide_and_enrol_from(facts, EntryPoint::Address(address)).await
+    }
+
+    /// Decides after an unknown machine was enrolled. Beyond the bounds of its entry point it is ignored.
+    pub async fn decide_and_enrol_from(&self, facts: &Facts, entry: EntryPoint) -> HostDecision {
+        let decided = self.decide_now(facts);
+        let Verdict::Enrol(host) = decided.decision.verdict else { return decided };
+        let limits = self.enrolment.limits;
+        if !limits.admits(&entry, self.store.load().first_seen_counts(&entry)) || !self.enrolment.take(&entry) {
+            return HostDecision::ignore(Reason::EnrolmentLimit);
+        }
+        let architecture = facts.firmware.map(|firmware| firmware.architecture);
+        let action = self.site.unknown_hosts.action(facts.mac, architecture, facts.address).clone();
+        match self.store.commit(Change::Enrol { host, action: action.clone(), entry, limits }).await {
+            Ok(_) => self.decide_now(facts),
+            Err(StoreError::Unavailable(_)) => HostDecision::ignore(Reason::StoreUnavailable),
+            Err(StoreError::EnrolmentLimit(_)) => HostDecision::ignore(Reason::EnrolmentLimit),
+            Err(StoreError::DiskNearlyFull) => HostDecision::ignore(Reason::DiskNearlyFull),
+            Err(error) => {
+                tracing::warn!(mac = %facts.mac, %action, %error, "cannot apply the rule for unknown machines");
+                HostDecision::ignore(Reason::RuleNotApplicable)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::Stage;
+    use crate::fleet::{Mac, Phase};
+    use crate::gate::fixture::Fixture;
+
+    fn facts(number: u16) -> Facts {
+        let [high, low] = number.to_be_bytes();
+        let mac = Mac([2, 0, 0, 0, high, low]);
+        Facts { mac, firmware: None, stage: Stage::Rom, address: None, uuid: None }
+    }
+
+    #[tokio::test]
+    async fn a_flood_on_one_interface_leaves_room_for_the_machines_of_another() {
+        let limits = FirstSeenLimits { per_network: 20, ..FirstSeenLimits::default() };
+        let fixture = Fixture::with_enrolment("hold", limits);
+        let gate = &fixture.gate;
+        let enrol = async |number, interface: &str| {
+            let decided = gate.decide_and_enrol_from(&facts(number), EntryPoint::Interface(interface.into())).await;
+            decided.decision.verdict
+        };
+        for number in 0..100 {
+            enrol(number, "eth1").await;
+        }
+        assert_eq!(gate.store.load().first_seen().count(), 20);
+        assert_eq!(enrol(100, "eth1").await, Verdict::Ignore(Reason::EnrolmentLimit));
+        assert_eq!(enrol(101, "eth2").await, Verdict::Ignore(Reason::Held));
+        assert_eq!(enrol(0, "eth1").await, Verdict::Ignore(Reason::Held), "a machine that was enrolled stays");
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_slowed_down_to_the_rate() {
+        let limits = FirstSeenLimits { per_minute: 5, ..FirstSeenLimits::default() };
+        let fixture = Fixture::with_enrolment("hold", limits);
+        for number in 0..50 {
+            fixture.gate.decide_and_enrol_from(&facts(number), EntryPoint::Interface("eth1".into())).await;
+        }
+        assert_eq!(fixture.gate.store.load().first_seen().count(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_somebody_wrote_is_no_longer_only_seen() {
+        let fixture = Fixture::with_enrolment("hold", FirstSeenLimits::default());
+        let (gate, mac) = (&fixture.gate, facts(7).mac);
+        gate.decide_and_enrol(&facts(7)).await;
+        assert_eq!(gate.store.load().first_seen().count(), 1);
+        let (transition, observation) = (crate::fleet::lifecycle::Transition::Release, Default::default());
+        gate.store.commit(Change::Advance { mac, transition, observation, event: None }).await.unwrap();
+        assert_eq!(gate.store.load().first_seen().count(), 0);
+        assert_eq!(gate.store.load().host_by_mac(mac).unwrap().status.phase, Phase::LocalBoot);
+    }
+}
