@@ -19,6 +19,19 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 const RESTART_TIMEOUT: Duration = Duration::from_secs(1);
 /// Minimum number of timeouts of a peer that requested its own timeout, before it is given up.
 const MIN_TRIES: u32 = 4;
+/// Maximum time of silence after which a peer is given up, also one that requested a longer timeout.
+const MAX_PEER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Maximum number of packets that are sent before the first acknowledgement. The request may have a forged source:
+/// whoever is there did not ask, and gets no more than this.
+const MAX_UNPROVEN_PACKETS: u32 = 3;
+/// Time without any acknowledgement after which a peer is given up. A peer that is there repeats its request.
+const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of retransmissions of a whole window without an acknowledgement. Later ones are its first block only: the
+/// peer acknowledges it, and the rest follows.
+const MAX_WHOLE_WINDOW_TRIES: u32 = 1;
+/// Number of acknowledgements of blocks that were never sent, before the transfer is given up: a peer that does not
+/// receive the blocks guesses their numbers.
+const MAX_FORGED_ACKS: u8 = 4;
 
 /// A file's transfer to one peer, in lockstep or in windows (RFC 1350, RFC 7440).
 ///
@@ -41,6 +54,11 @@ pub struct Transfer {
     /// Whether blocks in flight, or just acknowledged, were sent more than once.
     duplicated: bool,
     resent_blocks: u64,
+    /// Whether the peer has acknowledged anything that was sent.
+    is_proven: bool,
+    /// Number of packets that were sent while nothing was acknowledged.
+    unproven_packets: u32,
+    forged_acks: u8,
 }
 
 /// The content of the next acknowledgement.
@@ -74,6 +92,8 @@ pub enum Ending {
     Aborted(u16),
     /// The peer was silent for the peer timeout.
     Silent,
+    /// The peer acknowledged blocks that were never sent.
+    Forged,
 }
 
 /// A range of consecutive blocks, none after the file's last.
@@ -108,7 +128,8 @@ impl Transfer {
     /// Creates a transfer of `size` octets with the negotiated options, and returns the first step. A peer that is
     /// silent for `patience` is given up.
     pub fn new(granted: NegotiatedOptions, size: u64, patience: Duration, now: Instant) -> (Self, TransferStep) {
-        let longest = granted.timeout.map_or(patience, |pause| patience.max(pause * MIN_TRIES));
+        let wanted = |pause: Duration| pause.saturating_mul(MIN_TRIES).min(MAX_PEER_TIMEOUT);
+        let longest = granted.timeout.map_or(patience, |pause| patience.max(wanted(pause)));
         let mut transfer = Transfer {
             granted,
             size,
@@ -121,6 +142,9 @@ impl Transfer {
             round_trip: None,
             duplicated: false,
             resent_blocks: 0,
+            is_proven: false,
+            unproven_packets: 1,
+            forged_acks: 0,
         };
         let step = if granted.has_options() {
             transfer.arm(now);
@@ -135,18 +159,22 @@ impl Transfer {
     pub fn on_ack(&mut self, block: u16, now: Instant) -> TransferStep {
         let window = match self.awaiting {
             Awaiting::OptionAck if block == 0 => {
+                self.is_proven = true;
                 self.measure(now);
                 self.duplicated = !self.sent_only_once();
                 return self.advance(1, now);
             }
-            Awaiting::OptionAck => return TransferStep::Wait,
+            Awaiting::OptionAck => return self.on_forged_ack(),
             Awaiting::Window(window) => window,
         };
         // Distance from the last acknowledged block.
         let ahead = u64::from(block.wrapping_sub(on_wire(window.first - 1)));
         if ahead > window.count() {
-            return TransferStep::Wait; // of a block sent long ago, or never
+            // After the first 65535 blocks an old number and one that was never sent look the same.
+            let is_never_sent = u64::from(block) > window.last && window.last <= u64::from(u16::MAX);
+            return if is_never_sent { self.on_forged_ack() } else { TransferStep::Wait };
         }
+        self.is_proven |= ahead > 0;
         let acknowledged = window.first - 1 + ahead;
         if acknowledged == self.last_block() {
             return TransferStep::End(Ending::Complete);
@@ -157,6 +185,17 @@ impl Transfer {
         self.measure(now);
         self.duplicated = !self.sent_only_once();
         self.advance(acknowledged + 1, now)
+    }
+
+    /// Returns whether the peer has acknowledged anything that was sent to it.
+    pub fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// Handles a packet of the peer that shows that it does not receive ours.
+    pub fn on_forged_ack(&mut self) -> TransferStep {
+        self.forged_acks = self.forged_acks.saturating_add(1);
+        if self.forged_acks >= MAX_FORGED_ACKS { TransferStep::End(Ending::Forged) } else { TransferStep::Wait }
     }
 
     /// Handles an ERROR of the peer, which ends the transfer with any code (RFC 1350, section 7).
@@ -175,7 +214,7 @@ impl Transfer {
         };
         if !heard {
             self.tries = self.tries.max(1);
-            RepeatedRequest::Again(self.send_again(now))
+            RepeatedRequest::Again(self.send_unproven(now))
         } else if now < self.moved_at + RESTART_TIMEOUT {
             RepeatedRequest::Again(TransferStep::Wait)
         } else {
@@ -188,11 +227,11 @@ impl Transfer {
         if now < self.deadline {
             return TransferStep::Wait;
         }
-        if now >= self.moved_at + self.patience {
+        if now >= self.moved_at + self.patience() {
             return TransferStep::End(Ending::Silent);
         }
         self.tries = self.tries.saturating_add(1);
-        self.send_again(now)
+        if self.is_proven { self.send_again(now) } else { self.send_unproven(now) }
     }
 
     /// Returns the time at which [`Self::on_timeout`] is due, unless a packet arrives before.
@@ -292,6 +331,16 @@ impl Transfer {
         TransferStep::Data(window)
     }
 
+    /// Sends the first packet again, unless the peer has got as many as it gets without an acknowledgement.
+    fn send_unproven(&mut self, now: Instant) -> TransferStep {
+        if self.unproven_packets >= MAX_UNPROVEN_PACKETS {
+            self.deadline = self.moved_at + self.patience();
+            return TransferStep::Wait;
+        }
+        self.unproven_packets += 1;
+        self.send_again(now)
+    }
+
     fn send_again(&mut self, now: Instant) -> TransferStep {
         self.arm(now);
         match self.awaiting {
@@ -299,11 +348,20 @@ impl Transfer {
                 self.resent_blocks += 1;
                 TransferStep::OptionAck
             }
-            Awaiting::Window(window) => {
+            Awaiting::Window(window) if self.tries <= MAX_WHOLE_WINDOW_TRIES => {
                 self.resent_blocks += window.count();
                 TransferStep::Data(window)
             }
+            Awaiting::Window(window) => {
+                self.resent_blocks += 1;
+                TransferStep::Data(Blocks { last: window.first, ..window })
+            }
         }
+    }
+
+    /// Returns the time of silence after which the peer is given up.
+    fn patience(&self) -> Duration {
+        if self.is_proven { self.patience } else { self.patience.min(UNPROVEN_TIMEOUT) }
     }
 
     fn arm(&mut self, now: Instant) {
@@ -313,7 +371,7 @@ impl Transfer {
             None => learnt().saturating_mul(1 << self.tries.min(10)).min(MAX_RETRY_INTERVAL),
         };
         self.sent_at = now;
-        self.deadline = (now + pause).min(self.moved_at + self.patience);
+        self.deadline = (now + pause).min(self.moved_at + self.patience());
     }
 
     /// Measures the round trip from the answer to a packet that was sent once. Of two copies the answered one is

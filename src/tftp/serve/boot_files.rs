@@ -64,6 +64,8 @@ pub struct BootFileSettings {
     pub max_block_size: Option<u16>,
     /// Time that transfers may take to finish after a stop.
     pub drain: Duration,
+    /// Maximum number of concurrent transfers of one source (`limits.tftp_transfers_per_source`).
+    pub transfers_per_source: usize,
     /// The directories of plain files, in the order in which a name is looked up.
     pub folders: Vec<PathBuf>,
 }
@@ -86,8 +88,14 @@ pub fn serve<P: Fn(Mac) + Send + 'static>(
     on_progress: P,
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<P> {
-    let tftp_settings =
-        TftpSettings { block_size: settings.max_block_size, drain: settings.drain, ..TftpSettings::default() };
+    let tftp_settings = TftpSettings {
+        block_size: settings.max_block_size,
+        drain: settings.drain,
+        transfers_per_source: settings.transfers_per_source,
+        ..TftpSettings::default()
+    };
+    let known = gate.clone();
+    let is_known = move |address: IpAddr| known.store.load().is_known_address(address);
     let folders = settings.folders.iter().filter_map(|path| SiteFolder::open(path).ok()).collect();
     let (listeners, service_addresses) =
         endpoints.into_iter().map(|endpoint| (endpoint.listener, IpAddr::from(endpoint.service_address))).unzip();
@@ -109,7 +117,7 @@ pub fn serve<P: Fn(Mac) + Send + 'static>(
     };
     async move {
         let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let served = tftp::serve(listeners, tftp_settings, content, report, shutdown).await.context("TFTP");
+        let served = tftp::serve(listeners, tftp_settings, content, report, is_known, shutdown).await.context("TFTP");
         recorder.await.context("TFTP reports")?;
         served
     }
@@ -234,6 +242,9 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
             );
         }
         TransferReport::Ended { peer, asked, how, octets, .. } => {
+            if let TransferEnd::Peer(Ending::Forged) = how {
+                gate.counters.count_dropped(Protocol::Tftp, DropReason::ForgedAck, Some(peer.ip()));
+            }
             tracing::debug!(%peer, file = file_name(&asked), ?how, octets, "TFTP transfer aborted");
         }
         TransferReport::Refused { peer, asked, why } => {
@@ -264,6 +275,7 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
                 ) => DropReason::BadHeader,
                 DropCause::Stray => DropReason::NoTransfer,
                 DropCause::Multicast => DropReason::OtherServer,
+                DropCause::SourceLimit => DropReason::SourceLimit,
                 DropCause::NoRoute(_) | DropCause::NotSent(_) => DropReason::SendFailed,
                 DropCause::Overload | DropCause::NoAnswer | DropCause::Stopping => DropReason::Overload,
             };

@@ -6,6 +6,8 @@
 pub mod boot_files;
 mod content;
 mod mmsg;
+mod own_ports;
+mod places;
 mod port;
 mod responder;
 mod session;
@@ -26,8 +28,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 pub use self::content::{FileContent, SiteError, SiteFolder};
-use self::port::UdpPort;
+use self::places::{Place, TransferPlaces};
 pub use self::port::{Listener, PortUse};
+use self::port::{OwnPorts, UdpPort};
 pub use self::responder::Responder;
 use self::session::{PeerPath, SendFailure, SessionRequest, SessionState, TransferSession};
 use self::table::{SessionId, SessionTable};
@@ -35,6 +38,7 @@ use super::options::RequestedOptions;
 use super::packet::{ErrorCode, FileRequest, Packet, TransferMode};
 use super::path::RequestedFile;
 use super::transfer::{Blocks, RepeatedRequest, TransferStep};
+use crate::bounds::{Excess, ShareLimits, Source};
 use crate::tftp::serve::mmsg::{OnSendError, PacketInfo, ReceivedDatagram, RecvBatch, SendBatch};
 pub use crate::tftp::serve::types::{
     DropCause, FileAnswer, FileRefusal, TftpSettings, TransferEnd, TransferReport, TransferRequest,
@@ -55,25 +59,29 @@ const WAKE: u64 = u64::MAX;
 /// passes it to another thread. `report` is called on the same thread after the related datagrams were sent, and must
 /// not block either.
 ///
+/// `is_known` returns whether an address belongs to a machine that the reserve of transfers is for.
+///
 /// # Errors
 /// The server cannot start, or cannot wait for its sockets.
-pub async fn serve<C, R>(
+pub async fn serve<C, R, K>(
     listeners: Vec<Listener>,
     settings: TftpSettings,
     content: C,
     report: R,
+    is_known: K,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()>
 where
     C: Fn(TransferRequest, Responder) + Send + 'static,
     R: Fn(TransferReport) + Send + 'static,
+    K: Fn(IpAddr) -> bool + Send + 'static,
 {
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
     let stop = StopOnDrop { asked: Arc::new(AtomicBool::new(false)), wake: wake.clone() };
     let (end, mut ended) = tokio::sync::oneshot::channel();
     let asked_to_stop = stop.asked.clone();
     std::thread::Builder::new().name("tftp".into()).spawn(move || {
-        let server = TftpServer::new(listeners, settings, content, report, wake, asked_to_stop);
+        let server = TftpServer::new(listeners, settings, (content, report, Box::new(is_known)), wake, asked_to_stop);
         let _ = end.send(server.and_then(TftpServer::run));
     })?;
     let gone = |_| Err(io::Error::other("the TFTP thread is gone"));
@@ -107,6 +115,12 @@ struct TftpServer<C, R> {
     settings: TftpSettings,
     content: C,
     report: R,
+    is_known: KnownSources,
+    places: TransferPlaces,
+    /// How to open a port for one transfer, by listener.
+    own_ports: Vec<OwnPorts>,
+    /// Ports that had one transfer, which is over.
+    free_ports: Vec<usize>,
     /// Reports that are delivered after the current datagrams were sent, because their receiver may need this core.
     reports: RefCell<Vec<TransferReport>>,
     sessions: SessionTable<TransferSession>,
@@ -124,13 +138,16 @@ struct TftpServer<C, R> {
     batch_port: usize,
 }
 
+/// Returns whether an address belongs to a known machine.
+type KnownSources = Box<dyn Fn(IpAddr) -> bool + Send>;
+
 /// A port and its use.
 struct PortState {
     port: UdpPort,
     listener: usize,
     transfers: usize,
-    /// Sequence number of the last transfer that was assigned to it.
-    given: u64,
+    /// Whether it was opened for one transfer.
+    is_own: bool,
     overflowed: u32,
 }
 
@@ -146,15 +163,15 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     fn new(
         listeners: Vec<Listener>,
         settings: TftpSettings,
-        content: C,
-        report: R,
+        (content, report, is_known): (C, R, KnownSources),
         wake: Arc<EventFd>,
         asked_to_stop: Arc<AtomicBool>,
     ) -> io::Result<Self> {
-        let port_state = |port, listener| PortState { port, listener, transfers: 0, given: 0, overflowed: 0 };
+        let port_state = |port, listener| PortState { port, listener, transfers: 0, is_own: false, overflowed: 0 };
         let count = listeners.len();
-        let (requests, transfers): (Vec<_>, Vec<_>) =
-            listeners.into_iter().map(|listener| (listener.requests, listener.transfers)).unzip();
+        let (requests, (transfers, own_ports)): (Vec<_>, (Vec<_>, Vec<_>)) =
+            listeners.into_iter().map(|listener| (listener.requests, (listener.transfers, listener.own_ports))).unzip();
+        let TftpSettings { transfers: total, transfers_per_source: per_source, reserve, .. } = settings;
         let mut ports: Vec<PortState> =
             requests.into_iter().zip(0..).map(|(port, listener)| port_state(port, listener)).collect();
         for (transfers, listener) in transfers.into_iter().zip(0..) {
@@ -173,6 +190,10 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             settings,
             content,
             report,
+            is_known,
+            places: TransferPlaces::new(ShareLimits { total, per_source, reserve: reserve.min(total / 4) }),
+            own_ports,
+            free_ports: Vec::new(),
             reports: RefCell::default(),
             sessions: SessionTable::default(),
             by_peer: HashMap::new(),
@@ -290,16 +311,20 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         if self.stop_at.is_some() {
             return self.report_drop(Some(peer), DropCause::Stopping);
         }
-        if self.sessions.len() >= self.settings.transfers {
-            return self.report_drop(Some(peer), DropCause::Overload);
+        let source = Source::of(peer.ip());
+        if !self.make_place(source, peer, now) {
+            return;
         }
         let mtu = match self.mtu(listener, interface, peer, now) {
             Ok(mtu) => mtu,
             Err(error) => return self.report_drop(Some(peer), DropCause::NoRoute(error)),
         };
-        let port = self.assign_port(listener);
-        let path = PeerPath { peer, name: peer.into(), local, listener, port, mtu };
+        let wants_window = asking.options.window.is_some_and(|blocks| blocks > 1);
+        let own = if wants_window { self.open_own_port(listener) } else { None };
+        let port = own.unwrap_or_else(|| self.assign_port(listener));
+        let path = PeerPath { peer, name: peer.into(), local, listener, port, mtu, has_own_port: own.is_some() };
         let id = self.sessions.insert(TransferSession::new(path, asking, now));
+        self.places.begin(source, id);
         self.by_peer.insert((listener, peer), id);
         self.sessions.arm(id, now + ANSWER_TIMEOUT);
         let responder = Responder::new(id, self.wake.clone(), self.answered.clone());
@@ -327,6 +352,29 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         false
     }
 
+    /// Makes a place for a transfer, and returns whether there is one.
+    fn make_place(&mut self, source: Source, peer: SocketAddr, now: Instant) -> bool {
+        let (sessions, is_known) = (&mut self.sessions, &self.is_known);
+        let is_unproven = |id| sessions.session(id).is_some_and(|session: &mut TransferSession| !session.is_proven());
+        let cause = |excess| match excess {
+            Excess::Source => DropCause::SourceLimit,
+            Excess::Total => DropCause::Overload,
+        };
+        match self.places.find(source, || is_known(peer.ip()), is_unproven) {
+            Place::Free => true,
+            Place::Of(id, excess) => {
+                let displaced = self.sessions.session(id).map(|session| session.path.peer);
+                self.end(id, TransferEnd::Displaced, now);
+                self.report_drop(displaced, cause(excess));
+                true
+            }
+            Place::None(excess) => {
+                self.report_drop(Some(peer), cause(excess));
+                false
+            }
+        }
+    }
+
     /// Returns the MTU towards a peer, cached for a while.
     fn mtu(&mut self, listener: usize, interface: u32, peer: SocketAddr, now: Instant) -> io::Result<u32> {
         let known = self.mtus.get(&(listener, interface));
@@ -336,21 +384,6 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let mtu = port::mtu(peer)?;
         self.mtus.insert((listener, interface), (mtu, now));
         Ok(mtu)
-    }
-
-    /// Returns the port with the fewest transfers, and of those the one that was not assigned for longest: late packets
-    /// of a client's last transfer then meet no transfer.
-    fn assign_port(&mut self, listener: usize) -> usize {
-        let given = self.ports.iter().map(|port_state| port_state.given).max().unwrap_or(0) + 1;
-        let of_listener = |(_, port_state): &(usize, &mut PortState)| port_state.listener == listener;
-        let transfers = self.ports.iter_mut().enumerate().skip(self.listeners).filter(of_listener);
-        let Some((port, port_state)) = transfers.min_by_key(|(_, port_state)| (port_state.transfers, port_state.given))
-        else {
-            return listener; // a single port for all
-        };
-        port_state.transfers += 1;
-        port_state.given = given;
-        port
     }
 
     fn take_answers(&mut self, now: Instant) {
@@ -388,11 +421,19 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     fn on_packet(&mut self, port: usize, peer: SocketAddr, packet: Packet<'_>, now: Instant) {
         let listener = self.ports[port].listener;
         let id = self.by_peer.get(&(listener, peer)).copied();
-        let session = id.and_then(|id| self.sessions.session(id)).filter(|session| session.path.port == port);
+        let session = id.and_then(|id| self.sessions.session(id));
+        let is_there = session.as_ref().is_some_and(|session| session.path.port == port);
         let (Some(id), Some(TransferSession { stage: SessionState::Sending { transfer, .. }, .. })) = (id, session)
         else {
             return self.report_drop(Some(peer), DropCause::Stray);
         };
+        if !is_there {
+            // A forger who has received none of our packets guesses the port. Late packets of the client's last
+            // transfer come to another port too, so the first ones do no harm.
+            let step = if transfer.is_proven() { TransferStep::Wait } else { transfer.on_forged_ack() };
+            self.report_drop(Some(peer), DropCause::Stray);
+            return self.take_step(id, step, now);
+        }
         let step = match packet {
             Packet::Ack(block) => transfer.on_ack(block, now),
             Packet::Error { code, .. } => TransferStep::End(transfer.on_error(code)),
@@ -478,7 +519,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let last_word = match &how {
             TransferEnd::Unreadable(_) => Some("the file cannot be read"),
             TransferEnd::Stopped => Some("the server is stopping"),
-            TransferEnd::Peer(_) | TransferEnd::Replaced => None,
+            TransferEnd::Peer(_) | TransferEnd::Replaced | TransferEnd::Displaced => None,
         };
         let PeerPath { peer, local, port, .. } = session.path;
         if let Some(message) = last_word {
@@ -493,8 +534,12 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let session = self.sessions.remove(id)?;
         let PeerPath { listener, peer, port, .. } = session.path;
         self.by_peer.remove(&(listener, peer));
+        self.places.end(Source::of(peer.ip()));
         let port_state = &mut self.ports[port];
         port_state.transfers = port_state.transfers.saturating_sub(1);
+        if port_state.is_own {
+            self.free_ports.push(port);
+        }
         Some(session)
     }
 

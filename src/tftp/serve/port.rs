@@ -9,21 +9,43 @@ use crate::tftp::serve::mmsg::set_dont_fragment;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, getsockopt, sendmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Number of transfer ports of each listener: up to this many concurrent transfers have one each. Beyond it clients
-/// share a port, but never two transfers of one client, so that (client's port, our port) still identifies a transfer
-/// (RFC 1350, section 4). A small number, because the datagrams of one port are received in one call.
-const TRANSFER_PORTS: usize = 8;
+/// Number of transfer ports of each listener that transfers in lockstep share, but never two transfers of one client, so
+/// that (client's port, our port) still identifies a transfer (RFC 1350, section 4). A small number, because the
+/// datagrams of one port are received in one call; large enough that a forger seldom guesses the port of a transfer.
+const TRANSFER_PORTS: usize = 16;
 /// Receive buffer of a socket, in octets: the requests of a full hall after a power cut, or one acknowledgement of each
 /// host.
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// Send buffer of a socket, in octets: a window for each of a few dozen clients.
 const SEND_BUFFER: usize = 4 << 20;
+/// Buffers of a socket of one transfer, in octets: two windows with their overhead.
+const WINDOW_BUFFER: (usize, usize) = (64 << 10, 512 << 10);
 
 /// A bound UDP port for requests, with its transfer ports.
 #[derive(Debug)]
 pub struct Listener {
     pub(super) requests: UdpPort,
     pub(super) transfers: Vec<UdpPort>,
+    pub(super) own_ports: OwnPorts,
+}
+
+/// The way to open a port for one transfer.
+#[derive(Debug)]
+pub struct OwnPorts {
+    /// The address to bind, with port 0; none if all replies leave from the listening port.
+    address: Option<SocketAddr>,
+    interface: Option<String>,
+}
+
+impl OwnPorts {
+    /// Opens a port whose number nobody can predict: the kernel draws it.
+    ///
+    /// # Errors
+    /// All replies leave from the listening port; those of socket(2), setsockopt(2) and bind(2).
+    pub fn open(&self) -> io::Result<UdpPort> {
+        let address = self.address.ok_or(io::ErrorKind::Unsupported)?;
+        UdpPort::bind(address, self.interface.as_deref(), WINDOW_BUFFER)
+    }
 }
 
 /// The ports that transfers use.
@@ -51,7 +73,8 @@ impl Listener {
     /// # Errors
     /// Those of socket(2), setsockopt(2) and bind(2).
     pub fn bind(address: SocketAddr, interface: Option<&str>, ports: PortUse) -> io::Result<Self> {
-        let requests = UdpPort::bind(address, interface)?;
+        let buffers = (RECEIVE_BUFFER, SEND_BUFFER);
+        let requests = UdpPort::bind(address, interface, buffers)?;
         match address {
             SocketAddr::V4(_) => setsockopt(&requests, sockopt::Ipv4PacketInfo, &true)?,
             SocketAddr::V6(_) => setsockopt(&requests, sockopt::Ipv6RecvPacketInfo, &true)?,
@@ -62,10 +85,15 @@ impl Listener {
         let transfers = match ports {
             PortUse::Single => Vec::new(),
             PortUse::Own => {
-                (0..TRANSFER_PORTS).map(|_| UdpPort::bind(any_port, interface)).collect::<Result<_, _>>()?
+                (0..TRANSFER_PORTS).map(|_| UdpPort::bind(any_port, interface, buffers)).collect::<Result<_, _>>()?
             }
         };
-        Ok(Listener { requests, transfers })
+        let address = match ports {
+            PortUse::Single => None,
+            PortUse::Own => Some(any_port),
+        };
+        let own_ports = OwnPorts { address, interface: interface.map(str::to_owned) };
+        Ok(Listener { requests, transfers, own_ports })
     }
 
     /// Returns the address and port for requests.
@@ -78,16 +106,17 @@ impl Listener {
 }
 
 impl UdpPort {
-    fn bind(address: SocketAddr, interface: Option<&str>) -> io::Result<Self> {
+    /// Binds a socket with the sizes of its receive and send buffers.
+    fn bind(address: SocketAddr, interface: Option<&str>, (receive, send): (usize, usize)) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if let Some(interface) = interface {
             socket.bind_device(Some(interface.as_bytes()))?;
         }
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &receive).is_err() {
+            socket.set_recv_buffer_size(receive)?;
         }
-        if setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
-            socket.set_send_buffer_size(SEND_BUFFER)?;
+        if setsockopt(&socket, sockopt::SndBufForce, &send).is_err() {
+            socket.set_send_buffer_size(send)?;
         }
         if address.is_ipv6() {
             socket.set_only_v6(true)?;

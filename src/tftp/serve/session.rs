@@ -47,6 +47,9 @@ pub struct PeerPath {
     pub port: usize,
     /// The MTU of the path to the peer, in octets.
     pub mtu: u32,
+    /// Whether no other transfer has the port, and nobody can predict its number. Only then a window is granted: an
+    /// acknowledgement shows that its sender receives our packets.
+    pub has_own_port: bool,
 }
 
 /// The request of a client.
@@ -86,6 +89,7 @@ impl TransferSession {
         let mut bounds = OptionLimits::of_mtu(self.path.mtu, self.path.peer.is_ipv6());
         self.segments = settings.block_size.is_none_or(|size| size <= bounds.block_size);
         bounds.block_size = settings.block_size.unwrap_or(bounds.block_size);
+        bounds.window = if self.path.has_own_port { bounds.window } else { 1 };
         let granted = NegotiatedOptions::new(self.request.options, bounds);
         let (transfer, step) = Transfer::new(granted, content.size(), settings.patience, now);
         self.stage = SessionState::Sending { transfer, content };
@@ -113,6 +117,14 @@ impl TransferSession {
             took: now.saturating_duration_since(self.since),
             resent: transfer.resent_blocks(),
         })
+    }
+
+    /// Returns whether the peer has acknowledged a packet.
+    pub fn is_proven(&self) -> bool {
+        match &self.stage {
+            SessionState::Waiting => false,
+            SessionState::Sending { transfer, .. } => transfer.is_proven(),
+        }
     }
 
     pub fn deadline(&self) -> Option<Instant> {

@@ -13,8 +13,13 @@ use crate::tftp::transfer::Ending;
 /// The settings of the TFTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TftpSettings {
-    /// Maximum number of concurrent transfers. A request beyond it is dropped, and its client asks again.
+    /// Maximum number of concurrent transfers. A request beyond it takes the place of the oldest transfer that was never
+    /// acknowledged; if there is none it is dropped, and its client asks again.
     pub transfers: usize,
+    /// Maximum number of concurrent transfers of one source.
+    pub transfers_per_source: usize,
+    /// Number of transfers that only known sources get.
+    pub reserve: usize,
     /// Time after which a silent peer is given up.
     pub patience: Duration,
     /// Time for open transfers to finish after a stop.
@@ -29,6 +34,8 @@ impl Default for TftpSettings {
     fn default() -> Self {
         TftpSettings {
             transfers: 4096, // a hall of racks after a power cut
+            transfers_per_source: 64,
+            reserve: 1024,
             patience: Duration::from_secs(30),
             drain: Duration::from_secs(10),
             block_size: None,
@@ -115,6 +122,8 @@ pub enum TransferEnd {
     Peer(Ending),
     /// The peer requested something else from the same port.
     Replaced,
+    /// Another request took its place: the peer has never acknowledged a packet.
+    Displaced,
     /// The file could not be read.
     Unreadable(io::Error),
     /// The server stopped.
@@ -156,6 +165,9 @@ pub enum DropCause {
     /// The limit of concurrent transfers is reached.
     #[error("limit of concurrent transfers reached")]
     Overload,
+    /// The limit of concurrent transfers of one source is reached.
+    #[error("limit of concurrent transfers of one source reached")]
+    SourceLimit,
     /// The content callback did not answer in time.
     #[error("no answer from the boot policy")]
     NoAnswer,

@@ -132,32 +132,69 @@ fn the_pause_before_a_retransmission_follows_the_round_trip() {
 }
 
 #[test]
-fn a_silent_peer_is_retried_ever_more_slowly_and_then_given_up() {
+fn a_peer_that_never_acknowledges_gets_three_packets_whatever_timeout_it_asks_for() {
+    for timeout in [None, Some(1), Some(255)] {
+        let start = Instant::now();
+        let asked = RequestedOptions { timeout, size: true, window: Some(64), ..RequestedOptions::default() };
+        let granted = NegotiatedOptions::new(asked, OptionLimits::of_mtu(1500, false));
+        let (mut transfer, _) = Transfer::new(granted, 5_000_000, PATIENCE, start);
+        assert_eq!(transfer.on_timeout(start), TransferStep::Wait);
+        let (mut sent, mut repeated) = (1, 0);
+        let (ending, took) = loop {
+            let now = transfer.deadline();
+            match transfer.on_timeout(now) {
+                TransferStep::OptionAck => sent += 1,
+                TransferStep::Wait => {}
+                TransferStep::End(ending) => break (ending, now - start),
+                other @ TransferStep::Data(_) => panic!("{other:?}"),
+            }
+            if repeated < 5 {
+                repeated += 1;
+                sent += u32::from(transfer.on_request(now) == RepeatedRequest::Again(TransferStep::OptionAck));
+            }
+        };
+        assert_eq!((ending, took), (Ending::Silent, UNPROVEN_TIMEOUT), "{timeout:?}");
+        assert!(sent <= MAX_UNPROVEN_PACKETS, "{timeout:?}: {sent} packets");
+    }
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_retried_ever_more_slowly_with_one_block_and_then_given_up() {
     let start = Instant::now();
-    let (mut transfer, _) = Transfer::new(granted(512, 1), 5120, PATIENCE, start);
-    assert_eq!(transfer.on_timeout(start), TransferStep::Wait);
+    let mut transfer = begun(granted(512, 8), 512 * 100, start);
     let mut sent = Vec::new();
     let ending = loop {
         let now = transfer.deadline();
         match transfer.on_timeout(now) {
-            TransferStep::OptionAck => sent.push((now - start).as_millis()),
+            TransferStep::Data(blocks) => sent.push(((now - start).as_millis(), blocks.count())),
             TransferStep::End(ending) => break (ending, now - start),
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(ending, (Ending::Silent, PATIENCE));
-    assert_eq!(sent, [500, 1500, 3500, 7500, 12500, 17500, 22500, 27500]);
+    assert_eq!(sent.iter().map(|(_, blocks)| *blocks).collect::<Vec<_>>()[..4], [8, 1, 1, 1]);
+    assert!(sent.len() < 14, "{sent:?}");
+}
+
+#[test]
+fn a_peer_that_acknowledges_what_was_never_sent_is_given_up() {
+    let now = Instant::now();
+    let mut transfer = begun(granted(512, 4), 512 * 1000, now);
+    let steps: Vec<_> = (0..MAX_FORGED_ACKS).map(|number| transfer.on_ack(100 + u16::from(number), now)).collect();
+    assert_eq!(steps.last(), Some(&TransferStep::End(Ending::Forged)));
+    let mut unproven = Transfer::new(granted(512, 4), 512 * 1000, PATIENCE, now).0;
+    let steps: Vec<_> = (0..MAX_FORGED_ACKS).map(|_| unproven.on_ack(4, now)).collect();
+    assert_eq!((unproven.is_proven(), steps.last()), (false, Some(&TransferStep::End(Ending::Forged))));
 }
 
 #[test]
 fn a_requested_timeout_is_kept_and_extends_the_peer_timeout() {
     let start = Instant::now();
     let asked = RequestedOptions { timeout: Some(10), ..RequestedOptions::default() };
-    let (mut transfer, _) =
-        Transfer::new(NegotiatedOptions::new(asked, OptionLimits::of_mtu(1500, false)), 9, PATIENCE, start);
+    let mut transfer = begun(NegotiatedOptions::new(asked, OptionLimits::of_mtu(1500, false)), 9, start);
     for seconds in [10, 20, 30] {
         assert_eq!(transfer.deadline(), start + Duration::from_secs(seconds));
-        assert_eq!(transfer.on_timeout(transfer.deadline()), TransferStep::OptionAck);
+        assert_eq!(transfer.on_timeout(transfer.deadline()), blocks(1, 1));
     }
     assert_eq!(transfer.on_timeout(start + Duration::from_secs(40)), TransferStep::End(Ending::Silent));
 }

@@ -1,0 +1,47 @@
+//! Which port a transfer uses: one of its own, or one that it shares. A forger must not be able to predict it.
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use super::{PortState, Responder, TftpServer, TransferReport, TransferRequest};
+
+/// Maximum number of ports that are open for one transfer each. Further transfers get no window.
+const MAX_OWN_PORTS: usize = 512;
+
+impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> {
+    /// Opens a port for one transfer and returns its index; nothing where all replies leave from the listening port, or
+    /// where no more ports can be opened.
+    pub(super) fn open_own_port(&mut self, listener: usize) -> Option<usize> {
+        let is_full =
+            self.free_ports.is_empty() && self.ports.iter().filter(|port| port.is_own).count() >= MAX_OWN_PORTS;
+        let port = self.own_ports.get(listener).filter(|_| !is_full)?.open().ok()?;
+        let index = self.free_ports.last().copied().unwrap_or(self.ports.len());
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::try_from(index).ok()?);
+        self.epoll.add(&port, event).ok()?;
+        let state = PortState { port, listener, transfers: 1, is_own: true, overflowed: 0 };
+        match self.free_ports.pop() {
+            None => self.ports.push(state),
+            Some(index) => {
+                // What is to be sent from the port that was here must leave before it is closed.
+                self.flush();
+                let closed = std::mem::replace(&mut self.ports[index], state);
+                let _ = self.epoll.delete(&closed.port);
+            }
+        }
+        Some(index)
+    }
+
+    /// Returns a shared port: of two that are drawn by chance, the one with fewer transfers.
+    pub(super) fn assign_port(&mut self, listener: usize) -> usize {
+        let is_shared = |port: &PortState| port.listener == listener && !port.is_own;
+        let ports = self.ports.iter().enumerate().skip(self.listeners).filter(|(_, port)| is_shared(port));
+        let shared: Vec<usize> = ports.map(|(index, _)| index).collect();
+        if shared.is_empty() {
+            return listener; // a single port for all
+        }
+        let chance = uuid::Uuid::new_v4().into_bytes();
+        let drawn = [chance[0], chance[1]].map(|byte| shared[usize::from(byte) % shared.len()]);
+        let port = if self.ports[drawn[0]].transfers <= self.ports[drawn[1]].transfers { drawn[0] } else { drawn[1] };
+        self.ports[port].transfers += 1;
+        port
+    }
+}
