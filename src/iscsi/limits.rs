@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// Maximum number of concurrent sessions over all targets: two for each host of a full hall (BIOS iPXE opens two).
+/// Maximum number of concurrent connections of a listener, before and after the login: two for each host of a full hall
+/// (BIOS iPXE opens two).
 pub const MAX_SESSIONS: usize = 2048;
+/// Number of sessions that only known machines get.
+pub const RESERVED_SESSIONS: usize = 512;
 /// Maximum data segment of a received PDU, in bytes: our MaxRecvDataSegmentLength, and the limit during the login.
 pub const MAX_RECEIVE_SEGMENT: usize = 8192;
 /// Maximum length of the additional header segments of one PDU, in bytes (RFC 7143 11.2.1.5: one byte of 4-byte words).
@@ -32,7 +35,7 @@ pub const MAX_LOGIN_REQUESTS: u32 = 32;
 pub const MAX_LUNS: usize = 16;
 
 /// Maximum time from the TCP connection to the end of the login.
-pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time of silence after which an initiator that sends NOP-Outs itself is pinged with a NOP-In.
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum time to the answer of a ping.

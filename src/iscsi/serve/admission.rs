@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::boot::{DropReason, Facts, Reason, Stage};
+use crate::bounds::{Excess, Source};
 use crate::event::{DeliveryChannel, Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
@@ -19,6 +21,7 @@ use crate::iscsi::chap::ChapTerms;
 use crate::iscsi::login::{LoginError, LoginRefusal};
 use crate::iscsi::medium::{DeviceKind, Lun, UnitIdentity};
 use crate::iscsi::outcome::{End, TargetEntry};
+use crate::iscsi::serve::chap_failures::ChapFailures;
 use crate::iscsi::serve::{
     self as target, Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, RecordFirstRead,
 };
@@ -36,13 +39,21 @@ pub enum AttachPolicy {
 pub fn serve(
     listener: std::net::TcpListener,
     policy: AttachPolicy,
+    per_source: usize,
     gate: Arc<Gate>,
     stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<> {
-    let authorizer = LoginAuthorizer { gate: gate.clone(), policy };
+    let failures = Arc::new(ChapFailures::default());
+    let authorizer = LoginAuthorizer { gate: gate.clone(), policy, failures: failures.clone() };
+    let known = gate.clone();
     let handler = ConnectionHandler {
         authorize: Box::new(move |claim| authorizer.admit(claim)),
-        report: Box::new(move |report| record_report(&gate, report)),
+        report: Box::new(move |report| {
+            record_failure(&failures, &report);
+            record_report(&gate, report);
+        }),
+        is_known: Box::new(move |address| known.store.load().is_known_address(address.to_canonical())),
+        per_source,
     };
     async move {
         target::serve(TcpListener::from_std(listener)?, Arc::new(handler), stopped).await;
@@ -59,11 +70,16 @@ type OwnView = (Arc<Host>, ConfigVisibility);
 struct LoginAuthorizer {
     gate: Arc<Gate>,
     policy: AttachPolicy,
+    failures: Arc<ChapFailures>,
 }
 
 impl LoginAuthorizer {
     /// Decides whether a login is admitted, and with which units.
     fn admit(&self, login: &LoginClaim) -> Admission {
+        if self.must_wait(login) {
+            self.gate.counters.count_refused(Protocol::Iscsi, Reason::ChapThrottled, Some(login.peer.ip()));
+            return Admission::Refuse(LoginRefusal::Unavailable);
+        }
         let Some(target) = &login.claim.target else {
             let (targets, chap) = (self.targets(login), self.chap(login));
             return Admission::Admit(Grant { targets, chap, ..Grant::default() });
@@ -78,6 +94,16 @@ impl LoginAuthorizer {
             }
             Err(why) => self.refuse(login, &name, why),
         }
+    }
+
+    /// Returns whether too many logins of this source, or in this name, failed by CHAP.
+    fn must_wait(&self, login: &LoginClaim) -> bool {
+        let address = login.peer.ip();
+        let is_own_address = || {
+            let named = parse_initiator(&self.gate, login).map(|(mac, _)| mac);
+            named.is_some() && self.gate.owner_of(address).ok().flatten() == named
+        };
+        self.failures.must_wait(Source::of(address), &login.claim.initiator, Instant::now(), is_own_address)
     }
 
     /// Records a refusal and returns it. An image that cannot be served now may be served later, so the initiator is
@@ -257,6 +283,15 @@ fn loggable_initiator(gate: &Gate, login: &LoginClaim) -> String {
     }
 }
 
+/// Records a login that failed by CHAP.
+fn record_failure(failures: &ChapFailures, report: &ConnectionReport) {
+    let ConnectionReport::Refused { peer, login: Some(login), end: Some(End::Login(LoginError::Chap(_))) } = report
+    else {
+        return;
+    };
+    failures.record(Source::of(peer.ip()), &login.claim.initiator, Instant::now());
+}
+
 /// Records an event of a connection in the counters, the log and the timeline.
 fn record_report(gate: &Gate, report: ConnectionReport) {
     match report {
@@ -307,8 +342,12 @@ fn record_report(gate: &Gate, report: ConnectionReport) {
             tracing::debug!(%peer, opcode, ?why, "iSCSI PDU rejected");
             gate.counters.count_dropped(Protocol::Iscsi, DropReason::BadHeader, Some(peer.ip()));
         }
-        ConnectionReport::Full(peer) => {
-            gate.counters.count_dropped(Protocol::Iscsi, DropReason::Overload, Some(peer.ip()))
+        ConnectionReport::Full { peer, excess } => {
+            let reason = match excess {
+                Excess::Source => DropReason::SourceLimit,
+                Excess::Total => DropReason::Overload,
+            };
+            gate.counters.count_dropped(Protocol::Iscsi, reason, Some(peer.ip()));
         }
         ConnectionReport::ReadFailed { peer, login, lun, error } => {
             tracing::debug!(%peer, lun, error, "image read failed");

@@ -3,6 +3,8 @@
 
 pub mod admission;
 pub mod busy_poll;
+mod chap_failures;
+mod places;
 mod registry;
 pub mod sendfile;
 mod types;
@@ -18,17 +20,19 @@ use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::chap::Nonce;
 use super::limits;
 use super::login::{Claim, LoginDecision, LoginRefusal};
 use super::scsi::LogicalUnits;
+use crate::bounds::ShareLimits;
 use crate::iscsi::connection::{Connection, ConnectionStep, InitiatorView, SessionKey, UnitRead};
 use crate::iscsi::outcome::End;
 use crate::iscsi::serve::busy_poll::BusyPoll;
 use crate::iso::ReadAt;
+use places::Places;
 use registry::{Registry, SessionHandle};
 pub use types::{Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, RecordFirstRead};
 
@@ -36,7 +40,8 @@ pub use types::{Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUn
 /// [`limits::LOGOUT_TIMEOUT`] for each.
 pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut stop: watch::Receiver<bool>) {
     let registry = Arc::new(Registry::default());
-    let places = Arc::new(Semaphore::new(limits::MAX_SESSIONS));
+    let (total, per_source) = (limits::MAX_SESSIONS, handler.per_source);
+    let places = Places::new(ShareLimits { total, per_source, reserve: limits::RESERVED_SESSIONS });
     let mut sessions = JoinSet::new();
     while !*stop.borrow() {
         let accepted = tokio::select! {
@@ -52,9 +57,12 @@ pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut s
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            (handler.report)(ConnectionReport::Full(peer));
-            continue;
+        let place = match places.take(peer.ip(), || (handler.is_known)(peer.ip())) {
+            Ok(place) => place,
+            Err(excess) => {
+                (handler.report)(ConnectionReport::Full { peer, excess });
+                continue;
+            }
         };
         let (registry, handler, stop) = (Arc::clone(&registry), Arc::clone(&handler), stop.clone());
         sessions.spawn(async move {

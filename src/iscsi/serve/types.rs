@@ -1,11 +1,12 @@
 //! The values that the iSCSI server and its login authorizer exchange.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use crate::bounds::Excess;
 use crate::iscsi::chap::ChapTerms;
 use crate::iscsi::full_feature::Rejection;
 use crate::iscsi::login::{Claim, LoginRefusal};
@@ -113,8 +114,13 @@ pub enum ConnectionReport {
         /// The reason that the Reject PDU carries.
         why: Rejection,
     },
-    /// A connection was closed at once, because the limit of sessions is reached.
-    Full(SocketAddr),
+    /// A connection was closed at once, because a limit of connections is reached.
+    Full {
+        /// The initiator's end of the connection.
+        peer: SocketAddr,
+        /// The limit.
+        excess: Excess,
+    },
     /// A medium could not be read, or its first read could not be recorded.
     ReadFailed {
         /// The initiator's end of the connection.
@@ -129,6 +135,7 @@ pub enum ConnectionReport {
 }
 
 type Authorize = dyn Fn(&LoginClaim) -> Admission + Send + Sync;
+type KnownSources = dyn Fn(IpAddr) -> bool + Send + Sync;
 type ReportSink = dyn Fn(ConnectionReport) + Send + Sync;
 
 /// The callbacks of the server: who may attach what, and what happened. Both may wait for a disk.
@@ -137,6 +144,10 @@ pub struct ConnectionHandler {
     pub authorize: Box<Authorize>,
     /// Receives the events of connections.
     pub report: Box<ReportSink>,
+    /// Returns whether an address belongs to a machine that the reserve of connections is for.
+    pub is_known: Box<KnownSources>,
+    /// Maximum number of connections of one source.
+    pub per_source: usize,
 }
 
 impl std::fmt::Debug for ConnectionHandler {

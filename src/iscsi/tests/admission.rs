@@ -13,7 +13,7 @@ const IQN: &str = "iqn.2026-11.org.bootlatch";
 const ADDRESS: &str = "10.77.0.50";
 
 fn authorizer(fixture: &Fixture) -> LoginAuthorizer {
-    LoginAuthorizer { gate: fixture.gate.clone(), policy: AttachPolicy::Assigned }
+    LoginAuthorizer { gate: fixture.gate.clone(), policy: AttachPolicy::Assigned, failures: Arc::default() }
 }
 
 fn login(target: Option<&str>, address: &str) -> LoginClaim {
@@ -133,7 +133,7 @@ async fn events_of_connections_are_counted_and_recorded() {
     let peer = login.peer;
     record_report(gate, ConnectionReport::Attached(login.clone()));
     assert_eq!(fixture.gate.counters.answered(Protocol::Iscsi), 1);
-    record_report(gate, ConnectionReport::Full(peer));
+    record_report(gate, ConnectionReport::Full { peer, excess: Excess::Total });
     assert_eq!(fixture.gate.counters.dropped(Protocol::Iscsi, DropReason::Overload), 1);
     let end = Some(End::Login(LoginError::NoChap));
     record_report(gate, ConnectionReport::Refused { peer, login: Some(login.clone()), end });

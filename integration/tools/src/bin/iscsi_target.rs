@@ -73,6 +73,8 @@ fn main() -> anyhow::Result<()> {
         let handler = ConnectionHandler {
             authorize: Box::new(move |login| admit(&site, login)),
             report: Box::new(|report| println!("{report:?}")),
+            is_known: Box::new(|_| true),
+            per_source: usize::MAX,
         };
         serve(listener, Arc::new(handler), stopped).await;
         Ok(())

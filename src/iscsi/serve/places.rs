@@ -1,0 +1,40 @@
+//! The places of connections: a share for each source, and a reserve for known machines.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::bounds::{Excess, ShareLimits, Shares, Source};
+
+/// The places of the connections of a listener.
+#[derive(Debug)]
+pub struct Places(Mutex<Shares<Source>>);
+
+/// The place of one connection; dropping it gives the place back.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Places>,
+    source: Source,
+}
+
+impl Places {
+    /// Creates places of which none is taken.
+    pub fn new(limits: ShareLimits) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Shares::new(limits))))
+    }
+
+    /// Takes a place. `is_known` is called only where the reserve is needed.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn take(self: &Arc<Self>, from: IpAddr, is_known: impl FnOnce() -> bool) -> Result<Place, Excess> {
+        let source = Source::of(from);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(source, is_known)?;
+        Ok(Place { places: self.clone(), source })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.0.lock().unwrap_or_else(PoisonError::into_inner).give_back(&self.source);
+    }
+}
