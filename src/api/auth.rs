@@ -96,12 +96,17 @@ impl Access {
         }
     }
 
+    /// Returns whether an address is that of a configured proxy.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|net| net.contains(&address))
+    }
+
     /// Returns the client of the configured proxies: the last address of `X-Forwarded-For` that is not one of them.
     ///
     /// A request that came through any proxy is not a local one, whether the proxy is configured or shows by its header
     /// fields.
     pub fn origin(&self, peer: Peer, headers: &HeaderMap) -> Peer {
-        let ours = |address: IpAddr| self.proxies.iter().any(|net| net.contains(&address));
+        let ours = |address: IpAddr| self.is_proxy(address);
         let Some(address) = peer.address.filter(|address| ours(*address)) else {
             let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
             return Peer { is_local: peer.is_local && !is_forwarded, ..peer };

@@ -18,6 +18,7 @@ use crate::api::state::{Folders, Shared};
 use crate::boot::Site;
 use crate::fleet::{Kind, Mac, Object, Phase};
 use crate::gate::fixture::Fixture;
+use crate::http::connection_limits::MeteredStream;
 use crate::http::listener::serve_http1;
 use crate::http::peer::{Peer, PeerTrust, Serves};
 use crate::store::volumes::Volumes;
@@ -113,6 +114,7 @@ impl ApiFixture {
         let shared = self.shared.clone();
         let (_running, stop) = watch::channel(false);
         let server = tokio::spawn(async move {
+            let far = MeteredStream { stream: far, meter: None };
             serve_http1(far, peer, &RecentView::default(), serves, &*shared, stop).await;
         });
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();

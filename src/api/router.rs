@@ -1,6 +1,7 @@
 //! Finds the route of a request, checks the client's role, and calls the endpoint.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -18,8 +19,11 @@ use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
 use crate::api::state::Shared;
 use crate::api::{generate, openapi, redfish, route_search, uploads};
+use crate::boot::DropReason;
+use crate::event::Protocol;
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BadName, Key, Kind, Name, Object};
+use crate::http::connection_limits::ConnectionRefusal;
 use crate::http::handler::Handler;
 use crate::http::limits::Stop;
 use crate::http::peer::{Peer, Serves};
@@ -91,6 +95,19 @@ impl Handler for Shared {
         now: Instant,
     ) -> Option<PartialContent> {
         images::recall_part(self, recent, key, query, range, now)
+    }
+
+    fn is_known(&self, address: IpAddr) -> bool {
+        self.access.is_proxy(address) || self.gate.store.load().is_known_address(address)
+    }
+
+    fn record_refused(&self, from: IpAddr, refusal: ConnectionRefusal) {
+        let reason = match refusal {
+            ConnectionRefusal::SourceLimit => DropReason::SourceLimit,
+            ConnectionRefusal::Overload => DropReason::Overload,
+            ConnectionRefusal::HeadMemory => DropReason::HeadMemory,
+        };
+        self.gate.counters.count_dropped(Protocol::Http, reason, Some(from));
     }
 
     fn record_duration(&self, duration: Duration) {

@@ -305,6 +305,12 @@ mod tests {
             })
         }
 
+        fn is_known(&self, _: std::net::IpAddr) -> bool {
+            false
+        }
+
+        fn record_refused(&self, _: std::net::IpAddr, _: crate::http::connection_limits::ConnectionRefusal) {}
+
         fn record_duration(&self, _: std::time::Duration) {
             self.recorded.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,10 +1,12 @@
 //! The interface between the transport and the handler of requests.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::body::Incoming;
 
+use crate::http::connection_limits::ConnectionRefusal;
 use crate::http::limits::Stop;
 use crate::http::peer::{Peer, Serves};
 use crate::http::reply::{PartialContent, Reply};
@@ -48,6 +50,12 @@ pub trait Handler: Send + Sync + 'static {
         range: &str,
         now: Instant,
     ) -> Option<PartialContent>;
+
+    /// Returns whether an address belongs to a known machine or to a proxy, for which connections are reserved.
+    fn is_known(&self, address: IpAddr) -> bool;
+
+    /// Counts a connection that was closed because a limit is reached.
+    fn record_refused(&self, from: IpAddr, refusal: ConnectionRefusal);
 
     /// Records the duration of a request: until the response was written, or until its start if its body is streamed.
     fn record_duration(&self, duration: Duration);

@@ -4,8 +4,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Maximum number of concurrent connections; more wait in the kernel's backlog.
+/// Maximum number of concurrent connections over TCP; more are closed at once.
 pub const MAX_CONNECTIONS: usize = 8192;
+/// Number of connections that only known machines get.
+pub const RESERVED_CONNECTIONS: usize = 2048;
+/// Maximum number of concurrent connections over the Unix socket; more wait in the kernel's backlog.
+pub const MAX_UNIX_CONNECTIONS: usize = 256;
+/// Number of bytes of each connection's head that do not count against `MAX_HEAD_MEMORY`.
+pub const FREE_HEAD_BYTES: usize = 4 * 1024;
+/// Maximum memory of the heads of all connections beyond `FREE_HEAD_BYTES` each, in bytes.
+pub const MAX_HEAD_MEMORY: usize = 32 * 1024 * 1024;
 /// Maximum size of a request's head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Maximum number of header fields of a request.

@@ -12,14 +12,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+use crate::http::connection_limits::{
+    ConnectionLimits, ConnectionPlace, ConnectionRefusal, HeadMemoryExhausted, HttpLimits, MeteredStream,
+};
 use crate::http::fast_path;
 use crate::http::handler::Handler;
 use crate::http::limits::{
-    DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, KEEPALIVE_INTERVAL, MAX_CONNECTIONS, MAX_HEAD_BYTES,
-    MAX_HEADER_FIELDS, Stop, stopped,
+    DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, KEEPALIVE_INTERVAL, MAX_HEAD_BYTES, MAX_HEADER_FIELDS,
+    MAX_UNIX_CONNECTIONS, Stop, stopped,
 };
 use crate::http::peer::{Peer, Serves};
 use crate::http::tls::ServerTls;
@@ -52,10 +55,16 @@ impl std::fmt::Debug for HttpSocket {
     }
 }
 
-/// A socket that accepts on the runtime.
+/// A socket that accepts on the runtime. The Unix socket has its own places, which no TCP connection takes.
 enum Acceptor {
     Tcp(TcpListener, Option<ServerTls>),
-    Unix(UnixListener),
+    Unix(UnixListener, Arc<Semaphore>),
+}
+
+/// The place of a connection, for as long as it is served.
+enum Place {
+    Tcp(#[expect(dead_code, reason = "dropped at the end")] ConnectionPlace),
+    Unix(#[expect(dead_code, reason = "dropped at the end")] OwnedSemaphorePermit),
 }
 
 /// An accepted connection of which nothing was read.
@@ -66,13 +75,13 @@ enum Accepted {
 }
 
 /// Serves HTTP until the server stops; requests in progress get `DRAIN_TIMEOUT` to end.
-pub async fn serve<H: Handler>(listeners: Vec<HttpListener>, handler: Arc<H>, stop: Stop) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve<H: Handler>(listeners: Vec<HttpListener>, handler: Arc<H>, limits: HttpLimits, stop: Stop) {
+    let limits = ConnectionLimits::new(limits);
     let mut tasks = JoinSet::new();
     for HttpListener { socket, serves } in listeners {
         match socket.open() {
             Ok(acceptor) => {
-                tasks.spawn(accept_all(acceptor, serves, handler.clone(), permits.clone(), stop.clone()));
+                tasks.spawn(accept_all(acceptor, serves, handler.clone(), limits.clone(), stop.clone()));
             }
             Err(error) => tracing::error!(%error, "listening socket unusable"),
         }
@@ -91,51 +100,73 @@ impl HttpSocket {
             Self::Tls(listener, tls) => Ok(Acceptor::Tcp(open(listener)?, Some(tls))),
             Self::Unix(listener) => {
                 listener.set_nonblocking(true)?;
-                UnixListener::from_std(listener).map(Acceptor::Unix)
+                let places = Arc::new(Semaphore::new(MAX_UNIX_CONNECTIONS));
+                UnixListener::from_std(listener).map(|listener| Acceptor::Unix(listener, places))
             }
         }
     }
 }
 
 impl Acceptor {
-    async fn accept(&self) -> io::Result<Accepted> {
+    /// Accepts the next connection that gets a place.
+    async fn accept<H: Handler>(&self, limits: &Arc<ConnectionLimits>, handler: &H) -> io::Result<(Accepted, Place)> {
         match self {
-            Self::Tcp(listener, tls) => {
+            Self::Tcp(listener, tls) => loop {
                 let (stream, from) = listener.accept().await?;
+                let address = from.ip().to_canonical();
+                let place = match limits.take(address, || handler.is_known(address)) {
+                    Ok(place) => Place::Tcp(place),
+                    Err(refusal) => {
+                        handler.record_refused(address, refusal);
+                        continue;
+                    }
+                };
                 // With Nagle's algorithm, small ranges wait for the client's delayed acknowledgement.
                 stream.set_nodelay(true)?;
                 // Finds a watch whose client disappeared without a FIN.
                 let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL).with_interval(KEEPALIVE_INTERVAL);
                 SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-                Ok(match tls {
+                // The kernel ends a connection whose client takes no byte, also one with a closed window (tcp(7)).
+                SockRef::from(&stream).set_tcp_user_timeout(Some(limits.limits.send_timeout))?;
+                let accepted = match tls {
                     Some(tls) => Accepted::Tls(stream, from, tls.clone()),
                     None => Accepted::Tcp(stream, from),
-                })
+                };
+                return Ok((accepted, place));
+            },
+            Self::Unix(listener, places) => {
+                let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+                let (stream, _) = listener.accept().await?;
+                Ok((Accepted::Unix(stream), Place::Unix(place)))
             }
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
         }
     }
 }
 
 impl Accepted {
     /// Serves the connection until it ends.
-    async fn serve<H: Handler>(self, serves: Serves, handler: Arc<H>, stop: Stop) {
+    async fn serve<H: Handler>(self, serves: Serves, handler: Arc<H>, limits: &ConnectionLimits, stop: Stop) {
         let recent = H::Recent::default();
         match self {
             Self::Tcp(stream, from) => {
                 let peer = Peer::of_network(from, stream.local_addr().ok());
                 let rest = fast_path::serve(stream, peer, &*handler, &recent, stop.clone()).await;
                 if let Some(stream) = rest {
+                    let stream = MeteredStream { stream, meter: Some(limits.meter()) };
                     serve_http1(stream, peer, &recent, serves, &*handler, stop).await;
                 }
             }
-            Self::Unix(stream) => serve_http1(stream, Peer::of_socket(), &recent, serves, &*handler, stop).await,
+            Self::Unix(stream) => {
+                let stream = MeteredStream { stream, meter: None };
+                serve_http1(stream, Peer::of_socket(), &recent, serves, &*handler, stop).await;
+            }
             Self::Tls(stream, from, tls) => {
                 let peer = Peer::of_network(from, stream.local_addr().ok());
                 let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await;
                 let Ok(Ok((stream, trust))) = shaken else {
                     return tracing::debug!(%from, "TLS handshake failed");
                 };
+                let stream = MeteredStream { stream, meter: Some(limits.meter()) };
                 serve_http1(stream, Peer { trust, ..peer }, &recent, serves, &*handler, stop).await;
             }
         }
@@ -146,25 +177,21 @@ async fn accept_all<H: Handler>(
     acceptor: Acceptor,
     serves: Serves,
     handler: Arc<H>,
-    permits: Arc<Semaphore>,
+    limits: Arc<ConnectionLimits>,
     mut stop: Stop,
 ) {
     let mut connections = JoinSet::new();
     loop {
-        let next = async {
-            let permit = permits.clone().acquire_owned().await;
-            (permit, acceptor.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = acceptor.accept(&limits, &*handler) => accepted,
             () = stopped(&mut stop) => break,
         };
-        let (handler, stop) = (handler.clone(), stop.clone());
+        let (handler, limits, stop) = (handler.clone(), limits.clone(), stop.clone());
         match accepted {
-            Ok(accepted) => {
+            Ok((accepted, place)) => {
                 connections.spawn(async move {
-                    accepted.serve(serves, handler, stop).await;
-                    drop(permit);
+                    accepted.serve(serves, handler, &limits, stop).await;
+                    drop(place);
                 });
             }
             Err(error) => pause(&error).await,
@@ -190,7 +217,7 @@ async fn drain(mut connections: JoinSet<()>) {
 
 /// Serves a connection by hyper until it ends; after `stop`, only the request in progress.
 pub async fn serve_http1<H: Handler>(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: MeteredStream<impl AsyncRead + AsyncWrite + Unpin>,
     peer: Peer,
     recent: &H::Recent,
     serves: Serves,
@@ -198,11 +225,14 @@ pub async fn serve_http1<H: Handler>(
     mut stop: Stop,
 ) {
     let is_stopping = stop.clone();
+    let meter = stream.meter.clone();
     let answer = service_fn(|request| {
-        let is_stopping = is_stopping.clone();
+        let (is_stopping, meter) = (is_stopping.clone(), meter.clone());
         async move {
             let began = Instant::now();
+            meter.iter().for_each(|meter| meter.begin_request());
             let reply = handler.answer(peer, recent, serves, request, &is_stopping).await;
+            meter.iter().for_each(|meter| meter.end_request());
             handler.record_duration(began.elapsed());
             Ok::<_, Infallible>(reply)
         }
@@ -224,6 +254,15 @@ pub async fn serve_http1<H: Handler>(
         }
     };
     if let Err(error) = ended {
+        if let (true, Some(address)) = (is_head_memory(&error), peer.address) {
+            handler.record_refused(address, ConnectionRefusal::HeadMemory);
+        }
         tracing::debug!(%error, ?peer, "connection failed");
     }
+}
+
+/// Returns whether a connection ended because the heads of all connections use the memory that they may.
+fn is_head_memory(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<HeadMemoryExhausted>())
 }

@@ -2,6 +2,7 @@
 //! `api`.
 
 pub mod conditional;
+pub mod connection_limits;
 pub mod fast_path;
 pub mod handler;
 pub mod limits;

@@ -28,10 +28,21 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// 413 for a body over `MAX_OBJECT_BYTES`, 408 for one that takes longer than `BODY_TIMEOUT`, 400 for one that breaks
 /// off.
 pub async fn read(body: impl Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>) -> Result<Bytes, Status> {
-    let whole = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_OBJECT_BYTES).collect());
+    read_at_most(body, MAX_OBJECT_BYTES).await
+}
+
+/// Reads a whole body of at most `limit` bytes.
+///
+/// # Errors
+/// As `read`.
+pub async fn read_at_most(
+    body: impl Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+    limit: usize,
+) -> Result<Bytes, Status> {
+    let whole = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect());
     match whole.await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(MAX_OBJECT_BYTES)),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(limit)),
         Ok(Err(error)) => Err(Status::bad_request(format!("the body broke off: {error}"))),
         Err(_) => Err(Status::timeout(format!("the body took longer than {} s", BODY_TIMEOUT.as_secs()))),
     }

@@ -36,6 +36,8 @@ pub use crate::api::redfish::sessions::Sessions;
 
 /// Maximum time to wait for a BMC to answer a read of the power state.
 const POWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum size of the body that opens a session, in bytes.
+const MAX_LOGIN_BYTES: usize = 4096;
 /// Separator of namespace and name in the ids of hosts outside the configured namespace.
 const NAMESPACE_SEPARATOR: char = '~';
 
@@ -55,7 +57,7 @@ pub async fn answer(shared: &Shared, peer: &Peer, parts: &[&str], request: Reque
             Err(RedfishError::new(StatusCode::FORBIDDEN, "InsufficientPrivilege", message))
         }
         Role::Nobody | Role::Viewer | Role::Admin if reading => read(shared, parts).await,
-        Role::Nobody | Role::Viewer | Role::Admin => match body::read(content).await {
+        Role::Nobody | Role::Viewer | Role::Admin => match body::read_at_most(content, body_limit(role)).await {
             Ok(content) => write(shared, peer, &head.method, parts, &content).await,
             Err(status) => Err(status.into()),
         },
@@ -67,6 +69,14 @@ pub async fn answer(shared: &Shared, peer: &Peer, parts: &[&str], request: Reque
         reply.headers_mut().insert(hyper::header::WWW_AUTHENTICATE, scheme);
     }
     reply
+}
+
+/// Returns the maximum size of a body in bytes. A client without a role sends no more than a user name and a password.
+fn body_limit(role: Role) -> usize {
+    match role {
+        Role::Nobody => MAX_LOGIN_BYTES,
+        Role::Viewer | Role::Admin => body::MAX_OBJECT_BYTES,
+    }
 }
 
 fn unauthenticated() -> RedfishError {
