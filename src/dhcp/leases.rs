@@ -6,10 +6,16 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::dhcp::lease_shares::LeaseShares;
 use crate::fleet::{Lease, LeaseState, LeaseTimes, Mac, Reserved, Subnet};
 
 /// Time for which an offered address is reserved for its client.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for which an address that was offered to an unknown client is reserved for it.
+const UNKNOWN_OFFER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum number of addresses that count for one known machine: its firmware, its boot program and its system may send
+/// different client identifiers.
+const MAX_ADDRESSES_OF_KNOWN: usize = 4;
 /// Time for which an address is not offered after a conflict was found (RFC 2131 4.3.3).
 const DECLINE_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -35,6 +41,8 @@ pub struct LeaseRequest<'a> {
     pub hostname: Option<&'a str>,
     /// The address of the host in `spec.ip`.
     pub own: Option<Ipv4Addr>,
+    /// Whether somebody declared the client's host, so that the reserve is for it.
+    pub is_known: bool,
 }
 
 /// The state of a client that requests an address (RFC 2131 4.3.2).
@@ -77,6 +85,7 @@ pub struct Leases {
     /// The entries by time of expiry; the first is reused first.
     ends: BTreeSet<(Timestamp, Ipv4Addr)>,
     next_unused: PoolCursor,
+    shares: LeaseShares,
 }
 
 #[derive(Debug)]
@@ -86,6 +95,8 @@ struct LeaseEntry {
     hostname: Option<Box<str>>,
     stage: LeaseStage,
     until: Timestamp,
+    /// Whether the entry counts for a known machine.
+    is_known: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +129,7 @@ impl Leases {
             by_client: HashMap::new(),
             ends: BTreeSet::new(),
             next_unused: PoolCursor::default(),
+            shares: LeaseShares::new(&subnet.pools),
             subnet,
         }
     }
@@ -136,14 +148,15 @@ impl Leases {
     }
 
     /// Loads a lease that was recorded before a restart.
-    pub fn load(&mut self, lease: Lease) {
+    pub fn load(&mut self, lease: Lease, is_known: bool) {
         let client = lease.client.map_or(ClientId::Mac(lease.mac), ClientId::Id);
         let stage = match lease.held {
             LeaseState::Bound => LeaseStage::Bound,
             LeaseState::Released => LeaseStage::Released,
             LeaseState::Declined => LeaseStage::Declined,
         };
-        let entry = LeaseEntry { client, mac: lease.mac, hostname: lease.hostname, stage, until: lease.until };
+        let entry =
+            LeaseEntry { client, mac: lease.mac, hostname: lease.hostname, stage, until: lease.until, is_known };
         self.put(lease.address, entry);
     }
 
@@ -164,8 +177,26 @@ impl Leases {
             Some(LeaseStage::Offered { verified_free }) => verified_free,
             Some(LeaseStage::Released | LeaseStage::Declined) | None => false,
         };
-        self.enter(address, request, LeaseStage::Offered { verified_free }, now, OFFER_TIMEOUT);
+        let held = if request.is_known { OFFER_TIMEOUT } else { UNKNOWN_OFFER_TIMEOUT };
+        self.enter(address, request, LeaseStage::Offered { verified_free }, now, held);
         Some(AddressOffer { address, verified_free })
+    }
+
+    /// Returns whether a client may get an address: it has one, it is known, or the addresses that the declared hosts
+    /// need stay free. `declared` is the number of these hosts.
+    pub fn has_room(&mut self, request: &LeaseRequest<'_>, declared: usize, now: Timestamp) -> bool {
+        let had = self.by_client.get(&request.client).and_then(|address| self.entries.get(address));
+        let has_one = had.is_some_and(|entry| entry.client == request.client && entry.until > now);
+        has_one
+            || self.reservation(request).is_some()
+            || self.counts_as_known(request, now)
+            || self.shares.has_room(declared, now)
+    }
+
+    /// Returns whether an address of a request counts for a known machine: somebody may invent any number of client
+    /// identifiers in its name.
+    fn counts_as_known(&mut self, request: &LeaseRequest<'_>, now: Timestamp) -> bool {
+        request.is_known && (self.shares.known_addresses(request.mac, now) < MAX_ADDRESSES_OF_KNOWN)
     }
 
     /// Marks an offered address as free: no host answered the probe.
@@ -324,18 +355,16 @@ impl Leases {
     ) {
         let place = self.reserved.get(&address).map(|place| &self.subnet.reservations[*place]);
         let named = place.and_then(|reservation| reservation.hostname.as_deref()).or(request.hostname);
-        let entry = LeaseEntry {
-            client: request.client.clone(),
-            mac: request.mac,
-            hostname: named.map(Into::into),
-            stage,
-            until: later(now, time),
-        };
-        self.put(address, entry);
+        let hostname = named.map(Into::into);
+        let has_known = self.entries.get(&address).is_some_and(|entry| entry.is_known && entry.mac == request.mac);
+        let is_known = (has_known && request.is_known) || self.counts_as_known(request, now);
+        let (client, mac, until) = (request.client.clone(), request.mac, later(now, time));
+        self.put(address, LeaseEntry { client, mac, hostname, stage, until, is_known });
     }
 
     fn put(&mut self, address: Ipv4Addr, entry: LeaseEntry) {
         self.ends.insert((entry.until, address));
+        self.shares.put(address, entry.mac, entry.is_known, entry.until);
         if entry.stage != LeaseStage::Declined {
             self.by_client.insert(entry.client.clone(), address);
         }
@@ -354,6 +383,7 @@ impl Leases {
         let Some(entry) = self.entries.get_mut(&address) else { return };
         self.ends.remove(&(entry.until, address));
         self.ends.insert((until, address));
+        self.shares.put(address, entry.mac, entry.is_known, until);
         (entry.stage, entry.until) = (stage, until);
     }
 

@@ -6,7 +6,7 @@ use dhcproto::v4::MessageType;
 use jiff::Timestamp;
 
 use crate::boot::DropReason;
-use crate::fleet::{Lease, LeaseTimes, Subnet};
+use crate::fleet::{Lease, LeaseTimes, Mac, Subnet};
 
 use super::answer::{BROADCAST_CLIENTS, BootOffer, Destination, DhcpReply, SERVER_PORT};
 use super::leases::{ClientId, LeaseRequest, Leases, RequestOutcome, RequestState};
@@ -60,6 +60,10 @@ pub struct RequestContext<'a> {
     pub boot: Option<&'a BootOffer>,
     /// The address of the host in `spec.ip`.
     pub own: Option<Ipv4Addr>,
+    /// Whether somebody declared the client's host.
+    pub is_known: bool,
+    /// Number of declared hosts, for each of which an address is kept free.
+    pub declared: usize,
     /// Returns whether an address belongs to another host or to this machine.
     pub taken: &'a dyn Fn(Ipv4Addr) -> bool,
     /// The current time.
@@ -80,10 +84,13 @@ impl DhcpServer {
     }
 
     /// Loads the leases that were recorded before a restart. Leases of removed subnets are skipped.
-    pub fn load(&mut self, leases: impl IntoIterator<Item = Lease>) {
+    ///
+    /// `is_known` returns whether somebody declared the host with a MAC address.
+    pub fn load(&mut self, leases: impl IntoIterator<Item = Lease>, is_known: impl Fn(Mac) -> bool) {
         for lease in leases {
             if let Some(scope) = self.scope_of(lease.address) {
-                scope.leases.load(lease);
+                let is_known = is_known(lease.mac);
+                scope.leases.load(lease, is_known);
             }
         }
     }
@@ -146,6 +153,9 @@ impl Scope {
         probes: bool,
     ) -> Result<Vec<Effect>, DropReason> {
         let lease_request = self.lease_request(request, context);
+        if !self.leases.has_room(&lease_request, context.declared, context.now) {
+            return Err(DropReason::SourceLimit);
+        }
         let offer = self.leases.offer(&lease_request, context.now, context.taken).ok_or(DropReason::NoFreeAddress)?;
         if probes && !offer.verified_free {
             return Ok(vec![Effect::Probe { address: offer.address, is_on_link: self.is_on_link(context) }]);
@@ -169,6 +179,9 @@ impl Scope {
         let state = if server.is_some() { RequestState::Selecting } else { RequestState::Holding };
         let own = Some(request.ciaddr()).filter(|address| !address.is_unspecified());
         let address = lease_request.wanted.or(own).ok_or(DropReason::BadOption)?;
+        if !self.leases.has_room(&lease_request, context.declared, context.now) {
+            return Err(DropReason::SourceLimit);
+        }
         let times = self.times(request);
         let outcome = match self.leases.subnet().net.contains(&address) {
             true => self.leases.request(&lease_request, address, state, times, context.now, context.taken),
@@ -236,6 +249,7 @@ impl Scope {
             wanted: request.address(50),
             hostname: options::hostname(request),
             own: context.own,
+            is_known: context.is_known,
         }
     }
 

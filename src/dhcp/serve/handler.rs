@@ -13,16 +13,18 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::boot::{DropReason, Facts, Reason, Stage, Verdict};
+use crate::bounds::{Rate, TokenBuckets};
 use crate::dhcp::answer::{self, Arrival, BootOffer, DhcpPort, DhcpReply};
 use crate::dhcp::conflict_probe::ConflictProbes;
 use crate::dhcp::packet::DhcpPacket;
 use crate::dhcp::quirks::{BootFileLocation, LearnedLocations};
 use crate::dhcp::rogue_servers::{self, ObservedServer, ServerRole};
+use crate::dhcp::serve::entry_point::entry_point;
 use crate::dhcp::serve::interface::{InterfaceMode, InterfaceState};
 use crate::dhcp::serve::settings::DhcpSettings;
 use crate::dhcp::server::{DhcpServer, Effect, RequestContext};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
-use crate::fleet::{Lease, LeaseState, Mac};
+use crate::fleet::{EntryPoint, Lease, LeaseState, Mac};
 use crate::gate::Gate;
 
 /// Time within which the same offer to the same host is recorded once.
@@ -31,6 +33,11 @@ const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_REMEMBERED_OFFERS: usize = 8192;
 /// Maximum number of enrolments and observations that wait for the store.
 const MAX_PENDING_ENROLMENTS: usize = 4096;
+/// Maximum number of entry points whose rates are told apart.
+const MAX_ENTRY_POINTS: usize = 4096;
+/// Number of messages that an unknown client may send for each enrolment that `limits.unknown_hosts_per_minute` allows:
+/// its firmware, its boot program and its system each ask twice, and repeat a message that is lost.
+const MAX_MESSAGES_PER_CLIENT: u32 = 8;
 /// Maximum number of deferred messages; all messages that wait for an enrolment fit.
 pub const MAX_DEFERRED_MESSAGES: usize = 2 * MAX_PENDING_ENROLMENTS;
 
@@ -88,6 +95,8 @@ pub struct RequestHandler {
     own_addresses: HashSet<Ipv4Addr>,
     enrolling: Arc<Semaphore>,
     recent_offers: HashMap<Mac, (Instant, String)>,
+    /// Rates of the messages of clients that nobody declared, in server mode.
+    unknown_clients: TokenBuckets<EntryPoint>,
     learned: LearnedLocations,
     probes: ConflictProbes<DeferredMessage>,
     queues: HandlerQueues,
@@ -103,7 +112,9 @@ impl RequestHandler {
         queues: HandlerQueues,
     ) -> Self {
         let mut server = DhcpServer::new(settings.subnets.clone(), settings.authoritative, settings.conflict_check);
-        server.load(gate.store.load().leases().map(|lease| lease.as_ref().clone()));
+        let state = gate.store.snapshot();
+        server.load(state.leases().map(|lease| lease.as_ref().clone()), |mac| state.is_declared(mac));
+        let limits = gate.enrolment.limits;
         Self {
             gate,
             runtime,
@@ -112,6 +123,14 @@ impl RequestHandler {
             own_addresses,
             enrolling: Arc::new(Semaphore::new(MAX_PENDING_ENROLMENTS)),
             recent_offers: HashMap::new(),
+            unknown_clients: TokenBuckets::new(
+                Rate {
+                    tokens: limits.per_minute.saturating_mul(MAX_MESSAGES_PER_CLIENT),
+                    per: Duration::from_secs(60),
+                    burst: limits.per_minute.saturating_mul(MAX_MESSAGES_PER_CLIENT),
+                },
+                MAX_ENTRY_POINTS,
+            ),
             learned: LearnedLocations::default(),
             probes: ConflictProbes::default(),
             queues,
@@ -203,8 +222,13 @@ impl RequestHandler {
                 || state.host_by_ip(address.into()).is_some_and(|host| host.spec.boot_mac_address != request.mac)
         };
         let own = state.host_by_mac(request.mac).and_then(of);
-        let context =
-            RequestContext { ours: interface.address, boot: boot.as_ref(), own, taken: &taken, now: Timestamp::now() };
+        let (is_known, declared) = (state.is_declared(request.mac), state.declared_hosts());
+        let entry = || entry_point(&interface.name, request.giaddr(), message.arrival);
+        if !is_known && boots && !self.unknown_clients.take(entry(), Instant::now()) {
+            return Err(DropReason::RateLimit);
+        }
+        let (ours, boot, taken, now) = (interface.address, boot.as_ref(), &taken, Timestamp::now());
+        let context = RequestContext { ours, boot, own, is_known, declared, taken, now };
         let effects = self.server.answer(request, &context)?;
         let granted = effects.iter().find_map(|effect| match effect {
             Effect::Record(lease) if lease.held == LeaseState::Bound => Some(lease.address),
@@ -263,7 +287,7 @@ impl RequestHandler {
     fn boot_answer(&mut self, interface: &InterfaceState, message: &ReceivedMessage<'_>, facts: &Facts) -> BootAnswer {
         let why = match (self.gate.decide_now(facts).decision.verdict, message.enrolled) {
             (Verdict::Enrol(_), None) => {
-                self.enrol(message, *facts);
+                self.enrol(interface, message, *facts);
                 return BootAnswer::Wait;
             }
             (Verdict::Enrol(_), Some(Ok(()))) => Reason::UnknownHost,
@@ -336,14 +360,16 @@ impl RequestHandler {
     }
 
     /// Enrols an unknown host, and defers its message until the host is durable.
-    fn enrol(&self, message: &ReceivedMessage<'_>, facts: Facts) {
+    fn enrol(&self, interface: &InterfaceState, message: &ReceivedMessage<'_>, facts: Facts) {
+        let relay = DhcpPacket::parse(&message.bytes).map_or(Ipv4Addr::UNSPECIFIED, |request| request.giaddr());
+        let entry = entry_point(&interface.name, relay, message.arrival);
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else {
             return self.count_drop(DropReason::Overload, message.arrival);
         };
         let (gate, deferred, wake, mut message) =
             (self.gate.clone(), self.queues.deferred.clone(), self.queues.wake.clone(), message.to_deferred());
         self.runtime.spawn(async move {
-            message.enrolled = Some(match gate.decide_and_enrol(&facts).await.decision.verdict {
+            message.enrolled = Some(match gate.decide_and_enrol_from(&facts, entry).await.decision.verdict {
                 Verdict::Ignore(why) => Err(why),
                 _ => Ok(()),
             });

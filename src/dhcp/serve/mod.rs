@@ -1,5 +1,6 @@
 //! The I/O loop of DHCP: one thread receives batches from the sockets of every interface and sends the replies.
 
+mod entry_point;
 mod handler;
 mod interface;
 mod leases_file;

@@ -29,7 +29,8 @@ fn mac(number: u8) -> Mac {
 }
 
 fn ask(number: u8) -> LeaseRequest<'static> {
-    LeaseRequest { client: ClientId::Mac(mac(number)), mac: mac(number), wanted: None, hostname: None, own: None }
+    let (client, mac) = (ClientId::Mac(mac(number)), mac(number));
+    LeaseRequest { client, mac, wanted: None, hostname: None, own: None, is_known: true }
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -153,7 +154,7 @@ fn leases_survive_a_restart() {
         panic!("granted")
     };
     let mut after = leases();
-    after.load(lease);
+    after.load(lease, false);
     assert_eq!(offered(&mut after, &ask(2), 1), Some(101));
     assert!(is_granted(&take(&mut after, 1, 100, RequestState::Holding, 2)));
     assert_eq!(

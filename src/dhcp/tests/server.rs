@@ -44,7 +44,15 @@ fn ask(server: &mut DhcpServer, bytes: &[u8]) -> Result<Vec<Effect>, DropReason>
     let verdict = Verdict::Chainload(Program("snponly.efi".into()));
     let site = site("hold").reached_at(OURS.into());
     let boot = facts.and_then(|facts| BootOffer::new(&facts, &verdict, &site, BootFileLocation::Offer));
-    let context = RequestContext { ours: OURS, boot: boot.as_ref(), own: None, taken: &|_| false, now: now() };
+    let context = RequestContext {
+        ours: OURS,
+        boot: boot.as_ref(),
+        own: None,
+        is_known: true,
+        declared: 0,
+        taken: &|_| false,
+        now: now(),
+    };
     server.answer(&request, &context)
 }
 

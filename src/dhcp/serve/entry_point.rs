@@ -1,0 +1,40 @@
+//! Where a client's message enters: by which its share of enrolments and addresses is counted.
+
+use std::net::Ipv4Addr;
+
+use crate::bounds::Source;
+use crate::dhcp::answer::Arrival;
+use crate::fleet::EntryPoint;
+
+/// Returns the entry point of a message. The address in the message is believed only where the message comes from there:
+/// one sender may otherwise pose as any number of relays.
+pub fn entry_point(interface: &str, relay: Ipv4Addr, arrival: Arrival) -> EntryPoint {
+    let from = *arrival.from.ip();
+    match (relay.is_unspecified(), from == relay) {
+        (false, true) => EntryPoint::Relay(relay.into()),
+        (true, _) if from.is_unspecified() => EntryPoint::Interface(interface.into()),
+        _ => EntryPoint::Address(Source::of(from.into()).address()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddrV4;
+
+    use super::*;
+    use crate::dhcp::answer::DhcpPort;
+
+    #[test]
+    fn a_relay_is_one_entry_point_and_a_forged_one_is_its_sender() {
+        let rows = [
+            ("0.0.0.0", "0.0.0.0", "interface eth1"),
+            ("10.9.0.1", "10.9.0.1", "relay 10.9.0.1"),
+            ("10.9.0.1", "10.9.0.7", "address 10.9.0.7"),
+            ("0.0.0.0", "10.9.0.7", "address 10.9.0.7"),
+        ];
+        for (relay, from, expected) in rows {
+            let arrival = Arrival { port: DhcpPort::Server, from: SocketAddrV4::new(from.parse().unwrap(), 67) };
+            assert_eq!(entry_point("eth1", relay.parse().unwrap(), arrival).to_string(), expected);
+        }
+    }
+}
