@@ -49,6 +49,7 @@ const IO_EDGE: &[&str] = &[
     "config/mod.rs",
     "controllers/cleanup.rs",
     "controllers/disk_space.rs",
+    "controllers/first_seen.rs",
     "controllers/image_watch.rs",
     "controllers/install_deadlines.rs",
     "controllers/manifests.rs",
@@ -57,11 +58,13 @@ const IO_EDGE: &[&str] = &[
     "dhcp/serve/leases_file.rs",
     "dhcp/serve/mod.rs",
     "dhcp/serve/sockets.rs",
+    "gate/enrolment.rs",
     "gate/ipxe_clients.rs",
     "gate/media.rs",
     "gate/neighbours.rs",
     "gate/timeline.rs",
     "gate/tokens.rs",
+    "http/connection_limits.rs",
     "http/fast_path.rs",
     "http/limits.rs",
     "http/listener.rs",
@@ -70,7 +73,6 @@ const IO_EDGE: &[&str] = &[
     "http/tls.rs",
     "http/writer.rs",
     "http_client/mod.rs",
-    "images/free_space.rs",
     "images/library.rs",
     "images/partial_upload.rs",
     "images/uploads.rs",
@@ -82,15 +84,19 @@ const IO_EDGE: &[&str] = &[
     "main.rs",
     "ndp/serve.rs",
     "store/clock.rs",
+    "store/disk_reserve.rs",
+    "store/free_space.rs",
     "store/mod.rs",
     "store/seal.rs",
     "store/sqlite.rs",
+    "store/timeline_sizes.rs",
     "store/volumes.rs",
     "store/writer.rs",
     "tftp/serve/boot_files.rs",
     "tftp/serve/content.rs",
     "tftp/serve/mmsg.rs",
     "tftp/serve/mod.rs",
+    "tftp/serve/own_ports.rs",
     "tftp/serve/port.rs",
     "tftp/serve/responder.rs",
     "tftp/serve/session.rs",
@@ -127,19 +133,19 @@ const WORLD: &[&str] = &[
 fn allowed(folder: &str, path: &str) -> Option<&'static [&'static str]> {
     let is_adapter = path.contains("/serve/") || path.ends_with("/serve.rs");
     Some(match folder {
-        "fleet" => &[],
+        "bounds" | "fleet" => &[],
         "boot" | "iso" | "provision" => &["fleet"],
         "event" | "config" => &["boot", "fleet"],
         "store" => &["event", "boot", "fleet"],
         "images" => &["iso", "fleet", "store"],
-        "gate" => &["boot", "store", "images", "event", "fleet", "iso"],
+        "gate" => &["boot", "bounds", "store", "images", "event", "fleet", "iso"],
         "admission" => &["boot", "fleet", "iso", "provision", "store"],
         "bmc" => &["event", "fleet", "http_client"],
         "dhcp" | "ndp" | "tftp" | "iscsi" if is_adapter => {
-            &["boot", "event", "fleet", "gate", "images", "iso", "store"]
+            &["boot", "bounds", "event", "fleet", "gate", "images", "iso", "store"]
         }
-        "dhcp" | "ndp" | "tftp" | "iscsi" => &["boot", "fleet", "iso"],
-        "http" => &["iso"],
+        "dhcp" | "ndp" | "tftp" | "iscsi" => &["boot", "bounds", "fleet", "iso"],
+        "http" => &["bounds", "iso"],
         "http_client" => &[],
         "api" => &["admission", "bmc", "boot", "event", "fleet", "gate", "http", "images", "iso", "provision", "store"],
         "controllers" => &["admission", "bmc", "event", "fleet", "gate", "images", "iso", "store"],
@@ -513,7 +519,7 @@ fn pure_folders_are_synchronous() {
     let is_pure = |path: &str| {
         let folder = path.split('/').next().unwrap();
         let is_codec = ["dhcp", "tftp", "iscsi", "ndp"].contains(&folder) && !path.contains("/serve");
-        ["fleet", "boot", "iso", "provision"].contains(&folder) || is_codec
+        ["fleet", "boot", "bounds", "iso", "provision"].contains(&folder) || is_codec
     };
     for source in sources().iter().filter(|source| is_pure(&source.path)) {
         assert!(!without_comments(&source.code).contains("async "), "src/{} is asynchronous", source.path);

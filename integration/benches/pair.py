@@ -94,6 +94,18 @@ def allows_control(name):
     return name == SYSTEM_CONTROL or name in allowed
 
 
+# All clients of a benchmark share one address and one interface.
+LIMITS = """
+[limits]
+http_connections_per_source = 100000
+tftp_transfers_per_source = 100000
+iscsi_connections_per_source = 100000
+unknown_hosts = 1000000
+unknown_hosts_per_network = 1000000
+unknown_hosts_per_minute = 1000000
+"""
+
+
 class Pair(Namespaces):
     """Two network namespaces joined by a veth pair, and the programs that run in them. Close it at the end."""
 
@@ -143,7 +155,7 @@ class Pair(Namespaces):
         """Starts bootlatch. `config` is the rest of its configuration file; the default state is empty."""
         state = state or self.folder("state")
         file = self.folder("config") / "bootlatch.toml"
-        file.write_text(f'interface = "lan0"\nuser = "root"\n{config}')
+        file.write_text(f'interface = "lan0"\nuser = "root"\n{config}\n{LIMITS}')
         command = ["env", "BOOTLATCH_LOG=error,bootlatch::appliance=info", BINARY, "serve", "--config", file,
                    "--state-dir", state, "--firmware-dir", firmware or self.place]
         return self.serve("bootlatch", command, "ready")
