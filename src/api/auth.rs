@@ -12,7 +12,9 @@ use hyper::header::AUTHORIZATION;
 use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
+use crate::api::browser::{is_browser_request, is_cross_site};
 use crate::gate::tokens;
+use crate::http::host;
 use crate::http::peer::{Peer, PeerTrust};
 
 /// Header fields that proxies add (RFC 7239; RFC 9110, section 7.6.3; and their predecessors).
@@ -71,20 +73,28 @@ pub struct Access {
 
 impl Access {
     /// Returns the role of a request: the higher of those that its connection and its token give.
+    ///
+    /// A browser on this machine is not a local program. A page of another site gets nothing by the certificate or the
+    /// password that the browser sends on its own; a bearer token is a page's own knowledge.
     pub fn role(&self, peer: &Peer, headers: &HeaderMap) -> Role {
+        let is_own = !is_cross_site(headers);
+        let is_local_program = || peer.is_local && !is_browser_request(headers) && host::names_no_domain(headers);
         let by_connection = match peer.trust {
-            PeerTrust::ClientCertificate => Role::Admin,
+            PeerTrust::ClientCertificate if is_own => Role::Admin,
             PeerTrust::Socket if self.trust_socket => Role::Admin,
-            PeerTrust::Network | PeerTrust::ViewerCertificate
-                if self.trust_loopback && peer.is_local && !is_browser_request(headers) =>
-            {
+            PeerTrust::Network | PeerTrust::ViewerCertificate if self.trust_loopback && is_local_program() => {
                 Role::Admin
             }
-            PeerTrust::ViewerCertificate => Role::Viewer,
-            PeerTrust::Socket | PeerTrust::Network => Role::Nobody,
+            PeerTrust::ViewerCertificate if is_own => Role::Viewer,
+            PeerTrust::ClientCertificate | PeerTrust::ViewerCertificate | PeerTrust::Socket | PeerTrust::Network => {
+                Role::Nobody
+            }
         };
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        header.and_then(token).map_or(Role::Nobody, |token| self.token_role(&token)).max(by_connection)
+        header
+            .and_then(|header| token(header, is_own))
+            .map_or(Role::Nobody, |token| self.token_role(&token))
+            .max(by_connection)
     }
 
     /// Returns the role of a token's bearer.
@@ -125,12 +135,6 @@ impl Access {
     }
 }
 
-/// Returns whether a browser sent the request. A web page must not inherit the trust of local programs (CSRF). Programs
-/// send none of these fields; browsers do not let a page leave them out (Fetch, section 3.1; Fetch Metadata, section 2).
-fn is_browser_request(headers: &HeaderMap) -> bool {
-    ["origin", "sec-fetch-site", "sec-fetch-mode"].iter().any(|name| headers.contains_key(*name))
-}
-
 /// Reads a token file; creates it with a random token if there is none.
 fn read_or_create(directory: &Path, name: &str) -> io::Result<String> {
     match read(&directory.join(name)) {
@@ -142,15 +146,16 @@ fn read_or_create(directory: &Path, name: &str) -> io::Result<String> {
     Ok(token)
 }
 
-/// Returns the token of an `Authorization` field: `Bearer TOKEN`, or the password of `Basic` for any user.
+/// Returns the token of an `Authorization` field: `Bearer TOKEN`, or the password of `Basic` for any user. `Basic` counts
+/// only where `takes_basic` says so: browsers remember it, and send it for a page of another site as well.
 ///
 /// kubectl sends no bearer token over http, but does send the user and password of the server's URL.
-fn token(header: &str) -> Option<String> {
+fn token(header: &str, takes_basic: bool) -> Option<String> {
     let (scheme, value) = header.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
         return Some(value.trim().to_owned());
     }
-    if !scheme.eq_ignore_ascii_case("basic") {
+    if !scheme.eq_ignore_ascii_case("basic") || !takes_basic {
         return None;
     }
     let plain = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
@@ -213,6 +218,20 @@ mod tests {
         assert_eq!(role(&access, PeerTrust::Socket, &basic), Role::Admin);
         assert_eq!(role(&access, PeerTrust::ViewerCertificate, "Bearer x"), Role::Viewer);
         assert_eq!(role(&access, PeerTrust::ViewerCertificate, &basic), Role::Admin);
+        // What a browser sends on its own proves nothing where a page of another site is behind the request.
+        let bearer = format!("Bearer {}", access.tokens.admin);
+        let rows = [
+            (PeerTrust::ClientCertificate, "", Role::Nobody),
+            (PeerTrust::ViewerCertificate, "", Role::Nobody),
+            (PeerTrust::Network, &*basic, Role::Nobody),
+            (PeerTrust::Network, &*bearer, Role::Admin),
+        ];
+        for (trust, header, expected) in rows {
+            let fields = [("authorization", header), ("sec-fetch-site", "cross-site")];
+            let headers = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let peer = Peer { address: None, local: None, is_local: false, trust };
+            assert_eq!(access.role(&peer, &headers.into_iter().collect()), expected, "{trust:?} {header}");
+        }
     }
 
     #[test]
@@ -222,7 +241,8 @@ mod tests {
             Access { trust_loopback: true, proxies: vec!["127.0.0.2/32".parse().unwrap()], ..access(place.path()) };
         let role = |from: &str, header: Option<(&'static str, &str)>| {
             let headers = header.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-            let headers: HeaderMap = headers.into_iter().collect();
+            let mut headers: HeaderMap = headers.into_iter().collect();
+            headers.entry("host").or_insert("127.0.0.1:8080".parse().unwrap());
             let address: IpAddr = from.parse().unwrap();
             let peer = Peer {
                 address: Some(address),
@@ -234,6 +254,10 @@ mod tests {
         };
         let rows = [
             ("127.0.0.1", None, Role::Admin),
+            ("127.0.0.1", Some(("host", "localhost")), Role::Admin),
+            ("127.0.0.1", Some(("host", "rebound.example:8080")), Role::Nobody),
+            ("127.0.0.1", Some(("origin", "http://127.0.0.1:8080")), Role::Nobody),
+            ("127.0.0.1", Some(("user-agent", "Mozilla/5.0 (X11) Firefox/140.0")), Role::Nobody),
             ("127.0.0.1", Some(("x-forwarded-for", "192.168.1.9")), Role::Nobody),
             ("127.0.0.1", Some(("x-forwarded-for", "127.0.0.1")), Role::Nobody),
             ("127.0.0.1", Some(("forwarded", "for=192.168.1.9")), Role::Nobody),

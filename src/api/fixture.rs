@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -122,6 +122,7 @@ impl ApiFixture {
         let mut request = Request::new(Full::new(Bytes::from(body.to_owned())));
         *request.method_mut() = method.parse().unwrap();
         *request.uri_mut() = path.parse().unwrap();
+        request.headers_mut().insert(HOST, HeaderValue::from_static("10.77.0.2"));
         let fields = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
         request.headers_mut().extend(fields.collect::<HeaderMap>());
         if !body.is_empty() {

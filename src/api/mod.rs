@@ -1,6 +1,7 @@
 //! Answers of HTTP: machines' requests, the object API, Redfish, health and metrics.
 
 pub mod auth;
+pub mod browser;
 mod cleanup;
 #[cfg(test)]
 pub mod fixture;

@@ -9,8 +9,9 @@ use hyper::header::{ALLOW, AUTHORIZATION, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
 use crate::api::auth::Role;
+use crate::api::browser::is_browser_request;
 use crate::api::machine::query::Query;
-use crate::api::machine::recent::RecentView;
+use crate::api::machine::recent::{RecentKey, RecentView};
 use crate::api::machine::{configs, images, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
@@ -19,7 +20,7 @@ use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
 use crate::api::state::Shared;
 use crate::api::{generate, openapi, redfish, route_search, uploads};
-use crate::boot::DropReason;
+use crate::boot::{DropReason, Reason};
 use crate::event::Protocol;
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BadName, Key, Kind, Name, Object};
@@ -57,6 +58,7 @@ impl<'a> Target<'a> {
 
 impl Handler for Shared {
     type Recent = RecentView;
+    type RangeKey = RecentKey;
 
     async fn answer(
         &self,
@@ -82,19 +84,18 @@ impl Handler for Shared {
         Some(machine(self, &peer, recent, Target { path: &path, parts: &parts, route }, endpoint, request).await)
     }
 
-    fn range_key(path: &str) -> Option<String> {
-        decoded(path).trim_start_matches('/').strip_prefix(IMAGES).map(str::to_owned)
+    fn range_key(&self, peer: Peer, request: &Request<()>) -> Option<RecentKey> {
+        let path = decoded(request.uri().path());
+        let path = path.trim_start_matches('/').strip_prefix(IMAGES)?.to_owned();
+        if is_browser_request(request.headers()) {
+            return None;
+        }
+        let client = self.access.origin(peer, request.headers()).address;
+        Some(RecentKey { client, path, query: request.uri().query().map(str::to_owned) })
     }
 
-    fn recall_part(
-        &self,
-        recent: &RecentView,
-        key: &str,
-        query: Option<&str>,
-        range: &str,
-        now: Instant,
-    ) -> Option<PartialContent> {
-        images::recall_part(self, recent, key, query, range, now)
+    fn recall_part(&self, recent: &RecentView, key: &RecentKey, range: &str, now: Instant) -> Option<PartialContent> {
+        images::recall_part(self, recent, key, range, now)
     }
 
     fn is_known(&self, address: IpAddr) -> bool {
@@ -198,6 +199,10 @@ async fn machine<B>(
     request: &Request<B>,
 ) -> Reply {
     let (query, headers, is_head) = (request.uri().query(), request.headers(), *request.method() == Method::HEAD);
+    // The URL of a leased image is a secret that no page can know, and BMCs send what they like.
+    if endpoint != MachineEndpoint::LeasedImage && is_browser_request(headers) {
+        return refuse_browser(shared, peer);
+    }
     let parsed = || Query::parse(query);
     let parameter = |name| target.parameter(name);
     match endpoint {
@@ -237,6 +242,12 @@ async fn machine<B>(
             configs::complete(shared, peer, parameter("token").or(token.as_deref())).await
         }
     }
+}
+
+/// Refuses a browser on the routes of machines: a GET there moves an install on, and any page can cause one.
+fn refuse_browser(shared: &Shared, peer: &Peer) -> Reply {
+    shared.gate.counters.count_refused(Protocol::Http, Reason::BrowserRequest, peer.address);
+    text(StatusCode::FORBIDDEN, format!("{}\n", Reason::BrowserRequest))
 }
 
 async fn ops(shared: &Shared, endpoint: OpsEndpoint) -> Reply {

@@ -106,6 +106,7 @@ reasons! {
         ChapFailed = "chap_failed" => "the CHAP name or secret is missing or wrong",
         ChapThrottled = "chap_throttled" => "too many logins of this source or name failed by CHAP: try again later",
         TokenInvalid = "token_invalid" => "the token is invalid or has expired",
+        BrowserRequest = "browser_request" => "a web browser sent the request: machines' routes are for boot programs and installers",
         StoreUnavailable = "store_unavailable" => "the state could not be written",
         InternalError = "internal_error" => "the server failed to handle the request: see the log",
     }

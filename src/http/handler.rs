@@ -15,6 +15,8 @@ use crate::http::reply::{PartialContent, Reply};
 pub trait Handler: Send + Sync + 'static {
     /// The state that one connection keeps between requests.
     type Recent: Default + Send + Sync + 'static;
+    /// What a request asked for, and for whom: two requests with the same key have the same answer.
+    type RangeKey: Send + Sync;
 
     /// Answers any request.
     fn answer(
@@ -37,16 +39,16 @@ pub trait Handler: Send + Sync + 'static {
         request: &Request<()>,
     ) -> impl Future<Output = Option<Reply>> + Send;
 
-    /// Returns the key under which the connection caches the image of a path, if ranges of it may be repeated.
-    fn range_key(path: &str) -> Option<String>;
+    /// Returns the key under which the connection caches the image of a request, if ranges of it may be repeated.
+    /// Requests of different clients behind one proxy have different keys.
+    fn range_key(&self, peer: Peer, request: &Request<()>) -> Option<Self::RangeKey>;
 
     /// Returns the part that a Range header selects of the image that this connection requested last; `None` if the
     /// image must be looked up again, or if the reply is not a part. `now` spares the handler reading the clock.
     fn recall_part(
         &self,
         recent: &Self::Recent,
-        key: &str,
-        query: Option<&str>,
+        key: &Self::RangeKey,
         range: &str,
         now: Instant,
     ) -> Option<PartialContent>;

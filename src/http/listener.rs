@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::StatusCode;
+use hyper::header::X_CONTENT_TYPE_OPTIONS;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,11 +22,13 @@ use crate::http::connection_limits::{
 };
 use crate::http::fast_path;
 use crate::http::handler::Handler;
+use crate::http::host::host_fault;
 use crate::http::limits::{
     DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, KEEPALIVE_INTERVAL, MAX_HEAD_BYTES, MAX_HEADER_FIELDS,
     MAX_UNIX_CONNECTIONS, Stop, stopped,
 };
 use crate::http::peer::{Peer, Serves};
+use crate::http::reply;
 use crate::http::tls::ServerTls;
 
 /// A listening socket, and the routes that it serves.
@@ -231,7 +235,11 @@ pub async fn serve_http1<H: Handler>(
         async move {
             let began = Instant::now();
             meter.iter().for_each(|meter| meter.begin_request());
-            let reply = handler.answer(peer, recent, serves, request, &is_stopping).await;
+            let mut reply = match host_fault(&request) {
+                Some(fault) => reply::text(StatusCode::BAD_REQUEST, format!("{fault}\n")),
+                None => handler.answer(peer, recent, serves, request, &is_stopping).await,
+            };
+            reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, reply::NO_SNIFF);
             meter.iter().for_each(|meter| meter.end_request());
             handler.record_duration(began.elapsed());
             Ok::<_, Infallible>(reply)

@@ -16,24 +16,27 @@ const MAX_NUMBERS_LENGTH: usize = 41;
 /// A connection's last request for a range, as a template: the next one mostly differs in the numbers only, and then
 /// means the same for them.
 #[derive(Debug)]
-pub struct RangeTemplate {
+pub struct RangeTemplate<Key> {
     /// Bytes of the head up to the numbers.
     before: Vec<u8>,
     /// Bytes of the head after the numbers.
     after: Vec<u8>,
-    key: String,
-    query: Option<String>,
+    key: Key,
 }
 
-impl RangeTemplate {
+impl<Key> RangeTemplate<Key> {
     /// Makes the template of a request and of the head that it was parsed from; `None` unless it is a plain GET of one
     /// range. `range_key` is the handler's.
-    pub fn new(head: &[u8], request: &Request<()>, range_key: impl Fn(&str) -> Option<String>) -> Option<Self> {
+    pub fn new(
+        head: &[u8],
+        request: &Request<()>,
+        range_key: impl FnOnce(&Request<()>) -> Option<Key>,
+    ) -> Option<Self> {
         let headers = request.headers();
         let is_plain = *request.method() == Method::GET
             && ![IF_MATCH, IF_NONE_MATCH, IF_RANGE].iter().any(|name| headers.contains_key(name))
             && headers.get_all(RANGE).iter().count() == 1;
-        let key = Some(request.uri().path()).filter(|_| is_plain).and_then(range_key)?;
+        let key = Some(request).filter(|_| is_plain).and_then(range_key)?;
         let numbers = headers.get(RANGE)?.as_bytes().strip_prefix(BYTES)?;
         // There is one such field, but its text may also stand in another field, or in the path.
         let field = head.windows(8).position(|text| text.eq_ignore_ascii_case(b"\r\nrange:"))? + 8;
@@ -42,13 +45,12 @@ impl RangeTemplate {
         if leading_numbers(numbers) != numbers.len() || !after.starts_with(b"\r\n") {
             return None;
         }
-        let query = request.uri().query().map(str::to_owned);
-        Some(Self { before: head.get(..from)?.to_vec(), after: after.to_vec(), key, query })
+        Some(Self { before: head.get(..from)?.to_vec(), after: after.to_vec(), key })
     }
 
     /// Returns the part that the next request selects, the length of its head and the time, if the request fits the
     /// template and the handler still has the image in its cache.
-    pub fn recall<H: Handler>(
+    pub fn recall<H: Handler<RangeKey = Key>>(
         &self,
         handler: &H,
         recent: &H::Recent,
@@ -56,7 +58,7 @@ impl RangeTemplate {
     ) -> Option<(PartialContent, usize, Instant)> {
         let (range, length) = self.range(input)?;
         let now = Instant::now();
-        handler.recall_part(recent, &self.key, self.query.as_deref(), range, now).map(|part| (part, length, now))
+        handler.recall_part(recent, &self.key, range, now).map(|part| (part, length, now))
     }
 
     /// Returns the value of the Range header, and the length of the head.
@@ -89,8 +91,8 @@ mod tests {
         request.body(()).unwrap()
     }
 
-    fn image_key(path: &str) -> Option<String> {
-        path.strip_prefix("/iso/").map(str::to_owned)
+    fn image_key(request: &Request<()>) -> Option<String> {
+        request.uri().path().strip_prefix("/iso/").map(str::to_owned)
     }
 
     /// Returns the range of a second request by the template of the first, and the bytes after its head.

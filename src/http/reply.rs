@@ -25,6 +25,9 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The media type of plain text.
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+/// The value of `X-Content-Type-Options` in every response: no browser takes a file for a page.
+pub const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
 /// The body of a reply.
 pub enum Body {
     /// Bytes in memory; empty without a body.

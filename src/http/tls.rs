@@ -144,19 +144,23 @@ fn make(files: &(PathBuf, PathBuf), addresses: &[IpAddr]) -> Result<(), Box<dyn 
     let key = rcgen::KeyPair::generate()?;
     let certificate = parameters.self_signed(&key)?;
     // After a crash both are there in whole, or are made again.
-    replace(&files.1, &key.serialize_pem(), 0o600)?;
-    replace(&files.0, &certificate.pem(), 0o640)?;
+    replace(&files.1, key.serialize_pem().as_bytes(), 0o600)?;
+    replace(&files.0, certificate.pem().as_bytes(), 0o640)?;
     if let Some(directory) = files.0.parent() {
         std::fs::File::open(directory)?.sync_all()?;
     }
     Ok(())
 }
 
-/// Writes a file under another name, syncs it, and renames it.
-fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+/// Writes a file under another name, syncs it, and renames it. A link is replaced, not followed.
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
-    file.write_all(text.as_bytes())?;
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)
 }

@@ -76,7 +76,7 @@ impl ResponseWriter {
              Content-Range: bytes {start}-{}/{whole}\r\n",
             start + count - 1,
         )?;
-        self.write_date()?;
+        self.write_end()?;
         self.send_medium(stream, range).await
     }
 
@@ -122,17 +122,17 @@ impl ResponseWriter {
         if is_last {
             out.extend_from_slice(b"Connection: close\r\n");
         }
-        self.write_date()
+        self.write_end()
     }
 
-    /// Writes the `Date` field and the end of the head.
-    fn write_date(&mut self) -> io::Result<()> {
+    /// Writes the fields of every response and the end of the head.
+    fn write_end(&mut self) -> io::Result<()> {
         let now = Timestamp::now();
         if self.date.0 != now.as_second() || self.date.1.is_empty() {
             let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now).map_err(io::Error::other)?;
             self.date = (now.as_second(), date);
         }
-        self.bytes.extend_from_slice(b"Date: ");
+        self.bytes.extend_from_slice(b"X-Content-Type-Options: nosniff\r\nDate: ");
         self.bytes.extend_from_slice(self.date.1.as_bytes());
         self.bytes.extend_from_slice(b"\r\n\r\n");
         Ok(())
@@ -258,9 +258,10 @@ mod tests {
     fn split(answer: &[u8]) -> (Vec<String>, &[u8]) {
         let end = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
         let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-        let (date, lines): (Vec<_>, Vec<_>) =
-            head.split("\r\n").map(str::to_owned).partition(|line| line.starts_with("Date: "));
-        assert!(date.len() == 1 && date[0].ends_with(" GMT"), "{date:?}");
+        let is_common = |line: &String| line.starts_with("Date: ") || line.starts_with("X-");
+        let (common, lines): (Vec<_>, Vec<_>) = head.split("\r\n").map(str::to_owned).partition(is_common);
+        assert!(common.len() == 2 && common[1].ends_with(" GMT"), "{common:?}");
+        assert_eq!(common[0], "X-Content-Type-Options: nosniff");
         (lines, &answer[end + 4..])
     }
 

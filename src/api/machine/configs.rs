@@ -289,6 +289,7 @@ fn code(reason: Reason) -> StatusCode {
         | Reason::Held
         | Reason::TokenMissing
         | Reason::TokenInvalid
+        | Reason::BrowserRequest
         | Reason::ChapFailed
         | Reason::ChapThrottled
         | Reason::OtherConfigAssigned => StatusCode::FORBIDDEN,

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 
 use crate::api::machine::query::Query;
-use crate::api::machine::recent::RecentView;
+use crate::api::machine::recent::{RecentKey, RecentView};
 use crate::api::state::Shared;
 use crate::boot::{Facts, Reason, Stage};
 use crate::event::{DeliveryChannel, Protocol};
@@ -34,7 +34,8 @@ pub async fn image_again(
     is_head: bool,
 ) -> Reply {
     let state = shared.gate.store.snapshot();
-    let view = match recent.recall(&state, path, query, Instant::now()) {
+    let key = RecentKey { client: peer.address, path: path.to_owned(), query: query.map(str::to_owned) };
+    let view = match recent.recall(&state, &key, Instant::now()) {
         Some(view) => view,
         None => match find(shared, peer, path, &Query::parse(query)).await {
             Ok(view) => {
@@ -43,7 +44,7 @@ pub async fn image_again(
                 }
                 // After a HEAD the release is still due: the next GET must not find the view remembered.
                 if !is_head || view.carries.is_none() {
-                    recent.remember(&state, path, query, view.clone());
+                    recent.remember(&state, key, view.clone());
                 }
                 view
             }
@@ -59,12 +60,11 @@ pub async fn image_again(
 pub fn recall_part(
     shared: &Shared,
     recent: &RecentView,
-    path: &str,
-    query: Option<&str>,
+    key: &RecentKey,
     range: &str,
     now: Instant,
 ) -> Option<PartialContent> {
-    let ImageView { medium, tag, .. } = recent.recall(&shared.gate.store.load(), path, query, now)?;
+    let ImageView { medium, tag, .. } = recent.recall(&shared.gate.store.load(), key, now)?;
     let whole = medium.len();
     let RequestedRange::Part { start, count } = requested(Some(range), whole) else { return None };
     shared.gate.counters.count_answered(Protocol::Http);
@@ -305,8 +305,9 @@ mod tests {
         fixture.put_image(BYTES, &[]).await;
         let (shared, recent) = (&*fixture.shared, RecentView::default());
         let range = |path: &str| {
-            let key = Shared::range_key(path)?;
-            let part = shared.recall_part(&recent, &key, None, "bytes=2-3", Instant::now())?;
+            let request = Request::builder().uri(path).body(()).unwrap();
+            let key = shared.range_key(peer(VM_ADDRESS), &request)?;
+            let part = shared.recall_part(&recent, &key, "bytes=2-3", Instant::now())?;
             Some((part.whole, part.range.start, part.range.count))
         };
         assert_eq!(range("/iso/live"), None);
@@ -317,6 +318,10 @@ mod tests {
         assert_eq!(range("/iso/liv%65"), Some((10, 2, 2)));
         assert_eq!(range("/iso/other"), None);
         assert_eq!(range("/files/live"), None);
+        // Another client behind the same proxy is not answered from it.
+        let request = Request::builder().uri("/iso/live").body(()).unwrap();
+        let key = shared.range_key(peer([10, 77, 0, 11]), &request).unwrap();
+        assert!(shared.recall_part(&recent, &key, "bytes=2-3", Instant::now()).is_none());
         // Another object's change leaves the image as it is; its own does not.
         fixture.put(Kind::BareMetalHost, host(json!({}))).await;
         assert_eq!(range("/iso/live"), Some((10, 2, 2)));
