@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot::Reason;
 use crate::fleet::enrolment::UnknownHostAction;
+use crate::fleet::text::{is_printable, printable};
 use crate::fleet::{Architecture, BootTarget, Mac, Name, Phase, Power};
 
 pub use crate::boot::ScriptAction;
@@ -475,6 +476,47 @@ impl Event {
         }
     }
 
+    /// Returns the event with its texts in printable characters. Some are what machines and media say.
+    fn printable(mut self) -> Self {
+        for text in self.texts() {
+            if !is_printable(text) {
+                *text = printable(text).into_owned();
+            }
+        }
+        self
+    }
+
+    /// Returns the texts that are not of a type with characters of its own.
+    fn texts(&mut self) -> Vec<&mut String> {
+        match self {
+            Self::Offer { architecture, file } => vec![architecture, file],
+            Self::TftpStarted { file } | Self::TftpCompleted { file, .. } => vec![file],
+            Self::IscsiLogin { initiator, target, .. } => vec![initiator, target],
+            Self::IscsiRedirect { initiator, target, portal, .. } => vec![initiator, target, portal],
+            Self::ConfigFetched { file, .. } => file.iter_mut().collect(),
+            Self::InstallFailed { message }
+            | Self::Refused { message, .. }
+            | Self::Warning { message, .. }
+            | Self::BmcFailed { message }
+            | Self::WaitingForImage { message, .. }
+            | Self::ReadFailed { message, .. }
+            | Self::ManifestInvalid { message } => vec![message],
+            Self::Image { phase, message, .. } => vec![phase, message],
+            Self::PowerSwitched { reset } => vec![reset],
+            Self::DiskNearlyFull { directory, .. } | Self::DiskSpaceRecovered { directory, .. } => vec![directory],
+            Self::OtherDhcpServer { interface, .. } => vec![interface],
+            Self::FirstSeen { .. }
+            | Self::Assigned { .. }
+            | Self::LocalBootRequested {}
+            | Self::Held {}
+            | Self::Script { .. }
+            | Self::BootCompleted {}
+            | Self::BootCompleteIgnored { .. }
+            | Self::LocalDisk { .. }
+            | Self::Power { .. } => Vec::new(),
+        }
+    }
+
     /// Returns whether the event repeats another one. The duration of a transfer makes no difference.
     pub fn is_repeat_of(&self, other: &Self) -> bool {
         let (Self::TftpCompleted { file, bytes, .. }, Self::TftpCompleted { file: known, bytes: size, .. }) =
@@ -487,8 +529,9 @@ impl Event {
 }
 
 impl Entry {
-    /// Returns an entry for an event that happened once.
+    /// Returns an entry for an event that happened once, in printable characters.
     pub fn once(time: Timestamp, mac: Option<Mac>, host: Option<Name>, event: Event) -> Self {
+        let event = event.printable();
         Self { time, last: None, count: 1, mac, host, event }
     }
 }
@@ -586,6 +629,16 @@ mod tests {
         });
         assert_eq!(json, expected);
         assert_eq!(serde_json::from_value::<Entry>(json).unwrap(), entry);
+    }
+
+    #[test]
+    fn every_text_of_an_entry_is_printable() {
+        for event in every_event() {
+            let json = serde_json::to_string(&event).unwrap().replace("\"text\"", "\"te\\u001b\\u202ext\"");
+            let hostile: Event = serde_json::from_str(&json).unwrap();
+            let entry = Entry::once(Timestamp::UNIX_EPOCH, None, None, hostile);
+            assert_eq!(entry.event, event);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::fleet::text::printable;
 use crate::fleet::{Bmc, Secret};
 
 pub mod client;
@@ -117,15 +118,17 @@ pub enum BmcError {
 }
 
 impl BmcError {
-    /// Returns the error without the password of the BMC. Its own messages are part of the text and may contain it.
+    /// Returns the error without the password of the BMC, and in printable characters: its own messages are part of the
+    /// text.
     fn without_password(self, bmc: &Bmc) -> Self {
         let Bmc { username, password: Secret(password), .. } = bmc;
-        if password.is_empty() {
-            return self;
-        }
         // Also in the form in which it is sent (RFC 7617, section 2).
         let sent = STANDARD.encode(format!("{username}:{password}"));
-        let clean = |text: String| text.replace(&sent, Secret::REDACTED).replace(password, Secret::REDACTED);
+        let without = |text: String| match password.is_empty() {
+            true => text,
+            false => text.replace(&sent, Secret::REDACTED).replace(password, Secret::REDACTED),
+        };
+        let clean = |text: String| printable(&without(text)).into_owned();
         match self {
             Self::Unreachable { at, cause } => Self::Unreachable { at, cause: clean(cause) },
             Self::Refused { at, message } => Self::Refused { at, message: clean(message) },

@@ -14,6 +14,8 @@ use serde_json::Value;
 use crate::http_client::tls::FINGERPRINT;
 use crate::http_client::{self, ConnectError, Connection, RequestBody, Server};
 
+use crate::fleet::text::printable;
+
 use super::tls::TlsArgs;
 
 /// Maximum time to connect to a server.
@@ -233,7 +235,7 @@ impl LineStream {
 async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     let code = answer.status();
     for header in answer.headers().get_all(WARNING).iter().filter_map(|value| value.to_str().ok()) {
-        eprintln!("bootlatch: warning: {}", warning(header));
+        eprintln!("bootlatch: warning: {}", printable(&warning(header)));
     }
     let body =
         answer.into_body().collect().await.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?;

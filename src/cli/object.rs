@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::Value;
 
+use crate::fleet::text::printable_lines;
 use crate::fleet::{Kind, rules};
 use crate::provision::yaml_error;
 
@@ -215,7 +216,7 @@ async fn delete(client: &mut ApiClient, kind: Kind, names: &[String], namespace:
             Err(error) if !matches!(error.downcast_ref(), Some(super::client::ClientError::Refused { .. })) => {
                 return Err(error);
             }
-            Err(error) if first.is_some() => eprintln!("bootlatch: {error:#}"),
+            Err(error) if first.is_some() => eprintln!("bootlatch: {}", printable_lines(&format!("{error:#}"))),
             Err(error) => first = Some(error),
         }
     }
@@ -282,7 +283,7 @@ async fn apply(client: &mut ApiClient, files: &[PathBuf], force: bool, dry_run: 
             Err(error) => match error.downcast_ref() {
                 Some(super::client::ClientError::Refused { code, message, .. }) if ![401, 403].contains(code) => {
                     let hint = if message.starts_with(FIELD_CONFLICT) { "; use --force to take them over" } else { "" };
-                    eprintln!("bootlatch: {kind} {name}: {message}{hint}");
+                    eprintln!("bootlatch: {}", printable_lines(&format!("{kind} {name}: {message}{hint}")));
                     refused.push(*code);
                 }
                 _ => return Err(error.context(format!("{kind} {name}"))),

@@ -1,9 +1,11 @@
 //! Output of objects: tables, JSON and YAML.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
+
+use crate::fleet::text::{printable, printable_lines};
 
 /// Output format of objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -38,12 +40,15 @@ pub fn show(output: OutputFormat, value: &Value, columns: &[Column]) -> anyhow::
     print(&text)
 }
 
-/// Writes to standard output. A closed pipe is not an error.
+/// Writes to standard output; what machines or media say, without what acts on a terminal. A closed pipe is not an
+/// error.
 ///
 /// # Errors
 /// Standard output cannot be written.
 pub fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    let mut out = std::io::stdout().lock();
+    let text = if out.is_terminal() { printable_lines(text) } else { text.into() };
+    match out.write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
@@ -87,11 +92,13 @@ fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".into(),
         Some(Value::String(text)) if text.is_empty() => "-".into(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => printable(text).into_owned(),
         Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(","),
-        Some(Value::Object(map)) => {
-            map.iter().map(|(key, value)| format!("{key}={}", cell(Some(value)))).collect::<Vec<_>>().join(" ")
-        }
+        Some(Value::Object(map)) => map
+            .iter()
+            .map(|(key, value)| format!("{}={}", printable(key), cell(Some(value))))
+            .collect::<Vec<_>>()
+            .join(" "),
         Some(other) => other.to_string(),
     }
 }
@@ -105,6 +112,8 @@ mod tests {
     fn the_columns_of_a_table_are_aligned() {
         let rows = [json!({"a": "x", "b": {"c": 10}}), json!({"a": "longer"})];
         assert_eq!(table(&rows, &[("A", "/a"), ("COUNT", "/b/c")]), "A        COUNT\nx        10\nlonger   -\n");
+        let hostile = [json!({"a": "\u{1b}[2Jx\ny\u{202e}", "b": {"\u{9b}c": 1}})];
+        assert_eq!(table(&hostile, &[("A", "/a"), ("B", "/b")]), "A        B\n[2Jx y   c=1\n");
         assert_eq!(table(&rows, &[("ONE", "/b/c|/a")]), "ONE\n10\nlonger\n");
     }
 }

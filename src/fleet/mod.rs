@@ -25,6 +25,7 @@ pub mod rules;
 mod schema;
 mod secret;
 mod subnet;
+pub mod text;
 pub mod transition_times;
 mod volume;
 

@@ -8,6 +8,8 @@ use super::keys::{self, Params};
 use super::limits;
 use super::pdu::{Header, Pdu, TargetOpcode};
 use super::text::{self, KeyAnswers, TextError};
+use crate::fleet::rules::MAX_ISCSI_NAME_LENGTH;
+use crate::fleet::text::is_printable;
 
 /// The claim of an initiator in its first login request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -388,6 +390,12 @@ impl Login {
     }
 }
 
+/// Returns whether a text may be an iSCSI name (RFC 7143, section 4.2.7.1): at most 223 octets, without white space or
+/// control characters. The letters and the prefix are not checked: initiators in use have others than the RFC allows.
+fn is_iscsi_name(name: &str) -> bool {
+    name.len() <= MAX_ISCSI_NAME_LENGTH && is_printable(name) && !name.contains(char::is_whitespace)
+}
+
 fn claim(pairs: &[(String, String)], isid: [u8; 6]) -> Result<Claim, LoginError> {
     let find = |key: &str| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
     let discovery = match find("SessionType") {
@@ -399,6 +407,9 @@ fn claim(pairs: &[(String, String)], isid: [u8; 6]) -> Result<Claim, LoginError>
     let name = |key: &'static str| find(key).filter(|name| !name.is_empty()).map(str::to_lowercase);
     let initiator = name("InitiatorName").ok_or(LoginError::Missing("InitiatorName"))?;
     let target = name("TargetName");
+    if !is_iscsi_name(&initiator) || target.as_deref().is_some_and(|name| !is_iscsi_name(name)) {
+        return Err(LoginError::Protocol("a name that is too long, or has white space or invisible characters"));
+    }
     if target.is_none() && !discovery {
         return Err(LoginError::Missing("TargetName"));
     }

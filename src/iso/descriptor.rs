@@ -3,6 +3,7 @@
 use super::endian::{le16, le32};
 use super::extent::Extent;
 use super::{IsoError, ReadAt};
+use crate::fleet::text::printable;
 
 /// Length of a logical sector in bytes. Only images whose logical blocks have the same length are supported.
 pub const SECTOR: u64 = 2048;
@@ -123,7 +124,9 @@ impl VolumeDescriptor {
         }
         let number = |at| le32(data, at).ok_or_else(damaged);
         let big = |at: usize| number(at).map(u32::swap_bytes);
-        let text = |from: usize, to: usize| decode_text(data.get(from..to).unwrap_or_default(), encoding);
+        let text = |from: usize, to: usize| {
+            printable(&decode_text(data.get(from..to).unwrap_or_default(), encoding)).into_owned()
+        };
         let attributes = u64::from(*data.get(157).ok_or_else(damaged)?);
         let root = Extent { offset: (u64::from(number(158)?) + attributes) * SECTOR, length: u64::from(number(166)?) };
         Ok(Self {

@@ -3,6 +3,7 @@
 use super::tree::EntryKind;
 use super::{Iso, IsoError};
 use crate::fleet::Format;
+use crate::fleet::text::printable;
 
 /// Maximum length of a distribution name in characters.
 const MAX_TEXT_LENGTH: usize = 120;
@@ -86,7 +87,9 @@ pub struct Distribution {
 pub fn detect(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, IsoError> {
     let id = iso.volume().primary.volume_id.clone();
     let lower = id.to_ascii_lowercase();
-    let found = |family, name: String| Ok(Distribution { family, name: name.chars().take(MAX_TEXT_LENGTH).collect() });
+    let found = |family, name: String| {
+        Ok(Distribution { family, name: printable(&name).chars().take(MAX_TEXT_LENGTH).collect() })
+    };
     if core_os || lower.starts_with("fedora-coreos") || lower.starts_with("rhcos") || lower.starts_with("scos") {
         return found(Family::CoreOs, id);
     }

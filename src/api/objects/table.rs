@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::fleet::text::printable;
 use crate::fleet::{BootMode, Kind, Name, Object};
 
 use crate::api::objects::options::IncludeObject;
@@ -168,7 +169,7 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
             vec![name, config.spec.format.to_string(), files.join(","), age]
         }
     };
-    texts.into_iter().map(Value::String).collect()
+    texts.into_iter().map(|text| Value::String(printable(&text).into_owned())).collect()
 }
 
 fn text_or_none(text: Option<String>) -> String {

@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 
+use crate::fleet::text::printable;
 use crate::fleet::{Chap, Image, LocalDisk, Method, Name};
 
 use super::super::{Site, Verdict};
@@ -122,7 +123,7 @@ fn menu(context: &Context<'_>) -> String {
     let mut targets = String::new();
     for (index, (name, description)) in context.choices.iter().enumerate() {
         let dash = if description.is_empty() { "" } else { " - " };
-        let _ = writeln!(items, "item image-{index} {name}{dash}{description}");
+        let _ = writeln!(items, "item image-{index} {name}{dash}{}", printable(description));
         let (url, mac) = (context.site.url(), context.mac.dashed());
         let _ = writeln!(targets, ":image-{index}\nchain --replace {url}/ipxe?mac={mac}&choose={name} || goto start");
     }

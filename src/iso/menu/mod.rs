@@ -6,6 +6,8 @@ mod grub;
 mod syslinux;
 mod systemd_boot;
 
+use crate::fleet::text::{is_printable, printable};
+
 /// The language of a boot menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -57,11 +59,19 @@ pub fn detect_dialect(path: &str, raw: &[u8]) -> Option<Dialect> {
 /// Returns the Linux kernels that a menu boots.
 pub fn entries(dialect: Dialect, raw: &[u8]) -> Vec<MenuEntry> {
     let text = String::from_utf8_lossy(raw);
-    match dialect {
+    let mut entries = match dialect {
         Dialect::Syslinux => syslinux::entries(&text),
         Dialect::Grub => grub::entries(&text),
         Dialect::SystemdBoot => systemd_boot::entries(&text),
+    };
+    for MenuEntry { title, kernel, initrds, arguments } in &mut entries {
+        for text in [title, kernel, arguments].into_iter().chain(initrds) {
+            if !is_printable(text) {
+                *text = printable(text).into_owned();
+            }
+        }
     }
+    entries
 }
 
 /// Applies an edit to a menu. Returns the text and the number of its kernel lines. The text is the same if

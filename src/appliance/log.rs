@@ -1,0 +1,58 @@
+//! The log on standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::fleet::text::printable;
+
+/// Starts the log on standard error. `BOOTLATCH_LOG` sets the filter, such as `bootlatch=debug`.
+pub fn start() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BOOTLATCH_LOG").unwrap_or_else(|_| "info".into());
+    let colours = io::stderr().is_terminal();
+    let writer = move || PrintableWriter { out: io::stderr(), colours };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
+    // A second start within one process, as in a test, keeps the first log.
+    let _ = log.with_target(false).try_init();
+}
+
+/// A writer of log lines, each in one call. What a machine sent can neither begin a line of its own nor act on the
+/// terminal: the subscriber has escaped the escape character in every field, and the rest is removed here.
+struct PrintableWriter<W> {
+    out: W,
+    /// Whether the subscriber writes escape sequences for colours.
+    colours: bool,
+}
+
+impl<W: Write> Write for PrintableWriter<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
+        let safe: String = match self.colours {
+            false => printable(text).into_owned(),
+            true => text.split('\u{1b}').map(printable).collect::<Vec<_>>().join("\u{1b}"),
+        };
+        self.out.write_all((safe + end).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(line: &str, colours: bool) -> String {
+        let mut writer = PrintableWriter { out: Vec::new(), colours };
+        writer.write_all(line.as_bytes()).unwrap();
+        String::from_utf8(writer.out).unwrap()
+    }
+
+    #[test]
+    fn a_line_stays_one_line() {
+        assert_eq!(written("INFO a=1\n", false), "INFO a=1\n");
+        assert_eq!(written("INFO a=x\nERROR b\u{202e}\u{9b}\n", false), "INFO a=x ERROR b\n");
+        assert_eq!(written("\u{1b}[32m INFO\u{1b}[0m a\nb\n", true), "\u{1b}[32m INFO\u{1b}[0m a b\n");
+    }
+}
