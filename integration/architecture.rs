@@ -80,6 +80,7 @@ const IO_EDGE: &[&str] = &[
     "iscsi/serve/mod.rs",
     "iscsi/serve/registry.rs",
     "iscsi/serve/sendfile.rs",
+    "iso/file.rs",
     "iso/read.rs",
     "main.rs",
     "ndp/serve.rs",

@@ -6,6 +6,7 @@
 //! in the text.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::fleet::rules;
 use crate::fleet::{
     BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Key, Kind, Meta, Name, Object, without_value,
 };
+use crate::iso::file;
 use crate::provision::yaml_error;
 use crate::store::{self, Change, Expect, Store};
 
@@ -27,6 +29,8 @@ const CODE: &str = "bootlatch.org/manifest";
 const KEYED: &str = "hmac-";
 /// Maximum size of a manifest file in bytes.
 const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Maximum number of files that do not answer in time; after that the others are not read at all.
+const MAX_UNANSWERED: usize = 4;
 
 /// The result of loading a directory of manifests.
 #[derive(Debug)]
@@ -138,8 +142,29 @@ pub async fn load(
     store: &Arc<Store>,
 ) -> Result<LoadSummary, ManifestError> {
     let (mut documents, mut wrong) = (Vec::new(), Vec::new());
-    for path in files(directory)? {
-        match read(&path, namespace, key) {
+    let unreadable = |source| ManifestError::Read { path: directory.to_owned(), source };
+    let at = directory.to_owned();
+    let paths = bounded(move || files(&at)).await.map_err(unreadable)??;
+    let mut unanswered = 0;
+    for path in paths {
+        if unanswered == MAX_UNANSWERED {
+            wrong.push(ManifestError::Read { path, source: file::no_answer() });
+            continue;
+        }
+        let at = path.clone();
+        let text = match bounded(move || read(&at)).await {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => {
+                wrong.push(error);
+                continue;
+            }
+            Err(source) => {
+                unanswered += 1;
+                wrong.push(ManifestError::Read { path, source });
+                continue;
+            }
+        };
+        match parse_file(&path, &text, namespace, key) {
             Ok(found) => documents.extend(found),
             Err(error) => wrong.push(error),
         }
@@ -155,6 +180,17 @@ pub async fn load(
     Ok(LoadSummary { written, wrong })
 }
 
+/// Reads files on another thread, which a file system that does not answer may hold up: its server may be dead.
+///
+/// # Errors
+/// `TimedOut` where it does not answer in `file::ANSWER_TIMEOUT`.
+async fn bounded<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    match tokio::time::timeout(file::ANSWER_TIMEOUT, tokio::task::spawn_blocking(work)).await {
+        Ok(done) => done.map_err(io::Error::other),
+        Err(_) => Err(file::no_answer()),
+    }
+}
+
 /// Writes a document's object if its text has changed since it was last applied; returns whether it was written.
 async fn write(one: ManifestDocument, places: &Places, store: &Arc<Store>) -> Result<bool, ManifestError> {
     let ManifestDocument { path, line, object, .. } = one;
@@ -162,9 +198,23 @@ async fn write(one: ManifestDocument, places: &Places, store: &Arc<Store>) -> Re
     if before.as_ref().is_some_and(|before| applied_code(before) == applied_code(&object)) {
         return Ok(false);
     }
-    let prepared = prepare::prepare(object, before.as_ref(), places);
-    let object =
-        prepared.map_err(|error| ManifestError::Invalid { path: path.clone(), line, message: error.to_string() })?;
+    let invalid = |message| ManifestError::Invalid { path: path.clone(), line, message };
+    if let Object::Image(image) = &object
+        && image.spec.is_local()
+    {
+        let answered = file::answers(places.iso(&image.spec.iso_file)).await;
+        answered.map_err(|error| invalid(format!("spec.isoFile: {error}")))?;
+    }
+    let prepared = match object {
+        // An image's file is read: it may be long, or on a disk that is slow.
+        Object::Image(_) => {
+            let places = places.clone();
+            let work = move || prepare::prepare(object, before.as_ref(), &places);
+            tokio::task::spawn_blocking(work).await.map_err(|error| invalid(error.to_string()))?
+        }
+        Object::Host(_) | Object::BootConfig(_) => prepare::prepare(object, before.as_ref(), places),
+    };
+    let object = prepared.map_err(|error| invalid(error.to_string()))?;
     let written = store.commit(Change::Put { object, expect: Expect::Any }).await;
     written.map(|_| true).map_err(|source| ManifestError::Refused { path, line, source })
 }
@@ -234,16 +284,27 @@ pub fn is_manifest(path: &Path) -> bool {
     !is_hidden && path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json")
 }
 
-fn read(path: &Path, namespace: &Name, key: &[u8; 32]) -> Result<Vec<ManifestDocument>, ManifestError> {
+/// Reads the text of a manifest. What is no regular file is refused: a FIFO would be waited for.
+fn read(path: &Path) -> Result<String, ManifestError> {
     let wrong = |source| ManifestError::Read { path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(wrong)?.len();
-    if size > MAX_FILE_BYTES {
-        let message = format!("the file has {size} bytes, more than the maximum of {MAX_FILE_BYTES}");
-        return Err(ManifestError::Invalid { path: path.to_owned(), line: 1, message });
+    match file::read(path, MAX_FILE_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            let message = format!("the file has more than the maximum of {MAX_FILE_BYTES} bytes");
+            Err(ManifestError::Invalid { path: path.to_owned(), line: 1, message })
+        }
+        bytes => String::from_utf8(bytes.map_err(wrong)?).map_err(|error| wrong(io::Error::other(error))),
     }
-    let text = std::fs::read_to_string(path).map_err(wrong)?;
+}
+
+/// Parses all documents of a manifest.
+fn parse_file(
+    path: &Path,
+    text: &str,
+    namespace: &Name,
+    key: &[u8; 32],
+) -> Result<Vec<ManifestDocument>, ManifestError> {
     let mut found = Vec::new();
-    for (line, document) in documents(&text) {
+    for (line, document) in documents(text) {
         let mut object = parse(&document, namespace).map_err(|message| {
             let line = line_of(&message).unwrap_or(line);
             ManifestError::Invalid { path: path.to_owned(), line, message }
@@ -335,11 +396,15 @@ mod tests {
         "default".parse().unwrap()
     }
 
+    fn declared(path: &Path, key: u8) -> Result<Vec<ManifestDocument>, ManifestError> {
+        parse_file(path, &read(path)?, &namespace(), &[key; 32])
+    }
+
     fn wrong(text: &str) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.yaml");
         std::fs::write(&path, text).unwrap();
-        read(&path, &namespace(), &[0; 32]).unwrap_err().to_string()
+        declared(&path, 0).unwrap_err().to_string()
     }
 
     #[test]
@@ -347,8 +412,8 @@ mod tests {
         let text = "# hosts\n---\napiVersion: v1\nkind: BootConfig\nmetadata: {name: c}\nspec:\n  format: script\n  data:\n    script: |\n      a\n      --- b\n---\napiVersion: v1\nkind: BareMetalHost\nmetadata: {name: vm}\nspec: {bootMACAddress: \"52-54-00-00-00-01\", image: \"\"}\n";
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("a.yaml"), text).unwrap();
-        let declared = read(&directory.path().join("a.yaml"), &namespace(), &[0; 32]).unwrap();
-        let keys: Vec<_> = declared.iter().map(|one| (one.line, one.object.key().to_string())).collect();
+        let found = declared(&directory.path().join("a.yaml"), 0).unwrap();
+        let keys: Vec<_> = found.iter().map(|one| (one.line, one.object.key().to_string())).collect();
         assert_eq!(keys, [(3, "BootConfig c".to_owned()), (13, "BareMetalHost default/vm".to_owned())]);
     }
 
@@ -404,7 +469,7 @@ mod tests {
         let code_of = |text: &str, key: u8| {
             let path = directory.path().join("a.yaml");
             std::fs::write(&path, text).unwrap();
-            applied_code(&read(&path, &namespace(), &[key; 32]).unwrap()[0].object).unwrap().clone()
+            applied_code(&declared(&path, key).unwrap()[0].object).unwrap().clone()
         };
         assert_eq!(code_of(&text("a"), 1), code_of(&text("a"), 1));
         assert_ne!(code_of(&text("a"), 1), code_of(&text("b"), 1));
@@ -430,16 +495,16 @@ mod tests {
     #[test]
     fn an_object_declared_twice_is_reported_with_both_places_and_skipped() {
         let directory = tempfile::tempdir().unwrap();
-        let mut declared = Vec::new();
+        let mut all = Vec::new();
         let other = text("localboot").replace("vm", "other");
         let files = [("a.yaml", format!("{other}---\n{}", text("i1"))), ("d.yaml", text(""))];
         for (name, text) in files {
             let path = directory.path().join(name);
             std::fs::write(&path, text).unwrap();
-            declared.extend(read(&path, &namespace(), &[0; 32]).unwrap());
+            all.extend(declared(&path, 0).unwrap());
         }
         let mut wrong = Vec::new();
-        let once = without_duplicates(declared, &mut wrong);
+        let once = without_duplicates(all, &mut wrong);
         assert_eq!(once.iter().map(|one| one.object.meta().name.as_str()).collect::<Vec<_>>(), ["other"]);
         let [error] = &wrong[..] else { panic!("{wrong:?}") };
         let told = error.to_string();

@@ -1,7 +1,7 @@
 //! Admission of objects: the checks that need files or a parser. Every write passes them: the API's, an upload's and a
 //! manifest's.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use sha2::{Digest, Sha256};
 use crate::admission::secrets;
 use crate::boot::Site;
 use crate::fleet::rules::{self, Invalid};
+use crate::fleet::text::printable;
 use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret};
-use crate::iso::{self, Examined, ImageFile};
+use crate::iso::{self, Examined, ImageFile, file};
 use crate::provision;
 
 /// The places of the files of objects.
@@ -227,7 +228,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     Ok(ImageStatus {
         phase: ImageStatus::READY.into(),
         message: String::new(),
-        warnings: iso.warnings(),
+        warnings: iso.warnings().iter().map(|warning| printable(warning).into_owned()).collect(),
         target_iqn: places.site.target_iqn(&image.metadata.name),
         portal_ip: Some(places.site.iscsi.ip()),
         portal_port: Some(places.site.iscsi.port()),
@@ -248,7 +249,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
 
 /// Returns a file's size in bytes and modification time; `None` if it does not exist.
 pub fn stamp(path: &Path) -> Option<(u64, Option<Timestamp>)> {
-    let metadata = std::fs::metadata(path).ok()?;
+    let metadata = file::stat(path).ok()?;
     Some((metadata.len(), modified(&metadata)))
 }
 
@@ -257,7 +258,7 @@ fn modified(metadata: &Metadata) -> Option<Timestamp> {
 }
 
 fn digest(path: &Path) -> io::Result<String> {
-    let (mut file, mut digest, mut part) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
+    let (mut file, mut digest, mut part) = (file::open(path)?, Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut part)? {
             0 => return Ok(hex::encode(digest.finalize())),
@@ -267,23 +268,19 @@ fn digest(path: &Path) -> io::Result<String> {
 }
 
 fn wrong_file(path: &Path, message: impl std::fmt::Display) -> Invalid {
-    Invalid { field: "spec.isoFile".into(), message: format!("{}: {message}", path.display()) }
+    Invalid { field: "spec.isoFile".into(), message: printable(&format!("{}: {message}", path.display())).into_owned() }
 }
 
 /// Opens and examines an ISO file; returns the result with the file's modification time.
 fn open_and_examine(path: &Path) -> Result<(Examined, Option<Timestamp>), Invalid> {
     let wrong = |message: String| wrong_file(path, message);
-    let file = File::open(path).map_err(|error| match error.kind() {
+    let file = file::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             wrong("no such file: add it with `bootlatch iso add`, or copy it there first".into())
         }
         _ => wrong(error.to_string()),
     })?;
-    let modified = match file.metadata() {
-        Ok(metadata) if metadata.is_file() => modified(&metadata),
-        Ok(_) => return Err(wrong("not a regular file".into())),
-        Err(error) => return Err(wrong(error.to_string())),
-    };
+    let modified = file.metadata().map(|metadata| modified(&metadata)).map_err(|error| wrong(error.to_string()))?;
     let image = ImageFile::new(file).map_err(|error| wrong(error.to_string()))?;
     let examined = iso::examine(&image);
     let examined = examined.map_err(|fault| wrong(format!("not an ISO 9660 image that can be served: {fault}")))?;

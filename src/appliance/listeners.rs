@@ -1,11 +1,11 @@
 //! All sockets. They are bound before privileges are dropped; if one of them fails, the start fails.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use ipnet::Ipv4Net;
+use nix::sys::stat::{Mode, umask};
 
 use crate::config::{Config, DhcpInterface, DhcpMode};
 use crate::http::{listener, tls};
@@ -222,8 +222,11 @@ fn bind_unix(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {
         _ => {}
     }
     let bind = || -> std::io::Result<_> {
-        let listener = std::os::unix::net::UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        // The mode is that of the socket from its first moment, and no path is followed to set it.
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let listener = std::os::unix::net::UnixListener::bind(path);
+        umask(before);
+        let listener = listener?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };

@@ -2,16 +2,25 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
 use crate::fleet::text::printable;
 
 /// Starts the log on standard error. `BOOTLATCH_LOG` sets the filter, such as `bootlatch=debug`.
 pub fn start() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BOOTLATCH_LOG").unwrap_or_else(|_| "info".into());
+    let given = std::env::var("BOOTLATCH_LOG").unwrap_or_else(|_| "info".to_owned());
+    let parsed = given.parse::<Targets>();
+    let filter = parsed.as_ref().map_or_else(|_| Targets::new().with_default(LevelFilter::INFO), Targets::clone);
     let colours = io::stderr().is_terminal();
     let writer = move || PrintableWriter { out: io::stderr(), colours };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
+    let log = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours).with_target(false);
     // A second start within one process, as in a test, keeps the first log.
-    let _ = log.with_target(false).try_init();
+    let _ = tracing_subscriber::registry().with(log).with(filter).try_init();
+    if let Err(error) = parsed {
+        tracing::warn!(filter = given, %error, "invalid BOOTLATCH_LOG, info is used");
+    }
 }
 
 /// A writer of log lines, each in one call. What a machine sent can neither begin a line of its own nor act on the

@@ -2,6 +2,7 @@
 //! them in order.
 
 mod listeners;
+mod log;
 mod privileges;
 mod settings;
 mod state_dir;
@@ -15,14 +16,11 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::admission::prepare::Places;
 use crate::api::auth;
 use crate::api::state::Shared;
-use crate::config::{self, Config, DhcpMode, Flags};
+use crate::config::{self, Config, DhcpMode, Flags, StartRefused};
 use crate::controllers::manifests::Manifests;
 use crate::controllers::{cleanup, disk_space, first_seen, image_watch, install_deadlines, power};
 use crate::gate::tokens::BootTokens;
@@ -33,7 +31,7 @@ use crate::http::peer::Serves;
 use crate::images::library::ImageLibrary;
 use crate::images::uploads;
 use crate::iscsi::serve::admission;
-use crate::store::{Seal, Store};
+use crate::store::{OpenOptions, Seal, Store};
 use crate::tftp::serve::boot_files;
 use crate::{dhcp, ndp};
 
@@ -52,49 +50,49 @@ type Services = JoinSet<anyhow::Result<()>>;
 /// The reason why the start failed (no request was answered then), or why a service ended.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
     // 1. The log, and the mode of new files. The state holds secrets: no access for others.
-    start_log();
+    log::start();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
     // 2. The configuration and the directories.
     let config = config::load(&flags)?;
     let user = privileges::choose(config.user.as_deref())?;
     let isos = config.state_dir.join("isos");
     state_dir::create_directory(&config.state_dir, "state_dir")?;
-    state_dir::create_directory(&isos, "state_dir")?;
-    state_dir::create_directory(&config.files_dir, "files_dir")?;
     let lock = state_dir::lock(&config.state_dir)?;
+    let taken = state_dir::take(&config.state_dir)?;
+    if !config.files_dir.starts_with(&config.state_dir) {
+        state_dir::create_directory(&config.files_dir, "files_dir")?;
+    }
     // 3. Everything that needs root: sockets, boot programs, the encryption key.
     let listeners = Listeners::bind(&config, &dhcp_settings(&config))?;
     let wanted = config.programs.0.values().chain(config.overrides.iter().map(|other| &other.program));
     let programs = boot_files::read_programs(&config.firmware_dir, wanted)?;
     let seal = read_seal(&config)?;
     // 4. Privileges.
+    drop(taken);
     if let Some(user) = &user {
-        user.own(&config.state_dir)?;
+        let what = format!("state_dir: change of the owners in {}", config.state_dir.display());
+        state_dir::bounded(what, || user.own(&config.state_dir))?;
         user.switch_to()?;
     }
+    // Within the state directory a link may lead elsewhere: root makes nothing there.
+    state_dir::create_directory(&isos, "state_dir")?;
+    if config.files_dir.starts_with(&config.state_dir) {
+        state_dir::create_directory(&config.files_dir, "files_dir")?;
+    }
     // 5. The state and the services, until a signal.
-    let (store, writer) = Store::open(&config.state_dir, config.install.clone(), seal)?;
+    let options = OpenOptions { seal, start_empty: flags.start_empty };
+    let opened = Store::open(&config.state_dir, config.install.clone(), options);
+    let (store, writer) = opened.map_err(|error| StartRefused(error.to_string()))?;
+    let last = store.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
     let result = runtime.block_on(Appliance::new(config, listeners, programs, store, isos)?.serve());
-    // 6. The end. The writer ends when the last handle of the store is dropped and everything is on disk.
+    // 6. The end: everything is on disk. A thread that waits for a dead file system is not waited for.
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+    last.close();
+    drop(last);
     writer.join().map_err(|_| anyhow!("the store's writer thread panicked"))?;
     drop(lock);
     result
-}
-
-/// Starts the log on standard error. `BOOTLATCH_LOG` sets the filter, such as `bootlatch=debug`.
-fn start_log() {
-    let given = std::env::var("BOOTLATCH_LOG").unwrap_or_else(|_| "info".to_owned());
-    let parsed = given.parse::<Targets>();
-    let filter = parsed.as_ref().map_or_else(|_| Targets::new().with_default(LevelFilter::INFO), Targets::clone);
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
-    // A second start within one process, as in a test, keeps the first log.
-    let _ = tracing_subscriber::registry().with(log).with(filter).try_init();
-    if let Err(error) = parsed {
-        tracing::warn!(filter = given, %error, "invalid BOOTLATCH_LOG, info is used");
-    }
 }
 
 /// Returns the number of worker threads: that of the CPUs, at most 4.
@@ -145,8 +143,17 @@ impl Appliance {
         let Listeners { address, dhcp, solicitations, tftp, http, api, objects, iscsi, .. } = listeners;
         // 1. Manifests come first: requests are answered with the declared objects.
         let manifests = Manifests::new(config.manifests.clone(), config.namespace.clone(), &config.state_dir)?;
-        uploads::recover(&gate.store, &places.isos);
-        manifests.load(&places, &gate).await?;
+        let opened = async {
+            let (store, isos) = (gate.store.clone(), places.isos.clone());
+            tokio::task::spawn_blocking(move || uploads::recover(&store, &isos)).await?;
+            manifests.load(&places, &gate).await
+        };
+        tokio::select! {
+            opened = opened => opened?,
+            // Its files may be on a file system that does not answer.
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+        }
         // 2. Services. The DHCP thread stops when its end of the socket pair is closed.
         let (stop, stopped) = watch::channel(false);
         let mut services = Services::new();
@@ -167,17 +174,15 @@ impl Appliance {
         let limits = settings::http_limits(&config);
         spawn_http(&mut services, http_listeners(http, objects, api), shared, limits, stopped.clone());
         spawn_side_services(&mut services, solicitations, &config, &gate, &stopped);
+        services.spawn(manifests.watch(places.clone(), gate.clone(), signals.hang_up, stopped.clone()));
         spawn_controllers(&mut services, &gate, &places, stopped);
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         // 3. Serve.
-        let result = loop {
-            tokio::select! {
-                _ = signals.terminate.recv() => break Ok(()),
-                _ = signals.interrupt.recv() => break Ok(()),
-                _ = signals.hang_up.recv() => manifests.reload(&places, &gate).await,
-                Some(ended) = services.join_next() => break Err(service_error(ended)),
-            }
+        let result = tokio::select! {
+            _ = signals.terminate.recv() => Ok(()),
+            _ = signals.interrupt.recv() => Ok(()),
+            Some(ended) = services.join_next() => Err(service_error(ended)),
         };
         // 4. Stop.
         let _ = sd_notify::notify(&[NotifyState::Stopping]);

@@ -1,9 +1,17 @@
 //! Dropping of root privileges after all sockets are bound.
 
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use nix::unistd::{Gid, Uid, User, chown, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, User, setgid, setgroups, setuid};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, chownat, fstat, openat};
+use rustix::io::Errno;
+
+/// Maximum depth of the directories below the state directory.
+const MAX_DEPTH: usize = 32;
 
 /// The user that the process runs as after the start.
 #[derive(Debug)]
@@ -37,22 +45,71 @@ pub fn choose(named: Option<&str>) -> anyhow::Result<Option<ServiceUser>> {
 }
 
 impl ServiceUser {
-    /// Changes the owner of the state directory and everything in it. Symbolic links are not followed.
+    /// Changes the owner of the state directory and everything in it. No link is followed, whenever it is planted: each
+    /// entry is opened without following one, and what was opened is changed. A file that has another name elsewhere
+    /// keeps its owner, since that name may be root's.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The file system refuses, or the directories are nested too deeply.
     pub fn own(&self, path: &Path) -> anyhow::Result<()> {
         let context = || format!("state_dir: {}: cannot change the owner to {}", path.display(), self.name);
-        chown(path, Some(self.uid), Some(self.gid)).with_context(context)?;
-        if path.is_dir() {
-            for entry in std::fs::read_dir(path).with_context(context)? {
-                let entry = entry.with_context(context)?;
-                if !entry.file_type().with_context(context)?.is_symlink() {
-                    self.own(&entry.path())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty()).with_context(context)?;
+        self.own_directory(&directory, path, MAX_DEPTH)
+    }
+
+    fn own_directory(&self, directory: &OwnedFd, path: &Path, depth: usize) -> anyhow::Result<()> {
+        let context = || format!("state_dir: {}: cannot change the owner to {}", path.display(), self.name);
+        if depth == 0 {
+            return Err(anyhow!("state_dir: {}: more than {MAX_DEPTH} directories deep", path.display()));
+        }
+        for entry in Dir::read_from(directory).with_context(context)? {
+            let entry = entry.with_context(context)?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let place = path.join(OsStr::from_bytes(name.to_bytes()));
+            let opened = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+            let opened = match opened {
+                Err(Errno::NOENT) => continue,
+                opened => opened.with_context(context)?,
+            };
+            let about = fstat(&opened).with_context(context)?;
+            match FileType::from_raw_mode(about.st_mode) {
+                FileType::Directory => {
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    // Of what was opened, not of its name once more.
+                    let inner = openat(&opened, c".", flags, Mode::empty()).with_context(context)?;
+                    self.own_directory(&inner, &place, depth - 1)?;
                 }
+                FileType::RegularFile | FileType::Socket if about.st_nlink == 1 => {
+                    self.give(&opened, &about, &place)?
+                }
+                FileType::RegularFile if about.st_uid != self.uid.as_raw() => {
+                    tracing::warn!(path = %place.display(), "owner not changed: the file has another name");
+                }
+                FileType::RegularFile
+                | FileType::Socket
+                | FileType::Symlink
+                | FileType::Fifo
+                | FileType::CharacterDevice
+                | FileType::BlockDevice
+                | FileType::Unknown => {}
             }
         }
-        Ok(())
+        self.give(directory, &fstat(directory).with_context(context)?, path)
+    }
+
+    /// Gives what was opened to the user.
+    fn give(&self, opened: &OwnedFd, about: &Stat, path: &Path) -> anyhow::Result<()> {
+        let (uid, gid) = (self.uid.as_raw(), self.gid.as_raw());
+        if (about.st_uid, about.st_gid) == (uid, gid) {
+            return Ok(());
+        }
+        let (uid, gid) = (Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)));
+        chownat(opened, c"", uid, gid, AtFlags::EMPTY_PATH)
+            .with_context(|| format!("state_dir: {}: cannot change the owner to {}", path.display(), self.name))
     }
 
     /// Switches to the user in all threads, for the life of the process: no other groups, no capabilities, and

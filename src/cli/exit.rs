@@ -1,5 +1,7 @@
 //! Exit status of commands.
 
+use crate::config::StartRefused;
+
 use super::client::ClientError;
 
 /// Exit status of a command. Documented in `--help`.
@@ -16,10 +18,15 @@ pub enum ExitStatus {
     Refused = 5,
     /// The token is missing or invalid, or its role does not allow the request.
     NotAllowed = 6,
+    /// The server cannot start until somebody acts (EX_CONFIG of sysexits.h): systemd does not try again.
+    NeedsOperator = 78,
 }
 
 /// Returns the exit status of an error.
 pub fn exit_code(error: &anyhow::Error) -> ExitStatus {
+    if error.is::<StartRefused>() {
+        return ExitStatus::NeedsOperator;
+    }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::Unreachable { .. }) => ExitStatus::Unreachable,
         Some(ClientError::Refused { code: 404, .. }) => ExitStatus::NotFound,

@@ -19,11 +19,12 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Flags;
+use crate::fleet::text::printable_lines;
 
 use client::ConnectionArgs;
 
 const EXIT_CODES: &str = "Exit codes: 0 success; 1 failure; 2 wrong usage; 3 the server does not answer; 4 not found; \
-                          5 refused (conflict or rule); 6 not authorized";
+                          5 refused (conflict or rule); 6 not authorized; 78 the server cannot start until somebody acts";
 
 /// Boot machines over the network: DHCP, TFTP, HTTP and iSCSI in one service.
 #[derive(Debug, Parser)]
@@ -82,7 +83,7 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bootlatch: {error:#}");
+            eprintln!("bootlatch: {}", printable_lines(&format!("{error:#}")));
             ExitCode::from(exit::exit_code(&error) as u8)
         }
     }

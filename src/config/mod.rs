@@ -129,6 +129,9 @@ pub struct Flags {
     /// State directory [default: /var/lib/bootlatch]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Start with an empty database where the earlier one was lost; use it for one start only
+    #[arg(long)]
+    pub start_empty: bool,
     /// Directory of the boot programs [default: /usr/share/bootlatch/firmware]
     #[arg(long, value_name = "DIR")]
     pub firmware_dir: Option<PathBuf>,
@@ -199,6 +202,11 @@ enum RawCompletion {
     ConfigFetched,
     ScriptFetched,
 }
+
+/// The error of a start that would fail again until somebody acts: the state is lost, damaged or not what it was.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartRefused(pub String);
 
 /// Reads and validates the file that the flags name, with the flags applied.
 ///

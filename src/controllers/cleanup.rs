@@ -25,9 +25,13 @@ pub async fn watch(gate: Arc<Gate>, isos: PathBuf, mut stopped: watch::Receiver<
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
         let (state, isos) = (gate.store.directory().to_owned(), isos.clone());
-        let swept = tokio::task::spawn_blocking(move || sweep(&state, &isos, SystemTime::now())).await;
-        if let Err(error) = swept {
-            tracing::error!(%error, "upload sweep failed");
+        let sweep = tokio::task::spawn_blocking(move || sweep(&state, &isos, SystemTime::now()));
+        tokio::select! {
+            swept = sweep => if let Err(error) = swept {
+                tracing::error!(%error, "upload sweep failed");
+            },
+            // The directory may be on a file system that does not answer.
+            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
     }
 }

@@ -29,7 +29,12 @@ pub async fn watch(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyho
             FreeSpace::at(&directory).inspect_err(|error| tracing::debug!(%error, "statvfs failed"))
         });
         gate.store.retry_write();
-        let Ok(Ok(space)) = checked.await else { continue };
+        let space = tokio::select! {
+            checked = checked => checked,
+            // The file system may not answer.
+            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+        };
+        let Ok(Ok(space)) = space else { continue };
         let (directory, free) = (gate.store.directory().display().to_string(), space.free);
         // Nearly full is below half of the reserve, recovered is the whole reserve: no event flaps in between.
         match was_low {

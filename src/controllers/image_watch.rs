@@ -9,6 +9,7 @@ use crate::admission::prepare::{self, Places};
 use crate::event::Event;
 use crate::fleet::{Image, ImageStatus, Object};
 use crate::gate::Gate;
+use crate::iso;
 use crate::store::{Change, Expect};
 
 /// Interval between two checks; each is a stat of every file.
@@ -44,10 +45,7 @@ pub async fn watch(gate: Arc<Gate>, places: Places, mut stopped: watch::Receiver
 async fn check(gate: &Gate, places: &Places) {
     let images: Vec<Arc<Image>> = gate.store.load().images().cloned().collect();
     for image in images {
-        let (places, examined) = (places.clone(), image.clone());
-        let found =
-            tokio::task::spawn_blocking(move || prepare::reexamine(&examined, &places, SystemTime::now())).await;
-        let Ok(Some(status)) = found else { continue };
+        let Some(status) = examine(&image, places).await else { continue };
         let expect = Expect::Present(Some(image.metadata.resource_version));
         let event = event_of(&image, &status);
         let object = Object::Image(Arc::new(Image { status, ..Image::clone(&image) }));
@@ -57,6 +55,23 @@ async fn check(gate: &Gate, places: &Places) {
             Err(error) => tracing::debug!(image = %image.metadata.name, %error, "image status not written"),
         }
     }
+}
+
+/// Returns the new status of an image; `None` if the status still holds. An image on a file system that does not answer
+/// is broken: requests for it are refused before they wait for it.
+async fn examine(image: &Arc<Image>, places: &Places) -> Option<ImageStatus> {
+    if !image.spec.is_local() {
+        return None;
+    }
+    let path = places.iso(&image.spec.iso_file);
+    if let Err(error) = iso::file::answers(path.clone()).await {
+        let message = format!("{}: {error}", path.display());
+        let status = ImageStatus { phase: ImageStatus::BROKEN.into(), message, ..image.status.clone() };
+        return (status != image.status).then_some(status);
+    }
+    let (places, examined) = (places.clone(), image.clone());
+    let found = tokio::task::spawn_blocking(move || prepare::reexamine(&examined, &places, SystemTime::now()));
+    found.await.ok().flatten()
 }
 
 /// Returns the event of a new status; `None` if the file is the same and only more is known about it.

@@ -1,9 +1,11 @@
 //! Loads the manifests at start and on SIGHUP, and reports which ones are not applied.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use sd_notify::NotifyState;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
 use crate::admission::manifest::{self, LoadSummary};
@@ -60,8 +62,32 @@ impl Manifests {
         Ok(())
     }
 
+    /// Applies the manifests again at each SIGHUP, until the server stops.
+    ///
+    /// # Errors
+    /// None; the result is that of a service.
+    pub async fn watch(
+        self,
+        places: Places,
+        gate: Arc<Gate>,
+        mut hang_up: Signal,
+        mut stopped: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let reload_always = async {
+            while hang_up.recv().await.is_some() {
+                self.reload(&places, &gate).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = reload_always => {}
+            _ = stopped.wait_for(|stop| *stop) => {}
+        }
+        Ok(())
+    }
+
     /// Applies the manifests again. A directory that cannot be read is a fault like an invalid manifest.
-    pub async fn reload(&self, places: &Places, gate: &Gate) {
+    async fn reload(&self, places: &Places, gate: &Gate) {
         if self.directory.is_none() {
             return tracing::info!("SIGHUP ignored: no manifests configured");
         }

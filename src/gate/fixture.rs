@@ -9,7 +9,7 @@ use crate::fleet::{FirstSeenLimits, Host, Kind, Mac, Object};
 use crate::gate::tokens::BootTokens;
 use crate::gate::{EnrolmentBounds, Gate};
 use crate::images::library::ImageLibrary;
-use crate::store::{Change, Expect, Store};
+use crate::store::{Change, Expect, OpenOptions, Store};
 
 /// The MAC address of the host that most tests declare.
 pub const VM: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
@@ -41,7 +41,7 @@ impl Fixture {
 
     fn create(site: Site, enrolment: EnrolmentBounds) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (store, _writer) = Store::open(directory.path(), site.install.clone(), None).unwrap();
+        let (store, _writer) = Store::open(directory.path(), site.install.clone(), OpenOptions::default()).unwrap();
         let isos = directory.path().join("isos");
         std::fs::create_dir(&isos).unwrap();
         let tokens = BootTokens::open(directory.path()).unwrap();

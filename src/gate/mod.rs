@@ -313,6 +313,7 @@ fn refusal_reason(error: &StoreError, mac: Mac) -> Reason {
         | StoreError::Conflict { .. }
         | StoreError::InUse { .. }
         | StoreError::Invalid(_)
+        | StoreError::Lost { .. }
         | StoreError::Unreadable(_) => {
             tracing::error!(%mac, error = error as &dyn std::error::Error, "unexpected store error");
             Reason::InternalError

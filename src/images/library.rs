@@ -165,12 +165,19 @@ impl ImageLibrary {
         if !image.status.matches_file(stamp.0, stamp.1.and_then(|at| Timestamp::try_from(at).ok())) {
             return Err(ImageError::Changed { path });
         }
+        let known = |open: &HashMap<PathBuf, Weak<OpenImage>>| {
+            open.get(&path).and_then(Weak::upgrade).filter(|opened| opened.stamp == stamp)
+        };
+        if let Some(opened) = known(&self.open.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(opened);
+        }
+        // No lock is held here: the file system may not answer, and other images are on others.
+        let file = iso::file::open(&path).and_then(ImageFile::new).map_err(fail)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(opened) = open.get(&path).and_then(Weak::upgrade).filter(|opened| opened.stamp == stamp) {
+        if let Some(opened) = known(&open) {
             return Ok(opened);
         }
         open.retain(|_, opened| opened.strong_count() > 0);
-        let file = std::fs::File::open(&path).and_then(ImageFile::new).map_err(fail)?;
         let opened =
             Arc::new(OpenImage { file: Arc::new(file), path: path.clone(), stamp, examined: Default::default() });
         open.insert(path, Arc::downgrade(&opened));
@@ -325,6 +332,6 @@ fn tag((length, modified): (u64, Option<SystemTime>)) -> String {
 }
 
 fn stamp(path: &Path) -> std::io::Result<(u64, Option<SystemTime>)> {
-    let metadata = std::fs::metadata(path)?;
+    let metadata = iso::file::stat(path)?;
     Ok((metadata.len(), metadata.modified().ok()))
 }

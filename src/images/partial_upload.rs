@@ -1,10 +1,12 @@
 //! The file that an upload is written to until it is complete.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
@@ -96,7 +98,7 @@ impl PartialUpload {
         let mut upload = Self { file, path, digest, length: offset, checked: offset, is_resumable: true };
         if let Some(name) = name {
             let label = label(&upload.path);
-            let named = tokio::fs::write(&label, name.as_str()).await;
+            let named = replace(label.clone(), name.to_string()).await;
             named.map_err(|source| upload.failed(UploadError::File { path: label, source }))?;
         }
         Ok(upload)
@@ -235,11 +237,25 @@ pub(super) fn label(part: &Path) -> PathBuf {
     part.with_extension("name")
 }
 
+/// Writes a small file in place of whatever has its name.
+async fn replace(path: PathBuf, text: String) -> io::Result<()> {
+    let write = move || {
+        let _ = std::fs::remove_file(&path);
+        std::fs::OpenOptions::new().write(true).create_new(true).open(&path)?.write_all(text.as_bytes())
+    };
+    tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
+}
+
 /// Opens a partial upload at its end and locks it; returns it with the digest of its bytes.
 fn reopen(path: &Path, offset: u64) -> Result<(File, Sha256), UploadError> {
     let fail = |source| UploadError::File { path: path.to_owned(), source };
-    let open = std::fs::OpenOptions::new().read(true).append(true).create(true).open(path);
+    // NONBLOCK and the check: what lies here instead of an upload, a FIFO, must not be waited for.
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW).bits().cast_signed();
+    let open = std::fs::OpenOptions::new().read(true).append(true).create(true).custom_flags(flags).open(path);
     let mut file = open.map_err(fail)?;
+    if !file.metadata().map_err(fail)?.is_file() {
+        return Err(fail(io::Error::other("not a regular file")));
+    }
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => UploadError::InProgress,
         TryLockError::Error(source) => fail(source),

@@ -9,7 +9,11 @@ use schemars::JsonSchema;
 
 use crate::fleet::{Image, Name};
 use crate::images::partial_upload::{self, ABANDONED_TTL, STALLED_TTL};
+use crate::iso::file;
 use crate::store::Store;
+
+/// Maximum size of the file that names an upload's image, in bytes.
+const LABEL_BYTES: u64 = 1024;
 
 /// A partial upload that waits for the rest, or is being written.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, JsonSchema)]
@@ -155,7 +159,8 @@ pub fn list(isos: &Path) -> Vec<PendingUpload> {
 fn describe(entry: &std::fs::DirEntry) -> Option<PendingUpload> {
     let key = partial_upload::key_of(entry.file_name().to_str()?)?.to_owned();
     let metadata = entry.metadata().ok()?;
-    let name = std::fs::read_to_string(partial_upload::label(&entry.path())).ok().and_then(|name| name.parse().ok());
+    let name = file::read(&partial_upload::label(&entry.path()), LABEL_BYTES).ok();
+    let name = name.and_then(|name| String::from_utf8(name).ok()?.parse().ok());
     let written = metadata.modified().ok();
     let time = |at: SystemTime| jiff::Timestamp::try_from(at).ok();
     Some(PendingUpload {

@@ -3,7 +3,7 @@
 //! `examine` inspects an image once. `compose` turns the result and a host's `Customization` into an
 //! `Overlay`: the few byte ranges in which the host's view differs. `OverlayView` reads as the whole image.
 //!
-//! Pure, except `read`, which reads open files.
+//! Pure, except `file`, which opens files, and `read`, which reads open ones.
 
 mod add_file;
 mod checksum_files;
@@ -19,6 +19,7 @@ mod error;
 mod examine;
 mod extent;
 mod fat;
+pub mod file;
 mod hybrid;
 mod isomd5;
 pub mod menu;

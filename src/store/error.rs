@@ -47,6 +47,18 @@ pub enum StoreError {
     /// The state could not be written.
     #[error("the state could not be written: {0}")]
     Unavailable(Arc<str>),
+    /// The database is missing or empty, and the directory was in use before.
+    #[error(
+        "{}: missing or empty, but {trace} shows that this directory was in use: restore the database from a backup; or \
+         start once with --start-empty, which forgets all hosts and what is installed on them",
+        path.display()
+    )]
+    Lost {
+        /// Path of the database.
+        path: std::path::PathBuf,
+        /// File that an earlier run left.
+        trace: &'static str,
+    },
     /// The state could not be read.
     #[error("the state could not be read: {0}")]
     Unreadable(Arc<str>),

@@ -39,6 +39,21 @@ pub use snapshot::Snapshot;
 /// Maximum number of queued changes. `commit` waits while the queue is full; `record` fails.
 const MAX_QUEUED_CHANGES: usize = 4096;
 
+/// Name of the database file.
+const DATABASE: &str = "bootlatch.db";
+/// Files that a server leaves beside its database from its first start on. Without the database they show that it was
+/// lost: an empty one would install every machine again.
+const TRACES: [&str; 4] = ["token.key", "manifest.key", "dhcp.leases", "bootlatch.db-wal"];
+
+/// How the state is opened.
+#[derive(Debug, Default)]
+pub struct OpenOptions {
+    /// Encryption of all objects. Existing plain text is encrypted at once.
+    pub seal: Option<Seal>,
+    /// Whether an operator said that a lost database is to be replaced by an empty one.
+    pub start_empty: bool,
+}
+
 /// Handle of the state, shared by all readers and writers.
 #[derive(Debug)]
 pub struct Store {
@@ -62,17 +77,27 @@ impl Store {
     ///
     /// The thread ends after the last handle is dropped. Join it to wait until everything is written.
     ///
-    /// With `seal` all objects are encrypted, and existing plain text is encrypted at once.
-    ///
     /// # Errors
     /// The file cannot be opened, or is not a database of this program; with its path. An object is encrypted with
-    /// another key, or no key is given.
+    /// another key, or no key is given. The database is missing, and the directory was in use before.
     pub fn open(
         directory: &Path,
         policy: InstallPolicy,
-        seal: Option<Seal>,
+        options: OpenOptions,
     ) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
-        Self::open_at(&directory.join("bootlatch.db"), directory, policy, seal)
+        let path = directory.join(DATABASE);
+        let is_empty = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata.is_file() && metadata.len() == 0,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+            Err(error) => return Err(StoreError::Unreadable(format!("{}: {error}", path.display()).into())),
+        };
+        if is_empty && let Some(trace) = TRACES.iter().find(|name| directory.join(name).exists()) {
+            if !options.start_empty {
+                return Err(StoreError::Lost { path, trace });
+            }
+            tracing::warn!(path = %path.display(), trace, "state lost: started with an empty database");
+        }
+        Self::open_at(&path, directory, policy, options.seal)
     }
 
     /// Opens a state in memory, which ends with its last handle. The returned URI opens a second connection, with
@@ -185,6 +210,13 @@ impl Store {
     ) -> Result<(), StoreError> {
         let job = writer::WriteJob::Leases { leases, then: Box::new(then) };
         self.changes.try_send(job).map_err(|error| StoreError::Unavailable(error.to_string().into()))
+    }
+
+    /// Has the writer end once everything that is queued is written, although handles are left: a thread that waits for
+    /// a file system may keep one for ever. Call it off the runtime's threads.
+    pub fn close(&self) {
+        // An error says that the writer has ended.
+        let _ = self.changes.blocking_send(writer::WriteJob::Stop);
     }
 
     /// Returns the directory of the state.

@@ -61,6 +61,14 @@ pub enum DatabaseError {
         /// Reason.
         message: String,
     },
+    /// SQLite found damage.
+    #[error("table {table}: damaged: {found}")]
+    Damaged {
+        /// Name of the table.
+        table: &'static str,
+        /// The first fault that SQLite found.
+        found: String,
+    },
     /// A row cannot be decrypted.
     #[error("{key}: encrypted with another key than that of store.encryption_key_file")]
     Sealed {
@@ -127,6 +135,7 @@ impl Database {
         let (coalescer, sizes) = (TimelineCoalescer::default(), TimelineSizes::default());
         let mut database = Self { connection, seal, coalescer, sizes };
         database.create_schema()?;
+        database.check()?;
         database.connection.execute_batch(STRANGERS)?;
         database.sizes = TimelineSizes::read(&database.connection)?;
         let (snapshot, plain_text) = database.load()?;
@@ -149,6 +158,18 @@ impl Database {
             }
             found => Err(DatabaseError::Schema { found }),
         }
+    }
+
+    /// Checks the tables whose loss would have machines installed again: SQLite reads on over some kinds of damage.
+    fn check(&self) -> Result<(), DatabaseError> {
+        for table in ["objects", "version", "leases"] {
+            let sql = format!("PRAGMA quick_check({table})");
+            let found: String = self.connection.query_row(&sql, [], |row| row.get(0))?;
+            if found != "ok" {
+                return Err(DatabaseError::Damaged { table, found });
+            }
+        }
+        Ok(())
     }
 
     /// Reads all objects and leases. Returns them and the number of objects in plain text.

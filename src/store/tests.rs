@@ -18,7 +18,7 @@ fn policy() -> InstallPolicy {
 }
 
 fn open(directory: &Path) -> Arc<Store> {
-    Store::open(directory, policy(), None).unwrap().0
+    Store::open(directory, policy(), OpenOptions::default()).unwrap().0
 }
 
 fn host(name: &str, mac: Mac) -> Object {
@@ -199,7 +199,7 @@ async fn a_lease_that_cannot_be_written_is_not_acknowledged() {
 #[tokio::test]
 async fn the_timeline_is_kept_in_order() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, writer) = Store::open(directory.path(), policy(), None).unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), OpenOptions::default()).unwrap();
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     store.record_event(Some(VM), Event::TftpStarted { file: "a".into() });
@@ -220,7 +220,7 @@ async fn the_timeline_is_kept_in_order() {
 #[tokio::test]
 async fn a_repeated_event_is_one_line_with_a_count_on_disk() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, writer) = Store::open(directory.path(), policy(), None).unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), OpenOptions::default()).unwrap();
     store.commit(put(image("live"))).await.unwrap();
     store.commit(put(assigned("vm", VM))).await.unwrap();
     for number in 0..30 {
@@ -241,7 +241,7 @@ async fn a_repeated_event_is_one_line_with_a_count_on_disk() {
 #[tokio::test]
 async fn the_events_of_an_image_and_of_a_config_are_found_by_name() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, writer) = Store::open(directory.path(), policy(), None).unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), OpenOptions::default()).unwrap();
     let named = |image: &str| Event::Script { action: ScriptAction::Boot, image: image.parse().ok(), reason: None };
     let fetched = || Event::ConfigFetched { config: "live".parse().unwrap(), address: None, channel: None, file: None };
     for event in [script(), named("live2"), fetched(), Event::TftpStarted { file: "live".into() }, script()] {
@@ -268,9 +268,74 @@ fn a_database_of_another_schema_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bootlatch.db");
         rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", version).unwrap();
-        let error = Store::open(directory.path(), policy(), None).unwrap_err().to_string();
+        let error = Store::open(directory.path(), policy(), OpenOptions::default()).unwrap_err().to_string();
         assert!(error.contains(age) && error.contains(&path.display().to_string()), "{error}");
     }
+}
+
+#[test]
+fn a_lost_database_is_no_empty_one() {
+    for trace in TRACES {
+        for is_truncated in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join(trace), "x").unwrap();
+            let path = directory.path().join(DATABASE);
+            if is_truncated {
+                std::fs::write(&path, "").unwrap();
+            }
+            let error = Store::open(directory.path(), policy(), OpenOptions::default()).unwrap_err();
+            assert!(matches!(&error, StoreError::Lost { trace: found, .. } if *found == trace), "{error}");
+            assert!(error.to_string().contains("--start-empty"), "{error}");
+            assert_eq!(path.exists(), is_truncated);
+            let options = OpenOptions { start_empty: true, ..OpenOptions::default() };
+            assert!(Store::open(directory.path(), policy(), options).is_ok(), "{trace}");
+            assert!(
+                Store::open(directory.path(), policy(), OpenOptions::default()).is_ok(),
+                "the next start needs no option"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), OpenOptions::default()).unwrap();
+    for number in 0..200u8 {
+        store.commit(put(host(&format!("vm{number}"), Mac([2, 0, 0, 0, 0, number])))).await.unwrap();
+    }
+    drop(store);
+    writer.join().unwrap();
+    let path = directory.path().join(DATABASE);
+    let whole = std::fs::read(&path).unwrap();
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Store::open(directory.path(), policy(), OpenOptions::default()).err().map(|error| error.to_string())
+    };
+    assert_eq!(refused(&whole), None);
+    let damaged: [(&str, Vec<u8>); 3] = [
+        ("a header of other bytes", [&[b'x'; 100], &whole[100..]].concat()),
+        ("the first half", whole[..whole.len() / 2].to_vec()),
+        (
+            "zeroes in the middle",
+            whole.iter().enumerate().map(|(at, byte)| if at / 4096 % 3 == 2 { 0 } else { *byte }).collect(),
+        ),
+    ];
+    for (what, bytes) in damaged {
+        let error = refused(&bytes).unwrap_or_default();
+        assert!(error.contains("bootlatch.db"), "{what}: {error:?}");
+    }
+}
+
+#[test]
+fn the_writer_ends_although_a_handle_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), OpenOptions::default()).unwrap();
+    store.record_event(Some(VM), script());
+    store.close();
+    writer.join().unwrap();
+    let entries = store.timeline(Some(VM), 10).unwrap();
+    assert_eq!(entries.into_iter().map(|entry| entry.event).collect::<Vec<_>>(), [script()]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags, ResolveFlags, access, fchmod, openat2, renameat, unlinkat};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, ResolveFlags, access, fchmod, open, openat2, renameat, unlinkat};
 use rustix::io::Errno;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -211,11 +211,8 @@ fn part_name(name: &str) -> String {
 
 /// Opens a directory.
 fn open_directory(path: &Path) -> io::Result<File> {
-    let root = File::open(path)?;
-    match root.metadata()?.is_dir() {
-        true => Ok(root),
-        false => Err(Errno::NOTDIR.into()),
-    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(open(path, flags, Mode::empty())?.into())
 }
 
 /// Opens a file directly in the directory, without following links.

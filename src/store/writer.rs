@@ -46,6 +46,8 @@ pub enum WriteJob {
         /// Callback after the sync.
         then: LeaseCallback,
     },
+    /// The end: nothing is queued after it.
+    Stop,
 }
 
 impl std::fmt::Debug for WriteJob {
@@ -53,6 +55,7 @@ impl std::fmt::Debug for WriteJob {
         match self {
             Self::Changes { changes, .. } => changes.fmt(out),
             Self::Leases { leases, .. } => leases.fmt(out),
+            Self::Stop => out.write_str("Stop"),
         }
     }
 }
@@ -104,13 +107,17 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes queued jobs until the last `Store` handle is dropped.
+    /// Writes queued jobs until the last `Store` handle is dropped, or one of them has it stopped.
     pub fn run(mut self, mut changes: mpsc::Receiver<WriteJob>, mut entries: mpsc::Receiver<Entry>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let Ok(runtime) = runtime else { return tracing::error!("cannot start the runtime of the store's writer") };
         let mut queued = Vec::new();
         loop {
             let (jobs, open) = runtime.block_on(gather(&mut changes, &mut entries, &mut queued));
+            if jobs.iter().any(|job| matches!(job, WriteJob::Stop)) {
+                // What was queued before is still received; then the queue is at its end.
+                changes.close();
+            }
             if !jobs.is_empty() || !queued.is_empty() {
                 self.write(jobs, &mut queued);
             }
@@ -175,6 +182,7 @@ impl Writer {
                     callbacks.push(then);
                     leases.extend(granted);
                 }
+                WriteJob::Stop => {}
             }
         }
         for lease in &leases {

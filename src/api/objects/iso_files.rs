@@ -89,7 +89,7 @@ fn not_found(path: &str) -> Status {
 
 /// Lists a directory of the ISO in a file; `None` if the path is not a directory.
 fn directory(file: PathBuf, path: &str) -> Result<Option<Vec<ListedFile>>, String> {
-    let file = std::fs::File::open(file).and_then(ImageFile::new).map_err(|error| error.to_string())?;
+    let file = iso::file::open(&file).and_then(ImageFile::new).map_err(|error| error.to_string())?;
     let iso = Iso::open(&file).map_err(|error| error.to_string())?;
     let entries = iso.list(path).map_err(|error| error.to_string())?;
     let listed = |entry: iso::DirectoryEntry| ListedFile {

@@ -228,7 +228,7 @@ impl Status {
     /// Returns the reply for a change that the store refused.
     pub fn of_store(error: &store::StoreError, key: &Key) -> Self {
         use store::StoreError::{
-            AlreadyExists, Conflict, DiskNearlyFull, EnrolmentLimit, InUse, NoSuchMac, NotFound, Unavailable,
+            AlreadyExists, Conflict, DiskNearlyFull, EnrolmentLimit, InUse, Lost, NoSuchMac, NotFound, Unavailable,
             Unreadable,
         };
         let (code, reason) = match error {
@@ -236,7 +236,7 @@ impl Status {
             store::StoreError::Invalid(wrong) => return Self::invalid(key.kind, key.name.as_str(), wrong),
             AlreadyExists(_) => (StatusCode::CONFLICT, "AlreadyExists"),
             Conflict { .. } | InUse { .. } => (StatusCode::CONFLICT, "Conflict"),
-            EnrolmentLimit(_) | DiskNearlyFull | Unavailable(_) | Unreadable(_) => {
+            EnrolmentLimit(_) | DiskNearlyFull | Lost { .. } | Unavailable(_) | Unreadable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")
             }
         };

@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::admission::prepare;
 use crate::fleet::rules::Invalid;
 use crate::fleet::{Key, Kind, Name, Object};
+use crate::iso;
 use crate::store::{Change, Expect, StoreError};
 
 use crate::api::objects::field_validation::Decoder;
@@ -133,6 +134,14 @@ async fn admit(shared: &Shared, mut object: Object, before: Option<&Object>) -> 
         // A host needs no file: another thread would cost more than the check.
         Object::Host(_) => prepare::prepare(object, before, &shared.places),
         Object::Image(_) | Object::BootConfig(_) => {
+            if let Object::Image(image) = &object
+                && image.spec.is_local()
+            {
+                let path = shared.places.iso(&image.spec.iso_file);
+                iso::file::answers(path)
+                    .await
+                    .map_err(|error| Status::unavailable(format!("spec.isoFile: {error}")))?;
+            }
             let (places, before) = (shared.places.clone(), before.cloned());
             let prepared =
                 tokio::task::spawn_blocking(move || prepare::prepare(object, before.as_ref(), &places)).await;

@@ -16,7 +16,7 @@ use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
 use crate::gate::Gate;
 use crate::images::library::ImageLibrary;
-use crate::iso::FileInImage;
+use crate::iso::{self, FileInImage};
 use crate::tftp::packet::PacketError;
 use crate::tftp::path::{FileName, RequestedFile};
 use crate::tftp::serve::{
@@ -30,6 +30,9 @@ const MAX_QUEUED_REPORTS: usize = 16_384;
 
 /// Files that a boot program loads next and cannot work without: the core of SYSLINUX and PXELINUX, and shim's GRUB.
 const SECOND_STAGE: [&str; 4] = ["ldlinux.c32", "ldlinux.e64", "grubx64.efi", "grubaa64.efi"];
+
+/// Maximum size of a boot program, in bytes.
+const PROGRAM_BYTES: u64 = 256 << 20;
 
 /// The boot programs in memory by name, read before privileges are dropped.
 pub type ProgramCache = HashMap<String, Bytes>;
@@ -46,7 +49,7 @@ pub fn read_programs<'a>(
     let mut cache = ProgramCache::new();
     for program in programs {
         let path = firmware_dir.join(&*program.0);
-        match std::fs::read(&path) {
+        match iso::file::read(&path, PROGRAM_BYTES) {
             Ok(bytes) => drop(cache.insert(program.to_string(), bytes.into())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 tracing::warn!(path = %path.display(), "boot program missing: run firmware/stage");
@@ -158,7 +161,12 @@ impl BootFiles {
                 if let Some(Err(reason)) = mac.map(authorized) {
                     return responder.answer(FileAnswer::Refused(reason.sentence()));
                 }
-                responder.answer(self.program(path));
+                if let Some(bytes) = self.programs.get(path.as_str()) {
+                    return responder.answer(FileAnswer::Content(FileContent::Shared(bytes.clone())));
+                }
+                // A disk may be slow, and a file system may not answer at all: this thread sends everybody's blocks.
+                let path = path.clone();
+                drop(runtime.spawn_blocking(move || responder.answer(files.file(&path))));
             }
         }
     }
@@ -171,11 +179,8 @@ impl BootFiles {
         FileAnswer::Content(FileContent::Shared(self.gate.render(&facts, &ruling, form, at).into()))
     }
 
-    /// Returns a boot program, a file within an image, or a site file.
-    fn program(&self, path: &crate::tftp::path::RelativePath) -> FileAnswer {
-        if let Some(bytes) = self.programs.get(path.as_str()) {
-            return FileAnswer::Content(FileContent::Shared(bytes.clone()));
-        }
+    /// Returns a file within an image, or a site file. May wait for the disk.
+    fn file(&self, path: &crate::tftp::path::RelativePath) -> FileAnswer {
         if let Some(content) = self.within_image(path.as_str()) {
             return content;
         }
