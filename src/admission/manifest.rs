@@ -202,7 +202,7 @@ async fn write(one: ManifestDocument, places: &Places, store: &Arc<Store>) -> Re
     if let Object::Image(image) = &object
         && image.spec.is_local()
     {
-        let answered = file::answers(places.iso(&image.spec.iso_file)).await;
+        let answered = prepare::answers(places.iso(&image.spec.iso_file)).await;
         answered.map_err(|error| invalid(format!("spec.isoFile: {error}")))?;
     }
     let prepared = match object {

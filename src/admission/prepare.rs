@@ -247,6 +247,18 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     })
 }
 
+/// Checks that the file system of a path answers in `file::ANSWER_TIMEOUT`. Whether the file exists is no matter.
+///
+/// # Errors
+/// `TimedOut` where it does not.
+pub async fn answers(path: PathBuf) -> io::Result<()> {
+    match tokio::time::timeout(file::ANSWER_TIMEOUT, tokio::task::spawn_blocking(move || file::stat(&path))).await {
+        Err(_) => Err(file::no_answer()),
+        Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::TimedOut => Err(error),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// Returns a file's size in bytes and modification time; `None` if it does not exist.
 pub fn stamp(path: &Path) -> Option<(u64, Option<Timestamp>)> {
     let metadata = file::stat(path).ok()?;

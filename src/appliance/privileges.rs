@@ -101,7 +101,7 @@ impl ServiceUser {
         self.give(directory, &fstat(directory).with_context(context)?, path)
     }
 
-    /// Gives what was opened to the user.
+    /// Changes the owner of what was opened to the user.
     fn give(&self, opened: &OwnedFd, about: &Stat, path: &Path) -> anyhow::Result<()> {
         let (uid, gid) = (self.uid.as_raw(), self.gid.as_raw());
         if (about.st_uid, about.st_gid) == (uid, gid) {

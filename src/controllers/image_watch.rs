@@ -9,7 +9,6 @@ use crate::admission::prepare::{self, Places};
 use crate::event::Event;
 use crate::fleet::{Image, ImageStatus, Object};
 use crate::gate::Gate;
-use crate::iso;
 use crate::store::{Change, Expect};
 
 /// Interval between two checks; each is a stat of every file.
@@ -64,7 +63,7 @@ async fn examine(image: &Arc<Image>, places: &Places) -> Option<ImageStatus> {
         return None;
     }
     let path = places.iso(&image.spec.iso_file);
-    if let Err(error) = iso::file::answers(path.clone()).await {
+    if let Err(error) = prepare::answers(path.clone()).await {
         let message = format!("{}: {error}", path.display());
         let status = ImageStatus { phase: ImageStatus::BROKEN.into(), message, ..image.status.clone() };
         return (status != image.status).then_some(status);

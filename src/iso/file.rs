@@ -65,19 +65,7 @@ pub fn stat(path: &Path) -> io::Result<Metadata> {
     call(path, || std::fs::metadata(path))
 }
 
-/// Checks that the file system of a path answers in [`ANSWER_TIMEOUT`]. Whether the file exists is no matter.
-///
-/// # Errors
-/// `TimedOut` where it does not.
-pub async fn answers(path: PathBuf) -> io::Result<()> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, tokio::task::spawn_blocking(move || stat(&path))).await {
-        Err(_) => Err(no_answer()),
-        Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::TimedOut => Err(error),
-        Ok(_) => Ok(()),
-    }
-}
-
-/// The error of a file system that does not answer.
+/// Returns the error of a file system that does not answer.
 pub fn no_answer() -> io::Error {
     let message = format!("the file system has not answered for {} s", ANSWER_TIMEOUT.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, message)

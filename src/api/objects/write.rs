@@ -8,7 +8,6 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::admission::prepare;
 use crate::fleet::rules::Invalid;
 use crate::fleet::{Key, Kind, Name, Object};
-use crate::iso;
 use crate::store::{Change, Expect, StoreError};
 
 use crate::api::objects::field_validation::Decoder;
@@ -138,9 +137,7 @@ async fn admit(shared: &Shared, mut object: Object, before: Option<&Object>) -> 
                 && image.spec.is_local()
             {
                 let path = shared.places.iso(&image.spec.iso_file);
-                iso::file::answers(path)
-                    .await
-                    .map_err(|error| Status::unavailable(format!("spec.isoFile: {error}")))?;
+                prepare::answers(path).await.map_err(|error| Status::unavailable(format!("spec.isoFile: {error}")))?;
             }
             let (places, before) = (shared.places.clone(), before.cloned());
             let prepared =
