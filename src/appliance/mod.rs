@@ -146,7 +146,7 @@ impl Appliance {
         let opened = async {
             let (store, isos) = (gate.store.clone(), places.isos.clone());
             tokio::task::spawn_blocking(move || uploads::recover(&store, &isos)).await?;
-            manifests.load(&places, &gate).await
+            anyhow::Ok(manifests.load(&places, &gate).await?)
         };
         tokio::select! {
             opened = opened => opened?,

@@ -166,7 +166,7 @@ impl Writer {
         let is_enrolment = |change: &Change| matches!(change, Change::Enrol { .. });
         let enrols = jobs.iter().any(|job| match job {
             WriteJob::Changes { changes, .. } => changes.iter().any(is_enrolment),
-            WriteJob::Leases { .. } => false,
+            WriteJob::Leases { .. } | WriteJob::Stop => false,
         });
         // Where the free space is unknown, the write itself shows whether there is any.
         let may_enrol = !enrols || FreeSpace::at(&self.directory).map_or(true, |space| space.fits(0));

@@ -292,7 +292,7 @@ mod tests {
             with_replies(replies.to_vec(), async |service| service.reset(reset).await).await
         };
         let system = reply("200 OK", SYSTEM);
-        let (result, paths) = reset(Reset::Nmi, &[system.clone()]).await;
+        let (result, paths) = reset(Reset::Nmi, std::slice::from_ref(&system)).await;
         assert_eq!(result, Err("BMC AT: not supported: reset type Nmi; allowable values: On, ForceOff".to_owned()));
         assert_eq!(paths, ["/sys"]);
         for done in [reply("204 No Content", ""), reply("200 OK", ""), reply("202 Accepted", "{}")] {
