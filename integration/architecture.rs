@@ -32,6 +32,7 @@ const IO_EDGE: &[&str] = &[
     "api/state.rs",
     "api/uploads.rs",
     "appliance/listeners.rs",
+    "appliance/log.rs",
     "appliance/mod.rs",
     "appliance/privileges.rs",
     "appliance/state_dir.rs",
