@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::boot::Reason;
+use crate::boot::identity::AddressEvidence;
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::text::{is_printable, printable};
 use crate::fleet::{Architecture, BootTarget, Mac, Name, Phase, Power};
@@ -55,6 +56,22 @@ pub enum Event {
     FirstSeen {
         /// The action of the first rule that matched.
         action: UnknownHostAction,
+    },
+    /// The machine is a known one, by its UUID, and came over another interface: no rule installs it again.
+    SameMachine {
+        /// Name of the known host.
+        host: Name,
+        /// The UUID that both interfaces claim.
+        uuid: uuid::Uuid,
+    },
+    /// The machine is at another address than before.
+    AddressChanged {
+        /// The address before.
+        from: IpAddr,
+        /// The address now.
+        to: IpAddr,
+        /// The evidence that ties the new address to the machine.
+        evidence: AddressEvidence,
     },
     /// An install was requested.
     Assigned {
@@ -282,6 +299,8 @@ impl Event {
     pub fn code(&self) -> &'static str {
         match self {
             Self::FirstSeen { .. } => "first_seen",
+            Self::SameMachine { .. } => "same_machine",
+            Self::AddressChanged { .. } => "address_changed",
             Self::Assigned { .. } => "assigned",
             Self::LocalBootRequested {} => "local_boot_requested",
             Self::Held {} => "held",
@@ -315,6 +334,8 @@ impl Event {
     pub fn summary(&self) -> &'static str {
         match self {
             Self::FirstSeen { .. } => "host first seen",
+            Self::SameMachine { .. } => "known machine on another interface",
+            Self::AddressChanged { .. } => "host address changed",
             Self::Assigned { .. } => "install requested",
             Self::LocalBootRequested {} => "local boot requested",
             Self::Held {} => "host held",
@@ -354,6 +375,8 @@ impl Event {
             | Self::Warning { image, .. } => image.as_ref(),
             Self::WaitingForImage { image, .. } | Self::Image { image, .. } => Some(image),
             Self::FirstSeen { .. }
+            | Self::SameMachine { .. }
+            | Self::AddressChanged { .. }
             | Self::LocalBootRequested {}
             | Self::Held {}
             | Self::Offer { .. }
@@ -381,6 +404,8 @@ impl Event {
         match self {
             Self::ConfigFetched { config, .. } => Some(config),
             Self::FirstSeen { .. }
+            | Self::SameMachine { .. }
+            | Self::AddressChanged { .. }
             | Self::Assigned { .. }
             | Self::LocalBootRequested {}
             | Self::Held {}
@@ -424,7 +449,9 @@ impl Event {
             | Self::Image { .. }
             | Self::DiskNearlyFull { .. }
             | Self::DiskSpaceRecovered { .. } => true,
-            Self::Offer { .. }
+            Self::SameMachine { .. }
+            | Self::AddressChanged { .. }
+            | Self::Offer { .. }
             | Self::TftpStarted { .. }
             | Self::TftpCompleted { .. }
             | Self::Script { .. }
@@ -447,6 +474,8 @@ impl Event {
     pub fn is_of_machine(&self) -> bool {
         match self {
             Self::FirstSeen { .. }
+            | Self::SameMachine { .. }
+            | Self::AddressChanged { .. }
             | Self::Offer { .. }
             | Self::TftpStarted { .. }
             | Self::TftpCompleted { .. }

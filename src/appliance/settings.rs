@@ -84,11 +84,12 @@ pub fn dhcp_settings(config: &Config) -> dhcp::serve::DhcpSettings {
     };
     let boot_file_locations =
         config.boot_file_in.iter().map(|(who, chosen)| (who.clone(), location(*chosen))).collect();
-    let Dhcp { subnets, authoritative, conflict_check, on_other_server, other_server_check_interval, .. } =
+    let Dhcp { subnets, relays, authoritative, conflict_check, on_other_server, other_server_check_interval, .. } =
         &config.dhcp;
     dhcp::serve::DhcpSettings {
         boot_file_locations,
         subnets: subnets.clone(),
+        relays: relays.clone(),
         authoritative: *authoritative,
         conflict_check: *conflict_check,
         stand_down: *on_other_server == OnOtherServer::StandDown,

@@ -100,6 +100,12 @@ impl Decision {
         }
     }
 
+    /// Removes the record for a client whose address is not `tied` to the machine. It may read what anybody may read, and
+    /// moves no lifecycle: it could use up the boots of another machine's install, or end it.
+    pub fn for_client(self, tied: bool) -> Self {
+        Self { record: self.record.filter(|_| tied), ..self }
+    }
+
     /// Turns a boot into a wait if the image, or a companion that is attached with it, is broken.
     pub fn wait_if_broken<'a>(self, image: impl Fn(&Name) -> Option<&'a Image>) -> Self {
         let Verdict::SanBoot(name) = &self.verdict else { return self };
@@ -134,6 +140,22 @@ mod tests {
             let decision = Decision::from(verdict);
             assert_eq!(decision.record, record, "{decision:?}");
             assert!(decision.event.is_some(), "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn a_claim_records_nothing() {
+        for verdict in [
+            Verdict::SanBoot(live()),
+            Verdict::Configure(live()),
+            Verdict::LocalDisk(Reason::MaxBootsReached),
+            Verdict::LocalDisk(Reason::InstallCompleted),
+            Verdict::Menu,
+        ] {
+            let decision = Decision::from(verdict);
+            assert_eq!(decision.clone().for_client(true), decision);
+            let claimed = decision.clone().for_client(false);
+            assert_eq!(claimed, Decision { record: None, ..decision }, "the answer and its event are the same");
         }
     }
 

@@ -3,9 +3,17 @@
 //! A client claims a MAC address, and a claim is no proof (boot-facts 26). The gate gathers the evidence of a request
 //! once; these functions judge it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::fleet::Mac;
 
 use super::{ConfigProof, Reason};
+
+pub use self::exchange::{
+    AddressChange, ExchangeEvidence, ExchangePath, ExchangeRefusal, PresentAddress, judge_exchange,
+};
+
+mod exchange;
 
 /// The evidence about the client of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +34,38 @@ pub struct Evidence {
     pub claim: ClaimEvidence,
     /// The token that the request carries.
     pub token: TokenEvidence,
+    /// Whether the machine at the address may be another interface of the machine that the token names: no host has its
+    /// MAC address, or a host that claims the same UUID.
+    pub is_other_interface: bool,
+}
+
+/// The kind of evidence that ties an address to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressEvidence {
+    /// The kernel's neighbour table.
+    Neighbour,
+    /// A lease of our DHCP server.
+    Lease,
+    /// The host's `spec.ip`.
+    SpecIp,
+    /// A DHCP exchange that was heard.
+    DhcpExchange,
+    /// A claim from one of `config_access.trusted_subnets`.
+    TrustedSubnet,
+}
+
+impl AddressEvidence {
+    /// Returns the code of the evidence, in snake case.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Neighbour => "neighbour",
+            Self::Lease => "lease",
+            Self::SpecIp => "spec_ip",
+            Self::DhcpExchange => "dhcp_exchange",
+            Self::TrustedSubnet => "trusted_subnet",
+        }
+    }
 }
 
 /// The origin of a request.
@@ -47,6 +87,8 @@ pub struct Candidate {
     pub mac: Mac,
     /// Whether the machine's host has another address of the same family as its `spec.ip`.
     pub has_other_spec_ip: bool,
+    /// Whether the machine's host was last seen in another network, where the neighbour table or a lease has it.
+    pub is_elsewhere: bool,
 }
 
 /// The evidence about the machine that a client claims to be.
@@ -127,10 +169,28 @@ impl Evidence {
         }
         // On our own segment a machine may boot with another address than its installed system will have.
         let has_other_spec_ip = self.lease.is_some_and(|lease| lease.has_other_spec_ip);
-        match self.neighbour.is_none() && has_other_spec_ip {
-            true => Err(Reason::NotSpecIp),
+        if self.neighbour.is_none() && has_other_spec_ip {
+            return Err(Reason::NotSpecIp);
+        }
+        // A lease that somebody took in the machine's name is contradicted by the machine itself.
+        let is_elsewhere = self.lease.is_some_and(|lease| lease.is_elsewhere);
+        match self.neighbour.is_none() && self.spec_ip_owner.is_none() && is_elsewhere {
+            true => Err(Reason::SeenAtOtherAddress),
             false => Ok(Some(mac)),
         }
+    }
+
+    /// Returns the strongest evidence that ties the address to a machine, for one that `judge` verified.
+    pub fn proof(&self, mac: Mac) -> Option<AddressEvidence> {
+        let names = |candidate: Option<Candidate>| candidate.is_some_and(|candidate| candidate.mac == mac);
+        let kinds = [
+            (self.neighbour == Some(mac), AddressEvidence::Neighbour),
+            (names(self.lease), AddressEvidence::Lease),
+            (self.spec_ip_owner == Some(mac), AddressEvidence::SpecIp),
+            (names(self.heard), AddressEvidence::DhcpExchange),
+            (self.is_trusted_subnet, AddressEvidence::TrustedSubnet),
+        ];
+        kinds.into_iter().find(|(holds, _)| *holds).map(|(_, kind)| kind)
     }
 }
 
@@ -197,6 +257,8 @@ pub fn admit(evidence: &Evidence, require: ConfigProof) -> Result<Mac, Admission
         Err(reason) => return Err(AdmissionRefusal { reason, mac: shown }),
     };
     match (require, shown, owner) {
+        // The token says who asks, and the address says nothing against it.
+        (ConfigProof::Address, Some(shown), Some(_)) if evidence.is_other_interface => Ok(shown),
         (ConfigProof::Address | ConfigProof::Both, Some(shown), Some(owner)) if shown != owner => {
             Err(AdmissionRefusal { reason: Reason::AddressOfOtherMachine, mac: Some(shown) })
         }

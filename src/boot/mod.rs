@@ -1,5 +1,6 @@
 //! The decision what a machine boots, the same for every protocol. Pure.
 
+mod config_window;
 mod decide;
 mod decision;
 mod facts;
@@ -8,6 +9,7 @@ mod script;
 pub(crate) mod site;
 mod verdict;
 
+pub use config_window::{check_config_window, install_end, is_within_ttl};
 pub use decide::decide;
 pub use decision::{BootEvent, Decision, ScriptAction};
 pub use facts::{BootProtocol, Facts, Firmware, Stage};

@@ -102,6 +102,7 @@ reasons! {
         NotSpecIp = "not_spec_ip" => "the request does not come from the host's spec.ip",
         SeenAtOtherAddress = "seen_at_other_address" => "the neighbour table or a lease has the machine at another address",
         AddressUnverified = "address_unverified" => "no evidence ties the address to the machine: set spec.ip of the host, or list its network in config_access.trusted_subnets",
+        ConfigWindowClosed = "config_window_closed" => "the config is given only within config_access.token_ttl of the machine's boot script",
         TokenMissing = "token_missing" => "the request carries no token, and config_access.require demands one",
         ChapFailed = "chap_failed" => "the CHAP name or secret is missing or wrong",
         ChapThrottled = "chap_throttled" => "too many logins of this source or name failed by CHAP: try again later",
@@ -136,6 +137,8 @@ reasons! {
         HeadMemory = "head_memory" => "the heads of the requests in progress use all memory that they may",
         ForgedAck = "forged_ack" => "the packet acknowledges what was never sent, or comes to the port of another transfer",
         ContradictedClaim = "contradicted_claim" => "the claim contradicts what is known of the sender",
+        UnknownRelay = "unknown_relay" => "the message comes through a relay that is not believed: list it in dhcp.relays",
+        NotOnLink = "not_on_link" => "the address is not in a network that the message came from",
     }
 }
 

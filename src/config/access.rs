@@ -122,7 +122,7 @@ impl Validator<'_> {
     }
 
     /// Parses a subnet, or a single address as a subnet of its own.
-    fn subnet_or_address(&self, key: &str, text: &Spanned<String>) -> Result<IpNet, ConfigError> {
+    pub(super) fn subnet_or_address(&self, key: &str, text: &Spanned<String>) -> Result<IpNet, ConfigError> {
         match text.get_ref().parse::<std::net::IpAddr>() {
             Ok(address) => Ok(address.into()),
             Err(_) => self.read(key, text),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -48,6 +48,8 @@ pub struct Dhcp {
     pub proxy_port: u16,
     /// Subnets in which server mode leases addresses.
     pub subnets: Vec<Subnet>,
+    /// Relays that are believed whatever giaddr they write. Any other relay is believed if it sends from its giaddr.
+    pub relays: Vec<IpNet>,
     /// Whether server mode refuses requests (DHCPNAK). False if another DHCP server is on the network.
     pub authoritative: bool,
     /// Whether server mode probes for conflicts before it offers an address.
@@ -111,6 +113,7 @@ pub(super) struct RawDhcp {
     pub port: Option<u16>,
     pub proxy_port: Option<u16>,
     pub shorten_router_wait: Option<bool>,
+    pub relays: Vec<Spanned<String>>,
     pub authoritative: Option<bool>,
     pub conflict_check: Option<bool>,
     pub on_other_server: Option<OnOtherServer>,
@@ -254,6 +257,11 @@ impl Validator<'_> {
             port: raw.port.unwrap_or(67),
             proxy_port: raw.proxy_port.unwrap_or(4011),
             subnets,
+            relays: raw
+                .relays
+                .iter()
+                .map(|relay| self.subnet_or_address("dhcp.relays", relay))
+                .collect::<Result<_, _>>()?,
             authoritative: raw.authoritative.unwrap_or(true),
             conflict_check: raw.conflict_check.unwrap_or(true),
             on_other_server: raw.on_other_server.unwrap_or(OnOtherServer::Warn),

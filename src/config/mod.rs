@@ -25,8 +25,8 @@ pub use access::{Api, TlsFiles};
 pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, OnOtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
 pub use iscsi::{Iscsi, IscsiAccess};
-pub use tftp::Tftp;
 pub use limits::Limits;
+pub use tftp::Tftp;
 use validator::Validator;
 
 /// Path of the configuration file when the command line names none. It may be missing there.

@@ -223,23 +223,37 @@ impl Leases {
         now: Timestamp,
         taken: impl Fn(Ipv4Addr) -> bool,
     ) -> RequestOutcome {
-        let known = self.entries.get(&address);
-        let is_ours = known.is_some_and(|entry| entry.client == request.client && entry.stage != LeaseStage::Declined);
-        let is_free = known.is_none_or(|entry| entry.until <= now);
         let own = self.reservation(request);
+        let known = self.entries.get(&address);
+        // A bound lease does not pass to another MAC address by a client identifier that anybody can copy; only a
+        // reservation names a client by its identifier alone.
+        let is_ours = known.is_some_and(|entry| entry.client == request.client && entry.stage != LeaseStage::Declined)
+            && (own == Some(address) || self.is_free_for_mac(address, request.mac, now));
+        let is_free = known.is_none_or(|entry| entry.until <= now);
         let belongs = match own {
             // A client with a reservation must use that address, unless another client has it now.
             Some(own) if own != address && self.is_free_for(own, &request.client, now) => false,
             Some(own) if own == address => true,
             _ => self.is_in_pools(address) && !self.reserved.contains_key(&address) && !taken(address),
         };
-        if !belongs || !(is_ours || is_free) {
+        // SELECTING follows an offer of ours (RFC 2131 4.3.2).
+        if !belongs || !(is_ours || is_free && state == RequestState::Holding) {
             return RequestOutcome::Refused;
         }
         if !is_ours && own != Some(address) && state == RequestState::Holding {
             return RequestOutcome::Unknown;
         }
         RequestOutcome::Granted(self.grant(request, address, times, now))
+    }
+
+    /// Returns whether a client holds a bound lease of an address, under the MAC address that it has now.
+    pub fn holds(&self, request: &LeaseRequest<'_>, address: Ipv4Addr, now: Timestamp) -> bool {
+        self.entries.get(&address).is_some_and(|entry| {
+            entry.client == request.client
+                && entry.mac == request.mac
+                && entry.stage == LeaseStage::Bound
+                && entry.until > now
+        })
     }
 
     /// Grants an address without a record that its client claims, if no other client has it: for the only server of the
@@ -296,6 +310,7 @@ impl Leases {
                 && !self.reserved.contains_key(address)
                 && !taken(*address)
                 && self.is_free_for(*address, &request.client, now)
+                && self.is_free_for_mac(*address, request.mac, now)
         };
         own.or_else(|| had.filter(may))
             .or_else(|| request.wanted.filter(may))
@@ -314,6 +329,13 @@ impl Leases {
         self.entries
             .get(&address)
             .is_none_or(|entry| entry.until <= now || (entry.client == *client && entry.stage != LeaseStage::Declined))
+    }
+
+    /// Returns whether no bound lease gives an address to another MAC address.
+    fn is_free_for_mac(&self, address: Ipv4Addr, mac: Mac, now: Timestamp) -> bool {
+        self.entries
+            .get(&address)
+            .is_none_or(|entry| entry.mac == mac || entry.stage != LeaseStage::Bound || entry.until <= now)
     }
 
     fn is_in_pools(&self, address: Ipv4Addr) -> bool {

@@ -56,6 +56,8 @@ pub struct DhcpServer {
 pub struct RequestContext<'a> {
     /// The server's address on the interface.
     pub ours: Ipv4Addr,
+    /// The sender's address; unspecified for a client without one.
+    pub from: Ipv4Addr,
     /// The boot offer, for a client that boots from the network.
     pub boot: Option<&'a BootOffer>,
     /// The address of the host in `spec.ip`.
@@ -66,6 +68,11 @@ pub struct RequestContext<'a> {
     pub declared: usize,
     /// Returns whether an address belongs to another host or to this machine.
     pub taken: &'a dyn Fn(Ipv4Addr) -> bool,
+    /// Returns why the client may not take an address that it does not hold yet: the message is not believed, or
+    /// contradicts what is known of the client.
+    pub may_take: &'a dyn Fn(Ipv4Addr) -> Result<(), DropReason>,
+    /// Returns whether the client is a neighbour of ours at an address.
+    pub is_present: &'a dyn Fn(Ipv4Addr) -> bool,
     /// The current time.
     pub now: Timestamp,
 }
@@ -156,6 +163,8 @@ impl Scope {
         if !self.leases.has_room(&lease_request, context.declared, context.now) {
             return Err(DropReason::SourceLimit);
         }
+        // Before an address is reserved: any one of the network stands for it.
+        (context.may_take)(self.leases.subnet().net.network())?;
         let offer = self.leases.offer(&lease_request, context.now, context.taken).ok_or(DropReason::NoFreeAddress)?;
         if probes && !offer.verified_free {
             return Ok(vec![Effect::Probe { address: offer.address, is_on_link: self.is_on_link(context) }]);
@@ -184,7 +193,13 @@ impl Scope {
         }
         let times = self.times(request);
         let outcome = match self.leases.subnet().net.contains(&address) {
-            true => self.leases.request(&lease_request, address, state, times, context.now, context.taken),
+            true => {
+                // A renewal changes nothing, whoever sends it.
+                if !self.leases.holds(&lease_request, address, context.now) {
+                    (context.may_take)(address)?;
+                }
+                self.leases.request(&lease_request, address, state, times, context.now, context.taken)
+            }
             false => RequestOutcome::Refused,
         };
         let lease = match outcome {
@@ -202,6 +217,11 @@ impl Scope {
     fn decline(&mut self, request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> Result<Vec<Effect>, DropReason> {
         let lease_request = self.addressed(request, context)?;
         let address = lease_request.wanted.ok_or(DropReason::BadOption)?;
+        (context.may_take)(address)?;
+        // A client that declines an address does not use it.
+        if (context.is_present)(address) {
+            return Err(DropReason::ContradictedClaim);
+        }
         let lease =
             self.leases.decline(&lease_request.client, address, context.now).ok_or(DropReason::ContradictedClaim)?;
         Ok(vec![Effect::Record(lease)])
@@ -209,6 +229,10 @@ impl Scope {
 
     fn release(&mut self, request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> Result<Vec<Effect>, DropReason> {
         let lease_request = self.addressed(request, context)?;
+        // A client releases its address from that address (RFC 2131 4.4.6).
+        if context.from != request.ciaddr() {
+            return Err(DropReason::ContradictedClaim);
+        }
         let lease = self
             .leases
             .release(&lease_request.client, request.ciaddr(), context.now)

@@ -22,6 +22,9 @@ macro_rules! log_at {
             architecture = facts.architecture,
             file = facts.file,
             address = facts.address.map(tracing::field::display),
+            from = facts.from.map(tracing::field::display),
+            evidence = facts.evidence,
+            known = facts.known,
             initiator = facts.initiator,
             portal = facts.portal,
             interface = facts.interface,
@@ -76,6 +79,8 @@ impl Severity {
             | Event::DiskNearlyFull { .. }
             | Event::ReadFailed { .. } => Self::Warning,
             Event::FirstSeen { .. }
+            | Event::SameMachine { .. }
+            | Event::AddressChanged { .. }
             | Event::Assigned { .. }
             | Event::LocalBootRequested {}
             | Event::Held {}
@@ -113,6 +118,9 @@ struct LogFields<'a> {
     interface: Option<&'a str>,
     role: Option<&'a str>,
     channel: Option<&'a str>,
+    from: Option<IpAddr>,
+    evidence: Option<&'a str>,
+    known: Option<&'a str>,
     phase: Option<Cow<'a, str>>,
     power: Option<&'a str>,
     reset: Option<&'a str>,
@@ -132,6 +140,10 @@ impl<'a> LogFields<'a> {
         let none = Self::default();
         match event {
             Event::FirstSeen { action } => Self { action: Some(action.to_string().into()), ..none },
+            Event::SameMachine { host, .. } => Self { known: Some(host.as_str()), ..none },
+            Event::AddressChanged { from, to, evidence } => {
+                Self { address: Some(*to), from: Some(*from), evidence: Some(evidence.code()), ..none }
+            }
             Event::Offer { architecture, file } => Self { architecture: Some(architecture), file: Some(file), ..none },
             Event::TftpStarted { file } => Self { file: Some(file), ..none },
             Event::TftpCompleted { file, bytes, milliseconds, resent } => Self {

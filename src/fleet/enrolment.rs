@@ -109,6 +109,15 @@ impl EnrolmentRules {
 }
 
 impl UnknownHostAction {
+    /// Returns the action for an interface that belongs to a known machine (`machine_uuid::machine_of`): a rule does not
+    /// install the machine once more over another interface.
+    pub fn for_known_machine(self) -> Self {
+        match self {
+            Self::Install { .. } => Self::LocalBoot,
+            Self::Ignore | Self::Hold | Self::LocalBoot | Self::Menu => self,
+        }
+    }
+
     /// Drafts the host of an unknown machine; `None` if the machine is ignored.
     pub fn draft(&self, mac: Mac, namespace: Name, firmware: Option<Architecture>) -> Option<Host> {
         let mut spec = HostSpec::for_mac(mac);
@@ -173,6 +182,21 @@ mod tests {
         }
         for text in ["", "install", "install A", "reinstall x", "hold on"] {
             assert!(text.parse::<UnknownHostAction>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_known_machine_is_not_installed_over_another_interface() {
+        for (rule, expected) in [
+            ("install live c", "localboot"),
+            ("install live", "localboot"),
+            ("hold", "hold"),
+            ("menu", "menu"),
+            ("localboot", "localboot"),
+            ("ignore", "ignore"),
+        ] {
+            let action = rule.parse::<UnknownHostAction>().unwrap().for_known_machine();
+            assert_eq!(action.to_string(), expected, "{rule}");
         }
     }
 

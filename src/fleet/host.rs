@@ -68,6 +68,20 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Returns whether discovery made the host, nobody has changed it since, and it boots nothing from the network. A
+    /// declared host may take its place.
+    pub fn is_merely_discovered(&self) -> bool {
+        let Meta { name, generation, labels, annotations, .. } = &self.metadata;
+        let is_unchanged = *generation == 1 && labels.is_empty() && annotations.is_empty();
+        let is_waiting = matches!(self.status.phase, Phase::Held | Phase::LocalBoot);
+        is_unchanged
+            && is_waiting
+            && name.as_str() == self.spec.boot_mac_address.dashed()
+            && self.spec == HostSpec::for_mac(self.spec.boot_mac_address)
+    }
+}
+
 impl HostSpec {
     /// Returns the spec of a machine that boots its local disk.
     pub fn for_mac(mac: Mac) -> Self {
@@ -241,7 +255,8 @@ pub struct HostStatus {
     /// Last address of the machine that evidence other than its own claim ties to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// UUID that the machine's firmware last claimed, as SMBIOS tools show it.
+    /// UUID that the machine's firmware claimed, as SMBIOS tools show it; the first one, unless a script request from the
+    /// machine's own address claimed another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<uuid::Uuid>,
     /// Time of the machine's last request.

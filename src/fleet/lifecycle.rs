@@ -28,6 +28,12 @@ pub enum Transition {
     Hold,
     /// A boot script of the image is about to be served.
     Offer,
+    /// A boot script of the image, rendered at this time, was acknowledged by the machine (TFTP): as `Offer`, which the
+    /// first datagram of a transfer cannot be, because anybody can send it from the machine's address.
+    OfferAcknowledged {
+        /// Time at which the script was rendered; the token in it depends on it.
+        since: Timestamp,
+    },
     /// The config is about to be served to the installer.
     FetchConfig,
     /// The image with the embedded config was read. The boot loader reads the same bytes: this does not show that an
@@ -73,9 +79,14 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
         (_, Transition::Release) => (Phase::LocalBoot, String::new()),
         (_, Transition::Hold) => (Phase::Held, String::new()),
 
-        (Phase::Assigned | Phase::Offered | Phase::Installing, Transition::Offer) => on_offer(&mut host, at, policy),
-        (Phase::LocalBoot | Phase::Held | Phase::Installed | Phase::Failed, Transition::Offer) => {
-            return offered_forever(host, at);
+        (phase, Transition::Offer | Transition::OfferAcknowledged { .. }) => {
+            let served = if let Transition::OfferAcknowledged { since } = change { since } else { at };
+            match phase {
+                Phase::Assigned | Phase::Offered | Phase::Installing => on_offer(&mut host, served, policy),
+                Phase::LocalBoot | Phase::Held | Phase::Installed | Phase::Failed => {
+                    return offered_forever(host, served);
+                }
+            }
         }
 
         (Phase::Assigned | Phase::Offered | Phase::Installing, Transition::FetchConfig) => match policy.completion {
@@ -118,14 +129,7 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
         }
         (_, Transition::MaxBootsReached) => return host,
     };
-    match change {
-        Transition::Assign => host.status.install = Some(Install::default()),
-        Transition::Release | Transition::Hold => host.status.install = None,
-        Transition::FetchConfig | Transition::CarryConfig => {
-            host.status.install.get_or_insert_default().config_fetch_time.get_or_insert(at);
-        }
-        Transition::Offer | Transition::Complete | Transition::TimedOut { .. } | Transition::MaxBootsReached => {}
-    }
+    update_install(&mut host, change, at);
     if phase == Phase::Installed {
         host.status.install.get_or_insert_default().completion_time = Some(at);
     }
@@ -135,6 +139,22 @@ pub fn advance(mut host: Host, change: Transition, at: Timestamp, policy: &Insta
     host.status.phase = phase;
     host.status.message = message;
     host
+}
+
+/// Starts, ends or dates the install of a host, as the transition asks.
+fn update_install(host: &mut Host, change: Transition, at: Timestamp) {
+    match change {
+        Transition::Assign => host.status.install = Some(Install::default()),
+        Transition::Release | Transition::Hold => host.status.install = None,
+        Transition::FetchConfig | Transition::CarryConfig => {
+            host.status.install.get_or_insert_default().config_fetch_time.get_or_insert(at);
+        }
+        Transition::Offer
+        | Transition::OfferAcknowledged { .. }
+        | Transition::Complete
+        | Transition::TimedOut { .. }
+        | Transition::MaxBootsReached => {}
+    }
 }
 
 fn on_offer(host: &mut Host, at: Timestamp, policy: &InstallPolicy) -> (Phase, String) {
@@ -289,6 +309,23 @@ mod tests {
             let later = [(change, 1), (change, 100_000)];
             assert_eq!(after(Phase::Installed, &later, Completion::BootComplete), Phase::Installed);
             assert_eq!(after(Phase::Held, &later, Completion::ScriptFetched), Phase::Held);
+        }
+    }
+
+    #[test]
+    fn an_acknowledged_offer_counts_from_when_its_script_was_rendered() {
+        use Transition::{Assign, Offer, OfferAcknowledged};
+        for completion in [Completion::BootComplete, Completion::ConfigFetched, Completion::ScriptFetched] {
+            let offered = after_all(host(Phase::LocalBoot), &[(Assign, 0), (Offer, 7)], completion);
+            let late = [(Assign, 0), (OfferAcknowledged { since: at(7) }, 12)];
+            let acknowledged = after_all(host(Phase::LocalBoot), &late, completion);
+            assert_eq!(acknowledged.status.phase, offered.status.phase);
+            let times = |host: &Host| {
+                let install = host.status.install.as_ref().unwrap();
+                (install.first_offer_time, install.boot_count, host.status.last_boot_time)
+            };
+            assert_eq!(times(&acknowledged), (Some(at(7)), 1, Some(at(7))));
+            assert_eq!(times(&acknowledged), times(&offered));
         }
     }
 

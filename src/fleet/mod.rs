@@ -17,6 +17,7 @@ pub mod labels;
 mod lease;
 pub mod lifecycle;
 mod mac;
+pub mod machine_uuid;
 mod meta;
 mod object;
 pub mod power;

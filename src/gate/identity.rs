@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::boot::identity::{
-    AdmissionRefusal, Candidate, ClaimEvidence, ClientIdentity, Evidence, Origin, TokenEvidence, admit, judge,
-    may_see_config,
+    AddressEvidence, AdmissionRefusal, Candidate, ClaimEvidence, ClientIdentity, Evidence, Origin, TokenEvidence,
+    admit, is_proved_by_token, judge, may_see_config,
 };
-use crate::boot::{ConfigProof, Facts, Reason, Stage};
+use crate::boot::{ConfigProof, Facts, Reason, Stage, check_config_window, install_end, is_within_ttl};
+use crate::fleet::machine_uuid::is_same_machine;
 use crate::fleet::{BootConfig, Delivery, Host, Image, Mac, Phase};
 use crate::gate::Gate;
 use crate::gate::tokens::BootTokens;
@@ -19,9 +20,22 @@ use crate::store::{Snapshot, now};
 pub struct IdentifiedClient {
     /// The client's claims; the MAC address is the judged one.
     pub facts: Facts,
-    /// Whether the evidence ties the client's address to the machine. Only then the client is sent what belongs to the
-    /// machine alone, and the address is recorded as the machine's.
-    pub tied: bool,
+    /// What ties the client's address to the machine. Only then the client is sent what belongs to the machine alone,
+    /// and the address is recorded as the machine's.
+    pub evidence: Option<AddressEvidence>,
+}
+
+impl IdentifiedClient {
+    /// Returns a client whose evidence was judged.
+    pub fn new(facts: &Facts, evidence: &Evidence, identity: Result<ClientIdentity, Reason>) -> Self {
+        let verified = identity.ok().and_then(ClientIdentity::verified).filter(|mac| *mac == facts.mac);
+        Self { facts: *facts, evidence: verified.and_then(|mac| evidence.proof(mac)) }
+    }
+
+    /// Returns whether the evidence ties the client's address to the machine.
+    pub fn is_tied(&self) -> bool {
+        self.evidence.is_some()
+    }
 }
 
 impl Gate {
@@ -33,27 +47,73 @@ impl Gate {
             return Evidence { token, ..Evidence::default() };
         };
         let evidence = Evidence { token, ..self.address_evidence(address) };
+        let evidence = Evidence { is_other_interface: self.is_other_interface(&evidence), ..evidence };
         match claimed {
             Some(mac) => Evidence { claim: self.claim_evidence(&evidence, address, mac), ..evidence },
             None => evidence,
         }
     }
 
-    fn address_evidence(&self, address: IpAddr) -> Evidence {
+    /// Returns whether the machine at the address may be another interface of the machine that a valid token names.
+    fn is_other_interface(&self, evidence: &Evidence) -> bool {
+        let TokenEvidence::Valid(mac) = evidence.token else { return false };
+        let Ok(Some(owner)) = evidence.owner() else { return false };
+        let state = self.store.load();
+        match (state.host_by_mac(owner), state.host_by_mac(mac)) {
+            (None, _) => true,
+            (Some(there), Some(host)) => is_same_machine(there, host),
+            (Some(_), None) => false,
+        }
+    }
+
+    pub(super) fn address_evidence(&self, address: IpAddr) -> Evidence {
         let state = self.store.load();
         let lease = match address {
             IpAddr::V4(address) => state.lease_by_ip(address).filter(|lease| lease.is_bound_at(now())),
             IpAddr::V6(_) => None,
         };
-        let candidate = |mac| Candidate { mac, has_other_spec_ip: has_other_spec_ip(&state, mac, address) };
+        let candidate =
+            |mac| Candidate { mac, has_other_spec_ip: has_other_spec_ip(&state, mac, address), is_elsewhere: false };
+        let neighbour = self.neighbours.look_up(address);
+        let leased =
+            |mac| Candidate { is_elsewhere: neighbour.is_none() && self.is_elsewhere(mac, address), ..candidate(mac) };
         Evidence {
             origin: if address.is_loopback() { Origin::Loopback } else { Origin::Network },
-            neighbour: self.neighbours.look_up(address),
-            lease: lease.map(|lease| candidate(lease.mac)),
+            neighbour,
+            lease: lease.map(|lease| leased(lease.mac)),
             spec_ip_owner: state.host_by_ip(address).map(|host| host.spec.boot_mac_address),
             heard: state.last_seen_at(address).map(candidate),
             is_trusted_subnet: self.site.config_access.trusted_subnets.iter().any(|net| net.contains(&address)),
             ..Evidence::default()
+        }
+    }
+
+    /// Returns whether a machine was last seen in another network than the address's, where the neighbour table or a
+    /// lease still has it.
+    fn is_elsewhere(&self, mac: Mac, address: IpAddr) -> bool {
+        let state = self.store.load();
+        let last = state.host_by_mac(mac).and_then(|host| host.status.address).map(|last| last.to_canonical());
+        let Some(last) = last.filter(|last| !self.is_same_network(*last, address)) else { return false };
+        let is_leased = match last {
+            IpAddr::V4(last) => {
+                state.lease_by_ip(last).is_some_and(|lease| lease.mac == mac && lease.is_bound_at(now()))
+            }
+            IpAddr::V6(_) => false,
+        };
+        match self.neighbours.look_up(last) {
+            Some(neighbour) => neighbour == mac,
+            None => is_leased,
+        }
+    }
+
+    /// Returns whether two addresses are the same, or lie in one of the networks that this server knows.
+    pub(super) fn is_same_network(&self, one: IpAddr, other: IpAddr) -> bool {
+        match (one, other) {
+            (one, other) if one == other => true,
+            (IpAddr::V4(one), IpAddr::V4(other)) => {
+                self.site.nets.iter().any(|net| net.contains(&one) && net.contains(&other))
+            }
+            _ => false,
         }
     }
 
@@ -102,7 +162,8 @@ impl Gate {
 
     /// Judges a client by its claims alone; one whose claim is contradicted is not tied to the machine.
     pub fn caller(&self, facts: &Facts) -> IdentifiedClient {
-        IdentifiedClient { facts: *facts, tied: self.verify_address(facts.mac, facts.address) == Ok(true) }
+        let evidence = self.gather(facts.address, Some(facts.mac), None);
+        IdentifiedClient::new(facts, &evidence, judge(&evidence, Some(facts.mac)))
     }
 
     /// Admits a request for what belongs to one machine, and returns the machine.
@@ -132,14 +193,12 @@ impl Gate {
         let mac = admit(&evidence, require)?;
         let claim = address.map(|address| self.claim_evidence(&evidence, address.to_canonical(), mac));
         let evidence = Evidence { claim: claim.unwrap_or_default(), ..evidence };
-        let tied = judge(&evidence, Some(mac)).is_ok_and(ClientIdentity::is_verified);
-        Ok(IdentifiedClient {
-            facts: Facts { mac, firmware: None, stage: Stage::Installer, address, uuid: None },
-            tied,
-        })
+        let facts = Facts { mac, firmware: None, stage: Stage::Installer, address, uuid: None };
+        Ok(IdentifiedClient::new(&facts, &evidence, judge(&evidence, Some(mac))))
     }
 
-    /// Returns whether a client sees the config of the host in the host's view of an image.
+    /// Returns whether a client sees what belongs to the host alone in the host's view of an image: its config, and its
+    /// own kernel arguments.
     ///
     /// # Errors
     /// The reason to show nothing: the token that the configuration demands is missing or wrong.
@@ -152,8 +211,24 @@ impl Gate {
     ) -> Result<bool, Reason> {
         match self.config_in_view(host, image) {
             Some(_) => may_see_config(evidence, host.spec.boot_mac_address, tied, self.site.config_access.require),
-            None => Ok(true),
+            None => Ok(tied
+                || host.spec.kernel_arguments.is_empty()
+                || is_proved_by_token(evidence, host.spec.boot_mac_address, self.site.config_access.require)),
         }
+    }
+
+    /// Checks whether a config of a host is given away now (`boot::check_config_window`).
+    ///
+    /// # Errors
+    /// The time is over, or the install has ended.
+    pub fn check_window(&self, host: &Host, config: &BootConfig) -> Result<(), Reason> {
+        let (ttl, completion) = (self.site.config_access.token_ttl, self.site.install.completion);
+        check_config_window(host, config.spec.confidential, now(), ttl, completion)
+    }
+
+    /// Returns whether a config is confidential and the install that needs it has ended.
+    pub(super) fn is_over(&self, host: &Host, config: &BootConfig) -> bool {
+        config.spec.confidential && install_end(host, self.site.install.completion).is_some()
     }
 
     /// Returns the config that a host's view of an image contains or points to.
@@ -164,8 +239,7 @@ impl Gate {
 
     /// Returns whether the host was served its last script within `config_access.token_ttl`.
     fn is_within_token_ttl(&self, host: &Host) -> bool {
-        let age = host.status.last_boot_time.map(|served| now().duration_since(served));
-        age.is_some_and(|age| age.unsigned_abs() <= self.site.config_access.token_ttl)
+        is_within_ttl(host, now(), self.site.config_access.token_ttl) == Some(true)
     }
 
     /// Returns whether a medium that contains the host's config may be read on after a pause of `idle`.

@@ -33,7 +33,7 @@ pub struct MediaLease {
 pub enum ConfigVisibility {
     /// The whole view.
     Whole,
-    /// The view without the host's config and its URL, for any client.
+    /// The view without the host's config, its URL and the host's own kernel arguments, for any client.
     WithoutConfig,
 }
 
@@ -81,7 +81,9 @@ impl Gate {
         let config = self.config_in_view(host, image).filter(|_| shown == ConfigVisibility::Whole);
         let site = self.site_at(at);
         let url = config_url(&site, self.token(Some(host)), config.as_deref());
-        let mut customization = iso::customization_for(image, Some(host), config.as_deref(), &url);
+        // The host's own kernel arguments are its own, as its config is.
+        let own = Some(host).filter(|_| shown == ConfigVisibility::Whole);
+        let mut customization = iso::customization_for(image, own, config.as_deref(), &url);
         site.fill(&mut customization.edit.append, &image.metadata.name, host.spec.boot_mac_address);
         let is_within = |_: &Arc<BootConfig>| image.spec.config_delivery == Delivery::Embed;
         let carries = config.filter(is_within).map(|config| (host.spec.boot_mac_address, config.metadata.name.clone()));
@@ -160,7 +162,7 @@ impl Gate {
             self.compose(offered, name.clone(), ConfigVisibility::Whole, None).await?;
         }
         let event = Event::Script { action: ScriptAction::VirtualMedia, image: Some(name.clone()), reason: None };
-        let caller = IdentifiedClient { facts, tied: false };
+        let caller = IdentifiedClient { facts, evidence: None };
         let host = self.advance(&caller, Transition::Offer, Some(event)).await.map_err(MediaError::Reason)?;
         self.hold(host, name, ConfigVisibility::Whole, None).await
     }
@@ -191,7 +193,8 @@ impl Gate {
             Some((_, config)) => {
                 let is_hosts = host.spec.boot_config_ref.as_ref() == Some(config);
                 let is_installs = self.tokens.holds_medium(token, &host, &name, &mark(seen, &host));
-                is_hosts && is_installs && self.may_resume_reading(&host, idle)
+                let is_over = self.store.load().boot_config(config).is_some_and(|config| self.is_over(&host, config));
+                is_hosts && is_installs && !is_over && self.may_resume_reading(&host, idle)
             }
         };
         match self.media.held(token, is_given) {

@@ -10,6 +10,7 @@ mod ipxe_clients;
 pub mod media;
 pub mod neighbours;
 mod observe;
+mod offer;
 mod script;
 mod timeline;
 pub mod tokens;
@@ -33,6 +34,7 @@ pub use crate::gate::enrolment::EnrolmentBounds;
 pub use crate::gate::identity::IdentifiedClient;
 pub use crate::gate::ipxe_clients::RecentIpxeClients;
 pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
+pub use crate::gate::offer::PendingOffer;
 pub use crate::gate::timeline::EventThrottle;
 
 /// The decisions, with the state that they need and the records that they make.
@@ -123,23 +125,33 @@ impl Gate {
         protocol: Protocol,
         at: Option<IpAddr>,
     ) -> HostDecision {
-        let evidence = self.gather(facts.address, Some(facts.mac), None);
-        let tied = match judge(&evidence, Some(facts.mac)) {
-            Ok(identity) => identity.is_verified(),
-            // Another machine gets no script in this one's name, and begins no install of it.
-            Err(reason) => {
-                self.refuse_contradicted(facts, protocol, reason, &evidence);
-                return HostDecision::ignore(reason);
-            }
+        let client = match self.identify(facts, protocol) {
+            Ok(client) => client,
+            Err(reason) => return HostDecision::ignore(reason),
         };
         if let Some(image) = choice
-            && let Err(reason) = self.choose(facts.mac, image).await
+            && let Err(reason) = self.choose(&client, image).await
         {
-            self.counters.count_refused(protocol, reason, facts.address);
+            self.refuse(facts, protocol, reason);
         }
-        let decided = self.require_proof(self.decide_and_enrol(facts).await, tied);
-        let decided = self.commit(&IdentifiedClient { facts: *facts, tied }, protocol, decided).await;
+        let decided = self.require_proof(self.decide_and_enrol(facts).await, client.is_tied());
+        let decided = self.commit(&client, protocol, decided).await;
         self.with_medium(decided, at).await
+    }
+
+    /// Judges a client that requests a script.
+    ///
+    /// # Errors
+    /// The evidence contradicts the claim. Another machine gets no script in this one's name, and begins no install of
+    /// it.
+    fn identify(&self, facts: &Facts, protocol: Protocol) -> Result<IdentifiedClient, Reason> {
+        let evidence = self.gather(facts.address, Some(facts.mac), None);
+        let identity = judge(&evidence, Some(facts.mac));
+        if let Err(reason) = identity {
+            self.refuse_contradicted(facts, protocol, reason, &evidence);
+            return Err(reason);
+        }
+        Ok(IdentifiedClient::new(facts, &evidence, identity))
     }
 
     /// Commits what a decision records, then returns the decision that may be answered: a refusal if the record could
@@ -149,15 +161,13 @@ impl Gate {
         let Decision { record, event, .. } = &decided.decision;
         let Some(transition) = *record else {
             event.iter().for_each(|event| self.record_decision_event(facts, protocol, event));
+            self.warn_untied(&decided);
             return decided;
         };
         let event = event.as_ref().map(|event| self.timeline_event(facts, protocol, event));
         match self.advance(caller, transition, event).await {
             Ok(host) => {
                 self.warn(&host, &host.status.warnings);
-                if transition == Transition::Offer && !caller.tied && host.spec.boot_config_ref.is_some() {
-                    self.warn(&host, &[format!("its script has no config: {}", Reason::AddressUnverified)]);
-                }
                 HostDecision { host: Some(host), ..decided }
             }
             Err(reason) => {
@@ -201,16 +211,29 @@ impl Gate {
     fn require_proof(&self, decided: HostDecision, tied: bool) -> HostDecision {
         let HostDecision { decision, host, medium, .. } = decided;
         let decision = decision.require_proof(host.as_deref(), tied, self.site.config_access.require);
-        HostDecision { decision, host, medium, tied }
+        HostDecision { decision: decision.for_client(tied), host, medium, tied }
+    }
+
+    /// Records in a host's timeline that a script has no config, because its client's address is not tied to the machine.
+    fn warn_untied(&self, decided: &HostDecision) {
+        let is_boot = matches!(decided.decision.verdict, Verdict::SanBoot(_));
+        let host = decided.host.as_ref().filter(|_| is_boot && !decided.tied);
+        if let Some(host) = host.filter(|host| host.spec.boot_config_ref.is_some()) {
+            self.warn(host, &[format!("its script has no config: {}", Reason::AddressUnverified)]);
+        }
     }
 
     /// Assigns the image that was picked from the menu of a machine.
     ///
     /// # Errors
-    /// The machine has no menu, or the image cannot be assigned to it.
-    pub async fn choose(&self, mac: Mac, image: &Name) -> Result<(), Reason> {
+    /// The client's address is not tied to the machine, the machine has no menu, or the image cannot be assigned to it.
+    pub async fn choose(&self, client: &IdentifiedClient, image: &Name) -> Result<(), Reason> {
+        let mac = client.facts.mac;
         let host = self.store.load().host_by_mac(mac).cloned();
         let mut host = host.filter(|host| host.spec.image == BootTarget::Menu).ok_or(Reason::NotAssigned)?;
+        if !client.is_tied() {
+            return Err(Reason::AddressUnverified);
+        }
         let expect = Expect::Present(Some(host.metadata.resource_version));
         Arc::make_mut(&mut host).spec.image = BootTarget::Image(image.clone());
         match self.store.commit(Change::Put { object: Object::Host(host), expect }).await {
@@ -271,7 +294,9 @@ impl Gate {
             }
         };
         let config = self.store.load().boot_config(&name).cloned().ok_or(Reason::NoConfig)?;
-        Ok((host.ok_or(Reason::UnknownHost)?, config))
+        let host = host.ok_or(Reason::UnknownHost)?;
+        self.check_window(&host, &config)?;
+        Ok((host, config))
     }
 
     /// Commits that a machine reported a completed install.
@@ -290,9 +315,10 @@ impl Gate {
         change: Transition,
         event: Option<Event>,
     ) -> Result<Arc<Host>, Reason> {
-        let IdentifiedClient { facts, tied } = caller;
+        let IdentifiedClient { facts, evidence } = caller;
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
-        let observation = Observation { firmware, address: facts.address.filter(|_| *tied), uuid: facts.uuid };
+        let address = facts.address.map(|address| address.to_canonical()).zip(*evidence);
+        let observation = Observation { firmware, address, uuid: facts.uuid };
         match self.store.commit(Change::Advance { mac: facts.mac, transition: change, observation, event }).await {
             Ok(Object::Host(host)) => Ok(host),
             Ok(Object::Image(_) | Object::BootConfig(_)) => Err(Reason::UnknownHost),

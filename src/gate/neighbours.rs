@@ -195,6 +195,8 @@ mod wire {
     const GET_ROUTE: u16 = 26;
     const NEW_NEIGHBOUR: u16 = 28;
     const GET_NEIGHBOUR: u16 = 30;
+    /// Time without a confirmation after which a stale entry names no machine: one hour, in ticks of 1/100 s (USER_HZ).
+    const MAX_UNCONFIRMED: u32 = 3600 * 100;
 
     /// The route to an address.
     #[derive(Debug, PartialEq, Eq)]
@@ -285,16 +287,27 @@ mod wire {
         found
     }
 
-    /// Reads the neighbour of an answer. The loopback's own entries have an address of zeros, which is no machine's.
+    /// Reads the neighbour of an answer. The loopback's own entries have an address of zeros, which is no machine's. An
+    /// entry that the kernel has not confirmed for long is of a machine that may be elsewhere by now: the kernel keeps
+    /// it while its table has room.
     pub fn read_neighbour(answer: &Answer<'_>) -> NeighbourEntry {
         let message = (answer.kind == NEW_NEIGHBOUR).then(|| NeighbourMessage::parse(answer.payload).ok()).flatten();
-        let valid = message.filter(|message| is_valid(message.header.state));
+        let valid = message.filter(|message| is_valid(message.header.state) && !is_old(message));
         let mut addresses =
             valid.iter().flat_map(|message| &message.attributes).filter_map(|attribute| match attribute {
                 NeighbourAttribute::LinkLayerAddress(address) => address.as_slice().try_into().ok(),
                 _ => None,
             });
         addresses.find(|mac| *mac != [0; 6]).map_or(NeighbourEntry::NoEntry, |mac| NeighbourEntry::Neighbour(Mac(mac)))
+    }
+
+    /// Returns whether the kernel has not confirmed a stale entry for long.
+    fn is_old(message: &NeighbourMessage) -> bool {
+        message.header.state == NeighbourState::Stale
+            && message.attributes.iter().any(|attribute| match attribute {
+                NeighbourAttribute::CacheInfo(info) => info.confirmed > MAX_UNCONFIRMED,
+                _ => false,
+            })
     }
 
     /// Returns whether the hardware address of an entry is valid (NUD_VALID).
@@ -356,6 +369,21 @@ mod tests {
         loopback[8..10].copy_from_slice(&0x40u16.to_ne_bytes());
         let bytes = answer(28, loopback, &[(2, &[0; 6])]);
         assert_eq!(neighbour_of(&bytes), NeighbourEntry::NoEntry);
+    }
+
+    #[test]
+    fn an_entry_that_was_not_confirmed_for_an_hour_names_no_machine() {
+        let card = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+        for (state, seconds, known) in
+            [(0x04u16, 3600u32, true), (0x04, 3601, false), (0x02, 3601, true), (0x80, 100_000, true)]
+        {
+            let mut fixed = IPV4;
+            fixed[8..10].copy_from_slice(&state.to_ne_bytes());
+            let info = [(seconds * 100).to_ne_bytes(), [0; 4], [0; 4], [0; 4]].concat();
+            let bytes = answer(28, fixed, &[(1, &[10, 77, 0, 10]), (2, &card), (3, &info)]);
+            let expected = if known { NeighbourEntry::Neighbour(Mac(card)) } else { NeighbourEntry::NoEntry };
+            assert_eq!(neighbour_of(&bytes), expected, "{state:#x} after {seconds} s");
+        }
     }
 
     #[test]

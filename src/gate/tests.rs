@@ -1,6 +1,7 @@
 //! The gate over a state in memory and a neighbour table of the test.
 
 use super::*;
+use crate::boot::identity::{AddressEvidence, PresentAddress};
 use crate::boot::site::tests::site;
 use crate::boot::{BootProtocol, ConfigProof, Firmware, ScriptAction};
 use crate::event::Entry;
@@ -105,7 +106,7 @@ async fn a_config_request_and_a_login_ask_the_neighbour_table_once() {
     let (gate, _) = assigned(site("hold")).await;
     neighbour(&gate, ADDRESS, VM);
     let caller = gate.authenticate(Some(ADDRESS), None, ConfigProof::Address).unwrap();
-    assert!(caller.tied && caller.facts.mac == VM);
+    assert!(caller.is_tied() && caller.facts.mac == VM);
     gate.record_config_fetch(&caller, &"c".parse().unwrap(), None).await.unwrap();
     assert_eq!(lookups(&gate), [ADDRESS]);
     assert_eq!(vm(&gate).status.address, Some(ADDRESS));
@@ -117,7 +118,7 @@ async fn a_config_request_and_a_login_ask_the_neighbour_table_once() {
 #[tokio::test]
 async fn the_last_address_of_the_claimed_machine_is_looked_up_where_it_matters() {
     let (gate, _) = assigned(site("hold")).await;
-    let observation = Observation { address: Some(ELSEWHERE), ..Observation::default() };
+    let observation = Observation { address: Some((ELSEWHERE, AddressEvidence::Neighbour)), ..Observation::default() };
     gate.store.commit(Change::Observe { mac: VM, observation }).await.unwrap();
     neighbour(&gate, ELSEWHERE, VM);
     assert_eq!(gate.verify_address(VM, Some(ADDRESS)), Err(Reason::SeenAtOtherAddress));
@@ -278,12 +279,15 @@ async fn an_install_that_needs_a_token_is_refused_to_an_untied_client() {
 async fn a_menu_choice_is_assigned_to_a_machine_with_a_menu_only() {
     let (gate, _) = assigned(site("hold")).await;
     let live: Name = "live".parse().unwrap();
-    assert_eq!(gate.choose(VM, &live).await, Err(Reason::NotAssigned));
+    let client = |mac, evidence| IdentifiedClient { facts: facts(mac, Stage::Ipxe), evidence };
+    let tied = Some(AddressEvidence::Neighbour);
+    assert_eq!(gate.choose(&client(VM, tied), &live).await, Err(Reason::NotAssigned));
     let mut other = host(OTHER);
     other.spec.image = BootTarget::Menu;
     put(&gate, Object::Host(Arc::new(other))).await;
-    assert_eq!(gate.choose(OTHER, &"absent".parse().unwrap()).await, Err(Reason::OtherImageAssigned));
-    assert_eq!(gate.choose(OTHER, &live).await, Ok(()));
+    assert_eq!(gate.choose(&client(OTHER, None), &live).await, Err(Reason::AddressUnverified));
+    assert_eq!(gate.choose(&client(OTHER, tied), &"absent".parse().unwrap()).await, Err(Reason::OtherImageAssigned));
+    assert_eq!(gate.choose(&client(OTHER, tied), &live).await, Ok(()));
     assert_eq!(gate.store.load().host_by_mac(OTHER).unwrap().spec.image, BootTarget::Image(live));
 }
 
@@ -332,4 +336,77 @@ fn an_unexpected_store_error_is_not_an_outage() {
     for (error, reason) in rows {
         assert_eq!(refusal_reason(&error, VM), reason, "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_lease_that_the_machine_itself_contradicts_ties_nothing() {
+    let mut site = site("hold");
+    site.nets.push("10.89.0.0/24".parse().unwrap());
+    let (gate, _) = assigned(site).await;
+    let far = std::net::Ipv4Addr::new(10, 89, 0, 105);
+    let until = crate::store::now() + std::time::Duration::from_secs(60);
+    let lease = Lease { address: far, mac: VM, client: None, hostname: None, held: LeaseState::Bound, until };
+    let (done, written) = tokio::sync::oneshot::channel();
+    gate.store.record(vec![lease], move |outcome| drop(done.send(outcome))).unwrap();
+    written.await.unwrap().unwrap();
+    assert_eq!(gate.owner_of(far.into()), Ok(Some(VM)), "nothing contradicts it yet");
+    let observation = Observation { address: Some((ADDRESS, AddressEvidence::Neighbour)), ..Observation::default() };
+    gate.store.commit(Change::Observe { mac: VM, observation }).await.unwrap();
+    for (neighbour_there, expected) in
+        [(Some(VM), Err(Reason::SeenAtOtherAddress)), (Some(OTHER), Ok(Some(VM))), (None, Ok(Some(VM)))]
+    {
+        let mut entries = gate.neighbours.table().entries.lock().unwrap();
+        entries.clear();
+        entries.extend(neighbour_there.map(|mac| (ADDRESS, mac)));
+        drop(entries);
+        assert_eq!(gate.owner_of(far.into()), expected, "{neighbour_there:?}");
+    }
+    assert_eq!(
+        gate.present_address(VM, far, true),
+        PresentAddress::Other { is_tied: false, is_same_network: false, is_installing: false }
+    );
+    neighbour(&gate, ADDRESS, VM);
+    let near = std::net::Ipv4Addr::new(10, 77, 0, 60);
+    assert_eq!(
+        gate.present_address(VM, near, false),
+        PresentAddress::Other { is_tied: true, is_same_network: true, is_installing: false }
+    );
+    assert_eq!(gate.present_address(OTHER, near, false), PresentAddress::Unknown);
+}
+
+#[tokio::test]
+async fn an_offer_counts_when_it_is_acknowledged_and_nothing_contradicts_it() {
+    let (gate, _) = assigned(site("hold")).await;
+    neighbour(&gate, ADDRESS, VM);
+    let (decided, pending) = gate.offer_script(&facts(VM, Stage::Ipxe), Protocol::Tftp, None).await;
+    let pending = pending.unwrap();
+    let token = gate.tokens.of(decided.host.as_deref().unwrap());
+    assert_eq!(vm(&gate).status.phase, Phase::Assigned);
+    neighbour(&gate, ADDRESS, OTHER);
+    assert_eq!(gate.acknowledge(&pending).await, Err(Reason::AddressOfOtherMachine));
+    assert_eq!(vm(&gate).status.phase, Phase::Assigned);
+    neighbour(&gate, ADDRESS, VM);
+    assert_eq!(gate.acknowledge(&pending).await, Ok(()));
+    assert_eq!(vm(&gate).status.phase, Phase::Offered);
+    assert!(gate.tokens.holds(&token, &vm(&gate)), "the token in the script is that of the install");
+    gate.neighbours.table().entries.lock().unwrap().clear();
+    let elsewhere = Facts { address: Some(ELSEWHERE), ..facts(VM, Stage::Ipxe) };
+    let (decided, pending) = gate.offer_script(&elsewhere, Protocol::Tftp, None).await;
+    assert!(!decided.tied && pending.is_none(), "a claim records nothing");
+}
+
+#[tokio::test]
+async fn a_config_is_given_away_within_its_window() {
+    let (gate, _) = assigned(site("hold")).await;
+    let ask =
+        |gate: &Gate| gate.config(&facts(VM, Stage::Installer)).map(|(_, config)| config.metadata.name.to_string());
+    assert_eq!(ask(&gate), Ok("c".to_owned()), "no script was served");
+    let long_ago = crate::store::now() - std::time::Duration::from_secs(7200);
+    let transition = Transition::OfferAcknowledged { since: long_ago };
+    let advance =
+        |transition| Change::Advance { mac: VM, transition, observation: Observation::default(), event: None };
+    gate.store.commit(advance(transition)).await.unwrap();
+    assert_eq!(ask(&gate), Err(Reason::ConfigWindowClosed));
+    gate.store.commit(advance(Transition::Offer)).await.unwrap();
+    assert_eq!(ask(&gate), Ok("c".to_owned()));
 }

@@ -12,7 +12,7 @@ use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, HostReferences, ImageReferences};
 use crate::fleet::{
     BootTarget, EntryPoint, FirstSeen, FirstSeenLimits, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase,
-    Power, conditions, power_request,
+    Power, conditions, machine_uuid, power_request,
 };
 
 use super::change::{Change, Expect, Observation};
@@ -25,8 +25,8 @@ use super::snapshot::Snapshot;
 pub struct Applied {
     /// The changed object; a deleted object in its last state.
     pub object: Object,
-    /// The record to write; `None` if the change had no effect.
-    pub record: Option<ChangeRecord>,
+    /// The records to write, in order; none if the change had no effect.
+    pub records: Vec<ChangeRecord>,
     /// Events for the timeline.
     pub events: Vec<(Mac, Event)>,
 }
@@ -34,7 +34,7 @@ pub struct Applied {
 impl Applied {
     /// Returns the result of a change without effect.
     fn unchanged(object: Object, events: Vec<(Mac, Event)>) -> Self {
-        Self { object, record: None, events }
+        Self { object, records: Vec::new(), events }
     }
 }
 
@@ -86,6 +86,9 @@ fn put(
     let key = object.key();
     let before = state.get(&key).cloned();
     check_version(&key, before.as_ref(), expect)?;
+    if let (None, Some(found)) = (&before, discovered(state, &object)) {
+        return replace_discovered(state, object, found, context, uid);
+    }
     check(state, &object, &key)?;
     keep_identity(&mut object, before.as_ref(), context.at, uid);
     let mut events = Vec::new();
@@ -102,6 +105,35 @@ fn put(
         return Ok(Applied::unchanged(object, Vec::new()));
     }
     Ok(write(state, object, before, events, context.at))
+}
+
+/// Returns the host that discovery made for the machine of a new host, and that nobody has changed since.
+fn discovered(state: &Snapshot, object: &Object) -> Option<Arc<Host>> {
+    let Object::Host(host) = object else { return None };
+    state.host_by_mac(host.spec.boot_mac_address).filter(|found| found.is_merely_discovered()).cloned()
+}
+
+/// Puts a declared host in the place of the one that discovery made for its machine, with what is known of the machine.
+fn replace_discovered(
+    state: &mut Snapshot,
+    object: Object,
+    found: Arc<Host>,
+    context: ApplyContext<'_>,
+    uid: impl FnOnce() -> String,
+) -> Result<Applied, StoreError> {
+    let mut next = state.clone();
+    let removed = delete(&mut next, &Object::Host(found.clone()).key(), None)?;
+    let mut applied = put(&mut next, object, Expect::Absent, context, uid)?;
+    if let Object::Host(host) = &mut applied.object {
+        let (known, status) = (&found.status, &mut Arc::make_mut(host).status);
+        (status.firmware, status.address, status.uuid) = (known.firmware, known.address, known.uuid);
+        status.last_seen_time = known.last_seen_time;
+    }
+    next.put(applied.object.clone());
+    applied.records.iter_mut().for_each(|record| record.object = applied.object.clone());
+    applied.records.splice(0..0, removed.records);
+    *state = next;
+    Ok(applied)
 }
 
 fn as_host(object: &Object) -> Option<&Host> {
@@ -252,7 +284,7 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
         before,
         wire: OnceLock::new(),
     };
-    Ok(Applied { object, record: Some(record), events: Vec::new() })
+    Ok(Applied { object, records: vec![record], events: Vec::new() })
 }
 
 /// How an unknown machine is enrolled.
@@ -279,6 +311,7 @@ fn enrol(
     if !limits.admits(&entry, state.first_seen_counts(&entry)) {
         return Err(StoreError::EnrolmentLimit(entry));
     }
+    let (host, action, known) = recognise(state, host, action);
     let phase = host.status.phase;
     let mut object = Object::Host(Arc::new(host));
     check_version(&object.key(), state.get(&object.key()), Expect::Absent)?;
@@ -291,7 +324,30 @@ fn enrol(
         status.first_seen = Some(Box::new(FirstSeen { entry, time: context.at }));
         status.install = (phase == Phase::Assigned).then(Default::default);
     }
-    Ok(write(state, object, None, vec![(mac, Event::FirstSeen { action })], context.at))
+    let mut events = vec![(mac, Event::FirstSeen { action })];
+    events.extend(known.map(|event| (mac, event)));
+    Ok(write(state, object, None, events, context.at))
+}
+
+/// Returns the draft of an unknown interface, its action, and the event that it belongs to a known machine by its UUID.
+fn recognise(state: &Snapshot, host: Host, action: UnknownHostAction) -> (Host, UnknownHostAction, Option<Event>) {
+    let uuid = host.status.uuid;
+    let known = uuid.and_then(|uuid| {
+        let hosts = state.hosts_by_uuid(uuid).map(Arc::as_ref);
+        machine_uuid::machine_of(uuid, hosts).map(|known| (known.metadata.name.clone(), uuid))
+    });
+    let (Some((name, uuid)), Some(namespace)) = (known, host.metadata.namespace.clone()) else {
+        return (host, action, None);
+    };
+    let action = action.for_known_machine();
+    let event = Event::SameMachine { host: name, uuid };
+    match action.draft(host.spec.boot_mac_address, namespace, host.status.firmware) {
+        Some(mut draft) => {
+            draft.status.uuid = Some(uuid);
+            (draft, action, Some(event))
+        }
+        None => (host, action, Some(event)),
+    }
 }
 
 fn advance_host(
@@ -310,6 +366,7 @@ fn advance_host(
         events.push((mac, Event::Assigned { image: after.spec.image.clone() }));
     }
     let after = with_observation(after, observation, context.at);
+    events.extend(address_change(&before, &after, observation));
     if after == *before {
         return Ok(Applied::unchanged(Object::Host(before), events));
     }
@@ -324,7 +381,15 @@ fn observe(
 ) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
     let after = with_observation(Host::clone(&before), observation, context.at);
-    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), context.at))
+    let events = address_change(&before, &after, observation).into_iter().collect();
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, context.at))
+}
+
+/// Returns the event of a host that was at another address before.
+fn address_change(before: &Host, after: &Host, observation: Observation) -> Option<(Mac, Event)> {
+    let (from, to) = (before.status.address?, after.status.address?);
+    let (_, evidence) = observation.address?;
+    (from != to).then_some((after.spec.boot_mac_address, Event::AddressChanged { from, to, evidence }))
 }
 
 /// Applies the report of a BMC. A report without news has no effect.
@@ -366,7 +431,7 @@ fn apply_power_report(
 
 /// Returns the host with the facts about it in a request.
 fn with_observation(mut host: Host, observation: Observation, at: Timestamp) -> Host {
-    let address = observation.address.filter(|address| !is_unusable(*address));
+    let address = observation.address.map(|(address, _)| address).filter(|address| !is_unusable(*address));
     if observation.firmware.is_none() && address.is_none() && observation.uuid.is_none() {
         return host;
     }
@@ -416,5 +481,5 @@ fn write(
     let operation = if before.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
     let record =
         ChangeRecord { version: state.version, operation, object: object.clone(), before, wire: OnceLock::new() };
-    Applied { object, record: Some(record), events }
+    Applied { object, records: vec![record], events }
 }

@@ -1,5 +1,6 @@
 //! Changes of the state, and their preconditions.
 
+use crate::boot::identity::AddressEvidence;
 use crate::event::Event;
 use crate::event::power_report::PowerReport;
 use crate::fleet::enrolment::UnknownHostAction;
@@ -66,8 +67,8 @@ pub enum Change {
 pub struct Observation {
     /// Architecture of the firmware (RFC 4578, section 2.1).
     pub firmware: Option<Architecture>,
-    /// Source address.
-    pub address: Option<std::net::IpAddr>,
+    /// Address of the machine, and what ties it to the machine.
+    pub address: Option<(std::net::IpAddr, AddressEvidence)>,
     /// SMBIOS UUID of the machine.
     pub uuid: Option<uuid::Uuid>,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap, OrdSet};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::event::Entry;
 use crate::fleet::first_seen::FirstSeenCounts;
@@ -21,6 +22,8 @@ pub struct Snapshot {
     by_ip: HashMap<IpAddr, Mac>,
     /// Machine that was last seen at an address.
     by_last_address: HashMap<IpAddr, Mac>,
+    /// Machines by the UUID that their firmware claims.
+    by_uuid: HashMap<Uuid, OrdSet<Mac>>,
     /// Leases of the built-in DHCP server, including expired ones.
     leases: OrdMap<Ipv4Addr, Arc<Lease>>,
     /// Hosts with an install under way, which is subject to `install.timeout`.
@@ -66,6 +69,11 @@ impl Snapshot {
     /// Returns the number of hosts that are more than first seen.
     pub fn declared_hosts(&self) -> usize {
         self.by_mac.len().saturating_sub(self.first_seen.len())
+    }
+
+    /// Returns the hosts whose firmware claims this UUID.
+    pub fn hosts_by_uuid(&self, uuid: Uuid) -> impl Iterator<Item = &Arc<Host>> {
+        self.by_uuid.get(&uuid).into_iter().flatten().filter_map(|mac| self.host_by_mac(*mac))
     }
 
     /// Returns the last lease of an address, which may have expired.
@@ -185,6 +193,9 @@ impl Snapshot {
             if let Some(address) = host.status.address {
                 self.index_address(mac, address, host);
             }
+            if let Some(uuid) = host.status.uuid {
+                self.by_uuid.entry(uuid).or_default().insert(mac);
+            }
             if host.status.phase.is_under_way() {
                 self.under_way.insert(mac);
             }
@@ -225,6 +236,16 @@ impl Snapshot {
         *of_kind = of_kind.saturating_sub(1);
     }
 
+    fn unindex_uuid(&mut self, mac: Mac, uuid: Option<Uuid>) {
+        let Some(uuid) = uuid else { return };
+        if let Some(macs) = self.by_uuid.get_mut(&uuid) {
+            macs.remove(&mac);
+            if macs.is_empty() {
+                self.by_uuid.remove(&uuid);
+            }
+        }
+    }
+
     /// Removes and returns the object with a key, and updates the indexes.
     pub fn remove(&mut self, key: &Key) -> Option<Object> {
         let object = self.objects.remove(key)?;
@@ -236,6 +257,7 @@ impl Snapshot {
             if let Some(ip) = host.spec.ip {
                 self.by_ip.remove(&ip);
             }
+            self.unindex_uuid(mac, host.status.uuid);
             if let Some(address) = host.status.address.filter(|address| self.by_last_address.get(address) == Some(&mac))
             {
                 self.by_last_address.remove(&address);

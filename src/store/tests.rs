@@ -2,8 +2,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::history::ChangeKind;
 use super::*;
+use crate::boot::identity::AddressEvidence;
 use crate::event::ScriptAction;
+use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{Completion, Transition};
 use crate::fleet::{BootConfig, Host, HostSpec, Kind, Meta, Phase};
 
@@ -150,6 +153,94 @@ async fn a_failed_write_is_not_acknowledged() {
     let error = store.commit(put(host("other", Mac([2, 0, 0, 0, 0, 9])))).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     assert!(store.snapshot().host_by_mac(Mac([2, 0, 0, 0, 0, 9])).is_none());
+}
+
+/// Enrols a machine that claims a UUID, by a rule.
+async fn enrol(store: &Store, mac: Mac, uuid: &str, rule: &str) -> Arc<Host> {
+    let action: UnknownHostAction = rule.parse().unwrap();
+    let mut host = action.draft(mac, "default".parse().unwrap(), None).unwrap();
+    host.status.uuid = uuid.parse().ok();
+    let entry = crate::fleet::EntryPoint::Interface("eth0".into());
+    let limits = crate::fleet::FirstSeenLimits {
+        total: 100,
+        per_network: 100,
+        per_minute: 100,
+        expiry: Duration::from_secs(86_400),
+    };
+    store.commit(Change::Enrol { host: Box::new(host), action, entry, limits }).await.unwrap();
+    store.load().host_by_mac(mac).cloned().unwrap()
+}
+
+#[tokio::test]
+async fn a_known_machine_is_enrolled_as_what_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), None).unwrap();
+    store.commit(put(image("live"))).await.unwrap();
+    let mac = |last| Mac([2, 0, 0, 0, 0, last]);
+    let uuid = "04030201-0605-0807-090a-0b0c0d0e0f10";
+    assert_eq!(enrol(&store, mac(1), uuid, "install live").await.status.phase, Phase::Assigned);
+    let second = enrol(&store, mac(2), uuid, "install live").await;
+    assert_eq!((second.status.phase, &second.spec), (Phase::LocalBoot, &HostSpec::for_mac(mac(2))));
+    let blank = "03000200-0400-0500-0006-000700080009";
+    for last in [3, 4] {
+        assert_eq!(enrol(&store, mac(last), blank, "install live").await.status.phase, Phase::Assigned);
+    }
+    drop(store);
+    writer.join().unwrap();
+    let store = open(directory.path());
+    assert_eq!(enrol(&store, mac(5), uuid, "install live").await.status.phase, Phase::LocalBoot, "after a restart too");
+    let events: Vec<_> = store.timeline(Some(mac(2)), 9).unwrap().into_iter().map(|entry| entry.event).collect();
+    let known = Event::SameMachine { host: "02-00-00-00-00-01".parse().unwrap(), uuid: uuid.parse().unwrap() };
+    assert_eq!(events, [Event::FirstSeen { action: UnknownHostAction::LocalBoot }, known]);
+}
+
+#[tokio::test]
+async fn a_declared_host_takes_the_place_of_a_discovered_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.commit(put(image("live"))).await.unwrap();
+    let found = enrol(&store, VM, "04030201-0605-0807-090a-0b0c0d0e0f10", "hold").await;
+    let version = store.load().version;
+    store.commit(put(assigned("node1", VM))).await.unwrap();
+    let declared = store.load().host_by_mac(VM).cloned().unwrap();
+    assert_eq!((declared.metadata.name.as_str(), declared.status.phase), ("node1", Phase::Assigned));
+    assert_eq!(
+        (declared.status.uuid, declared.status.last_seen_time),
+        (found.status.uuid, found.status.last_seen_time)
+    );
+    let changes = store.since(version, 9).unwrap();
+    let changes: Vec<_> =
+        changes.iter().map(|change| (change.operation, change.object.key().name.to_string())).collect();
+    assert_eq!(changes, [(ChangeKind::Deleted, VM.dashed()), (ChangeKind::Added, "node1".to_owned())]);
+    let error = store.commit(put(assigned("node2", VM))).await.unwrap_err();
+    assert!(error.to_string().contains("already"), "a declared host keeps its machine: {error}");
+    assert!(store.load().get(&declared_key("node1")).is_some());
+    // Somebody has decided about this one.
+    let other = Mac([2, 0, 0, 0, 0, 9]);
+    enrol(&store, other, "04030201-0605-0807-090a-0b0c0d0e0f11", "install live").await;
+    assert!(store.commit(put(host("node3", other))).await.is_err());
+    assert_eq!(open(directory.path()).load().hosts().count(), 2);
+}
+
+fn declared_key(name: &str) -> Key {
+    host(name, VM).key()
+}
+
+#[tokio::test]
+async fn a_move_to_another_address_is_an_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.commit(put(host("vm", VM))).await.unwrap();
+    for (last, evidence) in
+        [(1, AddressEvidence::Lease), (1, AddressEvidence::Neighbour), (2, AddressEvidence::DhcpExchange)]
+    {
+        let address = Some((std::net::IpAddr::from([10, 0, 0, last]), evidence));
+        let observation = Observation { address, ..Observation::default() };
+        store.commit(Change::Observe { mac: VM, observation }).await.unwrap();
+    }
+    let events: Vec<_> = store.timeline(Some(VM), 9).unwrap().into_iter().map(|entry| entry.event).collect();
+    let (from, to) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    assert_eq!(events, [Event::AddressChanged { from, to, evidence: AddressEvidence::DhcpExchange }]);
 }
 
 fn lease(last: u8) -> Lease {

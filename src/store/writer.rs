@@ -77,7 +77,7 @@ impl Transaction {
     /// Returns what is written, with these timeline entries.
     fn rows<'a>(&'a self, entries: &'a [Entry]) -> sqlite::Rows<'a> {
         let records = self.outcomes.iter().flat_map(|(_, applied)| made(applied));
-        let changes = records.filter_map(|applied| applied.record.as_ref()).collect();
+        let changes = records.flat_map(|applied| &applied.records).collect();
         let strangers = entries.iter().map(|entry| self.state.is_by_stranger(entry)).collect();
         sqlite::Rows { version: self.state.version, changes, leases: &self.leases, entries, strangers }
     }
@@ -215,7 +215,7 @@ impl Writer {
         let version = state.version;
         self.snapshot.store(Arc::new(state));
         let records = outcomes.iter().flat_map(|(_, applied)| made(applied));
-        self.history.push(records.filter_map(|applied| applied.record.clone()));
+        self.history.push(records.flat_map(|applied| applied.records.iter().cloned()));
         entries.iter().for_each(Entry::log);
         for (reply, applied) in outcomes {
             let _ = reply.send(applied.map(|applied| applied.into_iter().map(|applied| applied.object).collect()));

@@ -108,7 +108,16 @@ fuzz_target!(|data: &[u8]| {
         }
         let boot = answer::claims(&request, OURS).and_then(|facts| BootOffer::new(&facts, verdict, &site, location));
         let taken = |address: Ipv4Addr| address.octets()[3] == 102;
-        let context = RequestContext { ours: OURS, boot: boot.as_ref(), own: None, taken: &taken, now };
+        let context = RequestContext {
+            ours: OURS,
+            from: request.ciaddr(),
+            boot: boot.as_ref(),
+            own: None,
+            taken: &taken,
+            may_take: &|_| Ok(()),
+            is_present: &|_| false,
+            now,
+        };
         let effects = server.answer(&request, &context).unwrap_or_default();
         for effect in &effects {
             match effect {

@@ -239,7 +239,7 @@ def test_wait_and_watch_follow_an_install(server, k):
     waiting = k.start("wait", "--for=jsonpath={.status.phase}=Installed", "bmh/server1", k.timeout(30))
     watching = k.start("get", "bmh", "-w")
     watching.stdout.readline(), watching.stdout.readline()
-    server.ask("GET", "/ipxe?mac=ac1f6b8aa79c", token=None)
+    server.ask("GET", "/ipxe?mac=ac1f6b8aa79c", token=None, source="192.0.2.7")
     server.ask("GET", "/api/v1/bootconfig", token=None, source="192.0.2.7")
     assert waiting.poll() is None, "wait waits while the host installs"
     server.ask("POST", "/api/v1/boot-complete", token=None, source="192.0.2.7")

@@ -86,7 +86,7 @@ def test_a_deployment_of_a_host_with_a_declared_image(server, redfish_client, su
     assert spec(server, "four")["status"]["phase"] == "Installed", f'the host is Installed: {spec(server, "four")}'
     drive.insert_media("deploy")
     system.set_system_boot_options(sushy.BootSource.CD, enabled=once)
-    server.ask("GET", "/ipxe?mac=525400000004", token=None)
+    server.ask("GET", "/ipxe?mac=525400000004", token=None, source="192.0.2.4")
     for body in ({}, {"Inserted": True}):
         assert server.ask("PATCH", "/redfish/v1/Managers/four/VirtualMedia/Cd", body).code == 204, f"{body} changes nothing of the drive"
     for body in ({"WriteProtected": True}, {"MediaTypes": []}):

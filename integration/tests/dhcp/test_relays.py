@@ -13,7 +13,7 @@ def route_to_the_relay(lan, *spaces):
 
 def test_server_mode_behind_dhcrelay(own_lan):
     """A router with dhcrelay connects the server's network with another."""
-    box = Appliance(own_lan, own_lan.client("srv", address=f"{OURS}/24"), '[dhcp]\nmode = "server"\n' + SUBNETS)
+    box = Appliance(own_lan, own_lan.client("srv", address=f"{OURS}/24"), '[dhcp]\nmode = "server"\nrelays = ["10.88.0.9"]\n' + SUBNETS)
     route_to_the_relay(own_lan, box.space)
     relay(own_lan, OURS)
     far = own_lan.client("far", bridge="br1", mac=MAC.format(0x70))

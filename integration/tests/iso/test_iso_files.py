@@ -68,7 +68,7 @@ def live(private_network, first):
 
 
 def script(server):
-    return server.ask("GET", "/ipxe?mac=52:54:00:00:00:01", token=None).text
+    return server.ask("GET", "/ipxe?mac=52:54:00:00:00:01", token=None, source=ADDRESS).text
 
 
 def login():

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from support.lan import Lan
 from support.server import PORT
 
 
@@ -47,3 +48,12 @@ def raw_client():
     yield connect
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def lan():
+    """A LAN with the bridges br0 and br1; no server on it may panic."""
+    with Lan("br0", "br1") as lan:
+        yield lan
+        panicked = [program.text()[-2000:] for program in lan.programs if "panicked" in program.text()]
+        assert not panicked, f"the server did not panic: {panicked}"

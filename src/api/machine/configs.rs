@@ -287,6 +287,7 @@ fn code(reason: Reason) -> StatusCode {
         | Reason::SeenAtOtherAddress
         | Reason::AddressUnverified
         | Reason::Held
+        | Reason::ConfigWindowClosed
         | Reason::TokenMissing
         | Reason::TokenInvalid
         | Reason::BrowserRequest

@@ -11,7 +11,7 @@ use crate::api::machine::recent::{RecentKey, RecentView};
 use crate::api::state::Shared;
 use crate::boot::{Facts, Reason, Stage};
 use crate::event::{DeliveryChannel, Protocol};
-use crate::fleet::{Host, Key, Kind, Mac, Name, Object};
+use crate::fleet::{Host, Image, Key, Kind, Mac, Name, Object};
 use crate::gate::media::{ConfigVisibility, MediaError};
 use crate::http::conditional;
 use crate::http::peer::Peer;
@@ -124,7 +124,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     if let Some(reason) = shared.gate.media.reason(&image) {
         return Err(cannot(reason));
     }
-    let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query)).transpose() {
+    let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query, &image)).transpose() {
         Ok(host) => host,
         Err(reason) => {
             shared.gate.counters.count_refused(Protocol::Http, reason, peer.address);
@@ -211,11 +211,14 @@ fn within(view: ImageView, path: &str) -> Result<Option<ImageView>, String> {
 
 /// Returns the host whose view is requested. A view may contain the host's config, so only a client that would get that
 /// config gets it.
-fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query) -> Result<Arc<Host>, Reason> {
+fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query, image: &Image) -> Result<Arc<Host>, Reason> {
     let host = host_named(shared, wanted).ok_or(Reason::UnknownHost)?;
     let gate = &shared.gate;
     match gate.admit(peer.address, query.token.as_deref(), gate.site.config_access.require) {
-        Ok(asks) if asks == host.spec.boot_mac_address => Ok(host),
+        Ok(asks) if asks == host.spec.boot_mac_address => {
+            gate.config_in_view(&host, image).map_or(Ok(()), |config| gate.check_window(&host, &config))?;
+            Ok(host)
+        }
         Ok(_) => Err(Reason::AddressOfOtherMachine),
         Err(refusal) if refusal.reason == Reason::UnknownHost => Err(Reason::AddressUnverified),
         Err(refusal) => Err(refusal.reason),

@@ -12,6 +12,8 @@ pub struct Query {
     pub platform: Option<String>,
     /// `buildarch`: iPXE's `${buildarch}`.
     pub architecture: Option<String>,
+    /// `uuid`: iPXE's `${uuid}`, as SMBIOS tools show it.
+    pub uuid: Option<String>,
     /// `file`: file of a config.
     pub file: Option<String>,
     /// `host`: MAC address or name of the host whose view of an image is requested.
@@ -31,6 +33,7 @@ impl Query {
                 "mac" => &mut found.mac,
                 "platform" => &mut found.platform,
                 "buildarch" => &mut found.architecture,
+                "uuid" => &mut found.uuid,
                 "file" => &mut found.file,
                 "host" => &mut found.host,
                 "token" => &mut found.token,

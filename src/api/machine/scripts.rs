@@ -28,7 +28,9 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, is_head: bool) 
         None => return refuse(shared, peer, "mac: missing; expected ?mac=52:54:00:12:34:56"),
     };
     let choice = query.choose.as_deref().and_then(|name| name.parse::<Name>().ok());
-    answer_script(shared, peer, &facts(peer, mac, query.firmware()), choice.as_ref(), ScriptFormat::Ipxe, is_head).await
+    let uuid = query.uuid.as_deref().and_then(|uuid| uuid.parse().ok());
+    let facts = Facts { uuid, ..facts(peer, mac, query.firmware()) };
+    answer_script(shared, peer, &facts, choice.as_ref(), ScriptFormat::Ipxe, is_head).await
 }
 
 /// Answers a request that does not say which machine asks.

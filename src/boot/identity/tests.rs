@@ -26,19 +26,21 @@ fn every_evidence() -> Vec<Evidence> {
                 continue;
             }
             let has_other_spec_ip = |mac| (if mac == VM { vm } else { other }) == SpecIp::Different;
-            let candidate =
-                |mac: Option<Mac>| mac.map(|mac| Candidate { mac, has_other_spec_ip: has_other_spec_ip(mac) });
+            let candidate = |mac: Option<Mac>| {
+                mac.map(|mac| Candidate { mac, has_other_spec_ip: has_other_spec_ip(mac), is_elsewhere: false })
+            };
             let spec_ip_owner = match (vm, other) {
                 (SpecIp::Same, _) => Some(VM),
                 (_, SpecIp::Same) => Some(OTHER),
                 _ => None,
             };
             for (origin, neighbour, lease, heard) in every_record() {
-                for flags in 0..4 {
+                for flags in 0..8 {
+                    let lease = candidate(lease);
                     table.push(Evidence {
                         origin,
                         neighbour,
-                        lease: candidate(lease),
+                        lease: lease.map(|lease| Candidate { is_elsewhere: flags & 4 != 0, ..lease }),
                         spec_ip_owner,
                         heard: candidate(heard),
                         is_trusted_subnet: flags & 1 != 0,
@@ -47,6 +49,7 @@ fn every_evidence() -> Vec<Evidence> {
                             is_present_elsewhere: flags & 2 != 0,
                         },
                         token: TokenEvidence::Absent,
+                        is_other_interface: false,
                     });
                 }
             }
@@ -91,6 +94,13 @@ fn is_leased_off_spec(evidence: &Evidence) -> bool {
     evidence.neighbour.is_none() && evidence.lease.is_some_and(|lease| lease.has_other_spec_ip)
 }
 
+/// Returns whether only a lease names the machine, while the machine itself is elsewhere.
+fn is_leased_in_its_absence(evidence: &Evidence) -> bool {
+    evidence.neighbour.is_none()
+        && evidence.spec_ip_owner.is_none()
+        && evidence.lease.is_some_and(|lease| lease.is_elsewhere)
+}
+
 fn hears(evidence: &Evidence, mac: Mac) -> bool {
     evidence.heard.is_some_and(|heard| heard.mac == mac)
 }
@@ -98,7 +108,7 @@ fn hears(evidence: &Evidence, mac: Mac) -> bool {
 #[test]
 fn a_claim_is_judged_by_the_first_rule_that_matches() {
     let verified = Ok(ClientIdentity::Verified(VM));
-    let rules: [Rule; 11] = [
+    let rules: [Rule; 12] = [
         (
             "no address, or this computer's",
             |evidence| evidence.origin != Origin::Network,
@@ -106,6 +116,7 @@ fn a_claim_is_judged_by_the_first_rule_that_matches() {
         ),
         ("two machines are named", names_both, Err(Reason::AddressOfOtherMachine)),
         ("its lease is not its spec.ip", is_leased_off_spec, Err(Reason::NotSpecIp)),
+        ("it is leased in its absence", is_leased_in_its_absence, Err(Reason::SeenAtOtherAddress)),
         ("it is named", |evidence| names(evidence, VM), verified),
         ("another machine is named", |evidence| names(evidence, OTHER), Err(Reason::AddressOfOtherMachine)),
         ("its spec.ip is elsewhere", |evidence| evidence.claim.has_other_spec_ip, Err(Reason::NotSpecIp)),
@@ -116,7 +127,7 @@ fn a_claim_is_judged_by_the_first_rule_that_matches() {
         ("nothing is known", |_| true, Ok(ClientIdentity::Claimed(VM))),
     ];
     let table = every_evidence();
-    assert_eq!(table.len(), 8 * 81 * 4);
+    assert_eq!(table.len(), 8 * 81 * 8);
     for evidence in &table {
         assert_eq!(judge(evidence, Some(VM)), outcome(&rules, evidence), "{evidence:?}");
     }
@@ -129,9 +140,10 @@ fn a_claim_is_judged_by_the_first_rule_that_matches() {
 #[test]
 fn an_address_without_a_claim_is_judged_by_the_first_rule_that_matches() {
     let is_heard_off_spec = |evidence: &Evidence| evidence.heard.is_some_and(|heard| heard.has_other_spec_ip);
-    let rules: [Rule; 8] = [
+    let rules: [Rule; 9] = [
         ("two machines are named", names_both, Err(Reason::AddressOfOtherMachine)),
         ("its lease is not its spec.ip", is_leased_off_spec, Err(Reason::NotSpecIp)),
+        ("it is leased in its absence", is_leased_in_its_absence, Err(Reason::SeenAtOtherAddress)),
         ("one is named", |evidence| names(evidence, VM), Ok(ClientIdentity::Verified(VM))),
         ("the other is named", |evidence| names(evidence, OTHER), Ok(ClientIdentity::Verified(OTHER))),
         ("heard, with another spec.ip", is_heard_off_spec, Err(Reason::NotSpecIp)),
@@ -158,6 +170,7 @@ const TOKENS: [TokenEvidence; 7] = [
 fn admitted(
     token: TokenEvidence,
     address: Result<ClientIdentity, Reason>,
+    is_other_interface: bool,
     require: ConfigProof,
 ) -> Result<Mac, AdmissionRefusal> {
     use ConfigProof::{Address, Both, Token};
@@ -174,6 +187,8 @@ fn admitted(
         (TokenEvidence::Absent, Ok(_), Address) => refuse(Reason::UnknownHost, None),
         // The token and the address.
         (TokenEvidence::Valid(mac), Ok(ClientIdentity::Verified(owner)), _) if owner == mac => Ok(mac),
+        // Another interface of the same machine.
+        (TokenEvidence::Valid(mac), Ok(ClientIdentity::Verified(_)), Address) if is_other_interface => Ok(mac),
         (TokenEvidence::Valid(mac), Ok(ClientIdentity::Verified(_)), _) => {
             refuse(Reason::AddressOfOtherMachine, Some(mac))
         }
@@ -185,10 +200,10 @@ fn admitted(
 #[test]
 fn a_token_and_an_address_admit_as_the_configuration_demands() {
     for evidence in every_evidence() {
-        for token in TOKENS {
-            let evidence = Evidence { token, ..evidence };
+        for (token, is_other_interface) in TOKENS.into_iter().flat_map(|token| [(token, false), (token, true)]) {
+            let evidence = Evidence { token, is_other_interface, ..evidence };
             for require in [ConfigProof::Address, ConfigProof::Token, ConfigProof::Both] {
-                let expected = admitted(token, judge(&evidence, None), require);
+                let expected = admitted(token, judge(&evidence, None), is_other_interface, require);
                 assert_eq!(admit(&evidence, require), expected, "{require:?} {evidence:?}");
                 for tied in [false, true] {
                     let expected = match (require, expected) {
@@ -203,6 +218,24 @@ fn a_token_and_an_address_admit_as_the_configuration_demands() {
                 let is_proved = require == ConfigProof::Token && token == TokenEvidence::Valid(VM);
                 assert_eq!(is_proved_by_token(&evidence, VM, require), is_proved);
             }
+        }
+    }
+}
+
+#[test]
+fn what_ties_an_address_is_named_by_the_strongest_evidence() {
+    for evidence in every_evidence() {
+        let leased = evidence.lease.is_some_and(|lease| lease.mac == VM);
+        let expected = match (evidence.neighbour, leased, evidence.spec_ip_owner) {
+            (Some(VM), ..) => Some(AddressEvidence::Neighbour),
+            (_, true, _) => Some(AddressEvidence::Lease),
+            (_, _, Some(VM)) => Some(AddressEvidence::SpecIp),
+            _ if hears(&evidence, VM) => Some(AddressEvidence::DhcpExchange),
+            _ => evidence.is_trusted_subnet.then_some(AddressEvidence::TrustedSubnet),
+        };
+        assert_eq!(evidence.proof(VM), expected, "{evidence:?}");
+        if judge(&evidence, Some(VM)) == Ok(ClientIdentity::Verified(VM)) {
+            assert!(expected.is_some(), "a verified address has a proof: {evidence:?}");
         }
     }
 }

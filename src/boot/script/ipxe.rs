@@ -33,7 +33,7 @@ pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> Strin
 /// Renders the script that makes an iPXE request its own script with the settings of its machine.
 pub fn bootstrap_script(site: &Site) -> String {
     format!(
-        "#!ipxe\nchain --replace {}/ipxe?mac=${{netX/mac:hexhyp}}&platform=${{platform}}&buildarch=${{buildarch}} || exit 1\n",
+        "#!ipxe\nchain --replace {}/ipxe?mac=${{netX/mac:hexhyp}}&platform=${{platform}}&buildarch=${{buildarch}}&uuid=${{uuid}} || exit 1\n",
         site.url()
     )
 }

@@ -26,6 +26,19 @@ fn a_subnet_is_read_with_all_its_keys() {
 }
 
 #[test]
+fn relays_are_addresses_and_networks() {
+    let relays = |text: &str| {
+        let text = format!("interface = \"eth1\"\n[dhcp]\nrelays = {text}\n");
+        parse(&text, Path::new("b.toml"), &Flags::default())
+            .map(|config| config.dhcp.relays)
+            .map_err(|error| error.to_string())
+    };
+    let read: Vec<_> = relays("[\"10.9.0.1\", \"10.8.0.0/16\"]").unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(read, ["10.9.0.1/32", "10.8.0.0/16"]);
+    assert!(relays("[\"router\"]").unwrap_err().contains("line 3: dhcp.relays"));
+}
+
+#[test]
 fn an_impossible_subnet_is_refused() {
     let check = |text: &str, expected: &str| {
         let error = read(text).unwrap_err();

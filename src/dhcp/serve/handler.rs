@@ -1,6 +1,7 @@
 //! The DHCP adapter of the gate: from a received message to replies, lease records, counters and the timeline.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use nix::sys::eventfd::EventFd;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender};
 
+use crate::boot::identity::{AddressChange, AddressEvidence};
 use crate::boot::{DropReason, Facts, Reason, Stage, Verdict};
 use crate::bounds::{Rate, TokenBuckets};
 use crate::dhcp::answer::{self, Arrival, BootOffer, DhcpPort, DhcpReply};
@@ -20,11 +22,12 @@ use crate::dhcp::packet::DhcpPacket;
 use crate::dhcp::quirks::{BootFileLocation, LearnedLocations};
 use crate::dhcp::rogue_servers::{self, ObservedServer, ServerRole};
 use crate::dhcp::serve::entry_point::entry_point;
+use crate::dhcp::serve::exchanges::ExchangeVerifier;
 use crate::dhcp::serve::interface::{InterfaceMode, InterfaceState};
 use crate::dhcp::serve::settings::DhcpSettings;
 use crate::dhcp::server::{DhcpServer, Effect, RequestContext};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
-use crate::fleet::{EntryPoint, Lease, LeaseState, Mac};
+use crate::fleet::{EntryPoint, Host, Lease, LeaseState, Mac};
 use crate::gate::Gate;
 
 /// Time within which the same offer to the same host is recorded once.
@@ -91,6 +94,7 @@ pub struct RequestHandler {
     runtime: tokio::runtime::Handle,
     settings: DhcpSettings,
     server: DhcpServer,
+    exchanges: ExchangeVerifier,
     /// This machine's own addresses: it does not answer its own ARP probes, so they are never offered.
     own_addresses: HashSet<Ipv4Addr>,
     enrolling: Arc<Semaphore>,
@@ -115,11 +119,13 @@ impl RequestHandler {
         let state = gate.store.snapshot();
         server.load(state.leases().map(|lease| lease.as_ref().clone()), |mac| state.is_declared(mac));
         let limits = gate.enrolment.limits;
+        let exchanges = ExchangeVerifier::new(&settings);
         Self {
             gate,
             runtime,
             settings,
             server,
+            exchanges,
             own_addresses,
             enrolling: Arc::new(Semaphore::new(MAX_PENDING_ENROLMENTS)),
             recent_offers: HashMap::new(),
@@ -179,9 +185,8 @@ impl RequestHandler {
         let arrival = message.arrival;
         if arrival.port == DhcpPort::Server
             && let Some(address) = answer::claimed_address(request)
-            && self.is_credible(request, arrival, address)
         {
-            self.observe(request, address);
+            self.hear(interface, request, arrival, address)?;
         }
         let facts = answer::facts(request, arrival, interface.address)?;
         let BootAnswer::Boot(boot) = self.boot_answer(interface, message, &facts) else { return Ok(()) };
@@ -212,7 +217,7 @@ impl RequestHandler {
             },
         };
         let state = self.gate.store.load();
-        let of = |host: &Arc<crate::fleet::Host>| match host.spec.ip {
+        let of = |host: &Arc<Host>| match host.spec.ip {
             Some(IpAddr::V4(address)) => Some(address),
             Some(IpAddr::V6(_)) | None => None,
         };
@@ -227,18 +232,74 @@ impl RequestHandler {
         if !is_known && boots && !self.unknown_clients.take(entry(), Instant::now()) {
             return Err(DropReason::RateLimit);
         }
-        let (ours, boot, taken, now) = (interface.address, boot.as_ref(), &taken, Timestamp::now());
-        let context = RequestContext { ours, boot, own, is_known, declared, taken, now };
-        let effects = self.server.answer(request, &context)?;
+        let (exchanges, gate, arrival) = (&self.exchanges, &self.gate, message.arrival);
+        let refused = Cell::new(None);
+        let may_take = |address: Ipv4Addr| {
+            exchanges.verify(gate, interface, request, arrival, address).map(drop).map_err(|refusal| {
+                refused.set(Some((address, refusal)));
+                refusal.drop_reason()
+            })
+        };
+        let is_present = |address: Ipv4Addr| gate.neighbours.look_up(address.into()) == Some(request.mac);
+        let context = RequestContext {
+            ours: interface.address,
+            from: *arrival.from.ip(),
+            boot: boot.as_ref(),
+            own,
+            is_known,
+            declared,
+            taken: &taken,
+            may_take: &may_take,
+            is_present: &is_present,
+            now: Timestamp::now(),
+        };
+        let effects = self.server.answer(request, &context);
+        if let Some((address, refusal)) = refused.take() {
+            self.exchanges.refuse(&self.gate, request, arrival, address, refusal);
+        }
+        let effects = effects?;
+        self.observe_grant(interface, request, arrival, &effects);
+        self.apply(effects, message, request.mac, out);
+        Ok(())
+    }
+
+    /// Takes a granted lease as evidence of the host's address.
+    fn observe_grant(
+        &mut self,
+        interface: &InterfaceState,
+        request: &DhcpPacket<'_>,
+        arrival: Arrival,
+        effects: &[Effect],
+    ) {
         let granted = effects.iter().find_map(|effect| match effect {
             Effect::Record(lease) if lease.held == LeaseState::Bound => Some(lease.address),
             Effect::Record(_) | Effect::Send(_) | Effect::Probe { .. } => None,
         });
         if let Some(address) = granted {
-            self.observe(request, address);
+            // A renewal by any way is answered, and moves no host.
+            let change = self.exchanges.verify(&self.gate, interface, request, arrival, address);
+            self.observe(request, address, change.unwrap_or(AddressChange::Keep), AddressEvidence::Lease);
         }
-        self.apply(effects, message, request.mac, out);
-        Ok(())
+    }
+
+    /// Takes a REQUEST to another DHCP server as evidence of the host's address.
+    fn hear(
+        &mut self,
+        interface: &InterfaceState,
+        request: &DhcpPacket<'_>,
+        arrival: Arrival,
+        address: Ipv4Addr,
+    ) -> Result<(), DropReason> {
+        if self.gate.store.load().host_by_mac(request.mac).is_none() {
+            return Ok(());
+        }
+        match self.exchanges.verify(&self.gate, interface, request, arrival, address) {
+            Ok(change) => {
+                self.observe(request, address, change, AddressEvidence::DhcpExchange);
+                Ok(())
+            }
+            Err(refusal) => Err(self.exchanges.refuse(&self.gate, request, arrival, address, refusal)),
+        }
     }
 
     /// Queues the effects in order: a reply that follows a record waits until the record is durable.
@@ -296,6 +357,7 @@ impl RequestHandler {
             (verdict, _) => {
                 let location = self.boot_file_location(facts, message.arrival.port, Instant::now());
                 note_ipxe_boot(&self.gate, facts);
+                self.observe_uuid(facts);
                 let boot = BootOffer::new(facts, &verdict, &interface.site, location);
                 return boot.map_or(BootAnswer::Nothing, BootAnswer::Boot);
             }
@@ -319,41 +381,48 @@ impl RequestHandler {
         self.gate.counters.count_dropped(Protocol::Dhcp, why, Some((*arrival.from.ip()).into()));
     }
 
-    /// Returns whether a REQUEST to another DHCP server shows the host's address: it was broadcast on our own link, or a
-    /// neighbour on the link relays it. Anyone can send a unicast from elsewhere.
-    fn is_credible(&self, request: &DhcpPacket<'_>, arrival: Arrival, address: Ipv4Addr) -> bool {
-        let from = *arrival.from.ip();
-        let is_new = || {
-            let state = self.gate.store.load();
-            state.host_by_mac(request.mac).is_some_and(|host| host.status.address != Some(address.into()))
-        };
-        from.is_unspecified() || is_new() && from != address && self.gate.neighbours.is_near(from.into())
-    }
-
-    /// Records the address, firmware and UUID of a known host, if they differ from its status.
-    fn observe(&self, request: &DhcpPacket<'_>, address: Ipv4Addr) {
+    /// Records the firmware and UUID of a known host if they are new, and the address that it takes.
+    fn observe(
+        &mut self,
+        request: &DhcpPacket<'_>,
+        address: Ipv4Addr,
+        change: AddressChange,
+        evidence: AddressEvidence,
+    ) {
         let (mac, uuid) = (request.mac, request.uuid());
-        if self.gate.store.load().host_by_mac(mac).is_none() {
-            return;
-        }
         let claims = answer::claims(request, address);
         let firmware = claims.and_then(|facts| facts.firmware);
         let architecture = firmware.map(|firmware| firmware.architecture);
-        let address = Some(IpAddr::from(address));
+        let evidence = Some(evidence).filter(|_| change == AddressChange::Take);
         let is_new = self.gate.store.load().host_by_mac(mac).is_some_and(|host| {
-            host.status.address != address
-                || (uuid.is_some() && host.status.uuid != uuid)
+            evidence.is_some()
+                || (uuid.is_some() && host.status.uuid.is_none())
                 || (architecture.is_some() && host.status.firmware != architecture)
         });
         if !is_new {
             return;
         }
+        if evidence.is_some() {
+            self.exchanges.remember(request);
+        }
+        let address = Some(IpAddr::from(address));
+        self.record_observation(Facts { mac, firmware, stage: Stage::Rom, address, uuid }, evidence);
+    }
+
+    /// Records the UUID that the firmware of a known host claims first.
+    fn observe_uuid(&self, facts: &Facts) {
+        let is_new = |host: &Arc<Host>| facts.uuid.is_some() && host.status.uuid.is_none();
+        if self.gate.store.load().host_by_mac(facts.mac).is_some_and(is_new) {
+            self.record_observation(Facts { firmware: None, ..*facts }, None);
+        }
+    }
+
+    fn record_observation(&self, facts: Facts, evidence: Option<AddressEvidence>) {
         let gate = self.gate.clone();
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else { return };
-        let facts = Facts { mac, firmware, stage: Stage::Rom, address, uuid };
         self.runtime.spawn(async move {
-            if let Err(error) = gate.observe(&facts).await {
-                tracing::debug!(%mac, %error, "failed to record the address of a host");
+            if let Err(error) = gate.observe(&facts, evidence).await {
+                tracing::debug!(mac = %facts.mac, %error, "failed to record what a host showed of itself");
             }
             std::mem::drop(permit);
         });

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use ipnet::Ipv4Net;
+
 use crate::boot::Site;
 use crate::dhcp::rogue_servers::ServerDetector;
 
@@ -24,10 +26,19 @@ pub struct InterfaceState {
     pub name: String,
     /// The server's address on the interface.
     pub address: Ipv4Addr,
+    /// The networks of the interface's addresses.
+    pub networks: Vec<Ipv4Net>,
     /// The role of the server on the interface.
     pub mode: InterfaceMode,
     /// The configuration with the addresses at which hosts on this interface reach the server.
     pub site: Arc<Site>,
     /// Other DHCP and boot servers that were observed on the segment.
     pub detector: ServerDetector,
+}
+
+impl InterfaceState {
+    /// Returns whether an address lies in a network of the interface.
+    pub fn is_on_link(&self, address: Ipv4Addr) -> bool {
+        self.networks.iter().any(|net| net.contains(&address))
+    }
 }

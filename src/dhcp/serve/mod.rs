@@ -1,6 +1,7 @@
 //! The I/O loop of DHCP: one thread receives batches from the sockets of every interface and sends the replies.
 
 mod entry_point;
+mod exchanges;
 mod handler;
 mod interface;
 mod leases_file;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -106,10 +108,13 @@ pub fn spawn(
         tracing::info!(interface = name, %address, ?mode, "DHCP listening");
         let site = Arc::new(gate.site.reached_at(address.into()));
         let detector = ServerDetector::new(address, settings.check_interval, Instant::now());
-        let state = InterfaceState { index, name, address, mode, site, detector };
-        ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2] }
+        let mut networks = networks_of(&name)?;
+        // The subnet that is leased on the link may be wider than the network of the interface's address.
+        networks.extend(settings.subnets.iter().map(|subnet| subnet.net).filter(|net| net.contains(&address)));
+        let state = InterfaceState { index, name, address, networks, mode, site, detector };
+        Ok(ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2] })
     };
-    let interfaces = interfaces.into_iter().enumerate().map(serve).collect();
+    let interfaces = interfaces.into_iter().enumerate().map(serve).collect::<io::Result<_>>()?;
     // Unlike those of the standard library, these queues take memory for what is in them only.
     let (progress, progressed) = mpsc::channel(MAX_QUEUED_REPORTS);
     let (deferred, waiting) = mpsc::channel(MAX_DEFERRED_MESSAGES);
@@ -125,6 +130,16 @@ pub fn spawn(
 fn own_addresses() -> io::Result<HashSet<Ipv4Addr>> {
     let found = nix::ifaddrs::getifaddrs()?;
     Ok(found.filter_map(|found| Some(found.address?.as_sockaddr_in()?.ip())).collect())
+}
+
+/// Returns the IPv4 networks of an interface's addresses.
+fn networks_of(interface: &str) -> io::Result<Vec<Ipv4Net>> {
+    let found = nix::ifaddrs::getifaddrs()?.filter(|found| found.interface_name == interface);
+    let network = |found: nix::ifaddrs::InterfaceAddress| {
+        let (address, mask) = (found.address?.as_sockaddr_in()?.ip(), found.netmask?.as_sockaddr_in()?.ip());
+        Some(Ipv4Net::with_netmask(address, mask).ok()?.trunc())
+    };
+    Ok(found.filter_map(network).collect())
 }
 
 /// Warns if the kernel's neighbour table is smaller than the number of hosts. Beyond its limit the kernel silently

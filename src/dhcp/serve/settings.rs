@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::dhcp::quirks::BootFileLocation;
 use crate::fleet::{HostMatch, Subnet};
 
@@ -12,6 +14,8 @@ pub struct DhcpSettings {
     pub boot_file_locations: Vec<(HostMatch, BootFileLocation)>,
     /// The subnets whose addresses server mode leases.
     pub subnets: Vec<Subnet>,
+    /// Addresses of relays that are believed whatever giaddr they write.
+    pub relays: Vec<IpNet>,
     /// Whether no other server leases these addresses, so that an impossible request is answered with a NAK.
     pub authoritative: bool,
     /// Whether an address is probed on the wire before it is offered.

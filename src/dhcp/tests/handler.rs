@@ -42,6 +42,7 @@ impl World {
         let settings = DhcpSettings {
             boot_file_locations: Vec::new(),
             subnets: vec![subnet],
+            relays: Vec::new(),
             authoritative: true,
             conflict_check: false,
             stand_down: true,
@@ -58,6 +59,7 @@ impl World {
             index: 0,
             name: "eth0".to_owned(),
             address: OURS,
+            networks: vec!["10.77.0.0/24".parse().unwrap()],
             mode,
             site: fixture.gate.site.clone(),
             detector: rogue_servers::ServerDetector::new(OURS, Duration::from_secs(60), Instant::now()),

@@ -147,6 +147,27 @@ fn a_released_address_is_preferred_for_its_client() {
 }
 
 #[test]
+fn a_bound_lease_does_not_pass_to_another_mac_address() {
+    let mut leases = leases();
+    let id = ClientId::Id(Box::new(*b"\0copied"));
+    let of = |number: u8| LeaseRequest { client: id.clone(), ..ask(number) };
+    let times = leases.subnet().times;
+    assert_eq!(offered(&mut leases, &of(1), 0), Some(100));
+    assert!(is_granted(&leases.request(&of(1), ip(100), RequestState::Selecting, times, at(0), nobody)));
+    assert!(leases.holds(&of(1), ip(100), at(1)) && !leases.holds(&of(2), ip(100), at(1)));
+    for state in [RequestState::Selecting, RequestState::Holding] {
+        assert_eq!(leases.request(&of(2), ip(100), state, times, at(1), nobody), RequestOutcome::Refused);
+    }
+    assert_eq!(offered(&mut leases, &of(2), 1), Some(101), "it is offered an address of its own");
+    let later = i64::try_from(times.lease.as_secs()).unwrap() + 1;
+    assert!(!leases.holds(&of(1), ip(100), at(later)));
+    assert!(
+        is_granted(&leases.request(&of(2), ip(100), RequestState::Holding, times, at(later), nobody)),
+        "it has ended"
+    );
+}
+
+#[test]
 fn leases_survive_a_restart() {
     let mut before = leases();
     offered(&mut before, &ask(1), 0);

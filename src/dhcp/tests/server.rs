@@ -44,16 +44,69 @@ fn ask(server: &mut DhcpServer, bytes: &[u8]) -> Result<Vec<Effect>, DropReason>
     let verdict = Verdict::Chainload(Program("snponly.efi".into()));
     let site = site("hold").reached_at(OURS.into());
     let boot = facts.and_then(|facts| BootOffer::new(&facts, &verdict, &site, BootFileLocation::Offer));
-    let context = RequestContext {
+    let context = RequestContext { boot: boot.as_ref(), from: request.ciaddr(), ..context() };
+    server.answer(&request, &context)
+}
+
+/// Returns the context of a message that is believed.
+fn context() -> RequestContext<'static> {
+    RequestContext {
         ours: OURS,
-        boot: boot.as_ref(),
+        from: Ipv4Addr::UNSPECIFIED,
+        boot: None,
         own: None,
         is_known: true,
         declared: 0,
         taken: &|_| false,
+        may_take: &|_| Ok(()),
+        is_present: &|_| false,
         now: now(),
-    };
-    server.answer(&request, &context)
+    }
+}
+
+/// Handles a message that nobody may take an address by.
+fn ask_unbelieved(server: &mut DhcpServer, bytes: &[u8]) -> Result<Vec<Effect>, DropReason> {
+    let context = RequestContext { may_take: &|_| Err(DropReason::UnknownRelay), ..context() };
+    server.answer(&DhcpPacket::parse(bytes).unwrap(), &context)
+}
+
+#[test]
+fn a_message_that_is_not_believed_grants_nothing_new() {
+    let mut server = server();
+    let address = [10, 0, 0, 100];
+    let selecting = message(3, &[(50, &address), (54, &OURS.octets())]);
+    for bytes in [message(1, &[]), selecting.clone(), message(3, &[(50, &address)]), message(4, &[(50, &address)])] {
+        assert_eq!(ask_unbelieved(&mut server, &bytes), Err(DropReason::UnknownRelay));
+    }
+    ask(&mut server, &message(1, &[])).unwrap();
+    assert_eq!(ask_unbelieved(&mut server, &selecting), Err(DropReason::UnknownRelay), "its offer was made to another");
+    ask(&mut server, &selecting).unwrap();
+    let renewed = ask_unbelieved(&mut server, &message(3, &[(50, &address)])).unwrap();
+    assert!(matches!(&renewed[..], [Effect::Record(_), Effect::Send(_)]), "its own lease is renewed by any way");
+}
+
+#[test]
+fn an_acceptance_without_an_offer_is_refused() {
+    let mut server = server();
+    let refused = ask(&mut server, &message(3, &[(50, &[10, 0, 0, 150]), (54, &OURS.octets())])).unwrap();
+    assert_eq!(options(&sent(&refused).message)[&53], [6]);
+}
+
+#[test]
+fn a_lease_is_released_and_declined_by_its_client_only() {
+    let mut server = server();
+    ask(&mut server, &message(1, &[])).unwrap();
+    let address = [10, 0, 0, 100];
+    ask(&mut server, &message(3, &[(50, &address), (54, &OURS.octets())])).unwrap();
+    let mut release = message(7, &[(54, &OURS.octets())]);
+    release[12..16].copy_from_slice(&address);
+    let elsewhere = RequestContext { from: Ipv4Addr::new(10, 0, 7, 66), ..context() };
+    let released = server.answer(&DhcpPacket::parse(&release).unwrap(), &elsewhere);
+    assert_eq!(released, Err(DropReason::ContradictedClaim));
+    let present = RequestContext { is_present: &|_| true, ..context() };
+    let decline = message(4, &[(50, &address), (54, &OURS.octets())]);
+    let declined = server.answer(&DhcpPacket::parse(&decline).unwrap(), &present);
+    assert_eq!(declined, Err(DropReason::ContradictedClaim));
 }
 
 fn options(message: &[u8]) -> BTreeMap<u8, Vec<u8>> {

@@ -14,14 +14,14 @@ use tokio::sync::watch;
 use crate::boot::{DropReason, Facts, Program, Reason, ScriptFormat, Stage};
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
-use crate::gate::Gate;
+use crate::gate::{Gate, PendingOffer};
 use crate::images::library::ImageLibrary;
 use crate::iso::{self, FileInImage};
 use crate::tftp::packet::PacketError;
 use crate::tftp::path::{FileName, RequestedFile};
 use crate::tftp::serve::{
-    self as tftp, DropCause, FileAnswer, FileContent, FileRefusal, Listener, Responder, SiteFolder, TftpSettings,
-    TransferEnd, TransferReport, TransferRequest,
+    self as tftp, DropCause, FileAnswer, FileContent, FileRefusal, FirstAck, Listener, Responder, SiteFolder,
+    TftpSettings, TransferEnd, TransferReport, TransferRequest,
 };
 use crate::tftp::transfer::Ending;
 
@@ -175,8 +175,21 @@ impl BootFiles {
     async fn script(&self, facts: Option<Facts>, form: ScriptFormat, listener: usize) -> FileAnswer {
         let Some(facts) = facts else { return FileAnswer::NotFound };
         let at = self.service_addresses.get(listener).copied();
-        let ruling = self.gate.script(&facts, None, Protocol::Tftp, at).await;
-        FileAnswer::Content(FileContent::Shared(self.gate.render(&facts, &ruling, form, at).into()))
+        let (decided, pending) = self.gate.offer_script(&facts, Protocol::Tftp, at).await;
+        let script = FileContent::Shared(self.gate.render(&facts, &decided, form, at).into());
+        match pending {
+            Some(offer) => FileAnswer::Confirmable(script, self.on_first_ack(offer)),
+            None => FileAnswer::Content(script),
+        }
+    }
+
+    /// Returns the step that makes an offer durable before the rest of its script leaves.
+    fn on_first_ack(&self, offer: PendingOffer) -> FirstAck {
+        let (gate, runtime) = (self.gate.clone(), tokio::runtime::Handle::current());
+        FirstAck(Arc::new(move |done| {
+            let (gate, offer) = (gate.clone(), offer.clone());
+            drop(runtime.spawn(async move { done(gate.acknowledge(&offer).await.map_err(Reason::sentence)) }));
+        }))
     }
 
     /// Returns a file within an image, or a site file. May wait for the disk.

@@ -5,10 +5,12 @@
 
 pub mod boot_files;
 mod content;
+mod first_ack;
 mod mmsg;
 mod own_ports;
 mod places;
 mod port;
+mod refusals;
 mod responder;
 mod session;
 mod table;
@@ -17,7 +19,7 @@ mod types;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +43,7 @@ use super::transfer::{Blocks, RepeatedRequest, TransferStep};
 use crate::bounds::{Excess, ShareLimits, Source};
 use crate::tftp::serve::mmsg::{OnSendError, PacketInfo, ReceivedDatagram, RecvBatch, SendBatch};
 pub use crate::tftp::serve::types::{
-    DropCause, FileAnswer, FileRefusal, TftpSettings, TransferEnd, TransferReport, TransferRequest,
+    DropCause, FileAnswer, FileRefusal, FirstAck, TftpSettings, TransferEnd, TransferReport, TransferRequest,
 };
 
 /// Maximum number of sockets that are reported ready at once.
@@ -338,6 +340,9 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let Some(&id) = self.by_peer.get(&(arrival.listener, arrival.peer)) else { return false };
         let Some(session) = self.sessions.session(id) else { return false };
         if session.request == *asking {
+            if session.held.is_some() {
+                return true;
+            }
             match &mut session.stage {
                 SessionState::Waiting => return true,
                 SessionState::Sending { transfer, .. } => {
@@ -394,17 +399,27 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
 
     fn on_answer(&mut self, id: SessionId, answer: FileAnswer, now: Instant) {
         let Some(session) = self.sessions.session(id) else { return };
+        if let Some((step, _)) = session.held.take() {
+            return self.on_confirmation(id, step, answer, now);
+        }
         let content = match answer {
-            FileAnswer::Content(content) if session.request.mode == TransferMode::Octet => Ok(content),
-            FileAnswer::Content(content) => session::netascii(&content, self.settings.netascii),
+            FileAnswer::Confirmable(content, first_ack) => {
+                session.first_ack = Some(first_ack);
+                Ok(content)
+            }
+            FileAnswer::Content(content) => Ok(content),
             FileAnswer::NotFound => Err(FileRefusal::NotFound),
             FileAnswer::Refused(why) => Err(FileRefusal::Decided(why)),
-            FileAnswer::NoAnswer => {
+            FileAnswer::NoAnswer | FileAnswer::Confirmed => {
                 let peer = session.path.peer;
                 self.forget(id);
                 return self.report_drop(Some(peer), DropCause::NoAnswer);
             }
         };
+        let content = content.and_then(|content| match session.request.mode {
+            TransferMode::Octet => Ok(content),
+            TransferMode::Netascii => session::netascii(&content, self.settings.netascii),
+        });
         match content {
             Ok(content) => {
                 let step = session.begin(content, &self.settings, now);
@@ -423,7 +438,8 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let id = self.by_peer.get(&(listener, peer)).copied();
         let session = id.and_then(|id| self.sessions.session(id));
         let is_there = session.as_ref().is_some_and(|session| session.path.port == port);
-        let (Some(id), Some(TransferSession { stage: SessionState::Sending { transfer, .. }, .. })) = (id, session)
+        let (Some(id), Some(TransferSession { stage: SessionState::Sending { transfer, .. }, held, .. })) =
+            (id, session)
         else {
             return self.report_drop(Some(peer), DropCause::Stray);
         };
@@ -435,24 +451,34 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             return self.take_step(id, step, now);
         }
         let step = match packet {
+            // A repetition, while the step after the first acknowledgement runs.
+            Packet::Ack(_) if held.is_some() => return,
             Packet::Ack(block) => transfer.on_ack(block, now),
             Packet::Error { code, .. } => TransferStep::End(transfer.on_error(code)),
             Packet::Read(_) | Packet::Write(_) | Packet::Data { .. } | Packet::OptionAck(_) => {
                 return self.report_drop(Some(peer), DropCause::Stray);
             }
         };
+        if matches!(packet, Packet::Ack(_)) && self.confirm(id, step, now) {
+            return;
+        }
         self.take_step(id, step, now);
     }
 
     fn on_alarm(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.session(id) else { return };
-        match &mut session.stage {
-            SessionState::Waiting => {
+        match (&session.held, &mut session.stage) {
+            (Some((_, until)), _) if now < *until => {
+                let until = *until;
+                self.sessions.arm(id, until);
+            }
+            (Some(_), _) => self.end(id, TransferEnd::Unconfirmed("no answer from the boot policy"), now),
+            (None, SessionState::Waiting) => {
                 let peer = session.path.peer;
                 self.forget(id);
                 self.report_drop(Some(peer), DropCause::NoAnswer);
             }
-            SessionState::Sending { transfer, .. } => {
+            (None, SessionState::Sending { transfer, .. }) => {
                 let step = transfer.on_timeout(now);
                 self.take_step(id, step, now);
             }
@@ -519,6 +545,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let last_word = match &how {
             TransferEnd::Unreadable(_) => Some("the file cannot be read"),
             TransferEnd::Stopped => Some("the server is stopping"),
+            TransferEnd::Unconfirmed(message) => Some(*message),
             TransferEnd::Peer(_) | TransferEnd::Replaced | TransferEnd::Displaced => None,
         };
         let PeerPath { peer, local, port, .. } = session.path;
@@ -541,26 +568,6 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             self.free_ports.push(port);
         }
         Some(session)
-    }
-
-    /// Refuses a request. The ERROR leaves from the listening port, because the client accepts the first answer's port.
-    fn refuse(&mut self, arrival: &RequestOrigin, asked: Option<Arc<RequestedFile>>, why: FileRefusal) {
-        let code = match why {
-            FileRefusal::NotFound => ErrorCode::FileNotFound,
-            FileRefusal::Write | FileRefusal::Name(_) | FileRefusal::Decided(_) => ErrorCode::AccessViolation,
-            FileRefusal::Netascii => ErrorCode::NotDefined,
-        };
-        let &RequestOrigin { peer, local, listener } = arrival;
-        self.send_error(listener, local, peer, code, &why.to_string());
-        self.queue_report(TransferReport::Refused { peer, asked, why });
-    }
-
-    fn send_error(&self, port: usize, local: IpAddr, peer: SocketAddr, code: ErrorCode, message: &str) {
-        let mut packet = Vec::new();
-        Packet::Error { code: code as u16, message: message.as_bytes() }.emit(&mut packet);
-        if let Err(error) = self.ports[port].port.send(&[IoSlice::new(&packet)], None, local, peer) {
-            self.report_drop(Some(peer), DropCause::NotSent(error));
-        }
     }
 
     fn queue_report(&self, report: TransferReport) {

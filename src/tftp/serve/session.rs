@@ -15,7 +15,7 @@ use crate::tftp::options::{NegotiatedOptions, OptionLimits, RequestedOptions};
 use crate::tftp::packet::{DATA_HEADER, TransferMode, data_header};
 use crate::tftp::path::RequestedFile;
 use crate::tftp::serve::mmsg::{SendBatch, SocketName};
-use crate::tftp::serve::types::{FileRefusal, TftpSettings, TransferEnd, TransferReport};
+use crate::tftp::serve::types::{FileRefusal, FirstAck, TftpSettings, TransferEnd, TransferReport};
 use crate::tftp::transfer::{Blocks, Ending, Transfer, TransferStep, on_wire};
 
 /// Maximum number of datagrams of one system call (the kernel's UDP_MAX_SEGMENTS was 64 up to 6.8).
@@ -29,6 +29,10 @@ pub struct TransferSession {
     pub path: PeerPath,
     pub request: SessionRequest,
     pub stage: SessionState,
+    /// The step after the first acknowledgement, until it is taken.
+    pub first_ack: Option<FirstAck>,
+    /// The transfer's next step and the time until which it waits, while the step after the first acknowledgement runs.
+    pub held: Option<(TransferStep, Instant)>,
     since: Instant,
     /// Whether the kernel segments a window into datagrams. It cannot for blocks beyond the MTU.
     segments: bool,
@@ -81,7 +85,16 @@ pub enum SendFailure {
 
 impl TransferSession {
     pub fn new(path: PeerPath, request: SessionRequest, now: Instant) -> Self {
-        TransferSession { path, request, stage: SessionState::Waiting, since: now, segments: true, started: false }
+        TransferSession {
+            path,
+            request,
+            stage: SessionState::Waiting,
+            first_ack: None,
+            held: None,
+            since: now,
+            segments: true,
+            started: false,
+        }
     }
 
     /// Starts the transfer, and returns its first step.
@@ -94,6 +107,14 @@ impl TransferSession {
         let (transfer, step) = Transfer::new(granted, content.size(), settings.patience, now);
         self.stage = SessionState::Sending { transfer, content };
         step
+    }
+
+    /// Keeps a step that follows the first acknowledgement, until `until`. Returns what must succeed before; none where
+    /// nothing is due.
+    pub fn hold(&mut self, step: TransferStep, until: Instant) -> Option<FirstAck> {
+        let first_ack = self.first_ack.take_if(|_| !matches!(step, TransferStep::Wait))?;
+        self.held = Some((step, until));
+        Some(first_ack)
     }
 
     /// Returns the report of the start, at the first call.

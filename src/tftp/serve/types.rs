@@ -62,12 +62,30 @@ pub struct TransferRequest {
 pub enum FileAnswer {
     /// The content of the file.
     Content(FileContent),
+    /// The content of a file, and a step that must succeed once the client has acknowledged for the first time.
+    Confirmable(FileContent, FirstAck),
+    /// The step after the first acknowledgement succeeded.
+    Confirmed,
     /// Error 1, after which the client may try another name.
     NotFound,
     /// Error 2, with this message.
     Refused(&'static str),
     /// No answer: the client asks again.
     NoAnswer,
+}
+
+/// A step between a client's first acknowledgement and the packets after it. The acknowledgement shows that the client
+/// receives at its address; a request alone may have a forged source.
+#[derive(Clone)]
+pub struct FirstAck(pub Arc<dyn Fn(FirstAckDone) + Send + Sync>);
+
+/// The report of the step: success, or the message of a refusal. Dropped, it reports that there is no answer.
+pub type FirstAckDone = Box<dyn FnOnce(Result<(), &'static str>) + Send>;
+
+impl std::fmt::Debug for FirstAck {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("FirstAck")
+    }
 }
 
 /// An event of the server.
@@ -126,6 +144,8 @@ pub enum TransferEnd {
     Displaced,
     /// The file could not be read.
     Unreadable(io::Error),
+    /// The step after the first acknowledgement failed, with this message.
+    Unconfirmed(&'static str),
     /// The server stopped.
     Stopped,
 }

@@ -28,12 +28,24 @@ fn requested(name: &str) -> Arc<RequestedFile> {
 /// Returns the answer to a request for a file.
 async fn request(fixture: &Fixture, name: &str) -> FileAnswer {
     let files = boot_files(fixture);
-    let (sender, answers) = mpsc::channel();
-    let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
-    let responder = Responder::new(SessionTable::default().insert(()), wake, sender);
     let peer = SocketAddr::from((ADDRESS, 2070));
     let request = TransferRequest { peer, local: [10, 77, 0, 2].into(), listener: 0, asked: requested(name) };
-    files.answer(&tokio::runtime::Handle::current(), &request, responder);
+    answered(|responder| files.answer(&tokio::runtime::Handle::current(), &request, responder)).await
+}
+
+/// Acknowledges the first packet of a script, and returns whether the rest of it may leave.
+async fn acknowledge(answer: FileAnswer) -> Result<(), &'static str> {
+    let FileAnswer::Confirmable(_, FirstAck(run)) = answer else { panic!("{answer:?}") };
+    let (sender, outcome) = tokio::sync::oneshot::channel();
+    run(Box::new(move |done| sender.send(done).unwrap()));
+    outcome.await.unwrap()
+}
+
+/// Returns what a responder is answered.
+async fn answered(run: impl FnOnce(Responder)) -> FileAnswer {
+    let (sender, answers) = mpsc::channel();
+    let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+    run(Responder::new(SessionTable::default().insert(()), wake, sender));
     loop {
         match answers.try_recv() {
             Ok((_, answer)) => return answer,
@@ -44,29 +56,44 @@ async fn request(fixture: &Fixture, name: &str) -> FileAnswer {
 
 fn text(answer: &FileAnswer) -> String {
     match answer {
-        FileAnswer::Content(content) => String::from_utf8(content.part(0..content.size()).unwrap().to_vec()).unwrap(),
+        FileAnswer::Content(content) | FileAnswer::Confirmable(content, _) => {
+            String::from_utf8(content.part(0..content.size()).unwrap().to_vec()).unwrap()
+        }
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn an_assigned_host_gets_its_program_and_a_script_that_is_recorded_first() {
+async fn an_assigned_host_gets_its_program_and_a_script_that_counts_when_it_is_acknowledged() {
     let fixture = Fixture::new("hold");
     fixture.put_vm(json!({"ip": "10.77.0.50"})).await;
     assert_eq!(text(&request(&fixture, "52-54-00-12-34-56/snponly.efi").await), "program");
     assert_eq!(fixture.vm().status.phase, Phase::Assigned, "a program is no offer of an install");
-    let script = text(&request(&fixture, "52-54-00-12-34-56/autoexec.ipxe").await);
+    let answer = request(&fixture, "52-54-00-12-34-56/autoexec.ipxe").await;
+    let script = text(&answer);
     assert!(script.contains("iscsi:"), "{script}");
-    assert_eq!(fixture.vm().status.phase, Phase::Offered, "the offer is stored when the script is answered");
+    assert_eq!(fixture.vm().status.phase, Phase::Assigned, "anybody can send a request");
+    assert_eq!(acknowledge(answer).await, Ok(()));
+    assert_eq!(fixture.vm().status.phase, Phase::Offered, "the offer is stored before the rest of the script leaves");
 }
 
 #[tokio::test]
-async fn without_the_store_no_script_boots_the_image() {
+async fn a_script_to_an_address_that_nothing_ties_counts_for_nothing() {
+    let fixture = Fixture::new("hold");
+    fixture.put_vm(json!({})).await;
+    let answer = request(&fixture, "52-54-00-12-34-56/autoexec.ipxe").await;
+    assert!(matches!(answer, FileAnswer::Content(_)) && text(&answer).contains("iscsi:"), "{answer:?}");
+    assert_eq!(fixture.vm().status.phase, Phase::Assigned);
+}
+
+#[tokio::test]
+async fn without_the_store_no_script_leaves_after_its_first_acknowledgement() {
     let fixture = Fixture::new("hold");
     fixture.put_vm(json!({"ip": "10.77.0.50"})).await;
     fixture.break_store();
-    let script = text(&request(&fixture, "52-54-00-12-34-56/autoexec.ipxe").await);
-    assert!(!script.contains("iscsi:"), "{script}");
+    let answer = request(&fixture, "52-54-00-12-34-56/autoexec.ipxe").await;
+    let refused = acknowledge(answer).await;
+    assert_eq!(refused, Err(Reason::StoreUnavailable.sentence()), "the rest of the script does not leave");
     assert_eq!(fixture.vm().status.phase, Phase::Assigned);
 }
 

@@ -1,0 +1,125 @@
+//! Whether a DHCP message is believed: the way that it came, and what is known of the machine that it names.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use crate::boot::DropReason;
+use crate::boot::identity::{AddressChange, ExchangeEvidence, ExchangePath, ExchangeRefusal, judge_exchange};
+use crate::dhcp::answer::Arrival;
+use crate::dhcp::packet::DhcpPacket;
+use crate::dhcp::serve::interface::InterfaceState;
+use crate::dhcp::serve::settings::DhcpSettings;
+use crate::fleet::{Mac, Subnet};
+use crate::gate::Gate;
+
+/// Maximum number of hosts whose relay is remembered. Of other hosts any believed relay names the next address.
+const MAX_REMEMBERED_RELAYS: usize = 8192;
+/// Maximum number of relays that are reported as not believed.
+const MAX_REPORTED_RELAYS: usize = 64;
+
+/// Verifies DHCP messages as evidence.
+#[derive(Debug)]
+pub struct ExchangeVerifier {
+    /// Addresses that the configuration names as relays.
+    relays: Vec<IpNet>,
+    subnets: Vec<Subnet>,
+    /// The relay that named each host's present address.
+    last_relay: HashMap<Mac, Ipv4Addr>,
+    /// The relays that were reported as not believed.
+    reported: HashSet<Ipv4Addr>,
+}
+
+impl ExchangeVerifier {
+    /// Creates a verifier that remembers no exchange.
+    pub fn new(settings: &DhcpSettings) -> Self {
+        Self {
+            relays: settings.relays.clone(),
+            subnets: settings.subnets.clone(),
+            last_relay: HashMap::new(),
+            reported: HashSet::new(),
+        }
+    }
+
+    /// Verifies that the client of a message may take an address.
+    ///
+    /// # Errors
+    /// The message is not believed, or contradicts what is known of the machine.
+    pub fn verify(
+        &self,
+        gate: &Gate,
+        interface: &InterfaceState,
+        request: &DhcpPacket<'_>,
+        arrival: Arrival,
+        address: Ipv4Addr,
+    ) -> Result<AddressChange, ExchangeRefusal> {
+        let relay = relay(request);
+        let last = self.last_relay.get(&request.mac);
+        // After a restart it is not known which relay named an address behind a router.
+        let is_same_relay = relay.is_some_and(|relay| match last {
+            Some(last) => *last == relay,
+            None => !gate.is_known_network(address),
+        });
+        let is_pool = |address: Ipv4Addr| {
+            self.subnets.iter().flat_map(|subnet| &subnet.pools).any(|pool| pool.contains(&address))
+        };
+        judge_exchange(&ExchangeEvidence {
+            path: self.path(interface, relay, *arrival.from.ip()),
+            is_on_link: interface.is_on_link(address),
+            is_relay_on_link: relay.is_some_and(|relay| interface.is_on_link(relay)),
+            is_relay_a_machine: relay.is_some_and(|relay| is_pool(relay) || gate.is_machines_address(relay)),
+            is_taken: gate.is_address_of_other(request.mac, address),
+            present: gate.present_address(request.mac, address, is_same_relay),
+        })
+    }
+
+    fn path(&self, interface: &InterfaceState, relay: Option<Ipv4Addr>, from: Ipv4Addr) -> ExchangePath {
+        let is_named = self.relays.iter().any(|net| net.contains(&IpAddr::from(from)));
+        match relay {
+            None if from.is_unspecified() || interface.is_on_link(from) => ExchangePath::Link,
+            None => ExchangePath::Unknown,
+            Some(_) if is_named => ExchangePath::NamedRelay,
+            Some(relay) if relay == from => ExchangePath::Relay,
+            Some(_) => ExchangePath::Unknown,
+        }
+    }
+
+    /// Remembers the relay that named the present address of a host.
+    pub fn remember(&mut self, request: &DhcpPacket<'_>) {
+        match relay(request) {
+            None => drop(self.last_relay.remove(&request.mac)),
+            Some(relay) => {
+                if self.last_relay.len() < MAX_REMEMBERED_RELAYS || self.last_relay.contains_key(&request.mac) {
+                    self.last_relay.insert(request.mac, relay);
+                }
+            }
+        }
+    }
+
+    /// Records a refusal: in the timeline of the host that it contradicts, and once in the log for a relay that is not
+    /// believed. Returns the reason under which the message is counted.
+    pub fn refuse(
+        &mut self,
+        gate: &Gate,
+        request: &DhcpPacket<'_>,
+        arrival: Arrival,
+        address: Ipv4Addr,
+        refusal: ExchangeRefusal,
+    ) -> DropReason {
+        if let Some(reason) = refusal.reason() {
+            gate.record_contradiction(request.mac, address, reason);
+        }
+        if let (ExchangeRefusal::UnknownRelay, Some(giaddr)) = (refusal, relay(request)) {
+            let source = *arrival.from.ip();
+            if self.reported.len() < MAX_REPORTED_RELAYS && self.reported.insert(source) {
+                tracing::warn!(%source, %giaddr, "DHCP relay not believed: list it in dhcp.relays");
+            }
+        }
+        refusal.drop_reason()
+    }
+}
+
+fn relay(request: &DhcpPacket<'_>) -> Option<Ipv4Addr> {
+    Some(request.giaddr()).filter(|relay| !relay.is_unspecified())
+}
