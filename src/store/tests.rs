@@ -174,7 +174,7 @@ async fn enrol(store: &Store, mac: Mac, uuid: &str, rule: &str) -> Arc<Host> {
 #[tokio::test]
 async fn a_known_machine_is_enrolled_as_what_it_is() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, writer) = Store::open(directory.path(), policy(), None).unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), OpenOptions::default()).unwrap();
     store.commit(put(image("live"))).await.unwrap();
     let mac = |last| Mac([2, 0, 0, 0, 0, last]);
     let uuid = "04030201-0605-0807-090a-0b0c0d0e0f10";
