@@ -114,7 +114,7 @@ def test_a_killed_download_is_continued_by_the_same_command(server, nginx):
         f"a command that was killed continues when it is given again: {code}, {shown[-400:]}"
     began = int(re.search(r"at byte (\d+)", shown)[1])
     assert began >= had >= PART, f"it continues where it was interrupted: {began}, {had}"
-    assert "100%" in shown and "40.0 MiB of 40.0 MiB" in shown and "MiB/s" in shown and "[####" in shown, f"a terminal shows a bar: {shown[-300:]}"
+    assert "100%" in shown and "40.00 MiB of 40.00 MiB" in shown and "MiB/s" in shown and "[####" in shown, f"a terminal shows a bar: {shown[-300:]}"
     assert leftovers(server) == [], f"no unfinished download remains: {leftovers(server)}"
 
 

@@ -19,17 +19,17 @@ def client(world):
 def test_the_probe_of_uefi_firmware_is_answered_and_ended(world, client):
     """UEFI asks for the size with options, aborts, and asks again."""
     answer, peer = client.read("program", "tsize", 0, "blksize", 1468, "windowsize", 4)
-    assert answer == OACK + b"blksize\x001468\0tsize\x001100000\0windowsize\x004\0", \
-        f"UEFI's probe gets size, block size and window: {answer}"
+    window = b"1" if world.single_port else b"4"  # port 69 is no secret of the transfer
+    assert answer == OACK + b"blksize\x001468\0tsize\x001100000\0windowsize\0" + window + b"\0", \
+        f"UEFI's probe gets size, block size, and a window on a port of its own: {answer}"
     assert (peer == (ADDRESS, 69)) == world.single_port, f"the reply comes from port {'69' if world.single_port else 'other than 69'}: {peer}"
     client.abort(peer, b"User aborted the transfer")
     assert client.is_quiet(), "after the probe's ERROR nothing more is sent"
 
 
 @pytest.mark.parametrize("options, granted", [
-    (("blksize", 65464), b"blksize\x001468\0"), (("windowsize", 60000), b"windowsize\x0064\0"),
-    (("timeout", 7), b"timeout\x007\0"), (("multicast", "", "tsize", 0), b"tsize\x001100000\0")],
-    ids=["blksize", "windowsize", "timeout", "multicast"])
+    (("blksize", 65464), b"blksize\x001468\0"), (("timeout", 7), b"timeout\x007\0"),
+    (("multicast", "", "tsize", 0), b"tsize\x001100000\0")], ids=["blksize", "timeout", "multicast"])
 def test_an_option_is_granted_within_its_limits(client, options, granted):
     answer, peer = client.read("program", *options)
     client.abort(peer)
@@ -72,6 +72,15 @@ def test_a_repeated_request_and_a_lost_block_are_answered_again(client):
     assert second == again and second[:4] == b"\0\3\0\2", f"a block that is not acknowledged is sent again: {again[:4]}"
 
 
+def test_a_window_is_granted_on_a_port_of_its_own(world, client):
+    answer, peer = client.read("program", "windowsize", 60000, "tsize", 0)
+    client.abort(peer)
+    window = b"1" if world.single_port else b"64"
+    assert answer == OACK + b"tsize\x001100000\0windowsize\0" + window + b"\0", \
+        f"at most 64 blocks on a port of its own, one on port 69: {answer}"
+
+
+@pytest.mark.parametrize("world", [False], ids=["own-ports"], indirect=True)
 def test_a_gap_in_a_window_is_filled_at_once(client):
     _, peer = client.read("program", "blksize", 1000, "windowsize", 8, "timeout", 7)
     client.send(b"\0\4\0\0", peer)
