@@ -113,6 +113,8 @@ fuzz_target!(|data: &[u8]| {
             from: request.ciaddr(),
             boot: boot.as_ref(),
             own: None,
+            is_known: how & 4 == 4,
+            declared: usize::from(how >> 3 & 3),
             taken: &taken,
             may_take: &|_| Ok(()),
             is_present: &|_| false,
