@@ -11,7 +11,10 @@ use crate::fleet::{Bmc, Secret};
 pub mod client;
 mod ipmi;
 pub mod power_poller;
-mod redfish;
+pub mod redfish;
+
+/// Maximum length of a message of a BMC in an error, in characters. The error is part of the host's status.
+pub const MAX_MESSAGE_LENGTH: usize = 1000;
 
 /// A power operation, named as in Redfish (DSP2046, ResetType).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +123,7 @@ pub enum BmcError {
 impl BmcError {
     /// Returns the error without the password of the BMC, and in printable characters: its own messages are part of the
     /// text.
-    fn without_password(self, bmc: &Bmc) -> Self {
+    pub fn without_password(self, bmc: &Bmc) -> Self {
         let Bmc { username, password: Secret(password), .. } = bmc;
         // Also in the form in which it is sent (RFC 7617, section 2).
         let sent = STANDARD.encode(format!("{username}:{password}"));

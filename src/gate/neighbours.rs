@@ -61,7 +61,7 @@ struct NeighbourCache {
 
 /// The kernel's answer about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NeighbourEntry {
+pub enum NeighbourEntry {
     /// A resolved entry.
     Neighbour(Mac),
     /// No resolved entry.
@@ -175,7 +175,7 @@ fn find(table: &str, address: Ipv4Addr) -> Option<Mac> {
 }
 
 /// The rtnetlink(7) messages that are needed.
-mod wire {
+pub mod wire {
     use std::net::IpAddr;
 
     use netlink_packet_core::{

@@ -34,8 +34,9 @@ pub struct PrefixedStream {
 }
 
 /// The next bytes of a connection.
+#[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "one lives at a time, on the stack; a box would cost each request one")]
-enum Next {
+pub enum RequestHead {
     /// A request, the length of its head, and whether the connection ends after the response.
     Request(Request<()>, usize, bool),
     /// The start of a request.
@@ -71,9 +72,9 @@ pub async fn serve<H: Handler>(
             handler.record_duration(idle_since.into_std() - began);
             continue;
         }
-        let (request, length, is_last) = match next(&input, H::is_fast) {
-            Next::Request(request, length, is_last) => (request, length, is_last),
-            Next::Unfinished if input.len() < MAX_FAST_HEAD_BYTES => {
+        let (request, length, is_last) = match parse_head(&input, H::is_fast) {
+            RequestHead::Request(request, length, is_last) => (request, length, is_last),
+            RequestHead::Unfinished if input.len() < MAX_FAST_HEAD_BYTES => {
                 let count = tokio::select! {
                     biased;
                     read = stream.read_buf(&mut input) => read.ok()?,
@@ -91,7 +92,7 @@ pub async fn serve<H: Handler>(
                     _ => continue,
                 }
             }
-            Next::Unfinished | Next::Other => return Some(PrefixedStream { stream, read: input.into() }),
+            RequestHead::Unfinished | RequestHead::Other => return Some(PrefixedStream { stream, read: input.into() }),
         };
         let began = Instant::now();
         let Some(reply) = handler.answer_machine(peer, recent, &request).await else {
@@ -116,45 +117,45 @@ fn is_sent(sent: io::Result<()>, peer: Peer) -> bool {
 }
 
 /// Parses the bytes as a request that is answered here. `is_fast` is the handler's.
-fn next(input: &[u8], is_fast: impl Fn(&str) -> bool) -> Next {
+pub fn parse_head(input: &[u8], is_fast: impl Fn(&str) -> bool) -> RequestHead {
     if input.is_empty() {
-        return Next::Unfinished;
+        return RequestHead::Unfinished;
     }
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADER_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     let length = match parsed.parse_with_uninit_headers(input, &mut headers) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Next::Unfinished,
-        Err(_) => return Next::Other,
+        Ok(httparse::Status::Partial) => return RequestHead::Unfinished,
+        Err(_) => return RequestHead::Other,
     };
     let method = match parsed.method {
         Some("GET") => Method::GET,
         Some("HEAD") => Method::HEAD,
-        _ => return Next::Other,
+        _ => return RequestHead::Other,
     };
     let Some(path) = parsed.path.filter(|path| parsed.version == Some(1) && is_fast(path)) else {
-        return Next::Other;
+        return RequestHead::Other;
     };
-    let Ok(uri) = Uri::try_from(path) else { return Next::Other };
+    let Ok(uri) = Uri::try_from(path) else { return RequestHead::Other };
     let mut request = Request::new(());
     (*request.method_mut(), *request.uri_mut()) = (method, uri);
     let mut is_last = false;
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes());
-        let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(header.value)) else { return Next::Other };
+        let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(header.value)) else { return RequestHead::Other };
         match name {
-            CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT | UPGRADE => return Next::Other,
+            CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT | UPGRADE => return RequestHead::Other,
             CONNECTION if value.as_bytes().eq_ignore_ascii_case(b"close") => is_last = true,
             CONNECTION if value.as_bytes().eq_ignore_ascii_case(b"keep-alive") => {}
-            CONNECTION => return Next::Other,
+            CONNECTION => return RequestHead::Other,
             _ => {}
         }
         request.headers_mut().append(name, value);
     }
     match host_fault(&request) {
         // hyper's part answers 400.
-        Some(_) => Next::Other,
-        None => Next::Request(request, length, is_last),
+        Some(_) => RequestHead::Other,
+        None => RequestHead::Request(request, length, is_last),
     }
 }
 
@@ -218,12 +219,12 @@ mod tests {
 
     /// Describes the first bytes of a connection: a request, its length and whether it is the last, or what else.
     fn describe(input: &str) -> String {
-        match next(input.as_bytes(), is_fast) {
-            Next::Request(request, length, is_last) => {
+        match parse_head(input.as_bytes(), is_fast) {
+            RequestHead::Request(request, length, is_last) => {
                 format!("{} {} {length} {is_last}", request.method(), request.uri())
             }
-            Next::Unfinished => "unfinished".into(),
-            Next::Other => "hyper's".into(),
+            RequestHead::Unfinished => "unfinished".into(),
+            RequestHead::Other => "hyper's".into(),
         }
     }
 

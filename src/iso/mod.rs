@@ -51,4 +51,5 @@ pub use overlay_builder::OverlayBuilder;
 pub use read::{FileInImage, ImageFile, MemoryImage, ReadAt};
 pub use seed::{SEED_FILES, build_seed, meta_data};
 pub use tree::{DirectoryEntry, EntryKind};
+pub use udf::UdfVolume;
 pub use volume::Iso;

@@ -4,5 +4,5 @@
 //! network without one (boot-facts 13). An advertisement of "no router, nothing to configure" ends the wait. It is sent
 //! to that host alone, once for each of its DHCP exchanges with this server.
 
-mod advert;
+pub mod advert;
 pub mod serve;

@@ -14,7 +14,7 @@ pub mod managed_fields;
 pub mod names;
 pub mod options;
 pub mod pages;
-mod protobuf;
+pub mod protobuf;
 pub mod redaction;
 mod restore;
 pub mod selectors;

@@ -24,6 +24,7 @@ const MAX_REPLY_BYTES: usize = 4 << 20;
 const MAX_REDIRECTS: usize = 3;
 
 /// A Redfish service (DSP0266). It has one system, or the address of the BMC contains the path of one.
+#[derive(Debug)]
 pub struct RedfishService<'a> {
     bmc: &'a Bmc,
     at: &'a BmcAddress,
@@ -39,27 +40,13 @@ impl<'a> RedfishService<'a> {
     /// Returns the power state of the machine.
     pub async fn read_power(&self) -> Result<Power, BmcError> {
         let (_, system) = self.system().await?;
-        match system["PowerState"].as_str() {
-            Some("On" | "PoweringOff" | "Paused") => Ok(Power::On),
-            Some("Off" | "PoweringOn") => Ok(Power::Off),
-            Some(other) => Err(self.unsupported(format!("power state {other:?}"))),
-            None => Err(self.unsupported("reading the power state: the system has no PowerState")),
-        }
+        self.power_of(&system)
     }
 
     /// Performs a power operation.
     pub async fn reset(&self, reset: Reset) -> Result<(), BmcError> {
         let (_, system) = self.system().await?;
-        let action = &system["Actions"]["#ComputerSystem.Reset"];
-        let target = action["target"].as_str();
-        let target = target.ok_or_else(|| self.unsupported("resetting the machine: the system has no reset action"))?;
-        if let Some(allowed) = action["ResetType@Redfish.AllowableValues"].as_array() {
-            let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
-            if !allowed.contains(&reset.as_str()) {
-                let values = allowed.join(", ");
-                return Err(self.unsupported(format!("reset type {}; allowable values: {values}", reset.as_str())));
-            }
-        }
+        let target = self.reset_target(&system, reset)?;
         self.request(Method::POST, target, Some(&json!({"ResetType": reset.as_str()}))).await.map(drop)
     }
 
@@ -83,19 +70,53 @@ impl<'a> RedfishService<'a> {
             Some(path) => path.clone(),
             None => {
                 let all = self.request(Method::GET, "/redfish/v1/Systems", None).await?;
-                let members = all["Members"].as_array().map(Vec::as_slice).unwrap_or_default();
-                match members {
-                    [one] => one["@odata.id"].as_str().unwrap_or_default().to_owned(),
-                    _ => {
-                        return Err(
-                            self.unsupported("a service without exactly one system: set its path in spec.bmc.address")
-                        );
-                    }
-                }
+                self.only_system(&all)?.to_owned()
             }
         };
         let system = self.request(Method::GET, &path, None).await?;
         Ok((path, system))
+    }
+
+    /// Returns the power state of a system resource.
+    ///
+    /// # Errors
+    /// The resource has none, or an unknown one.
+    pub fn power_of(&self, system: &Value) -> Result<Power, BmcError> {
+        match system["PowerState"].as_str() {
+            Some("On" | "PoweringOff" | "Paused") => Ok(Power::On),
+            Some("Off" | "PoweringOn") => Ok(Power::Off),
+            Some(other) => Err(self.unsupported(format!("power state {other:?}"))),
+            None => Err(self.unsupported("reading the power state: the system has no PowerState")),
+        }
+    }
+
+    /// Returns the path of the reset action of a system resource.
+    ///
+    /// # Errors
+    /// The system cannot be reset, or not in this way.
+    pub fn reset_target<'b>(&self, system: &'b Value, reset: Reset) -> Result<&'b str, BmcError> {
+        let action = &system["Actions"]["#ComputerSystem.Reset"];
+        let target = action["target"].as_str();
+        let target = target.ok_or_else(|| self.unsupported("resetting the machine: the system has no reset action"))?;
+        if let Some(allowed) = action["ResetType@Redfish.AllowableValues"].as_array() {
+            let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
+            if !allowed.contains(&reset.as_str()) {
+                let values = allowed.join(", ");
+                return Err(self.unsupported(format!("reset type {}; allowable values: {values}", reset.as_str())));
+            }
+        }
+        Ok(target)
+    }
+
+    /// Returns the path of the only system in a collection of systems.
+    ///
+    /// # Errors
+    /// The collection has not exactly one.
+    pub fn only_system<'b>(&self, all: &'b Value) -> Result<&'b str, BmcError> {
+        match all["Members"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            [one] => Ok(one["@odata.id"].as_str().unwrap_or_default()),
+            _ => Err(self.unsupported("a service without exactly one system: set its path in spec.bmc.address")),
+        }
     }
 
     /// Sends a request and follows redirects. Returns the body of a successful reply; null for none.
@@ -107,20 +128,26 @@ impl<'a> RedfishService<'a> {
             // The service's own name for itself may differ; the credentials go to the configured address only.
             match http_client::redirect_target(&url, &answer) {
                 Some(target) => path = target.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-                None => return self.read(&method, &answer),
+                None => return self.read_reply(&method, &answer),
             }
         }
         Err(self.invalid_reply(format!("more than {MAX_REDIRECTS} redirects; the last one to {path}")))
     }
 
     /// Returns the URL of a path in the service. Its host is not used: an address with a zone is not a valid one.
-    fn url(&self, path: &str) -> Result<Uri, BmcError> {
+    ///
+    /// # Errors
+    /// The path is not one of a URL.
+    pub fn url(&self, path: &str) -> Result<Uri, BmcError> {
         let url = Uri::builder().scheme("http").authority("bmc").path_and_query(path).build();
         url.map_err(|error| self.invalid_reply(format!("path {path:?}: {error}")))
     }
 
-    /// Reads the body of a reply that is not a redirect. Only the reply to a GET must have one.
-    fn read(&self, method: &Method, answer: &Response<Bytes>) -> Result<Value, BmcError> {
+    /// Parses the body of a reply that is not a redirect. Only the reply to a GET must have one.
+    ///
+    /// # Errors
+    /// The service refused, or the body is not JSON.
+    pub fn read_reply(&self, method: &Method, answer: &Response<Bytes>) -> Result<Value, BmcError> {
         let (code, body) = (answer.status(), answer.body());
         let value = serde_json::from_slice::<Value>(body);
         if !code.is_success() {

@@ -8,6 +8,10 @@ mod systemd_boot;
 
 use crate::fleet::text::{is_printable, printable};
 
+/// Maximum size of the entries of a menu in memory, in bytes. Real menus have a few kilobytes; a title or an `append` line
+/// that many kernels share is copied to each of them.
+pub const MAX_ENTRIES_SIZE: usize = 1 << 20;
+
 /// The language of a boot menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
