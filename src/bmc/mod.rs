@@ -121,8 +121,8 @@ pub enum BmcError {
 }
 
 impl BmcError {
-    /// Returns the error without the password of the BMC, and in printable characters: its own messages are part of the
-    /// text.
+    /// Returns the error without the password of the BMC, in printable characters and with at most `MAX_MESSAGE_LENGTH`
+    /// characters of a message: the BMC's own messages are part of the text.
     pub fn without_password(self, bmc: &Bmc) -> Self {
         let Bmc { username, password: Secret(password), .. } = bmc;
         // Also in the form in which it is sent (RFC 7617, section 2).
@@ -131,7 +131,8 @@ impl BmcError {
             true => text,
             false => text.replace(&sent, Secret::REDACTED).replace(password, Secret::REDACTED),
         };
-        let clean = |text: String| printable(&without(text)).into_owned();
+        // Without its control characters, a text may contain the password that it did not contain with them.
+        let clean = |text: String| shortened(without(printable(&without(text)).into_owned()));
         match self {
             Self::Unreachable { at, cause } => Self::Unreachable { at, cause: clean(cause) },
             Self::Refused { at, message } => Self::Refused { at, message: clean(message) },
@@ -153,6 +154,15 @@ impl BmcError {
     }
 }
 
+/// Returns a text of at most `MAX_MESSAGE_LENGTH` characters.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE_LENGTH) {
+        text.truncate(end);
+        text.push_str(" (shortened)");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +182,17 @@ mod tests {
             let text = error.without_password(&bmc).to_string();
             assert!(text.ends_with("500: password REDACTED, of Basic REDACTED"), "{text}");
         }
+        for hidden in ["ge\u{1}heim", "geh\u{200b}eim", "geheim\u{7}"] {
+            let error = BmcError::Refused { at: at.clone(), message: hidden.to_owned() };
+            assert!(error.without_password(&bmc).to_string().ends_with(": REDACTED"), "{hidden:?}");
+        }
+        let error = BmcError::Unsupported { at: at.clone(), what: "\u{e4}".repeat(4 << 20) }.without_password(&bmc);
+        let text = error.to_string();
+        assert!(
+            text.ends_with("\u{e4} (shortened)") && text.chars().count() < MAX_MESSAGE_LENGTH + 50,
+            "{}",
+            text.len()
+        );
         bmc.password = Secret::default();
         assert!(BmcError::Refused { at, message: words }.without_password(&bmc).to_string().contains("geheim"));
     }
