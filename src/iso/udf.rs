@@ -20,6 +20,9 @@ const MAX_DIRECTORY_BYTES: u64 = 16 * 1024 * 1024;
 const MAX_EXTENTS: usize = 65_536;
 /// Maximum number of allocation extents of a file.
 const MAX_CHAIN: usize = 1024;
+/// Maximum number of extents and of allocation extents that are read for the files of one directory. A damaged directory
+/// may name one file of many extents many times.
+const MAX_LISTED_EXTENTS: usize = 1 << 20;
 /// Maximum depth of a path, in levels below the root.
 const MAX_DEPTH: usize = 64;
 
@@ -63,7 +66,7 @@ impl<'a> UdfVolume<'a> {
     /// # Errors
     /// Returns what is damaged on the way. A path that does not exist is not an error.
     pub fn find(&self, path: &str) -> Result<Option<DirectoryEntry>, IsoError> {
-        let mut here = self.entry(String::new(), self.root)?;
+        let mut here = self.entry(String::new(), self.root, &mut { MAX_LISTED_EXTENTS })?;
         for (depth, name) in path.split('/').filter(|name| !name.is_empty() && *name != ".").enumerate() {
             if depth > MAX_DEPTH || name == ".." || here.kind != EntryKind::Directory {
                 return Ok(None);
@@ -72,7 +75,7 @@ impl<'a> UdfVolume<'a> {
             let exact = names.iter().find(|(found, _)| found == name);
             let found = exact.or_else(|| names.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)));
             let Some((found, icb)) = found else { return Ok(None) };
-            here = self.entry(found.clone(), *icb)?;
+            here = self.entry(found.clone(), *icb, &mut { MAX_LISTED_EXTENTS })?;
         }
         Ok(Some(here))
     }
@@ -82,7 +85,8 @@ impl<'a> UdfVolume<'a> {
     /// # Errors
     /// Returns what is damaged in the directory.
     pub fn list(&self, directory: &DirectoryEntry) -> Result<Vec<DirectoryEntry>, IsoError> {
-        self.names(directory)?.into_iter().map(|(name, icb)| self.entry(name, icb)).collect()
+        let mut left = MAX_LISTED_EXTENTS;
+        self.names(directory)?.into_iter().map(|(name, icb)| self.entry(name, icb, &mut left)).collect()
     }
 
     /// Reads the names of a directory, each with the block of its file entry.
@@ -109,7 +113,7 @@ impl<'a> UdfVolume<'a> {
     }
 
     /// Reads a file entry (ECMA-167 4/14.9) or an extended file entry (4/14.17).
-    fn entry(&self, name: String, icb: u32) -> Result<DirectoryEntry, IsoError> {
+    fn entry(&self, name: String, icb: u32, left: &mut usize) -> Result<DirectoryEntry, IsoError> {
         let at = (self.partition + u64::from(icb)) * SECTOR;
         let data = tagged(self.image, at, &[261, 266], "no file entry at the block of a file identifier")?;
         let head = if le16(&data, 0) == Some(261) { 168 } else { 208 };
@@ -119,8 +123,8 @@ impl<'a> UdfVolume<'a> {
         let from = head + 8 + attributes as usize;
         let allocation = from.checked_add(length as usize).and_then(|end| data.get(from..end)).ok_or(truncated)?;
         let mut extents = match flags & 7 {
-            0 => self.extents(allocation.to_vec(), 8)?,
-            1 => self.extents(allocation.to_vec(), 16)?,
+            0 => self.extents(allocation.to_vec(), 8, left)?,
+            1 => self.extents(allocation.to_vec(), 16, left)?,
             3 => vec![Extent { offset: at + from as u64, length: u64::from(length) }],
             _ => return Err(IsoError::Udf("file entry with extended allocation descriptors (not supported)")),
         };
@@ -136,15 +140,19 @@ impl<'a> UdfVolume<'a> {
 
     /// Returns the extents of allocation descriptors that are `step` bytes long, with their continuations. The
     /// extent of a hole has the offset 0.
-    fn extents(&self, mut allocation: Vec<u8>, step: usize) -> Result<Vec<Extent>, IsoError> {
+    fn extents(&self, mut allocation: Vec<u8>, step: usize, left: &mut usize) -> Result<Vec<Extent>, IsoError> {
         let mut extents = Vec::new();
         'chain: for _ in 0..MAX_CHAIN {
+            spend(left)?;
             for descriptor in allocation.clone().chunks_exact(step) {
                 let Some((word, block)) = le32(descriptor, 0).zip(le32(descriptor, 4)) else { break };
                 let (kind, length) = (word >> 30, u64::from(word & 0x3fff_ffff));
                 let offset = (self.partition + u64::from(block)) * SECTOR;
+                if length == 0 {
+                    return Ok(extents);
+                }
+                spend(left)?;
                 match kind {
-                    _ if length == 0 => return Ok(extents),
                     0 => extents.push(Extent { offset, length }),
                     3 => {
                         let next = tagged(self.image, offset, &[258], "no allocation extent descriptor")?;
@@ -165,6 +173,12 @@ impl<'a> UdfVolume<'a> {
         }
         Err(IsoError::Udf("file with more than 1024 allocation extents"))
     }
+}
+
+/// Takes one from the number of extents that may still be read.
+fn spend(left: &mut usize) -> Result<(), IsoError> {
+    *left = left.checked_sub(1).ok_or(IsoError::Udf("directory whose files have more than 1,048,576 extents"))?;
+    Ok(())
 }
 
 /// Cuts extents, which may end at a block boundary, to the length of the file.
@@ -231,4 +245,68 @@ fn sector_at(image: &dyn ReadAt, at: u64) -> Result<Vec<u8>, IsoError> {
     let mut data = vec![0; SECTOR as usize];
     image.read_at(at, &mut data).map_err(IsoError::read("a UDF descriptor"))?;
     Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iso::MemoryImage;
+
+    const SECTOR_BYTES: usize = SECTOR as usize;
+    /// First sector of the partition. Its blocks: the file set, the root's entry, the file's entry, the root's names.
+    const PARTITION: u32 = 257;
+
+    /// Writes a descriptor with its tag at a sector.
+    fn put(image: &mut [u8], sector: usize, tag: u16, fields: &[(usize, &[u8])]) {
+        let data = &mut image[sector * SECTOR_BYTES..][..SECTOR_BYTES];
+        data[..2].copy_from_slice(&tag.to_le_bytes());
+        for (at, bytes) in fields {
+            data[*at..][..bytes.len()].copy_from_slice(bytes);
+        }
+        data[4] = data[..16].iter().fold(0, |sum, byte| sum.wrapping_add(*byte));
+    }
+
+    /// Writes a file entry with its extents, each of which begins at block 3.
+    fn put_entry(image: &mut [u8], block: u32, kind: u8, extents: &[u32]) {
+        let allocation: Vec<u8> =
+            extents.iter().flat_map(|length| [length.to_le_bytes(), 3_u32.to_le_bytes()]).flatten().collect();
+        let size = extents.iter().map(|length| u64::from(*length)).sum::<u64>();
+        let length = (allocation.len() as u32).to_le_bytes();
+        let fields: [(usize, &[u8]); 4] =
+            [(27, &[kind]), (56, &size.to_le_bytes()), (172, &length), (176, &allocation)];
+        put(image, (PARTITION + block) as usize, 261, &fields);
+    }
+
+    /// Returns an image whose root has a file of some extents, under the same name many times.
+    fn image(names: usize, extents: usize) -> MemoryImage {
+        let mut identifier = [0; 40];
+        identifier[..2].copy_from_slice(&257_u16.to_le_bytes());
+        (identifier[19], identifier[24], identifier[38], identifier[39]) = (2, 2, 8, b'a');
+        let directory = identifier.repeat(names);
+        let from = (PARTITION as usize + 3) * SECTOR_BYTES;
+        let mut image = vec![0; from + directory.len().next_multiple_of(SECTOR_BYTES)];
+        image[from..][..directory.len()].copy_from_slice(&directory);
+        let (sector, one) = ((SECTOR as u32).to_le_bytes(), 1_u32.to_le_bytes());
+        put(&mut image, 256, 2, &[(16, &(3 * SECTOR as u32).to_le_bytes()), (20, &20_u32.to_le_bytes())]);
+        put(&mut image, 20, 5, &[(188, &PARTITION.to_le_bytes())]);
+        put(&mut image, 21, 6, &[(212, &sector), (268, &one), (440, &[1])]);
+        put(&mut image, PARTITION as usize, 256, &[(404, &one)]);
+        put_entry(&mut image, 1, 4, &[directory.len() as u32]);
+        put_entry(&mut image, 2, 5, &vec![SECTOR as u32; extents]);
+        MemoryImage::from(image)
+    }
+
+    #[test]
+    fn a_directory_that_names_a_file_many_times_is_refused() {
+        for (names, extents, is_listed) in [(3, 2, true), (10_000, 2, true), (10_000, 200, false)] {
+            let image = image(names, extents);
+            let volume = UdfVolume::open(&image).unwrap();
+            let root = volume.find("/").unwrap().unwrap();
+            assert_eq!(volume.find("/a").unwrap().unwrap().extents.len(), extents);
+            match volume.list(&root) {
+                Ok(entries) => assert_eq!((entries.len(), is_listed), (names, true)),
+                Err(error) => assert!(!is_listed && error.to_string().contains("1,048,576 extents"), "{error}"),
+            }
+        }
+    }
 }
