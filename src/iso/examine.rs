@@ -1,6 +1,6 @@
 //! Inspection of an image: its trees, boot catalogue, boot menus, distribution and embed areas.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::coreos::CoreOs;
 use super::descriptor::SECTOR;
@@ -100,14 +100,9 @@ impl Examined {
 
     /// Returns every kernel that the menus boot, with initrds and arguments, without duplicates.
     pub fn kernels(&self) -> Vec<&MenuEntry> {
-        let mut found: Vec<&MenuEntry> = Vec::new();
-        for entry in self.menus.iter().flat_map(|menu| &menu.entries) {
-            let same = |other: &&MenuEntry| (&other.kernel, &other.arguments) == (&entry.kernel, &entry.arguments);
-            if !found.iter().any(same) {
-                found.push(entry);
-            }
-        }
-        found
+        let mut seen = BTreeSet::new();
+        let entries = self.menus.iter().flat_map(|menu| &menu.entries);
+        entries.filter(|entry| seen.insert((&entry.kernel, &entry.arguments))).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{MenuEdit, MenuEntry, edited_arguments, takes_arguments};
+use super::{EntryRoom, MenuEdit, MenuEntry, edited_arguments, takes_arguments};
 
 /// Commands that load a Linux kernel.
 const KERNEL_COMMANDS: [&str; 6] = ["linux", "linuxefi", "linux16", "linux32", "$linux", "${linux}"];
@@ -16,8 +16,8 @@ pub fn matches(text: &str) -> bool {
     commands(text).iter().any(|command| kernel(command).is_some() || has_name(command, &["menuentry", "submenu"]))
 }
 
-/// Returns the kernels that a script boots.
-pub fn entries(text: &str) -> Vec<MenuEntry> {
+/// Returns the kernels that a script boots, as far as there is room for them.
+pub(super) fn entries(text: &str, room: &mut EntryRoom) -> Vec<MenuEntry> {
     let mut entries: Vec<MenuEntry> = Vec::new();
     let mut title = String::new();
     for command in commands(text) {
@@ -27,12 +27,16 @@ pub fn entries(text: &str) -> Vec<MenuEntry> {
         if let Some(kernel) = kernel(&command) {
             let rest = command.words.iter().skip(2).map(|word| unquote(&word.text));
             let arguments = rest.collect::<Vec<_>>().join(" ");
-            entries.push(MenuEntry { title: title.clone(), kernel, initrds: Vec::new(), arguments });
+            let entry = MenuEntry { title: title.clone(), kernel, initrds: Vec::new(), arguments };
+            let Some(entry) = room.take(entry) else { break };
+            entries.push(entry);
         }
         if has_name(&command, &INITRD_COMMANDS)
-            && let Some(entry) = entries.last_mut()
+            && let Some(mut entry) = entries.pop()
         {
             entry.initrds = command.words.iter().skip(1).map(|word| unquote(&word.text)).collect();
+            let Some(entry) = room.take(entry) else { break };
+            entries.push(entry);
         }
     }
     entries
@@ -225,7 +229,7 @@ mod tests {
     #[test]
     fn an_entry_has_its_kernel_and_initrds() {
         let text = "menuentry --hotkey=g 'x' {\n}\nmenuentry --hotkey=i --class y \"Install \\\"me\\\"\" {\n linux /k a=\"b c\"\n initrd /i /j\n}";
-        let found = entries(text);
+        let found = entries(text, &mut EntryRoom::default());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].title, "Install \"me\"");
         assert_eq!((found[0].kernel.as_str(), found[0].arguments.as_str()), ("/k", "a=b c"));

@@ -60,12 +60,12 @@ pub fn detect_dialect(path: &str, raw: &[u8]) -> Option<Dialect> {
     grub::matches(&text).then_some(Dialect::Grub)
 }
 
-/// Returns the Linux kernels that a menu boots.
+/// Returns the Linux kernels that a menu boots; those past `MAX_ENTRIES_SIZE` are left out.
 pub fn entries(dialect: Dialect, raw: &[u8]) -> Vec<MenuEntry> {
     let text = String::from_utf8_lossy(raw);
     let mut entries = match dialect {
-        Dialect::Syslinux => syslinux::entries(&text),
-        Dialect::Grub => grub::entries(&text),
+        Dialect::Syslinux => syslinux::entries(&text, &mut EntryRoom::default()),
+        Dialect::Grub => grub::entries(&text, &mut EntryRoom::default()),
         Dialect::SystemdBoot => systemd_boot::entries(&text),
     };
     for MenuEntry { title, kernel, initrds, arguments } in &mut entries {
@@ -88,6 +88,32 @@ pub fn edit_menu(dialect: Dialect, path: &str, raw: &[u8], edit: &MenuEdit) -> (
         Dialect::SystemdBoot => systemd_boot::edit_menu(&text, &edit.as_characters()),
     };
     (text.chars().map(|byte| byte as u8).collect(), lines)
+}
+
+impl MenuEntry {
+    /// Returns the size in memory, in bytes.
+    fn size(&self) -> usize {
+        let initrds: usize = self.initrds.iter().map(|path| size_of::<String>() + path.len()).sum();
+        size_of::<Self>() + self.title.len() + self.kernel.len() + self.arguments.len() + initrds
+    }
+}
+
+/// The number of bytes that are left for entries.
+#[derive(Debug)]
+struct EntryRoom(usize);
+
+impl Default for EntryRoom {
+    fn default() -> Self {
+        Self(MAX_ENTRIES_SIZE)
+    }
+}
+
+impl EntryRoom {
+    /// Takes the room for an entry; returns nothing if there is not enough.
+    fn take(&mut self, entry: MenuEntry) -> Option<MenuEntry> {
+        self.0 = self.0.checked_sub(entry.size())?;
+        Some(entry)
+    }
 }
 
 impl MenuEdit {
@@ -143,4 +169,28 @@ fn takes_arguments(kernel: &str) -> bool {
     !name.is_empty()
         && !suffixes.iter().any(|suffix| name.ends_with(suffix))
         && !tools.iter().any(|tool| name.starts_with(tool))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_many_entries_share_takes_little_memory() {
+        let long = "x".repeat(100_000);
+        let grub = format!("menuentry {long} {{\n{}}}\n", "linux /k\n".repeat(10_000));
+        let initrds = format!("linux /k\n{}", "initrd /i\n".repeat(10_000));
+        let syslinux = format!("append {long}\n{}", "label a\nlinux /k\n".repeat(10_000));
+        let commas = format!("append initrd={}\n{}", ",".repeat(100_000), "label a\nlinux /k\n".repeat(10_000));
+        for (dialect, text, least) in [
+            (Dialect::Grub, grub, 9),
+            (Dialect::Grub, initrds, 0),
+            (Dialect::Syslinux, syslinux, 9),
+            (Dialect::Syslinux, commas, 0),
+        ] {
+            let entries = entries(dialect, text.as_bytes());
+            assert!((least..=10_000).contains(&entries.len()), "{} entries", entries.len());
+            assert!(entries.iter().map(MenuEntry::size).sum::<usize>() <= MAX_ENTRIES_SIZE);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Configuration files of Syslinux (ISOLINUX, EXTLINUX).
 
-use super::{MenuEdit, MenuEntry, edited_arguments, takes_arguments};
+use super::{EntryRoom, MenuEdit, MenuEntry, edited_arguments, takes_arguments};
 
 /// Returns whether a text is a Syslinux configuration, by its keywords. The path is in lower case.
 pub fn matches(path: &str, text: &str) -> bool {
@@ -13,17 +13,17 @@ pub fn matches(path: &str, text: &str) -> bool {
         && !text.contains("menuentry")
 }
 
-/// Returns the kernels that a configuration boots.
-pub fn entries(text: &str) -> Vec<MenuEntry> {
+/// Returns the kernels that a configuration boots, as far as there is room for them.
+pub(super) fn entries(text: &str, room: &mut EntryRoom) -> Vec<MenuEntry> {
     let menu = SyslinuxConfig::read(text);
     let boots = menu.labels.iter().filter(|label| label.boots());
     boots
-        .map(|label| {
+        .map_while(|label| {
             let append = label.append.as_ref().or(menu.append.as_ref());
             let append = append.map_or("", |line| line.value);
             let words = append.split_whitespace();
             let initrd = words.clone().filter_map(|word| word.strip_prefix("initrd=")).chain(label.initrd);
-            MenuEntry {
+            room.take(MenuEntry {
                 title: label.title.unwrap_or(label.name).replace('^', ""),
                 kernel: label.kernel.as_ref().map_or("", |line| line.value).to_owned(),
                 initrds: initrd.flat_map(|list| list.split(',')).map(str::to_owned).collect(),
@@ -31,7 +31,7 @@ pub fn entries(text: &str) -> Vec<MenuEntry> {
                     .filter(|word| !word.starts_with("initrd=") && *word != "-")
                     .collect::<Vec<_>>()
                     .join(" "),
-            }
+            })
         })
         .collect()
 }
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn an_entry_has_its_kernel_and_initrds() {
-        let found = entries(DEBIAN);
+        let found = entries(DEBIAN, &mut EntryRoom::default());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].title, "Install");
         assert_eq!(found[0].kernel, "/install.amd/vmlinuz");
