@@ -126,7 +126,7 @@ fn commands(text: &str) -> Vec<GrubCommand> {
                 commands.push(std::mem::take(&mut command));
                 at += 1;
             }
-            next if next.is_whitespace() => at += next.len_utf8(),
+            next if next.is_ascii_whitespace() => at += 1,
             _ => {
                 let (end, closed) = word_end(text, at);
                 let word = &text[at..end];
@@ -161,7 +161,7 @@ fn word_end(text: &str, from: usize) -> (usize, bool) {
             (Some(_), _) => {}
             (None, '"' | '\'') => quote = Some(character),
             (None, ';' | '\n' | '|' | '&') => return (from + at, true),
-            (None, character) if character.is_whitespace() => return (from + at, true),
+            (None, character) if character.is_ascii_whitespace() => return (from + at, true),
             (None, _) => {}
         }
     }
@@ -224,6 +224,7 @@ mod tests {
         check("linux /k # why\n", "linux /k @ # why\n");
         check("linux /k a='b", "linux /k a='b");
         check("linux /k b\\", "linux /k b\\");
+        check("linux /k CDLABEL=Voil\u{c3}\u{a0} \u{85}x", "linux /k CDLABEL=Voil\u{c3}\u{a0} \u{85}x @");
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl MenuEdit {
 
     /// Returns the words of a line of kernel arguments after the edit.
     pub(super) fn apply_to_line(&self, line: &str) -> Vec<String> {
-        edited_arguments(line.split_whitespace(), self, str::to_owned)
+        edited_arguments(line.split_ascii_whitespace(), self, str::to_owned)
     }
 
     /// Returns whether the edit removes an argument.
@@ -141,7 +141,8 @@ impl MenuEdit {
     }
 }
 
-/// Maps each byte to one character, so that text of any encoding is preserved.
+/// Maps each byte to one character, so that text of any encoding is preserved. Only ASCII whitespace separates words: the
+/// bytes 0x85 and 0xa0, which are whitespace as characters, are parts of letters in UTF-8.
 fn characters(raw: &[u8]) -> String {
     raw.iter().map(|byte| char::from(*byte)).collect()
 }

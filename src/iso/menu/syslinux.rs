@@ -21,7 +21,7 @@ pub(super) fn entries(text: &str, room: &mut EntryRoom) -> Vec<MenuEntry> {
         .map_while(|label| {
             let append = label.append.as_ref().or(menu.append.as_ref());
             let append = append.map_or("", |line| line.value);
-            let words = append.split_whitespace();
+            let words = append.split_ascii_whitespace();
             let initrd = words.clone().filter_map(|word| word.strip_prefix("initrd=")).chain(label.initrd);
             room.take(MenuEntry {
                 title: label.title.unwrap_or(label.name).replace('^', ""),
@@ -57,7 +57,7 @@ pub fn edit_menu(path: &str, text: &str, edit: &MenuEdit) -> (String, usize) {
         // debian-installer's menus start speech synthesis when no key is pressed.
         let starts_speech = edit.timeout.is_some() && line.keyword.eq_ignore_ascii_case("ontimeout");
         if starts_speech {
-            out[line.number] = format!("# {}", line.whole.trim_start());
+            out[line.number] = format!("# {}", line.whole.trim_ascii_start());
         } else if edit.changes_arguments() {
             out[line.number] = edited_line(line, edit);
         }
@@ -76,7 +76,7 @@ pub fn edit_menu(path: &str, text: &str, edit: &MenuEdit) -> (String, usize) {
 
 /// Returns an `append` line, or a line of its kind, with the edit applied.
 fn edited_line(line: &ConfigLine<'_>, edit: &MenuEdit) -> String {
-    let words = line.value.split_whitespace().filter(|word| *word != "-");
+    let words = line.value.split_ascii_whitespace().filter(|word| *word != "-");
     let words = edited_arguments(words, edit, str::to_owned);
     format!("{}{} {}{}", line.indent, line.keyword, words.join(" "), line.end())
 }
@@ -137,7 +137,7 @@ impl<'a> SyslinuxConfig<'a> {
                 in_help = lower != "endtext";
                 continue;
             }
-            let indent = &whole[..whole.len() - whole.trim_start().len()];
+            let indent = &whole[..whole.len() - whole.trim_ascii_start().len()];
             let line = ConfigLine { number, indent, keyword, value, whole };
             match (lower.as_str(), menu.labels.last_mut()) {
                 ("text", _) => in_help = value.to_ascii_lowercase().starts_with("help"),
@@ -161,7 +161,7 @@ impl<'a> SyslinuxConfig<'a> {
 
 /// Returns whether a value is a kernel with arguments, and not a label or a menu program.
 fn is_command(value: &str) -> bool {
-    let kernel = value.split_whitespace().next().unwrap_or_default();
+    let kernel = value.split_ascii_whitespace().next().unwrap_or_default();
     kernel.contains('/') && kernel.len() < value.len() && takes_arguments(kernel)
 }
 
@@ -173,11 +173,14 @@ fn title(value: &str) -> Option<&str> {
 
 /// Splits a line into its keyword and the rest. Returns `None` for a comment or an empty line.
 fn split(line: &str) -> Option<(&str, &str)> {
-    let line = line.trim();
+    let line = line.trim_ascii();
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
-    Some(line.split_once(char::is_whitespace).map_or((line, ""), |(word, rest)| (word, rest.trim())))
+    Some(
+        line.split_once(|byte: char| byte.is_ascii_whitespace())
+            .map_or((line, ""), |(word, rest)| (word, rest.trim_ascii())),
+    )
 }
 
 #[cfg(test)]
@@ -225,6 +228,7 @@ mod tests {
                 "label a\ntext help\nappend not this\nendtext\nkernel /k\nAPPEND b\n",
                 "label a\ntext help\nappend not this\nendtext\nkernel /k\nAPPEND b x\n",
             ),
+            ("label a\nlinux /k\nappend b=\u{c3}\u{a0}\n", "label a\nlinux /k\nappend b=\u{c3}\u{a0} x\n"),
             ("label m\nkernel vesamenu.c32\nappend menu.cfg\n", "label m\nkernel vesamenu.c32\nappend menu.cfg\n"),
         ];
         for (before, after) in rows {

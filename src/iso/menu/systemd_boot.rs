@@ -31,7 +31,7 @@ pub fn edit_menu(text: &str, edit: &MenuEdit) -> (String, usize) {
                 let once = MenuEdit { append: if done { Vec::new() } else { edit.append.clone() }, ..edit.clone() };
                 done = true;
                 out.push_str("options ");
-                out.push_str(&edited_arguments(options.split_whitespace(), &once, str::to_owned).join(" "));
+                out.push_str(&edited_arguments(options.split_ascii_whitespace(), &once, str::to_owned).join(" "));
                 out.push('\n');
             }
             None => out.push_str(line),
@@ -56,8 +56,8 @@ fn keys<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
 
 /// Returns the value of a line if it has the key.
 fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    let (first, rest) = line.trim().split_once(char::is_whitespace)?;
-    (first == name).then(|| rest.trim())
+    let (first, rest) = line.trim_ascii().split_once(|byte: char| byte.is_ascii_whitespace())?;
+    (first == name).then(|| rest.trim_ascii())
 }
 
 #[cfg(test)]
