@@ -60,6 +60,7 @@ pub fn edit_menu(text: &str, edit: &MenuEdit) -> (String, usize) {
     }
     if let Some(seconds) = edit.timeout
         && commands.iter().any(|command| has_name(command, &["menuentry"]))
+        && commands.iter().flat_map(|command| &command.words).all(|word| word.closed)
     {
         // The last assignment is effective: a theme or an include may have set another timeout.
         let gap = if out.ends_with('\n') { "" } else { "\n" };
@@ -251,5 +252,7 @@ mod tests {
             "menuentry a { linux /k }\nset timeout_style=menu\nset timeout=3\n"
         );
         assert_eq!(edit_menu("linux /k", &edit).0, "linux /k");
+        let open = "menuentry a { linux /k }\necho \"b";
+        assert_eq!(edit_menu(open, &edit).0, open, "nothing is added to an open quote");
     }
 }
