@@ -6,14 +6,15 @@ use crate::bounds::Source;
 use crate::dhcp::answer::Arrival;
 use crate::fleet::EntryPoint;
 
-/// Returns the entry point of a message. The address in the message is believed only where the message comes from there:
-/// one sender may otherwise pose as any number of relays.
-pub fn entry_point(interface: &str, relay: Ipv4Addr, arrival: Arrival) -> EntryPoint {
+/// Returns the entry point of a message. `is_believed` is whether the sender's address is one of the interface's own
+/// networks, or of a relay that the configuration names. The address of another relay is believed only where the message
+/// comes from there: one sender may otherwise pose as any number of relays.
+pub fn entry_point(interface: &str, relay: Ipv4Addr, arrival: Arrival, is_believed: bool) -> EntryPoint {
     let from = *arrival.from.ip();
-    match (relay.is_unspecified(), from == relay) {
-        (false, true) => EntryPoint::Relay(relay.into()),
-        (true, _) if from.is_unspecified() => EntryPoint::Interface(interface.into()),
-        _ => EntryPoint::Address(Source::of(from.into()).address()),
+    match relay.is_unspecified() {
+        true if from.is_unspecified() || is_believed => EntryPoint::Interface(interface.into()),
+        false if from == relay || is_believed => EntryPoint::Relay(relay.into()),
+        true | false => EntryPoint::Address(Source::of(from.into()).address()),
     }
 }
 
@@ -27,14 +28,16 @@ mod tests {
     #[test]
     fn a_relay_is_one_entry_point_and_a_forged_one_is_its_sender() {
         let rows = [
-            ("0.0.0.0", "0.0.0.0", "interface eth1"),
-            ("10.9.0.1", "10.9.0.1", "relay 10.9.0.1"),
-            ("10.9.0.1", "10.9.0.7", "address 10.9.0.7"),
-            ("0.0.0.0", "10.9.0.7", "address 10.9.0.7"),
+            ("0.0.0.0", "0.0.0.0", false, "interface eth1"),
+            ("0.0.0.0", "10.9.0.7", true, "interface eth1"),
+            ("10.9.0.1", "10.9.0.1", false, "relay 10.9.0.1"),
+            ("10.9.0.1", "10.9.0.7", true, "relay 10.9.0.1"),
+            ("10.9.0.1", "10.9.0.7", false, "address 10.9.0.7"),
+            ("0.0.0.0", "10.9.0.7", false, "address 10.9.0.7"),
         ];
-        for (relay, from, expected) in rows {
+        for (relay, from, is_believed, expected) in rows {
             let arrival = Arrival { port: DhcpPort::Server, from: SocketAddrV4::new(from.parse().unwrap(), 67) };
-            assert_eq!(entry_point("eth1", relay.parse().unwrap(), arrival).to_string(), expected);
+            assert_eq!(entry_point("eth1", relay.parse().unwrap(), arrival, is_believed).to_string(), expected);
         }
     }
 }

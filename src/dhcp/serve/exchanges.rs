@@ -74,12 +74,24 @@ impl ExchangeVerifier {
         })
     }
 
+    /// Returns whether the sender of a message is a relay that the configuration names, if the message has a relay, or in
+    /// one of the interface's networks.
+    pub fn is_believed_sender(&self, interface: &InterfaceState, relay: Ipv4Addr, from: Ipv4Addr) -> bool {
+        match relay.is_unspecified() {
+            true => interface.is_on_link(from),
+            false => self.is_named(from),
+        }
+    }
+
+    fn is_named(&self, from: Ipv4Addr) -> bool {
+        self.relays.iter().any(|net| net.contains(&IpAddr::from(from)))
+    }
+
     fn path(&self, interface: &InterfaceState, relay: Option<Ipv4Addr>, from: Ipv4Addr) -> ExchangePath {
-        let is_named = self.relays.iter().any(|net| net.contains(&IpAddr::from(from)));
         match relay {
             None if from.is_unspecified() || interface.is_on_link(from) => ExchangePath::Link,
             None => ExchangePath::Unknown,
-            Some(_) if is_named => ExchangePath::NamedRelay,
+            Some(_) if self.is_named(from) => ExchangePath::NamedRelay,
             Some(relay) if relay == from => ExchangePath::Relay,
             Some(_) => ExchangePath::Unknown,
         }

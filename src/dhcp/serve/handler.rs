@@ -228,7 +228,7 @@ impl RequestHandler {
         };
         let own = state.host_by_mac(request.mac).and_then(of);
         let (is_known, declared) = (state.is_declared(request.mac), state.declared_hosts());
-        let entry = || entry_point(&interface.name, request.giaddr(), message.arrival);
+        let entry = || self.entry_point(interface, request.giaddr(), message.arrival);
         if !is_known && boots && !self.unknown_clients.take(entry(), Instant::now()) {
             return Err(DropReason::RateLimit);
         }
@@ -428,10 +428,15 @@ impl RequestHandler {
         });
     }
 
+    fn entry_point(&self, interface: &InterfaceState, relay: Ipv4Addr, arrival: Arrival) -> EntryPoint {
+        let is_believed = self.exchanges.is_believed_sender(interface, relay, *arrival.from.ip());
+        entry_point(&interface.name, relay, arrival, is_believed)
+    }
+
     /// Enrols an unknown host, and defers its message until the host is durable.
     fn enrol(&self, interface: &InterfaceState, message: &ReceivedMessage<'_>, facts: Facts) {
         let relay = DhcpPacket::parse(&message.bytes).map_or(Ipv4Addr::UNSPECIFIED, |request| request.giaddr());
-        let entry = entry_point(&interface.name, relay, message.arrival);
+        let entry = self.entry_point(interface, relay, message.arrival);
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else {
             return self.count_drop(DropReason::Overload, message.arrival);
         };
