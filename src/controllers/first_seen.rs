@@ -1,4 +1,4 @@
-//! Gives up hosts that were seen and never declared: the oldest first, once they expire or room is short.
+//! Forgets hosts that were seen and never declared: the oldest first, once they expire or room is short.
 
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
