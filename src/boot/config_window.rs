@@ -29,13 +29,13 @@ pub fn check_config_window(
     }
 }
 
-/// Returns whether a host was served its last boot script within `token_ttl`; none where it was never served one.
+/// Returns whether a host was served its last boot script within `token_ttl`; `None` if it was never served one.
 pub fn is_within_ttl(host: &Host, at: Timestamp, token_ttl: Duration) -> Option<bool> {
     let served = host.status.last_boot_time?;
     Some(at.duration_since(served).unsigned_abs() <= token_ttl)
 }
 
-/// Returns why the install of a host has ended; none while it may still need its config.
+/// Returns why the install of a host has ended; `None` while it may still need its config.
 pub fn install_end(host: &Host, completion: Completion) -> Option<Reason> {
     match (host.status.phase, &host.spec.image, host.spec.boot_mode) {
         (Phase::Held, ..) => Some(Reason::Held),

@@ -17,7 +17,7 @@ use crate::store::{Change, Snapshot, StoreError, now};
 /// Interval between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum number of hosts that are deleted at a time. The writer puts them into one transaction.
-const BATCH: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// Sweeps until the server stops.
 ///
@@ -32,7 +32,7 @@ pub async fn watch(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyho
         }
         let given_up = given_up(&gate.store.snapshot(), &gate.enrolment.limits, now());
         let mut deleted = 0;
-        for batch in given_up.chunks(BATCH) {
+        for batch in given_up.chunks(MAX_BATCH) {
             let delete = |(key, version): &(Key, u64)| {
                 gate.store.commit(Change::Delete { key: key.clone(), version: Some(*version) })
             };
