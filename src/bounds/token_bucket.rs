@@ -64,7 +64,7 @@ impl<K: Eq + Hash> TokenBuckets<K> {
         self.after_one(full_at, now).is_some()
     }
 
-    /// Returns the time at which a bucket is full after one token is taken; nothing where it is empty.
+    /// Returns the time at which a bucket is full after one token is taken; `None` if it is empty.
     fn after_one(&self, full_at: Option<Instant>, now: Instant) -> Option<Instant> {
         let next = full_at.map_or(now, |at| at.max(now)) + self.rate.interval();
         (next <= now + self.rate.fill_time()).then_some(next)

@@ -14,7 +14,7 @@ const CACHE_TTL: Duration = Duration::from_secs(1);
 /// What a client asked for. A proxy sends the requests of many clients over one connection, and a view is its host's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentKey {
-    /// Address of the client behind any proxy; none where a proxy hides it.
+    /// Address of the client behind any proxy; `None` if a proxy hides it.
     pub client: Option<IpAddr>,
     /// Path below `/iso/`.
     pub path: String,

@@ -8,7 +8,7 @@ use super::{PortState, Responder, TftpServer, TransferReport, TransferRequest};
 const MAX_OWN_PORTS: usize = 512;
 
 impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> {
-    /// Opens a port for one transfer and returns its index; nothing where all replies leave from the listening port, or
+    /// Opens a port for one transfer and returns its index; `None` if all replies leave from the listening port, or
     /// where no more ports can be opened.
     pub(super) fn open_own_port(&mut self, listener: usize) -> Option<usize> {
         let is_full =

@@ -109,7 +109,7 @@ impl TransferSession {
         step
     }
 
-    /// Keeps a step that follows the first acknowledgement, until `until`. Returns what must succeed before; none where
+    /// Keeps a step that follows the first acknowledgement, until `until`. Returns what must succeed before; `None` if
     /// nothing is due.
     pub fn hold(&mut self, step: TransferStep, until: Instant) -> Option<FirstAck> {
         let first_ack = self.first_ack.take_if(|_| !matches!(step, TransferStep::Wait))?;
