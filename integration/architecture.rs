@@ -49,6 +49,7 @@ const IO_EDGE: &[&str] = &[
     "cli/source.rs",
     "config/mod.rs",
     "controllers/cleanup.rs",
+    "controllers/clock.rs",
     "controllers/disk_space.rs",
     "controllers/first_seen.rs",
     "controllers/image_watch.rs",

@@ -247,6 +247,11 @@ pub enum Event {
         /// The server's service.
         role: OtherServerRole,
     },
+    /// The wall clock was set; the stored times have followed.
+    ClockStepped {
+        /// The step, in seconds; negative if the clock was set back.
+        seconds: i64,
+    },
     /// A manifest was rejected; the server runs without it.
     ManifestInvalid {
         /// The error, with file and line.
@@ -326,6 +331,7 @@ impl Event {
             Self::DiskNearlyFull { .. } => "disk_nearly_full",
             Self::DiskSpaceRecovered { .. } => "disk_space_recovered",
             Self::OtherDhcpServer { .. } => "other_dhcp_server",
+            Self::ClockStepped { .. } => "clock_stepped",
             Self::ManifestInvalid { .. } => "manifest_invalid",
         }
     }
@@ -361,6 +367,7 @@ impl Event {
             Self::DiskNearlyFull { .. } => "disk nearly full",
             Self::DiskSpaceRecovered { .. } => "disk space recovered",
             Self::OtherDhcpServer { .. } => "other DHCP server detected",
+            Self::ClockStepped { .. } => "clock set",
             Self::ManifestInvalid { .. } => "manifest invalid",
         }
     }
@@ -395,6 +402,7 @@ impl Event {
             | Self::DiskNearlyFull { .. }
             | Self::DiskSpaceRecovered { .. }
             | Self::OtherDhcpServer { .. }
+            | Self::ClockStepped { .. }
             | Self::ManifestInvalid { .. } => None,
         }
     }
@@ -430,6 +438,7 @@ impl Event {
             | Self::DiskNearlyFull { .. }
             | Self::DiskSpaceRecovered { .. }
             | Self::OtherDhcpServer { .. }
+            | Self::ClockStepped { .. }
             | Self::ManifestInvalid { .. } => None,
         }
     }
@@ -466,6 +475,7 @@ impl Event {
             | Self::WaitingForImage { .. }
             | Self::ReadFailed { .. }
             | Self::OtherDhcpServer { .. }
+            | Self::ClockStepped { .. }
             | Self::ManifestInvalid { .. } => false,
         }
     }
@@ -501,6 +511,7 @@ impl Event {
             | Self::DiskNearlyFull { .. }
             | Self::DiskSpaceRecovered { .. }
             | Self::OtherDhcpServer { .. }
+            | Self::ClockStepped { .. }
             | Self::ManifestInvalid { .. } => false,
         }
     }
@@ -598,6 +609,7 @@ mod tests {
             Event::DiskNearlyFull { directory: text(), free: 1 },
             Event::DiskSpaceRecovered { directory: text(), free: 1 },
             Event::OtherDhcpServer { interface: text(), address, role: OtherServerRole::BootServer },
+            Event::ClockStepped { seconds: -3600 },
             Event::ManifestInvalid { message: text() },
         ]
     }

@@ -22,7 +22,7 @@ use crate::api::auth;
 use crate::api::state::Shared;
 use crate::config::{self, Config, DhcpMode, Flags, StartRefused};
 use crate::controllers::manifests::Manifests;
-use crate::controllers::{cleanup, disk_space, first_seen, image_watch, install_deadlines, power};
+use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, power};
 use crate::gate::tokens::BootTokens;
 use crate::gate::{EnrolmentBounds, Gate};
 use crate::http::connection_limits::HttpLimits;
@@ -271,6 +271,11 @@ fn spawn_controllers(services: &mut Services, gate: &Arc<Gate>, places: &Places,
     services.spawn(disk_space::watch(gate.clone(), stopped.clone()));
     services.spawn(first_seen::watch(gate.clone(), stopped.clone()));
     services.spawn(cleanup::watch(gate.clone(), places.isos.clone(), stopped.clone()));
+    let (store, until) = (gate.store.clone(), stopped.clone());
+    services.spawn(async move {
+        clock::watch(store, until).await;
+        Ok(())
+    });
     let gate = gate.clone();
     services.spawn(async move {
         install_deadlines::watch(gate, stopped).await;

@@ -1,6 +1,7 @@
 //! Loops that look after objects and their files.
 
 pub mod cleanup;
+pub mod clock;
 pub mod disk_space;
 pub mod first_seen;
 pub mod image_watch;

@@ -37,6 +37,7 @@ macro_rules! log_at {
             free_bytes = facts.free_bytes,
             milliseconds = facts.milliseconds,
             resent = facts.resent,
+            step_seconds = facts.step_seconds,
             unit = facts.unit,
             directory = facts.directory,
             detail = facts.detail,
@@ -77,6 +78,7 @@ impl Severity {
             | Event::BmcFailed { .. }
             | Event::OtherDhcpServer { .. }
             | Event::DiskNearlyFull { .. }
+            | Event::ClockStepped { .. }
             | Event::ReadFailed { .. } => Self::Warning,
             Event::FirstSeen { .. }
             | Event::SameMachine { .. }
@@ -130,6 +132,8 @@ struct LogFields<'a> {
     free_bytes: Option<u64>,
     milliseconds: Option<u64>,
     resent: Option<u64>,
+    /// Step of the wall clock, in seconds.
+    step_seconds: Option<i64>,
     unit: Option<u8>,
     directory: Option<&'a str>,
     detail: Option<&'a str>,
@@ -175,6 +179,7 @@ impl<'a> LogFields<'a> {
             Event::DiskNearlyFull { directory, free } | Event::DiskSpaceRecovered { directory, free } => {
                 Self { directory: Some(directory), free_bytes: Some(*free), ..none }
             }
+            Event::ClockStepped { seconds } => Self { step_seconds: Some(*seconds), ..none },
             Event::OtherDhcpServer { interface, address, role } => {
                 Self { interface: Some(interface), address: Some(*address), role: Some(role.code()), ..none }
             }

@@ -43,6 +43,7 @@ impl Event {
             | Self::BootCompleted {}
             | Self::BootCompleteIgnored { .. }
             | Self::LocalDisk { .. }
+            | Self::ClockStepped { .. }
             | Self::Power { .. } => Vec::new(),
         }
     }

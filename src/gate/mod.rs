@@ -36,6 +36,7 @@ pub use crate::gate::ipxe_clients::RecentIpxeClients;
 pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
 pub use crate::gate::offer::PendingOffer;
 pub use crate::gate::timeline::EventThrottle;
+pub use crate::store::clock;
 
 /// The decisions, with the state that they need and the records that they make.
 #[derive(Debug)]

@@ -465,7 +465,7 @@ fn milestones(before: Option<&Host>, after: &Host) -> Vec<(Mac, Event)> {
 }
 
 /// Puts an object into the snapshot with a new version, and returns the record of the change.
-fn write(
+pub(super) fn write(
     state: &mut Snapshot,
     mut object: Object,
     before: Option<Object>,

@@ -5,7 +5,8 @@
 
 mod apply;
 mod change;
-mod clock;
+pub mod clock;
+mod clock_step;
 mod disk_reserve;
 mod error;
 pub mod free_space;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::{DurationHistogram, Entry, Event};
@@ -196,6 +198,17 @@ impl Store {
             self.commit_durations.record(began.elapsed());
         }
         committed
+    }
+
+    /// Moves the stored times that decisions depend on by a step of the wall clock; from then on `now` shows the step.
+    ///
+    /// # Errors
+    /// The times could not be written; `now` goes on as without the step.
+    pub async fn follow_clock_step(&self, step: SignedDuration) -> Result<(), StoreError> {
+        let (reply, result) = oneshot::channel();
+        let stopped = || StoreError::Unavailable("the writer has stopped".into());
+        self.changes.send(writer::WriteJob::ClockStep { step, reply }).await.map_err(|_| stopped())?;
+        result.await.map_err(|_| stopped())?.map(drop)
     }
 
     /// Queues leases, all or none, and returns at once. The writer thread calls `then` after the sync, so `then`

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::Entry;
@@ -13,7 +14,8 @@ use crate::fleet::{Lease, Object};
 
 use super::apply::{Applied, ApplyContext, apply};
 use super::change::Change;
-use super::clock::now;
+use super::clock::{self, now};
+use super::clock_step::apply_clock_step;
 use super::disk_reserve::{self, DiskReserve};
 use super::error::StoreError;
 use super::free_space::FreeSpace;
@@ -39,6 +41,13 @@ pub enum WriteJob {
         /// Receiver of the changed objects.
         reply: oneshot::Sender<Result<Vec<Object>, StoreError>>,
     },
+    /// A step of the wall clock, which the stored times follow.
+    ClockStep {
+        /// The step.
+        step: SignedDuration,
+        /// Receiver of the changed hosts.
+        reply: oneshot::Sender<Result<Vec<Object>, StoreError>>,
+    },
     /// Leases of the DHCP server, all or none.
     Leases {
         /// The leases.
@@ -54,6 +63,7 @@ impl std::fmt::Debug for WriteJob {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Changes { changes, .. } => changes.fmt(out),
+            Self::ClockStep { step, .. } => step.fmt(out),
             Self::Leases { leases, .. } => leases.fmt(out),
             Self::Stop => out.write_str("Stop"),
         }
@@ -69,6 +79,8 @@ struct Transaction {
     outcomes: Vec<ChangeOutcome>,
     leases: Vec<Lease>,
     callbacks: Vec<LeaseCallback>,
+    /// Step of the wall clock that the times have followed; 0 without one.
+    step: SignedDuration,
     /// Timeline entries of the changes.
     entries: Vec<Entry>,
 }
@@ -166,17 +178,23 @@ impl Writer {
         let is_enrolment = |change: &Change| matches!(change, Change::Enrol { .. });
         let enrols = jobs.iter().any(|job| match job {
             WriteJob::Changes { changes, .. } => changes.iter().any(is_enrolment),
-            WriteJob::Leases { .. } | WriteJob::Stop => false,
+            WriteJob::ClockStep { .. } | WriteJob::Leases { .. } | WriteJob::Stop => false,
         });
         // Where the free space is unknown, the write itself shows whether there is any.
         let may_enrol = !enrols || FreeSpace::at(&self.directory).map_or(true, |space| space.fits(0));
         let context = ApplyContext { at: now(), policy: &self.policy, may_enrol };
         let mut outcomes = Vec::with_capacity(jobs.len());
-        let (mut leases, mut callbacks) = (Vec::new(), Vec::new());
+        let (mut leases, mut callbacks, mut followed) = (Vec::new(), Vec::new(), SignedDuration::ZERO);
         for job in jobs {
             match job {
                 WriteJob::Changes { changes, reply } => {
                     outcomes.push((reply, apply_all(&mut state, changes, context)));
+                }
+                WriteJob::ClockStep { step, reply } => {
+                    let (hosts, moved) = apply_clock_step(&mut state, step, context.at);
+                    leases.extend(moved);
+                    outcomes.push((reply, Ok(hosts)));
+                    followed += step;
                 }
                 WriteJob::Leases { leases: granted, then } => {
                     callbacks.push(then);
@@ -189,7 +207,7 @@ impl Writer {
             state.put_lease(lease.clone());
         }
         let entries = outcomes.iter().flat_map(|(_, applied)| entries_of(applied, &state, context.at)).collect();
-        Transaction { state, outcomes, leases, callbacks, entries }
+        Transaction { state, outcomes, leases, callbacks, step: followed, entries }
     }
 
     /// Reports a failed write to all waiting callers.
@@ -211,9 +229,10 @@ impl Writer {
 
     /// Publishes the snapshot of a written transaction, and reports it to all waiting callers.
     fn publish(&self, transaction: Transaction) {
-        let Transaction { state, outcomes, leases, callbacks, entries } = transaction;
+        let Transaction { state, outcomes, leases, callbacks, step, entries } = transaction;
         let version = state.version;
         self.snapshot.store(Arc::new(state));
+        clock::follow(step);
         let records = outcomes.iter().flat_map(|(_, applied)| made(applied));
         self.history.push(records.flat_map(|applied| applied.records.iter().cloned()));
         entries.iter().for_each(Entry::log);

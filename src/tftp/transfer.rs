@@ -10,8 +10,11 @@ use super::options::NegotiatedOptions;
 
 /// Time to the first retransmission while the round trip is unknown.
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// Minimum time to a retransmission: a ROM that writes to slow memory is not lost.
-const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// Minimum time to a retransmission: a ROM that writes to slow memory is not lost. It is above the 50 ms after which
+/// busybox repeats an acknowledgement: a block that it has already would only begin that time again.
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(60);
+/// Minimum time after a block in lockstep at which a repeated acknowledgement of the one before shows that it was lost.
+const MIN_LOCKSTEP_REST: Duration = Duration::from_millis(10);
 /// Maximum time between retransmissions.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Time of silence after which a repeated request restarts the transfer. Before that, the network repeats an old
@@ -278,14 +281,17 @@ impl Transfer {
     ///
     /// In windows it reports that the next block was lost (RFC 7440, section 4), and the window is sent again from
     /// there. If blocks in flight were sent twice already, the peer may be acknowledging the second copies, so nothing
-    /// is sent until those must have arrived. In lockstep nothing is sent before a retransmission is due: an immediate
-    /// answer doubles every later packet (the sorcerer's apprentice, RFC 1123, section 4.2.3.1).
+    /// is sent until those must have arrived. In lockstep nothing is sent before the answer to the block must have
+    /// arrived: an immediate resend doubles every later packet (the sorcerer's apprentice, RFC 1123, section 4.2.3.1).
     fn on_gap(&mut self, window: Blocks, acknowledged: u64, now: Instant) -> TransferStep {
+        if !self.is_proven {
+            return TransferStep::Wait;
+        }
         let moved = acknowledged >= window.first;
         let lockstep = self.granted.window == 1;
         let rest = match &self.round_trip {
             Some(known) if !lockstep => known.smoothed(),
-            Some(known) => known.pause(),
+            Some(known) => (2 * known.smoothed()).max(MIN_LOCKSTEP_REST),
             None => FIRST_RETRY_INTERVAL,
         };
         let first_loss = !lockstep && self.sent_only_once() && !self.duplicated;

@@ -19,10 +19,13 @@ SECRET = "#cloud-config\npassword: sesame\n"
 
 
 class Box:
-    """bootlatch on the bridge br0, with three hosts that install from one ISO with a secret config."""
+    """bootlatch on the bridge br0, with three hosts that install from one ISO with a secret config.
 
-    def __init__(self, lan, config="", unknown="localboot"):
-        self.lan, self.unknown = lan, unknown
+    `environment` holds variables of the server, as NAME=VALUE.
+    """
+
+    def __init__(self, lan, config="", unknown="localboot", environment=()):
+        self.lan, self.unknown, self.environment = lan, unknown, environment
         self.space = lan.client("srv", address=f"{OURS}/24")
         lan.ip(self.space, "route", "add", "10.89.0.0/24", "via", ROUTER)
         self.state = lan.folder / "state"
@@ -41,7 +44,7 @@ class Box:
             self.program.stop()
         file = self.lan.folder / "bootlatch.toml"
         file.write_text(f'interface = "lan0"\nuser = "root"\nunknown_hosts = "{self.unknown}"\n{config}')
-        self.program = self.lan.start(self.space, "bootlatch", os.environ["BOOTLATCH"], "serve", "--config", str(file), "--state-dir", str(self.state),
+        self.program = self.lan.start(self.space, "bootlatch", "env", *self.environment, os.environ["BOOTLATCH"], "serve", "--config", str(file), "--state-dir", str(self.state),
                                       "--firmware-dir", str(self.lan.folder))
         self.program.says("ready")
 
@@ -152,12 +155,12 @@ def token_of(script):
     return found and found.group(1)
 
 
-def world(lan, config="", *far):
+def world(lan, config="", *far, environment=()):
     """Returns the server, a machine on the same bridge, a machine behind a router, and the router."""
     router = lan.client("router", address=f"{ROUTER}/24")
     lan.join(router, "br1", "10.89.0.1/24", interface="lan1")
     run(*lan.inside(router, "sysctl", "-qw", "net.ipv4.ip_forward=1"))
-    box = Box(lan, config)
+    box = Box(lan, config, environment=environment)
     near = Machine(lan, "near", "br0", NEAR)
     return box, near, Machine(lan, "far", "br1", *far, router="10.89.0.1"), router
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dhcproto::v4::MessageType;
-use jiff::Timestamp;
 use nix::sys::eventfd::EventFd;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender};
@@ -28,7 +27,7 @@ use crate::dhcp::serve::settings::DhcpSettings;
 use crate::dhcp::server::{DhcpServer, Effect, RequestContext};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
 use crate::fleet::{EntryPoint, Host, Lease, LeaseState, Mac};
-use crate::gate::Gate;
+use crate::gate::{Gate, clock};
 
 /// Time within which the same offer to the same host is recorded once.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
@@ -251,7 +250,7 @@ impl RequestHandler {
             taken: &taken,
             may_take: &may_take,
             is_present: &is_present,
-            now: Timestamp::now(),
+            now: clock::steady_now(),
         };
         let effects = self.server.answer(request, &context);
         if let Some((address, refusal)) = refused.take() {
@@ -306,7 +305,11 @@ impl RequestHandler {
     fn apply(&mut self, effects: Vec<Effect>, message: &ReceivedMessage<'_>, mac: Mac, out: &mut PendingReplies) {
         for effect in effects {
             match effect {
-                Effect::Record(lease) => out.after_commit.push((lease, None)),
+                Effect::Record(mut lease) => {
+                    // The leases in memory are on a scale that no step of the clock changes.
+                    lease.until = lease.until.saturating_add(clock::followed_steps()).unwrap_or(lease.until);
+                    out.after_commit.push((lease, None));
+                }
                 Effect::Send(reply) => match out.after_commit.last_mut() {
                     Some((lease, promised @ None)) if lease.mac == mac => *promised = Some(reply),
                     _ => {
@@ -319,7 +322,7 @@ impl RequestHandler {
                         Ok(true) => out.probes.push((address, is_on_link)),
                         Ok(false) => {}
                         Err(message) => {
-                            self.server.on_probe_result(address, false, Timestamp::now());
+                            self.server.on_probe_result(address, false, clock::steady_now());
                             self.defer(message);
                         }
                     }
@@ -482,7 +485,7 @@ impl RequestHandler {
     pub fn on_probe_answer(&mut self, address: Ipv4Addr, by: Option<Mac>) {
         if let Some(message) = self.probes.take_conflict(address, by) {
             tracing::warn!(%address, ?by, "address conflict: lease address in use by another host");
-            self.server.on_probe_result(address, true, Timestamp::now());
+            self.server.on_probe_result(address, true, clock::steady_now());
             self.defer(message);
         }
     }
@@ -490,7 +493,7 @@ impl RequestHandler {
     /// Returns the next message whose probed address no host claimed in time.
     pub fn take_unclaimed(&mut self, now: Instant) -> Option<DeferredMessage> {
         let (address, message) = self.probes.take_unclaimed(now)?;
-        self.server.on_probe_result(address, false, Timestamp::now());
+        self.server.on_probe_result(address, false, clock::steady_now());
         Some(message)
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::dhcp::export::{lines, next_end};
-use crate::gate::Gate;
+use crate::gate::{Gate, clock};
 
 /// Minimum interval between two writes of the file.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ pub async fn export(gate: Arc<Gate>, path: PathBuf, mut stopped: watch::Receiver
     loop {
         changes.mark_unchanged();
         let (text, end) = {
-            let (state, at) = (gate.store.snapshot(), Timestamp::now());
+            let (state, at) = (gate.store.snapshot(), clock::now());
             (lines(state.leases().map(AsRef::as_ref), at), next_end(state.leases().map(AsRef::as_ref), at))
         };
         let file = path.clone();
@@ -49,7 +49,7 @@ pub async fn export(gate: Arc<Gate>, path: PathBuf, mut stopped: watch::Receiver
 async fn ended(end: Option<Timestamp>) {
     match end {
         Some(end) => {
-            tokio::time::sleep(Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default()).await;
+            tokio::time::sleep(Duration::try_from(end.duration_since(clock::now())).unwrap_or_default()).await;
         }
         None => std::future::pending().await,
     }
