@@ -10,9 +10,11 @@ use super::options::NegotiatedOptions;
 
 /// Time to the first retransmission while the round trip is unknown.
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// Minimum time to a retransmission: a ROM that writes to slow memory is not lost. It is above the 50 ms after which
-/// busybox repeats an acknowledgement: a block that it has already would only begin that time again.
-const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(60);
+/// Minimum time to the first retransmission: a ROM that writes to slow memory is not lost.
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(25);
+/// Minimum time from a retransmission to the next one. busybox does not acknowledge a block twice: it repeats a lost
+/// acknowledgement 100 ms after the last packet, and a block that it has already begins that time again.
+const MIN_REPEATED_RETRY_INTERVAL: Duration = Duration::from_millis(150);
 /// Minimum time after a block in lockstep at which a repeated acknowledgement of the one before shows that it was lost.
 const MIN_LOCKSTEP_REST: Duration = Duration::from_millis(10);
 /// Maximum time between retransmissions.
@@ -374,7 +376,11 @@ impl Transfer {
         let learnt = || self.round_trip.as_ref().map_or(FIRST_RETRY_INTERVAL, RoundTrip::pause);
         let pause = match self.granted.timeout {
             Some(asked) => asked,
-            None => learnt().saturating_mul(1 << self.tries.min(10)).min(MAX_RETRY_INTERVAL),
+            None if self.tries == 0 => learnt(),
+            None => {
+                let doubled = learnt().saturating_mul(1 << self.tries.min(10));
+                doubled.clamp(MIN_REPEATED_RETRY_INTERVAL, MAX_RETRY_INTERVAL)
+            }
         };
         self.sent_at = now;
         self.deadline = (now + pause).min(self.moved_at + self.patience());
