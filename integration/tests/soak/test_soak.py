@@ -1,0 +1,147 @@
+"""Hours of mixed load against one server, in the long form; a minute of the same in the short one.
+
+Memory stays flat, no file descriptor or thread leaks, nothing that was acknowledged is lost, tokens outlast clock steps and
+restarts, and the log has no error. CONTRIBUTING.md describes the variables.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from support.soak_samples import MIB, growth_findings, leak_findings, medians, shown
+from support.soak_world import SoakWorld
+
+MINUTES = float(os.environ.get("SOAK_MINUTES", "120"))
+RATE = float(os.environ.get("SOAK_RATE", "1"))
+STEPS_CLOCK = os.environ.get("SOAK_CLOCK", "steps") != "steady"
+FLEET = 10_000
+MOST_MEMORY = 1.05  # of a window, in sizes of the windows that it is compared with
+MOST_MEMORY_SHORT = 1.3  # the same in the short form, whose warm-up is shorter than that of the allocator
+LEAK_SLACK = 4  # file descriptors and threads
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When what happens, in seconds from the start. The last start of the server lasts longer than the others."""
+
+    seconds: float
+    restarts: tuple
+    reload_every: float
+    step_every: float
+    check_every: float
+    window: float
+    warm_up: float
+
+    def events(self):
+        """Returns the events in their order, as pairs of second and name."""
+        every = lambda interval, first: (first + number * interval for number in range(int((self.seconds - first) / interval) + 1))
+        found = [(at, "restart") for at in self.restarts]
+        found += [(at, "reload") for at in every(self.reload_every, self.reload_every * 0.4)]
+        found += [(at, "step_clock") for at in every(self.step_every, self.step_every * 0.6)]
+        found += [(at, "check") for at in every(self.check_every, self.check_every)]
+        return sorted(found)
+
+
+def long_plan(minutes):
+    """Returns six short starts in the first half, and one start for the second half."""
+    seconds = minutes * 60
+    return Plan(seconds, tuple(number * seconds / 12 for number in range(1, 7)), seconds / 40, seconds / 24, 60, seconds / 24, seconds / 24)
+
+
+SHORT = Plan(60, (24,), 20, 14, 15, 10, 12)
+
+
+@pytest.fixture
+def is_long(request):
+    return request.config.getoption("long")
+
+
+@pytest.fixture
+def world(is_long):
+    """A LAN with a server that has a fleet, and clients of every kind."""
+    world = SoakWorld(FLEET, RATE, STEPS_CLOCK, fills_history=is_long)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def say(capsys):
+    """A function that prints a line at once, whatever pytest captures."""
+    def say(text):
+        with capsys.disabled():
+            print(text, flush=True)
+    return say
+
+
+class Report:
+    """The line of each minute, and the summary."""
+
+    def __init__(self, world, say):
+        self.world, self.say, self.begun = world, say, time.monotonic()
+        self.before = self.now()
+
+    def now(self):
+        return time.monotonic(), self.world.sampler.cpu(), time.process_time(), self.world.slowest.count
+
+    def line(self):
+        """Prints what the server has now, and how busy it and the clients were since the last line."""
+        before, self.before = self.before, self.now()
+        elapsed, server, clients, requests = (new - old for new, old in zip(self.before, before))
+        sample, loads = self.world.sampler.take(), self.world.loads()
+        self.say(f"soak {(time.monotonic() - self.begun) / 60:6.1f} min: {sample.resident / MIB:6.1f} MiB resident, {sample.descriptors} fds, "
+                 f"{sample.threads} threads, database {self.world.database_size() / MIB:.1f} MiB, {loads['installs']} installs, "
+                 f"{requests / elapsed:.0f} requests/s, slowest {self.world.slowest.take()}, CPU {100 * server / elapsed:.0f} % server "
+                 f"+ {100 * clients / elapsed:.0f} % clients, {len(self.world.findings)} findings")
+
+    def summary(self, plan):
+        """Prints what was done, and the figures of the whole run."""
+        world = self.world
+        found = medians(world.sampler.samples, plan.window, plan.warm_up)
+        values = [value for members in found.values() for _, value in sorted(members.items())]
+        self.say("soak loads: " + ", ".join(f"{count} {kind}" for kind, count in world.loads().items()))
+        for life, members in found.items():
+            self.say(f"soak start {life}: " + " ".join(f"{value / MIB:.1f}" for _, value in sorted(members.items())) + " MiB in its windows")
+        if values:
+            middle = sorted(values)[len(values) // 2]
+            self.say(f"soak memory: first window {values[0] / MIB:.1f} MiB, last {values[-1] / MIB:.1f}, median {middle / MIB:.1f}, "
+                     f"most {max(values) / MIB:.1f}")
+        rest, last = world.at_rest, world.sampler.samples[-1]
+        self.say(f"soak at rest: {rest.descriptors} fds and {rest.threads} threads at first, {last.descriptors} and {last.threads} at the end")
+        self.say(f"soak database: {world.first_size} octets with a full timeline, {world.database_size()} at the end; "
+                 f"timeline {max(world.sizes, default=0)} entries")
+        self.say(f"soak slowest: request {shown(world.slowest.ever)}; {shown(world.slowest_boot.ever)}; "
+                 f"{shown(world.slowest_restart.ever)}")
+        for message, count in world.messages.most_common():
+            self.say(f"soak log: {count} {message}")
+        for finding in world.findings:
+            self.say(f"soak finding: {finding}")
+
+
+def run(world, plan, report):
+    """Lets the clients work while the plan's events happen. Ends early if something is found."""
+    world.begin()
+    begun = time.monotonic()
+    for at, event in [*plan.events(), (plan.seconds, "check")]:
+        world.ended.wait(max(0.0, begun + at - time.monotonic()))
+        getattr(world, event)()
+        if event == "check":
+            report.line()
+        if world.findings:
+            return
+
+
+def test_a_server_works_for_hours(world, is_long, say):
+    plan = long_plan(MINUTES) if is_long else SHORT
+    report = Report(world, say)
+    run(world, plan, report)
+    if not world.findings:
+        world.finish()
+    world.findings += growth_findings(world.sampler.samples, plan.window, plan.warm_up, MOST_MEMORY if is_long else MOST_MEMORY_SHORT)
+    world.findings += leak_findings(world.sampler.samples, plan.window, plan.warm_up, LEAK_SLACK)
+    report.summary(plan)
+    assert world.findings == []
+    loads = world.loads()
+    for kind in ("installs", "tftp", "leases", "operator changes", "labels", "watch events", "replaced ISOs", "whole ISO reads", "reloads", "steps"):
+        assert loads[kind], f"the clients got something done: {kind} in {loads}"

@@ -1,0 +1,466 @@
+"""A LAN with one server that works for a long time, its clients, and what is checked meanwhile."""
+
+import collections
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import random
+import re
+import signal
+import sqlite3
+import threading
+import time
+
+from support import crash_checker
+from support.faked_clock import FakedClock
+from support.install_clients import MERGE, Http, Interrupted
+from support.iso_uploads import iso_of, sha
+from support.lan import Lan, enter, until
+from support.objects import CONFIGS, HOSTS, IMAGES, config, host, image
+from support.programs import bootlatch
+from support.soak_clients import (
+    Changer, LeaseClient, Reader, Replacer, SoakMachine, SoakOperator, SwapHttpReader, SwapIscsiReader, TokenHolder, Watcher)
+from support.soak_samples import Sampler, Slowest, open_files
+from support.waiting import eventually, slowness
+
+SERVER, OPERATOR, HOLDER, SWAP_HTTP, SWAP_ISCSI = (f"10.88.0.{number}" for number in (2, 3, 4, 5, 6))
+CONFIG = """
+user = "root"
+unknown_hosts = "ignore"
+manifests = "{manifests}"
+[install]
+max_boots = 1000000
+[config_access]
+require = "both"
+[dhcp]
+mode = "server"
+[[dhcp.subnets]]
+subnet = "10.88.0.0/24"
+pools = ["10.88.0.10-10.88.0.249"]
+lease_time = "1h"
+"""
+MACHINES, OPERATORS, CHANGERS = 8, 2, 2
+LEASES = 150  # hosts of the fleet that get addresses
+RELOADED = 100  # hosts of the manifest that changes before a reload
+SWAP_SIZE, SWAPS = 2_000_000, 5
+TIMELINE = 200_000  # maximum number of timeline entries (docs/reference/events.md)
+HISTORY = 16_384  # changes that the server keeps for watches (docs/reference/api.md)
+WRITERS = 8  # connections that fill the history
+DATABASE_GROWTH = 1.1  # maximum size of the database, in sizes after the first start with a full timeline
+OFFSETS = ("+1h", "+0", "-1h", "+0")  # of the clock, in turn
+HOURS = {"+0": 0, "+1h": 3600, "-1h": -3600}
+IDLE_SLACK = 6  # file descriptors and threads that the server has more at the end than before its first load: it opens some at need
+FINISH_RATE = 10  # rate of the clients once the test is to end
+EXPECTED_ERRORS = ()  # words of the log's ERROR lines that are no finding
+LEVEL = re.compile(r"^\S+ +(ERROR|WARN) +(.*?)(?= \w+=|$)")
+
+
+def mac_of(number):
+    """Returns the MAC address that support.objects.host gives a host."""
+    return host("any", number)["spec"]["bootMACAddress"]
+
+
+class SoakWorld:
+    """The server with `fleet` hosts, and its clients. Close it at the end.
+
+    `steps_clock`: whether the server has a clock that `step_clock` sets. `fills_history`: whether the server's history of
+    changes is filled after each start, so that its memory does not grow by it later."""
+
+    def __init__(self, fleet, rate, steps_clock=True, fills_history=False, seed=0):
+        self.fleet, self.rate, self.fills_history, self.dice = fleet, rate, fills_history, random.Random(seed)
+        self.address = SERVER
+        self.power, self.stopping, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.findings, self.actors, self.labels, self.counts = [], [], {}, collections.Counter()
+        self.slowest, self.slowest_boot, self.slowest_restart, self.sampler = Slowest(), Slowest(), Slowest(), Sampler()
+        self.last_down = time.monotonic()
+        self.log_end, self.messages = {}, collections.Counter()
+        self.program, self.iso = self.dice.randbytes(60_000), iso_of(400_000, "live")
+        self.swaps = [iso_of(SWAP_SIZE, f"swap{number}") for number in range(SWAPS)]
+        self.lan = Lan("br0")
+        self.folder = self.lan.folder
+        self.clock = FakedClock(self.folder) if steps_clock else None
+        self.offset = "+0"
+        self.sizes, self.server_log = [], None
+        try:
+            self.server = self.lan.client("server", address=f"{SERVER}/24")
+            self.operator = self.lan.client("operator", address=f"{OPERATOR}/24")
+            self._write_files()
+            self.start()
+            self._create_objects()
+            self._fill_timeline()
+            self._make_clients()
+        except BaseException:
+            self.close()
+            raise
+
+    # The server.
+
+    def start(self):
+        """Starts the server, waits until it is ready, and lets the clients go on."""
+        variables = self.clock.environment if self.clock else ()
+        self.process = self.lan.start(
+            self.server, "bootlatch", "env", *variables, str(bootlatch()), "serve", "--config", str(self.folder / "bootlatch.toml"),
+            "--interface", "lan0", "--state-dir", str(self.state), "--firmware-dir", str(self.folder / "firmware"))
+        self.process.says("ready", 60)
+        self.token = (self.state / "admin.token").read_text().strip()
+        self.sampler.watch(self.process.process.pid)
+        self.last_down = time.monotonic()
+        self.power.set()
+        self.counts["starts"] += 1
+
+    def stop(self):
+        """Stops the server as its service manager does, and checks the state that it leaves."""
+        self.read_log()
+        self.last_down = time.monotonic()
+        self.power.clear()
+        self.sampler.rest()
+        self.process.stop(signal.SIGTERM)
+        self.last_down = time.monotonic()
+        self.read_log()
+        if self.process.process.returncode != 0:
+            self.findings.append(f"the server ended with {self.process.process.returncode}: {self.process.text()[-500:]}")
+        self.sizes.append(self.timeline_size())
+        if self.sizes[-1] > TIMELINE:
+            self.findings.append(f"the timeline has {self.sizes[-1]} entries")
+
+    def restart(self):
+        """Restarts the server while its clients work. Tokens outlast it."""
+        self.with_holder(lambda holder: holder.take())
+        begun = time.monotonic()
+        self.stop()
+        self.check_disk()
+        self.start()
+        self.slowest_restart.note(time.monotonic() - begun, "restart of the server, with the check of its disk")
+        self.with_holder(lambda holder: (holder.check("after a restart", False), holder.finish("after a restart", False)))
+        if self.fills_history:
+            self.fill_history()
+
+    def reload(self):
+        """Changes a manifest and has the server load it."""
+        self.counts["reloads"] += 1
+        text = str(self.counts["reloads"])
+        self.write_reloaded(text)
+        self.process.process.send_signal(signal.SIGHUP)
+
+        def is_loaded():
+            _, body = self.ask("GET", f"{HOSTS}/reloaded0")
+            return json.loads(body)["metadata"]["labels"].get("round") == text
+        if not eventually(is_loaded, 20):
+            self.findings.append(f"reload {text}: the manifest is not applied")
+
+    def step_clock(self):
+        """Sets the server's clock by an hour. Tokens that were given before work during the step and after it."""
+        self.with_holder(lambda holder: holder.take())
+        offset = OFFSETS[self.counts["steps"] % len(OFFSETS)]
+        self.counts["steps"] += 1
+        when = f"clock step {self.counts['steps']} to {offset}"
+        if self.clock:
+            step = HOURS[offset] - HOURS[self.offset]
+            self.offset = offset
+            self.clock.set(offset)
+            self.with_holder(lambda holder: holder.check(f"at {when}"))
+            is_told = lambda: self.with_holder(lambda holder: any(abs(found - step) <= 5 for found in holder.steps()))
+            if not eventually(is_told, 15):
+                self.findings.append(f"{when}: the timeline of an install does not name it")
+        self.with_holder(lambda holder: (holder.check(f"after {when}"), holder.finish(f"after {when}")))
+
+    def was_down(self, seconds):
+        """Returns whether the server was down within so many seconds."""
+        return not self.power.is_set() or time.monotonic() - self.last_down < seconds
+
+    # Files and objects.
+
+    def _write_files(self):
+        self.state, self.manifests = self.folder / "state", self.folder / "manifests"
+        (self.state / "isos").mkdir(parents=True)
+        self.manifests.mkdir()
+        (self.state / "isos/live.iso").write_bytes(self.iso)
+        self.place_swap(0)
+        (self.folder / "firmware").mkdir()
+        (self.folder / "firmware/snponly.efi").write_bytes(self.program)
+        (self.folder / "bootlatch.toml").write_text(CONFIG.format(manifests=self.manifests))
+        fleet = [host(f"fleet{number}", 0x800000 + number, image="localboot") for number in range(self.fleet - RELOADED)]
+        for body in fleet:
+            body["metadata"]["labels"] = {"fleet": "yes"}
+        for at in range(0, len(fleet), 1000):
+            self.write_manifest(f"fleet{at}", fleet[at:at + 1000])
+        self.write_reloaded("0")
+
+    def write_manifest(self, name, objects):
+        """Writes a manifest, in one step. JSON is YAML."""
+        (self.manifests / f".{name}.new").write_text("\n---\n".join(map(json.dumps, objects)) + "\n")
+        (self.manifests / f".{name}.new").rename(self.manifests / f"{name}.yaml")
+
+    def write_reloaded(self, text):
+        hosts = [host(f"reloaded{number}", 0x700000 + number, image="localboot") for number in range(RELOADED)]
+        for body in hosts:
+            body["metadata"]["labels"] = {"fleet": "yes", "round": text}
+        self.write_manifest("reloaded", hosts)
+
+    def place_swap(self, number):
+        """Replaces the file of the ISO "swap", in one step."""
+        new = self.folder / "swap.new"
+        new.write_bytes(self.swaps[number % SWAPS])
+        new.rename(self.state / "isos/swap.iso")
+
+    def fleet_host(self, chance, share=None):
+        """Returns the name of a host of the fleet, or of a changer's share of it."""
+        number = chance.randrange(self.fleet - RELOADED)
+        return f"fleet{number if share is None else number - number % CHANGERS + share}"
+
+    def _create_objects(self):
+        boot_config = config("builder")
+        self.config = boot_config["spec"]["data"]["config.ign"]
+        bodies = [(CONFIGS, boot_config), (IMAGES, image("live", ["builder"], "live.iso")), (IMAGES, image("swap", [], "swap.iso"))]
+        hosts = [(f"machine{number}", 0xC00000 + number, {}) for number in range(MACHINES)]
+        hosts += [("holder", 0xD00000, {"ip": HOLDER}), ("medium", 0xD00001, {})]
+        bodies += [(HOSTS, host(name, number, image="live", bootConfigRef="builder", **more)) for name, number, more in hosts]
+        bodies += [(HOSTS, host(name, number, image="swap", bootMode="forever", ip=address))
+                   for name, number, address in (("swaphttp", 0xE00000, SWAP_HTTP), ("swapiscsi", 0xE00001, SWAP_ISCSI))]
+        for path, body in bodies:
+            code, text = self.ask("POST", path, json.dumps(body).encode())
+            assert code == 201, f"{path}: {code} {text}"
+        self.declared = self.fleet + sum(path == HOSTS for path, _ in bodies)
+
+    def _fill_timeline(self):
+        """Fills the timeline, so that each further entry displaces another one, and restarts the server."""
+        self.power.clear()
+        self.process.stop(signal.SIGTERM)
+        with contextlib.closing(sqlite3.connect(self.state / "bootlatch.db")) as base:
+            hosts, = base.execute("SELECT count(*) FROM objects WHERE kind = 'BareMetalHost'").fetchone()
+            assert hosts == self.declared, f"the manifests are applied: {hosts} of {self.declared} hosts"
+            present, = base.execute("SELECT count(*) FROM timeline").fetchone()
+            bodies = [body for body, in base.execute("SELECT body FROM timeline WHERE mac IS NOT NULL LIMIT 100")]
+            rows = ((mac_of(0x800000 + number % (self.fleet - RELOADED)), bodies[number % len(bodies)])
+                    for number in range(TIMELINE - present))
+            base.executemany("INSERT INTO timeline (mac, body) VALUES (?, ?)", rows)
+            base.commit()
+        self.start()
+        if self.fills_history:
+            self.fill_history()
+        self.first_size = self.database_size()
+
+    def timeline_size(self):
+        """Returns the number of timeline entries of a server that does not run."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.state}/bootlatch.db?mode=ro", uri=True)) as base:
+            return base.execute("SELECT count(*) FROM timeline").fetchone()[0]
+
+    def database_size(self):
+        """Returns the bytes of the database and of its log."""
+        found = 0
+        for path in self.state.glob("bootlatch.db*"):
+            with contextlib.suppress(FileNotFoundError):
+                found += path.stat().st_size
+        return found
+
+    # The clients.
+
+    def _make_clients(self):
+        self.holder_space = self.lan.client("holder", mac=mac_of(0xD00000), address=f"{HOLDER}/24")
+        self.holder = TokenHolder(self, mac_of(0xD00000))
+        self.machines = [SoakMachine(self, number, self.lan.client(f"m{number}", mac=mac_of(0xC00000 + number)), mac_of(0xC00000 + number))
+                         for number in range(MACHINES)]
+        self.operators = [SoakOperator(self, number, self.operator, random.Random(self.dice.random())) for number in range(OPERATORS)]
+        self.changers = [Changer(self, number, self.operator) for number in range(CHANGERS)]
+        self.watchers = [Watcher(self, 0, self.operator), Watcher(self, 1, self.operator, stays=60), Watcher(self, 2, self.operator, cuts=True),
+                         Watcher(self, 3, self.operator, query="&labelSelector=fleet%21%3Dyes")]
+        self.reader = Reader(self, self.operator)
+        self.replacer = Replacer(self, self.operator)
+        self.lease_client = LeaseClient(self, self.lan.client("leases"), [mac_of(0x800000 + number) for number in range(LEASES)])
+        self.swap_readers = [
+            SwapHttpReader(self, "swaphttp", self.lan.client("swaphttp", mac=mac_of(0xE00000), address=f"{SWAP_HTTP}/24"), mac_of(0xE00000)),
+            SwapIscsiReader(self, "swapiscsi", self.lan.client("swapiscsi", mac=mac_of(0xE00001), address=f"{SWAP_ISCSI}/24"), mac_of(0xE00001))]
+        self.actors = [*self.machines, *self.operators, *self.changers, *self.watchers, self.reader, self.replacer, self.lease_client,
+                       *self.swap_readers]
+        self.sampler.start()
+
+    def begin(self):
+        """Notes what the server holds at rest, and starts the clients."""
+        until("samples of the server at rest", lambda: len(self.sampler.samples) >= 3, 30)
+        self.at_rest, self.files_at_rest = self.sampler.take(), open_files(self.process.process.pid)
+        for actor in self.actors:
+            actor.start()
+
+    def in_namespace(self, space, work):
+        """Runs a function in a namespace and returns its result."""
+        results = []
+
+        def enter_and_work():
+            enter(space)
+            try:
+                results.append((work(), None))
+            except Exception as error:  # raised again below
+                results.append((None, error))
+
+        thread = threading.Thread(target=enter_and_work)
+        thread.start()
+        thread.join()
+        (found, error), = results
+        if error:
+            raise error
+        return found
+
+    def ask(self, method, path, body=None):
+        """Sends one request of the operator; returns its code and body."""
+        return self.in_namespace(self.operator, lambda: Http(SERVER).ask(method, path, body, self.token))
+
+    def with_holder(self, work):
+        """Has the holder of tokens do something; a failure is a finding."""
+        try:
+            return self.in_namespace(self.holder_space, lambda: work(self.holder))
+        except Interrupted as why:
+            self.findings.append(f"holder: {why}")
+            return None
+
+    def fill_history(self):
+        """Makes as many changes as the server keeps for watches, over a few connections."""
+        def fill(number):
+            connection = http.client.HTTPConnection(SERVER, 80, timeout=30 * slowness())
+            headers = {"Authorization": f"Bearer {self.token}", "Content-Type": MERGE}
+            for count in range(HISTORY // WRITERS):
+                name = f"fleet{(count * WRITERS + number) % (self.fleet - RELOADED)}"
+                body = json.dumps({"metadata": {"labels": {"fill": f"{self.counts['starts']}-{count}"}}})
+                connection.request("PATCH", f"{HOSTS}/{name}", body, headers)
+                answer = connection.getresponse()
+                text = answer.read()
+                if answer.status != 200:
+                    self.findings.append(f"fill: {name}: {answer.status} {text[:200]!r}")
+            connection.close()
+
+        with concurrent.futures.ThreadPoolExecutor(WRITERS, initializer=enter, initargs=(self.operator,)) as pool:
+            list(pool.map(fill, range(WRITERS)))
+
+    # The checks.
+
+    def read_log(self):
+        """Reads what the server logged lately: counts warnings, and adds findings for errors and panics."""
+        path = self.process.log
+        with open(path, "rb") as log:
+            log.seek(self.log_end.get(path, 0))
+            text = log.read()
+        text = text[:text.rfind(b"\n") + 1]
+        self.log_end[path] = self.log_end.get(path, 0) + len(text)
+        for line in text.decode(errors="replace").splitlines():
+            found = LEVEL.match(line)
+            if found:
+                self.messages[f"{found[1]} {found[2]}"] += 1
+            is_error = found and found[1] == "ERROR" and not any(words in line for words in EXPECTED_ERRORS)
+            if is_error or "panicked" in line:
+                self.findings.append(f"log: {line[:500]}")
+
+    def logs(self):
+        return {actor.name: list(actor.log.events) for actor in self.actors}
+
+    def check_disk(self):
+        """Compares the state of the stopped server with the clients' logs."""
+        state, logs = crash_checker.read_state(self.state), self.logs()
+        self.findings += state.damage
+        for machine in self.machines:
+            self.findings += crash_checker.machine_findings(machine.name, machine.mac, logs[machine.name], state)
+        for operator in self.operators:
+            self.findings += crash_checker.operator_findings(logs[operator.name], state)
+        self.findings += crash_checker.address_findings(logs)
+        labels = {name: state.hosts[name]["metadata"]["labels"].get("soak") if name in state.hosts else "lost" for name in self.labels}
+        self.findings += [f"{name}: the label is {label}, and {self.labels[name]} was acknowledged"
+                          for name, label in labels.items() if label not in self.labels[name]]
+        lost = self.fleet - sum(name.startswith(("fleet", "reloaded")) for name in state.hosts)
+        if lost:
+            self.findings.append(f"{lost} hosts of the fleet are lost")
+        return state, logs
+
+    def check_running(self):
+        """Compares what the running server shows with what its clients' logs said before and still say after."""
+        before = self.logs()
+        state = self.shown_state()
+        after = self.logs()
+        for machine in self.machines:
+            if len(before[machine.name]) == len(after[machine.name]):
+                self.findings += crash_checker.machine_findings(machine.name, machine.mac, before[machine.name], state)
+        for operator in self.operators:
+            events = before[operator.name]
+            last = {(entry["kind"], entry["name"]): entry["event"] for entry in events if "kind" in entry}
+            changed = {(entry["kind"], entry["name"]) for entry in after[operator.name][len(events):] if "kind" in entry}
+            settled = {key for key, event in last.items() if event == "acked"} - changed
+            self.findings += crash_checker.operator_findings(
+                [entry for entry in events if (entry.get("kind"), entry.get("name")) in settled], state)
+        for watcher in self.watchers:
+            watcher.check()
+        self.findings += [f"{actor.name}: {actor.error!r}" for actor in self.actors if actor.error]
+
+    def shown_state(self):
+        """Returns what the API shows of all objects but the fleet, and the files that the server writes."""
+        state = crash_checker.State()
+        for path, objects in ((f"{HOSTS}?labelSelector=fleet%21%3Dyes", state.hosts), (IMAGES, state.isos)):
+            code, body = self.ask("GET", path)
+            assert code == 200, f"{path}: {code} {body[:300]!r}"
+            objects.update({item["metadata"]["name"]: item for item in json.loads(body)["items"]})
+        rows = (row.split() for row in (self.state / "dhcp.leases").read_text().splitlines())
+        state.leases = {row[1]: row[2] for row in rows}
+        for path in (self.state / "isos").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                state.files[path.name] = sha(path.read_bytes())
+        return state
+
+    def check(self):
+        """Checks what must hold at any time."""
+        self.read_log()
+        if self.process.process.poll() is not None:
+            self.findings.append(f"the server ended by itself: {self.process.text()[-1000:]}")
+            return
+        try:
+            self.check_running()
+        except Interrupted as why:
+            self.findings.append(f"check: {why}")
+        if self.database_size() > self.first_size * DATABASE_GROWTH:
+            self.findings.append(f"the database has {self.database_size()} octets, and had {self.first_size} at the start")
+
+    def finish(self):
+        """Lets all installs end, waits for the server to rest, stops it, and checks that nothing is lost or left over."""
+        self.rate *= FINISH_RATE
+        self.stopping.set()
+        for watcher in self.watchers:
+            watcher.close()
+        until("all clients end", lambda: not any(actor.is_alive() for actor in self.actors), 120)
+        self.check()
+
+        def rests():
+            now = self.sampler.take()
+            return now.descriptors <= self.at_rest.descriptors + IDLE_SLACK and now.threads <= self.at_rest.threads + IDLE_SLACK
+        if not eventually(rests, 60):
+            more = open_files(self.process.process.pid) - self.files_at_rest
+            self.findings.append(f"at rest the server has {self.sampler.samples[-1]}, and had {self.at_rest}; more files: {dict(more)}")
+        self.stop()
+        state, logs = self.check_disk()
+        known = {("iso", "live"), ("iso", "swap")} | {("host", name) for name in state.hosts if name.startswith(("fleet", "reloaded"))}
+        known |= {("host", name) for name in ("holder", "medium", "swaphttp", "swapiscsi", *(machine.name for machine in self.machines))}
+        for operator in self.operators:
+            known |= set(crash_checker.expected_objects(logs[operator.name]))
+        uploads = {name for name in state.files if name.startswith(".")}
+        self.findings += crash_checker.orphan_findings(state, ["live.iso", "swap.iso", *uploads], known)
+
+    def loads(self):
+        """Returns how much was done, by kind."""
+        events = collections.Counter(entry["event"] for log in self.logs().values() for entry in log)
+        return {
+            "installs": events["complete_acked"] + events["complete_seen"], "scripts": events["script"], "tftp": events["tftp"],
+            "iscsi": events["iscsi_read"], "leases": events["dhcp_ack"] + self.lease_client.leases,
+            "operator changes": events["acked"], "labels": sum(len(changer.acknowledged) for changer in self.changers),
+            "watch events": sum(watcher.events for watcher in self.watchers), "reads": self.reader.reads,
+            "replaced ISOs": self.replacer.replaced, "whole ISO reads": sum(reader.whole for reader in self.swap_readers),
+            "ISO reads cut": sum(reader.cut for reader in self.swap_readers), "absent ISOs": sum(reader.absent for reader in self.swap_readers),
+            "http requests": self.slowest.count, "failed attempts": events["interrupted"], **self.counts}
+
+    def close(self):
+        self.stopping.set()
+        self.ended.set()
+        self.power.set()
+        self.sampler.ended.set()
+        for program in self.lan.programs:
+            program.stop(signal.SIGKILL)
+        for actor in self.actors:
+            if isinstance(actor, Watcher):
+                actor.close()
+            if actor.ident:
+                actor.join(10 * slowness())
+        self.lan.close()
