@@ -73,7 +73,7 @@ class SoakMachine(Paced, Machine):
     """A machine that pauses between its boots and within its installs, and shows its token to get its config."""
 
     def work(self):
-        self.pause(4)
+        self.pause(3)
         start = time.monotonic()
         super().work()
         if not self.world.was_down(time.monotonic() - start):
@@ -123,7 +123,7 @@ class Changer(Paced, Actor):
         self.number, self.acknowledged = number, []
 
     def work(self):
-        self.pause(0.25)
+        self.pause(0.15)
         name = self.world.fleet_host(self.chance, self.number)
         label = f"{self.chance.randrange(1 << 30):08x}"
         self.world.labels.setdefault(name, {None}).add(label)
@@ -265,7 +265,7 @@ class LeaseClient(Paced, Actor):
         self.macs, self.leases = macs, 0
 
     def work(self):
-        self.pause(0.5)
+        self.pause(0.3)
         with Client(self.space, self.chance.choice(self.macs)) as client:
             for _ in range(8):
                 client.send(DISCOVER, pxe(7))
