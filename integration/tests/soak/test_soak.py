@@ -89,7 +89,8 @@ class Report:
         """Prints what the server has now, and how busy it and the clients were since the last line."""
         before, self.before = self.before, self.now()
         elapsed, server, clients, requests = (new - old for new, old in zip(self.before, before))
-        sample, loads = self.world.sampler.take(), self.world.loads()
+        self.world.sampler.take()
+        sample, loads = self.world.sampler.samples[-1], self.world.loads()
         self.say(f"soak {(time.monotonic() - self.begun) / 60:6.1f} min: {sample.resident / MIB:6.1f} MiB resident, {sample.descriptors} fds, "
                  f"{sample.threads} threads, database {self.world.database_size() / MIB:.1f} MiB, {loads['installs']} installs, "
                  f"{requests / elapsed:.0f} requests/s, slowest {self.world.slowest.take()}, CPU {100 * server / elapsed:.0f} % server "

@@ -288,7 +288,7 @@ class Replacer(Paced, Actor):
         self.replaced = 0
 
     def work(self):
-        self.pause(15)
+        self.pause(20 * self.world.rate)  # as long at any rate: the server serves a file again some seconds after its last write
         self.replaced += 1
         self.world.place_swap(self.replaced)
 

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 from support import crash_checker
 from support.faked_clock import FakedClock
@@ -51,6 +52,7 @@ DATABASE_GROWTH = 1.1  # maximum size of the database, in sizes after the first 
 OFFSETS = ("+1h", "+0", "-1h", "+0")  # of the clock, in turn
 HOURS = {"+0": 0, "+1h": 3600, "-1h": -3600}
 IDLE_SLACK = 6  # file descriptors and threads that the server has more at the end than before its first load: it opens some at need
+LATE = 5  # seconds after which the files that the server writes must follow, on the reference machine
 FINISH_RATE = 10  # rate of the clients once the test is to end
 EXPECTED_ERRORS = ()  # words of the log's ERROR lines that are no finding
 LEVEL = re.compile(r"^\S+ +(ERROR|WARN) +(.*?)(?= \w+=|$)")
@@ -370,23 +372,31 @@ class SoakWorld:
         return state, logs
 
     def check_running(self):
-        """Compares what the running server shows with what its clients' logs said before and still say after."""
+        """Compares what the running server shows with what its clients were acknowledged."""
+        found = self.running_findings()
+        if found and not eventually(lambda: not self.running_findings(), LATE):
+            self.findings += self.running_findings() or found
+        for watcher in self.watchers:
+            watcher.check()
+        self.findings += [f"{actor.name}: {actor.error!r}" for actor in self.actors if actor.error]
+
+    def running_findings(self):
+        """Returns what is wrong with the objects whose clients' logs say the same before and after the look at them."""
         before = self.logs()
         state = self.shown_state()
         after = self.logs()
+        findings = []
         for machine in self.machines:
             if len(before[machine.name]) == len(after[machine.name]):
-                self.findings += crash_checker.machine_findings(machine.name, machine.mac, before[machine.name], state)
+                findings += crash_checker.machine_findings(machine.name, machine.mac, before[machine.name], state)
         for operator in self.operators:
             events = before[operator.name]
             last = {(entry["kind"], entry["name"]): entry["event"] for entry in events if "kind" in entry}
             changed = {(entry["kind"], entry["name"]) for entry in after[operator.name][len(events):] if "kind" in entry}
             settled = {key for key, event in last.items() if event == "acked"} - changed
-            self.findings += crash_checker.operator_findings(
-                [entry for entry in events if (entry.get("kind"), entry.get("name")) in settled], state)
-        for watcher in self.watchers:
-            watcher.check()
-        self.findings += [f"{actor.name}: {actor.error!r}" for actor in self.actors if actor.error]
+            mine = [entry for entry in events if (entry.get("kind"), entry.get("name")) in settled]
+            findings += crash_checker.operator_findings(mine, state)
+        return findings
 
     def shown_state(self):
         """Returns what the API shows of all objects but the fleet, and the files that the server writes."""
@@ -463,4 +473,7 @@ class SoakWorld:
                 actor.close()
             if actor.ident:
                 actor.join(10 * slowness())
+        for program in self.lan.programs:  # libfaketime leaves these behind when its process is killed
+            for name in (f"faketime_shm_{program.process.pid}", f"sem.faketime_sem_{program.process.pid}"):
+                Path("/dev/shm", name).unlink(missing_ok=True)
         self.lan.close()
