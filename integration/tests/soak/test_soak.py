@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from support.install_clients import Interrupted
 from support.soak_samples import MIB, growth_findings, leak_findings, medians, shown
 from support.soak_world import SoakWorld
 
@@ -126,7 +127,10 @@ def run(world, plan, report):
     begun = time.monotonic()
     for at, event in [*plan.events(), (plan.seconds, "check")]:
         world.ended.wait(max(0.0, begun + at - time.monotonic()))
-        getattr(world, event)()
+        try:
+            getattr(world, event)()
+        except Interrupted as why:
+            world.findings.append(f"{event}: {why}")
         if event == "check":
             report.line()
         if world.findings:
