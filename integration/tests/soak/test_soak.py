@@ -62,7 +62,7 @@ def is_long(request):
 @pytest.fixture
 def world(is_long):
     """A LAN with a server that has a fleet, and clients of every kind."""
-    world = SoakWorld(FLEET, RATE, STEPS_CLOCK, fills_history=is_long)
+    world = SoakWorld(FLEET, RATE, STEPS_CLOCK, warms_up=is_long)
     yield world
     world.close()
 
