@@ -99,9 +99,21 @@ impl ReplyWriter {
         if file.len() <= MAX_FILE_LENGTH {
             self.bytes[108..108 + file.len()].copy_from_slice(file);
         }
-        self.option(67, file);
+        self.text(67, file);
         let mut digits = [0u8; 15];
-        self.option(66, format_address(server, &mut digits));
+        self.text(66, format_address(server, &mut digits));
+    }
+
+    /// Appends a text with a pad option behind it. PXE ROMs of about 2000 to 2014 take these options for C strings, and
+    /// ask TFTP for the text and all octets that follow it, up to the next zero (boot-facts 27).
+    fn text(&mut self, code: u8, value: &[u8]) -> bool {
+        self.room -= 1;
+        let is_written = self.option(code, value);
+        self.room += 1;
+        if is_written {
+            self.bytes.push(0);
+        }
+        is_written
     }
 
     /// Ends the message. The relay agent's option is returned unchanged, as the last one (RFC 3046 2.2).
@@ -172,6 +184,39 @@ mod tests {
         let mut reply = writer.finish(&request);
         reply[0] = 1;
         assert_eq!(DhcpPacket::parse(&reply).unwrap().option(119).as_deref(), Some(&[7; 300][..]));
+    }
+
+    #[test]
+    fn a_client_that_reads_to_the_next_zero_finds_the_boot_file() {
+        let check = |file: &str, agent: &[u8], size: u16| {
+            let bytes = message(1, &[(82, agent), (57, &size.to_be_bytes())]);
+            let request = DhcpPacket::parse(&bytes).unwrap();
+            let mut writer =
+                ReplyWriter::reply(&request, MessageType::Offer, HeaderAddresses::of_server([10, 0, 0, 1].into()));
+            writer.boot_file([10, 77, 0, 2].into(), file);
+            let reply = writer.finish(&request);
+            for (code, text) in [(67, file), (66, "10.77.0.2")] {
+                let head = [code, u8::try_from(text.len()).unwrap()];
+                let at = (HEADER..reply.len()).find(|at| reply[*at..].starts_with(&head)).unwrap();
+                let c_string = reply[at + 2..].split(|octet| *octet == 0).next().unwrap();
+                assert_eq!(c_string, text.as_bytes(), "option {code}");
+            }
+        };
+        check("52-54-00-12-34-56/undionly.kpxe", &[1, 2, 9, 9], 576);
+        check("52-54-00-12-34-56/undionly.kpxe", &[7; 200], 1260);
+        check("http://10.77.0.2/ipxe?mac=52-54-00-12-34-56", &[], 1500);
+    }
+
+    #[test]
+    fn a_text_without_space_for_its_end_is_omitted() {
+        let bytes = message(1, &[]);
+        let request = DhcpPacket::parse(&bytes).unwrap();
+        for (left, is_written) in [(6, false), (7, true)] {
+            let mut writer =
+                ReplyWriter::reply(&request, MessageType::Offer, HeaderAddresses::of_server([10, 0, 0, 1].into()));
+            writer.room = writer.bytes.len() + left;
+            assert_eq!(writer.text(67, b"file"), is_written, "{left} octets left");
+        }
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub struct RequestedFile {
     pub folder: Option<Mac>,
     /// The requested file.
     pub file: FileName,
+    /// Whether octets that are no text follow the name. A ROM that takes DHCP option 67 for a C string sends the octets
+    /// of the next options too (boot-facts 27).
+    pub has_trailing_octets: bool,
 }
 
 /// The kinds of requested files.
@@ -83,9 +86,6 @@ impl fmt::Debug for RelativePath {
 /// The reason a name is no valid path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BadPath {
-    /// The name is not UTF-8, or has control characters.
-    #[error("file name is not UTF-8, or has control characters")]
-    NotText,
     /// The name leaves the directory.
     #[error("file name leaves the directory")]
     Escape,
@@ -98,16 +98,13 @@ pub enum BadPath {
 }
 
 impl RequestedFile {
-    /// Parses the name of a request. Leading slashes and `.` are ignored, a backslash is a slash (Windows boot
-    /// loaders), and known names match in any case.
+    /// Parses the name of a request, up to the first octet that is no text. Leading slashes and `.` are ignored, a
+    /// backslash is a slash (Windows boot loaders), and known names match in any case.
     ///
     /// # Errors
     /// The name could refer to a file outside of the directory, or to no file.
     pub fn parse(name: &[u8]) -> Result<Self, BadPath> {
-        let text = std::str::from_utf8(name).map_err(|_| BadPath::NotText)?;
-        if text.chars().any(char::is_control) {
-            return Err(BadPath::NotText);
-        }
+        let text = leading_text(name);
         let parts: Vec<&str> = text.split(['/', '\\']).filter(|part| !matches!(*part, "" | ".")).collect();
         if parts.contains(&"..") {
             return Err(BadPath::Escape);
@@ -120,7 +117,19 @@ impl RequestedFile {
             _ => (None, parts.as_slice()),
         };
         let file = FileName::parse(below).ok_or(BadPath::NoFile)?;
-        Ok(RequestedFile { folder, file })
+        Ok(RequestedFile { folder, file, has_trailing_octets: text.len() < name.len() })
+    }
+
+    /// Returns the plain file that the name may mean, in the order of lookup. The last one or two characters before
+    /// other octets may be the code and the length of the next DHCP option.
+    pub fn candidates(&self) -> Vec<RelativePath> {
+        /// Maximum number of characters that belong to the next option.
+        const OPTION_HEAD: usize = 2;
+        let FileName::Plain(path) = &self.file else { return Vec::new() };
+        let shorter = path.0.char_indices().rev().take(if self.has_trailing_octets { OPTION_HEAD } else { 0 });
+        let is_file = |path: &RelativePath| path.parts().all(|part| !matches!(part, "" | "." | ".."));
+        let shorter = shorter.map(|(end, _)| RelativePath(path.0[..end].into())).filter(is_file);
+        std::iter::once(path.clone()).chain(shorter).collect()
     }
 
     /// Returns the MAC address in the name: in the file name, or else in a leading folder.
@@ -147,6 +156,12 @@ impl FileName {
         }
         Some(FileName::Plain(RelativePath(parts.join("/").into())))
     }
+}
+
+/// Returns the text at the start of a name: up to the first control character, or octet that is not UTF-8.
+fn leading_text(name: &[u8]) -> &str {
+    let text = name.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    text.split(char::is_control).next().unwrap_or_default()
 }
 
 /// Parses a name of PXELINUX: UUID, hardware type and address, the IPv4 address in hexadecimal with ever fewer digits,
@@ -205,7 +220,8 @@ mod tests {
     }
 
     fn check(name: &str, folder: Option<Mac>, file: FileName) {
-        assert_eq!(RequestedFile::parse(name.as_bytes()), Ok(RequestedFile { folder, file }), "{name:?}");
+        let expected = RequestedFile { folder, file, has_trailing_octets: false };
+        assert_eq!(RequestedFile::parse(name.as_bytes()), Ok(expected), "{name:?}");
     }
 
     fn refused(name: &[u8], why: BadPath) {
@@ -279,12 +295,33 @@ mod tests {
         refused(b"/", BadPath::NoFile);
         refused(b"./\\", BadPath::NoFile);
         refused(b"52-54-00-12-34-56/", BadPath::NoFile);
-        refused(b"a\nb", BadPath::NotText);
-        refused(b"a\xff", BadPath::NotText);
+        refused(b"\xff", BadPath::NoFile);
+        refused(b"\x01program", BadPath::NoFile);
+        refused(b"../secret\xff", BadPath::Escape);
         refused("a/".repeat(17).as_bytes(), BadPath::TooLong);
         refused(&[b'a'; 256], BadPath::TooLong);
         check("...", None, plain("..."));
         check("..hidden/a..b", None, plain("..hidden/a..b"));
+    }
+
+    #[test]
+    fn a_name_ends_where_its_text_ends() {
+        let check = |name: &[u8], candidates: &[&str]| {
+            let asked = RequestedFile::parse(name).unwrap();
+            assert!(asked.has_trailing_octets, "{name:?}");
+            let found: Vec<_> = asked.candidates().iter().map(ToString::to_string).collect();
+            assert_eq!(found, candidates, "{name:?}");
+        };
+        // What follows option 67: an end mark, option 66 and 43, option 43 with 36 octets, option 1.
+        check(b"undionly.kpxe\xff", &["undionly.kpxe", "undionly.kpx", "undionly.kp"]);
+        check(b"52-54-00-12-34-56/pB\t10.66.0.2\xff", &["pB", "p"]);
+        check(b"a/p+\x04\x06\x01\x08\xff", &["a/p+", "a/p"]);
+        check(b"a/p+$\x06\x01\x08", &["a/p+$", "a/p+", "a/p"]);
+        check(b"p\x01\x04\xff\xff\xff", &["p"]);
+        check("pé\u{1}".as_bytes(), &["pé", "p"]);
+        check(b"a/..B\x01", &["a/..B"]);
+        assert_eq!(RequestedFile::parse(b"a/program").unwrap().candidates(), [RelativePath("a/program".into())]);
+        assert!(RequestedFile::parse(b"autoexec.ipxe").unwrap().candidates().is_empty());
     }
 
     #[test]
@@ -297,8 +334,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_asked_stays_below(name in "[a-z0-9./\\\\:-]{0,60}|.{0,60}") {
-            if let Ok(RequestedFile { file: FileName::Plain(path), .. }) = RequestedFile::parse(name.as_bytes()) {
+        fn whatever_is_asked_stays_below(name in "[a-z0-9./\\\\:\u{1}-]{0,60}|.{0,60}") {
+            let asked = RequestedFile::parse(name.as_bytes());
+            for path in asked.iter().flat_map(RequestedFile::candidates) {
                 prop_assert!(path.parts().all(|part| !matches!(part, "" | "." | "..")));
                 prop_assert!(!path.as_str().starts_with('/') && !path.as_str().contains('\\'));
             }

@@ -76,8 +76,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(Packet::parse(&again), Ok(packet), "what was read is written the same");
     }
     let Packet::Read(request) = packet else { return };
-    if let Ok(path::RequestedFile { file: path::FileName::Plain(path), .. }) = path::RequestedFile::parse(request.name)
-    {
+    for path in path::RequestedFile::parse(request.name).iter().flat_map(path::RequestedFile::candidates) {
         assert!(path.parts().all(|part| !matches!(part, "" | "." | "..")), "{path}");
     }
     let bounds = OptionLimits::of_mtu(if how & 1 == 1 { 9000 } else { 1500 }, how & 2 == 2);

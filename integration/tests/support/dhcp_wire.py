@@ -49,6 +49,12 @@ class Message:
             rest = rest[2 + length:]
         self.kind = self.options.get(53, b"\0")[0]
 
+    def c_string(self, code):
+        """Returns an option as a ROM reads it that takes it for a C string: up to the next zero octet of the packet."""
+        at = 240
+        while self.data[at] not in (code, 255):
+            at += 1 if self.data[at] == 0 else 2 + self.data[at + 1]
+        return self.data[at + 2:].split(b"\0")[0]
 
 def request(kind, mac, options, ciaddr="0.0.0.0", flags=0, giaddr="0.0.0.0", xid=0x0b007):
     """Builds a client's message."""

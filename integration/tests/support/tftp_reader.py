@@ -29,6 +29,14 @@ def read(address, name, wait=0.5):
         return data
 
 
+def read_first_block(sock, address, name):
+    """Reads a file of less than 512 octets, whose name is given as octets, and returns its bytes."""
+    sock.settimeout(0.5 * slowness())
+    packet, peer = _exchange(sock, b"\0\1" + name + b"\0octet\0", (address, 69), lambda packet: packet[:4] == b"\0\3\0\1")
+    sock.sendto(b"\0\4\0\1", peer)
+    return packet[4:]
+
+
 def _exchange(sock, packet, peer, is_wanted):
     """Sends a packet until the wanted one arrives; returns that one and its source."""
     for _ in range(TRIES):

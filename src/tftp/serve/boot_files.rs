@@ -18,7 +18,7 @@ use crate::gate::{Gate, PendingOffer};
 use crate::images::library::ImageLibrary;
 use crate::iso::{self, FileInImage};
 use crate::tftp::packet::PacketError;
-use crate::tftp::path::{FileName, RequestedFile};
+use crate::tftp::path::{FileName, RelativePath, RequestedFile};
 use crate::tftp::serve::{
     self as tftp, DropCause, FileAnswer, FileContent, FileRefusal, FirstAck, Listener, Responder, SiteFolder,
     TftpSettings, TransferEnd, TransferReport, TransferRequest,
@@ -156,17 +156,17 @@ impl BootFiles {
                     responder.answer(files.script(facts, form, request.listener).await);
                 }));
             }
-            FileName::Plain(path) => {
+            FileName::Plain(_) => {
                 let authorized = |mac| self.gate.authorize_program(&facts(mac, Stage::Ipxe, request), Protocol::Tftp);
                 if let Some(Err(reason)) = mac.map(authorized) {
                     return responder.answer(FileAnswer::Refused(reason.sentence()));
                 }
-                if let Some(bytes) = self.programs.get(path.as_str()) {
+                let paths = request.asked.candidates();
+                if let Some(bytes) = paths.iter().find_map(|path| self.programs.get(path.as_str())) {
                     return responder.answer(FileAnswer::Content(FileContent::Shared(bytes.clone())));
                 }
                 // A disk may be slow, and a file system may not answer at all: this thread sends everybody's blocks.
-                let path = path.clone();
-                drop(runtime.spawn_blocking(move || responder.answer(files.file(&path))));
+                drop(runtime.spawn_blocking(move || responder.answer(files.first_file(&paths))));
             }
         }
     }
@@ -192,8 +192,14 @@ impl BootFiles {
         }))
     }
 
+    /// Returns the first of some files that exists. May wait for the disk.
+    fn first_file(&self, paths: &[RelativePath]) -> FileAnswer {
+        let mut answers = paths.iter().map(|path| self.file(path));
+        answers.find(|answer| !matches!(answer, FileAnswer::NotFound)).unwrap_or(FileAnswer::NotFound)
+    }
+
     /// Returns a file within an image, or a site file. May wait for the disk.
-    fn file(&self, path: &crate::tftp::path::RelativePath) -> FileAnswer {
+    fn file(&self, path: &RelativePath) -> FileAnswer {
         if let Some(content) = self.within_image(path.as_str()) {
             return content;
         }
@@ -230,13 +236,16 @@ fn file_name(asked: &RequestedFile) -> String {
 /// Returns an error text if the file that was not found is one that a host needs for its boot. Loaders also ask for many
 /// optional files.
 fn missing_file(gate: &Gate, asked: &RequestedFile) -> Option<String> {
-    let FileName::Plain(path) = &asked.file else { return None };
-    let path = path.as_str();
-    if path.starts_with("iso/") {
+    let paths = asked.candidates();
+    if let Some(path) = paths.first().filter(|path| path.as_str().starts_with("iso/")) {
         return Some(format!("{path}: no such file in the image"));
     }
-    let is_needed = gate.site.has_program(path) || SECOND_STAGE.contains(&path);
-    is_needed.then(|| format!("boot program {path} is missing in firmware_dir: run firmware/stage"))
+    let is_needed =
+        |path: &&RelativePath| gate.site.has_program(path.as_str()) || SECOND_STAGE.contains(&path.as_str());
+    paths
+        .iter()
+        .find(is_needed)
+        .map(|path| format!("boot program {path} is missing in firmware_dir: run firmware/stage"))
 }
 
 /// Records an event of the TFTP server in the counters, the log and the timeline.
