@@ -19,7 +19,7 @@ pub fn encode(subnet: &Subnet) -> Vec<(u8, Vec<u8>)> {
         (28, subnet.net.broadcast().octets().to_vec()),
         (42, addresses(&subnet.ntp)),
         (119, subnet.search.iter().flat_map(|domain| labels(domain)).collect()),
-        (121, subnet.routes.iter().flat_map(|(net, router)| route(*net, *router)).collect()),
+        (121, routes(subnet)),
     ];
     options.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
@@ -39,6 +39,15 @@ fn labels(domain: &str) -> Vec<u8> {
     let mut spelled: Vec<u8> = domain.split('.').filter(|part| !part.is_empty()).flat_map(label).collect();
     spelled.push(0);
     spelled
+}
+
+/// Encodes the classless routes. A client that reads them ignores option 3 (RFC 3442), so they have the default route
+/// through the first router too, unless they name one.
+fn routes(subnet: &Subnet) -> Vec<u8> {
+    let has_default = subnet.routes.iter().any(|(net, _)| net.prefix_len() == 0);
+    let missing = subnet.routers.first().filter(|_| !subnet.routes.is_empty() && !has_default);
+    let default = missing.map(|router| (Ipv4Net::default(), *router));
+    default.iter().chain(&subnet.routes).flat_map(|(net, router)| route(*net, *router)).collect()
 }
 
 /// Encodes a route with the significant octets of its network (RFC 3442).
@@ -61,7 +70,39 @@ pub fn hostname<'a>(request: &'a DhcpPacket<'_>) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::fleet::LeaseTimes;
+
+    #[test]
+    fn classless_routes_have_a_default_route() {
+        let address = |last| Ipv4Addr::new(10, 0, 0, last);
+        let (lab, default) = ("10.8.0.0/16".parse().unwrap(), "0.0.0.0/0".parse().unwrap());
+        let through = |last| [&[0][..], &address(last).octets()].concat();
+        let to_lab = [&[16, 10, 8][..], &address(9).octets()].concat();
+        type Route = (Ipv4Net, Ipv4Addr);
+        let check = |routers: &[Ipv4Addr], given: &[Route], expected: &[Vec<u8>]| {
+            let subnet = Subnet {
+                net: "10.0.0.0/24".parse().unwrap(),
+                pools: Vec::new(),
+                reservations: Vec::new(),
+                routers: routers.to_vec(),
+                dns: Vec::new(),
+                ntp: Vec::new(),
+                domain: None,
+                search: Vec::new(),
+                routes: given.to_vec(),
+                times: LeaseTimes::of(Duration::from_secs(60)),
+            };
+            let sent = encode(&subnet).into_iter().find(|(code, _)| *code == 121).map(|(_, value)| value);
+            assert_eq!(sent.unwrap_or_default(), expected.concat(), "{routers:?} {given:?}");
+        };
+        check(&[address(1), address(2)], &[(lab, address(9))], &[through(1), to_lab.clone()]);
+        check(&[address(1)], &[(lab, address(9)), (default, address(3))], &[to_lab.clone(), through(3)]);
+        check(&[], &[(lab, address(9))], &[to_lab]);
+        check(&[address(1)], &[], &[]);
+    }
 
     #[test]
     fn domains_and_routes_are_encoded_as_their_rfcs_do() {

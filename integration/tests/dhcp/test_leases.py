@@ -23,7 +23,7 @@ def test_udhcpc_receives_an_address_and_every_option(lan, box):
     assert address.startswith(POOL), f"udhcpc gets an address of the pool: {received}"
     options = [received.get(name) for name in ("router", "dns", "domain", "search", "ntpsrv", "staticroutes", "lease", "serverid")]
     assert options == ["10.88.0.2", "10.88.0.3 10.88.0.4", "lab.example", "lab.example example.org", "10.88.0.5",
-                       "10.99.0.0/16 10.88.0.9", "600", OURS], \
+                       "0.0.0.0/0 10.88.0.2 10.99.0.0/16 10.88.0.9", "600", OURS], \
         f"udhcpc gets router, DNS, domain, search list, NTP, routes and lease time: {received}"
     row = until("the lease is in dhcp.leases", lambda: box.leases().get(address))
     assert row[1] == MAC.format(1) and row[3] == "node1", f"the lease is in dhcp.leases, in dnsmasq's format: {row}"

@@ -136,6 +136,17 @@ def pxe(architecture=7, uuid=bytes(range(16))):
             (94, b"\x01\x03\x00"), (97, b"\0" + uuid), (55, bytes([1, 3, 6, 43, 60, 66, 67]))]
 
 
+def classless_routes(option):
+    """Returns the routes of option 121 (RFC 3442) as pairs of network and router."""
+    routes = []
+    while option:
+        octets = (option[0] + 7) // 8
+        network, router = option[1:1 + octets].ljust(4, b"\0"), option[1 + octets:5 + octets]
+        routes.append((f"{socket.inet_ntoa(network)}/{option[0]}", socket.inet_ntoa(router)))
+        option = option[5 + octets:]
+    return routes
+
+
 def captured_requests(path):
     """Yields the requests in a capture file as pairs of port and payload."""
     data, at = path.read_bytes(), 24

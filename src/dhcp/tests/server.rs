@@ -138,7 +138,7 @@ fn a_client_gets_its_address_and_it_is_recorded_first() {
     let found = options(&sent(&offer).message);
     assert_eq!(found[&53], [2]);
     assert_eq!((&found[&51], &found[&58], &found[&59]), (&vec![0, 0, 14, 16], &vec![0, 0, 7, 8], &vec![0, 0, 12, 78]));
-    assert_eq!(found[&121], [16, 10, 8, 10, 0, 0, 9]);
+    assert_eq!(found[&121], [0, 10, 0, 0, 1, 16, 10, 8, 10, 0, 0, 9]);
     assert_eq!(found[&119], b"\x07example\x03org\0");
     assert!(!found.contains_key(&28), "it was not asked for");
     let taken = ask(&mut server, &message(3, &[(50, &address.octets()), (54, &OURS.octets())])).unwrap();
