@@ -10,9 +10,8 @@ use crate::fleet::{Architecture, Mac};
 use super::message::{HeaderAddresses, ReplyWriter};
 use super::packet::{DhcpPacket, sub_options};
 use super::quirks::{self, BootFileLocation, Quirks};
+use super::relay::Relay;
 
-/// UDP port of DHCP servers and relays.
-pub const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 
 /// The server's port that a message arrived on.
@@ -180,7 +179,7 @@ pub fn supports_port_4011(facts: &Facts) -> bool {
 }
 
 /// Encodes a proxy's reply: the boot file, and never an address.
-pub fn reply(request: &DhcpPacket<'_>, boot: &BootOffer, arrival: Arrival) -> DhcpReply {
+pub fn reply(request: &DhcpPacket<'_>, boot: &BootOffer, arrival: Arrival, relay: Option<Relay>) -> DhcpReply {
     let (kind, ciaddr) = match arrival.port {
         DhcpPort::Server => (MessageType::Offer, Ipv4Addr::UNSPECIFIED),
         DhcpPort::Proxy => (MessageType::Ack, request.ciaddr()),
@@ -189,23 +188,23 @@ pub fn reply(request: &DhcpPacket<'_>, boot: &BootOffer, arrival: Arrival) -> Dh
         ReplyWriter::reply(request, kind, HeaderAddresses { ciaddr, ..HeaderAddresses::of_server(boot.server) });
     writer.address(54, boot.server);
     boot.write(request, &mut writer);
-    DhcpReply { message: writer.finish(request), to: destination(request, arrival) }
+    DhcpReply { message: writer.finish(request), to: destination(arrival, relay) }
 }
 
 /// Encodes the reply to the probe of another bootlatch server.
-pub fn presence_reply(request: &DhcpPacket<'_>, ours: Ipv4Addr, arrival: Arrival) -> DhcpReply {
+pub fn presence_reply(request: &DhcpPacket<'_>, ours: Ipv4Addr, arrival: Arrival, relay: Option<Relay>) -> DhcpReply {
     let mut writer = ReplyWriter::reply(request, MessageType::Offer, HeaderAddresses::of_server(ours));
     writer.address(54, ours);
     writer.option(60, b"PXEClient");
     writer.option(77, crate::dhcp::rogue_servers::USER_CLASS);
-    DhcpReply { message: writer.finish(request), to: destination(request, arrival) }
+    DhcpReply { message: writer.finish(request), to: destination(arrival, relay) }
 }
 
-/// Returns the destination of a proxy's reply: a relay's server port; on port 4011 the sender; otherwise broadcast,
+/// Returns the destination of a proxy's reply: a relay; on port 4011 the sender; otherwise broadcast,
 /// because a proxy gives the client no address (RFC 2131 4.1).
-fn destination(request: &DhcpPacket<'_>, arrival: Arrival) -> Destination {
-    if !request.giaddr().is_unspecified() {
-        return Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER_PORT));
+fn destination(arrival: Arrival, relay: Option<Relay>) -> Destination {
+    if let Some(relay) = relay {
+        return Destination::Address(relay.address);
     }
     match arrival.port {
         DhcpPort::Proxy if !arrival.from.ip().is_unspecified() => Destination::Address(arrival.from),
@@ -222,6 +221,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::packet::tests::{capture, message};
+    use super::super::relay::RelayTrust;
     use super::*;
     use crate::boot::site::tests::site;
     use crate::boot::{Program, ProgramOverride, Reason};
@@ -268,7 +268,7 @@ mod tests {
         let request = DhcpPacket::parse(bytes).unwrap();
         let facts = facts(&request, arrival(port), OURS).ok()?;
         let boot = BootOffer::new(&facts, verdict, &site("hold"), BootFileLocation::Offer)?;
-        let reply = reply(&request, &boot, arrival(port));
+        let reply = reply(&request, &boot, arrival(port), None);
         assert!(reply.message.len() >= 300);
         Some(dhcproto::Decodable::decode(&mut dhcproto::Decoder::new(&reply.message)).unwrap())
     }
@@ -398,7 +398,7 @@ mod tests {
         let verdict = Verdict::Chainload(Program("p".into()));
         for (form, expected) in [(BootFileLocation::Offer, true), (BootFileLocation::Port4011, false)] {
             let boot = BootOffer::new(&facts, &verdict, &site("hold"), form).unwrap();
-            let message = reply(&request, &boot, arrival(DhcpPort::Server)).message;
+            let message = reply(&request, &boot, arrival(DhcpPort::Server), None).message;
             assert_eq!(message.windows(4).any(|window| window == [43, 4, 6, 1]), expected, "{form:?}");
         }
     }
@@ -435,7 +435,8 @@ mod tests {
         let boot =
             BootOffer::new(&facts, &Verdict::Chainload(Program("p".into())), &site("hold"), BootFileLocation::Offer)
                 .unwrap();
-        let reply = reply(&request, &boot, arrival(DhcpPort::Server));
+        let relay = Relay::of(&request, arrival(DhcpPort::Server).from, || RelayTrust::None);
+        let reply = reply(&request, &boot, arrival(DhcpPort::Server), relay);
         assert_eq!(reply.to, Destination::Address(SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), 67)));
         assert_eq!(reply.message[24..28], [10, 9, 0, 1]);
         let agent = [82, 4, 1, 2, 0xaa, 0xbb, 255];

@@ -10,6 +10,7 @@ mod message;
 mod options;
 pub mod packet;
 pub mod quirks;
+pub mod relay;
 pub mod rogue_servers;
 pub mod serve;
 pub mod server;

@@ -120,11 +120,20 @@ impl<'a> DhcpPacket<'a> {
     /// address, in this order.
     pub fn link(&self) -> Option<Ipv4Addr> {
         const LINK_SELECTION: u8 = 5;
-        let agent = self.option(82).unwrap_or_default();
-        let selected = sub_options(&agent).find(|(code, _)| *code == LINK_SELECTION);
-        let selected = selected.and_then(|(_, octets)| <[u8; 4]>::try_from(octets).ok()).map(Ipv4Addr::from);
         let relay = || Some(self.giaddr()).filter(|relay| !relay.is_unspecified());
-        selected.or_else(|| self.address(118)).or_else(relay)
+        self.agent_address(LINK_SELECTION).or_else(|| self.address(118)).or_else(relay)
+    }
+
+    /// Returns the address in a sub-option of the relay agent's option that holds one.
+    pub fn agent_address(&self, code: u8) -> Option<Ipv4Addr> {
+        let agent = self.option(82)?;
+        let value = sub_options(&agent).find(|(found, _)| *found == code)?.1;
+        Some(<[u8; 4]>::try_from(value).ok()?.into())
+    }
+
+    /// Returns whether the relay agent's option has a sub-option.
+    pub fn has_agent(&self, code: u8) -> bool {
+        self.option(82).is_some_and(|agent| sub_options(&agent).any(|(found, _)| found == code))
     }
 
     /// Returns the transaction identifier (`xid`).

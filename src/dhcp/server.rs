@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use crate::boot::DropReason;
 use crate::fleet::{Lease, LeaseTimes, Mac, Subnet};
 
-use super::answer::{BROADCAST_CLIENTS, BootOffer, Destination, DhcpReply, SERVER_PORT};
+use super::answer::{BROADCAST_CLIENTS, BootOffer, Destination, DhcpReply};
 use super::leases::{ClientId, LeaseRequest, Leases, RequestOutcome, RequestState};
 use super::message::{HeaderAddresses, ReplyWriter};
 use super::options;
 use super::packet::DhcpPacket;
+use super::relay::{Relay, RelayTrust};
 
 const BROADCAST: u16 = 0x8000;
 
@@ -58,6 +59,8 @@ pub struct RequestContext<'a> {
     pub ours: Ipv4Addr,
     /// The sender's address; unspecified for a client without one.
     pub from: Ipv4Addr,
+    /// The relay that forwarded the message.
+    pub relay: Option<Relay>,
     /// The boot offer, for a client that boots from the network.
     pub boot: Option<&'a BootOffer>,
     /// The address of the host in `spec.ip`.
@@ -80,6 +83,18 @@ pub struct RequestContext<'a> {
 impl std::fmt::Debug for RequestContext<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("RequestContext").field("ours", &self.ours).field("boot", &self.boot).finish_non_exhaustive()
+    }
+}
+
+impl RequestContext<'_> {
+    /// Returns the server identifier for the client: ours, or the one that its relay put in its place (RFC 5107).
+    fn server_id(&self) -> Ipv4Addr {
+        self.relay.and_then(|relay| relay.server_id).unwrap_or(self.ours)
+    }
+
+    /// Returns whether a server identifier names this server.
+    fn is_ours(&self, server: Ipv4Addr) -> bool {
+        server == self.ours || server == self.server_id()
     }
 }
 
@@ -181,7 +196,7 @@ impl Scope {
     ) -> Result<Vec<Effect>, DropReason> {
         let lease_request = self.lease_request(request, context);
         let server = request.address(54);
-        if server.is_some_and(|server| server != context.ours) {
+        if server.is_some_and(|server| !context.is_ours(server)) {
             self.leases.withdraw_offer(&lease_request.client, context.now);
             return Err(DropReason::OtherServer);
         }
@@ -229,8 +244,9 @@ impl Scope {
 
     fn release(&mut self, request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> Result<Vec<Effect>, DropReason> {
         let lease_request = self.addressed(request, context)?;
-        // A client releases its address from that address (RFC 2131 4.4.6).
-        if context.from != request.ciaddr() {
+        // A client releases its address from that address (RFC 2131 4.4.6), or through the relay that poses as its
+        // server.
+        if context.from != request.ciaddr() && !self.is_released_through(context.relay) {
             return Err(DropReason::ContradictedClaim);
         }
         let lease = self
@@ -238,6 +254,16 @@ impl Scope {
             .release(&lease_request.client, request.ciaddr(), context.now)
             .ok_or(DropReason::ContradictedClaim)?;
         Ok(vec![Effect::Record(lease)])
+    }
+
+    /// Returns whether clients of this subnet release their addresses through a relay: it replaces the server
+    /// identifier, and the configuration names it, or it is in the subnet itself.
+    fn is_released_through(&self, relay: Option<Relay>) -> bool {
+        relay.is_some_and(|relay| match (relay.server_id, relay.trust) {
+            (None, _) | (Some(_), RelayTrust::None) => false,
+            (Some(_), RelayTrust::Named) => true,
+            (Some(_), RelayTrust::OwnAddress) => self.leases.subnet().net.contains(relay.address.ip()),
+        })
     }
 
     /// Answers a client that has its address from elsewhere with the subnet's other options (RFC 2131 4.3.5).
@@ -248,7 +274,7 @@ impl Scope {
             siaddr: context.boot.map_or(Ipv4Addr::UNSPECIFIED, |_| context.ours),
         };
         let mut writer = ReplyWriter::reply(request, MessageType::Ack, addresses);
-        writer.address(54, context.ours);
+        writer.address(54, context.server_id());
         self.write_options(request, context, &mut writer);
         let to = self.destination(request, context, request.ciaddr());
         vec![Effect::Send(DhcpReply { message: writer.finish(request), to })]
@@ -260,7 +286,7 @@ impl Scope {
         context: &RequestContext<'_>,
     ) -> Result<LeaseRequest<'a>, DropReason> {
         match request.address(54) {
-            Some(server) if server != context.ours => Err(DropReason::OtherServer),
+            Some(server) if !context.is_ours(server) => Err(DropReason::OtherServer),
             _ => Ok(self.lease_request(request, context)),
         }
     }
@@ -295,7 +321,7 @@ impl Scope {
         let siaddr = context.boot.map_or(Ipv4Addr::UNSPECIFIED, |_| context.ours);
         let ciaddr = if kind == MessageType::Ack { request.ciaddr() } else { Ipv4Addr::UNSPECIFIED };
         let mut writer = ReplyWriter::reply(request, kind, HeaderAddresses { ciaddr, yiaddr: address, siaddr });
-        writer.address(54, context.ours);
+        writer.address(54, context.server_id());
         for (code, time) in [(51, times.lease), (58, times.renew), (59, times.rebind)] {
             writer.option(code, &u32::try_from(time.as_secs()).unwrap_or(u32::MAX).to_be_bytes());
         }
@@ -330,8 +356,8 @@ impl Scope {
     /// Returns the destination of a reply (RFC 2131 4.1). A client that renews on our own link is reached by its MAC
     /// address, without the kernel's neighbour table.
     fn destination(&self, request: &DhcpPacket<'_>, context: &RequestContext<'_>, address: Ipv4Addr) -> Destination {
-        if !request.giaddr().is_unspecified() {
-            return Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER_PORT));
+        if let Some(relay) = context.relay {
+            return Destination::Address(relay.address);
         }
         match (request.ciaddr().is_unspecified(), self.is_on_link(context)) {
             // An INFORM without an address (RFC 2131 4.3.5 requires one) can only be answered by broadcast.
@@ -363,19 +389,16 @@ fn echo_client(request: &DhcpPacket<'_>, writer: &mut ReplyWriter) {
 fn nak(request: &DhcpPacket<'_>, context: &RequestContext<'_>) -> DhcpReply {
     let nobody = HeaderAddresses::of_server(Ipv4Addr::UNSPECIFIED);
     let mut writer = ReplyWriter::reply(request, MessageType::Nak, nobody);
-    writer.address(54, context.ours);
+    writer.address(54, context.server_id());
     if let Some(uuid) = request.option(97) {
         writer.option(97, &uuid);
     }
     echo_client(request, &mut writer);
-    if request.giaddr().is_unspecified() {
+    let Some(relay) = context.relay else {
         return DhcpReply { message: writer.finish(request), to: Destination::Broadcast };
-    }
+    };
     writer.set_flags(request.flags() | BROADCAST);
-    DhcpReply {
-        message: writer.finish(request),
-        to: Destination::Address(SocketAddrV4::new(request.giaddr(), SERVER_PORT)),
-    }
+    DhcpReply { message: writer.finish(request), to: Destination::Address(relay.address) }
 }
 
 #[cfg(test)]

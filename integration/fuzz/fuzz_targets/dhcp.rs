@@ -8,6 +8,7 @@ use bootlatch::boot::{ConfigAccess, ConfigProof, Program, Programs, Site, Verdic
 use bootlatch::dhcp::answer::{self, Arrival, BootOffer, DhcpPort, DhcpReply};
 use bootlatch::dhcp::packet::DhcpPacket;
 use bootlatch::dhcp::quirks::BootFileLocation;
+use bootlatch::dhcp::relay::{Relay, RelayTrust};
 use bootlatch::dhcp::rogue_servers;
 use bootlatch::dhcp::server::{DhcpServer, Effect, RequestContext};
 use bootlatch::fleet::enrolment::{EnrolmentRules, UnknownHostAction};
@@ -97,12 +98,14 @@ fuzz_target!(|data: &[u8]| {
         let Ok(request) = DhcpPacket::parse(bytes) else { continue };
         let port = if how & 1 == 1 { DhcpPort::Proxy } else { DhcpPort::Server };
         let arrival = Arrival { port, from: SocketAddrV4::new([10, 77, 0, 185].into(), 4011) };
+        let trust = [RelayTrust::None, RelayTrust::OwnAddress, RelayTrust::Named, RelayTrust::None];
+        let relay = Relay::of(&request, arrival.from, || trust[usize::from(how >> 2 & 3)]);
         let verdict = &verdicts[usize::from(how >> 1 & 1)];
         let location = if how & 2 == 2 { BootFileLocation::Port4011 } else { BootFileLocation::Offer };
         if let Ok(facts) = answer::facts(&request, arrival, OURS)
             && let Some(boot) = BootOffer::new(&facts, verdict, &site, location)
         {
-            let reply = answer::reply(&request, &boot, arrival);
+            let reply = answer::reply(&request, &boot, arrival, relay);
             check(&request, bytes, &reply);
             assert_eq!(reply.message[16..20], [0; 4], "a proxy gives no address");
         }
@@ -111,6 +114,7 @@ fuzz_target!(|data: &[u8]| {
         let context = RequestContext {
             ours: OURS,
             from: request.ciaddr(),
+            relay,
             boot: boot.as_ref(),
             own: None,
             is_known: how & 4 == 4,

@@ -16,6 +16,7 @@ SIOCGIFINDEX = 0x8933
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 1, 1
 DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = 1, 2, 3, 4, 5, 6, 7, 8
 BROADCAST = 0x8000
+ETHERNET, INFINIBAND, INFINIBAND_WITHOUT_ADDRESS = (1, 6), (32, 6), (32, 0)
 
 
 def checksum(data):
@@ -56,11 +57,13 @@ class Message:
             at += 1 if self.data[at] == 0 else 2 + self.data[at + 1]
         return self.data[at + 2:].split(b"\0")[0]
 
-def request(kind, mac, options, ciaddr="0.0.0.0", flags=0, giaddr="0.0.0.0", xid=0x0b007):
-    """Builds a client's message."""
-    body = bytes([1, 1, 6, 0]) + xid.to_bytes(4, "big") + b"\0\0" + flags.to_bytes(2, "big")
+
+def request(kind, mac, options, ciaddr="0.0.0.0", flags=0, giaddr="0.0.0.0", xid=0x0b007, hardware=ETHERNET, sname=b"", file=b""):
+    """Builds a client's message. `hardware` is its type and the length of its address, which is left out if that is 0."""
+    body = bytes([1, *hardware, 0]) + xid.to_bytes(4, "big") + b"\0\0" + flags.to_bytes(2, "big")
     body += socket.inet_aton(ciaddr) + bytes(8) + socket.inet_aton(giaddr)
-    body += bytes.fromhex(mac.replace(":", "")) + bytes(202) + COOKIE + bytes([53, 1, kind])
+    body += bytes.fromhex(mac.replace(":", ""))[:hardware[1]].ljust(16, b"\0") + sname.ljust(64, b"\0") + file.ljust(128, b"\0")
+    body += COOKIE + bytes([53, 1, kind])
     for code, value in options:
         body += bytes([code, len(value)]) + value
     return body + b"\xff"
@@ -88,9 +91,9 @@ class Client:
         self.socket.close()
 
     def send(self, kind, options, ciaddr="0.0.0.0", flags=0, source=("0.0.0.0", 68), to=("255.255.255.255", 67),
-             to_mac=b"\xff" * 6):
+             to_mac=b"\xff" * 6, **header):
         self.xid = (self.xid + 1) & 0xffffffff
-        body = request(kind, self.mac.hex(":"), options, ciaddr, flags, xid=self.xid)
+        body = request(kind, self.mac.hex(":"), options, ciaddr, flags, xid=self.xid, **header)
         udp = struct.pack("!HHHH", source[1], to[1], 8 + len(body), 0) + body
         ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0)
         ip += socket.inet_aton(source[0]) + socket.inet_aton(to[0])

@@ -9,6 +9,7 @@ use crate::boot::DropReason;
 use crate::boot::identity::{AddressChange, ExchangeEvidence, ExchangePath, ExchangeRefusal, judge_exchange};
 use crate::dhcp::answer::Arrival;
 use crate::dhcp::packet::DhcpPacket;
+use crate::dhcp::relay::{Relay, RelayTrust};
 use crate::dhcp::serve::interface::InterfaceState;
 use crate::dhcp::serve::settings::DhcpSettings;
 use crate::fleet::{Mac, Subnet};
@@ -61,17 +62,35 @@ impl ExchangeVerifier {
             Some(last) => *last == relay,
             None => !gate.is_known_network(address),
         });
-        let is_pool = |address: Ipv4Addr| {
-            self.subnets.iter().flat_map(|subnet| &subnet.pools).any(|pool| pool.contains(&address))
-        };
         judge_exchange(&ExchangeEvidence {
             path: self.path(interface, relay, *arrival.from.ip()),
             is_on_link: interface.is_on_link(address),
             is_relay_on_link: relay.is_some_and(|relay| interface.is_on_link(relay)),
-            is_relay_a_machine: relay.is_some_and(|relay| is_pool(relay) || gate.is_machines_address(relay)),
+            is_relay_a_machine: relay.is_some_and(|relay| self.is_machine(gate, relay)),
             is_taken: gate.is_address_of_other(request.mac, address),
             present: gate.present_address(request.mac, address, is_same_relay),
         })
+    }
+
+    /// Returns the relay of a message. What its option 82 asks for counts if messages through it are believed.
+    pub fn relay(
+        &self,
+        gate: &Gate,
+        interface: &InterfaceState,
+        request: &DhcpPacket<'_>,
+        arrival: Arrival,
+    ) -> Option<Relay> {
+        Relay::of(request, arrival.from, || match self.path(interface, relay(request), *arrival.from.ip()) {
+            ExchangePath::NamedRelay => RelayTrust::Named,
+            ExchangePath::Relay if !self.is_machine(gate, request.giaddr()) => RelayTrust::OwnAddress,
+            ExchangePath::Relay | ExchangePath::Link | ExchangePath::Unknown => RelayTrust::None,
+        })
+    }
+
+    /// Returns whether an address belongs to a machine, or to a pool for machines.
+    fn is_machine(&self, gate: &Gate, address: Ipv4Addr) -> bool {
+        let mut pools = self.subnets.iter().flat_map(|subnet| &subnet.pools);
+        pools.any(|pool| pool.contains(&address)) || gate.is_machines_address(address)
     }
 
     /// Returns whether the sender of a message is a relay that the configuration names, if the message has a relay, or in
@@ -122,10 +141,12 @@ impl ExchangeVerifier {
         if let Some(reason) = refusal.reason() {
             gate.record_contradiction(request.mac, address, reason);
         }
-        if let (ExchangeRefusal::UnknownRelay, Some(giaddr)) = (refusal, relay(request)) {
+        // A relay that selects another link than its own (RFC 3527) is refused as not on the link.
+        if let (ExchangeRefusal::UnknownRelay | ExchangeRefusal::NotOnLink, Some(giaddr)) = (refusal, relay(request)) {
             let source = *arrival.from.ip();
             if self.reported.len() < MAX_REPORTED_RELAYS && self.reported.insert(source) {
-                tracing::warn!(%source, %giaddr, "DHCP relay not believed: list it in dhcp.relays");
+                let reason = refusal.drop_reason().code();
+                tracing::warn!(%source, %giaddr, %address, reason, "DHCP relay not believed: list it in dhcp.relays");
             }
         }
         refusal.drop_reason()

@@ -157,7 +157,8 @@ impl RequestHandler {
             Err(why) => return self.count_drop(why, arrival),
         };
         if rogue_servers::is_server_probe(&request) {
-            return out.replies.push(answer::presence_reply(&request, interface.address, arrival));
+            let relay = self.exchanges.relay(&self.gate, interface, &request, arrival);
+            return out.replies.push(answer::presence_reply(&request, interface.address, arrival, relay));
         }
         if self.settings.stand_down && interface.detector.must_stand_down() {
             return self.count_drop(DropReason::StoodDown, arrival);
@@ -190,7 +191,8 @@ impl RequestHandler {
         let facts = answer::facts(request, arrival, interface.address)?;
         let BootAnswer::Boot(boot) = self.boot_answer(interface, message, &facts) else { return Ok(()) };
         self.gate.counters.count_answered(Protocol::Dhcp);
-        out.replies.push(answer::reply(request, &boot, arrival));
+        let relay = self.exchanges.relay(&self.gate, interface, request, arrival);
+        out.replies.push(answer::reply(request, &boot, arrival, relay));
         self.record_offer(&facts, boot.file);
         Ok(())
     }
@@ -243,6 +245,7 @@ impl RequestHandler {
         let context = RequestContext {
             ours: interface.address,
             from: *arrival.from.ip(),
+            relay: exchanges.relay(gate, interface, request, arrival),
             boot: boot.as_ref(),
             own,
             is_known,

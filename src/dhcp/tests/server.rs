@@ -39,12 +39,19 @@ fn now() -> Timestamp {
 }
 
 fn ask(server: &mut DhcpServer, bytes: &[u8]) -> Result<Vec<Effect>, DropReason> {
+    ask_through(server, bytes, RelayTrust::OwnAddress)
+}
+
+/// Handles a message that came through a relay, if it has one, which sends from port 4000.
+fn ask_through(server: &mut DhcpServer, bytes: &[u8], trust: RelayTrust) -> Result<Vec<Effect>, DropReason> {
     let request = DhcpPacket::parse(bytes).unwrap();
     let facts = answer::claims(&request, OURS);
     let verdict = Verdict::Chainload(Program("snponly.efi".into()));
     let site = site("hold").reached_at(OURS.into());
     let boot = facts.and_then(|facts| BootOffer::new(&facts, &verdict, &site, BootFileLocation::Offer));
-    let context = RequestContext { boot: boot.as_ref(), from: request.ciaddr(), ..context() };
+    let relay = Relay::of(&request, SocketAddrV4::new(request.giaddr(), 4000), || trust);
+    let from = relay.map_or(request.ciaddr(), |relay| *relay.address.ip());
+    let context = RequestContext { boot: boot.as_ref(), from, relay, ..context() };
     server.answer(&request, &context)
 }
 
@@ -53,6 +60,7 @@ fn context() -> RequestContext<'static> {
     RequestContext {
         ours: OURS,
         from: Ipv4Addr::UNSPECIFIED,
+        relay: None,
         boot: None,
         own: None,
         is_known: true,
@@ -180,6 +188,139 @@ fn a_relay_selects_the_subnet() {
     let selected = relayed(&mut server, [172, 16, 0, 1], &[(82, &[5, 4, 10, 0, 7, 0])]).unwrap();
     assert_eq!(yiaddr(sent(&selected)).octets()[..3], [10, 0, 7]);
     assert_eq!(relayed(&mut server, [172, 16, 0, 1], &[]), Err(DropReason::NoSubnet));
+}
+
+/// Server identifier override 10.0.7.254, and the relay's source port.
+const OVERRIDE: [u8; 6] = [11, 4, 10, 0, 7, 254];
+const SOURCE_PORT: [u8; 2] = [19, 0];
+const RELAY_ID: Ipv4Addr = Ipv4Addr::new(10, 0, 7, 254);
+
+/// Returns a message of a client at 10.0.7.100 through the relay 10.0.7.1.
+fn through_relay(kind: u8, agent: &[u8], options: &[(u8, &[u8])], ciaddr: [u8; 4]) -> Vec<u8> {
+    let mut bytes = message(kind, &[options, &[(82, agent)]].concat());
+    bytes[12..16].copy_from_slice(&ciaddr);
+    bytes[24..28].copy_from_slice(&[10, 0, 7, 1]);
+    bytes
+}
+
+#[test]
+fn a_relay_may_pose_as_the_server() {
+    let mut server = server();
+    let (address, id, nobody) = ([10, 0, 7, 100], RELAY_ID.octets(), [0; 4]);
+    let to_relay = Destination::Address("10.0.7.1:67".parse().unwrap());
+    let messages = [
+        (2, through_relay(1, &OVERRIDE, &[], nobody)),
+        (5, through_relay(3, &OVERRIDE, &[(50, &address), (54, &id)], nobody)),
+        // A renewal through the relay names no server.
+        (5, through_relay(3, &OVERRIDE, &[], address)),
+        (5, through_relay(8, &OVERRIDE, &[], [10, 0, 7, 9])),
+    ];
+    for (kind, bytes) in messages {
+        let effects = ask(&mut server, &bytes).unwrap();
+        let found = options(&sent(&effects).message);
+        assert_eq!((found[&53][0], found[&54].as_slice()), (kind, &id[..]));
+        assert_eq!(found[&82], OVERRIDE, "the option is returned");
+        assert_eq!(sent(&effects).to, to_relay);
+    }
+    let impossible = through_relay(3, &OVERRIDE, &[(50, &[192, 168, 1, 5]), (54, &id)], nobody);
+    let refused = ask(&mut server, &impossible).unwrap();
+    let found = options(&sent(&refused).message);
+    assert_eq!((found[&53][0], found[&54].as_slice()), (6, &id[..]));
+    let ours = through_relay(3, &OVERRIDE, &[(50, &address), (54, &OURS.octets())], nobody);
+    assert!(ask(&mut server, &ours).is_ok(), "our own identifier is still ours");
+    let other = through_relay(3, &OVERRIDE, &[(50, &address), (54, &[10, 0, 0, 77])], nobody);
+    assert_eq!(ask(&mut server, &other), Err(DropReason::OtherServer));
+    let decline = through_relay(4, &OVERRIDE, &[(50, &address), (54, &id)], nobody);
+    assert!(matches!(&ask(&mut server, &decline).unwrap()[..], [Effect::Record(_)]));
+}
+
+#[test]
+fn an_option_makes_no_stranger_the_server() {
+    let (address, id, nobody) = ([10, 0, 7, 100], RELAY_ID.octets(), [0; 4]);
+    let agent = [&OVERRIDE[..], &SOURCE_PORT].concat();
+    let mut server = server();
+    let offer = ask_through(&mut server, &through_relay(1, &agent, &[], nobody), RelayTrust::None).unwrap();
+    assert_eq!(options(&sent(&offer).message)[&54], OURS.octets());
+    assert_eq!(sent(&offer).to, Destination::Address("10.0.7.1:67".parse().unwrap()), "not to the sender's port");
+    let take = through_relay(3, &agent, &[(50, &address), (54, &id)], nobody);
+    assert_eq!(ask_through(&mut server, &take, RelayTrust::None), Err(DropReason::OtherServer));
+    // Without a relay (giaddr 0) the option is a switch's that snoops: it is returned, and asks for nothing.
+    let snooped = ask(&mut server, &message(1, &[(82, &agent)])).unwrap();
+    let found = options(&sent(&snooped).message);
+    assert_eq!((found[&54].as_slice(), found[&82].as_slice()), (&OURS.octets()[..], &agent[..]));
+}
+
+#[test]
+fn a_lease_is_released_through_the_relay_that_poses_as_the_server() {
+    let (address, id) = ([10, 0, 7, 100], RELAY_ID.octets());
+    let rows: [(&[u8], [u8; 4], RelayTrust, bool); 5] = [
+        (&OVERRIDE, [10, 0, 7, 1], RelayTrust::OwnAddress, true),
+        (&OVERRIDE, [172, 16, 0, 1], RelayTrust::Named, true),
+        // A relay of another network, one that is not believed, and one that does not pose as the server.
+        (&OVERRIDE, [172, 16, 0, 1], RelayTrust::OwnAddress, false),
+        (&OVERRIDE, [10, 0, 7, 1], RelayTrust::None, false),
+        (&[1, 2, 9, 9], [10, 0, 7, 1], RelayTrust::Named, false),
+    ];
+    for (agent, relay, trust, is_released) in rows {
+        let mut server = server();
+        let take = through_relay(3, &OVERRIDE, &[(50, &address), (54, &id)], [0; 4]);
+        ask(&mut server, &through_relay(1, &OVERRIDE, &[], [0; 4])).unwrap();
+        ask(&mut server, &take).unwrap();
+        let agent = [agent, &[5, 4, 10, 0, 7, 0]].concat();
+        let mut release = through_relay(7, &agent, &[], address);
+        release[24..28].copy_from_slice(&relay);
+        let released = ask_through(&mut server, &release, trust);
+        let effects = released.as_deref().unwrap_or_default();
+        let found = matches!(effects, [Effect::Record(lease)] if lease.held == LeaseState::Released);
+        assert_eq!(found, is_released, "{agent:?} {relay:?} {trust:?}");
+    }
+}
+
+#[test]
+fn a_relay_is_answered_at_the_port_that_it_sends_from_if_it_asks_for_that() {
+    let mut server = server();
+    for (agent, port) in [(&SOURCE_PORT[..], 4000), (&[1, 2, 9, 9][..], 67)] {
+        let to = Destination::Address(SocketAddrV4::new([10, 0, 7, 1].into(), port));
+        let offer = ask(&mut server, &through_relay(1, agent, &[], [0; 4])).unwrap();
+        assert_eq!((sent(&offer).to, options(&sent(&offer).message)[&82].as_slice()), (to, agent));
+        let refused = ask(&mut server, &through_relay(3, agent, &[(50, &[192, 168, 1, 5])], [0; 4])).unwrap();
+        assert_eq!((sent(&refused).to, options(&sent(&refused).message)[&53][0]), (to, 6));
+    }
+}
+
+#[test]
+fn a_relay_gets_flags_and_its_option_back() {
+    let rows: [(&[(u8, &[u8])], u16, &[u8]); 4] = [
+        (&[(82, &[1, 2, 0xaa, 0xbb])], 0x8000, &[1, 2, 0xaa, 0xbb]),
+        (&[(82, &[1, 2, 0xaa, 0xbb])], 0, &[1, 2, 0xaa, 0xbb]),
+        // Two agents add one option each (RFC 3396 joins them).
+        (&[(82, &[1, 2, 0xaa, 0xbb]), (82, &[2, 3, b'a', b'b', b'c'])], 0x8000, b"\x01\x02\xaa\xbb\x02\x03abc"),
+        (&[(82, &[])], 0, &[]),
+    ];
+    for relay in [[10, 0, 7, 1], [0; 4]] {
+        for (given, flags, agent) in rows {
+            let mut bytes = message(1, given);
+            bytes[10..12].copy_from_slice(&flags.to_be_bytes());
+            bytes[24..28].copy_from_slice(&relay);
+            let offer = ask(&mut server(), &bytes).unwrap();
+            let reply = &sent(&offer).message;
+            assert_eq!(reply[10..12], flags.to_be_bytes());
+            let last = [&[82, u8::try_from(agent.len()).unwrap()], agent, &[255]].concat();
+            let end = reply.iter().rposition(|octet| *octet != 0).unwrap();
+            assert!(reply[..=end].ends_with(&last), "option 82 is the last one: {reply:?}");
+        }
+    }
+}
+
+#[test]
+fn a_long_request_and_one_with_overloaded_fields_are_read() {
+    let many = [125, 224, 225, 226].map(|code| (code, &[0; 200][..]));
+    assert_eq!(yiaddr(sent(&ask(&mut server(), &message(1, &many)).unwrap())), Ipv4Addr::new(10, 0, 0, 100));
+    let mut bytes = message(1, &[(52, &[3])]);
+    bytes[108..113].copy_from_slice(&[93, 2, 0, 7, 255]);
+    bytes[44..79].copy_from_slice(b"\x3c\x20PXEClient:Arch:00007:UNDI:003016\xff");
+    let offer = ask(&mut server(), &bytes).unwrap();
+    assert_eq!(options(&sent(&offer).message)[&67], b"52-54-00-12-34-56/snponly.efi");
 }
 
 #[test]
