@@ -72,11 +72,18 @@ pub fn facts(request: &DhcpPacket<'_>, arrival: Arrival, ours: Ipv4Addr) -> Resu
         }
         (DhcpPort::Server | DhcpPort::Proxy, _) => return Err(DropReason::NotABootRequest),
     }
+    if !request.hardware.names_machine() {
+        return Err(DropReason::NoHardwareAddress);
+    }
     claims(request, ours).ok_or(DropReason::NotABootRequest)
 }
 
-/// Returns what a client claims about itself; `None` if it does not boot from the network.
+/// Returns what a client claims about itself; `None` if it does not boot from the network, or has no MAC address by
+/// which its boot programs could ask for its script.
 pub fn claims(request: &DhcpPacket<'_>, ours: Ipv4Addr) -> Option<Facts> {
+    if !request.hardware.names_machine() {
+        return None;
+    }
     let class = request.option(60).unwrap_or_default();
     let loading = match class.as_ref() {
         class if class.starts_with(b"HTTPClient") => BootProtocol::Http,
@@ -352,6 +359,31 @@ mod tests {
             let boot = BootOffer::new(&facts, &verdict, &site, BootFileLocation::Offer).unwrap();
             assert_eq!((boot.file.as_str(), boot.quirks.vendor_class), (*file, class.as_bytes()), "{code}");
         }
+    }
+
+    #[test]
+    fn a_client_on_infiniband_gets_its_own_hardware_type() {
+        let card = [0xe4, 0x1d, 0x2d, 0xf8, 0xf0, 0x0c];
+        let guid = [32, 0xe4, 0x1d, 0x2d, 3, 0, 0xf8, 0xf0, 0x0c];
+        let verdict = Verdict::Chainload(Program("p".into()));
+        for (length, chaddr) in [(6, card), (0, [0; 6])] {
+            let mut bytes = message(1, &[(60, b"PXEClient"), (93, &[0, 7]), (61, &guid)]);
+            bytes[1..3].copy_from_slice(&[32, length]);
+            bytes[28..34].copy_from_slice(&chaddr);
+            let request = DhcpPacket::parse(&bytes).unwrap();
+            let facts = facts(&request, arrival(DhcpPort::Server), OURS).unwrap();
+            assert_eq!(facts.mac, Mac(card));
+            let boot = BootOffer::new(&facts, &verdict, &site("hold"), BootFileLocation::Offer).unwrap();
+            assert_eq!(boot.file, "e4-1d-2d-f8-f0-0c/p");
+            let reply = reply(&request, &boot, arrival(DhcpPort::Server), None);
+            assert_eq!((&reply.message[..3], &reply.message[28..34]), (&[2, 32, length][..], &chaddr[..]));
+            assert_eq!(reply.to, Destination::Broadcast);
+        }
+        let mut bytes = message(1, &[(60, b"PXEClient"), (93, &[0, 7]), (61, &[255, 1, 2, 3])]);
+        bytes[1..3].copy_from_slice(&[32, 0]);
+        let request = DhcpPacket::parse(&bytes).unwrap();
+        let refused = facts(&request, arrival(DhcpPort::Server), OURS);
+        assert_eq!(refused, Err(DropReason::NoHardwareAddress), "its boot program could not say who it is");
     }
 
     #[test]

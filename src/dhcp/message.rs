@@ -46,14 +46,17 @@ impl ReplyWriter {
     /// Starts a reply with the request's transaction, flags, relay and hardware address.
     pub fn reply(request: &DhcpPacket<'_>, kind: MessageType, addresses: HeaderAddresses) -> Self {
         let mut bytes = Vec::with_capacity(DEFAULT_DATAGRAM_BYTES);
-        bytes.extend([2, 1, 6, 0]);
+        let [hardware, length] = request.hardware.type_and_length();
+        bytes.extend([2, hardware, length, 0]);
         bytes.extend(request.xid().to_be_bytes());
         bytes.extend([0, 0]);
         bytes.extend(request.flags().to_be_bytes());
         for address in [addresses.ciaddr, addresses.yiaddr, addresses.siaddr, request.giaddr()] {
             bytes.extend(address.octets());
         }
-        bytes.extend(request.mac.0);
+        if request.hardware.is_in_header() {
+            bytes.extend(request.mac.0);
+        }
         bytes.resize(HEADER - COOKIE.len(), 0);
         bytes.extend(COOKIE);
         let claimed = request.option(57).and_then(|size| <[u8; 2]>::try_from(size.as_ref()).ok());

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod conflict_probe;
 mod export;
 mod frame;
+pub mod hardware;
 pub mod lease_shares;
 pub mod leases;
 mod message;

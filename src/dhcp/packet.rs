@@ -7,6 +7,7 @@ use dhcproto::v4::MessageType;
 use uuid::Uuid;
 
 use crate::boot::DropReason;
+use crate::dhcp::hardware::{self, HardwareForm};
 use crate::fleet::Mac;
 
 /// Length of the fixed part of a message with its magic cookie, in octets (RFC 2131 2).
@@ -24,8 +25,10 @@ const MAX_OPTIONS: usize = 128;
 pub struct DhcpPacket<'a> {
     bytes: &'a [u8],
     options: Vec<(u8, &'a [u8])>,
-    /// The client's MAC address (`chaddr`).
+    /// The client's MAC address (`chaddr`, or what stands for it).
     pub mac: Mac,
+    /// The form in which the client gives its hardware address.
+    pub hardware: HardwareForm,
     /// The message type (option 53).
     pub kind: MessageType,
 }
@@ -34,7 +37,7 @@ impl<'a> DhcpPacket<'a> {
     /// Parses a message from a client.
     ///
     /// # Errors
-    /// The message is shorter than its fields, no BOOTREQUEST, or has no Ethernet address or no message type.
+    /// The message is shorter than its fields, no BOOTREQUEST, or has no message type or no supported hardware address.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         Self::parse_as(1, bytes)
     }
@@ -58,14 +61,7 @@ impl<'a> DhcpPacket<'a> {
         if ![12, 24].into_iter().all(|at| is_unset_or_unicast(&header[at..at + 4])) {
             return Err(DropReason::BadHeader);
         }
-        let mac = match (header[1], header[2]) {
-            (1, 6) => header[28..34].try_into().map(Mac).map_err(|_| DropReason::Truncated)?,
-            _ => return Err(DropReason::NoHardwareAddress),
-        };
-        // A group address or an unset one belongs to no interface.
-        if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
-            return Err(DropReason::NoHardwareAddress);
-        }
+        let address = header[28..34].try_into().map_err(|_| DropReason::Truncated)?;
         let mut options = Vec::with_capacity(32);
         walk(&bytes[HEADER..], &mut options)?;
         // Option overload (RFC 2131 4.1): 1 puts options in `file`, 2 in `sname`, 3 in both, in this order.
@@ -78,17 +74,14 @@ impl<'a> DhcpPacket<'a> {
         }
         let kind = options.iter().find(|(code, _)| *code == 53).and_then(|(_, data)| data.first().copied());
         let kind = kind.map(MessageType::from).ok_or(DropReason::NotARequest)?;
-        Ok(Self { bytes, options, mac, kind })
+        let client = joined(&options, 61);
+        let (mac, hardware) = hardware::identify([header[1], header[2]], address, client.as_deref())?;
+        Ok(Self { bytes, options, mac, hardware, kind })
     }
 
     /// Returns an option's bytes; parts of a split option are joined (RFC 3396).
     pub fn option(&self, code: u8) -> Option<Cow<'a, [u8]>> {
-        let mut parts = self.options.iter().filter(|(found, _)| *found == code).map(|(_, data)| *data);
-        let first = parts.next()?;
-        match parts.next() {
-            None => Some(Cow::Borrowed(first)),
-            Some(second) => Some(Cow::Owned([first, second].into_iter().chain(parts).flatten().copied().collect())),
-        }
+        joined(&self.options, code)
     }
 
     /// Returns the first part of an option in place, for an option that is never split.
@@ -169,6 +162,16 @@ impl<'a> DhcpPacket<'a> {
 
     fn field<const N: usize>(&self, at: usize) -> [u8; N] {
         self.bytes[at..at + N].try_into().expect("within the header, which was checked")
+    }
+}
+
+/// Returns the joined parts of an option.
+fn joined<'a>(options: &[(u8, &'a [u8])], code: u8) -> Option<Cow<'a, [u8]>> {
+    let mut parts = options.iter().filter(|(found, _)| *found == code).map(|(_, data)| *data);
+    let first = parts.next()?;
+    match parts.next() {
+        None => Some(Cow::Borrowed(first)),
+        Some(second) => Some(Cow::Owned([first, second].into_iter().chain(parts).flatten().copied().collect())),
     }
 }
 
@@ -302,6 +305,7 @@ pub mod tests {
         check(&|bytes| bytes[2] = 16, DropReason::NoHardwareAddress);
         check(&|bytes| bytes[2] = 255, DropReason::NoHardwareAddress);
         check(&|bytes| bytes[28] = 1, DropReason::NoHardwareAddress);
+        check(&|bytes| bytes[1..3].copy_from_slice(&[32, 0]), DropReason::NoHardwareAddress);
         for address in [[255; 4], [224, 0, 0, 1], [127, 0, 0, 1], [0, 0, 0, 1], [240, 0, 0, 1]] {
             check(&|bytes| bytes[24..28].copy_from_slice(&address), DropReason::BadHeader);
             check(&|bytes| bytes[12..16].copy_from_slice(&address), DropReason::BadHeader);

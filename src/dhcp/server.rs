@@ -359,9 +359,11 @@ impl Scope {
         if let Some(relay) = context.relay {
             return Destination::Address(relay.address);
         }
-        match (request.ciaddr().is_unspecified(), self.is_on_link(context)) {
+        let is_framed = request.hardware.is_reached_by_mac();
+        let must_broadcast = request.flags() & BROADCAST != 0 || !is_framed;
+        match (request.ciaddr().is_unspecified(), self.is_on_link(context) && is_framed) {
             // An INFORM without an address (RFC 2131 4.3.5 requires one) can only be answered by broadcast.
-            (true, _) if request.flags() & BROADCAST != 0 || address.is_unspecified() => Destination::Broadcast,
+            (true, _) if must_broadcast || address.is_unspecified() => Destination::Broadcast,
             (true, _) | (false, true) => Destination::LinkLayer { mac: request.mac, address },
             (false, false) => Destination::Address(SocketAddrV4::new(request.ciaddr(), BROADCAST_CLIENTS.port())),
         }

@@ -73,8 +73,12 @@ fn subnet(net: &str, last: u8) -> Subnet {
 fn check(request: &DhcpPacket<'_>, bytes: &[u8], reply: &DhcpReply) {
     let message = &reply.message;
     assert!((300..=LONGEST).contains(&message.len()), "{} octets", message.len());
-    assert_eq!(message[..3], [2, 1, 6]);
-    assert_eq!((&message[4..8], &message[28..34]), (&bytes[4..8], &bytes[28..34]));
+    assert_eq!((message[0], &message[1..3], &message[4..8]), (2, &bytes[1..3], &bytes[4..8]));
+    assert_eq!(message[28..34], if bytes[2] == 6 { bytes[28..34].to_vec() } else { vec![0; 6] });
+    // A reply without a hardware address is known by its transaction and the client identifier, which proxies omit.
+    if bytes[2] == 0 {
+        return;
+    }
     let read = DhcpPacket::parse_reply(message).expect("our reply can be parsed");
     assert!(read.address(54).is_some(), "EDK2 drops an offer without a server identifier");
     if let Some(agent) = request.option(82) {

@@ -39,11 +39,11 @@ lease_time = "10m"
 class Appliance:
     """bootlatch in its own namespace; its state outlives a restart."""
 
-    def __init__(self, lan, space, config, unknown="localboot", first=""):
+    def __init__(self, lan, space, config, unknown="localboot", first="", interface="lan0"):
         self.lan, self.space = lan, space
         self.state = lan.folder / f"state-{next(lan.count)}"
         self.config = lan.folder / f"{self.state.name}.toml"
-        self.config.write_text(first + f'interface = "lan0"\nunknown_hosts = "{unknown}"\nuser = "nobody"\n' + config)
+        self.config.write_text(first + f'interface = "{interface}"\nunknown_hosts = "{unknown}"\nuser = "nobody"\n' + config)
         self.program = None
         self.start()
 

@@ -34,7 +34,7 @@ class Message:
 
     def __init__(self, data, source=None):
         self.data, self.source = data, source
-        self.op, self.xid, self.flags = data[0], data[4:8], data[10:12]
+        self.op, self.hardware, self.xid, self.flags = data[0], tuple(data[1:3]), data[4:8], data[10:12]
         self.ciaddr, self.yiaddr, self.siaddr, self.giaddr = (
             socket.inet_ntoa(data[at:at + 4]) for at in (12, 16, 20, 24))
         self.chaddr = data[28:34]

@@ -1,5 +1,6 @@
 """Network namespaces joined by bridges, and programs that run in them and end with the test."""
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -36,18 +37,22 @@ def enter(space):
             raise OSError(ctypes.get_errno(), f"setns {space}")
 
 
-def socket_in(space, *arguments):
-    """Opens a socket inside a network namespace."""
+@contextlib.contextmanager
+def entered(space):
+    """Has the calling thread in a network namespace within a `with` block."""
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{space}", os.O_RDONLY)
     try:
-        if _libc.setns(there, CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), f"setns {space}")
-        return socket.socket(*arguments)
+        enter(space)
+        yield
     finally:
         _libc.setns(here, CLONE_NEWNET)
         os.close(here)
-        os.close(there)
+
+
+def socket_in(space, *arguments):
+    """Opens a socket inside a network namespace."""
+    with entered(space):
+        return socket.socket(*arguments)
 
 
 class Program:

@@ -28,6 +28,8 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 /// Send buffer, in octets: the replies to a full receive buffer while the interface is busy.
 const SEND_BUFFER: usize = 4 << 20;
 const BROADCAST_MAC: Mac = Mac([0xff; 6]);
+/// Hardware type of an InfiniBand interface (ARPHRD_INFINIBAND).
+const INFINIBAND: u16 = 32;
 
 /// Identifier of our ICMP echo requests.
 const ECHO_IDENTIFIER: u16 = 0xb007;
@@ -92,11 +94,15 @@ impl InterfaceSockets {
     }
 
     /// Opens the raw sockets that server mode needs: for frames to clients without an address, and for probes if
-    /// wanted.
+    /// wanted. An InfiniBand interface needs none: its clients are answered by broadcast (RFC 4390 2).
     ///
     /// # Errors
-    /// The interface is no Ethernet, or raw sockets are not allowed.
+    /// The interface is neither Ethernet nor InfiniBand, or raw sockets are not allowed.
     pub fn serve_addresses(&mut self, interface: &str, probes: bool) -> io::Result<()> {
+        if hardware_type(interface) == Some(INFINIBAND) {
+            tracing::info!(interface, "InfiniBand interface: addresses are offered without a probe");
+            return Ok(());
+        }
         let needed = |error: io::Error| {
             let message = format!("{interface}: cannot open a raw socket, which dhcp.mode = \"server\" needs: {error}");
             io::Error::new(error.kind(), message)
@@ -285,6 +291,11 @@ fn sniffer(link: &LinkAddr) -> io::Result<Socket> {
 fn read<'a>(mut socket: &Socket, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let length = socket.read(buffer).ok()?;
     buffer.get(..length)
+}
+
+/// Returns the hardware type of an interface; `None` where the kernel does not say it.
+fn hardware_type(interface: &str) -> Option<u16> {
+    std::fs::read_to_string(format!("/sys/class/net/{interface}/type")).ok()?.trim().parse().ok()
 }
 
 /// Returns the index and MAC address of an Ethernet interface.

@@ -323,6 +323,57 @@ fn a_long_request_and_one_with_overloaded_fields_are_read() {
     assert_eq!(options(&sent(&offer).message)[&67], b"52-54-00-12-34-56/snponly.efi");
 }
 
+/// Returns a message of an InfiniBand port with this client identifier.
+fn infiniband(kind: u8, length: u8, client: &[u8], options: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut bytes = message(kind, &[options, &[(61, client)]].concat());
+    bytes[1..3].copy_from_slice(&[32, length]);
+    bytes[10] = 0x80;
+    if length == 0 {
+        bytes[28..34].fill(0);
+    }
+    bytes
+}
+
+#[test]
+fn infiniband_ports_are_told_apart_by_their_client_identifiers() {
+    let mut server = server();
+    let first = [255, 0, 0, 0, 0, 0, 2, 0, 0, 2, 0, 0, 0x12, 0x34, 0x56, 0x78];
+    let second = [&first[..15], &[0x79]].concat();
+    for (client, last) in [(&first[..], 100), (&second[..], 101), (&first[..], 100)] {
+        let offer = ask(&mut server, &infiniband(1, 0, client, &[])).unwrap();
+        let DhcpReply { message, to } = sent(&offer);
+        assert_eq!((message[..3].to_vec(), *to), (vec![2, 32, 0], Destination::Broadcast));
+        assert_eq!((&message[28..44], yiaddr(sent(&offer)).octets()[3]), (&[0; 16][..], last));
+        assert_eq!(options(message)[&61], client);
+    }
+    let address = [10, 0, 0, 100];
+    let taken = ask(&mut server, &infiniband(3, 0, &first, &[(50, &address), (54, &OURS.octets())])).unwrap();
+    let [Effect::Record(lease), Effect::Send(_)] = &taken[..] else { panic!("{taken:?}") };
+    assert_eq!((lease.client.as_deref(), lease.mac.0[0] & 3), (Some(&first[..]), 2));
+    // A renewal is answered at the client's address by the kernel: no frame reaches the port by a MAC address.
+    let mut renewal = infiniband(3, 0, &first, &[]);
+    renewal[10] = 0;
+    renewal[12..16].copy_from_slice(&address);
+    let renewed = ask(&mut server, &renewal).unwrap();
+    assert_eq!(sent(&renewed).to, Destination::Address("10.0.0.100:68".parse().unwrap()));
+    let mut restarted = DhcpServer::new(vec![subnet(0)], true, false);
+    restarted.load([lease.clone()], |_| false);
+    let again = ask(&mut restarted, &infiniband(1, 0, &first, &[])).unwrap();
+    assert_eq!(yiaddr(sent(&again)).octets(), address, "it is known after a restart");
+}
+
+#[test]
+fn an_infiniband_rom_is_served_like_any_machine() {
+    let mut server = server();
+    let rom = [(60, &b"PXEClient:Arch:00007:UNDI:003016"[..]), (93, &[0, 7][..])];
+    let offer = ask(&mut server, &infiniband(1, 6, &[255, 1, 2, 3], &rom)).unwrap();
+    let DhcpReply { message, to } = sent(&offer);
+    assert_eq!((&message[..3], &message[28..34], *to), (&[2, 32, 6][..], &CARD.0[..], Destination::Broadcast));
+    assert_eq!(options(message)[&67], b"52-54-00-12-34-56/snponly.efi");
+    let unnamed = ask(&mut server, &infiniband(1, 0, &[255, 1, 2, 3], &rom)).unwrap();
+    assert!(!options(&sent(&unnamed).message).contains_key(&67), "an address, and no boot file without a MAC address");
+}
+
 #[test]
 fn an_impossible_request_is_answered_with_a_nak() {
     let mut server = server();
