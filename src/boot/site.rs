@@ -160,9 +160,11 @@ fn bracketed(address: IpAddr) -> String {
 pub struct Programs(pub BTreeMap<Architecture, Program>);
 
 impl Programs {
-    /// Returns the boot program of an architecture; for HTTP Boot without one, that of the PXE architecture.
+    /// Returns the boot program of an architecture; for HTTP Boot without one, that of the PXE architecture; for U-Boot
+    /// without one, that of UEFI.
     pub fn find(&self, architecture: Architecture) -> Option<&Program> {
-        self.0.get(&architecture).or_else(|| self.0.get(&architecture.over_tftp()))
+        let tftp = architecture.over_tftp();
+        [architecture, tftp, tftp.over_tftp()].iter().find_map(|architecture| self.0.get(architecture))
     }
 }
 

@@ -87,11 +87,11 @@ pub fn claims(request: &DhcpPacket<'_>, ours: Ipv4Addr) -> Option<Facts> {
     let class = request.option(60).unwrap_or_default();
     let loading = match class.as_ref() {
         class if class.starts_with(b"HTTPClient") => BootProtocol::Http,
-        class if class.starts_with(b"PXEClient") => BootProtocol::Pxe,
+        class if class.starts_with(b"PXEClient") || class.starts_with(U_BOOT) => BootProtocol::Pxe,
         _ if is_ipxe(request) => BootProtocol::Pxe,
         _ => return None,
     };
-    let architecture = architecture(request, &class);
+    let architecture = architecture(request, &class, loading);
     let stage = match is_ipxe(request) {
         false => Stage::Rom,
         true if has_required_features(request, architecture) => Stage::Ipxe,
@@ -129,13 +129,36 @@ fn has_required_features(request: &DhcpPacket<'_>, architecture: Architecture) -
     has(ISCSI) && has(HTTP) && (!architecture.is_uefi() || has(EFI))
 }
 
-/// Returns the first architecture of option 93, or the one in the vendor class.
-fn architecture(request: &DhcpPacket<'_>, class: &[u8]) -> Architecture {
+/// The start of U-Boot's vendor class (its `CONFIG_BOOTP_VCI_STRING`); boards append their instruction set.
+const U_BOOT: &[u8] = b"U-Boot";
+
+/// Returns the first architecture of option 93, else the one in the vendor class, else the usual one of such clients.
+fn architecture(request: &DhcpPacket<'_>, class: &[u8], loading: BootProtocol) -> Architecture {
     if let Some([high, low, ..]) = request.option(93).as_deref() {
         return Architecture(u16::from_be_bytes([*high, *low]));
     }
-    let digits = class.get(15..20).and_then(|digits| std::str::from_utf8(digits).ok());
-    Architecture(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0))
+    match (class_architecture(class), loading) {
+        (Some(architecture), _) => architecture,
+        (None, _) if class.starts_with(U_BOOT) => Architecture::UNKNOWN,
+        // PXE ROMs from before RFC 4578 are BIOSes. HTTP Boot began with UEFI on x86-64.
+        (None, BootProtocol::Pxe) => Architecture(0),
+        (None, BootProtocol::Http) => Architecture(16),
+    }
+}
+
+/// Returns the architecture in a vendor class: five digits in `PXEClient:Arch:00007:UNDI:003000` and
+/// `HTTPClient:Arch:00016:...`, a name in `U-Boot.armv8`.
+fn class_architecture(class: &[u8]) -> Option<Architecture> {
+    let class = std::str::from_utf8(class).ok()?.trim_end_matches('\0');
+    if let Some(board) = class.strip_prefix("U-Boot") {
+        return match board.trim_start_matches('.') {
+            "armv8" => Some(Architecture(22)),
+            "arm" | "armv7" => Some(Architecture(21)),
+            _ => None,
+        };
+    }
+    let (_, digits) = class.split_once(":Arch:")?;
+    digits.split(':').next()?.parse().ok().map(Architecture)
 }
 
 /// The boot file for a client, and the options without which that client does not load it.
@@ -347,6 +370,10 @@ mod tests {
             (27, "PXEClient", "52-54-00-12-34-56/p27"),
             (28, "HTTPClient", "http://10.77.0.2/boot/52-54-00-12-34-56/p27"),
             (41, "PXEClient", "52-54-00-12-34-56/p41"),
+            (21, "PXEClient", "52-54-00-12-34-56/p10"),
+            (22, "PXEClient", "52-54-00-12-34-56/ipxe-arm64.efi"),
+            (23, "HTTPClient", "http://10.77.0.2/boot/52-54-00-12-34-56/p10"),
+            (24, "HTTPClient", "http://10.77.0.2/boot/52-54-00-12-34-56/ipxe-arm64.efi"),
         ];
         let mut site = site("hold");
         site.programs.0.extend([6, 10, 27, 41].map(|code| (Architecture(code), Program(format!("p{code}").into()))));
@@ -359,6 +386,61 @@ mod tests {
             let boot = BootOffer::new(&facts, &verdict, &site, BootFileLocation::Offer).unwrap();
             assert_eq!((boot.file.as_str(), boot.quirks.vendor_class), (*file, class.as_bytes()), "{code}");
         }
+    }
+
+    #[test]
+    fn the_architecture_is_read_from_the_class_where_option_93_is_missing() {
+        let rows: &[(&str, Option<&[u8]>, Option<u16>)] = &[
+            ("PXEClient:Arch:00007:UNDI:003016", None, Some(7)),
+            ("PXEClient:Arch:00000:UNDI:002001", None, Some(0)),
+            ("PXEClient:Arch:00011", None, Some(11)),
+            ("PXEClient", None, Some(0)),
+            ("PXEClient:Arch:", None, Some(0)),
+            ("PXEClient", Some(&[0, 7]), Some(7)),
+            ("PXEClient", Some(&[0, 7, 0, 9]), Some(7)),
+            ("PXEClient:Arch:00007:UNDI:003016", Some(&[7]), Some(7)),
+            ("HTTPClient:Arch:00016:UNDI:003000", None, Some(16)),
+            ("HTTPClient:Arch:00019:UNDI:003000", None, Some(19)),
+            ("HTTPClient", None, Some(16)),
+            ("U-Boot.armv8", None, Some(22)),
+            ("U-Boot.armv8", Some(&[0, 22]), Some(22)),
+            ("U-Boot.armv7", None, Some(21)),
+            ("U-Boot.arm", None, Some(21)),
+            ("U-Boot", None, Some(Architecture::UNKNOWN.0)),
+            ("U-Boot SPL", Some(&[0, 27]), Some(27)),
+            ("MSFT 5.0", Some(&[0, 7]), None),
+            ("", Some(&[0, 7]), None),
+        ];
+        for (class, option, expected) in rows {
+            let mut options = vec![(60, class.as_bytes())];
+            options.extend(option.map(|option| (93, option)));
+            let bytes = message(1, &options);
+            let facts = claims(&DhcpPacket::parse(&bytes).unwrap(), OURS);
+            let found = facts.and_then(|facts| facts.firmware).map(|firmware| firmware.architecture.0);
+            assert_eq!(found, *expected, "{class:?} {option:?}");
+        }
+    }
+
+    #[test]
+    fn a_board_with_u_boot_is_told_its_program_in_the_header() {
+        let class = (60, &b"U-Boot.armv8"[..]);
+        let rows: [(&[(u8, &[u8])], &str); 4] = [
+            (&[class], "52-54-00-12-34-56/ipxe-arm64.efi"),
+            (&[class, (93, &[0, 22])], "52-54-00-12-34-56/ipxe-arm64.efi"),
+            (&[(60, b"PXEClient:Arch:00022:UNDI:003000"), (93, &[0, 22])], "52-54-00-12-34-56/ipxe-arm64.efi"),
+            (&[(60, b"PXEClient:Arch:00011:UNDI:003000"), (93, &[0, 11])], "52-54-00-12-34-56/ipxe-arm64.efi"),
+        ];
+        for (options, file) in rows {
+            let bytes = message(1, options);
+            let facts = claims(&DhcpPacket::parse(&bytes).unwrap(), OURS).unwrap();
+            let verdict = Verdict::Chainload(site("hold").program(&facts).unwrap().clone());
+            let offer = offer(&bytes, DhcpPort::Server, &verdict).unwrap();
+            assert_eq!(offer.fname().unwrap().strip_suffix(&[0]), Some(file.as_bytes()), "{options:?}");
+            assert_eq!(offer.siaddr(), OURS);
+        }
+        let unknown = message(1, &[(60, b"U-Boot")]);
+        let facts = claims(&DhcpPacket::parse(&unknown).unwrap(), OURS).unwrap();
+        assert_eq!(site("hold").program(&facts), None, "no program is guessed for an unknown instruction set");
     }
 
     #[test]

@@ -19,12 +19,20 @@ const NAMES: &[(u16, &str)] = &[
     (18, "arm-uefi-http"),
     (19, "arm64-uefi-http"),
     (20, "bios-http"),
+    (21, "arm-uboot"),
+    (22, "arm64-uboot"),
+    (23, "arm-uboot-http"),
+    (24, "arm64-uboot-http"),
     (27, "riscv64-uefi"),
     (28, "riscv64-uefi-http"),
     (41, "rpi"),
+    (Architecture::UNKNOWN.0, "unknown"),
 ];
 
 impl Architecture {
+    /// The architecture of a client that boots and does not say on what. IANA assigns the code to no architecture.
+    pub const UNKNOWN: Self = Self(u16::MAX);
+
     /// Returns whether firmware of this architecture is UEFI.
     pub fn is_uefi(self) -> bool {
         !matches!(self.0, 0 | 20 | 41)
@@ -33,14 +41,16 @@ impl Architecture {
     /// Returns the PXE architecture that runs the same programs.
     ///
     /// The HTTP Boot codes differ from the PXE codes of the same machine only in the transport. x86-64 firmware before
-    /// EDK2 sends the EBC code 9.
+    /// EDK2 sends the EBC code 9. U-Boot on ARM runs UEFI programs (`bootefi`).
     pub fn over_tftp(self) -> Self {
         Self(match self.0 {
             15 => 6,
             9 | 16 | 17 => 7,
-            18 => 10,
-            19 => 11,
+            18 | 21 => 10,
+            19 | 22 => 11,
             20 => 0,
+            23 => 21,
+            24 => 22,
             28 => 27,
             other => other,
         })
@@ -95,7 +105,7 @@ mod tests {
 
     #[test]
     fn http_boot_runs_the_program_of_its_machine() {
-        for (http, tftp) in [(15, 6), (16, 7), (9, 7), (19, 11), (0, 0), (7, 7)] {
+        for (http, tftp) in [(15, 6), (16, 7), (9, 7), (19, 11), (21, 10), (22, 11), (24, 22), (0, 0), (7, 7)] {
             assert_eq!(Architecture(http).over_tftp(), Architecture(tftp));
         }
     }

@@ -11,7 +11,8 @@ from support.programs import ROOT
 DOCUMENT = ROOT / "docs/guides/existing-dhcp-server.md"
 IPXE = [(77, b"iPXE"), (175, bytes([17, 1, 1, 19, 1, 1, 36, 1, 1]))]
 CLIENTS = [("BIOS", pxe(0), "undionly.kpxe"), ("UEFI", pxe(7), "snponly.efi"), ("EBC", pxe(9), "snponly.efi"),
-           ("arm64", pxe(11), "ipxe-arm64.efi"), ("iPXE on BIOS", pxe(0) + IPXE, f"http://{OURS}/boot.ipxe"),
+           ("arm64", pxe(11), "ipxe-arm64.efi"), ("U-Boot", pxe(22), "ipxe-arm64.efi"),
+           ("iPXE on BIOS", pxe(0) + IPXE, f"http://{OURS}/boot.ipxe"),
            ("iPXE on UEFI", pxe(7) + IPXE, f"http://{OURS}/boot.ipxe")]
 
 
