@@ -61,6 +61,7 @@ const IO_EDGE: &[&str] = &[
     "dhcp/serve/mod.rs",
     "dhcp/serve/sockets.rs",
     "gate/enrolment.rs",
+    "gate/finishing.rs",
     "gate/ipxe_clients.rs",
     "gate/media.rs",
     "gate/neighbours.rs",

@@ -14,6 +14,11 @@ fn verdict(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
     let Some(host) = host else { return enrol(facts, site) };
     match facts.stage {
         Stage::Installer => return decide_installer(host),
+        Stage::IscsiReturn => {
+            if let Some(image) = completed_image(host) {
+                return Verdict::SanBoot(image.clone());
+            }
+        }
         Stage::Rom | Stage::Ipxe | Stage::LimitedIpxe | Stage::IscsiLogin => {}
     }
     let target = match target(host, site) {
@@ -22,8 +27,10 @@ fn verdict(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
     };
     match facts.stage {
         Stage::Rom | Stage::LimitedIpxe => chainload(facts, site),
-        Stage::IscsiLogin | Stage::Installer if target == NetworkBoot::Menu => Verdict::Ignore(Reason::NotAssigned),
-        Stage::Ipxe | Stage::IscsiLogin | Stage::Installer => match target {
+        Stage::IscsiLogin | Stage::IscsiReturn | Stage::Installer if target == NetworkBoot::Menu => {
+            Verdict::Ignore(Reason::NotAssigned)
+        }
+        Stage::Ipxe | Stage::IscsiLogin | Stage::IscsiReturn | Stage::Installer => match target {
             NetworkBoot::Menu => Verdict::Menu,
             NetworkBoot::Image(image) => Verdict::SanBoot(image.clone()),
         },
@@ -36,7 +43,7 @@ fn enrol(facts: &Facts, site: &Site) -> Verdict {
     let asks_to_boot = match facts.stage {
         Stage::Rom | Stage::Ipxe | Stage::LimitedIpxe => true,
         // A boot script leads to a login and to a config request: an unknown machine has had none.
-        Stage::IscsiLogin | Stage::Installer => false,
+        Stage::IscsiLogin | Stage::IscsiReturn | Stage::Installer => false,
     };
     if !asks_to_boot {
         return Verdict::Ignore(Reason::UnknownHost);
@@ -105,12 +112,23 @@ fn render_for_stage(facts: &Facts, no_boot: NoBoot, site: &Site) -> Verdict {
         // A PXE ROM that gets no answer retries for a minute; iPXE leaves for the disk at once.
         (Stage::Rom | Stage::LimitedIpxe, _) => chainload(facts, site),
         (Stage::Ipxe, _) => Verdict::LocalDisk(reason),
-        (Stage::IscsiLogin | Stage::Installer, _) => Verdict::Ignore(reason),
+        (Stage::IscsiLogin | Stage::IscsiReturn | Stage::Installer, _) => Verdict::Ignore(reason),
     }
 }
 
 fn chainload(facts: &Facts, site: &Site) -> Verdict {
     site.program(facts).map_or(Verdict::Ignore(Reason::NoBootProgram), |program| Verdict::Chainload(program.clone()))
+}
+
+/// Returns the image of a completed install. Its installer reports in one of its last steps, and reads on until the
+/// machine boots.
+fn completed_image(host: &Host) -> Option<&Name> {
+    match (&host.spec.image, host.status.phase, host.spec.boot_mode) {
+        (BootTarget::Image(image), Phase::Installed, BootMode::Once) => Some(image),
+        (BootTarget::Image(_) | BootTarget::LocalDisk | BootTarget::Menu, _, BootMode::Once | BootMode::Forever) => {
+            None
+        }
+    }
 }
 
 /// Returns the config of a host. A config outlives the install: the first boot from the disk may fetch it again.
@@ -130,6 +148,9 @@ mod tests {
     use crate::fleet::{Architecture, HostSpec, HostStatus, Install, Mac, Meta};
 
     const VM: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    const STAGES: [Stage; 6] =
+        [Stage::Rom, Stage::Ipxe, Stage::LimitedIpxe, Stage::IscsiLogin, Stage::IscsiReturn, Stage::Installer];
 
     fn facts(stage: Stage, architecture: u16, loading: BootProtocol) -> Facts {
         let firmware = Some(Firmware { architecture: Architecture(architecture), loading });
@@ -163,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_held_machine_is_never_answered() {
-        for stage in [Stage::Rom, Stage::Ipxe, Stage::LimitedIpxe, Stage::IscsiLogin, Stage::Installer] {
+        for stage in STAGES {
             check(stage, Phase::Held, Verdict::Ignore(Reason::Held));
         }
     }
@@ -184,6 +205,39 @@ mod tests {
             check(Stage::Ipxe, phase, Verdict::LocalDisk(why));
             check(Stage::IscsiLogin, phase, Verdict::Ignore(why));
             check(Stage::Rom, phase, program("undionly.kpxe"));
+        }
+    }
+
+    #[test]
+    fn an_installer_that_is_done_may_come_back_for_its_medium() {
+        use Phase::{Assigned, Failed, Held, Installed, Installing, LocalBoot, Offered};
+        for (phase, expected) in [
+            (Installed, live()),
+            (Assigned, live()),
+            (Offered, live()),
+            (Installing, live()),
+            (Failed, Verdict::Ignore(Reason::InstallFailed)),
+            (LocalBoot, Verdict::Ignore(Reason::NotAssigned)),
+            (Held, Verdict::Ignore(Reason::Held)),
+        ] {
+            check(Stage::IscsiReturn, phase, expected);
+        }
+        for (image, reason) in [("localboot", Reason::InstallCompleted), ("menu", Reason::NotAssigned)] {
+            let host = host(Installed, image, BootMode::Once);
+            let got = ask(&facts(Stage::IscsiReturn, 0, BootProtocol::Pxe), Some(&host));
+            assert_eq!(got, Verdict::Ignore(reason), "{image}");
+        }
+        assert_eq!(ask(&facts(Stage::IscsiReturn, 0, BootProtocol::Pxe), None), Verdict::Ignore(Reason::UnknownHost));
+    }
+
+    #[test]
+    fn no_boot_of_an_installed_machine_leads_to_its_image() {
+        let host = host(Phase::Installed, "live", BootMode::Once);
+        for stage in [Stage::Rom, Stage::Ipxe, Stage::LimitedIpxe] {
+            for loading in [BootProtocol::Pxe, BootProtocol::Http] {
+                let got = ask(&facts(stage, 7, loading), Some(&host));
+                assert_ne!(got, live(), "{stage:?} {loading:?}");
+            }
         }
     }
 

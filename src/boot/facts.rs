@@ -48,6 +48,8 @@ pub enum Stage {
     LimitedIpxe,
     /// An initiator logs in to attach an image.
     IscsiLogin,
+    /// An initiator logs in again after its install was complete, and its machine has not booted since.
+    IscsiReturn,
     /// An installer, or an installed system at its first boot, requests its config.
     Installer,
 }

@@ -3,6 +3,7 @@
 
 pub mod config_delivery;
 mod enrolment;
+mod finishing;
 #[cfg(test)]
 pub mod fixture;
 pub mod identity;
@@ -31,6 +32,7 @@ use crate::store::{Change, Expect, Observation, Store, StoreError};
 pub use crate::boot::identity::AdmissionRefusal;
 pub use crate::gate::config_delivery::RecordedDeliveries;
 pub use crate::gate::enrolment::EnrolmentBounds;
+pub use crate::gate::finishing::FinishingInstalls;
 pub use crate::gate::identity::IdentifiedClient;
 pub use crate::gate::ipxe_clients::RecentIpxeClients;
 pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
@@ -49,6 +51,8 @@ pub struct Gate {
     pub counters: Arc<Counters>,
     /// The machines whose iPXE was recently answered.
     pub ipxe_clients: RecentIpxeClients,
+    /// The installs whose installer may still read from its medium.
+    pub finishing: FinishingInstalls,
     /// The kernel's neighbour table.
     pub neighbours: Neighbours,
     /// The filter of repeated timeline events.
@@ -71,6 +75,7 @@ impl Gate {
             store,
             counters: Arc::default(),
             ipxe_clients: RecentIpxeClients::default(),
+            finishing: FinishingInstalls::default(),
             neighbours: Neighbours::default(),
             throttle: EventThrottle::default(),
             enrolment: EnrolmentBounds::default(),
@@ -130,6 +135,7 @@ impl Gate {
             Ok(client) => client,
             Err(reason) => return HostDecision::ignore(reason),
         };
+        self.note_boot(facts);
         if let Some(image) = choice
             && let Err(reason) = self.choose(&client, image).await
         {
@@ -192,6 +198,7 @@ impl Gate {
     /// # Errors
     /// The reason for the refusal: the host is held, or the rules ignore the unknown machine.
     pub fn authorize_program(&self, facts: &Facts, protocol: Protocol) -> Result<(), Reason> {
+        self.note_boot(facts);
         match self.decide_now(&Facts { stage: Stage::Ipxe, ..*facts }).decision.verdict {
             Verdict::Ignore(reason) => {
                 self.refuse(facts, protocol, reason);
@@ -258,6 +265,7 @@ impl Gate {
             tied => tied?,
         };
         let (image, host) = self.login(facts, image)?;
+        self.note_attached(&host, &image);
         let shown = ConfigVisibility::whole_if(self.shows_config(&evidence, tied, &host, &image)?);
         Ok(Attached { image, host, shown })
     }
@@ -267,7 +275,8 @@ impl Gate {
     /// # Errors
     /// The reason for the refusal.
     pub fn login(&self, facts: &Facts, image: &Name) -> Result<(Arc<Image>, Arc<Host>), Reason> {
-        let HostDecision { decision, host, .. } = self.decide_now(&Facts { stage: Stage::IscsiLogin, ..*facts });
+        let stage = if self.is_returning(facts.mac, image) { Stage::IscsiReturn } else { Stage::IscsiLogin };
+        let HostDecision { decision, host, .. } = self.decide_now(&Facts { stage, ..*facts });
         match decision.verdict {
             Verdict::SanBoot(assigned) if assigned == *image => {
                 self.store.load().image(image).cloned().zip(host).ok_or(Reason::OtherImageAssigned)
@@ -320,8 +329,14 @@ impl Gate {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
         let address = facts.address.map(|address| address.to_canonical()).zip(*evidence);
         let observation = Observation { firmware, address, uuid: facts.uuid };
+        let was_installed = self.is_installed(facts.mac);
         match self.store.commit(Change::Advance { mac: facts.mac, transition: change, observation, event }).await {
-            Ok(Object::Host(host)) => Ok(host),
+            Ok(Object::Host(host)) => {
+                if !was_installed {
+                    self.note_completed(&host, change);
+                }
+                Ok(host)
+            }
             Ok(Object::Image(_) | Object::BootConfig(_)) => Err(Reason::UnknownHost),
             Err(error) => Err(refusal_reason(&error, facts.mac)),
         }

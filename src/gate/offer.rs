@@ -35,6 +35,7 @@ impl Gate {
             Ok(client) => client,
             Err(reason) => return (HostDecision::ignore(reason), None),
         };
+        self.note_boot(facts);
         let decided = self.require_proof(self.decide_and_enrol(facts).await, client.is_tied());
         let Decision { record, event, .. } = &decided.decision;
         let Some(transition) = *record else { return (self.commit(&client, protocol, decided).await, None) };

@@ -410,3 +410,80 @@ async fn a_config_is_given_away_within_its_window() {
     gate.store.commit(advance(Transition::Offer)).await.unwrap();
     assert_eq!(ask(&gate), Ok("c".to_owned()));
 }
+
+/// Logs in as the initiator of `VM` that attaches `live`.
+fn log_in(gate: &Gate) -> Result<(), Reason> {
+    gate.attach(&facts(VM, Stage::IscsiLogin), None, &"live".parse().unwrap()).map(drop)
+}
+
+/// Boots `VM` into its installer, and reports the install as complete.
+async fn install(gate: &Arc<Gate>) {
+    neighbour(gate, ADDRESS, VM);
+    gate.script(&facts(VM, Stage::Ipxe), None, Protocol::Http, None).await;
+    log_in(gate).unwrap();
+    let caller = gate.authenticate(Some(ADDRESS), None, ConfigProof::Address).unwrap();
+    gate.complete(&caller).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_installer_that_reported_completion_may_log_in_again_until_its_machine_boots() {
+    let boots: [(&str, fn(&Gate)); 3] = [
+        ("DHCP of its firmware", |gate| gate.note_boot(&facts(VM, Stage::Rom))),
+        ("DHCP of its iPXE", |gate| gate.note_boot(&facts(VM, Stage::Ipxe))),
+        ("its boot program", |gate| gate.authorize_program(&facts(VM, Stage::Rom), Protocol::Tftp).unwrap()),
+    ];
+    for (name, boot) in boots {
+        let (gate, _) = assigned(site("hold")).await;
+        install(&gate).await;
+        assert_eq!(vm(&gate).status.phase, Phase::Installed);
+        assert_eq!((log_in(&gate), log_in(&gate)), (Ok(()), Ok(())), "a connection may break twice");
+        assert_eq!(
+            gate.preview(&facts(VM, Stage::Ipxe)).decision.verdict,
+            Verdict::LocalDisk(Reason::InstallCompleted)
+        );
+        assert_eq!(log_in(&gate), Ok(()), "who looks at the script boots nothing");
+        boot(&gate);
+        assert_eq!(log_in(&gate), Err(Reason::InstallCompleted), "{name}");
+    }
+    let (gate, _) = assigned(site("hold")).await;
+    install(&gate).await;
+    let script = gate.script(&facts(VM, Stage::Ipxe), None, Protocol::Http, None).await;
+    assert_eq!(script.decision.verdict, Verdict::LocalDisk(Reason::InstallCompleted), "no boot leads to the image");
+    assert_eq!(log_in(&gate), Err(Reason::InstallCompleted));
+    let caller = gate.authenticate(Some(ADDRESS), None, ConfigProof::Address).unwrap();
+    gate.complete(&caller).await.unwrap();
+    assert_eq!(log_in(&gate), Err(Reason::InstallCompleted), "the installed system reports too");
+}
+
+#[tokio::test]
+async fn another_end_of_an_install_is_no_completion() {
+    let (gate, _) = assigned(site("hold")).await;
+    install(&gate).await;
+    for (transition, reason) in [(Transition::Hold, Reason::Held), (Transition::Release, Reason::NotAssigned)] {
+        let observation = Observation::default();
+        gate.store.commit(Change::Advance { mac: VM, transition, observation, event: None }).await.unwrap();
+        assert_eq!(log_in(&gate), Err(reason));
+    }
+}
+
+#[tokio::test]
+async fn a_confidential_config_is_not_attached_again() {
+    let (gate, _) = assigned(site("hold")).await;
+    let spec = serde_json::json!({"format": "script", "data": {}, "confidential": true});
+    put_json(&gate, "config", serde_json::json!({"metadata": {"name": "c"}, "spec": spec})).await;
+    install(&gate).await;
+    assert_eq!(log_in(&gate), Err(Reason::InstallCompleted));
+}
+
+#[tokio::test]
+async fn an_install_that_ends_with_its_script_may_attach_its_image() {
+    let mut site = site("hold");
+    site.install.completion = crate::fleet::lifecycle::Completion::ScriptFetched;
+    let (gate, _) = assigned(site).await;
+    neighbour(&gate, ADDRESS, VM);
+    let booted = gate.script(&facts(VM, Stage::Ipxe), None, Protocol::Http, None).await;
+    assert_eq!(booted.decision.verdict, Verdict::SanBoot("live".parse().unwrap()));
+    assert_eq!((vm(&gate).status.phase, log_in(&gate)), (Phase::Installed, Ok(())));
+    gate.script(&facts(VM, Stage::Ipxe), None, Protocol::Http, None).await;
+    assert_eq!(log_in(&gate), Err(Reason::InstallCompleted), "the next boot is from the disk");
+}

@@ -352,6 +352,7 @@ impl RequestHandler {
 
     /// Requests a host's boot decision from the gate. An unknown host is enrolled first, and its message is deferred.
     fn boot_answer(&mut self, interface: &InterfaceState, message: &ReceivedMessage<'_>, facts: &Facts) -> BootAnswer {
+        self.gate.note_boot(facts);
         let why = match (self.gate.decide_now(facts).decision.verdict, message.enrolled) {
             (Verdict::Enrol(_), None) => {
                 self.enrol(interface, message, *facts);
@@ -552,7 +553,7 @@ fn send_deferred(deferred: &Sender<DeferredMessage>, wake: &EventFd, message: De
 fn note_ipxe_boot(gate: &Gate, facts: &Facts) {
     match facts.stage {
         Stage::Ipxe | Stage::LimitedIpxe => gate.ipxe_clients.record(facts.mac),
-        Stage::Rom | Stage::IscsiLogin | Stage::Installer => {}
+        Stage::Rom | Stage::IscsiLogin | Stage::IscsiReturn | Stage::Installer => {}
     }
 }
 
@@ -561,7 +562,7 @@ fn offer(facts: &Facts, file: &str) -> Event {
     let claimed = facts.firmware.map(|firmware| firmware.architecture);
     let client = match facts.stage {
         Stage::Ipxe | Stage::LimitedIpxe => "ipxe on ",
-        Stage::Rom | Stage::IscsiLogin | Stage::Installer => "",
+        Stage::Rom | Stage::IscsiLogin | Stage::IscsiReturn | Stage::Installer => "",
     };
     Event::Offer { architecture: format!("{client}{}", architecture_text(claimed)), file: file.to_owned() }
 }
