@@ -10,8 +10,11 @@ pub fn find(parts: &[&str]) -> Option<&'static Route> {
     TREE.find(parts)
 }
 
-/// Returns whether the fast path may answer a GET of a request target: path and query, as they were sent.
+/// Returns whether the fast path may answer a GET of a request target: path and query, as they were sent. Several slashes
+/// at its beginning are one.
 pub fn is_fast(target: &str) -> bool {
+    let slashes = target.bytes().take_while(|byte| *byte == b'/').count();
+    let target = target.get(slashes.saturating_sub(1)..).unwrap_or_default();
     FAST.iter().any(|(start, is_whole)| match target.strip_prefix(start) {
         Some(rest) => !is_whole || rest.is_empty() || rest.starts_with('?'),
         None => false,
@@ -120,6 +123,10 @@ mod tests {
             ("/iso/a", true),
             ("/media/t/a.iso", true),
             ("/files/a", true),
+            ("//files/a", true),
+            ("///iso//a", true),
+            ("//", false),
+            ("", false),
             ("/api/v1/timeline", false),
             ("/config/t", false),
             ("http://x/iso/a", false),

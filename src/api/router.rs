@@ -50,7 +50,7 @@ impl<'a> Target<'a> {
         self.route.parameter(self.parts, name)
     }
 
-    /// Returns the path after a prefix, with its empty segments.
+    /// Returns the path after a prefix.
     fn rest(&self, prefix: &str) -> &'a str {
         self.path.trim_start_matches('/').strip_prefix(prefix).unwrap_or_default()
     }
@@ -181,8 +181,24 @@ fn authorize(shared: &Shared, peer: &Peer, headers: &HeaderMap, caller: Caller) 
     }
 }
 
+/// Returns a path decoded, with one slash for each run of slashes: clients join a base that ends in a slash with a path
+/// that begins with one.
 fn decoded(path: &str) -> Cow<'_, str> {
-    percent_encoding::percent_decode_str(path).decode_utf8().unwrap_or(Cow::Borrowed(""))
+    let path = percent_encoding::percent_decode_str(path).decode_utf8().unwrap_or(Cow::Borrowed(""));
+    match path.contains("//") {
+        true => Cow::Owned(with_single_slashes(&path)),
+        false => path,
+    }
+}
+
+fn with_single_slashes(path: &str) -> String {
+    let mut kept = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if letter != '/' || !kept.ends_with('/') {
+            kept.push(letter);
+        }
+    }
+    kept
 }
 
 fn split(path: &str) -> Vec<&str> {

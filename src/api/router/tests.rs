@@ -77,6 +77,25 @@ async fn every_operation_answers() {
 }
 
 #[tokio::test]
+async fn a_doubled_slash_is_one() {
+    let fixture = ApiFixture::new();
+    declare(&fixture).await;
+    fixture.write("files/x", b"a file");
+    fixture.write("isos/live.iso", b"the bytes of an image");
+    for route in routes().iter().filter(|route| route.operation(&Method::GET).is_some()) {
+        let path = path_of(route);
+        // What is read once changes the state, so each path is asked as a HEAD first.
+        let [plain, doubled] = [path.clone(), path.replace('/', "//")];
+        let plain = ask(&fixture, Some(&fixture.admin), "HEAD", &plain).await.status();
+        let doubled = ask(&fixture, Some(&fixture.admin), "HEAD", &doubled).await.status();
+        assert_eq!(doubled, plain, "{path}");
+    }
+    for path in ["//files/x", "/files//x", "//iso/live", "/iso//live", "///iso///live/"] {
+        assert_eq!(fixture.machine("GET", path).await.status(), StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn other_methods_are_refused_with_those_that_are_allowed() {
     let fixture = ApiFixture::new();
     declare(&fixture).await;
