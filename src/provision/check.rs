@@ -14,6 +14,19 @@ pub struct FieldError {
     pub message: String,
 }
 
+/// Number of first octets of user data in which cloud-init looks for `mime-version:`.
+const MIME_HEADER_BYTES: usize = 4096;
+/// First words of user data, by which cloud-init recognizes its type; in any case, after blank lines.
+const FIRST_WORDS: [&str; 7] = [
+    "#!",
+    "#include",
+    "#cloud-boothook",
+    "#cloud-config-archive",
+    "#cloud-config-jsonp",
+    "#part-handler",
+    "## template:",
+];
+
 /// Checks the files of a config by its format. Returns warnings.
 ///
 /// # Errors
@@ -53,19 +66,29 @@ fn not_empty(text: &str) -> Result<(), String> {
     if text.trim().is_empty() { Err("the file is empty".into()) } else { Ok(()) }
 }
 
-/// Checks user data. cloud-init recognizes its type by the first line.
+/// Checks user data. cloud-init recognizes a MIME message by a header in it, and other types by the first words.
 fn user_data(text: &str) -> Result<(), String> {
-    let first = text.trim_start_matches('\u{feff}').lines().next().unwrap_or_default().trim_end();
-    match first {
-        "#cloud-config" => cloud_config::check(&mapping(text)?),
-        _ if ["#!", "#include", "#cloud-", "#part-handler", "## template:", "MIME-Version:", "Content-Type:"]
-            .iter()
-            .any(|header| first.starts_with(header)) =>
-        {
-            Ok(())
-        }
-        _ => Err(format!("line 1: found {first:?}, expected #cloud-config: cloud-init ignores other files")),
+    let content = text.trim_start_matches('\u{feff}').trim_start();
+    let first = content.lines().next().unwrap_or_default().trim_end();
+    let starts_with = |word: &str| first.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    match () {
+        () if FIRST_WORDS.iter().any(|word| starts_with(word)) => Ok(()),
+        () if starts_with("#cloud-config") => cloud_config::check(&mapping(text)?),
+        () if is_mime(text) => Ok(()),
+        () => Err(format!(
+            "line 1: found {first:?}, expected #cloud-config or a MIME message with the header MIME-Version: \
+             cloud-init ignores other files"
+        )),
     }
+}
+
+/// Returns whether cloud-init reads user data as a MIME message: it looks for the header among the first octets, in any
+/// case and after any other header.
+fn is_mime(text: &str) -> bool {
+    const HEADER: &[u8] = b"mime-version:";
+    let bytes = text.as_bytes();
+    let head = bytes.get(..MIME_HEADER_BYTES).unwrap_or(bytes);
+    head.windows(HEADER.len()).any(|part| part.eq_ignore_ascii_case(HEADER))
 }
 
 /// Parses a YAML mapping. A file with only comments is an empty mapping.
@@ -74,7 +97,15 @@ fn mapping(text: &str) -> Result<Map<String, Value>, String> {
     if only_comments {
         return Ok(Map::new());
     }
-    match serde_saphyr::from_str::<Value>(text) {
+    let parsed = match serde_saphyr::from_str::<Value>(text) {
+        // `!!binary` is bytes, which need not be text.
+        Err(error) if matches!(error.without_snippet(), serde_saphyr::Error::BinaryNotUtf8 { .. }) => {
+            let options = serde_saphyr::options! { ignore_binary_tag_for_string: true };
+            serde_saphyr::from_str_with_options(text, options)
+        }
+        parsed => parsed,
+    };
+    match parsed {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err("line 1: expected a mapping of keys to values".into()),
         Err(error) => Err(format!("invalid YAML: {}", yaml_error(&error))),
@@ -102,7 +133,27 @@ mod tests {
             (Format::Ignition, "config.ign", r#"{"ignition":{"version":"3.4.0"}}"#),
             (Format::CloudInit, "user-data", "#cloud-config\npackages: [vim]\n"),
             (Format::CloudInit, "user-data", "#cloud-config\n"),
+            (Format::CloudInit, "user-data", "\n #Cloud-Config\n"),
             (Format::CloudInit, "user-data", "#!/bin/sh\necho\n"),
+            (Format::CloudInit, "user-data", "MIME-Version: 1.0\nContent-Type: text/cloud-config\n\n#cloud-config\n"),
+            (
+                Format::CloudInit,
+                "user-data",
+                "Subject: a\nmime-version: 1.0\ncontent-type: text/x-shellscript\n\n#!/bin/sh\n",
+            ),
+            (
+                Format::CloudInit,
+                "user-data",
+                "From nobody Sat Jan  1 00:00:00 2022\nMime-Version: 1.0\n\n#cloud-config\n",
+            ),
+            (Format::CloudInit, "vendor-data", "#include\nhttp://192.0.2.1/x\n"),
+            (
+                Format::CloudInit,
+                "user-data",
+                "#cloud-config\nwrite_files:\n- path: /a\n  content: !!binary H4sIAIDb/U8C\n",
+            ),
+            (Format::CloudInit, "user-data", "#cloud-config\nwrite_files:\n- {path: /a, content: !!binary aGVsbG8K}\n"),
+            (Format::CloudInit, "meta-data", "instance-id: a\nkey: !!binary /w==\n"),
             (Format::CloudInit, "meta-data", "instance-id: a\n"),
             (Format::Kickstart, "ks.cfg", "text\n"),
             (Format::Script, "any", "x"),
@@ -115,6 +166,13 @@ mod tests {
             (Format::Ignition, "config.ign", "{}", "/ignition/version"),
             (Format::Ignition, "config.ign", r#"{"ignition":{"version":"4.0.0"}}"#, "4.0.0"),
             (Format::CloudInit, "user-data", "packages: [vim]\n", "#cloud-config"),
+            (Format::CloudInit, "user-data", "Content-Type: text/cloud-config\n\n#cloud-config\n", "MIME-Version"),
+            (
+                Format::CloudInit,
+                "user-data",
+                "#cloud-config\nwrite_files: [{path: /a, content: !!binary 1}]\n",
+                "base64",
+            ),
             (Format::CloudInit, "user-data", "#cloud-config\npackages: [vim\n", "invalid YAML"),
             (Format::CloudInit, "user-data", "#cloud-config\n- a\n", "mapping"),
             (
@@ -141,6 +199,14 @@ mod tests {
             let message = wrong(format, name, text).unwrap_or_default();
             assert!(message.contains(expected), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn a_mime_header_counts_in_the_first_octets_only() {
+        let message = |size: usize| format!("X: {}\nMIME-Version: 1.0\n\n#!/bin/sh\n", "a".repeat(size));
+        let fits = MIME_HEADER_BYTES - "X: \nMIME-Version:".len();
+        assert_eq!(wrong(Format::CloudInit, "user-data", &message(fits)), None);
+        assert!(wrong(Format::CloudInit, "user-data", &message(fits + 1)).is_some());
     }
 
     #[test]

@@ -4,34 +4,52 @@ use ignition_config::{v3_0, v3_1, v3_2, v3_3, v3_4, v3_5, v3_6};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::ignition_v2;
 use crate::fleet::deserialize_with_path;
 
-/// Checks a config against the specification version that it states (3.0.0 to 3.6.0). Returns warnings about keys
-/// that the version does not have; Ignition ignores them.
+/// The versions that are accepted, for messages.
+const VERSIONS: &str = "3.0.0 to 3.6.0, 2.0.0 to 2.4.0, or a next version with -experimental";
+
+/// Checks a config against the specification version that it states. Returns warnings: keys that the version does not
+/// have, which Ignition ignores, and versions that not every Ignition reads.
+///
+/// An Ignition release reads its next version as `-experimental`. Flatcar's Ignition reads 2.x as well, by translation
+/// to 3.x.
 ///
 /// # Errors
 /// Returns a message for the first wrong value, with its JSON pointer and its line.
 pub fn check(text: &str) -> Result<Vec<String>, String> {
     let config: Value = serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
-    let version = config.pointer("/ignition/version").ok_or("/ignition/version: missing; expected 3.0.0 to 3.6.0")?;
-    let check_version = match version.as_str() {
-        Some("3.0.0") => check_types::<v3_0::Config>,
-        Some("3.1.0") => check_types::<v3_1::Config>,
-        Some("3.2.0") => check_types::<v3_2::Config>,
-        Some("3.3.0") => check_types::<v3_3::Config>,
-        Some("3.4.0") => check_types::<v3_4::Config>,
-        Some("3.5.0") => check_types::<v3_5::Config>,
-        Some("3.6.0") => check_types::<v3_6::Config>,
-        Some(old) if old.starts_with("1.") || old.starts_with("2.") => {
-            return Err(format!(
-                "/ignition/version: found {old}, expected 3.0.0 to 3.6.0: convert the config (ign-converter)"
-            ));
+    let version = config.pointer("/ignition/version");
+    let version = version.ok_or_else(|| format!("/ignition/version: missing; expected {VERSIONS}"))?;
+    let unknown = || format!("/ignition/version: found {version}, expected {VERSIONS}");
+    let word = version.as_str().ok_or_else(unknown)?;
+    let (release, is_experimental) = match word.strip_suffix("-experimental") {
+        Some(release) => (release, true),
+        None => (word, false),
+    };
+    let check_version = match release {
+        "3.0.0" => check_types::<v3_0::Config>,
+        "3.1.0" => check_types::<v3_1::Config>,
+        "3.2.0" => check_types::<v3_2::Config>,
+        "3.3.0" => check_types::<v3_3::Config>,
+        "3.4.0" => check_types::<v3_4::Config>,
+        "3.5.0" => check_types::<v3_5::Config>,
+        "3.6.0" => check_types::<v3_6::Config>,
+        "3.7.0" if is_experimental => check_types::<v3_6::Config>,
+        "2.0.0" | "2.1.0" | "2.2.0" | "2.3.0" | "2.4.0" if !is_experimental => {
+            ignition_v2::check(&config)?;
+            let warning = format!("/ignition/version: {word} is read by Flatcar's Ignition only; checked in part");
+            return Ok(vec![warning]);
         }
-        _ => return Err(format!("/ignition/version: found {version}, expected 3.0.0 to 3.6.0")),
+        _ => return Err(unknown()),
     };
     let unused = check_version(text)?;
-    let version = version.as_str().unwrap_or_default();
-    Ok(unused.iter().map(|path| format!("unused key: {path}, in Ignition {version}")).collect())
+    let experimental = is_experimental.then(|| {
+        format!("/ignition/version: {word} is read only by Ignition releases from before {release} was final")
+    });
+    let unused = unused.iter().map(|path| format!("unused key: {path}, in Ignition {word}"));
+    Ok(experimental.into_iter().chain(unused).collect())
 }
 
 /// Checks that a config deserializes as a type. Returns the paths of the keys that the type does not have.
@@ -84,7 +102,11 @@ mod tests {
             (with("3.3.0", r#","storage":{"files":[{"path":"/a","mode":"0644"}]}"#), "/storage/files/0/mode: "),
             (with("3.1.0", r#","systemd":{"units":[{"enabled":true}]}"#), "/systemd/units/0: missing field `name`"),
             (with("3.0.0", r#","passwd":{"users":{"name":"core"}}"#), "/passwd/users: invalid type: map"),
-            (with("2.4.0", ""), "/ignition/version: found 2.4.0, expected"),
+            (with("1.0.0", ""), "/ignition/version: found \"1.0.0\", expected"),
+            (with("2.4.0", r#","storage":[]"#), "/storage: expected an object"),
+            (with("2.9.0", ""), "/ignition/version: found \"2.9.0\", expected"),
+            (with("3.8.0-experimental", ""), "/ignition/version: found \"3.8.0-experimental\", expected"),
+            (with("3.7.0", ""), "/ignition/version: found \"3.7.0\", expected"),
             (with("3.9.0", ""), "/ignition/version: found \"3.9.0\", expected"),
             (r#"{"ignition":{"version":3}}"#.to_owned(), "/ignition/version: found 3, expected"),
         ];
@@ -99,5 +121,19 @@ mod tests {
         let text = r#"{"ignition":{"version":"3.2.0"},"kernelArguments":{"shouldExist":["quiet"]}}"#;
         assert_eq!(check(text).unwrap(), ["unused key: $.kernelArguments, in Ignition 3.2.0"]);
         assert!(check(&text.replace("3.2.0", "3.3.0")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_version_that_not_every_ignition_reads_is_a_warning() {
+        let of = |version: &str| check(&format!(r#"{{"ignition":{{"version":"{version}"}}}}"#)).unwrap().join("; ");
+        for version in ["2.0.0", "2.2.0", "2.3.0", "2.4.0"] {
+            assert!(of(version).contains(version) && of(version).contains("Flatcar"), "{}", of(version));
+        }
+        for version in ["3.4.0-experimental", "3.6.0-experimental", "3.7.0-experimental"] {
+            assert!(of(version).contains(&format!("{version} is read only by")), "{}", of(version));
+        }
+        assert_eq!(of("3.6.0"), "");
+        let unused = check(r#"{"ignition":{"version":"3.7.0-experimental"},"new":1}"#).unwrap();
+        assert_eq!(unused.len(), 2, "{unused:?}");
     }
 }

@@ -6,6 +6,7 @@ mod check;
 mod cloud_config;
 pub mod generate;
 mod ignition;
+mod ignition_v2;
 mod yaml;
 
 pub use check::{FieldError, check};

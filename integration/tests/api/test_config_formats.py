@@ -5,7 +5,7 @@ import json
 import sqlite3
 
 from support import config_validators as validators
-from support.objects import CONFIGS
+from support.objects import CONFIGS, HOSTS, delete_all, make_example
 
 
 def ign(version="3.3.0", **rest):
@@ -18,7 +18,7 @@ def files(*all):
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBootlatch a@b"
 IGNITION = [
-    *(ign(version) for version in ("3.0.0", "3.1.0", "3.2.0", "3.3.0")),
+    *(ign(version) for version in ("3.0.0", "3.1.0", "3.2.0", "3.3.0", "3.4.0-experimental")),
     ign(**files({"path": "/etc/hostname", "mode": 420, "contents": {"source": "data:,x"}})),
     ign(**files({"path": "/a", "user": {"name": "core"}, "append": [{"source": "data:,x"}]})),
     ign(passwd={"users": [{"name": "core", "sshAuthorizedKeys": [KEY], "groups": ["wheel"]}]}),
@@ -32,7 +32,7 @@ IGNITION = [
     '{"ignition":{"version":"3.2.0","config":{"merge":[{"source":"http://x/y.ign"}]},"timeouts":{"httpTotal":5},"proxy":{"noProxy":["a"]}}}',
     '{"ignition":{"version":"3.1.0","security":{"tls":{"certificateAuthorities":[{"source":"http://x/ca"}]}}}}',
     # Invalid ones.
-    "", "{", "[]", "{}", '{"ignition":{}}', '{"ignition":{"version":3}}', ign("2.3.0"), ign("1.0.0"), ign("4.0.0"), ign("3"), ign("x"),
+    "", "{", "[]", "{}", '{"ignition":{}}', '{"ignition":{"version":3}}', ign("1.0.0"), ign("2.9.0"), ign("4.0.0"), ign("3.8.0-experimental"), ign("3"), ign("x"),
     ign(**files({"path": 1})), ign(**files({"mode": 420})), ign(**files({"path": "/a", "mode": "0644"})), ign(**files({"path": "/a", "mode": 1.5})),
     ign(**files({"path": "/a", "contents": "x"})), ign(**files({"path": "/a", "append": {"source": "data:,x"}})), ign(storage={"files": {"path": "/a"}}), ign(storage=[]),
     ign(passwd={"users": [{"name": "core", "sshAuthorizedKeys": KEY}]}),
@@ -48,7 +48,12 @@ MEANING = [ign(**files({"path": "relative"})), ign(**files({"path": "/a"}, {"pat
 # Ignition accepts this one, although its specification requires a name.
 NAMELESS = ign(passwd={"users": [{"sshAuthorizedKeys": [KEY]}]})
 # This version of ignition-validate does not know these.
-NEWER = [ign("3.4.0"), ign("3.5.0"), ign("3.6.0"), ign("3.4.0", **files({"path": "/a", "mode": 3565}))]
+NEWER = [ign("3.3.0-experimental"), ign("3.6.0-experimental"), ign("3.7.0-experimental"), ign("3.4.0"), ign("3.5.0"), ign("3.6.0"), ign("3.4.0", **files({"path": "/a", "mode": 3565}))]
+
+V2_FILE = {"filesystem": "root", "path": "/etc/hostname", "mode": 420, "contents": {"source": "data:,a"}}
+# Flatcar's Ignition alone reads these.
+V2 = [ign(version, **files(V2_FILE)) for version in ("2.0.0", "2.1.0", "2.2.0", "2.3.0", "2.4.0")]
+V2_WRONG = [ign("2.3.0", storage=[]), ign("2.3.0", **files({"path": "/a"})), ign("2.2.0", systemd={"units": [{"enabled": True}]}), ign("2.5.0")]
 
 CLOUD = [
     "packages: [vim, [git, '2']]\n", "package_update: true\npackage_upgrade: false\n", "users:\n- default\n- name: a\n  ssh_authorized_keys: ['x']\n",
@@ -60,8 +65,41 @@ CLOUD = [
     "write_files: {path: /a}\n", "write_files: [{content: x}]\n", "write_files: [{path: 5}]\n", "runcmd: ls\n", "bootcmd: {a: b}\n", "hostname: [a]\n", "fqdn: {a: b}\n",
     "timezone: 5\n", "locale: [a]\n", "ntp: [a]\n", "ntp: x\n", "power_state: reboot\n", "phone_home: 'http://x'\n", "mounts: /mnt\n", "disable_root: [true]\n",
     "growpart: auto\n", "apt: x\n", "final_message: [a]\n", "keyboard: de\n", "manage_etc_hosts: [a]\n", "preserve_hostname: 5\n", "swap: 1G\n", "snap: [a]\n",
+    "write_files:\n- path: /usr/bin/hello\n  encoding: gzip\n  content: !!binary |\n    H4sIAIDb/U8C/1NW1E/KzNMvzuBKTc7IV8hIzcnJVyjPL8pJ4QIA6N+MVxsAAAA=\n",
+    "write_files:\n- path: /etc/motd\n  content: !!binary |\n    aGVsbG8K\n", "final_message: !!binary /w==\n", "runcmd: !!binary /w==\n", "random_seed: {data: !!binary AP8=}\n",
+    "write_files: [{path: /a, content: !!binary 1}]\n",
     "disk_setup: [a]\n", "fs_setup: {a: b}\n", "ca_certs: x\n", "chpasswd: x\n", "random_seed: x\n",
 ]
+
+PART = "--B\nContent-Type: text/cloud-config\n\n#cloud-config\nhostname: a\n--B--\n"
+MULTIPART = 'multipart/mixed; boundary="B"\n'
+# User data, and whether cloud-init finds anything in it.
+USER_DATA = {
+    f"Content-Type: {MULTIPART}MIME-Version: 1.0\n\n{PART}": True,
+    f"From nobody Sat Jan  1 00:00:00 2022\nContent-Type: {MULTIPART}MIME-Version: 1.0\n\n{PART}": True,
+    f"Subject: node7\nMIME-Version: 1.0\nContent-Type: {MULTIPART}\n{PART}": True,
+    f"Mime-Version: 1.0\nContent-type: {MULTIPART}\n{PART}": True,
+    f"content-type: {MULTIPART}mime-version: 1.0\n\n{PART}": True,
+    "MIME-Version: 1.0\nContent-Type: text/x-shellscript\n\n#!/bin/sh\n": True,
+    f"Content-Type: {MULTIPART}\n{PART}": False,
+    f"Subject: {'x' * 4096}\nContent-Type: {MULTIPART}MIME-Version: 1.0\n\n{PART}": False,
+    "\n\n#cloud-config\nhostname: a\n": True, "#Cloud-Config\nhostname: a\n": True, "#!/bin/sh\n": True, "#include\nhttp://192.0.2.1/x\n": False,
+    "#cloud-config-archive\n- content: '#!/bin/sh'\n": True, "#cloud-boothook\n#!/bin/sh\n": True, "#part-handler\n": True,
+    "## template: jinja\n#cloud-config\nhostname: a\n": True, "hostname: a\n": False, "# cloud-config\nhostname: a\n": False,
+}
+# cloud-init's own reading of user data: the types of the parts that it would use.
+PARTS = """
+import json, sys, tempfile
+from cloudinit import helpers, user_data
+paths = helpers.Paths({"cloud_dir": tempfile.mkdtemp(), "run_dir": tempfile.mkdtemp()})
+types = []
+for text in json.load(sys.stdin):
+    message = user_data.UserDataProcessor(paths).process(text.encode())
+    found = [part.get_content_type() for part in message.walk() if not user_data.is_skippable(part)]
+    types.append((text, [kind for kind in found if kind not in ("text/plain", "text/x-not-multipart")]))
+print()
+print(json.dumps(types))
+"""
 
 
 def dry_run(server, form, name, text):
@@ -100,6 +138,39 @@ def test_known_differences_to_the_reference_validators(server):
         assert dry_run(server, "ignition", "config.ign", text).code == 201, "the server accepts Ignition versions that Debian's ignition-validate does not know"
 
 
+def test_user_data_is_recognized_as_cloud_init_does(server):
+    included = [text for text in USER_DATA if text.startswith("#include")]
+    types = dict(validators.cloud_init(PARTS, [text for text in USER_DATA if text not in included]))
+    for text, expected in USER_DATA.items():
+        answer = dry_run(server, "cloud-init", "user-data", text)
+        if text in included:
+            assert answer.code == 201, f"what includes URLs is accepted: {answer}"
+            continue
+        assert bool(types[text]) == expected, f"cloud-init finds parts in {text!r}: {types[text]}"
+        assert (answer.code == 201) == expected, f"the server agrees on {text!r}: {answer}"
+
+
+def test_versions_that_not_every_ignition_reads(server):
+    for text in V2:
+        answer = dry_run(server, "ignition", "config.ign", text)
+        assert answer.code == 201 and not validators.ignition(text)[0], f"specification 2 is accepted, which Debian's Ignition does not read: {answer}"
+        assert "Flatcar" in answer.json["status"]["warnings"][0] and "Flatcar" in answer.headers["Warning"], f"with a warning: {answer} {answer.headers}"
+    for text in V2_WRONG:
+        assert dry_run(server, "ignition", "config.ign", text).code == 422, f"what no Ignition reads is refused: {text}"
+    warned = dry_run(server, "ignition", "config.ign", ign("3.4.0-experimental")).json["status"]["warnings"]
+    assert len(warned) == 1 and "3.4.0-experimental" in warned[0], f"an experimental version is a warning: {warned}"
+
+
+def test_a_machine_gets_its_name_in_a_config_of_specification_2(server):
+    make_example(server)
+    server.ask("PATCH", f"{CONFIGS}/builder", {"spec": {"data": {"config.ign": V2[3]}}})
+    server.ask("PATCH", f"{HOSTS}/one", {"spec": {"ip": "192.0.2.7"}})
+    server.ask("GET", "/ipxe?mac=52-54-00-00-00-01", token=None, source="192.0.2.7")
+    given = server.ask("GET", "/get_ignition", token=None, source="192.0.2.7").json
+    assert given["storage"]["files"] == [{**V2_FILE, "contents": {"source": "data:,one"}}], f"the file of the host name is one of the version: {given}"
+    delete_all(server)
+
+
 def test_places_of_errors_and_warnings(server):
     answer = dry_run(server, "ignition", "config.ign", ign("3.4.0", **files({"path": "/a"}, {"path": "/b", "mode": "x"}))).json
     assert "/storage/files/1/mode: invalid type" in answer["message"], f"an error names the place by its JSON pointer: {answer}"
@@ -127,7 +198,7 @@ def test_every_way_of_writing_refuses_an_invalid_config(server):
     file.write_text(ign(storage=[]))
     added = server.run("config", "add", "u", file, "--format", "ignition")
     assert added.returncode == 5 and "/storage: invalid" in added.stderr, f"config add: an invalid config is refused with the place: {added}"
-    applied = server.run("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "BootConfig", **bad}))
+    applied = server.run("apply", "--force", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "BootConfig", **bad}))
     assert applied.returncode == 5 and "/storage: invalid" in applied.stderr, f"apply -f: an invalid config is refused with the place: {applied}"
     assert server.ask("GET", f"{CONFIGS}/w").json["spec"] == fine["spec"], "a refused write changes nothing"
     manifests = server.place / "manifests"

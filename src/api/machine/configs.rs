@@ -213,9 +213,14 @@ fn ignition_of(config: &BootConfig) -> Option<Value> {
     serde_json::from_str(text).ok().filter(Value::is_object)
 }
 
-/// Adds the file of the host name; replaces one that the config has.
+/// Adds the file of the host name; replaces one that the config has. A file of specification 2.x names its filesystem.
 fn append_name(ignition: &mut Value, name: &str) {
-    let file = json!({"path": "/etc/hostname", "mode": 0o644, "overwrite": true, "contents": {"source": format!("data:,{name}")}});
+    let is_v2 = ignition["ignition"]["version"].as_str().is_some_and(|version| version.starts_with("2."));
+    let contents = json!({"source": format!("data:,{name}")});
+    let file = match is_v2 {
+        true => json!({"filesystem": "root", "path": "/etc/hostname", "mode": 0o644, "contents": contents}),
+        false => json!({"path": "/etc/hostname", "mode": 0o644, "overwrite": true, "contents": contents}),
+    };
     let files = &mut ignition["storage"]["files"];
     match files.as_array_mut() {
         Some(files) => {
