@@ -23,7 +23,7 @@ pub fn details(route: &Route, operation: &Operation) -> Details {
         }
         RouteMethod::Post | RouteMethod::Put | RouteMethod::Patch => {
             let details = details.body(body(write(route.path))).response(204, json!({"description": "Done."}));
-            fails(details, &[400, 403, 408, 409, 413, 422, 502, 503])
+            fails(details, &[400, 403, 408, 409, 412, 413, 422, 502, 503])
         }
     }
 }

@@ -4,6 +4,7 @@
 //! own BMC, if the host has one.
 
 mod error;
+mod precondition;
 mod resources;
 pub mod sessions;
 mod system;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderValue, LOCATION};
+use hyper::header::{ETAG, HeaderMap, HeaderValue, LOCATION};
 use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
@@ -27,6 +28,7 @@ use crate::fleet::{Host, Key, Kind, Name, Power};
 use crate::api::auth::Role;
 use crate::api::objects::body;
 use crate::api::redfish::error::RedfishError;
+use crate::api::redfish::precondition::{HostPrecondition, IfMatch, entity_tag};
 use crate::api::state::Shared;
 use crate::http::peer::Peer;
 use crate::http::reply::{self, JSON, Reply, bytes};
@@ -58,7 +60,7 @@ pub async fn answer(shared: &Shared, peer: &Peer, parts: &[&str], request: Reque
         }
         Role::Nobody | Role::Viewer | Role::Admin if reading => read(shared, parts).await,
         Role::Nobody | Role::Viewer | Role::Admin => match body::read_at_most(content, body_limit(role)).await {
-            Ok(content) => write(shared, peer, &head.method, parts, &content).await,
+            Ok(content) => write(shared, peer, &head.method, parts, &content, &IfMatch::of(&head.headers)).await,
             Err(status) => Err(status.into()),
         },
     };
@@ -151,7 +153,11 @@ async fn read(shared: &Shared, parts: &[&str]) -> Result<Reply, RedfishError> {
         }
         _ => return Err(RedfishError::not_found("such resource")),
     };
-    Ok(reply::json(StatusCode::OK, &found))
+    let mut reply = reply::json(StatusCode::OK, &found);
+    if let Ok(tag) = HeaderValue::try_from(entity_tag(&found)) {
+        reply.headers_mut().insert(ETAG, tag);
+    }
+    Ok(reply)
 }
 
 /// Returns a machine's power state from its BMC; unknown if the BMC does not answer.
@@ -173,6 +179,7 @@ async fn write(
     method: &Method,
     parts: &[&str],
     content: &[u8],
+    if_match: &IfMatch,
 ) -> Result<Reply, RedfishError> {
     let value: Value = match content {
         [] => json!({}),
@@ -188,24 +195,35 @@ async fn write(
             true => {}
             false => return Err(RedfishError::not_found("such session")),
         },
-        (&Method::PATCH, ["v1", "Systems", id]) => {
+        (_, ["v1", "Systems", id]) | (_, ["v1", "Systems", id, "Actions", _]) => {
             let (key, host) = find(shared, id)?;
-            system::change(shared, &key, &host, fields).await?;
-        }
-        (&Method::POST, ["v1", "Systems", id, "Actions", "ComputerSystem.Reset"]) => {
-            system::reset(shared, find(shared, id)?.1.as_ref(), &value).await?;
-        }
-        (&Method::POST, ["v1", owner, id, "VirtualMedia", "Cd", "Actions", action]) if owners.contains(owner) => {
-            let (key, host) = find(shared, id)?;
-            match *action {
-                "VirtualMedia.InsertMedia" => virtual_media::insert(shared, peer, &key, &host, fields).await?,
-                "VirtualMedia.EjectMedia" => virtual_media::eject(shared, &key, &host).await?,
-                _ => return Err(RedfishError::not_found("such action")),
+            let system = |host: &Host| resources::system(host, id, Power::Unknown);
+            let precondition = HostPrecondition::new(if_match, &system);
+            precondition.check(&host)?;
+            match (method, parts) {
+                (&Method::PATCH, ["v1", "Systems", _]) => {
+                    system::change(shared, &key, &host, fields, precondition).await?;
+                }
+                (&Method::POST, ["v1", "Systems", _, "Actions", "ComputerSystem.Reset"]) => {
+                    system::reset(shared, &host, &value).await?;
+                }
+                _ => return Err(RedfishError::not_found("such resource")),
             }
         }
-        (&Method::PATCH, ["v1", owner, id, "VirtualMedia", "Cd"]) if owners.contains(owner) => {
+        (_, ["v1", owner, id, "VirtualMedia", "Cd", action @ ..]) if owners.contains(owner) => {
             let (key, host) = find(shared, id)?;
-            virtual_media::change(shared, peer, &key, &host, fields).await?;
+            let drive = |host: &Host| resources::medium(host, owner, id);
+            let precondition = HostPrecondition::new(if_match, &drive);
+            precondition.check(&host)?;
+            let target = virtual_media::Target { shared, key: &key, host: &host, precondition };
+            match (method, action) {
+                (&Method::PATCH, []) => virtual_media::change(target, peer, fields).await?,
+                (&Method::POST, ["Actions", "VirtualMedia.InsertMedia"]) => {
+                    virtual_media::insert(target, peer, fields).await?;
+                }
+                (&Method::POST, ["Actions", "VirtualMedia.EjectMedia"]) => virtual_media::eject(target).await?,
+                _ => return Err(RedfishError::not_found("such action")),
+            }
         }
         _ => return Err(RedfishError::not_found("such resource")),
     }

@@ -10,6 +10,7 @@ use crate::fleet::{Host, Key};
 use crate::store::{self, now};
 
 use crate::api::redfish::error::RedfishError;
+use crate::api::redfish::precondition::HostPrecondition;
 use crate::api::redfish::resources::{BOOT_TARGETS, mode};
 use crate::api::redfish::transaction::update_host;
 use crate::api::redfish::virtual_media::{images_of, release};
@@ -42,8 +43,14 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Red
 /// Carries out a PATCH of a system; only `Boot` can be written.
 ///
 /// # Errors
-/// A property that is read-only or has a wrong value, nothing to boot, or a BMC that failed.
-pub async fn change(shared: &Shared, key: &Key, host: &Host, body: &Map<String, Value>) -> Result<(), RedfishError> {
+/// A property that is read-only or has a wrong value, nothing to boot, a precondition that fails, or a BMC that failed.
+pub async fn change(
+    shared: &Shared,
+    key: &Key,
+    host: &Host,
+    body: &Map<String, Value>,
+    precondition: HostPrecondition<'_>,
+) -> Result<(), RedfishError> {
     if let Some(other) = body.keys().find(|name| *name != "Boot" && !name.starts_with('@')) {
         return Err(RedfishError::not_writable(other));
     }
@@ -67,7 +74,7 @@ pub async fn change(shared: &Shared, key: &Key, host: &Host, body: &Map<String, 
     let once = match enabled {
         None | Some("Once") => true,
         Some("Continuous") => false,
-        Some("Disabled") => return apply_override(shared, key, host, None).await,
+        Some("Disabled") => return apply_override(shared, key, host, None, precondition).await,
         Some(other) => {
             let known = "expected Once, Continuous or Disabled";
             return Err(RedfishError::bad_value(format!("BootSourceOverrideEnabled: {other:?}: {known}")));
@@ -75,14 +82,14 @@ pub async fn change(shared: &Shared, key: &Key, host: &Host, body: &Map<String, 
     };
     let known = || format!("expected one of {}", BOOT_TARGETS.join(", "));
     match target {
-        Some("None") => apply_override(shared, key, host, None).await,
+        Some("None") => apply_override(shared, key, host, None, precondition).await,
         Some(word) => {
             let target = OverrideTarget::parse(word)
                 .ok_or_else(|| RedfishError::bad_value(format!("BootSourceOverrideTarget: {word:?}: {}", known())))?;
-            apply_override(shared, key, host, Some((target, once))).await
+            apply_override(shared, key, host, Some((target, once)), precondition).await
         }
         None => match BootOverride::of(host).filter(|is| enabled.is_some() && is.once != once) {
-            Some(is) => apply_override(shared, key, host, Some((is.target, once))).await,
+            Some(is) => apply_override(shared, key, host, Some((is.target, once)), precondition).await,
             None => Ok(()),
         },
     }
@@ -109,6 +116,7 @@ async fn apply_override(
     key: &Key,
     host: &Host,
     wanted: Option<(OverrideTarget, bool)>,
+    precondition: HostPrecondition<'_>,
 ) -> Result<(), RedfishError> {
     let update = |host: &Host| match wanted {
         Some((target, once)) => {
@@ -126,7 +134,11 @@ async fn apply_override(
         };
         bmc::client::set_boot_device(bmc, next, wanted.is_none_or(|(_, once)| once)).await?;
     }
-    update_host(shared, key, |host| Ok(update(host)?)).await?;
+    update_host(shared, key, |host| {
+        precondition.check(host)?;
+        Ok(update(host)?)
+    })
+    .await?;
     release(shared, images_of(host)).await;
     Ok(())
 }

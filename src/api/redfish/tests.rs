@@ -1,6 +1,6 @@
 //! The Redfish service over a store in a temporary directory, asked through HTTP.
 
-use hyper::header::{AUTHORIZATION, HeaderName};
+use hyper::header::{AUTHORIZATION, HeaderName, IF_MATCH};
 use serde_json::{Value, json};
 
 use crate::api::fixture::{ApiFixture, host, peer};
@@ -101,6 +101,37 @@ async fn an_inserted_medium_is_booted_and_ejected_again() {
     assert_eq!(call(&server, "POST", &eject, json!({})).await.0, 204);
     assert_eq!(state(&server).1, "live");
     assert_eq!(call(&server, "GET", DRIVE, Value::Null).await.1["Inserted"], false);
+}
+
+#[tokio::test]
+async fn a_write_with_a_stale_tag_is_not_carried_out() {
+    let server = server("live").await;
+    let send = async |method: &str, path: &str, tag: &str, body: Value| {
+        let token = format!("Bearer {}", server.admin);
+        let headers = [(AUTHORIZATION, token.as_str()), (IF_MATCH, tag)];
+        let body = body.to_string();
+        server.send(Serves::Everything, peer([10, 77, 0, 99]), method, path, &headers, &body).await.status().as_u16()
+    };
+    let tag = async |path: &str| server.admin("GET", path, "").await.headers()["etag"].to_str().unwrap().to_owned();
+    let (insert, reset) =
+        (format!("{DRIVE}/Actions/VirtualMedia.InsertMedia"), format!("{SYSTEM}/Actions/ComputerSystem.Reset"));
+    let rows = [
+        ("PATCH", SYSTEM, set("Hdd", "Once"), SYSTEM),
+        ("POST", &insert, json!({"Image": "other"}), DRIVE),
+        ("PATCH", DRIVE, json!({"Image": null}), DRIVE),
+    ];
+    for (method, path, body, resource) in rows {
+        let before = tag(resource).await;
+        assert_eq!(before, tag(resource).await, "a read changes no tag");
+        for stale in ["\"stale\"", &format!("W/{before}")] {
+            assert_eq!(send(method, path, stale, body.clone()).await, 412, "{method} {path} {stale}");
+        }
+        assert_eq!(before, tag(resource).await, "{method} {path}");
+        assert_eq!(send(method, path, &before, body).await, 204, "{method} {path}");
+        assert_ne!(before, tag(resource).await, "{method} {path}");
+    }
+    assert_eq!(send("POST", &reset, "\"stale\"", json!({"ResetType": "On"})).await, 412);
+    assert_eq!(send("PATCH", SYSTEM, "*", set("Pxe", "Once")).await, 204);
 }
 
 #[tokio::test]

@@ -68,31 +68,38 @@ fn remote_name(url: &str) -> String {
     format!("media-{}", hex::encode(&Sha256::digest(url)[..8]))
 }
 
+/// The drive that a request changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The state of all requests.
+    pub shared: &'a Shared,
+    /// Key of the host.
+    pub key: &'a Key,
+    /// The host, as it was when the request came.
+    pub host: &'a Host,
+    /// The version of the drive that the request is for.
+    pub precondition: HostPrecondition<'a>,
+}
+
 /// Carries out a PATCH of the drive, which some clients send instead of its actions: an image is inserted, null ejects
 /// it.
 ///
 /// # Errors
 /// A property that is read-only or has a wrong value, and as `insert`.
-pub async fn change(
-    shared: &Shared,
-    peer: &Peer,
-    key: &Key,
-    host: &Host,
-    body: &Map<String, Value>,
-) -> Result<(), RedfishError> {
+pub async fn change(target: Target<'_>, peer: &Peer, body: &Map<String, Value>) -> Result<(), RedfishError> {
     let image = match body.get("Image") {
         None => None,
         Some(Value::Null) => Some(""),
         Some(Value::String(url)) => Some(url.as_str()),
         Some(_) => return Err(RedfishError::bad_value("Image: expected the medium's URL, or null")),
     };
-    let is_in = boot_override::inserted(host).is_ok();
+    let is_in = boot_override::inserted(target.host).is_ok();
     match (image, body.get("Inserted")) {
         (_, Some(other)) if !other.is_boolean() => Err(RedfishError::bad_value("Inserted: expected true or false")),
         (Some(""), Some(Value::Bool(true))) => Err(RedfishError::conflict("Inserted: true needs an Image")),
         (Some(url), Some(Value::Bool(false))) if !url.is_empty() => Err(RedfishError::conflict(UNPLUGGED)),
-        (Some(url), _) if !url.is_empty() => insert(shared, peer, key, host, body).await,
-        (Some(_), _) | (None, Some(Value::Bool(false))) => eject(shared, key, host).await,
+        (Some(url), _) if !url.is_empty() => insert(target, peer, body).await,
+        (Some(_), _) | (None, Some(Value::Bool(false))) => eject(target).await,
         (None, Some(_)) if !is_in => {
             Err(RedfishError::conflict("Inserted: the virtual drive is empty: set Image to the medium's URL"))
         }
@@ -108,14 +115,9 @@ const UNPLUGGED: &str = "Inserted: a medium in the drive is always inserted; rem
 /// Inserts a medium into a machine's virtual drive: an image of this server by its URL or name, or any other URL.
 ///
 /// # Errors
-/// A parameter that is not supported, a wrong URL, or the store's reason.
-pub async fn insert(
-    shared: &Shared,
-    peer: &Peer,
-    key: &Key,
-    host: &Host,
-    body: &Map<String, Value>,
-) -> Result<(), RedfishError> {
+/// A parameter that is not supported, a wrong URL, a precondition that fails, or the store's reason.
+pub async fn insert(target: Target<'_>, peer: &Peer, body: &Map<String, Value>) -> Result<(), RedfishError> {
+    let Target { shared, host, .. } = target;
     let url = body.get("Image").and_then(Value::as_str).filter(|url| !url.is_empty());
     let url = url.ok_or_else(|| RedfishError::bad_value("Image: expected the medium's URL"))?;
     let unsupported = |message| Err(RedfishError::new(StatusCode::BAD_REQUEST, "ActionParameterNotSupported", message));
@@ -142,7 +144,7 @@ pub async fn insert(
             name
         }
     };
-    record_medium(shared, key, url, &image).await?;
+    record_medium(target, url, &image).await?;
     release(shared, images_of(host)).await;
     Ok(())
 }
@@ -161,11 +163,16 @@ fn remote_image(url: &str) -> Result<Image, RedfishError> {
 ///
 /// # Errors
 /// The store's reason.
-pub async fn eject(shared: &Shared, key: &Key, host: &Host) -> Result<(), RedfishError> {
+pub async fn eject(target: Target<'_>) -> Result<(), RedfishError> {
+    let Target { shared, key, host, precondition } = target;
     if boot_override::inserted(host).is_err() {
         return Ok(());
     }
-    update_host(shared, key, |host| Ok(boot_override::ejected(host))).await?;
+    update_host(shared, key, |host| {
+        precondition.check(host)?;
+        Ok(boot_override::ejected(host))
+    })
+    .await?;
     release(shared, images_of(host)).await;
     Ok(())
 }
@@ -193,8 +200,9 @@ pub async fn release(shared: &Shared, names: Vec<Name>) {
     }
 }
 
-async fn record_medium(shared: &Shared, key: &Key, url: &str, image: &Name) -> Result<(), RedfishError> {
-    update_host(shared, key, |host| {
+async fn record_medium(target: Target<'_>, url: &str, image: &Name) -> Result<(), RedfishError> {
+    update_host(target.shared, target.key, |host| {
+        target.precondition.check(host)?;
         let mut after = host.clone();
         for (name, text) in [(MEDIUM, url), (MEDIUM_IMAGE, image.as_str())] {
             after.metadata.annotations.insert(name.into(), text.into());
