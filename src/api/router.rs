@@ -298,7 +298,7 @@ async fn api(
         ApiEndpoint::Resources => Ok(discovery::resources()),
         ApiEndpoint::OpenApiIndex => Ok(openapi::index()),
         ApiEndpoint::OpenApiV3 => Ok(openapi::document()),
-        ApiEndpoint::OpenApiV2 => openapi::swagger(request.headers()),
+        ApiEndpoint::OpenApiV2 => openapi::swagger_document(request.headers()),
         ApiEndpoint::GenerateIgnition => generate::generate(shared, generate::Generator::Ignition, request).await,
         ApiEndpoint::GenerateCloudInit => generate::generate(shared, generate::Generator::CloudInit, request).await,
         ApiEndpoint::Upload => uploads::upload(shared, request).await,

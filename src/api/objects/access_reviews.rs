@@ -71,7 +71,7 @@ fn spec(review: Review, kind: &str, body: &[u8]) -> Result<Value, Status> {
     if kind == "application/vnd.kubernetes.protobuf" {
         let read = protobuf::object(body).and_then(|object| match review {
             Review::Subject | Review::Rules => Some(json!({})),
-            Review::Access => access_asked(object),
+            Review::Access => protobuf::access_review_spec(&object),
         });
         return read.ok_or_else(|| Status::bad_request("the body is not a review in Kubernetes' protobuf"));
     }
@@ -82,27 +82,6 @@ fn spec(review: Review, kind: &str, body: &[u8]) -> Result<Value, Status> {
         true => Ok(spec),
         false => Err(Status::bad_request("spec is not an object")),
     }
-}
-
-/// Parses the spec of a `SelfSubjectAccessReview` (k8s.io/api/authorization/v1, generated.proto).
-fn access_asked(object: &[u8]) -> Option<Value> {
-    const SPEC: u64 = 2;
-    let text = |message: &[u8], number| -> Option<Value> {
-        let text = protobuf::field(message, number)?.unwrap_or_default();
-        Some(std::str::from_utf8(text).ok()?.into())
-    };
-    let mut asked = json!({});
-    let Some(spec) = protobuf::field(object, SPEC)? else { return Some(asked) };
-    let resource = ["namespace", "verb", "group", "version", "resource", "subresource", "name"];
-    for (number, field, fields) in
-        [(1, "resourceAttributes", &resource[..]), (2, "nonResourceAttributes", &["path", "verb"])]
-    {
-        let Some(message) = protobuf::field(spec, number)? else { continue };
-        for (number, name) in (1..).zip(fields) {
-            asked[field][*name] = text(message, number)?;
-        }
-    }
-    Some(asked)
 }
 
 fn user(role: Role) -> Value {
@@ -201,12 +180,12 @@ mod tests {
         let attributes = b"\x0a\x07default\x12\x06delete\x1a\x00\x22\x01*\x2a\x0ebaremetalhosts\x32\x00\x3a\x01x";
         let mut object = vec![0x0a, 0, 0x12, attributes.len() as u8 + 2, 0x0a, attributes.len() as u8];
         object.extend(attributes);
-        let asked = access_asked(&object).unwrap();
+        let asked = protobuf::access_review_spec(&object).unwrap();
         assert_eq!(asked["resourceAttributes"]["verb"], "delete");
         let asked: AccessReviewSpec = serde_json::from_value(asked).unwrap();
         assert!(refusal(Role::Admin, asked.resource_attributes.as_ref().unwrap()).is_none());
         assert!(refusal(Role::Viewer, asked.resource_attributes.as_ref().unwrap()).is_some());
-        assert_eq!(access_asked(&object[..9]), None);
+        assert_eq!(protobuf::access_review_spec(&object[..9]), None);
     }
 
     #[test]

@@ -1,48 +1,80 @@
-//! Minimal reader of protobuf's wire format, for the one message that kubectl sends in protobuf only. Pure.
+//! The messages that kubectl sends in protobuf only. Pure.
+
+use prost::Message;
+use serde_json::{Value, json};
 
 /// Prefix of `application/vnd.kubernetes.protobuf` bodies; a `runtime.Unknown` follows.
 const MAGIC: &[u8] = b"k8s\0";
-/// Field number of the object in `runtime.Unknown`.
-const RAW: u64 = 2;
+
+/// An object of any kind (k8s.io/apimachinery/pkg/runtime, `Unknown`).
+#[derive(Clone, PartialEq, Message)]
+struct Unknown {
+    #[prost(bytes = "vec", tag = "2")]
+    raw: Vec<u8>,
+}
+
+/// A `SelfSubjectAccessReview` (k8s.io/api/authorization/v1).
+#[derive(Clone, PartialEq, Message)]
+struct AccessReview {
+    #[prost(message, optional, tag = "2")]
+    spec: Option<AccessReviewSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AccessReviewSpec {
+    #[prost(message, optional, tag = "1")]
+    resource_attributes: Option<ResourceAttributes>,
+    #[prost(message, optional, tag = "2")]
+    non_resource_attributes: Option<NonResourceAttributes>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ResourceAttributes {
+    #[prost(string, tag = "1")]
+    namespace: String,
+    #[prost(string, tag = "2")]
+    verb: String,
+    #[prost(string, tag = "3")]
+    group: String,
+    #[prost(string, tag = "4")]
+    version: String,
+    #[prost(string, tag = "5")]
+    resource: String,
+    #[prost(string, tag = "6")]
+    subresource: String,
+    #[prost(string, tag = "7")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NonResourceAttributes {
+    #[prost(string, tag = "1")]
+    path: String,
+    #[prost(string, tag = "2")]
+    verb: String,
+}
 
 /// Returns the object's own message from a request body.
-pub fn object(body: &[u8]) -> Option<&[u8]> {
-    field(body.strip_prefix(MAGIC)?, RAW)?
+pub fn object(body: &[u8]) -> Option<Vec<u8>> {
+    Some(Unknown::decode(body.strip_prefix(MAGIC)?).ok()?.raw)
 }
 
-/// Returns a length-delimited field (a text or a message); the last one of its number counts. Returns `Some(None)` if
-/// the field is absent, and `None` if the bytes are not a message.
-pub fn field(mut message: &[u8], number: u64) -> Option<Option<&[u8]>> {
-    let mut found = None;
-    while !message.is_empty() {
-        let tag = varint(&mut message)?;
-        let length = match tag & 7 {
-            0 => varint(&mut message).map(|_| 0)?,
-            1 => 8,
-            2 => usize::try_from(varint(&mut message)?).ok()?,
-            5 => 4,
-            _ => return None,
-        };
-        let (value, rest) = message.split_at_checked(length)?;
-        if tag == number << 3 | 2 {
-            found = Some(value);
-        }
-        message = rest;
+/// Returns the spec of a `SelfSubjectAccessReview` as its JSON; `None` if the bytes are not one.
+pub fn access_review_spec(message: &[u8]) -> Option<Value> {
+    let AccessReviewSpec { resource_attributes, non_resource_attributes } =
+        AccessReview::decode(message).ok()?.spec.unwrap_or_default();
+    let mut spec = json!({});
+    if let Some(asked) = resource_attributes {
+        let ResourceAttributes { namespace, verb, group, version, resource, subresource, name } = asked;
+        spec["resourceAttributes"] = json!({
+            "namespace": namespace, "verb": verb, "group": group, "version": version, "resource": resource,
+            "subresource": subresource, "name": name,
+        });
     }
-    Some(found)
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for place in 0..10 {
-        let (first, rest) = bytes.split_first()?;
-        *bytes = rest;
-        number |= u64::from(first & 0x7f).checked_shl(7 * place)?;
-        if first & 0x80 == 0 {
-            return Some(number);
-        }
+    if let Some(NonResourceAttributes { path, verb }) = non_resource_attributes {
+        spec["nonResourceAttributes"] = json!({"path": path, "verb": verb});
     }
-    None
+    Some(spec)
 }
 
 #[cfg(test)]
@@ -50,16 +82,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_found_among_others_and_broken_bytes_are_refused() {
-        // 1: varint 300; 2: "ab"; 3: fixed32; 4: fixed64; 2: "c".
-        let message = b"\x08\xac\x02\x12\x02ab\x1d\0\0\0\0\x21\0\0\0\0\0\0\0\0\x12\x01c";
-        assert_eq!(field(message, 2), Some(Some(&b"c"[..])));
-        assert_eq!((field(message, 1), field(message, 9), field(b"", 2)), (Some(None), Some(None), Some(None)));
-        for cut in [1, 2, 4, 5, 8, 15] {
-            assert_eq!(field(&message[..cut], 2), None, "{cut}");
+    fn an_object_is_found_behind_the_prefix() {
+        assert_eq!(object(b"k8s\0\x12\x01x").as_deref(), Some(&b"x"[..]));
+        assert_eq!(object(b"k8s\0").as_deref(), Some(&b""[..]));
+        for broken in [&b"x"[..], b"k8s\0\x12\x02x", b"k8s\0\xff"] {
+            assert_eq!(object(broken), None, "{broken:?}");
         }
-        assert_eq!(field(&[0xff; 32], 2), None);
-        assert_eq!(object(b"k8s\0\x12\x01x"), Some(&b"x"[..]));
-        assert_eq!((object(b"x"), object(b"k8s\0")), (None, None));
+    }
+
+    #[test]
+    fn a_review_without_a_spec_asks_nothing() {
+        assert_eq!(access_review_spec(b""), Some(json!({})));
+        assert_eq!(access_review_spec(b"\x12\x05\x12\x03\x0a\x01/").unwrap()["nonResourceAttributes"]["path"], "/");
     }
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI 3.0 document of all routes, and its schemas as Swagger 2.0 for older clients.
+//! The OpenAPI 3.0 document of all routes, and the same as Swagger 2.0 for older clients and kubectl.
 
 mod build;
 mod derived;
@@ -7,11 +7,13 @@ mod objects;
 mod paths;
 mod redfish;
 mod schemas;
+mod swagger;
+mod swagger_protobuf;
 
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use hyper::header::ACCEPT;
+use hyper::header::{ACCEPT, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
@@ -23,16 +25,30 @@ struct Documents {
     index: Bytes,
     v3: Bytes,
     v2: Bytes,
+    v2_protobuf: Bytes,
+}
+
+/// The media type of the Swagger document in protobuf.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The same in the spelling of kubectl's request, which is no valid media type.
+const PROTOBUF_REQUESTED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// A form of the Swagger document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SwaggerForm {
+    Json,
+    Protobuf,
 }
 
 static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
-    let v3 = v3().to_string();
+    let (v3, v2) = (v3().to_string(), v2());
     // FNV-1a: clients cache the document by this hash.
     let hash: u64 = v3
         .bytes()
         .fold(14_695_981_039_346_656_037, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(1_099_511_628_211));
     let index = json!({"paths": {"api/v1": {"serverRelativeURL": format!("/openapi/v3/api/v1?hash={hash:016x}")}}});
-    Documents { index: index.to_string().into(), v3: v3.into(), v2: v2().to_string().into() }
+    let (v2, v2_protobuf) = (v2.to_string().into(), swagger_protobuf::encode(&v2));
+    Documents { index: index.to_string().into(), v3: v3.into(), v2, v2_protobuf }
 });
 
 fn info() -> Value {
@@ -52,28 +68,9 @@ pub(super) fn v3() -> Value {
     })
 }
 
-/// Returns the schemas as Swagger 2.0, without paths: current clients read version 3.
+/// Returns the document as Swagger 2.0.
 fn v2() -> Value {
-    let text = schemas::all().to_string().replace("#/components/schemas/", "#/definitions/");
-    let mut definitions: Value = serde_json::from_str(&text).unwrap_or_default();
-    remove_openapi3(&mut definitions);
-    json!({"swagger": "2.0", "info": info(), "paths": {}, "definitions": definitions})
-}
-
-/// Removes what Swagger 2.0 does not define: null, and alternatives.
-fn remove_openapi3(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.shift_remove("nullable");
-            map.shift_remove("oneOf");
-            if let Some(Value::Array(values)) = map.get_mut("enum") {
-                values.retain(|value| !value.is_null());
-            }
-            map.values_mut().for_each(remove_openapi3);
-        }
-        Value::Array(items) => items.iter_mut().for_each(remove_openapi3),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
+    swagger::of_v3(&v3())
 }
 
 /// Answers `/openapi/v3`: the paths of the documents.
@@ -86,27 +83,42 @@ pub fn document() -> Reply {
     bytes(StatusCode::OK, JSON, DOCUMENTS.v3.clone())
 }
 
-/// Answers `/openapi/v2` in JSON.
+/// Answers `/openapi/v2`, in JSON or protobuf.
 ///
 /// # Errors
-/// 406 for a client that accepts protobuf only.
-pub fn swagger(headers: &HeaderMap) -> Result<Reply, Status> {
-    match accepts_json(headers) {
-        true => Ok(bytes(StatusCode::OK, JSON, DOCUMENTS.v2.clone())),
-        false => Err(Status::not_acceptable("the document is served as application/json only")),
+/// 406 for a client that accepts neither.
+pub fn swagger_document(headers: &HeaderMap) -> Result<Reply, Status> {
+    match accepted(headers) {
+        Some(SwaggerForm::Json) => Ok(bytes(StatusCode::OK, JSON, DOCUMENTS.v2.clone())),
+        Some(SwaggerForm::Protobuf) => {
+            Ok(bytes(StatusCode::OK, HeaderValue::from_static(PROTOBUF), DOCUMENTS.v2_protobuf.clone()))
+        }
+        None => Err(Status::not_acceptable(format!("the document is served as application/json or {PROTOBUF} only"))),
     }
 }
 
-/// Returns whether a client accepts JSON (RFC 9110, section 12.5.1).
-fn accepts_json(headers: &HeaderMap) -> bool {
+/// Returns the form that a client prefers (RFC 9110, section 12.5.1); of equal ones the first that it names.
+fn accepted(headers: &HeaderMap) -> Option<SwaggerForm> {
     let mut ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
-    let is_json = |range: &str| {
+    if ranges.peek().is_none() {
+        return Some(SwaggerForm::Json);
+    }
+    let mut best: Option<(f32, SwaggerForm)> = None;
+    for range in ranges.flat_map(|value| value.split(',')) {
         let mut parts = range.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
-        let is_refused = parts.any(|part| part.strip_prefix("q=").and_then(|q| q.parse().ok()) == Some(0.0));
-        ["*/*", "application/*", "application/json"].iter().any(|one| media.eq_ignore_ascii_case(one)) && !is_refused
-    };
-    ranges.peek().is_none() || ranges.flat_map(|value| value.split(',')).any(is_json)
+        let is_one_of = |names: &[&str]| names.iter().any(|one| media.eq_ignore_ascii_case(one));
+        let form = match () {
+            () if is_one_of(&["*/*", "application/*", "application/json"]) => SwaggerForm::Json,
+            () if is_one_of(&[PROTOBUF, PROTOBUF_REQUESTED]) => SwaggerForm::Protobuf,
+            () => continue,
+        };
+        let quality = parts.find_map(|part| part.strip_prefix("q=")).and_then(|q| q.parse().ok()).unwrap_or(1.0);
+        if quality > best.map_or(0.0, |(quality, _)| quality) {
+            best = Some((quality, form));
+        }
+    }
+    best.map(|(_, form)| form)
 }
 
 #[cfg(test)]

@@ -99,15 +99,25 @@ fn every_reference_resolves() {
 }
 
 #[test]
-fn a_client_that_accepts_json_gets_the_document() {
-    let accepts = |accept: &str| accepts_json(&[(ACCEPT, accept.parse().unwrap())].into_iter().collect());
-    assert!(accepts_json(&HeaderMap::new()));
+fn a_client_gets_the_form_that_it_prefers() {
+    let form = |accept: &str| accepted(&[(ACCEPT, accept.parse().unwrap())].into_iter().collect());
+    assert_eq!(accepted(&HeaderMap::new()), Some(SwaggerForm::Json));
     for accept in ["*/*", "application/json", "text/html, application/*;q=0.8", "x/y, Application/JSON; charset=utf-8"]
     {
-        assert!(accepts(accept), "{accept}");
+        assert_eq!(form(accept), Some(SwaggerForm::Json), "{accept}");
     }
-    for accept in ["application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "text/html, application/json;q=0"] {
-        assert!(!accepts(accept), "{accept}");
+    for protobuf in [PROTOBUF, PROTOBUF_REQUESTED] {
+        let rows = [
+            (protobuf.to_owned(), Some(SwaggerForm::Protobuf)),
+            (format!("{protobuf}, application/json"), Some(SwaggerForm::Protobuf)),
+            (format!("application/json, {protobuf}"), Some(SwaggerForm::Json)),
+            (format!("application/json;q=0.5, {protobuf};q=0.9"), Some(SwaggerForm::Protobuf)),
+            (format!("{protobuf};q=0, text/html, application/json;q=0"), None),
+            ("text/html".to_owned(), None),
+        ];
+        for (accept, expected) in rows {
+            assert_eq!(form(&accept), expected, "{accept}");
+        }
     }
 }
 
@@ -133,7 +143,7 @@ fn no_field_of_an_object_is_null_and_every_schema_has_a_type() {
 #[test]
 fn the_swagger_document_has_no_word_of_openapi_3() {
     let text = v2().to_string();
-    for word in ["\"nullable\"", "\"oneOf\"", "#/components/"] {
+    for word in ["\"nullable\"", "\"oneOf\"", "\"anyOf\"", "\"allOf\"", "\"requestBody\"", "#/components/"] {
         assert!(!text.contains(word), "{word}");
     }
 }
