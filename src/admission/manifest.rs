@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::Sha256;
 
+use crate::admission::metadata;
 use crate::admission::prepare::{self, Places};
 use crate::fleet::rules;
-use crate::fleet::{
-    BootConfig, BootConfigSpec, Host, HostSpec, Image, ImageSpec, Key, Kind, Meta, Name, Object, without_value,
-};
+use crate::fleet::{BootConfigSpec, HostSpec, ImageSpec, Key, Kind, Meta, Name, Object, without_value};
 use crate::iso::file;
 use crate::provision::yaml_error;
 use crate::store::{self, Change, Expect, Store};
@@ -101,7 +101,13 @@ struct TypeMeta {
     api_version: Option<String>,
 }
 
-/// A document of a known kind.
+/// An object of a document, with the text that it is declared by.
+struct Declared {
+    text: String,
+    object: Object,
+}
+
+/// A document of a known kind, whose type names the line of an error.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct TypedDocument<Spec> {
@@ -109,8 +115,10 @@ struct TypedDocument<Spec> {
     _api_version: String,
     #[serde(rename = "kind")]
     _kind: Kind,
-    metadata: Meta,
-    spec: Spec,
+    #[serde(rename = "metadata")]
+    _metadata: Meta,
+    #[serde(rename = "spec")]
+    _spec: Spec,
     /// Ignored: `get -o yaml` prints it, and a manifest cannot set it.
     #[serde(default, rename = "status")]
     _status: serde::de::IgnoredAny,
@@ -164,9 +172,11 @@ pub async fn load(
                 continue;
             }
         };
-        match parse_file(&path, &text, namespace, key) {
-            Ok(found) => documents.extend(found),
-            Err(error) => wrong.push(error),
+        for found in parse_file(&path, &text, namespace, key) {
+            match found {
+                Ok(document) => documents.push(document),
+                Err(error) => wrong.push(error),
+            }
         }
     }
     let documents = ordered(without_duplicates(documents, &mut wrong), &mut wrong);
@@ -296,24 +306,28 @@ fn read(path: &Path) -> Result<String, ManifestError> {
     }
 }
 
-/// Parses all documents of a manifest.
+/// Parses all documents of a manifest. A wrong one does not hinder the others.
 fn parse_file(
     path: &Path,
     text: &str,
     namespace: &Name,
     key: &[u8; 32],
-) -> Result<Vec<ManifestDocument>, ManifestError> {
-    let mut found = Vec::new();
-    for (line, document) in documents(text) {
-        let mut object = parse(&document, namespace).map_err(|message| {
-            let line = line_of(&message).unwrap_or(line);
-            ManifestError::Invalid { path: path.to_owned(), line, message }
-        })?;
-        let text = document.trim().as_bytes();
-        object.meta_mut().annotations.insert(CODE.to_owned(), format!("{KEYED}{}", half_hex(&code(key, text))));
-        found.push(ManifestDocument { path: path.to_owned(), line, object });
-    }
-    Ok(found)
+) -> Vec<Result<ManifestDocument, ManifestError>> {
+    let declared = documents(text).into_iter().flat_map(|(line, document)| {
+        let all = parse(&document, namespace);
+        all.into_iter().map(move |one| (line, one))
+    });
+    declared
+        .map(|(line, one)| {
+            let Declared { text, mut object } = one.map_err(|message| {
+                let line = line_of(&message).unwrap_or(line);
+                ManifestError::Invalid { path: path.to_owned(), line, message }
+            })?;
+            let code = format!("{KEYED}{}", half_hex(&code(key, text.as_bytes())));
+            object.meta_mut().annotations.insert(CODE.to_owned(), code);
+            Ok(ManifestDocument { path: path.to_owned(), line, object })
+        })
+        .collect()
 }
 
 /// Splits a YAML stream into its documents and their first lines. Each document is preceded by blank lines, so that the
@@ -340,29 +354,77 @@ fn documents(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-fn parse(document: &str, namespace: &Name) -> Result<Object, String> {
+/// Parses a document: one object, or the objects of a `List`, as `kubectl get -o yaml` prints it.
+fn parse(document: &str, namespace: &Name) -> Vec<Result<Declared, String>> {
+    let value = match yaml::<Value>(document) {
+        Ok(value) => value,
+        Err(message) => return vec![Err(message)],
+    };
+    let is_list = value["kind"] == "List" && value["apiVersion"] == "v1";
+    let Some(items) = value["items"].as_array().filter(|_| is_list) else {
+        let object = object_of(document, value, namespace);
+        return vec![object.map(|object| Declared { text: document.trim().to_owned(), object })];
+    };
+    let item = |(index, item): (usize, &Value)| {
+        let object = kind_of(item).and_then(|kind| decode(kind, item.clone(), namespace));
+        let object = object.map_err(|message| format!("items[{index}].{message}"))?;
+        Ok(Declared { text: item.to_string(), object })
+    };
+    items.iter().enumerate().map(item).collect()
+}
+
+/// Decodes the object of a document. An error of its type names the line.
+fn object_of(document: &str, value: Value, namespace: &Name) -> Result<Object, String> {
     let head: TypeMeta = yaml(document)?;
-    let kind = head.kind.ok_or("kind: missing; expected BareMetalHost, ISCSICdrom or BootConfig")?;
-    match head.api_version.as_deref() {
-        Some("v1") => {}
-        Some(other) => return Err(format!("apiVersion: {other:?}: expected v1")),
-        None => return Err("apiVersion: missing; expected v1".to_owned()),
-    }
-    Ok(match kind {
-        Kind::BareMetalHost => {
-            let TypedDocument { mut metadata, spec, .. } = yaml::<TypedDocument<HostSpec>>(document)?;
-            metadata.namespace.get_or_insert_with(|| namespace.clone());
-            Object::Host(Arc::new(Host { metadata, spec, status: Default::default() }))
-        }
-        Kind::IscsiCdrom => {
-            let TypedDocument { metadata, spec, .. } = yaml::<TypedDocument<ImageSpec>>(document)?;
-            Object::Image(Arc::new(Image { metadata, spec, status: Default::default() }))
-        }
-        Kind::BootConfig => {
-            let TypedDocument { metadata, spec, .. } = yaml::<TypedDocument<BootConfigSpec>>(document)?;
-            Object::BootConfig(Arc::new(BootConfig { metadata, spec, status: Default::default() }))
-        }
+    let kind = head.kind.ok_or(NO_KIND)?;
+    check_version(head.api_version.as_deref())?;
+    decode(kind, value, namespace).map_err(|message| {
+        let located = match kind {
+            Kind::BareMetalHost => yaml::<TypedDocument<HostSpec>>(document).err(),
+            Kind::IscsiCdrom => yaml::<TypedDocument<ImageSpec>>(document).err(),
+            Kind::BootConfig => yaml::<TypedDocument<BootConfigSpec>>(document).err(),
+        };
+        located.unwrap_or(message)
     })
+}
+
+const NO_KIND: &str = "kind: missing; expected BareMetalHost, ISCSICdrom or BootConfig";
+
+fn check_version(version: Option<&str>) -> Result<(), String> {
+    match version {
+        Some("v1") => Ok(()),
+        Some(other) => Err(format!("apiVersion: {other:?}: expected v1")),
+        None => Err("apiVersion: missing; expected v1".to_owned()),
+    }
+}
+
+/// Returns the kind of an item of a list.
+fn kind_of(item: &Value) -> Result<Kind, String> {
+    let name = item["kind"].as_str().ok_or(NO_KIND)?;
+    check_version(item["apiVersion"].as_str())?;
+    let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
+    found.ok_or_else(|| format!("kind: {name:?}: expected BareMetalHost, ISCSICdrom or BootConfig"))
+}
+
+/// Decodes an object as the API does: with the same fields, and values of the same types. A status is left out: a
+/// manifest cannot set it.
+fn decode(kind: Kind, mut value: Value, namespace: &Name) -> Result<Object, String> {
+    let map = value.as_object_mut().ok_or("expected a mapping")?;
+    for field in ["apiVersion", "kind", "status"] {
+        map.shift_remove(field);
+    }
+    let meta = map.get_mut("metadata").and_then(Value::as_object_mut).ok_or("metadata: missing")?;
+    metadata::normalize(meta).map_err(|wrong| wrong.to_string())?;
+    let given = meta.get("namespace").is_some_and(|given| !given.is_null() && given != "");
+    match kind.is_namespaced() {
+        true if !given => drop(meta.insert("namespace".into(), namespace.as_str().into())),
+        true => {}
+        false => drop(meta.shift_remove("namespace")),
+    }
+    let mut object = Object::from_json(kind, value).map_err(|wrong| without_value(&wrong.to_string()))?;
+    // A manifest replaces what is there: it waits for no version.
+    object.meta_mut().resource_version = 0;
+    Ok(object)
 }
 
 /// Returns the code of a document's text under the key.
@@ -397,7 +459,7 @@ mod tests {
     }
 
     fn declared(path: &Path, key: u8) -> Result<Vec<ManifestDocument>, ManifestError> {
-        parse_file(path, &read(path)?, &namespace(), &[key; 32])
+        parse_file(path, &read(path)?, &namespace(), &[key; 32]).into_iter().collect()
     }
 
     fn wrong(text: &str) -> String {
@@ -433,6 +495,69 @@ mod tests {
         check("a: [1\n", &["line"]);
     }
 
+    /// Returns the objects of a text, and the errors in it.
+    fn outcome(text: &str) -> (Vec<String>, Vec<String>) {
+        let (mut objects, mut wrong) = (Vec::new(), Vec::new());
+        for one in parse_file(Path::new("a.yaml"), text, &namespace(), &[0; 32]) {
+            match one {
+                Ok(document) => objects.push(document.object.key().to_string()),
+                Err(error) => wrong.push(error.to_string()),
+            }
+        }
+        (objects, wrong)
+    }
+
+    #[test]
+    fn a_wrong_document_does_not_hinder_the_others() {
+        let host = |name: &str, number: u8| {
+            format!(
+                "apiVersion: v1\nkind: BareMetalHost\nmetadata: {{name: {name}}}\nspec: {{bootMACAddress: \"52:54:00:00:00:0{number}\"}}\n"
+            )
+        };
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n";
+        let broken = "apiVersion: v1\nkind: [\n";
+        let (objects, wrong) = outcome(&format!("{}---\n{pod}---\n{broken}---\n{}", host("a", 1), host("b", 2)));
+        assert_eq!(objects, ["BareMetalHost default/a", "BareMetalHost default/b"]);
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(wrong[0].starts_with("a.yaml: line 7: ") && wrong[0].contains("Pod"), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_list_declares_its_items() {
+        let item = "- apiVersion: v1\n  kind: BareMetalHost\n  metadata: {name: a, uid: u, resourceVersion: \"7\"}\n  spec: {bootMACAddress: \"52:54:00:00:00:01\"}\n  status: {phase: Installed}\n";
+        let wrong_item = "- {apiVersion: v1, kind: Pod, metadata: {name: p}}\n- {apiVersion: v1, kind: BootConfig, metadata: {name: c}, spec: {format: x}}\n";
+        let (objects, wrong) = outcome(&format!(
+            "apiVersion: v1\nkind: List\nmetadata: {{resourceVersion: \"\"}}\nitems:\n{item}{wrong_item}"
+        ));
+        assert_eq!(objects, ["BareMetalHost default/a"]);
+        assert!(wrong[0].contains("items[1].kind") && wrong[1].contains("items[2].spec.format"), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_manifest_is_as_strict_as_the_api() {
+        let with = |meta: &str, spec: &str| {
+            outcome(&format!(
+                "apiVersion: v1\nkind: ISCSICdrom\nmetadata: {{name: a{meta}}}\nspec: {{isoFile: a.iso{spec}}}\n"
+            ))
+        };
+        for (meta, spec) in
+            [("", ""), (", selfLink: x, namespace: other, finalizers: []", ""), (", namespace: null", "")]
+        {
+            assert_eq!(with(meta, spec), (vec!["ISCSICdrom a".to_owned()], vec![]), "{meta} {spec}");
+        }
+        let rows = [
+            (", finalizers: [a/b]", "", "finalizers"),
+            (", labels: {rack: 1}", "", "metadata.labels"),
+            ("", ", description: 5", "spec.description"),
+            ("", ", isoFile: b.iso", "duplicate key"),
+            ("", ", colour: red", "colour"),
+        ];
+        for (meta, spec, expected) in rows {
+            let (objects, wrong) = with(meta, spec);
+            assert!(objects.is_empty() && wrong[0].contains(expected), "{meta} {spec}: {wrong:?}");
+        }
+    }
+
     fn text(image: &str) -> String {
         format!(
             "apiVersion: v1\nkind: BareMetalHost\nmetadata: {{name: vm}}\nspec: {{bootMACAddress: \"52:54:00:00:00:01\", image: \"{image}\"}}\n"
@@ -443,7 +568,11 @@ mod tests {
     fn documents_follow_the_ones_they_refer_to() {
         let object = |text: &str| {
             let text = format!("apiVersion: v1\nkind: {text}");
-            ManifestDocument { path: "a.yaml".into(), line: 1, object: parse(&text, &namespace()).unwrap() }
+            ManifestDocument {
+                path: "a.yaml".into(),
+                line: 1,
+                object: parse(&text, &namespace()).remove(0).unwrap().object,
+            }
         };
         let image = |name: &str, companions: &str| {
             let spec = format!("{{isoFile: a.iso, companions: [{companions}]}}");

@@ -268,3 +268,21 @@ def test_a_missing_directory_on_sighup(appliance):
     (appliance.folder / "elsewhere").rename(appliance.manifests)
     appliance.reload()
     assert eventually(lambda: not appliance.problems()), f"the server is ready once the directory is back: {appliance.problems()}"
+
+
+def test_a_wrong_document_among_others(appliance):
+    """A document of another program, or a wrong one, does not hinder the others of its file; a List is read as its items."""
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n"
+    numbered = VALID_HOST + "---\n" + VALID_HOST.replace("name: b", "name: d, labels: {rack: 1}").replace(":0b", ":0d")
+    appliance.write("a.yaml", f"{pod}---\n{HOST_AND_ISO.format(image='one', iso=appliance.iso)}---\n{numbered}")
+    items = "".join(f"- {json.dumps({'apiVersion': 'v1', 'kind': 'BareMetalHost', 'metadata': {'name': name}, 'spec': {'bootMACAddress': f'52:54:00:00:01:0{number}'}})}\n"
+                    for number, name in enumerate(("item1", "item2")))
+    appliance.write("list.yaml", f"apiVersion: v1\nkind: List\nmetadata: {{}}\nitems:\n{items}- {{apiVersion: v1, kind: Secret}}\n")
+    appliance.start()
+    for name in ("server1", "b", "item1", "item2"):
+        assert eventually(lambda: appliance.lists(f"^{name} ")), f"{name} is created: {appliance.server.tail()}"
+    assert not appliance.lists("^d "), "a label that is no string is refused, as in the API"
+    for place in ("a.yaml: line 2", "a.yaml: line 21", "list.yaml: line 1"):
+        assert eventually(lambda: any(place.rsplit(" ", 1)[0] in line for line in appliance.problems())), f"/readyz names {place}: {appliance.problems()}"
+    assert appliance.logged("ERROR.*a.yaml: line .*Pod") and appliance.logged("ERROR.*metadata.labels.rack") and appliance.logged(r"ERROR.*items\[2\].kind"), (
+        f"the log names what is wrong: {appliance.server.tail()}")

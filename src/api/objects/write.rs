@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::admission::prepare;
+use crate::admission::{metadata, prepare};
 use crate::fleet::rules::Invalid;
 use crate::fleet::{Key, Kind, Name, Object};
 use crate::store::{Change, Expect, StoreError};
@@ -13,7 +13,7 @@ use crate::store::{Change, Expect, StoreError};
 use crate::api::objects::field_validation::Decoder;
 use crate::api::objects::redaction::unredact;
 use crate::api::objects::status::Status;
-use crate::api::objects::{names, restore};
+use crate::api::objects::restore;
 use crate::api::state::Shared;
 
 /// Maximum number of attempts at a change while other writers come first.
@@ -63,7 +63,7 @@ pub fn decode(
         return Err(invalid(kind, "", "metadata", "missing; an object needs metadata.name"));
     };
     let name = meta.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    names::normalize(meta).map_err(|wrong| Status::invalid(kind, &name, &wrong))?;
+    metadata::normalize(meta).map_err(|wrong| Status::invalid(kind, &name, &wrong))?;
     let given = meta.shift_remove("namespace").filter(|given| !given.is_null() && given != "");
     if kind.is_namespaced() {
         let namespace = match (given, namespace) {
