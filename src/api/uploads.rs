@@ -19,7 +19,7 @@ use crate::store::{Change, Expect};
 
 use crate::api::objects::redaction::View;
 use crate::api::objects::status::Status;
-use crate::api::objects::write;
+use crate::api::objects::write::{self, WriteMode};
 use crate::api::state::Shared;
 use crate::http::multipart::{FormEvent, FormParser};
 use crate::http::reply::{Reply, json};
@@ -125,7 +125,7 @@ async fn finish(shared: &Shared, parameters: &UploadParameters, mut partial: Par
     tokio::fs::File::open(isos).await.map_err(failed)?.sync_all().await.map_err(failed)?;
     // Size and digest of the upload are passed as the earlier status, so that the file is not hashed again.
     let image = image(parameters, key.name, file, digest, length);
-    let object = write::put(shared, image.clone(), Some(&image), Expect::Absent, false).await?;
+    let object = write::put(shared, image.clone(), Some(&image), Expect::Absent, WriteMode::default()).await?;
     guard.0 = None;
     // Only now: after a crash before the object existed, the second name shows where the file comes from.
     drop(partial);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, WARNING};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT, WARNING};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, Uri};
 use serde_json::Value;
@@ -191,6 +191,7 @@ impl ApiClient {
 
     fn request(&self, method: Method, path: &str) -> Builder {
         let mut request = Request::builder().method(method).uri(path).header(HOST, &self.host);
+        request = request.header(USER_AGENT, concat!("bootlatch/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::StringMap;
+use super::{ManagedFields, StringMap};
 
 /// The name of an object: a DNS-1123 subdomain (RFC 1123 2.1) of at most 253 octets.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -167,10 +167,9 @@ pub struct Meta {
     /// The owners, kept for clients; removing an owner does not remove the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_references: Option<Box<[Owner]>>,
-    /// The managers of the fields, for clients of server-side apply.
+    /// The managers of the fields: who applied or last set each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>")]
-    pub managed_fields: Option<serde_json::Value>,
+    pub managed_fields: Option<ManagedFields>,
 }
 
 /// The owner of an object (meta/v1 OwnerReference).

@@ -18,6 +18,7 @@ mod lease;
 pub mod lifecycle;
 mod mac;
 pub mod machine_uuid;
+mod managed_fields;
 mod meta;
 mod object;
 pub mod power;
@@ -43,6 +44,7 @@ pub use host::{Bmc, BootMode, BootTarget, Host, HostSpec, HostStatus, Install, L
 pub use image::{AttachAs, Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal, is_sha256};
 pub use lease::{Lease, LeaseState};
 pub use mac::{BadMac, Mac, octets};
+pub use managed_fields::ManagedFields;
 pub use meta::{BadName, Key, Kind, Meta, Name, Owner};
 pub use object::{Object, remove_path, without_value};
 pub use power::{Power, PowerError, PowerTransition};

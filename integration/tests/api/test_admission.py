@@ -119,7 +119,7 @@ def test_metadata(server):
     assert kept["metadata"]["ownerReferences"] == [owner] and kept["metadata"]["generateName"] == "node-", (
         f"ownerReferences and generateName are stored: {kept}")
     assert ask("PUT", f"{HOSTS}/{names[0]}", kept).code == 200, "a PUT of what was read is accepted"
-    applied = ask("PATCH", f"{HOSTS}/{names[0]}?fieldManager=x", {"metadata": {"ownerReferences": [dict(owner, name="b")]}}, "application/apply-patch+yaml")
+    applied = ask("PATCH", f"{HOSTS}/{names[0]}?fieldManager=x&force=true", {"metadata": {"ownerReferences": [dict(owner, name="b")]}}, "application/apply-patch+yaml")
     assert applied.code == 200 and applied.json["metadata"]["ownerReferences"][0]["name"] == "b", f"ownerReferences can be applied: {applied}"
     for name in names:
         ask("DELETE", f"{HOSTS}/{name}")

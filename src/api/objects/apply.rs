@@ -7,11 +7,11 @@ use crate::fleet::{Key, Object};
 use crate::store::now;
 
 use crate::api::objects::field_validation::Decoder;
-use crate::api::objects::managed_fields;
+use crate::api::objects::managed_fields::{self, Conflict};
 use crate::api::objects::options::Options;
 use crate::api::objects::redaction::{redact_except, unredact};
 use crate::api::objects::status::Status;
-use crate::api::objects::write::{create_object, decode, find, modify, to_value};
+use crate::api::objects::write::{WriteMode, create_object, decode, find, modify, to_value};
 use crate::api::state::Shared;
 
 /// Applies a configuration, and creates the object if there is none. Returns the object with 200 or 201.
@@ -45,26 +45,41 @@ pub async fn apply(
     let change = |value: &mut Value| {
         let time = now().to_string();
         let normalized = normalized(shared, key, value, &applied)?;
-        managed_fields::apply(value, normalized, manager, options.force, &time)
-            .map_err(|all| Status::conflicts(key, &all))?;
+        apply_as(value, normalized, manager, options.force, &time).map_err(|all| Status::conflicts(key, &all))?;
         redact_except(value, &applied);
         if let Some(version) = &version {
             value["metadata"]["resourceVersion"] = version.clone();
         }
         Ok(())
     };
+    let mode = WriteMode { dry_run: options.dry_run, manager: None };
     if before.is_none() {
         let mut value = bare();
         change(&mut value)?;
         let object = decode(shared, key.kind, key.namespace.clone(), value, &mut Decoder::default())?;
-        match create_object(shared, object, &applied, options.dry_run, decoder).await {
+        match create_object(shared, object, &applied, mode, decoder).await {
             // Another client created it in the meantime.
             Err(taken) if taken.is_already_exists() => {}
             created => return Ok((StatusCode::CREATED, created?)),
         }
     }
-    let object = modify(shared, key, options.dry_run, &mut Decoder::default(), change).await?;
+    let object = modify(shared, key, mode, &mut Decoder::default(), change).await?;
     Ok((StatusCode::OK, object))
+}
+
+/// Field manager of kubectl's server-side apply.
+const KUBECTL: &str = "kubectl";
+
+/// Applies a configuration to an object's JSON. kubectl takes over what it applied from the client's side before.
+fn apply_as(value: &mut Value, applied: Value, manager: &str, force: bool, time: &str) -> Result<(), Vec<Conflict>> {
+    let conflicts = match managed_fields::apply(value, applied.clone(), manager, force, time) {
+        Err(conflicts) if manager == KUBECTL => managed_fields::without_own_client_side_apply(value, conflicts),
+        done => return done,
+    };
+    match conflicts.is_empty() {
+        true => managed_fields::apply(value, applied, manager, true, time),
+        false => Err(conflicts),
+    }
 }
 
 /// Checks the uid and the resourceVersion that an applied configuration names against the object that exists.

@@ -14,7 +14,7 @@ use crate::api::objects::options::{self, Options, Representation};
 use crate::api::objects::redaction::{ListMeta, Metadata, View, redact};
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
-use crate::api::objects::write::{check_uid, commit, create_object, decode, find, modify, put};
+use crate::api::objects::write::{WriteMode, check_uid, commit, create_object, decode, find, modify, put};
 use crate::api::objects::{actions, apply, body, names};
 use crate::api::state::Shared;
 use crate::http::reply::{Reply, json};
@@ -64,6 +64,7 @@ pub async fn create(
     let mut decoder = Decoder::new(options.validation);
     let mut value = decoder.parse(body::media_type(&head.headers), &body::read(body).await?)?;
     let prefix = names::generate_name(&value);
+    let mode = WriteMode { dry_run: options.dry_run, manager: Some(options.manager_of_update(&head.headers)) };
     let mut generated = 0;
     loop {
         if let Some(prefix) = &prefix {
@@ -75,7 +76,7 @@ pub async fn create(
             return Err(Status::bad_request("metadata.resourceVersion: must be empty on create; remove the field"));
         }
         generated += 1;
-        match create_object(shared, object, &value, options.dry_run, &mut decoder).await {
+        match create_object(shared, object, &value, mode, &mut decoder).await {
             Err(taken) if taken.is_already_exists() && prefix.is_some() && generated < MAX_GENERATED_NAMES => {}
             created => return Ok(with_warnings(&mut decoder, StatusCode::CREATED, &created?, options)),
         }
@@ -107,7 +108,8 @@ pub async fn replace(
     if object.meta().managed_fields.is_none() {
         object.meta_mut().managed_fields.clone_from(&before.meta().managed_fields);
     }
-    let object = put(shared, object, Some(&before), Expect::Present(wanted), options.dry_run).await?;
+    let mode = WriteMode { dry_run: options.dry_run, manager: Some(options.manager_of_update(&head.headers)) };
+    let object = put(shared, object, Some(&before), Expect::Present(wanted), mode).await?;
     Ok(with_warnings(&mut decoder, StatusCode::OK, &object, options))
 }
 
@@ -127,7 +129,8 @@ pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, optio
     }
     let change = Patch::read(&kind, &body, &mut decoder)?;
     let before = find(shared, key)?;
-    let mut object = modify(shared, key, options.dry_run, &mut decoder, |value| change.apply(value)).await?;
+    let mode = WriteMode { dry_run: options.dry_run, manager: Some(options.manager_of_update(&head.headers)) };
+    let mut object = modify(shared, key, mode, &mut decoder, |value| change.apply(value)).await?;
     // mkube's clients ask for an install by naming the image again.
     if kind == "application/json" && change.contains("/spec/image") && !options.dry_run {
         object = actions::reinstall_if_renamed(shared, &before, object).await?;

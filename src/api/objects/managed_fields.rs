@@ -1,8 +1,10 @@
-//! Server-side apply: which manager set which field. Pure.
+//! Which manager set which field, for server-side apply. Pure.
 //!
-//! Each manager that applied has an entry in `metadata.managedFields` with the fields it set, as Kubernetes' FieldsV1.
-//! A field that a manager applied before and now leaves out is removed, unless another manager set it too. A field that
-//! another manager set to another value is a conflict, or is taken over with `force`.
+//! Each manager that applied has an entry in `metadata.managedFields` with the fields it set, as Kubernetes' FieldsV1;
+//! and each that wrote by other means one with the operation `Update`. A field that a manager applied before and now
+//! leaves out is removed, unless another manager set it too. A field that another manager set to another value is a
+//! conflict, or is taken over with `force`. An update conflicts with nobody: it takes over the fields that it changes.
+//! A manager does not conflict with its own updates.
 
 use serde_json::{Map, Value, json};
 
@@ -11,11 +13,19 @@ use serde_json::{Map, Value, json};
 pub struct Conflict {
     /// Name of the other manager.
     pub manager: String,
-    /// Path of the field, as in `.spec.image`.
-    pub field: String,
+    /// Path of the field.
+    pub path: Path,
 }
 
-type Path = Vec<String>;
+impl Conflict {
+    /// Returns the field's path as text, as in `.spec.image`.
+    pub fn field(&self) -> String {
+        format!(".{}", self.path.join("."))
+    }
+}
+
+/// The keys that lead to a field.
+pub type Path = Vec<String>;
 
 /// Rewrites the values of an applied configuration in the server's spelling, so that another spelling of the same value
 /// is no difference. `normal` is the resulting object as the server writes it; a field that it omits becomes null.
@@ -28,6 +38,61 @@ pub fn normalize(applied: &mut Value, normal: &Value) {
         }
     }
 }
+
+/// Returns the managers of an object that a manager wrote by other means than apply. It takes over the fields that it
+/// sets to another value, and a removed field has no manager. `before` is the object that it replaces, `after` the
+/// written one as the server spells it. `now` is in RFC 3339.
+pub fn after_update(before: Option<&Value>, after: &Value, manager: &str, now: &str) -> Vec<Value> {
+    // Kubernetes' way to remove all managers is one empty entry.
+    let given: Vec<Value> = entries(after).into_iter().filter(|entry| *entry != json!({})).collect();
+    let old = before.map(|before| strip_server_fields(before.clone())).unwrap_or_default();
+    let new = strip_server_fields(after.clone());
+    let differs = |path: &Path| value_at(&old, path) != value_at(&new, path);
+    let (changed, lost): (Vec<Path>, Vec<Path>) =
+        (leaves(&new).into_iter().filter(differs).collect(), leaves(&old).into_iter().filter(differs).collect());
+    if changed.is_empty() && lost.is_empty() {
+        return given;
+    }
+    let is_mine = |entry: &Value| entry["manager"] == manager && entry["operation"] == "Update";
+    let mine = given.iter().find(|entry| is_mine(entry));
+    let mut owned_now: Vec<Path> = mine.map(|entry| owned(&entry["fieldsV1"])).unwrap_or_default();
+    owned_now.retain(|path| !lost.contains(path) && !changed.contains(path));
+    owned_now.extend(changed.iter().filter(|path| value_at(&new, path).is_some()).cloned());
+    let taken: Vec<Path> = changed.into_iter().chain(lost).collect();
+    let entry = (!owned_now.is_empty()).then(|| {
+        json!({
+            "manager": manager, "operation": "Update", "apiVersion": "v1", "time": now, "fieldsType": "FieldsV1",
+            "fieldsV1": tree(&owned_now),
+        })
+    });
+    let (mut kept, mut entry) = (Vec::new(), entry);
+    for one in given {
+        match is_mine(&one) {
+            true => kept.extend(entry.take()),
+            false => kept.extend(without(one, &taken)),
+        }
+    }
+    kept.extend(entry);
+    kept
+}
+
+/// Returns the conflicts that are left for kubectl's first server-side apply of an object that it applied from the
+/// client's side: a field that nobody else set since, or that still has the value of that apply, is its own.
+pub fn without_own_client_side_apply(live: &Value, conflicts: Vec<Conflict>) -> Vec<Conflict> {
+    let last = live.pointer("/metadata/annotations").and_then(|all| all.get(LAST_APPLIED)).and_then(Value::as_str);
+    let Some(last) = last.and_then(|text| serde_json::from_str::<Value>(text).ok()) else { return conflicts };
+    let is_own = |Conflict { manager, path }: &Conflict| {
+        let applied = value_at(&last, path);
+        manager == CLIENT_SIDE_APPLY || applied.is_some() && applied == value_at(live, path)
+    };
+    conflicts.into_iter().filter(|conflict| !is_own(conflict)).collect()
+}
+
+/// Manager of kubectl's apply from the client's side.
+const CLIENT_SIDE_APPLY: &str = "kubectl-client-side-apply";
+
+/// Annotation in which kubectl keeps the configuration that it last applied from the client's side.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Applies a manager's configuration to an object. `now` is in RFC 3339.
 ///
@@ -46,13 +111,12 @@ pub fn apply(live: &mut Value, mut applied: Value, manager: &str, force: bool, n
         .iter()
         .map(|entry| (entry["manager"].as_str().unwrap_or_default().to_owned(), owned(&entry["fieldsV1"])))
         .collect();
-    let value_at = |value: &Value, path: &Path| at(value, path).filter(|value| !value.is_null()).cloned();
     let differs = |path: &Path| value_at(live, path) != value_at(&applied, path);
     let conflicts: Vec<Conflict> = theirs
         .iter()
         .flat_map(|(manager, paths)| paths.iter().map(move |path| (manager, path)))
-        .filter(|(_, path)| set.contains(path) && differs(path))
-        .map(|(manager, path)| Conflict { manager: manager.clone(), field: format!(".{}", path.join(".")) })
+        .filter(|(other, path)| *other != manager && set.contains(path) && differs(path))
+        .map(|(manager, path)| Conflict { manager: manager.clone(), path: path.clone() })
         .collect();
     if !conflicts.is_empty() && !force {
         return Err(conflicts);
@@ -173,6 +237,11 @@ fn without(mut entry: Value, lost: &[Path]) -> Option<Value> {
     Some(entry)
 }
 
+/// Returns the value of a field; `None` for null, which is an absent value.
+fn value_at<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
+    at(value, path).filter(|value| !value.is_null())
+}
+
 fn at<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, part| value.get(part))
 }
@@ -192,7 +261,80 @@ mod tests {
     fn applied(live: &mut Value, manager: &str, spec: Value, force: bool) -> Result<(), Vec<String>> {
         let wish = json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": "a"}, "spec": spec});
         let done = apply(live, wish, manager, force, "2026-11-21T00:00:00Z");
-        done.map_err(|conflicts| conflicts.into_iter().map(|one| format!("{} {}", one.manager, one.field)).collect())
+        done.map_err(|conflicts| conflicts.into_iter().map(|one| format!("{} {}", one.manager, one.field())).collect())
+    }
+
+    /// Writes an object by other means than apply.
+    fn updated(live: &mut Value, manager: &str, patch: Value, now: &str) {
+        let before = live.clone();
+        json_patch::merge(live, &patch);
+        live["metadata"]["managedFields"] = after_update(Some(&before), live, manager, now).into();
+    }
+
+    /// Returns the managers with their operations and fields, as in `one Apply .spec.image .spec.ip`.
+    fn managers(live: &Value) -> Vec<String> {
+        let fields = |entry: &Value| {
+            owned(&entry["fieldsV1"]).iter().map(|path| format!(" .{}", path.join("."))).collect::<String>()
+        };
+        let text = |word: &Value| word.as_str().unwrap().to_owned();
+        entries(live)
+            .iter()
+            .map(|one| format!("{} {}{}", text(&one["manager"]), text(&one["operation"]), fields(one)))
+            .collect()
+    }
+
+    #[test]
+    fn an_update_takes_over_what_it_changes() {
+        let mut live = json!({"metadata": {"name": "a"}, "spec": {"image": "x", "ip": "1"}});
+        live["metadata"]["managedFields"] = after_update(None, &live, "maker", "1").into();
+        assert_eq!(managers(&live), ["maker Update .spec.image .spec.ip"]);
+        applied(&mut live, "one", json!({"image": "x"}), false).unwrap();
+        let refused = applied(&mut live, "one", json!({"image": "y"}), false);
+        assert_eq!(refused, Err(vec!["maker .spec.image".to_owned()]));
+        updated(&mut live, "editor", json!({"spec": {"image": "z"}}), "2");
+        assert_eq!(managers(&live), ["maker Update .spec.ip", "editor Update .spec.image"]);
+        let refused = applied(&mut live, "one", json!({"image": "x"}), false);
+        assert_eq!(refused, Err(vec!["editor .spec.image".to_owned()]));
+        applied(&mut live, "one", json!({"image": "x"}), true).unwrap();
+        assert_eq!(managers(&live), ["maker Update .spec.ip", "one Apply .spec.image"]);
+    }
+
+    #[test]
+    fn a_removed_field_has_no_manager_and_no_change_leaves_all_as_it_is() {
+        let mut live = json!({"metadata": {"name": "a", "labels": {"x": "1", "y": "2"}}, "spec": {}});
+        live["metadata"]["managedFields"] = after_update(None, &live, "maker", "1").into();
+        let before = live.clone();
+        updated(&mut live, "editor", json!({"metadata": {"labels": {"x": "1", "gone": null}}}), "2");
+        assert_eq!(live, before);
+        updated(&mut live, "editor", json!({"metadata": {"labels": {"x": null}}}), "2");
+        assert_eq!(managers(&live), ["maker Update .metadata.labels.y"]);
+        updated(&mut live, "maker", json!({"metadata": {"labels": null}}), "3");
+        assert_eq!(managers(&live), [""; 0]);
+        live["metadata"]["managedFields"] = json!([{}]);
+        let same = live.clone();
+        assert!(after_update(Some(&same), &live, "editor", "4").is_empty(), "one empty entry removes all managers");
+    }
+
+    #[test]
+    fn a_manager_does_not_conflict_with_its_own_updates() {
+        let mut live = json!({"metadata": {"name": "a"}, "spec": {"image": "x"}});
+        live["metadata"]["managedFields"] = after_update(None, &live, "one", "1").into();
+        applied(&mut live, "one", json!({"image": "y"}), false).unwrap();
+        assert_eq!(managers(&live), ["one Apply .spec.image"]);
+    }
+
+    #[test]
+    fn what_kubectl_applied_from_the_clients_side_is_its_own() {
+        let last = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"image": "x", "ip": "1"}}).to_string();
+        let annotations = json!({"kubectl.kubernetes.io/last-applied-configuration": last});
+        let mut live =
+            json!({"metadata": {"name": "a", "annotations": annotations}, "spec": {"image": "x", "ip": "1"}});
+        live["metadata"]["managedFields"] = after_update(None, &live, "kubectl-client-side-apply", "1").into();
+        updated(&mut live, "editor", json!({"spec": {"ip": "2"}}), "2");
+        let wish = json!({"spec": {"image": "y", "ip": "3"}});
+        let conflicts = apply(&mut live, wish, "kubectl", false, "2").unwrap_err();
+        let left: Vec<_> = without_own_client_side_apply(&live, conflicts).iter().map(Conflict::field).collect();
+        assert_eq!(left, [".spec.ip"], "another client changed the ip since");
     }
 
     #[test]

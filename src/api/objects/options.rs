@@ -1,7 +1,7 @@
 //! Options of a request to the object API: its query and its Accept header.
 
 use hyper::HeaderMap;
-use hyper::header::ACCEPT;
+use hyper::header::{ACCEPT, USER_AGENT};
 use serde::{Deserialize, Deserializer};
 
 use crate::fleet::Name;
@@ -69,6 +69,17 @@ pub enum IncludeObject {
     Object,
 }
 
+impl IncludeObject {
+    /// Returns the part of a value of `includeObject`.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "None" => Self::None,
+            "Object" => Self::Object,
+            _ => Self::Metadata,
+        }
+    }
+}
+
 impl Options {
     /// Parses the query and the Accept header. Unknown parameters are ignored, as in Kubernetes.
     ///
@@ -100,16 +111,16 @@ impl Options {
                     among(&key, &value, DRY_RUNS)?;
                     options.dry_run = true;
                 }
-                "fieldManager" => options.manager = Some(value.into_owned()).filter(|name| !name.is_empty()),
+                "fieldManager" => {
+                    if value.chars().count() > MAX_MANAGER_LENGTH || value.chars().any(char::is_control) {
+                        let message = format!("{key}: expected at most {MAX_MANAGER_LENGTH} printable characters");
+                        return Err(Status::bad_request(message));
+                    }
+                    options.manager = Some(value.into_owned()).filter(|name| !name.is_empty());
+                }
                 "force" => options.force = boolean(&key, &value)?,
                 "replace" => options.replace = boolean(&key, &value)?,
-                "includeObject" => {
-                    include = match value.as_ref() {
-                        "None" => IncludeObject::None,
-                        "Object" => IncludeObject::Object,
-                        _ => IncludeObject::Metadata,
-                    }
-                }
+                "includeObject" => include = IncludeObject::named(&value),
                 _ => {}
             }
         }
@@ -118,6 +129,25 @@ impl Options {
         Ok(options)
     }
 }
+
+impl Options {
+    /// Returns the name under which a write is recorded that is no apply: the field manager, or else the client's
+    /// program.
+    pub fn manager_of_update<'a>(&'a self, headers: &'a HeaderMap) -> &'a str {
+        let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        let program = agent.split('/').next().unwrap_or_default().trim();
+        let name = self.manager.as_deref().unwrap_or(program);
+        // A name is cut at a character's end; a longer `fieldManager` was refused.
+        match name.char_indices().nth(MAX_MANAGER_LENGTH) {
+            Some((end, _)) => &name[..end],
+            None if name.is_empty() => "unknown",
+            None => name,
+        }
+    }
+}
+
+/// Maximum length of a field manager's name in characters, as in Kubernetes.
+const MAX_MANAGER_LENGTH: usize = 128;
 
 /// Values of `dryRun`: Kubernetes has one stage.
 const DRY_RUNS: &[&str] = &["All"];
@@ -171,7 +201,7 @@ pub fn acceptable(headers: &HeaderMap) -> Result<(), Status> {
 }
 
 /// Returns the representation that comes first: Accept lists media types by preference.
-fn representation(headers: &HeaderMap, include: IncludeObject) -> Representation {
+pub fn representation(headers: &HeaderMap, include: IncludeObject) -> Representation {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     for kind in accept.split(',') {
         let mut parameters = kind.split(';').map(str::trim);
@@ -252,6 +282,27 @@ mod tests {
             assert_eq!(takes(accept), expected, "{accept}");
         }
         assert!(acceptable(&HeaderMap::new()).is_ok());
+    }
+
+    #[test]
+    fn an_update_is_recorded_under_the_manager_or_the_program() {
+        let agent = "x".repeat(200);
+        let rows = [
+            ("fieldManager=m", "curl/8.14.1", "m"),
+            ("", "curl/8.14.1", "curl"),
+            ("", "kubectl/v1.32.4 (linux/amd64) kubernetes/abc", "kubectl"),
+            ("fieldManager=", "", "unknown"),
+            ("", &agent, &agent[..MAX_MANAGER_LENGTH]),
+        ];
+        for (query, agent, expected) in rows {
+            let headers: HeaderMap = [(USER_AGENT, agent.parse().unwrap())].into_iter().collect();
+            let options = Options::parse(Some(query), &headers, None).unwrap();
+            assert_eq!(options.manager_of_update(&headers), expected, "{query} {agent}");
+        }
+        assert_eq!(Options::default().manager_of_update(&HeaderMap::new()), "unknown");
+        for query in [format!("fieldManager={}", "x".repeat(129)), "fieldManager=a%0ab".to_owned()] {
+            assert_eq!(options(&query, "").unwrap_err().code, 400, "{query}");
+        }
     }
 
     #[test]

@@ -216,9 +216,10 @@ impl Status {
         let cause = |one: &Conflict| Cause {
             reason: "FieldManagerConflict",
             message: format!("conflict with {:?}", one.manager),
-            field: one.field.clone(),
+            field: one.field(),
         };
-        let fields: Vec<_> = conflicts.iter().map(|one| format!("{} is set by {:?}", one.field, one.manager)).collect();
+        let fields: Vec<_> =
+            conflicts.iter().map(|one| format!("{} is set by {:?}", one.field(), one.manager)).collect();
         let count = conflicts.len();
         let message = format!("Apply failed with {count} conflict{}: {}", plural(count), fields.join(", "));
         let details = StatusDetails { causes: conflicts.iter().map(cause).collect(), ..about(key) };

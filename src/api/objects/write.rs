@@ -8,13 +8,23 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::admission::{metadata, prepare};
 use crate::fleet::rules::Invalid;
 use crate::fleet::{Key, Kind, Name, Object};
-use crate::store::{Change, Expect, StoreError};
+use crate::store::{Change, Expect, StoreError, now};
 
 use crate::api::objects::field_validation::Decoder;
 use crate::api::objects::redaction::unredact;
 use crate::api::objects::status::Status;
-use crate::api::objects::restore;
+use crate::api::objects::{managed_fields, restore};
 use crate::api::state::Shared;
+
+/// How a write is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriteMode<'a> {
+    /// Whether the result is only computed.
+    pub dry_run: bool,
+    /// The client that sets the fields, by other means than apply; `None` if the managers are recorded already, or for
+    /// what the server sets itself.
+    pub manager: Option<&'a str>,
+}
 
 /// Maximum number of attempts at a change while other writers come first.
 const MAX_ATTEMPTS: usize = 64;
@@ -94,7 +104,7 @@ pub async fn create_object(
     shared: &Shared,
     object: Object,
     body: &Value,
-    dry_run: bool,
+    mode: WriteMode<'_>,
     decoder: &mut Decoder,
 ) -> Result<Object, Status> {
     let key = object.key();
@@ -102,9 +112,10 @@ pub async fn create_object(
         decoder.warn(warning);
         change
     });
-    let object = admit(shared, object, None).await?;
+    let mut object = admit(shared, object, None).await?;
+    record_manager(&mut object, None, mode)?;
     let put = Change::Put { object, expect: Expect::Absent };
-    let created = commit(shared, [put].into_iter().chain(restored).collect(), dry_run).await;
+    let created = commit(shared, [put].into_iter().chain(restored).collect(), mode.dry_run).await;
     created.map_err(|error| Status::of_store(&error, &key))
 }
 
@@ -117,12 +128,22 @@ pub async fn put(
     object: Object,
     before: Option<&Object>,
     expect: Expect,
-    dry_run: bool,
+    mode: WriteMode<'_>,
 ) -> Result<Object, Status> {
     let key = object.key();
-    let object = admit(shared, object, before).await?;
-    let written = commit(shared, vec![Change::Put { object, expect }], dry_run).await;
+    let mut object = admit(shared, object, before).await?;
+    record_manager(&mut object, before, mode)?;
+    let written = commit(shared, vec![Change::Put { object, expect }], mode.dry_run).await;
     written.map_err(|error| Status::of_store(&error, &key))
+}
+
+/// Records the client that sets fields by other means than apply.
+fn record_manager(object: &mut Object, before: Option<&Object>, mode: WriteMode<'_>) -> Result<(), Status> {
+    let Some(manager) = mode.manager else { return Ok(()) };
+    let (before, after) = (before.map(to_value).transpose()?, to_value(object)?);
+    let entries = managed_fields::after_update(before.as_ref(), &after, manager, &now().to_string());
+    object.meta_mut().managed_fields = (!entries.is_empty()).then(|| entries.into());
+    Ok(())
 }
 
 /// Restores redacted secrets, checks what needs files, and fills in what the files say.
@@ -160,8 +181,8 @@ pub async fn commit(shared: &Shared, changes: Vec<Change>, dry_run: bool) -> Res
     };
     let mut object = written.pop().ok_or_else(|| StoreError::Unavailable("the commit returned no object".into()))?;
     if dry_run {
-        let now = store.load().get(&object.key()).map(|now| now.meta().resource_version);
-        object.meta_mut().resource_version = now.unwrap_or_default();
+        let version = store.load().get(&object.key()).map(|object| object.meta().resource_version);
+        object.meta_mut().resource_version = version.unwrap_or_default();
     }
     Ok(object)
 }
@@ -174,14 +195,14 @@ pub async fn commit(shared: &Shared, changes: Vec<Change>, dry_run: bool) -> Res
 pub async fn modify(
     shared: &Shared,
     key: &Key,
-    dry_run: bool,
+    mode: WriteMode<'_>,
     decoder: &mut Decoder,
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Object, Status> {
     let mut retry = ConflictRetry::new(&shared.retry_queue);
     loop {
         let before = find(shared, key)?;
-        let now = before.meta().resource_version;
+        let version = before.meta().resource_version;
         let mut value = to_value(&before)?;
         change(&mut value)?;
         let object = decode(shared, key.kind, key.namespace.clone(), value, decoder)?;
@@ -190,9 +211,9 @@ pub async fn modify(
         }
         check_uid(&object, &before)?;
         // A change that removes the version asks for none in particular: kubectl does so after a `replace`.
-        let wanted = Some(object.meta().resource_version).filter(|version| *version > 0).unwrap_or(now);
-        let written = put(shared, object, Some(&before), Expect::Present(Some(wanted)), dry_run).await;
-        if wanted != now || !retry.should_retry(&written).await {
+        let wanted = Some(object.meta().resource_version).filter(|version| *version > 0).unwrap_or(version);
+        let written = put(shared, object, Some(&before), Expect::Present(Some(wanted)), mode).await;
+        if wanted != version || !retry.should_retry(&written).await {
             return written;
         }
     }

@@ -11,8 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::fleet::{Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, rules};
 use crate::store::{Change, Expect};
 
-use crate::api::objects::write::put;
+use crate::api::objects::write::{WriteMode, put};
 use crate::api::redfish::error::RedfishError;
+use crate::api::redfish::precondition::HostPrecondition;
 use crate::api::redfish::transaction::update_host;
 use crate::api::state::Shared;
 use crate::fleet::boot_override::{self, MEDIUM, MEDIUM_IMAGE};
@@ -140,7 +141,7 @@ pub async fn insert(target: Target<'_>, peer: &Peer, body: &Map<String, Value>) 
             let image = remote_image(url)?;
             let name = image.metadata.name.clone();
             // Another machine may have it in its drive already.
-            put(shared, Object::Image(Arc::new(image)), None, Expect::Any, false).await?;
+            put(shared, Object::Image(Arc::new(image)), None, Expect::Any, WriteMode::default()).await?;
             name
         }
     };
