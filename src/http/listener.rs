@@ -167,8 +167,10 @@ impl Accepted {
             Self::Tls(stream, from, tls) => {
                 let peer = Peer::of_network(from, stream.local_addr().ok());
                 let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await;
-                let Ok(Ok((stream, trust))) = shaken else {
-                    return tracing::debug!(%from, "TLS handshake failed");
+                let (stream, trust) = match shaken {
+                    Ok(Ok(accepted)) => accepted,
+                    Ok(Err(error)) => return tracing::debug!(%from, %error, "TLS handshake failed"),
+                    Err(_) => return tracing::debug!(%from, "TLS handshake timed out"),
                 };
                 let stream = MeteredStream { stream, meter: Some(limits.meter()) };
                 serve_http1(stream, Peer { trust, ..peer }, &recent, serves, &*handler, stop).await;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
@@ -79,8 +80,15 @@ impl ServerTls {
     /// Completes the handshake, and returns the trust in the client's certificate.
     ///
     /// # Errors
-    /// The handshake's; a client certificate of an unknown authority fails it.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, PeerTrust)> {
+    /// The handshake's; a client certificate of an unknown authority fails it. A request without TLS is answered with
+    /// 400 first.
+    pub async fn accept(&self, mut stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, PeerTrust)> {
+        let mut first = [0];
+        // A TLS record begins with its type, 22 for a handshake (RFC 8446, section 5.1); a request with its method.
+        if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+            refuse_plain_http(&mut stream).await?;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a request without TLS"));
+        }
         let stream = self.acceptor.accept(stream).await?;
         let trust = self.trust(stream.get_ref().1.peer_certificates().unwrap_or_default());
         Ok((stream, trust))
@@ -101,6 +109,21 @@ impl ServerTls {
         }
     }
 }
+
+/// Answers a request without TLS. It is read first: a connection that is closed with unread bytes loses its reply.
+async fn refuse_plain_http(stream: &mut TcpStream) -> io::Result<()> {
+    let _ = stream.read(&mut vec![0; MAX_PLAIN_REQUEST_BYTES]).await?;
+    // A Status, as all errors of this listener: kubectl shows its message.
+    let text = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"this port speaks HTTPS: use https:// in place of http://","reason":"BadRequest","code":400}"#;
+    let length = text.len();
+    let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff";
+    let reply = format!("{head}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{text}");
+    stream.write_all(reply.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// Maximum number of bytes of a request without TLS that are read.
+const MAX_PLAIN_REQUEST_BYTES: usize = 8192;
 
 fn verifier(authorities: &[&PathBuf]) -> io::Result<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();

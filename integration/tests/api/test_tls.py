@@ -72,6 +72,15 @@ def test_the_api_moves_to_the_tls_port(server):
     assert answered is None, f"a client certificate of an unknown authority is refused: {answered}"
 
 
+def test_plain_http_is_answered_in_words(server):
+    done = subprocess.run(["curl", "-s", "-m", "10", "-w", "%{http_code}", f"http://127.0.0.1:{TLS_PORT}{HOSTS}"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("400") and "use https://" in done.stdout, f"curl of http:// on the TLS port: {done}"
+    asked = subprocess.run([str(kubectl()), f"--server=http://any:{server.token}@127.0.0.1:{TLS_PORT}", "get", "--raw", HOSTS], capture_output=True, text=True,
+                           env={**os.environ, "HOME": str(server.place), "KUBECONFIG": "/dev/null"})
+    assert asked.returncode == 1 and "https" in asked.stderr, f"kubectl of http:// on the TLS port: {asked}"
+    assert over_tls(server, "GET", HOSTS, server.token)[0] == 200, "TLS is answered as before"
+
+
 def test_curl_with_client_certificates(server):
     """The authority that signed a client's certificate decides its role."""
     def curl(who, *words):
