@@ -89,7 +89,7 @@ pub fn is_generated(config: &BootConfig) -> bool {
 /// written.
 pub async fn generate(shared: &Shared, generator: Generator, request: Request<Incoming>) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
-    let options = Options::parse(head.uri.query(), &head.headers, None)?;
+    let options = Options::parse(head.uri.query(), &head.headers, Kind::BootConfig, None)?;
     let value = body::parse(body::media_type(&head.headers), &body::read(body).await?)?;
     let generated = match generator {
         Generator::Ignition => ignition(value),

@@ -169,13 +169,20 @@ fn method_not_allowed(route: &Route) -> Reply {
     reply
 }
 
+/// Beginning of the headers that ask for the rights of another user (`kubectl --as`).
+const IMPERSONATE: &str = "impersonate-";
+
 /// Returns the role of a client that may call an operation.
 ///
 /// # Errors
-/// 401 without a role, 403 with one that is not enough.
+/// 401 without a role, 403 with one that is not enough, or for a request in another user's name: there are no users, and
+/// the client would do with its own rights what it wanted to do with less.
 fn authorize(shared: &Shared, peer: &Peer, headers: &HeaderMap, caller: Caller) -> Result<Role, Status> {
     match shared.access.role(peer, headers) {
         Role::Nobody => Err(Status::unauthorized(headers.contains_key(AUTHORIZATION))),
+        _ if headers.keys().any(|name| name.as_str().starts_with(IMPERSONATE)) => {
+            Err(Status::forbidden("impersonation is not supported: leave out the Impersonate- headers (--as)"))
+        }
         role if role < caller.role() => Err(Status::forbidden("the viewer role is read-only: use the admin's token")),
         role => Ok(role),
     }
@@ -321,7 +328,7 @@ async fn object(
     let kind = target.route.resource.ok_or_else(Status::no_route)?.kind;
     let (namespace, query) = (namespace(&target)?, request.uri().query());
     let key = || key(kind, namespace.clone(), target.parameter("name").unwrap_or_default());
-    let mut options = Options::parse(query, request.headers(), namespace.clone())?;
+    let mut options = Options::parse(query, request.headers(), kind, namespace.clone())?;
     match endpoint {
         ObjectEndpoint::List
         | ObjectEndpoint::Create

@@ -4,7 +4,7 @@ use hyper::HeaderMap;
 use hyper::header::{ACCEPT, USER_AGENT};
 use serde::{Deserialize, Deserializer};
 
-use crate::fleet::Name;
+use crate::fleet::{Kind, Name};
 
 use crate::api::objects::field_validation::Validation;
 use crate::api::objects::selectors::Selection;
@@ -85,7 +85,12 @@ impl Options {
     ///
     /// # Errors
     /// 400 with the parameter that is wrong.
-    pub fn parse(query: Option<&str>, headers: &HeaderMap, namespace: Option<Name>) -> Result<Self, Status> {
+    pub fn parse(
+        query: Option<&str>,
+        headers: &HeaderMap,
+        kind: Kind,
+        namespace: Option<Name>,
+    ) -> Result<Self, Status> {
         let mut options = Self::default();
         let (mut labels, mut fields, mut include) = (String::new(), String::new(), IncludeObject::default());
         for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
@@ -125,7 +130,7 @@ impl Options {
             }
         }
         options.representation = representation(headers, include);
-        options.selection = Selection::parse(namespace, &labels, &fields).map_err(Status::bad_request)?;
+        options.selection = Selection::parse(kind, namespace, &labels, &fields).map_err(Status::bad_request)?;
         Ok(options)
     }
 }
@@ -228,7 +233,7 @@ mod tests {
     fn options(query: &str, accept: &str) -> Result<Options, Status> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().unwrap());
-        Options::parse(Some(query), &headers, None)
+        Options::parse(Some(query), &headers, Kind::BareMetalHost, None)
     }
 
     #[test]
@@ -296,7 +301,7 @@ mod tests {
         ];
         for (query, agent, expected) in rows {
             let headers: HeaderMap = [(USER_AGENT, agent.parse().unwrap())].into_iter().collect();
-            let options = Options::parse(Some(query), &headers, None).unwrap();
+            let options = Options::parse(Some(query), &headers, Kind::BareMetalHost, None).unwrap();
             assert_eq!(options.manager_of_update(&headers), expected, "{query} {agent}");
         }
         assert_eq!(Options::default().manager_of_update(&HeaderMap::new()), "unknown");

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::fleet::{self, Mac, Name, Object, Power};
+use crate::fleet::{self, Kind, Mac, Name, Object, Power, rules};
 
 /// Maximum number of terms in a selector.
 const MAX_TERMS: usize = 64;
@@ -14,6 +14,42 @@ pub struct Selection {
     pub namespace: Option<Name>,
     labels: Vec<Term>,
     fields: Vec<Term>,
+}
+
+/// A field selector of what is no object of the store.
+#[derive(Debug, Clone, Default)]
+pub struct FieldSelector(Vec<Term>);
+
+impl FieldSelector {
+    /// Parses a selector of these fields.
+    ///
+    /// # Errors
+    /// The term that does not parse, or another field.
+    pub fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
+        let terms = terms(text.trim_matches([',', ' ']))?;
+        for Term { key, test } in &terms {
+            if !known.contains(&key.as_str()) {
+                return Err(format!("fieldSelector: {key} is not supported; expected one of {}", known.join(", ")));
+            }
+            if matches!(test, Test::Exists | Test::Absent) {
+                return Err(format!("fieldSelector: {key} needs a value: {key}=VALUE"));
+            }
+        }
+        Ok(Self(terms))
+    }
+
+    /// Returns whether the values of the fields are selected.
+    pub fn matches<'a>(&self, value: impl Fn(&str) -> Cow<'a, str>) -> bool {
+        self.0.iter().all(|term| term.test.matches(Some(&value(&term.key))))
+    }
+
+    /// Returns the one value that a field must have.
+    pub fn required(&self, field: &str) -> Option<&str> {
+        self.0.iter().find_map(|term| match &term.test {
+            Test::In(values) if term.key == field => values.first().filter(|_| values.len() == 1).map(String::as_str),
+            Test::In(_) | Test::NotIn(_) | Test::Exists | Test::Absent => None,
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,22 +68,20 @@ enum Test {
 }
 
 impl Selection {
-    /// Parses both selectors; an empty text selects everything.
+    /// Parses both selectors of objects of a kind; an empty text selects everything.
     ///
     /// # Errors
-    /// The term that does not parse.
-    pub fn parse(namespace: Option<Name>, labels: &str, fields: &str) -> Result<Self, String> {
+    /// The term that does not parse, a key or value that no label can have, or a field that the kind does not have.
+    pub fn parse(kind: Kind, namespace: Option<Name>, labels: &str, fields: &str) -> Result<Self, String> {
         let labels = terms(labels)?;
-        let fields = terms(fields)?;
-        for Term { key, test } in &fields {
-            if !FIELDS.contains(&key.as_str()) {
-                return Err(format!("fieldSelector: {key} is not supported; expected one of {}", FIELDS.join(", ")));
-            }
-            if matches!(test, Test::Exists | Test::Absent) {
-                return Err(format!("fieldSelector: {key} needs a value: {key}=VALUE"));
+        for Term { key, test } in &labels {
+            rules::check_label_key(key).map_err(|wrong| format!("labelSelector: {wrong}"))?;
+            if let Test::In(values) | Test::NotIn(values) = test {
+                let checked = values.iter().try_for_each(|value| rules::check_label_value(value));
+                checked.map_err(|wrong| format!("labelSelector: {key}: {wrong}"))?;
             }
         }
-        Ok(Self { namespace, labels, fields })
+        Ok(Self { namespace, labels, fields: FieldSelector::parse(fields, fields_of(kind))?.0 })
     }
 
     /// Narrows the selection to objects with this name.
@@ -75,18 +109,23 @@ impl Test {
     }
 }
 
-/// Fields that a field selector may compare.
-const FIELDS: [&str; 9] = [
-    "metadata.name",
-    "metadata.namespace",
-    "spec.bootMACAddress",
-    "spec.ip",
-    "spec.image",
-    "spec.bootConfigRef",
-    "spec.format",
-    "status.phase",
-    "status.power",
-];
+/// Returns the fields of a kind that a field selector may compare.
+fn fields_of(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::BareMetalHost => &[
+            "metadata.name",
+            "metadata.namespace",
+            "spec.bootMACAddress",
+            "spec.ip",
+            "spec.image",
+            "spec.bootConfigRef",
+            "status.phase",
+            "status.power",
+        ],
+        Kind::IscsiCdrom => &["metadata.name", "metadata.namespace", "status.phase"],
+        Kind::BootConfig => &["metadata.name", "metadata.namespace", "spec.format"],
+    }
+}
 
 fn field<'a>(object: &'a Object, path: &str) -> Cow<'a, str> {
     let name = |name: &'a Option<Name>| Cow::Borrowed(name.as_ref().map_or("", Name::as_str));
@@ -123,7 +162,7 @@ fn terms(text: &str) -> Result<Vec<Term>, String> {
     if depth > 0 {
         return Err(format!("{text:?}: unclosed parenthesis"));
     }
-    if !text[start..].trim().is_empty() {
+    if !text.trim().is_empty() {
         found.push(term(&text[start..])?);
     }
     if found.len() > MAX_TERMS {
@@ -144,6 +183,9 @@ fn term(text: &str) -> Result<Term, String> {
         made(key, Test::In(one(value)))
     } else if let Some((head, list)) = text.split_once('(') {
         let list = list.strip_suffix(')').ok_or_else(|| format!("{text:?} is not a selector term"))?;
+        if list.trim().is_empty() {
+            return Err(format!("{text:?}: the list of values is empty"));
+        }
         let list = list.split(',').map(|value| value.trim().to_owned()).collect();
         match head.split_whitespace().collect::<Vec<_>>().as_slice() {
             [key, "in"] => made(key, Test::In(list)),
@@ -211,13 +253,30 @@ mod tests {
             ("", "status.phase=LocalBoot,spec.image=localboot", true),
         ];
         for (labels, fields, expected) in rows {
-            let selection = Selection::parse(None, labels, fields).unwrap();
+            let selection = Selection::parse(Kind::BareMetalHost, None, labels, fields).unwrap();
             assert_eq!(selection.matches(&host()), expected, "{labels} {fields}");
         }
-        for (labels, fields) in
-            [("a in (b", ""), ("a b", ""), ("=b", ""), ("a)b", ""), ("", "spec.online=true"), ("", "metadata.name")]
-        {
-            assert!(Selection::parse(None, labels, fields).is_err(), "{labels} {fields}");
+        let rows = [
+            ("a in (b", ""),
+            ("a b", ""),
+            ("=b", ""),
+            ("a)b", ""),
+            ("a/b/c=d", ""),
+            ("-a", ""),
+            ("a=b c", ""),
+            ("a in (b,-)", ""),
+            ("a in ()", ""),
+            ("a=b,", ""),
+            (",a=b", ""),
+            ("a=é", ""),
+            ("", "spec.online=true"),
+            ("", "spec.format=script"),
+            ("", "metadata.name"),
+        ];
+        for (labels, fields) in rows {
+            assert!(Selection::parse(Kind::BareMetalHost, None, labels, fields).is_err(), "{labels} {fields}");
         }
+        assert!(Selection::parse(Kind::BootConfig, None, "", "spec.format=script").is_ok());
+        assert!(Selection::parse(Kind::IscsiCdrom, None, "", "spec.ip=10.0.0.1").is_err());
     }
 }

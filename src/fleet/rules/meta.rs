@@ -13,13 +13,8 @@ const MAX_ANNOTATIONS_BYTES: usize = 256 * 1024;
 /// The first rule that it breaks.
 pub fn check_meta(meta: &Meta) -> Result<(), Invalid> {
     for (key, value) in meta.labels.iter() {
-        if let Some(why) = check_key(key) {
-            return invalid("metadata.labels", format!("{key:?} is not a label key: {why}"));
-        }
-        if !(value.is_empty() || is_word(value)) {
-            let message = format!("{key}: {value:?} is not a label value: expected {WORD}, or an empty text");
-            return invalid("metadata.labels", message);
-        }
+        check_label_key(key).or_else(|message| invalid("metadata.labels", message))?;
+        check_label_value(value).or_else(|message| invalid("metadata.labels", format!("{key}: {message}")))?;
     }
     // As in Kubernetes, the prefix may have capitals.
     let wrong = |(key, _): (&str, _)| Some((key.to_owned(), check_key(&key.to_ascii_lowercase())?));
@@ -32,6 +27,25 @@ pub fn check_meta(meta: &Meta) -> Result<(), Invalid> {
             let message = format!("{length} octets of keys and values: the maximum is {MAX_ANNOTATIONS_BYTES}");
             invalid("metadata.annotations", message)
         }
+    }
+}
+
+/// Checks the key of a label.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_label_key(key: &str) -> Result<(), String> {
+    check_key(key).map_or(Ok(()), |why| Err(format!("{key:?} is not a label key: {why}")))
+}
+
+/// Checks the value of a label.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_label_value(value: &str) -> Result<(), String> {
+    match value.is_empty() || is_word(value) {
+        true => Ok(()),
+        false => Err(format!("{value:?} is not a label value: expected {WORD}, or an empty text")),
     }
 }
 

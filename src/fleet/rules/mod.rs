@@ -10,7 +10,7 @@ mod order;
 mod url;
 
 pub use image::{ImageReferences, MAX_ISCSI_NAME_LENGTH, check_image, check_place};
-pub use meta::check_meta;
+pub use meta::{check_label_key, check_label_value, check_meta};
 pub use order::{ObjectReferences, rank_objects};
 pub use url::check_url;
 
