@@ -170,6 +170,9 @@ fn checked(key: &str) -> Result<&str, Status> {
     is_key.then_some(key).ok_or_else(|| Status::bad_request("the key of an upload has 16 to 64 hexadecimal digits"))
 }
 
+/// The fields of the query, and of a form.
+const FIELDS: [&str; 8] = ["name", "description", "sha256", "bootConfig", "resume", "offset", "length", "dryRun"];
+
 impl UploadParameters {
     fn from_query(query: Option<&str>) -> Result<Self, Status> {
         let mut parameters = Self::default();
@@ -195,7 +198,11 @@ impl UploadParameters {
             "length" => self.length = Some(bytes(&value)?),
             "dryRun" if value == "All" => self.dry_run = true,
             "dryRun" => return Err(Status::bad_request(format!("dryRun: {value:?} is not one of All"))),
-            _ => {}
+            // A misspelled `sha256` would leave the upload unchecked.
+            _ => {
+                let message = format!("{field}: unknown; expected one of {}, or file", FIELDS.join(", "));
+                return Err(Status::bad_request(message));
+            }
         }
         Ok(())
     }
