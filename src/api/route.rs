@@ -168,6 +168,12 @@ pub enum ApiEndpoint {
     DeleteUpload,
     /// The timeline of everything.
     Timeline,
+    /// The timelines as Kubernetes' events.
+    Events,
+    /// Lists the namespaces.
+    ListNamespaces,
+    /// Reads a namespace.
+    ReadNamespace,
 }
 
 /// The operations on objects.
@@ -177,6 +183,8 @@ pub enum ObjectEndpoint {
     List,
     /// Creates.
     Create,
+    /// Deletes the selected objects.
+    DeleteCollection,
     /// Reads or watches one.
     Read,
     /// Replaces, or creates.
@@ -302,6 +310,7 @@ impl ObjectEndpoint {
         match self {
             Self::List => &["list", "watch"],
             Self::Read | Self::Timeline | Self::Seed | Self::Files => &["get"],
+            Self::DeleteCollection => &["deletecollection"],
             Self::Create | Self::Install | Self::LocalBoot | Self::Hold | Self::VirtualMedia => &["create"],
             Self::Replace => &["update"],
             Self::Patch => &["patch"],

@@ -15,7 +15,9 @@ use crate::api::machine::recent::{RecentKey, RecentView};
 use crate::api::machine::{configs, images, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
-use crate::api::objects::{access_reviews, actions, discovery, handlers, iso_files, list, watch, write};
+use crate::api::objects::{
+    access_reviews, actions, discovery, events, handlers, iso_files, list, namespaces, watch, write,
+};
 use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
 use crate::api::state::Shared;
@@ -313,6 +315,14 @@ async fn api(
         ApiEndpoint::ReadUpload => uploads::progress(shared, key).await,
         ApiEndpoint::DeleteUpload => uploads::cancel(shared, key).await,
         ApiEndpoint::Timeline => actions::timeline(shared, None).await,
+        ApiEndpoint::Events => {
+            events::list(shared, target.parameter("namespace"), request.uri().query(), request.headers()).await
+        }
+        ApiEndpoint::ListNamespaces => namespaces::list(shared, request.uri().query(), request.headers()),
+        ApiEndpoint::ReadNamespace => {
+            let name = target.parameter("name").unwrap_or_default();
+            namespaces::read(shared, name, request.uri().query(), request.headers())
+        }
     }
 }
 
@@ -332,6 +342,7 @@ async fn object(
     match endpoint {
         ObjectEndpoint::List
         | ObjectEndpoint::Create
+        | ObjectEndpoint::DeleteCollection
         | ObjectEndpoint::Read
         | ObjectEndpoint::Replace
         | ObjectEndpoint::Patch
@@ -347,6 +358,7 @@ async fn object(
         ObjectEndpoint::List if options.watch => Ok(watch::watch(&shared.gate.store, kind, options, stop.clone())),
         ObjectEndpoint::List => list::list(shared, kind, &options),
         ObjectEndpoint::Create => handlers::create(shared, kind, namespace.clone(), request, &options).await,
+        ObjectEndpoint::DeleteCollection => handlers::delete_collection(shared, kind, request, &options).await,
         ObjectEndpoint::Read if options.watch => {
             options.selection.narrow(&key()?.name);
             Ok(watch::watch(&shared.gate.store, kind, options, stop.clone()))

@@ -198,6 +198,12 @@ static ROUTES: &[Route] = &[
         &[
             get("listBareMetalHost", "Lists or watches hosts.", Viewer, Endpoint::Object(O::List)),
             post("createBareMetalHost", "Creates a host.", Admin, Endpoint::Object(O::Create)),
+            delete(
+                "deleteCollectionBareMetalHost",
+                "Deletes the selected hosts.",
+                Admin,
+                Endpoint::Object(O::DeleteCollection),
+            ),
         ],
     )
     .of(BareMetalHost),
@@ -251,6 +257,12 @@ static ROUTES: &[Route] = &[
         &[
             get("listISCSICdrom", "Lists or watches ISOs.", Viewer, Endpoint::Object(O::List)),
             post("createISCSICdrom", "Creates an ISO.", Admin, Endpoint::Object(O::Create)),
+            delete(
+                "deleteCollectionISCSICdrom",
+                "Deletes the selected ISOs.",
+                Admin,
+                Endpoint::Object(O::DeleteCollection),
+            ),
         ],
     )
     .of(IscsiCdrom),
@@ -288,6 +300,12 @@ static ROUTES: &[Route] = &[
         &[
             get("listBootConfig", "Lists or watches boot configs.", Viewer, Endpoint::Object(O::List)),
             post("createBootConfig", "Creates a boot config.", Admin, Endpoint::Object(O::Create)),
+            delete(
+                "deleteCollectionBootConfig",
+                "Deletes the selected boot configs.",
+                Admin,
+                Endpoint::Object(O::DeleteCollection),
+            ),
         ],
     )
     .of(BootConfig),
@@ -325,6 +343,22 @@ static ROUTES: &[Route] = &[
     route(
         "/api/v1/timeline",
         &[get("listTimeline", "Returns what happened to everything.", Viewer, Endpoint::Api(Api::Timeline))],
+    ),
+    route(
+        "/api/v1/events",
+        &[get("listEventForAllNamespaces", "Lists the timeline as events.", Viewer, Endpoint::Api(Api::Events))],
+    ),
+    route(
+        "/api/v1/namespaces/{namespace}/events",
+        &[get("listEvent", "Lists a namespace's timeline as events.", Viewer, Endpoint::Api(Api::Events))],
+    ),
+    route(
+        "/api/v1/namespaces",
+        &[get("listNamespace", "Lists the namespaces.", Viewer, Endpoint::Api(Api::ListNamespaces))],
+    ),
+    route(
+        "/api/v1/namespaces/{name}",
+        &[get("readNamespace", "Reads a namespace.", Viewer, Endpoint::Api(Api::ReadNamespace))],
     ),
     route(
         "/api/v1/configs/ignition/generate",
@@ -534,7 +568,8 @@ mod tests {
     #[test]
     fn every_kind_is_served_with_kubernetes_verbs() {
         for kind in Kind::ALL {
-            assert_eq!(verbs(kind), ["create", "delete", "get", "list", "patch", "update", "watch"]);
+            let expected = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+            assert_eq!(verbs(kind), expected);
         }
         let hosts = subresources().filter(|(kind, ..)| *kind == Kind::BareMetalHost);
         let names: Vec<&str> = hosts.map(|(_, name, _)| name).collect();

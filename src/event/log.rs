@@ -57,6 +57,13 @@ impl Entry {
     }
 }
 
+impl Event {
+    /// Returns whether the event is a fault that an operator has to act on.
+    pub fn is_fault(&self) -> bool {
+        Severity::of(self) != Severity::Info
+    }
+}
+
 /// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Severity {

@@ -17,7 +17,9 @@ use crate::http::reply::{self, Reply};
 /// Verbs that read objects.
 const READS: [&str; 3] = ["get", "list", "watch"];
 /// Verbs that change objects.
-const WRITES: [&str; 4] = ["create", "delete", "patch", "update"];
+const WRITES: [&str; 5] = ["create", "delete", "deletecollection", "patch", "update"];
+/// Resources that are only read, with their verbs.
+const READ_ONLY: [(&str, &[&str]); 2] = [("events", &["list"]), ("namespaces", &["get", "list"])];
 
 /// The spec of a SelfSubjectAccessReview (authorization.k8s.io/v1).
 #[derive(Debug, Default, Deserialize)]
@@ -110,6 +112,11 @@ fn access(role: Role, asked: &AccessReviewSpec) -> Result<Value, Status> {
 /// Returns why a client may not do something to objects; `None` if it may.
 fn refusal(role: Role, asked: &ResourceAttributes) -> Option<String> {
     let ResourceAttributes { verb, group, resource, subresource } = asked;
+    if let ("" | "*", "") = (group.as_str(), subresource.as_str())
+        && let Some((_, verbs)) = READ_ONLY.iter().find(|(name, _)| name == resource)
+    {
+        return may(role, verbs, &[], verb);
+    }
     let kind = Kind::ALL.into_iter().find(|kind| kind.plural() == resource);
     if !matches!(group.as_str(), "" | "*") || (kind.is_none() && resource != "*") {
         return Some(format!("unknown resource {resource:?}"));
@@ -150,6 +157,7 @@ fn rules(role: Role) -> Value {
     };
     let on = |resources: Value, verbs: &[&str]| json!({"apiGroups": [""], "resources": resources, "verbs": verbs});
     let mut objects = vec![on(json!(parts(false)), &["get"])];
+    objects.extend(READ_ONLY.iter().map(|(name, verbs)| on(json!([name]), verbs)));
     let paths: &[&str] = match role {
         Role::Admin => {
             objects.extend([on(json!(plurals), &everything), on(json!(parts(true)), &["create"])]);
@@ -200,6 +208,10 @@ mod tests {
             ("get", "baremetalhosts/install", false, false),
             ("create", "bootconfigs/install", false, false),
             ("impersonate", "baremetalhosts", false, false),
+            ("deletecollection", "bootconfigs", true, false),
+            ("list", "events", true, true),
+            ("get", "namespaces", true, true),
+            ("delete", "namespaces", false, false),
             ("get", "pods", false, false),
         ];
         for (verb, resource, admin, viewer) in rows {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::admission::prepare;
+use crate::event::Entry;
 use crate::fleet::lifecycle;
 use crate::fleet::rules::Invalid;
 use crate::fleet::{BootMode, BootTarget, Host, Key, Name, Object};
@@ -171,6 +172,15 @@ async fn commit_one(shared: &Shared, key: &Key, change: Change) -> Result<Object
 /// 404, or 500 if the timeline cannot be read.
 pub async fn timeline(shared: &Shared, key: Option<&Key>) -> Result<Reply, Status> {
     let object = key.map(|key| find(shared, key)).transpose()?;
+    let list = json!({"apiVersion": "v1", "kind": "Timeline", "items": entries(shared, object).await?});
+    Ok(reply::json(StatusCode::OK, &list))
+}
+
+/// Reads the timeline of an object, or of everything: the newest entries, oldest first.
+///
+/// # Errors
+/// 500 if the timeline cannot be read.
+pub async fn entries(shared: &Shared, object: Option<Object>) -> Result<Vec<Entry>, Status> {
     let store = shared.gate.store.clone();
     let read = tokio::task::spawn_blocking(move || match object {
         None => store.timeline(None, MAX_TIMELINE_ENTRIES),
@@ -179,7 +189,5 @@ pub async fn timeline(shared: &Shared, key: Option<&Key>) -> Result<Reply, Statu
     })
     .await;
     let entries = read.map_err(|error| Status::internal(error.to_string()))?;
-    let entries = entries.map_err(|error| Status::internal(error.to_string()))?;
-    let list = json!({"apiVersion": "v1", "kind": "Timeline", "items": entries});
-    Ok(reply::json(StatusCode::OK, &list))
+    entries.map_err(|error| Status::internal(error.to_string()))
 }

@@ -39,6 +39,12 @@ pub fn resources() -> Reply {
         json!({"name": format!("{}/{name}", kind.plural()), "singularName": "", "namespaced": kind.is_namespaced(),
                "kind": kind.as_str(), "verbs": verbs})
     }));
+    resources.extend([
+        json!({"name": "events", "singularName": "event", "namespaced": true, "kind": "Event", "shortNames": ["ev"],
+               "verbs": ["list"]}),
+        json!({"name": "namespaces", "singularName": "namespace", "namespaced": false, "kind": "Namespace",
+               "shortNames": ["ns"], "verbs": ["get", "list"]}),
+    ]);
     let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1", "resources": resources});
     reply::json(StatusCode::OK, &list)
 }

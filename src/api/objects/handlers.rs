@@ -11,7 +11,7 @@ use crate::store::{Change, Expect, now};
 use crate::api::cleanup;
 use crate::api::objects::field_validation::Decoder;
 use crate::api::objects::options::{self, Options, Representation};
-use crate::api::objects::redaction::{ListMeta, Metadata, View, redact};
+use crate::api::objects::redaction::{List, ListMeta, Metadata, View, redact};
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
 use crate::api::objects::write::{WriteMode, check_uid, commit, create_object, decode, find, modify, put};
@@ -152,21 +152,73 @@ pub async fn delete(
     let dry_run = options.dry_run || asked.dry_run;
     let found = find(shared, key)?;
     let version = asked.required_version(&found)?;
+    let deleted = delete_object(shared, &found, version, dry_run).await?;
+    Ok(json(StatusCode::OK, &Status::deleted(key, &deleted.meta().uid)))
+}
+
+/// Deletes an object, and what belonged to it alone.
+async fn delete_object(shared: &Shared, found: &Object, version: Option<u64>, dry_run: bool) -> Result<Object, Status> {
+    let key = found.key();
     let change = Change::Delete { key: key.clone(), version };
     if dry_run {
-        let deleted = commit(shared, vec![change], true).await.map_err(|error| Status::of_store(&error, key))?;
-        return Ok(json(StatusCode::OK, &Status::deleted(key, &deleted.meta().uid)));
+        return commit(shared, vec![change], true).await.map_err(|error| Status::of_store(&error, &key));
     }
-    cleanup::before_delete(shared, &found).await?;
+    cleanup::before_delete(shared, found).await?;
     let deleted = match commit(shared, vec![change], false).await {
         Ok(deleted) => deleted,
         Err(error) => {
-            cleanup::not_deleted(shared, &found).await;
-            return Err(Status::of_store(&error, key));
+            cleanup::not_deleted(shared, found).await;
+            return Err(Status::of_store(&error, &key));
         }
     };
     cleanup::after_delete(shared, &deleted).await;
-    Ok(json(StatusCode::OK, &Status::deleted(key, &deleted.meta().uid)))
+    Ok(deleted)
+}
+
+/// Answers a DELETE of a kind: deletes the selected objects, those first that refer to others of them. Returns the
+/// deleted objects.
+///
+/// # Errors
+/// 409 if something else refers to one of them, 503 if the store cannot be written. Others may be deleted then.
+pub async fn delete_collection(
+    shared: &Shared,
+    kind: Kind,
+    request: Request<Incoming>,
+    options: &Options,
+) -> Result<Reply, Status> {
+    let asked = DeleteOptions::read(&body::read(request.into_body()).await?)?;
+    if asked.preconditions.is_some() {
+        return Err(Status::bad_request("preconditions: not supported for a collection; use a selector"));
+    }
+    let dry_run = options.dry_run || asked.dry_run;
+    let state = shared.gate.store.snapshot();
+    let mut left: Vec<Object> =
+        state.list(kind, None).filter(|object| options.selection.matches(object)).cloned().collect();
+    let mut items = Vec::new();
+    loop {
+        let (before, mut refused) = (left.len(), None);
+        let mut in_use = Vec::new();
+        for object in left {
+            match delete_object(shared, &object, None, dry_run).await {
+                Ok(deleted) => items.push(deleted),
+                // Another client deleted it in the meantime.
+                Err(status) if status.code == StatusCode::NOT_FOUND => {}
+                Err(status) => {
+                    refused.get_or_insert(status);
+                    in_use.push(object);
+                }
+            }
+        }
+        match refused {
+            None => break,
+            Some(status) if in_use.len() == before || dry_run => return Err(status),
+            Some(_) => left = in_use,
+        }
+    }
+    let resource_version = shared.gate.store.load().version.to_string();
+    let metadata = ListMeta { resource_version, next: String::new() };
+    let items: Vec<_> = items.iter().map(View).collect();
+    Ok(json(StatusCode::OK, &List { api_version: "v1", kind: format!("{kind}List"), metadata, items }))
 }
 
 /// The body of a DELETE (meta/v1 DeleteOptions). Objects are deleted at once, without a grace period or garbage

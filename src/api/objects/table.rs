@@ -48,6 +48,33 @@ impl Table {
     }
 }
 
+/// A row of a table of what is no object of the store: its cells, and its JSON.
+pub type PlainRow = (Vec<String>, Value);
+
+impl Table {
+    /// Returns the table of what is no object of the store, by the names and descriptions of its columns.
+    pub fn plain(
+        columns: &[(&'static str, &'static str)],
+        rows: Vec<PlainRow>,
+        metadata: ListMeta,
+        include: IncludeObject,
+    ) -> Self {
+        let define = |(name, description): &(&'static str, &'static str)| column(name, description).define();
+        let metadata_of = |object: &Value| json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]});
+        let row = |(cells, object): PlainRow| Row {
+            cells: cells.iter().map(|text| Value::String(printable(text).into_owned())).collect(),
+            object: match include {
+                IncludeObject::None => None,
+                IncludeObject::Metadata => Some(metadata_of(&object)),
+                IncludeObject::Object => Some(object),
+            },
+        };
+        let rows = rows.into_iter().map(row).collect();
+        let column_definitions = columns.iter().map(define).collect();
+        Self { kind: "Table", api_version: "meta.k8s.io/v1", metadata, column_definitions, rows }
+    }
+}
+
 fn included(object: &Object, include: IncludeObject) -> Option<Value> {
     match include {
         IncludeObject::None => None,
@@ -177,7 +204,7 @@ fn text_or_none(text: Option<String>) -> String {
 }
 
 /// Formats the time since `then` as kubectl does: the largest units, at most two.
-fn ago(then: Option<Timestamp>, now: Timestamp) -> String {
+pub fn ago(then: Option<Timestamp>, now: Timestamp) -> String {
     let Some(then) = then else { return "<unknown>".to_owned() };
     let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

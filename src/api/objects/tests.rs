@@ -471,3 +471,52 @@ async fn a_deleted_uploads_file_is_removed_once_nothing_uses_it() {
         assert_eq!(file.exists(), stays, "{name}");
     }
 }
+
+#[tokio::test]
+async fn the_selected_objects_of_a_collection_are_deleted() {
+    let server = with_host().await;
+    assert_eq!(call(&server, "POST", IMAGES, JSON, chain("a")).await.0, 201);
+    assert_eq!(call(&server, "POST", IMAGES, JSON, chain("b")).await.0, 201);
+    let mut labelled = host("l", 2);
+    labelled["metadata"]["labels"] = json!({"rack": "r1"});
+    assert_eq!(call(&server, "POST", HOSTS, JSON, labelled).await.0, 201);
+    let (code, deleted) = call(&server, "DELETE", &format!("{HOSTS}?labelSelector=rack"), JSON, Value::Null).await;
+    assert_eq!(
+        (code, deleted["items"].as_array().unwrap().len(), &deleted["kind"]),
+        (200, 1, &json!("BareMetalHostList"))
+    );
+    assert_eq!(get(&server, HOST).await.0, 200);
+    let (code, deleted) = call(&server, "DELETE", IMAGES, JSON, Value::Null).await;
+    assert_eq!((code, deleted["items"].as_array().map(Vec::len)), (200, Some(2)));
+    let body = json!({"preconditions": {"uid": "u"}});
+    assert_eq!(call(&server, "DELETE", HOSTS, JSON, body).await.0, 400);
+    assert_eq!(get(&server, HOST).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_request_in_anothers_name_is_refused() {
+    let server = with_host().await;
+    let token = format!("Bearer {}", server.admin);
+    for name in ["impersonate-user", "impersonate-group", "impersonate-extra-a"] {
+        let name: hyper::header::HeaderName = name.parse().unwrap();
+        let headers = [(AUTHORIZATION, token.as_str()), (name, "x")];
+        let reply = server.send(Serves::Everything, peer([10, 77, 0, 99]), "DELETE", HOST, &headers, "").await;
+        assert_eq!(reply.status(), 403);
+    }
+    assert_eq!(get(&server, HOST).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_namespace_is_there_while_it_has_hosts() {
+    let server = with_host().await;
+    let names = async || {
+        let (_, list) = get(&server, "/api/v1/namespaces").await;
+        let items = list["items"].as_array().unwrap().clone();
+        items.iter().map(|one| one["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, ["default"]);
+    assert_eq!(call(&server, "POST", "/api/v1/namespaces/lab/baremetalhosts", JSON, host("l", 2)).await.0, 201);
+    assert_eq!(names().await, ["default", "lab"]);
+    assert_eq!(get(&server, "/api/v1/namespaces/lab").await.1["status"]["phase"], "Active");
+    assert_eq!(get(&server, "/api/v1/namespaces/other").await.0, 404);
+}

@@ -38,6 +38,12 @@ pub fn details(route: &Route, endpoint: ObjectEndpoint) -> Details {
     match endpoint {
         ObjectEndpoint::List => list(kind),
         ObjectEndpoint::Create => details.query(WRITE).body(body()).returns(201, name).fails(WRITE_FAILS),
+        ObjectEndpoint::DeleteCollection => {
+            let options = optional(&json!({"type": "object"}));
+            let selectors = [("labelSelector", "string"), ("fieldSelector", "string")];
+            let details = details.query(WRITE).query(&selectors).body(options);
+            details.returns(200, &format!("{kind}List")).fails(WRITE_FAILS)
+        }
         ObjectEndpoint::Read => details.returns(200, name).fails(&[400, 401, 404, 406]),
         ObjectEndpoint::Replace => details.query(WRITE).body(body()).returns(200, name).fails(WRITE_FAILS),
         ObjectEndpoint::Patch => patch(name),
@@ -65,6 +71,7 @@ pub fn kubernetes_action(route: &Route, endpoint: ObjectEndpoint) -> Option<(Kin
     let action = match endpoint {
         ObjectEndpoint::List => "list",
         ObjectEndpoint::Create => "post",
+        ObjectEndpoint::DeleteCollection => "deletecollection",
         ObjectEndpoint::Read => "get",
         ObjectEndpoint::Replace => "put",
         ObjectEndpoint::Patch => "patch",
