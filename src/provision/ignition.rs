@@ -1,10 +1,10 @@
 //! Validation of Ignition configs.
 
-use ignition_config::{v3_0, v3_1, v3_2, v3_3, v3_4, v3_5, v3_6};
-use serde::de::DeserializeOwned;
+use ignition_config::v3_6::Config;
 use serde_json::Value;
 
 use super::ignition_v2;
+use super::ignition_v3::{self, Minor};
 use crate::fleet::deserialize_with_path;
 
 /// The versions that are accepted, for messages.
@@ -28,15 +28,15 @@ pub fn check(text: &str) -> Result<Vec<String>, String> {
         Some(release) => (release, true),
         None => (word, false),
     };
-    let check_version = match release {
-        "3.0.0" => check_types::<v3_0::Config>,
-        "3.1.0" => check_types::<v3_1::Config>,
-        "3.2.0" => check_types::<v3_2::Config>,
-        "3.3.0" => check_types::<v3_3::Config>,
-        "3.4.0" => check_types::<v3_4::Config>,
-        "3.5.0" => check_types::<v3_5::Config>,
-        "3.6.0" => check_types::<v3_6::Config>,
-        "3.7.0" if is_experimental => check_types::<v3_6::Config>,
+    let minor = match release {
+        "3.0.0" => 0,
+        "3.1.0" => 1,
+        "3.2.0" => 2,
+        "3.3.0" => 3,
+        "3.4.0" => 4,
+        "3.5.0" => 5,
+        "3.6.0" => 6,
+        "3.7.0" if is_experimental => 6,
         "2.0.0" | "2.1.0" | "2.2.0" | "2.3.0" | "2.4.0" if !is_experimental => {
             ignition_v2::check(&config)?;
             let warning = format!("/ignition/version: {word} is read by Flatcar's Ignition only; checked in part");
@@ -44,7 +44,7 @@ pub fn check(text: &str) -> Result<Vec<String>, String> {
         }
         _ => return Err(unknown()),
     };
-    let unused = check_version(text)?;
+    let unused = check_types(text, &config, minor)?;
     let experimental = is_experimental.then(|| {
         format!("/ignition/version: {word} is read only by Ignition releases from before {release} was final")
     });
@@ -52,18 +52,21 @@ pub fn check(text: &str) -> Result<Vec<String>, String> {
     Ok(experimental.into_iter().chain(unused).collect())
 }
 
-/// Checks that a config deserializes as a type. Returns the paths of the keys that the type does not have.
-fn check_types<T: DeserializeOwned>(text: &str) -> Result<Vec<String>, String> {
+/// Checks that a config has the types of the newest version, and what an older one requires. Returns the paths of the
+/// keys that the version does not have. The types of one version are far smaller than those of seven.
+fn check_types(text: &str, config: &Value, minor: Minor) -> Result<Vec<String>, String> {
     let mut unused = Vec::new();
     let mut source = serde_json::Deserializer::from_str(text);
     let mut note = |path: serde_ignored::Path<'_>| unused.push(unused_path(&path));
-    let read = deserialize_with_path::<T>(serde_ignored::Deserializer::new(&mut source, &mut note));
+    let read = deserialize_with_path::<Config>(serde_ignored::Deserializer::new(&mut source, &mut note));
     read.map_err(|error| format!("{}: {}", pointer(&error.path), error.message))?;
+    ignition_v3::check_required(config, minor)?;
+    unused.extend(ignition_v3::later_keys(config, minor));
     Ok(unused)
 }
 
 /// Returns the path of an unused key, as Ignition itself writes it.
-fn unused_path(path: &serde_ignored::Path<'_>) -> String {
+pub(super) fn unused_path(path: &serde_ignored::Path<'_>) -> String {
     use serde_ignored::Path::{Map, NewtypeStruct, NewtypeVariant, Root, Seq, Some};
     match path {
         Root => "$".to_owned(),

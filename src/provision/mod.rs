@@ -6,7 +6,10 @@ mod check;
 mod cloud_config;
 pub mod generate;
 mod ignition;
+#[cfg(test)]
+mod ignition_types;
 mod ignition_v2;
+mod ignition_v3;
 mod yaml;
 
 pub use check::{FieldError, check};

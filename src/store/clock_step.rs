@@ -94,8 +94,7 @@ mod tests {
         for phase in Phase::ALL {
             let (hosts, _) = apply_clock_step(&mut state(phase, 0, 1), SignedDuration::from_secs(-HOUR), at(0));
             let events: Vec<_> = hosts.iter().flat_map(|host| &host.events).map(|(_, event)| event.clone()).collect();
-            let expected =
-                if phase.is_under_way() { vec![Event::ClockStepped { seconds: -HOUR }] } else { Vec::new() };
+            let expected = if phase.is_under_way() { vec![Event::ClockStepped { seconds: -HOUR }] } else { Vec::new() };
             assert_eq!(events, expected, "{phase}");
         }
     }
