@@ -390,7 +390,8 @@ mod tests {
 
     #[test]
     fn the_architecture_is_read_from_the_class_where_option_93_is_missing() {
-        let rows: &[(&str, Option<&[u8]>, Option<u16>)] = &[
+        type Row<'a> = (&'a str, Option<&'a [u8]>, Option<u16>);
+        let rows: &[Row<'_>] = &[
             ("PXEClient:Arch:00007:UNDI:003016", None, Some(7)),
             ("PXEClient:Arch:00000:UNDI:002001", None, Some(0)),
             ("PXEClient:Arch:00011", None, Some(11)),
@@ -424,13 +425,14 @@ mod tests {
     #[test]
     fn a_board_with_u_boot_is_told_its_program_in_the_header() {
         let class = (60, &b"U-Boot.armv8"[..]);
-        let rows: [(&[(u8, &[u8])], &str); 4] = [
-            (&[class], "52-54-00-12-34-56/ipxe-arm64.efi"),
-            (&[class, (93, &[0, 22])], "52-54-00-12-34-56/ipxe-arm64.efi"),
-            (&[(60, b"PXEClient:Arch:00022:UNDI:003000"), (93, &[0, 22])], "52-54-00-12-34-56/ipxe-arm64.efi"),
-            (&[(60, b"PXEClient:Arch:00011:UNDI:003000"), (93, &[0, 11])], "52-54-00-12-34-56/ipxe-arm64.efi"),
+        let boards: [&[(u8, &[u8])]; 4] = [
+            &[class],
+            &[class, (93, &[0, 22])],
+            &[(60, b"PXEClient:Arch:00022:UNDI:003000"), (93, &[0, 22])],
+            &[(60, b"PXEClient:Arch:00011:UNDI:003000"), (93, &[0, 11])],
         ];
-        for (options, file) in rows {
+        let file = "52-54-00-12-34-56/ipxe-arm64.efi";
+        for options in boards {
             let bytes = message(1, options);
             let facts = claims(&DhcpPacket::parse(&bytes).unwrap(), OURS).unwrap();
             let verdict = Verdict::Chainload(site("hold").program(&facts).unwrap().clone());

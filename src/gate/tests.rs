@@ -427,7 +427,8 @@ async fn install(gate: &Arc<Gate>) {
 
 #[tokio::test]
 async fn an_installer_that_reported_completion_may_log_in_again_until_its_machine_boots() {
-    let boots: [(&str, fn(&Gate)); 3] = [
+    type Boot = (&'static str, fn(&Gate));
+    let boots: [Boot; 3] = [
         ("DHCP of its firmware", |gate| gate.note_boot(&facts(VM, Stage::Rom))),
         ("DHCP of its iPXE", |gate| gate.note_boot(&facts(VM, Stage::Ipxe))),
         ("its boot program", |gate| gate.authorize_program(&facts(VM, Stage::Rom), Protocol::Tftp).unwrap()),

@@ -290,7 +290,8 @@ fn a_relay_is_answered_at_the_port_that_it_sends_from_if_it_asks_for_that() {
 
 #[test]
 fn a_relay_gets_flags_and_its_option_back() {
-    let rows: [(&[(u8, &[u8])], u16, &[u8]); 4] = [
+    type Row<'a> = (&'a [(u8, &'a [u8])], u16, &'a [u8]);
+    let rows: [Row<'_>; 4] = [
         (&[(82, &[1, 2, 0xaa, 0xbb])], 0x8000, &[1, 2, 0xaa, 0xbb]),
         (&[(82, &[1, 2, 0xaa, 0xbb])], 0, &[1, 2, 0xaa, 0xbb]),
         // Two agents add one option each (RFC 3396 joins them).
