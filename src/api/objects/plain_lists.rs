@@ -15,7 +15,7 @@ use crate::http::reply::{self, Reply};
 pub struct PlainKind {
     /// The kind.
     pub kind: &'static str,
-    /// Names and descriptions of the columns.
+    /// The columns of its table: name and description.
     pub columns: &'static [(&'static str, &'static str)],
 }
 

@@ -77,10 +77,9 @@ fn api(endpoint: ApiEndpoint) -> Details {
         ApiEndpoint::ReadUpload => details.returns(200, "Upload").fails(&[400, 401]),
         ApiEndpoint::DeleteUpload => details.returns(200, "Upload").fails(&[400, 401, 403, 500]),
         ApiEndpoint::Timeline => details.returns(200, "Timeline").fails(&[401]),
-        ApiEndpoint::Events => details
-            .query(&[("fieldSelector", "string"), ("limit", "integer")])
-            .response(200, any("The events."))
-            .fails(&[400, 401, 406]),
+        ApiEndpoint::Events => {
+            details.query(&[("fieldSelector", "string")]).response(200, any("The events.")).fails(&[400, 401, 406])
+        }
         ApiEndpoint::ListNamespaces => details.response(200, any("The namespaces.")).fails(&[400, 401, 406]),
         ApiEndpoint::ReadNamespace => details.response(200, any("The namespace.")).fails(&[401, 404, 406]),
     }

@@ -521,6 +521,9 @@ mod tests {
     #[test]
     fn no_word_of_a_schema_is_lost() {
         fn walk(schema: &Value) {
+            if !schema.is_object() {
+                return;
+            }
             for (word, _) in entries(schema) {
                 assert!(WORDS.contains(&word.as_str()), "{word}: {schema}");
             }
