@@ -14,7 +14,7 @@ use crate::admission::secrets;
 use crate::boot::Site;
 use crate::fleet::rules::{self, Invalid};
 use crate::fleet::text::printable;
-use crate::fleet::{BootConfig, Image, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret};
+use crate::fleet::{BootConfig, Image, ImageSpec, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret};
 use crate::iso::{self, Examined, ImageFile, file};
 use crate::provision;
 
@@ -182,7 +182,9 @@ pub fn reexamine(image: &Image, places: &Places, now: SystemTime) -> Option<Imag
     let broken = |message: String| ImageStatus { phase: ImageStatus::BROKEN.into(), message, ..was.clone() };
     let path = places.iso(&image.spec.iso_file);
     let found = stamp(&path);
+    // A version that did not count kernel lines read menus in another way.
     if was.phase == ImageStatus::READY
+        && was.kernel_lines.is_some()
         && found.is_some()
         && found == was.size_bytes.map(|size| (size, was.file_modification_time))
     {
@@ -225,10 +227,11 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     if stamp(&path) != Some((iso.length, modified)) {
         return Err(wrong_file(&path, "the file is being written: try again when it is complete"));
     }
+    let warnings = iso.warnings().into_iter().chain(method_warning(spec, &iso));
     Ok(ImageStatus {
         phase: ImageStatus::READY.into(),
         message: String::new(),
-        warnings: iso.warnings().iter().map(|warning| printable(warning).into_owned()).collect(),
+        warnings: warnings.map(|warning| printable(&warning).into_owned()).collect(),
         target_iqn: places.site.target_iqn(&image.metadata.name),
         portal_ip: Some(places.site.iscsi.ip()),
         portal_port: Some(places.site.iscsi.port()),
@@ -238,13 +241,24 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         boots: Some(iso.firmwares()),
         distribution: iso.distribution.name.clone(),
         family: iso.distribution.family.to_string(),
-        kernel: iso.kernels().first().map(|entry| KernelFiles {
+        kernel: iso.kernel().map(|entry| KernelFiles {
             kernel: entry.kernel.clone(),
             initrds: entry.initrds.clone(),
             arguments: entry.arguments.clone(),
         }),
+        kernel_lines: Some(iso.kernel_lines()),
         volume_id: Some(iso.volume_id),
     })
+}
+
+/// Returns a warning about a boot method that needs the kernel of an ISO in which none was found.
+fn method_warning(spec: &ImageSpec, iso: &Examined) -> Option<String> {
+    let effect = match spec.method {
+        Method::Sanhook => "machines boot the ISO's own loader, as with method sanboot",
+        Method::Kernel => "machines have nothing to boot; use method sanboot",
+        Method::Sanboot | Method::Http | Method::Chain => return None,
+    };
+    iso.kernel().is_none().then(|| format!("spec.method: no kernel of the ISO can be loaded: {effect}"))
 }
 
 /// Checks that the file system of a path answers in `file::ANSWER_TIMEOUT`. Whether the file exists is no matter.

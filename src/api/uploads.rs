@@ -17,6 +17,7 @@ use crate::images::partial_upload::{self, MAX_ISO_BYTES, PartialUpload, STALL_TI
 use crate::images::uploads::{self, PendingUpload, file_name};
 use crate::store::{Change, Expect};
 
+use crate::api::objects::field_validation::with_warnings_of;
 use crate::api::objects::redaction::View;
 use crate::api::objects::status::Status;
 use crate::api::objects::write::{self, WriteMode};
@@ -105,7 +106,7 @@ pub async fn upload(shared: &Shared, request: Request<Incoming>) -> Result<Reply
         None => read_whole(chunks, &mut partial).await?,
     }
     let object = finish(shared, &parameters, partial).await?;
-    Ok(json(StatusCode::CREATED, &View(&object)))
+    Ok(with_warnings_of(&object, json(StatusCode::CREATED, &View(&object))))
 }
 
 /// Moves a complete upload to its place and creates the ISCSICdrom.

@@ -220,9 +220,14 @@ pub struct ImageStatus {
     /// Family of the distribution, which determines how its installer finds its config.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub family: String,
-    /// The first kernel in the image's own menu.
+    /// The kernel that `method: kernel` and `sanhook` load: that of the default entry of the image's own menus, unless it
+    /// is a rescue system, an upgrade or a test. Absent if only the image's own boot loader can boot its kernels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelFiles>,
+    /// Number of places in the image that get the kernel arguments of a host: kernel lines of its menus, and embed areas of
+    /// CoreOS. Without one every host sees the image as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_lines: Option<usize>,
 }
 
 impl ImageStatus {

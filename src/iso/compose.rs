@@ -6,7 +6,7 @@ use super::coreos;
 use super::descriptor::SECTOR;
 use super::endian::both32;
 use super::error::ViewResult;
-use super::examine::MenuLocation;
+use super::examine::{MenuLocation, menu_texts};
 use super::extent::Extent;
 use super::isomd5::{self, ImplantedDigest};
 use super::tree::EntryKind;
@@ -139,22 +139,26 @@ impl ViewComposer<'_> {
         Ok(fits)
     }
 
-    /// Applies an edit to all boot menus.
+    /// Applies an edit to all boot menus. An image without a kernel line is served without the arguments.
     fn edit_menus(&mut self, edit: &MenuEdit) -> ViewResult<()> {
         if *edit == MenuEdit::default() {
             return Ok(());
         }
-        let mut kernels = 0;
-        for menu in &self.examined.menus {
-            let old = match &menu.location {
+        let examined = self.examined;
+        let mut texts = Vec::with_capacity(examined.menus.len());
+        for menu in &examined.menus {
+            texts.push(match &menu.location {
                 MenuLocation::IsoFile { extent, .. } => {
                     read_extents(&self.builder, &[*extent], &menu.path)?.unwrap_or_default()
                 }
                 MenuLocation::EfiFile { fat, file, .. } => fat.read(&self.builder, file)?,
-            };
-            let (new, lines) = menu::edit_menu(menu.dialect, &menu.path, &old, edit);
+            });
+        }
+        let edited = menu::edit_menus(&menu_texts(&examined.menus, &texts, &examined.menu_parts), edit);
+        let mut kernels = 0;
+        for ((menu, old), (new, lines)) in examined.menus.iter().zip(&texts).zip(edited) {
             kernels += lines;
-            if new == old {
+            if new == *old {
                 continue;
             }
             match &menu.location {
@@ -163,7 +167,11 @@ impl ViewComposer<'_> {
             }
             self.changed.push(menu.path.clone());
         }
-        if kernels == 0 && !edit.append.is_empty() { Err(ViewError::NoKernelLine) } else { Ok(()) }
+        if kernels == 0 && !edit.append.is_empty() {
+            self.warnings
+                .push("no boot menu of the image has a kernel line: the kernel arguments are added to none".into());
+        }
+        Ok(())
     }
 
     /// Replaces the content of a file and updates its directory records. The content stays in place if it

@@ -126,6 +126,8 @@ mod tests {
             words(Family::CoreOs, Delivery::Auto, Format::Ignition)
                 .contains(&"ignition.config.url=http://s/c".to_owned())
         );
+        assert_eq!(words(Family::Suse, Delivery::Auto, Format::Script)[1], "autoyast=http://s/c");
+        assert_eq!(words(Family::Agama, Delivery::Auto, Format::Script)[1], "inst.auto=http://s/c");
         for (family, delivery) in
             [(Family::Unknown, Delivery::Auto), (Family::Fedora, Delivery::None), (Family::Fedora, Delivery::Embed)]
         {

@@ -21,8 +21,10 @@ pub enum Family {
     Debian,
     /// Ubuntu (Subiquity, or debian-installer before 20.04).
     Ubuntu,
-    /// openSUSE and SUSE Linux Enterprise (YaST, Agama).
+    /// openSUSE and SUSE Linux Enterprise to version 15 (YaST).
     Suse,
+    /// openSUSE and SUSE Linux Enterprise from version 16 (Agama).
+    Agama,
     /// Arch Linux.
     Arch,
     /// Alpine Linux.
@@ -46,13 +48,14 @@ pub enum Family {
 }
 
 impl Family {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::CoreOs,
         Self::Fedora,
         Self::RedHat,
         Self::Debian,
         Self::Ubuntu,
         Self::Suse,
+        Self::Agama,
         Self::Arch,
         Self::Alpine,
         Self::NixOs,
@@ -113,6 +116,9 @@ pub fn detect(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, IsoError> {
             return found(family, text.trim_start_matches("/ ").to_owned());
         }
     }
+    if is_agama(iso, &lower)? {
+        return found(Family::Agama, id);
+    }
     let markers = [
         ("/arch/boot", Family::Arch),
         ("/nix-store.squashfs", Family::NixOs),
@@ -120,7 +126,7 @@ pub fn detect(iso: &Iso<'_>, core_os: bool) -> Result<Distribution, IsoError> {
         ("/.cd-info", Family::Proxmox),
         ("/sources/boot.wim", Family::Windows),
         ("/EFI/BOOT/BOOT.CFG", Family::Esxi),
-        // The live images of openSUSE and Agama contain /LiveOS/squashfs.img too.
+        // The live images of openSUSE contain /LiveOS/squashfs.img too.
         ("/boot/x86_64/loader", Family::Suse),
         ("/boot/aarch64/linux", Family::Suse),
         ("/LiveOS/squashfs.img", by_name(&lower)),
@@ -166,9 +172,18 @@ pub fn config_arguments(family: Family, format: Format, url: &str) -> Vec<String
         (Format::Kickstart, _) => list(&["inst.ks=@"]),
         (Format::Preseed, _) => list(&["auto=true", "priority=critical", "url=@"]),
         (Format::Script, Family::Suse) => list(&["autoyast=@"]),
+        (Format::Script, Family::Agama) => list(&["inst.auto=@"]),
         (Format::Script, Family::Arch) => list(&["script=@"]),
         (Format::Script, _) => Vec::new(),
     }
+}
+
+/// Returns whether an image without `/media.1/products` is an installer of SUSE that has replaced YaST: a live system that
+/// is called so, or one with the name of an installation medium. `id` is the volume id in lower case.
+fn is_agama(iso: &Iso<'_>, id: &str) -> Result<bool, IsoError> {
+    let is_suse = iso.find("/boot/x86_64/loader")?.is_some() || id.contains("suse") || id.contains("sles");
+    let is_live = iso.find("/LiveOS/squashfs.img")?.is_some();
+    Ok(id.contains("agama") || (is_suse && is_live && id.starts_with("install")))
 }
 
 /// Returns the family of an Anaconda or openSUSE image, by its name or volume id in lower case.

@@ -139,9 +139,6 @@ pub enum ViewError {
     /// Total length of the kernel arguments, in bytes, above the maximum.
     #[error("kernel arguments: {0} bytes in total, the maximum is 2000 (kernels read 2048)")]
     Arguments(usize),
-    /// The image has no boot menu in which a kernel takes arguments.
-    #[error("kernel arguments: no boot menu of the image has a kernel line to add them to")]
-    NoKernelLine,
     /// A file cannot be added or replaced.
     #[error("cannot add file {path:?}: {reason}")]
     File {

@@ -1,6 +1,6 @@
 //! Inspection of an image: its trees, boot catalogue, boot menus, distribution and embed areas.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use super::coreos::CoreOs;
 use super::descriptor::SECTOR;
@@ -10,7 +10,7 @@ use super::extent::Extent;
 use super::fat::{FatFile, FatVolume};
 use super::hybrid::Hybrid;
 use super::isomd5::ImplantedDigest;
-use super::menu::{self, Dialect, MenuEntry};
+use super::menu::{self, Dialect, MenuEntry, MenuText};
 use super::tree::{DirectoryEntry, EntryKind};
 use super::volume::read_extents;
 use super::{Iso, IsoError, ReadAt, VolumeDescriptorSet};
@@ -20,6 +20,13 @@ use crate::fleet::Firmwares;
 const MAX_MENU_BYTES: u64 = 256 * 1024;
 /// Maximum number of boot menus.
 const MAX_MENUS: usize = 256;
+/// Maximum length of all boot menus, with the files that they may read, in bytes.
+const MAX_ALL_MENUS_BYTES: usize = 2 * 1024 * 1024;
+/// Maximum length of a file that a menu may read, in bytes.
+const MAX_PART_BYTES: u64 = 16 * 1024;
+/// Maximum number of such files.
+const MAX_PARTS: usize = 64;
+
 /// The result of inspecting an image. Views are composed from it.
 #[derive(Debug, Clone)]
 pub struct Examined {
@@ -43,6 +50,8 @@ pub struct Examined {
     pub distribution: Distribution,
     /// Boot menus of the volume and of its EFI partitions.
     pub menus: Vec<BootMenu>,
+    /// Files that menus may read, with their content.
+    pub(super) menu_parts: Vec<(String, Vec<u8>)>,
     /// Digest that is implanted in the image (isomd5sum).
     pub implanted: Option<ImplantedDigest>,
     /// Embed areas of a CoreOS live image.
@@ -62,6 +71,8 @@ pub struct BootMenu {
     pub dialect: Dialect,
     /// Kernels that the menu boots.
     pub entries: Vec<MenuEntry>,
+    /// Number of kernel lines, to which arguments can be added.
+    pub kernel_lines: usize,
     /// Location of the text.
     pub(super) location: MenuLocation,
 }
@@ -98,11 +109,22 @@ impl Examined {
         Firmwares { bios: has_entry(BootPlatform::Bios), uefi: has_entry(BootPlatform::Uefi) }
     }
 
-    /// Returns every kernel that the menus boot, with initrds and arguments, without duplicates.
-    pub fn kernels(&self) -> Vec<&MenuEntry> {
-        let mut seen = BTreeSet::new();
-        let entries = self.menus.iter().flat_map(|menu| &menu.entries);
-        entries.filter(|entry| seen.insert((&entry.kernel, &entry.arguments))).collect()
+    /// Returns the entry whose kernel another boot loader can load in place of the menus: the default one, or else the
+    /// first, that is no rescue system, upgrade or test. Returns `None` if it can load none.
+    pub fn kernel(&self) -> Option<&MenuEntry> {
+        let rank = |menu: &BootMenu, entry: &MenuEntry| {
+            (menu::is_loopback(&menu.path), entry.is_side_entry(), !entry.is_default)
+        };
+        let entries =
+            self.menus.iter().flat_map(|menu| menu.entries.iter().map(move |entry| (rank(menu, entry), entry)));
+        let usable = entries.filter(|(_, entry)| entry.obstacle.is_none());
+        usable.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry)
+    }
+
+    /// Returns the number of places that get the kernel arguments of a view: kernel lines, and embed areas of CoreOS.
+    pub fn kernel_lines(&self) -> usize {
+        let areas = self.core_os.as_ref().map_or(0, |core_os| core_os.kargs.len());
+        self.menus.iter().map(|menu| menu.kernel_lines).sum::<usize>() + areas
     }
 }
 
@@ -118,7 +140,7 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
         None => Vec::new(),
     };
     let core_os = CoreOs::read(&iso)?;
-    let mut menus = volume_menus(&iso)?;
+    let FoundMenus { mut menus, mut texts, parts, .. } = volume_menus(&iso)?;
     let ignition = core_os.as_ref().and_then(|core_os| core_os.ignition);
     let records = records_by_extent(&iso, &menus, ignition)?;
     for menu in &mut menus {
@@ -126,7 +148,11 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
             *found = records.get(extent).cloned().unwrap_or_default();
         }
     }
-    menus.extend(efi_menus(&iso, &boots)?);
+    for (menu, text) in efi_menus(&iso, &boots)? {
+        menus.push(menu);
+        texts.push(text);
+    }
+    read_entries(&iso, &mut menus, &texts, &parts);
     Ok(Examined {
         length: image.len(),
         volume_length: u64::from(volume.primary.sectors) * SECTOR,
@@ -138,6 +164,7 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
         boots,
         distribution: distribution::detect(&iso, core_os.is_some())?,
         menus,
+        menu_parts: parts,
         implanted: ImplantedDigest::parse(&volume.primary.application_use),
         ignition_records: ignition.and_then(|area| records.get(&area).cloned()).unwrap_or_default(),
         core_os,
@@ -145,26 +172,73 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
     })
 }
 
+/// The boot menus of a volume while they are being found.
+#[derive(Debug, Default)]
+struct FoundMenus {
+    menus: Vec<BootMenu>,
+    /// Texts of the menus.
+    texts: Vec<Vec<u8>>,
+    /// Files that the menus may read.
+    parts: Vec<(String, Vec<u8>)>,
+    /// Length of all of them in bytes.
+    length: usize,
+}
+
 /// Finds the boot menus of a volume by reading every file that may be one.
-fn volume_menus(iso: &Iso<'_>) -> Result<Vec<BootMenu>, IsoError> {
-    let mut menus: Vec<BootMenu> = Vec::new();
+fn volume_menus(iso: &Iso<'_>) -> Result<FoundMenus, IsoError> {
+    let mut found = FoundMenus::default();
     iso.walk(&mut |path, entry| {
         entry.ensure_within(iso.image.len(), path)?;
         let known = |extent: &Extent| {
-            menus
+            found
+                .menus
                 .iter()
                 .any(|menu| matches!(&menu.location, MenuLocation::IsoFile { extent: known, .. } if known == extent))
         };
         let (true, [extent]) = (may_be_menu(path, entry), &entry.extents[..]) else { return Ok(()) };
-        if menus.len() >= MAX_MENUS || known(extent) {
+        let is_full = found.length + extent.length as usize > MAX_ALL_MENUS_BYTES || found.menus.len() >= MAX_MENUS;
+        if is_full || known(extent) {
             return Ok(());
         }
         let text = read_extents(iso.image, &entry.extents, path)?.unwrap_or_default();
         let location = MenuLocation::IsoFile { extent: *extent, records: Vec::new() };
-        menus.extend(menu_of(path.to_owned(), &text, location));
+        match menu_of(path, &text, location) {
+            Some(menu) => {
+                found.length += text.len();
+                found.menus.push(menu);
+                found.texts.push(text);
+            }
+            None if extent.length <= MAX_PART_BYTES && found.parts.len() < MAX_PARTS => {
+                found.length += text.len();
+                found.parts.push((path.to_owned(), text));
+            }
+            None => {}
+        }
         Ok(())
     })?;
-    Ok(menus)
+    Ok(found)
+}
+
+/// Reads the entries of all menus together, since menus read each other.
+fn read_entries(iso: &Iso<'_>, menus: &mut [BootMenu], texts: &[Vec<u8>], parts: &[(String, Vec<u8>)]) {
+    let readings = {
+        let all = menu_texts(menus, texts, parts);
+        menu::read_menus(&all, &|path: &str| matches!(iso.file_extents(path), Ok(Some(_))))
+    };
+    for (menu, reading) in menus.iter_mut().zip(readings) {
+        (menu.entries, menu.kernel_lines) = (reading.entries, reading.kernel_lines);
+    }
+}
+
+/// Returns menus with their texts, then the files that they may read.
+pub(super) fn menu_texts<'a>(
+    menus: &'a [BootMenu],
+    texts: &'a [Vec<u8>],
+    parts: &'a [(String, Vec<u8>)],
+) -> Vec<MenuText<'a>> {
+    let menus = menus.iter().zip(texts);
+    let menus = menus.map(|(menu, text)| MenuText { path: &menu.path, dialect: Some(menu.dialect), raw: text });
+    menus.chain(parts.iter().map(|(path, text)| MenuText { path, dialect: None, raw: text })).collect()
 }
 
 fn may_be_menu(path: &str, entry: &DirectoryEntry) -> bool {
@@ -174,9 +248,9 @@ fn may_be_menu(path: &str, entry: &DirectoryEntry) -> bool {
     entry.kind == EntryKind::File && named && (1..=MAX_MENU_BYTES).contains(&entry.length())
 }
 
-fn menu_of(path: String, text: &[u8], location: MenuLocation) -> Option<BootMenu> {
-    let dialect = menu::detect_dialect(&path, text)?;
-    Some(BootMenu { entries: menu::entries(dialect, text), path, dialect, location })
+fn menu_of(path: &str, text: &[u8], location: MenuLocation) -> Option<BootMenu> {
+    let dialect = menu::detect_dialect(path, text)?;
+    Some(BootMenu { path: path.to_owned(), dialect, entries: Vec::new(), kernel_lines: 0, location })
 }
 
 /// Returns the offsets of the directory records of the menus and of the Ignition file, by extent, in all trees.
@@ -220,9 +294,10 @@ fn path_at(iso: &Iso<'_>, offset: u64) -> Result<Option<String>, IsoError> {
 
 /// Finds the boot menus in the file systems that the UEFI entries of the boot catalogue point to. A file
 /// system that cannot be read is skipped: the firmware may still be able to read it.
-fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<Vec<BootMenu>, IsoError> {
+fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<Vec<(BootMenu, Vec<u8>)>, IsoError> {
     let image = iso.image;
-    let mut menus = Vec::new();
+    let mut menus: Vec<(BootMenu, Vec<u8>)> = Vec::new();
+    let mut left = MAX_ALL_MENUS_BYTES;
     let mut offsets: Vec<u64> =
         boots.iter().filter(|boot| boot.platform == BootPlatform::Uefi).map(|boot| boot.image.offset).collect();
     offsets.dedup();
@@ -235,7 +310,11 @@ fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<Vec<BootMenu>, IsoErr
         for file in files.iter().filter(is_config).filter(|file| u64::from(file.length) <= MAX_MENU_BYTES) {
             let Ok(text) = fat.read(image, file) else { continue };
             let location = MenuLocation::EfiFile { fat: fat.clone(), file: file.clone(), partition: partition.clone() };
-            menus.extend(menu_of(format!("efi:{}", file.path), &text, location));
+            let menu = menu_of(&format!("efi:{}", file.path), &text, location);
+            if let (Some(menu), Some(rest)) = (menu, left.checked_sub(text.len())) {
+                left = rest;
+                menus.push((menu, text));
+            }
         }
     }
     menus.truncate(MAX_MENUS);

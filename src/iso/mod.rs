@@ -45,7 +45,7 @@ pub use examine::{BootMenu, Examined, examine};
 pub use extent::Extent;
 pub use hybrid::Hybrid;
 pub use isomd5::ImplantedDigest;
-pub use menu::{Dialect, MenuEdit, MenuEntry};
+pub use menu::{Dialect, MenuEdit, MenuEntry, Obstacle};
 pub use overlay::{Overlay, OverlayPatch, OverlayView, Segment, Segments, ViewTag};
 pub use overlay_builder::OverlayBuilder;
 pub use read::{FileInImage, ImageFile, MemoryImage, ReadAt};

@@ -1,8 +1,14 @@
 //! The result of an inspection as text.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{BootPlatform, Emulation, Examined, Family, ImplantedDigest};
+use super::{BootPlatform, Emulation, Examined, Family, ImplantedDigest, Obstacle, menu};
+
+/// Maximum number of entries that a warning about a menu names.
+const MAX_NAMED_ENTRIES: usize = 3;
+/// Maximum number of warnings about menus.
+const MAX_WARNINGS: usize = 8;
 
 impl fmt::Display for Examined {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,6 +49,9 @@ impl fmt::Display for Examined {
             for entry in &menu.entries {
                 let initrds = entry.initrds.join(",");
                 writeln!(out, "  {:?}: {} initrd={initrds} {}", entry.title, entry.kernel, entry.arguments)?;
+                if let Some(obstacle) = &entry.obstacle {
+                    writeln!(out, "    only its own loader boots it: {obstacle}")?;
+                }
             }
         }
         Ok(())
@@ -50,7 +59,7 @@ impl fmt::Display for Examined {
 }
 
 impl Examined {
-    /// Returns sentences about properties of the image that a customized view does not keep.
+    /// Returns sentences about properties of the image that a customized view does not keep, and about its menus.
     pub fn warnings(&self) -> Vec<String> {
         let digest = self.implanted.as_ref().map(|implanted| match implanted {
             ImplantedDigest::IsoMd5Sum { .. } => "isomd5sum",
@@ -63,7 +72,43 @@ impl Examined {
             )
         });
         let udf = "the image has a UDF file system: a customized view changes only ISO 9660 and Joliet";
-        digest.into_iter().chain(self.udf.then(|| udf.to_owned())).collect()
+        let view = digest.into_iter().chain(self.udf.then(|| udf.to_owned()));
+        view.chain(self.menu_warnings()).collect()
+    }
+
+    /// Returns sentences about what is not understood in the boot menus.
+    fn menu_warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let expects_linux = !matches!(self.distribution.family, Family::CloudSeed | Family::Memtest);
+        if self.kernel_lines() == 0 && expects_linux {
+            warnings.push(
+                "no boot menu on the ISO has a Linux kernel line: kernel arguments and the address of a config \
+                 cannot be added, and every host sees the ISO as it is"
+                    .to_owned(),
+            );
+        }
+        let usable = self.kernel();
+        let mut seen = BTreeSet::new();
+        for menu in self.menus.iter().filter(|menu| !menu::is_loopback(&menu.path)) {
+            let failing = menu.entries.iter().filter_map(|entry| {
+                let obstacle = entry.obstacle.as_ref()?;
+                // The kernel may be in the EFI partition, like its menu.
+                let is_elsewhere = menu.path.starts_with("efi:") && matches!(obstacle, Obstacle::MissingFile(_));
+                (usable.is_none() || !is_elsewhere).then(|| format!("{:?} ({obstacle})", entry.title))
+            });
+            let mut failing: Vec<String> = failing.filter(|words| seen.insert(words.clone())).collect();
+            let more = failing.len().saturating_sub(MAX_NAMED_ENTRIES);
+            failing.truncate(MAX_NAMED_ENTRIES);
+            let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+            if !failing.is_empty() && warnings.len() < MAX_WARNINGS {
+                warnings.push(format!(
+                    "menu {}: only its own boot loader can boot {}{more}; method kernel and sanhook cannot",
+                    menu.path,
+                    failing.join(", ")
+                ));
+            }
+        }
+        warnings
     }
 }
 
@@ -99,6 +144,7 @@ impl fmt::Display for Family {
             Self::Debian => "Debian",
             Self::Ubuntu => "Ubuntu",
             Self::Suse => "SUSE",
+            Self::Agama => "Agama",
             Self::Arch => "Arch",
             Self::Alpine => "Alpine",
             Self::NixOs => "NixOS",

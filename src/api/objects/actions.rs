@@ -17,6 +17,7 @@ use crate::gate::media::MediaLease;
 use crate::store::{Change, Expect, Observation};
 
 use crate::api::objects::body;
+use crate::api::objects::field_validation::with_warnings_of;
 use crate::api::objects::redaction::View;
 use crate::api::objects::status::Status;
 use crate::api::objects::write::{commit_with_retry, find, to_value};
@@ -49,7 +50,7 @@ pub async fn install(shared: &Shared, key: &Key, request: Request<Incoming>) -> 
     let body = body::read(body).await?;
     let wanted: InstallRequest = body::parse_or_default(body::media_type(&head.headers), &body)?;
     let object = commit_with_retry(shared, key, |before| install_changes(shared, before, &wanted)).await?;
-    Ok(reply::json(StatusCode::OK, &View(&object)))
+    Ok(with_warnings_of(&object, reply::json(StatusCode::OK, &View(&object))))
 }
 
 /// Returns the changes that start an install; the store makes them together.

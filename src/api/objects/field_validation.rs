@@ -121,6 +121,12 @@ impl Decoder {
     }
 }
 
+/// Adds the warnings in an object's status to a reply as headers.
+pub fn with_warnings_of(object: &Object, reply: Reply) -> Reply {
+    let warnings = object.warnings().into_iter().map(str::to_owned).collect();
+    Decoder { warnings, ..Decoder::default() }.add_warnings(reply)
+}
+
 /// Formats a warning (RFC 7234, section 5.5): code 299, no agent, and a quoted text of visible ASCII.
 fn warning(text: &str) -> String {
     let plain: String = text.chars().map(|letter| if matches!(letter, ' '..='~') { letter } else { '?' }).collect();

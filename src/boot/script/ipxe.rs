@@ -51,6 +51,9 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
         Method::Http => format!("sanboot {} ||\n", context.medium_url),
         Method::Chain => format!("chain {} ||\n", image.spec.url.as_deref().unwrap_or_default()),
         Method::Kernel => kernel(context),
+        Method::Sanhook if context.kernel().is_none() => {
+            format!("echo No kernel of {name} can be loaded: starting the ISO's own boot loader\nsanboot {target} ||\n")
+        }
         Method::Sanhook => format!("sanhook {target} || goto again\n{}", kernel(context)),
     };
     // The retry asks for a new decision, so that an install that never begins fails like any other.
@@ -91,7 +94,9 @@ fn chap(chap: &Chap) -> String {
 
 /// Renders the load of the image's kernel and initrds over HTTP.
 fn kernel(context: &Context<'_>) -> String {
-    let Some(kernel) = context.kernel() else { return "echo No kernel was found in the image\n".to_owned() };
+    let Some(kernel) = context.kernel() else {
+        return "echo No kernel of the image can be loaded: see the warnings of the ISO\n".to_owned();
+    };
     let url = context.site.url();
     let mut words = kernel.words.join(" ");
     let mut initrds = String::new();

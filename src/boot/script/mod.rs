@@ -95,8 +95,11 @@ impl Context<'_> {
             })
         };
         let own = arguments.split_whitespace().filter(|word| !removed(word) && !word.starts_with("initrd="));
-        let words = own.map(str::to_owned).chain(self.arguments.iter().cloned());
-        Some(Kernel { image: image.metadata.name.as_str(), path: kernel, initrds, words: words.collect() })
+        let mut words: Vec<String> = own.map(str::to_owned).collect();
+        // debian-installer copies the words after `---` to the installed system.
+        let stop = words.iter().position(|word| word == "---" || word == "--").unwrap_or(words.len());
+        words.splice(stop..stop, self.arguments.iter().cloned());
+        Some(Kernel { image: image.metadata.name.as_str(), path: kernel, initrds, words })
     }
 }
 
@@ -292,6 +295,24 @@ mod tests {
             let text = script(&live(), form, |_, image| image.status.kernel = None);
             assert!(text.contains("No kernel was found in coreos-live"), "{text}");
         }
+        let by = |method| {
+            script(&live(), ScriptFormat::Ipxe, |_, image| (image.spec.method, image.status.kernel) = (method, None))
+        };
+        let hook = by(Method::Sanhook);
+        assert!(
+            hook.contains("\nsanboot iscsi:") && !hook.contains("sanhook iscsi:"),
+            "its own loader boots it: {hook}"
+        );
+        assert!(by(Method::Kernel).contains("echo No kernel of the image can be loaded"), "{}", by(Method::Kernel));
+    }
+
+    #[test]
+    fn arguments_of_this_boot_are_before_those_of_the_installed_system() {
+        let text = script(&live(), ScriptFormat::Pxelinux, |_, image| {
+            let kernel = KernelFiles { arguments: "vga=788 --- quiet".into(), ..KernelFiles::default() };
+            image.status.kernel = Some(kernel);
+        });
+        assert!(text.contains("APPEND vga=788 console=ttyS0 --- quiet\n"), "{text}");
     }
 
     #[test]

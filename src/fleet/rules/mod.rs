@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{BmcAddress, BootTarget, Host, Image, Key, Name, rejection_reason};
+use super::{BmcAddress, BootTarget, Delivery, Host, Image, Key, Method, Name, rejection_reason};
 
 mod image;
 mod meta;
@@ -87,15 +87,32 @@ pub fn check_host(host: &Host, found: HostReferences<'_>) -> Result<(), Invalid>
 
 /// Returns warnings about fields of a host's spec that have no effect on its image.
 pub fn warnings(host: &Host, image: Option<&Image>) -> Vec<String> {
-    let elsewhere = image.and_then(|image| Some((&image.metadata.name, image.spec.remote_location()?)));
-    match elsewhere {
-        Some((name, place)) if !host.spec.kernel_arguments.is_empty() => {
-            vec![format!(
-                "spec.kernelArguments: no effect on the kernel of {name}: another server serves its ISO ({place})"
-            )]
-        }
-        _ => Vec::new(),
+    let Some(image) = image else { return Vec::new() };
+    let (name, has_arguments) = (&image.metadata.name, !host.spec.kernel_arguments.is_empty());
+    if let Some(place) = image.spec.remote_location() {
+        let message =
+            format!("spec.kernelArguments: no effect on the kernel of {name}: another server serves its ISO ({place})");
+        return has_arguments.then_some(message).into_iter().collect();
     }
+    let is_loaded = matches!(image.spec.method, Method::Kernel | Method::Sanhook);
+    if is_loaded && image.status.kernel.is_some() {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    if is_loaded && image.status.kernel_lines.is_some() {
+        warnings.push(format!("spec.image: no kernel of {name} can be loaded; see the warnings of the ISO"));
+    }
+    if image.status.kernel_lines == Some(0) {
+        let reason = format!("no boot menu of {name} has a kernel line; every host sees the ISO as it is");
+        if has_arguments {
+            warnings.push(format!("spec.kernelArguments: no effect: {reason}"));
+        }
+        if host.spec.boot_config_ref.is_some() && image.spec.config_delivery == Delivery::Auto {
+            warnings
+                .push(format!("spec.bootConfigRef: the installer does not get the address of its config: {reason}"));
+        }
+    }
+    warnings
 }
 
 /// Maximum length of a kernel argument, in octets: the limit of the menus in a view.
@@ -264,5 +281,29 @@ mod tests {
         let found = HostReferences { image: None, config_exists: false, same_mac: Some(&other), same_ip: None };
         let error = check_host(&host, found).unwrap_err();
         assert_eq!(error.to_string(), "spec.bootMACAddress: 02:00:00:00:00:01 is already used by BareMetalHost other");
+    }
+
+    #[test]
+    fn arguments_that_no_kernel_gets_are_warned_about() {
+        let warned = |lines: Option<usize>, method: Method, has_kernel: bool, arguments: &[&str], config: bool| {
+            let mut image = image(&["c"]);
+            image.spec.method = method;
+            image.status.kernel_lines = lines;
+            image.status.kernel = has_kernel.then(Default::default);
+            let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
+            spec.kernel_arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+            spec.boot_config_ref = config.then(|| name("c"));
+            let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
+            let fields = warnings(&host, Some(&image)).into_iter();
+            fields.map(|warning| warning.split(':').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        let (arguments, config) = ("spec.kernelArguments", "spec.bootConfigRef");
+        assert_eq!(warned(Some(0), Method::Sanboot, false, &["a"], true), [arguments, config]);
+        assert_eq!(warned(Some(0), Method::Sanboot, false, &[], false), [""; 0]);
+        assert_eq!(warned(Some(2), Method::Sanboot, false, &["a"], true), [""; 0]);
+        assert_eq!(warned(None, Method::Sanboot, false, &["a"], true), [""; 0], "the ISO has not been read");
+        assert_eq!(warned(Some(2), Method::Sanhook, true, &["a"], true), [""; 0]);
+        assert_eq!(warned(Some(2), Method::Sanhook, false, &["a"], true), ["spec.image"]);
+        assert_eq!(warned(Some(0), Method::Kernel, false, &["a"], false), ["spec.image", arguments]);
     }
 }

@@ -1,16 +1,26 @@
 //! Boot menus: the kernels that they boot, and edits of their kernel arguments.
 //!
-//! A text is edited byte by byte, so that its encoding does not matter.
+//! The menus of an image are read together, since they include each other. A text is edited byte by byte, so that its
+//! encoding does not matter.
 
+mod edit;
+mod entry;
 mod grub;
 mod syslinux;
 mod systemd_boot;
 
-use crate::fleet::text::{is_printable, printable};
+use std::collections::HashMap;
 
-/// Maximum size of the entries of a menu in memory, in bytes. Real menus have a few kilobytes; a title or an `append` line
-/// that many kernels share is copied to each of them.
-pub const MAX_ENTRIES_SIZE: usize = 1 << 20;
+pub use edit::MenuEdit;
+pub use entry::{MAX_ENTRIES_SIZE, MenuEntry, Obstacle, Origin};
+
+use edit::characters;
+use entry::{EntryRoom, directory, normal_path};
+use grub::GrubScripts;
+use syslinux::SyslinuxConfigs;
+
+/// Maximum number of paths that are looked up for the entries of the menus of an image.
+const MAX_LOOKUPS: usize = 4096;
 
 /// The language of a boot menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,32 +29,28 @@ pub enum Dialect {
     Syslinux,
     /// GRUB 2 scripts.
     Grub,
-    /// systemd-boot entries (Boot Loader Specification, type 1).
+    /// systemd-boot: its configuration, and entries (Boot Loader Specification, type 1).
     SystemdBoot,
 }
 
-/// A kernel that a menu boots.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MenuEntry {
-    /// Title of the entry.
-    pub title: String,
-    /// Path of the kernel, as the menu has it.
-    pub kernel: String,
-    /// Paths of the initrds.
-    pub initrds: Vec<String>,
-    /// Kernel arguments, separated by spaces.
-    pub arguments: String,
+/// A text of an image that is a boot menu, or that one may read.
+#[derive(Debug, Clone, Copy)]
+pub struct MenuText<'a> {
+    /// Path in the image. In an EFI partition it has the prefix `efi:`.
+    pub path: &'a str,
+    /// Language, if the text is a menu. Any other text may be a part of one.
+    pub dialect: Option<Dialect>,
+    /// Content.
+    pub raw: &'a [u8],
 }
 
-/// The changes to a boot menu.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MenuEdit {
-    /// Kernel arguments to add to every kernel line that does not have them yet.
-    pub append: Vec<String>,
-    /// Kernel arguments to remove: exact (`quiet`), or by name (`console=`).
-    pub remove: Vec<String>,
-    /// Timeout in seconds before the menu boots its default entry.
-    pub timeout: Option<u16>,
+/// The reading of a boot menu.
+#[derive(Debug, Default)]
+pub struct MenuReading {
+    /// Linux kernels that it boots; those past `MAX_ENTRIES_SIZE` are left out.
+    pub entries: Vec<MenuEntry>,
+    /// Number of its kernel lines, to which arguments can be added.
+    pub kernel_lines: usize,
 }
 
 /// Returns the language of a text that may be a boot menu. The content decides: file names say little.
@@ -60,138 +66,159 @@ pub fn detect_dialect(path: &str, raw: &[u8]) -> Option<Dialect> {
     grub::matches(&text).then_some(Dialect::Grub)
 }
 
-/// Returns the Linux kernels that a menu boots; those past `MAX_ENTRIES_SIZE` are left out.
-pub fn entries(dialect: Dialect, raw: &[u8]) -> Vec<MenuEntry> {
-    let text = String::from_utf8_lossy(raw);
-    let mut entries = match dialect {
-        Dialect::Syslinux => syslinux::entries(&text, &mut EntryRoom::default()),
-        Dialect::Grub => grub::entries(&text, &mut EntryRoom::default()),
-        Dialect::SystemdBoot => systemd_boot::entries(&text),
-    };
-    for MenuEntry { title, kernel, initrds, arguments } in &mut entries {
-        for text in [title, kernel, arguments].into_iter().chain(initrds) {
-            if !is_printable(text) {
-                *text = printable(text).into_owned();
-            }
+/// Returns whether a menu is one that other boot managers read from an image in a file (`loopback.cfg`).
+pub fn is_loopback(path: &str) -> bool {
+    grub::is_loopback(path)
+}
+
+/// Reads the menus of an image. `is_file` states whether the image has a file. Returns one reading for each text.
+pub fn read_menus(texts: &[MenuText<'_>], is_file: &dyn Fn(&str) -> bool) -> Vec<MenuReading> {
+    let decoded: Vec<_> = texts.iter().map(|text| String::from_utf8_lossy(text.raw)).collect();
+    let decoded: Vec<&str> = decoded.iter().map(|text| text.as_ref()).collect();
+    let mut menus = Menus::read(texts, &decoded);
+    let mut files = FileLookup { is_file, known: HashMap::new() };
+    let mut room = EntryRoom::default();
+    let readings = (0..texts.len()).map(|number| {
+        let mut entries = menus.take_entries(number, &mut room);
+        for entry in &mut entries {
+            files.resolve(entry, |name| menus.candidates(number, name));
+            entry.make_printable();
         }
-    }
+        MenuReading { entries, kernel_lines: menus.edit(number, &MenuEdit::default()).1 }
+    });
+    readings.collect()
+}
+
+/// Returns the Linux kernels that a menu boots, read alone: the names of its files stay as they are.
+pub fn entries(dialect: Dialect, raw: &[u8]) -> Vec<MenuEntry> {
+    let text = MenuText { path: "", dialect: Some(dialect), raw };
+    let decoded = String::from_utf8_lossy(raw);
+    let mut entries = Menus::read(&[text], &[&decoded]).take_entries(0, &mut EntryRoom::default());
+    entries.iter_mut().for_each(MenuEntry::make_printable);
     entries
 }
 
-/// Applies an edit to a menu. Returns the text and the number of its kernel lines. The text is the same if
-/// nothing changes.
+/// Applies an edit to the menus of an image. Returns for each text the new text, and the number of its kernel lines. The
+/// text is the same if nothing changes.
+pub fn edit_menus(texts: &[MenuText<'_>], edit: &MenuEdit) -> Vec<(Vec<u8>, usize)> {
+    let decoded: Vec<String> = texts.iter().map(|text| characters(text.raw)).collect();
+    let decoded: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    let menus = Menus::read(texts, &decoded);
+    let edit = edit.as_characters();
+    let edited = (0..texts.len()).map(|number| {
+        let (text, lines) = menus.edit(number, &edit);
+        (text.chars().map(|byte| byte as u8).collect(), lines)
+    });
+    edited.collect()
+}
+
+/// Applies an edit to a menu that is read alone. Returns the text and the number of its kernel lines.
 pub fn edit_menu(dialect: Dialect, path: &str, raw: &[u8], edit: &MenuEdit) -> (Vec<u8>, usize) {
-    let text = characters(raw);
-    let (text, lines) = match dialect {
-        Dialect::Syslinux => syslinux::edit_menu(path, &text, &edit.as_characters()),
-        Dialect::Grub => grub::edit_menu(&text, &edit.as_characters()),
-        Dialect::SystemdBoot => systemd_boot::edit_menu(&text, &edit.as_characters()),
-    };
-    (text.chars().map(|byte| byte as u8).collect(), lines)
+    edit_menus(&[MenuText { path, dialect: Some(dialect), raw }], edit).pop().unwrap_or_default()
 }
 
-impl MenuEntry {
-    /// Returns the size in memory, in bytes.
-    fn size(&self) -> usize {
-        let initrds: usize = self.initrds.iter().map(|path| size_of::<String>() + path.len()).sum();
-        size_of::<Self>() + self.title.len() + self.kernel.len() + self.arguments.len() + initrds
-    }
-}
-
-/// The number of bytes that are left for entries.
+/// The menus of an image in all languages.
 #[derive(Debug)]
-struct EntryRoom(usize);
-
-impl Default for EntryRoom {
-    fn default() -> Self {
-        Self(MAX_ENTRIES_SIZE)
-    }
+struct Menus<'a> {
+    texts: Vec<(&'a str, Option<Dialect>, &'a str)>,
+    grub: GrubScripts<'a>,
+    syslinux: SyslinuxConfigs<'a>,
+    /// Number of each text among those of its language. A text of none belongs to both.
+    numbers: Vec<(usize, usize)>,
 }
 
-impl EntryRoom {
-    /// Takes the room for an entry; returns nothing if there is not enough.
-    fn take(&mut self, entry: MenuEntry) -> Option<MenuEntry> {
-        self.0 = self.0.checked_sub(entry.size())?;
-        Some(entry)
-    }
-}
-
-impl MenuEdit {
-    /// Returns the edit with its arguments in the representation of `characters`.
-    fn as_characters(&self) -> Self {
-        let convert = |texts: &[String]| texts.iter().map(|text| characters(text.as_bytes())).collect();
-        Self { append: convert(&self.append), remove: convert(&self.remove), timeout: self.timeout }
-    }
-
-    /// Returns the words of a line of kernel arguments after the edit.
-    pub(super) fn apply_to_line(&self, line: &str) -> Vec<String> {
-        edited_arguments(line.split_ascii_whitespace(), self, str::to_owned)
-    }
-
-    /// Returns whether the edit removes an argument.
-    fn removes(&self, argument: &str) -> bool {
-        self.remove
-            .iter()
-            .any(|removed| argument == removed || (removed.ends_with('=') && argument.starts_with(removed)))
+impl<'a> Menus<'a> {
+    fn read(texts: &[MenuText<'a>], decoded: &[&'a str]) -> Self {
+        let (mut scripts, mut configs, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        for (text, decoded) in texts.iter().zip(decoded) {
+            numbers.push((scripts.len(), configs.len()));
+            let (is_script, is_config) = match text.dialect {
+                Some(Dialect::Grub) => (true, false),
+                Some(Dialect::Syslinux) => (false, true),
+                Some(Dialect::SystemdBoot) => (false, false),
+                None => (true, true),
+            };
+            scripts.extend(is_script.then_some((text.path, *decoded)));
+            configs.extend(is_config.then_some((text.path, *decoded)));
+        }
+        Self {
+            texts: texts.iter().zip(decoded).map(|(text, decoded)| (text.path, text.dialect, *decoded)).collect(),
+            grub: GrubScripts::read(&scripts),
+            syslinux: SyslinuxConfigs::read(&configs),
+            numbers,
+        }
     }
 
-    /// Returns whether the edit changes kernel arguments.
-    pub(super) fn changes_arguments(&self) -> bool {
-        !self.append.is_empty() || !self.remove.is_empty()
+    /// Takes the entries of a menu, as far as there is room for them.
+    fn take_entries(&mut self, number: usize, room: &mut EntryRoom) -> Vec<MenuEntry> {
+        let ((path, dialect, text), (script, config)) = (self.texts[number], self.numbers[number]);
+        match dialect {
+            Some(Dialect::Grub) => self.grub.take_entries(script),
+            Some(Dialect::Syslinux) => self.syslinux.entries(config, room),
+            Some(Dialect::SystemdBoot) => systemd_boot::entries(path, text),
+            None => Vec::new(),
+        }
     }
-}
 
-/// Maps each byte to one character, so that text of any encoding is preserved. Only ASCII whitespace separates words: the
-/// bytes 0x85 and 0xa0, which are whitespace as characters, are parts of letters in UTF-8.
-fn characters(raw: &[u8]) -> String {
-    raw.iter().map(|byte| char::from(*byte)).collect()
-}
+    /// Returns the paths that a name in a menu may mean, the likeliest first.
+    fn candidates(&self, number: usize, name: &str) -> Vec<String> {
+        match self.texts[number].1 {
+            Some(Dialect::Syslinux) => self.syslinux.candidates(self.numbers[number].1, name),
+            Some(Dialect::Grub | Dialect::SystemdBoot) if name.starts_with('/') => vec![normal_path(name)],
+            Some(Dialect::Grub | Dialect::SystemdBoot) | None => {
+                let path = self.texts[number].0;
+                let directory = directory(path.strip_prefix("efi:").unwrap_or(path));
+                vec![normal_path(&format!("{directory}/{name}")), normal_path(name)]
+            }
+        }
+    }
 
-/// Returns the words of a kernel line after the edit. debian-installer copies the words after `---` to the installed
-/// system, so the arguments of this boot are added before it.
-fn edited_arguments<'a>(
-    words: impl Iterator<Item = &'a str>,
-    edit: &MenuEdit,
-    quote: impl Fn(&str) -> String,
-) -> Vec<String> {
-    let mut kept: Vec<String> = words.filter(|word| !edit.removes(word)).map(str::to_owned).collect();
-    let stop = kept.iter().position(|word| word == "---" || word == "--").unwrap_or(kept.len());
-    let new = edit.append.iter().map(|argument| quote(argument)).filter(|argument| !kept.contains(argument));
-    let new: Vec<String> = new.collect();
-    kept.splice(stop..stop, new);
-    kept
-}
-
-/// Returns whether a kernel takes arguments. Memory testers and chain loaders do not.
-fn takes_arguments(kernel: &str) -> bool {
-    let name = kernel.rsplit(['/', '\\']).next().unwrap_or(kernel).to_ascii_lowercase();
-    let suffixes = [".c32", ".com", ".cbt", ".bin", ".bss", ".bs", ".0", ".img", ".efi"];
-    let tools = ["memtest", "mt86", "memdisk", "mboot", "hdt", "sbm", "ipxe", "plpbt", "xen"];
-    !name.is_empty()
-        && !suffixes.iter().any(|suffix| name.ends_with(suffix))
-        && !tools.iter().any(|tool| name.starts_with(tool))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_that_many_entries_share_takes_little_memory() {
-        let long = "x".repeat(100_000);
-        let grub = format!("menuentry {long} {{\n{}}}\n", "linux /k\n".repeat(10_000));
-        let initrds = format!("linux /k\n{}", "initrd /i\n".repeat(10_000));
-        let syslinux = format!("append {long}\n{}", "label a\nlinux /k\n".repeat(10_000));
-        let commas = format!("append initrd={}\n{}", ",".repeat(100_000), "label a\nlinux /k\n".repeat(10_000));
-        for (dialect, text, least) in [
-            (Dialect::Grub, grub, 9),
-            (Dialect::Grub, initrds, 0),
-            (Dialect::Syslinux, syslinux, 9),
-            (Dialect::Syslinux, commas, 0),
-        ] {
-            let entries = entries(dialect, text.as_bytes());
-            assert!((least..=10_000).contains(&entries.len()), "{} entries", entries.len());
-            assert!(entries.iter().map(MenuEntry::size).sum::<usize>() <= MAX_ENTRIES_SIZE);
+    fn edit(&self, number: usize, edit: &MenuEdit) -> (String, usize) {
+        let ((path, dialect, text), (script, config)) = (self.texts[number], self.numbers[number]);
+        match dialect {
+            Some(Dialect::Grub) => self.grub.edit(script, edit),
+            Some(Dialect::Syslinux) => self.syslinux.edit(config, edit),
+            Some(Dialect::SystemdBoot) => systemd_boot::edit_menu(path, text, edit),
+            None => (text.to_owned(), 0),
         }
     }
 }
+
+/// Lookups of the files of entries.
+struct FileLookup<'a> {
+    is_file: &'a dyn Fn(&str) -> bool,
+    known: HashMap<String, bool>,
+}
+
+impl FileLookup<'_> {
+    /// Replaces the names of an entry's files by their paths. A file that does not exist is an obstacle.
+    fn resolve(&mut self, entry: &mut MenuEntry, candidates: impl Fn(&str) -> Vec<String>) {
+        if matches!(entry.obstacle, Some(Obstacle::Variable { .. })) {
+            return;
+        }
+        let mut missing = None;
+        for name in [&mut entry.kernel].into_iter().chain(&mut entry.initrds) {
+            let paths = candidates(name);
+            match paths.iter().find(|path| self.exists(path)) {
+                Some(path) => name.clone_from(path),
+                None => missing = missing.or(paths.into_iter().next()),
+            }
+        }
+        entry.obstacle = entry.obstacle.take().or(missing.map(Obstacle::MissingFile));
+    }
+
+    fn exists(&mut self, path: &str) -> bool {
+        if let Some(known) = self.known.get(path) {
+            return *known;
+        }
+        if self.known.len() >= MAX_LOOKUPS {
+            return false;
+        }
+        let exists = (self.is_file)(path);
+        self.known.insert(path.to_owned(), exists);
+        exists
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,37 @@
-//! Entries of systemd-boot (Boot Loader Specification, type 1).
+//! systemd-boot: its configuration (loader.conf), and entries (Boot Loader Specification, type 1).
 
-use super::{MenuEdit, MenuEntry, edited_arguments};
+use super::edit::{MenuEdit, edited_arguments};
+use super::entry::MenuEntry;
 
-/// Returns whether a text is an entry of systemd-boot, by its path and its keys. The path is in lower case.
+/// Returns whether a text belongs to systemd-boot, by its path and its keys. The path is in lower case.
 pub fn matches(path: &str, text: &str) -> bool {
-    path.contains("/loader/entries/") && path.ends_with(".conf") && key(text, "linux").is_some()
+    is_configuration(path)
+        || (path.contains("/loader/entries/") && path.ends_with(".conf") && key(text, "linux").is_some())
+}
+
+/// Returns whether a path is that of the configuration.
+fn is_configuration(path: &str) -> bool {
+    path.to_ascii_lowercase().ends_with("/loader/loader.conf")
 }
 
 /// Returns the kernel that an entry boots.
-pub fn entries(text: &str) -> Vec<MenuEntry> {
-    let Some(kernel) = key(text, "linux") else { return Vec::new() };
+pub fn entries(path: &str, text: &str) -> Vec<MenuEntry> {
+    let kernel = key(text, "linux").filter(|_| !is_configuration(path));
+    let Some(kernel) = kernel else { return Vec::new() };
     vec![MenuEntry {
         title: key(text, "title").unwrap_or_default().to_owned(),
         kernel: kernel.to_owned(),
         initrds: keys(text, "initrd").map(str::to_owned).collect(),
         arguments: keys(text, "options").collect::<Vec<_>>().join(" "),
+        ..MenuEntry::default()
     }]
 }
 
-/// Applies an edit. Returns the text and the number of kernel lines, which is 1.
-pub fn edit_menu(text: &str, edit: &MenuEdit) -> (String, usize) {
+/// Applies an edit. Returns the text and the number of kernel lines, which is 1 for an entry.
+pub fn edit_menu(path: &str, text: &str, edit: &MenuEdit) -> (String, usize) {
+    if is_configuration(path) {
+        return (with_timeout(text, edit.timeout), 0);
+    }
     if !edit.changes_arguments() {
         return (text.to_owned(), 1);
     }
@@ -42,6 +54,21 @@ pub fn edit_menu(text: &str, edit: &MenuEdit) -> (String, usize) {
         out.push_str(&format!("{gap}options {}\n", edit.append.join(" ")));
     }
     (out, 1)
+}
+
+/// Returns the configuration with a timeout in seconds. A menu that waits for a key (`menu-force`) does not boot a host.
+fn with_timeout(text: &str, timeout: Option<u16>) -> String {
+    let Some(seconds) = timeout else { return text.to_owned() };
+    let lines = text.split_inclusive('\n').map(|line| match value(line, "timeout") {
+        Some(_) => format!("timeout {seconds}\n"),
+        None => line.to_owned(),
+    });
+    let new: String = lines.collect();
+    if key(text, "timeout").is_some() {
+        return new;
+    }
+    let gap = if new.is_empty() || new.ends_with('\n') { "" } else { "\n" };
+    format!("{new}{gap}timeout {seconds}\n")
 }
 
 /// Returns the first value of a key.
@@ -72,15 +99,30 @@ mod tests {
         assert!(matches("/loader/entries/01-archiso.conf", ARCH));
         let edit =
             MenuEdit { append: vec!["console=ttyS0".into()], remove: vec!["archisosearchuuid=".into()], timeout: None };
-        let (text, lines) = edit_menu(ARCH, &edit);
+        let (text, lines) = edit_menu("/loader/entries/01-archiso.conf", ARCH, &edit);
         assert_eq!(lines, 1);
         assert!(text.ends_with("options archisobasedir=arch console=ttyS0\n"), "{text}");
-        assert_eq!(entries(&text)[0].kernel, "/arch/boot/x86_64/vmlinuz-linux");
+        assert_eq!(entries("", &text)[0].kernel, "/arch/boot/x86_64/vmlinuz-linux");
     }
 
     #[test]
     fn an_entry_without_options_gets_an_options_line() {
         let edit = MenuEdit { append: vec!["a".into()], ..MenuEdit::default() };
-        assert_eq!(edit_menu("linux /k", &edit).0, "linux /k\noptions a\n");
+        assert_eq!(edit_menu("", "linux /k", &edit).0, "linux /k\noptions a\n");
+    }
+
+    #[test]
+    fn the_timeout_is_set() {
+        let edit = MenuEdit { timeout: Some(1), ..MenuEdit::default() };
+        let rows = [
+            ("timeout menu-force\ndefault 01-archiso.conf\n", "timeout 1\ndefault 01-archiso.conf\n"),
+            ("default 01-archiso.conf", "default 01-archiso.conf\ntimeout 1\n"),
+        ];
+        for (before, after) in rows {
+            assert!(matches("efi:/loader/loader.conf", before));
+            assert_eq!(edit_menu("efi:/loader/loader.conf", before, &edit), (after.to_owned(), 0));
+            assert_eq!(edit_menu("efi:/loader/loader.conf", before, &MenuEdit::default()), (before.to_owned(), 0));
+            assert!(entries("/loader/loader.conf", before).is_empty());
+        }
     }
 }

@@ -1,0 +1,59 @@
+//! Edits of kernel arguments.
+
+/// The changes to a boot menu.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MenuEdit {
+    /// Kernel arguments to add to every kernel line that does not have them yet.
+    pub append: Vec<String>,
+    /// Kernel arguments to remove: exact (`quiet`), or by name (`console=`).
+    pub remove: Vec<String>,
+    /// Timeout in seconds before the menu boots its default entry. If that entry leaves for the local disk, the first one
+    /// that boots a kernel becomes the default.
+    pub timeout: Option<u16>,
+}
+
+impl MenuEdit {
+    /// Returns the edit with its arguments in the representation of `characters`.
+    pub(super) fn as_characters(&self) -> Self {
+        let convert = |texts: &[String]| texts.iter().map(|text| characters(text.as_bytes())).collect();
+        Self { append: convert(&self.append), remove: convert(&self.remove), timeout: self.timeout }
+    }
+
+    /// Returns the words of a line of kernel arguments after the edit.
+    pub fn apply_to_line(&self, line: &str) -> Vec<String> {
+        edited_arguments(line.split_ascii_whitespace(), self, str::to_owned)
+    }
+
+    /// Returns whether the edit removes an argument.
+    pub fn removes(&self, argument: &str) -> bool {
+        self.remove
+            .iter()
+            .any(|removed| argument == removed || (removed.ends_with('=') && argument.starts_with(removed)))
+    }
+
+    /// Returns whether the edit changes kernel arguments.
+    pub fn changes_arguments(&self) -> bool {
+        !self.append.is_empty() || !self.remove.is_empty()
+    }
+}
+
+/// Maps each byte to one character, so that text of any encoding is preserved. Only ASCII whitespace separates words: the
+/// bytes 0x85 and 0xa0, which are whitespace as characters, are parts of letters in UTF-8.
+pub(super) fn characters(raw: &[u8]) -> String {
+    raw.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// Returns the words of a kernel line after the edit. debian-installer copies the words after `---` to the installed
+/// system, so the arguments of this boot are added before it.
+pub fn edited_arguments<'a>(
+    words: impl Iterator<Item = &'a str>,
+    edit: &MenuEdit,
+    quote: impl Fn(&str) -> String,
+) -> Vec<String> {
+    let mut kept: Vec<String> = words.filter(|word| !edit.removes(word)).map(str::to_owned).collect();
+    let stop = kept.iter().position(|word| word == "---" || word == "--").unwrap_or(kept.len());
+    let new = edit.append.iter().map(|argument| quote(argument)).filter(|argument| !kept.contains(argument));
+    let new: Vec<String> = new.collect();
+    kept.splice(stop..stop, new);
+    kept
+}

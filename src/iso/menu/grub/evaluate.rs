@@ -1,0 +1,525 @@
+//! Evaluation of GRUB scripts: the kernels of their menu entries, with the values of variables as far as they are
+//! constant. Loops do not run, and commands have no effect but on variables.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+
+use super::command::{CommandKind, CommandVariables, assignment, is_name};
+use super::condition::{Conditions, Truth, test};
+use super::lexer::{GrubCommand, Token, commands, tokens};
+use super::variables::{DEVICE, Expanded, MAX_EXPANSION_BYTES, Use, Value, Variables};
+use crate::iso::menu::entry::{EntryRoom, MenuEntry, Obstacle, Origin, directory, normal_path, takes_arguments};
+
+/// Maximum length of the functions and other scripts that the scripts of an image call, in bytes, with each call.
+const MAX_CALLED_BYTES: usize = 1 << 20;
+/// Maximum depth of calls, scripts and submenus.
+const MAX_DEPTH: usize = 8;
+/// Maximum number of kernels that share the initrds of one command.
+const MAX_SHARED: usize = 8;
+/// Commands that end a menu entry without a kernel of the image.
+const LEAVING: [&str; 6] = ["exit", "chainloader", "halt", "reboot", "fwsetup", "normal_exit"];
+
+/// A script of an image.
+#[derive(Debug)]
+pub struct Script<'a> {
+    /// Path in the image.
+    path: &'a str,
+    /// Parts of the text.
+    pub tokens: Vec<Token<'a>>,
+    /// Kinds of the commands, by the number of their token.
+    pub kinds: Vec<CommandKind>,
+}
+
+impl<'a> Script<'a> {
+    /// Reads a script.
+    pub fn read(path: &'a str, text: &'a str) -> Self {
+        let tokens = tokens(text);
+        let variables = CommandVariables::read(&tokens);
+        let mut reader = variables.reader();
+        let kind = |token: &Token<'_>| match token {
+            Token::Command(command) => reader.next(command),
+            Token::Keyword(_) | Token::Open | Token::Close => CommandKind::Other,
+        };
+        let kinds = tokens.iter().map(kind).collect();
+        Self { path, tokens, kinds }
+    }
+}
+
+/// The result of evaluating a script.
+#[derive(Debug, Default)]
+pub struct Evaluated {
+    /// Kernels, each with the number of the script that has its command.
+    pub entries: Vec<(usize, MenuEntry)>,
+    /// Entry to boot instead of the default one, which leaves for the local disk.
+    pub other_default: Option<String>,
+    /// Whether the script has menu entries, its own or those of scripts that it reads.
+    pub has_menu: bool,
+    /// Numbers of the other scripts that it reads.
+    pub reads: BTreeSet<usize>,
+    /// Values of the words with variables in kernel commands, by script and position; absent where they differ.
+    pub words: HashMap<(usize, usize), Option<Vec<String>>>,
+}
+
+/// A menu entry or a submenu.
+#[derive(Debug)]
+struct Item {
+    script: usize,
+    body: Range<usize>,
+    title: String,
+    /// Name by which `default` selects it.
+    name: Option<String>,
+    is_submenu: bool,
+    is_certain: bool,
+}
+
+/// What the commands of a script or of a menu entry do.
+#[derive(Debug, Default)]
+struct Block {
+    items: Vec<Item>,
+    /// Kernels, each with the number of its script, and whether an initrd command followed.
+    kernels: Vec<(usize, MenuEntry, bool)>,
+    hypervisor: Option<String>,
+    leaves: bool,
+}
+
+/// A script while it is being evaluated.
+#[derive(Debug)]
+struct Evaluator<'s, 'a> {
+    scripts: &'s [Script<'a>],
+    variables: Variables,
+    functions: HashMap<&'a str, (usize, Range<usize>)>,
+    limits: &'s mut Limits,
+    depth: usize,
+    /// Scripts that are being read, the root first.
+    reading: Vec<usize>,
+    /// Number of entries and submenus around the commands: a menu in them is not shown without a key.
+    enclosing: usize,
+    result: Evaluated,
+}
+
+/// What the scripts of an image may still take.
+#[derive(Debug)]
+pub struct Limits {
+    /// Bytes of functions and other scripts.
+    called: usize,
+    /// Bytes of expanded variables.
+    expanded: usize,
+    /// Bytes of entries.
+    entries: EntryRoom,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { called: MAX_CALLED_BYTES, expanded: MAX_EXPANSION_BYTES, entries: EntryRoom::default() }
+    }
+}
+
+/// Evaluates a script. The others are those that it may read.
+pub fn evaluate(scripts: &[Script<'_>], root: usize, limits: &mut Limits) -> Evaluated {
+    let path = scripts[root].path;
+    let directory = directory(path.strip_prefix("efi:").unwrap_or(path));
+    let mut evaluator = Evaluator {
+        scripts,
+        variables: Variables::new(directory, limits.expanded),
+        functions: HashMap::new(),
+        limits,
+        depth: 0,
+        reading: vec![root],
+        enclosing: 0,
+        result: Evaluated::default(),
+    };
+    let mut block = Block::default();
+    evaluator.run(root, 0..scripts[root].tokens.len(), Truth::Yes, &mut block);
+    evaluator.finish(block, true);
+    evaluator.limits.expanded = evaluator.variables.room();
+    evaluator.result
+}
+
+impl<'s, 'a> Evaluator<'s, 'a> {
+    /// Evaluates the tokens of a block.
+    fn run(&mut self, script: usize, range: Range<usize>, outer: Truth, block: &mut Block) {
+        let scripts = self.scripts;
+        let tokens = &scripts[script].tokens;
+        let mut conditions = Conditions::new(outer);
+        let mut at = range.start;
+        while let Some(token) = tokens.get(at).filter(|_| at < range.end) {
+            at += 1;
+            let command = match token {
+                Token::Keyword(word) => {
+                    conditions.keyword(word);
+                    continue;
+                }
+                Token::Open | Token::Close => continue,
+                Token::Command(command) => command,
+            };
+            let now = conditions.now();
+            if conditions.structure(command) {
+                let variable = command.words.get(1).filter(|word| command.name() == "for" && is_name(word.text));
+                if let Some(variable) = variable {
+                    self.variables.set(variable.text, Value::Unknown(Origin::Command("for".into())), false);
+                }
+                continue;
+            }
+            let defines = command.has_name(&["menuentry", "submenu", "function", "hiddenentry"]);
+            if defines && matches!(tokens.get(at), Some(Token::Open)) {
+                let end = block_end(tokens, at, range.end);
+                if now != Truth::No {
+                    self.define(script, command, at + 1..end, now, block);
+                }
+                at = (end + 1).min(range.end);
+                continue;
+            }
+            let result = match now {
+                Truth::No => Truth::No,
+                Truth::Maybe | Truth::Yes => self.execute(script, at - 1, command, now, block),
+            };
+            conditions.completed(result);
+        }
+    }
+
+    /// Defines a function, a menu entry or a submenu.
+    fn define(&mut self, script: usize, command: &GrubCommand<'a>, body: Range<usize>, now: Truth, block: &mut Block) {
+        if command.name() == "function" {
+            if let Some(name) = command.words.get(1) {
+                self.functions.insert(name.text, (script, body));
+            }
+            return;
+        }
+        if command.name() == "hiddenentry" {
+            // It is no entry of the menu, but a key.
+            return;
+        }
+        let is_submenu = command.name() == "submenu";
+        let (mut title, mut id) = (None, None);
+        let mut words = command.words.iter().skip(1);
+        while let Some(word) = words.next() {
+            match word.text {
+                "--unrestricted" => {}
+                "--id" | "$menuentry_id_option" | "${menuentry_id_option}" => id = words.next().map(|word| word.text),
+                option if option.starts_with("--id=") => id = option.get(5..),
+                option if option.starts_with("--") && option.contains('=') => {}
+                option if option.starts_with("--") => drop(words.next()),
+                text => title = title.or(Some(text)),
+            }
+        }
+        let title = title.map(|title| self.variables.expand(title, Use::Text)).unwrap_or_default();
+        let id = id.map(|id| self.variables.expand(id, Use::Text));
+        let name = |expanded: &Expanded| match expanded.obstacle {
+            None => Some(expanded.words.join(" ")).filter(|name| !name.is_empty()),
+            Some(_) => None,
+        };
+        block.items.push(Item {
+            script,
+            body,
+            name: id.as_ref().and_then(name).or_else(|| name(&title)),
+            title: title.words.join(" "),
+            is_submenu,
+            is_certain: now == Truth::Yes,
+        });
+    }
+
+    /// Evaluates a command. Returns whether it succeeds.
+    fn execute(&mut self, script: usize, at: usize, command: &GrubCommand<'a>, now: Truth, block: &mut Block) -> Truth {
+        match self.scripts[script].kinds.get(at).copied() {
+            Some(CommandKind::Kernel(number)) => self.load_kernel(script, command, number, None, block),
+            Some(CommandKind::HypervisorKernel(number)) => {
+                let hypervisor = block.hypervisor.take();
+                self.load_kernel(script, command, number, hypervisor, block);
+            }
+            Some(CommandKind::Initrd) => self.load_initrds(command, block),
+            Some(CommandKind::Hypervisor) => {
+                let path = command.words.iter().skip(1).find(|word| !word.text.starts_with("--"));
+                block.hypervisor = path.map(|word| self.path(word.text).0);
+            }
+            Some(CommandKind::Other) | None => return self.execute_other(command, now, block),
+        }
+        Truth::Maybe
+    }
+
+    fn execute_other(&mut self, command: &GrubCommand<'a>, now: Truth, block: &mut Block) -> Truth {
+        let maybe = now == Truth::Maybe;
+        let name = command.name();
+        match name {
+            "[" | "test" => return test(command, &mut self.variables),
+            "true" => return Truth::Yes,
+            "false" => return Truth::No,
+            "set" | "export" => {
+                for word in command.words.iter().skip(1) {
+                    self.assign(word.text, maybe);
+                    let variable = assignment(word.text).map_or(word.text, |(name, _)| name);
+                    if name == "export" && is_name(variable) {
+                        self.variables.export(variable);
+                    }
+                }
+            }
+            "unset" => {
+                for word in command.words.iter().skip(1).filter(|word| is_name(word.text)) {
+                    self.variables.set(word.text, Value::Constant(String::new()), maybe);
+                }
+            }
+            "source" | "." => self.read_script(command, now, Some(block)),
+            "configfile" => self.read_script(command, now, None),
+            "load_env" | "eval" => self.variables.set_any(name),
+            "read" => self.set_by_command(command.words.get(1).map(|word| word.text), name),
+            _ if self.assign(name, maybe) => {}
+            _ if self.functions.contains_key(name) => self.call(command, now, block),
+            _ => {
+                block.leaves |= LEAVING.contains(&name);
+                self.set_by_option(command);
+            }
+        }
+        Truth::Maybe
+    }
+
+    /// Assigns the value in a word (`a=b`). Returns whether it is an assignment.
+    fn assign(&mut self, word: &str, maybe: bool) -> bool {
+        let Some((name, value)) = assignment(word) else { return false };
+        let value = self.variables.value_of(value);
+        self.variables.set(name, value, maybe);
+        true
+    }
+
+    /// Records the variables that a command sets by its options (`--set=NAME`, `--set NAME`, `-s NAME`, `--set=1:NAME`).
+    fn set_by_option(&mut self, command: &GrubCommand<'_>) {
+        let mut words = command.words.iter().skip(1).map(|word| word.text);
+        while let Some(word) = words.next() {
+            let variable = match word.strip_prefix("--set=") {
+                Some(variable) => Some(variable),
+                None if word == "--set" || word == "-s" => words.next(),
+                None => None,
+            };
+            let variable = variable.map(|variable| variable.split_once(':').map_or(variable, |(_, variable)| variable));
+            if command.name() == "search" {
+                // It finds the device of the image.
+                if let Some(variable) = variable.filter(|variable| is_name(variable)) {
+                    self.variables.set(variable, Value::Constant(DEVICE.to_string()), false);
+                }
+            } else {
+                self.set_by_command(variable, command.name());
+            }
+        }
+    }
+
+    fn set_by_command(&mut self, variable: Option<&str>, command: &str) {
+        if let Some(variable) = variable.filter(|variable| is_name(variable)) {
+            self.variables.set(variable, Value::Unknown(Origin::Command(command.to_owned())), false);
+        }
+    }
+
+    /// Evaluates a call of a function.
+    fn call(&mut self, command: &GrubCommand<'a>, now: Truth, block: &mut Block) {
+        let Some((script, body)) = self.functions.get(command.name()).cloned() else { return };
+        let Some(left) = self.limits.called.checked_sub(self.length(script, &body)) else { return };
+        if self.depth >= MAX_DEPTH {
+            return;
+        }
+        (self.limits.called, self.depth) = (left, self.depth + 1);
+        let arguments = command.words.iter().skip(1).map(|word| self.variables.value_of(word.text)).collect();
+        let outer = self.variables.swap_arguments(Some(arguments));
+        self.run(script, body, now, block);
+        self.variables.swap_arguments(outer);
+        self.depth -= 1;
+    }
+
+    /// Returns the length of the commands in a range of tokens, in bytes.
+    fn length(&self, script: usize, range: &Range<usize>) -> usize {
+        let tokens = self.scripts[script].tokens.get(range.clone()).unwrap_or_default();
+        tokens.len() + commands(tokens).flat_map(|command| &command.words).map(|word| word.text.len()).sum::<usize>()
+    }
+
+    /// Evaluates another script: within this one, or as a menu of its own if there is no block.
+    fn read_script(&mut self, command: &GrubCommand<'a>, now: Truth, within: Option<&mut Block>) {
+        let Some(word) = command.words.get(1) else { return };
+        let (path, obstacle) = self.path(word.text);
+        if obstacle.is_some() {
+            // A script that cannot be found may set anything.
+            if within.is_some() {
+                self.variables.set_any(command.name());
+            }
+            return;
+        }
+        let found = |wanted: &str| self.scripts.iter().position(|script| script.path.eq_ignore_ascii_case(wanted));
+        let Some(script) = found(&path).or_else(|| found(&format!("efi:{path}"))) else { return };
+        let range = 0..self.scripts[script].tokens.len();
+        let left = self.limits.called.checked_sub(self.length(script, &range));
+        let is_new = self.depth < MAX_DEPTH && !self.reading.contains(&script);
+        let Some(left) = left.filter(|_| is_new) else { return };
+        (self.limits.called, self.depth) = (left, self.depth + 1);
+        self.reading.push(script);
+        self.result.reads.insert(script);
+        match within {
+            Some(block) => self.run(script, range, now, block),
+            None => {
+                self.variables.open(true);
+                let mut block = Block::default();
+                self.run(script, range, now, &mut block);
+                self.finish(block, false);
+                self.variables.close();
+            }
+        }
+        self.reading.pop();
+        self.depth -= 1;
+    }
+
+    /// Adds the kernel of a command.
+    fn load_kernel(
+        &mut self,
+        script: usize,
+        command: &GrubCommand<'a>,
+        number: usize,
+        hypervisor: Option<String>,
+        block: &mut Block,
+    ) {
+        let Some(word) = command.words.get(number) else { return };
+        let (kernel, mut obstacle) = self.path(word.text);
+        if !takes_arguments(&kernel) {
+            return;
+        }
+        let mut arguments: Vec<String> = Vec::new();
+        for word in command.words.iter().skip(number + 1) {
+            let expanded = self.variables.expand(word.text, Use::Text);
+            if word.text.contains('$') {
+                let value = expanded.obstacle.is_none().then(|| expanded.words.clone());
+                let known = self.result.words.entry((script, word.at.start)).or_insert_with(|| value.clone());
+                if *known != value {
+                    *known = None;
+                }
+            }
+            obstacle = obstacle.or(expanded.obstacle);
+            arguments.extend(expanded.words.into_iter().filter(|word| !word.is_empty()).map(kernel_word));
+        }
+        let obstacle = hypervisor.map(Obstacle::Hypervisor).or(obstacle);
+        let entry = MenuEntry { kernel, arguments: arguments.join(" "), obstacle, ..MenuEntry::default() };
+        block.kernels.push((script, entry, false));
+    }
+
+    /// Adds the initrds of a command to the kernels before it that have none.
+    fn load_initrds(&mut self, command: &GrubCommand<'a>, block: &mut Block) {
+        let mut initrds = Vec::new();
+        let mut unknown = None;
+        for word in command.words.iter().skip(1).filter(|word| !word.text.starts_with("--")) {
+            let expanded = self.variables.expand(word.text, Use::Path);
+            unknown = unknown.or(expanded.obstacle);
+            initrds.extend(expanded.words.iter().filter(|word| !word.is_empty()).map(|word| image_path(word)));
+        }
+        let waiting = block.kernels.iter().rev().take(MAX_SHARED).take_while(|(_, _, complete)| !complete).count();
+        // The modules of a hypervisor add up, as several initrd commands do not.
+        let adds = block
+            .kernels
+            .last()
+            .is_some_and(|(_, kernel, complete)| *complete && matches!(kernel.obstacle, Some(Obstacle::Hypervisor(_))));
+        let first = block.kernels.len() - waiting.max(1).min(block.kernels.len());
+        for (_, kernel, complete) in &mut block.kernels[first..] {
+            if adds {
+                kernel.initrds.extend(initrds.iter().cloned());
+            } else {
+                kernel.initrds.clone_from(&initrds);
+            }
+            *complete = true;
+            kernel.obstacle = kernel.obstacle.take().or_else(|| unknown.clone());
+        }
+    }
+
+    /// Returns the path in a word, without its device, and the variable in it that is not known.
+    fn path(&mut self, word: &str) -> (String, Option<Obstacle>) {
+        let Expanded { words, obstacle } = self.variables.expand(word, Use::Path);
+        (image_path(words.first().map_or("", String::as_str)), obstacle)
+    }
+
+    /// Adds the kernels of a script, then those of its menu entries. Entries run when all of the script has run.
+    fn finish(&mut self, block: Block, is_root: bool) {
+        self.add("", block.kernels, false);
+        let default = self.default_item(&block.items).filter(|_| self.enclosing == 0);
+        let (mut leaves, mut other) = (false, None);
+        self.result.has_menu |= !block.items.is_empty();
+        for (number, item) in block.items.into_iter().enumerate() {
+            let mut inner = Block::default();
+            if self.depth >= MAX_DEPTH {
+                continue;
+            }
+            (self.depth, self.enclosing) = (self.depth + 1, self.enclosing + 1);
+            self.variables.open(item.is_submenu);
+            self.run(item.script, item.body.clone(), Truth::Yes, &mut inner);
+            if item.is_submenu {
+                self.finish(inner, false);
+            } else {
+                let is_default = default == Some(number);
+                leaves |= is_default && inner.leaves && inner.kernels.is_empty();
+                let is_bootable = |(_, kernel, _): &(usize, MenuEntry, bool)| {
+                    !MenuEntry { title: item.title.clone(), ..kernel.clone() }.is_side_entry()
+                };
+                if other.is_none() && item.is_certain && inner.kernels.iter().take(1).any(is_bootable) {
+                    other = item.name;
+                }
+                self.add(&item.title, inner.kernels, is_default);
+            }
+            self.variables.close();
+            (self.depth, self.enclosing) = (self.depth - 1, self.enclosing - 1);
+        }
+        if is_root && leaves {
+            self.result.other_default = other;
+        }
+    }
+
+    /// Returns the item that the menu boots without a key, if the script determines it.
+    fn default_item(&self, items: &[Item]) -> Option<usize> {
+        let default = match self.variables.assigned("default") {
+            None => "0",
+            Some(Value::Constant(default)) if default.is_empty() => "0",
+            Some(Value::Constant(default)) => default.as_str(),
+            Some(Value::Unknown(_)) => return None,
+        };
+        if let Ok(number) = default.parse::<usize>() {
+            return items.get(..=number).filter(|before| before.iter().all(|item| item.is_certain)).map(|_| number);
+        }
+        items.iter().position(|item| item.name.as_deref() == Some(default) || item.title == default)
+    }
+
+    /// Adds kernels to the result, as far as there is room.
+    fn add(&mut self, title: &str, kernels: Vec<(usize, MenuEntry, bool)>, is_default: bool) {
+        for (script, kernel, _) in kernels {
+            let entry = MenuEntry { title: title.to_owned(), is_default, ..kernel };
+            let Some(entry) = self.limits.entries.take(entry) else { return };
+            self.result.entries.push((script, entry));
+        }
+    }
+}
+
+/// Returns the number of the token that closes a block, or the end of the range.
+fn block_end(tokens: &[Token<'_>], open: usize, end: usize) -> usize {
+    let mut depth = 0_usize;
+    for (at, token) in tokens.iter().enumerate().take(end).skip(open) {
+        match token {
+            Token::Open => depth += 1,
+            Token::Close => depth = depth.saturating_sub(1),
+            Token::Command(_) | Token::Keyword(_) => {}
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    end
+}
+
+/// Returns a path without its device. The menu's own loader takes any device for that of the image.
+fn image_path(path: &str) -> String {
+    let inner = path.strip_prefix('(').and_then(|path| path.split_once(")/")).map(|(_, path)| path);
+    match inner.or_else(|| path.strip_prefix('/')) {
+        Some(path) => normal_path(path),
+        None => path.to_owned(),
+    }
+}
+
+/// Returns a word of a kernel's command line. GRUB quotes the words that have spaces.
+fn kernel_word(word: String) -> String {
+    let has_space = word.contains(|sign: char| sign.is_ascii_whitespace());
+    if has_space && !word.contains('"') { format!("\"{word}\"") } else { word }
+}
+
+/// Returns whether a text is a GRUB script, by its commands.
+pub fn is_script(text: &str) -> bool {
+    let script = Script::read("", text);
+    let has_kernel =
+        script.kinds.iter().any(|kind| matches!(kind, CommandKind::Kernel(_) | CommandKind::HypervisorKernel(_)));
+    has_kernel || commands(&script.tokens).any(|command| command.has_name(&["menuentry", "submenu"]))
+}
