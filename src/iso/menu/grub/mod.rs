@@ -49,11 +49,11 @@ impl<'a> GrubScripts<'a> {
         let mut roots: Vec<usize> = (0..scripts.len()).filter(|script| !read.contains(script)).collect();
         let mut covered: BTreeSet<usize> =
             roots.iter().flat_map(|root| evaluated[*root].reads.iter().copied()).collect();
-        for script in 0..scripts.len() {
+        for (script, evaluation) in evaluated.iter().enumerate() {
             // Scripts that read each other.
             if read.contains(&script) && !covered.contains(&script) {
                 roots.push(script);
-                covered.extend(evaluated[script].reads.iter().copied().chain([script]));
+                covered.extend(evaluation.reads.iter().copied().chain([script]));
             }
         }
         let mut results: Vec<ScriptResult> = scripts.iter().map(|_| ScriptResult::default()).collect();

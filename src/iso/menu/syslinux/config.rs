@@ -1,5 +1,7 @@
 //! Lines and labels of a Syslinux configuration.
 
+use std::collections::HashMap;
+
 use crate::iso::menu::entry::{base_name, is_xen, takes_arguments};
 
 /// Programs that leave the menu for the local disk, or for nothing.
@@ -7,7 +9,7 @@ const LEAVING: [&str; 5] = ["chain.c32", "chain.com", "reboot.c32", "poweroff.c3
 /// Maximum number of references to other configurations that are followed.
 const MAX_REFERENCES: usize = 64;
 /// Maximum number of lines with the default label.
-const MAX_DEFAULTS: usize = 64;
+const MAX_DEFAULTS: usize = 16;
 
 /// A line with a relevant keyword.
 #[derive(Debug, Clone)]
@@ -118,6 +120,8 @@ pub struct SyslinuxConfig<'a> {
     pub append: Option<ConfigLine<'a>>,
     /// Labels.
     pub labels: Vec<Label<'a>>,
+    /// Numbers of the labels by their names in lower case, the first of a name.
+    names: HashMap<String, usize>,
     /// Lines that name a kernel with its arguments in place of a label.
     pub commands: Vec<ConfigLine<'a>>,
     /// Lines with the timeout.
@@ -148,6 +152,9 @@ impl<'a> SyslinuxConfig<'a> {
         }
         config.add_references_of_labels();
         config.references.truncate(MAX_REFERENCES);
+        for (number, label) in config.labels.iter().enumerate() {
+            config.names.entry(label.name().to_ascii_lowercase()).or_insert(number);
+        }
         config
     }
 
@@ -232,9 +239,9 @@ impl<'a> SyslinuxConfig<'a> {
         }
     }
 
-    /// Returns the label with a name, which may have arguments after it.
-    pub fn label(&self, value: &str) -> Option<&Label<'a>> {
-        let by_name = |name: &str| self.labels.iter().find(|label| label.name().eq_ignore_ascii_case(name));
+    /// Returns the number of the label with a name, which may have arguments after it.
+    pub fn label(&self, value: &str) -> Option<usize> {
+        let by_name = |name: &str| self.names.get(&name.to_ascii_lowercase()).copied();
         by_name(value).or_else(|| by_name(value.split_ascii_whitespace().next()?))
     }
 }

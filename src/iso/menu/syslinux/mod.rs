@@ -2,7 +2,7 @@
 
 mod config;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::edit::{MenuEdit, edited_arguments};
 use super::entry::{EntryRoom, MenuEntry, Obstacle, directory, normal_path};
@@ -37,8 +37,19 @@ pub struct SyslinuxConfigs<'a> {
     directories: Vec<Vec<String>>,
     /// Numbers of the configurations that belong to the same menu, by configuration.
     groups: Vec<BTreeSet<usize>>,
-    /// Label that each menu boots without a key: the configuration, and the number of the label in it.
-    defaults: Vec<Option<(usize, usize)>>,
+    /// Labels of each menu that matter without a key, by the first of its configurations.
+    labels: HashMap<usize, MenuLabels>,
+}
+
+/// Labels of a menu, each by its configuration and its number there.
+#[derive(Debug, Clone, Copy, Default)]
+struct MenuLabels {
+    /// Label that the menu boots without a key.
+    default: Option<(usize, usize)>,
+    /// Whether a `default` line names it.
+    is_named: bool,
+    /// First label that boots a kernel and is no rescue system, upgrade or test.
+    bootable: Option<(usize, usize)>,
 }
 
 impl<'a> SyslinuxConfigs<'a> {
@@ -51,7 +62,7 @@ impl<'a> SyslinuxConfigs<'a> {
             configs,
             directories: files.iter().map(|(path, _)| vec![directory(path).to_owned()]).collect(),
             groups: (0..count).map(|number| BTreeSet::from([number])).collect(),
-            defaults: Vec::new(),
+            labels: HashMap::new(),
         };
         // Includes of includes: the directories spread along them.
         for _ in 0..MAX_DIRECTORIES {
@@ -59,7 +70,9 @@ impl<'a> SyslinuxConfigs<'a> {
                 break;
             }
         }
-        read.defaults = (0..count).map(|number| read.default_label(number)).collect();
+        let groups: BTreeSet<&BTreeSet<usize>> = read.groups.iter().collect();
+        let labels = groups.into_iter().filter_map(|group| Some((*group.first()?, read.labels_of(group))));
+        read.labels = labels.collect();
         read
     }
 
@@ -113,34 +126,48 @@ impl<'a> SyslinuxConfigs<'a> {
         paths
     }
 
-    /// Returns the label that the menu of a configuration boots without a key.
-    fn default_label(&self, config: usize) -> Option<(usize, usize)> {
-        let members = || self.groups[config].iter().copied();
-        let position = |found: &dyn Fn(&Label<'_>) -> bool| {
-            members().find_map(|member| Some((member, self.configs[member].labels.iter().position(found)?)))
+    /// Returns the labels of a menu that matter without a key.
+    fn labels_of(&self, group: &BTreeSet<usize>) -> MenuLabels {
+        let position = |found: &dyn Fn(&SyslinuxConfig<'_>, &Label<'_>) -> bool| {
+            group.iter().find_map(|member| {
+                let config = &self.configs[*member];
+                Some((*member, config.labels.iter().position(|label| found(config, label))?))
+            })
         };
-        let named = members().flat_map(|member| self.configs[member].defaults.iter()).find_map(|line| {
+        let defaults = group.iter().flat_map(|member| &self.configs[*member].defaults);
+        let named = defaults.filter(|line| !is_timeout(line)).find_map(|line| {
+            let (member, number) = self.find_label(group, line.value)?;
+            let label = &self.configs[member].labels[number];
             // A label that leads to another menu is none that boots.
-            let label = self.label(config, line.value).filter(|label| label.boots() || label.leaves());
-            let label = label.filter(|_| !is_timeout(line))?;
-            position(&|other| other.name() == label.name())
+            (label.boots() || label.leaves()).then_some((member, number))
         });
-        let marked = || position(&|label| label.menu_default.is_some());
-        let first = || {
-            let own = &self.configs[config];
-            let is_first = own.has_menu && !own.labels.is_empty();
-            is_first.then_some((config, 0))
-        };
-        named.or_else(marked).or_else(first)
+        MenuLabels {
+            is_named: named.is_some(),
+            default: named.or_else(|| position(&|_, label| label.menu_default.is_some())),
+            bootable: position(&|config, label| label.boots() && !entry(config, label).is_side_entry()),
+        }
+    }
+
+    /// Returns the label with a name in a menu: its configuration and number.
+    fn find_label(&self, group: &BTreeSet<usize>, name: &str) -> Option<(usize, usize)> {
+        group.iter().find_map(|member| Some((*member, self.configs[*member].label(name)?)))
+    }
+
+    /// Returns the labels that matter without a key in the menu of a configuration.
+    fn menu_labels(&self, config: usize) -> MenuLabels {
+        let first = self.groups[config].first().and_then(|first| self.labels.get(first)).copied().unwrap_or_default();
+        let own = &self.configs[config];
+        let shows_own = own.has_menu && !own.labels.is_empty();
+        MenuLabels { default: first.default.or(shows_own.then_some((config, 0))), ..first }
     }
 
     /// Returns the kernels that a configuration boots, as far as there is room for them.
     pub fn entries(&self, config: usize, room: &mut EntryRoom) -> Vec<MenuEntry> {
-        let menu = &self.configs[config];
+        let (menu, default) = (&self.configs[config], self.menu_labels(config).default);
         let labels = menu.labels.iter().enumerate().filter(|(_, label)| label.boots());
         labels
             .map_while(|(number, label)| {
-                let is_default = self.defaults[config] == Some((config, number));
+                let is_default = default == Some((config, number));
                 room.take(MenuEntry { is_default, ..entry(menu, label) })
             })
             .collect()
@@ -176,31 +203,21 @@ impl<'a> SyslinuxConfigs<'a> {
         (out.concat(), boots.len() + menu.commands.len())
     }
 
-    /// Returns the label with a name in the menu of a configuration.
-    fn label(&self, config: usize, name: &str) -> Option<&Label<'a>> {
-        self.groups[config].iter().find_map(|member| self.configs[*member].label(name))
-    }
-
     /// Makes the first label that boots a kernel the default, where the default one leaves for the local disk.
     fn leave_for_a_kernel(&self, number: usize, out: &mut [String]) {
-        let menu = &self.configs[number];
-        let chosen = self.groups[number].iter().find_map(|member| {
-            let config = &self.configs[*member];
-            let bootable = |label: &&Label<'_>| label.boots() && !entry(config, label).is_side_entry();
-            config.labels.iter().find(bootable).map(|label| (*member, label))
-        });
-        let Some((chosen_in, chosen)) = chosen else { return };
+        let (menu, labels) = (&self.configs[number], self.menu_labels(number));
+        let Some((chosen_in, chosen)) = labels.bootable else { return };
+        let at = |(config, label): (usize, usize)| &self.configs[config].labels[label];
+        let chosen = at((chosen_in, chosen));
         for line in &menu.defaults {
-            match self.label(number, line.value).is_some_and(Label::leaves) {
+            let leaves = self.find_label(&self.groups[number], line.value).is_some_and(|label| at(label).leaves());
+            match leaves {
                 true if is_timeout(line) => out[line.number] = line.commented(),
                 true => out[line.number] = line.with_value(chosen.name()),
                 false => {}
             }
         }
-        let default = self.defaults[number].map(|(owner, default)| &self.configs[owner].labels[default]);
-        let members = || self.groups[number].iter().flat_map(|member| &self.configs[*member].defaults);
-        let is_named = members().any(|line| !is_timeout(line) && self.label(number, line.value).is_some());
-        if is_named || !default.is_some_and(Label::leaves) {
+        if labels.is_named || !labels.default.is_some_and(|label| at(label).leaves()) {
             return;
         }
         for line in menu.labels.iter().filter(|label| label.leaves()).filter_map(|label| label.menu_default.as_ref()) {
