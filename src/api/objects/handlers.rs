@@ -243,7 +243,11 @@ impl DeleteOptions {
         if body.is_empty() {
             return Ok(Self::default());
         }
-        let read = serde_path_to_error::deserialize(body::parse("", body)?);
+        let value = body::parse("", body)?;
+        if !value.is_object() {
+            return Err(Status::bad_request("DeleteOptions: the body is not an object"));
+        }
+        let read = serde_path_to_error::deserialize(value);
         read.map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))
     }
 
