@@ -179,13 +179,18 @@ async fn delete_object(shared: &Shared, found: &Object, version: Option<u64>, dr
 /// deleted objects.
 ///
 /// # Errors
-/// 409 if something else refers to one of them, 503 if the store cannot be written. Others may be deleted then.
+/// 409 if something else refers to one of them, 503 if the store cannot be written. Others may be deleted then. 400 if
+/// the path ends in a slash.
 pub async fn delete_collection(
     shared: &Shared,
     kind: Kind,
     request: Request<Incoming>,
     options: &Options,
 ) -> Result<Reply, Status> {
+    // A client that joins a path with an empty name means one object.
+    if request.uri().path().ends_with('/') {
+        return Err(Status::bad_request("the name is empty; leave out the last slash to delete the collection"));
+    }
     let asked = DeleteOptions::read(&body::read(request.into_body()).await?)?;
     if asked.preconditions.is_some() {
         return Err(Status::bad_request("preconditions: not supported for a collection; use a selector"));
