@@ -4,6 +4,7 @@ Memory stays flat, no file descriptor or thread leaks, nothing that was acknowle
 restarts, and the log has no error. CONTRIBUTING.md describes the variables.
 """
 
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ RATE = float(os.environ.get("SOAK_RATE", "1"))
 STEPS_CLOCK = os.environ.get("SOAK_CLOCK", "steps") != "steady"
 FLEET = 10_000
 MOST_MEMORY = 1.05  # of a window, in sizes of the windows that it is compared with
-MOST_MEMORY_SHORT = 1.3  # the same in the short form, whose warm-up is shorter than that of the allocator
-LEAK_SLACK = 4  # file descriptors and threads
+MOST_MEMORY_SHORT = 1.5  # the same in the short form, in which the allocator does not settle
+# File descriptors and threads that the server may have more in a window. A burst of work starts threads that later work
+# keeps; what is left of them at rest is checked apart.
+LEAK_SLACK = {"descriptors": 4, "threads": 50}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Plan:
     check_every: float
     window: float
     warm_up: float
+    settled: float
 
     def events(self):
         """Returns the events in their order, as pairs of second and name."""
@@ -48,10 +52,10 @@ class Plan:
 def long_plan(minutes):
     """Returns six short starts in the first half, and one start for the second half."""
     seconds = minutes * 60
-    return Plan(seconds, tuple(number * seconds / 12 for number in range(1, 7)), seconds / 40, seconds / 24, 60, seconds / 24, seconds / 24)
+    return Plan(seconds, tuple(number * seconds / 12 for number in range(1, 7)), seconds / 40, seconds / 24, 60, seconds / 24, seconds / 24, seconds / 6)
 
 
-SHORT = Plan(60, (24,), 20, 14, 15, 10, 12)
+SHORT = Plan(60, (24,), 20, 14, 15, 10, 12, math.inf)
 
 
 @pytest.fixture
@@ -143,7 +147,7 @@ def test_a_server_works_for_hours(world, is_long, say):
     run(world, plan, report)
     if not world.findings:
         world.finish()
-    world.findings += growth_findings(world.sampler.samples, plan.window, plan.warm_up, MOST_MEMORY if is_long else MOST_MEMORY_SHORT)
+    world.findings += growth_findings(world.sampler.samples, plan.window, plan.warm_up, plan.settled, MOST_MEMORY if is_long else MOST_MEMORY_SHORT)
     world.findings += leak_findings(world.sampler.samples, plan.window, plan.warm_up, LEAK_SLACK)
     report.summary(plan)
     assert world.findings == []

@@ -19,7 +19,7 @@ class Changer(Paced, Actor):
         self.number, self.acknowledged = number, []
 
     def work(self):
-        self.pause(0.15)
+        self.pause(0.08)
         name = self.world.fleet_host(self.chance, self.number)
         label = f"{self.chance.randrange(1 << 30):08x}"
         self.world.labels.setdefault(name, {None}).add(label)
@@ -110,7 +110,7 @@ class Reader(Paced, Actor):
         self.reads = 0
 
     def work(self):
-        self.pause(2)
+        self.pause(1)
         getattr(self, self.chance.choice(("pages", "host", "timeline", "metrics", "refused")))()
         self.reads += 1
 

@@ -12,9 +12,12 @@ from support.objects import HOSTS, IMAGES
 from support.soak_samples import open_files
 from support.waiting import eventually
 
-DATABASE_GROWTH = 1.1  # maximum size of the database, in sizes after the first start with a full timeline
+# Maximum size of the database, in sizes after the first start with a full timeline. Its indexes lose some density, because
+# the displaced entries belong to other hosts than the new ones.
+DATABASE_GROWTH = 1.25
 FINISH_RATE = 10  # rate of the clients once the test is to end
-IDLE_SLACK = 6  # file descriptors and threads that the server has more at the end than before its first load: it opens some at need
+IDLE_FILES = 6  # file descriptors that the server may have more at the end than before its first load: it opens some at need
+IDLE_THREADS = 50  # the same for threads: those of a burst stay while the checks of many ISO files use them
 LATE = 5  # seconds after which the files that the server writes must follow, on the reference machine
 EXPECTED_ERRORS = ()  # words of the log's ERROR lines that are no finding
 LEVEL = re.compile(r"^\S+ +(ERROR|WARN) +(.*?)(?= \w+=|$)")
@@ -124,7 +127,7 @@ class Checks:
 
         def rests():
             now = self.sampler.take()
-            return now.descriptors <= self.at_rest.descriptors + IDLE_SLACK and now.threads <= self.at_rest.threads + IDLE_SLACK
+            return now.descriptors <= self.at_rest.descriptors + IDLE_FILES and now.threads <= self.at_rest.threads + IDLE_THREADS
         if not eventually(rests, 60):
             more = open_files(self.process.process.pid) - self.files_at_rest
             self.findings.append(f"at rest the server has {self.sampler.samples[-1]}, and had {self.at_rest}; more files: {dict(more)}")

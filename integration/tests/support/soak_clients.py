@@ -67,7 +67,7 @@ class SoakMachine(Paced, Machine):
     """A machine that pauses between its boots and within its installs, and shows its token to get its config."""
 
     def work(self):
-        self.pause(3)
+        self.pause(1.5)
         start = time.monotonic()
         super().work()
         if not self.world.was_down(time.monotonic() - start):
@@ -75,14 +75,14 @@ class SoakMachine(Paced, Machine):
 
     def install(self, script):
         token = token_of(script)
-        self.pause(2)
-        self.read_iso(script)
         self.pause(1)
+        self.read_iso(script)
+        self.pause(0.5)
         code, body = self.http.ask("GET", f"/api/v1/bootconfig?token={token}")
         if code != 200:
             raise Interrupted(f"config: {code} {body!r}")
         self.log.write("config", is_whole=body.decode() == self.world.config)
-        self.pause(2)
+        self.pause(1)
         self.log.write("complete_sent")
         code, body = self.http.ask("POST", f"/api/v1/boot-complete?token={token}", b"")
         if code != 200:
@@ -99,7 +99,7 @@ class SoakOperator(Paced, Operator):
         self.kept = collections.deque()
 
     def work(self):
-        self.pause(1)
+        self.pause(0.5)
         super().work()
         last = self.log.events[-1]
         if last["event"] == "acked" and last["state"] is not None:
@@ -117,7 +117,7 @@ class LeaseClient(Paced, Actor):
         self.macs, self.leases = macs, 0
 
     def work(self):
-        self.pause(0.3)
+        self.pause(0.15)
         with Client(self.space, self.chance.choice(self.macs)) as client:
             for _ in range(8):
                 client.send(DISCOVER, pxe(7))

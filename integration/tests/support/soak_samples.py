@@ -1,8 +1,8 @@
 """Figures of a server that runs for hours: samples of its process, and the growth that they show.
 
 Memory is compared between windows of equal length. Windows are counted from each start of the server, after a warm-up, and
-each has the median of its samples. A window is compared with the first one of the same start, and with the window of
-the same age of the first start.
+each has the median of its samples. A window is compared with the window of the same age of the first start, and with the
+first one of the same start at which the allocator has settled.
 """
 
 import collections
@@ -16,6 +16,7 @@ from pathlib import Path
 
 INTERVAL = 2  # seconds between two samples
 MIN_SAMPLES = 3  # in a window that counts
+WHOLE = 0.8  # share of a window's length that a window that counts has at least
 MIB = 1 << 20
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -61,7 +62,7 @@ def windows(samples, length, warm_up):
     for life, members in found.items():
         oldest = max(sample.age for sample in samples if sample.life == life)
         found[life] = {number: inside for number, inside in members.items()
-                       if len(inside) >= MIN_SAMPLES and warm_up + (number + 1) * length <= oldest + 2 * INTERVAL}
+                       if len(inside) >= MIN_SAMPLES and warm_up + (number + WHOLE) * length <= oldest + INTERVAL}
     return {life: members for life, members in found.items() if members}
 
 
@@ -71,30 +72,33 @@ def medians(samples, length, warm_up):
             for life, members in windows(samples, length, warm_up).items()}
 
 
-def growth_findings(samples, length, warm_up, most):
-    """Returns the windows with more resident memory than `most` times that of the windows that they are compared with."""
+def growth_findings(samples, length, warm_up, settled, most):
+    """Returns the windows with more resident memory than `most` times that of the windows that they are compared with.
+
+    `settled` is the age of the server, in seconds, from which on its memory does not grow by what its allocator keeps."""
     found, findings = medians(samples, length, warm_up), []
     for life, members in found.items():
+        base = min((number for number in members if warm_up + number * length >= settled), default=None)
         for number, used in members.items():
-            of_same_age = next(other[number] for other in found.values() if number in other)
-            for what, before in (("the first window of this start", members[min(members)]),
-                                 ("the window of the same age of the first start", of_same_age)):
-                if used > before * most:
-                    findings.append(f"start {life}, window {number}: {used / MIB:.1f} MiB, and {what} had {before / MIB:.1f}")
+            compared = [("the window of the same age of the first start", next(other[number] for other in found.values() if number in other))]
+            if base is not None and number > base:
+                compared.append((f"window {base} of this start", members[base]))
+            findings += [f"start {life}, window {number}: {used / MIB:.1f} MiB, and {what} had {before / MIB:.1f}"
+                         for what, before in compared if used > before * most]
     return findings
 
 
 def leak_findings(samples, length, warm_up, slack):
     """Returns the windows whose fewest file descriptors or threads exceed those of the first window of the same start.
 
-    The fewest count: connections come and go, and what leaks stays."""
+    The fewest count: connections come and go, and what leaks stays. `slack` has how many more of each are no finding."""
     findings = []
     for life, members in windows(samples, length, warm_up).items():
-        for kind in ("descriptors", "threads"):
+        for kind, more in slack.items():
             fewest = {number: min(getattr(sample, kind) for sample in inside) for number, inside in members.items()}
             first = fewest[min(fewest)]
             findings += [f"start {life}, window {number}: at least {count} {kind}, and {first} in the first window"
-                         for number, count in fewest.items() if count > first + slack]
+                         for number, count in fewest.items() if count > first + more]
     return findings
 
 

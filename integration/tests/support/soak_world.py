@@ -224,15 +224,21 @@ class SoakWorld(Checks):
             hosts, = base.execute("SELECT count(*) FROM objects WHERE kind = 'BareMetalHost'").fetchone()
             assert hosts == self.declared, f"the manifests are applied: {hosts} of {self.declared} hosts"
             present, = base.execute("SELECT count(*) FROM timeline").fetchone()
-            bodies = [body for body, in base.execute("SELECT body FROM timeline WHERE mac IS NOT NULL LIMIT 100")]
-            rows = ((mac_of(0x800000 + number % (self.fleet - RELOADED)), bodies[number % len(bodies)])
-                    for number in range(TIMELINE - present))
+            rows = (self.old_entry(number % (self.fleet - RELOADED)) for number in range(TIMELINE - present))
             base.executemany("INSERT INTO timeline (mac, body) VALUES (?, ?)", rows)
             base.commit()
         self.start()
         if self.warms_up:
             self.warm_up()
         self.first_size = self.database_size()
+
+    @staticmethod
+    def old_entry(number):
+        """Returns the MAC address and the text of an entry about a host of the fleet: longer than most that the test causes."""
+        mac = mac_of(0x800000 + number)
+        detail = {"architecture": "x86_64-uefi", "file": f"{mac.replace(':', '-')}/snponly.efi"}
+        times = {"time": "2026-11-01T00:00:00.123Z", "last": "2026-11-01T00:01:00.123Z", "count": 2}
+        return mac, json.dumps({**times, "mac": mac, "host": f"fleet{number}", "event": "offer", "detail": detail}, separators=(",", ":"))
 
     def timeline_size(self):
         """Returns the number of timeline entries of a server that does not run."""
