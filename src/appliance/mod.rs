@@ -3,6 +3,7 @@
 
 mod listeners;
 mod log;
+mod memory;
 mod privileges;
 mod settings;
 mod state_dir;
@@ -40,6 +41,9 @@ use settings::dhcp_settings;
 
 /// Time for blocking tasks to end after all services have ended.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time after which an idle thread for blocking tasks ends. It is below the interval of the check of the ISO files, which
+/// would keep every thread of a burst.
+const BLOCKING_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// The services; each ends when it is stopped.
 type Services = JoinSet<anyhow::Result<()>>;
@@ -49,8 +53,9 @@ type Services = JoinSet<anyhow::Result<()>>;
 /// # Errors
 /// The reason why the start failed (no request was answered then), or why a service ended.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
-    // 1. The log, and the mode of new files. The state holds secrets: no access for others.
+    // 1. The log, the allocator, and the mode of new files. The state holds secrets: no access for others.
     log::start();
+    memory::limit_arenas();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
     // 2. The configuration and the directories.
     let config = config::load(&flags)?;
@@ -84,7 +89,9 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let opened = Store::open(&config.state_dir, config.install.clone(), options);
     let (store, writer) = opened.map_err(|error| StartRefused(error.to_string()))?;
     let last = store.clone();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(workers()).thread_keep_alive(BLOCKING_THREAD_KEEP_ALIVE).enable_all();
+    let runtime = runtime.build()?;
     let result = runtime.block_on(Appliance::new(config, listeners, programs, store, isos)?.serve());
     // 6. The end: everything is on disk. A thread that waits for a dead file system is not waited for.
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
