@@ -358,7 +358,9 @@ async fn object(
         ObjectEndpoint::List if options.watch => Ok(watch::watch(&shared.gate.store, kind, options, stop.clone())),
         ObjectEndpoint::List => list::list(shared, kind, &options),
         ObjectEndpoint::Create => handlers::create(shared, kind, namespace.clone(), request, &options).await,
-        ObjectEndpoint::DeleteCollection => handlers::delete_collection(shared, kind, request, &options).await,
+        ObjectEndpoint::DeleteCollection => {
+            handlers::delete_collection(shared, kind, target.path, request, &options).await
+        }
         ObjectEndpoint::Read if options.watch => {
             options.selection.narrow(&key()?.name);
             Ok(watch::watch(&shared.gate.store, kind, options, stop.clone()))

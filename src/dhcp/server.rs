@@ -246,7 +246,7 @@ impl Scope {
         let lease_request = self.addressed(request, context)?;
         // A client releases its address from that address (RFC 2131 4.4.6), or through the relay that poses as its
         // server.
-        if context.from != request.ciaddr() && !self.is_released_through(context.relay) {
+        if context.from != request.ciaddr() && !Self::is_released_through(context.relay) {
             return Err(DropReason::ContradictedClaim);
         }
         let lease = self
@@ -256,14 +256,10 @@ impl Scope {
         Ok(vec![Effect::Record(lease)])
     }
 
-    /// Returns whether clients of this subnet release their addresses through a relay: it replaces the server
-    /// identifier, and the configuration names it, or it is in the subnet itself.
-    fn is_released_through(&self, relay: Option<Relay>) -> bool {
-        relay.is_some_and(|relay| match (relay.server_id, relay.trust) {
-            (None, _) | (Some(_), RelayTrust::None) => false,
-            (Some(_), RelayTrust::Named) => true,
-            (Some(_), RelayTrust::OwnAddress) => self.leases.subnet().net.contains(relay.address.ip()),
-        })
+    /// Returns whether clients release their addresses through a relay: it replaces the server identifier, and the
+    /// configuration names it. Anybody with an own address could pose as another.
+    fn is_released_through(relay: Option<Relay>) -> bool {
+        relay.is_some_and(|relay| relay.server_id.is_some() && relay.trust == RelayTrust::Named)
     }
 
     /// Answers a client that has its address from elsewhere with the subnet's other options (RFC 2131 4.3.5).

@@ -13,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Difference between the wall clock and the time since boot that is a step. NTP slews smaller ones: at most half a
 /// second, at 0.5 ms a second.
-const MIN_STEP_MS: i64 = 2000;
+const MIN_STEP: Duration = Duration::from_secs(2);
 
 /// The two clocks when the process first asked, in milliseconds.
 struct Start {
@@ -36,7 +36,7 @@ pub fn since_boot() -> Duration {
 /// when the stored times have followed it.
 pub fn now() -> Timestamp {
     let (wall, expected) = read();
-    at(if is_step(wall - expected) { expected } else { wall })
+    at(if is_step(SignedDuration::from_millis(wall - expected)) { expected } else { wall })
 }
 
 /// Returns the current time on the scale of the process's start, which no step changes. Add `followed_steps` to a later
@@ -54,11 +54,11 @@ pub fn followed_steps() -> SignedDuration {
 /// Returns the step that the wall clock made and that was not taken over yet. Call it every second: it takes a slew over.
 pub fn pending_step() -> Option<SignedDuration> {
     let (wall, expected) = read();
-    let difference = wall - expected;
+    let difference = SignedDuration::from_millis(wall - expected);
     if is_step(difference) {
-        return Some(SignedDuration::from_millis(difference));
+        return Some(difference);
     }
-    FOLLOWED.fetch_add(difference, Ordering::Relaxed);
+    follow(difference);
     None
 }
 
@@ -75,8 +75,9 @@ fn read() -> (i64, i64) {
     (wall, start.wall + (since_boot - start.since_boot) + FOLLOWED.load(Ordering::Relaxed))
 }
 
-fn is_step(difference: i64) -> bool {
-    difference.abs() >= MIN_STEP_MS
+/// Returns whether a difference of the clocks is a step.
+pub(super) fn is_step(difference: SignedDuration) -> bool {
+    difference.unsigned_abs() >= MIN_STEP
 }
 
 fn at(millisecond: i64) -> Timestamp {

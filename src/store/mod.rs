@@ -221,7 +221,8 @@ impl Store {
         leases: Vec<Lease>,
         then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        let job = writer::WriteJob::Leases { leases, then: Box::new(then) };
+        let followed = clock::followed_steps();
+        let job = writer::WriteJob::Leases { leases, followed, then: Box::new(then) };
         self.changes.try_send(job).map_err(|error| StoreError::Unavailable(error.to_string().into()))
     }
 

@@ -52,6 +52,8 @@ pub enum WriteJob {
     Leases {
         /// The leases.
         leases: Vec<Lease>,
+        /// The steps of the clock that were followed when the leases were made (`clock::followed_steps`).
+        followed: SignedDuration,
         /// Callback after the sync.
         then: LeaseCallback,
     },
@@ -184,21 +186,17 @@ impl Writer {
         let may_enrol = !enrols || FreeSpace::at(&self.directory).map_or(true, |space| space.fits(0));
         let context = ApplyContext { at: now(), policy: &self.policy, may_enrol };
         let mut outcomes = Vec::with_capacity(jobs.len());
-        let (mut leases, mut callbacks, mut followed) = (Vec::new(), Vec::new(), SignedDuration::ZERO);
+        let (mut leases, mut callbacks, mut steps) = (Vec::new(), Vec::new(), Vec::new());
         for job in jobs {
             match job {
                 WriteJob::Changes { changes, reply } => {
                     outcomes.push((reply, apply_all(&mut state, changes, context)));
                 }
-                WriteJob::ClockStep { step, reply } => {
-                    let (hosts, moved) = apply_clock_step(&mut state, step, context.at);
-                    leases.extend(moved);
-                    outcomes.push((reply, Ok(hosts)));
-                    followed += step;
-                }
-                WriteJob::Leases { leases: granted, then } => {
+                WriteJob::ClockStep { step, reply } => steps.push((step, reply)),
+                WriteJob::Leases { leases: granted, followed, then } => {
                     callbacks.push(then);
-                    leases.extend(granted);
+                    let since = clock::followed_steps() - followed;
+                    leases.extend(granted.into_iter().map(|lease| moved(lease, since)));
                 }
                 WriteJob::Stop => {}
             }
@@ -206,8 +204,17 @@ impl Writer {
         for lease in &leases {
             state.put_lease(lease.clone());
         }
+        // Last: what the other jobs changed is on the old scale of time.
+        let mut step = SignedDuration::ZERO;
+        for (by, reply) in steps {
+            let (hosts, moved) = apply_clock_step(&mut state, by, context.at);
+            moved.iter().for_each(|lease| state.put_lease(lease.clone()));
+            leases.extend(moved);
+            outcomes.push((reply, Ok(hosts)));
+            step += by;
+        }
         let entries = outcomes.iter().flat_map(|(_, applied)| entries_of(applied, &state, context.at)).collect();
-        Transaction { state, outcomes, leases, callbacks, step: followed, entries }
+        Transaction { state, outcomes, leases, callbacks, step, entries }
     }
 
     /// Reports a failed write to all waiting callers.
@@ -261,6 +268,14 @@ fn apply_all(
         *state = before;
     }
     applied
+}
+
+/// Returns a lease whose end follows the steps of the clock since it was made. Slews are no steps.
+fn moved(lease: Lease, since: SignedDuration) -> Lease {
+    match clock::is_step(since) {
+        true => Lease { until: lease.until.saturating_add(since).unwrap_or(lease.until), ..lease },
+        false => lease,
+    }
 }
 
 fn made(applied: &Result<Vec<Applied>, StoreError>) -> &[Applied] {

@@ -64,7 +64,8 @@ def test_a_collection_is_deleted(server):
     assert in_use.code == 409 and names(IMAGES) == ["live"], f"an ISO that a host boots is kept: {in_use}"
     assert server.ask("DELETE", HOSTS, token=(server.state / "viewer.token").read_text().strip()).code == 403, "a viewer deletes nothing"
     assert server.ask("DELETE", "/api/v1/baremetalhosts").code == 405, "the hosts of all namespaces are no collection to delete"
-    assert server.ask("DELETE", f"{HOSTS}/").code == 400 and names(HOSTS) != [], "an empty name deletes nothing"
+    for wrong in ("/", "//", "/%2F", "?limit=1"):
+        assert server.ask("DELETE", f"{HOSTS}{wrong}").code == 400 and names(HOSTS) != [], f"an empty name and a limit delete nothing: {wrong}"
     assert server.ask("DELETE", HOSTS).code == 200 and names(HOSTS) == [], "all hosts of a namespace are deleted"
     server.ask("POST", IMAGES, {**image("outer"), "spec": {"isoFile": "x.iso", "companions": ["live"]}})
     server.ask("DELETE", LAB)

@@ -99,6 +99,8 @@ def test_a_stranger_does_not_release_a_lease_through_the_option(own_lan):
     stranger = Peer(own_lan, "stranger", "10.88.0.66")
     stranger.ask(RELEASE, 8, OVERRIDE, [(54, socket.inet_aton(POSED))], ciaddr=ack.yiaddr, tries=1)
     until("the release is dropped", lambda: sum(box.dropped_since(before, "dhcp").values()) == 1)
+    stranger.ask(RELEASE, 8, OVERRIDE, [(54, socket.inet_aton(POSED))], giaddr="10.88.0.66", ciaddr=ack.yiaddr, tries=1)
+    until("with its own address too", lambda: sum(box.dropped_since(before, "dhcp").values()) == 2)
     assert ack.yiaddr in box.leases(), "the lease stays"
 
 

@@ -180,20 +180,24 @@ async fn delete_object(shared: &Shared, found: &Object, version: Option<u64>, dr
 ///
 /// # Errors
 /// 409 if something else refers to one of them, 503 if the store cannot be written. Others may be deleted then. 400 if
-/// the path ends in a slash.
+/// the decoded path ends in a slash.
 pub async fn delete_collection(
     shared: &Shared,
     kind: Kind,
+    path: &str,
     request: Request<Incoming>,
     options: &Options,
 ) -> Result<Reply, Status> {
     // A client that joins a path with an empty name means one object.
-    if request.uri().path().ends_with('/') {
+    if path.ends_with('/') {
         return Err(Status::bad_request("the name is empty; leave out the last slash to delete the collection"));
     }
     let asked = DeleteOptions::read(&body::read(request.into_body()).await?)?;
     if asked.preconditions.is_some() {
         return Err(Status::bad_request("preconditions: not supported for a collection; use a selector"));
+    }
+    if options.limit.is_some() || options.next.is_some() {
+        return Err(Status::bad_request("limit, continue: not supported for a DELETE; use a selector"));
     }
     let dry_run = options.dry_run || asked.dry_run;
     let state = shared.gate.store.snapshot();
@@ -203,8 +207,13 @@ pub async fn delete_collection(
     loop {
         let (before, mut refused) = (left.len(), None);
         let mut in_use = Vec::new();
-        for object in left {
-            match delete_object(shared, &object, None, dry_run).await {
+        for listed in left {
+            // It may have been changed since it was listed.
+            let Ok(object) = find(shared, &listed.key()) else { continue };
+            if object.meta().uid != listed.meta().uid || !options.selection.matches(&object) {
+                continue;
+            }
+            match delete_object(shared, &object, Some(object.meta().resource_version), dry_run).await {
                 Ok(deleted) => items.push(deleted),
                 // Another client deleted it in the meantime.
                 Err(status) if status.code == StatusCode::NOT_FOUND => {}

@@ -254,9 +254,9 @@ fn an_option_makes_no_stranger_the_server() {
 fn a_lease_is_released_through_the_relay_that_poses_as_the_server() {
     let (address, id) = ([10, 0, 7, 100], RELAY_ID.octets());
     let rows: [(&[u8], [u8; 4], RelayTrust, bool); 5] = [
-        (&OVERRIDE, [10, 0, 7, 1], RelayTrust::OwnAddress, true),
         (&OVERRIDE, [172, 16, 0, 1], RelayTrust::Named, true),
-        // A relay of another network, one that is not believed, and one that does not pose as the server.
+        // Relays that are not listed, one that is not believed, and one that does not pose as the server.
+        (&OVERRIDE, [10, 0, 7, 1], RelayTrust::OwnAddress, false),
         (&OVERRIDE, [172, 16, 0, 1], RelayTrust::OwnAddress, false),
         (&OVERRIDE, [10, 0, 7, 1], RelayTrust::None, false),
         (&[1, 2, 9, 9], [10, 0, 7, 1], RelayTrust::Named, false),

@@ -175,8 +175,10 @@ pub fn takes_arguments(kernel: &str) -> bool {
     let name = base_name(kernel).to_ascii_lowercase();
     let suffixes = [".c32", ".com", ".cbt", ".bin", ".bss", ".bs", ".0", ".img", ".efi"];
     let tools = ["memtest", "mt86", "memdisk", "mboot", "hdt", "sbm", "ipxe", "plpbt", "xen"];
+    // Linux may be an EFI program (`vmlinuz.efi`), or end in its version (`vmlinuz-6.6.0`).
+    let is_linux = ["vmlinu", "bzimage"].iter().any(|word| name.starts_with(word));
     !name.is_empty()
-        && !suffixes.iter().any(|suffix| name.ends_with(suffix))
+        && (is_linux || !suffixes.iter().any(|suffix| name.ends_with(suffix)))
         && !tools.iter().any(|tool| name.starts_with(tool))
 }
 
@@ -225,9 +227,14 @@ mod tests {
 
     #[test]
     fn what_takes_no_arguments_is_known_by_its_name() {
-        for kernel in
-            ["/casper/vmlinuz", "linux26", "/boot/bzImage", "/boot/vmlinuz-lts", "($root)/boot/x86_64/loader/linux"]
-        {
+        for kernel in [
+            "/casper/vmlinuz",
+            "/casper/vmlinuz.efi",
+            "linux26",
+            "/boot/bzImage",
+            "/boot/vmlinuz-6.6.0",
+            "($root)/boot/loader/linux",
+        ] {
             assert!(takes_arguments(kernel), "{kernel}");
         }
         for tool in ["/boot/memtest86+.bin", "vesamenu.c32", "/boot/xen.gz", "memdisk", "/EFI/BOOT/grubx64.efi", ""] {

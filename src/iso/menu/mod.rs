@@ -20,7 +20,9 @@ use grub::GrubScripts;
 use syslinux::SyslinuxConfigs;
 
 /// Maximum number of paths that are looked up for the entries of the menus of an image.
-const MAX_LOOKUPS: usize = 4096;
+const MAX_LOOKUPS: usize = 512;
+/// Maximum length of such a path, in bytes.
+const MAX_LOOKUP_LENGTH: usize = 1024;
 
 /// The language of a boot menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,7 +213,7 @@ impl FileLookup<'_> {
         if let Some(known) = self.known.get(path) {
             return *known;
         }
-        if self.known.len() >= MAX_LOOKUPS {
+        if self.known.len() >= MAX_LOOKUPS || path.len() > MAX_LOOKUP_LENGTH {
             return false;
         }
         let exists = (self.is_file)(path);

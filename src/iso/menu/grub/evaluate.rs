@@ -309,16 +309,26 @@ impl<'s, 'a> Evaluator<'s, 'a> {
     /// Evaluates a call of a function.
     fn call(&mut self, command: &GrubCommand<'a>, now: Truth, block: &mut Block) {
         let Some((script, body)) = self.functions.get(command.name()).cloned() else { return };
-        let Some(left) = self.limits.called.checked_sub(self.length(script, &body)) else { return };
-        if self.depth >= MAX_DEPTH {
+        if self.depth >= MAX_DEPTH || !self.takes_length(script, &body) {
             return;
         }
-        (self.limits.called, self.depth) = (left, self.depth + 1);
+        self.depth += 1;
         let arguments = command.words.iter().skip(1).map(|word| self.variables.value_of(word.text)).collect();
         let outer = self.variables.swap_arguments(Some(arguments));
         self.run(script, body, now, block);
         self.variables.swap_arguments(outer);
         self.depth -= 1;
+    }
+
+    /// Takes the length of a range of tokens from what is left to evaluate; returns whether it fits. After one that does
+    /// not fit none does, so that the lengths are not measured again.
+    fn takes_length(&mut self, script: usize, range: &Range<usize>) -> bool {
+        if self.limits.called == 0 {
+            return false;
+        }
+        let left = self.limits.called.checked_sub(self.length(script, range));
+        self.limits.called = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// Returns the length of the commands in a range of tokens, in bytes.
@@ -341,10 +351,15 @@ impl<'s, 'a> Evaluator<'s, 'a> {
         let found = |wanted: &str| self.scripts.iter().position(|script| script.path.eq_ignore_ascii_case(wanted));
         let Some(script) = found(&path).or_else(|| found(&format!("efi:{path}"))) else { return };
         let range = 0..self.scripts[script].tokens.len();
-        let left = self.limits.called.checked_sub(self.length(script, &range));
         let is_new = self.depth < MAX_DEPTH && !self.reading.contains(&script);
-        let Some(left) = left.filter(|_| is_new) else { return };
-        (self.limits.called, self.depth) = (left, self.depth + 1);
+        if !is_new || !self.takes_length(script, &range) {
+            // What is not read may set anything.
+            if within.is_some() {
+                self.variables.set_any(command.name());
+            }
+            return;
+        }
+        self.depth += 1;
         self.reading.push(script);
         self.result.reads.insert(script);
         match within {
