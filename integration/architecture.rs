@@ -33,6 +33,7 @@ const IO_EDGE: &[&str] = &[
     "api/uploads.rs",
     "appliance/listeners.rs",
     "appliance/log.rs",
+    "appliance/memory.rs",
     "appliance/mod.rs",
     "appliance/privileges.rs",
     "appliance/state_dir.rs",
