@@ -11,12 +11,10 @@ use super::options::NegotiatedOptions;
 /// Time to the first retransmission while the round trip is unknown.
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Minimum time to the first retransmission: a ROM that writes to slow memory is not lost.
-const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(25);
-/// Minimum time from a retransmission to the next one. busybox does not acknowledge a block twice: it repeats a lost
-/// acknowledgement 100 ms after the last packet, and a block that it has already begins that time again.
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// Minimum time from a retransmission in lockstep to the next one. busybox does not acknowledge a block twice: it repeats
+/// a lost acknowledgement 100 ms after the last packet, and a block that it has already begins that time again.
 const MIN_REPEATED_RETRY_INTERVAL: Duration = Duration::from_millis(150);
-/// Minimum time after a block in lockstep at which a repeated acknowledgement of the one before shows that it was lost.
-const MIN_LOCKSTEP_REST: Duration = Duration::from_millis(10);
 /// Maximum time between retransmissions.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Time of silence after which a repeated request restarts the transfer. Before that, the network repeats an old
@@ -283,8 +281,8 @@ impl Transfer {
     ///
     /// In windows it reports that the next block was lost (RFC 7440, section 4), and the window is sent again from
     /// there. If blocks in flight were sent twice already, the peer may be acknowledging the second copies, so nothing
-    /// is sent until those must have arrived. In lockstep nothing is sent before the answer to the block must have
-    /// arrived: an immediate resend doubles every later packet (the sorcerer's apprentice, RFC 1123, section 4.2.3.1).
+    /// is sent until those must have arrived. In lockstep nothing is sent before a retransmission is due: an immediate
+    /// answer doubles every later packet (the sorcerer's apprentice, RFC 1123, section 4.2.3.1).
     fn on_gap(&mut self, window: Blocks, acknowledged: u64, now: Instant) -> TransferStep {
         if !self.is_proven {
             return TransferStep::Wait;
@@ -293,7 +291,7 @@ impl Transfer {
         let lockstep = self.granted.window == 1;
         let rest = match &self.round_trip {
             Some(known) if !lockstep => known.smoothed(),
-            Some(known) => (2 * known.smoothed()).max(MIN_LOCKSTEP_REST),
+            Some(known) => known.pause(),
             None => FIRST_RETRY_INTERVAL,
         };
         let first_loss = !lockstep && self.sent_only_once() && !self.duplicated;
@@ -378,8 +376,8 @@ impl Transfer {
             Some(asked) => asked,
             None if self.tries == 0 => learnt(),
             None => {
-                let doubled = learnt().saturating_mul(1 << self.tries.min(10));
-                doubled.clamp(MIN_REPEATED_RETRY_INTERVAL, MAX_RETRY_INTERVAL)
+                let doubled = learnt().saturating_mul(1 << self.tries.min(10)).min(MAX_RETRY_INTERVAL);
+                if self.granted.window == 1 { doubled.max(MIN_REPEATED_RETRY_INTERVAL) } else { doubled }
             }
         };
         self.sent_at = now;

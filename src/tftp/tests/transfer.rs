@@ -73,23 +73,6 @@ fn a_repeated_acknowledgement_sends_nothing_in_lockstep() {
 }
 
 #[test]
-fn an_acknowledgement_repeated_after_the_round_trip_shows_a_lost_block_in_lockstep() {
-    for (round_trip, early, late) in [(WIRE, 9, 11), (Duration::from_millis(20), 38, 42)] {
-        let mut now = Instant::now();
-        let (mut transfer, _) = Transfer::new(granted(512, 1), 5120, PATIENCE, now);
-        for block in 0..=1 {
-            now += round_trip;
-            assert_eq!(transfer.on_ack(block, now), blocks(u64::from(block) + 1, u64::from(block) + 1));
-        }
-        assert_eq!(transfer.on_ack(1, now + Duration::from_millis(early)), TransferStep::Wait);
-        let repeated = now + Duration::from_millis(late);
-        assert_eq!(transfer.on_ack(1, repeated), blocks(2, 2));
-        assert_eq!(transfer.on_ack(1, repeated), TransferStep::Wait, "the second copy is on its way");
-        assert_eq!(transfer.on_ack(2, repeated), blocks(3, 3));
-    }
-}
-
-#[test]
 fn a_gap_in_a_window_is_filled_at_once() {
     let now = Instant::now();
     let mut transfer = begun(granted(512, 4), 512 * 20, now);
