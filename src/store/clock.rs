@@ -26,10 +26,9 @@ static START: OnceLock<Start> = OnceLock::new();
 static FOLLOWED: AtomicI64 = AtomicI64::new(0);
 
 /// Returns the time since boot, which no step of the wall clock changes; it goes on while the computer sleeps.
-pub fn since_boot() -> Duration {
-    let clock = if cfg!(target_os = "linux") { ClockId::CLOCK_BOOTTIME } else { ClockId::CLOCK_MONOTONIC };
-    // The two clocks exist in every kernel that this program runs on.
-    clock_gettime(clock).map(Duration::from).unwrap_or_default()
+fn since_boot() -> Duration {
+    // Every kernel that this program runs on has this clock.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
 /// Returns the current time in milliseconds, the resolution of the API and of the store. A step of the wall clock shows
