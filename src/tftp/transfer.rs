@@ -10,8 +10,10 @@ use super::options::NegotiatedOptions;
 
 /// Time to the first retransmission while the round trip is unknown.
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// Minimum time to the first retransmission: a ROM that writes to slow memory is not lost.
+/// Minimum time to the first retransmission of a window: a ROM that writes to slow memory is not lost.
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// Minimum time to the first retransmission in lockstep, where a needless one costs one block.
+const MIN_LOCKSTEP_RETRY_INTERVAL: Duration = Duration::from_millis(25);
 /// Minimum time from a retransmission in lockstep to the next one. busybox does not acknowledge a block twice: it repeats
 /// a lost acknowledgement 100 ms after the last packet, and a block that it has already begins that time again.
 const MIN_REPEATED_RETRY_INTERVAL: Duration = Duration::from_millis(150);
@@ -54,6 +56,10 @@ pub struct Transfer {
     /// Number of retransmissions since the peer's last progress.
     tries: u32,
     round_trip: Option<RoundTrip>,
+    /// Number of retransmissions since the last round trip that was measured. A peer that became slower is never
+    /// measured if every packet is sent again before its answer: the pause stays doubled until then (RFC 6298,
+    /// section 5.7).
+    backoff: u32,
     /// Whether blocks in flight, or just acknowledged, were sent more than once.
     duplicated: bool,
     resent_blocks: u64,
@@ -143,6 +149,7 @@ impl Transfer {
             patience: longest,
             tries: 0,
             round_trip: None,
+            backoff: 0,
             duplicated: false,
             resent_blocks: 0,
             is_proven: false,
@@ -291,8 +298,7 @@ impl Transfer {
         let lockstep = self.granted.window == 1;
         let rest = match &self.round_trip {
             Some(known) if !lockstep => known.smoothed(),
-            Some(known) => known.pause(),
-            None => FIRST_RETRY_INTERVAL,
+            Some(_) | None => self.learnt_pause(),
         };
         let first_loss = !lockstep && self.sent_only_once() && !self.duplicated;
         let repair = first_loss || now > self.sent_at + rest;
@@ -324,6 +330,7 @@ impl Transfer {
     }
 
     fn advance(&mut self, first: u64, now: Instant) -> TransferStep {
+        self.backoff = self.backoff.saturating_add(self.tries);
         self.tries = 0;
         self.moved_at = now;
         self.send_from(first, now)
@@ -371,12 +378,13 @@ impl Transfer {
     }
 
     fn arm(&mut self, now: Instant) {
-        let learnt = || self.round_trip.as_ref().map_or(FIRST_RETRY_INTERVAL, RoundTrip::pause);
+        let learnt = self.learnt_pause();
+        let first = learnt.saturating_mul(1 << self.backoff.min(10)).min(FIRST_RETRY_INTERVAL.max(learnt));
         let pause = match self.granted.timeout {
             Some(asked) => asked,
-            None if self.tries == 0 => learnt(),
+            None if self.tries == 0 => first,
             None => {
-                let doubled = learnt().saturating_mul(1 << self.tries.min(10)).min(MAX_RETRY_INTERVAL);
+                let doubled = first.saturating_mul(1 << self.tries.min(10)).min(MAX_RETRY_INTERVAL);
                 if self.granted.window == 1 { doubled.max(MIN_REPEATED_RETRY_INTERVAL) } else { doubled }
             }
         };
@@ -384,10 +392,18 @@ impl Transfer {
         self.deadline = (now + pause).min(self.moved_at + self.patience());
     }
 
+    /// Returns the pause before the first retransmission that the measured round trips ask for.
+    fn learnt_pause(&self) -> Duration {
+        let Some(known) = &self.round_trip else { return FIRST_RETRY_INTERVAL };
+        let least = if self.granted.window == 1 { MIN_LOCKSTEP_RETRY_INTERVAL } else { MIN_RETRY_INTERVAL };
+        known.pause().clamp(least, MAX_RETRY_INTERVAL)
+    }
+
     /// Measures the round trip from the answer to a packet that was sent once. Of two copies the answered one is
     /// unknown (Karn's algorithm, RFC 6298, section 3).
     fn measure(&mut self, now: Instant) {
         if self.sent_only_once() {
+            self.backoff = 0;
             let sample = now.saturating_duration_since(self.sent_at);
             match &mut self.round_trip {
                 Some(known) => known.learn(sample),
@@ -426,7 +442,7 @@ impl RoundTrip {
     }
 
     fn pause(&self) -> Duration {
-        Duration::from_nanos(self.smoothed + 4 * self.variation).clamp(MIN_RETRY_INTERVAL, MAX_RETRY_INTERVAL)
+        Duration::from_nanos(self.smoothed + 4 * self.variation)
     }
 }
 

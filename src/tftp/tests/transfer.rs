@@ -122,13 +122,39 @@ fn the_pause_before_a_retransmission_follows_the_round_trip() {
         transfer.on_ack(block, now);
     }
     let near = transfer.deadline() - now;
-    assert!((MIN_RETRY_INTERVAL..Duration::from_millis(80)).contains(&near), "{near:?}");
+    assert!((MIN_LOCKSTEP_RETRY_INTERVAL..Duration::from_millis(80)).contains(&near), "{near:?}");
     for block in 100..200 {
         now += Duration::from_millis(if block % 2 == 0 { 100 } else { 700 });
         transfer.on_ack(block, now);
     }
     let far = transfer.deadline() - now;
     assert!((Duration::from_millis(700)..Duration::from_secs(3)).contains(&far), "{far:?}");
+}
+
+#[test]
+fn a_peer_that_became_slow_is_measured_anew() {
+    for window in [1, 4] {
+        let (mut now, mut acknowledged) = (Instant::now(), 0);
+        let mut transfer = begun(granted(512, window), 1 << 20, now);
+        for _ in 0..100 {
+            now += Duration::from_millis(1);
+            acknowledged += window;
+            transfer.on_ack(acknowledged, now);
+        }
+        let mut resent = Vec::new();
+        for _ in 0..20 {
+            let answered = now + Duration::from_millis(180);
+            let before = transfer.resent_blocks();
+            while transfer.deadline() < answered {
+                transfer.on_timeout(transfer.deadline());
+            }
+            resent.push(transfer.resent_blocks() - before);
+            now = answered;
+            acknowledged += window;
+            transfer.on_ack(acknowledged, now);
+        }
+        assert!(resent[0] > 0 && resent[4..].iter().all(|count| *count == 0), "window {window}: {resent:?}");
+    }
 }
 
 #[test]
