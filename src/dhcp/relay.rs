@@ -44,10 +44,11 @@ impl Relay {
         let server_id = request.agent_address(SERVER_ID_OVERRIDE).filter(|address| is_unicast(*address));
         let has_port = request.has_agent(SOURCE_PORT);
         let trust = if server_id.is_some() || has_port { trust() } else { RelayTrust::None };
-        let is_believed = trust != RelayTrust::None;
+        // A sender's address can be forged: a reply to a port that it chose would reach any service of that address.
+        let port = if has_port && trust == RelayTrust::Named { from.port() } else { SERVER_PORT };
         Some(Self {
-            address: SocketAddrV4::new(address, if has_port && is_believed { from.port() } else { SERVER_PORT }),
-            server_id: server_id.filter(|_| is_believed),
+            address: SocketAddrV4::new(address, port),
+            server_id: server_id.filter(|_| trust != RelayTrust::None),
             trust,
         })
     }
@@ -73,19 +74,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_believed_relay_is_answered_as_it_asks() {
+    fn a_relay_is_answered_as_it_asks_as_far_as_it_is_believed() {
         use RelayTrust::{Named, None as Not, OwnAddress};
         let (id, port) = (&[11, 4, 10, 77, 0, 1][..], &[19, 0][..]);
         let both = [&[1, 2, 9, 9], id, port].concat();
-        let rows: [(&[u8], RelayTrust, u16, Option<Ipv4Addr>); 12] = [
+        let rows: [(&[u8], RelayTrust, u16, Option<Ipv4Addr>); 13] = [
             (&[1, 2, 9, 9], OwnAddress, 67, None),
             (id, OwnAddress, 67, Some(ID)),
             (id, Named, 67, Some(ID)),
             (id, Not, 67, None),
-            (port, OwnAddress, 4000, None),
+            (port, OwnAddress, 67, None),
             (port, Named, 4000, None),
             (port, Not, 67, None),
-            (&both, OwnAddress, 4000, Some(ID)),
+            (&both, OwnAddress, 67, Some(ID)),
+            (&both, Named, 4000, Some(ID)),
             (&both, Not, 67, None),
             // No server has such an identifier.
             (&[11, 4, 255, 255, 255, 255], Named, 67, None),

@@ -6,10 +6,11 @@ import subprocess
 
 import pytest
 
-from support.dhcp_appliance import MAC, OURS, Appliance
+from support.dhcp_appliance import MAC, OURS, Appliance, udp_socket
 from support.dhcp_clients import udhcpc
-from support.dhcp_wire import ACK, BROADCAST, DISCOVER, OFFER, REQUEST, Client, pxe
+from support.dhcp_wire import ACK, BROADCAST, DISCOVER, OFFER, REQUEST, Client, pxe, request
 from support.lan import Lan, until
+from support.waiting import slowness
 
 LIMITS = """
 [limits]
@@ -74,6 +75,33 @@ def test_invented_machines_are_bounded_and_forgotten(lan):
         assert late.reply() is None, "a machine beyond the bound is ignored"
     until("the invented machines are forgotten", lambda: hosts(box) == ["node1"] or len(hosts(box)) == 1, 30)
     assert is_offered(space, MAC.format(1))
+
+
+def test_a_flood_through_a_relay_leaves_room_for_other_relays_and_the_link(lan):
+    box = Appliance(lan, lan.client("srv", address=f"{OURS}/24"), LIMITS)
+    relays = {address: udp_socket(lan.client(name, address=f"{address}/24"), 67) for name, address in (("flooded", "10.88.0.5"), ("other", "10.88.0.6"))}
+
+    def forward(relay, number):
+        """Sends the DISCOVER of an invented machine as its relay."""
+        message = request(DISCOVER, invented(number), pxe(7, os.urandom(16)), giaddr=relay)
+        relays[relay].sendto(message, (OURS, 67))
+
+    for number in range(3000):
+        forward("10.88.0.5", number)
+    until("the excess is refused", lambda: refused(box, "enrolment_limit") > 500)
+    assert 0 < len(hosts(box)) <= 201, "no more hosts than the bound of a relay are kept"
+    relays["10.88.0.6"].settimeout(3 * slowness())
+
+    def is_answered():
+        forward("10.88.0.6", 5000)
+        try:
+            return relays["10.88.0.6"].recv(2000)
+        except TimeoutError:
+            return None
+    assert any(is_answered() for _ in range(4)), "a machine behind another relay is enrolled and answered"
+    assert is_offered(lan.client("pxe", mac=MAC.format(1)), MAC.format(1)), "a machine on the link is enrolled and answered"
+    for relay in relays.values():
+        relay.close()
 
 
 def test_a_flood_leaves_room_on_a_small_disk_and_changes_work(lan):

@@ -32,9 +32,9 @@ class Peer:
             return ask(sock, message, (OURS, 67), tries=tries)
 
 
-def serve(lan, relays=""):
+def serve(lan, relays="", space=None):
     named = f"relays = [{relays}]\n"
-    return Appliance(lan, lan.client("srv", address=f"{OURS}/24"), '[dhcp]\nmode = "server"\n' + named + SUBNETS)
+    return Appliance(lan, space or lan.client("srv", address=f"{OURS}/24"), '[dhcp]\nmode = "server"\n' + named + SUBNETS)
 
 
 def lease(peer, mac, agent, server, **how):
@@ -68,12 +68,16 @@ def test_a_relay_that_sends_from_its_own_address_poses_as_the_server(own_lan):
 
 
 def test_a_relay_is_answered_at_the_port_that_it_asks_for(own_lan):
-    box = serve(own_lan)
+    box = serve(own_lan, f'"{RELAY}"')
     peer = Peer(own_lan, "relay")
     lease(peer, 3, CIRCUIT + SOURCE_PORT, OURS, port=4067)
     assert peer.ask(DISCOVER, 4, CIRCUIT, pxe(0), port=4067, tries=1) is None, "without the sub-option the reply goes to port 67"
     box.stop()
-    proxy = Appliance(own_lan, box.space, "")
+    unnamed = serve(own_lan, space=box.space)
+    assert peer.ask(DISCOVER, 4, CIRCUIT + SOURCE_PORT, pxe(0), port=4067, tries=1) is None, (
+        "a relay that is not listed is answered at port 67: anybody can forge its address")
+    unnamed.stop()
+    proxy = Appliance(own_lan, box.space, f'[dhcp]\nrelays = ["{RELAY}"]\n')
     assert proxy.get("/healthz")
     offer = peer.ask(DISCOVER, 5, CIRCUIT + SOURCE_PORT, pxe(0), port=4067)
     assert offer and offer.file.endswith("undionly.kpxe"), "proxy mode answers there too"
