@@ -1,8 +1,15 @@
 """Redfish requests with If-Match: a change that was made on what the client no longer sees is not carried out."""
 
+import http.client
+import http.server
+import shutil
+import threading
+
 import pytest
 
-from support.objects import HOSTS
+from support import management_controllers
+from support.bmc_hosts import PASSWORD, bmc, patch
+from support.objects import HOSTS, IMAGES
 
 pytestmark = pytest.mark.usefixtures("redfish_hosts")
 
@@ -51,3 +58,71 @@ def test_the_virtual_drive(server):
     eject = lambda value: server.ask("PATCH", DRIVE, {"Image": None}, headers={"If-Match": value}).code
     assert eject(empty) == 412 and server.ask("GET", DRIVE).json["Inserted"], "a stale ejection is refused"
     assert eject(tag()) == 204 and tag() == empty, "an empty drive is the same version as before"
+
+
+class Forwarder(http.server.ThreadingHTTPServer):
+    """Forwards requests to the BMC at a port. Calls `before_patch` before it forwards a PATCH, once."""
+
+    def __init__(self, port):
+        super().__init__(("127.0.0.1", 0), ForwardedRequest)
+        self.bmc_port, self.before_patch = port, None
+        self.daemon_threads = True
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class ForwardedRequest(http.server.BaseHTTPRequestHandler):
+    def forward(self):
+        if self.command == "PATCH" and self.server.before_patch:
+            run, self.server.before_patch = self.server.before_patch, None
+            run()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.bmc_port)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        reply = connection.getresponse()
+        content = reply.read()
+        self.send_response(reply.status)
+        for name in ("Content-Type", "ETag"):
+            if reply.headers[name]:
+                self.send_header(name, reply.headers[name])
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PATCH = forward
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_change_that_another_client_overtakes_leaves_the_bmc_as_it_was(server, sushy):
+    """The precondition held when the request came, and no longer when the BMC was programmed."""
+    emulator = management_controllers.emulator(server, 8004)
+    forwarder = Forwarder(8004)
+    try:
+        patch(server, "one", image="live", bmc=bmc(f"redfish+http://127.0.0.1:{forwarder.server_address[1]}"))
+        auth = sushy.auth.BasicAuth("admin", PASSWORD)
+        machine = sushy.Sushy("http://127.0.0.1:8004/redfish/v1", auth=auth).get_system_collection().get_members()[0]
+        assert server.ask("PATCH", SYSTEM, {"Boot": {"BootSourceOverrideTarget": "Hdd", "BootSourceOverrideEnabled": "Continuous"}}).code == 204
+        machine.refresh(force=True)
+        assert machine.boot.target == sushy.BootSource.HDD, f"the BMC boots the disk: {machine.boot}"
+        disk_once = {"Boot": {"BootSourceOverrideTarget": "Hdd", "BootSourceOverrideEnabled": "Once"}}
+        forwarder.before_patch = lambda: server.ask("PATCH", SYSTEM, disk_once)
+        tag = server.ask("GET", SYSTEM).headers["ETag"]
+        refused = server.ask("PATCH", SYSTEM, PXE, headers={"If-Match": tag})
+        assert refused.code == 412 and forwarder.before_patch is None, f"the overtaken change is refused: {refused}"
+        machine.refresh(force=True)
+        assert machine.boot.target == sushy.BootSource.HDD, f"the BMC boots the disk, as the other client asked: {machine.boot}"
+    finally:
+        forwarder.shutdown()
+        emulator.close()
+        shutil.rmtree(emulator.place)
+
+
+def test_a_stale_insertion_of_another_servers_medium_leaves_no_image(server):
+    before = [one["metadata"]["name"] for one in server.ask("GET", IMAGES).json["items"]]
+    stale = server.ask("GET", DRIVE).headers["ETag"]
+    medium = {"Image": "http://192.0.2.1/x.iso"}
+    insert = lambda tag: server.ask("POST", f"{DRIVE}/Actions/VirtualMedia.InsertMedia", medium, headers={"If-Match": tag}).code
+    assert insert(stale) == 204 and insert(stale) == 412, "the drive is another version after the first insertion"
+    assert server.ask("PATCH", DRIVE, {"Image": None}).code == 204
+    assert [one["metadata"]["name"] for one in server.ask("GET", IMAGES).json["items"]] == before

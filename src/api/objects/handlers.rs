@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::fleet::{Key, Kind, Name, Object};
-use crate::store::{Change, Expect, now};
+use crate::store::{Change, now};
 
 use crate::api::cleanup;
 use crate::api::objects::field_validation::Decoder;
@@ -14,7 +14,7 @@ use crate::api::objects::options::{self, Options, Representation};
 use crate::api::objects::redaction::{List, ListMeta, Metadata, View, redact};
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
-use crate::api::objects::write::{WriteMode, check_uid, commit, create_object, decode, find, modify, put};
+use crate::api::objects::write::{WriteMode, commit, create_object, decode, find, modify, replace_object};
 use crate::api::objects::{actions, apply, body, names};
 use crate::api::state::Shared;
 use crate::http::reply::{Reply, json};
@@ -96,20 +96,13 @@ pub async fn replace(
     let (head, body) = request.into_parts();
     let mut decoder = Decoder::new(options.validation);
     let value = decoder.parse(body::media_type(&head.headers), &body::read(body).await?)?;
-    let mut object = decode(shared, key.kind, key.namespace.clone(), value, &mut decoder)?;
+    let object = decode(shared, key.kind, key.namespace.clone(), value, &mut decoder)?;
     if object.meta().name != key.name {
         let message = format!("metadata.name: {}, but the route names {}", object.meta().name, key.name);
         return Err(Status::bad_request(message));
     }
-    let wanted = Some(object.meta().resource_version).filter(|version| *version > 0);
-    let before = find(shared, key)?;
-    check_uid(&object, &before)?;
-    // A body without managedFields keeps the managers; an empty list removes them.
-    if object.meta().managed_fields.is_none() {
-        object.meta_mut().managed_fields.clone_from(&before.meta().managed_fields);
-    }
     let mode = WriteMode { dry_run: options.dry_run, manager: Some(options.manager_of_update(&head.headers)) };
-    let object = put(shared, object, Some(&before), Expect::Present(wanted), mode).await?;
+    let object = replace_object(shared, &object, mode).await?;
     Ok(with_warnings(&mut decoder, StatusCode::OK, &object, options))
 }
 

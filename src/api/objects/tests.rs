@@ -520,3 +520,26 @@ async fn a_namespace_is_there_while_it_has_hosts() {
     assert_eq!(get(&server, "/api/v1/namespaces/lab").await.1["status"]["phase"], "Active");
     assert_eq!(get(&server, "/api/v1/namespaces/other").await.0, 404);
 }
+
+#[tokio::test]
+async fn a_replace_without_a_version_loses_no_concurrent_change() {
+    let server = with_host().await;
+    let bmc = |password: &str| json!({"address": "ipmi://10.0.0.9", "username": "a", "password": password});
+    let [patcher, replacer] = ["patcher", "replacer"].map(|manager| format!("{HOST}?fieldManager={manager}"));
+    for turn in 0..50 {
+        let password = format!("password-{turn}");
+        let change = json!({"spec": {"bmc": bmc(&password)}, "metadata": {"labels": {"turn": turn.to_string()}}});
+        let mut body = host("h", 1);
+        body["spec"]["bmc"] = bmc("REDACTED");
+        let patched = call(&server, "PATCH", &patcher, MERGE, change);
+        let replaced = call(&server, "PUT", &replacer, JSON, body);
+        let (patched, replaced) = tokio::join!(patched, replaced);
+        assert_eq!(patched.0, 200, "{}", patched.1);
+        // A replace that comes first has no password to keep.
+        assert!(replaced.0 == 200 || turn == 0 && replaced.0 == 422, "{}", replaced.1);
+        let state = server.shared.gate.store.load();
+        let host = state.hosts().next().unwrap();
+        let kept = host.spec.bmc.as_ref().map(|bmc| bmc.password.0.clone());
+        assert_eq!(kept.as_deref(), Some(password.as_str()), "turn {turn}");
+    }
+}

@@ -187,6 +187,29 @@ pub async fn commit(shared: &Shared, changes: Vec<Change>, dry_run: bool) -> Res
     Ok(object)
 }
 
+/// Replaces an object's current version. A body without managedFields keeps the managers, an empty list removes them; a
+/// redacted secret keeps its value. Retries if another writer came first, unless the body names a resourceVersion.
+///
+/// # Errors
+/// 404, 409, 422 or 503 as `put`.
+pub async fn replace_object(shared: &Shared, body: &Object, mode: WriteMode<'_>) -> Result<Object, Status> {
+    let wanted = Some(body.meta().resource_version).filter(|version| *version > 0);
+    let mut retry = ConflictRetry::new(&shared.retry_queue);
+    loop {
+        let before = find(shared, &body.key())?;
+        check_uid(body, &before)?;
+        let mut object = body.clone();
+        if object.meta().managed_fields.is_none() {
+            object.meta_mut().managed_fields.clone_from(&before.meta().managed_fields);
+        }
+        let expect = Expect::Present(wanted.or(Some(before.meta().resource_version)));
+        let written = put(shared, object, Some(&before), expect, mode).await;
+        if wanted.is_some() || !retry.should_retry(&written).await {
+            return written;
+        }
+    }
+}
+
 /// Changes the JSON of an object's current version. Retries if another writer came first, unless the change names a
 /// resourceVersion.
 ///

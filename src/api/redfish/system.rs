@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 use crate::bmc::{self, BootDevice, Reset};
 use crate::event::power_report::PowerReport;
 use crate::fleet::boot_override::{self, BootOverride, OverrideTarget};
-use crate::fleet::{Host, Key};
+use crate::fleet::{Host, Key, Object};
 use crate::store::{self, now};
 
+use crate::api::objects::write::find;
 use crate::api::redfish::error::RedfishError;
 use crate::api::redfish::precondition::HostPrecondition;
 use crate::api::redfish::resources::{BOOT_TARGETS, mode};
@@ -126,19 +127,31 @@ async fn apply_override(
     };
     update(host)?;
     // The BMC first: if it refuses, nothing changes here.
-    if let Some(bmc) = &host.spec.bmc {
-        let next = match wanted {
-            Some((OverrideTarget::Pxe | OverrideTarget::Cd, _)) => BootDevice::Network,
-            Some((OverrideTarget::Hdd, _)) => BootDevice::Disk,
-            None => BootDevice::Default,
-        };
-        bmc::client::set_boot_device(bmc, next, wanted.is_none_or(|(_, once)| once)).await?;
-    }
-    update_host(shared, key, |host| {
+    program(host, wanted).await?;
+    let updated = update_host(shared, key, |host| {
         precondition.check(host)?;
         Ok(update(host)?)
     })
-    .await?;
+    .await;
+    if let Err(error) = updated {
+        // Another client came first: the BMC boots again what the host's record says.
+        if let Ok(Object::Host(now)) = find(shared, key) {
+            program(&now, BootOverride::of(&now).map(|is| (is.target, is.once))).await?;
+        }
+        return Err(error);
+    }
     release(shared, images_of(host)).await;
+    Ok(())
+}
+
+/// Sets the boot device of the machine's own BMC, if it has one.
+async fn program(host: &Host, wanted: Option<(OverrideTarget, bool)>) -> Result<(), RedfishError> {
+    let Some(bmc) = &host.spec.bmc else { return Ok(()) };
+    let next = match wanted {
+        Some((OverrideTarget::Pxe | OverrideTarget::Cd, _)) => BootDevice::Network,
+        Some((OverrideTarget::Hdd, _)) => BootDevice::Disk,
+        None => BootDevice::Default,
+    };
+    bmc::client::set_boot_device(bmc, next, wanted.is_none_or(|(_, once)| once)).await?;
     Ok(())
 }

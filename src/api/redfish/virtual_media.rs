@@ -145,9 +145,9 @@ pub async fn insert(target: Target<'_>, peer: &Peer, body: &Map<String, Value>) 
             name
         }
     };
-    record_medium(target, url, &image).await?;
-    release(shared, images_of(host)).await;
-    Ok(())
+    let recorded = record_medium(target, url, &image).await;
+    release(shared, images_of(host).into_iter().chain([image]).collect()).await;
+    recorded
 }
 
 /// Returns the image for an ISO at another server's URL.
