@@ -154,7 +154,8 @@ impl ViewComposer<'_> {
                 MenuLocation::EfiFile { fat, file, .. } => fat.read(&self.builder, file)?,
             });
         }
-        let edited = menu::edit_menus(&menu_texts(&examined.menus, &texts, &examined.menu_parts), edit);
+        let all = menu_texts(&examined.menus, &texts, &examined.menu_parts);
+        let edited = menu::edit_menus(&all, &examined.unread_files(), edit);
         let mut kernels = 0;
         for ((menu, old), (new, lines)) in examined.menus.iter().zip(&texts).zip(edited) {
             kernels += lines;

@@ -1,6 +1,6 @@
 //! Inspection of an image: its trees, boot catalogue, boot menus, distribution and embed areas.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::coreos::CoreOs;
 use super::descriptor::SECTOR;
@@ -10,7 +10,8 @@ use super::extent::Extent;
 use super::fat::{FatFile, FatVolume};
 use super::hybrid::Hybrid;
 use super::isomd5::ImplantedDigest;
-use super::menu::{self, Dialect, MenuEntry, MenuText};
+use super::limited_image::LimitedImage;
+use super::menu::{self, Dialect, MenuEntry, MenuGap, MenuText};
 use super::tree::{DirectoryEntry, EntryKind};
 use super::volume::read_extents;
 use super::{Iso, IsoError, ReadAt, VolumeDescriptorSet};
@@ -26,6 +27,10 @@ const MAX_ALL_MENUS_BYTES: usize = 2 * 1024 * 1024;
 const MAX_PART_BYTES: u64 = 16 * 1024;
 /// Maximum number of such files.
 const MAX_PARTS: usize = 64;
+/// Maximum length of all files that are read since they may be boot menus, in bytes.
+const MAX_CANDIDATE_BYTES: u64 = 32 * 1024 * 1024;
+/// Maximum number of bytes that the lookups of the files of menus read. Real images have some kilobytes of directories.
+const MAX_LOOKUP_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The result of inspecting an image. Views are composed from it.
 #[derive(Debug, Clone)]
@@ -50,6 +55,8 @@ pub struct Examined {
     pub distribution: Distribution,
     /// Boot menus of the volume and of its EFI partitions.
     pub menus: Vec<BootMenu>,
+    /// Whether the image has more files that may be boot menus than are read.
+    pub has_more_menus: bool,
     /// Files that menus may read, with their content.
     pub(super) menu_parts: Vec<(String, Vec<u8>)>,
     /// Digest that is implanted in the image (isomd5sum).
@@ -73,6 +80,8 @@ pub struct BootMenu {
     pub entries: Vec<MenuEntry>,
     /// Number of kernel lines, to which arguments can be added.
     pub kernel_lines: usize,
+    /// What is not understood in it.
+    pub gaps: Vec<MenuGap>,
     /// Location of the text.
     pub(super) location: MenuLocation,
 }
@@ -121,6 +130,16 @@ impl Examined {
         usable.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry)
     }
 
+    /// Returns the files that menus read and that are not read here.
+    pub(super) fn unread_files(&self) -> Vec<String> {
+        let gaps = self.menus.iter().flat_map(|menu| &menu.gaps);
+        let files = gaps.filter_map(|gap| match gap {
+            MenuGap::UnreadFile(path) => Some(path.clone()),
+            MenuGap::Includes | MenuGap::KernelLines => None,
+        });
+        files.collect()
+    }
+
     /// Returns the number of places that get the kernel arguments of a view: kernel lines, and embed areas of CoreOS.
     pub fn kernel_lines(&self) -> usize {
         let areas = self.core_os.as_ref().map_or(0, |core_os| core_os.kargs.len());
@@ -140,7 +159,7 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
         None => Vec::new(),
     };
     let core_os = CoreOs::read(&iso)?;
-    let FoundMenus { mut menus, mut texts, parts, .. } = volume_menus(&iso)?;
+    let FoundMenus { mut menus, mut texts, parts, has_more, .. } = volume_menus(&iso)?;
     let ignition = core_os.as_ref().and_then(|core_os| core_os.ignition);
     let records = records_by_extent(&iso, &menus, ignition)?;
     for menu in &mut menus {
@@ -164,6 +183,7 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
         boots,
         distribution: distribution::detect(&iso, core_os.is_some())?,
         menus,
+        has_more_menus: has_more,
         menu_parts: parts,
         implanted: ImplantedDigest::parse(&volume.primary.application_use),
         ignition_records: ignition.and_then(|area| records.get(&area).cloned()).unwrap_or_default(),
@@ -182,6 +202,12 @@ struct FoundMenus {
     parts: Vec<(String, Vec<u8>)>,
     /// Length of all of them in bytes.
     length: usize,
+    /// Files that were read, whether they are menus or not.
+    seen: HashSet<Extent>,
+    /// Length of these files in bytes.
+    read: u64,
+    /// Whether files were not read that may be menus.
+    has_more: bool,
 }
 
 /// Finds the boot menus of a volume by reading every file that may be one.
@@ -189,17 +215,19 @@ fn volume_menus(iso: &Iso<'_>) -> Result<FoundMenus, IsoError> {
     let mut found = FoundMenus::default();
     iso.walk(&mut |path, entry| {
         entry.ensure_within(iso.image.len(), path)?;
-        let known = |extent: &Extent| {
-            found
-                .menus
-                .iter()
-                .any(|menu| matches!(&menu.location, MenuLocation::IsoFile { extent: known, .. } if known == extent))
-        };
         let (true, [extent]) = (may_be_menu(path, entry), &entry.extents[..]) else { return Ok(()) };
-        let is_full = found.length + extent.length as usize > MAX_ALL_MENUS_BYTES || found.menus.len() >= MAX_MENUS;
-        if is_full || known(extent) {
+        if found.seen.contains(extent) {
             return Ok(());
         }
+        let is_full = found.length + extent.length as usize > MAX_ALL_MENUS_BYTES
+            || found.menus.len() >= MAX_MENUS
+            || found.read + extent.length > MAX_CANDIDATE_BYTES;
+        if is_full {
+            found.has_more = true;
+            return Ok(());
+        }
+        found.seen.insert(*extent);
+        found.read += extent.length;
         let text = read_extents(iso.image, &entry.extents, path)?.unwrap_or_default();
         let location = MenuLocation::IsoFile { extent: *extent, records: Vec::new() };
         match menu_of(path, &text, location) {
@@ -223,10 +251,15 @@ fn volume_menus(iso: &Iso<'_>) -> Result<FoundMenus, IsoError> {
 fn read_entries(iso: &Iso<'_>, menus: &mut [BootMenu], texts: &[Vec<u8>], parts: &[(String, Vec<u8>)]) {
     let readings = {
         let all = menu_texts(menus, texts, parts);
-        menu::read_menus(&all, &|path: &str| matches!(iso.file_extents(path), Ok(Some(_))))
+        let image = LimitedImage::new(iso.image, MAX_LOOKUP_BYTES);
+        let limited = Iso::open(&image);
+        menu::read_menus(&all, &|path: &str| {
+            let found = limited.as_ref().map(|iso| matches!(iso.file_extents(path), Ok(Some(_))));
+            found.ok().filter(|_| !image.is_exhausted())
+        })
     };
     for (menu, reading) in menus.iter_mut().zip(readings) {
-        (menu.entries, menu.kernel_lines) = (reading.entries, reading.kernel_lines);
+        (menu.entries, menu.kernel_lines, menu.gaps) = (reading.entries, reading.kernel_lines, reading.gaps);
     }
 }
 
@@ -250,7 +283,7 @@ fn may_be_menu(path: &str, entry: &DirectoryEntry) -> bool {
 
 fn menu_of(path: &str, text: &[u8], location: MenuLocation) -> Option<BootMenu> {
     let dialect = menu::detect_dialect(path, text)?;
-    Some(BootMenu { path: path.to_owned(), dialect, entries: Vec::new(), kernel_lines: 0, location })
+    Some(BootMenu { path: path.to_owned(), dialect, entries: Vec::new(), kernel_lines: 0, gaps: Vec::new(), location })
 }
 
 /// Returns the offsets of the directory records of the menus and of the Ignition file, by extent, in all trees.

@@ -22,6 +22,7 @@ mod fat;
 pub mod file;
 mod hybrid;
 mod isomd5;
+mod limited_image;
 pub mod menu;
 mod overlay;
 mod overlay_builder;

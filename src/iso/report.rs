@@ -87,6 +87,15 @@ impl Examined {
                     .to_owned(),
             );
         }
+        if self.has_more_menus {
+            warnings.push(
+                "the ISO has more files that may be boot menus than are read: the others are not edited".to_owned(),
+            );
+        }
+        let gaps = self.menus.iter().flat_map(|menu| menu.gaps.iter().map(move |gap| (&menu.path, gap)));
+        warnings.extend(
+            gaps.map(|(path, gap)| format!("menu {path}: not all of it is understood: {gap}")).take(MAX_WARNINGS / 2),
+        );
         let usable = self.kernel();
         let mut seen = BTreeSet::new();
         for menu in self.menus.iter().filter(|menu| !menu::is_loopback(&menu.path)) {

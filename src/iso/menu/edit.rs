@@ -1,5 +1,7 @@
 //! Edits of kernel arguments.
 
+use std::collections::HashSet;
+
 /// The changes to a boot menu.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MenuEdit {
@@ -52,8 +54,11 @@ pub fn edited_arguments<'a>(
 ) -> Vec<String> {
     let mut kept: Vec<String> = words.filter(|word| !edit.removes(word)).map(str::to_owned).collect();
     let stop = kept.iter().position(|word| word == "---" || word == "--").unwrap_or(kept.len());
-    let new = edit.append.iter().map(|argument| quote(argument)).filter(|argument| !kept.contains(argument));
-    let new: Vec<String> = new.collect();
+    let new = {
+        let known: HashSet<&String> = kept.iter().filter(|_| !edit.append.is_empty()).collect();
+        let new = edit.append.iter().map(|argument| quote(argument)).filter(|argument| !known.contains(argument));
+        new.collect::<Vec<String>>()
+    };
     kept.splice(stop..stop, new);
     kept
 }

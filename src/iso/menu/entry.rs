@@ -8,6 +8,9 @@ use crate::fleet::text::{is_printable, printable};
 /// that many kernels share is copied to each of them.
 pub const MAX_ENTRIES_SIZE: usize = 1 << 20;
 
+/// Maximum number of kernel lines in the menus of an image that are edited. A view adds its arguments to each of them.
+pub const MAX_KERNEL_LINES: usize = 2048;
+
 /// Words of a title that mark an entry which does not boot the system or installer of the image.
 const SIDE_TITLES: [&str; 9] =
     ["rescue", "recovery", "repair", "upgrade", "check", "verify", "test", "memtest86", "mediacheck"];
@@ -54,6 +57,8 @@ pub enum Obstacle {
     Hypervisor(String),
     /// A file of the entry does not exist in the image. The value is its path.
     MissingFile(String),
+    /// A file of the entry was not looked up, since the menus name too many. The value is its path.
+    UncheckedFile(String),
 }
 
 /// The source of a variable's value.
@@ -69,6 +74,35 @@ pub enum Origin {
     Length,
 }
 
+/// A part of a menu that is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MenuGap {
+    /// The menu reads a file of the image that is not read here. The value is its path.
+    UnreadFile(String),
+    /// The menu reads more files than are followed, or longer ones.
+    Includes,
+    /// The menus have more kernel lines than are edited.
+    KernelLines,
+}
+
+impl fmt::Display for MenuGap {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnreadFile(path) => {
+                write!(
+                    out,
+                    "it reads {}, whose content is not read: other entries and values may be in it",
+                    printable(path)
+                )
+            }
+            Self::Includes => out.write_str("it reads more or longer files than are followed"),
+            Self::KernelLines => {
+                write!(out, "the menus have more than {MAX_KERNEL_LINES} kernel lines: this menu is not edited")
+            }
+        }
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -80,6 +114,9 @@ impl fmt::Display for Obstacle {
             },
             Self::Hypervisor(path) => write!(out, "it starts the hypervisor {path}"),
             Self::MissingFile(path) => write!(out, "{path} is not on the ISO"),
+            Self::UncheckedFile(path) => {
+                write!(out, "{path} was not looked up: the menus of the ISO name too many files")
+            }
         }
     }
 }
@@ -91,7 +128,9 @@ impl MenuEntry {
         let obstacle = match &self.obstacle {
             Some(Obstacle::Variable { name, origin: Origin::Command(command) }) => name.len() + command.len(),
             Some(Obstacle::Variable { name, .. }) => name.len(),
-            Some(Obstacle::Hypervisor(path) | Obstacle::MissingFile(path)) => path.len(),
+            Some(Obstacle::Hypervisor(path) | Obstacle::MissingFile(path) | Obstacle::UncheckedFile(path)) => {
+                path.len()
+            }
             None => 0,
         };
         size_of::<Self>() + self.title.len() + self.kernel.len() + self.arguments.len() + initrds + obstacle
@@ -99,11 +138,7 @@ impl MenuEntry {
 
     /// Returns whether the entry is a rescue system, an upgrade, a check or a test.
     pub fn is_side_entry(&self) -> bool {
-        is_side_title(&self.title)
-            || self
-                .arguments
-                .split_ascii_whitespace()
-                .any(|word| SIDE_ARGUMENTS.iter().any(|side| word.starts_with(side)))
+        is_side_title(&self.title) || self.arguments.split_ascii_whitespace().any(is_side_argument)
     }
 
     /// Makes all texts printable.
@@ -112,7 +147,9 @@ impl MenuEntry {
         let obstacle: Vec<&mut String> = match obstacle {
             Some(Obstacle::Variable { name, origin: Origin::Command(command) }) => vec![name, command],
             Some(Obstacle::Variable { name, .. }) => vec![name],
-            Some(Obstacle::Hypervisor(path) | Obstacle::MissingFile(path)) => vec![path],
+            Some(Obstacle::Hypervisor(path) | Obstacle::MissingFile(path) | Obstacle::UncheckedFile(path)) => {
+                vec![path]
+            }
             None => Vec::new(),
         };
         for text in [title, kernel, arguments].into_iter().chain(initrds).chain(obstacle) {
@@ -123,8 +160,15 @@ impl MenuEntry {
     }
 }
 
+/// Returns whether a kernel argument is that of a rescue system, an upgrade or a check.
+pub fn is_side_argument(word: &str) -> bool {
+    #[cfg(test)]
+    tests::COMPARED.with(|count| count.set(count.get() + 1));
+    SIDE_ARGUMENTS.iter().any(|side| word.starts_with(side))
+}
+
 /// Returns whether a title is that of a rescue system, an upgrade, a check or a test.
-fn is_side_title(title: &str) -> bool {
+pub fn is_side_title(title: &str) -> bool {
     let mut words = title.split(|sign: char| !sign.is_alphanumeric());
     words.any(|word| SIDE_TITLES.iter().any(|side| word.eq_ignore_ascii_case(side)))
 }
@@ -188,8 +232,15 @@ pub fn is_xen(path: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// Number of arguments that were compared.
+        pub static COMPARED: Cell<usize> = const { Cell::new(0) };
+    }
 
     #[test]
     fn rescue_systems_upgrades_and_tests_are_side_entries() {

@@ -6,23 +6,21 @@
 mod edit;
 mod entry;
 mod grub;
+mod lookup;
 mod syslinux;
 mod systemd_boot;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 
 pub use edit::MenuEdit;
-pub use entry::{MAX_ENTRIES_SIZE, MenuEntry, Obstacle, Origin};
+pub use entry::{MAX_ENTRIES_SIZE, MAX_KERNEL_LINES, MenuEntry, MenuGap, Obstacle, Origin};
+pub use lookup::{FileTest, MAX_LOOKUPS};
 
 use edit::characters;
 use entry::{EntryRoom, directory, normal_path};
 use grub::GrubScripts;
-use syslinux::SyslinuxConfigs;
-
-/// Maximum number of paths that are looked up for the entries of the menus of an image.
-const MAX_LOOKUPS: usize = 512;
-/// Maximum length of such a path, in bytes.
-const MAX_LOOKUP_LENGTH: usize = 1024;
+use lookup::FileLookup;
+use syslinux::{ConfigFile, SyslinuxConfigs};
 
 /// The language of a boot menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +51,8 @@ pub struct MenuReading {
     pub entries: Vec<MenuEntry>,
     /// Number of its kernel lines, to which arguments can be added.
     pub kernel_lines: usize,
+    /// What is not understood in it.
+    pub gaps: Vec<MenuGap>,
 }
 
 /// Returns the language of a text that may be a boot menu. The content decides: file names say little.
@@ -65,7 +65,7 @@ pub fn detect_dialect(path: &str, raw: &[u8]) -> Option<Dialect> {
     if syslinux::matches(&lower, &text) {
         return Some(Dialect::Syslinux);
     }
-    grub::matches(&text).then_some(Dialect::Grub)
+    grub::matches(&lower, &text).then_some(Dialect::Grub)
 }
 
 /// Returns whether a menu is one that other boot managers read from an image in a file (`loopback.cfg`).
@@ -74,19 +74,24 @@ pub fn is_loopback(path: &str) -> bool {
 }
 
 /// Reads the menus of an image. `is_file` states whether the image has a file. Returns one reading for each text.
-pub fn read_menus(texts: &[MenuText<'_>], is_file: &dyn Fn(&str) -> bool) -> Vec<MenuReading> {
+pub fn read_menus(texts: &[MenuText<'_>], is_file: FileTest<'_>) -> Vec<MenuReading> {
     let decoded: Vec<_> = texts.iter().map(|text| String::from_utf8_lossy(text.raw)).collect();
     let decoded: Vec<&str> = decoded.iter().map(|text| text.as_ref()).collect();
-    let mut menus = Menus::read(texts, &decoded);
-    let mut files = FileLookup { is_file, known: HashMap::new() };
+    let mut files = FileLookup::new(is_file);
+    let mut menus = Menus::read(texts, &decoded, &mut files);
+    let kernel_lines = menus.kernel_lines();
     let mut room = EntryRoom::default();
-    let readings = (0..texts.len()).map(|number| {
+    let readings = kernel_lines.into_iter().enumerate().map(|(number, kernel_lines)| {
         let mut entries = menus.take_entries(number, &mut room);
         for entry in &mut entries {
             files.resolve(entry, |name| menus.candidates(number, name));
             entry.make_printable();
         }
-        MenuReading { entries, kernel_lines: menus.edit(number, &MenuEdit::default()).1 }
+        let mut gaps = menus.take_gaps(number);
+        if kernel_lines.is_none() {
+            gaps.insert(MenuGap::KernelLines);
+        }
+        MenuReading { entries, kernel_lines: kernel_lines.unwrap_or(0), gaps: gaps.into_iter().collect() }
     });
     readings.collect()
 }
@@ -95,28 +100,32 @@ pub fn read_menus(texts: &[MenuText<'_>], is_file: &dyn Fn(&str) -> bool) -> Vec
 pub fn entries(dialect: Dialect, raw: &[u8]) -> Vec<MenuEntry> {
     let text = MenuText { path: "", dialect: Some(dialect), raw };
     let decoded = String::from_utf8_lossy(raw);
-    let mut entries = Menus::read(&[text], &[&decoded]).take_entries(0, &mut EntryRoom::default());
+    let mut menus = Menus::read(&[text], &[&decoded], &mut FileLookup::new(&|_| Some(false)));
+    let mut entries = menus.take_entries(0, &mut EntryRoom::default());
     entries.iter_mut().for_each(MenuEntry::make_printable);
     entries
 }
 
-/// Applies an edit to the menus of an image. Returns for each text the new text, and the number of its kernel lines. The
-/// text is the same if nothing changes.
-pub fn edit_menus(texts: &[MenuText<'_>], edit: &MenuEdit) -> Vec<(Vec<u8>, usize)> {
+/// Applies an edit to the menus of an image. `unread` are the files of the image that they read and that are not among the
+/// texts. Returns for each text the new text, and the number of its kernel lines. The text is the same if nothing changes,
+/// or if the menus have too many kernel lines.
+pub fn edit_menus(texts: &[MenuText<'_>], unread: &[String], edit: &MenuEdit) -> Vec<(Vec<u8>, usize)> {
     let decoded: Vec<String> = texts.iter().map(|text| characters(text.raw)).collect();
     let decoded: Vec<&str> = decoded.iter().map(String::as_str).collect();
-    let menus = Menus::read(texts, &decoded);
+    let unread: BTreeSet<String> = unread.iter().map(|path| characters(path.as_bytes())).collect();
+    let is_unread = |path: &str| Some(unread.contains(path));
+    let menus = Menus::read(texts, &decoded, &mut FileLookup::new(&is_unread));
     let edit = edit.as_characters();
-    let edited = (0..texts.len()).map(|number| {
-        let (text, lines) = menus.edit(number, &edit);
-        (text.chars().map(|byte| byte as u8).collect(), lines)
+    let edited = menus.kernel_lines().into_iter().enumerate().map(|(number, lines)| match lines {
+        Some(lines) => (menus.edit(number, &edit).chars().map(|byte| byte as u8).collect(), lines),
+        None => (texts[number].raw.to_vec(), 0),
     });
     edited.collect()
 }
 
 /// Applies an edit to a menu that is read alone. Returns the text and the number of its kernel lines.
 pub fn edit_menu(dialect: Dialect, path: &str, raw: &[u8], edit: &MenuEdit) -> (Vec<u8>, usize) {
-    edit_menus(&[MenuText { path, dialect: Some(dialect), raw }], edit).pop().unwrap_or_default()
+    edit_menus(&[MenuText { path, dialect: Some(dialect), raw }], &[], edit).pop().unwrap_or_default()
 }
 
 /// The menus of an image in all languages.
@@ -130,7 +139,7 @@ struct Menus<'a> {
 }
 
 impl<'a> Menus<'a> {
-    fn read(texts: &[MenuText<'a>], decoded: &[&'a str]) -> Self {
+    fn read(texts: &[MenuText<'a>], decoded: &[&'a str], files: &mut FileLookup<'_>) -> Self {
         let (mut scripts, mut configs, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
         for (text, decoded) in texts.iter().zip(decoded) {
             numbers.push((scripts.len(), configs.len()));
@@ -141,12 +150,13 @@ impl<'a> Menus<'a> {
                 None => (true, true),
             };
             scripts.extend(is_script.then_some((text.path, *decoded)));
-            configs.extend(is_config.then_some((text.path, *decoded)));
+            let is_menu = text.dialect.is_some();
+            configs.extend(is_config.then_some(ConfigFile { path: text.path, text: decoded, is_menu }));
         }
         Self {
             texts: texts.iter().zip(decoded).map(|(text, decoded)| (text.path, text.dialect, *decoded)).collect(),
-            grub: GrubScripts::read(&scripts),
-            syslinux: SyslinuxConfigs::read(&configs),
+            grub: GrubScripts::read(&scripts, files),
+            syslinux: SyslinuxConfigs::read(&configs, files),
             numbers,
         }
     }
@@ -175,50 +185,40 @@ impl<'a> Menus<'a> {
         }
     }
 
-    fn edit(&self, number: usize, edit: &MenuEdit) -> (String, usize) {
+    /// Takes the parts of a menu that are not understood.
+    fn take_gaps(&mut self, number: usize) -> BTreeSet<MenuGap> {
+        let (script, config) = self.numbers[number];
+        match self.texts[number].1 {
+            Some(Dialect::Grub) => self.grub.take_gaps(script),
+            Some(Dialect::Syslinux) => self.syslinux.take_gaps(config),
+            Some(Dialect::SystemdBoot) | None => BTreeSet::new(),
+        }
+    }
+
+    /// Returns the number of kernel lines of each text; nothing for a menu that is not edited, since there are too many.
+    fn kernel_lines(&self) -> Vec<Option<usize>> {
+        let mut left = MAX_KERNEL_LINES;
+        let lines = self.texts.iter().zip(&self.numbers).map(|((path, dialect, _), (script, config))| {
+            let lines = match dialect {
+                Some(Dialect::Grub) => self.grub.kernel_lines(*script),
+                Some(Dialect::Syslinux) => self.syslinux.kernel_lines(*config),
+                Some(Dialect::SystemdBoot) => systemd_boot::kernel_lines(path),
+                None => 0,
+            };
+            left = left.checked_sub(lines)?;
+            Some(lines)
+        });
+        lines.collect()
+    }
+
+    fn edit(&self, number: usize, edit: &MenuEdit) -> String {
         let ((path, dialect, text), (script, config)) = (self.texts[number], self.numbers[number]);
         match dialect {
             Some(Dialect::Grub) => self.grub.edit(script, edit),
             Some(Dialect::Syslinux) => self.syslinux.edit(config, edit),
             Some(Dialect::SystemdBoot) => systemd_boot::edit_menu(path, text, edit),
-            None => (text.to_owned(), 0),
+            None => text.to_owned(),
         }
-    }
-}
-
-/// Lookups of the files of entries.
-struct FileLookup<'a> {
-    is_file: &'a dyn Fn(&str) -> bool,
-    known: HashMap<String, bool>,
-}
-
-impl FileLookup<'_> {
-    /// Replaces the names of an entry's files by their paths. A file that does not exist is an obstacle.
-    fn resolve(&mut self, entry: &mut MenuEntry, candidates: impl Fn(&str) -> Vec<String>) {
-        if matches!(entry.obstacle, Some(Obstacle::Variable { .. })) {
-            return;
-        }
-        let mut missing = None;
-        for name in [&mut entry.kernel].into_iter().chain(&mut entry.initrds) {
-            let paths = candidates(name);
-            match paths.iter().find(|path| self.exists(path)) {
-                Some(path) => name.clone_from(path),
-                None => missing = missing.or(paths.into_iter().next()),
-            }
-        }
-        entry.obstacle = entry.obstacle.take().or(missing.map(Obstacle::MissingFile));
-    }
-
-    fn exists(&mut self, path: &str) -> bool {
-        if let Some(known) = self.known.get(path) {
-            return *known;
-        }
-        if self.known.len() >= MAX_LOOKUPS || path.len() > MAX_LOOKUP_LENGTH {
-            return false;
-        }
-        let exists = (self.is_file)(path);
-        self.known.insert(path.to_owned(), exists);
-        exists
     }
 }
 

@@ -27,13 +27,18 @@ pub fn entries(path: &str, text: &str) -> Vec<MenuEntry> {
     }]
 }
 
-/// Applies an edit. Returns the text and the number of kernel lines, which is 1 for an entry.
-pub fn edit_menu(path: &str, text: &str, edit: &MenuEdit) -> (String, usize) {
+/// Returns the number of kernel lines, which is 1 for an entry.
+pub fn kernel_lines(path: &str) -> usize {
+    usize::from(!is_configuration(path))
+}
+
+/// Applies an edit. Returns the text.
+pub fn edit_menu(path: &str, text: &str, edit: &MenuEdit) -> String {
     if is_configuration(path) {
-        return (with_timeout(text, edit.timeout), 0);
+        return with_timeout(text, edit.timeout);
     }
     if !edit.changes_arguments() {
-        return (text.to_owned(), 1);
+        return text.to_owned();
     }
     let mut out = String::new();
     let mut done = false;
@@ -53,7 +58,7 @@ pub fn edit_menu(path: &str, text: &str, edit: &MenuEdit) -> (String, usize) {
         let gap = if out.ends_with('\n') { "" } else { "\n" };
         out.push_str(&format!("{gap}options {}\n", edit.append.join(" ")));
     }
-    (out, 1)
+    out
 }
 
 /// Returns the configuration with a timeout in seconds. A menu that waits for a key (`menu-force`) does not boot a host.
@@ -99,8 +104,8 @@ mod tests {
         assert!(matches("/loader/entries/01-archiso.conf", ARCH));
         let edit =
             MenuEdit { append: vec!["console=ttyS0".into()], remove: vec!["archisosearchuuid=".into()], timeout: None };
-        let (text, lines) = edit_menu("/loader/entries/01-archiso.conf", ARCH, &edit);
-        assert_eq!(lines, 1);
+        let text = edit_menu("/loader/entries/01-archiso.conf", ARCH, &edit);
+        assert_eq!(kernel_lines("/loader/entries/01-archiso.conf"), 1);
         assert!(text.ends_with("options archisobasedir=arch console=ttyS0\n"), "{text}");
         assert_eq!(entries("", &text)[0].kernel, "/arch/boot/x86_64/vmlinuz-linux");
     }
@@ -108,7 +113,7 @@ mod tests {
     #[test]
     fn an_entry_without_options_gets_an_options_line() {
         let edit = MenuEdit { append: vec!["a".into()], ..MenuEdit::default() };
-        assert_eq!(edit_menu("", "linux /k", &edit).0, "linux /k\noptions a\n");
+        assert_eq!(edit_menu("", "linux /k", &edit), "linux /k\noptions a\n");
     }
 
     #[test]
@@ -120,8 +125,9 @@ mod tests {
         ];
         for (before, after) in rows {
             assert!(matches("efi:/loader/loader.conf", before));
-            assert_eq!(edit_menu("efi:/loader/loader.conf", before, &edit), (after.to_owned(), 0));
-            assert_eq!(edit_menu("efi:/loader/loader.conf", before, &MenuEdit::default()), (before.to_owned(), 0));
+            assert_eq!(kernel_lines("efi:/loader/loader.conf"), 0);
+            assert_eq!(edit_menu("efi:/loader/loader.conf", before, &edit), after);
+            assert_eq!(edit_menu("efi:/loader/loader.conf", before, &MenuEdit::default()), before);
             assert!(entries("/loader/loader.conf", before).is_empty());
         }
     }

@@ -1,3 +1,6 @@
+mod connected;
+mod limits;
+
 use super::*;
 
 /// An image: its menus and the other files.
@@ -16,13 +19,27 @@ impl Layout<'_> {
     }
 
     fn entries(&self) -> Vec<(String, MenuEntry)> {
-        let is_file = |path: &str| self.files.contains(&path);
+        let is_file = |path: &str| Some(self.files.contains(&path));
         let readings = read_menus(&self.texts(), &is_file);
         let paths = self.menus.iter().map(|(path, _)| (*path).to_owned());
         paths
             .zip(readings)
             .flat_map(|(path, menu)| menu.entries.into_iter().map(move |entry| (path.clone(), entry)))
             .collect()
+    }
+
+    /// Returns what is not understood in the menus.
+    fn gaps(&self) -> Vec<MenuGap> {
+        let readings = read_menus(&self.texts(), &|path| Some(self.files.contains(&path)));
+        readings.into_iter().flat_map(|menu| menu.gaps).collect()
+    }
+
+    fn unread(&self) -> Vec<String> {
+        let files = self.gaps().into_iter().filter_map(|gap| match gap {
+            MenuGap::UnreadFile(path) => Some(path),
+            MenuGap::Includes | MenuGap::KernelLines => None,
+        });
+        files.collect()
     }
 
     /// Checks the entries: title, kernel, arguments, initrds, and a mark: `*` for the default, `!` for an obstacle.
@@ -49,7 +66,7 @@ impl Layout<'_> {
     /// Returns the menus as a host with an argument of its own sees them.
     fn edited(&self) -> Vec<String> {
         let edit = MenuEdit { append: vec!["site=1".into()], remove: Vec::new(), timeout: Some(1) };
-        let menus = edit_menus(&self.texts(), &edit).into_iter();
+        let menus = edit_menus(&self.texts(), &self.unread(), &edit).into_iter();
         menus.map(|(text, _)| String::from_utf8(text).unwrap()).collect()
     }
 }
@@ -416,7 +433,7 @@ fn memtest_has_no_kernel_line() {
         files: &["/boot/memtest86+.bin"],
     };
     layout.check(&[]);
-    assert_eq!(edit_menus(&layout.texts(), &MenuEdit::default())[0].1, 0);
+    assert_eq!(edit_menus(&layout.texts(), &[], &MenuEdit::default())[0].1, 0);
 }
 
 #[test]

@@ -1,14 +1,19 @@
 //! Evaluation of GRUB scripts: the kernels of their menu entries, with the values of variables as far as they are
 //! constant. Loops do not run, and commands have no effect but on variables.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-use super::command::{CommandKind, CommandVariables, assignment, is_name};
+use super::command::{CommandKind, assignment, is_name};
 use super::condition::{Conditions, Truth, test};
-use super::lexer::{GrubCommand, Token, commands, tokens};
+use super::lexer::{GrubCommand, Token, commands};
+use super::script::Scripts;
+use super::selection::{Item, Selection, default_item, escaped};
 use super::variables::{DEVICE, Expanded, MAX_EXPANSION_BYTES, Use, Value, Variables};
-use crate::iso::menu::entry::{EntryRoom, MenuEntry, Obstacle, Origin, directory, normal_path, takes_arguments};
+use crate::iso::menu::entry::{
+    EntryRoom, MenuEntry, MenuGap, Obstacle, Origin, directory, is_side_title, normal_path, takes_arguments,
+};
+use crate::iso::menu::lookup::FileLookup;
 
 /// Maximum length of the functions and other scripts that the scripts of an image call, in bytes, with each call.
 const MAX_CALLED_BYTES: usize = 1 << 20;
@@ -19,57 +24,22 @@ const MAX_SHARED: usize = 8;
 /// Commands that end a menu entry without a kernel of the image.
 const LEAVING: [&str; 6] = ["exit", "chainloader", "halt", "reboot", "fwsetup", "normal_exit"];
 
-/// A script of an image.
-#[derive(Debug)]
-pub struct Script<'a> {
-    /// Path in the image.
-    path: &'a str,
-    /// Parts of the text.
-    pub tokens: Vec<Token<'a>>,
-    /// Kinds of the commands, by the number of their token.
-    pub kinds: Vec<CommandKind>,
-}
-
-impl<'a> Script<'a> {
-    /// Reads a script.
-    pub fn read(path: &'a str, text: &'a str) -> Self {
-        let tokens = tokens(text);
-        let variables = CommandVariables::read(&tokens);
-        let mut reader = variables.reader();
-        let kind = |token: &Token<'_>| match token {
-            Token::Command(command) => reader.next(command),
-            Token::Keyword(_) | Token::Open | Token::Close => CommandKind::Other,
-        };
-        let kinds = tokens.iter().map(kind).collect();
-        Self { path, tokens, kinds }
-    }
-}
-
 /// The result of evaluating a script.
 #[derive(Debug, Default)]
 pub struct Evaluated {
     /// Kernels, each with the number of the script that has its command.
     pub entries: Vec<(usize, MenuEntry)>,
-    /// Entry to boot instead of the default one, which leaves for the local disk.
-    pub other_default: Option<String>,
-    /// Whether the script has menu entries, its own or those of scripts that it reads.
-    pub has_menu: bool,
+    /// Entries to boot instead of the default ones that leave for the local disk, as values of `default`, by the scripts
+    /// that show the menu or have its default entry.
+    pub other_defaults: BTreeMap<usize, String>,
+    /// Scripts that show menus: with their own entries, or with those of scripts that they source.
+    pub menus: BTreeSet<usize>,
+    /// What is not understood, with the number of the script that has the command.
+    pub gaps: BTreeSet<(usize, MenuGap)>,
     /// Numbers of the other scripts that it reads.
     pub reads: BTreeSet<usize>,
     /// Values of the words with variables in kernel commands, by script and position; absent where they differ.
     pub words: HashMap<(usize, usize), Option<Vec<String>>>,
-}
-
-/// A menu entry or a submenu.
-#[derive(Debug)]
-struct Item {
-    script: usize,
-    body: Range<usize>,
-    title: String,
-    /// Name by which `default` selects it.
-    name: Option<String>,
-    is_submenu: bool,
-    is_certain: bool,
 }
 
 /// What the commands of a script or of a menu entry do.
@@ -80,15 +50,26 @@ struct Block {
     kernels: Vec<(usize, MenuEntry, bool)>,
     hypervisor: Option<String>,
     leaves: bool,
+    /// Whether a script is a part of it that is not read.
+    has_gap: bool,
+}
+
+/// What a menu does without a key, and what it may do instead.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Whether the entry that boots without a key may leave for the local disk.
+    leaves: bool,
+    /// Value of `default` for the first entry that boots a kernel and is no rescue system, upgrade or test.
+    other: Option<String>,
 }
 
 /// A script while it is being evaluated.
 #[derive(Debug)]
-struct Evaluator<'s, 'a> {
-    scripts: &'s [Script<'a>],
+struct Evaluator<'s, 'a, 'l, 'f> {
+    scripts: &'s Scripts<'a>,
     variables: Variables,
     functions: HashMap<&'a str, (usize, Range<usize>)>,
-    limits: &'s mut Limits,
+    limits: &'s mut Limits<'l, 'f>,
     depth: usize,
     /// Scripts that are being read, the root first.
     reading: Vec<usize>,
@@ -99,24 +80,27 @@ struct Evaluator<'s, 'a> {
 
 /// What the scripts of an image may still take.
 #[derive(Debug)]
-pub struct Limits {
+pub struct Limits<'l, 'f> {
     /// Bytes of functions and other scripts.
     called: usize,
     /// Bytes of expanded variables.
     expanded: usize,
     /// Bytes of entries.
     entries: EntryRoom,
+    /// Lookups of other scripts.
+    files: &'l mut FileLookup<'f>,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { called: MAX_CALLED_BYTES, expanded: MAX_EXPANSION_BYTES, entries: EntryRoom::default() }
+impl<'l, 'f> Limits<'l, 'f> {
+    /// Creates the limits of an image.
+    pub fn new(files: &'l mut FileLookup<'f>) -> Self {
+        Self { called: MAX_CALLED_BYTES, expanded: MAX_EXPANSION_BYTES, entries: EntryRoom::default(), files }
     }
 }
 
 /// Evaluates a script. The others are those that it may read.
-pub fn evaluate(scripts: &[Script<'_>], root: usize, limits: &mut Limits) -> Evaluated {
-    let path = scripts[root].path;
+pub fn evaluate(scripts: &Scripts<'_>, root: usize, limits: &mut Limits<'_, '_>) -> Evaluated {
+    let path = scripts.list[root].path;
     let directory = directory(path.strip_prefix("efi:").unwrap_or(path));
     let mut evaluator = Evaluator {
         scripts,
@@ -129,17 +113,17 @@ pub fn evaluate(scripts: &[Script<'_>], root: usize, limits: &mut Limits) -> Eva
         result: Evaluated::default(),
     };
     let mut block = Block::default();
-    evaluator.run(root, 0..scripts[root].tokens.len(), Truth::Yes, &mut block);
-    evaluator.finish(block, true);
+    evaluator.run(root, 0..scripts.list[root].tokens.len(), Truth::Yes, &mut block);
+    evaluator.show_menu(root, block);
     evaluator.limits.expanded = evaluator.variables.room();
     evaluator.result
 }
 
-impl<'s, 'a> Evaluator<'s, 'a> {
+impl<'a> Evaluator<'_, 'a, '_, '_> {
     /// Evaluates the tokens of a block.
     fn run(&mut self, script: usize, range: Range<usize>, outer: Truth, block: &mut Block) {
         let scripts = self.scripts;
-        let tokens = &scripts[script].tokens;
+        let tokens = &scripts.list[script].tokens;
         let mut conditions = Conditions::new(outer);
         let mut at = range.start;
         while let Some(token) = tokens.get(at).filter(|_| at < range.end) {
@@ -220,7 +204,7 @@ impl<'s, 'a> Evaluator<'s, 'a> {
 
     /// Evaluates a command. Returns whether it succeeds.
     fn execute(&mut self, script: usize, at: usize, command: &GrubCommand<'a>, now: Truth, block: &mut Block) -> Truth {
-        match self.scripts[script].kinds.get(at).copied() {
+        match self.scripts.list[script].kinds.get(at).copied() {
             Some(CommandKind::Kernel(number)) => self.load_kernel(script, command, number, None, block),
             Some(CommandKind::HypervisorKernel(number)) => {
                 let hypervisor = block.hypervisor.take();
@@ -333,7 +317,7 @@ impl<'s, 'a> Evaluator<'s, 'a> {
 
     /// Returns the length of the commands in a range of tokens, in bytes.
     fn length(&self, script: usize, range: &Range<usize>) -> usize {
-        let tokens = self.scripts[script].tokens.get(range.clone()).unwrap_or_default();
+        let tokens = self.scripts.list[script].tokens.get(range.clone()).unwrap_or_default();
         tokens.len() + commands(tokens).flat_map(|command| &command.words).map(|word| word.text.len()).sum::<usize>()
     }
 
@@ -348,15 +332,24 @@ impl<'s, 'a> Evaluator<'s, 'a> {
             }
             return;
         }
-        let found = |wanted: &str| self.scripts.iter().position(|script| script.path.eq_ignore_ascii_case(wanted));
-        let Some(script) = found(&path).or_else(|| found(&format!("efi:{path}"))) else { return };
-        let range = 0..self.scripts[script].tokens.len();
-        let is_new = self.depth < MAX_DEPTH && !self.reading.contains(&script);
-        if !is_new || !self.takes_length(script, &range) {
+        let Some(script) = self.scripts.find(&path) else {
+            match self.limits.files.exists(&path) {
+                Some(false) => {}
+                Some(true) => self.miss(command, MenuGap::UnreadFile(path), within),
+                None => self.miss(command, MenuGap::Includes, within),
+            }
+            return;
+        };
+        if self.reading.contains(&script) {
             // What is not read may set anything.
             if within.is_some() {
                 self.variables.set_any(command.name());
             }
+            return;
+        }
+        let range = 0..self.scripts.list[script].tokens.len();
+        if self.depth >= MAX_DEPTH || !self.takes_length(script, &range) {
+            self.miss(command, MenuGap::Includes, within);
             return;
         }
         self.depth += 1;
@@ -368,12 +361,21 @@ impl<'s, 'a> Evaluator<'s, 'a> {
                 self.variables.open(true);
                 let mut block = Block::default();
                 self.run(script, range, now, &mut block);
-                self.finish(block, false);
+                self.show_menu(script, block);
                 self.variables.close();
             }
         }
         self.reading.pop();
         self.depth -= 1;
+    }
+
+    /// Records a script that is not read. As a part of this one it may set anything, and have entries.
+    fn miss(&mut self, command: &GrubCommand<'a>, gap: MenuGap, within: Option<&mut Block>) {
+        self.result.gaps.extend(self.reading.iter().map(|script| (*script, gap.clone())));
+        if let Some(block) = within {
+            self.variables.set_any(command.name());
+            block.has_gap = true;
+        }
     }
 
     /// Adds the kernel of a command.
@@ -441,53 +443,65 @@ impl<'s, 'a> Evaluator<'s, 'a> {
         (image_path(words.first().map_or("", String::as_str)), obstacle)
     }
 
+    /// Adds the kernels of a script that shows its menu when all of it has run.
+    fn show_menu(&mut self, script: usize, block: Block) {
+        if !block.items.is_empty() {
+            self.result.menus.insert(script);
+        }
+        let selection = match self.variables.assigned("default") {
+            _ if self.enclosing > 0 => Selection::None,
+            None => Selection::Entry(String::new()),
+            Some(Value::Constant(default)) => Selection::Entry(default.clone()),
+            Some(Value::Unknown(_)) => Selection::Unknown,
+        };
+        let owners: BTreeSet<usize> = block.items.iter().map(|item| item.script).chain([script]).collect();
+        let outcome = self.finish(block, &selection);
+        if let (true, Some(other)) = (outcome.leaves, outcome.other) {
+            self.result.other_defaults.extend(owners.into_iter().map(|owner| (owner, other.clone())));
+        }
+    }
+
     /// Adds the kernels of a script, then those of its menu entries. Entries run when all of the script has run.
-    fn finish(&mut self, block: Block, is_root: bool) {
+    fn finish(&mut self, block: Block, selection: &Selection) -> Outcome {
         self.add("", block.kernels, false);
-        let default = self.default_item(&block.items).filter(|_| self.enclosing == 0);
-        let (mut leaves, mut other) = (false, None);
-        self.result.has_menu |= !block.items.is_empty();
+        let (default, rest) = match selection {
+            Selection::Entry(value) if !block.has_gap => default_item(&block.items, value),
+            Selection::Entry(_) | Selection::None | Selection::Unknown => (None, String::new()),
+        };
+        let may_be_any = *selection != Selection::None && (default.is_none() || self.variables.may_be_any());
+        let mut outcome = Outcome::default();
+        let mut in_submenu = None;
         for (number, item) in block.items.into_iter().enumerate() {
-            let mut inner = Block::default();
             if self.depth >= MAX_DEPTH {
                 continue;
             }
+            let is_default = default == Some(number);
+            let mut inner = Block::default();
             (self.depth, self.enclosing) = (self.depth + 1, self.enclosing + 1);
             self.variables.open(item.is_submenu);
             self.run(item.script, item.body.clone(), Truth::Yes, &mut inner);
+            let name = item.name.as_deref().filter(|_| item.is_certain).map(escaped);
             if item.is_submenu {
-                self.finish(inner, false);
-            } else {
-                let is_default = default == Some(number);
-                leaves |= is_default && inner.leaves && inner.kernels.is_empty();
-                let is_bootable = |(_, kernel, _): &(usize, MenuEntry, bool)| {
-                    !MenuEntry { title: item.title.clone(), ..kernel.clone() }.is_side_entry()
+                let selection = match is_default {
+                    true => Selection::Entry(rest.clone()),
+                    false if may_be_any => Selection::Unknown,
+                    false => Selection::None,
                 };
-                if other.is_none() && item.is_certain && inner.kernels.iter().take(1).any(is_bootable) {
-                    other = item.name;
+                let Outcome { leaves, other } = self.finish(inner, &selection);
+                outcome.leaves |= leaves;
+                in_submenu = in_submenu.or(name.zip(other).map(|(name, other)| format!("{name}>{other}")));
+            } else {
+                outcome.leaves |= (is_default || may_be_any) && inner.leaves && inner.kernels.is_empty();
+                if outcome.other.is_none() && inner.boots(&item.title) {
+                    outcome.other = name;
                 }
                 self.add(&item.title, inner.kernels, is_default);
             }
             self.variables.close();
             (self.depth, self.enclosing) = (self.depth - 1, self.enclosing - 1);
         }
-        if is_root && leaves {
-            self.result.other_default = other;
-        }
-    }
-
-    /// Returns the item that the menu boots without a key, if the script determines it.
-    fn default_item(&self, items: &[Item]) -> Option<usize> {
-        let default = match self.variables.assigned("default") {
-            None => "0",
-            Some(Value::Constant(default)) if default.is_empty() => "0",
-            Some(Value::Constant(default)) => default.as_str(),
-            Some(Value::Unknown(_)) => return None,
-        };
-        if let Ok(number) = default.parse::<usize>() {
-            return items.get(..=number).filter(|before| before.iter().all(|item| item.is_certain)).map(|_| number);
-        }
-        items.iter().position(|item| item.name.as_deref() == Some(default) || item.title == default)
+        outcome.other = outcome.other.or(in_submenu);
+        outcome
     }
 
     /// Adds kernels to the result, as far as there is room.
@@ -497,6 +511,14 @@ impl<'s, 'a> Evaluator<'s, 'a> {
             let Some(entry) = self.limits.entries.take(entry) else { return };
             self.result.entries.push((script, entry));
         }
+    }
+}
+
+impl Block {
+    /// Returns whether a menu entry with a title boots a kernel, and is no rescue system, upgrade or test.
+    fn boots(&self, title: &str) -> bool {
+        let first = self.kernels.first();
+        first.is_some_and(|(_, kernel, _)| !is_side_title(title) && !kernel.is_side_entry())
     }
 }
 
@@ -529,12 +551,4 @@ fn image_path(path: &str) -> String {
 fn kernel_word(word: String) -> String {
     let has_space = word.contains(|sign: char| sign.is_ascii_whitespace());
     if has_space && !word.contains('"') { format!("\"{word}\"") } else { word }
-}
-
-/// Returns whether a text is a GRUB script, by its commands.
-pub fn is_script(text: &str) -> bool {
-    let script = Script::read("", text);
-    let has_kernel =
-        script.kinds.iter().any(|kind| matches!(kind, CommandKind::Kernel(_) | CommandKind::HypervisorKernel(_)));
-    has_kernel || commands(&script.tokens).any(|command| command.has_name(&["menuentry", "submenu"]))
 }

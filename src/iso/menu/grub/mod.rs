@@ -4,23 +4,27 @@ mod command;
 mod condition;
 mod evaluate;
 mod lexer;
+mod script;
+mod selection;
 mod variables;
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::edit::{MenuEdit, edited_arguments};
-use super::entry::{MenuEntry, base_name};
-use command::CommandKind;
-use evaluate::{Evaluated, Limits, Script, evaluate};
+use super::entry::{MenuEntry, MenuGap, base_name};
+use super::lookup::FileLookup;
+use command::{CommandKind, assignment};
+use evaluate::{Evaluated, Limits, evaluate};
 use lexer::{GrubCommand, commands, quote, unquote};
+use script::{Script, Scripts};
 
-pub use evaluate::is_script as matches;
+pub use script::is_script as matches;
 
 /// The scripts of an image.
 #[derive(Debug)]
 pub struct GrubScripts<'a> {
     texts: Vec<&'a str>,
-    scripts: Vec<Script<'a>>,
+    scripts: Scripts<'a>,
     results: Vec<ScriptResult>,
 }
 
@@ -29,8 +33,11 @@ pub struct GrubScripts<'a> {
 struct ScriptResult {
     /// Kernels of its commands, whichever script reads it.
     entries: Vec<MenuEntry>,
+    /// Value of `default` in place of one that leaves for the local disk.
     other_default: Option<String>,
+    /// Whether it shows a menu.
     has_menu: bool,
+    gaps: BTreeSet<MenuGap>,
     /// Values of the words with variables in its kernel commands, by position.
     words: HashMap<usize, Option<Vec<String>>>,
 }
@@ -38,41 +45,11 @@ struct ScriptResult {
 impl<'a> GrubScripts<'a> {
     /// Reads and evaluates scripts, each with its path. A script that another one reads is evaluated within that one, so
     /// that its variables have values.
-    pub fn read(files: &[(&'a str, &'a str)]) -> Self {
-        let scripts: Vec<Script<'a>> = files.iter().map(|(path, text)| Script::read(path, text)).collect();
-        let mut limits = Limits::default();
-        let evaluated: Vec<Evaluated> = (0..scripts.len()).map(|root| evaluate(&scripts, root, &mut limits)).collect();
-        // Other boot managers read `loopback.cfg`, in place of the menu that it reads itself.
-        let is_loopback = |script: usize| is_loopback(files[script].0);
-        let main = (0..scripts.len()).filter(|script| !is_loopback(*script));
-        let read: BTreeSet<usize> = main.flat_map(|script| evaluated[script].reads.iter().copied()).collect();
-        let mut roots: Vec<usize> = (0..scripts.len()).filter(|script| !read.contains(script)).collect();
-        let mut covered: BTreeSet<usize> =
-            roots.iter().flat_map(|root| evaluated[*root].reads.iter().copied()).collect();
-        for (script, evaluation) in evaluated.iter().enumerate() {
-            // Scripts that read each other.
-            if read.contains(&script) && !covered.contains(&script) {
-                roots.push(script);
-                covered.extend(evaluation.reads.iter().copied().chain([script]));
-            }
-        }
-        let mut results: Vec<ScriptResult> = scripts.iter().map(|_| ScriptResult::default()).collect();
-        let mut readers: Vec<Option<usize>> = vec![None; scripts.len()];
-        for (root, evaluation) in evaluated.into_iter().enumerate().filter(|(root, _)| roots.contains(root)) {
-            let own = |script: &usize| *script == root || !is_loopback(root);
-            for (script, entry) in evaluation.entries.into_iter().filter(|(script, _)| own(script)) {
-                if *readers[script].get_or_insert(root) == root {
-                    results[script].entries.push(entry);
-                }
-            }
-            for ((script, at), value) in evaluation.words {
-                let known = results[script].words.entry(at).or_insert_with(|| value.clone());
-                if *known != value {
-                    *known = None;
-                }
-            }
-            (results[root].other_default, results[root].has_menu) = (evaluation.other_default, evaluation.has_menu);
-        }
+    pub fn read(files: &[(&'a str, &'a str)], lookup: &mut FileLookup<'_>) -> Self {
+        let scripts = Scripts::read(files);
+        let mut limits = Limits::new(lookup);
+        let evaluated: Vec<Evaluated> = (0..files.len()).map(|root| evaluate(&scripts, root, &mut limits)).collect();
+        let results = results_of(files, evaluated);
         Self { texts: files.iter().map(|(_, text)| *text).collect(), scripts, results }
     }
 
@@ -81,36 +58,106 @@ impl<'a> GrubScripts<'a> {
         std::mem::take(&mut self.results[script].entries)
     }
 
-    /// Applies an edit to a script. Returns the text and the number of commands that load a Linux kernel.
-    pub fn edit(&self, number: usize, edit: &MenuEdit) -> (String, usize) {
-        let (script, result) = (&self.scripts[number], &self.results[number]);
-        let kernels: Vec<(&GrubCommand<'_>, usize)> = kernel_commands(script).collect();
-        let mut out = self.texts[number].to_owned();
-        if edit.changes_arguments() {
-            // From the last to the first, so that the positions of the others stay valid.
-            for (command, path) in kernels.iter().rev() {
-                let Some(path_end) = command.words.get(*path).map(|word| word.at.end) else { continue };
-                let words = edited_words(command, *path, &result.words, edit);
-                let end = command.words.last().map_or(path_end, |word| word.at.end);
-                let tail = words.iter().map(|word| format!(" {word}")).collect::<String>();
-                out.replace_range(path_end..end, &tail);
+    /// Takes the parts of a script that are not understood.
+    pub fn take_gaps(&mut self, script: usize) -> BTreeSet<MenuGap> {
+        std::mem::take(&mut self.results[script].gaps)
+    }
+
+    /// Returns the number of commands that load a Linux kernel.
+    pub fn kernel_lines(&self, script: usize) -> usize {
+        kernel_commands(&self.scripts.list[script]).count()
+    }
+
+    /// Applies an edit to a script.
+    pub fn edit(&self, number: usize, edit: &MenuEdit) -> String {
+        let (script, result, text) = (&self.scripts.list[number], &self.results[number], self.texts[number]);
+        let (mut out, mut copied) = (String::new(), 0);
+        for (command, path) in kernel_commands(script).filter(|_| edit.changes_arguments()) {
+            let Some(path_end) = command.words.get(path).map(|word| word.at.end) else { continue };
+            out.push_str(&text[copied..path_end]);
+            for word in edited_words(command, path, &result.words, edit) {
+                out.extend([" ", &word]);
             }
+            copied = command.words.last().map_or(path_end, |word| word.at.end);
         }
-        let has_menu = result.has_menu || commands(&script.tokens).any(|command| command.has_name(&["menuentry"]));
+        out.push_str(&text[copied..]);
         if let Some(seconds) = edit.timeout
-            && has_menu
+            && boots_by_itself(script, result)
             && commands(&script.tokens).all(GrubCommand::is_closed)
         {
             // The last assignment is effective: a theme or an include may have set another timeout.
             let gap = if out.ends_with('\n') { "" } else { "\n" };
             out.push_str(&format!("{gap}set timeout_style=menu\nset timeout={seconds}\n"));
             if let Some(default) = &result.other_default {
-                // `>` separates a submenu from its entry.
-                out.push_str(&format!("set default={}\n", quote(&default.replace('>', ">>"))));
+                out.push_str(&format!("set default={}\n", quote(default)));
             }
         }
-        (out, kernels.len())
+        out
     }
+}
+
+/// Returns the results of scripts, from the evaluation of each with those that it reads.
+fn results_of(files: &[(&str, &str)], mut evaluated: Vec<Evaluated>) -> Vec<ScriptResult> {
+    let mut results: Vec<ScriptResult> = files.iter().map(|_| ScriptResult::default()).collect();
+    // A script may be read by some menus, and be the menu of others: no default of any of them leaves for the disk.
+    for (script, result) in results.iter_mut().enumerate() {
+        result.other_default = evaluated[script].other_defaults.remove(&script);
+    }
+    for evaluation in &mut evaluated {
+        for (script, other) in std::mem::take(&mut evaluation.other_defaults) {
+            results[script].other_default.get_or_insert(other);
+        }
+        for script in &evaluation.menus {
+            results[*script].has_menu = true;
+        }
+    }
+    let roots = roots_of(files, &evaluated);
+    let mut readers: Vec<Option<usize>> = vec![None; files.len()];
+    for (root, evaluation) in evaluated.into_iter().enumerate().filter(|(root, _)| roots.contains(root)) {
+        let own = |script: &usize| *script == root || !is_loopback(files[root].0);
+        for (script, entry) in evaluation.entries.into_iter().filter(|(script, _)| own(script)) {
+            if *readers[script].get_or_insert(root) == root {
+                results[script].entries.push(entry);
+            }
+        }
+        for ((script, at), value) in evaluation.words {
+            let known = results[script].words.entry(at).or_insert_with(|| value.clone());
+            if *known != value {
+                *known = None;
+            }
+        }
+        for (script, gap) in evaluation.gaps {
+            results[script].gaps.insert(gap);
+        }
+    }
+    results
+}
+
+/// Returns the scripts that no other one reads, and one of those that read each other. Other boot managers read
+/// `loopback.cfg`, in place of the menu that it reads itself.
+fn roots_of(files: &[(&str, &str)], evaluated: &[Evaluated]) -> BTreeSet<usize> {
+    let main = (0..files.len()).filter(|script| !is_loopback(files[*script].0));
+    let read: BTreeSet<usize> = main.flat_map(|script| evaluated[script].reads.iter().copied()).collect();
+    let mut roots: BTreeSet<usize> = (0..files.len()).filter(|script| !read.contains(script)).collect();
+    let mut covered: BTreeSet<usize> = roots.iter().flat_map(|root| evaluated[*root].reads.iter().copied()).collect();
+    for (script, evaluation) in evaluated.iter().enumerate() {
+        if read.contains(&script) && !covered.contains(&script) {
+            roots.insert(script);
+            covered.extend(evaluation.reads.iter().copied().chain([script]));
+        }
+    }
+    roots
+}
+
+/// Returns whether a script determines the timeout and the default of a menu: it has menu entries, or sources them and
+/// sets these variables itself.
+fn boots_by_itself(script: &Script<'_>, result: &ScriptResult) -> bool {
+    let sets = |command: &GrubCommand<'_>| {
+        let mut words = command.words.iter().filter_map(|word| assignment(word.text));
+        words.any(|(name, _)| matches!(name, "timeout" | "default"))
+    };
+    commands(&script.tokens).any(|command| command.has_name(&["menuentry"]))
+        || (result.has_menu && (result.other_default.is_some() || commands(&script.tokens).any(sets)))
 }
 
 /// Returns whether a script is the one that other boot managers read from an image in a file.

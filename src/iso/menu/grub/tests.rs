@@ -5,8 +5,13 @@ fn adding(arguments: &[&str]) -> MenuEdit {
     MenuEdit { append: arguments.iter().map(|text| text.to_string()).collect(), ..MenuEdit::default() }
 }
 
+fn read<'a>(files: &[(&'a str, &'a str)]) -> GrubScripts<'a> {
+    GrubScripts::read(files, &mut FileLookup::new(&|_| Some(false)))
+}
+
 fn edit_menu(text: &str, edit: &MenuEdit) -> (String, usize) {
-    GrubScripts::read(&[("/boot/grub/grub.cfg", text)]).edit(0, edit)
+    let scripts = read(&[("/boot/grub/grub.cfg", text)]);
+    (scripts.edit(0, edit), scripts.kernel_lines(0))
 }
 
 fn entries(text: &str) -> Vec<MenuEntry> {
@@ -14,7 +19,7 @@ fn entries(text: &str) -> Vec<MenuEntry> {
 }
 
 fn entries_of(files: &[(&str, &str)]) -> Vec<MenuEntry> {
-    let mut scripts = GrubScripts::read(files);
+    let mut scripts = read(files);
     (0..files.len()).flat_map(|script| scripts.take_entries(script)).collect()
 }
 
@@ -76,7 +81,7 @@ fn check_entries(text: &str, expected: &[(&str, &str, &str, Option<&str>)]) {
         .map(|(entry, initrds)| {
             let variable = entry.obstacle.as_ref().map(|obstacle| match obstacle {
                 Obstacle::Variable { name, .. } => name.as_str(),
-                Obstacle::Hypervisor(path) | Obstacle::MissingFile(path) => path,
+                Obstacle::Hypervisor(path) | Obstacle::MissingFile(path) | Obstacle::UncheckedFile(path) => path,
             });
             (entry.kernel.as_str(), entry.arguments.as_str(), initrds.as_str(), variable)
         })
@@ -221,7 +226,7 @@ fn the_timeout_is_set() {
     assert_eq!(edit_menu(open, &edit).0, open, "nothing is added to an open quote");
     let files = [("/main.cfg", "source /sub.cfg\nset timeout=60"), ("/sub.cfg", "menuentry a { linux /k }")];
     assert!(
-        GrubScripts::read(&files).edit(0, &edit).0.ends_with("set timeout=3\n"),
+        read(&files).edit(0, &edit).ends_with("set timeout=3\n"),
         "the script that reads the menu has the last word"
     );
 }

@@ -173,6 +173,11 @@ impl Variables {
         self.sets_any.get_or_insert_with(|| command.to_owned());
     }
 
+    /// Returns whether a command may have set any variable.
+    pub fn may_be_any(&self) -> bool {
+        self.sets_any.is_some()
+    }
+
     /// Returns the value of a variable. A variable that nothing sets is empty.
     pub fn value(&self, name: &str) -> Value {
         let is_device = matches!(name, "root" | "prefix" | "config_directory" | "cmdpath");
@@ -218,7 +223,7 @@ impl Variables {
         let Expanded { words, obstacle } = self.expand(word, Use::Path);
         match obstacle {
             Some(Obstacle::Variable { origin, .. }) => Value::Unknown(origin),
-            Some(Obstacle::Hypervisor(_) | Obstacle::MissingFile(_)) | None => {
+            Some(Obstacle::Hypervisor(_) | Obstacle::MissingFile(_) | Obstacle::UncheckedFile(_)) | None => {
                 let value = words.join(" ");
                 if value.len() > MAX_VALUE_LENGTH { Value::Unknown(Origin::Length) } else { Value::Constant(value) }
             }

@@ -1,15 +1,11 @@
 //! Lines and labels of a Syslinux configuration.
 
-use std::collections::HashMap;
-
 use crate::iso::menu::entry::{base_name, is_xen, takes_arguments};
 
 /// Programs that leave the menu for the local disk, or for nothing.
 const LEAVING: [&str; 5] = ["chain.c32", "chain.com", "reboot.c32", "poweroff.c32", "poweroff.com"];
 /// Maximum number of references to other configurations that are followed.
 const MAX_REFERENCES: usize = 64;
-/// Maximum number of lines with the default label.
-const MAX_DEFAULTS: usize = 16;
 
 /// A line with a relevant keyword.
 #[derive(Debug, Clone)]
@@ -60,6 +56,8 @@ pub struct Label<'a> {
     pub menu_default: Option<ConfigLine<'a>>,
     /// Whether it boots the local disk.
     pub is_local: bool,
+    /// Whether the menu does not show it, or does not let it be chosen.
+    pub is_hidden: bool,
 }
 
 impl<'a> Label<'a> {
@@ -99,9 +97,13 @@ impl<'a> Label<'a> {
 
     /// Returns whether the label leaves the menu without a kernel.
     pub fn leaves(&self) -> bool {
-        let program = self.kernel_words().map_or("", |(program, _)| base_name(program)).to_ascii_lowercase();
-        self.is_local || LEAVING.contains(&program.as_str())
+        self.is_local || self.kernel_words().is_some_and(|(program, _)| is_leaving(program))
     }
+}
+
+/// Returns whether a program leaves the menu without a kernel.
+pub fn is_leaving(program: &str) -> bool {
+    LEAVING.iter().any(|known| base_name(program).eq_ignore_ascii_case(known))
 }
 
 /// A reference to another configuration.
@@ -111,17 +113,49 @@ pub struct Reference<'a> {
     pub file: &'a str,
     /// Directory of its relative names, if it is not that of this configuration.
     pub directory: Option<&'a str>,
+    /// How the file is read.
+    pub kind: ReferenceKind,
+}
+
+/// How a configuration is read that another one refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReferenceKind {
+    /// As a part of this one.
+    Include,
+    /// In place of this one, by the loader.
+    Config,
+    /// As a menu of its own, by a menu program.
+    Menu,
+    /// By a program with files of another kind.
+    Other,
+}
+
+/// A step of reading a configuration, in the order of its lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// A label, by its number.
+    Label(usize),
+    /// The end of a label before the next one.
+    End,
+    /// Arguments outside of a label, by their number.
+    Append(usize),
+    /// The beginning of a submenu.
+    Open,
+    /// The end of a submenu.
+    Close,
+    /// A line that names the default label, by its number.
+    Default(usize),
+    /// Another configuration that is read here.
+    Include(&'a str),
 }
 
 /// The relevant lines of a configuration.
 #[derive(Debug, Default)]
 pub struct SyslinuxConfig<'a> {
-    /// Line with the arguments of labels that have none.
-    pub append: Option<ConfigLine<'a>>,
+    /// Lines with arguments outside of labels, for labels that have none.
+    pub appends: Vec<ConfigLine<'a>>,
     /// Labels.
     pub labels: Vec<Label<'a>>,
-    /// Numbers of the labels by their names in lower case, the first of a name.
-    names: HashMap<String, usize>,
     /// Lines that name a kernel with its arguments in place of a label.
     pub commands: Vec<ConfigLine<'a>>,
     /// Lines with the timeout.
@@ -130,8 +164,14 @@ pub struct SyslinuxConfig<'a> {
     pub defaults: Vec<ConfigLine<'a>>,
     /// References to other configurations.
     pub references: Vec<Reference<'a>>,
+    /// Steps of reading it.
+    pub steps: Vec<Step<'a>>,
     /// Whether it shows a menu.
     pub has_menu: bool,
+    /// Whether it has more references than are followed.
+    pub has_more: bool,
+    /// Whether the lines that follow belong to the last label.
+    in_label: bool,
 }
 
 impl<'a> SyslinuxConfig<'a> {
@@ -151,98 +191,148 @@ impl<'a> SyslinuxConfig<'a> {
             config.add(&lower, ConfigLine { number, indent, keyword, value, whole });
         }
         config.add_references_of_labels();
-        config.references.truncate(MAX_REFERENCES);
-        for (number, label) in config.labels.iter().enumerate() {
-            config.names.entry(label.name().to_ascii_lowercase()).or_insert(number);
-        }
         config
     }
 
     /// Adds a line. `keyword` is in lower case.
     fn add(&mut self, keyword: &str, line: ConfigLine<'a>) {
         let value = line.value;
-        match (keyword, self.labels.last_mut()) {
-            ("label", _) => self.labels.push(Label {
-                line,
-                title: None,
-                kernel: None,
-                append: None,
-                initrd: None,
-                menu_default: None,
-                is_local: false,
-            }),
+        match (keyword, self.labels.last_mut().filter(|_| self.in_label)) {
+            ("label", _) => {
+                self.in_label = true;
+                self.steps.push(Step::Label(self.labels.len()));
+                self.labels.push(Label::new(line));
+            }
             ("timeout", _) => self.timeouts.push(line),
             ("default" | "ontimeout" | "onerror", _) if is_command(value) => self.commands.push(line),
             ("default" | "ontimeout", _) => {
                 self.add_program(value);
-                if self.defaults.len() < MAX_DEFAULTS {
-                    self.defaults.push(line);
-                }
+                self.steps.push(Step::Default(self.defaults.len()));
+                self.defaults.push(line);
             }
             ("ui", _) => self.add_program(value),
-            ("include", _) => self.references.push(Reference { file: value, directory: None }),
-            ("append", None) => self.append = Some(line),
+            ("include", _) => self.add_include(value),
+            ("append", None) => {
+                self.steps.push(Step::Append(self.appends.len()));
+                self.appends.push(line);
+            }
             ("append", Some(label)) => label.append = Some(line),
             ("kernel" | "linux" | "com32", Some(label)) => (label.kernel, label.is_local) = (Some(line), false),
             ("localboot", Some(label)) => (label.kernel, label.is_local) = (None, true),
             ("boot" | "bss" | "fdimage" | "pxe", Some(label)) => label.kernel = None,
             ("config", Some(label)) => (label.kernel, label.is_local) = (Some(line), false),
             ("initrd", Some(label)) => label.initrd = Some(value),
-            ("menu", label) => {
-                let in_label = label.is_some();
-                self.add_menu_line(in_label, line);
-            }
+            ("menu", _) => self.add_menu_line(line),
             (_, _) => {}
         }
     }
 
-    /// Adds a line of the menu: a title, a default or an include.
-    fn add_menu_line(&mut self, in_label: bool, line: ConfigLine<'a>) {
+    /// Adds a line of the menu: a title, a default, an include, or a beginning or end.
+    fn add_menu_line(&mut self, line: ConfigLine<'a>) {
         let Some((word, rest)) = split(line.value) else { return };
-        let is = |name: &str| word.eq_ignore_ascii_case(name);
-        if is("include") {
-            let file = rest.split_ascii_whitespace().next().unwrap_or_default();
-            self.references.push(Reference { file, directory: None });
-        }
-        let Some(label) = self.labels.last_mut().filter(|_| in_label) else { return };
-        if is("label") {
-            label.title = label.title.or(Some(rest));
-        } else if is("default") {
-            label.menu_default = Some(line);
+        match word.to_ascii_lowercase().as_str() {
+            "include" => self.add_include(rest),
+            "separator" => self.end_label(Step::End),
+            "begin" => self.end_label(Step::Open),
+            "end" => self.end_label(Step::Close),
+            word => {
+                let Some(label) = self.labels.last_mut().filter(|_| self.in_label) else { return };
+                match word {
+                    "label" => label.title = label.title.or(Some(rest)),
+                    "default" => label.menu_default = Some(line),
+                    "hide" | "disable" | "disabled" => label.is_hidden = true,
+                    _ => {}
+                }
+            }
         }
     }
 
-    /// Adds the configuration that a menu program reads (`vesamenu.c32 other.cfg`).
+    /// Ends the label that is being read.
+    fn end_label(&mut self, step: Step<'a>) {
+        self.in_label = false;
+        self.steps.push(step);
+    }
+
+    /// Adds an include. A title after its name makes it a submenu.
+    fn add_include(&mut self, value: &'a str) {
+        let (file, title) = split(value).unwrap_or_default();
+        let is_followed = self.add_reference(Reference { file, directory: None, kind: ReferenceKind::Include });
+        let step = is_followed.then_some(Step::Include(file));
+        if title.is_empty() {
+            self.steps.extend(step);
+        } else {
+            self.end_label(Step::Open);
+            self.steps.extend(step);
+            self.steps.push(Step::Close);
+        }
+    }
+
+    /// Adds a reference; returns whether it is followed.
+    fn add_reference(&mut self, reference: Reference<'a>) -> bool {
+        let is_followed = self.references.len() < MAX_REFERENCES;
+        if is_followed {
+            self.references.push(reference);
+        }
+        self.has_more |= !is_followed;
+        is_followed
+    }
+
+    /// Adds the configurations that a menu program reads (`vesamenu.c32 other.cfg`).
     fn add_program(&mut self, value: &'a str) {
         let mut words = value.split_ascii_whitespace();
-        let program = base_name(words.next().unwrap_or_default()).to_ascii_lowercase();
-        if matches!(program.as_str(), "menu.c32" | "vesamenu.c32" | "gfxboot" | "gfxboot.c32") {
+        let program = words.next().unwrap_or_default();
+        if let Some(kind) = menu_program(program) {
             self.has_menu = true;
-            self.references.extend(words.map(|file| Reference { file, directory: None }));
+            for file in words {
+                self.add_reference(Reference { file, directory: None, kind });
+            }
         }
     }
 
     /// Adds the configurations that labels lead to: `config FILE`, or a menu program that reads another one.
     fn add_references_of_labels(&mut self) {
+        let mut found = Vec::new();
         for label in &mut self.labels {
             let Some((program, mut rest)) = label.kernel_words() else { continue };
             let append = label.append.as_ref().map_or("", |line| line.value);
             let is_config = label.kernel.as_ref().is_some_and(|line| line.keyword.eq_ignore_ascii_case("config"));
             if is_config {
                 let directory = rest.next().or_else(|| append.split_ascii_whitespace().next());
-                self.references.push(Reference { file: program, directory });
+                found.push(Reference { file: program, directory, kind: ReferenceKind::Config });
                 label.kernel = None;
-            } else if matches!(base_name(program).to_ascii_lowercase().as_str(), "menu.c32" | "vesamenu.c32") {
-                let files = append.split_ascii_whitespace();
-                self.references.extend(files.map(|file| Reference { file, directory: None }));
+            } else if menu_program(program) == Some(ReferenceKind::Menu) {
+                let files = append.split_ascii_whitespace().take(MAX_REFERENCES);
+                found.extend(files.map(|file| Reference { file, directory: None, kind: ReferenceKind::Menu }));
             }
         }
+        for reference in found {
+            self.add_reference(reference);
+        }
     }
+}
 
-    /// Returns the number of the label with a name, which may have arguments after it.
-    pub fn label(&self, value: &str) -> Option<usize> {
-        let by_name = |name: &str| self.names.get(&name.to_ascii_lowercase()).copied();
-        by_name(value).or_else(|| by_name(value.split_ascii_whitespace().next()?))
+impl<'a> Label<'a> {
+    /// Creates a label of its line.
+    fn new(line: ConfigLine<'a>) -> Self {
+        Self {
+            line,
+            title: None,
+            kernel: None,
+            append: None,
+            initrd: None,
+            menu_default: None,
+            is_local: false,
+            is_hidden: false,
+        }
+    }
+}
+
+/// Returns how a menu program reads its files.
+fn menu_program(program: &str) -> Option<ReferenceKind> {
+    match base_name(program).to_ascii_lowercase().as_str() {
+        "menu.c32" | "vesamenu.c32" => Some(ReferenceKind::Menu),
+        "gfxboot" | "gfxboot.c32" => Some(ReferenceKind::Other),
+        _ => None,
     }
 }
 

@@ -1,12 +1,15 @@
 //! Configuration files of Syslinux (ISOLINUX, EXTLINUX).
 
 mod config;
+mod order;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::edit::{MenuEdit, edited_arguments};
-use super::entry::{EntryRoom, MenuEntry, Obstacle, directory, normal_path};
-use config::{ConfigLine, Label, SyslinuxConfig, split};
+use super::entry::{EntryRoom, MenuEntry, MenuGap, Obstacle, directory, normal_path};
+use super::lookup::FileLookup;
+use config::{ConfigLine, Label, ReferenceKind, SyslinuxConfig, split};
+use order::{Menu, Position, ReadingOrder, is_timeout};
 
 /// Maximum number of directories in which the names of a configuration are looked up.
 const MAX_DIRECTORIES: usize = 8;
@@ -31,54 +34,62 @@ pub fn matches(path: &str, text: &str) -> bool {
 /// The configurations of an image.
 #[derive(Debug)]
 pub struct SyslinuxConfigs<'a> {
-    files: Vec<(&'a str, &'a str)>,
+    files: Vec<ConfigFile<'a>>,
     configs: Vec<SyslinuxConfig<'a>>,
+    /// Numbers of the configurations by their paths in lower case.
+    paths: HashMap<String, usize>,
     /// Directories in which the names of each configuration are looked up.
     directories: Vec<Vec<String>>,
-    /// Numbers of the configurations that belong to the same menu, by configuration.
-    groups: Vec<BTreeSet<usize>>,
-    /// Labels of each menu that matter without a key, by the first of its configurations.
-    labels: HashMap<usize, MenuLabels>,
+    order: ReadingOrder,
+    /// Labels that a menu boots without a key.
+    defaults: HashSet<Position>,
+    /// Parts of each configuration that are not understood.
+    gaps: Vec<BTreeSet<MenuGap>>,
 }
 
-/// Labels of a menu, each by its configuration and its number there.
-#[derive(Debug, Clone, Copy, Default)]
-struct MenuLabels {
-    /// Label that the menu boots without a key.
-    default: Option<(usize, usize)>,
-    /// Whether a `default` line names it.
-    is_named: bool,
-    /// First label that boots a kernel and is no rescue system, upgrade or test.
-    bootable: Option<(usize, usize)>,
+/// A text that may be a configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigFile<'a> {
+    /// Path in the image.
+    pub path: &'a str,
+    /// Content.
+    pub text: &'a str,
+    /// Whether it can be edited.
+    pub is_menu: bool,
 }
 
 impl<'a> SyslinuxConfigs<'a> {
-    /// Reads configurations, each with its path, and connects those that include each other.
-    pub fn read(files: &[(&'a str, &'a str)]) -> Self {
-        let configs: Vec<_> = files.iter().map(|(_, text)| SyslinuxConfig::read(text)).collect();
-        let count = configs.len();
+    /// Reads configurations, and connects those that include each other.
+    pub fn read(files: &[ConfigFile<'a>], lookup: &mut FileLookup<'_>) -> Self {
+        let configs: Vec<_> = files.iter().map(|file| SyslinuxConfig::read(file.text)).collect();
+        let mut paths = HashMap::new();
+        for (number, file) in files.iter().enumerate() {
+            paths.entry(file.path.to_ascii_lowercase()).or_insert(number);
+        }
         let mut read = Self {
             files: files.to_vec(),
+            gaps: vec![BTreeSet::new(); configs.len()],
             configs,
-            directories: files.iter().map(|(path, _)| vec![directory(path).to_owned()]).collect(),
-            groups: (0..count).map(|number| BTreeSet::from([number])).collect(),
-            labels: HashMap::new(),
+            paths,
+            directories: files.iter().map(|file| vec![directory(file.path).to_owned()]).collect(),
+            order: ReadingOrder::default(),
+            defaults: HashSet::new(),
         };
         // Includes of includes: the directories spread along them.
         for _ in 0..MAX_DIRECTORIES {
-            if !read.connect() {
+            if !read.spread_directories() {
                 break;
             }
         }
-        let groups: BTreeSet<&BTreeSet<usize>> = read.groups.iter().collect();
-        let labels = groups.into_iter().filter_map(|group| Some((*group.first()?, read.labels_of(group))));
-        read.labels = labels.collect();
+        let lengths: Vec<usize> = files.iter().map(|file| file.text.len()).collect();
+        read.order = ReadingOrder::read(&read.configs, &lengths, &|from, name| read.find(from, name));
+        read.defaults = read.order.menus.iter().filter_map(|menu| menu.default).collect();
+        read.find_gaps(lookup);
         read
     }
 
-    /// Passes directories to the configurations that others refer to, and joins their groups. Returns whether anything
-    /// changed.
-    fn connect(&mut self) -> bool {
+    /// Passes directories to the configurations that others refer to. Returns whether anything changed.
+    fn spread_directories(&mut self) -> bool {
         let mut changed = false;
         for from in 0..self.configs.len() {
             for reference in self.configs[from].references.clone() {
@@ -94,23 +105,44 @@ impl<'a> SyslinuxConfigs<'a> {
                         changed = true;
                     }
                 }
-                if !self.groups[from].contains(&to) {
-                    let joined: BTreeSet<usize> = self.groups[from].union(&self.groups[to]).copied().collect();
-                    for member in &joined {
-                        self.groups[*member].clone_from(&joined);
-                    }
-                    changed = true;
-                }
             }
         }
         changed
     }
 
+    /// Finds the parts of menus that are not understood: files that they read and that are not among the texts.
+    fn find_gaps(&mut self, lookup: &mut FileLookup<'_>) {
+        for (from, config) in self.configs.iter().enumerate() {
+            let mut gaps = BTreeSet::new();
+            for reference in config.references.iter().filter(|reference| reference.kind != ReferenceKind::Other) {
+                let is_known = reference.file.is_empty() || self.find(from, reference.file).is_some();
+                let paths = if is_known { Vec::new() } else { self.candidates(from, reference.file) };
+                gaps.extend(paths.into_iter().find(|path| lookup.exists(path) == Some(true)).map(MenuGap::UnreadFile));
+            }
+            if config.has_more || self.order.cut.contains(&from) {
+                gaps.insert(MenuGap::Includes);
+            }
+            if gaps.is_empty() {
+                continue;
+            }
+            // What is missing in a part is missing in the menus that read it.
+            let in_menus = self.order.menus.iter().filter(|menu| menu.configs.contains(&from));
+            let mut readers: BTreeSet<usize> = in_menus.flat_map(|menu| menu.configs.iter().copied()).collect();
+            readers.retain(|reader| *reader == from || !self.files[from].is_menu);
+            for reader in readers {
+                self.gaps[reader].extend(gaps.iter().cloned());
+            }
+        }
+    }
+
+    /// Takes the parts of a configuration that are not understood.
+    pub fn take_gaps(&mut self, config: usize) -> BTreeSet<MenuGap> {
+        std::mem::take(&mut self.gaps[config])
+    }
+
     /// Returns the number of the configuration that another one names.
     fn find(&self, from: usize, name: &str) -> Option<usize> {
-        self.candidates(from, name)
-            .into_iter()
-            .find_map(|path| self.files.iter().position(|(known, _)| known.eq_ignore_ascii_case(&path)))
+        self.candidates(from, name).iter().find_map(|path| self.paths.get(&path.to_ascii_lowercase()).copied())
     }
 
     /// Returns the paths that a name in a configuration may mean, the likeliest first.
@@ -126,60 +158,36 @@ impl<'a> SyslinuxConfigs<'a> {
         paths
     }
 
-    /// Returns the labels of a menu that matter without a key.
-    fn labels_of(&self, group: &BTreeSet<usize>) -> MenuLabels {
-        let position = |found: &dyn Fn(&SyslinuxConfig<'_>, &Label<'_>) -> bool| {
-            group.iter().find_map(|member| {
-                let config = &self.configs[*member];
-                Some((*member, config.labels.iter().position(|label| found(config, label))?))
-            })
-        };
-        let defaults = group.iter().flat_map(|member| &self.configs[*member].defaults);
-        let named = defaults.filter(|line| !is_timeout(line)).find_map(|line| {
-            let (member, number) = self.find_label(group, line.value)?;
-            let label = &self.configs[member].labels[number];
-            // A label that leads to another menu is none that boots.
-            (label.boots() || label.leaves()).then_some((member, number))
-        });
-        MenuLabels {
-            is_named: named.is_some(),
-            default: named.or_else(|| position(&|_, label| label.menu_default.is_some())),
-            bootable: position(&|config, label| label.boots() && !entry(config, label).is_side_entry()),
-        }
-    }
-
-    /// Returns the label with a name in a menu: its configuration and number.
-    fn find_label(&self, group: &BTreeSet<usize>, name: &str) -> Option<(usize, usize)> {
-        group.iter().find_map(|member| Some((*member, self.configs[*member].label(name)?)))
-    }
-
-    /// Returns the labels that matter without a key in the menu of a configuration.
-    fn menu_labels(&self, config: usize) -> MenuLabels {
-        let first = self.groups[config].first().and_then(|first| self.labels.get(first)).copied().unwrap_or_default();
-        let own = &self.configs[config];
-        let shows_own = own.has_menu && !own.labels.is_empty();
-        MenuLabels { default: first.default.or(shows_own.then_some((config, 0))), ..first }
-    }
-
     /// Returns the kernels that a configuration boots, as far as there is room for them.
     pub fn entries(&self, config: usize, room: &mut EntryRoom) -> Vec<MenuEntry> {
-        let (menu, default) = (&self.configs[config], self.menu_labels(config).default);
-        let labels = menu.labels.iter().enumerate().filter(|(_, label)| label.boots());
+        let labels = self.configs[config].labels.iter().enumerate().filter(|(_, label)| label.boots());
         labels
             .map_while(|(number, label)| {
-                let is_default = default == Some((config, number));
-                room.take(MenuEntry { is_default, ..entry(menu, label) })
+                let at = (config, number);
+                let shared = self.inherited(at).map_or("", |(_, line)| line.value);
+                room.take(MenuEntry { is_default: self.defaults.contains(&at), ..entry(label, shared) })
             })
             .collect()
     }
 
-    /// Applies an edit to a configuration. Returns the text and the number of labels that boot a Linux kernel.
-    pub fn edit(&self, number: usize, edit: &MenuEdit) -> (String, usize) {
-        let (menu, (path, text)) = (&self.configs[number], self.files[number]);
-        let mut out: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
-        let boots: Vec<&Label<'_>> = menu.labels.iter().filter(|label| label.boots()).collect();
+    /// Returns the line with the arguments of a label that has none of its own, with its configuration.
+    fn inherited(&self, (config, label): Position) -> Option<(usize, &ConfigLine<'a>)> {
+        let (config, line) = self.order.inherited[config][label]?;
+        Some((config, &self.configs[config].appends[line]))
+    }
+
+    /// Returns the number of labels and lines that boot a Linux kernel.
+    pub fn kernel_lines(&self, config: usize) -> usize {
+        let menu = &self.configs[config];
+        menu.labels.iter().filter(|label| label.boots()).count() + menu.commands.len()
+    }
+
+    /// Applies an edit to a configuration.
+    pub fn edit(&self, number: usize, edit: &MenuEdit) -> String {
+        let (menu, file) = (&self.configs[number], &self.files[number]);
+        let mut out: Vec<String> = file.text.split_inclusive('\n').map(str::to_owned).collect();
         if edit.changes_arguments() {
-            edit_labels(menu, &boots, edit, &mut out);
+            self.edit_labels(number, edit, &mut out);
         }
         for line in &menu.commands {
             // debian-installer's menus start speech synthesis when no key is pressed.
@@ -196,48 +204,101 @@ impl<'a> SyslinuxConfigs<'a> {
             for line in &menu.timeouts {
                 out[line.number] = line.with_value(&tenths.to_string());
             }
-            if menu.timeouts.is_empty() && path.to_ascii_lowercase().ends_with("linux.cfg") {
+            if menu.timeouts.is_empty() && file.path.to_ascii_lowercase().ends_with("linux.cfg") {
                 out.insert(0, format!("timeout {tenths}\n"));
             }
         }
-        (out.concat(), boots.len() + menu.commands.len())
+        out.concat()
     }
 
     /// Makes the first label that boots a kernel the default, where the default one leaves for the local disk.
-    fn leave_for_a_kernel(&self, number: usize, out: &mut [String]) {
-        let (menu, labels) = (&self.configs[number], self.menu_labels(number));
-        let Some((chosen_in, chosen)) = labels.bootable else { return };
-        let at = |(config, label): (usize, usize)| &self.configs[config].labels[label];
-        let chosen = at((chosen_in, chosen));
-        for line in &menu.defaults {
-            let leaves = self.find_label(&self.groups[number], line.value).is_some_and(|label| at(label).leaves());
-            match leaves {
-                true if is_timeout(line) => out[line.number] = line.commented(),
-                true => out[line.number] = line.with_value(chosen.name()),
-                false => {}
+    fn leave_for_a_kernel(&self, number: usize, out: &mut Vec<String>) {
+        let config = &self.configs[number];
+        let at = |(config, label): Position| &self.configs[config].labels[label];
+        let mut done = BTreeSet::new();
+        for menu in self.order.menus.iter().filter(|menu| menu.configs.contains(&number)) {
+            let Some(chosen) = menu.bootable else { continue };
+            for line in menu.defaults.iter().filter(|line| line.0 == number).map(|line| &config.defaults[line.1]) {
+                match menu.leaves(&self.configs, line) {
+                    true if is_timeout(line) => out[line.number] = line.commented(),
+                    true => out[line.number] = line.with_value(at(chosen).name()),
+                    false => {}
+                }
             }
+            if menu.is_named || !menu.default.is_some_and(|label| at(label).leaves()) {
+                continue;
+            }
+            for line in
+                config.labels.iter().filter(|label| label.leaves()).filter_map(|label| label.menu_default.as_ref())
+            {
+                out[line.number] = line.commented();
+            }
+            self.mark_default(number, menu, chosen, &mut done, out);
         }
-        if labels.is_named || !labels.default.is_some_and(|label| at(label).leaves()) {
-            return;
-        }
-        for line in menu.labels.iter().filter(|label| label.leaves()).filter_map(|label| label.menu_default.as_ref()) {
-            out[line.number] = line.commented();
-        }
-        if chosen_in == number && chosen.menu_default.is_none() {
-            let line = &mut out[chosen.line.number];
+    }
+
+    /// Adds the line that makes a label the default of a menu, if it belongs in a configuration. Those in `done` have it.
+    fn mark_default(
+        &self,
+        number: usize,
+        menu: &Menu,
+        chosen: Position,
+        done: &mut BTreeSet<Position>,
+        out: &mut Vec<String>,
+    ) {
+        let label = &self.configs[chosen.0].labels[chosen.1];
+        if menu.is_top && chosen.0 == number && label.menu_default.is_none() && done.insert(chosen) {
+            let line = &mut out[label.line.number];
             let gap = if line.ends_with('\n') { "" } else { "\n" };
-            line.push_str(&format!("{gap}{}  menu default{}", chosen.line.indent, chosen.line.end()));
+            line.push_str(&format!("{gap}{}  menu default{}", label.line.indent, label.line.end()));
+        }
+        // `menu default` in a submenu does not open the submenu. The last `default` line is the effective one.
+        if !menu.is_top && menu.root == number && done.insert(chosen) {
+            let gap = if out.last().is_none_or(|line| line.ends_with('\n')) { "" } else { "\n" };
+            out.push(format!("{gap}default {}\n", label.name()));
+        }
+    }
+
+    /// Applies an edit to the arguments of the labels of a configuration.
+    fn edit_labels(&self, number: usize, edit: &MenuEdit, out: &mut [String]) {
+        let menu = &self.configs[number];
+        for line in self.order.shared[number].iter().map(|line| &menu.appends[*line]) {
+            out[line.number] = edited_line(line, edit);
+        }
+        let removal = MenuEdit { append: Vec::new(), ..edit.clone() };
+        for (at, label) in menu.labels.iter().enumerate().filter(|(_, label)| label.boots()) {
+            if let Some((kernel, own)) = label.kernel_words()
+                && let Some(line) = &label.kernel
+            {
+                let own: Vec<&str> = own.collect();
+                if own.iter().any(|word| edit.removes(word)) {
+                    let words = edited_arguments(own.into_iter(), &removal, str::to_owned);
+                    out[line.number] = line.with_value(&[vec![kernel.to_owned()], words].concat().join(" "));
+                }
+            }
+            match (&label.append, &label.kernel) {
+                (Some(line), _) => out[line.number] = edited_append(label, line, edit),
+                (None, Some(kernel)) => {
+                    let shared = match self.inherited((number, at)) {
+                        // The edited line has the arguments.
+                        Some((config, _)) if self.files[config].is_menu => continue,
+                        shared => shared.map_or("", |(_, line)| line.value),
+                    };
+                    let words = edited_value(shared, edit);
+                    if words == shared {
+                        continue;
+                    }
+                    let gap = if out[kernel.number].ends_with('\n') { "" } else { "\n" };
+                    out[kernel.number].push_str(&format!("{gap}{}append {words}{}", kernel.indent, kernel.end()));
+                }
+                (None, None) => {}
+            }
         }
     }
 }
 
-/// Returns whether a line names the label for the end of the timeout.
-fn is_timeout(line: &ConfigLine<'_>) -> bool {
-    line.keyword.eq_ignore_ascii_case("ontimeout")
-}
-
-/// Returns the kernel that a label boots.
-fn entry(menu: &SyslinuxConfig<'_>, label: &Label<'_>) -> MenuEntry {
+/// Returns the kernel that a label boots. `shared` are the arguments of labels that have none.
+fn entry(label: &Label<'_>, shared: &str) -> MenuEntry {
     let title = label.shown();
     if let Some(sections) = label.hypervisor() {
         let path = |section: &Vec<&str>| section.first().copied().unwrap_or_default().to_owned();
@@ -251,7 +312,7 @@ fn entry(menu: &SyslinuxConfig<'_>, label: &Label<'_>) -> MenuEntry {
             obstacle: sections.first().map(path).map(Obstacle::Hypervisor),
         };
     }
-    let append = label.append.as_ref().or(menu.append.as_ref()).map_or("", |line| line.value);
+    let append = label.append.as_ref().map_or(shared, |line| line.value);
     let (kernel, own): (&str, Vec<&str>) =
         label.kernel_words().map(|(kernel, own)| (kernel, own.collect())).unwrap_or_default();
     let words = || own.iter().copied().chain(append.split_ascii_whitespace());
@@ -263,35 +324,6 @@ fn entry(menu: &SyslinuxConfig<'_>, label: &Label<'_>) -> MenuEntry {
         arguments: words().filter(|word| !word.starts_with("initrd=") && *word != "-").collect::<Vec<_>>().join(" "),
         is_default: false,
         obstacle: None,
-    }
-}
-
-/// Applies an edit to the arguments of labels.
-fn edit_labels(menu: &SyslinuxConfig<'_>, boots: &[&Label<'_>], edit: &MenuEdit, out: &mut [String]) {
-    let shared = menu.append.iter().filter(|_| boots.iter().any(|label| label.append.is_none()));
-    for line in shared {
-        out[line.number] = edited_line(line, edit);
-    }
-    let removal = MenuEdit { append: Vec::new(), ..edit.clone() };
-    for label in boots {
-        if let Some((kernel, own)) = label.kernel_words()
-            && let Some(line) = &label.kernel
-        {
-            let own: Vec<&str> = own.collect();
-            if own.iter().any(|word| edit.removes(word)) {
-                let words = edited_arguments(own.into_iter(), &removal, str::to_owned);
-                out[line.number] = line.with_value(&[vec![kernel.to_owned()], words].concat().join(" "));
-            }
-        }
-        match (&label.append, &label.kernel) {
-            (Some(line), _) => out[line.number] = edited_append(label, line, edit),
-            (None, Some(kernel)) if menu.append.is_none() && !edit.append.is_empty() => {
-                let gap = if out[kernel.number].ends_with('\n') { "" } else { "\n" };
-                let line = format!("{gap}{}append {}{}", kernel.indent, edit.append.join(" "), kernel.end());
-                out[kernel.number].push_str(&line);
-            }
-            (None, _) => {}
-        }
     }
 }
 
@@ -311,188 +343,14 @@ fn edited_append(label: &Label<'_>, line: &ConfigLine<'_>, edit: &MenuEdit) -> S
 
 /// Returns an `append` line, or a line of its kind, with the edit applied.
 fn edited_line(line: &ConfigLine<'_>, edit: &MenuEdit) -> String {
-    let words = line.value.split_ascii_whitespace().filter(|word| *word != "-");
-    line.with_value(&edited_arguments(words, edit, str::to_owned).join(" "))
+    line.with_value(&edited_value(line.value, edit))
+}
+
+/// Returns the arguments of an `append` line with the edit applied.
+fn edited_value(arguments: &str, edit: &MenuEdit) -> String {
+    let words = arguments.split_ascii_whitespace().filter(|word| *word != "-");
+    edited_arguments(words, edit, str::to_owned).join(" ")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DEBIAN: &str = "default install\nlabel install\n\tmenu label ^Install\n\tkernel /install.amd/vmlinuz\n\
-        \tappend vga=788 initrd=/install.amd/initrd.gz --- quiet\nlabel memtest\n\tkernel /memtest86+.bin\n\tappend none\n";
-
-    fn edit_menu(path: &str, text: &str, edit: &MenuEdit) -> (String, usize) {
-        SyslinuxConfigs::read(&[(path, text)]).edit(0, edit)
-    }
-
-    fn entries(text: &str) -> Vec<MenuEntry> {
-        SyslinuxConfigs::read(&[("/isolinux/isolinux.cfg", text)]).entries(0, &mut EntryRoom::default())
-    }
-
-    fn adding(arguments: &[&str]) -> MenuEdit {
-        MenuEdit { append: arguments.iter().map(|text| text.to_string()).collect(), ..MenuEdit::default() }
-    }
-
-    #[test]
-    fn arguments_go_before_those_of_the_installed_system() {
-        let (text, lines) = edit_menu("/isolinux/txt.cfg", DEBIAN, &adding(&["auto=true", "url=http://h/p;x"]));
-        assert_eq!(lines, 1);
-        let line = "\tappend vga=788 initrd=/install.amd/initrd.gz auto=true url=http://h/p;x --- quiet\n";
-        assert_eq!(text, DEBIAN.replace("\tappend vga=788 initrd=/install.amd/initrd.gz --- quiet\n", line));
-        assert_eq!(
-            edit_menu("/isolinux/txt.cfg", &text, &adding(&["auto=true"])).0,
-            text,
-            "a second edit changes nothing"
-        );
-    }
-
-    #[test]
-    fn a_part_of_a_menu_is_known_by_its_place() {
-        let rows = [
-            ("/boot/syslinux/archiso_sys.cfg", "INCLUDE x.cfg\nTIMEOUT 150\n", true),
-            ("/isolinux/gfxboot.cfg", "[base]\nbackground=0xffffff\n", false),
-            ("/etc/app.cfg", "timeout 5\n", false),
-            ("/x.cfg", "label a\nkernel /k\n", true),
-            ("/isolinux/isolinux.cfg", "prompt 0\n", true),
-            ("/isolinux/grub.cfg", "default 0\nmenuentry a { linux /k }\n", false),
-        ];
-        for (path, text, expected) in rows {
-            assert_eq!(matches(path, text), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn an_entry_has_its_kernel_and_initrds() {
-        let found = entries(DEBIAN);
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].title, "Install");
-        assert_eq!(found[0].kernel, "/install.amd/vmlinuz");
-        assert_eq!(found[0].initrds, ["/install.amd/initrd.gz"]);
-        assert_eq!(found[0].arguments, "vga=788 --- quiet");
-    }
-
-    #[test]
-    fn a_label_without_append_gets_one() {
-        let rows = [
-            ("label a\n  linux /k", "label a\n  linux /k\n  append x\n"),
-            ("append ro\nlabel a\n linux /k\n", "append ro x\nlabel a\n linux /k\n"),
-            ("append ro\nlabel a\n linux /k\n append -\n", "append ro\nlabel a\n linux /k\n append x\n"),
-            ("label a\r\nkernel /k\r\nappend b\r\n", "label a\r\nkernel /k\r\nappend b x\r\n"),
-            (
-                "label a\ntext help\nappend not this\nendtext\nkernel /k\nAPPEND b\n",
-                "label a\ntext help\nappend not this\nendtext\nkernel /k\nAPPEND b x\n",
-            ),
-            ("label a\nlinux /k\nappend b=\u{c3}\u{a0}\n", "label a\nlinux /k\nappend b=\u{c3}\u{a0} x\n"),
-            ("label m\nkernel vesamenu.c32\nappend menu.cfg\n", "label m\nkernel vesamenu.c32\nappend menu.cfg\n"),
-        ];
-        for (before, after) in rows {
-            assert_eq!(edit_menu("/x.cfg", before, &adding(&["x"])).0, after);
-        }
-    }
-
-    #[test]
-    fn a_kernel_outside_of_a_label_gets_the_arguments() {
-        let text = "ontimeout /k speakup.synth=soft --- quiet\ndefault vesamenu.c32 x\n";
-        let (new, lines) = edit_menu("/x.cfg", text, &adding(&["x"]));
-        assert_eq!((new.as_str(), lines), ("ontimeout /k speakup.synth=soft x --- quiet\ndefault vesamenu.c32 x\n", 1));
-        let edit = MenuEdit { timeout: Some(1), ..adding(&["x"]) };
-        assert!(edit_menu("/x.cfg", text, &edit).0.starts_with("# ontimeout /k"));
-    }
-
-    #[test]
-    fn the_timeout_is_set() {
-        let edit = MenuEdit { timeout: Some(3), ..MenuEdit::default() };
-        assert_eq!(edit_menu("/isolinux/isolinux.cfg", "prompt 0\ntimeout 0\n", &edit).0, "prompt 0\ntimeout 30\n");
-        assert_eq!(edit_menu("/isolinux/isolinux.cfg", "prompt 0\n", &edit).0, "timeout 30\nprompt 0\n");
-        assert_eq!(edit_menu("/isolinux/txt.cfg", DEBIAN, &edit).0, DEBIAN);
-    }
-
-    #[test]
-    fn the_kernel_of_xen_gets_the_arguments() {
-        let xen = "label install\n  KERNEL mboot.c32\n  APPEND /boot/xen.gz dom0_mem=max:8192M --- /boot/vmlinuz console=hvc0@ --- /install.img\n";
-        let before = xen.replace('@', "");
-        let (text, lines) = edit_menu("/boot/isolinux/isolinux.cfg", &before, &adding(&["a=1", "install"]));
-        assert_eq!((text.as_str(), lines), (xen.replace('@', " a=1 install").as_str(), 1));
-        assert_eq!(edit_menu("/x.cfg", &text, &adding(&["install"])).0, text, "a second edit changes nothing");
-        let found = entries(&before);
-        assert_eq!((found[0].kernel.as_str(), found[0].arguments.as_str()), ("/boot/vmlinuz", "console=hvc0"));
-        assert_eq!(found[0].initrds, ["/install.img"]);
-        assert_eq!(found[0].obstacle, Some(Obstacle::Hypervisor("/boot/xen.gz".into())));
-        let esxi = "label install\nKERNEL mboot.c32\nAPPEND -c boot.cfg\n";
-        assert_eq!(
-            edit_menu("/isolinux.cfg", esxi, &adding(&["a"])),
-            (esxi.to_owned(), 0),
-            "another kernel of mboot.c32"
-        );
-    }
-
-    #[test]
-    fn arguments_may_be_on_the_line_of_the_kernel() {
-        let text = "label a\nlinux /boot/bzImage init=/nix quiet\nappend b\n";
-        let found = entries(text);
-        assert_eq!((found[0].kernel.as_str(), found[0].arguments.as_str()), ("/boot/bzImage", "init=/nix quiet b"));
-        let edit = MenuEdit { remove: vec!["quiet".into()], ..adding(&["x"]) };
-        assert_eq!(edit_menu("/x.cfg", text, &edit).0, "label a\nlinux /boot/bzImage init=/nix\nappend b x\n");
-    }
-
-    const SUSE: &str = "default harddisk\n\n# hard disk\nlabel harddisk\n  localboot -2\n\nlabel upgrade\n  kernel linux\n  append initrd=initrd upgrade=1\n\n\
-        label linux\n  kernel linux\n  append initrd=initrd splash=silent\n\nui gfxboot bootlogo message\nimplicit 1\ntimeout 600\n";
-
-    #[test]
-    fn a_view_boots_a_kernel_by_itself() {
-        let edit = MenuEdit { timeout: Some(1), ..adding(&["x"]) };
-        let edited = |text: &str| edit_menu("/boot/x86_64/loader/isolinux.cfg", text, &edit).0;
-        assert!(
-            edited(SUSE).starts_with("default linux\n") && edited(SUSE).contains("timeout 10\n"),
-            "{}",
-            edited(SUSE)
-        );
-        assert!(edit_menu("/isolinux.cfg", SUSE, &adding(&["x"])).0.starts_with("default harddisk\n"));
-        let cobbler = "default vesamenu.c32\nlabel local\n  menu default\n  localboot 0xffff\nlabel install\n  kernel /k\n  append a\n";
-        let after = "default vesamenu.c32\nlabel local\n# menu default\n  localboot 0xffff\nlabel install\n  menu default\n  kernel /k\n  append a x\n";
-        assert_eq!(edited(cobbler), format!("timeout 10\n{after}"));
-        let first = "ui menu.c32\nlabel disk\ncom32 chain.c32\nappend hd0\nlabel install\nkernel /k\nappend a\n";
-        assert!(edited(first).contains("label install\n  menu default\n"), "{}", edited(first));
-        let later = "default install\nontimeout local\nlabel local\nlocalboot 0\nlabel install\nkernel /k\nappend a\n";
-        assert!(edited(later).contains("default install\n# ontimeout local\n"), "{}", edited(later));
-        let rescue = "default install\nlabel install\nkernel /k\nappend a\nlabel local\nlocalboot 0\n";
-        assert!(edited(rescue).contains("default install\n"), "a default that boots a kernel stays");
-    }
-
-    #[test]
-    fn a_default_in_another_file_is_found() {
-        let files = [
-            ("/isolinux/isolinux.cfg", "include menu.cfg\ndefault local\ntimeout 600\n"),
-            ("/isolinux/menu.cfg", "label local\nlocalboot 0\nmenu include install.cfg Install\n"),
-            ("/isolinux/install.cfg", "label install\nkernel vmlinuz\nappend a\n"),
-        ];
-        let configs = SyslinuxConfigs::read(&files);
-        let edit = MenuEdit { timeout: Some(1), ..MenuEdit::default() };
-        assert_eq!(configs.edit(0, &edit).0, "include menu.cfg\ndefault install\ntimeout 10\n");
-        assert_eq!(configs.edit(1, &edit).0, files[1].1);
-        let named = [
-            ("/isolinux/isolinux.cfg", "include txt.cfg\ndefault second\n"),
-            ("/isolinux/txt.cfg", "label first\nkernel /k\nlabel second\nkernel /l\n"),
-        ];
-        let found = SyslinuxConfigs::read(&named).entries(1, &mut EntryRoom::default());
-        assert_eq!(found.iter().map(|entry| entry.is_default).collect::<Vec<_>>(), [false, true]);
-    }
-
-    #[test]
-    fn names_are_relative_to_the_menu_or_to_its_reader() {
-        let files = [
-            (
-                "/isolinux/isolinux.cfg",
-                "default loadconfig\nlabel loadconfig\n  config /arch/boot/syslinux/archiso.cfg\n  append /arch/\n",
-            ),
-            ("/arch/boot/syslinux/archiso.cfg", "include boot/syslinux/archiso_sys.cfg\n"),
-            ("/arch/boot/syslinux/archiso_sys.cfg", "label arch\nlinux boot/x86_64/vmlinuz\n"),
-        ];
-        let configs = SyslinuxConfigs::read(&files);
-        assert!(configs.candidates(2, "boot/x86_64/vmlinuz").contains(&"/arch/boot/x86_64/vmlinuz".to_owned()));
-        assert_eq!(configs.candidates(0, "vmlinuz"), ["/isolinux/vmlinuz", "/vmlinuz"]);
-        assert_eq!(configs.candidates(0, "/vmlinuz"), ["/vmlinuz"]);
-        assert_eq!(configs.candidates(0, "../k"), ["/k"]);
-    }
-}
+mod tests;

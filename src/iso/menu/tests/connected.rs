@@ -1,0 +1,217 @@
+//! Menus of several files: the default entry, shared arguments, and files that are not read.
+
+use super::*;
+
+const LOCAL: &str = "menuentry 'Boot from local disk' {\n  exit\n}\n";
+const INSTALL: &str = "menuentry 'Install' {\n  linux /vmlinuz quiet\n  initrd /initrd\n}\n";
+const FILES: &[&str] = &["/vmlinuz", "/initrd"];
+
+/// Returns the lines that a view adds to the end of a script.
+fn added<'a>(before: &str, after: &'a str) -> &'a str {
+    let kernels = before.replace("linux /vmlinuz quiet", "linux /vmlinuz quiet site=1");
+    after.strip_prefix(kernels.as_str()).unwrap_or_else(|| panic!("{after}"))
+}
+
+/// Checks the assignments of `default` that a view adds to the scripts of an image.
+fn check_defaults(menus: &[(&str, &str)], expected: &[Option<&str>]) {
+    let edited = Layout { menus, files: FILES }.edited();
+    let defaults: Vec<_> = menus
+        .iter()
+        .zip(&edited)
+        .map(|((_, before), after)| {
+            added(before, after).split_once("set default=").map(|(_, value)| value.trim_end().to_owned())
+        })
+        .collect();
+    assert_eq!(defaults.iter().map(Option::as_deref).collect::<Vec<_>>(), expected, "{menus:?}");
+}
+
+#[test]
+fn a_grub_menu_of_several_scripts_never_boots_the_disk() {
+    let local_first = format!("set default=0\nset timeout=60\n{LOCAL}{INSTALL}");
+    let install_first = format!("{INSTALL}{LOCAL}");
+    let entries = format!("{LOCAL}{INSTALL}");
+    let stub = |reads: &str| format!("search --file --set=root /.disk/info\nset prefix=($root)/boot/grub\n{reads}\n");
+    let (main, menu) = ("/boot/grub/grub.cfg", "/boot/grub/menu.cfg");
+    let (efi, install) = ("/EFI/BOOT/grub.cfg", Some("Install"));
+    // The firmware decides whether the first script or the second one is the root: both must be safe.
+    check_defaults(&[(efi, &stub("configfile $prefix/grub.cfg")), (main, &local_first)], &[None, install]);
+    check_defaults(&[(efi, &stub("source $prefix/grub.cfg")), (main, &local_first)], &[install, install]);
+    check_defaults(&[(main, "set default=1\nsource /boot/grub/menu.cfg\n"), (menu, &install_first)], &[install; 2]);
+    check_defaults(&[(main, "set default=0\nsource /boot/grub/menu.cfg\n"), (menu, &install_first)], &[None; 2]);
+    let exported = "set default=1\nexport default\nconfigfile /boot/grub/menu.cfg\n";
+    check_defaults(&[(main, exported), (menu, &install_first)], &[None, install]);
+    let chain = "menuentry 'More' { configfile /boot/grub/menu.cfg }\n";
+    check_defaults(&[(main, chain), (menu, &entries)], &[None, install]);
+}
+
+#[test]
+fn a_grub_default_that_is_not_determined_never_boots_the_disk() {
+    let path = "/boot/grub/grub.cfg";
+    let submenu = format!("submenu 'More' {{\n{LOCAL}}}\n");
+    let rows = [
+        (format!("set default=9\n{LOCAL}{INSTALL}"), Some("Install")),
+        (format!("set default=saved\n{LOCAL}{INSTALL}"), Some("Install")),
+        (format!("if [ -f /x ]; then set default=1; fi\n{INSTALL}{LOCAL}"), Some("Install")),
+        (format!("if [ -f /x ]; then\n{LOCAL}fi\n{INSTALL}"), Some("Install")),
+        (format!("load_env\n{INSTALL}{LOCAL}"), Some("Install")),
+        (format!("set default=0\n{submenu}{INSTALL}"), Some("Install")),
+        (format!("set default='More>Boot from local disk'\n{INSTALL}{submenu}"), Some("Install")),
+        (format!("set default='1>0'\n{INSTALL}{submenu}"), Some("Install")),
+        (format!("set default=0\n{INSTALL}{submenu}"), None),
+        (format!("{LOCAL}submenu 'A > B' {{\n{INSTALL}}}\n"), Some("'A >> B>Install'")),
+        (format!("submenu 'More' {{\n{INSTALL}{LOCAL}}}\n"), None),
+        (format!("submenu 'More' {{\n{LOCAL}{INSTALL}}}\n"), Some("'More>Install'")),
+    ];
+    for (menu, expected) in rows {
+        let layout = [(path, menu.as_str())];
+        let edited = Layout { menus: &layout, files: FILES }.edited();
+        let default = edited[0].rsplit_once("set default=").filter(|_| edited[0].contains("timeout=1\nset default="));
+        assert_eq!(default.map(|(_, value)| value.trim_end()), expected, "{menu}");
+    }
+}
+
+#[test]
+fn a_script_of_efi_is_edited_only_where_it_decides() {
+    let menu = format!("{INSTALL}{LOCAL}");
+    for stub in ["source ($root)/boot/grub/grub.cfg\n", "configfile ($root)/boot/grub/grub.cfg\n"] {
+        let layout = [("/EFI/BOOT/grub.cfg", stub), ("/boot/grub/grub.cfg", &*menu)];
+        assert_eq!(Layout { menus: &layout, files: FILES }.edited()[0], stub, "its partition may be full");
+    }
+    let stub = "source ($root)/boot/grub/grub.cfg\nset timeout=60\n";
+    let layout = [("/EFI/BOOT/grub.cfg", stub), ("/boot/grub/grub.cfg", &*menu)];
+    assert!(Layout { menus: &layout, files: FILES }.edited()[0].ends_with("set timeout=1\n"));
+}
+
+const MENU_LOCAL: &str = "label local\n  menu label Boot from ^local drive\n  localboot 0xffff\n";
+const TXT: &str = "label install\n  menu label ^Install\n  kernel /vmlinuz\n  append initrd=/initrd quiet\n";
+
+/// Checks that a menu of Syslinux boots the installer by itself, as a host sees it, and that it did not before.
+fn check_leaves(menus: &[(&str, &str)], changed: &[(usize, &str)]) {
+    let edited = Layout { menus, files: FILES }.edited();
+    for (number, line) in changed {
+        assert!(edited[*number].contains(line), "{line:?} in {}", edited[*number]);
+    }
+    let seen: Vec<_> = menus.iter().zip(&edited).map(|((path, _), text)| (*path, text.as_str())).collect();
+    let is_default = |menus: &[(&str, &str)]| {
+        let entries = Layout { menus, files: FILES }.entries();
+        entries.iter().any(|(_, entry)| entry.is_default && entry.title == "Install")
+    };
+    assert_eq!((is_default(menus), is_default(&seen)), (false, true), "{edited:?}");
+}
+
+#[test]
+fn a_syslinux_menu_of_several_files_never_boots_the_disk() {
+    let main = "/isolinux/isolinux.cfg";
+    let (menu, txt) = ("/isolinux/menu.cfg", "/isolinux/txt.cfg");
+    let shows = "default vesamenu.c32\nprompt 0\ntimeout 600\ninclude menu.cfg\ninclude txt.cfg\n";
+    let marked = "label install\n  menu default\n  menu label ^Install\n";
+    // The first label is the default of a menu without any other.
+    check_leaves(&[(main, shows), (menu, MENU_LOCAL), (txt, TXT)], &[(2, marked)]);
+    let nested = format!("{MENU_LOCAL}include txt.cfg\n");
+    check_leaves(&[(txt, TXT), (menu, &nested), (main, "ui menu.c32\ninclude menu.cfg\n")], &[(0, marked)]);
+    // The last mark is the effective one.
+    let local = MENU_LOCAL.replace("  localboot", "  menu default\n  localboot");
+    let install = TXT.replace("  kernel", "  menu default\n  kernel");
+    let after = "default vesamenu.c32\ninclude txt.cfg\ninclude menu.cfg\n";
+    check_leaves(&[(main, after), (menu, &local), (txt, TXT)], &[(1, "# menu default\n"), (2, marked)]);
+    check_leaves(&[(main, after), (menu, &local), (txt, &install)], &[(1, "# menu default\n")]);
+    // The last `default` line is, too, wherever it is.
+    let named = "default install\ninclude menu.cfg\n";
+    let local = format!("{MENU_LOCAL}include txt.cfg\ndefault local\n");
+    check_leaves(&[(main, named), (menu, &local), (txt, TXT)], &[(1, "default install\n")]);
+    let program = "default chain.c32 hd0\ninclude txt.cfg\n";
+    check_leaves(&[(main, program), (txt, TXT)], &[(0, "default install\n")]);
+    let hidden = TXT.replace("install", "old").replace("^Install", "Old\n  menu hide");
+    let hides = format!("ui vesamenu.c32\n{hidden}{MENU_LOCAL}include txt.cfg\n");
+    check_leaves(&[(main, &hides), (txt, TXT)], &[(1, marked)]);
+    let later = Layout { menus: &[(main, "default install\ninclude txt.cfg\n"), (txt, TXT)], files: FILES }.edited();
+    assert!(later[0].contains("default install\n") && !later[1].contains("menu default"), "{later:?}");
+    let timeout = [(main, "default install\ninclude menu.cfg\ninclude txt.cfg\nontimeout local\n"), (menu, MENU_LOCAL)];
+    let edited = Layout { menus: &[timeout[0], timeout[1], (txt, TXT)], files: FILES }.edited();
+    assert!(edited[0].ends_with("# ontimeout local\n"), "{edited:?}");
+}
+
+#[test]
+fn an_installer_in_a_submenu_is_the_default_by_its_name() {
+    let main = format!("ui vesamenu.c32\n{MENU_LOCAL}menu include txt.cfg Install it\n");
+    let menus = [("/isolinux/isolinux.cfg", main.as_str()), ("/isolinux/txt.cfg", TXT)];
+    check_leaves(&menus, &[(0, "menu include txt.cfg Install it\ndefault install\n")]);
+}
+
+#[test]
+fn shared_arguments_are_those_at_the_end_of_a_label() {
+    let shared = "append initrd=/initrd ip=dhcp\n";
+    let bare = "label install\n  kernel /vmlinuz\n";
+    let main = format!("default install\n{shared}include txt.cfg\n");
+    let menus = [("/isolinux/isolinux.cfg", main.as_str()), ("/isolinux/txt.cfg", bare)];
+    let layout = Layout { menus: &menus, files: FILES };
+    layout.check(&[("install", "/vmlinuz", "ip=dhcp", "/initrd", "*")]);
+    let edited = layout.edited();
+    assert!(edited[0].contains("append initrd=/initrd ip=dhcp site=1\n") && edited[1] == bare, "{edited:?}");
+    // The arguments after a label are its own; those after the end of a submenu are shared.
+    let rows = [
+        ("label a\n kernel /vmlinuz\nappend x\nlabel b\n kernel /vmlinuz\n", ["x", ""]),
+        ("append x\nlabel a\n kernel /vmlinuz\nmenu separator\nappend y\nlabel b\n kernel /vmlinuz\n", ["x", "y"]),
+        ("menu begin m\nlabel a\n kernel /vmlinuz\nmenu end\nappend y\nlabel b\n kernel /vmlinuz\n", ["", "y"]),
+        ("append x\ninclude none.cfg\nlabel a\n kernel /vmlinuz\nlabel b\n kernel /vmlinuz\n append -\n", ["x", ""]),
+    ];
+    for (text, expected) in rows {
+        let menus = [("/isolinux/isolinux.cfg", text)];
+        let entries = Layout { menus: &menus, files: FILES }.entries();
+        assert_eq!(entries.iter().map(|(_, entry)| entry.arguments.as_str()).collect::<Vec<_>>(), expected, "{text}");
+        let edited = Layout { menus: &menus, files: FILES }.edited();
+        let seen = [("/isolinux/isolinux.cfg", edited[0].as_str())];
+        for (_, entry) in (Layout { menus: &seen, files: FILES }).entries() {
+            assert!(entry.arguments.split(' ').any(|word| word == "site=1"), "{} in {}", entry.title, edited[0]);
+        }
+    }
+}
+
+#[test]
+fn shared_arguments_of_a_file_that_is_no_menu_are_copied_to_the_label() {
+    let bare = "include common.cfg\nlabel install\n  kernel /vmlinuz\n";
+    let menus = [("/boot/isolinux.cfg", bare), ("/boot/common.cfg", "append initrd=/initrd ip=dhcp\n")];
+    let layout = Layout { menus: &menus, files: FILES };
+    layout.check(&[("install", "/vmlinuz", "ip=dhcp", "/initrd", "")]);
+    assert_eq!(layout.texts()[1].dialect, None, "it is not edited");
+    let edited = layout.edited();
+    assert!(edited[0].ends_with("  kernel /vmlinuz\n  append initrd=/initrd ip=dhcp site=1\n"), "{edited:?}");
+}
+
+#[test]
+fn a_file_that_a_menu_reads_and_that_is_not_read_is_a_gap() {
+    let unread = |path: &str| vec![MenuGap::UnreadFile(path.to_owned())];
+    let grub = "/boot/grub/grub.cfg";
+    let entry = "menuentry 'Install' {\n  linux /vmlinuz $kargs\n  initrd /initrd\n}\n";
+    let sources = format!("source $prefix/kargs.inc\n{entry}");
+    let files = &["/vmlinuz", "/initrd", "/boot/grub/kargs.inc", "/isolinux/labels.inc"];
+    let menus = [(grub, sources.as_str())];
+    let layout = Layout { menus: &menus, files };
+    assert_eq!(layout.gaps(), unread("/boot/grub/kargs.inc"));
+    layout.check(&[("Install", "/vmlinuz", "$kargs", "/initrd", "!")]);
+    let missing = Layout { menus: &menus, files: FILES };
+    assert_eq!(missing.gaps(), [], "a file that is not there sets nothing");
+    missing.check(&[("Install", "/vmlinuz", "", "/initrd", "*")]);
+    let more = format!("{entry}submenu 'More' {{ configfile $prefix/kargs.inc }}\n");
+    let menus = [(grub, more.as_str())];
+    let layout = Layout { menus: &menus, files };
+    assert_eq!(layout.gaps(), unread("/boot/grub/kargs.inc"));
+    layout.check(&[("Install", "/vmlinuz", "", "/initrd", "*")]);
+    // Its entries may come first: the default may leave for the disk.
+    let first = format!("source $prefix/kargs.inc\n{INSTALL}{LOCAL}");
+    let menus = [(grub, first.as_str())];
+    assert!(Layout { menus: &menus, files }.edited()[0].ends_with("set default=Install\n"));
+    assert!(!Layout { menus: &menus, files: FILES }.edited()[0].contains("set default"));
+    let menus = [("/isolinux/isolinux.cfg", "ui gfxboot labels.inc\nlabel a\n  kernel /vmlinuz\ninclude labels.inc\n")];
+    assert_eq!(Layout { menus: &menus, files }.gaps(), unread("/isolinux/labels.inc"));
+    assert_eq!(Layout { menus: &menus, files: FILES }.gaps(), []);
+}
+
+#[test]
+fn a_value_of_a_file_that_is_not_read_is_not_replaced() {
+    let menu = "set kargs='quiet b'\nsource /boot/kargs.inc\nlinux /vmlinuz $kargs\nmenuentry a { linux /k }\n";
+    let menus = [("/boot/grub/grub.cfg", menu)];
+    let layout = Layout { menus: &menus, files: &["/vmlinuz", "/boot/kargs.inc"] };
+    let edit = MenuEdit { remove: vec!["quiet".into()], ..MenuEdit::default() };
+    assert_eq!(edit_menus(&layout.texts(), &layout.unread(), &edit)[0].0, menu.as_bytes());
+}

@@ -1,0 +1,98 @@
+//! Bounds of the work that the menus of a hostile image cause.
+
+use std::cell::RefCell;
+
+use super::*;
+
+#[test]
+fn a_path_is_looked_up_once_and_only_so_many_are() {
+    let asked = RefCell::new(Vec::new());
+    let is_file = |path: &str| {
+        asked.borrow_mut().push(path.to_owned());
+        Some(true)
+    };
+    let menu: String = (0..MAX_LOOKUPS + 10).map(|number| format!("linux /k{number}\nlinux /k0\n")).collect();
+    let text = MenuText { path: "/boot/grub/grub.cfg", dialect: Some(Dialect::Grub), raw: menu.as_bytes() };
+    let readings = read_menus(&[text], &is_file);
+    let mut asked = asked.into_inner();
+    assert_eq!(asked.len(), MAX_LOOKUPS);
+    asked.sort();
+    asked.dedup();
+    assert_eq!(asked.len(), MAX_LOOKUPS, "no path is looked up twice");
+    let unchecked = |entry: &&MenuEntry| matches!(entry.obstacle, Some(Obstacle::UncheckedFile(_)));
+    assert_eq!(readings[0].entries.iter().filter(unchecked).count(), 10, "they are not said to be missing");
+    let sources: String = (0..MAX_LOOKUPS + 10).map(|number| format!("source /s{number}\n")).collect();
+    let asked = RefCell::new(0);
+    let text = MenuText { path: "/boot/grub/grub.cfg", dialect: Some(Dialect::Grub), raw: sources.as_bytes() };
+    let readings = read_menus(&[text], &|_| {
+        *asked.borrow_mut() += 1;
+        Some(false)
+    });
+    assert_eq!((asked.into_inner(), &readings[0].gaps[..]), (MAX_LOOKUPS, &[MenuGap::Includes][..]));
+}
+
+#[test]
+fn menus_with_too_many_kernel_lines_are_not_edited() {
+    let edit = MenuEdit { append: vec!["a".into()], timeout: Some(1), ..MenuEdit::default() };
+    for (path, dialect, line) in [
+        ("/boot/grub/grub.cfg", Dialect::Grub, "linux /k\n"),
+        ("/isolinux/isolinux.cfg", Dialect::Syslinux, "label a\nlinux /k\n"),
+        ("/isolinux/commands.cfg", Dialect::Syslinux, "ontimeout /k x\n"),
+    ] {
+        let most = line.repeat(MAX_KERNEL_LINES);
+        let text = |raw: &'static [u8]| MenuText { path: "/x.cfg", dialect: Some(Dialect::Grub), raw };
+        let full = MenuText { path, dialect: Some(dialect), raw: most.as_bytes() };
+        let edited = edit_menus(&[full, text(b"linux /k"), text(b"echo a")], &[], &edit);
+        let lines: Vec<usize> = edited.iter().map(|(_, lines)| *lines).collect();
+        assert_eq!(lines, [MAX_KERNEL_LINES, 0, 0], "{path}");
+        assert!(edited[0].0 != most.as_bytes() && edited[1].0 == b"linux /k", "{path}");
+        let more = format!("{most}{line}");
+        let texts = [MenuText { path, dialect: Some(dialect), raw: more.as_bytes() }, text(b"linux /k")];
+        let edited = edit_menus(&texts, &[], &edit);
+        assert_eq!((&edited[0].0[..], edited[0].1, edited[1].1), (more.as_bytes(), 0, 1), "{path}");
+        let readings = read_menus(&texts, &|_| Some(true));
+        assert_eq!((&readings[0].gaps[..], readings[0].kernel_lines), (&[MenuGap::KernelLines][..], 0), "{path}");
+        assert_eq!((readings[1].gaps.len(), readings[1].kernel_lines), (0, 1), "{path}");
+    }
+}
+
+#[test]
+fn includes_that_multiply_are_cut() {
+    let include = |name: &str| format!("include {name}.cfg\n").repeat(60);
+    let (a, b, c) = (include("b"), include("c"), include("d"));
+    let d = format!("label a\nkernel /k\n{}", "# comment\n".repeat(10_000));
+    let menus = [
+        ("/isolinux/isolinux.cfg", a.as_str()),
+        ("/isolinux/b.cfg", &b),
+        ("/isolinux/c.cfg", &c),
+        ("/isolinux/d.cfg", &d),
+    ];
+    let layout = Layout { menus: &menus, files: &["/k"] };
+    assert_eq!(layout.gaps(), [MenuGap::Includes, MenuGap::Includes, MenuGap::Includes], "in each that includes");
+    assert_eq!(layout.entries().len(), 1);
+    let many = "include a.cfg\n".repeat(65);
+    let menus = [("/isolinux/isolinux.cfg", many.as_str()), ("/isolinux/a.cfg", "label a\nkernel /k\n")];
+    assert_eq!(Layout { menus: &menus, files: &["/k"] }.gaps(), [MenuGap::Includes]);
+    let menus = [("/isolinux/isolinux.cfg", &many[14..]), ("/isolinux/a.cfg", "label a\nkernel /k\n")];
+    assert_eq!(Layout { menus: &menus, files: &["/k"] }.gaps(), []);
+}
+
+#[test]
+fn sources_that_multiply_are_cut() {
+    let source = |name: &str| format!("source /{name}.cfg\n").repeat(60);
+    let (a, b) = (source("b"), source("c"));
+    let c = format!("menuentry a {{ linux /k }}\n{}", "echo comment\n".repeat(10_000));
+    let menus = [("/boot/grub/grub.cfg", a.as_str()), ("/b.cfg", &b), ("/c.cfg", &c)];
+    assert!(Layout { menus: &menus, files: &["/k"] }.gaps().contains(&MenuGap::Includes));
+}
+
+#[test]
+fn shared_arguments_are_compared_once() {
+    let shared = "a ".repeat(10_000);
+    let labels = "label Rescue\nkernel /k\nlabel a\nkernel /k rescue\nlabel a\nkernel /k\n".repeat(1000);
+    let text = format!("append rescue {shared}\n{labels}append {shared}\n");
+    let compared = || entry::tests::COMPARED.get();
+    let before = compared();
+    edit_menu(Dialect::Syslinux, "/isolinux/isolinux.cfg", text.as_bytes(), &MenuEdit::default());
+    assert!((1..30_000).contains(&(compared() - before)), "{}", compared() - before);
+}
