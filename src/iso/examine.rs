@@ -167,10 +167,9 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
             *found = records.get(extent).cloned().unwrap_or_default();
         }
     }
-    for (menu, text) in efi_menus(&iso, &boots)? {
-        menus.push(menu);
-        texts.push(text);
-    }
+    let in_partitions = efi_menus(&iso, &boots)?;
+    menus.extend(in_partitions.menus);
+    texts.extend(in_partitions.texts);
     read_entries(&iso, &mut menus, &texts, &parts);
     Ok(Examined {
         length: image.len(),
@@ -183,7 +182,7 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
         boots,
         distribution: distribution::detect(&iso, core_os.is_some())?,
         menus,
-        has_more_menus: has_more,
+        has_more_menus: has_more || in_partitions.has_more,
         menu_parts: parts,
         implanted: ImplantedDigest::parse(&volume.primary.application_use),
         ignition_records: ignition.and_then(|area| records.get(&area).cloned()).unwrap_or_default(),
@@ -327,10 +326,9 @@ fn path_at(iso: &Iso<'_>, offset: u64) -> Result<Option<String>, IsoError> {
 
 /// Finds the boot menus in the file systems that the UEFI entries of the boot catalogue point to. A file
 /// system that cannot be read is skipped: the firmware may still be able to read it.
-fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<Vec<(BootMenu, Vec<u8>)>, IsoError> {
+fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<FoundMenus, IsoError> {
     let image = iso.image;
-    let mut menus: Vec<(BootMenu, Vec<u8>)> = Vec::new();
-    let mut left = MAX_ALL_MENUS_BYTES;
+    let mut found = FoundMenus::default();
     let mut offsets: Vec<u64> =
         boots.iter().filter(|boot| boot.platform == BootPlatform::Uefi).map(|boot| boot.image.offset).collect();
     offsets.dedup();
@@ -341,15 +339,22 @@ fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<Vec<(BootMenu, Vec<u8
         let is_config =
             |file: &&FatFile| file.path.to_ascii_lowercase().ends_with(".cfg") || file.path.ends_with(".conf");
         for file in files.iter().filter(is_config).filter(|file| u64::from(file.length) <= MAX_MENU_BYTES) {
+            found.read += u64::from(file.length);
+            if found.menus.len() >= MAX_MENUS || found.read > MAX_CANDIDATE_BYTES {
+                found.has_more = true;
+                break;
+            }
             let Ok(text) = fat.read(image, file) else { continue };
             let location = MenuLocation::EfiFile { fat: fat.clone(), file: file.clone(), partition: partition.clone() };
-            let menu = menu_of(&format!("efi:{}", file.path), &text, location);
-            if let (Some(menu), Some(rest)) = (menu, left.checked_sub(text.len())) {
-                left = rest;
-                menus.push((menu, text));
+            let Some(menu) = menu_of(&format!("efi:{}", file.path), &text, location) else { continue };
+            if found.length + text.len() > MAX_ALL_MENUS_BYTES {
+                found.has_more = true;
+                continue;
             }
+            found.length += text.len();
+            found.menus.push(menu);
+            found.texts.push(text);
         }
     }
-    menus.truncate(MAX_MENUS);
-    Ok(menus)
+    Ok(found)
 }

@@ -39,10 +39,10 @@ def add(server, name, iso):
     return server.ask("GET", f"{IMAGES}/{name}").json["status"], added.stderr
 
 
-def packed(place, name, menu, files=("vmlinuz", "initrd"), volume="TEST"):
+def packed(place, name, menu, files=("vmlinuz", "initrd"), volume="TEST", more=None):
     """Makes an ISO with a menu of GRUB; returns its path."""
     tree = place / name
-    for path, data in {"boot/grub/grub.cfg": menu, **{path: KERNEL for path in files}}.items():
+    for path, data in {"boot/grub/grub.cfg": menu, **{path: KERNEL for path in files}, **(more or {})}.items():
         write(tree / path, data)
     run("xorriso", "-as", "mkisofs", "-quiet", "-r", "-V", volume, "-o", place / f"{name}.iso", tree)
     return place / f"{name}.iso"
@@ -132,6 +132,32 @@ def test_a_kernel_that_is_not_on_the_iso_is_said(server, place):
     second = menu + menu.replace("Install", "Other").replace("/gone", "")
     status, said = add(server, "second", packed(place, "second", second))
     assert status["kernel"]["kernel"] == "/vmlinuz", f"an entry whose files are there is preferred: {status}"
+
+
+def test_a_file_of_a_menu_that_is_not_read_is_said(server, place):
+    menu = "source $prefix/kargs.inc\nmenuentry 'Install' {\n  linux /vmlinuz $kargs\n  initrd /initrd\n}\n"
+    status, said = add(server, "unread", packed(place, "unread", menu, more={"boot/grub/kargs.inc": "set kargs=quiet\n"}))
+    assert "kernel" not in status, f"its value of the variable is not known: {status}"
+    for text in (said, str(status["warnings"])):
+        assert "menu /boot/grub/grub.cfg" in text and "it reads /boot/grub/kargs.inc, whose content is not read" in text, f"the gap is said: {text}"
+    status, said = add(server, "absent", packed(place, "absent", menu))
+    assert status["kernel"]["arguments"] == "" and "warnings" not in status, f"a file that is not on the ISO sets nothing: {status}"
+
+
+def test_an_installer_behind_a_second_menu_boots_by_itself(server, place):
+    menu = "set default=0\nset timeout=60\nmenuentry 'Boot from disk' {\n  exit\n}\nmenuentry 'Install' {\n  linux /vmlinuz\n  initrd /initrd\n}\n"
+    efi = "search --file --set=root /.disk/info\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n"
+    add(server, "second-menu", packed(place, "second-menu", menu, more={"EFI/BOOT/grub.cfg": efi, ".disk/info": "x"}))
+    boots(server, "second-menu", kernelArguments=[ARGUMENT])
+    assert view(server, "second-menu", "boot/grub/grub.cfg").text.endswith("set timeout=1\nset default=Install\n")
+    assert view(server, "second-menu", "EFI/BOOT/grub.cfg").text == efi, "the first script decides nothing"
+
+
+def test_files_that_may_be_menus_are_read_up_to_a_limit(server, place):
+    entry = "menuentry 'Install' {\n  linux /vmlinuz\n  initrd /initrd\n}\n"
+    other = {f"data/{number}.cfg": f"{number}\n" * 60_000 for number in range(200)}
+    status, said = add(server, "many", packed(place, "many", entry, more=other))
+    assert "more files that may be boot menus than are read" in said and "more files" in str(status["warnings"]), f"it is said: {said}"
 
 
 def test_an_iso_without_a_kernel_line_is_served_as_it_is(server, place):

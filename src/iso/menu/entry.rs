@@ -79,7 +79,7 @@ pub enum Origin {
 pub enum MenuGap {
     /// The menu reads a file of the image that is not read here. The value is its path.
     UnreadFile(String),
-    /// The menu reads more files than are followed, or longer ones.
+    /// The menu reads or calls more than is followed.
     Includes,
     /// The menus have more kernel lines than are edited.
     KernelLines,
@@ -95,7 +95,7 @@ impl fmt::Display for MenuGap {
                     printable(path)
                 )
             }
-            Self::Includes => out.write_str("it reads more or longer files than are followed"),
+            Self::Includes => out.write_str("it reads more files, or calls more functions, than are followed"),
             Self::KernelLines => {
                 write!(out, "the menus have more than {MAX_KERNEL_LINES} kernel lines: this menu is not edited")
             }

@@ -294,6 +294,8 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
     fn call(&mut self, command: &GrubCommand<'a>, now: Truth, block: &mut Block) {
         let Some((script, body)) = self.functions.get(command.name()).cloned() else { return };
         if self.depth >= MAX_DEPTH || !self.takes_length(script, &body) {
+            self.result.gaps.insert((script, MenuGap::Includes));
+            block.has_gap = true;
             return;
         }
         self.depth += 1;

@@ -225,6 +225,11 @@ impl<'a> SyslinuxConfigs<'a> {
                     false => {}
                 }
             }
+            let in_part = menu.defaults.iter().filter(|line| !self.files[line.0].is_menu);
+            let mut in_part = in_part.map(|line| &self.configs[line.0].defaults[line.1]);
+            if menu.root == number && in_part.any(|line| !is_timeout(line) && menu.leaves(&self.configs, line)) {
+                add_default(at(chosen).name(), out);
+            }
             if menu.is_named || !menu.default.is_some_and(|label| at(label).leaves()) {
                 continue;
             }
@@ -252,10 +257,9 @@ impl<'a> SyslinuxConfigs<'a> {
             let gap = if line.ends_with('\n') { "" } else { "\n" };
             line.push_str(&format!("{gap}{}  menu default{}", label.line.indent, label.line.end()));
         }
-        // `menu default` in a submenu does not open the submenu. The last `default` line is the effective one.
+        // `menu default` in a submenu does not open the submenu.
         if !menu.is_top && menu.root == number && done.insert(chosen) {
-            let gap = if out.last().is_none_or(|line| line.ends_with('\n')) { "" } else { "\n" };
-            out.push(format!("{gap}default {}\n", label.name()));
+            add_default(label.name(), out);
         }
     }
 
@@ -295,6 +299,12 @@ impl<'a> SyslinuxConfigs<'a> {
             }
         }
     }
+}
+
+/// Adds a `default` line. The last one is the effective one.
+fn add_default(name: &str, out: &mut Vec<String>) {
+    let gap = if out.last().is_none_or(|line| line.ends_with('\n')) { "" } else { "\n" };
+    out.push(format!("{gap}default {name}\n"));
 }
 
 /// Returns the kernel that a label boots. `shared` are the arguments of labels that have none.

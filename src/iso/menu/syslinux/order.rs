@@ -58,8 +58,8 @@ impl Menu {
 
     /// Determines the default label when all labels are known.
     fn complete(&mut self, configs: &[SyslinuxConfig<'_>]) {
-        let lines = self.defaults.iter().map(|(config, line)| &configs[*config].defaults[*line]);
-        let last = lines.filter(|line| !is_timeout(line)).last();
+        let mut lines = self.defaults.iter().map(|(config, line)| &configs[*config].defaults[*line]);
+        let last = lines.rfind(|line| !is_timeout(line));
         let named = last.and_then(|line| self.label(line.value)).filter(|(config, label)| {
             let label = &configs[*config].labels[*label];
             // A label that leads to another menu is none that boots.

@@ -132,6 +132,13 @@ fn a_syslinux_menu_of_several_files_never_boots_the_disk() {
 }
 
 #[test]
+fn a_default_in_a_file_that_is_not_edited_is_followed_by_another() {
+    let main = format!("{MENU_LOCAL}{TXT}include common.cfg");
+    let menus = [("/boot/isolinux.cfg", main.as_str()), ("/boot/common.cfg", "default local\n")];
+    check_leaves(&menus, &[(0, "include common.cfg\ndefault install\n")]);
+}
+
+#[test]
 fn an_installer_in_a_submenu_is_the_default_by_its_name() {
     let main = format!("ui vesamenu.c32\n{MENU_LOCAL}menu include txt.cfg Install it\n");
     let menus = [("/isolinux/isolinux.cfg", main.as_str()), ("/isolinux/txt.cfg", TXT)];

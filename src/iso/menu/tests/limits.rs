@@ -84,6 +84,8 @@ fn sources_that_multiply_are_cut() {
     let c = format!("menuentry a {{ linux /k }}\n{}", "echo comment\n".repeat(10_000));
     let menus = [("/boot/grub/grub.cfg", a.as_str()), ("/b.cfg", &b), ("/c.cfg", &c)];
     assert!(Layout { menus: &menus, files: &["/k"] }.gaps().contains(&MenuGap::Includes));
+    let menus = [("/boot/grub/grub.cfg", "function f { f; }\nmenuentry a { linux /k; f }\n")];
+    assert_eq!(Layout { menus: &menus, files: &["/k"] }.gaps(), [MenuGap::Includes], "a function that calls itself");
 }
 
 #[test]
