@@ -1,7 +1,7 @@
 //! Edits of boot menus, checked through the entries that the menu has before and after.
 
 use bootlatch::fleet::text::is_printable;
-use bootlatch::iso::menu::MAX_ENTRIES_SIZE;
+use bootlatch::iso::menu::{MAX_ENTRIES_SIZE, MAX_KERNEL_LINES};
 use bootlatch::iso::{Dialect, MenuEdit, MenuEntry, menu};
 
 /// Arguments to add: plain ones, and what has a meaning in a GRUB script.
@@ -32,6 +32,10 @@ pub fn check(dialect: Dialect, path: &str, data: &[u8]) {
     let (once, lines) = menu::edit_menu(dialect, path, &text, &edit);
     let after = menu::entries(dialect, &once);
     check_texts(&after);
+    if lines == 0 && text.len() > MAX_KERNEL_LINES {
+        // There may be too many kernel lines to edit them.
+        return;
+    }
     // A function may load a kernel for several entries.
     assert!(lines > 0 || before.is_empty(), "no kernel line, {} entries", before.len());
     if is_left_out(&before) || is_left_out(&after) {
