@@ -175,7 +175,14 @@ impl GenerationTask {
                 StoreError::AlreadyExists(key) | StoreError::NotFound(key) | StoreError::Conflict { key, .. } => {
                     key.clone()
                 }
-                _ => key(0),
+                StoreError::NoSuchMac(_)
+                | StoreError::InUse { .. }
+                | StoreError::EnrolmentLimit(_)
+                | StoreError::DiskNearlyFull
+                | StoreError::Invalid(_)
+                | StoreError::Unavailable(_)
+                | StoreError::Lost { .. }
+                | StoreError::Unreadable(_) => key(0),
             };
             return Err(Status::of_store(&error, &key));
         }

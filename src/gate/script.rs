@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::boot::{Context, Facts, ScriptFormat, Site, Verdict, bootstrap_script, render};
-use crate::fleet::{BootConfig, Format, Host};
+use crate::fleet::{BootConfig, Format, Host, Image};
 use crate::gate::{Gate, HostDecision};
 use crate::iso;
 
@@ -16,15 +16,16 @@ impl Gate {
         let state = self.store.load();
         let verdict = &decided.decision.verdict;
         let host = decided.host.as_deref();
-        let image = match verdict {
-            Verdict::SanBoot(name) => state.image(name).map(Arc::as_ref),
-            _ => None,
-        };
-        let choices = match verdict {
-            Verdict::Menu => {
-                state.images().map(|image| (image.metadata.name.to_string(), image.spec.description.clone())).collect()
-            }
-            _ => Vec::new(),
+        let choice = |image: &Arc<Image>| (image.metadata.name.to_string(), image.spec.description.clone());
+        let (image, choices) = match verdict {
+            Verdict::SanBoot(name) => (state.image(name).map(Arc::as_ref), Vec::new()),
+            Verdict::Menu => (None, state.images().map(choice).collect()),
+            Verdict::Ignore(_)
+            | Verdict::Enrol(_)
+            | Verdict::Chainload(_)
+            | Verdict::Wait(_)
+            | Verdict::Configure(_)
+            | Verdict::LocalDisk(_) => (None, Vec::new()),
         };
         // Anybody can request a script in the machine's name: what belongs to the machine alone goes to its own
         // address only.
@@ -69,6 +70,8 @@ impl Gate {
 pub(super) fn config_url(site: &Site, token: String, config: Option<&BootConfig>) -> String {
     match config.map(|config| config.spec.format) {
         Some(Format::CloudInit) => format!("{}/nocloud/{token}/", site.url()),
-        _ => format!("{}/api/v1/bootconfig?token={token}", site.url()),
+        None | Some(Format::Ignition | Format::Kickstart | Format::Preseed | Format::Script) => {
+            format!("{}/api/v1/bootconfig?token={token}", site.url())
+        }
     }
 }

@@ -166,7 +166,11 @@ impl Connection {
             ConnectionPhase::Full(session) if session.end.is_some() => {
                 ConnectionStep::Close(session.end.clone().unwrap_or(End::Logout))
             }
-            _ => ConnectionStep::Receive,
+            ConnectionPhase::Login { .. }
+            | ConnectionPhase::Asking { .. }
+            | ConnectionPhase::Attaching { .. }
+            | ConnectionPhase::Admitted { .. }
+            | ConnectionPhase::Full(_) => ConnectionStep::Receive,
         }
     }
 
@@ -195,10 +199,7 @@ impl Connection {
         self.unrecorded = view.record_first;
         self.phase =
             ConnectionPhase::Full(Box::new(FullFeatureSession::new(established, view.units, view.targets, now)));
-        match &self.phase {
-            ConnectionPhase::Full(session) => Some(&session.claim),
-            _ => None,
-        }
+        self.session_mut().map(|session| &session.claim)
     }
 
     /// Accepts the result of [`ConnectionStep::Record`]. Without the record the command fails with a read error, and the
@@ -273,7 +274,12 @@ impl Connection {
         self.out.release();
         let result = match &mut self.phase {
             ConnectionPhase::Full(session) => session.on_time(now, &mut self.out),
-            _ => Err(End::LoginTime),
+            ConnectionPhase::Login { .. }
+            | ConnectionPhase::Asking { .. }
+            | ConnectionPhase::Attaching { .. }
+            | ConnectionPhase::Admitted { .. } => Err(End::LoginTime),
+            // The connection is over already, and has no deadline.
+            ConnectionPhase::Over(_) => Ok(()),
         };
         if let Err(end) = result {
             self.phase = ConnectionPhase::Over(end);
@@ -284,16 +290,22 @@ impl Connection {
     pub fn on_stop(&mut self, time: Duration) {
         match &mut self.phase {
             ConnectionPhase::Full(session) => session.request_logout(time, &mut self.out),
-            _ => self.phase = ConnectionPhase::Over(End::Stopped),
+            ConnectionPhase::Login { .. }
+            | ConnectionPhase::Asking { .. }
+            | ConnectionPhase::Attaching { .. }
+            | ConnectionPhase::Admitted { .. }
+            | ConnectionPhase::Over(_) => self.phase = ConnectionPhase::Over(End::Stopped),
         }
     }
 
     /// Returns the opcode of the latest rejected PDU and the reason, once.
     pub fn rejected(&mut self) -> Option<(u8, Rejection)> {
-        match &mut self.phase {
-            ConnectionPhase::Full(session) => session.rejected.take(),
-            _ => None,
-        }
+        self.session_mut()?.rejected.take()
+    }
+
+    /// Returns the session of the full feature phase.
+    fn session_mut(&mut self) -> Option<&mut FullFeatureSession> {
+        if let ConnectionPhase::Full(session) = &mut self.phase { Some(session) } else { None }
     }
 
     /// Returns whether tasks are outstanding: then [`Self::step`] may not return [`ConnectionStep::Receive`] for a while.
@@ -326,7 +338,10 @@ impl Connection {
         self.advance(|mut phase| {
             let progress = match &mut phase {
                 ConnectionPhase::Login { login, .. } | ConnectionPhase::Admitted { login, .. } => login.on_request(pdu),
-                _ => LoginProgress::Ignore,
+                ConnectionPhase::Asking { .. }
+                | ConnectionPhase::Attaching { .. }
+                | ConnectionPhase::Full(_)
+                | ConnectionPhase::Over(_) => LoginProgress::Ignore,
             };
             (progress, phase)
         });

@@ -124,14 +124,20 @@ impl FullFeatureSession {
             return Ok(());
         }
         let asked = InitiatorOpcode::from(pdu.header.opcode());
-        match asked {
+        let is_numbered = match asked {
             InitiatorOpcode::DataOut
             | InitiatorOpcode::Snack
             | InitiatorOpcode::Login
-            | InitiatorOpcode::Unknown(_) => {}
-            // A command outside the window, or a repeated one, is ignored (RFC 7143 4.2.2.1).
-            _ if !self.accept_in_order(&pdu.header)? => return Ok(()),
-            _ => {}
+            | InitiatorOpcode::Unknown(_) => false,
+            InitiatorOpcode::Nop
+            | InitiatorOpcode::Command
+            | InitiatorOpcode::TaskManagement
+            | InitiatorOpcode::Text
+            | InitiatorOpcode::Logout => true,
+        };
+        // A command outside the window, or a repeated one, is ignored (RFC 7143 4.2.2.1).
+        if is_numbered && !self.accept_in_order(&pdu.header)? {
+            return Ok(());
         }
         if self.claim.discovery
             && !matches!(asked, InitiatorOpcode::Text | InitiatorOpcode::Logout | InitiatorOpcode::Nop)

@@ -159,8 +159,19 @@ impl UnitState {
             ScsiCommand::TrackInformation { by, address, room } => Ok(cut(mmc::track(&self.lun, by, address)?, room)),
             ScsiCommand::DvdStructure { format, room } => Ok(cut(mmc::dvd_structure(&self.lun, format)?, room)),
             ScsiCommand::Write => Err(Sense::WRITE_PROTECTED),
-            // TEST UNIT READY. The other commands need no medium and were handled before.
-            _ => Ok(CommandOutcome::Good),
+            // All but TEST UNIT READY need no medium and were handled before.
+            ScsiCommand::TestUnitReady
+            | ScsiCommand::RequestSense { .. }
+            | ScsiCommand::Inquiry { .. }
+            | ScsiCommand::ReportLuns { .. }
+            | ScsiCommand::ReportOpcodes { .. }
+            | ScsiCommand::ModeSense { .. }
+            | ScsiCommand::StartStop { .. }
+            | ScsiCommand::Prevent(_)
+            | ScsiCommand::Nothing
+            | ScsiCommand::Configuration { .. }
+            | ScsiCommand::EventStatus { .. }
+            | ScsiCommand::MechanismStatus { .. } => Ok(CommandOutcome::Good),
         }
     }
 

@@ -168,8 +168,12 @@ impl<'a> DirectoryTree<'a> {
                     }
                     left.extend(components(target).rev());
                 }
-                _ if trail.len() > MAX_DEPTH => return Err(limit(path, "more than 64 directory levels")),
-                _ => trail.push(found),
+                EntryKind::File | EntryKind::Unreadable(_) | EntryKind::Directory => {
+                    if trail.len() > MAX_DEPTH {
+                        return Err(limit(path, "more than 64 directory levels"));
+                    }
+                    trail.push(found);
+                }
             }
         }
         Ok(trail.pop())

@@ -54,7 +54,9 @@ pub fn check(spec: &BootConfigSpec) -> Result<Vec<String>, FieldError> {
             (Format::CloudInit, "user-data") => user_data(text),
             (Format::CloudInit, "meta-data" | "network-config") => mapping(text).map(drop),
             (Format::CloudInit, "vendor-data") if !text.trim().is_empty() => user_data(text),
-            _ => not_empty(text),
+            (Format::Ignition | Format::CloudInit | Format::Kickstart | Format::Preseed | Format::Script, _) => {
+                not_empty(text)
+            }
         };
         checked.map_err(|message| FieldError { field: format!("spec.data.{name}"), message })?;
     }

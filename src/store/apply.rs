@@ -150,7 +150,7 @@ fn check_version(key: &Key, before: Option<&Object>, expect: Expect) -> Result<(
         (Some(before), Expect::Present(Some(wanted))) if before.meta().resource_version != wanted => {
             Err(StoreError::Conflict { key: key.clone(), wanted, now: before.meta().resource_version })
         }
-        _ => Ok(()),
+        (None, Expect::Absent) | (Some(_), Expect::Present(_)) | (_, Expect::Any) => Ok(()),
     }
 }
 

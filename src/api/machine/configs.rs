@@ -102,7 +102,7 @@ pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Opt
 fn media_type(format: Format, file: &str) -> &'static str {
     match format {
         Format::Ignition if file.ends_with(".ign") => format.media_type(),
-        _ => "text/plain",
+        Format::Ignition | Format::CloudInit | Format::Kickstart | Format::Preseed | Format::Script => "text/plain",
     }
 }
 
@@ -267,11 +267,10 @@ fn authenticate_machine(
             let (reason, message) = (refusal.reason, refusal.reason.sentence().to_owned());
             gate.store.record_event(refusal.mac, Event::Refused { protocol: Protocol::Http, reason, message });
             let address = peer.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
-            let hint = match refusal.reason {
-                Reason::UnknownHost => {
-                    ": for a machine behind a router set spec.ip, or list its network in config_access.trusted_subnets"
-                }
-                _ => "",
+            let hint = if refusal.reason == Reason::UnknownHost {
+                ": for a machine behind a router set spec.ip, or list its network in config_access.trusted_subnets"
+            } else {
+                ""
             };
             Err(text(code(refusal.reason), format!("{} ({address}){hint}\n", refusal.reason)).into())
         }

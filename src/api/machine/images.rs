@@ -131,9 +131,10 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
             let wanted = query.host.as_deref().unwrap_or_default();
             return Err(text(
                 StatusCode::FORBIDDEN,
-                match reason {
-                    Reason::UnknownHost => format!("host: {wanted:?}: no host has this MAC address or name\n"),
-                    _ => format!("{reason}\n"),
+                if reason == Reason::UnknownHost {
+                    format!("host: {wanted:?}: no host has this MAC address or name\n")
+                } else {
+                    format!("{reason}\n")
                 },
             ));
         }

@@ -452,7 +452,13 @@ impl RequestHandler {
         self.runtime.spawn(async move {
             message.enrolled = Some(match gate.decide_and_enrol_from(&facts, entry).await.decision.verdict {
                 Verdict::Ignore(why) => Err(why),
-                _ => Ok(()),
+                Verdict::Enrol(_)
+                | Verdict::Chainload(_)
+                | Verdict::SanBoot(_)
+                | Verdict::Wait(_)
+                | Verdict::Menu
+                | Verdict::Configure(_)
+                | Verdict::LocalDisk(_) => Ok(()),
             });
             send_deferred(&deferred, &wake, message);
             std::mem::drop(permit);

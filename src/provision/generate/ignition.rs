@@ -179,7 +179,7 @@ impl IgnitionPlan {
             (Platform::OpenShift, None) => {
                 Err(field_error("pullSecret", "missing: the OpenShift registries require one"))
             }
-            _ => Ok(()),
+            (Platform::OpenShift, Some(_)) | (Platform::Okd | Platform::Fcos, _) => Ok(()),
         }
     }
 
