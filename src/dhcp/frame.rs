@@ -92,7 +92,8 @@ pub fn arp_probe(from: Mac, address: Ipv4Addr) -> Vec<u8> {
 
 /// Returns the sender's address and MAC address of an ARP request or reply.
 pub fn arp_sender(frame: &[u8]) -> Option<(Ipv4Addr, Mac)> {
-    if frame.len() < ETHERNET + ARP || frame[12..14] != ARP_TYPE.to_be_bytes() || frame[14..20] != [0, 1, 8, 0, 6, 4] {
+    let frame = frame.first_chunk::<{ ETHERNET + ARP }>()?;
+    if frame[12..14] != ARP_TYPE.to_be_bytes() || frame[14..20] != [0, 1, 8, 0, 6, 4] {
         return None;
     }
     let mac = Mac(frame[22..28].try_into().ok()?);
@@ -103,10 +104,12 @@ pub fn arp_sender(frame: &[u8]) -> Option<(Ipv4Addr, Mac)> {
 /// Returns the payload of a UDP datagram to a port, from the frame that carries it.
 pub fn udp_payload(frame: &[u8], port: u16) -> Option<&[u8]> {
     const PROTOCOL: u8 = 17;
-    let ip = frame.get(ETHERNET..).filter(|ip| ip.len() >= IP && frame[12..14] == IPV4.to_be_bytes())?;
-    let udp = ip.get(usize::from(ip[0] & 15) * 4..).filter(|udp| udp.len() >= UDP && ip[9] == PROTOCOL)?;
-    let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
-    (udp[2..4] == port.to_be_bytes()).then(|| udp.get(UDP..length)).flatten()
+    let (ethernet, packet) = frame.split_first_chunk::<ETHERNET>()?;
+    let ip = packet.first_chunk::<IP>().filter(|ip| ethernet[12..] == IPV4.to_be_bytes() && ip[9] == PROTOCOL)?;
+    let datagram = packet.get(usize::from(ip[0] & 15) * 4..)?;
+    let [_, _, high, low, length @ .., _, _] = datagram.first_chunk::<UDP>()?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    ([*high, *low] == port.to_be_bytes()).then(|| datagram.get(UDP..length)).flatten()
 }
 
 /// Returns an ICMP echo request (RFC 792), without its IP header.
@@ -184,6 +187,24 @@ mod tests {
         assert_eq!(sum(&[&pseudo[..], &frame[34..]].concat()), 0xffff);
         assert_eq!((&frame[..24], &frame[26..40]), (&expected[..24], &expected[26..40]));
         assert_eq!(&frame[42..], b"hello");
+    }
+
+    #[test]
+    fn a_datagram_reads_back_from_its_frame() {
+        let end = |last, port| LinkEndpoint {
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            address: SocketAddrV4::new([10, 77, 0, last].into(), port),
+        };
+        for payload in [&b""[..], b"h", b"hello", &[7; 1472]] {
+            let header = udp(end(2, 67), end(9, 68), payload).unwrap();
+            // Ethernet pads a short frame; the padding is not part of the datagram.
+            let frame = [&header[..], payload, &[0xa5; 18]].concat();
+            assert_eq!(udp_payload(&frame, 68), Some(payload));
+            assert_eq!(udp_payload(&frame, 67), None, "another port");
+            for cut in 0..header.len() + payload.len() {
+                assert_eq!(udp_payload(&frame[..cut], 68), None, "{cut} octets");
+            }
+        }
     }
 
     #[test]

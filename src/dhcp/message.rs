@@ -153,6 +153,8 @@ fn format_address(address: Ipv4Addr, into: &mut [u8; 15]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::packet::tests::message;
     use super::*;
 
@@ -187,6 +189,73 @@ mod tests {
         let mut reply = writer.finish(&request);
         reply[0] = 1;
         assert_eq!(DhcpPacket::parse(&reply).unwrap().option(119).as_deref(), Some(&[7; 300][..]));
+    }
+
+    #[test]
+    fn a_reply_has_the_octets_of_the_rfcs() {
+        let bytes = message(1, &[(82, &[1, 1, 9])]);
+        let request = DhcpPacket::parse(&bytes).unwrap();
+        let addresses =
+            HeaderAddresses { yiaddr: [10, 0, 0, 9].into(), ..HeaderAddresses::of_server([10, 0, 0, 1].into()) };
+        let mut writer = ReplyWriter::reply(&request, MessageType::Offer, addresses);
+        assert!(writer.address(54, [10, 0, 0, 1].into()));
+        writer.boot_file([10, 0, 0, 1].into(), "a.efi");
+        let mut expected = vec![0; HEADER];
+        expected[..8].copy_from_slice(&[2, 1, 6, 0, 0xde, 0xad, 0xbe, 0xef]);
+        expected[16..24].copy_from_slice(&[10, 0, 0, 9, 10, 0, 0, 1]);
+        expected[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        expected[108..113].copy_from_slice(b"a.efi");
+        expected[236..].copy_from_slice(&COOKIE);
+        expected.extend(b"\x35\x01\x02\x36\x04\x0a\0\0\x01\x43\x05a.efi\0\x42\x0810.0.0.1\0\x52\x03\x01\x01\x09\xff");
+        expected.resize(MIN_MESSAGE_BYTES, 0);
+        assert_eq!(writer.finish(&request), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn a_reply_survives_the_wire(
+            xid: [u8; 4], flags: u16, yiaddr: [u8; 4], hardware in 0..3usize,
+            values in proptest::collection::vec((1..255u8, proptest::collection::vec(any::<u8>(), 0..300)), 0..6),
+            agent in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..255)),
+        ) {
+            let client: &[u8] = &[32, 1, 2, 3, 4, 5, 6, 7, 8];
+            let mut given: Vec<(u8, &[u8])> = vec![(57, &[5, 220]), (61, client)];
+            given.extend(agent.iter().map(|agent| (82, &agent[..])));
+            let mut bytes = message(1, &given);
+            bytes[1..3].copy_from_slice(&[[1, 6], [32, 6], [32, 0]][hardware]);
+            bytes[4..8].copy_from_slice(&xid);
+            bytes[24..28].copy_from_slice(&[10, 0, 0, 2]);
+            let request = DhcpPacket::parse(&bytes).unwrap();
+            let addresses =
+                HeaderAddresses { yiaddr: yiaddr.into(), ..HeaderAddresses::of_server([10, 0, 0, 1].into()) };
+            let mut writer = ReplyWriter::reply(&request, MessageType::Ack, addresses);
+            writer.set_flags(flags);
+            let mut written: Vec<(u8, Vec<u8>)> = Vec::new();
+            for (code, value) in values {
+                // These have a meaning of their own for the reader, and a code is written once.
+                let is_other = ![52, 53, 61, 82].contains(&code) && written.iter().all(|(known, _)| *known != code);
+                if is_other && writer.option(code, &value) {
+                    written.push((code, value));
+                }
+            }
+            let mut reply = writer.finish(&request);
+            prop_assert_eq!(&reply[16..20], &yiaddr[..]);
+            if hardware == 2 {
+                // A client without an address in the header knows its reply by the transaction.
+                prop_assert_eq!(&reply[1..3], &[32, 0]);
+                prop_assert_eq!(&reply[28..44], &[0; 16]);
+                reply[1..3].copy_from_slice(&[1, 6]);
+                reply[28..34].copy_from_slice(&request.mac.0);
+            }
+            let read = DhcpPacket::parse_reply(&reply).unwrap();
+            prop_assert_eq!((read.kind, read.mac), (MessageType::Ack, request.mac));
+            prop_assert_eq!((read.xid(), read.flags()), (u32::from_be_bytes(xid), flags));
+            prop_assert_eq!((read.siaddr(), read.giaddr()), ([10, 0, 0, 1].into(), [10, 0, 0, 2].into()));
+            for (code, value) in &written {
+                assert_eq!(read.option(*code).as_deref(), Some(&value[..]), "option {code}");
+            }
+            assert_eq!(read.option(82).as_deref(), agent.as_deref());
+        }
     }
 
     #[test]

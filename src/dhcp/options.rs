@@ -105,6 +105,46 @@ mod tests {
     }
 
     #[test]
+    fn another_reader_finds_the_subnet_in_its_options() {
+        use dhcproto::{Decodable as _, v4};
+
+        let address = |last| Ipv4Addr::new(10, 0, 0, last);
+        let routes = vec![("10.8.0.0/13".parse().unwrap(), address(9)), (Ipv4Net::default(), address(3))];
+        let subnet = Subnet {
+            net: "10.0.0.0/22".parse().unwrap(),
+            pools: Vec::new(),
+            reservations: Vec::new(),
+            routers: vec![address(1), address(2)],
+            dns: vec![address(4)],
+            ntp: vec![address(5), address(6)],
+            domain: Some("lab.example".into()),
+            search: vec!["lab.example".into(), "example".into()],
+            routes: routes.clone(),
+            times: LeaseTimes::of(Duration::from_secs(60)),
+        };
+        let mut bytes: Vec<u8> = Vec::new();
+        for (code, value) in encode(&subnet) {
+            bytes.extend([code, u8::try_from(value.len()).unwrap()]);
+            bytes.extend(value);
+        }
+        bytes.push(255);
+        let read = v4::DhcpOptions::decode(&mut dhcproto::Decoder::new(&bytes)).unwrap();
+        let search = ["lab.example.", "example."].map(|name| name.parse().unwrap()).to_vec();
+        for (code, expected) in [
+            (v4::OptionCode::SubnetMask, v4::DhcpOption::SubnetMask([255, 255, 252, 0].into())),
+            (v4::OptionCode::Router, v4::DhcpOption::Router(subnet.routers.clone())),
+            (v4::OptionCode::DomainNameServer, v4::DhcpOption::DomainNameServer(subnet.dns.clone())),
+            (v4::OptionCode::DomainName, v4::DhcpOption::DomainName("lab.example".into())),
+            (v4::OptionCode::BroadcastAddr, v4::DhcpOption::BroadcastAddr([10, 0, 3, 255].into())),
+            (v4::OptionCode::NtpServers, v4::DhcpOption::NtpServers(subnet.ntp.clone())),
+            (v4::OptionCode::DomainSearch, v4::DhcpOption::DomainSearch(search)),
+            (v4::OptionCode::ClasslessStaticRoute, v4::DhcpOption::ClasslessStaticRoute(routes)),
+        ] {
+            assert_eq!(read.get(code), Some(&expected), "{code:?}");
+        }
+    }
+
+    #[test]
     fn domains_and_routes_are_encoded_as_their_rfcs_do() {
         assert_eq!(labels("eng.apple.com."), b"\x03eng\x05apple\x03com\x00");
         let check = |net: &str, expected: &[u8]| {

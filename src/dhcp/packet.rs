@@ -23,7 +23,7 @@ const MAX_OPTIONS: usize = 128;
 /// are walked here. Its types are used for their values.
 #[derive(Debug)]
 pub struct DhcpPacket<'a> {
-    bytes: &'a [u8],
+    header: &'a [u8; HEADER],
     options: Vec<(u8, &'a [u8])>,
     /// The client's MAC address (`chaddr`, or what stands for it).
     pub mac: Mac,
@@ -51,7 +51,7 @@ impl<'a> DhcpPacket<'a> {
     }
 
     fn parse_as(operation: u8, bytes: &'a [u8]) -> Result<Self, DropReason> {
-        let header = bytes.get(..HEADER).ok_or(DropReason::Truncated)?;
+        let (header, rest) = bytes.split_first_chunk::<HEADER>().ok_or(DropReason::Truncated)?;
         if header[0] != operation {
             return Err(DropReason::NotARequest);
         }
@@ -63,7 +63,7 @@ impl<'a> DhcpPacket<'a> {
         }
         let address = header[28..34].try_into().map_err(|_| DropReason::Truncated)?;
         let mut options = Vec::with_capacity(32);
-        walk(&bytes[HEADER..], &mut options)?;
+        walk(rest, &mut options)?;
         // Option overload (RFC 2131 4.1): 1 puts options in `file`, 2 in `sname`, 3 in both, in this order.
         let overload = options.iter().find(|(code, _)| *code == 52).and_then(|(_, data)| data.first().copied());
         if matches!(overload, Some(1 | 3)) {
@@ -76,7 +76,7 @@ impl<'a> DhcpPacket<'a> {
         let kind = kind.map(MessageType::from).ok_or(DropReason::NotARequest)?;
         let client = joined(&options, 61);
         let (mac, hardware) = hardware::identify([header[1], header[2]], address, client.as_deref())?;
-        Ok(Self { bytes, options, mac, hardware, kind })
+        Ok(Self { header, options, mac, hardware, kind })
     }
 
     /// Returns an option's bytes; parts of a split option are joined (RFC 3396).
@@ -151,7 +151,7 @@ impl<'a> DhcpPacket<'a> {
 
     /// Returns the header's boot file, up to its terminator.
     pub fn boot_file(&self) -> &'a [u8] {
-        let field = &self.bytes[108..236];
+        let field = &self.header[108..236];
         field.split(|octet| *octet == 0).next().unwrap_or_default()
     }
 
@@ -161,7 +161,7 @@ impl<'a> DhcpPacket<'a> {
     }
 
     fn field<const N: usize>(&self, at: usize) -> [u8; N] {
-        self.bytes[at..at + N].try_into().expect("within the header, which was checked")
+        self.header[at..at + N].try_into().expect("every caller names a field of the header")
     }
 }
 

@@ -376,6 +376,21 @@ mod tests {
     }
 
     #[test]
+    fn targets_and_phases_read_back_as_they_are_written() {
+        for target in [BootTarget::LocalDisk, BootTarget::Menu, BootTarget::Image("coreos-live".parse().unwrap())] {
+            assert_eq!(target.to_string().parse(), Ok(target.clone()));
+            let json = serde_json::to_value(&target).unwrap();
+            assert_eq!(json, target.to_string());
+            assert_eq!(serde_json::from_value::<BootTarget>(json).unwrap(), target);
+        }
+        for phase in Phase::ALL {
+            let json = serde_json::to_value(phase).unwrap();
+            assert_eq!(json, phase.to_string());
+            assert_eq!(serde_json::from_value::<Phase>(json).unwrap(), phase);
+        }
+    }
+
+    #[test]
     fn an_unknown_field_is_refused_by_name() {
         let json = r#"{"metadata":{"name":"a"},"spec":{"bootMacAddress":"52:54:00:00:00:01"}}"#;
         let error = serde_json::from_str::<Host>(json).unwrap_err().to_string();

@@ -194,21 +194,41 @@ impl<'a> Pdu<'a> {
         if data_length > limits::MAX_RECEIVE_SEGMENT {
             return Err(PduError::DataTooLong(data_length));
         }
-        let headers = BHS + header.ahs_length();
-        let data_at = headers + if digests.header { 4 } else { 0 };
-        let padded = data_length.next_multiple_of(4);
-        let data_digest = digests.data && data_length > 0;
-        let total = data_at + padded + if data_digest { 4 } else { 0 };
-        if bytes.len() < total {
-            return Ok(None);
-        }
-        if digests.header && bytes[headers..data_at] != crc32c(&bytes[..headers]) {
+        let Some(parts) = PduParts::split(bytes, &header, digests) else { return Ok(None) };
+        if digests.header && *parts.header_digest != crc32c(parts.headers) {
             return Err(PduError::HeaderDigest);
         }
-        let segment = &bytes[data_at..data_at + padded];
-        let intact = !data_digest || bytes[data_at + padded..total] == crc32c(segment);
-        let pdu = Self { header, ahs: &bytes[BHS..headers], data: &segment[..data_length], intact };
-        Ok(Some((pdu, total)))
+        let intact = parts.data_digest.is_empty() || *parts.data_digest == crc32c(parts.segment);
+        let ahs = parts.headers.get(BHS..).unwrap_or_default();
+        let data = parts.segment.get(..data_length).unwrap_or_default();
+        Ok(Some((Self { header, ahs, data, intact }, parts.length)))
+    }
+}
+
+/// The parts of a PDU in the order of the wire.
+struct PduParts<'a> {
+    /// The basic and the additional header segments.
+    headers: &'a [u8],
+    /// The header digest; empty without one.
+    header_digest: &'a [u8],
+    /// The data segment with its padding.
+    segment: &'a [u8],
+    /// The data digest; empty without one.
+    data_digest: &'a [u8],
+    /// Length of all parts, in bytes.
+    length: usize,
+}
+
+impl<'a> PduParts<'a> {
+    /// Splits the first PDU of `bytes`; `None` while it is incomplete.
+    fn split(bytes: &'a [u8], header: &Header, digests: Digests) -> Option<Self> {
+        let digest = |is_sent: bool| if is_sent { 4 } else { 0 };
+        let padded = header.data_length().next_multiple_of(4);
+        let (headers, rest) = bytes.split_at_checked(BHS + header.ahs_length())?;
+        let (header_digest, rest) = rest.split_at_checked(digest(digests.header))?;
+        let (segment, rest) = rest.split_at_checked(padded)?;
+        let (data_digest, rest) = rest.split_at_checked(digest(digests.data && padded > 0))?;
+        Some(Self { headers, header_digest, segment, data_digest, length: bytes.len() - rest.len() })
     }
 }
 
@@ -272,6 +292,39 @@ mod tests {
         let mut bytes = nop_out(b"", PLAIN);
         bytes[5..8].copy_from_slice(&[0, 0x20, 1]);
         assert_eq!(Pdu::take(&bytes, PLAIN), Err(PduError::DataTooLong(8193)));
+    }
+
+    #[test]
+    fn header_fields_read_back_and_touch_no_other() {
+        let mut header = Header([0xa5; BHS]);
+        header.set_data_length(0x01_0203);
+        header.set_word(16, 0x0405_0607);
+        assert_eq!((header.data_length(), header.task_tag(), header.word(16)), (0x01_0203, 0x0405_0607, 0x0405_0607));
+        assert_eq!((header.half(16), header.half(18)), (0x0405, 0x0607));
+        for (at, octet) in header.0.into_iter().enumerate() {
+            let is_set = (5..8).contains(&at) || (16..20).contains(&at);
+            assert_eq!(octet == 0xa5, !is_set, "octet {at}");
+        }
+    }
+
+    #[test]
+    fn additional_headers_are_between_header_and_data() {
+        for digests in [PLAIN, BOTH] {
+            let mut header = Header([0; BHS]);
+            header.0[4] = 2;
+            header.set_data_length(3);
+            let headers = [&header.0[..], &[7; 8]].concat();
+            let mut bytes = headers.clone();
+            if digests.header {
+                bytes.extend(crc32c(&headers));
+            }
+            bytes.extend(b"abc\0");
+            if digests.data {
+                bytes.extend(crc32c(b"abc\0"));
+            }
+            let (pdu, taken) = Pdu::take(&bytes, digests).unwrap().unwrap();
+            assert_eq!((pdu.ahs, pdu.data, pdu.intact, taken), (&[7; 8][..], &b"abc"[..], true, bytes.len()));
+        }
     }
 
     proptest! {

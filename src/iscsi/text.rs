@@ -37,15 +37,16 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<(&str, &str)>, TextError> {
 }
 
 fn parse_pair(piece: &[u8]) -> Result<(&str, &str), TextError> {
-    let at = piece.iter().position(|byte| *byte == b'=').ok_or(TextError::NoSeparator)?;
-    if at == 0 {
+    let mut parts = piece.splitn(2, |byte| *byte == b'=');
+    let (Some(key), Some(value)) = (parts.next(), parts.next()) else { return Err(TextError::NoSeparator) };
+    if key.is_empty() {
         return Err(TextError::EmptyKey);
     }
-    if at > MAX_KEY_LENGTH {
+    if key.len() > MAX_KEY_LENGTH {
         return Err(TextError::LongKey);
     }
-    let key = std::str::from_utf8(&piece[..at]).map_err(|_| TextError::KeyEncoding)?;
-    let value = std::str::from_utf8(&piece[at + 1..]).map_err(|_| TextError::ValueEncoding)?;
+    let key = std::str::from_utf8(key).map_err(|_| TextError::KeyEncoding)?;
+    let value = std::str::from_utf8(value).map_err(|_| TextError::ValueEncoding)?;
     if value.len() > MAX_VALUE_BYTES {
         return Err(TextError::LongValue);
     }
@@ -140,7 +141,34 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn answers_survive_the_wire(pairs in proptest::collection::vec(("[A-Za-z0-9_.-]{1,63}", "[^\0]{0,40}"), 0..6)) {
+            let mut answers = KeyAnswers::default();
+            for (key, value) in &pairs {
+                answers.add(key, value);
+            }
+            let bytes = answers.into_bytes();
+            let read: Vec<(String, String)> =
+                parse(&bytes).unwrap().into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            prop_assert_eq!(read, pairs);
+        }
+
+        #[test]
+        fn binary_values_survive_the_wire(bytes in proptest::collection::vec(any::<u8>(), 1..80), number: u32) {
+            use base64::Engine as _;
+
+            let base64 = base64::engine::general_purpose::STANDARD.encode(&bytes);
+            prop_assert_eq!(parse_binary(&format!("0b{base64}")), Some(bytes.clone()));
+            prop_assert_eq!(parse_binary(&hex(&bytes)), Some(bytes));
+            prop_assert_eq!(parse_number(&number.to_string()), Some(number));
+            prop_assert_eq!(parse_number(&format!("{number:#x}")), Some(number));
+        }
+    }
 
     #[test]
     fn text_is_split_into_keys_and_values() {

@@ -186,3 +186,35 @@ fn header(image: &dyn ReadAt, at: u64, magic: &[u8]) -> Result<Option<Vec<u8>>, 
     image.read_at(at, &mut header).map_err(IsoError::read("the system area"))?;
     Ok(header.starts_with(magic).then_some(header))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Splits the first file off a cpio archive (newc): its name, mode and content, and the rest of the archive.
+    fn first_file(archive: &[u8]) -> (&str, usize, &[u8], &[u8]) {
+        let (head, rest) = archive.split_at(110);
+        assert_eq!(&head[..6], b"070701");
+        let field = |index: usize| {
+            let digits = std::str::from_utf8(&head[6 + index * 8..14 + index * 8]).unwrap();
+            usize::from_str_radix(digits, 16).unwrap()
+        };
+        let (mode, length, name_length) = (field(1), field(6), field(11));
+        let (name, rest) = rest.split_at((110 + name_length).next_multiple_of(4) - 110);
+        let (content, rest) = rest.split_at(length.next_multiple_of(4));
+        let (name, end) = name.split_at(name_length - 1);
+        assert!(end.iter().chain(&content[length..]).all(|octet| *octet == 0), "zeros end the name and pad");
+        (std::str::from_utf8(name).unwrap(), mode, &content[..length], rest)
+    }
+
+    #[test]
+    fn a_config_reads_back_from_its_archive() {
+        for config in [&b""[..], b"{", b"{}", b"{ }", b"{  }", &[b' '; 5000]] {
+            let archive = initramfs(config).unwrap();
+            let (name, mode, content, rest) = first_file(&archive);
+            assert_eq!((name, mode, content), ("config.ign", 0o100_644, config));
+            let (trailer, _, content, rest) = first_file(rest);
+            assert_eq!((trailer, content, rest), ("TRAILER!!!", &b""[..], &b""[..]));
+        }
+    }
+}

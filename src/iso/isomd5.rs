@@ -83,3 +83,42 @@ fn blank(part: &mut [u8], offset: u64, area_at: u64) {
     let to = (area_at + AREA.1 as u64).saturating_sub(offset).min(part.len() as u64) as usize;
     part[from..to].fill(b' ');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iso::MemoryImage;
+
+    #[test]
+    fn a_computed_area_reads_back_and_does_not_cover_itself() {
+        let (descriptor_at, volume) = (16 * SECTOR, 400 * SECTOR);
+        let area = (descriptor_at + AREA.0) as usize..(descriptor_at + AREA.0) as usize + AREA.1;
+        let mut bytes: Vec<u8> = (0..volume).map(|at| (at / 7) as u8).collect();
+        bytes[area.clone()].fill(b' ');
+        let md5 = hex::encode(Md5::digest(&bytes[..(volume - SKIP * SECTOR) as usize]));
+        for supported in [false, true] {
+            bytes[area.clone()].fill(0xa5);
+            let image = MemoryImage(bytes.clone().into());
+            let written = ImplantedDigest::compute(&image, descriptor_at, volume, supported).unwrap();
+            assert_eq!(written.len(), AREA.1);
+            let expected = ImplantedDigest::IsoMd5Sum { md5: md5.clone(), supported };
+            assert_eq!(ImplantedDigest::parse(&written), Some(expected));
+            bytes[area.clone()].copy_from_slice(&written);
+            let image = MemoryImage(bytes.clone().into());
+            assert_eq!(ImplantedDigest::compute(&image, descriptor_at, volume, supported).unwrap(), written);
+        }
+    }
+
+    #[test]
+    fn other_areas_hold_no_digest_or_tagmedias() {
+        let tagged = Some(ImplantedDigest::TagMedia);
+        for (text, expected) in [
+            ("", None),
+            ("ISO MD5SUM = 0123", None),
+            ("ISO MD5SUM = zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz;", None),
+            ("sha256sum=0123", tagged),
+        ] {
+            assert_eq!(ImplantedDigest::parse(text.as_bytes()), expected, "{text}");
+        }
+    }
+}

@@ -47,4 +47,10 @@ mod tests {
         assert_eq!(solicitation_sender(&[134, 0, 0, 0, 0, 0, 0, 0]), None);
         assert_eq!(solicitation_sender(&[]), None);
     }
+
+    #[test]
+    fn an_advertisement_configures_nothing() {
+        // Type, code, checksum (the kernel's), hop limit, flags, and the three times of RFC 4861 4.2.
+        assert_eq!(empty_advertisement(), [134, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
 }

@@ -15,7 +15,29 @@ pub fn encode(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::encode;
+
+    /// Returns the text that a client stores (RFC 764): CR LF is a line feed, CR NUL a carriage return.
+    fn decode(wire: &[u8]) -> Option<Vec<u8>> {
+        match wire {
+            [] => Some(Vec::new()),
+            [b'\r', b'\n', rest @ ..] => Some([b"\n".to_vec(), decode(rest)?].concat()),
+            [b'\r', 0, rest @ ..] => Some([b"\r".to_vec(), decode(rest)?].concat()),
+            [b'\r', ..] => None,
+            [other, rest @ ..] => Some([vec![*other], decode(rest)?].concat()),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_client_stores_the_text(text in proptest::collection::vec(
+            prop_oneof![Just(b'\r'), Just(b'\n'), Just(0), any::<u8>()], 0..60,
+        )) {
+            prop_assert_eq!(decode(&encode(&text)), Some(text));
+        }
+    }
 
     #[test]
     fn line_ends_travel_as_two_octets() {

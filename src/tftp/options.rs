@@ -161,6 +161,31 @@ mod tests {
     }
 
     #[test]
+    fn a_client_reads_what_it_was_granted() {
+        let (sizes, seconds, windows) =
+            ([None, Some(8), Some(65464)], [None, Some(1), Some(255)], [None, Some(1), Some(64)]);
+        for block_size in sizes {
+            for timeout in seconds {
+                for window in windows {
+                    for size in [false, true] {
+                        let asked = RequestedOptions { block_size, size, timeout, window };
+                        let granted = NegotiatedOptions::new(asked, OptionLimits::of_mtu(9000, true));
+                        let mut out = vec![0xa5; 3];
+                        granted.option_ack(u64::MAX, &mut out);
+                        let Ok(Packet::OptionAck(pairs)) = Packet::parse(&out[3..]) else { panic!("{out:?}") };
+                        let read = RequestedOptions::read(pairs);
+                        assert_eq!(read.block_size, block_size.map(|_| granted.block_size));
+                        assert_eq!(read.window, window.map(|_| granted.window));
+                        assert_eq!((read.timeout, read.size), (timeout, size));
+                        let told = pairs.iter().find(|(name, _)| *name == b"tsize").map(|(_, value)| value);
+                        assert_eq!(told, size.then_some(&b"18446744073709551615"[..]));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn values_are_bounded_and_names_are_read_in_any_case() {
         check(b"BlkSize\x008\0", Some(b"blksize\x008\0"));
         check(b"blksize\x0065464\0", Some(b"blksize\x001468\0"));

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use super::*;
+use crate::boot::{Context, ScriptFormat, Verdict, render};
 use crate::fleet::{Kind, Phase};
 use crate::gate::fixture::{Fixture, VM};
 use crate::iscsi::login::Claim;
@@ -37,6 +38,34 @@ fn refused(admission: &Admission) -> Option<LoginRefusal> {
     match admission {
         Admission::Refuse(refusal) => Some(*refusal),
         Admission::Admit(_) | Admission::Redirect { .. } => None,
+    }
+}
+
+#[tokio::test]
+async fn the_initiator_name_of_a_boot_script_reads_back() {
+    let fixture = Fixture::new("hold");
+    fixture.put_vm(json!({"ip": ADDRESS})).await;
+    let (state, live) = (fixture.gate.store.load(), "live".parse().unwrap());
+    for token in ["", "52540012345600112233445566778899aabbccddeeff"] {
+        let context = Context {
+            site: &fixture.gate.site,
+            mac: VM,
+            host: None,
+            image: state.image(&live).map(Arc::as_ref),
+            arguments: &[],
+            config_url: "",
+            token,
+            chap: None,
+            medium_url: "",
+            choices: &[],
+        };
+        let script = render(&Verdict::SanBoot(live.clone()), ScriptFormat::Ipxe, &context);
+        let mut lines = script.lines();
+        let mut claimed = login(Some("live"), ADDRESS);
+        claimed.claim.initiator = lines.find_map(|line| line.strip_prefix("set initiator-iqn ")).unwrap().to_owned();
+        let expected = (VM, Some(token).filter(|token| !token.is_empty()));
+        assert_eq!(parse_initiator(&fixture.gate, &claimed), Some(expected), "{script}");
+        assert_eq!(loggable_initiator(&fixture.gate, &claimed), format!("{IQN}:{}", VM.dashed()));
     }
 }
 
