@@ -43,14 +43,19 @@ pub async fn serve(store: Arc<Store>, mut stopped: watch::Receiver<bool>) {
             },
             () = async { drop(stopped.wait_for(|stop| *stop).await) } => return,
         }
-        while requests.len() < MAX_CONCURRENT_REQUESTS
-            && let Some((mac, bmc, task)) = poller.next(Instant::now())
-        {
-            requests.spawn(async move {
-                let outcome = send(&bmc, task).await;
-                (mac, bmc, task, outcome)
-            });
-        }
+        start_due(&mut requests, &mut poller, Instant::now());
+    }
+}
+
+/// Starts the requests that are due, as far as there are places for them.
+fn start_due(requests: &mut JoinSet<BmcAnswer>, poller: &mut PowerPoller, now: Instant) {
+    while requests.len() < MAX_CONCURRENT_REQUESTS
+        && let Some((mac, bmc, task)) = poller.next(now)
+    {
+        requests.spawn(async move {
+            let outcome = send(&bmc, task).await;
+            (mac, bmc, task, outcome)
+        });
     }
 }
 
@@ -117,4 +122,35 @@ fn follow_host(poller: &mut PowerPoller, host: &Host, is_start: bool) {
 fn poll_time() -> PollTime {
     let random = uuid::Uuid::new_v4().as_fields().0;
     PollTime { now: Instant::now(), at: now(), random }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{HostSpec, HostStatus, Meta, Secret};
+
+    #[tokio::test]
+    async fn a_bounded_number_of_requests_is_under_way() {
+        let (mut poller, mut requests) = (PowerPoller::default(), JoinSet::new());
+        let time = poll_time();
+        for last in 0..=u8::MAX {
+            let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, last]));
+            spec.bmc = Some(Bmc {
+                address: format!("redfish+http://127.0.0.1:{}/x", 1 + u16::from(last)),
+                username: "u".into(),
+                password: Secret("p".into()),
+                disable_certificate_verification: false,
+            });
+            let metadata = Meta::named(format!("h{last}").parse().unwrap(), None);
+            poller.follow(&Host { metadata, spec, status: HostStatus::default() }, false, time);
+        }
+        // No request has run yet: the test does not wait for anything in between.
+        let later = time.now + Duration::from_secs(3600);
+        start_due(&mut requests, &mut poller, later);
+        assert_eq!(requests.len(), MAX_CONCURRENT_REQUESTS);
+        requests.detach_all();
+        start_due(&mut requests, &mut poller, later);
+        assert_eq!(requests.len(), MAX_CONCURRENT_REQUESTS, "the next ones");
+        requests.abort_all();
+    }
 }

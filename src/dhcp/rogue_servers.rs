@@ -211,4 +211,20 @@ mod tests {
         assert!(stand_down([10, 0, 0, 1].into()));
         assert!(!stand_down([10, 0, 0, 77].into()));
     }
+
+    #[test]
+    fn a_bounded_number_of_servers_is_remembered() {
+        let now = Instant::now();
+        let mut detector = ServerDetector::new(OURS, Duration::from_secs(60), now);
+        let mut record = |number: usize, role| {
+            let [.., high, low] = number.to_be_bytes();
+            detector.record(ObservedServer { server: [10, 1, high, low].into(), role, is_bootlatch: false }, now)
+        };
+        for number in 0..MAX_SERVERS {
+            assert!(record(number, ServerRole::AddressServer));
+        }
+        assert!(!record(MAX_SERVERS, ServerRole::BootServer), "one more is not reported");
+        assert!(record(0, ServerRole::BootServer), "a known server may become a boot server");
+        assert_eq!(detector.heard.len(), MAX_SERVERS);
+    }
 }

@@ -100,3 +100,25 @@ impl Gate {
 fn fetched(facts: &Facts, config: &Name, channel: Option<DeliveryChannel>, file: Option<&str>) -> Event {
     Event::ConfigFetched { config: config.clone(), address: facts.address, channel, file: file.map(str::to_owned) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bounded_number_of_deliveries_is_remembered() {
+        let recorded = RecordedDeliveries::default();
+        let of = |number: usize| {
+            let [.., a, b, c] = number.to_be_bytes();
+            (Mac([2, 0, 0, a, b, c]), DeliveryChannel::Embedded)
+        };
+        let delivery = |config: &str| RecordedDelivery { config: config.parse().unwrap(), install: None, to: None };
+        for number in 0..=RecordedDeliveries::MAX_DELIVERIES {
+            recorded.record(of(number), delivery("a"));
+        }
+        assert_eq!(recorded.0.lock().unwrap().len(), RecordedDeliveries::MAX_DELIVERIES);
+        assert!(!recorded.is_recorded(of(RecordedDeliveries::MAX_DELIVERIES), &delivery("a")), "each read is recorded");
+        recorded.record(of(0), delivery("b"));
+        assert!(recorded.is_recorded(of(0), &delivery("b")) && !recorded.is_recorded(of(0), &delivery("a")));
+    }
+}

@@ -187,4 +187,28 @@ mod tests {
         let many = (0..100).filter(|number| throttle.admit(other, &refused(*number))).count();
         assert_eq!(many, EventThrottle::MAX_EVENTS);
     }
+
+    #[test]
+    fn events_of_a_bounded_number_of_machines_are_suppressed() {
+        let throttle = EventThrottle::default();
+        let mac = |number: usize| {
+            let [.., a, b, c] = number.to_be_bytes();
+            Mac([2, 0, 0, a, b, c])
+        };
+        for number in 0..EventThrottle::MAX_MACHINES {
+            assert!(throttle.admit(mac(number), &Event::Held {}));
+        }
+        assert!(!throttle.admit(mac(0), &Event::Held {}), "a repetition");
+        for _ in 0..2 {
+            assert!(throttle.admit(mac(EventThrottle::MAX_MACHINES), &Event::Held {}), "one more is not suppressed");
+        }
+        assert_eq!(throttle.0.lock().unwrap().len(), EventThrottle::MAX_MACHINES);
+        let past = Instant::now().checked_sub(EventThrottle::REPEAT_INTERVAL).unwrap();
+        throttle.0.lock().unwrap().insert(mac(0), vec![(past, Event::Held {})]);
+        assert!(throttle.admit(mac(EventThrottle::MAX_MACHINES), &Event::Held {}));
+        assert!(
+            !throttle.admit(mac(EventThrottle::MAX_MACHINES), &Event::Held {}),
+            "it takes the place of an old event"
+        );
+    }
 }

@@ -139,12 +139,21 @@ impl Acceptor {
                 return Ok((accepted, place));
             },
             Self::Unix(listener, places) => {
-                let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-                let (stream, _) = listener.accept().await?;
+                let (stream, place) = accept_unix(listener, places).await?;
                 Ok((Accepted::Unix(stream), Place::Unix(place)))
             }
         }
     }
+}
+
+/// Accepts the next connection of the local socket once one of its places is free. Others wait in the kernel's queue.
+async fn accept_unix(
+    listener: &UnixListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
 }
 
 impl Accepted {
@@ -275,4 +284,24 @@ pub async fn serve_http1<H: Handler>(
 fn is_head_memory(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
     cause.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<HeadMemoryExhausted>())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bounded_number_of_local_connections_is_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        let socket = HttpSocket::Unix(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let Ok(Acceptor::Unix(listener, places)) = socket.open() else { panic!("a local socket") };
+        let mut held: Vec<_> = (0..MAX_UNIX_CONNECTIONS).map(|_| places.clone().try_acquire_owned().unwrap()).collect();
+        let _client = UnixStream::connect(&path).await.unwrap();
+        assert!(accept_unix(&listener, &places).now_or_never().is_none(), "the connection waits for a place");
+        held.pop();
+        accept_unix(&listener, &places).await.unwrap();
+    }
 }

@@ -335,3 +335,52 @@ fn stamp(path: &Path) -> std::io::Result<(u64, Option<SystemTime>)> {
     let metadata = iso::file::stat(path)?;
     Ok((metadata.len(), metadata.modified().ok()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{ImageSpec, ImageStatus, Meta};
+
+    /// Returns a library with one small ISO image.
+    fn library() -> (ImageLibrary, Image) {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/fuzz/seeds");
+        let metadata = Meta::named("live".parse().unwrap(), None);
+        let image = Image { metadata, spec: ImageSpec::of_file("small.iso"), status: ImageStatus::default() };
+        (ImageLibrary::new(seeds), image)
+    }
+
+    /// Returns a customization that differs from those of other numbers.
+    fn customization(number: usize) -> Customization {
+        Customization { files: vec![("/ks.cfg".into(), number.to_string().into())], ..Customization::default() }
+    }
+
+    #[test]
+    fn the_view_that_was_used_longest_ago_is_evicted() {
+        let (library, image) = library();
+        let tags: Vec<String> =
+            (0..MAX_VIEWS).map(|number| library.view(&image, customization(number)).unwrap().tag).collect();
+        let opened = library.open(&image).unwrap();
+        let cached = |number| library.cached(&customization(number), &opened).map(|view| view.tag);
+        assert_eq!(cached(0).as_ref(), tags.first());
+        library.view(&image, customization(MAX_VIEWS)).unwrap();
+        assert_eq!(library.views.lock().unwrap().len(), MAX_VIEWS);
+        assert_eq!((cached(0).as_ref(), cached(1)), (tags.first(), None));
+        assert_eq!(library.view(&image, customization(1)).unwrap().tag, tags[1], "it is composed again");
+        assert_eq!(library.open.lock().unwrap().len(), 1, "all views share one file");
+    }
+
+    #[test]
+    fn the_lease_that_was_read_longest_ago_is_evicted() {
+        let (library, image) = library();
+        let view = library.view(&image, Customization::default()).unwrap();
+        for number in 0..MAX_VIEWS {
+            library.hold(number.to_string(), view.clone());
+        }
+        let held = |number: usize| library.held(&number.to_string(), |_, _| true).map(|view| view.is_some());
+        assert_eq!(held(0), Some(true));
+        library.hold(0.to_string(), view.clone());
+        library.hold(MAX_VIEWS.to_string(), view);
+        assert_eq!(library.leases.lock().unwrap().len(), MAX_VIEWS);
+        assert_eq!((held(0), held(1), held(MAX_VIEWS)), (Some(true), None, Some(true)));
+    }
+}

@@ -486,3 +486,25 @@ async fn commit_all_makes_all_changes_or_none() {
     assert_eq!(again.snapshot().version, store.snapshot().version);
     assert!(again.snapshot().host_by_mac(VM).is_some() && again.snapshot().host_by_mac(other).is_some());
 }
+
+#[tokio::test]
+async fn strangers_fill_half_of_the_queue_of_entries() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.commit(put(host("vm", VM))).await.unwrap();
+    let mut store = Arc::into_inner(store).unwrap();
+    // The writer of the test takes nothing; the store's own keeps its end of the queue.
+    let (entries, mut queued) = mpsc::channel(writer::MAX_QUEUED_ENTRIES);
+    let _own = std::mem::replace(&mut store.entries, entries);
+    let flood = |mac| (0..2 * writer::MAX_QUEUED_ENTRIES).for_each(|_| store.record_event(Some(mac), Event::Held {}));
+    flood(Mac([2, 0, 0, 0, 0, 9]));
+    let half = writer::MAX_QUEUED_ENTRIES / 2 + 1;
+    assert_eq!(queued.len(), half);
+    flood(VM);
+    assert_eq!(queued.len(), writer::MAX_QUEUED_ENTRIES);
+    let dropped = 3 * writer::MAX_QUEUED_ENTRIES as u64;
+    assert_eq!(store.dropped_entries(), dropped);
+    queued.try_recv().unwrap();
+    store.record_event(Some(VM), Event::Held {});
+    assert_eq!((queued.len(), store.dropped_entries()), (writer::MAX_QUEUED_ENTRIES, dropped));
+}

@@ -171,4 +171,22 @@ mod tests {
         assert!((STRANGER_ENTRIES..=STRANGER_ENTRIES + SLACK).contains(&count(&connection, stranger)));
         assert_eq!(TimelineSizes::read(&connection).unwrap().all, sizes.all);
     }
+
+    #[test]
+    fn the_new_entries_of_a_bounded_number_of_machines_are_counted() {
+        let mut connection = database();
+        let mut sizes = TimelineSizes::read(&connection).unwrap();
+        let machines = i64::try_from(MACHINES).unwrap();
+        let mac = |number: i64| {
+            let [.., a, b, c] = number.to_be_bytes();
+            Mac([2, 0, 0, a, b, c])
+        };
+        add(&mut connection, &mut sizes, machines, mac, true);
+        assert_eq!(sizes.added.len(), MACHINES);
+        add(&mut connection, &mut sizes, machines, mac, true);
+        assert_eq!(sizes.added.len(), MACHINES, "the same machines");
+        add(&mut connection, &mut sizes, 1, |_| mac(machines), true);
+        assert_eq!(sizes.added.len(), 1);
+        assert_eq!(sizes.all, 2 * machines + 1);
+    }
 }

@@ -325,3 +325,31 @@ async fn gather(
     }
     (jobs, open)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_transaction_takes_a_bounded_number_of_jobs_and_entries() {
+        let (changes, mut queued_changes) = mpsc::channel(2 * MAX_TRANSACTION_JOBS);
+        let (entries, mut queued_entries) = mpsc::channel(2 * MAX_QUEUED_ENTRIES);
+        for _ in 0..=MAX_TRANSACTION_JOBS {
+            assert!(changes.try_send(WriteJob::Stop).is_ok());
+        }
+        for _ in 0..=MAX_QUEUED_ENTRIES {
+            let entry = Entry::once(jiff::Timestamp::UNIX_EPOCH, None, None, crate::event::Event::Held {});
+            entries.try_send(entry).unwrap();
+        }
+        let mut queued = Vec::new();
+        for (jobs, left) in [(MAX_TRANSACTION_JOBS, 1), (1, 0)] {
+            let (gathered, is_open) = gather(&mut queued_changes, &mut queued_entries, &mut queued).await;
+            assert_eq!((gathered.len(), queued_changes.len(), is_open), (jobs, left, true));
+            assert_eq!(
+                (queued.len(), queued_entries.len()),
+                (MAX_QUEUED_ENTRIES, 1),
+                "what is not written stays queued"
+            );
+        }
+    }
+}

@@ -35,3 +35,26 @@ impl Pages {
         kept.iter().find(|(_, state)| state.version == version).map(|(_, state)| state.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bounded_number_of_snapshots_is_kept() {
+        let pages = Pages::default();
+        let empty = Snapshot::default();
+        let keep = |version| {
+            let mut state = empty.clone();
+            state.version = version;
+            pages.keep(&Arc::new(state));
+        };
+        let count = MAX_SNAPSHOTS as u64;
+        (1..=count).chain(1..=count).for_each(keep);
+        assert_eq!(pages.0.lock().unwrap().len(), MAX_SNAPSHOTS, "a version is kept once");
+        assert_eq!(pages.find(1).map(|state| state.version), Some(1));
+        keep(count + 1);
+        assert_eq!(pages.0.lock().unwrap().len(), MAX_SNAPSHOTS);
+        assert!(pages.find(1).is_none() && pages.find(2).is_some() && pages.find(count + 1).is_some());
+    }
+}

@@ -156,3 +156,67 @@ impl ExchangeVerifier {
 fn relay(request: &DhcpPacket<'_>) -> Option<Ipv4Addr> {
     Some(request.giaddr()).filter(|relay| !relay.is_unspecified())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddrV4;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dhcp::answer::DhcpPort;
+    use crate::dhcp::packet::tests::message;
+    use crate::gate::fixture::Fixture;
+
+    const RELAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+
+    fn verifier() -> ExchangeVerifier {
+        ExchangeVerifier::new(&DhcpSettings {
+            boot_file_locations: Vec::new(),
+            subnets: Vec::new(),
+            relays: Vec::new(),
+            authoritative: true,
+            conflict_check: false,
+            stand_down: true,
+            check_interval: Duration::from_secs(60),
+        })
+    }
+
+    /// Returns the message of a machine through a relay, or without one.
+    fn request(number: usize, relay: Ipv4Addr) -> Vec<u8> {
+        let mut bytes = message(1, &[]);
+        bytes[24..28].copy_from_slice(&relay.octets());
+        bytes[30..34].copy_from_slice(&u32::try_from(number).unwrap().to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_relays_of_a_bounded_number_of_machines_are_remembered() {
+        let mut verifier = verifier();
+        let mut remember = |number, relay| {
+            verifier.remember(&DhcpPacket::parse(&request(number, relay)).unwrap());
+            verifier.last_relay.len()
+        };
+        for number in 0..=MAX_REMEMBERED_RELAYS {
+            remember(number, RELAY);
+        }
+        let other = Ipv4Addr::new(10, 9, 0, 2);
+        assert_eq!(remember(0, other), MAX_REMEMBERED_RELAYS, "a known machine may come through another relay");
+        assert_eq!(remember(0, Ipv4Addr::UNSPECIFIED), MAX_REMEMBERED_RELAYS - 1, "a machine on the link has none");
+        assert_eq!(remember(MAX_REMEMBERED_RELAYS, RELAY), MAX_REMEMBERED_RELAYS);
+    }
+
+    #[tokio::test]
+    async fn a_bounded_number_of_relays_is_reported() {
+        let (fixture, mut verifier) = (Fixture::new("hold"), verifier());
+        let bytes = request(1, RELAY);
+        let request = DhcpPacket::parse(&bytes).unwrap();
+        for last in 0..=u8::MAX {
+            let from = SocketAddrV4::new([10, 9, 1, last].into(), 67);
+            let arrival = Arrival { port: DhcpPort::Server, from };
+            let refusal = ExchangeRefusal::UnknownRelay;
+            let reason = verifier.refuse(&fixture.gate, &request, arrival, [10, 9, 0, 50].into(), refusal);
+            assert_eq!(reason, refusal.drop_reason());
+        }
+        assert_eq!(verifier.reported.len(), MAX_REPORTED_RELAYS);
+    }
+}

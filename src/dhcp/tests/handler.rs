@@ -192,3 +192,67 @@ async fn a_server_stands_down_beside_another_boot_server() {
     assert!(is_empty(&world.handle(&message(1, &[CLASS]))));
     assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::StoodDown), 1);
 }
+
+#[tokio::test]
+async fn a_bounded_number_of_unknown_hosts_waits_for_the_store() {
+    let mut world = World::new("hold", InterfaceMode::Proxy);
+    let all = u32::try_from(MAX_PENDING_ENROLMENTS).unwrap();
+    let taken = world.handler.enrolling.clone().try_acquire_many_owned(all).unwrap();
+    assert!(is_empty(&world.handle(&message(1, &[CLASS]))));
+    assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Overload), 1);
+    drop(taken);
+    assert!(is_empty(&world.handle(&message(1, &[CLASS]))));
+    assert_eq!(world.next_deferred().await.enrolled, Some(Err(Reason::Held)));
+    assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Overload), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_finds_the_queue_full_is_lost() {
+    let mut world = World::new("hold", InterfaceMode::Proxy);
+    let bytes = message(1, &[CLASS]);
+    let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+    let arrival = Arrival { port: DhcpPort::Server, from };
+    let received = ReceivedMessage { interface: 0, bytes: bytes.into(), arrival, enrolled: None };
+    let capacity = world.deferred.max_capacity();
+    for _ in 0..=capacity {
+        world.handler.defer(received.to_deferred());
+    }
+    assert_eq!(world.deferred.len(), capacity);
+    world.next_deferred().await;
+    world.handler.defer(received.to_deferred());
+    assert_eq!(world.deferred.len(), capacity);
+}
+
+#[tokio::test]
+async fn the_offers_of_a_bounded_number_of_hosts_are_recorded() {
+    let mut world = World::new("hold", InterfaceMode::Proxy);
+    let now = Instant::now();
+    let fill = |offers: &mut HashMap<Mac, (Instant, String)>, at: Instant| {
+        for number in 0..MAX_REMEMBERED_OFFERS {
+            let [.., a, b, c] = number.to_be_bytes();
+            offers.insert(Mac([2, 0, 0, a, b, c]), (at, "file".to_owned()));
+        }
+    };
+    fill(&mut world.handler.recent_offers, now);
+    world.handler.record_offer(&facts(), "file".to_owned());
+    assert_eq!(world.handler.recent_offers.len(), MAX_REMEMBERED_OFFERS);
+    assert!(!world.handler.recent_offers.contains_key(&VM));
+    fill(&mut world.handler.recent_offers, now.checked_sub(REPEAT_INTERVAL).unwrap());
+    world.handler.record_offer(&facts(), "file".to_owned());
+    assert_eq!(world.handler.recent_offers.keys().collect::<Vec<_>>(), [&VM], "old offers make room");
+}
+
+#[tokio::test]
+async fn unknown_clients_of_one_network_send_a_bounded_number_of_messages() {
+    let mut world = World::new("hold", InterfaceMode::Server);
+    let rate = Rate { tokens: MAX_MESSAGES_PER_CLIENT, per: Duration::from_secs(60), burst: MAX_MESSAGES_PER_CLIENT };
+    world.handler.unknown_clients = TokenBuckets::new(rate, MAX_ENTRY_POINTS);
+    let mut send = |last: u32| {
+        let mut bytes = message(1, &[]);
+        bytes[33] = u8::try_from(last).unwrap();
+        world.handle(&bytes);
+        world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::RateLimit)
+    };
+    assert_eq!((0..MAX_MESSAGES_PER_CLIENT).map(&mut send).sum::<u64>(), 0);
+    assert_eq!(send(MAX_MESSAGES_PER_CLIENT), 1);
+}

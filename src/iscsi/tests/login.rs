@@ -44,6 +44,28 @@ fn an_invalid_login_fails_with_its_status() {
 }
 
 #[test]
+fn a_login_has_a_bounded_number_of_requests() {
+    let mut peer = Initiator::new(LoginDecision::Admit(None));
+    peer.login(0x04, &keys_of(&[]));
+    for _ in 1..limits::MAX_LOGIN_REQUESTS {
+        assert_eq!(peer.login(0x04, "")[0].header.0[36..38], [0, 0]);
+    }
+    assert_eq!(peer.login(0x04, "")[0].header.0[36..38], [2, 0]);
+    assert!(matches!(peer.end, Some(End::Login(LoginError::Protocol(_)))));
+}
+
+#[test]
+fn the_text_of_a_login_has_a_bounded_length() {
+    let mut peer = Initiator::new(LoginDecision::Admit(None));
+    let part = "x".repeat(limits::MAX_RECEIVE_SEGMENT);
+    for _ in 0..limits::MAX_TEXT_BYTES / limits::MAX_RECEIVE_SEGMENT {
+        assert_eq!(peer.login(0x44, &part)[0].header.0[36..38], [0, 0]);
+    }
+    assert_eq!(peer.login(0x44, "x")[0].header.0[36..38], [2, 0]);
+    assert!(matches!(peer.end, Some(End::Login(LoginError::Protocol(_)))));
+}
+
+#[test]
 fn a_connection_for_a_session_finds_none() {
     let mut peer = Initiator::new(LoginDecision::Admit(None));
     let mut header = request(0x43, 0x87, 0);

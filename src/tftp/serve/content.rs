@@ -275,4 +275,21 @@ mod tests {
         assert!(!Arc::ptr_eq(&first.0, &third.0));
         assert_eq!(third.1, 100_001);
     }
+
+    #[test]
+    fn a_bounded_number_of_names_is_compared() {
+        let world = tempfile::tempdir().unwrap();
+        for number in 0..MAX_SEARCHED_ENTRIES {
+            fs::write(world.path().join(format!("file{number}")), "").unwrap();
+        }
+        let open = || nix::fcntl::open(world.path(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        let mut folder = nix::dir::Dir::from_fd(open()).unwrap();
+        let names: Vec<_> = folder.iter().map(|found| found.unwrap().file_name().to_owned()).collect();
+        assert_eq!(names.len(), MAX_SEARCHED_ENTRIES + 2, "with the folder and the one above it");
+        for (at, is_found) in [(MAX_SEARCHED_ENTRIES - 1, true), (MAX_SEARCHED_ENTRIES, false)] {
+            let name = names[at].to_str().unwrap();
+            let found = entry(open(), &name.to_uppercase()).unwrap();
+            assert_eq!(found.as_deref(), is_found.then_some(name), "entry {at}");
+        }
+    }
 }
