@@ -1,4 +1,4 @@
-//! The architecture test: who may import whom, which files touch the world, how long files and functions are, and how
+//! The architecture test: who may import whom, which files do I/O, how long files and functions are, and how
 //! doc comments open. `docs/architecture.md` gives the reasons.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The I/O edge: the only files that may touch the world (see `WORLD`). Add a file only if it must do I/O itself.
+/// The I/O edge: the only files that may do I/O (see `IO_WORDS`). Add a file only if it must do I/O itself.
 const IO_EDGE: &[&str] = &[
     "admission/manifest.rs",
     "admission/prepare.rs",
@@ -108,7 +108,7 @@ const IO_EDGE: &[&str] = &[
 ];
 
 /// Words that show I/O, a clock, randomness or an asynchronous runtime.
-const WORLD: &[&str] = &[
+const IO_WORDS: &[&str] = &[
     "tokio::",
     "std::fs",
     "std::env",
@@ -493,7 +493,7 @@ fn no_files_import_each_other() {
 }
 
 #[test]
-fn only_the_io_edge_touches_the_world() {
+fn only_the_io_edge_does_io() {
     let sources = sources();
     let (mut wrong, mut idle) = (Vec::new(), Vec::new());
     let (mut edge_lines, mut all_lines) = (0, 0);
@@ -504,7 +504,7 @@ fn only_the_io_edge_touches_the_world() {
         (edge_lines, all_lines) = (edge_lines + if is_edge { lines } else { 0 }, all_lines + lines);
         let touches = (1..).zip(code.lines()).find_map(|(number, line)| {
             let line = line.split(" // ").next().unwrap();
-            WORLD.iter().find(|word| line.contains(**word)).map(|word| (number, *word))
+            IO_WORDS.iter().find(|word| line.contains(**word)).map(|word| (number, *word))
         });
         match touches {
             Some((number, word)) if !is_edge => wrong.push(format!("src/{}:{number} uses {word}", source.path)),
@@ -514,7 +514,7 @@ fn only_the_io_edge_touches_the_world() {
     }
     let gone: Vec<_> = IO_EDGE.iter().filter(|path| !sources.iter().any(|source| source.path == **path)).collect();
     println!("I/O edge: {} of {} files, {edge_lines} of {all_lines} lines", IO_EDGE.len(), sources.len());
-    assert!(wrong.is_empty(), "{} files outside the I/O edge touch the world:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} files outside the I/O edge do I/O:\n{}", wrong.len(), wrong.join("\n"));
     assert!(idle.is_empty() && gone.is_empty(), "remove from IO_EDGE: {idle:?} touch nothing, {gone:?} do not exist");
     assert!(edge_lines * 2 < all_lines, "the I/O edge is {edge_lines} of {all_lines} lines: it must be a minority");
 }

@@ -15,9 +15,9 @@ def show(firmware, parts):
         print(f"  {seconds:6.1f} s  {text}", flush=True)
 
     print(f"\n{FIRMWARE[firmware]}, a blank disk", flush=True)
-    with lab.Lab(parts, f"demo-{firmware}") as world:
-        world.serve()
-        run = cycle.Cycle(world, world.machine(firmware), report)
+    with lab.Lab(parts, f"demo-{firmware}") as testbed:
+        testbed.serve()
+        run = cycle.Cycle(testbed, testbed.machine(firmware), report)
         run.power_on()
         with cycle.Follow(run):
             run.install()

@@ -6,8 +6,8 @@
 
 target=${CARGO_TARGET_DIR:-$root/target}
 
-# prepare_world [STAGE-OPTION...]: the options name the boot programs that are required. Default: all of them.
-prepare_world() {
+# prepare_environment [STAGE-OPTION...]: the options name the boot programs that are required. Default: all of them.
+prepare_environment() {
   [ "$(id -u)" = 0 ] || { echo "$0: network namespaces need root: sudo $0" >&2; exit 1; }
   step "installing the packages that are missing" "$root/integration/setup/install-packages" || exit 1
   toolchain "$(rust_version)" || { echo "$0: no Rust toolchain" >&2; exit 1; }

@@ -102,7 +102,7 @@ struct TypeMeta {
 }
 
 /// An object of a document, with the text that it is declared by.
-struct Declared {
+struct DeclaredObject {
     text: String,
     object: Object,
 }
@@ -319,7 +319,7 @@ fn parse_file(
     });
     declared
         .map(|(line, one)| {
-            let Declared { text, mut object } = one.map_err(|message| {
+            let DeclaredObject { text, mut object } = one.map_err(|message| {
                 let line = line_of(&message).unwrap_or(line);
                 ManifestError::Invalid { path: path.to_owned(), line, message }
             })?;
@@ -355,7 +355,7 @@ fn documents(text: &str) -> Vec<(usize, String)> {
 }
 
 /// Parses a document: one object, or the objects of a `List`, as `kubectl get -o yaml` prints it.
-fn parse(document: &str, namespace: &Name) -> Vec<Result<Declared, String>> {
+fn parse(document: &str, namespace: &Name) -> Vec<Result<DeclaredObject, String>> {
     let value = match yaml::<Value>(document) {
         Ok(value) => value,
         Err(message) => return vec![Err(message)],
@@ -363,12 +363,12 @@ fn parse(document: &str, namespace: &Name) -> Vec<Result<Declared, String>> {
     let is_list = value["kind"] == "List" && value["apiVersion"] == "v1";
     let Some(items) = value["items"].as_array().filter(|_| is_list) else {
         let object = object_of(document, value, namespace);
-        return vec![object.map(|object| Declared { text: document.trim().to_owned(), object })];
+        return vec![object.map(|object| DeclaredObject { text: document.trim().to_owned(), object })];
     };
     let item = |(index, item): (usize, &Value)| {
         let object = kind_of(item).and_then(|kind| decode(kind, item.clone(), namespace));
         let object = object.map_err(|message| format!("items[{index}].{message}"))?;
-        Ok(Declared { text: item.to_string(), object })
+        Ok(DeclaredObject { text: item.to_string(), object })
     };
     items.iter().enumerate().map(item).collect()
 }

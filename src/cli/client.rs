@@ -12,7 +12,7 @@ use hyper::{Method, Request, Response, Uri};
 use serde_json::Value;
 
 use crate::http_client::tls::FINGERPRINT;
-use crate::http_client::{self, ConnectError, Connection, RequestBody, Server};
+use crate::http_client::{self, ConnectError, RequestBody, Server, ServerConnection};
 
 use crate::fleet::text::printable;
 
@@ -84,7 +84,7 @@ pub enum ClientError {
 /// A client of one server, with one connection.
 #[derive(Debug)]
 pub struct ApiClient {
-    connection: Connection,
+    connection: ServerConnection,
     host: String,
     token: Option<String>,
 }
@@ -98,7 +98,7 @@ impl ApiClient {
         let token = connection_args.token_file.as_deref().map(read_token).transpose()?;
         let server_url = &connection_args.server;
         if let Some(path) = server_url.strip_prefix("unix:") {
-            let connection = Connection::open_local(Path::new(path), CONNECT_TIMEOUT).await;
+            let connection = ServerConnection::open_local(Path::new(path), CONNECT_TIMEOUT).await;
             let connection = connection.map_err(|error| connect_error(server_url, error))?;
             return Ok(Self { connection, host: "localhost".to_owned(), token });
         }
@@ -109,7 +109,7 @@ impl ApiClient {
         if let (false, Some(given)) = (server.tls, connection_args.tls.given_option()) {
             anyhow::bail!("{given}: only for https, and --server is {server_url}");
         }
-        let connection = Connection::open(&server, &connection_args.tls.options(), CONNECT_TIMEOUT).await;
+        let connection = ServerConnection::open(&server, &connection_args.tls.options(), CONNECT_TIMEOUT).await;
         let connection = connection.map_err(|error| connect_error(server_url, error))?;
         Ok(Self { connection, host: server.host_header(), token })
     }

@@ -10,7 +10,7 @@ use hyper::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HOST, IF_RANGE, LAST_M
 use hyper::{Request, Response, StatusCode, Uri};
 
 use crate::http_client::tls::TrustAnchor;
-use crate::http_client::{self, Connection, Server};
+use crate::http_client::{self, Server, ServerConnection};
 
 /// Maximum time to connect to a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -93,7 +93,7 @@ async fn ask(url: &Uri, offset: u64, validator: Option<&str>) -> anyhow::Result<
         }
     }
     let request = request.body(http_client::full(Bytes::new()))?;
-    let mut connection = Connection::open(&server, &TrustAnchor::System.into(), CONNECT_TIMEOUT).await?;
+    let mut connection = ServerConnection::open(&server, &TrustAnchor::System.into(), CONNECT_TIMEOUT).await?;
     let answered = tokio::time::timeout(RESPONSE_TIMEOUT, connection.send(request)).await;
     Ok(answered.with_context(|| format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()))??)
 }

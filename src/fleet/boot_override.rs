@@ -59,13 +59,13 @@ pub struct BootOverride {
     image: BootTarget,
     /// The declared boot, if the host's spec has another one for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    declared: Option<Declared>,
+    declared: Option<DeclaredBoot>,
 }
 
 /// The declared boot of a host, which an override replaces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Declared {
+struct DeclaredBoot {
     image: BootTarget,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot_config_ref: Option<Name>,
@@ -125,7 +125,7 @@ pub fn set_override(
     now: Timestamp,
 ) -> Result<(Host, Transition), OverrideError> {
     let (mut after, _) = restore_declared(host);
-    let declared = || Declared::of(host);
+    let declared = || DeclaredBoot::of(host);
     let (kept, change) = match (target, once) {
         (OverrideTarget::Hdd, _) => (None, Transition::Release),
         (OverrideTarget::Pxe, _) if after.spec.image.image().is_none() => {
@@ -167,7 +167,7 @@ fn restore_declared(host: &Host) -> (Host, Option<Transition>) {
     // An install of the declared image that is in progress or over is kept.
     let stays = declared.image == host.spec.image && !is_pending(host);
     let change = if stays { None } else { declared.transition(host.status.phase) };
-    let Declared { image, boot_config_ref, boot_mode, phase: _ } = declared;
+    let DeclaredBoot { image, boot_config_ref, boot_mode, phase: _ } = declared;
     (after.spec.image, after.spec.boot_config_ref, after.spec.boot_mode) = (image, boot_config_ref, boot_mode);
     (after, change)
 }
@@ -204,7 +204,7 @@ pub fn left_to_disk(host: &mut Host) {
     (spec.image, spec.boot_config_ref, spec.boot_mode) = (BootTarget::LocalDisk, None, BootMode::Once);
 }
 
-impl Declared {
+impl DeclaredBoot {
     /// Returns the declared boot of a host, also under an override.
     fn of(host: &Host) -> Self {
         BootOverride::of(host).and_then(|set| set.declared).unwrap_or_else(|| Self {

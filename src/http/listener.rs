@@ -66,7 +66,7 @@ enum Acceptor {
 }
 
 /// The place of a connection, for as long as it is served.
-enum Place {
+enum HeldPlace {
     Tcp(#[expect(dead_code, reason = "dropped at the end")] ConnectionPlace),
     Unix(#[expect(dead_code, reason = "dropped at the end")] OwnedSemaphorePermit),
 }
@@ -113,13 +113,17 @@ impl HttpSocket {
 
 impl Acceptor {
     /// Accepts the next connection that gets a place.
-    async fn accept<H: Handler>(&self, limits: &Arc<ConnectionLimits>, handler: &H) -> io::Result<(Accepted, Place)> {
+    async fn accept<H: Handler>(
+        &self,
+        limits: &Arc<ConnectionLimits>,
+        handler: &H,
+    ) -> io::Result<(Accepted, HeldPlace)> {
         match self {
             Self::Tcp(listener, tls) => loop {
                 let (stream, from) = listener.accept().await?;
                 let address = from.ip().to_canonical();
                 let place = match limits.take(address, || handler.is_known(address)) {
-                    Ok(place) => Place::Tcp(place),
+                    Ok(place) => HeldPlace::Tcp(place),
                     Err(refusal) => {
                         handler.record_refused(address, refusal);
                         continue;
@@ -140,7 +144,7 @@ impl Acceptor {
             },
             Self::Unix(listener, places) => {
                 let (stream, place) = accept_unix(listener, places).await?;
-                Ok((Accepted::Unix(stream), Place::Unix(place)))
+                Ok((Accepted::Unix(stream), HeldPlace::Unix(place)))
             }
         }
     }
@@ -302,6 +306,6 @@ mod tests {
         let _client = UnixStream::connect(&path).await.unwrap();
         assert!(accept_unix(&listener, &places).now_or_never().is_none(), "the connection waits for a place");
         held.pop();
-        accept_unix(&listener, &places).await.unwrap();
+        let _accepted = accept_unix(&listener, &places).await.unwrap();
     }
 }

@@ -88,12 +88,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// A connection to a server.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ServerConnection {
     sender: http1::SendRequest<RequestBody>,
     task: AbortHandle,
 }
 
-impl Connection {
+impl ServerConnection {
     /// Connects over TCP; for https also over TLS, with these options. The timeout holds for each of the two.
     ///
     /// # Errors

@@ -131,7 +131,7 @@ def cloud_init_finds_the_hosts_seed_on_unit_1(parts, isos):
         assert mounted["user_data"] == digest, f"the mounted seed has the host's user-data: {mounted}"
         host.wait_for_marker("bootcmd")
         result = host.wait_for_marker("cloud-init")[2]
-        uid = host.world.appliance.host("node1")["metadata"]["uid"]
+        uid = host.testbed.appliance.host("node1")["metadata"]["uid"]
         assert result["from"].startswith(f"DataSourceNoCloud[seed=/dev/{second['device']}]"), f"cloud-init reads the seed: {result}"
         assert result["instance"].startswith(uid) and result["hostname"] == "named-by-its-seed", f"cloud-init applies it: {result}, {uid}"
         kept = host.wait_for_marker("told")[2]

@@ -30,16 +30,16 @@ P99 = 6.0  # seconds for the boot program over TFTP at 5 % loss: what is measure
 def lossy(request):
     """The server behind such a wire; at the end the wire must have done what it is for."""
     options, deed = WIRES[request.param]
-    world = LossyLan(*options)
-    world.name = request.param
+    testbed = LossyLan(*options)
+    testbed.name = request.param
     try:
-        yield world
-        counts = world.counts()
+        yield testbed
+        counts = testbed.counts()
         assert counts.get(deed, 0) > 0, f"the wire did what it is for: {counts}"
-        log = world.bootlatch.text()
-        assert world.bootlatch.process.poll() is None and "panicked" not in log, log[-2000:]
+        log = testbed.bootlatch.text()
+        assert testbed.bootlatch.process.poll() is None and "panicked" not in log, log[-2000:]
     finally:
-        world.close()
+        testbed.close()
 
 
 def test_dhcp_gives_the_same_address_each_time(lossy):

@@ -13,7 +13,7 @@ import pytest
 
 from support.install_clients import Interrupted
 from support.soak_samples import MIB, growth_findings, leak_findings, medians, shown
-from support.soak_world import SoakWorld
+from support.soak_testbed import SoakTestbed
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "120"))
 RATE = float(os.environ.get("SOAK_RATE", "1"))
@@ -64,11 +64,11 @@ def is_long(request):
 
 
 @pytest.fixture
-def world(is_long):
+def testbed(is_long):
     """A LAN with a server that has a fleet, and clients of every kind."""
-    world = SoakWorld(FLEET, RATE, STEPS_CLOCK, warms_up=is_long)
-    yield world
-    world.close()
+    testbed = SoakTestbed(FLEET, RATE, STEPS_CLOCK, warms_up=is_long)
+    yield testbed
+    testbed.close()
 
 
 @pytest.fixture
@@ -83,74 +83,74 @@ def say(capsys):
 class Report:
     """The line of each minute, and the summary."""
 
-    def __init__(self, world, say):
-        self.world, self.say, self.begun = world, say, time.monotonic()
+    def __init__(self, testbed, say):
+        self.testbed, self.say, self.begun = testbed, say, time.monotonic()
         self.before = self.now()
 
     def now(self):
-        return time.monotonic(), self.world.sampler.cpu(), time.process_time(), self.world.slowest.count
+        return time.monotonic(), self.testbed.sampler.cpu(), time.process_time(), self.testbed.slowest.count
 
     def line(self):
         """Prints what the server has now, and how busy it and the clients were since the last line."""
         before, self.before = self.before, self.now()
         elapsed, server, clients, requests = (new - old for new, old in zip(self.before, before))
-        self.world.sampler.take()
-        sample, loads = self.world.sampler.samples[-1], self.world.loads()
+        self.testbed.sampler.take()
+        sample, loads = self.testbed.sampler.samples[-1], self.testbed.loads()
         self.say(f"soak {(time.monotonic() - self.begun) / 60:6.1f} min: {sample.resident / MIB:6.1f} MiB resident, {sample.descriptors} fds, "
-                 f"{sample.threads} threads, database {self.world.database_size() / MIB:.1f} MiB, {loads['installs']} installs, "
-                 f"{requests / elapsed:.0f} requests/s, slowest {self.world.slowest.take()}, CPU {100 * server / elapsed:.0f} % server "
-                 f"+ {100 * clients / elapsed:.0f} % clients, {len(self.world.findings)} findings")
+                 f"{sample.threads} threads, database {self.testbed.database_size() / MIB:.1f} MiB, {loads['installs']} installs, "
+                 f"{requests / elapsed:.0f} requests/s, slowest {self.testbed.slowest.take()}, CPU {100 * server / elapsed:.0f} % server "
+                 f"+ {100 * clients / elapsed:.0f} % clients, {len(self.testbed.findings)} findings")
 
     def summary(self, plan):
         """Prints what was done, and the figures of the whole run."""
-        world = self.world
-        found = medians(world.sampler.samples, plan.window, plan.warm_up)
+        testbed = self.testbed
+        found = medians(testbed.sampler.samples, plan.window, plan.warm_up)
         values = [value for members in found.values() for _, value in sorted(members.items())]
-        self.say("soak loads: " + ", ".join(f"{count} {kind}" for kind, count in world.loads().items()))
+        self.say("soak loads: " + ", ".join(f"{count} {kind}" for kind, count in testbed.loads().items()))
         for life, members in found.items():
             self.say(f"soak start {life}: " + " ".join(f"{value / MIB:.1f}" for _, value in sorted(members.items())) + " MiB in its windows")
         if values:
             middle = sorted(values)[len(values) // 2]
             self.say(f"soak memory: first window {values[0] / MIB:.1f} MiB, last {values[-1] / MIB:.1f}, median {middle / MIB:.1f}, "
                      f"most {max(values) / MIB:.1f}")
-        rest, last = world.at_rest, world.sampler.samples[-1]
+        rest, last = testbed.at_rest, testbed.sampler.samples[-1]
         self.say(f"soak at rest: {rest.descriptors} fds and {rest.threads} threads at first, {last.descriptors} and {last.threads} at the end")
-        self.say(f"soak database: {world.first_size} octets with a full timeline, {world.database_size()} at the end; "
-                 f"timeline {max(world.sizes, default=0)} entries")
-        self.say(f"soak slowest: request {shown(world.slowest.ever)}; {shown(world.slowest_boot.ever)}; "
-                 f"{shown(world.slowest_restart.ever)}")
-        for message, count in world.messages.most_common():
+        self.say(f"soak database: {testbed.first_size} octets with a full timeline, {testbed.database_size()} at the end; "
+                 f"timeline {max(testbed.sizes, default=0)} entries")
+        self.say(f"soak slowest: request {shown(testbed.slowest.ever)}; {shown(testbed.slowest_boot.ever)}; "
+                 f"{shown(testbed.slowest_restart.ever)}")
+        for message, count in testbed.messages.most_common():
             self.say(f"soak log: {count} {message}")
-        for finding in world.findings:
+        for finding in testbed.findings:
             self.say(f"soak finding: {finding}")
 
 
-def run(world, plan, report):
+def run(testbed, plan, report):
     """Lets the clients work while the plan's events happen. Ends early if something is found."""
-    world.begin()
+    testbed.begin()
     begun = time.monotonic()
     for at, event in [*plan.events(), (plan.seconds, "check")]:
-        world.ended.wait(max(0.0, begun + at - time.monotonic()))
+        testbed.ended.wait(max(0.0, begun + at - time.monotonic()))
         try:
-            getattr(world, event)()
+            getattr(testbed, event)()
         except Interrupted as why:
-            world.findings.append(f"{event}: {why}")
+            testbed.findings.append(f"{event}: {why}")
         if event == "check":
             report.line()
-        if world.findings:
+        if testbed.findings:
             return
 
 
-def test_a_server_works_for_hours(world, is_long, say):
+def test_a_server_works_for_hours(testbed, is_long, say):
     plan = long_plan(MINUTES) if is_long else SHORT
-    report = Report(world, say)
-    run(world, plan, report)
-    if not world.findings:
-        world.finish()
-    world.findings += growth_findings(world.sampler.samples, plan.window, plan.warm_up, plan.settled, MOST_MEMORY if is_long else MOST_MEMORY_SHORT)
-    world.findings += leak_findings(world.sampler.samples, plan.window, plan.warm_up, LEAK_SLACK)
+    report = Report(testbed, say)
+    run(testbed, plan, report)
+    if not testbed.findings:
+        testbed.finish()
+    testbed.findings += growth_findings(testbed.sampler.samples, plan.window, plan.warm_up, plan.settled, MOST_MEMORY if is_long else MOST_MEMORY_SHORT)
+    testbed.findings += leak_findings(testbed.sampler.samples, plan.window, plan.warm_up, LEAK_SLACK)
     report.summary(plan)
-    assert world.findings == []
-    loads = world.loads()
+    assert testbed.findings == []
+    loads = testbed.loads()
     for kind in ("installs", "tftp", "leases", "operator changes", "labels", "watch events", "replaced ISOs", "whole ISO reads", "reloads", "steps"):
         assert loads[kind], f"the clients got something done: {kind} in {loads}"

@@ -18,33 +18,33 @@ class BootedHost:
     """
 
     def __init__(self, parts, name, firmware, iso, image="", host="", limit=BOOT, objects=""):
-        self.world, self.limit = lab.Lab(parts, name), limit * slowness()
+        self.testbed, self.limit = lab.Lab(parts, name), limit * slowness()
         self.firmware, self.iso, self.image, self.host, self.objects = firmware, iso, image, host, objects
 
     def __enter__(self):
-        self.world.__enter__()
+        self.testbed.__enter__()
         try:
             self.start()
         except BaseException:
-            self.world.__exit__(*sys.exc_info())
+            self.testbed.__exit__(*sys.exc_info())
             raise
         return self
 
     def __exit__(self, *why):
-        self.world.__exit__(*why)
+        self.testbed.__exit__(*why)
 
     def start(self):
-        appliance = self.world.appliance
+        appliance = self.testbed.appliance
         appliance.start("ignore")
         appliance.command("iso", "add", "real", str(self.iso))
-        self.machine = self.world.machine(self.firmware)
-        manifest = self.world.folder / "host.yaml"
+        self.machine = self.testbed.machine(self.firmware)
+        manifest = self.testbed.folder / "host.yaml"
         manifest.write_text(
             f"{self.objects}apiVersion: v1\nkind: ISCSICdrom\nmetadata: {{name: real}}\nspec: {{isoFile: real.iso, {self.image}}}\n---\n"
             f"apiVersion: v1\nkind: BareMetalHost\nmetadata: {{name: node1, namespace: default}}\n"
             f"spec: {{bootMACAddress: '{self.machine.mac}', image: real, {self.host}}}\n")
         appliance.command("apply", "-f", str(manifest))
-        self.machine.power_on(self.world.network)
+        self.machine.power_on(self.testbed.network)
 
     def wait_for_console(self, text):
         """Waits for a line with this text on the serial console; returns the line."""
@@ -56,7 +56,7 @@ class BootedHost:
 
     def screen(self):
         """Returns the text on the screen."""
-        file = self.world.folder / "screen"
+        file = self.testbed.folder / "screen"
         self.machine.qmp.do("pmemsave", val=SCREEN, size=4000, filename=str(file))
         cells = file.read_bytes()[::2].decode("latin-1")
         return "\n".join(cells[at:at + 80].rstrip() for at in range(0, 2000, 80))
@@ -73,7 +73,7 @@ class BootedHost:
 
     def wait_for_blue_screen(self):
         """Waits until most of the screen has the blue of memtest86+."""
-        file, end, blue = self.world.folder / "screen.ppm", time.monotonic() + self.limit, 0.0
+        file, end, blue = self.testbed.folder / "screen.ppm", time.monotonic() + self.limit, 0.0
         while time.monotonic() < end:
             self.machine.qmp.do("screendump", filename=str(file))
             pixels = file.read_bytes().split(b"\n", 3)[3]
@@ -88,4 +88,4 @@ class BootedHost:
 
     def events(self):
         """Returns the names of the events in the host's timeline."""
-        return [name for _, name, _ in self.world.appliance.timeline("node1")]
+        return [name for _, name, _ in self.testbed.appliance.timeline("node1")]

@@ -30,7 +30,7 @@ class Interrupted(Exception):
     """The server did not answer as it must; the machine starts again from its power-on."""
 
 
-class WorldEnded(Exception):
+class RunEnded(Exception):
     """The test is over, and no server will answer any more."""
 
 
@@ -72,23 +72,23 @@ class Http:
 class Actor(threading.Thread):
     """A thread in a network namespace that works until it is stopped, whatever the server does."""
 
-    def __init__(self, world, name, space):
+    def __init__(self, testbed, name, space):
         super().__init__(name=name, daemon=True)
-        self.world, self.space = world, space
-        self.log = Log(world.folder / f"{name}.log")
-        self.http = Http(world.address)
+        self.testbed, self.space = testbed, space
+        self.log = Log(testbed.folder / f"{name}.log")
+        self.http = Http(testbed.address)
         self.error = None
 
     def run(self):
         try:
             enter(self.space)
             while not self.is_done():
-                self.world.power.wait()
+                self.testbed.power.wait()
                 try:
                     self.work()
                 except Interrupted as why:
                     self.interrupted(why)
-        except WorldEnded:
+        except RunEnded:
             pass
         except Exception as error:  # reported by the test
             self.error = error
@@ -96,25 +96,25 @@ class Actor(threading.Thread):
     def interrupted(self, why):
         """Logs a failed attempt, and waits for the next one."""
         self.log.write("interrupted", why=str(why))
-        self.world.ended.wait(RETRY_INTERVAL)
-        if self.world.ended.is_set():
-            raise WorldEnded
+        self.testbed.ended.wait(RETRY_INTERVAL)
+        if self.testbed.ended.is_set():
+            raise RunEnded
 
     def is_done(self):
-        return self.world.stopping.is_set()
+        return self.testbed.stopping.is_set()
 
 
 class Machine(Actor):
     """A machine that installs, boots its disk, has its install asked for again, and so on."""
 
-    def __init__(self, world, number, space, mac):
-        super().__init__(world, f"machine{number}", space)
+    def __init__(self, testbed, number, space, mac):
+        super().__init__(testbed, f"machine{number}", space)
         self.number, self.mac = number, mac
         self.address = None
         self.is_installed = self.is_checked = False
 
     def is_done(self):
-        return self.world.stopping.is_set() and self.is_installed and self.is_checked
+        return self.testbed.stopping.is_set() and self.is_installed and self.is_checked
 
     def work(self):
         """Boots once from power-on."""
@@ -154,16 +154,16 @@ class Machine(Actor):
 
     def use_address(self, address):
         if address != self.address:
-            self.world.lan.ip(self.space, "address", "flush", "dev", "lan0")
-            self.world.lan.ip(self.space, "address", "add", f"{address}/24", "dev", "lan0")
+            self.testbed.lan.ip(self.space, "address", "flush", "dev", "lan0")
+            self.testbed.lan.ip(self.space, "address", "add", f"{address}/24", "dev", "lan0")
             self.address = address
 
     def load_program(self, file):
         try:
-            data = tftp_reader.read(self.world.address, file, REPLY_WAIT)
+            data = tftp_reader.read(self.testbed.address, file, REPLY_WAIT)
         except (OSError, tftp_reader.TransferFailed) as error:
             raise Interrupted(f"TFTP: {error}") from None
-        self.log.write("tftp", file=file, is_whole=data == self.world.program)
+        self.log.write("tftp", file=file, is_whole=data == self.testbed.program)
 
     def read_script(self):
         code, body = self.http.ask("GET", f"/ipxe?mac={self.mac}")
@@ -180,7 +180,7 @@ class Machine(Actor):
         code, body = self.http.ask("GET", "/api/v1/bootconfig")
         if code != 200:
             raise Interrupted(f"config: {code} {body!r}")
-        self.log.write("config", is_whole=body.decode() == self.world.config)
+        self.log.write("config", is_whole=body.decode() == self.testbed.config)
         self.log.write("complete_sent")
         code, body = self.http.ask("POST", "/api/v1/boot-complete", b"")
         if code != 200:
@@ -192,14 +192,14 @@ class Machine(Actor):
         port, target = re.search(r"sanboot iscsi:[^:]*::(\d*):[^:]*:(\S+)", script).groups()
         name = re.search(r"set initiator-iqn (\S+)", script)[1]
         try:
-            session = Initiator(int(port or 3260), target, name=name, address=self.world.address, limit=REQUEST_LIMIT)
+            session = Initiator(int(port or 3260), target, name=name, address=self.testbed.address, limit=REQUEST_LIMIT)
             data = b""
             for block in range(0, 24, 8):  # READ(10) of 8 blocks
                 data += session.good(bytes([0x28, 0, 0, 0, 0, block, 0, 0, 8]))
             session.stream.close()
         except (OSError, Ended, Refused, AssertionError) as error:
             raise Interrupted(f"iSCSI: {error!r}") from None
-        self.log.write("iscsi_read", is_whole=data == self.world.iso[:len(data)] and len(data) == 24 * 2048)
+        self.log.write("iscsi_read", is_whole=data == self.testbed.iso[:len(data)] and len(data) == 24 * 2048)
 
     def ask_for_install(self):
         """Has the operator ask for another install."""
@@ -207,7 +207,7 @@ class Machine(Actor):
         self.is_checked = False
         while True:
             try:
-                code, body = self.http.ask("POST", f"{HOSTS}/machine{self.number}/install", b"{}", self.world.token)
+                code, body = self.http.ask("POST", f"{HOSTS}/machine{self.number}/install", b"{}", self.testbed.token)
             except Interrupted as why:
                 self.interrupted(why)
                 continue
@@ -222,15 +222,15 @@ class Machine(Actor):
 class Operator(Actor):
     """Creates, changes and deletes hosts and ISOs. Every request is sent again until it is answered."""
 
-    def __init__(self, world, number, space, dice):
-        super().__init__(world, f"operator{number}", space)
+    def __init__(self, testbed, number, space, dice):
+        super().__init__(testbed, f"operator{number}", space)
         self.number, self.dice, self.count = number, dice, 0
 
     def is_done(self):
-        return self.world.stopping.is_set()
+        return self.testbed.stopping.is_set()
 
     def work(self):
-        self.world.ended.wait(THINK_TIME)
+        self.testbed.ended.wait(THINK_TIME)
         self.count += 1
         name = f"own{self.number}-{self.count}"
         if self.dice.random() < 0.5:
@@ -261,7 +261,7 @@ class Operator(Actor):
         self.log.write("sent", kind=kind, name=name, state=state)
         while True:
             try:
-                code, text = self.http.ask(method, path, body, self.world.token, media)
+                code, text = self.http.ask(method, path, body, self.testbed.token, media)
             except Interrupted as why:
                 self.interrupted(why)
                 continue

@@ -14,18 +14,18 @@ from support.waiting import slowness
 class Changer(Paced, Actor):
     """A controller that labels the hosts of its share of the fleet, and notes the version of each acknowledged change."""
 
-    def __init__(self, world, number, space):
-        super().__init__(world, f"changer{number}", space)
+    def __init__(self, testbed, number, space):
+        super().__init__(testbed, f"changer{number}", space)
         self.number, self.acknowledged = number, []
 
     def work(self):
         self.pause(0.08)
-        name = self.world.fleet_host(self.chance, self.number)
+        name = self.testbed.fleet_host(self.chance, self.number)
         label = f"{self.chance.randrange(1 << 30):08x}"
-        self.world.labels.setdefault(name, {None}).add(label)
+        self.testbed.labels.setdefault(name, {None}).add(label)
         found = self.http.json("PATCH", f"{HOSTS}/{name}", {"metadata": {"labels": {"soak": label}}}, MERGE)
         self.acknowledged.append(int(found["metadata"]["resourceVersion"]))
-        self.world.labels[name] = {label}
+        self.testbed.labels[name] = {label}
 
 
 class Watcher(Paced, Actor):
@@ -33,8 +33,8 @@ class Watcher(Paced, Actor):
 
     One with `cuts` closes its connection after some events; one with a `query` sees a part of the hosts."""
 
-    def __init__(self, world, number, space, stays=600, cuts=False, query=""):
-        super().__init__(world, f"watcher{number}", space)
+    def __init__(self, testbed, number, space, stays=600, cuts=False, query=""):
+        super().__init__(testbed, f"watcher{number}", space)
         self.stays, self.cuts, self.query = stays, cuts, query
         self.start_version = self.version = self.connection = None
         self.seen, self.events, self.expired = set(), 0, 0
@@ -45,9 +45,9 @@ class Watcher(Paced, Actor):
             self.seen.clear()
             self.start_version = self.version = int(found["metadata"]["resourceVersion"])
         path = f"{HOSTS}?watch=true&allowWatchBookmarks=true&resourceVersion={self.version}&timeoutSeconds={self.stays}{self.query}"
-        self.connection = http.client.HTTPConnection(self.world.address, 80, timeout=self.stays + REQUEST_LIMIT * slowness())
+        self.connection = http.client.HTTPConnection(self.testbed.address, 80, timeout=self.stays + REQUEST_LIMIT * slowness())
         try:
-            self.connection.request("GET", path, headers={"Authorization": f"Bearer {self.world.token}"})
+            self.connection.request("GET", path, headers={"Authorization": f"Bearer {self.testbed.token}"})
             answer = self.connection.getresponse()
             if answer.status != 200:
                 raise Interrupted(f"watch: {answer.status} {answer.read(300)!r}")
@@ -72,15 +72,15 @@ class Watcher(Paced, Actor):
         if event["type"] == "ERROR":
             if event["object"]["code"] != 410:
                 raise Interrupted(f"watch: {event}")
-            if not self.world.was_down(DOWN * slowness()):
-                self.world.findings.append(f"{self.name}: version {self.version} expired, and the server was up")
+            if not self.testbed.was_down(DOWN * slowness()):
+                self.testbed.findings.append(f"{self.name}: version {self.version} expired, and the server was up")
             self.check()
             self.version, self.expired = None, self.expired + 1
             return False
         version = int(event["object"]["metadata"]["resourceVersion"])
         if event["type"] != "BOOKMARK":
             if version <= self.version:
-                self.world.findings.append(f"{self.name}: version {version} came after {self.version}")
+                self.testbed.findings.append(f"{self.name}: version {version} came after {self.version}")
             self.seen.add(version)
             self.events += 1
         self.version = max(self.version, version)
@@ -91,10 +91,10 @@ class Watcher(Paced, Actor):
         start, end, seen = self.start_version, self.version, set(self.seen)
         if self.query or end is None:
             return
-        lost = {version for changer in self.world.changers for version in list(changer.acknowledged)
+        lost = {version for changer in self.testbed.changers for version in list(changer.acknowledged)
                 if start < version <= end} - seen
         if lost:
-            self.world.findings.append(f"{self.name}: no event for the versions {sorted(lost)[:10]} ({len(lost)} in all)")
+            self.testbed.findings.append(f"{self.name}: no event for the versions {sorted(lost)[:10]} ({len(lost)} in all)")
 
     def close(self):
         """Cuts the connection, from another thread."""
@@ -105,8 +105,8 @@ class Watcher(Paced, Actor):
 class Reader(Paced, Actor):
     """A dashboard: lists by pages, timelines, metrics and pages of the web interface."""
 
-    def __init__(self, world, space):
-        super().__init__(world, "reader", space)
+    def __init__(self, testbed, space):
+        super().__init__(testbed, "reader", space)
         self.reads = 0
 
     def work(self):
@@ -125,19 +125,19 @@ class Reader(Paced, Actor):
             if not token:
                 break
             self.pause(0.2)
-        if len(names) < self.world.fleet or len(versions) != 1:
-            self.world.findings.append(f"{self.name}: {len(names)} hosts of the versions {versions}")
+        if len(names) < self.testbed.fleet or len(versions) != 1:
+            self.testbed.findings.append(f"{self.name}: {len(names)} hosts of the versions {versions}")
 
     def host(self):
         """Reads a host, which must have the label that was acknowledged last or is being set."""
-        name = self.world.fleet_host(self.chance)
-        allowed = self.world.labels.get(name, {None})
+        name = self.testbed.fleet_host(self.chance)
+        allowed = self.testbed.labels.get(name, {None})
         found = self.http.json("GET", f"{HOSTS}/{name}")["metadata"]["labels"].get("soak")
-        if found not in allowed | self.world.labels.get(name, {None}):
-            self.world.findings.append(f"{self.name}: {name} has the label {found}, and {allowed} was acknowledged")
+        if found not in allowed | self.testbed.labels.get(name, {None}):
+            self.testbed.findings.append(f"{self.name}: {name} has the label {found}, and {allowed} was acknowledged")
 
     def timeline(self):
-        name = self.chance.choice(("machine0", "machine1", self.world.fleet_host(self.chance)))
+        name = self.chance.choice(("machine0", "machine1", self.testbed.fleet_host(self.chance)))
         self.http.json("GET", f"{HOSTS}/{name}/timeline")
 
     def metrics(self):
@@ -148,6 +148,6 @@ class Reader(Paced, Actor):
     def refused(self):
         """Asks what is refused: without a token, with a wrong one, and for what does not exist."""
         codes = [self.http.ask("GET", HOSTS)[0], self.http.ask("GET", HOSTS, token="wrong")[0],
-                 self.http.ask("GET", f"{HOSTS}/none", token=self.world.token)[0]]
+                 self.http.ask("GET", f"{HOSTS}/none", token=self.testbed.token)[0]]
         if codes != [401, 401, 404]:
             raise Interrupted(f"refusals: {codes}")

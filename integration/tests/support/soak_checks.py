@@ -24,7 +24,7 @@ LEVEL = re.compile(r"^\S+ +(ERROR|WARN) +(.*?)(?= \w+=|$)")
 
 
 class Checks:
-    """The checks of a soak world, which inherits them."""
+    """The checks of a soak testbed, which inherits them."""
 
     def read_log(self):
         """Reads what the server logged lately: counts warnings, and adds findings for errors and panics."""

@@ -1,6 +1,6 @@
 """The clients of the soak test that install: machines, operators, and a holder of tokens.
 
-Each pause is divided by the world's rate. A failure counts as a finding unless the server was down shortly before.
+Each pause is divided by the testbed's rate. A failure counts as a finding unless the server was down shortly before.
 """
 
 import collections
@@ -12,7 +12,7 @@ import socket
 import time
 
 from support.dhcp_wire import ACK, DISCOVER, OFFER, REQUEST, Client, pxe
-from support.install_clients import REQUEST_LIMIT, Actor, Http, Interrupted, Machine, Operator, WorldEnded
+from support.install_clients import REQUEST_LIMIT, Actor, Http, Interrupted, Machine, Operator, RunEnded
 from support.objects import HOSTS, IMAGES
 from support.waiting import slowness
 
@@ -23,21 +23,21 @@ DOWN = 12  # seconds after a restart within which a client may still fail becaus
 class TimedHttp(Http):
     """HTTP requests whose durations are noted, unless the server was down meanwhile."""
 
-    def __init__(self, world):
-        super().__init__(world.address)
-        self.world = world
+    def __init__(self, testbed):
+        super().__init__(testbed.address)
+        self.testbed = testbed
 
     def ask(self, method, path, body=None, token=None, kind="application/json"):
         start = time.monotonic()
         answer = super().ask(method, path, body, token, kind)
-        if not self.world.was_down(time.monotonic() - start):
-            self.world.slowest.note(time.monotonic() - start, f"{method} {re.sub(r'[0-9a-f]{16,}', 'TOKEN', path)[:70]}")
+        if not self.testbed.was_down(time.monotonic() - start):
+            self.testbed.slowest.note(time.monotonic() - start, f"{method} {re.sub(r'[0-9a-f]{16,}', 'TOKEN', path)[:70]}")
         return answer
 
     def json(self, method, path, body=None, kind="application/json"):
         """Sends an operator's request that must succeed; returns the decoded reply."""
         body = body if body is None else json.dumps(body).encode()
-        code, text = self.ask(method, path, body, self.world.token, kind)
+        code, text = self.ask(method, path, body, self.testbed.token, kind)
         if code not in (200, 201):
             raise Interrupted(f"{method} {path}: {code} {text[:300]!r}")
         return json.loads(text)
@@ -46,20 +46,20 @@ class TimedHttp(Http):
 class Paced:
     """An actor that pauses between its steps."""
 
-    def __init__(self, world, *arguments):
-        super().__init__(world, *arguments)
-        self.http = TimedHttp(world)
+    def __init__(self, testbed, *arguments):
+        super().__init__(testbed, *arguments)
+        self.http = TimedHttp(testbed)
         self.chance = random.Random(self.name)
 
     def pause(self, seconds):
-        """Waits about that long, more or less by half, at the world's rate."""
-        self.world.ended.wait(seconds * self.chance.uniform(0.5, 1.5) / self.world.rate)
-        if self.world.ended.is_set():
-            raise WorldEnded
+        """Waits about that long, more or less by half, at the testbed's rate."""
+        self.testbed.ended.wait(seconds * self.chance.uniform(0.5, 1.5) / self.testbed.rate)
+        if self.testbed.ended.is_set():
+            raise RunEnded
 
     def interrupted(self, why):
-        if not self.world.was_down(DOWN * slowness()):
-            self.world.findings.append(f"{self.name}: {why}, and the server was up")
+        if not self.testbed.was_down(DOWN * slowness()):
+            self.testbed.findings.append(f"{self.name}: {why}, and the server was up")
         super().interrupted(why)
 
 
@@ -70,8 +70,8 @@ class SoakMachine(Paced, Machine):
         self.pause(1.5)
         start = time.monotonic()
         super().work()
-        if not self.world.was_down(time.monotonic() - start):
-            self.world.slowest_boot.note(time.monotonic() - start, f"boot of {self.name}, with its pauses")
+        if not self.testbed.was_down(time.monotonic() - start):
+            self.testbed.slowest_boot.note(time.monotonic() - start, f"boot of {self.name}, with its pauses")
 
     def install(self, script):
         token = token_of(script)
@@ -81,7 +81,7 @@ class SoakMachine(Paced, Machine):
         code, body = self.http.ask("GET", f"/api/v1/bootconfig?token={token}")
         if code != 200:
             raise Interrupted(f"config: {code} {body!r}")
-        self.log.write("config", is_whole=body.decode() == self.world.config)
+        self.log.write("config", is_whole=body.decode() == self.testbed.config)
         self.pause(1)
         self.log.write("complete_sent")
         code, body = self.http.ask("POST", f"/api/v1/boot-complete?token={token}", b"")
@@ -94,8 +94,8 @@ class SoakMachine(Paced, Machine):
 class SoakOperator(Paced, Operator):
     """An operator that keeps at most `MAX_KEPT` of its objects."""
 
-    def __init__(self, world, number, space, dice):
-        super().__init__(world, number, space, dice)
+    def __init__(self, testbed, number, space, dice):
+        super().__init__(testbed, number, space, dice)
         self.kept = collections.deque()
 
     def work(self):
@@ -112,8 +112,8 @@ class SoakOperator(Paced, Operator):
 class LeaseClient(Paced, Actor):
     """Hosts of the fleet, simulated by one interface, that get their addresses and renew them."""
 
-    def __init__(self, world, space, macs):
-        super().__init__(world, "leases", space)
+    def __init__(self, testbed, space, macs):
+        super().__init__(testbed, "leases", space)
         self.macs, self.leases = macs, 0
 
     def work(self):
@@ -137,8 +137,8 @@ class TokenHolder:
 
     Its methods run in the namespace of the host "holder"."""
 
-    def __init__(self, world, mac):
-        self.http, self.world, self.mac = TimedHttp(world), world, mac
+    def __init__(self, testbed, mac):
+        self.http, self.testbed, self.mac = TimedHttp(testbed), testbed, mac
         self.token = self.medium = self.session = None
 
     def take(self):
@@ -147,8 +147,8 @@ class TokenHolder:
         _, body = self.http.ask("GET", f"/ipxe?mac={self.mac}")
         self.token = token_of(body.decode())
         self.http.json("POST", f"{HOSTS}/medium/install", {})
-        self.medium = self.http.json("POST", f"{HOSTS}/medium/virtualmedia")["url"].removeprefix(f"http://{self.world.address}")
-        login = {"UserName": "soak", "Password": self.world.token}
+        self.medium = self.http.json("POST", f"{HOSTS}/medium/virtualmedia")["url"].removeprefix(f"http://{self.testbed.address}")
+        login = {"UserName": "soak", "Password": self.testbed.token}
         code, headers, text = self.redfish("POST", "/redfish/v1/SessionService/Sessions", json.dumps(login))
         if code != 201:
             raise Interrupted(f"Redfish session: {code} {text[:200]!r}")
@@ -156,7 +156,7 @@ class TokenHolder:
 
     def redfish(self, method, path, body=None, headers=()):
         """Returns the code, the headers and the body of a response of the Redfish service."""
-        connection = http.client.HTTPConnection(self.world.address, 80, timeout=REQUEST_LIMIT * slowness())
+        connection = http.client.HTTPConnection(self.testbed.address, 80, timeout=REQUEST_LIMIT * slowness())
         try:
             connection.request(method, path, body, {"Content-Type": "application/json", **dict(headers)})
             answer = connection.getresponse()
@@ -169,19 +169,19 @@ class TokenHolder:
     def check(self, when, with_session=True):
         """Adds a finding for each token that does not work."""
         uses = [("config", f"/api/v1/bootconfig?token={self.token}", None), ("virtual medium", self.medium, None),
-                ("API", f"{HOSTS}/holder", self.world.token)]
+                ("API", f"{HOSTS}/holder", self.testbed.token)]
         codes = {what: self.http.ask("GET", path, token=token) for what, path, token in uses}
         if with_session:
             code, _, text = self.redfish("GET", "/redfish/v1/SessionService", headers=self.session[0])
             codes["Redfish session"] = code, text
-        self.world.findings += [f"{when}: {what}: {code} {text[:200]!r}" for what, (code, text) in codes.items() if code != 200]
+        self.testbed.findings += [f"{when}: {what}: {code} {text[:200]!r}" for what, (code, text) in codes.items() if code != 200]
 
     def finish(self, when, with_session=True):
         """Reports that the install is complete, and ends the session."""
         code, body = self.http.ask("POST", f"/api/v1/boot-complete?token={self.token}", b"")
         phase = self.http.json("GET", f"{HOSTS}/holder")["status"]["phase"]
         if (code, phase) != (200, "Installed"):
-            self.world.findings.append(f"{when}: the report of the install: {code} {body[:200]!r}, and the phase is {phase}")
+            self.testbed.findings.append(f"{when}: the report of the install: {code} {body[:200]!r}, and the phase is {phase}")
         if with_session:
             self.redfish("DELETE", self.session[1], headers=self.session[0])
 

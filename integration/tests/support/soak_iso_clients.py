@@ -18,21 +18,21 @@ ABSENCE = 30  # seconds until a replaced ISO must be served again, on the refere
 class Replacer(Paced, Actor):
     """An operator that replaces the ISO "swap" by another one, in one step, while it is read."""
 
-    def __init__(self, world, space):
-        super().__init__(world, "replacer", space)
+    def __init__(self, testbed, space):
+        super().__init__(testbed, "replacer", space)
         self.replaced = 0
 
     def work(self):
-        self.pause(20 * self.world.rate)  # as long at any rate: the server serves a file again some seconds after its last write
+        self.pause(20 * self.testbed.rate)  # as long at any rate: the server serves a file again some seconds after its last write
         self.replaced += 1
-        self.world.place_swap(self.replaced)
+        self.testbed.place_swap(self.replaced)
 
 
 class SwapReader(Paced, Actor):
     """A machine that boots the ISO "swap" for ever. What it reads must be one version of the ISO, whole or in part."""
 
-    def __init__(self, world, name, space, mac):
-        super().__init__(world, name, space)
+    def __init__(self, testbed, name, space, mac):
+        super().__init__(testbed, name, space)
         self.mac = mac
         self.whole = self.cut = self.absent = 0
         self.last = time.monotonic()
@@ -46,13 +46,13 @@ class SwapReader(Paced, Actor):
         data = self.read(script) if "sanboot iscsi:" in script else None
         if data is None:
             self.absent += 1
-            if time.monotonic() - self.last > ABSENCE * slowness() and not self.world.was_down(ABSENCE * slowness()):
-                self.world.findings.append(f"{self.name}: the ISO was not served for {ABSENCE} s: {script[:200]}")
+            if time.monotonic() - self.last > ABSENCE * slowness() and not self.testbed.was_down(ABSENCE * slowness()):
+                self.testbed.findings.append(f"{self.name}: the ISO was not served for {ABSENCE} s: {script[:200]}")
                 self.last = time.monotonic()
             return
-        is_whole = len(data) == len(self.world.swaps[0])
-        if not any(version.startswith(data) for version in self.world.swaps):
-            self.world.findings.append(f"{self.name}: {len(data)} octets that are of no version of the ISO ({sha(data)[:16]})")
+        is_whole = len(data) == len(self.testbed.swaps[0])
+        if not any(version.startswith(data) for version in self.testbed.swaps):
+            self.testbed.findings.append(f"{self.name}: {len(data)} octets that are of no version of the ISO ({sha(data)[:16]})")
         self.whole, self.cut = self.whole + is_whole, self.cut + (not is_whole)
         if is_whole:
             self.last = time.monotonic()
@@ -67,7 +67,7 @@ class SwapHttpReader(SwapReader):
     """A reader of the ISO over HTTP."""
 
     def read(self, _script):
-        connection = http.client.HTTPConnection(self.world.address, 80, timeout=REQUEST_LIMIT * slowness())
+        connection = http.client.HTTPConnection(self.testbed.address, 80, timeout=REQUEST_LIMIT * slowness())
         data = b""
         try:
             connection.request("GET", "/iso/swap")
@@ -95,8 +95,8 @@ class SwapIscsiReader(SwapReader):
         name = re.search(r"set initiator-iqn (\S+)", script)[1]
         data, session = b"", None
         try:
-            session = Initiator(int(port or 3260), target, name=name, address=self.world.address, limit=REQUEST_LIMIT)
-            for block in range(0, len(self.world.swaps[0]) // 2048, BLOCKS):
+            session = Initiator(int(port or 3260), target, name=name, address=self.testbed.address, limit=REQUEST_LIMIT)
+            for block in range(0, len(self.testbed.swaps[0]) // 2048, BLOCKS):
                 part, sense = session.scsi([0x28, 0, *block.to_bytes(4, "big"), 0, 0, BLOCKS, 0])
                 if sense:
                     return data

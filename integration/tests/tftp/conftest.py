@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.tftp_world import SIZES, World
+from support.tftp_testbed import SIZES, TftpTestbed
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +26,8 @@ def files():
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["own-ports", "one-port"])
-def world(request, files):
+def testbed(request, files):
     """A server that uses a port for each transfer, and one that uses port 69 for all."""
-    with World(files, f"single_port = {str(request.param).lower()}") as world:
-        world.single_port = request.param
-        yield world
+    with TftpTestbed(files, f"single_port = {str(request.param).lower()}") as testbed:
+        testbed.single_port = request.param
+        yield testbed

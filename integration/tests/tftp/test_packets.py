@@ -5,24 +5,24 @@ import time
 
 import pytest
 
-from support.tftp_world import ADDRESS, PacketClient
+from support.tftp_testbed import ADDRESS, PacketClient
 
 OACK = b"\0\6"
 
 
 @pytest.fixture
-def client(world):
-    with PacketClient(world) as client:
+def client(testbed):
+    with PacketClient(testbed) as client:
         yield client
 
 
-def test_the_probe_of_uefi_firmware_is_answered_and_ended(world, client):
+def test_the_probe_of_uefi_firmware_is_answered_and_ended(testbed, client):
     """UEFI asks for the size with options, aborts, and asks again."""
     answer, peer = client.read("program", "tsize", 0, "blksize", 1468, "windowsize", 4)
-    window = b"1" if world.single_port else b"4"  # port 69 is no secret of the transfer
+    window = b"1" if testbed.single_port else b"4"  # port 69 is no secret of the transfer
     assert answer == OACK + b"blksize\x001468\0tsize\x001100000\0windowsize\0" + window + b"\0", \
         f"UEFI's probe gets size, block size, and a window on a port of its own: {answer}"
-    assert (peer == (ADDRESS, 69)) == world.single_port, f"the reply comes from port {'69' if world.single_port else 'other than 69'}: {peer}"
+    assert (peer == (ADDRESS, 69)) == testbed.single_port, f"the reply comes from port {'69' if testbed.single_port else 'other than 69'}: {peer}"
     client.abort(peer, b"User aborted the transfer")
     assert client.is_quiet(), "after the probe's ERROR nothing more is sent"
 
@@ -72,15 +72,15 @@ def test_a_repeated_request_and_a_lost_block_are_answered_again(client):
     assert second == again and second[:4] == b"\0\3\0\2", f"a block that is not acknowledged is sent again: {again[:4]}"
 
 
-def test_a_window_is_granted_on_a_port_of_its_own(world, client):
+def test_a_window_is_granted_on_a_port_of_its_own(testbed, client):
     answer, peer = client.read("program", "windowsize", 60000, "tsize", 0)
     client.abort(peer)
-    window = b"1" if world.single_port else b"64"
+    window = b"1" if testbed.single_port else b"64"
     assert answer == OACK + b"tsize\x001100000\0windowsize\0" + window + b"\0", \
         f"at most 64 blocks on a port of its own, one on port 69: {answer}"
 
 
-@pytest.mark.parametrize("world", [False], ids=["own-ports"], indirect=True)
+@pytest.mark.parametrize("testbed", [False], ids=["own-ports"], indirect=True)
 def test_a_gap_in_a_window_is_filled_at_once(client):
     _, peer = client.read("program", "blksize", 1000, "windowsize", 8, "timeout", 7)
     client.send(b"\0\4\0\0", peer)

@@ -8,7 +8,7 @@ import pytest
 
 from support.dhcp_wire import checksum
 from support.lan import socket_in, tool
-from support.tftp_world import ADDRESS, PacketClient, World
+from support.tftp_testbed import ADDRESS, PacketClient, TftpTestbed
 from support.waiting import slowness
 
 VICTIM = "10.91.0.77"
@@ -16,10 +16,10 @@ RRQ, DATA, ACK, OACK = 1, 3, 4, 6
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["own-ports", "one-port"])
-def world(request, files):
-    with World(files, f"single_port = {str(request.param).lower()}") as world:
-        world.single_port = request.param
-        yield world
+def testbed(request, files):
+    with TftpTestbed(files, f"single_port = {str(request.param).lower()}") as testbed:
+        testbed.single_port = request.param
+        yield testbed
 
 
 def read_request(name, **options):
@@ -27,20 +27,20 @@ def read_request(name, **options):
     return text + b"".join(key.encode() + b"\0" + str(value).encode() + b"\0" for key, value in options.items())
 
 
-def fetches(world, name="program"):
-    return world.fetch([tool("curl"), "-sS", "--tftp-blksize", "1428", "-o", "got", f"tftp://{ADDRESS}/{name}"], name)
+def fetches(testbed, name="program"):
+    return testbed.fetch([tool("curl"), "-sS", "--tftp-blksize", "1428", "-o", "got", f"tftp://{ADDRESS}/{name}"], name)
 
 
 class Forger:
     """An attacker that sends with the source address of a victim, and counts what the victim gets."""
 
-    def __init__(self, world):
-        own = world.lan.ip(world.clients, "-j", "link", "show", "boot0")
+    def __init__(self, testbed):
+        own = testbed.lan.ip(testbed.clients, "-j", "link", "show", "boot0")
         self.mac = own.split('"address":"')[1][:17]
         # The server sends what is for the victim to the wire of the clients.
-        world.lan.ip(world.server, "neigh", "replace", VICTIM, "lladdr", self.mac, "dev", "boot0", "nud", "permanent")
-        self.sender = socket_in(world.clients, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        self.ear = socket_in(world.clients, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+        testbed.lan.ip(testbed.server, "neigh", "replace", VICTIM, "lladdr", self.mac, "dev", "boot0", "nud", "permanent")
+        self.sender = socket_in(testbed.clients, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        self.ear = socket_in(testbed.clients, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
         self.ear.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 20)
         self.ear.bind(("boot0", 0))
         self.ear.setblocking(False)
@@ -82,26 +82,26 @@ class Forger:
         return sum(length for _, length in self.packets) / self.sent
 
 
-def learnt_ports(world, count=40):
+def learnt_ports(testbed, count=40):
     """Returns the ports from which the server answers the attacker itself."""
     ports = set()
     for _ in range(count):
-        with PacketClient(world) as client:
+        with PacketClient(testbed) as client:
             _, source = client.ask(read_request("large", blksize=1428))
             client.abort(source)
             ports.add(source[1])
     return sorted(ports)
 
 
-def test_a_forged_request_brings_its_victim_three_small_packets(world):
-    with Forger(world) as forger:
+def test_a_forged_request_brings_its_victim_three_small_packets(testbed):
+    with Forger(testbed) as forger:
         for port in range(2000, 2010):
             forger.send(read_request("large", blksize=1468, windowsize=64, timeout=255), port)
         forger.listen(12)
         kinds = {kind for kind, _ in forger.packets}
         assert kinds == {OACK} and len(forger.packets) <= 30, f"at most three option acknowledgements each: {forger.packets}"
         assert forger.gain() < 3, f"{forger.gain():.1f} bytes for each byte"
-    with Forger(world) as forger:
+    with Forger(testbed) as forger:
         for port in range(3000, 3010):
             forger.send(read_request("large"), port)
         forger.listen(12)
@@ -110,11 +110,11 @@ def test_a_forged_request_brings_its_victim_three_small_packets(world):
 
 
 @pytest.mark.parametrize("options", [{"blksize": 1468, "windowsize": 64}, {"blksize": 1468}], ids=["window", "lockstep"])
-def test_guessed_acknowledgements_gain_little(world, options):
+def test_guessed_acknowledgements_gain_little(testbed, options):
     """The attacker knows the ports that the server answers from, but not which of them a forged transfer has."""
-    ports = learnt_ports(world)
+    ports = learnt_ports(testbed)
     window = options.get("windowsize", 1)
-    with Forger(world) as forger:
+    with Forger(testbed) as forger:
         for client in range(100):
             port = 4000 + client
             forger.send(read_request("large", **options), port)
@@ -125,7 +125,7 @@ def test_guessed_acknowledgements_gain_little(world, options):
         forger.listen(12)
         gain, data = forger.gain(), sum(kind == DATA for kind, _ in forger.packets)
         print(f"guessed acknowledgements, {options}: x{gain:.1f}, {data} blocks")
-        if world.single_port:
+        if testbed.single_port:
             # The port is no secret. What is promised: one block for each acknowledgement, and no window.
             assert data <= 100 * (20 + 20), f"{data} blocks for 2,000 acknowledgements"
             assert gain < 50
@@ -135,26 +135,26 @@ def test_guessed_acknowledgements_gain_little(world, options):
             assert gain < 8, f"x{gain:.1f}"
 
 
-def test_a_flood_of_requests_shuts_nobody_out(world):
-    sockets = [socket_in(world.clients, socket.AF_INET, socket.SOCK_DGRAM) for _ in range(500)]
+def test_a_flood_of_requests_shuts_nobody_out(testbed):
+    sockets = [socket_in(testbed.clients, socket.AF_INET, socket.SOCK_DGRAM) for _ in range(500)]
     try:
         for number in range(5000):
             sockets[number % 500].sendto(read_request("large", timeout=255, blksize=512 + number), (ADDRESS, 69))
         for _ in range(3):
-            got, seen = fetches(world)
+            got, seen = fetches(testbed)
             assert got, f"a client at the attacker's own address gets its file: {seen}"
     finally:
         for one in sockets:
             one.close()
-    with Forger(world) as forger:
+    with Forger(testbed) as forger:
         for number in range(6000):
             forger.send(read_request("large", timeout=255), 1024 + number)
-        got, seen = fetches(world)
+        got, seen = fetches(testbed)
         assert got, f"a client gets its file while 6,000 forged requests wait: {seen}"
 
 
-def test_one_source_keeps_64_transfers(world):
-    held = [PacketClient(world) for _ in range(70)]
+def test_one_source_keeps_64_transfers(testbed):
+    held = [PacketClient(testbed) for _ in range(70)]
     try:
         for client in held[:64]:
             reply, source = client.ask(read_request("large"))
@@ -162,8 +162,8 @@ def test_one_source_keeps_64_transfers(world):
             assert client.receive_block() == 2
         held[64].socket.sendto(read_request("large"), (ADDRESS, 69))
         assert held[64].is_quiet(), "the 65th transfer of a source is dropped"
-        world.lan.ip(world.clients, "address", "add", "10.91.0.9/24", "dev", "boot0")
-        other = socket_in(world.clients, socket.AF_INET, socket.SOCK_DGRAM)
+        testbed.lan.ip(testbed.clients, "address", "add", "10.91.0.9/24", "dev", "boot0")
+        other = socket_in(testbed.clients, socket.AF_INET, socket.SOCK_DGRAM)
         other.bind(("10.91.0.9", 0))
         other.settimeout(10 * slowness())
         other.sendto(read_request("one"), (ADDRESS, 69))

@@ -17,19 +17,19 @@ struct Unknown {
 #[derive(Clone, PartialEq, Message)]
 struct AccessReview {
     #[prost(message, optional, tag = "2")]
-    spec: Option<AccessReviewSpec>,
+    spec: Option<ProtoAccessReviewSpec>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct AccessReviewSpec {
+struct ProtoAccessReviewSpec {
     #[prost(message, optional, tag = "1")]
-    resource_attributes: Option<ResourceAttributes>,
+    resource_attributes: Option<ProtoResourceAttributes>,
     #[prost(message, optional, tag = "2")]
-    non_resource_attributes: Option<NonResourceAttributes>,
+    non_resource_attributes: Option<ProtoNonResourceAttributes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ResourceAttributes {
+struct ProtoResourceAttributes {
     #[prost(string, tag = "1")]
     namespace: String,
     #[prost(string, tag = "2")]
@@ -47,7 +47,7 @@ struct ResourceAttributes {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct NonResourceAttributes {
+struct ProtoNonResourceAttributes {
     #[prost(string, tag = "1")]
     path: String,
     #[prost(string, tag = "2")]
@@ -61,17 +61,17 @@ pub fn object(body: &[u8]) -> Option<Vec<u8>> {
 
 /// Returns the spec of a `SelfSubjectAccessReview` as its JSON; `None` if the bytes are not one.
 pub fn access_review_spec(message: &[u8]) -> Option<Value> {
-    let AccessReviewSpec { resource_attributes, non_resource_attributes } =
+    let ProtoAccessReviewSpec { resource_attributes, non_resource_attributes } =
         AccessReview::decode(message).ok()?.spec.unwrap_or_default();
     let mut spec = json!({});
     if let Some(asked) = resource_attributes {
-        let ResourceAttributes { namespace, verb, group, version, resource, subresource, name } = asked;
+        let ProtoResourceAttributes { namespace, verb, group, version, resource, subresource, name } = asked;
         spec["resourceAttributes"] = json!({
             "namespace": namespace, "verb": verb, "group": group, "version": version, "resource": resource,
             "subresource": subresource, "name": name,
         });
     }
-    if let Some(NonResourceAttributes { path, verb }) = non_resource_attributes {
+    if let Some(ProtoNonResourceAttributes { path, verb }) = non_resource_attributes {
         spec["nonResourceAttributes"] = json!({"path": path, "verb": verb});
     }
     Some(spec)

@@ -66,19 +66,19 @@ struct NamedPathItem {
 #[derive(Clone, PartialEq, Message)]
 struct PathItem {
     #[prost(message, optional, tag = "2")]
-    get: Option<Operation>,
+    get: Option<SwaggerOperation>,
     #[prost(message, optional, tag = "3")]
-    put: Option<Operation>,
+    put: Option<SwaggerOperation>,
     #[prost(message, optional, tag = "4")]
-    post: Option<Operation>,
+    post: Option<SwaggerOperation>,
     #[prost(message, optional, tag = "5")]
-    delete: Option<Operation>,
+    delete: Option<SwaggerOperation>,
     #[prost(message, optional, tag = "8")]
-    patch: Option<Operation>,
+    patch: Option<SwaggerOperation>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Operation {
+struct SwaggerOperation {
     #[prost(string, tag = "2")]
     summary: String,
     #[prost(string, tag = "5")]
@@ -376,7 +376,7 @@ fn path_item(value: &Value) -> PathItem {
     }
 }
 
-fn operation(value: &Value) -> Operation {
+fn operation(value: &Value) -> SwaggerOperation {
     let response = |(code, one): (&String, &Value)| {
         let schema = one.get("schema").map(|value| SchemaItem { schema: Some(schema(value)) });
         let response = Response { description: text(&one["description"]), schema };
@@ -390,7 +390,7 @@ fn operation(value: &Value) -> Operation {
             })
             .collect(),
     };
-    Operation {
+    SwaggerOperation {
         summary: text(&value["summary"]),
         operation_id: text(&value["operationId"]),
         produces: texts(&value["produces"]),

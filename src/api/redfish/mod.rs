@@ -215,7 +215,7 @@ async fn write(
             let drive = |host: &Host| resources::medium(host, owner, id);
             let precondition = HostPrecondition::new(if_match, &drive);
             precondition.check(&host)?;
-            let target = virtual_media::Target { shared, key: &key, host: &host, precondition };
+            let target = virtual_media::VirtualDrive { shared, key: &key, host: &host, precondition };
             match (method, action) {
                 (&Method::PATCH, []) => virtual_media::change(target, peer, fields).await?,
                 (&Method::POST, ["Actions", "VirtualMedia.InsertMedia"]) => {

@@ -71,7 +71,7 @@ fn remote_name(url: &str) -> String {
 
 /// The drive that a request changes.
 #[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
+pub struct VirtualDrive<'a> {
     /// The state of all requests.
     pub shared: &'a Shared,
     /// Key of the host.
@@ -87,7 +87,7 @@ pub struct Target<'a> {
 ///
 /// # Errors
 /// A property that is read-only or has a wrong value, and as `insert`.
-pub async fn change(target: Target<'_>, peer: &Peer, body: &Map<String, Value>) -> Result<(), RedfishError> {
+pub async fn change(target: VirtualDrive<'_>, peer: &Peer, body: &Map<String, Value>) -> Result<(), RedfishError> {
     let image = match body.get("Image") {
         None => None,
         Some(Value::Null) => Some(""),
@@ -117,8 +117,8 @@ const UNPLUGGED: &str = "Inserted: a medium in the drive is always inserted; rem
 ///
 /// # Errors
 /// A parameter that is not supported, a wrong URL, a precondition that fails, or the store's reason.
-pub async fn insert(target: Target<'_>, peer: &Peer, body: &Map<String, Value>) -> Result<(), RedfishError> {
-    let Target { shared, host, .. } = target;
+pub async fn insert(target: VirtualDrive<'_>, peer: &Peer, body: &Map<String, Value>) -> Result<(), RedfishError> {
+    let VirtualDrive { shared, host, .. } = target;
     let url = body.get("Image").and_then(Value::as_str).filter(|url| !url.is_empty());
     let url = url.ok_or_else(|| RedfishError::bad_value("Image: expected the medium's URL"))?;
     let unsupported = |message| Err(RedfishError::new(StatusCode::BAD_REQUEST, "ActionParameterNotSupported", message));
@@ -164,8 +164,8 @@ fn remote_image(url: &str) -> Result<Image, RedfishError> {
 ///
 /// # Errors
 /// The store's reason.
-pub async fn eject(target: Target<'_>) -> Result<(), RedfishError> {
-    let Target { shared, key, host, precondition } = target;
+pub async fn eject(target: VirtualDrive<'_>) -> Result<(), RedfishError> {
+    let VirtualDrive { shared, key, host, precondition } = target;
     if boot_override::inserted(host).is_err() {
         return Ok(());
     }
@@ -201,7 +201,7 @@ pub async fn release(shared: &Shared, names: Vec<Name>) {
     }
 }
 
-async fn record_medium(target: Target<'_>, url: &str, image: &Name) -> Result<(), RedfishError> {
+async fn record_medium(target: VirtualDrive<'_>, url: &str, image: &Name) -> Result<(), RedfishError> {
     update_host(target.shared, target.key, |host| {
         target.precondition.check(host)?;
         let mut after = host.clone();

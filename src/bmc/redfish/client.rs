@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::fleet::{Bmc, BmcAddress, Power};
 use crate::http_client::tls::TrustAnchor;
-use crate::http_client::{self, Connection, Server};
+use crate::http_client::{self, Server, ServerConnection};
 
 use super::super::{BmcError, BootDevice, Reset};
 
@@ -178,7 +178,7 @@ impl<'a> RedfishService<'a> {
         let request = request.body(content).map_err(|error| self.unreachable(error))?;
         let anchor = if *disable_certificate_verification { TrustAnchor::Any } else { TrustAnchor::System };
         let server = Server { tls: self.tls, host: self.at.host.clone(), port: self.at.port };
-        let opened = Connection::open(&server, &anchor.into(), CONNECT_TIMEOUT).await;
+        let opened = ServerConnection::open(&server, &anchor.into(), CONNECT_TIMEOUT).await;
         let mut connection = opened.map_err(|error| self.unreachable(error))?;
         let answer = async {
             let (head, body) = connection.send(request).await.map_err(|error| self.unreachable(error))?.into_parts();

@@ -15,7 +15,7 @@ const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const CLASS: (u8, &[u8]) = (60, b"PXEClient:Arch:00007:UNDI:003000");
 
 /// A handler with the other ends of its queues.
-struct World {
+struct HandlerTestbed {
     fixture: Fixture,
     handler: RequestHandler,
     interface: InterfaceState,
@@ -23,7 +23,7 @@ struct World {
     _progress: Sender<Mac>,
 }
 
-impl World {
+impl HandlerTestbed {
     fn new(rule: &str, mode: InterfaceMode) -> Self {
         let fixture = Fixture::new(rule);
         let host = |last| Ipv4Addr::new(10, 77, 0, last);
@@ -96,28 +96,28 @@ fn boot_file(reply: &DhcpReply) -> String {
 
 #[tokio::test]
 async fn an_assigned_host_is_offered_its_program() {
-    let mut world = World::new("hold", InterfaceMode::Proxy);
-    world.fixture.put_vm(json!({})).await;
-    let out = world.handle(&message(1, &[CLASS]));
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
+    testbed.fixture.put_vm(json!({})).await;
+    let out = testbed.handle(&message(1, &[CLASS]));
     assert_eq!(out.replies.iter().map(boot_file).collect::<Vec<_>>(), ["52-54-00-12-34-56/snponly.efi"]);
-    assert_eq!(world.fixture.gate.counters.answered(Protocol::Dhcp), 1);
-    world.handle(&message(1, &[CLASS]));
+    assert_eq!(testbed.fixture.gate.counters.answered(Protocol::Dhcp), 1);
+    testbed.handle(&message(1, &[CLASS]));
     let offers = |entries: Vec<crate::event::Entry>| {
         entries.iter().filter(|entry| matches!(entry.event, Event::Offer { .. })).map(|entry| entry.count).sum::<u32>()
     };
-    assert_eq!(offers(world.fixture.timeline(2).await), 1, "a retry is no second offer");
+    assert_eq!(offers(testbed.fixture.timeline(2).await), 1, "a retry is no second offer");
 }
 
 #[tokio::test]
 async fn a_held_host_and_a_broken_packet_get_no_answer_and_are_counted() {
-    let mut world = World::new("hold", InterfaceMode::Proxy);
-    world.fixture.gate.decide_and_enrol(&facts()).await;
-    assert!(is_empty(&world.handle(&message(1, &[CLASS]))));
-    assert_eq!(world.fixture.gate.counters.refused(Protocol::Dhcp, Reason::Held), 1);
-    assert!(is_empty(&world.handle(b"nonsense")));
-    assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Truncated), 1);
-    assert!(is_empty(&world.handle(&message(1, &[(60, b"MSFT 5.0")]))));
-    assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::NotABootRequest), 1);
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
+    testbed.fixture.gate.decide_and_enrol(&facts()).await;
+    assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))));
+    assert_eq!(testbed.fixture.gate.counters.refused(Protocol::Dhcp, Reason::Held), 1);
+    assert!(is_empty(&testbed.handle(b"nonsense")));
+    assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Truncated), 1);
+    assert!(is_empty(&testbed.handle(&message(1, &[(60, b"MSFT 5.0")]))));
+    assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::NotABootRequest), 1);
 }
 
 fn facts() -> Facts {
@@ -127,42 +127,42 @@ fn facts() -> Facts {
 
 #[tokio::test]
 async fn an_unknown_host_is_durable_before_its_message_is_answered() {
-    let mut world = World::new("hold", InterfaceMode::Proxy);
-    assert!(is_empty(&world.handle(&message(1, &[CLASS]))), "the message waits for the store");
-    let deferred = world.next_deferred().await;
-    assert!(world.fixture.gate.store.load().host_by_mac(VM).is_some());
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
+    assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))), "the message waits for the store");
+    let deferred = testbed.next_deferred().await;
+    assert!(testbed.fixture.gate.store.load().host_by_mac(VM).is_some());
     assert_eq!(deferred.enrolled, Some(Err(Reason::Held)), "the rule holds unknown hosts");
-    assert!(is_empty(&world.handle_again(&deferred)));
-    assert_eq!(world.fixture.gate.counters.refused(Protocol::Dhcp, Reason::Held), 1);
+    assert!(is_empty(&testbed.handle_again(&deferred)));
+    assert_eq!(testbed.fixture.gate.counters.refused(Protocol::Dhcp, Reason::Held), 1);
 }
 
 #[tokio::test]
 async fn without_the_store_an_unknown_host_is_refused() {
-    let mut world = World::new("hold", InterfaceMode::Proxy);
-    world.fixture.break_store();
-    world.handle(&message(1, &[CLASS]));
-    let deferred = world.next_deferred().await;
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
+    testbed.fixture.break_store();
+    testbed.handle(&message(1, &[CLASS]));
+    let deferred = testbed.next_deferred().await;
     assert_eq!(deferred.enrolled, Some(Err(Reason::StoreUnavailable)));
-    assert!(is_empty(&world.handle_again(&deferred)));
-    assert_eq!(world.fixture.gate.counters.refused(Protocol::Dhcp, Reason::StoreUnavailable), 1);
+    assert!(is_empty(&testbed.handle_again(&deferred)));
+    assert_eq!(testbed.fixture.gate.counters.refused(Protocol::Dhcp, Reason::StoreUnavailable), 1);
 }
 
 /// Requests the address that a first DISCOVER is offered.
-fn request_lease(world: &mut World) -> PendingReplies {
-    let offer = world.handle(&message(1, &[]));
+fn request_lease(testbed: &mut HandlerTestbed) -> PendingReplies {
+    let offer = testbed.handle(&message(1, &[]));
     let address: [u8; 4] = offer.replies[0].message[16..20].try_into().unwrap();
-    world.handle(&message(3, &[(50, &address), (54, &OURS.octets())]))
+    testbed.handle(&message(3, &[(50, &address), (54, &OURS.octets())]))
 }
 
 #[tokio::test]
 async fn a_lease_is_durable_before_its_acknowledgement_leaves() {
-    let mut world = World::new("hold", InterfaceMode::Server);
-    let mut out = request_lease(&mut world);
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Server);
+    let mut out = request_lease(&mut testbed);
     assert!(out.replies.is_empty(), "the acknowledgement waits for the record");
     let address = out.after_commit[0].0.address;
     let (done, sent) = tokio::sync::oneshot::channel();
-    let gate = world.fixture.gate.clone();
-    world.handler.commit(&mut out.after_commit, move |replies| {
+    let gate = testbed.fixture.gate.clone();
+    testbed.handler.commit(&mut out.after_commit, move |replies| {
         let is_stored = gate.store.load().lease_by_ip(address).is_some();
         done.send((replies.len(), is_stored)).unwrap();
     });
@@ -171,61 +171,61 @@ async fn a_lease_is_durable_before_its_acknowledgement_leaves() {
 
 #[tokio::test]
 async fn without_the_store_no_acknowledgement_leaves() {
-    let mut world = World::new("hold", InterfaceMode::Server);
-    let mut out = request_lease(&mut world);
-    world.fixture.break_store();
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Server);
+    let mut out = request_lease(&mut testbed);
+    testbed.fixture.break_store();
     let (done, sent) = tokio::sync::oneshot::channel::<usize>();
-    world.handler.commit(&mut out.after_commit, move |replies| done.send(replies.len()).unwrap());
+    testbed.handler.commit(&mut out.after_commit, move |replies| done.send(replies.len()).unwrap());
     assert!(sent.await.is_err(), "the reply is dropped unsent");
-    while world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::LeaseNotWritten) == 0 {
+    while testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::LeaseNotWritten) == 0 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
 async fn a_server_stands_down_beside_another_boot_server() {
-    let mut world = World::new("hold", InterfaceMode::Proxy);
-    world.fixture.put_vm(json!({})).await;
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
+    testbed.fixture.put_vm(json!({})).await;
     let server = Ipv4Addr::new(10, 77, 0, 1);
     let observed = ObservedServer { server, role: ServerRole::BootServer, is_bootlatch: false };
-    world.handler.record_other_server(&mut world.interface, observed);
-    assert!(is_empty(&world.handle(&message(1, &[CLASS]))));
-    assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::StoodDown), 1);
+    testbed.handler.record_other_server(&mut testbed.interface, observed);
+    assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))));
+    assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::StoodDown), 1);
 }
 
 #[tokio::test]
 async fn a_bounded_number_of_unknown_hosts_waits_for_the_store() {
-    let mut world = World::new("hold", InterfaceMode::Proxy);
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
     let all = u32::try_from(MAX_PENDING_ENROLMENTS).unwrap();
-    let taken = world.handler.enrolling.clone().try_acquire_many_owned(all).unwrap();
-    assert!(is_empty(&world.handle(&message(1, &[CLASS]))));
-    assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Overload), 1);
+    let taken = testbed.handler.enrolling.clone().try_acquire_many_owned(all).unwrap();
+    assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))));
+    assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Overload), 1);
     drop(taken);
-    assert!(is_empty(&world.handle(&message(1, &[CLASS]))));
-    assert_eq!(world.next_deferred().await.enrolled, Some(Err(Reason::Held)));
-    assert_eq!(world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Overload), 1);
+    assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))));
+    assert_eq!(testbed.next_deferred().await.enrolled, Some(Err(Reason::Held)));
+    assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Overload), 1);
 }
 
 #[tokio::test]
 async fn a_message_that_finds_the_queue_full_is_lost() {
-    let mut world = World::new("hold", InterfaceMode::Proxy);
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
     let bytes = message(1, &[CLASS]);
     let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
     let arrival = Arrival { port: DhcpPort::Server, from };
     let received = ReceivedMessage { interface: 0, bytes: bytes.into(), arrival, enrolled: None };
-    let capacity = world.deferred.max_capacity();
+    let capacity = testbed.deferred.max_capacity();
     for _ in 0..=capacity {
-        world.handler.defer(received.to_deferred());
+        testbed.handler.defer(received.to_deferred());
     }
-    assert_eq!(world.deferred.len(), capacity);
-    world.next_deferred().await;
-    world.handler.defer(received.to_deferred());
-    assert_eq!(world.deferred.len(), capacity);
+    assert_eq!(testbed.deferred.len(), capacity);
+    testbed.next_deferred().await;
+    testbed.handler.defer(received.to_deferred());
+    assert_eq!(testbed.deferred.len(), capacity);
 }
 
 #[tokio::test]
 async fn the_offers_of_a_bounded_number_of_hosts_are_recorded() {
-    let mut world = World::new("hold", InterfaceMode::Proxy);
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
     let now = Instant::now();
     let fill = |offers: &mut HashMap<Mac, (Instant, String)>, at: Instant| {
         for number in 0..MAX_REMEMBERED_OFFERS {
@@ -233,25 +233,25 @@ async fn the_offers_of_a_bounded_number_of_hosts_are_recorded() {
             offers.insert(Mac([2, 0, 0, a, b, c]), (at, "file".to_owned()));
         }
     };
-    fill(&mut world.handler.recent_offers, now);
-    world.handler.record_offer(&facts(), "file".to_owned());
-    assert_eq!(world.handler.recent_offers.len(), MAX_REMEMBERED_OFFERS);
-    assert!(!world.handler.recent_offers.contains_key(&VM));
-    fill(&mut world.handler.recent_offers, now.checked_sub(REPEAT_INTERVAL).unwrap());
-    world.handler.record_offer(&facts(), "file".to_owned());
-    assert_eq!(world.handler.recent_offers.keys().collect::<Vec<_>>(), [&VM], "old offers make room");
+    fill(&mut testbed.handler.recent_offers, now);
+    testbed.handler.record_offer(&facts(), "file".to_owned());
+    assert_eq!(testbed.handler.recent_offers.len(), MAX_REMEMBERED_OFFERS);
+    assert!(!testbed.handler.recent_offers.contains_key(&VM));
+    fill(&mut testbed.handler.recent_offers, now.checked_sub(REPEAT_INTERVAL).unwrap());
+    testbed.handler.record_offer(&facts(), "file".to_owned());
+    assert_eq!(testbed.handler.recent_offers.keys().collect::<Vec<_>>(), [&VM], "old offers make room");
 }
 
 #[tokio::test]
 async fn unknown_clients_of_one_network_send_a_bounded_number_of_messages() {
-    let mut world = World::new("hold", InterfaceMode::Server);
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Server);
     let rate = Rate { tokens: MAX_MESSAGES_PER_CLIENT, per: Duration::from_secs(60), burst: MAX_MESSAGES_PER_CLIENT };
-    world.handler.unknown_clients = TokenBuckets::new(rate, MAX_ENTRY_POINTS);
+    testbed.handler.unknown_clients = TokenBuckets::new(rate, MAX_ENTRY_POINTS);
     let mut send = |last: u32| {
         let mut bytes = message(1, &[]);
         bytes[33] = u8::try_from(last).unwrap();
-        world.handle(&bytes);
-        world.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::RateLimit)
+        testbed.handle(&bytes);
+        testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::RateLimit)
     };
     assert_eq!((0..MAX_MESSAGES_PER_CLIENT).map(&mut send).sum::<u64>(), 0);
     assert_eq!(send(MAX_MESSAGES_PER_CLIENT), 1);

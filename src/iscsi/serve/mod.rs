@@ -32,7 +32,7 @@ use crate::iscsi::connection::{Connection, ConnectionStep, InitiatorView, Sessio
 use crate::iscsi::outcome::End;
 use crate::iscsi::serve::busy_poll::BusyPoll;
 use crate::iso::ReadAt;
-use places::Places;
+use places::ListenerPlaces;
 use registry::{Registry, SessionHandle};
 pub use types::{Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, RecordFirstRead};
 
@@ -41,7 +41,7 @@ pub use types::{Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUn
 pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut stop: watch::Receiver<bool>) {
     let registry = Arc::new(Registry::default());
     let (total, per_source) = (limits::MAX_SESSIONS, handler.per_source);
-    let places = Places::new(ShareLimits { total, per_source, reserve: limits::RESERVED_SESSIONS });
+    let places = ListenerPlaces::new(ShareLimits { total, per_source, reserve: limits::RESERVED_SESSIONS });
     let mut sessions = JoinSet::new();
     while !*stop.borrow() {
         let accepted = tokio::select! {

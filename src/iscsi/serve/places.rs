@@ -7,16 +7,16 @@ use crate::bounds::{Excess, ShareLimits, Shares, Source};
 
 /// The places of the connections of a listener.
 #[derive(Debug)]
-pub struct Places(Mutex<Shares<Source>>);
+pub struct ListenerPlaces(Mutex<Shares<Source>>);
 
 /// The place of one connection; dropping it gives the place back.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
+pub struct ListenerPlace {
+    places: Arc<ListenerPlaces>,
     source: Source,
 }
 
-impl Places {
+impl ListenerPlaces {
     /// Creates places of which none is taken.
     pub fn new(limits: ShareLimits) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Shares::new(limits))))
@@ -26,14 +26,14 @@ impl Places {
     ///
     /// # Errors
     /// The limit that is reached.
-    pub fn take(self: &Arc<Self>, from: IpAddr, is_known: impl FnOnce() -> bool) -> Result<Place, Excess> {
+    pub fn take(self: &Arc<Self>, from: IpAddr, is_known: impl FnOnce() -> bool) -> Result<ListenerPlace, Excess> {
         let source = Source::of(from);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take(source, is_known)?;
-        Ok(Place { places: self.clone(), source })
+        Ok(ListenerPlace { places: self.clone(), source })
     }
 }
 
-impl Drop for Place {
+impl Drop for ListenerPlace {
     fn drop(&mut self) {
         self.places.0.lock().unwrap_or_else(PoisonError::into_inner).give_back(&self.source);
     }

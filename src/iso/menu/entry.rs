@@ -51,7 +51,7 @@ pub enum Obstacle {
         /// Name of the variable, without `$`.
         name: String,
         /// Source of its value.
-        origin: Origin,
+        origin: ValueOrigin,
     },
     /// The entry starts a hypervisor, which starts the kernel. The value is the hypervisor's path.
     Hypervisor(String),
@@ -63,7 +63,7 @@ pub enum Obstacle {
 
 /// The source of a variable's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// GRUB itself (`grub_platform`).
     Grub,
     /// A command (`probe`, `regexp`).
@@ -107,10 +107,12 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable { name, origin } => match origin {
-                Origin::Grub => write!(out, "only GRUB knows the value of ${name}"),
-                Origin::Command(command) => write!(out, "only GRUB knows the value of ${name} ({command} sets it)"),
-                Origin::Condition => write!(out, "the value of ${name} depends on a condition"),
-                Origin::Length => write!(out, "the value of ${name} is too long"),
+                ValueOrigin::Grub => write!(out, "only GRUB knows the value of ${name}"),
+                ValueOrigin::Command(command) => {
+                    write!(out, "only GRUB knows the value of ${name} ({command} sets it)")
+                }
+                ValueOrigin::Condition => write!(out, "the value of ${name} depends on a condition"),
+                ValueOrigin::Length => write!(out, "the value of ${name} is too long"),
             },
             Self::Hypervisor(path) => write!(out, "it starts the hypervisor {path}"),
             Self::MissingFile(path) => write!(out, "{path} is not on the ISO"),
@@ -126,7 +128,7 @@ impl MenuEntry {
     pub fn size(&self) -> usize {
         let initrds: usize = self.initrds.iter().map(|path| size_of::<String>() + path.len()).sum();
         let obstacle = match &self.obstacle {
-            Some(Obstacle::Variable { name, origin: Origin::Command(command) }) => name.len() + command.len(),
+            Some(Obstacle::Variable { name, origin: ValueOrigin::Command(command) }) => name.len() + command.len(),
             Some(Obstacle::Variable { name, .. }) => name.len(),
             Some(Obstacle::Hypervisor(path) | Obstacle::MissingFile(path) | Obstacle::UncheckedFile(path)) => {
                 path.len()
@@ -145,7 +147,7 @@ impl MenuEntry {
     pub(super) fn make_printable(&mut self) {
         let Self { title, kernel, initrds, arguments, is_default: _, obstacle } = self;
         let obstacle: Vec<&mut String> = match obstacle {
-            Some(Obstacle::Variable { name, origin: Origin::Command(command) }) => vec![name, command],
+            Some(Obstacle::Variable { name, origin: ValueOrigin::Command(command) }) => vec![name, command],
             Some(Obstacle::Variable { name, .. }) => vec![name],
             Some(Obstacle::Hypervisor(path) | Obstacle::MissingFile(path) | Obstacle::UncheckedFile(path)) => {
                 vec![path]

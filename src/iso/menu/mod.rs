@@ -13,7 +13,7 @@ mod systemd_boot;
 use std::collections::BTreeSet;
 
 pub use edit::MenuEdit;
-pub use entry::{MAX_ENTRIES_SIZE, MAX_KERNEL_LINES, MenuEntry, MenuGap, Obstacle, Origin};
+pub use entry::{MAX_ENTRIES_SIZE, MAX_KERNEL_LINES, MenuEntry, MenuGap, Obstacle, ValueOrigin};
 pub use lookup::{FileTest, MAX_LOOKUPS};
 
 use edit::characters;

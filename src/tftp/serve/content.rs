@@ -203,20 +203,20 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn site() -> (tempfile::TempDir, SiteFolder) {
-        let world = tempfile::tempdir().unwrap();
-        let root = world.path().join("site");
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("site");
         fs::create_dir_all(root.join("Boot/x")).unwrap();
-        fs::write(world.path().join("secret"), "secret").unwrap();
+        fs::write(directory.path().join("secret"), "secret").unwrap();
         fs::write(root.join("Boot/BCD"), "bcd").unwrap();
         fs::write(root.join("plain"), "plain").unwrap();
         symlink("../secret", root.join("out")).unwrap();
-        symlink(world.path().join("secret"), root.join("absolute")).unwrap();
+        symlink(directory.path().join("secret"), root.join("absolute")).unwrap();
         symlink("..", root.join("up")).unwrap();
         symlink("Boot/BCD", root.join("inside")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
         nix::unistd::mkfifo(&root.join("fifo"), Mode::S_IRWXU).unwrap();
         let folder = SiteFolder::open(&root).unwrap();
-        (world, folder)
+        (directory, folder)
     }
 
     fn read(site: &SiteFolder, name: &str) -> Result<String, SiteError> {
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn files_are_found_in_any_case() {
-        let (_world, site) = site();
+        let (_directory, site) = site();
         for (name, text) in
             [("plain", "plain"), ("PLAIN", "plain"), ("boot/bcd", "bcd"), ("\\BOOT\\BCD", "bcd"), ("inside", "bcd")]
         {
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn only_plain_files_inside_the_directory_are_served() {
-        let (_world, site) = site();
+        let (_directory, site) = site();
         for name in ["out", "absolute", "up/secret", "UP/secret", "OUT", "fifo", "Boot", "loop"] {
             assert!(matches!(read(&site, name), Err(SiteError::Outside)), "{name}");
         }
@@ -249,9 +249,9 @@ mod tests {
 
     #[test]
     fn a_truncated_file_is_an_error() {
-        let (world, site) = site();
+        let (directory, site) = site();
         let FileName::Plain(path) = RequestedFile::parse(b"plain").unwrap().file else { panic!("a plain name") };
-        let plain = world.path().join("site/plain");
+        let plain = directory.path().join("site/plain");
         fs::write(&plain, vec![1; 100_000]).unwrap();
         let content = site.file(&path).unwrap();
         fs::write(&plain, "p").unwrap();
@@ -260,8 +260,8 @@ mod tests {
 
     #[test]
     fn clients_of_one_file_share_its_descriptor_until_it_changes() {
-        let (world, site) = site();
-        let plain = world.path().join("site/plain");
+        let (directory, site) = site();
+        let plain = directory.path().join("site/plain");
         fs::write(&plain, vec![1; 100_000]).unwrap();
         let FileName::Plain(path) = RequestedFile::parse(b"plain").unwrap().file else { panic!("a plain name") };
         let open = || match site.file(&path).unwrap() {
@@ -278,11 +278,11 @@ mod tests {
 
     #[test]
     fn a_bounded_number_of_names_is_compared() {
-        let world = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for number in 0..MAX_SEARCHED_ENTRIES {
-            fs::write(world.path().join(format!("file{number}")), "").unwrap();
+            fs::write(directory.path().join(format!("file{number}")), "").unwrap();
         }
-        let open = || nix::fcntl::open(world.path(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        let open = || nix::fcntl::open(directory.path(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
         let mut folder = nix::dir::Dir::from_fd(open()).unwrap();
         let names: Vec<_> = folder.iter().map(|found| found.unwrap().file_name().to_owned()).collect();
         assert_eq!(names.len(), MAX_SEARCHED_ENTRIES + 2, "with the folder and the one above it");

@@ -30,7 +30,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 pub use self::content::{FileContent, SiteError, SiteFolder};
-use self::places::{Place, TransferPlaces};
+use self::places::{TransferPlace, TransferPlaces};
 pub use self::port::{Listener, PortUse};
 use self::port::{OwnPorts, UdpPort};
 pub use self::responder::Responder;
@@ -117,7 +117,7 @@ struct TftpServer<C, R> {
     settings: TftpSettings,
     content: C,
     report: R,
-    is_known: KnownSources,
+    is_known: IsKnownSource,
     places: TransferPlaces,
     /// How to open a port for one transfer, by listener.
     own_ports: Vec<OwnPorts>,
@@ -141,7 +141,7 @@ struct TftpServer<C, R> {
 }
 
 /// Returns whether an address belongs to a known machine.
-type KnownSources = Box<dyn Fn(IpAddr) -> bool + Send>;
+type IsKnownSource = Box<dyn Fn(IpAddr) -> bool + Send>;
 
 /// A port and its use.
 struct PortState {
@@ -165,7 +165,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     fn new(
         listeners: Vec<Listener>,
         settings: TftpSettings,
-        (content, report, is_known): (C, R, KnownSources),
+        (content, report, is_known): (C, R, IsKnownSource),
         wake: Arc<EventFd>,
         asked_to_stop: Arc<AtomicBool>,
     ) -> io::Result<Self> {
@@ -366,14 +366,14 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             Excess::Total => DropCause::Overload,
         };
         match self.places.find(source, || is_known(peer.ip()), is_unproven) {
-            Place::Free => true,
-            Place::Of(id, excess) => {
+            TransferPlace::Free => true,
+            TransferPlace::Of(id, excess) => {
                 let displaced = self.sessions.session(id).map(|session| session.path.peer);
                 self.end(id, TransferEnd::Displaced, now);
                 self.report_drop(displaced, cause(excess));
                 true
             }
-            Place::None(excess) => {
+            TransferPlace::None(excess) => {
                 self.report_drop(Some(peer), cause(excess));
                 false
             }

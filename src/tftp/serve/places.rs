@@ -24,7 +24,7 @@ struct SourcePlaces {
 
 /// The place for a new transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum TransferPlace {
     /// A free one.
     Free,
     /// That of this transfer, which must end: its source has never acknowledged a packet.
@@ -46,7 +46,7 @@ impl TransferPlaces {
         source: Source,
         is_known: impl FnOnce() -> bool,
         mut is_unproven: impl FnMut(SessionId) -> bool,
-    ) -> Place {
+    ) -> TransferPlace {
         let ShareLimits { total, per_source, reserve } = self.limits;
         if let Some(places) = self.by_source.get_mut(&source).filter(|places| places.open >= per_source) {
             return first(&mut places.unproven, is_unproven, Excess::Source);
@@ -57,7 +57,7 @@ impl TransferPlaces {
         if self.unproven.len() >= 2 * total {
             self.unproven.retain(|id| is_unproven(*id));
         }
-        Place::Free
+        TransferPlace::Free
     }
 
     /// Notes a transfer that has begun.
@@ -85,13 +85,17 @@ impl TransferPlaces {
 }
 
 /// Returns the place of the oldest transfer that was never acknowledged.
-fn first(unproven: &mut VecDeque<SessionId>, mut is_unproven: impl FnMut(SessionId) -> bool, excess: Excess) -> Place {
+fn first(
+    unproven: &mut VecDeque<SessionId>,
+    mut is_unproven: impl FnMut(SessionId) -> bool,
+    excess: Excess,
+) -> TransferPlace {
     while let Some(id) = unproven.pop_front() {
         if is_unproven(id) {
-            return Place::Of(id, excess);
+            return TransferPlace::Of(id, excess);
         }
     }
-    Place::None(excess)
+    TransferPlace::None(excess)
 }
 
 #[cfg(test)]
@@ -103,34 +107,34 @@ mod tests {
 
     const LIMITS: ShareLimits = ShareLimits { total: 10, per_source: 4, reserve: 3 };
 
-    struct World {
+    struct PlacesTestbed {
         places: TransferPlaces,
         table: SessionTable<Source>,
         proven: HashSet<SessionId>,
     }
 
-    impl World {
+    impl PlacesTestbed {
         fn new() -> Self {
             Self { places: TransferPlaces::new(LIMITS), table: SessionTable::default(), proven: HashSet::new() }
         }
 
         /// Begins a transfer; returns its place, and its identifier if it got one.
-        fn ask(&mut self, last: u8, is_known: bool) -> (Place, Option<SessionId>) {
+        fn ask(&mut self, last: u8, is_known: bool) -> (TransferPlace, Option<SessionId>) {
             let source = Source::of([10, 0, 0, last].into());
             let (table, proven) = (&mut self.table, &self.proven);
             let place =
                 self.places.find(source, || is_known, |id| table.session(id).is_some() && !proven.contains(&id));
             match place {
-                Place::None(_) => return (place, None),
-                Place::Of(id, _) => self.end(id),
-                Place::Free => {}
+                TransferPlace::None(_) => return (place, None),
+                TransferPlace::Of(id, _) => self.end(id),
+                TransferPlace::Free => {}
             }
             let id = self.table.insert(source);
             self.places.begin(source, id);
             (place, Some(id))
         }
 
-        fn prove(&mut self, last: u8, is_known: bool) -> Place {
+        fn prove(&mut self, last: u8, is_known: bool) -> TransferPlace {
             let (place, id) = self.ask(last, is_known);
             self.proven.extend(id);
             place
@@ -144,40 +148,40 @@ mod tests {
 
     #[test]
     fn a_flood_of_requests_that_nobody_acknowledges_shuts_nobody_out() {
-        let mut world = World::new();
+        let mut testbed = PlacesTestbed::new();
         for number in 0..1000u32 {
-            world.ask((number % 250) as u8, false);
+            testbed.ask((number % 250) as u8, false);
         }
-        assert!(matches!(world.ask(251, false).0, Place::Of(_, Excess::Total)));
-        assert_eq!(world.places.open, LIMITS.total - LIMITS.reserve);
-        assert!(world.places.unproven.len() <= 2 * LIMITS.total);
+        assert!(matches!(testbed.ask(251, false).0, TransferPlace::Of(_, Excess::Total)));
+        assert_eq!(testbed.places.open, LIMITS.total - LIMITS.reserve);
+        assert!(testbed.places.unproven.len() <= 2 * LIMITS.total);
         // One source that is used by a forger: its owner's request takes the place of a forged one.
-        let mut world = World::new();
+        let mut testbed = PlacesTestbed::new();
         for _ in 0..1000 {
-            world.ask(1, false);
+            testbed.ask(1, false);
         }
-        assert!(matches!(world.ask(1, false).0, Place::Of(_, Excess::Source)));
-        assert_eq!((world.places.open, world.table.len()), (4, 4));
+        assert!(matches!(testbed.ask(1, false).0, TransferPlace::Of(_, Excess::Source)));
+        assert_eq!((testbed.places.open, testbed.table.len()), (4, 4));
     }
 
     #[test]
     fn acknowledged_transfers_keep_their_places_and_known_sources_have_a_reserve() {
-        let mut world = World::new();
-        let (_, mine) = world.ask(9, false);
-        world.proven.extend(mine);
+        let mut testbed = PlacesTestbed::new();
+        let (_, mine) = testbed.ask(9, false);
+        testbed.proven.extend(mine);
         for _ in 0..6 {
-            world.prove(1, false);
+            testbed.prove(1, false);
         }
-        assert_eq!(world.prove(1, true), Place::None(Excess::Source));
+        assert_eq!(testbed.prove(1, true), TransferPlace::None(Excess::Source));
         for last in 2..10 {
-            world.prove(last, false);
+            testbed.prove(last, false);
         }
-        assert_eq!((world.places.open, world.prove(20, false)), (7, Place::None(Excess::Total)));
+        assert_eq!((testbed.places.open, testbed.prove(20, false)), (7, TransferPlace::None(Excess::Total)));
         assert_eq!(
-            (world.prove(20, true), world.prove(21, true), world.prove(22, true)),
-            (Place::Free, Place::Free, Place::Free)
+            (testbed.prove(20, true), testbed.prove(21, true), testbed.prove(22, true)),
+            (TransferPlace::Free, TransferPlace::Free, TransferPlace::Free)
         );
-        assert_eq!(world.prove(23, true), Place::None(Excess::Total));
-        assert!(world.table.session(mine.unwrap()).is_some());
+        assert_eq!(testbed.prove(23, true), TransferPlace::None(Excess::Total));
+        assert!(testbed.table.session(mine.unwrap()).is_some());
     }
 }

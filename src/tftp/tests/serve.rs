@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 type Held = Arc<Mutex<Vec<Responder>>>;
 
-struct World {
+struct ServerTestbed {
     address: SocketAddr,
     reports: Receiver<TransferReport>,
     /// Responders of requests for `later`, kept unanswered.
@@ -26,8 +26,8 @@ fn bytes(size: usize) -> Bytes {
     (0..size).map(|at| (at * 7 + at / 251) as u8).collect::<Vec<u8>>().into()
 }
 
-impl World {
-    fn new((address, ports): (&str, PortUse), settings: TftpSettings) -> World {
+impl ServerTestbed {
+    fn new((address, ports): (&str, PortUse), settings: TftpSettings) -> ServerTestbed {
         let listener = Listener::bind(address.parse().unwrap(), None, ports).unwrap();
         let address = listener.address().unwrap();
         let (told, reports) = mpsc::channel();
@@ -51,7 +51,7 @@ impl World {
             let report = move |report| told.send(report).unwrap_or_default();
             runtime.block_on(serve(vec![listener], settings, content, report, |_| false, shutdown))
         });
-        World { address, reports, held, stop: Some(stop), thread: Some(thread) }
+        ServerTestbed { address, reports, held, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Waits for the next report that is no drop.
@@ -88,7 +88,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for ServerTestbed {
     fn drop(&mut self) {
         drop(self.stop.take());
         let ended = self.thread.take().unwrap().join();
@@ -176,9 +176,9 @@ fn debians_clients_read_complete_files() {
     let size = 3_000_000;
     let name = size.to_string();
     for path in every_way() {
-        let world = World::new(path, TftpSettings::default());
-        let (host, port) = (world.address.ip().to_string(), world.address.port().to_string());
-        let url = format!("tftp://{}/{name}", world.address);
+        let testbed = ServerTestbed::new(path, TftpSettings::default());
+        let (host, port) = (testbed.address.ip().to_string(), testbed.address.port().to_string());
+        let url = format!("tftp://{}/{name}", testbed.address);
         let clients: [&[&str]; 7] = [
             &["tftp", "-m", "octet", &host, &port, "-c", "get", &name, "out"],
             &["atftp", "--get", "-r", &name, "-l", "out", &host, &port],
@@ -221,7 +221,7 @@ fn debians_clients_read_complete_files() {
             let said = run(client[0], &client[1..], folder.path());
             let got = std::fs::read(folder.path().join("out")).unwrap_or_else(|_| panic!("{client:?}: {said}"));
             assert!(got == bytes(size), "{client:?} got {} octets", got.len());
-            assert_eq!(world.ended(), ("Peer(Complete)".into(), size as u64), "{client:?}");
+            assert_eq!(testbed.ended(), ("Peer(Complete)".into(), size as u64), "{client:?}");
             std::fs::remove_file(folder.path().join("out")).unwrap();
         }
     }
@@ -230,20 +230,20 @@ fn debians_clients_read_complete_files() {
 #[test]
 fn a_file_may_have_more_blocks_than_there_are_numbers() {
     for path in every_way() {
-        let world = World::new(path, TftpSettings::default());
+        let testbed = ServerTestbed::new(path, TftpSettings::default());
         let size = 8 * 70_000 + 3;
-        assert!(world.client().read(&size.to_string(), b"blksize\x008\0windowsize\x0020\0", 20) == bytes(size));
+        assert!(testbed.client().read(&size.to_string(), b"blksize\x008\0windowsize\x0020\0", 20) == bytes(size));
     }
 }
 
 #[test]
 fn windows_of_blocks_larger_than_one_call_sends_arrive_whole() {
     for path in every_way() {
-        let world = World::new(path, TftpSettings::default());
+        let testbed = ServerTestbed::new(path, TftpSettings::default());
         for (options, window) in
             [(&b"blksize\x001468\0windowsize\x0064\0"[..], 64), (b"blksize\x0016384\0windowsize\x006\0", 6)]
         {
-            assert!(world.client().read("1468000", options, window) == bytes(1_468_000));
+            assert!(testbed.client().read("1468000", options, window) == bytes(1_468_000));
         }
     }
 }
@@ -252,31 +252,31 @@ fn windows_of_blocks_larger_than_one_call_sends_arrive_whole() {
 fn a_configured_block_size_beyond_the_mtu_is_sent_in_fragments() {
     for path in every_way() {
         let settings = TftpSettings { block_size: Some(65464), ..TftpSettings::default() };
-        let world = World::new(path, settings);
-        assert!(world.client().read("300000", b"blksize\x0065464\0windowsize\x002\0", 2) == bytes(300_000));
+        let testbed = ServerTestbed::new(path, settings);
+        assert!(testbed.client().read("300000", b"blksize\x0065464\0windowsize\x002\0", 2) == bytes(300_000));
     }
 }
 
 #[test]
 fn ovmf_probes_the_size_and_reads_with_a_second_request() {
-    let world = World::new(OWN, TftpSettings::default());
-    let probe = world.client();
+    let testbed = ServerTestbed::new(OWN, TftpSettings::default());
+    let probe = testbed.client();
     probe.ask("300000", b"tsize\x000\0blksize\x001468\0windowsize\x004\0");
     let (answer, from) = probe.hear();
     assert_eq!(answer, b"\0\x06blksize\x001468\0tsize\x00300000\0windowsize\x004\0");
-    assert_ne!(from.port(), world.address.port());
+    assert_ne!(from.port(), testbed.address.port());
     probe.send(Packet::Error { code: 0, message: b"User aborted the transfer" }, from);
-    assert_eq!(world.ended(), ("Peer(Probed)".into(), 0));
-    assert!(world.client().read("300000", b"blksize\x001468\0windowsize\x004\0", 4) == bytes(300_000));
-    assert!(matches!(world.report(), TransferReport::Started { size: 300_000, .. }));
-    assert_eq!(world.ended(), ("Peer(Complete)".into(), 300_000));
+    assert_eq!(testbed.ended(), ("Peer(Probed)".into(), 0));
+    assert!(testbed.client().read("300000", b"blksize\x001468\0windowsize\x004\0", 4) == bytes(300_000));
+    assert!(matches!(testbed.report(), TransferReport::Started { size: 300_000, .. }));
+    assert_eq!(testbed.ended(), ("Peer(Complete)".into(), 300_000));
 }
 
 #[test]
 fn unreadable_files_and_writes_are_refused_with_a_message() {
     for path in every_way() {
-        let world = World::new(path, TftpSettings::default());
-        let client = world.client();
+        let testbed = ServerTestbed::new(path, TftpSettings::default());
+        let client = testbed.client();
         for (request, answer) in [
             (&b"\0\x01missing\0octet\0"[..], &b"\0\x05\0\x01no such file\0"[..]),
             (b"\0\x01held\0octet\0", b"\0\x05\0\x02held by an operator\0"),
@@ -298,8 +298,8 @@ fn unreadable_files_and_writes_are_refused_with_a_message() {
 
 #[test]
 fn invalid_packets_are_dropped_with_their_reason() {
-    let world = World::new(OWN, TftpSettings::default());
-    let client = world.client();
+    let testbed = ServerTestbed::new(OWN, TftpSettings::default());
+    let client = testbed.client();
     for (datagram, why) in [
         (&b""[..], "Malformed(Truncated)"),
         (b"\0\x09", "Malformed(UnknownOpcode(9))"),
@@ -310,7 +310,7 @@ fn invalid_packets_are_dropped_with_their_reason() {
         (b"\0\x01silent\0octet\0", "NoAnswer"),
     ] {
         client.socket.send_to(datagram, client.server).unwrap();
-        assert_eq!(world.dropped(), why);
+        assert_eq!(testbed.dropped(), why);
     }
     client.ask("missing", b"");
     assert!(client.hear().0.starts_with(b"\0\x05\0\x01"), "the first reply of all");
@@ -319,10 +319,10 @@ fn invalid_packets_are_dropped_with_their_reason() {
 #[test]
 fn replies_leave_from_the_address_that_was_addressed() {
     for ports in [PortUse::Own, PortUse::Single] {
-        let world = World::new(("0.0.0.0:0", ports), TftpSettings::default());
+        let testbed = ServerTestbed::new(("0.0.0.0:0", ports), TftpSettings::default());
         for host in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
-            let server = SocketAddr::new(host.parse().unwrap(), world.address.port());
-            let client = Client { server, ..world.client() };
+            let server = SocketAddr::new(host.parse().unwrap(), testbed.address.port());
+            let client = Client { server, ..testbed.client() };
             for name in ["5", "missing"] {
                 client.ask(name, b"tsize\x000\0");
                 let (_, from) = client.hear();
@@ -338,8 +338,8 @@ fn replies_leave_from_the_address_that_was_addressed() {
 #[test]
 fn a_repeated_request_gets_the_first_answer_again_and_begins_no_second_transfer() {
     for path in every_way() {
-        let world = World::new(path, TftpSettings::default());
-        let client = world.client();
+        let testbed = ServerTestbed::new(path, TftpSettings::default());
+        let client = testbed.client();
         client.ask("600", b"");
         let (first, from) = client.hear();
         client.ask("600", b"");
@@ -348,39 +348,39 @@ fn a_repeated_request_gets_the_first_answer_again_and_begins_no_second_transfer(
         let (last, _) = client.hear();
         assert_eq!(last.len(), 4 + 600 - 512);
         client.send(Packet::Ack(2), from);
-        let TransferReport::Started { .. } = world.report() else { panic!("a start") };
-        let TransferReport::Ended { resent: 1, octets: 600, .. } = world.report() else { panic!("an end") };
+        let TransferReport::Started { .. } = testbed.report() else { panic!("a start") };
+        let TransferReport::Ended { resent: 1, octets: 600, .. } = testbed.report() else { panic!("an end") };
     }
 }
 
 #[test]
 fn another_file_from_the_same_port_replaces_the_first() {
     for path in every_way() {
-        let world = World::new(path, TftpSettings::default());
-        let client = world.client();
+        let testbed = ServerTestbed::new(path, TftpSettings::default());
+        let client = testbed.client();
         client.ask("600", b"");
         client.hear();
         assert_eq!(client.read("5", b"", 1), bytes(5).to_vec());
-        assert_eq!(world.ended(), ("Replaced".into(), 0));
-        assert_eq!(world.ended(), ("Peer(Complete)".into(), 5));
+        assert_eq!(testbed.ended(), ("Replaced".into(), 0));
+        assert_eq!(testbed.ended(), ("Peer(Complete)".into(), 5));
     }
 }
 
 #[test]
 fn a_lost_packet_is_sent_again_and_a_silent_client_is_given_up() {
     let settings = TftpSettings { patience: Duration::from_millis(1200), ..TftpSettings::default() };
-    let world = World::new(OWN, settings);
-    let client = world.client();
+    let testbed = ServerTestbed::new(OWN, settings);
+    let client = testbed.client();
     client.ask("600", b"");
     let first = client.hear();
     assert_eq!(client.hear(), first);
-    assert_eq!(world.ended(), ("Peer(Silent)".into(), 0));
+    assert_eq!(testbed.ended(), ("Peer(Silent)".into(), 0));
 }
 
 #[test]
 fn concurrent_transfers_share_ports_that_are_drawn_by_chance() {
-    let world = World::new(OWN, TftpSettings::default());
-    let clients: Vec<Client> = (0..40).map(|_| world.client()).collect();
+    let testbed = ServerTestbed::new(OWN, TftpSettings::default());
+    let clients: Vec<Client> = (0..40).map(|_| testbed.client()).collect();
     let ask = |client: &Client| {
         client.ask("600", b"");
         client.hear().1
@@ -391,22 +391,22 @@ fn concurrent_transfers_share_ports_that_are_drawn_by_chance() {
     // An acknowledgement from another client or to another port has no effect.
     let another = from.iter().find(|port| **port != from[0]).unwrap();
     clients[0].send(Packet::Ack(1), *another);
-    assert_eq!(world.dropped(), "Stray");
-    world.client().send(Packet::Ack(1), from[0]);
-    assert_eq!(world.dropped(), "Stray");
+    assert_eq!(testbed.dropped(), "Stray");
+    testbed.client().send(Packet::Ack(1), from[0]);
+    assert_eq!(testbed.dropped(), "Stray");
     for (client, from) in clients.iter().zip(from) {
         client.send(Packet::Ack(1), from);
         assert_eq!(client.hear().0.len(), 4 + 600 - 512);
         client.send(Packet::Ack(2), from);
-        assert_eq!(world.ended().0, "Peer(Complete)");
+        assert_eq!(testbed.ended().0, "Peer(Complete)");
     }
 }
 
 #[test]
 fn requests_beyond_the_limit_are_dropped_until_a_transfer_ends() {
     for path in every_way() {
-        let world = World::new(path, TftpSettings { transfers: 3, ..TftpSettings::default() });
-        let clients: Vec<Client> = (0..4).map(|_| world.client()).collect();
+        let testbed = ServerTestbed::new(path, TftpSettings { transfers: 3, ..TftpSettings::default() });
+        let clients: Vec<Client> = (0..4).map(|_| testbed.client()).collect();
         let ask = |client: &Client| {
             client.ask("600", b"");
             client.hear().1
@@ -417,10 +417,10 @@ fn requests_beyond_the_limit_are_dropped_until_a_transfer_ends() {
             client.hear();
         }
         clients[3].ask("600", b"");
-        assert_eq!(world.dropped(), "Overload");
+        assert_eq!(testbed.dropped(), "Overload");
         for (client, from) in clients.iter().zip(from) {
             client.send(Packet::Error { code: 0, message: b"" }, from);
-            assert_eq!(world.ended().0, "Peer(Aborted(0))");
+            assert_eq!(testbed.ended().0, "Peer(Aborted(0))");
         }
         assert_eq!(clients[3].read("5", b"", 1), bytes(5).to_vec());
     }
@@ -430,66 +430,66 @@ fn requests_beyond_the_limit_are_dropped_until_a_transfer_ends() {
 fn a_client_that_acknowledged_nothing_gives_its_place_to_a_newer_one() {
     for path in every_way() {
         let settings = TftpSettings { transfers_per_source: 2, ..TftpSettings::default() };
-        let world = World::new(path, settings);
-        let forged: Vec<Client> = (0..20).map(|_| world.client()).collect();
+        let testbed = ServerTestbed::new(path, settings);
+        let forged: Vec<Client> = (0..20).map(|_| testbed.client()).collect();
         for client in &forged {
             client.ask("600", b"");
             client.hear();
         }
-        assert_eq!(world.dropped(), "SourceLimit");
-        assert_eq!(world.client().read("600", b"", 1), bytes(600).to_vec());
+        assert_eq!(testbed.dropped(), "SourceLimit");
+        assert_eq!(testbed.client().read("600", b"", 1), bytes(600).to_vec());
     }
 }
 
 #[test]
 fn a_transfer_with_a_window_has_a_port_of_its_own_that_is_new() {
-    let world = World::new(OWN, TftpSettings::default());
+    let testbed = ServerTestbed::new(OWN, TftpSettings::default());
     let mut ports = std::collections::BTreeSet::new();
     for _ in 0..20 {
-        let client = world.client();
+        let client = testbed.client();
         client.ask("300000", b"windowsize\x0016\0");
         let (answer, from) = client.hear();
         assert_eq!(answer, b"\0\x06windowsize\x0016\0");
         ports.insert(from.port());
         client.send(Packet::Error { code: 0, message: b"" }, from);
-        assert_eq!(world.ended().0, "Peer(Probed)");
+        assert_eq!(testbed.ended().0, "Peer(Probed)");
     }
     assert!(ports.len() > 15, "{ports:?}");
     // Four guesses of the port by somebody who receives nothing end the transfer.
-    let (client, other) = (world.client(), world.client());
+    let (client, other) = (testbed.client(), testbed.client());
     client.ask("300000", b"windowsize\x0016\0");
     let (_, from) = client.hear();
     other.ask("300000", b"");
     let (_, shared) = other.hear();
     (0..4).for_each(|_| client.send(Packet::Ack(0), shared));
-    assert_eq!(world.ended().0, "Peer(Forged)");
+    assert_eq!(testbed.ended().0, "Peer(Forged)");
     client.send(Packet::Ack(0), from);
-    assert_eq!(world.dropped(), "Stray");
+    assert_eq!(testbed.dropped(), "Stray");
 }
 
 #[test]
 fn a_single_port_grants_no_window() {
-    let world = World::new(("127.0.0.1:0", PortUse::Single), TftpSettings::default());
-    let client = world.client();
+    let testbed = ServerTestbed::new(("127.0.0.1:0", PortUse::Single), TftpSettings::default());
+    let client = testbed.client();
     client.ask("300000", b"windowsize\x0016\0");
     assert_eq!(client.hear().0, b"\0\x06windowsize\x001\0");
 }
 
 #[test]
 fn an_answer_may_come_later_and_from_another_thread() {
-    let world = World::new(OWN, TftpSettings::default());
-    let client = world.client();
+    let testbed = ServerTestbed::new(OWN, TftpSettings::default());
+    let client = testbed.client();
     client.ask("later", b"");
     client.ask("later", b"");
     client.ask("missing", b"");
-    let others = world.client();
+    let others = testbed.client();
     others.ask("missing", b"");
     others.hear();
     assert!(client.hear().0.starts_with(b"\0\x05"), "another question takes the place of the first");
     client.ask("later", b"");
     let responder = loop {
         // The responder of the first request is void with its session.
-        let mut held = world.held.lock().unwrap();
+        let mut held = testbed.held.lock().unwrap();
         if held.len() == 2 {
             break held.pop().unwrap();
         }
@@ -503,15 +503,15 @@ fn an_answer_may_come_later_and_from_another_thread() {
 #[test]
 fn open_transfers_finish_before_the_server_stops() {
     for (drain, finishes) in [(Duration::from_secs(20), true), (Duration::ZERO, false)] {
-        let mut world = World::new(OWN, TftpSettings { drain, ..TftpSettings::default() });
-        let (client, other) = (world.client(), world.client());
+        let mut testbed = ServerTestbed::new(OWN, TftpSettings { drain, ..TftpSettings::default() });
+        let (client, other) = (testbed.client(), testbed.client());
         client.ask("600", b"");
         let (_, from) = client.hear();
-        drop(world.stop.take());
+        drop(testbed.stop.take());
         if finishes {
             loop {
                 other.ask("missing", b"");
-                let heard = world.reports.recv_timeout(Duration::from_secs(20)).unwrap();
+                let heard = testbed.reports.recv_timeout(Duration::from_secs(20)).unwrap();
                 if matches!(heard, TransferReport::Dropped { why: DropCause::Stopping, .. }) {
                     break;
                 }
@@ -519,10 +519,10 @@ fn open_transfers_finish_before_the_server_stops() {
             client.send(Packet::Ack(1), from);
             client.hear();
             client.send(Packet::Ack(2), from);
-            while !matches!(world.report(), TransferReport::Ended { how: TransferEnd::Peer(Ending::Complete), .. }) {}
+            while !matches!(testbed.report(), TransferReport::Ended { how: TransferEnd::Peer(Ending::Complete), .. }) {}
         } else {
             assert!(client.hear().0.starts_with(b"\0\x05\0\0the server is stopping"));
-            assert_eq!(world.ended(), ("Stopped".into(), 0));
+            assert_eq!(testbed.ended(), ("Stopped".into(), 0));
         }
     }
 }

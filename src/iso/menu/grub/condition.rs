@@ -147,13 +147,13 @@ fn comparison(words: &[Option<String>]) -> Truth {
 #[cfg(test)]
 mod tests {
     use super::super::lexer::{commands, tokens};
-    use super::super::variables::Value;
+    use super::super::variables::VariableValue;
     use super::*;
 
     #[test]
     fn a_test_of_constants_has_a_result() {
         let mut variables = Variables::new("", 1000);
-        variables.set("a", Value::Constant("1".into()), false);
+        variables.set("a", VariableValue::Constant("1".into()), false);
         let rows = [
             ("[ \"$a\" = \"1\" ]", Truth::Yes),
             ("[ \"$a\" == 2 ]", Truth::No),

@@ -9,9 +9,9 @@ use super::condition::{Conditions, Truth, test};
 use super::lexer::{GrubCommand, Token, commands};
 use super::script::Scripts;
 use super::selection::{Item, Selection, default_item, escaped};
-use super::variables::{DEVICE, Expanded, MAX_EXPANSION_BYTES, Use, Value, Variables};
+use super::variables::{DEVICE, Expanded, MAX_EXPANSION_BYTES, Use, VariableValue, Variables};
 use crate::iso::menu::entry::{
-    EntryRoom, MenuEntry, MenuGap, Obstacle, Origin, directory, is_side_title, normal_path, takes_arguments,
+    EntryRoom, MenuEntry, MenuGap, Obstacle, ValueOrigin, directory, is_side_title, normal_path, takes_arguments,
 };
 use crate::iso::menu::lookup::FileLookup;
 
@@ -59,7 +59,7 @@ struct Block {
 struct Outcome {
     /// Whether the entry that boots without a key may leave for the local disk.
     leaves: bool,
-    /// Value of `default` for the first entry that boots a kernel and is no rescue system, upgrade or test.
+    /// VariableValue of `default` for the first entry that boots a kernel and is no rescue system, upgrade or test.
     other: Option<String>,
 }
 
@@ -69,7 +69,7 @@ struct Evaluator<'s, 'a, 'l, 'f> {
     scripts: &'s Scripts<'a>,
     variables: Variables,
     functions: HashMap<&'a str, (usize, Range<usize>)>,
-    limits: &'s mut Limits<'l, 'f>,
+    limits: &'s mut EvaluationBudget<'l, 'f>,
     depth: usize,
     /// Scripts that are being read, the root first.
     reading: Vec<usize>,
@@ -80,7 +80,7 @@ struct Evaluator<'s, 'a, 'l, 'f> {
 
 /// What the scripts of an image may still take.
 #[derive(Debug)]
-pub struct Limits<'l, 'f> {
+pub struct EvaluationBudget<'l, 'f> {
     /// Bytes of functions and other scripts.
     called: usize,
     /// Bytes of expanded variables.
@@ -91,7 +91,7 @@ pub struct Limits<'l, 'f> {
     files: &'l mut FileLookup<'f>,
 }
 
-impl<'l, 'f> Limits<'l, 'f> {
+impl<'l, 'f> EvaluationBudget<'l, 'f> {
     /// Creates the limits of an image.
     pub fn new(files: &'l mut FileLookup<'f>) -> Self {
         Self { called: MAX_CALLED_BYTES, expanded: MAX_EXPANSION_BYTES, entries: EntryRoom::default(), files }
@@ -99,7 +99,7 @@ impl<'l, 'f> Limits<'l, 'f> {
 }
 
 /// Evaluates a script. The others are those that it may read.
-pub fn evaluate(scripts: &Scripts<'_>, root: usize, limits: &mut Limits<'_, '_>) -> Evaluated {
+pub fn evaluate(scripts: &Scripts<'_>, root: usize, limits: &mut EvaluationBudget<'_, '_>) -> Evaluated {
     let path = scripts.list[root].path;
     let directory = directory(path.strip_prefix("efi:").unwrap_or(path));
     let mut evaluator = Evaluator {
@@ -140,7 +140,11 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             if conditions.structure(command) {
                 let variable = command.words.get(1).filter(|word| command.name() == "for" && is_name(word.text));
                 if let Some(variable) = variable {
-                    self.variables.set(variable.text, Value::Unknown(Origin::Command("for".into())), false);
+                    self.variables.set(
+                        variable.text,
+                        VariableValue::Unknown(ValueOrigin::Command("for".into())),
+                        false,
+                    );
                 }
                 continue;
             }
@@ -238,7 +242,7 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             }
             "unset" => {
                 for word in command.words.iter().skip(1).filter(|word| is_name(word.text)) {
-                    self.variables.set(word.text, Value::Constant(String::new()), maybe);
+                    self.variables.set(word.text, VariableValue::Constant(String::new()), maybe);
                 }
             }
             "source" | "." => self.read_script(command, now, Some(block)),
@@ -276,7 +280,7 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             if command.name() == "search" {
                 // It finds the device of the image.
                 if let Some(variable) = variable.filter(|variable| is_name(variable)) {
-                    self.variables.set(variable, Value::Constant(DEVICE.to_string()), false);
+                    self.variables.set(variable, VariableValue::Constant(DEVICE.to_string()), false);
                 }
             } else {
                 self.set_by_command(variable, command.name());
@@ -286,7 +290,7 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
 
     fn set_by_command(&mut self, variable: Option<&str>, command: &str) {
         if let Some(variable) = variable.filter(|variable| is_name(variable)) {
-            self.variables.set(variable, Value::Unknown(Origin::Command(command.to_owned())), false);
+            self.variables.set(variable, VariableValue::Unknown(ValueOrigin::Command(command.to_owned())), false);
         }
     }
 
@@ -453,8 +457,8 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
         let selection = match self.variables.assigned("default") {
             _ if self.enclosing > 0 => Selection::None,
             None => Selection::Entry(String::new()),
-            Some(Value::Constant(default)) => Selection::Entry(default.clone()),
-            Some(Value::Unknown(_)) => Selection::Unknown,
+            Some(VariableValue::Constant(default)) => Selection::Entry(default.clone()),
+            Some(VariableValue::Unknown(_)) => Selection::Unknown,
         };
         let owners: BTreeSet<usize> = block.items.iter().map(|item| item.script).chain([script]).collect();
         let outcome = self.finish(block, &selection);

@@ -14,7 +14,7 @@ use super::edit::{MenuEdit, edited_arguments};
 use super::entry::{MenuEntry, MenuGap, base_name};
 use super::lookup::FileLookup;
 use command::{CommandKind, assignment};
-use evaluate::{Evaluated, Limits, evaluate};
+use evaluate::{Evaluated, EvaluationBudget, evaluate};
 use lexer::{GrubCommand, commands, quote, unquote};
 use script::{Script, Scripts};
 
@@ -33,7 +33,7 @@ pub struct GrubScripts<'a> {
 struct ScriptResult {
     /// Kernels of its commands, whichever script reads it.
     entries: Vec<MenuEntry>,
-    /// Value of `default` in place of one that leaves for the local disk.
+    /// VariableValue of `default` in place of one that leaves for the local disk.
     other_default: Option<String>,
     /// Whether it shows a menu.
     has_menu: bool,
@@ -47,7 +47,7 @@ impl<'a> GrubScripts<'a> {
     /// that its variables have values.
     pub fn read(files: &[(&'a str, &'a str)], lookup: &mut FileLookup<'_>) -> Self {
         let scripts = Scripts::read(files);
-        let mut limits = Limits::new(lookup);
+        let mut limits = EvaluationBudget::new(lookup);
         let evaluated: Vec<Evaluated> = (0..files.len()).map(|root| evaluate(&scripts, root, &mut limits)).collect();
         let results = results_of(files, evaluated);
         Self { texts: files.iter().map(|(_, text)| *text).collect(), scripts, results }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::iso::menu::entry::{Obstacle, Origin};
+use crate::iso::menu::entry::{Obstacle, ValueOrigin};
 
 fn adding(arguments: &[&str]) -> MenuEdit {
     MenuEdit { append: arguments.iter().map(|text| text.to_string()).collect(), ..MenuEdit::default() }
@@ -130,7 +130,7 @@ fn what_only_grub_knows_is_an_obstacle() {
         &[("/k", "a", "/i-$net_default_ip", Some("net_default_ip"))],
     );
     let found = entries("probe --set uuid --fs-uuid $root\nlinux /k id=$uuid");
-    let origin = Origin::Command("probe".into());
+    let origin = ValueOrigin::Command("probe".into());
     assert_eq!(found[0].obstacle, Some(Obstacle::Variable { name: "uuid".into(), origin }));
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::command::is_name;
 use super::lexer::unquote;
-use crate::iso::menu::entry::{Obstacle, Origin};
+use crate::iso::menu::entry::{Obstacle, ValueOrigin};
 
 /// Maximum length of a variable's value in bytes.
 const MAX_VALUE_LENGTH: usize = 4096;
@@ -41,36 +41,36 @@ const GRUBS_OWN_PREFIXES: [&str; 3] = ["net_", "feature_", "smbios_"];
 
 /// The value of a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+pub enum VariableValue {
     /// A text that every boot has.
     Constant(String),
     /// A value that the script does not determine.
-    Unknown(Origin),
+    Unknown(ValueOrigin),
 }
 
 /// A variable.
 #[derive(Debug, Clone)]
 struct Variable {
-    value: Value,
+    value: VariableValue,
     /// Whether submenus and other scripts see it.
     exported: bool,
 }
 
 /// The variables of a context.
 #[derive(Debug, Default)]
-struct Context {
+struct VariableScope {
     variables: HashMap<String, Variable>,
     /// Whether only exported variables of the outer context are visible.
     sees_exported_only: bool,
     /// Arguments of the function that runs (`$1`).
-    arguments: Option<Vec<Value>>,
+    arguments: Option<Vec<VariableValue>>,
 }
 
 /// The variables of a script that is being evaluated.
 #[derive(Debug)]
 pub struct Variables {
     /// The outermost context is the first one.
-    contexts: Vec<Context>,
+    contexts: Vec<VariableScope>,
     /// Command that may set any variable, if one has run.
     sets_any: Option<String>,
     /// Bytes that expansions may still take.
@@ -100,14 +100,15 @@ pub struct Expanded {
 impl Variables {
     /// Creates the variables of a script in a directory. `room` is the number of bytes that expansions may take.
     pub fn new(directory: &str, room: usize) -> Self {
-        let mut variables = Self { contexts: vec![Context::default()], sets_any: None, room, left: MAX_VARIABLES };
+        let mut variables =
+            Self { contexts: vec![VariableScope::default()], sets_any: None, room, left: MAX_VARIABLES };
         for (name, value) in [
             ("root", DEVICE.to_string()),
             ("prefix", format!("({DEVICE}){directory}")),
             ("config_directory", format!("({DEVICE}){directory}")),
             ("cmdpath", format!("({DEVICE})/EFI/BOOT")),
         ] {
-            variables.set(name, Value::Constant(value), false);
+            variables.set(name, VariableValue::Constant(value), false);
             variables.export(name);
         }
         variables
@@ -120,7 +121,7 @@ impl Variables {
 
     /// Opens a context: a menu entry sees all variables, a submenu or another script only the exported ones.
     pub fn open(&mut self, sees_exported_only: bool) {
-        self.contexts.push(Context { sees_exported_only, ..Context::default() });
+        self.contexts.push(VariableScope { sees_exported_only, ..VariableScope::default() });
     }
 
     /// Closes the innermost context.
@@ -131,12 +132,12 @@ impl Variables {
     }
 
     /// Replaces the arguments of the function that runs; returns those of the one that called it.
-    pub fn swap_arguments(&mut self, arguments: Option<Vec<Value>>) -> Option<Vec<Value>> {
+    pub fn swap_arguments(&mut self, arguments: Option<Vec<VariableValue>>) -> Option<Vec<VariableValue>> {
         self.contexts.last_mut().and_then(|context| std::mem::replace(&mut context.arguments, arguments))
     }
 
     /// Sets a variable. `maybe` states that the assignment depends on a condition.
-    pub fn set(&mut self, name: &str, value: Value, maybe: bool) {
+    pub fn set(&mut self, name: &str, value: VariableValue, maybe: bool) {
         // The device of the image is the only one that matters.
         if name == "root" && self.lookup(name).is_some() {
             return;
@@ -144,8 +145,10 @@ impl Variables {
         let before = self.lookup(name);
         let exported = before.is_some_and(|variable| variable.exported);
         let value = match (maybe, before) {
-            (true, Some(before)) if before.value != value => Value::Unknown(Origin::Condition),
-            (true, None) if value != Value::Constant(String::new()) => Value::Unknown(Origin::Condition),
+            (true, Some(before)) if before.value != value => VariableValue::Unknown(ValueOrigin::Condition),
+            (true, None) if value != VariableValue::Constant(String::new()) => {
+                VariableValue::Unknown(ValueOrigin::Condition)
+            }
             (_, _) => value,
         };
         let Some(context) = self.contexts.last_mut() else { return };
@@ -179,21 +182,21 @@ impl Variables {
     }
 
     /// Returns the value of a variable. A variable that nothing sets is empty.
-    pub fn value(&self, name: &str) -> Value {
+    pub fn value(&self, name: &str) -> VariableValue {
         let is_device = matches!(name, "root" | "prefix" | "config_directory" | "cmdpath");
         if let (Some(command), false) = (&self.sets_any, is_device) {
-            return Value::Unknown(Origin::Command(command.clone()));
+            return VariableValue::Unknown(ValueOrigin::Command(command.clone()));
         }
         let is_grubs = GRUBS_OWN.contains(&name) || GRUBS_OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
         match self.lookup(name) {
-            _ if is_grubs => Value::Unknown(Origin::Grub),
+            _ if is_grubs => VariableValue::Unknown(ValueOrigin::Grub),
             Some(variable) => variable.value.clone(),
-            None => Value::Constant(String::new()),
+            None => VariableValue::Constant(String::new()),
         }
     }
 
     /// Returns the value that the script gives to a variable, also to one of GRUB's own.
-    pub fn assigned(&self, name: &str) -> Option<&Value> {
+    pub fn assigned(&self, name: &str) -> Option<&VariableValue> {
         self.lookup(name).map(|variable| &variable.value)
     }
 
@@ -209,23 +212,29 @@ impl Variables {
     }
 
     /// Returns the value of a positional parameter or of another variable without a name.
-    fn parameter(&self, name: &str) -> Value {
+    fn parameter(&self, name: &str) -> VariableValue {
         let number = name.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
         let arguments = self.contexts.last().and_then(|context| context.arguments.as_ref());
         match (number, arguments) {
-            (Some(number), Some(arguments)) => arguments.get(number).cloned().unwrap_or(Value::Constant(String::new())),
-            (_, _) => Value::Unknown(Origin::Grub),
+            (Some(number), Some(arguments)) => {
+                arguments.get(number).cloned().unwrap_or(VariableValue::Constant(String::new()))
+            }
+            (_, _) => VariableValue::Unknown(ValueOrigin::Grub),
         }
     }
 
     /// Returns the value of a word in an assignment.
-    pub fn value_of(&mut self, word: &str) -> Value {
+    pub fn value_of(&mut self, word: &str) -> VariableValue {
         let Expanded { words, obstacle } = self.expand(word, Use::Path);
         match obstacle {
-            Some(Obstacle::Variable { origin, .. }) => Value::Unknown(origin),
+            Some(Obstacle::Variable { origin, .. }) => VariableValue::Unknown(origin),
             Some(Obstacle::Hypervisor(_) | Obstacle::MissingFile(_) | Obstacle::UncheckedFile(_)) | None => {
                 let value = words.join(" ");
-                if value.len() > MAX_VALUE_LENGTH { Value::Unknown(Origin::Length) } else { Value::Constant(value) }
+                if value.len() > MAX_VALUE_LENGTH {
+                    VariableValue::Unknown(ValueOrigin::Length)
+                } else {
+                    VariableValue::Constant(value)
+                }
             }
         }
     }
@@ -266,18 +275,20 @@ impl Variables {
     fn expand_variable(&mut self, name: &str, splits: bool, how: Use, expansion: &mut Expansion) {
         let value = if is_name(name) { self.value(name) } else { self.parameter(name) };
         let value = match value {
-            Value::Constant(text) if how == Use::Text && text.contains(DEVICE) => Value::Unknown(Origin::Grub),
-            Value::Constant(text) => match self.room.checked_sub(text.len()) {
+            VariableValue::Constant(text) if how == Use::Text && text.contains(DEVICE) => {
+                VariableValue::Unknown(ValueOrigin::Grub)
+            }
+            VariableValue::Constant(text) => match self.room.checked_sub(text.len()) {
                 Some(left) => {
                     self.room = left;
-                    Value::Constant(text)
+                    VariableValue::Constant(text)
                 }
-                None => Value::Unknown(Origin::Length),
+                None => VariableValue::Unknown(ValueOrigin::Length),
             },
             unknown => unknown,
         };
         match value {
-            Value::Constant(text) if splits => {
+            VariableValue::Constant(text) if splits => {
                 for (number, part) in text.split(' ').enumerate() {
                     if number > 0 {
                         expansion.end_word();
@@ -285,11 +296,11 @@ impl Variables {
                     part.chars().for_each(|character| expansion.push(Some(character)));
                 }
             }
-            Value::Constant(text) => {
+            VariableValue::Constant(text) => {
                 expansion.is_word = true;
                 expansion.word.push_str(&text);
             }
-            Value::Unknown(origin) => {
+            VariableValue::Unknown(origin) => {
                 expansion.is_word = true;
                 expansion.word.push('$');
                 expansion.word.push_str(name);
@@ -348,8 +359,8 @@ fn variable_at(rest: &str) -> Option<(&str, usize)> {
 mod tests {
     use super::*;
 
-    fn constant(text: &str) -> Value {
-        Value::Constant(text.to_owned())
+    fn constant(text: &str) -> VariableValue {
+        VariableValue::Constant(text.to_owned())
     }
 
     #[test]
@@ -357,7 +368,7 @@ mod tests {
         let mut variables = Variables::new("/boot/grub", MAX_EXPANSION_BYTES);
         variables.set("kargs", constant("quiet  splash"), false);
         variables.set("one", constant("1"), false);
-        variables.set("found", Value::Unknown(Origin::Command("probe".into())), false);
+        variables.set("found", VariableValue::Unknown(ValueOrigin::Command("probe".into())), false);
         let rows: [(&str, &[&str], Option<&str>); 16] = [
             ("plain", &["plain"], None),
             ("$kargs", &["quiet", "splash"], None),
@@ -395,9 +406,9 @@ mod tests {
         variables.set("a", constant("1"), true);
         assert_eq!(variables.value("a"), constant("1"));
         variables.set("a", constant("2"), true);
-        assert_eq!(variables.value("a"), Value::Unknown(Origin::Condition));
+        assert_eq!(variables.value("a"), VariableValue::Unknown(ValueOrigin::Condition));
         variables.set("b", constant("1"), true);
-        assert_eq!(variables.value("b"), Value::Unknown(Origin::Condition));
+        assert_eq!(variables.value("b"), VariableValue::Unknown(ValueOrigin::Condition));
         variables.set("a", constant("3"), false);
         assert_eq!(variables.value("a"), constant("3"));
     }
@@ -429,7 +440,7 @@ mod tests {
             let value = variables.value_of("$a$a");
             variables.set("a", value, false);
         }
-        assert_eq!(variables.value("a"), Value::Unknown(Origin::Length));
+        assert_eq!(variables.value("a"), VariableValue::Unknown(ValueOrigin::Length));
         variables.set("b", constant(&"x".repeat(MAX_VALUE_LENGTH)), false);
         let long = variables.expand(&"$b".repeat(100_000), Use::Text);
         assert!(long.words.iter().map(String::len).sum::<usize>() <= MAX_EXPANSION_BYTES + 200_000);

@@ -13,7 +13,7 @@ ADDRESS6 = "fd88::1"
 SIZES = {"empty": 0, "one": 1, "full": 512 * 3, "program": 1_100_000, "large": 34_000_000}
 
 
-class World:
+class TftpTestbed:
     """A server in one namespace, its clients in another."""
 
     def __init__(self, files, config="", chosen=("--address", ADDRESS), mtu=1500):
@@ -72,8 +72,8 @@ class World:
 class PacketClient:
     """A client that sends given datagrams and returns the replies."""
 
-    def __init__(self, world):
-        self.socket = socket_in(world.clients, socket.AF_INET, socket.SOCK_DGRAM)
+    def __init__(self, testbed):
+        self.socket = socket_in(testbed.clients, socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.settimeout(10 * slowness())
 
     def __enter__(self):

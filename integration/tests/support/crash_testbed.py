@@ -36,7 +36,7 @@ SLOWEST = 2.0  # maximum of the factor for `LONGEST_LIFE`: a busy machine makes 
 FINISH = 60  # seconds for all installs to end after the last crash, on the reference machine
 
 
-class CrashWorld:
+class CrashTestbed:
     """The server, `machines` machines and two operators. Close it at the end."""
 
     def __init__(self, seed, machines=8, ignore_syncs=False):

@@ -57,7 +57,7 @@ def mac_of(number):
     return host("any", number)["spec"]["bootMACAddress"]
 
 
-class SoakWorld(Checks):
+class SoakTestbed(Checks):
     """The server with `fleet` hosts, and its clients. Close it at the end.
 
     `steps_clock`: whether the server has a clock that `step_clock` sets. `warms_up`: whether the server's memory is brought to
