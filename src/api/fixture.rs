@@ -114,7 +114,7 @@ impl ApiFixture {
         let shared = self.shared.clone();
         let (_running, stop) = watch::channel(false);
         let server = tokio::spawn(async move {
-            let far = MeteredStream { stream: far, meter: None };
+            let far = MeteredStream::new(far, None);
             serve_http1(far, peer, &RecentView::default(), serves, &*shared, stop).await;
         });
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();

@@ -14,13 +14,13 @@ pub struct Iscsi {
     pub port: u16,
     /// Prefix of each target name (RFC 7143, section 4.2.7).
     pub iqn: String,
-    /// Which initiators may attach which images.
+    /// The images that initiators may attach.
     pub access: IscsiAccess,
     /// CHAP credentials of initiators whose host has none.
     pub chap: Option<Chap>,
 }
 
-/// Which initiators may attach which images.
+/// The images that initiators may attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IscsiAccess {

@@ -211,7 +211,7 @@ pub struct StartRefused(pub String);
 /// Reads and validates the file that the flags name, with the flags applied.
 ///
 /// # Errors
-/// What is wrong, with the file, the line and the key.
+/// An error of the configuration, with the file, the line and the key.
 pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
     let default = Path::new(DEFAULT_PATH);
     let path = flags.config.as_deref().unwrap_or(default);
@@ -226,7 +226,7 @@ pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
 /// Parses and validates the text of a configuration file, with the flags applied.
 ///
 /// # Errors
-/// What is wrong, with the line and the key.
+/// An error of the configuration, with the line and the key.
 pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigError> {
     let validator = Validator { text, path };
     renamed::check(text).map_err(|(line, message)| validator.syntax(Some(line), &message))?;

@@ -1,4 +1,4 @@
-//! How many addresses of a subnet unknown clients have, so that the declared hosts always get one. Pure.
+//! The share of a subnet's addresses that unknown clients may have, so that declared hosts always get one. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;

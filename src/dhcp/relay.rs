@@ -14,7 +14,7 @@ const SERVER_ID_OVERRIDE: u8 = 11;
 /// Relay source port (RFC 8357), a sub-option of option 82.
 const SOURCE_PORT: u8 = 19;
 
-/// How far the relay of a message is believed.
+/// The trust in the relay of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelayTrust {
     /// Not at all.
@@ -32,7 +32,7 @@ pub struct Relay {
     pub address: SocketAddrV4,
     /// The server identifier that its clients are given in place of ours, so that they renew and release through it.
     pub server_id: Option<Ipv4Addr>,
-    /// How far it is believed, if it asks for something.
+    /// The trust in it, if it asks for something.
     pub trust: RelayTrust,
 }
 

@@ -13,7 +13,7 @@ const MAX_PER_ADDRESS: usize = 64;
 /// Minimum age of a host that is given up for lack of room.
 const MIN_AGE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Where the requests of an unknown machine enter: what its share is counted by.
+/// The entry point of an unknown machine's requests, by which its share is counted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryPoint {
@@ -39,7 +39,7 @@ impl fmt::Display for EntryPoint {
 /// somebody writes the host, and when the machine begins or completes an install.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirstSeen {
-    /// Where the machine's first request entered.
+    /// The entry point of the machine's first request.
     pub entry: EntryPoint,
     /// Time of the enrolment.
     pub time: Timestamp,

@@ -1,4 +1,4 @@
-//! Which hosts a setting of the configuration concerns.
+//! The hosts that a setting of the configuration applies to.
 
 use uuid::Uuid;
 

@@ -1,4 +1,4 @@
-//! What the UUID that firmware claims says: which known machine an unknown interface may belong to.
+//! The UUID that firmware claims: the known machine that an unknown interface may belong to.
 //!
 //! The UUID is a claim, and boards share it: it may keep a machine from an install, and never starts one.
 

@@ -20,7 +20,7 @@ use crate::store::{Snapshot, now};
 pub struct IdentifiedClient {
     /// The client's claims; the MAC address is the judged one.
     pub facts: Facts,
-    /// What ties the client's address to the machine. Only then the client is sent what belongs to the machine alone,
+    /// The evidence that ties the client's address to the machine. Only then the client is sent what belongs to the machine alone,
     /// and the address is recorded as the machine's.
     pub evidence: Option<AddressEvidence>,
 }

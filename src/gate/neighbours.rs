@@ -110,7 +110,7 @@ impl Neighbours {
 }
 
 impl NeighbourCache {
-    /// Asks the kernel which interface reaches an address, and for the neighbour there.
+    /// Looks up which interface reaches an address, and the neighbour there, in the kernel.
     fn ask(&mut self, address: IpAddr) -> Result<NeighbourEntry, Errno> {
         let asked = self.route(address).and_then(|route| match route {
             wire::NextHop::Interface(interface) => {

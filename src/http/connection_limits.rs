@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::bounds::{Excess, ShareLimits, Shares, Source};
@@ -160,8 +161,17 @@ impl Drop for HeadMeter {
 pub struct MeteredStream<S> {
     /// The connection.
     pub stream: S,
+    /// Bytes that were read of it already. They are returned first, and metered as the others.
+    pub read: Bytes,
     /// The meter of its heads; none on the Unix socket.
     pub meter: Option<Arc<HeadMeter>>,
+}
+
+impl<S> MeteredStream<S> {
+    /// Creates the stream of a connection of which nothing was read.
+    pub fn new(stream: S, meter: Option<Arc<HeadMeter>>) -> Self {
+        Self { stream, read: Bytes::new(), meter }
+    }
 }
 
 /// The error of a connection whose head does not fit into the budget.
@@ -172,7 +182,12 @@ pub struct HeadMemoryExhausted;
 impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        if self.read.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        } else {
+            let part = self.read.len().min(into.remaining());
+            into.put_slice(&self.read.split_to(part));
+        }
         let count = into.filled().len() - before;
         Poll::Ready(match self.meter.as_ref().is_none_or(|meter| meter.count(count)) {
             true => Ok(()),
@@ -252,5 +267,20 @@ mod tests {
         assert!(next.count(FREE_HEAD_BYTES + big));
         drop((meters, next));
         assert_eq!(limits.heads.charged.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_were_read_before_come_first_and_are_metered() {
+        use tokio::io::AsyncReadExt;
+
+        let limits = limits(1);
+        let stream = |meter| MeteredStream { stream: &b" and the rest"[..], read: Bytes::from("the start"), meter };
+        let mut text = String::new();
+        stream(Some(limits.meter())).read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "the start and the rest");
+        let full = limits.meter();
+        assert!(full.count(FREE_HEAD_BYTES + MAX_HEAD_MEMORY));
+        let error = stream(Some(full)).read_u8().await.unwrap_err();
+        assert!(error.get_ref().is_some_and(|cause| cause.is::<HeadMemoryExhausted>()), "{error}");
     }
 }

@@ -6,13 +6,11 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::{Method, Request, Uri};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -28,9 +26,11 @@ const MAX_FAST_HEAD_BYTES: usize = 8 << 10;
 
 /// A connection for hyper to continue, with the bytes that were read of it already.
 #[derive(Debug)]
-pub struct PrefixedStream {
-    stream: TcpStream,
-    read: Bytes,
+pub struct UnansweredConnection {
+    /// The connection.
+    pub stream: TcpStream,
+    /// The bytes.
+    pub read: Bytes,
 }
 
 /// The next bytes of a connection.
@@ -52,7 +52,7 @@ pub async fn serve<H: Handler>(
     handler: &H,
     recent: &H::Recent,
     mut stop: Stop,
-) -> Option<PrefixedStream> {
+) -> Option<UnansweredConnection> {
     let mut input = Vec::with_capacity(MAX_FAST_HEAD_BYTES);
     let mut output = ResponseWriter::default();
     let mut template: Option<RangeTemplate<H::RangeKey>> = None;
@@ -92,11 +92,13 @@ pub async fn serve<H: Handler>(
                     _ => continue,
                 }
             }
-            RequestHead::Unfinished | RequestHead::Other => return Some(PrefixedStream { stream, read: input.into() }),
+            RequestHead::Unfinished | RequestHead::Other => {
+                return Some(UnansweredConnection { stream, read: input.into() });
+            }
         };
         let began = Instant::now();
         let Some(reply) = handler.answer_machine(peer, recent, &request).await else {
-            return Some(PrefixedStream { stream, read: input.into() });
+            return Some(UnansweredConnection { stream, read: input.into() });
         };
         template = RangeTemplate::new(&input[..length], &request, |request| handler.range_key(peer, request));
         template = template.filter(|_| !is_last);
@@ -159,44 +161,6 @@ pub fn parse_head(input: &[u8], is_fast: impl Fn(&str) -> bool) -> RequestHead {
     }
 }
 
-impl AsyncRead for PrefixedStream {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, into);
-        }
-        let count = self.read.len().min(into.remaining());
-        into.put_slice(&self.read[..count]);
-        self.read.advance(count);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for PrefixedStream {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -208,6 +172,7 @@ mod tests {
 
     use super::*;
     use crate::http::conditional;
+    use crate::http::connection_limits::MeteredStream;
     use crate::http::peer::Serves;
     use crate::http::ranges::{RequestedRange, requested};
     use crate::http::reply::{self, MediumRange, PartialContent, Reply};
@@ -350,7 +315,8 @@ mod tests {
         let (unsatisfiable, _) = ask(&mut client, &range("10-"), 0).await;
         assert_eq!(unsatisfiable, "HTTP/1.1 416 Range Not Satisfiable");
         client.write_all(POST.as_bytes()).await.unwrap();
-        let mut rest = task.await.unwrap().unwrap();
+        let UnansweredConnection { stream, read } = task.await.unwrap().unwrap();
+        let mut rest = MeteredStream { stream, read, meter: None };
         drop(client);
         let mut left = String::new();
         rest.read_to_string(&mut left).await.unwrap();

@@ -15,7 +15,7 @@ use crate::http::reply::{PartialContent, Reply};
 pub trait Handler: Send + Sync + 'static {
     /// The state that one connection keeps between requests.
     type Recent: Default + Send + Sync + 'static;
-    /// What a request asked for, and for whom: two requests with the same key have the same answer.
+    /// The image of a request and its client: two requests with the same key have the same answer.
     type RangeKey: Send + Sync;
 
     /// Answers any request.

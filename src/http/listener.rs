@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::http::connection_limits::{
     ConnectionLimits, ConnectionPlace, ConnectionRefusal, HeadMemoryExhausted, HttpLimits, MeteredStream,
 };
-use crate::http::fast_path;
+use crate::http::fast_path::{self, UnansweredConnection};
 use crate::http::handler::Handler;
 use crate::http::host::host_fault;
 use crate::http::limits::{
@@ -168,13 +168,13 @@ impl Accepted {
             Self::Tcp(stream, from) => {
                 let peer = Peer::of_network(from, stream.local_addr().ok());
                 let rest = fast_path::serve(stream, peer, &*handler, &recent, stop.clone()).await;
-                if let Some(stream) = rest {
-                    let stream = MeteredStream { stream, meter: Some(limits.meter()) };
+                if let Some(UnansweredConnection { stream, read }) = rest {
+                    let stream = MeteredStream { stream, read, meter: Some(limits.meter()) };
                     serve_http1(stream, peer, &recent, serves, &*handler, stop).await;
                 }
             }
             Self::Unix(stream) => {
-                let stream = MeteredStream { stream, meter: None };
+                let stream = MeteredStream::new(stream, None);
                 serve_http1(stream, Peer::of_socket(), &recent, serves, &*handler, stop).await;
             }
             Self::Tls(stream, from, tls) => {
@@ -185,7 +185,7 @@ impl Accepted {
                     Ok(Err(error)) => return tracing::debug!(%from, %error, "TLS handshake failed"),
                     Err(_) => return tracing::debug!(%from, "TLS handshake timed out"),
                 };
-                let stream = MeteredStream { stream, meter: Some(limits.meter()) };
+                let stream = MeteredStream::new(stream, Some(limits.meter()));
                 serve_http1(stream, Peer { trust, ..peer }, &recent, serves, &*handler, stop).await;
             }
         }

@@ -287,7 +287,7 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
     Ok(Applied { object, records: vec![record], events: Vec::new() })
 }
 
-/// How an unknown machine is enrolled.
+/// The enrolment of an unknown machine.
 struct Enrolment {
     action: UnknownHostAction,
     entry: EntryPoint,

@@ -30,7 +30,7 @@ pub enum Change {
         host: Box<Host>,
         /// Rule that the machine was enrolled by.
         action: UnknownHostAction,
-        /// Where the machine's request entered.
+        /// The entry point of the machine's request.
         entry: EntryPoint,
         /// The bounds of such hosts.
         limits: FirstSeenLimits,

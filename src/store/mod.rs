@@ -47,7 +47,7 @@ const DATABASE: &str = "bootlatch.db";
 /// lost: an empty one would install every machine again.
 const TRACES: [&str; 4] = ["token.key", "manifest.key", "dhcp.leases", "bootlatch.db-wal"];
 
-/// How the state is opened.
+/// The options for opening the state.
 #[derive(Debug, Default)]
 pub struct OpenOptions {
     /// Encryption of all objects. Existing plain text is encrypted at once.
@@ -226,7 +226,7 @@ impl Store {
         self.changes.try_send(job).map_err(|error| StoreError::Unavailable(error.to_string().into()))
     }
 
-    /// Has the writer end once everything that is queued is written, although handles are left: a thread that waits for
+    /// Ends the writer once everything that is queued is written, although handles are left: a thread that waits for
     /// a file system may keep one for ever. Call it off the runtime's threads.
     pub fn close(&self) {
         // An error says that the writer has ended.

@@ -89,7 +89,7 @@ impl DatabaseError {
     }
 }
 
-/// What is written in one transaction.
+/// The rows that one transaction writes.
 #[derive(Debug)]
 pub struct Rows<'a> {
     /// Version of the state.

@@ -158,6 +158,16 @@ def address_findings(logs):
     return [f"{address} was given to {', '.join(sorted(names))}" for address, names in owners.items() if len(names) > 1]
 
 
+def client_findings(state, logs, machines, operators):
+    """Compares the state on disk with the logs of all machines and operators."""
+    findings = list(state.damage)
+    for machine in machines:
+        findings += machine_findings(machine.name, machine.mac, logs[machine.name], state)
+    for operator in operators:
+        findings += operator_findings(logs[operator.name], state)
+    return findings + address_findings(logs)
+
+
 def orphan_findings(state, expected_files, known):
     """Returns the files and objects that belong to nothing, at the end of all work."""
     files = {image["spec"]["isoFile"] for image in state.isos.values()} | set(expected_files)

@@ -148,12 +148,7 @@ class CrashTestbed:
     def check(self):
         """Compares the disk with the logs."""
         state, logs = crash_checker.read_state(self.state), self.logs()
-        self.findings += state.damage
-        for machine in self.machines:
-            self.findings += crash_checker.machine_findings(machine.name, machine.mac, logs[machine.name], state)
-        for operator in self.operators:
-            self.findings += crash_checker.operator_findings(logs[operator.name], state)
-        self.findings += crash_checker.address_findings(logs)
+        self.findings += crash_checker.client_findings(state, logs, self.machines, self.operators)
         self.findings += [f"{name} has changed or is lost" for name, text in self.tokens.items() if state.tokens.get(name) != text]
         self.findings += [f"{actor.name}: {actor.error!r}" for actor in self.actors if actor.error]
         return state, logs

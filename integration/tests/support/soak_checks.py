@@ -48,12 +48,7 @@ class Checks:
     def check_disk(self):
         """Compares the state of the stopped server with the clients' logs."""
         state, logs = crash_checker.read_state(self.state), self.logs()
-        self.findings += state.damage
-        for machine in self.machines:
-            self.findings += crash_checker.machine_findings(machine.name, machine.mac, logs[machine.name], state)
-        for operator in self.operators:
-            self.findings += crash_checker.operator_findings(logs[operator.name], state)
-        self.findings += crash_checker.address_findings(logs)
+        self.findings += crash_checker.client_findings(state, logs, self.machines, self.operators)
         labels = {name: state.hosts[name]["metadata"]["labels"].get("soak") if name in state.hosts else "lost" for name in self.labels}
         self.findings += [f"{name}: the label is {label}, and {self.labels[name]} was acknowledged"
                           for name, label in labels.items() if label not in self.labels[name]]

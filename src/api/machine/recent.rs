@@ -11,7 +11,7 @@ use crate::store::Snapshot;
 /// Time for which a connection's view of an image is not looked up again.
 const CACHE_TTL: Duration = Duration::from_secs(1);
 
-/// What a client asked for. A proxy sends the requests of many clients over one connection, and a view is its host's.
+/// The request of a client. A proxy sends the requests of many clients over one connection, and a view is its host's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentKey {
     /// Address of the client behind any proxy; `None` if a proxy hides it.

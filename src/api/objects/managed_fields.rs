@@ -1,4 +1,4 @@
-//! Which manager set which field, for server-side apply. Pure.
+//! The managers of fields, for server-side apply. Pure.
 //!
 //! Each manager that applied has an entry in `metadata.managedFields` with the fields it set, as Kubernetes' FieldsV1;
 //! and each that wrote by other means one with the operation `Update`. A field that a manager applied before and now

@@ -16,7 +16,7 @@ use crate::api::objects::status::Status;
 use crate::api::objects::{managed_fields, restore};
 use crate::api::state::Shared;
 
-/// How a write is made.
+/// The mode of a write.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WriteMode<'a> {
     /// Whether the result is only computed.

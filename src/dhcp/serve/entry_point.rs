@@ -1,4 +1,4 @@
-//! Where a client's message enters: by which its share of enrolments and addresses is counted.
+//! The entry point of a client's message, by which its share of enrolments and addresses is counted.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! Whether a DHCP message is believed: the way that it came, and what is known of the machine that it names.
+//! The verification of DHCP messages as evidence: the path of a message, and what is known of its machine.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};

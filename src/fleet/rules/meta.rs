@@ -33,7 +33,7 @@ pub fn check_meta(meta: &Meta) -> Result<(), Invalid> {
 /// Checks the key of a label.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason that it is invalid.
 pub fn check_label_key(key: &str) -> Result<(), String> {
     check_key(key).map_or(Ok(()), |why| Err(format!("{key:?} is not a label key: {why}")))
 }
@@ -41,7 +41,7 @@ pub fn check_label_key(key: &str) -> Result<(), String> {
 /// Checks the value of a label.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason that it is invalid.
 pub fn check_label_value(value: &str) -> Result<(), String> {
     match value.is_empty() || is_word(value) {
         true => Ok(()),

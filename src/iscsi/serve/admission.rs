@@ -26,7 +26,7 @@ use crate::iscsi::serve::{
     self as target, Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, RecordFirstRead,
 };
 
-/// Which images an initiator may attach.
+/// The images that an initiator may attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttachPolicy {
     /// Only the image that is assigned to its host.

@@ -119,7 +119,7 @@ struct TftpServer<C, R> {
     report: R,
     is_known: IsKnownSource,
     places: TransferPlaces,
-    /// How to open a port for one transfer, by listener.
+    /// The ports that may be opened for one transfer, by listener.
     own_ports: Vec<OwnPorts>,
     /// Ports that had one transfer, which is over.
     free_ports: Vec<usize>,

@@ -1,4 +1,4 @@
-//! Which port a transfer uses: one of its own, or one that it shares. A forger must not be able to predict it.
+//! The port of a transfer: its own, or a shared one. A forger must not be able to predict it.
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 

@@ -27,7 +27,7 @@ struct SourcePlaces {
 pub enum TransferPlace {
     /// A free one.
     Free,
-    /// That of this transfer, which must end: its source has never acknowledged a packet.
+    /// The place of this transfer, which must end: its source has never acknowledged a packet.
     Of(SessionId, Excess),
     /// None: the limit is reached by transfers that are acknowledged.
     None(Excess),

@@ -42,7 +42,7 @@ pub struct Evaluated {
     pub words: HashMap<(usize, usize), Option<Vec<String>>>,
 }
 
-/// What the commands of a script or of a menu entry do.
+/// The effects of the commands of a script or of a menu entry.
 #[derive(Debug, Default)]
 struct Block {
     items: Vec<Item>,
@@ -78,7 +78,7 @@ struct Evaluator<'s, 'a, 'l, 'f> {
     result: Evaluated,
 }
 
-/// What the scripts of an image may still take.
+/// The memory that the scripts of an image may still take.
 #[derive(Debug)]
 pub struct EvaluationBudget<'l, 'f> {
     /// Bytes of functions and other scripts.

@@ -28,7 +28,7 @@ pub struct GrubScripts<'a> {
     results: Vec<ScriptResult>,
 }
 
-/// What the evaluation of the scripts says about one of them.
+/// The result of the evaluation for one script.
 #[derive(Debug, Default)]
 struct ScriptResult {
     /// Kernels of its commands, whichever script reads it.
