@@ -19,7 +19,7 @@ pub fn start() {
     // A second start within one process, as in a test, keeps the first log.
     let _ = tracing_subscriber::registry().with(log).with(filter).try_init();
     if let Err(error) = parsed {
-        tracing::warn!(filter = given, %error, "invalid BOOTLATCH_LOG, info is used");
+        tracing::warn!(filter = given, %error, "invalid BOOTLATCH_LOG: default level info in use");
     }
 }
 

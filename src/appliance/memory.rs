@@ -12,7 +12,7 @@ pub fn limit_arenas() {
         // SAFETY: mallopt takes two numbers, and no thread allocates meanwhile.
         let is_set = unsafe { libc::mallopt(libc::M_ARENA_MAX, MAX_ARENAS) } == 1;
         if !is_set {
-            tracing::debug!("the allocator does not limit its arenas");
+            tracing::debug!("memory arenas not limited: not supported by this C library");
         }
     }
 }

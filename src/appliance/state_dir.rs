@@ -45,8 +45,8 @@ impl Drop for TakenDirectory {
     }
 }
 
-/// Takes the state directory from the service's user while this process works in it as root: whoever may have planted a
-/// link there must not replace a file while root opens it. Returns nothing without root.
+/// Takes the state directory from the service's user while this process works in it as root: that user must not replace
+/// a file by a link while root opens it. Returns nothing without root.
 ///
 /// # Errors
 /// One of the server's own files is a link, or is no file; the owner cannot be changed.
@@ -97,7 +97,7 @@ pub fn bounded<T>(what: String, step: impl FnOnce() -> T) -> T {
     let (done, waiting) = std::sync::mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || {
         if waiting.recv_timeout(STEP_TIMEOUT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            tracing::error!(what, timeout = ?STEP_TIMEOUT, "start failed: a file system does not answer");
+            tracing::error!(what, timeout = ?STEP_TIMEOUT, "start failed: no answer from a file system");
             std::process::exit(1);
         }
     });

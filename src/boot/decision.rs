@@ -35,7 +35,7 @@ pub enum BootEvent {
     WaitingForImage(Name),
     /// The request is refused.
     Refused(Reason),
-    /// This config is served.
+    /// A config is served.
     ConfigFetched(Name),
 }
 

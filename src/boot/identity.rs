@@ -160,7 +160,7 @@ impl Evidence {
     /// Returns the machine that the neighbour table, a lease or a `spec.ip` names for the address.
     ///
     /// # Errors
-    /// They name different machines, or the machine's `spec.ip` is another address.
+    /// The records name different machines, or the machine's `spec.ip` is another address.
     pub fn owner(&self) -> Result<Option<Mac>, Reason> {
         let mut named = [self.neighbour, self.lease.map(|lease| lease.mac), self.spec_ip_owner].into_iter().flatten();
         let Some(mac) = named.next() else { return Ok(None) };

@@ -18,7 +18,7 @@ pub enum ExitStatus {
     Refused = 5,
     /// The token is missing or invalid, or its role does not allow the request.
     NotAllowed = 6,
-    /// The server cannot start until somebody acts (EX_CONFIG of sysexits.h): systemd does not try again.
+    /// The server cannot start until an operator acts (EX_CONFIG of sysexits.h): systemd does not try again.
     NeedsOperator = 78,
 }
 

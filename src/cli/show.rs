@@ -40,7 +40,7 @@ pub fn show(output: OutputFormat, value: &Value, columns: &[Column]) -> anyhow::
     print(&text)
 }
 
-/// Writes to standard output; what machines or media say, without what acts on a terminal. A closed pipe is not an
+/// Writes to standard output, without the control characters that a machine or medium may send. A closed pipe is not an
 /// error.
 ///
 /// # Errors

@@ -203,7 +203,7 @@ enum RawCompletion {
     ScriptFetched,
 }
 
-/// The error of a start that would fail again until somebody acts: the state is lost, damaged or not what it was.
+/// The error of a start that would fail again until an operator acts: the state is lost, damaged or not what it was.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StartRefused(pub String);

@@ -22,7 +22,7 @@ pub async fn watch(store: Arc<Store>, mut stopped: watch::Receiver<bool>) {
         let Some(step) = clock::pending_step() else { continue };
         match store.follow_clock_step(step).await {
             Ok(()) => store.record_event(None, Event::ClockStepped { seconds: step.as_secs() }),
-            Err(error) => tracing::debug!(%error, "the stored times do not follow the clock yet"),
+            Err(error) => tracing::debug!(%error, "failed to move the stored times by a clock step"),
         }
     }
 }

@@ -41,12 +41,12 @@ pub async fn watch(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyho
                     Ok(_) => deleted += 1,
                     // Somebody wrote or deleted the host meanwhile.
                     Err(StoreError::Conflict { .. } | StoreError::NotFound(_)) => {}
-                    Err(error) => tracing::debug!(%error, "cannot give up a host that was only seen"),
+                    Err(error) => tracing::debug!(%error, "failed to delete an expired host"),
                 }
             }
         }
         if deleted > 0 {
-            tracing::info!(hosts = deleted, "hosts given up that were seen and never declared");
+            tracing::info!(hosts = deleted, "expired hosts deleted: seen and never declared");
         }
     }
 }

@@ -41,7 +41,7 @@ pub struct LeaseRequest<'a> {
     pub hostname: Option<&'a str>,
     /// The address of the host in `spec.ip`.
     pub own: Option<Ipv4Addr>,
-    /// Whether somebody declared the client's host, so that the reserve is for it.
+    /// Whether an operator declared the client's host, so that the reserve is for it.
     pub is_known: bool,
 }
 

@@ -17,11 +17,11 @@ const SOURCE_PORT: u8 = 19;
 /// The trust in the relay of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelayTrust {
-    /// Not at all.
+    /// None.
     None,
-    /// It sends from its own address, which is no machine's.
+    /// Trust in a relay that sends from its own address, which is no machine's.
     OwnAddress,
-    /// The configuration names it.
+    /// Trust in a relay that the configuration names.
     Named,
 }
 

@@ -65,7 +65,7 @@ pub struct RequestContext<'a> {
     pub boot: Option<&'a BootOffer>,
     /// The address of the host in `spec.ip`.
     pub own: Option<Ipv4Addr>,
-    /// Whether somebody declared the client's host.
+    /// Whether an operator declared the client's host.
     pub is_known: bool,
     /// Number of declared hosts, for each of which an address is kept free.
     pub declared: usize,

@@ -9,7 +9,7 @@ use crate::fleet::{EntryPoint, FirstSeenLimits};
 use crate::gate::{Gate, HostDecision};
 use crate::store::{Change, StoreError};
 
-/// Maximum number of entry points whose rates are told apart.
+/// Maximum number of entry points with a rate of their own.
 const MAX_ENTRY_POINTS: usize = 4096;
 
 /// The bounds of enrolments, and the rate of each entry point.

@@ -288,7 +288,7 @@ pub mod wire {
     }
 
     /// Reads the neighbour of an answer. The loopback's own entries have an address of zeros, which is no machine's. An
-    /// entry that the kernel has not confirmed for long is of a machine that may be elsewhere by now: the kernel keeps
+    /// entry that the kernel has not confirmed for long may belong to a machine that is elsewhere by now: the kernel keeps
     /// it while its table has room.
     pub fn read_neighbour(answer: &Answer<'_>) -> NeighbourEntry {
         let message = (answer.kind == NEW_NEIGHBOUR).then(|| NeighbourMessage::parse(answer.payload).ok()).flatten();

@@ -149,7 +149,7 @@ impl PartialUpload {
     /// Checks that `more` bytes leave the space that is reserved for the state.
     ///
     /// # Errors
-    /// They do not; the upload is removed then.
+    /// The bytes do not fit; the upload is removed then.
     pub async fn check_space(&mut self, more: u64) -> Result<(), UploadError> {
         check_space(&self.path, more).await.map_err(|error| self.failed(error))
     }
@@ -195,7 +195,7 @@ impl PartialUpload {
 /// Checks that `more` bytes leave the reserve of the file system that a path is on.
 ///
 /// # Errors
-/// They do not.
+/// The bytes do not fit.
 pub async fn check_space(path: &Path, more: u64) -> Result<(), UploadError> {
     let at = path.to_owned();
     match tokio::task::spawn_blocking(move || FreeSpace::at(&at)).await {

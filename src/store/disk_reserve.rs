@@ -45,9 +45,9 @@ impl DiskReserve {
         match self.fill() {
             Ok(()) => self.is_held = true,
             Err(error) => {
-                // A part of the reserve is of no use.
+                // A part of the reserve is useless.
                 let _ = fs::remove_file(&self.path);
-                tracing::debug!(%error, "disk reserve not made");
+                tracing::debug!(%error, "disk reserve not created");
             }
         }
     }

@@ -43,7 +43,7 @@ const MAX_QUEUED_CHANGES: usize = 4096;
 
 /// Name of the database file.
 const DATABASE: &str = "bootlatch.db";
-/// Files that a server leaves beside its database from its first start on. Without the database they show that it was
+/// Files that a server leaves next to its database from its first start on. Without the database they show that it was
 /// lost: an empty one would install every machine again.
 const TRACES: [&str; 4] = ["token.key", "manifest.key", "dhcp.leases", "bootlatch.db-wal"];
 

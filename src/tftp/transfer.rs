@@ -27,7 +27,7 @@ const MIN_TRIES: u32 = 4;
 /// Maximum time of silence after which a peer is given up, also one that requested a longer timeout.
 const MAX_PEER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Maximum number of packets that are sent before the first acknowledgement. The request may have a forged source:
-/// whoever is there did not ask, and gets no more than this.
+/// that address may not have asked, and gets no more than this.
 const MAX_UNPROVEN_PACKETS: u32 = 3;
 /// Time without any acknowledgement after which a peer is given up. A peer that is there repeats its request.
 const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(10);

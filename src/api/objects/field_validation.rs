@@ -17,11 +17,11 @@ const MAX_WARNING_BYTES: usize = 4096;
 /// The treatment of unknown fields and repeated keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Validation {
-    /// They are dropped.
+    /// Removal without a report.
     Ignore,
-    /// They are dropped and reported.
+    /// Removal with a warning.
     Warn,
-    /// They are refused.
+    /// Refusal of the write.
     #[default]
     Strict,
 }

@@ -30,7 +30,7 @@ fn schema(schema: &Value) -> Value {
     schema
 }
 
-/// Removes what Swagger 2.0 does not define: null, and alternatives. A reference stands beside its description, as in
+/// Removes what Swagger 2.0 does not define: null, and alternatives. A reference stands next to its description, as in
 /// Kubernetes' document: its clients do not look into `allOf`.
 fn remove_openapi3(value: &mut Value) {
     match value {

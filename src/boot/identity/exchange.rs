@@ -65,7 +65,7 @@ pub enum AddressChange {
 /// The reason that an exchange is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExchangeRefusal {
-    /// It came on no way that is believed.
+    /// The path of the message is not believed.
     UnknownRelay,
     /// The address belongs to another network than the one that the message came from.
     NotOnLink,

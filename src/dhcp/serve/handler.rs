@@ -35,7 +35,7 @@ const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_REMEMBERED_OFFERS: usize = 8192;
 /// Maximum number of enrolments and observations that wait for the store.
 const MAX_PENDING_ENROLMENTS: usize = 4096;
-/// Maximum number of entry points whose rates are told apart.
+/// Maximum number of entry points with a rate of their own.
 const MAX_ENTRY_POINTS: usize = 4096;
 /// Number of messages that an unknown client may send for each enrolment that `limits.unknown_hosts_per_minute` allows:
 /// its firmware, its boot program and its system each ask twice, and repeat a message that is lost.
@@ -429,7 +429,7 @@ impl RequestHandler {
         let Ok(permit) = self.enrolling.clone().try_acquire_owned() else { return };
         self.runtime.spawn(async move {
             if let Err(error) = gate.observe(&facts, evidence).await {
-                tracing::debug!(mac = %facts.mac, %error, "failed to record what a host showed of itself");
+                tracing::debug!(mac = %facts.mac, %error, "failed to record a host's address and firmware");
             }
             std::mem::drop(permit);
         });

@@ -100,7 +100,7 @@ impl InterfaceSockets {
     /// The interface is neither Ethernet nor InfiniBand, or raw sockets are not allowed.
     pub fn serve_addresses(&mut self, interface: &str, probes: bool) -> io::Result<()> {
         if hardware_type(interface) == Some(INFINIBAND) {
-            tracing::info!(interface, "InfiniBand interface: addresses are offered without a probe");
+            tracing::info!(interface, "address probes not available on an InfiniBand interface");
             return Ok(());
         }
         let needed = |error: io::Error| {

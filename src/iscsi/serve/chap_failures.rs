@@ -9,7 +9,7 @@ use crate::bounds::{Rate, Source, TokenBuckets};
 const SOURCE_RATE: Rate = Rate { tokens: 10, per: Duration::from_secs(60), burst: 10 };
 /// Failures in one initiator's name from all sources: sixty at once, then one a second.
 const NAME_RATE: Rate = Rate { tokens: 60, per: Duration::from_secs(60), burst: 60 };
-/// Maximum number of sources and of names whose failures are told apart.
+/// Maximum number of sources, and of names, whose failures are counted separately.
 const MAX_REMEMBERED: usize = 4096;
 
 /// The recent failures of CHAP.
