@@ -6,7 +6,7 @@
 //! conflict, or is taken over with `force`. An update conflicts with nobody: it takes over the fields that it changes.
 //! A manager does not conflict with its own updates.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
@@ -50,7 +50,7 @@ pub fn after_update(before: Option<&Value>, after: &Value, manager: &str, now: &
     let old = before.map(|before| strip_server_fields(before.clone())).unwrap_or_default();
     let new = strip_server_fields(after.clone());
     let differs = |path: &Path| value_at(&old, path) != value_at(&new, path);
-    let (changed, lost): (HashSet<Path>, HashSet<Path>) =
+    let (changed, lost): (BTreeSet<Path>, BTreeSet<Path>) =
         (leaves(&new).into_iter().filter(differs).collect(), leaves(&old).into_iter().filter(differs).collect());
     if changed.is_empty() && lost.is_empty() {
         return given;
@@ -60,7 +60,7 @@ pub fn after_update(before: Option<&Value>, after: &Value, manager: &str, now: &
     let mut owned_now: Vec<Path> = mine.map(|entry| owned(&entry["fieldsV1"])).unwrap_or_default();
     owned_now.retain(|path| !lost.contains(path) && !changed.contains(path));
     owned_now.extend(changed.iter().filter(|path| value_at(&new, path).is_some()).cloned());
-    let taken: HashSet<Path> = changed.into_iter().chain(lost).collect();
+    let taken: BTreeSet<Path> = changed.into_iter().chain(lost).collect();
     let entry = (!owned_now.is_empty()).then(|| {
         json!({
             "manager": manager, "operation": "Update", "apiVersion": "v1", "time": now, "fieldsType": "FieldsV1",
@@ -123,7 +123,7 @@ pub fn apply(live: &mut Value, mut applied: Value, manager: &str, force: bool, n
     if !conflicts.is_empty() && !force {
         return Err(conflicts);
     }
-    let lost: HashSet<Path> = set.iter().filter(|path| differs(path)).cloned().collect();
+    let lost: BTreeSet<Path> = set.iter().filter(|path| differs(path)).cloned().collect();
     for path in &before {
         if !set.contains(path) && !theirs.iter().any(|(_, paths)| paths.contains(path)) {
             remove(live, path);
@@ -230,7 +230,7 @@ fn tree(paths: &[Path]) -> Value {
     root
 }
 
-fn without(mut entry: Value, lost: &HashSet<Path>) -> Option<Value> {
+fn without(mut entry: Value, lost: &BTreeSet<Path>) -> Option<Value> {
     let kept: Vec<Path> = owned(&entry["fieldsV1"]).into_iter().filter(|path| !lost.contains(path)).collect();
     if kept.is_empty() {
         return None;
