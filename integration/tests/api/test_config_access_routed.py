@@ -13,7 +13,7 @@ import pytest
 
 from support.lan import Lan, run, tool, until
 from support.objects import HOSTS
-from support.provisioned_lan import DHCRELAY, FAR, IQN, MACS, NEAR, OURS, RELAYED_SUBNETS, ROUTER, SECOND, SECRET, Machine, relay, token_of, udhcpc, testbed
+from support.provisioned_lan import DHCRELAY, FAR, IQN, MACS, NEAR, OURS, RELAYED_SUBNETS, ROUTER, SECOND, SECRET, Machine, relay, routed_network, token_of, udhcpc
 from support.waiting import eventually
 
 
@@ -28,7 +28,7 @@ def lan():
 
 def test_unverified_claims(lan):
     """A machine behind a router, whose address is not verified, sends another machine's MAC address, and its own."""
-    box, near, far, _ = testbed(lan, "", FAR, SECOND)
+    box, near, far, _ = routed_network(lan, "", FAR, SECOND)
     box.change("live", configDelivery="seed")
     script = far.script("near")
     assert "sanboot iscsi" in script, f"address: an unverified claim from behind a router is not contradicted, and boots: {script}"
@@ -79,7 +79,7 @@ def test_unverified_claims(lan):
 @pytest.mark.parametrize("mode", ["token", "both"])
 def test_tokens(lan, mode):
     """The configuration requires a script's token: an unverified claim gets none, and every form of the config needs it."""
-    box, near, far, _ = testbed(lan, f'[config_access]\nrequire = "{mode}"\n', FAR)
+    box, near, far, _ = routed_network(lan, f'[config_access]\nrequire = "{mode}"\n', FAR)
     box.change("live", configDelivery="seed")
     for name in ("near", "far"):
         script = far.script(name)
@@ -136,7 +136,7 @@ def test_tokens(lan, mode):
 
 def test_an_embedded_config(lan):
     """A config inside the ISO needs the token as any other, and reading it at boot does not complete the install."""
-    box, near, far, _ = testbed(lan, '[config_access]\nrequire = "token"\n[install]\ncompletion = "config-fetched"\n', FAR)
+    box, near, far, _ = routed_network(lan, '[config_access]\nrequire = "token"\n[install]\ncompletion = "config-fetched"\n', FAR)
     box.change("live", configDelivery="embed")
     token = token_of(near.script())
     assert near.units() is None and b"sesame" not in near.seed(unit=0), "embedded: iSCSI without the token is refused"
@@ -165,7 +165,7 @@ def test_an_embedded_config(lan):
 
 def test_the_url_of_a_virtual_medium(lan):
     """The URL of a virtual medium with a config is valid for one install, and for config_access.token_ttl."""
-    box, _, far, _ = testbed(lan, '[config_access]\nrequire = "token"\n[install]\ncompletion = "config-fetched"\n', FAR)
+    box, _, far, _ = routed_network(lan, '[config_access]\nrequire = "token"\n[install]\ncompletion = "config-fetched"\n', FAR)
     box.change("live", configDelivery="embed")
 
     def medium():
@@ -194,7 +194,7 @@ def test_the_url_of_a_virtual_medium(lan):
 
 def test_trusted_networks(lan):
     """In a trusted network a machine's claim is accepted unless other evidence contradicts it."""
-    box, near, far, _ = testbed(lan, '[config_access]\ntrusted_subnets = ["10.89.0.0/24"]\n', FAR, SECOND)
+    box, near, far, _ = routed_network(lan, '[config_access]\ntrusted_subnets = ["10.89.0.0/24"]\n', FAR, SECOND)
     assert token_of(far.script()) and far.ask("/api/v1/bootconfig") == (200, SECRET), "trusted network: a claim is verified"
     assert box.status("far").get("address") == FAR, "trusted network: the address is recorded"
     assert token_of(far.script(source=SECOND)) and far.ask("/api/v1/bootconfig", source=SECOND)[0] == 200 and box.status("far").get("address") == SECOND, (
@@ -213,7 +213,7 @@ def test_trusted_networks(lan):
 
 def test_leases_through_a_relay(lan):
     """Server mode: a lease through a relay verifies its address, and contradicts every other claim from there."""
-    box, near, far, router = testbed(lan, RELAYED_SUBNETS)
+    box, near, far, router = routed_network(lan, RELAYED_SUBNETS)
     relay(lan, router, OURS)
     other = Machine(lan, "other", "br1")
     address = udhcpc(lan, far)
@@ -247,7 +247,7 @@ def test_leases_through_a_relay(lan):
 
 def test_exchanges_with_another_dhcp_server(lan):
     """Proxy mode next to dnsmasq: an exchange that passes through a relay verifies the address."""
-    box, near, far, router = testbed(lan, f"[dhcp]\n{DHCRELAY}")
+    box, near, far, router = routed_network(lan, f"[dhcp]\n{DHCRELAY}")
     dhcp = lan.client("dnsmasq", address="10.88.0.1/24")
     lan.ip(dhcp, "route", "add", "10.89.0.0/24", "via", ROUTER)
     lan.start(dhcp, "dnsmasq", tool("dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=lan0", "--bind-interfaces", "--no-ping",

@@ -147,7 +147,7 @@ def keys():
 
 
 @pytest.fixture
-def testbed():
+def shared_folder():
     """A directory that every user can read: apt may run as another user than the test."""
     with tempfile.TemporaryDirectory(prefix="bootlatch-stage-", dir="/var/tmp") as place:
         os.chmod(place, 0o755)
@@ -155,13 +155,13 @@ def testbed():
 
 
 @pytest.fixture
-def archive(testbed, keys):
-    return Archive(testbed / "archive", keys[0])
+def archive(shared_folder, keys):
+    return Archive(shared_folder / "archive", keys[0])
 
 
 @pytest.fixture
-def stage(testbed, archive):
-    return Stage(testbed, archive)
+def stage(shared_folder, archive):
+    return Stage(shared_folder, archive)
 
 
 OLD, NEW = b"boot program, old", b"boot program, new"
@@ -266,12 +266,12 @@ def test_a_signature_by_another_key_is_an_error(archive, stage, pinned, keys):
     assert "grubx64.efi: not staged: the archive" in output and "has no valid signature on Debian trixie" in output
 
 
-def test_an_archive_without_a_signature_is_an_error(archive, stage, pinned, testbed):
+def test_an_archive_without_a_signature_is_an_error(archive, stage, pinned, shared_folder):
     suite = archive.root / "dists" / SUITE
     signed = (suite / "InRelease").read_text()
     (suite / "InRelease").unlink()
     (suite / "Release").write_text(signed.split("\n\n", 1)[1].split("-----BEGIN PGP SIGNATURE")[0])
-    lenient = testbed / "apt.conf"
+    lenient = shared_folder / "apt.conf"
     lenient.write_text('Acquire::AllowInsecureRepositories "true";\nAPT::Get::AllowUnauthenticated "true";\n')
     assert "has no valid signature on Debian trixie" in stage(status=1, env={**os.environ, "APT_CONFIG": str(lenient)})
 
@@ -333,20 +333,20 @@ def test_an_archive_that_cannot_be_reached_is_reported_as_that(stage, pinned):
     assert "no longer" not in output and "has no package" not in output
 
 
-def test_the_manifest_decides_the_architecture_on_an_arm64_machine(archive, stage, testbed):
+def test_the_manifest_decides_the_architecture_on_an_arm64_machine(archive, stage, shared_folder):
     """shim-signed exists for both architectures, and an arm64 machine's apt prefers the package for arm64."""
     path = "usr/lib/shim/shim.efi.signed"
     sums = {architecture: digest(archive.add("shim", "1", {path: architecture.encode()}, architecture).read_bytes())
             for architecture in ARCHITECTURES}
     stage.pin("shim", "1", {"shimx64.efi": (path, b"amd64")}, sums["amd64"])
     archive.publish()
-    (testbed / "bin").mkdir()
-    dpkg = testbed / "bin/dpkg"
+    (shared_folder / "bin").mkdir()
+    dpkg = shared_folder / "bin/dpkg"
     dpkg.write_text(f'#!/bin/sh\n[ "$1" != --print-architecture ] || {{ echo arm64; exit; }}\nexec {shutil.which("dpkg")} "$@"\n')
     dpkg.chmod(0o755)
-    configuration = testbed / "apt.conf"
+    configuration = shared_folder / "apt.conf"
     configuration.write_text('APT::Architecture "arm64";\n#clear APT::Architectures;\nAPT::Architectures { "arm64"; };\n')
-    environment = {**os.environ, "PATH": f"{testbed / 'bin'}:{os.environ['PATH']}", "APT_CONFIG": str(configuration)}
+    environment = {**os.environ, "PATH": f"{shared_folder / 'bin'}:{os.environ['PATH']}", "APT_CONFIG": str(configuration)}
     assert run("dpkg", "--print-architecture", env=environment) == b"arm64\n"
     assert b'APT::Architecture "arm64";' in run("apt-config", "dump", env=environment)
     stage(env=environment)
@@ -354,16 +354,16 @@ def test_the_manifest_decides_the_architecture_on_an_arm64_machine(archive, stag
 
 
 @pytest.mark.parametrize("suite", [None, "stable", "other"])
-def test_the_archive_of_the_machines_apt_sources_is_the_default(archive, stage, pinned, testbed, suite):
+def test_the_archive_of_the_machines_apt_sources_is_the_default(archive, stage, pinned, shared_folder, suite):
     """The machine's apt has never read a package list, as on a new installation."""
     codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
     for folder in ("sources", "lists/partial"):
-        (testbed / folder).mkdir(parents=True)
-    (testbed / "sources/test.sources").write_text(
+        (shared_folder / folder).mkdir(parents=True)
+    (shared_folder / "sources/test.sources").write_text(
         f"Types: deb\nURIs: {archive.uri}\nSuites: {suite or codename}\nComponents: main\nSigned-By: {archive.keyring}\n")
-    configuration = testbed / "apt.conf"
-    configuration.write_text(f'Dir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "{testbed / "sources"}";\n'
-                             f'Dir::State::lists "{testbed / "lists"}";\n')
+    configuration = shared_folder / "apt.conf"
+    configuration.write_text(f'Dir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "{shared_folder / "sources"}";\n'
+                             f'Dir::State::lists "{shared_folder / "lists"}";\n')
     status = 1 if suite == "other" else 0
     output = stage(archive="", status=status, env={**os.environ, "APT_CONFIG": str(configuration)})
     if status:

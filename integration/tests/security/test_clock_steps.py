@@ -8,7 +8,7 @@ import pytest
 from support.faked_clock import FakedClock
 from support.lan import until
 from support.objects import HOSTS
-from support.provisioned_lan import FAR, SECRET, SUBNETS, token_of, udhcpc, testbed
+from support.provisioned_lan import FAR, SECRET, SUBNETS, routed_network, token_of, udhcpc
 
 HOUR, DAY = 3600, 24 * 3600
 OFFSETS = {"+0": 0, "+1h": HOUR, "-1h": -HOUR, "-330d": -330 * DAY}  # libfaketime's words, in seconds
@@ -34,7 +34,7 @@ def age(text, offset):
     ("token", "+0", "+1h"), ("both", "+0", "-1h"), ("token", "+0", "-330d")])
 def test_an_install_survives_a_step(lan, mode, before, after):
     clock = FakedClock(lan.folder, before)
-    box, near, _, _ = testbed(lan, f'[config_access]\nrequire = "{mode}"\n', FAR, environment=clock.environment)
+    box, near, _, _ = routed_network(lan, f'[config_access]\nrequire = "{mode}"\n', FAR, environment=clock.environment)
     token = token_of(near.script())
     assert near.ask(f"/nocloud/{token}/user-data") == (200, SECRET), "the installer gets its config"
     clock.set(after)
@@ -49,7 +49,7 @@ def test_an_install_survives_a_step(lan, mode, before, after):
 
 def test_the_window_still_ends_after_a_step(lan):
     clock = FakedClock(lan.folder)
-    box, near, _, _ = testbed(lan, '[config_access]\ntoken_ttl = "6s"\n', FAR, environment=clock.environment)
+    box, near, _, _ = routed_network(lan, '[config_access]\ntoken_ttl = "6s"\n', FAR, environment=clock.environment)
     token = token_of(near.script())
     assert near.ask("/api/v1/bootconfig") == (200, SECRET)
     clock.set("-1h")
@@ -62,7 +62,7 @@ def test_an_install_survives_a_restart_with_the_clock_of_long_ago(lan):
     """A power cut of a computer without a battery-backed clock, in the middle of an install."""
     clock = FakedClock(lan.folder)
     require = '[config_access]\nrequire = "both"\n'
-    box, near, _, _ = testbed(lan, require, FAR, environment=clock.environment)
+    box, near, _, _ = routed_network(lan, require, FAR, environment=clock.environment)
     token = token_of(near.script())
     clock.set("-330d")
     box.start(require)
@@ -76,7 +76,7 @@ def test_an_install_survives_a_restart_with_the_clock_of_long_ago(lan):
 def test_leases_survive_a_step(lan, before, after):
     clock = FakedClock(lan.folder, before)
     subnets = SUBNETS.replace('pools = ["10.88.0.100-10.88.0.119"]', f'pools = ["10.88.0.100-10.88.0.100"]\nlease_time = "{LEASE_TIME}s"')
-    box, near, _, _ = testbed(lan, subnets, FAR, environment=clock.environment)
+    box, near, _, _ = routed_network(lan, subnets, FAR, environment=clock.environment)
     address = udhcpc(lan, near)
     near.script()
     rows = lambda: {row.split()[2]: int(row.split()[0]) for row in (box.state / "dhcp.leases").read_text().splitlines()}

@@ -4,7 +4,7 @@ import pytest
 
 from support.lan import until
 from support.objects import CONFIGS, HOSTS
-from support.provisioned_lan import FAR, SECRET, token_of, testbed
+from support.provisioned_lan import FAR, SECRET, routed_network, token_of
 
 PLAIN = "#cloud-config\nhostname: plain\n"
 
@@ -16,7 +16,7 @@ def refused(machine, path="/api/v1/bootconfig"):
 
 
 def test_the_window_bounds_the_address_too(lan):
-    box, near, _, _ = testbed(lan, '[config_access]\ntoken_ttl = "3s"\n', FAR)
+    box, near, _, _ = routed_network(lan, '[config_access]\ntoken_ttl = "3s"\n', FAR)
     box.make(CONFIGS, "BootConfig", "plain", {"format": "cloud-init", "data": {"user-data": PLAIN}})
     box.change("live", bootConfigs=["secret", "plain"])
     box.change("near", bootConfigRef="plain")
@@ -38,7 +38,7 @@ def test_the_window_bounds_the_address_too(lan):
 
 @pytest.mark.parametrize("mode", ["address", "token", "both"])
 def test_a_confidential_config_ends_with_the_install(lan, mode):
-    box, near, _, _ = testbed(lan, f'[config_access]\nrequire = "{mode}"\n', FAR)
+    box, near, _, _ = routed_network(lan, f'[config_access]\nrequire = "{mode}"\n', FAR)
     token = token_of(near.script())
     paths = [f"/nocloud/{token}/user-data", f"/nocloud/{token}/vendor-data", f"/nocloud/{token}/seed.iso", f"/config/{token}"]
     paths += ["/api/v1/bootconfig"] if mode == "address" else []
@@ -51,7 +51,7 @@ def test_a_confidential_config_ends_with_the_install(lan, mode):
 @pytest.mark.parametrize("completion", ["config-fetched", "script-fetched"])
 def test_under_a_legacy_policy_the_installer_may_go_on_fetching(lan, completion):
     """The phase is Installed before the installer has finished: the window alone ends the delivery."""
-    box, near, _, _ = testbed(lan, f'[install]\ncompletion = "{completion}"\n[config_access]\ntoken_ttl = "4s"\n', FAR)
+    box, near, _, _ = routed_network(lan, f'[install]\ncompletion = "{completion}"\n[config_access]\ntoken_ttl = "4s"\n', FAR)
     token = token_of(near.script())
     for file in ("user-data", "vendor-data", "user-data"):
         assert near.ask(f"/nocloud/{token}/{file}")[0] == 200, f"{completion}: {file}"
@@ -60,7 +60,7 @@ def test_under_a_legacy_policy_the_installer_may_go_on_fetching(lan, completion)
 
 
 def test_untied_requests_do_not_prolong_the_window(lan):
-    box, near, far, _ = testbed(lan, '[config_access]\ntoken_ttl = "3s"\n', FAR)
+    box, near, far, _ = routed_network(lan, '[config_access]\ntoken_ttl = "3s"\n', FAR)
     near.script()
     assert near.ask("/api/v1/bootconfig") == (200, SECRET)
 

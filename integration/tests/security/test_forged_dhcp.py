@@ -7,7 +7,7 @@ import pytest
 from support.attacker import Attacker
 from support.dhcp_wire import ACK, DISCOVER, NAK, OFFER, RELEASE, REQUEST, Client, pxe
 from support.lan import until
-from support.provisioned_lan import DHCRELAY, FAR, MACS, NEAR, OURS, RELAYED_SUBNETS, SECRET, SUBNETS, relay, token_of, udhcpc, testbed
+from support.provisioned_lan import DHCRELAY, FAR, MACS, NEAR, OURS, RELAYED_SUBNETS, SECRET, SUBNETS, relay, routed_network, token_of, udhcpc
 
 EVIL, SPARE = "10.89.0.66", "10.89.0.67"
 EVIL_NEAR, SPARE_NEAR = "10.88.0.66", "10.88.0.67"
@@ -38,7 +38,7 @@ def unharmed(box, near, attacker, what, *sources):
 @pytest.fixture
 def proxied(lan):
     """Proxy mode: the victim "near" installs on the server's link, and "other" was never seen."""
-    box, near, far, router = testbed(lan, "", FAR)
+    box, near, far, router = routed_network(lan, "", FAR)
     near.address = NEAR
     assert token_of(near.script()), "the victim's install has begun"
     return box, near, far, router
@@ -112,7 +112,7 @@ class Relay(Attacker):
 
 
 def test_a_named_relay_may_send_from_another_address(lan):
-    box, near, far, router = testbed(lan, f"[dhcp]\n{DHCRELAY}", FAR)
+    box, near, far, router = routed_network(lan, f"[dhcp]\n{DHCRELAY}", FAR)
     relay_ = Relay(lan, router)
     relay_.dhcp(REQUEST, MACS["far"], option50(FAR), "10.88.0.9", giaddr="10.89.0.1", port=1067)
     until("the exchange is noted", lambda: box.status("far").get("address") == FAR)
@@ -122,7 +122,7 @@ def test_a_named_relay_may_send_from_another_address(lan):
 @pytest.mark.parametrize("mode", ["address", "token", "both"])
 def test_server_mode_leases_no_other_address_to_a_machine_that_installs(lan, mode):
     """The victim holds a lease of its own, is a neighbour and installs."""
-    box, near, far, router = testbed(lan, f'{SUBNETS}[config_access]\nrequire = "{mode}"\n')
+    box, near, far, router = routed_network(lan, f'{SUBNETS}[config_access]\nrequire = "{mode}"\n')
     near.address = udhcpc(lan, near)
     assert token_of(near.script()), "the victim's install has begun"
     attacker = Attacker(lan, "br1", EVIL, "10.89.0.105", "10.89.0.106", router="10.89.0.1")
@@ -161,7 +161,7 @@ def test_server_mode_leases_no_other_address_to_a_machine_that_installs(lan, mod
 
 def test_a_lease_from_before_a_host_was_known_does_not_tie_it_elsewhere(lan):
     """The attacker takes a lease in the name of a machine that boots, on the link, only later."""
-    box, near, far, router = testbed(lan, SUBNETS)
+    box, near, far, router = routed_network(lan, SUBNETS)
     attacker = Attacker(lan, "br1", EVIL, router="10.89.0.1")
     server = [(54, socket.inet_aton(OURS))]
     offer = attacker.dhcp(DISCOVER, MACS["near"], [], EVIL, giaddr=EVIL, wait=3)
@@ -176,7 +176,7 @@ def test_a_lease_from_before_a_host_was_known_does_not_tie_it_elsewhere(lan):
 
 def test_known_leases_are_answered_after_a_restart(lan):
     """INIT-REBOOT and RENEWING of a known lease, on the link, through a relay and through the router."""
-    box, near, far, router = testbed(lan, RELAYED_SUBNETS)
+    box, near, far, router = routed_network(lan, RELAYED_SUBNETS)
     relay(lan, router, OURS)
     here, there = udhcpc(lan, near), udhcpc(lan, far)
     box.start(RELAYED_SUBNETS)

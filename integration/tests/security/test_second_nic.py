@@ -5,7 +5,7 @@ import pytest
 from support.dhcp_wire import DISCOVER, Client, pxe
 from support.lan import until
 from support.objects import HOSTS
-from support.provisioned_lan import FAR, MACS, NEAR, SECRET, Box, Machine, token_of, testbed
+from support.provisioned_lan import FAR, MACS, NEAR, SECRET, Box, Machine, routed_network, token_of
 
 FIRST, SECOND, THIRD = "52:54:00:aa:00:01", "52:54:00:bb:00:01", "52:54:00:cc:00:01"
 UUID = bytes(range(1, 17))
@@ -92,7 +92,7 @@ def test_a_claimed_uuid_cannot_be_changed_by_a_datagram(lan):
 
 
 def test_the_config_goes_to_the_machines_second_interface_with_a_good_token(lan):
-    box, near, far, _ = testbed(lan, "", FAR)
+    box, near, far, _ = routed_network(lan, "", FAR)
     token = token_of(near.script())
     second = nic(lan, SECOND, "10.88.0.22")
     assert second.ask(f"/nocloud/{token}/user-data") == (200, SECRET), "an interface that is no host's says nothing against the token"

@@ -7,7 +7,7 @@ import pytest
 from support.attacker import Attacker, read_request
 from support.lan import until
 from support.objects import HOSTS, IMAGES
-from support.provisioned_lan import FAR, MACS, NEAR, SECRET, SUBNETS, Machine, token_of, udhcpc, testbed
+from support.provisioned_lan import FAR, MACS, NEAR, SECRET, SUBNETS, Machine, routed_network, token_of, udhcpc
 
 EVIL, EVIL_NEAR = "10.89.0.66", "10.88.0.66"
 AUTOEXEC = MACS["near"].replace(":", "-") + "/autoexec.ipxe"
@@ -23,7 +23,7 @@ def boots(box, name="near"):
 
 @pytest.mark.parametrize("completion", ["boot-complete", "script-fetched"])
 def test_untied_scripts_use_up_no_boot_and_end_no_install(lan, completion):
-    box, near, far, _ = testbed(lan, f'[install]\nmax_boots = 2\ncompletion = "{completion}"\n', FAR)
+    box, near, far, _ = routed_network(lan, f'[install]\nmax_boots = 2\ncompletion = "{completion}"\n', FAR)
     for _ in range(4):
         assert "sanboot iscsi" in far.script("near"), "an untied claim may get a script"
         assert "sanboot iscsi" in far.tftp("near"), "over TFTP too"
@@ -39,7 +39,7 @@ def test_untied_scripts_use_up_no_boot_and_end_no_install(lan, completion):
 def test_a_spoofed_read_request_counts_for_nothing(lan, completion, evidence):
     """One datagram with the victim's own source address; the victim never acknowledges the transfer."""
     config = f'[install]\nmax_boots = 2\ncompletion = "{completion}"\n'
-    box, near, _, _ = testbed(lan, (SUBNETS if evidence == "lease" else "") + config, FAR)
+    box, near, _, _ = routed_network(lan, (SUBNETS if evidence == "lease" else "") + config, FAR)
     victim = NEAR
     if evidence == "lease":
         victim = udhcpc(lan, near)
@@ -62,7 +62,7 @@ def test_a_spoofed_read_request_counts_for_nothing(lan, completion, evidence):
 
 
 def test_an_acknowledged_transfer_counts_once_and_its_token_is_good(lan):
-    box, near, _, _ = testbed(lan, "", FAR)
+    box, near, _, _ = routed_network(lan, "", FAR)
     token = token_of(near.tftp("near"))
     until("the boot is counted", lambda: boots(box) == 1)
     status = box.status("near")
@@ -74,14 +74,14 @@ def test_an_acknowledged_transfer_counts_once_and_its_token_is_good(lan):
 
 
 def test_a_script_over_tftp_without_options_counts_too(lan):
-    box, near, _, _ = testbed(lan, "", FAR)
+    box, near, _, _ = routed_network(lan, "", FAR)
     done = subprocess.run(lan.inside(near.space, "busybox", "tftp", "-g", "-r", AUTOEXEC, "-l", "-", "10.88.0.2"), capture_output=True, text=True)
     assert "sanboot iscsi" in done.stdout, f"the script is served: {done}"
     until("the boot is counted", lambda: boots(box) == 1)
 
 
 def test_a_claim_chooses_nothing_from_a_menu(lan):
-    box, near, far, _ = testbed(lan, "", FAR)
+    box, near, far, _ = routed_network(lan, "", FAR)
     box.change("near", image="menu", bootConfigRef="")
     far.ask(f"/ipxe?mac={MACS['near']}&choose=live")
     spec = box.api("GET", f"{HOSTS}/near")[1]["spec"]
@@ -90,7 +90,7 @@ def test_a_claim_chooses_nothing_from_a_menu(lan):
 
 
 def test_kernel_arguments_of_a_host_are_told_to_the_machine_only(lan):
-    box, near, far, _ = testbed(lan, "", FAR)
+    box, near, far, _ = routed_network(lan, "", FAR)
     tree = lan.folder / "tree"
     (tree / "isolinux").mkdir(parents=True)
     (tree / "isolinux/isolinux.cfg").write_text("default l\nlabel l\n kernel /vmlinuz\n append quiet\n")

@@ -155,7 +155,7 @@ def token_of(script):
     return found and found.group(1)
 
 
-def testbed(lan, config="", *far, environment=()):
+def routed_network(lan, config="", *far, environment=()):
     """Returns the server, a machine on the same bridge, a machine behind a router, and the router."""
     router = lan.client("router", address=f"{ROUTER}/24")
     lan.join(router, "br1", "10.89.0.1/24", interface="lan1")
