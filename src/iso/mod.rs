@@ -49,7 +49,7 @@ pub use isomd5::ImplantedDigest;
 pub use menu::{Dialect, MenuEdit, MenuEntry, Obstacle};
 pub use overlay::{Overlay, OverlayPatch, OverlayView, Segment, Segments, ViewTag};
 pub use overlay_builder::OverlayBuilder;
-pub use read::{FileInImage, ImageFile, MemoryImage, ReadAt};
+pub use read::{FileInImage, ImageFile, MemoryImage, ReadAt, try_read_file_at};
 pub use seed::{SEED_FILES, build_seed, meta_data};
 pub use tree::{DirectoryEntry, EntryKind};
 pub use udf::UdfVolume;

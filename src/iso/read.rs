@@ -98,20 +98,28 @@ impl ReadAt for ImageFile {
         self.file.read_exact_at(into, offset)
     }
 
-    /// Reads from the page cache. A file system without such reads (EOPNOTSUPP) results in `WouldBlock`.
+    /// Reads from the page cache.
     fn try_read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        let wanted = into.len();
-        let read = preadv2(&self.file, &mut [io::IoSliceMut::new(into)], offset, ReadWriteFlags::NOWAIT);
-        match read {
-            Ok(read) if read == wanted => Ok(()),
-            Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(error) => Err(error.into()),
-        }
+        try_read_file_at(&self.file, offset, into)
     }
 
     fn file_extent(&self, offset: u64, wanted: u64) -> Option<(&ImageFile, Extent)> {
         let length = wanted.min(self.length.checked_sub(offset)?);
         Some((self, Extent { offset, length }))
+    }
+}
+
+/// Fills the buffer with the bytes of a file at an offset, from the page cache. After an error the content of the buffer is
+/// unspecified.
+///
+/// # Errors
+/// Returns `WouldBlock` if they are not all there, or the file system has no such reads (EOPNOTSUPP).
+pub fn try_read_file_at(file: &File, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    let wanted = into.len();
+    match preadv2(file, &mut [io::IoSliceMut::new(into)], offset, ReadWriteFlags::NOWAIT) {
+        Ok(read) if read == wanted => Ok(()),
+        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -17,6 +17,8 @@ const MIN_LOCKSTEP_RETRY_INTERVAL: Duration = Duration::from_millis(25);
 /// Minimum time from a retransmission in lockstep to the next one. busybox does not acknowledge a block twice: it repeats
 /// a lost acknowledgement 100 ms after the last packet, and a block that it has already begins that time again.
 const MIN_REPEATED_RETRY_INTERVAL: Duration = Duration::from_millis(150);
+/// Maximum number of doublings of the first pause after earlier retransmissions.
+const MAX_BACKOFF: u32 = 8;
 /// Maximum time between retransmissions.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Time of silence after which a repeated request restarts the transfer. Before that, the network repeats an old
@@ -58,7 +60,7 @@ pub struct Transfer {
     round_trip: Option<RoundTrip>,
     /// Number of retransmissions since the last round trip that was measured. A peer that became slower is never
     /// measured if every packet is sent again before its answer: the pause stays doubled until then (RFC 6298,
-    /// section 5.7).
+    /// section 5, rules 5.5 and 5.6, with Karn's algorithm).
     backoff: u32,
     /// Whether blocks in flight, or just acknowledged, were sent more than once.
     duplicated: bool,
@@ -244,6 +246,26 @@ impl Transfer {
         if self.is_proven { self.send_again(now) } else { self.send_unproven(now) }
     }
 
+    /// Returns whether an acknowledgement is of a block that the peer has not acknowledged yet.
+    pub fn is_progress(&self, block: u16) -> bool {
+        match self.awaiting {
+            Awaiting::OptionAck => block == 0,
+            Awaiting::Window(window) => {
+                (1..=window.count()).contains(&u64::from(block.wrapping_sub(on_wire(window.first - 1))))
+            }
+        }
+    }
+
+    /// Handles that the packets of the last step were sent only now.
+    pub fn on_late_send(&mut self, now: Instant) {
+        self.arm(now);
+    }
+
+    /// Returns the time at which a peer that stays silent is given up.
+    pub fn give_up_at(&self) -> Instant {
+        self.moved_at + self.patience()
+    }
+
     /// Returns the time at which [`Self::on_timeout`] is due, unless a packet arrives before.
     pub fn deadline(&self) -> Instant {
         self.deadline
@@ -254,6 +276,11 @@ impl Transfer {
         let size = u64::from(self.granted.block_size);
         let start = block.saturating_sub(1).saturating_mul(size).min(self.size);
         start..start.saturating_add(size).min(self.size)
+    }
+
+    /// Returns the octets of consecutive blocks.
+    pub fn span_of(&self, blocks: Blocks) -> Range<u64> {
+        self.span(blocks.first).start..self.span(blocks.last).end
     }
 
     /// Appends the option acknowledgement.
@@ -298,7 +325,7 @@ impl Transfer {
         let lockstep = self.granted.window == 1;
         let rest = match &self.round_trip {
             Some(known) if !lockstep => known.smoothed(),
-            Some(_) | None => self.learnt_pause(),
+            Some(_) | None => self.first_pause(),
         };
         let first_loss = !lockstep && self.sent_only_once() && !self.duplicated;
         let repair = first_loss || now > self.sent_at + rest;
@@ -330,7 +357,7 @@ impl Transfer {
     }
 
     fn advance(&mut self, first: u64, now: Instant) -> TransferStep {
-        self.backoff = self.backoff.saturating_add(self.tries);
+        self.backoff = self.backoff.saturating_add(self.tries).min(MAX_BACKOFF);
         self.tries = 0;
         self.moved_at = now;
         self.send_from(first, now)
@@ -378,8 +405,7 @@ impl Transfer {
     }
 
     fn arm(&mut self, now: Instant) {
-        let learnt = self.learnt_pause();
-        let first = learnt.saturating_mul(1 << self.backoff.min(10)).min(FIRST_RETRY_INTERVAL.max(learnt));
+        let first = self.first_pause();
         let pause = match self.granted.timeout {
             Some(asked) => asked,
             None if self.tries == 0 => first,
@@ -392,11 +418,12 @@ impl Transfer {
         self.deadline = (now + pause).min(self.moved_at + self.patience());
     }
 
-    /// Returns the pause before the first retransmission that the measured round trips ask for.
-    fn learnt_pause(&self) -> Duration {
+    /// Returns the pause before the first retransmission: what the measured round trips ask for, doubled for each
+    /// retransmission since the last of them.
+    fn first_pause(&self) -> Duration {
         let Some(known) = &self.round_trip else { return FIRST_RETRY_INTERVAL };
         let least = if self.granted.window == 1 { MIN_LOCKSTEP_RETRY_INTERVAL } else { MIN_RETRY_INTERVAL };
-        known.pause().clamp(least, MAX_RETRY_INTERVAL)
+        known.pause().max(least).saturating_mul(1 << self.backoff).min(MAX_RETRY_INTERVAL)
     }
 
     /// Measures the round trip from the answer to a packet that was sent once. Of two copies the answered one is

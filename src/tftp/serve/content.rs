@@ -13,7 +13,7 @@ use bytes::Bytes;
 use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise};
 use nix::sys::stat::Mode;
 
-use crate::iso::ReadAt;
+use crate::iso::{self, ReadAt};
 use crate::tftp::path::RelativePath;
 
 /// Maximum number of directory entries that are searched for a name in another case.
@@ -47,11 +47,27 @@ impl FileContent {
         }
     }
 
-    /// Appends the octets of a range within the size.
+    /// Appends the octets of a range within the size, if that is possible without waiting for a disk.
     ///
     /// # Errors
-    /// Those of pread(2), and `UnexpectedEof` if the file was truncated.
-    pub fn read(&self, span: Range<u64>, out: &mut Vec<u8>) -> io::Result<()> {
+    /// `WouldBlock` if it is not, `UnexpectedEof` outside of the size, and those of preadv2(2). `out` is unchanged then.
+    pub fn read_now(&self, span: Range<u64>, out: &mut Vec<u8>) -> io::Result<()> {
+        let start = out.len();
+        let read = self.append(span, out, |room, at| match self {
+            FileContent::Shared(_) => Ok(()),
+            FileContent::File(file, _) => iso::try_read_file_at(file, at, room),
+            FileContent::Medium(medium) => medium.try_read_at(at, room),
+        });
+        read.inspect_err(|_| out.truncate(start))
+    }
+
+    /// Appends the octets of a range within the size: those in memory, or what `read` fills in at a position.
+    fn append(
+        &self,
+        span: Range<u64>,
+        out: &mut Vec<u8>,
+        read: impl FnOnce(&mut [u8], u64) -> io::Result<()>,
+    ) -> io::Result<()> {
         if let FileContent::Shared(bytes) = self {
             let span = usize::try_from(span.start).ok().zip(usize::try_from(span.end).ok());
             let part = span.and_then(|(start, end)| bytes.get(start..end));
@@ -61,18 +77,13 @@ impl FileContent {
         let start = out.len();
         let length = usize::try_from(span.end.saturating_sub(span.start)).map_err(io::Error::other)?;
         out.resize(start + length, 0);
-        let room = out.get_mut(start..).unwrap_or_default();
-        match self {
-            FileContent::Shared(_) => Ok(()),
-            FileContent::File(file, _) => file.read_exact_at(room, span.start),
-            FileContent::Medium(medium) => medium.read_at(span.start, room),
-        }
+        read(out.get_mut(start..).unwrap_or_default(), span.start)
     }
 
-    /// Returns the octets of a range within the size: a slice of shared bytes, or a copy.
+    /// Returns the octets of a range within the size: a slice of shared bytes, or a copy. May wait for a disk.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// Those of pread(2), and `UnexpectedEof` if the file was truncated.
     pub fn part(&self, span: Range<u64>) -> io::Result<Bytes> {
         if let FileContent::Shared(bytes) = self {
             let start = usize::try_from(span.start).map_err(io::Error::other)?;
@@ -81,7 +92,24 @@ impl FileContent {
             return within.then(|| bytes.slice(start..end)).ok_or(io::ErrorKind::UnexpectedEof.into());
         }
         let mut part = Vec::new();
-        self.read(span, &mut part)?;
+        self.append(span, &mut part, |room, at| match self {
+            FileContent::Shared(_) => Ok(()),
+            FileContent::File(file, _) => file.read_exact_at(room, at),
+            FileContent::Medium(medium) => medium.read_at(at, room),
+        })?;
+        Ok(part.into())
+    }
+
+    /// Returns the octets of a range within the size, as [`Self::read_now`].
+    ///
+    /// # Errors
+    /// As [`Self::read_now`].
+    pub fn part_now(&self, span: Range<u64>) -> io::Result<Bytes> {
+        if let FileContent::Shared(_) = self {
+            return self.part(span);
+        }
+        let mut part = Vec::new();
+        self.read_now(span, &mut part)?;
         Ok(part.into())
     }
 }

@@ -32,9 +32,11 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         match answer {
             FileAnswer::Confirmed => self.take_step(id, step, now),
             FileAnswer::Refused(why) => self.end(id, TransferEnd::Unconfirmed(why), now),
-            FileAnswer::Content(_) | FileAnswer::Confirmable(..) | FileAnswer::NotFound | FileAnswer::NoAnswer => {
-                self.end(id, TransferEnd::Unconfirmed("no answer from the boot policy"), now)
-            }
+            FileAnswer::Content(_)
+            | FileAnswer::Confirmable(..)
+            | FileAnswer::NotFound
+            | FileAnswer::Octets(..)
+            | FileAnswer::NoAnswer => self.end(id, TransferEnd::Unconfirmed("no answer from the boot policy"), now),
         }
     }
 }

@@ -10,6 +10,7 @@ mod mmsg;
 mod own_ports;
 mod places;
 mod port;
+mod read_ahead;
 mod refusals;
 mod responder;
 mod session;
@@ -32,8 +33,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 pub use self::content::{FileContent, SiteError, SiteFolder};
 use self::places::{TransferPlace, TransferPlaces};
 pub use self::port::{Listener, PortUse};
-use self::port::{OwnPorts, UdpPort};
+use self::port::{MtuCache, OwnPorts, UdpPort};
+use self::read_ahead::DiskReads;
 pub use self::responder::Responder;
+use self::responder::StopOnDrop;
 use self::session::{PeerPath, SendFailure, SessionRequest, SessionState, TransferSession};
 use self::table::{SessionId, SessionTable};
 use super::options::RequestedOptions;
@@ -50,8 +53,6 @@ pub use crate::tftp::serve::types::{
 const MAX_READY_SOCKETS: usize = 64;
 /// Time for the answer of the content callback. After it the request is dropped, and the client asks again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for which the MTU of an interface is cached.
-const MTU_TTL: Duration = Duration::from_secs(10);
 /// The epoll data of the wake-up event; other values are indexes of ports.
 const WAKE: u64 = u64::MAX;
 
@@ -81,9 +82,10 @@ where
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
     let stop = StopOnDrop { asked: Arc::new(AtomicBool::new(false)), wake: wake.clone() };
     let (end, mut ended) = tokio::sync::oneshot::channel();
-    let asked_to_stop = stop.asked.clone();
+    let (asked_to_stop, runtime) = (stop.asked.clone(), tokio::runtime::Handle::current());
     std::thread::Builder::new().name("tftp".into()).spawn(move || {
-        let server = TftpServer::new(listeners, settings, (content, report, Box::new(is_known)), wake, asked_to_stop);
+        let callbacks = (content, report, Box::new(is_known) as IsKnownSource);
+        let server = TftpServer::new(listeners, settings, callbacks, (wake, asked_to_stop), runtime);
         let _ = end.send(server.and_then(TftpServer::run));
     })?;
     let gone = |_| Err(io::Error::other("the TFTP thread is gone"));
@@ -93,19 +95,6 @@ where
             drop(stop);
             ended.await.unwrap_or_else(gone)
         }
-    }
-}
-
-/// Stops the thread when it is dropped, together with the future of [`serve`].
-struct StopOnDrop {
-    asked: Arc<AtomicBool>,
-    wake: Arc<EventFd>,
-}
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.asked.store(true, Ordering::Release);
-        let _ = self.wake.write(1);
     }
 }
 
@@ -127,12 +116,14 @@ struct TftpServer<C, R> {
     reports: RefCell<Vec<TransferReport>>,
     sessions: SessionTable<TransferSession>,
     by_peer: HashMap<(usize, SocketAddr), SessionId>,
-    /// MTUs by listener and interface number.
-    mtus: HashMap<(usize, u32), (u32, Instant)>,
+    mtus: MtuCache,
     answered: mpsc::Sender<(SessionId, FileAnswer)>,
     answers: mpsc::Receiver<(SessionId, FileAnswer)>,
     wake: Arc<EventFd>,
     asked_to_stop: Arc<AtomicBool>,
+    /// Where reads wait for a disk.
+    runtime: tokio::runtime::Handle,
+    disk_reads: DiskReads,
     /// Time at which open transfers are cut off while the server stops.
     stop_at: Option<Instant>,
     batch: SendBatch,
@@ -166,8 +157,8 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         listeners: Vec<Listener>,
         settings: TftpSettings,
         (content, report, is_known): (C, R, IsKnownSource),
-        wake: Arc<EventFd>,
-        asked_to_stop: Arc<AtomicBool>,
+        (wake, asked_to_stop): (Arc<EventFd>, Arc<AtomicBool>),
+        runtime: tokio::runtime::Handle,
     ) -> io::Result<Self> {
         let port_state = |port, listener| PortState { port, listener, transfers: 0, is_own: false, overflowed: 0 };
         let count = listeners.len();
@@ -199,11 +190,13 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             reports: RefCell::default(),
             sessions: SessionTable::default(),
             by_peer: HashMap::new(),
-            mtus: HashMap::new(),
+            mtus: MtuCache::default(),
             answered,
             answers,
             wake,
             asked_to_stop,
+            runtime,
+            disk_reads: DiskReads::default(),
             stop_at: None,
             batch: SendBatch::new(),
             batch_port: 0,
@@ -317,7 +310,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         if !self.make_place(source, peer, now) {
             return;
         }
-        let mtu = match self.mtu(listener, interface, peer, now) {
+        let mtu = match self.mtus.find(listener, interface, peer, now) {
             Ok(mtu) => mtu,
             Err(error) => return self.report_drop(Some(peer), DropCause::NoRoute(error)),
         };
@@ -340,7 +333,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let Some(&id) = self.by_peer.get(&(arrival.listener, arrival.peer)) else { return false };
         let Some(session) = self.sessions.session(id) else { return false };
         if session.request == *asking {
-            if session.held.is_some() {
+            if session.held.is_some() || session.blocked.is_some() {
                 return true;
             }
             match &mut session.stage {
@@ -380,17 +373,6 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         }
     }
 
-    /// Returns the MTU towards a peer, cached for a while.
-    fn mtu(&mut self, listener: usize, interface: u32, peer: SocketAddr, now: Instant) -> io::Result<u32> {
-        let known = self.mtus.get(&(listener, interface));
-        if let Some((mtu, _)) = known.filter(|(_, asked_at)| now < *asked_at + MTU_TTL) {
-            return Ok(*mtu);
-        }
-        let mtu = port::mtu(peer)?;
-        self.mtus.insert((listener, interface), (mtu, now));
-        Ok(mtu)
-    }
-
     fn take_answers(&mut self, now: Instant) {
         while let Ok((id, answer)) = self.answers.try_recv() {
             self.on_answer(id, answer, now);
@@ -398,7 +380,13 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     }
 
     fn on_answer(&mut self, id: SessionId, answer: FileAnswer, now: Instant) {
+        if let FileAnswer::Octets(start, octets) = answer {
+            return self.on_octets(id, start, octets, now);
+        }
         let Some(session) = self.sessions.session(id) else { return };
+        if session.is_reading && matches!(answer, FileAnswer::NoAnswer) {
+            return self.on_octets(id, 0, Err(Arc::new(io::ErrorKind::Interrupted.into())), now);
+        }
         if let Some((step, _)) = session.held.take() {
             return self.on_confirmation(id, step, answer, now);
         }
@@ -410,16 +398,19 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             FileAnswer::Content(content) => Ok(content),
             FileAnswer::NotFound => Err(FileRefusal::NotFound),
             FileAnswer::Refused(why) => Err(FileRefusal::Decided(why)),
-            FileAnswer::NoAnswer | FileAnswer::Confirmed => {
+            FileAnswer::NoAnswer | FileAnswer::Confirmed | FileAnswer::Octets(..) => {
                 let peer = session.path.peer;
                 self.forget(id);
                 return self.report_drop(Some(peer), DropCause::NoAnswer);
             }
         };
-        let content = content.and_then(|content| match session.request.mode {
-            TransferMode::Octet => Ok(content),
-            TransferMode::Netascii => session::netascii(&content, self.settings.netascii),
-        });
+        let content = match (content, session.request.mode) {
+            (Ok(content), TransferMode::Netascii) => match session::netascii(&content, self.settings.netascii) {
+                Some(encoded) => encoded,
+                None => return self.read_whole(id, content),
+            },
+            (content, TransferMode::Octet | TransferMode::Netascii) => content,
+        };
         match content {
             Ok(content) => {
                 let step = session.begin(content, &self.settings, now);
@@ -438,7 +429,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let id = self.by_peer.get(&(listener, peer)).copied();
         let session = id.and_then(|id| self.sessions.session(id));
         let is_there = session.as_ref().is_some_and(|session| session.path.port == port);
-        let (Some(id), Some(TransferSession { stage: SessionState::Sending { transfer, .. }, held, .. })) =
+        let (Some(id), Some(TransferSession { stage: SessionState::Sending { transfer, .. }, held, blocked, .. })) =
             (id, session)
         else {
             return self.report_drop(Some(peer), DropCause::Stray);
@@ -453,6 +444,8 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let step = match packet {
             // A repetition, while the step after the first acknowledgement runs.
             Packet::Ack(_) if held.is_some() => return,
+            // The client repeats itself, because the next block waits for a disk.
+            Packet::Ack(block) if blocked.is_some() && !transfer.is_progress(block) => return,
             Packet::Ack(block) => transfer.on_ack(block, now),
             Packet::Error { code, .. } => TransferStep::End(transfer.on_error(code)),
             Packet::Read(_) | Packet::Write(_) | Packet::Data { .. } | Packet::OptionAck(_) => {
@@ -467,6 +460,9 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
 
     fn on_alarm(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.session(id) else { return };
+        if session.blocked.is_some() {
+            return self.on_blocked_alarm(id, now);
+        }
         match (&session.held, &mut session.stage) {
             (Some((_, until)), _) if now < *until => {
                 let until = *until;
@@ -488,7 +484,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     fn take_step(&mut self, id: SessionId, step: TransferStep, now: Instant) {
         let sent = match step {
             TransferStep::Wait => Ok(()),
-            TransferStep::End(ending) => return self.end(id, TransferEnd::Peer(ending), now),
+            TransferStep::End(ending) => return self.end_by_peer(id, ending, now),
             TransferStep::OptionAck => self.with_batch(id, |session, port, batch| {
                 session.post_option_ack(port, batch);
                 Ok(())
@@ -496,14 +492,15 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             TransferStep::Data(blocks) => self.send_blocks(id, blocks),
         };
         let Some(session) = self.sessions.session(id) else { return };
-        let (peer, deadline) = (session.path.peer, session.deadline());
+        let peer = session.path.peer;
         match sent {
-            Ok(()) => {}
+            Ok(()) => drop(session.blocked.take_if(|_| matches!(step, TransferStep::Data(_)))),
+            Err(SendFailure::Content(error)) if error.kind() == io::ErrorKind::WouldBlock => self.read_ahead(id, step),
             Err(SendFailure::Content(error)) => return self.end(id, TransferEnd::Unreadable(error), now),
             // A full send buffer or a temporary network error counts as a lost packet.
             Err(SendFailure::Port(error)) => self.report_drop(Some(peer), DropCause::NotSent(error)),
         }
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = self.sessions.session(id).and_then(|session| session.deadline()) {
             self.sessions.arm(id, deadline);
         }
     }
@@ -513,6 +510,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         if let Some(started) = session.start() {
             self.reports.borrow_mut().push(started);
         }
+        session.forget_sent(blocks);
         let Some(left) = session.send_window(&self.ports[session.path.port].port, blocks)? else { return Ok(()) };
         for block in left.iter() {
             self.with_batch(id, |session, port, batch| {

@@ -1,9 +1,11 @@
 //! The sockets: the port for requests, and the ports for transfers.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use crate::tftp::serve::mmsg::set_dont_fragment;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, getsockopt, sendmsg, setsockopt, sockopt};
@@ -173,11 +175,34 @@ impl AsFd for UdpPort {
     }
 }
 
+/// Time for which the MTU of an interface is cached.
+const MTU_TTL: Duration = Duration::from_secs(10);
+
+/// The MTUs towards peers, by listener and interface number.
+#[derive(Debug, Default)]
+pub struct MtuCache(HashMap<(usize, u32), (u32, Instant)>);
+
+impl MtuCache {
+    /// Returns the MTU of the path to a peer, in octets.
+    ///
+    /// # Errors
+    /// There is no route.
+    pub fn find(&mut self, listener: usize, interface: u32, peer: SocketAddr, now: Instant) -> io::Result<u32> {
+        let known = self.0.get(&(listener, interface));
+        if let Some((mtu, _)) = known.filter(|(_, asked_at)| now < *asked_at + MTU_TTL) {
+            return Ok(*mtu);
+        }
+        let mtu = mtu(peer)?;
+        self.0.insert((listener, interface), (mtu, now));
+        Ok(mtu)
+    }
+}
+
 /// Returns the MTU of the path to a peer, in octets: that of the interface, or the smaller one of the route.
 ///
 /// # Errors
 /// Those of connect(2): there is no route.
-pub fn mtu(peer: SocketAddr) -> io::Result<u32> {
+fn mtu(peer: SocketAddr) -> io::Result<u32> {
     let any = match peer {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),

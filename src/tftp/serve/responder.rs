@@ -1,5 +1,6 @@
-//! The handle by which a request is answered from any thread.
+//! The handles by which other threads answer a request, and stop the server.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::ThreadId;
 
@@ -40,5 +41,20 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         self.send(FileAnswer::NoAnswer);
+    }
+}
+
+/// Stops the thread when it is dropped, together with the future of `serve`.
+pub struct StopOnDrop {
+    /// Whether the thread must stop.
+    pub asked: Arc<AtomicBool>,
+    /// The event that wakes the thread.
+    pub wake: Arc<EventFd>,
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.asked.store(true, Ordering::Release);
+        let _ = self.wake.write(1);
     }
 }

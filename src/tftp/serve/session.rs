@@ -10,6 +10,7 @@ use nix::libc::{EINVAL, EIO, EMSGSIZE};
 
 use super::content::FileContent;
 use super::port::UdpPort;
+use super::read_ahead::ReadAhead;
 use crate::tftp::netascii;
 use crate::tftp::options::{NegotiatedOptions, OptionLimits, RequestedOptions};
 use crate::tftp::packet::{DATA_HEADER, TransferMode, data_header};
@@ -33,6 +34,12 @@ pub struct TransferSession {
     pub first_ack: Option<FirstAck>,
     /// The transfer's next step and the time until which it waits, while the step after the first acknowledgement runs.
     pub held: Option<(TransferStep, Instant)>,
+    /// The step that waits for octets that another thread reads. Nothing of it was sent.
+    pub blocked: Option<TransferStep>,
+    /// Whether another thread reads octets for the session.
+    pub is_reading: bool,
+    /// The octets that another thread read last.
+    pub ahead: ReadAhead,
     since: Instant,
     /// Whether the kernel segments a window into datagrams. It cannot for blocks beyond the MTU.
     segments: bool,
@@ -91,6 +98,9 @@ impl TransferSession {
             stage: SessionState::Waiting,
             first_ack: None,
             held: None,
+            blocked: None,
+            is_reading: false,
+            ahead: ReadAhead::default(),
             since: now,
             segments: true,
             started: false,
@@ -148,10 +158,21 @@ impl TransferSession {
         }
     }
 
+    /// Returns the time at which the session must be looked at, unless a packet arrives before. Nothing is due while it
+    /// waits for a disk, except that it is given up.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.stage {
             SessionState::Waiting => None,
+            SessionState::Sending { transfer, .. } if self.blocked.is_some() => Some(transfer.give_up_at()),
             SessionState::Sending { transfer, .. } => Some(transfer.deadline()),
+        }
+    }
+
+    /// Forgets octets that were read ahead of blocks that were sent since.
+    pub fn forget_sent(&mut self, blocks: Blocks) {
+        let SessionState::Sending { transfer, .. } = &self.stage else { return };
+        if self.ahead.is_before(transfer.span_of(blocks).start) {
+            self.ahead = ReadAhead::default();
         }
     }
 
@@ -167,30 +188,54 @@ impl TransferSession {
     /// Sends a window with as few system calls as possible. Returns the blocks that remain to be posted: a single
     /// block, or the whole window if the path does not support segmentation.
     pub fn send_window(&mut self, port: &UdpPort, blocks: Blocks) -> Result<Option<Blocks>, SendFailure> {
-        if !self.segments || blocks.count() == 1 {
+        if blocks.count() == 1 {
+            return Ok(Some(blocks));
+        }
+        if !self.segments {
+            self.load(blocks).map_err(SendFailure::Content)?;
             return Ok(Some(blocks));
         }
         match self.send_segments(port, blocks) {
             // The path does not support segmentation (udp(7)): the window is sent again, block by block.
             Err(SendFailure::Port(error)) if matches!(error.raw_os_error(), Some(EINVAL | EIO | EMSGSIZE)) => {
                 self.segments = false;
+                self.load(blocks).map_err(SendFailure::Content)?;
                 Ok(Some(blocks))
             }
             other => other.map(|()| None),
         }
     }
 
+    /// Keeps the octets of blocks in memory, so that all of them are posted or none.
+    fn load(&mut self, blocks: Blocks) -> io::Result<()> {
+        let SessionState::Sending { transfer, content } = &self.stage else { return Ok(()) };
+        let span = transfer.span_of(blocks);
+        if self.ahead.part(&span).is_none() {
+            self.ahead = ReadAhead::new(span.start, content.part_now(span)?);
+        }
+        Ok(())
+    }
+
     pub fn post_block(&self, port: &UdpPort, block: u64, batch: &mut SendBatch) -> io::Result<()> {
         let SessionState::Sending { transfer, content } = &self.stage else { return Ok(()) };
         batch.post(self.path.name, port.source(self.path.local), |out| {
             out.extend(data_header(on_wire(block)));
-            content.read(transfer.span(block), out)
+            let span = transfer.span(block);
+            match self.ahead.part(&span) {
+                Some(octets) => out.extend_from_slice(&octets),
+                None => content.read_now(span, out)?,
+            }
+            Ok(())
         })
     }
 
     fn send_segments(&self, port: &UdpPort, blocks: Blocks) -> Result<(), SendFailure> {
         let SessionState::Sending { transfer, content } = &self.stage else { return Ok(()) };
-        let read = |block| Ok((data_header(on_wire(block)), content.part(transfer.span(block))?));
+        let read = |block| {
+            let span = transfer.span(block);
+            let octets = self.ahead.part(&span).map_or_else(|| content.part_now(span), Ok)?;
+            Ok((data_header(on_wire(block)), octets))
+        };
         let window = blocks.iter().map(read).collect::<io::Result<Vec<_>>>().map_err(SendFailure::Content)?;
         let segment = transfer.granted().block_size.saturating_add(DATA_HEADER as u16);
         let at_once = (MAX_SEND_BYTES / usize::from(segment)).clamp(1, MAX_SEGMENTS);
@@ -204,13 +249,16 @@ impl TransferSession {
     }
 }
 
-/// Encodes a file for a netascii transfer.
-pub fn netascii(content: &FileContent, largest: u64) -> Result<FileContent, FileRefusal> {
+/// Encodes a file for a netascii transfer; `None` if the file must be read from a disk first.
+pub fn netascii(content: &FileContent, largest: u64) -> Option<Result<FileContent, FileRefusal>> {
     if content.size() > largest {
-        return Err(FileRefusal::Netascii);
+        return Some(Err(FileRefusal::Netascii));
     }
-    let text = content.part(0..content.size()).map_err(|_| FileRefusal::NotFound)?;
-    Ok(FileContent::Shared(netascii::encode(&text).into()))
+    let text = match content.part_now(0..content.size()) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+        text => text.map_err(|_| FileRefusal::NotFound),
+    };
+    Some(text.map(|text| FileContent::Shared(netascii::encode(&text).into())))
 }
 
 /// The memory of a session, without the shared content.

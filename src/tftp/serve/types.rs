@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::tftp::packet::PacketError;
 use crate::tftp::path::{BadPath, RequestedFile};
 use crate::tftp::serve::content::FileContent;
@@ -66,6 +68,8 @@ pub enum FileAnswer {
     Confirmable(FileContent, FirstAck),
     /// The step after the first acknowledgement succeeded.
     Confirmed,
+    /// Octets of the content from a position on, which were read for a transfer.
+    Octets(u64, Result<Bytes, Arc<io::Error>>),
     /// Error 1, after which the client may try another name.
     NotFound,
     /// Error 2, with this message.

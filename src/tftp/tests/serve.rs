@@ -3,18 +3,50 @@
 use super::super::packet::Packet;
 use super::super::transfer::Ending;
 use super::*;
+use crate::iso::ReadAt;
 use bytes::Bytes;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
+use std::sync::{Condvar, Mutex};
 use std::thread::JoinHandle;
 
 type Held = Arc<Mutex<Vec<Responder>>>;
 
+/// A disk whose octets are never in memory. It answers once it is told to.
+#[derive(Debug, Clone, Default)]
+struct Disk(Arc<(Mutex<bool>, Condvar)>);
+
+impl Disk {
+    fn answer(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+}
+
+/// A file on a disk.
+#[derive(Debug)]
+struct FileOnDisk(Bytes, Disk);
+
+impl ReadAt for FileOnDisk {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let (answers, changed) = &*self.1.0;
+        drop(changed.wait_while(answers.lock().unwrap(), |answers| !*answers).unwrap());
+        let start = usize::try_from(offset).unwrap();
+        into.copy_from_slice(&self.0[start..start + into.len()]);
+        Ok(())
+    }
+}
+
 struct ServerTestbed {
     address: SocketAddr,
+    /// The disk of the files `disk-SIZE`.
+    disk: Disk,
     reports: Receiver<TransferReport>,
     /// Responders of requests for `later`, kept unanswered.
     held: Held,
@@ -34,6 +66,8 @@ impl ServerTestbed {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let held = Held::default();
         let kept = held.clone();
+        let disk = Disk::default();
+        let on_disk = disk.clone();
         let content = move |request: TransferRequest, responder: Responder| {
             let super::super::path::FileName::Plain(path) = &request.asked.file else { return };
             match path.as_str() {
@@ -42,7 +76,13 @@ impl ServerTestbed {
                 "silent" => responder.answer(FileAnswer::NoAnswer),
                 "later" => kept.lock().unwrap().push(responder),
                 "text" => responder.answer(FileAnswer::Content(FileContent::Shared("one\ntwo\r\n".into()))),
-                sized => responder.answer(FileAnswer::Content(FileContent::Shared(bytes(sized.parse().unwrap())))),
+                name => {
+                    let size = |text: &str| bytes(text.parse().unwrap());
+                    responder.answer(FileAnswer::Content(match name.strip_prefix("disk-") {
+                        Some(text) => FileContent::Medium(Arc::new(FileOnDisk(size(text), on_disk.clone()))),
+                        None => FileContent::Shared(size(name)),
+                    }));
+                }
             }
         };
         let thread = std::thread::spawn(move || {
@@ -51,7 +91,7 @@ impl ServerTestbed {
             let report = move |report| told.send(report).unwrap_or_default();
             runtime.block_on(serve(vec![listener], settings, content, report, |_| false, shutdown))
         });
-        ServerTestbed { address, reports, held, stop: Some(stop), thread: Some(thread) }
+        ServerTestbed { address, disk, reports, held, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Waits for the next report that is no drop.
@@ -91,6 +131,7 @@ impl ServerTestbed {
 impl Drop for ServerTestbed {
     fn drop(&mut self) {
         drop(self.stop.take());
+        self.disk.answer();
         let ended = self.thread.take().unwrap().join();
         if !std::thread::panicking() {
             ended.unwrap().unwrap();
@@ -525,4 +566,51 @@ fn open_transfers_finish_before_the_server_stops() {
             assert_eq!(testbed.ended(), ("Stopped".into(), 0));
         }
     }
+}
+
+#[test]
+fn a_file_on_a_disk_arrives_whole() {
+    let windowed = b"blksize\x001428\0windowsize\x008\0";
+    for (path, options) in [(OWN, &b""[..]), (OWN, windowed), (("127.0.0.1:0", PortUse::Single), windowed)] {
+        let testbed = ServerTestbed::new(path, TftpSettings::default());
+        testbed.disk.answer();
+        assert_eq!(testbed.client().read("disk-300000", options, 1), bytes(300_000), "{options:?}");
+        assert_eq!(testbed.ended(), ("Peer(Complete)".into(), 300_000));
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_answer_holds_up_its_own_clients_only() {
+    let settings = TftpSettings { patience: Duration::from_millis(1500), ..TftpSettings::default() };
+    let testbed = ServerTestbed::new(OWN, settings);
+    let clients: Vec<Client> = (0..3).map(|_| testbed.client()).collect();
+    clients[0].ask("disk-3000", b"blksize\x001428\0");
+    clients[1].ask("disk-3000", b"");
+    clients[2].socket.send_to(b"\0\x01disk-300\0netascii\0", testbed.address).unwrap();
+    let (granted, from) = clients[0].hear();
+    assert!(matches!(Packet::parse(&granted), Ok(Packet::OptionAck(_))), "{granted:?}");
+    clients[0].send(Packet::Ack(0), from);
+    assert_eq!(testbed.client().read("2000", b"", 1), bytes(2000), "another client's file is sent meanwhile");
+    let ended: Vec<String> = (0..3).map(|_| testbed.ended().0).filter(|how| !how.contains("Complete")).collect();
+    assert!(ended.iter().all(|how| how.contains("does not answer")) && ended.len() == 2, "{ended:?}");
+    testbed.disk.answer();
+    assert_eq!(testbed.client().read("disk-3000", b"", 1), bytes(3000), "the disk answers again");
+}
+
+#[test]
+fn transfers_that_wait_for_their_turn_to_read_are_served() {
+    let testbed = ServerTestbed::new(OWN, TftpSettings::default());
+    let clients: Vec<Client> = (0..read_ahead::MAX_READS_PER_SOURCE * 3).map(|_| testbed.client()).collect();
+    clients.iter().for_each(|client| client.ask("disk-700", b"timeout\x0020\0"));
+    for client in &clients {
+        let from = client.hear().1;
+        client.send(Packet::Ack(0), from);
+    }
+    testbed.disk.answer();
+    // Each asked for 20 s between retransmissions: nothing but its turn gets it its block sooner.
+    let since = Instant::now();
+    for client in &clients {
+        assert_eq!(client.hear().0.len(), 4 + 512);
+    }
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
 }

@@ -131,30 +131,73 @@ fn the_pause_before_a_retransmission_follows_the_round_trip() {
     assert!((Duration::from_millis(700)..Duration::from_secs(3)).contains(&far), "{far:?}");
 }
 
-#[test]
-fn a_peer_that_became_slow_is_measured_anew() {
-    for window in [1, 4] {
-        let (mut now, mut acknowledged) = (Instant::now(), 0);
-        let mut transfer = begun(granted(512, window), 1 << 20, now);
-        for _ in 0..100 {
-            now += Duration::from_millis(1);
-            acknowledged += window;
-            transfer.on_ack(acknowledged, now);
+/// Lets a peer acknowledge each packet of a transfer in lockstep after a round trip, copies too. Returns how often each
+/// block was sent.
+fn copies_in_lockstep(mut transfer: Transfer, mut now: Instant, first: u16, count: u16, trip: Duration) -> Vec<u32> {
+    let mut copies = vec![0; usize::from(count) + 1];
+    let mut acknowledgements = BTreeMap::new();
+    let mut sent = 0;
+    let mut send = |step: TransferStep, now: Instant, waiting: &mut BTreeMap<(Instant, u32), u16>| {
+        let TransferStep::Data(blocks) = step else { return };
+        for block in blocks.iter().map(on_wire).filter(|block| (first..first + count).contains(block)) {
+            copies[usize::from(block - first)] += 1;
+            sent += 1;
+            waiting.insert((now + trip, sent), block);
         }
-        let mut resent = Vec::new();
-        for _ in 0..20 {
-            let answered = now + Duration::from_millis(180);
-            let before = transfer.resent_blocks();
-            while transfer.deadline() < answered {
-                transfer.on_timeout(transfer.deadline());
-            }
-            resent.push(transfer.resent_blocks() - before);
-            now = answered;
-            acknowledged += window;
-            transfer.on_ack(acknowledged, now);
+    };
+    // The block that is awaited was sent just now.
+    send(blocks(first.into(), first.into()), now, &mut acknowledgements);
+    loop {
+        let Some((&(at, _), &block)) = acknowledgements.first_key_value() else { break };
+        if transfer.deadline() < at {
+            now = transfer.deadline();
+            send(transfer.on_timeout(now), now, &mut acknowledgements);
+            continue;
         }
-        assert!(resent[0] > 0 && resent[4..].iter().all(|count| *count == 0), "window {window}: {resent:?}");
+        now = at;
+        acknowledgements.pop_first();
+        send(transfer.on_ack(block, now), now, &mut acknowledgements);
     }
+    copies.truncate(usize::from(count));
+    copies
+}
+
+#[test]
+fn a_peer_that_became_slow_gets_each_block_once_again() {
+    for milliseconds in [40, 100, 180, 600, 2000] {
+        let mut now = Instant::now();
+        let mut transfer = begun(granted(512, 1), 1 << 20, now);
+        for block in 1..=100 {
+            now += Duration::from_millis(1);
+            transfer.on_ack(block, now);
+        }
+        let copies = copies_in_lockstep(transfer, now, 101, 60, Duration::from_millis(milliseconds));
+        assert!(copies[0] > 1 && copies[12..].iter().all(|count| *count == 1), "{milliseconds} ms: {copies:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_became_slow_gets_each_window_once_again() {
+    let (mut now, mut acknowledged) = (Instant::now(), 0);
+    let mut transfer = begun(granted(512, 4), 1 << 20, now);
+    for _ in 0..100 {
+        now += Duration::from_millis(1);
+        acknowledged += 4;
+        transfer.on_ack(acknowledged, now);
+    }
+    let mut resent = Vec::new();
+    for _ in 0..20 {
+        let answered = now + Duration::from_millis(700);
+        let before = transfer.resent_blocks();
+        while transfer.deadline() < answered {
+            transfer.on_timeout(transfer.deadline());
+        }
+        resent.push(transfer.resent_blocks() - before);
+        now = answered;
+        acknowledged += 4;
+        transfer.on_ack(acknowledged, now);
+    }
+    assert!(resent[0] > 0 && resent[6..].iter().all(|count| *count == 0), "{resent:?}");
 }
 
 #[test]
