@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, watch};
 use crate::admission::prepare::Places;
 use crate::api::auth::Access;
 use crate::api::objects::pages::Pages;
+use crate::api::redfish::host_locks::HostLocks;
 use crate::api::redfish::sessions::Sessions;
 use crate::gate::Gate;
 use crate::store::volumes::Volumes;
@@ -27,6 +28,8 @@ pub struct Shared {
     pub pages: Pages,
     /// Open Redfish sessions.
     pub sessions: Sessions,
+    /// Hosts whose boot device a Redfish client is changing.
+    pub host_locks: HostLocks,
     /// Queue of writers that retry after a version conflict.
     pub retry_queue: Arc<Mutex<()>>,
     /// Faults of the manifests; the server is not ready while there are any.
@@ -60,6 +63,7 @@ impl Shared {
             access,
             pages: Pages::default(),
             sessions: Sessions::default(),
+            host_locks: HostLocks::default(),
             retry_queue: Arc::default(),
             faults,
         }

@@ -4,6 +4,7 @@
 //! own BMC, if the host has one.
 
 mod error;
+pub mod host_locks;
 mod precondition;
 mod resources;
 pub mod sessions;

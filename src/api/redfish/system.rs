@@ -75,7 +75,7 @@ pub async fn change(
     let once = match enabled {
         None | Some("Once") => true,
         Some("Continuous") => false,
-        Some("Disabled") => return apply_override(shared, key, host, None, precondition).await,
+        Some("Disabled") => return apply_override(shared, key, None, precondition).await,
         Some(other) => {
             let known = "expected Once, Continuous or Disabled";
             return Err(RedfishError::bad_value(format!("BootSourceOverrideEnabled: {other:?}: {known}")));
@@ -83,14 +83,14 @@ pub async fn change(
     };
     let known = || format!("expected one of {}", BOOT_TARGETS.join(", "));
     match target {
-        Some("None") => apply_override(shared, key, host, None, precondition).await,
+        Some("None") => apply_override(shared, key, None, precondition).await,
         Some(word) => {
             let target = OverrideTarget::parse(word)
                 .ok_or_else(|| RedfishError::bad_value(format!("BootSourceOverrideTarget: {word:?}: {}", known())))?;
-            apply_override(shared, key, host, Some((target, once)), precondition).await
+            apply_override(shared, key, Some((target, once)), precondition).await
         }
         None => match BootOverride::of(host).filter(|is| enabled.is_some() && is.once != once) {
-            Some(is) => apply_override(shared, key, host, Some((is.target, once)), precondition).await,
+            Some(is) => apply_override(shared, key, Some((is.target, once)), precondition).await,
             None => Ok(()),
         },
     }
@@ -115,7 +115,6 @@ fn check_mode(host: &Host, wanted: Option<&str>) -> Result<(), RedfishError> {
 async fn apply_override(
     shared: &Shared,
     key: &Key,
-    host: &Host,
     wanted: Option<(OverrideTarget, bool)>,
     precondition: HostPrecondition<'_>,
 ) -> Result<(), RedfishError> {
@@ -125,23 +124,34 @@ async fn apply_override(
         }
         None => Ok(boot_override::cleared(host)),
     };
-    update(host)?;
+    let _turn = shared.host_locks.lock(key).await;
+    let Object::Host(host) = find(shared, key)? else { return Err(RedfishError::not_found("such system")) };
+    precondition.check(&host)?;
+    update(&host)?;
     // The BMC first: if it refuses, nothing changes here.
-    program(host, wanted).await?;
-    let updated = update_host(shared, key, |host| {
+    program(&host, wanted).await?;
+    let updated = update_host(shared, key, &[], |host| {
         precondition.check(host)?;
         Ok(update(host)?)
     })
     .await;
     if let Err(error) = updated {
-        // Another client came first: the BMC boots again what the host's record says.
-        if let Ok(Object::Host(now)) = find(shared, key) {
-            program(&now, BootOverride::of(&now).map(|is| (is.target, is.once))).await?;
+        // Another client changed the host meanwhile: the machine boots again what its record says.
+        if let Ok(Object::Host(now)) = find(shared, key)
+            && let Err(error) = program(&host, recorded(&now)).await
+        {
+            tracing::warn!(host = %key.name, error = error.message, "the BMC has another boot device than the host's record");
         }
         return Err(error);
     }
-    release(shared, images_of(host)).await;
+    release(shared, images_of(&host)).await;
     Ok(())
+}
+
+/// Returns the override that is in force by a host's record, and whether it is for one boot.
+fn recorded(host: &Host) -> Option<(OverrideTarget, bool)> {
+    let (enabled, target) = boot_override::redfish_state(host);
+    Some((OverrideTarget::parse(target)?, enabled == "Once")).filter(|_| enabled != "Disabled")
 }
 
 /// Sets the boot device of the machine's own BMC, if it has one.

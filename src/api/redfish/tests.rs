@@ -4,7 +4,9 @@ use hyper::header::{AUTHORIZATION, HeaderName, IF_MATCH};
 use serde_json::{Value, json};
 
 use crate::api::fixture::{ApiFixture, host, peer};
-use crate::fleet::{Kind, Phase};
+use crate::api::redfish::precondition::{HostPrecondition, IfMatch};
+use crate::api::redfish::{resources, virtual_media};
+use crate::fleet::{Host, Kind, Phase};
 use crate::http::peer::Serves;
 
 const SYSTEM: &str = "/redfish/v1/Systems/vm";
@@ -148,6 +150,23 @@ async fn a_medium_of_another_server_is_an_image_while_it_is_inserted() {
     assert_eq!(call(&server, "PATCH", DRIVE, json!({"Image": "http://192.0.2.1/y.iso"})).await.0, 204);
     let path = "/api/v1/namespaces/default/baremetalhosts/vm";
     assert_eq!((call(&server, "DELETE", path, Value::Null).await.0, images()), (200, 2));
+}
+
+#[tokio::test]
+async fn an_insertion_that_another_client_overtakes_leaves_no_image() {
+    let server = server("localboot").await;
+    let state = server.shared.gate.store.load();
+    let host = state.hosts().next().unwrap().clone();
+    let key = crate::fleet::Object::Host(host.clone()).key();
+    let stale = hyper::header::HeaderMap::from_iter([(IF_MATCH, "\"stale\"".parse().unwrap())]);
+    let (if_match, drive) = (IfMatch::of(&stale), |host: &Host| resources::medium(host, "Systems", "vm"));
+    // The precondition fails only when the medium is recorded: the check at the door is left out.
+    let precondition = HostPrecondition::new(&if_match, &drive);
+    let target = virtual_media::VirtualDrive { shared: &server.shared, key: &key, host: &host, precondition };
+    let medium = json!({"Image": "http://192.0.2.1/overtaken.iso"});
+    let inserted = virtual_media::insert(target, &peer([10, 77, 0, 99]), medium.as_object().unwrap()).await;
+    assert_eq!(inserted.map_err(|error| error.code.as_u16()), Err(412));
+    assert_eq!(server.shared.gate.store.load().images().count(), 2);
 }
 
 #[tokio::test]

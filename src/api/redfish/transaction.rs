@@ -13,13 +13,15 @@ use crate::api::objects::write::commit_with_retry;
 use crate::api::redfish::error::RedfishError;
 use crate::api::state::Shared;
 
-/// Replaces a host by what `update` returns, and makes its transition, together or not at all.
+/// Replaces a host by what `update` returns, makes its transition, and writes the images that it refers to, together or
+/// not at all.
 ///
 /// # Errors
 /// The error of `update`, a refusal by admission, or the store's reason.
 pub async fn update_host(
     shared: &Shared,
     key: &Key,
+    images: &[Object],
     update: impl Fn(&Host) -> Result<(Host, Option<Transition>), RedfishError>,
 ) -> Result<(), RedfishError> {
     commit_with_retry(shared, key, |before| {
@@ -39,7 +41,13 @@ pub async fn update_host(
             observation: Observation::default(),
             event: None,
         });
-        Ok([put].into_iter().chain(advance).collect())
+        // Another host may refer to such an image already.
+        let images = images.iter().map(|image| {
+            let prepared = prepare::prepare(image.clone(), None, &shared.places);
+            let wrong = |wrong| Status::invalid(image.kind(), image.meta().name.as_str(), &wrong);
+            Ok(Change::Put { object: prepared.map_err(wrong)?, expect: Expect::Any })
+        });
+        images.chain([Ok(put)]).chain(advance.map(Ok)).collect::<Result<_, RedfishError>>()
     })
     .await
     .map(drop)

@@ -9,9 +9,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::fleet::{Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, rules};
-use crate::store::{Change, Expect};
+use crate::store::Change;
 
-use crate::api::objects::write::{WriteMode, put};
 use crate::api::redfish::error::RedfishError;
 use crate::api::redfish::precondition::HostPrecondition;
 use crate::api::redfish::transaction::update_host;
@@ -135,19 +134,16 @@ pub async fn insert(target: VirtualDrive<'_>, peer: &Peer, body: &Map<String, Va
     if let (true, Err(wrong)) = (url.contains("://"), rules::check_url(url)) {
         return Err(RedfishError::bad_value(format!("Image: {wrong}")));
     }
-    let image = match find(shared, peer, url)? {
-        Some(image) => image,
+    match find(shared, peer, url)? {
+        Some(image) => record_medium(target, url, &image, &[]).await?,
         None => {
             let image = remote_image(url)?;
             let name = image.metadata.name.clone();
-            // Another machine may have it in its drive already.
-            put(shared, Object::Image(Arc::new(image)), None, Expect::Any, WriteMode::default()).await?;
-            name
+            record_medium(target, url, &name, &[Object::Image(Arc::new(image))]).await?;
         }
-    };
-    let recorded = record_medium(target, url, &image).await;
-    release(shared, images_of(host).into_iter().chain([image]).collect()).await;
-    recorded
+    }
+    release(shared, images_of(host)).await;
+    Ok(())
 }
 
 /// Returns the image for an ISO at another server's URL.
@@ -169,7 +165,7 @@ pub async fn eject(target: VirtualDrive<'_>) -> Result<(), RedfishError> {
     if boot_override::inserted(host).is_err() {
         return Ok(());
     }
-    update_host(shared, key, |host| {
+    update_host(shared, key, &[], |host| {
         precondition.check(host)?;
         Ok(boot_override::ejected(host))
     })
@@ -191,18 +187,27 @@ pub async fn release(shared: &Shared, names: Vec<Name>) {
             |image: &Arc<Image>| image.spec.url.as_ref().is_some_and(|url| remote_name(url) == name.as_str());
         let in_drive =
             |host: &Arc<Host>| host.metadata.annotations.get(MEDIUM_IMAGE).is_some_and(|held| *held == name.as_str());
-        if !state.image(&name).is_some_and(is_remote) || state.hosts().any(in_drive) {
+        let Some(image) = state.image(&name).filter(|image| is_remote(image)) else { continue };
+        if state.hosts().any(in_drive) {
             continue;
         }
+        // Another client that inserts it meanwhile changes its version.
+        let version = Some(image.metadata.resource_version);
         let key = Key { kind: Kind::IscsiCdrom, namespace: None, name };
-        if let Err(error) = shared.gate.store.commit(Change::Delete { key, version: None }).await {
+        if let Err(error) = shared.gate.store.commit(Change::Delete { key, version }).await {
             tracing::debug!(%error, "virtual medium not deleted");
         }
     }
 }
 
-async fn record_medium(target: VirtualDrive<'_>, url: &str, image: &Name) -> Result<(), RedfishError> {
-    update_host(target.shared, target.key, |host| {
+/// Records the medium of a host, together with the image that is created for it.
+async fn record_medium(
+    target: VirtualDrive<'_>,
+    url: &str,
+    image: &Name,
+    created: &[Object],
+) -> Result<(), RedfishError> {
+    update_host(target.shared, target.key, created, |host| {
         target.precondition.check(host)?;
         let mut after = host.clone();
         for (name, text) in [(MEDIUM, url), (MEDIUM_IMAGE, image.as_str())] {
