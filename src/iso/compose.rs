@@ -155,7 +155,8 @@ impl ViewComposer<'_> {
             });
         }
         let all = menu_texts(&examined.menus, &texts, &examined.menu_parts);
-        let edited = menu::edit_menus(&all, &examined.unread_files(), edit);
+        let edited = menu::edit_menus(&all, &examined.unread_files(), edit)
+            .ok_or(ViewError::TooMuch { bytes: menu::MAX_EDITED_BYTES + 1, maximum: menu::MAX_EDITED_BYTES })?;
         let mut kernels = 0;
         for ((menu, old), (new, lines)) in examined.menus.iter().zip(&texts).zip(edited) {
             kernels += lines;

@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+/// Maximum length of the lines that the edits of the menus of an image write, in bytes.
+pub const MAX_EDITED_BYTES: usize = 16 << 20;
+
 /// The changes to a boot menu.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MenuEdit {
@@ -36,6 +39,31 @@ impl MenuEdit {
     /// Returns whether the edit changes kernel arguments.
     pub fn changes_arguments(&self) -> bool {
         !self.append.is_empty() || !self.remove.is_empty()
+    }
+}
+
+/// The room for the lines that edits write, in bytes.
+#[derive(Debug)]
+pub(super) struct EditRoom {
+    left: usize,
+}
+
+impl EditRoom {
+    /// Creates the room for the menus of an image.
+    pub fn new() -> Self {
+        Self { left: MAX_EDITED_BYTES }
+    }
+
+    /// Takes the room for a text. Returns whether there is enough; after one that does not fit there is none.
+    pub fn take(&mut self, length: usize) -> bool {
+        let left = self.left.checked_sub(length);
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// Returns whether no more lines are written.
+    pub fn is_used_up(&self) -> bool {
+        self.left == 0
     }
 }
 

@@ -11,6 +11,9 @@ pub const MAX_ENTRIES_SIZE: usize = 1 << 20;
 /// Maximum number of kernel lines in the menus of an image that are edited. A view adds its arguments to each of them.
 pub const MAX_KERNEL_LINES: usize = 2048;
 
+/// Maximum length of a name or title that a view makes the default, in bytes. Syslinux reads lines up to this length.
+pub const MAX_DEFAULT_LENGTH: usize = 4096;
+
 /// Words of a title that mark an entry which does not boot the system or installer of the image.
 const SIDE_TITLES: [&str; 9] =
     ["rescue", "recovery", "repair", "upgrade", "check", "verify", "test", "memtest86", "mediacheck"];

@@ -12,11 +12,11 @@ mod systemd_boot;
 
 use std::collections::BTreeSet;
 
-pub use edit::MenuEdit;
+pub use edit::{MAX_EDITED_BYTES, MenuEdit};
 pub use entry::{MAX_ENTRIES_SIZE, MAX_KERNEL_LINES, MenuEntry, MenuGap, Obstacle, ValueOrigin};
 pub use lookup::{FileTest, MAX_LOOKUPS};
 
-use edit::characters;
+use edit::{EditRoom, characters};
 use entry::{EntryRoom, directory, normal_path};
 use grub::GrubScripts;
 use lookup::FileLookup;
@@ -108,24 +108,29 @@ pub fn entries(dialect: Dialect, raw: &[u8]) -> Vec<MenuEntry> {
 
 /// Applies an edit to the menus of an image. `unread` are the files of the image that they read and that are not among the
 /// texts. Returns for each text the new text, and the number of its kernel lines. The text is the same if nothing changes,
-/// or if the menus have too many kernel lines.
-pub fn edit_menus(texts: &[MenuText<'_>], unread: &[String], edit: &MenuEdit) -> Vec<(Vec<u8>, usize)> {
+/// or if the menus have too many kernel lines. Returns nothing if the edit writes more than `MAX_EDITED_BYTES`.
+pub fn edit_menus(texts: &[MenuText<'_>], unread: &[String], edit: &MenuEdit) -> Option<Vec<(Vec<u8>, usize)>> {
     let decoded: Vec<String> = texts.iter().map(|text| characters(text.raw)).collect();
     let decoded: Vec<&str> = decoded.iter().map(String::as_str).collect();
     let unread: BTreeSet<String> = unread.iter().map(|path| characters(path.as_bytes())).collect();
     let is_unread = |path: &str| Some(unread.contains(path));
     let menus = Menus::read(texts, &decoded, &mut FileLookup::new(&is_unread));
     let edit = edit.as_characters();
+    let mut room = EditRoom::new();
     let edited = menus.kernel_lines().into_iter().enumerate().map(|(number, lines)| match lines {
-        Some(lines) => (menus.edit(number, &edit).chars().map(|byte| byte as u8).collect(), lines),
-        None => (texts[number].raw.to_vec(), 0),
+        Some(lines) => {
+            let text = menus.edit(number, &edit, &mut room);
+            (!room.is_used_up()).then(|| (text.chars().map(|byte| byte as u8).collect(), lines))
+        }
+        None => Some((texts[number].raw.to_vec(), 0)),
     });
     edited.collect()
 }
 
 /// Applies an edit to a menu that is read alone. Returns the text and the number of its kernel lines.
 pub fn edit_menu(dialect: Dialect, path: &str, raw: &[u8], edit: &MenuEdit) -> (Vec<u8>, usize) {
-    edit_menus(&[MenuText { path, dialect: Some(dialect), raw }], &[], edit).pop().unwrap_or_default()
+    let edited = edit_menus(&[MenuText { path, dialect: Some(dialect), raw }], &[], edit);
+    edited.and_then(|mut edited| edited.pop()).unwrap_or_default()
 }
 
 /// The menus of an image in all languages.
@@ -211,11 +216,11 @@ impl<'a> Menus<'a> {
         lines.collect()
     }
 
-    fn edit(&self, number: usize, edit: &MenuEdit) -> String {
+    fn edit(&self, number: usize, edit: &MenuEdit, room: &mut EditRoom) -> String {
         let ((path, dialect, text), (script, config)) = (self.texts[number], self.numbers[number]);
         match dialect {
-            Some(Dialect::Grub) => self.grub.edit(script, edit),
-            Some(Dialect::Syslinux) => self.syslinux.edit(config, edit),
+            Some(Dialect::Grub) => self.grub.edit(script, edit, room),
+            Some(Dialect::Syslinux) => self.syslinux.edit(config, edit, room),
             Some(Dialect::SystemdBoot) => systemd_boot::edit_menu(path, text, edit),
             None => text.to_owned(),
         }

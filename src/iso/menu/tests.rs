@@ -66,7 +66,7 @@ impl Layout<'_> {
     /// Returns the menus as a host with an argument of its own sees them.
     fn edited(&self) -> Vec<String> {
         let edit = MenuEdit { append: vec!["site=1".into()], remove: Vec::new(), timeout: Some(1) };
-        let menus = edit_menus(&self.texts(), &self.unread(), &edit).into_iter();
+        let menus = edit_menus(&self.texts(), &self.unread(), &edit).unwrap().into_iter();
         menus.map(|(text, _)| String::from_utf8(text).unwrap()).collect()
     }
 }
@@ -433,7 +433,7 @@ fn memtest_has_no_kernel_line() {
         files: &["/boot/memtest86+.bin"],
     };
     layout.check(&[]);
-    assert_eq!(edit_menus(&layout.texts(), &[], &MenuEdit::default())[0].1, 0);
+    assert_eq!(edit_menus(&layout.texts(), &[], &MenuEdit::default()).unwrap()[0].1, 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::command::{CommandKind, assignment, is_name};
 use super::condition::{Conditions, Truth, test};
@@ -11,7 +12,8 @@ use super::script::Scripts;
 use super::selection::{Item, Selection, default_item, escaped};
 use super::variables::{DEVICE, Expanded, MAX_EXPANSION_BYTES, Use, VariableValue, Variables};
 use crate::iso::menu::entry::{
-    EntryRoom, MenuEntry, MenuGap, Obstacle, ValueOrigin, directory, is_side_title, normal_path, takes_arguments,
+    EntryRoom, MAX_DEFAULT_LENGTH, MenuEntry, MenuGap, Obstacle, ValueOrigin, directory, is_side_title, normal_path,
+    takes_arguments,
 };
 use crate::iso::menu::lookup::FileLookup;
 
@@ -31,7 +33,7 @@ pub struct Evaluated {
     pub entries: Vec<(usize, MenuEntry)>,
     /// Entries to boot instead of the default ones that leave for the local disk, as values of `default`, by the scripts
     /// that show the menu or have its default entry.
-    pub other_defaults: BTreeMap<usize, String>,
+    pub other_defaults: BTreeMap<usize, Rc<str>>,
     /// Scripts that show menus: with their own entries, or with those of scripts that they source.
     pub menus: BTreeSet<usize>,
     /// What is not understood, with the number of the script that has the command.
@@ -463,7 +465,8 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
         let owners: BTreeSet<usize> = block.items.iter().map(|item| item.script).chain([script]).collect();
         let outcome = self.finish(block, &selection);
         if let (true, Some(other)) = (outcome.leaves, outcome.other) {
-            self.result.other_defaults.extend(owners.into_iter().map(|owner| (owner, other.clone())));
+            let other: Rc<str> = other.into();
+            self.result.other_defaults.extend(owners.into_iter().map(|owner| (owner, Rc::clone(&other))));
         }
     }
 
@@ -486,7 +489,8 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             (self.depth, self.enclosing) = (self.depth + 1, self.enclosing + 1);
             self.variables.open(item.is_submenu);
             self.run(item.script, item.body.clone(), Truth::Yes, &mut inner);
-            let name = item.name.as_deref().filter(|_| item.is_certain).map(escaped);
+            let name = item.name.as_deref().filter(|_| item.is_certain).filter(|name| name.len() <= MAX_DEFAULT_LENGTH);
+            let name = name.map(escaped);
             if item.is_submenu {
                 let selection = match is_default {
                     true => Selection::Entry(rest.clone()),
@@ -495,7 +499,8 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
                 };
                 let Outcome { leaves, other } = self.finish(inner, &selection);
                 outcome.leaves |= leaves;
-                in_submenu = in_submenu.or(name.zip(other).map(|(name, other)| format!("{name}>{other}")));
+                let path = name.zip(other).map(|(name, other)| format!("{name}>{other}"));
+                in_submenu = in_submenu.or(path.filter(|path| path.len() <= MAX_DEFAULT_LENGTH));
             } else {
                 outcome.leaves |= (is_default || may_be_any) && inner.leaves && inner.kernels.is_empty();
                 if outcome.other.is_none() && inner.boots(&item.title) {

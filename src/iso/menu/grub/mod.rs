@@ -9,8 +9,9 @@ mod selection;
 mod variables;
 
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
-use super::edit::{MenuEdit, edited_arguments};
+use super::edit::{EditRoom, MenuEdit, edited_arguments};
 use super::entry::{MenuEntry, MenuGap, base_name};
 use super::lookup::FileLookup;
 use command::{CommandKind, assignment};
@@ -34,7 +35,7 @@ struct ScriptResult {
     /// Kernels of its commands, whichever script reads it.
     entries: Vec<MenuEntry>,
     /// VariableValue of `default` in place of one that leaves for the local disk.
-    other_default: Option<String>,
+    other_default: Option<Rc<str>>,
     /// Whether it shows a menu.
     has_menu: bool,
     gaps: BTreeSet<MenuGap>,
@@ -69,13 +70,16 @@ impl<'a> GrubScripts<'a> {
     }
 
     /// Applies an edit to a script.
-    pub fn edit(&self, number: usize, edit: &MenuEdit) -> String {
+    pub fn edit(&self, number: usize, edit: &MenuEdit, room: &mut EditRoom) -> String {
         let (script, result, text) = (&self.scripts.list[number], &self.results[number], self.texts[number]);
         let (mut out, mut copied) = (String::new(), 0);
         for (command, path) in kernel_commands(script).filter(|_| edit.changes_arguments()) {
             let Some(path_end) = command.words.get(path).map(|word| word.at.end) else { continue };
             out.push_str(&text[copied..path_end]);
             for word in edited_words(command, path, &result.words, edit) {
+                if !room.take(1 + word.len()) {
+                    return out;
+                }
                 out.extend([" ", &word]);
             }
             copied = command.words.last().map_or(path_end, |word| word.at.end);
@@ -89,7 +93,10 @@ impl<'a> GrubScripts<'a> {
             let gap = if out.ends_with('\n') { "" } else { "\n" };
             out.push_str(&format!("{gap}set timeout_style=menu\nset timeout={seconds}\n"));
             if let Some(default) = &result.other_default {
-                out.push_str(&format!("set default={}\n", quote(default)));
+                let line = format!("set default={}\n", quote(default));
+                if room.take(line.len()) {
+                    out.push_str(&line);
+                }
             }
         }
         out

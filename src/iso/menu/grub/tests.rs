@@ -11,7 +11,7 @@ fn read<'a>(files: &[(&'a str, &'a str)]) -> GrubScripts<'a> {
 
 fn edit_menu(text: &str, edit: &MenuEdit) -> (String, usize) {
     let scripts = read(&[("/boot/grub/grub.cfg", text)]);
-    (scripts.edit(0, edit), scripts.kernel_lines(0))
+    (scripts.edit(0, edit, &mut EditRoom::new()), scripts.kernel_lines(0))
 }
 
 fn entries(text: &str) -> Vec<MenuEntry> {
@@ -226,7 +226,7 @@ fn the_timeout_is_set() {
     assert_eq!(edit_menu(open, &edit).0, open, "nothing is added to an open quote");
     let files = [("/main.cfg", "source /sub.cfg\nset timeout=60"), ("/sub.cfg", "menuentry a { linux /k }")];
     assert!(
-        read(&files).edit(0, &edit).ends_with("set timeout=3\n"),
+        read(&files).edit(0, &edit, &mut EditRoom::new()).ends_with("set timeout=3\n"),
         "the script that reads the menu has the last word"
     );
 }

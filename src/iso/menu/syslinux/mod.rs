@@ -1,15 +1,17 @@
 //! Configuration files of Syslinux (ISOLINUX, EXTLINUX).
 
 mod config;
+mod lines;
 mod order;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::edit::{MenuEdit, edited_arguments};
+use super::edit::{EditRoom, MenuEdit, edited_arguments};
 use super::entry::{EntryRoom, MenuEntry, MenuGap, Obstacle, directory, normal_path};
 use super::lookup::FileLookup;
 use config::{ConfigLine, Label, ReferenceKind, SyslinuxConfig, split};
-use order::{Menu, Position, ReadingOrder, is_timeout};
+use lines::EditedLines;
+use order::{Menu, Position, ReadingOrder};
 
 /// Maximum number of directories in which the names of a configuration are looked up.
 const MAX_DIRECTORIES: usize = 8;
@@ -183,9 +185,9 @@ impl<'a> SyslinuxConfigs<'a> {
     }
 
     /// Applies an edit to a configuration.
-    pub fn edit(&self, number: usize, edit: &MenuEdit) -> String {
+    pub fn edit(&self, number: usize, edit: &MenuEdit, room: &mut EditRoom) -> String {
         let (menu, file) = (&self.configs[number], &self.files[number]);
-        let mut out: Vec<String> = file.text.split_inclusive('\n').map(str::to_owned).collect();
+        let mut out = EditedLines::new(file.text, room);
         if edit.changes_arguments() {
             self.edit_labels(number, edit, &mut out);
         }
@@ -193,42 +195,44 @@ impl<'a> SyslinuxConfigs<'a> {
             // debian-installer's menus start speech synthesis when no key is pressed.
             let starts_speech = edit.timeout.is_some() && line.keyword.eq_ignore_ascii_case("ontimeout");
             if starts_speech {
-                out[line.number] = line.commented();
+                out.set(line.number, line.commented());
             } else if edit.changes_arguments() {
-                out[line.number] = edited_line(line, edit);
+                out.set(line.number, edited_line(line, edit));
             }
         }
         if let Some(seconds) = edit.timeout {
             self.leave_for_a_kernel(number, &mut out);
             let tenths = u32::from(seconds) * 10;
             for line in &menu.timeouts {
-                out[line.number] = line.with_value(&tenths.to_string());
+                out.set(line.number, line.with_value(&tenths.to_string()));
             }
             if menu.timeouts.is_empty() && file.path.to_ascii_lowercase().ends_with("linux.cfg") {
-                out.insert(0, format!("timeout {tenths}\n"));
+                out.add_first(format!("timeout {tenths}\n"));
             }
         }
-        out.concat()
+        out.text()
     }
 
     /// Makes the first label that boots a kernel the default, where the default one leaves for the local disk.
-    fn leave_for_a_kernel(&self, number: usize, out: &mut Vec<String>) {
+    fn leave_for_a_kernel(&self, number: usize, out: &mut EditedLines<'_>) {
         let config = &self.configs[number];
         let at = |(config, label): Position| &self.configs[config].labels[label];
         let mut done = BTreeSet::new();
+        // Lines that name a label for the local disk: one that is the last of a menu names another, the others have no effect.
+        let mut replaced: BTreeMap<usize, Option<&str>> = BTreeMap::new();
         for menu in self.order.menus.iter().filter(|menu| menu.configs.contains(&number)) {
             let Some(chosen) = menu.bootable else { continue };
-            for line in menu.defaults.iter().filter(|line| line.0 == number).map(|line| &config.defaults[line.1]) {
-                match menu.leaves(&self.configs, line) {
-                    true if is_timeout(line) => out[line.number] = line.commented(),
-                    true => out[line.number] = line.with_value(at(chosen).name()),
-                    false => {}
+            let last = menu.last_default(&self.configs);
+            for position in menu.defaults.iter().filter(|position| position.0 == number) {
+                if menu.leaves(&self.configs, &config.defaults[position.1]) {
+                    let name = (last == Some(*position)).then(|| at(chosen).name());
+                    let known = replaced.entry(position.1).or_default();
+                    *known = known.or(name);
                 }
             }
-            let in_part = menu.defaults.iter().filter(|line| !self.files[line.0].is_menu);
-            let mut in_part = in_part.map(|line| &self.configs[line.0].defaults[line.1]);
-            if menu.root == number && in_part.any(|line| !is_timeout(line) && menu.leaves(&self.configs, line)) {
-                add_default(at(chosen).name(), out);
+            let in_part = last.filter(|position| menu.root == number && !self.files[position.0].is_menu);
+            if in_part.is_some_and(|(config, line)| menu.leaves(&self.configs, &self.configs[config].defaults[line])) {
+                out.add_last(default_line(at(chosen).name()));
             }
             if menu.is_named || !menu.default.is_some_and(|label| at(label).leaves()) {
                 continue;
@@ -236,9 +240,12 @@ impl<'a> SyslinuxConfigs<'a> {
             for line in
                 config.labels.iter().filter(|label| label.leaves()).filter_map(|label| label.menu_default.as_ref())
             {
-                out[line.number] = line.commented();
+                out.set(line.number, line.commented());
             }
             self.mark_default(number, menu, chosen, &mut done, out);
+        }
+        for (line, name) in replaced.into_iter().map(|(line, name)| (&config.defaults[line], name)) {
+            out.set(line.number, name.map_or_else(|| line.commented(), |name| line.with_value(name)));
         }
     }
 
@@ -249,39 +256,41 @@ impl<'a> SyslinuxConfigs<'a> {
         menu: &Menu,
         chosen: Position,
         done: &mut BTreeSet<Position>,
-        out: &mut Vec<String>,
+        out: &mut EditedLines<'_>,
     ) {
         let label = &self.configs[chosen.0].labels[chosen.1];
         if menu.is_top && chosen.0 == number && label.menu_default.is_none() && done.insert(chosen) {
-            let line = &mut out[label.line.number];
-            let gap = if line.ends_with('\n') { "" } else { "\n" };
-            line.push_str(&format!("{gap}{}  menu default{}", label.line.indent, label.line.end()));
+            let line = format!("{}  menu default{}", label.line.indent, label.line.end());
+            out.add_after(label.line.number, line);
         }
         // `menu default` in a submenu does not open the submenu.
         if !menu.is_top && menu.root == number && done.insert(chosen) {
-            add_default(label.name(), out);
+            out.add_last(default_line(label.name()));
         }
     }
 
     /// Applies an edit to the arguments of the labels of a configuration.
-    fn edit_labels(&self, number: usize, edit: &MenuEdit, out: &mut [String]) {
+    fn edit_labels(&self, number: usize, edit: &MenuEdit, out: &mut EditedLines<'_>) {
         let menu = &self.configs[number];
         for line in self.order.shared[number].iter().map(|line| &menu.appends[*line]) {
-            out[line.number] = edited_line(line, edit);
+            out.set(line.number, edited_line(line, edit));
         }
         let removal = MenuEdit { append: Vec::new(), ..edit.clone() };
         for (at, label) in menu.labels.iter().enumerate().filter(|(_, label)| label.boots()) {
+            if out.is_full() {
+                return;
+            }
             if let Some((kernel, own)) = label.kernel_words()
                 && let Some(line) = &label.kernel
             {
                 let own: Vec<&str> = own.collect();
                 if own.iter().any(|word| edit.removes(word)) {
                     let words = edited_arguments(own.into_iter(), &removal, str::to_owned);
-                    out[line.number] = line.with_value(&[vec![kernel.to_owned()], words].concat().join(" "));
+                    out.set(line.number, line.with_value(&[vec![kernel.to_owned()], words].concat().join(" ")));
                 }
             }
             match (&label.append, &label.kernel) {
-                (Some(line), _) => out[line.number] = edited_append(label, line, edit),
+                (Some(line), _) => out.set(line.number, edited_append(label, line, edit)),
                 (None, Some(kernel)) => {
                     let shared = match self.inherited((number, at)) {
                         // The edited line has the arguments.
@@ -292,8 +301,7 @@ impl<'a> SyslinuxConfigs<'a> {
                     if words == shared {
                         continue;
                     }
-                    let gap = if out[kernel.number].ends_with('\n') { "" } else { "\n" };
-                    out[kernel.number].push_str(&format!("{gap}{}append {words}{}", kernel.indent, kernel.end()));
+                    out.add_after(kernel.number, format!("{}append {words}{}", kernel.indent, kernel.end()));
                 }
                 (None, None) => {}
             }
@@ -301,10 +309,9 @@ impl<'a> SyslinuxConfigs<'a> {
     }
 }
 
-/// Adds a `default` line. The last one is the effective one.
-fn add_default(name: &str, out: &mut Vec<String>) {
-    let gap = if out.last().is_none_or(|line| line.ends_with('\n')) { "" } else { "\n" };
-    out.push(format!("{gap}default {name}\n"));
+/// Returns a `default` line. The last one is the effective one.
+fn default_line(name: &str) -> String {
+    format!("default {name}\n")
 }
 
 /// Returns the kernel that a label boots. `shared` are the arguments of labels that have none.

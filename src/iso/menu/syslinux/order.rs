@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::config::{ConfigLine, Label, ReferenceKind, Step, SyslinuxConfig, is_leaving};
-use crate::iso::menu::entry::{is_side_argument, is_side_title};
+use crate::iso::menu::entry::{MAX_DEFAULT_LENGTH, is_side_argument, is_side_title};
 
 /// Maximum length of the included configurations of an image in bytes, with each include.
 const MAX_INCLUDED_BYTES: usize = 1 << 20;
@@ -56,10 +56,15 @@ impl Menu {
         }
     }
 
+    /// Returns the position of the `default` line that is effective: the last one.
+    pub fn last_default(&self, configs: &[SyslinuxConfig<'_>]) -> Option<Position> {
+        let mut lines = self.defaults.iter().copied();
+        lines.rfind(|(config, line)| !is_timeout(&configs[*config].defaults[*line]))
+    }
+
     /// Determines the default label when all labels are known.
     fn complete(&mut self, configs: &[SyslinuxConfig<'_>]) {
-        let mut lines = self.defaults.iter().map(|(config, line)| &configs[*config].defaults[*line]);
-        let last = lines.rfind(|line| !is_timeout(line));
+        let last = self.last_default(configs).map(|(config, line)| &configs[config].defaults[line]);
         let named = last.and_then(|line| self.label(line.value)).filter(|(config, label)| {
             let label = &configs[*config].labels[*label];
             // A label that leads to another menu is none that boots.
@@ -239,7 +244,8 @@ impl OrderReader<'_, '_> {
         if is_top && label.menu_default.is_some() {
             menu.marked = Some(at);
         }
-        let is_wanted = menu.bootable.is_none() || (is_top && !menu.is_top);
+        let is_wanted =
+            label.name().len() <= MAX_DEFAULT_LENGTH && (menu.bootable.is_none() || (is_top && !menu.is_top));
         if is_wanted && label.boots() && !is_side_label(label) && !shared.is_some_and(|line| self.is_side(line)) {
             (menu.bootable, menu.is_top) = (Some(at), is_top);
         }

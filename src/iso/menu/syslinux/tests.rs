@@ -10,7 +10,7 @@ fn read<'a>(files: &[(&'a str, &'a str)]) -> SyslinuxConfigs<'a> {
 
 fn edit_menu(path: &str, text: &str, edit: &MenuEdit) -> (String, usize) {
     let configs = read(&[(path, text)]);
-    (configs.edit(0, edit), configs.kernel_lines(0))
+    (configs.edit(0, edit, &mut EditRoom::new()), configs.kernel_lines(0))
 }
 
 fn entries(text: &str) -> Vec<MenuEntry> {
@@ -144,8 +144,8 @@ fn a_default_in_another_file_is_found() {
     ];
     let configs = read(&files);
     let edit = MenuEdit { timeout: Some(1), ..MenuEdit::default() };
-    assert_eq!(configs.edit(0, &edit), "include menu.cfg\ndefault install\ntimeout 10\n");
-    assert_eq!(configs.edit(1, &edit), files[1].1);
+    assert_eq!(configs.edit(0, &edit, &mut EditRoom::new()), "include menu.cfg\ndefault install\ntimeout 10\n");
+    assert_eq!(configs.edit(1, &edit, &mut EditRoom::new()), files[1].1);
     let named = [
         ("/isolinux/isolinux.cfg", "include txt.cfg\ndefault second\n"),
         ("/isolinux/txt.cfg", "label first\nkernel /k\nlabel second\nkernel /l\n"),

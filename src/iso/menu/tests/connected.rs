@@ -220,5 +220,5 @@ fn a_value_of_a_file_that_is_not_read_is_not_replaced() {
     let menus = [("/boot/grub/grub.cfg", menu)];
     let layout = Layout { menus: &menus, files: &["/vmlinuz", "/boot/kargs.inc"] };
     let edit = MenuEdit { remove: vec!["quiet".into()], ..MenuEdit::default() };
-    assert_eq!(edit_menus(&layout.texts(), &layout.unread(), &edit)[0].0, menu.as_bytes());
+    assert_eq!(edit_menus(&layout.texts(), &layout.unread(), &edit).unwrap()[0].0, menu.as_bytes());
 }

@@ -42,13 +42,13 @@ fn menus_with_too_many_kernel_lines_are_not_edited() {
         let most = line.repeat(MAX_KERNEL_LINES);
         let text = |raw: &'static [u8]| MenuText { path: "/x.cfg", dialect: Some(Dialect::Grub), raw };
         let full = MenuText { path, dialect: Some(dialect), raw: most.as_bytes() };
-        let edited = edit_menus(&[full, text(b"linux /k"), text(b"echo a")], &[], &edit);
+        let edited = edit_menus(&[full, text(b"linux /k"), text(b"echo a")], &[], &edit).unwrap();
         let lines: Vec<usize> = edited.iter().map(|(_, lines)| *lines).collect();
         assert_eq!(lines, [MAX_KERNEL_LINES, 0, 0], "{path}");
         assert!(edited[0].0 != most.as_bytes() && edited[1].0 == b"linux /k", "{path}");
         let more = format!("{most}{line}");
         let texts = [MenuText { path, dialect: Some(dialect), raw: more.as_bytes() }, text(b"linux /k")];
-        let edited = edit_menus(&texts, &[], &edit);
+        let edited = edit_menus(&texts, &[], &edit).unwrap();
         assert_eq!((&edited[0].0[..], edited[0].1, edited[1].1), (more.as_bytes(), 0, 1), "{path}");
         let readings = read_menus(&texts, &|_| Some(true));
         assert_eq!((&readings[0].gaps[..], readings[0].kernel_lines), (&[MenuGap::KernelLines][..], 0), "{path}");
@@ -97,4 +97,61 @@ fn shared_arguments_are_compared_once() {
     let before = compared();
     edit_menu(Dialect::Syslinux, "/isolinux/isolinux.cfg", text.as_bytes(), &MenuEdit::default());
     assert!((1..30_000).contains(&(compared() - before)), "{}", compared() - before);
+}
+
+/// Returns the length of the menus after an edit that makes another entry the default.
+fn edited_length(texts: &[MenuText<'_>]) -> usize {
+    let edit = MenuEdit { append: vec!["a".into()], remove: Vec::new(), timeout: Some(1) };
+    edit_menus(texts, &[], &edit).unwrap().iter().map(|(text, _)| text.len()).sum()
+}
+
+#[test]
+fn a_long_name_is_not_written_again_and_again() {
+    let config = |length: usize| {
+        let lines = "default l\n".repeat(13_000);
+        format!("label l\nlocalboot 0\nlabel {}\nkernel /k\n{lines}", "n".repeat(length))
+    };
+    for (length, chosen) in [(4_096, true), (128 * 1024, false)] {
+        let raw = config(length);
+        let text = MenuText { path: "/isolinux/isolinux.cfg", dialect: Some(Dialect::Syslinux), raw: raw.as_bytes() };
+        assert!(edited_length(&[text]) < raw.len() + 13_000 * "# ".len() + length + 100, "{length}");
+        let edit = MenuEdit { timeout: Some(1), ..MenuEdit::default() };
+        let edited = String::from_utf8(edit_menus(&[text], &[], &edit).unwrap()[0].0.clone()).unwrap();
+        let name = format!("\ndefault {}\n", "n".repeat(length));
+        assert_eq!(edited.matches(&name).count(), usize::from(chosen), "only the last line is effective");
+    }
+}
+
+#[test]
+fn a_long_title_is_not_copied_to_every_script() {
+    let title = "t".repeat(128 * 1024);
+    let main = |number: usize| format!("source /boot/grub/part{number}.cfg\nset default=9\n");
+    let mut menus: Vec<(String, String)> = (0..100)
+        .map(|number| {
+            (format!("/boot/grub/part{number}.cfg"), format!("menuentry p{number} {{ exit }}\n{}", main(number + 1)))
+        })
+        .collect();
+    menus.push(("/boot/grub/part100.cfg".into(), format!("menuentry '{title}' {{ linux /k }}\n")));
+    let texts: Vec<_> = menus
+        .iter()
+        .map(|(path, text)| MenuText { path, dialect: Some(Dialect::Grub), raw: text.as_bytes() })
+        .collect();
+    let before: usize = menus.iter().map(|(_, text)| text.len()).sum();
+    assert!(edited_length(&texts) < before + 100 * 5_000, "{}", edited_length(&texts));
+}
+
+#[test]
+fn an_edit_that_writes_too_much_is_refused() {
+    let shared = "x ".repeat(60_000);
+    let labels = "label a\nkernel /k\n".repeat(2_000);
+    let (main, part) = (format!("include part.inc\n{labels}"), format!("append {shared}\n"));
+    let texts = [
+        MenuText { path: "/isolinux/isolinux.cfg", dialect: Some(Dialect::Syslinux), raw: main.as_bytes() },
+        MenuText { path: "/isolinux/part.inc", dialect: None, raw: part.as_bytes() },
+    ];
+    let edit = MenuEdit { append: vec!["a".into()], ..MenuEdit::default() };
+    assert!(edit_menus(&texts, &[], &edit).is_none());
+    let fewer = main.replacen("label a\nkernel /k\n", "", 1_900);
+    let texts = [MenuText { raw: fewer.as_bytes(), ..texts[0] }, texts[1]];
+    assert!(edit_menus(&texts, &[], &edit).is_some());
 }
