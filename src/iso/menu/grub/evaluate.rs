@@ -9,7 +9,7 @@ use super::command::{CommandKind, assignment, is_name};
 use super::condition::{Conditions, Truth, test};
 use super::lexer::{GrubCommand, Token, commands};
 use super::script::Scripts;
-use super::selection::{Item, Selection, default_item, escaped};
+use super::selection::{Item, Preceding, Selection, default_item, may_be_number};
 use super::variables::{DEVICE, Expanded, MAX_EXPANSION_BYTES, Use, VariableValue, Variables};
 use crate::iso::menu::entry::{
     EntryRoom, MAX_DEFAULT_LENGTH, MenuEntry, MenuGap, Obstacle, ValueOrigin, directory, is_side_title, normal_path,
@@ -194,14 +194,14 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
         }
         let title = title.map(|title| self.variables.expand(title, Use::Text)).unwrap_or_default();
         let id = id.map(|id| self.variables.expand(id, Use::Text));
-        let name = |expanded: &Expanded| match expanded.obstacle {
-            None => Some(expanded.words.join(" ")).filter(|name| !name.is_empty()),
-            Some(_) => None,
-        };
+        let is_known = |expanded: &&Expanded| expanded.obstacle.is_none();
+        let all = || id.iter().chain([&title]);
+        let names = all().filter(is_known).map(|name| name.words.join(" ")).filter(|name| !name.is_empty());
         block.items.push(Item {
             script,
             body,
-            name: id.as_ref().and_then(name).or_else(|| name(&title)),
+            names: names.collect(),
+            has_unknown_name: !all().all(|name| is_known(&name)),
             title: title.words.join(" "),
             is_submenu,
             is_certain: now == Truth::Yes,
@@ -466,7 +466,9 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
         let outcome = self.finish(block, &selection);
         if let (true, Some(other)) = (outcome.leaves, outcome.other) {
             let other: Rc<str> = other.into();
-            self.result.other_defaults.extend(owners.into_iter().map(|owner| (owner, Rc::clone(&other))));
+            // A script that this one reads may have the item at another place.
+            let owners = owners.into_iter().filter(|owner| *owner == script || !may_be_number(&other));
+            self.result.other_defaults.extend(owners.map(|owner| (owner, Rc::clone(&other))));
         }
     }
 
@@ -480,7 +482,9 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
         let may_be_any = *selection != Selection::None && (default.is_none() || self.variables.may_be_any());
         let mut outcome = Outcome::default();
         let mut in_submenu = None;
-        for (number, item) in block.items.into_iter().enumerate() {
+        let mut preceding = Preceding::new(block.has_gap);
+        for (number, item) in block.items.iter().enumerate() {
+            let value = preceding.add(item);
             if self.depth >= MAX_DEPTH {
                 continue;
             }
@@ -488,23 +492,28 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             let mut inner = Block::default();
             (self.depth, self.enclosing) = (self.depth + 1, self.enclosing + 1);
             self.variables.open(item.is_submenu);
-            self.run(item.script, item.body.clone(), Truth::Yes, &mut inner);
-            let name = item.name.as_deref().filter(|_| item.is_certain).filter(|name| name.len() <= MAX_DEFAULT_LENGTH);
-            let name = name.map(escaped);
+            // A submenu gets the rest of the value, and may set another one.
+            let rest = VariableValue::Constant(if is_default { rest.clone() } else { String::new() });
             if item.is_submenu {
-                let selection = match is_default {
-                    true => Selection::Entry(rest.clone()),
-                    false if may_be_any => Selection::Unknown,
-                    false => Selection::None,
+                self.variables.set("default", rest.clone(), false);
+            }
+            self.run(item.script, item.body.clone(), Truth::Yes, &mut inner);
+            if item.is_submenu {
+                let inner_default = self.variables.assigned("default").cloned();
+                let is_own = inner_default.as_ref() != Some(&rest);
+                let selection = match inner_default {
+                    Some(VariableValue::Constant(default)) if is_default => Selection::Entry(default),
+                    _ if is_default || may_be_any => Selection::Unknown,
+                    _ => Selection::None,
                 };
                 let Outcome { leaves, other } = self.finish(inner, &selection);
                 outcome.leaves |= leaves;
-                let path = name.zip(other).map(|(name, other)| format!("{name}>{other}"));
+                let path = value.filter(|_| !is_own).zip(other).map(|(item, other)| format!("{item}>{other}"));
                 in_submenu = in_submenu.or(path.filter(|path| path.len() <= MAX_DEFAULT_LENGTH));
             } else {
                 outcome.leaves |= (is_default || may_be_any) && inner.leaves && inner.kernels.is_empty();
                 if outcome.other.is_none() && inner.boots(&item.title) {
-                    outcome.other = name;
+                    outcome.other = value;
                 }
                 self.add(&item.title, inner.kernels, is_default);
             }

@@ -1,6 +1,9 @@
 //! The entry of a menu that boots without a key: values of `default`.
 
+use std::collections::HashSet;
 use std::ops::Range;
+
+use crate::iso::menu::entry::MAX_DEFAULT_LENGTH;
 
 /// A menu entry or a submenu.
 #[derive(Debug)]
@@ -11,8 +14,10 @@ pub struct Item {
     pub body: Range<usize>,
     /// Title.
     pub title: String,
-    /// Name by which `default` selects it.
-    pub name: Option<String>,
+    /// Names by which `default` selects it: its id and its title, as far as they are known.
+    pub names: Vec<String>,
+    /// Whether its id or its title is not known.
+    pub has_unknown_name: bool,
     /// Whether it is a submenu.
     pub is_submenu: bool,
     /// Whether it is in the menu at every boot.
@@ -44,15 +49,55 @@ pub fn default_item(items: &[Item], value: &str) -> (Option<usize>, String) {
     (find_item(items, &(name + rest)), String::new())
 }
 
-/// Returns the item with a number or a name, if the script determines it.
-fn find_item(items: &[Item], name: &str) -> Option<usize> {
-    if let Ok(number) = if name.is_empty() { Ok(0) } else { name.parse::<usize>() } {
+/// Returns the item with a number or a name, if the script determines it. GRUB reads a value that begins with digits as a
+/// number, also in octal and hexadecimal, and compares it with names only if it is none (grub-core/normal/menu.c).
+fn find_item(items: &[Item], value: &str) -> Option<usize> {
+    if value.is_empty() || may_be_number(value) {
+        let is_decimal = value.bytes().all(|byte| byte.is_ascii_digit()) && (value == "0" || !value.starts_with('0'));
+        let number = if value.is_empty() { 0 } else { value.parse().ok().filter(|_| is_decimal)? };
         return items.get(..=number).filter(|before| before.iter().all(|item| item.is_certain)).map(|_| number);
     }
-    items.iter().position(|item| item.name.as_deref() == Some(name) || item.title == name)
+    let has_name = |item: &Item| item.names.iter().any(|name| name == value);
+    let first = items.iter().position(|item| item.has_unknown_name || has_name(item))?;
+    (has_name(&items[first]) && items[first].is_certain).then_some(first)
+}
+
+/// Returns whether GRUB may read a value of `default` as a number.
+pub fn may_be_number(value: &str) -> bool {
+    value.starts_with(|first: char| first.is_ascii_whitespace() || first.is_ascii_digit())
+}
+
+/// The items before another one.
+#[derive(Debug, Default)]
+pub struct Preceding<'i> {
+    names: HashSet<&'i str>,
+    count: usize,
+    has_unknown_name: bool,
+    has_uncertain: bool,
+}
+
+impl<'i> Preceding<'i> {
+    /// Creates the items before the first one. `has_gap` states that others may be among them.
+    pub fn new(has_gap: bool) -> Self {
+        Self { has_uncertain: has_gap, ..Self::default() }
+    }
+
+    /// Adds the next item. Returns the value of `default` that selects it, if there is one: a name, or else its number.
+    pub fn add(&mut self, item: &'i Item) -> Option<String> {
+        let is_unique = |name: &&String| {
+            name.len() <= MAX_DEFAULT_LENGTH && !may_be_number(name) && !self.names.contains(name.as_str())
+        };
+        let name = item.names.iter().filter(|_| !self.has_unknown_name).find(is_unique).map(|name| escaped(name));
+        let value = name.or_else(|| (!self.has_uncertain).then(|| self.count.to_string()));
+        self.names.extend(item.names.iter().map(String::as_str));
+        self.count += 1;
+        self.has_unknown_name |= item.has_unknown_name;
+        self.has_uncertain |= !item.is_certain;
+        value.filter(|_| item.is_certain)
+    }
 }
 
 /// Returns a name as a part of a value of `default`.
-pub fn escaped(name: &str) -> String {
+fn escaped(name: &str) -> String {
     name.replace('>', ">>")
 }

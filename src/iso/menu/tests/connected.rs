@@ -48,6 +48,9 @@ fn a_grub_menu_of_several_scripts_never_boots_the_disk() {
 fn a_grub_default_that_is_not_determined_never_boots_the_disk() {
     let path = "/boot/grub/grub.cfg";
     let submenu = format!("submenu 'More' {{\n{LOCAL}}}\n");
+    let numbered = format!("{}{}", LOCAL.replace("Boot", "1. Boot"), INSTALL.replace("Install", "2. Install"));
+    let second = INSTALL.replace("Install", "Second");
+    let maybe = "if [ $grub_platform = efi ]; then menuentry X { linux /vmlinuz }; else menuentry X { exit }; fi\n";
     let rows = [
         (format!("set default=9\n{LOCAL}{INSTALL}"), Some("Install")),
         (format!("set default=saved\n{LOCAL}{INSTALL}"), Some("Install")),
@@ -61,6 +64,27 @@ fn a_grub_default_that_is_not_determined_never_boots_the_disk() {
         (format!("{LOCAL}submenu 'A > B' {{\n{INSTALL}}}\n"), Some("'A >> B>Install'")),
         (format!("submenu 'More' {{\n{INSTALL}{LOCAL}}}\n"), None),
         (format!("submenu 'More' {{\n{LOCAL}{INSTALL}}}\n"), Some("'More>Install'")),
+        // GRUB reads digits at the beginning as a number, and boots the first entry where there is none of that number.
+        (format!("set default='2. Install'\n{numbered}{LOCAL}"), Some("1")),
+        (format!("set default='0x1'\n{LOCAL}{INSTALL}"), Some("Install")),
+        (format!("set default=01\n{INSTALL}{LOCAL}"), Some("Install")),
+        (format!("{LOCAL}{numbered}"), Some("2")),
+        (format!("if [ -f /x ]; then\n{LOCAL}fi\n{numbered}{INSTALL}"), Some("Install")),
+        (format!("{LOCAL}submenu '3 > 2' {{\n{LOCAL}{INSTALL}}}\n"), Some("'1>Install'")),
+        (format!("menuentry Install {{ exit }}\n{INSTALL}"), Some("1")),
+        (format!("menuentry \"$grub_cpu\" {{ exit }}\n{INSTALL}"), Some("1")),
+        (format!("if [ -f /x ]; then\nmenuentry Install {{ exit }}\nfi\n{INSTALL}{second}"), Some("Second")),
+        // A name is that of the first entry with it, which may be another one at another boot.
+        (format!("set default=X\n{maybe}{INSTALL}"), Some("Install")),
+        (format!("set default=Install\nmenuentry \"$grub_cpu\" {{ exit }}\n{INSTALL}"), Some("1")),
+        (format!("set default=Install\nif [ -f /x ]; then\n{LOCAL}fi\n{INSTALL}"), None),
+        // A submenu may set its own default.
+        (format!("set default=0\nsubmenu M {{ set default=1\n{INSTALL}{LOCAL}}}\n{second}"), Some("Second")),
+        (
+            format!("set default=0\nsubmenu M {{ if [ -f /x ]; then set default=1; fi\n{INSTALL}{LOCAL}}}\n{second}"),
+            Some("Second"),
+        ),
+        (format!("set default='0>1'\nsubmenu M {{ set default=0\n{INSTALL}{LOCAL}}}\n{second}"), None),
     ];
     for (menu, expected) in rows {
         let layout = [(path, menu.as_str())];
