@@ -208,6 +208,8 @@ pub fn directory(path: &str) -> &str {
 
 /// Returns an absolute path without empty, `.` and `..` components.
 pub fn normal_path(path: &str) -> String {
+    #[cfg(test)]
+    tests::NORMALIZED.with(|length| length.set(length.get() + path.len()));
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -245,6 +247,8 @@ pub mod tests {
     thread_local! {
         /// Number of arguments that were compared.
         pub static COMPARED: Cell<usize> = const { Cell::new(0) };
+        /// Length of the paths that were made normal, in bytes.
+        pub static NORMALIZED: Cell<usize> = const { Cell::new(0) };
     }
 
     #[test]

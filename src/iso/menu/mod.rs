@@ -180,7 +180,7 @@ impl<'a> Menus<'a> {
     /// Returns the paths that a name in a menu may mean, the likeliest first.
     fn candidates(&self, number: usize, name: &str) -> Vec<String> {
         match self.texts[number].1 {
-            Some(Dialect::Syslinux) => self.syslinux.candidates(self.numbers[number].1, name),
+            Some(Dialect::Syslinux) => self.syslinux.candidates(self.numbers[number].1, name).collect(),
             Some(Dialect::Grub | Dialect::SystemdBoot) if name.starts_with('/') => vec![normal_path(name)],
             Some(Dialect::Grub | Dialect::SystemdBoot) | None => {
                 let path = self.texts[number].0;

@@ -6,6 +6,8 @@ use crate::iso::menu::entry::{base_name, is_xen, takes_arguments};
 const LEAVING: [&str; 5] = ["chain.c32", "chain.com", "reboot.c32", "poweroff.c32", "poweroff.com"];
 /// Maximum number of references to other configurations that are followed.
 const MAX_REFERENCES: usize = 64;
+/// Maximum length of a file's or a directory's name, in bytes.
+pub const MAX_NAME_LENGTH: usize = 1024;
 
 /// A line with a relevant keyword.
 #[derive(Debug, Clone)]
@@ -132,7 +134,7 @@ pub enum ReferenceKind {
 
 /// A step of reading a configuration, in the order of its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step<'a> {
+pub enum Step {
     /// A label, by its number.
     Label(usize),
     /// The end of a label before the next one.
@@ -145,8 +147,12 @@ pub enum Step<'a> {
     Close,
     /// A line that names the default label, by its number.
     Default(usize),
-    /// Another configuration that is read here.
-    Include(&'a str),
+    /// The submenu is the default of the menu around it.
+    Mark,
+    /// The submenu is the first one that is shown.
+    Start,
+    /// Another configuration that is read here, by the number of its reference.
+    Include(usize),
 }
 
 /// The relevant lines of a configuration.
@@ -165,7 +171,7 @@ pub struct SyslinuxConfig<'a> {
     /// References to other configurations.
     pub references: Vec<Reference<'a>>,
     /// Steps of reading it.
-    pub steps: Vec<Step<'a>>,
+    pub steps: Vec<Step>,
     /// Whether it shows a menu.
     pub has_menu: bool,
     /// Whether it has more references than are followed.
@@ -235,6 +241,8 @@ impl<'a> SyslinuxConfig<'a> {
             "separator" => self.end_label(Step::End),
             "begin" => self.end_label(Step::Open),
             "end" => self.end_label(Step::Close),
+            "start" => self.steps.push(Step::Start),
+            "default" if !self.in_label => self.steps.push(Step::Mark),
             word => {
                 let Some(label) = self.labels.last_mut().filter(|_| self.in_label) else { return };
                 match word {
@@ -248,7 +256,7 @@ impl<'a> SyslinuxConfig<'a> {
     }
 
     /// Ends the label that is being read.
-    fn end_label(&mut self, step: Step<'a>) {
+    fn end_label(&mut self, step: Step) {
         self.in_label = false;
         self.steps.push(step);
     }
@@ -256,8 +264,9 @@ impl<'a> SyslinuxConfig<'a> {
     /// Adds an include. A title after its name makes it a submenu.
     fn add_include(&mut self, value: &'a str) {
         let (file, title) = split(value).unwrap_or_default();
+        let number = self.references.len();
         let is_followed = self.add_reference(Reference { file, directory: None, kind: ReferenceKind::Include });
-        let step = is_followed.then_some(Step::Include(file));
+        let step = is_followed.then_some(Step::Include(number));
         if title.is_empty() {
             self.steps.extend(step);
         } else {
@@ -269,7 +278,7 @@ impl<'a> SyslinuxConfig<'a> {
 
     /// Adds a reference; returns whether it is followed.
     fn add_reference(&mut self, reference: Reference<'a>) -> bool {
-        let is_followed = self.references.len() < MAX_REFERENCES;
+        let is_followed = self.references.len() < MAX_REFERENCES && reference.file.len() <= MAX_NAME_LENGTH;
         if is_followed {
             self.references.push(reference);
         }
@@ -298,6 +307,7 @@ impl<'a> SyslinuxConfig<'a> {
             let is_config = label.kernel.as_ref().is_some_and(|line| line.keyword.eq_ignore_ascii_case("config"));
             if is_config {
                 let directory = rest.next().or_else(|| append.split_ascii_whitespace().next());
+                let directory = directory.filter(|directory| directory.len() <= MAX_NAME_LENGTH);
                 found.push(Reference { file: program, directory, kind: ReferenceKind::Config });
                 label.kernel = None;
             } else if menu_program(program) == Some(ReferenceKind::Menu) {

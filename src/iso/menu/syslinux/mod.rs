@@ -2,19 +2,18 @@
 
 mod config;
 mod lines;
+mod names;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::edit::{EditRoom, MenuEdit, edited_arguments};
-use super::entry::{EntryRoom, MenuEntry, MenuGap, Obstacle, directory, normal_path};
+use super::entry::{EntryRoom, MenuEntry, MenuGap, Obstacle};
 use super::lookup::FileLookup;
 use config::{ConfigLine, Label, ReferenceKind, SyslinuxConfig, split};
 use lines::EditedLines;
-use order::{Menu, Position, ReadingOrder};
-
-/// Maximum number of directories in which the names of a configuration are looked up.
-const MAX_DIRECTORIES: usize = 8;
+use names::ConfigNames;
+use order::{Inherited, Menu, Position, ReadingOrder};
 
 /// Returns whether a text is a Syslinux configuration, by its keywords. The path is in lower case.
 pub fn matches(path: &str, text: &str) -> bool {
@@ -38,10 +37,7 @@ pub fn matches(path: &str, text: &str) -> bool {
 pub struct SyslinuxConfigs<'a> {
     files: Vec<ConfigFile<'a>>,
     configs: Vec<SyslinuxConfig<'a>>,
-    /// Numbers of the configurations by their paths in lower case.
-    paths: HashMap<String, usize>,
-    /// Directories in which the names of each configuration are looked up.
-    directories: Vec<Vec<String>>,
+    names: ConfigNames,
     order: ReadingOrder,
     /// Labels that a menu boots without a key.
     defaults: HashSet<Position>,
@@ -64,62 +60,36 @@ impl<'a> SyslinuxConfigs<'a> {
     /// Reads configurations, and connects those that include each other.
     pub fn read(files: &[ConfigFile<'a>], lookup: &mut FileLookup<'_>) -> Self {
         let configs: Vec<_> = files.iter().map(|file| SyslinuxConfig::read(file.text)).collect();
-        let mut paths = HashMap::new();
-        for (number, file) in files.iter().enumerate() {
-            paths.entry(file.path.to_ascii_lowercase()).or_insert(number);
-        }
+        let paths: Vec<&str> = files.iter().map(|file| file.path).collect();
         let mut read = Self {
             files: files.to_vec(),
             gaps: vec![BTreeSet::new(); configs.len()],
+            names: ConfigNames::read(&paths, &configs),
             configs,
-            paths,
-            directories: files.iter().map(|file| vec![directory(file.path).to_owned()]).collect(),
             order: ReadingOrder::default(),
             defaults: HashSet::new(),
         };
-        // Includes of includes: the directories spread along them.
-        for _ in 0..MAX_DIRECTORIES {
-            if !read.spread_directories() {
-                break;
-            }
-        }
         let lengths: Vec<usize> = files.iter().map(|file| file.text.len()).collect();
-        read.order = ReadingOrder::read(&read.configs, &lengths, &|from, name| read.find(from, name));
+        read.order = ReadingOrder::read(&read.configs, &lengths, read.names.targets());
         read.defaults = read.order.menus.iter().filter_map(|menu| menu.default).collect();
         read.find_gaps(lookup);
         read
-    }
-
-    /// Passes directories to the configurations that others refer to. Returns whether anything changed.
-    fn spread_directories(&mut self) -> bool {
-        let mut changed = false;
-        for from in 0..self.configs.len() {
-            for reference in self.configs[from].references.clone() {
-                let Some(to) = self.find(from, reference.file) else { continue };
-                let mut directories: Vec<String> = reference.directory.map(normal_path).into_iter().collect();
-                if directories.is_empty() {
-                    directories.clone_from(&self.directories[from]);
-                }
-                for directory in directories {
-                    let known = &mut self.directories[to];
-                    if known.len() < MAX_DIRECTORIES && !known.contains(&directory) {
-                        known.push(directory);
-                        changed = true;
-                    }
-                }
-            }
-        }
-        changed
     }
 
     /// Finds the parts of menus that are not understood: files that they read and that are not among the texts.
     fn find_gaps(&mut self, lookup: &mut FileLookup<'_>) {
         for (from, config) in self.configs.iter().enumerate() {
             let mut gaps = BTreeSet::new();
-            for reference in config.references.iter().filter(|reference| reference.kind != ReferenceKind::Other) {
-                let is_known = reference.file.is_empty() || self.find(from, reference.file).is_some();
-                let paths = if is_known { Vec::new() } else { self.candidates(from, reference.file) };
-                gaps.extend(paths.into_iter().find(|path| lookup.exists(path) == Some(true)).map(MenuGap::UnreadFile));
+            for (reference, target) in config.references.iter().zip(&self.names.targets()[from]) {
+                if reference.kind == ReferenceKind::Other || reference.file.is_empty() || target.is_some() {
+                    continue;
+                }
+                let gap = self.candidates(from, reference.file).find_map(|path| match lookup.exists(&path) {
+                    Some(true) => Some(MenuGap::UnreadFile(path)),
+                    Some(false) => None,
+                    None => Some(MenuGap::Includes),
+                });
+                gaps.extend(gap);
             }
             if config.has_more || self.order.cut.contains(&from) {
                 gaps.insert(MenuGap::Includes);
@@ -142,22 +112,9 @@ impl<'a> SyslinuxConfigs<'a> {
         std::mem::take(&mut self.gaps[config])
     }
 
-    /// Returns the number of the configuration that another one names.
-    fn find(&self, from: usize, name: &str) -> Option<usize> {
-        self.candidates(from, name).iter().find_map(|path| self.paths.get(&path.to_ascii_lowercase()).copied())
-    }
-
     /// Returns the paths that a name in a configuration may mean, the likeliest first.
-    pub fn candidates(&self, config: usize, name: &str) -> Vec<String> {
-        let name = name.replace('\\', "/");
-        let name = name.strip_prefix("::").unwrap_or(&name);
-        if name.starts_with('/') {
-            return vec![normal_path(name)];
-        }
-        let directories = self.directories.get(config).into_iter().flatten().map(String::as_str).chain([""]);
-        let mut paths: Vec<String> = directories.map(|directory| normal_path(&format!("{directory}/{name}"))).collect();
-        paths.dedup();
-        paths
+    pub fn candidates(&self, config: usize, name: &str) -> impl Iterator<Item = String> {
+        self.names.candidates(config, name)
     }
 
     /// Returns the kernels that a configuration boots, as far as there is room for them.
@@ -166,16 +123,26 @@ impl<'a> SyslinuxConfigs<'a> {
         labels
             .map_while(|(number, label)| {
                 let at = (config, number);
-                let shared = self.inherited(at).map_or("", |(_, line)| line.value);
+                let shared = self.inherited(at).first.map_or("", |line| self.append(line));
                 room.take(MenuEntry { is_default: self.defaults.contains(&at), ..entry(label, shared) })
             })
             .collect()
     }
 
-    /// Returns the line with the arguments of a label that has none of its own, with its configuration.
-    fn inherited(&self, (config, label): Position) -> Option<(usize, &ConfigLine<'a>)> {
-        let (config, line) = self.order.inherited[config][label]?;
-        Some((config, &self.configs[config].appends[line]))
+    /// Returns the lines with the arguments of a label that has none of its own.
+    fn inherited(&self, (config, label): Position) -> &Inherited {
+        &self.order.inherited[config][label]
+    }
+
+    /// Returns the arguments of a line outside of labels.
+    fn append(&self, (config, line): Position) -> &'a str {
+        self.configs[config].appends[line].value
+    }
+
+    /// Returns whether a label gets the arguments of an edit from a line outside of it, in every menu that reads it.
+    fn is_edited_outside(&self, at: Position) -> bool {
+        let lines = &self.inherited(at).lines;
+        !lines.is_empty() && lines.iter().all(|line| line.is_some_and(|(config, _)| self.files[config].is_menu))
     }
 
     /// Returns the number of labels and lines that boot a Linux kernel.
@@ -259,12 +226,13 @@ impl<'a> SyslinuxConfigs<'a> {
         out: &mut EditedLines<'_>,
     ) {
         let label = &self.configs[chosen.0].labels[chosen.1];
-        if menu.is_top && chosen.0 == number && label.menu_default.is_none() && done.insert(chosen) {
+        let is_marked = menu.is_top && !menu.is_marked_outside;
+        if is_marked && chosen.0 == number && label.menu_default.is_none() && done.insert(chosen) {
             let line = format!("{}  menu default{}", label.line.indent, label.line.end());
             out.add_after(label.line.number, line);
         }
-        // `menu default` in a submenu does not open the submenu.
-        if !menu.is_top && menu.root == number && done.insert(chosen) {
+        // `menu default` in a submenu does not open the submenu, and one outside does not close it.
+        if !is_marked && menu.root == number && done.insert(chosen) {
             out.add_last(default_line(label.name()));
         }
     }
@@ -275,6 +243,7 @@ impl<'a> SyslinuxConfigs<'a> {
         for line in self.order.shared[number].iter().map(|line| &menu.appends[*line]) {
             out.set(line.number, edited_line(line, edit));
         }
+        let mut shared_values: HashMap<Option<Position>, Option<String>> = HashMap::new();
         let removal = MenuEdit { append: Vec::new(), ..edit.clone() };
         for (at, label) in menu.labels.iter().enumerate().filter(|(_, label)| label.boots()) {
             if out.is_full() {
@@ -292,15 +261,16 @@ impl<'a> SyslinuxConfigs<'a> {
             match (&label.append, &label.kernel) {
                 (Some(line), _) => out.set(line.number, edited_append(label, line, edit)),
                 (None, Some(kernel)) => {
-                    let shared = match self.inherited((number, at)) {
-                        // The edited line has the arguments.
-                        Some((config, _)) if self.files[config].is_menu => continue,
-                        shared => shared.map_or("", |(_, line)| line.value),
-                    };
-                    let words = edited_value(shared, edit);
-                    if words == shared {
+                    if self.is_edited_outside((number, at)) {
                         continue;
                     }
+                    // A line of its own, with the arguments that it has in the first menu that gives it any.
+                    let shared = self.inherited((number, at)).first;
+                    let edited = shared_values.entry(shared).or_insert_with(|| {
+                        let value = shared.map_or("", |line| self.append(line));
+                        Some(edited_value(value, edit)).filter(|edited| edited != value)
+                    });
+                    let Some(words) = edited else { continue };
                     out.add_after(kernel.number, format!("{}append {words}{}", kernel.indent, kernel.end()));
                 }
                 (None, None) => {}

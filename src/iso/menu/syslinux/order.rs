@@ -31,12 +31,12 @@ pub struct Menu {
     pub bootable: Option<Position>,
     /// Whether that label is outside of submenus.
     pub is_top: bool,
+    /// Whether lines outside of labels determine what it shows first, or what is the default.
+    pub is_marked_outside: bool,
     /// Whether a menu program shows it.
     is_shown: bool,
     /// First label that it shows.
     first: Option<Position>,
-    /// Last label outside of submenus with `menu default`.
-    marked: Option<Position>,
     /// Labels by their names in lower case, the first of a name.
     names: HashMap<String, Position>,
 }
@@ -63,7 +63,7 @@ impl Menu {
     }
 
     /// Determines the default label when all labels are known.
-    fn complete(&mut self, configs: &[SyslinuxConfig<'_>]) {
+    fn complete(&mut self, configs: &[SyslinuxConfig<'_>], levels: &[Level], start: usize) {
         let last = self.last_default(configs).map(|(config, line)| &configs[config].defaults[line]);
         let named = last.and_then(|line| self.label(line.value)).filter(|(config, label)| {
             let label = &configs[*config].labels[*label];
@@ -71,10 +71,42 @@ impl Menu {
             label.boots() || label.leaves()
         });
         self.is_named = named.is_some() || last.is_some_and(|line| self.leaves(configs, line));
-        if !self.is_named {
-            self.default = self.marked.or(self.first.filter(|_| self.is_shown));
-        } else {
+        if self.is_named {
             self.default = named;
+            return;
+        }
+        self.is_marked_outside |= start > 0;
+        let is_marked = self.is_marked_outside || levels.first().is_some_and(|top| top.marked.is_some());
+        self.default = default_of(levels, start).or(self.first).filter(|_| self.is_shown || is_marked);
+    }
+}
+
+/// A menu, or a submenu of it.
+#[derive(Debug, Default)]
+struct Level {
+    /// Number of the menu around it.
+    parent: Option<usize>,
+    /// What is marked as the default last.
+    marked: Option<Shown>,
+    /// What it shows first.
+    first: Option<Shown>,
+}
+
+/// What a menu shows.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    Label(Position),
+    /// A submenu, by its number. It is greater than that of the menu around it.
+    Submenu(usize),
+}
+
+/// Returns the label that a menu boots without a key, in the submenus that are its default.
+fn default_of(levels: &[Level], start: usize) -> Option<Position> {
+    let mut level = levels.get(start)?;
+    loop {
+        match level.marked.or(level.first)? {
+            Shown::Label(at) => return Some(at),
+            Shown::Submenu(number) => level = levels.get(number)?,
         }
     }
 }
@@ -84,13 +116,22 @@ pub fn is_timeout(line: &ConfigLine<'_>) -> bool {
     line.keyword.eq_ignore_ascii_case("ontimeout")
 }
 
+/// The lines with the arguments of a label that has none of its own. Menus may read it with different ones.
+#[derive(Debug, Clone, Default)]
+pub struct Inherited {
+    /// The first line.
+    pub first: Option<Position>,
+    /// All lines, and nothing for a menu in which there is none.
+    pub lines: BTreeSet<Option<Position>>,
+}
+
 /// All menus of an image.
 #[derive(Debug, Default)]
 pub struct ReadingOrder {
     /// Menus in the order of their first configurations.
     pub menus: Vec<Menu>,
     /// Lines with the arguments that labels without their own get, by configuration and label.
-    pub inherited: Vec<Vec<Option<Position>>>,
+    pub inherited: Vec<Vec<Inherited>>,
     /// Lines with arguments that a kernel gets from outside of its label, in any menu, by configuration.
     pub shared: Vec<BTreeSet<usize>>,
     /// Configurations with includes that are not followed, since they are too long or too deep.
@@ -98,30 +139,26 @@ pub struct ReadingOrder {
 }
 
 impl ReadingOrder {
-    /// Reads the menus of configurations. `lengths` are those of their texts, `find` returns the configuration that
-    /// another one names.
-    pub fn read(
-        configs: &[SyslinuxConfig<'_>],
-        lengths: &[usize],
-        find: &dyn Fn(usize, &str) -> Option<usize>,
-    ) -> Self {
-        let targets = |wanted: ReferenceKind| -> BTreeSet<usize> {
+    /// Reads the menus of configurations. `lengths` are those of their texts, `targets` the configurations that the
+    /// references of each one lead to.
+    pub fn read(configs: &[SyslinuxConfig<'_>], lengths: &[usize], targets: &[Vec<Option<usize>>]) -> Self {
+        let targets_of = |wanted: ReferenceKind| -> BTreeSet<usize> {
             let all = configs.iter().enumerate().flat_map(|(from, config)| {
-                let references = config.references.iter().filter(|reference| reference.kind == wanted);
-                references.filter_map(move |reference| find(from, reference.file))
+                let references = config.references.iter().zip(&targets[from]);
+                references.filter_map(move |(reference, to)| to.filter(|_| reference.kind == wanted))
             });
             all.collect()
         };
-        let included = targets(ReferenceKind::Include);
-        let (shown, configured) = (targets(ReferenceKind::Menu), targets(ReferenceKind::Config));
+        let included = targets_of(ReferenceKind::Include);
+        let (shown, configured) = (targets_of(ReferenceKind::Menu), targets_of(ReferenceKind::Config));
         let mut reader = OrderReader {
             configs,
             lengths,
-            find,
+            targets,
             left: MAX_INCLUDED_BYTES,
             side: HashMap::new(),
             order: Self {
-                inherited: configs.iter().map(|config| vec![None; config.labels.len()]).collect(),
+                inherited: configs.iter().map(|config| vec![Inherited::default(); config.labels.len()]).collect(),
                 shared: vec![BTreeSet::new(); configs.len()],
                 ..Self::default()
             },
@@ -150,18 +187,42 @@ struct ReadState {
     label: Option<Position>,
     /// Arguments of that label in an included configuration.
     own: Option<Position>,
+    /// Whether an included configuration makes that label the default.
+    marks_label: bool,
     /// Arguments for labels without their own, as they are now.
     append: Option<Position>,
-    /// Number of submenus around the label.
-    depth: usize,
+    /// The menu, then its submenus.
+    levels: Vec<Level>,
+    /// Number of the one around the label.
+    level: usize,
+    /// Number of the one that is shown first.
+    start: usize,
     /// Configurations that are being read, the root first.
     reading: Vec<usize>,
+}
+
+impl ReadState {
+    /// Begins a submenu.
+    fn open_level(&mut self) {
+        let number = self.levels.len();
+        self.levels[self.level].first.get_or_insert(Shown::Submenu(number));
+        self.levels.push(Level { parent: Some(self.level), ..Level::default() });
+        self.level = number;
+    }
+
+    /// Makes the submenu the default of the menu around it.
+    fn mark_level(&mut self) {
+        if let Some(parent) = self.levels[self.level].parent {
+            self.levels[parent].marked = Some(Shown::Submenu(self.level));
+            self.menu.is_marked_outside |= parent == 0;
+        }
+    }
 }
 
 struct OrderReader<'r, 'a> {
     configs: &'r [SyslinuxConfig<'a>],
     lengths: &'r [usize],
-    find: &'r dyn Fn(usize, &str) -> Option<usize>,
+    targets: &'r [Vec<Option<usize>>],
     /// Bytes that includes may still take.
     left: usize,
     /// Lines of shared arguments that are those of a rescue system, an upgrade or a check.
@@ -173,10 +234,10 @@ impl OrderReader<'_, '_> {
     /// Reads a menu. Returns its configurations.
     fn read_menu(&mut self, root: usize, is_shown: bool) -> BTreeSet<usize> {
         let menu = Menu { root, is_shown, ..Menu::default() };
-        let mut state = ReadState { menu, ..ReadState::default() };
+        let mut state = ReadState { menu, levels: vec![Level::default()], ..ReadState::default() };
         self.read_config(root, &mut state);
         self.end_label(&mut state);
-        state.menu.complete(self.configs);
+        state.menu.complete(self.configs, &state.levels, state.start);
         let configs = state.menu.configs.clone();
         self.order.menus.push(state.menu);
         configs
@@ -196,23 +257,27 @@ impl OrderReader<'_, '_> {
                 Step::End => self.end_label(state),
                 Step::Open => {
                     self.end_label(state);
-                    state.depth += 1;
+                    state.open_level();
                 }
                 Step::Close => {
                     self.end_label(state);
-                    state.depth = state.depth.saturating_sub(1);
+                    state.level = state.levels[state.level].parent.unwrap_or(0);
                 }
+                Step::Mark if state.label.is_none() => state.mark_level(),
+                // The label is that of the configuration that includes this one.
+                Step::Mark => (state.marks_label, state.menu.is_marked_outside) = (true, true),
+                Step::Start => state.start = state.level,
                 Step::Append(line) if state.label.is_some() => state.own = Some((config, line)),
                 Step::Append(line) => state.append = Some((config, line)),
                 Step::Default(line) => state.menu.defaults.push((config, line)),
-                Step::Include(file) => self.include(config, file, state),
+                Step::Include(reference) => self.include(config, reference, state),
             }
         }
         state.reading.pop();
     }
 
-    fn include(&mut self, from: usize, file: &str, state: &mut ReadState) {
-        let Some(to) = (self.find)(from, file).filter(|to| !state.reading.contains(to)) else { return };
+    fn include(&mut self, from: usize, reference: usize, state: &mut ReadState) {
+        let Some(to) = self.targets[from][reference].filter(|to| !state.reading.contains(to)) else { return };
         match self.left.checked_sub(self.lengths[to].max(1)) {
             Some(left) if state.reading.len() < MAX_DEPTH => {
                 self.left = left;
@@ -226,23 +291,26 @@ impl OrderReader<'_, '_> {
 
     /// Ends the label that is being read: it gets the shared arguments as they are now.
     fn end_label(&mut self, state: &mut ReadState) {
-        let own = state.own.take();
+        let (own, is_marked) = (state.own.take(), std::mem::take(&mut state.marks_label));
         let Some(at) = state.label.take() else { return };
         let label = &self.configs[at.0].labels[at.1];
         let shared = own.or(state.append).filter(|_| label.append.is_none());
         let inherited = &mut self.order.inherited[at.0][at.1];
-        *inherited = inherited.or(shared);
+        inherited.first = inherited.first.or(shared);
+        inherited.lines.insert(shared);
         if let Some((config, line)) = shared.filter(|_| label.boots()) {
             self.order.shared[config].insert(line);
         }
         let menu = &mut state.menu;
         menu.names.entry(label.name().to_ascii_lowercase()).or_insert(at);
-        let is_top = state.depth == 0 && !label.is_hidden;
+        let is_top = state.level == 0 && !label.is_hidden;
+        let level = &mut state.levels[state.level];
         if !label.is_hidden {
             menu.first.get_or_insert(at);
+            level.first.get_or_insert(Shown::Label(at));
         }
-        if is_top && label.menu_default.is_some() {
-            menu.marked = Some(at);
+        if !label.is_hidden && (label.menu_default.is_some() || is_marked) {
+            level.marked = Some(Shown::Label(at));
         }
         let is_wanted =
             label.name().len() <= MAX_DEFAULT_LENGTH && (menu.bootable.is_none() || (is_top && !menu.is_top));

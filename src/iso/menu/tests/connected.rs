@@ -246,3 +246,38 @@ fn a_value_of_a_file_that_is_not_read_is_not_replaced() {
     let edit = MenuEdit { remove: vec!["quiet".into()], ..MenuEdit::default() };
     assert_eq!(edit_menus(&layout.texts(), &layout.unread(), &edit).unwrap()[0].0, menu.as_bytes());
 }
+
+#[test]
+fn a_submenu_that_is_the_default_never_boots_the_disk() {
+    let main = "/isolinux/isolinux.cfg";
+    let (begin, end) = ("menu begin more\n", "menu end\n");
+    for mark in ["menu default\n", "menu start\n"] {
+        let marked = format!("ui vesamenu.c32\n{TXT}{begin}{mark}{MENU_LOCAL}{end}");
+        check_leaves(&[(main, &marked)], &[(0, "menu end\ndefault install\n")]);
+        let included = format!("ui vesamenu.c32\n{TXT}menu include more.cfg More\n");
+        let more = format!("{mark}{MENU_LOCAL}");
+        check_leaves(&[(main, &included), ("/isolinux/more.cfg", &more)], &[(0, "More\ndefault install\n")]);
+    }
+    let both = format!("ui vesamenu.c32\n{TXT}{begin}menu default\n{MENU_LOCAL}{end}{MENU_LOCAL}menu default\n");
+    check_leaves(&[(main, &both)], &[(0, "# menu default\ndefault install\n")]);
+    let boots = format!("ui vesamenu.c32\n{MENU_LOCAL}{begin}menu default\n{TXT}{MENU_LOCAL}{end}");
+    let menus = [(main, boots.as_str())];
+    assert!(
+        !Layout { menus: &menus, files: FILES }.edited()[0].contains("\ndefault"),
+        "its first label boots a kernel"
+    );
+}
+
+#[test]
+fn a_label_that_menus_read_with_different_arguments_gets_its_own() {
+    let bare = "label install\n  kernel /vmlinuz\n";
+    let one = ("/isolinux/one.cfg", "append initrd=/initrd a\ninclude txt.cfg\nlabel x\nlocalboot 0\n");
+    let two = ("/isolinux/two.cfg", "include txt.cfg\nlabel x\nlocalboot 0\n");
+    for menus in [[one, two, ("/isolinux/txt.cfg", bare)], [two, one, ("/isolinux/txt.cfg", bare)]] {
+        let edited = Layout { menus: &menus, files: FILES }.edited();
+        assert_eq!(edited[2], format!("{bare}  append initrd=/initrd a site=1\n"));
+    }
+    let other = ("/isolinux/two.cfg", "append initrd=/initrd b\ninclude txt.cfg\nlabel x\nlocalboot 0\n");
+    let edited = Layout { menus: &[one, other, ("/isolinux/txt.cfg", bare)], files: FILES }.edited();
+    assert!(edited[0].contains("a site=1\n") && edited[1].contains("b site=1\n") && edited[2] == bare, "{edited:?}");
+}

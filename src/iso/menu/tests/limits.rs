@@ -142,7 +142,7 @@ fn a_long_title_is_not_copied_to_every_script() {
 
 #[test]
 fn an_edit_that_writes_too_much_is_refused() {
-    let shared = "x ".repeat(60_000);
+    let shared = "x".repeat(120_000);
     let labels = "label a\nkernel /k\n".repeat(2_000);
     let (main, part) = (format!("include part.inc\n{labels}"), format!("append {shared}\n"));
     let texts = [
@@ -154,4 +154,21 @@ fn an_edit_that_writes_too_much_is_refused() {
     let fewer = main.replacen("label a\nkernel /k\n", "", 1_900);
     let texts = [MenuText { raw: fewer.as_bytes(), ..texts[0] }, texts[1]];
     assert!(edit_menus(&texts, &[], &edit).is_some());
+}
+
+#[test]
+fn a_name_is_looked_up_in_a_directory_once() {
+    let lengthy = |number: usize| format!("/{number}{}", "d/".repeat(100 * 1024));
+    let configs = (0..8)
+        .map(|number| (format!("/isolinux/c{number}.cfg"), format!("label a\nconfig b.cfg {}\n", lengthy(number))));
+    let includes: String = (0..60).map(|number| format!("include no/such/file{number}.cfg\n")).collect();
+    let parts = (0..50)
+        .map(|number| (format!("/isolinux/p{number}.cfg"), format!("label a\nkernel /k\n{includes}include b.cfg\n")));
+    let menus: Vec<(String, String)> =
+        configs.chain(parts).chain([("/isolinux/b.cfg".to_owned(), includes.clone())]).collect();
+    let menus: Vec<(&str, &str)> = menus.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let before = entry::tests::NORMALIZED.get();
+    Layout { menus: &menus, files: &["/k"] }.entries();
+    let length = entry::tests::NORMALIZED.get() - before;
+    assert!(length < 1 << 20, "{length}");
 }
