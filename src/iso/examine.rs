@@ -11,7 +11,7 @@ use super::fat::{FatFile, FatVolume};
 use super::hybrid::Hybrid;
 use super::isomd5::ImplantedDigest;
 use super::limited_image::LimitedImage;
-use super::menu::{self, Dialect, MenuEntry, MenuGap, MenuText};
+use super::menu::{self, Dialect, MenuEntry, MenuGap, MenuText, UnreadFiles};
 use super::tree::{DirectoryEntry, EntryKind};
 use super::volume::read_extents;
 use super::{Iso, IsoError, ReadAt, VolumeDescriptorSet};
@@ -24,11 +24,13 @@ const MAX_MENUS: usize = 256;
 /// Maximum length of all boot menus, with the files that they may read, in bytes.
 const MAX_ALL_MENUS_BYTES: usize = 2 * 1024 * 1024;
 /// Maximum length of a file that a menu may read, in bytes.
-const MAX_PART_BYTES: u64 = 16 * 1024;
+const MAX_PART_BYTES: usize = 16 * 1024;
 /// Maximum number of such files.
 const MAX_PARTS: usize = 64;
 /// Maximum length of all files that are read since they may be boot menus, in bytes.
 const MAX_CANDIDATE_BYTES: u64 = 32 * 1024 * 1024;
+/// Maximum length of the paths of EFI partitions that are kept for lookups, in bytes.
+const MAX_LISTING_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum number of bytes that the lookups of the files of menus read. Real images have some kilobytes of directories.
 const MAX_LOOKUP_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -131,13 +133,8 @@ impl Examined {
     }
 
     /// Returns the files that menus read and that are not read here.
-    pub(super) fn unread_files(&self) -> Vec<String> {
-        let gaps = self.menus.iter().flat_map(|menu| &menu.gaps);
-        let files = gaps.filter_map(|gap| match gap {
-            MenuGap::UnreadFile(path) => Some(path.clone()),
-            MenuGap::Includes | MenuGap::KernelLines => None,
-        });
-        files.collect()
+    pub(super) fn unread_files(&self) -> UnreadFiles {
+        UnreadFiles::of(self.menus.iter().flat_map(|menu| &menu.gaps))
     }
 
     /// Returns the number of places that get the kernel arguments of a view: kernel lines, and embed areas of CoreOS.
@@ -159,7 +156,7 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
         None => Vec::new(),
     };
     let core_os = CoreOs::read(&iso)?;
-    let FoundMenus { mut menus, mut texts, parts, has_more, .. } = volume_menus(&iso)?;
+    let FoundMenus { mut menus, mut texts, mut parts, has_more, .. } = volume_menus(&iso)?;
     let ignition = core_os.as_ref().and_then(|core_os| core_os.ignition);
     let records = records_by_extent(&iso, &menus, ignition)?;
     for menu in &mut menus {
@@ -167,10 +164,11 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
             *found = records.get(extent).cloned().unwrap_or_default();
         }
     }
-    let in_partitions = efi_menus(&iso, &boots)?;
+    let (in_partitions, listing) = efi_menus(&iso, &boots)?;
     menus.extend(in_partitions.menus);
     texts.extend(in_partitions.texts);
-    read_entries(&iso, &mut menus, &texts, &parts);
+    parts.extend(in_partitions.parts);
+    read_entries(&iso, &mut menus, &texts, &parts, &listing);
     Ok(Examined {
         length: image.len(),
         volume_length: u64::from(volume.primary.sectors) * SECTOR,
@@ -209,6 +207,24 @@ struct FoundMenus {
     has_more: bool,
 }
 
+impl FoundMenus {
+    /// Adds a file: a menu, or one that menus may read.
+    fn add(&mut self, path: &str, text: Vec<u8>, menu: Option<BootMenu>) {
+        let length = self.length + text.len();
+        match menu {
+            Some(menu) => {
+                self.menus.push(menu);
+                self.texts.push(text);
+            }
+            None if text.len() <= MAX_PART_BYTES && self.parts.len() < MAX_PARTS && length <= MAX_ALL_MENUS_BYTES => {
+                self.parts.push((path.to_owned(), text));
+            }
+            None => return,
+        }
+        self.length = length;
+    }
+}
+
 /// Finds the boot menus of a volume by reading every file that may be one.
 fn volume_menus(iso: &Iso<'_>) -> Result<FoundMenus, IsoError> {
     let mut found = FoundMenus::default();
@@ -229,30 +245,29 @@ fn volume_menus(iso: &Iso<'_>) -> Result<FoundMenus, IsoError> {
         found.read += extent.length;
         let text = read_extents(iso.image, &entry.extents, path)?.unwrap_or_default();
         let location = MenuLocation::IsoFile { extent: *extent, records: Vec::new() };
-        match menu_of(path, &text, location) {
-            Some(menu) => {
-                found.length += text.len();
-                found.menus.push(menu);
-                found.texts.push(text);
-            }
-            None if extent.length <= MAX_PART_BYTES && found.parts.len() < MAX_PARTS => {
-                found.length += text.len();
-                found.parts.push((path.to_owned(), text));
-            }
-            None => {}
-        }
+        let menu = menu_of(path, &text, location);
+        found.add(path, text, menu);
         Ok(())
     })?;
     Ok(found)
 }
 
 /// Reads the entries of all menus together, since menus read each other.
-fn read_entries(iso: &Iso<'_>, menus: &mut [BootMenu], texts: &[Vec<u8>], parts: &[(String, Vec<u8>)]) {
+fn read_entries(
+    iso: &Iso<'_>,
+    menus: &mut [BootMenu],
+    texts: &[Vec<u8>],
+    parts: &[(String, Vec<u8>)],
+    partitions: &PartitionFiles,
+) {
     let readings = {
         let all = menu_texts(menus, texts, parts);
         let image = LimitedImage::new(iso.image, MAX_LOOKUP_BYTES);
         let limited = Iso::open(&image);
         menu::read_menus(&all, &|path: &str| {
+            if let Some(path) = path.strip_prefix("efi:") {
+                return partitions.has(path);
+            }
             let found = limited.as_ref().map(|iso| matches!(iso.file_extents(path), Ok(Some(_))));
             found.ok().filter(|_| !image.is_exhausted())
         })
@@ -324,17 +339,48 @@ fn path_at(iso: &Iso<'_>, offset: u64) -> Result<Option<String>, IsoError> {
     Ok(found)
 }
 
-/// Finds the boot menus in the file systems that the UEFI entries of the boot catalogue point to. A file
-/// system that cannot be read is skipped: the firmware may still be able to read it.
-fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<FoundMenus, IsoError> {
+/// The paths of the files in EFI partitions.
+#[derive(Debug, Default)]
+struct PartitionFiles {
+    /// Paths in lower case.
+    paths: HashSet<String>,
+    /// Length of the paths in bytes.
+    length: usize,
+    /// Whether there are files whose paths are not known.
+    has_more: bool,
+}
+
+impl PartitionFiles {
+    fn add(&mut self, path: &str) {
+        self.has_more |= self.length + path.len() > MAX_LISTING_BYTES;
+        if !self.has_more {
+            self.length += path.len();
+            self.paths.insert(path.to_ascii_lowercase());
+        }
+    }
+
+    /// Returns whether a partition has a file, or nothing if that is not known.
+    fn has(&self, path: &str) -> Option<bool> {
+        let is_listed = self.paths.contains(&path.to_ascii_lowercase());
+        if is_listed { Some(true) } else { (!self.has_more).then_some(false) }
+    }
+}
+
+/// Finds the boot menus in the file systems that the UEFI entries of the boot catalogue point to, and lists the files
+/// there. A file system that cannot be read is skipped: the firmware may still be able to read it.
+fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<(FoundMenus, PartitionFiles), IsoError> {
     let image = iso.image;
-    let mut found = FoundMenus::default();
+    let (mut found, mut listing) = (FoundMenus::default(), PartitionFiles::default());
     let mut offsets: Vec<u64> =
         boots.iter().filter(|boot| boot.platform == BootPlatform::Uefi).map(|boot| boot.image.offset).collect();
     offsets.dedup();
     for offset in offsets {
         let Ok(Some(fat)) = FatVolume::open(image, offset) else { continue };
-        let Ok(files) = fat.files(image) else { continue };
+        let Ok(files) = fat.files(image) else {
+            listing.has_more = true;
+            continue;
+        };
+        files.iter().for_each(|file| listing.add(&file.path));
         let partition = path_at(iso, offset)?;
         let is_config =
             |file: &&FatFile| file.path.to_ascii_lowercase().ends_with(".cfg") || file.path.ends_with(".conf");
@@ -345,16 +391,15 @@ fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<FoundMenus, IsoError>
                 break;
             }
             let Ok(text) = fat.read(image, file) else { continue };
+            let path = format!("efi:{}", file.path);
             let location = MenuLocation::EfiFile { fat: fat.clone(), file: file.clone(), partition: partition.clone() };
-            let Some(menu) = menu_of(&format!("efi:{}", file.path), &text, location) else { continue };
-            if found.length + text.len() > MAX_ALL_MENUS_BYTES {
+            let menu = menu_of(&path, &text, location);
+            if menu.is_some() && found.length + text.len() > MAX_ALL_MENUS_BYTES {
                 found.has_more = true;
                 continue;
             }
-            found.length += text.len();
-            found.menus.push(menu);
-            found.texts.push(text);
+            found.add(&path, text, menu);
         }
     }
-    Ok(found)
+    Ok((found, listing))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::entry::{MenuEntry, Obstacle};
+use super::entry::{MenuEntry, MenuGap, Obstacle};
 
 /// Maximum number of paths that are looked up for the menus of an image.
 pub const MAX_LOOKUPS: usize = 512;
@@ -11,6 +11,30 @@ const MAX_LOOKUP_LENGTH: usize = 1024;
 
 /// Returns whether an image has a file at a path, or nothing if that is not known.
 pub type FileTest<'a> = &'a dyn Fn(&str) -> Option<bool>;
+
+/// The files of an image that its menus read, and whose content is not read here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnreadFiles {
+    /// Paths of the files.
+    pub paths: Vec<String>,
+    /// Whether the menus may read others too.
+    pub has_more: bool,
+}
+
+impl UnreadFiles {
+    /// Returns the files among the gaps of the menus of an image.
+    pub fn of<'g>(gaps: impl Iterator<Item = &'g MenuGap>) -> Self {
+        let mut unread = Self::default();
+        for gap in gaps {
+            match gap {
+                MenuGap::UnreadFile(path) => unread.paths.push(path.clone()),
+                MenuGap::Includes => unread.has_more = true,
+                MenuGap::KernelLines => {}
+            }
+        }
+        unread
+    }
+}
 
 /// The lookups of an image. A path is looked up once.
 pub struct FileLookup<'a> {

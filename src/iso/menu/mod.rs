@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 pub use edit::{MAX_EDITED_BYTES, MenuEdit};
 pub use entry::{MAX_ENTRIES_SIZE, MAX_KERNEL_LINES, MenuEntry, MenuGap, Obstacle, ValueOrigin};
-pub use lookup::{FileTest, MAX_LOOKUPS};
+pub use lookup::{FileTest, MAX_LOOKUPS, UnreadFiles};
 
 use edit::{EditRoom, characters};
 use entry::{EntryRoom, directory, normal_path};
@@ -73,7 +73,8 @@ pub fn is_loopback(path: &str) -> bool {
     grub::is_loopback(path)
 }
 
-/// Reads the menus of an image. `is_file` states whether the image has a file. Returns one reading for each text.
+/// Reads the menus of an image. `is_file` states whether the image has a file; a path with the prefix `efi:` is one of an
+/// EFI partition. Returns one reading for each text.
 pub fn read_menus(texts: &[MenuText<'_>], is_file: FileTest<'_>) -> Vec<MenuReading> {
     let decoded: Vec<_> = texts.iter().map(|text| String::from_utf8_lossy(text.raw)).collect();
     let decoded: Vec<&str> = decoded.iter().map(|text| text.as_ref()).collect();
@@ -109,11 +110,11 @@ pub fn entries(dialect: Dialect, raw: &[u8]) -> Vec<MenuEntry> {
 /// Applies an edit to the menus of an image. `unread` are the files of the image that they read and that are not among the
 /// texts. Returns for each text the new text, and the number of its kernel lines. The text is the same if nothing changes,
 /// or if the menus have too many kernel lines. Returns nothing if the edit writes more than `MAX_EDITED_BYTES`.
-pub fn edit_menus(texts: &[MenuText<'_>], unread: &[String], edit: &MenuEdit) -> Option<Vec<(Vec<u8>, usize)>> {
+pub fn edit_menus(texts: &[MenuText<'_>], unread: &UnreadFiles, edit: &MenuEdit) -> Option<Vec<(Vec<u8>, usize)>> {
     let decoded: Vec<String> = texts.iter().map(|text| characters(text.raw)).collect();
     let decoded: Vec<&str> = decoded.iter().map(String::as_str).collect();
-    let unread: BTreeSet<String> = unread.iter().map(|path| characters(path.as_bytes())).collect();
-    let is_unread = |path: &str| Some(unread.contains(path));
+    let paths: BTreeSet<String> = unread.paths.iter().map(|path| characters(path.as_bytes())).collect();
+    let is_unread = |path: &str| if paths.contains(path) { Some(true) } else { (!unread.has_more).then_some(false) };
     let menus = Menus::read(texts, &decoded, &mut FileLookup::new(&is_unread));
     let edit = edit.as_characters();
     let mut room = EditRoom::new();
@@ -129,7 +130,7 @@ pub fn edit_menus(texts: &[MenuText<'_>], unread: &[String], edit: &MenuEdit) ->
 
 /// Applies an edit to a menu that is read alone. Returns the text and the number of its kernel lines.
 pub fn edit_menu(dialect: Dialect, path: &str, raw: &[u8], edit: &MenuEdit) -> (Vec<u8>, usize) {
-    let edited = edit_menus(&[MenuText { path, dialect: Some(dialect), raw }], &[], edit);
+    let edited = edit_menus(&[MenuText { path, dialect: Some(dialect), raw }], &UnreadFiles::default(), edit);
     edited.and_then(|mut edited| edited.pop()).unwrap_or_default()
 }
 

@@ -34,12 +34,8 @@ impl Layout<'_> {
         readings.into_iter().flat_map(|menu| menu.gaps).collect()
     }
 
-    fn unread(&self) -> Vec<String> {
-        let files = self.gaps().into_iter().filter_map(|gap| match gap {
-            MenuGap::UnreadFile(path) => Some(path),
-            MenuGap::Includes | MenuGap::KernelLines => None,
-        });
-        files.collect()
+    fn unread(&self) -> UnreadFiles {
+        UnreadFiles::of(self.gaps().iter())
     }
 
     /// Checks the entries: title, kernel, arguments, initrds, and a mark: `*` for the default, `!` for an obstacle.
@@ -433,7 +429,7 @@ fn memtest_has_no_kernel_line() {
         files: &["/boot/memtest86+.bin"],
     };
     layout.check(&[]);
-    assert_eq!(edit_menus(&layout.texts(), &[], &MenuEdit::default()).unwrap()[0].1, 0);
+    assert_eq!(edit_menus(&layout.texts(), &UnreadFiles::default(), &MenuEdit::default()).unwrap()[0].1, 0);
 }
 
 #[test]

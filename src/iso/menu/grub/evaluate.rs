@@ -341,10 +341,8 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             return;
         }
         let Some(script) = self.scripts.find(&path) else {
-            match self.limits.files.exists(&path) {
-                Some(false) => {}
-                Some(true) => self.miss(command, MenuGap::UnreadFile(path), within),
-                None => self.miss(command, MenuGap::Includes, within),
+            if let Some(gap) = self.unread(path) {
+                self.miss(command, gap, within);
             }
             return;
         };
@@ -375,6 +373,18 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
         }
         self.reading.pop();
         self.depth -= 1;
+    }
+
+    /// Returns what is missing if a file is not read; nothing if the image does not have it. A script in an EFI partition
+    /// may read files of the partition.
+    fn unread(&mut self, path: String) -> Option<MenuGap> {
+        let is_in_partition = self.reading.iter().any(|script| self.scripts.list[*script].path.starts_with("efi:"));
+        let in_partition = is_in_partition.then(|| format!("efi:{path}"));
+        [path].into_iter().chain(in_partition).find_map(|path| match self.limits.files.exists(&path) {
+            Some(false) => None,
+            Some(true) => Some(MenuGap::UnreadFile(path)),
+            None => Some(MenuGap::Includes),
+        })
     }
 
     /// Records a script that is not read. As a part of this one it may set anything, and have entries.

@@ -281,3 +281,35 @@ fn a_label_that_menus_read_with_different_arguments_gets_its_own() {
     let edited = Layout { menus: &[one, other, ("/isolinux/txt.cfg", bare)], files: FILES }.edited();
     assert!(edited[0].contains("a site=1\n") && edited[1].contains("b site=1\n") && edited[2] == bare, "{edited:?}");
 }
+
+#[test]
+fn a_script_in_an_efi_partition_reads_its_files() {
+    let (main, vars) = ("efi:/EFI/BOOT/grub.cfg", "efi:/EFI/BOOT/vars.cfg");
+    let script = format!("source /EFI/BOOT/vars.cfg\n{}{LOCAL}", INSTALL.replace("quiet", "$kargs"));
+    let menus = [(main, script.as_str()), (vars, "set kargs=quiet\n")];
+    assert_eq!(detect_dialect(vars, b"set kargs=quiet\n"), None, "it is no menu by itself");
+    Layout { menus: &menus, files: FILES }.check(&[("Install", "/vmlinuz", "quiet", "/initrd", "*")]);
+    let alone = [(main, script.as_str())];
+    let layout = Layout { menus: &alone, files: &["/vmlinuz", "/initrd", vars] };
+    assert_eq!(layout.gaps(), [MenuGap::UnreadFile(vars.to_owned())]);
+    layout.check(&[("Install", "/vmlinuz", "$kargs", "/initrd", "!")]);
+    assert!(layout.edited()[0].ends_with("set default=Install\n"), "its entries may come first");
+    let outside = [("/EFI/BOOT/grub.cfg", script.as_str())];
+    assert_eq!(Layout { menus: &outside, files: &[vars] }.gaps(), [], "another script does not");
+}
+
+#[test]
+fn a_file_that_was_not_looked_up_is_not_absent_in_a_view() {
+    let script = format!("source /boot/late.inc\n{INSTALL}{LOCAL}");
+    let text = MenuText { path: "/boot/grub/grub.cfg", dialect: Some(Dialect::Grub), raw: script.as_bytes() };
+    let edit = MenuEdit { timeout: Some(1), ..MenuEdit::default() };
+    for (exists, default) in [(Some(false), false), (Some(true), true), (None, true)] {
+        let readings = read_menus(&[text], &|_| exists);
+        let unread = UnreadFiles::of(readings.iter().flat_map(|reading| &reading.gaps));
+        let edited = edit_menus(&[text], &unread, &edit).unwrap();
+        assert_eq!(edited[0].0.ends_with(b"set default=Install\n"), default, "{exists:?}");
+    }
+    let config = "include late.inc\nlabel a\nkernel /k\n";
+    let text = MenuText { path: "/isolinux.cfg", dialect: Some(Dialect::Syslinux), raw: config.as_bytes() };
+    assert_eq!(read_menus(&[text], &|_| None)[0].gaps, [MenuGap::Includes]);
+}

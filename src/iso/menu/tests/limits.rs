@@ -42,13 +42,13 @@ fn menus_with_too_many_kernel_lines_are_not_edited() {
         let most = line.repeat(MAX_KERNEL_LINES);
         let text = |raw: &'static [u8]| MenuText { path: "/x.cfg", dialect: Some(Dialect::Grub), raw };
         let full = MenuText { path, dialect: Some(dialect), raw: most.as_bytes() };
-        let edited = edit_menus(&[full, text(b"linux /k"), text(b"echo a")], &[], &edit).unwrap();
+        let edited = edit_menus(&[full, text(b"linux /k"), text(b"echo a")], &UnreadFiles::default(), &edit).unwrap();
         let lines: Vec<usize> = edited.iter().map(|(_, lines)| *lines).collect();
         assert_eq!(lines, [MAX_KERNEL_LINES, 0, 0], "{path}");
         assert!(edited[0].0 != most.as_bytes() && edited[1].0 == b"linux /k", "{path}");
         let more = format!("{most}{line}");
         let texts = [MenuText { path, dialect: Some(dialect), raw: more.as_bytes() }, text(b"linux /k")];
-        let edited = edit_menus(&texts, &[], &edit).unwrap();
+        let edited = edit_menus(&texts, &UnreadFiles::default(), &edit).unwrap();
         assert_eq!((&edited[0].0[..], edited[0].1, edited[1].1), (more.as_bytes(), 0, 1), "{path}");
         let readings = read_menus(&texts, &|_| Some(true));
         assert_eq!((&readings[0].gaps[..], readings[0].kernel_lines), (&[MenuGap::KernelLines][..], 0), "{path}");
@@ -102,7 +102,7 @@ fn shared_arguments_are_compared_once() {
 /// Returns the length of the menus after an edit that makes another entry the default.
 fn edited_length(texts: &[MenuText<'_>]) -> usize {
     let edit = MenuEdit { append: vec!["a".into()], remove: Vec::new(), timeout: Some(1) };
-    edit_menus(texts, &[], &edit).unwrap().iter().map(|(text, _)| text.len()).sum()
+    edit_menus(texts, &UnreadFiles::default(), &edit).unwrap().iter().map(|(text, _)| text.len()).sum()
 }
 
 #[test]
@@ -116,7 +116,8 @@ fn a_long_name_is_not_written_again_and_again() {
         let text = MenuText { path: "/isolinux/isolinux.cfg", dialect: Some(Dialect::Syslinux), raw: raw.as_bytes() };
         assert!(edited_length(&[text]) < raw.len() + 13_000 * "# ".len() + length + 100, "{length}");
         let edit = MenuEdit { timeout: Some(1), ..MenuEdit::default() };
-        let edited = String::from_utf8(edit_menus(&[text], &[], &edit).unwrap()[0].0.clone()).unwrap();
+        let edited =
+            String::from_utf8(edit_menus(&[text], &UnreadFiles::default(), &edit).unwrap()[0].0.clone()).unwrap();
         let name = format!("\ndefault {}\n", "n".repeat(length));
         assert_eq!(edited.matches(&name).count(), usize::from(chosen), "only the last line is effective");
     }
@@ -150,10 +151,10 @@ fn an_edit_that_writes_too_much_is_refused() {
         MenuText { path: "/isolinux/part.inc", dialect: None, raw: part.as_bytes() },
     ];
     let edit = MenuEdit { append: vec!["a".into()], ..MenuEdit::default() };
-    assert!(edit_menus(&texts, &[], &edit).is_none());
+    assert!(edit_menus(&texts, &UnreadFiles::default(), &edit).is_none());
     let fewer = main.replacen("label a\nkernel /k\n", "", 1_900);
     let texts = [MenuText { raw: fewer.as_bytes(), ..texts[0] }, texts[1]];
-    assert!(edit_menus(&texts, &[], &edit).is_some());
+    assert!(edit_menus(&texts, &UnreadFiles::default(), &edit).is_some());
 }
 
 #[test]
