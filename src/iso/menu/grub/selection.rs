@@ -14,7 +14,7 @@ pub struct Item {
     pub body: Range<usize>,
     /// Title.
     pub title: String,
-    /// Names by which `default` selects it: its id and its title, as far as they are known.
+    /// Id and title, as far as they are known: `default` selects the item by them.
     pub names: Vec<String>,
     /// Whether its id or its title is not known.
     pub has_unknown_name: bool,
