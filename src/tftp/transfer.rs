@@ -246,16 +246,6 @@ impl Transfer {
         if self.is_proven { self.send_again(now) } else { self.send_unproven(now) }
     }
 
-    /// Returns whether an acknowledgement is of a block that the peer has not acknowledged yet.
-    pub fn is_progress(&self, block: u16) -> bool {
-        match self.awaiting {
-            Awaiting::OptionAck => block == 0,
-            Awaiting::Window(window) => {
-                (1..=window.count()).contains(&u64::from(block.wrapping_sub(on_wire(window.first - 1))))
-            }
-        }
-    }
-
     /// Handles that the packets of the last step were sent only now.
     pub fn on_late_send(&mut self, now: Instant) {
         self.arm(now);

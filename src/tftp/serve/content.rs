@@ -52,6 +52,9 @@ impl FileContent {
     /// # Errors
     /// `WouldBlock` if it is not, `UnexpectedEof` outside of the size, and those of preadv2(2). `out` is unchanged then.
     pub fn read_now(&self, span: Range<u64>, out: &mut Vec<u8>) -> io::Result<()> {
+        if span.is_empty() {
+            return Ok(());
+        }
         let start = out.len();
         let read = self.append(span, out, |room, at| match self {
             FileContent::Shared(_) => Ok(()),

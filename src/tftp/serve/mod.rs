@@ -376,6 +376,8 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     fn take_answers(&mut self, now: Instant) {
         while let Ok((id, answer)) = self.answers.try_recv() {
             self.on_answer(id, answer, now);
+            // A read may have ended, and left its place to another one.
+            self.serve_queue();
         }
     }
 
@@ -444,8 +446,8 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let step = match packet {
             // A repetition, while the step after the first acknowledgement runs.
             Packet::Ack(_) if held.is_some() => return,
-            // The client repeats itself, because the next block waits for a disk.
-            Packet::Ack(block) if blocked.is_some() && !transfer.is_progress(block) => return,
+            // The client repeats itself, because the next blocks wait for a disk. None of them was sent.
+            Packet::Ack(_) if blocked.is_some() => return,
             Packet::Ack(block) => transfer.on_ack(block, now),
             Packet::Error { code, .. } => TransferStep::End(transfer.on_error(code)),
             Packet::Read(_) | Packet::Write(_) | Packet::Data { .. } | Packet::OptionAck(_) => {

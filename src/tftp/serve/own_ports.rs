@@ -21,7 +21,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         match self.free_ports.pop() {
             None => self.ports.push(state),
             Some(index) => {
-                // What is to be sent from the port that was here must leave before it is closed.
+                // Datagrams that wait for the port that was here must leave before it is closed.
                 self.flush();
                 let closed = std::mem::replace(&mut self.ports[index], state);
                 let _ = self.epoll.delete(&closed.port);

@@ -66,9 +66,14 @@ struct ReadPlace {
 }
 
 impl DiskReads {
+    /// Returns whether there is no place for any read.
+    fn is_full(&self) -> bool {
+        Arc::strong_count(&self.all) > MAX_WAITING_READS
+    }
+
     /// Returns a place for a read, if there is one.
     fn place(&mut self, source: Source) -> Option<ReadPlace> {
-        if Arc::strong_count(&self.all) > MAX_WAITING_READS {
+        if self.is_full() {
             return None;
         }
         self.by_source.retain(|_, reads| Arc::strong_count(reads) > 1);
@@ -83,13 +88,18 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     pub(super) fn read_ahead(&mut self, id: SessionId, step: TransferStep) {
         let Some(session) = self.sessions.session(id) else { return };
         session.blocked = Some(step);
-        if session.is_reading {
+        if session.is_reading || session.is_queued {
             return;
         }
         let (SessionState::Sending { transfer, content }, TransferStep::Data(blocks)) = (&session.stage, step) else {
             return;
         };
         let Some(place) = self.disk_reads.place(Source::of(session.path.peer.ip())) else {
+            session.is_queued = true;
+            let sessions = &mut self.sessions;
+            if self.disk_reads.queue.len() >= 2 * self.settings.transfers {
+                self.disk_reads.queue.retain(|id| sessions.session(*id).is_some());
+            }
             return self.disk_reads.queue.push_back(id);
         };
         let wanted = transfer.span_of(blocks);
@@ -104,24 +114,30 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         }));
     }
 
-    /// Continues a transfer with octets that were read for it, or ends it. Then another one may read.
+    /// Continues a transfer with octets that were read for it, or ends it.
     pub(super) fn on_octets(&mut self, id: SessionId, start: u64, octets: Result<Bytes, Arc<io::Error>>, now: Instant) {
-        if let Some(session) = self.sessions.session(id) {
-            session.is_reading = false;
-            match (octets, session.blocked.take(), &mut session.stage) {
-                (Ok(octets), Some(step), SessionState::Sending { transfer, .. }) => {
-                    transfer.on_late_send(now);
-                    session.ahead = ReadAhead::new(start, octets);
-                    self.take_step(id, step, now);
-                }
-                (Ok(_), _, _) => {}
-                (Err(error), _, _) => self.end(id, TransferEnd::Unreadable(io::Error::other(error)), now),
+        let Some(session) = self.sessions.session(id) else { return };
+        session.is_reading = false;
+        match (octets, session.blocked.take(), &mut session.stage) {
+            (Ok(octets), Some(step), SessionState::Sending { transfer, .. }) => {
+                transfer.on_late_send(now);
+                session.ahead = ReadAhead::new(start, octets);
+                self.take_step(id, step, now);
             }
+            (Ok(_), _, _) => {}
+            (Err(error), _, _) => self.end(id, TransferEnd::Unreadable(io::Error::other(error)), now),
         }
-        // A source without a place comes last again: one turn for each that waits.
+    }
+
+    /// Gives places that are free to the transfers that wait for them. One whose source has no place waits on.
+    pub(super) fn serve_queue(&mut self) {
         for _ in 0..self.disk_reads.queue.len() {
-            let Some(next) = self.disk_reads.queue.pop_front() else { break };
+            if self.disk_reads.is_full() {
+                return;
+            }
+            let Some(next) = self.disk_reads.queue.pop_front() else { return };
             let Some(session) = self.sessions.session(next) else { continue };
+            session.is_queued = false;
             if let (Some(step), false) = (session.blocked, session.is_reading) {
                 self.read_ahead(next, step);
             }

@@ -30,14 +30,16 @@ pub struct TransferSession {
     pub path: PeerPath,
     pub request: SessionRequest,
     pub stage: SessionState,
-    /// The step after the first acknowledgement, until it is taken.
+    /// What must succeed once the client has acknowledged for the first time; `None` if nothing must, or it has begun.
     pub first_ack: Option<FirstAck>,
-    /// The transfer's next step and the time until which it waits, while the step after the first acknowledgement runs.
+    /// The transfer's next step while `first_ack` runs, and the time at which it is given up.
     pub held: Option<(TransferStep, Instant)>,
     /// The step that waits for octets that another thread reads. Nothing of it was sent.
     pub blocked: Option<TransferStep>,
     /// Whether another thread reads octets for the session.
     pub is_reading: bool,
+    /// Whether the session waits for its turn to read.
+    pub is_queued: bool,
     /// The octets that another thread read last.
     pub ahead: ReadAhead,
     since: Instant,
@@ -100,6 +102,7 @@ impl TransferSession {
             held: None,
             blocked: None,
             is_reading: false,
+            is_queued: false,
             ahead: ReadAhead::default(),
             since: now,
             segments: true,
@@ -119,8 +122,8 @@ impl TransferSession {
         step
     }
 
-    /// Keeps a step that follows the first acknowledgement, until `until`. Returns what must succeed before; `None` if
-    /// nothing is due.
+    /// Keeps the step that follows the client's first acknowledgement, until `until`. Returns what must succeed before it
+    /// is taken; `None` if the step can be taken at once.
     pub fn hold(&mut self, step: TransferStep, until: Instant) -> Option<FirstAck> {
         let first_ack = self.first_ack.take_if(|_| !matches!(step, TransferStep::Wait))?;
         self.held = Some((step, until));

@@ -576,7 +576,26 @@ fn a_file_on_a_disk_arrives_whole() {
         testbed.disk.answer();
         assert_eq!(testbed.client().read("disk-300000", options, 1), bytes(300_000), "{options:?}");
         assert_eq!(testbed.ended(), ("Peer(Complete)".into(), 300_000));
+        // The last block is empty.
+        assert_eq!(testbed.client().read("disk-1024", b"", 1), bytes(1024));
     }
+}
+
+#[test]
+fn places_that_whole_files_were_read_in_are_given_on() {
+    let testbed = ServerTestbed::new(OWN, TftpSettings::default());
+    let clients: Vec<Client> = (0..read_ahead::MAX_READS_PER_SOURCE).map(|_| testbed.client()).collect();
+    for client in &clients {
+        client.socket.send_to(b"\0\x01disk-300\0netascii\0", testbed.address).unwrap();
+    }
+    let waiting = testbed.client();
+    waiting.ask("disk-700", b"timeout\x0020\0");
+    let from = waiting.hear().1;
+    waiting.send(Packet::Ack(0), from);
+    // Blocks that were never sent are acknowledged: nothing comes of it.
+    (1..5).for_each(|block| waiting.send(Packet::Ack(block), from));
+    testbed.disk.answer();
+    assert_eq!(waiting.hear().0[..4], [0, 3, 0, 1]);
 }
 
 #[test]
