@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::event::Entry;
+use crate::fleet::boot_override;
 use crate::fleet::first_seen::FirstSeenCounts;
 use crate::fleet::{BootConfig, EntryPoint, FirstSeen, Host, Image, Key, Kind, Lease, Mac, Name, Object};
 
@@ -164,7 +165,11 @@ impl Snapshot {
     pub fn referrer(&self, key: &Key) -> Option<Key> {
         let hosts = || {
             self.hosts().find(|host| match key.kind {
-                Kind::IscsiCdrom => host.spec.image.image() == Some(&key.name),
+                Kind::IscsiCdrom => {
+                    let in_drive = host.metadata.annotations.get(boot_override::MEDIUM_IMAGE);
+                    host.spec.image.image() == Some(&key.name)
+                        || in_drive.is_some_and(|name| *name == key.name.as_str())
+                }
                 Kind::BootConfig => host.spec.boot_config_ref.as_ref() == Some(&key.name),
                 Kind::BareMetalHost => false,
             })

@@ -160,7 +160,7 @@ async fn an_insertion_that_another_client_overtakes_leaves_no_image() {
     let key = crate::fleet::Object::Host(host.clone()).key();
     let stale = hyper::header::HeaderMap::from_iter([(IF_MATCH, "\"stale\"".parse().unwrap())]);
     let (if_match, drive) = (IfMatch::of(&stale), |host: &Host| resources::medium(host, "Systems", "vm"));
-    // The precondition fails only when the medium is recorded: the check at the door is left out.
+    // The precondition fails only when the medium is recorded: the check when the request comes is left out.
     let precondition = HostPrecondition::new(&if_match, &drive);
     let target = virtual_media::VirtualDrive { shared: &server.shared, key: &key, host: &host, precondition };
     let medium = json!({"Image": "http://192.0.2.1/overtaken.iso"});

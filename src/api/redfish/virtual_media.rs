@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::fleet::{Host, Image, ImageSpec, ImageStatus, Key, Kind, Meta, Method, Name, Object, rules};
 use crate::store::Change;
 
+use crate::api::objects::write;
 use crate::api::redfish::error::RedfishError;
 use crate::api::redfish::precondition::HostPrecondition;
 use crate::api::redfish::transaction::update_host;
@@ -117,7 +118,7 @@ const UNPLUGGED: &str = "Inserted: a medium in the drive is always inserted; rem
 /// # Errors
 /// A parameter that is not supported, a wrong URL, a precondition that fails, or the store's reason.
 pub async fn insert(target: VirtualDrive<'_>, peer: &Peer, body: &Map<String, Value>) -> Result<(), RedfishError> {
-    let VirtualDrive { shared, host, .. } = target;
+    let VirtualDrive { shared, key, .. } = target;
     let url = body.get("Image").and_then(Value::as_str).filter(|url| !url.is_empty());
     let url = url.ok_or_else(|| RedfishError::bad_value("Image: expected the medium's URL"))?;
     let unsupported = |message| Err(RedfishError::new(StatusCode::BAD_REQUEST, "ActionParameterNotSupported", message));
@@ -134,6 +135,8 @@ pub async fn insert(target: VirtualDrive<'_>, peer: &Peer, body: &Map<String, Va
     if let (true, Err(wrong)) = (url.contains("://"), rules::check_url(url)) {
         return Err(RedfishError::bad_value(format!("Image: {wrong}")));
     }
+    let _turn = shared.host_locks.lock(key).await;
+    let before = present(target)?;
     match find(shared, peer, url)? {
         Some(image) => record_medium(target, url, &image, &[]).await?,
         None => {
@@ -142,8 +145,16 @@ pub async fn insert(target: VirtualDrive<'_>, peer: &Peer, body: &Map<String, Va
             record_medium(target, url, &name, &[Object::Image(Arc::new(image))]).await?;
         }
     }
-    release(shared, images_of(host)).await;
+    release(shared, images_of(&before)).await;
     Ok(())
+}
+
+/// Returns the host of a drive as it is now.
+fn present(target: VirtualDrive<'_>) -> Result<Arc<Host>, RedfishError> {
+    match write::find(target.shared, target.key)? {
+        Object::Host(host) => Ok(host),
+        Object::Image(_) | Object::BootConfig(_) => Err(RedfishError::not_found("such system")),
+    }
 }
 
 /// Returns the image for an ISO at another server's URL.
@@ -161,8 +172,10 @@ fn remote_image(url: &str) -> Result<Image, RedfishError> {
 /// # Errors
 /// The store's reason.
 pub async fn eject(target: VirtualDrive<'_>) -> Result<(), RedfishError> {
-    let VirtualDrive { shared, key, host, precondition } = target;
-    if boot_override::inserted(host).is_err() {
+    let VirtualDrive { shared, key, precondition, .. } = target;
+    let _turn = shared.host_locks.lock(key).await;
+    let before = present(target)?;
+    if boot_override::inserted(&before).is_err() {
         return Ok(());
     }
     update_host(shared, key, &[], |host| {
@@ -170,7 +183,7 @@ pub async fn eject(target: VirtualDrive<'_>) -> Result<(), RedfishError> {
         Ok(boot_override::ejected(host))
     })
     .await?;
-    release(shared, images_of(host)).await;
+    release(shared, images_of(&before)).await;
     Ok(())
 }
 
@@ -191,7 +204,7 @@ pub async fn release(shared: &Shared, names: Vec<Name>) {
         if state.hosts().any(in_drive) {
             continue;
         }
-        // Another client that inserts it meanwhile changes its version.
+        // An image that is in a drive by now is not deleted.
         let version = Some(image.metadata.resource_version);
         let key = Key { kind: Kind::IscsiCdrom, namespace: None, name };
         if let Err(error) = shared.gate.store.commit(Change::Delete { key, version }).await {
@@ -209,6 +222,9 @@ async fn record_medium(
 ) -> Result<(), RedfishError> {
     update_host(target.shared, target.key, created, |host| {
         target.precondition.check(host)?;
+        if created.is_empty() && target.shared.gate.store.load().image(image).is_none() {
+            return Err(RedfishError::bad_value(format!("Image: there is no ISO {image}: it was deleted")));
+        }
         let mut after = host.clone();
         for (name, text) in [(MEDIUM, url), (MEDIUM_IMAGE, image.as_str())] {
             after.metadata.annotations.insert(name.into(), text.into());
