@@ -29,6 +29,8 @@ const MAX_PART_BYTES: usize = 16 * 1024;
 const MAX_PARTS: usize = 64;
 /// Maximum length of all files that are read since they may be boot menus, in bytes.
 const MAX_CANDIDATE_BYTES: u64 = 32 * 1024 * 1024;
+/// Maximum number of bytes that are read of the EFI partitions' file systems.
+const MAX_PARTITION_READS: u64 = 256 * 1024 * 1024;
 /// Maximum length of the paths of EFI partitions that are kept for lookups, in bytes.
 const MAX_LISTING_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum number of bytes that the lookups of the files of menus read. Real images have some kilobytes of directories.
@@ -369,10 +371,13 @@ impl PartitionFiles {
 /// Finds the boot menus in the file systems that the UEFI entries of the boot catalogue point to, and lists the files
 /// there. A file system that cannot be read is skipped: the firmware may still be able to read it.
 fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<(FoundMenus, PartitionFiles), IsoError> {
-    let image = iso.image;
+    // Each file costs a read of its file system's allocation table.
+    let limited = LimitedImage::new(iso.image, MAX_PARTITION_READS);
+    let image: &dyn ReadAt = &limited;
     let (mut found, mut listing) = (FoundMenus::default(), PartitionFiles::default());
     let mut offsets: Vec<u64> =
         boots.iter().filter(|boot| boot.platform == BootPlatform::Uefi).map(|boot| boot.image.offset).collect();
+    offsets.sort_unstable();
     offsets.dedup();
     for offset in offsets {
         let Ok(Some(fat)) = FatVolume::open(image, offset) else { continue };
@@ -401,5 +406,7 @@ fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<(FoundMenus, Partitio
             found.add(&path, text, menu);
         }
     }
+    (found.has_more, listing.has_more) =
+        (found.has_more || limited.is_exhausted(), listing.has_more || limited.is_exhausted());
     Ok((found, listing))
 }

@@ -340,7 +340,7 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             }
             return;
         }
-        let Some(script) = self.scripts.find(&path) else {
+        let Some(script) = self.scripts.find(&path, self.is_in_partition()) else {
             if let Some(gap) = self.unread(path) {
                 self.miss(command, gap, within);
             }
@@ -375,11 +375,15 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
         self.depth -= 1;
     }
 
+    /// Returns whether a script that is being read is in an EFI partition.
+    fn is_in_partition(&self) -> bool {
+        self.reading.iter().any(|script| self.scripts.list[*script].path.starts_with("efi:"))
+    }
+
     /// Returns what is missing if a file is not read; nothing if the image does not have it. A script in an EFI partition
     /// may read files of the partition.
     fn unread(&mut self, path: String) -> Option<MenuGap> {
-        let is_in_partition = self.reading.iter().any(|script| self.scripts.list[*script].path.starts_with("efi:"));
-        let in_partition = is_in_partition.then(|| format!("efi:{path}"));
+        let in_partition = self.is_in_partition().then(|| format!("efi:{path}"));
         [path].into_iter().chain(in_partition).find_map(|path| match self.limits.files.exists(&path) {
             Some(false) => None,
             Some(true) => Some(MenuGap::UnreadFile(path)),

@@ -50,10 +50,11 @@ impl<'a> Scripts<'a> {
         Self { list: files.iter().map(|(path, text)| Script::read(path, text)).collect(), paths }
     }
 
-    /// Returns the number of the script at a path.
-    pub fn find(&self, path: &str) -> Option<usize> {
+    /// Returns the number of the script at a path. Only a script in an EFI partition finds others there.
+    pub fn find(&self, path: &str, is_in_partition: bool) -> Option<usize> {
         let path = path.to_ascii_lowercase();
-        self.paths.get(&path).or_else(|| self.paths.get(&format!("efi:{path}"))).copied()
+        let in_partition = || self.paths.get(&format!("efi:{path}")).filter(|_| is_in_partition);
+        self.paths.get(&path).or_else(in_partition).copied()
     }
 }
 

@@ -174,6 +174,8 @@ pub struct SyslinuxConfig<'a> {
     pub steps: Vec<Step>,
     /// Whether it shows a menu.
     pub has_menu: bool,
+    /// Whether it names its menu program by `ui`. Else the last `default` line does.
+    pub has_ui: bool,
     /// Whether it has more references than are followed.
     pub has_more: bool,
     /// Whether the lines that follow belong to the last label.
@@ -216,7 +218,10 @@ impl<'a> SyslinuxConfig<'a> {
                 self.steps.push(Step::Default(self.defaults.len()));
                 self.defaults.push(line);
             }
-            ("ui", _) => self.add_program(value),
+            ("ui", _) => {
+                self.has_ui = true;
+                self.add_program(value);
+            }
             ("include", _) => self.add_include(value),
             ("append", None) => {
                 self.steps.push(Step::Append(self.appends.len()));
@@ -338,7 +343,7 @@ impl<'a> Label<'a> {
 }
 
 /// Returns how a menu program reads its files.
-fn menu_program(program: &str) -> Option<ReferenceKind> {
+pub fn menu_program(program: &str) -> Option<ReferenceKind> {
     match base_name(program).to_ascii_lowercase().as_str() {
         "menu.c32" | "vesamenu.c32" => Some(ReferenceKind::Menu),
         "gfxboot" | "gfxboot.c32" => Some(ReferenceKind::Other),

@@ -233,6 +233,13 @@ impl<'a> SyslinuxConfigs<'a> {
         }
         // `menu default` in a submenu does not open the submenu, and one outside does not close it.
         if !is_marked && menu.root == number && done.insert(chosen) {
+            // Without `ui` the last `default` line is the command that shows the menu.
+            let last = menu.last_default(&self.configs).map(|(config, line)| self.configs[config].defaults[line].value);
+            let program = last.filter(|value| value.split_ascii_whitespace().next().is_some_and(is_menu_program));
+            let has_ui = menu.configs.iter().any(|config| self.configs[*config].has_ui);
+            if let Some(program) = program.filter(|_| !has_ui) {
+                out.add_last(format!("ui {program}\n"));
+            }
             out.add_last(default_line(label.name()));
         }
     }
@@ -280,6 +287,10 @@ impl<'a> SyslinuxConfigs<'a> {
 }
 
 /// Returns a `default` line. The last one is the effective one.
+fn is_menu_program(program: &str) -> bool {
+    config::menu_program(program).is_some()
+}
+
 fn default_line(name: &str) -> String {
     format!("default {name}\n")
 }

@@ -254,6 +254,8 @@ fn a_submenu_that_is_the_default_never_boots_the_disk() {
     for mark in ["menu default\n", "menu start\n"] {
         let marked = format!("ui vesamenu.c32\n{TXT}{begin}{mark}{MENU_LOCAL}{end}");
         check_leaves(&[(main, &marked)], &[(0, "menu end\ndefault install\n")]);
+        let by_default = format!("default vesamenu.c32\n{TXT}{begin}{mark}{MENU_LOCAL}{end}");
+        check_leaves(&[(main, &by_default)], &[(0, "menu end\nui vesamenu.c32\ndefault install\n")]);
         let included = format!("ui vesamenu.c32\n{TXT}menu include more.cfg More\n");
         let more = format!("{mark}{MENU_LOCAL}");
         check_leaves(&[(main, &included), ("/isolinux/more.cfg", &more)], &[(0, "More\ndefault install\n")]);
@@ -296,6 +298,8 @@ fn a_script_in_an_efi_partition_reads_its_files() {
     assert!(layout.edited()[0].ends_with("set default=Install\n"), "its entries may come first");
     let outside = [("/EFI/BOOT/grub.cfg", script.as_str())];
     assert_eq!(Layout { menus: &outside, files: &[vars] }.gaps(), [], "another script does not");
+    let beside = [("/EFI/BOOT/grub.cfg", script.as_str()), (vars, "set kargs=quiet\n")];
+    Layout { menus: &beside, files: FILES }.check(&[("Install", "/vmlinuz", "", "/initrd", "*")]);
 }
 
 #[test]
