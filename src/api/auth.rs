@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 
 use crate::api::browser::{is_browser_request, is_cross_site};
 use crate::gate::tokens;
-use crate::http::host;
+use crate::http::host_header;
 use crate::http::peer::{Peer, PeerTrust};
 
 /// Header fields that proxies add (RFC 7239; RFC 9110, section 7.6.3; and their predecessors).
@@ -78,7 +78,8 @@ impl Access {
     /// password that the browser sends on its own; a bearer token is a page's own knowledge.
     pub fn role(&self, peer: &Peer, headers: &HeaderMap) -> Role {
         let is_own = !is_cross_site(headers);
-        let is_local_program = || peer.is_local && !is_browser_request(headers) && host::names_no_domain(headers);
+        let is_local_program =
+            || peer.is_local && !is_browser_request(headers) && host_header::names_no_domain(headers);
         let by_connection = match peer.trust {
             PeerTrust::ClientCertificate if is_own => Role::Admin,
             PeerTrust::Socket if self.trust_socket => Role::Admin,
@@ -218,7 +219,7 @@ mod tests {
         assert_eq!(role(&access, PeerTrust::Socket, &basic), Role::Admin);
         assert_eq!(role(&access, PeerTrust::ViewerCertificate, "Bearer x"), Role::Viewer);
         assert_eq!(role(&access, PeerTrust::ViewerCertificate, &basic), Role::Admin);
-        // What a browser sends on its own proves nothing where a page of another site is behind the request.
+        // A page of another site can make a browser send these; they prove nothing then.
         let bearer = format!("Bearer {}", access.tokens.admin);
         let rows = [
             (PeerTrust::ClientCertificate, "", Role::Nobody),

@@ -1,3 +1,5 @@
+//! The time in which a host's config is given away. Pure.
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,8 +9,8 @@ use crate::fleet::{BootMode, BootTarget, Host, Phase};
 
 use super::Reason;
 
-/// Checks whether a host's config is given away at a time: within `token_ttl` of its last boot script, whatever proves
-/// who asks. Any program behind the machine's address could read it later. A host that was never served a script has no
+/// Checks whether a host's config is given away at a time: within `token_ttl` of its last boot script, also to a client
+/// that is proven to be the host. Any program behind the machine's address could read it later. A host that was never served a script has no
 /// such time: its config is for a system that this server did not boot.
 ///
 /// # Errors

@@ -1,3 +1,5 @@
+//! The boot decision: what a machine boots, from facts about it and its host's record. Pure.
+
 use crate::fleet::lifecycle::is_exhausted;
 use crate::fleet::{BootMode, BootTarget, Host, Name, Phase};
 
@@ -23,7 +25,7 @@ fn verdict(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
     }
     let target = match target(host, site) {
         Ok(target) => target,
-        Err(no_boot) => return render_for_stage(facts, no_boot, site),
+        Err(no_boot) => return verdict_without_boot(facts, no_boot, site),
     };
     match facts.stage {
         Stage::Rom | Stage::LimitedIpxe => chainload(facts, site),
@@ -100,7 +102,7 @@ enum NoBoot {
 }
 
 /// Boots a machine from its disk, by the method that its stage supports.
-fn render_for_stage(facts: &Facts, no_boot: NoBoot, site: &Site) -> Verdict {
+fn verdict_without_boot(facts: &Facts, no_boot: NoBoot, site: &Site) -> Verdict {
     let reason = match no_boot {
         NoBoot::Ignore(reason) => return Verdict::Ignore(reason),
         NoBoot::LocalDisk(reason) => reason,

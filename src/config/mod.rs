@@ -4,7 +4,7 @@ mod access;
 mod dhcp;
 mod iscsi;
 mod limits;
-mod renamed;
+mod renamed_keys;
 mod tftp;
 mod validator;
 mod volumes;
@@ -229,7 +229,7 @@ pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
 /// An error of the configuration, with the line and the key.
 pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigError> {
     let validator = Validator { text, path };
-    renamed::check(text).map_err(|(line, message)| validator.syntax(Some(line), &message))?;
+    renamed_keys::check(text).map_err(|(line, message)| validator.syntax(Some(line), &message))?;
     let raw: Raw = toml::from_str(text).map_err(|error| {
         validator.syntax(error.span().map(|span| validator::line(text, span.start)), error.message())
     })?;

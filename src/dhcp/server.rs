@@ -209,7 +209,7 @@ impl Scope {
         let times = self.times(request);
         let outcome = match self.leases.subnet().net.contains(&address) {
             true => {
-                // A renewal changes nothing, whoever sends it.
+                // A renewal changes nothing.
                 if !self.leases.holds(&lease_request, address, context.now) {
                     (context.may_take)(address)?;
                 }

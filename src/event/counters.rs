@@ -1,3 +1,5 @@
+//! The counters behind the metrics.
+
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 

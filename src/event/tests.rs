@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// One event of every kind.
+/// Returns one event of every kind.
 fn every_event() -> Vec<Event> {
     let (name, text) = (|| "live".parse::<Name>().unwrap(), || "text".to_owned());
     let address = IpAddr::from([10, 0, 0, 9]);

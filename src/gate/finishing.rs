@@ -1,3 +1,5 @@
+//! Installers that said that they are done, and may come back for their medium.
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

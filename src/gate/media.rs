@@ -81,7 +81,7 @@ impl Gate {
         let config = self.config_in_view(host, image).filter(|_| shown == ConfigVisibility::Whole);
         let site = self.site_at(at);
         let url = config_url(&site, self.token(Some(host)), config.as_deref());
-        // The host's own kernel arguments are its own, as its config is.
+        // The host's own kernel arguments are shown to the same clients as its config.
         let own = Some(host).filter(|_| shown == ConfigVisibility::Whole);
         let mut customization = iso::customization_for(image, own, config.as_deref(), &url);
         site.fill(&mut customization.edit.append, &image.metadata.name, host.spec.boot_mac_address);

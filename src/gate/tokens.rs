@@ -17,7 +17,7 @@ pub type TokenKey = [u8; KEY_BYTES];
 /// Length of the authentication code in a token, in octets: 128 bits.
 const CODE_BYTES: usize = 16;
 
-/// Makes and checks tokens.
+/// The key with which tokens are made and checked.
 pub struct BootTokens {
     key: TokenKey,
 }

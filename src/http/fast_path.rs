@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::http::handler::Handler;
-use crate::http::host::host_fault;
+use crate::http::host_header::host_fault;
 use crate::http::limits::{HEAD_TIMEOUT, MAX_HEADER_FIELDS, Stop, stopped};
 use crate::http::peer::Peer;
 use crate::http::repeated_range::RangeTemplate;

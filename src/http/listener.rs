@@ -22,7 +22,7 @@ use crate::http::connection_limits::{
 };
 use crate::http::fast_path::{self, UnansweredConnection};
 use crate::http::handler::Handler;
-use crate::http::host::host_fault;
+use crate::http::host_header::host_fault;
 use crate::http::limits::{
     DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, KEEPALIVE_INTERVAL, MAX_HEAD_BYTES, MAX_HEADER_FIELDS,
     MAX_UNIX_CONNECTIONS, Stop, stopped,

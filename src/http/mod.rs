@@ -5,7 +5,7 @@ pub mod conditional;
 pub mod connection_limits;
 pub mod fast_path;
 pub mod handler;
-pub mod host;
+pub mod host_header;
 pub mod limits;
 pub mod listener;
 pub mod multipart;

@@ -27,7 +27,7 @@ pub mod text;
 mod cdb;
 mod command;
 mod mmc;
-mod mode;
+mod mode_sense;
 mod opcodes;
 mod spc;
 mod tasks;

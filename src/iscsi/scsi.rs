@@ -4,7 +4,7 @@ use super::cdb::{self, ScsiCommand};
 use super::command::Cdb;
 use super::medium::{ByteRange, DeviceKind, Lun};
 use super::sense::Sense;
-use super::{mmc, mode, opcodes, spc};
+use super::{mmc, mode_sense, opcodes, spc};
 
 /// The outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,8 +122,8 @@ impl UnitState {
                 Ok(cut(opcodes::report(self.lun.kind, options, opcode, action, timeouts)?, room))
             }
             ScsiCommand::ModeSense { ten, no_descriptor, control, page, subpage, room } => {
-                let asked = mode::RequestedPages { ten, no_descriptor, control, page, subpage };
-                Ok(cut(mode::sense(&self.lun, asked)?, room))
+                let asked = mode_sense::RequestedPages { ten, no_descriptor, control, page, subpage };
+                Ok(cut(mode_sense::sense(&self.lun, asked)?, room))
             }
             ScsiCommand::StartStop { start, eject, power } => self.start_stop(start, eject, power),
             ScsiCommand::Prevent(locked) => {

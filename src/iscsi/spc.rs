@@ -29,7 +29,7 @@ pub fn standard(lun: Option<&Lun>) -> Vec<u8> {
         Some(DeviceKind::Cdrom) => 0x04e0,
         Some(DeviceKind::Disk) | None => 0x04c0,
     };
-    // SAM-5, SPC-4, MMC-6 or SBC-3, iSCSI; no version claimed (SPC-4 table 144).
+    // SAM-5, SPC-4, MMC-6 or SBC-3, iSCSI, each without a revision of the standard (SPC-4 table 144).
     for (at, version) in [0x00a0, 0x0460, commands, 0x0960].into_iter().enumerate() {
         data[58 + at * 2..60 + at * 2].copy_from_slice(&version.to_be_bytes());
     }
@@ -92,7 +92,7 @@ fn extended() -> Vec<u8> {
     body
 }
 
-/// Returns the block limits: only a granularity of one page (SBC-3 6.6.3).
+/// Returns the block limits: a transfer granularity of 8 blocks, and an optimal transfer length (SBC-3 6.6.3).
 fn block_limits() -> Vec<u8> {
     let mut body = vec![0; 60];
     body[2..4].copy_from_slice(&8u16.to_be_bytes());

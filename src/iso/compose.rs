@@ -192,7 +192,7 @@ impl ViewComposer<'_> {
         };
         let pointer = [both32(add_file::sector(at)?), both32(length)].concat();
         for record in records {
-            // The extended attribute record has length 0: the content begins at the sector itself.
+            // Without an extended attribute record the content begins at the extent's first sector.
             self.builder.write(record + 1, &[0])?;
             self.builder.write(record + 2, &pointer)?;
         }

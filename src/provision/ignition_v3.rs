@@ -45,7 +45,7 @@ pub fn later_keys(config: &Value, minor: Minor) -> Vec<String> {
     let mut later: Vec<Vec<String>> = Vec::new();
     for (_, pattern) in ADDED.iter().filter(|(since, _)| *since > minor) {
         for (path, _) in matches(config, pattern) {
-            // Below a key that is not used, nothing is.
+            // Keys below one that is reported already are left out.
             if !later.iter().any(|upper| path.starts_with(upper)) {
                 later.push(path);
             }

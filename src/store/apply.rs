@@ -392,7 +392,7 @@ fn address_change(before: &Host, after: &Host, observation: Observation) -> Opti
     (from != to).then_some((after.spec.boot_mac_address, Event::AddressChanged { from, to, evidence }))
 }
 
-/// Applies the report of a BMC. A report without news has no effect.
+/// Applies the report of a BMC. A report that changes nothing has no effect.
 fn apply_power_report(
     state: &mut Snapshot,
     mac: Mac,

@@ -54,7 +54,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    /// A state with a host that was served its script, and with a lease, at seconds from now.
+    /// Returns a state with a host that was served its script, and with a lease, at seconds from now.
     fn state(phase: Phase, served: i64, until: i64) -> Snapshot {
         let mut state = Snapshot::default();
         let mac = Mac([2, 0, 0, 0, 0, 1]);

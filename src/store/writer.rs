@@ -129,7 +129,7 @@ impl Writer {
         loop {
             let (jobs, open) = runtime.block_on(gather(&mut changes, &mut entries, &mut queued));
             if jobs.iter().any(|job| matches!(job, WriteJob::Stop)) {
-                // What was queued before is still received; then the queue is at its end.
+                // Jobs that were queued before are still received; then the queue is at its end.
                 changes.close();
             }
             if !jobs.is_empty() || !queued.is_empty() {

@@ -125,7 +125,7 @@ pub struct VirtualMedium {
     kind: &'static str,
     /// Name of the ISCSICdrom that the host boots.
     image: Name,
-    /// URL of the host's view of the image. Whoever has the URL can read it, and reads the same bytes to the end.
+    /// URL of the host's view of the image. Any client that has the URL can read it, and reads the same bytes to the end.
     url: String,
     /// Entity tag of these bytes, the same over every transport.
     etag: String,

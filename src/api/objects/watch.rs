@@ -93,7 +93,7 @@ struct Watch {
     last_sent: Option<Instant>,
 }
 
-/// A watch's number among the open ones.
+/// A number for a watch, from 0: how many watches were open when it began. Two watches may have the same one.
 struct WatchSlot(u32);
 
 static OPEN: AtomicU32 = AtomicU32::new(0);
@@ -117,7 +117,7 @@ impl Drop for WatchSlot {
 
 fn collect_time(slot: u32, open: u32) -> Duration {
     let shared = (Duration::from_secs(1) * open / CHUNKS_PER_SECOND).max(MIN_COLLECT_INTERVAL);
-    // From 3/4 to 5/4 of the time: as many chunks as if all watches had the same.
+    // From 3/4 to 5/4 of the time: as many chunks a second as if each watch collected for the whole time.
     shared * 3 / 4 + shared / 2 / COLLECT_INTERVALS * (slot % COLLECT_INTERVALS)
 }
 

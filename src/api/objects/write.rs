@@ -146,7 +146,7 @@ fn record_manager(object: &mut Object, before: Option<&Object>, mode: WriteMode<
     Ok(())
 }
 
-/// Restores redacted secrets, checks what needs files, and fills in what the files say.
+/// Restores redacted secrets, checks the files that an object names, and fills in the fields that come from them.
 async fn admit(shared: &Shared, mut object: Object, before: Option<&Object>) -> Result<Object, Status> {
     let key = object.key();
     unredact(&mut object, before);

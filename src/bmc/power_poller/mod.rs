@@ -1,4 +1,4 @@
-//! Schedule of power polls, and the steps of a power transition. Pure: time and randomness are arguments.
+//! Schedule of power polls, and the steps and retries of a power transition. Pure: time and randomness are arguments.
 //!
 //! A BMC that answers is polled about once a minute. A BMC that does not answer is polled with an exponential
 //! back-off. A machine is switched only by a `fleet::PowerTransition`, which a change of `spec.online` creates. A
@@ -175,7 +175,7 @@ impl PowerPoller {
         Some((mac, state.bmc.clone(), state.task))
     }
 
-    /// Processes the answer to a request: the power state for a poll. Returns a report if there is news.
+    /// Processes the answer to a request: the power state for a poll. Returns a report if something changed.
     pub fn answered(
         &mut self,
         mac: Mac,
@@ -255,7 +255,7 @@ impl PollState {
         (time.now + TRANSITION_POLL_INTERVAL, PowerTask::Poll)
     }
 
-    /// Processes a failed request.
+    /// Processes a failed request. It is sent again after a pause, if that can help.
     fn on_error(
         &mut self,
         task: PowerTask,

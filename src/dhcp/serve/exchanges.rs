@@ -15,7 +15,7 @@ use crate::dhcp::serve::settings::DhcpSettings;
 use crate::fleet::{Mac, Subnet};
 use crate::gate::Gate;
 
-/// Maximum number of hosts whose relay is remembered. Of other hosts any believed relay names the next address.
+/// Maximum number of hosts whose relay is remembered. Any believed relay may name the next address of other hosts.
 const MAX_REMEMBERED_RELAYS: usize = 8192;
 /// Maximum number of relays that are reported as not believed.
 const MAX_REPORTED_RELAYS: usize = 64;

@@ -87,7 +87,7 @@ pub struct HandlerQueues {
     pub wake: Arc<EventFd>,
 }
 
-/// The DHCP policy shell that all interfaces share.
+/// Handler of DHCP messages, which all interfaces share: it collects facts, asks for decisions, and carries them out.
 pub struct RequestHandler {
     gate: Arc<Gate>,
     runtime: tokio::runtime::Handle,
@@ -278,7 +278,7 @@ impl RequestHandler {
             Effect::Record(_) | Effect::Send(_) | Effect::Probe { .. } => None,
         });
         if let Some(address) = granted {
-            // A renewal by any way is answered, and moves no host.
+            // A renewal is answered whichever way it came. Unless the way is believed, the host keeps its address.
             let change = self.exchanges.verify(&self.gate, interface, request, arrival, address);
             self.observe(request, address, change.unwrap_or(AddressChange::Keep), AddressEvidence::Lease);
         }
@@ -309,7 +309,7 @@ impl RequestHandler {
         for effect in effects {
             match effect {
                 Effect::Record(mut lease) => {
-                    // The leases in memory are on a scale that no step of the clock changes.
+                    // Leases in memory end by a clock without its steps; those in the store by the clock as it is.
                     lease.until = lease.until.saturating_add(clock::followed_steps()).unwrap_or(lease.until);
                     out.after_commit.push((lease, None));
                 }

@@ -51,7 +51,7 @@ pub enum SocketRole {
 pub struct InterfaceSockets {
     server: UdpSocket,
     proxy: UdpSocket,
-    /// Sends Ethernet frames; `None` if raw sockets are not allowed.
+    /// Socket for Ethernet frames; `None` if raw sockets are not allowed.
     link_socket: Option<LinkSocket>,
     /// Probes addresses before they are offered; only in server mode.
     probes: Option<ProbeSockets>,

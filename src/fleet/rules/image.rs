@@ -1,3 +1,5 @@
+//! Rules for the spec of an image.
+
 use super::super::{AttachAs, Delivery, Image, ImageSpec, Method, Name, Portal, Secret};
 use super::{Invalid, check_arguments, check_url, invalid};
 
