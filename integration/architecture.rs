@@ -27,6 +27,7 @@ const IO_EDGE: &[&str] = &[
     "api/ops/health.rs",
     "api/ops/metrics.rs",
     "api/ops/process.rs",
+    "api/redfish/host_locks.rs",
     "api/redfish/mod.rs",
     "api/redfish/sessions.rs",
     "api/state.rs",

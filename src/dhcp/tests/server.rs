@@ -277,13 +277,17 @@ fn a_lease_is_released_through_the_relay_that_poses_as_the_server() {
 }
 
 #[test]
-fn a_relay_is_answered_at_the_port_that_it_sends_from_if_it_asks_for_that() {
+fn a_listed_relay_is_answered_at_the_port_that_it_sends_from_if_it_asks_for_that() {
     let mut server = server();
-    for (agent, port) in [(&SOURCE_PORT[..], 4000), (&[1, 2, 9, 9][..], 67)] {
+    use RelayTrust::{Named, OwnAddress};
+    for (agent, trust, port) in
+        [(&SOURCE_PORT[..], Named, 4000), (&SOURCE_PORT[..], OwnAddress, 67), (&[1, 2, 9, 9][..], Named, 67)]
+    {
         let to = Destination::Address(SocketAddrV4::new([10, 0, 7, 1].into(), port));
-        let offer = ask(&mut server, &through_relay(1, agent, &[], [0; 4])).unwrap();
+        let offer = ask_through(&mut server, &through_relay(1, agent, &[], [0; 4]), trust).unwrap();
         assert_eq!((sent(&offer).to, options(&sent(&offer).message)[&82].as_slice()), (to, agent));
-        let refused = ask(&mut server, &through_relay(3, agent, &[(50, &[192, 168, 1, 5])], [0; 4])).unwrap();
+        let refused =
+            ask_through(&mut server, &through_relay(3, agent, &[(50, &[192, 168, 1, 5])], [0; 4]), trust).unwrap();
         assert_eq!((sent(&refused).to, options(&sent(&refused).message)[&53][0]), (to, 6));
     }
 }

@@ -117,6 +117,32 @@ impl FileContent {
     }
 }
 
+/// Octets of a file in memory, by the position of the first.
+#[derive(Debug, Clone, Default)]
+pub struct ReadAhead {
+    start: u64,
+    octets: Bytes,
+}
+
+impl ReadAhead {
+    /// Creates the octets from a position on.
+    pub fn new(start: u64, octets: Bytes) -> Self {
+        Self { start, octets }
+    }
+
+    /// Returns the octets of a range, if all of them are here.
+    pub fn part(&self, span: &Range<u64>) -> Option<Bytes> {
+        let start = usize::try_from(span.start.checked_sub(self.start)?).ok()?;
+        let end = usize::try_from(span.end.checked_sub(self.start)?).ok()?;
+        (start <= end && end <= self.octets.len()).then(|| self.octets.slice(start..end))
+    }
+
+    /// Returns whether all octets are before a position.
+    pub fn is_before(&self, position: u64) -> bool {
+        self.start.saturating_add(self.octets.len() as u64) <= position
+    }
+}
+
 /// The directory of site files. No name and no link opens anything outside of it.
 #[derive(Debug)]
 pub struct SiteFolder {
@@ -322,5 +348,22 @@ mod tests {
             let found = entry(open(), &name.to_uppercase()).unwrap();
             assert_eq!(found.as_deref(), is_found.then_some(name), "entry {at}");
         }
+    }
+
+    #[test]
+    fn octets_are_found_by_their_position() {
+        let ahead = ReadAhead::new(100, Bytes::from_static(b"abcdef"));
+        let rows: [(Range<u64>, Option<&[u8]>); 6] = [
+            (100..106, Some(b"abcdef")),
+            (102..104, Some(b"cd")),
+            (106..106, Some(b"")),
+            (99..101, None),
+            (105..107, None),
+            (0..0, None),
+        ];
+        for (span, octets) in rows {
+            assert_eq!(ahead.part(&span).as_deref(), octets, "{span:?}");
+        }
+        assert!(ahead.is_before(106) && !ahead.is_before(105));
     }
 }

@@ -3,13 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::content::FileContent;
+use super::content::{FileContent, ReadAhead};
 use super::session::SessionState;
 use super::table::SessionId;
 use super::{FileAnswer, Responder, TftpServer, TransferEnd, TransferReport, TransferRequest};
@@ -22,32 +21,6 @@ const MIN_OCTETS: u64 = 32 << 10;
 pub const MAX_WAITING_READS: usize = 128;
 /// Maximum number of such reads for one source. A read goes on when its transfer has ended.
 pub const MAX_READS_PER_SOURCE: usize = 16;
-
-/// Octets of a file in memory, by the position of the first.
-#[derive(Debug, Clone, Default)]
-pub struct ReadAhead {
-    start: u64,
-    octets: Bytes,
-}
-
-impl ReadAhead {
-    /// Creates the octets from a position on.
-    pub fn new(start: u64, octets: Bytes) -> Self {
-        Self { start, octets }
-    }
-
-    /// Returns the octets of a range, if all of them are here.
-    pub fn part(&self, span: &Range<u64>) -> Option<Bytes> {
-        let start = usize::try_from(span.start.checked_sub(self.start)?).ok()?;
-        let end = usize::try_from(span.end.checked_sub(self.start)?).ok()?;
-        (start <= end && end <= self.octets.len()).then(|| self.octets.slice(start..end))
-    }
-
-    /// Returns whether all octets are before a position.
-    pub fn is_before(&self, position: u64) -> bool {
-        self.start.saturating_add(self.octets.len() as u64) <= position
-    }
-}
 
 /// The reads that wait for a disk, and the transfers that wait for their turn.
 #[derive(Debug, Default)]
@@ -129,7 +102,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         }
     }
 
-    /// Gives places that are free to the transfers that wait for them. One whose source has no place waits on.
+    /// Starts the reads that wait for a place, as far as there are free ones. One whose source has none waits on.
     pub(super) fn serve_queue(&mut self) {
         for _ in 0..self.disk_reads.queue.len() {
             if self.disk_reads.is_full() {
@@ -199,22 +172,5 @@ mod tests {
         places.truncate(1);
         assert!(reads.place(source(250)).is_some());
         assert!(reads.by_source.len() <= 2, "sources without a read are forgotten");
-    }
-
-    #[test]
-    fn octets_are_found_by_their_position() {
-        let ahead = ReadAhead::new(100, Bytes::from_static(b"abcdef"));
-        let rows: [(Range<u64>, Option<&[u8]>); 6] = [
-            (100..106, Some(b"abcdef")),
-            (102..104, Some(b"cd")),
-            (106..106, Some(b"")),
-            (99..101, None),
-            (105..107, None),
-            (0..0, None),
-        ];
-        for (span, octets) in rows {
-            assert_eq!(ahead.part(&span).as_deref(), octets, "{span:?}");
-        }
-        assert!(ahead.is_before(106) && !ahead.is_before(105));
     }
 }

@@ -8,9 +8,8 @@ use std::time::Instant;
 
 use nix::libc::{EINVAL, EIO, EMSGSIZE};
 
-use super::content::FileContent;
+use super::content::{FileContent, ReadAhead};
 use super::port::UdpPort;
-use super::read_ahead::ReadAhead;
 use crate::tftp::netascii;
 use crate::tftp::options::{NegotiatedOptions, OptionLimits, RequestedOptions};
 use crate::tftp::packet::{DATA_HEADER, TransferMode, data_header};

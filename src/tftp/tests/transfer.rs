@@ -147,8 +147,7 @@ fn copies_in_lockstep(mut transfer: Transfer, mut now: Instant, first: u16, coun
     };
     // The block that is awaited was sent just now.
     send(blocks(first.into(), first.into()), now, &mut acknowledgements);
-    loop {
-        let Some((&(at, _), &block)) = acknowledgements.first_key_value() else { break };
+    while let Some((&(at, _), &block)) = acknowledgements.first_key_value() {
         if transfer.deadline() < at {
             now = transfer.deadline();
             send(transfer.on_timeout(now), now, &mut acknowledgements);
