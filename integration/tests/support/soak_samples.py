@@ -75,12 +75,19 @@ def medians(samples, length, warm_up):
 def growth_findings(samples, length, warm_up, settled, most):
     """Returns the windows with more resident memory than `most` times that of the windows that they are compared with.
 
-    `settled` is the age of the server, in seconds, from which on its memory does not grow by what its allocator keeps."""
+    Those of one start are compared with the first one after `settled` seconds, the age from which on memory does not grow by
+    what the allocator keeps. Those of the last start are compared with the same age of the earlier starts, of which the first
+    is left out if there are others: its state is one that no client has changed yet."""
     found, findings = medians(samples, length, warm_up), []
+    earlier = list(found.values())[:-1]
+    earlier = earlier[1:] or earlier
     for life, members in found.items():
         base = min((number for number in members if warm_up + number * length >= settled), default=None)
         for number, used in members.items():
-            compared = [("the window of the same age of the first start", next(other[number] for other in found.values() if number in other))]
+            compared = []
+            of_same_age = [other[number] for other in earlier if number in other]
+            if life == max(found) and of_same_age:
+                compared.append(("the windows of the same age of earlier starts", statistics.median(of_same_age)))
             if base is not None and number > base:
                 compared.append((f"window {base} of this start", members[base]))
             findings += [f"start {life}, window {number}: {used / MIB:.1f} MiB, and {what} had {before / MIB:.1f}"
