@@ -1,4 +1,4 @@
-//! Bounds of the work that the menus of a hostile image cause.
+//! Tests at the limits of the work that the menus of a hostile image cause.
 
 use std::cell::RefCell;
 
