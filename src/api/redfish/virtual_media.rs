@@ -192,22 +192,18 @@ pub fn images_of(host: &Host) -> Vec<Name> {
     boot_override::inserted(host).ok().into_iter().chain(host.spec.image.image().cloned()).collect()
 }
 
-/// Deletes those of the images that were created for another server's URL, if no drive has them and no host boots them.
+/// Deletes those of the images that were created for another server's URL. The store refuses to delete one that a host
+/// has in its drive, or boots.
 pub async fn release(shared: &Shared, names: Vec<Name>) {
     for name in names {
         let state = shared.gate.store.snapshot();
         let is_remote =
             |image: &Arc<Image>| image.spec.url.as_ref().is_some_and(|url| remote_name(url) == name.as_str());
-        let in_drive =
-            |host: &Arc<Host>| host.metadata.annotations.get(MEDIUM_IMAGE).is_some_and(|held| *held == name.as_str());
-        let Some(image) = state.image(&name).filter(|image| is_remote(image)) else { continue };
-        if state.hosts().any(in_drive) {
+        if !state.image(&name).is_some_and(is_remote) {
             continue;
         }
-        // An image that is in a drive by now is not deleted.
-        let version = Some(image.metadata.resource_version);
         let key = Key { kind: Kind::IscsiCdrom, namespace: None, name };
-        if let Err(error) = shared.gate.store.commit(Change::Delete { key, version }).await {
+        if let Err(error) = shared.gate.store.commit(Change::Delete { key, version: None }).await {
             tracing::debug!(%error, "virtual medium not deleted");
         }
     }
