@@ -18,7 +18,7 @@ from support.soak_testbed import SoakTestbed
 MINUTES = float(os.environ.get("SOAK_MINUTES", "120"))
 RATE = float(os.environ.get("SOAK_RATE", "1"))
 STEPS_CLOCK = os.environ.get("SOAK_CLOCK", "steps") != "steady"
-FLEET = 10_000
+FLEET, SHORT_FLEET = 10_000, 2_000  # hosts in the long form and in the short one
 MOST_MEMORY = 1.05  # of a window, in sizes of the windows that it is compared with
 MOST_MEMORY_SHORT = 1.5  # the same in the short form, in which the allocator does not settle
 # File descriptors and threads that the server may have more in a window. A burst of work starts threads that later work
@@ -66,7 +66,7 @@ def is_long(request):
 @pytest.fixture
 def testbed(is_long):
     """A LAN with a server that has a fleet, and clients of every kind."""
-    testbed = SoakTestbed(FLEET, RATE, STEPS_CLOCK, warms_up=is_long)
+    testbed = SoakTestbed(FLEET if is_long else SHORT_FLEET, RATE, STEPS_CLOCK, warms_up=is_long)
     yield testbed
     testbed.close()
 

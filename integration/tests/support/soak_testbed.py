@@ -141,7 +141,7 @@ class SoakTestbed(Checks):
         def is_loaded():
             _, body = self.ask("GET", f"{HOSTS}/reloaded0")
             return json.loads(body)["metadata"]["labels"].get("round") == text
-        if not eventually(is_loaded, 20):
+        if not eventually(is_loaded, 60):  # a commit for each host, on a disk that others use
             self.findings.append(f"reload {text}: the manifest is not applied")
 
     def step_clock(self):
