@@ -75,7 +75,34 @@ pub fn after_update(before: Option<&Value>, after: &Value, manager: &str, now: &
         }
     }
     kept.extend(entry);
-    kept
+    with_few_updaters(kept)
+}
+
+/// Maximum number of managers with updates of their own, as in Kubernetes. The updates of the others count as one manager's.
+const MAX_UPDATERS: usize = 10;
+
+/// The manager of the updates that have no manager of their own any more, as in Kubernetes.
+const ANCIENT_CHANGES: &str = "ancient-changes";
+
+/// Joins the oldest updates to one entry if there are more than `MAX_UPDATERS`.
+fn with_few_updaters(entries: Vec<Value>) -> Vec<Value> {
+    let is_update = |entry: &&Value| entry["operation"] == "Update";
+    let mut updates: Vec<&Value> = entries.iter().filter(is_update).collect();
+    if updates.len() <= MAX_UPDATERS {
+        return entries;
+    }
+    let time = |entry: &Value| entry["time"].as_str().unwrap_or_default().to_owned();
+    updates.sort_by_key(|entry| (entry["manager"] != ANCIENT_CHANGES, time(entry)));
+    updates.truncate(updates.len() - MAX_UPDATERS + 1);
+    let old: Vec<Value> = updates.iter().map(|entry| (*entry).clone()).collect();
+    let paths: BTreeSet<Path> = old.iter().flat_map(|entry| owned(&entry["fieldsV1"])).collect();
+    let joined = json!({
+        "manager": ANCIENT_CHANGES, "operation": "Update", "apiVersion": "v1",
+        "time": old.iter().map(time).max(), "fieldsType": "FieldsV1",
+        "fieldsV1": tree(&paths.into_iter().collect::<Vec<_>>()),
+    });
+    let others = entries.into_iter().filter(|entry| !old.contains(entry));
+    std::iter::once(joined).chain(others).collect()
 }
 
 /// Returns the conflicts that are left for kubectl's first server-side apply of an object that it applied from the
@@ -315,6 +342,29 @@ mod tests {
         live["metadata"]["managedFields"] = json!([{}]);
         let same = live.clone();
         assert!(after_update(Some(&same), &live, "editor", "4").is_empty(), "one empty entry removes all managers");
+    }
+
+    #[test]
+    fn the_oldest_of_many_updates_are_joined() {
+        let mut live = json!({"metadata": {"name": "a"}, "spec": {}});
+        for number in 10..10 + 3 * MAX_UPDATERS {
+            updated(
+                &mut live,
+                &format!("one{number}"),
+                json!({"spec": {format!("f{number}"): 1}}),
+                &number.to_string(),
+            );
+        }
+        let found = managers(&live);
+        assert_eq!(found.len(), MAX_UPDATERS);
+        assert!(
+            found[0].starts_with("ancient-changes Update .spec.f10 ") && found[0].ends_with(" .spec.f30"),
+            "{found:?}"
+        );
+        assert_eq!(
+            (found[1].as_str(), live["metadata"]["managedFields"][0]["time"].as_str()),
+            ("one31 Update .spec.f31", Some("30"))
+        );
     }
 
     #[test]

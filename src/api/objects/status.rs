@@ -134,9 +134,15 @@ impl Status {
         Self::failure(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
     }
 
-    /// Returns 413 RequestEntityTooLarge. `limit` is in bytes.
+    /// Returns 413 RequestEntityTooLarge for a body. `limit` is in bytes.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("the body is larger than {limit} bytes");
+        Self::failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+    }
+
+    /// Returns 413 RequestEntityTooLarge for an object that a change would make too large. `limit` is in bytes.
+    pub fn object_too_large(limit: usize) -> Self {
+        let message = format!("the object would have more than {limit} bytes");
         Self::failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
     }
 

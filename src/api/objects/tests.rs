@@ -382,6 +382,25 @@ async fn the_pages_of_a_list_show_one_state() {
 }
 
 #[tokio::test]
+async fn patches_do_not_let_an_object_grow_without_end() {
+    let server = with_host().await;
+    let patch = |round: usize| {
+        let labels: serde_json::Map<_, _> =
+            (0..25_000).map(|number| (format!("r{round}-{number:050}"), json!("x".repeat(63)))).collect();
+        json!({"metadata": {"labels": labels}})
+    };
+    let mut codes = Vec::new();
+    for round in 0..4 {
+        codes.push(call(&server, "PATCH", HOST, "application/merge-patch+json", patch(round)).await.0);
+    }
+    assert_eq!((codes[0], codes[3]), (200, 413), "{codes:?}");
+    assert_eq!(
+        call(&server, "PATCH", HOST, "application/merge-patch+json", json!({"spec": {"online": true}})).await.0,
+        200
+    );
+}
+
+#[tokio::test]
 async fn actions_move_a_host_through_its_phases() {
     let server = with_host().await;
     call(&server, "POST", IMAGES, JSON, chain("i")).await;

@@ -10,6 +10,7 @@ use crate::fleet::rules::Invalid;
 use crate::fleet::{Key, Kind, Name, Object};
 use crate::store::{Change, Expect, StoreError, now};
 
+use crate::api::objects::body::MAX_OBJECT_BYTES;
 use crate::api::objects::field_validation::Decoder;
 use crate::api::objects::redaction::unredact;
 use crate::api::objects::status::Status;
@@ -26,6 +27,8 @@ pub struct WriteMode<'a> {
     pub manager: Option<&'a str>,
 }
 
+/// Maximum size of an object in bytes, with its metadata. One request brings half of it at most.
+const MAX_STORED_BYTES: usize = 2 * MAX_OBJECT_BYTES;
 /// Maximum number of attempts at a change while other writers come first.
 const MAX_ATTEMPTS: usize = 64;
 
@@ -114,6 +117,7 @@ pub async fn create_object(
     });
     let mut object = admit(shared, object, None).await?;
     record_manager(&mut object, None, mode)?;
+    check_size(&object)?;
     let put = Change::Put { object, expect: Expect::Absent };
     let created = commit(shared, [put].into_iter().chain(restored).collect(), mode.dry_run).await;
     created.map_err(|error| Status::of_store(&error, &key))
@@ -133,6 +137,7 @@ pub async fn put(
     let key = object.key();
     let mut object = admit(shared, object, before).await?;
     record_manager(&mut object, before, mode)?;
+    check_size(&object)?;
     let written = commit(shared, vec![Change::Put { object, expect }], mode.dry_run).await;
     written.map_err(|error| Status::of_store(&error, &key))
 }
@@ -144,6 +149,18 @@ fn record_manager(object: &mut Object, before: Option<&Object>, mode: WriteMode<
     let entries = managed_fields::after_update(before.as_ref(), &after, manager, &now().to_string());
     object.meta_mut().managed_fields = (!entries.is_empty()).then(|| entries.into());
     Ok(())
+}
+
+/// Checks that an object has not grown beyond all bounds: by many patches, or by many managers of its fields.
+///
+/// # Errors
+/// 413 with the maximum.
+fn check_size(object: &Object) -> Result<(), Status> {
+    let text = object.to_json().map_err(|error| Status::internal(error.to_string()))?;
+    match text.len() <= MAX_STORED_BYTES {
+        true => Ok(()),
+        false => Err(Status::object_too_large(MAX_STORED_BYTES)),
+    }
 }
 
 /// Restores redacted secrets, checks the files that an object names, and fills in the fields that come from them.
