@@ -1,9 +1,11 @@
 //! Simulates many DHCP clients, checks every field of every reply, and prints one line of JSON.
 //!
 //! dhcp-load MODE --interface IF --own IP --server IP [--outstanding N] [--seconds S | --machines N] [--file SUFFIX]
-//!   proxy  DISCOVER, OFFER, then REQUEST and ACK on port 4011, as UEFI firmware does
-//!   storm  one DISCOVER of each of N machines, as fast as they can be sent; each is sent once
-//!   lease  DISCOVER to ACK, a new machine each time
+//!   proxy        DISCOVER, OFFER, then REQUEST and ACK on port 4011, as UEFI firmware does
+//!   first        as `proxy`, until N machines are done; no machine was ever seen before
+//!   storm        one DISCOVER of each of N machines, as fast as they can be sent; each is sent once
+//!   lease        DISCOVER to ACK, a new machine each time, which does not boot from the network
+//!   first-lease  as `lease`, of machines that boot from the network, until N machines are done
 
 use std::collections::HashSet;
 use std::io::{IoSlice, IoSliceMut};
@@ -23,8 +25,32 @@ const RETRY: Duration = Duration::from_millis(1000);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Proxy,
+    First,
     Storm,
     Lease,
+    FirstLease,
+}
+
+impl Mode {
+    /// Returns whether the server gives boot offers only, and no addresses.
+    fn is_proxy(self) -> bool {
+        matches!(self, Self::Proxy | Self::First | Self::Storm)
+    }
+
+    /// Returns whether the second exchange goes to port 4011.
+    fn asks_port_4011(self) -> bool {
+        matches!(self, Self::Proxy | Self::First)
+    }
+
+    /// Returns whether each exchange is one of a machine that was never used before.
+    fn is_of_new_machines(self) -> bool {
+        matches!(self, Self::First | Self::Lease | Self::FirstLease)
+    }
+
+    /// Returns whether the load ends after a number of machines, and not after a time.
+    fn ends_by_count(self) -> bool {
+        matches!(self, Self::First | Self::FirstLease)
+    }
 }
 
 struct Plan {
@@ -53,9 +79,11 @@ fn plan() -> anyhow::Result<Plan> {
     let mut words = std::env::args().skip(1);
     let mode = match words.next().as_deref() {
         Some("proxy") => Mode::Proxy,
+        Some("first") => Mode::First,
         Some("storm") => Mode::Storm,
         Some("lease") => Mode::Lease,
-        other => bail!("{other:?} is no mode: proxy, storm, lease"),
+        Some("first-lease") => Mode::FirstLease,
+        other => bail!("{other:?} is no mode: proxy, first, storm, lease, first-lease"),
     };
     let nowhere = Ipv4Addr::UNSPECIFIED;
     let mut plan = Plan {
@@ -120,30 +148,29 @@ fn message(plan: &Plan, slot: &Slot, kind: u8, xid: u32) -> Vec<u8> {
         bytes.extend(value);
     };
     option(53, &[kind]);
-    match plan.mode {
-        Mode::Proxy | Mode::Storm => {
-            option(57, &1472u16.to_be_bytes());
-            option(
-                55,
-                &[
-                    1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67,
-                    97, 128,
-                ],
-            );
-            option(97, &uuid(slot.machine));
-            option(94, &[1, 3, 0]);
-            option(93, &[0, 7]);
-            option(60, b"PXEClient:Arch:00007:UNDI:003000");
-        }
-        Mode::Lease => {
-            option(55, &[1, 3, 6, 15, 51, 54]);
-            if slot.is_second {
-                option(50, &slot.offered.octets());
-                option(54, &plan.server.octets());
-            }
+    if plan.mode.is_proxy() {
+        option(57, &1472u16.to_be_bytes());
+        option(
+            55,
+            &[
+                1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67, 97,
+                128,
+            ],
+        );
+    } else {
+        option(55, &[1, 3, 6, 15, 51, 54]);
+        if slot.is_second {
+            option(50, &slot.offered.octets());
+            option(54, &plan.server.octets());
         }
     }
-    if plan.mode == Mode::Proxy && slot.is_second {
+    if plan.mode != Mode::Lease {
+        option(97, &uuid(slot.machine));
+        option(94, &[1, 3, 0]);
+        option(93, &[0, 7]);
+        option(60, b"PXEClient:Arch:00007:UNDI:003000");
+    }
+    if plan.mode.asks_port_4011() && slot.is_second {
         // The client has an address in the second exchange.
         bytes[10] = 0;
         bytes[12..16].copy_from_slice(&plan.own.octets());
@@ -159,7 +186,7 @@ fn check(plan: &Plan, slot: &Slot, bytes: &[u8]) -> anyhow::Result<Ipv4Addr> {
     ensure!(bytes.len() >= 240 && bytes[236..240] == [99, 130, 83, 99], "no cookie");
     ensure!(bytes[..3] == [2, 1, 6], "op, htype, hlen");
     ensure!(bytes[28..34] == mac(slot.machine), "chaddr");
-    let wants_broadcast = !(plan.mode == Mode::Proxy && slot.is_second);
+    let wants_broadcast = !(plan.mode.asks_port_4011() && slot.is_second);
     ensure!((bytes[10] == 0x80) == wants_broadcast, "flags");
     const CHECKED: [u8; 6] = [1, 51, 53, 54, 60, 97];
     let place = |code: u8| CHECKED.iter().position(|checked| *checked == code);
@@ -185,7 +212,7 @@ fn check(plan: &Plan, slot: &Slot, bytes: &[u8]) -> anyhow::Result<Ipv4Addr> {
     ensure!(option(54) == Some(&plan.server.octets()[..]), "server identifier");
     let yiaddr = address(16);
     match plan.mode {
-        Mode::Proxy | Mode::Storm => {
+        Mode::Proxy | Mode::First | Mode::Storm => {
             ensure!(option(60) == Some(b"PXEClient"), "vendor class");
             ensure!(option(97) == Some(&uuid(slot.machine)[..]), "uuid");
             ensure!(yiaddr.is_unspecified(), "a proxy gives no address");
@@ -195,7 +222,7 @@ fn check(plan: &Plan, slot: &Slot, bytes: &[u8]) -> anyhow::Result<Ipv4Addr> {
                 ensure!(file.ends_with(plan.file.as_bytes()), "boot file {:?}", String::from_utf8_lossy(file));
             }
         }
-        Mode::Lease => {
+        Mode::Lease | Mode::FirstLease => {
             ensure!(!yiaddr.is_unspecified(), "no address");
             ensure!(!slot.is_second || yiaddr == slot.offered, "another address than the offer's");
             ensure!(option(51).is_some_and(|time| time.len() == 4), "lease time");
@@ -229,9 +256,9 @@ impl Load {
     fn begin(&mut self, slot: usize, now: Instant) {
         let machine = match self.plan.mode {
             Mode::Proxy | Mode::Storm => self.next % u32::try_from(self.plan.machines).expect("fits"),
-            Mode::Lease => self.next,
+            Mode::First | Mode::Lease | Mode::FirstLease => self.next,
         };
-        self.next += 1;
+        self.next = self.next.wrapping_add(1);
         let serial = self.slots[slot].serial.wrapping_add(1) & 0xf_ffff;
         let offered = Ipv4Addr::UNSPECIFIED;
         self.slots[slot] = Slot { machine, serial, is_second: false, offered, begun: now, sent: now };
@@ -246,7 +273,7 @@ impl Load {
                 message(&self.plan, &self.slots[*slot], kind, Self::xid(*slot, self.slots[*slot].serial))
             };
             let messages: Vec<_> = slots.iter().map(write).collect();
-            let (socket, to) = match self.plan.mode == Mode::Proxy && is_second {
+            let (socket, to) = match self.plan.mode.asks_port_4011() && is_second {
                 true => (&self.second, SocketAddrV4::new(self.plan.server, 4011)),
                 false => (&self.broadcast, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67)),
             };
@@ -301,7 +328,7 @@ impl Load {
             Ok(address) => {
                 self.done += 1;
                 self.times.push(u32::try_from((now - slot.begun).as_micros()).unwrap_or(u32::MAX));
-                if self.plan.mode == Mode::Lease && !self.given.insert(address) {
+                if !self.plan.mode.is_proxy() && !self.given.insert(address) {
                     self.fail(format!("{address} was given to two machines"));
                 }
             }
@@ -336,7 +363,11 @@ impl Load {
         let mut looked = start;
         loop {
             let now = Instant::now();
-            if now >= end {
+            let is_over = match self.plan.mode.ends_by_count() {
+                true => self.done + self.wrong >= self.plan.machines as u64,
+                false => now >= end,
+            };
+            if is_over {
                 return Ok((now - start).as_secs_f64());
             }
             let mut again = self.receive(false, &mut buffers, true)?;
@@ -393,7 +424,6 @@ fn main() -> anyhow::Result<()> {
         second: open(&plan, plan.own, 4011)?,
         slots: vec![slot; count],
         plan,
-        // Each run of `lease` uses new machines.
         next: 0,
         done: 0,
         wrong: 0,
@@ -403,18 +433,19 @@ fn main() -> anyhow::Result<()> {
         first_wrong: None,
         headers: MultiHeaders::preallocate(BATCH, None),
     };
-    if load.plan.mode == Mode::Lease {
+    if load.plan.mode.is_of_new_machines() {
+        // Each run uses other machines.
         load.next = std::process::id() << 16;
     }
     let seconds = match load.plan.mode {
-        Mode::Proxy | Mode::Lease => load.exchange()?,
+        Mode::Proxy | Mode::First | Mode::Lease | Mode::FirstLease => load.exchange()?,
         Mode::Storm => load.storm()?,
     };
     load.times.sort_unstable();
     let at = |share: f64| load.times.get((load.times.len() as f64 * share) as usize).copied().unwrap_or(0);
     let lost = match load.plan.mode {
         Mode::Storm => count as u64 - load.done - load.wrong,
-        Mode::Proxy | Mode::Lease => load.resent,
+        Mode::Proxy | Mode::First | Mode::Lease | Mode::FirstLease => load.resent,
     };
     println!(
         "{{\"done\": {}, \"seconds\": {seconds:.4}, \"lost\": {lost}, \"wrong\": {}, \"p50_us\": {}, \"p99_us\": {}, \"why\": {:?}}}",
