@@ -204,7 +204,7 @@ async fn bounded<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
 /// Writes a document's object if its text has changed since it was last applied; returns whether it was written.
 async fn write(one: ManifestDocument, places: &Places, store: &Arc<Store>) -> Result<bool, ManifestError> {
     let ManifestDocument { path, line, object, .. } = one;
-    let before = store.snapshot().get(&object.key()).cloned();
+    let before = store.snapshot().get(&object.key());
     if before.as_ref().is_some_and(|before| applied_code(before) == applied_code(&object)) {
         return Ok(false);
     }

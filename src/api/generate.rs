@@ -195,7 +195,7 @@ impl GenerationTask {
     /// Returns the write of one config, after the check that a config of this name was generated the same way.
     fn plan(&self, config: &NewConfig, volume: Option<&Volume>) -> Result<ConfigWrite, Status> {
         let key = Key { kind: Kind::BootConfig, namespace: None, name: config.name.clone() };
-        let before = self.gate.store.load().get(&key).cloned();
+        let before = self.gate.store.load().get(&key);
         let generator = self.generator.as_str();
         let mut metadata = match &before {
             None => Meta::named(config.name.clone(), None),

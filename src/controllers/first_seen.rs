@@ -30,6 +30,10 @@ pub async fn watch(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyho
             _ = tick.tick() => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
+        let unlogged = gate.store.take_unlogged();
+        if unlogged > 0 {
+            tracing::info!(lines = unlogged, "log lines about undeclared hosts left out");
+        }
         let given_up = given_up(&gate.store.snapshot(), &gate.enrolment.limits, now());
         let mut deleted = 0;
         for batch in given_up.chunks(MAX_BATCH) {
@@ -54,19 +58,21 @@ pub async fn watch(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyho
 /// Returns the hosts to give up with their versions, oldest first.
 fn given_up(state: &Snapshot, limits: &FirstSeenLimits, now: Timestamp) -> Vec<(Key, u64)> {
     let mut gone = Vec::new();
-    let mut gone_by_entry: HashMap<&EntryPoint, usize> = HashMap::new();
+    let mut gone_by_entry: HashMap<EntryPoint, usize> = HashMap::new();
     let mut gone_by_kind: HashMap<Discriminant<EntryPoint>, usize> = HashMap::new();
-    for host in state.first_seen() {
-        let Some(first_seen) = host.status.first_seen.as_deref() else { continue };
+    for (mac, first_seen) in state.first_seen() {
         let (counts, kind) = (state.first_seen_counts(&first_seen.entry), discriminant(&first_seen.entry));
         let left = FirstSeenCounts {
             total: counts.total - gone.len(),
             of_kind: counts.of_kind - gone_by_kind.get(&kind).copied().unwrap_or(0),
             of_entry: counts.of_entry - gone_by_entry.get(&first_seen.entry).copied().unwrap_or(0),
         };
-        if limits.gives_up(first_seen, left, now) {
-            gone.push((Object::Host(host.clone()).key(), host.metadata.resource_version));
-            *gone_by_entry.entry(&first_seen.entry).or_insert(0) += 1;
+        if limits.gives_up(&first_seen, left, now)
+            && let Some(host) = state.host_by_mac(mac)
+        {
+            let version = host.metadata.resource_version;
+            gone.push((Object::Host(host).key(), version));
+            *gone_by_entry.entry(first_seen.entry).or_insert(0) += 1;
             *gone_by_kind.entry(kind).or_insert(0) += 1;
         }
     }
@@ -85,7 +91,8 @@ mod tests {
         for number in 0..100u8 {
             let mac = Mac([2, 0, 0, 0, 0, number]);
             let time = Timestamp::from_second(i64::from(number)).unwrap();
-            let first_seen = Some(Box::new(FirstSeen { entry: EntryPoint::Interface("eth1".into()), time }));
+            let first_seen =
+                Some(Box::new(FirstSeen { entry: EntryPoint::Interface("eth1".into()), time, line: None }));
             let metadata = Meta::named(mac.dashed().parse().unwrap(), None);
             let status = HostStatus { first_seen, ..HostStatus::default() };
             state.put(Object::Host(Arc::new(Host { metadata, spec: HostSpec::for_mac(mac), status })));

@@ -74,7 +74,7 @@ async fn commit_report(store: &Store, poller: &mut PowerPoller, mac: Mac, report
         tracing::warn!(%error, %mac, "failed to record the power state");
         poller.forget(mac);
         if let Some(host) = store.load().host_by_mac(mac) {
-            poller.follow(host, true, poll_time());
+            poller.follow(&host, true, poll_time());
         }
     }
 }
@@ -82,9 +82,9 @@ async fn commit_report(store: &Store, poller: &mut PowerPoller, mac: Mac, report
 /// Follows all hosts. Returns the version of their snapshot.
 fn follow_all(store: &Store, poller: &mut PowerPoller) -> u64 {
     let state = store.snapshot();
-    poller.retain(|mac| state.host_by_mac(mac).is_some());
+    poller.retain(|mac| state.has_host(mac));
     for host in state.hosts() {
-        follow_host(poller, host, true);
+        follow_host(poller, &host, true);
     }
     state.version
 }

@@ -43,6 +43,9 @@ pub struct FirstSeen {
     pub entry: EntryPoint,
     /// Time of the enrolment.
     pub time: Timestamp,
+    /// The place of the enrolment in the timeline, while the host stands for its entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<i64>,
 }
 
 /// The bounds of hosts that were seen and never declared.
@@ -141,7 +144,7 @@ mod tests {
     #[test]
     fn a_host_is_given_up_when_it_expires_or_when_room_is_short() {
         let at = |hours: i64| Timestamp::from_second(hours * 3600).unwrap();
-        let host = FirstSeen { entry: EntryPoint::Interface("eth1".into()), time: at(0) };
+        let host = FirstSeen { entry: EntryPoint::Interface("eth1".into()), time: at(0), line: None };
         let rows = [
             (counts(1, 1, 1), 23, false),
             (counts(1, 1, 1), 24, true),

@@ -20,6 +20,22 @@ impl Mac {
         String::from_utf8_lossy(&self.format(b'-')).into_owned()
     }
 
+    /// Returns whether a text is the address with dashes.
+    pub fn is_dashed(&self, text: &str) -> bool {
+        self.format(b'-') == *text.as_bytes()
+    }
+
+    /// Parses an address as `dashed` formats it.
+    pub fn from_dashed(text: &str) -> Option<Self> {
+        let text: &[u8; 17] = text.as_bytes().try_into().ok()?;
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let mut octets = [0; 6];
+        for (octet, pair) in octets.iter_mut().zip(text.chunks(3)) {
+            *octet = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Self(octets)).filter(|mac| mac.format(b'-') == *text)
+    }
+
     /// Formats the address without `core::fmt`, which takes longer than the rest of a DHCP reply's text.
     fn format(&self, separator: u8) -> [u8; 17] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -106,6 +122,10 @@ mod tests {
         }
         assert_eq!(BOARD.to_string(), "ac:1f:6b:8a:a7:9c");
         assert_eq!(BOARD.dashed().parse(), Ok(BOARD));
+        assert_eq!(Mac::from_dashed(&BOARD.dashed()), Some(BOARD));
+        for text in ["AC-1F-6B-8A-A7-9C", "ac:1f:6b:8a:a7:9c", "ac-1f-6b-8a-a7-9c-", "ac-1f-6b-8a-a7-9é", ""] {
+            assert_eq!(Mac::from_dashed(text), None, "{text}");
+        }
     }
 
     #[test]

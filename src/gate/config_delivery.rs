@@ -83,7 +83,7 @@ impl Gate {
         config: &Name,
         channel: DeliveryChannel,
     ) -> Result<(), Reason> {
-        let host = self.store.load().host_by_mac(facts.mac).cloned().ok_or(Reason::UnknownHost)?;
+        let host = self.store.load().host_by_mac(facts.mac).ok_or(Reason::UnknownHost)?;
         let install = host.status.install.as_ref().and_then(|install| install.first_offer_time);
         let (of, delivery) =
             ((facts.mac, channel), RecordedDelivery { config: config.clone(), install, to: facts.address });

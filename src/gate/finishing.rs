@@ -119,7 +119,7 @@ impl Gate {
         let state = self.store.load();
         let (Some(host), Some(image)) = (state.host_by_mac(mac), state.image(image)) else { return false };
         self.finishing.may_return(mac, &image.metadata.name, Instant::now())
-            && !self.config_in_view(host, image).is_some_and(|config| self.is_over(host, &config))
+            && !self.config_in_view(&host, image).is_some_and(|config| self.is_over(&host, &config))
     }
 }
 

@@ -85,7 +85,7 @@ impl Fixture {
 
     /// Returns the host `vm` as it is stored.
     pub fn vm(&self) -> Arc<Host> {
-        self.gate.store.load().host_by_mac(VM).cloned().unwrap()
+        self.gate.store.load().host_by_mac(VM).unwrap()
     }
 
     /// Makes every later write of the store fail.

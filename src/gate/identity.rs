@@ -61,7 +61,7 @@ impl Gate {
         let state = self.store.load();
         match (state.host_by_mac(owner), state.host_by_mac(mac)) {
             (None, _) => true,
-            (Some(there), Some(host)) => is_same_machine(there, host),
+            (Some(there), Some(host)) => is_same_machine(&there, &host),
             (Some(_), None) => false,
         }
     }
@@ -135,10 +135,10 @@ impl Gate {
         let Some(token) = token else { return TokenEvidence::Absent };
         let Some(mac) = BootTokens::claimed(token) else { return TokenEvidence::Invalid(None) };
         let state = self.store.load();
-        let issued = |host: &&Arc<Host>| self.tokens.holds(token, host) && host.status.phase != Phase::Held;
+        let issued = |host: &Arc<Host>| self.tokens.holds(token, host) && host.status.phase != Phase::Held;
         let Some(host) = state.host_by_mac(mac).filter(issued) else { return TokenEvidence::Invalid(Some(mac)) };
         let is_offered = host.status.install.as_ref().is_some_and(|install| install.first_offer_time.is_some());
-        match is_offered && self.is_within_token_ttl(host) {
+        match is_offered && self.is_within_token_ttl(&host) {
             true => TokenEvidence::Valid(mac),
             false => TokenEvidence::Expired(mac),
         }

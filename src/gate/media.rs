@@ -183,7 +183,7 @@ impl Gate {
     /// The reason for the refusal.
     pub fn held(&self, token: &str, image: &str) -> Result<Option<ImageView>, Reason> {
         let mac = BootTokens::claimed(token).ok_or(Reason::TokenInvalid)?;
-        let host = self.store.load().host_by_mac(mac).cloned().ok_or(Reason::UnknownHost)?;
+        let host = self.store.load().host_by_mac(mac).ok_or(Reason::UnknownHost)?;
         if host.status.phase == Phase::Held {
             return Err(Reason::Held);
         }

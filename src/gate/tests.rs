@@ -67,7 +67,7 @@ fn lookups(gate: &Gate) -> Vec<IpAddr> {
 }
 
 fn vm(gate: &Gate) -> Arc<Host> {
-    gate.store.load().host_by_mac(VM).cloned().unwrap()
+    gate.store.load().host_by_mac(VM).unwrap()
 }
 
 /// Waits until the timeline of a machine has an entry that matches; entries without a change are written a little
@@ -239,7 +239,7 @@ async fn an_unknown_machine_is_enrolled_before_it_is_answered() {
     neighbour(&gate, ADDRESS, OTHER);
     let decided = gate.script(&facts(OTHER, Stage::Ipxe), None, Protocol::Tftp, None).await;
     assert_eq!(decided.decision.verdict, Verdict::SanBoot("live".parse().unwrap()));
-    let enrolled = gate.store.load().host_by_mac(OTHER).cloned().unwrap();
+    let enrolled = gate.store.load().host_by_mac(OTHER).unwrap();
     assert_eq!(enrolled.status.phase, Phase::Offered);
     let entries = gate.store.timeline(Some(OTHER), 10).unwrap();
     assert!(matches!(entries[0].event, Event::FirstSeen { .. }), "{entries:?}");

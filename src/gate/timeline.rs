@@ -109,7 +109,7 @@ impl Gate {
     }
 
     fn is_unknown_at_owned_address(&self, mac: Mac, reason: Reason) -> bool {
-        reason == Reason::AddressOfOtherMachine && self.store.load().host_by_mac(mac).is_none()
+        reason == Reason::AddressOfOtherMachine && !self.store.load().has_host(mac)
     }
 
     /// Records in the server's timeline that an unknown machine was not enrolled, because its address belongs to
@@ -125,7 +125,7 @@ impl Gate {
 
     /// Records a refusal in the timeline of a known machine.
     pub fn record_refusal(&self, mac: Mac, protocol: Protocol, reason: Reason, message: String) {
-        if self.store.load().host_by_mac(mac).is_some() {
+        if self.store.load().has_host(mac) {
             self.record_once(mac, Event::Refused { protocol, reason, message });
         }
     }

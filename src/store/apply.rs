@@ -1,5 +1,6 @@
 //! The effect of a change on the state. Pure: the writer makes the result durable, or discards it.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +19,7 @@ use crate::fleet::{
 use super::change::{Change, Expect, Observation};
 use super::error::StoreError;
 use super::history::{ChangeKind, ChangeRecord};
+use super::seen_host::action_of;
 use super::snapshot::Snapshot;
 
 /// Result of a change.
@@ -47,6 +49,8 @@ pub struct ApplyContext<'a> {
     pub policy: &'a InstallPolicy,
     /// Whether the disk has room for unknown machines.
     pub may_enrol: bool,
+    /// The next line of the timeline that is free. An enrolment takes one.
+    pub next_line: &'a Cell<i64>,
 }
 
 /// Applies one change to the state. On an error the state is unchanged.
@@ -84,7 +88,7 @@ fn put(
     uid: impl FnOnce() -> String,
 ) -> Result<Applied, StoreError> {
     let key = object.key();
-    let before = state.get(&key).cloned();
+    let before = state.get(&key);
     check_version(&key, before.as_ref(), expect)?;
     if let (None, Some(found)) = (&before, discovered(state, &object)) {
         return replace_discovered(state, object, found, context, uid);
@@ -110,7 +114,7 @@ fn put(
 /// Returns the host that discovery made for the machine of a new host, and that nobody has changed since.
 fn discovered(state: &Snapshot, object: &Object) -> Option<Arc<Host>> {
     let Object::Host(host) = object else { return None };
-    state.host_by_mac(host.spec.boot_mac_address).filter(|found| found.is_merely_discovered()).cloned()
+    state.host_by_mac(host.spec.boot_mac_address).filter(|found| found.is_merely_discovered())
 }
 
 /// Puts a declared host in the place of the one that discovery made for its machine, with what is known of the machine.
@@ -159,8 +163,8 @@ fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), StoreError>
     rules::check_meta(object.meta())?;
     match object {
         Object::Host(host) => {
-            let other = |host: Option<&Arc<Host>>| {
-                let found = host.map(|host| Object::Host(host.clone()).key());
+            let other = |host: Option<Arc<Host>>| {
+                let found = host.map(|host| Object::Host(host).key());
                 found.filter(|found| found != key)
             };
             let same_mac = other(state.host_by_mac(host.spec.boot_mac_address));
@@ -194,8 +198,8 @@ fn check_image(state: &Snapshot, image: &Image) -> Result<(), StoreError> {
     };
     rules::check_image(image, &found)?;
     // Rule 2 in the other direction: hosts may combine only listed configs with the image.
-    let using = |host: &&Arc<Host>| host.spec.image.image() == Some(&image.metadata.name);
-    let unlisted = |host: &&Arc<Host>| {
+    let using = |host: &Arc<Host>| host.spec.image.image() == Some(&image.metadata.name);
+    let unlisted = |host: &Arc<Host>| {
         host.spec.boot_config_ref.as_ref().is_some_and(|name| !image.spec.boot_configs.contains(name))
     };
     if let Some(host) = state.hosts().filter(using).find(unlisted) {
@@ -266,7 +270,7 @@ fn unchanged(before: &Object, after: &Object) -> bool {
 }
 
 fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Applied, StoreError> {
-    let before = state.get(key).cloned();
+    let before = state.get(key);
     check_version(key, before.as_ref(), Expect::Present(version))?;
     if let Some(by) = match key.kind {
         Kind::BareMetalHost => None,
@@ -303,7 +307,7 @@ fn enrol(
 ) -> Result<Applied, StoreError> {
     let mac = host.spec.boot_mac_address;
     if let Some(known) = state.host_by_mac(mac) {
-        return Ok(Applied::unchanged(Object::Host(known.clone()), Vec::new()));
+        return Ok(Applied::unchanged(Object::Host(known), Vec::new()));
     }
     if !context.may_enrol {
         return Err(StoreError::DiskNearlyFull);
@@ -314,17 +318,26 @@ fn enrol(
     let (host, action, known) = recognise(state, host, action);
     let phase = host.status.phase;
     let mut object = Object::Host(Arc::new(host));
-    check_version(&object.key(), state.get(&object.key()), Expect::Absent)?;
-    check(state, &object, &object.key())?;
+    let key = object.key();
+    check_version(&key, state.get(&key).as_ref(), Expect::Absent)?;
+    check(state, &object, &key)?;
     keep_identity(&mut object, None, context.at, uid);
+    let mut events = Vec::new();
     if let Object::Host(host) = &mut object {
-        let status = &mut Arc::make_mut(host).status;
+        let Host { spec, status, .. } = Arc::make_mut(host);
+        // The host stands for the entry in the timeline that follows from it, and takes the place of one.
+        let line = match action_of(spec, phase) {
+            Some(known) if known == action => Some(context.next_line.replace(context.next_line.get() + 1)),
+            Some(_) | None => None,
+        };
+        if line.is_none() {
+            events.push((mac, Event::FirstSeen { action }));
+        }
         status.phase_transition_time = Some(context.at);
         status.last_seen_time = Some(context.at);
-        status.first_seen = Some(Box::new(FirstSeen { entry, time: context.at }));
+        status.first_seen = Some(Box::new(FirstSeen { entry, time: context.at, line }));
         status.install = (phase == Phase::Assigned).then(Default::default);
     }
-    let mut events = vec![(mac, Event::FirstSeen { action })];
     events.extend(known.map(|event| (mac, event)));
     Ok(write(state, object, None, events, context.at))
 }
@@ -333,8 +346,9 @@ fn enrol(
 fn recognise(state: &Snapshot, host: Host, action: UnknownHostAction) -> (Host, UnknownHostAction, Option<Event>) {
     let uuid = host.status.uuid;
     let known = uuid.and_then(|uuid| {
-        let hosts = state.hosts_by_uuid(uuid).map(Arc::as_ref);
-        machine_uuid::machine_of(uuid, hosts).map(|known| (known.metadata.name.clone(), uuid))
+        let hosts: Vec<_> = state.hosts_by_uuid(uuid).collect();
+        let known = machine_uuid::machine_of(uuid, hosts.iter().map(Arc::as_ref));
+        known.map(|known| (known.metadata.name.clone(), uuid))
     });
     let (Some((name, uuid)), Some(namespace)) = (known, host.metadata.namespace.clone()) else {
         return (host, action, None);
@@ -357,7 +371,7 @@ fn advance_host(
     observation: Observation,
     context: ApplyContext<'_>,
 ) -> Result<Applied, StoreError> {
-    let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
+    let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
     let mut after = advance(Host::clone(&before), transition, context.at, context.policy);
     after.status.first_seen = None;
     after.status.warnings = warnings(state, &after);
@@ -379,7 +393,7 @@ fn observe(
     observation: Observation,
     context: ApplyContext<'_>,
 ) -> Result<Applied, StoreError> {
-    let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
+    let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
     let after = with_observation(Host::clone(&before), observation, context.at);
     let events = address_change(&before, &after, observation).into_iter().collect();
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, context.at))
@@ -399,7 +413,7 @@ fn apply_power_report(
     report: PowerReport,
     context: ApplyContext<'_>,
 ) -> Result<Applied, StoreError> {
-    let before = state.host_by_mac(mac).cloned().ok_or(StoreError::NoSuchMac(mac))?;
+    let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
     if before.spec.bmc.as_ref() != Some(&report.bmc) {
         return Ok(Applied::unchanged(Object::Host(before), Vec::new()));
     }

@@ -5,10 +5,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
-use crate::fleet::Object;
+use crate::fleet::{Name, Object};
+
+use super::seen_host::SeenHost;
 
 /// Maximum number of retained changes: the distance from which a watch can resume.
 const MAX_RETAINED_CHANGES: usize = 16_384;
+/// Number of the newest changes that are retained as watches read them. Most watches are not further behind.
+const NEWEST_CHANGES: usize = 1024;
 
 /// A change of one object, as reported to watches.
 #[derive(Debug, Clone)]
@@ -56,7 +60,46 @@ pub struct History {
 struct HistoryState {
     /// Newest version whose change is no longer retained.
     floor: u64,
-    records: VecDeque<Arc<ChangeRecord>>,
+    records: VecDeque<RetainedChange>,
+}
+
+/// A retained change.
+#[derive(Debug)]
+enum RetainedChange {
+    /// As watches read it.
+    Whole(Arc<ChangeRecord>),
+    /// The enrolment of a host that was only seen: its version, its namespace and its compact form.
+    Enrolment(u64, Name, Box<SeenHost>),
+}
+
+impl RetainedChange {
+    fn version(&self) -> u64 {
+        match self {
+            Self::Whole(record) => record.version,
+            Self::Enrolment(version, _, _) => *version,
+        }
+    }
+
+    /// Returns the compact form of the change, if it has one.
+    fn compact(&self) -> Option<Self> {
+        let Self::Whole(record) = self else { return None };
+        let (ChangeKind::Added, Object::Host(host)) = (record.operation, &record.object) else { return None };
+        let namespace = host.metadata.namespace.clone()?;
+        Some(Self::Enrolment(record.version, namespace, Box::new(SeenHost::of(host)?)))
+    }
+
+    fn to_record(&self) -> Option<Arc<ChangeRecord>> {
+        match self {
+            Self::Whole(record) => Some(record.clone()),
+            Self::Enrolment(version, namespace, seen) => Some(Arc::new(ChangeRecord {
+                version: *version,
+                operation: ChangeKind::Added,
+                object: Object::Host(Arc::new(seen.to_host(namespace)?)),
+                before: None,
+                wire: OnceLock::new(),
+            })),
+        }
+    }
 }
 
 impl History {
@@ -72,9 +115,15 @@ impl History {
             if state.records.len() == MAX_RETAINED_CHANGES
                 && let Some(oldest) = state.records.pop_front()
             {
-                state.floor = oldest.version;
+                state.floor = oldest.version();
             }
-            state.records.push_back(Arc::new(record));
+            state.records.push_back(RetainedChange::Whole(Arc::new(record)));
+            let older = state.records.len().checked_sub(NEWEST_CHANGES);
+            if let Some(older) = older.and_then(|older| state.records.get_mut(older))
+                && let Some(compact) = older.compact()
+            {
+                *older = compact;
+            }
         }
     }
 
@@ -87,15 +136,16 @@ impl History {
         if version < state.floor {
             return Err(TooOld { wanted: version, oldest: state.floor });
         }
-        let first = state.records.partition_point(|record| record.version <= version);
-        Ok(state.records.iter().skip(first).take(at_most).cloned().collect())
+        let first = state.records.partition_point(|record| record.version() <= version);
+        Ok(state.records.range(first..).take(at_most).filter_map(RetainedChange::to_record).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Host, HostSpec, HostStatus, Mac, Meta};
+    use crate::fleet::enrolment::UnknownHostAction;
+    use crate::fleet::{EntryPoint, FirstSeen, Host, HostSpec, HostStatus, Mac, Meta};
 
     #[test]
     fn a_watch_resumes_without_a_gap_or_gets_an_error() {
@@ -118,5 +168,34 @@ mod tests {
         let kept: Vec<u64> = history.since(11, usize::MAX).unwrap().iter().map(|record| record.version).collect();
         assert_eq!(kept, (12..=last + 1).collect::<Vec<_>>());
         assert!(history.since(last + 1, 1).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_enrolment_reads_the_same_when_newer_changes_have_followed() {
+        let time = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+        let enrolment = |version: u64| {
+            let [.., a, b] = version.to_be_bytes();
+            let action = UnknownHostAction::Hold;
+            let mut host = action.draft(Mac([2, 0, 0, 0, a, b]), "default".parse().unwrap(), None).unwrap();
+            let Meta { uid, generation, creation_timestamp, resource_version, .. } = &mut host.metadata;
+            (*uid, *generation) = (uuid::Uuid::from_u128(7).to_string(), 1);
+            (*creation_timestamp, *resource_version) = (Some(time), version);
+            (host.status.phase_transition_time, host.status.last_seen_time) = (Some(time), Some(time));
+            let entry = EntryPoint::Interface("lan0".into());
+            host.status.first_seen = Some(Box::new(FirstSeen { entry, time, line: Some(1) }));
+            let object = Object::Host(Arc::new(host));
+            ChangeRecord { version, operation: ChangeKind::Added, object, before: None, wire: OnceLock::new() }
+        };
+        let history = History::starting_at(0);
+        let last = 2 * NEWEST_CHANGES as u64;
+        history.push((1..=last).map(enrolment));
+        let compact = |change: &&RetainedChange| matches!(change, RetainedChange::Enrolment(..));
+        assert_eq!(history.state.lock().unwrap().records.iter().filter(compact).count() as u64, last / 2 + 1);
+        for (record, version) in history.since(0, usize::MAX).unwrap().iter().zip(1..=last) {
+            let expected = enrolment(version);
+            assert_eq!((record.version, record.operation), (version, ChangeKind::Added));
+            assert_eq!(record.object, expected.object);
+        }
+        assert_eq!(history.since(last - 2, 9).unwrap().len(), 2);
     }
 }

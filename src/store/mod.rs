@@ -12,13 +12,16 @@ mod error;
 pub mod free_space;
 mod history;
 mod seal;
+mod seen_host;
 mod snapshot;
 mod sqlite;
+mod stranger_log;
 mod timeline_coalescer;
 mod timeline_sizes;
 pub mod volumes;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -37,6 +40,7 @@ pub use error::StoreError;
 pub use history::{ChangeKind, ChangeRecord, TooOld};
 pub use seal::Seal;
 pub use snapshot::Snapshot;
+use stranger_log::StrangerLog;
 
 /// Maximum number of queued changes. `commit` waits while the queue is full; `record` fails.
 const MAX_QUEUED_CHANGES: usize = 4096;
@@ -65,6 +69,7 @@ pub struct Store {
     changes: mpsc::Sender<writer::WriteJob>,
     entries: mpsc::Sender<Entry>,
     dropped_entries: std::sync::atomic::AtomicU64,
+    stranger_log: Arc<StrangerLog>,
     version: watch::Receiver<u64>,
     leases: watch::Receiver<u64>,
     reader: std::sync::Mutex<sqlite::TimelineReader>,
@@ -130,6 +135,7 @@ impl Store {
         let history = Arc::new(history::History::starting_at(first.version));
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
         let write_error = Arc::new(ArcSwapOption::empty());
+        let stranger_log = Arc::new(StrangerLog::default());
         let writer = writer::Writer {
             database,
             policy: policy.clone(),
@@ -138,6 +144,7 @@ impl Store {
             announce,
             announce_leases,
             write_error: write_error.clone(),
+            stranger_log: stranger_log.clone(),
             reserve: disk_reserve::DiskReserve::open(directory),
             directory: directory.to_owned(),
         };
@@ -153,6 +160,7 @@ impl Store {
                 changes,
                 entries,
                 dropped_entries: 0.into(),
+                stranger_log,
                 version,
                 leases,
                 reader,
@@ -226,6 +234,20 @@ impl Store {
         self.changes.try_send(job).map_err(|error| StoreError::Unavailable(error.to_string().into()))
     }
 
+    /// Queues changes that do not depend on each other, and returns at once. After the sync the writer thread calls `then`
+    /// with the outcome of each change, so `then` must not block.
+    ///
+    /// # Errors
+    /// The queue is full or the writer has stopped; `then` is not called.
+    pub fn change_each(
+        &self,
+        changes: Vec<Change>,
+        then: impl FnOnce(Vec<Result<(), StoreError>>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let job = writer::WriteJob::Each { changes, then: Box::new(then) };
+        self.changes.try_send(job).map_err(|error| StoreError::Unavailable(error.to_string().into()))
+    }
+
     /// Ends the writer once everything that is queued is written, although handles are left: a thread that waits for
     /// a file system may keep one for ever. Call it off the runtime's threads.
     pub fn close(&self) {
@@ -269,14 +291,22 @@ impl Store {
 
     /// Queues an event for the timeline and logs it. Returns at once; the event is on disk within a second.
     pub fn record_event(&self, mac: Option<Mac>, event: Event) {
-        let host = mac.and_then(|mac| self.load().host_by_mac(mac).map(|host| host.metadata.name.clone()));
-        let entry = Entry::once(now(), mac, host, event);
-        entry.log();
+        let state = self.load();
+        let entry = Entry::once(now(), mac, mac.and_then(|mac| state.host_name(mac)), event);
+        let is_by_stranger = state.is_by_stranger(&entry);
+        if !is_by_stranger || self.stranger_log.admit() {
+            entry.log();
+        }
         // Strangers fill half of the queue at most.
-        let is_full = self.entries.capacity() < writer::MAX_QUEUED_ENTRIES / 2 && self.load().is_by_stranger(&entry);
+        let is_full = self.entries.capacity() < writer::MAX_QUEUED_ENTRIES / 2 && is_by_stranger;
         if is_full || self.entries.try_send(entry).is_err() {
             self.dropped_entries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
+    }
+
+    /// Returns the number of log lines about strangers that were left out since the last call.
+    pub fn take_unlogged(&self) -> u64 {
+        self.stranger_log.take_suppressed()
     }
 
     /// Returns the number of timeline entries that were dropped because the queue was full.
@@ -289,8 +319,19 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        // Before the rows: an enrolment whose host is declared meanwhile is in both, and not in none.
+        let state = self.snapshot();
         let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        reader.timeline(mac, limit).map_err(|error| StoreError::Unreadable(error.to_string().into()))
+        let rows = reader.timeline(mac, limit).map_err(|error| StoreError::Unreadable(error.to_string().into()))?;
+        let mut lines: BTreeMap<i64, Entry> = match mac {
+            Some(mac) => {
+                state.host_by_mac(mac).and_then(|host| seen_host::enrolment_entry(&host)).into_iter().collect()
+            }
+            None => state.enrolments().take(limit).collect(),
+        };
+        lines.extend(rows);
+        let excess = lines.len().saturating_sub(limit);
+        Ok(lines.into_values().skip(excess).collect())
     }
 
     /// Reads the newest `limit` entries that name an image or a boot config, oldest first.
@@ -317,7 +358,8 @@ impl Store {
     /// The reason why the first impossible change would not be made.
     pub fn dry_run_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
         let mut scratch = Snapshot::clone(&self.load());
-        let context = apply::ApplyContext { at: now(), policy: &self.policy, may_enrol: true };
+        let next_line = std::cell::Cell::default();
+        let context = apply::ApplyContext { at: now(), policy: &self.policy, may_enrol: true, next_line: &next_line };
         let uid = || uuid::Uuid::new_v4().to_string();
         let applied = changes.into_iter().map(|change| apply::apply(&mut scratch, change, context, uid));
         applied.map(|applied| applied.map(|applied| applied.object)).collect()

@@ -6,17 +6,20 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::event::Entry;
-use crate::fleet::{Key, Kind, Lease, LeaseState, Mac, Name, Object};
+use crate::fleet::{BadName, Key, Kind, Lease, LeaseState, Mac, Name, Object};
 
 use super::history::{ChangeKind, ChangeRecord};
 use super::seal::{self, Seal};
+use super::seen_host::{SeenHost, SharedParts, enrolment_entry};
 use super::snapshot::Snapshot;
 use super::timeline_coalescer::{TimelineCoalescer, TimelineLine};
 use super::timeline_sizes::TimelineSizes;
 
 /// Version of the schema, in SQLite's `user_version`. Versions 1 and 2 belong to programs that were never released:
 /// there is no migration from them.
-const SCHEMA_VERSION: u32 = 3;
+const SCHEMA_VERSION: u32 = 4;
+/// Version with the same tables, of programs that do not know the rows of hosts that were only seen.
+const SCHEMA_WITHOUT_SEEN_ROWS: u32 = 3;
 
 const SCHEMA: &str = "
     CREATE TABLE objects (
@@ -100,8 +103,12 @@ pub struct Rows<'a> {
     pub leases: &'a [Lease],
     /// The timeline entries.
     pub entries: &'a [Entry],
+    /// Number of the first entries that were queued before the changes. Their lines are before those of enrolments.
+    pub queued: usize,
     /// Whether each entry is about a machine that nobody declared.
     pub strangers: Vec<bool>,
+    /// The line of the first entry after the queued ones.
+    pub next_line: i64,
 }
 
 /// Returns which program wrote a database of another schema.
@@ -116,6 +123,8 @@ pub struct Database {
     seal: Option<Seal>,
     coalescer: TimelineCoalescer,
     sizes: TimelineSizes,
+    /// The next line of the timeline that is free.
+    next_line: i64,
 }
 
 impl Database {
@@ -133,16 +142,30 @@ impl Database {
         // checkpoint syncs the log first.
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         let (coalescer, sizes) = (TimelineCoalescer::default(), TimelineSizes::default());
-        let mut database = Self { connection, seal, coalescer, sizes };
+        let mut database = Self { connection, seal, coalescer, sizes, next_line: 1 };
         database.create_schema()?;
         database.check()?;
         database.connection.execute_batch(STRANGERS)?;
         database.sizes = TimelineSizes::read(&database.connection)?;
         let (snapshot, plain_text) = database.load()?;
+        let taken = snapshot.first_seen().filter_map(|(_, first_seen)| first_seen.line).max();
+        database.next_line = taken.max(database.last_line()?).unwrap_or(0) + 1;
         if plain_text > 0 && database.seal.is_some() {
             database.seal_all(&snapshot)?;
         }
         Ok((database, snapshot))
+    }
+
+    /// Returns the next line of the timeline that is free.
+    pub fn next_line(&self) -> i64 {
+        self.next_line
+    }
+
+    /// Returns the last line of the timeline that a row had.
+    fn last_line(&self) -> Result<Option<i64>, DatabaseError> {
+        let sql =
+            "SELECT max((SELECT max(id) FROM timeline), (SELECT seq FROM sqlite_sequence WHERE name = 'timeline'))";
+        Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
     }
 
     /// Creates the schema in an empty database, and checks its version in any other.
@@ -150,6 +173,7 @@ impl Database {
         let found: u32 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         match found {
             SCHEMA_VERSION => Ok(()),
+            SCHEMA_WITHOUT_SEEN_ROWS => Ok(self.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?),
             0 => {
                 let transaction = self.connection.transaction()?;
                 transaction.execute_batch(SCHEMA)?;
@@ -180,13 +204,24 @@ impl Database {
         let mut plain_text = 0;
         let mut rows = self.connection.prepare("SELECT kind, namespace, name, body FROM objects")?;
         let mut rows = rows.query([])?;
+        let mut shared = SharedParts::default();
         while let Some(row) = rows.next()? {
             let (kind, body): (String, String) = (row.get(0)?, row.get(3)?);
-            let key = row_name(&kind, &row.get::<_, String>(1)?, &row.get::<_, String>(2)?);
+            let (namespace, name): (String, String) = (row.get(1)?, row.get(2)?);
+            let key = row_name(&kind, &namespace, &name);
             let is_sealed = seal::is_sealed(&body);
             plain_text += usize::from(!is_sealed);
             let body = if is_sealed { self.unseal(&key, &body)? } else { body };
-            snapshot.put(object(&kind, &body).map_err(|message| DatabaseError::Object { key, message })?);
+            let invalid = |message| DatabaseError::Object { key: key.clone(), message };
+            match SeenHost::from_row(&name, &body) {
+                Some(seen) => {
+                    let mut seen = seen.map_err(invalid)?;
+                    shared.share(&mut seen);
+                    let namespace = namespace.parse().map_err(|error: BadName| invalid(error.to_string()))?;
+                    snapshot.put_seen(namespace, seen);
+                }
+                None => snapshot.put(object(&kind, &body).map_err(invalid)?),
+            }
         }
         self.load_leases(&mut snapshot)?;
         Ok((snapshot, plain_text))
@@ -208,8 +243,8 @@ impl Database {
             wire: std::sync::OnceLock::new(),
         });
         let records: Vec<ChangeRecord> = records.collect();
-        let (version, changes) = (snapshot.version, records.iter().collect());
-        self.write(&Rows { version, changes, leases: &[], entries: &[], strangers: Vec::new() })?;
+        let (version, changes, next_line) = (snapshot.version, records.iter().collect(), self.next_line);
+        self.write(&Rows { version, changes, leases: &[], entries: &[], queued: 0, strangers: Vec::new(), next_line })?;
         self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?;
         Ok(())
     }
@@ -247,15 +282,22 @@ impl Database {
     }
 
     fn transact(&mut self, rows: &Rows<'_>) -> Result<(), DatabaseError> {
-        let Rows { version, changes, leases, entries, strangers } = rows;
+        let Rows { version, changes, leases, entries, queued, strangers, next_line } = rows;
         let transaction = self.connection.transaction()?;
         write_objects(&transaction, self.seal.as_ref(), changes.iter().copied())?;
+        for (line, entry) in changes.iter().filter_map(|record| replaced_entry(record)) {
+            add_line(&transaction, line, &entry)?;
+            self.sizes.added(&transaction, line, entry.mac, true)?;
+        }
+        changes.iter().filter_map(|record| enrolled(record)).for_each(|mac| self.coalescer.forget(mac));
         write_leases(&transaction, leases)?;
         transaction.prepare_cached("UPDATE version SET number = ?")?.execute([version.cast_signed()])?;
-        let entries = entries.iter().zip(strangers.iter().copied());
-        write_entries(&transaction, &mut self.coalescer, &mut self.sizes, entries)?;
+        let lines = (self.next_line..).take(*queued).chain(*next_line..);
+        let lines = entries.iter().zip(lines).map(|(entry, line)| (line, entry)).zip(strangers.iter().copied());
+        write_entries(&transaction, &mut self.coalescer, &mut self.sizes, lines)?;
         self.sizes.trim(&transaction)?;
         transaction.commit()?;
+        self.next_line = next_line + i64::try_from(entries.len() - queued).unwrap_or(i64::MAX);
         Ok(())
     }
 }
@@ -273,8 +315,7 @@ fn write_objects<'a>(
         let namespace = namespace.as_ref().map_or("", Name::as_str);
         match record.operation {
             ChangeKind::Added | ChangeKind::Modified => {
-                let body =
-                    record.object.to_json().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                let body = body_of(&record.object)?;
                 let body = match seal {
                     None => body,
                     Some(seal) => {
@@ -292,6 +333,33 @@ fn write_objects<'a>(
     Ok(())
 }
 
+/// Returns an object as the text of its row.
+fn body_of(object: &Object) -> Result<String, rusqlite::Error> {
+    let seen = match object {
+        Object::Host(host) => SeenHost::of(host),
+        Object::Image(_) | Object::BootConfig(_) => None,
+    };
+    match seen {
+        Some(seen) => Ok(seen.to_row()),
+        None => object.to_json().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into())),
+    }
+}
+
+/// Returns the timeline entry of an enrolment whose host stands for it no longer.
+fn replaced_entry(record: &ChangeRecord) -> Option<(i64, Entry)> {
+    let (Some(Object::Host(before)), Object::Host(after)) = (&record.before, &record.object) else { return None };
+    let stays = record.operation != ChangeKind::Deleted && after.status.is_first_seen_only();
+    if stays { None } else { enrolment_entry(before) }
+}
+
+/// Returns the machine that a change enrolled.
+fn enrolled(record: &ChangeRecord) -> Option<Mac> {
+    match (record.operation, &record.object) {
+        (ChangeKind::Added, Object::Host(host)) if host.status.is_first_seen_only() => Some(host.spec.boot_mac_address),
+        (ChangeKind::Added | ChangeKind::Modified | ChangeKind::Deleted, _) => None,
+    }
+}
+
 /// Writes leases, each in place of the last one of its address.
 fn write_leases(transaction: &rusqlite::Transaction<'_>, leases: &[Lease]) -> Result<(), DatabaseError> {
     let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)")?;
@@ -303,19 +371,15 @@ fn write_leases(transaction: &rusqlite::Transaction<'_>, leases: &[Lease]) -> Re
     Ok(())
 }
 
-/// Writes timeline entries: each as a new line, or as a repetition of an existing one.
+/// Writes timeline entries: each as a new line with its number, or as a repetition of an existing one.
 fn write_entries<'a>(
     transaction: &rusqlite::Transaction<'_>,
     coalescer: &mut TimelineCoalescer,
     sizes: &mut TimelineSizes,
-    entries: impl Iterator<Item = (&'a Entry, bool)>,
+    entries: impl Iterator<Item = ((i64, &'a Entry), bool)>,
 ) -> Result<(), DatabaseError> {
-    let mut add = transaction.prepare_cached("INSERT INTO timeline (mac, image, config, body) VALUES (?, ?, ?, ?)")?;
     let mut update = transaction.prepare_cached("UPDATE timeline SET body = ? WHERE id = ?")?;
-    let encode = |entry: &Entry| {
-        serde_json::to_string(entry).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-    };
-    for (entry, is_by_stranger) in entries {
+    for ((id, entry), is_by_stranger) in entries {
         // The line may have been deleted as one of the oldest.
         if let Some(line) = coalescer.join(entry)
             && update.execute(params![encode(&line.entry)?, line.id])? == 1
@@ -323,13 +387,24 @@ fn write_entries<'a>(
             coalescer.keep(line);
             continue;
         }
-        let (image, config) = (entry.event.image().map(Name::as_str), entry.event.config().map(Name::as_str));
-        add.execute(params![entry.mac.map(|mac| mac.to_string()), image, config, encode(entry)?])?;
-        let id = transaction.last_insert_rowid();
+        add_line(transaction, id, entry)?;
         sizes.added(transaction, id, entry.mac, is_by_stranger)?;
         coalescer.keep(TimelineLine { id, entry: entry.clone() });
     }
     Ok(())
+}
+
+/// Adds a line to the timeline.
+fn add_line(transaction: &rusqlite::Transaction<'_>, id: i64, entry: &Entry) -> Result<(), rusqlite::Error> {
+    let (image, config) = (entry.event.image().map(Name::as_str), entry.event.config().map(Name::as_str));
+    let mac = entry.mac.map(|mac| mac.to_string());
+    let sql = "INSERT INTO timeline (id, mac, image, config, body) VALUES (?, ?, ?, ?, ?)";
+    transaction.prepare_cached(sql)?.execute(params![id, mac, image, config, encode(entry)?])?;
+    Ok(())
+}
+
+fn encode(entry: &Entry) -> Result<String, rusqlite::Error> {
+    serde_json::to_string(entry).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 /// Returns the name of a row in errors, which is also authenticated with its encrypted text.
@@ -371,27 +446,27 @@ impl TimelineReader {
         Ok(Self { connection })
     }
 
-    /// Reads the newest entries of a machine, or of all, oldest first.
+    /// Reads the newest entries of a machine, or of all, with their lines, oldest first.
     ///
     /// # Errors
     /// SQLite fails.
-    pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<Entry>, DatabaseError> {
+    pub fn timeline(&self, mac: Option<Mac>, limit: usize) -> Result<Vec<(i64, Entry)>, DatabaseError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let body = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
-        let bodies: Vec<String> = match mac {
+        let body = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let lines: Vec<(i64, String)> = match mac {
             Some(mac) => {
-                let sql = "SELECT body FROM timeline WHERE mac = ? ORDER BY id DESC LIMIT ?";
+                let sql = "SELECT id, body FROM timeline WHERE mac = ? ORDER BY id DESC LIMIT ?";
                 self.connection
                     .prepare_cached(sql)?
                     .query_map(params![mac.to_string(), limit], body)?
                     .collect::<Result<_, _>>()?
             }
             None => {
-                let sql = "SELECT body FROM timeline ORDER BY id DESC LIMIT ?";
+                let sql = "SELECT id, body FROM timeline ORDER BY id DESC LIMIT ?";
                 self.connection.prepare_cached(sql)?.query_map([limit], body)?.collect::<Result<_, _>>()?
             }
         };
-        Ok(bodies.iter().rev().filter_map(|body| decode(body)).collect())
+        Ok(lines.iter().rev().filter_map(|(line, body)| Some((*line, decode(body)?))).collect())
     }
 
     /// Reads the newest entries that name an image or a boot config, oldest first; none for a host.

@@ -10,6 +10,8 @@ use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{Completion, Transition};
 use crate::fleet::{BootConfig, Host, HostSpec, Kind, Meta, Phase};
 
+mod enrolment;
+
 const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 
 fn script() -> Event {
@@ -168,7 +170,7 @@ async fn enrol(store: &Store, mac: Mac, uuid: &str, rule: &str) -> Arc<Host> {
         expiry: Duration::from_secs(86_400),
     };
     store.commit(Change::Enrol { host: Box::new(host), action, entry, limits }).await.unwrap();
-    store.load().host_by_mac(mac).cloned().unwrap()
+    store.load().host_by_mac(mac).unwrap()
 }
 
 #[tokio::test]
@@ -202,7 +204,7 @@ async fn a_declared_host_takes_the_place_of_a_discovered_one() {
     let found = enrol(&store, VM, "04030201-0605-0807-090a-0b0c0d0e0f10", "hold").await;
     let version = store.load().version;
     store.commit(put(assigned("node1", VM))).await.unwrap();
-    let declared = store.load().host_by_mac(VM).cloned().unwrap();
+    let declared = store.load().host_by_mac(VM).unwrap();
     assert_eq!((declared.metadata.name.as_str(), declared.status.phase), ("node1", Phase::Assigned));
     assert_eq!(
         (declared.status.uuid, declared.status.last_seen_time),

@@ -65,6 +65,11 @@ impl TimelineCoalescer {
         lines.push_back(line);
     }
 
+    /// Drops the lines of a machine, before a milestone that is no line.
+    pub fn forget(&mut self, mac: Mac) {
+        self.0.remove(&Some(mac));
+    }
+
     /// Drops all lines, when they may differ from those on disk.
     pub fn clear(&mut self) {
         self.0.clear();

@@ -1,5 +1,6 @@
 //! The writer thread. It gathers queued jobs into transactions, writes them, and publishes the new snapshot.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,10 @@ use super::clock_step::apply_clock_step;
 use super::disk_reserve::{self, DiskReserve};
 use super::error::StoreError;
 use super::free_space::FreeSpace;
+use super::history::{ChangeKind, ChangeRecord};
+use super::seen_host::enrolment_entry;
 use super::snapshot::Snapshot;
+use super::stranger_log::StrangerLog;
 use super::{history, sqlite};
 
 /// Maximum number of queued timeline entries. Entries beyond it are dropped and counted.
@@ -32,6 +36,9 @@ const MAX_ENTRY_DELAY: Duration = Duration::from_millis(200);
 /// Callback after leases were written. It runs in the writer thread and must not block.
 pub type LeaseCallback = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+/// Callback after changes that do not depend on each other. It runs in the writer thread and must not block.
+pub type EachCallback = Box<dyn FnOnce(Vec<Result<(), StoreError>>) + Send>;
+
 /// A queued write with the receiver of its result.
 pub enum WriteJob {
     /// Changes of objects, all or none.
@@ -40,6 +47,13 @@ pub enum WriteJob {
         changes: Vec<Change>,
         /// Receiver of the changed objects.
         reply: oneshot::Sender<Result<Vec<Object>, StoreError>>,
+    },
+    /// Changes of objects, each made or not.
+    Each {
+        /// The changes, in order.
+        changes: Vec<Change>,
+        /// Callback after the sync.
+        then: EachCallback,
     },
     /// A step of the wall clock, which the stored times follow.
     ClockStep {
@@ -64,7 +78,7 @@ pub enum WriteJob {
 impl std::fmt::Debug for WriteJob {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Changes { changes, .. } => changes.fmt(out),
+            Self::Changes { changes, .. } | Self::Each { changes, .. } => changes.fmt(out),
             Self::ClockStep { step, .. } => step.fmt(out),
             Self::Leases { leases, .. } => leases.fmt(out),
             Self::Stop => out.write_str("Stop"),
@@ -72,28 +86,67 @@ impl std::fmt::Debug for WriteJob {
     }
 }
 
-/// Result of a changes job, with the receiver of its reply.
-type ChangeOutcome = (oneshot::Sender<Result<Vec<Object>, StoreError>>, Result<Vec<Applied>, StoreError>);
+/// Result of a job with changes, and its receiver.
+enum Outcome {
+    /// All changes, or none.
+    All(oneshot::Sender<Result<Vec<Object>, StoreError>>, Result<Vec<Applied>, StoreError>),
+    /// Each change by itself.
+    Each(EachCallback, Vec<Result<Applied, StoreError>>),
+}
+
+impl Outcome {
+    /// Returns the changes that were made, in order.
+    fn made(&self) -> impl Iterator<Item = &Applied> {
+        let (all, each) = match self {
+            Self::All(_, applied) => (applied.as_deref().unwrap_or_default(), &[][..]),
+            Self::Each(_, applied) => (&[][..], applied.as_slice()),
+        };
+        all.iter().chain(each.iter().flatten())
+    }
+
+    /// Reports the changes as made.
+    fn report(self) {
+        match self {
+            // The receiver may be gone; the change was made either way.
+            Self::All(reply, applied) => {
+                drop(reply.send(applied.map(|applied| applied.into_iter().map(|applied| applied.object).collect())));
+            }
+            Self::Each(then, applied) => then(applied.into_iter().map(|applied| applied.map(drop)).collect()),
+        }
+    }
+
+    /// Reports that nothing was written.
+    fn fail(self, reason: &Arc<str>) {
+        let error = || StoreError::Unavailable(reason.clone());
+        match self {
+            Self::All(reply, _) => drop(reply.send(Err(error()))),
+            Self::Each(then, applied) => then(applied.iter().map(|_| Err(error())).collect()),
+        }
+    }
+}
 
 /// Jobs that were applied to a snapshot and are to be written in one transaction.
 struct Transaction {
     state: Snapshot,
-    outcomes: Vec<ChangeOutcome>,
+    outcomes: Vec<Outcome>,
     leases: Vec<Lease>,
     callbacks: Vec<LeaseCallback>,
     /// Step of the wall clock that the times have followed; 0 without one.
     step: SignedDuration,
     /// Timeline entries of the changes.
     entries: Vec<Entry>,
+    /// The next line of the timeline after those of queued entries and of enrolments.
+    next_line: i64,
 }
 
 impl Transaction {
-    /// Returns what is written, with these timeline entries.
+    /// Returns what is written, with these timeline entries, of which the first ones were queued before.
     fn rows<'a>(&'a self, entries: &'a [Entry]) -> sqlite::Rows<'a> {
-        let records = self.outcomes.iter().flat_map(|(_, applied)| made(applied));
-        let changes = records.flat_map(|applied| &applied.records).collect();
+        let changes = self.outcomes.iter().flat_map(Outcome::made).flat_map(|applied| &applied.records).collect();
         let strangers = entries.iter().map(|entry| self.state.is_by_stranger(entry)).collect();
-        sqlite::Rows { version: self.state.version, changes, leases: &self.leases, entries, strangers }
+        let queued = entries.len() - self.entries.len();
+        let (version, next_line) = (self.state.version, self.next_line);
+        sqlite::Rows { version, changes, leases: &self.leases, entries, queued, strangers, next_line }
     }
 }
 
@@ -114,6 +167,8 @@ pub struct Writer {
     pub announce_leases: watch::Sender<u64>,
     /// Error of the last write; `None` if it succeeded.
     pub write_error: Arc<ArcSwapOption<String>>,
+    /// The bound of log lines about strangers.
+    pub stranger_log: Arc<StrangerLog>,
     /// Room on the disk for changes when it is full.
     pub reserve: DiskReserve,
     /// Directory of the state.
@@ -149,8 +204,8 @@ impl Writer {
         if is_short && jobs.is_empty() {
             return;
         }
-        let transaction = self.apply_jobs(jobs);
         let queued = entries.len();
+        let transaction = self.apply_jobs(jobs, queued);
         entries.extend(transaction.entries.iter().cloned());
         let mut waiting = if is_short { queued } else { 0 };
         let mut written = self.database.write(&transaction.rows(&entries[waiting..]));
@@ -174,23 +229,28 @@ impl Writer {
         }
     }
 
-    /// Applies jobs to a copy of the snapshot.
-    fn apply_jobs(&self, jobs: Vec<WriteJob>) -> Transaction {
+    /// Applies jobs to a copy of the snapshot. `queued` timeline entries came before.
+    fn apply_jobs(&self, jobs: Vec<WriteJob>, queued: usize) -> Transaction {
         let mut state = Snapshot::clone(&self.snapshot.load());
         let is_enrolment = |change: &Change| matches!(change, Change::Enrol { .. });
         let enrols = jobs.iter().any(|job| match job {
-            WriteJob::Changes { changes, .. } => changes.iter().any(is_enrolment),
+            WriteJob::Changes { changes, .. } | WriteJob::Each { changes, .. } => changes.iter().any(is_enrolment),
             WriteJob::ClockStep { .. } | WriteJob::Leases { .. } | WriteJob::Stop => false,
         });
         // Where the free space is unknown, the write itself shows whether there is any.
         let may_enrol = !enrols || FreeSpace::at(&self.directory).map_or(true, |space| space.fits(0));
-        let context = ApplyContext { at: now(), policy: &self.policy, may_enrol };
+        let next_line = Cell::new(self.database.next_line() + i64::try_from(queued).unwrap_or(i64::MAX));
+        let context = ApplyContext { at: now(), policy: &self.policy, may_enrol, next_line: &next_line };
         let mut outcomes = Vec::with_capacity(jobs.len());
         let (mut leases, mut callbacks, mut steps) = (Vec::new(), Vec::new(), Vec::new());
         for job in jobs {
             match job {
                 WriteJob::Changes { changes, reply } => {
-                    outcomes.push((reply, apply_all(&mut state, changes, context)));
+                    outcomes.push(Outcome::All(reply, apply_all(&mut state, changes, context)));
+                }
+                WriteJob::Each { changes, then } => {
+                    let apply_one = |change| apply(&mut state, change, context, new_uid);
+                    outcomes.push(Outcome::Each(then, changes.into_iter().map(apply_one).collect()));
                 }
                 WriteJob::ClockStep { step, reply } => steps.push((step, reply)),
                 WriteJob::Leases { leases: granted, followed, then } => {
@@ -210,11 +270,23 @@ impl Writer {
             let (hosts, moved) = apply_clock_step(&mut state, by, context.at);
             moved.iter().for_each(|lease| state.put_lease(lease.clone()));
             leases.extend(moved);
-            outcomes.push((reply, Ok(hosts)));
+            outcomes.push(Outcome::All(reply, Ok(hosts)));
             step += by;
         }
-        let entries = outcomes.iter().flat_map(|(_, applied)| entries_of(applied, &state, context.at)).collect();
-        Transaction { state, outcomes, leases, callbacks, step, entries }
+        let made = outcomes.iter().flat_map(Outcome::made);
+        let entries = made.flat_map(|applied| entries_of(applied, &state, context.at)).collect();
+        Transaction { state, outcomes, leases, callbacks, step, entries, next_line: next_line.get() }
+    }
+
+    /// Logs an enrolment that has no timeline entry of its own. A flood of them is not logged each.
+    fn log_enrolment(&self, record: &ChangeRecord) {
+        let ChangeRecord { operation: ChangeKind::Added, object: Object::Host(host), .. } = record else { return };
+        if host.status.is_first_seen_only()
+            && self.stranger_log.admit()
+            && let Some((_, entry)) = enrolment_entry(host)
+        {
+            entry.log();
+        }
     }
 
     /// Reports a failed write to all waiting callers.
@@ -227,25 +299,21 @@ impl Writer {
         }
         self.write_error.store(Some(Arc::new(error.to_owned())));
         let reason: Arc<str> = error.into();
-        for (reply, _) in transaction.outcomes {
-            // The receiver may be gone; the change was not made either way.
-            let _ = reply.send(Err(StoreError::Unavailable(reason.clone())));
-        }
+        transaction.outcomes.into_iter().for_each(|outcome| outcome.fail(&reason));
         transaction.callbacks.into_iter().for_each(|then| then(Err(StoreError::Unavailable(reason.clone()))));
     }
 
     /// Publishes the snapshot of a written transaction, and reports it to all waiting callers.
     fn publish(&self, transaction: Transaction) {
-        let Transaction { state, outcomes, leases, callbacks, step, entries } = transaction;
+        let Transaction { state, outcomes, leases, callbacks, step, entries, next_line: _ } = transaction;
         let version = state.version;
         self.snapshot.store(Arc::new(state));
         clock::follow(step);
-        let records = outcomes.iter().flat_map(|(_, applied)| made(applied));
-        self.history.push(records.flat_map(|applied| applied.records.iter().cloned()));
+        let records = || outcomes.iter().flat_map(Outcome::made).flat_map(|applied| &applied.records);
+        records().for_each(|record| self.log_enrolment(record));
+        self.history.push(records().cloned());
         entries.iter().for_each(Entry::log);
-        for (reply, applied) in outcomes {
-            let _ = reply.send(applied.map(|applied| applied.into_iter().map(|applied| applied.object).collect()));
-        }
+        outcomes.into_iter().for_each(Outcome::report);
         // After the replies: hundreds of watches may be woken.
         self.announce.send_if_modified(|known| std::mem::replace(known, version) != version);
         if !leases.is_empty() {
@@ -262,12 +330,16 @@ fn apply_all(
     context: ApplyContext<'_>,
 ) -> Result<Vec<Applied>, StoreError> {
     let before = (changes.len() > 1).then(|| state.clone());
-    let uid = || uuid::Uuid::new_v4().to_string();
-    let applied = changes.into_iter().map(|change| apply(state, change, context, uid)).collect();
+    let applied = changes.into_iter().map(|change| apply(state, change, context, new_uid)).collect();
     if let (Err(_), Some(before)) = (&applied, before) {
         *state = before;
     }
     applied
+}
+
+/// Returns the UID of a new object.
+fn new_uid() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
 /// Returns a lease whose end follows the steps of the clock since it was made. Slews are no steps.
@@ -278,20 +350,13 @@ fn moved(lease: Lease, since: SignedDuration) -> Lease {
     }
 }
 
-fn made(applied: &Result<Vec<Applied>, StoreError>) -> &[Applied] {
-    applied.as_deref().unwrap_or_default()
-}
-
-/// Returns the timeline entries of the changes of one job.
+/// Returns the timeline entries of a change.
 fn entries_of<'a>(
-    applied: &'a Result<Vec<Applied>, StoreError>,
+    applied: &'a Applied,
     state: &'a Snapshot,
     at: jiff::Timestamp,
 ) -> impl Iterator<Item = Entry> + use<'a> {
-    made(applied).iter().flat_map(|applied| &applied.events).map(move |(mac, event)| {
-        let host = state.host_by_mac(*mac).map(|host| host.metadata.name.clone());
-        Entry::once(at, Some(*mac), host, event.clone())
-    })
+    applied.events.iter().map(move |(mac, event)| Entry::once(at, Some(*mac), state.host_name(*mac), event.clone()))
 }
 
 /// Waits for jobs or timeline entries, and takes everything that is queued. Returns the jobs, and whether the

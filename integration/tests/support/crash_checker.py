@@ -53,9 +53,16 @@ def read_state(directory):
 
 def _read_database(base, state):
     for kind, name, body in base.execute("SELECT kind, name, body FROM objects"):
-        {"BareMetalHost": state.hosts, "ISCSICdrom": state.isos}.get(kind, {})[name] = json.loads(body)
+        {"BareMetalHost": state.hosts, "ISCSICdrom": state.isos}.get(kind, {})[name] = _host_of_row(body) if body.startswith("seen1 ") else json.loads(body)
     for mac, address in base.execute("SELECT mac, address FROM leases WHERE held = 0"):
         state.leases[mac.hex(":")] = str(ipaddress.ip_address(address))
+
+
+def _host_of_row(body):
+    """Returns what is checked of a host that was only seen, from its row."""
+    action, *words = body.split(" ", 10)[10].split(" ")
+    image = words[0] if words else "menu" if action == "menu" else "localboot"
+    return {"spec": {"image": image}, "status": {"phase": {"hold": "Held", "install": "Assigned"}.get(action, "LocalBoot")}}
 
 
 class History:

@@ -375,7 +375,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_stands_for_its_machine() {
         let fixture = offered(kickstart()).await;
-        let host = fixture.shared.gate.store.load().host_by_mac(VM).cloned().unwrap();
+        let host = fixture.shared.gate.store.load().host_by_mac(VM).unwrap();
         let token = fixture.shared.gate.tokens.of(&host);
         let elsewhere = peer([10, 77, 0, 11]);
         for path in [format!("/config/{token}/more.cfg"), format!("/api/v1/bootconfig?token={token}&file=more.cfg")] {
@@ -387,7 +387,7 @@ mod tests {
     #[tokio::test]
     async fn nocloud_adds_what_cloud_init_expects() {
         let fixture = offered(json!({"format": "cloud-init", "data": {"user-data": "#cloud-config\n"}})).await;
-        let host = fixture.shared.gate.store.load().host_by_mac(VM).cloned().unwrap();
+        let host = fixture.shared.gate.store.load().host_by_mac(VM).unwrap();
         let token = fixture.shared.gate.tokens.of(&host);
         let ask = async |file: &str| fixture.machine("GET", &format!("/nocloud/{token}/{file}")).await;
         assert_eq!(status_and_text(&ask("vendor-data").await), (200, ""));

@@ -230,7 +230,7 @@ fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query, image: &Image
 fn host_named(shared: &Shared, wanted: &str) -> Option<Arc<Host>> {
     let state = shared.gate.store.load();
     if let Some(host) = wanted.parse::<Mac>().ok().and_then(|mac| state.host_by_mac(mac)) {
-        return Some(host.clone());
+        return Some(host);
     }
     let (namespace, name) = match wanted.split_once('/') {
         Some((namespace, name)) => (namespace.parse().ok()?, name),
@@ -238,7 +238,7 @@ fn host_named(shared: &Shared, wanted: &str) -> Option<Arc<Host>> {
     };
     let key = Key { kind: Kind::BareMetalHost, namespace: Some(namespace), name: name.parse().ok()? };
     match state.get(&key)? {
-        Object::Host(host) => Some(host.clone()),
+        Object::Host(host) => Some(host),
         Object::Image(_) | Object::BootConfig(_) => None,
     }
 }

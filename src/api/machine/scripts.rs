@@ -67,7 +67,7 @@ async fn answer_script(
 pub fn local_disk(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
     let mac = query.mac.as_deref().and_then(|mac| mac.parse().ok()).unwrap_or(Mac([0; 6]));
     let facts = Facts { mac, firmware: None, stage: Stage::Ipxe, address: peer.address, uuid: None };
-    let host = shared.gate.store.load().host_by_mac(mac).cloned();
+    let host = shared.gate.store.load().host_by_mac(mac);
     let decision = HostDecision::untied(Verdict::LocalDisk(Reason::NotAssigned), host);
     text(StatusCode::OK, shared.gate.render(&facts, &decision, ScriptFormat::Ipxe, peer.local))
 }

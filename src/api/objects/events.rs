@@ -73,7 +73,7 @@ pub async fn list(
     let state = shared.gate.store.snapshot();
     let site = shared.gate.site.namespace.clone();
     let about = involved(&selector, namespace, &site);
-    let entries = match about.as_ref().map(|key| state.get(key).cloned()) {
+    let entries = match about.as_ref().map(|key| state.get(key)) {
         None => actions::entries(shared, None).await?,
         Some(Some(object)) => actions::entries(shared, Some(object)).await?,
         Some(None) => Vec::new(),

@@ -194,8 +194,7 @@ pub async fn delete_collection(
     }
     let dry_run = options.dry_run || asked.dry_run;
     let state = shared.gate.store.snapshot();
-    let mut left: Vec<Object> =
-        state.list(kind, None).filter(|object| options.selection.matches(object)).cloned().collect();
+    let mut left: Vec<Object> = state.list(kind, None).filter(|object| options.selection.matches(object)).collect();
     let mut items = Vec::new();
     loop {
         let (before, mut refused) = (left.len(), None);

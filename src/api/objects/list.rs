@@ -31,7 +31,7 @@ pub fn list(shared: &Shared, kind: Kind, options: &Options) -> Result<Reply, Sta
         None => (shared.gate.store.snapshot(), None),
     };
     let mut selected = state.list(kind, after.as_ref()).filter(|object| options.selection.matches(object));
-    let items: Vec<&Object> = match options.limit {
+    let items: Vec<Object> = match options.limit {
         Some(limit) => selected.by_ref().take(limit).collect(),
         None => selected.by_ref().collect(),
     };
@@ -45,16 +45,16 @@ pub fn list(shared: &Shared, kind: Kind, options: &Options) -> Result<Reply, Sta
     let metadata = ListMeta { resource_version: state.version.to_string(), next };
     Ok(match options.representation {
         Representation::Object => {
-            let items: Vec<_> = items.into_iter().map(View).collect();
+            let items: Vec<_> = items.iter().map(View).collect();
             json(StatusCode::OK, &List { api_version: "v1", kind: format!("{kind}List"), metadata, items })
         }
         Representation::Metadata => {
-            let items: Vec<_> = items.into_iter().map(Metadata).collect();
+            let items: Vec<_> = items.iter().map(Metadata).collect();
             let kind = "PartialObjectMetadataList".to_owned();
             json(StatusCode::OK, &List { api_version: "meta.k8s.io/v1", kind, metadata, items })
         }
         Representation::Table(include) => {
-            json(StatusCode::OK, &Table::of(kind, items.into_iter(), metadata, include, now()))
+            json(StatusCode::OK, &Table::of(kind, items.iter(), metadata, include, now()))
         }
     })
 }

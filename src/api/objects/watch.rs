@@ -170,8 +170,8 @@ impl Watch {
     fn present(&mut self, part: &mut BytesMut, state: Arc<Snapshot>, after: Option<Key>) {
         let mut last = None;
         for object in state.list(self.kind, after.as_ref()) {
-            if self.options.selection.matches(object) {
-                self.write_object(part, "ADDED", object, None);
+            if self.options.selection.matches(&object) {
+                self.write_object(part, "ADDED", &object, None);
             }
             if part.len() >= CHUNK_BYTES {
                 last = Some(object.key());

@@ -38,7 +38,7 @@ const MAX_ATTEMPTS: usize = 64;
 /// 404 if it does not exist.
 pub fn find(shared: &Shared, key: &Key) -> Result<Object, Status> {
     let state = shared.gate.store.load();
-    state.get(key).cloned().ok_or_else(|| Status::not_found(key.kind, key.name.as_str()))
+    state.get(key).ok_or_else(|| Status::not_found(key.kind, key.name.as_str()))
 }
 
 /// Returns an object's JSON, secrets included.

@@ -127,10 +127,7 @@ impl Figures {
     fn add_state(&mut self, shared: &Shared, space: Option<FreeSpace>) {
         let store = &shared.gate.store;
         let state = store.snapshot();
-        let mut phases = [0; Phase::ALL.len()];
-        for host in state.hosts() {
-            phases[host.status.phase as usize] += 1;
-        }
+        let phases = state.phase_counts();
         let hosts = Phase::ALL.map(|phase| (vec![("phase", phase.to_string())], phases[phase as usize]));
         self.gauges("bootlatch_hosts", "Hosts by phase.", hosts.into());
         let now = crate::store::now();

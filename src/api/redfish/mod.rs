@@ -104,7 +104,7 @@ fn role(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Role {
 }
 
 async fn read(shared: &Shared, parts: &[&str]) -> Result<Reply, RedfishError> {
-    let ids = || -> Vec<String> { shared.gate.store.load().hosts().map(|host| id_of(shared, host)).collect() };
+    let ids = || -> Vec<String> { shared.gate.store.load().hosts().map(|host| id_of(shared, &host)).collect() };
     let of = |id: &str| find(shared, id).map(|(_, host)| host);
     let one = |kind: &str, path: String, id: &str| resources::collection(kind, &path, std::iter::once(id.to_owned()));
     let found = match parts {
@@ -271,7 +271,7 @@ fn find(shared: &Shared, id: &str) -> Result<(Key, Arc<Host>), RedfishError> {
     let name = name.parse().map_err(|_| unknown())?;
     let key = Key { kind: Kind::BareMetalHost, namespace: Some(namespace), name };
     match shared.gate.store.load().get(&key) {
-        Some(crate::fleet::Object::Host(host)) => Ok((key, host.clone())),
+        Some(crate::fleet::Object::Host(host)) => Ok((key, host)),
         _ => Err(unknown()),
     }
 }

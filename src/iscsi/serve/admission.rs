@@ -146,7 +146,7 @@ impl LoginAuthorizer {
     /// Returns the CHAP terms of a login: those of its host, or the configured ones.
     fn chap(&self, login: &LoginClaim) -> Option<ChapTerms> {
         let facts = facts(&self.gate, login);
-        let host = facts.and_then(|facts| self.gate.store.load().host_by_mac(facts.mac).cloned());
+        let host = facts.and_then(|facts| self.gate.store.load().host_by_mac(facts.mac));
         let Chap { username, secret, target_username, target_secret } = self.gate.chap(host.as_deref())?.clone();
         let ours = target_username.zip(target_secret).map(|(name, secret)| (name, secret.0.into_bytes()));
         Some(ChapTerms { name: username, secret: secret.0.into_bytes(), ours })
