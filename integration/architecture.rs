@@ -59,6 +59,7 @@ const IO_EDGE: &[&str] = &[
     "controllers/manifests.rs",
     "controllers/power.rs",
     "dhcp/serve/handler.rs",
+    "dhcp/serve/host_changes.rs",
     "dhcp/serve/leases_file.rs",
     "dhcp/serve/mod.rs",
     "dhcp/serve/sockets.rs",

@@ -165,8 +165,7 @@ impl Appliance {
         let (stop, stopped) = watch::channel(false);
         let mut services = Services::new();
         let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
-        let runtime = tokio::runtime::Handle::current();
-        let dhcp = dhcp::serve::spawn(dhcp, dhcp_settings(&config), gate.clone(), runtime, woken.into())?;
+        let dhcp = dhcp::serve::spawn(dhcp, dhcp_settings(&config), gate.clone(), woken.into())?;
         let (boot_files, progress) = (settings::boot_file_settings(&config), dhcp.progress);
         let on_progress = move |mac| progress.report(mac);
         let files = boot_files::serve(tftp, &boot_files, gate.clone(), programs, on_progress, stopped.clone());

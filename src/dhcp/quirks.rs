@@ -96,11 +96,15 @@ const MAX_HOSTS: usize = 8192;
 const OFFER_COLLECTION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time after which an inactive host may be forgotten for another one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Minimum time between two searches for inactive hosts.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The boot file location that each host was last offered, and whether the host continued its boot.
 #[derive(Debug, Default)]
 pub struct LearnedLocations {
     machines: HashMap<Mac, PlacementRecord>,
+    /// Time of the last search for inactive hosts.
+    searched: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -115,7 +119,10 @@ impl LearnedLocations {
     /// port 4011 nor for its file since the last offer, the location changes.
     pub fn choose(&mut self, mac: Mac, now: Instant) -> BootFileLocation {
         if !self.machines.contains_key(&mac) {
-            if self.machines.len() >= MAX_HOSTS {
+            // A search looks at every host: in a flood of new hosts, not for each of them.
+            let is_due = self.searched.is_none_or(|at| now.saturating_duration_since(at) >= SEARCH_INTERVAL);
+            if self.machines.len() >= MAX_HOSTS && is_due {
+                self.searched = Some(now);
                 self.machines.retain(|_, record| now.saturating_duration_since(record.at) < IDLE_TIMEOUT);
             }
             if self.machines.len() < MAX_HOSTS {

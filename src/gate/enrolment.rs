@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::boot::{Facts, Reason, Verdict};
 use crate::bounds::{Rate, Source, TokenBuckets};
-use crate::fleet::{EntryPoint, FirstSeenLimits};
+use crate::fleet::{EntryPoint, FirstSeenLimits, Host, Mac};
 use crate::gate::{Gate, HostDecision};
 use crate::store::{Change, StoreError};
 
@@ -49,21 +49,47 @@ impl Gate {
     pub async fn decide_and_enrol_from(&self, facts: &Facts, entry: EntryPoint) -> HostDecision {
         let decided = self.decide_now(facts);
         let Verdict::Enrol(host) = decided.decision.verdict else { return decided };
+        let change = match self.enrolment_of(facts, host, entry) {
+            Ok(change) => change,
+            Err(reason) => return HostDecision::ignore(reason),
+        };
+        match self.store.commit(change).await {
+            Ok(_) => self.decide_now(facts),
+            Err(error) => HostDecision::ignore(enrolment_refusal(facts.mac, &error)),
+        }
+    }
+
+    /// Returns the change that enrols an unknown machine as the host that was drafted for it.
+    ///
+    /// # Errors
+    /// The entry point is beyond its bounds.
+    pub fn enrolment_of(&self, facts: &Facts, host: Box<Host>, entry: EntryPoint) -> Result<Change, Reason> {
         let limits = self.enrolment.limits;
         if !limits.admits(&entry, self.store.load().first_seen_counts(&entry)) || !self.enrolment.take(&entry) {
-            return HostDecision::ignore(Reason::EnrolmentLimit);
+            return Err(Reason::EnrolmentLimit);
         }
         let architecture = facts.firmware.map(|firmware| firmware.architecture);
         let action = self.site.unknown_hosts.action(facts.mac, architecture, facts.address).clone();
-        match self.store.commit(Change::Enrol { host, action: action.clone(), entry, limits }).await {
-            Ok(_) => self.decide_now(facts),
-            Err(StoreError::Unavailable(_)) => HostDecision::ignore(Reason::StoreUnavailable),
-            Err(StoreError::EnrolmentLimit(_)) => HostDecision::ignore(Reason::EnrolmentLimit),
-            Err(StoreError::DiskNearlyFull) => HostDecision::ignore(Reason::DiskNearlyFull),
-            Err(error) => {
-                tracing::warn!(mac = %facts.mac, %action, %error, "cannot apply the rule for unknown machines");
-                HostDecision::ignore(Reason::RuleNotApplicable)
-            }
+        Ok(Change::Enrol { host, action, entry, limits })
+    }
+}
+
+/// Returns the reason that an unknown machine was not enrolled. An error that only the configuration explains is logged.
+pub fn enrolment_refusal(mac: Mac, error: &StoreError) -> Reason {
+    match error {
+        StoreError::Unavailable(_) => Reason::StoreUnavailable,
+        StoreError::EnrolmentLimit(_) => Reason::EnrolmentLimit,
+        StoreError::DiskNearlyFull => Reason::DiskNearlyFull,
+        StoreError::AlreadyExists(_)
+        | StoreError::Conflict { .. }
+        | StoreError::InUse { .. }
+        | StoreError::Invalid(_)
+        | StoreError::Lost { .. }
+        | StoreError::NoSuchMac(_)
+        | StoreError::NotFound(_)
+        | StoreError::Unreadable(_) => {
+            tracing::warn!(%mac, %error, "cannot apply the rule for unknown machines");
+            Reason::RuleNotApplicable
         }
     }
 }
@@ -72,7 +98,7 @@ impl Gate {
 mod tests {
     use super::*;
     use crate::boot::Stage;
-    use crate::fleet::{Mac, Phase};
+    use crate::fleet::Phase;
     use crate::gate::fixture::Fixture;
 
     fn facts(number: u16) -> Facts {

@@ -31,7 +31,7 @@ use crate::store::{Change, Expect, Observation, Store, StoreError};
 
 pub use crate::boot::identity::AdmissionRefusal;
 pub use crate::gate::config_delivery::RecordedDeliveries;
-pub use crate::gate::enrolment::EnrolmentBounds;
+pub use crate::gate::enrolment::{EnrolmentBounds, enrolment_refusal};
 pub use crate::gate::finishing::FinishingInstalls;
 pub use crate::gate::identity::IdentifiedClient;
 pub use crate::gate::ipxe_clients::RecentIpxeClients;
@@ -117,9 +117,9 @@ impl Gate {
     pub fn decide_now(&self, facts: &Facts) -> HostDecision {
         let state = self.store.load();
         let host = state.host_by_mac(facts.mac);
-        let decision =
-            decide(facts, host.map(Arc::as_ref), &self.site).wait_if_broken(|name| state.image(name).map(Arc::as_ref));
-        HostDecision { decision, host: host.cloned(), medium: None, tied: false }
+        let decision = decide(facts, host.as_deref(), &self.site);
+        let decision = decision.wait_if_broken(|name| state.image(name).map(Arc::as_ref));
+        HostDecision { decision, host, medium: None, tied: false }
     }
 
     /// Decides which boot script a machine is served, and commits what the decision records. `choice` is the image that
@@ -237,7 +237,7 @@ impl Gate {
     /// The client's address is not tied to the machine, the machine has no menu, or the image cannot be assigned to it.
     pub async fn choose(&self, client: &IdentifiedClient, image: &Name) -> Result<(), Reason> {
         let mac = client.facts.mac;
-        let host = self.store.load().host_by_mac(mac).cloned();
+        let host = self.store.load().host_by_mac(mac);
         let mut host = host.filter(|host| host.spec.image == BootTarget::Menu).ok_or(Reason::NotAssigned)?;
         if !client.is_tied() {
             return Err(Reason::AddressUnverified);

@@ -16,13 +16,17 @@ impl Gate {
     /// # Errors
     /// The store's: no host has the MAC address, or the state cannot be written.
     pub async fn observe(&self, facts: &Facts, evidence: Option<AddressEvidence>) -> Result<(), StoreError> {
+        self.store.commit(self.observation_of(facts, evidence)).await?;
+        Ok(())
+    }
+
+    /// Returns the change by which `observe` records.
+    pub fn observation_of(&self, facts: &Facts, evidence: Option<AddressEvidence>) -> Change {
         let firmware = facts.firmware.map(|firmware| firmware.architecture);
         let known = self.store.load().host_by_mac(facts.mac).and_then(|host| host.status.uuid);
         let uuid = facts.uuid.filter(|_| known.is_none());
         let address = facts.address.map(|address| address.to_canonical()).zip(evidence);
-        let observation = Observation { firmware, address, uuid };
-        self.store.commit(Change::Observe { mac: facts.mac, observation }).await?;
-        Ok(())
+        Change::Observe { mac: facts.mac, observation: Observation { firmware, address, uuid } }
     }
 
     /// Returns the address at which a machine's host was last seen, next to one that it takes. `is_same_relay` is

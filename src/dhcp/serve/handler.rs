@@ -2,15 +2,13 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dhcproto::v4::MessageType;
-use nix::sys::eventfd::EventFd;
-use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::mpsc::Receiver;
 
 use crate::boot::identity::{AddressChange, AddressEvidence};
 use crate::boot::{DropReason, Facts, Reason, Stage, Verdict};
@@ -22,26 +20,20 @@ use crate::dhcp::quirks::{BootFileLocation, LearnedLocations};
 use crate::dhcp::rogue_servers::{self, ObservedServer, ServerRole};
 use crate::dhcp::serve::entry_point::entry_point;
 use crate::dhcp::serve::exchanges::ExchangeVerifier;
+use crate::dhcp::serve::host_changes::{DeferredQueue, HostChanges, PendingChanges};
 use crate::dhcp::serve::interface::{InterfaceMode, InterfaceState};
+use crate::dhcp::serve::recent_offers::RecentOffers;
 use crate::dhcp::serve::settings::DhcpSettings;
 use crate::dhcp::server::{DhcpServer, Effect, RequestContext};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
 use crate::fleet::{EntryPoint, Host, Lease, LeaseState, Mac};
 use crate::gate::{Gate, clock};
 
-/// Time within which the same offer to the same host is recorded once.
-const REPEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// Maximum number of hosts whose last offer is remembered for that.
-const MAX_REMEMBERED_OFFERS: usize = 8192;
-/// Maximum number of enrolments and observations that wait for the store.
-const MAX_PENDING_ENROLMENTS: usize = 4096;
 /// Maximum number of entry points with a rate of their own.
 const MAX_ENTRY_POINTS: usize = 4096;
 /// Number of messages that an unknown client may send for each enrolment that `limits.unknown_hosts_per_minute` allows:
 /// its firmware, its boot program and its system each ask twice, and repeat a message that is lost.
 const MAX_MESSAGES_PER_CLIENT: u32 = 8;
-/// Maximum number of deferred messages; all messages that wait for an enrolment fit.
-pub const MAX_DEFERRED_MESSAGES: usize = 2 * MAX_PENDING_ENROLMENTS;
 
 /// A message that is answered later, once what it waits for has happened.
 pub type DeferredMessage = ReceivedMessage<'static>;
@@ -75,6 +67,8 @@ pub struct PendingReplies {
     pub after_commit: Vec<(Lease, Option<DhcpReply>)>,
     /// Addresses to probe, and whether they are on the interface's own link.
     pub probes: Vec<(Ipv4Addr, bool)>,
+    /// Changes of hosts. The messages of unknown ones wait for them.
+    pub changes: PendingChanges,
 }
 
 /// The queues between the handler, the event loop and the other protocols.
@@ -82,34 +76,30 @@ pub struct HandlerQueues {
     /// MAC addresses of hosts that continued their boot after an offer.
     pub progressed: Receiver<Mac>,
     /// Messages that the event loop passes to the handler again.
-    pub deferred: Sender<DeferredMessage>,
-    /// Wakes the event loop for a deferred message.
-    pub wake: Arc<EventFd>,
+    pub deferred: DeferredQueue,
 }
 
 /// Handler of DHCP messages, which all interfaces share: it collects facts, asks for decisions, and carries them out.
 pub struct RequestHandler {
     gate: Arc<Gate>,
-    runtime: tokio::runtime::Handle,
     settings: DhcpSettings,
     server: DhcpServer,
     exchanges: ExchangeVerifier,
     /// This machine's own addresses: it does not answer its own ARP probes, so they are never offered.
     own_addresses: HashSet<Ipv4Addr>,
-    enrolling: Arc<Semaphore>,
-    recent_offers: HashMap<Mac, (Instant, String)>,
+    changes: HostChanges,
+    recent_offers: RecentOffers,
     /// Rates of the messages of clients that nobody declared, in server mode.
     unknown_clients: TokenBuckets<EntryPoint>,
     learned: LearnedLocations,
     probes: ConflictProbes<DeferredMessage>,
-    queues: HandlerQueues,
+    progressed: Receiver<Mac>,
 }
 
 impl RequestHandler {
     /// Creates the handler with the leases that the store holds.
     pub fn new(
         gate: Arc<Gate>,
-        runtime: tokio::runtime::Handle,
         settings: DhcpSettings,
         own_addresses: HashSet<Ipv4Addr>,
         queues: HandlerQueues,
@@ -121,13 +111,12 @@ impl RequestHandler {
         let exchanges = ExchangeVerifier::new(&settings);
         Self {
             gate,
-            runtime,
             settings,
             server,
             exchanges,
             own_addresses,
-            enrolling: Arc::new(Semaphore::new(MAX_PENDING_ENROLMENTS)),
-            recent_offers: HashMap::new(),
+            changes: HostChanges::new(queues.deferred),
+            recent_offers: RecentOffers::default(),
             unknown_clients: TokenBuckets::new(
                 Rate {
                     tokens: limits.per_minute.saturating_mul(MAX_MESSAGES_PER_CLIENT),
@@ -138,13 +127,13 @@ impl RequestHandler {
             ),
             learned: LearnedLocations::default(),
             probes: ConflictProbes::default(),
-            queues,
+            progressed: queues.progressed,
         }
     }
 
     /// Marks the hosts that continued their boot since the last call.
     pub fn drain_progress(&mut self) {
-        while let Ok(mac) = self.queues.progressed.try_recv() {
+        while let Ok(mac) = self.progressed.try_recv() {
             self.learned.mark_progress(mac);
         }
     }
@@ -186,14 +175,14 @@ impl RequestHandler {
         if arrival.port == DhcpPort::Server
             && let Some(address) = answer::claimed_address(request)
         {
-            self.hear(interface, request, arrival, address)?;
+            self.hear(interface, request, arrival, address, out)?;
         }
         let facts = answer::facts(request, arrival, interface.address)?;
-        let BootAnswer::Boot(boot) = self.boot_answer(interface, message, &facts) else { return Ok(()) };
+        let BootAnswer::Boot(boot) = self.boot_answer(interface, message, &facts, out) else { return Ok(()) };
         self.gate.counters.count_answered(Protocol::Dhcp);
         let relay = self.exchanges.relay(&self.gate, interface, request, arrival);
         out.replies.push(answer::reply(request, &boot, arrival, relay));
-        self.record_offer(&facts, boot.file);
+        self.record_offer(&facts, &boot.file);
         Ok(())
     }
 
@@ -208,17 +197,17 @@ impl RequestHandler {
         let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
         let boot = match answer::claims(request, interface.address).filter(|_| boots) {
             None => None,
-            Some(facts) => match self.boot_answer(interface, message, &facts) {
+            Some(facts) => match self.boot_answer(interface, message, &facts, out) {
                 BootAnswer::Wait => return Ok(()),
                 BootAnswer::Nothing => None,
                 BootAnswer::Boot(boot) => {
-                    self.record_offer(&facts, boot.file.clone());
+                    self.record_offer(&facts, &boot.file);
                     Some(boot)
                 }
             },
         };
         let state = self.gate.store.load();
-        let of = |host: &Arc<Host>| match host.spec.ip {
+        let of = |host: Arc<Host>| match host.spec.ip {
             Some(IpAddr::V4(address)) => Some(address),
             Some(IpAddr::V6(_)) | None => None,
         };
@@ -260,7 +249,7 @@ impl RequestHandler {
             self.exchanges.refuse(&self.gate, request, arrival, address, refusal);
         }
         let effects = effects?;
-        self.observe_grant(interface, request, arrival, &effects);
+        self.observe_grant(interface, request, arrival, &effects, out);
         self.apply(effects, message, request.mac, out);
         Ok(())
     }
@@ -272,6 +261,7 @@ impl RequestHandler {
         request: &DhcpPacket<'_>,
         arrival: Arrival,
         effects: &[Effect],
+        out: &mut PendingReplies,
     ) {
         let granted = effects.iter().find_map(|effect| match effect {
             Effect::Record(lease) if lease.held == LeaseState::Bound => Some(lease.address),
@@ -280,7 +270,8 @@ impl RequestHandler {
         if let Some(address) = granted {
             // A renewal is answered whichever way it came. Unless the way is believed, the host keeps its address.
             let change = self.exchanges.verify(&self.gate, interface, request, arrival, address);
-            self.observe(request, address, change.unwrap_or(AddressChange::Keep), AddressEvidence::Lease);
+            let evidence = (change.unwrap_or(AddressChange::Keep), AddressEvidence::Lease);
+            self.observe(request, address, evidence, out);
         }
     }
 
@@ -291,13 +282,14 @@ impl RequestHandler {
         request: &DhcpPacket<'_>,
         arrival: Arrival,
         address: Ipv4Addr,
+        out: &mut PendingReplies,
     ) -> Result<(), DropReason> {
-        if self.gate.store.load().host_by_mac(request.mac).is_none() {
+        if !self.gate.store.load().has_host(request.mac) {
             return Ok(());
         }
         match self.exchanges.verify(&self.gate, interface, request, arrival, address) {
             Ok(change) => {
-                self.observe(request, address, change, AddressEvidence::DhcpExchange);
+                self.observe(request, address, (change, AddressEvidence::DhcpExchange), out);
                 Ok(())
             }
             Err(refusal) => Err(self.exchanges.refuse(&self.gate, request, arrival, address, refusal)),
@@ -351,20 +343,30 @@ impl RequestHandler {
     }
 
     /// Requests a host's boot decision from the gate. An unknown host is enrolled first, and its message is deferred.
-    fn boot_answer(&mut self, interface: &InterfaceState, message: &ReceivedMessage<'_>, facts: &Facts) -> BootAnswer {
+    fn boot_answer(
+        &mut self,
+        interface: &InterfaceState,
+        message: &ReceivedMessage<'_>,
+        facts: &Facts,
+        out: &mut PendingReplies,
+    ) -> BootAnswer {
         self.gate.note_boot(facts);
-        let why = match (self.gate.decide_now(facts).decision.verdict, message.enrolled) {
-            (Verdict::Enrol(_), None) => {
-                self.enrol(interface, message, *facts);
-                return BootAnswer::Wait;
-            }
+        let decided = self.gate.decide_now(facts);
+        let why = match (decided.decision.verdict, message.enrolled) {
+            (Verdict::Enrol(draft), None) => match self.enrol(interface, message, facts, draft, out) {
+                Ok(()) => return BootAnswer::Wait,
+                Err(why) => why,
+            },
             (Verdict::Enrol(_), Some(Ok(()))) => Reason::UnknownHost,
             (Verdict::Enrol(_), Some(Err(why))) => why,
             (Verdict::Ignore(why), _) => why,
             (verdict, _) => {
                 let location = self.boot_file_location(facts, message.arrival.port, Instant::now());
                 note_ipxe_boot(&self.gate, facts);
-                self.observe_uuid(facts);
+                // The first UUID that the firmware of a known host claims.
+                if facts.uuid.is_some() && decided.host.is_some_and(|host| host.status.uuid.is_none()) {
+                    self.record_observation(&Facts { firmware: None, ..*facts }, None, out);
+                }
                 let boot = BootOffer::new(facts, &verdict, &interface.site, location);
                 return boot.map_or(BootAnswer::Nothing, BootAnswer::Boot);
             }
@@ -393,8 +395,8 @@ impl RequestHandler {
         &mut self,
         request: &DhcpPacket<'_>,
         address: Ipv4Addr,
-        change: AddressChange,
-        evidence: AddressEvidence,
+        (change, evidence): (AddressChange, AddressEvidence),
+        out: &mut PendingReplies,
     ) {
         let (mac, uuid) = (request.mac, request.uuid());
         let claims = answer::claims(request, address);
@@ -413,26 +415,14 @@ impl RequestHandler {
             self.exchanges.remember(request);
         }
         let address = Some(IpAddr::from(address));
-        self.record_observation(Facts { mac, firmware, stage: Stage::Rom, address, uuid }, evidence);
+        self.record_observation(&Facts { mac, firmware, stage: Stage::Rom, address, uuid }, evidence, out);
     }
 
-    /// Records the UUID that the firmware of a known host claims first.
-    fn observe_uuid(&self, facts: &Facts) {
-        let is_new = |host: &Arc<Host>| facts.uuid.is_some() && host.status.uuid.is_none();
-        if self.gate.store.load().host_by_mac(facts.mac).is_some_and(is_new) {
-            self.record_observation(Facts { firmware: None, ..*facts }, None);
+    fn record_observation(&self, facts: &Facts, evidence: Option<AddressEvidence>, out: &mut PendingReplies) {
+        if let Some(place) = self.changes.reserve() {
+            let change = self.gate.observation_of(facts, evidence);
+            HostChanges::add(&mut out.changes, facts, change, None, place);
         }
-    }
-
-    fn record_observation(&self, facts: Facts, evidence: Option<AddressEvidence>) {
-        let gate = self.gate.clone();
-        let Ok(permit) = self.enrolling.clone().try_acquire_owned() else { return };
-        self.runtime.spawn(async move {
-            if let Err(error) = gate.observe(&facts, evidence).await {
-                tracing::debug!(mac = %facts.mac, %error, "failed to record a host's address and firmware");
-            }
-            std::mem::drop(permit);
-        });
     }
 
     fn entry_point(&self, interface: &InterfaceState, relay: Ipv4Addr, arrival: Arrival) -> EntryPoint {
@@ -440,49 +430,44 @@ impl RequestHandler {
         entry_point(&interface.name, relay, arrival, is_believed)
     }
 
-    /// Enrols an unknown host, and defers its message until the host is durable.
-    fn enrol(&self, interface: &InterfaceState, message: &ReceivedMessage<'_>, facts: Facts) {
-        let relay = DhcpPacket::parse(&message.bytes).map_or(Ipv4Addr::UNSPECIFIED, |request| request.giaddr());
-        let entry = self.entry_point(interface, relay, message.arrival);
-        let Ok(permit) = self.enrolling.clone().try_acquire_owned() else {
-            return self.count_drop(DropReason::Overload, message.arrival);
+    /// Queues the enrolment of an unknown host. Its message waits until the host is durable; too many are dropped.
+    ///
+    /// # Errors
+    /// The entry point of the message is beyond its bounds.
+    fn enrol(
+        &self,
+        interface: &InterfaceState,
+        message: &ReceivedMessage<'_>,
+        facts: &Facts,
+        draft: Box<Host>,
+        out: &mut PendingReplies,
+    ) -> Result<(), Reason> {
+        let Some(place) = self.changes.reserve() else {
+            self.count_drop(DropReason::Overload, message.arrival);
+            return Ok(());
         };
-        let (gate, deferred, wake, mut message) =
-            (self.gate.clone(), self.queues.deferred.clone(), self.queues.wake.clone(), message.to_deferred());
-        self.runtime.spawn(async move {
-            message.enrolled = Some(match gate.decide_and_enrol_from(&facts, entry).await.decision.verdict {
-                Verdict::Ignore(why) => Err(why),
-                Verdict::Enrol(_)
-                | Verdict::Chainload(_)
-                | Verdict::SanBoot(_)
-                | Verdict::Wait(_)
-                | Verdict::Menu
-                | Verdict::Configure(_)
-                | Verdict::LocalDisk(_) => Ok(()),
-            });
-            send_deferred(&deferred, &wake, message);
-            std::mem::drop(permit);
-        });
+        let relay = DhcpPacket::parse(&message.bytes).map_or(Ipv4Addr::UNSPECIFIED, |request| request.giaddr());
+        let change = self.gate.enrolment_of(facts, draft, self.entry_point(interface, relay, message.arrival))?;
+        HostChanges::add(&mut out.changes, facts, change, Some(message.to_deferred()), place);
+        Ok(())
+    }
+
+    /// Passes changes of hosts to the store. The messages that wait for them come back as deferred ones.
+    pub fn commit_changes(&self, changes: &mut PendingChanges) {
+        if !changes.is_empty() {
+            self.changes.commit(&self.gate, changes);
+        }
     }
 
     /// Queues a message for the next turn of the event loop.
     fn defer(&self, message: DeferredMessage) {
-        send_deferred(&self.queues.deferred, &self.queues.wake, message);
+        self.changes.deferred.send([message]);
     }
 
     /// Records an offer in the host's timeline, once for all retries of one boot.
-    fn record_offer(&mut self, facts: &Facts, file: String) {
-        let now = Instant::now();
-        let recent = self.recent_offers.get(&facts.mac);
-        if recent.is_some_and(|(at, last)| now - *at < REPEAT_INTERVAL && *last == file) {
-            return;
-        }
-        if self.recent_offers.len() >= MAX_REMEMBERED_OFFERS {
-            self.recent_offers.retain(|_, (at, _)| now - *at < REPEAT_INTERVAL);
-        }
-        if self.recent_offers.len() < MAX_REMEMBERED_OFFERS {
-            self.gate.store.record_event(Some(facts.mac), offer(facts, &file));
-            self.recent_offers.insert(facts.mac, (now, file));
+    fn record_offer(&mut self, facts: &Facts, file: &str) {
+        if self.recent_offers.admit(facts.mac, file, Instant::now()) {
+            self.gate.store.record_event(Some(facts.mac), offer(facts, file));
         }
     }
 
@@ -546,13 +531,6 @@ enum BootAnswer {
     Nothing,
     /// The client gets this boot offer.
     Boot(BootOffer),
-}
-
-fn send_deferred(deferred: &Sender<DeferredMessage>, wake: &EventFd, message: DeferredMessage) {
-    // The queue holds all messages that may be deferred. A client repeats a message that is lost.
-    if deferred.try_send(message).is_ok() {
-        let _ = wake.write(1);
-    }
 }
 
 /// Marks a host whose iPXE was answered, so that its router solicitation is answered too.

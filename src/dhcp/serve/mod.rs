@@ -3,8 +3,10 @@
 mod entry_point;
 mod exchanges;
 mod handler;
+mod host_changes;
 mod interface;
 mod leases_file;
+mod recent_offers;
 mod settings;
 mod sockets;
 
@@ -28,9 +30,8 @@ use crate::gate::Gate;
 use super::answer::{Arrival, DhcpPort};
 use crate::dhcp::rogue_servers::ServerDetector;
 
-use crate::dhcp::serve::handler::{
-    DeferredMessage, HandlerQueues, MAX_DEFERRED_MESSAGES, PendingReplies, ReceivedMessage, RequestHandler,
-};
+use crate::dhcp::serve::handler::{DeferredMessage, HandlerQueues, PendingReplies, ReceivedMessage, RequestHandler};
+use crate::dhcp::serve::host_changes::{DeferredQueue, MAX_DEFERRED_MESSAGES};
 pub use crate::dhcp::serve::interface::InterfaceMode;
 use crate::dhcp::serve::interface::InterfaceState;
 pub use crate::dhcp::serve::settings::DhcpSettings;
@@ -99,7 +100,6 @@ pub fn spawn(
     interfaces: Vec<BoundInterface>,
     settings: DhcpSettings,
     gate: Arc<Gate>,
-    runtime: tokio::runtime::Handle,
     stop: OwnedFd,
 ) -> io::Result<DhcpThread> {
     warn_small_neighbour_table(&settings, &gate);
@@ -117,10 +117,10 @@ pub fn spawn(
     let interfaces = interfaces.into_iter().enumerate().map(serve).collect::<io::Result<_>>()?;
     // Unlike those of the standard library, these queues take memory for what is in them only.
     let (progress, progressed) = mpsc::channel(MAX_QUEUED_REPORTS);
-    let (deferred, waiting) = mpsc::channel(MAX_DEFERRED_MESSAGES);
+    let (messages, waiting) = mpsc::channel(MAX_DEFERRED_MESSAGES);
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
-    let queues = HandlerQueues { progressed, deferred, wake: wake.clone() };
-    let handler = RequestHandler::new(gate, runtime, settings, own_addresses()?, queues);
+    let queues = HandlerQueues { progressed, deferred: DeferredQueue { messages, wake: wake.clone() } };
+    let handler = RequestHandler::new(gate, settings, own_addresses()?, queues);
     let event_loop = EventLoop { interfaces, handler, deferred: waiting, wake };
     let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || event_loop.run(&stop))?;
     Ok(DhcpThread { thread, progress: ProgressReporter(progress) })
@@ -151,7 +151,7 @@ fn warn_small_neighbour_table(settings: &DhcpSettings, gate: &Gate) {
     };
     let pools = settings.subnets.iter().flat_map(|subnet| &subnet.pools);
     let leases: usize = pools.map(|pool| (u32::from(*pool.end()) - u32::from(*pool.start())) as usize + 1).sum();
-    let machines = leases.max(gate.store.load().hosts().count());
+    let machines = leases.max(gate.store.load().host_count());
     if machines > limit {
         tracing::warn!(
             machines,
@@ -265,8 +265,10 @@ impl EventLoop {
         // Only the messages that are queued now; those that they defer wait for the next turn.
         let queued = std::iter::from_fn(|| self.deferred.try_recv().ok());
         let messages: Vec<_> = queued.take(MAX_DEFERRED_MESSAGES).collect();
-        for message in messages {
-            self.answer_one(&message);
+        let place = |message: &DeferredMessage| (message.interface, message.arrival.port);
+        for messages in messages.chunk_by(|one, next| place(one) == place(next)).flat_map(|same| same.chunks(MAX_BATCH))
+        {
+            self.answer_again(messages);
         }
     }
 
@@ -274,15 +276,17 @@ impl EventLoop {
     fn offer_unclaimed(&mut self) {
         let now = Instant::now();
         while let Some(message) = self.handler.take_unclaimed(now) {
-            self.answer_one(&message);
+            self.answer_again(&[message]);
         }
     }
 
-    fn answer_one(&mut self, message: &DeferredMessage) {
-        let Some(interface) = self.interfaces.get(message.interface) else { return };
+    /// Handles deferred messages that arrived at one port.
+    fn answer_again(&mut self, messages: &[DeferredMessage]) {
+        let Some(first) = messages.first() else { return };
+        let Some(interface) = self.interfaces.get(first.interface) else { return };
         let mut out = PendingReplies::default();
-        self.handler.answer(&interface.state, message, &mut out);
-        interface.dispatch(message.arrival.port, &mut out, &self.handler);
+        messages.iter().for_each(|message| self.handler.answer(&interface.state, message, &mut out));
+        interface.dispatch(first.arrival.port, &mut out, &self.handler);
     }
 }
 
@@ -312,13 +316,15 @@ impl ServedInterface {
         }
     }
 
-    /// Sends replies and probes. A reply with a lease is sent only after the lease is durable.
+    /// Sends replies and probes, and passes changes to the store. A reply with a lease is sent only after the lease is
+    /// durable.
     fn dispatch(&self, port: DhcpPort, out: &mut PendingReplies, handler: &RequestHandler) {
         self.sockets.send(port, &out.replies);
         out.replies.clear();
         for (address, is_on_link) in out.probes.drain(..) {
             self.sockets.probe(address, is_on_link);
         }
+        handler.commit_changes(&mut out.changes);
         if !out.after_commit.is_empty() {
             let sockets = self.sockets.clone();
             handler.commit(&mut out.after_commit, move |replies| sockets.send(port, replies));

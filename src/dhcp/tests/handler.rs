@@ -2,12 +2,13 @@
 
 use std::net::SocketAddrV4;
 
-use nix::sys::eventfd::EfdFlags;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde_json::json;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::*;
 use crate::dhcp::packet::tests::message;
+use crate::dhcp::serve::host_changes::MAX_PENDING_CHANGES;
 use crate::fleet::{LeaseTimes, Subnet};
 use crate::gate::fixture::{Fixture, VM};
 
@@ -51,10 +52,8 @@ impl HandlerTestbed {
         let (progress, progressed) = mpsc::channel(4);
         let (sender, deferred) = mpsc::channel(4);
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
-        let queues = HandlerQueues { progressed, deferred: sender, wake };
-        let runtime = tokio::runtime::Handle::current();
-        let handler =
-            RequestHandler::new(fixture.gate.clone(), runtime, settings, [OURS].into_iter().collect(), queues);
+        let queues = HandlerQueues { progressed, deferred: DeferredQueue { messages: sender, wake } };
+        let handler = RequestHandler::new(fixture.gate.clone(), settings, [OURS].into_iter().collect(), queues);
         let interface = InterfaceState {
             index: 0,
             name: "eth0".to_owned(),
@@ -76,6 +75,7 @@ impl HandlerTestbed {
     fn handle_again(&mut self, message: &ReceivedMessage<'_>) -> PendingReplies {
         let mut out = PendingReplies::default();
         self.handler.answer(&self.interface, message, &mut out);
+        self.handler.commit_changes(&mut out.changes);
         out
     }
 
@@ -131,7 +131,7 @@ async fn an_unknown_host_is_durable_before_its_message_is_answered() {
     assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))), "the message waits for the store");
     let deferred = testbed.next_deferred().await;
     assert!(testbed.fixture.gate.store.load().host_by_mac(VM).is_some());
-    assert_eq!(deferred.enrolled, Some(Err(Reason::Held)), "the rule holds unknown hosts");
+    assert_eq!(deferred.enrolled, Some(Ok(())), "the host is enrolled");
     assert!(is_empty(&testbed.handle_again(&deferred)));
     assert_eq!(testbed.fixture.gate.counters.refused(Protocol::Dhcp, Reason::Held), 1);
 }
@@ -196,13 +196,13 @@ async fn a_server_stands_down_beside_another_boot_server() {
 #[tokio::test]
 async fn a_bounded_number_of_unknown_hosts_waits_for_the_store() {
     let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
-    let all = u32::try_from(MAX_PENDING_ENROLMENTS).unwrap();
-    let taken = testbed.handler.enrolling.clone().try_acquire_many_owned(all).unwrap();
+    let taken: Vec<_> = std::iter::from_fn(|| testbed.handler.changes.reserve()).collect();
+    assert_eq!(taken.len(), MAX_PENDING_CHANGES);
     assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))));
     assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Overload), 1);
     drop(taken);
     assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))));
-    assert_eq!(testbed.next_deferred().await.enrolled, Some(Err(Reason::Held)));
+    assert_eq!(testbed.next_deferred().await.enrolled, Some(Ok(())));
     assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Overload), 1);
 }
 
@@ -221,25 +221,6 @@ async fn a_message_that_finds_the_queue_full_is_lost() {
     testbed.next_deferred().await;
     testbed.handler.defer(received.to_deferred());
     assert_eq!(testbed.deferred.len(), capacity);
-}
-
-#[tokio::test]
-async fn the_offers_of_a_bounded_number_of_hosts_are_recorded() {
-    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
-    let now = Instant::now();
-    let fill = |offers: &mut HashMap<Mac, (Instant, String)>, at: Instant| {
-        for number in 0..MAX_REMEMBERED_OFFERS {
-            let [.., a, b, c] = number.to_be_bytes();
-            offers.insert(Mac([2, 0, 0, a, b, c]), (at, "file".to_owned()));
-        }
-    };
-    fill(&mut testbed.handler.recent_offers, now);
-    testbed.handler.record_offer(&facts(), "file".to_owned());
-    assert_eq!(testbed.handler.recent_offers.len(), MAX_REMEMBERED_OFFERS);
-    assert!(!testbed.handler.recent_offers.contains_key(&VM));
-    fill(&mut testbed.handler.recent_offers, now.checked_sub(REPEAT_INTERVAL).unwrap());
-    testbed.handler.record_offer(&facts(), "file".to_owned());
-    assert_eq!(testbed.handler.recent_offers.keys().collect::<Vec<_>>(), [&VM], "old offers make room");
 }
 
 #[tokio::test]
