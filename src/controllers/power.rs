@@ -83,8 +83,8 @@ async fn commit_report(store: &Store, poller: &mut PowerPoller, mac: Mac, report
 fn follow_all(store: &Store, poller: &mut PowerPoller) -> u64 {
     let state = store.snapshot();
     poller.retain(|mac| state.has_host(mac));
-    for host in state.hosts() {
-        follow_host(poller, &host, true);
+    for host in state.whole_hosts() {
+        follow_host(poller, host, true);
     }
     state.version
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -134,7 +134,7 @@ fn replace_discovered(
         status.last_seen_time = known.last_seen_time;
     }
     next.put(applied.object.clone());
-    applied.records.iter_mut().for_each(|record| record.object = applied.object.clone());
+    applied.records.iter_mut().for_each(|record| (record.object, record.seen) = (applied.object.clone(), None));
     applied.records.splice(0..0, removed.records);
     *state = next;
     Ok(applied)
@@ -202,7 +202,7 @@ fn check_image(state: &Snapshot, image: &Image) -> Result<(), StoreError> {
     let unlisted = |host: &Arc<Host>| {
         host.spec.boot_config_ref.as_ref().is_some_and(|name| !image.spec.boot_configs.contains(name))
     };
-    if let Some(host) = state.hosts().filter(using).find(unlisted) {
+    if let Some(host) = state.referring_hosts().filter(using).find(unlisted) {
         let message =
             format!("host {} combines the image with a boot config that is not listed any more", host.metadata.name);
         return Err(rules::Invalid { field: "spec.bootConfigs".into(), message }.into());
@@ -281,13 +281,7 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
     let mut object = state.remove(key).ok_or_else(|| StoreError::NotFound(key.clone()))?;
     state.version += 1;
     object.meta_mut().resource_version = state.version;
-    let record = ChangeRecord {
-        version: state.version,
-        operation: ChangeKind::Deleted,
-        object: object.clone(),
-        before,
-        wire: OnceLock::new(),
-    };
+    let record = ChangeRecord::new(state.version, ChangeKind::Deleted, object.clone(), before);
     Ok(Applied { object, records: vec![record], events: Vec::new() })
 }
 
@@ -493,7 +487,9 @@ pub(super) fn write(
     object.meta_mut().resource_version = state.version;
     state.put(object.clone());
     let operation = if before.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
-    let record =
-        ChangeRecord { version: state.version, operation, object: object.clone(), before, wire: OnceLock::new() };
+    let mut record = ChangeRecord::new(state.version, operation, object.clone(), before);
+    if let Object::Host(host) = &object {
+        record.seen = state.seen_form(host.spec.boot_mac_address).cloned();
+    }
     Applied { object, records: vec![record], events }
 }

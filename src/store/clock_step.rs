@@ -20,7 +20,7 @@ const MAX_DISTANCE: SignedDuration = SignedDuration::from_hours(7 * 24);
 pub fn apply_clock_step(state: &mut Snapshot, step: SignedDuration, before: Timestamp) -> (Vec<Applied>, Vec<Lease>) {
     let is_recent = |at: Timestamp| at <= before && before.duration_since(at) <= MAX_DISTANCE;
     let hosts: Vec<Arc<Host>> =
-        state.hosts().filter(|host| host.status.last_boot_time.is_some_and(is_recent)).collect();
+        state.whole_hosts().filter(|host| host.status.last_boot_time.is_some_and(is_recent)).cloned().collect();
     let follow = |host: Arc<Host>| {
         let mut after = Host::clone(&host);
         after.status.last_boot_time = host.status.last_boot_time.map(|at| moved(at, step));

@@ -25,8 +25,17 @@ pub struct ChangeRecord {
     pub object: Object,
     /// The object before the change. A watch with a selector needs it: the object may have left the selection.
     pub before: Option<Object>,
+    /// The compact form of the object, if it has one.
+    pub(super) seen: Option<Arc<SeenHost>>,
     /// The object in JSON, encoded by the first watch and shared by all.
     pub wire: OnceLock<Bytes>,
+}
+
+impl ChangeRecord {
+    /// Returns the record of a change of an object without a compact form.
+    pub(super) fn new(version: u64, operation: ChangeKind, object: Object, before: Option<Object>) -> Self {
+        Self { version, operation, object, before, seen: None, wire: OnceLock::new() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +78,7 @@ enum RetainedChange {
     /// As watches read it.
     Whole(Arc<ChangeRecord>),
     /// The enrolment of a host that was only seen: its version, its namespace and its compact form.
-    Enrolment(u64, Name, Box<SeenHost>),
+    Enrolment(u64, Name, Arc<SeenHost>),
 }
 
 impl RetainedChange {
@@ -85,19 +94,16 @@ impl RetainedChange {
         let Self::Whole(record) = self else { return None };
         let (ChangeKind::Added, Object::Host(host)) = (record.operation, &record.object) else { return None };
         let namespace = host.metadata.namespace.clone()?;
-        Some(Self::Enrolment(record.version, namespace, Box::new(SeenHost::of(host)?)))
+        Some(Self::Enrolment(record.version, namespace, record.seen.clone()?))
     }
 
     fn to_record(&self) -> Option<Arc<ChangeRecord>> {
         match self {
             Self::Whole(record) => Some(record.clone()),
-            Self::Enrolment(version, namespace, seen) => Some(Arc::new(ChangeRecord {
-                version: *version,
-                operation: ChangeKind::Added,
-                object: Object::Host(Arc::new(seen.to_host(namespace)?)),
-                before: None,
-                wire: OnceLock::new(),
-            })),
+            Self::Enrolment(version, namespace, seen) => {
+                let object = Object::Host(Arc::new(seen.to_host(namespace)?));
+                Some(Arc::new(ChangeRecord::new(*version, ChangeKind::Added, object, None)))
+            }
         }
     }
 }
@@ -152,13 +158,7 @@ mod tests {
         let metadata = Meta::named("h".parse().unwrap(), None);
         let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         let object = Object::Host(Arc::new(Host { metadata, spec, status: HostStatus::default() }));
-        let record = |version| ChangeRecord {
-            version,
-            operation: ChangeKind::Modified,
-            object: object.clone(),
-            before: None,
-            wire: OnceLock::new(),
-        };
+        let record = |version| ChangeRecord::new(version, ChangeKind::Modified, object.clone(), None);
         let history = History::starting_at(10);
         let last = 10 + MAX_RETAINED_CHANGES as u64;
         history.push((11..=last).map(record));
@@ -183,8 +183,9 @@ mod tests {
             (host.status.phase_transition_time, host.status.last_seen_time) = (Some(time), Some(time));
             let entry = EntryPoint::Interface("lan0".into());
             host.status.first_seen = Some(Box::new(FirstSeen { entry, time, line: Some(1) }));
+            let seen = SeenHost::of(&host).map(Arc::new);
             let object = Object::Host(Arc::new(host));
-            ChangeRecord { version, operation: ChangeKind::Added, object, before: None, wire: OnceLock::new() }
+            ChangeRecord { seen, ..ChangeRecord::new(version, ChangeKind::Added, object, None) }
         };
         let history = History::starting_at(0);
         let last = 2 * NEWEST_CHANGES as u64;

@@ -66,6 +66,11 @@ impl Snapshot {
         self.by_mac.get(&mac).map(|host| host.metadata.name.clone()).or_else(name)
     }
 
+    /// Returns the compact form of the host with a boot MAC address, if it has one.
+    pub(super) fn seen_form(&self, mac: Mac) -> Option<&Arc<SeenHost>> {
+        self.seen.get(&mac)
+    }
+
     /// Builds a host that was only seen.
     fn build(&self, seen: &Arc<SeenHost>) -> Option<Arc<Host>> {
         seen.to_host(self.seen_namespace.as_ref()?).map(Arc::new)
@@ -201,6 +206,18 @@ impl Snapshot {
         })
     }
 
+    /// Returns the hosts of which more is known than that they were seen, in no order. None of the others has a BMC, or
+    /// was served a script.
+    pub fn whole_hosts(&self) -> impl Iterator<Item = &Arc<Host>> {
+        self.by_mac.values()
+    }
+
+    /// Returns the hosts that may refer to an image or a boot config, in no order.
+    pub fn referring_hosts(&self) -> impl Iterator<Item = Arc<Host>> {
+        let seen = self.seen.values().filter(|seen| seen.phase() == Phase::Assigned);
+        self.whole_hosts().cloned().chain(seen.filter_map(|seen| self.build(seen)))
+    }
+
     /// Returns the images in the order of their names.
     pub fn images(&self) -> impl Iterator<Item = &Arc<Image>> {
         let start = Bound::Included(lowest_key(Kind::IscsiCdrom));
@@ -249,7 +266,7 @@ impl Snapshot {
     /// Returns the key of an object that refers to this one.
     pub fn referrer(&self, key: &Key) -> Option<Key> {
         let hosts = || {
-            self.hosts().find(|host| match key.kind {
+            self.referring_hosts().find(|host| match key.kind {
                 Kind::IscsiCdrom => {
                     let in_drive = host.metadata.annotations.get(boot_override::MEDIUM_IMAGE);
                     host.spec.image.image() == Some(&key.name)

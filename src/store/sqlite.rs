@@ -235,12 +235,12 @@ impl Database {
 
     /// Encrypts all objects, and removes their plain text from the file.
     fn seal_all(&mut self, snapshot: &Snapshot) -> Result<(), DatabaseError> {
-        let records = Kind::ALL.into_iter().flat_map(|kind| snapshot.list(kind, None)).map(|object| ChangeRecord {
-            version: snapshot.version,
-            operation: ChangeKind::Modified,
-            object: object.clone(),
-            before: None,
-            wire: std::sync::OnceLock::new(),
+        let records = Kind::ALL.into_iter().flat_map(|kind| snapshot.list(kind, None)).map(|object| {
+            let seen = match &object {
+                Object::Host(host) => snapshot.seen_form(host.spec.boot_mac_address).cloned(),
+                Object::Image(_) | Object::BootConfig(_) => None,
+            };
+            ChangeRecord { seen, ..ChangeRecord::new(snapshot.version, ChangeKind::Modified, object, None) }
         });
         let records: Vec<ChangeRecord> = records.collect();
         let (version, changes, next_line) = (snapshot.version, records.iter().collect(), self.next_line);
@@ -315,7 +315,7 @@ fn write_objects<'a>(
         let namespace = namespace.as_ref().map_or("", Name::as_str);
         match record.operation {
             ChangeKind::Added | ChangeKind::Modified => {
-                let body = body_of(&record.object)?;
+                let body = body_of(record)?;
                 let body = match seal {
                     None => body,
                     Some(seal) => {
@@ -333,15 +333,11 @@ fn write_objects<'a>(
     Ok(())
 }
 
-/// Returns an object as the text of its row.
-fn body_of(object: &Object) -> Result<String, rusqlite::Error> {
-    let seen = match object {
-        Object::Host(host) => SeenHost::of(host),
-        Object::Image(_) | Object::BootConfig(_) => None,
-    };
-    match seen {
+/// Returns a changed object as the text of its row.
+fn body_of(record: &ChangeRecord) -> Result<String, rusqlite::Error> {
+    match &record.seen {
         Some(seen) => Ok(seen.to_row()),
-        None => object.to_json().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into())),
+        None => record.object.to_json().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into())),
     }
 }
 

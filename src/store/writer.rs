@@ -339,7 +339,8 @@ fn apply_all(
 
 /// Returns the UID of a new object.
 fn new_uid() -> String {
-    uuid::Uuid::new_v4().to_string()
+    let mut buffer = uuid::Uuid::encode_buffer();
+    uuid::Uuid::new_v4().hyphenated().encode_lower(&mut buffer).to_owned()
 }
 
 /// Returns a lease whose end follows the steps of the clock since it was made. Slews are no steps.
