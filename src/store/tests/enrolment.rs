@@ -78,6 +78,26 @@ async fn a_host_that_was_only_seen_survives_a_restart_in_either_format() {
 }
 
 #[tokio::test]
+async fn a_host_that_was_only_seen_is_encrypted_with_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = || OpenOptions { seal: Seal::new(&[7; 32]), start_empty: false };
+    let mac = |last| Mac([2, 0, 0, 0, 0, last]);
+    let plain = open(directory.path());
+    let first = enrol(&plain, mac(1), UUID, "hold").await;
+    drop(plain);
+    // The rows in plain text are encrypted when a key is given.
+    let (store, writer) = Store::open(directory.path(), policy(), options()).unwrap();
+    let second = enrol(&store, mac(2), UUID, "hold").await;
+    drop(store);
+    writer.join().unwrap();
+    let database = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
+    let sealed = "SELECT count(*) FROM objects WHERE body LIKE 'sealed:%'";
+    assert_eq!(database.query_row(sealed, [], |row| row.get::<_, u32>(0)).unwrap(), 2);
+    let (store, _writer) = Store::open(directory.path(), policy(), options()).unwrap();
+    assert_eq!((store.load().host_by_mac(mac(1)), store.load().host_by_mac(mac(2))), (Some(first), Some(second)));
+}
+
+#[tokio::test]
 async fn changes_of_one_job_are_made_or_refused_each() {
     let (store, _) = Store::in_memory(policy());
     let limits = crate::fleet::FirstSeenLimits { total: 2, ..Default::default() };
