@@ -82,7 +82,8 @@ async fn commit_report(store: &Store, poller: &mut PowerPoller, mac: Mac, report
 /// Follows all hosts. Returns the version of their snapshot.
 fn follow_all(store: &Store, poller: &mut PowerPoller) -> u64 {
     let state = store.snapshot();
-    poller.retain(|mac| state.has_host(mac));
+    // A host that was only seen has no BMC.
+    poller.retain(|mac| state.has_host(mac) && !state.is_only_seen(mac));
     for host in state.whole_hosts() {
         follow_host(poller, host, true);
     }

@@ -26,22 +26,24 @@ pub fn identifies_machine(uuid: Uuid) -> bool {
     octets.iter().any(|octet| *octet != octets[0]) && !VENDOR_DEFAULTS.contains(&uuid)
 }
 
-/// Returns the known host that an unknown interface with a UUID belongs to, from the hosts with this UUID. Several
-/// hosts that boot an image are several machines: their boards share the UUID, which then says nothing.
-pub fn machine_of<'a>(uuid: Uuid, hosts: impl Iterator<Item = &'a Host>) -> Option<&'a Host> {
+/// Returns the known host that an unknown interface with a UUID belongs to. `hosts` are those with this UUID, each with
+/// whether it boots an image. Several that do are several machines: their boards share the UUID, which then says nothing.
+pub fn machine_of<T>(uuid: Uuid, hosts: impl Iterator<Item = (T, bool)>) -> Option<T> {
     if !identifies_machine(uuid) {
         return None;
     }
     let (mut known, mut images) = (None, 0);
-    for host in hosts {
-        let boots_image = host.spec.image != BootTarget::LocalDisk;
+    for (host, boots_image) in hosts {
         images += usize::from(boots_image);
+        if images > 1 {
+            return None;
+        }
         // The host that boots an image is the machine's; the others are hosts of its further interfaces.
         if known.is_none() || boots_image {
             known = Some(host);
         }
     }
-    known.filter(|_| images < 2)
+    known
 }
 
 /// Returns whether two hosts are interfaces of one machine: they claim the same UUID, and at most one of them boots an
@@ -95,10 +97,9 @@ mod tests {
             (&["live", "menu", "localboot"], None),
         ];
         for (images, expected) in rows {
-            let hosts: Vec<_> = (0..).zip(images).map(|(last, image)| host(last, BOARD, image)).collect();
-            let found = machine_of(BOARD, hosts.iter());
-            assert_eq!(found, expected.map(|index| &hosts[index]), "{images:?}");
-            assert_eq!(machine_of(Uuid::nil(), hosts.iter()), None);
+            let hosts = || images.iter().enumerate().map(|(index, image)| (index, *image != "localboot"));
+            assert_eq!(machine_of(BOARD, hosts()), expected, "{images:?}");
+            assert_eq!(machine_of(Uuid::nil(), hosts()), None);
         }
     }
 

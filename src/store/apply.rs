@@ -340,9 +340,8 @@ fn enrol(
 fn recognise(state: &Snapshot, host: Host, action: UnknownHostAction) -> (Host, UnknownHostAction, Option<Event>) {
     let uuid = host.status.uuid;
     let known = uuid.and_then(|uuid| {
-        let hosts: Vec<_> = state.hosts_by_uuid(uuid).collect();
-        let known = machine_uuid::machine_of(uuid, hosts.iter().map(Arc::as_ref));
-        known.map(|known| (known.metadata.name.clone(), uuid))
+        let known = machine_uuid::machine_of(uuid, state.hosts_by_uuid(uuid))?;
+        Some((state.host_name(known)?, uuid))
     });
     let (Some((name, uuid)), Some(namespace)) = (known, host.metadata.namespace.clone()) else {
         return (host, action, None);

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::SignedDuration;
@@ -75,8 +76,8 @@ pub struct Store {
     reader: std::sync::Mutex<sqlite::TimelineReader>,
     directory: PathBuf,
     write_error: Arc<ArcSwapOption<String>>,
-    /// Time from `commit` to the end of the sync.
-    pub commit_durations: DurationHistogram,
+    /// Time from the queueing of changes to the end of the sync.
+    pub commit_durations: Arc<DurationHistogram>,
 }
 
 impl Store {
@@ -166,7 +167,7 @@ impl Store {
                 reader,
                 directory: directory.to_owned(),
                 write_error,
-                commit_durations: DurationHistogram::default(),
+                commit_durations: Arc::default(),
             }),
             thread,
         ))
@@ -199,7 +200,7 @@ impl Store {
     pub async fn commit_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
         let (reply, result) = oneshot::channel();
         let stopped = || StoreError::Unavailable("the writer has stopped".into());
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         self.changes.send(writer::WriteJob::Changes { changes, reply }).await.map_err(|_| stopped())?;
         let committed = result.await.map_err(|_| stopped())?;
         if committed.is_ok() {
@@ -244,7 +245,14 @@ impl Store {
         changes: Vec<Change>,
         then: impl FnOnce(Vec<Result<(), StoreError>>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        let job = writer::WriteJob::Each { changes, then: Box::new(then) };
+        let (began, durations) = (Instant::now(), self.commit_durations.clone());
+        let then = Box::new(move |outcomes: Vec<Result<(), StoreError>>| {
+            if outcomes.iter().any(Result::is_ok) {
+                durations.record(began.elapsed());
+            }
+            then(outcomes);
+        });
+        let job = writer::WriteJob::Each { changes, then };
         self.changes.try_send(job).map_err(|error| StoreError::Unavailable(error.to_string().into()))
     }
 
@@ -294,7 +302,7 @@ impl Store {
         let state = self.load();
         let entry = Entry::once(now(), mac, mac.and_then(|mac| state.host_name(mac)), event);
         let is_by_stranger = state.is_by_stranger(&entry);
-        if !is_by_stranger || self.stranger_log.admit() {
+        if !is_by_stranger || self.stranger_log.admit(&entry.event, Instant::now()) {
             entry.log();
         }
         // Strangers fill half of the queue at most.

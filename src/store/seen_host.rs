@@ -115,6 +115,14 @@ impl SeenHost {
         }
     }
 
+    /// Returns whether the host boots an image, or is asked for one.
+    pub fn boots_image(&self) -> bool {
+        match &self.action {
+            UnknownHostAction::Ignore | UnknownHostAction::LocalBoot | UnknownHostAction::Hold => false,
+            UnknownHostAction::Menu | UnknownHostAction::Install { .. } => true,
+        }
+    }
+
     /// Encodes the host as the body of its row.
     pub fn to_row(&self) -> String {
         let Self { first_seen: FirstSeen { entry, time, line }, .. } = self;
@@ -241,7 +249,7 @@ fn decode(name: &str, fields: &str) -> Option<SeenHost> {
         ("a", address) => EntryPoint::Address(address.parse().ok()?),
         _ => return None,
     };
-    let action = next()?.parse().ok()?;
+    let action = next()?.parse().ok().filter(|action| *action != UnknownHostAction::Ignore)?;
     let first_seen = FirstSeen { entry, time: seen, line };
     Some(SeenHost {
         mac: Mac::from_dashed(name)?,

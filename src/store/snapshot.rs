@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::event::Entry;
 use crate::fleet::boot_override;
 use crate::fleet::first_seen::FirstSeenCounts;
-use crate::fleet::{BootConfig, EntryPoint, FirstSeen, Host, Image, Key, Kind, Lease, Mac, Name, Object, Phase};
+use crate::fleet::{BootConfig, BootTarget, EntryPoint, FirstSeen, Host, Image, Key, Kind, Lease, Mac, Name, Object, Phase};
 
 use super::seen_host::{SeenHost, enrolment_entry};
 
@@ -64,6 +64,11 @@ impl Snapshot {
     pub fn host_name(&self, mac: Mac) -> Option<Name> {
         let name = || self.seen.contains_key(&mac).then(|| mac.dashed().parse().ok()).flatten();
         self.by_mac.get(&mac).map(|host| host.metadata.name.clone()).or_else(name)
+    }
+
+    /// Returns whether the host with a boot MAC address is kept in its compact form: nothing more is known of it.
+    pub fn is_only_seen(&self, mac: Mac) -> bool {
+        self.seen.contains_key(&mac)
     }
 
     /// Returns the compact form of the host with a boot MAC address, if it has one.
@@ -123,9 +128,13 @@ impl Snapshot {
     }
 
     /// Returns the hosts whose firmware claims this UUID.
-    pub fn hosts_by_uuid(&self, uuid: Uuid) -> impl Iterator<Item = Arc<Host>> {
+    pub fn hosts_by_uuid(&self, uuid: Uuid) -> impl Iterator<Item = (Mac, bool)> {
         let macs = self.by_uuid.range((uuid, LOWEST_MAC)..=(uuid, HIGHEST_MAC));
-        macs.filter_map(|(_, mac)| self.host_by_mac(*mac))
+        macs.filter_map(|(_, mac)| {
+            let seen = || self.seen.get(mac).map(|seen| seen.boots_image());
+            let boots_image = self.by_mac.get(mac).map(|host| host.spec.image != BootTarget::LocalDisk).or_else(seen)?;
+            Some((*mac, boots_image))
+        })
     }
 
     /// Returns the last lease of an address, which may have expired.

@@ -150,6 +150,8 @@ impl Database {
         let (snapshot, plain_text) = database.load()?;
         let taken = snapshot.first_seen().filter_map(|(_, first_seen)| first_seen.line).max();
         database.next_line = taken.max(database.last_line()?).unwrap_or(0) + 1;
+        // Last: an older program can still read a database that this one cannot. With an equal version nothing is written.
+        database.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         if plain_text > 0 && database.seal.is_some() {
             database.seal_all(&snapshot)?;
         }
@@ -163,8 +165,9 @@ impl Database {
 
     /// Returns the last line of the timeline that a row had.
     fn last_line(&self) -> Result<Option<i64>, DatabaseError> {
-        let sql =
-            "SELECT max((SELECT max(id) FROM timeline), (SELECT seq FROM sqlite_sequence WHERE name = 'timeline'))";
+        let sql = "SELECT max(id) FROM (SELECT max(id) AS id FROM timeline
+            UNION ALL SELECT max(id) FROM timeline_strangers
+            UNION ALL SELECT seq FROM sqlite_sequence WHERE name = 'timeline')";
         Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
     }
 
@@ -172,8 +175,7 @@ impl Database {
     fn create_schema(&mut self) -> Result<(), DatabaseError> {
         let found: u32 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         match found {
-            SCHEMA_VERSION => Ok(()),
-            SCHEMA_WITHOUT_SEEN_ROWS => Ok(self.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?),
+            SCHEMA_VERSION | SCHEMA_WITHOUT_SEEN_ROWS => Ok(()),
             0 => {
                 let transaction = self.connection.transaction()?;
                 transaction.execute_batch(SCHEMA)?;
@@ -285,9 +287,9 @@ impl Database {
         let Rows { version, changes, leases, entries, queued, strangers, next_line } = rows;
         let transaction = self.connection.transaction()?;
         write_objects(&transaction, self.seal.as_ref(), changes.iter().copied())?;
-        for (line, entry) in changes.iter().filter_map(|record| replaced_entry(record)) {
+        for (record, (line, entry)) in changes.iter().filter_map(|record| Some((record, replaced_entry(record)?))) {
             add_line(&transaction, line, &entry)?;
-            self.sizes.added(&transaction, line, entry.mac, true)?;
+            self.sizes.added(&transaction, line, entry.mac, record.operation == ChangeKind::Deleted)?;
         }
         changes.iter().filter_map(|record| enrolled(record)).for_each(|mac| self.coalescer.forget(mac));
         write_leases(&transaction, leases)?;

@@ -28,7 +28,8 @@ use super::{history, sqlite};
 
 /// Maximum number of queued timeline entries. Entries beyond it are dropped and counted.
 pub const MAX_QUEUED_ENTRIES: usize = 8192;
-/// Maximum number of jobs in one transaction. It limits the latency of the first one.
+/// Maximum number of jobs in one transaction. It limits the latency of the first one. A job has a few changes, or those
+/// that one batch of DHCP messages led to.
 const MAX_TRANSACTION_JOBS: usize = 512;
 /// Maximum time that timeline entries wait for a change, to share its transaction.
 const MAX_ENTRY_DELAY: Duration = Duration::from_millis(200);
@@ -282,11 +283,16 @@ impl Writer {
     fn log_enrolment(&self, record: &ChangeRecord) {
         let ChangeRecord { operation: ChangeKind::Added, object: Object::Host(host), .. } = record else { return };
         if host.status.is_first_seen_only()
-            && self.stranger_log.admit()
             && let Some((_, entry)) = enrolment_entry(host)
+            && self.stranger_log.admit(&entry.event, Instant::now())
         {
             entry.log();
         }
+    }
+
+    /// Returns whether an entry of a change is logged: not each one of a flood of strangers.
+    fn is_logged(&self, state: &Snapshot, entry: &Entry) -> bool {
+        !state.is_by_stranger(entry) || self.stranger_log.admit(&entry.event, Instant::now())
     }
 
     /// Reports a failed write to all waiting callers.
@@ -306,13 +312,13 @@ impl Writer {
     /// Publishes the snapshot of a written transaction, and reports it to all waiting callers.
     fn publish(&self, transaction: Transaction) {
         let Transaction { state, outcomes, leases, callbacks, step, entries, next_line: _ } = transaction;
-        let version = state.version;
-        self.snapshot.store(Arc::new(state));
+        let (version, state) = (state.version, Arc::new(state));
+        self.snapshot.store(state.clone());
         clock::follow(step);
         let records = || outcomes.iter().flat_map(Outcome::made).flat_map(|applied| &applied.records);
         records().for_each(|record| self.log_enrolment(record));
         self.history.push(records().cloned());
-        entries.iter().for_each(Entry::log);
+        entries.iter().filter(|entry| self.is_logged(&state, entry)).for_each(Entry::log);
         outcomes.into_iter().for_each(Outcome::report);
         // After the replies: hundreds of watches may be woken.
         self.announce.send_if_modified(|known| std::mem::replace(known, version) != version);

@@ -1,6 +1,5 @@
 //! The DHCP adapter of the gate: from a received message to replies, lease records, counters and the timeline.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,6 +21,7 @@ use crate::dhcp::serve::entry_point::entry_point;
 use crate::dhcp::serve::exchanges::ExchangeVerifier;
 use crate::dhcp::serve::host_changes::{DeferredQueue, HostChanges, PendingChanges};
 use crate::dhcp::serve::interface::{InterfaceMode, InterfaceState};
+use crate::dhcp::serve::received_message::{DeferredMessage, ReceivedMessage};
 use crate::dhcp::serve::recent_offers::RecentOffers;
 use crate::dhcp::serve::settings::DhcpSettings;
 use crate::dhcp::server::{DhcpServer, Effect, RequestContext};
@@ -34,29 +34,6 @@ const MAX_ENTRY_POINTS: usize = 4096;
 /// Number of messages that an unknown client may send for each enrolment that `limits.unknown_hosts_per_minute` allows:
 /// its firmware, its boot program and its system each ask twice, and repeat a message that is lost.
 const MAX_MESSAGES_PER_CLIENT: u32 = 8;
-
-/// A message that is answered later, once what it waits for has happened.
-pub type DeferredMessage = ReceivedMessage<'static>;
-
-/// A message as it arrived.
-#[derive(Debug)]
-pub struct ReceivedMessage<'a> {
-    /// Index of the interface.
-    pub interface: usize,
-    /// The UDP payload.
-    pub bytes: Cow<'a, [u8]>,
-    /// The port that it arrived on, and its sender.
-    pub arrival: Arrival,
-    /// The result of enrolling the host; `None` before the attempt.
-    pub enrolled: Option<Result<(), Reason>>,
-}
-
-impl ReceivedMessage<'_> {
-    /// Returns a copy that owns its bytes.
-    fn to_deferred(&self) -> DeferredMessage {
-        ReceivedMessage { bytes: self.bytes.to_vec().into(), ..*self }
-    }
-}
 
 /// The replies, lease records and probes that a batch of messages led to.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::boot::{DropReason, Facts};
-use crate::dhcp::serve::handler::DeferredMessage;
+use crate::dhcp::serve::received_message::DeferredMessage;
 use crate::event::Protocol;
 use crate::fleet::Mac;
 use crate::gate::{Gate, enrolment_refusal};
@@ -15,7 +15,7 @@ use crate::store::{Change, StoreError};
 
 /// Maximum number of changes that wait for the store.
 pub const MAX_PENDING_CHANGES: usize = 4096;
-/// Maximum number of deferred messages; all messages that wait for an enrolment fit.
+/// Maximum number of deferred messages. Their places are free again, so more may follow; a client repeats what is lost.
 pub const MAX_DEFERRED_MESSAGES: usize = 2 * MAX_PENDING_CHANGES;
 
 /// The changes of a batch of messages.
@@ -55,7 +55,7 @@ impl DeferredQueue {
     pub fn send(&self, messages: impl IntoIterator<Item = DeferredMessage>) {
         let mut sent = 0;
         for message in messages {
-            // The queue holds all messages that may be deferred. A client repeats a message that is lost.
+            // A client repeats a message that is lost.
             sent += usize::from(self.messages.try_send(message).is_ok());
         }
         if sent > 0 {
@@ -98,14 +98,15 @@ impl HostChanges {
     /// Passes a batch to the store. Messages are deferred once their hosts are durable, or cannot be recorded.
     pub fn commit(&self, gate: &Gate, batch: &mut PendingChanges) {
         let PendingChanges { changes, waiting } = std::mem::take(batch);
-        let (deferred, count) = (self.deferred.clone(), waiting.len());
+        let (deferred, messages) = (self.deferred.clone(), waiting.iter().filter(|one| one.message.is_some()).count());
         let then = move |outcomes: Vec<Result<(), StoreError>>| {
             let messages = waiting.into_iter().zip(outcomes).filter_map(|(waiting, outcome)| waiting.finish(outcome));
             deferred.send(messages);
         };
         if let Err(error) = gate.store.change_each(changes, then) {
-            tracing::warn!(%error, "failed to record hosts");
-            for _ in 0..count {
+            // The messages are counted. While the disk stalls this may happen for each batch.
+            tracing::debug!(%error, messages, "failed to record hosts");
+            for _ in 0..messages {
                 gate.counters.count_dropped(Protocol::Dhcp, DropReason::Overload, None);
             }
         }

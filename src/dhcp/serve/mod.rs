@@ -6,6 +6,7 @@ mod handler;
 mod host_changes;
 mod interface;
 mod leases_file;
+mod received_message;
 mod recent_offers;
 mod settings;
 mod sockets;
@@ -30,7 +31,8 @@ use crate::gate::Gate;
 use super::answer::{Arrival, DhcpPort};
 use crate::dhcp::rogue_servers::ServerDetector;
 
-use crate::dhcp::serve::handler::{DeferredMessage, HandlerQueues, PendingReplies, ReceivedMessage, RequestHandler};
+use crate::dhcp::serve::handler::{HandlerQueues, PendingReplies, RequestHandler};
+use crate::dhcp::serve::received_message::{DeferredMessage, ReceivedMessage};
 use crate::dhcp::serve::host_changes::{DeferredQueue, MAX_DEFERRED_MESSAGES};
 pub use crate::dhcp::serve::interface::InterfaceMode;
 use crate::dhcp::serve::interface::InterfaceState;

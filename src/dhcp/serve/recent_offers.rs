@@ -28,11 +28,12 @@ impl RecentOffers {
             return false;
         }
         let is_due = self.searched.is_none_or(|at| now.saturating_duration_since(at) >= SEARCH_INTERVAL);
-        if self.hosts.len() >= MAX_HOSTS && is_due {
+        let is_full = |hosts: &HashMap<_, _>| hosts.len() >= MAX_HOSTS && !hosts.contains_key(&mac);
+        if is_full(&self.hosts) && is_due {
             self.searched = Some(now);
             self.hosts.retain(|_, (at, _)| is_recent(*at));
         }
-        if self.hosts.len() >= MAX_HOSTS {
+        if is_full(&self.hosts) {
             return false;
         }
         self.hosts.insert(mac, (now, file.to_owned()));
@@ -65,6 +66,7 @@ mod tests {
         let (mut offers, start) = (RecentOffers::default(), Instant::now());
         let count = (0..2 * MAX_HOSTS).filter(|number| offers.admit(mac(*number), "a", start)).count();
         assert_eq!((count, offers.hosts.len()), (MAX_HOSTS, MAX_HOSTS));
+        assert!(offers.admit(mac(0), "b", start), "a host that is in the table has its place");
         assert!(offers.admit(mac(2 * MAX_HOSTS), "a", start + REPEAT_INTERVAL), "old offers are forgotten");
         assert_eq!(offers.hosts.len(), 1);
     }

@@ -1,0 +1,29 @@
+//! A DHCP message on its way to the handler.
+
+use std::borrow::Cow;
+
+use crate::boot::Reason;
+use crate::dhcp::answer::Arrival;
+
+/// A message that is answered later, once what it waits for has happened.
+pub type DeferredMessage = ReceivedMessage<'static>;
+
+/// A message as it arrived.
+#[derive(Debug)]
+pub struct ReceivedMessage<'a> {
+    /// Index of the interface.
+    pub interface: usize,
+    /// The UDP payload.
+    pub bytes: Cow<'a, [u8]>,
+    /// The port that it arrived on, and its sender.
+    pub arrival: Arrival,
+    /// The result of enrolling the host; `None` before the attempt.
+    pub enrolled: Option<Result<(), Reason>>,
+}
+
+impl ReceivedMessage<'_> {
+    /// Returns a copy that owns its bytes.
+    pub fn to_deferred(&self) -> DeferredMessage {
+        ReceivedMessage { bytes: self.bytes.to_vec().into(), ..*self }
+    }
+}
