@@ -1,7 +1,7 @@
 //! Watches the ISO files: a change of a file while the server runs is written to its object's status.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -30,6 +30,7 @@ pub async fn watch(gate: Arc<Gate>, places: Places, mut stopped: watch::Receiver
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
         let once = async {
+            gate.media.close_unused(Instant::now());
             check(&gate, &places).await;
             tokio::time::sleep(MIN_CHECK_INTERVAL).await;
         };

@@ -77,7 +77,29 @@ impl Gate {
         host: Option<(&Host, ConfigVisibility)>,
         at: Option<IpAddr>,
     ) -> Result<ImageView, library::ImageError> {
-        let Some((host, shown)) = host else { return self.media.view(image, iso::Customization::default()) };
+        let (customization, carries) = self.customize(image, host, at);
+        Ok(ImageView { carries, ..self.media.view(image, customization)? })
+    }
+
+    /// Returns a host's view as [`Self::medium`], if that is possible without asking a file system.
+    pub fn medium_now(
+        &self,
+        image: &Image,
+        host: Option<(&Host, ConfigVisibility)>,
+        at: Option<IpAddr>,
+    ) -> Option<ImageView> {
+        let (customization, carries) = self.customize(image, host, at);
+        Some(ImageView { carries, ..self.media.view_now(image, &customization)? })
+    }
+
+    /// Returns what changes in a host's view of an image, and the config that the view contains.
+    fn customize(
+        &self,
+        image: &Image,
+        host: Option<(&Host, ConfigVisibility)>,
+        at: Option<IpAddr>,
+    ) -> (iso::Customization, Option<(Mac, Name)>) {
+        let Some((host, shown)) = host else { return Default::default() };
         let config = self.config_in_view(host, image).filter(|_| shown == ConfigVisibility::Whole);
         let site = self.site_at(at);
         let url = config_url(&site, self.token(Some(host)), config.as_deref());
@@ -87,7 +109,7 @@ impl Gate {
         site.fill(&mut customization.edit.append, &image.metadata.name, host.spec.boot_mac_address);
         let is_within = |_: &Arc<BootConfig>| image.spec.config_delivery == Delivery::Embed;
         let carries = config.filter(is_within).map(|config| (host.spec.boot_mac_address, config.metadata.name.clone()));
-        Ok(ImageView { carries, ..self.media.view(image, customization)? })
+        (customization, carries)
     }
 
     /// Returns the NoCloud seed of a host's config; `None` if the config is not for cloud-init.

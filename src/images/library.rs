@@ -12,8 +12,13 @@ use rustix::io::Errno;
 use crate::fleet::{Image, Mac, Name};
 use crate::iso::{self, Customization, Examined, Extent, ImageFile, Iso, OverlayView, ReadAt};
 
-/// Maximum number of cached views, and of leases under a token.
+/// Maximum number of cached views, of leases under a token, and of files that were checked a moment ago.
 const MAX_VIEWS: usize = 256;
+/// Time for which the check of a file counts: an image that is attached again and again is not checked each time.
+const CHECK_TTL: Duration = Duration::from_secs(1);
+
+/// Length and modification time of a file.
+type FileStamp = (u64, Option<SystemTime>);
 
 /// The reason for which an image cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +84,8 @@ impl ImageError {
 pub struct ImageLibrary {
     isos: PathBuf,
     open: Mutex<HashMap<PathBuf, Weak<OpenImage>>>,
+    /// The files that were checked a moment ago, with the time of the check. They stay open without a reader.
+    checked: Mutex<HashMap<PathBuf, (Instant, Arc<OpenImage>)>>,
     views: Mutex<Vec<CachedView>>,
     /// Wakes the image watch when an image could not be opened.
     open_failed: tokio::sync::Notify,
@@ -114,7 +121,7 @@ pub struct OpenImage {
     /// The file.
     pub file: Arc<ImageFile>,
     path: PathBuf,
-    stamp: (u64, Option<SystemTime>),
+    stamp: FileStamp,
     examined: std::sync::OnceLock<Arc<Examined>>,
 }
 
@@ -124,6 +131,7 @@ impl ImageLibrary {
         Self {
             isos,
             open: Mutex::default(),
+            checked: Mutex::default(),
             views: Mutex::default(),
             open_failed: Default::default(),
             leases: Mutex::default(),
@@ -149,7 +157,33 @@ impl ImageLibrary {
     /// # Errors
     /// The file system's error, or the reason in the image's status.
     pub fn open(&self, image: &Image) -> Result<Arc<OpenImage>, ImageError> {
-        self.try_open(image).inspect_err(|_| self.open_failed.notify_one())
+        let opened = self.try_open(image).inspect_err(|_| self.open_failed.notify_one())?;
+        self.keep_checked(&opened, Instant::now());
+        Ok(opened)
+    }
+
+    /// Returns an image whose file was checked within [`CHECK_TTL`], without asking a file system.
+    fn open_now(&self, image: &Image, now: Instant) -> Option<Arc<OpenImage>> {
+        if image.spec.remote_location().is_some() || image.status.is_broken() {
+            return None;
+        }
+        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, opened) = checked.get(&self.isos.join(&image.spec.iso_file))?;
+        let is_fresh = now.saturating_duration_since(*at) < CHECK_TTL;
+        (is_fresh && opened.is_examined(image)).then(|| opened.clone())
+    }
+
+    fn keep_checked(&self, opened: &Arc<OpenImage>, now: Instant) {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.len() < MAX_VIEWS || checked.contains_key(&opened.path) {
+            checked.insert(opened.path.clone(), (now, opened.clone()));
+        }
+    }
+
+    /// Closes the files that only an old check keeps open, so that the space of a deleted one is freed.
+    pub fn close_unused(&self, now: Instant) {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        checked.retain(|_, (at, _)| now.saturating_duration_since(*at) < CHECK_TTL);
     }
 
     fn try_open(&self, image: &Image) -> Result<Arc<OpenImage>, ImageError> {
@@ -162,7 +196,7 @@ impl ImageLibrary {
         let path = self.isos.join(&image.spec.iso_file);
         let fail = |source| ImageError::File { path: path.clone(), source };
         let stamp = stamp(&path).map_err(fail)?;
-        if !image.status.matches_file(stamp.0, stamp.1.and_then(|at| Timestamp::try_from(at).ok())) {
+        if !matches(image, stamp) {
             return Err(ImageError::Changed { path });
         }
         let known = |open: &HashMap<PathBuf, Weak<OpenImage>>| {
@@ -204,6 +238,16 @@ impl ImageLibrary {
         }
         views.push(CachedView { customization, base: opened, seen: seen.clone() });
         Ok(seen)
+    }
+
+    /// Returns an image with a customization as [`Self::view`], if that is possible without asking a file system: the
+    /// file was checked a moment ago, and the view is cached.
+    pub fn view_now(&self, image: &Image, customization: &Customization) -> Option<ImageView> {
+        let opened = self.open_now(image, Instant::now())?;
+        if *customization == Customization::default() {
+            return Some(ImageView::plain(opened.file.clone(), opened.tag()));
+        }
+        self.cached(customization, &opened)
     }
 
     /// Returns a cached view, and makes it the last to be evicted.
@@ -299,6 +343,11 @@ impl ImageView {
 }
 
 impl OpenImage {
+    /// Returns whether the file is the one that was examined for the image.
+    fn is_examined(&self, image: &Image) -> bool {
+        matches(image, self.stamp)
+    }
+
     fn tag(&self) -> String {
         tag(self.stamp)
     }
@@ -326,12 +375,16 @@ impl OpenImage {
     }
 }
 
-fn tag((length, modified): (u64, Option<SystemTime>)) -> String {
+fn matches(image: &Image, (length, modified): FileStamp) -> bool {
+    image.status.matches_file(length, modified.and_then(|at| Timestamp::try_from(at).ok()))
+}
+
+fn tag((length, modified): FileStamp) -> String {
     let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
     format!("{length:x}-{:x}", since.as_nanos())
 }
 
-fn stamp(path: &Path) -> std::io::Result<(u64, Option<SystemTime>)> {
+fn stamp(path: &Path) -> std::io::Result<FileStamp> {
     let metadata = iso::file::stat(path)?;
     Ok((metadata.len(), metadata.modified().ok()))
 }
@@ -367,6 +420,39 @@ mod tests {
         assert_eq!((cached(0).as_ref(), cached(1)), (tags.first(), None));
         assert_eq!(library.view(&image, customization(1)).unwrap().tag, tags[1], "it is composed again");
         assert_eq!(library.open.lock().unwrap().len(), 1, "all views share one file");
+    }
+
+    #[test]
+    fn a_file_that_was_checked_a_moment_ago_is_served_without_another_check() {
+        let (library, mut image) = library();
+        let (plain, own) = (Customization::default(), customization(1));
+        assert!(library.view_now(&image, &plain).is_none(), "nobody has checked the file");
+        let tag = library.view(&image, plain.clone()).unwrap().tag;
+        assert_eq!(library.view_now(&image, &plain).map(|view| view.tag), Some(tag));
+        assert!(library.view_now(&image, &own).is_none(), "the view is not composed");
+        let tag = library.view(&image, own.clone()).unwrap().tag;
+        assert_eq!(library.view_now(&image, &own).map(|view| view.tag), Some(tag));
+        image.status.phase = ImageStatus::BROKEN.into();
+        assert!(library.view_now(&image, &plain).is_none(), "the image cannot be served");
+        image.status = ImageStatus { size_bytes: Some(1), ..ImageStatus::default() };
+        assert!(library.view_now(&image, &plain).is_none(), "another file was examined");
+        image.status = ImageStatus::default();
+        let later = Instant::now() + CHECK_TTL;
+        assert!(library.open_now(&image, later).is_none(), "the check is old");
+        library.close_unused(later);
+        assert!(library.checked.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn checked_files_are_bounded() {
+        let (library, image) = library();
+        let opened = library.open(&image).unwrap();
+        for number in 0..2 * MAX_VIEWS {
+            let path = PathBuf::from(number.to_string());
+            let (file, stamp) = (opened.file.clone(), opened.stamp);
+            library.keep_checked(&Arc::new(OpenImage { file, path, stamp, examined: Default::default() }), Instant::now());
+        }
+        assert_eq!(library.checked.lock().unwrap().len(), MAX_VIEWS);
     }
 
     #[test]

@@ -16,14 +16,15 @@ use crate::event::{DeliveryChannel, Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
 use crate::gate::media::{Attached, ConfigVisibility};
-use crate::images::library::{self, ImageView};
+use crate::images::library::ImageView;
 use crate::iscsi::chap::ChapTerms;
 use crate::iscsi::login::{LoginError, LoginRefusal};
 use crate::iscsi::medium::{DeviceKind, Lun, UnitIdentity};
 use crate::iscsi::outcome::{End, TargetEntry};
 use crate::iscsi::serve::chap_failures::ChapFailures;
 use crate::iscsi::serve::{
-    self as target, Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, RecordFirstRead,
+    self as target, Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, MediaAccess,
+    RecordFirstRead,
 };
 
 /// The images that an initiator may attach.
@@ -47,7 +48,7 @@ pub fn serve(
     let authorizer = LoginAuthorizer { gate: gate.clone(), policy, failures: failures.clone() };
     let known = gate.clone();
     let handler = ConnectionHandler {
-        authorize: Box::new(move |claim| authorizer.admit(claim)),
+        authorize: Box::new(move |claim, access| authorizer.admit(claim, access)),
         report: Box::new(move |report| {
             record_failure(&failures, &report);
             record_report(&gate, report);
@@ -74,25 +75,29 @@ struct LoginAuthorizer {
 }
 
 impl LoginAuthorizer {
-    /// Decides whether a login is admitted, and with which units.
-    fn admit(&self, login: &LoginClaim) -> Admission {
+    /// Decides whether a login is admitted, and with which units; `None` if that takes longer than `access` allows.
+    fn admit(&self, login: &LoginClaim, access: MediaAccess) -> Option<Admission> {
         if self.must_wait(login) {
             self.gate.counters.count_refused(Protocol::Iscsi, Reason::ChapThrottled, Some(login.peer.ip()));
-            return Admission::Refuse(LoginRefusal::Unavailable);
+            return Some(Admission::Refuse(LoginRefusal::Unavailable));
         }
         let Some(target) = &login.claim.target else {
+            // Each image is decided about.
+            if access == MediaAccess::InMemory {
+                return None;
+            }
             let (targets, chap) = (self.targets(login), self.chap(login));
-            return Admission::Admit(Grant { targets, chap, ..Grant::default() });
+            return Some(Admission::Admit(Grant { targets, chap, ..Grant::default() }));
         };
         let Some(name) = image_of(&self.gate, target) else {
             self.gate.counters.count_refused(Protocol::Iscsi, Reason::OtherImageAssigned, Some(login.peer.ip()));
-            return Admission::Refuse(LoginRefusal::NotFound);
+            return Some(Admission::Refuse(LoginRefusal::NotFound));
         };
         match self.find_image(login, &name) {
             Ok((image, own)) => {
-                self.attach(login, &image, own.as_ref().map(|(host, visibility)| (&**host, *visibility)))
+                self.attach(login, &image, own.as_ref().map(|(host, visibility)| (&**host, *visibility)), access)
             }
-            Err(why) => self.refuse(login, &name, why),
+            Err(why) => Some(self.refuse(login, &name, why)),
         }
     }
 
@@ -153,12 +158,22 @@ impl LoginAuthorizer {
     }
 
     /// Returns the answer to a login that may attach the image: its units, or the portal that serves it.
-    fn attach(&self, login: &LoginClaim, image: &Image, own: Option<(&Host, ConfigVisibility)>) -> Admission {
+    fn attach(
+        &self,
+        login: &LoginClaim,
+        image: &Image,
+        own: Option<(&Host, ConfigVisibility)>,
+        access: MediaAccess,
+    ) -> Option<Admission> {
         if let Some(portal) = &image.spec.portal {
             let portal = std::net::SocketAddr::new(portal.address, portal.port).to_string();
-            return Admission::Redirect { portal, permanent: false };
+            return Some(Admission::Redirect { portal, permanent: false });
         }
-        match self.units(login, image, own) {
+        let units = match access {
+            MediaAccess::InMemory => Ok(self.units_now(login, image, own)?),
+            MediaAccess::MayWait => self.units(login, image, own),
+        };
+        Some(match units {
             Ok(units) => Admission::Admit(Grant { units, chap: self.chap(login), ..Grant::default() }),
             Err(error) => {
                 let (reason, why) = (Reason::ImageUnavailable, format!("{}: {error:#}", image.metadata.name));
@@ -171,7 +186,22 @@ impl LoginAuthorizer {
                 }
                 Admission::Refuse(LoginRefusal::Unavailable)
             }
+        })
+    }
+
+    /// Returns the units of an image that is attached alone, without its companions and without a seed, if its view is
+    /// in memory.
+    fn units_now(
+        &self,
+        login: &LoginClaim,
+        image: &Image,
+        own: Option<(&Host, ConfigVisibility)>,
+    ) -> Option<GrantedUnits> {
+        if !image.spec.companions.is_empty() || image.spec.config_delivery == Delivery::Seed {
+            return None;
         }
+        let view = self.gate.medium_now(image, own, Some(login.local.ip()))?;
+        Some(GrantedUnits::from([(0, self.unit(login, image, own, view))]))
     }
 
     /// Returns the image as unit 0, then its companions, then the host's seed.
@@ -181,13 +211,14 @@ impl LoginAuthorizer {
         image: &Image,
         own: Option<(&Host, ConfigVisibility)>,
     ) -> anyhow::Result<GrantedUnits> {
-        let mut units = GrantedUnits::from([(0, self.unit(login, image, own)?)]);
+        let at = Some(login.local.ip());
+        let mut units = GrantedUnits::from([(0, self.unit(login, image, own, self.gate.medium(image, own, at)?))]);
         let state = self.gate.store.load();
         // An installer without its drivers cannot work, so the login fails until they are there.
         for (number, name) in (1..).zip(&image.spec.companions) {
             let companion = state.image(name).ok_or_else(|| anyhow!("companion {name}: no such ISCSICdrom"))?;
-            let unit = self.unit(login, companion, None).with_context(|| format!("companion {name}"))?;
-            units.insert(number, unit);
+            let view = self.gate.medium(companion, None, at).with_context(|| format!("companion {name}"))?;
+            units.insert(number, self.unit(login, companion, None, view));
         }
         if let (Delivery::Seed, Some((host, ConfigVisibility::Whole))) = (image.spec.config_delivery, own)
             && let Some(seed) = self.gate.seed(host)?
@@ -208,8 +239,9 @@ impl LoginAuthorizer {
         login: &LoginClaim,
         image: &Image,
         own: Option<(&Host, ConfigVisibility)>,
-    ) -> Result<GrantedUnit, library::ImageError> {
-        let ImageView { medium, warnings, carries, .. } = self.gate.medium(image, own, Some(login.local.ip()))?;
+        view: ImageView,
+    ) -> GrantedUnit {
+        let ImageView { medium, warnings, carries, .. } = view;
         if let Some((host, _)) = own {
             self.gate.warn(host, &warnings);
         }
@@ -218,7 +250,7 @@ impl LoginAuthorizer {
             AttachAs::Disk => DeviceKind::Disk,
         };
         let lun = Lun::new(kind, medium.len(), UnitIdentity::from_seed(image.metadata.uid.as_bytes()));
-        Ok(GrantedUnit { lun, medium, record_first: self.recorder(login, carries, DeliveryChannel::Embedded) })
+        GrantedUnit { lun, medium, record_first: self.recorder(login, carries, DeliveryChannel::Embedded) }
     }
 
     /// Returns the record that precedes the first data of a unit with a host's config: the delivery of the config is

@@ -34,11 +34,16 @@ use crate::iscsi::serve::busy_poll::BusyPoll;
 use crate::iso::ReadAt;
 use places::ListenerPlaces;
 use registry::{Registry, SessionHandle};
-pub use types::{Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, RecordFirstRead};
+pub use types::{
+    Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, MediaAccess, RecordFirstRead,
+};
 
 /// Serves connections until `stop` turns true. Then it requests a logout of every session and waits at most
 /// [`limits::LOGOUT_TIMEOUT`] for each.
 pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut stop: watch::Receiver<bool>) {
+    if let Err(error) = set_options(&listener) {
+        tracing::warn!(%error, "cannot set the options of the iSCSI listener");
+    }
     let registry = Arc::new(Registry::default());
     let (total, per_source) = (limits::MAX_SESSIONS, handler.per_source);
     let places = ListenerPlaces::new(ShareLimits { total, per_source, reserve: limits::RESERVED_SESSIONS });
@@ -79,6 +84,19 @@ pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut s
     }
 }
 
+/// Sets the options that each accepted connection inherits (tcp(7)).
+fn set_options(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    // One response is one segment: Nagle's algorithm would cost 40 ms a read (boot-facts 21).
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits::KEEPALIVE_IDLE_TIMEOUT)
+        .with_interval(limits::KEEPALIVE_INTERVAL)
+        .with_retries(limits::MAX_KEEPALIVE_PROBES);
+    // BIOS iPXE's session is abandoned without a FIN when the OS takes over (boot-facts 19).
+    socket.set_tcp_keepalive(&keepalive)
+}
+
 /// The I/O of one connection.
 struct ConnectionTask {
     stream: TcpStream,
@@ -113,14 +131,6 @@ impl ConnectionTask {
         handler: Arc<ConnectionHandler>,
         registry: Arc<Registry>,
     ) -> io::Result<Self> {
-        // One response is one segment: Nagle's algorithm would cost 40 ms a read (boot-facts 21).
-        stream.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(limits::KEEPALIVE_IDLE_TIMEOUT)
-            .with_interval(limits::KEEPALIVE_INTERVAL)
-            .with_retries(limits::MAX_KEEPALIVE_PROBES);
-        // BIOS iPXE's session is abandoned without a FIN when the OS takes over (boot-facts 19).
-        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         Ok(Self {
             peer,
             local: stream.local_addr()?,
@@ -300,10 +310,16 @@ impl ConnectionTask {
     async fn admit(&mut self, claim: Claim) {
         let login = LoginClaim { claim, peer: self.peer, local: self.local };
         self.login = Some(login.clone());
-        let handler = Arc::clone(&self.handler);
-        // The decision may open files or wait for the disk, which must not block the runtime's threads.
-        let decided = tokio::task::spawn_blocking(move || (handler.authorize)(&login)).await;
-        let admission = decided.unwrap_or(Admission::Refuse(LoginRefusal::Unavailable));
+        let admission = match (self.handler.authorize)(&login, MediaAccess::InMemory) {
+            Some(admission) => admission,
+            // The decision opens files or waits for the disk, which must not block the runtime's threads.
+            None => {
+                let handler = Arc::clone(&self.handler);
+                let decided =
+                    tokio::task::spawn_blocking(move || (handler.authorize)(&login, MediaAccess::MayWait)).await;
+                decided.ok().flatten().unwrap_or(Admission::Refuse(LoginRefusal::Unavailable))
+            }
+        };
         let name = self.login.as_ref().and_then(|login| login.claim.target.clone()).unwrap_or_default();
         let (decision, grant) = match admission {
             Admission::Admit(grant) => (LoginDecision::Admit(grant.chap.clone()), grant),

@@ -134,13 +134,22 @@ pub enum ConnectionReport {
     },
 }
 
-type Authorize = dyn Fn(&LoginClaim) -> Admission + Send + Sync;
+/// Whether the decision about a login may wait for a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaAccess {
+    /// It uses what is in memory. Without an answer it has recorded nothing.
+    InMemory,
+    /// It may wait, and always answers.
+    MayWait,
+}
+
+type Authorize = dyn Fn(&LoginClaim, MediaAccess) -> Option<Admission> + Send + Sync;
 type KnownSources = dyn Fn(IpAddr) -> bool + Send + Sync;
 type ReportSink = dyn Fn(ConnectionReport) + Send + Sync;
 
-/// The callbacks of the server: who may attach what, and what happened. Both may wait for a disk.
+/// The callbacks of the server: who may attach what, and what happened.
 pub struct ConnectionHandler {
-    /// Decides about a login.
+    /// Decides about a login; `None` if the decision must wait for a file system, and may not.
     pub authorize: Box<Authorize>,
     /// Receives the events of connections.
     pub report: Box<ReportSink>,

@@ -31,7 +31,7 @@ fn login(target: Option<&str>, address: &str) -> LoginClaim {
 async fn admit(fixture: &Fixture, login: &LoginClaim) -> Admission {
     // As in the server: on a thread that may wait.
     let (authorizer, login) = (authorizer(fixture), login.clone());
-    tokio::task::spawn_blocking(move || authorizer.admit(&login)).await.unwrap()
+    tokio::task::spawn_blocking(move || authorizer.admit(&login, MediaAccess::MayWait)).await.unwrap().unwrap()
 }
 
 fn refused(admission: &Admission) -> Option<LoginRefusal> {

@@ -71,7 +71,7 @@ fn main() -> anyhow::Result<()> {
             stop.send(true)
         });
         let handler = ConnectionHandler {
-            authorize: Box::new(move |login| admit(&site, login)),
+            authorize: Box::new(move |login, _| Some(admit(&site, login))),
             report: Box::new(|report| println!("{report:?}")),
             is_known: Box::new(|_| true),
             per_source: usize::MAX,

@@ -1,8 +1,12 @@
-//! Reads from an iSCSI target as fast as it replies, checks the data, and prints the rate.
+//! Reads from an iSCSI target as fast as it replies, checks the data, and prints the rate. Or logs in and out.
 //!
 //! iscsi-load ADDRESS TARGET LUN seq|random BYTES DEPTH SECONDS PID|-
+//! iscsi-load logins ADDRESS TARGET INITIATOR CLIENTS SECONDS PID|-
 //! Each 512 bytes of the image must begin with their own number (8 bytes, little endian): `iscsi-load make FILE BYTES`
 //! writes such a file. PID is the server, whose CPU time is counted. Prints one line of JSON.
+//!
+//! A login is a TCP connection, a request in the security stage, a request in the operational stage, a logout, and the
+//! end of the connection, which the target closes. Each client does one after the other.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -19,6 +23,9 @@ fn main() -> anyhow::Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["make", file, bytes] => make(file, bytes.parse()?),
+        ["logins", address, target, initiator, clients, seconds, pid] => {
+            logins((address, target, initiator), clients.parse()?, Duration::from_secs_f64(seconds.parse()?), pid)
+        }
         [address, target, lun, pattern, bytes, depth, seconds, pid] => {
             let mut client = Client::login(address, target, lun.parse()?)?;
             let load = Load {
@@ -62,6 +69,65 @@ fn cpu(pid: &str) -> anyhow::Result<f64> {
         nanoseconds += text.split(' ').next().context("no schedstat")?.parse::<f64>()?;
     }
     Ok(nanoseconds / 1e9)
+}
+
+/// Logs in and out until the time is over, with one thread a client. Prints the number of logins.
+fn logins(names: (&str, &str, &str), clients: u8, time: Duration, pid: &str) -> anyhow::Result<()> {
+    let (spent, started) = (cpu(pid)?, Instant::now());
+    let count = std::thread::scope(|scope| {
+        let client = |number| {
+            move || -> anyhow::Result<u64> {
+                let mut count = 0;
+                while started.elapsed() < time {
+                    log_in_and_out(names, number)?;
+                    count += 1;
+                }
+                Ok(count)
+            }
+        };
+        let clients: Vec<_> = (0..clients).map(|number| scope.spawn(client(number))).collect();
+        clients.into_iter().map(|client| client.join().expect("a client")).sum::<anyhow::Result<u64>>()
+    })?;
+    let (seconds, spent) = (started.elapsed().as_secs_f64(), cpu(pid)? - spent);
+    println!(r#"{{"logins":{count},"seconds":{seconds:.4},"cpu":{spent:.6}}}"#);
+    Ok(())
+}
+
+fn log_in_and_out((address, target, initiator): (&str, &str, &str), client: u8) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let security = format!(
+        "InitiatorName={initiator}\0TargetName={target}\0SessionType=Normal\0AuthMethod=None\0"
+    );
+    let operational = "HeaderDigest=None\0DataDigest=None\0MaxRecvDataSegmentLength=262144\0MaxBurstLength=262144\0\
+                       FirstBurstLength=65536\0InitialR2T=Yes\0ImmediateData=No\0MaxConnections=1\0\
+                       DefaultTime2Wait=2\0DefaultTime2Retain=0\0ErrorRecoveryLevel=0\0";
+    let [a, b, c, d] = std::process::id().to_be_bytes();
+    let mut answer = [0; 2048];
+    // Opcode and flags of each request, its text, and the opcode and flags of its answer.
+    let (logout, ended) = ((0x46, 0x80, ""), (0x26, 0x80));
+    for ((opcode, flags, text), expected) in
+        [((0x43, 0x81, security.as_str()), (0x23, 0x81)), ((0x43, 0x87, operational), (0x23, 0x87)), (logout, ended)]
+    {
+        let mut request = header(opcode, flags, text.len());
+        if opcode == 0x43 {
+            request[8..14].copy_from_slice(&[0x80, 0x62, a ^ b, c, d, client]);
+        }
+        request[24..28].copy_from_slice(&1u32.to_be_bytes());
+        request.extend(text.as_bytes());
+        request.resize(request.len().next_multiple_of(4), 0);
+        stream.write_all(&request)?;
+        stream.read_exact(&mut answer[..BHS])?;
+        // The status of a login response, or the response code of a logout response.
+        let status = if opcode == 0x43 { answer[36] } else { answer[2] };
+        ensure!((answer[0], answer[1], status) == (expected.0, expected.1, 0), "answer {:02x?}", &answer[..BHS]);
+        let size = length(&answer).next_multiple_of(4);
+        ensure!(size <= answer.len(), "a text of {size} bytes");
+        stream.read_exact(&mut answer[..size])?;
+    }
+    ensure!(stream.read(&mut answer)? == 0, "bytes after the logout");
+    Ok(())
 }
 
 struct Load {
