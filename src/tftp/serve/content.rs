@@ -47,40 +47,30 @@ impl FileContent {
         }
     }
 
-    /// Appends the octets of a range within the size, if that is possible without waiting for a disk.
+    /// Fills a buffer with the octets from a position on, if that is possible without waiting for a disk.
     ///
     /// # Errors
-    /// `WouldBlock` if it is not, `UnexpectedEof` outside of the size, and those of preadv2(2). `out` is unchanged then.
-    pub fn read_now(&self, span: Range<u64>, out: &mut Vec<u8>) -> io::Result<()> {
-        if span.is_empty() {
+    /// `WouldBlock` if it is not, `UnexpectedEof` outside of the size, and those of preadv2(2). The buffer may have
+    /// changed then.
+    fn fill_now(&self, at: u64, room: &mut [u8]) -> io::Result<()> {
+        if room.is_empty() {
             return Ok(());
         }
-        let start = out.len();
-        let read = self.append(span, out, |room, at| match self {
-            FileContent::Shared(_) => Ok(()),
+        match self {
+            FileContent::Shared(_) => {
+                let octets = self.shared(&(at..at.saturating_add(room.len() as u64)));
+                room.copy_from_slice(octets.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
             FileContent::File(file, _) => iso::try_read_file_at(file, at, room),
             FileContent::Medium(medium) => medium.try_read_at(at, room),
-        });
-        read.inspect_err(|_| out.truncate(start))
+        }
     }
 
-    /// Appends the octets of a range within the size: those in memory, or what `read` fills in at a position.
-    fn append(
-        &self,
-        span: Range<u64>,
-        out: &mut Vec<u8>,
-        read: impl FnOnce(&mut [u8], u64) -> io::Result<()>,
-    ) -> io::Result<()> {
-        if let FileContent::Shared(bytes) = self {
-            let span = usize::try_from(span.start).ok().zip(usize::try_from(span.end).ok());
-            let part = span.and_then(|(start, end)| bytes.get(start..end));
-            out.extend_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-            return Ok(());
-        }
-        let start = out.len();
-        let length = usize::try_from(span.end.saturating_sub(span.start)).map_err(io::Error::other)?;
-        out.resize(start + length, 0);
-        read(out.get_mut(start..).unwrap_or_default(), span.start)
+    /// Returns a range of bytes in memory; `None` if the content is in a file, or the range outside of the size.
+    pub fn shared(&self, span: &Range<u64>) -> Option<&[u8]> {
+        let FileContent::Shared(bytes) = self else { return None };
+        bytes.get(usize::try_from(span.start).ok()?..usize::try_from(span.end).ok()?)
     }
 
     /// Returns the octets of a range within the size: a slice of shared bytes, or a copy. May wait for a disk.
@@ -94,52 +84,70 @@ impl FileContent {
             let within = start <= end && end <= bytes.len();
             return within.then(|| bytes.slice(start..end)).ok_or(io::ErrorKind::UnexpectedEof.into());
         }
-        let mut part = Vec::new();
-        self.append(span, &mut part, |room, at| match self {
-            FileContent::Shared(_) => Ok(()),
-            FileContent::File(file, _) => file.read_exact_at(room, at),
-            FileContent::Medium(medium) => medium.read_at(at, room),
-        })?;
+        let mut part = vec![0; length(&span)?];
+        match self {
+            FileContent::Shared(_) => {}
+            FileContent::File(file, _) => file.read_exact_at(&mut part, span.start)?,
+            FileContent::Medium(medium) => medium.read_at(span.start, &mut part)?,
+        }
         Ok(part.into())
     }
 
-    /// Returns the octets of a range within the size, as [`Self::read_now`].
+    /// Returns the octets of a range within the size, if that is possible without waiting for a disk.
     ///
     /// # Errors
-    /// As [`Self::read_now`].
+    /// `WouldBlock` if it is not, `UnexpectedEof` outside of the size, and those of preadv2(2).
     pub fn part_now(&self, span: Range<u64>) -> io::Result<Bytes> {
         if let FileContent::Shared(_) = self {
             return self.part(span);
         }
-        let mut part = Vec::new();
-        self.read_now(span, &mut part)?;
+        let mut part = vec![0; length(&span)?];
+        self.fill_now(span.start, &mut part)?;
         Ok(part.into())
     }
 }
 
+fn length(span: &Range<u64>) -> io::Result<usize> {
+    usize::try_from(span.end.saturating_sub(span.start)).map_err(io::Error::other)
+}
+
 /// Octets of a file in memory, by the position of the first.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct ReadAhead {
     start: u64,
-    octets: Bytes,
+    octets: Vec<u8>,
 }
 
 impl ReadAhead {
     /// Creates the octets from a position on.
-    pub fn new(start: u64, octets: Bytes) -> Self {
+    pub fn new(start: u64, octets: Vec<u8>) -> Self {
         Self { start, octets }
     }
 
     /// Returns the octets of a range, if all of them are here.
-    pub fn part(&self, span: &Range<u64>) -> Option<Bytes> {
+    pub fn part(&self, span: &Range<u64>) -> Option<&[u8]> {
         let start = usize::try_from(span.start.checked_sub(self.start)?).ok()?;
         let end = usize::try_from(span.end.checked_sub(self.start)?).ok()?;
-        (start <= end && end <= self.octets.len()).then(|| self.octets.slice(start..end))
+        self.octets.get(start..end)
     }
 
-    /// Returns whether all octets are before a position.
-    pub fn is_before(&self, position: u64) -> bool {
-        self.start.saturating_add(self.octets.len() as u64) <= position
+    /// Reads a range of a file in place of the octets, and up to `share` octets from its start on, if that is possible
+    /// without waiting for a disk. One read is cheaper than one a block.
+    ///
+    /// # Errors
+    /// As [`FileContent::part_now`]. Nothing is held then.
+    pub fn refill(&mut self, content: &FileContent, span: Range<u64>, share: u64) -> io::Result<()> {
+        let more = span.start..span.end.max(span.start.saturating_add(share)).min(content.size());
+        // What follows the range may not be in memory, or may be gone.
+        self.read(content, more).or_else(|_| self.read(content, span))
+    }
+
+    fn read(&mut self, content: &FileContent, span: Range<u64>) -> io::Result<()> {
+        self.start = span.start;
+        // Not cleared first: octets that are overwritten need no zeros.
+        self.octets.resize(length(&span)?, 0);
+        let read = content.fill_now(span.start, &mut self.octets);
+        read.inspect_err(|_| self.octets.clear())
     }
 }
 
@@ -352,7 +360,7 @@ mod tests {
 
     #[test]
     fn octets_are_found_by_their_position() {
-        let ahead = ReadAhead::new(100, Bytes::from_static(b"abcdef"));
+        let ahead = ReadAhead::new(100, b"abcdef".to_vec());
         let rows: [(Range<u64>, Option<&[u8]>); 6] = [
             (100..106, Some(b"abcdef")),
             (102..104, Some(b"cd")),
@@ -362,8 +370,31 @@ mod tests {
             (0..0, None),
         ];
         for (span, octets) in rows {
-            assert_eq!(ahead.part(&span).as_deref(), octets, "{span:?}");
+            assert_eq!(ahead.part(&span), octets, "{span:?}");
         }
-        assert!(ahead.is_before(106) && !ahead.is_before(105));
+    }
+
+    #[test]
+    fn octets_are_read_ahead_as_far_as_the_file_and_the_share_allow() {
+        let (directory, site) = site();
+        let plain = directory.path().join("site/plain");
+        let octets: Vec<u8> = (0..100_000u32).map(|at| at.to_le_bytes()[1]).collect();
+        fs::write(&plain, &octets).unwrap();
+        let FileName::Plain(path) = RequestedFile::parse(b"plain").unwrap().file else { panic!("a plain name") };
+        let content = site.file(&path).unwrap();
+        assert!(content.shared(&(0..1)).is_none(), "it is in a file");
+        let mut ahead = ReadAhead::default();
+        for (span, share, held) in
+            [(0..1000, 4000, 4000), (5000..6000, 0, 1000), (99_000..99_500, 4000, 1000), (7..7, 5, 5)]
+        {
+            ahead.refill(&content, span.clone(), share).unwrap();
+            let all = span.start..span.start + held;
+            assert_eq!(ahead.part(&all), octets.get(all.start as usize..all.end as usize), "{span:?}");
+            assert_eq!(ahead.part(&(all.start..all.end + 1)), None, "{span:?}");
+        }
+        fs::OpenOptions::new().write(true).open(&plain).unwrap().set_len(2000).unwrap();
+        ahead.refill(&content, 0..1000, 4000).unwrap();
+        assert_eq!(ahead.part(&(0..1000)), octets.get(..1000), "the rest is gone");
+        assert!(ahead.refill(&content, 1500..2500, 0).is_err());
     }
 }

@@ -120,11 +120,12 @@ impl RecvBatch {
         RecvBatch { octets, names, controls, headers, _parts: parts, received: MAX_BATCH }
     }
 
-    /// Receives waiting datagrams, at most [`MAX_BATCH`], in place of the previous ones.
+    /// Receives waiting datagrams, at most `at_most` and [`MAX_BATCH`], in place of the previous ones.
     ///
     /// # Errors
     /// `WouldBlock` if none waits; those of recvmmsg(2).
-    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, at_most: usize) -> io::Result<()> {
+        let at_most = at_most.min(MAX_BATCH) as u32;
         for header in self.headers.iter_mut().take(std::mem::take(&mut self.received)) {
             header.msg_hdr.msg_namelen = ADDRESS_BYTES as u32;
             header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
@@ -133,7 +134,7 @@ impl RecvBatch {
         // ours, they have not moved since `new`, and nothing borrows them during the call.
         let received = unsafe {
             let headers = self.headers.as_mut_ptr();
-            libc::recvmmsg(socket.as_raw_fd(), headers, MAX_BATCH as u32, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
+            libc::recvmmsg(socket.as_raw_fd(), headers, at_most, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
         };
         self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         Ok(())
@@ -367,7 +368,7 @@ mod tests {
             let mut batch = RecvBatch::new();
             let mut number = 0;
             while number < 100 {
-                batch.receive(there.as_fd()).unwrap();
+                batch.receive(there.as_fd(), MAX_BATCH).unwrap();
                 for received in batch.iter() {
                     assert_eq!(received.peer, here.local_addr().unwrap());
                     let body = vec![number; usize::from(number)];
@@ -376,7 +377,7 @@ mod tests {
                     number += 1;
                 }
             }
-            assert_eq!(batch.receive(there.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            assert_eq!(batch.receive(there.as_fd(), MAX_BATCH).unwrap_err().kind(), io::ErrorKind::WouldBlock);
             assert_eq!(batch.iter().count(), 0);
         }
     }
@@ -404,7 +405,7 @@ mod tests {
         });
         assert_eq!(unsent, [(Some(to), Some(libc::EMSGSIZE)); 3]);
         let mut batch = RecvBatch::new();
-        batch.receive(there.as_fd()).unwrap();
+        batch.receive(there.as_fd(), MAX_BATCH).unwrap();
         let all: Vec<&[u8]> = batch.iter().map(|received| received.octets).collect();
         assert_eq!(all, [&b"first"[..], b"last"]);
     }

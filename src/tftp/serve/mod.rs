@@ -44,7 +44,7 @@ use super::packet::{ErrorCode, FileRequest, Packet, TransferMode};
 use super::path::RequestedFile;
 use super::transfer::{Blocks, RepeatedRequest, TransferStep};
 use crate::bounds::{Excess, ShareLimits, Source};
-use crate::tftp::serve::mmsg::{OnSendError, PacketInfo, ReceivedDatagram, RecvBatch, SendBatch};
+use crate::tftp::serve::mmsg::{MAX_BATCH, OnSendError, PacketInfo, ReceivedDatagram, RecvBatch, SendBatch};
 pub use crate::tftp::serve::types::{
     DropCause, FileAnswer, FileRefusal, FirstAck, TftpSettings, TransferEnd, TransferReport, TransferRequest,
 };
@@ -253,7 +253,9 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     }
 
     fn on_port(&mut self, port: usize, batch: &mut RecvBatch, now: Instant) {
-        if batch.receive(self.ports[port].port.as_fd()).is_err() {
+        let state = &self.ports[port];
+        // One client has sent one acknowledgement. To look for another costs as much.
+        if batch.receive(state.port.as_fd(), if state.is_own { 1 } else { MAX_BATCH }).is_err() {
             return; // nothing there after all
         }
         for received in batch.iter() {
@@ -508,16 +510,18 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     }
 
     fn send_blocks(&mut self, id: SessionId, blocks: Blocks) -> Result<(), SendFailure> {
+        let share = read_ahead::ahead_share(self.sessions.len());
         let Some(session) = self.sessions.session(id) else { return Ok(()) };
-        if let Some(started) = session.start() {
-            self.reports.borrow_mut().push(started);
-        }
-        session.forget_sent(blocks);
-        let Some(left) = session.send_window(&self.ports[session.path.port].port, blocks)? else { return Ok(()) };
-        for block in left.iter() {
+        self.reports.borrow_mut().extend(session.start());
+        let is_large = session.load(blocks, share).map_err(SendFailure::Content)?;
+        let left = session.send_window(&self.ports[session.path.port].port, blocks)?;
+        for block in left.iter().flat_map(|left| left.iter()) {
             self.with_batch(id, |session, port, batch| {
                 session.post_block(port, block, batch).map_err(SendFailure::Content)
             })?;
+        }
+        if is_large {
+            self.sessions.session(id).into_iter().for_each(TransferSession::forget_loaded);
         }
         Ok(())
     }

@@ -17,10 +17,19 @@ use crate::tftp::transfer::{Ending, TransferStep};
 
 /// Minimum number of octets of such a read: the octets of the next steps.
 const MIN_OCTETS: u64 = 32 << 10;
+/// Maximum number of octets that all transfers together read before they are due, and each transfer. The kernel has them
+/// in memory.
+const MAX_AHEAD_OCTETS: (u64, u64) = (8 << 20, 16 << 10);
 /// Maximum number of reads that wait for a disk at once. Transfers beyond it wait for their turn.
 pub const MAX_WAITING_READS: usize = 128;
 /// Maximum number of such reads for one source. A read goes on when its transfer has ended.
 pub const MAX_READS_PER_SOURCE: usize = 16;
+
+/// Returns how many octets each of so many transfers reads before they are due.
+pub fn ahead_share(transfers: usize) -> u64 {
+    let (all, each) = MAX_AHEAD_OCTETS;
+    (all / (transfers as u64).max(1)).min(each)
+}
 
 /// The reads that wait for a disk, and the transfers that wait for their turn.
 #[derive(Debug, Default)]
@@ -94,7 +103,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         match (octets, session.blocked.take(), &mut session.stage) {
             (Ok(octets), Some(step), SessionState::Sending { transfer, .. }) => {
                 transfer.on_late_send(now);
-                session.ahead = ReadAhead::new(start, octets);
+                session.ahead = ReadAhead::new(start, octets.into());
                 self.take_step(id, step, now);
             }
             (Ok(_), _, _) => {}
@@ -159,6 +168,14 @@ mod tests {
 
     fn source(last: u8) -> Source {
         Source::of([10, 0, 0, last].into())
+    }
+
+    #[test]
+    fn octets_read_ahead_are_bounded_for_each_transfer_and_for_all() {
+        let rows = [(0, 16 << 10), (1, 16 << 10), (512, 16 << 10), (1024, 8 << 10), (usize::MAX, 0)];
+        for (transfers, share) in rows {
+            assert_eq!(ahead_share(transfers), share, "{transfers}");
+        }
     }
 
     #[test]

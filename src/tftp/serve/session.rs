@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -170,12 +171,25 @@ impl TransferSession {
         }
     }
 
-    /// Forgets octets that were read ahead of blocks that were sent since.
-    pub fn forget_sent(&mut self, blocks: Blocks) {
-        let SessionState::Sending { transfer, .. } = &self.stage else { return };
-        if self.ahead.is_before(transfer.span_of(blocks).start) {
-            self.ahead = ReadAhead::default();
+    /// Reads the octets of blocks of a file into memory in one read, and more as far as `share` allows, so that all of the
+    /// blocks are sent or none. Returns whether the octets exceed the share, so that they must not be kept.
+    ///
+    /// # Errors
+    /// As [`FileContent::part_now`].
+    pub fn load(&mut self, blocks: Blocks, share: u64) -> io::Result<bool> {
+        let SessionState::Sending { transfer, content } = &self.stage else { return Ok(false) };
+        let span = transfer.span_of(blocks);
+        if matches!(content, FileContent::Shared(_)) || self.ahead.part(&span).is_some() {
+            return Ok(false);
         }
+        let is_large = span.end - span.start > share;
+        self.ahead.refill(content, span, share)?;
+        Ok(is_large)
+    }
+
+    /// Forgets the octets that are loaded, once the blocks are sent or posted.
+    pub fn forget_loaded(&mut self) {
+        self.ahead = ReadAhead::default();
     }
 
     pub fn post_option_ack(&self, port: &UdpPort, batch: &mut SendBatch) {
@@ -187,65 +201,52 @@ impl TransferSession {
         let Ok(()) = batch.post(self.path.name, port.source(self.path.local), fill);
     }
 
-    /// Sends a window with as few system calls as possible. Returns the blocks that remain to be posted: a single
-    /// block, or the whole window if the path does not support segmentation.
+    /// Sends a window, whose octets are loaded, with as few system calls as possible. Returns the blocks that remain to
+    /// be posted: a single block, or the whole window if the path does not support segmentation.
     pub fn send_window(&mut self, port: &UdpPort, blocks: Blocks) -> Result<Option<Blocks>, SendFailure> {
-        if blocks.count() == 1 {
-            return Ok(Some(blocks));
-        }
-        if !self.segments {
-            self.load(blocks).map_err(SendFailure::Content)?;
+        if blocks.count() == 1 || !self.segments {
             return Ok(Some(blocks));
         }
         match self.send_segments(port, blocks) {
             // The path does not support segmentation (udp(7)): the window is sent again, block by block.
             Err(SendFailure::Port(error)) if matches!(error.raw_os_error(), Some(EINVAL | EIO | EMSGSIZE)) => {
                 self.segments = false;
-                self.load(blocks).map_err(SendFailure::Content)?;
                 Ok(Some(blocks))
             }
             other => other.map(|()| None),
         }
     }
 
-    /// Keeps the octets of blocks in memory, so that all of them are posted or none.
-    fn load(&mut self, blocks: Blocks) -> io::Result<()> {
-        let SessionState::Sending { transfer, content } = &self.stage else { return Ok(()) };
-        let span = transfer.span_of(blocks);
-        if self.ahead.part(&span).is_none() {
-            self.ahead = ReadAhead::new(span.start, content.part_now(span)?);
-        }
-        Ok(())
+    /// Returns the octets of a range that is loaded.
+    fn loaded<'a>(&'a self, content: &'a FileContent, span: &Range<u64>) -> io::Result<&'a [u8]> {
+        content.shared(span).or_else(|| self.ahead.part(span)).ok_or(io::ErrorKind::UnexpectedEof.into())
     }
 
     pub fn post_block(&self, port: &UdpPort, block: u64, batch: &mut SendBatch) -> io::Result<()> {
         let SessionState::Sending { transfer, content } = &self.stage else { return Ok(()) };
-        batch.post(self.path.name, port.source(self.path.local), |out| {
+        let octets = self.loaded(content, &transfer.span(block))?;
+        let Ok(()) = batch.post(self.path.name, port.source(self.path.local), |out| {
             out.extend(data_header(on_wire(block)));
-            let span = transfer.span(block);
-            match self.ahead.part(&span) {
-                Some(octets) => out.extend_from_slice(&octets),
-                None => content.read_now(span, out)?,
-            }
-            Ok(())
-        })
+            out.extend_from_slice(octets);
+            Ok::<(), Infallible>(())
+        });
+        Ok(())
     }
 
     fn send_segments(&self, port: &UdpPort, blocks: Blocks) -> Result<(), SendFailure> {
         let SessionState::Sending { transfer, content } = &self.stage else { return Ok(()) };
-        let read = |block| {
-            let span = transfer.span(block);
-            let octets = self.ahead.part(&span).map_or_else(|| content.part_now(span), Ok)?;
-            Ok((data_header(on_wire(block)), octets))
-        };
-        let window = blocks.iter().map(read).collect::<io::Result<Vec<_>>>().map_err(SendFailure::Content)?;
+        let octets = self.loaded(content, &transfer.span_of(blocks)).map_err(SendFailure::Content)?;
+        let block_size = usize::from(transfer.granted().block_size);
         let segment = transfer.granted().block_size.saturating_add(DATA_HEADER as u16);
+        let headers: Vec<[u8; DATA_HEADER]> = blocks.iter().map(|block| data_header(on_wire(block))).collect();
+        // The file's last block may be empty.
+        let bodies = octets.chunks(block_size).chain(std::iter::repeat(&[][..]));
+        let slices = headers.iter().zip(bodies).flat_map(|(head, body)| [IoSlice::new(head), IoSlice::new(body)]);
+        let slices: Vec<IoSlice<'_>> = slices.collect();
         let at_once = (MAX_SEND_BYTES / usize::from(segment)).clamp(1, MAX_SEGMENTS);
-        for part in window.chunks(at_once) {
-            let slices = part.iter().flat_map(|(head, body)| [IoSlice::new(head), IoSlice::new(body)]);
-            let octets: Vec<IoSlice<'_>> = slices.collect();
-            let several = (part.len() > 1).then_some(segment);
-            port.send(&octets, several, self.path.local, self.path.peer).map_err(SendFailure::Port)?;
+        for part in slices.chunks(2 * at_once) {
+            let several = (part.len() > 2).then_some(segment);
+            port.send(part, several, self.path.local, self.path.peer).map_err(SendFailure::Port)?;
         }
         Ok(())
     }
