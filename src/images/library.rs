@@ -450,7 +450,8 @@ mod tests {
         for number in 0..2 * MAX_VIEWS {
             let path = PathBuf::from(number.to_string());
             let (file, stamp) = (opened.file.clone(), opened.stamp);
-            library.keep_checked(&Arc::new(OpenImage { file, path, stamp, examined: Default::default() }), Instant::now());
+            library
+                .keep_checked(&Arc::new(OpenImage { file, path, stamp, examined: Default::default() }), Instant::now());
         }
         assert_eq!(library.checked.lock().unwrap().len(), MAX_VIEWS);
     }

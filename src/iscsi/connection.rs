@@ -174,8 +174,9 @@ impl Connection {
         }
     }
 
-    /// Accepts the answer to [`ConnectionStep::Ask`]: the decision, a nonce for CHAP, and the initiator's view.
-    pub fn on_decision(&mut self, admission: LoginDecision, nonce: Nonce, view: InitiatorView) {
+    /// Accepts the answer to [`ConnectionStep::Ask`]: the decision, a nonce that is drawn for CHAP only, and the
+    /// initiator's view.
+    pub fn on_decision(&mut self, admission: LoginDecision, nonce: impl FnOnce() -> Nonce, view: InitiatorView) {
         self.advance(|phase| match phase {
             ConnectionPhase::Asking { mut login, deadline, .. } => {
                 let progress = login.on_decision(admission, nonce);
@@ -306,6 +307,12 @@ impl Connection {
     /// Returns the session of the full feature phase.
     fn session_mut(&mut self) -> Option<&mut FullFeatureSession> {
         if let ConnectionPhase::Full(session) = &mut self.phase { Some(session) } else { None }
+    }
+
+    /// Returns whether the pending output is the last one: the initiator has logged out.
+    #[must_use]
+    pub fn is_logged_out(&self) -> bool {
+        matches!(&self.phase, ConnectionPhase::Full(session) if session.end == Some(End::Logout))
     }
 
     /// Returns whether tasks are outstanding: then [`Self::step`] may not return [`ConnectionStep::Receive`] for a while.

@@ -11,6 +11,9 @@ pub const RESERVED_SESSIONS: usize = 512;
 pub const MAX_RECEIVE_SEGMENT: usize = 8192;
 /// Maximum length of the additional header segments of one PDU, in bytes (RFC 7143 11.2.1.5: one byte of 4-byte words).
 pub const MAX_AHS_BYTES: usize = 255 * 4;
+/// Size of a connection's input buffer at its start, in bytes: a login request, or a few commands. It grows when it is
+/// full. The allocator keeps blocks of this size for the next connection.
+pub const MIN_INPUT_BUFFER_BYTES: usize = 1024;
 /// Size of a connection's input buffer, in bytes: one PDU of the largest size with its digests, and a batch of small
 /// ones.
 pub const INPUT_BUFFER_BYTES: usize = 16 * 1024;

@@ -182,8 +182,8 @@ impl Login {
         self.settle(result)
     }
 
-    /// Accepts the answer to [`LoginProgress::Ask`]; the nonce is for a CHAP challenge.
-    pub fn on_decision(&mut self, admission: LoginDecision, nonce: Nonce) -> LoginProgress {
+    /// Accepts the answer to [`LoginProgress::Ask`]; the nonce is drawn only for a CHAP challenge.
+    pub fn on_decision(&mut self, admission: LoginDecision, nonce: impl FnOnce() -> Nonce) -> LoginProgress {
         let result = self.admit(admission, nonce);
         self.settle(result)
     }
@@ -279,11 +279,11 @@ impl Login {
         Ok(())
     }
 
-    fn admit(&mut self, admission: LoginDecision, nonce: Nonce) -> Result<LoginProgress, LoginError> {
+    fn admit(&mut self, admission: LoginDecision, nonce: impl FnOnce() -> Nonce) -> Result<LoginProgress, LoginError> {
         match admission {
             LoginDecision::Refuse(refusal) => return Err(LoginError::Refused(refusal)),
             LoginDecision::Redirect { portal, permanent } => return Err(LoginError::Redirected { portal, permanent }),
-            LoginDecision::Admit(terms) => self.terms = terms.map(|terms| (terms, nonce)),
+            LoginDecision::Admit(terms) => self.terms = terms.map(|terms| (terms, nonce())),
         }
         self.admitted = true;
         self.authenticated = self.terms.is_none();

@@ -4,6 +4,10 @@ use super::digest::{Digests, crc32c};
 use super::limits;
 use super::pdu::{BHS, Header};
 
+/// Minimum size of the buffer, in bytes: the responses of a login. The allocator keeps blocks of this size for the next
+/// connection.
+const MIN_BUFFER_BYTES: usize = 1024;
+
 /// Bytes to send, in a buffer that is reused and grows to the connection's limit at most.
 ///
 /// The bytes after `end` stay initialized, so that reserving a Data-In segment needs no clearing.
@@ -85,7 +89,7 @@ impl OutputBuffer {
         let padded = length.next_multiple_of(4);
         let end = data + padded + if self.digests.data && length > 0 { 4 } else { 0 };
         if self.bytes.len() < end {
-            self.bytes.resize(end.max(4096).next_power_of_two().min(end.max(limits::MAX_OUTPUT_BYTES)), 0);
+            self.bytes.resize(end.max(MIN_BUFFER_BYTES).next_power_of_two().min(end.max(limits::MAX_OUTPUT_BYTES)), 0);
         }
         self.bytes[start..start + BHS].copy_from_slice(&header.0);
         if self.digests.header {

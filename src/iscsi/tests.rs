@@ -125,7 +125,7 @@ impl Initiator {
                     let units = LogicalUnits::new(TARGET, [(0, lun(DeviceKind::Disk)), (1, lun(DeviceKind::Cdrom))]);
                     let view =
                         InitiatorView { units, targets: self.targets.clone(), record_first: self.record_first.clone() };
-                    self.connection.on_decision(self.entrance.clone(), NONCE, view);
+                    self.connection.on_decision(self.entrance.clone(), || NONCE, view);
                 }
                 ConnectionStep::Attach(key) => {
                     assert_eq!(key.isid, [0x80, 1, 2, 3, 4, 5]);

@@ -37,7 +37,7 @@ pub fn obey(connection: &mut Connection, decision: &LoginDecision, now: Instant)
                 let nonce = Nonce { id: 1, challenge: [2; 16] };
                 // The disk's first read is recorded, the CD-ROM's is not.
                 let view = InitiatorView { units: units(), targets, record_first: vec![1] };
-                connection.on_decision(decision.clone(), nonce, view);
+                connection.on_decision(decision.clone(), || nonce, view);
             }
             ConnectionStep::Attach(_) => {
                 connection.on_attached(1, now);

@@ -12,11 +12,12 @@ mod types;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,6 +45,8 @@ pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut s
     if let Err(error) = set_options(&listener) {
         tracing::warn!(%error, "cannot set the options of the iSCSI listener");
     }
+    // A listener that is bound to one address knows the local end of its connections.
+    let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
     let registry = Arc::new(Registry::default());
     let (total, per_source) = (limits::MAX_SESSIONS, handler.per_source);
     let places = ListenerPlaces::new(ShareLimits { total, per_source, reserve: limits::RESERVED_SESSIONS });
@@ -71,7 +74,7 @@ pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut s
         };
         let (registry, handler, stop) = (Arc::clone(&registry), Arc::clone(&handler), stop.clone());
         sessions.spawn(async move {
-            if let Ok(task) = ConnectionTask::new(stream, peer, handler, registry) {
+            if let Ok(task) = ConnectionTask::new(stream, (peer, local), handler, registry) {
                 task.run(stop).await;
             }
             drop(place);
@@ -119,7 +122,7 @@ struct ConnectionTask {
 
 /// Bytes from the peer that the connection did not accept yet.
 struct Input {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     start: usize,
     end: usize,
 }
@@ -127,13 +130,13 @@ struct Input {
 impl ConnectionTask {
     fn new(
         stream: TcpStream,
-        peer: SocketAddr,
+        (peer, local): (SocketAddr, Option<SocketAddr>),
         handler: Arc<ConnectionHandler>,
         registry: Arc<Registry>,
     ) -> io::Result<Self> {
         Ok(Self {
             peer,
-            local: stream.local_addr()?,
+            local: local.map_or_else(|| stream.local_addr(), Ok)?,
             stream,
             handler,
             registry,
@@ -164,7 +167,7 @@ impl ConnectionTask {
 
     /// Executes the steps of the connection until it ends. Returns `None` if the peer closed or broke it.
     async fn converse(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Infallible, Option<End>> {
-        let mut input = Input { bytes: vec![0; limits::INPUT_BUFFER_BYTES].into(), start: 0, end: 0 };
+        let mut input = Input::new();
         let timer = tokio::time::sleep_until(self.wake());
         tokio::pin!(timer);
         let mut leave = None;
@@ -188,7 +191,11 @@ impl ConnectionTask {
                     self.report_sent(limits::REPORT_BYTES);
                     self.poll_input(&mut input, stop, &mut leave).await?;
                 }
-                ConnectionStep::Close(end) => return Err(Some(end)),
+                ConnectionStep::Close(end) => {
+                    // The end of the stream, before anything is received that would reset the connection.
+                    let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+                    return Err(Some(end));
+                }
                 ConnectionStep::Receive => {
                     if self.take(&mut input) {
                         continue;
@@ -338,7 +345,7 @@ impl ConnectionTask {
             }
         }
         let view = InitiatorView { units: LogicalUnits::new(&name, luns), targets: grant.targets, record_first };
-        self.connection.on_decision(decision, nonce(), view);
+        self.connection.on_decision(decision, nonce, view);
     }
 
     /// Registers the session, and waits for the end of the session that it replaces.
@@ -403,7 +410,7 @@ impl ConnectionTask {
     /// Sends all pending output. A peer that accepts no byte for [`limits::SEND_TIMEOUT`] is given up.
     async fn send(&mut self) -> Result<(), Option<End>> {
         while !self.connection.pending().is_empty() {
-            match self.stream.try_write(self.connection.pending()) {
+            match self.write(self.connection.pending()) {
                 Ok(count) => {
                     self.sent += u64::try_from(count).unwrap_or(0);
                     self.connection.sent(count);
@@ -413,6 +420,16 @@ impl ConnectionTask {
             }
         }
         Ok(())
+    }
+
+    /// Writes as many bytes as the socket accepts. Those before the end of the session leave with the end of the stream,
+    /// in one segment.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.connection.is_logged_out() {
+            return self.stream.try_write(bytes);
+        }
+        let send = || SockRef::from(&self.stream).send_with_flags(bytes, MSG_MORE | MSG_NOSIGNAL);
+        self.stream.try_io(Interest::WRITABLE, send)
     }
 
     async fn wait_for_room(&self) -> Result<(), Option<End>> {
@@ -429,8 +446,15 @@ impl ConnectionTask {
 }
 
 impl Input {
-    /// Returns the free space of the buffer. One PDU of the largest size always fits.
+    fn new() -> Self {
+        Self { bytes: vec![0; limits::MIN_INPUT_BUFFER_BYTES], start: 0, end: 0 }
+    }
+
+    /// Returns the free space of the buffer, which grows once if it is full. One PDU of the largest size always fits.
     fn room(&mut self) -> &mut [u8] {
+        if self.end == self.bytes.len() && self.end < limits::INPUT_BUFFER_BYTES {
+            self.bytes.resize(limits::INPUT_BUFFER_BYTES, 0);
+        }
         &mut self.bytes[self.end..]
     }
 
@@ -464,3 +488,7 @@ fn nonce() -> Nonce {
     let challenge = uuid::Uuid::new_v4().into_bytes();
     Nonce { id: uuid::Uuid::new_v4().into_bytes()[0], challenge }
 }
+
+#[cfg(test)]
+#[path = "../tests/serve.rs"]
+mod tests;

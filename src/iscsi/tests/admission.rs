@@ -70,6 +70,26 @@ async fn the_initiator_name_of_a_boot_script_reads_back() {
 }
 
 #[tokio::test]
+async fn a_login_waits_for_a_file_system_only_where_its_image_was_not_checked_a_moment_ago() {
+    let fixture = Fixture::new("hold");
+    fixture.put_vm(json!({"ip": ADDRESS})).await;
+    let authorizer = authorizer(&fixture);
+    let now = |target| authorizer.admit(&login(target, ADDRESS), MediaAccess::InMemory);
+    assert!(now(Some("live")).is_none(), "the file must be checked");
+    let Admission::Admit(waited) = admit(&fixture, &login(Some("live"), ADDRESS)).await else { panic!("admitted") };
+    let Some(Admission::Admit(grant)) = now(Some("live")) else { panic!("admitted at once") };
+    assert_eq!(grant.units.keys().collect::<Vec<_>>(), waited.units.keys().collect::<Vec<_>>());
+    assert_eq!(grant.units[&0].lun, waited.units[&0].lun);
+    assert!(now(None).is_none(), "a discovery decides about each image");
+    let before = fixture.gate.counters.refused(Protocol::Iscsi, Reason::OtherImageAssigned);
+    assert_eq!(now(Some("unknown")).as_ref().and_then(refused), Some(LoginRefusal::Forbidden));
+    assert_eq!(fixture.gate.counters.refused(Protocol::Iscsi, Reason::OtherImageAssigned), before + 1);
+    fixture.put(Kind::IscsiCdrom, "other", json!({"isoFile": "live.iso"})).await;
+    fixture.put_image(json!({"companions": ["other"]})).await;
+    assert!(now(Some("live")).is_none(), "companions are opened");
+}
+
+#[tokio::test]
 async fn a_host_attaches_its_own_image_only() {
     let fixture = Fixture::new("hold");
     fixture.put_vm(json!({"ip": ADDRESS})).await;
