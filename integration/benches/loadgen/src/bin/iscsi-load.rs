@@ -97,9 +97,7 @@ fn log_in_and_out((address, target, initiator): (&str, &str, &str), client: u8) 
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let security = format!(
-        "InitiatorName={initiator}\0TargetName={target}\0SessionType=Normal\0AuthMethod=None\0"
-    );
+    let security = format!("InitiatorName={initiator}\0TargetName={target}\0SessionType=Normal\0AuthMethod=None\0");
     let operational = "HeaderDigest=None\0DataDigest=None\0MaxRecvDataSegmentLength=262144\0MaxBurstLength=262144\0\
                        FirstBurstLength=65536\0InitialR2T=Yes\0ImmediateData=No\0MaxConnections=1\0\
                        DefaultTime2Wait=2\0DefaultTime2Retain=0\0ErrorRecoveryLevel=0\0";
