@@ -5,7 +5,8 @@
 //! each connection; `--range 2048` fetches that many bytes from a random multiple of that size.
 //! `--from ADDRESS` sets the source address. `--machines N` fetches scripts: `{mac}` in the path is the MAC address of
 //! each of N machines in turn, and `--holds TEXT`, where
-//! `{mac}` means the same, must be in each reply.
+//! `{mac}` means the same, must be in each reply. `--names N` fetches N files of the same bytes in turn: `{n}` in the
+//! path is the number of each.
 //!
 //! Each byte is compared. With `--compare N` only these are: what comes with the head of each reply (4 KiB with
 //! it), and one of N parts of 64 KiB of the rest. The kernel drops the others without a copy: a
@@ -38,6 +39,8 @@ struct Load {
     copy: Vec<u8>,
     range: Option<u64>,
     machines: u32,
+    /// Number of files of the same bytes.
+    names: u32,
     holds: String,
     /// Number of parts of which one is compared.
     compare: usize,
@@ -75,6 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         copy: given.perhaps("--copy").map_or(Ok(Vec::new()), std::fs::read)?,
         range: given.perhaps("--range").map(str::parse).transpose()?,
         machines: given.number("--machines", 0)?,
+        names: given.number("--names", 0)?,
         holds: given.perhaps("--holds").unwrap_or_default().to_owned(),
         compare: given.number("--compare", 1)?,
     };
@@ -136,9 +140,14 @@ impl Client {
     }
 
     fn ask(&mut self, load: &Load, tally: &mut Tally) -> io::Result<()> {
-        let mut request = match load.machines {
-            0 => format!("GET {} HTTP/1.1\r\nHost: boot\r\n", load.path),
-            machines => {
+        let mut request = match (load.machines, load.names) {
+            (0, 0) => format!("GET {} HTTP/1.1\r\nHost: boot\r\n", load.path),
+            (0, names) => {
+                let path = load.path.replace("{n}", &(tally.next % names).to_string());
+                tally.next += 1;
+                format!("GET {path} HTTP/1.1\r\nHost: boot\r\n")
+            }
+            (machines, _) => {
                 self.machine = tally.next % machines;
                 tally.next += 1;
                 let path = load.path.replace("{mac}", &mac(self.machine));
