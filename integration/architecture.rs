@@ -81,6 +81,7 @@ const IO_EDGE: &[&str] = &[
     "http_client/mod.rs",
     "images/library.rs",
     "images/partial_upload.rs",
+    "images/served_directory.rs",
     "images/uploads.rs",
     "iscsi/serve/admission.rs",
     "iscsi/serve/mod.rs",

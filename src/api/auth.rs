@@ -119,7 +119,7 @@ impl Access {
     pub fn origin(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         let ours = |address: IpAddr| self.is_proxy(address);
         let Some(address) = peer.address.filter(|address| ours(*address)) else {
-            let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+            let is_forwarded = headers.keys().any(|name| FORWARDED.contains(&name.as_str()));
             return Peer { is_local: peer.is_local && !is_forwarded, ..peer };
         };
         let values = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());

@@ -21,6 +21,7 @@ use crate::gate::fixture::Fixture;
 use crate::http::connection_limits::MeteredStream;
 use crate::http::listener::serve_http1;
 use crate::http::peer::{Peer, PeerTrust, Serves};
+use crate::images::served_directory::ServedDirectory;
 use crate::store::volumes::Volumes;
 
 /// The MAC address of the machine `vm`.
@@ -60,7 +61,7 @@ impl ApiFixture {
         let path = base.directory.path();
         let folder = |name: &str| {
             std::fs::create_dir(path.join(name)).unwrap();
-            path.join(name)
+            Arc::new(ServedDirectory::new(path.join(name)))
         };
         let (firmware, files) = (folder("firmware"), folder("files"));
         let tokens = Tokens::open(path).unwrap();

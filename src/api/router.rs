@@ -11,7 +11,7 @@ use hyper::{Method, Request, StatusCode};
 use crate::api::auth::Role;
 use crate::api::browser::is_browser_request;
 use crate::api::machine::query::Query;
-use crate::api::machine::recent::{RecentKey, RecentView};
+use crate::api::machine::recent::{RecentKey, RecentView, RepeatedKey};
 use crate::api::machine::{configs, images, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
@@ -36,6 +36,8 @@ use crate::http::reply::{PartialContent, Reply, text};
 const MAX_SEGMENTS: usize = 16;
 /// Prefix of the path of an image.
 const IMAGES: &str = "iso/";
+/// Prefix of the path of a leased view of an image.
+const LEASED_IMAGES: &str = "media/";
 /// Prefix of the path of a file of the configured directory.
 const FILES: &str = "files/";
 
@@ -60,7 +62,7 @@ impl<'a> Target<'a> {
 
 impl Handler for Shared {
     type Recent = RecentView;
-    type RangeKey = RecentKey;
+    type RangeKey = RepeatedKey;
 
     async fn answer(
         &self,
@@ -86,18 +88,30 @@ impl Handler for Shared {
         Some(machine(self, &peer, recent, Target { path: &path, parts: &parts, route }, endpoint, request).await)
     }
 
-    fn range_key(&self, peer: Peer, request: &Request<()>) -> Option<RecentKey> {
+    fn range_key(&self, peer: Peer, request: &Request<()>) -> Option<RepeatedKey> {
         let path = decoded(request.uri().path());
-        let path = path.trim_start_matches('/').strip_prefix(IMAGES)?.to_owned();
+        let path = path.trim_start_matches('/');
+        if let Some(leased) = path.strip_prefix(LEASED_IMAGES) {
+            let (token, file) = leased.split_once('/')?;
+            return Some(RepeatedKey::Leased { token: token.to_owned(), file: file.to_owned() });
+        }
         if is_browser_request(request.headers()) {
             return None;
         }
+        if let Some(file) = path.strip_prefix(FILES) {
+            return Some(RepeatedKey::File(file.to_owned()));
+        }
+        let path = path.strip_prefix(IMAGES)?.to_owned();
         let client = self.access.origin(peer, request.headers()).address;
-        Some(RecentKey { client, path, query: request.uri().query().map(str::to_owned) })
+        Some(RepeatedKey::Image(RecentKey { client, path, query: request.uri().query().map(str::to_owned) }))
     }
 
-    fn recall_part(&self, recent: &RecentView, key: &RecentKey, range: &str, now: Instant) -> Option<PartialContent> {
-        images::recall_part(self, recent, key, range, now)
+    fn recall_part(&self, recent: &RecentView, key: &RepeatedKey, range: &str, now: Instant) -> Option<PartialContent> {
+        match key {
+            RepeatedKey::Image(key) => images::recall_part(self, recent, key, range, now),
+            RepeatedKey::Leased { token, file } => images::recall_leased_part(self, token, file, range),
+            RepeatedKey::File(path) => scripts::recall_file_part(self, path, range, now),
+        }
     }
 
     fn is_known(&self, address: IpAddr) -> bool {

@@ -1,6 +1,5 @@
 //! The state that every request needs.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, watch};
@@ -11,6 +10,7 @@ use crate::api::objects::pages::Pages;
 use crate::api::redfish::host_locks::HostLocks;
 use crate::api::redfish::sessions::Sessions;
 use crate::gate::Gate;
+use crate::images::served_directory::ServedDirectory;
 use crate::store::volumes::Volumes;
 
 /// The state that all requests share.
@@ -40,9 +40,9 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Folders {
     /// Boot programs: `/boot/MAC/NAME`.
-    pub firmware: PathBuf,
+    pub firmware: Arc<ServedDirectory>,
     /// The configured directory: `/files/PATH`.
-    pub files: PathBuf,
+    pub files: Arc<ServedDirectory>,
     /// Volumes of generated configs.
     pub volumes: Arc<Volumes>,
 }

@@ -8,6 +8,7 @@ use crate::boot::Site;
 use crate::config::{Api, BootFileIn, Config, Dhcp, IscsiAccess, OnOtherServer};
 use crate::dhcp;
 use crate::http::connection_limits::HttpLimits;
+use crate::images::served_directory::ServedDirectory;
 use crate::iscsi::serve::admission;
 use crate::store::volumes::Volumes;
 use crate::tftp::serve::boot_files;
@@ -37,8 +38,8 @@ pub fn site(config: &Config, listeners: &Listeners) -> Site {
 /// Returns the directories that the API serves and writes.
 pub fn folders(config: &Config) -> Folders {
     Folders {
-        firmware: config.firmware_dir.clone(),
-        files: config.files_dir.clone(),
+        firmware: Arc::new(ServedDirectory::new(config.firmware_dir.clone())),
+        files: Arc::new(ServedDirectory::new(config.files_dir.clone())),
         volumes: Arc::new(Volumes::new(config.volumes.clone())),
     }
 }

@@ -270,6 +270,7 @@ mod tests {
             Some(PartialContent {
                 tag: "a".into(),
                 whole: 10,
+                media_type: None,
                 range: MediumRange { medium: Self::medium(), start, count },
             })
         }

@@ -15,7 +15,7 @@ use crate::http::reply::{PartialContent, Reply};
 pub trait Handler: Send + Sync + 'static {
     /// The state that one connection keeps between requests.
     type Recent: Default + Send + Sync + 'static;
-    /// The image of a request and its client: two requests with the same key have the same answer.
+    /// The bytes that a request names and its client: two requests with the same key have the same answer.
     type RangeKey: Send + Sync;
 
     /// Answers any request.
@@ -39,12 +39,12 @@ pub trait Handler: Send + Sync + 'static {
         request: &Request<()>,
     ) -> impl Future<Output = Option<Reply>> + Send;
 
-    /// Returns the key under which the connection caches the image of a request, if ranges of it may be repeated.
+    /// Returns the key of the bytes that a request names, if ranges of them may be repeated on its connection.
     /// Requests of different clients behind one proxy have different keys.
     fn range_key(&self, peer: Peer, request: &Request<()>) -> Option<Self::RangeKey>;
 
-    /// Returns the part that a Range header selects of the image that this connection requested last; `None` if the
-    /// image must be looked up again, or if the reply is not a part. `now` spares the handler reading the clock.
+    /// Returns the part that a Range header selects of the bytes that this connection requested last; `None` if they
+    /// must be looked up by `answer_machine`, or if the reply is not a part. `now` spares the handler reading the clock.
     fn recall_part(
         &self,
         recent: &Self::Recent,

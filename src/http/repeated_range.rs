@@ -34,8 +34,8 @@ impl<Key> RangeTemplate<Key> {
     ) -> Option<Self> {
         let headers = request.headers();
         let is_plain = *request.method() == Method::GET
-            && ![IF_MATCH, IF_NONE_MATCH, IF_RANGE].iter().any(|name| headers.contains_key(name))
-            && headers.get_all(RANGE).iter().count() == 1;
+            && headers.get_all(RANGE).iter().count() == 1
+            && ![IF_MATCH, IF_NONE_MATCH, IF_RANGE].iter().any(|name| headers.contains_key(name));
         let key = Some(request).filter(|_| is_plain).and_then(range_key)?;
         let numbers = headers.get(RANGE)?.as_bytes().strip_prefix(BYTES)?;
         // There is one such field, but its text may also stand in another field, or in the path.

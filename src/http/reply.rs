@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use hyper::body::{Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -56,6 +56,8 @@ pub struct PartialContent {
     pub tag: String,
     /// Length of the whole medium, in bytes.
     pub whole: u64,
+    /// Media type, if the reply has one.
+    pub media_type: Option<&'static str>,
     /// The bytes of the part.
     pub range: MediumRange,
 }
@@ -117,8 +119,13 @@ impl hyper::body::Body for Body {
 /// Returns a reply with bytes of a media type.
 pub fn bytes(status: StatusCode, media_type: HeaderValue, body: impl Into<Bytes>) -> Reply {
     let body: Bytes = body.into();
-    let mut reply = Response::new(Body::Whole((!body.is_empty()).then_some(body)));
+    let is_empty = body.is_empty();
+    let mut reply = Response::new(Body::Whole((!is_empty).then_some(body)));
     *reply.status_mut() = status;
+    // hyper leaves it out of the reply to a HEAD. A 204 must not have it (RFC 9110, section 8.6).
+    if is_empty && status != StatusCode::NO_CONTENT {
+        reply.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     reply.headers_mut().insert(CONTENT_TYPE, media_type);
     reply
 }

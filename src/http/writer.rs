@@ -67,7 +67,7 @@ impl ResponseWriter {
     /// # Errors
     /// As `send`.
     pub async fn send_part(&mut self, stream: &mut TcpStream, part: PartialContent) -> io::Result<()> {
-        let PartialContent { tag, whole, range } = part;
+        let PartialContent { tag, whole, media_type, range } = part;
         let (start, count) = (range.start, range.count);
         self.bytes.clear();
         write!(
@@ -76,6 +76,9 @@ impl ResponseWriter {
              Content-Range: bytes {start}-{}/{whole}\r\n",
             start + count - 1,
         )?;
+        if let Some(media_type) = media_type {
+            write!(self.bytes, "Content-Type: {media_type}\r\n")?;
+        }
         self.write_end()?;
         self.send_medium(stream, range).await
     }
@@ -228,7 +231,7 @@ mod tests {
     use std::task::Poll;
 
     use hyper::HeaderMap;
-    use hyper::header::{HeaderValue, RANGE};
+    use hyper::header::{CONTENT_TYPE, HeaderValue, RANGE};
     use tokio::io::AsyncReadExt;
 
     use super::*;
@@ -308,17 +311,20 @@ mod tests {
     async fn a_part_is_sent_as_its_reply_would_be() {
         let bytes: Vec<u8> = (0..100_000u32).flat_map(|word| word.to_le_bytes()).collect();
         let medium: Arc<dyn ReadAt> = Arc::new(crate::iso::MemoryImage(bytes.into()));
-        for (start, count) in [(0, 1), (2048, 2048), (10_000, 70_000)] {
+        for (start, count, media_type) in [(0, 1, None), (2048, 2048, Some("text/plain")), (10_000, 70_000, None)] {
             let range = HeaderValue::try_from(format!("bytes={start}-{}", start + count - 1)).unwrap();
             let headers = HeaderMap::from_iter([(RANGE, range)]);
             let (mut near, mut far) = ends().await;
             let mut output = ResponseWriter::default();
-            let reply = conditional::answer(medium.clone(), "a tag", &headers, false);
+            let mut reply = conditional::answer(medium.clone(), "a tag", &headers, false);
+            if let Some(media_type) = media_type {
+                reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            }
             output.send(&mut near, reply, false, false).await.unwrap();
             let mut reply = vec![0; output.bytes.len() + if count > MAX_COPIED_BYTES { count as usize } else { 0 }];
             far.read_exact(&mut reply).await.unwrap();
             let range = MediumRange { medium: medium.clone(), start, count };
-            let part = PartialContent { tag: "a tag".into(), whole: medium.len(), range };
+            let part = PartialContent { tag: "a tag".into(), whole: medium.len(), media_type, range };
             output.send_part(&mut near, part).await.unwrap();
             drop(near);
             let mut same = Vec::new();

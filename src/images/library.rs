@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::Errno;
 
 use crate::fleet::{Image, Mac, Name};
 use crate::iso::{self, Customization, Examined, Extent, ImageFile, Iso, OverlayView, ReadAt};
@@ -288,41 +286,6 @@ impl ImageLibrary {
         self.started.elapsed()
     }
 
-    /// Opens a file below a directory; `None` if there is none, or if the path or a link leads out of the directory.
-    ///
-    /// # Errors
-    /// Any other error of the file system.
-    pub fn below(directory: &Path, path: &str) -> std::io::Result<Option<ImageView>> {
-        // NONBLOCK: opening a FIFO must not wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let opened = std::fs::File::open(directory)
-            .and_then(|root| Ok(openat2(&root, path, flags, Mode::empty(), within)?))
-            .map(std::fs::File::from);
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) => {
-                let is_none = [
-                    Errno::INVAL,
-                    Errno::NOENT,
-                    Errno::NOTDIR,
-                    Errno::XDEV,
-                    Errno::LOOP,
-                    Errno::NXIO,
-                    Errno::NAMETOOLONG,
-                ];
-                let is_none = is_none.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error()));
-                return if is_none { Ok(None) } else { Err(error) };
-            }
-        };
-        let about = file.metadata()?;
-        if !about.is_file() {
-            return Ok(None);
-        }
-        let tag = tag((about.len(), about.modified().ok()));
-        Ok(Some(ImageView::plain(Arc::new(ImageFile::new(file)?), tag)))
-    }
-
     /// Returns the extents of a file in an ISO; `None` if there is none, or if links form a cycle.
     ///
     /// # Errors
@@ -337,7 +300,7 @@ impl ImageLibrary {
 
 impl ImageView {
     /// Returns bytes as they are.
-    fn plain(medium: Arc<dyn ReadAt>, tag: String) -> Self {
+    pub fn plain(medium: Arc<dyn ReadAt>, tag: String) -> Self {
         Self { medium, tag, warnings: Arc::default(), carries: None }
     }
 }
@@ -379,7 +342,8 @@ fn matches(image: &Image, (length, modified): FileStamp) -> bool {
     image.status.matches_file(length, modified.and_then(|at| Timestamp::try_from(at).ok()))
 }
 
-fn tag((length, modified): FileStamp) -> String {
+/// Returns the tag of a file's bytes, by its length and the time of its last change.
+pub fn tag((length, modified): FileStamp) -> String {
     let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
     format!("{length:x}-{:x}", since.as_nanos())
 }

@@ -2,4 +2,5 @@
 
 pub mod library;
 pub mod partial_upload;
+pub mod served_directory;
 pub mod uploads;

@@ -80,7 +80,14 @@ fn regular(metadata: &Metadata) -> io::Result<()> {
 
 /// Makes a call for a path, unless earlier calls for it or its directory are overdue.
 fn call<T>(path: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let directory = path.parent().unwrap_or(path);
+    call_below(path.parent().unwrap_or(path), path, work)
+}
+
+/// Makes a call for a path at any depth below a directory, unless earlier calls for it or below the directory are overdue.
+///
+/// # Errors
+/// The call's own; `TimedOut` where the file system does not answer earlier calls.
+pub fn call_below<T>(directory: &Path, path: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let began = Instant::now();
     {
         let mut calls = calls_under_way();

@@ -75,6 +75,11 @@ impl ImageFile {
         Ok(Self { file, length })
     }
 
+    /// Wraps an open regular file whose length was read.
+    pub fn with_length(file: File, length: u64) -> Self {
+        Self { file, length }
+    }
+
     /// Sends bytes of the file with `sendfile`, as many as the socket accepts, and returns their number.
     ///
     /// # Errors

@@ -163,6 +163,30 @@ def test_isos_on_a_file_system_that_dies(server):
         assert took < 15 * slowness(), f"SIGTERM ends the server although threads wait: {took}"
 
 
+def test_site_files_on_a_file_system_that_dies(server):
+    server.iso("good.iso")
+    (server.state / "files" / "plain").write_text("plain")
+    assert server.ask("POST", IMAGES, image("good", file="good.iso")).code == 201
+    # A mount below the directory: no file there is opened by the threads that serve the others.
+    with dead_mount(server.state / "files" / "far", {"a": b"far away"}) as mount:
+        for _ in range(2):
+            assert server.ask("GET", "/files/far/a", token=None).body == b"far away", "a file there is served while its file system answers"
+            assert server.ask("GET", "/files/plain", token=None).body == b"plain"
+        mount.die()
+        clients = [threading.Thread(target=lambda: ask_in_vain(server, "/files/far/a"), daemon=True) for _ in range(80)]
+        for client in clients:
+            client.start()
+        assert mount.asked.wait(20), "a request waits for the file system"
+        for _ in range(20):
+            assert server.ask("GET", "/files/plain", token=None).body == b"plain", "the directory's own files are served at once"
+        others_are_served(server)
+        assert server.ask("GET", "/files/far/a", token=None).code == 500, "a request is given up in time"
+        others_are_served(server)
+        took = stops(server, 20)
+        assert took < 15 * slowness(), f"SIGTERM ends the server although threads wait: {took}"
+    mount.place.rmdir()
+
+
 def ask_in_vain(server, path):
     try:
         server.ask("GET", path, token=None)

@@ -64,11 +64,28 @@ pub fn recall_part(
     range: &str,
     now: Instant,
 ) -> Option<PartialContent> {
-    let ImageView { medium, tag, .. } = recent.recall(&shared.gate.store.load(), key, now)?;
+    part(shared, recent.recall(&shared.gate.store.load(), key, now)?, None, range)
+}
+
+/// Returns the part that a Range header selects of the view under a token; `None` if it must be looked up, if its release
+/// must be recorded, or if the reply is not a part.
+pub fn recall_leased_part(shared: &Shared, token: &str, file: &str, range: &str) -> Option<PartialContent> {
+    let view = shared.gate.held(token, image_of(file)).ok()??;
+    part(shared, Some(view).filter(|view| view.carries.is_none())?, None, range)
+}
+
+/// Returns the part that a Range header selects of a view; `None` if the reply is not a part.
+pub fn part(shared: &Shared, view: ImageView, media_type: Option<&'static str>, range: &str) -> Option<PartialContent> {
+    let ImageView { medium, tag, .. } = view;
     let whole = medium.len();
     let RequestedRange::Part { start, count } = requested(Some(range), whole) else { return None };
     shared.gate.counters.count_answered(Protocol::Http);
-    Some(PartialContent { tag, whole, range: MediumRange { medium, start, count } })
+    Some(PartialContent { tag, whole, media_type, range: MediumRange { medium, start, count } })
+}
+
+/// Returns the name of the image in a leased view's path.
+fn image_of(file: &str) -> &str {
+    file.strip_suffix(".iso").unwrap_or(file)
 }
 
 /// Answers with an image or with a file in it; with a host's view of it if the query names one.
@@ -168,7 +185,7 @@ pub async fn leased(
     headers: &HeaderMap,
     is_head: bool,
 ) -> Reply {
-    let image = file.strip_suffix(".iso").unwrap_or(file).to_owned();
+    let image = image_of(file).to_owned();
     let found = match shared.gate.held(token, &image) {
         Ok(Some(view)) => Ok(Ok(view)),
         Ok(None) => {

@@ -22,6 +22,22 @@ pub struct RecentKey {
     pub query: Option<String>,
 }
 
+/// The bytes that a request names, whose ranges may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepeatedKey {
+    /// An image or a file in it.
+    Image(RecentKey),
+    /// The view of an image under a token.
+    Leased {
+        /// Token of the lease.
+        token: String,
+        /// Name of the image's file.
+        file: String,
+    },
+    /// Path of a file of the configured directory.
+    File(String),
+}
+
 /// A connection's last view of an image.
 #[derive(Debug, Default)]
 pub struct RecentView(Mutex<Option<RecentEntry>>);

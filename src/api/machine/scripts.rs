@@ -1,11 +1,13 @@
 //! Boot scripts, boot programs and files. Every decision in these answers is the gate's.
 
-use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
+use crate::api::machine::images;
 use crate::api::machine::query::Query;
 use crate::api::state::Shared;
 use crate::boot::{DropReason, Facts, Firmware, Reason, ScriptFormat, Stage, Verdict};
@@ -14,8 +16,8 @@ use crate::fleet::{Mac, Name};
 use crate::gate::HostDecision;
 use crate::http::conditional;
 use crate::http::peer::Peer;
-use crate::http::reply::{Reply, text};
-use crate::images::library::ImageLibrary;
+use crate::http::reply::{PartialContent, Reply, text};
+use crate::images::served_directory::ServedDirectory;
 
 /// Answers `/ipxe?mac=`: the script of the machine that asks.
 pub async fn script(shared: &Shared, peer: &Peer, query: &Query, is_head: bool) -> Reply {
@@ -113,28 +115,32 @@ pub async fn file(shared: &Shared, peer: &Peer, path: &str, headers: &HeaderMap,
     stored(shared, peer, &shared.folders.files, path, headers, is_head).await
 }
 
+/// Returns the part that a Range header selects of a file of the configured directory; `None` if the file must be looked
+/// up on a thread that may wait, or if the reply is not a part.
+pub fn recall_file_part(shared: &Shared, path: &str, range: &str, now: Instant) -> Option<PartialContent> {
+    let view = shared.folders.files.try_open(path, now).ok()??;
+    images::part(shared, view, Some(media_type(path)), range)
+}
+
 /// Answers with a file below a directory.
 async fn stored(
     shared: &Shared,
     peer: &Peer,
-    directory: &Path,
+    directory: &Arc<ServedDirectory>,
     name: &str,
     headers: &HeaderMap,
     is_head: bool,
 ) -> Reply {
-    let (below, wanted) = (directory.to_owned(), name.to_owned());
-    let found = tokio::task::spawn_blocking(move || ImageLibrary::below(&below, &wanted)).await;
-    let view = match found {
-        Ok(Ok(Some(view))) => view,
-        Ok(Ok(None)) => {
+    let view = match directory.find(name).await {
+        Ok(Some(view)) => view,
+        Ok(None) => {
             shared.gate.counters.count_dropped(Protocol::Http, DropReason::FileNotFound, peer.address);
             return text(StatusCode::NOT_FOUND, "no such file\n");
         }
-        Ok(Err(error)) => {
-            tracing::warn!(directory = %directory.display(), name, %error, "file read failed");
+        Err(error) => {
+            tracing::warn!(directory = %directory.path().display(), name, %error, "file read failed");
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read\n");
         }
-        Err(_) => return text(StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read\n"),
     };
     shared.gate.counters.count_answered(Protocol::Http);
     let mut reply = conditional::answer(view.medium, &view.tag, headers, is_head);
