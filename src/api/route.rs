@@ -13,8 +13,6 @@ pub struct Route {
     pub operations: &'static [Operation],
     /// Object or part of an object that the path names, for discovery and access reviews.
     pub resource: Option<Resource>,
-    /// Whether the fast path answers requests for it: a read without a body that machines repeat.
-    pub is_fast: bool,
 }
 
 /// A segment of a template.
@@ -256,6 +254,12 @@ impl Route {
     /// Returns the operation of a method.
     pub fn operation(&self, method: &hyper::Method) -> Option<&'static Operation> {
         self.operations.iter().find(|operation| operation.method.takes(method))
+    }
+
+    /// Returns whether the fast path answers reads of it: every read of machines, on whichever route.
+    pub fn is_fast(&self) -> bool {
+        let is_read = |one: &Operation| one.method == RouteMethod::Get && matches!(one.endpoint, Endpoint::Machine(_));
+        self.operations.iter().any(is_read)
     }
 
     /// Returns the value of `Allow` (RFC 9110, section 10.2.1).

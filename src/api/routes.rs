@@ -14,8 +14,7 @@ static ROUTES: &[Route] = &[
     route(
         "/ipxe",
         &[machine(RouteMethod::Get, "bootScript", "Returns the iPXE script of the machine that asks.", M::Script)],
-    )
-    .fast(),
+    ),
     route(
         "/api/v1/ipxe/boot",
         &[machine(RouteMethod::Get, "bootScriptByApi", "Returns the iPXE script of the machine that asks.", M::Script)],
@@ -37,27 +36,21 @@ static ROUTES: &[Route] = &[
             "Returns the iPXE script that asks for the machine's own script.",
             M::BootstrapScript,
         )],
-    )
-    .fast(),
+    ),
     route(
         "/boot/{mac}/{*file}",
         &[machine(RouteMethod::Get, "bootProgram", "Returns a boot program, as TFTP does.", M::BootProgram)],
-    )
-    .fast(),
-    route("/iso/{name}", &[machine(RouteMethod::Get, "isoBytes", "Returns an ISO, or a range of it.", M::Image)])
-        .fast(),
-    route("/iso/{name}/{*path}", &[machine(RouteMethod::Get, "isoFileBytes", "Returns a file in an ISO.", M::Image)])
-        .fast(),
+    ),
+    route("/iso/{name}", &[machine(RouteMethod::Get, "isoBytes", "Returns an ISO, or a range of it.", M::Image)]),
+    route("/iso/{name}/{*path}", &[machine(RouteMethod::Get, "isoFileBytes", "Returns a file in an ISO.", M::Image)]),
     route(
         "/media/{token}/{file}",
         &[machine(RouteMethod::Get, "mediumBytes", "Returns the view of an ISO that a token names.", M::LeasedImage)],
-    )
-    .fast(),
+    ),
     route(
         "/files/{*path}",
         &[machine(RouteMethod::Get, "fileBytes", "Returns a file of the configured directory.", M::File)],
-    )
-    .fast(),
+    ),
     route(
         "/api/v1/bootconfig",
         &[machine(RouteMethod::Get, "bootConfig", "Returns a file of the machine's config.", M::Config)],
@@ -510,16 +503,10 @@ pub fn verbs(kind: Kind) -> Vec<&'static str> {
 }
 
 const fn route(path: &'static str, operations: &'static [Operation]) -> Route {
-    Route { path, operations, resource: None, is_fast: false }
+    Route { path, operations, resource: None }
 }
 
 impl Route {
-    /// Marks a route that the fast path answers.
-    const fn fast(mut self) -> Self {
-        self.is_fast = true;
-        self
-    }
-
     /// Marks a route of the objects of a kind.
     const fn of(mut self, kind: Kind) -> Self {
         self.resource = Some(Resource { kind, subresource: None });

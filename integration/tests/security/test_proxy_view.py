@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from support.objects import HOSTS, IMAGES, host, image
+from support.objects import CONFIGS, HOSTS, IGNITION, IMAGES, config, host, image, timeline
 from support.waiting import eventually
 
 VICTIM, ATTACKER = "192.0.2.7", "192.0.2.8"
@@ -59,6 +59,24 @@ def test_a_client_that_the_proxy_hides(raw_client):
     for hidden in ("unknown", "", f"{ATTACKER}, unknown"):
         refused = proxy.ask(request(hidden, "0-2047"))
         assert refused[0] == 403, f"a client without an address is refused: {hidden!r} {refused[:2]}"
+
+
+def test_configs_over_one_connection(server, raw_client):
+    owner = "192.0.2.9"
+    for path, body in ((CONFIGS, config("builder")), (IMAGES, image("own", ["builder"])), (HOSTS, host("three", 3, image="own", bootConfigRef="builder", ip=owner))):
+        made = server.ask("POST", path, body)
+        assert made.code == 201, made
+    proxy = raw_client()
+    for _ in range(3):
+        code, _, given = proxy.ask(request(owner, path="/api/v1/bootconfig"))
+        assert (code, given) == (200, IGNITION.encode()), "the machine gets its config"
+        for other in (ATTACKER, "unknown", "192.0.2.77", f"{ATTACKER}, unknown"):
+            code, _, given = proxy.ask(request(other, path="/api/v1/bootconfig"))
+            assert code in (403, 404) and IGNITION.encode() not in given, f"another client gets none: {other} {code} {given}"
+        assert b"/etc/hostname" in proxy.ask(request(owner, path="/get_ignition"))[2]
+        assert proxy.ask(request(ATTACKER, path="/get_ignition"))[2] == b"{}", "another machine gets an empty config"
+    fetched = [entry for entry in timeline(server, "three", "config_fetched")]
+    assert fetched and all(f"{owner}'" in str(entry) for entry in fetched), f"the timeline names the machine's address: {fetched}"
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ use super::*;
 use crate::api::fixture::{ApiFixture, VM, VM_ADDRESS, host, peer};
 use crate::api::route::Operation;
 use crate::api::routes::{routes, subresources, verbs};
+use crate::http::reply::Body;
 
 /// Message of the object API's reply to a path without a route.
 const NO_ROUTE: &str = "could not find the requested resource";
@@ -73,6 +74,21 @@ async fn every_operation_answers() {
             _ => text.contains(NO_ROUTE),
         };
         assert!(!is_unknown, "{method} {}: {text}", route.path);
+    }
+}
+
+#[tokio::test]
+async fn every_read_of_machines_and_nothing_else_takes_the_fast_path() {
+    let fixture = ApiFixture::new();
+    declare(&fixture).await;
+    for (route, operation, method) in operations() {
+        let is_machines = matches!(operation.endpoint, Endpoint::Machine(_)) && matches!(method, "GET" | "HEAD");
+        let path = path_of(route);
+        assert_eq!(<Shared as Handler>::is_fast(&path), is_machines, "{method} {path}");
+        let request = Request::builder().method(method).uri(&path).body(()).unwrap();
+        let reply = fixture.shared.answer_machine(peer(VM_ADDRESS), &RecentView::default(), &request).await;
+        let has_length = reply.as_ref().map(|reply| !matches!(reply.body(), Body::Stream(_)));
+        assert_eq!(has_length, matches!(operation.endpoint, Endpoint::Machine(_)).then_some(true), "{method} {path}");
     }
 }
 
