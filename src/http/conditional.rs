@@ -17,22 +17,27 @@ use crate::iso::ReadAt;
 pub fn answer(medium: Arc<dyn ReadAt>, tag: &str, headers: &HeaderMap, is_head: bool) -> Reply {
     let length = medium.len();
     let tag = format!("\"{tag}\"");
-    let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let is_any = |known: &str| known.trim() == "*";
+    // A condition's field may come several times: it is one list (RFC 9110, section 5.3).
+    let names = |field: HeaderName, is_known: fn(&str, &str) -> bool| {
+        let mut known =
+            headers.get_all(field).iter().filter_map(|value| value.to_str().ok()).flat_map(|one| one.split(','));
+        known.any(|one| one.trim() == "*" || is_known(one.trim(), &tag))
+    };
     // In the order of RFC 9110, section 13.2.2.
-    if header(IF_MATCH).is_some_and(|known| !is_any(known) && known.split(',').all(|one| one.trim() != tag)) {
-        return with_tag(StatusCode::PRECONDITION_FAILED, &tag, Body::Whole(None));
+    if headers.contains_key(IF_MATCH) && !names(IF_MATCH, |known, tag| known == tag) {
+        return without_bytes(StatusCode::PRECONDITION_FAILED, &tag);
     }
-    if header(IF_NONE_MATCH).is_some_and(|known| is_any(known) || known.split(',').any(|one| strong(one) == tag)) {
+    if headers.contains_key(IF_NONE_MATCH) && names(IF_NONE_MATCH, |known, tag| strong(known) == tag) {
         return with_tag(StatusCode::NOT_MODIFIED, &tag, Body::Whole(None));
     }
-    // A client that resumes cannot use a part of other bytes.
-    let range = header(RANGE).filter(|_| header(IF_RANGE).is_none_or(|known| known == tag));
+    // Ranges are defined for GET alone (RFC 9110, section 14.2). A client that resumes cannot use a part of other bytes.
+    let is_same = || only(headers, IF_RANGE).map_or(!headers.contains_key(IF_RANGE), |known| known == tag);
+    let range = only(headers, RANGE).filter(|_| !is_head && is_same());
     let (status, start, count) = match requested(range, length) {
         RequestedRange::Whole => (StatusCode::OK, 0, length),
         RequestedRange::Part { start, count } => (StatusCode::PARTIAL_CONTENT, start, count),
         RequestedRange::Unsatisfiable => {
-            let mut reply = with_tag(StatusCode::RANGE_NOT_SATISFIABLE, &tag, Body::Whole(None));
+            let mut reply = without_bytes(StatusCode::RANGE_NOT_SATISFIABLE, &tag);
             insert(&mut reply, CONTENT_RANGE, format!("bytes */{length}"));
             return reply;
         }
@@ -46,6 +51,19 @@ pub fn answer(medium: Arc<dyn ReadAt>, tag: &str, headers: &HeaderMap, is_head: 
     if status == StatusCode::PARTIAL_CONTENT {
         insert(&mut reply, CONTENT_RANGE, format!("bytes {start}-{}/{length}", start + count - 1));
     }
+    reply
+}
+
+/// Returns the value of a field that must come once; `None` if it does not.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok())
+}
+
+/// Returns a reply that says by its length, also to a HEAD, that it has no body.
+fn without_bytes(status: StatusCode, tag: &str) -> Reply {
+    let mut reply = with_tag(status, tag, Body::Whole(None));
+    reply.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     reply
 }
 
@@ -65,7 +83,6 @@ fn insert(reply: &mut Reply, name: HeaderName, value: String) {
 
 /// Returns a tag without its mark of weakness: `If-None-Match` compares weakly (RFC 9110, section 13.1.2).
 fn strong(tag: &str) -> &str {
-    let tag = tag.trim();
     tag.strip_prefix("W/").unwrap_or(tag)
 }
 
@@ -75,10 +92,16 @@ mod tests {
     use crate::iso::MemoryImage;
 
     fn check(headers: &[(HeaderName, &str)], expected: (u16, Option<&str>, Option<&str>)) {
-        let fields = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
+        let mut fields = HeaderMap::new();
+        for (name, value) in headers {
+            fields.append(name.clone(), HeaderValue::from_str(value).unwrap());
+        }
+        let whole = (200, Some("1000"), None);
         for is_head in [false, true] {
+            let is_of_range = matches!(expected.0, 206 | 416);
+            let expected = if is_head && is_of_range { whole } else { expected };
             let medium: Arc<dyn ReadAt> = Arc::new(MemoryImage(vec![7; 1000].into()));
-            let reply = answer(medium, "a", &fields.clone().collect(), is_head);
+            let reply = answer(medium, "a", &fields, is_head);
             let text = |name: HeaderName| reply.headers().get(name).and_then(|value| value.to_str().ok());
             let found = (reply.status().as_u16(), text(CONTENT_LENGTH), text(CONTENT_RANGE));
             assert_eq!(found, expected, "{headers:?}");
@@ -91,7 +114,7 @@ mod tests {
     #[test]
     fn conditions_are_checked_in_the_order_of_the_rfc() {
         let (whole, part) = ((200, Some("1000"), None), (206, Some("2"), Some("bytes 3-4/1000")));
-        let (unchanged, failed) = ((304, None, None), (412, None, None));
+        let (unchanged, failed) = ((304, None, None), (412, Some("0"), None));
         check(&[], whole);
         check(&[(IF_MATCH, "\"b\", \"a\"")], whole);
         check(&[(IF_MATCH, "*")], whole);
@@ -100,12 +123,16 @@ mod tests {
         check(&[(IF_NONE_MATCH, "W/\"a\"")], unchanged);
         check(&[(IF_NONE_MATCH, "\"b\",\"a\"")], unchanged);
         check(&[(IF_NONE_MATCH, "*")], unchanged);
+        check(&[(IF_NONE_MATCH, "\"b\""), (IF_NONE_MATCH, "\"a\"")], unchanged);
+        check(&[(IF_MATCH, "\"b\""), (IF_MATCH, "\"a\"")], whole);
         check(&[(IF_NONE_MATCH, "\"b\"")], whole);
         check(&[(IF_MATCH, "\"b\""), (IF_NONE_MATCH, "\"a\"")], failed);
         check(&[(RANGE, "bytes=3-4")], part);
         check(&[(RANGE, "bytes=3-4"), (IF_RANGE, "\"a\"")], part);
         check(&[(RANGE, "bytes=3-4"), (IF_RANGE, "\"b\"")], whole);
         check(&[(RANGE, "bytes=3-4"), (IF_NONE_MATCH, "\"a\"")], unchanged);
-        check(&[(RANGE, "bytes=1000-")], (416, None, Some("bytes */1000")));
+        check(&[(RANGE, "bytes=3-4"), (RANGE, "bytes=5-6")], whole);
+        check(&[(RANGE, "bytes=3-4"), (IF_RANGE, "\"a\""), (IF_RANGE, "\"a\"")], whole);
+        check(&[(RANGE, "bytes=1000-")], (416, Some("0"), Some("bytes */1000")));
     }
 }
