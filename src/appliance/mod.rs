@@ -44,6 +44,10 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time after which an idle thread for blocking tasks ends. It is below the interval of the check of the ISO files, which
 /// would keep every thread of a burst.
 const BLOCKING_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Number of tasks that a worker runs before it polls the sockets, if tasks are left. A worker's own queue holds 256; the
+/// others wait until it is empty. With tokio's 61 it never was while 1,000 connections were busy: the slowest hundredth
+/// waited 160 ms where all took 17 ms on average.
+const EVENT_INTERVAL: u32 = 1024;
 
 /// The services; each ends when it is stopped.
 type Services = JoinSet<anyhow::Result<()>>;
@@ -91,6 +95,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let last = store.clone();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(workers()).thread_keep_alive(BLOCKING_THREAD_KEEP_ALIVE).enable_all();
+    runtime.event_interval(EVENT_INTERVAL);
     let runtime = runtime.build()?;
     let result = runtime.block_on(Appliance::new(config, listeners, programs, store, isos)?.serve());
     // 6. The end: everything is on disk. A thread that waits for a dead file system is not waited for.

@@ -343,7 +343,7 @@ fn matches(image: &Image, (length, modified): FileStamp) -> bool {
 }
 
 /// Returns the tag of a file's bytes, by its length and the time of its last change.
-pub fn tag((length, modified): FileStamp) -> String {
+pub fn tag((length, modified): (u64, Option<SystemTime>)) -> String {
     let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
     format!("{length:x}-{:x}", since.as_nanos())
 }
