@@ -74,7 +74,7 @@ const IO_EDGE: &[&str] = &[
     "http/fast_path.rs",
     "http/limits.rs",
     "http/listener.rs",
-    "http/repeated_range.rs",
+    "http/repeated_request.rs",
     "http/reply.rs",
     "http/tls.rs",
     "http/writer.rs",

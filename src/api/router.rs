@@ -30,7 +30,7 @@ use crate::http::connection_limits::ConnectionRefusal;
 use crate::http::handler::Handler;
 use crate::http::limits::Stop;
 use crate::http::peer::{Peer, Serves};
-use crate::http::reply::{PartialContent, Reply, text};
+use crate::http::reply::{RepeatedContent, Reply, text};
 
 /// Maximum number of segments of a path that are looked at; a file's path may have more.
 const MAX_SEGMENTS: usize = 16;
@@ -62,7 +62,7 @@ impl<'a> Target<'a> {
 
 impl Handler for Shared {
     type Recent = RecentView;
-    type RangeKey = RepeatedKey;
+    type RepeatedKey = RepeatedKey;
 
     async fn answer(
         &self,
@@ -88,7 +88,7 @@ impl Handler for Shared {
         Some(machine(self, &peer, recent, Target { path: &path, parts: &parts, route }, endpoint, request).await)
     }
 
-    fn range_key(&self, peer: Peer, request: &Request<()>) -> Option<RepeatedKey> {
+    fn repeated_key(&self, peer: Peer, request: &Request<()>) -> Option<RepeatedKey> {
         let path = decoded(request.uri().path());
         let path = path.trim_start_matches('/');
         if let Some(leased) = path.strip_prefix(LEASED_IMAGES) {
@@ -106,11 +106,17 @@ impl Handler for Shared {
         Some(RepeatedKey::Image(RecentKey { client, path, query: request.uri().query().map(str::to_owned) }))
     }
 
-    fn recall_part(&self, recent: &RecentView, key: &RepeatedKey, range: &str, now: Instant) -> Option<PartialContent> {
+    fn recall(
+        &self,
+        recent: &RecentView,
+        key: &RepeatedKey,
+        range: Option<&str>,
+        now: Instant,
+    ) -> Option<RepeatedContent> {
         match key {
-            RepeatedKey::Image(key) => images::recall_part(self, recent, key, range, now),
-            RepeatedKey::Leased { token, file } => images::recall_leased_part(self, token, file, range),
-            RepeatedKey::File(path) => scripts::recall_file_part(self, path, range, now),
+            RepeatedKey::Image(key) => images::recall(self, recent, key, range, now),
+            RepeatedKey::Leased { token, file } => images::recall_leased(self, token, file, range),
+            RepeatedKey::File(path) => scripts::recall_file(self, path, range, now),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::http::handler::Handler;
 use crate::http::host_header::host_fault;
 use crate::http::limits::{HEAD_TIMEOUT, MAX_HEADER_FIELDS, Stop, stopped};
 use crate::http::peer::Peer;
-use crate::http::repeated_range::RangeTemplate;
+use crate::http::repeated_request::RequestTemplate;
 use crate::http::writer::ResponseWriter;
 
 /// Maximum size of a head that is parsed here, in bytes; hyper takes longer ones.
@@ -55,17 +55,18 @@ pub async fn serve<H: Handler>(
 ) -> Option<UnansweredConnection> {
     let mut input = Vec::with_capacity(MAX_FAST_HEAD_BYTES);
     let mut output = ResponseWriter::default();
-    let mut template: Option<RangeTemplate<H::RangeKey>> = None;
+    let mut template: Option<RequestTemplate<H::RepeatedKey>> = None;
+    let mut last_head = Vec::new();
     let mut idle_since = Instant::now();
     let is_stopping = stop.clone();
     // Both are made once, not for each request: their registration costs more than reading a request.
     let mut stop = std::pin::pin!(stopped(&mut stop));
     let mut alarm = std::pin::pin!(tokio::time::sleep_until(idle_since + HEAD_TIMEOUT));
     loop {
-        let part = template.as_ref().and_then(|template| template.recall(handler, recent, &input));
-        if let Some((part, length, began)) = part {
+        let repeated = template.as_ref().and_then(|template| template.recall(handler, recent, &input));
+        if let Some((content, length, began)) = repeated {
             input.drain(..length);
-            if !is_sent(output.send_part(&mut stream, part).await, peer) || *is_stopping.borrow() {
+            if !is_sent(output.send_repeated(&mut stream, content).await, peer) || *is_stopping.borrow() {
                 return None;
             }
             idle_since = Instant::now();
@@ -100,8 +101,11 @@ pub async fn serve<H: Handler>(
         let Some(reply) = handler.answer_machine(peer, recent, &request).await else {
             return Some(UnansweredConnection { stream, read: input.into() });
         };
-        template = RangeTemplate::new(&input[..length], &request, |request| handler.range_key(peer, request));
-        template = template.filter(|_| !is_last);
+        let head = &input[..length];
+        let key = |request: &Request<()>| handler.repeated_key(peer, request);
+        template = RequestTemplate::new(head, &request, last_head == head, key).filter(|_| !is_last);
+        last_head.clear();
+        last_head.extend_from_slice(head);
         input.drain(..length);
         let is_head = *request.method() == Method::HEAD;
         let is_sent = is_sent(output.send(&mut stream, reply, is_head, is_last).await, peer);
@@ -175,7 +179,7 @@ mod tests {
     use crate::http::connection_limits::MeteredStream;
     use crate::http::peer::Serves;
     use crate::http::ranges::{RequestedRange, requested};
-    use crate::http::reply::{self, MediumRange, PartialContent, Reply};
+    use crate::http::reply::{self, MediumRange, RepeatedContent, Reply};
     use crate::iso::{MemoryImage, ReadAt};
 
     fn is_fast(target: &str) -> bool {
@@ -244,7 +248,7 @@ mod tests {
 
     impl Handler for Digits {
         type Recent = ();
-        type RangeKey = String;
+        type RepeatedKey = String;
 
         async fn answer(&self, _: Peer, (): &(), _: Serves, _: Request<Incoming>, _: &Stop) -> Reply {
             reply::text(StatusCode::NOT_FOUND, "not the fast path's\n")
@@ -259,18 +263,23 @@ mod tests {
             Some(conditional::answer(Self::medium(), "a", request.headers(), *request.method() == Method::HEAD))
         }
 
-        fn range_key(&self, _: Peer, request: &Request<()>) -> Option<String> {
+        fn repeated_key(&self, _: Peer, request: &Request<()>) -> Option<String> {
             request.uri().path().strip_prefix("/iso/").map(str::to_owned)
         }
 
-        fn recall_part(&self, (): &(), key: &String, range: &str, _: std::time::Instant) -> Option<PartialContent> {
-            let RequestedRange::Part { start, count } = requested(Some(range), 10) else { return None };
+        fn recall(&self, (): &(), key: &String, range: Option<&str>, _: std::time::Instant) -> Option<RepeatedContent> {
+            let (start, count, is_part) = match requested(range, 10) {
+                RequestedRange::Part { start, count } => (start, count, true),
+                RequestedRange::Whole if range.is_none() => (0, 10, false),
+                RequestedRange::Whole | RequestedRange::Unsatisfiable => return None,
+            };
             assert_eq!(key, "a");
             self.recalled.fetch_add(1, Ordering::Relaxed);
-            Some(PartialContent {
+            Some(RepeatedContent {
                 tag: "a".into(),
                 whole: 10,
                 media_type: None,
+                is_part,
                 range: MediumRange { medium: Self::medium(), start, count },
             })
         }
@@ -315,6 +324,10 @@ mod tests {
         assert_eq!(ask(&mut client, &range("4-5"), 2).await, (partial.into(), "45".into()));
         let (unsatisfiable, _) = ask(&mut client, &range("10-"), 0).await;
         assert_eq!(unsatisfiable, "HTTP/1.1 416 Range Not Satisfiable");
+        let whole = "GET /iso/a HTTP/1.1\r\nHost: b\r\n\r\n";
+        for _ in 0..3 {
+            assert_eq!(ask(&mut client, whole, 10).await, ("HTTP/1.1 200 OK".into(), "0123456789".into()));
+        }
         client.write_all(POST.as_bytes()).await.unwrap();
         let UnansweredConnection { stream, read } = task.await.unwrap().unwrap();
         let mut rest = MeteredStream { stream, read, meter: None };
@@ -324,6 +337,6 @@ mod tests {
         assert_eq!(left, POST);
         let counts =
             [&handler.answered, &handler.recalled, &handler.recorded].map(|count| count.load(Ordering::Relaxed));
-        assert_eq!(counts, [2, 1, 3]);
+        assert_eq!(counts, [4, 2, 6]);
     }
 }

@@ -9,14 +9,14 @@ use hyper::body::Incoming;
 use crate::http::connection_limits::ConnectionRefusal;
 use crate::http::limits::Stop;
 use crate::http::peer::{Peer, Serves};
-use crate::http::reply::{PartialContent, Reply};
+use crate::http::reply::{RepeatedContent, Reply};
 
 /// The answers to requests. One handler serves all listeners; the calls are dispatched statically.
 pub trait Handler: Send + Sync + 'static {
     /// The state that one connection keeps between requests.
     type Recent: Default + Send + Sync + 'static;
     /// The bytes that a request names and its client: two requests with the same key have the same answer.
-    type RangeKey: Send + Sync;
+    type RepeatedKey: Send + Sync;
 
     /// Answers any request.
     fn answer(
@@ -39,19 +39,20 @@ pub trait Handler: Send + Sync + 'static {
         request: &Request<()>,
     ) -> impl Future<Output = Option<Reply>> + Send;
 
-    /// Returns the key of the bytes that a request names, if ranges of them may be repeated on its connection.
+    /// Returns the key of the bytes that a request names, if requests for them may be repeated on its connection.
     /// Requests of different clients behind one proxy have different keys.
-    fn range_key(&self, peer: Peer, request: &Request<()>) -> Option<Self::RangeKey>;
+    fn repeated_key(&self, peer: Peer, request: &Request<()>) -> Option<Self::RepeatedKey>;
 
-    /// Returns the part that a Range header selects of the bytes that this connection requested last; `None` if they
-    /// must be looked up by `answer_machine`, or if the reply is not a part. `now` spares the handler reading the clock.
-    fn recall_part(
+    /// Returns the part that a Range header selects of the bytes that this connection requested last, or all of them;
+    /// `None` if they must be looked up by `answer_machine`, or if the reply to a range is not a part. `now` spares the
+    /// handler reading the clock.
+    fn recall(
         &self,
         recent: &Self::Recent,
-        key: &Self::RangeKey,
-        range: &str,
+        key: &Self::RepeatedKey,
+        range: Option<&str>,
         now: Instant,
-    ) -> Option<PartialContent>;
+    ) -> Option<RepeatedContent>;
 
     /// Returns whether an address belongs to a known machine or to a proxy, for which connections are reserved.
     fn is_known(&self, address: IpAddr) -> bool;

@@ -11,7 +11,7 @@ pub mod listener;
 pub mod multipart;
 pub mod peer;
 pub mod ranges;
-pub mod repeated_range;
+pub mod repeated_request;
 pub mod reply;
 pub mod tls;
 pub mod writer;

@@ -49,16 +49,18 @@ pub struct MediumRange {
     pub count: u64,
 }
 
-/// A 206 reply for a range of a medium, before it is written.
+/// A 200 or 206 reply with bytes of a medium, before it is written.
 #[derive(Debug)]
-pub struct PartialContent {
+pub struct RepeatedContent {
     /// Tag of the whole medium's bytes, without quotes.
     pub tag: String,
     /// Length of the whole medium, in bytes.
     pub whole: u64,
     /// Media type, if the reply has one.
     pub media_type: Option<&'static str>,
-    /// The bytes of the part.
+    /// Whether the request has a range: a 206.
+    pub is_part: bool,
+    /// The bytes.
     pub range: MediumRange,
 }
 

@@ -12,7 +12,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-use crate::http::reply::{self, Body, MediumRange, PartialContent, Reply};
+use crate::http::reply::{self, Body, MediumRange, RepeatedContent, Reply};
 use crate::iso::{Extent, ImageFile};
 
 /// Maximum body size that is sent in the same write as the head, in bytes.
@@ -62,20 +62,22 @@ impl ResponseWriter {
         }
     }
 
-    /// Sends a part of an image as `send` sends the reply of `conditional::answer`, without making that reply.
+    /// Sends bytes of a medium as `send` sends the reply of `conditional::answer`, without making that reply.
     ///
     /// # Errors
     /// As `send`.
-    pub async fn send_part(&mut self, stream: &mut TcpStream, part: PartialContent) -> io::Result<()> {
-        let PartialContent { tag, whole, media_type, range } = part;
+    pub async fn send_repeated(&mut self, stream: &mut TcpStream, content: RepeatedContent) -> io::Result<()> {
+        let RepeatedContent { tag, whole, media_type, is_part, range } = content;
         let (start, count) = (range.start, range.count);
         self.bytes.clear();
+        let status = if is_part { "206 Partial Content" } else { "200 OK" };
         write!(
             self.bytes,
-            "HTTP/1.1 206 Partial Content\r\nEtag: \"{tag}\"\r\nAccept-Ranges: bytes\r\nContent-Length: {count}\r\n\
-             Content-Range: bytes {start}-{}/{whole}\r\n",
-            start + count - 1,
+            "HTTP/1.1 {status}\r\nEtag: \"{tag}\"\r\nAccept-Ranges: bytes\r\nContent-Length: {count}\r\n",
         )?;
+        if is_part {
+            write!(self.bytes, "Content-Range: bytes {start}-{}/{whole}\r\n", start + count - 1)?;
+        }
         if let Some(media_type) = media_type {
             write!(self.bytes, "Content-Type: {media_type}\r\n")?;
         }
@@ -311,9 +313,11 @@ mod tests {
     async fn a_part_is_sent_as_its_reply_would_be() {
         let bytes: Vec<u8> = (0..100_000u32).flat_map(|word| word.to_le_bytes()).collect();
         let medium: Arc<dyn ReadAt> = Arc::new(crate::iso::MemoryImage(bytes.into()));
-        for (start, count, media_type) in [(0, 1, None), (2048, 2048, Some("text/plain")), (10_000, 70_000, None)] {
+        let rows = [(0, 1, None), (2048, 2048, Some("text/plain")), (10_000, 70_000, None), (0, 400_000, None)];
+        for (start, count, media_type) in rows {
+            let is_part = count < 400_000;
             let range = HeaderValue::try_from(format!("bytes={start}-{}", start + count - 1)).unwrap();
-            let headers = HeaderMap::from_iter([(RANGE, range)]);
+            let headers = HeaderMap::from_iter(is_part.then_some((RANGE, range)));
             let (mut near, mut far) = ends().await;
             let mut output = ResponseWriter::default();
             let mut reply = conditional::answer(medium.clone(), "a tag", &headers, false);
@@ -324,8 +328,8 @@ mod tests {
             let mut reply = vec![0; output.bytes.len() + if count > MAX_COPIED_BYTES { count as usize } else { 0 }];
             far.read_exact(&mut reply).await.unwrap();
             let range = MediumRange { medium: medium.clone(), start, count };
-            let part = PartialContent { tag: "a tag".into(), whole: medium.len(), media_type, range };
-            output.send_part(&mut near, part).await.unwrap();
+            let part = RepeatedContent { tag: "a tag".into(), whole: medium.len(), media_type, is_part, range };
+            output.send_repeated(&mut near, part).await.unwrap();
             drop(near);
             let mut same = Vec::new();
             far.read_to_end(&mut same).await.unwrap();

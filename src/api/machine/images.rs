@@ -16,7 +16,7 @@ use crate::gate::media::{ConfigVisibility, MediaError};
 use crate::http::conditional;
 use crate::http::peer::Peer;
 use crate::http::ranges::{RequestedRange, requested};
-use crate::http::reply::{MediumRange, PartialContent, Reply, text};
+use crate::http::reply::{MediumRange, RepeatedContent, Reply, text};
 use crate::images::library::{ImageLibrary, ImageView};
 use crate::iso::FileInImage;
 
@@ -55,32 +55,40 @@ pub async fn image_again(
     conditional::answer(view.medium, &view.tag, headers, is_head)
 }
 
-/// Returns the part that a Range header selects of the image that this connection requested last; `None` if the image
-/// must be looked up again, or if the reply is not a part.
-pub fn recall_part(
+/// Returns the part that a Range header selects of the image that this connection requested last, or all of it; `None` if
+/// the image must be looked up again, or if the reply to a range is not a part.
+pub fn recall(
     shared: &Shared,
     recent: &RecentView,
     key: &RecentKey,
-    range: &str,
+    range: Option<&str>,
     now: Instant,
-) -> Option<PartialContent> {
-    part(shared, recent.recall(&shared.gate.store.load(), key, now)?, None, range)
+) -> Option<RepeatedContent> {
+    content(shared, recent.recall(&shared.gate.store.load(), key, now)?, None, range)
 }
 
-/// Returns the part that a Range header selects of the view under a token; `None` if it must be looked up, if its release
-/// must be recorded, or if the reply is not a part.
-pub fn recall_leased_part(shared: &Shared, token: &str, file: &str, range: &str) -> Option<PartialContent> {
+/// Returns the same of the view under a token; `None` also if its release must be recorded.
+pub fn recall_leased(shared: &Shared, token: &str, file: &str, range: Option<&str>) -> Option<RepeatedContent> {
     let view = shared.gate.held(token, image_of(file)).ok()??;
-    part(shared, Some(view).filter(|view| view.carries.is_none())?, None, range)
+    content(shared, Some(view).filter(|view| view.carries.is_none())?, None, range)
 }
 
-/// Returns the part that a Range header selects of a view; `None` if the reply is not a part.
-pub fn part(shared: &Shared, view: ImageView, media_type: Option<&'static str>, range: &str) -> Option<PartialContent> {
+/// Returns the part that a Range header selects of a view, or all of it; `None` if the reply to a range is not a part.
+pub fn content(
+    shared: &Shared,
+    view: ImageView,
+    media_type: Option<&'static str>,
+    range: Option<&str>,
+) -> Option<RepeatedContent> {
     let ImageView { medium, tag, .. } = view;
     let whole = medium.len();
-    let RequestedRange::Part { start, count } = requested(Some(range), whole) else { return None };
+    let (start, count, is_part) = match requested(range, whole) {
+        RequestedRange::Part { start, count } => (start, count, true),
+        RequestedRange::Whole if range.is_none() => (0, whole, false),
+        RequestedRange::Whole | RequestedRange::Unsatisfiable => return None,
+    };
     shared.gate.counters.count_answered(Protocol::Http);
-    Some(PartialContent { tag, whole, media_type, range: MediumRange { medium, start, count } })
+    Some(RepeatedContent { tag, whole, media_type, is_part, range: MediumRange { medium, start, count } })
 }
 
 /// Returns the name of the image in a leased view's path.
@@ -327,8 +335,8 @@ mod tests {
         let (shared, recent) = (&*fixture.shared, RecentView::default());
         let range = |path: &str| {
             let request = Request::builder().uri(path).body(()).unwrap();
-            let key = shared.range_key(peer(VM_ADDRESS), &request)?;
-            let part = shared.recall_part(&recent, &key, "bytes=2-3", Instant::now())?;
+            let key = shared.repeated_key(peer(VM_ADDRESS), &request)?;
+            let part = shared.recall(&recent, &key, Some("bytes=2-3"), Instant::now())?;
             Some((part.whole, part.range.start, part.range.count))
         };
         assert_eq!(range("/iso/live"), None);
@@ -341,8 +349,8 @@ mod tests {
         assert_eq!(range("/files/live"), None);
         // Another client behind the same proxy is not answered from it.
         let request = Request::builder().uri("/iso/live").body(()).unwrap();
-        let key = shared.range_key(peer([10, 77, 0, 11]), &request).unwrap();
-        assert!(shared.recall_part(&recent, &key, "bytes=2-3", Instant::now()).is_none());
+        let key = shared.repeated_key(peer([10, 77, 0, 11]), &request).unwrap();
+        assert!(shared.recall(&recent, &key, Some("bytes=2-3"), Instant::now()).is_none());
         // Another object's change leaves the image as it is; its own does not.
         fixture.put(Kind::BareMetalHost, host(json!({}))).await;
         assert_eq!(range("/iso/live"), Some((10, 2, 2)));

@@ -22,7 +22,7 @@ pub struct RecentKey {
     pub query: Option<String>,
 }
 
-/// The bytes that a request names, whose ranges may be repeated.
+/// The bytes that a request names, if requests for them may be repeated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RepeatedKey {
     /// An image or a file in it.

@@ -16,7 +16,7 @@ use crate::fleet::{Mac, Name};
 use crate::gate::HostDecision;
 use crate::http::conditional;
 use crate::http::peer::Peer;
-use crate::http::reply::{PartialContent, Reply, text};
+use crate::http::reply::{RepeatedContent, Reply, text};
 use crate::images::served_directory::ServedDirectory;
 
 /// Answers `/ipxe?mac=`: the script of the machine that asks.
@@ -115,11 +115,11 @@ pub async fn file(shared: &Shared, peer: &Peer, path: &str, headers: &HeaderMap,
     stored(shared, peer, &shared.folders.files, path, headers, is_head).await
 }
 
-/// Returns the part that a Range header selects of a file of the configured directory; `None` if the file must be looked
-/// up on a thread that may wait, or if the reply is not a part.
-pub fn recall_file_part(shared: &Shared, path: &str, range: &str, now: Instant) -> Option<PartialContent> {
+/// Returns the part that a Range header selects of a file of the configured directory, or all of it; `None` if the file must
+/// be looked up on a thread that may wait, or if the reply to a range is not a part.
+pub fn recall_file(shared: &Shared, path: &str, range: Option<&str>, now: Instant) -> Option<RepeatedContent> {
     let view = shared.folders.files.try_open(path, now).ok()??;
-    images::part(shared, view, Some(media_type(path)), range)
+    images::content(shared, view, Some(media_type(path)), range)
 }
 
 /// Answers with a file below a directory.
