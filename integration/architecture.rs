@@ -15,7 +15,6 @@ const IO_EDGE: &[&str] = &[
     "api/generate.rs",
     "api/machine/images.rs",
     "api/machine/recent.rs",
-    "api/machine/scripts.rs",
     "api/objects/actions.rs",
     "api/objects/body.rs",
     "api/objects/discovery.rs",

@@ -104,8 +104,7 @@ pub async fn serve<H: Handler>(
         let head = &input[..length];
         let key = |request: &Request<()>| handler.repeated_key(peer, request);
         template = RequestTemplate::new(head, &request, last_head == head, key).filter(|_| !is_last);
-        last_head.clear();
-        last_head.extend_from_slice(head);
+        head.clone_into(&mut last_head);
         input.drain(..length);
         let is_head = *request.method() == Method::HEAD;
         let is_sent = is_sent(output.send(&mut stream, reply, is_head, is_last).await, peer);

@@ -140,6 +140,7 @@ def test_requests_that_are_answered(paths, route):
             assert len(codes(answer)) == 2 and codes(answer)[1] == 200, f"{name}: one answer, and the connection goes on: {answer[:300]!r}"
     pipelined = both(b"".join(request(path, f"Range: bytes={n}-{n}") for n in range(8)))
     assert len(codes(pipelined)) == 9, f"pipelined requests are answered in order: {codes(pipelined)}"
+    assert len(codes(both(request(path) * 4))) == 5, "the same request is answered again"
     assert len(codes(both(b"\r\n" + request(path)))) == 2, "an empty line before a request is ignored (RFC 9112, section 2.2)"
 
 

@@ -149,6 +149,32 @@ def test_a_deleted_iso(server, iso):
     assert wire.send(get("/iso/gone", "Range: bytes=0-2")).answer()[0] == 404, "a deleted ISO is 404 on a connection that served it"
 
 
+@pytest.mark.parametrize("fields", [(), ("Range: bytes=0-9",)])
+def test_a_site_file_that_changes(server, fields):
+    files = server.state / "files"
+    files.mkdir(exist_ok=True)
+    text = lambda number: f"number {number:03}".encode()
+    (files / "changing").write_bytes(text(0))
+    wire, tags = Wire(), set()
+    def found():
+        _, headers, body = wire.send(get("/files/changing", *fields)).answer()
+        tags.add(headers.get("etag"))
+        return body
+    for number in range(1, 100):
+        assert [found() for _ in range(3)] == [text(number - 1)] * 3, "a connection repeats its request"
+        (files / "new").write_bytes(text(number))
+        (files / "new").rename(files / "changing")
+        assert found() == text(number), "a replaced file is served at once"
+    assert len(tags) == 100, f"each file has its tag: {len(tags)}"
+    (files / "changing").write_bytes(b"longer than before")
+    assert found() == (b"longer than before"[:10] if fields else b"longer than before"), "a file written in place is served with its new length"
+    (files / "changing").unlink()
+    assert wire.send(get("/files/changing", *fields)).answer()[0] == 404, "a deleted file is 404"
+    (files / "changing").symlink_to("../admin.token")
+    assert wire.send(get("/files/changing", *fields)).answer()[0] == 404, "a link out of the directory is 404"
+    (files / "changing").unlink()
+
+
 SETTING = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 
 
