@@ -88,7 +88,7 @@ def secure_boot(kit):
 
 
 def arm64(kit):
-    """AAVMF (arm64) loads iPXE, runs the script and boots an ISO from the iSCSI target."""
+    """AAVMF (arm64) loads iPXE, runs the script and boots an ISO from the iSCSI target: GRUB, the kernel, its system."""
     with Lab(kit, "arm64") as lab:
         lab.serve("install arm")
         iso = run(str(kit.arm64_iso_builder)).strip()
@@ -98,6 +98,7 @@ def arm64(kit):
         _, _, details = machine.wait_marker("iso-up", KERNEL_LIMIT)
         expect(details == {"cpu": "arm64", "platform": "efi"}, f"GRUB runs on {details}")
         wait_event(lab, machine, "iscsi_login")
+        machine.wait_marker("os-up", KERNEL_LIMIT)
         expect("ipxe-arm64.efi" in files(lab, machine), f"files: {files(lab, machine)}")
 
 

@@ -33,9 +33,9 @@ class Cycle:
         self.power_on_at = None
         self.since = 0  # index of the console's line where the current boot began
 
-    def power_on(self, hold=None):
+    def power_on(self, hold=None, extra=()):
         self.since = 0
-        self.power_on_at = self.machine.power_on(self.lab.network, hold=hold)
+        self.power_on_at = self.machine.power_on(self.lab.network, hold=hold, extra=extra)
         self.report(0.0, "power-on")
         self.machine.console.watchers.append(self._console_line)
 
@@ -70,12 +70,14 @@ class Cycle:
                 rows.append((when, text.split("BOOTLATCH-LAB: ")[1].split()[0]))
         return rows
 
-    def steps(self):
-        """Returns (seconds since power-on, label) of each step of an install and its disk boot; None if it was not seen."""
+    def steps(self, first=tuple(FIRST_BOOT), second=tuple(SECOND_BOOT)):
+        """Returns (seconds since power-on, label) of each step of an install and its disk boot; None if it was not seen.
+
+        `first` and `second` name the steps of the two boots."""
         seen = {"server": self.server_events(), "console": self.console_events()}
         reboot = next((when for when, name in seen["console"] if name == "reboot"), None)
         rows = [(0.0, "power-on")]
-        for after, steps in ((self.power_on_at, FIRST_BOOT), (reboot, SECOND_BOOT)):
+        for after, steps in ((self.power_on_at, first), (reboot, second)):
             for label, source, name in steps:
                 times = [when for when, event in seen[source]
                          if event == name and after is not None and when >= after - 0.001]
