@@ -130,16 +130,16 @@ class Pair(Namespaces):
         folder.mkdir()
         return folder
 
-    def start(self, name, command, env=None):
-        """Starts a program on the server's core."""
-        words = self.inside(self.server, "taskset", "-c", CORES[0], *command)
+    def start(self, name, command, env=None, wrap=list):
+        """Starts a program on the server's core. `wrap` makes the command that is started of the one in the namespace."""
+        words = wrap([str(word) for word in self.inside(self.server, "taskset", "-c", CORES[0], *command)])
         program = Program(name, words, self.place / f"{name}-{next(self.count)}.log", env=env)
         self.programs.append(program)
         return program
 
-    def serve(self, name, command, ready):
+    def serve(self, name, command, ready, wrap=list):
         """Starts a server and waits for the line of its log that says it is ready."""
-        program = self.start(name, command)
+        program = self.start(name, command, wrap=wrap)
         program.wait_for(ready, 60)
         return program
 
@@ -151,14 +151,16 @@ class Pair(Namespaces):
             raise Failure(f"{' '.join(command)}: {done.stderr.strip()} {done.stdout.strip()}")
         return json.loads(done.stdout)
 
-    def bootlatch(self, config="", state=None, firmware=None):
-        """Starts bootlatch. `config` is the rest of its configuration file; the default state is empty."""
+    def bootlatch(self, config="", state=None, firmware=None, variables=(), wrap=list):
+        """Starts bootlatch. `config` is the rest of its configuration file; the default state is empty.
+
+        `variables` are set in its environment, as NAME=VALUE. `wrap` is that of `start`."""
         state = state or self.folder("state")
         file = self.folder("config") / "bootlatch.toml"
         file.write_text(f'interface = "lan0"\nuser = "root"\n{config}\n{LIMITS}')
-        command = ["env", "BOOTLATCH_LOG=error,bootlatch::appliance=info", BINARY, "serve", "--config", file,
+        command = ["env", "BOOTLATCH_LOG=error,bootlatch::appliance=info", *variables, BINARY, "serve", "--config", file,
                    "--state-dir", state, "--firmware-dir", firmware or self.place]
-        return self.serve("bootlatch", command, "ready")
+        return self.serve("bootlatch", command, "ready", wrap)
 
     def nginx(self, root, port=80, open_file_cache=True, congestion_control=SYSTEM_CONTROL):
         """Starts nginx as one process with sendfile and without a log.
