@@ -21,6 +21,8 @@ use bootlatch_loadgen::arguments::Arguments;
 /// Time before a machine repeats a request, and the number of repetitions.
 const PATIENCE: Duration = Duration::from_secs(1);
 const TRIES: u32 = 8;
+/// The steps whose requests are repeated.
+const STEPS: [&str; 4] = ["offer", "4011", "program", "iPXE's offer"];
 /// Event numbers of the shared sockets, after those of the machines.
 const BROADCAST: u64 = 1 << 32;
 const SECOND: u64 = 2 << 32;
@@ -60,8 +62,12 @@ struct Wire {
 
 #[derive(Default)]
 struct Tally {
-    repeats: u64,
+    /// Repetitions by step: offer, 4011, program, iPXE's offer.
+    repeats: [u64; 4],
+    /// From the start of all machines to each one's script.
     times: Vec<Duration>,
+    /// From each machine's request for its script to the script.
+    scripts: Vec<Duration>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -85,15 +91,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut tally = Tally::default();
     run(&load, &wire, &mut machines, &mut tally, began)?;
     tally.times.sort_unstable();
-    let at = |part: usize| tally.times[(tally.times.len() * part / 100).min(tally.times.len() - 1)].as_secs_f64();
+    tally.scripts.sort_unstable();
     println!(
-        r#"{{"machines": {count}, "seconds": {:.4}, "repeats": {}, "p50": {:.4}, "p99": {:.4}}}"#,
-        at(100),
-        tally.repeats,
-        at(50),
-        at(99)
+        r#"{{"machines": {count}, "seconds": {:.4}, "repeats": {}, "repeated": {{{}}}, "p50": {:.4}, "p99": {:.4}, "script_p99": {:.4}}}"#,
+        percentile(&tally.times, 100),
+        tally.repeats.iter().sum::<u64>(),
+        STEPS
+            .iter()
+            .zip(tally.repeats)
+            .map(|(step, count)| format!(r#""{step}": {count}"#))
+            .collect::<Vec<_>>()
+            .join(", "),
+        percentile(&tally.times, 50),
+        percentile(&tally.times, 99),
+        percentile(&tally.scripts, 99)
     );
     Ok(())
+}
+
+/// Returns a percentile of sorted times, in seconds.
+fn percentile(sorted: &[Duration], part: usize) -> f64 {
+    sorted[(sorted.len() * part / 100).min(sorted.len() - 1)].as_secs_f64()
 }
 
 fn run(load: &Load, wire: &Wire, machines: &mut [Machine], tally: &mut Tally, began: Instant) -> io::Result<()> {
@@ -111,6 +129,7 @@ fn run(load: &Load, wire: &Wire, machines: &mut [Machine], tally: &mut Tally, be
                     if machine.receive(load, wire, &mut buffer)? {
                         machine.stage = Stage::Done;
                         tally.times.push(began.elapsed());
+                        tally.scripts.push(machine.at.elapsed());
                     }
                 }
             }
@@ -119,10 +138,14 @@ fn run(load: &Load, wire: &Wire, machines: &mut [Machine], tally: &mut Tally, be
         if now - swept > Duration::from_millis(100) {
             swept = now;
             for machine in machines.iter_mut().filter(|machine| now - machine.at > PATIENCE) {
-                if matches!(machine.stage, Stage::Done | Stage::Script { .. }) {
-                    continue;
-                }
-                tally.repeats += 1;
+                let step = match machine.stage {
+                    Stage::Offer => 0,
+                    Stage::Ack => 1,
+                    Stage::Program { .. } => 2,
+                    Stage::IpxeOffer => 3,
+                    Stage::Script { .. } | Stage::Done => continue,
+                };
+                tally.repeats[step] += 1;
                 machine.tries += 1;
                 if machine.tries > TRIES {
                     return Err(io::Error::other(format!("machine {} gave up", machine.number)));
@@ -285,6 +308,7 @@ impl Machine {
     }
 
     fn ask_for_script(&mut self, load: &Load, wire: &Wire) -> io::Result<()> {
+        self.at = Instant::now();
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SocketAddrV4::new(self.address(), 0).into())?;
         socket.connect(&SocketAddr::from((load.server, 80)).into())?;
@@ -332,24 +356,33 @@ impl Machine {
             }
             Stage::Script { stream, got } => loop {
                 match stream.read(buffer) {
-                    Ok(0) => {
-                        let text = String::from_utf8_lossy(got);
-                        if !text.starts_with("HTTP/1.1 200")
-                            || !text.contains("\r\n\r\n#!ipxe")
-                            || !text.contains(&holds)
-                        {
-                            return Err(io::Error::other(format!("no {holds} in {text}")));
-                        }
-                        return Ok(true);
-                    }
+                    Ok(0) => return Err(io::Error::other(format!("cut: {}", String::from_utf8_lossy(got)))),
                     Ok(count) => got.extend_from_slice(&buffer[..count]),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                     Err(error) => return Err(error),
                 }
+                let text = String::from_utf8_lossy(got);
+                if !is_whole(&text) {
+                    continue;
+                }
+                if !text.starts_with("HTTP/1.1 200") || !text.contains("\r\n\r\n#!ipxe") || !text.contains(&holds) {
+                    return Err(io::Error::other(format!("no {holds} in {text}")));
+                }
+                return Ok(true);
             },
             Stage::Offer | Stage::Ack | Stage::IpxeOffer | Stage::Done => Ok(false),
         }
     }
+}
+
+/// Returns whether a response has the number of octets that its head announces.
+fn is_whole(response: &str) -> bool {
+    let Some((head, body)) = response.split_once("\r\n\r\n") else { return false };
+    let length = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    length.is_some_and(|(_, length)| length.parse().is_ok_and(|length: usize| body.len() >= length))
 }
 
 /// Acknowledges the block before the next one.
