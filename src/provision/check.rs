@@ -54,6 +54,9 @@ pub fn check(spec: &BootConfigSpec) -> Result<Vec<String>, FieldError> {
             (Format::CloudInit, "user-data") => user_data(text),
             (Format::CloudInit, "meta-data" | "network-config") => mapping(text).map(drop),
             (Format::CloudInit, "vendor-data") if !text.trim().is_empty() => user_data(text),
+            (format @ (Format::Kickstart | Format::Preseed | Format::Script), name) if name == main => {
+                not_empty(text).and_then(|()| not_of_another_format(format, text))
+            }
             (Format::Ignition | Format::CloudInit | Format::Kickstart | Format::Preseed | Format::Script, _) => {
                 not_empty(text)
             }
@@ -66,6 +69,21 @@ pub fn check(spec: &BootConfigSpec) -> Result<Vec<String>, FieldError> {
 /// Checks that a file is not empty.
 fn not_empty(text: &str) -> Result<(), String> {
     if text.trim().is_empty() { Err("the file is empty".into()) } else { Ok(()) }
+}
+
+/// Checks that a file in a format without a grammar of ours is not one of a format that is easily recognized.
+fn not_of_another_format(format: Format, text: &str) -> Result<(), String> {
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let is_ignition = || {
+        let parsed = serde_json::from_str::<Map<String, Value>>(text);
+        text.starts_with('{') && parsed.is_ok_and(|map| map.contains_key("ignition"))
+    };
+    let found = match text {
+        _ if is_ignition() => ("an Ignition config", Format::Ignition),
+        _ if text.starts_with("#cloud-config") => ("a cloud-config", Format::CloudInit),
+        _ => return Ok(()),
+    };
+    Err(format!("found {}, expected {format}: add it with the format {}", found.0, found.1))
 }
 
 /// Checks user data. cloud-init recognizes a MIME message by a header in it, and other types by the first words.
@@ -127,6 +145,27 @@ mod tests {
         let data = [(format.main_file(), main), (name, text)].map(|(name, text)| (name.to_owned(), text.to_owned()));
         let spec = BootConfigSpec { format, data: data.into(), confidential: false };
         check(&spec).err().map(|error| error.message)
+    }
+
+    #[test]
+    fn a_file_of_another_format_is_recognized() {
+        let ignition = r#" {"ignition":{"version":"3.4.0"}}"#;
+        for (format, name, text, found) in [
+            (Format::Kickstart, "ks.cfg", ignition, "Ignition"),
+            (Format::Preseed, "preseed.cfg", ignition, "Ignition"),
+            (Format::Script, "script", ignition, "Ignition"),
+            (Format::Kickstart, "ks.cfg", "#cloud-config\n", "cloud-config"),
+        ] {
+            let error = wrong(format, name, text).unwrap_or_default();
+            assert!(error.contains(found) && error.contains(&format!("expected {format}")), "{format}: {error}");
+        }
+        for (format, name, text) in [
+            (Format::Script, "script", r#"{"product":{"id":"SLES"}}"#),
+            (Format::Kickstart, "ks.cfg", "# {\"ignition\":1}\ntext\n"),
+            (Format::Kickstart, "include.cfg", ignition),
+        ] {
+            assert_eq!(wrong(format, name, text), None, "{text}");
+        }
     }
 
     #[test]
