@@ -63,7 +63,10 @@ fn install_changes(shared: &Shared, before: &Object, wanted: &InstallRequest) ->
     let object = prepare::prepare(object, Some(before), &shared.places).map_err(invalid)?;
     let (Object::Host(was), Object::Host(is)) = (before, &object) else { return Err(Status::no_route()) };
     if is.spec.image == BootTarget::LocalDisk {
-        return Err(Status::unprocessable_field("image", "the host has no image; name one"));
+        return Err(Status::unprocessable_field(
+            "image",
+            "the host boots its local disk: name an image; POST .../localboot boots the local disk",
+        ));
     }
     let started = install_transition(was, is);
     let expect = Expect::Present(Some(before.meta().resource_version));

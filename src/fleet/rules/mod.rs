@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{BmcAddress, BootTarget, Delivery, Host, Image, Key, Method, Name, rejection_reason};
+use super::{Architecture, BmcAddress, BootTarget, Delivery, Host, Image, Key, Method, Name, rejection_reason};
 
 mod image;
 mod meta;
@@ -73,7 +73,10 @@ pub fn check_host(host: &Host, found: HostReferences<'_>) -> Result<(), Invalid>
     match (&spec.image, found.image) {
         (BootTarget::LocalDisk | BootTarget::Menu, _) => {}
         (BootTarget::Image(name), None) => {
-            return invalid("spec.image", format!("ISCSICdrom {name} does not exist: add it first, or set localboot"));
+            return invalid(
+                "spec.image",
+                format!("ISCSICdrom {name} does not exist: add it first, or set the image localboot"),
+            );
         }
         (BootTarget::Image(_), Some(image)) => check_pairing(image, spec.boot_config_ref.as_ref())?,
     }
@@ -98,7 +101,7 @@ pub fn warnings(host: &Host, image: Option<&Image>) -> Vec<String> {
     if is_loaded && image.status.kernel.is_some() {
         return Vec::new();
     }
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = firmware_warning(host, image).into_iter().collect();
     if is_loaded && image.status.kernel_lines.is_some() {
         warnings.push(format!("spec.image: no kernel of {name} can be loaded; see the warnings of the ISO"));
     }
@@ -113,6 +116,21 @@ pub fn warnings(host: &Host, image: Option<&Image>) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Returns the warning that the boot loaders of an image are for other firmware than the machine's.
+fn firmware_warning(host: &Host, image: &Image) -> Option<String> {
+    let firmware = host.status.firmware.filter(|firmware| *firmware != Architecture::UNKNOWN)?;
+    let (boots, name) = (image.status.boots?, &image.metadata.name);
+    let (has, lacks) = match (boots.bios, boots.uefi) {
+        (true, false) if firmware.is_uefi() => ("BIOS", "UEFI"),
+        (false, true) if !firmware.is_uefi() => ("UEFI", "BIOS"),
+        _ => return None,
+    };
+    Some(format!(
+        "spec.image: {name} boots with {has} only, and the machine's firmware is {lacks} ({firmware}): change the boot mode \
+         in its setup, or use another ISO"
+    ))
 }
 
 /// Maximum length of a kernel argument, in octets: the limit of the menus in a view.
@@ -221,6 +239,30 @@ mod tests {
         assert_eq!(check("localboot", Some("target"), None, true), None);
         assert_eq!(check("", Some("target"), None, false), Some("spec.bootConfigRef".into()));
         assert_eq!(check("", None, None, false), None);
+    }
+
+    #[test]
+    fn an_image_for_other_firmware_is_a_warning() {
+        let warned = |bios, uefi, firmware: Option<u16>, method| {
+            let mut live = image(&[]);
+            live.status.boots = Some(crate::fleet::Firmwares { bios, uefi });
+            live.spec.method = method;
+            let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
+            let status = HostStatus { firmware: firmware.map(Architecture), ..HostStatus::default() };
+            let host = Host { metadata: Meta::named(name("h"), None), spec, status };
+            warnings(&host, Some(&live)).pop().unwrap_or_default()
+        };
+        assert!(warned(true, false, Some(7), Method::Sanboot).contains("live boots with BIOS only"));
+        assert!(warned(false, true, Some(0), Method::Sanboot).contains("firmware is BIOS"));
+        for (bios, uefi, firmware) in [
+            (true, true, Some(7)),
+            (true, false, Some(0)),
+            (true, false, None),
+            (true, false, Some(u16::MAX)),
+            (false, false, Some(7)),
+        ] {
+            assert_eq!(warned(bios, uefi, firmware, Method::Sanboot), "", "{bios} {uefi} {firmware:?}");
+        }
     }
 
     #[test]
