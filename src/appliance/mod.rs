@@ -82,6 +82,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         let what = format!("state_dir: change of the owners in {}", config.state_dir.display());
         state_dir::bounded(what, || user.own(&config.state_dir))?;
         user.switch_to()?;
+        user.check_access(&config.state_dir)?;
     }
     // Within the state directory a link may lead elsewhere: root makes nothing there.
     state_dir::create_directory(&isos, "state_dir")?;
@@ -165,6 +166,10 @@ impl Appliance {
             // Its files may be on a file system that does not answer.
             _ = signals.terminate.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),
+        }
+        for missing in gate.missing_references() {
+            let (kind, name, action) = (missing.kind, missing.name, missing.action);
+            tracing::warn!(%kind, %name, %action, "rule for unknown machines names an object that does not exist");
         }
         // 2. Services. The DHCP thread stops when its end of the socket pair is closed.
         let (stop, stopped) = watch::channel(false);

@@ -112,6 +112,28 @@ impl ServiceUser {
             .with_context(|| format!("state_dir: {}: cannot change the owner to {}", path.display(), self.name))
     }
 
+    /// Checks that the user reaches the state directory, once the process is that user.
+    ///
+    /// # Errors
+    /// The first directory on the way that it may not enter.
+    pub fn check_access(&self, path: &Path) -> anyhow::Result<()> {
+        let ways: Vec<_> = path.ancestors().filter(|way| !way.as_os_str().is_empty()).collect();
+        let closed = ways.into_iter().rev().find(|way| {
+            let entered = std::fs::metadata(way.join("."));
+            entered.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        });
+        match closed {
+            None => Ok(()),
+            Some(way) => Err(anyhow!(
+                "state_dir: {}: the user {} may not enter {}: give it the permission (chmod o+x, setfacl), or configure \
+                 another state_dir or user",
+                path.display(),
+                self.name,
+                way.display()
+            )),
+        }
+    }
+
     /// Switches to the user in all threads, for the life of the process: no other groups, no capabilities, and
     /// `no_new_privs`.
     ///

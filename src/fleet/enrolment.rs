@@ -118,6 +118,14 @@ impl UnknownHostAction {
         }
     }
 
+    /// Returns the image that it installs.
+    pub fn image(&self) -> Option<&Name> {
+        match self {
+            Self::Install { image, .. } => Some(image),
+            Self::Ignore | Self::Hold | Self::LocalBoot | Self::Menu => None,
+        }
+    }
+
     /// Drafts the host of an unknown machine; `None` if the machine is ignored.
     pub fn draft(&self, mac: Mac, namespace: Name, firmware: Option<Architecture>) -> Option<Host> {
         let mut spec = HostSpec::for_mac(mac);

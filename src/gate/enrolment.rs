@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::boot::{Facts, Reason, Verdict};
 use crate::bounds::{Rate, Source, TokenBuckets};
-use crate::fleet::{EntryPoint, FirstSeenLimits, Host, Mac};
+use crate::event::Event;
+use crate::fleet::enrolment::UnknownHostAction;
+use crate::fleet::{EntryPoint, FirstSeenLimits, Host, Key, Kind, Name};
 use crate::gate::{Gate, HostDecision};
 use crate::store::{Change, StoreError};
 
@@ -38,7 +40,38 @@ impl Default for EnrolmentBounds {
     }
 }
 
+/// A reference of a rule for unknown machines to an object that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingReference {
+    /// The action of the rule.
+    pub action: UnknownHostAction,
+    /// Kind of the object.
+    pub kind: Kind,
+    /// Name of the object.
+    pub name: Name,
+}
+
 impl Gate {
+    /// Returns the references of the rules for unknown machines to objects that do not exist. A rule applies once its
+    /// objects exist.
+    pub fn missing_references(&self) -> Vec<MissingReference> {
+        let (state, rules) = (self.store.load(), &self.site.unknown_hosts);
+        let actions = rules.first.iter().map(|rule| &rule.action).chain([&rules.otherwise]);
+        let mut missing = Vec::new();
+        for action in actions {
+            let UnknownHostAction::Install { image, config } = action else { continue };
+            let objects = [(Kind::IscsiCdrom, Some(image)), (Kind::BootConfig, config.as_ref())];
+            for (kind, name) in objects {
+                let Some(name) = name.cloned() else { continue };
+                let key = Key { kind, namespace: None, name };
+                if state.get(&key).is_none() {
+                    missing.push(MissingReference { action: action.clone(), kind, name: key.name });
+                }
+            }
+        }
+        missing
+    }
+
     /// Decides after an unknown machine was enrolled. It entered from its address.
     pub async fn decide_and_enrol(&self, facts: &Facts) -> HostDecision {
         let address = facts.address.map_or(self.site.address, |address| Source::of(address).address());
@@ -55,7 +88,7 @@ impl Gate {
         };
         match self.store.commit(change).await {
             Ok(_) => self.decide_now(facts),
-            Err(error) => HostDecision::ignore(enrolment_refusal(facts.mac, &error)),
+            Err(error) => HostDecision::ignore(self.enrolment_refusal(facts, &error)),
         }
     }
 
@@ -72,24 +105,30 @@ impl Gate {
         let action = self.site.unknown_hosts.action(facts.mac, architecture, facts.address).clone();
         Ok(Change::Enrol { host, action, entry, limits })
     }
-}
 
-/// Returns the reason that an unknown machine was not enrolled. An error that only the configuration explains is logged.
-pub fn enrolment_refusal(mac: Mac, error: &StoreError) -> Reason {
-    match error {
-        StoreError::Unavailable(_) => Reason::StoreUnavailable,
-        StoreError::EnrolmentLimit(_) => Reason::EnrolmentLimit,
-        StoreError::DiskNearlyFull => Reason::DiskNearlyFull,
-        StoreError::AlreadyExists(_)
-        | StoreError::Conflict { .. }
-        | StoreError::InUse { .. }
-        | StoreError::Invalid(_)
-        | StoreError::Lost { .. }
-        | StoreError::NoSuchMac(_)
-        | StoreError::NotFound(_)
-        | StoreError::Unreadable(_) => {
-            tracing::warn!(%mac, %error, "cannot apply the rule for unknown machines");
-            Reason::RuleNotApplicable
+    /// Returns the reason that an unknown machine was not enrolled. An error that only the configuration explains is logged,
+    /// and recorded for the machine.
+    pub fn enrolment_refusal(&self, facts: &Facts, error: &StoreError) -> Reason {
+        match error {
+            StoreError::Unavailable(_) => Reason::StoreUnavailable,
+            StoreError::EnrolmentLimit(_) => Reason::EnrolmentLimit,
+            StoreError::DiskNearlyFull => Reason::DiskNearlyFull,
+            StoreError::AlreadyExists(_)
+            | StoreError::Conflict { .. }
+            | StoreError::InUse { .. }
+            | StoreError::Invalid(_)
+            | StoreError::Lost { .. }
+            | StoreError::NoSuchMac(_)
+            | StoreError::NotFound(_)
+            | StoreError::Unreadable(_) => {
+                let architecture = facts.firmware.map(|firmware| firmware.architecture);
+                let action = self.site.unknown_hosts.action(facts.mac, architecture, facts.address);
+                tracing::warn!(mac = %facts.mac, %action, %error, "cannot apply the rule for unknown machines");
+                let message =
+                    format!("rule {action:?} for unknown machines not applied: {error}", action = action.to_string());
+                self.record_once(facts.mac, Event::Warning { image: action.image().cloned(), message });
+                Reason::RuleNotApplicable
+            }
         }
     }
 }
@@ -98,7 +137,7 @@ pub fn enrolment_refusal(mac: Mac, error: &StoreError) -> Reason {
 mod tests {
     use super::*;
     use crate::boot::Stage;
-    use crate::fleet::Phase;
+    use crate::fleet::{Mac, Phase};
     use crate::gate::fixture::Fixture;
 
     fn facts(number: u16) -> Facts {
@@ -123,6 +162,15 @@ mod tests {
         assert_eq!(enrol(100, "eth1").await, Verdict::Ignore(Reason::EnrolmentLimit));
         assert_eq!(enrol(101, "eth2").await, Verdict::Ignore(Reason::Held));
         assert_eq!(enrol(0, "eth1").await, Verdict::Ignore(Reason::Held), "a machine that was enrolled stays");
+    }
+
+    #[tokio::test]
+    async fn a_rule_that_names_nothing_is_reported() {
+        let fixture = Fixture::with_enrolment("install no-iso no-config", FirstSeenLimits::default());
+        let gate = &fixture.gate;
+        let missing = gate.missing_references();
+        let named: Vec<_> = missing.iter().map(|missing| format!("{} {}", missing.kind, missing.name)).collect();
+        assert_eq!(named, ["ISCSICdrom no-iso", "BootConfig no-config"]);
     }
 
     #[tokio::test]

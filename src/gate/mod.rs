@@ -31,7 +31,7 @@ use crate::store::{Change, Expect, Observation, Store, StoreError};
 
 pub use crate::boot::identity::AdmissionRefusal;
 pub use crate::gate::config_delivery::RecordedDeliveries;
-pub use crate::gate::enrolment::{EnrolmentBounds, enrolment_refusal};
+pub use crate::gate::enrolment::EnrolmentBounds;
 pub use crate::gate::finishing::FinishingInstalls;
 pub use crate::gate::identity::IdentifiedClient;
 pub use crate::gate::ipxe_clients::RecentIpxeClients;

@@ -251,6 +251,8 @@ async fn a_rule_that_cannot_be_applied_refuses_the_machine() {
     let decided = gate.decide_and_enrol(&facts(OTHER, Stage::Rom)).await;
     assert_eq!(decided.decision.verdict, Verdict::Ignore(Reason::RuleNotApplicable));
     assert!(gate.store.load().host_by_mac(OTHER).is_none());
+    let names_the_image = |event: &Event| matches!(event, Event::Warning { message, .. } if message.contains("absent"));
+    wait_for(&gate, Some(OTHER), names_the_image).await;
 }
 
 #[tokio::test]

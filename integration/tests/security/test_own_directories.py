@@ -142,3 +142,12 @@ def answers():
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", PORT), 1):
         return True
     return False
+
+
+def test_a_directory_that_the_user_cannot_enter(server):
+    closed = server.place / "closed"
+    closed.mkdir(mode=0o700)
+    done = subprocess.run([server.binary, "serve", "--config", server.place / "bootlatch.toml", "--interface", "lo", "--address", "127.0.0.1", "--http-port", str(PORT),
+                           "--state-dir", closed / "state"], capture_output=True, text=True, timeout=60 * slowness())
+    said = done.stdout + done.stderr
+    assert done.returncode != 0 and "the user nobody may not enter" in said and str(closed) in said, f"the directory and the user are named: {done}"

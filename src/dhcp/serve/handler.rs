@@ -329,13 +329,13 @@ impl RequestHandler {
     ) -> BootAnswer {
         self.gate.note_boot(facts);
         let decided = self.gate.decide_now(facts);
-        let why = match (decided.decision.verdict, message.enrolled) {
+        let why = match (decided.decision.verdict, &message.enrolled) {
             (Verdict::Enrol(draft), None) => match self.enrol(interface, message, facts, draft, out) {
                 Ok(()) => return BootAnswer::Wait,
                 Err(why) => why,
             },
             (Verdict::Enrol(_), Some(Ok(()))) => Reason::UnknownHost,
-            (Verdict::Enrol(_), Some(Err(why))) => why,
+            (Verdict::Enrol(_), Some(Err(error))) => self.gate.enrolment_refusal(facts, error),
             (Verdict::Ignore(why), _) => why,
             (verdict, _) => {
                 let location = self.boot_file_location(facts, message.arrival.port, Instant::now());

@@ -10,7 +10,7 @@ use crate::boot::{DropReason, Facts};
 use crate::dhcp::serve::received_message::DeferredMessage;
 use crate::event::Protocol;
 use crate::fleet::Mac;
-use crate::gate::{Gate, enrolment_refusal};
+use crate::gate::Gate;
 use crate::store::{Change, StoreError};
 
 /// Maximum number of changes that wait for the store.
@@ -119,8 +119,7 @@ impl Waiting {
         let Self { mac, message, .. } = self;
         match message {
             Some(message) => {
-                let enrolled = Some(outcome.map_err(|error| enrolment_refusal(mac, &error)));
-                Some(DeferredMessage { enrolled, ..message })
+                Some(DeferredMessage { enrolled: Some(outcome), ..message })
             }
             None => {
                 if let Err(error) = outcome {

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::boot::Reason;
 use crate::dhcp::answer::Arrival;
+use crate::store::StoreError;
 
 /// A message that is answered later, once what it waits for has happened.
 pub type DeferredMessage = ReceivedMessage<'static>;
@@ -18,12 +18,17 @@ pub struct ReceivedMessage<'a> {
     /// The port that it arrived on, and its sender.
     pub arrival: Arrival,
     /// The result of enrolling the host; `None` before the attempt.
-    pub enrolled: Option<Result<(), Reason>>,
+    pub enrolled: Option<Result<(), StoreError>>,
 }
 
 impl ReceivedMessage<'_> {
     /// Returns a copy that owns its bytes.
     pub fn to_deferred(&self) -> DeferredMessage {
-        ReceivedMessage { bytes: self.bytes.to_vec().into(), ..*self }
+        ReceivedMessage {
+            interface: self.interface,
+            bytes: self.bytes.to_vec().into(),
+            arrival: self.arrival,
+            enrolled: self.enrolled.clone(),
+        }
     }
 }

@@ -131,7 +131,7 @@ async fn an_unknown_host_is_durable_before_its_message_is_answered() {
     assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))), "the message waits for the store");
     let deferred = testbed.next_deferred().await;
     assert!(testbed.fixture.gate.store.load().host_by_mac(VM).is_some());
-    assert_eq!(deferred.enrolled, Some(Ok(())), "the host is enrolled");
+    assert!(matches!(deferred.enrolled, Some(Ok(()))), "the host is enrolled");
     assert!(is_empty(&testbed.handle_again(&deferred)));
     assert_eq!(testbed.fixture.gate.counters.refused(Protocol::Dhcp, Reason::Held), 1);
 }
@@ -142,7 +142,7 @@ async fn without_the_store_an_unknown_host_is_refused() {
     testbed.fixture.break_store();
     testbed.handle(&message(1, &[CLASS]));
     let deferred = testbed.next_deferred().await;
-    assert_eq!(deferred.enrolled, Some(Err(Reason::StoreUnavailable)));
+    assert!(matches!(deferred.enrolled, Some(Err(StoreError::Unavailable(_)))));
     assert!(is_empty(&testbed.handle_again(&deferred)));
     assert_eq!(testbed.fixture.gate.counters.refused(Protocol::Dhcp, Reason::StoreUnavailable), 1);
 }
@@ -202,7 +202,7 @@ async fn a_bounded_number_of_unknown_hosts_waits_for_the_store() {
     assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Overload), 1);
     drop(taken);
     assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))));
-    assert_eq!(testbed.next_deferred().await.enrolled, Some(Ok(())));
+    assert!(matches!(testbed.next_deferred().await.enrolled, Some(Ok(()))));
     assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Overload), 1);
 }
 
