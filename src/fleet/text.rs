@@ -41,9 +41,49 @@ fn is_unsafe(sign: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Formats a number of octets for people, with three digits: `512B`, `4.38GiB`.
+pub fn binary_size(octets: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if octets < 1024 {
+        return format!("{octets}B");
+    }
+    let mut size = octets as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for larger in &UNITS[1..] {
+        // What would be rounded to 1024 is 1 of the larger unit.
+        if size < 1023.5 {
+            break;
+        }
+        (size, unit) = (size / 1024.0, larger);
+    }
+    let decimals = match size {
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{size:.decimals$}{unit}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_three_digits_and_a_unit() {
+        for (octets, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.00KiB"),
+            (1536, "1.50KiB"),
+            (10 << 20, "10.0MiB"),
+            (650 << 20, "650MiB"),
+            ((1 << 30) - 1, "1.00GiB"),
+            (4_700_372_992, "4.38GiB"),
+            (u64::MAX, "16.0EiB"),
+        ] {
+            assert_eq!(binary_size(octets), text, "{octets}");
+        }
+    }
 
     #[test]
     fn what_acts_on_a_reader_is_removed() {

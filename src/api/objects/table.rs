@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::fleet::text::printable;
+use crate::fleet::text::{binary_size, printable};
 use crate::fleet::{BootMode, Kind, Name, Object};
 
 use crate::api::objects::options::IncludeObject;
@@ -128,7 +128,7 @@ const HOST: &[ColumnDefinition] = &[
 const IMAGE: &[ColumnDefinition] = &[
     NAME,
     column("Phase", "State of the ISO: whether hosts can boot it."),
-    column("Size", "Size of the ISO in bytes."),
+    column("Size", "Size of the ISO."),
     column("Volume", "Volume identifier of the ISO."),
     column("Configs", "BootConfigs that hosts may combine with it."),
     AGE,
@@ -182,7 +182,7 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
             vec![
                 name,
                 status.phase.clone(),
-                text_or_none(status.size_bytes.map(|size| size.to_string())),
+                text_or_none(status.size_bytes.map(binary_size)),
                 text_or_none(status.volume_id.clone()),
                 text_or_none(Some(configs.join(",")).filter(|list| !list.is_empty())),
                 age,
