@@ -11,11 +11,12 @@ use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, Uri};
 use serde_json::Value;
 
-use crate::http_client::tls::FINGERPRINT;
+use crate::http_client::tls::{FINGERPRINT, Fingerprint, TlsOptions, TrustAnchor};
 use crate::http_client::{self, ConnectError, RequestBody, Server, ServerConnection};
 
 use crate::fleet::text::printable;
 
+use super::context_file::{self, ContextFile};
 use super::tls::TlsArgs;
 
 /// Maximum time to connect to a server.
@@ -25,23 +26,108 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const FINGERPRINT_HINT: &str =
     "; compare the fingerprint with the one that the server logs at start, then pass that one with --fingerprint";
 
+/// Maximum time for the answer to a request, without `--timeout`.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Maximum time without progress of an upload, without `--timeout`. A source that is a URL is tried for 5 minutes.
+const STALL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Server without an option, a variable and a context.
+const LOCAL_SERVER: &str = "unix:/var/lib/bootlatch/api.sock";
+
+/// Text of the system's error that the permission to open a socket is missing.
+const NOT_PERMITTED: &str = "Permission denied";
+
 /// Options that select a server.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Connection options")]
 pub struct ConnectionArgs {
-    /// Server: unix:/PATH/api.sock, https://ADDRESS:PORT or http://ADDRESS:PORT
-    #[arg(
-        long,
-        global = true,
-        env = "BOOTLATCH_SERVER",
-        default_value = "unix:/var/lib/bootlatch/api.sock",
-        value_name = "URL"
-    )]
-    server: String,
+    /// Server: unix:/PATH/api.sock, https://ADDRESS:PORT or http://ADDRESS:PORT. Default: that of the context, else
+    /// unix:/var/lib/bootlatch/api.sock
+    #[arg(long, global = true, env = "BOOTLATCH_SERVER", hide_env_values = true, value_name = "URL")]
+    pub server: Option<String>,
+    /// Context of `bootlatch context`, in place of the current one
+    #[arg(long, global = true, env = "BOOTLATCH_CONTEXT", hide_env_values = true, value_name = "NAME")]
+    pub context: Option<String>,
     /// File with the bearer token, for https and http
-    #[arg(long, global = true, env = "BOOTLATCH_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[arg(long, global = true, env = "BOOTLATCH_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Time to wait for an answer, as in 30s or 5m; 0 for no limit. `wait` waits in all for this time [default: 1m]
+    #[arg(long, global = true, value_name = "TIME")]
+    pub timeout: Option<Timeout>,
     #[command(flatten)]
-    tls: TlsArgs,
+    pub tls: TlsArgs,
+}
+
+/// A time limit; none for 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout(pub Option<Duration>);
+
+impl std::str::FromStr for Timeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("{text:?} is no time: expected 30s, 5m, 1h 30m, or 0 for no limit");
+        if let Ok(seconds) = text.parse::<u64>() {
+            return Ok(Self(Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero())));
+        }
+        let time = text.parse::<jiff::SignedDuration>().map_err(|_| wrong())?;
+        Ok(Self(Some(Duration::try_from(time).map_err(|_| wrong())?).filter(|time| !time.is_zero())))
+    }
+}
+
+/// The server that the options and the context select.
+#[derive(Debug, Clone)]
+pub struct SelectedServer {
+    /// URL of the server.
+    pub url: String,
+    /// File with the bearer token.
+    pub token_file: Option<PathBuf>,
+    tls: TlsOptions,
+}
+
+impl SelectedServer {
+    /// Returns the file of the certificate authority; none for another anchor.
+    pub fn ca_file(&self) -> Option<&Path> {
+        match &self.tls.anchor {
+            TrustAnchor::File(path) => Some(path),
+            TrustAnchor::System | TrustAnchor::Fingerprint(_) | TrustAnchor::Any => None,
+        }
+    }
+
+    /// Returns the fingerprint of the server's certificate; none for another anchor.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        match &self.tls.anchor {
+            TrustAnchor::Fingerprint(fingerprint) => Some(*fingerprint),
+            TrustAnchor::System | TrustAnchor::File(_) | TrustAnchor::Any => None,
+        }
+    }
+
+    /// Returns the files of the client certificate and of its key.
+    pub fn client_certificate(&self) -> Option<(&Path, &Path)> {
+        self.tls.client_certificate.as_ref().map(|files| (files.chain.as_path(), files.key.as_path()))
+    }
+}
+
+impl ConnectionArgs {
+    /// Returns the selected server. A server that an option or a variable names takes nothing from the current context.
+    ///
+    /// # Errors
+    /// The context does not exist, or the file of contexts is invalid.
+    pub fn selected(&self) -> anyhow::Result<SelectedServer> {
+        let uses_context = self.server.is_none() || self.context.is_some();
+        let file = if uses_context { context_file::load()? } else { ContextFile::default() };
+        let context = file.find(self.context.as_deref())?.cloned().unwrap_or_default();
+        let of_context = Some(context.server.clone()).filter(|server| !server.is_empty());
+        let url = self.server.clone().or(of_context).unwrap_or_else(|| LOCAL_SERVER.to_owned());
+        let token_file = self.token_file.clone().or_else(|| context.token_file.clone());
+        Ok(SelectedServer { url, token_file, tls: self.tls.options(&context)? })
+    }
+
+    /// Returns the time limit of one request.
+    pub fn answer_timeout(&self) -> Option<Duration> {
+        self.timeout.map_or(Some(ANSWER_TIMEOUT), |timeout| timeout.0)
+    }
 }
 
 /// Error of a request to the server. It selects the exit code.
@@ -54,6 +140,23 @@ pub enum ClientError {
         server: String,
         /// Reason.
         cause: String,
+    },
+    /// The local socket of the server belongs to other users.
+    #[error(
+        "cannot connect to {server}: permission denied: the socket belongs to root and to the server's user. Use sudo, \
+         or select a server with a token: --server https://ADDRESS:PORT --token-file FILE"
+    )]
+    NotPermitted {
+        /// URL of the server.
+        server: String,
+    },
+    /// The server did not answer in time.
+    #[error("no answer from {server} within {} (--timeout)", seconds(*.timeout))]
+    TimedOut {
+        /// URL of the server.
+        server: String,
+        /// The time limit.
+        timeout: Duration,
     },
     /// The certificate of the server is not trusted.
     #[error("cannot verify the server {server}: {cause}")]
@@ -81,12 +184,19 @@ pub enum ClientError {
     },
 }
 
+/// Formats a time limit.
+pub fn seconds(timeout: Duration) -> String {
+    format!("{timeout:?}")
+}
+
 /// A client of one server, with one connection.
 #[derive(Debug)]
 pub struct ApiClient {
     connection: ServerConnection,
     host: String,
     token: Option<String>,
+    server: String,
+    timeout: Option<Duration>,
 }
 
 impl ApiClient {
@@ -95,23 +205,35 @@ impl ApiClient {
     /// # Errors
     /// The server does not answer or is not trusted, an option is invalid, or the token file cannot be read.
     pub async fn connect(connection_args: &ConnectionArgs) -> anyhow::Result<Self> {
-        let token = connection_args.token_file.as_deref().map(read_token).transpose()?;
-        let server_url = &connection_args.server;
+        let selected = connection_args.selected()?;
+        let token = selected.token_file.as_deref().map(read_token).transpose()?;
+        let (server_url, timeout) = (selected.url, connection_args.answer_timeout());
+        let connect_timeout = timeout.map_or(CONNECT_TIMEOUT, |timeout| timeout.min(CONNECT_TIMEOUT));
         if let Some(path) = server_url.strip_prefix("unix:") {
-            let connection = ServerConnection::open_local(Path::new(path), CONNECT_TIMEOUT).await;
-            let connection = connection.map_err(|error| connect_error(server_url, error))?;
-            return Ok(Self { connection, host: "localhost".to_owned(), token });
+            let connection = ServerConnection::open_local(Path::new(path), connect_timeout).await;
+            let connection = connection.map_err(|error| match error {
+                ConnectError::Unreachable(cause) if cause.contains(NOT_PERMITTED) => {
+                    ClientError::NotPermitted { server: server_url.clone() }.into()
+                }
+                other => connect_error(&server_url, other),
+            })?;
+            return Ok(Self { connection, host: "localhost".to_owned(), token, server: server_url, timeout });
         }
-        let Some(server) = parse_server(server_url) else {
+        let Some(server) = parse_server(&server_url) else {
             anyhow::bail!("--server {server_url}: expected unix:/PATH, http://ADDRESS:PORT or https://ADDRESS:PORT")
         };
         // Without TLS the token would be sent in plain text, which is not what the option asks for.
         if let (false, Some(given)) = (server.tls, connection_args.tls.given_option()) {
             anyhow::bail!("{given}: only for https, and --server is {server_url}");
         }
-        let connection = ServerConnection::open(&server, &connection_args.tls.options(), CONNECT_TIMEOUT).await;
-        let connection = connection.map_err(|error| connect_error(server_url, error))?;
-        Ok(Self { connection, host: server.host_header(), token })
+        let connection = ServerConnection::open(&server, &selected.tls, connect_timeout).await;
+        let connection = connection.map_err(|error| connect_error(&server_url, error))?;
+        Ok(Self { connection, host: server.host_header(), token, server: server_url, timeout })
+    }
+
+    /// Returns the URL of the server.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// Sends a request, and returns the JSON response.
@@ -119,17 +241,33 @@ impl ApiClient {
     /// # Errors
     /// The server refuses the request, or the connection ends.
     pub async fn ask(&mut self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        read(self.send(self.request(method, path), body.map(Value::to_string).unwrap_or_default()).await?).await
+        let request = self.request(method, path);
+        self.exchange(request, body.map(Value::to_string).unwrap_or_default()).await
     }
 
-    /// Sends a streamed body, and returns the JSON response.
+    /// Sends a streamed body, and returns the JSON response. The upload may take any time, as long as the position moves.
     ///
     /// # Errors
     /// Those of `ask`.
-    pub async fn upload(&mut self, path: &str, content: RequestBody) -> anyhow::Result<Value> {
+    pub async fn upload(
+        &mut self,
+        path: &str,
+        content: RequestBody,
+        position: impl Fn() -> u64,
+        timeout: Option<Timeout>,
+    ) -> anyhow::Result<Value> {
+        let timeout = timeout.map_or(Some(STALL_TIMEOUT), |timeout| timeout.0);
+        let server = self.server.clone();
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/octet-stream");
-        let answer = self.connection.send(request.body(content)?).await;
-        read(answer.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?).await
+        let sent = async {
+            let answer = self.connection.send(request.body(content)?).await;
+            read(answer.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?).await
+        };
+        let Some(timeout) = timeout else { return sent.await };
+        tokio::select! {
+            answer = sent => answer,
+            () = stalled(position, timeout) => Err(ClientError::TimedOut { server, timeout }.into()),
+        }
     }
 
     /// Sends a GET request, and returns the response as it is.
@@ -145,13 +283,25 @@ impl ApiClient {
         Ok(body.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?.to_bytes())
     }
 
+    /// Returns the status and the text of a page that needs no role, such as `/readyz`.
+    ///
+    /// # Errors
+    /// The connection ends, or the server does not answer in time.
+    pub async fn page(&mut self, path: &str) -> anyhow::Result<(u16, String)> {
+        let answer = self.send(self.request(Method::GET, path), String::new()).await?;
+        let code = answer.status().as_u16();
+        let body = answer.into_body().collect().await;
+        let body = body.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?.to_bytes();
+        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+    }
+
     /// Requests objects as a table, laid out by the server.
     ///
     /// # Errors
     /// Those of `ask`.
     pub async fn table(&mut self, path: &str) -> anyhow::Result<Value> {
         let request = self.request(Method::GET, path).header(ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io");
-        read(self.send(request, String::new()).await?).await
+        self.exchange(request, String::new()).await
     }
 
     /// Sends a manifest as a server-side apply.
@@ -160,7 +310,16 @@ impl ApiClient {
     /// Those of `ask`.
     pub async fn apply(&mut self, path: &str, manifest: &Value) -> anyhow::Result<Value> {
         let request = self.request(Method::PATCH, path).header(CONTENT_TYPE, "application/apply-patch+yaml");
-        read(self.send(request, manifest.to_string()).await?).await
+        self.exchange(request, manifest.to_string()).await
+    }
+
+    /// Changes fields of an object by a merge patch (RFC 7386).
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub async fn merge(&mut self, path: &str, patch: &Value) -> anyhow::Result<Value> {
+        let request = self.request(Method::PATCH, path).header(CONTENT_TYPE, "application/merge-patch+json");
+        self.exchange(request, patch.to_string()).await
     }
 
     /// Returns an object; none if it does not exist.
@@ -198,7 +357,19 @@ impl ApiClient {
         request
     }
 
-    async fn send(&mut self, mut request: Builder, body: String) -> anyhow::Result<Response<Incoming>> {
+    /// Sends a request and reads its JSON response, within the time limit.
+    async fn exchange(&mut self, request: Builder, body: String) -> anyhow::Result<Value> {
+        let (timeout, server) = (self.timeout, self.server.clone());
+        within(timeout, &server, async { read(self.send_request(request, body).await?).await }).await
+    }
+
+    /// Sends a request, and returns the head of the response, within the time limit.
+    async fn send(&mut self, request: Builder, body: String) -> anyhow::Result<Response<Incoming>> {
+        let (timeout, server) = (self.timeout, self.server.clone());
+        within(timeout, &server, self.send_request(request, body)).await
+    }
+
+    async fn send_request(&mut self, mut request: Builder, body: String) -> anyhow::Result<Response<Incoming>> {
         let typed = request.headers_ref().is_some_and(|headers| headers.contains_key(CONTENT_TYPE));
         if !typed && !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
@@ -207,6 +378,30 @@ impl ApiClient {
         let answer = self.connection.send(request.body(content)?).await;
         Ok(answer.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?)
     }
+}
+
+/// Waits until a position has not moved for a time.
+async fn stalled(position: impl Fn() -> u64, timeout: Duration) {
+    let mut last = position();
+    loop {
+        tokio::time::sleep(timeout).await;
+        let now = position();
+        if now == last {
+            return;
+        }
+        last = now;
+    }
+}
+
+/// Limits the time of a request.
+async fn within<T>(
+    timeout: Option<Duration>,
+    server: &str,
+    request: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let Some(timeout) = timeout else { return request.await };
+    let late = |_| ClientError::TimedOut { server: server.to_owned(), timeout };
+    tokio::time::timeout(timeout, request).await.map_err(late)?
 }
 
 /// A response that is read line by line.
@@ -245,7 +440,9 @@ async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     if code.is_success() {
         return Ok(value.unwrap_or_default());
     }
-    let said = value.as_ref().and_then(|value| value.get("message")?.as_str()).map(str::to_owned);
+    // Redfish has its message within an object of its own.
+    let said = |value: &Value| Some(value.get("message").or(value.pointer("/error/message"))?.as_str()?.to_owned());
+    let said = value.as_ref().and_then(said);
     let message = said.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
     let field = value.as_ref().and_then(|value| value.pointer("/details/causes/0/field")?.as_str()).map(str::to_owned);
     Err(ClientError::Refused { code: code.as_u16(), message, field }.into())
@@ -278,7 +475,10 @@ fn parse_server(server: &str) -> Option<Server> {
 }
 
 /// Reads the token file: one word of visible ASCII characters.
-fn read_token(path: &Path) -> anyhow::Result<String> {
+///
+/// # Errors
+/// The file cannot be read, or has other content.
+pub fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     let token = text.trim();
     match token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -290,6 +490,16 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_limit_is_written_as_people_write_it() {
+        let time = |text: &str| text.parse::<Timeout>().map(|timeout| timeout.0);
+        for (text, expected) in [("30s", 30), ("90", 90), ("1m", 60), ("1h 30m", 5400), ("1h30m", 5400)] {
+            assert_eq!(time(text), Ok(Some(Duration::from_secs(expected))), "{text}");
+        }
+        assert_eq!((time("0"), time("0s")), (Ok(None), Ok(None)));
+        assert!(time("-5s").is_err() && time("soon").is_err() && time("").is_err());
+    }
 
     #[test]
     fn the_url_of_a_server_has_no_path() {

@@ -4,21 +4,26 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCandidates;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use crate::fleet::Format;
+use crate::fleet::{Format, Kind};
 use crate::provision::yaml_error;
 
 use super::client::{ApiClient, ConnectionArgs};
+use super::completion;
 use super::exit::{ExitStatus, exit_code};
-use super::host::items;
+use super::get::{SelectionArgs, ViewArgs, show_object, show_objects};
+use super::reference::{Wanted, object_path};
 use super::show::{Column, OutputFormat, show};
 
 /// Subcommands of `bootlatch config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Add a boot config from one or more files
+    #[command(after_help = "Examples:\n  bootlatch config add fedora-ks ks.cfg --format kickstart --confidential\n  \
+                            bootlatch config add coreos live.ign target.ign=target.ign --format ignition")]
     Add {
         /// Name of the boot config
         name: String,
@@ -34,9 +39,8 @@ pub enum ConfigCommand {
         /// Mark the files as secret: only the machine can read them
         #[arg(long)]
         confidential: bool,
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: OutputFormat,
+        #[command(flatten)]
+        view: ViewArgs,
     },
     /// Generate boot configs from a short description, and print their URLs
     Generate {
@@ -51,23 +55,23 @@ pub enum ConfigCommand {
         #[arg(short, long, value_enum, default_value = "yaml")]
         output: OutputFormat,
     },
-    /// List the boot configs
+    /// List the boot configs, as `get configs` does
     List {
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: OutputFormat,
+        #[command(flatten)]
+        view: ViewArgs,
     },
-    /// Show one boot config
+    /// Show boot configs, as `get config` does; -o yaml shows their files
     Show {
-        /// Name of the boot config
-        name: String,
-        /// Output format
-        #[arg(short, long, value_enum, default_value = "yaml")]
-        output: OutputFormat,
+        /// Names of the boot configs
+        #[arg(value_name = "CONFIG", required = true, add = ArgValueCandidates::new(completion::configs))]
+        names: Vec<String>,
+        #[command(flatten)]
+        view: ViewArgs,
     },
     /// Remove a boot config that no host and no ISO refers to
     Remove {
         /// Name of the boot config
+        #[arg(add = ArgValueCandidates::new(completion::configs))]
         name: String,
     },
 }
@@ -82,9 +86,6 @@ pub enum ConfigGenerator {
 }
 
 const PATH: &str = "/api/v1/bootconfigs";
-const COLUMNS: &[Column] =
-    &[("NAME", "/metadata/name"), ("FORMAT", "/spec/format"), ("CREATED", "/metadata/creationTimestamp")];
-
 const GENERATED_COLUMNS: &[Column] = &[("URL", "/servingUrl"), ("CONFIGS", "/configs")];
 
 /// Runs a `bootlatch config` command.
@@ -94,7 +95,7 @@ const GENERATED_COLUMNS: &[Column] = &[("URL", "/servingUrl"), ("CONFIGS", "/con
 pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyhow::Result<()> {
     let mut client = ApiClient::connect(connection_args).await?;
     match verb {
-        ConfigCommand::Add { name, files, format, replace, confidential, output } => {
+        ConfigCommand::Add { name, files, format, replace, confidential, view } => {
             let data = read(&files, format)?;
             let config = json!({
                 "apiVersion": "v1", "kind": "BootConfig", "metadata": {"name": name},
@@ -103,11 +104,11 @@ pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyho
             let added = client.ask(Method::POST, PATH, Some(&config)).await;
             let config = match added {
                 Err(error) if replace && exit_code(&error) == ExitStatus::Refused => {
-                    client.ask(Method::PUT, &format!("{PATH}/{name}"), Some(&config)).await?
+                    client.ask(Method::PUT, &object_path(Kind::BootConfig, "", &name), Some(&config)).await?
                 }
                 other => other?,
             };
-            show(output, &config, COLUMNS)
+            show_object(&mut client, Kind::BootConfig, config, view).await
         }
         ConfigCommand::Generate { what, file, dry_run, output } => {
             let what = match what {
@@ -118,15 +119,19 @@ pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyho
             let read_request = read_request(&file)?;
             show(output, &client.ask(Method::POST, &path, Some(&read_request)).await?, GENERATED_COLUMNS)
         }
-        ConfigCommand::List { output } => show(output, &items(client.ask(Method::GET, PATH, None).await?), COLUMNS),
-        ConfigCommand::Show { name, output } => {
-            show(output, &client.ask(Method::GET, &format!("{PATH}/{name}"), None).await?, COLUMNS)
-        }
+        ConfigCommand::List { view } => show_all(&mut client, Vec::new(), view).await,
+        ConfigCommand::Show { names, view } => show_all(&mut client, names, view).await,
         ConfigCommand::Remove { name } => {
-            client.ask(Method::DELETE, &format!("{PATH}/{name}"), None).await?;
+            client.ask(Method::DELETE, &object_path(Kind::BootConfig, "", &name), None).await?;
             super::show::print(&format!("removed {name}\n"))
         }
     }
+}
+
+/// Shows boot configs, by name or all.
+async fn show_all(client: &mut ApiClient, names: Vec<String>, view: ViewArgs) -> anyhow::Result<()> {
+    let wanted = [Wanted { kind: Kind::BootConfig, names }];
+    show_objects(client, &wanted, &SelectionArgs::of_namespace(""), view).await
 }
 
 /// Reads a description. Errors do not quote the line: it may contain a secret.

@@ -4,13 +4,49 @@ use crate::config::StartRefused;
 
 use super::client::ClientError;
 
+/// Error of words that a command does not take.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// A failure of `diff`, whose exit status 1 has another meaning (diff(1)).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Trouble(pub String);
+
+/// The end of `diff` that found differences. It prints nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("differences were found")]
+pub struct Differs;
+
+/// The reader of standard output, such as `head`, has ended. It prints nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output is closed")]
+pub struct OutputClosed;
+
+/// The exit status of commands, for help and man pages.
+pub const EXIT_CODES: [(u8, &str); 8] = [
+    (0, "success"),
+    (1, "failure; differences, of diff"),
+    (2, "wrong usage; failure, of diff"),
+    (3, "the server does not answer"),
+    (4, "not found"),
+    (5, "refused (conflict or rule)"),
+    (6, "not authorized"),
+    (78, "the server cannot start until somebody acts"),
+];
+
 /// Exit status of a command. Documented in `--help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitStatus {
-    /// Any other failure.
+    /// Success.
+    Success = 0,
+    /// Any other failure; also differences, of `diff`.
     Failed = 1,
-    /// The server does not answer.
+    /// Wrong usage; also a failure of `diff`.
+    Usage = 2,
+    /// The server does not answer, or not in time.
     Unreachable = 3,
     /// The object does not exist.
     NotFound = 4,
@@ -27,13 +63,24 @@ pub fn exit_code(error: &anyhow::Error) -> ExitStatus {
     if error.is::<StartRefused>() {
         return ExitStatus::NeedsOperator;
     }
+    if error.is::<UsageError>() || error.is::<Trouble>() {
+        return ExitStatus::Usage;
+    }
+    if error.is::<OutputClosed>() {
+        return ExitStatus::Success;
+    }
     match error.downcast_ref::<ClientError>() {
-        Some(ClientError::Unreachable { .. }) => ExitStatus::Unreachable,
+        Some(ClientError::Unreachable { .. } | ClientError::TimedOut { .. }) => ExitStatus::Unreachable,
         Some(ClientError::Refused { code: 404, .. }) => ExitStatus::NotFound,
-        Some(ClientError::Refused { code: 401 | 403, .. }) => ExitStatus::NotAllowed,
+        Some(ClientError::Refused { code: 401 | 403, .. } | ClientError::NotPermitted { .. }) => ExitStatus::NotAllowed,
         Some(ClientError::Refused { code: 409 | 422, .. }) => ExitStatus::Refused,
         Some(ClientError::Unverified { .. } | ClientError::Refused { .. } | ClientError::Interrupted { .. }) | None => {
             ExitStatus::Failed
         }
     }
+}
+
+/// Returns whether an error ends a command without a message.
+pub fn is_silent(error: &anyhow::Error) -> bool {
+    error.is::<OutputClosed>() || error.is::<Differs>()
 }

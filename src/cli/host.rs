@@ -1,152 +1,316 @@
 //! `bootlatch host`: hosts and what they boot.
 
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCandidates;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::client::{ApiClient, ConnectionArgs};
-use super::show::{Column, OutputFormat, show};
+use crate::fleet::{Kind, Mac, Name};
+
+use super::client::{ApiClient, ClientError, ConnectionArgs};
+use super::completion;
+use super::exit::UsageError;
+use super::get::{SelectionArgs, ViewArgs, show_object, show_objects};
+use super::lookup;
+use super::power::{self, PowerAction};
+use super::prompt;
+use super::reference::{Wanted, collection_path, object_path};
+use super::refusals::Refusals;
+use super::show::{note, print};
+use super::timeline::{self, TimelineView};
 
 /// Subcommands of `bootlatch host`.
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
-    /// List the hosts
+    /// List the hosts, as `get hosts` does
     List {
-        /// Hosts of all namespaces
-        #[arg(short = 'A', long)]
-        all_namespaces: bool,
         #[command(flatten)]
-        view: HostArgs,
+        selection: SelectionArgs,
+        #[command(flatten)]
+        view: ViewArgs,
     },
-    /// Show one host
+    /// Show hosts, as `get host` does
     Show {
-        /// Name of the host
-        name: String,
+        /// Names or MAC addresses of hosts
+        #[arg(value_name = "HOST", required = true, add = ArgValueCandidates::new(completion::hosts))]
+        names: Vec<String>,
+        /// Namespace of the hosts
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
         #[command(flatten)]
-        view: HostArgs,
+        view: ViewArgs,
+    },
+    /// Declare a host
+    #[command(after_help = "Examples:\n  bootlatch host add node1 --mac 52:54:00:12:34:56\n  \
+                            bootlatch host add node1 --mac 52:54:00:12:34:56 --image fedora --config fedora-ks")]
+    Add(AddArgs),
+    /// Remove hosts
+    Remove {
+        /// Names or MAC addresses of hosts
+        #[arg(value_name = "HOST", required = true, add = ArgValueCandidates::new(completion::hosts))]
+        names: Vec<String>,
+        /// Namespace of the hosts
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
     },
     /// Request a new install of an ISO, also of the one that the host already has
+    #[command(after_help = "Examples:\n  bootlatch host assign node1 --image fedora --config fedora-ks\n  \
+                            bootlatch host assign 52:54:00:12:34:56 --image live --forever\n\n\
+                            Without --config, the only config of the ISO is taken. Of several, one must be named.")]
     Assign {
-        /// Name of the host
-        name: String,
-        /// ISO to boot
-        #[arg(long)]
-        image: String,
-        /// Boot config for the installer
-        #[arg(long)]
-        config: Option<String>,
-        /// Boot the ISO at every boot, not only for one install
-        #[arg(long)]
-        forever: bool,
         #[command(flatten)]
-        view: HostArgs,
+        host: HostArgs,
+        #[command(flatten)]
+        boot: BootArgs,
     },
     /// Make a host boot its local disk
     Localboot {
-        /// Name of the host
-        name: String,
         #[command(flatten)]
-        view: HostArgs,
+        host: HostArgs,
     },
     /// Hold a host: its requests are not answered until another action
     Hold {
-        /// Name of the host
-        name: String,
         #[command(flatten)]
-        view: HostArgs,
+        host: HostArgs,
+    },
+    /// Switch a host on or off, or restart it, by its BMC
+    #[command(after_help = "Examples:\n  bootlatch host power node1 cycle")]
+    Power {
+        /// Name or MAC address of the host
+        #[arg(value_name = "HOST", add = ArgValueCandidates::new(completion::hosts))]
+        name: String,
+        /// Action
+        action: PowerAction,
+        /// Namespace of the host
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
     },
     /// Show the timeline of a host
     Timeline {
-        /// Name of the host
+        /// Name or MAC address of the host
+        #[arg(value_name = "HOST", add = ArgValueCandidates::new(completion::hosts))]
         name: String,
         #[command(flatten)]
-        view: HostArgs,
+        view: TimelineView,
     },
 }
 
-/// Options of all `bootlatch host` commands.
+/// One host, and the output of it.
 #[derive(Debug, clap::Args)]
 pub struct HostArgs {
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
-    output: OutputFormat,
+    /// Name or MAC address of the host
+    #[arg(value_name = "HOST", add = ArgValueCandidates::new(completion::hosts))]
+    name: String,
     /// Namespace of the host
     #[arg(short, long, default_value = "default")]
     namespace: String,
+    #[command(flatten)]
+    view: ViewArgs,
 }
 
-const NAMESPACE: Column = ("NAMESPACE", "/metadata/namespace");
-const COLUMNS: &[Column] = &[
-    ("NAME", "/metadata/name"),
-    ("MAC", "/spec/bootMACAddress"),
-    ("ADDRESS", "/status/address|/spec/ip"),
-    ("IMAGE", "/spec/image"),
-    ("CONFIG", "/spec/bootConfigRef"),
-    ("MODE", "/spec/bootMode"),
-    ("PHASE", "/status/phase"),
-    ("POWER", "/status/power"),
-    ("FIRMWARE", "/status/firmware"),
-    ("LAST SEEN", "/status/lastSeenTime"),
-];
-/// Columns of the timeline of a host.
-pub const EVENTS: &[Column] =
-    &[("TIME", "/time"), ("EVENT", "/event"), ("DETAIL", "/detail"), ("TIMES", "/count"), ("LAST", "/last")];
-/// Columns of the timeline of an ISO or boot config, with the host of each event.
-pub const EVENTS_OF_ALL: &[Column] = &[
-    ("TIME", "/time"),
-    ("HOST", "/host"),
-    ("EVENT", "/event"),
-    ("DETAIL", "/detail"),
-    ("TIMES", "/count"),
-    ("LAST", "/last"),
-];
+/// What a host boots.
+#[derive(Debug, clap::Args)]
+pub struct BootArgs {
+    /// ISO to boot; localboot for the local disk
+    #[arg(long, value_name = "ISO", add = ArgValueCandidates::new(completion::isos))]
+    image: String,
+    /// Boot config for the installer
+    #[arg(long, add = ArgValueCandidates::new(completion::configs))]
+    config: Option<String>,
+    /// Boot the ISO without a config, although it has some
+    #[arg(long, conflicts_with = "config")]
+    no_config: bool,
+    /// Boot the ISO at every boot, not only for one install
+    #[arg(long)]
+    forever: bool,
+}
+
+/// Options of `bootlatch host add`.
+#[derive(Debug, clap::Args)]
+pub struct AddArgs {
+    /// Name of the host
+    name: Name,
+    /// MAC address of the interface that boots
+    #[arg(long)]
+    mac: Mac,
+    /// Address of the host
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<std::net::IpAddr>,
+    /// ISO to install; without it the host boots its local disk
+    #[arg(long, value_name = "ISO", add = ArgValueCandidates::new(completion::isos))]
+    image: Option<String>,
+    /// Boot config for the installer
+    #[arg(long, requires = "image", add = ArgValueCandidates::new(completion::configs))]
+    config: Option<String>,
+    /// Install without a config, although the ISO has some
+    #[arg(long, requires = "image", conflicts_with = "config")]
+    no_config: bool,
+    /// Boot the ISO at every boot, not only for one install
+    #[arg(long, requires = "image")]
+    forever: bool,
+    /// Label of the host; can be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Namespace of the host
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    #[command(flatten)]
+    view: ViewArgs,
+}
+
+/// The word for the local disk in the place of an image.
+const LOCALBOOT: &str = "localboot";
+/// The word for the boot menu in the place of an image.
+const MENU: &str = "menu";
+const KIND: Kind = Kind::BareMetalHost;
 
 /// Runs a `bootlatch host` command.
 ///
 /// # Errors
 /// The server refuses the request.
 pub async fn run(verb: HostCommand, connection_args: &ConnectionArgs) -> anyhow::Result<()> {
+    if let HostCommand::Timeline { name, view } = verb {
+        return timeline::timeline(connection_args, Some(&name), &view).await;
+    }
     let mut client = ApiClient::connect(connection_args).await?;
-    let hosts = |view: &HostArgs| format!("/api/v1/namespaces/{}/baremetalhosts", view.namespace);
-    let (view, value, columns) = match verb {
-        HostCommand::List { all_namespaces, view } => {
-            let (route, columns) = match all_namespaces {
-                true => ("/api/v1/baremetalhosts".to_owned(), [&[NAMESPACE], COLUMNS].concat()),
-                false => (hosts(&view), COLUMNS.to_vec()),
-            };
-            let list = client.ask(Method::GET, &route, None).await?;
-            return show(view.output, &items(list), &columns);
+    match verb {
+        HostCommand::List { selection, view } => {
+            show_objects(&mut client, &[Wanted { kind: KIND, names: Vec::new() }], &selection, view).await
         }
-        HostCommand::Show { name, view } => {
-            let host = client.ask(Method::GET, &format!("{}/{name}", hosts(&view)), None).await?;
-            (view, host, COLUMNS)
+        HostCommand::Show { names, namespace, view } => {
+            let selection = SelectionArgs::of_namespace(&namespace);
+            show_objects(&mut client, &[Wanted { kind: KIND, names }], &selection, view).await
         }
-        HostCommand::Assign { name, image, config, forever, view } => {
-            let mut request = json!({"image": image, "bootMode": if forever { "forever" } else { "once" }});
-            if let Some(config) = config {
-                request["bootConfigRef"] = config.into();
-            }
-            let path = format!("{}/{name}/install", hosts(&view));
-            (view, client.ask(Method::POST, &path, Some(&request)).await?, COLUMNS)
-        }
-        HostCommand::Localboot { name, view } => {
-            let path = format!("{}/{name}/localboot", hosts(&view));
-            (view, client.ask(Method::POST, &path, None).await?, COLUMNS)
-        }
-        HostCommand::Hold { name, view } => {
-            let path = format!("{}/{name}/hold", hosts(&view));
-            (view, client.ask(Method::POST, &path, None).await?, COLUMNS)
-        }
-        HostCommand::Timeline { name, view } => {
-            let path = format!("{}/{name}/timeline", hosts(&view));
-            let list = client.ask(Method::GET, &path, None).await?;
-            (view, items(list), EVENTS)
-        }
-    };
-    show(view.output, &value, columns)
+        HostCommand::Add(args) => add(&mut client, args).await,
+        HostCommand::Remove { names, namespace } => remove(&mut client, &names, &namespace).await,
+        HostCommand::Assign { host, boot } => assign(&mut client, &host, &boot).await,
+        HostCommand::Localboot { host } => act(&mut client, &host, "localboot", None).await,
+        HostCommand::Hold { host } => act(&mut client, &host, "hold", None).await,
+        HostCommand::Power { name, action, namespace } => power::switch(&mut client, &namespace, &name, action).await,
+        HostCommand::Timeline { name, view } => timeline::timeline(connection_args, Some(&name), &view).await,
+    }
 }
 
-/// Returns the items of a list.
-pub fn items(mut list: Value) -> Value {
-    list.get_mut("items").map(Value::take).unwrap_or_else(|| json!([]))
+/// Requests an action on a host, and shows the host after it.
+async fn act(client: &mut ApiClient, host: &HostArgs, action: &str, body: Option<&Value>) -> anyhow::Result<()> {
+    let name = lookup::resolve(client, KIND, &host.namespace, &host.name).await?;
+    let path = format!("{}/{action}", object_path(KIND, &host.namespace, &name));
+    let after = client.ask(Method::POST, &path, body).await?;
+    show_object(client, KIND, after, host.view).await
+}
+
+/// Requests an install.
+async fn assign(client: &mut ApiClient, host: &HostArgs, boot: &BootArgs) -> anyhow::Result<()> {
+    if boot.image == LOCALBOOT {
+        if boot.config.is_some() || boot.forever {
+            return Err(UsageError("--config and --forever: only for an ISO, and the image is localboot".into()).into());
+        }
+        return act(client, host, LOCALBOOT, None).await;
+    }
+    let present = lookup::object(client, KIND, &host.namespace, &host.name).await?;
+    let mut request = json!({"image": boot.image, "bootMode": if boot.forever { "forever" } else { "once" }});
+    let config = match (&boot.config, boot.no_config) {
+        (Some(config), _) => Some(config.clone()),
+        (None, true) => Some(String::new()),
+        (None, false) => choose_config(client, &present, &boot.image).await?,
+    };
+    if let Some(config) = config {
+        request["bootConfigRef"] = config.into();
+    }
+    act(client, host, "install", Some(&request)).await
+}
+
+/// Declares a host.
+async fn add(client: &mut ApiClient, args: AddArgs) -> anyhow::Result<()> {
+    let mut spec = json!({"bootMACAddress": args.mac.to_string()});
+    if let Some(ip) = args.ip {
+        spec["ip"] = ip.to_string().into();
+    }
+    if let Some(image) = &args.image {
+        let config = match (args.config, args.no_config) {
+            (None, false) => choose_config(client, &Value::Null, image).await?,
+            (config, _) => config,
+        };
+        spec["image"] = image.as_str().into();
+        spec["bootMode"] = if args.forever { "forever" } else { "once" }.into();
+        if let Some(config) = config {
+            spec["bootConfigRef"] = config.into();
+        }
+    }
+    let mut labels = json!({});
+    for label in &args.labels {
+        let Some((key, value)) = label.split_once('=') else {
+            return Err(UsageError(format!("--label {label:?}: expected KEY=VALUE")).into());
+        };
+        labels[key] = value.into();
+    }
+    let metadata = json!({"name": args.name, "namespace": args.namespace, "labels": labels});
+    let host = json!({"apiVersion": "v1", "kind": KIND.as_str(), "metadata": metadata, "spec": spec});
+    let added = client.ask(Method::POST, &collection_path(KIND, Some(&args.namespace)), Some(&host)).await?;
+    show_object(client, KIND, added, args.view).await
+}
+
+/// Removes hosts. If one of them is refused, the others are removed all the same.
+async fn remove(client: &mut ApiClient, names: &[String], namespace: &str) -> anyhow::Result<()> {
+    let mut refusals = Refusals::default();
+    for word in names {
+        let removed = async {
+            let name = lookup::resolve(client, KIND, namespace, word).await?;
+            client.ask(Method::DELETE, &object_path(KIND, namespace, &name), None).await?;
+            anyhow::Ok(name)
+        };
+        match removed.await {
+            Ok(name) => print(&format!("removed {name}\n"))?,
+            Err(error) => refusals.note(error)?,
+        }
+    }
+    refusals.end()
+}
+
+/// Returns the config for a host that boots an ISO and for which none was named: the only one that the ISO lists, or
+/// the one that somebody picks on a terminal. `None` leaves the config to the server: the host keeps the one that it
+/// has for this ISO, or the ISO has none.
+async fn choose_config(client: &mut ApiClient, host: &Value, image: &str) -> anyhow::Result<Option<String>> {
+    if image == MENU || image == LOCALBOOT {
+        return Ok(None);
+    }
+    let Some(iso) = client.find(&object_path(Kind::IscsiCdrom, "", image)).await? else {
+        let message = format!(
+            "ISO {image} does not exist: `bootlatch iso list` lists the ISOs, `bootlatch iso add` adds one; for the local \
+             disk, the image is localboot"
+        );
+        return Err(ClientError::Refused { code: 422, message, field: Some("image".to_owned()) }.into());
+    };
+    let configs: Vec<_> =
+        iso["spec"]["bootConfigs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let present = host["spec"]["bootConfigRef"].as_str().unwrap_or_default();
+    if host["spec"]["image"] == image && configs.contains(&present) {
+        return Ok(None);
+    }
+    match configs.as_slice() {
+        [] => Ok(None),
+        [only] => {
+            note(&format!("config {only}: the only one of ISO {image}; --no-config boots it without"));
+            Ok(Some((*only).to_owned()))
+        }
+        several if prompt::is_interactive() => ask_for_config(image, several),
+        several => {
+            let known = several.join(", ");
+            let message =
+                format!("ISO {image} has several configs ({known}): name one with --config, or give --no-config");
+            Err(UsageError(message).into())
+        }
+    }
+}
+
+/// Asks on a terminal which config of an ISO a host gets.
+fn ask_for_config(image: &str, configs: &[&str]) -> anyhow::Result<Option<String>> {
+    let answer = prompt::ask(&format!("ISO {image} has several configs: {}. Which one? [none]", configs.join(", ")))?;
+    match answer.as_str() {
+        "" | "none" => Ok(Some(String::new())),
+        config if configs.contains(&config) => Ok(Some(config.to_owned())),
+        other => {
+            Err(UsageError(format!("{other:?} is no config of ISO {image}: expected {}", configs.join(", "))).into())
+        }
+    }
 }

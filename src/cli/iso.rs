@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCandidates;
 use futures_util::TryStreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::Method;
@@ -10,16 +11,24 @@ use hyper::body::Frame;
 use serde_json::{Value, json};
 
 use super::client::{ApiClient, ClientError, ConnectionArgs};
-use super::host::items;
+use super::completion;
+use super::get::{SelectionArgs, ViewArgs, show_object, show_objects};
+use super::lookup::items;
 use super::progress;
-use super::show::{Column, OutputFormat, show};
+use super::reference::Wanted;
+use super::show::{ObjectFormat, TextTable};
 use super::source::{IsoSource, SharedReadError, SourceChanged};
-use crate::fleet::{Name, is_sha256};
+use crate::fleet::text::binary_size;
+use crate::fleet::{Kind, Name, is_sha256};
 
 /// Subcommands of `bootlatch iso`.
 #[derive(Debug, Subcommand)]
 pub enum IsoCommand {
     /// Upload an ISO. Repeat the command to resume an interrupted upload
+    #[command(
+        after_help = "Examples:\n  bootlatch iso add fedora Fedora-Server-dvd-x86_64-43-1.6.iso --config fedora-ks\n  \
+                            bootlatch iso add debian https://192.0.2.1/debian.iso --sha256 HEX"
+    )]
     Add {
         /// Name of the ISO
         name: Name,
@@ -35,41 +44,31 @@ pub enum IsoCommand {
         /// Expected SHA-256 of the file: 64 hexadecimal digits
         #[arg(long, value_parser = parse_sha256)]
         sha256: Option<String>,
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: OutputFormat,
+        #[command(flatten)]
+        view: ViewArgs,
     },
-    /// List the ISOs and the interrupted uploads
+    /// List the ISOs, as `get isos` does, and the interrupted uploads
     List {
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: OutputFormat,
+        #[command(flatten)]
+        view: ViewArgs,
     },
-    /// Show one ISO
+    /// Show ISOs, as `get iso` does
     Show {
-        /// Name of the ISO
-        name: Name,
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: OutputFormat,
+        /// Names of the ISOs
+        #[arg(value_name = "ISO", required = true, add = ArgValueCandidates::new(completion::isos))]
+        names: Vec<String>,
+        #[command(flatten)]
+        view: ViewArgs,
     },
     /// Remove an ISO that no object refers to, or an interrupted upload
     Remove {
         /// Name of the ISO
+        #[arg(add = ArgValueCandidates::new(completion::isos))]
         name: Name,
     },
 }
 
 const PATH: &str = "/api/v1/iscsi-cdroms";
-const COLUMNS: &[Column] = &[
-    ("NAME", "/metadata/name"),
-    ("PHASE", "/status/phase"),
-    ("SIZE", "/status/sizeBytes"),
-    ("VOLUME", "/status/volumeID"),
-    ("CONFIGS", "/spec/bootConfigs"),
-    ("TARGET", "/status/targetIQN"),
-    ("MESSAGE", "/status/message"),
-];
 /// Maximum number of attempts if the source changes while it is read, or another client continues the upload.
 const MAX_RESTARTS: usize = 3;
 
@@ -80,7 +79,7 @@ const MAX_RESTARTS: usize = 3;
 pub async fn run(verb: IsoCommand, connection_args: &ConnectionArgs) -> anyhow::Result<()> {
     let mut client = ApiClient::connect(connection_args).await?;
     match verb {
-        IsoCommand::Add { name, source, description, configs, sha256, output } => {
+        IsoCommand::Add { name, source, description, configs, sha256, view } => {
             let mut query = form_urlencoded::Serializer::new(String::new());
             query.append_pair("name", name.as_str()).append_pair("description", &description);
             query.extend_pairs(configs.iter().map(|config| ("bootConfig", config.as_str())));
@@ -89,17 +88,14 @@ pub async fn run(verb: IsoCommand, connection_args: &ConnectionArgs) -> anyhow::
                 let message = format!("ISO {name} already exists: remove it first, or use another name");
                 return Err(ClientError::Refused { code: 409, message, field: None }.into());
             }
-            show(output, &add(connection_args, source, &query.finish()).await?, COLUMNS)
+            let iso = add(connection_args, source, &query.finish()).await?;
+            // The connection may have been idle for the time of the upload.
+            show_object(&mut ApiClient::connect(connection_args).await?, Kind::IscsiCdrom, iso, view).await
         }
-        IsoCommand::List { output } => {
-            let mut isos = items(client.ask(Method::GET, PATH, None).await?);
-            if let (OutputFormat::Table, Some(rows)) = (output, isos.as_array_mut()) {
-                rows.extend(uploads(&mut client).await?.iter().map(as_row));
-            }
-            show(output, &isos, COLUMNS)
-        }
-        IsoCommand::Show { name, output } => {
-            show(output, &client.ask(Method::GET, &format!("{PATH}/{name}"), None).await?, COLUMNS)
+        IsoCommand::List { view } => list(&mut client, view).await,
+        IsoCommand::Show { names, view } => {
+            let selection = SelectionArgs::of_namespace("");
+            show_objects(&mut client, &[Wanted { kind: Kind::IscsiCdrom, names }], &selection, view).await
         }
         IsoCommand::Remove { name } => {
             let deleted = client.ask(Method::DELETE, &format!("{PATH}/{name}"), None).await;
@@ -126,17 +122,38 @@ fn is_missing(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(ClientError::Refused { code: 404, .. }))
 }
 
-/// Returns the interrupted uploads.
-async fn uploads(client: &mut ApiClient) -> anyhow::Result<Vec<Value>> {
-    match items(client.ask(Method::GET, "/api/v1/uploads", None).await?) {
-        Value::Array(uploads) => Ok(uploads),
-        _ => Ok(Vec::new()),
+/// Shows the ISOs; tables also have the interrupted uploads.
+async fn list(client: &mut ApiClient, view: ViewArgs) -> anyhow::Result<()> {
+    let uploads = match view.output {
+        ObjectFormat::Table | ObjectFormat::Wide => uploads(client).await?,
+        ObjectFormat::Name | ObjectFormat::Yaml | ObjectFormat::Json => Vec::new(),
+    };
+    if uploads.is_empty() {
+        let all = Wanted { kind: Kind::IscsiCdrom, names: Vec::new() };
+        return show_objects(client, &[all], &SelectionArgs::of_namespace(""), view).await;
     }
+    let mut table = client.table(PATH).await?;
+    let columns = table["columnDefinitions"].as_array().cloned().unwrap_or_default();
+    if let Some(rows) = table["rows"].as_array_mut() {
+        rows.extend(uploads.iter().map(|upload| as_row(upload, &columns)));
+    }
+    TextTable::of_server(&table, view.output == ObjectFormat::Wide).print()
 }
 
-/// Returns an interrupted upload as a row of the list of ISOs.
-fn as_row(upload: &Value) -> Value {
-    json!({"metadata": {"name": upload["name"]}, "status": {"phase": "Uploading", "sizeBytes": upload["offset"]}})
+/// Returns the interrupted uploads.
+async fn uploads(client: &mut ApiClient) -> anyhow::Result<Vec<Value>> {
+    Ok(items(client.ask(Method::GET, "/api/v1/uploads", None).await?))
+}
+
+/// Returns an interrupted upload as a row of the server's table of ISOs.
+fn as_row(upload: &Value, columns: &[Value]) -> Value {
+    let cell = |column: &Value| match column["name"].as_str().unwrap_or_default() {
+        "Name" => upload["name"].clone(),
+        "Phase" => "Uploading".into(),
+        "Size" => binary_size(upload["offset"].as_u64().unwrap_or_default()).into(),
+        _ => "<none>".into(),
+    };
+    json!({"cells": columns.iter().map(cell).collect::<Vec<_>>()})
 }
 
 /// Uploads an ISO, and starts again if its source changed.
@@ -180,11 +197,13 @@ async fn send(connection_args: &ConnectionArgs, source: IsoSource, query: &str) 
     }
     let read_error = SharedReadError::default();
     let progress = progress::transfer(offset, file.total);
+    let sent_until = progress.clone();
     let parts = file.read(offset, read_error.clone()).await?.map_ok(move |data| {
         progress.inc(data.len() as u64);
         Frame::data(data)
     });
-    let sent = client.upload(&path, StreamBody::new(parts).boxed_unsync()).await;
+    let body = StreamBody::new(parts).boxed_unsync();
+    let sent = client.upload(&path, body, || sent_until.position(), connection_args.timeout).await;
     let read_error = read_error.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let (Some(key), Some(true)) = (&file.key, read_error.as_ref().map(anyhow::Error::is::<SourceChanged>)) {
         let mut client = ApiClient::connect(connection_args).await?;

@@ -1,18 +1,39 @@
 //! The command line: `serve`, and commands that are clients of the object API.
 
+mod apply;
 mod client;
+mod completion;
 mod config;
+mod context;
+mod context_file;
+mod delete;
+mod describe;
 mod download;
+mod edit;
 mod exit;
+mod explain;
+mod get;
 mod host;
+mod init;
 mod iso;
+mod line_diff;
+mod lookup;
 mod man;
+mod manifests;
 mod object;
+mod power;
 mod progress;
+mod prompt;
+mod reference;
+mod refusals;
 mod seed;
 mod show;
 mod source;
+mod status;
+mod timeline;
 mod tls;
+mod wait;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -23,12 +44,19 @@ use crate::fleet::text::printable_lines;
 
 use client::ConnectionArgs;
 
-const EXIT_CODES: &str = "Exit codes: 0 success; 1 failure; 2 wrong usage; 3 the server does not answer; 4 not found; \
-                          5 refused (conflict or rule); 6 not authorized; 78 the server cannot start until somebody acts";
+/// Examples of the help of the program.
+const EXAMPLES: &str = "\
+Examples:
+  sudo bootlatch status
+  sudo bootlatch iso add fedora Fedora-Server-dvd-x86_64-43-1.6.iso
+  sudo bootlatch host assign 52:54:00:12:34:56 --image fedora
+  sudo bootlatch logs -f 52:54:00:12:34:56
+  bootlatch context set lab --server https://192.0.2.1:6443 --token-file lab.token --ca lab.crt
+";
 
 /// Boot machines over the network: DHCP, TFTP, HTTP and iSCSI in one service.
 #[derive(Debug, Parser)]
-#[command(name = "bootlatch", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "bootlatch", version, after_help = after_help(), max_term_width = 100)]
 struct Arguments {
     #[command(flatten)]
     connection_args: ConnectionArgs,
@@ -54,7 +82,42 @@ enum RootCommand {
     Seed(seed::SeedCommand),
     #[command(flatten)]
     Object(object::ObjectCommand),
-    /// Print the completions of a shell
+    /// Show version, readiness, hosts by phase, running installs and faults of the server
+    Status {
+        /// Output format
+        #[arg(short, long, value_enum, default_value_t)]
+        output: show::OutputFormat,
+    },
+    /// Show the versions of this program and of the server
+    Version {
+        /// Do not ask the server
+        #[arg(long)]
+        client: bool,
+        /// Output format
+        #[arg(short, long, value_enum, default_value_t)]
+        output: show::OutputFormat,
+    },
+    /// Manage contexts: servers by name
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    /// Print a kubeconfig for kubectl, with the token in it
+    #[command(
+        after_help = "Examples:\n  bootlatch kubeconfig --server https://192.0.2.1:6443 --token-file admin.token --ca tls.crt > kubeconfig\n  \
+                            bootlatch kubeconfig --context lab > kubeconfig\n  kubectl --kubeconfig kubeconfig get hosts"
+    )]
+    Kubeconfig {
+        /// Name of the cluster, user and context
+        #[arg(long, default_value = "bootlatch")]
+        name: String,
+        /// Namespace that kubectl uses
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+    },
+    /// Write a first configuration file, by questions or by options
+    #[command(visible_alias = "setup")]
+    Init(init::InitArgs),
+    /// Print the completions of a shell, which complete names that the server has
+    #[command(after_help = "Examples:\n  source <(bootlatch completions bash)\n  bootlatch completions fish | source")]
     Completions {
         /// Shell
         shell: clap_complete::Shell,
@@ -68,6 +131,8 @@ enum RootCommand {
 
 /// Runs the command line. `serve` is the composition root, which only `main` names.
 pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
+    // A shell has this program complete a command line; the process then ends here.
+    clap_complete::CompleteEnv::with_factory(command_line).var(man::COMPLETE_VARIABLE).complete();
     let parsed = Arguments::from_arg_matches(&command_line().get_matches());
     let Arguments { connection_args, command } = parsed.unwrap_or_else(|error| error.exit());
     let done = match command {
@@ -77,11 +142,17 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
         RootCommand::Config(verb) => run_async(config::run(verb, &connection_args)),
         RootCommand::Seed(verb) => run_async(seed::run(verb, &connection_args)),
         RootCommand::Object(verb) => run_async(object::run(verb, &connection_args)),
-        RootCommand::Completions { shell } => man::completions(shell, command_line()),
+        RootCommand::Status { output } => run_async(status::status(&connection_args, output)),
+        RootCommand::Version { client, output } => run_async(status::version(&connection_args, client, output)),
+        RootCommand::Context(verb) => context::run(verb, &connection_args),
+        RootCommand::Kubeconfig { name, namespace } => context::kubeconfig(&connection_args, &name, &namespace),
+        RootCommand::Init(args) => init::init(&args),
+        RootCommand::Completions { shell } => man::completions(shell),
         RootCommand::Man { directory } => man::man(command_line(), &directory),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if exit::is_silent(&error) => ExitCode::from(exit::exit_code(&error) as u8),
         Err(error) => {
             eprintln!("bootlatch: {}", printable_lines(&format!("{error:#}")));
             ExitCode::from(exit::exit_code(&error) as u8)
@@ -89,11 +160,22 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Returns the command line. The options that select a server are hidden for `serve`.
+/// Returns the command line. The options that select a server are hidden for commands without one.
 fn command_line() -> clap::Command {
     let connection_args = ConnectionArgs::augment_args(clap::Command::new("connection_args"));
     let hidden: Vec<_> = connection_args.get_arguments().map(|argument| argument.clone().hide(true)).collect();
-    Arguments::command().mut_subcommand("serve", |serve| serve.args(hidden))
+    let mut command = Arguments::command();
+    for local in ["serve", "init", "completions", "man"] {
+        let hidden = hidden.clone();
+        command = command.mut_subcommand(local, |local| local.args(hidden));
+    }
+    command
+}
+
+/// Returns the end of the program's help.
+fn after_help() -> String {
+    let codes = exit::EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}"));
+    format!("{EXAMPLES}\nExit status: {}", codes.join("; "))
 }
 
 /// Runs a client command.

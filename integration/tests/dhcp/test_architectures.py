@@ -39,7 +39,7 @@ def test_the_host_list_names_the_architecture(lan, box):
     with Client(lan.client("named", mac=MAC.format(8)), MAC.format(8)) as client:
         client.send(DISCOVER, [(60, b"U-Boot.armv8"), code(22), ASKED], flags=BROADCAST)
         assert client.reply(wait=5)
-    hosts = box.command("host", "list")
+    hosts = box.command("host", "list", "-o", "wide")
     assert "arm64-uboot" in hosts, f"the host list shows what the board is: {hosts}"
 
 

@@ -51,7 +51,7 @@ def declare(box, name, mac):
 
 
 def hosts(box):
-    return box.command("get", "hosts", "-o", "name").split()
+    return [line.split("/")[1] for line in box.command("get", "hosts", "-o", "name").split()]
 
 
 def refused(box, reason):

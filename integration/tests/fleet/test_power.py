@@ -216,3 +216,18 @@ def test_a_bmc_that_answers_as_no_redfish_service_does(server):
         server.ask("DELETE", f"{HOSTS}/{name}")
     odd.shutdown()
     odd.server_close()
+
+
+def test_the_command_line_switches_the_power(server, ipmi):
+    run = lambda *words: server.run("host", "power", *words)
+    on = run("ipmi", "on")
+    assert on.returncode == 0 and "power on requested" in on.stdout and becomes(server, "ipmi", "on"), f"host power on: {on} {ipmi.told}"
+    off = run("ipmi", "off")
+    assert off.returncode == 0 and "shutdown requested" in off.stdout and eventually(lambda: "shutdown 1" in ipmi.told, 20), f"host power off asks the machine first: {off} {ipmi.told}"
+    again = run("ipmi", "off")
+    assert again.returncode == 0 and "switched off" in again.stdout and becomes(server, "ipmi", "off"), f"given again, it switches the machine off: {again} {ipmi.told}"
+    told = len(ipmi.told)
+    run("ipmi", "on")
+    assert becomes(server, "ipmi", "on"), ipmi.told
+    cycle = run("52:54:00:00:00:01", "cycle")
+    assert cycle.returncode == 0 and "restarted" in cycle.stdout and eventually(lambda: len(ipmi.told) > told + 1), f"host power cycle reaches the BMC: {cycle} {ipmi.told}"

@@ -1,0 +1,162 @@
+"""The command line shows objects: one family of commands with the same tables and formats."""
+
+import json
+import subprocess
+
+import pytest
+
+from support.objects import HOSTS, IMAGES, host, image, timeline
+from support.terminals import shown
+from support.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("example_objects")
+
+
+def on_terminal(server, columns, *words, **environment):
+    return shown([server.binary, *words], columns, {"BOOTLATCH_SERVER": f"unix:{server.state}/api.sock", **environment})
+
+
+def test_every_command_that_shows_hosts_has_the_same_form(server):
+    run = server.run
+    listed = [run(*words).stdout for words in (("get", "hosts"), ("get", "bmh"), ("host", "list"), ("host", "show", "one"), ("get", "host/one"), ("get", "host", "one"))]
+    heads = {text.splitlines()[0] for text in listed}
+    assert len(heads) == 1 and "MAC" in heads.pop(), f"all have the same columns: {listed}"
+    assert len({text.splitlines()[1].split()[:6].__str__() for text in listed}) == 1, f"and the same row: {listed}"
+    for words in (("iso", "list"), ("iso", "show", "live"), ("config", "list"), ("config", "show", "builder"), ("host", "list")):
+        for output in ("table", "wide", "name", "yaml", "json"):
+            done = run(*words, "-o", output)
+            assert done.returncode == 0 and done.stdout, f"{words} -o {output}: {done}"
+    assert run("iso", "list", "-o", "name").stdout == "iscsicdrom/live\n", "iso list -o name prints kind and name"
+    assert "LAST SEEN" in run("host", "list", "-o", "wide").stdout, "host list has the wide columns of get"
+
+
+def test_several_kinds_and_names(server):
+    server.ask("POST", HOSTS, host("two", 2))
+    run = server.run
+    both = run("get", "hosts,isos")
+    assert "baremetalhost/one" in both.stdout and "iscsicdrom/live" in both.stdout and both.stdout.count("NAME") == 2, f"several kinds are tables of their own: {both}"
+    names = run("get", "hosts,isos,configs", "-o", "name").stdout.split()
+    assert names == ["baremetalhost/one", "baremetalhost/two", "iscsicdrom/live", "bootconfig/builder"], f"-o name of several kinds: {names}"
+    again = run("get", *names, "-o", "name").stdout.split()
+    assert again == names, f"get takes back what -o name printed: {again}"
+    listed = json.loads(run("get", *names, "-o", "json").stdout)
+    assert listed["kind"] == "List" and [item["kind"] for item in listed["items"]] == ["BareMetalHost", "BareMetalHost", "ISCSICdrom", "BootConfig"], f"several objects are a list: {listed}"
+    some = run("get", "host", "one", "nobody", "two")
+    assert some.returncode == 4 and some.stdout.count("\n") == 3 and "nobody" in some.stderr, f"a missing object does not hide the others: {some}"
+    for words in (("get",), ("get", "pods"), ("get", "hosts,isos", "one"), ("get", "host", "one", "-l", "a=b")):
+        done = run(*words)
+        assert done.returncode == 2 and done.stderr, f"{words} is wrong usage: {done}"
+
+
+def test_a_mac_address_is_a_name(server):
+    run, mac = server.run, "52:54:00:00:00:01"
+    for word in (mac, mac.upper(), mac.replace(":", "-"), "5254.0000.0001"):
+        assert run("get", "host", word, "-o", "name").stdout == "baremetalhost/one\n", f"get finds the host by {word}"
+    assert "Held" in run("host", "hold", mac).stdout, "host hold finds the host by its MAC address"
+    unknown = run("host", "show", "52:54:00:00:00:99")
+    assert unknown.returncode == 4 and "52:54:00:00:00:99" in unknown.stderr, f"an unknown MAC address is named: {unknown}"
+
+
+def test_namespaces(server):
+    lab = {**host("three", 3), "metadata": {"name": "three", "namespace": "lab"}}
+    assert server.ask("POST", "/api/v1/namespaces/lab/baremetalhosts", lab).code == 201
+    run = server.run
+    every = [line.split()[:2] for line in run("get", "hosts", "-A").stdout.splitlines()]
+    assert every == [["NAMESPACE", "NAME"], ["default", "one"], ["lab", "three"]], f"-A shows the namespaces: {every}"
+    assert run("get", "host", "three").returncode == 4 and run("get", "host", "three", "-n", "lab").returncode == 0, "-n selects the namespace"
+    found = run("get", "host", "three", "-A")
+    assert found.stdout.splitlines()[1].split()[:2] == ["lab", "three"], f"a name is found in all namespaces: {found}"
+    assert "NAMESPACE" not in run("get", "isos", "-A").stdout, "kinds without a namespace have no such column"
+    empty = run("get", "hosts", "-n", "nowhere")
+    assert empty.returncode == 0 and empty.stdout == "" and "no hosts found in namespace nowhere" in empty.stderr, f"an empty table says so: {empty}"
+
+
+def test_sizes_are_for_people(server):
+    size = server.run("get", "iso", "live").stdout.splitlines()[1].split()[2]
+    assert size.endswith("KiB") or size.endswith("MiB"), f"the size of an ISO has a unit: {size}"
+
+
+def test_yaml_round_trips(server):
+    run = server.run
+    kept = run("get", "hosts,isos,configs", "-o", "yaml")
+    assert "managedFields" not in kept.stdout, f"YAML has no managed fields: {kept}"
+    assert "managedFields" in run("get", "host", "one", "-o", "yaml", "--show-managed-fields").stdout, "unless they are asked for"
+    back = run("apply", "--force", "-f", "-", stdin=kept.stdout)
+    assert back.returncode == 0 and back.stdout.count("configured") + back.stdout.count("unchanged") == 3, f"apply takes back what get -o yaml printed: {back}"
+    again = run("apply", "-f", "-", stdin=run("get", "hosts,isos,configs", "-o", "yaml").stdout)
+    assert again.returncode == 0 and again.stdout.count("unchanged") == 3, f"a second time nothing changes: {again}"
+    server.ask("DELETE", f"{HOSTS}/one")
+    made = run("apply", "-f", "-", stdin=kept.stdout)
+    assert made.returncode == 0 and "BareMetalHost one created" in made.stdout, f"a deleted object is created again: {made}"
+
+
+def test_describe(server):
+    text = server.run("describe", "host/one").stdout
+    assert "managedFields" not in text and "bootMACAddress" in text and "EVENT" in text, f"describe shows the object and its timeline: {text}"
+    assert server.run("describe", "hosts").returncode == 2, "describe needs a name"
+
+
+def test_narrow_terminals(server):
+    server.ask("PATCH", f"{IMAGES}/live", {"spec": {"description": "x" * 60}}, "application/merge-patch+json")
+    wide, _ = on_terminal(server, 250, "get", "isos", "-o", "wide")
+    assert "Ready" in wide and "TARGET" in wide and "…" not in wide, f"a wide terminal shows everything: {wide}"
+    narrow, notes = on_terminal(server, 70, "get", "isos", "-o", "wide")
+    assert all(len(line) <= 70 for line in narrow.splitlines()) and len(narrow.splitlines()) == 2 and "live" in narrow, f"a narrow one has a line for each row: {narrow!r}"
+    tiny, notes = on_terminal(server, 20, "get", "isos", "-o", "wide")
+    assert "live" in tiny and len(tiny.splitlines()) == 2 and "columns not shown" in notes, f"columns that do not fit are left out, which is said: {tiny!r} {notes}"
+    assert "TARGET" in server.run("get", "isos", "-o", "wide", COLUMNS="20").stdout, "a pipe gets everything"
+
+
+def test_no_color(server):
+    coloured, _ = on_terminal(server, 100, "--help")
+    plain, _ = on_terminal(server, 100, "--help", NO_COLOR="1")
+    assert "\x1b[" in coloured and "\x1b[" not in plain, "NO_COLOR turns colours off"
+    assert "\x1b[" not in server.run("get", "hosts").stdout, "a pipe has no colours"
+
+
+def test_a_closed_pipe_ends_a_command_quietly(server):
+    for number in range(2, 40):
+        server.ask("POST", HOSTS, host(f"h{number}", number))
+    line = f"{server.binary} --server unix:{server.state}/api.sock watch hosts -o json | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "0" and done.stderr == "", f"watch ends with its reader: {done}"
+
+
+def test_watch_and_timeline_end_after_the_timeout(server):
+    done = server.run("watch", "host/one", "--timeout", "1s")
+    assert done.returncode == 0 and "one" in done.stdout and "(--timeout)" in done.stderr, f"watch says why it ended: {done}"
+    server.run("host", "hold", "one")
+    assert eventually(lambda: timeline(server, "one", "held"))
+    done = server.run("logs", "-f", "one", "--timeout", "1s")
+    assert "held" in done.stdout and "(--timeout)" in done.stderr, f"logs -f prints the events: {done}"
+
+
+def test_logs_follow_new_events(server):
+    words = [server.binary, "--server", f"unix:{server.state}/api.sock", "timeline", "-f", "one"]
+    following = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "assigned" in following.stdout.readline() + following.stdout.readline(), "the events so far are printed first"
+    server.run("host", "hold", "one")
+    while "held" not in following.stdout.readline():
+        pass  # the host has more events than one
+    following.terminate()
+    following.wait()
+    every = server.run("timeline", "-o", "json")
+    assert any(entry["event"] == "held" and entry["host"] == "one" for entry in json.loads(every.stdout)), f"timeline without a host is the server's: {every}"
+
+
+def test_explain(server):
+    run = server.run
+    text = run("explain", "host").stdout
+    assert text.startswith("BareMetalHost <object>") and "  spec <object" in text, f"explain lists the fields of a kind: {text}"
+    assert "address <string" in run("explain", "host.spec.bmc").stdout, "explain follows a path"
+    assert "once" in run("explain", "bmh.spec.bootMode").stdout, "explain shows the values of a field"
+    wrong = run("explain", "host.spec.imag")
+    assert wrong.returncode == 4 and "imag" in wrong.stderr and "image" in wrong.stderr, f"an unknown field is named with the known ones: {wrong}"
+    assert run("explain", "pods").returncode == 2, "an unknown kind is wrong usage"
+
+
+def test_an_empty_list_of_isos_has_the_unfinished_uploads(server):
+    text = server.run("iso", "list").stdout
+    assert text.splitlines()[0].split()[:3] == ["NAME", "PHASE", "SIZE"], f"iso list is the table of get: {text}"
+    assert server.ask("POST", IMAGES, image("second")).code == 201
+    assert server.run("iso", "show", "live", "second", "-o", "name").stdout == "iscsicdrom/live\niscsicdrom/second\n", "iso show takes several names"

@@ -1,0 +1,195 @@
+//! `bootlatch wait`: until objects are in a state.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::fleet::Kind;
+
+use super::client::{ApiClient, ConnectionArgs, seconds};
+use super::exit::UsageError;
+use super::lookup;
+use super::reference::{Wanted, kind_and_name, object_path, plural_word};
+use super::show::print;
+use super::watch::is_unavailable;
+
+/// Time that the command waits without `--timeout`.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause between two looks at an object.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The state that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// A condition has a status.
+    Condition {
+        /// Type of the condition.
+        name: String,
+        /// Status of the condition.
+        status: String,
+    },
+    /// The phase has a value.
+    Phase(String),
+    /// The object does not exist.
+    Deleted,
+}
+
+impl std::str::FromStr for Goal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<_> = text.split('=').collect();
+        match parts.as_slice() {
+            ["delete"] => Ok(Self::Deleted),
+            ["phase", phase] if !phase.is_empty() => Ok(Self::Phase((*phase).to_owned())),
+            ["condition", name] if !name.is_empty() => Ok(Self::condition(name, "True")),
+            ["condition", name, status] if !name.is_empty() => Ok(Self::condition(name, status)),
+            _ => Err(format!("{text:?}: expected condition=TYPE[=STATUS], phase=PHASE or delete")),
+        }
+    }
+}
+
+impl std::fmt::Display for Goal {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Condition { name, status } => write!(out, "condition={name}={status}"),
+            Self::Phase(phase) => write!(out, "phase={phase}"),
+            Self::Deleted => out.write_str("delete"),
+        }
+    }
+}
+
+impl Goal {
+    fn condition(name: &str, status: &str) -> Self {
+        Self::Condition { name: name.to_owned(), status: status.to_owned() }
+    }
+
+    /// Returns whether an object, if it exists, is in the state.
+    fn is_reached(&self, object: Option<&Value>) -> bool {
+        let Some(object) = object else { return *self == Self::Deleted };
+        let status = &object["status"];
+        let is = |value: &Value, wanted: &str| value.as_str().is_some_and(|value| value.eq_ignore_ascii_case(wanted));
+        match self {
+            Self::Deleted => false,
+            Self::Phase(phase) => is(&status["phase"], phase),
+            Self::Condition { name, status: wanted } => match status["conditions"].as_array() {
+                Some(conditions) => {
+                    conditions.iter().any(|condition| is(&condition["type"], name) && is(&condition["status"], wanted))
+                }
+                // Objects without conditions say it by their phase.
+                None => is(&status["phase"], name) == wanted.eq_ignore_ascii_case("true"),
+            },
+        }
+    }
+}
+
+/// Waits until all objects are in a state.
+///
+/// # Errors
+/// The time is over, an object does not exist, or the server does not answer.
+pub async fn wait(
+    connection_args: &ConnectionArgs,
+    wanted: &[Wanted],
+    namespace: &str,
+    goal: &Goal,
+) -> anyhow::Result<()> {
+    let timeout = connection_args.timeout.map_or(Some(WAIT_TIMEOUT), |timeout| timeout.0);
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let mut client = ApiClient::connect(connection_args).await?;
+    for Wanted { kind, names } in wanted {
+        if names.is_empty() {
+            return Err(UsageError(format!("name the {} to wait for", plural_word(*kind))).into());
+        }
+        for word in names {
+            let name = match lookup::resolve(&mut client, *kind, namespace, word).await {
+                Ok(name) => name,
+                Err(error) if *goal == Goal::Deleted && is_missing(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            let place = kind_and_name(*kind, &name);
+            let reached = wait_for(connection_args, &mut client, (*kind, namespace, &name), goal, deadline).await?;
+            if let (Some(last), Some(timeout)) = (reached, timeout) {
+                anyhow::bail!("{place}: {goal} not reached within {} (--timeout); {last}", seconds(timeout));
+            }
+            let done = if *goal == Goal::Deleted { "deleted".to_owned() } else { format!("{goal} met") };
+            print(&format!("{place} {done}\n"))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    use super::client::ClientError::Refused;
+    matches!(error.downcast_ref(), Some(Refused { code: 404, .. }))
+}
+
+/// Waits for one object. Returns its last state if the time is over.
+async fn wait_for(
+    connection_args: &ConnectionArgs,
+    client: &mut ApiClient,
+    (kind, namespace, name): (Kind, &str, &str),
+    goal: &Goal,
+    deadline: Option<Instant>,
+) -> anyhow::Result<Option<String>> {
+    let path = object_path(kind, namespace, name);
+    loop {
+        let last = match client.find(&path).await {
+            Ok(object) if goal.is_reached(object.as_ref()) => return Ok(None),
+            Ok(None) => return Err(lookup::not_found(format!("{} not found", kind_and_name(kind, name)))),
+            Ok(Some(object)) => state(&object),
+            Err(error) if is_unavailable(&error) => {
+                // A server that is restarted comes back, with another connection.
+                if let Ok(connected) = ApiClient::connect(connection_args).await {
+                    *client = connected;
+                }
+                format!("{error:#}")
+            }
+            Err(error) => return Err(error),
+        };
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(Some(last));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Returns the state of an object in words.
+fn state(object: &Value) -> String {
+    let text = |field: &str| object["status"][field].as_str().filter(|text| !text.is_empty());
+    match (text("phase"), text("message")) {
+        (Some(phase), Some(message)) => format!("the phase is {phase}: {message}"),
+        (Some(phase), None) => format!("the phase is {phase}"),
+        (None, _) => "the object still exists".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_goal_is_a_condition_a_phase_or_the_end() {
+        let host = json!({"status": {"phase": "Installed", "conditions": [{"type": "Installed", "status": "True"}]}});
+        let iso = json!({"status": {"phase": "Ready"}});
+        for (text, host_reached, iso_reached) in [
+            ("condition=Installed", true, false),
+            ("condition=installed=true", true, false),
+            ("condition=Installed=False", false, true),
+            ("condition=Ready", false, true),
+            ("phase=installed", true, false),
+            ("delete", false, false),
+        ] {
+            let goal: Goal = text.parse().unwrap();
+            assert_eq!(
+                (goal.is_reached(Some(&host)), goal.is_reached(Some(&iso))),
+                (host_reached, iso_reached),
+                "{text}"
+            );
+        }
+        assert!(Goal::Deleted.is_reached(None) && !Goal::Phase("x".into()).is_reached(None));
+        for text in ["", "phase=", "condition", "condition=", "ready", "delete=x"] {
+            assert!(text.parse::<Goal>().is_err(), "{text}");
+        }
+    }
+}

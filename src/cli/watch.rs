@@ -1,0 +1,142 @@
+//! `bootlatch watch`: changes of objects as they happen.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::fleet::Kind;
+
+use super::client::{ApiClient, ClientError, ConnectionArgs, LineStream, seconds};
+use super::get::SelectionArgs;
+use super::reference::kind_and_name;
+use super::show::{ObjectFormat, note, print_or_end};
+
+/// Prints changes until the command is interrupted, or for the time of `--timeout`. When a connection ends, the next one
+/// resumes at the last version.
+///
+/// # Errors
+/// The server refuses the request, or does not come back.
+pub async fn watch(
+    connection_args: &ConnectionArgs,
+    kind: Kind,
+    name: Option<&str>,
+    selection: &SelectionArgs,
+    output: ObjectFormat,
+) -> anyhow::Result<()> {
+    for_the_timeout(connection_args, follow(connection_args, kind, name, selection, output)).await
+}
+
+/// Ends what would never end after the time of `--timeout`, if it was given.
+///
+/// # Errors
+/// Those of the work.
+pub async fn for_the_timeout(
+    connection_args: &ConnectionArgs,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let Some(timeout) = connection_args.timeout.and_then(|timeout| timeout.0) else { return work.await };
+    match tokio::time::timeout(timeout, work).await {
+        Ok(done) => done,
+        Err(_) => {
+            note(&format!("ended after {} (--timeout)", seconds(timeout)));
+            Ok(())
+        }
+    }
+}
+
+async fn follow(
+    connection_args: &ConnectionArgs,
+    kind: Kind,
+    name: Option<&str>,
+    selection: &SelectionArgs,
+    output: ObjectFormat,
+) -> anyhow::Result<()> {
+    let mut client = ApiClient::connect(connection_args).await?;
+    let mut version = String::new();
+    let mut first = true;
+    loop {
+        let path = selection.list_path(
+            kind,
+            name,
+            &[("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", &version)],
+        );
+        let mut lines = match first {
+            true => client.lines(&path).await?,
+            false => reconnect(connection_args, &path).await?,
+        };
+        while let Some(line) = lines.next().await {
+            let event: Value = serde_json::from_str(&line)?;
+            if event["type"] == "ERROR" {
+                version.clear();
+                break;
+            }
+            if let Some(now) = event["object"]["metadata"]["resourceVersion"].as_str() {
+                version = now.to_owned();
+            }
+            if event["type"] != "BOOKMARK" {
+                let layout = Layout { output, head: std::mem::take(&mut first), namespaces: selection.all_namespaces };
+                print_event(kind, &event, layout)?;
+            }
+        }
+        first = false;
+    }
+}
+
+/// Maximum time to reconnect, such as during a restart of the server.
+pub const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause between two attempts to reconnect.
+pub const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Resumes a watch on a new connection.
+async fn reconnect(connection_args: &ConnectionArgs, path: &str) -> anyhow::Result<LineStream> {
+    let deadline = Instant::now() + RECONNECT_TIMEOUT;
+    loop {
+        let tried = async { ApiClient::connect(connection_args).await?.lines(path).await };
+        match tried.await {
+            Err(error) if Instant::now() < deadline && is_unavailable(&error) => {
+                tokio::time::sleep(RECONNECT_PAUSE).await
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Returns whether an error can be temporary.
+pub fn is_unavailable(error: &anyhow::Error) -> bool {
+    use ClientError::{Interrupted, Refused, TimedOut, Unreachable};
+    matches!(
+        error.downcast_ref(),
+        Some(Unreachable { .. } | Interrupted { .. } | TimedOut { .. } | Refused { code: 503, .. })
+    )
+}
+
+/// Layout of the events of a watch.
+#[derive(Clone, Copy)]
+struct Layout {
+    output: ObjectFormat,
+    /// Whether the headers come first.
+    head: bool,
+    /// Whether there is a column of namespaces.
+    namespaces: bool,
+}
+
+/// Prints one event of a watch.
+fn print_event(kind: Kind, event: &Value, layout: Layout) -> anyhow::Result<()> {
+    let object = &event["object"];
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let name = text(&object["metadata"]["name"]);
+    match layout.output {
+        ObjectFormat::Json => print_or_end(&format!("{event}\n")),
+        ObjectFormat::Yaml => print_or_end(&format!("---\n{}", serde_saphyr::to_string(event)?)),
+        ObjectFormat::Name => print_or_end(&(kind_and_name(kind, &name) + "\n")),
+        ObjectFormat::Table | ObjectFormat::Wide => {
+            let phase = object.pointer("/status/phase").or(object.pointer("/spec/format")).unwrap_or(&Value::Null);
+            let time = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+            let namespace = |text: &str| if layout.namespaces { format!("{text:<12}  ") } else { String::new() };
+            let head = format!("TIME       EVENT      PHASE        {}NAME\n", namespace("NAMESPACE"));
+            let place = namespace(&text(&object["metadata"]["namespace"]));
+            let line = format!("{time}   {:<9}  {:<11}  {place}{name}\n", text(&event["type"]), text(phase));
+            print_or_end(&(if layout.head { head + &line } else { line }))
+        }
+    }
+}
