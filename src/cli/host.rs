@@ -31,7 +31,7 @@ pub enum HostCommand {
     },
     /// Show hosts, as `get host` does
     Show {
-        /// Names or MAC addresses of hosts
+        /// Hosts, by name or MAC address
         #[arg(value_name = "HOST", required = true, add = ArgValueCandidates::new(completion::hosts))]
         names: Vec<String>,
         /// Namespace of the hosts
@@ -46,7 +46,7 @@ pub enum HostCommand {
     Add(AddArgs),
     /// Remove hosts
     Remove {
-        /// Names or MAC addresses of hosts
+        /// Hosts, by name or MAC address
         #[arg(value_name = "HOST", required = true, add = ArgValueCandidates::new(completion::hosts))]
         names: Vec<String>,
         /// Namespace of the hosts
