@@ -13,7 +13,9 @@ use uuid::Uuid;
 use crate::event::Entry;
 use crate::fleet::boot_override;
 use crate::fleet::first_seen::FirstSeenCounts;
-use crate::fleet::{BootConfig, BootTarget, EntryPoint, FirstSeen, Host, Image, Key, Kind, Lease, Mac, Name, Object, Phase};
+use crate::fleet::{
+    BootConfig, BootTarget, EntryPoint, FirstSeen, Host, Image, Key, Kind, Lease, Mac, Name, Object, Phase,
+};
 
 use super::seen_host::{SeenHost, enrolment_entry};
 
@@ -132,7 +134,8 @@ impl Snapshot {
         let macs = self.by_uuid.range((uuid, LOWEST_MAC)..=(uuid, HIGHEST_MAC));
         macs.filter_map(|(_, mac)| {
             let seen = || self.seen.get(mac).map(|seen| seen.boots_image());
-            let boots_image = self.by_mac.get(mac).map(|host| host.spec.image != BootTarget::LocalDisk).or_else(seen)?;
+            let boots_image =
+                self.by_mac.get(mac).map(|host| host.spec.image != BootTarget::LocalDisk).or_else(seen)?;
             Some((*mac, boots_image))
         })
     }

@@ -42,9 +42,8 @@ impl StrangerLog {
 
     /// Returns the number of lines that were left out since the last call.
     pub fn take_suppressed(&self) -> u64 {
-        let take = |share: &Mutex<Lines>| {
-            std::mem::take(&mut share.lock().unwrap_or_else(PoisonError::into_inner).suppressed)
-        };
+        let take =
+            |share: &Mutex<Lines>| std::mem::take(&mut share.lock().unwrap_or_else(PoisonError::into_inner).suppressed);
         take(&self.faults) + take(&self.others)
     }
 }

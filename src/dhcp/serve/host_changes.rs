@@ -118,9 +118,7 @@ impl Waiting {
     fn finish(self, outcome: Result<(), StoreError>) -> Option<DeferredMessage> {
         let Self { mac, message, .. } = self;
         match message {
-            Some(message) => {
-                Some(DeferredMessage { enrolled: Some(outcome), ..message })
-            }
+            Some(message) => Some(DeferredMessage { enrolled: Some(outcome), ..message }),
             None => {
                 if let Err(error) = outcome {
                     tracing::debug!(%mac, %error, "failed to record a host's address and firmware");

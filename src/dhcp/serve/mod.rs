@@ -32,10 +32,10 @@ use super::answer::{Arrival, DhcpPort};
 use crate::dhcp::rogue_servers::ServerDetector;
 
 use crate::dhcp::serve::handler::{HandlerQueues, PendingReplies, RequestHandler};
-use crate::dhcp::serve::received_message::{DeferredMessage, ReceivedMessage};
 use crate::dhcp::serve::host_changes::{DeferredQueue, MAX_DEFERRED_MESSAGES};
 pub use crate::dhcp::serve::interface::InterfaceMode;
 use crate::dhcp::serve::interface::InterfaceState;
+use crate::dhcp::serve::received_message::{DeferredMessage, ReceivedMessage};
 pub use crate::dhcp::serve::settings::DhcpSettings;
 pub use leases_file::export;
 use sockets::{InterfaceSockets, MAX_BATCH, ReceiveBatch, SocketRole};

@@ -11,6 +11,7 @@ use crate::dhcp::packet::tests::message;
 use crate::dhcp::serve::host_changes::MAX_PENDING_CHANGES;
 use crate::fleet::{LeaseTimes, Subnet};
 use crate::gate::fixture::{Fixture, VM};
+use crate::store::StoreError;
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const CLASS: (u8, &[u8]) = (60, b"PXEClient:Arch:00007:UNDI:003000");
