@@ -150,8 +150,10 @@ impl Database {
         let (snapshot, plain_text) = database.load()?;
         let taken = snapshot.first_seen().filter_map(|(_, first_seen)| first_seen.line).max();
         database.next_line = taken.max(database.last_line()?).unwrap_or(0) + 1;
-        // Last: an older program can still read a database that this one cannot. With an equal version nothing is written.
-        database.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        // Last: an older program can still read a database that this one cannot.
+        if database.schema_version()? != SCHEMA_VERSION {
+            database.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
         if plain_text > 0 && database.seal.is_some() {
             database.seal_all(&snapshot)?;
         }
@@ -171,10 +173,13 @@ impl Database {
         Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
     }
 
+    fn schema_version(&self) -> Result<u32, DatabaseError> {
+        Ok(self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+    }
+
     /// Creates the schema in an empty database, and checks its version in any other.
     fn create_schema(&mut self) -> Result<(), DatabaseError> {
-        let found: u32 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match found {
+        match self.schema_version()? {
             SCHEMA_VERSION | SCHEMA_WITHOUT_SEEN_ROWS => Ok(()),
             0 => {
                 let transaction = self.connection.transaction()?;

@@ -128,7 +128,7 @@ def test_guessed_acknowledgements_gain_little(testbed, options):
         if testbed.single_port:
             # The port is no secret. What is promised: one block for each acknowledgement, and no window.
             assert data <= 100 * (20 + 20), f"{data} blocks for 2,000 acknowledgements"
-            assert gain < 50
+            assert gain < 66, f"x{gain:.1f}: the octets of so many blocks"
         elif window > 1:
             assert data == 0, f"no window is sent on guessed acknowledgements: {data} blocks, x{gain:.1f}"
         else:
