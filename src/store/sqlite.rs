@@ -397,11 +397,11 @@ fn write_entries<'a>(
     Ok(())
 }
 
-/// Adds a line to the timeline.
+/// Adds a line to the timeline. A number that was used before would otherwise keep all changes from being written.
 fn add_line(transaction: &rusqlite::Transaction<'_>, id: i64, entry: &Entry) -> Result<(), rusqlite::Error> {
     let (image, config) = (entry.event.image().map(Name::as_str), entry.event.config().map(Name::as_str));
     let mac = entry.mac.map(|mac| mac.to_string());
-    let sql = "INSERT INTO timeline (id, mac, image, config, body) VALUES (?, ?, ?, ?, ?)";
+    let sql = "INSERT OR REPLACE INTO timeline (id, mac, image, config, body) VALUES (?, ?, ?, ?, ?)";
     transaction.prepare_cached(sql)?.execute(params![id, mac, image, config, encode(entry)?])?;
     Ok(())
 }
