@@ -276,7 +276,7 @@ async fn choose_config(client: &mut ApiClient, host: &Value, image: &str) -> any
     }
     let Some(iso) = client.find(&object_path(Kind::IscsiCdrom, "", image)).await? else {
         let message = format!(
-            "ISO {image} does not exist: `bootlatch iso list` lists the ISOs, `bootlatch iso add` adds one; for the local \
+            "--image: ISO {image} does not exist: `bootlatch iso list` lists the ISOs, `bootlatch iso add` adds one; for the local \
              disk, the image is localboot"
         );
         return Err(ClientError::Refused { code: 422, message, field: Some("image".to_owned()) }.into());

@@ -1,8 +1,10 @@
 //! Output of objects: tables, names, JSON and YAML.
 
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use crate::fleet::text::{printable, printable_lines};
@@ -99,6 +101,15 @@ pub fn print_or_end(text: &str) -> anyhow::Result<()> {
 /// Prints a note for people to standard error: what the command did on its own, or found missing.
 pub fn note(text: &str) {
     eprintln!("{}", printable_lines(text));
+}
+
+/// Returns whether standard output is a pipe whose reader has ended.
+pub fn is_output_closed() -> bool {
+    let out = std::io::stdout();
+    // Errors are reported without being asked for.
+    let mut polled = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    let ready = poll(&mut polled, PollTimeout::ZERO);
+    ready.is_ok_and(|ready| ready > 0) && polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
 }
 
 /// Returns the width of the terminal that standard output is; none for a pipe or a file.

@@ -7,9 +7,10 @@ use serde_json::Value;
 use crate::fleet::Kind;
 
 use super::client::{ApiClient, ClientError, ConnectionArgs, LineStream, seconds};
+use super::exit::OutputClosed;
 use super::get::SelectionArgs;
 use super::reference::kind_and_name;
-use super::show::{ObjectFormat, note, print_or_end};
+use super::show::{ObjectFormat, is_output_closed, note, print_or_end};
 
 /// Prints changes until the command is interrupted, or for the time of `--timeout`. When a connection ends, the next one
 /// resumes at the last version.
@@ -26,20 +27,41 @@ pub async fn watch(
     for_the_timeout(connection_args, follow(connection_args, kind, name, selection, output)).await
 }
 
-/// Ends what would never end after the time of `--timeout`, if it was given.
+/// Interval between two looks at whether standard output is still read.
+const OUTPUT_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Ends what would never end: when nobody reads standard output any more, and after the time of `--timeout`, if it was
+/// given.
 ///
 /// # Errors
-/// Those of the work.
+/// Those of the work; `OutputClosed`.
 pub async fn for_the_timeout(
     connection_args: &ConnectionArgs,
     work: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
+    let work = async {
+        tokio::select! {
+            done = work => done,
+            () = output_closed() => Err(OutputClosed.into()),
+        }
+    };
     let Some(timeout) = connection_args.timeout.and_then(|timeout| timeout.0) else { return work.await };
     match tokio::time::timeout(timeout, work).await {
         Ok(done) => done,
         Err(_) => {
             note(&format!("ended after {} (--timeout)", seconds(timeout)));
             Ok(())
+        }
+    }
+}
+
+/// Waits until the reader of standard output, such as `head`, has ended: a write would show it, but nothing may happen for
+/// hours.
+async fn output_closed() {
+    loop {
+        tokio::time::sleep(OUTPUT_CHECK_INTERVAL).await;
+        if is_output_closed() {
+            return;
         }
     }
 }

@@ -7,7 +7,7 @@ import pytest
 
 from support.objects import HOSTS, IMAGES, host, image, timeline
 from support.terminals import shown
-from support.waiting import eventually
+from support.waiting import eventually, slowness
 
 pytestmark = pytest.mark.usefixtures("example_objects")
 
@@ -117,9 +117,10 @@ def test_no_color(server):
 def test_a_closed_pipe_ends_a_command_quietly(server):
     for number in range(2, 40):
         server.ask("POST", HOSTS, host(f"h{number}", number))
-    line = f"{server.binary} --server unix:{server.state}/api.sock watch hosts -o json | head -n 1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines()[-1] == "0" and done.stderr == "", f"watch ends with its reader: {done}"
+    for count in (1, 39):  # with more to print, and with nothing until something happens
+        line = f"{server.binary} --server unix:{server.state}/api.sock watch hosts -o json | head -n {count} | wc -l; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60 * slowness())
+        assert done.stdout.split() == [str(count), "0"] and done.stderr == "", f"watch ends with its reader: {done}"
 
 
 def test_watch_and_timeline_end_after_the_timeout(server):
