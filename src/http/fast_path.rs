@@ -1,4 +1,5 @@
-//! The fast path for the reads of machines: a GET of a script, an image or a boot program on a connection without TLS.
+//! The fast path for the reads of machines, on a connection without TLS: GET and HEAD of scripts, images, boot programs,
+//! configs and site files.
 //!
 //! The same routes answer as through hyper. The fast path avoids hyper's handling of bodies and, above all, the copy of
 //! an image's bytes: the kernel sends them from its page cache. At the first request that is not plainly such a read,
@@ -57,8 +58,7 @@ pub async fn serve<H: Handler>(
     let mut output = ResponseWriter::default();
     let mut template: Option<RequestTemplate<H::RepeatedKey>> = None;
     let mut last_head = Vec::new();
-    let mut idle_since = Instant::now();
-    let is_stopping = stop.clone();
+    let (mut idle_since, is_stopping) = (Instant::now(), stop.clone());
     // Both are made once, not for each request: their registration costs more than reading a request.
     let mut stop = std::pin::pin!(stopped(&mut stop));
     let mut alarm = std::pin::pin!(tokio::time::sleep_until(idle_since + HEAD_TIMEOUT));
@@ -66,12 +66,13 @@ pub async fn serve<H: Handler>(
         let repeated = template.as_ref().and_then(|template| template.recall(handler, recent, &input));
         if let Some((content, length, began)) = repeated {
             input.drain(..length);
-            if !is_sent(output.send_repeated(&mut stream, content).await, peer) || *is_stopping.borrow() {
-                return None;
-            }
+            let is_sent = is_sent(output.send_repeated(&mut stream, content).await, peer);
             idle_since = Instant::now();
             handler.record_duration(idle_since.into_std() - began);
-            continue;
+            if is_sent && !*is_stopping.borrow() {
+                continue;
+            }
+            return None;
         }
         let (request, length, is_last) = match parse_head(&input, H::is_fast) {
             RequestHead::Request(request, length, is_last) => (request, length, is_last),

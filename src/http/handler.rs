@@ -15,7 +15,8 @@ use crate::http::reply::{RepeatedContent, Reply};
 pub trait Handler: Send + Sync + 'static {
     /// The state that one connection keeps between requests.
     type Recent: Default + Send + Sync + 'static;
-    /// The bytes that a request names and its client: two requests with the same key have the same answer.
+    /// The bytes that a request names, and its client where the answer depends on it: two requests with the same key have the
+    /// same answer.
     type RepeatedKey: Send + Sync;
 
     /// Answers any request.
@@ -40,7 +41,7 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Option<Reply>> + Send;
 
     /// Returns the key of the bytes that a request names, if requests for them may be repeated on its connection.
-    /// Requests of different clients behind one proxy have different keys.
+    /// Requests of different clients behind one proxy have different keys where their answers may differ.
     fn repeated_key(&self, peer: Peer, request: &Request<()>) -> Option<Self::RepeatedKey>;
 
     /// Returns the part that a Range header selects of the bytes that this connection requested last, or all of them;

@@ -18,17 +18,18 @@ use crate::iso::file::{ANSWER_TIMEOUT, call_below, no_answer};
 
 /// Time for which the directory at the path is taken for the open one: a look costs a third of opening a file.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
-/// Maximum number of calls into one directory that wait at the same time; fewer than `iso::file` allows.
+/// Maximum number of calls that wait at the same time in the directory's own file system, and in all others below it; fewer
+/// than `iso::file` allows.
 const WAITING_CALLS: usize = 64;
 /// Types of the file systems on local disks and in memory (statfs(2)), whose `open` waits for no server: ext2 to ext4, XFS,
-/// Btrfs, tmpfs, ramfs, overlayfs, ZFS, F2FS, bcachefs, FAT, exFAT, EROFS, SquashFS, ISO 9660.
-const LOCAL_TYPES: [u64; 14] = [
+/// Btrfs, tmpfs, ramfs, ZFS, F2FS, bcachefs, FAT, exFAT, EROFS, SquashFS, ISO 9660. Not overlayfs: a layer of it may be a
+/// server's.
+const LOCAL_TYPES: [u64; 13] = [
     0xef53,
     0x5846_5342,
     0x9123_683e,
     0x0102_1994,
     0x8584_58f6,
-    0x794c_7630,
     0x2fc1_2fc1,
     0xf2f5_2010,
     0xca45_1a4e,
@@ -48,7 +49,18 @@ pub struct ServedDirectory {
     path: PathBuf,
     /// The directory as it was found last, if its file system is local.
     local: Mutex<Option<LocalRoot>>,
-    waiting: Arc<Semaphore>,
+    /// Places for calls that wait, by the reach of the call.
+    near: Arc<Semaphore>,
+    far: Arc<Semaphore>,
+}
+
+/// How far a path may lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Within the file system of the directory.
+    Near,
+    /// Into other file systems that are mounted below it.
+    Far,
 }
 
 /// An open directory on a local file system. While it is open, no other has its numbers.
@@ -64,7 +76,8 @@ struct LocalRoot {
 impl ServedDirectory {
     /// Makes the directory at a path.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, local: Mutex::default(), waiting: Arc::new(Semaphore::new(WAITING_CALLS)) }
+        let places = || Arc::new(Semaphore::new(WAITING_CALLS));
+        Self { path, local: Mutex::default(), near: places(), far: places() }
     }
 
     /// Returns the path.
@@ -81,21 +94,35 @@ impl ServedDirectory {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             found => return found,
         }
-        let (directory, wanted) = (self.clone(), path.to_owned());
         let waited = async {
-            // The permit goes to the thread: a call that does not return keeps it.
-            let permit = self.waiting.clone().acquire_owned().await.map_err(io::Error::other)?;
-            let work = move || {
-                let found = directory.open(&wanted);
-                drop(permit);
-                found
-            };
-            tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+            match self.wait_for(path, Reach::Near).await {
+                Err(error) if is_far(&error) => self.wait_for(path, Reach::Far).await,
+                found => found,
+            }
         };
-        tokio::time::timeout(ANSWER_TIMEOUT, waited).await.unwrap_or_else(|_| Err(no_answer()))
+        found(tokio::time::timeout(ANSWER_TIMEOUT, waited).await.unwrap_or_else(|_| Err(no_answer())))
     }
 
-    /// Opens a file from what the kernel has in memory; `None` if there is none. Never waits for a disk or a server.
+    /// Opens a file on a thread that may wait. Other file systems have places of their own: one that does not answer holds up
+    /// no file beside it.
+    async fn wait_for(self: &Arc<Self>, path: &str, reach: Reach) -> io::Result<Option<ImageView>> {
+        let places = match reach {
+            Reach::Near => &self.near,
+            Reach::Far => &self.far,
+        };
+        let permit = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (directory, wanted) = (self.clone(), path.to_owned());
+        let work = move || {
+            // The permit is the thread's: a call that does not return keeps it.
+            let found = directory.open_within(&wanted, reach);
+            drop(permit);
+            found
+        };
+        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    }
+
+    /// Opens a file from what the kernel has in memory; `None` if there is none. Waits for no disk and no server; a program
+    /// that watches the opening of files (fanotify) may hold it up.
     ///
     /// # Errors
     /// `WouldBlock` if the caller must use [`Self::open`], on a thread that may wait.
@@ -116,15 +143,23 @@ impl ServedDirectory {
     /// # Errors
     /// Any other error of the file system; `TimedOut` where it does not answer earlier calls.
     pub fn open(&self, path: &str) -> io::Result<Option<ImageView>> {
-        let opened = call_below(&self.path, &self.path.join(path), || {
+        found(match self.open_within(path, Reach::Near) {
+            Err(error) if is_far(&error) => self.open_within(path, Reach::Far),
+            opened => opened,
+        })
+    }
+
+    /// Opens a file, and takes the calls below each name of the directory for those of one file system.
+    fn open_within(&self, path: &str, reach: Reach) -> io::Result<Option<ImageView>> {
+        let (below, resolve) = match reach {
+            Reach::Near => (self.path.clone(), ResolveFlags::NO_XDEV),
+            Reach::Far => (self.path.join(path.split('/').next().unwrap_or_default()), ResolveFlags::empty()),
+        };
+        call_below(&below, &self.path.join(path), || {
             let root = Arc::new(self.root(ResolveFlags::empty())?);
             self.note(&root);
-            view(file(&root, path, ResolveFlags::empty())?, AtFlags::empty())
-        });
-        match opened {
-            Err(error) if MISSING.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error())) => Ok(None),
-            opened => opened,
-        }
+            view(file(&root, path, resolve)?, AtFlags::empty())
+        })
     }
 
     /// Returns the open directory, if it is still the one at the path, on a local file system; `None` if the caller must
@@ -156,6 +191,19 @@ impl ServedDirectory {
     }
 }
 
+/// Returns whether a path leads into another file system, or out of the directory.
+fn is_far(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::XDEV.raw_os_error())
+}
+
+/// Returns an opened file; `None` for an error that means that there is none.
+fn found(opened: io::Result<Option<ImageView>>) -> io::Result<Option<ImageView>> {
+    match opened {
+        Err(error) if MISSING.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error())) => Ok(None),
+        opened => opened,
+    }
+}
+
 /// Opens a file below a directory.
 fn file(root: impl AsFd, path: &str, resolve: ResolveFlags) -> rustix::io::Result<File> {
     // NONBLOCK: opening a FIFO must not wait for its writer.
@@ -172,7 +220,9 @@ fn view(file: File, how: AtFlags) -> io::Result<Option<ImageView>> {
     }
     let since = u64::try_from(about.stx_mtime.tv_sec).ok();
     let modified = since.map(|seconds| SystemTime::UNIX_EPOCH + Duration::new(seconds, about.stx_mtime.tv_nsec));
-    let tag = tag((about.stx_size, modified));
+    // The time of the last change of the inode tells two builds apart that have one length and one time.
+    let changed = (about.stx_ctime.tv_sec, about.stx_ctime.tv_nsec);
+    let tag = format!("{}-{:x}-{:x}", tag((about.stx_size, modified)), changed.0, changed.1);
     Ok(Some(ImageView::plain(Arc::new(ImageFile::with_length(file, about.stx_size)), tag)))
 }
 

@@ -47,8 +47,8 @@ pub struct ApplyContext<'a> {
     pub at: Timestamp,
     /// Install policy of the configuration.
     pub policy: &'a InstallPolicy,
-    /// Whether the disk has room for unknown machines.
-    pub may_enrol: bool,
+    /// Number of unknown machines that the disk has room for. An enrolment takes one.
+    pub room: &'a Cell<u64>,
     /// The next line of the timeline that is free. An enrolment takes one.
     pub next_line: &'a Cell<i64>,
 }
@@ -303,12 +303,11 @@ fn enrol(
     if let Some(known) = state.host_by_mac(mac) {
         return Ok(Applied::unchanged(Object::Host(known), Vec::new()));
     }
-    if !context.may_enrol {
-        return Err(StoreError::DiskNearlyFull);
-    }
+    let Some(room) = context.room.get().checked_sub(1) else { return Err(StoreError::DiskNearlyFull) };
     if !limits.admits(&entry, state.first_seen_counts(&entry)) {
         return Err(StoreError::EnrolmentLimit(entry));
     }
+    context.room.set(room);
     let (host, action, known) = recognise(state, host, action);
     let phase = host.status.phase;
     let mut object = Object::Host(Arc::new(host));

@@ -36,6 +36,11 @@ impl FreeSpace {
         bytes.checked_add(self.reserve).is_some_and(|needed| needed <= self.free)
     }
 
+    /// Returns how many times so many bytes can be written without using the reserve.
+    pub fn times(&self, bytes: u64) -> u64 {
+        self.free.saturating_sub(self.reserve) / bytes.max(1)
+    }
+
     /// Returns whether less than half of the reserve is free. An upload that uses all space up to the reserve must not
     /// cause a warning.
     pub fn is_low(&self) -> bool {
@@ -55,6 +60,7 @@ mod tests {
         let small = FreeSpace::of(10 * MIB, 16 * MIB);
         assert_eq!(small.reserve, 2 * MIB);
         assert!(small.fits(8 * MIB) && !small.fits(9 * MIB) && !small.is_low());
+        assert_eq!((small.times(MIB), small.times(3 * MIB), FreeSpace::of(MIB, 16 * MIB).times(1)), (8, 2, 0));
         assert!(!FreeSpace::of(MIB, 16 * MIB).is_low(), "an upload that fits causes no warning");
         assert!(FreeSpace::of(MIB - 1, 16 * MIB).is_low());
     }

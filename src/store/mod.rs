@@ -366,8 +366,8 @@ impl Store {
     /// The reason why the first impossible change would not be made.
     pub fn dry_run_all(&self, changes: Vec<Change>) -> Result<Vec<Object>, StoreError> {
         let mut scratch = Snapshot::clone(&self.load());
-        let next_line = std::cell::Cell::default();
-        let context = apply::ApplyContext { at: now(), policy: &self.policy, may_enrol: true, next_line: &next_line };
+        let (next_line, room) = (std::cell::Cell::default(), std::cell::Cell::new(u64::MAX));
+        let context = apply::ApplyContext { at: now(), policy: &self.policy, room: &room, next_line: &next_line };
         let uid = || uuid::Uuid::new_v4().to_string();
         let applied = changes.into_iter().map(|change| apply::apply(&mut scratch, change, context, uid));
         applied.map(|applied| applied.map(|applied| applied.object)).collect()

@@ -31,6 +31,9 @@ pub const MAX_QUEUED_ENTRIES: usize = 8192;
 /// Maximum number of jobs in one transaction. It limits the latency of the first one. A job has a few changes, or those
 /// that one batch of DHCP messages led to.
 const MAX_TRANSACTION_JOBS: usize = 512;
+/// Space on the disk that an enrolment takes at most, in bytes: its rows, their pages in SQLite's log, and its first entries
+/// in the timeline.
+const MAX_ENROLMENT_BYTES: u64 = 4096;
 /// Maximum time that timeline entries wait for a change, to share its transaction.
 const MAX_ENTRY_DELAY: Duration = Duration::from_millis(200);
 
@@ -239,9 +242,10 @@ impl Writer {
             WriteJob::ClockStep { .. } | WriteJob::Leases { .. } | WriteJob::Stop => false,
         });
         // Where the free space is unknown, the write itself shows whether there is any.
-        let may_enrol = !enrols || FreeSpace::at(&self.directory).map_or(true, |space| space.fits(0));
+        let room = || FreeSpace::at(&self.directory).map_or(u64::MAX, |space| space.times(MAX_ENROLMENT_BYTES));
+        let room = Cell::new(if enrols { room() } else { 0 });
         let next_line = Cell::new(self.database.next_line() + i64::try_from(queued).unwrap_or(i64::MAX));
-        let context = ApplyContext { at: now(), policy: &self.policy, may_enrol, next_line: &next_line };
+        let context = ApplyContext { at: now(), policy: &self.policy, room: &room, next_line: &next_line };
         let mut outcomes = Vec::with_capacity(jobs.len());
         let (mut leases, mut callbacks, mut steps) = (Vec::new(), Vec::new(), Vec::new());
         for job in jobs {

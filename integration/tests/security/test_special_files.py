@@ -179,8 +179,16 @@ def test_site_files_on_a_file_system_that_dies(server):
         assert mount.asked.wait(20), "a request waits for the file system"
         for _ in range(20):
             assert server.ask("GET", "/files/plain", token=None).body == b"plain", "the directory's own files are served at once"
+        # What the kernel does not have in memory is opened by threads that wait, but not for the other file system.
+        for number in range(5):
+            (server.state / "files" / f"new{number}").write_text("new")
+            began = time.monotonic()
+            assert server.ask("GET", f"/files/new{number}", token=None).body == b"new", "a new file of the directory is served"
+            assert server.ask("GET", f"/files/none{number}", token=None).code == 404
+            assert time.monotonic() - began < 2 * slowness(), "neither waits for the file system that died"
         others_are_served(server)
-        assert server.ask("GET", "/files/far/a", token=None).code == 500, "a request is given up in time"
+        assert server.ask("GET", "/files/far/a", token=None).code == 503, "a request is given up in time"
+        assert server.ask("GET", "/files/new0", token=None).body == b"new", "the directory is not given up with it"
         others_are_served(server)
         took = stops(server, 20)
         assert took < 15 * slowness(), f"SIGTERM ends the server although threads wait: {took}"

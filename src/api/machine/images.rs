@@ -217,7 +217,7 @@ pub async fn leased(
 }
 
 /// Returns a 503 reply with the time after which to ask again.
-fn unavailable(message: String) -> Reply {
+pub fn unavailable(message: String) -> Reply {
     let mut reply = text(StatusCode::SERVICE_UNAVAILABLE, message);
     reply.headers_mut().insert(RETRY_AFTER, RETRY_INTERVAL.into());
     reply

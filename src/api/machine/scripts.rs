@@ -1,5 +1,6 @@
 //! Boot scripts, boot programs and files. Every decision in these answers is the gate's.
 
+use std::io::ErrorKind;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -136,6 +137,11 @@ async fn stored(
         Ok(None) => {
             shared.gate.counters.count_dropped(Protocol::Http, DropReason::FileNotFound, peer.address);
             return text(StatusCode::NOT_FOUND, "no such file\n");
+        }
+        // Any client can ask for such a file at any rate.
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
+            tracing::debug!(directory = %directory.path().display(), name, %error, "file read failed");
+            return images::unavailable("the file cannot be read now\n".to_owned());
         }
         Err(error) => {
             tracing::warn!(directory = %directory.path().display(), name, %error, "file read failed");
