@@ -28,6 +28,7 @@ BINARY = Path(os.environ.get("LAB_BINARY", TARGET / "release/bootlatch"))
 SERVER, OWN = "10.64.0.1", "10.64.0.2"
 FAR = "10.192.0.2"  # like all of 10.192.0.0/16 an address of the client that the server reaches through a router
 RUNS, SECONDS = int(os.environ.get("RUNS", 5)), float(os.environ.get("SECONDS_EACH", 3))
+WIRE = ROOT / "integration/tests/support/impaired_link.py"
 TICK = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))[:2]
 
@@ -107,16 +108,24 @@ unknown_hosts_per_minute = 1000000
 
 
 class Pair(Namespaces):
-    """Two network namespaces joined by a veth pair, and the programs that run in them. Close it at the end."""
+    """Two network namespaces joined by a veth pair, and the programs that run in them. Close it at the end.
 
-    def __init__(self):
+    With `loss`, that percentage of all frames is lost on the wire between them, which is a program then."""
+
+    def __init__(self, loss=0):
         super().__init__(f"bbench-{os.getpid()}")
         self.count = itertools.count()
         self.programs = []
         self.place = Path(tempfile.mkdtemp(prefix="bbench-"))
         self.place.chmod(0o755)
         self.server, self.client = self.space("server"), self.space("client")
-        self.ip(self.server, "link", "add", "lan0", "type", "veth", "peer", "name", "lan0", "netns", self.client)
+        if loss:
+            words = [sys.executable, str(WIRE), self.server, self.client, "--interface", "lan0", "--loss", str(loss)]
+            wire = Program("wire", words, self.place / "wire.log")
+            self.programs.append(wire)
+            wire.wait_for("ready", 15)
+        else:
+            self.ip(self.server, "link", "add", "lan0", "type", "veth", "peer", "name", "lan0", "netns", self.client)
         for space, address in ((self.server, SERVER), (self.client, OWN)):
             self.ip(space, "address", "add", f"{address}/10", "dev", "lan0")
             self.ip(space, "link", "set", "lan0", "up")

@@ -16,6 +16,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Minimum time between two checks, however many readers fail to open a file.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time between two looks for files that nobody reads any more.
+const CLOSE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Checks until the server stops.
 ///
 /// # Errors
@@ -23,20 +26,34 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub async fn watch(gate: Arc<Gate>, places: Places, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(CHECK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = gate.media.open_failed() => {}
-            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
-        }
-        let once = async {
-            gate.media.close_unused(Instant::now());
+    let checks = async {
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = gate.media.open_failed() => {}
+            }
             check(&gate, &places).await;
             tokio::time::sleep(MIN_CHECK_INTERVAL).await;
-        };
-        tokio::select! {
-            () = once => {}
-            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+        }
+    };
+    tokio::select! {
+        () = checks => {}
+        () = close_unused(&gate) => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+    Ok(())
+}
+
+/// Closes the files that nobody reads any more, on a thread that may wait: a check may take minutes.
+async fn close_unused(gate: &Gate) {
+    let mut tick = tokio::time::interval(CLOSE_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let unused = gate.media.take_unused(Instant::now());
+        if !unused.is_empty() {
+            // One at a time. A panic of it is none of this loop.
+            let _ = tokio::task::spawn_blocking(move || drop(unused)).await;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
@@ -14,6 +14,8 @@ use crate::iso::{self, Customization, Examined, Extent, ImageFile, Iso, OverlayV
 const MAX_VIEWS: usize = 256;
 /// Time for which the check of a file counts: an image that is attached again and again is not checked each time.
 const CHECK_TTL: Duration = Duration::from_secs(1);
+/// Time for which a view is cached that nobody attaches.
+const VIEW_TTL: Duration = Duration::from_secs(600);
 
 /// Length and modification time of a file.
 type FileStamp = (u64, Option<SystemTime>);
@@ -111,6 +113,7 @@ struct CachedView {
     customization: Customization,
     base: Arc<OpenImage>,
     seen: ImageView,
+    used: Instant,
 }
 
 /// An open image file.
@@ -155,9 +158,18 @@ impl ImageLibrary {
     /// # Errors
     /// The file system's error, or the reason in the image's status.
     pub fn open(&self, image: &Image) -> Result<Arc<OpenImage>, ImageError> {
-        let opened = self.try_open(image).inspect_err(|_| self.open_failed.notify_one())?;
-        self.keep_checked(&opened, Instant::now());
-        Ok(opened)
+        let now = Instant::now();
+        let opened = self.try_open(image).inspect_err(|_| self.open_failed.notify_one());
+        let before = match &opened {
+            Ok(opened) => self.keep_checked(opened, now),
+            Err(_) => self.checked().remove(&self.isos.join(&image.spec.iso_file)),
+        };
+        drop(before);
+        opened
+    }
+
+    fn checked(&self) -> MutexGuard<'_, HashMap<PathBuf, (Instant, Arc<OpenImage>)>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns an image whose file was checked within [`CHECK_TTL`], without asking a file system.
@@ -165,23 +177,41 @@ impl ImageLibrary {
         if image.spec.remote_location().is_some() || image.status.is_broken() {
             return None;
         }
-        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let checked = self.checked();
         let (at, opened) = checked.get(&self.isos.join(&image.spec.iso_file))?;
         let is_fresh = now.saturating_duration_since(*at) < CHECK_TTL;
         (is_fresh && opened.is_examined(image)).then(|| opened.clone())
     }
 
-    fn keep_checked(&self, opened: &Arc<OpenImage>, now: Instant) {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Keeps a file open that was checked. Returns the one that it replaces, to be closed without the lock.
+    fn keep_checked(&self, opened: &Arc<OpenImage>, now: Instant) -> Option<(Instant, Arc<OpenImage>)> {
+        let mut checked = self.checked();
         if checked.len() < MAX_VIEWS || checked.contains_key(&opened.path) {
-            checked.insert(opened.path.clone(), (now, opened.clone()));
+            return checked.insert(opened.path.clone(), (now, opened.clone()));
         }
+        None
     }
 
-    /// Closes the files that only an old check keeps open, so that the space of a deleted one is freed.
-    pub fn close_unused(&self, now: Instant) {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        checked.retain(|_, (at, _)| now.saturating_duration_since(*at) < CHECK_TTL);
+    /// Takes the files that only an old check or an old view keeps open, so that the space of a deleted one is freed. Closing
+    /// one may wait for a file server: drop them on a thread that may wait.
+    pub fn take_unused(&self, now: Instant) -> Vec<Arc<OpenImage>> {
+        let mut unused = Vec::new();
+        self.checked().retain(|_, (at, opened)| {
+            let is_fresh = now.saturating_duration_since(*at) < CHECK_TTL;
+            if !is_fresh {
+                unused.push(opened.clone());
+            }
+            is_fresh
+        });
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.retain(|view| {
+            let is_used = now.saturating_duration_since(view.used) < VIEW_TTL;
+            if !is_used {
+                unused.push(view.base.clone());
+            }
+            is_used
+        });
+        unused
     }
 
     fn try_open(&self, image: &Image) -> Result<Arc<OpenImage>, ImageError> {
@@ -234,7 +264,7 @@ impl ImageLibrary {
         if views.len() == MAX_VIEWS {
             views.remove(0);
         }
-        views.push(CachedView { customization, base: opened, seen: seen.clone() });
+        views.push(CachedView { customization, base: opened, seen: seen.clone(), used: Instant::now() });
         Ok(seen)
     }
 
@@ -254,7 +284,9 @@ impl ImageLibrary {
         let place =
             views.iter().position(|kept| kept.customization == *customization && Arc::ptr_eq(&kept.base, opened))?;
         views[place..].rotate_left(1);
-        views.last().map(|kept| kept.seen.clone())
+        let kept = views.last_mut()?;
+        kept.used = Instant::now();
+        Some(kept.seen.clone())
     }
 
     /// Leases a view under a token: its bytes stay the same, whatever happens to the image and the host.
@@ -403,7 +435,7 @@ mod tests {
         image.status = ImageStatus::default();
         let later = Instant::now() + CHECK_TTL;
         assert!(library.open_now(&image, later).is_none(), "the check is old");
-        library.close_unused(later);
+        drop(library.take_unused(later));
         assert!(library.checked.lock().unwrap().is_empty());
     }
 

@@ -14,7 +14,7 @@ pub const MAX_AHS_BYTES: usize = 255 * 4;
 /// Size of a connection's input buffer at its start, in bytes: a login request, or a few commands. It grows when it is
 /// full. The allocator keeps blocks of this size for the next connection.
 pub const MIN_INPUT_BUFFER_BYTES: usize = 1024;
-/// Size of a connection's input buffer, in bytes: one PDU of the largest size with its digests, and a batch of small
+/// Maximum size of a connection's input buffer, in bytes: one PDU of the largest size with its digests, and a batch of small
 /// ones.
 pub const INPUT_BUFFER_BYTES: usize = 16 * 1024;
 const _: () = assert!(INPUT_BUFFER_BYTES >= 48 + MAX_AHS_BYTES + 4 + MAX_RECEIVE_SEGMENT + 4, "a whole PDU finds room");

@@ -137,7 +137,7 @@ pub enum ConnectionReport {
 /// Whether the decision about a login may wait for a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaAccess {
-    /// It uses what is in memory. Without an answer it has recorded nothing.
+    /// It uses what is in memory. Without an answer the same decision is made again, and may wait.
     InMemory,
     /// It may wait, and always answers.
     MayWait,

@@ -514,14 +514,21 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let Some(session) = self.sessions.session(id) else { return Ok(()) };
         self.reports.borrow_mut().extend(session.start());
         let is_large = session.load(blocks, share).map_err(SendFailure::Content)?;
+        let sent = self.send_loaded(id, blocks);
+        if is_large {
+            self.sessions.session(id).into_iter().for_each(TransferSession::forget_loaded);
+        }
+        sent
+    }
+
+    /// Sends blocks whose octets are loaded.
+    fn send_loaded(&mut self, id: SessionId, blocks: Blocks) -> Result<(), SendFailure> {
+        let Some(session) = self.sessions.session(id) else { return Ok(()) };
         let left = session.send_window(&self.ports[session.path.port].port, blocks)?;
         for block in left.iter().flat_map(|left| left.iter()) {
             self.with_batch(id, |session, port, batch| {
                 session.post_block(port, block, batch).map_err(SendFailure::Content)
             })?;
-        }
-        if is_large {
-            self.sessions.session(id).into_iter().for_each(TransferSession::forget_loaded);
         }
         Ok(())
     }

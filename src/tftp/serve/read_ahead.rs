@@ -17,8 +17,8 @@ use crate::tftp::transfer::{Ending, TransferStep};
 
 /// Minimum number of octets of such a read: the octets of the next steps.
 const MIN_OCTETS: u64 = 32 << 10;
-/// Maximum number of octets that all transfers together read before they are due, and each transfer. The kernel has them
-/// in memory.
+/// Number of octets that all transfers together read before they are due, and maximum of each transfer. The kernel has them
+/// in memory. A transfer keeps the buffer that it has when others begin, so the sum may be more for a while.
 const MAX_AHEAD_OCTETS: (u64, u64) = (8 << 20, 16 << 10);
 /// Maximum number of reads that wait for a disk at once. Transfers beyond it wait for their turn.
 pub const MAX_WAITING_READS: usize = 128;

@@ -51,6 +51,7 @@ fn main() -> anyhow::Result<()> {
     let socket = UdpSocket::bind(address)?;
     setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20))?;
     setsockopt(&socket, sockopt::SndBufForce, &(8 << 20))?;
+    println!("ready");
     serve(&socket, &files)
 }
 

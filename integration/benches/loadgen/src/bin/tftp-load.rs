@@ -55,7 +55,10 @@ struct Tally {
     failures: u64,
     repeats: u64,
     gaps: u64,
+    /// From each request to the first reply.
     first_replies: Vec<Duration>,
+    /// From each request to the last block.
+    files_took: Vec<Duration>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -130,7 +133,9 @@ impl Client {
     }
 
     fn ask(&mut self, load: &Load) -> io::Result<()> {
-        self.asked_at = Instant::now();
+        if self.tries == 0 {
+            self.asked_at = Instant::now();
+        }
         let number = if load.names > 1 { self.copy.to_string() } else { String::new() };
         let mut request = format!("\0\u{1}{}{number}\0octet\0", load.name);
         if load.block_size != 512 {
@@ -220,7 +225,10 @@ impl Client {
                 if last || self.unacknowledged == self.window {
                     self.acknowledge()?;
                 }
-                tally.files += u64::from(last);
+                if last {
+                    tally.files += 1;
+                    tally.files_took.push(now - self.asked_at);
+                }
                 Ok(last)
             }
             [0, 6, options @ ..] => {
@@ -277,21 +285,25 @@ fn asked_for() -> Result<(Load, usize), Box<dyn Error>> {
 }
 
 fn print(tally: &Tally, took: Duration) {
-    let mut first = tally.first_replies.clone();
-    first.sort();
-    let at = |part: usize| first.get((first.len() * part / 100).min(first.len().saturating_sub(1)));
-    let milliseconds = |part| at(part).map_or(0.0, |time| time.as_secs_f64() * 1000.0);
     println!(
         "{{\"octets\": {}, \"seconds\": {:.4}, \"files\": {}, \"failures\": {}, \"repeats\": {}, \"gaps\": {}, \
-         \"first_ms\": {{\"p50\": {:.3}, \"p99\": {:.3}, \"max\": {:.3}}}}}",
+         \"first_ms\": {}, \"file_ms\": {}}}",
         tally.octets,
         took.as_secs_f64(),
         tally.files,
         tally.failures,
         tally.repeats,
         tally.gaps,
-        milliseconds(50),
-        milliseconds(99),
-        milliseconds(100),
+        percentiles(&tally.first_replies),
+        percentiles(&tally.files_took),
     );
+}
+
+/// Returns the median, the 99th percentile and the maximum in milliseconds, as a JSON object.
+fn percentiles(times: &[Duration]) -> String {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    let at = |part: usize| sorted.get((sorted.len() * part / 100).min(sorted.len().saturating_sub(1)));
+    let milliseconds = |part| at(part).map_or(0.0, |time| time.as_secs_f64() * 1000.0);
+    format!("{{\"p50\": {:.3}, \"p99\": {:.3}, \"max\": {:.3}}}", milliseconds(50), milliseconds(99), milliseconds(100))
 }
