@@ -67,6 +67,8 @@ impl ResponseWriter {
     /// # Errors
     /// As `send`.
     pub async fn send_repeated(&mut self, stream: &mut TcpStream, content: RepeatedContent) -> io::Result<()> {
+        // A client that pipelines its requests leaves the others their turn.
+        tokio::task::coop::consume_budget().await;
         let RepeatedContent { tag, whole, media_type, is_part, range } = content;
         let (start, count) = (range.start, range.count);
         self.bytes.clear();

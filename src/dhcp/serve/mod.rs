@@ -42,6 +42,8 @@ use sockets::{InterfaceSockets, MAX_BATCH, ReceiveBatch, SocketRole};
 
 /// Time for which the server listens for other boot servers before its first answer. Requests wait in the sockets.
 const STARTUP_LISTEN_TIMEOUT: Duration = Duration::from_millis(500);
+/// Maximum number of batches that one port is served before the others.
+const MAX_ROUNDS: usize = 64;
 /// Maximum number of queued progress reports. A lost report costs the host's next boot a second.
 const MAX_QUEUED_REPORTS: usize = 4096;
 
@@ -293,11 +295,12 @@ impl EventLoop {
 }
 
 impl ServedInterface {
-    /// Handles all messages that wait at a port.
+    /// Handles the messages that wait at a port, at most `MAX_ROUNDS` batches: deferred messages and other ports have their
+    /// turn in a flood.
     fn drain(&mut self, port: DhcpPort, batch: &mut ReceiveBatch, handler: &mut RequestHandler) {
         let sockets = self.sockets.clone();
         let mut out = PendingReplies::default();
-        loop {
+        for _ in 0..MAX_ROUNDS {
             let received = batch.receive(sockets.socket(port).as_fd(), |bytes, from, dropped| {
                 self.count_overflow(port, dropped, handler);
                 let (interface, arrival) = (self.state.index, Arrival { port, from });
