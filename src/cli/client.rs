@@ -1,7 +1,7 @@
 //! The client of the object API: over the local socket, HTTP or HTTPS.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -11,124 +11,28 @@ use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, Uri};
 use serde_json::Value;
 
-use crate::http_client::tls::{FINGERPRINT, Fingerprint, TlsOptions, TrustAnchor};
+use crate::http_client::tls::{FINGERPRINT, TlsOptions};
 use crate::http_client::{self, ConnectError, RequestBody, Server, ServerConnection};
 
 use crate::fleet::text::printable;
 
-use super::context_file::{self, ContextFile};
-use super::tls::TlsArgs;
+use super::connection::{ConnectionArgs, SelectedServer, Timeout};
 
 /// Maximum time to connect to a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum time without a request on a connection that is used again. The server closes idle ones after 60 s.
+const MAX_IDLE: Duration = Duration::from_secs(20);
 
 /// The next step after a certificate that is not trusted.
 const FINGERPRINT_HINT: &str =
     "; compare the fingerprint with the one that the server logs at start, then pass that one with --fingerprint";
 
-/// Maximum time for the answer to a request, without `--timeout`.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// Maximum time without progress of an upload, without `--timeout`. A source that is a URL is tried for 5 minutes.
 const STALL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Server without an option, a variable and a context.
-const LOCAL_SERVER: &str = "unix:/var/lib/bootlatch/api.sock";
-
 /// Text of the system's error that the permission to open a socket is missing.
 const NOT_PERMITTED: &str = "Permission denied";
-
-/// Options that select a server.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Connection options")]
-pub struct ConnectionArgs {
-    /// Server: unix:/PATH/api.sock, https://ADDRESS:PORT or http://ADDRESS:PORT. Default: that of the context, else
-    /// unix:/var/lib/bootlatch/api.sock
-    #[arg(long, global = true, env = "BOOTLATCH_SERVER", hide_env_values = true, value_name = "URL")]
-    pub server: Option<String>,
-    /// Context of `bootlatch context`, in place of the current one
-    #[arg(long, global = true, env = "BOOTLATCH_CONTEXT", hide_env_values = true, value_name = "NAME")]
-    pub context: Option<String>,
-    /// File with the bearer token, for https and http
-    #[arg(long, global = true, env = "BOOTLATCH_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Time to wait for an answer, as in 30s or 5m; 0 for no limit. `wait` waits in all for this time [default: 1m]
-    #[arg(long, global = true, value_name = "TIME")]
-    pub timeout: Option<Timeout>,
-    #[command(flatten)]
-    pub tls: TlsArgs,
-}
-
-/// A time limit; none for 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeout(pub Option<Duration>);
-
-impl std::str::FromStr for Timeout {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("{text:?} is no time: expected 30s, 5m, 1h 30m, or 0 for no limit");
-        if let Ok(seconds) = text.parse::<u64>() {
-            return Ok(Self(Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero())));
-        }
-        let time = text.parse::<jiff::SignedDuration>().map_err(|_| wrong())?;
-        Ok(Self(Some(Duration::try_from(time).map_err(|_| wrong())?).filter(|time| !time.is_zero())))
-    }
-}
-
-/// The server that the options and the context select.
-#[derive(Debug, Clone)]
-pub struct SelectedServer {
-    /// URL of the server.
-    pub url: String,
-    /// File with the bearer token.
-    pub token_file: Option<PathBuf>,
-    tls: TlsOptions,
-}
-
-impl SelectedServer {
-    /// Returns the file of the certificate authority; none for another anchor.
-    pub fn ca_file(&self) -> Option<&Path> {
-        match &self.tls.anchor {
-            TrustAnchor::File(path) => Some(path),
-            TrustAnchor::System | TrustAnchor::Fingerprint(_) | TrustAnchor::Any => None,
-        }
-    }
-
-    /// Returns the fingerprint of the server's certificate; none for another anchor.
-    pub fn fingerprint(&self) -> Option<Fingerprint> {
-        match &self.tls.anchor {
-            TrustAnchor::Fingerprint(fingerprint) => Some(*fingerprint),
-            TrustAnchor::System | TrustAnchor::File(_) | TrustAnchor::Any => None,
-        }
-    }
-
-    /// Returns the files of the client certificate and of its key.
-    pub fn client_certificate(&self) -> Option<(&Path, &Path)> {
-        self.tls.client_certificate.as_ref().map(|files| (files.chain.as_path(), files.key.as_path()))
-    }
-}
-
-impl ConnectionArgs {
-    /// Returns the selected server. A server that an option or a variable names takes nothing from the current context.
-    ///
-    /// # Errors
-    /// The context does not exist, or the file of contexts is invalid.
-    pub fn selected(&self) -> anyhow::Result<SelectedServer> {
-        let uses_context = self.server.is_none() || self.context.is_some();
-        let file = if uses_context { context_file::load()? } else { ContextFile::default() };
-        let context = file.find(self.context.as_deref())?.cloned().unwrap_or_default();
-        let of_context = Some(context.server.clone()).filter(|server| !server.is_empty());
-        let url = self.server.clone().or(of_context).unwrap_or_else(|| LOCAL_SERVER.to_owned());
-        let token_file = self.token_file.clone().or_else(|| context.token_file.clone());
-        Ok(SelectedServer { url, token_file, tls: self.tls.options(&context)? })
-    }
-
-    /// Returns the time limit of one request.
-    pub fn answer_timeout(&self) -> Option<Duration> {
-        self.timeout.map_or(Some(ANSWER_TIMEOUT), |timeout| timeout.0)
-    }
-}
 
 /// Error of a request to the server. It selects the exit code.
 #[derive(Debug, thiserror::Error)]
@@ -184,15 +88,74 @@ pub enum ClientError {
     },
 }
 
+/// Returns whether an error is that an object does not exist.
+pub fn is_not_found(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::Refused { code: 404, .. }))
+}
+
 /// Formats a time limit.
 pub fn seconds(timeout: Duration) -> String {
     format!("{timeout:?}")
 }
 
-/// A client of one server, with one connection.
+/// A way to a server.
+#[derive(Debug)]
+enum Route {
+    /// A local socket.
+    Local(PathBuf),
+    /// An address.
+    Remote(Server, TlsOptions),
+}
+
+impl Route {
+    /// Returns the way to the selected server.
+    ///
+    /// # Errors
+    /// The URL is invalid, or options for TLS are given for a server without it.
+    fn to(selected: SelectedServer) -> anyhow::Result<Self> {
+        if let Some(path) = selected.url.strip_prefix("unix:") {
+            return Ok(Self::Local(path.into()));
+        }
+        let Some(server) = parse_server(&selected.url) else {
+            anyhow::bail!("--server {}: expected unix:/PATH, http://ADDRESS:PORT or https://ADDRESS:PORT", selected.url)
+        };
+        // Without TLS the token would be sent in plain text, which is not what the option asks for.
+        if let (false, Some(given)) = (server.tls, selected.tls_option) {
+            anyhow::bail!("{given}: only for https, and --server is {}", selected.url);
+        }
+        Ok(Self::Remote(server, selected.tls))
+    }
+
+    fn host_header(&self) -> String {
+        match self {
+            Self::Local(_) => "localhost".to_owned(),
+            Self::Remote(server, _) => server.host_header(),
+        }
+    }
+
+    /// Opens a connection.
+    async fn open(&self, url: &str, timeout: Option<Duration>) -> anyhow::Result<ServerConnection> {
+        let timeout = timeout.map_or(CONNECT_TIMEOUT, |timeout| timeout.min(CONNECT_TIMEOUT));
+        let connection = match self {
+            Self::Local(path) => ServerConnection::open_local(path, timeout).await,
+            Self::Remote(server, tls) => ServerConnection::open(server, tls, timeout).await,
+        };
+        connection.map_err(|error| match (self, error) {
+            (Self::Local(_), ConnectError::Unreachable(cause)) if cause.contains(NOT_PERMITTED) => {
+                ClientError::NotPermitted { server: url.to_owned() }.into()
+            }
+            (_, error) => connect_error(url, error),
+        })
+    }
+}
+
+/// A client of one server, with one connection. A connection that the server closed is replaced before a request.
 #[derive(Debug)]
 pub struct ApiClient {
     connection: ServerConnection,
+    route: Route,
+    /// Time of the last request.
+    used: Instant,
     host: String,
     token: Option<String>,
     server: String,
@@ -207,28 +170,20 @@ impl ApiClient {
     pub async fn connect(connection_args: &ConnectionArgs) -> anyhow::Result<Self> {
         let selected = connection_args.selected()?;
         let token = selected.token_file.as_deref().map(read_token).transpose()?;
-        let (server_url, timeout) = (selected.url, connection_args.answer_timeout());
-        let connect_timeout = timeout.map_or(CONNECT_TIMEOUT, |timeout| timeout.min(CONNECT_TIMEOUT));
-        if let Some(path) = server_url.strip_prefix("unix:") {
-            let connection = ServerConnection::open_local(Path::new(path), connect_timeout).await;
-            let connection = connection.map_err(|error| match error {
-                ConnectError::Unreachable(cause) if cause.contains(NOT_PERMITTED) => {
-                    ClientError::NotPermitted { server: server_url.clone() }.into()
-                }
-                other => connect_error(&server_url, other),
-            })?;
-            return Ok(Self { connection, host: "localhost".to_owned(), token, server: server_url, timeout });
+        let (server, timeout) = (selected.url.clone(), connection_args.answer_timeout());
+        let route = Route::to(selected)?;
+        let connection = route.open(&server, timeout).await?;
+        let (host, used) = (route.host_header(), Instant::now());
+        Ok(Self { connection, route, used, host, token, server, timeout })
+    }
+
+    /// Connects again if the connection is closed, or was idle for so long that the server may close it.
+    async fn ensure_open(&mut self) -> anyhow::Result<()> {
+        if self.connection.is_closed() || self.used.elapsed() > MAX_IDLE {
+            self.connection = self.route.open(&self.server, self.timeout).await?;
         }
-        let Some(server) = parse_server(&server_url) else {
-            anyhow::bail!("--server {server_url}: expected unix:/PATH, http://ADDRESS:PORT or https://ADDRESS:PORT")
-        };
-        // Without TLS the token would be sent in plain text, which is not what the option asks for.
-        if let (false, Some(given)) = (server.tls, connection_args.tls.given_option()) {
-            anyhow::bail!("{given}: only for https, and --server is {server_url}");
-        }
-        let connection = ServerConnection::open(&server, &selected.tls, connect_timeout).await;
-        let connection = connection.map_err(|error| connect_error(&server_url, error))?;
-        Ok(Self { connection, host: server.host_header(), token, server: server_url, timeout })
+        self.used = Instant::now();
+        Ok(())
     }
 
     /// Returns the URL of the server.
@@ -260,6 +215,7 @@ impl ApiClient {
         let server = self.server.clone();
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/octet-stream");
         let sent = async {
+            self.ensure_open().await?;
             let answer = self.connection.send(request.body(content)?).await;
             read(answer.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?).await
         };
@@ -275,12 +231,12 @@ impl ApiClient {
     /// # Errors
     /// Those of `ask`.
     pub async fn bytes(&mut self, path: &str) -> anyhow::Result<Bytes> {
-        let answer = self.send(self.request(Method::GET, path), String::new()).await?;
-        if !answer.status().is_success() {
-            return Err(read(answer).await.err().unwrap_or_else(|| anyhow::anyhow!("no answer")));
-        }
-        let body = answer.into_body().collect().await;
-        Ok(body.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?.to_bytes())
+        let request = self.request(Method::GET, path);
+        let (timeout, server) = (self.timeout, self.server.clone());
+        within(timeout, &server, async {
+            collect(successful(self.send_request(request, String::new()).await?).await?).await
+        })
+        .await
     }
 
     /// Returns the status and the text of a page that needs no role, such as `/readyz`.
@@ -288,11 +244,14 @@ impl ApiClient {
     /// # Errors
     /// The connection ends, or the server does not answer in time.
     pub async fn page(&mut self, path: &str) -> anyhow::Result<(u16, String)> {
-        let answer = self.send(self.request(Method::GET, path), String::new()).await?;
-        let code = answer.status().as_u16();
-        let body = answer.into_body().collect().await;
-        let body = body.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?.to_bytes();
-        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+        let request = self.request(Method::GET, path);
+        let (timeout, server) = (self.timeout, self.server.clone());
+        let asked = async {
+            let answer = self.send_request(request, String::new()).await?;
+            let code = answer.status().as_u16();
+            Ok((code, String::from_utf8_lossy(&collect(answer).await?).into_owned()))
+        };
+        within(timeout, &server, asked).await
     }
 
     /// Requests objects as a table, laid out by the server.
@@ -329,10 +288,8 @@ impl ApiClient {
     pub async fn find(&mut self, path: &str) -> anyhow::Result<Option<Value>> {
         match self.ask(Method::GET, path, None).await {
             Ok(object) => Ok(Some(object)),
-            Err(error) => match error.downcast_ref() {
-                Some(ClientError::Refused { code: 404, .. }) => Ok(None),
-                _ => Err(error),
-            },
+            Err(error) if is_not_found(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -341,11 +298,10 @@ impl ApiClient {
     /// # Errors
     /// Those of `ask`.
     pub async fn lines(&mut self, path: &str) -> anyhow::Result<LineStream> {
-        let answer = self.send(self.request(Method::GET, path), String::new()).await?;
-        match answer.status().is_success() {
-            true => Ok(LineStream { body: answer.into_body(), buffer: BytesMut::new() }),
-            false => Err(read(answer).await.err().unwrap_or_else(|| anyhow::anyhow!("no answer to follow"))),
-        }
+        let request = self.request(Method::GET, path);
+        let (timeout, server) = (self.timeout, self.server.clone());
+        let asked = async { successful(self.send_request(request, String::new()).await?).await };
+        Ok(LineStream { body: within(timeout, &server, asked).await?.into_body(), buffer: BytesMut::new() })
     }
 
     fn request(&self, method: Method, path: &str) -> Builder {
@@ -363,18 +319,13 @@ impl ApiClient {
         within(timeout, &server, async { read(self.send_request(request, body).await?).await }).await
     }
 
-    /// Sends a request, and returns the head of the response, within the time limit.
-    async fn send(&mut self, request: Builder, body: String) -> anyhow::Result<Response<Incoming>> {
-        let (timeout, server) = (self.timeout, self.server.clone());
-        within(timeout, &server, self.send_request(request, body)).await
-    }
-
     async fn send_request(&mut self, mut request: Builder, body: String) -> anyhow::Result<Response<Incoming>> {
         let typed = request.headers_ref().is_some_and(|headers| headers.contains_key(CONTENT_TYPE));
         if !typed && !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let content = http_client::full(body);
+        self.ensure_open().await?;
         let answer = self.connection.send(request.body(content)?).await;
         Ok(answer.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?)
     }
@@ -427,15 +378,27 @@ impl LineStream {
     }
 }
 
+/// Reads the body of a response.
+async fn collect(answer: Response<Incoming>) -> anyhow::Result<Bytes> {
+    let body = answer.into_body().collect().await;
+    Ok(body.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?.to_bytes())
+}
+
+/// Returns a response that is no refusal.
+async fn successful(answer: Response<Incoming>) -> anyhow::Result<Response<Incoming>> {
+    match answer.status().is_success() {
+        true => Ok(answer),
+        false => Err(read(answer).await.err().unwrap_or_else(|| anyhow::anyhow!("no answer"))),
+    }
+}
+
 /// Reads a JSON response. Prints its warnings.
 async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
     let code = answer.status();
     for header in answer.headers().get_all(WARNING).iter().filter_map(|value| value.to_str().ok()) {
         eprintln!("bootlatch: warning: {}", printable(&warning(header)));
     }
-    let body =
-        answer.into_body().collect().await.map_err(|error| ClientError::Interrupted { cause: error.to_string() })?;
-    let body = body.to_bytes();
+    let body = collect(answer).await?;
     let value = serde_json::from_slice::<Value>(&body).ok();
     if code.is_success() {
         return Ok(value.unwrap_or_default());
@@ -490,16 +453,6 @@ pub fn read_token(path: &Path) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_time_limit_is_written_as_people_write_it() {
-        let time = |text: &str| text.parse::<Timeout>().map(|timeout| timeout.0);
-        for (text, expected) in [("30s", 30), ("90", 90), ("1m", 60), ("1h 30m", 5400), ("1h30m", 5400)] {
-            assert_eq!(time(text), Ok(Some(Duration::from_secs(expected))), "{text}");
-        }
-        assert_eq!((time("0"), time("0s")), (Ok(None), Ok(None)));
-        assert!(time("-5s").is_err() && time("soon").is_err() && time("").is_err());
-    }
 
     #[test]
     fn the_url_of_a_server_has_no_path() {

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::fleet::Kind;
 
-use super::client::{ApiClient, ConnectionArgs};
+use super::client::ApiClient;
+use super::connection::ConnectionArgs;
 use super::lookup::items;
 use super::reference::{self, collection_path};
 

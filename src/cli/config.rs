@@ -11,10 +11,12 @@ use serde_json::{Map, Value, json};
 use crate::fleet::{Format, Kind};
 use crate::provision::yaml_error;
 
-use super::client::{ApiClient, ConnectionArgs};
+use super::client::ApiClient;
 use super::completion;
+use super::connection::ConnectionArgs;
 use super::exit::{ExitStatus, exit_code};
 use super::get::{SelectionArgs, ViewArgs, show_object, show_objects};
+use super::local_files;
 use super::reference::{Wanted, object_path};
 use super::show::{Column, OutputFormat, show};
 
@@ -96,7 +98,8 @@ pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyho
     let mut client = ApiClient::connect(connection_args).await?;
     match verb {
         ConfigCommand::Add { name, files, format, replace, confidential, view } => {
-            let data = read(&files, format)?;
+            let files = local_files::read_named(&files, format.main_file())?;
+            let data: Map<_, _> = files.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
             let config = json!({
                 "apiVersion": "v1", "kind": "BootConfig", "metadata": {"name": name},
                 "spec": {"format": format.to_string(), "data": data, "confidential": confidential},
@@ -142,21 +145,4 @@ fn read_request(file: &Path) -> anyhow::Result<Value> {
     };
     let text = text.with_context(|| file.display().to_string())?;
     serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", file.display(), yaml_error(&error)))
-}
-
-/// Reads the files of a boot config, by name.
-fn read(files: &[PathBuf], format: Format) -> anyhow::Result<Map<String, Value>> {
-    let mut data = Map::new();
-    for file in files {
-        let spelled = file.to_string_lossy();
-        let (name, path) = match spelled.split_once('=') {
-            Some((name, path)) => (name.to_owned(), PathBuf::from(path)),
-            None => (format.main_file().to_owned(), file.clone()),
-        };
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        if data.insert(name.clone(), text.into()).is_some() {
-            anyhow::bail!("{name}: given twice; name further files as NAME=FILE");
-        }
-    }
-    Ok(data)
 }

@@ -8,10 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::client::{ConnectionArgs, read_token};
-use super::context_file::{self, Context};
+use super::client::read_token;
+use super::connection::ConnectionArgs;
+use super::context_file::{self, Context, NoSuchContext};
 use super::exit::UsageError;
-use super::lookup::not_found;
+use super::local_files;
+use super::reference::segment;
 use super::show::{OutputFormat, note, print, show};
 
 /// Subcommands of `bootlatch context`.
@@ -49,8 +51,6 @@ pub enum ContextCommand {
 /// The context does not exist, or the file of contexts cannot be read or written.
 pub fn run(verb: ContextCommand, connection_args: &ConnectionArgs) -> anyhow::Result<()> {
     let mut file = context_file::load()?;
-    let missing =
-        |name: &str| not_found(format!("context {name:?} does not exist; `bootlatch context list` lists the contexts"));
     match verb {
         ContextCommand::List { output } => {
             let row = |(name, context): (&String, &Context)| {
@@ -67,7 +67,7 @@ pub fn run(verb: ContextCommand, connection_args: &ConnectionArgs) -> anyhow::Re
         }
         ContextCommand::Use { name } => {
             if !file.contexts.contains_key(&name) {
-                return Err(missing(&name));
+                return Err(NoSuchContext(name).into());
             }
             file.current = Some(name.clone());
             file.save()?;
@@ -86,7 +86,7 @@ pub fn run(verb: ContextCommand, connection_args: &ConnectionArgs) -> anyhow::Re
         }
         ContextCommand::Remove { name } => {
             if file.contexts.remove(&name).is_none() {
-                return Err(missing(&name));
+                return Err(NoSuchContext(name).into());
             }
             file.current = file.current.filter(|current| *current != name);
             file.save()?;
@@ -114,11 +114,16 @@ fn given(connection_args: &ConnectionArgs) -> anyhow::Result<Context> {
     })
 }
 
-/// Prints a kubeconfig for kubectl, with the token in it.
+/// Writes a kubeconfig for kubectl, with the token in it, to a new file, or else to standard output.
 ///
 /// # Errors
-/// kubectl cannot reach the selected server, or a file cannot be read.
-pub fn kubeconfig(connection_args: &ConnectionArgs, name: &str, namespace: &str) -> anyhow::Result<()> {
+/// kubectl cannot reach the selected server, or a file cannot be read or written.
+pub fn kubeconfig(
+    connection_args: &ConnectionArgs,
+    name: &str,
+    namespace: &str,
+    output: Option<&Path>,
+) -> anyhow::Result<()> {
     let selected = connection_args.selected()?;
     if selected.url.starts_with("unix:") {
         bail!("kubectl does not use a unix socket: select the server with --server https://ADDRESS:PORT");
@@ -130,7 +135,7 @@ pub fn kubeconfig(connection_args: &ConnectionArgs, name: &str, namespace: &str)
     if let Some(rest) = selected.url.strip_prefix("http://") {
         // kubectl sends no bearer token over plain HTTP, but a user and a password from the URL.
         if let Some(token) = &token {
-            cluster["server"] = format!("http://bootlatch:{token}@{rest}").into();
+            cluster["server"] = format!("http://bootlatch:{}@{rest}", segment(token)).into();
         }
         notes.push_str(
             "# Plain HTTP: the token is sent without encryption. Prefer an https server ([api] listen and tls).\n",
@@ -158,7 +163,10 @@ pub fn kubeconfig(connection_args: &ConnectionArgs, name: &str, namespace: &str)
         "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
         "current-context": name,
     });
-    print(&(notes + &serde_saphyr::to_string(&config)?))
+    let text = notes + &serde_saphyr::to_string(&config)?;
+    let Some(path) = output else { return print(&text) };
+    local_files::create(path, text.as_bytes()).with_context(|| path.display().to_string())?;
+    print(&format!("{}: kubeconfig written\n", path.display()))
 }
 
 fn encoded(path: &Path) -> anyhow::Result<String> {

@@ -1,13 +1,14 @@
 //! The file of contexts: servers by name, so that no command must name the server, its token and its certificate.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
 
 use crate::provision::yaml_error;
+
+use super::local_files;
 
 /// The contexts of a user.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,11 @@ pub struct Context {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_key: Option<PathBuf>,
 }
+
+/// Error of a name that no context has.
+#[derive(Debug, thiserror::Error)]
+#[error("context {0:?} does not exist; `bootlatch context list` lists the contexts")]
+pub struct NoSuchContext(pub String);
 
 /// Returns the path of the file: below `$XDG_CONFIG_HOME`, else below `~/.config`.
 ///
@@ -84,10 +90,8 @@ impl ContextFile {
     /// No context has the name.
     pub fn find(&self, name: Option<&str>) -> anyhow::Result<Option<&Context>> {
         let Some(name) = name.or(self.current.as_deref()) else { return Ok(None) };
-        match self.contexts.get(name) {
-            Some(context) => Ok(Some(context)),
-            None => bail!("context {name:?} does not exist; `bootlatch context list` lists the contexts"),
-        }
+        let context = self.contexts.get(name).ok_or_else(|| NoSuchContext(name.to_owned()))?;
+        Ok(Some(context))
     }
 
     /// Writes the file, readable by its owner only.
@@ -100,14 +104,9 @@ impl ContextFile {
     }
 
     fn write(&self, path: &Path) -> anyhow::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
         let directory = path.parent().ok_or_else(|| anyhow!("no directory"))?;
         std::fs::create_dir_all(directory)?;
-        let temporary = path.with_extension("part");
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(serde_saphyr::to_string(self)?.as_bytes())?;
-        Ok(std::fs::rename(&temporary, path)?)
+        Ok(local_files::replace(path, serde_saphyr::to_string(self)?.as_bytes())?)
     }
 }
 

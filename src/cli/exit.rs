@@ -3,6 +3,8 @@
 use crate::config::StartRefused;
 
 use super::client::ClientError;
+use super::connection::TwoServers;
+use super::context_file::NoSuchContext;
 
 /// Error of words that a command does not take.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +65,14 @@ pub fn exit_code(error: &anyhow::Error) -> ExitStatus {
     if error.is::<StartRefused>() {
         return ExitStatus::NeedsOperator;
     }
-    if error.is::<UsageError>() || error.is::<Trouble>() {
+    if error.is::<UsageError>() || error.is::<TwoServers>() || error.is::<Trouble>() {
         return ExitStatus::Usage;
     }
     if error.is::<OutputClosed>() {
         return ExitStatus::Success;
+    }
+    if error.is::<NoSuchContext>() {
+        return ExitStatus::NotFound;
     }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::Unreachable { .. } | ClientError::TimedOut { .. }) => ExitStatus::Unreachable,

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::fleet::{Kind, Mac, Name};
 
-use super::client::{ApiClient, ClientError, ConnectionArgs};
+use super::client::{ApiClient, ClientError};
 use super::completion;
+use super::connection::ConnectionArgs;
 use super::exit::UsageError;
 use super::get::{SelectionArgs, ViewArgs, show_object, show_objects};
 use super::lookup;
@@ -293,7 +294,7 @@ async fn choose_config(client: &mut ApiClient, host: &Value, image: &str) -> any
             note(&format!("config {only}: the only one of ISO {image}; --no-config boots it without"));
             Ok(Some((*only).to_owned()))
         }
-        several if prompt::is_interactive() => ask_for_config(image, several),
+        several if prompt::is_interactive() => ask_for_config(image, several).await,
         several => {
             let known = several.join(", ");
             let message =
@@ -304,8 +305,9 @@ async fn choose_config(client: &mut ApiClient, host: &Value, image: &str) -> any
 }
 
 /// Asks on a terminal which config of an ISO a host gets.
-fn ask_for_config(image: &str, configs: &[&str]) -> anyhow::Result<Option<String>> {
-    let answer = prompt::ask(&format!("ISO {image} has several configs: {}. Which one? [none]", configs.join(", ")))?;
+async fn ask_for_config(image: &str, configs: &[&str]) -> anyhow::Result<Option<String>> {
+    let question = format!("ISO {image} has several configs: {}. Which one? [none]", configs.join(", "));
+    let answer = prompt::ask_beside(question).await?;
     match answer.as_str() {
         "" | "none" => Ok(Some(String::new())),
         config if configs.contains(&config) => Ok(Some(config.to_owned())),

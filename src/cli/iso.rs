@@ -10,8 +10,9 @@ use hyper::Method;
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
-use super::client::{ApiClient, ClientError, ConnectionArgs};
+use super::client::{ApiClient, ClientError, is_not_found};
 use super::completion;
+use super::connection::ConnectionArgs;
 use super::get::{SelectionArgs, ViewArgs, show_object, show_objects};
 use super::lookup::items;
 use super::progress;
@@ -105,7 +106,7 @@ pub async fn run(verb: IsoCommand, connection_args: &ConnectionArgs) -> anyhow::
                 client.ask(Method::DELETE, &format!("/api/v1/uploads/{key}"), None).await?;
             }
             match deleted {
-                Err(error) if uploads_of_name.is_empty() || !is_missing(&error) => Err(error),
+                Err(error) if uploads_of_name.is_empty() || !is_not_found(&error) => Err(error),
                 Err(_) => super::show::print(&format!("removed the interrupted upload of {name}\n")),
                 Ok(_) => super::show::print(&format!("removed {name}\n")),
             }
@@ -116,10 +117,6 @@ pub async fn run(verb: IsoCommand, connection_args: &ConnectionArgs) -> anyhow::
 /// Parses a SHA-256 digest.
 fn parse_sha256(text: &str) -> Result<String, String> {
     is_sha256(text).then(|| text.to_owned()).ok_or_else(|| "expected 64 hexadecimal digits".to_owned())
-}
-
-fn is_missing(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(ClientError::Refused { code: 404, .. }))
 }
 
 /// Shows the ISOs; tables also have the interrupted uploads.

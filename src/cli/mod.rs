@@ -4,6 +4,7 @@ mod apply;
 mod client;
 mod completion;
 mod config;
+mod connection;
 mod context;
 mod context_file;
 mod delete;
@@ -17,6 +18,7 @@ mod host;
 mod init;
 mod iso;
 mod line_diff;
+mod local_files;
 mod lookup;
 mod man;
 mod manifests;
@@ -42,7 +44,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::Flags;
 use crate::fleet::text::printable_lines;
 
-use client::ConnectionArgs;
+use connection::ConnectionArgs;
 
 /// Examples of the help of the program.
 const EXAMPLES: &str = "\
@@ -102,8 +104,8 @@ enum RootCommand {
     Context(context::ContextCommand),
     /// Print a kubeconfig for kubectl, with the token in it
     #[command(
-        after_help = "Examples:\n  bootlatch kubeconfig --server https://192.0.2.1:6443 --token-file admin.token --ca tls.crt > kubeconfig\n  \
-                            bootlatch kubeconfig --context lab > kubeconfig\n  kubectl --kubeconfig kubeconfig get hosts"
+        after_help = "Examples:\n  bootlatch kubeconfig --server https://192.0.2.1:6443 --token-file admin.token --ca tls.crt --output kubeconfig\n  \
+                            bootlatch kubeconfig --context lab --output kubeconfig\n  kubectl --kubeconfig kubeconfig get hosts"
     )]
     Kubeconfig {
         /// Name of the cluster, user and context
@@ -112,6 +114,9 @@ enum RootCommand {
         /// Namespace that kubectl uses
         #[arg(short, long, default_value = "default")]
         namespace: String,
+        /// New file to write, readable by its owner only; without it, the kubeconfig is printed
+        #[arg(long, value_name = "FILE")]
+        output: Option<std::path::PathBuf>,
     },
     /// Write a first configuration file, by questions or by options
     #[command(visible_alias = "setup")]
@@ -133,8 +138,10 @@ enum RootCommand {
 pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
     // A shell has this program complete a command line; the process then ends here.
     clap_complete::CompleteEnv::with_factory(command_line).var(man::COMPLETE_VARIABLE).complete();
-    let parsed = Arguments::from_arg_matches(&command_line().get_matches());
-    let Arguments { connection_args, command } = parsed.unwrap_or_else(|error| error.exit());
+    let matches = command_line().get_matches();
+    let parsed = Arguments::from_arg_matches(&matches);
+    let Arguments { mut connection_args, command } = parsed.unwrap_or_else(|error| error.exit());
+    connection_args.note_typed(&matches);
     let done = match command {
         RootCommand::Serve(flags) => serve(flags),
         RootCommand::Iso(verb) => run_async(iso::run(verb, &connection_args)),
@@ -145,7 +152,9 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
         RootCommand::Status { output } => run_async(status::status(&connection_args, output)),
         RootCommand::Version { client, output } => run_async(status::version(&connection_args, client, output)),
         RootCommand::Context(verb) => context::run(verb, &connection_args),
-        RootCommand::Kubeconfig { name, namespace } => context::kubeconfig(&connection_args, &name, &namespace),
+        RootCommand::Kubeconfig { name, namespace, output } => {
+            context::kubeconfig(&connection_args, &name, &namespace, output.as_deref())
+        }
         RootCommand::Init(args) => init::init(&args),
         RootCommand::Completions { shell } => man::completions(shell),
         RootCommand::Man { directory } => man::man(command_line(), &directory),

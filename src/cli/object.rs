@@ -4,8 +4,9 @@ use clap::Subcommand;
 use clap_complete::engine::ArgValueCompleter;
 
 use super::apply::{self, ApplyMode};
-use super::client::{ApiClient, ConnectionArgs};
+use super::client::ApiClient;
 use super::completion;
+use super::connection::ConnectionArgs;
 use super::delete::{self, DeleteArgs};
 use super::describe;
 use super::edit;

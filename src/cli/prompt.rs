@@ -7,6 +7,14 @@ pub fn is_interactive() -> bool {
     std::io::stdin().is_terminal()
 }
 
+/// Asks a question while connections are served: their end is noticed before the answer.
+///
+/// # Errors
+/// Those of `ask`.
+pub async fn ask_beside(question: String) -> anyhow::Result<String> {
+    tokio::task::spawn_blocking(move || ask(&question)).await?
+}
+
 /// Asks a question on standard error, and returns the answer without white space around it.
 ///
 /// # Errors

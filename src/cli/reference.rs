@@ -108,8 +108,8 @@ pub fn object_path(kind: Kind, namespace: &str, name: &str) -> String {
     format!("{}/{}", collection_path(kind, Some(namespace)), segment(name))
 }
 
-/// Encodes a segment of a path.
-fn segment(text: &str) -> String {
+/// Encodes a segment of a path, or another part of a URL.
+pub fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 

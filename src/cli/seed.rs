@@ -10,7 +10,8 @@ use clap::Subcommand;
 use crate::fleet::{BootConfigSpec, Format};
 use crate::{iso, provision};
 
-use super::client::{ApiClient, ConnectionArgs};
+use super::client::ApiClient;
+use super::connection::ConnectionArgs;
 
 /// Subcommands of `bootlatch seed`.
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::fleet::text::printable;
 
-use super::client::{ApiClient, ConnectionArgs};
+use super::client::ApiClient;
+use super::connection::ConnectionArgs;
 use super::lookup::items;
 use super::show::{OutputFormat, json_text, print};
 

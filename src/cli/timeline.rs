@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::fleet::Kind;
 use crate::fleet::text::printable;
 
-use super::client::{ApiClient, ConnectionArgs};
+use super::client::ApiClient;
+use super::connection::ConnectionArgs;
 use super::lookup::{self, items};
 use super::reference::object_path;
 use super::show::{Column, OutputFormat, print_or_end, show};

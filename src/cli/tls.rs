@@ -9,7 +9,7 @@ use crate::http_client::tls::{ClientCertificate, Fingerprint, TlsOptions, TrustA
 use super::context_file::Context;
 
 /// Options of TLS.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Connection options")]
 pub struct TlsArgs {
     /// Certificate authority, or certificate of the server, in PEM. Default: the authorities of this system

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::fleet::Kind;
 
-use super::client::{ApiClient, ConnectionArgs, seconds};
+use super::client::{ApiClient, seconds};
+use super::connection::ConnectionArgs;
 use super::exit::UsageError;
 use super::lookup;
 use super::reference::{Wanted, kind_and_name, object_path, plural_word};

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::fleet::Kind;
 
-use super::client::{ApiClient, ClientError, ConnectionArgs, LineStream, seconds};
+use super::client::{ApiClient, ClientError, LineStream, seconds};
+use super::connection::ConnectionArgs;
 use super::exit::OutputClosed;
 use super::get::SelectionArgs;
 use super::reference::kind_and_name;

@@ -137,6 +137,11 @@ impl ServerConnection {
         self.sender.send_request(request).await
     }
 
+    /// Returns whether the connection has ended, such as by a server that closed an idle one.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Closes the connection. A response that was not read is lost.
     pub fn close(self) {
         self.task.abort();
