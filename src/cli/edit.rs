@@ -4,12 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
+use hyper::Method;
 use serde_json::{Map, Value};
 
 use crate::fleet::Kind;
 use crate::provision::yaml_error;
 
-use super::client::ApiClient;
+use super::client::{ApiClient, ClientError};
 use super::lookup::{self, SERVER_FIELDS};
 use super::reference::{kind_and_name, object_path};
 use super::show::print;
@@ -22,6 +23,7 @@ pub async fn edit(client: &mut ApiClient, kind: Kind, namespace: &str, word: &st
     let mut object = lookup::object(client, kind, namespace, word).await?;
     let name = object["metadata"]["name"].as_str().unwrap_or(word).to_owned();
     let place = kind_and_name(kind, &name);
+    let version = object["metadata"]["resourceVersion"].take();
     strip(&mut object);
     let before = serde_saphyr::to_string(&object)?;
     let path = write_file(&name, &before)?;
@@ -41,10 +43,38 @@ pub async fn edit(client: &mut ApiClient, kind: Kind, namespace: &str, word: &st
         }
     }
     let patch = merge_patch(&object, &edited);
-    let changed = client.merge(&object_path(kind, namespace, &name), &patch).await;
-    changed.map_err(kept)?;
+    write_patch(client, &object_path(kind, namespace, &name), (&object, version), patch).await.map_err(kept)?;
     let _ = std::fs::remove_file(&path);
     print(&format!("{place} edited\n"))
+}
+
+/// Maximum number of attempts while only what the server sets is changed by others.
+const MAX_ATTEMPTS: usize = 5;
+
+/// Writes a patch to the version of an object that it was made from. A later version is taken if only what the server
+/// sets differs, such as the phase of a host.
+async fn write_patch(
+    client: &mut ApiClient,
+    path: &str,
+    (before, mut version): (&Value, Value),
+    mut patch: Value,
+) -> anyhow::Result<()> {
+    for attempt in 1.. {
+        patch["metadata"]["resourceVersion"] = version.clone();
+        let Err(error) = client.merge(path, &patch).await else { break };
+        let is_conflict = matches!(error.downcast_ref(), Some(ClientError::Refused { code: 409, .. }));
+        if !is_conflict || attempt == MAX_ATTEMPTS {
+            return Err(error);
+        }
+        let mut present = client.ask(Method::GET, path, None).await?;
+        let latest = present["metadata"]["resourceVersion"].take();
+        strip(&mut present);
+        if latest == version || present != *before {
+            return Err(error);
+        }
+        version = latest;
+    }
+    Ok(())
 }
 
 /// Removes what the server sets.

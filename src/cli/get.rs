@@ -22,10 +22,10 @@ pub struct SelectionArgs {
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     /// Label selector: a=b, a in (b, c), !a
-    #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
+    #[arg(short = 'l', long, default_value = "", hide_default_value = true, value_parser = trimmed)]
     pub selector: String,
     /// Field selector, such as status.phase=Failed
-    #[arg(long, default_value = "", hide_default_value = true)]
+    #[arg(long, default_value = "", hide_default_value = true, value_parser = trimmed)]
     pub field_selector: String,
 }
 
@@ -47,13 +47,18 @@ impl SelectionArgs {
         Self { namespace: namespace.to_owned(), all_namespaces: false, selector, field_selector }
     }
 
-    /// Returns the path and query of the selected objects.
-    pub fn list_path(&self, kind: Kind, name: Option<&str>, more: &[(&str, &str)]) -> String {
+    /// Returns whether a selector is given.
+    pub fn selects(&self) -> bool {
+        !self.selector.is_empty() || !self.field_selector.is_empty()
+    }
+
+    /// Returns the path and query of the selected objects, of which a further field selector may pick some.
+    pub fn list_path(&self, kind: Kind, fields_too: Option<&str>, more: &[(&str, &str)]) -> String {
         let namespace = (!self.all_namespaces).then_some(self.namespace.as_str());
         let mut fields = self.field_selector.clone();
-        if let Some(name) = name {
+        if let Some(further) = fields_too {
             let comma = if fields.is_empty() { "" } else { "," };
-            fields.push_str(&format!("{comma}metadata.name={name}"));
+            fields.push_str(&format!("{comma}{further}"));
         }
         let mut query = form_urlencoded::Serializer::new(String::new());
         let wanted = [("labelSelector", self.selector.as_str()), ("fieldSelector", fields.as_str())];
@@ -66,8 +71,7 @@ impl SelectionArgs {
     /// # Errors
     /// They are.
     pub fn check(&self, wanted: &[Wanted]) -> Result<(), UsageError> {
-        let selects = !self.selector.is_empty() || !self.field_selector.is_empty();
-        match selects && wanted.iter().any(|wanted| !wanted.names.is_empty()) {
+        match self.selects() && wanted.iter().any(|wanted| !wanted.names.is_empty()) {
             true => Err(UsageError("give either names or a selector, not both".to_owned())),
             false => Ok(()),
         }
@@ -80,6 +84,11 @@ impl SelectionArgs {
             false => String::new(),
         }
     }
+}
+
+/// Parses a selector. One without a requirement is as none.
+fn trimmed(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(text.trim_matches(|sign: char| sign == ',' || sign.is_whitespace()).to_owned())
 }
 
 /// Shows objects. If one of them does not exist, the others are shown all the same.
@@ -171,11 +180,13 @@ async fn everywhere(
     name: &str,
     selection: &SelectionArgs,
 ) -> anyhow::Result<Vec<Value>> {
-    let found = items(client.ask(Method::GET, &selection.list_path(kind, Some(name), &[]), None).await?);
-    match found.is_empty() {
-        true => Err(not_found(format!("{} {name:?} not found in any namespace", kind.plural()))),
-        false => Ok(found),
+    for fields in lookup::field_selectors(kind, name) {
+        let found = items(client.ask(Method::GET, &selection.list_path(kind, Some(&fields), &[]), None).await?);
+        if !found.is_empty() {
+            return Ok(found);
+        }
     }
+    Err(not_found(format!("{} {name:?} not found in any namespace", kind.plural())))
 }
 
 /// Requests a table of the server, with the rows of all names.
@@ -210,11 +221,13 @@ async fn fetch_table(
 
 async fn one_table(client: &mut ApiClient, kind: Kind, name: &str, selection: &SelectionArgs) -> anyhow::Result<Value> {
     if selection.all_namespaces && kind.is_namespaced() {
-        let table = client.table(&selection.list_path(kind, Some(name), &[])).await?;
-        return match table["rows"].as_array().is_none_or(Vec::is_empty) {
-            true => Err(not_found(format!("{} {name:?} not found in any namespace", kind.plural()))),
-            false => Ok(table),
-        };
+        for fields in lookup::field_selectors(kind, name) {
+            let table = client.table(&selection.list_path(kind, Some(&fields), &[])).await?;
+            if !table["rows"].as_array().is_none_or(Vec::is_empty) {
+                return Ok(table);
+            }
+        }
+        return Err(not_found(format!("{} {name:?} not found in any namespace", kind.plural())));
     }
     let name = lookup::resolve(client, kind, &selection.namespace, name).await?;
     client.table(&object_path(kind, &selection.namespace, &name)).await

@@ -32,6 +32,15 @@ pub async fn resolve(client: &mut ApiClient, kind: Kind, namespace: &str, word: 
     }
 }
 
+/// Returns the field selectors that find the object of a word in all namespaces, in their order: by its name, and a host
+/// by its MAC address.
+pub fn field_selectors(kind: Kind, word: &str) -> Vec<String> {
+    let mac = Some(kind).filter(|kind| *kind == Kind::BareMetalHost).and_then(|_| word.parse::<Mac>().ok());
+    // A MAC address with colons is no name.
+    let name = (mac.is_none() || word.parse::<Name>().is_ok()).then(|| format!("metadata.name={word}"));
+    name.into_iter().chain(mac.map(|mac| format!("spec.bootMACAddress={mac}"))).collect()
+}
+
 /// Returns an object, by its name or by the MAC address of a host.
 ///
 /// # Errors

@@ -9,8 +9,11 @@ use serde_json::Value;
 
 use crate::admission::manifest::is_manifest;
 use crate::fleet::{Kind, rules};
+use crate::iso::file;
 use crate::provision::yaml_error;
 
+/// Maximum size in bytes of a file that a directory or a kustomization names.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Maximum depth of directories, against links that lead in a circle.
 const MAX_DEPTH: usize = 32;
 /// Names of the file that makes a directory a kustomization.
@@ -49,7 +52,13 @@ impl Manifest {
 
     /// Returns the namespace.
     pub fn namespace(&self) -> &str {
-        self.object["metadata"]["namespace"].as_str().unwrap_or("default")
+        self.given_namespace().unwrap_or("default")
+    }
+
+    /// Returns the namespace that the manifest names; none of a kind without namespaces.
+    pub fn given_namespace(&self) -> Option<&str> {
+        let given = self.object["metadata"]["namespace"].as_str().filter(|given| !given.is_empty());
+        given.filter(|_| self.kind.is_namespaced())
     }
 }
 
@@ -127,14 +136,24 @@ fn read(file: &Path, recursive: bool, texts: &mut Vec<(PathBuf, String)>) -> any
     }
     match file.is_dir() {
         true => read_directory(file, recursive, MAX_DEPTH, texts),
-        false => read_file(file, texts),
+        // What a person names may be a pipe, as `<(...)` of a shell is.
+        false => {
+            let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            texts.push((file.to_owned(), text));
+            Ok(())
+        }
     }
 }
 
+/// Reads a file that no person named: a regular one of limited size.
 fn read_file(path: &Path, texts: &mut Vec<(PathBuf, String)>) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    texts.push((path.to_owned(), text));
+    texts.push((path.to_owned(), text_of(path)?));
     Ok(())
+}
+
+fn text_of(path: &Path) -> anyhow::Result<String> {
+    let bytes = file::read(path, MAX_FILE_BYTES).with_context(|| path.display().to_string())?;
+    String::from_utf8(bytes).with_context(|| path.display().to_string())
 }
 
 fn read_directory(
@@ -177,24 +196,38 @@ fn read_kustomization(
     let file = KUSTOMIZATION.iter().map(|name| directory.join(name)).find(|path| path.is_file());
     let Some(file) = file else { bail!("{}: no {}", directory.display(), KUSTOMIZATION.join(", ")) };
     let place = directory.canonicalize().with_context(|| directory.display().to_string())?;
-    if !visited.insert(place) {
+    if !visited.insert(place.clone()) {
         return Ok(());
     }
-    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    check_below(&place, &file)?;
+    let text = text_of(&file)?;
     let content = serde_saphyr::from_str::<Value>(&text);
     let content = content.map_err(|error| anyhow!("{}: {}", file.display(), yaml_error(&error)))?;
     let resources = resources(&content).map_err(|wrong| anyhow!("{}: {wrong}; {advice}", file.display()))?;
     for resource in resources {
+        if Path::new(&resource).is_absolute() {
+            bail!("{}: resources: {resource}: an absolute path; expected one from the directory", file.display());
+        }
         let path = directory.join(&resource);
         if path.is_dir() {
             read_kustomization(&path, visited, texts)?;
         } else if path.exists() {
+            check_below(&place, &path).with_context(|| format!("{}: resources", file.display()))?;
             read_file(&path, texts)?;
         } else {
             bail!("{}: resources: {resource}: no such file or directory; of a URL: {advice}", file.display());
         }
     }
     Ok(())
+}
+
+/// Checks that a file, with links followed, is below the directory of its kustomization, as kustomize does.
+fn check_below(directory: &Path, path: &Path) -> anyhow::Result<()> {
+    let place = path.canonicalize().with_context(|| path.display().to_string())?;
+    match place.starts_with(directory) {
+        true => Ok(()),
+        false => bail!("{}: not below the directory of the kustomization", path.display()),
+    }
 }
 
 /// Returns the resources of a kustomization that lists nothing else.

@@ -1,17 +1,19 @@
 //! `bootlatch seed`: NoCloud seeds for cloud-init.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Subcommand;
 
-use crate::fleet::{BootConfigSpec, Format};
+use crate::fleet::{BootConfigSpec, Format, Kind};
 use crate::{iso, provision};
 
 use super::client::ApiClient;
 use super::connection::ConnectionArgs;
+use super::local_files;
+use super::lookup;
+use super::reference::object_path;
 
 /// Subcommands of `bootlatch seed`.
 #[derive(Debug, Subcommand)]
@@ -47,29 +49,17 @@ pub async fn run(verb: SeedCommand, connection_args: &ConnectionArgs) -> anyhow:
     let seed = match host {
         Some(host) => {
             let mut client = ApiClient::connect(connection_args).await?;
-            client.bytes(&format!("/api/v1/namespaces/{namespace}/baremetalhosts/{host}/seed")).await?
+            let name = lookup::resolve(&mut client, Kind::BareMetalHost, &namespace, &host).await?;
+            client.bytes(&format!("{}/seed", object_path(Kind::BareMetalHost, &namespace, &name))).await?
         }
-        None => iso::build_seed(&hostname, &instance_id, &check(read(&files)?)?)?,
+        None => iso::build_seed(
+            &hostname,
+            &instance_id,
+            &check(local_files::read_named(&files, "user-data")?.into_iter().collect())?,
+        )?,
     };
-    write(&output, &seed).with_context(|| output.display().to_string())?;
+    local_files::replace(&output, &seed).with_context(|| output.display().to_string())?;
     super::show::print(&format!("{}: seed of {} bytes written\n", output.display(), seed.len()))
-}
-
-/// Reads the files of a seed, by name.
-fn read(files: &[PathBuf]) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut data = BTreeMap::new();
-    for file in files {
-        let argument = file.to_string_lossy();
-        let (name, path) = match argument.split_once('=') {
-            Some((name, path)) => (name.to_owned(), Path::new(path)),
-            None => ("user-data".to_owned(), file.as_path()),
-        };
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        if data.insert(name.clone(), text).is_some() {
-            anyhow::bail!("{name}: given twice; name further files as NAME=FILE");
-        }
-    }
-    Ok(data)
 }
 
 /// Checks the files as the server checks a boot config. Prints the warnings.
@@ -85,19 +75,4 @@ fn check(data: BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, Stri
             None => anyhow::bail!("{}", fault.message),
         },
     }
-}
-
-/// Writes a file atomically.
-fn write(output: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let name = output.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
-    let mut temporary = name.to_owned();
-    temporary.push(".part");
-    let temporary = output.with_file_name(temporary);
-    let mut file = std::fs::File::create(&temporary)?;
-    let written =
-        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&temporary, output));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
 }

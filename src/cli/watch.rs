@@ -10,6 +10,7 @@ use super::client::{ApiClient, ClientError, LineStream, seconds};
 use super::connection::ConnectionArgs;
 use super::exit::OutputClosed;
 use super::get::SelectionArgs;
+use super::lookup;
 use super::reference::kind_and_name;
 use super::show::{ObjectFormat, is_output_closed, note, print_or_end};
 
@@ -75,50 +76,74 @@ async fn follow(
     output: ObjectFormat,
 ) -> anyhow::Result<()> {
     let mut client = ApiClient::connect(connection_args).await?;
+    let fields = match name {
+        Some(word) => Some(field_selector(&mut client, kind, word, selection).await?),
+        None => None,
+    };
     let mut version = String::new();
-    let mut first = true;
+    let (mut first, mut head, mut errors) = (true, true, 0);
     loop {
         let path = selection.list_path(
             kind,
-            name,
+            fields.as_deref(),
             &[("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", &version)],
         );
-        let mut lines = match first {
+        let mut lines = match std::mem::take(&mut first) {
             true => client.lines(&path).await?,
             false => reconnect(connection_args, &path).await?,
         };
         while let Some(line) = lines.next().await {
             let event: Value = serde_json::from_str(&line)?;
             if event["type"] == "ERROR" {
+                errors += 1;
+                if errors >= MAX_ERRORS {
+                    let message = event["object"]["message"].as_str().unwrap_or("no reason given");
+                    anyhow::bail!("the server refuses the watch: {message}");
+                }
                 version.clear();
                 break;
             }
+            errors = 0;
             if let Some(now) = event["object"]["metadata"]["resourceVersion"].as_str() {
                 version = now.to_owned();
             }
             if event["type"] != "BOOKMARK" {
-                let layout = Layout { output, head: std::mem::take(&mut first), namespaces: selection.all_namespaces };
+                let layout = Layout { output, head: std::mem::take(&mut head), namespaces: selection.all_namespaces };
                 print_event(kind, &event, layout)?;
             }
         }
-        first = false;
     }
 }
+
+/// Returns the field selector of one object. A MAC address stands for its host.
+async fn field_selector(
+    client: &mut ApiClient,
+    kind: Kind,
+    word: &str,
+    selection: &SelectionArgs,
+) -> anyhow::Result<String> {
+    if selection.all_namespaces {
+        return Ok(lookup::field_selectors(kind, word).pop().unwrap_or_default());
+    }
+    Ok(format!("metadata.name={}", lookup::resolve(client, kind, &selection.namespace, word).await?))
+}
+
+/// Number of errors without an event between them that end a watch.
+const MAX_ERRORS: usize = 5;
 
 /// Maximum time to reconnect, such as during a restart of the server.
 pub const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause between two attempts to reconnect.
 pub const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Resumes a watch on a new connection.
+/// Resumes a watch on a new connection, after a pause: a server may end each connection at once.
 async fn reconnect(connection_args: &ConnectionArgs, path: &str) -> anyhow::Result<LineStream> {
     let deadline = Instant::now() + RECONNECT_TIMEOUT;
     loop {
+        tokio::time::sleep(RECONNECT_PAUSE).await;
         let tried = async { ApiClient::connect(connection_args).await?.lines(path).await };
         match tried.await {
-            Err(error) if Instant::now() < deadline && is_unavailable(&error) => {
-                tokio::time::sleep(RECONNECT_PAUSE).await
-            }
+            Err(error) if Instant::now() < deadline && is_unavailable(&error) => {}
             other => return other,
         }
     }
