@@ -65,23 +65,39 @@ fn candidates(kind: Kind, prefix: &str) -> Vec<CompletionCandidate> {
 }
 
 fn names(kind: Kind) -> Option<Vec<String>> {
-    let command = ConnectionArgs::augment_args(clap::Command::new("bootlatch")).ignore_errors(true);
+    let namespace = clap::Arg::new("namespace").short('n').long("namespace");
+    let command = ConnectionArgs::augment_args(clap::Command::new("bootlatch")).arg(namespace).ignore_errors(true);
     let options = words().into_iter().filter(|word| word.starts_with("--") && word.contains('=') || is_value(word));
     let matches = command.try_get_matches_from(std::iter::once("bootlatch".to_owned()).chain(options)).ok()?;
-    let connection_args = ConnectionArgs::from_arg_matches(&matches).ok()?;
+    let mut connection_args = ConnectionArgs::from_arg_matches(&matches).ok()?;
+    connection_args.note_typed(&matches);
+    let namespace = matches.get_one::<String>("namespace").map(String::as_str);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let asked = async {
         let mut client = ApiClient::connect(&connection_args).await?;
-        client.ask(Method::GET, &collection_path(kind, None), None).await
+        client.ask(Method::GET, &collection_path(kind, namespace), None).await
     };
-    let list = runtime.block_on(async { tokio::time::timeout(TIMEOUT, asked).await }).ok()?.ok()?;
+    let list = runtime.block_on(async { tokio::time::timeout(TIMEOUT, asked).await });
+    // A look-up of the server's name cannot be cancelled, and is not waited for.
+    runtime.shutdown_background();
+    let list = list.ok()?.ok()?;
     let name = |object: &Value| object["metadata"]["name"].as_str().map(str::to_owned);
     Some(items(list).iter().filter_map(name).collect())
 }
 
 /// Returns whether a word is an option of the connection, or the value of one.
 fn is_value(word: &str) -> bool {
-    const OPTIONS: [&str; 4] = ["--server", "--context", "--token-file", "--fingerprint"];
+    const OPTIONS: [&str; 9] = [
+        "--server",
+        "--context",
+        "--token-file",
+        "--ca",
+        "--fingerprint",
+        "--client-certificate",
+        "--client-key",
+        "--namespace",
+        "-n",
+    ];
     let words = words();
     OPTIONS.contains(&word) || words.windows(2).any(|pair| pair[1] == word && OPTIONS.contains(&pair[0].as_str()))
 }

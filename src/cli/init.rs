@@ -14,6 +14,14 @@ use super::show::print;
 /// The commented example that the first configuration is made of.
 const EXAMPLE: &str = include_str!("../../config/bootlatch.toml");
 
+/// File that is written without an argument.
+const DEFAULT_FILE: &str = "/etc/bootlatch/bootlatch.toml";
+
+/// Directory with the interfaces of this machine.
+const INTERFACES: &str = "/sys/class/net";
+/// Name of the loopback interface, on which no machine boots.
+const LOOPBACK: &str = "lo";
+
 /// Options of `bootlatch init`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -23,7 +31,7 @@ const EXAMPLE: &str = include_str!("../../config/bootlatch.toml");
 )]
 pub struct InitArgs {
     /// File to write; it must not exist
-    #[arg(default_value = "/etc/bootlatch/bootlatch.toml")]
+    #[arg(default_value = DEFAULT_FILE)]
     file: PathBuf,
     /// Interface to answer on
     #[arg(long, value_name = "IF")]
@@ -91,9 +99,9 @@ pub fn init(args: &InitArgs) -> anyhow::Result<()> {
     // The server reads it in the same way, and names the line and the key.
     config::parse(&text, &args.file, &Flags::default())?;
     write(&args.file, &text).with_context(|| place.to_string())?;
-    print(&format!(
-        "{place} written. Next: `systemctl enable --now bootlatch`, or `bootlatch serve --config {place}`\n"
-    ))
+    // The unit of systemd reads the default file only.
+    let service = if args.file == Path::new(DEFAULT_FILE) { "`systemctl enable --now bootlatch`, or " } else { "" };
+    print(&format!("{place} written. Next: {service}`bootlatch serve --config {place}`\n"))
 }
 
 /// Writes a new file.
@@ -106,15 +114,19 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// Returns the answers of the options, else of the terminal, else the defaults.
 fn answers(args: &InitArgs) -> anyhow::Result<Answers> {
-    let interfaces = interfaces();
+    let all = interfaces(Path::new(INTERFACES));
+    let interfaces: Vec<_> = all.iter().map(String::as_str).filter(|name| *name != LOOPBACK).collect();
     let known = interfaces.join(", ");
     let interface = match (&args.interface, prompt::is_interactive()) {
         (Some(interface), _) => interface.clone(),
         (None, true) => {
-            ask(&format!("Interface to answer on ({known})"), interfaces.first().map_or("", String::as_str))?
+            ask(&format!("Interface to answer on ({known})"), interfaces.first().copied().unwrap_or_default())?
         }
         (None, false) => return Err(UsageError(format!("name the interface: --interface, one of {known}")).into()),
     };
+    if !all.is_empty() && !all.contains(&interface) {
+        return Err(UsageError(format!("interface {interface:?} does not exist: --interface, one of {known}")).into());
+    }
     let mode = match args.mode {
         Some(mode) => mode,
         None => match or_ask(None, "DHCP: proxy (next to a DHCP server), server (give addresses) or off", "proxy")?
@@ -136,6 +148,10 @@ fn answers(args: &InitArgs) -> anyhow::Result<Answers> {
         if subnet.is_none() || pool.is_none() {
             return Err(UsageError("mode server needs --subnet and --pool".to_owned()).into());
         }
+    } else if subnet.is_some() || pool.is_some() || router.is_some() {
+        let message =
+            format!("--subnet, --pool and --router: only for --mode server, and the mode is {}", mode.as_str());
+        return Err(UsageError(message).into());
     }
     Ok(Answers { interface, mode, unknown_hosts, subnet, pool, router })
 }
@@ -158,12 +174,14 @@ fn ask(question: &str, default: &str) -> anyhow::Result<String> {
     Ok(if answer.is_empty() { default.to_owned() } else { answer })
 }
 
-/// Returns the interfaces of this machine but the loopback, in the order of their names.
-fn interfaces() -> Vec<String> {
-    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+/// Returns the interfaces that a directory as `/sys/class/net` lists, the loopback last. Those of a device come first,
+/// before bridges and the like.
+fn interfaces(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.retain(|name| name != "lo");
-    names.sort();
+    // Other files are settings of a driver, such as bonding_masters.
+    names.retain(|name| directory.join(name).join("ifindex").exists());
+    names.sort_by_key(|name| (name == LOOPBACK, !directory.join(name).join("device").exists(), name.clone()));
     names
 }
 
@@ -207,6 +225,16 @@ mod tests {
         };
         let text = configuration(&answers);
         config::parse(&text, Path::new("x"), &Flags::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn interfaces_of_a_device_come_first() {
+        let place = tempfile::tempdir().unwrap();
+        for path in ["br0/ifindex", "eth1/ifindex", "eth1/device", "eth0/ifindex", "eth0/device", "lo/ifindex"] {
+            std::fs::create_dir_all(place.path().join(path)).unwrap();
+        }
+        std::fs::write(place.path().join("bonding_masters"), "").unwrap();
+        assert_eq!(interfaces(place.path()), ["eth0", "eth1", "br0", "lo"]);
     }
 
     #[test]

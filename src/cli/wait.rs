@@ -1,17 +1,17 @@
 //! `bootlatch wait`: until objects are in a state.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
-use crate::fleet::Kind;
-
-use super::client::{ApiClient, seconds};
+use super::client::{ApiClient, ClientError, is_not_found, seconds};
 use super::connection::ConnectionArgs;
 use super::exit::UsageError;
 use super::lookup;
 use super::reference::{Wanted, kind_and_name, object_path, plural_word};
-use super::show::print;
+use super::refusals::Refusals;
+use super::show::{note, print};
 use super::watch::is_unavailable;
 
 /// Time that the command waits without `--timeout`.
@@ -84,7 +84,7 @@ impl Goal {
     }
 }
 
-/// Waits until all objects are in a state.
+/// Waits until all objects are in a state. If one of them does not exist, the others are waited for all the same.
 ///
 /// # Errors
 /// The time is over, an object does not exist, or the server does not answer.
@@ -94,62 +94,97 @@ pub async fn wait(
     namespace: &str,
     goal: &Goal,
 ) -> anyhow::Result<()> {
+    if let Some(Wanted { kind, .. }) = wanted.iter().find(|wanted| wanted.names.is_empty()) {
+        return Err(UsageError(format!("name the {} to wait for", plural_word(*kind))).into());
+    }
     let timeout = connection_args.timeout.map_or(Some(WAIT_TIMEOUT), |timeout| timeout.0);
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let mut client = ApiClient::connect(connection_args).await?;
-    for Wanted { kind, names } in wanted {
-        if names.is_empty() {
-            return Err(UsageError(format!("name the {} to wait for", plural_word(*kind))).into());
+    // One request has the usual limit, whatever the time in all.
+    let connection_args = ConnectionArgs { timeout: None, ..connection_args.clone() };
+    let (mut seen, mut refusals) = (Seen::default(), Refusals::default());
+    let waited = wait_for_all(&connection_args, wanted, (namespace, goal), (&mut seen, &mut refusals));
+    // A time that the clock does not have is as good as no limit.
+    let deadline = timeout.and_then(|timeout| Some((timeout, Instant::now().checked_add(timeout)?)));
+    let is_over = match deadline {
+        Some((timeout, deadline)) => match tokio::time::timeout_at(deadline, waited).await {
+            Ok(done) => done.map(|()| None)?,
+            Err(_) => Some(timeout),
+        },
+        None => waited.await.map(|()| None)?,
+    };
+    let Some(timeout) = is_over else { return refusals.end() };
+    if let Err(earlier) = refusals.end() {
+        note(&format!("bootlatch: {earlier:#}"));
+    }
+    Err(seen.at_the_end(goal, timeout, connection_args.selected()?.url))
+}
+
+/// What was seen of the object that is waited for.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The object; empty before the first one.
+    place: String,
+    /// The last state, unless the server does not answer.
+    state: Option<String>,
+}
+
+impl Seen {
+    /// Returns the error that the time is over.
+    fn at_the_end(self, goal: &Goal, timeout: Duration, server: String) -> anyhow::Error {
+        let missed = format!("{}: {goal} not reached", self.place);
+        match self.state {
+            Some(state) => anyhow::anyhow!("{missed} within {} (--timeout); {state}", seconds(timeout)),
+            None if self.place.is_empty() => ClientError::TimedOut { server, timeout }.into(),
+            None => anyhow::Error::from(ClientError::TimedOut { server, timeout }).context(missed),
         }
-        for word in names {
-            let name = match lookup::resolve(&mut client, *kind, namespace, word).await {
-                Ok(name) => name,
-                Err(error) if *goal == Goal::Deleted && is_missing(&error) => continue,
-                Err(error) => return Err(error),
-            };
-            let place = kind_and_name(*kind, &name);
-            let reached = wait_for(connection_args, &mut client, (*kind, namespace, &name), goal, deadline).await?;
-            if let (Some(last), Some(timeout)) = (reached, timeout) {
-                anyhow::bail!("{place}: {goal} not reached within {} (--timeout); {last}", seconds(timeout));
-            }
-            let done = if *goal == Goal::Deleted { "deleted".to_owned() } else { format!("{goal} met") };
-            print(&format!("{place} {done}\n"))?;
+    }
+}
+
+async fn wait_for_all(
+    connection_args: &ConnectionArgs,
+    wanted: &[Wanted],
+    (namespace, goal): (&str, &Goal),
+    (seen, refusals): (&mut Seen, &mut Refusals),
+) -> anyhow::Result<()> {
+    let mut client = ApiClient::connect(connection_args).await?;
+    for (kind, word) in wanted.iter().flat_map(|wanted| wanted.names.iter().map(|name| (wanted.kind, name))) {
+        *seen = Seen { place: kind_and_name(kind, word), state: None };
+        let waited = async {
+            let name = lookup::resolve(&mut client, kind, namespace, word).await?;
+            seen.place = kind_and_name(kind, &name);
+            wait_for(connection_args, &mut client, &object_path(kind, namespace, &name), goal, seen).await
+        };
+        match waited.await {
+            Ok(()) if *goal == Goal::Deleted => print(&format!("{} deleted\n", seen.place))?,
+            Ok(()) => print(&format!("{} {goal} met\n", seen.place))?,
+            Err(error) if *goal == Goal::Deleted && is_not_found(&error) => {}
+            Err(error) => refusals.note(error)?,
         }
     }
     Ok(())
 }
 
-fn is_missing(error: &anyhow::Error) -> bool {
-    use super::client::ClientError::Refused;
-    matches!(error.downcast_ref(), Some(Refused { code: 404, .. }))
-}
-
-/// Waits for one object. Returns its last state if the time is over.
+/// Waits for one object.
 async fn wait_for(
     connection_args: &ConnectionArgs,
     client: &mut ApiClient,
-    (kind, namespace, name): (Kind, &str, &str),
+    path: &str,
     goal: &Goal,
-    deadline: Option<Instant>,
-) -> anyhow::Result<Option<String>> {
-    let path = object_path(kind, namespace, name);
+    seen: &mut Seen,
+) -> anyhow::Result<()> {
     loop {
-        let last = match client.find(&path).await {
-            Ok(object) if goal.is_reached(object.as_ref()) => return Ok(None),
-            Ok(None) => return Err(lookup::not_found(format!("{} not found", kind_and_name(kind, name)))),
-            Ok(Some(object)) => state(&object),
+        seen.state = match client.find(path).await {
+            Ok(object) if goal.is_reached(object.as_ref()) => return Ok(()),
+            Ok(None) => return Err(lookup::not_found(format!("{} not found", seen.place))),
+            Ok(Some(object)) => Some(state(&object)),
             Err(error) if is_unavailable(&error) => {
                 // A server that is restarted comes back, with another connection.
                 if let Ok(connected) = ApiClient::connect(connection_args).await {
                     *client = connected;
                 }
-                format!("{error:#}")
+                None
             }
             Err(error) => return Err(error),
         };
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Ok(Some(last));
-        }
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -8,6 +8,7 @@ import pytest
 
 from support.objects import CONFIGS, HOSTS, IMAGES, config, host, image
 from support.terminals import answering
+from support.waiting import eventually, slowness
 
 pytestmark = pytest.mark.usefixtures("example_objects")
 
@@ -22,7 +23,9 @@ def test_delete_by_name_and_by_manifest(server):
     run, file = server.run, server.place / "objects.yaml"
     file.write_text(run("get", "hosts,isos,configs", "-o", "yaml").stdout)
     dry = run("delete", "-f", file, "--dry-run")
-    assert dry.returncode in (0, 5) and len(names(server)) == 3, f"a dry run deletes nothing: {dry}"
+    assert dry.returncode == 0 and dry.stdout.count("deleted (dry run)") == 3 and len(names(server)) == 3, f"a dry run says what is deleted, and deletes nothing: {dry}"
+    alone = run("delete", "iso/live", "config/builder", "--dry-run")
+    assert alone.returncode == 5 and alone.stdout == "" and alone.stderr.count("in use") == 2, f"what an object of no manifest uses stays in use: {alone}"
     done = run("delete", "-f", file)
     assert done.returncode == 0 and [line.split()[1] for line in done.stdout.splitlines()] == ["one", "live", "builder"], f"delete -f removes users first: {done}"
     assert run("delete", "-f", file).returncode == 4, "what does not exist is not found"
@@ -45,6 +48,42 @@ def test_delete_by_selector(server):
     assert every.returncode == 0 and every.stdout.count("deleted") == 2 and names(server, "hosts") == [], f"delete --all asks nothing on a pipe: {every}"
     assert run("delete", "host", "one", "--all").returncode == 2, "names and --all exclude each other"
     assert run("delete", "--all").returncode == 2, "--all needs a kind"
+
+
+def test_delete_of_manifests_takes_no_selection(server):
+    run, file = server.run, server.place / "hosts.yaml"
+    run("host", "add", "a", "--mac", "52:54:00:00:02:01", "--namespace", "lab")
+    run("host", "add", "a", "--mac", "52:54:00:00:02:02")
+    every = lambda: run("get", "hosts", "-A", "-o", "name").stdout.count("\n")
+    file.write_text("{apiVersion: v1, kind: BareMetalHost, metadata: {name: a}, spec: {bootMACAddress: '52:54:00:00:02:01'}}")
+    for words in (("-l", "rack=r1"), ("--field-selector", "status.phase=Failed"), ("-A",)):
+        refused = run("delete", "-f", file, *words)
+        assert refused.returncode == 2 and "-f" in refused.stderr and every() == 3, f"{words} with -f is refused: {refused}"
+    refused = run("delete", "host", "a", "-A")
+    assert refused.returncode == 2 and "--all-namespaces" in refused.stderr and every() == 3, f"a name with -A is refused: {refused}"
+    assert run("delete", "-f", file, "-n", "lab").returncode == 0, "-n is the namespace of manifests without one"
+    assert server.ask("GET", f"{HOSTS}/a").code == 200 and every() == 2, "and the host of the other namespace stays"
+    file.write_text(file.read_text().replace("name: a", "name: a, namespace: default"))
+    refused = run("delete", "-f", file, "-n", "lab")
+    assert refused.returncode == 2 and "namespace default, not lab" in refused.stderr and every() == 2, f"a manifest of another namespace is refused: {refused}"
+
+
+def test_delete_by_an_empty_selector(server):
+    for words in (("-l", " "), ("-l", ","), ("--field-selector", ","), ("--field-selector", " ,, ")):
+        refused = server.run("delete", "hosts", *words)
+        assert refused.returncode == 2 and "--all" in refused.stderr and names(server, "hosts") == ["baremetalhost/one"], f"{words} selects nothing: {refused}"
+
+
+def test_a_kustomization_reads_nothing_outside(server):
+    run, place = server.run, server.place / "closed"
+    (place / "lab").mkdir(parents=True)
+    (place / "out.yaml").write_text(CONFIG % ("out", "out"))
+    (place / "lab/link.yaml").symlink_to(place / "out.yaml")
+    os.mkfifo(place / "lab/pipe.yaml")
+    for resource, word in ((f"{place}/out.yaml", "absolute"), ("../out.yaml", "not below"), ("link.yaml", "not below"), ("pipe.yaml", "regular file"), ("/dev/zero", "absolute")):
+        (place / "lab/kustomization.yaml").write_text(f"resources: ['{resource}']\n")
+        refused = run("apply", "-k", place / "lab")
+        assert refused.returncode == 1 and word in refused.stderr and names(server, "configs") == ["bootconfig/builder"], f"{resource} is refused: {refused}"
 
 
 def test_apply_of_folders_and_kustomizations(server):
@@ -104,6 +143,32 @@ def test_edit(server):
     assert failed.returncode == 1 and "editor" in failed.stderr, f"an editor that fails changes nothing: {failed}"
 
 
+def test_edit_keeps_what_others_changed_meanwhile(server):
+    """The editor takes longer than the server keeps an idle connection, and another client writes in that time."""
+    run, place = server.run, server.place
+    editor, other = place / "slow-editor", place / "other.json"
+    at = {"EDITOR": str(editor), "KUBE_EDITOR": "", "TMPDIR": str(place)}
+    editor.write_text(f"#!/bin/sh\n{server.binary} host assign one --image live --forever >/dev/null || exit 9\nsed -i 's/^  image: live/  image: localboot/' $1\n")
+    editor.chmod(0o755)
+    lost = run("edit", "host/one", **at)
+    assert lost.returncode == 5 and "your text is in" in lost.stderr and "changed" in lost.stderr, f"a change of others is not undone: {lost}"
+    spec = server.ask("GET", f"{HOSTS}/one").json["spec"]
+    assert (spec["bootMode"], spec["image"]) == ("forever", "live"), f"the object is that of the other client: {spec}"
+    # Only the status changes: the text is written.
+    editor.write_text(f"#!/bin/sh\n{server.binary} host hold one >/dev/null || exit 9\nsed -i 's/^  bootMode: forever/  bootMode: once/' $1\n")
+    assert run("edit", "host/one", **at).returncode == 0 and server.ask("GET", f"{HOSTS}/one").json["spec"]["bootMode"] == "once", "a change of the status hinders nobody"
+    # The connection ends while the editor is open.
+    begun, go_on = place / "begun", place / "go-on"
+    editor.write_text(f"#!/bin/sh\n: > {begun}\nuntil [ -e {go_on} ]; do sleep 0.05; done\nsed -i 's/^  bootMode: once/  bootMode: forever/' $1\n")
+    words = [server.binary, "--server", f"unix:{server.state}/api.sock", "edit", "host/one"]
+    editing = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **at})
+    assert eventually(begun.exists), "the editor is open"
+    server.restart()
+    go_on.touch()
+    said = editing.communicate(timeout=60 * slowness())[0]
+    assert editing.returncode == 0 and server.ask("GET", f"{HOSTS}/one").json["spec"]["bootMode"] == "forever", f"the connection is made again: {said}"
+
+
 def test_wait(server):
     run = server.run
     met = run("wait", "host/one", "--for=phase=Assigned")
@@ -113,6 +178,9 @@ def test_wait(server):
     assert late.returncode == 1 and "1s (--timeout)" in late.stderr and "Assigned" in late.stderr, f"the end of the time is said, with the state: {late}"
     assert run("wait", "host/nobody", "--for=phase=Held").returncode == 4, "a host that does not exist is not waited for"
     assert run("wait", "host/one", "--for=ready").returncode == 2, "a state that is none is wrong usage"
+    several = run("wait", "host/nobody", "host/one", "--for=phase=Assigned")
+    assert several.returncode == 4 and "baremetalhost/one phase=Assigned met" in several.stdout, f"wait goes on after a host that does not exist: {several}"
+    assert run("wait", "host/one", "--for=phase=Assigned", f"--timeout={2**64 - 1}").returncode == 0, "a huge time is no limit"
     words = [server.binary, "--server", f"unix:{server.state}/api.sock", "wait", "host/one", "--for=delete", "--timeout=60s"]
     waiting = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert run("host", "remove", "one").returncode == 0
@@ -161,9 +229,9 @@ def test_questions_on_a_terminal(server):
     assert kept.returncode == 1 and "delete 1 objects (one)?" in kept.stderr and names(server, "hosts") == ["baremetalhost/one"], f"delete --all asks: {kept}"
     assert answering([server.binary, "delete", "hosts", "--all"], "y\n", at).returncode == 0 and names(server, "hosts") == [], "and deletes after a yes"
     file = server.place / "asked.toml"
-    made = answering([server.binary, "init", file], "eth7\n\nlocalboot\n", at)
+    made = answering([server.binary, "init", file], "lo\n\nlocalboot\n", at)
     text = file.read_text()
-    assert made.returncode == 0 and 'interface = "eth7"' in text and 'mode = "proxy"' in text and 'unknown_hosts = "localboot"' in text, f"init asks: {made}"
+    assert made.returncode == 0 and 'interface = "lo"' in text and 'mode = "proxy"' in text and 'unknown_hosts = "localboot"' in text, f"init asks: {made}"
 
 
 def test_host_assign_of_nothing(server):

@@ -1,10 +1,12 @@
 """The command line and its servers: contexts, time limits, status, kubeconfig, the first configuration, and help."""
 
+import http.server
 import json
 import os
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -51,8 +53,46 @@ def test_contexts(server, run):
     assert run("get", "hosts", BOOTLATCH_CONTEXT="lab").returncode == 0, "and so does the variable"
     assert run("get", "hosts", "--server", URL).returncode == 6, "--server takes no token from the current context"
     wrong = run("get", "hosts", "--context", "nowhere")
-    assert wrong.returncode == 1 and "nowhere" in wrong.stderr and "context list" in wrong.stderr, f"an unknown context is named: {wrong}"
+    assert wrong.returncode == 4 and "nowhere" in wrong.stderr and "context list" in wrong.stderr, f"an unknown context is named: {wrong}"
     assert run("context", "remove", "local").returncode == 0 and run("context", "use", "local").returncode == 4, "a context can be removed"
+
+
+class TokenCatcher:
+    """An HTTP server that notes the Authorization header of each request, and refuses it."""
+
+    def __enter__(self):
+        caught = self.tokens = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                caught.append(self.headers.get("Authorization"))
+                self.send_response(403)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_token_goes_to_its_own_server(server, run):
+    run("context", "set", "lab", "--server", URL, "--token-file", server.state / "admin.token")
+    with TokenCatcher() as other:
+        assert run("get", "hosts", "--context", "lab", BOOTLATCH_SERVER=other.url).returncode == 0, "--context wins over BOOTLATCH_SERVER"
+        assert other.tokens == [], "and nothing is sent to the other server"
+        for words, more in ((("--server", other.url), {"BOOTLATCH_CONTEXT": "lab"}), ((), {"BOOTLATCH_CONTEXT": "lab", "BOOTLATCH_SERVER": other.url})):
+            done = run("get", "hosts", *words, **more)
+            assert done.returncode == 6 and set(other.tokens) == {None}, f"another server gets no token of a context: {done} {other.tokens}"
+        both = run("get", "hosts", "--server", other.url, "--context", "lab")
+        assert both.returncode == 2 and "not both" in both.stderr, f"two servers are wrong usage: {both}"
 
 
 def test_kubeconfig(server, run):
@@ -63,6 +103,14 @@ def test_kubeconfig(server, run):
     assert run("kubeconfig").returncode == 1 and "--server" in run("kubeconfig").stderr, "kubectl does not use a unix socket"
     pinned = run("kubeconfig", "--server", "https://127.0.0.1:1", "--fingerprint", "ab" * 32)
     assert pinned.stdout.startswith("#") and "fingerprint" in pinned.stdout, f"a fingerprint is a note: {pinned}"
+    written = server.place / "written"
+    done = run("kubeconfig", "--server", URL, "--token-file", server.state / "admin.token", "--name", "lab", "--output", written)
+    assert done.returncode == 0 and written.stat().st_mode & 0o777 == 0o600 and written.read_text() == file.read_text(), f"--output writes a file for its owner only: {done}"
+    again = run("kubeconfig", "--server", URL, "--output", written)
+    assert again.returncode == 1 and "written" in again.stderr and written.read_text() == file.read_text(), f"and overwrites nothing: {again}"
+    odd = server.place / "odd.token"
+    odd.write_text("a/b@c:d%")
+    assert "http://bootlatch:a%2Fb%40c%3Ad%25@127" in run("kubeconfig", "--server", URL, "--token-file", odd).stdout, "a token in a URL is encoded"
     listed = subprocess.run([str(kubectl()), "--kubeconfig", str(file), "get", "bmh", "-o", "name"], capture_output=True, text=True, env={"HOME": str(server.place)})
     assert listed.stdout == "baremetalhost/one\n", f"kubectl works with it: {listed}"
 
@@ -92,6 +140,91 @@ def test_a_server_that_does_not_answer_in_time(server):
     assert server.run("get", "hosts", "--timeout", "soon").returncode == 2, "a time that is none is wrong usage"
 
 
+class HalfAnswers:
+    """A server of which each answer is the head and a part of the body."""
+
+    def __init__(self, status, body=b""):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.answer = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n" % status + body
+        self.kept = []
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        try:
+            while True:
+                connection = self.socket.accept()[0]
+                self.kept.append(connection)
+                connection.recv(65536)
+                connection.sendall(self.answer)
+        except OSError:
+            return  # the test has ended
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
+def test_an_answer_that_does_not_end(server):
+    """The time limit holds for the body, also of a refusal."""
+    for status, words in ((b"200 OK", ("status",)), (b"403 Forbidden", ("watch", "hosts")), (b"200 OK", ("seed", "build", server.place / "never.iso", "--host", "one"))):
+        with HalfAnswers(status, b"{") as half:
+            done = server.run(*words, "--timeout", "1s", BOOTLATCH_SERVER=half.url)
+            # A watch that ends after its time is no fault; here the answer may be missed first.
+            assert done.returncode in ((0, 3) if words[0] == "watch" else (3,)) and "1s (--timeout)" in done.stderr, f"{words} ends in its time: {done}"
+
+
+def test_wait_ends_in_its_time(server):
+    with HalfAnswers(b"200 OK", b"{") as half:
+        begun = time.monotonic()
+        done = server.run("wait", "host/one", "--for=phase=Held", "--timeout", "2s", BOOTLATCH_SERVER=half.url)
+        took = time.monotonic() - begun
+    assert done.returncode == 3 and done.stderr.count("(--timeout)") == 1 and "phase=Held not reached" in done.stderr, f"the time and the goal are said: {done}"
+    assert 2 <= took < 10 * slowness(), f"wait ends in its time: {took} s"
+
+
+class EndingWatches:
+    """An API that ends each watch at once, with some lines before the end."""
+
+    def __init__(self, *lines):
+        body = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        self.asked = asked = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(time.monotonic())
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_watch_of_connections_that_end_at_once(server):
+    with EndingWatches() as ending:
+        done = server.run("watch", "hosts", "--timeout", "3s", BOOTLATCH_SERVER=ending.url)
+        assert done.returncode == 0 and 2 <= len(ending.asked) <= 8, f"watch pauses before it connects again: {len(ending.asked)} {done}"
+    with EndingWatches({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}) as failing:
+        done = server.run("watch", "hosts", "--timeout", "60s", BOOTLATCH_SERVER=failing.url)
+        assert done.returncode == 1 and "too old" in done.stderr and len(failing.asked) == 5, f"watch ends after errors without an event: {done}"
+
+
 def test_the_socket_of_another_user(server):
     """The process enters the directory by a file descriptor: the parents of the test's directory may be closed to it."""
     os.chmod(server.state, 0o755)
@@ -103,14 +236,20 @@ def test_the_socket_of_another_user(server):
 def test_init(server, run):
     file = server.place / "etc/bootlatch.toml"
     assert run("init", file).returncode == 2, "without a terminal the interface must be given"
-    wrong = run("init", file, "--interface", "eth1", "--unknown-hosts", "instal live")
+    nowhere = run("init", file, "--interface", "nowhere0")
+    assert nowhere.returncode == 2 and "nowhere0" in nowhere.stderr and not file.exists(), f"an interface that does not exist is refused: {nowhere}"
+    wrong = run("init", file, "--interface", "lo", "--unknown-hosts", "instal live")
     assert wrong.returncode == 1 and "unknown_hosts" in wrong.stderr and not file.exists(), f"a wrong answer writes nothing: {wrong}"
     made = run("init", file, "--interface", "lo", "--mode", "server", "--subnet", "192.168.10.0/24", "--pool", "192.168.10.100-192.168.10.199")
     text = file.read_text()
     assert made.returncode == 0 and 'interface = "lo"' in text and 'mode = "server"' in text and "#: " in text, f"init writes a commented configuration: {made}"
-    again = run("init", file, "--interface", "eth2")
+    assert "systemctl" not in made.stdout and f"serve --config {file}" in made.stdout, f"the unit of systemd does not read another file: {made}"
+    for words in (("--subnet", "192.168.10.0/24"), ("--mode", "proxy", "--pool", "192.168.10.100-192.168.10.199"), ("--mode", "off", "--router", "192.168.10.1")):
+        dropped = run("init", server.place / "dropped.toml", "--interface", "lo", *words)
+        assert dropped.returncode == 2 and "--mode server" in dropped.stderr and not (server.place / "dropped.toml").exists(), f"{words} needs mode server: {dropped}"
+    again = run("init", file, "--interface", "lo")
     assert again.returncode == 1 and "exists" in again.stderr and file.read_text() == text, f"init overwrites nothing: {again}"
-    assert run("setup", server.place / "other.toml", "--interface", "eth2").returncode == 0, "setup is another name of init"
+    assert run("setup", server.place / "other.toml", "--interface", "lo").returncode == 0, "setup is another name of init"
 
 
 def test_completion_of_kinds_and_names(server):

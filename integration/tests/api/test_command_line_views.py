@@ -52,6 +52,12 @@ def test_a_mac_address_is_a_name(server):
     run, mac = server.run, "52:54:00:00:00:01"
     for word in (mac, mac.upper(), mac.replace(":", "-"), "5254.0000.0001"):
         assert run("get", "host", word, "-o", "name").stdout == "baremetalhost/one\n", f"get finds the host by {word}"
+    assert run("get", "host", mac, "-A", "-o", "name").stdout == "baremetalhost/one\n" and "one" in run("get", "host", mac, "-A").stdout, "get -A finds the host"
+    for words in ((), ("-A",)):
+        watched = run("watch", "host", mac, "-o", "name", "--timeout", "2s", *words)
+        assert watched.stdout == "baremetalhost/one\n", f"watch {words} finds the host: {watched}"
+    seed = run("seed", "build", server.place / "mac.iso", "--host", mac)
+    assert "5254" not in seed.stderr and "52:54" not in seed.stderr and "not found" not in seed.stderr, f"seed build finds the host: {seed}"
     assert "Held" in run("host", "hold", mac).stdout, "host hold finds the host by its MAC address"
     unknown = run("host", "show", "52:54:00:00:00:99")
     assert unknown.returncode == 4 and "52:54:00:00:00:99" in unknown.stderr, f"an unknown MAC address is named: {unknown}"
