@@ -144,7 +144,7 @@ def test_edit(server):
 
 
 def test_edit_keeps_what_others_changed_meanwhile(server):
-    """The editor takes longer than the server keeps an idle connection, and another client writes in that time."""
+    """Another client writes while the editor is open, and the server closes the connection in that time."""
     run, place = server.run, server.place
     editor, other = place / "slow-editor", place / "other.json"
     at = {"EDITOR": str(editor), "KUBE_EDITOR": "", "TMPDIR": str(place)}

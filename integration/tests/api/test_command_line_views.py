@@ -56,8 +56,14 @@ def test_a_mac_address_is_a_name(server):
     for words in ((), ("-A",)):
         watched = run("watch", "host", mac, "-o", "name", "--timeout", "2s", *words)
         assert watched.stdout == "baremetalhost/one\n", f"watch {words} finds the host: {watched}"
-    seed = run("seed", "build", server.place / "mac.iso", "--host", mac)
-    assert "5254" not in seed.stderr and "52:54" not in seed.stderr and "not found" not in seed.stderr, f"seed build finds the host: {seed}"
+    cloud, seed = server.place / "user-data", server.place / "mac.iso"
+    cloud.write_text("#cloud-config\nhostname: a\n")
+    run("config", "add", "cloud", cloud, "--format", "cloud-init")
+    server.ask("POST", IMAGES, image("clouded", ["cloud"]))
+    added = run("host", "add", "two", "--mac", "52:54:00:00:00:02", "--image", "clouded", "--config", "cloud")
+    assert added.returncode == 0, added
+    built = run("seed", "build", seed, "--host", "5254.0000.0002")
+    assert built.returncode == 0 and seed.stat().st_mode & 0o777 == 0o600, f"seed build finds the host, and writes a file for its owner: {built}"
     assert "Held" in run("host", "hold", mac).stdout, "host hold finds the host by its MAC address"
     unknown = run("host", "show", "52:54:00:00:00:99")
     assert unknown.returncode == 4 and "52:54:00:00:00:99" in unknown.stderr, f"an unknown MAC address is named: {unknown}"
