@@ -13,6 +13,7 @@ mod port;
 mod read_ahead;
 mod refusals;
 mod responder;
+mod send_blocks;
 mod session;
 mod table;
 mod types;
@@ -42,7 +43,7 @@ use self::table::{SessionId, SessionTable};
 use super::options::RequestedOptions;
 use super::packet::{ErrorCode, FileRequest, Packet, TransferMode};
 use super::path::RequestedFile;
-use super::transfer::{Blocks, RepeatedRequest, TransferStep};
+use super::transfer::{RepeatedRequest, TransferStep};
 use crate::bounds::{Excess, ShareLimits, Source};
 use crate::tftp::serve::mmsg::{MAX_BATCH, OnSendError, PacketInfo, ReceivedDatagram, RecvBatch, SendBatch};
 pub use crate::tftp::serve::types::{
@@ -507,44 +508,6 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         if let Some(deadline) = self.sessions.session(id).and_then(|session| session.deadline()) {
             self.sessions.arm(id, deadline);
         }
-    }
-
-    fn send_blocks(&mut self, id: SessionId, blocks: Blocks) -> Result<(), SendFailure> {
-        let share = read_ahead::ahead_share(self.sessions.len());
-        let Some(session) = self.sessions.session(id) else { return Ok(()) };
-        self.reports.borrow_mut().extend(session.start());
-        let is_large = session.load(blocks, share).map_err(SendFailure::Content)?;
-        let sent = self.send_loaded(id, blocks);
-        if is_large {
-            self.sessions.session(id).into_iter().for_each(TransferSession::forget_loaded);
-        }
-        sent
-    }
-
-    /// Sends blocks whose octets are loaded.
-    fn send_loaded(&mut self, id: SessionId, blocks: Blocks) -> Result<(), SendFailure> {
-        let Some(session) = self.sessions.session(id) else { return Ok(()) };
-        let left = session.send_window(&self.ports[session.path.port].port, blocks)?;
-        for block in left.iter().flat_map(|left| left.iter()) {
-            self.with_batch(id, |session, port, batch| {
-                session.post_block(port, block, batch).map_err(SendFailure::Content)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Appends a session's datagram to the batch, which is sent first if it is full or belongs to another port.
-    fn with_batch(
-        &mut self,
-        id: SessionId,
-        post: impl FnOnce(&TransferSession, &UdpPort, &mut SendBatch) -> Result<(), SendFailure>,
-    ) -> Result<(), SendFailure> {
-        let Some(session) = self.sessions.session(id) else { return Ok(()) };
-        if session.path.port != self.batch_port || self.batch.is_full() {
-            send(&self.ports, &mut self.batch, self.batch_port, &self.reports);
-            self.batch_port = session.path.port;
-        }
-        post(session, &self.ports[session.path.port].port, &mut self.batch)
     }
 
     fn flush(&mut self) {
