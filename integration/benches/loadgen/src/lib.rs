@@ -1,3 +1,4 @@
 //! Code that the load generators share.
 
 pub mod arguments;
+pub mod dhcp_options;

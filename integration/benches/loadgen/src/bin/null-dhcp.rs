@@ -14,9 +14,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use bootlatch_loadgen::arguments::Arguments;
-
-/// Length of a message's fixed part and the magic number after it.
-const FIXED: usize = 240;
+use bootlatch_loadgen::dhcp_options::{FIXED, option};
 
 /// What is offered.
 struct Offers {
@@ -91,24 +89,5 @@ impl Offers {
         }
         reply.push(255);
         Some(reply)
-    }
-}
-
-/// Returns the value of an option.
-fn option(message: &[u8], wanted: u8) -> Option<&[u8]> {
-    let mut rest = message.get(FIXED..)?;
-    loop {
-        match rest {
-            [0, tail @ ..] => rest = tail,
-            [255, ..] => return None,
-            [code, length, tail @ ..] => {
-                let value = tail.get(..usize::from(*length))?;
-                if *code == wanted {
-                    return Some(value);
-                }
-                rest = &tail[value.len()..];
-            }
-            _ => return None,
-        }
     }
 }

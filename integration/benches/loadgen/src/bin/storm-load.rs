@@ -17,6 +17,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use bootlatch_loadgen::arguments::Arguments;
+use bootlatch_loadgen::dhcp_options::option;
 
 /// Time before a machine repeats a request, and the number of repetitions.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -389,22 +390,4 @@ fn is_whole(response: &str) -> bool {
 fn acknowledge(socket: &UdpSocket, next: u64) -> io::Result<()> {
     let [high, low] = ((next - 1) as u16).to_be_bytes();
     socket.send(&[0, 4, high, low]).map(drop)
-}
-
-fn option(bytes: &[u8], wanted: u8) -> Option<&[u8]> {
-    let mut rest = bytes.get(240..)?;
-    loop {
-        match rest {
-            [0, tail @ ..] => rest = tail,
-            [255, ..] => return None,
-            [code, length, tail @ ..] => {
-                let value = tail.get(..usize::from(*length))?;
-                if *code == wanted {
-                    return Some(value);
-                }
-                rest = &tail[value.len()..];
-            }
-            _ => return None,
-        }
-    }
 }
