@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::boot::Reason;
 use crate::boot::identity::AddressEvidence;
 use crate::fleet::enrolment::UnknownHostAction;
-use crate::fleet::{Architecture, BootTarget, Mac, Name, Phase, Power};
+use crate::fleet::{Architecture, BootStage, BootTarget, Certainty, Mac, Name, Phase, Power, StallReason};
 
 pub use crate::boot::ScriptAction;
 pub use counters::Counters;
@@ -252,6 +252,24 @@ pub enum Event {
         /// The step, in seconds; negative if the clock was set back.
         seconds: i64,
     },
+    /// The machine's boot does not go on.
+    Stalled {
+        /// The stage at which it stands.
+        stage: BootStage,
+        /// The reason.
+        reason: StallReason,
+        /// How sure the reason is.
+        certainty: Certainty,
+        /// What was seen, and what usually causes it.
+        message: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The machine's boot goes on: the last diagnosis is taken back.
+    StallCleared {
+        /// The reason that is taken back.
+        reason: StallReason,
+    },
     /// A manifest was rejected; the server runs without it.
     ManifestInvalid {
         /// The error, with file and line.
@@ -332,6 +350,8 @@ impl Event {
             Self::DiskSpaceRecovered { .. } => "disk_space_recovered",
             Self::OtherDhcpServer { .. } => "other_dhcp_server",
             Self::ClockStepped { .. } => "clock_stepped",
+            Self::Stalled { .. } => "stalled",
+            Self::StallCleared { .. } => "stall_cleared",
             Self::ManifestInvalid { .. } => "manifest_invalid",
         }
     }
@@ -368,6 +388,8 @@ impl Event {
             Self::DiskSpaceRecovered { .. } => "disk space recovered",
             Self::OtherDhcpServer { .. } => "other DHCP server detected",
             Self::ClockStepped { .. } => "clock set",
+            Self::Stalled { .. } => "boot stalled",
+            Self::StallCleared { .. } => "boot goes on",
             Self::ManifestInvalid { .. } => "manifest invalid",
         }
     }
@@ -403,6 +425,8 @@ impl Event {
             | Self::DiskSpaceRecovered { .. }
             | Self::OtherDhcpServer { .. }
             | Self::ClockStepped { .. }
+            | Self::Stalled { .. }
+            | Self::StallCleared { .. }
             | Self::ManifestInvalid { .. } => None,
         }
     }
@@ -439,6 +463,8 @@ impl Event {
             | Self::DiskSpaceRecovered { .. }
             | Self::OtherDhcpServer { .. }
             | Self::ClockStepped { .. }
+            | Self::Stalled { .. }
+            | Self::StallCleared { .. }
             | Self::ManifestInvalid { .. } => None,
         }
     }
@@ -476,6 +502,8 @@ impl Event {
             | Self::ReadFailed { .. }
             | Self::OtherDhcpServer { .. }
             | Self::ClockStepped { .. }
+            | Self::Stalled { .. }
+            | Self::StallCleared { .. }
             | Self::ManifestInvalid { .. } => false,
         }
     }
@@ -512,6 +540,8 @@ impl Event {
             | Self::DiskSpaceRecovered { .. }
             | Self::OtherDhcpServer { .. }
             | Self::ClockStepped { .. }
+            | Self::Stalled { .. }
+            | Self::StallCleared { .. }
             | Self::ManifestInvalid { .. } => false,
         }
     }

@@ -23,7 +23,7 @@ use crate::api::auth;
 use crate::api::state::Shared;
 use crate::config::{self, Config, DhcpMode, Flags, StartRefused};
 use crate::controllers::manifests::Manifests;
-use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, power};
+use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, power, stalls};
 use crate::gate::tokens::BootTokens;
 use crate::gate::{EnrolmentBounds, Gate};
 use crate::http::connection_limits::HttpLimits;
@@ -290,6 +290,11 @@ fn spawn_controllers(services: &mut Services, gate: &Arc<Gate>, places: &Places,
     let (store, until) = (gate.store.clone(), stopped.clone());
     services.spawn(async move {
         clock::watch(store, until).await;
+        Ok(())
+    });
+    let (looked_at, until) = (gate.clone(), stopped.clone());
+    services.spawn(async move {
+        stalls::watch(looked_at, until).await;
         Ok(())
     });
     let gate = gate.clone();

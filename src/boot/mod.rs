@@ -3,6 +3,7 @@
 mod config_window;
 mod decide;
 mod decision;
+pub mod diagnosis;
 mod facts;
 pub mod identity;
 mod script;

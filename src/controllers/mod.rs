@@ -8,3 +8,4 @@ pub mod image_watch;
 pub mod install_deadlines;
 pub mod manifests;
 pub mod power;
+pub mod stalls;

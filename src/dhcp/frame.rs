@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnet_packet::ip::IpNextHeaderProtocols;
-use pnet_packet::ipv4::{self, Ipv4Flags, MutableIpv4Packet};
+use pnet_packet::ipv4::{self, Ipv4Flags, Ipv4Packet, MutableIpv4Packet};
 use pnet_packet::udp::MutableUdpPacket;
 
 use crate::fleet::Mac;
@@ -28,6 +28,39 @@ pub struct LinkEndpoint {
 
 /// The Ethernet, IPv4 and UDP headers of a frame.
 pub type FrameHeader = [u8; ETHERNET + IP + UDP];
+
+/// An ICMP error about a UDP packet of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IcmpError<'a> {
+    /// The sender of the error.
+    pub by: Ipv4Addr,
+    /// The code of a destination-unreachable message (RFC 792, RFC 1812).
+    pub code: u8,
+    /// The destination of our packet.
+    pub to: Ipv4Addr,
+    /// The port that our packet came from.
+    pub from_port: u16,
+    /// What the error quotes of the payload of our packet.
+    pub payload: &'a [u8],
+}
+
+/// Decodes an IPv4 packet with a destination-unreachable message about a UDP packet.
+pub fn icmp_error(packet: &[u8]) -> Option<IcmpError<'_>> {
+    const UNREACHABLE: u8 = 3;
+    const ICMP_HEADER: usize = 8;
+    let outer = Ipv4Packet::new(packet)?;
+    let icmp = packet.get(usize::from(outer.get_header_length()) * 4..)?;
+    let quoted = icmp.get(ICMP_HEADER..)?;
+    let inner = Ipv4Packet::new(quoted)?;
+    let is_udp = inner.get_next_level_protocol() == IpNextHeaderProtocols::Udp && inner.get_fragment_offset() == 0;
+    if icmp.first() != Some(&UNREACHABLE) || !is_udp {
+        return None;
+    }
+    let udp = quoted.get(usize::from(inner.get_header_length()) * 4..)?;
+    let from_port = u16::from_be_bytes(udp.get(..2)?.try_into().ok()?);
+    let payload = udp.get(UDP..).unwrap_or_default();
+    Some(IcmpError { by: outer.get_source(), code: *icmp.get(1)?, to: inner.get_destination(), from_port, payload })
+}
 
 /// Returns the headers of the frame for a UDP datagram; `None` if the datagram exceeds one packet.
 pub fn udp(from: LinkEndpoint, to: LinkEndpoint, payload: &[u8]) -> Option<FrameHeader> {

@@ -144,6 +144,16 @@ impl<'a> DhcpPacket<'a> {
         self.field::<4>(12).into()
     }
 
+    /// Returns the seconds since the client began to ask (`secs`).
+    pub fn secs(&self) -> u16 {
+        u16::from_be_bytes(self.field(8))
+    }
+
+    /// Returns the address that a server gives the client (`yiaddr`).
+    pub fn yiaddr(&self) -> Ipv4Addr {
+        self.field::<4>(16).into()
+    }
+
     /// Returns the address of the boot server (`siaddr`).
     pub fn siaddr(&self) -> Ipv4Addr {
         self.field::<4>(20).into()

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::boot::{DropReason, Reason};
+use crate::fleet::StallReason;
 
 use super::{DurationHistogram, Protocol};
 
@@ -13,6 +14,7 @@ pub struct Counters {
     answered: [AtomicU64; Protocol::ALL.len()],
     refused: [[AtomicU64; Reason::ALL.len()]; Protocol::ALL.len()],
     dropped: [[AtomicU64; DropReason::ALL.len()]; Protocol::ALL.len()],
+    stalls: [AtomicU64; StallReason::ALL.len()],
     /// Packets that the kernel dropped because a socket's receive buffer was full.
     pub socket_receive_drops: AtomicU64,
     /// Appearances of other DHCP servers on our segments.
@@ -34,6 +36,7 @@ impl Default for Counters {
             answered: std::array::from_fn(|_| AtomicU64::new(0)),
             refused: std::array::from_fn(zeros),
             dropped: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+            stalls: std::array::from_fn(|_| AtomicU64::new(0)),
             socket_receive_drops: AtomicU64::new(0),
             rogue_dhcp_servers: AtomicU64::new(0),
             http_requests: DurationHistogram::default(),
@@ -60,6 +63,16 @@ impl Counters {
     pub fn count_dropped(&self, protocol: Protocol, reason: DropReason, from: Option<IpAddr>) {
         tracing::debug!(protocol = protocol.as_str(), reason = reason.code(), ?from, "packet dropped");
         self.dropped[protocol as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a boot that stopped to go on.
+    pub fn count_stall(&self, reason: StallReason) {
+        self.stalls[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of boots that stopped to go on for a reason.
+    pub fn stalls(&self, reason: StallReason) -> u64 {
+        self.stalls[reason as usize].load(Ordering::Relaxed)
     }
 
     /// Returns the number of answered requests.

@@ -17,7 +17,9 @@ macro_rules! log_at {
             action = facts.action.as_deref(),
             image = entry.event.image().map(Name::as_str),
             config = entry.event.config().map(Name::as_str),
-            reason = facts.reason.map(Reason::code),
+            reason = facts.reason,
+            certainty = facts.certainty,
+            remedy = facts.remedy,
             protocol = facts.protocol.map(Protocol::as_str),
             architecture = facts.architecture,
             file = facts.file,
@@ -86,6 +88,7 @@ impl Severity {
             | Event::OtherDhcpServer { .. }
             | Event::DiskNearlyFull { .. }
             | Event::ClockStepped { .. }
+            | Event::Stalled { .. }
             | Event::ReadFailed { .. } => Self::Warning,
             Event::FirstSeen { .. }
             | Event::SameMachine { .. }
@@ -108,6 +111,7 @@ impl Severity {
             | Event::Power { .. }
             | Event::PowerSwitched { .. }
             | Event::WaitingForImage { .. }
+            | Event::StallCleared { .. }
             | Event::DiskSpaceRecovered { .. } => Self::Info,
         }
     }
@@ -117,7 +121,10 @@ impl Severity {
 #[derive(Debug, Default)]
 struct LogFields<'a> {
     action: Option<Cow<'a, str>>,
-    reason: Option<Reason>,
+    /// The code of the reason.
+    reason: Option<&'a str>,
+    certainty: Option<&'a str>,
+    remedy: Option<&'a str>,
     protocol: Option<Protocol>,
     architecture: Option<&'a str>,
     file: Option<&'a str>,
@@ -165,7 +172,7 @@ impl<'a> LogFields<'a> {
                 ..none
             },
             Event::Script { action, reason, .. } => {
-                Self { action: Some(action.code().into()), reason: *reason, ..none }
+                Self { action: Some(action.code().into()), reason: reason.map(Reason::code), ..none }
             }
             Event::IscsiLogin { initiator, .. } => Self { initiator: Some(initiator), ..none },
             Event::IscsiRedirect { initiator, portal, .. } => {
@@ -175,9 +182,9 @@ impl<'a> LogFields<'a> {
                 Self { address: *address, channel: channel.map(DeliveryChannel::code), file: file.as_deref(), ..none }
             }
             Event::BootCompleteIgnored { phase } => Self { phase: Some(phase.to_string().into()), ..none },
-            Event::LocalDisk { reason } => Self { reason: Some(*reason), ..none },
+            Event::LocalDisk { reason } => Self { reason: Some(reason.code()), ..none },
             Event::Refused { protocol, reason, message } => {
-                Self { protocol: Some(*protocol), reason: Some(*reason), detail: Some(message), ..none }
+                Self { protocol: Some(*protocol), reason: Some(reason.code()), detail: Some(message), ..none }
             }
             Event::Power { state } => Self { power: Some(state.as_str()), ..none },
             Event::PowerSwitched { reset } => Self { reset: Some(reset), ..none },
@@ -190,6 +197,14 @@ impl<'a> LogFields<'a> {
             Event::OtherDhcpServer { interface, address, role } => {
                 Self { interface: Some(interface), address: Some(*address), role: Some(role.code()), ..none }
             }
+            Event::Stalled { reason, certainty, message, remedy, .. } => Self {
+                reason: Some(reason.code()),
+                certainty: Some(certainty.code()),
+                remedy: Some(remedy),
+                detail: Some(message),
+                ..none
+            },
+            Event::StallCleared { reason } => Self { reason: Some(reason.code()), ..none },
             Event::InstallFailed { message }
             | Event::Warning { message, .. }
             | Event::BmcFailed { message }

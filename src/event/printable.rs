@@ -30,6 +30,7 @@ impl Event {
             | Self::ReadFailed { message, .. }
             | Self::ManifestInvalid { message } => vec![message],
             Self::Image { phase, message, .. } => vec![phase, message],
+            Self::Stalled { message, remedy, .. } => vec![message, remedy],
             Self::PowerSwitched { reset } => vec![reset],
             Self::DiskNearlyFull { directory, .. } | Self::DiskSpaceRecovered { directory, .. } => vec![directory],
             Self::OtherDhcpServer { interface, .. } => vec![interface],
@@ -44,6 +45,7 @@ impl Event {
             | Self::BootCompleteIgnored { .. }
             | Self::LocalDisk { .. }
             | Self::ClockStepped { .. }
+            | Self::StallCleared { .. }
             | Self::Power { .. } => Vec::new(),
         }
     }

@@ -67,6 +67,13 @@ fn condition(host: &Host, kind: ConditionType) -> Option<Condition> {
             let fetched = status.install.as_ref().is_some_and(|install| install.config_fetch_time.is_some());
             (ConditionStatus::of(fetched), if fetched { "Fetched" } else { "NotFetched" }.to_owned(), String::new())
         }
+        ConditionType::Stalled => match &status.stall {
+            Some(stall) => {
+                let message = format!("{}. To do: {}", stall.message, stall.remedy);
+                (ConditionStatus::True, stall.reason.condition_reason(), message)
+            }
+            None => (ConditionStatus::False, "BootGoesOn".to_owned(), String::new()),
+        },
         ConditionType::PowerKnown => {
             host.spec.bmc.as_ref()?;
             match (status.power.unwrap_or(Power::Unknown), &status.power_error) {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::transition_times::TransitionTimes;
-use super::{Architecture, BadName, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret};
+use super::{Architecture, BadName, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret, Stall};
 
 /// A machine that boots from the network (kind BareMetalHost).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -268,6 +268,9 @@ pub struct HostStatus {
     /// The present install.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
+    /// The diagnosis of its boot, while that does not go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Box<Stall>>,
     /// The power state that the BMC last reported; absent for a host without a BMC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power: Option<Power>,

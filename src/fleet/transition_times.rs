@@ -13,11 +13,13 @@ pub enum ConditionType {
     ConfigDelivered,
     /// The BMC reports the power state. Absent for a host without a BMC.
     PowerKnown,
+    /// The boot does not go on.
+    Stalled,
 }
 
 impl ConditionType {
     /// All types, in the order of the API.
-    pub const ALL: [Self; 3] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown];
+    pub const ALL: [Self; 4] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown, Self::Stalled];
 }
 
 /// Times of the last change of each condition; no time for a condition that has not changed since the host was created.
@@ -30,6 +32,8 @@ pub struct TransitionTimes {
     config_delivered: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     power_known: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stalled: Option<Timestamp>,
 }
 
 impl TransitionTimes {
@@ -39,6 +43,7 @@ impl TransitionTimes {
             ConditionType::Installed => &mut self.installed,
             ConditionType::ConfigDelivered => &mut self.config_delivered,
             ConditionType::PowerKnown => &mut self.power_known,
+            ConditionType::Stalled => &mut self.stalled,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! protocol may answer.
 
 pub mod config_delivery;
+pub mod boot_traces;
 mod enrolment;
 mod finishing;
 #[cfg(test)]
@@ -14,17 +15,20 @@ mod observe;
 mod offer;
 mod script;
 mod timeline;
+pub mod stalls;
 pub mod tokens;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::boot::identity::{ClientIdentity, is_proved_by_token, judge};
 use crate::boot::{Decision, Facts, Reason, Site, Stage, Verdict, decide};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BootConfig, BootTarget, Host, Image, Mac, Name, Object};
+use crate::gate::boot_traces::BootTraces;
 use crate::gate::neighbours::Neighbours;
+use crate::gate::stalls::{Segments, Stalls};
 use crate::gate::tokens::BootTokens;
 use crate::images::library::ImageLibrary;
 use crate::store::{Change, Expect, Observation, Store, StoreError};
@@ -65,6 +69,12 @@ pub struct Gate {
     pub media: ImageLibrary,
     /// The tokens that prove who requests a config.
     pub tokens: BootTokens,
+    /// What was seen of machines' boots.
+    pub traces: BootTraces,
+    /// The segments of the interfaces, set once they are served.
+    pub segments: OnceLock<Segments>,
+    /// The diagnoses that stand.
+    pub stalls: Stalls,
 }
 
 impl Gate {
@@ -82,6 +92,9 @@ impl Gate {
             deliveries: RecordedDeliveries::default(),
             media,
             tokens,
+            traces: BootTraces::default(),
+            segments: OnceLock::new(),
+            stalls: Stalls::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, HostReferences, ImageReferences};
 use crate::fleet::{
     BootTarget, EntryPoint, FirstSeen, FirstSeenLimits, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase,
-    Power, conditions, machine_uuid, power_request,
+    Power, Stall, conditions, machine_uuid, power_request,
 };
 
 use super::change::{Change, Expect, Observation};
@@ -75,6 +75,7 @@ pub fn apply(
             Ok(applied)
         }
         Change::Observe { mac, observation } => observe(state, mac, observation, context),
+        Change::RecordStall { mac, stall } => record_stall(state, mac, stall, context),
         Change::PowerReported { mac, report } => apply_power_report(state, mac, *report, context),
     }
 }
@@ -396,6 +397,22 @@ fn address_change(before: &Host, after: &Host, observation: Observation) -> Opti
     let (from, to) = (before.status.address?, after.status.address?);
     let (_, evidence) = observation.address?;
     (from != to).then_some((after.spec.boot_mac_address, Event::AddressChanged { from, to, evidence }))
+}
+
+/// Records the diagnosis of a host's boot.
+fn record_stall(
+    state: &mut Snapshot,
+    mac: Mac,
+    stall: Option<Box<Stall>>,
+    context: ApplyContext<'_>,
+) -> Result<Applied, StoreError> {
+    let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
+    if before.status.stall == stall {
+        return Ok(Applied::unchanged(Object::Host(before), Vec::new()));
+    }
+    let mut after = Host::clone(&before);
+    after.status.stall = stall;
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), context.at))
 }
 
 /// Applies the report of a BMC. A report that changes nothing has no effect.

@@ -5,7 +5,7 @@ use crate::event::Event;
 use crate::event::power_report::PowerReport;
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle;
-use crate::fleet::{Architecture, EntryPoint, FirstSeenLimits, Host, Key, Mac, Object};
+use crate::fleet::{Architecture, EntryPoint, FirstSeenLimits, Host, Key, Mac, Object, Stall};
 
 /// A change of the state.
 #[derive(Debug, Clone)]
@@ -52,6 +52,13 @@ pub enum Change {
         mac: Mac,
         /// The facts in the request.
         observation: Observation,
+    },
+    /// Records the diagnosis of a host's boot, or that it goes on.
+    RecordStall {
+        /// Boot MAC address of the host.
+        mac: Mac,
+        /// The diagnosis.
+        stall: Option<Box<Stall>>,
     },
     /// Records the report of a host's BMC.
     PowerReported {

@@ -57,6 +57,7 @@ impl SeenHost {
             last_seen_time,
             last_boot_time: None,
             install,
+            stall: None,
             power: None,
             power_transition_time: None,
             power_error: None,

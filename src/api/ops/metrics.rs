@@ -15,7 +15,7 @@ use crate::api::ops::process::Process;
 use crate::api::state::Shared;
 use crate::boot::{DropReason, Reason};
 use crate::event::{HistogramReading, Protocol};
-use crate::fleet::Phase;
+use crate::fleet::{Phase, StallReason};
 use crate::http::reply::{Reply, bytes};
 use crate::store::free_space::FreeSpace;
 
@@ -130,6 +130,14 @@ impl Figures {
         let phases = state.phase_counts();
         let hosts = Phase::ALL.map(|phase| (vec![("phase", phase.to_string())], phases[phase as usize]));
         self.gauges("bootlatch_hosts", "Hosts by phase.", hosts.into());
+        let standing = shared.gate.stalls.counts();
+        let by_reason = |count: &dyn Fn(StallReason) -> u64| {
+            StallReason::ALL.iter().map(|reason| (vec![("reason", reason.code().to_owned())], count(*reason))).collect()
+        };
+        let stalled = by_reason(&|reason| standing.get(&reason).copied().unwrap_or_default());
+        self.gauges("bootlatch_hosts_stalled", "Hosts whose boot does not go on, by reason.", stalled);
+        let help = "Boots that stopped to go on, by the reason of their diagnosis.";
+        self.counters("bootlatch_stalls", help, by_reason(&|reason| shared.gate.counters.stalls(reason)));
         let now = crate::store::now();
         let leases = state.leases().filter(|lease| lease.is_bound_at(now)).count();
         self.gauge("bootlatch_dhcp_leases", "Bound DHCP leases.", leases.try_into().unwrap_or(u64::MAX));

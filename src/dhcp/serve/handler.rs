@@ -7,16 +7,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dhcproto::v4::MessageType;
+use nix::errno::Errno;
 use tokio::sync::mpsc::Receiver;
 
+use crate::boot::diagnosis::Step;
 use crate::boot::identity::{AddressChange, AddressEvidence};
 use crate::boot::{DropReason, Facts, Reason, Stage, Verdict};
 use crate::bounds::{Rate, TokenBuckets};
-use crate::dhcp::answer::{self, Arrival, BootOffer, DhcpPort, DhcpReply};
+use crate::dhcp::answer::{self, Arrival, BootOffer, Destination, DhcpPort, DhcpReply};
 use crate::dhcp::conflict_probe::ConflictProbes;
+use crate::dhcp::frame::IcmpError;
 use crate::dhcp::packet::DhcpPacket;
 use crate::dhcp::quirks::{BootFileLocation, LearnedLocations};
 use crate::dhcp::rogue_servers::{self, ObservedServer, ServerRole};
+use crate::dhcp::serve::boot_steps;
 use crate::dhcp::serve::entry_point::entry_point;
 use crate::dhcp::serve::exchanges::ExchangeVerifier;
 use crate::dhcp::serve::host_changes::{DeferredQueue, HostChanges, PendingChanges};
@@ -34,6 +38,8 @@ const MAX_ENTRY_POINTS: usize = 4096;
 /// Number of messages that an unknown client may send for each enrolment that `limits.unknown_hosts_per_minute` allows:
 /// its firmware, its boot program and its system each ask twice, and repeat a message that is lost.
 const MAX_MESSAGES_PER_CLIENT: u32 = 8;
+/// Delay of an offer from which on it is recorded: firmware waits for 3 to 4 s.
+const MIN_DELAY: Duration = Duration::from_secs(1);
 
 /// The replies, lease records and probes that a batch of messages led to.
 #[derive(Debug, Default)]
@@ -46,6 +52,8 @@ pub struct PendingReplies {
     pub probes: Vec<(Ipv4Addr, bool)>,
     /// Changes of hosts. The messages of unknown ones wait for them.
     pub changes: PendingChanges,
+    /// Offers to record once their reply has left, by the index of the reply.
+    pub offers: Vec<(usize, Mac, Event)>,
 }
 
 /// The queues between the handler, the event loop and the other protocols.
@@ -126,6 +134,9 @@ impl RequestHandler {
             let relay = self.exchanges.relay(&self.gate, interface, &request, arrival);
             return out.replies.push(answer::presence_reply(&request, interface.address, arrival, relay));
         }
+        if !message.is_repeated {
+            boot_steps::record_request(&self.gate, interface, &request, arrival);
+        }
         if self.settings.stand_down && interface.detector.must_stand_down() {
             return self.count_drop(DropReason::StoodDown, arrival);
         }
@@ -156,10 +167,12 @@ impl RequestHandler {
         }
         let facts = answer::facts(request, arrival, interface.address)?;
         let BootAnswer::Boot(boot) = self.boot_answer(interface, message, &facts, out) else { return Ok(()) };
-        self.gate.counters.count_answered(Protocol::Dhcp);
         let relay = self.exchanges.relay(&self.gate, interface, request, arrival);
+        if arrival.port == DhcpPort::Server {
+            self.trace_offer(message, &facts, &boot.file, false);
+        }
+        out.offers.extend(self.offer_event(&facts, &boot.file).map(|event| (out.replies.len(), facts.mac, event)));
         out.replies.push(answer::reply(request, &boot, arrival, relay));
-        self.record_offer(&facts, &boot.file);
         Ok(())
     }
 
@@ -178,7 +191,12 @@ impl RequestHandler {
                 BootAnswer::Wait => return Ok(()),
                 BootAnswer::Nothing => None,
                 BootAnswer::Boot(boot) => {
-                    self.record_offer(&facts, &boot.file);
+                    if let Some(event) = self.offer_event(&facts, &boot.file) {
+                        self.gate.store.record_event(Some(facts.mac), event);
+                    }
+                    if request.kind == MessageType::Discover {
+                        self.trace_offer(message, &facts, &boot.file, true);
+                    }
                     Some(boot)
                 }
             },
@@ -284,10 +302,7 @@ impl RequestHandler {
                 }
                 Effect::Send(reply) => match out.after_commit.last_mut() {
                     Some((lease, promised @ None)) if lease.mac == mac => *promised = Some(reply),
-                    _ => {
-                        self.gate.counters.count_answered(Protocol::Dhcp);
-                        out.replies.push(reply);
-                    }
+                    _ => out.replies.push(reply),
                 },
                 Effect::Probe { address, is_on_link } => {
                     match self.probes.start(address, mac, message.to_deferred(), Instant::now()) {
@@ -349,6 +364,8 @@ impl RequestHandler {
             }
         };
         self.gate.counters.count_refused(Protocol::Dhcp, why, facts.address);
+        let (reason, message) = (why, why.sentence().into());
+        self.gate.trace(facts.mac, Step::Refused { reason, message });
         BootAnswer::Nothing
     }
 
@@ -441,10 +458,49 @@ impl RequestHandler {
         self.changes.deferred.send([message]);
     }
 
-    /// Records an offer in the host's timeline, once for all retries of one boot.
-    fn record_offer(&mut self, facts: &Facts, file: &str) {
-        if self.recent_offers.admit(facts.mac, file, Instant::now()) {
-            self.gate.store.record_event(Some(facts.mac), offer(facts, file));
+    /// Returns the event of an offer, once for all retries of one boot.
+    fn offer_event(&mut self, facts: &Facts, file: &str) -> Option<Event> {
+        self.recent_offers.admit(facts.mac, file, Instant::now()).then(|| offer(facts, file))
+    }
+
+    /// Records an offer for the diagnosis, with its delay if firmware may not have waited for it.
+    fn trace_offer(&self, message: &ReceivedMessage<'_>, facts: &Facts, file: &str, has_address: bool) {
+        let delay = Some(message.received.elapsed()).filter(|delay| *delay >= MIN_DELAY);
+        self.gate.trace(facts.mac, Step::Offered { file: file.into(), has_address, delay });
+    }
+
+    /// Counts the replies that have left, and records the offers among them and the replies that could not be sent.
+    pub fn record_sent(&self, replies: &[DhcpReply], unsent: &[(usize, Errno)], offers: &mut Vec<(usize, Mac, Event)>) {
+        let failed = |index: usize| unsent.iter().find(|(at, _)| *at == index);
+        (unsent.len()..replies.len()).for_each(|_| self.gate.counters.count_answered(Protocol::Dhcp));
+        for (_, mac, event) in offers.drain(..).filter(|(index, ..)| failed(*index).is_none()) {
+            self.gate.store.record_event(Some(mac), event);
+        }
+        for (index, error) in unsent {
+            let Some(DhcpReply { message, to: Destination::Address(to) }) = replies.get(*index) else { continue };
+            self.gate.counters.count_dropped(Protocol::Dhcp, DropReason::SendFailed, Some((*to.ip()).into()));
+            if let Some(mac) = boot_steps::client_of(message) {
+                self.gate.trace(mac, Step::ReplyNotSent { to: *to.ip(), error: error.desc().into() });
+            }
+        }
+    }
+
+    /// Records another server's reply to a client, and the server.
+    pub fn observe_reply(&self, interface: &mut InterfaceState, reply: &[u8]) {
+        boot_steps::record_other_offer(&self.gate, interface, reply);
+        if let Some(observed) = rogue_servers::observe_reply(reply, interface.address) {
+            self.record_other_server(interface, observed);
+        }
+    }
+
+    /// Records an ICMP error with the machine whose packet it is about.
+    pub fn record_icmp_error(&self, interface: &InterfaceState, error: IcmpError<'_>) {
+        let IcmpError { by, code, to, from_port, payload } = error;
+        let step = Step::Unreachable { by, code, from_port };
+        // A reply over DHCP names its client; other packets are known by their destination.
+        match boot_steps::client_of(payload) {
+            Some(mac) if self.gate.traces.is_known(mac) => self.gate.trace_on(mac, step, Some(interface.index)),
+            _ => self.gate.trace_at_address(to.into(), step),
         }
     }
 
@@ -469,19 +525,21 @@ impl RequestHandler {
         Some(message)
     }
 
-    /// Makes leases durable, and passes their replies to `send` afterwards. Without the record no reply leaves.
+    /// Makes leases durable, and passes their replies to `send` afterwards, which returns how many could not be sent.
+    /// Without the record no reply leaves.
     pub fn commit(
         &self,
         leases: &mut Vec<(Lease, Option<DhcpReply>)>,
-        send: impl FnOnce(&[DhcpReply]) + Send + 'static,
+        send: impl FnOnce(&[DhcpReply]) -> usize + Send + 'static,
     ) {
         let (leases, replies): (Vec<_>, Vec<_>) = leases.drain(..).unzip();
         let replies: Vec<_> = replies.into_iter().flatten().collect();
         let counters = self.gate.counters.clone();
         let then = move |written| match written {
             Ok(()) => {
-                send(&replies);
-                replies.iter().for_each(|_| counters.count_answered(Protocol::Dhcp));
+                let unsent = send(&replies);
+                (unsent..replies.len()).for_each(|_| counters.count_answered(Protocol::Dhcp));
+                (0..unsent).for_each(|_| counters.count_dropped(Protocol::Dhcp, DropReason::SendFailed, None));
             }
             // The store logs the error. Nothing was promised: the client asks again.
             Err(_) => {

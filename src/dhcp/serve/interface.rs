@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 
 use crate::boot::Site;
+use crate::boot::diagnosis::Segment;
 use crate::dhcp::rogue_servers::ServerDetector;
 
 /// The role of the server on an interface.
@@ -37,6 +38,17 @@ pub struct InterfaceState {
 }
 
 impl InterfaceState {
+    /// Returns what a diagnosis needs to know of the segment.
+    pub fn segment(&self) -> Segment {
+        Segment {
+            interface: self.name.clone(),
+            address: Some(self.address),
+            networks: self.networks.clone(),
+            is_address_server: self.mode == InterfaceMode::Server,
+            ..Segment::default()
+        }
+    }
+
     /// Returns whether an address lies in a network of the interface.
     pub fn is_on_link(&self, address: Ipv4Addr) -> bool {
         self.networks.iter().any(|net| net.contains(&address))

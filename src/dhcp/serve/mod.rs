@@ -1,5 +1,6 @@
 //! The I/O loop of DHCP: one thread receives batches from the sockets of every interface and sends the replies.
 
+mod boot_steps;
 mod entry_point;
 mod exchanges;
 mod handler;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::fleet::Mac;
 use crate::gate::Gate;
+use crate::gate::stalls::Segments;
 
 use super::answer::{Arrival, DhcpPort};
 use crate::dhcp::rogue_servers::ServerDetector;
@@ -118,7 +120,10 @@ pub fn spawn(
         let state = InterfaceState { index, name, address, networks, mode, site, detector };
         Ok(ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2] })
     };
-    let interfaces = interfaces.into_iter().enumerate().map(serve).collect::<io::Result<_>>()?;
+    let interfaces: Vec<ServedInterface> =
+        interfaces.into_iter().enumerate().map(serve).collect::<io::Result<_>>()?;
+    // Nobody else sets them.
+    let _ = gate.segments.set(Segments(interfaces.iter().map(|interface| interface.state.segment()).collect()));
     // Unlike those of the standard library, these queues take memory for what is in them only.
     let (progress, progressed) = mpsc::channel(MAX_QUEUED_REPORTS);
     let (messages, waiting) = mpsc::channel(MAX_DEFERRED_MESSAGES);
@@ -242,9 +247,12 @@ impl EventLoop {
         match role {
             SocketRole::Port(port) => interface.drain(port, batch, &mut self.handler),
             SocketRole::Sniffer => {
-                for observed in interface.sockets.receive_observed() {
-                    self.handler.record_other_server(&mut interface.state, observed);
-                }
+                let (sockets, state, handler) = (&interface.sockets, &mut interface.state, &self.handler);
+                sockets.receive_observed(|reply| handler.observe_reply(state, reply));
+            }
+            SocketRole::IcmpErrors => {
+                let (state, handler) = (&interface.state, &self.handler);
+                interface.sockets.receive_icmp_errors(|error| handler.record_icmp_error(state, error));
             }
             SocketRole::Arp | SocketRole::Echo => {
                 for (address, by) in interface.sockets.claims(role) {
@@ -304,7 +312,9 @@ impl ServedInterface {
             let received = batch.receive(sockets.socket(port).as_fd(), |bytes, from, dropped| {
                 self.count_overflow(port, dropped, handler);
                 let (interface, arrival) = (self.state.index, Arrival { port, from });
-                let message = ReceivedMessage { interface, bytes: bytes.into(), arrival, enrolled: None };
+                let (received, bytes) = (Instant::now(), bytes.into());
+                let message =
+                    ReceivedMessage { interface, bytes, arrival, received, is_repeated: false, enrolled: None };
                 handler.answer(&self.state, &message, &mut out);
             });
             match received {
@@ -324,7 +334,8 @@ impl ServedInterface {
     /// Sends replies and probes, and passes changes to the store. A reply with a lease is sent only after the lease is
     /// durable.
     fn dispatch(&self, port: DhcpPort, out: &mut PendingReplies, handler: &RequestHandler) {
-        self.sockets.send(port, &out.replies);
+        let unsent = self.sockets.send(port, &out.replies);
+        handler.record_sent(&out.replies, &unsent, &mut out.offers);
         out.replies.clear();
         for (address, is_on_link) in out.probes.drain(..) {
             self.sockets.probe(address, is_on_link);
@@ -332,7 +343,7 @@ impl ServedInterface {
         handler.commit_changes(&mut out.changes);
         if !out.after_commit.is_empty() {
             let sockets = self.sockets.clone();
-            handler.commit(&mut out.after_commit, move |replies| sockets.send(port, replies));
+            handler.commit(&mut out.after_commit, move |replies| sockets.send(port, replies).len());
         }
     }
 

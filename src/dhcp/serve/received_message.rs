@@ -1,6 +1,7 @@
 //! A DHCP message on its way to the handler.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use crate::dhcp::answer::Arrival;
 use crate::store::StoreError;
@@ -17,6 +18,10 @@ pub struct ReceivedMessage<'a> {
     pub bytes: Cow<'a, [u8]>,
     /// The port that it arrived on, and its sender.
     pub arrival: Arrival,
+    /// Time of the arrival.
+    pub received: Instant,
+    /// Whether the message comes again, after what it waited for.
+    pub is_repeated: bool,
     /// The result of enrolling the host; `None` before the attempt.
     pub enrolled: Option<Result<(), StoreError>>,
 }
@@ -28,6 +33,8 @@ impl ReceivedMessage<'_> {
             interface: self.interface,
             bytes: self.bytes.to_vec().into(),
             arrival: self.arrival,
+            received: self.received,
+            is_repeated: true,
             enrolled: self.enrolled.clone(),
         }
     }

@@ -13,8 +13,8 @@ use nix::sys::socket::{
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::dhcp::answer::{BROADCAST_CLIENTS, Destination, DhcpPort, DhcpReply};
-use crate::dhcp::frame::{self, LinkEndpoint};
-use crate::dhcp::rogue_servers::{self, ObservedServer};
+use crate::dhcp::frame::{self, IcmpError, LinkEndpoint};
+use crate::dhcp::rogue_servers;
 use crate::fleet::Mac;
 
 /// Maximum number of datagrams that one system call receives or sends.
@@ -44,6 +44,8 @@ pub enum SocketRole {
     Echo,
     /// Receives the replies of other servers to clients.
     Sniffer,
+    /// Receives ICMP errors about our packets.
+    IcmpErrors,
 }
 
 /// The sockets of one interface.
@@ -57,6 +59,8 @@ pub struct InterfaceSockets {
     probes: Option<ProbeSockets>,
     /// Receives the replies of other servers to clients; `None` if raw sockets are not allowed.
     sniffer: Option<Socket>,
+    /// Receives ICMP errors about our packets; `None` if raw sockets are not allowed.
+    icmp_errors: Option<Socket>,
     address: Ipv4Addr,
     port: u16,
 }
@@ -90,7 +94,8 @@ impl InterfaceSockets {
         };
         let link_socket = LinkSocket::open(interface).inspect_err(warn).ok();
         let sniffer = link(interface).and_then(|link| sniffer(&link)).ok();
-        Ok(Self { server, proxy, link_socket, probes: None, sniffer, address, port })
+        let icmp_errors = icmp_errors(interface).ok();
+        Ok(Self { server, proxy, link_socket, probes: None, sniffer, icmp_errors, address, port })
     }
 
     /// Opens the raw sockets that server mode needs: for frames to clients without an address, and for probes if
@@ -145,16 +150,26 @@ impl InterfaceSockets {
         }
     }
 
-    /// Returns the servers whose replies to clients were received.
-    pub fn receive_observed(&self) -> Vec<ObservedServer> {
+    /// Receives the replies of other servers to clients, and passes each to `each`.
+    pub fn receive_observed(&self, mut each: impl FnMut(&[u8])) {
         let mut buffer = [0; MAX_DATAGRAM_BYTES + 64];
-        let mut heard = Vec::new();
         for _ in 0..MAX_BATCH {
             let Some(frame) = self.sniffer.as_ref().and_then(|sniffer| read(sniffer, &mut buffer)) else { break };
-            let said = frame::udp_payload(frame, BROADCAST_CLIENTS.port());
-            heard.extend(said.and_then(|bytes| rogue_servers::observe_reply(bytes, self.address)));
+            if let Some(reply) = frame::udp_payload(frame, BROADCAST_CLIENTS.port()) {
+                each(reply);
+            }
         }
-        heard
+    }
+
+    /// Receives ICMP errors about UDP packets of ours, and passes each to `each`.
+    pub fn receive_icmp_errors(&self, mut each: impl FnMut(IcmpError<'_>)) {
+        let mut buffer = [0; MAX_DATAGRAM_BYTES];
+        for _ in 0..MAX_BATCH {
+            let Some(packet) = self.icmp_errors.as_ref().and_then(|socket| read(socket, &mut buffer)) else { break };
+            if let Some(error) = frame::icmp_error(packet) {
+                each(error);
+            }
+        }
     }
 
     /// Returns the senders of probe answers, with the MAC address if it is known.
@@ -168,7 +183,7 @@ impl InterfaceSockets {
                 SocketRole::Arp => read(&probes.arp, &mut buffer).map(frame::arp_sender),
                 SocketRole::Echo => read(&probes.echo, &mut buffer)
                     .map(|packet| frame::echo_reply(packet, ECHO_IDENTIFIER).zip(Some(Mac([0; 6])))),
-                SocketRole::Port(_) | SocketRole::Sniffer => break,
+                SocketRole::Port(_) | SocketRole::Sniffer | SocketRole::IcmpErrors => break,
             };
             let Some(claim) = claim else { break };
             claims.extend(claim.map(|(address, mac)| (address, Some(mac).filter(|_| wire == SocketRole::Arp))));
@@ -193,14 +208,18 @@ impl InterfaceSockets {
             watched.extend([(SocketRole::Arp, probes.arp.as_fd()), (SocketRole::Echo, probes.echo.as_fd())]);
         }
         watched.extend(self.sniffer.as_ref().map(|sniffer| (SocketRole::Sniffer, sniffer.as_fd())));
+        watched.extend(self.icmp_errors.as_ref().map(|socket| (SocketRole::IcmpErrors, socket.as_fd())));
         watched
     }
 
-    /// Sends replies. A reply that cannot be sent is lost like a packet, and the client asks again.
-    pub fn send<'a>(&self, port: DhcpPort, replies: &'a [DhcpReply]) {
-        let Some(link_socket) = &self.link_socket else { return self.send_datagrams(port, replies.iter()) };
+    /// Sends replies. A reply that cannot be sent is lost like a packet, and the client asks again. Returns those
+    /// replies, by their index.
+    pub fn send<'a>(&self, port: DhcpPort, replies: &'a [DhcpReply]) -> Vec<(usize, Errno)> {
+        let Some(link_socket) = &self.link_socket else {
+            return self.send_datagrams(port, replies.iter().enumerate());
+        };
         let from = LinkEndpoint { mac: link_socket.mac, address: SocketAddrV4::new(self.address, self.port) };
-        let framed = |reply: &'a DhcpReply| {
+        let framed = |(index, reply): (usize, &'a DhcpReply)| {
             let to = match reply.to {
                 Destination::Address(_) => return None,
                 // A broadcast through the kernel also returns to this machine; a frame does not.
@@ -209,23 +228,38 @@ impl InterfaceSockets {
                     LinkEndpoint { mac, address: SocketAddrV4::new(address, BROADCAST_CLIENTS.port()) }
                 }
             };
-            Some((frame::udp(from, to, &reply.message)?, &reply.message))
+            Some((index, frame::udp(from, to, &reply.message)?, &reply.message))
         };
-        let frames: Vec<_> = replies.iter().filter_map(framed).collect();
-        let slices = frames.iter().map(|(head, message)| [IoSlice::new(head), IoSlice::new(message)]);
-        send_all(link_socket.socket.as_raw_fd(), None, slices.map(|slices| (None::<LinkAddr>, slices)));
-        self.send_datagrams(port, replies.iter().filter(|reply| matches!(reply.to, Destination::Address(_))));
+        let frames: Vec<_> = replies.iter().enumerate().filter_map(framed).collect();
+        let slices = frames.iter().map(|(_, head, message)| [IoSlice::new(head), IoSlice::new(message)]);
+        let unsent = send_all(link_socket.socket.as_raw_fd(), None, slices.map(|slices| (None::<LinkAddr>, slices)));
+        let frame_of = |(at, error): (usize, Errno)| Some((frames.get(at)?.0, error));
+        let mut unsent: Vec<_> = unsent.into_iter().filter_map(frame_of).collect();
+        let addressed =
+            replies.iter().enumerate().filter(|(_, reply)| matches!(reply.to, Destination::Address(_)));
+        unsent.extend(self.send_datagrams(port, addressed));
+        unsent
     }
 
-    fn send_datagrams<'a>(&self, port: DhcpPort, replies: impl Iterator<Item = &'a DhcpReply>) {
-        let datagrams = replies.map(|reply| {
-            let to = match reply.to {
-                Destination::Address(address) => address,
-                Destination::Broadcast | Destination::LinkLayer { .. } => BROADCAST_CLIENTS,
-            };
-            (Some(SockaddrIn::from(to)), [IoSlice::new(&reply.message)])
-        });
-        send_all(self.socket(port).as_raw_fd(), Some(self.address), datagrams);
+    fn send_datagrams<'a>(
+        &self,
+        port: DhcpPort,
+        replies: impl Iterator<Item = (usize, &'a DhcpReply)>,
+    ) -> Vec<(usize, Errno)> {
+        let (indexes, datagrams): (Vec<_>, Vec<_>) = replies
+            .map(|(index, reply)| {
+                let to = match reply.to {
+                    Destination::Address(address) => address,
+                    Destination::Broadcast | Destination::LinkLayer { .. } => BROADCAST_CLIENTS,
+                };
+                (index, (Some(SockaddrIn::from(to)), [IoSlice::new(&reply.message)]))
+            })
+            .unzip();
+        if datagrams.is_empty() {
+            return Vec::new();
+        }
+        let unsent = send_all(self.socket(port).as_raw_fd(), Some(self.address), datagrams.into_iter());
+        unsent.into_iter().filter_map(|(at, error)| Some((*indexes.get(at)?, error))).collect()
     }
 }
 
@@ -288,6 +322,24 @@ fn sniffer(link: &LinkAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Opens a socket for ICMP errors (destination unreachable) on an interface.
+fn icmp_errors(interface: &str) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking(), Some(Protocol::ICMPV4))?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    let step = SockFilter::new;
+    // BPF over the packet: the ICMP type after the IP header is 3.
+    socket.attach_filter(&[
+        step(0xb1, 0, 0, 0),
+        step(0x50, 0, 0, 0),
+        step(0x15, 0, 1, 3),
+        step(0x06, 0, 0, 0xffff),
+        step(0x06, 0, 0, 0),
+    ])?;
+    let mut buffer = [0; 64];
+    while read(&socket, &mut buffer).is_some() {}
+    Ok(socket)
+}
+
 fn read<'a>(mut socket: &Socket, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let length = socket.read(buffer).ok()?;
     buffer.get(..length)
@@ -314,7 +366,8 @@ fn packets(link: &LinkAddr, ethertype: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sends all messages in as few calls as possible. A message that the kernel refuses is skipped.
+/// Sends all messages in as few calls as possible. A message that the kernel refuses is skipped, and returned by its
+/// index.
 ///
 /// `from` is the source address of datagrams: of several addresses of the interface the kernel would use the first, and
 /// firmware drops a reply from a server that it did not ask.
@@ -322,12 +375,12 @@ fn send_all<'a, S: SockaddrLike + Copy, const N: usize>(
     socket: RawFd,
     from: Option<Ipv4Addr>,
     messages: impl Iterator<Item = (Option<S>, [IoSlice<'a>; N])>,
-) {
+) -> Vec<(usize, Errno)> {
     let (addresses, slices): (Vec<_>, Vec<_>) = messages.unzip();
     let from = from.map(|address| in_addr { s_addr: u32::from_ne_bytes(address.octets()) });
     let from = from.map(|address| in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: address });
     let source: Vec<_> = from.iter().map(ControlMessage::Ipv4PacketInfo).collect();
-    let mut sent = 0;
+    let (mut sent, mut unsent) = (0, Vec::new());
     while sent < slices.len() {
         let (addresses, slices) = (&addresses[sent..], &slices[sent..]);
         let room = source.as_slice().first().map(|_| nix::cmsg_space!(in_pktinfo));
@@ -337,10 +390,12 @@ fn send_all<'a, S: SockaddrLike + Copy, const N: usize>(
             Err(Errno::EINTR) => {}
             Err(error) => {
                 tracing::debug!(%error, left = slices.len(), "failed to send a DHCP reply");
+                unsent.push((sent, error));
                 sent += 1;
             }
         }
     }
+    unsent
 }
 
 /// The buffers of one receive call.

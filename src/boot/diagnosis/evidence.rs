@@ -1,0 +1,395 @@
+//! What was seen of a machine's boots, in order and joined where it repeats.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use crate::boot::{BootProtocol, Reason};
+use crate::fleet::{Architecture, Mac, Name};
+
+/// Time since the server started; no step of the wall clock changes it.
+pub type Uptime = Duration;
+
+/// A step of a boot that was seen once or several times.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// Time of the first occurrence.
+    pub first: Uptime,
+    /// Time of the last occurrence.
+    pub last: Uptime,
+    /// Number of occurrences.
+    pub count: u32,
+    /// The step.
+    pub step: Step,
+}
+
+/// The program that sends a DHCP message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DhcpClient {
+    /// The firmware, with the protocol that it boots by and its architecture.
+    Firmware(BootProtocol, Architecture),
+    /// iPXE.
+    Ipxe,
+    /// A system that runs: its message has no boot class.
+    System,
+}
+
+/// What another server sends to clients in its offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherOffer {
+    /// The server's address (option 54, else the sender's).
+    pub server: Ipv4Addr,
+    /// The address that it offers; `None` for a ProxyDHCP offer.
+    pub address: Option<Ipv4Addr>,
+    /// Whether its vendor class claims that it is a boot server (option 60 `PXEClient` or `HTTPClient`).
+    pub claims_boot: bool,
+    /// The boot file that it names.
+    pub file: Option<Box<str>>,
+    /// The boot server that it names (`siaddr`), if that is another one.
+    pub next_server: Option<Ipv4Addr>,
+}
+
+/// The end of a TFTP transfer, or its present state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransferOutcome {
+    /// Every octet was acknowledged.
+    Complete,
+    /// The client asked for the size only, and ended the transfer before the first block.
+    Probed,
+    /// The client ended the transfer with an error of its own.
+    Aborted {
+        /// The error code of RFC 1350.
+        code: u16,
+        /// The client's words.
+        text: Box<str>,
+    },
+    /// The client acknowledges nothing any more.
+    Silent,
+    /// The file could not be sent to the end by this server.
+    Failed,
+}
+
+/// A step of a boot.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// The BMC was asked to switch the machine on, or reported that it is on.
+    PoweredOn {
+        /// Whether its next boot was set to the network.
+        from_network: bool,
+    },
+    /// The machine broadcast a DHCPDISCOVER.
+    Discover {
+        /// The transaction number.
+        xid: u32,
+        /// The seconds that the client says it has waited, in the first message that arrived.
+        secs: u16,
+        /// The sender.
+        client: DhcpClient,
+        /// The relay that passed it on.
+        relay: Option<Ipv4Addr>,
+        /// Whether it wants its replies by broadcast, so that other servers' replies are heard here.
+        is_broadcast: bool,
+    },
+    /// We answered a DISCOVER.
+    Offered {
+        /// The boot file.
+        file: Box<str>,
+        /// Whether it contains an address (server mode).
+        has_address: bool,
+        /// Time from the message to the reply, if it was long.
+        delay: Option<Duration>,
+    },
+    /// Our reply could not be sent.
+    ReplyNotSent {
+        /// The destination.
+        to: Ipv4Addr,
+        /// The error of the system.
+        error: Box<str>,
+    },
+    /// Another server's offer to the machine was heard.
+    OtherOffer(Box<OtherOffer>),
+    /// The machine took an address.
+    Request {
+        /// The server that it takes it from.
+        server: Option<Ipv4Addr>,
+        /// The address.
+        address: Ipv4Addr,
+        /// The sender.
+        client: DhcpClient,
+    },
+    /// The machine asked on port 4011, and we answered.
+    ProxyRequest {
+        /// The transaction number.
+        xid: u32,
+    },
+    /// The machine asked over DHCPv6 as PXE firmware does.
+    SolicitV6,
+    /// A request was refused.
+    Refused {
+        /// The reason.
+        reason: Reason,
+        /// The sentence for people.
+        message: Box<str>,
+    },
+    /// The machine requested a file over TFTP.
+    FileRequested {
+        /// The file.
+        file: Box<str>,
+        /// The client's port.
+        port: u16,
+    },
+    /// A TFTP transfer ended, or stands.
+    Transfer {
+        /// The file.
+        file: Box<str>,
+        /// The outcome.
+        outcome: TransferOutcome,
+        /// Octets that were acknowledged.
+        octets: u64,
+        /// Size of the file, in octets.
+        size: u64,
+        /// Whether it is slow: a transfer of 512-octet blocks, one at a time, that took more than 20 s.
+        is_slow: bool,
+    },
+    /// Somebody answered a packet of ours with an ICMP error.
+    Unreachable {
+        /// The sender of the error.
+        by: Ipv4Addr,
+        /// The ICMP code of a destination-unreachable message.
+        code: u8,
+        /// The port of ours that the packet came from.
+        from_port: u16,
+    },
+    /// Nobody answers ARP for an address that we reply to.
+    ArpUnanswered {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// The machine asked for its boot program over HTTP.
+    ProgramRequested {
+        /// The file.
+        file: Box<str>,
+        /// Whether it asked for the head only.
+        is_head: bool,
+        /// Size of the file, in octets.
+        size: u64,
+    },
+    /// A boot script was served.
+    Script {
+        /// What the script does.
+        action: ScriptStep,
+    },
+    /// The boot script reported a failure.
+    ScriptFailed {
+        /// The command that failed, as our scripts name it.
+        command: Box<str>,
+        /// iPXE's error number.
+        errno: u32,
+    },
+    /// A login to the iSCSI target was accepted.
+    Login {
+        /// The image.
+        image: Name,
+    },
+    /// A login was refused.
+    LoginRefused {
+        /// The image that it asked for, as far as the target names one of ours.
+        target: Box<str>,
+        /// The reason; `None` if no image has that target name.
+        reason: Option<Reason>,
+        /// The client's address.
+        from: IpAddr,
+    },
+    /// Somebody at an address that is not the machine's asked in its name.
+    AskedFromElsewhere {
+        /// The protocol of the request.
+        what: ElsewhereRequest,
+        /// The address.
+        from: IpAddr,
+        /// The MAC address that the neighbour table has for it.
+        neighbour: Option<Mac>,
+        /// Whether the request carried the machine's token.
+        has_token: bool,
+    },
+    /// Data of the image was read, over iSCSI or HTTP. `last` is the time of the last read.
+    Read {
+        /// Octets in all.
+        octets: u64,
+        /// Whether the session or the connection has ended.
+        is_over: bool,
+    },
+    /// A read of the image failed.
+    ReadFailed {
+        /// The error.
+        message: Box<str>,
+    },
+    /// A client asked for a range that no client can mean (`bytes=u-u`).
+    BadRange {
+        /// The range.
+        range: Box<str>,
+    },
+    /// The config was served.
+    ConfigServed {
+        /// Its size, in octets.
+        octets: u64,
+    },
+    /// The installer asked for another file, or reported something.
+    InstallerActive,
+    /// The installer reported a failure.
+    InstallerFailed {
+        /// The program that reports it.
+        source: Box<str>,
+        /// Its words.
+        message: Box<str>,
+    },
+    /// The machine reported that its install is complete.
+    Completed,
+    /// A report of completion was refused.
+    CompletionRefused {
+        /// The reason.
+        reason: Reason,
+    },
+    /// Another interface of the machine asked, by its UUID.
+    OtherInterface {
+        /// The MAC address of that interface.
+        mac: Mac,
+        /// The sender.
+        client: DhcpClient,
+    },
+}
+
+/// What a boot script does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScriptStep {
+    /// It boots the image by an iSCSI login.
+    Attach,
+    /// It boots the image without iSCSI: a kernel over HTTP, or the whole image.
+    Load,
+    /// It boots the local disk.
+    LocalDisk,
+    /// It waits for the image, or shows a menu.
+    Wait,
+}
+
+/// What somebody at another address asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElsewhereRequest {
+    /// An iSCSI login.
+    Login,
+    /// The config.
+    Config,
+}
+
+/// The steps of one machine, oldest first. Bounded: the oldest step gives way to a new one.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BootTrace(Vec<Evidence>);
+
+impl BootTrace {
+    /// Maximum number of steps of one machine: three to four boots.
+    pub const MAX_STEPS: usize = 64;
+    /// Number of the newest steps that a repeated step is looked for in.
+    const JOIN_WINDOW: usize = 6;
+
+    /// Returns the steps, by the time of their first occurrence.
+    pub fn steps(&self) -> &[Evidence] {
+        &self.0
+    }
+
+    /// Returns the time of the last step.
+    pub fn last(&self) -> Option<Uptime> {
+        self.0.iter().map(|evidence| evidence.last).max()
+    }
+
+    /// Records a step. A repetition of a recent one is joined to it.
+    pub fn record(&mut self, step: Step, now: Uptime) {
+        // A new boot is no repetition of steps of the boot before.
+        let boot = self.0.iter().rposition(Evidence::is_discover).unwrap_or_default();
+        let begin = boot.max(self.0.len().saturating_sub(Self::JOIN_WINDOW));
+        let mut recent = self.0[begin..].iter_mut().rev();
+        if let Some(known) = recent.find(|evidence| evidence.step.is_repeated_by(&step)) {
+            known.last = now;
+            known.count = known.count.saturating_add(1);
+            known.step.take_progress_of(step);
+            return;
+        }
+        if self.0.len() == Self::MAX_STEPS {
+            self.0.remove(0);
+        }
+        self.0.push(Evidence { first: now, last: now, count: 1, step });
+    }
+}
+
+impl Evidence {
+    /// Returns whether this is a DISCOVER of a boot program.
+    fn is_discover(&self) -> bool {
+        matches!(self.step, Step::Discover { client: DhcpClient::Firmware(..) | DhcpClient::Ipxe, .. })
+    }
+}
+
+impl Step {
+    fn is_repeated_by(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Discover { xid, client, .. }, Self::Discover { xid: again, client: by, .. }) => {
+                xid == again && client == by
+            }
+            (Self::Offered { file, .. }, Self::Offered { file: again, .. }) => file == again,
+            (Self::Transfer { file, outcome, .. }, Self::Transfer { file: again, outcome: ended, .. }) => {
+                file == again && outcome == ended && *outcome == TransferOutcome::Silent
+            }
+            (Self::Read { is_over: false, .. }, Self::Read { .. }) => true,
+            _ => self == other && !matches!(self, Self::Transfer { .. } | Self::Login { .. }),
+        }
+    }
+
+    /// Takes over how far a repeated step has come.
+    fn take_progress_of(&mut self, again: Self) {
+        match (&mut *self, again) {
+            (Self::Offered { delay, .. }, Self::Offered { delay: new, .. }) => *delay = (*delay).max(new),
+            (known @ (Self::Read { .. } | Self::Transfer { .. }), again) => *known = again,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn discover(xid: u32) -> Step {
+        let client = DhcpClient::Firmware(BootProtocol::Pxe, Architecture(7));
+        Step::Discover { xid, secs: 0, client, relay: None, is_broadcast: true }
+    }
+
+    fn offered() -> Step {
+        Step::Offered { file: "a".into(), has_address: false, delay: None }
+    }
+
+    #[test]
+    fn a_retry_is_joined_and_a_new_boot_is_not() {
+        let mut trace = BootTrace::default();
+        for (second, step) in [(0, discover(1)), (0, offered()), (4, discover(1)), (4, offered()), (9, discover(2))] {
+            trace.record(step, Uptime::from_secs(second));
+        }
+        trace.record(offered(), Uptime::from_secs(9));
+        let counts: Vec<_> = trace.steps().iter().map(|evidence| (evidence.first.as_secs(), evidence.count)).collect();
+        assert_eq!(counts, [(0, 2), (0, 2), (9, 1), (9, 1)]);
+        assert_eq!(trace.last(), Some(Uptime::from_secs(9)));
+    }
+
+    #[test]
+    fn the_oldest_steps_give_way() {
+        let mut trace = BootTrace::default();
+        (0..100).for_each(|xid| trace.record(discover(xid), Uptime::from_secs(u64::from(xid))));
+        assert_eq!(trace.steps().len(), BootTrace::MAX_STEPS);
+        assert_eq!(trace.steps()[0].first, Uptime::from_secs(36));
+    }
+
+    #[test]
+    fn reads_are_one_step_that_grows() {
+        let mut trace = BootTrace::default();
+        for (octets, is_over) in [(10, false), (20, false), (30, true), (5, false)] {
+            trace.record(Step::Read { octets, is_over }, Uptime::from_secs(octets));
+        }
+        let steps: Vec<_> = trace.steps().iter().map(|evidence| evidence.step.clone()).collect();
+        assert_eq!(steps, [Step::Read { octets: 30, is_over: true }, Step::Read { octets: 5, is_over: false }]);
+    }
+}

@@ -1,0 +1,243 @@
+//! Rules about the image: the login, its reads, and what was found on it.
+
+use std::time::Duration;
+
+use crate::boot::Reason;
+use crate::fleet::{BootStage, Certainty, StallReason};
+
+use super::Finding;
+use super::ipxe_error::IpxeError;
+use super::evidence::{DhcpClient, ElsewhereRequest, ScriptStep, Step};
+use super::scene::{Boot, Progress, Scene};
+use super::text::{seconds, size};
+
+const IMAGE: BootStage = BootStage::Image;
+
+/// Octets that a loader reads to find out that there is nothing to boot: descriptors and boot catalogues.
+const CATALOGUE_OCTETS: u64 = 128 << 10;
+/// Octets beyond which a kernel was loaded.
+const KERNEL_OCTETS: u64 = 1_000_000;
+/// Time after which a kernel that runs has asked for something.
+const KERNEL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause of our script after a failure. A refused connection fails at once; one that is dropped takes 25 s and more.
+const REFUSED_PAUSE: Duration = Duration::from_secs(16);
+
+/// Returns what was read of the image in a boot: octets, time of the last read, and whether the session is over.
+fn reads(boot: &Boot<'_>) -> Option<(u64, Duration, bool)> {
+    let mut all = boot.steps.iter().filter_map(|evidence| match evidence.step {
+        Step::Read { octets, is_over } => Some((octets, evidence.last, is_over)),
+        _ => None,
+    });
+    let first = all.next()?;
+    Some(all.fold(first, |(octets, ..), (more, last, is_over)| (octets + more, last, is_over)))
+}
+
+fn us(scene: &Scene<'_>) -> String {
+    scene.segment.address.map_or_else(|| "this server".to_owned(), |address| address.to_string())
+}
+
+/// A read of the image failed.
+pub fn medium_unreadable(scene: &Scene<'_>) -> Option<Finding> {
+    let evidence = scene.boot().fault(Progress::System, |step| matches!(step, Step::ReadFailed { .. }))?;
+    let Step::ReadFailed { message } = &evidence.step else { return None };
+    Finding::new(
+        (IMAGE, StallReason::MediumUnreadable),
+        Certainty::Certain,
+        format!("Its image cannot be read: {message}"),
+        "check the file of the image and the disk that it is on",
+    )
+}
+
+/// The client asks for ranges that mean nothing.
+pub fn bad_range(scene: &Scene<'_>) -> Option<Finding> {
+    let evidence = scene.boot().fault(Progress::System, |step| matches!(step, Step::BadRange { .. }))?;
+    let Step::BadRange { range } = &evidence.step else { return None };
+    Finding::new(
+        (IMAGE, StallReason::BadRange),
+        Certainty::Certain,
+        format!("Its iPXE asks for '{range}', a known fault of that build: it will not boot this image over HTTP"),
+        "let it load our iPXE, or set method = sanboot of the image",
+    )
+}
+
+/// A login was refused.
+pub fn login_refused(scene: &Scene<'_>) -> Option<Finding> {
+    let evidence = scene.boot().fault(Progress::Image, |step| matches!(step, Step::LoginRefused { .. }))?;
+    let Step::LoginRefused { target, reason, from } = &evidence.step else { return None };
+    let assigned = scene.host.and_then(|host| host.spec.image.image());
+    let assigned = assigned.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let (message, remedy) = match reason {
+        None | Some(Reason::OtherImageAssigned) => (
+            format!(
+                "It asked for the target {target}, and is to boot {assigned}: an old script, or the root path of the DHCP \
+                 server, names it"
+            ),
+            "boot it again with the script of this server; remove option 17 (root-path) from the DHCP server".to_owned(),
+        ),
+        Some(Reason::ChapFailed | Reason::ChapThrottled) => (
+            format!("Its login to {target} was refused: the CHAP name or secret is missing or wrong"),
+            "make spec.chap of the host and the secret of the initiator equal".to_owned(),
+        ),
+        Some(Reason::ImageUnavailable) => (
+            format!("Its login to {target} was refused: the image cannot be served now"),
+            "see the status of the image (bootlatch iso show)".to_owned(),
+        ),
+        Some(reason) => (
+            format!("Its login to {target} from {from} was refused: {}", reason.sentence()),
+            "request an install, if it is to boot this image".to_owned(),
+        ),
+    };
+    Finding::new((IMAGE, StallReason::LoginRefused), Certainty::Certain, message, remedy)
+}
+
+/// The script of the machine reported that a command failed.
+pub fn script_failed(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    let evidence = boot.fault(Progress::System, |step| matches!(step, Step::ScriptFailed { .. }))?;
+    let Step::ScriptFailed { command, errno } = &evidence.step else { return None };
+    // A script that is served again tries again; the machine has gone on if a session begins.
+    let has_login = boot.steps.iter().any(|step| step.first > evidence.last && matches!(step.step, Step::Login { .. }));
+    if has_login {
+        return None;
+    }
+    let IpxeError { meaning, remedy } = IpxeError::of(*errno);
+    Finding::new(
+        (IMAGE, StallReason::ScriptFailed),
+        Certainty::Certain,
+        format!("Its script reports that {command} failed ({errno:#010x}): {meaning}"),
+        remedy,
+    )
+}
+
+/// The machine attached the image, read its catalogue, and asked for its script again.
+pub fn nothing_to_boot(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    if scene.reached() != Progress::Image {
+        return None;
+    }
+    let (octets, last, is_over) = reads(&boot)?;
+    let logins = boot.steps.iter().filter(|evidence| matches!(evidence.step, Step::Login { .. })).count();
+    let again = boot.steps.iter().any(|evidence| evidence.last > last && matches!(evidence.step, Step::Script { .. }));
+    let is_small = octets <= CATALOGUE_OCTETS * (logins.max(1) as u64);
+    if !is_small || !is_over || !(again || logins >= 2) {
+        return None;
+    }
+    let firmware = scene.host.and_then(|host| host.status.firmware);
+    let kind = match firmware {
+        Some(architecture) if architecture.is_uefi() => "UEFI",
+        Some(_) => "BIOS",
+        None => "its firmware",
+    };
+    let image = scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
+    Finding::new(
+        (IMAGE, StallReason::NothingToBoot),
+        Certainty::Likely,
+        format!("It attached {image}, read {} of it and left: it found nothing to boot for {kind}", size(octets)),
+        "use an image with a loader for this firmware, or change the boot mode of the machine",
+    )
+}
+
+/// A system runs and does not come back for its image.
+pub fn medium_not_found(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    let system = boot.find(|step| matches!(step, Step::Discover { client: DhcpClient::System, .. } | Step::Request { client: DhcpClient::System, .. }))?;
+    let came_back = boot.steps.iter().any(|evidence| {
+        evidence.last > system.first
+            && matches!(
+                evidence.step,
+                Step::Login { .. } | Step::Read { .. } | Step::ConfigServed { .. } | Step::InstallerActive | Step::Completed
+            )
+    });
+    let has_image = boot.has(|step| matches!(step, Step::Login { .. } | Step::Read { .. }));
+    if came_back || !has_image || !scene.is_installing() || boot.has(|step| matches!(step, Step::ConfigServed { .. })) {
+        return None;
+    }
+    if !scene.has_passed(system.last, KERNEL_TIMEOUT) {
+        return None;
+    }
+    Finding::new(
+        (BootStage::Install, StallReason::MediumNotFound),
+        Certainty::Likely,
+        "Its kernel runs (it asked for an address) and neither reads its image again nor asks for its config: most often \
+         the installer does not find the image that it was started from"
+            .to_owned(),
+        "use method = sanhook or kernel of the image, or an image whose installer reads the iBFT",
+    )
+}
+
+/// The kernel was loaded, and nothing was heard since.
+pub fn kernel_silent(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    if scene.reached() != Progress::Image || !scene.is_installing() {
+        return None;
+    }
+    let (octets, last, _) = reads(&boot)?;
+    if octets < KERNEL_OCTETS || !scene.has_passed(last.max(boot.last()), KERNEL_TIMEOUT) {
+        return None;
+    }
+    Finding::new(
+        (BootStage::Install, StallReason::KernelSilent),
+        Certainty::Likely,
+        format!(
+            "It read {} of its image (loader and kernel), and nothing of its system was heard since {}: most often the image \
+             has no driver for its network interface, or its kernel stopped",
+            size(octets),
+            seconds(scene.now.saturating_sub(last))
+        ),
+        "look at its screen; use a newer image, or add the driver",
+    )
+}
+
+/// The image cannot be served.
+pub fn image_unavailable(scene: &Scene<'_>) -> Option<Finding> {
+    let (_, _, message) = scene.refusal(Progress::Image, &[Reason::ImageUnavailable])?;
+    let image = scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
+    Finding::new(
+        (IMAGE, StallReason::ImageUnavailable),
+        Certainty::Certain,
+        format!("It waits for {image}, which cannot be served now: {message}"),
+        "bring the file of the image back; the machine asks again by itself",
+    )
+}
+
+/// The machine takes its script again and again, and never logs in.
+pub fn login_not_attempted(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    let (script, ScriptStep::Attach) = scene.script()? else { return None };
+    if scene.reached() != Progress::Script {
+        return None;
+    }
+    let us = us(scene);
+    let elsewhere = boot.has(|step| matches!(step, Step::AskedFromElsewhere { what: ElsewhereRequest::Login, .. }));
+    if elsewhere {
+        return None;
+    }
+    let remedy = format!("let TCP 3260 to {us} through");
+    let name = (IMAGE, StallReason::LoginNotAttempted);
+    if script.count >= 2 {
+        let pause = script.last.saturating_sub(script.first) / (script.count - 1);
+        let how = if pause <= REFUSED_PAUSE {
+            "is refused on the way (it fails at once; a silent drop would take 25 s)"
+        } else {
+            "is dropped on the way (it fails after a time limit; a refusal would fail at once)"
+        };
+        return Finding::new(
+            name,
+            Certainty::Likely,
+            format!("It takes its script every {} and never logs in: TCP 3260 to {us} {how}", seconds(pause)),
+            remedy,
+        );
+    }
+    if !scene.has_passed(script.last, Duration::from_secs(45)) {
+        return None;
+    }
+    Finding::new(
+        name,
+        Certainty::Possible,
+        format!(
+            "It took its script {} ago and did not log in: TCP 3260 to {us} may be closed on the way, or it was switched off",
+            seconds(scene.now.saturating_sub(script.last))
+        ),
+        remedy,
+    )
+}

@@ -1,0 +1,283 @@
+//! Rules about installs and what comes after: the installer, its report, the local disk; and power.
+
+use std::time::Duration;
+
+use crate::boot::Reason;
+use crate::fleet::{BootStage, BootTarget, Certainty, Phase, StallReason};
+
+use super::Finding;
+use super::evidence::{ElsewhereRequest, ScriptStep, Step};
+use super::scene::{Boot, Progress, Scene};
+use super::text::{seconds, size};
+
+const INSTALL: BootStage = BootStage::Install;
+
+/// Time within which a machine that is sent to its disk again and again is in a loop.
+const DISK_LOOP: Duration = Duration::from_secs(300);
+/// Number of boots from the disk in `DISK_LOOP` that are a loop.
+const DISK_BOOTS: usize = 3;
+/// Time without a sign of an installer after which somebody should look at its screen.
+const INSTALLER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Time after which a machine that was switched on has sent something.
+const POWER_ON_TIMEOUT: Duration = Duration::from_secs(300);
+/// Number of config requests of an installed system, and their time, after which it waits for us.
+const WAITING_REQUESTS: u32 = 5;
+const WAITING_TIME: Duration = Duration::from_secs(60);
+
+fn octets_read(boot: &Boot<'_>) -> u64 {
+    let read = boot.steps.iter().filter_map(|evidence| match evidence.step {
+        Step::Read { octets, .. } => Some(octets),
+        _ => None,
+    });
+    read.sum()
+}
+
+fn has_script(boot: &Boot<'_>, wanted: &[ScriptStep]) -> bool {
+    boot.has(|step| matches!(step, Step::Script { action } if wanted.contains(action)))
+}
+
+/// The machine is sent to its disk and comes back at once, again and again.
+pub fn disk_not_bootable(scene: &Scene<'_>) -> Option<Finding> {
+    let disk_boots: Vec<_> = scene
+        .boots
+        .iter()
+        .rev()
+        .skip_while(|boot| boot.reached < Progress::Script)
+        .take_while(|boot| has_script(boot, &[ScriptStep::LocalDisk]))
+        .filter(|boot| scene.now.saturating_sub(boot.last()) < DISK_LOOP)
+        .collect();
+    let (newest, oldest) = (disk_boots.first()?, disk_boots.last()?);
+    if disk_boots.len() < DISK_BOOTS {
+        return None;
+    }
+    let time = newest.last().saturating_sub(oldest.last());
+    let pause = time / u32::try_from(disk_boots.len() - 1).unwrap_or(1);
+    // Once it stays away for longer than it did before, the system on its disk runs.
+    if scene.reached() >= Progress::Script && scene.now.saturating_sub(newest.last()) > pause.max(Duration::from_secs(60)) {
+        return None;
+    }
+    let cause = if pause < Duration::from_secs(45) {
+        "its disk does not boot (no boot loader, another drive, or a lost boot entry)"
+    } else {
+        "the system on its disk ends early"
+    };
+    Finding::new(
+        (BootStage::Disk, StallReason::DiskNotBootable),
+        Certainty::Certain,
+        format!("It was sent to its disk {} times in {} and came back: {cause}", disk_boots.len(), seconds(time)),
+        "look at its boot order and its disk; set spec.localDisk of the host, or install it again",
+    )
+}
+
+/// The machine was installed, rebooted, and never said that it is done.
+pub fn completion_not_reported(scene: &Scene<'_>) -> Option<Finding> {
+    const INSTALL_SCRIPTS: &[ScriptStep] = &[ScriptStep::Attach, ScriptStep::Load];
+    let (boot, before) = (scene.boot(), scene.boot_before()?);
+    let was_installing = before.has(|step| matches!(step, Step::ConfigServed { .. })) && before.reached == Progress::System;
+    if !was_installing || !scene.is_installing() || !has_script(&boot, INSTALL_SCRIPTS) {
+        return None;
+    }
+    // A machine that shows its installer at work again is installed again, and may report this time.
+    let read = octets_read(&before);
+    let lasted = before.last().saturating_sub(before.begin());
+    let config = scene.host.and_then(|host| host.spec.boot_config_ref.as_ref());
+    let config = config.map_or_else(|| "its config".to_owned(), |name| format!("the config {name}"));
+    let crash = if lasted < Duration::from_secs(60) && read < 4_000_000 {
+        ". Its installer may also have stopped early"
+    } else {
+        ""
+    };
+    Finding::new(
+        (INSTALL, StallReason::CompletionNotReported),
+        Certainty::Likely,
+        format!(
+            "It read {} of its image, took its config, and rebooted without a report: most often {config} has no call of \
+             boot-complete, and it is being installed again{crash}",
+            size(read)
+        ),
+        "add the call of boot-complete to the config; if the machine is installed, set its image to localboot",
+    )
+}
+
+/// The machine's report of completion was refused.
+pub fn completion_refused(scene: &Scene<'_>) -> Option<Finding> {
+    let evidence = scene.boot().fault(Progress::Done, |step| matches!(step, Step::CompletionRefused { .. }))?;
+    let Step::CompletionRefused { reason } = evidence.step else { return None };
+    let remedy = match reason {
+        Reason::TokenInvalid => "raise config_access.token_ttl above the time that an install takes",
+        _ => "see the host's address (spec.ip), or let the report carry the token",
+    };
+    Finding::new(
+        (INSTALL, StallReason::CompletionRefused),
+        Certainty::Certain,
+        format!("It reported that its install is complete, and the report was refused: {}", reason.sentence()),
+        remedy,
+    )
+}
+
+/// The install failed by its limits.
+pub fn boots_used_up(scene: &Scene<'_>) -> Option<Finding> {
+    let host = scene.host.filter(|host| host.status.phase == Phase::Failed)?;
+    let boot = scene.boots.iter().rev().find(|boot| boot.reached >= Progress::Script);
+    if let Some(silent) = boot.and_then(|boot| silent_installer(scene, boot)) {
+        return Some(silent);
+    }
+    Finding::new(
+        (INSTALL, StallReason::BootsUsedUp),
+        Certainty::Certain,
+        format!("Its install failed: {}", host.status.message),
+        "see its timeline for the reason, then request another install",
+    )
+}
+
+/// The installer itself reported an error.
+pub fn installer_failed(scene: &Scene<'_>) -> Option<Finding> {
+    let evidence = scene.boot().fault(Progress::Done, |step| matches!(step, Step::InstallerFailed { .. }))?;
+    let Step::InstallerFailed { source, message } = &evidence.step else { return None };
+    Finding::new(
+        (INSTALL, StallReason::InstallerFailed),
+        Certainty::Certain,
+        format!("{source} reports: {message}"),
+        "look at the log of the installer in the timeline, and at its screen",
+    )
+}
+
+/// Somebody asks in the machine's name from another address.
+pub fn asked_from_elsewhere(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    let evidence = boot.find(|step| matches!(step, Step::AskedFromElsewhere { .. }))?;
+    let Step::AskedFromElsewhere { what, from, neighbour, has_token } = &evidence.step else { return None };
+    let is_settled = boot.steps.iter().any(|step| {
+        step.last > evidence.last
+            && match what {
+                ElsewhereRequest::Login => matches!(step.step, Step::Login { .. }),
+                ElsewhereRequest::Config => matches!(step.step, Step::ConfigServed { .. }),
+            }
+    });
+    if is_settled {
+        return None;
+    }
+    let mac = neighbour.map_or_else(String::new, |mac| format!(" ({mac})"));
+    let name = scene.host.map_or_else(|| "this machine".to_owned(), |host| host.metadata.name.to_string());
+    let at = scene.host.and_then(|host| host.status.address.or(host.spec.ip));
+    let at = at.map_or_else(String::new, |address| format!("; {name} is {address}"));
+    match what {
+        ElsewhereRequest::Login => Finding::new(
+            (BootStage::Image, StallReason::LoginFromOtherAddress),
+            Certainty::Certain,
+            format!("{from}{mac} asks for the image in {name}'s name{at}: most often its second interface, or a stale lease"),
+            "boot that interface, disconnect it, or set config_access.require = \"token\"",
+        ),
+        ElsewhereRequest::Config => Finding::new(
+            (INSTALL, StallReason::ConfigFromOtherAddress),
+            if *has_token { Certainty::Likely } else { Certainty::Possible },
+            format!(
+                "The config of {name} was asked for from {from}{mac}{}{at}: most often its second interface",
+                if *has_token { ", with its token" } else { "" }
+            ),
+            "let the installer use the interface that it booted from (BOOTIF), or set config_access.require = \"token\"",
+        ),
+    }
+}
+
+/// The installed system still asks for a config at each boot.
+pub fn installed_system_waits(scene: &Scene<'_>) -> Option<Finding> {
+    if !scene.is_in(Phase::Installed) {
+        return None;
+    }
+    let (evidence, ..) = scene.refusal(Progress::Done, &[Reason::InstallCompleted, Reason::ConfigWindowClosed])?;
+    if evidence.count < WAITING_REQUESTS || evidence.last.saturating_sub(evidence.first) < WAITING_TIME {
+        return None;
+    }
+    if scene.now.saturating_sub(evidence.last) > WAITING_TIME {
+        return None;
+    }
+    Finding::new(
+        (INSTALL, StallReason::InstalledSystemWaits),
+        Certainty::Certain,
+        format!(
+            "Its installed system asks for its config since {} ({} times): its cloud-init still names this server",
+            seconds(scene.now.saturating_sub(evidence.first)),
+            evidence.count
+        ),
+        "let the installer write a datasource list without this server (datasource_list: [None])",
+    )
+}
+
+/// The installer took its config and is silent.
+pub fn installer_silent(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    if !scene.is_installing() {
+        return None;
+    }
+    silent_installer(scene, &boot)
+}
+
+/// Returns the finding that the installer of a boot is silent since a long time.
+fn silent_installer(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
+    let config = boot.find_map(|evidence| match evidence.step {
+        Step::ConfigServed { octets } => Some((evidence, octets)),
+        _ => None,
+    });
+    let limit = Some(scene.segment.install_timeout).filter(|limit| !limit.is_zero());
+    let patience = limit.map_or(INSTALLER_TIMEOUT, |limit| limit.min(INSTALLER_TIMEOUT));
+    let (_, octets) = config.filter(|_| boot.reached == Progress::System)?;
+    let last = boot.last();
+    let has_failed = scene.is_in(Phase::Failed);
+    if !has_failed && !scene.has_passed(last, patience) {
+        return None;
+    }
+    let session = boot.find_map(|evidence| match evidence.step {
+        Step::Read { is_over, .. } => Some(if is_over { "; its session is closed" } else { "; its session is open" }),
+        Step::Login { .. } => Some("; its session is open"),
+        _ => None,
+    });
+    Finding::new(
+        (INSTALL, StallReason::InstallerSilent),
+        Certainty::Possible,
+        format!(
+            "Its installer is silent since {}: it took its config ({}) and read {} of its image{}",
+            seconds(scene.now.saturating_sub(last)),
+            size(octets),
+            size(octets_read(boot)),
+            session.unwrap_or_default()
+        ),
+        "look at its screen: a disk that was not found, a mirror that does not answer, or a question",
+    )
+}
+
+/// The machine was switched on, and sends nothing.
+pub fn no_network_boot(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    if scene.reached() != Progress::Power {
+        return None;
+    }
+    let (evidence, from_network) = boot.find_map(|evidence| match evidence.step {
+        Step::PoweredOn { from_network } => Some((evidence, from_network)),
+        _ => None,
+    })?;
+    let is_to_boot = scene.host.is_some_and(|host| {
+        host.spec.image != BootTarget::LocalDisk && !matches!(host.status.phase, Phase::Installed | Phase::LocalBoot)
+    });
+    if !(from_network || is_to_boot) || !scene.has_passed(evidence.last, POWER_ON_TIMEOUT) {
+        return None;
+    }
+    let since = seconds(scene.now.saturating_sub(evidence.last));
+    if from_network {
+        return Finding::new(
+            (BootStage::Power, StallReason::BootedSomethingElse),
+            Certainty::Likely,
+            format!("Its BMC accepted 'boot once from the network' {since} ago, and the machine asked for nothing: it booted something else"),
+            "look at its boot mode (UEFI or BIOS) in the BMC, and whether network boot is enabled",
+        );
+    }
+    Finding::new(
+        (BootStage::Power, StallReason::NoNetworkBoot),
+        Certainty::Possible,
+        format!(
+            "It was switched on {since} ago and has sent nothing: most often network boot is off or behind the disk in its \
+             boot order; or its cable or VLAN is another"
+        ),
+        "set its next boot to PXE in the BMC, or look at its switch port",
+    )
+}

@@ -1,0 +1,163 @@
+//! Why a boot does not go on: the diagnosis, from what was seen of the machine. Pure; times are arguments.
+//!
+//! A diagnosis uses the clocks of the firmware: a step that is due and does not come says more than a time limit. It is
+//! taken back when the machine goes on, since it is made again from all that was seen.
+
+mod evidence;
+mod image;
+mod install;
+mod ipxe_error;
+mod network;
+mod program;
+mod scene;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use crate::fleet::{BootStage, Certainty, Host, StallReason};
+
+pub use evidence::{
+    BootTrace, DhcpClient, ElsewhereRequest, Evidence, OtherOffer, ScriptStep, Step, TransferOutcome, Uptime,
+};
+pub use scene::Progress;
+pub use text::describe;
+
+use scene::Scene;
+
+/// What is known of the segment that a machine boots on.
+#[derive(Debug, Clone, Default)]
+pub struct Segment {
+    /// Name of our interface.
+    pub interface: String,
+    /// Our address on it.
+    pub address: Option<Ipv4Addr>,
+    /// The networks of the interface.
+    pub networks: Vec<Ipv4Net>,
+    /// Whether this server gives addresses there.
+    pub is_address_server: bool,
+    /// Number of other machines of the segment that took an address in the last minutes, and none of our boot files.
+    pub stuck_machines: usize,
+    /// Number of machines of the segment that fetched a boot file in the last minutes.
+    pub booting_machines: usize,
+    /// Whether a connection of the machine to our HTTP port waits for the last packet of its handshake.
+    pub is_half_open: bool,
+    /// The time limit of an install (`install.timeout`); zero for none.
+    pub install_timeout: Duration,
+}
+
+/// The diagnosis of a boot that does not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The stage at which the boot stands.
+    pub stage: BootStage,
+    /// The reason.
+    pub reason: StallReason,
+    /// How sure the reason is.
+    pub certainty: Certainty,
+    /// What was seen, and what usually causes it.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+    /// Time of the last step that the machine made.
+    pub since: Uptime,
+}
+
+/// The result of a look at a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// The diagnosis; `None` if the boot goes on as it should.
+    pub diagnosis: Option<Diagnosis>,
+    /// Time of the next look, unless the machine is seen before; `None` if nothing can change without it.
+    pub next_look: Option<Uptime>,
+}
+
+/// Returns the diagnosis of a machine from what was seen of it.
+pub fn diagnose(steps: &[Evidence], host: Option<&Host>, segment: &Segment, now: Uptime) -> Outcome {
+    let scene = Scene::new(steps, host, segment, now);
+    let finding = RULES.iter().find_map(|rule| rule(&scene));
+    let since = scene.last_progress();
+    let diagnosis = finding.map(|Finding { stage, reason, certainty, message, remedy }| Diagnosis {
+        stage,
+        reason,
+        certainty,
+        message,
+        remedy,
+        since,
+    });
+    Outcome { diagnosis, next_look: scene.next_look() }
+}
+
+/// What a rule found.
+struct Finding {
+    stage: BootStage,
+    reason: StallReason,
+    certainty: Certainty,
+    message: String,
+    remedy: String,
+}
+
+impl Finding {
+    fn new(
+        (stage, reason): (BootStage, StallReason),
+        certainty: Certainty,
+        message: String,
+        remedy: impl Into<String>,
+    ) -> Option<Self> {
+        Some(Self { stage, reason, certainty, message, remedy: remedy.into() })
+    }
+}
+
+/// A rule: the finding, if what was seen allows it. The time of a later look is noted in the scene.
+type Rule = fn(&Scene<'_>) -> Option<Finding>;
+
+/// The rules, the first that finds something decides: those about several boots, then from the end of a boot to its
+/// beginning.
+const RULES: &[Rule] = &[
+    install::disk_not_bootable,
+    install::completion_not_reported,
+    program::program_refused,
+    install::completion_refused,
+    install::boots_used_up,
+    install::installer_failed,
+    install::asked_from_elsewhere,
+    install::installed_system_waits,
+    install::installer_silent,
+    image::medium_unreadable,
+    image::bad_range,
+    image::login_refused,
+    image::script_failed,
+    image::nothing_to_boot,
+    image::medium_not_found,
+    image::kernel_silent,
+    image::image_unavailable,
+    image::login_not_attempted,
+    program::ipxe_other_interface,
+    program::script_unused,
+    program::script_not_requested,
+    program::ipxe_no_address,
+    program::program_missing,
+    program::wrong_program,
+    program::grub_refused,
+    program::program_silent,
+    program::http_boot_left,
+    program::tftp_port_unreachable,
+    program::tftp_replies_lost,
+    program::transfer_ended,
+    program::program_not_fetched,
+    network::second_interface,
+    network::proxy_unanswered,
+    network::unexpected_dhcp_server,
+    network::boot_file_not_requested,
+    network::refused_by_us,
+    network::relay_unreachable,
+    network::offers_refused,
+    network::no_address_offered,
+    network::first_request_late,
+    network::ipv6_first,
+    install::no_network_boot,
+];

@@ -1,0 +1,246 @@
+//! What the rules of the diagnosis look at: a machine's boots, one by one, and how far each has come.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::boot::Reason;
+use crate::fleet::{Host, Phase};
+
+use super::Segment;
+use super::evidence::{DhcpClient, Evidence, ScriptStep, Step, TransferOutcome, Uptime};
+
+/// How far a boot has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// Nothing was heard of the machine.
+    Nothing,
+    /// It is switched on.
+    Power,
+    /// Its firmware asked for an address.
+    Discover,
+    /// Its firmware took an address.
+    Address,
+    /// Its firmware asked for its boot file on port 4011.
+    ProxyRequest,
+    /// It asked for its boot program.
+    ProgramRequest,
+    /// It has its boot program.
+    Program,
+    /// iPXE asked for an address.
+    IpxeDiscover,
+    /// iPXE took an address.
+    IpxeAddress,
+    /// It has its boot script.
+    Script,
+    /// It reads its image.
+    Image,
+    /// Its kernel runs, or its installer.
+    System,
+    /// It reported that its install is complete.
+    Done,
+}
+
+/// Files that are boot scripts, not programs.
+const SCRIPTS: [&str; 3] = ["autoexec.ipxe", "pxelinux.cfg", "grub.cfg"];
+
+impl Progress {
+    /// Returns what a step shows of the progress; `None` for a step that is a fault or another machine's.
+    pub fn of(step: &Step) -> Option<Self> {
+        Some(match step {
+            Step::PoweredOn { .. } => Self::Power,
+            Step::Discover { client, .. } => match client {
+                DhcpClient::Firmware(..) => Self::Discover,
+                DhcpClient::Ipxe => Self::IpxeDiscover,
+                DhcpClient::System => Self::System,
+            },
+            Step::SolicitV6 => Self::Power,
+            Step::Request { client, .. } => match client {
+                DhcpClient::Firmware(..) => Self::Address,
+                DhcpClient::Ipxe => Self::IpxeAddress,
+                DhcpClient::System => Self::System,
+            },
+            Step::ProxyRequest { .. } => Self::ProxyRequest,
+            Step::FileRequested { .. } => Self::ProgramRequest,
+            Step::Transfer { file, outcome: TransferOutcome::Complete, .. } => {
+                if SCRIPTS.contains(&&**file) { Self::Script } else { Self::Program }
+            }
+            Step::Transfer { .. } => Self::ProgramRequest,
+            Step::ProgramRequested { is_head: true, .. } => Self::ProgramRequest,
+            Step::ProgramRequested { is_head: false, .. } => Self::Program,
+            Step::Script { .. } => Self::Script,
+            Step::Login { .. } | Step::Read { .. } => Self::Image,
+            Step::ConfigServed { .. } | Step::InstallerActive => Self::System,
+            Step::Completed => Self::Done,
+            Step::Offered { .. }
+            | Step::ReplyNotSent { .. }
+            | Step::OtherOffer(_)
+            | Step::Refused { .. }
+            | Step::Unreachable { .. }
+            | Step::ArpUnanswered { .. }
+            | Step::ScriptFailed { .. }
+            | Step::LoginRefused { .. }
+            | Step::AskedFromElsewhere { .. }
+            | Step::ReadFailed { .. }
+            | Step::BadRange { .. }
+            | Step::InstallerFailed { .. }
+            | Step::CompletionRefused { .. }
+            | Step::OtherInterface { .. } => return None,
+        })
+    }
+}
+
+/// One boot of a machine: its steps, and how far it has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Boot<'a> {
+    /// The steps.
+    pub steps: &'a [Evidence],
+    /// The furthest progress.
+    pub reached: Progress,
+}
+
+impl<'a> Boot<'a> {
+    fn new(steps: &'a [Evidence]) -> Self {
+        let reached = steps.iter().filter_map(|evidence| Progress::of(&evidence.step)).max();
+        Self { steps, reached: reached.unwrap_or(Progress::Nothing) }
+    }
+
+    /// Returns the newest step that a test admits.
+    pub fn find(&self, mut test: impl FnMut(&Step) -> bool) -> Option<&'a Evidence> {
+        self.steps.iter().rev().find(|evidence| test(&evidence.step))
+    }
+
+    /// Returns whether a step that a test admits was seen.
+    pub fn has(&self, test: impl FnMut(&Step) -> bool) -> bool {
+        self.find(test).is_some()
+    }
+
+    /// Returns what a function finds in the newest step that it finds something in.
+    pub fn find_map<T>(&self, mut find: impl FnMut(&'a Evidence) -> Option<T>) -> Option<T> {
+        self.steps.iter().rev().find_map(&mut find)
+    }
+
+    /// Returns the time of the first step.
+    pub fn begin(&self) -> Uptime {
+        self.steps.first().map_or(Uptime::ZERO, |evidence| evidence.first)
+    }
+
+    /// Returns the time of the last step of the machine itself.
+    pub fn last(&self) -> Uptime {
+        let own = self.steps.iter().filter(|evidence| Progress::of(&evidence.step).is_some());
+        own.map(|evidence| evidence.last).max().unwrap_or_else(|| self.begin())
+    }
+
+    /// Returns the newest step that a test admits, unless the machine has come further since: to `beyond`, or later.
+    pub fn fault(&self, beyond: Progress, test: impl FnMut(&Step) -> bool) -> Option<&'a Evidence> {
+        let fault = self.find(test)?;
+        let has_gone_on = |evidence: &Evidence| {
+            evidence.last > fault.last && Progress::of(&evidence.step).is_some_and(|reached| reached >= beyond)
+        };
+        (!self.steps.iter().any(has_gone_on)).then_some(fault)
+    }
+}
+
+/// What the rules look at.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The boots, oldest first. There is always one.
+    pub boots: Vec<Boot<'a>>,
+    /// The host, if there is one.
+    pub host: Option<&'a Host>,
+    /// The segment.
+    pub segment: &'a Segment,
+    /// The present time.
+    pub now: Uptime,
+    next_look: Cell<Option<Uptime>>,
+}
+
+impl<'a> Scene<'a> {
+    /// Divides what was seen into boots.
+    pub fn new(steps: &'a [Evidence], host: Option<&'a Host>, segment: &'a Segment, now: Uptime) -> Self {
+        let mut begins = vec![0];
+        let mut begun_at_script = false;
+        let mut has_begun = false;
+        for (index, evidence) in steps.iter().enumerate() {
+            let is_new = match &evidence.step {
+                Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn { .. } => has_begun,
+                // The firmware is iPXE: it has its script already, and begins again.
+                Step::Discover { client: DhcpClient::Ipxe, .. } => begun_at_script,
+                _ => false,
+            };
+            if is_new {
+                begins.push(index);
+                (begun_at_script, has_begun) = (false, false);
+            }
+            let is_power = matches!(evidence.step, Step::PoweredOn { .. } | Step::SolicitV6);
+            has_begun |= !is_power && Progress::of(&evidence.step).is_some();
+            begun_at_script |= matches!(evidence.step, Step::Script { .. });
+        }
+        let ends = begins.iter().skip(1).copied().chain([steps.len()]);
+        let boots = begins.iter().zip(ends).map(|(begin, end)| Boot::new(&steps[*begin..end])).collect();
+        Self { boots, host, segment, now, next_look: Cell::new(None) }
+    }
+
+    /// Returns the present boot.
+    pub fn boot(&self) -> Boot<'a> {
+        self.boots.last().copied().unwrap_or(Boot { steps: &[], reached: Progress::Nothing })
+    }
+
+    /// Returns the boot before the present one.
+    pub fn boot_before(&self) -> Option<Boot<'a>> {
+        self.boots.len().checked_sub(2).and_then(|index| self.boots.get(index).copied())
+    }
+
+    /// Returns how far the present boot has come.
+    pub fn reached(&self) -> Progress {
+        self.boot().reached
+    }
+
+    /// Returns the time of the last step of the machine.
+    pub fn last_progress(&self) -> Uptime {
+        self.boot().last()
+    }
+
+    /// Returns whether some time has passed since another. Otherwise the machine is looked at again at that time.
+    pub fn has_passed(&self, since: Uptime, wait: Duration) -> bool {
+        let due = since + wait;
+        if self.now >= due {
+            return true;
+        }
+        let next = self.next_look.get().map_or(due, |next| next.min(due));
+        self.next_look.set(Some(next));
+        false
+    }
+
+    /// Returns the earliest time that a rule waits for.
+    pub fn next_look(&self) -> Option<Uptime> {
+        self.next_look.get()
+    }
+
+    /// Returns whether an install of the host has begun and not ended.
+    pub fn is_installing(&self) -> bool {
+        self.host.is_some_and(|host| host.status.phase.is_under_way())
+    }
+
+    /// Returns whether the host is in a phase.
+    pub fn is_in(&self, phase: Phase) -> bool {
+        self.host.is_some_and(|host| host.status.phase == phase)
+    }
+
+    /// Returns the newest refusal of the present boot for one of some reasons, unless the machine has come further since.
+    pub fn refusal(&self, beyond: Progress, reasons: &[Reason]) -> Option<(&'a Evidence, Reason, &'a str)> {
+        let is_meant = |step: &Step| matches!(step, Step::Refused { reason, .. } if reasons.contains(reason));
+        let evidence = self.boot().fault(beyond, is_meant)?;
+        match &evidence.step {
+            Step::Refused { reason, message, .. } => Some((evidence, *reason, message)),
+            _ => None,
+        }
+    }
+
+    /// Returns the script of the present boot, if it is the last that the machine asked for.
+    pub fn script(&self) -> Option<(&'a Evidence, ScriptStep)> {
+        self.boot().find_map(|evidence| match &evidence.step {
+            Step::Script { action } => Some((evidence, *action)),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! Words of the diagnosis: durations, sizes, and the steps of a boot for people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::evidence::{DhcpClient, ElsewhereRequest, ScriptStep, Step, TransferOutcome};
+
+/// Returns a duration for people: seconds up to two minutes, else minutes.
+pub fn seconds(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
+}
+
+/// Returns a number with its noun.
+pub fn plural(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// Returns a size for people, in decimal units.
+pub fn size(octets: u64) -> String {
+    match octets {
+        0..1_000 => format!("{octets} bytes"),
+        1_000..1_000_000 => format!("{} kB", octets / 1_000),
+        1_000_000..1_000_000_000 => format!("{}.{} MB", octets / 1_000_000, octets / 100_000 % 10),
+        _ => format!("{}.{} GB", octets / 1_000_000_000, octets / 100_000_000 % 10),
+    }
+}
+
+fn client(client: &DhcpClient) -> String {
+    match client {
+        DhcpClient::Firmware(_, architecture) => format!("firmware ({architecture})"),
+        DhcpClient::Ipxe => "iPXE".to_owned(),
+        DhcpClient::System => "a running system".to_owned(),
+    }
+}
+
+/// Returns one line for people about a step.
+pub fn describe(step: &Step) -> String {
+    match step {
+        Step::PoweredOn { from_network: true } => "switched on, to boot from the network".to_owned(),
+        Step::PoweredOn { from_network: false } => "switched on".to_owned(),
+        Step::Discover { xid, secs, client: by, relay, .. } => {
+            let mut text = format!("DISCOVER of {} (xid {xid:08x}, secs {secs})", client(by));
+            if let Some(relay) = relay {
+                let _ = write!(text, " through the relay {relay}");
+            }
+            text
+        }
+        Step::Offered { file, has_address, delay } => {
+            let what = if *has_address { "an address and " } else { "" };
+            let late = delay.map_or_else(String::new, |delay| format!(", {} later", seconds(delay)));
+            format!("offered {what}{file}{late}")
+        }
+        Step::ReplyNotSent { to, error } => format!("reply to {to} not sent: {error}"),
+        Step::OtherOffer(offer) => {
+            let mut text = format!("offer of the server {}", offer.server);
+            if let Some(address) = offer.address {
+                let _ = write!(text, ": the address {address}");
+            }
+            if let Some(file) = &offer.file {
+                let _ = write!(text, ", the boot file {file}");
+            } else if offer.claims_boot {
+                text.push_str(", as a boot server");
+            }
+            text
+        }
+        Step::Request { server, address, client: by } => {
+            let server = server.map_or_else(String::new, |server| format!(" from {server}"));
+            format!("REQUEST of {}: the address {address}{server}", client(by))
+        }
+        Step::ProxyRequest { xid } => format!("request on port 4011 (xid {xid:08x})"),
+        Step::SolicitV6 => "DHCPv6 SOLICIT of firmware".to_owned(),
+        Step::Refused { message, .. } => format!("refused: {message}"),
+        Step::FileRequested { file, port } => format!("TFTP request for {file} from port {port}"),
+        Step::Transfer { file, outcome, octets, size: whole, is_slow } => {
+            let slow = if *is_slow { ", slowly" } else { "" };
+            let of = format!("{} of {}", size(*octets), size(*whole));
+            match outcome {
+                TransferOutcome::Complete => format!("TFTP: {file} complete ({}){slow}", size(*whole)),
+                TransferOutcome::Probed => format!("TFTP: size of {file} asked ({})", size(*whole)),
+                TransferOutcome::Aborted { code, text } => {
+                    format!("TFTP: {file} aborted by the client at {of}: error {code} {text}")
+                }
+                TransferOutcome::Silent => format!("TFTP: {file} silent at {of}{slow}"),
+                TransferOutcome::Failed => format!("TFTP: {file} failed here at {of}"),
+            }
+        }
+        Step::Unreachable { by, code, from_port } => {
+            format!("ICMP unreachable (code {code}) of {by} for a packet from our port {from_port}")
+        }
+        Step::ArpUnanswered { address } => format!("nobody answers ARP for {address}"),
+        Step::ProgramRequested { file, is_head, size: whole } => {
+            let verb = if *is_head { "size asked" } else { "asked for" };
+            format!("HTTP: {file} {verb} ({})", size(*whole))
+        }
+        Step::Script { action } => match action {
+            ScriptStep::Attach => "boot script: attach the image".to_owned(),
+            ScriptStep::Load => "boot script: load the image over HTTP".to_owned(),
+            ScriptStep::LocalDisk => "boot script: boot the local disk".to_owned(),
+            ScriptStep::Wait => "boot script: wait, or show a menu".to_owned(),
+        },
+        Step::ScriptFailed { command, errno } => format!("script reports that {command} failed: {errno:#010x}"),
+        Step::Login { image } => format!("iSCSI login to {image}"),
+        Step::LoginRefused { target, reason, from } => {
+            let reason = reason.map_or("no such target", |reason| reason.sentence());
+            format!("iSCSI login to {target} from {from} refused: {reason}")
+        }
+        Step::AskedFromElsewhere { what, from, neighbour, .. } => {
+            let what = match what {
+                ElsewhereRequest::Login => "iSCSI login",
+                ElsewhereRequest::Config => "request for the config",
+            };
+            let mac = neighbour.map_or_else(String::new, |mac| format!(" ({mac})"));
+            format!("{what} in its name from {from}{mac}")
+        }
+        Step::Read { octets, is_over } => {
+            let end = if *is_over { ", session closed" } else { "" };
+            format!("{} of the image read{end}", size(*octets))
+        }
+        Step::ReadFailed { message } => format!("read failed: {message}"),
+        Step::BadRange { range } => format!("impossible range asked: {range}"),
+        Step::ConfigServed { octets } => format!("config served ({})", size(*octets)),
+        Step::InstallerActive => "the installer is active".to_owned(),
+        Step::InstallerFailed { source, message } => format!("{source}: {message}"),
+        Step::Completed => "install reported complete".to_owned(),
+        Step::CompletionRefused { reason } => format!("report of completion refused: {reason}"),
+        Step::OtherInterface { mac, client: by } => format!("DISCOVER of {} over its interface {mac}", client(by)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_are_short() {
+        let sizes = [33, 250_000, 1_600_000, 2_050_000_000].map(size);
+        assert_eq!(sizes, ["33 bytes", "250 kB", "1.6 MB", "2.0 GB"]);
+        assert_eq!([12, 119, 120, 840].map(|value| seconds(Duration::from_secs(value))), ["12 s", "119 s", "2 min", "14 min"]);
+    }
+}

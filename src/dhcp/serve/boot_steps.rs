@@ -1,0 +1,99 @@
+//! Records the steps of boots that DHCP shows, for the diagnosis of boots that do not go on.
+
+use std::net::Ipv4Addr;
+
+use dhcproto::v4::MessageType;
+
+use crate::boot::diagnosis::{DhcpClient, OtherOffer, Step};
+use crate::dhcp::answer::{self, Arrival, DhcpPort};
+use crate::dhcp::packet::DhcpPacket;
+use crate::dhcp::serve::interface::InterfaceState;
+use crate::fleet::Mac;
+use crate::gate::Gate;
+
+/// Maximum length of a boot file's name that is kept, in octets.
+const MAX_FILE: usize = 128;
+
+/// Returns the program that sends a message.
+pub fn client(request: &DhcpPacket<'_>, ours: Ipv4Addr) -> DhcpClient {
+    match answer::claims(request, ours) {
+        Some(facts) if facts.stage == crate::boot::Stage::Rom => facts
+            .firmware
+            .map_or(DhcpClient::System, |firmware| DhcpClient::Firmware(firmware.loading, firmware.architecture)),
+        Some(_) => DhcpClient::Ipxe,
+        None => DhcpClient::System,
+    }
+}
+
+/// Records the step that a message shows. A running system is of interest only if its machine booted from here.
+pub fn record_request(gate: &Gate, interface: &InterfaceState, request: &DhcpPacket<'_>, arrival: Arrival) {
+    let client = client(request, interface.address);
+    let step = match (request.kind, arrival.port) {
+        (MessageType::Discover, DhcpPort::Server) => Step::Discover {
+            xid: request.xid(),
+            secs: request.secs(),
+            client,
+            relay: Some(request.giaddr()).filter(|relay| !relay.is_unspecified()),
+            is_broadcast: request.flags() & 0x8000 != 0,
+        },
+        (MessageType::Request, DhcpPort::Server) => {
+            let Some(address) = request.address(50).or(Some(request.ciaddr())).filter(|ip| !ip.is_unspecified()) else {
+                return;
+            };
+            Step::Request { server: request.address(54), address, client }
+        }
+        (MessageType::Request | MessageType::Inform, DhcpPort::Proxy) => Step::ProxyRequest { xid: request.xid() },
+        _ => return,
+    };
+    if client == DhcpClient::System && !gate.traces.is_known(request.mac) {
+        return;
+    }
+    record_other_interface(gate, request, client);
+    gate.trace_on(request.mac, step, Some(interface.index));
+}
+
+/// Records with a declared host that another interface of its machine asks, by the UUID.
+fn record_other_interface(gate: &Gate, request: &DhcpPacket<'_>, client: DhcpClient) {
+    let Some(uuid) = request.uuid().filter(|_| request.kind == MessageType::Discover) else { return };
+    let state = gate.store.load();
+    if state.is_declared(request.mac) {
+        return;
+    }
+    let mut others = state.hosts_by_uuid(uuid).map(|(mac, _)| mac).filter(|mac| *mac != request.mac);
+    // Several hosts with one UUID are boards whose maker repeats it.
+    if let (Some(host), None) = (others.next(), others.next())
+        && state.is_declared(host)
+    {
+        gate.trace(host, Step::OtherInterface { mac: request.mac, client });
+    }
+}
+
+/// Records another server's reply to a machine that boots.
+pub fn record_other_offer(gate: &Gate, interface: &InterfaceState, bytes: &[u8]) {
+    let Ok(reply) = DhcpPacket::parse_reply(bytes) else { return };
+    if reply.kind != MessageType::Offer || !gate.traces.is_known(reply.mac) {
+        return;
+    }
+    let ours = interface.address;
+    let Some(server) = reply.address(54).filter(|server| *server != ours) else { return };
+    let class = reply.option(60).unwrap_or_default();
+    let file = reply.option(67).unwrap_or_default();
+    let file = if file.is_empty() { reply.boot_file() } else { &file };
+    let file = String::from_utf8_lossy(&file[..file.len().min(MAX_FILE)]).trim_end_matches('\0').to_owned();
+    let next_server = Some(reply.siaddr()).filter(|next| !next.is_unspecified() && *next != server);
+    // A DHCP server that names us and our file is as it should be (`mode = "off"`).
+    let names_us = next_server == Some(ours) || file.contains(&ours.to_string());
+    let offer = OtherOffer {
+        server,
+        address: Some(reply.yiaddr()).filter(|address| !address.is_unspecified()),
+        claims_boot: !names_us && (class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient")),
+        file: Some(file).filter(|file| !file.is_empty() && !names_us).map(Into::into),
+        next_server: next_server.filter(|_| !names_us),
+    };
+    gate.trace_on(reply.mac, Step::OtherOffer(Box::new(offer)), Some(interface.index));
+}
+
+/// Returns the MAC address of the client that a reply is for.
+pub fn client_of(reply: &[u8]) -> Option<Mac> {
+    DhcpPacket::parse_reply(reply).ok().map(|reply| reply.mac)
+}

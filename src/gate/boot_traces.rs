@@ -1,0 +1,256 @@
+//! What was seen of machines' boots, in memory: for the diagnosis of boots that do not go on.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::boot::diagnosis::{BootTrace, DhcpClient, Evidence, Progress, Step, Uptime};
+use crate::fleet::Mac;
+
+/// Number of independent parts, so that protocols seldom wait for each other.
+const SHARDS: usize = 16;
+/// Maximum number of machines of one generation of a shard: 8,192 machines in all.
+const MAX_MACHINES: usize = 256;
+/// Pause after a step before the machine is looked at: the next step of a boot comes sooner.
+const SETTLE: Duration = Duration::from_millis(1500);
+/// Time in which what other machines of a segment do counts.
+const SEGMENT_WINDOW: Duration = Duration::from_secs(600);
+
+/// The traces of all machines. The machines that were seen least recently give way.
+#[derive(Debug)]
+pub struct BootTraces {
+    start: Instant,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+/// The machines of a shard in two generations: those seen since the current one began, and those before.
+#[derive(Debug, Default)]
+struct Shard {
+    current: HashMap<Mac, MachineTrace>,
+    previous: HashMap<Mac, MachineTrace>,
+}
+
+/// The trace of one machine.
+#[derive(Debug, Clone, Default)]
+struct MachineTrace {
+    trace: BootTrace,
+    /// The interface that its DHCP messages came in on, by its index.
+    interface: Option<usize>,
+    next_look: Option<Uptime>,
+    /// Whether something was recorded since the last look.
+    is_changed: bool,
+    /// How far the present boot has come, and when it last went on.
+    progress: Option<(Progress, Uptime)>,
+}
+
+/// A machine to look at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DueMachine {
+    /// The machine.
+    pub mac: Mac,
+    /// What was seen of it.
+    pub steps: Vec<Evidence>,
+    /// The interface that it boots on, by its index.
+    pub interface: Option<usize>,
+    /// Whether something was seen since the last look.
+    pub is_changed: bool,
+}
+
+/// What the machines of a segment do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SegmentCounts {
+    /// Number of machines that took an address and no boot file.
+    pub stuck: usize,
+    /// Number of machines that fetched a boot file.
+    pub booting: usize,
+}
+
+impl Default for BootTraces {
+    fn default() -> Self {
+        Self { start: Instant::now(), shards: Default::default() }
+    }
+}
+
+impl BootTraces {
+    /// Returns the present time of the traces.
+    pub fn now(&self) -> Uptime {
+        self.start.elapsed()
+    }
+
+    fn shard(&self, mac: Mac) -> MutexGuard<'_, Shard> {
+        // The last octets differ between machines of one vendor; a stranger who chooses them fills one shard only.
+        let [.., a, b] = mac.0;
+        let index = usize::from(a ^ b) % SHARDS;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a step of a machine. `keeps` says which machines stay when there are too many.
+    pub fn record(&self, mac: Mac, step: Step, interface: Option<usize>, keeps: impl Fn(Mac) -> bool) {
+        let now = self.now();
+        let mut shard = self.shard(mac);
+        let machine = shard.machine(mac, keeps);
+        if let Some(reached) = Progress::of(&step) {
+            let begins = matches!(step, Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn { .. });
+            let before = machine.progress.filter(|_| !begins).map_or(reached, |(before, _)| before.max(reached));
+            machine.progress = Some((before, now));
+        }
+        machine.trace.record(step, now);
+        machine.interface = interface.or(machine.interface);
+        machine.is_changed = true;
+        machine.next_look = Some(now + SETTLE);
+    }
+
+    /// Returns whether something was seen of a machine's boots.
+    pub fn is_known(&self, mac: Mac) -> bool {
+        self.shard(mac).find(mac).is_some()
+    }
+
+    /// Removes and returns the marks of the machines that are due, with what was seen of them.
+    pub fn take_due(&self, now: Uptime) -> Vec<DueMachine> {
+        let mut due = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let Shard { current, previous } = &mut *shard;
+            for (mac, machine) in current.iter_mut().chain(previous) {
+                if machine.next_look.take_if(|at| *at <= now).is_some() {
+                    due.push(machine.take(*mac));
+                }
+            }
+        }
+        due
+    }
+
+    /// Returns what was seen of a machine.
+    pub fn look_up(&self, mac: Mac) -> Option<DueMachine> {
+        let mut shard = self.shard(mac);
+        let machine = shard.find(mac)?;
+        let is_changed = machine.is_changed;
+        let found = machine.take(mac);
+        machine.is_changed = is_changed;
+        Some(found)
+    }
+
+    /// Sets the time of the next look at a machine, unless it is seen before.
+    pub fn look_again(&self, mac: Mac, at: Uptime) {
+        if let Some(machine) = self.shard(mac).find(mac) {
+            machine.next_look = Some(machine.next_look.map_or(at, |next| next.min(at)));
+        }
+    }
+
+    /// Counts the machines of a segment that got stuck after their address, and those that went on. `except` is not
+    /// counted as stuck.
+    pub fn segment_counts(&self, interface: Option<usize>, except: Mac) -> SegmentCounts {
+        let now = self.now();
+        let mut counts = SegmentCounts::default();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for (mac, machine) in shard.current.iter().chain(&shard.previous) {
+                let Some((reached, last)) = machine.progress else { continue };
+                let age = now.saturating_sub(last);
+                if machine.interface != interface || age > SEGMENT_WINDOW {
+                    continue;
+                }
+                match reached {
+                    Progress::Address if *mac != except && age >= Duration::from_secs(4) => counts.stuck += 1,
+                    reached if reached >= Progress::ProgramRequest && reached != Progress::System => counts.booting += 1,
+                    _ => {}
+                }
+            }
+        }
+        counts
+    }
+}
+
+impl MachineTrace {
+    fn take(&mut self, mac: Mac) -> DueMachine {
+        let is_changed = std::mem::take(&mut self.is_changed);
+        DueMachine { mac, steps: self.trace.steps().to_vec(), interface: self.interface, is_changed }
+    }
+}
+
+impl Shard {
+    fn find(&mut self, mac: Mac) -> Option<&mut MachineTrace> {
+        self.current.get_mut(&mac).or_else(|| self.previous.get_mut(&mac))
+    }
+
+    /// Returns the trace of a machine, in the current generation.
+    fn machine(&mut self, mac: Mac, keeps: impl Fn(Mac) -> bool) -> &mut MachineTrace {
+        if !self.current.contains_key(&mac) {
+            let known = self.previous.remove(&mac).unwrap_or_default();
+            if self.current.len() >= MAX_MACHINES {
+                self.rotate(keeps);
+            }
+            self.current.insert(mac, known);
+        }
+        self.current.entry(mac).or_default()
+    }
+
+    /// Begins a new generation. Of the one before the last only machines that are kept stay, as far as there is room.
+    fn rotate(&mut self, keeps: impl Fn(Mac) -> bool) {
+        let oldest = std::mem::replace(&mut self.previous, std::mem::take(&mut self.current));
+        let kept = oldest.into_iter().filter(|(mac, _)| keeps(*mac)).take(MAX_MACHINES / 2);
+        self.current.extend(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(number: usize) -> Mac {
+        let [.., a, b, c] = number.to_be_bytes();
+        Mac([2, 0, 0, a, b, c])
+    }
+
+    fn count(traces: &BootTraces) -> usize {
+        traces.shards.iter().map(|shard| shard.lock().unwrap()).map(|shard| shard.current.len() + shard.previous.len()).sum()
+    }
+
+    #[test]
+    fn strangers_push_out_strangers_and_no_declared_machine() {
+        let traces = BootTraces::default();
+        let keeps = |one: Mac| one == mac(7);
+        (0..20_000).for_each(|number| traces.record(mac(number), Step::Completed, None, keeps));
+        assert!(count(&traces) <= 2 * SHARDS * MAX_MACHINES, "{}", count(&traces));
+        assert!(traces.look_up(mac(7)).is_some());
+        assert!(traces.look_up(mac(8)).is_none());
+        assert!(traces.look_up(mac(19_999)).is_some());
+    }
+
+    #[test]
+    fn a_machine_is_due_once_it_has_settled() {
+        let traces = BootTraces::default();
+        traces.record(mac(1), Step::Completed, Some(2), |_| false);
+        let now = traces.now();
+        assert_eq!(traces.take_due(now), []);
+        let due = traces.take_due(now + SETTLE);
+        assert_eq!(due.iter().map(|one| (one.mac, one.interface, one.is_changed)).collect::<Vec<_>>(), [(mac(1), Some(2), true)]);
+        assert_eq!(traces.take_due(now + SETTLE), []);
+        traces.look_again(mac(1), now + 4 * SETTLE);
+        assert_eq!(traces.take_due(now + 3 * SETTLE), []);
+        assert!(!traces.take_due(now + 4 * SETTLE)[0].is_changed);
+    }
+
+    #[test]
+    fn machines_that_are_stuck_are_counted_by_segment() {
+        let traces = BootTraces::default();
+        let request = || Step::Request {
+            server: None,
+            address: [10, 0, 0, 9].into(),
+            client: DhcpClient::Firmware(crate::boot::BootProtocol::Pxe, crate::fleet::Architecture(7)),
+        };
+        for number in 0..3 {
+            traces.record(mac(number), request(), Some(0), |_| false);
+            let mut shard = traces.shard(mac(number));
+            shard.find(mac(number)).unwrap().progress = Some((Progress::Address, Uptime::ZERO));
+        }
+        traces.record(mac(9), Step::FileRequested { file: "a".into(), port: 1 }, Some(0), |_| false);
+        let counts = |interface, now: Duration| {
+            let traces = BootTraces { start: Instant::now().checked_sub(now).unwrap(), shards: Default::default() };
+            traces.segment_counts(interface, mac(0))
+        };
+        assert_eq!(counts(Some(0), Duration::from_secs(5)), SegmentCounts::default());
+        assert_eq!(traces.segment_counts(Some(1), mac(0)), SegmentCounts::default());
+        assert_eq!(traces.segment_counts(Some(0), mac(0)).booting, 1);
+    }
+}

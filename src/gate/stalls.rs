@@ -1,0 +1,157 @@
+//! The diagnoses that stand, and how they become known: in the object, the timeline, the log and the metrics.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::boot::diagnosis::{Diagnosis, Outcome, Segment, Step, diagnose};
+use crate::event::Event;
+use crate::fleet::{Mac, Stall, StallReason};
+use crate::gate::Gate;
+use crate::gate::boot_traces::DueMachine;
+use crate::store::{Change, now};
+
+/// Maximum number of machines with a diagnosis. A further machine has none until another's is over.
+const MAX_STALLS: usize = 8192;
+
+/// The diagnoses that stand.
+#[derive(Debug, Default)]
+pub struct Stalls {
+    stalls: Mutex<BTreeMap<Mac, Stall>>,
+}
+
+impl Stalls {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Mac, Stall>> {
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the diagnosis of a machine.
+    pub fn get(&self, mac: Mac) -> Option<Stall> {
+        self.lock().get(&mac).cloned()
+    }
+
+    /// Returns the machines with a diagnosis.
+    pub fn machines(&self) -> Vec<Mac> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// Counts the machines with a diagnosis by its reason.
+    pub fn counts(&self) -> BTreeMap<StallReason, u64> {
+        let mut counts = BTreeMap::new();
+        self.lock().values().for_each(|stall| *counts.entry(stall.reason).or_default() += 1);
+        counts
+    }
+}
+
+/// A segment as it is configured, with the counts of its machines left out.
+#[derive(Debug, Clone, Default)]
+pub struct Segments(pub Vec<Segment>);
+
+impl Gate {
+    /// Records a step of a machine's boot, for the diagnosis.
+    pub fn trace(&self, mac: Mac, step: Step) {
+        self.trace_on(mac, step, None);
+    }
+
+    /// Records a step that was seen on an interface, by its index.
+    pub fn trace_on(&self, mac: Mac, step: Step, interface: Option<usize>) {
+        self.traces.record(mac, step, interface, |mac| self.store.load().is_declared(mac));
+    }
+
+    /// Records a step of the machine at an address, if evidence names one.
+    pub fn trace_at_address(&self, address: IpAddr, step: Step) {
+        if let Some(mac) = self.owner_of(address).ok().flatten() {
+            self.trace(mac, step);
+        }
+    }
+
+    /// Returns what the rules make of a machine now.
+    pub fn diagnose(&self, machine: &DueMachine, is_half_open: impl Fn(IpAddr) -> bool) -> Outcome {
+        let state = self.store.load();
+        let host = state.host_by_mac(machine.mac);
+        let segments = self.segments.get();
+        let segment = machine.interface.and_then(|index| segments.and_then(|segments| segments.0.get(index)));
+        let mut segment = segment.cloned().unwrap_or_default();
+        segment.install_timeout = self.site.install.timeout;
+        let counts = self.traces.segment_counts(machine.interface, machine.mac);
+        (segment.stuck_machines, segment.booting_machines) = (counts.stuck, counts.booting);
+        let address = host.as_ref().and_then(|host| host.status.address);
+        segment.is_half_open = address.is_some_and(is_half_open);
+        diagnose(&machine.steps, host.as_deref(), &segment, self.traces.now())
+    }
+
+    /// Makes a diagnosis known, or that there is none any more. A diagnosis that stands keeps its words unless the machine
+    /// was seen since.
+    pub async fn report_stall(&self, mac: Mac, diagnosis: Option<Diagnosis>, is_changed: bool) {
+        let before = self.stalls.get(mac);
+        let stall = diagnosis.map(|diagnosis| self.stall(diagnosis));
+        match (&before, &stall) {
+            (None, None) => return,
+            (Some(before), Some(after)) if is_same(before, after, is_changed) => return,
+            _ => {}
+        }
+        {
+            let mut stalls = self.stalls.lock();
+            match &stall {
+                Some(_) if stalls.len() >= MAX_STALLS && !stalls.contains_key(&mac) => return,
+                Some(stall) => drop(stalls.insert(mac, stall.clone())),
+                None => drop(stalls.remove(&mac)),
+            }
+        }
+        let reason = |stall: &Option<Stall>| stall.as_ref().map(|stall| stall.reason);
+        if reason(&before) != reason(&stall) {
+            self.record_stall_events(mac, before.as_ref(), stall.as_ref());
+        }
+        // What strangers do is in memory and in the timeline only.
+        if self.store.load().is_declared(mac)
+            && let Err(error) = self.store.commit(Change::RecordStall { mac, stall: stall.map(Box::new) }).await
+        {
+            tracing::debug!(%mac, %error, "failed to record a diagnosis");
+        }
+    }
+
+    fn record_stall_events(&self, mac: Mac, before: Option<&Stall>, after: Option<&Stall>) {
+        match (before, after) {
+            (_, Some(stall)) => {
+                self.counters.count_stall(stall.reason);
+                let Stall { stage, reason, certainty, message, remedy, .. } = stall.clone();
+                self.store.record_event(Some(mac), Event::Stalled { stage, reason, certainty, message, remedy });
+            }
+            (Some(stall), None) => {
+                self.store.record_event(Some(mac), Event::StallCleared { reason: stall.reason });
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn stall(&self, diagnosis: Diagnosis) -> Stall {
+        let Diagnosis { stage, reason, certainty, message, remedy, since } = diagnosis;
+        Stall { stage, reason, certainty, message, remedy, since: self.wall_clock(since) }
+    }
+
+    /// Returns the wall clock's time of a moment of the traces.
+    pub fn wall_clock(&self, at: crate::boot::diagnosis::Uptime) -> Timestamp {
+        let age = self.traces.now().saturating_sub(at);
+        let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::ZERO);
+        now().checked_sub(age).unwrap_or_else(|_| now())
+    }
+
+    /// Takes over the diagnoses that stood when the server stopped. Each is taken back when its machine goes on.
+    pub fn restore_stalls(&self) {
+        let state = self.store.load();
+        let standing = state.whole_hosts().filter_map(|host| {
+            let stall = host.status.stall.as_deref()?;
+            Some((host.spec.boot_mac_address, stall.clone()))
+        });
+        *self.stalls.lock() = standing.take(MAX_STALLS).collect();
+    }
+}
+
+/// Returns whether a diagnosis is the one that stands already.
+fn is_same(before: &Stall, after: &Stall, is_changed: bool) -> bool {
+    let key = |stall: &Stall| (stall.stage, stall.reason, stall.certainty);
+    key(before) == key(after) && (!is_changed || before.message == after.message)
+}
+
