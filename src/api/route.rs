@@ -193,6 +193,8 @@ pub enum ObjectEndpoint {
     Delete,
     /// The object's timeline.
     Timeline,
+    /// Why the host does not boot.
+    Diagnosis,
     /// Starts an install.
     Install,
     /// Lets a host boot its disk.
@@ -313,7 +315,7 @@ impl ObjectEndpoint {
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
             Self::List => &["list", "watch"],
-            Self::Read | Self::Timeline | Self::Seed | Self::Files => &["get"],
+            Self::Read | Self::Timeline | Self::Diagnosis | Self::Seed | Self::Files => &["get"],
             Self::DeleteCollection => &["deletecollection"],
             Self::Create | Self::Install | Self::LocalBoot | Self::Hold | Self::VirtualMedia => &["create"],
             Self::Replace => &["update"],

@@ -16,7 +16,7 @@ use crate::api::machine::{configs, images, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
 use crate::api::objects::{
-    access_reviews, actions, discovery, events, handlers, iso_files, list, namespaces, watch, write,
+    access_reviews, actions, diagnosis, discovery, events, handlers, iso_files, list, namespaces, watch, write,
 };
 use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
@@ -372,7 +372,7 @@ async fn object(
         | ObjectEndpoint::Hold
         | ObjectEndpoint::VirtualMedia
         | ObjectEndpoint::Seed => refuse_dry_run(query)?,
-        ObjectEndpoint::Timeline | ObjectEndpoint::Files => {}
+        ObjectEndpoint::Timeline | ObjectEndpoint::Diagnosis | ObjectEndpoint::Files => {}
     }
     match endpoint {
         ObjectEndpoint::List if options.watch => Ok(watch::watch(&shared.gate.store, kind, options, stop.clone())),
@@ -390,6 +390,7 @@ async fn object(
         ObjectEndpoint::Patch => handlers::patch(shared, &key()?, request, &options).await,
         ObjectEndpoint::Delete => handlers::delete(shared, &key()?, request, &options).await,
         ObjectEndpoint::Timeline => actions::timeline(shared, Some(&key()?)).await,
+        ObjectEndpoint::Diagnosis => diagnosis::read(shared, &key()?),
         ObjectEndpoint::Install => actions::install(shared, &key()?, request).await,
         ObjectEndpoint::VirtualMedia => actions::virtual_media(shared, &key()?, request).await,
         ObjectEndpoint::LocalBoot => actions::change(shared, &key()?, Transition::Release).await,

@@ -216,6 +216,11 @@ static ROUTES: &[Route] = &[
     )
     .part_of(BareMetalHost, "timeline"),
     route(
+        "/api/v1/namespaces/{namespace}/baremetalhosts/{name}/diagnosis",
+        &[get("readBareMetalHostDiagnosis", "Returns why a host does not boot.", Viewer, Endpoint::Object(O::Diagnosis))],
+    )
+    .part_of(BareMetalHost, "diagnosis"),
+    route(
         "/api/v1/namespaces/{namespace}/baremetalhosts/{name}/install",
         &[post("installBareMetalHost", "Starts an install.", Admin, Endpoint::Object(O::Install))],
     )
@@ -560,6 +565,6 @@ mod tests {
         }
         let hosts = subresources().filter(|(kind, ..)| *kind == Kind::BareMetalHost);
         let names: Vec<&str> = hosts.map(|(_, name, _)| name).collect();
-        assert_eq!(names, ["timeline", "install", "localboot", "hold", "virtualmedia", "seed"]);
+        assert_eq!(names, ["timeline", "diagnosis", "install", "localboot", "hold", "virtualmedia", "seed"]);
     }
 }

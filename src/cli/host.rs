@@ -19,6 +19,7 @@ use super::reference::{Wanted, collection_path, object_path};
 use super::refusals::Refusals;
 use super::show::{note, print};
 use super::timeline::{self, TimelineView};
+use super::why::{self, WhyArgs};
 
 /// Subcommands of `bootlatch host`.
 #[derive(Debug, Subcommand)]
@@ -86,6 +87,9 @@ pub enum HostCommand {
         #[arg(short, long, default_value = "default")]
         namespace: String,
     },
+    /// Show why a host does not boot, and the steps of its boots
+    #[command(after_help = "Examples:\n  bootlatch host why node1")]
+    Why(WhyArgs),
     /// Show the timeline of a host
     Timeline {
         /// Name or MAC address of the host
@@ -173,6 +177,9 @@ pub async fn run(verb: HostCommand, connection_args: &ConnectionArgs) -> anyhow:
     if let HostCommand::Timeline { name, view } = verb {
         return timeline::timeline(connection_args, Some(&name), &view).await;
     }
+    if let HostCommand::Why(args) = &verb {
+        return why::why(connection_args, args).await;
+    }
     let mut client = ApiClient::connect(connection_args).await?;
     match verb {
         HostCommand::List { selection, view } => {
@@ -188,6 +195,7 @@ pub async fn run(verb: HostCommand, connection_args: &ConnectionArgs) -> anyhow:
         HostCommand::Localboot { host } => act(&mut client, &host, "localboot", None).await,
         HostCommand::Hold { host } => act(&mut client, &host, "hold", None).await,
         HostCommand::Power { name, action, namespace } => power::switch(&mut client, &namespace, &name, action).await,
+        HostCommand::Why(args) => why::why(connection_args, &args).await,
         HostCommand::Timeline { name, view } => timeline::timeline(connection_args, Some(&name), &view).await,
     }
 }

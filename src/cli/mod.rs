@@ -36,6 +36,7 @@ mod timeline;
 mod tls;
 mod wait;
 mod watch;
+mod why;
 
 use std::process::ExitCode;
 

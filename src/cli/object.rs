@@ -17,6 +17,7 @@ use super::manifests::ManifestArgs;
 use super::reference::{self, OBJECTS_HELP, Wanted};
 use super::show::ObjectFormat;
 use super::timeline::{self, TimelineArgs};
+use super::why::{self, WhyArgs};
 use super::wait::{self, Goal};
 use super::watch;
 
@@ -123,6 +124,8 @@ pub enum ObjectCommand {
     /// Show what happened to a host, or to all
     #[command(after_help = "Examples:\n  bootlatch timeline node1\n  bootlatch timeline -f")]
     Timeline(TimelineArgs),
+    /// Show why a host does not boot, and the steps of its boots
+    Why(WhyArgs),
     /// Show what happened to a host, as `timeline` does
     #[command(after_help = "Examples:\n  bootlatch logs -f node1")]
     Logs(TimelineArgs),
@@ -178,6 +181,7 @@ pub async fn run(verb: ObjectCommand, connection_args: &ConnectionArgs) -> anyho
             }
         }
         ObjectCommand::Explain { field } => explain::explain(&mut connect().await?, &field).await,
+        ObjectCommand::Why(args) => why::why(connection_args, &args).await,
         ObjectCommand::Timeline(args) | ObjectCommand::Logs(args) => {
             timeline::timeline(connection_args, args.host.as_deref(), &args.view).await
         }

@@ -1,7 +1,8 @@
 //! What was seen of machines' boots, in memory: for the diagnosis of boots that do not go on.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::boot::diagnosis::{BootTrace, DhcpClient, Evidence, Progress, Step, Uptime};
@@ -41,6 +42,8 @@ struct MachineTrace {
     is_changed: bool,
     /// How far the present boot has come, and when it last went on.
     progress: Option<(Progress, Uptime)>,
+    /// The count of bytes that its iSCSI session sends, with its last value.
+    session: Option<(Arc<AtomicU64>, u64)>,
 }
 
 /// A machine to look at.
@@ -112,6 +115,7 @@ impl BootTraces {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let Shard { current, previous } = &mut *shard;
             for (mac, machine) in current.iter_mut().chain(previous) {
+                machine.sample_session(now);
                 if machine.next_look.take_if(|at| *at <= now).is_some() {
                     due.push(machine.take(*mac));
                 }
@@ -128,6 +132,13 @@ impl BootTraces {
         let found = machine.take(mac);
         machine.is_changed = is_changed;
         Some(found)
+    }
+
+    /// Records what the iSCSI session of a machine reads from now on.
+    pub fn follow_session(&self, mac: Mac, sent: Arc<AtomicU64>) {
+        if let Some(machine) = self.shard(mac).find(mac) {
+            machine.session = Some((sent, 0));
+        }
     }
 
     /// Sets the time of the next look at a machine, unless it is seen before.
@@ -162,6 +173,19 @@ impl BootTraces {
 }
 
 impl MachineTrace {
+    /// Records what the session has read since the last sample.
+    fn sample_session(&mut self, now: Uptime) {
+        let Some((sent, last)) = &mut self.session else { return };
+        let octets = sent.load(Ordering::Relaxed);
+        if octets != *last {
+            *last = octets;
+            self.trace.record(Step::Read { octets, is_over: false }, now);
+        }
+        if Arc::strong_count(sent) == 1 {
+            self.session = None;
+        }
+    }
+
     fn take(&mut self, mac: Mac) -> DueMachine {
         let is_changed = std::mem::take(&mut self.is_changed);
         DueMachine { mac, steps: self.trace.steps().to_vec(), interface: self.interface, is_changed }

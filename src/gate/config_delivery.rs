@@ -64,6 +64,7 @@ impl Gate {
     ) -> Result<(), Reason> {
         let event = fetched(&caller.facts, config, None, file);
         self.advance(caller, Transition::FetchConfig, Some(event)).await?;
+        self.trace_config(caller.facts.mac, config);
         Ok(())
     }
 
@@ -92,6 +93,7 @@ impl Gate {
         }
         let event = fetched(facts, config, Some(channel), None);
         self.advance(&self.caller(facts), transition(channel), Some(event)).await?;
+        self.trace_config(facts.mac, config);
         self.deliveries.record(of, delivery);
         Ok(())
     }

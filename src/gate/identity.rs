@@ -144,6 +144,12 @@ impl Gate {
         }
     }
 
+    /// Returns the machine that a token was issued to for its present install, also if the token has expired.
+    pub fn token_machine(&self, token: &str) -> Option<Mac> {
+        let host = self.store.load().host_by_mac(BootTokens::claimed(token)?)?;
+        self.tokens.holds(token, &host).then_some(host.spec.boot_mac_address)
+    }
+
     /// Returns the machine at an address, as far as evidence names one.
     ///
     /// # Errors

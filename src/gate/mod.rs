@@ -2,6 +2,7 @@
 //! protocol may answer.
 
 pub mod config_delivery;
+mod boot_steps;
 pub mod boot_traces;
 mod enrolment;
 mod finishing;
@@ -156,7 +157,9 @@ impl Gate {
         }
         let decided = self.require_proof(self.decide_and_enrol(facts).await, client.is_tied());
         let decided = self.commit(&client, protocol, decided).await;
-        self.with_medium(decided, at).await
+        let decided = self.with_medium(decided, at).await;
+        self.trace_script(facts.mac, &decided);
+        decided
     }
 
     /// Judges a client that requests a script.

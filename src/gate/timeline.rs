@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::boot::diagnosis::Step;
 use crate::boot::identity::Evidence;
 use crate::boot::{BootEvent, Facts, Reason};
 use crate::event::{Event, Protocol};
@@ -57,6 +58,10 @@ impl Gate {
             BootEvent::Refused(reason) => return self.refuse(facts, protocol, *reason),
             BootEvent::WaitingForImage(_) => {
                 self.counters.count_refused(protocol, Reason::ImageUnavailable, facts.address);
+                if let Event::WaitingForImage { message, .. } = self.timeline_event(facts, protocol, event) {
+                    let (reason, message) = (Reason::ImageUnavailable, message.into());
+                    self.trace(facts.mac, Step::Refused { reason, message });
+                }
             }
             BootEvent::Script { .. } | BootEvent::LocalDisk(_) | BootEvent::ConfigFetched(_) => {}
         }
@@ -126,6 +131,7 @@ impl Gate {
     /// Records a refusal in the timeline of a known machine.
     pub fn record_refusal(&self, mac: Mac, protocol: Protocol, reason: Reason, message: String) {
         if self.store.load().has_host(mac) {
+            self.trace(mac, Step::Refused { reason, message: message.as_str().into() });
             self.record_once(mac, Event::Refused { protocol, reason, message });
         }
     }
@@ -152,6 +158,9 @@ impl Gate {
 
     /// Records that a machine cannot read an attached unit; in the server's timeline if the machine is unknown.
     pub fn record_read_failure(&self, mac: Option<Mac>, unit: u8, message: String) {
+        if let Some(mac) = mac {
+            self.trace(mac, Step::ReadFailed { message: message.as_str().into() });
+        }
         let event = Event::ReadFailed { unit, message };
         if self.throttle.admit(mac.unwrap_or(Mac([0; 6])), &event) {
             self.store.record_event(mac, event);

@@ -31,10 +31,10 @@ pub fn requested(header: Option<&str>, length: u64) -> RequestedRange {
             Some(0) => RequestedRange::Unsatisfiable,
             Some(_) if length == 0 => RequestedRange::Unsatisfiable,
             Some(count) => part(length - count.min(length), count.min(length)),
-            None => RequestedRange::Whole,
+            None => RequestedRange::Unsatisfiable,
         };
     }
-    let Some(first) = position(first) else { return RequestedRange::Whole };
+    let Some(first) = position(first) else { return RequestedRange::Unsatisfiable };
     let last = match last {
         "" => u64::MAX,
         last => match position(last) {
@@ -46,6 +46,13 @@ pub fn requested(header: Option<&str>, length: u64) -> RequestedRange {
         true => part(first, last.min(length - 1) - first + 1),
         false => RequestedRange::Unsatisfiable,
     }
+}
+
+/// Returns whether a Range header asks for bytes by something else than numbers, as an iPXE does whose build cannot
+/// print 64-bit numbers (`bytes=u-u`).
+pub fn is_malformed(header: &str) -> bool {
+    let range = header.trim().strip_prefix("bytes=").and_then(|set| set.split_once('-'));
+    range.is_some_and(|(first, last)| [first, last].iter().any(|part| part.contains(|one: char| one.is_alphabetic())))
 }
 
 /// Returns a part of the whole.
@@ -75,7 +82,7 @@ mod tests {
             (Some("bytes=999-2000"), part(999, 1)),
             (Some("bytes=1000-"), RequestedRange::Unsatisfiable),
             (Some("bytes=-0"), RequestedRange::Unsatisfiable),
-            (Some("bytes=u-u"), RequestedRange::Whole),
+            (Some("bytes=u-u"), RequestedRange::Unsatisfiable),
             (Some("bytes=5-4"), RequestedRange::Whole),
             (Some("bytes=0-1,5-6"), RequestedRange::Whole),
             (Some("bytes=18446744073709551615-18446744073709551615"), RequestedRange::Unsatisfiable),

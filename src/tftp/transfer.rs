@@ -33,6 +33,9 @@ const MAX_PEER_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_UNPROVEN_PACKETS: u32 = 3;
 /// Time without any acknowledgement after which a peer is given up. A peer that is there repeats its request.
 const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time without progress of a peer after which it is reported as silent. Firmware repeats its packets after 4 s at most
+/// (EDK2 `PXEBC_MTFTP_TIMEOUT`).
+const SILENCE: Duration = Duration::from_secs(8);
 /// Number of retransmissions of a whole window without an acknowledgement. Later ones are its first block only: the
 /// peer acknowledges it, and the rest follows.
 const MAX_WHOLE_WINDOW_TRIES: u32 = 1;
@@ -244,6 +247,11 @@ impl Transfer {
         }
         self.tries = self.tries.saturating_add(1);
         if self.is_proven { self.send_again(now) } else { self.send_unproven(now) }
+    }
+
+    /// Returns whether the peer has made no progress for so long that it may not come back.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        now >= self.moved_at + SILENCE
     }
 
     /// Handles that the packets of the last step were sent only now.

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use crate::api::generate::is_generated;
 use crate::api::objects::status::Status;
 use crate::api::state::Shared;
+use crate::boot::diagnosis::Step;
 use crate::boot::{ConfigProof, DropReason, Facts, Reason, Stage};
 use crate::event::{Event, Protocol};
 use crate::fleet::{BootConfig, Format, Host, Phase};
-use crate::gate::IdentifiedClient;
+use crate::gate::{AdmissionRefusal, IdentifiedClient};
 use crate::http::peer::Peer;
 use crate::http::reply::{self, Reply, bytes, text};
 use crate::iso;
@@ -234,21 +235,34 @@ fn append_name(ignition: &mut Value, name: &str) {
 /// Answers `POST /api/v1/boot-complete` and cloud-init's `phone_home`: the machine reports that its install is complete.
 pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Reply {
     let good = token.filter(|token| shared.gate.admit(None, Some(token), ConfigProof::Token).is_ok());
-    let caller = match authenticate_machine(shared, peer, good, ConfigProof::of_done(good.is_some())) {
+    let proof = ConfigProof::of_done(good.is_some());
+    let caller = match shared.gate.authenticate(peer.address, good, proof) {
         Ok(caller) => caller,
-        Err(reply) => return *reply,
+        Err(refusal) => {
+            let named = token.and_then(|token| shared.gate.token_machine(token));
+            let reason = if named.is_some() { Reason::TokenInvalid } else { refusal.reason };
+            if let Some(mac) = named.or(refusal.mac) {
+                shared.gate.trace(mac, Step::CompletionRefused { reason });
+            }
+            return refused_machine(shared, peer, refusal);
+        }
     };
     match shared.gate.complete(&caller).await {
         Ok(host) => {
             shared.gate.counters.count_answered(Protocol::Http);
-            if host.status.phase != Phase::Installed {
+            if host.status.phase == Phase::Installed {
+                shared.gate.trace(caller.facts.mac, Step::Completed);
+            } else {
                 let event = Event::BootCompleteIgnored { phase: host.status.phase };
                 shared.gate.store.record_event(Some(caller.facts.mac), event);
             }
             let name = host.metadata.name.as_str();
             reply::json(StatusCode::OK, &json!({"status": "ok", "host": name, "image": "localboot"}))
         }
-        Err(reason) => refuse(shared, &caller.facts, reason),
+        Err(reason) => {
+            shared.gate.trace(caller.facts.mac, Step::CompletionRefused { reason });
+            refuse(shared, &caller.facts, reason)
+        }
     }
 }
 
@@ -263,18 +277,28 @@ fn authenticate_machine(
     match gate.authenticate(peer.address, token, proof) {
         Ok(caller) => Ok(caller),
         Err(refusal) => {
-            gate.counters.count_refused(Protocol::Http, refusal.reason, peer.address);
-            let (reason, message) = (refusal.reason, refusal.reason.sentence().to_owned());
-            gate.store.record_event(refusal.mac, Event::Refused { protocol: Protocol::Http, reason, message });
-            let address = peer.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
-            let hint = if refusal.reason == Reason::UnknownHost {
-                ": for a machine behind a router set spec.ip, or list its network in config_access.trusted_subnets"
-            } else {
-                ""
-            };
-            Err(text(code(refusal.reason), format!("{} ({address}){hint}\n", refusal.reason)).into())
+            let named = token.and_then(|token| gate.token_machine(token));
+            if let Some(mac) = named.or(refusal.mac) {
+                gate.trace_refused_config(mac, refusal.reason, peer.address, named.is_some());
+            }
+            Err(refused_machine(shared, peer, refusal).into())
         }
     }
+}
+
+/// Records the refusal of a machine that could not be authenticated, and returns the reply that gives its reason.
+fn refused_machine(shared: &Shared, peer: &Peer, refusal: AdmissionRefusal) -> Reply {
+    let gate = &shared.gate;
+    gate.counters.count_refused(Protocol::Http, refusal.reason, peer.address);
+    let (reason, message) = (refusal.reason, refusal.reason.sentence().to_owned());
+    gate.store.record_event(refusal.mac, Event::Refused { protocol: Protocol::Http, reason, message });
+    let address = peer.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+    let hint = if refusal.reason == Reason::UnknownHost {
+        ": for a machine behind a router set spec.ip, or list its network in config_access.trusted_subnets"
+    } else {
+        ""
+    };
+    text(code(refusal.reason), format!("{} ({address}){hint}\n", refusal.reason))
 }
 
 /// Records a refusal, and returns the reply that gives its reason.

@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::StatusCode;
-use hyper::header::{HeaderMap, RETRY_AFTER};
+use hyper::header::{HeaderMap, RANGE, RETRY_AFTER};
 
 use crate::api::machine::query::Query;
 use crate::api::machine::recent::{RecentKey, RecentView};
 use crate::api::state::Shared;
+use crate::boot::diagnosis::Step;
 use crate::boot::{Facts, Reason, Stage};
 use crate::event::{DeliveryChannel, Protocol};
 use crate::fleet::{Host, Image, Key, Kind, Mac, Name, Object};
 use crate::gate::media::{ConfigVisibility, MediaError};
 use crate::http::conditional;
 use crate::http::peer::Peer;
-use crate::http::ranges::{RequestedRange, requested};
+use crate::http::ranges::{RequestedRange, is_malformed, requested};
 use crate::http::reply::{MediumRange, RepeatedContent, Reply, text};
 use crate::images::library::{ImageLibrary, ImageView};
 use crate::iso::FileInImage;
@@ -51,8 +52,24 @@ pub async fn image_again(
             Err(reply) => return reply,
         },
     };
+    answer_read(shared, peer, view, headers, is_head)
+}
+
+/// Answers with a view, and records that the machine at the client's address reads it, or asks for a range that means
+/// nothing.
+fn answer_read(shared: &Shared, peer: &Peer, view: ImageView, headers: &HeaderMap, is_head: bool) -> Reply {
     shared.gate.counters.count_answered(Protocol::Http);
-    conditional::answer(view.medium, &view.tag, headers, is_head)
+    let (tag, whole) = (view.tag, view.medium.len());
+    let range = headers.get(RANGE).and_then(|range| range.to_str().ok());
+    if let Some(address) = peer.address {
+        let step = match (range.filter(|range| is_malformed(range)), requested(range, whole)) {
+            (Some(range), _) => Step::BadRange { range: range.into() },
+            (None, RequestedRange::Part { count, .. }) => Step::Read { octets: count, is_over: false },
+            (None, _) => Step::Read { octets: if is_head { 0 } else { whole }, is_over: false },
+        };
+        shared.gate.trace_at_address(address, step);
+    }
+    conditional::answer(view.medium, &tag, headers, is_head)
 }
 
 /// Returns the part that a Range header selects of the image that this connection requested last, or all of it; `None` if
@@ -116,8 +133,7 @@ async fn send(shared: &Shared, peer: &Peer, view: ImageView, headers: &HeaderMap
     if !is_head && let Err(reply) = release(shared, peer, &view).await {
         return reply;
     }
-    shared.gate.counters.count_answered(Protocol::Http);
-    conditional::answer(view.medium, &view.tag, headers, is_head)
+    answer_read(shared, peer, view, headers, is_head)
 }
 
 /// Records durably that a machine gets its config with its image, if the image contains it.

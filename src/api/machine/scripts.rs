@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use crate::api::machine::images;
 use crate::api::machine::query::Query;
 use crate::api::state::Shared;
+use crate::boot::diagnosis::Step;
 use crate::boot::{DropReason, Facts, Firmware, Reason, ScriptFormat, Stage, Verdict};
 use crate::event::Protocol;
 use crate::fleet::{Mac, Name};
@@ -104,6 +105,11 @@ pub async fn boot_file(
     }
     let program = file.join("/");
     let reply = stored(shared, peer, &shared.folders.firmware, &program, headers, is_head).await;
+    if reply.status().is_success() {
+        let size = reply.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let (file, size) = (program.as_str().into(), size.unwrap_or_default());
+        shared.gate.trace(mac, Step::ProgramRequested { file, is_head, size });
+    }
     if reply.status() == StatusCode::NOT_FOUND && shared.gate.site.has_program(&program) {
         let missing = format!("no boot program {program} in firmware_dir: run firmware/stage");
         shared.gate.record_refusal(mac, Protocol::Http, Reason::FileNotFound, missing);

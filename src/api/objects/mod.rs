@@ -4,6 +4,7 @@ pub mod access_reviews;
 pub mod actions;
 mod apply;
 pub mod body;
+pub mod diagnosis;
 pub mod discovery;
 mod duplicate_keys;
 pub mod events;

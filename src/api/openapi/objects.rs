@@ -52,6 +52,7 @@ pub fn details(route: &Route, endpoint: ObjectEndpoint) -> Details {
             details.query(WRITE).body(options).returns(200, "Status").fails(WRITE_FAILS)
         }
         ObjectEndpoint::Timeline => details.returns(200, "Timeline").fails(&[400, 401, 404]),
+        ObjectEndpoint::Diagnosis => details.returns(200, "Diagnosis").fails(&[400, 401, 404]),
         ObjectEndpoint::Install => {
             let body = optional(&reference("InstallRequest"));
             details.body(body).returns(200, name).fails(ACTION_FAILS)
@@ -77,6 +78,7 @@ pub fn kubernetes_action(route: &Route, endpoint: ObjectEndpoint) -> Option<(Kin
         ObjectEndpoint::Patch => "patch",
         ObjectEndpoint::Delete => "delete",
         ObjectEndpoint::Timeline
+        | ObjectEndpoint::Diagnosis
         | ObjectEndpoint::Install
         | ObjectEndpoint::LocalBoot
         | ObjectEndpoint::Hold

@@ -9,6 +9,7 @@ use crate::provision::generate::{CloudInitRequest, IgnitionRequest};
 
 use crate::api::generate::GeneratedConfigs;
 use crate::api::objects::actions::{InstallRequest, VirtualMediaRequest, VirtualMedium};
+use crate::api::objects::diagnosis::DiagnosisReport;
 use crate::api::objects::redaction::ListMeta;
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
@@ -61,6 +62,7 @@ pub fn all() -> Value {
     schemas.derive::<CloudInitRequest>("CloudInitRequest", Usage::Request);
     schemas.derive::<GeneratedConfigs>("Generated", Usage::Reply);
     schemas.add("Timeline", timeline());
+    schemas.derive::<DiagnosisReport>("Diagnosis", Usage::Reply);
     schemas.derive::<Upload>("Upload", Usage::Reply);
     schemas.derive::<UploadList>("UploadList", Usage::Reply);
     Value::Object(schemas.0)

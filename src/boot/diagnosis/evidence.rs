@@ -147,8 +147,6 @@ pub enum Step {
         octets: u64,
         /// Size of the file, in octets.
         size: u64,
-        /// Whether it is slow: a transfer of 512-octet blocks, one at a time, that took more than 20 s.
-        is_slow: bool,
     },
     /// Somebody answered a packet of ours with an ICMP error.
     Unreachable {

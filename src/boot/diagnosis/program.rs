@@ -34,14 +34,13 @@ struct Transfer<'a> {
     outcome: &'a TransferOutcome,
     octets: u64,
     size: u64,
-    is_slow: bool,
 }
 
 impl<'a> Transfer<'a> {
     fn of(evidence: &'a Evidence) -> Option<Self> {
         match &evidence.step {
-            Step::Transfer { file, outcome, octets, size, is_slow } => {
-                Some(Self { evidence, file, outcome, octets: *octets, size: *size, is_slow: *is_slow })
+            Step::Transfer { file, outcome, octets, size } => {
+                Some(Self { evidence, file, outcome, octets: *octets, size: *size })
             }
             _ => None,
         }
@@ -281,7 +280,7 @@ pub fn transfer_ended(scene: &Scene<'_>) -> Option<Finding> {
     if scene.reached() != Progress::ProgramRequest {
         return None;
     }
-    let Transfer { evidence, file, outcome, octets, size: whole, is_slow } = last_transfer(&scene.boot())?;
+    let Transfer { evidence, file, outcome, octets, size: whole } = last_transfer(&scene.boot())?;
     let of = if octets < 1000 { format!("{octets} of {}", size(whole)) } else { format!("{} of {}", kilobytes(octets), size(whole)) };
     match outcome {
         TransferOutcome::Aborted { text, .. } => {
@@ -297,7 +296,7 @@ pub fn transfer_ended(scene: &Scene<'_>) -> Option<Finding> {
                 "its own words say why; most often its memory or its disk is full, or somebody pressed a key",
             )
         }
-        TransferOutcome::Silent if octets > 0 || is_slow => Finding::new(
+        TransferOutcome::Silent if octets > 0 => Finding::new(
             (PROGRAM, StallReason::TransferSilent),
             Certainty::Certain,
             format!("It fell silent after {of} of {file}: it was switched off, its cable was pulled, or its network driver hangs"),

@@ -74,16 +74,15 @@ pub fn describe(step: &Step) -> String {
         Step::SolicitV6 => "DHCPv6 SOLICIT of firmware".to_owned(),
         Step::Refused { message, .. } => format!("refused: {message}"),
         Step::FileRequested { file, port } => format!("TFTP request for {file} from port {port}"),
-        Step::Transfer { file, outcome, octets, size: whole, is_slow } => {
-            let slow = if *is_slow { ", slowly" } else { "" };
+        Step::Transfer { file, outcome, octets, size: whole } => {
             let of = format!("{} of {}", size(*octets), size(*whole));
             match outcome {
-                TransferOutcome::Complete => format!("TFTP: {file} complete ({}){slow}", size(*whole)),
+                TransferOutcome::Complete => format!("TFTP: {file} complete ({})", size(*whole)),
                 TransferOutcome::Probed => format!("TFTP: size of {file} asked ({})", size(*whole)),
                 TransferOutcome::Aborted { code, text } => {
                     format!("TFTP: {file} aborted by the client at {of}: error {code} {text}")
                 }
-                TransferOutcome::Silent => format!("TFTP: {file} silent at {of}{slow}"),
+                TransferOutcome::Silent => format!("TFTP: {file} silent at {of}"),
                 TransferOutcome::Failed => format!("TFTP: {file} failed here at {of}"),
             }
         }

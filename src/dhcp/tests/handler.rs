@@ -70,7 +70,7 @@ impl HandlerTestbed {
     fn handle(&mut self, bytes: &[u8]) -> PendingReplies {
         let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
         let arrival = Arrival { port: DhcpPort::Server, from };
-        self.handle_again(&ReceivedMessage { interface: 0, bytes: bytes.into(), arrival, enrolled: None })
+        self.handle_again(&ReceivedMessage { interface: 0, bytes: bytes.into(), arrival, received: Instant::now(), is_repeated: false, enrolled: None })
     }
 
     fn handle_again(&mut self, message: &ReceivedMessage<'_>) -> PendingReplies {
@@ -166,6 +166,7 @@ async fn a_lease_is_durable_before_its_acknowledgement_leaves() {
     testbed.handler.commit(&mut out.after_commit, move |replies| {
         let is_stored = gate.store.load().lease_by_ip(address).is_some();
         done.send((replies.len(), is_stored)).unwrap();
+        0
     });
     assert_eq!(sent.await.unwrap(), (1, true), "the lease is stored when its reply leaves");
 }
@@ -176,7 +177,10 @@ async fn without_the_store_no_acknowledgement_leaves() {
     let mut out = request_lease(&mut testbed);
     testbed.fixture.break_store();
     let (done, sent) = tokio::sync::oneshot::channel::<usize>();
-    testbed.handler.commit(&mut out.after_commit, move |replies| done.send(replies.len()).unwrap());
+    testbed.handler.commit(&mut out.after_commit, move |replies| {
+        done.send(replies.len()).unwrap();
+        0
+    });
     assert!(sent.await.is_err(), "the reply is dropped unsent");
     while testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::LeaseNotWritten) == 0 {
         tokio::task::yield_now().await;
@@ -213,7 +217,7 @@ async fn a_message_that_finds_the_queue_full_is_lost() {
     let bytes = message(1, &[CLASS]);
     let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
     let arrival = Arrival { port: DhcpPort::Server, from };
-    let received = ReceivedMessage { interface: 0, bytes: bytes.into(), arrival, enrolled: None };
+    let received = ReceivedMessage { interface: 0, bytes: bytes.into(), arrival, received: Instant::now(), is_repeated: false, enrolled: None };
     let capacity = testbed.deferred.max_capacity();
     for _ in 0..=capacity {
         testbed.handler.defer(received.to_deferred());

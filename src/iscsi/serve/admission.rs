@@ -10,6 +10,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::boot::diagnosis::Step;
 use crate::boot::{DropReason, Facts, Reason, Stage};
 use crate::bounds::{Excess, Source};
 use crate::event::{DeliveryChannel, Event, Protocol};
@@ -91,6 +92,9 @@ impl LoginAuthorizer {
         };
         let Some(name) = image_of(&self.gate, target) else {
             self.gate.counters.count_refused(Protocol::Iscsi, Reason::OtherImageAssigned, Some(login.peer.ip()));
+            if let Some(facts) = facts(&self.gate, login) {
+                self.gate.trace_refused_login(facts.mac, target, None, login.peer.ip(), false);
+            }
             return Some(Admission::Refuse(LoginRefusal::NotFound));
         };
         match self.find_image(login, &name) {
@@ -118,7 +122,12 @@ impl LoginAuthorizer {
         let detail = Some(why).filter(|why| *why == Reason::ImageUnavailable).and_then(|_| unavailable());
         let words = detail.map_or_else(|| why.to_string(), |reason| format!("{name} cannot be served now: {reason}"));
         match facts(&self.gate, login) {
-            Some(facts) => self.gate.refuse_with_message(&facts, Protocol::Iscsi, why, words),
+            Some(facts) => {
+                let target = login.claim.target.as_deref().unwrap_or_default();
+                let has_token = parse_initiator(&self.gate, login).is_some_and(|(_, token)| token.is_some());
+                self.gate.trace_refused_login(facts.mac, target, Some(why), login.peer.ip(), has_token);
+                self.gate.refuse_with_message(&facts, Protocol::Iscsi, why, words);
+            }
             None => self.gate.counters.count_refused(Protocol::Iscsi, why, Some(login.peer.ip())),
         }
         Admission::Refuse(if why == Reason::ImageUnavailable {
@@ -327,13 +336,18 @@ fn record_failure(failures: &ChapFailures, report: &ConnectionReport) {
 /// Records an event of a connection in the counters, the log and the timeline.
 fn record_report(gate: &Gate, report: ConnectionReport) {
     match report {
-        ConnectionReport::Attached(login) => {
+        ConnectionReport::Attached { login, sent } => {
             gate.counters.count_answered(Protocol::Iscsi);
             gate.counters.iscsi_sessions.fetch_add(1, Ordering::Relaxed);
             if let Some(target) = login.claim.target.clone() {
                 let (initiator, image) = (loggable_initiator(gate, &login), image_of(gate, &target));
+                let mac = facts(gate, &login).map(|facts| facts.mac);
+                if let (Some(mac), Some(image)) = (mac, &image) {
+                    gate.trace(mac, Step::Login { image: image.clone() });
+                    gate.traces.follow_session(mac, sent.0);
+                }
                 let event = Event::IscsiLogin { initiator, target, image };
-                gate.store.record_event(facts(gate, &login).map(|facts| facts.mac), event);
+                gate.store.record_event(mac, event);
             }
         }
         ConnectionReport::Sent(count) => {
@@ -341,6 +355,9 @@ fn record_report(gate: &Gate, report: ConnectionReport) {
         }
         ConnectionReport::Ended { login, end, sent } => {
             gate.counters.iscsi_sessions.fetch_sub(1, Ordering::Relaxed);
+            if let Some(facts) = facts(gate, &login).filter(|_| login.claim.target.is_some()) {
+                gate.trace(facts.mac, Step::Read { octets: sent, is_over: true });
+            }
             tracing::debug!(peer = %login.peer, ?end, sent, "iSCSI session ended");
         }
         ConnectionReport::Refused {
@@ -348,7 +365,11 @@ fn record_report(gate: &Gate, report: ConnectionReport) {
             login: Some(login),
             end: Some(End::Login(LoginError::Chap(_) | LoginError::NoChap)),
         } => match facts(gate, &login) {
-            Some(facts) => gate.refuse(&facts, Protocol::Iscsi, Reason::ChapFailed),
+            Some(facts) => {
+                let target = login.claim.target.as_deref().unwrap_or_default();
+                gate.trace_refused_login(facts.mac, target, Some(Reason::ChapFailed), peer.ip(), false);
+                gate.refuse(&facts, Protocol::Iscsi, Reason::ChapFailed);
+            }
             None => gate.counters.count_refused(Protocol::Iscsi, Reason::ChapFailed, Some(peer.ip())),
         },
         // The gate refused the login and counted it.

@@ -14,6 +14,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -37,6 +38,7 @@ use places::ListenerPlaces;
 use registry::{Registry, SessionHandle};
 pub use types::{
     Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, MediaAccess, RecordFirstRead,
+    SentBytes,
 };
 
 /// Serves connections until `stop` turns true. Then it requests a logout of every session and waits at most
@@ -118,6 +120,8 @@ struct ConnectionTask {
     sent: u64,
     /// Bytes of them that were reported.
     reported: u64,
+    /// The same count for others to read.
+    progress: SentBytes,
 }
 
 /// Bytes from the peer that the connection did not accept yet.
@@ -148,6 +152,7 @@ impl ConnectionTask {
             recorders: BTreeMap::new(),
             sent: 0,
             reported: 0,
+            progress: SentBytes::default(),
         })
     }
 
@@ -357,7 +362,7 @@ impl ConnectionTask {
         }
         self.connection.on_attached(place.tsih(), Instant::now());
         self.place = Some(place);
-        (self.handler.report)(ConnectionReport::Attached(self.login.clone()?));
+        (self.handler.report)(ConnectionReport::Attached { login: self.login.clone()?, sent: self.progress.clone() });
         Some(())
     }
 
@@ -400,6 +405,7 @@ impl ConnectionTask {
 
     /// Reports the bytes that were sent since the last report, if there are at least `at_least`.
     fn report_sent(&mut self, at_least: u64) {
+        self.progress.0.store(self.sent, Ordering::Relaxed);
         let count = self.sent - self.reported;
         if count >= at_least {
             self.reported = self.sent;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use futures_util::future::BoxFuture;
 
@@ -80,11 +81,28 @@ pub enum Admission {
     Refuse(LoginRefusal),
 }
 
+/// The count of bytes that a session has sent to its initiator, while it lives.
+#[derive(Debug, Clone, Default)]
+pub struct SentBytes(pub Arc<AtomicU64>);
+
+impl PartialEq for SentBytes {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for SentBytes {}
+
 /// An event of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectionReport {
     /// A session began.
-    Attached(LoginClaim),
+    Attached {
+        /// The login of the session.
+        login: LoginClaim,
+        /// The count of bytes that are sent to the initiator.
+        sent: SentBytes,
+    },
     /// So many more bytes were sent to the initiator.
     Sent(u64),
     /// A session ended.

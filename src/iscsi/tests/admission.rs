@@ -1,5 +1,6 @@
 //! The iSCSI adapter over a store in a temporary directory.
 
+use crate::iscsi::serve::SentBytes;
 use std::net::SocketAddr;
 
 use serde_json::json;
@@ -180,7 +181,7 @@ async fn events_of_connections_are_counted_and_recorded() {
     fixture.put_vm(json!({"ip": ADDRESS})).await;
     let (gate, login) = (&fixture.gate, login(Some("live"), ADDRESS));
     let peer = login.peer;
-    record_report(gate, ConnectionReport::Attached(login.clone()));
+    record_report(gate, ConnectionReport::Attached { login: login.clone(), sent: SentBytes::default() });
     assert_eq!(fixture.gate.counters.answered(Protocol::Iscsi), 1);
     record_report(gate, ConnectionReport::Full { peer, excess: Excess::Total });
     assert_eq!(fixture.gate.counters.dropped(Protocol::Iscsi, DropReason::Overload), 1);

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::boot::diagnosis::{Step, TransferOutcome};
 use crate::boot::{DropReason, Facts, Program, Reason, ScriptFormat, Stage};
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
@@ -254,21 +255,38 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
         asked.mac().or_else(|| gate.owner_of(peer.ip()).ok().flatten())
     };
     match report {
+        TransferReport::Requested { peer, asked } => {
+            let step = Step::FileRequested { file: file_name(&asked).into(), port: peer.port() };
+            mac(&asked, peer).inspect(|mac| gate.trace(*mac, step));
+        }
+        TransferReport::Silent { peer, asked, octets, size } => {
+            let (file, outcome) = (file_name(&asked).into(), TransferOutcome::Silent);
+            let step = Step::Transfer { file, outcome, octets, size };
+            mac(&asked, peer).inspect(|mac| gate.trace(*mac, step));
+        }
         TransferReport::Started { peer, asked, .. } => {
             let mac = mac(&asked, peer);
             mac.inspect(|mac| on_progress(*mac));
             gate.store.record_event(mac, Event::TftpStarted { file: file_name(&asked) })
         }
-        TransferReport::Ended { peer, asked, how: TransferEnd::Peer(Ending::Complete), octets, took, resent } => {
+        TransferReport::Ended { peer, asked, how: TransferEnd::Peer(Ending::Complete), octets, took, resent, .. } => {
             gate.counters.count_answered(Protocol::Tftp);
             gate.counters.tftp_sent_bytes.fetch_add(octets, std::sync::atomic::Ordering::Relaxed);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            let mac = mac(&asked, peer);
+            if let Some(mac) = mac {
+                let (file, outcome) = (file_name(&asked).into(), TransferOutcome::Complete);
+                gate.trace(mac, Step::Transfer { file, outcome, octets, size: octets });
+            }
             gate.store.record_event(
-                mac(&asked, peer),
+                mac,
                 Event::TftpCompleted { file: file_name(&asked), bytes: octets, milliseconds, resent },
             );
         }
-        TransferReport::Ended { peer, asked, how, octets, .. } => {
+        TransferReport::Ended { peer, asked, how, octets, size, message, .. } => {
+            if let (Some(outcome), Some(mac)) = (outcome(&how, message), mac(&asked, peer)) {
+                gate.trace(mac, Step::Transfer { file: file_name(&asked).into(), outcome, octets, size });
+            }
             if let TransferEnd::Peer(Ending::Forged) = how {
                 gate.counters.count_dropped(Protocol::Tftp, DropReason::ForgedAck, Some(peer.ip()));
             }
@@ -308,6 +326,20 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
             };
             gate.counters.count_dropped(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
         }
+    }
+}
+
+/// Returns the outcome of a transfer for the diagnosis; `None` for an end that is no fault of anybody.
+fn outcome(how: &TransferEnd, message: Option<Box<str>>) -> Option<TransferOutcome> {
+    match how {
+        TransferEnd::Peer(Ending::Complete) => Some(TransferOutcome::Complete),
+        TransferEnd::Peer(Ending::Probed) => Some(TransferOutcome::Probed),
+        TransferEnd::Peer(Ending::Aborted(code)) => {
+            Some(TransferOutcome::Aborted { code: *code, text: message.unwrap_or_default() })
+        }
+        TransferEnd::Peer(Ending::Silent) => Some(TransferOutcome::Silent),
+        TransferEnd::Unreadable(_) | TransferEnd::Unconfirmed(_) => Some(TransferOutcome::Failed),
+        TransferEnd::Peer(Ending::Forged) | TransferEnd::Replaced | TransferEnd::Displaced | TransferEnd::Stopped => None,
     }
 }
 

@@ -50,6 +50,8 @@ pub use crate::tftp::serve::types::{
     DropCause, FileAnswer, FileRefusal, FirstAck, TftpSettings, TransferEnd, TransferReport, TransferRequest,
 };
 
+/// Maximum length of a client's error message that is kept, in octets.
+const MAX_CLIENT_MESSAGE: usize = 128;
 /// Maximum number of sockets that are reported ready at once.
 const MAX_READY_SOCKETS: usize = 64;
 /// Time for the answer of the content callback. After it the request is dropped, and the client asks again.
@@ -326,6 +328,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         self.by_peer.insert((listener, peer), id);
         self.sessions.arm(id, now + ANSWER_TIMEOUT);
         let responder = Responder::new(id, self.wake.clone(), self.answered.clone());
+        self.queue_report(TransferReport::Requested { peer, asked: asked.clone() });
         (self.content)(TransferRequest { peer, local, listener, asked }, responder);
         self.take_answers(now);
     }
@@ -336,6 +339,8 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let Some(&id) = self.by_peer.get(&(arrival.listener, arrival.peer)) else { return false };
         let Some(session) = self.sessions.session(id) else { return false };
         if session.request == *asking {
+            let report = TransferReport::Requested { peer: arrival.peer, asked: asking.asked.clone() };
+            self.reports.borrow_mut().push(report);
             if session.held.is_some() || session.blocked.is_some() {
                 return true;
             }
@@ -434,8 +439,12 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         let id = self.by_peer.get(&(listener, peer)).copied();
         let session = id.and_then(|id| self.sessions.session(id));
         let is_there = session.as_ref().is_some_and(|session| session.path.port == port);
-        let (Some(id), Some(TransferSession { stage: SessionState::Sending { transfer, .. }, held, blocked, .. })) =
-            (id, session)
+        let (
+            Some(id),
+            Some(TransferSession {
+                stage: SessionState::Sending { transfer, .. }, held, blocked, client_error, ..
+            }),
+        ) = (id, session)
         else {
             return self.report_drop(Some(peer), DropCause::Stray);
         };
@@ -452,7 +461,11 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             // The client repeats itself, because the next blocks wait for a disk. None of them was sent.
             Packet::Ack(_) if blocked.is_some() => return,
             Packet::Ack(block) => transfer.on_ack(block, now),
-            Packet::Error { code, .. } => TransferStep::End(transfer.on_error(code)),
+            Packet::Error { code, message } => {
+                let message = &message[..message.len().min(MAX_CLIENT_MESSAGE)];
+                *client_error = Some(String::from_utf8_lossy(message).into());
+                TransferStep::End(transfer.on_error(code))
+            }
             Packet::Read(_) | Packet::Write(_) | Packet::Data { .. } | Packet::OptionAck(_) => {
                 return self.report_drop(Some(peer), DropCause::Stray);
             }
@@ -481,6 +494,9 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             }
             (None, SessionState::Sending { transfer, .. }) => {
                 let step = transfer.on_timeout(now);
+                if let Some(report) = session.silence(now) {
+                    self.queue_report(report);
+                }
                 self.take_step(id, step, now);
             }
         }

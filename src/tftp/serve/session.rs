@@ -42,7 +42,11 @@ pub struct TransferSession {
     pub is_queued: bool,
     /// The octets that another thread read last.
     pub ahead: ReadAhead,
+    /// The message of the ERROR by which the client ends the transfer.
+    pub client_error: Option<Box<str>>,
     since: Instant,
+    /// Whether the client's silence was reported.
+    is_silence_reported: bool,
     /// Whether the kernel segments a window into datagrams. It cannot for blocks beyond the MTU.
     segments: bool,
     started: bool,
@@ -104,6 +108,8 @@ impl TransferSession {
             is_reading: false,
             is_queued: false,
             ahead: ReadAhead::default(),
+            client_error: None,
+            is_silence_reported: false,
             since: now,
             segments: true,
             started: false,
@@ -139,6 +145,17 @@ impl TransferSession {
         Some(TransferReport::Started { peer: self.path.peer, asked: self.request.asked.clone(), size: content.size() })
     }
 
+    /// Returns the report of a client that has fallen silent, once.
+    pub fn silence(&mut self, now: Instant) -> Option<TransferReport> {
+        let SessionState::Sending { transfer, content } = &self.stage else { return None };
+        if self.is_silence_reported || !transfer.is_silent(now) {
+            return None;
+        }
+        self.is_silence_reported = true;
+        let (octets, size) = (transfer.acknowledged(), content.size());
+        Some(TransferReport::Silent { peer: self.path.peer, asked: self.request.asked.clone(), octets, size })
+    }
+
     /// Returns the report of the end, if the transfer was started.
     pub fn end(self, how: TransferEnd, now: Instant) -> Option<TransferReport> {
         let SessionState::Sending { transfer, content } = self.stage else { return None };
@@ -148,6 +165,8 @@ impl TransferSession {
             asked: self.request.asked,
             how,
             octets: if complete { content.size() } else { transfer.acknowledged() },
+            size: content.size(),
+            message: self.client_error,
             took: now.saturating_duration_since(self.since),
             resent: transfer.resent_blocks(),
         })

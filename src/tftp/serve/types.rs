@@ -95,6 +95,24 @@ impl std::fmt::Debug for FirstAck {
 /// An event of the server.
 #[derive(Debug)]
 pub enum TransferReport {
+    /// A client requested a file, for the first time or again. The answer is not known yet.
+    Requested {
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// The requested file.
+        asked: Arc<RequestedFile>,
+    },
+    /// A client has not acknowledged anything for some seconds. Its transfer goes on.
+    Silent {
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// The requested file.
+        asked: Arc<RequestedFile>,
+        /// Number of octets that the peer acknowledged.
+        octets: u64,
+        /// Size of the file, in octets.
+        size: u64,
+    },
     /// The first blocks of a file were sent: the peer has accepted the options, or requested none.
     Started {
         /// The client's address and port.
@@ -114,6 +132,10 @@ pub enum TransferReport {
         how: TransferEnd,
         /// Number of octets that the peer acknowledged.
         octets: u64,
+        /// Size of the file, in octets.
+        size: u64,
+        /// The message of the client's ERROR, if it sent one.
+        message: Option<Box<str>>,
         /// Duration from the request to the end.
         took: Duration,
         /// Number of packets that were sent again.

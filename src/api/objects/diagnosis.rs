@@ -1,0 +1,67 @@
+//! Answers why a host does not boot: the diagnosis that stands, and the steps of its boots that were seen.
+
+use hyper::StatusCode;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::api::objects::status::Status;
+use crate::api::objects::write::find;
+use crate::api::state::Shared;
+use crate::boot::diagnosis::describe;
+use crate::fleet::text::printable;
+use crate::fleet::{Key, Object, Stall};
+use crate::http::reply::{self, Reply};
+
+/// Why a host does not boot.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DiagnosisReport {
+    /// `v1`.
+    api_version: &'static str,
+    /// `Diagnosis`.
+    kind: &'static str,
+    /// Name of the host.
+    host: String,
+    /// The diagnosis; null while the boot goes on, or none was seen.
+    diagnosis: Option<Stall>,
+    /// What was seen of the last boots since the server started, oldest first.
+    steps: Vec<SeenStep>,
+}
+
+/// A step of a boot that was seen.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct SeenStep {
+    /// Time of the first occurrence.
+    first: Timestamp,
+    /// Time of the last occurrence.
+    last: Timestamp,
+    /// Number of occurrences.
+    count: u32,
+    /// The step, for people.
+    text: String,
+}
+
+/// Answers GET .../diagnosis.
+///
+/// # Errors
+/// 404: the host does not exist.
+pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
+    let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
+    let (gate, mac) = (&shared.gate, host.spec.boot_mac_address);
+    let steps = gate.traces.look_up(mac).map(|machine| machine.steps).unwrap_or_default();
+    let steps = steps.iter().map(|evidence| SeenStep {
+        first: gate.wall_clock(evidence.first),
+        last: gate.wall_clock(evidence.last),
+        count: evidence.count,
+        text: printable(&describe(&evidence.step)).into_owned(),
+    });
+    let report = DiagnosisReport {
+        api_version: "v1",
+        kind: "Diagnosis",
+        host: host.metadata.name.to_string(),
+        diagnosis: gate.stalls.get(mac),
+        steps: steps.collect(),
+    };
+    Ok(reply::json(StatusCode::OK, &report))
+}

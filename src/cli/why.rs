@@ -1,0 +1,105 @@
+//! `bootlatch why` and `bootlatch host why`: why a host does not boot.
+
+use std::fmt::Write as _;
+
+use clap_complete::engine::ArgValueCandidates;
+use hyper::Method;
+use serde_json::Value;
+
+use crate::fleet::Kind;
+use crate::fleet::text::printable;
+
+use super::client::ApiClient;
+use super::completion;
+use super::connection::ConnectionArgs;
+use super::lookup;
+use super::reference::object_path;
+use super::show::{OutputFormat, print, show};
+
+const KIND: Kind = Kind::BareMetalHost;
+
+/// Options of `bootlatch why`.
+#[derive(Debug, clap::Args)]
+pub struct WhyArgs {
+    /// Name or MAC address of the host
+    #[arg(value_name = "HOST", add = ArgValueCandidates::new(completion::hosts))]
+    name: String,
+    /// Namespace of the host
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: OutputFormat,
+}
+
+/// Prints the diagnosis of a host, and the steps of its boots.
+///
+/// # Errors
+/// The host does not exist, or the server refuses the request.
+pub async fn why(connection_args: &ConnectionArgs, args: &WhyArgs) -> anyhow::Result<()> {
+    let mut client = ApiClient::connect(connection_args).await?;
+    let name = args.name.strip_prefix("baremetalhost/").or(args.name.strip_prefix("host/")).unwrap_or(&args.name);
+    let name = lookup::resolve(&mut client, KIND, &args.namespace, name).await?;
+    let path = object_path(KIND, &args.namespace, &name) + "/diagnosis";
+    let report = client.ask(Method::GET, &path, None).await?;
+    match args.output {
+        OutputFormat::Json | OutputFormat::Yaml => show(args.output, &report, &[]),
+        OutputFormat::Table => print(&text_of(&report)),
+    }
+}
+
+/// Returns a report as text.
+fn text_of(report: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(String::new, |text| printable(text).into_owned());
+    let mut out = String::new();
+    let diagnosis = &report["diagnosis"];
+    if diagnosis.is_null() {
+        let _ = writeln!(out, "Nothing is known to be wrong with {}.", text(&report["host"]));
+    } else {
+        let _ = writeln!(out, "{}.", text(&diagnosis["message"]));
+        let _ = writeln!(out, "To do:  {}.", text(&diagnosis["remedy"]));
+        let (certainty, reason) = (text(&diagnosis["certainty"]), text(&diagnosis["reason"]));
+        let _ = writeln!(out, "Sure:   {certainty} ({reason}), since {}", text(&diagnosis["since"]));
+    }
+    let steps = report["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if steps.is_empty() {
+        out.push_str("No boot of it was seen since the server started.\n");
+        return out;
+    }
+    out.push_str("\nSeen:\n");
+    for step in steps {
+        let times = match step["count"].as_u64() {
+            Some(count) if count > 1 => format!(" ({count} times, last {})", clock(&text(&step["last"]))),
+            _ => String::new(),
+        };
+        let _ = writeln!(out, "  {}  {}{times}", clock(&text(&step["first"])), text(&step["text"]));
+    }
+    out
+}
+
+/// Returns the time of the day of an RFC 3339 time (UTC), to the second.
+fn clock(time: &str) -> &str {
+    time.get(11..19).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_report_reads_from_the_diagnosis_to_the_steps() {
+        let step = json!({"first": "2026-11-29T10:00:01.5Z", "last": "2026-11-29T10:00:13Z", "count": 3, "text": "a"});
+        let report = json!({
+            "host": "vm", "steps": [step],
+            "diagnosis": {"message": "It asks", "remedy": "approve it", "certainty": "certain", "reason": "held", "since": "now"},
+        });
+        assert_eq!(
+            text_of(&report),
+            "It asks.\nTo do:  approve it.\nSure:   certain (held), since now\n\nSeen:\n  10:00:01  a (3 times, last 10:00:13)\n"
+        );
+        let healthy = json!({"host": "vm", "steps": [], "diagnosis": null});
+        assert!(text_of(&healthy).starts_with("Nothing is known to be wrong with vm.\nNo boot"));
+    }
+}

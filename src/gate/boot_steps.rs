@@ -1,0 +1,56 @@
+//! The steps of boots that decisions show, for the diagnosis of boots that do not go on.
+
+use std::net::IpAddr;
+
+use crate::boot::diagnosis::{ElsewhereRequest, ScriptStep, Step};
+use crate::boot::{Reason, Verdict};
+use crate::fleet::{Mac, Name};
+use crate::gate::{Gate, HostDecision};
+
+/// Reasons to refuse a request that came from an address of somebody else than the machine that it names.
+const ELSEWHERE: [Reason; 4] =
+    [Reason::AddressOfOtherMachine, Reason::NotSpecIp, Reason::SeenAtOtherAddress, Reason::AddressUnverified];
+
+impl Gate {
+    /// Records the script that a machine is served.
+    pub(super) fn trace_script(&self, mac: Mac, decided: &HostDecision) {
+        let action = match &decided.decision.verdict {
+            Verdict::SanBoot(_) if decided.medium.is_some() => ScriptStep::Load,
+            Verdict::SanBoot(_) => ScriptStep::Attach,
+            Verdict::LocalDisk(_) => ScriptStep::LocalDisk,
+            Verdict::Wait(_) | Verdict::Menu => ScriptStep::Wait,
+            Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return,
+        };
+        self.trace(mac, Step::Script { action });
+    }
+
+    /// Records that a config was served.
+    pub fn trace_config(&self, mac: Mac, config: &Name) {
+        let octets = self.store.load().boot_config(config).and_then(|config| config.file(None).map(str::len));
+        self.trace(mac, Step::ConfigServed { octets: octets.unwrap_or_default() as u64 });
+    }
+
+    /// Records a refused login: of the machine, or of somebody else in its name.
+    pub fn trace_refused_login(&self, mac: Mac, target: &str, reason: Option<Reason>, from: IpAddr, has_token: bool) {
+        match reason {
+            // The machine waits for its image, which is recorded.
+            Some(Reason::ImageUnavailable) => {}
+            Some(reason) if ELSEWHERE.contains(&reason) => {
+                self.trace_elsewhere(mac, ElsewhereRequest::Login, from, has_token);
+            }
+            reason => self.trace(mac, Step::LoginRefused { target: target.into(), reason, from }),
+        }
+    }
+
+    /// Records a refused request for the config in a machine's name; nothing if the reason is not its address.
+    pub fn trace_refused_config(&self, mac: Mac, reason: Reason, from: Option<IpAddr>, has_token: bool) {
+        if let Some(from) = from.filter(|_| ELSEWHERE.contains(&reason)) {
+            self.trace_elsewhere(mac, ElsewhereRequest::Config, from, has_token);
+        }
+    }
+
+    fn trace_elsewhere(&self, mac: Mac, what: ElsewhereRequest, from: IpAddr, has_token: bool) {
+        let neighbour = self.neighbours.look_up(from);
+        self.trace(mac, Step::AskedFromElsewhere { what, from, neighbour, has_token });
+    }
+}
