@@ -100,6 +100,8 @@ pub enum Endpoint {
 pub enum MachineEndpoint {
     /// The iPXE script of the machine that asks.
     Script,
+    /// The report of a script that failed.
+    ScriptFailed,
     /// The iPXE script that boots the disk.
     LocalDiskScript,
     /// The iPXE script that asks for the machine's own.

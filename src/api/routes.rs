@@ -16,6 +16,10 @@ static ROUTES: &[Route] = &[
         &[machine(RouteMethod::Get, "bootScript", "Returns the iPXE script of the machine that asks.", M::Script)],
     ),
     route(
+        "/ipxe/failed",
+        &[machine(RouteMethod::Get, "bootScriptFailed", "Takes the report of a script that failed.", M::ScriptFailed)],
+    ),
+    route(
         "/api/v1/ipxe/boot",
         &[machine(RouteMethod::Get, "bootScriptByApi", "Returns the iPXE script of the machine that asks.", M::Script)],
     ),

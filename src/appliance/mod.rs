@@ -278,9 +278,9 @@ fn spawn_side_services(
 
 /// Spawns the controllers of hosts and images.
 fn spawn_controllers(services: &mut Services, gate: &Arc<Gate>, places: &Places, stopped: watch::Receiver<bool>) {
-    let (store, until) = (gate.store.clone(), stopped.clone());
+    let (polled, until) = (gate.clone(), stopped.clone());
     services.spawn(async move {
-        power::serve(store, until).await;
+        power::serve(polled, until).await;
         Ok(())
     });
     services.spawn(image_watch::watch(gate.clone(), places.clone(), stopped.clone()));

@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::boot::diagnosis::Step;
+use crate::event::Event;
 use crate::event::power_report::PowerReport;
 use crate::fleet::{Bmc, Host, Mac, Object, Power};
+use crate::gate::Gate;
 use crate::store::{Change, ChangeKind, Store, now};
 
 use crate::bmc::power_poller::{PollTime, PowerPoller, PowerTask};
@@ -24,7 +27,8 @@ const MAX_CHANGES: usize = 1024;
 type BmcAnswer = (Mac, Bmc, PowerTask, Result<Option<Power>, BmcError>);
 
 /// Polls the BMCs of all hosts and carries out power transitions, until stopped.
-pub async fn serve(store: Arc<Store>, mut stopped: watch::Receiver<bool>) {
+pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
+    let store = gate.store.clone();
     let mut poller = PowerPoller::default();
     let mut version = follow_all(&store, &mut poller);
     let mut requests: JoinSet<BmcAnswer> = JoinSet::new();
@@ -36,6 +40,7 @@ pub async fn serve(store: Arc<Store>, mut stopped: watch::Receiver<bool>) {
             Some(done) = requests.join_next(), if !requests.is_empty() => match done {
                 Ok((mac, bmc, task, outcome)) => {
                     if let Some(report) = poller.answered(mac, &bmc, task, outcome, poll_time()) {
+                        trace_report(&gate, mac, &report);
                         commit_report(&store, &mut poller, mac, report).await;
                     }
                 }
@@ -64,6 +69,23 @@ async fn send(bmc: &Bmc, task: PowerTask) -> Result<Option<Power>, BmcError> {
     match task {
         PowerTask::Poll => client::read_power(bmc).await.map(Some),
         PowerTask::Reset(reset) => client::reset(bmc, reset).await.map(|()| None),
+    }
+}
+
+/// Records what a report shows of the machine's boot.
+fn trace_report(gate: &Gate, mac: Mac, report: &PowerReport) {
+    let was_off = gate.store.load().host_by_mac(mac).is_some_and(|host| host.status.power == Some(Power::Off));
+    for event in &report.events {
+        match event {
+            Event::PowerSwitched { reset } if reset.contains("On") || reset.contains("Restart") || reset.contains("Cycle") => {
+                gate.trace(mac, Step::PoweredOn);
+            }
+            Event::BmcFailed { message } => gate.trace(mac, Step::BmcFailed { message: message.as_str().into() }),
+            _ => {}
+        }
+    }
+    if was_off && report.power == Some(Power::On) {
+        gate.trace(mac, Step::PoweredOn);
     }
 }
 

@@ -50,7 +50,10 @@ fn outcomes(gate: &Gate) -> Vec<(DueMachine, Outcome)> {
     due.extend(standing.filter_map(|mac| gate.traces.look_up(mac)).filter(|machine| !machine.is_changed));
     let half_open = OnceCell::new();
     let is_half_open = |address: IpAddr| half_open.get_or_init(half_open_peers).contains(&address);
-    let look_at = |machine: DueMachine| {
+    let look_at = |mut machine: DueMachine| {
+        if gate.trace_unanswered_relay(&machine) {
+            machine = gate.traces.look_up(machine.mac).unwrap_or(machine);
+        }
         let outcome = gate.diagnose(&machine, is_half_open);
         (machine, outcome)
     };

@@ -30,7 +30,6 @@ macro_rules! stall_reasons {
 
 stall_reasons! {
     NoNetworkBoot = "no_network_boot" => "switched on, and nothing was heard of it",
-    BootedSomethingElse = "booted_something_else" => "set to boot from the network, and booted something else",
     BmcFailed = "bmc_failed" => "its BMC does not do what is asked",
     FirstRequestLate = "first_request_late" => "its first requests did not arrive",
     NoAddressOffered = "no_address_offered" => "no DHCP server offers it an address",

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::boot::diagnosis::{ElsewhereRequest, ScriptStep, Step};
-use crate::boot::{Reason, Verdict};
+use crate::boot::diagnosis::{ElsewhereRequest, Evidence, ScriptStep, Step};
+use crate::boot::{Facts, Reason, Verdict};
 use crate::fleet::{Mac, Name};
+use crate::gate::boot_traces::DueMachine;
 use crate::gate::{Gate, HostDecision};
 
 /// Reasons to refuse a request that came from an address of somebody else than the machine that it names.
@@ -22,6 +23,13 @@ impl Gate {
             Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return,
         };
         self.trace(mac, Step::Script { action });
+    }
+
+    /// Records that a command of a machine's script failed. Only the machine itself can report that.
+    pub fn trace_script_failure(&self, facts: &Facts, command: &'static str, errno: u32) {
+        if self.verify_address(facts.mac, facts.address) == Ok(true) {
+            self.trace(facts.mac, Step::ScriptFailed { command: command.into(), errno });
+        }
     }
 
     /// Records that a config was served.
@@ -47,6 +55,21 @@ impl Gate {
         if let Some(from) = from.filter(|_| ELSEWHERE.contains(&reason)) {
             self.trace_elsewhere(mac, ElsewhereRequest::Config, from, has_token);
         }
+    }
+
+    /// Records that nobody answers ARP for the relay that a machine asks through. Returns whether that is new.
+    pub fn trace_unanswered_relay(&self, machine: &DueMachine) -> bool {
+        let Some(Evidence { step: Step::Discover { relay: Some(relay), .. }, .. }) =
+            machine.steps.iter().rev().find(|evidence| !matches!(evidence.step, Step::Offered { .. }))
+        else {
+            return false;
+        };
+        let segment = machine.interface.and_then(|index| self.segments.get()?.0.get(index));
+        let is_unanswered = segment.is_some_and(|segment| self.neighbours.is_unanswered(&segment.interface, *relay));
+        if is_unanswered {
+            self.trace(machine.mac, Step::ArpUnanswered { address: *relay });
+        }
+        is_unanswered
     }
 
     fn trace_elsewhere(&self, mac: Mac, what: ElsewhereRequest, from: IpAddr, has_token: bool) {

@@ -93,14 +93,15 @@ impl BootTraces {
         let mut shard = self.shard(mac);
         let machine = shard.machine(mac, keeps);
         if let Some(reached) = Progress::of(&step) {
-            let begins = matches!(step, Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn { .. });
+            let begins = matches!(step, Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn);
             let before = machine.progress.filter(|_| !begins).map_or(reached, |(before, _)| before.max(reached));
             machine.progress = Some((before, now));
         }
         machine.trace.record(step, now);
         machine.interface = interface.or(machine.interface);
         machine.is_changed = true;
-        machine.next_look = Some(now + SETTLE);
+        let look = now + SETTLE;
+        machine.next_look = Some(machine.next_look.map_or(look, |next| next.min(look)));
     }
 
     /// Returns whether something was seen of a machine's boots.

@@ -102,6 +102,14 @@ impl Neighbours {
         answer
     }
 
+    /// Returns whether the kernel has asked for an address on an interface and got no answer.
+    pub fn is_unanswered(&self, interface: &str, address: Ipv4Addr) -> bool {
+        let Ok(index) = nix::net::if_::if_nametoindex(interface) else { return false };
+        let mut known = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let question = wire::neighbour(index, address.into());
+        known.talk(&question, |answer| Ok(wire::is_unanswered(answer))).unwrap_or(false)
+    }
+
     /// Returns whether an address is on a segment of ours, without a router in between.
     pub fn is_near(&self, address: IpAddr) -> bool {
         let mut known = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,6 +307,12 @@ pub mod wire {
                 _ => None,
             });
         addresses.find(|mac| *mac != [0; 6]).map_or(NeighbourEntry::NoEntry, |mac| NeighbourEntry::Neighbour(Mac(mac)))
+    }
+
+    /// Returns whether the entry of an answer is one that no machine has answered for.
+    pub fn is_unanswered(answer: &Answer<'_>) -> bool {
+        let message = (answer.kind == NEW_NEIGHBOUR).then(|| NeighbourMessage::parse(answer.payload).ok()).flatten();
+        message.is_some_and(|message| matches!(message.header.state, NeighbourState::Failed))
     }
 
     /// Returns whether the kernel has not confirmed a stale entry for long.

@@ -1,6 +1,6 @@
 //! The query of a machine's request.
 
-use crate::boot::{BootProtocol, Firmware};
+use crate::boot::{BootProtocol, Firmware, SCRIPT_COMMANDS};
 use crate::fleet::Architecture;
 
 /// The query parameters that machines send; unknown ones are ignored.
@@ -22,6 +22,10 @@ pub struct Query {
     pub token: Option<String>,
     /// `choose`: image that was selected in a menu.
     pub choose: Option<String>,
+    /// `failed`: the command of the script that failed.
+    pub failed: Option<String>,
+    /// `errno`: iPXE's `${errno}` after it.
+    pub errno: Option<String>,
 }
 
 impl Query {
@@ -38,11 +42,26 @@ impl Query {
                 "host" => &mut found.host,
                 "token" => &mut found.token,
                 "choose" => &mut found.choose,
+                "failed" => &mut found.failed,
+                "errno" => &mut found.errno,
                 _ => continue,
             };
             *field = Some(value.into_owned());
         }
         found
+    }
+
+    /// Returns the command of our script that failed, and iPXE's error number; `None` if the script reports nothing, or
+    /// something that no script of ours reports.
+    pub fn failure(&self) -> Option<(&'static str, u32)> {
+        let failed = self.failed.as_deref()?;
+        let command = SCRIPT_COMMANDS.iter().find(|command| **command == failed)?;
+        let errno = self.errno.as_deref()?;
+        let number = match errno.strip_prefix("0x") {
+            Some(digits) => u32::from_str_radix(digits, 16),
+            None => errno.parse(),
+        };
+        number.ok().filter(|errno| *errno != 0).map(|errno| (*command, errno))
     }
 
     /// Returns the firmware that `platform` and `buildarch` name, by the codes of DHCP option 93 (RFC 4578).
@@ -63,6 +82,21 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_one_that_our_scripts_report() {
+        let rows = [
+            ("failed=sanboot&errno=0x2d0c613b", Some(("sanboot", 0x2d0c_613b))),
+            ("failed=kernel&errno=755785019", Some(("kernel", 755_785_019))),
+            ("failed=sanboot&errno=", None),
+            ("failed=sanboot&errno=0", None),
+            ("failed=anything&errno=0x2d0c613b", None),
+            ("errno=0x2d0c613b", None),
+        ];
+        for (query, expected) in rows {
+            assert_eq!(Query::parse(Some(query)).failure(), expected, "{query}");
+        }
+    }
 
     #[test]
     fn ipxes_settings_name_the_firmware() {

@@ -34,7 +34,22 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, is_head: bool) 
     let choice = query.choose.as_deref().and_then(|name| name.parse::<Name>().ok());
     let uuid = query.uuid.as_deref().and_then(|uuid| uuid.parse().ok());
     let facts = Facts { uuid, ..facts(peer, mac, query.firmware()) };
+    if let Some((command, errno)) = query.failure() {
+        shared.gate.trace_script_failure(&facts, command, errno);
+    }
     answer_script(shared, peer, &facts, choice.as_ref(), ScriptFormat::Ipxe, is_head).await
+}
+
+/// Answers `/ipxe/failed?mac=`: the script of a machine reports that a command failed, before iPXE ends.
+pub fn failed(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
+    let Some(mac) = query.mac.as_deref().and_then(|mac| mac.parse::<Mac>().ok()) else {
+        return refuse(shared, peer, "mac: missing or invalid; expected ?mac=52:54:00:12:34:56");
+    };
+    if let Some((command, errno)) = query.failure() {
+        shared.gate.trace_script_failure(&facts(peer, mac, None), command, errno);
+    }
+    shared.gate.counters.count_answered(Protocol::Http);
+    text(StatusCode::OK, "")
 }
 
 /// Answers a request that does not say which machine asks.

@@ -18,6 +18,10 @@ pub fn details(route: &Route, endpoint: MachineEndpoint) -> Details {
         true => details,
         false => details.parameter(described_query("token", "Token of the machine's script.")),
     };
+    let failure = |details: Details| {
+        let details = details.parameter(described_query("failed", "Command of the script that failed."));
+        details.parameter(described_query("errno", "iPXE's ${errno} after it."))
+    };
     match endpoint {
         MachineEndpoint::Script => {
             let mut mac = described_query("mac", MAC);
@@ -25,7 +29,14 @@ pub fn details(route: &Route, endpoint: MachineEndpoint) -> Details {
             let details = details.parameter(mac).parameter(described_query("platform", "iPXE's ${platform}."));
             let details = details.parameter(described_query("buildarch", "iPXE's ${buildarch}."));
             let details = details.parameter(described_query("choose", "Image that was chosen in a menu."));
+            let details = failure(details);
             details.response(200, script()).response(400, plain("The MAC address is missing or wrong."))
+        }
+        MachineEndpoint::ScriptFailed => {
+            let mut mac = described_query("mac", MAC);
+            mac["required"] = true.into();
+            let details = failure(details.parameter(mac)).response(200, plain("Nothing."));
+            details.response(400, plain("The MAC address is missing or wrong."))
         }
         MachineEndpoint::LocalDiskScript => details.parameter(described_query("mac", MAC)).response(200, script()),
         MachineEndpoint::BootstrapScript => details.response(200, script()),

@@ -71,10 +71,12 @@ pub enum TransferOutcome {
 /// A step of a boot.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// The BMC was asked to switch the machine on, or reported that it is on.
-    PoweredOn {
-        /// Whether its next boot was set to the network.
-        from_network: bool,
+    /// The BMC was asked to switch the machine on or to restart it, or reported that it is on.
+    PoweredOn,
+    /// The BMC did not do what was asked.
+    BmcFailed {
+        /// The error.
+        message: Box<str>,
     },
     /// The machine broadcast a DHCPDISCOVER.
     Discover {

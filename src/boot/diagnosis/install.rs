@@ -252,32 +252,38 @@ pub fn no_network_boot(scene: &Scene<'_>) -> Option<Finding> {
     if scene.reached() != Progress::Power {
         return None;
     }
-    let (evidence, from_network) = boot.find_map(|evidence| match evidence.step {
-        Step::PoweredOn { from_network } => Some((evidence, from_network)),
-        _ => None,
-    })?;
+    let evidence = boot.find(|step| matches!(step, Step::PoweredOn))?;
     let is_to_boot = scene.host.is_some_and(|host| {
         host.spec.image != BootTarget::LocalDisk && !matches!(host.status.phase, Phase::Installed | Phase::LocalBoot)
     });
-    if !(from_network || is_to_boot) || !scene.has_passed(evidence.last, POWER_ON_TIMEOUT) {
+    if !is_to_boot || !scene.has_passed(evidence.last, POWER_ON_TIMEOUT) {
         return None;
-    }
-    let since = seconds(scene.now.saturating_sub(evidence.last));
-    if from_network {
-        return Finding::new(
-            (BootStage::Power, StallReason::BootedSomethingElse),
-            Certainty::Likely,
-            format!("Its BMC accepted 'boot once from the network' {since} ago, and the machine asked for nothing: it booted something else"),
-            "look at its boot mode (UEFI or BIOS) in the BMC, and whether network boot is enabled",
-        );
     }
     Finding::new(
         (BootStage::Power, StallReason::NoNetworkBoot),
         Certainty::Possible,
         format!(
-            "It was switched on {since} ago and has sent nothing: most often network boot is off or behind the disk in its \
-             boot order; or its cable or VLAN is another"
+            "It was switched on {} ago and has sent nothing: most often network boot is off or behind the disk in its boot \
+             order; or its cable or VLAN is another",
+            seconds(scene.now.saturating_sub(evidence.last))
         ),
         "set its next boot to PXE in the BMC, or look at its switch port",
+    )
+}
+
+/// The BMC does not do what is asked.
+pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    let evidence = boot.fault(Progress::Power, |step| matches!(step, Step::BmcFailed { .. }))?;
+    let Step::BmcFailed { message } = &evidence.step else { return None };
+    let is_pending = scene.host.is_some_and(|host| {
+        host.status.power_transition.is_some() || host.status.power_error.is_some()
+    });
+    is_pending.then_some(())?;
+    Finding::new(
+        (BootStage::Power, StallReason::BmcFailed),
+        Certainty::Certain,
+        format!("Its BMC does not do what is asked: {message}"),
+        "see the address, the user and the password of spec.bmc, and the BMC itself",
     )
 }

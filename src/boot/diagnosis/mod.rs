@@ -159,5 +159,6 @@ const RULES: &[Rule] = &[
     network::no_address_offered,
     network::first_request_late,
     network::ipv6_first,
+    install::bmc_failed,
     install::no_network_boot,
 ];

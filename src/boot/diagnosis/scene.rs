@@ -47,7 +47,7 @@ impl Progress {
     /// Returns what a step shows of the progress; `None` for a step that is a fault or another machine's.
     pub fn of(step: &Step) -> Option<Self> {
         Some(match step {
-            Step::PoweredOn { .. } => Self::Power,
+            Step::PoweredOn => Self::Power,
             Step::Discover { client, .. } => match client {
                 DhcpClient::Firmware(..) => Self::Discover,
                 DhcpClient::Ipxe => Self::IpxeDiscover,
@@ -84,6 +84,7 @@ impl Progress {
             | Step::BadRange { .. }
             | Step::InstallerFailed { .. }
             | Step::CompletionRefused { .. }
+            | Step::BmcFailed { .. }
             | Step::OtherInterface { .. } => return None,
         })
     }
@@ -162,7 +163,7 @@ impl<'a> Scene<'a> {
         let mut has_begun = false;
         for (index, evidence) in steps.iter().enumerate() {
             let is_new = match &evidence.step {
-                Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn { .. } => has_begun,
+                Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn => has_begun,
                 // The firmware is iPXE: it has its script already, and begins again.
                 Step::Discover { client: DhcpClient::Ipxe, .. } => begun_at_script,
                 _ => false,
@@ -171,7 +172,7 @@ impl<'a> Scene<'a> {
                 begins.push(index);
                 (begun_at_script, has_begun) = (false, false);
             }
-            let is_power = matches!(evidence.step, Step::PoweredOn { .. } | Step::SolicitV6);
+            let is_power = matches!(evidence.step, Step::PoweredOn | Step::SolicitV6);
             has_begun |= !is_power && Progress::of(&evidence.step).is_some();
             begun_at_script |= matches!(evidence.step, Step::Script { .. });
         }

@@ -7,7 +7,7 @@ use super::evidence::{DhcpClient, ElsewhereRequest, ScriptStep, Step, TransferOu
 
 /// Returns a duration for people: seconds up to two minutes, else minutes.
 pub fn seconds(duration: Duration) -> String {
-    match duration.as_secs() {
+    match duration.saturating_add(Duration::from_millis(500)).as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds => format!("{} min", seconds / 60),
     }
@@ -39,8 +39,8 @@ fn client(client: &DhcpClient) -> String {
 /// Returns one line for people about a step.
 pub fn describe(step: &Step) -> String {
     match step {
-        Step::PoweredOn { from_network: true } => "switched on, to boot from the network".to_owned(),
-        Step::PoweredOn { from_network: false } => "switched on".to_owned(),
+        Step::PoweredOn => "switched on, or restarted".to_owned(),
+        Step::BmcFailed { message } => format!("BMC: {message}"),
         Step::Discover { xid, secs, client: by, relay, .. } => {
             let mut text = format!("DISCOVER of {} (xid {xid:08x}, secs {secs})", client(by));
             if let Some(relay) = relay {

@@ -12,6 +12,9 @@ const MENU_TIMEOUT: u32 = 30_000;
 /// Time that a machine waits for its image before it asks again, in seconds.
 const RETRY_INTERVAL: u32 = 30;
 
+/// The commands whose failure our scripts report: `disk` is a boot of the local disk.
+pub const SCRIPT_COMMANDS: [&str; 7] = ["sanboot", "sanhook", "chain", "kernel", "initrd", "boot", "disk"];
+
 /// Renders a verdict as an iPXE script.
 pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> String {
     let open = if autoexec { "ifopen net0 || exit 1\n" } else { "" };
@@ -43,23 +46,29 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
     let (name, dashed, url) = (&image.metadata.name, mac.dashed(), site.url());
     let target = target(context, image);
     let attempt = match image.spec.method {
-        Method::Sanboot => format!("sanboot {target} ||\n"),
+        Method::Sanboot => format!("set step sanboot\nsanboot {target} ||\n"),
         Method::Http if image.spec.is_at_url() => {
-            format!("sanboot {} ||\n", image.spec.url.as_deref().unwrap_or_default())
+            format!("set step sanboot\nsanboot {} ||\n", image.spec.url.as_deref().unwrap_or_default())
         }
-        Method::Http if context.medium_url.is_empty() => format!("sanboot {url}/iso/{name}?host={dashed} ||\n"),
-        Method::Http => format!("sanboot {} ||\n", context.medium_url),
-        Method::Chain => format!("chain {} ||\n", image.spec.url.as_deref().unwrap_or_default()),
+        Method::Http if context.medium_url.is_empty() => {
+            format!("set step sanboot\nsanboot {url}/iso/{name}?host={dashed} ||\n")
+        },
+        Method::Http => format!("set step sanboot\nsanboot {} ||\n", context.medium_url),
+        Method::Chain => format!("set step chain\nchain {} ||\n", image.spec.url.as_deref().unwrap_or_default()),
         Method::Kernel => kernel(context),
         Method::Sanhook if context.kernel().is_none() => {
-            format!("echo No kernel of {name} can be loaded: starting the ISO's own boot loader\nsanboot {target} ||\n")
+            format!(
+                "echo No kernel of {name} can be loaded: starting the ISO's own boot loader\n\
+                 set step sanboot\nsanboot {target} ||\n"
+            )
         }
-        Method::Sanhook => format!("sanhook {target} || goto again\n{}", kernel(context)),
+        Method::Sanhook => format!("set step sanhook\nsanhook {target} || goto again\n{}", kernel(context)),
     };
     // The retry asks for a new decision, so that an install that never begins fails like any other.
     format!(
         "echo Booting {name} for {machine}\nset initiator-iqn {iqn}:{dashed}{token}\n{chap}{config}{attempt}:again\n\
-         echo Could not boot {name}: trying again in 10 s\nsleep 10\nchain --replace {url}/ipxe?mac={dashed} || exit 1\n",
+         set error ${{errno}}\necho Could not boot {name}: trying again in 10 s\nsleep 10\n\
+         chain --replace {url}/ipxe?mac={dashed}&failed=${{step}}&errno=${{error}} || exit 1\n",
         machine = context.name(),
         iqn = site.iqn,
         token = match context.token {
@@ -103,9 +112,10 @@ fn kernel(context: &Context<'_>) -> String {
     for path in kernel.initrds {
         // The UEFI loader passes files by name: the command line must list the initrds.
         let _ = write!(words, " initrd={}", path.rsplit('/').next().unwrap_or(path));
-        let _ = writeln!(initrds, "initrd {url}/{} || goto again", kernel.url_path(path));
+        let _ = writeln!(initrds, "set step initrd\ninitrd {url}/{} || goto again", kernel.url_path(path));
     }
-    format!("kernel {url}/{} {words} || goto again\n{initrds}boot ||\n", kernel.url_path(kernel.path))
+    let path = kernel.url_path(kernel.path);
+    format!("set step kernel\nkernel {url}/{path} {words} || goto again\n{initrds}set step boot\nboot ||\n")
 }
 
 fn target(context: &Context<'_>, image: &Image) -> String {
@@ -154,6 +164,9 @@ fn exit_to_disk(context: &Context<'_>) -> String {
     let filename = filename.map(|file| format!(" --filename {file}")).unwrap_or_default();
     let drive = drive.unwrap_or(0x80);
     format!(
-        "iseq ${{platform}} efi && goto efi ||\nexit\n:efi\nsanboot --no-describe --drive {drive:#x}{filename} || exit 1\n"
+        "iseq ${{platform}} efi && goto efi ||\nexit\n:efi\nsanboot --no-describe --drive {drive:#x}{filename} ||\n\
+         imgfetch --timeout 5000 {}/ipxe/failed?mac={}&failed=disk&errno=${{errno}} ||\nexit 1\n",
+        context.site.url(),
+        context.mac.dashed(),
     )
 }

@@ -4,7 +4,7 @@ mod grub;
 mod ipxe;
 mod pxelinux;
 
-pub use ipxe::bootstrap_script;
+pub use ipxe::{SCRIPT_COMMANDS, bootstrap_script};
 
 use crate::fleet::{Chap, Host, Image, KernelFiles, Mac};
 
