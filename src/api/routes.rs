@@ -221,7 +221,12 @@ static ROUTES: &[Route] = &[
     .part_of(BareMetalHost, "timeline"),
     route(
         "/api/v1/namespaces/{namespace}/baremetalhosts/{name}/diagnosis",
-        &[get("readBareMetalHostDiagnosis", "Returns why a host does not boot.", Viewer, Endpoint::Object(O::Diagnosis))],
+        &[get(
+            "readBareMetalHostDiagnosis",
+            "Returns why a host does not boot.",
+            Viewer,
+            Endpoint::Object(O::Diagnosis),
+        )],
     )
     .part_of(BareMetalHost, "diagnosis"),
     route(

@@ -17,9 +17,9 @@ use super::manifests::ManifestArgs;
 use super::reference::{self, OBJECTS_HELP, Wanted};
 use super::show::ObjectFormat;
 use super::timeline::{self, TimelineArgs};
-use super::why::{self, WhyArgs};
 use super::wait::{self, Goal};
 use super::watch;
+use super::why::{self, WhyArgs};
 
 /// Commands on objects of all kinds.
 #[derive(Debug, Subcommand)]

@@ -77,7 +77,9 @@ fn trace_report(gate: &Gate, mac: Mac, report: &PowerReport) {
     let was_off = gate.store.load().host_by_mac(mac).is_some_and(|host| host.status.power == Some(Power::Off));
     for event in &report.events {
         match event {
-            Event::PowerSwitched { reset } if reset.contains("On") || reset.contains("Restart") || reset.contains("Cycle") => {
+            Event::PowerSwitched { reset }
+                if reset.contains("On") || reset.contains("Restart") || reset.contains("Cycle") =>
+            {
                 gate.trace(mac, Step::PoweredOn);
             }
             Event::BmcFailed { message } => gate.trace(mac, Step::BmcFailed { message: message.as_str().into() }),

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::transition_times::TransitionTimes;
-use super::{Architecture, BadName, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret, Stall};
+use super::{
+    Architecture, BadName, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret, Stall,
+};
 
 /// A machine that boots from the network (kind BareMetalHost).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -97,6 +97,9 @@ impl BootTraces {
             let before = machine.progress.filter(|_| !begins).map_or(reached, |(before, _)| before.max(reached));
             machine.progress = Some((before, now));
         }
+        if matches!(step, Step::Read { is_over: true, .. }) {
+            machine.session = None;
+        }
         machine.trace.record(step, now);
         machine.interface = interface.or(machine.interface);
         machine.is_changed = true;
@@ -164,7 +167,9 @@ impl BootTraces {
                 }
                 match reached {
                     Progress::Address if *mac != except && age >= Duration::from_secs(4) => counts.stuck += 1,
-                    reached if reached >= Progress::ProgramRequest && reached != Progress::System => counts.booting += 1,
+                    reached if reached >= Progress::ProgramRequest && reached != Progress::System => {
+                        counts.booting += 1
+                    }
                     _ => {}
                 }
             }
@@ -228,7 +233,12 @@ mod tests {
     }
 
     fn count(traces: &BootTraces) -> usize {
-        traces.shards.iter().map(|shard| shard.lock().unwrap()).map(|shard| shard.current.len() + shard.previous.len()).sum()
+        traces
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap())
+            .map(|shard| shard.current.len() + shard.previous.len())
+            .sum()
     }
 
     #[test]
@@ -249,7 +259,10 @@ mod tests {
         let now = traces.now();
         assert_eq!(traces.take_due(now), []);
         let due = traces.take_due(now + SETTLE);
-        assert_eq!(due.iter().map(|one| (one.mac, one.interface, one.is_changed)).collect::<Vec<_>>(), [(mac(1), Some(2), true)]);
+        assert_eq!(
+            due.iter().map(|one| (one.mac, one.interface, one.is_changed)).collect::<Vec<_>>(),
+            [(mac(1), Some(2), true)]
+        );
         assert_eq!(traces.take_due(now + SETTLE), []);
         traces.look_again(mac(1), now + 4 * SETTLE);
         assert_eq!(traces.take_due(now + 3 * SETTLE), []);

@@ -1,9 +1,9 @@
 //! The gate asks the pure decisions on behalf of every protocol, and commits what a decision records before the
 //! protocol may answer.
 
-pub mod config_delivery;
 mod boot_steps;
 pub mod boot_traces;
+pub mod config_delivery;
 mod enrolment;
 mod finishing;
 #[cfg(test)]
@@ -15,8 +15,8 @@ pub mod neighbours;
 mod observe;
 mod offer;
 mod script;
-mod timeline;
 pub mod stalls;
+mod timeline;
 pub mod tokens;
 
 use std::net::IpAddr;

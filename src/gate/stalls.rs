@@ -154,4 +154,3 @@ fn is_same(before: &Stall, after: &Stall, is_changed: bool) -> bool {
     let key = |stall: &Stall| (stall.stage, stall.reason, stall.certainty);
     key(before) == key(after) && (!is_changed || before.message == after.message)
 }
-

@@ -6,8 +6,8 @@ use crate::boot::Reason;
 use crate::fleet::{BootStage, Certainty, StallReason};
 
 use super::Finding;
-use super::ipxe_error::IpxeError;
 use super::evidence::{DhcpClient, ElsewhereRequest, ScriptStep, Step};
+use super::ipxe_error::IpxeError;
 use super::scene::{Boot, Progress, Scene};
 use super::text::{seconds, size};
 
@@ -72,7 +72,8 @@ pub fn login_refused(scene: &Scene<'_>) -> Option<Finding> {
                 "It asked for the target {target}, and is to boot {assigned}: an old script, or the root path of the DHCP \
                  server, names it"
             ),
-            "boot it again with the script of this server; remove option 17 (root-path) from the DHCP server".to_owned(),
+            "boot it again with the script of this server; remove option 17 (root-path) from the DHCP server"
+                .to_owned(),
         ),
         Some(Reason::ChapFailed | Reason::ChapThrottled) => (
             format!("Its login to {target} was refused: the CHAP name or secret is missing or wrong"),
@@ -128,7 +129,8 @@ pub fn nothing_to_boot(scene: &Scene<'_>) -> Option<Finding> {
         Some(_) => "BIOS",
         None => "its firmware",
     };
-    let image = scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
+    let image =
+        scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
     Finding::new(
         (IMAGE, StallReason::NothingToBoot),
         Certainty::Likely,
@@ -140,12 +142,21 @@ pub fn nothing_to_boot(scene: &Scene<'_>) -> Option<Finding> {
 /// A system runs and does not come back for its image.
 pub fn medium_not_found(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
-    let system = boot.find(|step| matches!(step, Step::Discover { client: DhcpClient::System, .. } | Step::Request { client: DhcpClient::System, .. }))?;
+    let system = boot.find(|step| {
+        matches!(
+            step,
+            Step::Discover { client: DhcpClient::System, .. } | Step::Request { client: DhcpClient::System, .. }
+        )
+    })?;
     let came_back = boot.steps.iter().any(|evidence| {
         evidence.last > system.first
             && matches!(
                 evidence.step,
-                Step::Login { .. } | Step::Read { .. } | Step::ConfigServed { .. } | Step::InstallerActive | Step::Completed
+                Step::Login { .. }
+                    | Step::Read { .. }
+                    | Step::ConfigServed { .. }
+                    | Step::InstallerActive
+                    | Step::Completed
             )
     });
     let has_image = boot.has(|step| matches!(step, Step::Login { .. } | Step::Read { .. }));
@@ -191,7 +202,8 @@ pub fn kernel_silent(scene: &Scene<'_>) -> Option<Finding> {
 /// The image cannot be served.
 pub fn image_unavailable(scene: &Scene<'_>) -> Option<Finding> {
     let (_, _, message) = scene.refusal(Progress::Image, &[Reason::ImageUnavailable])?;
-    let image = scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
+    let image =
+        scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
     Finding::new(
         (IMAGE, StallReason::ImageUnavailable),
         Certainty::Certain,

@@ -53,7 +53,9 @@ pub fn disk_not_bootable(scene: &Scene<'_>) -> Option<Finding> {
     let time = newest.last().saturating_sub(oldest.last());
     let pause = time / u32::try_from(disk_boots.len() - 1).unwrap_or(1);
     // Once it stays away for longer than it did before, the system on its disk runs.
-    if scene.reached() >= Progress::Script && scene.now.saturating_sub(newest.last()) > pause.max(Duration::from_secs(60)) {
+    if scene.reached() >= Progress::Script
+        && scene.now.saturating_sub(newest.last()) > pause.max(Duration::from_secs(60))
+    {
         return None;
     }
     let cause = if pause < Duration::from_secs(45) {
@@ -73,7 +75,8 @@ pub fn disk_not_bootable(scene: &Scene<'_>) -> Option<Finding> {
 pub fn completion_not_reported(scene: &Scene<'_>) -> Option<Finding> {
     const INSTALL_SCRIPTS: &[ScriptStep] = &[ScriptStep::Attach, ScriptStep::Load];
     let (boot, before) = (scene.boot(), scene.boot_before()?);
-    let was_installing = before.has(|step| matches!(step, Step::ConfigServed { .. })) && before.reached == Progress::System;
+    let was_installing =
+        before.has(|step| matches!(step, Step::ConfigServed { .. })) && before.reached == Progress::System;
     if !was_installing || !scene.is_installing() || !has_script(&boot, INSTALL_SCRIPTS) {
         return None;
     }
@@ -165,7 +168,9 @@ pub fn asked_from_elsewhere(scene: &Scene<'_>) -> Option<Finding> {
         ElsewhereRequest::Login => Finding::new(
             (BootStage::Image, StallReason::LoginFromOtherAddress),
             Certainty::Certain,
-            format!("{from}{mac} asks for the image in {name}'s name{at}: most often its second interface, or a stale lease"),
+            format!(
+                "{from}{mac} asks for the image in {name}'s name{at}: most often its second interface, or a stale lease"
+            ),
             "boot that interface, disconnect it, or set config_access.require = \"token\"",
         ),
         ElsewhereRequest::Config => Finding::new(
@@ -276,9 +281,8 @@ pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
     let evidence = boot.fault(Progress::Power, |step| matches!(step, Step::BmcFailed { .. }))?;
     let Step::BmcFailed { message } = &evidence.step else { return None };
-    let is_pending = scene.host.is_some_and(|host| {
-        host.status.power_transition.is_some() || host.status.power_error.is_some()
-    });
+    let is_pending =
+        scene.host.is_some_and(|host| host.status.power_transition.is_some() || host.status.power_error.is_some());
     is_pending.then_some(())?;
     Finding::new(
         (BootStage::Power, StallReason::BmcFailed),

@@ -24,10 +24,9 @@ impl IpxeError {
                 "see the timeline for a refused login; look at the machine's clock and at Secure Boot",
             ),
             // ECONNREFUSED, ECONNRESET, ECONNABORTED
-            0x0d..=0x0f => error(
-                "the connection was refused or reset on the way",
-                "let TCP 80 and 3260 to this server through",
-            ),
+            0x0d..=0x0f => {
+                error("the connection was refused or reset on the way", "let TCP 80 and 3260 to this server through")
+            }
             // EHOSTUNREACH, ENETUNREACH, ENETDOWN, ENETRESET
             0x17 | 0x26..=0x28 => {
                 error("the network cannot be reached: it has no route", "look at its netmask and its gateway")

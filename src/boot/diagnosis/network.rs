@@ -221,7 +221,8 @@ fn late_offer(boot: &Boot<'_>) -> Option<Duration> {
 
 /// Returns another boot server than the DHCP server, if one answers the machine.
 fn rival<'a>(boot: &Boot<'a>, address_server: Ipv4Addr) -> Option<&'a OtherOffer> {
-    let mut boots = other_offers(boot).map(|(_, offer)| offer).filter(|offer| offer.claims_boot || offer.file.is_some());
+    let mut boots =
+        other_offers(boot).map(|(_, offer)| offer).filter(|offer| offer.claims_boot || offer.file.is_some());
     boots.find(|offer| offer.address.is_none() && offer.server != address_server)
 }
 
@@ -231,7 +232,9 @@ fn other_boot_server(us: &str, rival: &OtherOffer, effect: &str) -> Option<Findi
     Finding::new(
         (DHCP, StallReason::OtherBootServer),
         Certainty::Likely,
-        format!("{server} also tells machines what to boot{file}, as {us} does, and {effect}: it may have gone to {server}"),
+        format!(
+            "{server} also tells machines what to boot{file}, as {us} does, and {effect}: it may have gone to {server}"
+        ),
         format!("switch the boot service of {server} off, or set dhcp.on_other_server = \"stand_down\""),
     )
 }
@@ -250,7 +253,8 @@ pub fn no_address_offered(scene: &Scene<'_>) -> Option<Finding> {
     let times = asked(discover.evidence);
     let interface = on(scene.segment);
     let name = (DHCP, StallReason::NoAddressOffered);
-    let remedy = "start the DHCP server of this network, look at its pool and its filters, or set dhcp.mode = \"server\"";
+    let remedy =
+        "start the DHCP server of this network, look at its pool and its filters, or set dhcp.mode = \"server\"";
     match (discover.relay, discover.is_broadcast) {
         (None, true) => Finding::new(
             name,
@@ -474,7 +478,10 @@ fn http_boot_not_requested(scene: &Scene<'_>, boot: &Boot<'_>, taken: &Evidence)
 pub fn second_interface(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
     let last = |test: fn(&Step) -> bool| boot.find(test).map_or(Uptime::ZERO, |evidence| evidence.last);
-    let other = boot.fault(Progress::Discover, |step| matches!(step, Step::OtherInterface { client, .. } if *client != DhcpClient::Ipxe))?;
+    let other = boot.fault(
+        Progress::Discover,
+        |step| matches!(step, Step::OtherInterface { client, .. } if *client != DhcpClient::Ipxe),
+    )?;
     let Step::OtherInterface { mac, .. } = other.step else { return None };
     let own = last(|step| matches!(step, Step::Discover { .. }));
     if own > other.last {

@@ -78,7 +78,8 @@ pub fn program_refused(scene: &Scene<'_>) -> Option<Finding> {
         let [boot, next] = pair else { return None };
         let (file, end) = loaded_program(boot)?;
         let is_at_once = next.begin().saturating_sub(end) < REFUSAL_TIMEOUT;
-        (is_at_once && next.reached >= Progress::Discover).then(|| (file, next.begin().saturating_sub(end), is_uefi(boot)))
+        (is_at_once && next.reached >= Progress::Discover)
+            .then(|| (file, next.begin().saturating_sub(end), is_uefi(boot)))
     });
     let refusals: Vec<_> = refusals.collect();
     let (file, pause, is_uefi) = refusals.first().copied()?;
@@ -91,12 +92,17 @@ pub fn program_refused(scene: &Scene<'_>) -> Option<Finding> {
     let (cause, remedy) = if is_uefi {
         ("most often Secure Boot is on", "serve shimx64.efi (README, Secure Boot), or switch Secure Boot off")
     } else {
-        ("the program is damaged, or for another kind of firmware", "stage the boot programs again, or set another program")
+        (
+            "the program is damaged, or for another kind of firmware",
+            "stage the boot programs again, or set another program",
+        )
     };
     Finding::new(
         (PROGRAM, StallReason::ProgramRefused),
         Certainty::Likely,
-        format!("It loaded all of {file} {times} and asked again within {pause}: its firmware refuses to run it, {cause}"),
+        format!(
+            "It loaded all of {file} {times} and asked again within {pause}: its firmware refuses to run it, {cause}"
+        ),
         remedy,
     )
 }
@@ -157,7 +163,10 @@ pub fn http_boot_left(scene: &Scene<'_>) -> Option<Finding> {
     Finding::new(
         (PROGRAM, StallReason::HttpBootTooLarge),
         Certainty::Likely,
-        format!("It asked how large {file} is ({}) over HTTP and never for the file: HTTP Boot loads all of it into memory", size(whole)),
+        format!(
+            "It asked how large {file} is ({}) over HTTP and never for the file: HTTP Boot loads all of it into memory",
+            size(whole)
+        ),
         "boot it over PXE, or give the machine more memory",
     )
 }
@@ -215,7 +224,10 @@ pub fn wrong_program(scene: &Scene<'_>) -> Option<Finding> {
     Finding::new(
         (PROGRAM, StallReason::WrongProgram),
         Certainty::Certain,
-        format!("Its firmware is {architecture} (architecture {}), and it asks for {file}, a program for another one", architecture.0),
+        format!(
+            "Its firmware is {architecture} (architecture {}), and it asks for {file}, a program for another one",
+            architecture.0
+        ),
         "remove the boot file from the DHCP server, which names one for all machines",
     )
 }
@@ -225,12 +237,17 @@ pub fn tftp_port_unreachable(scene: &Scene<'_>) -> Option<Finding> {
     if scene.reached() != Progress::ProgramRequest {
         return None;
     }
-    let unreachable = |step: &Step| matches!(step, Step::Unreachable { from_port, .. } if *from_port != 67 && *from_port != 4011);
+    let unreachable =
+        |step: &Step| matches!(step, Step::Unreachable { from_port, .. } if *from_port != 67 && *from_port != 4011);
     let evidence = scene.boot().fault(Progress::Program, unreachable)?;
     let Step::Unreachable { by, code, .. } = &evidence.step else { return None };
     let (words, cause, remedy) = match code {
         9 | 10 | 13 => ("administratively prohibited", "a firewall rejects them", "let UDP from this server through"),
-        _ => ("port unreachable", "its firmware gave the transfer up, or a firewall answers for it", "look for a firewall between; let UDP from this server through"),
+        _ => (
+            "port unreachable",
+            "its firmware gave the transfer up, or a firewall answers for it",
+            "look for a firewall between; let UDP from this server through",
+        ),
     };
     Finding::new(
         (PROGRAM, StallReason::TftpPortUnreachable),
@@ -281,7 +298,11 @@ pub fn transfer_ended(scene: &Scene<'_>) -> Option<Finding> {
         return None;
     }
     let Transfer { evidence, file, outcome, octets, size: whole } = last_transfer(&scene.boot())?;
-    let of = if octets < 1000 { format!("{octets} of {}", size(whole)) } else { format!("{} of {}", kilobytes(octets), size(whole)) };
+    let of = if octets < 1000 {
+        format!("{octets} of {}", size(whole))
+    } else {
+        format!("{} of {}", kilobytes(octets), size(whole))
+    };
     match outcome {
         TransferOutcome::Aborted { text, .. } => {
             let again = scene.boot().has(|step| matches!(step, Step::FileRequested { .. }))
@@ -299,7 +320,9 @@ pub fn transfer_ended(scene: &Scene<'_>) -> Option<Finding> {
         TransferOutcome::Silent if octets > 0 => Finding::new(
             (PROGRAM, StallReason::TransferSilent),
             Certainty::Certain,
-            format!("It fell silent after {of} of {file}: it was switched off, its cable was pulled, or its network driver hangs"),
+            format!(
+                "It fell silent after {of} of {file}: it was switched off, its cable was pulled, or its network driver hangs"
+            ),
             "look at its power, its cable and its screen; it begins again at its next boot",
         ),
         TransferOutcome::Silent | TransferOutcome::Complete | TransferOutcome::Probed | TransferOutcome::Failed => None,
@@ -319,7 +342,8 @@ pub fn program_not_fetched(scene: &Scene<'_>) -> Option<Finding> {
     let Transfer { evidence, file, outcome: TransferOutcome::Probed, size: whole, .. } = last_transfer(&boot)? else {
         return None;
     };
-    let asked_since = boot.has(|step| matches!(step, Step::FileRequested { .. })) && scene.last_progress() > evidence.last;
+    let asked_since =
+        boot.has(|step| matches!(step, Step::FileRequested { .. })) && scene.last_progress() > evidence.last;
     if asked_since || !scene.has_passed(evidence.last, PROBE_TIMEOUT) {
         return None;
     }
@@ -331,7 +355,11 @@ pub fn program_not_fetched(scene: &Scene<'_>) -> Option<Finding> {
              boot was cut short at the keyboard",
             size(whole)
         ),
-        if is_uefi(&boot) { "look at its screen" } else { "serve it a smaller program (undionly.kpxe), and look at its screen" },
+        if is_uefi(&boot) {
+            "look at its screen"
+        } else {
+            "serve it a smaller program (undionly.kpxe), and look at its screen"
+        },
     )
 }
 
@@ -357,7 +385,9 @@ pub fn ipxe_no_address(scene: &Scene<'_>) -> Option<Finding> {
         )
     } else {
         (
-            format!("iPXE runs and gets no address (it asks since {asked}): no DHCP server offers it one, or the offers do not arrive"),
+            format!(
+                "iPXE runs and gets no address (it asks since {asked}): no DHCP server offers it one, or the offers do not arrive"
+            ),
             "look at the DHCP server of this network, and at spanning tree on its switch port",
         )
     };
@@ -399,7 +429,9 @@ pub fn script_unused(scene: &Scene<'_>) -> Option<Finding> {
     if scene.reached() != Progress::Script || boot.has(|step| matches!(step, Step::Script { .. })) {
         return None;
     }
-    let Transfer { evidence, file, outcome: TransferOutcome::Complete, .. } = last_transfer(&boot)? else { return None };
+    let Transfer { evidence, file, outcome: TransferOutcome::Complete, .. } = last_transfer(&boot)? else {
+        return None;
+    };
     if !scene.has_passed(evidence.last, PROGRAM_TIMEOUT) {
         return None;
     }

@@ -62,7 +62,11 @@ impl Progress {
             Step::ProxyRequest { .. } => Self::ProxyRequest,
             Step::FileRequested { .. } => Self::ProgramRequest,
             Step::Transfer { file, outcome: TransferOutcome::Complete, .. } => {
-                if SCRIPTS.contains(&&**file) { Self::Script } else { Self::Program }
+                if SCRIPTS.contains(&&**file) {
+                    Self::Script
+                } else {
+                    Self::Program
+                }
             }
             Step::Transfer { .. } => Self::ProgramRequest,
             Step::ProgramRequested { is_head: true, .. } => Self::ProgramRequest,

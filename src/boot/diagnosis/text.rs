@@ -137,6 +137,9 @@ mod tests {
     fn sizes_and_durations_are_short() {
         let sizes = [33, 250_000, 1_600_000, 2_050_000_000].map(size);
         assert_eq!(sizes, ["33 bytes", "250 kB", "1.6 MB", "2.0 GB"]);
-        assert_eq!([12, 119, 120, 840].map(|value| seconds(Duration::from_secs(value))), ["12 s", "119 s", "2 min", "14 min"]);
+        assert_eq!(
+            [12, 119, 120, 840].map(|value| seconds(Duration::from_secs(value))),
+            ["12 s", "119 s", "2 min", "14 min"]
+        );
     }
 }

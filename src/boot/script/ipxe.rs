@@ -52,7 +52,7 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
         }
         Method::Http if context.medium_url.is_empty() => {
             format!("set step sanboot\nsanboot {url}/iso/{name}?host={dashed} ||\n")
-        },
+        }
         Method::Http => format!("set step sanboot\nsanboot {} ||\n", context.medium_url),
         Method::Chain => format!("set step chain\nchain {} ||\n", image.spec.url.as_deref().unwrap_or_default()),
         Method::Kernel => kernel(context),

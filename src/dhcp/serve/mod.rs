@@ -120,8 +120,7 @@ pub fn spawn(
         let state = InterfaceState { index, name, address, networks, mode, site, detector };
         Ok(ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2] })
     };
-    let interfaces: Vec<ServedInterface> =
-        interfaces.into_iter().enumerate().map(serve).collect::<io::Result<_>>()?;
+    let interfaces: Vec<ServedInterface> = interfaces.into_iter().enumerate().map(serve).collect::<io::Result<_>>()?;
     // Nobody else sets them.
     let _ = gate.segments.set(Segments(interfaces.iter().map(|interface| interface.state.segment()).collect()));
     // Unlike those of the standard library, these queues take memory for what is in them only.

@@ -235,8 +235,7 @@ impl InterfaceSockets {
         let unsent = send_all(link_socket.socket.as_raw_fd(), None, slices.map(|slices| (None::<LinkAddr>, slices)));
         let frame_of = |(at, error): (usize, Errno)| Some((frames.get(at)?.0, error));
         let mut unsent: Vec<_> = unsent.into_iter().filter_map(frame_of).collect();
-        let addressed =
-            replies.iter().enumerate().filter(|(_, reply)| matches!(reply.to, Destination::Address(_)));
+        let addressed = replies.iter().enumerate().filter(|(_, reply)| matches!(reply.to, Destination::Address(_)));
         unsent.extend(self.send_datagrams(port, addressed));
         unsent
     }

@@ -70,7 +70,14 @@ impl HandlerTestbed {
     fn handle(&mut self, bytes: &[u8]) -> PendingReplies {
         let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
         let arrival = Arrival { port: DhcpPort::Server, from };
-        self.handle_again(&ReceivedMessage { interface: 0, bytes: bytes.into(), arrival, received: Instant::now(), is_repeated: false, enrolled: None })
+        self.handle_again(&ReceivedMessage {
+            interface: 0,
+            bytes: bytes.into(),
+            arrival,
+            received: Instant::now(),
+            is_repeated: false,
+            enrolled: None,
+        })
     }
 
     fn handle_again(&mut self, message: &ReceivedMessage<'_>) -> PendingReplies {
@@ -217,7 +224,14 @@ async fn a_message_that_finds_the_queue_full_is_lost() {
     let bytes = message(1, &[CLASS]);
     let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
     let arrival = Arrival { port: DhcpPort::Server, from };
-    let received = ReceivedMessage { interface: 0, bytes: bytes.into(), arrival, received: Instant::now(), is_repeated: false, enrolled: None };
+    let received = ReceivedMessage {
+        interface: 0,
+        bytes: bytes.into(),
+        arrival,
+        received: Instant::now(),
+        is_repeated: false,
+        enrolled: None,
+    };
     let capacity = testbed.deferred.max_capacity();
     for _ in 0..=capacity {
         testbed.handler.defer(received.to_deferred());

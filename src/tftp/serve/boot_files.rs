@@ -269,7 +269,9 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
             mac.inspect(|mac| on_progress(*mac));
             gate.store.record_event(mac, Event::TftpStarted { file: file_name(&asked) })
         }
-        TransferReport::Ended { peer, asked, how: TransferEnd::Peer(Ending::Complete), octets, took, resent, .. } => {
+        TransferReport::Ended {
+            peer, asked, how: TransferEnd::Peer(Ending::Complete), octets, took, resent, ..
+        } => {
             gate.counters.count_answered(Protocol::Tftp);
             gate.counters.tftp_sent_bytes.fetch_add(octets, std::sync::atomic::Ordering::Relaxed);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -339,7 +341,9 @@ fn outcome(how: &TransferEnd, message: Option<Box<str>>) -> Option<TransferOutco
         }
         TransferEnd::Peer(Ending::Silent) => Some(TransferOutcome::Silent),
         TransferEnd::Unreadable(_) | TransferEnd::Unconfirmed(_) => Some(TransferOutcome::Failed),
-        TransferEnd::Peer(Ending::Forged) | TransferEnd::Replaced | TransferEnd::Displaced | TransferEnd::Stopped => None,
+        TransferEnd::Peer(Ending::Forged) | TransferEnd::Replaced | TransferEnd::Displaced | TransferEnd::Stopped => {
+            None
+        }
     }
 }
 

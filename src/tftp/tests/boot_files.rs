@@ -126,7 +126,16 @@ async fn reports_of_the_server_are_counted_and_recorded() {
     record(TransferReport::Started { peer, asked: asked.clone(), size: 7 });
     let how = TransferEnd::Peer(Ending::Complete);
     let took = Duration::from_millis(3);
-    record(TransferReport::Ended { peer, asked: asked.clone(), how, octets: 7, size: 7, message: None, took, resent: 1 });
+    record(TransferReport::Ended {
+        peer,
+        asked: asked.clone(),
+        how,
+        octets: 7,
+        size: 7,
+        message: None,
+        took,
+        resent: 1,
+    });
     record(TransferReport::Refused { peer, asked: Some(asked), why: FileRefusal::NotFound });
     record(TransferReport::Dropped { peer: Some(peer), why: DropCause::Stray });
     assert_eq!(*progressed.lock().unwrap(), [VM]);
