@@ -39,7 +39,7 @@ pub async fn look(gate: &Gate) {
         if let Some(next) = outcome.next_look {
             gate.traces.look_again(machine.mac, next);
         }
-        gate.report_stall(machine.mac, outcome.diagnosis, machine.is_changed).await;
+        gate.report_stall(&machine, outcome.diagnosis).await;
     }
 }
 

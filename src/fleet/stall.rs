@@ -86,6 +86,11 @@ stall_reasons! {
 }
 
 impl StallReason {
+    /// Returns whether several machines of a segment share the cause, so that it is said once for all of them.
+    pub fn is_of_segment(self) -> bool {
+        self == Self::OffersNotReceived
+    }
+
     /// Returns the reason of a condition: the code in CamelCase.
     pub fn condition_reason(self) -> String {
         format!("{self:?}")

@@ -1,8 +1,9 @@
 //! The diagnoses that stand, and how they become known: in the object, the timeline, the log and the metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -16,13 +17,28 @@ use crate::store::{Change, now};
 /// Maximum number of machines with a diagnosis. A further machine has none until another's is over.
 const MAX_STALLS: usize = 8192;
 
+/// Time in which the cause that several machines of a segment share is said once.
+const SEGMENT_INTERVAL: Duration = Duration::from_secs(600);
+
 /// The diagnoses that stand.
 #[derive(Debug, Default)]
 pub struct Stalls {
     stalls: Mutex<BTreeMap<Mac, Stall>>,
+    /// When the same cause of several machines was last said for each segment.
+    segments: Mutex<HashMap<Option<usize>, Instant>>,
 }
 
 impl Stalls {
+    /// Returns whether the cause that several machines of a segment share is to be said: once for all of them.
+    fn admit_segment(&self, interface: Option<usize>) -> bool {
+        let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = segments.get(&interface).is_none_or(|at| at.elapsed() >= SEGMENT_INTERVAL);
+        if is_new {
+            segments.insert(interface, Instant::now());
+        }
+        is_new
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Mac, Stall>> {
         self.stalls.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +100,8 @@ impl Gate {
 
     /// Makes a diagnosis known, or that there is none any more. A diagnosis that stands keeps its words unless the machine
     /// was seen since.
-    pub async fn report_stall(&self, mac: Mac, diagnosis: Option<Diagnosis>, is_changed: bool) {
+    pub async fn report_stall(&self, machine: &DueMachine, diagnosis: Option<Diagnosis>) {
+        let &DueMachine { mac, interface, is_changed, .. } = machine;
         let before = self.stalls.get(mac);
         let stall = diagnosis.map(|diagnosis| self.stall(diagnosis));
         match (&before, &stall) {
@@ -102,7 +119,7 @@ impl Gate {
         }
         let reason = |stall: &Option<Stall>| stall.as_ref().map(|stall| stall.reason);
         if reason(&before) != reason(&stall) {
-            self.record_stall_events(mac, before.as_ref(), stall.as_ref());
+            self.record_stall_events((mac, interface), before.as_ref(), stall.as_ref());
         }
         // What strangers do is in memory and in the timeline only.
         if self.store.load().is_declared(mac)
@@ -112,13 +129,18 @@ impl Gate {
         }
     }
 
-    fn record_stall_events(&self, mac: Mac, before: Option<&Stall>, after: Option<&Stall>) {
+    /// Records that a diagnosis begins or ends: with the machine, or once for all machines of a segment.
+    fn record_stall_events(&self, (mac, interface): (Mac, Option<usize>), before: Option<&Stall>, after: Option<&Stall>) {
         match (before, after) {
             (_, Some(stall)) => {
                 self.counters.count_stall(stall.reason);
+                if stall.reason.is_of_segment() && !self.stalls.admit_segment(interface) {
+                    return;
+                }
                 let Stall { stage, reason, certainty, message, remedy, .. } = stall.clone();
                 self.store.record_event(Some(mac), Event::Stalled { stage, reason, certainty, message, remedy });
             }
+            (Some(stall), None) if stall.reason.is_of_segment() => {}
             (Some(stall), None) => {
                 self.store.record_event(Some(mac), Event::StallCleared { reason: stall.reason });
             }

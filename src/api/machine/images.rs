@@ -61,11 +61,12 @@ fn answer_read(shared: &Shared, peer: &Peer, view: ImageView, headers: &HeaderMa
     shared.gate.counters.count_answered(Protocol::Http);
     let (tag, whole) = (view.tag, view.medium.len());
     let range = headers.get(RANGE).and_then(|range| range.to_str().ok());
-    if let Some(address) = peer.address {
+    let is_read = !is_head || range.is_some_and(is_malformed);
+    if let Some(address) = peer.address.filter(|_| is_read) {
         let step = match (range.filter(|range| is_malformed(range)), requested(range, whole)) {
             (Some(range), _) => Step::BadRange { range: range.into() },
             (None, RequestedRange::Part { count, .. }) => Step::Read { octets: count, is_over: false },
-            (None, _) => Step::Read { octets: if is_head { 0 } else { whole }, is_over: false },
+            (None, _) => Step::Read { octets: whole, is_over: false },
         };
         shared.gate.trace_at_address(address, step);
     }

@@ -124,16 +124,24 @@ pub fn relay_unreachable(scene: &Scene<'_>) -> Option<Finding> {
     }
     let remedy = format!("add a route to {relay}, or listen on an interface that reaches it");
     let name = (DHCP, StallReason::RelayUnreachable);
-    boot.find_map(|evidence| match &evidence.step {
-        Step::ArpUnanswered { address } if *address == relay => Finding::new(
+    // The kernel reports it, too, when nobody answers its ARP requests.
+    let is_unanswered = |step: &Step| match step {
+        Step::ArpUnanswered { address } => *address == relay,
+        Step::Unreachable { by, code: 1, from_port: 67 } => Some(*by) == scene.segment.address,
+        _ => false,
+    };
+    if boot.has(is_unanswered) {
+        return Finding::new(
             name,
             Certainty::Certain,
             format!(
                 "It asks through the relay {relay}, and we cannot answer: nobody on {} answers ARP for {relay}",
                 on(scene.segment)
             ),
-            remedy.clone(),
-        ),
+            remedy,
+        );
+    }
+    boot.find_map(|evidence| match &evidence.step {
         Step::ReplyNotSent { to, error } if *to == relay => Finding::new(
             name,
             Certainty::Certain,
