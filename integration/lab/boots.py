@@ -250,6 +250,50 @@ def by_syslinux(kit):
         expect("ldlinux.e64" in files(lab, machine), f"received: {files(lab, machine)}")
 
 
+def wait_stall(lab, machine, reason, limit):
+    """Waits until a machine's diagnosis has a reason; returns the diagnosis."""
+    deadline = speed.deadline(limit)
+    while True:
+        report = json.loads(lab.appliance.command("why", host_name(machine), "-o", "json"))
+        if report["diagnosis"] and report["diagnosis"]["reason"] == reason:
+            return report["diagnosis"]
+        if time.monotonic() > deadline:
+            raise LabError(f"{machine.name} is not {reason} within {limit} s: {report}")
+        threading.Event().wait(0.5)
+
+
+def script_reports(kit):
+    """iPXE's script reports the command that failed, with iPXE's own error; the diagnosis is taken back when it works."""
+    with Lab(kit, "script-reports") as lab:
+        lab.serve()
+        closed = {"address": APPLIANCE_ADDRESS, "port": 3999, "targetIqn": "iqn.2026-11.org.bootlatch:lab"}
+        change_spec(lab, "iso", "lab", portal=closed)
+        for firmware in ("bios", "uefi"):
+            machine = lab.machine(firmware)
+            machine.power_on(lab.network)
+            machine.console.wait_for("Could not boot lab", ROM_LIMIT)
+            diagnosis = wait_stall(lab, machine, "script_failed", ROM_LIMIT)
+            expect("sanboot failed" in diagnosis["message"] and "refused or reset" in diagnosis["message"],
+                   f"the diagnosis: {diagnosis}")
+            if firmware == "bios":
+                machine.power_off()
+        change_spec(lab, "iso", "lab", portal=None)
+        machine.wait_marker("kernel-up", KERNEL_LIMIT)
+        cleared = wait_event(lab, machine, "stall_cleared", ROM_LIMIT)
+        expect(cleared["reason"] == "script_failed", f"taken back: {cleared}")
+        machine.power_off()
+        blank = lab.machine("uefi")
+        lab.appliance.command("host", "add", "blank", "--mac", blank.mac)
+        blank.power_on(lab.network)
+        deadline = speed.deadline(ROM_LIMIT)
+        while True:
+            report = json.loads(lab.appliance.command("why", "blank", "-o", "json"))
+            if any("disk failed" in step["text"] for step in report["steps"]):
+                break
+            expect(time.monotonic() < deadline, f"no report of the disk: {report}")
+            threading.Event().wait(0.5)
+
+
 SECOND_ADDRESS = "10.78.0.2"
 BOTH = f"""[[interfaces]]
 name = "lan0"
@@ -293,6 +337,7 @@ def two_networks(kit):
 
 
 SCENARIOS = {
+    "iPXE's script reports its error, BIOS and UEFI, and the diagnosis is taken back": script_reports,
     "GRUB installs an unknown UEFI machine, and boots its disk": by_grub,
     "SYSLINUX under UEFI boots an installer": by_syslinux,
     "two networks, proxy on one and server on the other, each with its own address": two_networks,

@@ -130,7 +130,12 @@ impl Gate {
     }
 
     /// Records that a diagnosis begins or ends: with the machine, or once for all machines of a segment.
-    fn record_stall_events(&self, (mac, interface): (Mac, Option<usize>), before: Option<&Stall>, after: Option<&Stall>) {
+    fn record_stall_events(
+        &self,
+        (mac, interface): (Mac, Option<usize>),
+        before: Option<&Stall>,
+        after: Option<&Stall>,
+    ) {
         match (before, after) {
             (_, Some(stall)) => {
                 self.counters.count_stall(stall.reason);

@@ -14,6 +14,8 @@ const INSTALL: BootStage = BootStage::Install;
 
 /// Time within which a machine that is sent to its disk again and again is in a loop.
 const DISK_LOOP: Duration = Duration::from_secs(300);
+/// Time after a boot from the disk within which no system can have started and restarted the machine.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of boots from the disk in `DISK_LOOP` that are a loop.
 const DISK_BOOTS: usize = 3;
 /// Time without a sign of an installer after which somebody should look at its screen.
@@ -48,7 +50,7 @@ pub fn disk_not_bootable(scene: &Scene<'_>) -> Option<Finding> {
         .collect();
     let (newest, oldest) = (disk_boots.first()?, disk_boots.last()?);
     if disk_boots.len() < DISK_BOOTS {
-        return None;
+        return returned_at_once(scene);
     }
     let time = newest.last().saturating_sub(oldest.last());
     let pause = time / u32::try_from(disk_boots.len() - 1).unwrap_or(1);
@@ -67,6 +69,25 @@ pub fn disk_not_bootable(scene: &Scene<'_>) -> Option<Finding> {
         (BootStage::Disk, StallReason::DiskNotBootable),
         Certainty::Certain,
         format!("It was sent to its disk {} times in {} and came back: {cause}", disk_boots.len(), seconds(time)),
+        "look at its boot order and its disk; set spec.localDisk of the host, or install it again",
+    )
+}
+
+/// Returns the finding that the machine was sent to its disk and its firmware asked again within seconds.
+fn returned_at_once(scene: &Scene<'_>) -> Option<Finding> {
+    let (boot, before) = (scene.boot(), scene.boot_before()?);
+    let pause = boot.begin().saturating_sub(before.last());
+    let is_back = has_script(&before, &[ScriptStep::LocalDisk]) && pause < RETURN_TIMEOUT;
+    if !is_back || scene.reached() > Progress::Address {
+        return None;
+    }
+    Finding::new(
+        (BootStage::Disk, StallReason::DiskNotBootable),
+        Certainty::Likely,
+        format!(
+            "It was sent to its disk and its firmware asked again {} later: its disk does not boot",
+            seconds(pause)
+        ),
         "look at its boot order and its disk; set spec.localDisk of the host, or install it again",
     )
 }

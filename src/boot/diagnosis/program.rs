@@ -342,8 +342,11 @@ pub fn program_not_fetched(scene: &Scene<'_>) -> Option<Finding> {
     let Transfer { evidence, file, outcome: TransferOutcome::Probed, size: whole, .. } = last_transfer(&boot)? else {
         return None;
     };
-    let asked_since =
-        boot.has(|step| matches!(step, Step::FileRequested { .. })) && scene.last_progress() > evidence.last;
+    // Different sockets see the end of a probe and the next request, in any order.
+    let count = |test: fn(&Step) -> bool| boot.steps.iter().filter(|evidence| test(&evidence.step)).count();
+    let requests = count(|step| matches!(step, Step::FileRequested { .. }));
+    let probes = count(|step| matches!(step, Step::Transfer { outcome: TransferOutcome::Probed, .. }));
+    let asked_since = requests > probes;
     if asked_since || !scene.has_passed(evidence.last, PROBE_TIMEOUT) {
         return None;
     }

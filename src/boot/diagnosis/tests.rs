@@ -515,6 +515,8 @@ fn e6_and_e7_the_report_of_completion() {
 #[test]
 fn e9_the_disk_does_not_boot() {
     let boot = |story: Story, number: u32| story.script(6.0 * f64::from(number), number + 1, ScriptStep::LocalDisk);
+    let back = boot(Story::new(), 0).is_well(6.0).discover(6.5, 9);
+    back.stalls(8.0, StallReason::DiskNotBootable, Likely, "asked again 2 s later");
     let two = boot(boot(Story::new(), 0), 1).phase(Phase::Installed).is_well(12.0);
     let three = boot(two, 2).stalls(18.0, StallReason::DiskNotBootable, Certain, "3 times in 12 s|no boot loader");
     three.is_well(90.0);

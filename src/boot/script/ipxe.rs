@@ -165,7 +165,7 @@ fn exit_to_disk(context: &Context<'_>) -> String {
     let drive = drive.unwrap_or(0x80);
     format!(
         "iseq ${{platform}} efi && goto efi ||\nexit\n:efi\nsanboot --no-describe --drive {drive:#x}{filename} ||\n\
-         imgfetch --timeout 5000 {}/ipxe/failed?mac={}&failed=disk&errno=${{errno}} ||\nexit 1\n",
+         set error ${{errno}}\nifopen net0 ||\nimgfetch --timeout 5000 {}/ipxe/failed?mac={}&failed=disk&errno=${{error}} ||\nexit 1\n",
         context.site.url(),
         context.mac.dashed(),
     )

@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn the_disk_is_reached_on_bios_and_on_uefi() {
         let text = script(&done(), ScriptFormat::Autoexec, |_, _| {});
-        assert!(text.contains("\nexit\n:efi\nsanboot --no-describe --drive 0x80 || exit 1\n"), "{text}");
+        assert!(text.contains("\nexit\n:efi\nsanboot --no-describe --drive 0x80 ||\nset error ${errno}\n"), "{text}");
         let text = script(&done(), ScriptFormat::Ipxe, |host, _| {
             host.spec.local_disk =
                 Some(LocalDisk { drive: Some(0x81), filename: Some("\\EFI\\debian\\shimx64.efi".into()) });
