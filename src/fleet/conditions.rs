@@ -92,7 +92,7 @@ fn condition(host: &Host, kind: ConditionType) -> Option<Condition> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{HostSpec, HostStatus, Install, Mac, Meta};
+    use crate::fleet::{BootStage, Certainty, HostSpec, HostStatus, Install, Mac, Meta, Stall, StallReason};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -106,7 +106,8 @@ mod tests {
     }
 
     fn said(host: &Host) -> Vec<(ConditionType, ConditionStatus, String, Option<Timestamp>)> {
-        of(host).into_iter().map(|one| (one.r#type, one.status, one.reason, one.last_transition_time)).collect()
+        let conditions = of(host).into_iter().filter(|one| one.r#type != ConditionType::Stalled);
+        conditions.map(|one| (one.r#type, one.status, one.reason, one.last_transition_time)).collect()
     }
 
     #[test]
@@ -125,6 +126,19 @@ mod tests {
             assert_eq!(said(&is), [(ConditionType::Installed, truth, phase.to_string(), Some(at(since)))]);
             was = is;
         }
+    }
+
+    #[test]
+    fn a_stall_has_its_reason_as_a_word_and_its_remedy_in_the_message() {
+        let stalled = |host: &Host| of(host).into_iter().find(|one| one.r#type == ConditionType::Stalled).unwrap();
+        let mut one = host(Phase::Assigned);
+        assert_eq!((stalled(&one).status, stalled(&one).reason.as_str()), (ConditionStatus::False, "BootGoesOn"));
+        let (message, remedy) = ("It asks".to_owned(), "approve it".to_owned());
+        let (stage, reason, certainty) = (BootStage::Dhcp, StallReason::NoBootProgram, Certainty::Certain);
+        one.status.stall = Some(Box::new(Stall { stage, reason, certainty, message, remedy, since: at(0) }));
+        let condition = stalled(&one);
+        assert_eq!((condition.status, condition.reason.as_str()), (ConditionStatus::True, "NoBootProgram"));
+        assert_eq!(condition.message, "It asks. To do: approve it");
     }
 
     #[test]

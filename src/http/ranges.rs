@@ -16,11 +16,15 @@ pub enum RequestedRange {
     Unsatisfiable,
 }
 
-/// Parses a Range header. A value that is no single range of bytes is ignored (section 14.2).
+/// Parses a Range header. A value that is no single range of bytes is ignored (section 14.2), but for one with letters
+/// in place of numbers: the client that asks for it wants a part, and has no use for all of an image.
 pub fn requested(header: Option<&str>, length: u64) -> RequestedRange {
     let Some(set) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
         return RequestedRange::Whole;
     };
+    if header.is_some_and(is_malformed) {
+        return RequestedRange::Unsatisfiable;
+    }
     let Some((first, last)) = set.trim().split_once('-').filter(|_| !set.contains(',')) else {
         return RequestedRange::Whole;
     };
@@ -31,10 +35,10 @@ pub fn requested(header: Option<&str>, length: u64) -> RequestedRange {
             Some(0) => RequestedRange::Unsatisfiable,
             Some(_) if length == 0 => RequestedRange::Unsatisfiable,
             Some(count) => part(length - count.min(length), count.min(length)),
-            None => RequestedRange::Unsatisfiable,
+            None => RequestedRange::Whole,
         };
     }
-    let Some(first) = position(first) else { return RequestedRange::Unsatisfiable };
+    let Some(first) = position(first) else { return RequestedRange::Whole };
     let last = match last {
         "" => u64::MAX,
         last => match position(last) {

@@ -19,6 +19,7 @@ fn full(kind: Kind) -> Object {
             json!({"phase": "LocalBoot", "phaseTransitionTime": "2026-11-21T00:00:00Z", "message": "m", "warnings": ["w"], "firmware": "bios", "address": "10.0.0.1",
                    "lastSeenTime": "2026-11-21T00:00:00Z", "lastBootTime": "2026-11-21T00:00:00Z", "uuid": "67e55044-10b1-426f-9247-bb680e5fe0c8",
                    "power": "unknown", "powerTransitionTime": "2026-11-21T00:00:00Z", "powerError": {"reason": "r", "message": "m"},
+                   "stall": {"stage": "dhcp", "reason": "held", "certainty": "certain", "message": "m", "remedy": "r", "since": "2026-11-21T00:00:00Z"},
                    "powerTransition": {"target": "on", "requestTime": "2026-11-21T00:00:00Z"},
                    "install": {"configFetchTime": "2026-11-21T00:00:00Z", "firstOfferTime": "2026-11-21T00:00:00Z", "bootCount": 1, "completionTime": "2026-11-21T00:00:00Z"}}),
         ),

@@ -108,6 +108,8 @@ async fn an_assigned_host_is_offered_its_program() {
     testbed.fixture.put_vm(json!({})).await;
     let out = testbed.handle(&message(1, &[CLASS]));
     assert_eq!(out.replies.iter().map(boot_file).collect::<Vec<_>>(), ["52-54-00-12-34-56/snponly.efi"]);
+    assert_eq!(testbed.fixture.gate.counters.answered(Protocol::Dhcp), 0, "a reply counts once it has left");
+    testbed.handler.record_sent(&out.replies, &[], &mut { out.offers });
     assert_eq!(testbed.fixture.gate.counters.answered(Protocol::Dhcp), 1);
     testbed.handle(&message(1, &[CLASS]));
     let offers = |entries: Vec<crate::event::Entry>| {
