@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::evidence::{DhcpClient, ElsewhereRequest, ScriptStep, Step, TransferOutcome};
+use super::evidence::{DhcpClient, ElsewhereRequest, OtherOffer, ScriptStep, Step, TransferOutcome};
 
 /// Returns a duration for people: seconds up to two minutes, else minutes.
 pub fn seconds(duration: Duration) -> String {
@@ -28,25 +28,14 @@ pub fn size(octets: u64) -> String {
     }
 }
 
-fn client(client: &DhcpClient) -> String {
-    match client {
-        DhcpClient::Firmware(_, architecture) => format!("firmware ({architecture})"),
-        DhcpClient::Ipxe => "iPXE".to_owned(),
-        DhcpClient::System => "a running system".to_owned(),
-    }
-}
-
 /// Returns one line for people about a step.
 pub fn describe(step: &Step) -> String {
     match step {
         Step::PoweredOn => "switched on, or restarted".to_owned(),
         Step::BmcFailed { message } => format!("BMC: {message}"),
         Step::Discover { xid, secs, client: by, relay, .. } => {
-            let mut text = format!("DISCOVER of {} (xid {xid:08x}, secs {secs})", client(by));
-            if let Some(relay) = relay {
-                let _ = write!(text, " through the relay {relay}");
-            }
-            text
+            let relay = relay.map_or_else(String::new, |relay| format!(" through the relay {relay}"));
+            format!("DISCOVER of {} (xid {xid:08x}, secs {secs}){relay}", client(by))
         }
         Step::Offered { file, has_address, delay } => {
             let what = if *has_address { "an address and " } else { "" };
@@ -54,18 +43,7 @@ pub fn describe(step: &Step) -> String {
             format!("offered {what}{file}{late}")
         }
         Step::ReplyNotSent { to, error } => format!("reply to {to} not sent: {error}"),
-        Step::OtherOffer(offer) => {
-            let mut text = format!("offer of the server {}", offer.server);
-            if let Some(address) = offer.address {
-                let _ = write!(text, ": the address {address}");
-            }
-            if let Some(file) = &offer.file {
-                let _ = write!(text, ", the boot file {file}");
-            } else if offer.claims_boot {
-                text.push_str(", as a boot server");
-            }
-            text
-        }
+        Step::OtherOffer(offer) => describe_offer(offer),
         Step::Request { server, address, client: by } => {
             let server = server.map_or_else(String::new, |server| format!(" from {server}"));
             format!("REQUEST of {}: the address {address}{server}", client(by))
@@ -74,18 +52,7 @@ pub fn describe(step: &Step) -> String {
         Step::SolicitV6 => "DHCPv6 SOLICIT of firmware".to_owned(),
         Step::Refused { message, .. } => format!("refused: {message}"),
         Step::FileRequested { file, port } => format!("TFTP request for {file} from port {port}"),
-        Step::Transfer { file, outcome, octets, size: whole } => {
-            let of = format!("{} of {}", size(*octets), size(*whole));
-            match outcome {
-                TransferOutcome::Complete => format!("TFTP: {file} complete ({})", size(*whole)),
-                TransferOutcome::Probed => format!("TFTP: size of {file} asked ({})", size(*whole)),
-                TransferOutcome::Aborted { code, text } => {
-                    format!("TFTP: {file} aborted by the client at {of}: error {code} {text}")
-                }
-                TransferOutcome::Silent => format!("TFTP: {file} silent at {of}"),
-                TransferOutcome::Failed => format!("TFTP: {file} failed here at {of}"),
-            }
-        }
+        Step::Transfer { file, outcome, octets, size: whole } => describe_transfer(file, outcome, *octets, *whole),
         Step::Unreachable { by, code, from_port } => {
             format!("ICMP unreachable (code {code}) of {by} for a packet from our port {from_port}")
         }
@@ -94,12 +61,7 @@ pub fn describe(step: &Step) -> String {
             let verb = if *is_head { "size asked" } else { "asked for" };
             format!("HTTP: {file} {verb} ({})", size(*whole))
         }
-        Step::Script { action } => match action {
-            ScriptStep::Attach => "boot script: attach the image".to_owned(),
-            ScriptStep::Load => "boot script: load the image over HTTP".to_owned(),
-            ScriptStep::LocalDisk => "boot script: boot the local disk".to_owned(),
-            ScriptStep::Wait => "boot script: wait, or show a menu".to_owned(),
-        },
+        Step::Script { action } => format!("boot script: {}", describe_script(*action)),
         Step::ScriptFailed { command, errno } => format!("script reports that {command} failed: {errno:#010x}"),
         Step::Login { image } => format!("iSCSI login to {image}"),
         Step::LoginRefused { target, reason, from } => {
@@ -126,6 +88,49 @@ pub fn describe(step: &Step) -> String {
         Step::Completed => "install reported complete".to_owned(),
         Step::CompletionRefused { reason } => format!("report of completion refused: {reason}"),
         Step::OtherInterface { mac, client: by } => format!("DISCOVER of {} over its interface {mac}", client(by)),
+    }
+}
+
+fn client(client: &DhcpClient) -> String {
+    match client {
+        DhcpClient::Firmware(_, architecture) => format!("firmware ({architecture})"),
+        DhcpClient::Ipxe => "iPXE".to_owned(),
+        DhcpClient::System => "a running system".to_owned(),
+    }
+}
+
+fn describe_offer(offer: &OtherOffer) -> String {
+    let mut text = format!("offer of the server {}", offer.server);
+    if let Some(address) = offer.address {
+        let _ = write!(text, ": the address {address}");
+    }
+    if let Some(file) = &offer.file {
+        let _ = write!(text, ", the boot file {file}");
+    } else if offer.claims_boot {
+        text.push_str(", as a boot server");
+    }
+    text
+}
+
+fn describe_transfer(file: &str, outcome: &TransferOutcome, octets: u64, whole: u64) -> String {
+    let of = format!("{} of {}", size(octets), size(whole));
+    match outcome {
+        TransferOutcome::Complete => format!("TFTP: {file} complete ({})", size(whole)),
+        TransferOutcome::Probed => format!("TFTP: size of {file} asked ({})", size(whole)),
+        TransferOutcome::Aborted { code, text } => {
+            format!("TFTP: {file} aborted by the client at {of}: error {code} {text}")
+        }
+        TransferOutcome::Silent => format!("TFTP: {file} silent at {of}"),
+        TransferOutcome::Failed => format!("TFTP: {file} failed here at {of}"),
+    }
+}
+
+fn describe_script(action: ScriptStep) -> &'static str {
+    match action {
+        ScriptStep::Attach => "attach the image",
+        ScriptStep::Load => "load the image over HTTP",
+        ScriptStep::LocalDisk => "boot the local disk",
+        ScriptStep::Wait => "wait, or show a menu",
     }
 }
 

@@ -191,12 +191,7 @@ impl RequestHandler {
                 BootAnswer::Wait => return Ok(()),
                 BootAnswer::Nothing => None,
                 BootAnswer::Boot(boot) => {
-                    if let Some(event) = self.offer_event(&facts, &boot.file) {
-                        self.gate.store.record_event(Some(facts.mac), event);
-                    }
-                    if request.kind == MessageType::Discover {
-                        self.trace_offer(message, &facts, &boot.file, true);
-                    }
+                    self.record_own_offer(message, request.kind, &facts, &boot.file);
                     Some(boot)
                 }
             },
@@ -461,6 +456,16 @@ impl RequestHandler {
     /// Returns the event of an offer, once for all retries of one boot.
     fn offer_event(&mut self, facts: &Facts, file: &str) -> Option<Event> {
         self.recent_offers.admit(facts.mac, file, Instant::now()).then(|| offer(facts, file))
+    }
+
+    /// Records the offer of a boot file with an address.
+    fn record_own_offer(&mut self, message: &ReceivedMessage<'_>, kind: MessageType, facts: &Facts, file: &str) {
+        if let Some(event) = self.offer_event(facts, file) {
+            self.gate.store.record_event(Some(facts.mac), event);
+        }
+        if kind == MessageType::Discover {
+            self.trace_offer(message, facts, file, true);
+        }
     }
 
     /// Records an offer for the diagnosis, with its delay if firmware may not have waited for it.

@@ -25,7 +25,7 @@ use crate::iscsi::outcome::{End, TargetEntry};
 use crate::iscsi::serve::chap_failures::ChapFailures;
 use crate::iscsi::serve::{
     self as target, Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, MediaAccess,
-    RecordFirstRead,
+    RecordFirstRead, SentBytes,
 };
 
 /// The images that an initiator may attach.
@@ -333,22 +333,25 @@ fn record_failure(failures: &ChapFailures, report: &ConnectionReport) {
     failures.record(Source::of(peer.ip()), &login.claim.initiator, Instant::now());
 }
 
+/// Records a session that began, and what it reads from now on.
+fn record_login(gate: &Gate, login: &LoginClaim, sent: SentBytes) {
+    let Some(target) = login.claim.target.clone() else { return };
+    let (initiator, image) = (loggable_initiator(gate, login), image_of(gate, &target));
+    let mac = facts(gate, login).map(|facts| facts.mac);
+    if let (Some(mac), Some(image)) = (mac, &image) {
+        gate.trace(mac, Step::Login { image: image.clone() });
+        gate.traces.follow_session(mac, sent.0);
+    }
+    gate.store.record_event(mac, Event::IscsiLogin { initiator, target, image });
+}
+
 /// Records an event of a connection in the counters, the log and the timeline.
 fn record_report(gate: &Gate, report: ConnectionReport) {
     match report {
         ConnectionReport::Attached { login, sent } => {
             gate.counters.count_answered(Protocol::Iscsi);
             gate.counters.iscsi_sessions.fetch_add(1, Ordering::Relaxed);
-            if let Some(target) = login.claim.target.clone() {
-                let (initiator, image) = (loggable_initiator(gate, &login), image_of(gate, &target));
-                let mac = facts(gate, &login).map(|facts| facts.mac);
-                if let (Some(mac), Some(image)) = (mac, &image) {
-                    gate.trace(mac, Step::Login { image: image.clone() });
-                    gate.traces.follow_session(mac, sent.0);
-                }
-                let event = Event::IscsiLogin { initiator, target, image };
-                gate.store.record_event(mac, event);
-            }
+            record_login(gate, &login, sent);
         }
         ConnectionReport::Sent(count) => {
             gate.counters.iscsi_read_bytes.fetch_add(count, Ordering::Relaxed);

@@ -309,26 +309,31 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
             gate.counters.count_dropped(Protocol::Tftp, reason, Some(peer.ip()));
         }
         TransferReport::Dropped { peer, why } => {
-            let reason = match why {
-                DropCause::Overflow(count) => {
-                    gate.counters.socket_receive_drops.fetch_add(count.into(), std::sync::atomic::Ordering::Relaxed);
-                    return;
-                }
-                DropCause::Malformed(PacketError::Truncated | PacketError::TextCutOff) => DropReason::Truncated,
-                DropCause::Malformed(PacketError::OptionCutOff) => DropReason::BadOption,
-                DropCause::Malformed(PacketError::NoName) => DropReason::FileNotFound,
-                DropCause::Malformed(
-                    PacketError::UnknownOpcode(_) | PacketError::RequestTooLong | PacketError::UnknownMode,
-                ) => DropReason::BadHeader,
-                DropCause::Stray => DropReason::NoTransfer,
-                DropCause::Multicast => DropReason::OtherServer,
-                DropCause::SourceLimit => DropReason::SourceLimit,
-                DropCause::NoRoute(_) | DropCause::NotSent(_) => DropReason::SendFailed,
-                DropCause::Overload | DropCause::NoAnswer | DropCause::Stopping => DropReason::Overload,
-            };
-            gate.counters.count_dropped(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
+            record_drop(gate, peer, why);
         }
     }
+}
+
+/// Counts a dropped datagram, or several that the kernel dropped.
+fn record_drop(gate: &Gate, peer: Option<std::net::SocketAddr>, why: DropCause) {
+    let reason = match why {
+        DropCause::Overflow(count) => {
+            gate.counters.socket_receive_drops.fetch_add(count.into(), std::sync::atomic::Ordering::Relaxed);
+            return;
+        }
+        DropCause::Malformed(PacketError::Truncated | PacketError::TextCutOff) => DropReason::Truncated,
+        DropCause::Malformed(PacketError::OptionCutOff) => DropReason::BadOption,
+        DropCause::Malformed(PacketError::NoName) => DropReason::FileNotFound,
+        DropCause::Malformed(
+            PacketError::UnknownOpcode(_) | PacketError::RequestTooLong | PacketError::UnknownMode,
+        ) => DropReason::BadHeader,
+        DropCause::Stray => DropReason::NoTransfer,
+        DropCause::Multicast => DropReason::OtherServer,
+        DropCause::SourceLimit => DropReason::SourceLimit,
+        DropCause::NoRoute(_) | DropCause::NotSent(_) => DropReason::SendFailed,
+        DropCause::Overload | DropCause::NoAnswer | DropCause::Stopping => DropReason::Overload,
+    };
+    gate.counters.count_dropped(Protocol::Tftp, reason, peer.map(|peer| peer.ip()));
 }
 
 /// Returns the outcome of a transfer for the diagnosis; `None` for an end that is no fault of anybody.

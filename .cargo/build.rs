@@ -9,7 +9,7 @@ use std::{env, fs, io, path};
 const DISCARD: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame) } } INSERT AFTER .text;\n";
 
 fn main() -> io::Result<()> {
-    println!("cargo::rerun-if-changed=src/build.rs");
+    println!("cargo::rerun-if-changed=.cargo/build.rs");
     let is = |key: &str, value: &str| env::var(key).is_ok_and(|found| found == value);
     // The release profile of Cargo.toml sets panic = "abort"; Cargo does not report the setting to build scripts.
     if !(is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux")) {
