@@ -1,7 +1,7 @@
 //! Looks at machines whose boot may not go on, and makes their diagnosis known.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,11 +50,13 @@ fn outcomes(gate: &Gate) -> Vec<(DueMachine, Outcome)> {
     due.extend(standing.filter_map(|mac| gate.traces.look_up(mac)).filter(|machine| !machine.is_changed));
     let half_open = OnceCell::new();
     let is_half_open = |address: IpAddr| half_open.get_or_init(half_open_peers).contains(&address);
+    let mut counts = HashMap::new();
     let look_at = |mut machine: DueMachine| {
         if gate.trace_unanswered_relay(&machine) {
             machine = gate.traces.look_up(machine.mac).unwrap_or(machine);
         }
-        let outcome = gate.diagnose(&machine, is_half_open);
+        let counts = counts.entry(machine.interface).or_insert_with(|| gate.traces.segment_counts(machine.interface));
+        let outcome = gate.diagnose(&machine, *counts, is_half_open);
         (machine, outcome)
     };
     due.into_iter().map(look_at).collect()

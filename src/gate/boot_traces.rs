@@ -14,6 +14,8 @@ const SHARDS: usize = 16;
 const MAX_MACHINES: usize = 256;
 /// Pause after a step before the machine is looked at: the next step of a boot comes sooner.
 const SETTLE: Duration = Duration::from_millis(1500);
+/// Time without progress after which a machine that took an address is stuck.
+const STUCK_TIME: Duration = Duration::from_secs(4);
 /// Time in which what other machines of a segment do counts.
 const SEGMENT_WINDOW: Duration = Duration::from_secs(600);
 
@@ -57,6 +59,19 @@ pub struct DueMachine {
     pub interface: Option<usize>,
     /// Whether something was seen since the last look.
     pub is_changed: bool,
+    /// How far its present boot has come, and when it last went on.
+    pub progress: Option<(Progress, Uptime)>,
+}
+
+impl DueMachine {
+    /// Returns whether the machine counts as one that took an address and no boot file.
+    pub fn is_stuck(&self, now: Uptime) -> bool {
+        self.progress.is_some_and(|(reached, last)| is_stuck(reached, now.saturating_sub(last)))
+    }
+}
+
+fn is_stuck(reached: Progress, age: Duration) -> bool {
+    reached == Progress::Address && age >= STUCK_TIME
 }
 
 /// What the machines of a segment do.
@@ -152,21 +167,20 @@ impl BootTraces {
         }
     }
 
-    /// Counts the machines of a segment that got stuck after their address, and those that went on. `except` is not
-    /// counted as stuck.
-    pub fn segment_counts(&self, interface: Option<usize>, except: Mac) -> SegmentCounts {
+    /// Counts the machines of a segment that got stuck after their address, and those that went on.
+    pub fn segment_counts(&self, interface: Option<usize>) -> SegmentCounts {
         let now = self.now();
         let mut counts = SegmentCounts::default();
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            for (mac, machine) in shard.current.iter().chain(&shard.previous) {
+            for machine in shard.current.values().chain(shard.previous.values()) {
                 let Some((reached, last)) = machine.progress else { continue };
                 let age = now.saturating_sub(last);
                 if machine.interface != interface || age > SEGMENT_WINDOW {
                     continue;
                 }
                 match reached {
-                    Progress::Address if *mac != except && age >= Duration::from_secs(4) => counts.stuck += 1,
+                    reached if is_stuck(reached, age) => counts.stuck += 1,
                     reached if reached >= Progress::ProgramRequest && reached != Progress::System => {
                         counts.booting += 1
                     }
@@ -194,7 +208,8 @@ impl MachineTrace {
 
     fn take(&mut self, mac: Mac) -> DueMachine {
         let is_changed = std::mem::take(&mut self.is_changed);
-        DueMachine { mac, steps: self.trace.steps().to_vec(), interface: self.interface, is_changed }
+        let (steps, interface, progress) = (self.trace.steps().to_vec(), self.interface, self.progress);
+        DueMachine { mac, steps, interface, is_changed, progress }
     }
 }
 
@@ -283,12 +298,8 @@ mod tests {
             shard.find(mac(number)).unwrap().progress = Some((Progress::Address, Uptime::ZERO));
         }
         traces.record(mac(9), Step::FileRequested { file: "a".into(), port: 1 }, Some(0), |_| false);
-        let counts = |interface, now: Duration| {
-            let traces = BootTraces { start: Instant::now().checked_sub(now).unwrap(), shards: Default::default() };
-            traces.segment_counts(interface, mac(0))
-        };
-        assert_eq!(counts(Some(0), Duration::from_secs(5)), SegmentCounts::default());
-        assert_eq!(traces.segment_counts(Some(1), mac(0)), SegmentCounts::default());
-        assert_eq!(traces.segment_counts(Some(0), mac(0)).booting, 1);
+        assert_eq!(traces.segment_counts(Some(1)), SegmentCounts::default());
+        assert_eq!(traces.segment_counts(Some(0)), SegmentCounts { stuck: 0, booting: 1 });
+        assert!(is_stuck(Progress::Address, STUCK_TIME) && !is_stuck(Progress::Script, STUCK_TIME));
     }
 }

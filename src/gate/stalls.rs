@@ -11,7 +11,7 @@ use crate::boot::diagnosis::{Diagnosis, Outcome, Segment, Step, diagnose};
 use crate::event::Event;
 use crate::fleet::{Mac, Stall, StallReason};
 use crate::gate::Gate;
-use crate::gate::boot_traces::DueMachine;
+use crate::gate::boot_traces::{DueMachine, SegmentCounts};
 use crate::store::{Change, now};
 
 /// Maximum number of machines with a diagnosis. A further machine has none until another's is over.
@@ -84,18 +84,24 @@ impl Gate {
     }
 
     /// Returns what the rules make of a machine now.
-    pub fn diagnose(&self, machine: &DueMachine, is_half_open: impl Fn(IpAddr) -> bool) -> Outcome {
+    pub fn diagnose(
+        &self,
+        machine: &DueMachine,
+        counts: SegmentCounts,
+        is_half_open: impl Fn(IpAddr) -> bool,
+    ) -> Outcome {
         let state = self.store.load();
         let host = state.host_by_mac(machine.mac);
         let segments = self.segments.get();
         let segment = machine.interface.and_then(|index| segments.and_then(|segments| segments.0.get(index)));
         let mut segment = segment.cloned().unwrap_or_default();
         segment.install_timeout = self.site.install.timeout;
-        let counts = self.traces.segment_counts(machine.interface, machine.mac);
-        (segment.stuck_machines, segment.booting_machines) = (counts.stuck, counts.booting);
+        let now = self.traces.now();
+        let is_counted = usize::from(machine.is_stuck(now));
+        (segment.stuck_machines, segment.booting_machines) = (counts.stuck.saturating_sub(is_counted), counts.booting);
         let address = host.as_ref().and_then(|host| host.status.address);
         segment.is_half_open = address.is_some_and(is_half_open);
-        diagnose(&machine.steps, host.as_deref(), &segment, self.traces.now())
+        diagnose(&machine.steps, host.as_deref(), &segment, now)
     }
 
     /// Makes a diagnosis known, or that there is none any more. A diagnosis that stands keeps its words unless the machine
