@@ -55,6 +55,7 @@ fn outcomes(gate: &Gate) -> Vec<(DueMachine, Outcome)> {
         if gate.trace_unanswered_relay(&machine) {
             machine = gate.traces.look_up(machine.mac).unwrap_or(machine);
         }
+        gate.trace_other_interface(&machine);
         let counts = counts.entry(machine.interface).or_insert_with(|| gate.traces.segment_counts(machine.interface));
         let outcome = gate.diagnose(&machine, *counts, is_half_open);
         (machine, outcome)

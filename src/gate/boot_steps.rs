@@ -72,6 +72,26 @@ impl Gate {
         is_unanswered
     }
 
+    /// Records with a declared host that another interface of its machine asks, by the UUID.
+    pub fn trace_other_interface(&self, machine: &DueMachine) {
+        let state = self.store.load();
+        let newest = machine.steps.iter().rev().find_map(|evidence| match evidence.step {
+            Step::Discover { client, .. } => Some(client),
+            _ => None,
+        });
+        let (Some(uuid), Some(client)) = (machine.uuid, newest) else { return };
+        if !machine.is_changed || state.is_declared(machine.mac) {
+            return;
+        }
+        let mut others = state.hosts_by_uuid(uuid).map(|(mac, _)| mac).filter(|mac| *mac != machine.mac);
+        // Several hosts with one UUID are boards whose maker repeats it.
+        if let (Some(host), None) = (others.next(), others.next())
+            && state.is_declared(host)
+        {
+            self.trace(host, Step::OtherInterface { mac: machine.mac, client });
+        }
+    }
+
     fn trace_elsewhere(&self, mac: Mac, what: ElsewhereRequest, from: IpAddr, has_token: bool) {
         let neighbour = self.neighbours.look_up(from);
         self.trace(mac, Step::AskedFromElsewhere { what, from, neighbour, has_token });

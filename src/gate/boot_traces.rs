@@ -1,9 +1,12 @@
 //! What was seen of machines' boots, in memory: for the diagnosis of boots that do not go on.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 use crate::boot::diagnosis::{BootTrace, DhcpClient, Evidence, Progress, Step, Uptime};
 use crate::fleet::Mac;
@@ -26,11 +29,61 @@ pub struct BootTraces {
     shards: [Mutex<Shard>; SHARDS],
 }
 
+/// Where a DHCP message came from.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageOrigin {
+    /// The interface that it came in on, by its index.
+    pub interface: usize,
+    /// The UUID that it claims.
+    pub uuid: Option<Uuid>,
+}
+
+/// Hashes MAC addresses by one multiplication with a secret number. A stranger who still finds collisions slows down a
+/// table of 256 machines.
+#[derive(Debug, Clone)]
+struct MacHash(u64);
+
+impl Default for MacHash {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(0u8) | 1)
+    }
+}
+
+impl BuildHasher for MacHash {
+    type Hasher = MacHasher;
+
+    fn build_hasher(&self) -> MacHasher {
+        MacHasher { factor: self.0, value: 0 }
+    }
+}
+
+/// The state of [`MacHash`].
+#[derive(Debug)]
+struct MacHasher {
+    factor: u64,
+    value: u64,
+}
+
+impl Hasher for MacHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.value = bytes.iter().fold(self.value, |value, octet| value << 8 | u64::from(*octet));
+    }
+
+    fn write_usize(&mut self, length: usize) {
+        self.value ^= length as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        let product = u128::from(self.value ^ self.factor) * u128::from(self.factor);
+        (product >> 64) as u64 ^ product as u64
+    }
+}
+
 /// The machines of a shard in two generations: those seen since the current one began, and those before.
 #[derive(Debug, Default)]
 struct Shard {
-    current: HashMap<Mac, MachineTrace>,
-    previous: HashMap<Mac, MachineTrace>,
+    current: HashMap<Mac, MachineTrace, MacHash>,
+    previous: HashMap<Mac, MachineTrace, MacHash>,
 }
 
 /// The trace of one machine.
@@ -39,6 +92,8 @@ struct MachineTrace {
     trace: BootTrace,
     /// The interface that its DHCP messages came in on, by its index.
     interface: Option<usize>,
+    /// The UUID that its DHCP messages claim.
+    uuid: Option<Uuid>,
     next_look: Option<Uptime>,
     /// Whether something was recorded since the last look.
     is_changed: bool,
@@ -61,6 +116,8 @@ pub struct DueMachine {
     pub is_changed: bool,
     /// How far its present boot has come, and when it last went on.
     pub progress: Option<(Progress, Uptime)>,
+    /// The UUID that its DHCP messages claim.
+    pub uuid: Option<Uuid>,
 }
 
 impl DueMachine {
@@ -103,7 +160,7 @@ impl BootTraces {
     }
 
     /// Records a step of a machine. `keeps` says which machines stay when there are too many.
-    pub fn record(&self, mac: Mac, step: Step, interface: Option<usize>, keeps: impl Fn(Mac) -> bool) {
+    pub fn record(&self, mac: Mac, step: Step, origin: Option<MessageOrigin>, keeps: impl Fn(Mac) -> bool) {
         let now = self.now();
         let mut shard = self.shard(mac);
         let machine = shard.machine(mac, keeps);
@@ -116,10 +173,22 @@ impl BootTraces {
             machine.session = None;
         }
         machine.trace.record(step, now);
-        machine.interface = interface.or(machine.interface);
-        machine.is_changed = true;
-        let look = now + SETTLE;
-        machine.next_look = Some(machine.next_look.map_or(look, |next| next.min(look)));
+        if let Some(MessageOrigin { interface, uuid }) = origin {
+            (machine.interface, machine.uuid) = (Some(interface), uuid.or(machine.uuid));
+        }
+        machine.look_soon(now);
+    }
+
+    /// Records our offer of the same boot file as before in this boot. Returns whether it was the same.
+    pub fn repeat_offer(&self, mac: Mac, file: &str, delay: Option<Duration>) -> bool {
+        let now = self.now();
+        let mut shard = self.shard(mac);
+        let Some(machine) = shard.find(mac) else { return false };
+        let is_repeated = machine.trace.repeat_offer(file, delay, now);
+        if is_repeated {
+            machine.look_soon(now);
+        }
+        is_repeated
     }
 
     /// Returns whether something was seen of a machine's boots.
@@ -193,6 +262,12 @@ impl BootTraces {
 }
 
 impl MachineTrace {
+    fn look_soon(&mut self, now: Uptime) {
+        let look = now + SETTLE;
+        self.is_changed = true;
+        self.next_look = Some(self.next_look.map_or(look, |next| next.min(look)));
+    }
+
     /// Records what the session has read since the last sample.
     fn sample_session(&mut self, now: Uptime) {
         let Some((sent, last)) = &mut self.session else { return };
@@ -209,7 +284,7 @@ impl MachineTrace {
     fn take(&mut self, mac: Mac) -> DueMachine {
         let is_changed = std::mem::take(&mut self.is_changed);
         let (steps, interface, progress) = (self.trace.steps().to_vec(), self.interface, self.progress);
-        DueMachine { mac, steps, interface, is_changed, progress }
+        DueMachine { mac, steps, interface, is_changed, progress, uuid: self.uuid }
     }
 }
 
@@ -270,7 +345,7 @@ mod tests {
     #[test]
     fn a_machine_is_due_once_it_has_settled() {
         let traces = BootTraces::default();
-        traces.record(mac(1), Step::Completed, Some(2), |_| false);
+        traces.record(mac(1), Step::Completed, Some(MessageOrigin { interface: 2, uuid: None }), |_| false);
         let now = traces.now();
         assert_eq!(traces.take_due(now), []);
         let due = traces.take_due(now + SETTLE);
@@ -292,12 +367,13 @@ mod tests {
             address: [10, 0, 0, 9].into(),
             client: DhcpClient::Firmware(crate::boot::BootProtocol::Pxe, crate::fleet::Architecture(7)),
         };
+        let origin = Some(MessageOrigin { interface: 0, uuid: None });
         for number in 0..3 {
-            traces.record(mac(number), request(), Some(0), |_| false);
+            traces.record(mac(number), request(), origin, |_| false);
             let mut shard = traces.shard(mac(number));
             shard.find(mac(number)).unwrap().progress = Some((Progress::Address, Uptime::ZERO));
         }
-        traces.record(mac(9), Step::FileRequested { file: "a".into(), port: 1 }, Some(0), |_| false);
+        traces.record(mac(9), Step::FileRequested { file: "a".into(), port: 1 }, origin, |_| false);
         assert_eq!(traces.segment_counts(Some(1)), SegmentCounts::default());
         assert_eq!(traces.segment_counts(Some(0)), SegmentCounts { stuck: 0, booting: 1 });
         assert!(is_stuck(Progress::Address, STUCK_TIME) && !is_stuck(Progress::Script, STUCK_TIME));

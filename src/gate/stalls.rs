@@ -11,7 +11,7 @@ use crate::boot::diagnosis::{Diagnosis, Outcome, Segment, Step, diagnose};
 use crate::event::Event;
 use crate::fleet::{Mac, Stall, StallReason};
 use crate::gate::Gate;
-use crate::gate::boot_traces::{DueMachine, SegmentCounts};
+use crate::gate::boot_traces::{DueMachine, MessageOrigin, SegmentCounts};
 use crate::store::{Change, now};
 
 /// Maximum number of machines with a diagnosis. A further machine has none until another's is over.
@@ -68,12 +68,19 @@ pub struct Segments(pub Vec<Segment>);
 impl Gate {
     /// Records a step of a machine's boot, for the diagnosis.
     pub fn trace(&self, mac: Mac, step: Step) {
-        self.trace_on(mac, step, None);
+        self.traces.record(mac, step, None, |mac| self.store.load().is_declared(mac));
     }
 
-    /// Records a step that was seen on an interface, by its index.
-    pub fn trace_on(&self, mac: Mac, step: Step, interface: Option<usize>) {
-        self.traces.record(mac, step, interface, |mac| self.store.load().is_declared(mac));
+    /// Records a step that a DHCP message shows.
+    pub fn trace_from(&self, mac: Mac, step: Step, origin: MessageOrigin) {
+        self.traces.record(mac, step, Some(origin), |mac| self.store.load().is_declared(mac));
+    }
+
+    /// Records our offer of a boot file.
+    pub fn trace_offer(&self, mac: Mac, file: &str, has_address: bool, delay: Option<Duration>) {
+        if !self.traces.repeat_offer(mac, file, delay) {
+            self.trace(mac, Step::Offered { file: file.into(), has_address, delay });
+        }
     }
 
     /// Records a step of the machine at an address, if evidence names one.

@@ -299,6 +299,19 @@ impl BootTrace {
         self.0.iter().map(|evidence| evidence.last).max()
     }
 
+    /// Records our offer of the same boot file as before in this boot. Returns whether it was the same.
+    pub fn repeat_offer(&mut self, file: &str, delay: Option<Duration>, now: Uptime) -> bool {
+        let boot = self.0.iter().rposition(Evidence::is_discover).unwrap_or_default();
+        let is_same =
+            |evidence: &&mut Evidence| matches!(&evidence.step, Step::Offered { file: known, .. } if **known == *file);
+        let Some(known) = self.0[boot..].iter_mut().rev().take(Self::JOIN_WINDOW).find(is_same) else { return false };
+        (known.last, known.count) = (now, known.count.saturating_add(1));
+        if let Step::Offered { delay: longest, .. } = &mut known.step {
+            *longest = (*longest).max(delay);
+        }
+        true
+    }
+
     /// Records a step. A repetition of a recent one is joined to it.
     pub fn record(&mut self, step: Step, now: Uptime) {
         // A new boot is no repetition of steps of the boot before.
@@ -312,7 +325,8 @@ impl BootTrace {
             return;
         }
         if self.0.len() == Self::MAX_STEPS {
-            self.0.remove(0);
+            // Several at a time: to remove the first of a list moves all others.
+            self.0.drain(..Self::MAX_STEPS / 4);
         }
         self.0.push(Evidence { first: now, last: now, count: 1, step });
     }
@@ -379,8 +393,8 @@ mod tests {
     fn the_oldest_steps_give_way() {
         let mut trace = BootTrace::default();
         (0..100).for_each(|xid| trace.record(discover(xid), Uptime::from_secs(u64::from(xid))));
-        assert_eq!(trace.steps().len(), BootTrace::MAX_STEPS);
-        assert_eq!(trace.steps()[0].first, Uptime::from_secs(36));
+        assert_eq!(trace.steps().len(), BootTrace::MAX_STEPS - 16 + 4);
+        assert_eq!(trace.steps()[0].first, Uptime::from_secs(48));
     }
 
     #[test]

@@ -1,33 +1,40 @@
 //! Records the steps of boots that DHCP shows, for the diagnosis of boots that do not go on.
 
-use std::net::Ipv4Addr;
-
 use dhcproto::v4::MessageType;
 
 use crate::boot::diagnosis::{DhcpClient, OtherOffer, Step};
-use crate::dhcp::answer::{self, Arrival, DhcpPort};
+use crate::boot::{Facts, Stage};
+use crate::dhcp::answer::{Arrival, DhcpPort};
 use crate::dhcp::packet::DhcpPacket;
 use crate::dhcp::serve::interface::InterfaceState;
 use crate::fleet::Mac;
 use crate::gate::Gate;
+use crate::gate::boot_traces::MessageOrigin;
 
 /// Maximum length of a boot file's name that is kept, in octets.
 const MAX_FILE: usize = 128;
 
-/// Returns the program that sends a message.
-pub fn client(request: &DhcpPacket<'_>, ours: Ipv4Addr) -> DhcpClient {
-    match answer::claims(request, ours) {
-        Some(facts) if facts.stage == crate::boot::Stage::Rom => facts
-            .firmware
-            .map_or(DhcpClient::System, |firmware| DhcpClient::Firmware(firmware.loading, firmware.architecture)),
+/// Returns the program that sends a message with these claims; none if it does not boot from the network.
+fn client_of_claims(claims: Option<&Facts>) -> DhcpClient {
+    match claims {
+        Some(Facts { stage: Stage::Rom, firmware: Some(firmware), .. }) => {
+            DhcpClient::Firmware(firmware.loading, firmware.architecture)
+        }
         Some(_) => DhcpClient::Ipxe,
         None => DhcpClient::System,
     }
 }
 
-/// Records the step that a message shows. A running system is of interest only if its machine booted from here.
-pub fn record_request(gate: &Gate, interface: &InterfaceState, request: &DhcpPacket<'_>, arrival: Arrival) {
-    let client = client(request, interface.address);
+/// Records the step that a message with these claims shows. A running system is of interest only if its machine booted
+/// from here.
+pub fn record_request(
+    gate: &Gate,
+    interface: &InterfaceState,
+    request: &DhcpPacket<'_>,
+    arrival: Arrival,
+    claims: Option<&Facts>,
+) {
+    let client = client_of_claims(claims);
     let step = match (request.kind, arrival.port) {
         (MessageType::Discover, DhcpPort::Server) => Step::Discover {
             xid: request.xid(),
@@ -48,24 +55,8 @@ pub fn record_request(gate: &Gate, interface: &InterfaceState, request: &DhcpPac
     if client == DhcpClient::System && !gate.traces.is_known(request.mac) {
         return;
     }
-    record_other_interface(gate, request, client);
-    gate.trace_on(request.mac, step, Some(interface.index));
-}
-
-/// Records with a declared host that another interface of its machine asks, by the UUID.
-fn record_other_interface(gate: &Gate, request: &DhcpPacket<'_>, client: DhcpClient) {
-    let Some(uuid) = request.uuid().filter(|_| request.kind == MessageType::Discover) else { return };
-    let state = gate.store.load();
-    if state.is_declared(request.mac) {
-        return;
-    }
-    let mut others = state.hosts_by_uuid(uuid).map(|(mac, _)| mac).filter(|mac| *mac != request.mac);
-    // Several hosts with one UUID are boards whose maker repeats it.
-    if let (Some(host), None) = (others.next(), others.next())
-        && state.is_declared(host)
-    {
-        gate.trace(host, Step::OtherInterface { mac: request.mac, client });
-    }
+    let uuid = claims.and_then(|claims| claims.uuid);
+    gate.trace_from(request.mac, step, MessageOrigin { interface: interface.index, uuid });
 }
 
 /// Records another server's reply to a machine that boots.
@@ -90,7 +81,8 @@ pub fn record_other_offer(gate: &Gate, interface: &InterfaceState, bytes: &[u8])
         file: Some(file).filter(|file| !file.is_empty() && !names_us).map(Into::into),
         next_server: next_server.filter(|_| !names_us),
     };
-    gate.trace_on(reply.mac, Step::OtherOffer(Box::new(offer)), Some(interface.index));
+    let origin = MessageOrigin { interface: interface.index, uuid: None };
+    gate.trace_from(reply.mac, Step::OtherOffer(Box::new(offer)), origin);
 }
 
 /// Returns the MAC address of the client that a reply is for.

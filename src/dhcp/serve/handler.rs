@@ -31,6 +31,7 @@ use crate::dhcp::serve::settings::DhcpSettings;
 use crate::dhcp::server::{DhcpServer, Effect, RequestContext};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
 use crate::fleet::{EntryPoint, Host, Lease, LeaseState, Mac};
+use crate::gate::boot_traces::MessageOrigin;
 use crate::gate::{Gate, clock};
 
 /// Maximum number of entry points with a rate of their own.
@@ -134,9 +135,6 @@ impl RequestHandler {
             let relay = self.exchanges.relay(&self.gate, interface, &request, arrival);
             return out.replies.push(answer::presence_reply(&request, interface.address, arrival, relay));
         }
-        if !message.is_repeated {
-            boot_steps::record_request(&self.gate, interface, &request, arrival);
-        }
         if self.settings.stand_down && interface.detector.must_stand_down() {
             return self.count_drop(DropReason::StoodDown, arrival);
         }
@@ -165,7 +163,10 @@ impl RequestHandler {
         {
             self.hear(interface, request, arrival, address, out)?;
         }
-        let facts = answer::facts(request, arrival, interface.address)?;
+        let facts = answer::facts(request, arrival, interface.address).inspect_err(|_| {
+            self.trace_request(interface, message, request, answer::claims(request, interface.address).as_ref());
+        })?;
+        self.trace_request(interface, message, request, Some(&facts));
         let BootAnswer::Boot(boot) = self.boot_answer(interface, message, &facts, out) else { return Ok(()) };
         let relay = self.exchanges.relay(&self.gate, interface, request, arrival);
         if arrival.port == DhcpPort::Server {
@@ -185,7 +186,9 @@ impl RequestHandler {
         out: &mut PendingReplies,
     ) -> Result<(), DropReason> {
         let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
-        let boot = match answer::claims(request, interface.address).filter(|_| boots) {
+        let claims = answer::claims(request, interface.address).filter(|_| boots);
+        self.trace_request(interface, message, request, claims.as_ref());
+        let boot = match claims {
             None => None,
             Some(facts) => match self.boot_answer(interface, message, &facts, out) {
                 BootAnswer::Wait => return Ok(()),
@@ -468,10 +471,23 @@ impl RequestHandler {
         }
     }
 
+    /// Records the step of a boot that a message shows, once.
+    fn trace_request(
+        &self,
+        interface: &InterfaceState,
+        message: &ReceivedMessage<'_>,
+        request: &DhcpPacket<'_>,
+        claims: Option<&Facts>,
+    ) {
+        if !message.is_repeated {
+            boot_steps::record_request(&self.gate, interface, request, message.arrival, claims);
+        }
+    }
+
     /// Records an offer for the diagnosis, with its delay if firmware may not have waited for it.
     fn trace_offer(&self, message: &ReceivedMessage<'_>, facts: &Facts, file: &str, has_address: bool) {
         let delay = Some(message.received.elapsed()).filter(|delay| *delay >= MIN_DELAY);
-        self.gate.trace(facts.mac, Step::Offered { file: file.into(), has_address, delay });
+        self.gate.trace_offer(facts.mac, file, has_address, delay);
     }
 
     /// Counts the replies that have left, and records the offers among them and the replies that could not be sent.
@@ -504,7 +520,9 @@ impl RequestHandler {
         let step = Step::Unreachable { by, code, from_port };
         // A reply over DHCP names its client; other packets are known by their destination.
         match boot_steps::client_of(payload) {
-            Some(mac) if self.gate.traces.is_known(mac) => self.gate.trace_on(mac, step, Some(interface.index)),
+            Some(mac) if self.gate.traces.is_known(mac) => {
+                self.gate.trace_from(mac, step, MessageOrigin { interface: interface.index, uuid: None });
+            }
             _ => self.gate.trace_at_address(to.into(), step),
         }
     }
