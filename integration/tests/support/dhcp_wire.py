@@ -58,9 +58,9 @@ class Message:
         return self.data[at + 2:].split(b"\0")[0]
 
 
-def request(kind, mac, options, ciaddr="0.0.0.0", flags=0, giaddr="0.0.0.0", xid=0x0b007, hardware=ETHERNET, sname=b"", file=b""):
+def request(kind, mac, options, ciaddr="0.0.0.0", flags=0, giaddr="0.0.0.0", xid=0x0b007, hardware=ETHERNET, sname=b"", file=b"", secs=0):
     """Builds a client's message. `hardware` is its type and the length of its address, which is left out if that is 0."""
-    body = bytes([1, *hardware, 0]) + xid.to_bytes(4, "big") + b"\0\0" + flags.to_bytes(2, "big")
+    body = bytes([1, *hardware, 0]) + xid.to_bytes(4, "big") + secs.to_bytes(2, "big") + flags.to_bytes(2, "big")
     body += socket.inet_aton(ciaddr) + bytes(8) + socket.inet_aton(giaddr)
     body += bytes.fromhex(mac.replace(":", ""))[:hardware[1]].ljust(16, b"\0") + sname.ljust(64, b"\0") + file.ljust(128, b"\0")
     body += COOKIE + bytes([53, 1, kind])
@@ -91,8 +91,10 @@ class Client:
         self.socket.close()
 
     def send(self, kind, options, ciaddr="0.0.0.0", flags=0, source=("0.0.0.0", 68), to=("255.255.255.255", 67),
-             to_mac=b"\xff" * 6, **header):
-        self.xid = (self.xid + 1) & 0xffffffff
+             to_mac=b"\xff" * 6, is_repeated=False, **header):
+        """Sends a message with a transaction number of its own, or with that of the one before."""
+        if not is_repeated:
+            self.xid = (self.xid + 1) & 0xffffffff
         body = request(kind, self.mac.hex(":"), options, ciaddr, flags, xid=self.xid, **header)
         udp = struct.pack("!HHHH", source[1], to[1], 8 + len(body), 0) + body
         ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0)

@@ -1,0 +1,161 @@
+"""Boots that are well, some of them odd: nothing is ever said of them."""
+
+import pytest
+
+from support import diagnosis_checks as check
+from support.firmware import BIOS_ROM, IPXE_LINK, IPXE_ROM, TFTP_WAIT, UEFI_HTTP
+from support.healthy_boots import (boot_by_4011, boot_by_autoexec, boot_disk, boot_over_http, boot_to_image, by_ipxe, install,
+                                   install_by_kernel, read_slowly)
+from support.stage import Rows
+
+ROWS = Rows()
+SECOND_ADDRESS, SECOND_CARD = "10.88.0.211", "52:54:00:88:aa:11"
+TO_DISK = {"image": "localboot", "bootConfigRef": None}
+
+
+@ROWS.healthy("Q01")
+def a_uefi_machine_installs_and_boots_its_disk(machine):
+    install(machine, by_ipxe)
+
+
+@ROWS.healthy("Q02", may_be_said=True)
+def the_dhcp_server_is_slow(machine):
+    """The firmware asks a second time until it has an address, and then all is well."""
+    machine.lan.treat(machine, delay=5)
+    boot_to_image(machine)
+
+
+@ROWS.healthy("Q_autoexec")
+def uefi_with_its_script_over_tftp(machine):
+    install(machine, boot_by_autoexec)
+
+
+@ROWS.healthy("Q_bios", firmware=BIOS_ROM)
+def a_bios_rom(machine):
+    install(machine, by_ipxe)
+
+
+@ROWS.healthy("Q_http", firmware=UEFI_HTTP)
+def uefi_http_boot(machine):
+    install(machine, boot_over_http)
+
+
+@ROWS.healthy("Q_ipxe", firmware=IPXE_ROM)
+def a_rom_that_is_ipxe(machine):
+    install(machine, by_ipxe)
+
+
+@ROWS.healthy("Q_4011")
+def firmware_that_asks_on_port_4011(machine):
+    install(machine, boot_by_4011)
+
+
+@ROWS.healthy("Q_slow_tftp")
+def a_slow_transfer_below_the_limit(machine):
+    read_slowly(machine, 12)
+
+
+@ROWS.healthy("Q_lost_offers")
+def the_first_offers_are_lost(machine):
+    """It asks again after 4 s, as firmware does, and takes what it is offered then."""
+    machine.lan.treat(machine, is_mute=True)
+    machine.discover()
+    machine.lan.treat(machine)
+    offers = machine.discover(first=1)
+    machine.request(offers)
+    machine.probe(offers.boot.file)
+    machine.fetch(offers.boot.file)
+    machine.read(machine.attach(machine.boot_ipxe()), 200)
+
+
+@ROWS.healthy("Q_lost_oack")
+def the_first_answer_over_tftp_is_lost(machine):
+    file = machine.name_program()
+    machine.block("input", "udp sport 1024-65535 drop")
+    machine.probe(file, tries=1)
+    machine.unblock()
+    machine.probe(file)
+    machine.fetch(file)
+    machine.read(machine.attach(machine.boot_ipxe()), 200)
+
+
+@ROWS.healthy("Q_disk", host=TO_DISK)
+def a_uefi_machine_boots_its_disk(machine):
+    boot_disk(machine, by_ipxe)
+    machine.wait(20)
+    machine.system_dhcp("systemd")
+
+
+@ROWS.healthy("Q_bios_exit", firmware=BIOS_ROM, host=TO_DISK)
+def a_bios_leaves_by_exit(machine):
+    script = by_ipxe(machine)
+    machine.follow(script)
+    machine.reset()
+    machine.wait(2)
+    machine.system_dhcp()
+
+
+@ROWS.healthy("Q_reboots", firmware=IPXE_ROM, host=TO_DISK)
+def an_administrator_restarts_it_twice(machine):
+    """Each time its system runs for a while."""
+    for _ in range(2):
+        boot_disk(machine, by_ipxe)
+        machine.wait(20)
+
+
+@ROWS.healthy("Q_long_install")
+def an_install_that_takes_long_and_reads_on(machine):
+    script = by_ipxe(machine)
+    session = machine.attach(script)
+    machine.read(session, 2000)
+    machine.fetch_config(script)
+    for number in range(17):
+        machine.wait(2)
+        machine.read(session, 40, first=1000 + number)
+    assert machine.complete(script) == 200
+
+
+@ROWS.healthy("Q_kernel", host={"image": "kernel"})
+def the_kernel_is_loaded_over_http(machine):
+    install_by_kernel(machine, by_ipxe)
+
+
+@ROWS.healthy("Q_waits_for_router")
+def ipxe_waits_for_a_router(machine):
+    """iPXE configures IPv6 for some seconds between its address and its script (boot-facts 13)."""
+    machine.boot_firmware()
+    machine.start_ipxe()
+    machine.wait(IPXE_LINK)
+    machine.ipxe_dhcp()
+    machine.wait(5)
+    machine.read(machine.attach(machine.script()), 200)
+
+
+@ROWS.healthy("Q_second_card")
+def its_second_card_fetches_the_config_with_the_token(machine):
+    """The server accepts that, with config_access.require = "address"."""
+    script = by_ipxe(machine)
+    machine.read(machine.attach(script), 1600)
+    second = machine.other_card(SECOND_CARD, SECOND_ADDRESS, joined=True)
+    second.fetch_config(script)
+    assert second.complete(script) == 200
+
+
+@ROWS.healthy("Q_patient_tftp")
+def the_second_request_comes_late(machine):
+    """A ROM on a slow processor takes some seconds between the size and the program."""
+    file = machine.name_program()
+    machine.probe(file)
+    machine.wait(TFTP_WAIT / 2)
+    machine.fetch(file)
+    machine.read(machine.attach(machine.boot_ipxe()), 200)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_it_goes_well(row, stage):
+    check.is_staged(stage.outcome(row))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_nothing_is_diagnosed(row, stage):
+    check.nothing_was_said(stage.outcome(row))

@@ -1,0 +1,80 @@
+"""Boots that stall before their first packet: the BMC, and a machine that boots something else."""
+
+from support import diagnosis_checks as check
+from support.bmc_hosts import bmc
+from support.fake_redfish import FakeRedfish
+from support.healthy_boots import boot_to_image
+from support.objects import HOSTS
+from support.stage import CERTAIN, LIKELY, POSSIBLE, Rows
+
+ROWS = Rows()
+BMC = "10.88.0.4"
+
+
+def add_bmc(machine, port, password="password", **how):
+    """Starts a BMC next to the DHCP server, and gives it to the host."""
+    lan = machine.lan
+    with_address = f"{BMC}/{lan.prefix}"
+    if with_address not in lan.ip(lan.dhcp_space, "address", "show", "dev", "lan0"):
+        lan.ip(lan.dhcp_space, "address", "add", with_address, "dev", "lan0")
+    controller = FakeRedfish(lan.dhcp_space, BMC, port, **how)
+    lan.servers.append(controller)
+    lan.change(HOSTS, machine.name, bmc={**bmc(f"redfish+http://{BMC}:{port}"), "password": password})
+    return controller
+
+
+def redfish(machine, method, path, body):
+    """Sends a request to the server's own Redfish service, as an operator's tool does."""
+    status, answer = machine.lan.api(method, f"/redfish/v1/Systems/{machine.name}{path}", body, "application/json")
+    assert status in (200, 204), f"{method} {path}: {status} {answer}"
+
+
+@ROWS.stall("F1", "booted_something_else", LIKELY, at=12, facts=["network"])
+def its_controller_boots_the_disk_instead(machine):
+    """The BMC takes the boot override, and the machine boots the system on its disk."""
+    controller = add_bmc(machine, 8001)
+    redfish(machine, "PATCH", "", {"Boot": {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"}})
+    machine.begin()
+    redfish(machine, "POST", "/Actions/ComputerSystem.Reset", {"ResetType": "On"})
+    machine.lan.until("the BMC was asked", lambda: controller.resets and controller.overrides)
+    machine.wait(5)
+    assert machine.system_dhcp("systemd"), "the system on its disk asks for an address"
+    yield
+    boot_to_image(machine)
+
+
+@ROWS.stall("F2", "bmc_failed", CERTAIN, at=5, facts=["401|password|refused", BMC.replace(".", r"\.")])
+def the_password_of_the_bmc_is_wrong(machine):
+    machine.begin()
+    add_bmc(machine, 8002, password="guess")
+    machine.lan.change(HOSTS, machine.name, online=True)
+    yield
+    machine.lan.change(HOSTS, machine.name, bmc=bmc(f"redfish+http://{BMC}:8002"))
+    machine.lan.until("the machine is switched on", lambda: machine.lan.host(machine.name)["status"].get("power") == "on")
+    boot_to_image(machine)
+
+
+@ROWS.stall("F4", "bmc_failed", CERTAIN, at=32, facts=[r"\b3\d ?s\b|30 s", BMC.replace(".", r"\.")])
+def the_bmc_says_yes_and_does_nothing(machine):
+    controller = add_bmc(machine, 8003, obeys=False)
+    machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
+    machine.begin()
+    machine.lan.change(HOSTS, machine.name, online=True)
+    machine.lan.until("the BMC was asked", lambda: controller.resets)
+    yield
+    controller.power = "On"
+    boot_to_image(machine)
+
+
+@ROWS.stall("A1", "no_network_boot", POSSIBLE, at=302, facts=["5 min", "lan0"], is_long=True)
+def nothing_is_heard_of_it(machine):
+    controller = add_bmc(machine, 8004)
+    machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
+    machine.begin()
+    machine.lan.change(HOSTS, machine.name, online=True)
+    machine.lan.until("the BMC was asked", lambda: controller.resets)
+    yield
+    boot_to_image(machine)
+
+
+test_it_is_staged, test_it_is_diagnosed_in_time, test_all_voices_agree, test_it_is_taken_back = check.tests_of(ROWS)

@@ -1,0 +1,106 @@
+"""What is checked of a staged boot: the diagnosis, that all voices of the server agree, that it is taken back, and silence."""
+
+import json
+
+import pytest
+
+from support.stage import camel_case
+
+
+def tests_of(rows):
+    """Returns the tests of the stalls of a module: their staging, their diagnosis, its voices, and its end."""
+    def staged(row, stage):
+        is_staged(stage.outcome(row))
+
+    def diagnosed(row, stage):
+        is_diagnosed(stage.outcome(row))
+
+    def agreed(row, stage):
+        all_voices_agree(stage.outcome(row))
+
+    def taken_back(row, stage):
+        is_taken_back(stage.outcome(row))
+
+    each, those_that_go_on = pytest.mark.parametrize("row", rows, ids=str), pytest.mark.parametrize("row", rows.that_go_on, ids=str)
+    return each(staged), each(diagnosed), each(agreed), those_that_go_on(taken_back)
+
+
+def is_staged(outcome):
+    """Checks that the machine saw on the wire what its story needs."""
+    if outcome.fault:
+        pytest.fail(f"the staging failed\n{outcome.fault}\n{outcome.story()}", pytrace=False)
+
+
+def is_diagnosed(outcome):
+    """Checks the reason, how sure it is, the facts of the sentence, and the time until it stood."""
+    is_staged(outcome)
+    assert not outcome.api_fault, outcome.api_fault
+    row, diagnosis = outcome.row, outcome.told.diagnosis
+    said = lambda what: f"{what}\n{outcome.story()}"
+    assert diagnosis, said(f"{row.reason} is diagnosed within {outcome.due_at:.0f} s")
+    assert diagnosis["reason"] == row.reason, said(f"the reason is {row.reason}, not {diagnosis['reason']}")
+    assert diagnosis["certainty"] in row.certainty, said(f"it is {' or '.join(row.certainty)}, not {diagnosis['certainty']}")
+    missing = outcome.missing_facts(diagnosis)
+    assert not missing, said(f"the sentence has all facts: {missing} are missing")
+    assert outcome.stood_at is not None and outcome.stood_at <= outcome.due_at, said(f"it stands within {outcome.due_at:.0f} s: {outcome.stood_at}")
+    other = [detail for detail in outcome.told.events("stalled") if detail["reason"] not in (row.reason, *row.hints)]
+    assert not other, said(f"nothing else was said before: {other}")
+
+
+def all_voices_agree(outcome):
+    """Checks that the condition, the status, the timeline, the command line, the metric and the log say the same."""
+    is_staged(outcome)
+    told, diagnosis, row = outcome.told, outcome.told.diagnosis, outcome.row
+    said = lambda what: f"{what}\n{outcome.story()}"
+    assert diagnosis and diagnosis["reason"] == row.reason, said(f"{row.reason} is diagnosed")
+    now = told.condition
+    assert now and (now["status"], now["reason"]) == ("True", camel_case(row.reason)), said(f"the condition Stalled is True: {now}")
+    assert diagnosis["message"] in now["message"] and diagnosis["remedy"] in now["message"], said(f"it has the sentence and the remedy: {now}")
+    stall = told.host["status"].get("stall") or {}
+    assert (stall.get("reason"), stall.get("certainty")) == (row.reason, diagnosis["certainty"]), said(f"status.stall has it: {stall}")
+    event = (told.events("stalled") or [{}])[-1]
+    shown = {key: event.get(key) for key in ("stage", "reason", "certainty", "message", "remedy")}
+    assert shown == {key: diagnosis[key] for key in shown}, said(f"the last event `stalled` has it: {shown}")
+    decoded = decode(told.why_json, said)
+    assert decoded["diagnosis"]["reason"] == row.reason and decoded["steps"], said(f"`host why -o json` has it and the steps: {told.why_json}")
+    for words in (diagnosis["message"], diagnosis["remedy"]):
+        assert "".join(words.split()) in "".join(told.why.split()), said(f"`host why` prints {words!r}:\n{told.why}")
+    assert {camel_case(key): count for key, count in told.gauges.items() if count} == told.hosts_by_reason, \
+        said(f"the metric counts the hosts with the condition: {told.gauges}, {told.hosts_by_reason}")
+    assert told.gauges.get(row.reason, 0) > 0 and told.totals.get(row.reason, 0) > 0, said(f"the metrics have it: {told.gauges}, {told.totals}")
+    assert any(row.reason in line and "WARN" in line for line in told.log), said(f"the log warns of it: {told.log}")
+
+
+def decode(text, said):
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise AssertionError(said(f"`host why -o json` prints JSON: {text}")) from None
+
+
+def is_taken_back(outcome):
+    """Checks that nothing is left of the diagnosis once the machine has gone on."""
+    is_staged(outcome)
+    row, after = outcome.row, outcome.after
+    said = lambda what: f"{what}\n{outcome.story()}"
+    assert outcome.told.diagnosis and outcome.told.diagnosis["reason"] == row.reason, said(f"{row.reason} is diagnosed")
+    assert after.diagnosis is None, said(f"nothing is diagnosed once the machine goes on: {after.diagnosis}")
+    assert after.condition and after.condition["status"] == "False", said(f"the condition is False: {after.condition}")
+    assert not after.host["status"].get("stall"), said(f"status.stall is gone: {after.host['status'].get('stall')}")
+    cleared = after.events("stall_cleared")
+    assert cleared and cleared[-1].get("reason") == row.reason, said(f"the timeline says that it is over: {cleared}")
+    assert {camel_case(key): count for key, count in after.gauges.items() if count} == after.hosts_by_reason, \
+        said(f"the metric counts it no more: {after.gauges}, {after.hosts_by_reason}")
+
+
+def nothing_was_said(outcome):
+    """Checks that a healthy boot was never diagnosed."""
+    is_staged(outcome)
+    said = lambda what: f"{what}\n{outcome.story()}"
+    assert outcome.after.diagnosis is None, said(f"nothing is diagnosed: {outcome.after.diagnosis}")
+    now = outcome.after.condition
+    assert now is None or now["status"] == "False", said(f"the condition is not True: {now}")
+    stalls = outcome.after.events("stalled")
+    if not outcome.row.may_be_said:
+        assert not stalls, said(f"nothing was ever diagnosed: {stalls}")
+    assert len(outcome.after.events("stall_cleared")) == len(stalls), said("all that was said was taken back")
