@@ -1,4 +1,10 @@
-"""The boots of all selected tests are staged at the same time; each test waits for its own."""
+"""The boots of all selected tests are staged at the same time; each test waits for its own.
+
+The environment variable STALL_REPORT names a file for what all machines did and what was said of them.
+"""
+
+import os
+from pathlib import Path
 
 import pytest
 
@@ -47,5 +53,7 @@ def stage(request):
     items = [item for item in request.session.items if row_of(item) and not item.get_closest_marker("skip")]
     boots = StagedBoots(list(dict.fromkeys(map(row_of, items))), hasattr(request.config, "workerinput"))
     yield boots
+    if report := os.environ.get("STALL_REPORT"):
+        Path(report).write_text("\n\n".join(outcome.story() for stage in boots.stages.values() for outcome in stage.outcomes.values()))
     panicked = boots.close()
     assert not panicked, f"no server panicked: {panicked}"

@@ -5,7 +5,7 @@ import os
 from support import diagnosis_checks as check
 from support.firmware import BIOS_ROM, SCRIPT_RETRY, UEFI_HTTP
 from support.healthy_boots import boot_over_http, by_ipxe
-from support.ipxe_script import NOT_BOOTABLE
+from support.ipxe_script import CONNECTION_RESET, NOT_BOOTABLE
 from support.stage import CERTAIN, LIKELY, Rows
 from support.staged_installer import IPXE, SECTOR, UEFI_HTTP_AGENT
 from support.staged_lan import SERVER
@@ -18,7 +18,19 @@ HUGE = 2_600_000_000
 
 @ROWS.stall("H06", "login_not_attempted", LIKELY, at=20, facts=[r"\b3260\b", SERVER.replace(".", r"\.")])
 def port_3260_is_refused(machine):
-    """iPXE runs its script again every 10 s."""
+    """iPXE runs its script again every 10 s, and cannot report why."""
+    by_ipxe(machine)
+    machine.block("output", "tcp dport 3260 reject with tcp reset")
+    machine.wait(SCRIPT_RETRY)
+    script = machine.script()
+    yield
+    machine.unblock()
+    machine.wait(SCRIPT_RETRY)
+    machine.read(machine.attach(script), 200)
+
+
+@ROWS.stall("H06_reported", "script_failed", [CERTAIN, LIKELY], at=10, facts=[r"\b3260\b", "sanboot", f"{CONNECTION_RESET:08x}"])
+def port_3260_is_refused_and_the_script_reports_it(machine):
     script = by_ipxe(machine)
     machine.block("output", "tcp dport 3260 reject with tcp reset")
     machine.follow(script, chains=1)
@@ -46,15 +58,27 @@ def somebody_else_logs_in_in_its_name(machine):
     machine.read(machine.attach(script), 200)
 
 
-@ROWS.stall("D4", "nothing_to_boot", CERTAIN, at=20, facts=["BIOS", "UEFI"], firmware=BIOS_ROM, host={"image": "uefi"})
-def the_iso_has_no_loader_for_the_firmware(machine):
-    """iPXE reads the descriptors and the boot catalogue, finds nothing, and runs its script again after 10 s."""
+def read_boot_catalogue(machine):
+    """Reads the descriptors and the boot catalogue, finds nothing to boot, and leaves; returns the script."""
     script = by_ipxe(machine)
     session = machine.attach(script)
     for sector in (16, 17, 18, 19):
         machine.read_sectors(session, sector, 1)
     session.stream.close()
-    machine.follow(script, fails=NOT_BOOTABLE)
+    return script
+
+
+@ROWS.stall("D4", "nothing_to_boot", CERTAIN, at=20, facts=["BIOS", "UEFI"], firmware=BIOS_ROM, host={"image": "uefi"})
+def the_iso_has_no_loader_for_the_firmware(machine):
+    read_boot_catalogue(machine)
+    machine.wait(SCRIPT_RETRY)
+    machine.script()
+    yield
+
+
+@ROWS.stall("D4_reported", "nothing_to_boot", CERTAIN, at=12, facts=["BIOS", "UEFI"], firmware=BIOS_ROM, host={"image": "uefi"})
+def the_iso_has_no_loader_and_the_script_reports_the_failure(machine):
+    machine.follow(read_boot_catalogue(machine), fails=NOT_BOOTABLE)
     yield
 
 
@@ -66,7 +90,7 @@ def the_kernel_is_never_heard_of(machine):
     yield
 
 
-@ROWS.stall("D6", "medium_not_found", LIKELY, at=42, facts=["ISO|image", "sanhook|kernel|iBFT"])
+@ROWS.stall("D6", "medium_not_found", LIKELY, at=70, facts=["ISO|image", "sanhook|kernel|iBFT"])
 def the_system_does_not_find_its_medium(machine):
     script = by_ipxe(machine)
     session = machine.attach(script)

@@ -6,6 +6,7 @@ import socket
 import threading
 
 from support import diagnosis_checks as check
+from support.address_server import Treatment
 from support.dhcp_wire import DISCOVER, Message, request
 from support.healthy_boots import boot_to_image
 from support.lan import socket_in
@@ -27,7 +28,7 @@ def nobody_offers_an_address(machine):
     offers = machine.discover(tries=3)
     assert offers.boot and not offers.address, f"it is offered a boot file and no address: {offers}"
     yield
-    machine.lan.dhcp.usual = type(machine.lan.dhcp.usual)()
+    machine.lan.dhcp.usual = Treatment()
     boot_to_image(machine)
 
 
@@ -41,11 +42,13 @@ def take_an_address_and_fail(machine):
 def the_switch_drops_our_offers(machine):
     take_an_address_and_fail(machine)
     yield
+    machine.lan.until("the other machine has its diagnosis as well", lambda: machine.lan.host("a5-second")["status"].get("stall"))
+    machine.wait(3)
     machine.lan.trust_port()
     boot_to_image(machine)
 
 
-@ROWS.stall("A5_second", "offers_not_received", LIKELY, at=14, network="snooping", facts=["lan0", "snooping"])
+@ROWS.stall("A5_second", "offers_not_received", LIKELY, at=14, network="snooping", facts=["lan0", "snooping"], is_shared=True)
 def the_switch_drops_our_offers_to_another_machine(machine):
     take_an_address_and_fail(machine)
     yield
@@ -82,7 +85,7 @@ def the_dhcp_server_claims_to_be_a_boot_server(machine):
     machine.request(offers)
     machine.ask_4011(tries=3, server=DHCP)
     yield
-    machine.lan.dhcp.usual = type(machine.lan.dhcp.usual)()
+    machine.lan.dhcp.usual = Treatment()
     boot_to_image(machine)
 
 
@@ -108,8 +111,7 @@ def there_is_no_way_to_the_relay(machine):
 @ROWS.stall("A12", "offer_late", CERTAIN, at=6, network="stopped", facts=[r"\b[45](?:\.\d)? ?s"])
 def our_offer_leaves_late(machine):
     """The server is stopped for as long as a slow disk takes."""
-    process = machine.lan.program.process
-    pid = int(machine.lan.inside(machine.lan.space, "ip", "netns", "pids", machine.lan.space).split()[0]) if process is None else process.pid
+    pid = machine.lan.program.process.pid
     os.kill(pid, signal.SIGSTOP)
     threading.Timer(STOP, os.kill, (pid, signal.SIGCONT)).start()
     offers = machine.discover(tries=2)

@@ -3,7 +3,7 @@
 from support import diagnosis_checks as check
 from support.firmware import ARM64, TFTP_WAIT, uefi_pxe
 from support.firmware_tftp import TransferError
-from support.healthy_boots import boot_to_image
+from support.healthy_boots import REBOOT, boot_to_image
 from support.stage import CERTAIN, LIKELY, POSSIBLE, Rows
 from support.staged_lan import PROGRAM, PROGRAM_SIZE, SERVER
 
@@ -67,7 +67,7 @@ def the_size_is_asked_and_the_program_never(machine):
     finish(machine, file)
 
 
-@ROWS.stall("B9", "transfer_aborted", CERTAIN, at=6, facts=["Disk full or allocation exceeded", r"\b4\d ?%|\b10[0-2]\b", PROGRAM_NAME])
+@ROWS.stall("B9", "transfer_aborted", CERTAIN, at=6, facts=["Disk full or allocation exceeded", r"\b(?:39|40) ?%|\b(?:9[6-9]|10[0-2])\b", PROGRAM_NAME])
 def the_firmware_breaks_off(machine):
     file = machine.name_program()
     machine.probe(file)
@@ -119,6 +119,7 @@ def the_dhcp_server_names_the_program_of_another_architecture(machine):
     machine.fetch(offers.address.file)
     yield
     machine.lan.treat(machine)
+    machine.wait(2 * REBOOT)
     boot_to_image(machine)
 
 

@@ -43,7 +43,8 @@ def is_diagnosed(outcome):
     missing = outcome.missing_facts(diagnosis)
     assert not missing, said(f"the sentence has all facts: {missing} are missing")
     assert outcome.stood_at is not None and outcome.stood_at <= outcome.due_at, said(f"it stands within {outcome.due_at:.0f} s: {outcome.stood_at}")
-    other = [detail for detail in outcome.told.events("stalled") if detail["reason"] not in (row.reason, *row.hints)]
+    before = [verdict for at, verdict in outcome.verdicts if at < outcome.stood_at and verdict] + outcome.told.events("stalled")
+    other = {verdict["reason"] for verdict in before} - {row.reason, *row.hints}
     assert not other, said(f"nothing else was said before: {other}")
 
 
@@ -58,16 +59,17 @@ def all_voices_agree(outcome):
     assert diagnosis["message"] in now["message"] and diagnosis["remedy"] in now["message"], said(f"it has the sentence and the remedy: {now}")
     stall = told.host["status"].get("stall") or {}
     assert (stall.get("reason"), stall.get("certainty")) == (row.reason, diagnosis["certainty"]), said(f"status.stall has it: {stall}")
-    event = (told.events("stalled") or [{}])[-1]
-    shown = {key: event.get(key) for key in ("stage", "reason", "certainty", "message", "remedy")}
-    assert shown == {key: diagnosis[key] for key in shown}, said(f"the last event `stalled` has it: {shown}")
     decoded = decode(told.why_json, said)
     assert decoded["diagnosis"]["reason"] == row.reason and decoded["steps"], said(f"`host why -o json` has it and the steps: {told.why_json}")
     for words in (diagnosis["message"], diagnosis["remedy"]):
         assert "".join(words.split()) in "".join(told.why.split()), said(f"`host why` prints {words!r}:\n{told.why}")
-    assert {camel_case(key): count for key, count in told.gauges.items() if count} == told.hosts_by_reason, \
-        said(f"the metric counts the hosts with the condition: {told.gauges}, {told.hosts_by_reason}")
-    assert told.gauges.get(row.reason, 0) > 0 and told.totals.get(row.reason, 0) > 0, said(f"the metrics have it: {told.gauges}, {told.totals}")
+    hosts, gauge, total = (told.hosts_by_reason.get(camel_case(row.reason)), told.gauges.get(row.reason), told.totals.get(row.reason, 0))
+    assert hosts and hosts == gauge <= total, said(f"the metrics count {row.reason}: {hosts} hosts with the condition, {gauge} now, {total} in all")
+    if row.is_shared:
+        return
+    event = (told.events("stalled") or [{}])[-1]
+    shown = {key: event.get(key) for key in ("stage", "reason", "certainty")}
+    assert shown == {key: diagnosis[key] for key in shown} and event["message"] and event["remedy"], said(f"the last event `stalled` has it: {event}")
     assert any(row.reason in line and "WARN" in line for line in told.log), said(f"the log warns of it: {told.log}")
 
 
@@ -89,8 +91,8 @@ def is_taken_back(outcome):
     assert not after.host["status"].get("stall"), said(f"status.stall is gone: {after.host['status'].get('stall')}")
     cleared = after.events("stall_cleared")
     assert cleared and cleared[-1].get("reason") == row.reason, said(f"the timeline says that it is over: {cleared}")
-    assert {camel_case(key): count for key, count in after.gauges.items() if count} == after.hosts_by_reason, \
-        said(f"the metric counts it no more: {after.gauges}, {after.hosts_by_reason}")
+    hosts, gauge = after.hosts_by_reason.get(camel_case(row.reason), 0), after.gauges.get(row.reason)
+    assert hosts == gauge, said(f"the metric counts it no more: {hosts} hosts with the condition {row.reason}, {gauge} in the metric")
 
 
 def nothing_was_said(outcome):
@@ -102,5 +104,5 @@ def nothing_was_said(outcome):
     assert now is None or now["status"] == "False", said(f"the condition is not True: {now}")
     stalls = outcome.after.events("stalled")
     if not outcome.row.may_be_said:
-        assert not stalls, said(f"nothing was ever diagnosed: {stalls}")
-    assert len(outcome.after.events("stall_cleared")) == len(stalls), said("all that was said was taken back")
+        assert not stalls and not outcome.verdicts, said(f"nothing was ever diagnosed: {stalls}")
+    assert outcome.after.count("stall_cleared") == outcome.after.count("stalled"), said("all that was said was taken back")

@@ -29,8 +29,9 @@ class Row:
     """A boot. `reason` is None for a healthy one.
 
     `at`: seconds from the first DISCOVER at which the evidence is complete. `facts`: patterns that the sentence or the remedy contains;
-    <address>, <mac> and <name> stand for those of the machine. `hints`: earlier reasons that are true as well. `is_said_once`: whether
-    nothing may be said of the host before the machine goes on but this."""
+    <address>, <mac> and <name> stand for those of the machine. `hints`: other reasons that may be said before. `host`: fields of the
+    host's spec. `program`: the boot program of this machine alone. `goes_on`: whether the story has an end after its stall.
+    `is_shared`: whether the log and the timeline have it for the segment, and not for this host."""
 
     id: str
     story: object
@@ -45,7 +46,8 @@ class Row:
     host: dict = field(default_factory=dict)
     goes_on: bool = False
     may_be_said: bool = False  # of a healthy boot: a diagnosis that is taken back
-    is_long: bool = False
+    is_shared: bool = False
+    is_long: bool = False  # takes minutes
 
     def __str__(self):
         return f"{self.id}-{self.reason or 'healthy'}"
@@ -108,6 +110,10 @@ class Account:
         found = sorted((entry for entry in self.timeline if entry["event"] == kind), key=lambda entry: entry["time"])
         return [entry["detail"] for entry in found]
 
+    def count(self, kind):
+        """Returns how often an event of a kind happened."""
+        return sum(entry.get("count", 1) for entry in self.timeline if entry["event"] == kind)
+
 
 def condition(host):
     """Returns the condition Stalled of a host, or None."""
@@ -123,7 +129,8 @@ class Outcome:
         self.fault = None  # of the staging
         self.api_fault = None
         self.verdicts = []  # (seconds, diagnosis) as they changed
-        self.stood_at = self.due_at = self.cleared_after = None
+        self.stands = False  # whether the expected diagnosis stands now
+        self.stood_at = self.due_at = None
         self.told = self.after = None
 
     def is_expected(self, diagnosis):
@@ -142,13 +149,20 @@ class Outcome:
             fact = fact.replace(f"<{name}>", value)
         return fact
 
-    def note(self, seconds, diagnosis):
-        if not self.verdicts or self.verdicts[-1][1] != diagnosis:
+    def note(self, diagnosis):
+        """Notes a diagnosis, or that there is none, with the time if it has changed."""
+        seconds = time.monotonic() - self.machine.started
+        if (self.verdicts[-1][1] if self.verdicts else None) != diagnosis:
             self.verdicts.append((seconds, diagnosis))
+        self.stands = self.is_expected(diagnosis)
+        if self.stands and self.stood_at is None:
+            self.stood_at = seconds
 
     def story(self):
         """Returns what the machine did and what the server said, for the message of a failed test."""
-        lines = [f"{self.row} of {self.machine and self.machine.name}"]
+        row = self.row
+        lines = [f"{row} of {self.machine and self.machine.name}: {' or '.join(row.certainty) or 'nothing'} is expected at {row.at} s + {PATIENCE} s; "
+                 f"stood at {self.stood_at}"]
         if self.machine:
             lines += ["the machine:", *(f"  {note}" for note in self.machine.notes)]
         lines += ["the diagnoses:", *(f"  {at:6.1f} s {brief(diagnosis)}" for at, diagnosis in self.verdicts)]
@@ -197,6 +211,7 @@ class Stage:
                 self.outcomes[row].fault = f"network {name}: {traceback.format_exc()}"
                 self.outcomes[row].done.set()
             return
+        threading.Thread(target=self._observe, args=(lan, [self.outcomes[row] for row in rows]), name=f"observer of {name}", daemon=True).start()
         stalls, stalls_done = [], threading.Event()
         for row in sorted(rows, key=lambda row: -row.at):
             if self.ended.wait(STAGGER):
@@ -208,6 +223,17 @@ class Stage:
             thread.join()
         stalls_done.set()
         self.ended.wait()  # the kernel kills the LAN's programs when the thread that started them ends
+
+    def _observe(self, lan, outcomes):
+        """Notes what the hosts' status says of their boots, whenever it changes."""
+        while not self.ended.wait(LOOK_INTERVAL):
+            try:
+                hosts = {host["metadata"]["name"]: host for host in lan.api("GET", HOSTS)[1]["items"]}
+            except OSError:
+                continue  # a server that is stopped, or ends
+            for outcome in outcomes:
+                if outcome.machine.started and outcome.machine.name in hosts:
+                    outcome.note(hosts[outcome.machine.name]["status"].get("stall"))
 
     def _play_row(self, lan, row, stalls_done):
         outcome = self.outcomes[row]
@@ -267,32 +293,28 @@ class Play:
         return time.monotonic() - self.machine.started
 
     def diagnosis(self):
-        """Returns the diagnosis of the host and the steps; notes it if it has changed."""
+        """Returns the diagnosis of the host and the steps."""
         code, answer = self.lan.api("GET", f"{HOSTS}/{self.machine.name}/diagnosis")
         if code != 200:
             self.outcome.api_fault = f"the diagnosis of {self.machine.name}: {code} {answer}"
             return None, []
-        self.outcome.note(self.seconds(), answer["diagnosis"])
         return answer["diagnosis"], answer["steps"]
 
     def await_diagnosis(self):
         """Waits for the diagnosis of the row, and takes an account while it stands."""
         outcome = self.outcome
         outcome.due_at = (self.row.at + PATIENCE) * slowness()
-        while not outcome.is_expected(self.diagnosis()[0]):
-            if self.seconds() > outcome.due_at or outcome.api_fault:
-                break
-            self.machine.wait(LOOK_INTERVAL)
-        else:
-            outcome.stood_at = self.seconds()
+        self.diagnosis()
+        while not outcome.stands and self.seconds() < outcome.due_at + LOOK_INTERVAL and not outcome.api_fault:
+            self.machine.wait(LOOK_INTERVAL / 2)
         outcome.told = self.account()
 
     def await_end(self):
         """Waits until the diagnosis is taken back."""
-        went_on = time.monotonic()
-        while (self.diagnosis()[0] or {}).get("reason") == self.row.reason and time.monotonic() - went_on < PATIENCE * slowness():
+        due = time.monotonic() + PATIENCE * slowness()
+        is_over = lambda: not self.diagnosis()[0] and not self.lan.host(self.machine.name)["status"].get("stall")
+        while not is_over() and time.monotonic() < due:
             self.machine.wait(LOOK_INTERVAL)
-        self.outcome.cleared_after = time.monotonic() - went_on
         self.outcome.after = self.account(with_command=False)
 
     def account(self, with_command=True):
@@ -303,7 +325,7 @@ class Play:
             account.why_json = self.command("host", "why", name, "-o", "json")
             account.why = self.command("host", "why", name)
             account.log = [line for line in self.lan.log().splitlines() if "boot stalled" in line and name in line]
-        eventually(lambda: self.count(account), 5)
+        eventually(lambda: self.count(account), 2)
         return account
 
     def command(self, *words):
@@ -313,15 +335,14 @@ class Play:
             return f"FAILED: {error}"
 
     def count(self, account):
-        """Counts the stalled hosts, and reads the metrics; returns whether both agree: a host may change between the two."""
+        """Counts the stalled hosts, and reads the metrics; returns whether both agree on the row: a host may change between the two."""
         hosts = self.lan.api("GET", HOSTS)[1]["items"]
         stalled = [condition(host) for host in hosts]
         account.hosts_by_reason = tally(one["reason"] for one in stalled if one and one["status"] == "True")
         metrics = self.lan.metrics()
         account.gauges, account.totals = ({key[len(prefix):-2]: int(value) for key, value in metrics.items() if key.startswith(prefix)}
                                           for prefix in ('bootlatch_hosts_stalled{reason="', 'bootlatch_stalls_total{reason="'))
-        shown = {camel_case(reason): count for reason, count in account.gauges.items() if count}
-        return shown == account.hosts_by_reason
+        return account.gauges.get(self.row.reason, 0) == account.hosts_by_reason.get(camel_case(self.row.reason or ""), 0)
 
 
 def tally(values):
