@@ -8,7 +8,7 @@ from support.address_server import Treatment
 from support.dhcp_servers import dnsmasq
 from support.objects import IMAGES
 from support.staged_images import bootable_iso
-from support.staged_lan import DHCP, StagedLan
+from support.staged_lan import StagedLan
 
 RIVAL, RIVAL_MAC = "10.88.0.3", "52:54:00:88:ff:03"
 ROGUE, ROGUE_MAC = "192.168.99.1", "52:54:00:88:ff:99"
@@ -122,4 +122,3 @@ def plain():
 
 NETWORKS = {"main": MainLan, "strict": StrictLan, "addressless": AddresslessLan, "snooping": SnoopingLan, "claiming": ClaimingLan,
             "rival": RivalLan, "rogue": RogueLan, "relayed": plain, "stopped": plain}
-__all__ = ["NETWORKS", "DHCP"]
