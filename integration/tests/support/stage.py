@@ -20,6 +20,7 @@ from support.waiting import eventually, slowness
 CERTAIN, LIKELY, POSSIBLE = "certain", "likely", "possible"
 PATIENCE = 10  # seconds within which a diagnosis is due once its evidence is complete, and is taken back once the machine goes on
 LOOK_INTERVAL = 0.4  # seconds between two looks at a diagnosis
+FIRST = 3.0  # seconds from the start of a LAN's server to the power-on of its first machine
 STAGGER = 0.15  # seconds between the power-on of two machines of a LAN
 QUIET = 20  # seconds after its end for which a healthy boot is watched at least
 
@@ -212,6 +213,7 @@ class Stage:
                 self.outcomes[row].done.set()
             return
         threading.Thread(target=self._observe, args=(lan, [self.outcomes[row] for row in rows]), name=f"observer of {name}", daemon=True).start()
+        self.ended.wait(FIRST)
         stalls, stalls_done = [], threading.Event()
         for row in sorted(rows, key=lambda row: -row.at):
             if self.ended.wait(STAGGER):
