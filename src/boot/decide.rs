@@ -23,7 +23,7 @@ fn verdict(facts: &Facts, host: Option<&Host>, site: &Site) -> Verdict {
         }
         Stage::Rom | Stage::Ipxe | Stage::LimitedIpxe | Stage::IscsiLogin => {}
     }
-    let target = match target(host, site) {
+    let target = match target(host, facts.stage, site) {
         Ok(target) => target,
         Err(no_boot) => return verdict_without_boot(facts, no_boot, site),
     };
@@ -61,7 +61,7 @@ fn enrol(facts: &Facts, site: &Site) -> Verdict {
 }
 
 /// Returns what a host boots over the network now, or why it does not.
-fn target<'a>(host: &'a Host, site: &Site) -> Result<NetworkBoot<'a>, NoBoot> {
+fn target<'a>(host: &'a Host, stage: Stage, site: &Site) -> Result<NetworkBoot<'a>, NoBoot> {
     let image = match &host.spec.image {
         BootTarget::Image(image) => image,
         BootTarget::LocalDisk | BootTarget::Menu if host.status.phase == Phase::Held => {
@@ -79,10 +79,21 @@ fn target<'a>(host: &'a Host, site: &Site) -> Result<NetworkBoot<'a>, NoBoot> {
         (_, BootMode::Forever) => Ok(NetworkBoot::Image(image)),
         (Phase::Installed, BootMode::Once) => Err(NoBoot::LocalDisk(Reason::InstallCompleted)),
         (Phase::Failed, BootMode::Once) => Err(NoBoot::LocalDisk(Reason::InstallFailed)),
-        (Phase::Offered | Phase::Installing, BootMode::Once) if is_exhausted(host, &site.install) => {
+        // Only what begins another boot is one too many: the last allowed boot attaches its image and gets its config.
+        (Phase::Offered | Phase::Installing, BootMode::Once)
+            if begins_boot(stage) && is_exhausted(host, &site.install) =>
+        {
             Err(NoBoot::LocalDisk(Reason::MaxBootsReached))
         }
         (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once) => Ok(NetworkBoot::Image(image)),
+    }
+}
+
+/// Returns whether a request begins a boot.
+fn begins_boot(stage: Stage) -> bool {
+    match stage {
+        Stage::Rom | Stage::Ipxe | Stage::LimitedIpxe => true,
+        Stage::IscsiLogin | Stage::IscsiReturn | Stage::Installer => false,
     }
 }
 
@@ -276,6 +287,8 @@ mod tests {
         host.status.install = Some(Install { boot_count: 10, ..Install::default() });
         let got = decide(&facts(Stage::Ipxe, 0, BootProtocol::Pxe), Some(&host), &site("hold")).verdict;
         assert_eq!(got, Verdict::LocalDisk(Reason::MaxBootsReached));
+        let login = decide(&facts(Stage::IscsiLogin, 0, BootProtocol::Pxe), Some(&host), &site("hold")).verdict;
+        assert_eq!(login, live(), "the last boot attaches its image");
     }
 
     #[test]

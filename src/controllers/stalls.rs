@@ -46,6 +46,8 @@ pub async fn look(gate: &Gate) {
 fn outcomes(gate: &Gate) -> Vec<(DueMachine, Outcome)> {
     let mut due = gate.traces.take_due(gate.traces.now());
     let seen: HashSet<_> = due.iter().map(|machine| machine.mac).collect();
+    let state = gate.store.snapshot();
+    gate.stalls.retain(|mac| state.is_declared(mac) || gate.traces.is_known(mac));
     let standing = gate.stalls.machines().into_iter().filter(|mac| !seen.contains(mac));
     due.extend(standing.filter_map(|mac| gate.traces.look_up(mac)).filter(|machine| !machine.is_changed));
     let half_open = OnceCell::new();

@@ -29,6 +29,11 @@ pub struct LinkEndpoint {
 /// The Ethernet, IPv4 and UDP headers of a frame.
 pub type FrameHeader = [u8; ETHERNET + IP + UDP];
 
+/// Returns the sender's MAC address of an Ethernet frame.
+pub fn sender(frame: &[u8]) -> Option<Mac> {
+    frame.get(6..12)?.try_into().ok().map(Mac)
+}
+
 /// An ICMP error about a UDP packet of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IcmpError<'a> {

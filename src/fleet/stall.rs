@@ -54,6 +54,7 @@ stall_reasons! {
     ProgramNotFetched = "program_not_fetched" => "it asked for the size of its boot program, and never for the program",
     TransferAborted = "transfer_aborted" => "it broke off a transfer",
     TransferSilent = "transfer_silent" => "it fell silent in a transfer",
+    TransferSlow = "transfer_slow" => "a transfer is slow",
     ProgramMissing = "program_missing" => "its boot program is missing here",
     WrongProgram = "wrong_program" => "it asks for the boot program of another architecture",
     ProgramRefused = "program_refused" => "it loads its boot program and refuses to run it",

@@ -1,18 +1,19 @@
 //! The diagnoses that stand, and how they become known: in the object, the timeline, the log and the metrics.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::boot::diagnosis::{Diagnosis, Outcome, Segment, Step, diagnose};
+use crate::boot::diagnosis::{Diagnosis, Outcome, Progress, Segment, Step, Uptime, diagnose};
 use crate::event::Event;
-use crate::fleet::{Mac, Stall, StallReason};
+use crate::fleet::text::printable;
+use crate::fleet::{Host, Mac, Stall, StallReason};
 use crate::gate::Gate;
 use crate::gate::boot_traces::{DueMachine, MessageOrigin, SegmentCounts};
-use crate::store::{Change, now};
+use crate::store::{Change, Snapshot, now};
 
 /// Maximum number of machines with a diagnosis. A further machine has none until another's is over.
 const MAX_STALLS: usize = 8192;
@@ -24,6 +25,8 @@ const SEGMENT_INTERVAL: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub struct Stalls {
     stalls: Mutex<BTreeMap<Mac, Stall>>,
+    /// The machines whose timeline has the beginning of their diagnosis.
+    announced: Mutex<HashSet<Mac>>,
     /// When the same cause of several machines was last said for each segment.
     segments: Mutex<HashMap<Option<usize>, Instant>>,
 }
@@ -53,11 +56,44 @@ impl Stalls {
         self.lock().keys().copied().collect()
     }
 
-    /// Counts the machines with a diagnosis by its reason.
-    pub fn counts(&self) -> BTreeMap<StallReason, u64> {
+    /// Counts the machines that a test admits with a diagnosis, by its reason.
+    pub fn counts(&self, is_counted: impl Fn(Mac) -> bool) -> BTreeMap<StallReason, u64> {
         let mut counts = BTreeMap::new();
-        self.lock().values().for_each(|stall| *counts.entry(stall.reason).or_default() += 1);
+        let stalls = self.lock();
+        let counted = stalls.iter().filter(|(mac, _)| is_counted(**mac));
+        counted.for_each(|(_, stall)| *counts.entry(stall.reason).or_default() += 1);
         counts
+    }
+
+    /// Forgets the diagnoses of machines that a test does not admit.
+    pub fn retain(&self, keeps: impl Fn(Mac) -> bool) {
+        self.lock().retain(|mac, _| keeps(*mac));
+    }
+
+    fn announce(&self, mac: Mac) {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner).insert(mac);
+    }
+
+    /// Returns whether the beginning of a machine's diagnosis is in its timeline, for the last time.
+    fn take_announced(&self, mac: Mac) -> bool {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner).remove(&mac)
+    }
+}
+
+/// The wall clock and the time of the traces at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct TraceClock {
+    wall: Timestamp,
+    uptime: Uptime,
+}
+
+impl TraceClock {
+    /// Returns the wall clock's time of a moment of the traces, to a hundredth of a second: the two clocks are read one
+    /// after the other.
+    pub fn time_of(self, at: Uptime) -> Timestamp {
+        let age = SignedDuration::try_from(self.uptime.saturating_sub(at)).unwrap_or(SignedDuration::ZERO);
+        let time = self.wall.checked_sub(age).unwrap_or(self.wall);
+        Timestamp::from_millisecond((time.as_millisecond() + 5) / 10 * 10).unwrap_or(time)
     }
 }
 
@@ -99,14 +135,21 @@ impl Gate {
     ) -> Outcome {
         let state = self.store.load();
         let host = state.host_by_mac(machine.mac);
-        let segments = self.segments.get();
-        let segment = machine.interface.and_then(|index| segments.and_then(|segments| segments.0.get(index)));
+        let segments = self.segments.get().map(|segments| segments.0.as_slice()).unwrap_or_default();
+        let segment = match (machine.interface, segments) {
+            (Some(index), segments) => segments.get(index),
+            // A machine that was never heard is on the only segment.
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
         let mut segment = segment.cloned().unwrap_or_default();
+        segment.lacks_loader = host.as_deref().is_some_and(|host| lacks_loader(&state, host));
         segment.install_timeout = self.site.install.timeout;
         let now = self.traces.now();
         let is_counted = usize::from(machine.is_stuck(now));
         (segment.stuck_machines, segment.booting_machines) = (counts.stuck.saturating_sub(is_counted), counts.booting);
-        let address = host.as_ref().and_then(|host| host.status.address);
+        let is_waiting = machine.progress.is_some_and(|(reached, _)| reached == Progress::IpxeAddress);
+        let address = host.as_ref().and_then(|host| host.status.address).filter(|_| is_waiting);
         segment.is_half_open = address.is_some_and(is_half_open);
         diagnose(&machine.steps, host.as_deref(), &segment, now)
     }
@@ -155,11 +198,14 @@ impl Gate {
                 if stall.reason.is_of_segment() && !self.stalls.admit_segment(interface) {
                     return;
                 }
+                self.stalls.announce(mac);
                 let Stall { stage, reason, certainty, message, remedy, .. } = stall.clone();
                 self.store.record_event(Some(mac), Event::Stalled { stage, reason, certainty, message, remedy });
             }
-            (Some(stall), None) if stall.reason.is_of_segment() => {}
+            // After a restart it is not known: the event does no harm.
+            (Some(stall), None) if stall.reason.is_of_segment() && !self.stalls.take_announced(mac) => {}
             (Some(stall), None) => {
+                self.stalls.take_announced(mac);
                 self.store.record_event(Some(mac), Event::StallCleared { reason: stall.reason });
             }
             (None, None) => {}
@@ -168,14 +214,14 @@ impl Gate {
 
     fn stall(&self, diagnosis: Diagnosis) -> Stall {
         let Diagnosis { stage, reason, certainty, message, remedy, since } = diagnosis;
-        Stall { stage, reason, certainty, message, remedy, since: self.wall_clock(since) }
+        let text = |text: String| printable(&text).into_owned();
+        let (message, remedy) = (text(message), text(remedy));
+        Stall { stage, reason, certainty, message, remedy, since: self.trace_clock().time_of(since) }
     }
 
-    /// Returns the wall clock's time of a moment of the traces.
-    pub fn wall_clock(&self, at: crate::boot::diagnosis::Uptime) -> Timestamp {
-        let age = self.traces.now().saturating_sub(at);
-        let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::ZERO);
-        now().checked_sub(age).unwrap_or_else(|_| now())
+    /// Returns the clock that tells the times of the traces.
+    pub fn trace_clock(&self) -> TraceClock {
+        TraceClock { wall: now(), uptime: self.traces.now() }
     }
 
     /// Takes over the diagnoses that stood when the server stopped. Each is taken back when its machine goes on.
@@ -187,6 +233,14 @@ impl Gate {
         });
         *self.stalls.lock() = standing.take(MAX_STALLS).collect();
     }
+}
+
+/// Returns whether the image of a host is known to have no loader for the host's firmware.
+fn lacks_loader(state: &Snapshot, host: &Host) -> bool {
+    let image = host.spec.image.image().and_then(|name| state.image(name));
+    let boots = image.and_then(|image| image.status.boots);
+    let firmware = host.status.firmware;
+    boots.zip(firmware).is_some_and(|(boots, firmware)| if firmware.is_uefi() { !boots.uefi } else { !boots.bios })
 }
 
 /// Returns whether a diagnosis is the one that stands already.

@@ -280,6 +280,8 @@ fn authenticate_machine(
             let named = token.and_then(|token| gate.token_machine(token));
             if let Some(mac) = named.or(refusal.mac) {
                 gate.trace_refused_config(mac, refusal.reason, peer.address, named.is_some());
+                let (reason, message) = (refusal.reason, refusal.reason.sentence().into());
+                gate.trace(mac, Step::Refused { reason, message });
             }
             Err(refused_machine(shared, peer, refusal).into())
         }

@@ -50,9 +50,10 @@ pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
     let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
     let (gate, mac) = (&shared.gate, host.spec.boot_mac_address);
     let steps = gate.traces.look_up(mac).map(|machine| machine.steps).unwrap_or_default();
+    let clock = gate.trace_clock();
     let steps = steps.iter().map(|evidence| SeenStep {
-        first: gate.wall_clock(evidence.first),
-        last: gate.wall_clock(evidence.last),
+        first: clock.time_of(evidence.first),
+        last: clock.time_of(evidence.last),
         count: evidence.count,
         text: printable(&describe(&evidence.step)).into_owned(),
     });

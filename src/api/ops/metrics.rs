@@ -130,7 +130,7 @@ impl Figures {
         let phases = state.phase_counts();
         let hosts = Phase::ALL.map(|phase| (vec![("phase", phase.to_string())], phases[phase as usize]));
         self.gauges("bootlatch_hosts", "Hosts by phase.", hosts.into());
-        let standing = shared.gate.stalls.counts();
+        let standing = shared.gate.stalls.counts(|mac| state.is_declared(mac));
         let by_reason = |count: &dyn Fn(StallReason) -> u64| {
             StallReason::ALL.iter().map(|reason| (vec![("reason", reason.code().to_owned())], count(*reason))).collect()
         };

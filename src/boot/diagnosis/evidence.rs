@@ -44,6 +44,8 @@ pub struct OtherOffer {
     pub claims_boot: bool,
     /// The boot file that it names.
     pub file: Option<Box<str>>,
+    /// The server's MAC address.
+    pub mac: Option<Mac>,
     /// The boot server that it names (`siaddr`), if that is another one.
     pub next_server: Option<Ipv4Addr>,
 }
@@ -64,6 +66,8 @@ pub enum TransferOutcome {
     },
     /// The client acknowledges nothing any more.
     Silent,
+    /// The transfer goes on, and takes long because of its small blocks.
+    Slow,
     /// The file could not be sent to the end by this server.
     Failed,
 }

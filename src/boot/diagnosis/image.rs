@@ -32,6 +32,11 @@ fn reads(boot: &Boot<'_>) -> Option<(u64, Duration, bool)> {
     Some(all.fold(first, |(octets, ..), (more, last, is_over)| (octets + more, last, is_over)))
 }
 
+fn image_name(scene: &Scene<'_>) -> String {
+    let image = scene.host.and_then(|host| host.spec.image.image());
+    image.map_or_else(|| "its image".to_owned(), ToString::to_string)
+}
+
 fn us(scene: &Scene<'_>) -> String {
     scene.segment.address.map_or_else(|| "this server".to_owned(), |address| address.to_string())
 }
@@ -43,7 +48,7 @@ pub fn medium_unreadable(scene: &Scene<'_>) -> Option<Finding> {
     Finding::new(
         (IMAGE, StallReason::MediumUnreadable),
         Certainty::Certain,
-        format!("Its image cannot be read: {message}"),
+        format!("Its image {} cannot be read: {message}", image_name(scene)),
         "check the file of the image and the disk that it is on",
     )
 }
@@ -102,8 +107,12 @@ pub fn script_failed(scene: &Scene<'_>) -> Option<Finding> {
         return None;
     }
     let IpxeError { meaning, remedy } = IpxeError::of(*errno);
+    // It read the catalogue of its image, and nothing on it can be started.
+    let is_unbootable = matches!(errno >> 24 & 0x7f, 0x2c | 0x2e)
+        && reads(&boot).is_some_and(|(octets, ..)| octets <= CATALOGUE_OCTETS);
+    let reason = if is_unbootable { StallReason::NothingToBoot } else { StallReason::ScriptFailed };
     Finding::new(
-        (IMAGE, StallReason::ScriptFailed),
+        (IMAGE, reason),
         Certainty::Certain,
         format!("Its script reports that {command} failed ({errno:#010x}): {meaning}"),
         remedy,
@@ -131,9 +140,10 @@ pub fn nothing_to_boot(scene: &Scene<'_>) -> Option<Finding> {
     };
     let image =
         scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
+    let certainty = if scene.segment.lacks_loader { Certainty::Certain } else { Certainty::Likely };
     Finding::new(
         (IMAGE, StallReason::NothingToBoot),
-        Certainty::Likely,
+        certainty,
         format!("It attached {image}, read {} of it and left: it found nothing to boot for {kind}", size(octets)),
         "use an image with a loader for this firmware, or change the boot mode of the machine",
     )

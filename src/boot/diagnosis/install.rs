@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::boot::Reason;
-use crate::fleet::{BootStage, BootTarget, Certainty, Phase, StallReason};
+use crate::fleet::{BootStage, BootTarget, Certainty, Phase, Power, StallReason};
 
 use super::Finding;
 use super::evidence::{ElsewhereRequest, ScriptStep, Step};
@@ -22,6 +22,8 @@ const DISK_BOOTS: usize = 3;
 const INSTALLER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Time after which a machine that was switched on has sent something.
 const POWER_ON_TIMEOUT: Duration = Duration::from_secs(300);
+/// Time after which a BMC that accepted to switch a machine on has done it.
+const POWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Number of config requests of an installed system, and their time, after which it waits for us.
 const WAITING_REQUESTS: u32 = 5;
 const WAITING_TIME: Duration = Duration::from_secs(60);
@@ -211,7 +213,14 @@ pub fn installed_system_waits(scene: &Scene<'_>) -> Option<Finding> {
     if !scene.is_in(Phase::Installed) {
         return None;
     }
-    let (evidence, ..) = scene.refusal(Progress::Done, &[Reason::InstallCompleted, Reason::ConfigWindowClosed])?;
+    const REASONS: &[Reason] = &[
+        Reason::InstallCompleted,
+        Reason::ConfigWindowClosed,
+        Reason::TokenInvalid,
+        Reason::NoConfig,
+        Reason::NotAssigned,
+    ];
+    let (evidence, ..) = scene.refusal(Progress::Done, REASONS)?;
     if evidence.count < WAITING_REQUESTS || evidence.last.saturating_sub(evidence.first) < WAITING_TIME {
         return None;
     }
@@ -272,6 +281,25 @@ fn silent_installer(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
     )
 }
 
+/// Returns the finding that the BMC accepted to switch the machine on, and the machine is still off.
+fn bmc_ignored(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
+    let switched = boot.find(|step| matches!(step, Step::PoweredOn))?;
+    let status = &scene.host?.status;
+    let is_off = status.power == Some(Power::Off) && status.power_transition.is_some();
+    if scene.reached() != Progress::Power || !is_off || !scene.has_passed(switched.last, POWER_TIMEOUT) {
+        return None;
+    }
+    Finding::new(
+        (BootStage::Power, StallReason::BmcFailed),
+        Certainty::Certain,
+        format!(
+            "Its BMC accepted to switch it on {} ago, and still reports it as off",
+            seconds(scene.now.saturating_sub(switched.last))
+        ),
+        "look at the BMC: restart it, or switch the machine on by hand",
+    )
+}
+
 /// The machine was switched on, and sends nothing.
 pub fn no_network_boot(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
@@ -289,17 +317,21 @@ pub fn no_network_boot(scene: &Scene<'_>) -> Option<Finding> {
         (BootStage::Power, StallReason::NoNetworkBoot),
         Certainty::Possible,
         format!(
-            "It was switched on {} ago and has sent nothing: most often network boot is off or behind the disk in its boot \
+            "It was switched on {} ago and has sent nothing{}: most often network boot is off or behind the disk in its boot \
              order; or its cable or VLAN is another",
-            seconds(scene.now.saturating_sub(evidence.last))
+            seconds(scene.now.saturating_sub(evidence.last)),
+            if scene.segment.interface.is_empty() { String::new() } else { format!(" on {}", scene.segment.interface) }
         ),
         "set its next boot to PXE in the BMC, or look at its switch port",
     )
 }
 
-/// The BMC does not do what is asked.
+/// The BMC does not do what is asked, or says that it did, and the machine stays off.
 pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
+    if let Some(finding) = bmc_ignored(scene, &boot) {
+        return Some(finding);
+    }
     let evidence = boot.fault(Progress::Power, |step| matches!(step, Step::BmcFailed { .. }))?;
     let Step::BmcFailed { message } = &evidence.step else { return None };
     let is_pending =

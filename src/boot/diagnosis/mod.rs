@@ -46,6 +46,8 @@ pub struct Segment {
     pub booting_machines: usize,
     /// Whether a connection of the machine to our HTTP port waits for the last packet of its handshake.
     pub is_half_open: bool,
+    /// Whether the host's image is known to have no loader for the machine's firmware.
+    pub lacks_loader: bool,
     /// The time limit of an install (`install.timeout`); zero for none.
     pub install_timeout: Duration,
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::boot::{BootProtocol, Reason};
-use crate::fleet::{BootStage, Certainty, StallReason};
+use crate::fleet::{BootStage, Certainty, Mac, StallReason};
 
 use super::evidence::{DhcpClient, Evidence, OtherOffer, Step, Uptime};
 use super::scene::{Boot, Progress, Scene};
@@ -69,6 +69,11 @@ fn asked(evidence: &Evidence) -> String {
 /// Returns the name of the segment for sentences.
 fn on(segment: &Segment) -> String {
     if segment.interface.is_empty() { "this segment".to_owned() } else { segment.interface.clone() }
+}
+
+/// Returns a server with its MAC address, by which a switch finds it.
+fn with_mac(server: Ipv4Addr, mac: Option<Mac>) -> String {
+    mac.map_or_else(|| server.to_string(), |mac| format!("{server} ({mac})"))
 }
 
 /// Returns our address for sentences.
@@ -241,7 +246,8 @@ fn other_boot_server(us: &str, rival: &OtherOffer, effect: &str) -> Option<Findi
         (DHCP, StallReason::OtherBootServer),
         Certainty::Likely,
         format!(
-            "{server} also tells machines what to boot{file}, as {us} does, and {effect}: it may have gone to {server}"
+            "{} also tells machines what to boot{file}, as {us} does, and {effect}: it may have gone to {server}",
+            with_mac(server, rival.mac)
         ),
         format!("switch the boot service of {server} off, or set dhcp.on_other_server = \"stand_down\""),
     )
@@ -365,7 +371,9 @@ pub fn unexpected_dhcp_server(scene: &Scene<'_>) -> Option<Finding> {
     if !scene.has_passed(evidence.last, Duration::from_secs(4)) {
         return None;
     }
-    let server = server.map_or_else(|| "a server".to_owned(), |server| server.to_string());
+    let offer = other_offers(&boot).map(|(_, offer)| offer).find(|offer| Some(offer.server) == server);
+    let mac = offer.and_then(|offer| offer.mac);
+    let server = server.map_or_else(|| "a server".to_owned(), |server| with_mac(server, mac));
     Finding::new(
         (DHCP, StallReason::UnexpectedDhcpServer),
         Certainty::Certain,

@@ -6,8 +6,8 @@ use crate::boot::Reason;
 use crate::fleet::{Architecture, BootStage, Certainty, StallReason};
 
 use super::Finding;
-use super::evidence::{DhcpClient, Evidence, Step, TransferOutcome, Uptime};
-use super::scene::{Boot, Progress, Scene};
+use super::evidence::{DhcpClient, Evidence, ScriptStep, Step, TransferOutcome, Uptime};
+use super::scene::{Boot, Progress, SCRIPTS, Scene};
 use super::text::{plural, seconds, size};
 
 const PROGRAM: BootStage = BootStage::Program;
@@ -99,7 +99,7 @@ pub fn program_refused(scene: &Scene<'_>) -> Option<Finding> {
     };
     Finding::new(
         (PROGRAM, StallReason::ProgramRefused),
-        Certainty::Likely,
+        if refusals.len() > 1 { Certainty::Certain } else { Certainty::Likely },
         format!(
             "It loaded all of {file} {times} and asked again within {pause}: its firmware refuses to run it, {cause}"
         ),
@@ -325,6 +325,15 @@ pub fn transfer_ended(scene: &Scene<'_>) -> Option<Finding> {
             ),
             "look at its power, its cable and its screen; it begins again at its next boot",
         ),
+        TransferOutcome::Slow => Finding::new(
+            (PROGRAM, StallReason::TransferSlow),
+            Certainty::Likely,
+            format!(
+                "It has {of} of {file} after 20 s: it asks for blocks of 512 octets, one a round trip, and is far away or on a \
+                 slow network"
+            ),
+            "wait; boot it over HTTP Boot, or load iPXE from nearby",
+        ),
         TransferOutcome::Silent | TransferOutcome::Complete | TransferOutcome::Probed | TransferOutcome::Failed => None,
     }
 }
@@ -429,20 +438,25 @@ pub fn script_not_requested(scene: &Scene<'_>) -> Option<Finding> {
 /// iPXE got its script over TFTP and did nothing with it.
 pub fn script_unused(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
-    if scene.reached() != Progress::Script || boot.has(|step| matches!(step, Step::Script { .. })) {
+    let (_, action) = scene.script()?;
+    if scene.reached() != Progress::Script || !matches!(action, ScriptStep::Attach | ScriptStep::Load) {
         return None;
     }
     let Transfer { evidence, file, outcome: TransferOutcome::Complete, .. } = last_transfer(&boot)? else {
         return None;
     };
-    if !scene.has_passed(evidence.last, PROGRAM_TIMEOUT) {
+    let is_last = evidence.last + Duration::from_secs(2) >= scene.last_progress();
+    if !SCRIPTS.contains(&file) || !is_last || !scene.has_passed(evidence.last, PROGRAM_TIMEOUT) {
         return None;
     }
     Finding::new(
         (SCRIPT, StallReason::ScriptUnused),
         Certainty::Likely,
-        format!("It got its boot script over TFTP ({file}) and did nothing with it: its boot program hangs"),
-        "look at its screen; give it another boot program by an override",
+        format!(
+            "It got its boot script over TFTP ({file}) and did nothing with it: its boot program hangs, or TCP 3260 and 80 are \
+             dropped on the way"
+        ),
+        "look at its screen; give it another boot program by an override; let TCP 80 and 3260 through",
     )
 }
 

@@ -41,7 +41,7 @@ pub enum Progress {
 }
 
 /// Files that are boot scripts, not programs.
-const SCRIPTS: [&str; 3] = ["autoexec.ipxe", "pxelinux.cfg", "grub.cfg"];
+pub const SCRIPTS: [&str; 3] = ["autoexec.ipxe", "pxelinux.cfg", "grub.cfg"];
 
 impl Progress {
     /// Returns what a step shows of the progress; `None` for a step that is a fault or another machine's.

@@ -121,6 +121,7 @@ fn describe_transfer(file: &str, outcome: &TransferOutcome, octets: u64, whole: 
             format!("TFTP: {file} aborted by the client at {of}: error {code} {text}")
         }
         TransferOutcome::Silent => format!("TFTP: {file} silent at {of}"),
+        TransferOutcome::Slow => format!("TFTP: {file} slow, at {of}"),
         TransferOutcome::Failed => format!("TFTP: {file} failed here at {of}"),
     }
 }

@@ -1,5 +1,7 @@
 //! Records the steps of boots that DHCP shows, for the diagnosis of boots that do not go on.
 
+use std::time::Duration;
+
 use dhcproto::v4::MessageType;
 
 use crate::boot::diagnosis::{DhcpClient, OtherOffer, Step};
@@ -13,6 +15,8 @@ use crate::gate::boot_traces::MessageOrigin;
 
 /// Maximum length of a boot file's name that is kept, in octets.
 const MAX_FILE: usize = 128;
+/// Time after the start in which the offers to every machine are recorded.
+const START_TIME: Duration = Duration::from_secs(5);
 
 /// Returns the program that sends a message with these claims; none if it does not boot from the network.
 fn client_of_claims(claims: Option<&Facts>) -> DhcpClient {
@@ -60,9 +64,11 @@ pub fn record_request(
 }
 
 /// Records another server's reply to a machine that boots.
-pub fn record_other_offer(gate: &Gate, interface: &InterfaceState, bytes: &[u8]) {
+pub fn record_other_offer(gate: &Gate, interface: &InterfaceState, bytes: &[u8], from: Option<Mac>) {
     let Ok(reply) = DhcpPacket::parse_reply(bytes) else { return };
-    if reply.kind != MessageType::Offer || !gate.traces.is_known(reply.mac) {
+    // What comes at the start is heard before the messages that it answers are read.
+    let is_wanted = gate.traces.is_known(reply.mac) || gate.traces.now() < START_TIME;
+    if reply.kind != MessageType::Offer || !is_wanted {
         return;
     }
     let ours = interface.address;
@@ -79,6 +85,7 @@ pub fn record_other_offer(gate: &Gate, interface: &InterfaceState, bytes: &[u8])
         address: Some(reply.yiaddr()).filter(|address| !address.is_unspecified()),
         claims_boot: !names_us && (class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient")),
         file: Some(file).filter(|file| !file.is_empty() && !names_us).map(Into::into),
+        mac: from,
         next_server: next_server.filter(|_| !names_us),
     };
     let origin = MessageOrigin { interface: interface.index, uuid: None };

@@ -507,8 +507,8 @@ impl RequestHandler {
     }
 
     /// Records another server's reply to a client, and the server.
-    pub fn observe_reply(&self, interface: &mut InterfaceState, reply: &[u8]) {
-        boot_steps::record_other_offer(&self.gate, interface, reply);
+    pub fn observe_reply(&self, interface: &mut InterfaceState, reply: &[u8], from: Option<Mac>) {
+        boot_steps::record_other_offer(&self.gate, interface, reply, from);
         if let Some(observed) = rogue_servers::observe_reply(reply, interface.address) {
             self.record_other_server(interface, observed);
         }

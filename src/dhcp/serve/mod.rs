@@ -247,7 +247,7 @@ impl EventLoop {
             SocketRole::Port(port) => interface.drain(port, batch, &mut self.handler),
             SocketRole::Sniffer => {
                 let (sockets, state, handler) = (&interface.sockets, &mut interface.state, &self.handler);
-                sockets.receive_observed(|reply| handler.observe_reply(state, reply));
+                sockets.receive_observed(|reply, from| handler.observe_reply(state, reply, from));
             }
             SocketRole::IcmpErrors => {
                 let (state, handler) = (&interface.state, &self.handler);

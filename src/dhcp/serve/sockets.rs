@@ -150,13 +150,13 @@ impl InterfaceSockets {
         }
     }
 
-    /// Receives the replies of other servers to clients, and passes each to `each`.
-    pub fn receive_observed(&self, mut each: impl FnMut(&[u8])) {
+    /// Receives the replies of other servers to clients, and passes each to `each` with the sender's MAC address.
+    pub fn receive_observed(&self, mut each: impl FnMut(&[u8], Option<Mac>)) {
         let mut buffer = [0; MAX_DATAGRAM_BYTES + 64];
         for _ in 0..MAX_BATCH {
             let Some(frame) = self.sniffer.as_ref().and_then(|sniffer| read(sniffer, &mut buffer)) else { break };
             if let Some(reply) = frame::udp_payload(frame, BROADCAST_CLIENTS.port()) {
-                each(reply);
+                each(reply, frame::sender(frame));
             }
         }
     }

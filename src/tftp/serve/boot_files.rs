@@ -264,6 +264,10 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
             let step = Step::Transfer { file, outcome, octets, size };
             mac(&asked, peer).inspect(|mac| gate.trace(*mac, step));
         }
+        TransferReport::Slow { peer, asked, octets, size } => {
+            let (file, outcome) = (file_name(&asked).into(), TransferOutcome::Slow);
+            mac(&asked, peer).inspect(|mac| gate.trace(*mac, Step::Transfer { file, outcome, octets, size }));
+        }
         TransferReport::Started { peer, asked, .. } => {
             let mac = mac(&asked, peer);
             mac.inspect(|mac| on_progress(*mac));

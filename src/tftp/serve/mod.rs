@@ -473,6 +473,9 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         if matches!(packet, Packet::Ack(_)) && self.confirm(id, step, now) {
             return;
         }
+        if let Some(report) = self.sessions.session(id).and_then(|session| session.slowness(now)) {
+            self.queue_report(report);
+        }
         self.take_step(id, step, now);
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::libc::{EINVAL, EIO, EMSGSIZE};
 
@@ -21,6 +21,10 @@ use crate::tftp::transfer::{Blocks, Ending, Transfer, TransferStep, on_wire};
 
 /// Maximum number of datagrams of one system call (the kernel's UDP_MAX_SEGMENTS was 64 up to 6.8).
 const MAX_SEGMENTS: usize = 64;
+/// Block size, in octets, up to which a transfer in lockstep may be slow for its blocks alone.
+const SMALL_BLOCK: u16 = 512;
+/// Time after which a transfer in small blocks is slow.
+const SLOW_TRANSFER: Duration = Duration::from_secs(20);
 /// Maximum number of octets of one system call.
 const MAX_SEND_BYTES: usize = 65_000;
 
@@ -47,6 +51,8 @@ pub struct TransferSession {
     since: Instant,
     /// Whether the client's silence was reported.
     is_silence_reported: bool,
+    /// Whether the transfer was reported as slow.
+    is_slowness_reported: bool,
     /// Whether the kernel segments a window into datagrams. It cannot for blocks beyond the MTU.
     segments: bool,
     started: bool,
@@ -110,6 +116,7 @@ impl TransferSession {
             ahead: ReadAhead::default(),
             client_error: None,
             is_silence_reported: false,
+            is_slowness_reported: false,
             since: now,
             segments: true,
             started: false,
@@ -154,6 +161,19 @@ impl TransferSession {
         self.is_silence_reported = true;
         let (octets, size) = (transfer.acknowledged(), content.size());
         Some(TransferReport::Silent { peer: self.path.peer, asked: self.request.asked.clone(), octets, size })
+    }
+
+    /// Returns the report of a transfer that takes long because of its small blocks, once.
+    pub fn slowness(&mut self, now: Instant) -> Option<TransferReport> {
+        let SessionState::Sending { transfer, content } = &self.stage else { return None };
+        let granted = transfer.granted();
+        let is_small = granted.window == 1 && granted.block_size <= SMALL_BLOCK;
+        if !is_small || self.is_slowness_reported || now < self.since + SLOW_TRANSFER {
+            return None;
+        }
+        self.is_slowness_reported = true;
+        let (octets, size) = (transfer.acknowledged(), content.size());
+        Some(TransferReport::Slow { peer: self.path.peer, asked: self.request.asked.clone(), octets, size })
     }
 
     /// Returns the report of the end, if the transfer was started.

@@ -98,7 +98,10 @@ impl ServerTestbed {
     fn report(&self) -> TransferReport {
         loop {
             match self.reports.recv_timeout(Duration::from_secs(20)).unwrap() {
-                TransferReport::Dropped { .. } | TransferReport::Requested { .. } | TransferReport::Silent { .. } => {}
+                TransferReport::Dropped { .. }
+                | TransferReport::Requested { .. }
+                | TransferReport::Silent { .. }
+                | TransferReport::Slow { .. } => {}
                 other => return other,
             }
         }
