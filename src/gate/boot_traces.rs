@@ -29,6 +29,17 @@ pub struct BootTraces {
     shards: [Mutex<Shard>; SHARDS],
 }
 
+/// The boot file that a machine is offered.
+#[derive(Debug, Clone, Copy)]
+pub struct OfferedFile<'a> {
+    /// The file.
+    pub file: &'a str,
+    /// Whether the offer contains an address (server mode).
+    pub has_address: bool,
+    /// Time from the message to the reply, if it was long.
+    pub delay: Option<Duration>,
+}
+
 /// Where a DHCP message came from.
 #[derive(Debug, Clone, Copy)]
 pub struct MessageOrigin {
@@ -162,33 +173,31 @@ impl BootTraces {
     /// Records a step of a machine. `keeps` says which machines stay when there are too many.
     pub fn record(&self, mac: Mac, step: Step, origin: Option<MessageOrigin>, keeps: impl Fn(Mac) -> bool) {
         let now = self.now();
-        let mut shard = self.shard(mac);
-        let machine = shard.machine(mac, keeps);
-        if let Some(reached) = Progress::of(&step) {
-            let begins = matches!(step, Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn);
-            let before = machine.progress.filter(|_| !begins).map_or(reached, |(before, _)| before.max(reached));
-            machine.progress = Some((before, now));
-        }
-        if matches!(step, Step::Read { is_over: true, .. }) {
-            machine.session = None;
-        }
-        machine.trace.record(step, now);
-        if let Some(MessageOrigin { interface, uuid }) = origin {
-            (machine.interface, machine.uuid) = (Some(interface), uuid.or(machine.uuid));
-        }
-        machine.look_soon(now);
+        self.shard(mac).machine(mac, keeps).record(step, origin, now);
     }
 
-    /// Records our offer of the same boot file as before in this boot. Returns whether it was the same.
-    pub fn repeat_offer(&self, mac: Mac, file: &str, delay: Option<Duration>) -> bool {
+    /// Records a DHCP message of a machine, and what it was offered.
+    pub fn record_exchange(
+        &self,
+        mac: Mac,
+        (step, origin): (Step, MessageOrigin),
+        offer: &OfferedFile<'_>,
+        keeps: impl Fn(Mac) -> bool,
+    ) {
         let now = self.now();
         let mut shard = self.shard(mac);
-        let Some(machine) = shard.find(mac) else { return false };
-        let is_repeated = machine.trace.repeat_offer(file, delay, now);
-        if is_repeated {
+        let machine = shard.machine(mac, keeps);
+        machine.record(step, Some(origin), now);
+        machine.trace.record_offer(offer.file, offer.has_address, offer.delay, now);
+    }
+
+    /// Records the offer that a machine gets for a message that was recorded before.
+    pub fn record_offer(&self, mac: Mac, offer: &OfferedFile<'_>) {
+        let now = self.now();
+        if let Some(machine) = self.shard(mac).find(mac) {
+            machine.trace.record_offer(offer.file, offer.has_address, offer.delay, now);
             machine.look_soon(now);
         }
-        is_repeated
     }
 
     /// Returns whether something was seen of a machine's boots.
@@ -262,6 +271,22 @@ impl BootTraces {
 }
 
 impl MachineTrace {
+    fn record(&mut self, step: Step, origin: Option<MessageOrigin>, now: Uptime) {
+        if let Some(reached) = Progress::of(&step) {
+            let begins = matches!(step, Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn);
+            let before = self.progress.filter(|_| !begins).map_or(reached, |(before, _)| before.max(reached));
+            self.progress = Some((before, now));
+        }
+        if matches!(step, Step::Read { is_over: true, .. }) {
+            self.session = None;
+        }
+        self.trace.record(step, now);
+        if let Some(MessageOrigin { interface, uuid }) = origin {
+            (self.interface, self.uuid) = (Some(interface), uuid.or(self.uuid));
+        }
+        self.look_soon(now);
+    }
+
     fn look_soon(&mut self, now: Uptime) {
         let look = now + SETTLE;
         self.is_changed = true;
@@ -283,7 +308,7 @@ impl MachineTrace {
 
     fn take(&mut self, mac: Mac) -> DueMachine {
         let is_changed = std::mem::take(&mut self.is_changed);
-        let (steps, interface, progress) = (self.trace.steps().to_vec(), self.interface, self.progress);
+        let (steps, interface, progress) = (self.trace.steps(), self.interface, self.progress);
         DueMachine { mac, steps, interface, is_changed, progress, uuid: self.uuid }
     }
 }

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::fleet::text::printable;
 use crate::fleet::{Host, Mac, Stall, StallReason};
 use crate::gate::Gate;
-use crate::gate::boot_traces::{DueMachine, MessageOrigin, SegmentCounts};
+use crate::gate::boot_traces::{DueMachine, MessageOrigin, OfferedFile, SegmentCounts};
 use crate::store::{Change, Snapshot, now};
 
 /// Maximum number of machines with a diagnosis. A further machine has none until another's is over.
@@ -112,11 +112,9 @@ impl Gate {
         self.traces.record(mac, step, Some(origin), |mac| self.store.load().is_declared(mac));
     }
 
-    /// Records our offer of a boot file.
-    pub fn trace_offer(&self, mac: Mac, file: &str, has_address: bool, delay: Option<Duration>) {
-        if !self.traces.repeat_offer(mac, file, delay) {
-            self.trace(mac, Step::Offered { file: file.into(), has_address, delay });
-        }
+    /// Records a DHCP message, and the boot file that it is answered with.
+    pub fn trace_exchange(&self, mac: Mac, step: Step, origin: MessageOrigin, offer: &OfferedFile<'_>) {
+        self.traces.record_exchange(mac, (step, origin), offer, |mac| self.store.load().is_declared(mac));
     }
 
     /// Records a step of the machine at an address, if evidence names one.

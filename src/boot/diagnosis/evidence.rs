@@ -1,5 +1,6 @@
 //! What was seen of a machine's boots, in order and joined where it repeats.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -285,7 +286,7 @@ pub enum ElsewhereRequest {
 
 /// The steps of one machine, oldest first. Bounded: the oldest step gives way to a new one.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct BootTrace(Vec<Evidence>);
+pub struct BootTrace(VecDeque<Evidence>);
 
 impl BootTrace {
     /// Maximum number of steps of one machine: three to four boots.
@@ -294,8 +295,8 @@ impl BootTrace {
     const JOIN_WINDOW: usize = 6;
 
     /// Returns the steps, by the time of their first occurrence.
-    pub fn steps(&self) -> &[Evidence] {
-        &self.0
+    pub fn steps(&self) -> Vec<Evidence> {
+        self.0.iter().cloned().collect()
     }
 
     /// Returns the time of the last step.
@@ -303,36 +304,50 @@ impl BootTrace {
         self.0.iter().map(|evidence| evidence.last).max()
     }
 
-    /// Records our offer of the same boot file as before in this boot. Returns whether it was the same.
-    pub fn repeat_offer(&mut self, file: &str, delay: Option<Duration>, now: Uptime) -> bool {
-        let boot = self.0.iter().rposition(Evidence::is_discover).unwrap_or_default();
-        let is_same =
-            |evidence: &&mut Evidence| matches!(&evidence.step, Step::Offered { file: known, .. } if **known == *file);
-        let Some(known) = self.0[boot..].iter_mut().rev().take(Self::JOIN_WINDOW).find(is_same) else { return false };
-        (known.last, known.count) = (now, known.count.saturating_add(1));
-        if let Step::Offered { delay: longest, .. } = &mut known.step {
-            *longest = (*longest).max(delay);
+    /// Records our offer of a boot file.
+    pub fn record_offer(&mut self, file: &str, has_address: bool, delay: Option<Duration>, now: Uptime) {
+        let is_same = |step: &Step| matches!(step, Step::Offered { file: known, .. } if **known == *file);
+        match self.recent(is_same) {
+            Some(known) => {
+                (known.last, known.count) = (now, known.count.saturating_add(1));
+                if let Step::Offered { delay: longest, .. } = &mut known.step {
+                    *longest = (*longest).max(delay);
+                }
+            }
+            None => self.push(Step::Offered { file: file.into(), has_address, delay }, now),
         }
-        true
     }
 
     /// Records a step. A repetition of a recent one is joined to it.
     pub fn record(&mut self, step: Step, now: Uptime) {
-        // A new boot is no repetition of steps of the boot before.
-        let boot = self.0.iter().rposition(Evidence::is_discover).unwrap_or_default();
-        let begin = boot.max(self.0.len().saturating_sub(Self::JOIN_WINDOW));
-        let mut recent = self.0[begin..].iter_mut().rev();
-        if let Some(known) = recent.find(|evidence| evidence.step.is_repeated_by(&step)) {
-            known.last = now;
-            known.count = known.count.saturating_add(1);
-            known.step.take_progress_of(step);
-            return;
+        match self.recent(|known| known.is_repeated_by(&step)) {
+            Some(known) => {
+                (known.last, known.count) = (now, known.count.saturating_add(1));
+                known.step.take_progress_of(step);
+            }
+            None => self.push(step, now),
         }
+    }
+
+    /// Returns the newest step of the present boot that a test admits, among the last few.
+    fn recent(&mut self, test: impl Fn(&Step) -> bool) -> Option<&mut Evidence> {
+        for evidence in self.0.iter_mut().rev().take(Self::JOIN_WINDOW) {
+            if test(&evidence.step) {
+                return Some(evidence);
+            }
+            // A new boot is no repetition of steps of the boot before.
+            if evidence.is_discover() {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn push(&mut self, step: Step, now: Uptime) {
         if self.0.len() == Self::MAX_STEPS {
-            // Several at a time: to remove the first of a list moves all others.
-            self.0.drain(..Self::MAX_STEPS / 4);
+            self.0.pop_front();
         }
-        self.0.push(Evidence { first: now, last: now, count: 1, step });
+        self.0.push_back(Evidence { first: now, last: now, count: 1, step });
     }
 }
 
@@ -349,7 +364,6 @@ impl Step {
             (Self::Discover { xid, client, .. }, Self::Discover { xid: again, client: by, .. }) => {
                 xid == again && client == by
             }
-            (Self::Offered { file, .. }, Self::Offered { file: again, .. }) => file == again,
             (Self::Transfer { file, outcome, .. }, Self::Transfer { file: again, outcome: ended, .. }) => {
                 file == again && outcome == ended && *outcome == TransferOutcome::Silent
             }
@@ -361,7 +375,6 @@ impl Step {
     /// Takes over how far a repeated step has come.
     fn take_progress_of(&mut self, again: Self) {
         match (&mut *self, again) {
-            (Self::Offered { delay, .. }, Self::Offered { delay: new, .. }) => *delay = (*delay).max(new),
             (known @ (Self::Read { .. } | Self::Transfer { .. }), again) => *known = again,
             _ => {}
         }
@@ -397,8 +410,8 @@ mod tests {
     fn the_oldest_steps_give_way() {
         let mut trace = BootTrace::default();
         (0..100).for_each(|xid| trace.record(discover(xid), Uptime::from_secs(u64::from(xid))));
-        assert_eq!(trace.steps().len(), BootTrace::MAX_STEPS - 16 + 4);
-        assert_eq!(trace.steps()[0].first, Uptime::from_secs(48));
+        assert_eq!(trace.steps().len(), BootTrace::MAX_STEPS);
+        assert_eq!(trace.steps()[0].first, Uptime::from_secs(36));
     }
 
     #[test]

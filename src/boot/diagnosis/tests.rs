@@ -41,7 +41,11 @@ impl Story {
 
     fn see(mut self, at: f64, step: Step) -> Self {
         self.at = at;
-        self.trace.record(step, Uptime::from_secs_f64(at));
+        let now = Uptime::from_secs_f64(at);
+        match step {
+            Step::Offered { file, has_address, delay } => self.trace.record_offer(&file, has_address, delay, now),
+            step => self.trace.record(step, now),
+        }
         self
     }
 
@@ -141,7 +145,7 @@ impl Story {
     }
 
     fn look(&self, at: f64) -> Outcome {
-        diagnose(self.trace.steps(), self.host.as_ref(), &self.segment, Uptime::from_secs_f64(at))
+        diagnose(&self.trace.steps(), self.host.as_ref(), &self.segment, Uptime::from_secs_f64(at))
     }
 
     /// Asserts that nothing is said before `at`, and this at `at`; words of the sentence are separated by `|`.
@@ -557,7 +561,7 @@ fn f_power() {
 fn a_healthy_boot_is_never_diagnosed() {
     let healthy = Story::new().install(0.0, 1, 400_000_000).see(300.0, Step::Completed).phase(Phase::Installed);
     let healthy = healthy.script(330.0, 2, ScriptStep::LocalDisk);
-    let steps = healthy.trace.steps().to_vec();
+    let steps = healthy.trace.steps();
     for second in 0..700 {
         let now = Uptime::from_secs_f64(f64::from(second) / 2.0);
         let until = steps.iter().take_while(|evidence| evidence.last <= now).count();

@@ -11,7 +11,7 @@ use crate::dhcp::packet::DhcpPacket;
 use crate::dhcp::serve::interface::InterfaceState;
 use crate::fleet::Mac;
 use crate::gate::Gate;
-use crate::gate::boot_traces::MessageOrigin;
+use crate::gate::boot_traces::{MessageOrigin, OfferedFile};
 
 /// Maximum length of a boot file's name that is kept, in octets.
 const MAX_FILE: usize = 128;
@@ -29,17 +29,10 @@ fn client_of_claims(claims: Option<&Facts>) -> DhcpClient {
     }
 }
 
-/// Records the step that a message with these claims shows. A running system is of interest only if its machine booted
-/// from here.
-pub fn record_request(
-    gate: &Gate,
-    interface: &InterfaceState,
-    request: &DhcpPacket<'_>,
-    arrival: Arrival,
-    claims: Option<&Facts>,
-) {
+/// Returns the step that a message with these claims shows; `None` for a message that is no step of a boot.
+fn step_of(request: &DhcpPacket<'_>, arrival: Arrival, claims: Option<&Facts>) -> Option<Step> {
     let client = client_of_claims(claims);
-    let step = match (request.kind, arrival.port) {
+    Some(match (request.kind, arrival.port) {
         (MessageType::Discover, DhcpPort::Server) => Step::Discover {
             xid: request.xid(),
             secs: request.secs(),
@@ -48,19 +41,32 @@ pub fn record_request(
             is_broadcast: request.flags() & 0x8000 != 0,
         },
         (MessageType::Request, DhcpPort::Server) => {
-            let Some(address) = request.address(50).or(Some(request.ciaddr())).filter(|ip| !ip.is_unspecified()) else {
-                return;
-            };
+            let address = request.address(50).or(Some(request.ciaddr())).filter(|ip| !ip.is_unspecified())?;
             Step::Request { server: request.address(54), address, client }
         }
         (MessageType::Request | MessageType::Inform, DhcpPort::Proxy) => Step::ProxyRequest { xid: request.xid() },
-        _ => return,
-    };
-    if client == DhcpClient::System && !gate.traces.is_known(request.mac) {
+        _ => return None,
+    })
+}
+
+/// Records the step that a message with these claims shows, and the offer that answers it. A running system is of
+/// interest only if its machine booted from here.
+pub fn record_request(
+    gate: &Gate,
+    interface: &InterfaceState,
+    (request, arrival): (&DhcpPacket<'_>, Arrival),
+    claims: Option<&Facts>,
+    offer: Option<&OfferedFile<'_>>,
+) {
+    let Some(step) = step_of(request, arrival, claims) else { return };
+    if claims.is_none() && !gate.traces.is_known(request.mac) {
         return;
     }
-    let uuid = claims.and_then(|claims| claims.uuid);
-    gate.trace_from(request.mac, step, MessageOrigin { interface: interface.index, uuid });
+    let origin = MessageOrigin { interface: interface.index, uuid: claims.and_then(|claims| claims.uuid) };
+    match offer.filter(|_| request.kind == MessageType::Discover) {
+        Some(offer) => gate.trace_exchange(request.mac, step, origin, offer),
+        None => gate.trace_from(request.mac, step, origin),
+    }
 }
 
 /// Records another server's reply to a machine that boots.

@@ -31,7 +31,7 @@ use crate::dhcp::serve::settings::DhcpSettings;
 use crate::dhcp::server::{DhcpServer, Effect, RequestContext};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
 use crate::fleet::{EntryPoint, Host, Lease, LeaseState, Mac};
-use crate::gate::boot_traces::MessageOrigin;
+use crate::gate::boot_traces::{MessageOrigin, OfferedFile};
 use crate::gate::{Gate, clock};
 
 /// Maximum number of entry points with a rate of their own.
@@ -164,14 +164,13 @@ impl RequestHandler {
             self.hear(interface, request, arrival, address, out)?;
         }
         let facts = answer::facts(request, arrival, interface.address).inspect_err(|_| {
-            self.trace_request(interface, message, request, answer::claims(request, interface.address).as_ref());
+            let claims = answer::claims(request, interface.address);
+            self.trace_request(interface, message, request, (claims.as_ref(), None));
         })?;
-        self.trace_request(interface, message, request, Some(&facts));
-        let BootAnswer::Boot(boot) = self.boot_answer(interface, message, &facts, out) else { return Ok(()) };
+        let answer = self.boot_answer(interface, message, &facts, out);
+        self.trace_answer(interface, message, request, (&facts, &answer));
+        let BootAnswer::Boot(boot) = answer else { return Ok(()) };
         let relay = self.exchanges.relay(&self.gate, interface, request, arrival);
-        if arrival.port == DhcpPort::Server {
-            self.trace_offer(message, &facts, &boot.file, false);
-        }
         out.offers.extend(self.offer_event(&facts, &boot.file).map(|event| (out.replies.len(), facts.mac, event)));
         out.replies.push(answer::reply(request, &boot, arrival, relay));
         Ok(())
@@ -186,18 +185,25 @@ impl RequestHandler {
         out: &mut PendingReplies,
     ) -> Result<(), DropReason> {
         let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
-        let claims = answer::claims(request, interface.address).filter(|_| boots);
-        self.trace_request(interface, message, request, claims.as_ref());
-        let boot = match claims {
-            None => None,
-            Some(facts) => match self.boot_answer(interface, message, &facts, out) {
-                BootAnswer::Wait => return Ok(()),
-                BootAnswer::Nothing => None,
-                BootAnswer::Boot(boot) => {
-                    self.record_own_offer(message, request.kind, &facts, &boot.file);
-                    Some(boot)
+        let boot = match answer::claims(request, interface.address).filter(|_| boots) {
+            None => {
+                self.trace_request(interface, message, request, (None, None));
+                None
+            }
+            Some(facts) => {
+                let answer = self.boot_answer(interface, message, &facts, out);
+                self.trace_answer(interface, message, request, (&facts, &answer));
+                match answer {
+                    BootAnswer::Wait => return Ok(()),
+                    BootAnswer::Nothing | BootAnswer::Refused(_) => None,
+                    BootAnswer::Boot(boot) => {
+                        if let Some(event) = self.offer_event(&facts, &boot.file) {
+                            self.gate.store.record_event(Some(facts.mac), event);
+                        }
+                        Some(boot)
+                    }
                 }
-            },
+            }
         };
         let state = self.gate.store.load();
         let of = |host: Arc<Host>| match host.spec.ip {
@@ -362,9 +368,7 @@ impl RequestHandler {
             }
         };
         self.gate.counters.count_refused(Protocol::Dhcp, why, facts.address);
-        let (reason, message) = (why, why.sentence().into());
-        self.gate.trace(facts.mac, Step::Refused { reason, message });
-        BootAnswer::Nothing
+        BootAnswer::Refused(why)
     }
 
     /// Returns the message that announces the boot file to a host: as configured, or as learned from its last boots.
@@ -461,33 +465,41 @@ impl RequestHandler {
         self.recent_offers.admit(facts.mac, file, Instant::now()).then(|| offer(facts, file))
     }
 
-    /// Records the offer of a boot file with an address.
-    fn record_own_offer(&mut self, message: &ReceivedMessage<'_>, kind: MessageType, facts: &Facts, file: &str) {
-        if let Some(event) = self.offer_event(facts, file) {
-            self.gate.store.record_event(Some(facts.mac), event);
-        }
-        if kind == MessageType::Discover {
-            self.trace_offer(message, facts, file, true);
+    /// Records what a message and its answer show of a boot.
+    fn trace_answer(
+        &self,
+        interface: &InterfaceState,
+        message: &ReceivedMessage<'_>,
+        request: &DhcpPacket<'_>,
+        (facts, answer): (&Facts, &BootAnswer),
+    ) {
+        let offer = match answer {
+            BootAnswer::Boot(boot) => {
+                // Firmware may not have waited for an offer that is late.
+                let delay = Some(message.received.elapsed()).filter(|delay| *delay >= MIN_DELAY);
+                Some(OfferedFile { file: &boot.file, has_address: interface.mode == InterfaceMode::Server, delay })
+            }
+            BootAnswer::Wait | BootAnswer::Nothing | BootAnswer::Refused(_) => None,
+        };
+        self.trace_request(interface, message, request, (Some(facts), offer.as_ref()));
+        if let BootAnswer::Refused(reason) = *answer {
+            self.gate.trace(facts.mac, Step::Refused { reason, message: reason.sentence().into() });
         }
     }
 
-    /// Records the step of a boot that a message shows, once.
+    /// Records the step of a boot that a message shows, once, and its offer.
     fn trace_request(
         &self,
         interface: &InterfaceState,
         message: &ReceivedMessage<'_>,
         request: &DhcpPacket<'_>,
-        claims: Option<&Facts>,
+        (claims, offer): (Option<&Facts>, Option<&OfferedFile<'_>>),
     ) {
-        if !message.is_repeated {
-            boot_steps::record_request(&self.gate, interface, request, message.arrival, claims);
+        match offer {
+            Some(offer) if message.is_repeated => self.gate.traces.record_offer(request.mac, offer),
+            None if message.is_repeated => {}
+            offer => boot_steps::record_request(&self.gate, interface, (request, message.arrival), claims, offer),
         }
-    }
-
-    /// Records an offer for the diagnosis, with its delay if firmware may not have waited for it.
-    fn trace_offer(&self, message: &ReceivedMessage<'_>, facts: &Facts, file: &str, has_address: bool) {
-        let delay = Some(message.received.elapsed()).filter(|delay| *delay >= MIN_DELAY);
-        self.gate.trace_offer(facts.mac, file, has_address, delay);
     }
 
     /// Counts the replies that have left, and records the offers among them and the replies that could not be sent.
@@ -587,6 +599,8 @@ enum BootAnswer {
     Wait,
     /// The client gets no boot offer.
     Nothing,
+    /// The client is refused a boot offer.
+    Refused(Reason),
     /// The client gets this boot offer.
     Boot(BootOffer),
 }
