@@ -381,7 +381,8 @@ fn b15_the_firmware_refuses_its_program_and_b16_the_program_hangs() {
 
 #[test]
 fn b17_and_b18_scripts_and_grub_that_are_not_used() {
-    let script = Story::new().program(0.0, 1).transfer_of(3.0, "autoexec.ipxe", TransferOutcome::Complete, 200);
+    let script = Story::new().program(0.0, 1).see(2.9, Step::Script { action: ScriptStep::Attach });
+    let script = script.transfer_of(3.0, "autoexec.ipxe", TransferOutcome::Complete, 200).is_well(20.0);
     script.stalls(23.0, StallReason::ScriptUnused, Likely, "autoexec.ipxe");
     let shim =
         Story::new().address(0.0, 1).rrq(1.0, 1).transfer_of(2.0, "shimx64.efi", TransferOutcome::Complete, 250_000);

@@ -1,5 +1,7 @@
 //! The DHCP adapter of the gate: from a received message to replies, lease records, counters and the timeline.
 
+mod records;
+
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,20 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dhcproto::v4::MessageType;
-use nix::errno::Errno;
 use tokio::sync::mpsc::Receiver;
 
-use crate::boot::diagnosis::Step;
 use crate::boot::identity::{AddressChange, AddressEvidence};
 use crate::boot::{DropReason, Facts, Reason, Stage, Verdict};
 use crate::bounds::{Rate, TokenBuckets};
-use crate::dhcp::answer::{self, Arrival, BootOffer, Destination, DhcpPort, DhcpReply};
+use crate::dhcp::answer::{self, Arrival, BootOffer, DhcpPort, DhcpReply};
 use crate::dhcp::conflict_probe::ConflictProbes;
-use crate::dhcp::frame::IcmpError;
 use crate::dhcp::packet::DhcpPacket;
 use crate::dhcp::quirks::{BootFileLocation, LearnedLocations};
 use crate::dhcp::rogue_servers::{self, ObservedServer, ServerRole};
-use crate::dhcp::serve::boot_steps;
 use crate::dhcp::serve::entry_point::entry_point;
 use crate::dhcp::serve::exchanges::ExchangeVerifier;
 use crate::dhcp::serve::host_changes::{DeferredQueue, HostChanges, PendingChanges};
@@ -31,7 +29,6 @@ use crate::dhcp::serve::settings::DhcpSettings;
 use crate::dhcp::server::{DhcpServer, Effect, RequestContext};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
 use crate::fleet::{EntryPoint, Host, Lease, LeaseState, Mac};
-use crate::gate::boot_traces::{MessageOrigin, OfferedFile};
 use crate::gate::{Gate, clock};
 
 /// Maximum number of entry points with a rate of their own.
@@ -184,27 +181,8 @@ impl RequestHandler {
         request: &DhcpPacket<'_>,
         out: &mut PendingReplies,
     ) -> Result<(), DropReason> {
-        let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
-        let boot = match answer::claims(request, interface.address).filter(|_| boots) {
-            None => {
-                self.trace_request(interface, message, request, (None, None));
-                None
-            }
-            Some(facts) => {
-                let answer = self.boot_answer(interface, message, &facts, out);
-                self.trace_answer(interface, message, request, (&facts, &answer));
-                match answer {
-                    BootAnswer::Wait => return Ok(()),
-                    BootAnswer::Nothing | BootAnswer::Refused(_) => None,
-                    BootAnswer::Boot(boot) => {
-                        if let Some(event) = self.offer_event(&facts, &boot.file) {
-                            self.gate.store.record_event(Some(facts.mac), event);
-                        }
-                        Some(boot)
-                    }
-                }
-            }
-        };
+        let boots = asks_to_boot(request);
+        let Some(boot) = self.own_boot_offer(interface, message, request, out) else { return Ok(()) };
         let state = self.gate.store.load();
         let of = |host: Arc<Host>| match host.spec.ip {
             Some(IpAddr::V4(address)) => Some(address),
@@ -251,6 +229,33 @@ impl RequestHandler {
         self.observe_grant(interface, request, arrival, &effects, out);
         self.apply(effects, message, request.mac, out);
         Ok(())
+    }
+
+    /// Returns the boot file for a client that is given an address, or none if it boots nothing from here; `None` if its
+    /// message waits.
+    fn own_boot_offer(
+        &mut self,
+        interface: &InterfaceState,
+        message: &ReceivedMessage<'_>,
+        request: &DhcpPacket<'_>,
+        out: &mut PendingReplies,
+    ) -> Option<Option<BootOffer>> {
+        let Some(facts) = answer::claims(request, interface.address).filter(|_| asks_to_boot(request)) else {
+            self.trace_request(interface, message, request, (None, None));
+            return Some(None);
+        };
+        let answer = self.boot_answer(interface, message, &facts, out);
+        self.trace_answer(interface, message, request, (&facts, &answer));
+        match answer {
+            BootAnswer::Wait => None,
+            BootAnswer::Nothing | BootAnswer::Refused(_) => Some(None),
+            BootAnswer::Boot(boot) => {
+                if let Some(event) = self.offer_event(&facts, &boot.file) {
+                    self.gate.store.record_event(Some(facts.mac), event);
+                }
+                Some(Some(boot))
+            }
+        }
     }
 
     /// Takes a granted lease as evidence of the host's address.
@@ -465,80 +470,6 @@ impl RequestHandler {
         self.recent_offers.admit(facts.mac, file, Instant::now()).then(|| offer(facts, file))
     }
 
-    /// Records what a message and its answer show of a boot.
-    fn trace_answer(
-        &self,
-        interface: &InterfaceState,
-        message: &ReceivedMessage<'_>,
-        request: &DhcpPacket<'_>,
-        (facts, answer): (&Facts, &BootAnswer),
-    ) {
-        let offer = match answer {
-            BootAnswer::Boot(boot) => {
-                // Firmware may not have waited for an offer that is late.
-                let delay = Some(message.received.elapsed()).filter(|delay| *delay >= MIN_DELAY);
-                Some(OfferedFile { file: &boot.file, has_address: interface.mode == InterfaceMode::Server, delay })
-            }
-            BootAnswer::Wait | BootAnswer::Nothing | BootAnswer::Refused(_) => None,
-        };
-        self.trace_request(interface, message, request, (Some(facts), offer.as_ref()));
-        if let BootAnswer::Refused(reason) = *answer {
-            self.gate.trace(facts.mac, Step::Refused { reason, message: reason.sentence().into() });
-        }
-    }
-
-    /// Records the step of a boot that a message shows, once, and its offer.
-    fn trace_request(
-        &self,
-        interface: &InterfaceState,
-        message: &ReceivedMessage<'_>,
-        request: &DhcpPacket<'_>,
-        (claims, offer): (Option<&Facts>, Option<&OfferedFile<'_>>),
-    ) {
-        match offer {
-            Some(offer) if message.is_repeated => self.gate.traces.record_offer(request.mac, offer),
-            None if message.is_repeated => {}
-            offer => boot_steps::record_request(&self.gate, interface, (request, message.arrival), claims, offer),
-        }
-    }
-
-    /// Counts the replies that have left, and records the offers among them and the replies that could not be sent.
-    pub fn record_sent(&self, replies: &[DhcpReply], unsent: &[(usize, Errno)], offers: &mut Vec<(usize, Mac, Event)>) {
-        let failed = |index: usize| unsent.iter().find(|(at, _)| *at == index);
-        (unsent.len()..replies.len()).for_each(|_| self.gate.counters.count_answered(Protocol::Dhcp));
-        for (_, mac, event) in offers.drain(..).filter(|(index, ..)| failed(*index).is_none()) {
-            self.gate.store.record_event(Some(mac), event);
-        }
-        for (index, error) in unsent {
-            let Some(DhcpReply { message, to: Destination::Address(to) }) = replies.get(*index) else { continue };
-            self.gate.counters.count_dropped(Protocol::Dhcp, DropReason::SendFailed, Some((*to.ip()).into()));
-            if let Some(mac) = boot_steps::client_of(message) {
-                self.gate.trace(mac, Step::ReplyNotSent { to: *to.ip(), error: error.desc().into() });
-            }
-        }
-    }
-
-    /// Records another server's reply to a client, and the server.
-    pub fn observe_reply(&self, interface: &mut InterfaceState, reply: &[u8], from: Option<Mac>) {
-        boot_steps::record_other_offer(&self.gate, interface, reply, from);
-        if let Some(observed) = rogue_servers::observe_reply(reply, interface.address) {
-            self.record_other_server(interface, observed);
-        }
-    }
-
-    /// Records an ICMP error with the machine whose packet it is about.
-    pub fn record_icmp_error(&self, interface: &InterfaceState, error: IcmpError<'_>) {
-        let IcmpError { by, code, to, from_port, payload } = error;
-        let step = Step::Unreachable { by, code, from_port };
-        // A reply over DHCP names its client; other packets are known by their destination.
-        match boot_steps::client_of(payload) {
-            Some(mac) if self.gate.traces.is_known(mac) => {
-                self.gate.trace_from(mac, step, MessageOrigin { interface: interface.index, uuid: None });
-            }
-            _ => self.gate.trace_at_address(to.into(), step),
-        }
-    }
-
     /// Returns the time of the next deadline of a conflict probe.
     pub fn next_probe_deadline(&self) -> Option<Instant> {
         self.probes.next_deadline()
@@ -591,6 +522,11 @@ impl RequestHandler {
     pub fn count_overflow(&self, count: u32) {
         self.gate.counters.socket_receive_drops.fetch_add(u64::from(count), std::sync::atomic::Ordering::Relaxed);
     }
+}
+
+/// Returns whether a message is one in which a client may ask for a boot file.
+fn asks_to_boot(request: &DhcpPacket<'_>) -> bool {
+    matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform)
 }
 
 /// The gate's answer for a client that boots from the network.

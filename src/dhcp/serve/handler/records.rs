@@ -1,0 +1,94 @@
+//! What the handler records of messages and replies: counters, the timeline, and the steps of boots.
+
+use nix::errno::Errno;
+
+use crate::boot::diagnosis::Step;
+use crate::boot::{DropReason, Facts};
+use crate::dhcp::answer::{Destination, DhcpReply};
+use crate::dhcp::frame::IcmpError;
+use crate::dhcp::packet::DhcpPacket;
+use crate::dhcp::rogue_servers;
+use crate::dhcp::serve::boot_steps;
+use crate::dhcp::serve::interface::{InterfaceMode, InterfaceState};
+use crate::dhcp::serve::received_message::ReceivedMessage;
+use crate::event::{Event, Protocol};
+use crate::fleet::Mac;
+use crate::gate::boot_traces::{MessageOrigin, OfferedFile};
+
+use super::{BootAnswer, MIN_DELAY, RequestHandler};
+
+impl RequestHandler {
+    /// Records what a message and its answer show of a boot.
+    pub(super) fn trace_answer(
+        &self,
+        interface: &InterfaceState,
+        message: &ReceivedMessage<'_>,
+        request: &DhcpPacket<'_>,
+        (facts, answer): (&Facts, &BootAnswer),
+    ) {
+        let offer = match answer {
+            BootAnswer::Boot(boot) => {
+                // Firmware may not have waited for an offer that is late.
+                let delay = Some(message.received.elapsed()).filter(|delay| *delay >= MIN_DELAY);
+                Some(OfferedFile { file: &boot.file, has_address: interface.mode == InterfaceMode::Server, delay })
+            }
+            BootAnswer::Wait | BootAnswer::Nothing | BootAnswer::Refused(_) => None,
+        };
+        self.trace_request(interface, message, request, (Some(facts), offer.as_ref()));
+        if let BootAnswer::Refused(reason) = *answer {
+            self.gate.trace(facts.mac, Step::Refused { reason, message: reason.sentence().into() });
+        }
+    }
+
+    /// Records the step of a boot that a message shows, once, and its offer.
+    pub(super) fn trace_request(
+        &self,
+        interface: &InterfaceState,
+        message: &ReceivedMessage<'_>,
+        request: &DhcpPacket<'_>,
+        (claims, offer): (Option<&Facts>, Option<&OfferedFile<'_>>),
+    ) {
+        match offer {
+            Some(offer) if message.is_repeated => self.gate.traces.record_offer(request.mac, offer),
+            None if message.is_repeated => {}
+            offer => boot_steps::record_request(&self.gate, interface, (request, message.arrival), claims, offer),
+        }
+    }
+
+    /// Counts the replies that have left, and records the offers among them and the replies that could not be sent.
+    pub fn record_sent(&self, replies: &[DhcpReply], unsent: &[(usize, Errno)], offers: &mut Vec<(usize, Mac, Event)>) {
+        let failed = |index: usize| unsent.iter().find(|(at, _)| *at == index);
+        (unsent.len()..replies.len()).for_each(|_| self.gate.counters.count_answered(Protocol::Dhcp));
+        for (_, mac, event) in offers.drain(..).filter(|(index, ..)| failed(*index).is_none()) {
+            self.gate.store.record_event(Some(mac), event);
+        }
+        for (index, error) in unsent {
+            let Some(DhcpReply { message, to: Destination::Address(to) }) = replies.get(*index) else { continue };
+            self.gate.counters.count_dropped(Protocol::Dhcp, DropReason::SendFailed, Some((*to.ip()).into()));
+            if let Some(mac) = boot_steps::client_of(message) {
+                self.gate.trace(mac, Step::ReplyNotSent { to: *to.ip(), error: error.desc().into() });
+            }
+        }
+    }
+
+    /// Records another server's reply to a client, and the server.
+    pub fn observe_reply(&self, interface: &mut InterfaceState, reply: &[u8], from: Option<Mac>) {
+        boot_steps::record_other_offer(&self.gate, interface, reply, from);
+        if let Some(observed) = rogue_servers::observe_reply(reply, interface.address) {
+            self.record_other_server(interface, observed);
+        }
+    }
+
+    /// Records an ICMP error with the machine whose packet it is about.
+    pub fn record_icmp_error(&self, interface: &InterfaceState, error: IcmpError<'_>) {
+        let IcmpError { by, code, to, from_port, payload } = error;
+        let step = Step::Unreachable { by, code, from_port };
+        // A reply over DHCP names its client; other packets are known by their destination.
+        match boot_steps::client_of(payload) {
+            Some(mac) if self.gate.traces.is_known(mac) => {
+                self.gate.trace_from(mac, step, MessageOrigin { interface: interface.index, uuid: None });
+            }
+            _ => self.gate.trace_at_address(to.into(), step),
+        }
+    }
+}
