@@ -70,6 +70,7 @@ const IO_EDGE: &[&str] = &[
     "controllers/power.rs",
     "controllers/stalls.rs",
     "dhcp/serve/handler.rs",
+    "dhcp/serve/handler/records.rs",
     "dhcp/serve/host_changes.rs",
     "dhcp/serve/leases_file.rs",
     "dhcp/serve/mod.rs",
