@@ -143,6 +143,7 @@ impl Gate {
         let mut segment = segment.cloned().unwrap_or_default();
         segment.lacks_loader = host.as_deref().is_some_and(|host| lacks_loader(&state, host));
         segment.install_timeout = self.site.install.timeout;
+        segment.token_ttl = self.site.config_access.token_ttl;
         let now = self.traces.now();
         let is_counted = usize::from(machine.is_stuck(now));
         (segment.stuck_machines, segment.booting_machines) = (counts.stuck.saturating_sub(is_counted), counts.booting);
@@ -171,8 +172,8 @@ impl Gate {
                 None => drop(stalls.remove(&mac)),
             }
         }
-        let reason = |stall: &Option<Stall>| stall.as_ref().map(|stall| stall.reason);
-        if reason(&before) != reason(&stall) {
+        let key = |stall: &Option<Stall>| stall.as_ref().map(|stall| (stall.reason, stall.certainty));
+        if key(&before) != key(&stall) {
             self.record_stall_events((mac, interface), before.as_ref(), stall.as_ref());
         }
         // What strangers do is in memory and in the timeline only.

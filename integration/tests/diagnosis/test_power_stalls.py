@@ -29,20 +29,6 @@ def redfish(machine, method, path, body):
     assert status in (200, 204), f"{method} {path}: {status} {answer}"
 
 
-@ROWS.stall("F1", "booted_something_else", LIKELY, at=12, facts=["network"])
-def its_controller_boots_the_disk_instead(machine):
-    """The BMC takes the boot override, and the machine boots the system on its disk."""
-    controller = add_bmc(machine, 8001)
-    redfish(machine, "PATCH", "", {"Boot": {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"}})
-    machine.begin()
-    redfish(machine, "POST", "/Actions/ComputerSystem.Reset", {"ResetType": "On"})
-    machine.lan.until("the BMC was asked", lambda: controller.resets and controller.overrides)
-    machine.wait(5)
-    assert machine.system_dhcp("systemd"), "the system on its disk asks for an address"
-    yield
-    boot_to_image(machine)
-
-
 @ROWS.stall("F2", "bmc_failed", CERTAIN, at=5, facts=["401|password|refused", BMC.replace(".", r"\.")])
 def the_password_of_the_bmc_is_wrong(machine):
     machine.begin()

@@ -260,7 +260,13 @@ pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Repl
             reply::json(StatusCode::OK, &json!({"status": "ok", "host": name, "image": "localboot"}))
         }
         Err(reason) => {
-            shared.gate.trace(caller.facts.mac, Step::CompletionRefused { reason });
+            let named = token.and_then(|token| shared.gate.token_machine(token));
+            let (mac, told) = match named.filter(|_| good.is_none()) {
+                // The machine that the expired token names, and not the one at the address.
+                Some(mac) => (mac, Reason::TokenInvalid),
+                None => (caller.facts.mac, reason),
+            };
+            shared.gate.trace(mac, Step::CompletionRefused { reason: told });
             refuse(shared, &caller.facts, reason)
         }
     }

@@ -37,6 +37,24 @@ fn image_name(scene: &Scene<'_>) -> String {
     image.map_or_else(|| "its image".to_owned(), ToString::to_string)
 }
 
+/// Returns the kind of the machine's firmware.
+fn firmware_kind(scene: &Scene<'_>) -> &'static str {
+    match scene.host.and_then(|host| host.status.firmware) {
+        Some(architecture) if architecture.is_uefi() => "UEFI",
+        Some(_) => "BIOS",
+        None => "its firmware",
+    }
+}
+
+/// Returns what to do about an image without a loader for the machine's firmware.
+fn loader_remedy(scene: &Scene<'_>) -> String {
+    match (scene.segment.lacks_loader, firmware_kind(scene)) {
+        (true, "BIOS") => "boot the machine in UEFI mode: the image has loaders for UEFI only".to_owned(),
+        (true, _) => "boot the machine in BIOS mode: the image has loaders for BIOS only".to_owned(),
+        (false, _) => "use an image with a loader for this firmware, or change the boot mode of the machine".to_owned(),
+    }
+}
+
 fn us(scene: &Scene<'_>) -> String {
     scene.segment.address.map_or_else(|| "this server".to_owned(), |address| address.to_string())
 }
@@ -110,9 +128,23 @@ pub fn script_failed(scene: &Scene<'_>) -> Option<Finding> {
     // It read the catalogue of its image, and nothing on it can be started.
     let is_unbootable = matches!(errno >> 24 & 0x7f, 0x2c | 0x2e)
         && reads(&boot).is_some_and(|(octets, ..)| octets <= CATALOGUE_OCTETS);
-    let reason = if is_unbootable { StallReason::NothingToBoot } else { StallReason::ScriptFailed };
+    if is_unbootable {
+        let octets = reads(&boot).map_or(0, |(octets, ..)| octets);
+        return Finding::new(
+            (IMAGE, StallReason::NothingToBoot),
+            Certainty::Certain,
+            format!(
+                "It attached {}, read {} of it, and found nothing to boot for {}: its script reports that {command} failed \
+                 ({errno:#010x})",
+                image_name(scene),
+                size(octets),
+                firmware_kind(scene)
+            ),
+            loader_remedy(scene),
+        );
+    }
     Finding::new(
-        (IMAGE, reason),
+        (IMAGE, StallReason::ScriptFailed),
         Certainty::Certain,
         format!("Its script reports that {command} failed ({errno:#010x}): {meaning}"),
         remedy,
@@ -132,12 +164,7 @@ pub fn nothing_to_boot(scene: &Scene<'_>) -> Option<Finding> {
     if !is_small || !is_over || !(again || logins >= 2) {
         return None;
     }
-    let firmware = scene.host.and_then(|host| host.status.firmware);
-    let kind = match firmware {
-        Some(architecture) if architecture.is_uefi() => "UEFI",
-        Some(_) => "BIOS",
-        None => "its firmware",
-    };
+    let kind = firmware_kind(scene);
     let image =
         scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
     let certainty = if scene.segment.lacks_loader { Certainty::Certain } else { Certainty::Likely };
@@ -145,7 +172,7 @@ pub fn nothing_to_boot(scene: &Scene<'_>) -> Option<Finding> {
         (IMAGE, StallReason::NothingToBoot),
         certainty,
         format!("It attached {image}, read {} of it and left: it found nothing to boot for {kind}", size(octets)),
-        "use an image with a loader for this firmware, or change the boot mode of the machine",
+        loader_remedy(scene),
     )
 }
 

@@ -26,7 +26,7 @@ const POWER_ON_TIMEOUT: Duration = Duration::from_secs(300);
 const POWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Number of config requests of an installed system, and their time, after which it waits for us.
 const WAITING_REQUESTS: u32 = 5;
-const WAITING_TIME: Duration = Duration::from_secs(60);
+const WAITING_TIME: Duration = Duration::from_secs(30);
 
 fn octets_read(boot: &Boot<'_>) -> u64 {
     let read = boot.steps.iter().filter_map(|evidence| match evidence.step {
@@ -136,9 +136,24 @@ pub fn completion_refused(scene: &Scene<'_>) -> Option<Finding> {
     Finding::new(
         (INSTALL, StallReason::CompletionRefused),
         Certainty::Certain,
-        format!("It reported that its install is complete, and the report was refused: {}", reason.sentence()),
+        match (reason, scene.segment.token_ttl) {
+            (Reason::TokenInvalid, ttl) if !ttl.is_zero() => format!(
+                "It reported that its install is complete, {} after its script, and the report was refused: its token has \
+                 expired or is another install's (tokens live {})",
+                seconds(since_script(scene, evidence.last)),
+                seconds(ttl)
+            ),
+            (reason, _) => {
+                format!("It reported that its install is complete, and the report was refused: {}", reason.sentence())
+            }
+        },
         remedy,
     )
+}
+
+/// Returns the time from the last script of the machine to a moment.
+fn since_script(scene: &Scene<'_>, at: Duration) -> Duration {
+    scene.script().map_or(Duration::ZERO, |(script, _)| at.saturating_sub(script.last))
 }
 
 /// The install failed by its limits.
@@ -281,6 +296,12 @@ fn silent_installer(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
     )
 }
 
+/// Returns the address of the host's BMC for sentences, in parentheses.
+fn bmc_address(scene: &Scene<'_>) -> String {
+    let bmc = scene.host.and_then(|host| host.spec.bmc.as_ref());
+    bmc.map_or_else(String::new, |bmc| format!(" ({})", bmc.address))
+}
+
 /// Returns the finding that the BMC accepted to switch the machine on, and the machine is still off.
 fn bmc_ignored(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
     let switched = boot.find(|step| matches!(step, Step::PoweredOn))?;
@@ -293,7 +314,8 @@ fn bmc_ignored(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
         (BootStage::Power, StallReason::BmcFailed),
         Certainty::Certain,
         format!(
-            "Its BMC accepted to switch it on {} ago, and still reports it as off",
+            "Its BMC{} accepted to switch it on {} ago, and still reports it as off",
+            bmc_address(scene),
             seconds(scene.now.saturating_sub(switched.last))
         ),
         "look at the BMC: restart it, or switch the machine on by hand",
@@ -340,7 +362,7 @@ pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
     Finding::new(
         (BootStage::Power, StallReason::BmcFailed),
         Certainty::Certain,
-        format!("Its BMC does not do what is asked: {message}"),
+        format!("Its BMC{} does not do what is asked: {message}", bmc_address(scene)),
         "see the address, the user and the password of spec.bmc, and the BMC itself",
     )
 }

@@ -48,6 +48,8 @@ pub struct Segment {
     pub is_half_open: bool,
     /// Whether the host's image is known to have no loader for the machine's firmware.
     pub lacks_loader: bool,
+    /// The time for which tokens of scripts are valid (`config_access.token_ttl`); zero if it is not known.
+    pub token_ttl: Duration,
     /// The time limit of an install (`install.timeout`); zero for none.
     pub install_timeout: Duration,
 }
@@ -157,6 +159,7 @@ const RULES: &[Rule] = &[
     network::boot_file_not_requested,
     network::refused_by_us,
     network::relay_unreachable,
+    network::offer_late,
     network::offers_refused,
     network::no_address_offered,
     network::first_request_late,

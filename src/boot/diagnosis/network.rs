@@ -188,14 +188,6 @@ pub fn offers_refused(scene: &Scene<'_>) -> Option<Finding> {
         return None;
     }
     let times = asked(discover.evidence);
-    if let Some(delay) = late_offer(&boot) {
-        return Finding::new(
-            (DHCP, StallReason::OfferLate),
-            Certainty::Certain,
-            format!("Our offer left {} after it asked, and firmware waits for 3 s: it asked {times}", seconds(delay)),
-            "look at the disk of the state: enrolments wait for it",
-        );
-    }
     let us = us(scene.segment);
     match other {
         Some((_, offer)) if !has_address => {
@@ -225,11 +217,29 @@ pub fn offers_refused(scene: &Scene<'_>) -> Option<Finding> {
     }
 }
 
-fn late_offer(boot: &Boot<'_>) -> Option<Duration> {
-    boot.find_map(|evidence| match evidence.step {
-        Step::Offered { delay: Some(delay), .. } if delay > LATE_OFFER => Some(delay),
+/// Our offer left so late that the firmware may not have waited for it.
+pub fn offer_late(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    if scene.reached() != Progress::Discover {
+        return None;
+    }
+    let (offered, delay) = boot.find_map(|evidence| match evidence.step {
+        Step::Offered { delay: Some(delay), .. } if delay > LATE_OFFER => Some((evidence, delay)),
         _ => None,
-    })
+    })?;
+    if !scene.has_passed(offered.last, Duration::from_secs(1)) {
+        return None;
+    }
+    Finding::new(
+        (DHCP, StallReason::OfferLate),
+        Certainty::Certain,
+        format!(
+            "Our offer left {} after it asked, and firmware waits for 3 s: this server was stopped, or the disk of its state \
+             is slow",
+            seconds(delay)
+        ),
+        "look at the load of this server and at the disk of its state: enrolments wait for it",
+    )
 }
 
 /// Returns another boot server than the DHCP server, if one answers the machine.

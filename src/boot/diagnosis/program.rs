@@ -327,7 +327,7 @@ pub fn transfer_ended(scene: &Scene<'_>) -> Option<Finding> {
         ),
         TransferOutcome::Slow => Finding::new(
             (PROGRAM, StallReason::TransferSlow),
-            Certainty::Likely,
+            Certainty::Certain,
             format!(
                 "It has {of} of {file} after 20 s: it asks for blocks of 512 octets, one a round trip, and is far away or on a \
                  slow network"

@@ -205,11 +205,9 @@ fn a4_two_offers_are_refused() {
     // A DHCP server that answers after 5 s.
     let slow = Story::new().discover(0.0, 1).offered(0.0).discover(4.0, 1).offered(4.0).other_offer(5.0, |_| ());
     slow.is_well(6.0).request(6.5).is_well(7.0);
-    let late = |story: Story| {
-        story.see(6.0, Step::Offered { file: "a".into(), has_address: false, delay: Some(Uptime::from_secs(5)) })
-    };
-    let late = late(Story::new().discover(0.0, 1).other_offer(0.1, |_| ())).discover(12.0, 1).discover(28.0, 1);
-    late.stalls(28.0, StallReason::OfferLate, Certain, "5 s after");
+    let late = Step::Offered { file: "a".into(), has_address: false, delay: Some(Uptime::from_secs(5)) };
+    let late = Story::new().discover(0.0, 1).other_offer(0.1, |_| ()).see(5.0, late).waits(5.5, 6.0);
+    late.stalls(6.0, StallReason::OfferLate, Certain, "5 s after").discover(12.0, 1).request(16.0).is_well(17.0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The DHCP adapter of the gate: from a received message to replies, lease records, counters and the timeline.
 
-mod records;
+pub mod records;
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -77,6 +77,8 @@ pub struct RequestHandler {
     learned: LearnedLocations,
     probes: ConflictProbes<DeferredMessage>,
     progressed: Receiver<Mac>,
+    /// The last time that the thread did not run, by its end and its length.
+    stopped: Option<(Instant, Duration)>,
 }
 
 impl RequestHandler {
@@ -111,6 +113,7 @@ impl RequestHandler {
             learned: LearnedLocations::default(),
             probes: ConflictProbes::default(),
             progressed: queues.progressed,
+            stopped: None,
         }
     }
 
@@ -155,15 +158,17 @@ impl RequestHandler {
         out: &mut PendingReplies,
     ) -> Result<(), DropReason> {
         let arrival = message.arrival;
+        let facts = answer::facts(request, arrival, interface.address);
+        if facts.is_err() {
+            let claims = answer::claims(request, interface.address);
+            self.trace_request(interface, message, request, (claims.as_ref(), None));
+        }
         if arrival.port == DhcpPort::Server
             && let Some(address) = answer::claimed_address(request)
         {
             self.hear(interface, request, arrival, address, out)?;
         }
-        let facts = answer::facts(request, arrival, interface.address).inspect_err(|_| {
-            let claims = answer::claims(request, interface.address);
-            self.trace_request(interface, message, request, (claims.as_ref(), None));
-        })?;
+        let facts = facts?;
         let answer = self.boot_answer(interface, message, &facts, out);
         self.trace_answer(interface, message, request, (&facts, &answer));
         let BootAnswer::Boot(boot) = answer else { return Ok(()) };

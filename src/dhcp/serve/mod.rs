@@ -33,6 +33,7 @@ use crate::gate::stalls::Segments;
 use super::answer::{Arrival, DhcpPort};
 use crate::dhcp::rogue_servers::ServerDetector;
 
+use crate::dhcp::serve::handler::records::LONGEST_WAIT;
 use crate::dhcp::serve::handler::{HandlerQueues, PendingReplies, RequestHandler};
 use crate::dhcp::serve::host_changes::{DeferredQueue, MAX_DEFERRED_MESSAGES};
 pub use crate::dhcp::serve::interface::InterfaceMode;
@@ -208,7 +209,10 @@ impl EventLoop {
                     ready[2..].iter_mut().zip(&watched).filter(|(_, (_, role, _))| matches!(role, SocketRole::Port(_)));
                 ports.for_each(|(ready, _)| ready.set_events(wanted));
             }
-            match poll(&mut ready, self.poll_timeout(is_listening.then_some(begin))) {
+            let waits_since = Instant::now();
+            let polled = poll(&mut ready, self.poll_timeout(is_listening.then_some(begin)));
+            self.handler.note_wait(waits_since.elapsed());
+            match polled {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
                 Err(error) => return tracing::error!(%error, "DHCP poll failed"),
@@ -232,12 +236,10 @@ impl EventLoop {
     /// Returns the maximum time to wait for packets.
     fn poll_timeout(&self, begin: Option<Instant>) -> PollTimeout {
         let checks = self.interfaces.iter().map(|interface| interface.state.detector.next());
-        let Some(next) = checks.chain(self.handler.next_probe_deadline()).chain(begin).min() else {
-            return PollTimeout::NONE;
-        };
+        let next = checks.chain(self.handler.next_probe_deadline()).chain(begin).min();
         // One millisecond more, so that the deadline has passed when poll(2) returns.
-        let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        let left = next.map(|next| next.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        PollTimeout::try_from(left.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)).unwrap_or(PollTimeout::MAX)
     }
 
     /// Handles what a socket received, by its role.

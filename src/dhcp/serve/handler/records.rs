@@ -1,5 +1,7 @@
 //! What the handler records of messages and replies: counters, the timeline, and the steps of boots.
 
+use std::time::{Duration, Instant};
+
 use nix::errno::Errno;
 
 use crate::boot::diagnosis::Step;
@@ -17,6 +19,11 @@ use crate::gate::boot_traces::{MessageOrigin, OfferedFile};
 
 use super::{BootAnswer, MIN_DELAY, RequestHandler};
 
+/// Longest wait of the event loop for packets, so that it sees how long it did not run.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Time after the thread runs again in which the messages that waited are read.
+const SOON: Duration = Duration::from_millis(200);
+
 impl RequestHandler {
     /// Records what a message and its answer show of a boot.
     pub(super) fn trace_answer(
@@ -29,7 +36,8 @@ impl RequestHandler {
         let offer = match answer {
             BootAnswer::Boot(boot) => {
                 // Firmware may not have waited for an offer that is late.
-                let delay = Some(message.received.elapsed()).filter(|delay| *delay >= MIN_DELAY);
+                let delay = message.received.elapsed() + self.time_in_queue(message.received);
+                let delay = Some(delay).filter(|delay| *delay >= MIN_DELAY);
                 Some(OfferedFile { file: &boot.file, has_address: interface.mode == InterfaceMode::Server, delay })
             }
             BootAnswer::Wait | BootAnswer::Nothing | BootAnswer::Refused(_) => None,
@@ -53,6 +61,21 @@ impl RequestHandler {
             None if message.is_repeated => {}
             offer => boot_steps::record_request(&self.gate, interface, (request, message.arrival), claims, offer),
         }
+    }
+
+    /// Notes a wait of the event loop for packets that was to end after `LONGEST_WAIT`. If it took longer, the thread did
+    /// not run.
+    pub fn note_wait(&mut self, wait: Duration) {
+        let stopped = wait.saturating_sub(LONGEST_WAIT);
+        if stopped >= MIN_DELAY {
+            self.stopped = Some((Instant::now(), stopped));
+        }
+    }
+
+    /// Returns the time that a message may have waited for the thread to run.
+    fn time_in_queue(&self, received: Instant) -> Duration {
+        let is_after = |end: Instant| received.saturating_duration_since(end) < SOON;
+        self.stopped.filter(|(end, _)| is_after(*end)).map_or(Duration::ZERO, |(_, stopped)| stopped)
     }
 
     /// Counts the replies that have left, and records the offers among them and the replies that could not be sent.
