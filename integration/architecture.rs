@@ -78,6 +78,7 @@ const IO_EDGE: &[&str] = &[
     "gate/boot_traces.rs",
     "gate/enrolment.rs",
     "gate/finishing.rs",
+    "gate/installer.rs",
     "gate/ipxe_clients.rs",
     "gate/media.rs",
     "gate/neighbours.rs",

@@ -6,6 +6,7 @@ mod histogram;
 mod log;
 pub mod power_report;
 mod printable;
+mod protocol;
 
 use std::net::IpAddr;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot::Reason;
 use crate::boot::identity::AddressEvidence;
+use crate::boot::installer::{InstallerLine, InstallerSource, LogLevel};
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::{Architecture, BootStage, BootTarget, Certainty, Mac, Name, Phase, Power, StallReason};
 
@@ -21,6 +23,7 @@ pub use crate::boot::ScriptAction;
 pub use codes::{DeliveryChannel, OtherServerRole};
 pub use counters::Counters;
 pub use histogram::{DurationHistogram, HistogramReading};
+pub use protocol::Protocol;
 
 /// An entry of the timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,6 +169,19 @@ pub enum Event {
         /// The reason.
         reason: Reason,
     },
+    /// An installer said something about its work.
+    Installer {
+        /// The way that the line came.
+        source: InstallerSource,
+        /// The program or the step that it is about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<String>,
+        /// The severity.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        level: Option<LogLevel>,
+        /// The text, without secrets of the host's config.
+        message: String,
+    },
     /// An install failed.
     InstallFailed {
         /// The reason, for people.
@@ -299,6 +315,7 @@ impl Event {
             Self::BootCompleted {} => "boot_completed",
             Self::BootCompleteIgnored { .. } => "boot_complete_ignored",
             Self::LocalDisk { .. } => "local_disk",
+            Self::Installer { .. } => "installer",
             Self::InstallFailed { .. } => "install_failed",
             Self::Refused { .. } => "refused",
             Self::Warning { .. } => "warning",
@@ -337,6 +354,7 @@ impl Event {
             Self::BootCompleted {} => "install completed",
             Self::BootCompleteIgnored { .. } => "boot-complete ignored",
             Self::LocalDisk { .. } => "local disk boot served",
+            Self::Installer { .. } => "installer line received",
             Self::InstallFailed { .. } => "install failed",
             Self::Refused { .. } => "request refused",
             Self::Warning { .. } => "host warning",
@@ -377,6 +395,7 @@ impl Event {
             | Self::BootCompleted {}
             | Self::BootCompleteIgnored { .. }
             | Self::LocalDisk { .. }
+            | Self::Installer { .. }
             | Self::InstallFailed { .. }
             | Self::Refused { .. }
             | Self::Power { .. }
@@ -412,6 +431,7 @@ impl Event {
             | Self::BootCompleted {}
             | Self::BootCompleteIgnored { .. }
             | Self::LocalDisk { .. }
+            | Self::Installer { .. }
             | Self::InstallFailed { .. }
             | Self::Refused { .. }
             | Self::Warning { .. }
@@ -457,6 +477,7 @@ impl Event {
             | Self::ConfigFetched { .. }
             | Self::BootCompleteIgnored { .. }
             | Self::LocalDisk { .. }
+            | Self::Installer { .. }
             | Self::Refused { .. }
             | Self::Warning { .. }
             | Self::BmcFailed { .. }
@@ -486,6 +507,7 @@ impl Event {
             | Self::BootCompleted {}
             | Self::BootCompleteIgnored { .. }
             | Self::LocalDisk { .. }
+            | Self::Installer { .. }
             | Self::Refused { .. }
             | Self::WaitingForImage { .. }
             | Self::ReadFailed { .. } => true,
@@ -519,6 +541,13 @@ impl Event {
     }
 }
 
+impl From<InstallerLine> for Event {
+    fn from(line: InstallerLine) -> Self {
+        let InstallerLine { source, stage, level, message } = line;
+        Self::Installer { source, stage, level, message }
+    }
+}
+
 impl Entry {
     /// Returns an entry for an event that happened once, in printable characters.
     pub fn once(time: Timestamp, mac: Option<Mac>, host: Option<Name>, event: Event) -> Self {
@@ -530,35 +559,6 @@ impl Entry {
 /// Returns the text of a claimed architecture; `unknown` if the client claims none.
 pub fn architecture_text(claimed: Option<Architecture>) -> String {
     claimed.map_or_else(|| "unknown".to_owned(), |architecture| architecture.to_string())
-}
-
-/// A protocol between machines and this server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// DHCP and proxy DHCP.
-    Dhcp,
-    /// TFTP.
-    Tftp,
-    /// HTTP and HTTPS.
-    Http,
-    /// iSCSI.
-    Iscsi,
-}
-
-impl Protocol {
-    /// All protocols, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Dhcp, Self::Tftp, Self::Http, Self::Iscsi];
-
-    /// Returns the code of the protocol, for metrics, logs and the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Dhcp => "dhcp",
-            Self::Tftp => "tftp",
-            Self::Http => "http",
-            Self::Iscsi => "iscsi",
-        }
-    }
 }
 
 #[cfg(test)]

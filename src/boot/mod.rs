@@ -6,6 +6,7 @@ mod decision;
 pub mod diagnosis;
 mod facts;
 pub mod identity;
+pub mod installer;
 mod script;
 pub(crate) mod site;
 mod verdict;

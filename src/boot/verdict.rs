@@ -139,6 +139,10 @@ reasons! {
         ContradictedClaim = "contradicted_claim" => "the claim contradicts what is known of the sender",
         UnknownRelay = "unknown_relay" => "the message comes through a relay that is not believed: list it in dhcp.relays",
         NotOnLink = "not_on_link" => "the address is not in a network that the message came from",
+        UntiedSource = "untied_source" => "no evidence ties the source's address to a host",
+        NoInstall = "no_install" => "the host has no install that the line may belong to",
+        LineTooLong = "line_too_long" => "the rest of the line or report was left out: it is longer than it may be",
+        LineLimit = "line_limit" => "the host has as many lines of this boot's installer as it may have",
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::boot::installer::InstallerSource;
 use crate::boot::{DropReason, Reason};
 use crate::fleet::StallReason;
 
@@ -15,6 +16,7 @@ pub struct Counters {
     refused: [[AtomicU64; Reason::ALL.len()]; Protocol::ALL.len()],
     dropped: [[AtomicU64; DropReason::ALL.len()]; Protocol::ALL.len()],
     stalls: [AtomicU64; StallReason::ALL.len()],
+    installer_lines: [AtomicU64; InstallerSource::ALL.len()],
     /// Packets that the kernel dropped because a socket's receive buffer was full.
     pub socket_receive_drops: AtomicU64,
     /// Appearances of other DHCP servers on our segments.
@@ -37,6 +39,7 @@ impl Default for Counters {
             refused: std::array::from_fn(zeros),
             dropped: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             stalls: std::array::from_fn(|_| AtomicU64::new(0)),
+            installer_lines: std::array::from_fn(|_| AtomicU64::new(0)),
             socket_receive_drops: AtomicU64::new(0),
             rogue_dhcp_servers: AtomicU64::new(0),
             http_requests: DurationHistogram::default(),
@@ -73,6 +76,16 @@ impl Counters {
     /// Returns the number of boots that stopped to go on for a reason.
     pub fn stalls(&self, reason: StallReason) -> u64 {
         self.stalls[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts a line of an installer that went into a timeline.
+    pub fn count_installer_line(&self, source: InstallerSource) {
+        self.installer_lines[source as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of lines of installers that went into timelines.
+    pub fn installer_lines(&self, source: InstallerSource) -> u64 {
+        self.installer_lines[source as usize].load(Ordering::Relaxed)
     }
 
     /// Returns the number of answered requests.

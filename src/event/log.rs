@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::boot::Reason;
+use crate::boot::installer::{InstallerSource, LogLevel};
 use crate::fleet::{ImageStatus, Name};
 
 use super::{DeliveryChannel, Entry, Event, Protocol};
@@ -55,20 +56,43 @@ impl Entry {
             Severity::Error => log_at!(error, self),
             Severity::Warning => log_at!(warn, self),
             Severity::Info => log_at!(info, self),
+            Severity::Debug => self.log_installer_line(),
         }
+    }
+
+    /// Writes a line of an installer to the log. A macro of tracing takes 32 fields at most, so it has its own.
+    fn log_installer_line(&self) {
+        let Event::Installer { source, stage, level, message } = &self.event else { return };
+        tracing::debug!(
+            event = self.event.code(),
+            mac = self.mac.map(tracing::field::display),
+            host = self.host.as_ref().map(Name::as_str),
+            source = InstallerSource::code(*source),
+            stage,
+            level = level.map(LogLevel::code),
+            detail = message,
+            "{}",
+            self.event.summary()
+        );
     }
 }
 
 impl Event {
     /// Returns whether the event is a fault that an operator has to act on.
     pub fn is_fault(&self) -> bool {
-        Severity::of(self) != Severity::Info
+        match (self, Severity::of(self)) {
+            (Self::Installer { level, .. }, _) => level.is_some_and(|level| level <= LogLevel::Err),
+            (_, Severity::Warning | Severity::Error) => true,
+            (_, Severity::Info | Severity::Debug) => false,
+        }
     }
 }
 
 /// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Severity {
+    /// A line of an installer.
+    Debug,
     /// A milestone or a detail of a boot.
     Info,
     /// A fault that an operator has to act on.
@@ -82,6 +106,7 @@ impl Severity {
         match event {
             Event::ManifestInvalid { .. } => Self::Error,
             Event::Image { phase, .. } if phase != ImageStatus::BROKEN => Self::Info,
+            Event::Installer { .. } => Self::Debug,
             Event::Image { .. }
             | Event::InstallFailed { .. }
             | Event::BmcFailed { .. }
@@ -210,7 +235,12 @@ impl<'a> LogFields<'a> {
             | Event::BmcFailed { message }
             | Event::WaitingForImage { message, .. }
             | Event::ManifestInvalid { message } => Self { detail: Some(message), ..none },
-            Event::Assigned { .. } | Event::LocalBootRequested {} | Event::Held {} | Event::BootCompleted {} => none,
+            Event::Assigned { .. }
+            | Event::LocalBootRequested {}
+            | Event::Held {}
+            | Event::BootCompleted {}
+            // Its fields are in a log line of its own.
+            | Event::Installer { .. } => none,
         }
     }
 }

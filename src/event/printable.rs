@@ -22,6 +22,7 @@ impl Event {
             Self::IscsiLogin { initiator, target, .. } => vec![initiator, target],
             Self::IscsiRedirect { initiator, target, portal, .. } => vec![initiator, target, portal],
             Self::ConfigFetched { file, .. } => file.iter_mut().collect(),
+            Self::Installer { stage, message, .. } => stage.iter_mut().chain([message]).collect(),
             Self::InstallFailed { message }
             | Self::Refused { message, .. }
             | Self::Warning { message, .. }

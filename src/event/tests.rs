@@ -28,6 +28,12 @@ fn every_event() -> Vec<Event> {
         Event::BootCompleted {},
         Event::BootCompleteIgnored { phase: Phase::Held },
         Event::LocalDisk { reason: Reason::InstallCompleted },
+        Event::Installer {
+            source: InstallerSource::Syslog,
+            stage: Some(text()),
+            level: Some(LogLevel::Err),
+            message: text(),
+        },
         Event::InstallFailed { message: text() },
         Event::Refused { protocol: Protocol::Http, reason: Reason::NoConfig, message: text() },
         Event::Warning { image: Some(name()), message: text() },

@@ -8,6 +8,7 @@ pub mod boot_override;
 mod chap;
 pub mod conditions;
 mod decode;
+pub mod embedded_text;
 pub mod enrolment;
 pub mod first_seen;
 mod host;

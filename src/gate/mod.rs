@@ -9,6 +9,7 @@ mod finishing;
 #[cfg(test)]
 pub mod fixture;
 pub mod identity;
+mod installer;
 mod ipxe_clients;
 pub mod media;
 pub mod neighbours;
@@ -39,6 +40,7 @@ pub use crate::gate::config_delivery::RecordedDeliveries;
 pub use crate::gate::enrolment::EnrolmentBounds;
 pub use crate::gate::finishing::FinishingInstalls;
 pub use crate::gate::identity::IdentifiedClient;
+pub use crate::gate::installer::{InstallerLines, LastFailure, LastLine};
 pub use crate::gate::ipxe_clients::RecentIpxeClients;
 pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
 pub use crate::gate::offer::PendingOffer;
@@ -62,6 +64,8 @@ pub struct Gate {
     pub neighbours: Neighbours,
     /// The filter of repeated timeline events.
     pub throttle: EventThrottle,
+    /// What the installers of machines said since their last boot.
+    pub installer_lines: InstallerLines,
     /// The bounds of enrolments.
     pub enrolment: EnrolmentBounds,
     /// The config deliveries that are recorded.
@@ -89,6 +93,7 @@ impl Gate {
             finishing: FinishingInstalls::default(),
             neighbours: Neighbours::default(),
             throttle: EventThrottle::default(),
+            installer_lines: InstallerLines::default(),
             enrolment: EnrolmentBounds::default(),
             deliveries: RecordedDeliveries::default(),
             media,

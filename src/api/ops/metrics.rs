@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use crate::api::ops::process::Process;
 use crate::api::state::Shared;
+use crate::boot::installer::InstallerSource;
 use crate::boot::{DropReason, Reason};
 use crate::event::{HistogramReading, Protocol};
 use crate::fleet::{Phase, StallReason};
@@ -118,6 +119,9 @@ impl Figures {
         let counters = &shared.gate.counters;
         let help = "Bytes of files that TFTP sent in completed transfers.";
         self.counter("bootlatch_tftp_sent_bytes", help, counters.tftp_sent_bytes.load(Ordering::Relaxed));
+        let lines = InstallerSource::ALL
+            .map(|source| (vec![("source", source.code().to_owned())], counters.installer_lines(source)));
+        self.counters("bootlatch_installer_lines", "Lines of installers in timelines, by source.", lines.into());
         let sessions = counters.iscsi_sessions.load(Ordering::Relaxed);
         self.gauge("bootlatch_iscsi_sessions", "Open iSCSI sessions.", sessions);
         let read = counters.iscsi_read_bytes.load(Ordering::Relaxed);
@@ -263,6 +267,8 @@ mod tests {
             "bootlatch_http_request_duration_seconds_bucket{le=\"0.0025\"} 0",
             "bootlatch_http_request_duration_seconds_bucket{le=\"0.005\"} 1",
             "bootlatch_tftp_sent_bytes_total 0",
+            "bootlatch_installer_lines_total{source=\"cloud_init\"} 0",
+            "bootlatch_packets_dropped_total{protocol=\"syslog\",reason=\"untied_source\"} 0",
             "bootlatch_iscsi_sessions 0",
             "bootlatch_iscsi_read_bytes_total 0",
             "bootlatch_dhcp_leases 0",

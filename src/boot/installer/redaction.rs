@@ -1,0 +1,341 @@
+//! The removal of secrets from the text of an installer.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use super::config_secrets::config_secrets;
+use crate::fleet::{BootConfig, Secret};
+
+/// Minimum length, in octets, of a secret that is masked within words too. A shorter one is masked where it is a word.
+const MIN_PART_LENGTH: usize = 4;
+/// Maximum number of secrets. Of a config with more, no text is shown.
+const MAX_SECRETS: usize = 65_536;
+/// Minimum number of hexadecimal digits in a row that are masked: a token has 44, and a key of 128 bits 32.
+const MIN_HEX_RUN: usize = 32;
+/// Minimum length of a random word, in octets.
+const MIN_RANDOM_LENGTH: usize = 24;
+
+/// Parts of the names of keys and options whose values are secrets.
+const SECRET_NAMES: [&str; 22] = [
+    "passw",
+    "passphrase",
+    "passwd",
+    "secret",
+    "token",
+    "apikey",
+    "api_key",
+    "api-key",
+    "private",
+    "credential",
+    "psk",
+    "wpakey",
+    "wpa_key",
+    "wireless_wpa",
+    "wireless_wep",
+    "wep_key",
+    "authorization",
+    "auths",
+    "ssh_keys",
+    "rootpw",
+    "keyfile",
+    "luks_key",
+];
+/// Names with such a part whose values are no secrets.
+const NO_SECRET_NAMES: [&str; 10] = [
+    "lock_passwd",
+    "ssh_pwauth",
+    "passwd/user-fullname",
+    "passwd/username",
+    "passwd/root-login",
+    "passwd/make-user",
+    "passwd/user-uid",
+    "passwd/user-default-groups",
+    "user-setup/allow-password",
+    "allow-password",
+];
+
+/// The secrets of one config, and their removal from texts.
+pub struct Redactor {
+    /// Secrets that are masked wherever they are; `None` if there are none.
+    parts: Option<AhoCorasick>,
+    /// Short secrets, which are masked where they are words.
+    words: BTreeSet<String>,
+    /// The secrets, of which a text that was cut may have the beginning only.
+    all: Vec<String>,
+    /// Whether there are more secrets than can be looked for.
+    hides_all: bool,
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Redactor({} secrets)", self.all.len())
+    }
+}
+
+impl Redactor {
+    /// Creates the redactor of a config's secrets.
+    pub fn of_config(config: &BootConfig) -> Self {
+        Self::new(config_secrets(config))
+    }
+
+    /// Creates the redactor of some secrets.
+    pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
+        let secrets: BTreeSet<String> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
+        let (parts, words): (BTreeSet<String>, _) =
+            secrets.iter().cloned().partition(|secret| secret.len() >= MIN_PART_LENGTH);
+        let is_small = secrets.len() <= MAX_SECRETS;
+        let automaton = (is_small && !parts.is_empty())
+            .then(|| AhoCorasick::builder().match_kind(MatchKind::Standard).build(&parts).ok());
+        let hides_all = !is_small || matches!(automaton, Some(None));
+        Self { parts: automaton.flatten(), words, all: secrets.into_iter().collect(), hides_all }
+    }
+
+    /// Returns the ranges of the secrets in a text. `is_cut` is whether the text was cut at its end, and may end within a
+    /// secret.
+    fn find(&self, text: &str, is_cut: bool) -> Vec<Range<usize>> {
+        if self.hides_all {
+            return vec![0..text.len()];
+        }
+        let parts = self.parts.iter().flat_map(|parts| parts.find_overlapping_iter(text)).map(|found| found.range());
+        let words = words(text).filter(|range| self.words.contains(&text[range.clone()]));
+        let torn = is_cut.then(|| self.torn_secret(text)).flatten();
+        parts.chain(words).chain(torn).collect()
+    }
+
+    /// Returns the range of the beginning of a secret at the end of a text.
+    fn torn_secret(&self, text: &str) -> Option<Range<usize>> {
+        let longest = |secret: &String| {
+            let ends = (1..secret.len()).rev().filter(|end| secret.is_char_boundary(*end));
+            ends.filter(|end| text.ends_with(&secret[..*end])).max()
+        };
+        self.all.iter().filter_map(longest).max().map(|length| text.len() - length..text.len())
+    }
+}
+
+/// Returns a text with the secrets masked: those of the redactors, and what is a secret by its form in whichever text, as in
+/// `password=...`. `is_cut` is whether the text was cut at its end, and may end within a secret.
+pub fn redact<'a>(text: &'a str, redactors: &[&Redactor], is_cut: bool) -> Cow<'a, str> {
+    let known = redactors.iter().flat_map(|redactor| redactor.find(text, is_cut));
+    let by_form = random_runs(text).chain(credentials(text)).chain(assignments(text));
+    let mut ranges: Vec<Range<usize>> = known.chain(by_form).filter(|range| !range.is_empty()).collect();
+    if ranges.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    ranges.sort_by_key(|range| (range.start, range.end));
+    Cow::Owned(masked(text, ranges))
+}
+
+/// Returns whether the values of a key, option or question with this name are secrets.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_NAMES.iter().any(|part| name.contains(part)) && !NO_SECRET_NAMES.iter().any(|other| name.ends_with(other))
+}
+
+/// Returns the ranges of words that are a secret by their form: hashes of crypt(3), and long random or hexadecimal words.
+pub(super) fn random_runs(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let is_sign = |sign: char| sign.is_ascii_alphanumeric() || "$+/=_-.".contains(sign);
+    runs(text, is_sign).flat_map(move |range| {
+        let word = &text[range.clone()];
+        match is_crypt_hash(word) || is_random(word) {
+            true => vec![range],
+            false => runs(word, |sign| sign.is_ascii_hexdigit())
+                .filter(|run| run.len() >= MIN_HEX_RUN)
+                .map(|run| range.start + run.start..range.start + run.end)
+                .collect(),
+        }
+    })
+}
+
+/// Returns whether a word is a hash of crypt(3): `$ID$...`.
+fn is_crypt_hash(word: &str) -> bool {
+    let mut parts = word.split('$');
+    let (before, id, rest) = (parts.next(), parts.next().unwrap_or_default(), parts.next());
+    let is_id = !id.is_empty() && id.len() <= 8 && id.chars().all(|sign| sign.is_ascii_alphanumeric() || sign == '-');
+    before.is_some() && is_id && rest.is_some_and(|rest| !rest.is_empty()) && parts.next().is_some()
+}
+
+/// Returns whether a word looks like a key in base64 or the like: long, with capitals, small letters and digits mixed.
+fn is_random(word: &str) -> bool {
+    let word = word.trim_matches(|sign: char| ".-_=/".contains(sign));
+    if word.len() < MIN_RANDOM_LENGTH || word.contains(['.', '-']) || word.starts_with('/') {
+        return false;
+    }
+    let changes = word.as_bytes().windows(2).filter(|pair| kind(pair[0]) != kind(pair[1])).count();
+    let has = |test: fn(&u8) -> bool| word.bytes().any(|octet| test(&octet));
+    let is_mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);
+    // Names made of words change at their joints only.
+    is_mixed && changes * 3 >= word.len()
+}
+
+/// Returns the kind of an octet: capital, small letter, digit, other.
+fn kind(octet: u8) -> u8 {
+    match octet {
+        b'A'..=b'Z' => 0,
+        b'a'..=b'z' => 1,
+        b'0'..=b'9' => 2,
+        _ => 3,
+    }
+}
+
+/// Returns the ranges of the user names and passwords in URLs.
+fn credentials(text: &str) -> impl Iterator<Item = Range<usize>> {
+    const MARK: &str = "://";
+    text.match_indices(MARK).filter_map(|(at, mark)| {
+        let start = at + mark.len();
+        let rest = &text[start..];
+        let end = rest.find(|sign: char| sign.is_whitespace() || "/\"'?#".contains(sign)).unwrap_or(rest.len());
+        rest[..end].rfind('@').map(|length| start..start + length)
+    })
+}
+
+/// Returns the ranges of values with a secret's name: `name=value`, `name: value`, `"name": "value"`, `--name value`, and of
+/// what follows `Bearer` and `Basic`.
+fn assignments(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let is_name = |sign: char| sign.is_ascii_alphanumeric() || "_-./".contains(sign);
+    runs(text, is_name).filter_map(move |name| {
+        let word = &text[name.clone()];
+        let is_scheme = matches!(word, "Bearer" | "Basic");
+        if !is_scheme && !is_secret_name(word) {
+            return None;
+        }
+        let rest = &text[name.end..];
+        let is_option = word.starts_with("--") || is_scheme;
+        let gap = rest.find(|sign: char| !" \"'".contains(sign)).unwrap_or(rest.len());
+        let after = match rest[gap..].chars().next() {
+            Some('=' | ':') => gap + 1,
+            _ if is_option && rest.starts_with(' ') => 0,
+            _ => return None,
+        };
+        let value = &rest[after..];
+        let quote = value.trim_start().chars().next().filter(|sign| "\"'".contains(*sign));
+        let start = value.len() - value.trim_start().len() + quote.map_or(0, char::len_utf8);
+        let value = &value[start..];
+        let end = match quote {
+            Some(quote) => value.find(quote),
+            None => value.find(|sign: char| sign.is_whitespace() || "&,;\"')}]".contains(sign)),
+        };
+        let range = name.end + after + start..name.end + after + start + end.unwrap_or(value.len());
+        (!range.is_empty()).then_some(range)
+    })
+}
+
+/// Returns the ranges of the words of a text.
+fn words(text: &str) -> impl Iterator<Item = Range<usize>> {
+    runs(text, |sign| sign.is_alphanumeric())
+}
+
+/// Returns the ranges of the longest runs of signs of a kind.
+fn runs(text: &str, is_part: impl Fn(char) -> bool) -> impl Iterator<Item = Range<usize>> {
+    let mut signs = text.char_indices().peekable();
+    std::iter::from_fn(move || {
+        while signs.next_if(|(_, sign)| !is_part(*sign)).is_some() {}
+        let (start, _) = *signs.peek()?;
+        while signs.next_if(|(_, sign)| is_part(*sign)).is_some() {}
+        Some(start..signs.peek().map_or(text.len(), |(end, _)| *end))
+    })
+}
+
+/// Returns a text with ranges masked, which are sorted by their start. Ranges that overlap are masked as one.
+fn masked(text: &str, ranges: Vec<Range<usize>>) -> String {
+    let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+    for range in ranges {
+        if range.start >= done {
+            out.push_str(&text[done..range.start]);
+            out.push_str(Secret::REDACTED);
+        }
+        done = done.max(range.end);
+    }
+    out.push_str(&text[done..]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redactor(secrets: &[&str]) -> Redactor {
+        Redactor::new(secrets.iter().map(|secret| (*secret).to_owned()))
+    }
+
+    fn mask_patterns(text: &str) -> Cow<'_, str> {
+        redact(text, &[], false)
+    }
+
+    #[test]
+    fn secrets_are_masked_wherever_they_are() {
+        let redactor = redactor(&["geheim", "geheimnis", "heimlich", "open sesame", "abc", "über"]);
+        let rows = [
+            ("the password is geheim!", "the password is REDACTED!"),
+            ("-pgeheimnis x", "-pREDACTED x"),
+            ("geheimlich", "REDACTED"),
+            ("say open sesame twice: open sesame", "say REDACTED twice: REDACTED"),
+            ("abc is a word, abcd is another", "REDACTED is a word, abcd is another"),
+            ("überall", "REDACTEDall"),
+            ("nothing", "nothing"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(redact(text, &[&redactor], false), expected);
+        }
+        assert!(!format!("{redactor:?}").contains("geheim"));
+    }
+
+    #[test]
+    fn a_secret_within_another_ones_secret_is_masked_with_it() {
+        let (config, host) = (redactor(&["geheim"]), redactor(&["bmc-geheim-x"]));
+        assert_eq!(redact("it is bmc-geheim-x.", &[&config, &host], false), "it is REDACTED.");
+    }
+
+    #[test]
+    fn a_text_that_was_cut_ends_before_the_part_of_a_secret() {
+        let redactor = redactor(&["geheimnis", "über"]);
+        for (text, expected) in
+            [("it is gehei", "it is REDACTED"), ("it is ü", "it is REDACTED"), ("it is", "it is"), ("", "")]
+        {
+            assert_eq!(redact(text, &[&redactor], true), expected);
+        }
+        assert_eq!(redact("it is gehei", &[&redactor], false), "it is gehei");
+    }
+
+    #[test]
+    fn of_a_config_with_too_many_secrets_nothing_is_shown() {
+        let redactor = Redactor::new((0..=MAX_SECRETS).map(|number| format!("secret{number}")));
+        assert_eq!(redact("anything", &[&redactor], false), Secret::REDACTED);
+        assert_eq!(redact("anything", &[&Redactor::new([])], false), "anything");
+    }
+
+    #[test]
+    fn what_is_a_secret_by_its_form_is_masked() {
+        let token = "525400123456".to_owned() + &"ab".repeat(16);
+        let rows = [
+            (
+                format!("Command line: inst.ks=http://10.0.0.1/c?token={token} quiet"),
+                "Command line: inst.ks=http://10.0.0.1/c?token=REDACTED quiet",
+            ),
+            (format!("GET /nocloud/{token}/user-data"), "GET /nocloud/REDACTED/user-data"),
+            ("rootpw $6$abc$defghi.jkl/x done".into(), "rootpw REDACTED done"),
+            ("fetch https://me:geheim@mirror/x".into(), "fetch https://REDACTED@mirror/x"),
+            ("password=geheim&x=1".into(), "password=REDACTED&x=1"),
+            ("{\"password\": \"ge heim\", \"a\": 1}".into(), "{\"password\": \"REDACTED\", \"a\": 1}"),
+            ("+ mysql --password geheim db".into(), "+ mysql --password REDACTED db"),
+            ("Authorization: Bearer abc.def".into(), "Authorization: REDACTED REDACTED"),
+            ("key AbC3dE5fG7hI9jK1lM2nO4pQ6rS8".into(), "key REDACTED"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(mask_patterns(&text), expected, "{text}");
+        }
+        for text in [
+            "Setting up linux-image-6.1.0-18-amd64 (6.1.76-1) ...",
+            "LABEL=Fedora-Server-dvd-x86_64-43 not found",
+            "/run/install/repo/LiveOS/squashfs.img",
+            "NetworkManagerDispatcherService2 started",
+            "Setting password for user admin",
+            "",
+        ] {
+            assert!(matches!(mask_patterns(text), Cow::Borrowed(_)), "{text}: {}", mask_patterns(text));
+        }
+    }
+}
