@@ -115,6 +115,7 @@ const IO_EDGE: &[&str] = &[
     "store/timeline_sizes.rs",
     "store/volumes.rs",
     "store/writer.rs",
+    "syslog/serve.rs",
     "tftp/serve/boot_files.rs",
     "tftp/serve/content.rs",
     "tftp/serve/mmsg.rs",
@@ -164,10 +165,10 @@ fn allowed(folder: &str, path: &str) -> Option<&'static [&'static str]> {
         "gate" => &["boot", "bounds", "store", "images", "event", "fleet", "iso"],
         "admission" => &["boot", "fleet", "iso", "provision", "store"],
         "bmc" => &["event", "fleet", "http_client"],
-        "dhcp" | "ndp" | "tftp" | "iscsi" if is_adapter => {
+        "dhcp" | "ndp" | "tftp" | "iscsi" | "syslog" if is_adapter => {
             &["boot", "bounds", "event", "fleet", "gate", "images", "iso", "store"]
         }
-        "dhcp" | "ndp" | "tftp" | "iscsi" => &["boot", "bounds", "fleet", "iso"],
+        "dhcp" | "ndp" | "tftp" | "iscsi" | "syslog" => &["boot", "bounds", "fleet", "iso"],
         "http" => &["bounds", "iso"],
         "http_client" => &[],
         "api" => &["admission", "bmc", "boot", "event", "fleet", "gate", "http", "images", "iso", "provision", "store"],
@@ -541,7 +542,7 @@ fn only_the_io_edge_does_io() {
 fn pure_folders_are_synchronous() {
     let is_pure = |path: &str| {
         let folder = path.split('/').next().unwrap();
-        let is_codec = ["dhcp", "tftp", "iscsi", "ndp"].contains(&folder) && !path.contains("/serve");
+        let is_codec = ["dhcp", "tftp", "iscsi", "ndp", "syslog"].contains(&folder) && !path.contains("/serve");
         ["fleet", "boot", "bounds", "iso", "provision"].contains(&folder) || is_codec
     };
     for source in sources().iter().filter(|source| is_pure(&source.path)) {

@@ -15,7 +15,7 @@
 //! | `store` | the state: one snapshot for readers, one writer, the timeline |
 //! | `gate` | asks the decision for every protocol, records what it depends on, releases configs |
 //! | `images`, `admission`, `bmc` | ISO files; checks before a write; BMC clients |
-//! | `dhcp`, `ndp`, `tftp`, `iscsi` | codec and session (pure), and `serve` with the sockets |
+//! | `dhcp`, `ndp`, `tftp`, `iscsi`, `syslog` | codec and session (pure), and `serve` with the sockets |
 //! | `http_client` | HTTP/1.1 client of the command line and the BMC clients |
 //! | `http`, `api` | HTTP transport; everything that HTTP answers |
 //! | `controllers` | loops that look after objects |
@@ -54,4 +54,5 @@ pub mod iso;
 pub mod ndp;
 pub mod provision;
 pub mod store;
+pub mod syslog;
 pub mod tftp;

@@ -9,6 +9,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::config::{Config, DhcpInterface, DhcpMode};
 use crate::http::{listener, tls};
+use crate::syslog::serve::{self as syslog, SyslogSockets};
 use crate::tftp::serve::boot_files::TftpEndpoint;
 use crate::tftp::serve::{Listener, PortUse};
 use crate::{dhcp, ndp};
@@ -41,6 +42,8 @@ pub struct Listeners {
     pub objects: Option<listener::HttpSocket>,
     /// iSCSI listeners, one for each interface.
     pub iscsi: Vec<std::net::TcpListener>,
+    /// Syslog sockets, one of each protocol for each interface; none if the receiver is off.
+    pub syslog: SyslogSockets,
 }
 
 impl Listeners {
@@ -57,6 +60,7 @@ impl Listeners {
             tftp: Vec::new(),
             http: Vec::new(),
             iscsi: Vec::new(),
+            syslog: SyslogSockets::default(),
             objects: None,
             api: bind_unix(&config.state_dir.join("api.sock"))?,
         };
@@ -100,6 +104,12 @@ impl Listeners {
         self.bind_tftp(interface, address, addresses, config)?;
         self.http.push(bind_tcp(SocketAddr::from((address, config.http_port)), "http_port", config)?);
         self.iscsi.push(bind_tcp(SocketAddr::from((address, config.iscsi.port)), "iscsi.port", config)?);
+        if let Some(settings) = config.syslog {
+            let address = SocketAddr::from((address, settings.port));
+            let udp = syslog::bind_udp(address);
+            self.syslog.udp.push(udp.with_context(|| format!("UDP {address} (syslog.port)"))?);
+            self.syslog.tcp.push(bind_tcp(address, "syslog.port", config)?);
+        }
         Ok(())
     }
 

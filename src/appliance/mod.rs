@@ -33,6 +33,7 @@ use crate::images::library::ImageLibrary;
 use crate::images::uploads;
 use crate::iscsi::serve::admission;
 use crate::store::{OpenOptions, Seal, Store};
+use crate::syslog::serve::{self as syslog, SyslogSockets};
 use crate::tftp::serve::boot_files;
 use crate::{dhcp, ndp};
 
@@ -153,7 +154,8 @@ impl Appliance {
     async fn serve(self) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let Self { config, listeners, gate, places, programs, tokens } = self;
-        let Listeners { address, dhcp, solicitations, tftp, http, api, objects, iscsi, .. } = listeners;
+        let Listeners { address, dhcp, solicitations, tftp, http, api, objects, iscsi, syslog: syslog_sockets, .. } =
+            listeners;
         // 1. Manifests come first: requests are answered with the declared objects.
         let manifests = Manifests::new(config.manifests.clone(), config.namespace.clone(), &config.state_dir)?;
         let opened = async {
@@ -184,6 +186,7 @@ impl Appliance {
         for listener in iscsi {
             services.spawn(admission::serve(listener, policy, per_source, gate.clone(), stopped.clone()));
         }
+        spawn_syslog(&mut services, syslog_sockets, &gate, &stopped);
         let access = settings::api_access(&config, tokens);
         let folders = settings::folders(&config);
         let shared = Shared::new(gate.clone(), places.clone(), folders, access, manifests.faults());
@@ -255,6 +258,14 @@ fn spawn_http(
         listener::serve(listeners, Arc::new(shared), limits, stopped).await;
         Ok(())
     });
+}
+
+/// Spawns the syslog receiver, if it has sockets.
+fn spawn_syslog(services: &mut Services, sockets: SyslogSockets, gate: &Arc<Gate>, stopped: &watch::Receiver<bool>) {
+    if !sockets.udp.is_empty() {
+        let serve = syslog::serve(sockets, gate.clone(), stopped.clone());
+        services.spawn(async move { serve.await.context("syslog") });
+    }
 }
 
 /// Spawns the answers to router solicitations, and the export of the leases in server mode.

@@ -29,6 +29,7 @@ pub fn site(config: &Config, listeners: &Listeners) -> Site {
         ours: listeners.tftp.iter().map(|endpoint| endpoint.service_address.into()).collect(),
         http: (listeners.address, config.http_port).into(),
         iscsi: (listeners.address, config.iscsi.port).into(),
+        syslog: config.syslog.map(|syslog| (listeners.address, syslog.port).into()),
         iqn: config.iscsi.iqn.clone(),
         config_access: config.config_access.clone(),
         chap: config.iscsi.chap.clone(),

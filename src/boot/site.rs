@@ -32,6 +32,8 @@ pub struct Site {
     pub http: SocketAddr,
     /// Address and port of iSCSI.
     pub iscsi: SocketAddr,
+    /// Address and port of the syslog receiver; `None` if it is off.
+    pub syslog: Option<SocketAddr>,
     /// Prefix of every target's name, as in `iqn.2026-11.org.bootlatch`.
     pub iqn: String,
     /// The proof that a config requires.
@@ -106,7 +108,8 @@ impl Site {
     /// Returns the site as machines see it that reach us at another address.
     pub fn reached_at(&self, address: IpAddr) -> Self {
         let at = |socket: SocketAddr| SocketAddr::new(address, socket.port());
-        Self { address, http: at(self.http), iscsi: at(self.iscsi), ..self.clone() }
+        let syslog = self.syslog.map(at);
+        Self { address, http: at(self.http), iscsi: at(self.iscsi), syslog, ..self.clone() }
     }
 
     /// Returns the boot program of a machine.
@@ -195,6 +198,7 @@ pub mod tests {
             nets: vec!["10.77.0.0/24".parse().unwrap()],
             http: SocketAddr::new(address, 80),
             iscsi: SocketAddr::new(address, 3260),
+            syslog: None,
             iqn: "iqn.2026-11.org.bootlatch".into(),
             config_access: ConfigAccess {
                 require: ConfigProof::Address,

@@ -5,6 +5,7 @@ mod dhcp;
 mod iscsi;
 mod limits;
 mod renamed_keys;
+mod syslog;
 mod tftp;
 mod validator;
 mod volumes;
@@ -26,6 +27,7 @@ pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, OnOtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
 pub use iscsi::{Iscsi, IscsiAccess};
 pub use limits::Limits;
+pub use syslog::Syslog;
 pub use tftp::Tftp;
 use validator::Validator;
 
@@ -69,6 +71,8 @@ pub struct Config {
     pub tcp_congestion_control: Option<String>,
     /// Settings of the iSCSI target.
     pub iscsi: Iscsi,
+    /// Settings of the syslog receiver; `None` if it is off.
+    pub syslog: Option<Syslog>,
     /// Settings of the object API.
     pub api: Api,
     /// File with the key that the database is encrypted with.
@@ -168,6 +172,7 @@ struct Raw {
     dhcp: RawDhcp,
     tftp: tftp::RawTftp,
     iscsi: iscsi::RawIscsi,
+    syslog: syslog::RawSyslog,
     api: access::RawApi,
     store: access::RawStore,
     config_access: access::RawConfigAccess,
@@ -265,6 +270,7 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
         http_port: flags.http_port.or(raw.http_port).unwrap_or(80),
         tcp_congestion_control: validator.congestion_control(raw.tcp_congestion_control)?,
         iscsi: validator.iscsi(raw.iscsi)?,
+        syslog: validator.syslog(&raw.syslog)?,
         api: validator.api(&raw.api)?,
         encryption_key_file: raw.store.encryption_key_file,
         config_access: validator.config_access(&raw.config_access)?,
@@ -292,6 +298,17 @@ mod tests {
         assert_eq!((config.interfaces, config.http_port, config.dhcp.port), (vec![alone], 80, 67));
         assert_eq!(config.unknown_hosts, EnrolmentRules { first: Vec::new(), otherwise: UnknownHostAction::Hold });
         assert!(read("").unwrap_err().contains("interface"));
+    }
+
+    #[test]
+    fn the_syslog_receiver_is_off_unless_it_is_enabled() {
+        let port =
+            |text: &str| read(&format!("interface = \"eth1\"\n{text}")).unwrap().syslog.map(|syslog| syslog.port);
+        assert_eq!((port(""), port("[syslog]\nport = 5514")), (None, None));
+        assert_eq!(
+            (port("[syslog]\nenabled = true"), port("[syslog]\nenabled = true\nport = 5514")),
+            (Some(514), Some(5514))
+        );
     }
 
     #[test]
@@ -351,6 +368,7 @@ mod tests {
         check("[limits]\nhttp_send_timeout = \"0s\"", &["line 3", "limits.http_send_timeout"]);
         check("[tftp]\nmax_block_size = 7", &["line 3", "tftp.max_block_size"]);
         check("[iscsi]\niqn = \"x\"", &["line 3", "iscsi.iqn"]);
+        check("[syslog]\nport = 0", &["line 3", "syslog.port"]);
         check("[iscsi.chap]\nusername = \"n\"\nsecret = \"short\"", &["iscsi.chap.secret", "12 to 128 octets"]);
         check("[[volumes]]\nname = \"../x\"\ndirectory = \"/x\"", &["line 3", "volumes.name"]);
         check("[[volumes]]\nname = \"bootlatch\"\ndirectory = \"/x\"", &["line 3", "volumes.name"]);

@@ -105,7 +105,8 @@ impl Gate {
         let url = config_url(&site, self.token(Some(host)), config.as_deref());
         // The host's own kernel arguments are shown to the same clients as its config.
         let own = Some(host).filter(|_| shown == ConfigVisibility::Whole);
-        let mut customization = iso::customization_for(image, own, config.as_deref(), &url);
+        let addresses = iso::ServerAddresses { config: &url, syslog: site.syslog };
+        let mut customization = iso::customization_for(image, own, config.as_deref(), addresses);
         site.fill(&mut customization.edit.append, &image.metadata.name, host.spec.boot_mac_address);
         let is_within = |_: &Arc<BootConfig>| image.spec.config_delivery == Delivery::Embed;
         let carries = config.filter(is_within).map(|config| (host.spec.boot_mac_address, config.metadata.name.clone()));

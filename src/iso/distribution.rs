@@ -1,5 +1,7 @@
 //! The distribution of an image, detected by the files in it, and the kernel arguments of its installer.
 
+use std::net::SocketAddr;
+
 use super::tree::EntryKind;
 use super::{Iso, IsoError};
 use crate::fleet::Format;
@@ -175,6 +177,33 @@ pub fn config_arguments(family: Family, format: Format, url: &str) -> Vec<String
         (Format::Script, Family::Agama) => list(&["inst.auto=@"]),
         (Format::Script, Family::Arch) => list(&["script=@"]),
         (Format::Script, _) => Vec::new(),
+    }
+}
+
+/// Returns the kernel arguments that have an installer send its log to a syslog receiver. The list is empty if the installer of a
+/// family cannot.
+///
+/// Anaconda's rsyslog sends over TCP, debian-installer's syslogd (busybox) over UDP. systemd's
+/// `systemd.journald.forward_to_syslog` leads to a syslog daemon on the same machine only.
+pub fn syslog_arguments(family: Family, receiver: SocketAddr) -> Vec<String> {
+    match family {
+        Family::Fedora | Family::RedHat => vec![format!("inst.syslog={receiver}")],
+        Family::Debian | Family::Ubuntu => {
+            vec![format!("log_host={}", receiver.ip()), format!("log_port={}", receiver.port())]
+        }
+        Family::CoreOs
+        | Family::Suse
+        | Family::Agama
+        | Family::Arch
+        | Family::Alpine
+        | Family::NixOs
+        | Family::Proxmox
+        | Family::Windows
+        | Family::Esxi
+        | Family::Memtest
+        | Family::Grub
+        | Family::CloudSeed
+        | Family::Unknown => Vec::new(),
     }
 }
 

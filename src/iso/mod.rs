@@ -37,9 +37,9 @@ mod volume;
 
 pub use compose::{ComposedView, compose};
 pub use coreos::{CoreOs, KargsArea};
-pub use customization::{Customization, DigestPolicy, customization_for, kernel_arguments};
+pub use customization::{Customization, DigestPolicy, ServerAddresses, customization_for, kernel_arguments};
 pub use descriptor::{NameEncoding, PathTables, VolumeDescriptor, VolumeDescriptorSet};
-pub use distribution::{Distribution, Family, config_arguments};
+pub use distribution::{Distribution, Family, config_arguments, syslog_arguments};
 pub use eltorito::{BootEntry, BootPlatform, Emulation};
 pub use error::{IsoError, ViewError};
 pub use examine::{BootMenu, Examined, examine};

@@ -37,6 +37,7 @@ fn site() -> Site {
         ours: vec![OURS.into()],
         nets: vec!["10.77.0.0/24".parse().expect("a net")],
         http: SocketAddrV4::new(OURS, 80).into(),
+        syslog: None,
         iscsi: SocketAddrV4::new(OURS, 3260).into(),
         iqn: "iqn.2026-11.org.bootlatch".into(),
         chap: None,

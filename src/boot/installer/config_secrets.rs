@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::redaction::{is_secret_name, random_runs};
+use super::secret_forms::{is_secret_name, random_runs};
 use crate::fleet::embedded_text::embedded_texts;
 use crate::fleet::{BootConfig, Format};
 

@@ -3,6 +3,7 @@
 mod config_secrets;
 mod failure;
 mod redaction;
+mod secret_forms;
 
 use std::fmt;
 

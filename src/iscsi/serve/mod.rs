@@ -4,7 +4,6 @@
 pub mod admission;
 pub mod busy_poll;
 mod chap_failures;
-mod places;
 mod registry;
 pub mod sendfile;
 mod types;
@@ -29,12 +28,11 @@ use super::chap::Nonce;
 use super::limits;
 use super::login::{Claim, LoginDecision, LoginRefusal};
 use super::scsi::LogicalUnits;
-use crate::bounds::ShareLimits;
+use crate::bounds::{ListenerPlaces, ShareLimits};
 use crate::iscsi::connection::{Connection, ConnectionStep, InitiatorView, SessionKey, UnitRead};
 use crate::iscsi::outcome::End;
 use crate::iscsi::serve::busy_poll::BusyPoll;
 use crate::iso::ReadAt;
-use places::ListenerPlaces;
 use registry::{Registry, SessionHandle};
 pub use types::{
     Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, MediaAccess, RecordFirstRead,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::bounds::{Excess, ShareLimits, Shares, Source};
+use super::{Excess, ShareLimits, Shares, Source};
 
 /// The places of the connections of a listener.
 #[derive(Debug)]
