@@ -124,6 +124,8 @@ pub enum MachineEndpoint {
     NamedIgnition,
     /// A machine's report that its install is complete.
     BootComplete,
+    /// A report of a machine's installer about its progress.
+    Report,
 }
 
 /// Health, metrics and the version.

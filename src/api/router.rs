@@ -12,7 +12,7 @@ use crate::api::auth::Role;
 use crate::api::browser::is_browser_request;
 use crate::api::machine::query::Query;
 use crate::api::machine::recent::{RecentKey, RecentView, RepeatedKey};
-use crate::api::machine::{configs, images, scripts};
+use crate::api::machine::{configs, images, reports, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
 use crate::api::objects::{
@@ -157,6 +157,7 @@ async fn answer(
     let Some(operation) = route.operation(request.method()) else { return method_not_allowed(route) };
     let target = Target { path: &path, parts: &parts, route };
     match operation.endpoint {
+        Endpoint::Machine(MachineEndpoint::Report) => report(shared, &peer, target, request).await,
         Endpoint::Machine(endpoint) => machine(shared, &peer, recent, target, endpoint, &request).await,
         Endpoint::Ops(endpoint) => ops(shared, endpoint).await,
         Endpoint::Redfish if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
@@ -169,6 +170,15 @@ async fn answer(
         }
         Endpoint::Redfish | Endpoint::Api(_) | Endpoint::Object(_) | Endpoint::Review(_) => Status::no_route().reply(),
     }
+}
+
+/// Answers a report of an installer, the only request of machines whose body is read.
+async fn report(shared: &Shared, peer: &Peer, target: Target<'_>, request: Request<Incoming>) -> Reply {
+    if is_browser_request(request.headers()) {
+        return refuse_browser(shared, peer);
+    }
+    let token = Query::parse(request.uri().query()).token;
+    reports::report(shared, peer, target.parameter("token").or(token.as_deref()), request.into_body()).await
 }
 
 /// Answers a path without a route: under the paths of the object API with 401 first.
@@ -287,6 +297,8 @@ async fn machine<B>(
             let token = parsed().token;
             configs::complete(shared, peer, parameter("token").or(token.as_deref())).await
         }
+        // It has a body: `report` answers it.
+        MachineEndpoint::Report => method_not_allowed(target.route),
     }
 }
 

@@ -124,6 +124,19 @@ static ROUTES: &[Route] = &[
             M::BootComplete,
         )],
     ),
+    route(
+        "/api/v1/report",
+        &[machine(RouteMethod::Post, "installerReport", "Reports the progress of the machine's installer.", M::Report)],
+    ),
+    route(
+        "/api/v1/report/{token}",
+        &[machine(
+            RouteMethod::Post,
+            "installerReportByToken",
+            "Reports the progress of the machine's installer.",
+            M::Report,
+        )],
+    ),
     // What operators watch.
     route("/healthz", &[get("health", "Returns whether the process answers.", Anyone, Endpoint::Ops(Ops::Live))]),
     route("/livez", &[get("live", "Returns whether the process answers.", Anyone, Endpoint::Ops(Ops::Live))]),

@@ -3,7 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::boot::DropReason;
 use crate::boot::installer::{
     InstallerFailure, InstallerLine, MAX_MESSAGE_LENGTH, MAX_STAGE_LENGTH, Redactor, installer_failure, redact,
 };
-use crate::bounds::{Rate, TokenBuckets};
+use crate::bounds::{Excess, ListenerPlace, ListenerPlaces, Rate, ShareLimits, TokenBuckets};
 use crate::event::Event;
 use crate::fleet::text::printable;
 use crate::fleet::{Host, Mac, Name, Phase};
@@ -28,6 +28,9 @@ const MAX_REDACTORS: usize = 64;
 const RECENT_LINES: usize = 16;
 /// Time in which a less specific failure counts as the consequence of the one before it.
 const CONSEQUENCE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Limits of reports that are being received.
+const REPORTS: ShareLimits = ShareLimits { total: 64, per_source: 4, reserve: 16 };
 
 /// The bounds of one class of a machine's lines.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +87,10 @@ pub struct LastFailure {
 
 /// The lines of all machines' installers since their last boot, as far as decisions depend on them.
 #[derive(Debug)]
-pub struct InstallerLines(Mutex<LineState>);
+pub struct InstallerLines {
+    state: Mutex<LineState>,
+    report_places: Arc<ListenerPlaces>,
+}
 
 #[derive(Debug)]
 struct LineState {
@@ -108,13 +114,14 @@ struct MachineLines {
 impl Default for InstallerLines {
     fn default() -> Self {
         let rates = LineClass::ALL.map(|class| TokenBuckets::new(class.bounds().rate, MAX_MACHINES));
-        Self(Mutex::new(LineState { machines: HashMap::new(), rates, redactors: HashMap::new() }))
+        let state = Mutex::new(LineState { machines: HashMap::new(), rates, redactors: HashMap::new() });
+        Self { state, report_places: ListenerPlaces::new(REPORTS) }
     }
 }
 
 impl InstallerLines {
     fn state(&self) -> MutexGuard<'_, LineState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a token of a class, before anything costly is done with a line.
@@ -242,6 +249,19 @@ impl Gate {
         self.counters.count_installer_line(line.source);
         self.store.record_event(Some(mac), Event::from(line));
         Ok(())
+    }
+
+    /// Takes a place for a report that is received, from an address of the network.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn take_report_place(&self, from: Option<IpAddr>) -> Result<ListenerPlace, DropReason> {
+        let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let taken = self.installer_lines.report_places.take(from, || self.store.load().is_known_address(from));
+        taken.map_err(|excess| match excess {
+            Excess::Source => DropReason::SourceLimit,
+            Excess::Total => DropReason::Overload,
+        })
     }
 
     /// Returns the line by which the installer of a machine's present boot says why it stopped.

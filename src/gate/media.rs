@@ -1,10 +1,12 @@
 //! The media of hosts: their views of images and NoCloud seeds, and the CHAP secrets for the target.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::boot::installer::vendor_data;
 use crate::boot::{ConfigProof, Facts, Reason, Stage, Verdict};
 use crate::event::{Event, ScriptAction};
 use crate::fleet::lifecycle::Transition;
@@ -16,6 +18,9 @@ use crate::store::{Change, Observation};
 
 use crate::gate::script::config_url;
 use crate::gate::{Gate, HostDecision, IdentifiedClient};
+
+/// File of a NoCloud source that its provider writes.
+const VENDOR_DATA: &str = "vendor-data";
 
 /// A host's view of its image under a URL of its own. The bytes stay the same while they are read.
 #[derive(Debug, Clone)]
@@ -106,33 +111,50 @@ impl Gate {
         // The host's own kernel arguments are shown to the same clients as its config.
         let own = Some(host).filter(|_| shown == ConfigVisibility::Whole);
         let addresses = iso::ServerAddresses { config: &url, syslog: site.syslog };
-        let mut customization = iso::customization_for(image, own, config.as_deref(), addresses);
+        let reporting = config.as_deref().filter(|_| image.spec.config_delivery == Delivery::Embed);
+        let reporting = reporting.and_then(|config| self.with_vendor_data(host, config, at));
+        let config_now = reporting.as_ref().or(config.as_deref());
+        let mut customization = iso::customization_for(image, own, config_now, addresses);
         site.fill(&mut customization.edit.append, &image.metadata.name, host.spec.boot_mac_address);
         let is_within = |_: &Arc<BootConfig>| image.spec.config_delivery == Delivery::Embed;
         let carries = config.filter(is_within).map(|config| (host.spec.boot_mac_address, config.metadata.name.clone()));
         (customization, carries)
     }
 
-    /// Returns the NoCloud seed of a host's config; `None` if the config is not for cloud-init.
+    /// Returns the NoCloud seed of a host's config; `None` if the config is not for cloud-init. With `report_url` it has
+    /// the settings that have cloud-init report there, unless the config has vendor-data of its own.
     ///
     /// # Errors
     /// The files do not fit a seed.
-    pub fn seed_of(&self, host: &Host) -> Result<Option<Bytes>, iso::ViewError> {
+    pub fn seed_of(&self, host: &Host, report_url: Option<&str>) -> Result<Option<Bytes>, iso::ViewError> {
         let state = self.store.load();
         let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
         let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
         let is_seeds = |name: &String| iso::SEED_FILES.contains(&name.as_str());
         let files = config.spec.data.iter().filter(|(name, _)| is_seeds(name));
-        let files = files.map(|(name, text)| (name.clone(), text.clone())).collect();
+        let mut files: BTreeMap<String, String> = files.map(|(name, text)| (name.clone(), text.clone())).collect();
+        if let Some(url) = report_url {
+            add_vendor_data(&mut files, url);
+        }
         iso::build_seed(host.metadata.name.as_str(), &host.instance(), &files).map(Some)
     }
 
-    /// Returns the NoCloud seed that a host attaches with its image; `None` if its config is not for cloud-init.
+    /// Returns the NoCloud seed that a host attaches with its image, at our address that it reached; `None` if its config
+    /// is not for cloud-init.
     ///
     /// # Errors
     /// The files do not fit a seed.
-    pub fn seed(&self, host: &Host) -> Result<Option<Arc<dyn ReadAt>>, iso::ViewError> {
-        Ok(self.seed_of(host)?.map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::MemoryImage(seed)) }))
+    pub fn seed(&self, host: &Host, at: Option<IpAddr>) -> Result<Option<Arc<dyn ReadAt>>, iso::ViewError> {
+        Ok(self
+            .seed_of(host, Some(&self.report_url(host, at)))?
+            .map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::MemoryImage(seed)) }))
+    }
+
+    /// Returns a config for cloud-init with the settings that have it report its progress; `None` for another config.
+    fn with_vendor_data(&self, host: &Host, config: &BootConfig, at: Option<IpAddr>) -> Option<BootConfig> {
+        let mut config = (config.spec.format == Format::CloudInit).then(|| config.clone())?;
+        add_vendor_data(&mut config.spec.data, &self.report_url(host, at));
+        Some(config)
     }
 
     /// Returns the CHAP secrets in a host's script: for our target those of the host or of the configuration, for an
@@ -300,6 +322,14 @@ impl Gate {
             tracing::error!(%error, "failed to compose a host's view of an image");
             Err(MediaError::Reason(Reason::InternalError))
         })
+    }
+}
+
+/// Adds the vendor-data by which cloud-init reports to a URL, unless there is other vendor-data.
+fn add_vendor_data(files: &mut BTreeMap<String, String>, report_url: &str) {
+    if !files.contains_key(VENDOR_DATA) {
+        let user_data = files.get(Format::CloudInit.main_file()).map_or("", String::as_str);
+        files.insert(VENDOR_DATA.to_owned(), vendor_data(report_url, user_data));
     }
 }
 

@@ -61,6 +61,11 @@ impl Gate {
         }
     }
 
+    /// Returns the URL at which the installer of a host's present install reports, at our address that the machine reached.
+    pub fn report_url(&self, host: &Host, at: Option<IpAddr>) -> String {
+        format!("{}/api/v1/report/{}", self.site_at(at).url(), self.token(Some(host)))
+    }
+
     /// Returns the token of a host's present install; empty without a host.
     pub(super) fn token(&self, host: Option<&Host>) -> String {
         host.map(|host| self.tokens.of(host)).unwrap_or_default()

@@ -179,7 +179,7 @@ def test_seeds_and_other_paths(server, machine):
     seed = {name: ask(f"/nocloud/{token}/{name}") for name in ("user-data", "meta-data", "vendor-data", "network-config")}
     assert seed["user-data"] == (200, data["user-data"]), f"NoCloud: user-data is served: {seed}"
     assert seed["meta-data"][0] == 200 and 'local-hostname: "mine"' in seed["meta-data"][1], f"NoCloud: meta-data is generated: {seed}"
-    assert seed["vendor-data"] == (200, ""), f"NoCloud: vendor-data is empty: {seed}"
+    assert seed["vendor-data"][0] == 200 and f"/api/v1/report/{token}" in seed["vendor-data"][1], f"NoCloud: vendor-data has cloud-init report here: {seed}"
     assert seed["network-config"][0] == 404, "NoCloud: network-config is 404 if the config has none"
     assert ask(f"/phone_home/{token}", method="POST")[0] == 200 and server.ask("GET", f"{HOSTS}/mine").json["status"]["phase"] == "Installed", (
         "phone_home completes the install")

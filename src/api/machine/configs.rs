@@ -8,6 +8,7 @@ use crate::api::generate::is_generated;
 use crate::api::objects::status::Status;
 use crate::api::state::Shared;
 use crate::boot::diagnosis::Step;
+use crate::boot::installer::vendor_data;
 use crate::boot::{ConfigProof, DropReason, Facts, Reason, Stage};
 use crate::event::{Event, Protocol};
 use crate::fleet::{BootConfig, Format, Host, Phase};
@@ -121,7 +122,8 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
         Err(reason) => return refuse(shared, &caller.facts, reason),
     };
     if file == "seed.iso" {
-        let reply = match seed(shared, &host) {
+        let report_url = shared.gate.report_url(&host, peer.local);
+        let reply = match seed(shared, &host, Some(&report_url)) {
             Ok(reply) => reply,
             Err(status) => {
                 let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::NOT_FOUND);
@@ -142,19 +144,22 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
     match (file, content) {
         (_, Some(content)) => text(StatusCode::OK, content),
         ("meta-data", None) => text(StatusCode::OK, iso::meta_data(host.metadata.name.as_str(), &host.instance())),
-        // A 404 here costs the machine ten seconds of retries (boot-facts 24).
-        ("vendor-data", None) => text(StatusCode::OK, ""),
+        ("vendor-data", None) => {
+            let user_data = config.file(None).unwrap_or_default();
+            text(StatusCode::OK, vendor_data(&shared.gate.report_url(&host, peer.local), user_data))
+        }
         _ => text(StatusCode::NOT_FOUND, "the config has no such file\n"),
     }
 }
 
-/// Answers with the seed image that cloud-init looks for among the disks: all of a host's NoCloud files.
+/// Answers with the seed image that cloud-init looks for among the disks: all of a host's NoCloud files. With `report_url` it has
+/// the settings that have cloud-init report there.
 ///
 /// # Errors
 /// The host's config is not for cloud-init, or its files do not fit a seed.
-pub fn seed(shared: &Shared, host: &Host) -> Result<Reply, Status> {
+pub fn seed(shared: &Shared, host: &Host, report_url: Option<&str>) -> Result<Reply, Status> {
     let kind = HeaderValue::from_static("application/x-iso9660-image");
-    match shared.gate.seed_of(host) {
+    match shared.gate.seed_of(host, report_url) {
         Ok(Some(seed)) => {
             shared.gate.counters.count_answered(Protocol::Http);
             Ok(bytes(StatusCode::OK, kind, seed))
@@ -174,7 +179,8 @@ pub fn seed_read(shared: &Shared, host: &Host) -> Result<Reply, Status> {
     if config.is_some_and(|config| config.spec.confidential) {
         return Err(Status::forbidden("the host's config is confidential: only its machine gets the seed"));
     }
-    seed(shared, host)
+    // The URL of reports has the machine's token, which no reader may have.
+    seed(shared, host, None)
 }
 
 /// Answers `/get_ignition` as dynamic-ignition-coreos does: the machine's config with a file of its host name; an empty
@@ -316,7 +322,7 @@ fn refuse(shared: &Shared, facts: &Facts, reason: Reason) -> Reply {
 }
 
 /// Returns the status of a refusal.
-fn code(reason: Reason) -> StatusCode {
+pub(super) fn code(reason: Reason) -> StatusCode {
     match reason {
         Reason::AddressOfOtherMachine
         | Reason::NotSpecIp
@@ -422,13 +428,28 @@ mod tests {
         let host = fixture.shared.gate.store.load().host_by_mac(VM).unwrap();
         let token = fixture.shared.gate.tokens.of(&host);
         let ask = async |file: &str| fixture.machine("GET", &format!("/nocloud/{token}/{file}")).await;
-        assert_eq!(status_and_text(&ask("vendor-data").await), (200, ""));
+        let reply = ask("vendor-data").await;
+        let url = format!("http://10.77.0.2/api/v1/report/{token}");
+        assert_eq!(status_and_text(&reply), (200, vendor_data(&url, "").as_str()));
+        let seed = |reply: &hyper::Response<bytes::Bytes>| String::from_utf8_lossy(reply.body()).contains(&url);
+        assert!(seed(&ask("seed.iso").await), "the machine's own seed has the URL");
+        let path = "/api/v1/namespaces/default/baremetalhosts/vm/seed";
+        assert!(!seed(&fixture.admin("GET", path, "").await), "a reader of the API must not have the machine's token");
         let reply = ask("meta-data").await;
         assert!(status_and_text(&reply).1.contains("local-hostname: \"vm\""), "{:?}", reply.body());
         assert_eq!(status_and_text(&ask("network-config").await).0, 404);
-        assert_eq!(fixture.phase(), Phase::Offered);
         assert_eq!(status_and_text(&ask("user-data").await), (200, "#cloud-config\n"));
         assert_eq!(fixture.phase(), Phase::Installing);
+    }
+
+    #[tokio::test]
+    async fn vendor_data_of_a_config_is_served_as_it_is() {
+        let data = json!({"user-data": "#cloud-config\n", "vendor-data": "#cloud-config\n{}\n"});
+        let fixture = offered(json!({"format": "cloud-init", "data": data})).await;
+        let host = fixture.shared.gate.store.load().host_by_mac(VM).unwrap();
+        let reply =
+            fixture.machine("GET", &format!("/nocloud/{}/vendor-data", fixture.shared.gate.tokens.of(&host))).await;
+        assert_eq!(status_and_text(&reply), (200, "#cloud-config\n{}\n"));
     }
 
     #[tokio::test]

@@ -4,4 +4,5 @@ pub mod configs;
 pub mod images;
 pub mod query;
 pub mod recent;
+pub mod reports;
 pub mod scripts;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::openapi::build::{Details, any, described_query, plain};
+use crate::api::openapi::build::{Details, any, content, described_query, plain, text};
 use crate::api::route::{MachineEndpoint, Route};
 
 const REFUSED: &str = "The reason of the refusal.";
@@ -63,7 +63,32 @@ pub fn details(route: &Route, endpoint: MachineEndpoint) -> Details {
             config(token(details))
         }
         MachineEndpoint::BootComplete => refusals(token(details).response(200, any("The host is Installed."))),
+        MachineEndpoint::Report => {
+            let details = token(details).body(content(&["application/json"], &report()));
+            let details = details.response(200, any("The line is in the timeline of the host."));
+            refusals(details).response(429, plain("The host has too many lines, or reports too often."))
+        }
     }
+}
+
+/// Returns the schema of a report.
+fn report() -> Value {
+    json!({
+        "type": "object",
+        "description": "A plain report (stage, message), or an event of the reporter of cloud-init, curtin or Subiquity.",
+        "properties": {
+            "stage": text("Step of a plain report."),
+            "message": text("Text of a plain report."),
+            "level": text("Severity: a keyword of syslog, or a level of Python's logging."),
+            "name": text("Step of an event."),
+            "description": text("Text of an event."),
+            "event_type": text("start or finish."),
+            "origin": text("cloudinit or curtin."),
+            "result": text("SUCCESS, WARN or FAIL."),
+            "timestamp": {"type": "number", "description": "Not read: the server's clock counts."},
+            "files": {"type": "array", "items": {"type": "object"}, "description": "Logs, of which a line may say why a step failed."},
+        },
+    })
 }
 
 /// Adds the responses of a config.

@@ -3,6 +3,7 @@
 mod config_secrets;
 mod failure;
 mod redaction;
+mod reporting;
 mod secret_forms;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use failure::{InstallerFailure, installer_failure};
 pub use redaction::{Redactor, redact};
+pub use reporting::vendor_data;
 
 /// Maximum length of a line's message in the timeline, in characters.
 pub const MAX_MESSAGE_LENGTH: usize = 512;
