@@ -15,6 +15,7 @@ const IO_EDGE: &[&str] = &[
     "api/generate.rs",
     "api/machine/images.rs",
     "api/machine/recent.rs",
+    "api/machine/reports.rs",
     "api/objects/actions.rs",
     "api/objects/body.rs",
     "api/objects/discovery.rs",

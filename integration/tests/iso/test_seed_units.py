@@ -61,9 +61,13 @@ def test_another_token_downloads_no_seed(seeded, token, seed):
     assert seeded.ask("GET", f"/nocloud/{wrong}/seed.iso", token=None).code == 403, "another token downloads no seed"
 
 
-def test_nocloud_build_writes_the_same_seed(seeded, seed, here):
+def test_nocloud_build_writes_the_same_files_but_for_the_machines_token(seeded, token, seed, here):
     built = seeded.run("seed", "build", here / "seed.iso", "--host", "node1")
-    assert built.returncode == 0 and (here / "seed.iso").read_bytes() == seed.read_bytes(), f"bootlatch seed build writes the same: {built}"
+    assert built.returncode == 0, built
+    for name in (*FILES, "meta-data"):
+        assert isoinfo(here / "seed.iso", name) == isoinfo(seed, name) != "", f"bootlatch seed build writes the same {name}"
+    assert f"/api/v1/report/{token}" in isoinfo(seed, "vendor-data"), "the machine's own seed has cloud-init report"
+    assert token.encode() not in (here / "seed.iso").read_bytes(), "whoever reads the API has no token of the machine"
 
 
 def test_the_seed_is_the_unit_behind_the_iso(seeded, seed, here):
