@@ -161,6 +161,10 @@ impl Appliance {
         let opened = async {
             let (store, isos) = (gate.store.clone(), places.isos.clone());
             tokio::task::spawn_blocking(move || uploads::recover(&store, &isos)).await?;
+            let lines = gate.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || lines.restore_installer_lines()).await? {
+                tracing::warn!(%error, "lines of installers not restored");
+            }
             anyhow::Ok(manifests.load(&places, &gate).await?)
         };
         tokio::select! {

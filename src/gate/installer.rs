@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::fleet::text::printable;
 use crate::fleet::{Host, Mac, Name, Phase};
 use crate::gate::Gate;
-use crate::store::now;
+use crate::store::{StoreError, now};
 
 /// Maximum number of machines whose lines are kept. Beyond it the machine that spoke longest ago is forgotten.
 const MAX_MACHINES: usize = 4096;
@@ -29,6 +29,8 @@ const RECENT_LINES: usize = 16;
 /// Time in which a less specific failure counts as the consequence of the one before it.
 const CONSEQUENCE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Number of entries of the timeline that are read for lines after a restart.
+const RESTORED_ENTRIES: usize = 10_000;
 /// Limits of reports that are being received.
 const REPORTS: ShareLimits = ShareLimits { total: 64, per_source: 4, reserve: 16 };
 
@@ -54,6 +56,14 @@ enum LineClass {
 
 impl LineClass {
     const ALL: [Self; 3] = [Self::Failure, Self::Notable, Self::Ordinary];
+
+    fn of(line: &InstallerLine, failure: Option<InstallerFailure>) -> Self {
+        match failure {
+            Some(_) => Self::Failure,
+            None if line.is_notable() => Self::Notable,
+            None => Self::Ordinary,
+        }
+    }
 
     const fn bounds(self) -> ClassBounds {
         let second = Duration::from_secs(1);
@@ -238,11 +248,7 @@ impl Gate {
             return Err(DropReason::NoInstall);
         }
         let (failure, at) = (installer_failure(&line), Instant::now());
-        let class = match failure {
-            Some(_) => LineClass::Failure,
-            None if line.is_notable() => LineClass::Notable,
-            None => LineClass::Ordinary,
-        };
+        let class = LineClass::of(&line, failure);
         self.installer_lines.admit(mac, class, at)?;
         let line = self.without_secrets(&host, line, is_cut);
         self.installer_lines.note((mac, host.status.last_boot_time), (&line, failure), class, (now(), at))?;
@@ -276,6 +282,30 @@ impl Gate {
         let boot = self.store.load().host_by_mac(mac)?.status.last_boot_time;
         let state = self.installer_lines.state();
         state.machines.get(&mac).filter(|lines| lines.boot == boot)?.last.clone()
+    }
+
+    /// Reads the lines of present boots back from the timeline, after a restart. Reads the disk: call it off the runtime's
+    /// threads.
+    ///
+    /// # Errors
+    /// The timeline cannot be read.
+    pub fn restore_installer_lines(&self) -> Result<(), StoreError> {
+        let at = Instant::now();
+        for entry in self.store.timeline(None, RESTORED_ENTRIES)? {
+            let time = entry.last.unwrap_or(entry.time);
+            let (Some(mac), Event::Installer { source, stage, level, message }) = (entry.mac, entry.event) else {
+                continue;
+            };
+            let boot = self.store.load().host_by_mac(mac).and_then(|host| host.status.last_boot_time);
+            if boot.is_none_or(|boot| boot > time) {
+                continue;
+            }
+            let line = InstallerLine { source, stage, level, message };
+            let failure = installer_failure(&line);
+            // A line that was recorded is within the bounds.
+            let _ = self.installer_lines.note((mac, boot), (&line, failure), LineClass::of(&line, failure), (time, at));
+        }
+        Ok(())
     }
 
     /// Returns whether lines of a host belong to an install. An installed system that logs here is not heard for longer than
@@ -493,6 +523,31 @@ mod tests {
         );
         boot(&fixture).await;
         assert!(gate.last_installer_failure(VM).is_none() && gate.last_installer_line(VM).is_none(), "another boot");
+    }
+
+    #[tokio::test]
+    async fn the_lines_of_the_present_boot_are_known_after_a_restart() {
+        let fixture = booted(kickstart()).await;
+        fixture.gate.record_installer_line(VM, line("partman", LogLevel::Err, "no disk found"), false).unwrap();
+        fixture.gate.record_installer_line(VM, info("the last words"), false).unwrap();
+        installer_entries(&fixture, 2).await;
+        let gate = &fixture.gate;
+        let restart = || {
+            let media = crate::images::library::ImageLibrary::new(fixture.directory.path().join("isos"));
+            let tokens = crate::gate::tokens::BootTokens::with_key([0; 32]);
+            Gate::new(gate.site.clone(), gate.store.clone(), media, tokens)
+        };
+        let restarted = restart();
+        assert!(restarted.last_installer_failure(VM).is_none());
+        restarted.restore_installer_lines().unwrap();
+        assert_eq!(restarted.last_installer_failure(VM).unwrap().failure, InstallerFailure::NoDisk);
+        assert_eq!(restarted.last_installer_line(VM).unwrap().line, info("the last words"));
+        boot(&fixture).await;
+        let restarted = restart();
+        restarted.restore_installer_lines().unwrap();
+        assert!(
+            restarted.last_installer_line(VM).is_none_or(|last| Some(last.time) >= fixture.vm().status.last_boot_time)
+        );
     }
 
     #[tokio::test]

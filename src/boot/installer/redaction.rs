@@ -104,6 +104,9 @@ fn assignments(text: &str) -> impl Iterator<Item = Range<usize>> {
     let is_name = |sign: char| sign.is_ascii_alphanumeric() || "_-./".contains(sign);
     runs(text, is_name).filter_map(move |name| {
         let word = &text[name.clone()];
+        if matches!(word, "-u" | "--user") {
+            return password_of_user(text, name.end);
+        }
         let is_scheme = matches!(word, "Bearer" | "Basic");
         if !is_scheme && !is_secret_name(word) {
             return None;
@@ -127,6 +130,15 @@ fn assignments(text: &str) -> impl Iterator<Item = Range<usize>> {
         let range = name.end + after + start..name.end + after + start + end.unwrap_or(value.len());
         (!range.is_empty()).then_some(range)
     })
+}
+
+/// Returns the range of the password in `USER:PASSWORD`, the word after an option that ends at `end`.
+fn password_of_user(text: &str, end: usize) -> Option<Range<usize>> {
+    let rest = text[end..].strip_prefix(' ')?;
+    let word = rest.split_whitespace().next()?;
+    let (user, password) = word.split_once(':')?;
+    let start = text.len() - rest.trim_start().len() + user.len() + 1;
+    (!password.is_empty()).then(|| start..start + password.len())
 }
 
 /// Returns the ranges of the words of a text.
@@ -215,6 +227,7 @@ mod tests {
             ("fetch https://me:geheim@mirror/x".into(), "fetch https://REDACTED@mirror/x"),
             ("password=geheim&x=1".into(), "password=REDACTED&x=1"),
             ("{\"password\": \"ge heim\", \"a\": 1}".into(), "{\"password\": \"REDACTED\", \"a\": 1}"),
+            ("curl -u me:geheim http://x".into(), "curl -u me:REDACTED http://x"),
             ("+ mysql --password geheim db".into(), "+ mysql --password REDACTED db"),
             ("Authorization: Bearer abc.def".into(), "Authorization: REDACTED REDACTED"),
             ("key AbC3dE5fG7hI9jK1lM2nO4pQ6rS8".into(), "key REDACTED"),
