@@ -11,7 +11,8 @@ use jiff::Timestamp;
 
 use crate::boot::DropReason;
 use crate::boot::installer::{
-    InstallerFailure, InstallerLine, MAX_MESSAGE_LENGTH, MAX_STAGE_LENGTH, Redactor, installer_failure, redact,
+    InstallerFailure, InstallerLine, LogLevel, MAX_MESSAGE_LENGTH, MAX_STAGE_LENGTH, Redactor, installer_failure,
+    redact,
 };
 use crate::bounds::{Excess, ListenerPlace, ListenerPlaces, Rate, ShareLimits, TokenBuckets};
 use crate::event::Event;
@@ -52,15 +53,18 @@ enum LineClass {
     Notable,
     /// Any other line.
     Ordinary,
+    /// A line for developers.
+    Detail,
 }
 
 impl LineClass {
-    const ALL: [Self; 3] = [Self::Failure, Self::Notable, Self::Ordinary];
+    const ALL: [Self; 4] = [Self::Failure, Self::Notable, Self::Ordinary, Self::Detail];
 
     fn of(line: &InstallerLine, failure: Option<InstallerFailure>) -> Self {
         match failure {
             Some(_) => Self::Failure,
             None if line.is_notable() => Self::Notable,
+            None if line.level == Some(LogLevel::Debug) => Self::Detail,
             None => Self::Ordinary,
         }
     }
@@ -68,9 +72,10 @@ impl LineClass {
     const fn bounds(self) -> ClassBounds {
         let second = Duration::from_secs(1);
         match self {
-            Self::Failure => ClassBounds { rate: Rate { tokens: 2, per: second, burst: 20 }, lines: 100 },
-            Self::Notable => ClassBounds { rate: Rate { tokens: 5, per: second, burst: 100 }, lines: 400 },
-            Self::Ordinary => ClassBounds { rate: Rate { tokens: 1, per: second, burst: 30 }, lines: 200 },
+            Self::Failure => ClassBounds { rate: Rate { tokens: 2, per: second, burst: 20 }, lines: 50 },
+            Self::Notable => ClassBounds { rate: Rate { tokens: 5, per: second, burst: 100 }, lines: 200 },
+            Self::Ordinary => ClassBounds { rate: Rate { tokens: 1, per: second, burst: 30 }, lines: 100 },
+            Self::Detail => ClassBounds { rate: Rate { tokens: 1, per: Duration::from_secs(5), burst: 10 }, lines: 30 },
         }
     }
 }
@@ -383,7 +388,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::boot::installer::{InstallerSource, LogLevel};
+    use crate::boot::installer::InstallerSource;
     use crate::boot::{Facts, Stage};
     use crate::event::Protocol;
     use crate::fleet::Kind;
