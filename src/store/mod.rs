@@ -73,7 +73,8 @@ pub struct Store {
     stranger_log: Arc<StrangerLog>,
     version: watch::Receiver<u64>,
     leases: watch::Receiver<u64>,
-    reader: std::sync::Mutex<sqlite::TimelineReader>,
+    /// Reader of the timeline; `None` once the state is closed.
+    reader: std::sync::Mutex<Option<sqlite::TimelineReader>>,
     directory: PathBuf,
     write_error: Arc<ArcSwapOption<String>>,
     /// Time from the queueing of changes to the end of the sync.
@@ -152,7 +153,7 @@ impl Store {
         let thread = std::thread::Builder::new().name("store".into());
         let thread = thread.spawn(move || writer.run(queued_changes, queued_entries));
         let thread = thread.map_err(|error| StoreError::Unavailable(error.to_string().into()))?;
-        let reader = std::sync::Mutex::new(reader);
+        let reader = std::sync::Mutex::new(Some(reader));
         Ok((
             Arc::new(Self {
                 snapshot,
@@ -259,6 +260,8 @@ impl Store {
     /// Ends the writer once everything that is queued is written, although handles are left: a thread that waits for
     /// a file system may keep one for ever. Call it off the runtime's threads.
     pub fn close(&self) {
+        // SQLite moves the log of changes into the database when the last connection closes, if that one may write.
+        self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         // An error says that the writer has ended.
         let _ = self.changes.blocking_send(writer::WriteJob::Stop);
     }
@@ -330,6 +333,7 @@ impl Store {
         // Before the rows: an enrolment whose host is declared meanwhile is in both, and not in none.
         let state = self.snapshot();
         let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reader = reader.as_ref().ok_or_else(closed)?;
         let rows = reader.timeline(mac, limit).map_err(|error| StoreError::Unreadable(error.to_string().into()))?;
         let mut lines: BTreeMap<i64, Entry> = match mac {
             Some(mac) => {
@@ -348,6 +352,7 @@ impl Store {
     /// The database cannot be read.
     pub fn timeline_of(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reader = reader.as_ref().ok_or_else(closed)?;
         reader.timeline_of(key, limit).map_err(|error| StoreError::Unreadable(error.to_string().into()))
     }
 
@@ -385,6 +390,11 @@ impl Store {
     pub fn versions(&self) -> watch::Receiver<u64> {
         self.version.clone()
     }
+}
+
+/// Returns the error of a read after the state was closed.
+fn closed() -> StoreError {
+    StoreError::Unavailable("the state is closed".into())
 }
 
 #[cfg(test)]
