@@ -106,7 +106,11 @@ impl Receiver {
 
     /// Records one line. The cheapest checks come first: a flood costs little.
     fn record(&self, from: IpAddr, line: &[u8], is_cut: bool) -> Result<(), DropReason> {
-        self.admit(from)?;
+        let now = Instant::now();
+        if !self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(Source::of(from), now) {
+            return Err(DropReason::RateLimit);
+        }
+        self.admit_stranger(from, now)?;
         let line = parse(line).ok_or(DropReason::BadHeader)?;
         if is_cut {
             self.count_drop(from, DropReason::LineTooLong);
@@ -114,21 +118,17 @@ impl Receiver {
         self.gate.record_installer_line_from(from, line, is_cut)
     }
 
-    /// Takes a place in the rates of a source.
-    fn admit(&self, from: IpAddr) -> Result<(), DropReason> {
-        let now = Instant::now();
-        if !self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(Source::of(from), now) {
-            return Err(DropReason::RateLimit);
+    /// Takes a share of the work that is done for strangers, unless the source is a known one.
+    fn admit_stranger(&self, from: IpAddr, now: Instant) -> Result<(), DropReason> {
+        match self.is_known(from) || self.strangers.lock().unwrap_or_else(PoisonError::into_inner).take((), now) {
+            true => Ok(()),
+            false => Err(DropReason::Overload),
         }
-        if !self.is_known(from) && !self.strangers.lock().unwrap_or_else(PoisonError::into_inner).take((), now) {
-            return Err(DropReason::Overload);
-        }
-        Ok(())
     }
 
     /// Takes a place for a connection. One of a stranger would take it in vain: none of its lines belongs to a host.
     fn admit_connection(&self, from: IpAddr) -> Result<ListenerPlace, DropReason> {
-        self.admit(from)?;
+        self.admit_stranger(from, Instant::now())?;
         match self.gate.owner_of(from) {
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => return Err(DropReason::UntiedSource),

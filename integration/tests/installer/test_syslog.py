@@ -141,11 +141,11 @@ def test_a_host_without_an_install_is_not_heard(box, near):
 
 
 def test_the_timeline_is_there_after_a_restart(box, near, network):
-    logger(near, "--udp", "-t", "anaconda", "said before the restart")
+    logger(near, "--udp", "-p", "local1.warning", "-t", "anaconda", "said before the restart")
     said(box, "near", "said before the restart")
     box.start(SYSLOG)
     said(box, "near", "said before the restart")
-    logger(near, "--udp", "-t", "anaconda", "said after the restart")
+    logger(near, "--udp", "-p", "local1.warning", "-t", "anaconda", "said after the restart")
     said(box, "near", "said after the restart")
     shown = subprocess.run([os.environ["BOOTLATCH"], "host", "timeline", "near"], capture_output=True, text=True,
                            env={"BOOTLATCH_SERVER": f"unix:{box.state}/api.sock"}).stdout

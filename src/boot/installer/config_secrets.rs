@@ -223,7 +223,7 @@ impl Secrets {
                 Some(word) if word.starts_with('%') => section = word,
                 Some(_) if section == "%packages" => {}
                 Some(command @ ("rootpw" | "sshpw")) if section.is_empty() => {
-                    if let Some(password) = words.filter(|word| !word.starts_with("--")).last() {
+                    if let Some(password) = words.rfind(|word| !word.starts_with("--")) {
                         self.add_named(password);
                     }
                     self.add_assignments(line);

@@ -370,7 +370,7 @@ fn named_failure(message: &str) -> Option<InstallerFailure> {
         return None;
     }
     let matches = |parts: &&[&str]| parts.iter().all(|part| message.contains(part));
-    PHRASES.iter().find(|(_, rows)| rows.iter().any(|parts| matches(parts))).map(|(failure, _)| *failure)
+    PHRASES.iter().find(|(_, rows)| rows.iter().any(&matches)).map(|(failure, _)| *failure)
 }
 
 /// Returns the failure of a line that names no cause, by its level.
