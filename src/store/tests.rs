@@ -424,10 +424,13 @@ async fn a_damaged_database_is_refused() {
 fn the_writer_ends_although_a_handle_is_left() {
     let directory = tempfile::tempdir().unwrap();
     let (store, writer) = Store::open(directory.path(), policy(), OpenOptions::default()).unwrap();
+    assert_eq!(store.timeline(Some(VM), 10).unwrap(), []);
     store.record_event(Some(VM), script());
     store.close();
     writer.join().unwrap();
-    let entries = store.timeline(Some(VM), 10).unwrap();
+    assert!(matches!(store.timeline(Some(VM), 10), Err(StoreError::Unavailable(_))));
+    assert!(!directory.path().join("bootlatch.db-wal").exists(), "everything is in the database");
+    let entries = open(directory.path()).timeline(Some(VM), 10).unwrap();
     assert_eq!(entries.into_iter().map(|entry| entry.event).collect::<Vec<_>>(), [script()]);
 }
 
