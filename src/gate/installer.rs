@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::boot::DropReason;
+use crate::boot::diagnosis::Step;
 use crate::boot::installer::{
     InstallerFailure, InstallerLine, LogLevel, MAX_MESSAGE_LENGTH, MAX_STAGE_LENGTH, Redactor, installer_failure,
     redact,
@@ -241,9 +242,7 @@ impl Gate {
     }
 
     /// Records a line of a machine's installer in the timeline, printable, without secrets of its config, and within the
-    /// bounds of one machine. `is_cut` is whether the end of the line is missing.
-    ///
-    /// The diagnosis of a boot takes the line from here.
+    /// bounds of one machine, and for the diagnosis of its boot. `is_cut` is whether the end of the line is missing.
     ///
     /// # Errors
     /// The reason to drop the line.
@@ -258,6 +257,11 @@ impl Gate {
         let line = self.without_secrets(&host, line, is_cut);
         self.installer_lines.note((mac, host.status.last_boot_time), (&line, failure), class, (now(), at))?;
         self.counters.count_installer_line(line.source);
+        self.trace(mac, Step::InstallerActive);
+        if let Some(LastFailure { line, .. }) = failure.and_then(|_| self.last_installer_failure(mac)) {
+            let source = line.stage.as_deref().unwrap_or(line.source.code()).into();
+            self.trace(mac, Step::InstallerFailed { source, message: line.message.into() });
+        }
         self.store.record_event(Some(mac), Event::from(line));
         Ok(())
     }
