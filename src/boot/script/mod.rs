@@ -84,6 +84,12 @@ impl Context<'_> {
         }
     }
 
+    /// Returns the kernel that loaders of kernels boot; `None` if none was found in the image.
+    pub fn kernel_line(&self) -> Option<KernelLine> {
+        let Kernel { path, initrds, words, .. } = self.kernel()?;
+        Some(KernelLine { kernel: path.to_owned(), initrds: initrds.to_vec(), arguments: words.join(" ") })
+    }
+
     /// Returns the image's kernel with all arguments.
     fn kernel(&self) -> Option<Kernel<'_>> {
         let image = self.image?;
@@ -101,6 +107,17 @@ impl Context<'_> {
         words.splice(stop..stop, self.arguments.iter().cloned());
         Some(Kernel { image: image.metadata.name.as_str(), path: kernel, initrds, words })
     }
+}
+
+/// A kernel with its initrds, by their paths in the image, and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelLine {
+    /// Path of the kernel.
+    pub kernel: String,
+    /// Paths of the initrds.
+    pub initrds: Vec<String>,
+    /// The arguments.
+    pub arguments: String,
 }
 
 /// A kernel in an image, for loaders that load kernels.
