@@ -97,8 +97,22 @@ impl Gate {
     /// # Errors
     /// The entry point is beyond its bounds.
     pub fn enrolment_of(&self, facts: &Facts, host: Box<Host>, entry: EntryPoint) -> Result<Change, Reason> {
+        let change = self.enrolment_within_limits(facts, host, entry.clone())?;
+        if self.enrolment.take(&entry) { Ok(change) } else { Err(Reason::EnrolmentLimit) }
+    }
+
+    /// Returns the change that enrols an unknown machine, whatever the rate of its entry point is.
+    ///
+    /// # Errors
+    /// There are too many hosts that were seen and never declared.
+    pub(super) fn enrolment_within_limits(
+        &self,
+        facts: &Facts,
+        host: Box<Host>,
+        entry: EntryPoint,
+    ) -> Result<Change, Reason> {
         let limits = self.enrolment.limits;
-        if !limits.admits(&entry, self.store.load().first_seen_counts(&entry)) || !self.enrolment.take(&entry) {
+        if !limits.admits(&entry, self.store.load().first_seen_counts(&entry)) {
             return Err(Reason::EnrolmentLimit);
         }
         let architecture = facts.firmware.map(|firmware| firmware.architecture);
@@ -109,27 +123,33 @@ impl Gate {
     /// Returns the reason that an unknown machine was not enrolled. An error that only the configuration explains is logged,
     /// and recorded for the machine.
     pub fn enrolment_refusal(&self, facts: &Facts, error: &StoreError) -> Reason {
-        match error {
-            StoreError::Unavailable(_) => Reason::StoreUnavailable,
-            StoreError::EnrolmentLimit(_) => Reason::EnrolmentLimit,
-            StoreError::DiskNearlyFull => Reason::DiskNearlyFull,
-            StoreError::AlreadyExists(_)
-            | StoreError::Conflict { .. }
-            | StoreError::InUse { .. }
-            | StoreError::Invalid(_)
-            | StoreError::Lost { .. }
-            | StoreError::NoSuchMac(_)
-            | StoreError::NotFound(_)
-            | StoreError::Unreadable(_) => {
-                let architecture = facts.firmware.map(|firmware| firmware.architecture);
-                let action = self.site.unknown_hosts.action(facts.mac, architecture, facts.address);
-                tracing::warn!(mac = %facts.mac, %action, %error, "cannot apply the rule for unknown machines");
-                let message =
-                    format!("rule {action:?} for unknown machines not applied: {error}", action = action.to_string());
-                self.record_once(facts.mac, Event::Warning { image: action.image().cloned(), message });
-                Reason::RuleNotApplicable
-            }
+        let reason = refusal_reason(error);
+        if reason == Reason::RuleNotApplicable {
+            let architecture = facts.firmware.map(|firmware| firmware.architecture);
+            let action = self.site.unknown_hosts.action(facts.mac, architecture, facts.address);
+            tracing::warn!(mac = %facts.mac, %action, %error, "cannot apply the rule for unknown machines");
+            let message =
+                format!("rule {action:?} for unknown machines not applied: {error}", action = action.to_string());
+            self.record_once(facts.mac, Event::Warning { image: action.image().cloned(), message });
         }
+        reason
+    }
+}
+
+/// Returns the reason for which an unknown machine cannot be enrolled.
+pub(super) fn refusal_reason(error: &StoreError) -> Reason {
+    match error {
+        StoreError::Unavailable(_) => Reason::StoreUnavailable,
+        StoreError::EnrolmentLimit(_) => Reason::EnrolmentLimit,
+        StoreError::DiskNearlyFull => Reason::DiskNearlyFull,
+        StoreError::AlreadyExists(_)
+        | StoreError::Conflict { .. }
+        | StoreError::InUse { .. }
+        | StoreError::Invalid(_)
+        | StoreError::Lost { .. }
+        | StoreError::NoSuchMac(_)
+        | StoreError::NotFound(_)
+        | StoreError::Unreadable(_) => Reason::RuleNotApplicable,
     }
 }
 

@@ -86,6 +86,20 @@ impl Gate {
         Ok(ImageView { carries, ..self.media.view(image, customization)? })
     }
 
+    /// Returns a host's view as [`Self::medium`], for somebody who does not read it: nothing is kept of it.
+    ///
+    /// # Errors
+    /// As for [`Self::medium`].
+    pub fn preview_medium(
+        &self,
+        image: &Image,
+        host: Option<(&Host, ConfigVisibility)>,
+        at: Option<IpAddr>,
+    ) -> Result<ImageView, library::ImageError> {
+        let (customization, carries) = self.customize(image, host, at);
+        Ok(ImageView { carries, ..self.media.preview(image, &customization)? })
+    }
+
     /// Returns a host's view as [`Self::medium`], if that is possible without asking a file system.
     pub fn medium_now(
         &self,
@@ -275,8 +289,7 @@ impl Gate {
     /// Adds the path of the medium to a decision to boot an image over HTTP.
     pub(super) async fn with_medium(self: &Arc<Self>, decided: HostDecision, at: Option<IpAddr>) -> HostDecision {
         let (Verdict::SanBoot(name), Some(host)) = (&decided.decision.verdict, &decided.host) else { return decided };
-        let over_http = |image: &Arc<Image>| image.spec.method == Method::Http && image.spec.is_local();
-        if !self.store.load().image(name).is_some_and(over_http) {
+        if !self.store.load().image(name).is_some_and(|image| is_attached_over_http(image)) {
             return decided;
         }
         let shown = ConfigVisibility::whole_if(decided.tied);
@@ -299,9 +312,14 @@ impl Gate {
     ) -> Result<MediaLease, MediaError> {
         let seen = self.compose(host.clone(), name.clone(), shown, at).await?;
         self.warn(&host, &seen.warnings);
-        let token = self.tokens.of_medium(&host, &name, &mark(&seen, &host));
+        let token = self.lease_token(&host, &name, &seen);
         self.media.hold(token.clone(), seen.clone());
-        Ok(MediaLease { path: format!("media/{token}/{name}.iso"), image: name, seen })
+        Ok(MediaLease { path: lease_path(&token, &name), image: name, seen })
+    }
+
+    /// Returns the token of a host's view.
+    pub(super) fn lease_token(&self, host: &Host, name: &Name, seen: &ImageView) -> String {
+        self.tokens.of_medium(host, name, &mark(seen, host))
     }
 
     /// Makes a host's view on a thread that may wait for the disk.
@@ -331,6 +349,16 @@ fn add_vendor_data(files: &mut BTreeMap<String, String>, report_url: &str) {
         let user_data = files.get(Format::CloudInit.main_file()).map_or("", String::as_str);
         files.insert(VENDOR_DATA.to_owned(), vendor_data(report_url, user_data));
     }
+    }
+
+/// Returns whether iPXE attaches an image over HTTP, from this server.
+pub(super) fn is_attached_over_http(image: &Image) -> bool {
+    image.spec.method == Method::Http && image.spec.is_local()
+}
+
+/// Returns the path of a leased view below our URLs.
+pub(super) fn lease_path(token: &str, name: &Name) -> String {
+    format!("media/{token}/{name}.iso")
 }
 
 /// Returns the text that a medium's token authenticates: the tag of the bytes, and the present install if the bytes

@@ -15,6 +15,7 @@ pub mod media;
 pub mod neighbours;
 mod observe;
 mod offer;
+pub mod rehearsal;
 mod script;
 pub mod stalls;
 mod timeline;
@@ -23,7 +24,7 @@ pub mod tokens;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use crate::boot::identity::{ClientIdentity, is_proved_by_token, judge};
+use crate::boot::identity::{ClientIdentity, Evidence, is_proved_by_token, judge};
 use crate::boot::{Decision, Facts, Reason, Site, Stage, Verdict, decide};
 use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Transition;
@@ -33,7 +34,7 @@ use crate::gate::neighbours::Neighbours;
 use crate::gate::stalls::{Segments, Stalls};
 use crate::gate::tokens::BootTokens;
 use crate::images::library::ImageLibrary;
-use crate::store::{Change, Expect, Observation, Store, StoreError};
+use crate::store::{Change, Expect, Observation, Snapshot, Store, StoreError};
 
 pub use crate::boot::identity::AdmissionRefusal;
 pub use crate::gate::config_delivery::RecordedDeliveries;
@@ -136,6 +137,15 @@ impl Gate {
     pub fn decide_now(&self, facts: &Facts) -> HostDecision {
         let state = self.store.load();
         let host = state.host_by_mac(facts.mac);
+        self.decide_in(&state, facts, host)
+    }
+
+    /// Decides for a machine whose host is as given, and records nothing.
+    fn decide_for(&self, facts: &Facts, host: Option<Arc<Host>>) -> HostDecision {
+        self.decide_in(&self.store.load(), facts, host)
+    }
+
+    fn decide_in(&self, state: &Snapshot, facts: &Facts, host: Option<Arc<Host>>) -> HostDecision {
         let decision = decide(facts, host.as_deref(), &self.site);
         let decision = decision.wait_if_broken(|name| state.image(name).map(Arc::as_ref));
         HostDecision { decision, host, medium: None, tied: false }
@@ -220,11 +230,17 @@ impl Gate {
     /// The reason for the refusal: the host is held, or the rules ignore the unknown machine.
     pub fn authorize_program(&self, facts: &Facts, protocol: Protocol) -> Result<(), Reason> {
         self.note_boot(facts);
-        match self.decide_now(&Facts { stage: Stage::Ipxe, ..*facts }).decision.verdict {
-            Verdict::Ignore(reason) => {
-                self.refuse(facts, protocol, reason);
-                Err(reason)
-            }
+        let host = self.store.load().host_by_mac(facts.mac);
+        self.may_load_program(facts, host).inspect_err(|reason| self.refuse(facts, protocol, *reason))
+    }
+
+    /// Decides as [`Self::authorize_program`] for a machine whose host is as given, and records nothing.
+    ///
+    /// # Errors
+    /// The reason for the refusal.
+    fn may_load_program(&self, facts: &Facts, host: Option<Arc<Host>>) -> Result<(), Reason> {
+        match self.decide_for(&Facts { stage: Stage::Ipxe, ..*facts }, host).decision.verdict {
+            Verdict::Ignore(reason) => Err(reason),
             Verdict::Enrol(_)
             | Verdict::Chainload(_)
             | Verdict::SanBoot(_)
@@ -280,14 +296,31 @@ impl Gate {
     /// The reason for the refusal.
     pub fn attach(&self, facts: &Facts, token: Option<&str>, image: &Name) -> Result<Attached, Reason> {
         let evidence = self.gather(facts.address, Some(facts.mac), token);
-        let tied = match judge(&evidence, Some(facts.mac)).map(ClientIdentity::is_verified) {
+        let stage = self.login_stage(facts.mac, image);
+        let host = self.store.load().host_by_mac(facts.mac);
+        let attached = self.decide_attach(&Facts { stage, ..*facts }, &evidence, host, image)?;
+        self.note_attached(&attached.host, &attached.image);
+        Ok(attached)
+    }
+
+    /// Decides as [`Self::attach`] for a machine whose host is as given, and records nothing.
+    ///
+    /// # Errors
+    /// The reason for the refusal.
+    pub fn decide_attach(
+        &self,
+        facts: &Facts,
+        evidence: &Evidence,
+        host: Option<Arc<Host>>,
+        image: &Name,
+    ) -> Result<Attached, Reason> {
+        let tied = match judge(evidence, Some(facts.mac)).map(ClientIdentity::is_verified) {
             // Where the token alone is proof, it is valid from any address.
-            Err(_) if is_proved_by_token(&evidence, facts.mac, self.site.config_access.require) => false,
+            Err(_) if is_proved_by_token(evidence, facts.mac, self.site.config_access.require) => false,
             tied => tied?,
         };
-        let (image, host) = self.login(facts, image)?;
-        self.note_attached(&host, &image);
-        let shown = ConfigVisibility::whole_if(self.shows_config(&evidence, tied, &host, &image)?);
+        let (image, host) = self.decide_login(facts, host, image)?;
+        let shown = ConfigVisibility::whole_if(self.shows_config(evidence, tied, &host, &image)?);
         Ok(Attached { image, host, shown })
     }
 
@@ -296,8 +329,22 @@ impl Gate {
     /// # Errors
     /// The reason for the refusal.
     pub fn login(&self, facts: &Facts, image: &Name) -> Result<(Arc<Image>, Arc<Host>), Reason> {
-        let stage = if self.is_returning(facts.mac, image) { Stage::IscsiReturn } else { Stage::IscsiLogin };
-        let HostDecision { decision, host, .. } = self.decide_now(&Facts { stage, ..*facts });
+        let stage = self.login_stage(facts.mac, image);
+        self.decide_login(&Facts { stage, ..*facts }, self.store.load().host_by_mac(facts.mac), image)
+    }
+
+    /// Returns the stage of a machine that logs in to an image.
+    fn login_stage(&self, mac: Mac, image: &Name) -> Stage {
+        if self.is_returning(mac, image) { Stage::IscsiReturn } else { Stage::IscsiLogin }
+    }
+
+    fn decide_login(
+        &self,
+        facts: &Facts,
+        host: Option<Arc<Host>>,
+        image: &Name,
+    ) -> Result<(Arc<Image>, Arc<Host>), Reason> {
+        let HostDecision { decision, host, .. } = self.decide_for(facts, host);
         match decision.verdict {
             Verdict::SanBoot(assigned) if assigned == *image => {
                 self.store.load().image(image).cloned().zip(host).ok_or(Reason::OtherImageAssigned)
@@ -316,7 +363,15 @@ impl Gate {
     /// # Errors
     /// The reason for the refusal.
     pub fn config(&self, facts: &Facts) -> Result<(Arc<Host>, Arc<BootConfig>), Reason> {
-        let HostDecision { decision, host, .. } = self.decide_now(&Facts { stage: Stage::Installer, ..*facts });
+        self.config_for(facts, self.store.load().host_by_mac(facts.mac))
+    }
+
+    /// Decides as [`Self::config`] for a machine whose host is as given.
+    ///
+    /// # Errors
+    /// The reason for the refusal.
+    fn config_for(&self, facts: &Facts, host: Option<Arc<Host>>) -> Result<(Arc<Host>, Arc<BootConfig>), Reason> {
+        let HostDecision { decision, host, .. } = self.decide_for(&Facts { stage: Stage::Installer, ..*facts }, host);
         let name = match decision.verdict {
             Verdict::Configure(name) => name,
             Verdict::Ignore(reason) | Verdict::LocalDisk(reason) => return Err(reason),

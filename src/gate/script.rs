@@ -5,13 +5,52 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::boot::{Context, Facts, ScriptFormat, Site, Verdict, bootstrap_script, render};
-use crate::fleet::{BootConfig, Format, Host, Image};
+use crate::fleet::{BootConfig, Chap, Format, Host, Image, Secret};
 use crate::gate::{Gate, HostDecision};
 use crate::iso;
+
+/// Whether a script shows its secrets: tokens, and the secrets of CHAP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretDisplay {
+    /// They are shown.
+    Shown,
+    /// `REDACTED` stands in their place.
+    Redacted,
+}
+
+impl SecretDisplay {
+    /// Returns a secret, or what stands in its place. An empty text is no secret.
+    pub fn text(self, secret: String) -> String {
+        match self {
+            Self::Redacted if !secret.is_empty() => Secret::REDACTED.to_owned(),
+            Self::Redacted | Self::Shown => secret,
+        }
+    }
+
+    fn chap(self, chap: Chap) -> Chap {
+        let Chap { username, secret, target_username, target_secret } = chap;
+        let text = |secret: Secret| Secret(self.text(secret.0));
+        Chap { username, secret: text(secret), target_username, target_secret: target_secret.map(text) }
+    }
+}
 
 impl Gate {
     /// Renders a decision as a boot script. `at` is our address that the machine reached.
     pub fn render(&self, facts: &Facts, decided: &HostDecision, format: ScriptFormat, at: Option<IpAddr>) -> String {
+        self.with_context(facts, decided, at, SecretDisplay::Shown, |context| {
+            render(&decided.decision.verdict, format, context)
+        })
+    }
+
+    /// Calls a function with the content of a decision's boot script.
+    pub(super) fn with_context<T>(
+        &self,
+        facts: &Facts,
+        decided: &HostDecision,
+        at: Option<IpAddr>,
+        secrets: SecretDisplay,
+        then: impl FnOnce(&Context<'_>) -> T,
+    ) -> T {
         let site = self.site_at(at);
         let state = self.store.load();
         let verdict = &decided.decision.verdict;
@@ -34,18 +73,21 @@ impl Gate {
         let url = image.map(|_| config_url(&site, self.token(host), config)).unwrap_or_default();
         let addresses = iso::ServerAddresses { config: &url, syslog: site.syslog };
         let mut arguments = image.map(|image| iso::kernel_arguments(image, own, config, addresses)).unwrap_or_default();
+        let url = image.map(|_| config_url(&site, secrets.text(self.token(host)), config)).unwrap_or_default();
+        let mut arguments = image.map(|image| iso::kernel_arguments(image, own, config, &url)).unwrap_or_default();
         if let Some(image) = image {
             site.fill(&mut arguments, &image.metadata.name, facts.mac);
         }
         let config_url = if config.is_some() && image.is_some() { url.as_str() } else { "" };
         let medium_url = decided.medium.as_ref().map(|path| format!("{}/{path}", site.url())).unwrap_or_default();
-        let chap = image.zip(own).and_then(|(image, own)| self.chap_for(image, own));
+        let chap = image.zip(own).and_then(|(image, own)| self.chap_for(image, own)).map(|chap| secrets.chap(chap));
         let token = image.zip(own).map(|(image, own)| self.login_token(image, own)).unwrap_or_default();
+        let token = secrets.text(token);
         let (mac, chap, token, medium_url) = (facts.mac, chap.as_ref(), token.as_str(), medium_url.as_str());
         let (arguments, choices) = (arguments.as_slice(), choices.as_slice());
         let context =
             Context { site: &site, mac, host, image, arguments, config_url, token, chap, medium_url, choices };
-        render(verdict, format, &context)
+        then(&context)
     }
 
     /// Renders the script that makes an iPXE request its own script, at our address that it reached.

@@ -268,6 +268,19 @@ impl ImageLibrary {
         Ok(seen)
     }
 
+    /// Returns an image with a customization as [`Self::view`], for somebody who does not read it: no view is cached or
+    /// evicted, and a file that cannot be opened wakes nobody.
+    ///
+    /// # Errors
+    /// As for [`Self::view`].
+    pub fn preview(&self, image: &Image, customization: &Customization) -> Result<ImageView, ImageError> {
+        let opened = self.try_open(image)?;
+        match *customization == Customization::default() {
+            true => Ok(ImageView::plain(opened.file.clone(), opened.tag())),
+            false => opened.compose(customization),
+        }
+    }
+
     /// Returns an image with a customization as [`Self::view`], if that is possible without asking a file system: the
     /// file was checked a moment ago, and the view is cached.
     pub fn view_now(&self, image: &Image, customization: &Customization) -> Option<ImageView> {
