@@ -12,7 +12,7 @@ use crate::fleet::Mac;
 const RESERVE_FRACTION: usize = 4;
 
 /// The addresses in use, by whom they count for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LeaseShares {
     /// Number of addresses in all pools.
     pools: usize,

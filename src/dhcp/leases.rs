@@ -75,7 +75,7 @@ pub enum RequestOutcome {
 }
 
 /// The leases of one subnet, at most one entry an address.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Leases {
     subnet: Subnet,
     reserved_for: HashMap<ClientId, usize>,
@@ -88,7 +88,7 @@ pub struct Leases {
     shares: LeaseShares,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct LeaseEntry {
     client: ClientId,
     mac: Mac,
@@ -108,7 +108,7 @@ enum LeaseStage {
 }
 
 /// The position in the pools after the last address that was ever offered.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct PoolCursor {
     pool: usize,
     next: u32,

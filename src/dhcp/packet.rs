@@ -89,6 +89,17 @@ impl<'a> DhcpPacket<'a> {
         self.options.iter().find(|(found, _)| *found == code).map(|(_, data)| *data)
     }
 
+    /// Returns the codes of the options in their order, each once.
+    pub fn option_codes(&self) -> Vec<u8> {
+        let mut codes = Vec::with_capacity(self.options.len());
+        for (code, _) in &self.options {
+            if !codes.contains(code) {
+                codes.push(*code);
+            }
+        }
+        codes
+    }
+
     /// Returns whether the message has an option.
     pub fn has(&self, code: u8) -> bool {
         self.options.iter().any(|(found, _)| *found == code)
@@ -150,6 +161,7 @@ impl<'a> DhcpPacket<'a> {
     }
 
     /// Returns the address that a server gives the client (`yiaddr`).
+    /// Returns the address that the client is given (`yiaddr`).
     pub fn yiaddr(&self) -> Ipv4Addr {
         self.field::<4>(16).into()
     }

@@ -114,10 +114,18 @@ struct PlacementRecord {
     progressed: bool,
 }
 
+impl PlacementRecord {
+    /// Returns whether a DISCOVER is a retry, while the firmware collects offers.
+    fn is_retry(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < OFFER_COLLECTION_TIMEOUT
+    }
+}
+
 impl LearnedLocations {
     /// Returns the location for a host whose ROM sends a DISCOVER: the one that worked. If the host neither asked on
     /// port 4011 nor for its file since the last offer, the location changes.
     pub fn choose(&mut self, mac: Mac, now: Instant) -> BootFileLocation {
+        let chosen = self.next(mac, now);
         if !self.machines.contains_key(&mac) {
             // A search looks at every host: in a flood of new hosts, not for each of them.
             let is_due = self.searched.is_none_or(|at| now.saturating_duration_since(at) >= SEARCH_INTERVAL);
@@ -126,24 +134,25 @@ impl LearnedLocations {
                 self.machines.retain(|_, record| now.saturating_duration_since(record.at) < IDLE_TIMEOUT);
             }
             if self.machines.len() < MAX_HOSTS {
-                self.machines
-                    .insert(mac, PlacementRecord { location: BootFileLocation::Offer, at: now, progressed: false });
+                self.machines.insert(mac, PlacementRecord { location: chosen, at: now, progressed: false });
             }
-            return BootFileLocation::Offer;
+            return chosen;
         }
-        let Some(record) = self.machines.get_mut(&mac) else { return BootFileLocation::Offer };
-        if now.saturating_duration_since(record.at) < OFFER_COLLECTION_TIMEOUT {
-            return record.location;
+        let Some(record) = self.machines.get_mut(&mac) else { return chosen };
+        if !record.is_retry(now) {
+            *record = PlacementRecord { location: chosen, at: now, progressed: false };
         }
-        if !record.progressed {
-            record.location = match record.location {
-                BootFileLocation::Offer => BootFileLocation::Port4011,
-                BootFileLocation::Port4011 => BootFileLocation::Offer,
-            };
+        chosen
+    }
+
+    /// Returns the location that `choose` would return, and records nothing.
+    pub fn next(&self, mac: Mac, now: Instant) -> BootFileLocation {
+        let Some(record) = self.machines.get(&mac) else { return BootFileLocation::Offer };
+        match record.location {
+            location if record.is_retry(now) || record.progressed => location,
+            BootFileLocation::Offer => BootFileLocation::Port4011,
+            BootFileLocation::Port4011 => BootFileLocation::Offer,
         }
-        record.at = now;
-        record.progressed = false;
-        record.location
     }
 
     /// Marks a host that continued its boot: it asked on port 4011, for its file, or as iPXE.

@@ -35,7 +35,7 @@ pub enum Effect {
 }
 
 /// A subnet with its leases and its encoded options.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scope {
     /// The leases.
     pub leases: Leases,
@@ -43,7 +43,7 @@ pub struct Scope {
 }
 
 /// A DHCP server with all its subnets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DhcpServer {
     scopes: Vec<Scope>,
     /// Whether no other server leases these addresses, so that an impossible request is answered with a NAK.
@@ -115,6 +115,12 @@ impl DhcpServer {
                 scope.leases.load(lease, is_known);
             }
         }
+    }
+
+    /// Returns a copy with only the subnet of a client's link, on which the effects of a message can be tried out.
+    pub fn copy_for(&self, request: &DhcpPacket<'_>, ours: Ipv4Addr) -> Self {
+        let scopes = self.client_scope(request, ours).map(|index| self.scopes[index].clone());
+        Self { scopes: scopes.into_iter().collect(), ..*self }
     }
 
     /// Records the result of a probe.

@@ -23,10 +23,11 @@ use crate::dhcp::serve::entry_point::entry_point;
 use crate::dhcp::serve::exchanges::ExchangeVerifier;
 use crate::dhcp::serve::host_changes::{DeferredQueue, HostChanges, PendingChanges};
 use crate::dhcp::serve::interface::{InterfaceMode, InterfaceState};
+use crate::dhcp::serve::leasing::Leasing;
 use crate::dhcp::serve::received_message::{DeferredMessage, ReceivedMessage};
 use crate::dhcp::serve::recent_offers::RecentOffers;
 use crate::dhcp::serve::settings::DhcpSettings;
-use crate::dhcp::server::{DhcpServer, Effect, RequestContext};
+use crate::dhcp::server::{DhcpServer, Effect};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
 use crate::fleet::{EntryPoint, Host, Lease, LeaseState, Mac};
 use crate::gate::{Gate, clock};
@@ -64,12 +65,12 @@ pub struct HandlerQueues {
 
 /// Handler of DHCP messages, which all interfaces share: it collects facts, asks for decisions, and carries them out.
 pub struct RequestHandler {
-    gate: Arc<Gate>,
+    pub(super) gate: Arc<Gate>,
     settings: DhcpSettings,
-    server: DhcpServer,
-    exchanges: ExchangeVerifier,
+    pub(super) server: DhcpServer,
+    pub(super) exchanges: ExchangeVerifier,
     /// This machine's own addresses: it does not answer its own ARP probes, so they are never offered.
-    own_addresses: HashSet<Ipv4Addr>,
+    pub(super) own_addresses: HashSet<Ipv4Addr>,
     changes: HostChanges,
     recent_offers: RecentOffers,
     /// Rates of the messages of clients that nobody declared, in server mode.
@@ -135,7 +136,7 @@ impl RequestHandler {
             let relay = self.exchanges.relay(&self.gate, interface, &request, arrival);
             return out.replies.push(answer::presence_reply(&request, interface.address, arrival, relay));
         }
-        if self.settings.stand_down && interface.detector.must_stand_down() {
+        if self.stands_down(interface) {
             return self.count_drop(DropReason::StoodDown, arrival);
         }
         let done = match (interface.mode, arrival.port) {
@@ -201,33 +202,28 @@ impl RequestHandler {
         let own = state.host_by_mac(request.mac).and_then(of);
         let (is_known, declared) = (state.is_declared(request.mac), state.declared_hosts());
         let entry = || self.entry_point(interface, request.giaddr(), message.arrival);
+        let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
+        let boot = match answer::claims(request, interface.address).filter(|_| boots) {
+            None => None,
+            Some(facts) => match self.boot_answer(interface, message, &facts, out) {
+                BootAnswer::Wait => return Ok(()),
+                BootAnswer::Nothing => None,
+                BootAnswer::Boot(boot) => {
+                    self.record_offer(&facts, &boot.file);
+                    Some(boot)
+                }
+            },
+        };
+        let arrival = message.arrival;
+        let is_known = self.gate.store.load().is_declared(request.mac);
+        let entry = || self.entry_point(interface, request.giaddr(), arrival);
         if !is_known && boots && !self.unknown_clients.take(entry(), Instant::now()) {
             return Err(DropReason::RateLimit);
         }
-        let (exchanges, gate, arrival) = (&self.exchanges, &self.gate, message.arrival);
-        let refused = Cell::new(None);
-        let may_take = |address: Ipv4Addr| {
-            exchanges.verify(gate, interface, request, arrival, address).map(drop).map_err(|refusal| {
-                refused.set(Some((address, refusal)));
-                refusal.drop_reason()
-            })
-        };
-        let is_present = |address: Ipv4Addr| gate.neighbours.look_up(address.into()) == Some(request.mac);
-        let context = RequestContext {
-            ours: interface.address,
-            from: *arrival.from.ip(),
-            relay: exchanges.relay(gate, interface, request, arrival),
-            boot: boot.as_ref(),
-            own,
-            is_known,
-            declared,
-            taken: &taken,
-            may_take: &may_take,
-            is_present: &is_present,
-            now: clock::steady_now(),
-        };
-        let effects = self.server.answer(request, &context);
-        if let Some((address, refusal)) = refused.take() {
+        let leasing =
+            Leasing { gate: &self.gate, exchanges: &self.exchanges, own_addresses: &self.own_addresses, interface };
+        let (effects, refused) = leasing.answer(&mut self.server, request, arrival, boot.as_ref());
+        if let Some((address, refusal)) = refused {
             self.exchanges.refuse(&self.gate, request, arrival, address, refusal);
         }
         let effects = effects?;
@@ -383,12 +379,31 @@ impl RequestHandler {
 
     /// Returns the message that announces the boot file to a host: as configured, or as learned from its last boots.
     fn boot_file_location(&mut self, facts: &Facts, port: DhcpPort, now: Instant) -> BootFileLocation {
+        let location = self.next_location(facts, port, now);
         if port == DhcpPort::Proxy || !answer::supports_port_4011(facts) {
             self.learned.mark_progress(facts.mac);
-            return BootFileLocation::Offer;
+        } else if self.configured_location(facts).is_none() {
+            return self.learned.choose(facts.mac, now);
         }
+        location
+    }
+
+    /// Returns the message that would announce the boot file to a host, and records nothing.
+    pub(super) fn next_location(&self, facts: &Facts, port: DhcpPort, now: Instant) -> BootFileLocation {
+        match port == DhcpPort::Proxy || !answer::supports_port_4011(facts) {
+            true => BootFileLocation::Offer,
+            false => self.configured_location(facts).unwrap_or_else(|| self.learned.next(facts.mac, now)),
+        }
+    }
+
+    fn configured_location(&self, facts: &Facts) -> Option<BootFileLocation> {
         let chosen = self.settings.boot_file_locations.iter().find(|(who, _)| who.matches(facts.mac, facts.uuid));
-        chosen.map_or_else(|| self.learned.choose(facts.mac, now), |(_, location)| *location)
+        chosen.map(|(_, location)| *location)
+    }
+
+    /// Returns whether hosts on an interface are left to another boot server.
+    pub(super) fn stands_down(&self, interface: &InterfaceState) -> bool {
+        self.settings.stand_down && interface.detector.must_stand_down()
     }
 
     /// Counts a message that is not answered.
@@ -431,7 +446,7 @@ impl RequestHandler {
         }
     }
 
-    fn entry_point(&self, interface: &InterfaceState, relay: Ipv4Addr, arrival: Arrival) -> EntryPoint {
+    pub(super) fn entry_point(&self, interface: &InterfaceState, relay: Ipv4Addr, arrival: Arrival) -> EntryPoint {
         let is_believed = self.exchanges.is_believed_sender(interface, relay, *arrival.from.ip());
         entry_point(&interface.name, relay, arrival, is_believed)
     }

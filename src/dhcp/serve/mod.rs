@@ -7,8 +7,10 @@ mod handler;
 mod host_changes;
 mod interface;
 mod leases_file;
+mod leasing;
 mod received_message;
 mod recent_offers;
+mod rehearsal;
 mod settings;
 mod sockets;
 
@@ -41,6 +43,8 @@ use crate::dhcp::serve::interface::InterfaceState;
 use crate::dhcp::serve::received_message::{DeferredMessage, ReceivedMessage};
 pub use crate::dhcp::serve::settings::DhcpSettings;
 pub use leases_file::export;
+use rehearsal::QueuedRehearsal;
+pub use rehearsal::RehearsalQueue;
 use sockets::{InterfaceSockets, MAX_BATCH, ReceiveBatch, SocketRole};
 
 /// Time for which the server listens for other boot servers before its first answer. Requests wait in the sockets.
@@ -86,6 +90,8 @@ pub struct DhcpThread {
     pub thread: JoinHandle<()>,
     /// The handle by which other protocols report progress of hosts.
     pub progress: ProgressReporter,
+    /// The queue of rehearsals.
+    pub rehearsals: RehearsalQueue,
 }
 
 /// Reports hosts that continued their boot after an offer, because they asked for a file.
@@ -128,11 +134,12 @@ pub fn spawn(
     let (progress, progressed) = mpsc::channel(MAX_QUEUED_REPORTS);
     let (messages, waiting) = mpsc::channel(MAX_DEFERRED_MESSAGES);
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+    let (rehearsals, rehearsed) = RehearsalQueue::new(wake.clone());
     let queues = HandlerQueues { progressed, deferred: DeferredQueue { messages, wake: wake.clone() } };
     let handler = RequestHandler::new(gate, settings, own_addresses()?, queues);
-    let event_loop = EventLoop { interfaces, handler, deferred: waiting, wake };
+    let event_loop = EventLoop { interfaces, handler, deferred: waiting, rehearsals: rehearsed, wake };
     let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || event_loop.run(&stop))?;
-    Ok(DhcpThread { thread, progress: ProgressReporter(progress) })
+    Ok(DhcpThread { thread, progress: ProgressReporter(progress), rehearsals })
 }
 
 /// Returns the IPv4 addresses of all interfaces of this machine.
@@ -176,6 +183,8 @@ struct EventLoop {
     handler: RequestHandler,
     /// Messages that are handled again; `wake` becomes readable when there are some.
     deferred: Receiver<DeferredMessage>,
+    /// Rehearsals that clients of the API wait for; `wake` becomes readable when there are some.
+    rehearsals: Receiver<QueuedRehearsal>,
     wake: Arc<EventFd>,
 }
 
@@ -223,6 +232,7 @@ impl EventLoop {
             self.handler.drain_progress();
             if ready[1].any() == Some(true) {
                 self.answer_deferred();
+                self.run_rehearsals();
             }
             for (ready, (interface, role, _)) in ready[2..].iter().zip(&watched) {
                 if ready.any() == Some(true) {
@@ -282,6 +292,13 @@ impl EventLoop {
         for messages in messages.chunk_by(|one, next| place(one) == place(next)).flat_map(|same| same.chunks(MAX_BATCH))
         {
             self.answer_again(messages);
+        }
+    }
+
+    /// Runs the rehearsals that are queued.
+    fn run_rehearsals(&mut self) {
+        while let Ok(rehearsal) = self.rehearsals.try_recv() {
+            rehearsal.run(&self.handler, self.interfaces.iter().map(|interface| &interface.state));
         }
     }
 
