@@ -16,8 +16,10 @@ use crate::api::auth::{Access, Tokens};
 use crate::api::machine::recent::RecentView;
 use crate::api::state::{Folders, Shared};
 use crate::boot::Site;
+use crate::boot::rehearsal::{Attachment, ServedFile, StepDecision};
 use crate::fleet::{Kind, Mac, Object, Phase};
 use crate::gate::fixture::Fixture;
+use crate::gate::rehearsal::{DhcpRehearsalError, ProtocolRehearsals};
 use crate::http::connection_limits::MeteredStream;
 use crate::http::listener::serve_http1;
 use crate::http::peer::{Peer, PeerTrust, Serves};
@@ -71,7 +73,7 @@ impl ApiFixture {
         let folders = Folders { firmware, files, volumes: Arc::new(Volumes::new(Vec::new())) };
         let (faults, watched) = watch::channel(Vec::new());
         let places = Places { isos: path.join("isos"), site: base.gate.site.clone() };
-        let shared = Shared::new(base.gate.clone(), places, folders, access, watched);
+        let shared = Shared::new(base.gate.clone(), places, folders, access, without_protocols(), watched);
         Self { shared: Arc::new(shared), base, admin, viewer, faults }
     }
 
@@ -135,6 +137,25 @@ impl ApiFixture {
         client.await.unwrap().unwrap();
         server.await.unwrap();
         Response::from_parts(head, body)
+    }
+}
+
+/// Returns the parts of a rehearsal of a server without DHCP, whose TFTP has no files and whose target has no units.
+fn without_protocols() -> ProtocolRehearsals {
+    ProtocolRehearsals {
+        dhcp: Box::new(|_, _| Box::pin(async { Err(DhcpRehearsalError::Off) })),
+        tftp: Box::new(|url, _| ServedFile { url, bytes: None, sha256: None, error: Some("no such file".into()) }),
+        iscsi: Box::new(|login| {
+            let attachment = Attachment {
+                target: login.target.clone(),
+                portal: login.machine.at.to_string(),
+                initiator: login.initiator.clone(),
+                chap_username: None,
+                units: Vec::new(),
+                error: None,
+            };
+            (StepDecision::served("no units"), attachment)
+        }),
     }
 }
 

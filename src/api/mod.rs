@@ -11,6 +11,7 @@ pub mod objects;
 pub mod openapi;
 pub mod ops;
 pub mod redfish;
+pub mod rehearsal;
 pub mod route;
 pub mod route_search;
 pub mod router;

@@ -176,6 +176,8 @@ pub enum ApiEndpoint {
     ListNamespaces,
     /// Reads a namespace.
     ReadNamespace,
+    /// Rehearses the boot of a machine.
+    Rehearsal,
 }
 
 /// The operations on objects.
@@ -209,6 +211,8 @@ pub enum ObjectEndpoint {
     VirtualMedia,
     /// Reads a host's NoCloud seed.
     Seed,
+    /// Rehearses the boot of a host.
+    Rehearsal,
     /// Lists an ISO's directories, and reads its files.
     Files,
 }
@@ -320,6 +324,7 @@ impl ObjectEndpoint {
         match self {
             Self::List => &["list", "watch"],
             Self::Read | Self::Timeline | Self::Diagnosis | Self::Seed | Self::Files => &["get"],
+            Self::Read | Self::Timeline | Self::Seed | Self::Rehearsal | Self::Files => &["get"],
             Self::DeleteCollection => &["deletecollection"],
             Self::Create | Self::Install | Self::LocalBoot | Self::Hold | Self::VirtualMedia => &["create"],
             Self::Replace => &["update"],

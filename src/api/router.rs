@@ -21,7 +21,7 @@ use crate::api::objects::{
 use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
 use crate::api::state::Shared;
-use crate::api::{generate, openapi, redfish, route_search, uploads};
+use crate::api::{generate, openapi, redfish, rehearsal, route_search, uploads};
 use crate::boot::{DropReason, Reason};
 use crate::event::Protocol;
 use crate::fleet::lifecycle::Transition;
@@ -329,7 +329,7 @@ async fn api(
 ) -> Result<Reply, Status> {
     let endpoint = match endpoint {
         Endpoint::Review(review) => return access_reviews::answer(review, role, request).await,
-        Endpoint::Object(endpoint) => return object(shared, peer, target, endpoint, request, stop).await,
+        Endpoint::Object(endpoint) => return object(shared, peer, target, endpoint, role, request, stop).await,
         Endpoint::Api(endpoint) => endpoint,
         Endpoint::Machine(_) | Endpoint::Ops(_) | Endpoint::Redfish => return Err(Status::no_route()),
     };
@@ -351,6 +351,7 @@ async fn api(
         ApiEndpoint::Events => {
             events::list(shared, target.parameter("namespace"), request.uri().query(), request.headers()).await
         }
+        ApiEndpoint::Rehearsal => rehearsal::machine(shared, request.uri().query(), role).await,
         ApiEndpoint::ListNamespaces => namespaces::list(shared, request.uri().query(), request.headers()),
         ApiEndpoint::ReadNamespace => {
             let name = target.parameter("name").unwrap_or_default();
@@ -365,6 +366,7 @@ async fn object(
     peer: &Peer,
     target: Target<'_>,
     endpoint: ObjectEndpoint,
+    role: Role,
     request: Request<Incoming>,
     stop: &Stop,
 ) -> Result<Reply, Status> {
@@ -386,6 +388,7 @@ async fn object(
         | ObjectEndpoint::VirtualMedia
         | ObjectEndpoint::Seed => refuse_dry_run(query)?,
         ObjectEndpoint::Timeline | ObjectEndpoint::Diagnosis | ObjectEndpoint::Files => {}
+        ObjectEndpoint::Timeline | ObjectEndpoint::Rehearsal | ObjectEndpoint::Files => {}
     }
     match endpoint {
         ObjectEndpoint::List if options.watch => Ok(watch::watch(&shared.gate.store, kind, options, stop.clone())),
@@ -412,6 +415,7 @@ async fn object(
             Object::Host(host) => configs::seed_read(shared, &host),
             Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
         },
+        ObjectEndpoint::Rehearsal => rehearsal::host(shared, &key()?, query, role).await,
         ObjectEndpoint::Files => {
             let is_head = *request.method() == Method::HEAD;
             iso_files::files(shared, peer, &key()?, query, request.headers(), is_head).await

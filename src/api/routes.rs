@@ -273,6 +273,16 @@ static ROUTES: &[Route] = &[
     )
     .part_of(BareMetalHost, "seed"),
     route(
+        "/api/v1/namespaces/{namespace}/baremetalhosts/{name}/rehearsal",
+        &[get(
+            "rehearseBareMetalHost",
+            "Returns what a host would be sent at its next boot; nothing is sent or recorded.",
+            Viewer,
+            Endpoint::Object(O::Rehearsal),
+        )],
+    )
+    .part_of(BareMetalHost, "rehearsal"),
+    route(
         "/api/v1/iscsi-cdroms",
         &[
             get("listISCSICdrom", "Lists or watches ISOs.", Viewer, Endpoint::Object(O::List)),
@@ -379,6 +389,15 @@ static ROUTES: &[Route] = &[
     route(
         "/api/v1/namespaces/{name}",
         &[get("readNamespace", "Reads a namespace.", Viewer, Endpoint::Api(Api::ReadNamespace))],
+    ),
+    route(
+        "/api/v1/rehearsal",
+        &[get(
+            "rehearseMachine",
+            "Returns what a machine would be sent at its next boot; nothing is sent or recorded.",
+            Viewer,
+            Endpoint::Api(Api::Rehearsal),
+        )],
     ),
     route(
         "/api/v1/configs/ignition/generate",
@@ -588,5 +607,6 @@ mod tests {
         let hosts = subresources().filter(|(kind, ..)| *kind == Kind::BareMetalHost);
         let names: Vec<&str> = hosts.map(|(_, name, _)| name).collect();
         assert_eq!(names, ["timeline", "diagnosis", "install", "localboot", "hold", "virtualmedia", "seed"]);
+        assert_eq!(names, ["timeline", "install", "localboot", "hold", "virtualmedia", "seed", "rehearsal"]);
     }
 }

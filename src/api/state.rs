@@ -10,6 +10,7 @@ use crate::api::objects::pages::Pages;
 use crate::api::redfish::host_locks::HostLocks;
 use crate::api::redfish::sessions::Sessions;
 use crate::gate::Gate;
+use crate::gate::rehearsal::ProtocolRehearsals;
 use crate::images::served_directory::ServedDirectory;
 use crate::store::volumes::Volumes;
 
@@ -32,6 +33,8 @@ pub struct Shared {
     pub host_locks: HostLocks,
     /// Queue of writers that retry after a version conflict.
     pub retry_queue: Arc<Mutex<()>>,
+    /// The parts of a rehearsal that the protocols answer.
+    pub rehearsals: Arc<ProtocolRehearsals>,
     /// Faults of the manifests; the server is not ready while there are any.
     pub faults: watch::Receiver<Vec<String>>,
 }
@@ -54,6 +57,7 @@ impl Shared {
         places: Places,
         folders: Folders,
         access: Access,
+        rehearsals: ProtocolRehearsals,
         faults: watch::Receiver<Vec<String>>,
     ) -> Self {
         Self {
@@ -65,6 +69,7 @@ impl Shared {
             sessions: Sessions::default(),
             host_locks: HostLocks::default(),
             retry_queue: Arc::default(),
+            rehearsals: Arc::new(rehearsals),
             faults,
         }
     }

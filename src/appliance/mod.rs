@@ -5,6 +5,7 @@ mod listeners;
 mod log;
 mod memory;
 mod privileges;
+mod rehearsals;
 mod settings;
 mod state_dir;
 
@@ -35,6 +36,7 @@ use crate::iscsi::serve::admission;
 use crate::store::{OpenOptions, Seal, Store};
 use crate::syslog::serve::{self as syslog, SyslogSockets};
 use crate::tftp::serve::boot_files;
+use crate::tftp::serve::boot_files::{self, BootFiles};
 use crate::{dhcp, ndp};
 
 use listeners::Listeners;
@@ -184,8 +186,8 @@ impl Appliance {
         let dhcp = dhcp::serve::spawn(dhcp, dhcp_settings(&config), gate.clone(), woken.into())?;
         let (boot_files, progress) = (settings::boot_file_settings(&config), dhcp.progress);
         let on_progress = move |mac| progress.report(mac);
-        let files = boot_files::serve(tftp, &boot_files, gate.clone(), programs, on_progress, stopped.clone());
-        services.spawn(files);
+        let files = Arc::new(BootFiles::open(&tftp, &boot_files, gate.clone(), programs));
+        services.spawn(boot_files::serve(tftp, &boot_files, files.clone(), on_progress, stopped.clone()));
         let (policy, per_source) = (settings::attach_policy(&config), config.limits.iscsi_connections_per_source);
         for listener in iscsi {
             services.spawn(admission::serve(listener, policy, per_source, gate.clone(), stopped.clone()));
@@ -193,7 +195,8 @@ impl Appliance {
         spawn_syslog(&mut services, syslog_sockets, &gate, &stopped);
         let access = settings::api_access(&config, tokens);
         let folders = settings::folders(&config);
-        let shared = Shared::new(gate.clone(), places.clone(), folders, access, manifests.faults());
+        let rehearsals = rehearsals::connect(dhcp.rehearsals, files, policy, &gate);
+        let shared = Shared::new(gate.clone(), places.clone(), folders, access, rehearsals, manifests.faults());
         let limits = settings::http_limits(&config);
         spawn_http(&mut services, http_listeners(http, objects, api), shared, limits, stopped.clone());
         spawn_side_services(&mut services, solicitations, &config, &gate, &stopped);

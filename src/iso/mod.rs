@@ -8,6 +8,7 @@
 mod add_file;
 mod checksum_files;
 mod compose;
+pub mod content_digest;
 mod coreos;
 pub mod customization;
 mod descriptor;

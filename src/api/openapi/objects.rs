@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::fleet::Kind;
 
 use crate::api::objects::iso_files::ListedFile;
-use crate::api::openapi::build::{Details, OBJECT, any, content, optional, reference};
+use crate::api::openapi::build::{Details, OBJECT, any, content, described_query, optional, reference};
 use crate::api::openapi::derived::{self, Usage};
 use crate::api::route::{ObjectEndpoint, Route};
 
@@ -63,6 +63,7 @@ pub fn details(route: &Route, endpoint: ObjectEndpoint) -> Details {
             details.body(body).returns(200, "VirtualMedium").fails(&[400, 401, 403, 404, 422])
         }
         ObjectEndpoint::Seed => seed(),
+        ObjectEndpoint::Rehearsal => rehearsal(details).fails(&[400, 401, 403, 404, 422, 503]),
         ObjectEndpoint::Files => files(),
     }
 }
@@ -84,6 +85,7 @@ pub fn kubernetes_action(route: &Route, endpoint: ObjectEndpoint) -> Option<(Kin
         | ObjectEndpoint::Hold
         | ObjectEndpoint::VirtualMedia
         | ObjectEndpoint::Seed
+        | ObjectEndpoint::Rehearsal
         | ObjectEndpoint::Files => return None,
     };
     Some((route.resource?.kind, action))
@@ -113,6 +115,21 @@ fn seed() -> Details {
     [403, 404, 422]
         .iter()
         .fold(details, |details, code| details.response(*code, any("The reason for which there is none.")))
+}
+
+/// Adds the parameters and the reply of a rehearsal.
+pub fn rehearsal(details: Details) -> Details {
+    let parameters = [
+        ("arch", "Architecture of the firmware, as in x86_64-uefi, or the number of DHCP option 93."),
+        ("vendorClass", "Vendor class of the firmware (DHCP option 60)."),
+        ("uuid", "UUID of the machine (DHCP option 97)."),
+        ("address", "Address of the machine."),
+        ("relay", "Address of the relay of the machine's DHCP messages."),
+        ("interface", "Interface of the server that the machine reaches."),
+    ];
+    let described = |details: Details, (name, about): (&str, &str)| details.parameter(described_query(name, about));
+    let details = parameters.into_iter().fold(details, described);
+    details.query(&[("secrets", "boolean")]).returns(200, "Rehearsal")
 }
 
 fn files() -> Details {

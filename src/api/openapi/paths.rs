@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::openapi::build::{Details, OBJECT, any, content, path_parameter, plain, reference};
+use crate::api::openapi::build::{Details, OBJECT, any, content, described_query, path_parameter, plain, reference};
 use crate::api::openapi::{machines, objects, redfish};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, Operation, OpsEndpoint, Route};
 use crate::api::routes::routes;
@@ -79,6 +79,11 @@ fn api(endpoint: ApiEndpoint) -> Details {
         ApiEndpoint::Timeline => details.returns(200, "Timeline").fails(&[401]),
         ApiEndpoint::Events => {
             details.query(&[("fieldSelector", "string")]).response(200, any("The events.")).fails(&[400, 401, 406])
+        }
+        ApiEndpoint::Rehearsal => {
+            let mut mac = described_query("mac", "MAC address in any usual spelling.");
+            mac["required"] = true.into();
+            objects::rehearsal(details.parameter(mac)).fails(&[400, 401, 403, 422, 503])
         }
         ApiEndpoint::ListNamespaces => details.response(200, any("The namespaces.")).fails(&[400, 401, 406]),
         ApiEndpoint::ReadNamespace => details.response(200, any("The namespace.")).fails(&[401, 404, 406]),

@@ -17,7 +17,7 @@ use crate::event::{DeliveryChannel, Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
 use crate::gate::media::{Attached, ConfigVisibility};
-use crate::images::library::ImageView;
+use crate::images::library::{ImageError, ImageView};
 use crate::iscsi::chap::ChapTerms;
 use crate::iscsi::login::{LoginError, LoginRefusal};
 use crate::iscsi::medium::{DeviceKind, Lun, UnitIdentity};
@@ -63,16 +63,19 @@ pub fn serve(
     }
 }
 
-type GrantedUnits = BTreeMap<u8, GrantedUnit>;
+pub(super) type GrantedUnits = BTreeMap<u8, GrantedUnit>;
+
+/// Returns the bytes of an image for a login: a host's view of it, or the image as it is.
+pub(super) type MakeView<'a> = &'a dyn Fn(&Image, Option<(&Host, ConfigVisibility)>) -> Result<ImageView, ImageError>;
 
 /// The host whose view of an image is attached, and how much of its config that view shows.
-type OwnView = (Arc<Host>, ConfigVisibility);
+pub(super) type OwnView = (Arc<Host>, ConfigVisibility);
 
 /// Decides about logins with the gate.
-struct LoginAuthorizer {
-    gate: Arc<Gate>,
-    policy: AttachPolicy,
-    failures: Arc<ChapFailures>,
+pub(super) struct LoginAuthorizer {
+    pub(super) gate: Arc<Gate>,
+    pub(super) policy: AttachPolicy,
+    pub(super) failures: Arc<ChapFailures>,
 }
 
 impl LoginAuthorizer {
@@ -147,6 +150,15 @@ impl LoginAuthorizer {
             }
             None => Err(Reason::UnknownHost),
         };
+        self.apply_policy(own, name)
+    }
+
+    /// Returns the image and the host's view by what the gate decided and what the configuration admits.
+    pub(super) fn apply_policy(
+        &self,
+        own: Result<Attached, Reason>,
+        name: &Name,
+    ) -> Result<(Arc<Image>, Option<OwnView>), Reason> {
         match (own, self.policy) {
             (Ok(Attached { image, host, shown }), _) => Ok((image, Some((host, shown)))),
             (Err(why), AttachPolicy::Assigned) => Err(why),
@@ -180,7 +192,14 @@ impl LoginAuthorizer {
         }
         let units = match access {
             MediaAccess::InMemory => Ok(self.units_now(login, image, own)?),
-            MediaAccess::MayWait => self.units(login, image, own),
+            MediaAccess::MayWait => {
+                let at = Some(login.local.ip());
+                self.units(login, image, own, &|image, own| {
+                    let view = self.gate.medium(image, own, at)?;
+                    self.warn(own, &view);
+                    Ok(view)
+                })
+            }
         };
         Some(match units {
             Ok(units) => Admission::Admit(Grant { units, chap: self.chap(login), ..Grant::default() }),
@@ -210,24 +229,32 @@ impl LoginAuthorizer {
             return None;
         }
         let view = self.gate.medium_now(image, own, Some(login.local.ip()))?;
-        Some(GrantedUnits::from([(0, self.unit(login, image, own, view))]))
+        self.warn(own, &view);
+        Some(GrantedUnits::from([(0, self.unit(login, image, view))]))
+    }
+
+    /// Records the warnings of a host's view in its timeline.
+    fn warn(&self, own: Option<(&Host, ConfigVisibility)>, view: &ImageView) {
+        if let Some((host, _)) = own {
+            self.gate.warn(host, &view.warnings);
+        }
     }
 
     /// Returns the image as unit 0, then its companions, then the host's seed.
-    fn units(
+    pub(super) fn units(
         &self,
         login: &LoginClaim,
         image: &Image,
         own: Option<(&Host, ConfigVisibility)>,
+        make: MakeView<'_>,
     ) -> anyhow::Result<GrantedUnits> {
-        let at = Some(login.local.ip());
-        let mut units = GrantedUnits::from([(0, self.unit(login, image, own, self.gate.medium(image, own, at)?))]);
+        let mut units = GrantedUnits::from([(0, self.unit(login, image, make(image, own)?))]);
         let state = self.gate.store.load();
         // An installer without its drivers cannot work, so the login fails until they are there.
         for (number, name) in (1..).zip(&image.spec.companions) {
             let companion = state.image(name).ok_or_else(|| anyhow!("companion {name}: no such ISCSICdrom"))?;
-            let view = self.gate.medium(companion, None, at).with_context(|| format!("companion {name}"))?;
-            units.insert(number, self.unit(login, companion, None, view));
+            let view = make(companion, None).with_context(|| format!("companion {name}"))?;
+            units.insert(number, self.unit(login, companion, view));
         }
         if let (Delivery::Seed, Some((host, ConfigVisibility::Whole))) = (image.spec.config_delivery, own)
             && let Some(seed) = self.gate.seed(host, at)?
@@ -242,18 +269,9 @@ impl LoginAuthorizer {
         Ok(units)
     }
 
-    /// Returns the unit of an image: the host's view of it, or the image as it is.
-    fn unit(
-        &self,
-        login: &LoginClaim,
-        image: &Image,
-        own: Option<(&Host, ConfigVisibility)>,
-        view: ImageView,
-    ) -> GrantedUnit {
-        let ImageView { medium, warnings, carries, .. } = view;
-        if let Some((host, _)) = own {
-            self.gate.warn(host, &warnings);
-        }
+    /// Returns the unit of an image, with a view of it.
+    fn unit(&self, login: &LoginClaim, image: &Image, view: ImageView) -> GrantedUnit {
+        let ImageView { medium, carries, .. } = view;
         let kind = match image.spec.attach_as {
             AttachAs::Cdrom => DeviceKind::Cdrom,
             AttachAs::Disk => DeviceKind::Disk,
@@ -297,7 +315,7 @@ impl LoginAuthorizer {
 }
 
 /// Returns the image that a target of this server serves.
-fn image_of(gate: &Gate, target: &str) -> Option<Name> {
+pub(super) fn image_of(gate: &Gate, target: &str) -> Option<Name> {
     let prefix = format!("{}:", gate.site.iqn.to_lowercase());
     target.strip_prefix(&prefix)?.parse().ok()
 }

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod busy_poll;
 mod chap_failures;
 mod registry;
+pub mod rehearsal;
 pub mod sendfile;
 mod types;
 

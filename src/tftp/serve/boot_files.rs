@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::boot::diagnosis::{Step, TransferOutcome};
+use crate::boot::rehearsal::ServedFile;
 use crate::boot::{DropReason, Facts, Program, Reason, ScriptFormat, Stage};
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
@@ -87,11 +88,11 @@ pub struct TftpEndpoint {
 pub fn serve<P: Fn(Mac) + Send + 'static>(
     endpoints: Vec<TftpEndpoint>,
     settings: &BootFileSettings,
-    gate: Arc<Gate>,
-    programs: ProgramCache,
+    files: Arc<BootFiles>,
     on_progress: P,
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = anyhow::Result<()>> + use<P> {
+    let gate = files.gate.clone();
     let tftp_settings = TftpSettings {
         block_size: settings.max_block_size,
         drain: settings.drain,
@@ -100,10 +101,7 @@ pub fn serve<P: Fn(Mac) + Send + 'static>(
     };
     let known = gate.clone();
     let is_known = move |address: IpAddr| known.store.load().is_known_address(address);
-    let folders = settings.folders.iter().filter_map(|path| SiteFolder::open(path).ok()).collect();
-    let (listeners, service_addresses) =
-        endpoints.into_iter().map(|endpoint| (endpoint.listener, IpAddr::from(endpoint.service_address))).unzip();
-    let files = Arc::new(BootFiles { gate: gate.clone(), programs, folders, service_addresses });
+    let listeners = endpoints.into_iter().map(|endpoint| endpoint.listener).collect();
     let runtime = tokio::runtime::Handle::current();
     let content = move |request: TransferRequest, responder: Responder| files.answer(&runtime, &request, responder);
     // The owner of an address is looked up in the neighbour table, which is too slow for the thread that sends blocks.
@@ -128,7 +126,7 @@ pub fn serve<P: Fn(Mac) + Send + 'static>(
 }
 
 /// The sources of files, in the order of lookup.
-struct BootFiles {
+pub struct BootFiles {
     gate: Arc<Gate>,
     programs: ProgramCache,
     folders: Vec<SiteFolder>,
@@ -136,7 +134,25 @@ struct BootFiles {
     service_addresses: Vec<IpAddr>,
 }
 
+impl std::fmt::Debug for BootFiles {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("BootFiles").field("folders", &self.folders).finish_non_exhaustive()
+    }
+}
+
 impl BootFiles {
+    /// Opens the sources of files for some endpoints.
+    pub fn open(
+        endpoints: &[TftpEndpoint],
+        settings: &BootFileSettings,
+        gate: Arc<Gate>,
+        programs: ProgramCache,
+    ) -> Self {
+        let folders = settings.folders.iter().filter_map(|path| SiteFolder::open(path).ok()).collect();
+        let service_addresses = endpoints.iter().map(|endpoint| endpoint.service_address.into()).collect();
+        Self { gate, programs, folders, service_addresses }
+    }
+
     /// Answers a request: a script by the gate's decision, a program or file at once.
     fn answer(self: &Arc<Self>, runtime: &tokio::runtime::Handle, request: &TransferRequest, responder: Responder) {
         let files = self.clone();
@@ -163,8 +179,8 @@ impl BootFiles {
                     return responder.answer(FileAnswer::Refused(reason.sentence()));
                 }
                 let paths = request.asked.candidates();
-                if let Some(bytes) = paths.iter().find_map(|path| self.programs.get(path.as_str())) {
-                    return responder.answer(FileAnswer::Content(FileContent::Shared(bytes.clone())));
+                if let Some(content) = self.program(&paths) {
+                    return responder.answer(FileAnswer::Content(content));
                 }
                 // A disk may be slow, and a file system may not answer at all: this thread sends everybody's blocks.
                 drop(runtime.spawn_blocking(move || responder.answer(files.first_file(&paths))));
@@ -191,6 +207,32 @@ impl BootFiles {
             let (gate, offer) = (gate.clone(), offer.clone());
             drop(runtime.spawn(async move { done(gate.acknowledge(&offer).await.map_err(Reason::sentence)) }));
         }))
+    }
+
+    /// Returns the first of some files that is a boot program in memory.
+    fn program(&self, paths: &[RelativePath]) -> Option<FileContent> {
+        let bytes = paths.iter().find_map(|path| self.programs.get(path.as_str()))?;
+        Some(FileContent::Shared(bytes.clone()))
+    }
+
+    /// Describes the file that a plain name selects, and sends nothing. May wait for the disk.
+    pub fn describe(&self, url: String, name: &str) -> ServedFile {
+        let missing = |error: String| ServedFile { url: url.clone(), bytes: None, sha256: None, error: Some(error) };
+        let asked = match RequestedFile::parse(name.as_bytes()) {
+            Ok(asked) => asked,
+            Err(error) => return missing(error.to_string()),
+        };
+        let paths = asked.candidates();
+        let content = match self.program(&paths).map_or_else(|| self.first_file(&paths), FileAnswer::Content) {
+            FileAnswer::Content(content) => content,
+            _ => return missing(missing_file(&self.gate, &asked).unwrap_or_else(|| "no such file".to_owned())),
+        };
+        match iso::content_digest::sha256(content.size(), |part| content.part(part)) {
+            Ok(sha256) => {
+                ServedFile { url: url.clone(), bytes: Some(content.size()), sha256: Some(sha256), error: None }
+            }
+            Err(error) => missing(error.to_string()),
+        }
     }
 
     /// Returns the first of some files that exists. May wait for the disk.
