@@ -28,6 +28,7 @@ mod progress;
 mod prompt;
 mod reference;
 mod refusals;
+mod rehearse;
 mod seed;
 mod show;
 mod source;
@@ -85,6 +86,8 @@ enum RootCommand {
     Seed(seed::SeedCommand),
     #[command(flatten)]
     Object(object::ObjectCommand),
+    /// Show what a machine would be sent at its next boot, step by step, and why
+    Rehearse(rehearse::RehearseArgs),
     /// Show version, readiness, hosts by phase, running installs and faults of the server
     Status {
         /// Output format
@@ -150,6 +153,7 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
         RootCommand::Config(verb) => run_async(config::run(verb, &connection_args)),
         RootCommand::Seed(verb) => run_async(seed::run(verb, &connection_args)),
         RootCommand::Object(verb) => run_async(object::run(verb, &connection_args)),
+        RootCommand::Rehearse(args) => run_async(rehearse::rehearse(&connection_args, &args)),
         RootCommand::Status { output } => run_async(status::status(&connection_args, output)),
         RootCommand::Version { client, output } => run_async(status::version(&connection_args, client, output)),
         RootCommand::Context(verb) => context::run(verb, &connection_args),
