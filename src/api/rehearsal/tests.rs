@@ -79,7 +79,7 @@ async fn a_rehearsal_changes_nothing() {
     let fixture = fixture().await;
     let gate = fixture.shared.gate.clone();
     let before = gate.store.load().host_by_mac(VM).unwrap();
-    let version = *gate.store.versions().borrow();
+    let version = gate.store.load().version;
     for query in ["", "?arch=bios", "?arch=16", "?vendorClass=U-Boot.armv8", "?address=10.77.0.10&secrets=true"] {
         assert_eq!(read(&fixture, &format!("{PATH}{query}"), &fixture.admin).await.0, 200, "{query}");
     }
@@ -88,7 +88,7 @@ async fn a_rehearsal_changes_nothing() {
     assert_eq!((code, &rehearsal["machine"]["host"]), (200, &Value::Null));
     assert_eq!(step(&rehearsal, "script")["decision"]["reason"], "held", "the rule is hold");
     assert_eq!(gate.store.load().host_by_mac(VM).unwrap(), before);
-    assert_eq!((*gate.store.versions().borrow(), gate.store.load().hosts().count()), (version, 1));
+    assert_eq!((gate.store.load().version, gate.store.load().hosts().count()), (version, 1));
     assert_eq!(fixture.phase(), Phase::Assigned);
     // The timeline's entries are written behind the commits, in order.
     fixture.put(Kind::BareMetalHost, host(json!({"image": "live", "bootConfigRef": "cfg", "online": true}))).await;
