@@ -76,6 +76,7 @@ const IO_EDGE: &[&str] = &[
     "dhcp/serve/host_changes.rs",
     "dhcp/serve/leases_file.rs",
     "dhcp/serve/mod.rs",
+    "dhcp/serve/queries.rs",
     "dhcp/serve/rehearsal.rs",
     "dhcp/serve/sockets.rs",
     "gate/boot_traces.rs",

@@ -19,7 +19,7 @@ use crate::boot::Site;
 use crate::boot::rehearsal::{Attachment, ServedFile, StepDecision};
 use crate::fleet::{Kind, Mac, Object, Phase};
 use crate::gate::fixture::Fixture;
-use crate::gate::rehearsal::{DhcpRehearsalError, ProtocolRehearsals};
+use crate::gate::rehearsal::{DhcpRehearsalError, ProtocolQueries};
 use crate::http::connection_limits::MeteredStream;
 use crate::http::listener::serve_http1;
 use crate::http::peer::{Peer, PeerTrust, Serves};
@@ -140,10 +140,11 @@ impl ApiFixture {
     }
 }
 
-/// Returns the parts of a rehearsal of a server without DHCP, whose TFTP has no files and whose target has no units.
-fn without_protocols() -> ProtocolRehearsals {
-    ProtocolRehearsals {
+/// Returns the answers of a server without DHCP, whose TFTP has no files and whose target has no units.
+fn without_protocols() -> ProtocolQueries {
+    ProtocolQueries {
         dhcp: Box::new(|_, _| Box::pin(async { Err(DhcpRehearsalError::Off) })),
+        interfaces: Box::new(|| Box::pin(async { Some(Vec::new()) })),
         tftp: Box::new(|url, _| ServedFile { url, bytes: None, sha256: None, error: Some("no such file".into()) }),
         iscsi: Box::new(|login| {
             let attachment = Attachment {

@@ -178,6 +178,8 @@ pub enum ApiEndpoint {
     ReadNamespace,
     /// Rehearses the boot of a machine.
     Rehearsal,
+    /// Lists the server's interfaces, with the servers heard on them.
+    Interfaces,
 }
 
 /// The operations on objects.

@@ -26,11 +26,12 @@ use crate::boot::{DropReason, Reason};
 use crate::event::Protocol;
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BadName, Key, Kind, Name, Object};
+use crate::gate::interfaces::InterfaceList;
 use crate::http::connection_limits::ConnectionRefusal;
 use crate::http::handler::Handler;
 use crate::http::limits::Stop;
 use crate::http::peer::{Peer, Serves};
-use crate::http::reply::{RepeatedContent, Reply, text};
+use crate::http::reply::{RepeatedContent, Reply, json, text};
 
 /// Maximum number of segments of a path that are looked at; a file's path may have more.
 const MAX_SEGMENTS: usize = 16;
@@ -352,12 +353,20 @@ async fn api(
             events::list(shared, target.parameter("namespace"), request.uri().query(), request.headers()).await
         }
         ApiEndpoint::Rehearsal => rehearsal::machine(shared, request.uri().query(), role).await,
+        ApiEndpoint::Interfaces => interfaces(shared).await,
         ApiEndpoint::ListNamespaces => namespaces::list(shared, request.uri().query(), request.headers()),
         ApiEndpoint::ReadNamespace => {
             let name = target.parameter("name").unwrap_or_default();
             namespaces::read(shared, name, request.uri().query(), request.headers())
         }
     }
+}
+
+/// Answers `/api/v1/interfaces`.
+async fn interfaces(shared: &Shared) -> Result<Reply, Status> {
+    let heard = (shared.queries.interfaces)().await;
+    let items = heard.ok_or_else(|| Status::unavailable("the DHCP service is busy: try again"))?;
+    Ok(json(StatusCode::OK, &InterfaceList::new(items)))
 }
 
 /// Answers a request for objects of a kind, for one of them, or for a part of one.

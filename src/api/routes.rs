@@ -400,6 +400,15 @@ static ROUTES: &[Route] = &[
         )],
     ),
     route(
+        "/api/v1/interfaces",
+        &[get(
+            "listInterfaces",
+            "Lists the server's interfaces with DHCP, and the other servers heard on them.",
+            Viewer,
+            Endpoint::Api(Api::Interfaces),
+        )],
+    ),
+    route(
         "/api/v1/configs/ignition/generate",
         &[post("generateIgnition", "Generates Ignition configs.", Admin, Endpoint::Api(Api::GenerateIgnition))],
     ),

@@ -10,7 +10,7 @@ use crate::api::objects::pages::Pages;
 use crate::api::redfish::host_locks::HostLocks;
 use crate::api::redfish::sessions::Sessions;
 use crate::gate::Gate;
-use crate::gate::rehearsal::ProtocolRehearsals;
+use crate::gate::rehearsal::ProtocolQueries;
 use crate::images::served_directory::ServedDirectory;
 use crate::store::volumes::Volumes;
 
@@ -33,8 +33,8 @@ pub struct Shared {
     pub host_locks: HostLocks,
     /// Queue of writers that retry after a version conflict.
     pub retry_queue: Arc<Mutex<()>>,
-    /// The parts of a rehearsal that the protocols answer.
-    pub rehearsals: Arc<ProtocolRehearsals>,
+    /// Questions that the protocols answer.
+    pub queries: Arc<ProtocolQueries>,
     /// Faults of the manifests; the server is not ready while there are any.
     pub faults: watch::Receiver<Vec<String>>,
 }
@@ -57,7 +57,7 @@ impl Shared {
         places: Places,
         folders: Folders,
         access: Access,
-        rehearsals: ProtocolRehearsals,
+        queries: ProtocolQueries,
         faults: watch::Receiver<Vec<String>>,
     ) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Shared {
             sessions: Sessions::default(),
             host_locks: HostLocks::default(),
             retry_queue: Arc::default(),
-            rehearsals: Arc::new(rehearsals),
+            queries: Arc::new(queries),
             faults,
         }
     }

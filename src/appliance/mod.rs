@@ -5,7 +5,7 @@ mod listeners;
 mod log;
 mod memory;
 mod privileges;
-mod rehearsals;
+mod queries;
 mod settings;
 mod state_dir;
 
@@ -195,8 +195,8 @@ impl Appliance {
         spawn_syslog(&mut services, syslog_sockets, &gate, &stopped);
         let access = settings::api_access(&config, tokens);
         let folders = settings::folders(&config);
-        let rehearsals = rehearsals::connect(dhcp.rehearsals, files, policy, &gate);
-        let shared = Shared::new(gate.clone(), places.clone(), folders, access, rehearsals, manifests.faults());
+        let queries = queries::connect(dhcp.queries, files, policy, &gate);
+        let shared = Shared::new(gate.clone(), places.clone(), folders, access, queries, manifests.faults());
         let limits = settings::http_limits(&config);
         spawn_http(&mut services, http_listeners(http, objects, api), shared, limits, stopped.clone());
         spawn_side_services(&mut services, solicitations, &config, &gate, &stopped);

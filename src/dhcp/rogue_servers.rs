@@ -33,6 +33,8 @@ pub struct ObservedServer {
     pub server: Ipv4Addr,
     /// The observed role.
     pub role: ServerRole,
+    /// Whether it offers the client an address.
+    pub gives_addresses: bool,
     /// Whether it is another bootlatch.
     pub is_bootlatch: bool,
 }
@@ -53,7 +55,8 @@ pub fn observe_reply(bytes: &[u8], ours: Ipv4Addr) -> Option<ObservedServer> {
     let names_us = reply.siaddr() == ours || file.windows(spelled.len()).any(|part| part == spelled.as_bytes());
     let boots = !names_us && (is_proxy || !file.is_empty());
     let role = if boots { ServerRole::BootServer } else { ServerRole::AddressServer };
-    Some(ObservedServer { server, role, is_bootlatch: reply.part(77) == Some(USER_CLASS) })
+    let gives_addresses = !reply.yiaddr().is_unspecified();
+    Some(ObservedServer { server, role, gives_addresses, is_bootlatch: reply.part(77) == Some(USER_CLASS) })
 }
 
 /// Encodes a probe for boot servers: the DISCOVER of a PXE client with our own MAC address.
@@ -119,6 +122,9 @@ impl ServerDetector {
     /// Records an observed server. Returns whether it is new, or has become a boot server.
     pub fn record(&mut self, heard: ObservedServer, now: Instant) -> bool {
         if let Some((at, known)) = self.heard.get_mut(&heard.server) {
+            // A server that gives addresses answers some messages without one.
+            known.gives_addresses |= heard.gives_addresses;
+            let heard = ObservedServer { gives_addresses: known.gives_addresses, ..heard };
             let news = known.role == ServerRole::AddressServer && heard.role == ServerRole::BootServer;
             // A server that announces boot files to some hosts and only addresses to others is a boot server.
             if known.role == heard.role || news {
@@ -127,6 +133,11 @@ impl ServerDetector {
             return news;
         }
         self.heard.len() < MAX_SERVERS && self.heard.insert(heard.server, (now, heard)).is_none()
+    }
+
+    /// Returns the servers that were observed lately, with the time.
+    pub fn servers(&self) -> impl Iterator<Item = (Instant, ObservedServer)> {
+        self.heard.values().copied()
     }
 
     /// Returns whether hosts are to be left to another boot server. Of two bootlatch servers the lower address stays.
@@ -186,7 +197,12 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut detector = ServerDetector::new(OURS, every, start);
         assert!(detector.is_due(at(0)) && !detector.is_due(at(59)));
-        let plain = ObservedServer { server: OTHER.into(), role: ServerRole::AddressServer, is_bootlatch: false };
+        let plain = ObservedServer {
+            server: OTHER.into(),
+            role: ServerRole::AddressServer,
+            gives_addresses: true,
+            is_bootlatch: false,
+        };
         let boots = ObservedServer { role: ServerRole::BootServer, ..plain };
         assert!(detector.record(plain, at(1)));
         assert!(!detector.must_stand_down());
@@ -203,7 +219,12 @@ mod tests {
         let stand_down = |other: Ipv4Addr| {
             let mut detector = ServerDetector::new(OURS, Duration::from_secs(60), Instant::now());
             detector.record(
-                ObservedServer { server: other, role: ServerRole::BootServer, is_bootlatch: true },
+                ObservedServer {
+                    server: other,
+                    role: ServerRole::BootServer,
+                    gives_addresses: false,
+                    is_bootlatch: true,
+                },
                 Instant::now(),
             );
             detector.must_stand_down()
@@ -218,7 +239,10 @@ mod tests {
         let mut detector = ServerDetector::new(OURS, Duration::from_secs(60), now);
         let mut record = |number: usize, role| {
             let [.., high, low] = number.to_be_bytes();
-            detector.record(ObservedServer { server: [10, 1, high, low].into(), role, is_bootlatch: false }, now)
+            detector.record(
+                ObservedServer { server: [10, 1, high, low].into(), role, gives_addresses: true, is_bootlatch: false },
+                now,
+            )
         };
         for number in 0..MAX_SERVERS {
             assert!(record(number, ServerRole::AddressServer));

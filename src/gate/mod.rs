@@ -10,6 +10,7 @@ mod finishing;
 pub mod fixture;
 pub mod identity;
 mod installer;
+pub mod interfaces;
 mod ipxe_clients;
 pub mod media;
 pub mod neighbours;

@@ -15,6 +15,7 @@ use crate::bounds::Source;
 use crate::fleet::lifecycle::advance;
 use crate::fleet::{BootConfig, EntryPoint, Host, Mac, Object};
 use crate::gate::enrolment::refusal_reason;
+use crate::gate::interfaces::InterfaceReport;
 use crate::gate::media::{ConfigVisibility, is_attached_over_http, lease_path};
 use crate::gate::script::config_url;
 use crate::gate::{Gate, HostDecision};
@@ -95,22 +96,25 @@ impl RehearsedLogin {
 type DhcpPart = dyn Fn(RehearsedClient, Option<String>) -> BoxFuture<'static, Result<DhcpRehearsal, DhcpRehearsalError>>
     + Send
     + Sync;
+type InterfacesPart = dyn Fn() -> BoxFuture<'static, Option<Vec<InterfaceReport>>> + Send + Sync;
 type TftpPart = dyn Fn(String, &str) -> ServedFile + Send + Sync;
 type IscsiPart = dyn Fn(&RehearsedLogin) -> (StepDecision, Attachment) + Send + Sync;
 
-/// The parts of a rehearsal that the protocols answer. The composition root connects them: the API imports no protocol.
-pub struct ProtocolRehearsals {
+/// Questions of the API that the protocols answer. The composition root connects them: the API imports no protocol.
+pub struct ProtocolQueries {
     /// Answers a client's DHCP messages on an interface, or on the one that its address selects.
     pub dhcp: Box<DhcpPart>,
+    /// Returns what DHCP heard on each interface; `None` if it does not answer in time.
+    pub interfaces: Box<InterfacesPart>,
     /// Describes a boot program or a file over TFTP, by its URL and its name. May wait for a disk.
     pub tftp: Box<TftpPart>,
     /// Answers an iSCSI login. May wait for a disk.
     pub iscsi: Box<IscsiPart>,
 }
 
-impl std::fmt::Debug for ProtocolRehearsals {
+impl std::fmt::Debug for ProtocolQueries {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("ProtocolRehearsals")
+        out.write_str("ProtocolQueries")
     }
 }
 

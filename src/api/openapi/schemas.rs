@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::boot::rehearsal::Rehearsal;
 use crate::fleet::conditions::Condition;
 use crate::fleet::{BootConfigSpec, HostSpec, HostStatus, ImageSpec, ImageStatus, Kind, Meta};
+use crate::gate::interfaces::InterfaceList;
 use crate::provision::generate::{CloudInitRequest, IgnitionRequest};
 
 use crate::api::generate::GeneratedConfigs;
@@ -59,6 +60,7 @@ pub fn all() -> Value {
     schemas.derive::<InstallRequest>("InstallRequest", Usage::Request);
     schemas.derive::<VirtualMediaRequest>("VirtualMediaRequest", Usage::Request);
     schemas.derive::<VirtualMedium>("VirtualMedium", Usage::Reply);
+    schemas.derive::<InterfaceList>("InterfaceList", Usage::Reply);
     schemas.derive::<Rehearsal>("Rehearsal", Usage::Reply);
     schemas.derive::<IgnitionRequest>("IgnitionRequest", Usage::Request);
     schemas.derive::<CloudInitRequest>("CloudInitRequest", Usage::Request);

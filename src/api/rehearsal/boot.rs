@@ -13,7 +13,7 @@ use crate::boot::{BootProtocol, Facts, Firmware, ScriptFormat, Stage, Verdict};
 use crate::fleet::{Architecture, BootConfig, BootTarget, Format, Host, Image, Method};
 use crate::gate::Gate;
 use crate::gate::rehearsal::{
-    DhcpRehearsal, ProtocolRehearsals, RehearsedLogin, RehearsedMachine, RehearsedScript, SecretDisplay,
+    DhcpRehearsal, ProtocolQueries, RehearsedLogin, RehearsedMachine, RehearsedScript, SecretDisplay,
 };
 use crate::images::library::ImageView;
 use crate::iso;
@@ -27,8 +27,8 @@ const NOCLOUD: [&str; 4] = ["user-data", "meta-data", "vendor-data", "network-co
 pub struct BootRehearsal {
     /// The gate.
     pub gate: Arc<Gate>,
-    /// The parts that the protocols answer.
-    pub rehearsals: Arc<ProtocolRehearsals>,
+    /// Questions that the protocols answer.
+    pub queries: Arc<ProtocolQueries>,
     /// The machine, as it asks over DHCP.
     pub client: RehearsedClient,
     /// The host, as it is before the boot.
@@ -182,7 +182,7 @@ impl BootRehearsal {
             Some(stored) => describe(program.url.clone(), stored),
             None => {
                 let name = format!("{}/{}", self.client.mac.dashed(), program.name);
-                (self.rehearsals.tftp)(program.url.clone(), &name)
+                (self.queries.tftp)(program.url.clone(), &name)
             }
         };
         let decision = StepDecision::served(match &file.error {
@@ -286,7 +286,7 @@ impl BootRehearsal {
             initiator: initiator(&script.login_token),
             target: self.gate.site.target_iqn(name),
         };
-        let (decision, attached) = (self.rehearsals.iscsi)(&login.with_token(&script.login_token));
+        let (decision, attached) = (self.queries.iscsi)(&login.with_token(&script.login_token));
         let target = image.spec.portal.as_ref().map_or(attached.target.clone(), |portal| portal.target_iqn.clone());
         let initiator = initiator(&self.secrets.text(script.login_token.clone()));
         let attached = Attachment { target, initiator, ..attached };

@@ -163,7 +163,7 @@ async fn rehearse_boot(
     query: &Query,
     secrets: SecretDisplay,
 ) -> Result<RehearsedBoot, Status> {
-    let dhcp = match (shared.rehearsals.dhcp)(client.clone(), query.interface.clone()).await {
+    let dhcp = match (shared.queries.dhcp)(client.clone(), query.interface.clone()).await {
         Ok(dhcp) => Some(dhcp),
         Err(DhcpRehearsalError::Off) => None,
         Err(error @ DhcpRehearsalError::NoSuchInterface { .. }) => {
@@ -173,7 +173,7 @@ async fn rehearse_boot(
     };
     let boot = BootRehearsal {
         gate: shared.gate.clone(),
-        rehearsals: shared.rehearsals.clone(),
+        queries: shared.queries.clone(),
         is_address_given: query.address.is_some(),
         client,
         host,

@@ -18,6 +18,16 @@ pub enum InterfaceMode {
     Server,
 }
 
+impl InterfaceMode {
+    /// Returns the code of the mode.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Server => "server",
+        }
+    }
+}
+
 /// The state of one interface, without its sockets.
 #[derive(Debug)]
 pub struct InterfaceState {

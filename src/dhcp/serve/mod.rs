@@ -8,6 +8,7 @@ mod host_changes;
 mod interface;
 mod leases_file;
 mod leasing;
+mod queries;
 mod received_message;
 mod recent_offers;
 mod rehearsal;
@@ -43,9 +44,10 @@ use crate::dhcp::serve::interface::InterfaceState;
 use crate::dhcp::serve::received_message::{DeferredMessage, ReceivedMessage};
 pub use crate::dhcp::serve::settings::DhcpSettings;
 pub use leases_file::export;
-use rehearsal::QueuedRehearsal;
-pub use rehearsal::RehearsalQueue;
+pub use queries::DhcpQueries;
+use queries::Query;
 use sockets::{InterfaceSockets, MAX_BATCH, ReceiveBatch, SocketRole};
+pub use sockets::{ServerSearch, receive_buffer, try_port};
 
 /// Time for which the server listens for other boot servers before its first answer. Requests wait in the sockets.
 const STARTUP_LISTEN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -90,8 +92,8 @@ pub struct DhcpThread {
     pub thread: JoinHandle<()>,
     /// The handle by which other protocols report progress of hosts.
     pub progress: ProgressReporter,
-    /// The queue of rehearsals.
-    pub rehearsals: RehearsalQueue,
+    /// The queue of questions.
+    pub queries: DhcpQueries,
 }
 
 /// Reports hosts that continued their boot after an offer, because they asked for a file.
@@ -134,12 +136,12 @@ pub fn spawn(
     let (progress, progressed) = mpsc::channel(MAX_QUEUED_REPORTS);
     let (messages, waiting) = mpsc::channel(MAX_DEFERRED_MESSAGES);
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
-    let (rehearsals, rehearsed) = RehearsalQueue::new(wake.clone());
+    let (queries, queried) = DhcpQueries::new(wake.clone());
     let queues = HandlerQueues { progressed, deferred: DeferredQueue { messages, wake: wake.clone() } };
     let handler = RequestHandler::new(gate, settings, own_addresses()?, queues);
-    let event_loop = EventLoop { interfaces, handler, deferred: waiting, rehearsals: rehearsed, wake };
+    let event_loop = EventLoop { interfaces, handler, deferred: waiting, queries: queried, wake };
     let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || event_loop.run(&stop))?;
-    Ok(DhcpThread { thread, progress: ProgressReporter(progress), rehearsals })
+    Ok(DhcpThread { thread, progress: ProgressReporter(progress), queries })
 }
 
 /// Returns the IPv4 addresses of all interfaces of this machine.
@@ -183,8 +185,8 @@ struct EventLoop {
     handler: RequestHandler,
     /// Messages that are handled again; `wake` becomes readable when there are some.
     deferred: Receiver<DeferredMessage>,
-    /// Rehearsals that clients of the API wait for; `wake` becomes readable when there are some.
-    rehearsals: Receiver<QueuedRehearsal>,
+    /// Questions that clients of the API wait for; `wake` becomes readable when there are some.
+    queries: Receiver<Query>,
     wake: Arc<EventFd>,
 }
 
@@ -232,7 +234,7 @@ impl EventLoop {
             self.handler.drain_progress();
             if ready[1].any() == Some(true) {
                 self.answer_deferred();
-                self.run_rehearsals();
+                self.answer_queries();
             }
             for (ready, (interface, role, _)) in ready[2..].iter().zip(&watched) {
                 if ready.any() == Some(true) {
@@ -295,10 +297,10 @@ impl EventLoop {
         }
     }
 
-    /// Runs the rehearsals that are queued.
-    fn run_rehearsals(&mut self) {
-        while let Ok(rehearsal) = self.rehearsals.try_recv() {
-            rehearsal.run(&self.handler, self.interfaces.iter().map(|interface| &interface.state));
+    /// Answers the questions that are queued.
+    fn answer_queries(&mut self) {
+        while let Ok(query) = self.queries.try_recv() {
+            query.answer(&self.handler, self.interfaces.iter().map(|interface| &interface.state));
         }
     }
 

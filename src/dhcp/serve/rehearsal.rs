@@ -3,10 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use nix::sys::eventfd::EventFd;
-use tokio::sync::{mpsc, oneshot};
+use std::time::Instant;
 
 use crate::boot::rehearsal::{DhcpExchange, InterfaceSummary, RehearsedClient, Step, StepDecision, StepKind};
 use crate::boot::{BootProtocol, Decision, DropReason, Facts, Reason, Verdict};
@@ -22,10 +19,6 @@ use crate::fleet::Host;
 use crate::gate::clock;
 use crate::gate::rehearsal::{DhcpRehearsal, DhcpRehearsalError};
 
-/// Maximum number of rehearsals that wait for the DHCP thread.
-const MAX_QUEUED: usize = 16;
-/// Maximum time to wait for the DHCP thread.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// UDP port of DHCP servers, as clients know it.
 const SERVER_PORT: u16 = 67;
 /// UDP port of clients.
@@ -33,68 +26,9 @@ const CLIENT_PORT: u16 = 68;
 /// UDP port of ProxyDHCP servers.
 const PROXY_PORT: u16 = 4011;
 
-type Answer = oneshot::Sender<Result<DhcpRehearsal, DhcpRehearsalError>>;
-
-/// A rehearsal that waits for the DHCP thread.
-#[derive(Debug)]
-pub(super) struct QueuedRehearsal {
-    client: RehearsedClient,
-    /// Name of the interface; `None` for the one that the client's address selects.
-    interface: Option<String>,
-    answer: Answer,
-}
-
-/// The queue of rehearsals for the DHCP thread.
-#[derive(Debug, Clone)]
-pub struct RehearsalQueue {
-    queue: mpsc::Sender<QueuedRehearsal>,
-    /// Wakes the thread.
-    wake: Arc<EventFd>,
-}
-
-impl RehearsalQueue {
-    /// Creates a queue and its other end.
-    pub(super) fn new(wake: Arc<EventFd>) -> (Self, mpsc::Receiver<QueuedRehearsal>) {
-        let (queue, queued) = mpsc::channel(MAX_QUEUED);
-        (Self { queue, wake }, queued)
-    }
-
-    /// Rehearses the messages of a client on an interface, or on the one that its address selects.
-    ///
-    /// # Errors
-    /// No such interface has DHCP, or the DHCP thread does not answer in time.
-    pub async fn rehearse(
-        &self,
-        client: RehearsedClient,
-        interface: Option<String>,
-    ) -> Result<DhcpRehearsal, DhcpRehearsalError> {
-        let (answer, answered) = oneshot::channel();
-        let queued = QueuedRehearsal { client, interface, answer };
-        self.queue.try_send(queued).map_err(|_| DhcpRehearsalError::Busy)?;
-        let _ = self.wake.write(1);
-        match tokio::time::timeout(TIMEOUT, answered).await {
-            Ok(Ok(rehearsal)) => rehearsal,
-            Ok(Err(_)) | Err(_) => Err(DhcpRehearsalError::Busy),
-        }
-    }
-}
-
-impl QueuedRehearsal {
-    /// Answers the rehearsal.
-    pub(super) fn run<'a>(
-        self,
-        handler: &RequestHandler,
-        interfaces: impl Iterator<Item = &'a InterfaceState> + Clone,
-    ) {
-        let found = choose(self.interface.as_deref(), &self.client, interfaces);
-        // Nobody waits any more: the client has hung up.
-        let _ = self.answer.send(found.map(|interface| handler.rehearse(interface, &self.client)));
-    }
-}
-
 /// Returns the interface that a client's messages reach: the named one, else the one of its address or relay, else the
 /// first.
-fn choose<'a>(
+pub(super) fn choose<'a>(
     name: Option<&str>,
     client: &RehearsedClient,
     mut interfaces: impl Iterator<Item = &'a InterfaceState> + Clone,
@@ -136,7 +70,7 @@ impl MessageAnswer {
 
 impl RequestHandler {
     /// Rehearses the messages of a client: those of its firmware, then those of iPXE.
-    fn rehearse(&self, interface: &InterfaceState, client: &RehearsedClient) -> DhcpRehearsal {
+    pub(super) fn rehearse(&self, interface: &InterfaceState, client: &RehearsedClient) -> DhcpRehearsal {
         let host = self.gate.store.load().host_by_mac(client.mac);
         let mut state = ClientState { client, host, server: None, leased: None };
         let mut steps = self.rehearse_leasing(interface, &mut state, Sender::Firmware, true);
@@ -150,10 +84,7 @@ impl RequestHandler {
             steps.push(self.rehearse_step(interface, &mut state, StepKind::ProxyRequest, &bytes, arrival, is_offered));
         }
         steps.extend(self.rehearse_leasing(interface, &mut state, Sender::Ipxe, is_offered));
-        let mode = match interface.mode {
-            InterfaceMode::Proxy => "proxy",
-            InterfaceMode::Server => "server",
-        };
+        let mode = interface.mode.code();
         DhcpRehearsal {
             interface: InterfaceSummary { name: interface.name.clone(), address: interface.address, mode },
             networks: interface.networks.clone(),

@@ -136,16 +136,7 @@ impl InterfaceSockets {
     /// Sends a probe for other boot servers.
     pub fn probe_other_servers(&self, xid: u32) {
         let Some(link_socket) = &self.link_socket else { return };
-        let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, BROADCAST_CLIENTS.port());
-        let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, self.port);
-        let server_probe = rogue_servers::server_probe(link_socket.mac, xid);
-        let (from, to) = (
-            LinkEndpoint { mac: link_socket.mac, address: nobody },
-            LinkEndpoint { mac: BROADCAST_MAC, address: everybody },
-        );
-        let sent = frame::udp(from, to, &server_probe)
-            .map(|head| link_socket.socket.send(&[&head[..], &server_probe].concat()));
-        if let Some(Err(error)) = sent {
+        if let Err(error) = link_socket.probe_servers(self.port, xid) {
             tracing::debug!(%error, "failed to probe for other boot servers");
         }
     }
@@ -170,6 +161,11 @@ impl InterfaceSockets {
                 each(error);
             }
         }
+    }
+
+    /// Returns the servers whose replies to clients were received.
+    pub fn receive_observed(&self) -> Vec<ObservedServer> {
+        self.sniffer.as_ref().map(|sniffer| receive_observed(sniffer, self.address)).unwrap_or_default()
     }
 
     /// Returns the senders of probe answers, with the MAC address if it is known.
@@ -266,17 +262,99 @@ fn open(interface: &str, port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     socket.bind_device(Some(interface.as_bytes()))?;
     socket.set_broadcast(true)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    set_receive_buffer(&socket)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    // The kernel caps the sizes; with CAP_NET_ADMIN it grants them in full.
-    let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
     let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER);
     let _ = setsockopt(&socket, sockopt::RxqOvfl, &1);
     socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
     Ok(socket.into())
 }
 
+/// Returns the servers whose replies to clients a sniffer received.
+fn receive_observed(sniffer: &Socket, ours: Ipv4Addr) -> Vec<ObservedServer> {
+    let mut buffer = [0; MAX_DATAGRAM_BYTES + 64];
+    let mut heard = Vec::new();
+    for _ in 0..MAX_BATCH {
+        let Some(frame) = read(sniffer, &mut buffer) else { break };
+        let said = frame::udp_payload(frame, BROADCAST_CLIENTS.port());
+        heard.extend(said.and_then(|bytes| rogue_servers::observe_reply(bytes, ours)));
+    }
+    heard
+}
+
+/// Looks for other servers without the server's own ports, which may be in use.
+#[derive(Debug)]
+pub struct ServerSearch {
+    link_socket: LinkSocket,
+    sniffer: Socket,
+    ours: Ipv4Addr,
+    port: u16,
+}
+
+impl ServerSearch {
+    /// Opens the raw sockets of an interface.
+    ///
+    /// # Errors
+    /// Raw sockets are not allowed, or the interface is not Ethernet.
+    pub fn open(interface: &str, ours: Ipv4Addr, port: u16) -> io::Result<Self> {
+        let sniffer = sniffer(&link(interface)?)?;
+        Ok(Self { link_socket: LinkSocket::open(interface)?, sniffer, ours, port })
+    }
+
+    /// Asks the servers, with a DHCPDISCOVER that is never followed by a request.
+    ///
+    /// # Errors
+    /// The frame cannot be sent.
+    pub fn ask(&self, xid: u32) -> io::Result<()> {
+        self.link_socket.probe_servers(self.port, xid)
+    }
+
+    /// Returns the servers that have answered.
+    pub fn answered(&self) -> Vec<ObservedServer> {
+        receive_observed(&self.sniffer, self.ours)
+    }
+}
+
+/// Returns the receive buffer of a socket for requests: the wanted size, and the one that the kernel grants.
+///
+/// # Errors
+/// The socket cannot be opened.
+pub fn receive_buffer() -> io::Result<(usize, usize)> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    set_receive_buffer(&socket)?;
+    // The kernel doubles the size, for its own overhead (socket(7)).
+    Ok((RECEIVE_BUFFER, socket.recv_buffer_size()? / 2))
+}
+
+fn set_receive_buffer(socket: &Socket) -> io::Result<()> {
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    // The kernel caps the size; with CAP_NET_ADMIN it grants it in full.
+    let _ = setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    Ok(())
+}
+
+/// Binds a DHCP port of an interface, and gives it back.
+///
+/// # Errors
+/// The port is in use or forbidden.
+pub fn try_port(interface: &str, port: u16) -> io::Result<()> {
+    open(interface, port).map(drop)
+}
+
 impl LinkSocket {
+    /// Sends a probe for DHCP and boot servers.
+    fn probe_servers(&self, port: u16, xid: u32) -> io::Result<()> {
+        let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, BROADCAST_CLIENTS.port());
+        let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, port);
+        let server_probe = rogue_servers::server_probe(self.mac, xid);
+        let (from, to) =
+            (LinkEndpoint { mac: self.mac, address: nobody }, LinkEndpoint { mac: BROADCAST_MAC, address: everybody });
+        match frame::udp(from, to, &server_probe) {
+            Some(head) => self.socket.send(&[&head[..], &server_probe].concat()).map(drop),
+            None => Ok(()),
+        }
+    }
+
     fn open(interface: &str) -> io::Result<Self> {
         let link = link(interface)?;
         let mac = link.addr().map(Mac).ok_or(io::ErrorKind::Unsupported)?;

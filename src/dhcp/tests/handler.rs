@@ -201,7 +201,7 @@ async fn a_server_stands_down_beside_another_boot_server() {
     let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
     testbed.fixture.put_vm(json!({})).await;
     let server = Ipv4Addr::new(10, 77, 0, 1);
-    let observed = ObservedServer { server, role: ServerRole::BootServer, is_bootlatch: false };
+    let observed = ObservedServer { server, role: ServerRole::BootServer, gives_addresses: false, is_bootlatch: false };
     testbed.handler.record_other_server(&mut testbed.interface, observed);
     assert!(is_empty(&testbed.handle(&message(1, &[CLASS]))));
     assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::StoodDown), 1);
