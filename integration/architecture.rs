@@ -178,6 +178,7 @@ fn allowed(folder: &str, path: &str) -> Option<&'static [&'static str]> {
         "api" => &["admission", "bmc", "boot", "event", "fleet", "gate", "http", "images", "iso", "provision", "store"],
         "controllers" => &["admission", "bmc", "boot", "event", "fleet", "gate", "images", "iso", "store"],
         "cli" => &["admission", "config", "event", "fleet", "http_client", "iso", "provision"],
+        "doctor" => &[],
         "appliance" | "main" | "lib" => return None,
         other => {
             panic!("src/{other}: not in the table of the architecture test; add it there and to docs/architecture.md")
@@ -548,6 +549,8 @@ fn pure_folders_are_synchronous() {
         let folder = path.split('/').next().unwrap();
         let is_codec = ["dhcp", "tftp", "iscsi", "ndp", "syslog"].contains(&folder) && !path.contains("/serve");
         ["fleet", "boot", "bounds", "iso", "provision"].contains(&folder) || is_codec
+        let is_codec = ["dhcp", "tftp", "iscsi", "ndp"].contains(&folder) && !path.contains("/serve");
+        ["fleet", "boot", "bounds", "doctor", "iso", "provision"].contains(&folder) || is_codec
     };
     for source in sources().iter().filter(|source| is_pure(&source.path)) {
         assert!(!without_comments(&source.code).contains("async "), "src/{} is asynchronous", source.path);

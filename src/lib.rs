@@ -19,6 +19,7 @@
 //! | `http_client` | HTTP/1.1 client of the command line and the BMC clients |
 //! | `http`, `api` | HTTP transport; everything that HTTP answers |
 //! | `controllers` | loops that look after objects |
+//! | `doctor` | what is wrong with an appliance and its wire; pure |
 //! | `appliance`, `cli` | the composition root; the command line |
 //!
 //! # Invariants
@@ -43,6 +44,7 @@ pub mod cli;
 pub mod config;
 pub mod controllers;
 pub mod dhcp;
+pub mod doctor;
 pub mod event;
 pub mod fleet;
 pub mod gate;
