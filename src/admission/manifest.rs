@@ -190,6 +190,29 @@ pub async fn load(
     Ok(LoadSummary { written, wrong })
 }
 
+/// Checks the texts of all manifests of a directory, and writes nothing. What depends on other objects is not checked.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn check(directory: &Path, namespace: &Name) -> Result<Vec<ManifestError>, ManifestError> {
+    let (mut documents, mut wrong) = (Vec::new(), Vec::new());
+    for path in files(directory)? {
+        match read(&path) {
+            Ok(text) => {
+                for found in parse_file(&path, &text, namespace, &[0; 32]) {
+                    match found {
+                        Ok(document) => documents.push(document),
+                        Err(error) => wrong.push(error),
+                    }
+                }
+            }
+            Err(error) => wrong.push(error),
+        }
+    }
+    drop(ordered(without_duplicates(documents, &mut wrong), &mut wrong));
+    Ok(wrong)
+}
+
 /// Reads files on another thread, which a file system that does not answer may hold up: its server may be dead.
 ///
 /// # Errors

@@ -141,7 +141,7 @@ impl Listeners {
 }
 
 /// Returns the IPv4 addresses of an interface with their subnets.
-fn subnets(interface: &str) -> anyhow::Result<Vec<Ipv4Net>> {
+pub fn subnets(interface: &str) -> anyhow::Result<Vec<Ipv4Net>> {
     let interfaces = pnet_datalink::interfaces();
     let Some(found) = interfaces.iter().find(|found| found.name == interface) else {
         let names: Vec<_> = interfaces.iter().map(|found| found.name.as_str()).collect();
@@ -155,7 +155,7 @@ fn subnets(interface: &str) -> anyhow::Result<Vec<Ipv4Net>> {
 }
 
 /// Returns the configured address of an interface, or its first one.
-fn choose_address(interface: &str, addresses: &[Ipv4Addr], configured: Option<IpAddr>) -> anyhow::Result<Ipv4Addr> {
+pub fn choose_address(interface: &str, addresses: &[Ipv4Addr], configured: Option<IpAddr>) -> anyhow::Result<Ipv4Addr> {
     match configured {
         Some(IpAddr::V4(wanted)) if addresses.contains(&wanted) => Ok(wanted),
         Some(wanted) => bail!("address: interface {interface} does not have the address {wanted}"),
@@ -166,7 +166,7 @@ fn choose_address(interface: &str, addresses: &[Ipv4Addr], configured: Option<Ip
 }
 
 /// Binds a TCP listener. Its connections inherit the congestion control.
-fn bind_tcp(address: SocketAddr, key: &str, config: &Config) -> anyhow::Result<std::net::TcpListener> {
+pub fn bind_tcp(address: SocketAddr, key: &str, config: &Config) -> anyhow::Result<std::net::TcpListener> {
     let open = || socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
     let socket = open().with_context(|| format!("TCP {address} ({key})"))?;
     set_congestion_control(&socket, config.tcp_congestion_control.as_deref())?;

@@ -1,6 +1,7 @@
 //! The composition root: reads the configuration, binds all sockets, drops privileges, starts the services, and stops
 //! them in order.
 
+mod doctor;
 mod listeners;
 mod log;
 mod memory;
@@ -39,6 +40,7 @@ use crate::tftp::serve::boot_files;
 use crate::tftp::serve::boot_files::{self, BootFiles};
 use crate::{dhcp, ndp};
 
+pub use doctor::examine;
 use listeners::Listeners;
 use settings::dhcp_settings;
 

@@ -30,6 +30,14 @@ pub fn choose(named: Option<&str>) -> anyhow::Result<Option<ServiceUser>> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
+    find(named)
+}
+
+/// Returns the user that a server runs as that root starts; `None` for root.
+///
+/// # Errors
+/// The configured user does not exist.
+pub fn find(named: Option<&str>) -> anyhow::Result<Option<ServiceUser>> {
     let find = |name: &str| User::from_name(name).with_context(|| format!("user {name:?}"));
     let user = match named {
         Some("root") => return Ok(None),
@@ -45,6 +53,16 @@ pub fn choose(named: Option<&str>) -> anyhow::Result<Option<ServiceUser>> {
 }
 
 impl ServiceUser {
+    /// Returns the name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the numbers of the user and of its group. It has no other groups.
+    pub fn ids(&self) -> (u32, u32) {
+        (self.uid.as_raw(), self.gid.as_raw())
+    }
+
     /// Changes the owner of the state directory and everything in it. No link is followed, whenever it is planted: each
     /// entry is opened without following one, and what was opened is changed. A file that has another name elsewhere
     /// keeps its owner, since that name may be root's.

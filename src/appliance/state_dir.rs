@@ -27,7 +27,7 @@ pub fn create_directory(path: &Path, key: &str) -> anyhow::Result<()> {
 }
 
 /// Files of the state directory that the server itself opens, some of them as root.
-const OWN_FILES: [&str; 8] =
+pub const OWN_FILES: [&str; 8] =
     ["lock", "api.sock", "tls.crt", "tls.key", "admin.token", "viewer.token", "token.key", "manifest.key"];
 
 /// A state directory that belongs to root for the time being. It gets its owner back when this is dropped.

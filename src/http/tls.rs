@@ -188,7 +188,11 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     std::fs::rename(&fresh, path)
 }
 
-fn read_chain(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+/// Reads the certificates of a PEM file.
+///
+/// # Errors
+/// The file cannot be read, or has no certificate.
+pub fn read_chain(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).map_err(|error| file_error(path, &error))?;
     let chain: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| file_error(path, &error))?;
     match chain.is_empty() {
