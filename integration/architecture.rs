@@ -185,6 +185,8 @@ fn allowed(folder: &str, path: &str) -> Option<&'static [&'static str]> {
         "api" => &["admission", "bmc", "boot", "event", "fleet", "gate", "http", "images", "iso", "provision", "store"],
         "controllers" => &["admission", "bmc", "boot", "event", "fleet", "gate", "images", "iso", "store"],
         "cli" => &["admission", "config", "event", "fleet", "http_client", "iso", "provision"],
+        "controllers" => &["admission", "bmc", "event", "fleet", "gate", "images", "iso", "store"],
+        "cli" => &["admission", "config", "doctor", "event", "fleet", "http_client", "iso", "provision"],
         "doctor" => &[],
         "appliance" | "main" | "lib" => return None,
         other => {

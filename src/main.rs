@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use bootlatch::{appliance, cli};
 
 fn main() -> ExitCode {
-    cli::run(appliance::run)
+    cli::run(appliance::run, appliance::examine)
 }

@@ -1,6 +1,7 @@
 //! Exit status of commands.
 
 use crate::config::StartRefused;
+use crate::doctor::Severity;
 
 use super::client::ClientError;
 use super::connection::TwoServers;
@@ -21,13 +22,18 @@ pub struct Trouble(pub String);
 #[error("differences were found")]
 pub struct Differs;
 
+/// The end of `doctor` that found something wrong. It has printed what.
+#[derive(Debug, thiserror::Error)]
+#[error("something is wrong")]
+pub struct Unwell(pub Severity);
+
 /// The reader of standard output, such as `head`, has ended. It prints nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output is closed")]
 pub struct OutputClosed;
 
 /// The exit status of commands, for help and man pages.
-pub const EXIT_CODES: [(u8, &str); 8] = [
+pub const EXIT_CODES: [(u8, &str); 10] = [
     (0, "success"),
     (1, "failure; differences, of diff"),
     (2, "wrong usage; failure, of diff"),
@@ -35,6 +41,8 @@ pub const EXIT_CODES: [(u8, &str); 8] = [
     (4, "not found"),
     (5, "refused (conflict or rule)"),
     (6, "not authorized"),
+    (7, "warnings, of doctor"),
+    (8, "errors, of doctor"),
     (78, "the server cannot start until somebody acts"),
 ];
 
@@ -56,6 +64,10 @@ pub enum ExitStatus {
     Refused = 5,
     /// The token is missing or invalid, or its role does not allow the request.
     NotAllowed = 6,
+    /// `doctor` found nothing worse than warnings.
+    Warnings = 7,
+    /// `doctor` found errors.
+    Errors = 8,
     /// The server cannot start until an operator acts (EX_CONFIG of sysexits.h): systemd does not try again.
     NeedsOperator = 78,
 }
@@ -70,6 +82,12 @@ pub fn exit_code(error: &anyhow::Error) -> ExitStatus {
     }
     if error.is::<OutputClosed>() {
         return ExitStatus::Success;
+    }
+    if let Some(Unwell(severity)) = error.downcast_ref() {
+        return match severity {
+            Severity::Warning => ExitStatus::Warnings,
+            Severity::Error => ExitStatus::Errors,
+        };
     }
     if error.is::<NoSuchContext>() {
         return ExitStatus::NotFound;
@@ -87,5 +105,5 @@ pub fn exit_code(error: &anyhow::Error) -> ExitStatus {
 
 /// Returns whether an error ends a command without a message.
 pub fn is_silent(error: &anyhow::Error) -> bool {
-    error.is::<OutputClosed>() || error.is::<Differs>()
+    error.is::<OutputClosed>() || error.is::<Differs>() || error.is::<Unwell>()
 }

@@ -9,6 +9,7 @@ mod context;
 mod context_file;
 mod delete;
 mod describe;
+mod doctor;
 mod download;
 mod edit;
 mod exit;
@@ -44,6 +45,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Flags;
+use crate::doctor::Report;
 use crate::fleet::text::printable_lines;
 
 use connection::ConnectionArgs;
@@ -86,6 +88,8 @@ enum RootCommand {
     Seed(seed::SeedCommand),
     #[command(flatten)]
     Object(object::ObjectCommand),
+    /// Look for what is wrong with the appliance on this machine, and with its wire
+    Doctor(doctor::DoctorArgs),
     /// Show what a machine would be sent at its next boot, step by step, and why
     Rehearse(rehearse::RehearseArgs),
     /// Show version, readiness, hosts by phase, running installs and faults of the server
@@ -138,8 +142,8 @@ enum RootCommand {
     },
 }
 
-/// Runs the command line. `serve` is the composition root, which only `main` names.
-pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
+/// Runs the command line. `serve` and `examine` are of the composition root, which only `main` names.
+pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>, examine: impl FnOnce(&Flags, bool) -> Report) -> ExitCode {
     // A shell has this program complete a command line; the process then ends here.
     clap_complete::CompleteEnv::with_factory(command_line).var(man::COMPLETE_VARIABLE).complete();
     let matches = command_line().get_matches();
@@ -153,6 +157,7 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>) -> ExitCode {
         RootCommand::Config(verb) => run_async(config::run(verb, &connection_args)),
         RootCommand::Seed(verb) => run_async(seed::run(verb, &connection_args)),
         RootCommand::Object(verb) => run_async(object::run(verb, &connection_args)),
+        RootCommand::Doctor(args) => doctor::doctor(&args, examine),
         RootCommand::Rehearse(args) => run_async(rehearse::rehearse(&connection_args, &args)),
         RootCommand::Status { output } => run_async(status::status(&connection_args, output)),
         RootCommand::Version { client, output } => run_async(status::version(&connection_args, client, output)),
@@ -179,7 +184,7 @@ fn command_line() -> clap::Command {
     let connection_args = ConnectionArgs::augment_args(clap::Command::new("connection_args"));
     let hidden: Vec<_> = connection_args.get_arguments().map(|argument| argument.clone().hide(true)).collect();
     let mut command = Arguments::command();
-    for local in ["serve", "init", "completions", "man"] {
+    for local in ["serve", "doctor", "init", "completions", "man"] {
         let hidden = hidden.clone();
         command = command.mut_subcommand(local, |local| local.args(hidden));
     }
@@ -214,6 +219,7 @@ mod tests {
             all.find_subcommand_mut(command).unwrap().render_help().to_string()
         };
         assert!(help("get").contains("--server") && help("get").contains("--token-file"));
+        assert!(!help("doctor").contains("--server") && !help("doctor").contains("--start-empty"));
         assert!(!help("serve").contains("--server") && !help("serve").contains("--token-file"));
         for rule in ["ignore", "hold", "localboot", "menu", "install"] {
             assert!(help("serve").contains(rule), "{rule}");
