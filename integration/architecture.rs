@@ -184,8 +184,6 @@ fn allowed(folder: &str, path: &str) -> Option<&'static [&'static str]> {
         "http_client" => &[],
         "api" => &["admission", "bmc", "boot", "event", "fleet", "gate", "http", "images", "iso", "provision", "store"],
         "controllers" => &["admission", "bmc", "boot", "event", "fleet", "gate", "images", "iso", "store"],
-        "cli" => &["admission", "config", "event", "fleet", "http_client", "iso", "provision"],
-        "controllers" => &["admission", "bmc", "event", "fleet", "gate", "images", "iso", "store"],
         "cli" => &["admission", "config", "doctor", "event", "fleet", "http_client", "iso", "provision"],
         "doctor" => &[],
         "appliance" | "main" | "lib" => return None,
@@ -557,8 +555,6 @@ fn pure_folders_are_synchronous() {
     let is_pure = |path: &str| {
         let folder = path.split('/').next().unwrap();
         let is_codec = ["dhcp", "tftp", "iscsi", "ndp", "syslog"].contains(&folder) && !path.contains("/serve");
-        ["fleet", "boot", "bounds", "iso", "provision"].contains(&folder) || is_codec
-        let is_codec = ["dhcp", "tftp", "iscsi", "ndp"].contains(&folder) && !path.contains("/serve");
         ["fleet", "boot", "bounds", "doctor", "iso", "provision"].contains(&folder) || is_codec
     };
     for source in sources().iter().filter(|source| is_pure(&source.path)) {

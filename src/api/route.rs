@@ -325,8 +325,7 @@ impl ObjectEndpoint {
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
             Self::List => &["list", "watch"],
-            Self::Read | Self::Timeline | Self::Diagnosis | Self::Seed | Self::Files => &["get"],
-            Self::Read | Self::Timeline | Self::Seed | Self::Rehearsal | Self::Files => &["get"],
+            Self::Read | Self::Timeline | Self::Diagnosis | Self::Seed | Self::Rehearsal | Self::Files => &["get"],
             Self::DeleteCollection => &["deletecollection"],
             Self::Create | Self::Install | Self::LocalBoot | Self::Hold | Self::VirtualMedia => &["create"],
             Self::Replace => &["update"],

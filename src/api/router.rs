@@ -396,8 +396,7 @@ async fn object(
         | ObjectEndpoint::Hold
         | ObjectEndpoint::VirtualMedia
         | ObjectEndpoint::Seed => refuse_dry_run(query)?,
-        ObjectEndpoint::Timeline | ObjectEndpoint::Diagnosis | ObjectEndpoint::Files => {}
-        ObjectEndpoint::Timeline | ObjectEndpoint::Rehearsal | ObjectEndpoint::Files => {}
+        ObjectEndpoint::Timeline | ObjectEndpoint::Diagnosis | ObjectEndpoint::Rehearsal | ObjectEndpoint::Files => {}
     }
     match endpoint {
         ObjectEndpoint::List if options.watch => Ok(watch::watch(&shared.gate.store, kind, options, stop.clone())),

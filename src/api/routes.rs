@@ -1,12 +1,16 @@
 //! The table of routes: every path that the server answers, with its operations.
 
+mod entries;
+
 use crate::api::route::ApiEndpoint as Api;
-use crate::api::route::Caller::{Admin, Anyone, Machine, Viewer};
+use crate::api::route::Caller::{Admin, Anyone, Viewer};
 use crate::api::route::MachineEndpoint as M;
 use crate::api::route::ObjectEndpoint as O;
 use crate::api::route::OpsEndpoint as Ops;
-use crate::api::route::{Caller, Endpoint, Operation, Resource, Review, Route, RouteMethod};
+use crate::api::route::{Endpoint, Resource, Review, Route, RouteMethod};
 use crate::fleet::Kind::{self, BareMetalHost, BootConfig, IscsiCdrom};
+
+use entries::{delete, get, machine, patch, post, put, redfish, route};
 
 /// Every route of the server.
 static ROUTES: &[Route] = &[
@@ -557,65 +561,5 @@ pub fn verbs(kind: Kind) -> Vec<&'static str> {
     verbs
 }
 
-const fn route(path: &'static str, operations: &'static [Operation]) -> Route {
-    Route { path, operations, resource: None }
-}
-
-impl Route {
-    /// Marks a route of the objects of a kind.
-    const fn of(mut self, kind: Kind) -> Self {
-        self.resource = Some(Resource { kind, subresource: None });
-        self
-    }
-
-    /// Marks a route of a part of an object.
-    const fn part_of(mut self, kind: Kind, subresource: &'static str) -> Self {
-        self.resource = Some(Resource { kind, subresource: Some(subresource) });
-        self
-    }
-}
-
-const fn machine(method: RouteMethod, id: &'static str, summary: &'static str, endpoint: M) -> Operation {
-    Operation { method, id, summary, caller: Machine, endpoint: Endpoint::Machine(endpoint) }
-}
-
-const fn redfish(method: RouteMethod, id: &'static str, summary: &'static str, caller: Caller) -> Operation {
-    Operation { method, id, summary, caller, endpoint: Endpoint::Redfish }
-}
-
-const fn get(id: &'static str, summary: &'static str, caller: Caller, endpoint: Endpoint) -> Operation {
-    Operation { method: RouteMethod::Get, id, summary, caller, endpoint }
-}
-
-const fn post(id: &'static str, summary: &'static str, caller: Caller, endpoint: Endpoint) -> Operation {
-    Operation { method: RouteMethod::Post, id, summary, caller, endpoint }
-}
-
-const fn put(id: &'static str, summary: &'static str, caller: Caller, endpoint: Endpoint) -> Operation {
-    Operation { method: RouteMethod::Put, id, summary, caller, endpoint }
-}
-
-const fn patch(id: &'static str, summary: &'static str, caller: Caller, endpoint: Endpoint) -> Operation {
-    Operation { method: RouteMethod::Patch, id, summary, caller, endpoint }
-}
-
-const fn delete(id: &'static str, summary: &'static str, caller: Caller, endpoint: Endpoint) -> Operation {
-    Operation { method: RouteMethod::Delete, id, summary, caller, endpoint }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_is_served_with_kubernetes_verbs() {
-        for kind in Kind::ALL {
-            let expected = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-            assert_eq!(verbs(kind), expected);
-        }
-        let hosts = subresources().filter(|(kind, ..)| *kind == Kind::BareMetalHost);
-        let names: Vec<&str> = hosts.map(|(_, name, _)| name).collect();
-        assert_eq!(names, ["timeline", "diagnosis", "install", "localboot", "hold", "virtualmedia", "seed"]);
-        assert_eq!(names, ["timeline", "install", "localboot", "hold", "virtualmedia", "seed", "rehearsal"]);
-    }
-}
+mod tests;

@@ -36,7 +36,6 @@ use crate::images::uploads;
 use crate::iscsi::serve::admission;
 use crate::store::{OpenOptions, Seal, Store};
 use crate::syslog::serve::{self as syslog, SyslogSockets};
-use crate::tftp::serve::boot_files;
 use crate::tftp::serve::boot_files::{self, BootFiles};
 use crate::{dhcp, ndp};
 

@@ -16,7 +16,6 @@ pub use config_window::{check_config_window, install_end, is_within_ttl};
 pub use decide::decide;
 pub use decision::{BootEvent, Decision, ScriptAction};
 pub use facts::{BootProtocol, Facts, Firmware, Stage};
-pub use script::{Context, SCRIPT_COMMANDS, ScriptFormat, bootstrap_script, render};
-pub use script::{Context, KernelLine, ScriptFormat, bootstrap_script, render};
+pub use script::{Context, KernelLine, SCRIPT_COMMANDS, ScriptFormat, bootstrap_script, render};
 pub use site::{ConfigAccess, ConfigProof, ProgramOverride, Programs, Site};
 pub use verdict::{DropReason, Program, Reason, Verdict};

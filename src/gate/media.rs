@@ -349,7 +349,7 @@ fn add_vendor_data(files: &mut BTreeMap<String, String>, report_url: &str) {
         let user_data = files.get(Format::CloudInit.main_file()).map_or("", String::as_str);
         files.insert(VENDOR_DATA.to_owned(), vendor_data(report_url, user_data));
     }
-    }
+}
 
 /// Returns whether iPXE attaches an image over HTTP, from this server.
 pub(super) fn is_attached_over_http(image: &Image) -> bool {

@@ -70,11 +70,9 @@ impl Gate {
         // address only.
         let own = host.filter(|_| decided.tied);
         let config = own.and_then(|host| state.boot_config(host.spec.boot_config_ref.as_ref()?)).map(Arc::as_ref);
-        let url = image.map(|_| config_url(&site, self.token(host), config)).unwrap_or_default();
+        let url = image.map(|_| config_url(&site, secrets.text(self.token(host)), config)).unwrap_or_default();
         let addresses = iso::ServerAddresses { config: &url, syslog: site.syslog };
         let mut arguments = image.map(|image| iso::kernel_arguments(image, own, config, addresses)).unwrap_or_default();
-        let url = image.map(|_| config_url(&site, secrets.text(self.token(host)), config)).unwrap_or_default();
-        let mut arguments = image.map(|image| iso::kernel_arguments(image, own, config, &url)).unwrap_or_default();
         if let Some(image) = image {
             site.fill(&mut arguments, &image.metadata.name, facts.mac);
         }

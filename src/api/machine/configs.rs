@@ -140,29 +140,20 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
     if config.spec.data.contains_key(file) && !is_head {
         shared.gate.record_side_file(&caller.facts, &config.metadata.name, file);
     }
-    match (file, content) {
-        (_, Some(content)) => text(StatusCode::OK, content),
-        ("meta-data", None) => text(StatusCode::OK, iso::meta_data(host.metadata.name.as_str(), &host.instance())),
-        ("vendor-data", None) => {
-            let user_data = config.file(None).unwrap_or_default();
-            text(StatusCode::OK, vendor_data(&shared.gate.report_url(&host, peer.local), user_data))
-        }
-        _ => text(StatusCode::NOT_FOUND, "the config has no such file\n"),
-    }
-
-    match nocloud_file(&host, &config, file) {
+    let report_url = shared.gate.report_url(&host, peer.local);
+    match nocloud_file(&host, &config, file, &report_url) {
         Some(content) => text(StatusCode::OK, content),
         None => text(StatusCode::NOT_FOUND, "the config has no such file\n"),
     }
 }
 
-/// Returns a file of cloud-init's NoCloud source: of the config, or made for the host.
-pub fn nocloud_file(host: &Host, config: &BootConfig, file: &str) -> Option<String> {
+/// Returns a file of cloud-init's NoCloud source: of the config, or made for the host, whose installer reports at
+/// `report_url`.
+pub fn nocloud_file(host: &Host, config: &BootConfig, file: &str, report_url: &str) -> Option<String> {
     match (file, config.spec.data.get(file)) {
         (_, Some(content)) => Some(content.clone()),
         ("meta-data", None) => Some(iso::meta_data(host.metadata.name.as_str(), &host.instance())),
-        // A 404 here costs the machine ten seconds of retries (boot-facts 24).
-        ("vendor-data", None) => Some(String::new()),
+        ("vendor-data", None) => Some(vendor_data(report_url, config.file(None).unwrap_or_default())),
         (_, None) => None,
     }
 }

@@ -309,7 +309,10 @@ impl BootRehearsal {
             format: config.spec.format.to_string(),
             url: self.gate.rehearse_config_url(&host, &config, machine.at, self.secrets),
             delivery: image.map(|image| image.spec.config_delivery),
-            files: config_files(&host, &config).into_iter().map(|file| self.shown(file)).collect(),
+            files: config_files(&host, &config, &self.gate.report_url(&host, Some(machine.at)))
+                .into_iter()
+                .map(|file| self.shown(file))
+                .collect(),
         };
         Some(Step { config: Some(served), ..Step::new(StepKind::Config, is_booted, decision) })
     }
@@ -360,12 +363,13 @@ fn describe(url: String, stored: StoredProgram) -> ServedFile {
     }
 }
 
-/// Returns the files that the installer can fetch.
-fn config_files(host: &Host, config: &BootConfig) -> Vec<(String, String)> {
+/// Returns the files that the installer can fetch, which reports at `report_url`.
+fn config_files(host: &Host, config: &BootConfig, report_url: &str) -> Vec<(String, String)> {
     if config.spec.format != Format::CloudInit {
         return config.spec.data.iter().map(|(name, text)| (name.clone(), text.clone())).collect();
     }
-    let made = NOCLOUD.iter().filter_map(|name| Some(((*name).to_owned(), nocloud_file(host, config, name)?)));
+    let made =
+        NOCLOUD.iter().filter_map(|name| Some(((*name).to_owned(), nocloud_file(host, config, name, report_url)?)));
     let others = config.spec.data.iter().filter(|(name, _)| !NOCLOUD.contains(&name.as_str()));
     made.chain(others.map(|(name, text)| (name.clone(), text.clone()))).collect()
 }

@@ -2,7 +2,6 @@
 
 pub mod records;
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -189,31 +188,6 @@ impl RequestHandler {
     ) -> Result<(), DropReason> {
         let boots = asks_to_boot(request);
         let Some(boot) = self.own_boot_offer(interface, message, request, out) else { return Ok(()) };
-        let state = self.gate.store.load();
-        let of = |host: Arc<Host>| match host.spec.ip {
-            Some(IpAddr::V4(address)) => Some(address),
-            Some(IpAddr::V6(_)) | None => None,
-        };
-        let own_addresses = &self.own_addresses;
-        let taken = |address: Ipv4Addr| {
-            own_addresses.contains(&address)
-                || state.host_by_ip(address.into()).is_some_and(|host| host.spec.boot_mac_address != request.mac)
-        };
-        let own = state.host_by_mac(request.mac).and_then(of);
-        let (is_known, declared) = (state.is_declared(request.mac), state.declared_hosts());
-        let entry = || self.entry_point(interface, request.giaddr(), message.arrival);
-        let boots = matches!(request.kind, MessageType::Discover | MessageType::Request | MessageType::Inform);
-        let boot = match answer::claims(request, interface.address).filter(|_| boots) {
-            None => None,
-            Some(facts) => match self.boot_answer(interface, message, &facts, out) {
-                BootAnswer::Wait => return Ok(()),
-                BootAnswer::Nothing => None,
-                BootAnswer::Boot(boot) => {
-                    self.record_offer(&facts, &boot.file);
-                    Some(boot)
-                }
-            },
-        };
         let arrival = message.arrival;
         let is_known = self.gate.store.load().is_declared(request.mac);
         let entry = || self.entry_point(interface, request.giaddr(), arrival);

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::dhcp::answer::{BROADCAST_CLIENTS, Destination, DhcpPort, DhcpReply};
 use crate::dhcp::frame::{self, IcmpError, LinkEndpoint};
-use crate::dhcp::rogue_servers;
+use crate::dhcp::rogue_servers::{self, ObservedServer};
 use crate::fleet::Mac;
 
 /// Maximum number of datagrams that one system call receives or sends.
@@ -161,11 +161,6 @@ impl InterfaceSockets {
                 each(error);
             }
         }
-    }
-
-    /// Returns the servers whose replies to clients were received.
-    pub fn receive_observed(&self) -> Vec<ObservedServer> {
-        self.sniffer.as_ref().map(|sniffer| receive_observed(sniffer, self.address)).unwrap_or_default()
     }
 
     /// Returns the senders of probe answers, with the MAC address if it is known.

@@ -257,7 +257,7 @@ impl LoginAuthorizer {
             units.insert(number, self.unit(login, companion, view));
         }
         if let (Delivery::Seed, Some((host, ConfigVisibility::Whole))) = (image.spec.config_delivery, own)
-            && let Some(seed) = self.gate.seed(host, at)?
+            && let Some(seed) = self.gate.seed(host, Some(login.local.ip()))?
         {
             let number = units.last_key_value().map_or(1, |(last, _)| last + 1);
             let identity = UnitIdentity::from_seed(format!("seed {}", host.metadata.uid).as_bytes());
