@@ -79,6 +79,9 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
             if !notes.is_empty() {
                 status.insert("warnings".into(), notes.into());
             }
+            let reports = provision::reports_completion(&config.spec);
+            let status = &mut Arc::make_mut(&mut config).status;
+            status.extend(reports.map(|reports| (BootConfig::REPORTS_COMPLETION.to_owned(), reports.into())));
             Ok(Object::BootConfig(config))
         }
     }

@@ -20,6 +20,17 @@ pub struct BootConfig {
     pub status: BTreeMap<String, serde_json::Value>,
 }
 
+impl BootConfig {
+    /// Key in the status of `reports_completion`.
+    pub const REPORTS_COMPLETION: &str = "reportsCompletion";
+
+    /// Returns whether the machine reports its completed install by this config, as of the check of its files; `None` if
+    /// they do not tell.
+    pub fn reports_completion(&self) -> Option<bool> {
+        self.status.get(Self::REPORTS_COMPLETION)?.as_bool()
+    }
+}
+
 /// The declared files of a config.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

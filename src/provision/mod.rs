@@ -4,6 +4,7 @@
 
 mod check;
 mod cloud_config;
+mod completion;
 pub mod generate;
 mod ignition;
 #[cfg(test)]
@@ -13,4 +14,5 @@ mod ignition_v3;
 mod yaml;
 
 pub use check::{FieldError, check};
+pub use completion::reports_completion;
 pub use yaml::yaml_error;

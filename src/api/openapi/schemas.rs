@@ -132,7 +132,12 @@ fn host_status() -> Value {
 /// Returns the schema of a config's status, which is stored as a map.
 fn config_status() -> Value {
     let warnings = list_of("Warnings of the last validation.", json!({"type": "string"}));
-    json!({"type": "object", "description": "The result of the config's validation.", "properties": {"warnings": warnings}})
+    let reports =
+        "Whether its files call the route that ends an install; absent if they run something that they do not contain.";
+    json!({
+        "type": "object", "description": "The result of the config's validation.",
+        "properties": {"warnings": warnings, "reportsCompletion": {"type": "boolean", "description": reports}},
+    })
 }
 
 /// Returns the schema of an object's metadata. No field is required: `generateName` stands in for `name`.

@@ -36,7 +36,7 @@ fn full(kind: Kind) -> Object {
         Kind::BootConfig => (
             metadata,
             json!({"format": "ignition", "data": {"config.ign": "{}"}, "confidential": true}),
-            json!({"warnings": ["w"]}),
+            json!({"warnings": ["w"], "reportsCompletion": true}),
         ),
     };
     if kind.is_namespaced() {
