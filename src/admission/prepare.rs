@@ -242,6 +242,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         sha256,
         file_modification_time: modified,
         boots: Some(iso.firmwares()),
+        uefi_programs: iso.uefi_programs.clone(),
         distribution: iso.distribution.name.clone(),
         family: iso.distribution.family.to_string(),
         kernel: iso.kernel().map(|entry| KernelFiles {

@@ -55,6 +55,18 @@ impl Architecture {
             other => other,
         })
     }
+
+    /// Returns the name of the program in `EFI/BOOT` that UEFI firmware of this architecture starts from a medium.
+    pub fn uefi_program(self) -> Option<&'static str> {
+        match self.over_tftp().over_tftp().0 {
+            6 => Some("BOOTIA32.EFI"),
+            7 => Some("BOOTX64.EFI"),
+            10 => Some("BOOTARM.EFI"),
+            11 => Some("BOOTAA64.EFI"),
+            27 => Some("BOOTRISCV64.EFI"),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Architecture {
@@ -101,6 +113,26 @@ mod tests {
         assert_eq!("33".parse(), Ok(Architecture(33)));
         assert_eq!(Architecture(33).to_string().parse(), Ok(Architecture(33)));
         assert!("vax".parse::<Architecture>().is_err());
+    }
+
+    #[test]
+    fn each_uefi_firmware_starts_the_program_of_its_machine() {
+        let rows = [
+            (6, Some("BOOTIA32.EFI")),
+            (16, Some("BOOTX64.EFI")),
+            (9, Some("BOOTX64.EFI")),
+            (19, Some("BOOTAA64.EFI")),
+            (23, Some("BOOTARM.EFI")),
+            (24, Some("BOOTAA64.EFI")),
+            (28, Some("BOOTRISCV64.EFI")),
+            (0, None),
+            (20, None),
+            (33, None),
+            (Architecture::UNKNOWN.0, None),
+        ];
+        for (code, program) in rows {
+            assert_eq!(Architecture(code).uefi_program(), program, "{code}");
+        }
     }
 
     #[test]

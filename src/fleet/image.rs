@@ -214,6 +214,10 @@ pub struct ImageStatus {
     /// Firmware that can boot the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boots: Option<Firmwares>,
+    /// File names of the programs in `EFI/BOOT` that UEFI firmware starts: `BOOTX64.EFI` on x86-64, `BOOTAA64.EFI` on arm64.
+    /// Absent if they could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uefi_programs: Option<Vec<String>>,
     /// Name of the distribution, as the image has it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub distribution: String,

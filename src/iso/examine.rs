@@ -55,6 +55,9 @@ pub struct Examined {
     pub hybrid: Hybrid,
     /// El Torito entries in the order of the boot catalogue; empty if the image cannot be booted as a CD.
     pub boots: Vec<BootEntry>,
+    /// File names of the programs in `EFI/BOOT` that UEFI firmware starts, in upper case; `None` if not all of the file
+    /// systems of the UEFI entries could be read.
+    pub uefi_programs: Option<Vec<String>>,
     /// Detected distribution.
     pub distribution: Distribution,
     /// Boot menus of the volume and of its EFI partitions.
@@ -171,6 +174,7 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
     texts.extend(in_partitions.texts);
     parts.extend(in_partitions.parts);
     read_entries(&iso, &mut menus, &texts, &parts, &listing);
+    let uefi_programs = listing.boot_programs();
     Ok(Examined {
         length: image.len(),
         volume_length: u64::from(volume.primary.sectors) * SECTOR,
@@ -180,6 +184,7 @@ pub fn examine(image: &dyn ReadAt) -> Result<Examined, IsoError> {
         udf: volume.udf,
         hybrid: Hybrid::read(image).map_err(IsoError::read("the system area"))?,
         boots,
+        uefi_programs,
         distribution: distribution::detect(&iso, core_os.is_some())?,
         menus,
         has_more_menus: has_more || in_partitions.has_more,
@@ -350,6 +355,8 @@ struct PartitionFiles {
     length: usize,
     /// Whether there are files whose paths are not known.
     has_more: bool,
+    /// Whether a partition is no file system that can be read here.
+    has_unread_volume: bool,
 }
 
 impl PartitionFiles {
@@ -366,6 +373,18 @@ impl PartitionFiles {
         let is_listed = self.paths.contains(&path.to_ascii_lowercase());
         if is_listed { Some(true) } else { (!self.has_more).then_some(false) }
     }
+
+    /// Returns the names of the programs that firmware starts from a medium, in upper case; `None` if that is not known.
+    fn boot_programs(&self) -> Option<Vec<String>> {
+        let programs = self.paths.iter().filter_map(|path| {
+            let name = path.trim_start_matches('/').strip_prefix("efi/boot/boot")?;
+            let architecture = name.strip_suffix(".efi").filter(|architecture| !architecture.contains('/'))?;
+            Some(format!("BOOT{}.EFI", architecture.to_ascii_uppercase()))
+        });
+        let mut programs: Vec<String> = programs.collect();
+        programs.sort_unstable();
+        (!self.has_more && !self.has_unread_volume && !programs.is_empty()).then_some(programs)
+    }
 }
 
 /// Finds the boot menus in the file systems that the UEFI entries of the boot catalogue point to, and lists the files
@@ -380,7 +399,10 @@ fn efi_menus(iso: &Iso<'_>, boots: &[BootEntry]) -> Result<(FoundMenus, Partitio
     offsets.sort_unstable();
     offsets.dedup();
     for offset in offsets {
-        let Ok(Some(fat)) = FatVolume::open(image, offset) else { continue };
+        let Ok(Some(fat)) = FatVolume::open(image, offset) else {
+            listing.has_unread_volume = true;
+            continue;
+        };
         let Ok(files) = fat.files(image) else {
             listing.has_more = true;
             continue;

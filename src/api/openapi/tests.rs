@@ -30,7 +30,7 @@ fn full(kind: Kind) -> Object {
                    "portal": {"address": "10.0.0.1", "port": 3260, "targetIqn": "t",
                               "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}}}),
             json!({"phase": "Ready", "message": "m", "warnings": ["w"], "targetIQN": "t", "portalIP": "10.0.0.1", "portalPort": 1,
-                   "sizeBytes": 1, "sha256": "s", "fileModificationTime": "2026-11-21T00:00:00Z", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "distribution": "d",
+                   "sizeBytes": 1, "sha256": "s", "fileModificationTime": "2026-11-21T00:00:00Z", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "uefiPrograms": ["BOOTX64.EFI"], "distribution": "d",
                    "family": "f", "kernel": {"kernel": "k", "initrds": ["i"], "arguments": "a"}, "kernelLines": 2}),
         ),
         Kind::BootConfig => (
